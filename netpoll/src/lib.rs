@@ -1,1 +1,44 @@
-//! Moves bytes; knows no protocol.
+//! Moves bytes between sockets and pooled buffers; knows no protocol.
+//!
+//! ```text
+//!   NIC / socket ── backend ── batch of completions ──► owner (a worker's turn)
+//!                   epoll │ io_uring │ sim                  │
+//!                     ▲                                     │
+//!                     └──── send, finish, close, connect ◄──┘
+//! ```
+//!
+//! * [`Backend`] is the seam: one shape for readiness and for completion. [`epoll`], [`uring`] and [`sim`] fill it.
+//! * [`Buffer`] and [`SharedBuffer`] are holds on pooled memory ([`BufferPools`]): unique and writable, then counted
+//!   and read-only.
+//! * [`ConnectionId`] is an index with a generation; [`ConnectionTable`] a table of fixed size over them.
+//! * [`TimerWheel`] holds one lazily re-armed timer a connection; [`Timestamp`] is time as an argument.
+//! * [`mailbox()`] hands messages between threads and wakes a sleeping backend through its [`Waker`].
+//!
+//! One thread owns a backend, and everything here but mailboxes, wakers and shared buffers belongs to that thread.
+//! After a backend is made, nothing in this crate allocates.
+
+mod backend;
+mod buffer;
+mod clock;
+mod connection_id;
+mod connection_table;
+pub mod epoll;
+mod mailbox;
+mod send_queue;
+mod sys;
+mod timer_wheel;
+
+pub use backend::{
+    Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError,
+    ListenerConfig, ListenerId, SendError,
+};
+pub use buffer::{
+    Arena, Buffer, BufferPools, HUGE_PAGE_SIZE, PoolLevel, PoolSize, PoolsConfig, SharedBuffer,
+};
+pub use clock::{MonotonicClock, Timestamp};
+pub use connection_id::{CONNECTIONS_PER_BACKEND_MAX, ConnectionId};
+pub use connection_table::ConnectionTable;
+pub use mailbox::{Mailbox, MailboxSender, mailbox};
+pub use sys::affinity::pin_current_thread;
+pub use sys::waker::Waker;
+pub use timer_wheel::TimerWheel;

@@ -1,0 +1,357 @@
+//! The seam: what every IO backend does, in one shape.
+//!
+//! Readiness (epoll), completion (io_uring) and poll mode (DPDK) all collapse to [`Backend::poll`], which appends
+//! [`Completion`]s to a batch, and to three calls that queue work for the next poll. Dispatch is static; completions
+//! are data, there are no callbacks.
+//!
+//! The life of a connection, as the owner of a backend sees it:
+//!
+//! ```text
+//!   Accepted ─┐                         ┌─ Received* (in order, pooled buffers)
+//!             ├─► open ── send*, ───────┼─ Sent (a queue that had to wait is empty again)
+//!   Connected ┘      finish or close    └─ Closed, exactly once; the id is dead from here on
+//! ```
+//!
+//! Promises that the contract suite (`netpoll-contract`) holds every backend to:
+//! * bytes of one connection arrive, and leave, in order and once;
+//! * each `Accepted` or `connect` is followed by exactly one `Closed`, also when the owner closes;
+//! * nothing is reported for a connection after its `Closed`;
+//! * an idle connection owns no buffer, and a pool run dry pauses receiving without losing a byte;
+//! * a full send queue hands the buffer back;
+//! * memory of an operation in flight stays until the operation has ended.
+
+use crate::{BufferPools, ConnectionId, PoolsConfig, SharedBuffer, Timestamp, Waker};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Sizes of one backend. Everything is reserved when it is made.
+#[derive(Clone, Debug)]
+pub struct BackendConfig {
+    /// Connections held at most; further ones wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// Completions that one [`Backend::poll`] appends at most.
+    pub batch_max: usize,
+    /// Buffers.
+    pub pools: PoolsConfig,
+    /// Queued pieces over all connections at most (24 bytes each).
+    pub send_pieces_max: usize,
+    /// Bytes queued for one connection at most, what the socket has taken not counted.
+    pub send_queue_bytes_max: usize,
+    /// Bytes up to which a piece that has to wait is copied out of a larger block.
+    pub copy_break: usize,
+    /// Connections quiet for this long may be moved to a cheaper kind of waiting (io_uring only; `None`: never).
+    pub idle_demote: Option<Duration>,
+}
+
+impl BackendConfig {
+    /// A small backend, for tests and tools: `connections_max` connections, a few MiB of buffers.
+    pub fn small(connections_max: usize) -> BackendConfig {
+        use crate::PoolSize;
+        BackendConfig {
+            connections_max,
+            batch_max: 256,
+            pools: PoolsConfig {
+                receive: PoolSize { size: 4096, count: 512 },
+                blocks: vec![
+                    PoolSize { size: 256, count: 1024 },
+                    PoolSize { size: 4096, count: 256 },
+                    PoolSize { size: 128 << 10, count: 16 },
+                ],
+                huge_pages: false,
+            },
+            send_pieces_max: 16 << 10,
+            send_queue_bytes_max: 1 << 20,
+            copy_break: 512,
+            idle_demote: None,
+        }
+    }
+}
+
+/// A listening socket's settings. Options are set on the listener and inherited by what it accepts.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Where to listen; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Connections that may wait to be accepted (capped by net.core.somaxconn).
+    pub backlog: u32,
+    /// SO_SNDBUF in bytes; `None` leaves the kernel's own tuning.
+    pub send_buffer: Option<usize>,
+    /// SO_RCVBUF in bytes; `None` leaves the kernel's own tuning.
+    pub receive_buffer: Option<usize>,
+    /// TCP_NOTSENT_LOWAT in bytes: how much unsent data may hide in the kernel before a send has to wait.
+    pub not_sent_low_water: Option<u32>,
+    /// TCP_USER_TIMEOUT: how long sent bytes may stay without an acknowledgement.
+    pub user_timeout: Option<Duration>,
+}
+
+impl ListenerConfig {
+    /// Listens on `address` with the system's own buffer tuning.
+    pub fn new(address: SocketAddr) -> ListenerConfig {
+        ListenerConfig {
+            address,
+            backlog: 4096,
+            send_buffer: None,
+            receive_buffer: None,
+            not_sent_low_water: None,
+            user_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// A listener of one backend, numbered from 0 in the order of [`Backend::listen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u8);
+
+/// Something that happened. The batch keeps the order in which it happened to each connection.
+#[derive(Debug)]
+pub enum Completion {
+    /// A peer connected to `listener`.
+    Accepted {
+        /// The new connection.
+        connection: ConnectionId,
+        /// Where it came in.
+        listener: ListenerId,
+        /// Where it came from.
+        peer: SocketAddr,
+    },
+    /// A [`Backend::connect`] succeeded.
+    Connected {
+        /// The connection, now open.
+        connection: ConnectionId,
+    },
+    /// Bytes came in; at least one.
+    Received {
+        /// From where.
+        connection: ConnectionId,
+        /// The bytes, the receiver's own now.
+        buffer: crate::Buffer,
+    },
+    /// A send queue that had to wait for its peer is empty again.
+    Sent {
+        /// Whose queue.
+        connection: ConnectionId,
+    },
+    /// The connection is gone and its id is dead.
+    Closed {
+        /// Which one.
+        connection: ConnectionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Why a connection ended, as far as the transport knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The peer ended its side.
+    PeerClosed,
+    /// The peer reset the connection.
+    PeerReset,
+    /// The peer stopped acknowledging (TCP_USER_TIMEOUT, keepalive) or could not be reached in time.
+    TimedOut,
+    /// Nobody listens at the address that was connected to.
+    Refused,
+    /// The owner closed it.
+    Local,
+    /// Another error of the network or the system.
+    Failed,
+}
+
+impl CloseReason {
+    /// All of them, for metrics.
+    pub const ALL: [CloseReason; 6] = [
+        CloseReason::PeerClosed,
+        CloseReason::PeerReset,
+        CloseReason::TimedOut,
+        CloseReason::Refused,
+        CloseReason::Local,
+        CloseReason::Failed,
+    ];
+
+    /// Name as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::PeerReset => "peer_reset",
+            CloseReason::TimedOut => "timed_out",
+            CloseReason::Refused => "refused",
+            CloseReason::Local => "local",
+            CloseReason::Failed => "failed",
+        }
+    }
+
+    /// The reason behind an error number of a socket.
+    pub fn of_error(error: &io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::PeerReset,
+            io::ErrorKind::ConnectionAborted => CloseReason::PeerReset,
+            io::ErrorKind::TimedOut => CloseReason::TimedOut,
+            io::ErrorKind::ConnectionRefused => CloseReason::Refused,
+            _ => CloseReason::Failed,
+        }
+    }
+}
+
+/// Why [`Backend::send`] did not take a buffer. The buffer comes back.
+#[derive(Debug)]
+pub enum SendError {
+    /// The connection's queue, or the backend's store of pieces, is full: the peer is slow.
+    Full(SharedBuffer),
+    /// The connection is closed, closing or was never there.
+    Closed(SharedBuffer),
+}
+
+/// Why [`Backend::connect`] could not even start.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The backend holds `connections_max` connections.
+    TableFull,
+    /// The system refused, e.g. for want of descriptors or of a free local port.
+    Io(io::Error),
+}
+
+/// The batch that [`Backend::poll`] appends to: a vector of fixed capacity.
+#[derive(Debug)]
+pub struct Completions {
+    items: Vec<Completion>,
+}
+
+impl Completions {
+    /// Room for `capacity` completions.
+    pub fn with_capacity(capacity: usize) -> Completions {
+        Completions { items: Vec::with_capacity(capacity) }
+    }
+
+    /// Room left.
+    pub fn room(&self) -> usize {
+        self.items.capacity() - self.items.len()
+    }
+
+    /// Whether no further completion fits.
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
+    /// Appends.
+    ///
+    /// # Panics
+    /// If it is full: backends ask first.
+    pub fn push(&mut self, completion: Completion) {
+        assert!(!self.is_full(), "completion batch overrun");
+        self.items.push(completion);
+    }
+
+    /// Takes everything out, oldest first; the capacity stays.
+    pub fn drain(&mut self) -> impl Iterator<Item = Completion> + '_ {
+        self.items.drain(..)
+    }
+
+    /// Completions in the batch.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether nothing is in the batch.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// What a backend has done since it was made. Plain numbers: their owner publishes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendCounters {
+    /// Waits in the kernel (epoll_wait, io_uring_enter) or rounds of polling.
+    pub polls: u64,
+    /// Completions or events that came out of them.
+    pub events: u64,
+    /// Connections accepted.
+    pub accepts: u64,
+    /// Accepts that failed; the listener rests a little after a shortage of descriptors or memory.
+    pub accept_errors: u64,
+    /// Receives that brought bytes.
+    pub receives: u64,
+    /// Bytes received.
+    pub receive_bytes: u64,
+    /// Times that receiving paused because no buffer was free (io_uring: ENOBUFS).
+    pub receive_pauses: u64,
+    /// Receive operations armed again after they had ended by themselves.
+    pub rearms: u64,
+    /// Send operations handed to the kernel.
+    pub sends: u64,
+    /// Bytes that they took.
+    pub send_bytes: u64,
+    /// Times that a peer took less than was offered and its queue had to wait.
+    pub send_waits: u64,
+    /// Waiting pieces copied to a smaller block.
+    pub send_copies: u64,
+    /// Completion-queue overflows (io_uring only).
+    pub overflows: u64,
+    /// Idle connections moved to a cheaper kind of waiting.
+    pub demotions: u64,
+    /// Those moved back by traffic.
+    pub promotions: u64,
+}
+
+/// An IO backend: the owner of listeners, connections and their buffers on one thread.
+pub trait Backend {
+    /// Name of the backend as configured and as a metric label.
+    fn name(&self) -> &'static str;
+
+    /// Opens a listener and returns its id with the address that it got.
+    ///
+    /// # Errors
+    /// What the system says to bind or listen; also beyond 255 listeners.
+    fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)>;
+
+    /// Stops (or resumes) accepting on all listeners. Stopping closes nothing that was accepted.
+    fn set_accepting(&mut self, accepting: bool);
+
+    /// Begins to connect to `remote`, from `local` if given (port 0: any). Ends in `Connected` or `Closed`.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; then no completion follows.
+    fn connect(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<ConnectionId, ConnectError>;
+
+    /// Hands queued sends to the system, waits at most `wait` for something to happen (not at all when work is left
+    /// over from before, or when the waker was used), and appends what happened to `batch`, as far as it has room.
+    ///
+    /// # Errors
+    /// Only what makes the backend unusable; trouble with one connection is its `Closed`.
+    fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()>;
+
+    /// Queues `buffer` behind earlier sends of the connection; it leaves at the next poll, together with them.
+    ///
+    /// # Errors
+    /// [`SendError`], with the buffer.
+    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError>;
+
+    /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still sends is
+    /// discarded until it ends its side. The owner bounds the time with [`Backend::close`].
+    fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>);
+
+    /// Ends the connection now and drops what is queued. `Closed { Local }` follows in a later poll.
+    fn close(&mut self, connection: ConnectionId);
+
+    /// Bytes queued for the connection that its socket has not taken.
+    fn queued_bytes(&self, connection: ConnectionId) -> usize;
+
+    /// Live connections, those that are closing included.
+    fn connection_count(&self) -> usize;
+
+    /// The buffers of this backend.
+    fn pools(&mut self) -> &mut BufferPools;
+
+    /// Ends a wait in [`Backend::poll`] from any thread.
+    fn waker(&self) -> Waker;
+
+    /// The present, on this backend's clock.
+    fn now(&self) -> Timestamp;
+
+    /// What it has done so far.
+    fn counters(&self) -> BackendCounters;
+}

@@ -1,0 +1,351 @@
+//! The one mapping that buffers live in, and the two kinds of hold on a piece of it.
+//!
+//! An [`Arena`] is an anonymous mapping. [`Blocks`] cuts a part of it into blocks of one size. A block in use
+//! is held through [`Span`]s (exclusive: each byte belongs to at most one span) and [`SharedSpan`]s (read-only,
+//! counted); the last hold to go puts the block on its pool's `returned` stack, from any thread and without a
+//! lock. Only the pool's owner takes blocks, so the stack is pushed by many and emptied by one (`swap` of
+//! the whole stack: no ABA).
+//!
+//! ```text
+//!   owner: take ── free list ── empty? swap(returned) ──► free list
+//!   anyone: drop last hold ─────────► push on `returned`
+//! ```
+//!
+//! The reference count is a `u32` of our own: an mbuf's 16-bit count overflows at 65 535 receivers of one payload.
+//!
+//! This file holds all `unsafe` of the buffers. Its safety rests on three invariants:
+//! 1. a block's memory and header outlive every hold (`Blocks::drop` leaks them when a hold is still out);
+//! 2. exclusive spans of one block never overlap one another or a shared span (they are only made by taking a
+//!    whole block with no other hold, by splitting a span in two, and by freezing one);
+//! 3. the whole mapping is initialised memory (anonymous mappings are zeroed).
+#![allow(unsafe_code)]
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Alignment of the mapping's start when huge pages are asked for, and of its size.
+pub const HUGE_PAGE_SIZE: usize = 2 << 20;
+const PAGE_SIZE: usize = 4096;
+
+/// An anonymous private mapping, zeroed, resident only where touched.
+#[derive(Debug)]
+pub struct Arena {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping is plain memory; who may touch which byte is settled by spans.
+unsafe impl Send for Arena {}
+// SAFETY: as above; `Arena` itself offers no access to the bytes.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Maps at least `size` bytes. With `huge_pages`, asks for transparent huge pages (`madvise(2)`,
+    /// `MADV_HUGEPAGE`): fewer TLB misses, and 2 MiB resident at the first touch of each.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the address space or the overcommit limit does not allow it.
+    pub fn map(size: usize, huge_pages: bool) -> io::Result<Arc<Arena>> {
+        let size = size.max(1).next_multiple_of(if huge_pages { HUGE_PAGE_SIZE } else { PAGE_SIZE });
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
+        let base =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
+        if huge_pages {
+            // SAFETY: the range was mapped just above. The advice changes no byte; a kernel without THP refuses it.
+            let _ = unsafe { madvise(base, size, Advice::LinuxHugepage) };
+        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Arc::new(Arena { base, size }))
+    }
+
+    /// Size of the mapping in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped in `map`; every `Blocks` over it holds an `Arc` of it, so none is left.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Header of one block, apart from its data so that the data stays contiguous and aligned.
+struct Block {
+    holds: AtomicU32,
+    /// Next block on the `returned` stack; meaningful only while the block is on it.
+    next: AtomicU32,
+    index: u32,
+    size: u32,
+    data: NonNull<u8>,
+    home: NonNull<Home>,
+}
+
+const _: () = assert!(size_of::<Block>() == 32);
+
+/// What a hold needs of its pool when it goes.
+struct Home {
+    /// Top of the stack of blocks that came back, by index.
+    returned: AtomicU32,
+}
+
+/// The blocks of one pool: `count` blocks of `size` bytes, taken by one owner, given back from anywhere.
+pub(super) struct Blocks {
+    headers: Vec<Block>,
+    home: Box<Home>,
+    /// Indexes of blocks nobody holds, the warmest last.
+    free: Vec<u32>,
+    /// Blocks with an index below it have been used; the others have never been touched.
+    touched: u32,
+    arena: Option<Arc<Arena>>,
+}
+
+// SAFETY: the raw pointers lead into `arena` and `home`, which `Blocks` owns or leaks; access to the data is
+// settled by spans, and `free` is reached through `&mut self` only.
+unsafe impl Send for Blocks {}
+
+impl Blocks {
+    /// Cuts `count` blocks of `size` bytes from `arena`, beginning at `offset`.
+    ///
+    /// # Panics
+    /// If they do not fit the arena; pools are laid out from one sum.
+    pub(super) fn new(arena: Arc<Arena>, offset: usize, size: u32, count: u32) -> Blocks {
+        let end = offset + size as usize * count as usize;
+        assert!(end <= arena.size && count < NONE, "blocks end at {end}, arena at {}", arena.size);
+        let home = Box::new(Home { returned: AtomicU32::new(NONE) });
+        let block = |index: u32| Block {
+            holds: AtomicU32::new(0),
+            next: AtomicU32::new(NONE),
+            index,
+            size,
+            // SAFETY: the block lies inside the mapping, as asserted above.
+            data: unsafe { arena.base.add(offset + index as usize * size as usize) },
+            home: NonNull::from(&*home),
+        };
+        let headers = (0..count).map(block).collect();
+        Blocks { headers, home, free: Vec::with_capacity(count as usize), touched: 0, arena: Some(arena) }
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.headers.len() as u32
+    }
+
+    pub(super) fn block_size(&self) -> u32 {
+        self.headers.first().map_or(0, |header| header.size)
+    }
+
+    /// Blocks that nobody holds, as far as the owner has been told; [`Blocks::reclaim`] asks.
+    pub(super) fn free_count(&self) -> u32 {
+        self.free.len() as u32 + (self.count() - self.touched)
+    }
+
+    /// Blocks used at least once: what is resident.
+    pub(super) fn touched_count(&self) -> u32 {
+        self.touched
+    }
+
+    /// Takes a whole block, or `None` when all are held.
+    pub(super) fn take(&mut self) -> Option<Span> {
+        if self.free.is_empty() {
+            self.reclaim();
+        }
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.touched < self.count() => {
+                self.touched += 1;
+                self.touched - 1
+            }
+            None => return None,
+        };
+        let header = &self.headers[index as usize];
+        let before = header.holds.swap(1, Ordering::Relaxed);
+        assert!(before == 0, "block {index} taken while held {before} times");
+        Some(Span { block: Hold(NonNull::from(header)), start: 0, end: header.size })
+    }
+
+    /// Moves the blocks that came back to the free list.
+    pub(super) fn reclaim(&mut self) {
+        // Acquire pairs with the Release of `Hold::drop`: the last holder's accesses happened before.
+        let mut index = self.home.returned.swap(NONE, Ordering::Acquire);
+        while index != NONE {
+            self.free.push(index);
+            index = self.headers[index as usize].next.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a span back without the detour over the stack, when it is the block's only hold.
+    pub(super) fn give_back(&mut self, span: Span) {
+        let block = span.block.header();
+        let sole = block.holds.load(Ordering::Acquire) == 1;
+        if !sole || block.home != NonNull::from(&*self.home) {
+            return; // dropping the span does the right thing
+        }
+        let index = block.index;
+        block.holds.store(0, Ordering::Relaxed);
+        std::mem::forget(span);
+        self.free.push(index);
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        self.reclaim();
+        // A block is on a list only after its last holder's final access, so all home means none in use.
+        if self.free_count() != self.count() {
+            std::mem::forget(self.arena.take());
+            std::mem::forget(std::mem::take(&mut self.headers));
+            let home = std::mem::replace(&mut self.home, Box::new(Home { returned: AtomicU32::new(NONE) }));
+            let _ = Box::leak(home);
+        }
+    }
+}
+
+/// One count on a block.
+struct Hold(NonNull<Block>);
+
+// SAFETY: a `Hold` is a counted reference; the count and the return stack are atomic.
+unsafe impl Send for Hold {}
+// SAFETY: `&Hold` reads only immutable fields and the atomic count.
+unsafe impl Sync for Hold {}
+
+impl Hold {
+    fn header(&self) -> &Block {
+        // SAFETY: headers outlive every hold (invariant 1).
+        unsafe { self.0.as_ref() }
+    }
+
+    fn data(&self, start: u32, end: u32) -> NonNull<[u8]> {
+        let block = self.header();
+        debug_assert!(start <= end && end <= block.size);
+        // SAFETY: `start` lies inside the block, by the ranges that spans keep.
+        let data = unsafe { block.data.add(start as usize) };
+        NonNull::slice_from_raw_parts(data, (end - start) as usize)
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Hold {
+        // Relaxed, as in `Arc`: a new hold is made from an existing one.
+        let before = self.header().holds.fetch_add(1, Ordering::Relaxed);
+        if before > i32::MAX as u32 {
+            std::process::abort(); // 2^31 receivers of one payload is a leak; wrapping would be unsound
+        }
+        Hold(self.0)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let block = self.header();
+        // A sole hold has nobody to race with: a load and a store are cheaper than a locked subtraction.
+        if block.holds.load(Ordering::Acquire) == 1 {
+            block.holds.store(0, Ordering::Relaxed);
+        } else if block.holds.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // SAFETY: `home` lives until every block is back on a list (invariant 1), and this one is not yet.
+        let home = unsafe { block.home.as_ref() };
+        let mut top = home.returned.load(Ordering::Relaxed);
+        loop {
+            block.next.store(top, Ordering::Relaxed);
+            match home.returned.compare_exchange_weak(top, block.index, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+}
+
+/// An exclusive, writable range of a block.
+pub(super) struct Span {
+    block: Hold,
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    pub(super) fn len(&self) -> u32 {
+        self.end - self.start
+    }
+
+    pub(super) fn block_size(&self) -> u32 {
+        self.block.header().size
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        // SAFETY: the range is this span's alone (invariant 2), initialised (3), alive (1).
+        unsafe { self.block.data(self.start, self.end).as_ref() }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut self` is the only way to it.
+        unsafe { self.block.data(self.start, self.end).as_mut() }
+    }
+
+    /// Cuts the first `at` bytes off into a span of their own. Both parts stay exclusive.
+    pub(super) fn split_to(&mut self, at: u32) -> Span {
+        assert!(at <= self.len(), "split at {at} of {}", self.len());
+        let middle = self.start + at;
+        let head = Span { block: self.block.clone(), start: self.start, end: middle };
+        self.start = middle;
+        head
+    }
+
+    /// Gives up writing; from here on the range may be referenced any number of times.
+    pub(super) fn freeze(self) -> SharedSpan {
+        SharedSpan { block: self.block, start: self.start, end: self.end }
+    }
+}
+
+/// A read-only, counted range of a block.
+#[derive(Clone)]
+pub(super) struct SharedSpan {
+    block: Hold,
+    start: u32,
+    end: u32,
+}
+
+const _: () = assert!(size_of::<SharedSpan>() == 16);
+
+impl SharedSpan {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        // SAFETY: nobody writes a frozen range (invariant 2); initialised (3), alive (1).
+        unsafe { self.block.data(self.start, self.end).as_ref() }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.end - self.start
+    }
+
+    /// Size of the whole block that the hold keeps from its pool.
+    pub(super) fn block_size(&self) -> u32 {
+        self.block.header().size
+    }
+
+    pub(super) fn advance(&mut self, count: u32) {
+        assert!(count <= self.len(), "advance by {count} of {}", self.len());
+        self.start += count;
+    }
+
+    pub(super) fn truncate(&mut self, len: u32) {
+        assert!(len <= self.len(), "truncate to {len} of {}", self.len());
+        self.end = self.start + len;
+    }
+
+    /// Takes `next` in when it continues this range in the same block; else hands it back.
+    pub(super) fn try_join(&mut self, next: SharedSpan) -> Result<(), SharedSpan> {
+        if self.block.0 != next.block.0 || self.end != next.start {
+            return Err(next);
+        }
+        self.end = next.end;
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Pooled memory for bytes on the move: arena → pool → [`Buffer`] → [`SharedBuffer`].
+//!
+//! ```text
+//!   BufferPools ── take(size) ──► Buffer (unique, writable) ── freeze() ──► SharedBuffer (counted, read-only)
+//!        ▲                          │ split_to(n): two buffers, one block       │ clone: one more reference
+//!        └──── the last hold on a block returns it, from any thread ◄───────────┘
+//! ```
+//!
+//! An idle connection owns no buffer. A backend takes one when bytes exist, the protocol handler splits it frame by
+//! frame, rewrites in place and freezes what is to be sent; nothing is copied on the way.
+
+mod arena;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use arena::{Arena, HUGE_PAGE_SIZE};
+pub use pool::{BufferPools, PoolLevel, PoolSize, PoolsConfig};
+
+use arena::{SharedSpan, Span};
+use std::fmt;
+use std::ops::Deref;
+
+/// A unique, writable piece of a pooled block: `len` bytes filled, the rest spare.
+///
+/// Dropping it gives its hold on the block back. Two buffers may lie in one block, side by side
+/// ([`Buffer::split_to`]); each is exclusive over its own bytes.
+pub struct Buffer {
+    span: Span,
+    len: u32,
+}
+
+impl Buffer {
+    fn new(span: Span) -> Buffer {
+        Buffer { span, len: 0 }
+    }
+
+    /// Filled bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether nothing is filled.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that it could hold in all, filled ones included.
+    pub fn capacity(&self) -> usize {
+        self.span.len() as usize
+    }
+
+    /// The filled bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.span.as_slice()[..self.len as usize]
+    }
+
+    /// The filled bytes, to be rewritten in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        let len = self.len as usize;
+        &mut self.span.as_mut_slice()[..len]
+    }
+
+    /// The bytes behind the filled ones. They are initialised, with whatever was there before.
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        let len = self.len as usize;
+        &mut self.span.as_mut_slice()[len..]
+    }
+
+    /// Declares the first `len` bytes filled.
+    ///
+    /// # Panics
+    /// If `len` exceeds the capacity.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity(), "length {len} over capacity {}", self.capacity());
+        self.len = len as u32;
+    }
+
+    /// Appends as much of `bytes` as fits and returns how many that was.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let spare = self.spare_mut();
+        let count = bytes.len().min(spare.len());
+        spare[..count].copy_from_slice(&bytes[..count]);
+        self.len += count as u32;
+        count
+    }
+
+    /// Cuts the first `at` filled bytes off into a buffer of their own, without spare room.
+    ///
+    /// # Panics
+    /// If fewer than `at` bytes are filled.
+    pub fn split_to(&mut self, at: usize) -> Buffer {
+        assert!(at <= self.len(), "split at {at} of {}", self.len());
+        let head = self.span.split_to(at as u32);
+        self.len -= at as u32;
+        Buffer { span: head, len: at as u32 }
+    }
+
+    /// Gives up writing the filled bytes, so that they can be referenced any number of times.
+    pub fn freeze(mut self) -> SharedBuffer {
+        let span =
+            if self.len as usize == self.capacity() { self.span } else { self.span.split_to(self.len) };
+        SharedBuffer { span: span.freeze() }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} of {} B)", self.len(), self.capacity())
+    }
+}
+
+/// A read-only, reference-counted range of a pooled block: 16 bytes of descriptor for a payload of any size.
+///
+/// Cloning adds a reference and copies nothing. May be held by any thread.
+#[derive(Clone)]
+pub struct SharedBuffer {
+    span: SharedSpan,
+}
+
+impl SharedBuffer {
+    /// Forgets the first `count` bytes (they were sent).
+    ///
+    /// # Panics
+    /// If it is shorter.
+    pub fn advance(&mut self, count: usize) {
+        self.span.advance(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// Another reference to `start..end` of these bytes.
+    ///
+    /// # Panics
+    /// If the range does not lie inside.
+    pub fn slice(&self, start: usize, end: usize) -> SharedBuffer {
+        assert!(start <= end && end <= self.len(), "slice {start}..{end} of {}", self.len());
+        let mut span = self.span.clone();
+        span.truncate(end as u32);
+        span.advance(start as u32);
+        SharedBuffer { span }
+    }
+
+    /// Takes `next` in when it continues this range in the same block, so that both leave as one piece; else
+    /// hands it back.
+    ///
+    /// # Errors
+    /// The buffer itself, when the two are not neighbours.
+    pub fn try_join(&mut self, next: SharedBuffer) -> Result<(), SharedBuffer> {
+        self.span.try_join(next.span).map_err(|span| SharedBuffer { span })
+    }
+
+    /// Size in bytes of the block that this reference keeps from its pool.
+    pub fn block_size(&self) -> usize {
+        self.span.block_size() as usize
+    }
+}
+
+impl Deref for SharedBuffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.span.as_slice()
+    }
+}
+
+impl fmt::Debug for SharedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedBuffer({} B)", self.len())
+    }
+}

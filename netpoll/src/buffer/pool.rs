@@ -1,0 +1,200 @@
+//! Pools of blocks in a few sizes, all in one arena.
+
+use super::arena::{Arena, Blocks};
+use super::{Buffer, SharedBuffer};
+use std::io;
+
+/// One pool: `count` blocks of `size` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Bytes of one block.
+    pub size: u32,
+    /// Blocks in the pool.
+    pub count: u32,
+}
+
+impl PoolSize {
+    /// Bytes of the whole pool.
+    pub const fn bytes(self) -> usize {
+        self.size as usize * self.count as usize
+    }
+}
+
+/// What to reserve.
+#[derive(Clone, Debug)]
+pub struct PoolsConfig {
+    /// Buffers that the backend receives into.
+    pub receive: PoolSize,
+    /// Blocks for everything else, by rising size: replies, straddling frames, what must outlive a turn.
+    pub blocks: Vec<PoolSize>,
+    /// Ask for transparent huge pages.
+    pub huge_pages: bool,
+}
+
+impl PoolsConfig {
+    /// Bytes of address space that the pools take.
+    pub fn bytes(&self) -> usize {
+        self.receive.bytes() + self.blocks.iter().map(|pool| pool.bytes()).sum::<usize>()
+    }
+}
+
+/// How full a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLevel {
+    /// Bytes of one block.
+    pub size: u32,
+    /// Blocks in the pool.
+    pub count: u32,
+    /// Blocks that nobody holds.
+    pub free: u32,
+    /// Blocks used at least once: the pool's resident part.
+    pub touched: u32,
+    /// Times that a block was asked for and none was free.
+    pub exhausted: u64,
+}
+
+struct Pool {
+    blocks: Blocks,
+    exhausted: u64,
+}
+
+impl Pool {
+    fn take(&mut self) -> Option<Buffer> {
+        let taken = self.blocks.take();
+        self.exhausted += u64::from(taken.is_none());
+        taken.map(Buffer::new)
+    }
+
+    fn level(&mut self) -> PoolLevel {
+        self.blocks.reclaim();
+        PoolLevel {
+            size: self.blocks.block_size(),
+            count: self.blocks.count(),
+            free: self.blocks.free_count(),
+            touched: self.blocks.touched_count(),
+            exhausted: self.exhausted,
+        }
+    }
+}
+
+/// A worker's pools: one to receive into, and blocks of rising size for the rest.
+///
+/// Owned by one thread; what is taken from it may be dropped on any. Nothing here allocates after creation.
+pub struct BufferPools {
+    receive: Pool,
+    blocks: Vec<Pool>,
+    receive_low_water: u32,
+}
+
+impl BufferPools {
+    /// Reserves everything in one mapping.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says; `InvalidInput` when sizes do not rise or a pool is empty.
+    pub fn new(config: &PoolsConfig) -> io::Result<BufferPools> {
+        let rising = config.blocks.windows(2).all(|pair| pair[0].size < pair[1].size);
+        let empty =
+            config.blocks.iter().chain([&config.receive]).any(|pool| pool.size == 0 || pool.count == 0);
+        if !rising || empty || config.blocks.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "pool sizes must rise and no pool may be empty",
+            ));
+        }
+        let arena = Arena::map(config.bytes(), config.huge_pages)?;
+        let mut offset = 0;
+        let mut cut = |pool: PoolSize| {
+            let blocks = Blocks::new(arena.clone(), offset, pool.size, pool.count);
+            offset += pool.bytes();
+            Pool { blocks, exhausted: 0 }
+        };
+        Ok(BufferPools {
+            receive: cut(config.receive),
+            blocks: config.blocks.iter().map(|pool| cut(*pool)).collect(),
+            receive_low_water: config.receive.count / 4,
+        })
+    }
+
+    /// An empty buffer to receive into, or `None` when all are held: the caller pauses receiving.
+    pub fn take_receive(&mut self) -> Option<Buffer> {
+        self.receive.take()
+    }
+
+    /// An empty buffer of at least `size` bytes: from the smallest pool that fits, else from a larger one.
+    pub fn take(&mut self, size: usize) -> Option<Buffer> {
+        let fitting = self.blocks.iter_mut().filter(|pool| pool.blocks.block_size() as usize >= size);
+        fitting.into_iter().find_map(Pool::take)
+    }
+
+    /// A copy of `bytes` in a block of the right size.
+    pub fn copy(&mut self, bytes: &[u8]) -> Option<Buffer> {
+        let mut buffer = self.take(bytes.len())?;
+        let copied = buffer.append(bytes);
+        debug_assert_eq!(copied, bytes.len());
+        Some(buffer)
+    }
+
+    /// For a buffer that has to wait: a copy in a right-sized block when that frees a larger one and the bytes are
+    /// at most `copy_break` (or at any size when the receive pool is low); else the same buffer.
+    ///
+    /// Says whether it copied.
+    pub fn retain(&mut self, buffer: SharedBuffer, copy_break: usize) -> (SharedBuffer, bool) {
+        let worth_it = buffer.len() <= copy_break || self.receive_is_low();
+        if !worth_it || buffer.len() * 2 > buffer.block_size() {
+            return (buffer, false);
+        }
+        match self.copy(&buffer) {
+            Some(copy) if copy.capacity() < buffer.block_size() => (copy.freeze(), true),
+            _ => (buffer, false),
+        }
+    }
+
+    /// Gives a buffer back at once. Dropping it does the same, a little later.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        let span = buffer.span;
+        if span.block_size() == self.receive.blocks.block_size() {
+            self.receive.blocks.give_back(span);
+        }
+    }
+
+    /// Whether fewer than a quarter of the receive buffers are free: what waits is copied out of them then.
+    pub fn receive_is_low(&mut self) -> bool {
+        if self.receive.blocks.free_count() < self.receive_low_water {
+            self.receive.blocks.reclaim();
+        }
+        self.receive.blocks.free_count() < self.receive_low_water
+    }
+
+    /// The largest size that [`BufferPools::take`] can serve.
+    pub fn block_size_max(&self) -> usize {
+        self.blocks.last().map_or(0, |pool| pool.blocks.block_size() as usize)
+    }
+
+    /// Size of a receive buffer.
+    pub fn receive_size(&self) -> usize {
+        self.receive.blocks.block_size() as usize
+    }
+
+    /// How full the receive pool is.
+    pub fn receive_level(&mut self) -> PoolLevel {
+        self.receive.level()
+    }
+
+    /// How full the block pools are, by rising size.
+    pub fn block_levels(&mut self) -> impl Iterator<Item = PoolLevel> + '_ {
+        self.blocks.iter_mut().map(Pool::level)
+    }
+
+    /// Whether every block is home: true after everything was dropped, or something leaked.
+    pub fn is_full(&mut self) -> bool {
+        let full = |level: PoolLevel| level.free == level.count;
+        let receive = full(self.receive.level());
+        self.blocks.iter_mut().all(|pool| full(pool.level())) && receive
+    }
+}
+
+impl std::fmt::Debug for BufferPools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BufferPools(receive {} × {} B)", self.receive.blocks.count(), self.receive_size())
+    }
+}

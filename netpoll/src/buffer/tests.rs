@@ -1,0 +1,138 @@
+//! The pools' promises: exclusive pieces, counted references, everything home at the end.
+
+use super::*;
+use std::sync::mpsc;
+
+fn pools() -> BufferPools {
+    BufferPools::new(&PoolsConfig {
+        receive: PoolSize { size: 2048, count: 8 },
+        blocks: vec![PoolSize { size: 64, count: 4 }, PoolSize { size: 512, count: 2 }],
+        huge_pages: false,
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_split_buffer_has_two_writers_and_one_block() {
+    let mut pools = pools();
+    let mut tail = pools.take_receive().unwrap();
+    assert_eq!(tail.append(b"headbody"), 8);
+    let mut head = tail.split_to(4);
+    head.as_mut_slice().make_ascii_uppercase();
+    tail.as_mut_slice()[0] = b'B';
+    assert_eq!((head.as_slice(), tail.as_slice()), (&b"HEAD"[..], &b"Body"[..]));
+    assert_eq!(pools.receive_level().free, 7);
+    drop(tail);
+    assert_eq!(pools.receive_level().free, 7, "one piece still holds the block");
+    drop(head);
+    assert!(pools.is_full());
+}
+
+#[test]
+fn neighbours_join_and_strangers_do_not() {
+    let mut pools = pools();
+    let mut buffer = pools.take_receive().unwrap();
+    buffer.append(b"abcdef");
+    let mut first = buffer.split_to(2).freeze();
+    let second = buffer.split_to(2).freeze();
+    let third = buffer.freeze();
+    let third = first.try_join(third).unwrap_err();
+    first.try_join(second).unwrap();
+    first.try_join(third).unwrap();
+    assert_eq!(&*first, b"abcdef");
+    let mut other = pools.copy(b"x").unwrap().freeze();
+    assert!(other.try_join(first.clone()).is_err());
+    first.advance(2);
+    assert_eq!(&*first.slice(1, 3), b"de");
+    drop((first, other));
+    assert!(pools.is_full());
+}
+
+#[test]
+fn freezing_leaves_the_spare_room_behind() {
+    let mut pools = pools();
+    let mut buffer = pools.take(10).unwrap();
+    buffer.append(b"hi");
+    let shared = buffer.freeze();
+    assert_eq!((&*shared, shared.block_size()), (&b"hi"[..], 64));
+}
+
+#[test]
+fn an_exhausted_pool_says_none_and_counts_it() {
+    let mut pools = pools();
+    let held: Vec<_> = (0..8).map(|_| pools.take_receive().unwrap()).collect();
+    assert!(pools.take_receive().is_none());
+    assert_eq!(pools.receive_level().exhausted, 1);
+    drop(held);
+    assert!(pools.take_receive().is_some());
+    // A request that the small pool cannot serve any more takes a larger block.
+    let small: Vec<_> = (0..4).map(|_| pools.take(64).unwrap()).collect();
+    assert_eq!(pools.take(64).unwrap().capacity(), 512);
+    assert!(pools.take(513).is_none());
+    drop(small);
+}
+
+#[test]
+fn small_waiting_bytes_leave_the_large_block() {
+    let mut pools = pools();
+    let mut buffer = pools.take_receive().unwrap();
+    buffer.append(&[7; 40]);
+    let (kept, copied) = pools.retain(buffer.freeze(), 512);
+    assert!(copied && kept.block_size() == 64);
+    let mut buffer = pools.take_receive().unwrap();
+    buffer.append(&[7; 600]);
+    let (kept, copied) = pools.retain(buffer.freeze(), 512);
+    assert!(!copied && kept.block_size() == 2048);
+}
+
+#[test]
+fn a_low_receive_pool_copies_whatever_fits() {
+    let mut pools = pools();
+    let _held: Vec<_> = (0..6).map(|_| pools.take_receive().unwrap()).collect();
+    let mut buffer = pools.take_receive().unwrap();
+    buffer.append(&[7; 100]);
+    let (kept, copied) = pools.retain(buffer.freeze(), 10);
+    assert!(copied && kept.block_size() == 512);
+}
+
+#[test]
+fn references_may_be_dropped_by_other_threads() {
+    let mut pools = pools();
+    let (sender, receiver) = mpsc::channel::<SharedBuffer>();
+    let thread = std::thread::spawn(move || receiver.iter().map(|shared| shared[0] as usize).sum::<usize>());
+    let mut sent = 0;
+    for round in 0..20_000_usize {
+        let Some(mut buffer) = pools.take_receive() else { continue };
+        buffer.append(&[(round % 251) as u8; 3]);
+        let shared = buffer.freeze();
+        for _ in 0..3 {
+            sent += round % 251;
+            sender.send(shared.clone()).unwrap();
+        }
+    }
+    drop(sender);
+    assert_eq!(thread.join().unwrap(), sent);
+    assert!(pools.is_full());
+}
+
+#[test]
+fn buffers_may_outlive_their_pools() {
+    let mut pools = pools();
+    let mut buffer = pools.take_receive().unwrap();
+    buffer.append(b"still here");
+    let shared = buffer.freeze();
+    drop(pools);
+    assert_eq!(&*shared, b"still here");
+}
+
+#[test]
+fn impossible_pools_are_refused() {
+    let pool = |size, count| PoolSize { size, count };
+    for (receive, blocks) in [
+        (pool(0, 1), vec![pool(64, 1)]),
+        (pool(64, 1), vec![]),
+        (pool(64, 1), vec![pool(64, 1), pool(64, 1)]),
+    ] {
+        assert!(BufferPools::new(&PoolsConfig { receive, blocks, huge_pages: false }).is_err());
+    }
+}

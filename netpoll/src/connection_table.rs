@@ -1,0 +1,147 @@
+//! A table of fixed capacity whose slots carry generations.
+
+use crate::ConnectionId;
+use slab::Slab;
+
+/// Values of type `T` by [`ConnectionId`], at most `capacity` of them.
+///
+/// Space is reserved once, at creation, and pages are touched only as slots are first used: an empty table
+/// costs address space, not memory. A freed slot is the next to be used again (it is warm in the cache).
+///
+/// Invariant: `generations[i]` is the number of times that slot `i` was freed, so an id is live if and only
+/// if its slot is taken and its generation is the slot's.
+#[derive(Debug)]
+pub struct ConnectionTable<T> {
+    slots: Slab<T>,
+    generations: Vec<u32>,
+    capacity: usize,
+}
+
+impl<T> ConnectionTable<T> {
+    /// Reserves room for `capacity` values.
+    ///
+    /// # Panics
+    /// If `capacity` exceeds [`crate::CONNECTIONS_PER_BACKEND_MAX`].
+    pub fn with_capacity(capacity: usize) -> Self {
+        assert!(capacity <= crate::CONNECTIONS_PER_BACKEND_MAX as usize, "capacity {capacity} over 2^24");
+        ConnectionTable {
+            slots: Slab::with_capacity(capacity),
+            generations: Vec::with_capacity(capacity),
+            capacity,
+        }
+    }
+
+    /// The id that the next [`ConnectionTable::insert`] will give, or `None` when the table is full.
+    pub fn vacant_id(&self) -> Option<ConnectionId> {
+        if self.slots.len() == self.capacity {
+            return None;
+        }
+        let index = self.slots.vacant_key();
+        let generation = self.generations.get(index).copied().unwrap_or(0);
+        Some(ConnectionId::new(index as u32, generation))
+    }
+
+    /// Puts `value` into a free slot, or hands it back when the table is full.
+    pub fn insert(&mut self, value: T) -> Result<ConnectionId, T> {
+        let Some(id) = self.vacant_id() else { return Err(value) };
+        if id.index() == self.generations.len() {
+            self.generations.push(0);
+        }
+        let index = self.slots.insert(value);
+        debug_assert_eq!(index, id.index());
+        Ok(id)
+    }
+
+    /// The value of a live id.
+    pub fn get(&self, id: ConnectionId) -> Option<&T> {
+        if !self.is_current(id) {
+            return None;
+        }
+        self.slots.get(id.index())
+    }
+
+    /// The value of a live id.
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
+        if !self.is_current(id) {
+            return None;
+        }
+        self.slots.get_mut(id.index())
+    }
+
+    /// Frees the slot of a live id and returns its value; the id is dead from here on.
+    pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
+        if !self.is_current(id) {
+            return None;
+        }
+        let value = self.slots.try_remove(id.index())?;
+        self.generations[id.index()] = id.generation().wrapping_add(1);
+        Some(value)
+    }
+
+    /// The live id in slot `index`, if the slot is taken.
+    pub fn id_at(&self, index: usize) -> Option<ConnectionId> {
+        self.slots.contains(index).then(|| ConnectionId::new(index as u32, self.generations[index]))
+    }
+
+    /// Live values with their ids, by index.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
+        self.slots
+            .iter()
+            .map(|(index, value)| (ConnectionId::new(index as u32, self.generations[index]), value))
+    }
+
+    /// Number of slots that were ever used: indexes below it may be live.
+    pub fn high_water(&self) -> usize {
+        self.generations.len()
+    }
+
+    /// Number of live values.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no value is live.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Most values that the table holds.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn is_current(&self, id: ConnectionId) -> bool {
+        self.generations.get(id.index()).is_some_and(|generation| *generation == id.generation())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_dies_with_its_value() {
+        let mut table = ConnectionTable::with_capacity(2);
+        let first = table.insert("a").unwrap();
+        assert_eq!(table.remove(first), Some("a"));
+        let second = table.insert("b").unwrap();
+        assert_eq!(first.index(), second.index());
+        assert_ne!(first, second);
+        assert_eq!(table.get(first), None);
+        assert_eq!(table.remove(first), None);
+        assert_eq!(table.get(second), Some(&"b"));
+    }
+
+    #[test]
+    fn a_full_table_hands_the_value_back_and_never_grows() {
+        let mut table = ConnectionTable::with_capacity(2);
+        let a = table.insert(1).unwrap();
+        table.insert(2).unwrap();
+        assert_eq!(table.vacant_id(), None);
+        assert_eq!(table.insert(3), Err(3));
+        table.remove(a).unwrap();
+        let vacant = table.vacant_id().unwrap();
+        assert_eq!(table.insert(3), Ok(vacant));
+        assert_eq!(table.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [3, 2]);
+    }
+}

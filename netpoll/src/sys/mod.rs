@@ -1,0 +1,5 @@
+//! The only system calls of this crate, as thin wrappers without policy.
+
+pub(crate) mod affinity;
+pub(crate) mod socket;
+pub(crate) mod waker;

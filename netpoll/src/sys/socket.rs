@@ -1,0 +1,107 @@
+//! Sockets: set-up by `socket2`, the moving of bytes by plain calls.
+
+use crate::ListenerConfig;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// A non-blocking listener with `SO_REUSEPORT`, so that each worker has its own; what it accepts inherits its options.
+pub(crate) fn listen(config: &ListenerConfig) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if config.address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(config.user_timeout)?;
+    if let Some(bytes) = config.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = config.receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = config.not_sent_low_water {
+        socket.set_tcp_notsent_lowat(bytes)?;
+    }
+    socket.bind(&config.address.into())?;
+    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((socket.into(), address))
+}
+
+/// A non-blocking socket bound to `local`, ready to connect. With a port of 0 the kernel picks one when it knows the
+/// remote address (`IP_BIND_ADDRESS_NO_PORT`), so that 28 000 ports serve each pair of addresses, not all of them.
+pub(crate) fn client(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(local) = local {
+        if local.port() == 0 && local.is_ipv4() {
+            set_bind_address_no_port(&socket)?;
+        }
+        socket.bind(&local.into())?;
+    }
+    Ok(socket.into())
+}
+
+/// Starts to connect; `Ok(false)` means that the outcome will show as writability.
+pub(crate) fn connect(socket: &OwnedFd, remote: SocketAddr) -> io::Result<bool> {
+    match rustix::net::connect(socket, &remote) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::INPROGRESS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The pending error of a socket (`SO_ERROR`), taken.
+pub(crate) fn take_error(socket: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::socket_error(socket)??)
+}
+
+pub(crate) fn receive(socket: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(socket, into, RecvFlags::DONTWAIT)?;
+    Ok(count)
+}
+
+pub(crate) fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+pub(crate) fn send_vectored(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
+}
+
+pub(crate) fn shutdown_write(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
+}
+
+/// Accepts one connection, non-blocking.
+pub(crate) fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    use rustix::net::SocketFlags;
+    let (socket, peer) =
+        rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((socket, peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))))
+}
+
+/// `IP_BIND_ADDRESS_NO_PORT`, ip(7): leaves the choice of the port to `connect(2)`.
+#[allow(unsafe_code)]
+fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open, and the option reads one c_int from a live local of that size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
