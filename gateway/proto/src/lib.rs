@@ -32,3 +32,4 @@ pub mod body;
 mod bytes;
 pub mod codes;
 pub mod frame;
+pub mod websocket;

@@ -82,7 +82,7 @@ fn frames_are_iterated_and_a_torn_one_ends_it() {
     for cut in 1..message.len() {
         let items: Vec<_> = Frames::new(&message[..cut], 64).collect();
         let torn = cut != 18;
-        assert_eq!(items.iter().any(|item| *item == Err(FrameError::Truncated)), torn, "cut {cut}");
+        assert_eq!(items.contains(&Err(FrameError::Truncated)), torn, "cut {cut}");
         assert!(items[..items.len() - 1].iter().all(Result::is_ok));
     }
     let refused = bytes(3, 16, b"");
