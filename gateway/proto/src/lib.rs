@@ -28,6 +28,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod auth;
 pub mod body;
 mod bytes;
 pub mod codes;
