@@ -33,4 +33,6 @@ pub mod body;
 mod bytes;
 pub mod codes;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod websocket;
