@@ -1,0 +1,10 @@
+//! Counts that workers keep and the control thread reads.
+//!
+//! Each worker owns one [`WorkerMetrics`]; only it writes, with plain loads and stores, so that counting costs no locked
+//! instruction and no shared cache line. A scrape reads them at any time and adds them up.
+
+mod counter;
+mod worker;
+
+pub use counter::{Counter, Gauge, Histogram, bucket_bound};
+pub use worker::{EndReason, OperationClass, WorkerMetrics};

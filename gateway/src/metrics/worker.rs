@@ -1,0 +1,210 @@
+//! What one worker counts.
+
+use super::counter::{Counter, Gauge, Histogram};
+use crate::worker::message::MessageClass;
+use gateway_proto::codes::CloseCode;
+use netpoll::CloseReason;
+
+/// Classes of operations that traffic is counted by: few and fixed, whatever clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OperationClass {
+    /// Heartbeat and its reply.
+    Heartbeat,
+    /// Auth and its reply.
+    Auth,
+    /// SendMessage, Publish and their replies.
+    Send,
+    /// Rooms: join, leave, change.
+    Room,
+    /// Subscribe, unsubscribe.
+    Subscribe,
+    /// Pushes and deliveries.
+    Push,
+    /// Closed, Reconnect, Error.
+    Notice,
+    /// Application operations handed to the bus, and its replies.
+    Application,
+}
+
+impl OperationClass {
+    /// All of them.
+    pub const ALL: [OperationClass; 8] = [
+        OperationClass::Heartbeat,
+        OperationClass::Auth,
+        OperationClass::Send,
+        OperationClass::Room,
+        OperationClass::Subscribe,
+        OperationClass::Push,
+        OperationClass::Notice,
+        OperationClass::Application,
+    ];
+
+    /// Name as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            OperationClass::Heartbeat => "heartbeat",
+            OperationClass::Auth => "auth",
+            OperationClass::Send => "send",
+            OperationClass::Room => "room",
+            OperationClass::Subscribe => "subscribe",
+            OperationClass::Push => "push",
+            OperationClass::Notice => "notice",
+            OperationClass::Application => "application",
+        }
+    }
+}
+
+/// Why a connection ended, as the metrics tell it: the transport's reason, or the code that the server closed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The transport ended.
+    Transport(CloseReason),
+    /// The server closed it with a code.
+    Code(CloseCode),
+}
+
+/// Frames and bytes.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Frames.
+    pub frames: Counter,
+    /// Bytes of those frames, headers included.
+    pub bytes: Counter,
+}
+
+/// A pool's level.
+#[derive(Debug, Default)]
+pub struct PoolGauges {
+    /// Size of a block in bytes; 0 where there is no such pool.
+    pub size: Gauge,
+    /// Blocks.
+    pub count: Gauge,
+    /// Blocks that nobody holds.
+    pub free: Gauge,
+    /// Times that none was free.
+    pub exhausted: Counter,
+}
+
+/// Block pools that are reported one by one at most.
+pub const POOLS_MAX: usize = 6;
+/// Listeners that are reported one by one at most.
+pub const LISTENERS_MAX: usize = 8;
+/// Close codes counted one by one (see [`WorkerMetrics::count_end`]); others fall together.
+pub const CODES_MAX: usize = 32;
+
+/// All counts of one worker. Each field's name says its unit; 64-byte alignment keeps workers off each other's lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    /// Connections open, by listener.
+    pub connections: [Gauge; LISTENERS_MAX],
+    /// Sessions logged in.
+    pub sessions: Gauge,
+    /// Connections accepted, by listener.
+    pub accepts: [Counter; LISTENERS_MAX],
+    /// Ends by the transport's reason, in the order of `CloseReason::ALL`.
+    pub ends_transport: [Counter; 6],
+    /// Ends by close code: slot `i` counts the code in `end_codes[i]`.
+    pub ends_code: [Counter; CODES_MAX],
+    /// The codes of `ends_code`; 0 where unused.
+    pub end_codes: [Gauge; CODES_MAX],
+    /// Received, by operation class.
+    pub received: [Traffic; 8],
+    /// Sent, by operation class.
+    pub sent: [Traffic; 8],
+    /// Messages handed to receivers by fan-out, by message class.
+    pub deliveries: [Counter; 4],
+    /// Messages dropped because the receiver's queue was full, by message class.
+    pub drops: [Counter; 4],
+    /// Connections closed because their queue was full.
+    pub slow_closes: Counter,
+    /// Login attempts refused.
+    pub auth_failures: Counter,
+    /// Requests refused with an error code.
+    pub errors: Counter,
+    /// Frames that straddled two receive buffers and were copied once.
+    pub straddles: Counter,
+    /// Payloads that could not be rewritten in place and were copied.
+    pub payload_copies: Counter,
+    /// Frames of application operations handed to the bus.
+    pub bus_requests: Counter,
+    /// Fan-outs waiting or under way.
+    pub fanouts_pending: Gauge,
+    /// Messages in the mailbox, at the end of a turn.
+    pub mailbox_depth: Gauge,
+    /// Messages that found another worker's mailbox full and had to wait.
+    pub mailbox_waits: Counter,
+    /// Rooms with a member here.
+    pub rooms: Gauge,
+    /// Memberships here.
+    pub memberships: Gauge,
+    /// Turns.
+    pub turns: Counter,
+    /// Time from the end of the wait to the end of the turn.
+    pub turn_time: Histogram,
+    /// Time from a batch's arrival to the hand-over of the sends that it caused, one observation a receive.
+    pub receive_to_send: Histogram,
+    /// How late timers fired at worst in the last turns, in nanoseconds.
+    pub timer_lag_nanos: Gauge,
+    /// Heap allocations by this worker's thread since its start.
+    pub allocations: Counter,
+    /// The receive pool.
+    pub receive_pool: PoolGauges,
+    /// The block pools by rising size.
+    pub block_pools: [PoolGauges; POOLS_MAX],
+    /// The backend's own counts.
+    pub backend: BackendMetrics,
+}
+
+impl WorkerMetrics {
+    /// Counts the end of a connection.
+    pub fn count_end(&self, reason: EndReason) {
+        match reason {
+            EndReason::Transport(reason) => {
+                let index = CloseReason::ALL.iter().position(|one| *one == reason).unwrap_or(0);
+                self.ends_transport[index].add(1);
+            }
+            EndReason::Code(code) => self.count_code(u64::from(code.0)),
+        }
+    }
+
+    fn count_code(&self, code: u64) {
+        let slot = self.end_codes.iter().position(|slot| slot.get() == code || slot.get() == 0);
+        let slot = slot.unwrap_or(CODES_MAX - 1);
+        self.end_codes[slot].set(code);
+        self.ends_code[slot].add(1);
+    }
+
+    /// Counts a message that was dropped.
+    pub fn count_drop(&self, class: MessageClass) {
+        self.drops[class as usize].add(1);
+    }
+}
+
+macro_rules! backend_metrics {
+    ($($field:ident),* $(,)?) => {
+        /// [`netpoll::BackendCounters`], readable from any thread.
+        #[derive(Debug, Default)]
+        pub struct BackendMetrics {
+            $(#[doc = concat!("See `BackendCounters::", stringify!($field), "`.")] pub $field: Counter,)*
+        }
+
+        impl BackendMetrics {
+            /// Takes over the backend's counts.
+            pub fn publish(&self, counters: &netpoll::BackendCounters) {
+                $(self.$field.set(counters.$field);)*
+            }
+
+            /// The counts by name.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($field), self.$field.get())),*].into_iter()
+            }
+        }
+    };
+}
+
+backend_metrics!(
+    polls, events, accepts, accept_errors, receives, receive_bytes, receive_pauses, rearms, sends, send_bytes,
+    send_waits, send_copies, overflows, demotions, promotions,
+);

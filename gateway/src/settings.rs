@@ -1,0 +1,196 @@
+//! What a worker is told at its start. The configuration (`config`) is what an operator writes; this is what it means.
+
+use crate::worker::message::MessageClass;
+use netpoll::ListenerConfig;
+use std::time::Duration;
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// goim frames over TCP.
+    Tcp,
+    /// goim frames in WebSocket binary messages.
+    WebSocket,
+    /// Echoes WebSocket messages, text and binary: for development and conformance tests.
+    WebSocketEcho,
+}
+
+impl ListenerKind {
+    /// Name in the configuration and as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            ListenerKind::Tcp => "tcp",
+            ListenerKind::WebSocket => "websocket",
+            ListenerKind::WebSocketEcho => "websocket-echo",
+        }
+    }
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// Name as a metric label, e.g. `tcp`.
+    pub name: String,
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// Where and how it listens.
+    pub socket: ListenerConfig,
+    /// WebSocket: path of the upgrade request (goim: `/sub`).
+    pub path: String,
+    /// WebSocket: origins that may connect; empty: any.
+    pub origins: Vec<String>,
+    /// WebSocket: size of a message at most, in bytes.
+    pub message_size_max: u64,
+    /// WebSocket: fragments of a message at most.
+    pub fragments_max: u32,
+    /// WebSocket: serve the demo page on `GET /`.
+    pub demo_page: bool,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// They don't: whoever they say they are. For development.
+    None,
+    /// By a JSON Web Token, checked by the verifier.
+    Jwt,
+}
+
+/// How many connections a user may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DevicePolicy {
+    /// This many; one more closes the oldest. 0: any number.
+    Allow(u32),
+    /// One for each platform; the newest wins.
+    PerPlatform,
+}
+
+/// What happens to a message whose receiver's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// The message is dropped and counted.
+    Drop,
+    /// The connection is closed with code 3008.
+    Close,
+}
+
+/// What application operations get when no backend service is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusMode {
+    /// An empty reply, as goim gives.
+    Acknowledge,
+    /// Their own body.
+    Echo,
+}
+
+/// What may change while running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloadable {
+    /// How long a connection may take to log in.
+    pub auth_timeout: Duration,
+    /// How long a session may be silent (goim's clients beat every 240 s).
+    pub idle_timeout: Duration,
+    /// Connections of one user.
+    pub device_policy: DevicePolicy,
+    /// By message class, in the order of `MessageClass::ALL`.
+    pub slow_consumer: [SlowConsumer; 4],
+    /// Clients' delay before they come back after a drain: from, to.
+    pub reconnect_delay: (Duration, Duration),
+    /// Where they are sent; empty: to the same address.
+    pub reconnect_address: String,
+    /// Whether only members may send to a room.
+    pub room_members_only: bool,
+    /// Whether clients may send at all (SendMessage, Publish).
+    pub client_send: bool,
+}
+
+impl Reloadable {
+    /// The policy for a class.
+    pub fn slow_consumer(&self, class: MessageClass) -> SlowConsumer {
+        self.slow_consumer[class as usize]
+    }
+}
+
+impl Default for Reloadable {
+    fn default() -> Self {
+        Reloadable {
+            auth_timeout: Duration::from_secs(8),
+            idle_timeout: Duration::from_secs(540),
+            device_policy: DevicePolicy::Allow(16),
+            slow_consumer: [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop],
+            reconnect_delay: (Duration::from_millis(500), Duration::from_secs(10)),
+            reconnect_address: String::new(),
+            room_members_only: true,
+            client_send: true,
+        }
+    }
+}
+
+/// Sizes of a worker's tables. All are reserved at the start.
+#[derive(Clone, Copy, Debug)]
+pub struct TableSizes {
+    /// Connections.
+    pub connections_max: usize,
+    /// Rooms with a member on this worker, or whose home it is.
+    pub rooms_max: usize,
+    /// Memberships of its connections.
+    pub memberships_max: usize,
+    /// Rooms of one connection.
+    pub rooms_per_connection_max: u8,
+    /// Directory entries (users and keys whose home it is).
+    pub names_max: usize,
+    /// Different accept sets.
+    pub accept_sets_max: usize,
+    /// 36-byte cells for keys, user ids and room names.
+    pub text_cells_max: usize,
+    /// Messages in its mailbox.
+    pub mailbox_capacity: usize,
+    /// Fan-outs under way at a time.
+    pub fanouts_max: usize,
+}
+
+impl TableSizes {
+    /// What `connections_max` connections need when each is in at most four rooms on average.
+    pub fn for_connections(connections_max: usize, workers: usize) -> TableSizes {
+        // A home serves names of all workers; the hash spreads them evenly, but not exactly.
+        let names = if workers == 1 { connections_max } else { connections_max + connections_max / 4 + 64 };
+        TableSizes {
+            connections_max,
+            rooms_max: names.max(1024),
+            memberships_max: 4 * connections_max,
+            rooms_per_connection_max: 32,
+            names_max: 2 * names,
+            accept_sets_max: 1024,
+            text_cells_max: 3 * connections_max + 1024,
+            mailbox_capacity: 4096,
+            fanouts_max: 1024,
+        }
+    }
+}
+
+/// Everything that a worker is made from.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Workers of the process.
+    pub workers: usize,
+    /// Its listeners.
+    pub listeners: Vec<ListenerSettings>,
+    /// Sizes of its tables.
+    pub tables: TableSizes,
+    /// Body of a frame at most, in bytes.
+    pub frame_body_size_max: u32,
+    /// How clients prove who they are.
+    pub auth: AuthMode,
+    /// What application operations get.
+    pub bus: BusMode,
+    /// Deliveries of fan-outs in one turn at most.
+    pub fanout_slice: usize,
+    /// Push operation of a SendMessage that names none.
+    pub default_push_operation: i32,
+    /// Write connects and closes to the audit journal.
+    pub audit: bool,
+    /// What may change while running.
+    pub reloadable: Reloadable,
+    /// Seed for delays and keys drawn by this worker.
+    pub seed: u64,
+}

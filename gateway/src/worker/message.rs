@@ -1,0 +1,300 @@
+//! What workers and the control thread say to one another. Handles and small values only: a payload is written once
+//! and travels as a reference.
+//!
+//! Three roles meet here, and one worker plays all of them for different names:
+//! * the **host** of a connection holds its session and its memberships;
+//! * the **home** of a user, key or room (chosen by fingerprint) knows which hosts to tell;
+//! * the **origin** of a message is where it came in, and where its outcome is reported.
+//!
+//! ```text
+//!   origin ── ToUser, ToKey, ToRoom ──► home ── Deliver, DeliverRoom ──► host ──► sockets
+//!      ▲───────────── Outcome ───────────┘
+//!   host ── Claim, Release, RoomMembers ──► home ── Granted, Evict, RoomReady, RoomTotal ──► host
+//! ```
+
+use crate::address::{Address, Fingerprint, WorkerId};
+use gateway_proto::codes::CloseCode;
+use netpoll::{Buffer, ConnectionId, SharedBuffer, Timestamp};
+use std::sync::Arc;
+
+/// What the slow-consumer policy may do with a message when its receiver's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MessageClass {
+    /// An answer to the client's own request. Never dropped.
+    Reply,
+    /// To a user or a connection.
+    User,
+    /// To a room.
+    Room,
+    /// To everyone.
+    Broadcast,
+}
+
+impl MessageClass {
+    /// All of them, for metrics.
+    pub const ALL: [MessageClass; 4] =
+        [MessageClass::Reply, MessageClass::User, MessageClass::Room, MessageClass::Broadcast];
+
+    /// Name as a metric label and in the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            MessageClass::Reply => "reply",
+            MessageClass::User => "user",
+            MessageClass::Room => "room",
+            MessageClass::Broadcast => "broadcast",
+        }
+    }
+}
+
+/// A frame encoded once for every receiver: `[WebSocket header][frame]` in one buffer. A TCP receiver's reference
+/// begins behind the WebSocket header.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// WebSocket header and frame.
+    pub bytes: SharedBuffer,
+    /// Size of the WebSocket header.
+    pub websocket_header: u8,
+    /// For the slow-consumer policy.
+    pub class: MessageClass,
+    /// Operation of the frame, for accept sets.
+    pub operation: i32,
+}
+
+/// Which connections of its target a push leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exclude(pub Option<Address>);
+
+/// Where an outcome goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody asked.
+    Nobody,
+    /// A client's SendMessage or Publish with this sequence.
+    Client {
+        /// The connection that asked.
+        address: Address,
+        /// The sequence of its frame.
+        sequence: i32,
+        /// Publish (true) or SendMessage.
+        publish: bool,
+    },
+    /// A request of the control thread.
+    Control {
+        /// Its number.
+        ticket: u64,
+    },
+}
+
+/// A kind of name that a connection is registered under at the name's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// Connection key: at most one connection.
+    Key,
+    /// User: as many connections as the device policy allows.
+    User,
+}
+
+/// To a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// To a home: `from` is now registered under `name`. Answered with `Granted`.
+    Claim {
+        /// Kind of the name.
+        kind: NameKind,
+        /// The name.
+        name: Fingerprint,
+        /// The connection.
+        from: Address,
+        /// Its platform, interned by hash (0: none given).
+        platform: u32,
+    },
+    /// To a host: a `Claim` was entered.
+    Granted {
+        /// The connection that claimed.
+        connection: ConnectionId,
+    },
+    /// To a home: `from` no longer stands for `name`.
+    Release {
+        /// Kind of the name.
+        kind: NameKind,
+        /// The name.
+        name: Fingerprint,
+        /// The connection.
+        from: Address,
+    },
+    /// To a host: close the connection, with the code as its last word.
+    Evict {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Why.
+        code: CloseCode,
+    },
+    /// To a user's or key's home: deliver to its connections.
+    ToName {
+        /// User or key.
+        kind: NameKind,
+        /// The name.
+        name: Fingerprint,
+        /// What.
+        push: Push,
+        /// To whom not.
+        exclude: Exclude,
+        /// Who wants to know.
+        origin: Origin,
+    },
+    /// To a room's home: deliver to its members.
+    ToRoom {
+        /// The room.
+        room: Fingerprint,
+        /// What.
+        push: Push,
+        /// To whom not.
+        exclude: Exclude,
+        /// Who wants to know.
+        origin: Origin,
+    },
+    /// To a host: deliver to all of its sessions.
+    ToAll {
+        /// What.
+        push: Push,
+        /// Deliveries per second at most on this worker; 0: no limit of its own.
+        rate: u32,
+        /// Who wants to know.
+        origin: Origin,
+    },
+    /// To a host: deliver to one connection.
+    Deliver {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        push: Push,
+    },
+    /// To a host: deliver to its members of the room.
+    DeliverRoom {
+        /// The room.
+        room: Fingerprint,
+        /// What.
+        push: Push,
+        /// To whom not.
+        exclude: Exclude,
+    },
+    /// To a room's home: `worker` has `count` members now. Answered with `RoomReady` when it had none before.
+    RoomMembers {
+        /// The room.
+        room: Fingerprint,
+        /// The host.
+        worker: WorkerId,
+        /// Members there.
+        count: u32,
+    },
+    /// To a host: the home knows of your members; messages reach them from here on.
+    RoomReady {
+        /// The room.
+        room: Fingerprint,
+        /// Members everywhere.
+        total: u32,
+    },
+    /// To a host: the room's size has changed.
+    RoomTotal {
+        /// The room.
+        room: Fingerprint,
+        /// Members everywhere.
+        total: u32,
+    },
+    /// To an origin: what became of a message.
+    Outcome {
+        /// Who asked.
+        origin: Origin,
+        /// Connections that it was handed to.
+        receivers: u32,
+    },
+    /// To a host, from the verifier of tokens.
+    Verified(Box<crate::auth::Verdict>),
+    /// To every worker, from the control thread: close the user's, key's or one connection.
+    Kick {
+        /// Whom.
+        target: KickTarget,
+        /// With what code.
+        code: CloseCode,
+        /// Number of the request.
+        ticket: u64,
+    },
+    /// To a worker, from the control thread: fill the list and send it back.
+    Inspect(Box<crate::control::Inspection>),
+    /// To every worker: new values for what may change while running.
+    Reload(Arc<crate::settings::Reloadable>),
+    /// To every worker: stop accepting and send the clients away until `deadline`.
+    Drain {
+        /// How long the departures are spread over.
+        over: std::time::Duration,
+    },
+    /// To every worker: close what is left and end the thread.
+    Stop,
+}
+
+/// Whom a kick is meant for.
+#[derive(Clone, Copy, Debug)]
+pub enum KickTarget {
+    /// All connections of a user, at the user's home.
+    Name(NameKind, Fingerprint),
+    /// One connection, at its host.
+    Connection(ConnectionId),
+}
+
+/// To the control thread.
+#[derive(Debug)]
+pub enum ControlMessage {
+    /// What became of a request with a ticket; a broadcast gives one a worker.
+    Outcome {
+        /// Number of the request.
+        ticket: u64,
+        /// Connections reached.
+        receivers: u32,
+    },
+    /// A list that was asked for.
+    Inspected(Box<crate::control::Inspection>),
+    /// Something for the audit journal.
+    Audit(AuditEvent),
+    /// A worker has ended.
+    Stopped(WorkerId),
+}
+
+/// An entry of the audit journal, as the worker sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditEvent {
+    /// When, on the worker's clock.
+    pub at: Timestamp,
+    /// Which connection.
+    pub address: Address,
+    /// What.
+    pub kind: AuditKind,
+    /// goim's user id, if any.
+    pub mid: i64,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditKind {
+    /// A client has logged in.
+    Connected,
+    /// It is gone.
+    Disconnected(CloseCode),
+    /// It was closed by the server with a code.
+    Kicked(CloseCode),
+    /// Its login was refused.
+    Refused(CloseCode),
+}
+
+/// A question to the verifier of tokens.
+#[derive(Debug)]
+pub struct VerifyRequest {
+    /// Who asks.
+    pub address: Address,
+    /// Sequence of its Auth frame.
+    pub sequence: i32,
+    /// The whole body of the Auth frame (JSON); comes back in the verdict.
+    pub body: Buffer,
+}
+
+const _: () = assert!(size_of::<Message>() <= 112, "mailboxes are arrays of messages");
