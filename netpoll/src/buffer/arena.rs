@@ -299,6 +299,12 @@ impl Span {
         head
     }
 
+    /// Gives up the first `count` bytes.
+    pub(super) fn advance(&mut self, count: u32) {
+        assert!(count <= self.len(), "advance by {count} of {}", self.len());
+        self.start += count;
+    }
+
     /// Gives up writing; from here on the range may be referenced any number of times.
     pub(super) fn freeze(self) -> SharedSpan {
         SharedSpan { block: self.block, start: self.start, end: self.end }

@@ -96,6 +96,21 @@ impl Buffer {
         Buffer { span: head, len: at as u32 }
     }
 
+    /// Gives up the first `count` filled bytes; they stay unused until the block goes home.
+    ///
+    /// # Panics
+    /// If fewer are filled.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "advance by {count} of {}", self.len());
+        self.span.advance(count as u32);
+        self.len -= count as u32;
+    }
+
+    /// Forgets all filled bytes behind the first `len`; does nothing when fewer are filled.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len as u32);
+    }
+
     /// Gives up writing the filled bytes, so that they can be referenced any number of times.
     pub fn freeze(mut self) -> SharedBuffer {
         let span =
