@@ -165,7 +165,7 @@ impl WorkerMetrics {
                 let index = CloseReason::ALL.iter().position(|one| *one == reason).unwrap_or(0);
                 self.ends_transport[index].add(1);
             }
-            EndReason::Code(code) => self.count_code(u64::from(code.0)),
+            EndReason::Code(code) => self.count_code(u64::from(code.get())),
         }
     }
 
@@ -205,6 +205,19 @@ macro_rules! backend_metrics {
 }
 
 backend_metrics!(
-    polls, events, accepts, accept_errors, receives, receive_bytes, receive_pauses, rearms, sends, send_bytes,
-    send_waits, send_copies, overflows, demotions, promotions,
+    polls,
+    events,
+    accepts,
+    accept_errors,
+    receives,
+    receive_bytes,
+    receive_pauses,
+    rearms,
+    sends,
+    send_bytes,
+    send_waits,
+    send_copies,
+    overflows,
+    demotions,
+    promotions,
 );

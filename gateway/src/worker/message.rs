@@ -210,7 +210,7 @@ pub enum Message {
         receivers: u32,
     },
     /// To a host, from the verifier of tokens.
-    Verified(Box<crate::auth::Verdict>),
+    Verified(crate::auth::Verdict),
     /// To every worker, from the control thread: close the user's, key's or one connection.
     Kick {
         /// Whom.

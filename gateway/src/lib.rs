@@ -1,0 +1,14 @@
+//! The gateway as a library: what `main.rs` puts together, and tests take apart.
+
+pub mod address;
+pub mod auth;
+pub mod control;
+mod inline_text;
+pub mod metrics;
+pub mod settings;
+pub mod worker {
+    //! One shard of the gateway.
+    pub mod message;
+}
+
+pub use inline_text::InlineText;
