@@ -222,7 +222,13 @@ mod tests {
         Address::new(WorkerId(1), ConnectionId::new(index, 0))
     }
 
-    fn claim(directory: &mut Directory, kind: NameKind, from: u32, platform: u32, policy: DevicePolicy) -> Vec<u32> {
+    fn claim(
+        directory: &mut Directory,
+        kind: NameKind,
+        from: u32,
+        platform: u32,
+        policy: DevicePolicy,
+    ) -> Vec<u32> {
         let name = Fingerprints::new((1, 2)).mid(7);
         let mut evicted = vec![];
         directory
@@ -255,7 +261,11 @@ mod tests {
         }
         assert_eq!(claim(&mut directory, NameKind::User, 4, 0, DevicePolicy::Allow(3)), [1]);
         assert_eq!(all(&directory, NameKind::User), [4, 3, 2]);
-        assert_eq!(claim(&mut directory, NameKind::User, 5, 0, DevicePolicy::Allow(2)), [3, 2], "a lower limit");
+        assert_eq!(
+            claim(&mut directory, NameKind::User, 5, 0, DevicePolicy::Allow(2)),
+            [3, 2],
+            "a lower limit"
+        );
         assert!(claim(&mut directory, NameKind::User, 6, 0, DevicePolicy::Allow(0)).is_empty());
     }
 
@@ -263,7 +273,10 @@ mod tests {
     fn the_newest_wins_on_its_platform() {
         let mut directory = Directory::with_capacity(8);
         for (from, platform, gone) in [(1, 10, vec![]), (2, 11, vec![]), (3, 10, vec![1]), (4, 11, vec![2])] {
-            assert_eq!(claim(&mut directory, NameKind::User, from, platform, DevicePolicy::PerPlatform), gone);
+            assert_eq!(
+                claim(&mut directory, NameKind::User, from, platform, DevicePolicy::PerPlatform),
+                gone
+            );
         }
     }
 
@@ -271,8 +284,15 @@ mod tests {
     fn everything_released_leaves_nothing_and_a_full_directory_says_so() {
         let mut directory = Directory::with_capacity(2);
         let names = Fingerprints::new((1, 2));
-        let mut enter = |directory: &mut Directory, mid: i64| {
-            directory.claim(NameKind::User, names.mid(mid), address(mid as u32), 0, DevicePolicy::Allow(0), |_| {})
+        let enter = |directory: &mut Directory, mid: i64| {
+            directory.claim(
+                NameKind::User,
+                names.mid(mid),
+                address(mid as u32),
+                0,
+                DevicePolicy::Allow(0),
+                |_| {},
+            )
         };
         for round in 0..3 {
             assert_eq!(enter(&mut directory, 1), Ok(()), "round {round}");

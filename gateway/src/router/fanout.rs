@@ -83,6 +83,11 @@ impl Fanouts {
         self.used == 0
     }
 
+    /// Whether a fan-out with a rate of its own is under way: there may be nothing to do for a moment.
+    pub fn is_rated(&self) -> bool {
+        self.items.iter().any(|item| item.push.is_some() && item.rate > 0)
+    }
+
     /// Whether there is room for another.
     pub fn has_room(&self) -> bool {
         self.used < self.items.capacity()

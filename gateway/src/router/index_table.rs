@@ -16,7 +16,7 @@ struct Entry {
 
 /// Fingerprints of at most `capacity` records, by the records' indexes.
 #[derive(Debug)]
-pub struct IndexTable {
+pub(super) struct IndexTable {
     entries: Vec<Entry>,
     mask: usize,
     len: usize,
@@ -25,13 +25,13 @@ pub struct IndexTable {
 
 impl IndexTable {
     /// Room for `capacity` fingerprints, in twice as many entries or a little more.
-    pub fn with_capacity(capacity: usize) -> IndexTable {
+    pub(super) fn with_capacity(capacity: usize) -> IndexTable {
         let size = (2 * capacity.max(4)).next_power_of_two();
         IndexTable { entries: vec![Entry { tag: 0, index: EMPTY }; size], mask: size - 1, len: 0, capacity }
     }
 
     /// The index under `name`; `is_same` decides by the record.
-    pub fn find(&self, name: Fingerprint, is_same: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, name: Fingerprint, is_same: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = tag(name);
         let mut at = self.ideal(tag);
         loop {
@@ -48,7 +48,7 @@ impl IndexTable {
 
     /// Enters `index` under `name`, which must not be there; false when the table is full.
     #[must_use]
-    pub fn insert(&mut self, name: Fingerprint, index: u32) -> bool {
+    pub(super) fn insert(&mut self, name: Fingerprint, index: u32) -> bool {
         if self.len == self.capacity {
             return false;
         }
@@ -63,7 +63,7 @@ impl IndexTable {
     }
 
     /// Takes `index` under `name` out.
-    pub fn remove(&mut self, name: Fingerprint, index: u32) {
+    pub(super) fn remove(&mut self, name: Fingerprint, index: u32) {
         let mut hole = self.ideal(tag(name));
         while self.entries[hole].index != index {
             if self.entries[hole].index == EMPTY {
@@ -91,12 +91,12 @@ impl IndexTable {
     }
 
     /// Fingerprints in the table.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 

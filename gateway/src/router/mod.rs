@@ -7,8 +7,6 @@ pub mod directory;
 pub mod fanout;
 mod index_table;
 pub mod rooms;
-#[cfg(test)]
-mod tests;
 
 pub use directory::Directory;
 pub use fanout::Fanouts;

@@ -319,28 +319,27 @@ impl Rooms {
         true
     }
 
-    /// The home has answered. Afterwards [`Rooms::take_waiting`] gives those who waited.
+    /// The home has answered: it knows of this host, or has no room.
     pub fn set_ready(&mut self, room: RoomIndex, ready: bool) {
         self.rooms[room.0 as usize].flags.ready = ready;
     }
 
-    /// A member that waits for the home's answer: its session, what with, and its sequence. It does not wait any more.
-    ///
-    /// Those who wait are the newest members, so the search stops at the first that does not.
-    pub fn take_waiting(&mut self, room: RoomIndex) -> Option<(MemberIndex, u32, Awaiting, i32)> {
-        let mut index = self.rooms[room.0 as usize].members;
-        let mut found = None;
-        while let Some(member) = self.members.get(index as usize) {
-            if member.awaiting == Awaiting::Nothing {
-                break;
-            }
-            found = Some(index);
-            index = member.next_in_room;
-        }
-        let index = found?;
-        let member = &mut self.members[index as usize];
-        let awaiting = std::mem::replace(&mut member.awaiting, Awaiting::Nothing);
-        Some((MemberIndex(index), member.session, awaiting, member.sequence))
+    /// The room's newest member.
+    pub fn first_member(&self, room: RoomIndex) -> Option<MemberIndex> {
+        let head = self.rooms[room.0 as usize].members;
+        (head != NONE).then_some(MemberIndex(head))
+    }
+
+    /// The member that joined before this one.
+    pub fn next_member(&self, member: MemberIndex) -> Option<MemberIndex> {
+        let next = self.members[member.0 as usize].next_in_room;
+        (next != NONE).then_some(MemberIndex(next))
+    }
+
+    /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.
+    pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
+        let member = &mut self.members[member.0 as usize];
+        (member.session, std::mem::replace(&mut member.awaiting, Awaiting::Nothing), member.sequence)
     }
 
     fn mark_count_dirty(&mut self, room: RoomIndex) {

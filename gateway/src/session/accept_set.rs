@@ -74,7 +74,8 @@ impl AcceptSets {
         }
         let same = |set: &Set| set.operations[..usize::from(set.count)] == sorted[..count];
         let found = self.sets.iter().position(|set| set.users > 0 && same(set));
-        let index = found.or_else(|| self.sets.iter().position(|set| set.users == 0)).unwrap_or(self.sets.len());
+        let index =
+            found.or_else(|| self.sets.iter().position(|set| set.users == 0)).unwrap_or(self.sets.len());
         if index == self.capacity {
             return None;
         }
