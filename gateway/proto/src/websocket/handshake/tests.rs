@@ -286,7 +286,7 @@ fn every_bad_answer_has_its_refusal() {
         (good.replace("Sec-WebSocket-Accept", "X"), ResponseError::Accept),
         (good.replace("HTTP/1.1", "SMTP"), ResponseError::Malformed),
         (good.replace("\r\n\r\n", &"\r\na: b".repeat(70)) + "\r\n\r\n", ResponseError::HeadTooLarge),
-        (good.replace("101", &"x".repeat(1)), ResponseError::Malformed),
+        (good.replace("101", "x"), ResponseError::Malformed),
         (format!("HTTP/1.1 101 x\r\na: {}", "b".repeat(HEAD_SIZE_MAX)), ResponseError::HeadTooLarge),
     ];
     for (text, error) in &cases {
