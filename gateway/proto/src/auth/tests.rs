@@ -110,6 +110,8 @@ fn what_is_not_json_is_refused_wherever_it_stands() {
         r#""\ude00""#,
         r#""\ud83dx""#,
         r#""\ud83d\ud83d""#,
+        r#""\ud83d\ue000""#,
+        r#""\ud83d\uffff""#,
         "[1,]",
         "[,1]",
         "[1 2]",

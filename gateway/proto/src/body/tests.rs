@@ -224,6 +224,8 @@ fn a_traceparent_is_the_standards() {
         Traceparent::parse(&bad).is_err()
     };
     assert!(zero(3, 35) && zero(36, 52) && !zero(53, 55));
+    // One digit of an id is enough.
+    assert!(!zero(3, 34) && !zero(3, 4) && !zero(36, 51) && !zero(37, 52));
 }
 
 #[test]
