@@ -195,7 +195,8 @@ fn what_comes_before_login_is_refused_and_what_comes_with_it_waits() {
     let mut client = gateway.client();
     let early = client.ask(Operation::HEARTBEAT, 4, b"");
     assert_eq!((early.operation, early.sequence), (112, 4));
-    let both = [frame(Operation::AUTH, 1, &auth_body(5, "", "r")), frame(Operation(200), 2, b"pipelined")].concat();
+    let both =
+        [frame(Operation::AUTH, 1, &auth_body(5, "", "r")), frame(Operation(200), 2, b"pipelined")].concat();
     client.write(&both);
     assert_eq!(client.read().operation, 8);
     assert_eq!(client.read().body, b"pipelined");

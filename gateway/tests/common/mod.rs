@@ -24,7 +24,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         path: "/sub".into(),
         origins: vec![],
         message_size_max,
-        fragments_max: 1 << 16,
+        fragments_max: 1 << 20,
         demo_page: true,
     };
     WorkerSettings {
@@ -57,15 +57,24 @@ pub struct Gateway {
 impl Gateway {
     pub fn start(settings: WorkerSettings) -> Gateway {
         let backend_config = BackendConfig::small(settings.tables.connections_max);
-        Gateway::start_with(settings, backend_config)
+        Gateway::start_with(settings, backend_config, BackendChoice::Epoll)
     }
 
-    pub fn start_with(settings: WorkerSettings, backend_config: BackendConfig) -> Gateway {
+    pub fn start_on(settings: WorkerSettings, backend: BackendChoice) -> Gateway {
+        let backend_config = BackendConfig::small(settings.tables.connections_max);
+        Gateway::start_with(settings, backend_config, backend)
+    }
+
+    pub fn start_with(
+        settings: WorkerSettings,
+        backend_config: BackendConfig,
+        backend: BackendChoice,
+    ) -> Gateway {
         let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());
         let names = Fingerprints::new((11, 12));
         let plan = Plan {
             settings,
-            backend: BackendChoice::Epoll,
+            backend,
             backend_config,
             processors: vec![],
             names,
@@ -75,6 +84,12 @@ impl Gateway {
         };
         let threads = spawn(&plan).unwrap();
         Gateway { addresses: threads.addresses.clone(), threads: Some(threads), control, names }
+    }
+
+    /// Heap allocations of all worker threads, read after each has published its counts again.
+    pub fn allocations(&self) -> u64 {
+        std::thread::sleep(Duration::from_millis(700));
+        self.threads.as_ref().unwrap().metrics.iter().map(|metrics| metrics.allocations.get()).sum()
     }
 
     pub fn tell(&self, worker: usize, message: Message) {
