@@ -77,10 +77,6 @@ impl Accepts {
     pub(super) fn is_resting(&self) -> bool {
         self.accepting && self.after != Timestamp::ZERO
     }
-
-    pub(super) fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
-    }
 }
 
 impl UringBackend {

@@ -165,10 +165,8 @@ impl UringBackend {
     fn queue_emptied(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
         match slot.state {
-            State::Open => {
-                if std::mem::take(&mut slot.sent_after_wait) {
-                    self.notices.push_back(Notice::Sent(id));
-                }
+            State::Open if std::mem::take(&mut slot.sent_after_wait) => {
+                self.notices.push_back(Notice::Sent(id));
             }
             State::Finishing => {
                 slot.state = State::Finished;

@@ -91,13 +91,12 @@ impl ReceiveRing {
         // The kernel reads an entry only below the published tail, and at most `count` are lent: this one is free.
         let position = usize::from(self.tail & (self.count - 1));
         // SAFETY: `position` is below `count`, so the entry lies inside the mapping.
-        let entry = unsafe { self.entries.add(position) }.as_ptr();
-        // SAFETY: the pointer is valid and aligned. The tail shares the first entry: it is left alone.
-        unsafe { (&raw mut (*entry).address).write(address) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*entry).len).write(len) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*entry).id).write(id) };
+        let mut entry = unsafe { self.entries.add(position) };
+        // SAFETY: mapped, aligned, and the only reference to it; the kernel does not write entries.
+        let entry = unsafe { entry.as_mut() };
+        entry.address = address;
+        entry.len = len;
+        entry.id = id; // and not `tail`: the first entry's is the ring's
         self.tail = self.tail.wrapping_add(1);
         self.lent[usize::from(id)] = Some(buffer);
     }
