@@ -101,6 +101,7 @@ impl UringBackend {
         match event.result {
             count @ 1.. => {
                 slot.active = true;
+                slot.promoting = false;
                 self.counters.receives += 1;
                 self.counters.receive_bytes += count as u64;
                 match event.buffer {
@@ -189,7 +190,8 @@ impl UringBackend {
     fn sweep_one(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
         let idle = !std::mem::take(&mut slot.active);
-        if idle && slot.state == State::Open && slot.in_flight.has(tag::RECEIVE) && !slot.demoting {
+        let may_move = slot.in_flight.has(tag::RECEIVE) && !slot.demoting && !slot.promoting;
+        if idle && slot.state == State::Open && may_move {
             slot.demoting = true;
             self.mark(id, Todo::DEMOTE);
         }
@@ -201,6 +203,7 @@ impl UringBackend {
         slot.in_flight.remove(tag::READABLE);
         slot.active = true;
         if slot.state.receives() {
+            slot.promoting = true;
             self.counters.promotions += 1;
             self.mark(event.id, Todo::RECEIVE);
         }

@@ -110,6 +110,8 @@ pub(super) struct Slot {
     pub(super) active: bool,
     /// The receive is being cancelled to wait for readability.
     pub(super) demoting: bool,
+    /// Readable, so a receive was armed, which has not brought anything yet: demoting it now could go on for ever.
+    pub(super) promoting: bool,
     /// The socket took less than was offered; room to send will end this.
     pub(super) send_waits: bool,
     /// Report `Sent` when the queue is empty again.
@@ -132,6 +134,7 @@ impl Slot {
             reason: CloseReason::PeerClosed,
             active: true,
             demoting: false,
+            promoting: false,
             send_waits: false,
             sent_after_wait: false,
             offered: 0,
