@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gateway, frame, settings};
+use common::{BackendChoice, Gateway, frame, settings};
 use gateway::alloc_guard::CountingAllocator;
 use gateway_proto::body::{Join, RoomKey, SendMessage, Target};
 use gateway_proto::frame::Operation;
@@ -58,9 +58,9 @@ fn workload(gateway: &Gateway, rounds: usize) {
     }
 }
 
-fn no_allocation_after_warm_up(backend: gateway::worker::BackendChoice) {
+fn no_allocation_after_warm_up(backend: &BackendChoice) {
     for workers in [1, 2] {
-        let gateway = Gateway::start_on(settings(workers, 64), backend.clone());
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
         workload(&gateway, 6);
         let before = gateway.allocations();
         assert!(before > 0, "the allocator counts");
@@ -74,7 +74,4 @@ fn no_allocation_after_warm_up(backend: gateway::worker::BackendChoice) {
     }
 }
 
-#[test]
-fn on_epoll() {
-    no_allocation_after_warm_up(gateway::worker::BackendChoice::Epoll);
-}
+on_each_backend!(no_allocation_after_warm_up);

@@ -141,7 +141,7 @@ impl<B: Backend> Worker<B> {
         let tables = context.settings.tables;
         let workers = context.settings.workers;
         let shard = Shard {
-            sessions: Sessions::with_capacity(tables.connections_max, tables.accept_sets_max),
+            sessions: Sessions::with_capacity(backend.index_bound(), tables.accept_sets_max),
             texts: TextStore::with_capacity(tables.text_cells_max),
             rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
             directory: Directory::with_capacity(tables.names_max),

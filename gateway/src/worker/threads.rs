@@ -14,7 +14,9 @@ use crate::address::{Fingerprints, WorkerId};
 use crate::metrics::WorkerMetrics;
 use crate::settings::WorkerSettings;
 use netpoll::epoll::EpollBackend;
-use netpoll::{Backend, BackendConfig, MailboxSender, Waker, mailbox, pin_current_thread};
+use netpoll::{
+    Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, Waker, mailbox, pin_current_thread,
+};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use std::time::Duration;
 pub enum BackendChoice {
     /// Readiness: epoll.
     Epoll,
+    /// Completion: io_uring, with sizes of each ring.
+    Uring(UringConfig),
 }
 
 /// What the workers are made from.
@@ -182,6 +186,9 @@ fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Resu
         match &plan.backend {
             BackendChoice::Epoll => {
                 run(&plan, id, metrics, &threads, EpollBackend::new(&plan.backend_config))
+            }
+            BackendChoice::Uring(uring) => {
+                run(&plan, id, metrics, &threads, UringBackend::new(&plan.backend_config, uring))
             }
         }
     };

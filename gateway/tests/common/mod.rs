@@ -5,8 +5,9 @@ use gateway::address::Fingerprints;
 use gateway::settings::{
     AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
+pub use gateway::worker::BackendChoice;
 use gateway::worker::message::{ControlMessage, Message};
-use gateway::worker::{BackendChoice, Plan, Threads, spawn};
+use gateway::worker::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
@@ -14,6 +15,21 @@ use netpoll::{BackendConfig, ListenerConfig, Mailbox, Waker, mailbox};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+/// Runs each case, a function of a backend, as a test on epoll and as one on io_uring.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($case:ident),* $(,)?) => {
+        mod epoll {
+            $(#[test] fn $case() { super::$case(&gateway::worker::BackendChoice::Epoll); })*
+        }
+        mod io_uring {
+            $(#[test] fn $case() {
+                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default()));
+            })*
+        }
+    };
+}
 
 /// Settings of a small gateway on free ports: TCP, WebSocket and echo.
 pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
@@ -55,14 +71,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn start(settings: WorkerSettings) -> Gateway {
+    pub fn start_on(backend: &BackendChoice, settings: WorkerSettings) -> Gateway {
         let backend_config = BackendConfig::small(settings.tables.connections_max);
-        Gateway::start_with(settings, backend_config, BackendChoice::Epoll)
-    }
-
-    pub fn start_on(settings: WorkerSettings, backend: BackendChoice) -> Gateway {
-        let backend_config = BackendConfig::small(settings.tables.connections_max);
-        Gateway::start_with(settings, backend_config, backend)
+        Gateway::start_with(settings, backend_config, backend.clone())
     }
 
     pub fn start_with(

@@ -521,6 +521,10 @@ impl Backend for EpollBackend {
         self.connections.len()
     }
 
+    fn index_bound(&self) -> usize {
+        self.connections.capacity()
+    }
+
     fn pools(&mut self) -> &mut BufferPools {
         &mut self.pools
     }

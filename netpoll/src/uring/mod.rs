@@ -344,6 +344,10 @@ impl Backend for UringBackend {
         self.live_count()
     }
 
+    fn index_bound(&self) -> usize {
+        self.connections.capacity()
+    }
+
     fn pools(&mut self) -> &mut BufferPools {
         self.pools.set_receive_lent(self.ring.lent_count() as u32);
         &mut self.pools
