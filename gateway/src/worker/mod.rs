@@ -13,6 +13,7 @@
 
 mod encoder;
 mod inspect;
+mod memory;
 pub mod message;
 mod post;
 mod publish;
@@ -20,6 +21,7 @@ mod threads;
 mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
+pub use memory::{Reservation, memory_plan, session_bytes};
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 

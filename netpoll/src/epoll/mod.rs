@@ -85,6 +85,10 @@ enum Notice {
 }
 
 impl EpollBackend {
+    /// Bytes of user space that a connection takes, its places in the lists included.
+    pub const BYTES_PER_CONNECTION: usize =
+        ConnectionTable::<Slot>::BYTES_PER_SLOT + 2 * size_of::<ConnectionId>() + 2 * size_of::<Notice>();
+
     /// Makes the epoll instance and reserves everything that `config` names.
     ///
     /// # Errors

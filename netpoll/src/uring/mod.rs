@@ -113,6 +113,11 @@ pub struct UringBackend {
 }
 
 impl UringBackend {
+    /// Bytes of user space that a connection takes, its places in the lists included; those of sends between submission
+    /// and confirmation are touched only as far as one turn sends.
+    pub const BYTES_PER_CONNECTION: usize =
+        ConnectionTable::<Slot>::BYTES_PER_SLOT + 3 * size_of::<ConnectionId>() + 2 * size_of::<Notice>();
+
     /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
     ///
     /// # Errors
