@@ -57,7 +57,7 @@ impl<W: Weather> World for Sim<W> {
     }
 
     fn idle(&mut self) -> bool {
-        self.network.advance(Duration::from_millis(1));
+        self.network.advance(Duration::from_secs(10));
         !self.network.is_quiet()
     }
 
