@@ -104,7 +104,7 @@ impl FaultConfig {
             *probability *= [0.0, 1.0, 3.0][rng.below(3)];
         }
         config.jitter *= [0, 1, 10][rng.below(3)];
-        config.window.0 = 1 << rng.below(13);
+        config.window.0 = 16 << rng.below(9); // byte by byte would be all that a run does
         config.window.1 = config.window.0 << rng.below(5);
         config
     }

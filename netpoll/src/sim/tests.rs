@@ -97,8 +97,8 @@ fn a_seed_is_a_run() {
 fn a_lossless_network_loses_nothing() {
     for seed in 0..50 {
         let faults = FaultConfig::drawn(&mut Rng::new(seed)).lossless();
-        let (_, owners) = echo(seed, faults, 20);
-        assert_eq!(owners[1].received, 20 * 2000, "seed {seed}");
+        let (_, owners) = echo(seed, faults, 10);
+        assert_eq!(owners[1].received, 10 * 2000, "seed {seed}");
         assert!(owners[1].closed.is_empty());
     }
 }
