@@ -475,6 +475,10 @@ impl Backend for SimBackend {
         self.connections.len()
     }
 
+    fn index_bound(&self) -> usize {
+        self.connections.capacity()
+    }
+
     fn pools(&mut self) -> &mut BufferPools {
         &mut self.pools
     }
