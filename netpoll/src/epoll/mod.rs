@@ -191,9 +191,14 @@ impl EpollBackend {
 
     fn mark_ready(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
-        if slot.state.receives() && !std::mem::replace(&mut slot.in_ready, true) {
-            self.ready.push_back(id);
+        if !slot.state.receives() || std::mem::replace(&mut slot.in_ready, true) {
+            return;
         }
+        if self.ready.len() == self.ready.capacity() {
+            // Only connections that ended while no buffer was free can have filled it.
+            self.ready.retain(|id| self.connections.get(*id).is_some());
+        }
+        self.ready.push_back(id);
     }
 
     fn mark_dirty(&mut self, id: ConnectionId) {
@@ -226,8 +231,10 @@ impl EpollBackend {
         if !self.may_accept() || self.clock.now() < self.accept_after {
             return;
         }
+        // At most half of what is left: a storm of new connections must not silence those that are there.
+        let room_kept = batch.room() / 2;
         for position in 0..self.listeners.len() {
-            while self.listeners[position].ready && self.may_accept() && !batch.is_full() {
+            while self.listeners[position].ready && self.may_accept() && batch.room() > room_kept {
                 let accepted = self.accept_one(position, batch);
                 if accepted.is_err_and(|error| self.accept_failed(position, &error)) {
                     return;
