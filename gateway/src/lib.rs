@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod config;
 pub mod control;
 mod inline_text;
 pub mod metrics;
