@@ -2,11 +2,14 @@
 
 pub mod address;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod control;
 mod inline_text;
 pub mod metrics;
 pub mod settings;
+pub mod start;
+pub mod start_screen;
 pub mod worker {
     //! One shard of the gateway.
     pub mod message;

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// Reads a file that the configuration names.
-pub type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
+pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
 
 /// Below this, goim's clients (a beat every 240 s) are taken for dead.
 const IDLE_TIMEOUT_GOIM_MS: i64 = 240_000;

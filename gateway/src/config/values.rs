@@ -182,10 +182,17 @@ impl Values {
         }
     }
 
+    /// Takes over `other`'s values of keys that a reload applies.
+    pub fn adopt_reloadable(&mut self, other: &Values) {
+        for key in schema::KEYS.iter().filter(|key| key.change != Change::Restart) {
+            self.entries.insert(key.path.into(), (other.get(key.path), other.origin(key.path)));
+        }
+    }
+
     /// Paths whose values differ from `other`'s, with whether a reload may apply them.
     pub fn changes(&self, other: &Values) -> Vec<(String, bool)> {
         let mut paths = self.paths();
-        paths.extend(other.paths().into_iter().filter(|path| !self.find(path).is_some_and(|_| true)));
+        paths.extend(other.paths().into_iter().filter(|path| self.find(path).is_none()));
         let changed = paths.into_iter().filter(|path| self.get(path) != other.get(path));
         changed
             .map(|path| {
