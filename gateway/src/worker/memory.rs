@@ -32,12 +32,10 @@ pub const fn session_bytes(rooms: usize) -> usize {
 // The budget of one idle authenticated connection (DESIGN: at most 512 bytes), with three rooms.
 const _: () = assert!(session_bytes(3) <= 512);
 
-/// What one worker reserves.
+/// What one worker reserves besides its pools and its mailbox.
 pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<Reservation> {
     let addend = |owner, bytes| Reservation { owner, bytes };
     vec![
-        addend("receive buffers", backend.pools.receive.bytes()),
-        addend("block pools", backend.pools.blocks.iter().map(|pool| pool.bytes()).sum()),
         addend("connections", tables.connections_max * netpoll::CONNECTION_BYTES_MAX),
         addend("send queues", backend.send_pieces_max * netpoll::PIECE_BYTES),
         addend("sessions and timers", tables.connections_max * Sessions::BYTES_PER_CONNECTION),
@@ -49,8 +47,8 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
                 + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
         ),
         addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
-        // The mailbox itself, messages that wait for room in others', and the worker's messages to itself.
-        addend("mailbox", 4 * tables.mailbox_capacity * size_of::<Message>()),
+        // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
+        addend("outgoing messages", 3 * tables.mailbox_capacity * size_of::<Message>()),
     ]
 }
 
