@@ -361,34 +361,3 @@ impl Backend for UringBackend {
         self.counters
     }
 }
-impl Drop for UringBackend {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "{:?} starved {} todo {} notices {} waiting {} lent {} conf {}",
-                self.counters,
-                self.starved.len(),
-                self.todo.len(),
-                self.notices.len(),
-                self.ring.waiting(),
-                self.ring.lent_count(),
-                self.overflowing
-            );
-            let mut n = std::collections::HashMap::new();
-            for (_, s) in self.connections.iter() {
-                *n.entry(format!(
-                    "{:?} {:?} {:?} dem {} waits {} off {} q {}",
-                    s.state,
-                    s.todo,
-                    s.in_flight,
-                    s.demoting,
-                    s.send_waits,
-                    s.offered > 0,
-                    s.queue.bytes() > 0
-                ))
-                .or_insert(0) += 1;
-            }
-            eprintln!("{n:#?}");
-        }
-    }
-}
