@@ -1,8 +1,10 @@
 //! What a backend costs at the least: a server that echoes 64-byte messages and does nothing else.
 //!
 //! ```text
-//!   cargo run --release -p netpoll --example echo_floor [connections] [cycles] [milliseconds] [epoll|io_uring]
+//!   cargo run --release -p netpoll --example echo_floor [connections] [cycles] [milliseconds] [epoll|io_uring|both] [lent]
 //! ```
+//!
+//! `lent` bounds the receive buffers that the server lends to the kernel.
 //!
 //! The server runs on processor 0, the client on processor 1: 1000 connections in a closed loop, each sending a window
 //! of `depth` messages in one piece and waiting for all of it. The client is an io_uring backend for every server. Runs
@@ -55,7 +57,10 @@ fn config(connections: usize) -> BackendConfig {
 }
 
 fn uring(config: &BackendConfig) -> io::Result<UringBackend> {
-    UringBackend::new(config, &UringConfig::default())
+    let mut uring = UringConfig::default();
+    let lent = std::env::args().nth(5).and_then(|text| text.parse().ok());
+    uring.receive_ring_max = lent.unwrap_or(uring.receive_ring_max);
+    UringBackend::new(config, &uring)
 }
 
 /// Echoes until told to stop; returns the processor time of the measured part.
@@ -223,7 +228,7 @@ fn main() -> io::Result<()> {
     let cycles = argument(2, 9);
     let time = Duration::from_millis(argument(3, 700) as u64);
     let only = std::env::args().nth(4);
-    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name || only == "both");
     match netpoll::uring::probe() {
         Ok(features) => println!("{features}"),
         Err(error) => return Err(io::Error::other(error)),
@@ -253,9 +258,10 @@ fn main() -> io::Result<()> {
                 continue;
             }
             println!(
-                "  {name:9} {:>10.0} messages/s  {:>6.0} ns server CPU/message  busy {:.2} (client {:.2})  {:.0} events/poll",
+                "  {name:9} {:>10.0} messages/s  {:>6.0} ns server CPU/message (least {:.0})  busy {:.2} (client {:.2})  {:.0} events/poll",
                 median(runs.iter().map(|run| run.messages_per_second).collect()),
                 median(runs.iter().map(|run| run.server_cpu_ns).collect()),
+                runs.iter().map(|run| run.server_cpu_ns).fold(f64::MAX, f64::min),
                 median(runs.iter().map(|run| run.server_busy).collect()),
                 median(runs.iter().map(|run| run.client_busy).collect()),
                 median(runs.iter().map(|run| run.events_per_poll).collect()),
