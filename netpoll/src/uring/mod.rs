@@ -12,7 +12,7 @@
 //!   more, and its generation makes sure of that.
 //! * Completions that the batch has no room for stay in the completion queue; nothing is reaped that could not be told.
 //!
-//! [`accept`], [`receive`] and [`send`] each begin with their own rules.
+//! The files `accept`, `receive`, `send` and `connection` each begin with their own rules.
 
 mod accept;
 mod connection;
@@ -116,7 +116,7 @@ impl UringBackend {
     /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
     ///
     /// # Errors
-    /// `EPERM` or `ENOSYS` where io_uring is not to be had ([`probe`] explains), `ENOMEM` when locked memory is short
+    /// `EPERM` or `ENOSYS` where io_uring is not to be had ([`probe()`] explains), `ENOMEM` when locked memory is short
     /// even for the smallest ring, `EMFILE` when RLIMIT_NOFILE is below `connections_max`.
     pub fn new(config: &BackendConfig, uring: &UringConfig) -> io::Result<UringBackend> {
         let slots = table_size(config.connections_max, usize::from(uring.accepts_in_flight));
