@@ -25,6 +25,7 @@ mod connection_table;
 pub mod epoll;
 mod mailbox;
 mod send_queue;
+pub mod sim;
 mod sys;
 mod timer_wheel;
 pub mod uring;

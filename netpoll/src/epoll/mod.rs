@@ -281,6 +281,9 @@ impl EpollBackend {
     /// Receives one buffer; false when none was free.
     fn receive_one(&mut self, connection: ConnectionId, batch: &mut Completions) -> bool {
         let Some(slot) = self.connections.get_mut(connection) else { return true };
+        if !slot.state.receives() {
+            return true; // closed since it became ready: what lies unread makes the kernel reset it
+        }
         let Some(mut buffer) = self.pools.take_receive() else {
             self.counters.receive_pauses += 1;
             return false;
@@ -321,7 +324,7 @@ impl EpollBackend {
     fn peer_finished(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
         if slot.queue.is_empty() {
-            let reason = if slot.state == State::Open { CloseReason::PeerClosed } else { CloseReason::Local };
+            let reason = slot.reason_of_fin();
             return self.end(id, reason);
         }
         slot.state = State::PeerFinished;
@@ -378,11 +381,19 @@ impl EpollBackend {
             }
             State::Finishing => {
                 slot.state = State::Finished;
-                if let Err(error) = socket::shutdown_write(&slot.socket) {
-                    self.end(id, CloseReason::of_error(&error));
+                match socket::shutdown_write(&slot.socket) {
+                    Ok(()) => {}
+                    // A socket that was connected and is not any more has been reset (shutdown(2), ENOTCONN).
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                        self.end(id, CloseReason::PeerReset);
+                    }
+                    Err(error) => self.end(id, CloseReason::of_error(&error)),
                 }
             }
-            State::PeerFinished => self.end(id, CloseReason::PeerClosed),
+            State::PeerFinished => {
+                let reason = slot.reason_of_fin();
+                self.end(id, reason);
+            }
             State::Connecting | State::Finished | State::Ended => {}
         }
     }
@@ -499,6 +510,7 @@ impl Backend for EpollBackend {
             // A full store of pieces loses the farewell, not the close.
             let _ = self.pieces.push(&mut slot.queue, last, usize::MAX);
         }
+        slot.finishing = true;
         match slot.state {
             State::Connecting => self.end(connection, CloseReason::Local),
             _ => {
