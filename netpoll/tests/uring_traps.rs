@@ -338,11 +338,11 @@ fn quiet_connections_are_demoted_and_promoted_by_traffic() {
         busy.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
         host.poll();
     }
-    let demoted = host.backend.counters().demotions;
-    assert!((40..50).contains(&demoted), "the forty quiet ones, and hardly any other: {demoted}");
-    let before = host.bytes_received();
+    // At least: on a loaded machine the busy ones pause, too.
+    host.until("forty demotions", |host| host.backend.counters().demotions >= 40);
+    let (before, promoted) = (host.bytes_received(), host.backend.counters().promotions);
     quiet.iter_mut().for_each(|client| client.write_all(b"awake").unwrap());
-    host.until("promotions", |host| host.backend.counters().promotions >= 40);
+    host.until("promotions", |host| host.backend.counters().promotions >= promoted + 40);
     host.until("their bytes", |host| host.bytes_received() >= before + 200);
     for client in quiet.iter() {
         assert_eq!(host.received[&host.id_of(client)], b"awake");
