@@ -44,7 +44,8 @@ fn turn(backend: &mut UringBackend, batch: &mut Completions, seen: &mut Seen, ec
 fn one_ring_holds_as_many_connections_as_the_limit_on_descriptors() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(20_000);
     let count = (limit as usize).min(20_000);
-    let config = BackendConfig::small(count);
+    let mut config = BackendConfig::small(count);
+    config.send_pieces_max = count;
     let mut server = UringBackend::new(&config, &UringConfig::default()).unwrap();
     let mut client = UringBackend::new(&config, &UringConfig::default()).unwrap();
     let (_, address) = server.listen(&loopback()).unwrap();
@@ -54,7 +55,9 @@ fn one_ring_holds_as_many_connections_as_the_limit_on_descriptors() {
     let mut ids = Vec::new();
     while of_server.opened < count || of_client.opened < count {
         for _ in 0..256.min(count - ids.len()) {
-            ids.push(client.connect(None, address).unwrap());
+            // From several addresses: the kernel's search for a free port grows slow as one runs out of them.
+            let local = SocketAddr::from(([127, 0, 0, 2 + (ids.len() % 16) as u8], 0));
+            ids.push(client.connect(Some(local), address).unwrap());
         }
         turn(&mut client, &mut batch, &mut of_client, false);
         turn(&mut server, &mut batch, &mut of_server, true);
