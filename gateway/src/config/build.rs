@@ -179,7 +179,7 @@ impl Builder<'_> {
             _ => ListenerKind::Tcp,
         };
         let address = self.values.text(&path("address")).parse().ok();
-        if address.is_none() && self.values.origin(&path("address")) == Origin::Default {
+        if self.values.is_missing(&path("address")) {
             let advice = "needs an address, such as address = \"0.0.0.0:3101\"";
             self.problems.push(origin, format!("listener.{name}"), advice);
         }
