@@ -201,16 +201,15 @@ async fn live(
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);
     control.journal.record("ready", json!({ "io_uring": control.io_uring }));
-    loop {
-        match orders.recv().await {
-            Some(Command::Reload) => reload(&control, &source, &log).await,
-            Some(Command::Terminate) | None => break,
-        }
+    while orders.recv().await == Some(Command::Reload) {
+        reload(&control, &source, &log).await;
     }
     drain(&control, &mut orders).await;
     let clean = stop(&control, &stopped).await && !failed.load(Ordering::Acquire);
     control.journal.record("stopped", json!({ "clean": clean }));
-    control.journal.finish().await;
+    if tokio::time::timeout(STOP_MAX, control.journal.finish()).await.is_err() {
+        tracing::error!("the audit journal's disk hangs; its last lines may be lost");
+    }
     Ok(Exit { clean })
 }
 

@@ -371,6 +371,23 @@ impl Gateway {
         Answer { status: response.status().as_u16(), retry_after: header("retry-after"), text }
     }
 
+    /// A gateway that obeys this process's signals, until it ends. For a process of its own.
+    pub fn obey_signals(behaviour: Behaviour) -> bool {
+        let host = FakeHost { seen: Seen::default(), pushes: Arc::default(), behaviour };
+        let config = load(&format!("{COMMON}[drain]\ndrain_ms = 20000\n"))
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let prepared =
+            prepare(config, SystemLimits::read(), &host).unwrap_or_else(|problems| panic!("{problems}"));
+        let reload = ReloadSource::new(|| {
+            println!("reloads");
+            load("[log]\nlevel = \"debug\"\n")
+        });
+        let log = LogHandle::new(|level| println!("level {level}"));
+        let running = start(prepared, &host, reload, log, true).unwrap();
+        println!("address {}", running.control_address);
+        running.join().unwrap()
+    }
+
     /// Ends it; true when the end was clean.
     pub fn end(mut self) -> bool {
         let running = self.running.take().unwrap();
