@@ -1,18 +1,20 @@
 //! The gateway as a library: what `main.rs` puts together, and tests take apart.
 
 pub mod address;
+pub mod alloc_guard;
 pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod handler;
 mod inline_text;
 pub mod metrics;
+pub mod random;
+pub mod router;
+pub mod session;
 pub mod settings;
 pub mod start;
 pub mod start_screen;
-pub mod worker {
-    //! One shard of the gateway.
-    pub mod message;
-}
+pub mod worker;
 
 pub use inline_text::InlineText;

@@ -36,8 +36,8 @@ pub trait WorkerHost {
     /// Why the wanted one does not work here.
     fn choose_backend(&self, wanted: Option<BackendKind>) -> Result<(BackendKind, String), String>;
 
-    /// What one worker reserves besides pools and mailbox.
-    fn memory(&self, tables: &TableSizes, backend: &BackendConfig) -> Vec<MemoryEntry>;
+    /// What one of `workers` workers reserves besides pools and mailbox.
+    fn memory(&self, tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<MemoryEntry>;
 
     /// Starts all workers. Their listeners are open when this returns.
     ///
@@ -126,7 +126,9 @@ pub fn prepare(
         config.source.values.complain(&mut problems, "io.backend", why);
         problems
     })?;
-    let plan = Plan::new(&config, &system, backend, &|tables, backend| host.memory(tables, backend))?;
+    let plan = Plan::new(&config, &system, backend, &|tables, workers, backend| {
+        host.memory(tables, workers, backend)
+    })?;
     for listener in &config.listeners {
         if let Some(max) = system.backlog_max.filter(|max| *max < listener.socket.backlog) {
             let (name, wanted) = (&listener.name, listener.socket.backlog);

@@ -121,7 +121,7 @@ impl Plan {
         config: &Config,
         system: &SystemLimits,
         backend: BackendKind,
-        worker_memory: &dyn Fn(&TableSizes, &BackendConfig) -> Vec<MemoryEntry>,
+        worker_memory: &dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry>,
     ) -> Result<Plan, Problems> {
         let room = Descriptors { backend, max: system.descriptors_max };
         let values = &config.source.values;
@@ -323,7 +323,7 @@ fn memory_plan(
     workers: usize,
     tables: &TableSizes,
     backend: &BackendConfig,
-    worker_memory: &dyn Fn(&TableSizes, &BackendConfig) -> Vec<MemoryEntry>,
+    worker_memory: &dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry>,
 ) -> MemoryPlan {
     let pools = &backend.pools;
     let block_bytes = pools.blocks.iter().map(|pool| pool.bytes()).sum();
@@ -333,7 +333,7 @@ fn memory_plan(
         MemoryEntry::new("blocks", block_bytes, false),
         MemoryEntry::new("mailboxes", mailbox, true),
     ];
-    entries.extend(worker_memory(tables, backend));
+    entries.extend(worker_memory(tables, workers, backend));
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);
     }

@@ -27,7 +27,7 @@ fn small_system() -> SystemLimits {
 
 fn plan(text: &str, backend: BackendKind) -> Result<Plan, Problems> {
     let config = load(&from_file(text)).unwrap_or_else(|problems| panic!("{problems}"));
-    Plan::new(&config, &small_system(), backend, &|tables, _| {
+    Plan::new(&config, &small_system(), backend, &|tables, _, _| {
         vec![MemoryEntry::new("tables", tables.connections_max * 200, true)]
     })
 }
@@ -127,7 +127,7 @@ fn epoll_has_one_table_of_descriptors_for_the_process() {
     assert_eq!(advised.workers, 2);
     let poor = SystemLimits { descriptors_max: 1024, ..small_system() };
     let config = load(&from_file("")).unwrap();
-    let found = Plan::new(&config, &poor, BackendKind::Epoll, &|_, _| Vec::new()).unwrap();
+    let found = Plan::new(&config, &poor, BackendKind::Epoll, &|_, _, _| Vec::new()).unwrap();
     assert!((300..700).contains(&found.connections_max), "{}", found.connections_max);
 }
 
