@@ -93,9 +93,9 @@ pub const KEYS: &[Key] = &[
 
     key("auth.mode", Choice(&["none", "jwt"]), "none", Restart,
         "none: clients are whoever they say they are (development only). jwt: they bring a JSON Web Token."),
-    key("auth.algorithms", Texts(4), "", Restart, "Algorithms to accept: HS256, RS256, ES256, EdDSA. Empty: those of the keys."),
-    key("auth.key_file", Text(4096), "", Restart, "PEM file with the public key (its content is read again at a reload)."),
-    key("auth.jwks_file", Text(4096), "", Restart, "File with a JWK set (its content is read again at a reload)."),
+    key("auth.algorithms", Texts(4), "", Reload, "Algorithms to accept: HS256, RS256, ES256, EdDSA. Empty: those of the keys."),
+    key("auth.key_file", Text(4096), "", Reload, "PEM file with the public key; read again at every reload."),
+    key("auth.jwks_file", Text(4096), "", Reload, "File with a JWK set; read again at every reload."),
     key("auth.secret", Text(4096), "", SecretReload, "Shared secret for HS256, at least 32 bytes."),
     key("auth.audience", Texts(16), "", Restart, "Accepted values of the aud claim. Empty: aud is not checked."),
     key("auth.issuer", Text(1024), "", Restart, "Required value of the iss claim. Empty: iss is not checked."),
