@@ -155,12 +155,12 @@ impl<B: Backend> Worker<B> {
     // --- timers ------------------------------------------------------------------------------------------------------
 
     fn expire_timers(&mut self) {
-        let lag = self.shard.sessions.timers.lag(self.pace.now);
-        self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
         for _ in 0..TIMERS_PER_TURN {
-            let Some(index) = self.shard.sessions.timers.expire(self.pace.now) else { return };
+            let Some(index) = self.shard.sessions.timers.expire(self.pace.now) else { break };
             self.timer_fired(index);
         }
+        let lag = self.shard.sessions.timers.lag(self.pace.now);
+        self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
     }
 
     // --- draining ----------------------------------------------------------------------------------------------------

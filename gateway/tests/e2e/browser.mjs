@@ -18,6 +18,7 @@ try {
     await page.goto(url);
     await page.fill("#mid", String(mid));
     await page.fill("#room", "chat://browser");
+    await page.fill("#target", "room:chat://browser");
     await page.click("#connect");
     await page.waitForFunction(() => /logged in|online|connected/i.test(document.querySelector("#status").textContent), null, { timeout: 10000 });
     return page;
