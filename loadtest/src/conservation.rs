@@ -42,11 +42,6 @@ impl Counts {
         self.damaged += other.damaged;
         self.lost += other.lost;
     }
-
-    /// Everything that must not be, losses apart.
-    pub(crate) fn violations(&self) -> u64 {
-        self.duplicated + self.reordered + self.misdelivered + self.damaged
-    }
 }
 
 /// What became of one message.
@@ -154,20 +149,9 @@ impl Checker {
         }
     }
 
-    /// The next sequence number that `receiver` expects of `slot`; `None` when it takes no part.
-    pub(crate) fn expected(&self, receiver: u32, slot: u16) -> Option<u32> {
-        let stream = receiver as usize * usize::from(self.slots) + usize::from(slot);
-        self.expected.get(stream).copied().filter(|next| *next != ABSENT)
-    }
-
     /// The run whose messages it takes.
     pub(crate) fn run(&self) -> u32 {
         self.run
-    }
-
-    /// What was counted so far.
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// The first violations, in words.
@@ -249,7 +233,7 @@ mod tests {
         assert_eq!(checker.check(0, 9, &Stamp { run: 2, ..stamp(0) }), Verdict::Refused);
         assert_eq!(checker.check(0, 9, &Stamp { slot: 1, ..stamp(0) }), Verdict::Refused);
         assert_eq!(checker.check(1, 9, &stamp(0)), Verdict::Refused, "not admitted");
-        assert_eq!(checker.counts(), Counts { misdelivered: 4, ..Counts::default() });
+        assert_eq!(checker.counts, Counts { misdelivered: 4, ..Counts::default() });
         assert_eq!(checker.examples().len(), 4);
     }
 

@@ -23,15 +23,6 @@ pub(crate) enum BackendKind {
     IoUring,
 }
 
-impl BackendKind {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            BackendKind::Epoll => "epoll",
-            BackendKind::IoUring => "io_uring",
-        }
-    }
-}
-
 /// What a flow is, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlowKind {

@@ -371,6 +371,10 @@ impl Run<'_> {
             results.push(result?);
         }
         self.collect();
+        // Settling adds seconds in which nothing happens.
+        while self.seconds.last_entry().is_some_and(|last| last.get().0.owed + last.get().0.delivered == 0) {
+            self.seconds.pop_last();
+        }
         self.progress.end();
         none_connected(&self.plan, &results)?;
         Ok(Findings {

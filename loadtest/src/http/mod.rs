@@ -162,7 +162,7 @@ mod tests {
             first: 5,
             count: 2,
         };
-        let mut line = |request: Request<'_>| {
+        let line = |request: Request<'_>| {
             let mut out = [0; 512];
             let size = request.write_head(3, &mut out).unwrap();
             assert!(size <= request.head_size_max());

@@ -236,6 +236,10 @@ fn generator(plan: &Plan, findings: &Findings) -> Generator {
         busy: findings.results.iter().map(|result| result.cpu as f64 / window).collect(),
         stalls: findings.results.iter().map(|result| result.stalls).sum(),
         rss_bytes: monitor::own_rss(),
+        polls: findings.results.iter().map(|result| result.counters.polls).sum(),
+        receives: findings.results.iter().map(|result| result.counters.receives).sum(),
+        sends: findings.results.iter().map(|result| result.counters.sends).sum(),
+        send_waits: findings.results.iter().map(|result| result.counters.send_waits).sum(),
     }
 }
 

@@ -204,6 +204,12 @@ pub(crate) struct Generator {
     pub(crate) busy: Vec<f64>,
     pub(crate) stalls: u64,
     pub(crate) rss_bytes: u64,
+    /// Waits in the kernel, calls that received, and calls that sent.
+    pub(crate) polls: u64,
+    pub(crate) receives: u64,
+    pub(crate) sends: u64,
+    /// Times that a server's socket took less than was offered.
+    pub(crate) send_waits: u64,
 }
 
 /// The server's process, when it is on this machine.

@@ -1,7 +1,10 @@
 //! What the workers and the coordinator share: a few atomics, written by one side each.
 
 use hdrhistogram::Histogram;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// The coordinator's word to all workers.
 #[derive(Debug, Default)]
@@ -33,7 +36,7 @@ impl Window {
 impl Control {
     /// The window, once traffic was started.
     pub(crate) fn window(&self) -> Option<Window> {
-        let traffic_start = self.traffic_start.load(Relaxed);
+        let traffic_start = self.traffic_start.load(Acquire);
         let (start, end) = (self.measure_start.load(Relaxed), self.measure_end.load(Relaxed));
         (traffic_start != 0).then_some(Window { traffic_start, start, end })
     }
@@ -42,7 +45,7 @@ impl Control {
     pub(crate) fn start(&self, window: Window) {
         self.measure_start.store(window.start, Relaxed);
         self.measure_end.store(window.end, Relaxed);
-        self.traffic_start.store(window.traffic_start, Relaxed);
+        self.traffic_start.store(window.traffic_start, Release);
     }
 }
 

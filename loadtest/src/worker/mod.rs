@@ -17,7 +17,6 @@ mod recorder;
 mod result;
 mod traffic;
 
-pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
 
 use crate::client::template::Template;

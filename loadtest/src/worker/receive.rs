@@ -85,6 +85,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn received(&mut self, local: u32, id: ConnectionId, buffer: Buffer) {
         let now = self.now();
+        if self.window.is_none() {
+            self.follow_phase(now); // another worker may have heard of the start sooner, and sent
+        }
         let connection = &mut self.fleet.connections[local as usize];
         if self.to.duty.role == Role::Slow && self.window.is_some() {
             return self.held.push(buffer);

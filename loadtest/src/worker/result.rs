@@ -27,7 +27,6 @@ pub(crate) struct WorkerResult {
     pub(crate) role: Role,
     pub(crate) duty: Duty,
     pub(crate) fleet: FleetStats,
-    pub(crate) still_ready: u32,
     pub(crate) flows: Vec<FlowResult>,
     pub(crate) beats_sent: u64,
     pub(crate) beats_answered: u64,
@@ -68,7 +67,6 @@ impl<B: Backend, P> Worker<B, P> {
         WorkerResult {
             role: self.to.duty.role,
             duty: self.to.duty,
-            still_ready: self.fleet.ready_count,
             fleet: self.fleet.stats,
             flows: self.flows.into_iter().map(FlowResult::from).collect(),
             beats_sent: self.odds.beats_sent,

@@ -85,7 +85,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         for _ in 0..BURST_MAX {
             let Some(sender) = self.flows[index].idle.front().copied() else { return false };
             let now = self.now();
-            if now >= window.end {
+            if now < window.traffic_start || now >= window.end {
                 return false;
             }
             match self.send_wave(index, sender as usize, depth, now, now) {
@@ -142,7 +142,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             let cursor = flow.cursor;
             let pusher = &self.pushers[flow.senders[cursor].local as usize];
             let now = self.now();
-            if now >= window.end || pusher.pending.len() >= usize::from(depth) {
+            if now < window.traffic_start || now >= window.end || pusher.pending.len() >= usize::from(depth) {
                 return false;
             }
             if self.send_one(index, cursor, now, now) != Attempt::Sent {
