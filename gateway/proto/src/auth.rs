@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
 
     fn accepts(&mut self) -> Result<(), AuthError> {
         if self.scanner.peek() != Some(b'[') {
-            return Err(AuthError::WrongType(Field::Accepts));
+            return Err(self.scanner.mismatch(Field::Accepts));
         }
         self.scanner.expect(b'[')?;
         let mut more = !self.scanner.skip_if(b']');
@@ -203,7 +203,7 @@ impl<'a> Parser<'a> {
 
     fn text(&mut self, field: Field, size_max: usize) -> Result<&'a str, AuthError> {
         if self.scanner.peek() != Some(b'"') {
-            return Err(AuthError::WrongType(field));
+            return Err(self.scanner.mismatch(field));
         }
         let text = self.scanner.string()?;
         if text.chars().map(char::len_utf8).sum::<usize>() > size_max {

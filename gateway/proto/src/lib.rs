@@ -35,4 +35,6 @@ pub mod codes;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod vectors;
 pub mod websocket;

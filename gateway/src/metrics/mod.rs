@@ -7,4 +7,7 @@ mod counter;
 mod worker;
 
 pub use counter::{Counter, Gauge, Histogram, bucket_bound};
-pub use worker::{EndReason, OperationClass, WorkerMetrics};
+pub use worker::{
+    BackendMetrics, CODES_MAX, EndReason, LISTENERS_MAX, OperationClass, POOLS_MAX, PoolGauges, Traffic,
+    WorkerMetrics,
+};

@@ -3,6 +3,7 @@
 use super::counter::{Counter, Gauge, Histogram};
 use crate::worker::message::MessageClass;
 use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::Operation;
 use netpoll::CloseReason;
 
 /// Classes of operations that traffic is counted by: few and fixed, whatever clients send.
@@ -28,6 +29,20 @@ pub enum OperationClass {
 }
 
 impl OperationClass {
+    /// The class of an operation.
+    pub const fn of(operation: Operation) -> OperationClass {
+        match operation.0 {
+            2 | 3 => OperationClass::Heartbeat,
+            7 | 8 => OperationClass::Auth,
+            4 | 5 | 100 | 101 | 103 => OperationClass::Send,
+            12 | 13 | 104..=107 => OperationClass::Room,
+            14..=17 => OperationClass::Subscribe,
+            9 | 102 => OperationClass::Push,
+            110..=112 => OperationClass::Notice,
+            _ => OperationClass::Application,
+        }
+    }
+
     /// All of them.
     pub const ALL: [OperationClass; 8] = [
         OperationClass::Heartbeat,
@@ -119,6 +134,12 @@ pub struct WorkerMetrics {
     pub drops: [Counter; 4],
     /// Connections closed because their queue was full.
     pub slow_closes: Counter,
+    /// Sessions logged in since the start.
+    pub logins: Counter,
+    /// WebSocket upgrades refused.
+    pub upgrade_failures: Counter,
+    /// Entries of the audit journal lost because the control thread did not keep up.
+    pub audit_drops: Counter,
     /// Login attempts refused.
     pub auth_failures: Counter,
     /// Requests refused with an error code.
@@ -165,7 +186,7 @@ impl WorkerMetrics {
                 let index = CloseReason::ALL.iter().position(|one| *one == reason).unwrap_or(0);
                 self.ends_transport[index].add(1);
             }
-            EndReason::Code(code) => self.count_code(u64::from(code.0)),
+            EndReason::Code(code) => self.count_code(u64::from(code.get())),
         }
     }
 
@@ -174,6 +195,18 @@ impl WorkerMetrics {
         let slot = slot.unwrap_or(CODES_MAX - 1);
         self.end_codes[slot].set(code);
         self.ends_code[slot].add(1);
+    }
+
+    /// Counts a frame that came in.
+    pub fn count_received(&self, class: OperationClass, bytes: usize) {
+        self.received[class as usize].frames.add(1);
+        self.received[class as usize].bytes.add(bytes as u64);
+    }
+
+    /// Counts a frame that goes out.
+    pub fn count_sent(&self, class: OperationClass, bytes: usize) {
+        self.sent[class as usize].frames.add(1);
+        self.sent[class as usize].bytes.add(bytes as u64);
     }
 
     /// Counts a message that was dropped.
@@ -205,6 +238,19 @@ macro_rules! backend_metrics {
 }
 
 backend_metrics!(
-    polls, events, accepts, accept_errors, receives, receive_bytes, receive_pauses, rearms, sends, send_bytes,
-    send_waits, send_copies, overflows, demotions, promotions,
+    polls,
+    events,
+    accepts,
+    accept_errors,
+    receives,
+    receive_bytes,
+    receive_pauses,
+    rearms,
+    sends,
+    send_bytes,
+    send_waits,
+    send_copies,
+    overflows,
+    demotions,
+    promotions,
 );

@@ -192,8 +192,8 @@ pub enum Message {
     RoomReady {
         /// The room.
         room: Fingerprint,
-        /// Members everywhere.
-        total: u32,
+        /// Members everywhere; `None` when the home has no room for the room.
+        total: Option<u32>,
     },
     /// To a host: the room's size has changed.
     RoomTotal {
@@ -206,11 +206,11 @@ pub enum Message {
     Outcome {
         /// Who asked.
         origin: Origin,
-        /// Connections that it was handed to.
-        receivers: u32,
+        /// Connections that it was handed to; `None` when there is no such target.
+        receivers: Option<u32>,
     },
     /// To a host, from the verifier of tokens.
-    Verified(Box<crate::auth::Verdict>),
+    Verified(crate::auth::Verdict),
     /// To every worker, from the control thread: close the user's, key's or one connection.
     Kick {
         /// Whom.

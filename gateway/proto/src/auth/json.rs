@@ -164,9 +164,17 @@ impl<'a> Scanner<'a> {
     /// A number without fraction and exponent, within 64 bits.
     pub(super) fn integer(&mut self, field: Field) -> Result<i64, AuthError> {
         if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
-            return Err(AuthError::WrongType(field));
+            return Err(self.mismatch(field));
         }
         self.number()?.parse().map_err(|_| AuthError::OutOfRange(field))
+    }
+
+    /// What stands here is no value of the field's type: is it a value at all?
+    pub(super) fn mismatch(&mut self, field: Field) -> AuthError {
+        match self.peek() {
+            Some(b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => AuthError::WrongType(field),
+            _ => AuthError::Syntax,
+        }
     }
 
     /// RFC 8259 §6.

@@ -8,6 +8,8 @@ mod client;
 mod error;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 pub use client::{ResponseError, ResponseParse, client_request, verify_response};
 pub use error::HandshakeError;

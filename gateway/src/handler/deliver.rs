@@ -1,0 +1,124 @@
+//! Pushes on their way to sessions.
+
+use crate::address::{Address, Fingerprint, WorkerId};
+use crate::metrics::{OperationClass, WorkerMetrics};
+use crate::router::fanout::Target;
+use crate::session::Session;
+use crate::session::Sessions;
+use crate::settings::Reloadable;
+use crate::settings::SlowConsumer;
+use crate::worker::Worker;
+use crate::worker::message::{Exclude, MessageClass, Push};
+use netpoll::{Backend, ConnectionId, SendError};
+
+/// The lowest operation that accept sets filter.
+const FILTERED_MIN: i32 = 1000;
+
+/// What one delivery needs of the worker, apart from the stores that a fan-out walks through.
+struct Outlet<'w, B> {
+    me: WorkerId,
+    backend: &'w mut B,
+    sessions: &'w Sessions,
+    reloadable: &'w Reloadable,
+    metrics: &'w WorkerMetrics,
+    slow: &'w mut Vec<ConnectionId>,
+}
+
+impl<B: Backend> Outlet<'_, B> {
+    fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude) {
+        let connection = session.connection;
+        if !session.is_open() || exclude.0 == Some(Address::new(self.me, connection)) {
+            return;
+        }
+        // Room pushes are not filtered, as in goim.
+        let filtered = push.class != MessageClass::Room && push.operation >= FILTERED_MIN;
+        if filtered && !self.sessions.accept_sets.accepts(session.accepts, push.operation) {
+            return;
+        }
+        let outer = usize::from(push.websocket_header);
+        let bytes = match session.websocket {
+            true => push.bytes.clone(),
+            false => push.bytes.slice(outer, push.bytes.len()),
+        };
+        match self.backend.send(connection, bytes) {
+            Ok(()) => {
+                self.metrics.deliveries[push.class as usize].add(1);
+                self.metrics.count_sent(OperationClass::Push, push.bytes.len() - outer);
+            }
+            Err(SendError::Closed(_)) => {}
+            Err(SendError::Full(_)) => self.refused(connection, push.class),
+        }
+    }
+
+    /// The receiver's queue is full: the policy for the class decides.
+    fn refused(&mut self, connection: ConnectionId, class: MessageClass) {
+        self.metrics.count_drop(class);
+        if self.reloadable.slow_consumer(class) == SlowConsumer::Close
+            && self.slow.len() < self.slow.capacity()
+        {
+            self.slow.push(connection);
+        }
+    }
+}
+
+impl<B: Backend> Worker<B> {
+    /// Delivers to one connection.
+    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push, exclude: Exclude) {
+        let mut outlet = Outlet {
+            me: self.context.id,
+            backend: &mut self.backend,
+            sessions: &self.shard.sessions,
+            reloadable: &self.reloadable,
+            metrics: &self.metrics,
+            slow: &mut self.slow,
+        };
+        if let Some(session) = self.shard.sessions.get(connection) {
+            outlet.deliver(session, push, exclude);
+        }
+        self.close_slow();
+    }
+
+    /// Delivers to the room's members here, in slices.
+    pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
+        let Some(room) = self.shard.rooms.find(name) else { return };
+        self.fan_out(Target::Room(room), push, exclude, 0);
+    }
+
+    /// Begins a fan-out. Its caller has made sure that there is room.
+    pub(crate) fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
+        let now = self.pace.now;
+        let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
+        if let Err(push) = pushed {
+            self.metrics.count_drop(push.class);
+        }
+    }
+
+    /// A slice of the fan-outs.
+    pub(crate) fn run_fanouts(&mut self) {
+        if self.shard.fanouts.is_empty() {
+            return;
+        }
+        let slice = self.context.settings.fanout_slice;
+        let position = (self.shard.sessions.slots(), self.pace.now);
+        let mut outlet = Outlet {
+            me: self.context.id,
+            backend: &mut self.backend,
+            sessions: &self.shard.sessions,
+            reloadable: &self.reloadable,
+            metrics: &self.metrics,
+            slow: &mut self.slow,
+        };
+        self.shard.fanouts.run(&mut self.shard.rooms, &mut self.shard.texts, position, slice, |delivery| {
+            if let Some(session) = outlet.sessions.at(delivery.session as usize) {
+                outlet.deliver(session, delivery.push, delivery.exclude);
+            }
+        });
+        self.close_slow();
+    }
+
+    fn close_slow(&mut self) {
+        while let Some(connection) = self.slow.pop() {
+            self.end_slow(connection);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The WebSocket echo: for development and for conformance tests of the framing that production uses.
+//!
+//! Messages of any size come back whole, so a message is gathered on the heap and fed out as the peer takes it. This is
+//! the one part of a worker that allocates; listeners of this kind are for development.
+
+use crate::worker::Worker;
+use gateway_proto::codes::CloseCode;
+use gateway_proto::websocket::{Decoded, HEADER_SIZE_MAX, Kind, Limits, Opcode, Role, emit_header};
+use netpoll::{Backend, Buffer, ConnectionId};
+use std::collections::HashMap;
+
+/// Bytes that wait at the backend for one echo connection before more are handed over.
+const QUEUED_MAX: usize = 256 << 10;
+const CHUNK_SIZE: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+struct Echo {
+    /// Bytes not decoded yet.
+    input: Vec<u8>,
+    /// The message so far.
+    message: Vec<u8>,
+    text: bool,
+    /// Bytes to send, and how many of them the backend has.
+    output: Vec<u8>,
+    sent: usize,
+    /// The close frame's code, once everything is said.
+    closing: Option<Option<CloseCode>>,
+}
+
+/// The echo connections of a worker.
+#[derive(Debug, Default)]
+pub struct EchoConnections(HashMap<ConnectionId, Echo>);
+
+impl EchoConnections {
+    /// Whether something waits to be said.
+    pub fn has_output(&self) -> bool {
+        self.0.values().any(|echo| !echo.output.is_empty())
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&mut self, connection: ConnectionId) {
+        self.0.remove(&connection);
+    }
+}
+
+impl<B: Backend> Worker<B> {
+    /// Bytes of an echo connection.
+    pub(crate) fn echo_received(&mut self, connection: ConnectionId, buffer: &Buffer) {
+        let mut echo = self.echo.0.remove(&connection).unwrap_or_default();
+        echo.input.extend_from_slice(buffer.as_slice());
+        let open = self.echo_decode(connection, &mut echo);
+        if open {
+            self.echo_pump(connection, &mut echo);
+            self.echo.0.insert(connection, echo);
+        }
+    }
+
+    /// Decodes what is there; false when the connection is ending.
+    fn echo_decode(&mut self, connection: ConnectionId, echo: &mut Echo) -> bool {
+        let mut start = 0;
+        while start < echo.input.len() && echo.closing.is_none() {
+            let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+            let listener = &self.context.settings.listeners[usize::from(session.listener)];
+            let size = listener.message_size_max;
+            let fragments_max = listener.fragments_max;
+            let limits = Limits { frame_payload_size_max: size, message_size_max: size, fragments_max };
+            match session.decoder.decode(&mut echo.input[start..], &limits, Role::Server) {
+                Ok(Decoded::Incomplete { needed }) => {
+                    echo.input.drain(..start);
+                    let missing = needed.saturating_sub(echo.input.len());
+                    echo.input.reserve(missing.min(1 << 20));
+                    return true;
+                }
+                Ok(Decoded::Frame { consumed, payload, kind }) => {
+                    let payload = start + payload.start..start + payload.end;
+                    echo.frame(payload, &kind);
+                    start += consumed;
+                }
+                Err(error) => {
+                    self.echo_pump(connection, echo);
+                    self.websocket_error(connection, error);
+                    return false;
+                }
+            }
+        }
+        echo.input.drain(..start);
+        true
+    }
+
+    /// Hands over as much as the backend should have; ends the connection when everything was said.
+    fn echo_pump(&mut self, connection: ConnectionId, echo: &mut Echo) {
+        while echo.sent < echo.output.len() && self.backend.queued_bytes(connection) < QUEUED_MAX {
+            let end = echo.output.len().min(echo.sent + CHUNK_SIZE);
+            let Some(chunk) = self.backend.pools().copy(&echo.output[echo.sent..end]) else {
+                return self.abort(connection, CloseCode::OVERLOAD);
+            };
+            echo.sent = end;
+            self.send(connection, chunk.freeze());
+        }
+        if echo.sent == echo.output.len() {
+            echo.output.clear();
+            echo.sent = 0;
+            if let Some(code) = echo.closing {
+                self.answer_close(connection, code);
+            }
+        }
+    }
+
+    /// Goes on with the echoes that have more to say than their queues should hold.
+    pub(crate) fn pump_echoes(&mut self) {
+        if !self.echo.has_output() {
+            return;
+        }
+        let mut all = std::mem::take(&mut self.echo);
+        for (connection, echo) in all.0.iter_mut().filter(|(_, echo)| !echo.output.is_empty()) {
+            self.echo_pump(*connection, echo);
+        }
+        self.echo = all;
+    }
+}
+
+impl Echo {
+    fn frame(&mut self, payload: std::ops::Range<usize>, kind: &Kind) {
+        match *kind {
+            Kind::Data { text, first, last } => {
+                if first {
+                    self.text = text;
+                }
+                self.message.extend_from_slice(&self.input[payload]);
+                if last {
+                    let message = std::mem::take(&mut self.message);
+                    let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
+                    self.push(opcode, &message);
+                    self.message = message;
+                    self.message.clear();
+                }
+            }
+            Kind::Ping => {
+                let ping = self.input[payload].to_vec();
+                self.push(Opcode::Pong, &ping);
+            }
+            Kind::Pong => {}
+            Kind::Close { code, .. } => self.closing = Some(code),
+        }
+    }
+
+    fn push(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mut header = [0; HEADER_SIZE_MAX];
+        let size = emit_header(opcode, true, payload.len() as u64, &mut header).unwrap_or(0);
+        self.output.extend_from_slice(&header[..size]);
+        self.output.extend_from_slice(payload);
+    }
+}

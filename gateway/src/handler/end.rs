@@ -1,0 +1,241 @@
+//! How connections end: the last word, then FIN, then at most a moment for the peer's own.
+
+use crate::address::Fingerprint;
+use crate::session::{Phase, Session, User};
+use crate::worker::Worker;
+use crate::worker::message::{AuditKind, Message, NameKind};
+use gateway_proto::body::{Closed, Name, Reason, Reconnect};
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::{Header, Operation};
+use gateway_proto::websocket::{Opcode, emit_close};
+use netpoll::{Backend, ConnectionId, SharedBuffer};
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a peer has to end its side after ours.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Text of at most 123 bytes (`REASON_SIZE_MAX`), written without allocating.
+struct Brief {
+    bytes: [u8; 123],
+    len: usize,
+}
+
+impl Brief {
+    fn of(text: &dyn Display) -> Brief {
+        let mut brief = Brief { bytes: [0; 123], len: 0 };
+        let _ = write!(brief, "{text}"); // an error means that it was cut
+        brief
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl Write for Brief {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let cut = text.floor_char_boundary(self.bytes.len() - self.len);
+        self.bytes[self.len..self.len + cut].copy_from_slice(&text.as_bytes()[..cut]);
+        self.len += cut;
+        if cut == text.len() { Ok(()) } else { Err(std::fmt::Error) }
+    }
+}
+
+impl<B: Backend> Worker<B> {
+    /// Ends a connection with a code and a reason as its last word (operation 111; over WebSocket a close frame
+    /// besides). Its names and rooms are given up at once.
+    pub(crate) fn end(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
+        self.end_for(connection, code, &reason);
+    }
+
+    /// [`Worker::end`] with anything that can be written as the reason.
+    pub(crate) fn end_for(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if session.phase == Phase::Closing {
+            return;
+        }
+        if session.phase == Phase::Handshake {
+            return self.abort(connection, code);
+        }
+        let websocket = session.websocket;
+        let brief = Brief::of(reason);
+        let closed = Closed { code, reason: Reason::truncated(brief.as_str()) };
+        let header = Header::new(Operation::CLOSED, 0, closed.encoded_size() as u32);
+        let write = |body: &mut [u8]| {
+            closed.emit(body);
+        };
+        let word = self.encoder.frame(self.backend.pools(), websocket, header, write);
+        let close = if websocket { self.close_frame(code, &brief) } else { None };
+        let last = match (word, close) {
+            (Some(mut word), Some(close)) => match word.try_join(close) {
+                Ok(()) => Some(word),
+                Err(close) => {
+                    let _ = self.backend.send(connection, word); // a farewell that does not fit is no loss
+                    Some(close)
+                }
+            },
+            (word, close) => word.or(close),
+        };
+        self.part(connection, code, last);
+    }
+
+    /// Ends a WebSocket for a fault of its framing: a close frame, and no frame of ours.
+    pub(crate) fn end_websocket(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
+        let close = self.close_frame(code, &Brief::of(reason));
+        self.part(connection, code, close);
+    }
+
+    /// The peer's close frame, answered with its own code (RFC 6455 §5.5.1).
+    pub(crate) fn answer_close(&mut self, connection: ConnectionId, code: Option<CloseCode>) {
+        let close = match code {
+            Some(code) => self.close_frame(code, &Brief::of(&"")),
+            None => self.encoder.control(self.backend.pools(), Opcode::Close, &[]),
+        };
+        self.part(connection, CloseCode::NORMAL, close);
+    }
+
+    fn close_frame(&mut self, code: CloseCode, reason: &Brief) -> Option<SharedBuffer> {
+        let mut payload = [0; 125];
+        let size = emit_close(code, Reason::truncated(reason.as_str()), &mut payload)?;
+        self.encoder.control(self.backend.pools(), Opcode::Close, &payload[..size])
+    }
+
+    /// Ends a connection with plain bytes as its last (an HTTP response).
+    pub(crate) fn last_bytes(&mut self, connection: ConnectionId, bytes: &[u8], code: CloseCode) {
+        let last = self.encoder.bytes(self.backend.pools(), bytes);
+        self.part(connection, code, last);
+    }
+
+    /// Ends a connection without a word.
+    pub(crate) fn abort(&mut self, connection: ConnectionId, code: CloseCode) {
+        self.leave(connection);
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.close_code.get_or_insert(code);
+        }
+        self.backend.close(connection);
+    }
+
+    /// A peer that does not take what it is sent.
+    pub(crate) fn end_slow(&mut self, connection: ConnectionId) {
+        self.metrics.slow_closes.add(1);
+        self.end(connection, CloseCode::SLOW_CONSUMER, "the connection takes messages too slowly");
+    }
+
+    fn part(&mut self, connection: ConnectionId, code: CloseCode, last: Option<SharedBuffer>) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if session.phase == Phase::Closing {
+            return;
+        }
+        if session.is_open() {
+            self.audit(connection, AuditKind::Kicked(code));
+        }
+        self.leave(connection);
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.close_code = Some(code);
+        }
+        self.backend.finish(connection, last);
+        self.shard.sessions.timers.set(connection.index(), self.pace.now + LINGER);
+    }
+
+    /// Gives up a session's names and rooms. Nothing is routed to it from here on.
+    pub(crate) fn leave(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if matches!(session.phase, Phase::Registering | Phase::Open) {
+            let names = [(NameKind::Key, self.key_name(session)), (NameKind::User, self.user_name(session))];
+            let from = self.address(connection);
+            let workers = self.post.workers();
+            for (kind, name) in names {
+                let Some(name) = name else { continue };
+                self.post.send(name.home(workers), Message::Release { kind, name, from });
+            }
+        }
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            self.shard.rooms.leave_all(&mut session.rooms);
+        }
+        self.shard.sessions.forget(&mut self.shard.texts, connection);
+    }
+
+    /// The name that a session's key is known by.
+    pub(crate) fn key_name(&self, session: &Session) -> Option<Fingerprint> {
+        if session.key.is_none() {
+            return None;
+        }
+        let mut scratch = [0; 255];
+        Some(self.context.names.key(self.shard.texts.read(session.key, &mut scratch)))
+    }
+
+    /// The name that a session's user is known by.
+    pub(crate) fn user_name(&self, session: &Session) -> Option<Fingerprint> {
+        match session.user {
+            User::Anonymous => None,
+            User::Mid(mid) => Some(self.context.names.mid(mid)),
+            User::Uid(uid) => {
+                let mut scratch = [0; 255];
+                Some(self.context.names.uid(self.shard.texts.read(uid, &mut scratch)))
+            }
+        }
+    }
+
+    /// The server drains: the client is told when and where to come back.
+    pub(crate) fn send_away(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if session.is_open() {
+            let reloadable = Arc::clone(&self.reloadable);
+            let (min, max) = reloadable.reconnect_delay;
+            let address = Name::parse(reloadable.reconnect_address.as_bytes()).ok();
+            if let Ok(notice) = Reconnect::new(min.as_millis() as u32, max.as_millis() as u32, address) {
+                let header = Header::new(Operation::RECONNECT, 0, notice.encoded_size() as u32);
+                self.reply(connection, header, |body| {
+                    notice.emit(body);
+                });
+            }
+        }
+        self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
+    }
+
+    /// A connection's one timer: login, idleness, the end of its token, or the end of the peer's moment.
+    pub(crate) fn timer_fired(&mut self, index: usize) {
+        let Some(session) = self.shard.sessions.at(index) else { return };
+        let connection = session.connection;
+        let now = self.pace.now;
+        let reloadable = &self.reloadable;
+        match session.phase {
+            Phase::Vacant => {}
+            Phase::Closing => self.backend.close(connection),
+            Phase::Handshake | Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
+                let deadline = session.opened_at.timestamp() + reloadable.auth_timeout;
+                if now < deadline {
+                    return self.shard.sessions.timers.set(index, deadline);
+                }
+                self.end(connection, CloseCode::AUTH_TIMEOUT, "no login in time");
+            }
+            Phase::Open => {
+                let idle_until = session.heard_at.timestamp() + reloadable.idle_timeout;
+                let token_until = self.token_deadline(session.expires_at);
+                if now >= idle_until {
+                    self.end(connection, CloseCode::IDLE_TIMEOUT, "nothing was heard for too long");
+                } else if token_until.is_some_and(|end| now >= end) {
+                    self.end(
+                        connection,
+                        CloseCode::TOKEN_EXPIRED,
+                        "the token has ended; log in with a new one",
+                    );
+                } else {
+                    let next = token_until.map_or(idle_until, |end| end.min(idle_until));
+                    self.shard.sessions.timers.set(index, next);
+                }
+            }
+        }
+    }
+
+    /// When a token that ends at `expires_at` (Unix seconds; 0: never) ends on the worker's clock.
+    pub(crate) fn token_deadline(&self, expires_at: u32) -> Option<netpoll::Timestamp> {
+        if expires_at == 0 {
+            return None;
+        }
+        let after_start_ms = (u64::from(expires_at) * 1000).saturating_sub(self.context.unix_start_ms);
+        Some(netpoll::Timestamp::ZERO + Duration::from_millis(after_start_ms))
+    }
+}

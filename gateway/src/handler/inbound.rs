@@ -1,0 +1,213 @@
+//! Bytes to frames over TCP, and frames to handlers.
+
+use crate::metrics::OperationClass;
+use crate::session::{Instant16, Phase};
+use crate::settings::ListenerKind;
+use crate::worker::Worker;
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::{HEADER_SIZE, Header, Operation, Peek};
+use netpoll::{Backend, Buffer, ConnectionId};
+
+/// The largest body of an Auth frame, in bytes: its fields at their limits, escaped a little.
+const AUTH_BODY_SIZE_MAX: u32 = 24 << 10;
+
+impl<B: Backend> Worker<B> {
+    /// Bytes of a connection.
+    pub(crate) fn received(&mut self, connection: ConnectionId, buffer: Buffer) {
+        let now = Instant16::of(self.pace.now);
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        session.heard_at = now;
+        let kind = self.context.settings.listeners[usize::from(session.listener)].kind;
+        match (session.phase, kind) {
+            (Phase::Closing | Phase::Vacant, _) => {}
+            (Phase::Handshake, _) => self.handshake_received(connection, buffer),
+            (_, ListenerKind::Tcp) => self.frames_received(connection, buffer),
+            (_, ListenerKind::WebSocket) => self.websocket_received(connection, buffer),
+            (_, ListenerKind::WebSocketEcho) => self.echo_received(connection, &buffer),
+        }
+    }
+
+    /// How large a frame's body may be now.
+    pub(crate) fn body_size_max(&self, phase: Phase) -> u32 {
+        let max = self.context.settings.frame_body_size_max;
+        if phase == Phase::Open { max } else { max.min(AUTH_BODY_SIZE_MAX) }
+    }
+
+    /// Whether the session takes frames now; while its login is under way they wait in its carry.
+    pub(crate) fn takes_frames(&self, connection: ConnectionId) -> Option<bool> {
+        match self.shard.sessions.get(connection)?.phase {
+            Phase::Open | Phase::Unauthenticated | Phase::Handshake => Some(true),
+            Phase::Verifying | Phase::Registering => Some(false),
+            Phase::Closing | Phase::Vacant => None,
+        }
+    }
+
+    /// A stream of frames: several to a buffer, cut anywhere. Only a frame that straddles two buffers is copied.
+    pub(crate) fn frames_received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
+        if !self.complete_carried_frames(connection, &mut buffer) {
+            return;
+        }
+        while !buffer.is_empty() {
+            let takes = match self.takes_frames(connection) {
+                Some(takes) => takes,
+                None => return,
+            };
+            if !takes {
+                return self.carry(connection, buffer.as_slice(), buffer.len());
+            }
+            match self.peek(connection, buffer.as_slice()) {
+                Some(Peek::Frame(header)) => {
+                    let size = header.frame_size();
+                    let rest = (size < buffer.len()).then(|| buffer.split_to(size));
+                    match rest {
+                        Some(frame) => self.frame(connection, header, frame, HEADER_SIZE),
+                        None => return self.frame(connection, header, buffer, HEADER_SIZE),
+                    }
+                }
+                Some(Peek::Incomplete { needed }) => {
+                    self.metrics.straddles.add(1);
+                    return self.carry(connection, buffer.as_slice(), needed);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Completes the frames that began in earlier buffers with the front of this one; false when it is used up or the
+    /// connection is ending.
+    fn complete_carried_frames(&mut self, connection: ConnectionId, buffer: &mut Buffer) -> bool {
+        loop {
+            let Some(takes) = self.takes_frames(connection) else { return false };
+            let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+            if session.carry.is_empty() {
+                return !buffer.is_empty();
+            }
+            if !takes {
+                self.carry(connection, buffer.as_slice(), buffer.len());
+                return false;
+            }
+            let max = self.body_size_max_of(connection);
+            let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+            match Header::peek(session.carry.pending_mut(), max) {
+                Ok(Peek::Frame(header)) => {
+                    if let Some(frame) = session.carry.take(header.frame_size()) {
+                        self.frame(connection, header, frame, HEADER_SIZE);
+                    }
+                }
+                Ok(Peek::Incomplete { needed }) => {
+                    let missing = (needed - session.carry.pending()).min(buffer.len());
+                    if missing == 0 {
+                        return false;
+                    }
+                    self.carry(connection, &buffer.as_slice()[..missing], needed);
+                    buffer.advance(missing);
+                }
+                Err(error) => {
+                    self.end_for(connection, error.close_code(), &error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn body_size_max_of(&self, connection: ConnectionId) -> u32 {
+        let phase = self.shard.sessions.get(connection).map_or(Phase::Vacant, |session| session.phase);
+        self.body_size_max(phase)
+    }
+
+    /// Looks at the front of `bytes`; ends the connection, and says `None`, when it can't be a frame.
+    pub(crate) fn peek(&mut self, connection: ConnectionId, bytes: &[u8]) -> Option<Peek> {
+        match Header::peek(bytes, self.body_size_max_of(connection)) {
+            Ok(peek) => Some(peek),
+            Err(error) => {
+                self.end_for(connection, error.close_code(), &error);
+                None
+            }
+        }
+    }
+
+    /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
+    pub(crate) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
+        let bound = self.backend.pools().block_size_max();
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if session.carry.assembled() + session.carry.pending() + bytes.len() > bound {
+            return self.end(
+                connection,
+                CloseCode::PROTOCOL_ERROR,
+                "too much was sent before the login was answered",
+            );
+        }
+        if session.carry.append(self.backend.pools(), bytes, needed).is_err() {
+            self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+        }
+    }
+
+    /// The login was answered: handles what came meanwhile.
+    pub(crate) fn resume_frames(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let pending = session.carry.pending();
+        if pending == 0 || session.carry.assembled() > 0 {
+            return;
+        }
+        let websocket = session.websocket;
+        let Some(buffer) = session.carry.take(pending) else { return };
+        if websocket {
+            self.websocket_received(connection, buffer);
+        } else {
+            self.frames_received(connection, buffer);
+        }
+    }
+
+    /// One frame: `buffer` ends with it, and its body begins at `body_start`.
+    pub(crate) fn frame(
+        &mut self,
+        connection: ConnectionId,
+        header: Header,
+        buffer: Buffer,
+        body_start: usize,
+    ) {
+        let class = OperationClass::of(header.operation);
+        self.metrics.count_received(class, header.frame_size());
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        match session.phase {
+            Phase::Open => self.operation(connection, header, buffer, body_start),
+            Phase::Unauthenticated if header.operation == Operation::AUTH => {
+                self.auth(connection, header.sequence, buffer, body_start);
+            }
+            Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
+                self.refuse(connection, header, ErrorCode::NOT_AUTHENTICATED, "the first frame must be Auth");
+            }
+            Phase::Handshake | Phase::Closing | Phase::Vacant => {}
+        }
+    }
+
+    fn operation(&mut self, connection: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
+        match header.operation {
+            Operation::HEARTBEAT => self.heartbeat(connection, header),
+            Operation::SEND_MESSAGE => self.send_message(connection, header, buffer, body_start),
+            Operation::PUBLISH => self.publish(connection, header, buffer, body_start),
+            Operation::CHANGE_ROOM => self.change_room(connection, header, &buffer.as_slice()[body_start..]),
+            Operation::JOIN => self.join(connection, header, &buffer.as_slice()[body_start..]),
+            Operation::LEAVE => self.leave_room(connection, header, &buffer.as_slice()[body_start..]),
+            Operation::SUBSCRIBE => {
+                self.subscribe(connection, header, &buffer.as_slice()[body_start..], true)
+            }
+            Operation::UNSUBSCRIBE => {
+                self.subscribe(connection, header, &buffer.as_slice()[body_start..], false)
+            }
+            Operation::DELIVER_ACK => {} // there is no history to move on in yet
+            Operation::AUTH => {
+                self.refuse(connection, header, ErrorCode::ALREADY, "the session is logged in")
+            }
+            operation if operation.is_application() => {
+                self.application(connection, header, buffer, body_start)
+            }
+            _ => self.refuse(
+                connection,
+                header,
+                ErrorCode::UNSUPPORTED,
+                "only the server sends this operation",
+            ),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! SendMessage and Publish: messages between clients, relayed where they were received.
+
+use crate::address::{Address, Fingerprint};
+use crate::session::User;
+use crate::worker::message::{Exclude, Message, MessageClass, NameKind, Origin, Push};
+use crate::worker::{Framed, Worker, rewrite_in_place};
+use gateway_proto::body::{
+    DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,
+};
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::{Header, Operation};
+use netpoll::{Backend, Buffer, ConnectionId};
+
+/// Where a message goes.
+#[derive(Clone, Copy)]
+enum Route {
+    Name(NameKind, Fingerprint),
+    Room(Fingerprint),
+}
+
+impl<B: Backend> Worker<B> {
+    /// Operation 4: the payload reaches its receivers as a push of the operation that the sender names.
+    pub(crate) fn send_message(
+        &mut self,
+        from: ConnectionId,
+        header: Header,
+        buffer: Buffer,
+        body_start: usize,
+    ) {
+        let message = match SendMessage::parse(&buffer.as_slice()[body_start..]) {
+            Ok(message) => message,
+            Err(error) => return self.answer_send(from, header.sequence, Err(error.error_code())),
+        };
+        let route = match self.route(from, &message.target) {
+            Ok(route) => route,
+            Err(code) => return self.answer_send(from, header.sequence, Err(code)),
+        };
+        let operation = match message.push_operation {
+            Some(operation) => operation.get(),
+            None => Operation(self.context.settings.default_push_operation),
+        };
+        let exclude = self.exclude(from, route, message.not_to_self);
+        let payload_start = body_start + message.payload_offset();
+        let push = self.relay(buffer, payload_start, operation, &[]);
+        self.dispatch(from, header.sequence, false, (route, exclude), push);
+    }
+
+    /// Operation 100: the payload reaches its receivers in a Deliver, with its sender and the server's time.
+    pub(crate) fn publish(&mut self, from: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
+        let message = match Publish::parse(&buffer.as_slice()[body_start..]) {
+            Ok(message) => message,
+            Err(error) => return self.answer_publish(from, header.sequence, Err(error.error_code())),
+        };
+        let route = match self.route(from, &message.target) {
+            Ok(route) => route,
+            Err(code) => return self.answer_publish(from, header.sequence, Err(code)),
+        };
+        let mut sender = [0; 255];
+        let prefix = DeliverPrefix {
+            stream: message.target,
+            sender: self.sender_name(from, &mut sender),
+            position: Position::default(),
+            server_time_ms: self.context.unix_start_ms + self.pace.now.as_millis(),
+            traceparent: message.traceparent,
+        };
+        let mut bytes = [0; DeliverPrefix::SIZE_MAX];
+        let size = prefix.emit(&mut bytes).unwrap_or(0);
+        let exclude = self.exclude(from, route, message.not_to_self);
+        let payload_start = body_start + message.payload_offset();
+        let push = self.relay(buffer, payload_start, Operation::DELIVER, &bytes[..size]);
+        self.dispatch(from, header.sequence, true, (route, exclude), push);
+    }
+
+    /// Who a message is from, as its receivers see it: the user id, as text.
+    fn sender_name<'s>(&self, from: ConnectionId, scratch: &'s mut [u8; 255]) -> Option<Name<'s>> {
+        let session = self.shard.sessions.get(from)?;
+        let text = match session.user {
+            User::Anonymous => self.shard.texts.read(session.key, scratch),
+            User::Uid(uid) => self.shard.texts.read(uid, scratch),
+            User::Mid(mid) => decimal(mid, scratch),
+        };
+        Name::parse(text.as_bytes()).ok()
+    }
+
+    /// Where a client's message may go.
+    fn route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
+        if !self.reloadable.client_send {
+            return Err(ErrorCode::FORBIDDEN);
+        }
+        if self.post.is_congested() || !self.shard.fanouts.has_room() {
+            return Err(ErrorCode::BUSY);
+        }
+        let names = &self.context.names;
+        match target {
+            Target::Mid(mid) => Ok(Route::Name(NameKind::User, names.mid(*mid))),
+            Target::Uid(uid) => Ok(Route::Name(NameKind::User, names.uid(uid.as_str()))),
+            Target::Connection(key) => Ok(Route::Name(NameKind::Key, names.key(key.as_str()))),
+            Target::Room(room) => {
+                let room = names.room(room.as_str());
+                let allowed = !self.reloadable.room_members_only || self.is_member(from, room);
+                if allowed { Ok(Route::Room(room)) } else { Err(ErrorCode::FORBIDDEN) }
+            }
+            Target::Stream(_) => Err(ErrorCode::UNSUPPORTED),
+        }
+    }
+
+    fn is_member(&self, connection: ConnectionId, room: Fingerprint) -> bool {
+        let session = self.shard.sessions.get(connection);
+        session.is_some_and(|session| self.shard.rooms.membership(room, &session.rooms).is_some())
+    }
+
+    /// The sender's own connection, if it wants to be left out and would be reached.
+    fn exclude(&self, from: ConnectionId, route: Route, not_to_self: bool) -> Exclude {
+        let reached = match route {
+            Route::Room(room) => self.is_member(from, room),
+            Route::Name(kind, name) => self.shard.sessions.get(from).is_some_and(|session| match kind {
+                NameKind::Key => self.key_name(session) == Some(name),
+                NameKind::User => self.user_name(session) == Some(name),
+            }),
+        };
+        Exclude((not_to_self && reached).then(|| self.address(from)))
+    }
+
+    /// Makes the push of a received message: in place where there is room in front of the payload, else by one copy.
+    fn relay(
+        &mut self,
+        buffer: Buffer,
+        payload_start: usize,
+        operation: Operation,
+        prefix: &[u8],
+    ) -> Option<Framed> {
+        let payload_size = buffer.len() - payload_start;
+        let header = Header::new(operation, 0, (prefix.len() + payload_size) as u32);
+        match rewrite_in_place(buffer, payload_start, header, prefix, true) {
+            Ok(framed) => Some(framed),
+            Err(buffer) => {
+                self.metrics.payload_copies.add(1);
+                let payload = &buffer.as_slice()[payload_start..];
+                let pools = self.backend.pools();
+                let bytes = self.encoder.frame(pools, true, header, |body| {
+                    let (head, rest) = body.split_at_mut(prefix.len());
+                    head.copy_from_slice(prefix);
+                    rest.copy_from_slice(payload);
+                })?;
+                let outer = bytes.len() - header.frame_size();
+                Some((bytes, outer as u8))
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        from: ConnectionId,
+        sequence: i32,
+        publish: bool,
+        (route, exclude): (Route, Exclude),
+        push: Option<Framed>,
+    ) {
+        let origin = Origin::Client { address: self.address(from), sequence, publish };
+        let Some((bytes, websocket_header)) = push else {
+            return self.outcome(origin, Err(ErrorCode::BUSY));
+        };
+        let operation = match bytes.get(usize::from(websocket_header) + 8..usize::from(websocket_header) + 12)
+        {
+            Some(&[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]),
+            _ => 0,
+        };
+        let push = |class| Push { bytes, websocket_header, class, operation };
+        let workers = self.post.workers();
+        match route {
+            Route::Name(kind, name) => {
+                let push = push(MessageClass::User);
+                self.post.send(name.home(workers), Message::ToName { kind, name, push, exclude, origin });
+            }
+            Route::Room(room) => {
+                let push = push(MessageClass::Room);
+                self.post.send(room.home(workers), Message::ToRoom { room, push, exclude, origin });
+            }
+        }
+    }
+
+    /// Tells an origin what became of its message.
+    pub(crate) fn report(&mut self, origin: Origin, receivers: Option<u32>) {
+        match origin {
+            Origin::Nobody => {}
+            Origin::Client { address, .. } => {
+                self.post.send(address.worker(), Message::Outcome { origin, receivers });
+            }
+            Origin::Control { ticket } => {
+                let receivers = receivers.unwrap_or(0);
+                // A full mailbox loses the answer: the request times out at the control thread.
+                let _ =
+                    self.post.control(crate::worker::message::ControlMessage::Outcome { ticket, receivers });
+            }
+        }
+    }
+
+    /// Answers the client that a message came from.
+    pub(crate) fn outcome(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
+        let Origin::Client { address, sequence, publish } = origin else { return };
+        let connection: ConnectionId = Address::connection(address);
+        if publish {
+            self.answer_publish(connection, sequence, result);
+        } else {
+            self.answer_send(connection, sequence, result);
+        }
+    }
+
+    fn answer_send(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
+        self.metrics.errors.add(u64::from(result.is_err()));
+        let reply = SendMessageReply { result: result.map(|_| ()), receivers: result.unwrap_or(0) };
+        let header = Header::new(Operation::SEND_MESSAGE_REPLY, sequence, SendMessageReply::SIZE as u32);
+        self.reply(connection, header, |body| {
+            reply.emit(body);
+        });
+    }
+
+    fn answer_publish(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
+        self.metrics.errors.add(u64::from(result.is_err()));
+        let reply = PublishReply {
+            result: result.map(|_| ()),
+            position: Position::default(),
+            receivers: result.unwrap_or(0),
+        };
+        let header = Header::new(Operation::PUBLISH_REPLY, sequence, PublishReply::SIZE as u32);
+        self.reply(connection, header, |body| {
+            reply.emit(body);
+        });
+    }
+
+    /// A kick: closes connections with a code.
+    pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode) {
+        self.end(connection, code, code.label());
+    }
+}
+
+/// `number` in decimal, at the front of `scratch`.
+fn decimal(number: i64, scratch: &mut [u8; 255]) -> &str {
+    use std::io::Write;
+    let mut rest = &mut scratch[..];
+    let _ = write!(rest, "{number}"); // 20 digits fit
+    let size = 255 - rest.len();
+    std::str::from_utf8(&scratch[..size]).unwrap_or_default()
+}

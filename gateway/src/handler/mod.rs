@@ -1,0 +1,22 @@
+//! What happens to what comes in: one exhaustive match on operations, one file for each kind of request.
+//!
+//! * [`inbound`](self): bytes to frames, over TCP and WebSocket.
+//! * `login`, `message`, `room`, `subscribe`: requests of clients.
+//! * `inbox`: messages of other workers and the control thread.
+//! * `deliver`: pushes on their way to sessions.
+//! * `end`: farewells, timeouts, drains.
+//! * `echo`: the WebSocket echo for development and conformance tests.
+
+mod deliver;
+mod echo;
+mod end;
+mod inbound;
+mod inbox;
+mod login;
+mod message;
+mod reply;
+mod room;
+mod subscribe;
+mod websocket;
+
+pub use echo::EchoConnections;

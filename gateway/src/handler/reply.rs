@@ -1,0 +1,93 @@
+//! What the server says to one connection.
+
+use crate::metrics::OperationClass;
+use crate::settings::BusMode;
+use crate::worker::{Worker, rewrite_in_place};
+use gateway_proto::body::{Error, HeartbeatReply, Reason};
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::Header;
+use netpoll::{Backend, Buffer, ConnectionId, SendError, SharedBuffer};
+
+impl<B: Backend> Worker<B> {
+    /// Queues bytes that must not be lost: when they can't be queued, the peer is too slow and the connection ends.
+    pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) {
+        match self.backend.send(connection, bytes) {
+            Ok(()) | Err(SendError::Closed(_)) => {}
+            Err(SendError::Full(_)) => self.end_slow(connection),
+        }
+    }
+
+    /// Queues a frame whose body `write` fills.
+    pub(crate) fn reply(&mut self, connection: ConnectionId, header: Header, write: impl FnOnce(&mut [u8])) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let websocket = session.websocket;
+        self.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
+        match self.encoder.frame(self.backend.pools(), websocket, header, write) {
+            Some(bytes) => self.send(connection, bytes),
+            None => self.abort(connection, CloseCode::OVERLOAD),
+        }
+    }
+
+    /// Refuses a request; the connection stays.
+    pub(crate) fn refuse(
+        &mut self,
+        connection: ConnectionId,
+        request: Header,
+        code: ErrorCode,
+        reason: &str,
+    ) {
+        self.metrics.errors.add(1);
+        let error = Error { code, operation: request.operation, reason: Reason::truncated(reason) };
+        let header = Header {
+            body_size: error.encoded_size() as u32,
+            version: request.version,
+            operation: gateway_proto::frame::Operation::ERROR,
+            sequence: request.sequence,
+        };
+        self.reply(connection, header, |body| {
+            error.emit(body);
+        });
+    }
+
+    /// A heartbeat: answered with the size of the connection's first room.
+    pub(crate) fn heartbeat(&mut self, connection: ConnectionId, header: Header) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let rooms = &self.shard.rooms;
+        let online = session.rooms.primary.map_or(0, |member| rooms.total(rooms.room_of(member)));
+        let reply = HeartbeatReply { online: i32::try_from(online).unwrap_or(i32::MAX) };
+        self.reply(connection, header.reply(HeartbeatReply::SIZE as u32), |body| {
+            reply.emit(body);
+        });
+    }
+
+    /// An application operation, for the bus: the reply has the request's operation and sequence.
+    pub(crate) fn application(
+        &mut self,
+        connection: ConnectionId,
+        header: Header,
+        buffer: Buffer,
+        body_start: usize,
+    ) {
+        self.metrics.bus_requests.add(1);
+        match self.context.settings.bus {
+            BusMode::Acknowledge => self.reply(connection, Header { body_size: 0, ..header }, |_| {}),
+            BusMode::Echo => self.echo_frame(connection, header, buffer, body_start),
+        }
+    }
+
+    /// Sends a frame back: the bytes stay where they were received.
+    fn echo_frame(&mut self, connection: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let websocket = session.websocket;
+        match rewrite_in_place(buffer, body_start, header, &[], websocket) {
+            Ok((bytes, _)) => {
+                self.metrics.count_sent(OperationClass::Application, header.frame_size());
+                self.send(connection, bytes);
+            }
+            Err(buffer) => {
+                self.metrics.payload_copies.add(1);
+                self.reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));
+            }
+        }
+    }
+}

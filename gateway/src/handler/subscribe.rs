@@ -1,0 +1,32 @@
+//! Subscribe and Unsubscribe: which pushes a connection takes.
+
+use crate::worker::Worker;
+use gateway_proto::body::{OPERATIONS_MAX, OperationList};
+use gateway_proto::codes::ErrorCode;
+use gateway_proto::frame::Header;
+use netpoll::{Backend, ConnectionId};
+
+impl<B: Backend> Worker<B> {
+    /// Operations 14 and 16.
+    pub(crate) fn subscribe(&mut self, connection: ConnectionId, header: Header, body: &[u8], add: bool) {
+        let list = match OperationList::parse(body, OPERATIONS_MAX) {
+            Ok(list) => list,
+            Err(error) => {
+                let why = "the body is a list of integers between commas, 64 at most";
+                return self.refuse(connection, header, error.error_code(), why);
+            }
+        };
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let old = session.accepts;
+        match self.shard.sessions.accept_sets.acquire_changed(old, list.iter(), add) {
+            Some(new) => {
+                self.shard.sessions.accept_sets.release(old);
+                if let Some(session) = self.shard.sessions.get_mut(connection) {
+                    session.accepts = new;
+                }
+                self.reply(connection, header.reply(0), |_| {});
+            }
+            None => self.refuse(connection, header, ErrorCode::TOO_LARGE, "too many operations are accepted"),
+        }
+    }
+}

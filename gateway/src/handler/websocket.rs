@@ -1,0 +1,309 @@
+//! Bytes to frames over WebSocket: the upgrade, then messages of whole frames, unmasked where they lie.
+
+use crate::session::Phase;
+use crate::settings::ListenerKind;
+use crate::worker::Worker;
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::{HEADER_SIZE, Peek};
+use gateway_proto::websocket::handshake::{
+    HandshakeError, HandshakeParse, HandshakeRules, Request, accept_response,
+};
+use gateway_proto::websocket::{Decoded, Kind, Limits, Opcode, Role, WebSocketError};
+use netpoll::{Backend, Buffer, ConnectionId};
+use std::ops::Range;
+
+/// Origins of one listener at most.
+const ORIGINS_MAX: usize = 32;
+
+const DEMO_PAGE: &str = include_str!("../../assets/demo.html");
+
+impl<B: Backend> Worker<B> {
+    fn limits(&self, connection: ConnectionId) -> Option<Limits> {
+        let session = self.shard.sessions.get(connection)?;
+        let listener = &self.context.settings.listeners[usize::from(session.listener)];
+        let mut size = listener.message_size_max;
+        if session.phase != Phase::Open && listener.kind == ListenerKind::WebSocket {
+            size = size.min(u64::from(self.body_size_max(session.phase)) + HEADER_SIZE as u64);
+        }
+        Some(Limits {
+            frame_payload_size_max: size,
+            message_size_max: size,
+            fragments_max: listener.fragments_max,
+        })
+    }
+
+    // --- the upgrade -----------------------------------------------------------------------------------------------
+
+    /// Bytes of the upgrade request.
+    pub(crate) fn handshake_received(&mut self, connection: ConnectionId, buffer: Buffer) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let request = match session.carry.is_empty() {
+            true => buffer,
+            false => {
+                self.carry(connection, buffer.as_slice(), gateway_proto::websocket::handshake::HEAD_SIZE_MAX);
+                let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+                let pending = session.carry.pending();
+                let Some(request) = session.carry.take(pending) else { return };
+                request
+            }
+        };
+        self.handshake(connection, request);
+    }
+
+    fn handshake(&mut self, connection: ConnectionId, mut request: Buffer) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let listener = &self.context.settings.listeners[usize::from(session.listener)];
+        let mut origins = [""; ORIGINS_MAX];
+        let count = listener.origins.len().min(ORIGINS_MAX);
+        origins.iter_mut().zip(&listener.origins).for_each(|(slot, origin)| *slot = origin);
+        let rules = HandshakeRules { path: &listener.path, origins: &origins[..count], protocols: &[] };
+        match Request::parse(request.as_slice(), &rules) {
+            Ok(HandshakeParse::Incomplete) => {
+                let needed = gateway_proto::websocket::handshake::HEAD_SIZE_MAX;
+                self.carry(connection, request.as_slice(), needed);
+            }
+            Ok(HandshakeParse::Upgrade { consumed, request: upgrade }) => {
+                let mut response = [0; 512];
+                let size = accept_response(upgrade.key, upgrade.protocol, &mut response).unwrap_or(0);
+                self.upgrade(connection, &response[..size]);
+                request.advance(consumed);
+                if !request.is_empty() {
+                    self.received(connection, request);
+                }
+            }
+            Ok(HandshakeParse::Plain { head, .. }) => {
+                let is_page = listener.demo_page && head.path == "/";
+                let with_body = head.method == "GET";
+                match is_page {
+                    true => self.demo_page(connection, with_body),
+                    false => self.refuse_upgrade(connection, HandshakeError::NotUpgrade),
+                }
+            }
+            Err(error) => self.refuse_upgrade(connection, error),
+        }
+    }
+
+    fn upgrade(&mut self, connection: ConnectionId, response: &[u8]) {
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.phase = Phase::Unauthenticated;
+        }
+        if let Some(listener) =
+            self.shard.sessions.get(connection).map(|session| usize::from(session.listener))
+            && self.context.settings.listeners[listener].kind == ListenerKind::WebSocketEcho
+        {
+            self.shard.sessions.timers.cancel(connection.index()); // nobody logs in to an echo
+        }
+        match self.encoder.bytes(self.backend.pools(), response) {
+            Some(response) => self.send(connection, response),
+            None => self.abort(connection, CloseCode::OVERLOAD),
+        }
+    }
+
+    fn refuse_upgrade(&mut self, connection: ConnectionId, error: HandshakeError) {
+        self.metrics.upgrade_failures.add(1);
+        self.last_bytes(connection, error.response(), CloseCode::PROTOCOL_ERROR);
+    }
+
+    /// Serves the demo page: a stranger's first client. In chunks of a block each.
+    fn demo_page(&mut self, connection: ConnectionId, with_body: bool) {
+        let head = concat!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\n",
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+        );
+        let body = if with_body { DEMO_PAGE.as_bytes() } else { &[] };
+        for chunk in std::iter::once(head.as_bytes()).chain(body.chunks(4096)) {
+            match self.encoder.bytes(self.backend.pools(), chunk) {
+                Some(bytes) => self.send(connection, bytes),
+                None => return self.abort(connection, CloseCode::OVERLOAD),
+            }
+        }
+        self.last_bytes(connection, &[], CloseCode::NORMAL);
+    }
+
+    // --- messages --------------------------------------------------------------------------------------------------
+
+    /// A stream of WebSocket frames, cut anywhere.
+    pub(crate) fn websocket_received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
+        if !self.complete_carried_message(connection, &mut buffer) {
+            return;
+        }
+        while !buffer.is_empty() {
+            let Some(takes) = self.takes_frames(connection) else { return };
+            if !takes {
+                return self.carry(connection, buffer.as_slice(), buffer.len());
+            }
+            let Some(decoded) = self.decode(connection, buffer.as_mut_slice()) else { return };
+            match decoded {
+                Decoded::Incomplete { needed } => {
+                    self.metrics.straddles.add(1);
+                    return self.carry(connection, buffer.as_slice(), needed);
+                }
+                Decoded::Frame { consumed, payload, kind } => {
+                    let rest = (consumed < buffer.len()).then(|| buffer.split_to(consumed));
+                    match rest {
+                        Some(frame) => self.websocket_frame(connection, frame, payload, kind),
+                        None => return self.websocket_frame(connection, buffer, payload, kind),
+                    }
+                }
+            }
+        }
+    }
+
+    fn decode(&mut self, connection: ConnectionId, bytes: &mut [u8]) -> Option<Decoded> {
+        let limits = self.limits(connection)?;
+        let session = self.shard.sessions.get_mut(connection)?;
+        match session.decoder.decode(bytes, &limits, Role::Server) {
+            Ok(decoded) => Some(decoded),
+            Err(error) => {
+                self.websocket_error(connection, error);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn websocket_error(&mut self, connection: ConnectionId, error: WebSocketError) {
+        self.end_websocket(connection, error.close_code(), &error);
+    }
+
+    /// Completes the frame that began in earlier buffers with the front of this one; false when it is used up or the
+    /// connection is ending.
+    fn complete_carried_message(&mut self, connection: ConnectionId, buffer: &mut Buffer) -> bool {
+        loop {
+            let Some(takes) = self.takes_frames(connection) else { return false };
+            let Some(limits) = self.limits(connection) else { return false };
+            let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+            if session.carry.pending() == 0 {
+                return !buffer.is_empty();
+            }
+            if !takes {
+                self.carry(connection, buffer.as_slice(), buffer.len());
+                return false;
+            }
+            match session.decoder.decode(session.carry.pending_mut(), &limits, Role::Server) {
+                Ok(Decoded::Frame { consumed, payload, kind }) => {
+                    self.carried_frame(connection, consumed, payload, kind);
+                }
+                Ok(Decoded::Incomplete { needed }) => {
+                    let missing = (needed - session.carry.pending()).min(buffer.len());
+                    if missing == 0 {
+                        return false;
+                    }
+                    self.carry(connection, &buffer.as_slice()[..missing], needed);
+                    buffer.advance(missing);
+                }
+                Err(error) => {
+                    self.websocket_error(connection, error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// A frame that was decoded in the carry.
+    fn carried_frame(
+        &mut self,
+        connection: ConnectionId,
+        consumed: usize,
+        payload: Range<usize>,
+        kind: Kind,
+    ) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if session.carry.assembled() == 0 {
+            if let Some(frame) = session.carry.take(consumed) {
+                self.websocket_frame(connection, frame, payload, kind);
+            }
+            return;
+        }
+        if let Kind::Data { last, .. } = kind {
+            session.carry.keep_fragment(payload, consumed);
+            if last {
+                self.assembled_message(connection);
+            }
+            return;
+        }
+        let mut copy = [0; 125];
+        let size = payload.len().min(copy.len());
+        copy[..size].copy_from_slice(&session.carry.pending_mut()[payload][..size]);
+        session.carry.skip(consumed);
+        self.websocket_control(connection, &copy[..size], kind);
+    }
+
+    /// A frame that ends `buffer`.
+    fn websocket_frame(
+        &mut self,
+        connection: ConnectionId,
+        buffer: Buffer,
+        payload: Range<usize>,
+        kind: Kind,
+    ) {
+        match kind {
+            Kind::Data { text: true, .. } => {
+                self.end_websocket(
+                    connection,
+                    CloseCode::UNSUPPORTED_DATA,
+                    &"frames come in binary messages",
+                );
+            }
+            Kind::Data { first: true, last: true, .. } => {
+                self.message_frames(connection, buffer, payload.start)
+            }
+            Kind::Data { last, .. } => {
+                let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+                self.metrics.straddles.add(1);
+                if session.carry.append_fragment(self.backend.pools(), &buffer.as_slice()[payload]).is_err() {
+                    return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+                }
+                if last {
+                    self.assembled_message(connection);
+                }
+            }
+            Kind::Ping | Kind::Pong | Kind::Close { .. } => {
+                self.websocket_control(connection, &buffer.as_slice()[payload], kind);
+            }
+        }
+    }
+
+    fn assembled_message(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let size = session.carry.assembled();
+        if let Some(message) = session.carry.take(size) {
+            self.message_frames(connection, message, 0);
+        }
+    }
+
+    pub(crate) fn websocket_control(&mut self, connection: ConnectionId, payload: &[u8], kind: Kind) {
+        match kind {
+            Kind::Ping => match self.encoder.control(self.backend.pools(), Opcode::Pong, payload) {
+                Some(pong) => self.send(connection, pong),
+                None => self.abort(connection, CloseCode::OVERLOAD),
+            },
+            Kind::Close { code, .. } => self.answer_close(connection, code),
+            Kind::Pong | Kind::Data { .. } => {}
+        }
+    }
+
+    /// The frames of one message, which `buffer` ends with; the first begins at `start`.
+    fn message_frames(&mut self, connection: ConnectionId, mut buffer: Buffer, mut start: usize) {
+        while start < buffer.len() {
+            match self.peek(connection, &buffer.as_slice()[start..]) {
+                Some(Peek::Frame(header)) => {
+                    let end = start + header.frame_size();
+                    let rest = (end < buffer.len()).then(|| buffer.split_to(end));
+                    match rest {
+                        Some(frame) => self.frame(connection, header, frame, start + HEADER_SIZE),
+                        None => return self.frame(connection, header, buffer, start + HEADER_SIZE),
+                    }
+                    start = 0;
+                }
+                Some(Peek::Incomplete { .. }) => {
+                    let why = "a WebSocket message holds whole frames";
+                    return self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+                }
+                None => return,
+            }
+            if self.takes_frames(connection).is_none() {
+                return;
+            }
+        }
+    }
+}

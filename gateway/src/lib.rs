@@ -1,0 +1,16 @@
+//! The gateway as a library: what `main.rs` puts together, and tests take apart.
+
+pub mod address;
+pub mod alloc_guard;
+pub mod auth;
+pub mod control;
+pub mod handler;
+mod inline_text;
+pub mod metrics;
+pub mod random;
+pub mod router;
+pub mod session;
+pub mod settings;
+pub mod worker;
+
+pub use inline_text::InlineText;

@@ -1,0 +1,13 @@
+//! Who gets a message: the directory of users and keys, rooms, and the slicing of fan-outs.
+//!
+//! State is sharded by name: each user, key and room has a home worker that knows which workers host its
+//! connections. See [`crate::worker::message`] for the conversation between them.
+
+pub mod directory;
+pub mod fanout;
+mod index_table;
+pub mod rooms;
+
+pub use directory::Directory;
+pub use fanout::Fanouts;
+pub use rooms::Rooms;

@@ -1,0 +1,505 @@
+//! Rooms, in both of a worker's roles: as host of members and as home of the room.
+//!
+//! * The **host** keeps its members in a list and tells the home how many they are (once a turn, when it changed).
+//! * The **home** keeps one count for each worker. It knows whom to send a message for the room to, and the total.
+//!
+//! A member that joins a room of which the home does not know this host yet waits for the home's answer: only then
+//! is it sure that the next message reaches it.
+//!
+//! Invariants: a room's record exists while it has members, counts, or fan-outs; `local` is the length of the member
+//! list; `total` is the sum of the counts at the home, and what the home said last at a host.
+
+use super::index_table::IndexTable;
+use crate::address::{Fingerprint, WorkerId};
+use crate::session::text::{TextId, TextStore};
+
+const NONE: u32 = u32::MAX;
+
+/// A room with a record on this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomIndex(pub u32);
+
+/// A membership: one connection in one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberIndex(pub u32);
+
+/// What a new member waits for the home's answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaiting {
+    /// Nothing: the membership is complete.
+    Nothing,
+    /// The reply to its Auth.
+    Login,
+    /// The reply to its Join.
+    Join,
+    /// The reply to its ChangeRoom.
+    Change,
+}
+
+#[derive(Clone, Debug)]
+struct Room {
+    name: Fingerprint,
+    text: TextId,
+    /// First member; while the record is free, the next free record.
+    members: u32,
+    local: u32,
+    total: u32,
+    /// The first member that the fan-out under way has not served.
+    cursor: u32,
+    /// First and last fan-out of this room, by index in `Fanouts`.
+    fanouts: (u32, u32),
+    flags: Flags,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    in_use: bool,
+    /// The home knows of members here.
+    ready: bool,
+    /// In the list of rooms whose local count the home must be told.
+    count_dirty: bool,
+    /// In the list of rooms whose total the hosts must be told.
+    total_dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    room: u32,
+    /// Table index of the connection.
+    session: u32,
+    next_in_room: u32,
+    previous_in_room: u32,
+    /// Next membership of the same connection, or the next free record.
+    next_in_session: u32,
+    sequence: i32,
+    awaiting: Awaiting,
+}
+
+const _: () = assert!(size_of::<Member>() == 28);
+
+/// A connection's memberships: a list, and which of them is goim's one room.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionRooms {
+    head: u32,
+    /// The room of Auth and ChangeRoom, whose size heartbeats report.
+    pub primary: Option<MemberIndex>,
+    /// Memberships.
+    pub count: u8,
+}
+
+impl SessionRooms {
+    /// None.
+    pub const EMPTY: SessionRooms = SessionRooms { head: NONE, primary: None, count: 0 };
+}
+
+/// Why a connection cannot join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// It is in the room already.
+    Already(MemberIndex),
+    /// It is in as many rooms as it may.
+    TooMany,
+    /// This worker's tables are full.
+    Full,
+}
+
+/// All rooms of this worker.
+#[derive(Debug)]
+pub struct Rooms {
+    table: IndexTable,
+    rooms: Vec<Room>,
+    free_room: u32,
+    members: Vec<Member>,
+    free_member: u32,
+    members_used: usize,
+    /// `host_counts[room * workers + worker]`: members there, at the room's home.
+    host_counts: Vec<u32>,
+    workers: usize,
+    count_dirty: Vec<RoomIndex>,
+    total_dirty: Vec<RoomIndex>,
+}
+
+impl Rooms {
+    /// Room for so many rooms and memberships, with so many workers in the process.
+    pub fn with_capacity(rooms_max: usize, memberships_max: usize, workers: usize) -> Rooms {
+        Rooms {
+            table: IndexTable::with_capacity(rooms_max),
+            rooms: Vec::with_capacity(rooms_max),
+            free_room: NONE,
+            members: Vec::with_capacity(memberships_max),
+            free_member: NONE,
+            members_used: 0,
+            host_counts: Vec::with_capacity(rooms_max * workers),
+            workers,
+            count_dirty: Vec::with_capacity(rooms_max),
+            total_dirty: Vec::with_capacity(rooms_max),
+        }
+    }
+
+    /// The room of this name, if it has a record here.
+    pub fn find(&self, name: Fingerprint) -> Option<RoomIndex> {
+        self.table.find(name, |index| self.rooms[index as usize].name == name).map(RoomIndex)
+    }
+
+    fn find_or_insert(&mut self, name: Fingerprint) -> Option<RoomIndex> {
+        if let Some(room) = self.find(name) {
+            return Some(room);
+        }
+        let flags = Flags { in_use: true, ..Flags::default() };
+        let record = Room {
+            name,
+            text: TextId::NONE,
+            members: NONE,
+            local: 0,
+            total: 0,
+            cursor: NONE,
+            fanouts: (NONE, NONE),
+            flags,
+        };
+        let index = if self.free_room != NONE {
+            let index = self.free_room;
+            self.free_room = self.rooms[index as usize].members;
+            self.rooms[index as usize] = record;
+            index
+        } else if self.rooms.len() < self.rooms.capacity() {
+            self.rooms.push(record);
+            self.host_counts.resize(self.rooms.len() * self.workers, 0);
+            self.rooms.len() as u32 - 1
+        } else {
+            return None;
+        };
+        if !self.table.insert(name, index) {
+            self.rooms[index as usize].flags.in_use = false;
+            self.rooms[index as usize].members = self.free_room;
+            self.free_room = index;
+            return None;
+        }
+        Some(RoomIndex(index))
+    }
+
+    // --- host ------------------------------------------------------------------------------------------------------
+
+    /// Puts the connection at `session` into the room `key`.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing has changed then.
+    pub fn join(
+        &mut self,
+        texts: &mut TextStore,
+        (name, key): (Fingerprint, &str),
+        session: u32,
+        rooms: &mut SessionRooms,
+        rooms_max: u8,
+    ) -> Result<MemberIndex, JoinError> {
+        if let Some(member) = self.membership(name, rooms) {
+            return Err(JoinError::Already(member));
+        }
+        if rooms.count >= rooms_max {
+            return Err(JoinError::TooMany);
+        }
+        if self.free_member == NONE && self.members.len() == self.members.capacity() {
+            return Err(JoinError::Full);
+        }
+        let room = self.find_or_insert(name).ok_or(JoinError::Full)?;
+        if self.rooms[room.0 as usize].text.is_none() {
+            let Some(text) = texts.insert(key.as_bytes()) else {
+                self.free_if_unused(room, texts);
+                return Err(JoinError::Full);
+            };
+            self.rooms[room.0 as usize].text = text;
+        }
+        Ok(self.link(room, session, rooms))
+    }
+
+    fn link(&mut self, room: RoomIndex, session: u32, rooms: &mut SessionRooms) -> MemberIndex {
+        let record = &mut self.rooms[room.0 as usize];
+        let member = Member {
+            room: room.0,
+            session,
+            next_in_room: record.members,
+            previous_in_room: NONE,
+            next_in_session: rooms.head,
+            sequence: 0,
+            awaiting: Awaiting::Nothing,
+        };
+        let index = if self.free_member != NONE {
+            let index = self.free_member;
+            self.free_member = self.members[index as usize].next_in_session;
+            self.members[index as usize] = member;
+            index
+        } else {
+            self.members.push(member);
+            self.members.len() as u32 - 1
+        };
+        if member.next_in_room != NONE {
+            self.members[member.next_in_room as usize].previous_in_room = index;
+        }
+        let record = &mut self.rooms[room.0 as usize];
+        record.members = index;
+        record.local += 1;
+        rooms.head = index;
+        rooms.count += 1;
+        self.members_used += 1;
+        self.mark_count_dirty(room);
+        MemberIndex(index)
+    }
+
+    /// Ends a membership.
+    pub fn leave(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
+        let node = self.members[member.0 as usize];
+        self.unlink_from_session(member, rooms);
+        let record = &mut self.rooms[node.room as usize];
+        if record.cursor == member.0 {
+            record.cursor = node.next_in_room;
+        }
+        record.local -= 1;
+        match node.previous_in_room {
+            NONE => record.members = node.next_in_room,
+            previous => self.members[previous as usize].next_in_room = node.next_in_room,
+        }
+        if node.next_in_room != NONE {
+            self.members[node.next_in_room as usize].previous_in_room = node.previous_in_room;
+        }
+        self.members[member.0 as usize].next_in_session = self.free_member;
+        self.free_member = member.0;
+        self.members_used -= 1;
+        self.mark_count_dirty(RoomIndex(node.room));
+    }
+
+    fn unlink_from_session(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
+        let next = self.members[member.0 as usize].next_in_session;
+        let (mut previous, mut index) = (NONE, rooms.head);
+        while index != member.0 {
+            (previous, index) = (index, self.members[index as usize].next_in_session);
+        }
+        match previous {
+            NONE => rooms.head = next,
+            previous => self.members[previous as usize].next_in_session = next,
+        }
+        rooms.count -= 1;
+        if rooms.primary == Some(member) {
+            rooms.primary = None;
+        }
+    }
+
+    /// Ends all memberships of a connection.
+    pub fn leave_all(&mut self, rooms: &mut SessionRooms) {
+        while rooms.head != NONE {
+            self.leave(MemberIndex(rooms.head), rooms);
+        }
+    }
+
+    /// The connection's membership in the room of this name.
+    pub fn membership(&self, name: Fingerprint, rooms: &SessionRooms) -> Option<MemberIndex> {
+        self.memberships(rooms).find(|member| self.name(self.room_of(*member)) == name)
+    }
+
+    /// The connection's memberships, the newest first.
+    pub fn memberships(&self, rooms: &SessionRooms) -> impl Iterator<Item = MemberIndex> + '_ {
+        let mut index = rooms.head;
+        std::iter::from_fn(move || {
+            let member = self.members.get(index as usize)?;
+            Some(MemberIndex(std::mem::replace(&mut index, member.next_in_session)))
+        })
+    }
+
+    /// The room of a membership.
+    pub fn room_of(&self, member: MemberIndex) -> RoomIndex {
+        RoomIndex(self.members[member.0 as usize].room)
+    }
+
+    /// Notes what a new member waits with; false when it need not wait, for the home knows of this host.
+    pub fn must_wait(&mut self, member: MemberIndex, awaiting: Awaiting, sequence: i32) -> bool {
+        let node = &mut self.members[member.0 as usize];
+        if self.rooms[node.room as usize].flags.ready {
+            return false;
+        }
+        node.awaiting = awaiting;
+        node.sequence = sequence;
+        true
+    }
+
+    /// The home has answered: it knows of this host, or has no room.
+    pub fn set_ready(&mut self, room: RoomIndex, ready: bool) {
+        self.rooms[room.0 as usize].flags.ready = ready;
+    }
+
+    /// The room's newest member.
+    pub fn first_member(&self, room: RoomIndex) -> Option<MemberIndex> {
+        let head = self.rooms[room.0 as usize].members;
+        (head != NONE).then_some(MemberIndex(head))
+    }
+
+    /// The member that joined before this one.
+    pub fn next_member(&self, member: MemberIndex) -> Option<MemberIndex> {
+        let next = self.members[member.0 as usize].next_in_room;
+        (next != NONE).then_some(MemberIndex(next))
+    }
+
+    /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.
+    pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
+        let member = &mut self.members[member.0 as usize];
+        (member.session, std::mem::replace(&mut member.awaiting, Awaiting::Nothing), member.sequence)
+    }
+
+    fn mark_count_dirty(&mut self, room: RoomIndex) {
+        if !std::mem::replace(&mut self.rooms[room.0 as usize].flags.count_dirty, true) {
+            self.count_dirty.push(room);
+        }
+    }
+
+    /// A room whose home must be told the local count: name and count. Call until `None`, once a turn.
+    pub fn next_count_change(&mut self, texts: &mut TextStore) -> Option<(Fingerprint, u32)> {
+        let room = self.count_dirty.pop()?;
+        let record = &mut self.rooms[room.0 as usize];
+        record.flags.count_dirty = false;
+        let change = (record.name, record.local);
+        if record.local == 0 {
+            record.flags.ready = false; // the home will forget this host
+            self.free_if_unused(room, texts);
+        }
+        Some(change)
+    }
+
+    // --- home ------------------------------------------------------------------------------------------------------
+
+    /// A host has told its count. Returns the total, and whether the host had no members before (it waits for an
+    /// answer then); `None` when the table is full.
+    pub fn set_host_count(
+        &mut self,
+        texts: &mut TextStore,
+        name: Fingerprint,
+        worker: WorkerId,
+        count: u32,
+    ) -> Option<(u32, bool)> {
+        let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
+        let Some(room) = room else { return (count == 0).then_some((0, false)) };
+        let slot = &mut self.host_counts[room.0 as usize * self.workers + worker.index()];
+        let before = std::mem::replace(slot, count);
+        let record = &mut self.rooms[room.0 as usize];
+        record.total = record.total + count - before;
+        let total = record.total;
+        if before != count && !std::mem::replace(&mut record.flags.total_dirty, true) {
+            self.total_dirty.push(room);
+        }
+        self.free_if_unused(room, texts);
+        Some((total, before == 0 && count > 0))
+    }
+
+    /// Workers with members of the room, at its home.
+    pub fn hosts(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
+        let start = room.0 as usize * self.workers;
+        let counts = self.host_counts[start..start + self.workers].iter().enumerate();
+        counts.filter(|(_, count)| **count > 0).map(|(worker, _)| WorkerId(worker as u8))
+    }
+
+    /// A room whose hosts must be told the total. Call until `None`, now and then.
+    pub fn next_total_change(&mut self, texts: &mut TextStore) -> Option<RoomIndex> {
+        loop {
+            let room = self.total_dirty.pop()?;
+            let record = &mut self.rooms[room.0 as usize];
+            record.flags.total_dirty = false;
+            if record.total > 0 {
+                return Some(room);
+            }
+            self.free_if_unused(room, texts);
+        }
+    }
+
+    // --- both ------------------------------------------------------------------------------------------------------
+
+    /// Members everywhere, as far as this worker knows.
+    pub fn total(&self, room: RoomIndex) -> u32 {
+        let record = &self.rooms[room.0 as usize];
+        record.total.max(record.local)
+    }
+
+    /// Takes over what the home says.
+    pub fn set_total(&mut self, room: RoomIndex, total: u32) {
+        self.rooms[room.0 as usize].total = total;
+    }
+
+    /// Members here.
+    pub fn local(&self, room: RoomIndex) -> u32 {
+        self.rooms[room.0 as usize].local
+    }
+
+    /// The room's name.
+    pub fn name(&self, room: RoomIndex) -> Fingerprint {
+        self.rooms[room.0 as usize].name
+    }
+
+    /// The room's key; none where this worker is only its home.
+    pub fn text(&self, room: RoomIndex) -> TextId {
+        self.rooms[room.0 as usize].text
+    }
+
+    /// Rooms with members here, from index `from` on.
+    pub fn hosted(&self, from: u32) -> impl Iterator<Item = RoomIndex> + '_ {
+        let range = from as usize..self.rooms.len();
+        range.map(|index| RoomIndex(index as u32)).filter(|room| {
+            let record = &self.rooms[room.0 as usize];
+            record.flags.in_use && record.local > 0
+        })
+    }
+
+    /// Records in use.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Memberships.
+    pub fn memberships_len(&self) -> usize {
+        self.members_used
+    }
+
+    fn free_if_unused(&mut self, room: RoomIndex, texts: &mut TextStore) {
+        let record = &mut self.rooms[room.0 as usize];
+        let dirty = record.flags.count_dirty || record.flags.total_dirty;
+        if record.members != NONE || record.fanouts.0 != NONE || dirty || !record.flags.in_use {
+            return;
+        }
+        let start = room.0 as usize * self.workers;
+        if self.host_counts[start..start + self.workers].iter().any(|count| *count > 0) {
+            return;
+        }
+        let name = record.name;
+        texts.remove(std::mem::replace(&mut record.text, TextId::NONE));
+        record.flags.in_use = false;
+        record.members = self.free_room;
+        self.free_room = room.0;
+        self.table.remove(name, room.0);
+    }
+
+    // --- fan-out ---------------------------------------------------------------------------------------------------
+
+    /// First and last fan-out of the room.
+    pub(super) fn fanouts(&mut self, room: RoomIndex) -> &mut (u32, u32) {
+        &mut self.rooms[room.0 as usize].fanouts
+    }
+
+    /// Begins to visit the members of the room.
+    pub(super) fn begin_visit(&mut self, room: RoomIndex) {
+        let record = &mut self.rooms[room.0 as usize];
+        record.cursor = record.members;
+    }
+
+    /// The session of the next member to visit.
+    pub(super) fn visit(&mut self, room: RoomIndex) -> Option<u32> {
+        let record = &mut self.rooms[room.0 as usize];
+        let member = self.members.get(record.cursor as usize)?;
+        record.cursor = member.next_in_room;
+        Some(member.session)
+    }
+
+    /// The room has no more fan-outs.
+    pub(super) fn fanouts_done(&mut self, room: RoomIndex, texts: &mut TextStore) {
+        self.rooms[room.0 as usize].cursor = NONE;
+        self.free_if_unused(room, texts);
+    }
+}

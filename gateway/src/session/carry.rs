@@ -1,0 +1,120 @@
+//! The bytes of a frame that has not come whole: the one copy that a payload may suffer on its way.
+
+use netpoll::{Buffer, BufferPools};
+
+/// What a connection has sent of something that is still incomplete, in one block that grows as bytes come.
+///
+/// A length that a peer merely claims takes no memory: the block is sized by what has arrived, to at most twice that.
+///
+/// ```text
+///   [ fragments of a message, payloads only ][ bytes not decoded yet ]
+///   0                                 assembled                    len
+/// ```
+#[derive(Debug, Default)]
+pub struct Carry {
+    buffer: Option<Buffer>,
+    assembled: u32,
+}
+
+/// No block was free for the bytes: the worker's pools are exhausted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolExhausted;
+
+impl Carry {
+    /// Whether nothing is carried.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_none()
+    }
+
+    /// Bytes not decoded yet.
+    pub fn pending(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len() - self.assembled as usize)
+    }
+
+    /// Bytes of fragments, decoded.
+    pub fn assembled(&self) -> usize {
+        self.assembled as usize
+    }
+
+    /// Appends `bytes`, growing to what is `needed` for progress but not far beyond what is there.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`]; the carry is as before.
+    pub fn append(
+        &mut self,
+        pools: &mut BufferPools,
+        bytes: &[u8],
+        needed: usize,
+    ) -> Result<(), PoolExhausted> {
+        let have = self.buffer.as_ref().map_or(0, Buffer::len);
+        let total = have + bytes.len();
+        let fits = self.buffer.as_ref().is_some_and(|buffer| buffer.capacity() >= total);
+        if !fits {
+            let wanted = (2 * total).min(self.assembled as usize + needed).max(total);
+            let mut larger = pools.take(wanted).or_else(|| pools.take(total)).ok_or(PoolExhausted)?;
+            if let Some(old) = &self.buffer {
+                larger.append(old.as_slice());
+            }
+            self.buffer = Some(larger);
+        }
+        if let Some(buffer) = &mut self.buffer {
+            let appended = buffer.append(bytes);
+            debug_assert_eq!(appended, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// The bytes not decoded yet, to be decoded in place.
+    pub fn pending_mut(&mut self) -> &mut [u8] {
+        let assembled = self.assembled as usize;
+        self.buffer.as_mut().map_or(&mut [], |buffer| &mut buffer.as_mut_slice()[assembled..])
+    }
+
+    /// Keeps `payload` (a range of the pending bytes) as the next fragment and drops the `consumed` bytes around it.
+    pub fn keep_fragment(&mut self, payload: std::ops::Range<usize>, consumed: usize) {
+        let Some(buffer) = &mut self.buffer else { return };
+        let base = self.assembled as usize;
+        let size = payload.len();
+        let len = buffer.len();
+        let bytes = buffer.as_mut_slice();
+        bytes.copy_within(base + payload.start..base + payload.end, base);
+        bytes.copy_within(base + consumed..len, base + size);
+        buffer.truncate(len - consumed + size);
+        self.assembled += size as u32;
+    }
+
+    /// Drops the first `count` pending bytes.
+    pub fn skip(&mut self, count: usize) {
+        let Some(buffer) = &mut self.buffer else { return };
+        if count == buffer.len() {
+            self.buffer = None;
+        } else if self.assembled == 0 {
+            buffer.advance(count);
+        } else {
+            self.keep_fragment(0..0, count);
+        }
+    }
+
+    /// Takes the first `count` bytes, fragments included, out as a buffer of their own; the rest stays.
+    pub fn take(&mut self, count: usize) -> Option<Buffer> {
+        self.assembled = 0;
+        let mut buffer = self.buffer.take()?;
+        if count == buffer.len() {
+            return Some(buffer);
+        }
+        let front = buffer.split_to(count);
+        self.buffer = Some(buffer);
+        Some(front)
+    }
+
+    /// Appends a fragment that was decoded elsewhere.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`]; the carry is as before.
+    pub fn append_fragment(&mut self, pools: &mut BufferPools, payload: &[u8]) -> Result<(), PoolExhausted> {
+        debug_assert_eq!(self.pending(), 0);
+        self.append(pools, payload, 2 * payload.len())?;
+        self.assembled += payload.len() as u32;
+        Ok(())
+    }
+}

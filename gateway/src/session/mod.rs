@@ -1,0 +1,280 @@
+//! What a worker keeps of each connection.
+//!
+//! ```text
+//!   Handshake (WebSocket) ─► Unauthenticated ─► Verifying ─► Registering ─► Open ─► Closing
+//!                                    │              (jwt)      (homes answer)          │
+//!                                    └────────── refused, timed out, ended ────────────┘
+//! ```
+//!
+//! A session lives in the slot of its connection and is plain data: names are handles into stores, rooms a list head,
+//! and the only buffer it may own is the carry of a frame that straddles two receives.
+
+pub mod accept_set;
+mod carry;
+pub mod text;
+
+pub use carry::Carry;
+
+use crate::router::rooms::SessionRooms;
+use accept_set::{AcceptSetId, AcceptSets};
+use gateway_proto::codes::CloseCode;
+use gateway_proto::websocket::Decoder;
+use netpoll::{ConnectionId, TimerWheel, Timestamp};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use text::{TextId, TextStore};
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The slot is free.
+    Vacant,
+    /// WebSocket: the upgrade request has not come whole.
+    Handshake,
+    /// Nothing is known of the client.
+    Unauthenticated,
+    /// The verifier has its token.
+    Verifying,
+    /// The homes of its names and its room have been told and must answer.
+    Registering,
+    /// Logged in.
+    Open,
+    /// The last word has been said; its names and rooms are given up.
+    Closing,
+}
+
+/// Who a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Nobody in particular: reached by key and rooms only.
+    Anonymous,
+    /// goim's integer id.
+    Mid(i64),
+    /// A string id, in the text store.
+    Uid(TextId),
+}
+
+/// A peer's address, without the padding of `SocketAddr`.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+/// A point in time in sixteenths of a second since the worker's start: 8.5 years in 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant16(u32);
+
+impl Instant16 {
+    const PER_TICK_NANOS: u64 = 62_500_000;
+
+    /// The tick that `now` lies in.
+    pub fn of(now: Timestamp) -> Instant16 {
+        Instant16((now.as_nanos() / Self::PER_TICK_NANOS) as u32)
+    }
+
+    /// The tick's beginning.
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_nanos(u64::from(self.0) * Self::PER_TICK_NANOS)
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id; of the last connection in this slot while vacant.
+    pub connection: ConnectionId,
+    /// Who it is.
+    pub user: User,
+    /// Its key; none while not logged in.
+    pub key: TextId,
+    /// Bytes of a frame that has not come whole.
+    pub carry: Carry,
+    /// State of the WebSocket decoder.
+    pub decoder: Decoder,
+    /// Its rooms.
+    pub rooms: SessionRooms,
+    /// Platform by hash; 0: none given.
+    pub platform: u32,
+    /// When its token ends, in seconds since 1970 (until 2106); 0: never.
+    pub expires_at: u32,
+    /// Sequence of its Auth frame, for the reply.
+    pub auth_sequence: i32,
+    /// When it was last heard of.
+    pub heard_at: Instant16,
+    /// When it was accepted.
+    pub opened_at: Instant16,
+    /// The code that the server closed it with.
+    pub close_code: Option<CloseCode>,
+    peer: Peer,
+    /// Pushes that it takes.
+    pub accepts: AcceptSetId,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Number of its listener.
+    pub listener: u8,
+    /// It speaks WebSocket.
+    pub websocket: bool,
+    /// Answers of homes that its login still needs.
+    pub answers_due: u8,
+}
+
+const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a million are held");
+
+impl Session {
+    fn vacant() -> Session {
+        Session {
+            connection: ConnectionId::new(0, 0),
+            user: User::Anonymous,
+            key: TextId::NONE,
+            carry: Carry::default(),
+            decoder: Decoder::default(),
+            rooms: SessionRooms::EMPTY,
+            platform: 0,
+            expires_at: 0,
+            auth_sequence: 0,
+            heard_at: Instant16(0),
+            opened_at: Instant16(0),
+            close_code: None,
+            peer: Peer { ip: [0; 16], port: 0 },
+            accepts: AcceptSetId::EMPTY,
+            phase: Phase::Vacant,
+            listener: 0,
+            websocket: false,
+            answers_due: 0,
+        }
+    }
+
+    /// Where it comes from.
+    pub fn peer(&self) -> SocketAddr {
+        let ip = Ipv6Addr::from(self.peer.ip);
+        SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), self.peer.port)
+    }
+
+    /// Whether it has logged in and not left.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}
+
+/// The sessions of one worker.
+#[derive(Debug)]
+pub struct Sessions {
+    slots: Vec<Session>,
+    open: usize,
+    /// Accept sets.
+    pub accept_sets: AcceptSets,
+    /// One timer a connection.
+    pub timers: TimerWheel,
+}
+
+/// How fine timers are.
+pub const TIMER_TICK: Duration = Duration::from_millis(64);
+
+impl Sessions {
+    /// Reserves everything.
+    pub fn with_capacity(index_bound: usize, accept_sets_max: usize) -> Sessions {
+        Sessions {
+            slots: Vec::with_capacity(index_bound),
+            open: 0,
+            accept_sets: AcceptSets::with_capacity(accept_sets_max),
+            timers: TimerWheel::new(index_bound, TIMER_TICK),
+        }
+    }
+
+    /// Takes a new connection in.
+    ///
+    /// # Panics
+    /// If its slot is not vacant: the backend reports a connection's end before it uses the slot again.
+    pub fn insert(
+        &mut self,
+        connection: ConnectionId,
+        (listener, websocket): (u8, bool),
+        peer: SocketAddr,
+        now: Timestamp,
+    ) -> &mut Session {
+        while self.slots.len() <= connection.index() {
+            self.slots.push(Session::vacant());
+        }
+        let session = &mut self.slots[connection.index()];
+        assert!(session.phase == Phase::Vacant, "slot of {connection:?} is taken");
+        let ip = match peer.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        *session = Session {
+            connection,
+            phase: if websocket { Phase::Handshake } else { Phase::Unauthenticated },
+            peer: Peer { ip: ip.octets(), port: peer.port() },
+            listener,
+            websocket,
+            heard_at: Instant16::of(now),
+            opened_at: Instant16::of(now),
+            ..Session::vacant()
+        };
+        session
+    }
+
+    /// The live session of a connection.
+    pub fn get(&self, connection: ConnectionId) -> Option<&Session> {
+        let session = self.slots.get(connection.index())?;
+        (session.connection == connection && session.phase != Phase::Vacant).then_some(session)
+    }
+
+    /// The live session of a connection.
+    pub fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut Session> {
+        let session = self.slots.get_mut(connection.index())?;
+        (session.connection == connection && session.phase != Phase::Vacant).then_some(session)
+    }
+
+    /// The session in slot `index`, if one is there.
+    pub fn at(&self, index: usize) -> Option<&Session> {
+        self.slots.get(index).filter(|session| session.phase != Phase::Vacant)
+    }
+
+    /// Slots used so far: an upper bound of the indexes.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Sessions logged in.
+    pub fn open_count(&self) -> usize {
+        self.open
+    }
+
+    /// The session has logged in.
+    pub fn set_open(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.get_mut(connection) {
+            debug_assert!(session.phase == Phase::Registering);
+            session.phase = Phase::Open;
+            self.open += 1;
+        }
+    }
+
+    /// Gives up the handles of a session that leaves, and moves it to `Closing`. Its rooms must be left before.
+    pub fn forget(&mut self, texts: &mut TextStore, connection: ConnectionId) {
+        let Some(session) = self.get_mut(connection) else { return };
+        debug_assert!(session.rooms.count == 0);
+        let was_open = session.phase == Phase::Open;
+        session.phase = Phase::Closing;
+        session.carry = Carry::default();
+        let key = std::mem::replace(&mut session.key, TextId::NONE);
+        let user = std::mem::replace(&mut session.user, User::Anonymous);
+        let accepts = std::mem::replace(&mut session.accepts, AcceptSetId::EMPTY);
+        self.open -= usize::from(was_open);
+        texts.remove(key);
+        if let User::Uid(uid) = user {
+            texts.remove(uid);
+        }
+        self.accept_sets.release(accepts);
+    }
+
+    /// Frees the slot: the backend has reported the end.
+    pub fn remove(&mut self, texts: &mut TextStore, connection: ConnectionId) {
+        self.forget(texts, connection);
+        self.timers.cancel(connection.index());
+        if let Some(session) = self.get_mut(connection) {
+            session.phase = Phase::Vacant;
+        }
+    }
+}

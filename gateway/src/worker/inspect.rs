@@ -1,0 +1,99 @@
+//! Answers to the control thread's questions about connections and rooms.
+
+use super::Worker;
+use super::message::ControlMessage;
+use crate::InlineText;
+use crate::address::Fingerprint;
+use crate::control::{ConnectionRow, Inspection, Query, RoomRow, SLOTS_PER_VISIT_MAX};
+use crate::router::rooms::RoomIndex;
+use crate::session::{Phase, Session, User};
+use netpoll::Backend;
+
+impl<B: Backend> Worker<B> {
+    /// Fills the list and sends it back.
+    pub(crate) fn inspect(&mut self, mut inspection: Box<Inspection>) {
+        match inspection.query() {
+            Query::Connections { from, user, key } => {
+                self.inspect_connections(&mut inspection, from, user, key)
+            }
+            Query::Connection(connection) => {
+                if let Some(session) = self.shard.sessions.get(connection) {
+                    inspection.push_connection(self.connection_row(session));
+                }
+            }
+            Query::Rooms { from } => self.inspect_rooms(&mut inspection, from),
+            Query::Room(name) => {
+                if let Some(room) = self.shard.rooms.find(name) {
+                    inspection.push_room(self.room_row(room));
+                }
+            }
+        }
+        // A full mailbox loses the answer: the request times out at the control thread, which says so to its client.
+        let _ = self.post.control(ControlMessage::Inspected(inspection));
+    }
+
+    fn inspect_connections(
+        &self,
+        inspection: &mut Inspection,
+        from: usize,
+        user: Option<Fingerprint>,
+        key: Option<Fingerprint>,
+    ) {
+        let end = self.shard.sessions.slots().min(from.saturating_add(SLOTS_PER_VISIT_MAX));
+        for index in from..end {
+            if inspection.is_full() {
+                return inspection.finish(Some(index));
+            }
+            let Some(session) = self.shard.sessions.at(index) else { continue };
+            let wanted = user.is_none_or(|user| self.user_name(session) == Some(user))
+                && key.is_none_or(|key| self.key_name(session) == Some(key));
+            if wanted && session.phase != Phase::Closing {
+                inspection.push_connection(self.connection_row(session));
+            }
+        }
+        inspection.finish((end < self.shard.sessions.slots()).then_some(end));
+    }
+
+    fn connection_row(&self, session: &Session) -> ConnectionRow {
+        let mut scratch = [0; 255];
+        let now = self.pace.now;
+        let uid = match session.user {
+            User::Uid(uid) => InlineText::truncated(self.shard.texts.read(uid, &mut scratch)),
+            User::Mid(_) | User::Anonymous => InlineText::EMPTY,
+        };
+        ConnectionRow {
+            address: self.address(session.connection),
+            listener: session.listener,
+            authenticated: session.is_open(),
+            mid: if let User::Mid(mid) = session.user { mid } else { 0 },
+            uid,
+            key: InlineText::truncated(self.shard.texts.read(session.key, &mut scratch)),
+            peer: session.peer(),
+            connected_ms: now.since(session.opened_at.timestamp()).as_millis() as u64,
+            idle_ms: now.since(session.heard_at.timestamp()).as_millis() as u64,
+            rooms: u32::from(session.rooms.count),
+            queued_bytes: self.backend.queued_bytes(session.connection) as u64,
+            accepts: self.shard.sessions.accept_sets.size(session.accepts) as u32,
+        }
+    }
+
+    fn inspect_rooms(&self, inspection: &mut Inspection, from: usize) {
+        for (visited, room) in self.shard.rooms.hosted(from as u32).enumerate() {
+            if inspection.is_full() || visited == SLOTS_PER_VISIT_MAX {
+                return inspection.finish(Some(room.0 as usize));
+            }
+            inspection.push_room(self.room_row(room));
+        }
+        inspection.finish(None);
+    }
+
+    fn room_row(&self, room: RoomIndex) -> RoomRow {
+        let rooms = &self.shard.rooms;
+        RoomRow {
+            room: rooms.name(room),
+            name: InlineText::truncated(self.shard.texts.read(rooms.text(room), &mut [0; 255])),
+            local_members: rooms.local(room),
+            total_members: rooms.total(room),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One shard of the gateway: a thread, its backend, its connections, and its share of the directory.
+//!
+//! A turn, top to bottom:
+//!
+//! ```text
+//!   wait ─► batch of completions ─► frames ─► handlers ─► router ─► sends queued at the backend
+//!           then: messages from other workers, a slice of the fan-outs, due timers, outgoing messages
+//!   the next wait begins by handing the queued sends to the kernel, one write a connection
+//! ```
+//!
+//! Everything in a turn is bounded: completions by the batch, messages, deliveries and timers by a number each. Time is
+//! read once a turn, from the backend.
+
+mod encoder;
+mod inspect;
+pub mod message;
+mod post;
+mod publish;
+mod threads;
+mod turn;
+
+pub use encoder::{Encoder, Framed, rewrite_in_place};
+pub use post::{Ports, Post};
+pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
+
+use crate::address::{Address, Fingerprints, WorkerId};
+use crate::handler::EchoConnections;
+use crate::metrics::WorkerMetrics;
+use crate::random::Random;
+use crate::router::{Directory, Fanouts, Rooms};
+use crate::session::Sessions;
+use crate::session::text::TextStore;
+use crate::settings::{Reloadable, WorkerSettings};
+use message::Message;
+use netpoll::{Backend, Completions, ConnectionId, Mailbox, Timestamp};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is the same for a worker from start to end, but for what a reload brings.
+#[derive(Debug)]
+pub struct Context {
+    /// Which worker this is.
+    pub id: WorkerId,
+    /// What it was told.
+    pub settings: WorkerSettings,
+    /// How names become fingerprints: the same on all workers.
+    pub names: Fingerprints,
+    /// Milliseconds since 1970 at the zero of the backend's clock.
+    pub unix_start_ms: u64,
+}
+
+/// The shard's state: who is here, and what of the directory is kept here.
+#[derive(Debug)]
+pub struct Shard {
+    /// Connections.
+    pub sessions: Sessions,
+    /// Keys, user ids, names of rooms.
+    pub texts: TextStore,
+    /// Rooms.
+    pub rooms: Rooms,
+    /// Users and keys whose home this is.
+    pub directory: Directory,
+    /// Messages on their way to many.
+    pub fanouts: Fanouts,
+}
+
+/// A draining worker's progress.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    started: Timestamp,
+    over: Duration,
+    /// Slots visited so far, and slots to visit.
+    cursor: usize,
+    slots: usize,
+}
+
+/// One worker. Its thread calls [`Worker::turn`] until it returns [`Turn::Stopped`].
+pub struct Worker<B: Backend> {
+    pub(crate) context: Context,
+    addresses: Vec<SocketAddr>,
+    pub(crate) backend: B,
+    batch: Completions,
+    mailbox: Mailbox<Message>,
+    pub(crate) post: Post,
+    pub(crate) shard: Shard,
+    pub(crate) encoder: Encoder,
+    pub(crate) echo: EchoConnections,
+    /// Connections found too slow while something was iterated over; closed right after.
+    pub(crate) slow: Vec<ConnectionId>,
+    drain: Option<Drain>,
+    pub(crate) pace: Pace,
+    pub(crate) reloadable: Arc<Reloadable>,
+    pub(crate) random: Random,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
+/// Times and flags that a turn goes by.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    pub(crate) now: Timestamp,
+    /// When the rooms' totals are told next.
+    totals_due: Timestamp,
+    /// When the metrics are written next.
+    publish_due: Timestamp,
+    /// Receives handled in this turn.
+    pub(crate) receives: u64,
+    stopping: bool,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Call again.
+    Running,
+    /// The worker was told to stop and has no connection left.
+    Stopped,
+}
+
+impl<B: Backend> Worker<B> {
+    /// Opens the listeners on `backend` and reserves all tables.
+    ///
+    /// # Errors
+    /// What the system says to a listener, with the listener's name.
+    pub fn new(
+        context: Context,
+        mut backend: B,
+        mailbox: Mailbox<Message>,
+        ports: Ports,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Result<Worker<B>, ListenError> {
+        let mut addresses = Vec::with_capacity(context.settings.listeners.len());
+        for listener in &context.settings.listeners {
+            let (_, address) = backend.listen(&listener.socket).map_err(|error| ListenError {
+                listener: listener.name.clone(),
+                address: listener.socket.address,
+                error,
+            })?;
+            addresses.push(address);
+        }
+        let tables = context.settings.tables;
+        let workers = context.settings.workers;
+        let shard = Shard {
+            sessions: Sessions::with_capacity(backend.index_bound(), tables.accept_sets_max),
+            texts: TextStore::with_capacity(tables.text_cells_max),
+            rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
+            directory: Directory::with_capacity(tables.names_max),
+            fanouts: Fanouts::with_capacity(tables.fanouts_max),
+        };
+        let now = backend.now();
+        Ok(Worker {
+            post: Post::new(context.id, ports, tables.mailbox_capacity),
+            batch: Completions::with_capacity(BATCH_MAX),
+            encoder: Encoder::default(),
+            echo: EchoConnections::default(),
+            slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
+            drain: None,
+            pace: Pace { now, totals_due: now, publish_due: now, receives: 0, stopping: false },
+            reloadable: Arc::new(context.settings.reloadable.clone()),
+            random: Random::new(context.settings.seed),
+            context,
+            addresses,
+            backend,
+            mailbox,
+            shard,
+            metrics,
+        })
+    }
+
+    /// The worker's name for a connection of its own.
+    pub(crate) fn address(&self, connection: ConnectionId) -> Address {
+        Address::new(self.context.id, connection)
+    }
+
+    /// Where it listens, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The backend, for tests and simulations.
+    pub fn backend(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// The shard's state, for tests and simulations.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+/// Completions in a turn at most.
+pub const BATCH_MAX: usize = 256;
+
+/// A listener could not be opened.
+#[derive(Debug)]
+pub struct ListenError {
+    /// Its name in the configuration.
+    pub listener: String,
+    /// Where it was to listen.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: std::io::Error,
+}
+
+impl std::fmt::Display for ListenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "listener '{}' cannot listen on {}: {}", self.listener, self.address, self.error)?;
+        match self.error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                f.write_str("; another process has the port (`ss -ltnp` names it)")
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one")
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                f.write_str("; no interface of this machine has the address")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}

@@ -1,0 +1,247 @@
+//! Workers as threads: each makes its own backend (a ring belongs to the thread that made it), then they are introduced
+//! to one another.
+//!
+//! ```text
+//!   main:   spawn ───────────► wakers ◄── collect ── mailboxes ──► ports, listeners ──► wait until all listen
+//!   worker:  └─ make backend ────┘                                   └─ listen ─ report ─ turn, turn, turn …
+//! ```
+//!
+//! The first worker opens the listeners before the others, so that a port of 0 becomes the same port for all.
+
+use super::message::{ControlMessage, Message, VerifyRequest};
+use super::{Context, ListenError, Ports, Turn, Worker};
+use crate::address::{Fingerprints, WorkerId};
+use crate::metrics::WorkerMetrics;
+use crate::settings::WorkerSettings;
+use netpoll::epoll::EpollBackend;
+use netpoll::{
+    Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, Waker, mailbox, pin_current_thread,
+};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Which backend the workers use.
+#[derive(Clone, Debug)]
+pub enum BackendChoice {
+    /// Readiness: epoll.
+    Epoll,
+    /// Completion: io_uring, with sizes of each ring.
+    Uring(UringConfig),
+}
+
+/// What the workers are made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Settings of every worker; seeds are made different.
+    pub settings: WorkerSettings,
+    /// Which backend.
+    pub backend: BackendChoice,
+    /// Sizes of each backend.
+    pub backend_config: BackendConfig,
+    /// Processors to bind workers to, in turn; empty: none.
+    pub processors: Vec<usize>,
+    /// How names become fingerprints.
+    pub names: Fingerprints,
+    /// Milliseconds since 1970, now.
+    pub unix_now_ms: u64,
+    /// The control thread's mailbox.
+    pub control: MailboxSender<ControlMessage>,
+    /// The verifier's.
+    pub verifier: Option<MailboxSender<VerifyRequest>>,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Threads {
+    /// Their mailboxes.
+    pub senders: Vec<MailboxSender<Message>>,
+    /// Their counts.
+    pub metrics: Vec<Arc<WorkerMetrics>>,
+    /// Where they listen, in the order of the settings.
+    pub addresses: Vec<SocketAddr>,
+    handles: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Threads {
+    /// Waits until all workers have ended.
+    ///
+    /// # Errors
+    /// The first error that made a backend unusable; a panic counts as one.
+    pub fn join(self) -> io::Result<()> {
+        let ends = self.handles.into_iter().map(|handle| {
+            handle.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked; its message is above")))
+        });
+        ends.fold(Ok(()), Result::and)
+    }
+}
+
+/// Why the workers could not be started.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// A listener could not be opened.
+    Listen(ListenError),
+    /// A backend or a thread could not be made.
+    System(io::Error),
+}
+
+impl std::fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SpawnError::Listen(error) => error.fmt(f),
+            SpawnError::System(error) => write!(f, "a worker cannot be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// What a worker's thread is given once all backends exist.
+struct Introduction {
+    mailbox: netpoll::Mailbox<Message>,
+    ports: Ports,
+    settings: WorkerSettings,
+}
+
+type Listening = Result<Vec<SocketAddr>, SpawnError>;
+
+/// Starts `plan.settings.workers` workers and returns when all listen.
+///
+/// # Errors
+/// [`SpawnError`]; the threads that were started have ended then.
+pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
+    check_addresses(&plan.settings)?;
+    let count = plan.settings.workers;
+    let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
+    let mut starting = Vec::with_capacity(count);
+    for (index, metrics) in metrics.iter().enumerate() {
+        starting.push(start_thread(plan, WorkerId(index as u8), metrics)?);
+    }
+    let mut wakers = Vec::with_capacity(count);
+    for thread in &starting {
+        wakers.push(thread.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?);
+    }
+    let capacity = plan.settings.tables.mailbox_capacity;
+    let (senders, mailboxes): (Vec<_>, Vec<_>) =
+        wakers.into_iter().map(|waker| mailbox(capacity, waker)).unzip();
+    let mut settings = plan.settings.clone();
+    let mut addresses = vec![];
+    for (thread, mailbox) in starting.iter().zip(mailboxes) {
+        let ports = Ports {
+            workers: senders.clone(),
+            control: plan.control.clone(),
+            verifier: plan.verifier.clone(),
+        };
+        let introduction = Introduction { mailbox, ports, settings: settings.clone() };
+        thread.introductions.send(introduction).map_err(|_| ended_early())?;
+        addresses = thread.listening.recv().map_err(|_| ended_early())??;
+        for (listener, address) in settings.listeners.iter_mut().zip(&addresses) {
+            listener.socket.address = *address;
+        }
+    }
+    let handles = starting.into_iter().map(|thread| thread.handle).collect();
+    Ok(Threads { senders, metrics, addresses, handles })
+}
+
+fn ended_early() -> SpawnError {
+    SpawnError::System(io::Error::other("a worker ended while starting; its message is above"))
+}
+
+/// `SO_REUSEPORT` lets a second process of the same user share a port unnoticed; a bind without it does not.
+fn check_addresses(settings: &WorkerSettings) -> Result<(), SpawnError> {
+    for listener in settings.listeners.iter().filter(|listener| listener.socket.address.port() != 0) {
+        let address = listener.socket.address;
+        TcpListener::bind(address).map_err(|error| {
+            SpawnError::Listen(ListenError { listener: listener.name.clone(), address, error })
+        })?;
+    }
+    Ok(())
+}
+
+struct Starting {
+    wakers: Receiver<io::Result<Waker>>,
+    introductions: Sender<Introduction>,
+    listening: Receiver<Listening>,
+    handle: JoinHandle<io::Result<()>>,
+}
+
+fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Result<Starting, SpawnError> {
+    let (waker_sender, wakers) = channel();
+    let (introductions, introduction_receiver) = channel();
+    let (listening_sender, listening) = channel();
+    let plan = plan.clone();
+    let metrics = Arc::clone(metrics);
+    let body = move || {
+        if let Some(processor) = plan.processors.get(id.index() % plan.processors.len().max(1)) {
+            let _ = pin_current_thread(*processor); // a processor that is gone only costs locality
+        }
+        let threads = ThreadEnds {
+            wakers: waker_sender,
+            introductions: introduction_receiver,
+            listening: listening_sender,
+        };
+        match &plan.backend {
+            BackendChoice::Epoll => {
+                run(&plan, id, metrics, &threads, EpollBackend::new(&plan.backend_config))
+            }
+            BackendChoice::Uring(uring) => {
+                run(&plan, id, metrics, &threads, UringBackend::new(&plan.backend_config, uring))
+            }
+        }
+    };
+    let handle = std::thread::Builder::new()
+        .name(format!("worker-{}", id.0))
+        .spawn(body)
+        .map_err(SpawnError::System)?;
+    Ok(Starting { wakers, introductions, listening, handle })
+}
+
+/// The thread's ends of the channels that are used while starting.
+struct ThreadEnds {
+    wakers: Sender<io::Result<Waker>>,
+    introductions: Receiver<Introduction>,
+    listening: Sender<Listening>,
+}
+
+fn run<B: Backend>(
+    plan: &Plan,
+    id: WorkerId,
+    metrics: Arc<WorkerMetrics>,
+    ends: &ThreadEnds,
+    backend: io::Result<B>,
+) -> io::Result<()> {
+    let backend = match backend {
+        Ok(backend) => backend,
+        Err(error) => {
+            let _ = ends.wakers.send(Err(error));
+            return Ok(()); // the spawner reports it
+        }
+    };
+    let _ = ends.wakers.send(Ok(backend.waker()));
+    let Ok(Introduction { mailbox, ports, mut settings }) = ends.introductions.recv() else { return Ok(()) };
+    settings.seed = settings.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
+    let context = Context { id, settings, names: plan.names, unix_start_ms };
+    let control = ports.control.clone();
+    let mut worker = match Worker::new(context, backend, mailbox, ports, metrics) {
+        Ok(worker) => worker,
+        Err(error) => {
+            let _ = ends.listening.send(Err(SpawnError::Listen(error)));
+            return Ok(());
+        }
+    };
+    let _ = ends.listening.send(Ok(worker.addresses().to_vec()));
+    let result = loop {
+        match worker.turn(Duration::from_secs(1)) {
+            Ok(Turn::Running) => {}
+            Ok(Turn::Stopped) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    // A full mailbox means that the control thread is gone or very late; it also sees the thread's end.
+    let _ = control.send(ControlMessage::Stopped(id));
+    result
+}

@@ -1,0 +1,235 @@
+//! The worker's turn.
+
+use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
+use super::{Drain, Turn, Worker};
+use crate::metrics::EndReason;
+use gateway_proto::codes::CloseCode;
+use netpoll::{Backend, CloseReason, Completion, ConnectionId};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Messages of other workers handled in a turn at most.
+const MESSAGES_PER_TURN: usize = 1024;
+/// Timers handled in a turn at most.
+const TIMERS_PER_TURN: usize = 1024;
+/// The longest wait: metrics stay fresh and a lost wake-up could not hurt for longer.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+/// How often hosts are told the sizes of rooms.
+const TOTALS_EVERY: Duration = Duration::from_secs(1);
+
+impl<B: Backend> Worker<B> {
+    /// One turn: waits for at most `wait` (less when something is due earlier), then handles what there is.
+    ///
+    /// # Errors
+    /// Only what makes the backend unusable.
+    pub fn turn(&mut self, wait: Duration) -> std::io::Result<Turn> {
+        let wait = self.wait_time(wait);
+        let wait = if wait.is_zero() || !self.mailbox.prepare_sleep() { Duration::ZERO } else { wait };
+        let polled = self.backend.poll(wait, &mut self.batch);
+        self.mailbox.finish_sleep();
+        polled?;
+        self.pace.now = self.backend.now();
+        self.handle_batch();
+        self.handle_messages();
+        self.run_fanouts();
+        self.pump_echoes();
+        self.expire_timers();
+        self.continue_drain();
+        self.tell_homes();
+        self.handle_local();
+        self.post.flush();
+        self.encoder.release();
+        self.finish_turn();
+        let stopped = self.pace.stopping && self.backend.connection_count() == 0 && !self.post.has_waiting();
+        Ok(if stopped { Turn::Stopped } else { Turn::Running })
+    }
+
+    fn wait_time(&self, wait: Duration) -> Duration {
+        if self.post.has_waiting() {
+            return wait.min(Duration::from_millis(1)); // another worker's mailbox is full
+        }
+        if !self.shard.fanouts.is_empty() {
+            return if self.shard.fanouts.is_rated() {
+                wait.min(Duration::from_millis(1))
+            } else {
+                Duration::ZERO
+            };
+        }
+        let wait = wait.min(if self.echo.has_output() { Duration::from_millis(1) } else { WAIT_MAX });
+        let wait = if self.drain.is_some() { wait.min(Duration::from_millis(10)) } else { wait };
+        self.shard.sessions.timers.next_expiry(self.pace.now, wait)
+    }
+
+    fn handle_batch(&mut self) {
+        let mut batch = std::mem::replace(&mut self.batch, netpoll::Completions::with_capacity(0));
+        for completion in batch.drain() {
+            match completion {
+                Completion::Received { connection, buffer } => {
+                    self.pace.receives += 1;
+                    self.received(connection, buffer);
+                }
+                Completion::Accepted { connection, listener, peer } => {
+                    self.accepted(connection, listener.0, peer)
+                }
+                Completion::Closed { connection, reason } => self.closed(connection, reason),
+                // Queues are bounded and need no attention as they drain; and a gateway does not connect.
+                Completion::Sent { .. } | Completion::Connected { .. } => {}
+            }
+            self.handle_local();
+        }
+        self.batch = batch;
+    }
+
+    /// Messages to itself, as soon as they are there: the homes' answers to a login are worth no second turn.
+    fn handle_local(&mut self) {
+        while self.shard.fanouts.has_room() {
+            let Some(message) = self.post.next_local() else { return };
+            self.message(message);
+        }
+    }
+
+    fn handle_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            // A full store of fan-outs leaves messages where they are: the senders' posts fill up, and they refuse.
+            if !self.shard.fanouts.has_room() {
+                return;
+            }
+            let Some(message) = self.mailbox.pop() else { return };
+            self.message(message);
+            self.handle_local();
+        }
+    }
+
+    // --- connections -------------------------------------------------------------------------------------------------
+
+    fn accepted(&mut self, connection: ConnectionId, listener: u8, peer: SocketAddr) {
+        let kind = self.context.settings.listeners[usize::from(listener)].kind;
+        let websocket = kind != crate::settings::ListenerKind::Tcp;
+        let now = self.pace.now;
+        self.shard.sessions.insert(connection, (listener, websocket), peer, now);
+        let deadline = now + self.reloadable.auth_timeout;
+        self.shard.sessions.timers.set(connection.index(), deadline);
+        if let Some(count) = self.metrics.accepts.get(usize::from(listener)) {
+            count.add(1);
+            self.metrics.connections[usize::from(listener)].increment();
+        }
+        if self.drain.is_some() {
+            self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
+        }
+    }
+
+    fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let listener = usize::from(session.listener);
+        let end = match session.close_code {
+            Some(code) => EndReason::Code(code),
+            None => EndReason::Transport(reason),
+        };
+        if session.is_open() {
+            let code = session.close_code.unwrap_or(CloseCode::GOING_AWAY);
+            self.audit(connection, AuditKind::Disconnected(code));
+        }
+        self.leave(connection);
+        self.echo.remove(connection);
+        self.shard.sessions.remove(&mut self.shard.texts, connection);
+        self.metrics.count_end(end);
+        if let Some(count) = self.metrics.connections.get(listener) {
+            count.decrement();
+        }
+    }
+
+    pub(crate) fn audit(&self, connection: ConnectionId, kind: AuditKind) {
+        if !self.context.settings.audit {
+            return;
+        }
+        let mid = match self.shard.sessions.get(connection).map(|session| session.user) {
+            Some(crate::session::User::Mid(mid)) => mid,
+            _ => 0,
+        };
+        let event = AuditEvent { at: self.pace.now, address: self.address(connection), kind, mid };
+        if !self.post.control(ControlMessage::Audit(event)) {
+            self.metrics.audit_drops.add(1);
+        }
+    }
+
+    // --- timers ------------------------------------------------------------------------------------------------------
+
+    fn expire_timers(&mut self) {
+        let lag = self.shard.sessions.timers.lag(self.pace.now);
+        self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(index) = self.shard.sessions.timers.expire(self.pace.now) else { return };
+            self.timer_fired(index);
+        }
+    }
+
+    // --- draining ----------------------------------------------------------------------------------------------------
+
+    pub(crate) fn begin_drain(&mut self, over: Duration) {
+        if self.drain.is_none() {
+            self.backend.set_accepting(false);
+            let slots = self.shard.sessions.slots();
+            self.drain = Some(Drain { started: self.pace.now, over, cursor: 0, slots });
+        }
+    }
+
+    /// Sends away as many clients as the time passed asks for, evenly over the drain's duration.
+    fn continue_drain(&mut self) {
+        let Some(mut drain) = self.drain else { return };
+        let passed = self.pace.now.since(drain.started).as_secs_f64();
+        let share = if drain.over.is_zero() { 1.0 } else { (passed / drain.over.as_secs_f64()).min(1.0) };
+        let due = (share * drain.slots as f64).ceil() as usize;
+        while drain.cursor < due {
+            if let Some(connection) = self.shard.sessions.at(drain.cursor).map(|session| session.connection) {
+                self.send_away(connection);
+            }
+            drain.cursor += 1;
+        }
+        self.drain = Some(drain);
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.pace.stopping = true;
+        self.backend.set_accepting(false);
+        for index in 0..self.shard.sessions.slots() {
+            if let Some(connection) = self.shard.sessions.at(index).map(|session| session.connection) {
+                self.backend.close(connection);
+            }
+        }
+    }
+
+    // --- the end of a turn -------------------------------------------------------------------------------------------
+
+    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
+    fn tell_homes(&mut self) {
+        let workers = self.post.workers();
+        while let Some((room, count)) = self.shard.rooms.next_count_change(&mut self.shard.texts) {
+            let worker = self.context.id;
+            self.post.send(room.home(workers), Message::RoomMembers { room, worker, count });
+        }
+        if self.pace.now < self.pace.totals_due || workers == 1 {
+            return;
+        }
+        self.pace.totals_due = self.pace.now + TOTALS_EVERY;
+        while let Some(room) = self.shard.rooms.next_total_change(&mut self.shard.texts) {
+            let (name, total) = (self.shard.rooms.name(room), self.shard.rooms.total(room));
+            for host in self.shard.rooms.hosts(room) {
+                self.post.send(host, Message::RoomTotal { room: name, total });
+            }
+        }
+    }
+
+    fn finish_turn(&mut self) {
+        let now = self.backend.now();
+        let nanos = now.since(self.pace.now).as_nanos() as u64;
+        self.metrics.turns.add(1);
+        self.metrics.turn_time.record(nanos, 1);
+        if self.pace.receives > 0 {
+            self.metrics.receive_to_send.record(nanos, std::mem::take(&mut self.pace.receives));
+        }
+        if now >= self.pace.publish_due {
+            self.pace.publish_due = now + Duration::from_millis(100);
+            self.publish_metrics();
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A gateway's workers on loopback, and clients that speak to them over real sockets.
+#![allow(dead_code, unreachable_pub, missing_docs)] // each test binary uses its part
+
+use gateway::address::Fingerprints;
+use gateway::settings::{
+    AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
+};
+pub use gateway::worker::BackendChoice;
+use gateway::worker::message::{ControlMessage, Message};
+use gateway::worker::{Plan, Threads, spawn};
+use gateway_proto::auth::{Accepts, AuthRequest};
+use gateway_proto::body::{Name, RoomKey};
+use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
+use netpoll::{BackendConfig, ListenerConfig, Mailbox, Waker, mailbox};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Runs each case, a function of a backend, as a test on epoll and as one on io_uring.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($case:ident),* $(,)?) => {
+        mod epoll {
+            $(#[test] fn $case() { super::$case(&gateway::worker::BackendChoice::Epoll); })*
+        }
+        mod io_uring {
+            $(#[test] fn $case() {
+                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default()));
+            })*
+        }
+    };
+}
+
+/// Settings of a small gateway on free ports: TCP, WebSocket and echo.
+pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
+    let listener = |name: &str, kind, message_size_max| ListenerSettings {
+        name: name.into(),
+        kind,
+        socket: ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0))),
+        path: "/sub".into(),
+        origins: vec![],
+        message_size_max,
+        fragments_max: 1 << 20,
+        demo_page: true,
+    };
+    WorkerSettings {
+        workers,
+        listeners: vec![
+            listener("tcp", ListenerKind::Tcp, 0),
+            listener("websocket", ListenerKind::WebSocket, 65_552),
+            listener("echo", ListenerKind::WebSocketEcho, 16 << 20),
+        ],
+        tables: TableSizes::for_connections(connections_max, workers),
+        frame_body_size_max: 65_536,
+        auth: AuthMode::None,
+        bus: BusMode::Echo,
+        fanout_slice: 512,
+        default_push_operation: 1000,
+        audit: false,
+        reloadable: Reloadable::default(),
+        seed: 7,
+    }
+}
+
+/// Running workers; they end with the value.
+pub struct Gateway {
+    pub threads: Option<Threads>,
+    pub control: Mailbox<ControlMessage>,
+    pub addresses: Vec<SocketAddr>,
+    pub names: Fingerprints,
+}
+
+impl Gateway {
+    pub fn start_on(backend: &BackendChoice, settings: WorkerSettings) -> Gateway {
+        let backend_config = BackendConfig::small(settings.tables.connections_max);
+        Gateway::start_with(settings, backend_config, backend.clone())
+    }
+
+    pub fn start_with(
+        settings: WorkerSettings,
+        backend_config: BackendConfig,
+        backend: BackendChoice,
+    ) -> Gateway {
+        let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());
+        let names = Fingerprints::new((11, 12));
+        let plan = Plan {
+            settings,
+            backend,
+            backend_config,
+            processors: vec![],
+            names,
+            unix_now_ms: 1_700_000_000_000,
+            control: sender,
+            verifier: None,
+        };
+        let threads = spawn(&plan).unwrap();
+        Gateway { addresses: threads.addresses.clone(), threads: Some(threads), control, names }
+    }
+
+    /// Heap allocations of all worker threads, read after each has published its counts again.
+    pub fn allocations(&self) -> u64 {
+        std::thread::sleep(Duration::from_millis(700));
+        self.threads.as_ref().unwrap().metrics.iter().map(|metrics| metrics.allocations.get()).sum()
+    }
+
+    pub fn tell(&self, worker: usize, message: Message) {
+        self.threads.as_ref().unwrap().senders[worker].send(message).unwrap();
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.addresses[0])
+    }
+
+    pub fn login(&self, mid: i64, room: &str) -> Client {
+        let mut client = self.client();
+        client.login(mid, "", room);
+        client
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let Some(threads) = self.threads.take() else { return };
+        for sender in &threads.senders {
+            let _ = sender.send(Message::Stop);
+        }
+        let ended = threads.join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// A blocking goim client.
+pub struct Client {
+    pub stream: TcpStream,
+}
+
+/// A frame as it came.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Frame {
+    pub operation: i32,
+    pub sequence: i32,
+    pub body: Vec<u8>,
+}
+
+pub fn frame(operation: Operation, sequence: i32, body: &[u8]) -> Vec<u8> {
+    let header = Header::new(operation, sequence, body.len() as u32);
+    [&header.to_bytes()[..], body].concat()
+}
+
+pub fn auth_body(mid: i64, key: &str, room: &str) -> Vec<u8> {
+    let mut accepts = Accepts::default();
+    (1000..1003).for_each(|operation| accepts.push(Operation(operation)).unwrap());
+    let request = AuthRequest {
+        mid,
+        key: Name::parse(key.as_bytes()).ok(),
+        room: RoomKey::parse(room.as_bytes()).ok(),
+        accepts,
+        ..AuthRequest::default()
+    };
+    let mut out = [0; 1024];
+    let size = request.emit(&mut out).unwrap();
+    out[..size].to_vec()
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Client { stream }
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn send(&mut self, operation: Operation, sequence: i32, body: &[u8]) {
+        self.write(&frame(operation, sequence, body));
+    }
+
+    pub fn read(&mut self) -> Frame {
+        self.try_read().expect("a frame")
+    }
+
+    /// The next frame, or `None` at the end of the stream.
+    pub fn try_read(&mut self) -> Option<Frame> {
+        let mut header = [0; HEADER_SIZE];
+        self.stream.read_exact(&mut header).ok()?;
+        let word = |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().unwrap());
+        let mut body = vec![0; word(0) as usize - HEADER_SIZE];
+        self.stream.read_exact(&mut body).ok()?;
+        Some(Frame { operation: word(8), sequence: word(12), body })
+    }
+
+    pub fn login(&mut self, mid: i64, key: &str, room: &str) {
+        self.send(Operation::AUTH, 1, &auth_body(mid, key, room));
+        let reply = self.read();
+        assert_eq!((reply.operation, reply.sequence, reply.body.len()), (8, 1, 0), "{reply:?}");
+    }
+
+    pub fn ask(&mut self, operation: Operation, sequence: i32, body: &[u8]) -> Frame {
+        self.send(operation, sequence, body);
+        self.read()
+    }
+}

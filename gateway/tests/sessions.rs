@@ -1,0 +1,225 @@
+//! Sessions over real sockets: login, heartbeat, messages between users and rooms, limits.
+
+mod common;
+
+use common::{BackendChoice, Client, Gateway, auth_body, frame, settings};
+use gateway_proto::body::{
+    Closed, Deliver, HeartbeatReply, Join, JoinReply, MessageId, Name, Publish, RoomKey, SendMessage,
+    SendMessageReply, Target,
+};
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::Operation;
+use std::time::Duration;
+
+on_each_backend!(
+    a_heartbeat_reports_the_rooms_size,
+    application_operations_are_echoed_however_they_are_cut,
+    a_frame_of_the_largest_size_passes_and_a_larger_one_does_not,
+    users_write_to_one_another,
+    rooms_reach_all_members_in_order,
+    publish_is_delivered_with_sender_and_time,
+    the_same_key_replaces_and_says_so,
+    silence_before_and_after_login_is_bounded,
+    what_comes_before_login_is_refused_and_what_comes_with_it_waits,
+    bad_lengths_and_bad_logins_end_with_a_code,
+);
+
+fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
+    let message = SendMessage { target, not_to_self, push_operation: None, traceparent: None, payload };
+    let mut out = vec![0; message.encoded_size()];
+    message.emit(&mut out).unwrap();
+    out
+}
+
+fn room(key: &str) -> Target<'_> {
+    Target::Room(RoomKey::parse(key.as_bytes()).unwrap())
+}
+
+fn join(client: &mut Client, key: &str) -> u32 {
+    let join = Join { room: RoomKey::parse(key.as_bytes()).unwrap(), since: None };
+    let mut out = [0; 300];
+    let size = join.emit(&mut out).unwrap();
+    let reply = client.ask(Operation::JOIN, 5, &out[..size]);
+    let reply = JoinReply::parse(&reply.body).unwrap();
+    assert_eq!((reply.result, reply.recovered), (Ok(()), false));
+    reply.members
+}
+
+fn a_heartbeat_reports_the_rooms_size(backend: &BackendChoice) {
+    for workers in [1, 3] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        let mut clients: Vec<_> = (1..=5).map(|mid| gateway.login(mid, "live://1")).collect();
+        let online = |client: &mut Client| {
+            let reply = client.ask(Operation::HEARTBEAT, 9, b"");
+            assert_eq!((reply.operation, reply.sequence), (3, 9));
+            HeartbeatReply::parse(&reply.body).unwrap().online
+        };
+        let mut counted = 0;
+        for _ in 0..100 {
+            counted = online(&mut clients[0]);
+            if counted == 5 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(counted, 5);
+        assert_eq!(online(&mut gateway.login(6, "")), 0);
+    }
+}
+
+fn application_operations_are_echoed_however_they_are_cut(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = gateway.login(1, "");
+    let all: Vec<u8> =
+        (0..40).flat_map(|seq| frame(Operation(200), seq, &vec![seq as u8; seq as usize * 7])).collect();
+    for cut in [1, 3, 16, 17, 100, 1000, all.len()] {
+        let mut copy = client.stream.try_clone().unwrap();
+        let chunks: Vec<_> = all.chunks(cut).map(<[u8]>::to_vec).collect();
+        let writer = std::thread::spawn(move || {
+            use std::io::Write;
+            chunks.iter().for_each(|chunk| copy.write_all(chunk).unwrap());
+        });
+        for seq in 0..40 {
+            let reply = client.read();
+            assert_eq!((reply.operation, reply.sequence), (200, seq), "cut {cut}");
+            assert_eq!(reply.body, vec![seq as u8; seq as usize * 7]);
+        }
+        writer.join().unwrap();
+    }
+}
+
+fn a_frame_of_the_largest_size_passes_and_a_larger_one_does_not(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = gateway.login(1, "");
+    let body = vec![7; 65_536];
+    assert_eq!(client.ask(Operation(200), 3, &body).body, body);
+    client.write(&(65_537_u32 + 16).to_be_bytes());
+    let closed = client.read();
+    assert_eq!(Closed::parse(&closed.body).unwrap().code, CloseCode::FRAME_TOO_LARGE);
+    assert_eq!(client.try_read(), None);
+}
+
+fn users_write_to_one_another(backend: &BackendChoice) {
+    for workers in [1, 2, 4] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        let mut alice = gateway.login(1, "");
+        let mut bob: Vec<_> = (0..3).map(|_| gateway.login(2, "")).collect();
+        let reply = alice.ask(Operation::SEND_MESSAGE, 77, &send_message(Target::Mid(2), b"hello", false));
+        assert_eq!((reply.operation, reply.sequence), (5, 77));
+        let reply = SendMessageReply::parse(&reply.body).unwrap();
+        assert_eq!((reply.result, reply.receivers), (Ok(()), 3));
+        for device in &mut bob {
+            let push = device.read();
+            assert_eq!((push.operation, push.sequence, &push.body[..]), (1000, 0, &b"hello"[..]));
+        }
+        let reply = alice.ask(Operation::SEND_MESSAGE, 78, &send_message(Target::Mid(3), b"hello", false));
+        assert_eq!(SendMessageReply::parse(&reply.body).unwrap().result, Err(ErrorCode::NOT_FOUND));
+    }
+}
+
+fn rooms_reach_all_members_in_order(backend: &BackendChoice) {
+    for workers in [1, 3] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        let mut members: Vec<_> = (1..=12).map(|mid| gateway.login(mid, "chat://a")).collect();
+        let mut outsider = gateway.login(99, "");
+        let body = send_message(room("chat://a"), b"x", false);
+        let refused = outsider.ask(Operation::SEND_MESSAGE, 1, &body);
+        assert_eq!(SendMessageReply::parse(&refused.body).unwrap().result, Err(ErrorCode::FORBIDDEN));
+        for sequence in 0..50_i32 {
+            let body = send_message(room("chat://a"), &sequence.to_be_bytes(), true);
+            let reply = members[0].ask(Operation::SEND_MESSAGE, sequence, &body);
+            let reply = SendMessageReply::parse(&reply.body).unwrap();
+            assert_eq!((reply.result, reply.receivers), (Ok(()), 11));
+        }
+        for member in &mut members[1..] {
+            for sequence in 0..50_i32 {
+                let push = member.read();
+                assert_eq!((push.operation, push.body), (1000, sequence.to_be_bytes().to_vec()));
+            }
+        }
+    }
+}
+
+fn publish_is_delivered_with_sender_and_time(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 64));
+    let mut alice = gateway.login(41, "chat://a");
+    let mut bob = gateway.login(42, "");
+    assert!(join(&mut bob, "chat://a") >= 1);
+    let publish = Publish {
+        target: room("chat://a"),
+        message_id: MessageId::parse(b"m1").unwrap(),
+        not_to_self: true,
+        traceparent: None,
+        payload: b"text",
+    };
+    let mut body = vec![0; publish.encoded_size()];
+    publish.emit(&mut body).unwrap();
+    let reply = alice.ask(Operation::PUBLISH, 6, &body);
+    assert_eq!((reply.operation, reply.sequence), (101, 6));
+    let push = bob.read();
+    assert_eq!(push.operation, 102);
+    let deliver = Deliver::parse(&push.body).unwrap();
+    assert_eq!(deliver.payload, b"text");
+    assert_eq!(deliver.prefix.sender, Some(Name::parse(b"41").unwrap()));
+    assert!(deliver.prefix.server_time_ms >= 1_700_000_000_000);
+}
+
+fn the_same_key_replaces_and_says_so(backend: &BackendChoice) {
+    for workers in [1, 4] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        let mut first = gateway.client();
+        first.login(1, "phone", "");
+        let mut second = gateway.client();
+        second.login(1, "phone", "");
+        let closed = first.read();
+        assert_eq!(closed.operation, 111);
+        assert_eq!(Closed::parse(&closed.body).unwrap().code, CloseCode::REPLACED);
+        assert_eq!(first.try_read(), None);
+        assert_eq!(second.ask(Operation(200), 2, b"here").body, b"here");
+    }
+}
+
+fn silence_before_and_after_login_is_bounded(backend: &BackendChoice) {
+    let mut settings = settings(1, 8);
+    settings.reloadable.auth_timeout = Duration::from_millis(200);
+    settings.reloadable.idle_timeout = Duration::from_millis(600);
+    let gateway = Gateway::start_on(backend, settings);
+    let code = |client: &mut Client| Closed::parse(&client.read().body).unwrap().code;
+    assert_eq!(code(&mut gateway.client()), CloseCode::AUTH_TIMEOUT);
+    let mut client = gateway.login(1, "");
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(150));
+        client.ask(Operation(200), 1, b"any frame counts");
+    }
+    assert_eq!(code(&mut client), CloseCode::IDLE_TIMEOUT);
+}
+
+fn what_comes_before_login_is_refused_and_what_comes_with_it_waits(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 8));
+    let mut client = gateway.client();
+    let early = client.ask(Operation::HEARTBEAT, 4, b"");
+    assert_eq!((early.operation, early.sequence), (112, 4));
+    let both =
+        [frame(Operation::AUTH, 1, &auth_body(5, "", "r")), frame(Operation(200), 2, b"pipelined")].concat();
+    client.write(&both);
+    assert_eq!(client.read().operation, 8);
+    assert_eq!(client.read().body, b"pipelined");
+}
+
+fn bad_lengths_and_bad_logins_end_with_a_code(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let cases: [(&[u8], CloseCode); 4] = [
+        (&[0, 0, 0, 15], CloseCode::PROTOCOL_ERROR),
+        (&[255, 255, 255, 255], CloseCode::FRAME_TOO_LARGE),
+        (&[0, 0, 0, 16, 0, 17, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0], CloseCode::PROTOCOL_ERROR),
+        (b"GET / HTTP/1.1\r\n\r\n", CloseCode::FRAME_TOO_LARGE),
+    ];
+    for (bytes, code) in cases {
+        let mut client = gateway.client();
+        client.write(bytes);
+        assert_eq!(Closed::parse(&client.read().body).unwrap().code, code, "{bytes:?}");
+    }
+    let mut client = gateway.client();
+    client.send(Operation::AUTH, 1, b"{\"mid\":");
+    assert_eq!(Closed::parse(&client.read().body).unwrap().code, CloseCode::PROTOCOL_ERROR);
+}
