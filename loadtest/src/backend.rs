@@ -5,12 +5,25 @@ use crate::error::Trouble;
 use crate::plan::BackendKind;
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config};
 use netpoll::epoll::EpollBackend;
-use netpoll::{Backend, BackendConfig};
+use netpoll::{Backend, BackendConfig, UringBackend, UringConfig};
 use std::io;
 
 /// What `auto` means here.
 pub(crate) fn best() -> BackendKind {
-    BackendKind::Epoll
+    if netpoll::uring::probe().is_ok() { BackendKind::IoUring } else { BackendKind::Epoll }
+}
+
+/// Whether the backend can be had at all.
+///
+/// # Errors
+/// What stands in the way of io_uring.
+pub(crate) fn check(kind: BackendKind) -> Result<(), Trouble> {
+    match kind {
+        BackendKind::Epoll => Ok(()),
+        BackendKind::IoUring => netpoll::uring::probe().map(drop).map_err(|error| {
+            Trouble::new(format!("io_uring is not to be had: {error}"), "use --backend epoll, or auto")
+        }),
+    }
 }
 
 /// Makes the backend of an assignment on the calling thread, and works on it until the end.
@@ -24,10 +37,11 @@ pub(crate) fn work<P: Protocol>(
 ) -> Result<WorkerResult, Trouble> {
     match kind {
         BackendKind::Epoll => run(EpollBackend::new, protocol, to),
-        BackendKind::IoUring => Err(Trouble::new(
-            "this build has no io_uring backend",
-            "use --backend epoll (or auto) until netpoll::uring is there",
-        )),
+        BackendKind::IoUring => {
+            // It accepts nothing; one slot is the least that is reserved for it.
+            let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
+            run(|config| UringBackend::new(config, &uring), protocol, to)
+        }
     }
 }
 

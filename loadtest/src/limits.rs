@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Descriptors beside the connections: standard streams, reports, /proc, one ring or epoll and one waker a worker.
 const DESCRIPTORS_BESIDE: u64 = 48;
 
+/// Places in a ring's table beside connections and HTTP connections.
+const RING_BESIDE: u64 = 2;
+
 /// Raises the soft limit of descriptors to the hard one and returns it.
 pub(crate) fn raise_descriptors() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
@@ -48,15 +51,16 @@ pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> 
         }
         BackendKind::IoUring => {
             let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
-            let http = if pushes { u64::from(plan.machinery.http_connections) } else { 0 };
-            let needed = largest + http + 1;
+            // The table has places for HTTP connections, a reconnect and an accept beside them.
+            let beside = u64::from(plan.machinery.http_connections) + RING_BESIDE;
+            let needed = largest + beside;
             if needed <= limit {
                 return Ok(());
             }
-            let workers = connections.div_ceil(limit.saturating_sub(http + 1).max(1));
+            let workers = connections.div_ceil(limit.saturating_sub(beside).max(1));
             Err(Trouble::new(
                 format!(
-                    "too few direct descriptors: {largest} connections on one ring + {http} HTTP + 1 = {needed}, \
+                    "too few direct descriptors: {largest} connections on one ring + {beside} others = {needed}, \
                      a ring holds RLIMIT_NOFILE = {limit}"
                 ),
                 format!("use --workers {workers} or more"),

@@ -91,6 +91,7 @@ struct Run<'a> {
 /// Why it could not run.
 pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Findings, Trouble> {
     let limit = limits::raise_descriptors();
+    backend::check(plan.machinery.backend)?;
     limits::check_descriptors(&plan, limit)?;
     reach("server", plan.endpoints.server)?;
     if let Some(http) = plan.endpoints.http {
