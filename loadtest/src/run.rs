@@ -46,6 +46,7 @@ pub(crate) struct Findings {
     pub(crate) pids: Vec<i32>,
     pub(crate) usage: Usages,
     pub(crate) metrics: BTreeMap<String, [f64; 2]>,
+    pub(crate) unsettled: bool,
     pub(crate) interrupted: bool,
 }
 
@@ -120,10 +121,10 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
     run.connect();
     let mut usage = Usages { before, connected: Usage::read(&run.pids), ..Usages::default() };
     let window = run.traffic(&mut usage);
-    run.settle(&window);
+    let unsettled = run.settle(&window);
     usage.after = Usage::read(&run.pids);
     let metrics = deltas(metrics_before, watch.metrics);
-    run.finish(window, usage, metrics)
+    run.finish(window, usage, metrics).map(|findings| Findings { unsettled, ..findings })
 }
 
 /// A plain connect says soonest whether anybody is there.
@@ -327,22 +328,25 @@ impl Run<'_> {
         })
     }
 
-    /// Waits for what is still on its way, at most as long as allowed.
-    fn settle(&mut self, window: &Window) {
+    /// Waits for what is still on its way, at most as long as allowed; true when it was still coming in then.
+    fn settle(&mut self, window: &Window) -> bool {
         let deadline = self.now() + self.plan.phases.settle_max.as_nanos() as u64;
         let (mut quiet_since, mut last) = (self.now(), u64::MAX);
+        let mut unsettled = true;
         self.progress.phase("settling", self.plan.phases.settle_max.as_millis() as u64);
         while self.now() < deadline && !self.crew.threads.iter().any(JoinHandle::is_finished) {
             let delivered = self.sum(|gauges| &gauges.delivered);
             let done =
                 delivered >= self.sum(|gauges| &gauges.owed) && self.sum(|gauges| &gauges.unanswered) == 0;
             if done && self.now() > window.end + 50_000_000 {
+                unsettled = false;
                 break;
             }
             if delivered != last {
                 (quiet_since, last) = (self.now(), delivered);
             }
             if self.now() > quiet_since + QUIET {
+                unsettled = false;
                 break;
             }
             self.look();
@@ -350,6 +354,7 @@ impl Run<'_> {
         // What comes twice comes late: one more moment for it.
         std::thread::sleep(Duration::from_millis(50));
         self.sample(self.now());
+        unsettled
     }
 
     fn finish(
@@ -386,6 +391,7 @@ impl Run<'_> {
             pids: self.pids,
             usage,
             metrics,
+            unsettled: false,
             interrupted: self.stop.load(Relaxed),
         })
     }

@@ -19,7 +19,7 @@ impl Rate {
     /// `per_second` operations a second; `None` unless it is positive, finite and at most 10^9.
     pub(crate) fn new(per_second: f64) -> Option<Rate> {
         let milli = (per_second * 1000.0).round();
-        (milli >= 1.0 && milli <= 1e12).then_some(Rate { milli: milli as u64 })
+        (1.0..=1e12).contains(&milli).then_some(Rate { milli: milli as u64 })
     }
 
     /// Operations a second.

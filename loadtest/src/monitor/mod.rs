@@ -15,6 +15,8 @@ pub(crate) struct Usage {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
     pub(crate) rss: u64,
+    /// Time that threads were ready to run while something else ran.
+    pub(crate) waited: Duration,
 }
 
 impl Usage {
@@ -29,6 +31,10 @@ impl Usage {
             }
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             sum.rss += kib_field(&status, "VmRSS:").unwrap_or(0) * 1024;
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let waits =
+                threads.map(|thread| run_queue_wait(&format!("{}/schedstat", thread.path().display())));
+            sum.waited += Duration::from_nanos(waits.sum());
         }
         sum
     }
@@ -45,6 +51,12 @@ fn cpu_of_stat(stat: &str) -> Option<(Duration, Duration)> {
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok().map(|ticks| Duration::from_millis(ticks * 10));
     Some((ticks()?, ticks()?))
+}
+
+/// Time spent waiting on a run queue, ns: the second number of a schedstat file.
+pub(crate) fn run_queue_wait(path: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 fn kib_field(status: &str, name: &str) -> Option<u64> {

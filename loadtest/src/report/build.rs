@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 const BUSY_MAX: f64 = 0.9;
 /// A schedule that slips further than this at its 99th percentile is not kept, in nanoseconds.
 const LAG_MAX: u64 = 1_000_000;
+/// A thread that waits longer than this for a processor shares the machine with too much else.
+const STARVED_MAX: f64 = 0.1;
 /// Violations described in words.
 const EXAMPLES_MAX: usize = 8;
 
@@ -43,6 +45,8 @@ pub(crate) fn report(plan: &Plan, findings: Findings, about: About) -> Report {
         protocol: protocol(plan),
         machine: monitor::machine(),
         measured_seconds: (findings.window.end - findings.window.start) as f64 / 1e9,
+        warmup_seconds: (findings.window.start - findings.window.traffic_start) as f64 / 1e9,
+        unsettled: findings.unsettled,
         interrupted: findings.interrupted,
         connect: connect(plan, &findings.results),
         flows: (0..plan.flows.len()).map(|index| flow(plan, &findings, index)).collect(),
@@ -234,6 +238,7 @@ fn generator(plan: &Plan, findings: &Findings) -> Generator {
         backend: findings.results.first().map_or("", |result| result.backend).to_owned(),
         workers: plan.machinery.workers,
         busy: findings.results.iter().map(|result| result.cpu as f64 / window).collect(),
+        starved: findings.results.iter().map(|result| result.waited as f64 / window).collect(),
         stalls: findings.results.iter().map(|result| result.stalls).sum(),
         rss_bytes: monitor::own_rss(),
         polls: findings.results.iter().map(|result| result.counters.polls).sum(),
@@ -258,6 +263,7 @@ fn server(findings: &Findings, report: &Report) -> Option<Server> {
         command: monitor::command_of(pid),
         user_seconds: user,
         system_seconds: system,
+        starved_seconds: usage.end.waited.saturating_sub(usage.start.waited).as_secs_f64(),
         messages: messages as u64,
         cpu_nanos_per_message: if messages > 0.0 { (user + system) * 1e9 / messages } else { 0.0 },
         rss_before: usage.before.rss,
@@ -272,12 +278,17 @@ fn verdict(report: &Report) -> Verdict {
     let mut reasons = Vec::new();
     let mut fault = |count: u64, what: &str| {
         if count > 0 {
-            reasons.push(format!("{count} {what}"));
+            reasons.push(format!("{} {what}", super::units::number(count as f64)));
         }
     };
     let sum =
         |of: fn(&Conservation) -> u64| report.flows.iter().map(|flow| of(&flow.conservation)).sum::<u64>();
-    fault(sum(|c| c.lost), "deliveries lost");
+    let lost = if report.unsettled {
+        "deliveries still missing when settling ended (see --settle)"
+    } else {
+        "deliveries lost"
+    };
+    fault(sum(|c| c.lost), lost);
     fault(sum(|c| c.duplicated), "delivered twice");
     fault(sum(|c| c.reordered), "out of order");
     fault(sum(|c| c.misdelivered), "misdelivered");
@@ -289,9 +300,27 @@ fn verdict(report: &Report) -> Verdict {
     let beats = report.heartbeats.as_ref().map_or(0, |beats| beats.missed);
     // One beat a connection may still be on its way when the run ends.
     fault(beats.saturating_sub(report.connect.ready), "heartbeats unanswered");
+    let limits = limits(report);
+    Verdict {
+        passed: reasons.is_empty(),
+        reasons,
+        generator_bound: !limits.is_empty(),
+        generator_reasons: limits,
+    }
+}
+
+/// What held the generator, or the whole machine, back.
+fn limits(report: &Report) -> Vec<String> {
     let mut limits = Vec::new();
-    for (number, share) in report.generator.busy.iter().enumerate().filter(|(_, share)| **share > BUSY_MAX) {
+    let generator = &report.generator;
+    for (number, share) in generator.busy.iter().enumerate().filter(|(_, share)| **share > BUSY_MAX) {
         limits.push(format!("worker {number} was busy {:.0} % of the time", share * 100.0));
+    }
+    for (number, share) in generator.starved.iter().enumerate().filter(|(_, share)| **share > STARVED_MAX) {
+        let percent = share * 100.0;
+        limits.push(format!(
+            "worker {number} waited {percent:.0} % of the time for a processor that others had"
+        ));
     }
     for flow in report.flows.iter().filter(|flow| flow.offered.is_some() && flow.lag.p99 > LAG_MAX) {
         let lag = super::units::nanos(flow.lag.p99 as f64);
@@ -302,12 +331,7 @@ fn verdict(report: &Report) -> Verdict {
         };
         limits.push(format!("the schedule of {} slipped, send lag p99 {lag}{waited}", flow.name));
     }
-    Verdict {
-        passed: reasons.is_empty(),
-        reasons,
-        generator_bound: !limits.is_empty(),
-        generator_reasons: limits,
-    }
+    limits
 }
 
 fn judge(goal: &Goal, report: &Report) -> Outcome {

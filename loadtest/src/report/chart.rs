@@ -3,7 +3,9 @@
 use super::units;
 use std::fmt::Write;
 
+/// Width of a chart in a column of its own, and of one over the whole page.
 const WIDTH: f64 = 640.0;
+const WIDTH_FULL: f64 = 1312.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 68.0;
 const RIGHT: f64 = 16.0;
@@ -52,6 +54,7 @@ impl Unit {
             Unit::Rate | Unit::Processors | Unit::Seconds => short(value),
             Unit::Nanos | Unit::Bytes if value == 0.0 => "0".to_owned(),
             Unit::Nanos => round_time(value),
+            Unit::Bytes => round_size(value),
             _ => self.show(value),
         }
     }
@@ -84,8 +87,10 @@ pub(crate) struct Chart {
     pub(crate) note: &'static str,
     pub(crate) x: (Scale, Unit, &'static str),
     pub(crate) y: (Scale, Unit),
-    /// Seconds to shade: what was not measured.
-    pub(crate) shade: Option<(f64, f64)>,
+    /// Over the whole page.
+    pub(crate) full: bool,
+    /// Stretches to shade, with their names: what was not measured.
+    pub(crate) shades: Vec<(f64, f64, &'static str)>,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -104,7 +109,8 @@ impl Chart {
         let mut svg = String::new();
         let _ = write!(
             svg,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            "<svg viewBox=\"0 0 {} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            self.width(),
             escape(self.title)
         );
         self.shade(&frame, &mut svg);
@@ -117,12 +123,17 @@ impl Chart {
         );
         let legend: String = self.lines.iter().filter(|line| !line.points.is_empty()).map(legend).collect();
         format!(
-            "<figure class=\"chart\"><figcaption><b>{}</b><span>{}</span></figcaption>{svg}\
+            "<figure class=\"chart{}\"><figcaption><b>{}</b><span>{}</span></figcaption>{svg}\
              <div class=\"legend\">{legend}</div><script type=\"application/json\">{}</script></figure>",
+            if self.full { " full" } else { "" },
             escape(self.title),
             escape(self.note),
             self.data(&frame)
         )
+    }
+
+    fn width(&self) -> f64 {
+        if self.full { WIDTH_FULL } else { WIDTH }
     }
 
     fn frame(&self) -> Frame {
@@ -151,26 +162,24 @@ impl Chart {
         let part = |(low, high): (f64, f64), at: f64| ((at - low) / (high - low)).clamp(0.0, 1.0);
         let x = part(frame.x, along(self.x.0, point.0));
         let y = part(frame.y, along(self.y.0, point.1));
-        (LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM))
+        (LEFT + x * (self.width() - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM))
     }
 
     fn shade(&self, frame: &Frame, svg: &mut String) {
-        let Some((from, to)) = self.shade else { return };
-        let (left, _) = self.place(frame, (from, 1.0));
-        let (right, _) = self.place(frame, (to, 1.0));
-        if right > left + 1.0 {
+        for (from, to, name) in &self.shades {
+            let (left, _) = self.place(frame, (*from, 1.0));
+            let (right, _) = self.place(frame, (*to, 1.0));
+            if right <= left + 1.0 {
+                continue;
+            }
             let (width, height) = (right - left, HEIGHT - TOP - BOTTOM);
             let _ = write!(
                 svg,
                 "<rect class=\"shade\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\"/>"
             );
             if width > 56.0 {
-                let _ = write!(
-                    svg,
-                    "<text class=\"tick\" x=\"{:.1}\" y=\"{}\">warm-up</text>",
-                    left + 5.0,
-                    TOP + 13.0
-                );
+                let (x, y) = (left + 5.0, TOP + 13.0);
+                let _ = write!(svg, "<text class=\"tick\" x=\"{x:.1}\" y=\"{y}\">{name}</text>");
             }
         }
     }
@@ -178,7 +187,7 @@ impl Chart {
     fn axes(&self, frame: &Frame, svg: &mut String) {
         for value in ticks(self.y.0, self.y.1, frame.y, 5) {
             let (_, y) = self.place(frame, (0.0, value));
-            let (right, label) = (WIDTH - RIGHT, self.y.1.tick(value));
+            let (right, label) = (self.width() - RIGHT, self.y.1.tick(value));
             let _ = write!(
                 svg,
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
@@ -201,7 +210,7 @@ impl Chart {
                 escape(&label)
             );
         }
-        let (right, middle) = (WIDTH - RIGHT, (LEFT + WIDTH - RIGHT) / 2.0);
+        let (right, middle) = (self.width() - RIGHT, (LEFT + self.width() - RIGHT) / 2.0);
         let _ = write!(
             svg,
             "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{base}\" y2=\"{base}\"/>\
@@ -280,7 +289,7 @@ fn ticks(scale: Scale, unit: Unit, (low, high): (f64, f64), wanted: u32) -> Vec<
             all.into_iter().step_by(step).collect()
         }
         Scale::Nines => {
-            let halves = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999_999, 0.999_999_9];
+            let halves = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999_999, 0.999_999_9];
             halves.into_iter().filter(|quantile| along(scale, *quantile) <= high + 1e-9).collect()
         }
         Scale::Linear => {
@@ -326,6 +335,15 @@ fn round_time(nanos: f64) -> String {
     }
 }
 
+fn round_size(bytes: f64) -> String {
+    match bytes {
+        b if b < 1024.0 => format!("{} B", trim(b)),
+        b if b < 1_048_576.0 => format!("{} KiB", trim(b / 1024.0)),
+        b if b < 1_073_741_824.0 => format!("{} MiB", trim(b / 1_048_576.0)),
+        b => format!("{} GiB", trim(b / 1_073_741_824.0)),
+    }
+}
+
 /// Text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -339,15 +357,22 @@ mod tests {
     fn ticks_are_round_and_within() {
         assert_eq!(ticks(Scale::Linear, Unit::Rate, (0.0, 104.0), 5), [0.0, 25.0, 50.0, 75.0, 100.0]);
         assert_eq!(ticks(Scale::Log, Unit::Nanos, (3.0, 6.0), 5), [1e3, 1e4, 1e5, 1e6]);
-        assert_eq!(ticks(Scale::Nines, Unit::Quantile, (0.0, 3.0), 5), [0.0, 0.5, 0.9, 0.99, 0.999]);
+        assert_eq!(ticks(Scale::Nines, Unit::Quantile, (0.0, 3.0), 5), [0.5, 0.9, 0.99, 0.999]);
     }
 
     #[test]
     fn hostile_names_stay_text() {
         let line = Line::new("</script><script>alert(1)</script>", 0, vec![(0.0, 1.0), (1.0, 2.0)]);
         let x = (Scale::Linear, Unit::Seconds, "time");
-        let chart =
-            Chart { title: "t", note: "", x, y: (Scale::Linear, Unit::Rate), shade: None, lines: vec![line] };
+        let chart = Chart {
+            title: "t",
+            note: "",
+            x,
+            y: (Scale::Linear, Unit::Rate),
+            full: false,
+            shades: vec![],
+            lines: vec![line],
+        };
         let html = chart.render();
         assert!(!html.contains("<script>alert"), "{html}");
         assert_eq!(html.matches("</script>").count(), 1);

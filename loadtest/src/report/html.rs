@@ -64,8 +64,8 @@ pub(crate) fn main_latency(report: &Report) -> (&Latency, &str) {
 
 fn tiles(report: &Report) -> String {
     let (latency, what) = main_latency(report);
-    let mut tiles = String::from("<div class=\"tiles\">");
-    let mut add = |name: &str, value: String, note: &str| tiles.push_str(&tile(name, &value, note));
+    let mut tiles = Vec::new();
+    let mut add = |name: &str, value: String, note: &str| tiles.push(tile(name, &value, note));
     add("p50", nanos(latency.p50 as f64), what);
     add("p99", nanos(latency.p99 as f64), what);
     add("p99.9", nanos(latency.p999 as f64), what);
@@ -85,12 +85,12 @@ fn tiles(report: &Report) -> String {
     add("connections", number(connect.ready as f64), &format!("{}/s to open", number(connect.per_second)));
     if let Some(server) = &report.server {
         if server.messages > 0 {
-            add("server CPU", nanos(server.cpu_nanos_per_message), "a message, user + system");
+            add("server CPU", nanos(server.cpu_nanos_per_message), "a message");
         }
-        add("server memory", bytes(server.rss_bytes_per_connection), "RSS growth a connection");
+        add("server memory", bytes(server.rss_bytes_per_connection), "RSS a connection");
     }
-    tiles.push_str("</div>");
-    tiles
+    let columns = if tiles.len() <= 6 { tiles.len() } else { tiles.len().div_ceil(2) };
+    format!("<div class=\"tiles\" style=\"--n:{columns}\">{}</div>", tiles.concat())
 }
 
 const TIME: (Scale, Unit, &str) = (Scale::Linear, Unit::Seconds, "seconds since traffic started");
@@ -138,22 +138,24 @@ pub(crate) fn percentiles(curves: &[(String, &Latency)]) -> Chart {
         note: "both axes logarithmic",
         x: (Scale::Nines, Unit::Quantile, "percentile"),
         y: (Scale::Log, Unit::Nanos),
-        shade: None,
+        full: true,
+        shades: Vec::new(),
         lines: curves.iter().enumerate().map(line).collect(),
     }
 }
 
-/// The seconds that were not measured, for shading.
-fn warmup(report: &Report) -> Option<(f64, f64)> {
-    let last = f64::from(report.seconds.last()?.second) + 1.0;
-    let warmup = last - report.measured_seconds.min(last);
-    (warmup > 0.0 && !report.interrupted).then_some((0.0, warmup.floor()))
+/// What was not measured, for shading.
+fn unmeasured(report: &Report) -> Vec<(f64, f64, &'static str)> {
+    let last = report.seconds.last().map_or(0.0, |second| f64::from(second.second) + 1.0);
+    let end = report.warmup_seconds + report.measured_seconds;
+    vec![(0.0, report.warmup_seconds, "warm-up"), (end, last.max(end), "settling")]
 }
 
 fn throughput(report: &Report) -> Chart {
-    // The last second is cut short by the end; drawn, it would look like a collapse.
-    let whole = &report.seconds[..report.seconds.len().saturating_sub(1)];
-    let seconds = if whole.len() > 1 { whole } else { &report.seconds[..] };
+    // A second that the end cuts short would look like a collapse, when drawn.
+    let end = report.warmup_seconds + report.measured_seconds;
+    let whole = report.seconds.iter().filter(|second| f64::from(second.second) + 1.0 <= end).count();
+    let seconds = &report.seconds[..whole.max(report.seconds.len().min(2))];
     let of = |of: fn(&super::Second) -> u64| -> Vec<(f64, f64)> {
         seconds.iter().map(|second| (f64::from(second.second), of(second) as f64)).collect()
     };
@@ -171,7 +173,8 @@ fn throughput(report: &Report) -> Chart {
         note: "each second",
         x: TIME,
         y: (Scale::Linear, Unit::Rate),
-        shade: warmup(report),
+        full: false,
+        shades: unmeasured(report),
         lines,
     }
 }
@@ -191,7 +194,8 @@ fn latency_over_time(report: &Report) -> Chart {
         note: "each second, all flows",
         x: TIME,
         y: (Scale::Log, Unit::Nanos),
-        shade: warmup(report),
+        full: false,
+        shades: unmeasured(report),
         lines,
     }
 }
@@ -212,7 +216,8 @@ fn cpu(report: &Report) -> Chart {
         note: "1.0 is one core",
         x: RUN_TIME,
         y: (Scale::Linear, Unit::Processors),
-        shade: None,
+        full: false,
+        shades: Vec::new(),
         lines,
     }
 }
@@ -228,7 +233,8 @@ fn memory(report: &Report) -> Chart {
         note: "resident",
         x: RUN_TIME,
         y: (Scale::Linear, Unit::Bytes),
-        shade: None,
+        full: false,
+        shades: Vec::new(),
         lines,
     }
 }
@@ -351,8 +357,8 @@ fn run(report: &Report) -> String {
         facts.push((
             "server CPU",
             format!(
-                "{:.2} s user, {:.2} s system while measured",
-                server.user_seconds, server.system_seconds
+                "{:.2} s user, {:.2} s system while measured; {:.2} s waiting for a processor",
+                server.user_seconds, server.system_seconds, server.starved_seconds
             ),
         ));
         let steps = [server.rss_before, server.rss_connected, server.rss_after].map(|rss| bytes(rss as f64));

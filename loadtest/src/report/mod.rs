@@ -31,7 +31,10 @@ pub(crate) struct Report {
     pub(crate) target: String,
     pub(crate) protocol: String,
     pub(crate) machine: BTreeMap<String, String>,
+    pub(crate) warmup_seconds: f64,
     pub(crate) measured_seconds: f64,
+    /// Deliveries were still arriving when settling had to end.
+    pub(crate) unsettled: bool,
     pub(crate) interrupted: bool,
     pub(crate) connect: Connect,
     pub(crate) flows: Vec<FlowReport>,
@@ -202,6 +205,8 @@ pub(crate) struct Generator {
     pub(crate) workers: u32,
     /// Share of the measured phase that each worker spent on a processor.
     pub(crate) busy: Vec<f64>,
+    /// Share that it waited for a processor which something else had.
+    pub(crate) starved: Vec<f64>,
     pub(crate) stalls: u64,
     pub(crate) rss_bytes: u64,
     /// Waits in the kernel, calls that received, and calls that sent.
@@ -221,6 +226,8 @@ pub(crate) struct Server {
     /// Within the measured phase, in seconds.
     pub(crate) user_seconds: f64,
     pub(crate) system_seconds: f64,
+    /// Its threads waited so long for a processor which something else had.
+    pub(crate) starved_seconds: f64,
     /// Messages that this is spread over.
     pub(crate) messages: u64,
     pub(crate) cpu_nanos_per_message: f64,

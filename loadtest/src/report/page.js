@@ -2,7 +2,7 @@
 const svg=figure.querySelector(':scope>svg'),lines=JSON.parse(figure.querySelector('script').textContent),cross=svg.querySelector('.cross'),dots=svg.querySelector('.dots');
 const hide=()=>{tip.style.opacity=0;cross.style.opacity=0;dots.replaceChildren()};
 svg.addEventListener('pointerleave',hide);
-svg.addEventListener('pointermove',event=>{const box=svg.getBoundingClientRect(),x=(event.clientX-box.left)*640/box.width;
+svg.addEventListener('pointermove',event=>{const box=svg.getBoundingClientRect(),x=(event.clientX-box.left)*svg.viewBox.baseVal.width/box.width;
 tip.replaceChildren();dots.replaceChildren();let head=null;
 for(const line of lines){let best=null;for(const point of line.p)if(!best||Math.abs(point[0]-x)<Math.abs(best[0]-x))best=point;
 if(!best)continue;if(!head){head=best;const row=document.createElement('i');row.textContent=best[2];tip.append(row)}

@@ -132,6 +132,13 @@ fn requests(report: &Report, out: &mut String) {
 
 fn processes(report: &Report, out: &mut String) {
     if let Some(server) = &report.server {
+        if server.starved_seconds > 0.1 * report.measured_seconds {
+            let waited = server.starved_seconds;
+            let _ = writeln!(
+                out,
+                "  note         the server waited {waited:.2} s for processors that others had"
+            );
+        }
         let _ = writeln!(
             out,
             "  server       pid {:?}: {:.2} s user + {:.2} s system = {} a message; RSS {} → {} connected → {} \
@@ -148,12 +155,14 @@ fn processes(report: &Report, out: &mut String) {
     }
     let generator = &report.generator;
     let busy: Vec<String> = generator.busy.iter().map(|share| percent(*share)).collect();
+    let starved: Vec<String> = generator.starved.iter().map(|share| percent(*share)).collect();
     let _ = writeln!(
         out,
-        "  generator    {} × {} worker(s), busy {}; RSS {}; {} stalls\n",
+        "  generator    {} × {} worker(s), busy {}, starved {}; RSS {}; {} stalls\n",
         generator.backend,
         generator.workers,
         busy.join(", "),
+        starved.join(", "),
         bytes(generator.rss_bytes as f64),
         generator.stalls
     );

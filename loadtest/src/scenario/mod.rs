@@ -246,6 +246,6 @@ fn phases(scenario: &str, settings: &Settings) -> Phases {
     Phases {
         warmup: seconds(settings.warmup, warmup),
         measure: seconds(settings.duration, measure),
-        settle_max: seconds(settings.settle, 5),
+        settle_max: seconds(settings.settle, 10),
     }
 }

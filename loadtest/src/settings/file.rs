@@ -87,6 +87,21 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_files_make_plans() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/configs");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let (name, settings) = load(path.to_str().unwrap()).unwrap();
+            let known = crate::scenario::ALL.iter().find(|(known, _)| *known == name).unwrap().0;
+            let plan = crate::scenario::plan(known, &settings).unwrap();
+            assert!(plan.connections > 0, "{path:?}");
+            for goal in settings.goal.iter().flatten() {
+                crate::goals::Goal::parse(goal).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn mistakes_name_their_line_and_the_nearest_key() {
         let error = parse("x.toml", "scenario = \"echo\"\n\nconections = 5\n").unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("did you mean `connections`?"), "{error}");

@@ -242,7 +242,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TIME", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<Span>,
-    /// Longest wait for what is still on its way at the end [default: 5s]
+    /// Longest wait for what is still on its way at the end [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) settle: Option<Span>,

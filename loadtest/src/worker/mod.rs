@@ -70,8 +70,8 @@ struct Odds {
     /// Sends put off because the pools were empty.
     stalls: u64,
     cpu_read_at: u64,
-    cpu_before: Option<u64>,
-    cpu_after: Option<u64>,
+    cpu_before: Option<Share>,
+    cpu_after: Option<Share>,
     network_error: Option<String>,
 }
 
@@ -229,10 +229,10 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.start_traffic(&window);
         }
         if now >= window.start && self.odds.cpu_before.is_none() {
-            self.odds.cpu_before = Some(thread_cpu());
+            self.odds.cpu_before = Some(Share::read());
         }
         if now >= window.end && self.odds.cpu_after.is_none() {
-            self.odds.cpu_after = Some(thread_cpu());
+            self.odds.cpu_after = Some(Share::read());
         }
         self.flows.iter_mut().for_each(|flow| flow.recorder.tick(now, &window));
     }
@@ -377,6 +377,21 @@ impl Odds {
             cpu_after: None,
             network_error: None,
         }
+    }
+}
+
+/// What the calling thread had of the processors, ns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    /// On one.
+    cpu: u64,
+    /// Ready to run, while something else ran.
+    waited: u64,
+}
+
+impl Share {
+    fn read() -> Share {
+        Share { cpu: thread_cpu(), waited: crate::monitor::run_queue_wait("/proc/thread-self/schedstat") }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::fleet::FleetStats;
 use super::flow::{Flow, Sender};
 use super::recorder::Recorder;
-use super::{Worker, thread_cpu};
+use super::{Share, Worker};
 use crate::conservation::Checker;
 use crate::plan::{Duty, Role};
 use hdrhistogram::Histogram;
@@ -40,6 +40,8 @@ pub(crate) struct WorkerResult {
     pub(crate) stalls: u64,
     /// Processor time within the window, ns.
     pub(crate) cpu: u64,
+    /// Time within the window that it waited for a processor, ns.
+    pub(crate) waited: u64,
     pub(crate) counters: BackendCounters,
     pub(crate) backend: &'static str,
     pub(crate) network_error: Option<String>,
@@ -62,8 +64,8 @@ impl From<Flow> for FlowResult {
 
 impl<B: Backend, P> Worker<B, P> {
     pub(super) fn into_result(self) -> WorkerResult {
-        let before = self.odds.cpu_before;
-        let after = self.odds.cpu_after.unwrap_or_else(thread_cpu);
+        let after = self.odds.cpu_after.unwrap_or_else(Share::read);
+        let before = self.odds.cpu_before.unwrap_or(after);
         WorkerResult {
             role: self.to.duty.role,
             duty: self.to.duty,
@@ -79,7 +81,8 @@ impl<B: Backend, P> Worker<B, P> {
             notices: self.odds.notices,
             violations: self.odds.violations,
             stalls: self.odds.stalls,
-            cpu: before.map_or(0, |before| after.saturating_sub(before)),
+            cpu: after.cpu.saturating_sub(before.cpu),
+            waited: after.waited.saturating_sub(before.waited),
             counters: self.backend.counters(),
             backend: self.backend.name(),
             network_error: self.odds.network_error,
