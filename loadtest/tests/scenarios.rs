@@ -31,7 +31,7 @@ fn run(peer: &Peer, line: &str) -> (Exit, String) {
     (exit, report)
 }
 
-const SHORT: &str = "--warmup 50ms --duration 250ms --settle 2s";
+const SHORT: &str = "--warmup 20ms --duration 150ms --settle 2s";
 
 fn passes(peer: &Peer, line: &str) -> String {
     let (exit, report) = run(peer, &format!("{line} {SHORT}"));

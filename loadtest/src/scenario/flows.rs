@@ -13,8 +13,9 @@ const PAYLOAD_SIZE_MAX: u32 = 60 << 10;
 pub(super) fn flows(scenario: &str, settings: &Settings, connections: u32) -> Result<Vec<FlowPlan>, Trouble> {
     let size = settings.size.map_or(64, |count| count.0);
     let heartbeats = scenario == "echo" && settings.echo_operation == Some(2);
-    let fits = (STAMP_SIZE as u32..=PAYLOAD_SIZE_MAX).contains(&size);
-    if !fits && !(heartbeats && size == 0) {
+    let carries_stamp = (STAMP_SIZE as u32..=PAYLOAD_SIZE_MAX).contains(&size);
+    let fits = carries_stamp || (heartbeats && size == 0);
+    if !fits {
         return Err(Trouble::new(
             format!("--size {size}"),
             format!("a payload holds a stamp of {STAMP_SIZE} bytes and at most {PAYLOAD_SIZE_MAX}"),
