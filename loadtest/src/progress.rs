@@ -14,6 +14,7 @@ pub(crate) struct Progress {
     lines: bool,
     phase: &'static str,
     total: u64,
+    began: Instant,
     last: Instant,
 }
 
@@ -28,12 +29,19 @@ impl Progress {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
-        Progress { bar, lines: !quiet && !terminal, phase: "", total: 0, last: Instant::now() }
+        Progress {
+            bar,
+            lines: !quiet && !terminal,
+            phase: "",
+            total: 0,
+            began: Instant::now(),
+            last: Instant::now(),
+        }
     }
 
     /// A phase of `total` steps begins.
     pub(crate) fn phase(&mut self, phase: &'static str, total: u64) {
-        (self.phase, self.total) = (phase, total);
+        (self.phase, self.total, self.began) = (phase, total, Instant::now());
         if let Some(bar) = &self.bar {
             bar.reset();
             bar.set_length(total);
@@ -55,7 +63,9 @@ impl Progress {
         if self.lines && self.last.elapsed() >= LINE_EVERY {
             self.last = Instant::now();
             let percent = (step * 100).checked_div(self.total).unwrap_or(100).min(100);
-            eprintln!("{} {percent}% · {message}", self.phase);
+            let left = self.began.elapsed().as_secs_f64() * self.total.saturating_sub(step) as f64
+                / step.max(1) as f64;
+            eprintln!("{} {percent}% · {message} · {left:.0} s left", self.phase);
         }
     }
 

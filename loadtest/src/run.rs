@@ -331,19 +331,19 @@ impl Run<'_> {
     /// Waits for what is still on its way, at most as long as allowed; true when it was still coming in then.
     fn settle(&mut self, window: &Window) -> bool {
         let deadline = self.now() + self.plan.phases.settle_max.as_nanos() as u64;
-        let (mut quiet_since, mut last) = (self.now(), u64::MAX);
+        let (mut quiet_since, mut last) = (self.now(), (u64::MAX, 0));
         let mut unsettled = true;
         self.progress.phase("settling", self.plan.phases.settle_max.as_millis() as u64);
         while self.now() < deadline && !self.crew.threads.iter().any(JoinHandle::is_finished) {
             let delivered = self.sum(|gauges| &gauges.delivered);
-            let done =
-                delivered >= self.sum(|gauges| &gauges.owed) && self.sum(|gauges| &gauges.unanswered) == 0;
+            let unanswered = self.sum(|gauges| &gauges.unanswered);
+            let done = delivered >= self.sum(|gauges| &gauges.owed) && unanswered == 0;
             if done && self.now() > window.end + 50_000_000 {
                 unsettled = false;
                 break;
             }
-            if delivered != last {
-                (quiet_since, last) = (self.now(), delivered);
+            if (delivered, unanswered) != last {
+                (quiet_since, last) = (self.now(), (delivered, unanswered));
             }
             if self.now() > quiet_since + QUIET {
                 unsettled = false;

@@ -98,7 +98,7 @@ impl Comparison {
         let warnings: String = bound
             .map(|(_, name)| {
                 format!(
-                    "<li class=\"warn\">{}: generator-bound, so its figures are lower bounds</li>",
+                    "<li class=\"warn\">{}: generator-bound, so its rates are lower bounds and its latencies upper bounds</li>",
                     super::chart::escape(name)
                 )
             })

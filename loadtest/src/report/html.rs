@@ -89,6 +89,8 @@ fn tiles(report: &Report) -> String {
         }
         add("server memory", bytes(server.rss_bytes_per_connection), "RSS a connection");
     }
+    let busiest = report.generator.busy.iter().copied().fold(0.0, f64::max);
+    tiles.push(tile("generator", &percent(busiest), "busiest worker"));
     let columns = if tiles.len() <= 6 { tiles.len() } else { tiles.len().div_ceil(2) };
     format!("<div class=\"tiles\" style=\"--n:{columns}\">{}</div>", tiles.concat())
 }

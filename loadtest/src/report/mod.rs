@@ -186,6 +186,8 @@ pub(crate) struct Requests {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
     pub(crate) missed: u64,
+    /// Answered within the measured phase.
+    pub(crate) measured: u64,
     pub(crate) latency: Latency,
 }
 

@@ -219,7 +219,9 @@ impl Fleet {
             Stage::Authenticating => " during auth",
             _ => "",
         };
-        self.attempt_failed(local, &format!("{}{at}", reason.label()));
+        // Before it is ready, nobody but the timer closes it from this side.
+        let why = if reason == CloseReason::Local { "timed out" } else { reason.label() };
+        self.attempt_failed(local, &format!("{why}{at}"));
         Aftermath::Failed
     }
 

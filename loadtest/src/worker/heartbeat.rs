@@ -32,6 +32,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn send_heartbeat(&mut self, index: usize, id: netpoll::ConnectionId, now: u64) {
         let (Some(every), Some(beat)) = (self.to.plan.heartbeat, &self.beat) else { return };
+        if self.window.is_some_and(|window| now >= window.end) {
+            return; // what was sent is to be answered; nothing new
+        }
         self.fleet.timers.set(index, Timestamp::from_nanos(now) + every);
         let Some(mut buffer) = self.backend.pools().take(beat.size()) else {
             self.odds.stalls += 1;

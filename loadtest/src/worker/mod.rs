@@ -64,6 +64,10 @@ pub(crate) struct Assignment {
 struct Odds {
     beats_sent: u64,
     beats_answered: u64,
+    /// Answers within the window.
+    beats_measured: u64,
+    /// Beats whose connection closed before the answer.
+    beats_void: u64,
     beat_latency: Histogram<u64>,
     notices: BTreeMap<String, u64>,
     violations: BTreeMap<String, u64>,
@@ -81,6 +85,8 @@ struct Churn {
     schedule: Option<Schedule>,
     operations: u64,
     completed: u64,
+    /// Completed within the window.
+    measured: u64,
     /// The connection whose turn it was had not come back.
     missed: u64,
     latency: Histogram<u64>,
@@ -159,7 +165,14 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             flows,
             pushers: (0..pushers).map(|_| Pusher::new(plan.machinery.http_pipeline)).collect(),
             beat: heartbeat,
-            churn: Churn { schedule: None, operations: 0, completed: 0, missed: 0, latency: fresh(3) },
+            churn: Churn {
+                schedule: None,
+                operations: 0,
+                completed: 0,
+                measured: 0,
+                missed: 0,
+                latency: fresh(3),
+            },
             window: None,
             batch: Completions::with_capacity(512),
             held: Vec::new(),
@@ -262,8 +275,10 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         gauges.delivered.store(sum(|flow| flow.recorder.delivered), Relaxed);
         let pending = self.pushers.iter().map(|pusher| pusher.pending.len() as u64).sum::<u64>();
         let opening = u64::from(self.fleet.is_opening() || self.pushers.iter().any(|pusher| !pusher.ready));
-        gauges.unanswered.store(pending + opening, Relaxed);
         let now = self.now();
+        let ended = self.window.is_some_and(|window| now >= window.end);
+        let beats = self.odds.beats_sent.saturating_sub(self.odds.beats_answered + self.odds.beats_void);
+        gauges.unanswered.store(pending + opening + if ended { beats } else { 0 }, Relaxed);
         if now >= self.odds.cpu_read_at + CPU_EVERY {
             self.odds.cpu_read_at = now;
             self.to.gauges.cpu.store(thread_cpu(), Relaxed);
@@ -368,6 +383,8 @@ impl Odds {
         Odds {
             beats_sent: 0,
             beats_answered: 0,
+            beats_measured: 0,
+            beats_void: 0,
             beat_latency: fresh(3),
             notices: BTreeMap::new(),
             violations: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Handling what came.
 
-use super::fleet::{Aftermath, count};
+use super::fleet::{Aftermath, Connection, count};
 use super::flow::Flow;
 use super::{Odds, Worker};
 use crate::client::feed::feed;
@@ -62,13 +62,15 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             let begun = self.fleet.connections[local as usize].begun;
             record(&mut self.churn.latency, now.saturating_sub(begun));
             self.churn.completed += 1;
+            self.churn.measured += u64::from(self.window.is_some_and(|window| window.contains(now)));
         }
         self.fleet.became_ready(local, now, self.window.is_none());
         self.arm_heartbeat(local, now);
     }
 
     fn closed(&mut self, local: u32, reason: CloseReason) {
-        let intended = self.fleet.connections[local as usize].begun;
+        let Connection { begun: intended, beat_sent, .. } = self.fleet.connections[local as usize];
+        self.odds.beats_void += u64::from(beat_sent != 0);
         if self.fleet.closed(local, reason) == Aftermath::Failed {
             return;
         }
@@ -281,9 +283,11 @@ impl Sink for Inbox<'_> {
     fn heartbeat_reply(&mut self) {
         // An echo by heartbeats (goim answers them from memory) is counted there.
         self.odds.beats_answered += 1;
-        if self.beat_sent != 0 {
-            record(&mut self.odds.beat_latency, self.now.saturating_sub(self.beat_sent));
-            self.beat_sent = 0;
+        let within = self.window.is_some_and(|window| window.contains(self.now));
+        self.odds.beats_measured += u64::from(within);
+        let sent = std::mem::take(&mut self.beat_sent);
+        if sent != 0 && within {
+            record(&mut self.odds.beat_latency, self.now.saturating_sub(sent));
         }
     }
 
