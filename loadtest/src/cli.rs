@@ -31,21 +31,23 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true);
     for (name, about) in scenario::ALL {
-        let sub = Settings::augment_args(Command::new(name).about(about));
+        // The settings' own description would take the place of the scenario's.
+        let sub = Settings::augment_args(Command::new(name)).about(about).long_about(None);
         command = command.subcommand(sub.mut_args(|arg| {
             let hidden = !scenario::applies(name, arg.get_id().as_str());
             arg.hide(hidden)
         }));
     }
     let file = Arg::new("file").value_name("FILE").required(true).help("Scenario file, TOML");
-    let run = Command::new("run").about("Run a scenario file; flags given here win over it").arg(file);
+    let run = Settings::augment_args(Command::new("run").arg(file));
+    let run = run.about("Run a scenario file; flags given here win over it").long_about(None);
     let files =
         Arg::new("reports").value_name("REPORT").num_args(1..).required(true).action(ArgAction::Append);
     let compare = Command::new("compare")
         .about("Compare stored reports; the first is the base of the ratios")
         .arg(files.help("Files written by --json"))
         .arg(Arg::new("html").long("html").value_name("FILE").help("Also as a page"));
-    command.subcommand(Settings::augment_args(run)).subcommand(compare)
+    command.subcommand(run).subcommand(compare)
 }
 
 /// Parses, runs, reports. What a `main` returns.

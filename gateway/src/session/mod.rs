@@ -172,6 +172,9 @@ pub struct Sessions {
 pub const TIMER_TICK: Duration = Duration::from_millis(64);
 
 impl Sessions {
+    /// Bytes that one connection takes here: its session and its timer.
+    pub const BYTES_PER_CONNECTION: usize = size_of::<Session>() + TimerWheel::BYTES_PER_TIMER;
+
     /// Reserves everything.
     pub fn with_capacity(index_bound: usize, accept_sets_max: usize) -> Sessions {
         Sessions {

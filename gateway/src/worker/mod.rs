@@ -12,7 +12,9 @@
 //! read once a turn, from the backend.
 
 mod encoder;
+mod host;
 mod inspect;
+mod memory;
 pub mod message;
 mod post;
 mod publish;
@@ -20,6 +22,8 @@ mod threads;
 mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
+pub use host::KernelWorkers;
+pub use memory::{Reservation, memory_plan, session_bytes};
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 

@@ -84,7 +84,7 @@ impl Gateway {
         let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());
         let names = Fingerprints::new((11, 12));
         let plan = Plan {
-            settings,
+            settings: vec![settings.clone(); settings.workers],
             backend,
             backend_config,
             processors: vec![],
