@@ -113,7 +113,7 @@ fn every_fault_is_caught() {
 
 #[test]
 fn garbage_closes_the_connection_and_is_counted() {
-    let peer = Peer::start(Faults { garbage: Some(200), ..Faults::default() });
+    let peer = Peer::start(Faults { garbage: Some(60), ..Faults::default() });
     let (exit, report) = run(&peer, &format!("push -c 5 --rate 1000 {SHORT}"));
     assert_eq!(exit, Exit::Missed);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();

@@ -54,7 +54,7 @@ pub(crate) struct Request<'a> {
 impl Request<'_> {
     /// Size of the head at most.
     pub(crate) fn head_size_max(&self) -> usize {
-        200 + self.host.len() + self.room_type.len() + 21 * self.count as usize
+        200 + self.host.len() + self.room_type.len() + 26 * self.count as usize
     }
 
     /// Writes the head before a body of `size` bytes; returns its size, `None` if it does not fit.
@@ -63,18 +63,17 @@ impl Request<'_> {
         let mut rest: &mut [u8] = out;
         let operation = self.operation;
         match self.route {
+            // goim binds lists from repeated parameters (gin), not from commas.
             Route::Mids => {
-                write!(rest, "POST /goim/push/mids?operation={operation}&mids=").ok()?;
+                write!(rest, "POST /goim/push/mids?operation={operation}").ok()?;
                 for number in 0..self.count {
-                    let comma = if number == 0 { "" } else { "," };
-                    write!(rest, "{comma}{}", self.first_mid + i64::from(self.first + number)).ok()?;
+                    write!(rest, "&mids={}", self.first_mid + i64::from(self.first + number)).ok()?;
                 }
             }
             Route::Keys => {
-                write!(rest, "POST /goim/push/keys?operation={operation}&keys=").ok()?;
+                write!(rest, "POST /goim/push/keys?operation={operation}").ok()?;
                 for number in 0..self.count {
-                    let comma = if number == 0 { "" } else { "," };
-                    write!(rest, "{comma}{:08x}-{}", self.run, self.first + number).ok()?;
+                    write!(rest, "&keys={:08x}-{}", self.run, self.first + number).ok()?;
                 }
             }
             Route::Room => {
@@ -169,9 +168,9 @@ mod tests {
             assert!(out[..size].ends_with(b" HTTP/1.1\r\nHost: h:1\r\nContent-Length: 3\r\n\r\n"));
             String::from_utf8_lossy(&out[..size]).split(' ').nth(1).unwrap_or_default().to_owned()
         };
-        assert_eq!(line(request), "/goim/push/mids?operation=1000&mids=105,106");
+        assert_eq!(line(request), "/goim/push/mids?operation=1000&mids=105&mids=106");
         request.route = Route::Keys;
-        assert_eq!(line(request), "/goim/push/keys?operation=1000&keys=000000ff-5,000000ff-6");
+        assert_eq!(line(request), "/goim/push/keys?operation=1000&keys=000000ff-5&keys=000000ff-6");
         request.route = Route::Room;
         assert_eq!(line(request), "/goim/push/room?operation=1000&type=test&room=00000005");
         request.route = Route::All;

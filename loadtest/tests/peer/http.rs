@@ -32,20 +32,21 @@ pub fn serve(server: &mut Server, id: ConnectionId, input: &[u8]) -> usize {
 
 fn push(server: &mut Server, target: &str, body: &[u8]) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let field = |name: &str| {
+    // Lists come as repeated parameters, as gin binds them for goim.
+    let fields = |name: &str| -> Vec<String> {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.into_iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value).to_owned()
+        pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).collect()
     };
+    let field = |name: &str| fields(name).into_iter().next().unwrap_or_default();
     let operation: i32 = field("operation").parse().unwrap_or(0);
     let members = match path {
         "/goim/push/mids" => {
-            let mids: Vec<i64> = field("mids").split(',').filter_map(|mid| mid.parse().ok()).collect();
+            let mids: Vec<i64> = fields("mids").iter().filter_map(|mid| mid.parse().ok()).collect();
             server.members(|session| session.accepts(operation) && mids.contains(&session.mid))
         }
         "/goim/push/keys" => {
-            let keys = field("keys");
-            let keys: Vec<&str> = keys.split(',').collect();
-            server.members(|session| session.accepts(operation) && keys.contains(&session.key.as_str()))
+            let keys = fields("keys");
+            server.members(|session| session.accepts(operation) && keys.contains(&session.key))
         }
         "/goim/push/room" => {
             let room = format!("{}://{}", field("type"), field("room"));
