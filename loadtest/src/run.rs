@@ -34,8 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 const SAMPLE_EVERY: u64 = 500_000_000;
 /// Time between the word to start and the first operation.
 const START_DELAY: u64 = 20_000_000;
-/// Settling ends early when nothing has arrived for this long.
-const QUIET: u64 = 1_500_000_000;
 
 /// Everything a run brought home, not yet summed up.
 pub(crate) struct Findings {
@@ -330,7 +328,8 @@ impl Run<'_> {
 
     /// Waits for what is still on its way, at most as long as allowed; true when it was still coming in then.
     fn settle(&mut self, window: &Window) -> bool {
-        let deadline = self.now() + self.plan.phases.settle_max.as_nanos() as u64;
+        let patience = self.plan.phases.settle_max.as_nanos() as u64;
+        let deadline = self.now() + patience;
         let (mut quiet_since, mut last) = (self.now(), (u64::MAX, 0));
         let mut unsettled = true;
         self.progress.phase("settling", self.plan.phases.settle_max.as_millis() as u64);
@@ -345,7 +344,8 @@ impl Run<'_> {
             if (delivered, unanswered) != last {
                 (quiet_since, last) = (self.now(), (delivered, unanswered));
             }
-            if self.now() > quiet_since + QUIET {
+            // Half of the time without anything: nothing more will come.
+            if self.now() > quiet_since + patience / 2 {
                 unsettled = false;
                 break;
             }

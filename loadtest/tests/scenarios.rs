@@ -31,7 +31,7 @@ fn run(peer: &Peer, line: &str) -> (Exit, String) {
     (exit, report)
 }
 
-const SHORT: &str = "--warmup 20ms --duration 150ms --settle 2s";
+const SHORT: &str = "--warmup 20ms --duration 150ms --settle 10s";
 
 fn passes(peer: &Peer, line: &str) -> String {
     let (exit, report) = run(peer, &format!("{line} {SHORT}"));
@@ -100,7 +100,7 @@ fn every_fault_is_caught() {
     ];
     for (faults, name) in cases {
         let peer = Peer::start(faults);
-        let line = "push -c 5 --rate 1000 --warmup 50ms --duration 300ms --settle 2s";
+        let line = "push -c 5 --rate 1000 --warmup 50ms --duration 300ms --settle 6s";
         let (exit, report) = run(&peer, line);
         assert_eq!(exit, Exit::Missed, "{name}: {report}");
         assert!(count(&report, name) > 0.0, "{name}: {report}");
@@ -114,7 +114,7 @@ fn every_fault_is_caught() {
 #[test]
 fn garbage_closes_the_connection_and_is_counted() {
     let peer = Peer::start(Faults { garbage: Some(60), ..Faults::default() });
-    let (exit, report) = run(&peer, &format!("push -c 5 --rate 1000 {SHORT}"));
+    let (exit, report) = run(&peer, "push -c 5 --rate 1000 --warmup 0ms --duration 200ms --settle 2s");
     assert_eq!(exit, Exit::Missed);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert!(report["violations"]["length_too_large"].as_u64() > Some(0), "{report}");
