@@ -188,6 +188,18 @@ impl<B: Backend> Worker<B> {
     pub fn shard(&self) -> &Shard {
         &self.shard
     }
+
+    /// Whether nothing waits for a further turn: no message in or out, no fan-out. For tests and simulations.
+    pub fn is_settled(&self) -> bool {
+        self.mailbox.is_empty() && !self.post.has_any() && self.shard.fanouts.is_empty()
+    }
+
+    /// Declares to the mailbox, between two turns, what a thread that waits in the next one has declared: that it
+    /// sleeps and must be woken. False when a message is there and it must not. For simulations, whose backend never
+    /// waits inside a turn.
+    pub fn doze(&self) -> bool {
+        self.mailbox.prepare_sleep()
+    }
 }
 
 /// Completions in a turn at most.

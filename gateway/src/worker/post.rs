@@ -116,6 +116,11 @@ impl Post {
         !self.waiting.is_empty()
     }
 
+    /// Whether any message is here, to this worker itself or to another.
+    pub fn has_any(&self) -> bool {
+        self.has_waiting() || !self.local.is_empty()
+    }
+
     /// Messages that had to wait so far.
     pub fn waits(&self) -> u64 {
         self.waits
