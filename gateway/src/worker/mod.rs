@@ -194,11 +194,11 @@ impl<B: Backend> Worker<B> {
         self.mailbox.is_empty() && !self.post.has_any() && self.shard.fanouts.is_empty()
     }
 
-    /// Declares to the mailbox, between two turns, what a thread that waits in the next one has declared: that it
-    /// sleeps and must be woken. False when a message is there and it must not. For simulations, whose backend never
-    /// waits inside a turn.
-    pub fn doze(&self) -> bool {
-        self.mailbox.prepare_sleep()
+    /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
+    /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn.
+    pub fn doze(&self, wait: Duration) -> Duration {
+        let wait = self.wait_time(wait);
+        if wait.is_zero() || !self.mailbox.prepare_sleep() { Duration::ZERO } else { wait }
     }
 }
 

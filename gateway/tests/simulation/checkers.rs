@@ -237,7 +237,7 @@ impl World {
         let explained = match code {
             3000 => self.draining,
             3001 => self.plan.tight,
-            3002 => self.network.now().since(client.spoke_at) >= self.plan.settings.reloadable.idle_timeout,
+            3002 => self.was_idle(client),
             3003 => client.ended_in != Phase::Open,
             3008 => self.total(|metrics| metrics.slow_closes.get()) > 0,
             3503 => self.control.kicks > 0,
@@ -246,6 +246,12 @@ impl World {
             _ => false,
         };
         assert!(explained, "ends: client {id} was closed with {code} for no reason");
+    }
+
+    /// Whether it was silent for the idle time; the gateway keeps time in sixteenths of a second.
+    fn was_idle(&self, client: &crate::clients::Client) -> bool {
+        let idle = self.plan.settings.reloadable.idle_timeout;
+        self.network.now().since(client.spoke_at) + Duration::from_millis(63) >= idle
     }
 
     // --- the end -----------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ impl World {
     fn frame(&mut self, id: usize, frame: Frame) {
         note!(self, "client {id} hears {} #{} ({} B)", frame.operation, frame.sequence, frame.body.len());
         match frame.operation {
-            102 | 1000.. => self.pushed(id, &frame),
+            102 | 1000.. if frame.sequence == 0 => self.pushed(id, &frame),
             110 => self.clients[id].reconnect = true,
             111 => {
                 let closed = Closed::parse(&frame.body).expect("wire: a Closed");

@@ -211,9 +211,8 @@ impl World {
             note!(self, "worker {number} has stopped");
             return self.note_mail();
         }
-        if !shard.worker.doze() {
-            self.network.nudge(number);
-        }
+        let wait = shard.worker.doze(Duration::from_secs(1));
+        self.network.set_wait(number, wait);
         self.note_mail();
     }
 
