@@ -136,7 +136,8 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn room_ready(&mut self, name: Fingerprint, total: Option<u32>) {
         let Some(room) = self.shard.rooms.find(name) else { return };
         self.shard.rooms.set_ready(room, total.is_some());
-        if let Some(total) = total {
+        let is_home = name.home(self.post.workers()) == self.post.me();
+        if let Some(total) = total.filter(|_| !is_home) {
             self.shard.rooms.set_total(room, total);
         }
         let mut next = self.shard.rooms.first_member(room);

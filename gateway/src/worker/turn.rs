@@ -23,8 +23,7 @@ impl<B: Backend> Worker<B> {
     /// # Errors
     /// Only what makes the backend unusable.
     pub fn turn(&mut self, wait: Duration) -> std::io::Result<Turn> {
-        let wait = self.wait_time(wait);
-        let wait = if wait.is_zero() || !self.mailbox.prepare_sleep() { Duration::ZERO } else { wait };
+        let wait = self.doze(wait);
         let polled = self.backend.poll(wait, &mut self.batch);
         self.mailbox.finish_sleep();
         polled?;
@@ -44,7 +43,7 @@ impl<B: Backend> Worker<B> {
         Ok(if stopped { Turn::Stopped } else { Turn::Running })
     }
 
-    fn wait_time(&self, wait: Duration) -> Duration {
+    pub(super) fn wait_time(&self, wait: Duration) -> Duration {
         if self.post.has_waiting() {
             return wait.min(Duration::from_millis(1)); // another worker's mailbox is full
         }
@@ -207,13 +206,14 @@ impl<B: Backend> Worker<B> {
             let worker = self.context.id;
             self.post.send(room.home(workers), Message::RoomMembers { room, worker, count });
         }
-        if self.pace.now < self.pace.totals_due || workers == 1 {
+        if self.pace.now < self.pace.totals_due && !self.pace.stopping {
             return;
         }
         self.pace.totals_due = self.pace.now + TOTALS_EVERY;
+        let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
         while let Some(room) = self.shard.rooms.next_total_change(&mut self.shard.texts) {
             let (name, total) = (self.shard.rooms.name(room), self.shard.rooms.total(room));
-            for host in self.shard.rooms.hosts(room) {
+            for host in self.shard.rooms.hosts(room).filter(|host| *host != me) {
                 self.post.send(host, Message::RoomTotal { room: name, total });
             }
         }
