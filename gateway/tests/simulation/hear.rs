@@ -9,6 +9,7 @@ use gateway_proto::body::{
     Closed, Deliver, Error, HeartbeatReply, JoinReply, LeaveReply, Name, PublishReply, RoomKey,
     SendMessageReply, Target as WireTarget,
 };
+use gateway_proto::codes::ErrorCode;
 use gateway_proto::websocket::handshake::{ResponseParse, verify_response};
 use netpoll::{Completion, ConnectionId};
 use std::collections::VecDeque;
@@ -289,6 +290,7 @@ impl Client {
                 assert_eq!(reply.room.as_str(), format!("live://{room}"), "replies: client {id}");
                 match reply.result {
                     Ok(()) => self.entered(room, sequence),
+                    Err(ErrorCode::ALREADY) => {} // the Join before this one is under way
                     Err(_) => self.blur(),
                 }
             }
