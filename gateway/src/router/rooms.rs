@@ -422,6 +422,11 @@ impl Rooms {
         }
     }
 
+    /// Whether homes or hosts must be told something.
+    pub fn has_changes(&self) -> bool {
+        !self.count_dirty.is_empty() || !self.total_dirty.is_empty()
+    }
+
     // --- both ------------------------------------------------------------------------------------------------------
 
     /// Members everywhere, as far as this worker knows.

@@ -15,6 +15,7 @@ mod encoder;
 mod inspect;
 mod memory;
 pub mod message;
+mod parting;
 mod post;
 mod publish;
 mod threads;
@@ -22,6 +23,7 @@ mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
 pub use memory::{Reservation, memory_plan, session_bytes};
+pub use parting::Word;
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
@@ -91,6 +93,7 @@ pub struct Worker<B: Backend> {
     /// Connections found too slow while something was iterated over; closed right after.
     pub(crate) slow: Vec<ConnectionId>,
     drain: Option<Drain>,
+    parting: parting::Parting,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
     pub(crate) random: Random,
@@ -107,7 +110,6 @@ pub(crate) struct Pace {
     publish_due: Timestamp,
     /// Receives handled in this turn.
     pub(crate) receives: u64,
-    stopping: bool,
 }
 
 /// How a turn ended.
@@ -157,7 +159,8 @@ impl<B: Backend> Worker<B> {
             echo: EchoConnections::default(),
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
-            pace: Pace { now, totals_due: now, publish_due: now, receives: 0, stopping: false },
+            parting: parting::Parting::default(),
+            pace: Pace { now, totals_due: now, publish_due: now, receives: 0 },
             reloadable: Arc::new(context.settings.reloadable.clone()),
             random: Random::new(context.settings.seed),
             context,

@@ -118,7 +118,12 @@ impl Post {
 
     /// Whether any message is here, to this worker itself or to another.
     pub fn has_any(&self) -> bool {
-        self.has_waiting() || !self.local.is_empty()
+        self.has_waiting() || self.has_local()
+    }
+
+    /// Whether messages to this worker itself wait.
+    pub fn has_local(&self) -> bool {
+        !self.local.is_empty()
     }
 
     /// Messages that had to wait so far.

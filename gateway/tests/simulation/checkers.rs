@@ -251,7 +251,11 @@ impl World {
     /// Whether it was silent for the idle time; the gateway keeps time in sixteenths of a second.
     fn was_idle(&self, client: &crate::clients::Client) -> bool {
         let idle = self.plan.settings.reloadable.idle_timeout;
-        self.network.now().since(client.spoke_at) + Duration::from_millis(63) >= idle
+        let now = self.network.now();
+        // What was said just now may not have arrived in time.
+        let under_way = now.since(client.spoke_at) < Duration::from_secs(1);
+        let spoke = if under_way { client.spoke_before } else { client.spoke_at };
+        now.since(spoke) + Duration::from_millis(63) >= idle
     }
 
     // --- the end -----------------------------------------------------------------------------------------------------

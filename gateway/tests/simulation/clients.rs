@@ -115,6 +115,8 @@ pub struct Client {
     pub online: Option<i32>,
     /// When it sent something last.
     pub spoke_at: netpoll::Timestamp,
+    /// When it sent something last, a second or more before that.
+    pub spoke_before: netpoll::Timestamp,
 }
 
 impl Client {
@@ -151,6 +153,7 @@ impl Client {
             ended_in: Phase::Gone,
             online: None,
             spoke_at: netpoll::Timestamp::ZERO,
+            spoke_before: netpoll::Timestamp::ZERO,
         }
     }
 
@@ -167,6 +170,13 @@ impl Client {
     /// Whether it is logged in for sure.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open && self.is_well()
+    }
+
+    pub fn spoke(&mut self, now: netpoll::Timestamp) {
+        if now.since(self.spoke_at) >= std::time::Duration::from_secs(1) {
+            self.spoke_before = self.spoke_at;
+        }
+        self.spoke_at = now;
     }
 
     pub fn next_sequence(&mut self) -> i32 {

@@ -40,7 +40,7 @@ impl World {
         note!(self, "client {id} is connected");
         let client = &mut self.clients[id];
         client.phase = if client.websocket { Phase::Upgrading } else { Phase::LoggingIn };
-        client.spoke_at = self.network.now();
+        client.spoke(self.network.now());
         if client.fate == Fate::Mute {
             return;
         }

@@ -129,7 +129,7 @@ impl World {
         let ping = self.rng.chance(0.05).then(|| mask.to_vec());
         let client = &mut self.clients[id];
         client.say(frames, &cuts, mask, ping);
-        client.spoke_at = self.network.now();
+        client.spoke(self.network.now());
         self.network.nudge(self.shards.len() + client.host);
     }
 
@@ -139,7 +139,7 @@ impl World {
             let client = &mut self.clients[id];
             client.output.extend(wire::masked(wire::PING, true, &payload, [7; 4]));
             client.pings.push_back(payload);
-            client.spoke_at = self.network.now();
+            client.spoke(self.network.now());
             self.network.nudge(self.shards.len() + client.host);
         }
     }
