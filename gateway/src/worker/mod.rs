@@ -201,7 +201,9 @@ impl<B: Backend> Worker<B> {
     /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn.
     pub fn doze(&self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
-        if wait.is_zero() || !self.mailbox.prepare_sleep() { Duration::ZERO } else { wait }
+        // What is in the mailbox while the store of fan-outs is full can't be handled by waking up for it.
+        let may_wait = !wait.is_zero() && (self.mailbox.prepare_sleep() || !self.shard.fanouts.has_room());
+        if may_wait { wait } else { Duration::ZERO }
     }
 }
 
