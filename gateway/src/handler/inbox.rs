@@ -52,6 +52,7 @@ impl<B: Backend> Worker<B> {
             Message::Reload(reloadable) => self.reloadable = Arc::clone(&reloadable),
             Message::Drain { over } => self.begin_drain(over),
             Message::Stop => self.stop(),
+            Message::Parting(word) => self.parting_heard(word),
         }
     }
 
