@@ -19,7 +19,9 @@ impl<B: Backend> Worker<B> {
             Message::ToName { kind, name, push, exclude, origin } => {
                 self.relay_to_name((kind, name), &push, exclude, origin);
             }
-            Message::ToRoom { room, push, exclude, origin } => self.relay_to_room(room, &push, exclude, origin),
+            Message::ToRoom { room, push, exclude, origin } => {
+                self.relay_to_room(room, &push, exclude, origin)
+            }
             Message::ToAll { push, rate, origin } => {
                 let receivers = self.shard.sessions.open_count() as u32;
                 self.fan_out(Target::Everyone, push, Exclude::default(), rate);

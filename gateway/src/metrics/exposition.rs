@@ -96,6 +96,11 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Connections closed because their send queue was full.",
         sum(workers, |one| one.slow_closes.get()),
     );
+    families.counter(
+        "gateway_pressure_closes_total",
+        "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
+        sum(workers, |one| one.pressure_closes.get()),
+    );
     families.gauge(
         "gateway_rooms",
         "Rooms with members, counted once a worker.",

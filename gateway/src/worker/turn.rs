@@ -31,6 +31,7 @@ impl<B: Backend> Worker<B> {
         self.handle_batch();
         self.handle_messages();
         self.run_fanouts();
+        self.relieve_pressure();
         self.pump_echoes();
         self.expire_timers();
         self.continue_drain();

@@ -128,7 +128,9 @@ impl World {
     /// Nobody came or went: the count of receivers is exact.
     fn judge_outcome(&self, number: usize) {
         let message = &self.messages[number];
-        let (Outcome::Accepted { receivers }, Some(expected)) = (message.outcome, message.expected) else { return };
+        let (Outcome::Accepted { receivers }, Some(expected)) = (message.outcome, message.expected) else {
+            return;
+        };
         assert_eq!(receivers, expected, "receivers: of message {number} to {:?}", message.target);
     }
 
@@ -141,7 +143,10 @@ impl World {
             let delivered = self.total(|metrics| metrics.deliveries[class as usize].get()) as usize;
             let lost = self.clients.iter().any(|client| client.phase == Phase::Gone);
             assert!(received <= delivered, "counters: {received} of {delivered} {class:?} deliveries came");
-            assert!(lost || received == delivered, "counters: {received} of {delivered} {class:?} deliveries");
+            assert!(
+                lost || received == delivered,
+                "counters: {received} of {delivered} {class:?} deliveries"
+            );
         }
         let slow = self.total(|metrics| metrics.slow_closes.get());
         let ended = self.total(|metrics| {
@@ -225,7 +230,9 @@ impl World {
                 Some(CloseReason::TimedOut) => faults.connect_timeout > 0.0 || self.draining,
                 Some(CloseReason::PeerReset) => faults.reset > 0.0 || self.plan.tight,
                 // Before the upgrade there are no words.
-                Some(CloseReason::PeerClosed) => self.plan.tight || matches!(client.ended_in, Phase::Connecting | Phase::Upgrading),
+                Some(CloseReason::PeerClosed) => {
+                    self.plan.tight || matches!(client.ended_in, Phase::Connecting | Phase::Upgrading)
+                }
                 _ => false,
             };
             assert!(explained, "ends: client {id} ended without a word: {:?}", client.end);
@@ -233,7 +240,8 @@ impl World {
         };
         let same_key = |other: &crate::clients::Client| client.key.is_some() && other.key == client.key;
         let same_user = |other: &crate::clients::Client| client.mid != 0 && other.mid == client.mid;
-        let others = || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
+        let others =
+            || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
         let explained = match code {
             3000 => self.draining,
             3001 => self.plan.tight,
@@ -313,7 +321,11 @@ impl World {
         for (number, entry) in self.shards.iter_mut().enumerate() {
             let pools = entry.worker.backend().pools();
             let levels: Vec<_> = pools.block_levels().collect();
-            assert!(pools.is_full(), "leaks: a buffer of worker {number}: {:?} {levels:?}", pools.receive_level());
+            assert!(
+                pools.is_full(),
+                "leaks: a buffer of worker {number}: {:?} {levels:?}",
+                pools.receive_level()
+            );
         }
         assert!(self.control.pools.is_full(), "leaks: a buffer of the control plane");
     }
