@@ -74,9 +74,9 @@ pub const KEYS: &[Key] = &[
     key("limits.fanout_deliveries_per_turn_max", Integer(16, 1 << 20), "2048", Restart,
         "Deliveries of room pushes and broadcasts in one turn; the rest follows in the next turns."),
 
-    key("memory.receive_buffer_size_bytes", Integer(512, 1 << 20), "4096", Restart, "Size of a receive buffer."),
+    key("memory.receive_buffer_size_bytes", Integer(512, 1 << 20), "16384", Restart, "Size of a receive buffer."),
     key("memory.receive_buffers_per_worker", Integer(0, 1 << 20), "0", Restart,
-        "Receive buffers of a worker. 0: one for 16 connections, 256 to 8192."),
+        "Receive buffers of a worker. 0: one for 64 connections, 128 to 4096."),
     key("memory.huge_pages", Bool, "false", Restart, "Ask for transparent huge pages for the pools."),
     key("memory.copy_break_bytes", Integer(0, 65_536), "512", Restart,
         "Waiting pieces up to this size are copied out of a larger buffer."),
