@@ -203,7 +203,10 @@ fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCod
         }
     };
     if json {
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), backend = shown.plan.backend.label(), capacity = shown.plan.room_text(), control = %running.control_address, "started");
+        let backend = shown.plan.backend.label();
+        let (capacity, control) = (shown.plan.room_text(), running.control_address);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), backend, capacity, %control, "started");
+        shown.config.source.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     } else {
         let paint =
             Paint { colours: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };

@@ -198,9 +198,16 @@ pub fn start(
     };
     let StartedWorkers { senders, metrics, addresses, threads } =
         host.start(order).map_err(failed("workers"))?;
+    let give_up = senders.clone();
+    // Whatever fails from here on, the workers that run already are told to end.
+    let stop = |error: StartError| {
+        give_up.iter().for_each(|worker| drop(worker.send(Message::Stop)));
+        error
+    };
     let verifier = match (queue, &config.auth) {
         (Some(queue), Some(policy)) => {
-            Some(Verifier::start(queue, Arc::clone(policy), &senders).map_err(failed("verifier"))?)
+            let started = Verifier::start(queue, Arc::clone(policy), &senders);
+            Some(started.map_err(failed("verifier")).map_err(stop)?)
         }
         _ => None,
     };
@@ -209,7 +216,7 @@ pub fn start(
     let workers = Workers::new(senders, metrics, names);
     let parts =
         Parts { config, facts, workers, mailbox: inbox, wake_ups, verifier, listener, reload, log, signals };
-    let control = ControlThread::start(parts).map_err(failed("control thread"))?;
+    let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
     Ok(Running { control, control_address, addresses, threads })
 }
 

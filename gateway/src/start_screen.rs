@@ -1,6 +1,6 @@
 //! What an operator sees first: one screen that answers what runs, with what, where, and what is dubious about it.
 
-use crate::config::{Origin, bytes_text};
+use crate::config::{MemoryEntry, Origin, bytes_text};
 use crate::settings::ListenerKind;
 use crate::start::Prepared;
 use std::fmt::Write as _;
@@ -67,20 +67,31 @@ pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr
     if let Some(journal) = &config.journal {
         screen.line("journal", &journal.directory.display().to_string());
     }
-    screen.lines("warning", config.source.warnings.iter().map(|warning| paint.loud(warning)));
+    // The line above says this one.
+    let warnings = config.source.warnings.iter().filter(|warning| !warning.starts_with("auth.mode"));
+    screen.lines("warning", warnings.map(|warning| paint.loud(warning)));
     screen.text.push('\n');
     screen.text
 }
 
+/// The sum, then its addends, two a line.
 fn memory(screen: &mut Screen, prepared: &Prepared) {
     let memory = &prepared.plan.memory;
+    let at_start =
+        memory.entries.iter().filter(|entry| entry.resident_at_start).map(|entry| entry.bytes).sum();
     let left = prepared.system.memory_left().map(|(bytes, who)| format!(" of {} ({who})", bytes_text(bytes)));
-    let total = format!("{} reserved{}", bytes_text(memory.total()), left.unwrap_or_default());
-    let entries = memory.entries.iter().map(|entry| {
-        let when = if entry.resident_at_start { "from the start" } else { "as it is used" };
-        format!("{:>10}  {:<18} {}", bytes_text(entry.bytes), entry.owner, screen.paint.faint(when))
-    });
-    let lines: Vec<String> = std::iter::once(total).chain(entries).collect();
+    let total = format!(
+        "{} reserved{}, {} of it used from the start",
+        bytes_text(memory.total()),
+        left.unwrap_or_default(),
+        bytes_text(at_start)
+    );
+    let column = |entry: &MemoryEntry| format!("{:>10}  {:<20}", bytes_text(entry.bytes), entry.owner);
+    let pairs = memory
+        .entries
+        .chunks(2)
+        .map(|pair| pair.iter().map(column).collect::<String>().trim_end().to_owned());
+    let lines: Vec<String> = std::iter::once(total).chain(pairs).collect();
     screen.lines("memory", lines);
 }
 

@@ -169,8 +169,8 @@ fn the_device_policy_closes_the_oldest(backend: &BackendChoice) {
     settings.reloadable.device_policy = DevicePolicy::Allow(2);
     let gateway = Gateway::start_on(backend, settings);
     let mut devices: Vec<_> = (0..4).map(|_| gateway.login(1, "")).collect();
-    for gone in 0..2 {
-        assert_eq!(close_code(&mut devices[gone]), CloseCode::DEVICE_LIMIT);
+    for gone in &mut devices[..2] {
+        assert_eq!(close_code(gone), CloseCode::DEVICE_LIMIT);
     }
     for kept in &mut devices[2..] {
         assert_eq!(kept.ask(Operation::HEARTBEAT, 1, b"").operation, 3);

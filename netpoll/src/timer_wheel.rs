@@ -125,9 +125,10 @@ impl TimerWheel {
         Timestamp::from_nanos((self.hand + ahead) * tick).since(now).min(within)
     }
 
-    /// How far the hand is behind `now`: growth means that the worker does not keep up.
+    /// How far the hand is behind `now`, in whole ticks: zero after [`TimerWheel::expire`] has returned `None`.
     pub fn lag(&self, now: Timestamp) -> Duration {
-        now.since(Timestamp::from_nanos(self.hand * self.tick.as_nanos() as u64))
+        let behind = (now.as_nanos() / self.tick.as_nanos() as u64).saturating_sub(self.hand);
+        self.tick * u32::try_from(behind).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,1 +1,375 @@
+use super::*;
+use crate::address::{Address, WorkerId};
+use crate::worker::message::{Message, VerifyRequest};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use netpoll::{BufferPools, Mailbox, PoolSize, PoolsConfig, Waker, mailbox};
+use serde_json::{Value, json};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// A key pair: how to sign, the public half in PEM, and as a JWK.
+struct Pair {
+    algorithm: Algorithm,
+    signing: EncodingKey,
+    public_pem: String,
+    private_pem: String,
+    jwk: Value,
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+fn public_pem<T: AsDer<PublicKeyX509Der<'static>>>(key: &T) -> String {
+    pem("PUBLIC KEY", key.as_der().unwrap().as_ref())
+}
+
+static RSA: LazyLock<Pair> = LazyLock::new(|| {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let private_pem = pem("PRIVATE KEY", AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap().as_ref());
+    let public = pair.public_key();
+    let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwk = json!({
+        "kty": "RSA", "alg": "RS256", "use": "sig", "kid": "rsa",
+        "n": number(public.modulus().big_endian_without_leading_zero()),
+        "e": number(public.exponent().big_endian_without_leading_zero()),
+    });
+    let signing = EncodingKey::from_rsa_pem(private_pem.as_bytes()).unwrap();
+    Pair { algorithm: Algorithm::RS256, signing, public_pem: public_pem(public), private_pem, jwk }
+});
+
+static EC: LazyLock<Pair> = LazyLock::new(|| {
+    let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref()).unwrap();
+    let point = pair.public_key().as_ref();
+    let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..65]));
+    let jwk = json!({ "kty": "EC", "crv": "P-256", "kid": "ec", "x": x, "y": y });
+    Pair {
+        algorithm: Algorithm::ES256,
+        signing: EncodingKey::from_ec_der(der.as_ref()),
+        public_pem: public_pem(pair.public_key()),
+        private_pem: pem("PRIVATE KEY", der.as_ref()),
+        jwk,
+    }
+});
+
+static ED: LazyLock<Pair> = LazyLock::new(|| {
+    let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let pair = Ed25519KeyPair::from_pkcs8(der.as_ref()).unwrap();
+    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()) });
+    Pair {
+        algorithm: Algorithm::EdDSA,
+        signing: EncodingKey::from_ed_der(der.as_ref()),
+        public_pem: public_pem(pair.public_key()),
+        private_pem: pem("PRIVATE KEY", der.as_ref()),
+        jwk,
+    }
+});
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+fn policy(keys: Result<KeySet, String>) -> TokenPolicy {
+    TokenPolicy {
+        keys: keys.unwrap(),
+        audience: vec![],
+        issuer: None,
+        leeway_s: 30,
+        user_claim: "sub".into(),
+        user_kind: UserKind::Auto,
+        threads: 1,
+        queue_requests_max: 16,
+    }
+}
+
+fn hs_policy() -> TokenPolicy {
+    policy(KeySet::from_secret(SECRET))
+}
+
+fn token(algorithm: Algorithm, key: &EncodingKey, kid: Option<&str>, claims: &Value) -> String {
+    let mut header = Header::new(algorithm);
+    header.kid = kid.map(str::to_owned);
+    encode(&header, claims, key).unwrap()
+}
+
+fn hs_token(claims: &Value) -> String {
+    token(Algorithm::HS256, &EncodingKey::from_secret(SECRET), None, claims)
+}
+
+fn good_claims() -> Value {
+    json!({ "sub": 42, "exp": now() + 60 })
+}
+
+#[test]
+fn each_algorithm_is_accepted_by_its_key_in_pem_and_in_a_set() {
+    let set = json!({ "keys": [RSA.jwk, EC.jwk, ED.jwk] }).to_string();
+    let set = policy(KeySet::from_jwks(set.as_bytes()));
+    for pair in [&*RSA, &*EC, &*ED] {
+        let plain = token(pair.algorithm, &pair.signing, None, &good_claims());
+        let single = policy(KeySet::from_pem(pair.public_pem.as_bytes()));
+        assert_eq!(single.check(&plain).unwrap().mid, Some(42), "{:?}", pair.algorithm);
+        assert_eq!(set.check(&plain).unwrap().mid, Some(42));
+        let named = token(pair.algorithm, &pair.signing, pair.jwk["kid"].as_str(), &good_claims());
+        assert_eq!(set.check(&named).unwrap().mid, Some(42));
+        assert_eq!(single.check(&named).unwrap().mid, Some(42), "a single key has no kid to compare with");
+        let stranger = token(pair.algorithm, &pair.signing, Some("nobody"), &good_claims());
+        assert_eq!(set.check(&stranger), Err(AuthError::UnknownKey));
+    }
+    assert_eq!(hs_policy().check(&hs_token(&good_claims())).unwrap().mid, Some(42));
+}
+
+#[test]
+fn a_public_key_is_never_a_shared_secret() {
+    // The classic confusion: an HS256 token signed with the public key's text as the secret.
+    for secret in [RSA.public_pem.as_bytes(), RSA.public_pem.trim().as_bytes()] {
+        let forged = token(Algorithm::HS256, &EncodingKey::from_secret(secret), None, &good_claims());
+        let found = policy(KeySet::from_pem(RSA.public_pem.as_bytes())).check(&forged);
+        assert_eq!(found, Err(AuthError::Algorithm));
+        let named = token(Algorithm::HS256, &EncodingKey::from_secret(secret), Some("rsa"), &good_claims());
+        let set = policy(KeySet::from_jwks(json!({ "keys": [RSA.jwk] }).to_string().as_bytes()));
+        assert_eq!(set.check(&named), Err(AuthError::Algorithm));
+    }
+    let other_family = token(Algorithm::ES256, &EC.signing, Some("rsa"), &good_claims());
+    let set = policy(KeySet::from_jwks(json!({ "keys": [RSA.jwk, EC.jwk] }).to_string().as_bytes()));
+    assert_eq!(set.check(&other_family), Err(AuthError::Algorithm));
+    let other_hash = token(Algorithm::RS512, &RSA.signing, None, &good_claims());
+    assert_eq!(set.check(&other_hash), Err(AuthError::Algorithm));
+}
+
+#[test]
+fn unsigned_and_unknown_algorithms_are_refused() {
+    let claims = URL_SAFE_NO_PAD.encode(good_claims().to_string());
+    for header in [
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"None"}"#,
+        r#"{"alg":""}"#,
+        "{}",
+        r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+    ] {
+        for signature in ["", "AAAA"] {
+            let forged = format!("{}.{claims}.{signature}", URL_SAFE_NO_PAD.encode(header));
+            assert!(hs_policy().check(&forged).is_err(), "{header}");
+        }
+    }
+}
+
+#[test]
+fn times_audience_and_issuer_are_checked() {
+    let mut strict = hs_policy();
+    strict.audience = vec!["chat".into()];
+    strict.issuer = Some("login".into());
+    let check = |change: Value| {
+        let mut claims = json!({ "sub": "u", "exp": now() + 60, "aud": "chat", "iss": "login" });
+        for (name, value) in change.as_object().unwrap() {
+            match value {
+                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+                value => claims[name] = value.clone(),
+            }
+        }
+        strict.check(&hs_token(&claims)).map(|bearer| bearer.uid.unwrap())
+    };
+    assert_eq!(check(json!({})), Ok("u".into()));
+    assert_eq!(check(json!({ "aud": ["other", "chat"] })), Ok("u".into()));
+    assert_eq!(check(json!({ "exp": now() - 10 })), Ok("u".into()), "within the leeway");
+    assert_eq!(check(json!({ "exp": now() - 120 })), Err(AuthError::Expired));
+    assert_eq!(check(json!({ "exp": null })), Err(AuthError::TokenInvalid));
+    assert_eq!(check(json!({ "exp": "soon" })), Err(AuthError::TokenInvalid));
+    assert_eq!(check(json!({ "nbf": now() + 120 })), Err(AuthError::NotYetValid));
+    assert_eq!(check(json!({ "nbf": now() + 10 })), Ok("u".into()));
+    assert_eq!(check(json!({ "aud": "other" })), Err(AuthError::Audience));
+    assert_eq!(check(json!({ "aud": null })), Err(AuthError::Audience));
+    assert_eq!(check(json!({ "iss": "other" })), Err(AuthError::Issuer));
+    assert_eq!(check(json!({ "iss": null })), Err(AuthError::Issuer));
+}
+
+#[test]
+fn the_user_is_a_number_or_a_text_as_configured() {
+    let check = |kind, sub: Value| {
+        let mut policy = hs_policy();
+        policy.user_kind = kind;
+        policy.check(&hs_token(&json!({ "sub": sub, "exp": now() + 60 }))).map(|found| (found.mid, found.uid))
+    };
+    use UserKind::{Auto, Mid, Uid};
+    assert_eq!(check(Auto, json!(7)), Ok((Some(7), None)));
+    assert_eq!(check(Auto, json!("7")), Ok((None, Some("7".into()))));
+    assert_eq!(check(Mid, json!("7")), Ok((Some(7), None)));
+    assert_eq!(check(Mid, json!("-9223372036854775808")), Ok((Some(i64::MIN), None)));
+    assert_eq!(check(Uid, json!(7)), Ok((None, Some("7".into()))));
+    for (kind, sub) in [
+        (Auto, json!(0)),
+        (Auto, json!("")),
+        (Auto, json!(1.5)),
+        (Auto, json!(u64::MAX)),
+        (Auto, json!(null)),
+        (Auto, json!("a".repeat(129))),
+        (Auto, json!("a\u{0}")),
+        (Mid, json!("seven")),
+    ] {
+        assert_eq!(check(kind, sub.clone()), Err(AuthError::User), "{kind:?} {sub}");
+    }
+    assert_eq!(hs_policy().check(&hs_token(&json!({ "exp": now() + 60 }))), Err(AuthError::User));
+}
+
+#[test]
+fn damage_is_refused_wherever_it_is() {
+    let good = hs_token(&good_claims());
+    let policy = hs_policy();
+    for at in 0..good.len() {
+        let mut bytes = good.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let damaged = String::from_utf8(bytes).unwrap();
+        // The last character of a signature has bits that mean nothing.
+        assert!(at + 1 == good.len() || policy.check(&damaged).is_err(), "byte {at}");
+        assert!(policy.check(&good[..at]).is_err());
+    }
+    for garbage in ["", ".", "..", "...", "a.b.c", "\u{e9}.\u{e9}.\u{e9}", "e30.e30.e30"] {
+        assert!(policy.check(garbage).is_err(), "{garbage}");
+    }
+    let other = token(Algorithm::HS256, &EncodingKey::from_secret(&[b'x'; 32]), None, &good_claims());
+    assert_eq!(policy.check(&other), Err(AuthError::Signature));
+}
+
+#[test]
+fn large_tokens_are_checked_and_larger_ones_are_not() {
+    let with = |size: usize| hs_token(&json!({ "sub": 1, "exp": now() + 60, "x": "x".repeat(size) }));
+    assert!(with(5900).len() > 7900 && with(5900).len() <= 8192);
+    assert_eq!(hs_policy().check(&with(5900)).unwrap().mid, Some(1));
+    assert_eq!(hs_policy().check(&with(7000)), Err(AuthError::TokenInvalid));
+    let nested = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":1,"exp":{},"x":{nested}}}"#, now() + 60));
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+    assert!(hs_policy().check(&format!("{header}.{claims}.AAAA")).is_err());
+}
+
+#[test]
+fn keys_that_can_not_be_meant_are_refused_with_advice() {
+    let refused = |found: Result<KeySet, String>, part: &str| {
+        let advice = found.unwrap_err();
+        assert!(advice.contains(part), "{advice}");
+    };
+    refused(KeySet::from_secret(b"short"), "at least 32");
+    for pair in [&*RSA, &*EC, &*ED] {
+        refused(KeySet::from_pem(pair.private_pem.as_bytes()), "private key");
+    }
+    refused(KeySet::from_pem(b"no pem"), "BEGIN PUBLIC KEY");
+    refused(KeySet::from_jwks(b"{}"), "RFC 7517");
+    refused(KeySet::from_jwks(br#"{"keys":[]}"#), "no key for RS256");
+    let symmetric = json!({ "keys": [{ "kty": "oct", "k": "AAAA", "kid": "s" }] }).to_string();
+    refused(KeySet::from_jwks(symmetric.as_bytes()), "shared secret");
+    let mut encryption = RSA.jwk.clone();
+    encryption["use"] = json!("enc");
+    refused(KeySet::from_jwks(json!({ "keys": [encryption] }).to_string().as_bytes()), "no key for RS256");
+    refused(
+        KeySet::from_pem(EC.public_pem.as_bytes()).unwrap().restricted(&[TokenAlgorithm::Rs256]),
+        "auth.algorithms",
+    );
+}
+
+/// A verifier of one thread, and the mailbox of a worker.
+struct Bench {
+    sender: VerifySender,
+    verifier: Verifier,
+    worker: Mailbox<Message>,
+    pools: BufferPools,
+}
+
+fn bench(policy: TokenPolicy, mailbox_capacity: usize) -> Bench {
+    let (sender, queue) = verify_queue(policy.threads, policy.queue_requests_max).unwrap();
+    let (workers, worker) = mailbox(mailbox_capacity, Waker::event_fd().unwrap());
+    let verifier = Verifier::start(queue, Arc::new(policy), &[workers]).unwrap();
+    let size = PoolSize { size: 4096, count: 256 };
+    let config =
+        PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![size], huge_pages: false };
+    Bench { sender, verifier, worker, pools: BufferPools::new(&config).unwrap() }
+}
+
+impl Bench {
+    fn ask(&mut self, index: u32, body: &str) -> Result<(), VerifyRequest> {
+        let address = Address::new(WorkerId(0), netpoll::ConnectionId::new(index, 3));
+        let body = self.pools.copy(body.as_bytes()).unwrap();
+        self.sender.send(VerifyRequest { address, sequence: 9, body })
+    }
+
+    fn verdict(&self) -> Verdict {
+        let start = Instant::now();
+        loop {
+            match self.worker.pop() {
+                Some(Message::Verified(verdict)) => return verdict,
+                Some(other) => panic!("{other:?}"),
+                None => assert!(start.elapsed() < Duration::from_secs(10), "no verdict"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn a_verdict_brings_the_body_back_and_says_who_it_is() {
+    let mut bench = bench(hs_policy(), 64);
+    let token = hs_token(&json!({ "sub": "user-é", "exp": now() + 60 }));
+    let body = json!({ "token": token, "room_id": "live://1", "uid": "user-é" }).to_string();
+    bench.ask(5, &body).unwrap();
+    let verdict = bench.verdict();
+    assert_eq!((verdict.connection.index(), verdict.connection.generation(), verdict.sequence), (5, 3, 9));
+    assert_eq!(verdict.body.as_slice(), body.as_bytes());
+    let claims = verdict.result.unwrap();
+    assert_eq!((claims.mid, claims.uid()), (None, Some("user-é")));
+    for (body, error) in [
+        (json!({ "token": token, "uid": "other" }), AuthError::Mismatch),
+        (json!({ "token": token, "mid": 7 }), AuthError::Mismatch),
+        (json!({ "mid": 7 }), AuthError::TokenMissing),
+        (json!({ "token": 7 }), AuthError::Malformed),
+        (json!([]), AuthError::Malformed),
+    ] {
+        bench.ask(5, &body.to_string()).unwrap();
+        assert_eq!(bench.verdict().result.unwrap_err(), error, "{body}");
+    }
+    let metrics = &bench.verifier.metrics()[0];
+    assert_eq!((metrics.accepted.get(), metrics.refused[AuthError::Mismatch as usize].get()), (1, 2));
+}
+
+#[test]
+fn new_keys_hold_from_the_next_request_on() {
+    let mut bench = bench(hs_policy(), 64);
+    let body = json!({ "token": hs_token(&good_claims()) }).to_string();
+    bench.ask(1, &body).unwrap();
+    assert!(bench.verdict().result.is_ok());
+    bench.verifier.set_policy(Arc::new(policy(KeySet::from_secret(&[b'n'; 32]))));
+    bench.ask(1, &body).unwrap();
+    assert_eq!(bench.verdict().result.unwrap_err(), AuthError::Signature);
+}
+
+#[test]
+fn a_full_queue_hands_the_request_back_and_no_verdict_is_lost() {
+    let mut policy = hs_policy();
+    (policy.threads, policy.queue_requests_max) = (2, 16);
+    let mut bench = bench(policy, 1);
+    let body = json!({ "token": hs_token(&good_claims()) }).to_string();
+    let mut taken = 0;
+    while bench.ask(taken, &body).is_ok() {
+        taken += 1;
+        assert!(taken < 100, "the worker's mailbox is full, so the lanes must fill up");
+    }
+    // Each thread may hold one more, and the mailbox one.
+    assert!((16..=19).contains(&taken), "{taken}");
+    for _ in 0..taken {
+        assert!(bench.verdict().result.is_ok());
+    }
+    assert!(bench.sender.is_empty());
+    drop(bench.verifier);
+    assert!(bench.pools.is_full(), "every body came back");
+}

@@ -179,7 +179,7 @@ impl Builder<'_> {
             _ => ListenerKind::Tcp,
         };
         let address = self.values.text(&path("address")).parse().ok();
-        if address.is_none() && self.values.origin(&path("address")) == Origin::Default {
+        if self.values.is_missing(&path("address")) {
             let advice = "needs an address, such as address = \"0.0.0.0:3101\"";
             self.problems.push(origin, format!("listener.{name}"), advice);
         }
@@ -222,7 +222,8 @@ impl Builder<'_> {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 3111));
         let address: SocketAddr = self.values.text("control.address").parse().unwrap_or(loopback);
         let api_key = self.api_key();
-        if !address.ip().is_loopback() && api_key.is_none() {
+        let key_given = api_key.is_some() || !self.values.text("control.api_key_file").is_empty();
+        if !address.ip().is_loopback() && !key_given {
             self.complain(
                 "control.address",
                 "the admin API would be open to the network; set GATEWAY_CONTROL__API_KEY or control.api_key_file, \

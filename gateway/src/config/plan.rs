@@ -309,12 +309,12 @@ pub(crate) fn blocks(frame_body_size_max: u32, connections: usize) -> Vec<PoolSi
     let largest = (frame_body_size_max + 64).next_multiple_of(4096);
     let sizes = [
         PoolSize { size: 256, count: (connections / 8).clamp(512, 16 << 10) as u32 },
-        PoolSize { size: 1024, count: (connections / 64).clamp(256, 4096) as u32 },
-        PoolSize { size: 4096, count: 128 },
-        PoolSize { size: 16 << 10, count: 32 },
+        PoolSize { size: 1024, count: (connections / 16).clamp(512, 8 << 10) as u32 },
+        PoolSize { size: 4096, count: (connections / 32).clamp(512, 4 << 10) as u32 },
+        PoolSize { size: 16 << 10, count: 128 },
     ];
     let mut pools: Vec<PoolSize> = sizes.into_iter().filter(|pool| pool.size < largest).collect();
-    pools.push(PoolSize { size: largest, count: 16 });
+    pools.push(PoolSize { size: largest, count: 32 });
     pools
 }
 

@@ -5,7 +5,7 @@ use super::problem::{Origin, Problems};
 use super::schema::{self, Change, Key};
 use super::source::{Entry, Sources, Written, environment_entries, flag_entries, read_file, show};
 use super::value::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Every key's value and where it comes from.
@@ -15,6 +15,8 @@ pub struct Values {
     entries: BTreeMap<String, (Value, Origin)>,
     /// In the order of the file.
     listeners: Vec<(String, Origin)>,
+    /// Keys whose value was refused, so that nobody complains that it is missing.
+    refused: BTreeSet<String>,
 }
 
 impl Values {
@@ -70,6 +72,7 @@ impl Values {
                     let _ = write!(advice, "; write {hint}");
                 }
                 problems.push(&entry.origin, subject(&entry, Some(key)), advice);
+                self.refused.insert(entry.path);
             }
         }
     }
@@ -131,6 +134,11 @@ impl Values {
     /// Where the value at `path` comes from.
     pub fn origin(&self, path: &str) -> Origin {
         self.entries.get(path).map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// Whether nothing was written for `path`, not even something wrong.
+    pub fn is_missing(&self, path: &str) -> bool {
+        !self.entries.contains_key(path) && !self.refused.contains(path)
     }
 
     /// The whole number at `path`.

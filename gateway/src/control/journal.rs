@@ -100,13 +100,14 @@ impl Journal {
 
 async fn write(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, metrics: Arc<JournalMetrics>) {
     let mut retry_at = Instant::now();
+    let batch_size = BATCH_SIZE.min(writer.config.size_max as usize / 2);
     loop {
         let order = match tokio::time::timeout(SYNC_INTERVAL, inbox.recv()).await {
             Ok(Some(order)) => Some(order),
             Ok(None) => return,
             Err(_) => None,
         };
-        let (batch, lines, finished) = gather(order, &mut inbox);
+        let (batch, lines, finished) = gather(order, &mut inbox, batch_size);
         if lines > 0 && Instant::now() < retry_at && finished.is_none() {
             metrics.dropped.fetch_add(lines, Ordering::Relaxed);
         } else if let Err(error) = writer.append(batch, finished.is_some()).await {
@@ -129,6 +130,7 @@ async fn write(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, metrics: Ar
 fn gather(
     first: Option<Order>,
     inbox: &mut mpsc::Receiver<Order>,
+    batch_size: usize,
 ) -> (Vec<u8>, u64, Option<oneshot::Sender<()>>) {
     let (mut batch, mut lines) = (Vec::new(), 0);
     let mut next = first;
@@ -141,7 +143,7 @@ fn gather(
             }
             Order::Finish(done) => return (batch, lines, Some(done)),
         }
-        next = if batch.len() < BATCH_SIZE { inbox.try_recv().ok() } else { None };
+        next = if batch.len() < batch_size { inbox.try_recv().ok() } else { None };
     }
     (batch, lines, None)
 }

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 use subtle::ConstantTimeEq;
@@ -24,6 +25,9 @@ use tokio::sync::Semaphore;
 pub const OPENAPI: &str = include_str!("../../assets/openapi.json");
 
 const INDEX: &str = include_str!("../../assets/index.html");
+
+/// Messages are no admin calls: there may be thousands a second.
+const PUBLISH: &str = "/api/v1/publish";
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,7 @@ fn table() -> Vec<Route> {
         ("GET", "/goim/online/total", Goim, get(goim::online_total)),
         ("GET", "/goim/nodes/weighted", Open, get(goim::nodes_weighted)),
         ("GET", "/goim/nodes/instances", Goim, get(goim::nodes_instances)),
-        ("POST", "/api/v1/publish", Api, post(api::publish)),
+        ("POST", PUBLISH, Api, post(api::publish)),
         ("POST", "/api/v1/broadcast", Api, post(api::broadcast)),
         ("POST", "/api/v1/kick", Api, post(api::kick)),
         ("GET", "/api/v1/connections", Api, get(inspect::connections)),
@@ -76,8 +80,9 @@ pub fn routes() -> Vec<(&'static str, String)> {
 /// The whole service.
 pub(super) fn router(control: &Arc<Control>) -> Router {
     let mut router = Router::new();
-    for (_, path, access, handler) in table() {
-        let gate = Gate { access, control: Arc::clone(control) };
+    for (method, path, access, handler) in table() {
+        let audited = method != "GET" && access == Access::Api && path != PUBLISH;
+        let gate = Gate { access, audited, control: Arc::clone(control) };
         router = router.route(path, handler.route_layer(from_fn_with_state(gate, guard)));
     }
     router
@@ -90,6 +95,8 @@ pub(super) fn router(control: &Arc<Control>) -> Router {
 #[derive(Clone)]
 struct Gate {
     access: Access,
+    /// Whether calls are written to the journal.
+    audited: bool,
     control: Arc<Control>,
 }
 
@@ -101,11 +108,9 @@ async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Respon
         Access::Goim => config.control.goim_api_key.as_ref(),
         Access::Api => config.control.api_key.as_ref(),
     };
-    let checked = check_key(key, request.headers());
-    if let Err(error) = checked {
-        let caller = request.extensions().get::<super::http::Caller>().map(|caller| caller.0.to_string());
-        let fields =
-            serde_json::json!({ "caller": caller, "path": request.uri().path(), "code": error.code });
+    let (caller, path) = (caller(&request), request.uri().path().to_owned());
+    if let Err(error) = check_key(key, request.headers()) {
+        let fields = json!({ "caller": caller, "path": path, "code": error.code });
         gate.control.journal.record("admin_refused", fields);
         return error.into_response();
     }
@@ -114,22 +119,19 @@ async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Respon
         (_, Ok(permit)) => Some(permit),
         (_, Err(_)) => return ApiError::busy().into_response(),
     };
-    if *request.method() != Method::GET {
-        audit(&gate.control, &request);
-    }
-    match tokio::time::timeout(config.control.request_timeout, next.run(request)).await {
+    let response = match tokio::time::timeout(config.control.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::request_timeout().into_response(),
+    };
+    if gate.audited {
+        let fields = json!({ "caller": caller, "path": path, "status": response.status().as_u16() });
+        gate.control.journal.record("admin_call", fields);
     }
+    response
 }
 
-/// Every call that changes something is in the journal, with who made it.
-fn audit(control: &Control, request: &Request) {
-    if control.journal.is_on() {
-        let caller = request.extensions().get::<super::http::Caller>().map(|caller| caller.0.to_string());
-        let fields = serde_json::json!({ "caller": caller, "path": request.uri().path() });
-        control.journal.record("admin_call", fields);
-    }
+fn caller(request: &Request) -> Option<String> {
+    request.extensions().get::<super::http::Caller>().map(|caller| caller.0.to_string())
 }
 
 fn check_key(key: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> {

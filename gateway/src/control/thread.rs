@@ -20,7 +20,7 @@ use super::tickets::Tickets;
 use super::workers::Workers;
 use super::{Control, Facts, api, http};
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{BackendKind, Config};
 use crate::worker::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Mailbox, Waker};
@@ -123,14 +123,17 @@ fn run(parts: Parts, commands: mpsc::Sender<Command>, inbox: mpsc::Receiver<Comm
     {
         tracing::warn!(cpu, %error, "the control thread can't be pinned; it runs anywhere (control.cpu)");
     }
-    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-        Ok(runtime) => runtime.block_on(live(parts, commands, inbox, true)),
-        Err(error) => {
-            tracing::info!(%error, "the control thread runs without io_uring");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, live(parts, commands, inbox, false))
+    // Who asks for epoll by name may run where io_uring kills a process, so it is not even tried.
+    if parts.config.io.backend != Some(BackendKind::Epoll) {
+        match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+            Ok(runtime) => return runtime.block_on(live(parts, commands, inbox, true)),
+            Err(error) => {
+                tracing::info!(%error, "io_uring is not to be had; the control thread does without")
+            }
         }
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, live(parts, commands, inbox, false))
 }
 
 /// Messages of workers, and who waits for them.
@@ -198,16 +201,15 @@ async fn live(
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);
     control.journal.record("ready", json!({ "io_uring": control.io_uring }));
-    loop {
-        match orders.recv().await {
-            Some(Command::Reload) => reload(&control, &source, &log).await,
-            Some(Command::Terminate) | None => break,
-        }
+    while orders.recv().await == Some(Command::Reload) {
+        reload(&control, &source, &log).await;
     }
     drain(&control, &mut orders).await;
     let clean = stop(&control, &stopped).await && !failed.load(Ordering::Acquire);
     control.journal.record("stopped", json!({ "clean": clean }));
-    control.journal.finish().await;
+    if tokio::time::timeout(STOP_MAX, control.journal.finish()).await.is_err() {
+        tracing::error!("the audit journal's disk hangs; its last lines may be lost");
+    }
     Ok(Exit { clean })
 }
 

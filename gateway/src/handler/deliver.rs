@@ -87,6 +87,7 @@ impl<B: Backend> Worker<B> {
     /// Begins a fan-out. Its caller has made sure that there is room.
     pub(crate) fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
         let now = self.pace.now;
+        let rate = if self.is_stopping() { 0 } else { rate };
         let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
         if let Err(push) = pushed {
             self.metrics.count_drop(push.class);

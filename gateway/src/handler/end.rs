@@ -119,6 +119,10 @@ impl<B: Backend> Worker<B> {
 
     /// A peer that does not take what it is sent.
     pub(crate) fn end_slow(&mut self, connection: ConnectionId) {
+        let is_live = |session: &Session| session.phase != Phase::Closing;
+        if !self.shard.sessions.get(connection).is_some_and(is_live) {
+            return; // several messages of one slice found its queue full
+        }
         self.metrics.slow_closes.add(1);
         self.end(connection, CloseCode::SLOW_CONSUMER, "the connection takes messages too slowly");
     }

@@ -137,8 +137,13 @@ impl<B: Backend> Worker<B> {
                 "too much was sent before the login was answered",
             );
         }
-        if session.carry.append(self.backend.pools(), bytes, needed).is_err() {
-            self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+        while let Some(session) = self.shard.sessions.get_mut(connection) {
+            if session.carry.append(self.backend.pools(), bytes, needed).is_ok() {
+                return;
+            }
+            if !self.close_slowest() {
+                return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+            }
         }
     }
 

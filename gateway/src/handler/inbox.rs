@@ -17,9 +17,11 @@ impl<B: Backend> Worker<B> {
             Message::Release { kind, name, from } => self.shard.directory.release(kind, name, from),
             Message::Evict { connection, code } => self.kick(connection, code),
             Message::ToName { kind, name, push, exclude, origin } => {
-                self.to_name((kind, name), &push, exclude, origin);
+                self.relay_to_name((kind, name), &push, exclude, origin);
             }
-            Message::ToRoom { room, push, exclude, origin } => self.to_room(room, &push, exclude, origin),
+            Message::ToRoom { room, push, exclude, origin } => {
+                self.relay_to_room(room, &push, exclude, origin)
+            }
             Message::ToAll { push, rate, origin } => {
                 let receivers = self.shard.sessions.open_count() as u32;
                 self.fan_out(Target::Everyone, push, Exclude::default(), rate);
@@ -52,6 +54,7 @@ impl<B: Backend> Worker<B> {
             Message::Reload(reloadable) => self.reloadable = Arc::clone(&reloadable),
             Message::Drain { over } => self.begin_drain(over),
             Message::Stop => self.stop(),
+            Message::Parting(word) => self.parting_heard(word),
         }
     }
 
@@ -73,7 +76,7 @@ impl<B: Backend> Worker<B> {
     }
 
     /// As the home of a user or key: hands the push to the hosts of its connections.
-    fn to_name(
+    fn relay_to_name(
         &mut self,
         (kind, name): (NameKind, Fingerprint),
         push: &Push,
@@ -97,7 +100,7 @@ impl<B: Backend> Worker<B> {
     }
 
     /// As the home of a room: hands the push to the hosts of its members.
-    fn to_room(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
+    fn relay_to_room(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
         let Some(room) = self.shard.rooms.find(name) else { return self.report(origin, None) };
         for worker in self.shard.rooms.hosts(room) {
             self.post.send(worker, Message::DeliverRoom { room: name, push: push.clone(), exclude });

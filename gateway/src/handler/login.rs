@@ -137,7 +137,7 @@ impl<B: Backend> Worker<B> {
 
     /// A key for a connection that brought none: its address and 64 random bits, in hexadecimal.
     fn generate_key<'k>(&mut self, connection: ConnectionId, out: &'k mut [u8; 32]) -> &'k str {
-        let bits = u128::from(self.address(connection).to_bits()) << 64 | u128::from(self.random.next());
+        let bits = u128::from(self.address(connection).to_bits()) << 64 | u128::from(self.random.bits());
         for (index, digit) in out.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(bits >> (124 - 4 * index)) as usize & 15];
         }

@@ -5,6 +5,7 @@
 //! * `inbox`: messages of other workers and the control thread.
 //! * `deliver`: pushes on their way to sessions.
 //! * `end`: farewells, timeouts, drains.
+//! * `pressure`: who goes when buffers run short.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
 mod deliver;
@@ -14,6 +15,7 @@ mod inbound;
 mod inbox;
 mod login;
 mod message;
+mod pressure;
 mod reply;
 mod room;
 mod subscribe;

@@ -34,12 +34,19 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        if let Some(member) = session.rooms.primary {
-            self.shard.rooms.leave(member, &mut session.rooms);
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let primary = session.rooms.primary;
+        let name = change.room.map(|room| self.context.names.room(room.as_str()));
+        let joined = name.and_then(|name| self.shard.rooms.membership(name, &session.rooms));
+        if joined.is_some_and(|member| Some(member) != primary && self.shard.rooms.is_awaiting(member)) {
+            return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
         }
-        let Some(room) = change.room else { return self.room_changed(connection, header, "") };
-        let name = self.context.names.room(room.as_str());
+        if primary.is_some_and(|member| !self.leave_member(connection, member)) {
+            return;
+        }
+        let (Some(room), Some(name)) = (change.room, name) else {
+            return self.room_changed(connection, header, "");
+        };
         match self.enter(connection, room.as_str(), name) {
             Ok(member) | Err(JoinError::Already(member)) => {
                 if let Some(session) = self.shard.sessions.get_mut(connection) {
@@ -76,6 +83,9 @@ impl<B: Backend> Worker<B> {
         }
         let name = self.context.names.room(join.room.as_str());
         match self.enter(connection, join.room.as_str(), name) {
+            Err(JoinError::Already(member)) if self.shard.rooms.is_awaiting(member) => {
+                self.joined(connection, header.sequence, join.room, Err(ErrorCode::ALREADY));
+            }
             Ok(member) | Err(JoinError::Already(member)) => {
                 if !self.shard.rooms.must_wait(member, Awaiting::Join, header.sequence) {
                     let total = self.shard.rooms.total(self.shard.rooms.room_of(member));
@@ -120,10 +130,10 @@ impl<B: Backend> Worker<B> {
             }
         };
         let name = self.context.names.room(room.as_str());
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let Some(session) = self.shard.sessions.get(connection) else { return };
         let member = self.shard.rooms.membership(name, &session.rooms);
-        if let Some(member) = member {
-            self.shard.rooms.leave(member, &mut session.rooms);
+        if member.is_some_and(|member| !self.leave_member(connection, member)) {
+            return;
         }
         let reply = LeaveReply { result: member.map(|_| ()).ok_or(ErrorCode::NOT_FOUND), room };
         let header = header.reply(reply.encoded_size() as u32);
@@ -132,11 +142,25 @@ impl<B: Backend> Worker<B> {
         });
     }
 
+    /// Ends a membership. A request that still waits for the room's home is answered first: it had its effect until now.
+    /// False when that answer ended the connection.
+    fn leave_member(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
+        let room = self.shard.rooms.room_of(member);
+        let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
+        self.member_ready(connection, room, (awaiting, sequence), self.shard.rooms.total(room));
+        match self.shard.sessions.get_mut(connection).filter(|session| session.is_open()) {
+            Some(session) => self.shard.rooms.leave(member, &mut session.rooms),
+            None => return false,
+        }
+        true
+    }
+
     /// A room's home has answered the first members here; `None`: it has no room for the room.
     pub(crate) fn room_ready(&mut self, name: Fingerprint, total: Option<u32>) {
         let Some(room) = self.shard.rooms.find(name) else { return };
         self.shard.rooms.set_ready(room, total.is_some());
-        if let Some(total) = total {
+        let is_home = name.home(self.post.workers()) == self.post.me();
+        if let Some(total) = total.filter(|_| !is_home) {
             self.shard.rooms.set_total(room, total);
         }
         let mut next = self.shard.rooms.first_member(room);

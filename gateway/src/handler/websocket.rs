@@ -248,10 +248,15 @@ impl<B: Backend> Worker<B> {
                 self.message_frames(connection, buffer, payload.start)
             }
             Kind::Data { last, .. } => {
-                let Some(session) = self.shard.sessions.get_mut(connection) else { return };
                 self.metrics.straddles.add(1);
-                if session.carry.append_fragment(self.backend.pools(), &buffer.as_slice()[payload]).is_err() {
-                    return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+                let fragment = &buffer.as_slice()[payload];
+                while let Some(session) = self.shard.sessions.get_mut(connection) {
+                    if session.carry.append_fragment(self.backend.pools(), fragment).is_ok() {
+                        break;
+                    }
+                    if !self.close_slowest() {
+                        return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+                    }
                 }
                 if last {
                     self.assembled_message(connection);

@@ -75,6 +75,17 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Connections ended, by who ended them and why.",
         ends(workers),
     );
+    families.counter("gateway_logins_total", "Logins accepted.", sum(workers, |one| one.logins.get()));
+    families.counter(
+        "gateway_upgrade_failures_total",
+        "WebSocket upgrades refused.",
+        sum(workers, |one| one.upgrade_failures.get()),
+    );
+    families.counter(
+        "gateway_audit_drops_total",
+        "Entries of the audit journal lost because the control thread did not keep up.",
+        sum(workers, |one| one.audit_drops.get()),
+    );
     families.counter(
         "gateway_auth_failures_total",
         "Logins refused.",
@@ -84,6 +95,11 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "gateway_slow_consumer_closes_total",
         "Connections closed because their send queue was full.",
         sum(workers, |one| one.slow_closes.get()),
+    );
+    families.counter(
+        "gateway_pressure_closes_total",
+        "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
+        sum(workers, |one| one.pressure_closes.get()),
     );
     families.gauge(
         "gateway_rooms",

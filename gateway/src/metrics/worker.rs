@@ -134,6 +134,8 @@ pub struct WorkerMetrics {
     pub drops: [Counter; 4],
     /// Connections closed because their queue was full.
     pub slow_closes: Counter,
+    /// Those of them that were closed because buffers ran short.
+    pub pressure_closes: Counter,
     /// Sessions logged in since the start.
     pub logins: Counter,
     /// WebSocket upgrades refused.

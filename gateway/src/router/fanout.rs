@@ -96,6 +96,11 @@ impl Fanouts {
         self.used < self.items.capacity()
     }
 
+    /// Forgets all rates: nobody is there to be spared.
+    pub fn hurry(&mut self) {
+        self.items.iter_mut().for_each(|item| item.rate = 0);
+    }
+
     /// Queues a fan-out behind the earlier ones of its target.
     ///
     /// # Errors

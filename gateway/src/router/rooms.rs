@@ -347,6 +347,11 @@ impl Rooms {
         (next != NONE).then_some(MemberIndex(next))
     }
 
+    /// Whether a request waits with the member for the home's answer.
+    pub fn is_awaiting(&self, member: MemberIndex) -> bool {
+        self.members[member.0 as usize].awaiting != Awaiting::Nothing
+    }
+
     /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.
     pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
         let member = &mut self.members[member.0 as usize];
@@ -415,6 +420,11 @@ impl Rooms {
             }
             self.free_if_unused(room, texts);
         }
+    }
+
+    /// Whether homes or hosts must be told something.
+    pub fn has_changes(&self) -> bool {
+        !self.count_dirty.is_empty() || !self.total_dirty.is_empty()
     }
 
     // --- both ------------------------------------------------------------------------------------------------------

@@ -106,6 +106,11 @@ impl AcceptSets {
         set.operations[..usize::from(set.count)].contains(&operation)
     }
 
+    /// Whether nobody uses a set but the empty one.
+    pub fn is_unused(&self) -> bool {
+        self.sets[1..].iter().all(|set| set.users == 0)
+    }
+
     /// Operations in the set.
     pub fn size(&self, id: AcceptSetId) -> usize {
         usize::from(self.sets[usize::from(id.0)].count)

@@ -13,7 +13,7 @@ pub mod accept_set;
 mod carry;
 pub mod text;
 
-pub use carry::Carry;
+pub use carry::{Carry, PoolExhausted};
 
 use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};

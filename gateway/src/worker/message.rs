@@ -231,6 +231,8 @@ pub enum Message {
     },
     /// To every worker: close what is left and end the thread.
     Stop,
+    /// To every worker, from one that stops.
+    Parting(super::Word),
 }
 
 /// Whom a kick is meant for.

@@ -16,6 +16,7 @@ mod host;
 mod inspect;
 mod memory;
 pub mod message;
+mod parting;
 mod post;
 mod publish;
 mod threads;
@@ -24,6 +25,7 @@ mod turn;
 pub use encoder::{Encoder, Framed, rewrite_in_place};
 pub use host::KernelWorkers;
 pub use memory::{Reservation, memory_plan, session_bytes};
+pub use parting::Word;
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
@@ -93,6 +95,7 @@ pub struct Worker<B: Backend> {
     /// Connections found too slow while something was iterated over; closed right after.
     pub(crate) slow: Vec<ConnectionId>,
     drain: Option<Drain>,
+    parting: parting::Parting,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
     pub(crate) random: Random,
@@ -109,7 +112,6 @@ pub(crate) struct Pace {
     publish_due: Timestamp,
     /// Receives handled in this turn.
     pub(crate) receives: u64,
-    stopping: bool,
 }
 
 /// How a turn ended.
@@ -159,7 +161,8 @@ impl<B: Backend> Worker<B> {
             echo: EchoConnections::default(),
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
-            pace: Pace { now, totals_due: now, publish_due: now, receives: 0, stopping: false },
+            parting: parting::Parting::default(),
+            pace: Pace { now, totals_due: now, publish_due: now, receives: 0 },
             reloadable: Arc::new(context.settings.reloadable.clone()),
             random: Random::new(context.settings.seed),
             context,
@@ -189,6 +192,20 @@ impl<B: Backend> Worker<B> {
     /// The shard's state, for tests and simulations.
     pub fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// Whether nothing waits for a further turn: no message in or out, no fan-out. For tests and simulations.
+    pub fn is_settled(&self) -> bool {
+        self.mailbox.is_empty() && !self.post.has_any() && self.shard.fanouts.is_empty()
+    }
+
+    /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
+    /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn.
+    pub fn doze(&self, wait: Duration) -> Duration {
+        let wait = self.wait_time(wait);
+        // What is in the mailbox while the store of fan-outs is full can't be handled by waking up for it.
+        let may_wait = !wait.is_zero() && (self.mailbox.prepare_sleep() || !self.shard.fanouts.has_room());
+        if may_wait { wait } else { Duration::ZERO }
     }
 }
 

@@ -118,6 +118,16 @@ impl Post {
         !self.waiting.is_empty()
     }
 
+    /// Whether any message is here, to this worker itself or to another.
+    pub fn has_any(&self) -> bool {
+        self.has_waiting() || self.has_local()
+    }
+
+    /// Whether messages to this worker itself wait.
+    pub fn has_local(&self) -> bool {
+        !self.local.is_empty()
+    }
+
     /// Messages that had to wait so far.
     pub fn waits(&self) -> u64 {
         self.waits

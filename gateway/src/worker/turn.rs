@@ -23,8 +23,7 @@ impl<B: Backend> Worker<B> {
     /// # Errors
     /// Only what makes the backend unusable.
     pub fn turn(&mut self, wait: Duration) -> std::io::Result<Turn> {
-        let wait = self.wait_time(wait);
-        let wait = if wait.is_zero() || !self.mailbox.prepare_sleep() { Duration::ZERO } else { wait };
+        let wait = self.doze(wait);
         let polled = self.backend.poll(wait, &mut self.batch);
         self.mailbox.finish_sleep();
         polled?;
@@ -32,21 +31,22 @@ impl<B: Backend> Worker<B> {
         self.handle_batch();
         self.handle_messages();
         self.run_fanouts();
+        self.relieve_pressure();
         self.pump_echoes();
         self.expire_timers();
         self.continue_drain();
         self.tell_homes();
         self.handle_local();
+        let stopped = self.part_from_others();
         self.post.flush();
         self.encoder.release();
         self.finish_turn();
-        let stopped = self.pace.stopping && self.backend.connection_count() == 0 && !self.post.has_waiting();
-        Ok(if stopped { Turn::Stopped } else { Turn::Running })
+        Ok(if stopped && !self.post.has_waiting() { Turn::Stopped } else { Turn::Running })
     }
 
-    fn wait_time(&self, wait: Duration) -> Duration {
-        if self.post.has_waiting() {
-            return wait.min(Duration::from_millis(1)); // another worker's mailbox is full
+    pub(super) fn wait_time(&self, wait: Duration) -> Duration {
+        if self.post.has_waiting() || self.is_stopping() {
+            return wait.min(Duration::from_millis(1)); // another worker's mailbox is full, or the end is near
         }
         if !self.shard.fanouts.is_empty() {
             return if self.shard.fanouts.is_rated() {
@@ -113,7 +113,9 @@ impl<B: Backend> Worker<B> {
             count.add(1);
             self.metrics.connections[usize::from(listener)].increment();
         }
-        if self.drain.is_some() {
+        if self.is_stopping() {
+            self.abort(connection, CloseCode::SHUTDOWN);
+        } else if self.drain.is_some() {
             self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
         }
     }
@@ -155,12 +157,12 @@ impl<B: Backend> Worker<B> {
     // --- timers ------------------------------------------------------------------------------------------------------
 
     fn expire_timers(&mut self) {
-        let lag = self.shard.sessions.timers.lag(self.pace.now);
-        self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
         for _ in 0..TIMERS_PER_TURN {
-            let Some(index) = self.shard.sessions.timers.expire(self.pace.now) else { return };
+            let Some(index) = self.shard.sessions.timers.expire(self.pace.now) else { break };
             self.timer_fired(index);
         }
+        let lag = self.shard.sessions.timers.lag(self.pace.now);
+        self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
     }
 
     // --- draining ----------------------------------------------------------------------------------------------------
@@ -188,16 +190,6 @@ impl<B: Backend> Worker<B> {
         self.drain = Some(drain);
     }
 
-    pub(crate) fn stop(&mut self) {
-        self.pace.stopping = true;
-        self.backend.set_accepting(false);
-        for index in 0..self.shard.sessions.slots() {
-            if let Some(connection) = self.shard.sessions.at(index).map(|session| session.connection) {
-                self.backend.close(connection);
-            }
-        }
-    }
-
     // --- the end of a turn -------------------------------------------------------------------------------------------
 
     /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
@@ -207,13 +199,14 @@ impl<B: Backend> Worker<B> {
             let worker = self.context.id;
             self.post.send(room.home(workers), Message::RoomMembers { room, worker, count });
         }
-        if self.pace.now < self.pace.totals_due || workers == 1 {
+        if self.pace.now < self.pace.totals_due && !self.is_stopping() {
             return;
         }
         self.pace.totals_due = self.pace.now + TOTALS_EVERY;
+        let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
         while let Some(room) = self.shard.rooms.next_total_change(&mut self.shard.texts) {
             let (name, total) = (self.shard.rooms.name(room), self.shard.rooms.total(room));
-            for host in self.shard.rooms.hosts(room) {
+            for host in self.shard.rooms.hosts(room).filter(|host| *host != me) {
                 self.post.send(host, Message::RoomTotal { room: name, total });
             }
         }

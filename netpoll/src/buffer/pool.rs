@@ -174,6 +174,17 @@ impl BufferPools {
         self.receive_lent = count;
     }
 
+    /// Whether fewer than an eighth of the blocks of some size, or of the receive buffers, are free.
+    pub fn is_short(&mut self) -> bool {
+        let short = |pool: &mut Pool, lent: u32| {
+            if (pool.blocks.free_count() + lent) * 8 < pool.blocks.count() {
+                pool.blocks.reclaim();
+            }
+            (pool.blocks.free_count() + lent) * 8 < pool.blocks.count()
+        };
+        short(&mut self.receive, self.receive_lent) || self.blocks.iter_mut().any(|pool| short(pool, 0))
+    }
+
     /// The largest size that [`BufferPools::take`] can serve.
     pub fn block_size_max(&self) -> usize {
         self.blocks.last().map_or(0, |pool| pool.blocks.block_size() as usize)

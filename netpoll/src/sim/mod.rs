@@ -102,6 +102,16 @@ impl SimNetwork {
         self.core.borrow_mut().hosts[number].woken = true;
     }
 
+    /// The backend of that number wants its next turn after `wait`, whatever its last poll said: its owner has had work
+    /// since, and would begin another wait now.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn set_wait(&self, number: usize, wait: Duration) {
+        let mut core = self.core.borrow_mut();
+        core.hosts[number].deadline = core.now.saturating_add(core::nanos(wait));
+    }
+
     /// Whether nothing is under way and no backend has news or work left. Waits may still be running.
     pub fn is_quiet(&self) -> bool {
         self.core.borrow().is_quiet()

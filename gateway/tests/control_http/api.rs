@@ -1,0 +1,234 @@
+use super::fake::{Behaviour, CONNECTIONS, Gateway};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+fn post(gateway: &Gateway, path: &str, body: &Value) -> super::fake::Answer {
+    gateway.post(path, body.to_string().as_bytes())
+}
+
+#[test]
+fn a_message_reports_how_many_it_was_handed_to() {
+    let gateway = Gateway::start("");
+    for (target, receivers) in [
+        (json!({ "mid": 7 }), 1),
+        (json!({ "mid": "7" }), 1),
+        (json!({ "mid": 8 }), 0),
+        (json!({ "uid": "seven" }), 1),
+        (json!({ "key": "key-7" }), 1),
+        (json!({ "room": "live://1" }), 3),
+    ] {
+        let answer = post(
+            &gateway,
+            "/api/v1/publish",
+            &json!({ "target": target, "operation": 1000, "payload": "é" }),
+        );
+        assert_eq!((answer.status, answer.json()), (200, json!({ "receivers": receivers })), "{target}");
+    }
+    let body = json!({ "operation": 1005, "payload_base64": "AAEC", "deliveries_per_second_max": 9 });
+    assert_eq!(post(&gateway, "/api/v1/broadcast", &body).json(), json!({ "receivers": 20 }));
+    assert_eq!(gateway.saw("all@5 1005 broadcast"), 2);
+    assert!(gateway.pushes.lock().unwrap().last().unwrap().bytes.ends_with(&[0, 1, 2]));
+    let body =
+        json!({ "target": { "room": "live://1" }, "operation": 1006, "payload": "x", "essential": true });
+    post(&gateway, "/api/v1/publish", &body);
+    assert_eq!(gateway.saw("room 1006 user"), 1);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_advice() {
+    let gateway = Gateway::start("");
+    let target = json!({ "mid": 7 });
+    for (body, part) in [
+        (json!({ "target": target, "operation": 999, "payload": "x" }), "at least 1000"),
+        (json!({ "target": target, "operation": 1000 }), "exactly one of payload"),
+        (
+            json!({ "target": target, "operation": 1000, "payload": "x", "payload_base64": "" }),
+            "exactly one of payload",
+        ),
+        (json!({ "target": target, "operation": 1000, "payload_base64": "!" }), "RFC 4648"),
+        (json!({ "target": {}, "operation": 1000, "payload": "x" }), "exactly one of mid"),
+        (
+            json!({ "target": { "mid": 1, "uid": "a" }, "operation": 1000, "payload": "x" }),
+            "exactly one of mid",
+        ),
+        (json!({ "target": { "mid": "x" }, "operation": 1000, "payload": "x" }), "64-bit number"),
+        (json!({ "target": { "room": "a".repeat(256) }, "operation": 1000, "payload": "x" }), "255 bytes"),
+        (json!({ "target": target, "operation": 1000, "payload": "x", "prio": 1 }), "unknown field `prio`"),
+        (json!({ "target": target, "operation": 1u64 << 40, "payload": "x" }), "i32"),
+        (json!([]), "openapi.json"),
+    ] {
+        let answer = post(&gateway, "/api/v1/publish", &body);
+        assert_eq!(answer.error(), (400, "bad_request".into()), "{body}");
+        assert!(answer.text.contains(part), "{body}: {}", answer.text);
+    }
+    assert_eq!(gateway.post("/api/v1/publish", b"{").error().0, 400);
+    let plain = gateway.call("POST", "/api/v1/publish", &[("content-type", "text/plain")], b"{}");
+    assert_eq!(plain.error(), (415, "unsupported_media_type".into()));
+    let large = "x".repeat(65_537);
+    let answer =
+        post(&gateway, "/api/v1/publish", &json!({ "target": target, "operation": 1000, "payload": large }));
+    assert_eq!(answer.error(), (413, "too_large".into()));
+    let huge = "x".repeat(200_000);
+    let answer =
+        post(&gateway, "/api/v1/publish", &json!({ "target": target, "operation": 1000, "payload": huge }));
+    assert_eq!(answer.error(), (413, "too_large".into()));
+}
+
+#[test]
+fn kicks_close_by_any_name() {
+    let gateway = Gateway::start("");
+    for body in [json!({ "mid": 7 }), json!({ "uid": "seven" }), json!({ "key": "key-7" })] {
+        assert_eq!(post(&gateway, "/api/v1/kick", &body).json(), json!({ "closed": 1 }), "{body}");
+    }
+    let id = gateway.get("/api/v1/connections?limit=1").json()["connections"][0]["connection"].clone();
+    let body = json!({ "connection": id, "code": 4001, "reason": "maintenance" });
+    assert_eq!(post(&gateway, "/api/v1/kick", &body).json(), json!({ "closed": 1 }));
+    assert_eq!((gateway.saw("kick 3503"), gateway.saw("kick 4001")), (3, 1));
+    assert_eq!(post(&gateway, "/api/v1/kick", &json!({ "mid": 8 })).error().0, 404);
+    assert_eq!(post(&gateway, "/api/v1/kick", &json!({ "connection": "ff00000000000000" })).error().0, 404);
+    for body in [
+        json!({}),
+        json!({ "mid": 7, "key": "a" }),
+        json!({ "mid": 7, "code": 1000 }),
+        json!({ "mid": 7, "code": 5000 }),
+        json!({ "connection": "xyz" }),
+        json!({ "connection": "+000000000000001" }),
+        json!({ "key": "" }),
+    ] {
+        assert_eq!(post(&gateway, "/api/v1/kick", &body).error().0, 400, "{body}");
+    }
+}
+
+#[test]
+fn lists_come_in_pages_without_gaps_and_repetitions() {
+    let gateway = Gateway::start("");
+    for limit in [1, 2, 3, CONNECTIONS, 2 * CONNECTIONS, 1000] {
+        let mut found = BTreeSet::new();
+        let mut after = String::new();
+        loop {
+            let page = gateway.get(&format!("/api/v1/connections?limit={limit}{after}")).json();
+            let rows = page["connections"].as_array().unwrap();
+            assert!(rows.len() <= limit);
+            for row in rows {
+                assert!(found.insert(row["connection"].to_string()), "{row} twice");
+            }
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        assert_eq!(found.len(), 2 * CONNECTIONS, "limit {limit}");
+    }
+    let row = gateway.get("/api/v1/connections?limit=1").json()["connections"][0].clone();
+    assert_eq!(
+        (&row["mid"], &row["transport"], &row["listener"]),
+        (&json!("9223372036854775807"), &json!("tcp"), &json!("tcp"))
+    );
+    let same = gateway.get(&format!("/api/v1/connections/{}", row["connection"].as_str().unwrap())).json();
+    assert_eq!(same, row);
+    assert_eq!(gateway.get("/api/v1/connections?mid=7").json()["connections"].as_array().unwrap().len(), 2);
+    assert_eq!(gateway.get("/api/v1/connections?mid=8").json()["connections"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        gateway.get("/api/v1/connections?key=key-7").json()["connections"].as_array().unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn rooms_are_found_with_their_slashes() {
+    let gateway = Gateway::start("");
+    let rooms = gateway.get("/api/v1/rooms?limit=3").json();
+    assert_eq!(rooms["rooms"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        rooms["rooms"][0],
+        json!({ "room": "live://1", "worker": 0, "local_members": 2, "members": 4 })
+    );
+    let rest = gateway.get(&format!("/api/v1/rooms?after={}", rooms["next"].as_str().unwrap())).json();
+    assert_eq!((rest["rooms"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+    for path in ["/api/v1/rooms/live://1", "/api/v1/rooms/live:%2F%2F1"] {
+        assert_eq!(gateway.get(path).json(), json!({ "room": "live://1", "members": 4 }), "{path}");
+    }
+    assert_eq!(gateway.get("/api/v1/rooms/live:%2F%2F2").error(), (404, "not_found".into()));
+}
+
+#[test]
+fn list_parameters_are_checked() {
+    let gateway = Gateway::start("");
+    for query in
+        ["limit=0", "limit=1001", "limit=x", "after=1", "after=a.b", "mid=x", "mid=1&uid=a", "colour=red"]
+    {
+        let answer = gateway.get(&format!("/api/v1/connections?{query}"));
+        assert_eq!(answer.error(), (400, "bad_request".into()), "{query}");
+    }
+    assert_eq!(gateway.get("/api/v1/connections?after=300.0").json()["next"], Value::Null);
+    assert_eq!(gateway.get("/api/v1/connections/0").error().0, 400);
+    assert_eq!(gateway.get("/api/v1/connections/0000000900000001").error().0, 404);
+}
+
+#[test]
+fn a_silent_worker_is_a_gateway_timeout() {
+    let gateway = Gateway::start_with("", Behaviour { mute: true, ..Behaviour::default() });
+    let body = json!({ "target": { "mid": 7 }, "operation": 1000, "payload": "x" });
+    assert_eq!(post(&gateway, "/api/v1/publish", &body).error(), (504, "worker_timeout".into()));
+    assert!(gateway.get("/metrics").text.contains("\ngateway_control_timeouts_total 1\n"));
+    assert_eq!(gateway.get("/api/v1/stats").status, 200);
+}
+
+#[test]
+fn a_full_mailbox_says_when_to_come_back() {
+    let behaviour = Behaviour { stuck: true, ..Behaviour::default() };
+    let gateway = Gateway::start_with("[limits]\nmailbox_messages_max = 64\n", behaviour);
+    for _ in 0..64 {
+        gateway.post("/goim/push/all?operation=1000", b"x");
+    }
+    let body = json!({ "target": { "mid": 7 }, "operation": 1000, "payload": "x" });
+    let answer = post(&gateway, "/api/v1/publish", &body);
+    assert_eq!(answer.error(), (503, "mailbox_full".into()));
+    assert_eq!(answer.retry_after.as_deref(), Some("1"));
+    assert_eq!(gateway.post("/goim/push/all?operation=1000", b"x").json()["code"], -500);
+    gateway.seen.lock().unwrap().push((0, "free".into()));
+}
+
+#[test]
+fn keys_are_needed_where_they_are_set() {
+    let gateway = Gateway::start("api_key = \"s3cret-key\"\ngoim_api_key = \"other-key\"\n");
+    let with = |name: &str, value: &str, path: &str| gateway.call("GET", path, &[(name, value)], b"").status;
+    assert_eq!(gateway.get("/api/v1/stats").error(), (401, "unauthorized".into()));
+    assert_eq!(with("authorization", "Bearer s3cret-key", "/api/v1/stats"), 200);
+    assert_eq!(with("x-api-key", "s3cret-key", "/api/v1/stats"), 200);
+    for wrong in ["s3cret-ke", "s3cret-key ", "s3cret-keyy", "", "other-key"] {
+        let expected = if wrong == "s3cret-key " { 200 } else { 403 };
+        assert_eq!(with("x-api-key", wrong, "/api/v1/stats"), expected, "{wrong:?}");
+    }
+    assert_eq!(with("authorization", "Basic s3cret-key", "/api/v1/stats"), 401);
+    assert_eq!(gateway.post("/goim/push/all?operation=1000", b"x").status, 401);
+    assert_eq!(with("x-api-key", "other-key", "/goim/online/total"), 200);
+    for open in ["/", "/healthz", "/readyz", "/metrics", "/goim/nodes/weighted", "/api/v1/openapi.json"] {
+        assert_eq!(gateway.get(open).status, 200, "{open}");
+    }
+}
+
+#[test]
+fn unknown_paths_and_methods_say_so() {
+    let gateway = Gateway::start("");
+    assert_eq!(gateway.get("/api/v2").error(), (404, "not_found".into()));
+    assert_eq!(gateway.post("/api/v1/stats", b"").error(), (405, "method_not_allowed".into()));
+    assert_eq!(gateway.get("/goim/push/all").error().0, 405);
+    let index = gateway.get("/").text;
+    for (_, path) in gateway::control::routes()
+        .iter()
+        .filter(|(method, path)| *method == "GET" && !path.contains(['{', '?']))
+    {
+        let linked = index.contains(&format!("href=\"{path}\""));
+        assert!(linked || path.starts_with("/goim") || path == "/", "{path} is not on the index page");
+    }
+}
+
+#[test]
+fn stats_add_up() {
+    let gateway = Gateway::start("");
+    let stats = gateway.get("/api/v1/stats").json();
+    assert_eq!(
+        (&stats["connections"], &stats["workers"], &stats["stage"]),
+        (&json!(10), &json!(2), &json!("ready"))
+    );
+    assert_eq!(stats["deliveries"], json!({ "reply": 0, "user": 0, "room": 0, "broadcast": 0 }));
+}

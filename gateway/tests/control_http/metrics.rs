@@ -1,0 +1,93 @@
+use super::fake::Gateway;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// What promtool says about an exposition; `None` where there is no promtool.
+fn promtool(text: &str) -> Option<(bool, String)> {
+    let spawned = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => panic!("promtool: {error}"),
+    };
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let gateway = Gateway::start("");
+    gateway.post("/goim/push/all?operation=1000", b"x");
+    gateway.get("/nowhere");
+    let text = gateway.get("/metrics").text;
+    match promtool(&text) {
+        Some((clean, said)) => assert!(clean && said.trim().is_empty(), "{said}"),
+        None => assert!(std::env::var_os("CI").is_none(), "promtool is missing: apt-get install prometheus"),
+    }
+}
+
+#[test]
+fn counts_of_all_workers_are_added_up_and_labels_stay_few() {
+    let gateway = Gateway::start("");
+    gateway.get("/nowhere");
+    gateway.call("PATCH", "/api/v1/stats", &[], b"");
+    let text = gateway.get("/metrics").text;
+    for line in [
+        "gateway_connections{listener=\"tcp\",transport=\"tcp\"} 10",
+        "gateway_connection_ends_total{by=\"server\",reason=\"kicked\"} 2",
+        "gateway_turn_duration_seconds_count 10",
+        "gateway_turn_duration_seconds_bucket{le=\"0.000032\"} 10",
+        "gateway_ready 1",
+        "gateway_workers 2",
+        "gateway_backend_info{backend=\"epoll\",reason=\"a fake for \\\"tests\\\"\"} 1",
+        "gateway_pool_buffers{pool=\"receive\",size=\"4096\"} 0",
+        "gateway_http_requests_total{route=\"other\",method=\"GET\",status=\"404\"} 1",
+        "gateway_http_requests_total{route=\"/api/v1/stats\",method=\"other\",status=\"405\"} 1",
+        "gateway_config_reload_success 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
+    for name in [
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_start_time_seconds",
+    ] {
+        let line =
+            text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is missing"));
+        assert!(line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() >= 0.0, "{line}");
+    }
+    let families = text.lines().filter(|line| line.starts_with("# HELP")).count();
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(families > 60 && series < 300, "{families} families, {series} series");
+}
+
+#[test]
+fn sixty_workers_do_not_make_thousands_of_series() {
+    use gateway::metrics::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, WorkerMetrics, exposition};
+    let workers: Vec<_> = (0..60).map(|_| std::sync::Arc::new(WorkerMetrics::default())).collect();
+    let snapshot = ControlSnapshot {
+        backend: "epoll",
+        backend_reason: String::new(),
+        listeners: vec![("tcp".into(), "tcp"); 2],
+        connections_max: 1,
+        memory_planned: vec![],
+        ready: true,
+        http: HttpSnapshot::default(),
+        reload: ReloadSnapshot { success: true, at: 0, applied: 0, refused: 0 },
+        ticket_timeouts: 0,
+        worker_messages: 0,
+        journal: [0; 3],
+        mailbox_depths: vec![0; 60],
+    };
+    let text = exposition(&workers, &[], &snapshot);
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < 700, "{series} series");
+}

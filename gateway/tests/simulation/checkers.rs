@@ -1,0 +1,332 @@
+//! Checks of the whole: at rest, at a connection's end, and when everything has stopped.
+
+use crate::clients::{Fate, Phase};
+use crate::model::{Outcome, Target};
+use crate::note;
+use crate::world::World;
+use gateway::metrics::WorkerMetrics;
+use gateway::settings::DevicePolicy;
+use gateway::worker::message::{Message, MessageClass};
+use netpoll::{Backend, CloseReason};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long anything may take once nothing new is begun. Nothing rated takes so long, nor does any time-out but the
+/// idle one; a connect gives up after six seconds.
+const REST_WITHIN: Duration = Duration::from_secs(30);
+const TICKS_MAX: u64 = 400_000;
+
+impl World {
+    /// A whole run.
+    pub fn run(&mut self) {
+        for _ in 0..self.plan.rounds {
+            let churn = self.churn;
+            for _ in 0..self.plan.actions {
+                while !self.rng.chance(self.plan.pace) {
+                    self.tick();
+                }
+                self.act();
+            }
+            self.come_to_rest();
+            self.judge_messages(churn);
+            self.check_names();
+        }
+        self.check_online();
+        if self.plan.idles {
+            self.check_idle();
+        }
+        if self.plan.drains {
+            self.drain();
+        }
+        self.stop();
+        self.check_leaks();
+    }
+
+    /// Nothing new; everything under way ends within bounds.
+    fn come_to_rest(&mut self) {
+        let (ticks, deadline) = (self.ticks + TICKS_MAX, self.network.now() + REST_WITHIN);
+        while !self.is_at_rest() {
+            self.tick();
+            if self.network.now() > deadline || self.ticks > ticks {
+                self.report_unrest();
+            }
+        }
+        note!(self, "at rest");
+    }
+
+    fn report_unrest(&self) -> ! {
+        let open = self.clients.iter().enumerate().filter(|(_, client)| client.phase != Phase::Gone);
+        for (id, client) in open {
+            eprintln!(
+                "client {id}: {:?}, {:?}, pending {:?}, to send {} B, input {:?}",
+                client.phase,
+                client.fate,
+                client.pending,
+                client.output.len(),
+                client.input
+            );
+        }
+        for (number, shard) in self.shards.iter().enumerate() {
+            let settled = shard.worker.is_settled();
+            eprintln!("worker {number}: settled {settled}, {:?}", shard.worker.shard().fanouts.len());
+        }
+        panic!("progress: no rest within {REST_WITHIN:?}; network quiet: {}", self.network.is_quiet());
+    }
+
+    fn total(&self, count: impl Fn(&WorkerMetrics) -> u64) -> u64 {
+        self.shards.iter().map(|shard| count(&shard.metrics)).sum()
+    }
+
+    // --- messages ----------------------------------------------------------------------------------------------------
+
+    /// Connections that a message reaches if nothing else is under way.
+    pub fn expected_receivers(&self, sender: usize, target: Target, not_to_self: bool) -> Option<u32> {
+        let meant = |client: &crate::clients::Client| match target {
+            Target::User(mid) => client.mid == mid,
+            Target::Key(key) => client.key == Some(key),
+            Target::Room(room) => client.is_surely_in(room),
+            Target::Everyone => false,
+        };
+        let open = self.clients.iter().enumerate().filter(|(_, client)| client.phase != Phase::Gone);
+        if open.clone().any(|(_, client)| client.blurred || !client.is_open()) {
+            return None;
+        }
+        let meant = open.filter(|(_, client)| meant(client));
+        Some(meant.filter(|(id, _)| !(not_to_self && *id == sender)).count() as u32)
+    }
+
+    /// At rest, each message has reached whom it must, or drops were counted.
+    fn judge_messages(&mut self, churn: u64) {
+        let mut missing = [0_u64; 4];
+        let is_stable = churn == self.churn;
+        for (number, message) in self.messages.iter().enumerate() {
+            let accepted = matches!(message.outcome, Outcome::Accepted { .. });
+            if !accepted {
+                continue;
+            }
+            for duty in &message.duties {
+                let client = &self.clients[duty.client];
+                if message.stands(duty, client) && !client.received.contains(&number) {
+                    missing[message.class() as usize] += 1;
+                    let drops = self.total(|metrics| metrics.drops[message.class() as usize].get());
+                    assert!(
+                        missing[message.class() as usize] <= drops,
+                        "delivery: client {} never got message {number} ({:?}); {drops} drops",
+                        duty.client,
+                        message.target
+                    );
+                }
+            }
+            if is_stable && !message.judged {
+                self.judge_outcome(number);
+            }
+        }
+        self.messages.iter_mut().for_each(|message| message.judged = true);
+        self.check_counters();
+    }
+
+    /// Nobody came or went: the count of receivers is exact.
+    fn judge_outcome(&self, number: usize) {
+        let message = &self.messages[number];
+        let (Outcome::Accepted { receivers }, Some(expected)) = (message.outcome, message.expected) else {
+            return;
+        };
+        assert_eq!(receivers, expected, "receivers: of message {number} to {:?}", message.target);
+    }
+
+    /// What the workers have counted agrees with what clients got.
+    fn check_counters(&self) {
+        for class in [MessageClass::User, MessageClass::Room, MessageClass::Broadcast] {
+            let of_class = |number: &&usize| self.messages[**number].class() == class;
+            let received: usize =
+                self.clients.iter().map(|client| client.received.iter().filter(of_class).count()).sum();
+            let delivered = self.total(|metrics| metrics.deliveries[class as usize].get()) as usize;
+            let lost = self.clients.iter().any(|client| client.phase == Phase::Gone);
+            assert!(received <= delivered, "counters: {received} of {delivered} {class:?} deliveries came");
+            assert!(
+                lost || received == delivered,
+                "counters: {received} of {delivered} {class:?} deliveries"
+            );
+        }
+        let slow = self.total(|metrics| metrics.slow_closes.get());
+        let ended = self.total(|metrics| {
+            let codes = metrics.end_codes.iter().zip(&metrics.ends_code);
+            codes.filter(|(code, _)| code.get() == 3008).map(|(_, count)| count.get()).sum()
+        });
+        assert_eq!(slow, ended, "counters: slow consumers closed, and ends with 3008");
+    }
+
+    // --- names and rooms ---------------------------------------------------------------------------------------------
+
+    /// A key has one connection at most, a user what the device policy allows.
+    fn check_names(&self) {
+        let mut keys: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut users: BTreeMap<i64, Vec<Option<&str>>> = BTreeMap::new();
+        for (id, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_open()) {
+            if let Some(other) = client.key.and_then(|key| keys.insert(key, id)) {
+                panic!("takeover: clients {other} and {id} both live under key {:?}", client.key);
+            }
+            if client.mid != 0 {
+                users.entry(client.mid).or_default().push(client.platform);
+            }
+        }
+        for (mid, platforms) in users {
+            let allowed = match self.plan.settings.reloadable.device_policy {
+                DevicePolicy::Allow(0) => true,
+                DevicePolicy::Allow(count) => platforms.len() <= count as usize,
+                DevicePolicy::PerPlatform => {
+                    platforms.iter().all(|one| platforms.iter().filter(|other| *other == one).count() == 1)
+                }
+            };
+            assert!(allowed, "devices: user {mid} has {platforms:?}");
+        }
+    }
+
+    /// Some time after all has come to rest, heartbeats report the rooms' true sizes.
+    fn check_online(&mut self) {
+        let until = self.network.now() + Duration::from_secs(3);
+        while self.network.now() < until {
+            self.tick();
+        }
+        let open: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_open()).collect();
+        open.iter().for_each(|id| self.heartbeat(*id));
+        let churn = self.churn;
+        self.come_to_rest();
+        if self.churn != churn || self.clients.iter().any(|client| client.is_open() && client.blurred) {
+            return;
+        }
+        for id in open.iter().filter(|id| self.clients[**id].is_open()) {
+            let client = &self.clients[*id];
+            let members = |room: usize| self.clients.iter().filter(|other| other.is_surely_in(room)).count();
+            let expected = client.primary.map_or(0, members);
+            assert_eq!(client.online, Some(expected as i32), "online: client {id} in {:?}", client.primary);
+        }
+    }
+
+    /// Who is silent for long enough is closed.
+    fn check_idle(&mut self) {
+        let idle = self.plan.settings.reloadable.idle_timeout;
+        let until = self.network.now() + idle + Duration::from_secs(4);
+        while self.network.now() < until {
+            self.tick();
+        }
+        self.come_to_rest();
+        let open = self.clients.iter().position(|client| client.phase != Phase::Gone);
+        assert_eq!(open, None, "timers: a silent client is still there");
+    }
+
+    // --- ends --------------------------------------------------------------------------------------------------------
+
+    /// A connection's end has a cause.
+    pub fn judge_end(&self, id: usize) {
+        let client = &self.clients[id];
+        if client.fate == Fate::Left || client.fate == Fate::Garbage || self.stopping {
+            return;
+        }
+        let Some(code) = client.farewell else {
+            let faults = &self.plan.faults;
+            let explained = match client.end {
+                Some(CloseReason::Refused) => faults.refuse > 0.0 || self.draining,
+                Some(CloseReason::TimedOut) => faults.connect_timeout > 0.0 || self.draining,
+                Some(CloseReason::PeerReset) => faults.reset > 0.0 || self.plan.tight,
+                // Before the upgrade there are no words.
+                Some(CloseReason::PeerClosed) => {
+                    self.plan.tight || matches!(client.ended_in, Phase::Connecting | Phase::Upgrading)
+                }
+                _ => false,
+            };
+            assert!(explained, "ends: client {id} ended without a word: {:?}", client.end);
+            return;
+        };
+        let same_key = |other: &crate::clients::Client| client.key.is_some() && other.key == client.key;
+        let same_user = |other: &crate::clients::Client| client.mid != 0 && other.mid == client.mid;
+        let others =
+            || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
+        let explained = match code {
+            3000 => self.draining,
+            3001 => self.plan.tight,
+            3002 => self.was_idle(client),
+            3003 => client.ended_in != Phase::Open,
+            3008 => self.total(|metrics| metrics.slow_closes.get()) > 0,
+            3503 => self.control.kicks > 0,
+            3504 => others().any(same_key),
+            3505 => others().any(same_user),
+            _ => false,
+        };
+        assert!(explained, "ends: client {id} was closed with {code} for no reason");
+    }
+
+    /// Whether it was silent for the idle time; the gateway keeps time in sixteenths of a second.
+    fn was_idle(&self, client: &crate::clients::Client) -> bool {
+        let idle = self.plan.settings.reloadable.idle_timeout;
+        let now = self.network.now();
+        // What was said just now may not have arrived in time.
+        let under_way = now.since(client.spoke_at) < Duration::from_secs(1);
+        let spoke = if under_way { client.spoke_before } else { client.spoke_at };
+        now.since(spoke) + Duration::from_millis(63) >= idle
+    }
+
+    // --- the end -----------------------------------------------------------------------------------------------------
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.churn += 1;
+        let over = Duration::from_millis(self.rng.below(2000) as u64);
+        note!(self, "drain over {over:?}");
+        self.tell_all(|| Message::Drain { over });
+        let until = self.network.now() + over + Duration::from_millis(500);
+        while self.network.now() < until {
+            self.tick();
+        }
+        self.come_to_rest();
+        let open = self.clients.iter().position(|client| client.phase != Phase::Gone);
+        assert_eq!(open, None, "drain: a client is still there");
+    }
+
+    fn stop(&mut self) {
+        note!(self, "stop");
+        self.stopping = true;
+        if self.rng.chance(0.5) {
+            // Into the middle of things.
+            (0..self.rng.below(10)).for_each(|_| self.act());
+        }
+        self.tell_all(|| Message::Stop);
+        let (ticks, deadline) = (self.ticks + TICKS_MAX, self.network.now() + REST_WITHIN);
+        while self.shards.iter().any(|shard| !shard.stopped) {
+            self.tick();
+            if self.network.now() > deadline || self.ticks > ticks {
+                let states: Vec<_> =
+                    self.shards.iter().map(|shard| (shard.stopped, shard.worker.is_settled())).collect();
+                panic!("progress: workers do not stop (stopped, settled): {states:?}");
+            }
+        }
+    }
+
+    /// Everything is as it was before the first client came.
+    fn check_leaks(&mut self) {
+        let cells = self.plan.settings.tables.text_cells_max;
+        for (number, entry) in self.shards.iter_mut().enumerate() {
+            assert_eq!(entry.worker.backend().connection_count(), 0, "leaks: connections of worker {number}");
+            assert!(entry.worker.is_settled(), "leaks: worker {number} has messages or fan-outs");
+            let shard = entry.worker.shard();
+            assert!((0..32).all(|slot| shard.sessions.at(slot).is_none()), "leaks: a session of {number}");
+            assert_eq!(shard.sessions.open_count(), 0, "leaks: the count of sessions of {number}");
+            assert_eq!(shard.sessions.timers.armed(), 0, "leaks: a timer of worker {number}");
+            assert!(shard.sessions.accept_sets.is_unused(), "leaks: an accept set of worker {number}");
+            assert_eq!(shard.rooms.memberships_len(), 0, "leaks: memberships of worker {number}");
+            assert_eq!(shard.rooms.len(), 0, "leaks: rooms of worker {number}");
+            assert_eq!(shard.directory.len(), 0, "leaks: names of worker {number}");
+            assert_eq!(shard.texts.free_cells(), cells, "leaks: texts of worker {number}");
+        }
+        for (number, entry) in self.shards.iter_mut().enumerate() {
+            let pools = entry.worker.backend().pools();
+            let levels: Vec<_> = pools.block_levels().collect();
+            assert!(
+                pools.is_full(),
+                "leaks: a buffer of worker {number}: {:?} {levels:?}",
+                pools.receive_level()
+            );
+        }
+        assert!(self.control.pools.is_full(), "leaks: a buffer of the control plane");
+    }
+}

@@ -1,0 +1,291 @@
+//! Clients: connections that speak the protocol, and what each of them knows for sure and what only perhaps.
+//!
+//! A client's requests are handled in the order in which it sent them, and its stream is in order. So of each room it
+//! knows two things at any moment. It is *possibly* a member from its Join until it has read the reply to a later Leave:
+//! pushes may come. It is *surely* one from the JoinReply until it sends a Leave: pushes must come. The same holds for
+//! operations that it accepts.
+
+use crate::wire;
+use netpoll::{CloseReason, ConnectionId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Where a connection is in its life, as the client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connecting,
+    /// WebSocket: the upgrade was asked for.
+    Upgrading,
+    /// Auth was sent.
+    LoggingIn,
+    Open,
+    Gone,
+}
+
+/// What the client has done that may end its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing.
+    None,
+    /// It has closed, half-closed or cut the connection.
+    Left,
+    /// It has sent garbage.
+    Garbage,
+    /// It never logs in.
+    Mute,
+}
+
+/// A request under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Auth,
+    Heartbeat,
+    Send { message: usize, publish: bool },
+    Join { room: usize },
+    Leave { room: usize },
+    ChangeRoom { room: Option<usize>, left: Option<usize> },
+    Subscribe { operations: Vec<i32>, add: bool },
+    Application { operation: i32, body: Vec<u8> },
+}
+
+/// One room, as a client sees it. Times are twice the sequence of the request, plus one for what enters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Membership {
+    /// The last request to enter, and the last that has succeeded.
+    asked: i32,
+    entered: i32,
+    /// The last request to leave, and the last that was answered.
+    pub leaving: i32,
+    left: i32,
+}
+
+impl Membership {
+    pub fn is_possible(&self) -> bool {
+        self.asked > self.left
+    }
+
+    pub fn is_sure(&self) -> bool {
+        self.entered > self.leaving
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Client {
+    pub host: usize,
+    pub connection: ConnectionId,
+    pub websocket: bool,
+    pub phase: Phase,
+    pub fate: Fate,
+    pub mid: i64,
+    pub key: Option<usize>,
+    pub platform: Option<&'static str>,
+    /// Room of the Auth frame.
+    pub first_room: Option<usize>,
+    sequence: i32,
+    pub pending: BTreeMap<i32, Request>,
+    /// Sequence of the last reply that is given at once: such replies come in order.
+    pub answered: i32,
+    pub rooms: Vec<Membership>,
+    /// The rooms that the server has it in when all requests so far succeed, and goim's one room.
+    pub server_rooms: BTreeSet<usize>,
+    pub primary: Option<usize>,
+    /// A request for a room was refused, so that `server_rooms` is no longer known.
+    pub blurred: bool,
+    pub accepts: BTreeSet<i32>,
+    /// Unsubscriptions sent.
+    pub unsubscribed: usize,
+    /// Messages received.
+    pub received: BTreeSet<usize>,
+    /// The last message of each sender to each target.
+    pub last: BTreeMap<(Option<usize>, crate::model::Target), usize>,
+    pub pings: VecDeque<Vec<u8>>,
+    /// Bytes to send that the backend has not got.
+    pub output: Vec<u8>,
+    pub input: Vec<u8>,
+    pub nonce: Option<[u8; 24]>,
+    /// Body of its Auth.
+    pub auth: Vec<u8>,
+    /// Code of the server's last word.
+    pub farewell: Option<u16>,
+    pub reconnect: bool,
+    pub end: Option<CloseReason>,
+    /// The phase that it ended in.
+    pub ended_in: Phase,
+    /// Online count of the last heartbeat.
+    pub online: Option<i32>,
+    /// When it sent something last.
+    pub spoke_at: netpoll::Timestamp,
+    /// When it sent something last, a second or more before that.
+    pub spoke_before: netpoll::Timestamp,
+}
+
+impl Client {
+    pub fn new(host: usize, connection: ConnectionId, websocket: bool, rooms: usize) -> Client {
+        Client {
+            host,
+            connection,
+            websocket,
+            phase: Phase::Connecting,
+            fate: Fate::None,
+            mid: 0,
+            key: None,
+            platform: None,
+            first_room: None,
+            sequence: 0,
+            pending: BTreeMap::new(),
+            answered: 0,
+            rooms: vec![Membership::default(); rooms],
+            server_rooms: BTreeSet::new(),
+            primary: None,
+            blurred: false,
+            accepts: BTreeSet::new(),
+            unsubscribed: 0,
+            received: BTreeSet::new(),
+            last: BTreeMap::new(),
+            pings: VecDeque::new(),
+            output: vec![],
+            input: vec![],
+            nonce: None,
+            auth: vec![],
+            farewell: None,
+            reconnect: false,
+            end: None,
+            ended_in: Phase::Gone,
+            online: None,
+            spoke_at: netpoll::Timestamp::ZERO,
+            spoke_before: netpoll::Timestamp::ZERO,
+        }
+    }
+
+    /// Whether it goes on: nothing has been done or heard that ends it.
+    pub fn is_well(&self) -> bool {
+        self.phase != Phase::Gone && self.fate == Fate::None && self.farewell.is_none()
+    }
+
+    /// Whether it may send requests.
+    pub fn is_usable(&self) -> bool {
+        matches!(self.phase, Phase::LoggingIn | Phase::Open) && self.is_well()
+    }
+
+    /// Whether it is logged in for sure.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open && self.is_well()
+    }
+
+    pub fn spoke(&mut self, now: netpoll::Timestamp) {
+        if now.since(self.spoke_at) >= std::time::Duration::from_secs(1) {
+            self.spoke_before = self.spoke_at;
+        }
+        self.spoke_at = now;
+    }
+
+    pub fn next_sequence(&mut self) -> i32 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Notes a request and returns its sequence.
+    pub fn ask(&mut self, request: Request) -> i32 {
+        let sequence = self.next_sequence();
+        self.note_request(sequence, &request);
+        self.pending.insert(sequence, request);
+        sequence
+    }
+
+    fn note_request(&mut self, sequence: i32, request: &Request) {
+        match request {
+            Request::Join { room } => {
+                self.rooms[*room].asked = 2 * sequence + 1;
+                if self.server_rooms.insert(*room) && self.primary.is_none() {
+                    self.primary = Some(*room);
+                }
+            }
+            Request::Leave { room } => self.note_leave(*room, sequence),
+            Request::ChangeRoom { room, left } => {
+                if let Some(left) = left {
+                    self.note_leave(*left, sequence);
+                }
+                self.primary = *room;
+                if let Some(room) = room {
+                    self.rooms[*room].asked = 2 * sequence + 1;
+                    self.server_rooms.insert(*room);
+                }
+            }
+            Request::Auth => {
+                if let Some(room) = self.first_room {
+                    self.rooms[room].asked = 2 * sequence + 1;
+                    self.server_rooms.insert(room);
+                    self.primary = Some(room);
+                }
+            }
+            Request::Subscribe { add: false, .. } => self.unsubscribed += 1,
+            _ => {}
+        }
+    }
+
+    fn note_leave(&mut self, room: usize, sequence: i32) {
+        self.rooms[room].leaving = 2 * sequence;
+        self.server_rooms.remove(&room);
+        if self.primary == Some(room) {
+            self.primary = None;
+        }
+    }
+
+    /// A request to enter a room has succeeded.
+    pub fn entered(&mut self, room: usize, sequence: i32) {
+        let entered = &mut self.rooms[room].entered;
+        *entered = (*entered).max(2 * sequence + 1);
+    }
+
+    /// A request to leave a room was answered.
+    pub fn left(&mut self, room: usize, sequence: i32) {
+        let left = &mut self.rooms[room].left;
+        *left = (*left).max(2 * sequence);
+    }
+
+    /// A request for a room was refused: what the server has is not known from here on.
+    pub fn blur(&mut self) {
+        self.blurred = true;
+    }
+
+    pub fn is_surely_in(&self, room: usize) -> bool {
+        self.is_open() && !self.blurred && self.rooms[room].is_sure()
+    }
+
+    pub fn is_possibly_in(&self, room: usize) -> bool {
+        self.rooms[room].is_possible() || (self.blurred && self.rooms[room].asked > 0)
+    }
+
+    /// Whether a push of this operation may come: no reply of an unsubscription says otherwise.
+    pub fn may_accept(&self, operation: i32) -> bool {
+        let asked = |request: &Request| matches!(request, Request::Subscribe { operations, add: true } if operations.contains(&operation));
+        self.accepts.contains(&operation) || self.pending.values().any(asked)
+    }
+
+    /// Whether a push of this operation must come.
+    pub fn surely_accepts(&self, operation: i32) -> bool {
+        let dropped = |request: &Request| matches!(request, Request::Subscribe { operations, add: false } if operations.contains(&operation));
+        self.accepts.contains(&operation) && !self.pending.values().any(dropped)
+    }
+
+    /// Puts frames into its output: bare, or in messages cut into `cuts` fragments, with a ping between them if any.
+    pub fn say(&mut self, frames: &[u8], cuts: &[usize], mask: [u8; 4], ping: Option<Vec<u8>>) {
+        if !self.websocket {
+            self.output.extend(frames);
+            return;
+        }
+        let mut start = 0;
+        let mut ping = ping;
+        for (index, cut) in cuts.iter().chain([&frames.len()]).enumerate() {
+            let end = (*cut).clamp(start, frames.len());
+            let opcode = if index == 0 { wire::BINARY } else { wire::CONTINUATION };
+            let last = index == cuts.len();
+            self.output.extend(wire::masked(opcode, last, &frames[start..end], mask));
+            if let Some(ping) = ping.take() {
+                self.output.extend(wire::masked(wire::PING, true, &ping, mask));
+                self.pings.push_back(ping);
+            }
+            start = end;
+        }
+    }
+}

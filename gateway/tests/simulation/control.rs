@@ -1,0 +1,211 @@
+//! The control plane: pushes from services, kicks, questions, new values.
+//!
+//! Each request with a ticket is answered once, a broadcast once by each worker.
+
+use crate::model::{self, Message as Sent, Outcome, Target};
+use crate::note;
+use crate::wire;
+use crate::world::World;
+use gateway::address::{Fingerprint, WorkerId};
+use gateway::control::{Inspection, Query};
+use gateway::settings::{Reloadable, SlowConsumer};
+use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, NameKind, Origin, Push};
+use gateway_proto::codes::CloseCode;
+use netpoll::{BackendConfig, BufferPools, Mailbox};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What the control plane has under way.
+pub struct Control {
+    mailbox: Mailbox<ControlMessage>,
+    pub pools: BufferPools,
+    /// By worker: messages that its mailbox has not taken.
+    outbox: Vec<VecDeque<Message>>,
+    /// Answers that are still due.
+    tickets: BTreeMap<u64, usize>,
+    next_ticket: u64,
+    pub kicks: usize,
+}
+
+impl Control {
+    pub fn new(mailbox: Mailbox<ControlMessage>, workers: usize) -> Control {
+        Control {
+            mailbox,
+            pools: BufferPools::new(&BackendConfig::small(1).pools).expect("pools"),
+            outbox: (0..workers).map(|_| VecDeque::new()).collect(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            kicks: 0,
+        }
+    }
+
+    pub fn is_at_rest(&self) -> bool {
+        self.tickets.is_empty() && self.outbox.iter().all(VecDeque::is_empty)
+    }
+
+    fn ticket(&mut self, answers: usize) -> u64 {
+        self.next_ticket += 1;
+        self.tickets.insert(self.next_ticket, answers);
+        self.next_ticket
+    }
+
+    fn answered(&mut self, ticket: u64) {
+        let due =
+            self.tickets.get_mut(&ticket).expect("control: an answer nobody asked for, or one too many");
+        *due -= 1;
+        if *due == 0 {
+            self.tickets.remove(&ticket);
+        }
+    }
+
+    pub fn tell(&mut self, worker: usize, message: Message) {
+        self.outbox[worker].push_back(message);
+    }
+}
+
+impl World {
+    /// Hands over what the mailboxes take, and reads the answers.
+    pub fn control_turn(&mut self) {
+        let mut sent = false;
+        for (worker, queue) in self.control.outbox.iter_mut().enumerate() {
+            while let Some(message) = queue.pop_front() {
+                sent = true;
+                if let Err(message) = self.shards[worker].sender.send(message) {
+                    queue.push_front(message);
+                    break;
+                }
+            }
+        }
+        while let Some(message) = self.control.mailbox.pop() {
+            match message {
+                ControlMessage::Outcome { ticket, .. } => self.control.answered(ticket),
+                ControlMessage::Inspected(inspection) => self.control.answered(inspection.ticket()),
+                ControlMessage::Audit(_) | ControlMessage::Stopped(_) => {}
+            }
+        }
+        if sent {
+            self.note_mail();
+        }
+    }
+
+    /// A service's push to everyone, a user, a key or a room.
+    pub fn push(&mut self, target: Target) {
+        let operation = 1000 + self.rng.below(4) as i32;
+        let number = self.messages.len();
+        let payload = model::payload(number, self.rng.below(self.plan.payload_max + 1));
+        let message = Sent {
+            sender: None,
+            target,
+            operation,
+            not_to_self: false,
+            payload,
+            outcome: Outcome::Accepted { receivers: 0 },
+            duties: vec![],
+            expected: None,
+            judged: false,
+        };
+        let push = self.encode(&message);
+        self.enter_message(message);
+        let workers = self.shards.len();
+        let everyone = target == Target::Everyone;
+        let ticket = self.control.ticket(if everyone { workers } else { 1 });
+        let origin = Origin::Control { ticket };
+        note!(self, "control pushes message {number} to {target:?}");
+        let exclude = Exclude::default();
+        let (home, message) = match target {
+            Target::Everyone => {
+                let rate = [0, 0, 300, 5000][self.rng.below(4)];
+                for worker in 0..workers {
+                    self.control.tell(worker, Message::ToAll { push: push.clone(), rate, origin });
+                }
+                return;
+            }
+            Target::User(mid) => {
+                let name = self.names.mid(mid);
+                (name.home(workers), Message::ToName { kind: NameKind::User, name, push, exclude, origin })
+            }
+            Target::Key(key) => {
+                let name = self.key_name(key);
+                (name.home(workers), Message::ToName { kind: NameKind::Key, name, push, exclude, origin })
+            }
+            Target::Room(room) => {
+                let room = self.room_name(room);
+                (room.home(workers), Message::ToRoom { room, push, exclude, origin })
+            }
+        };
+        self.control.tell(home.index(), message);
+    }
+
+    fn encode(&mut self, message: &Sent) -> Push {
+        let frame = wire::frame(message.operation, 0, &message.payload);
+        let mut bytes = wire::unmasked_header(frame.len());
+        let websocket_header = bytes.len() as u8;
+        bytes.extend(frame);
+        let bytes = self.control.pools.copy(&bytes).expect("control has buffers enough").freeze();
+        Push { bytes, websocket_header, class: message.class(), operation: message.operation }
+    }
+
+    pub fn key_name(&self, key: usize) -> Fingerprint {
+        self.names.key(&format!("k{key}"))
+    }
+
+    pub fn room_name(&self, room: usize) -> Fingerprint {
+        self.names.room(&format!("live://{room}"))
+    }
+
+    /// Closes a user's or a key's connections.
+    pub fn kick(&mut self) {
+        let workers = self.shards.len();
+        let ticket = self.control.ticket(1);
+        let (kind, name) = match self.rng.chance(0.5) {
+            true => (NameKind::User, self.names.mid(1 + self.rng.below(self.plan.users) as i64)),
+            false => {
+                let key = self.rng.below(self.plan.keys);
+                (NameKind::Key, self.key_name(key))
+            }
+        };
+        self.churn += 1;
+        self.control.kicks += 1;
+        note!(self, "control kicks {kind:?} {name:?}");
+        let target = KickTarget::Name(kind, name);
+        let code = CloseCode::KICKED;
+        self.control.tell(name.home(workers).index(), Message::Kick { target, code, ticket });
+    }
+
+    /// Asks a worker for a list.
+    pub fn inspect(&mut self) {
+        let ticket = self.control.ticket(1);
+        let worker = self.rng.below(self.shards.len());
+        let room = self.room_name(0);
+        let queries = [
+            Query::Connections { from: 0, user: None, key: None },
+            Query::Connections { from: 1, user: Some(self.names.mid(1)), key: None },
+            Query::Rooms { from: 0 },
+            Query::Room(room),
+        ];
+        let query = queries[self.rng.below(queries.len())];
+        let limit = 1 + self.rng.below(9);
+        let inspection = Inspection::new(ticket, WorkerId(worker as u8), query, limit);
+        self.control.tell(worker, Message::Inspect(inspection));
+    }
+
+    /// Other policies for slow consumers.
+    pub fn reload(&mut self) {
+        let slow = |rng: &mut netpoll::sim::Rng| [SlowConsumer::Drop, SlowConsumer::Close][rng.below(2)];
+        let rng = &mut self.rng;
+        let reloadable = Arc::new(Reloadable {
+            slow_consumer: [SlowConsumer::Close, slow(rng), slow(rng), slow(rng)],
+            ..self.plan.settings.reloadable.clone()
+        });
+        for worker in 0..self.shards.len() {
+            self.control.tell(worker, Message::Reload(Arc::clone(&reloadable)));
+        }
+    }
+
+    /// The same message to every worker.
+    pub fn tell_all(&mut self, message: impl Fn() -> Message) {
+        for worker in 0..self.shards.len() {
+            self.control.tell(worker, message());
+        }
+    }
+}

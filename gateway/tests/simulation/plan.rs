@@ -1,0 +1,227 @@
+//! What a run is made of, drawn from its seed.
+//!
+//! Every size is drawn from tiny to ample, and each kind of action is off, rare or frequent: runs that leave some things
+//! out reach states that runs of everything never do ("swarm testing", Groce et al., 2012).
+
+use gateway::settings::{
+    AuthMode, BusMode, DevicePolicy, ListenerKind, ListenerSettings, Reloadable, SlowConsumer, TableSizes,
+    WorkerSettings,
+};
+use netpoll::sim::{FaultConfig, Rng};
+use netpoll::{BackendConfig, ListenerConfig, PoolSize, PoolsConfig};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Something that the workload may do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    Connect,
+    Heartbeat,
+    SendToUser,
+    SendToRoom,
+    SendToKey,
+    Join,
+    Leave,
+    ChangeRoom,
+    Subscribe,
+    Application,
+    Ping,
+    Disconnect,
+    Garbage,
+    PushToAll,
+    PushToName,
+    PushToRoom,
+    Kick,
+    Inspect,
+    Reload,
+    Stall,
+}
+
+impl Action {
+    pub const ALL: [Action; 20] = [
+        Action::Connect,
+        Action::Heartbeat,
+        Action::SendToUser,
+        Action::SendToRoom,
+        Action::SendToKey,
+        Action::Join,
+        Action::Leave,
+        Action::ChangeRoom,
+        Action::Subscribe,
+        Action::Application,
+        Action::Ping,
+        Action::Disconnect,
+        Action::Garbage,
+        Action::PushToAll,
+        Action::PushToName,
+        Action::PushToRoom,
+        Action::Kick,
+        Action::Inspect,
+        Action::Reload,
+        Action::Stall,
+    ];
+
+    /// How often it is drawn where it is drawn at all.
+    const fn weight(self) -> usize {
+        match self {
+            Action::Connect => 12,
+            Action::SendToRoom => 20,
+            Action::Join => 12,
+            Action::SendToUser | Action::Leave => 8,
+            Action::Disconnect => 3,
+            Action::Garbage | Action::Kick | Action::Inspect | Action::Reload => 1,
+            _ => 4,
+        }
+    }
+}
+
+/// A run.
+#[derive(Debug)]
+pub struct Plan {
+    pub settings: WorkerSettings,
+    pub backend: BackendConfig,
+    pub faults: FaultConfig,
+    /// Hosts of clients.
+    pub hosts: usize,
+    /// Connections open at a time at most.
+    pub clients_max: usize,
+    /// Between two rounds everything comes to rest and is checked.
+    pub rounds: usize,
+    pub actions: usize,
+    /// Chance of an action in a step.
+    pub pace: f64,
+    /// Weight of each action.
+    pub weights: [usize; Action::ALL.len()],
+    /// Largest payload.
+    pub payload_max: usize,
+    pub rooms: usize,
+    pub users: usize,
+    pub keys: usize,
+    /// Memory or tables may run out: closes with 3001 and refusals are no surprise, farewells may get lost.
+    pub tight: bool,
+    /// Drain before the end.
+    pub drains: bool,
+    /// Wait for the idle time-out at the end.
+    pub idles: bool,
+}
+
+impl Plan {
+    pub fn drawn(seed: u64) -> Plan {
+        let rng = &mut Rng::new(seed ^ 0x706c_616e);
+        let tight = rng.chance(0.3);
+        let workers = 1 + rng.below(4);
+        let payload_max = [0, 100, 700][rng.below(3)];
+        let settings = settings(rng, workers, tight);
+        let idles = rng.chance(0.15);
+        Plan {
+            backend: backend(rng, tight),
+            faults: faults(rng),
+            hosts: 1 + rng.below(3),
+            clients_max: 2 + rng.below(12),
+            rounds: 1 + rng.below(3),
+            actions: 10 + rng.below(50),
+            pace: [0.02, 0.1, 0.5][rng.below(3)],
+            weights: Action::ALL.map(|action| match action {
+                Action::Connect => action.weight(),
+                _ => action.weight() * [0, 1, 1, 3][rng.below(4)],
+            }),
+            payload_max,
+            rooms: 1 + rng.below(4),
+            users: 1 + rng.below(5),
+            keys: 1 + rng.below(5),
+            tight,
+            drains: rng.chance(0.2),
+            idles,
+            settings,
+        }
+    }
+}
+
+fn faults(rng: &mut Rng) -> FaultConfig {
+    match rng.below(6) {
+        0 => FaultConfig::calm(),
+        1 => FaultConfig::rough(),
+        2 | 3 => FaultConfig::drawn(rng).lossless(),
+        _ => FaultConfig::drawn(rng),
+    }
+}
+
+fn listener(name: &str, kind: ListenerKind, port: u16) -> ListenerSettings {
+    ListenerSettings {
+        name: name.into(),
+        kind,
+        socket: ListenerConfig::new(SocketAddr::from(([10, 0, 0, 1], port))),
+        path: "/sub".into(),
+        origins: vec![],
+        message_size_max: 4096,
+        fragments_max: 64,
+        demo_page: false,
+    }
+}
+
+fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
+    let pick = |rng: &mut Rng, few: usize, many: usize| if tight && rng.chance(0.4) { few } else { many };
+    let mailbox = [2, 3, 8, 256][rng.below(4)];
+    let tables = TableSizes {
+        connections_max: 32,
+        rooms_max: pick(rng, 2, 16),
+        memberships_max: pick(rng, 6, 256),
+        rooms_per_connection_max: [1, 2, 32][rng.below(3)],
+        names_max: pick(rng, 4, 128),
+        accept_sets_max: pick(rng, 2, 64),
+        text_cells_max: pick(rng, 8, 256),
+        mailbox_capacity: mailbox,
+        fanouts_max: [1, 2, 4, 64][rng.below(4)],
+    };
+    let policy = match rng.below(4) {
+        0 => DevicePolicy::Allow(0),
+        1 => DevicePolicy::Allow(1 + rng.below(2) as u32),
+        2 => DevicePolicy::PerPlatform,
+        _ => DevicePolicy::Allow(16),
+    };
+    let slow = |rng: &mut Rng| [SlowConsumer::Drop, SlowConsumer::Close][rng.below(2)];
+    let reloadable = Reloadable {
+        auth_timeout: Duration::from_millis([400, 8000][rng.below(2)]),
+        idle_timeout: Duration::from_secs([15, 540][rng.below(2)]),
+        device_policy: policy,
+        slow_consumer: [SlowConsumer::Close, slow(rng), slow(rng), slow(rng)],
+        room_members_only: rng.chance(0.5),
+        ..Reloadable::default()
+    };
+    WorkerSettings {
+        workers,
+        listeners: vec![
+            listener("tcp", ListenerKind::Tcp, 3101),
+            listener("websocket", ListenerKind::WebSocket, 3102),
+        ],
+        tables,
+        frame_body_size_max: 2048,
+        auth: AuthMode::None,
+        bus: BusMode::Echo,
+        fanout_slice: 1 + rng.below(7),
+        default_push_operation: 1000,
+        audit: rng.chance(0.2),
+        reloadable,
+        seed: rng.next_u64(),
+    }
+}
+
+fn backend(rng: &mut Rng, tight: bool) -> BackendConfig {
+    let pool = |size, count| PoolSize { size, count };
+    let scarce = tight && rng.chance(0.5);
+    let counts = if scarce { [8, 4, 3, 6] } else { [256, 64, 64, 64] };
+    BackendConfig {
+        connections_max: 32,
+        batch_max: [1, 4, 256][rng.below(3)],
+        pools: PoolsConfig {
+            receive: pool([64, 256, 4096][rng.below(3)], counts[0]),
+            blocks: vec![pool(128, counts[1]), pool(1024, counts[2]), pool(8192, counts[3])],
+            huge_pages: false,
+        },
+        send_pieces_max: if tight && rng.chance(0.3) { 8 } else { 4096 },
+        send_queue_bytes_max: [200, 2000, 100_000][rng.below(3)],
+        copy_break: [0, 64, 512][rng.below(3)],
+        idle_demote: None,
+    }
+}

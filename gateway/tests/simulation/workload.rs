@@ -1,0 +1,284 @@
+//! What clients and services do, drawn step by step.
+
+use crate::clients::{Client, Fate, Phase, Request};
+use crate::hear::wire_target;
+use crate::model::{self, Message, Outcome, Target};
+use crate::note;
+use crate::plan::Action;
+use crate::wire;
+use crate::world::World;
+use gateway_proto::auth::{Accepts, AuthRequest};
+use gateway_proto::body::{Join, MessageId, Name, Publish, PushOperation, RoomKey, SendMessage};
+use gateway_proto::frame::Operation;
+use netpoll::Backend;
+
+impl World {
+    /// Does something.
+    pub fn act(&mut self) {
+        let total = self.plan.weights.iter().sum();
+        let mut drawn = self.rng.below(total);
+        let chosen = Action::ALL.into_iter().zip(self.plan.weights).find(|(_, weight)| {
+            let hit = drawn < *weight;
+            drawn = drawn.wrapping_sub(*weight);
+            hit
+        });
+        let (action, _) = chosen.expect("the draw lies below the sum");
+        match action {
+            Action::Connect => self.connect(),
+            Action::PushToAll => self.push(Target::Everyone),
+            Action::PushToName => {
+                let target = match self.rng.chance(0.5) {
+                    true => Target::User(self.some_user()),
+                    false => Target::Key(self.rng.below(self.plan.keys)),
+                };
+                self.push(target);
+            }
+            Action::PushToRoom => {
+                let room = self.rng.below(self.plan.rooms);
+                self.push(Target::Room(room));
+            }
+            Action::Kick => self.kick(),
+            Action::Inspect => self.inspect(),
+            Action::Reload => self.reload(),
+            Action::Stall => self.stall(),
+            action => {
+                let usable: Vec<usize> =
+                    (0..self.clients.len()).filter(|id| self.clients[*id].is_usable()).collect();
+                if !usable.is_empty() {
+                    let id = usable[self.rng.below(usable.len())];
+                    self.client_acts(id, action);
+                }
+            }
+        }
+    }
+
+    fn some_user(&mut self) -> i64 {
+        1 + self.rng.below(self.plan.users) as i64
+    }
+
+    fn client_acts(&mut self, id: usize, action: Action) {
+        let room = self.rng.below(self.plan.rooms);
+        match action {
+            Action::Heartbeat => self.heartbeat(id),
+            Action::SendToUser => {
+                let user = self.some_user();
+                self.send(id, Target::User(user));
+            }
+            Action::SendToRoom => self.send(id, Target::Room(room)),
+            Action::SendToKey => {
+                let key = self.rng.below(self.plan.keys);
+                self.send(id, Target::Key(key));
+            }
+            Action::Join => {
+                let text = format!("live://{room}");
+                let join = Join { room: RoomKey::parse(text.as_bytes()).expect("a room"), since: None };
+                let mut body = [0; 64];
+                let size = join.emit(&mut body).expect("a Join fits");
+                self.request(id, 104, Request::Join { room }, &body[..size]);
+            }
+            Action::Leave => {
+                let text = format!("live://{room}");
+                self.request(id, 106, Request::Leave { room }, text.as_bytes());
+            }
+            Action::ChangeRoom => {
+                let room = self.rng.chance(0.8).then_some(room);
+                let text = room.map(|room| format!("live://{room}")).unwrap_or_default();
+                let left = self.clients[id].primary;
+                self.request(id, 12, Request::ChangeRoom { room, left }, text.as_bytes());
+            }
+            Action::Subscribe => {
+                let operations: Vec<i32> =
+                    (0..1 + self.rng.below(2)).map(|_| 1000 + self.rng.below(4) as i32).collect();
+                let text: Vec<String> = operations.iter().map(i32::to_string).collect();
+                let add = self.rng.chance(0.5);
+                let request = Request::Subscribe { operations, add };
+                self.request(id, if add { 14 } else { 16 }, request, text.join(",").as_bytes());
+            }
+            Action::Application => {
+                let operation = [18, 200, 5000][self.rng.below(3)];
+                let body = model::payload(id, self.rng.below(self.plan.payload_max + 1));
+                let request = Request::Application { operation, body: body.clone() };
+                self.request(id, operation, request, &body);
+            }
+            Action::Ping => self.ping(id),
+            Action::Disconnect => self.disconnect(id),
+            Action::Garbage => self.garbage(id),
+            _ => unreachable!("not a client's action"),
+        }
+    }
+
+    pub fn heartbeat(&mut self, id: usize) {
+        self.request(id, 2, Request::Heartbeat, &[]);
+    }
+
+    fn request(&mut self, id: usize, operation: i32, request: Request, body: &[u8]) {
+        let changes = matches!(
+            request,
+            Request::Join { .. }
+                | Request::Leave { .. }
+                | Request::ChangeRoom { .. }
+                | Request::Subscribe { .. }
+        );
+        self.churn += u64::from(changes);
+        note!(self, "client {id} asks {request:?}");
+        let sequence = self.clients[id].ask(request);
+        self.say(id, &wire::frame(operation, sequence, body));
+    }
+
+    /// Lets a client say something, over WebSocket in fragments now and then.
+    pub fn say(&mut self, id: usize, frames: &[u8]) {
+        let mut cuts: Vec<usize> =
+            (0..[0, 0, 0, 1, 3][self.rng.below(5)]).map(|_| self.rng.below(frames.len())).collect();
+        cuts.sort_unstable();
+        let mask = (self.rng.next_u64() as u32).to_be_bytes();
+        let ping = self.rng.chance(0.05).then(|| mask.to_vec());
+        let client = &mut self.clients[id];
+        client.say(frames, &cuts, mask, ping);
+        client.spoke(self.network.now());
+        self.network.nudge(self.shards.len() + client.host);
+    }
+
+    fn ping(&mut self, id: usize) {
+        if self.clients[id].websocket && self.clients[id].phase == Phase::Open {
+            let payload = id.to_be_bytes()[..self.rng.below(9)].to_vec();
+            let client = &mut self.clients[id];
+            client.output.extend(wire::masked(wire::PING, true, &payload, [7; 4]));
+            client.pings.push_back(payload);
+            client.spoke(self.network.now());
+            self.network.nudge(self.shards.len() + client.host);
+        }
+    }
+
+    // --- coming and going --------------------------------------------------------------------------------------------
+
+    fn connect(&mut self) {
+        let open = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
+        if open >= self.plan.clients_max {
+            return;
+        }
+        let host = self.rng.below(self.hosts.len());
+        let websocket = self.rng.chance(0.5);
+        let address = self.addresses[usize::from(websocket)];
+        let Ok(connection) = self.hosts[host].backend.connect(None, address) else { return };
+        let id = self.clients.len();
+        let mut client = Client::new(host, connection, websocket, self.plan.rooms);
+        client.fate = if self.rng.chance(0.03) { Fate::Mute } else { Fate::None };
+        client.mid = if self.rng.chance(0.1) { 0 } else { self.some_user() };
+        client.key = self.rng.chance(0.6).then(|| self.rng.below(self.plan.keys));
+        client.platform = [None, Some("web"), Some("ios")][self.rng.below(3)];
+        client.first_room = self.rng.chance(0.5).then(|| self.rng.below(self.plan.rooms));
+        client.accepts = (1000..1004).filter(|_| self.rng.chance(0.6)).collect();
+        client.auth = auth_body(&client);
+        note!(
+            self,
+            "client {id} connects: mid {}, key {:?}, room {:?}, {:?}, websocket {websocket}, {:?}",
+            client.mid,
+            client.key,
+            client.first_room,
+            client.accepts,
+            client.fate
+        );
+        self.hosts[host].clients.insert(connection.pack(0), id);
+        self.clients.push(client);
+    }
+
+    fn disconnect(&mut self, id: usize) {
+        self.churn += 1;
+        let client = &mut self.clients[id];
+        client.fate = Fate::Left;
+        let backend = &mut self.hosts[client.host].backend;
+        let way = self.rng.below(3);
+        match way {
+            0 => backend.close(client.connection),
+            1 => backend.finish(client.connection, None),
+            _ => backend.cut(client.connection),
+        }
+        client.output.clear();
+        note!(self, "client {id} leaves, way {way}");
+    }
+
+    fn garbage(&mut self, id: usize) {
+        self.churn += 1;
+        let bytes: Vec<u8> = (0..1 + self.rng.below(40)).map(|_| self.rng.next_u64() as u8).collect();
+        note!(self, "client {id} sends garbage {bytes:?}");
+        let client = &mut self.clients[id];
+        client.fate = Fate::Garbage;
+        client.output.extend(bytes);
+        // What makes sense by chance, or is the beginning of something, ends with the connection.
+        client.output.extend([0; 32]);
+        self.network.nudge(self.shards.len() + client.host);
+    }
+
+    // --- messages ----------------------------------------------------------------------------------------------------
+
+    fn send(&mut self, id: usize, target: Target) {
+        let publish = self.rng.chance(0.3);
+        let not_to_self = self.rng.chance(0.3);
+        let operation = (!publish && self.rng.chance(0.7)).then(|| 1000 + self.rng.below(4) as i32);
+        let number = self.messages.len();
+        let payload = model::payload(number, self.rng.below(self.plan.payload_max + 1));
+        let text = self.target_text(target);
+        let body = message_body(wire_target(target, &text), publish, not_to_self, operation, &payload);
+        let operation = if publish { 102 } else { operation.unwrap_or(1000) };
+        let message = Message {
+            sender: Some(id),
+            target,
+            operation,
+            not_to_self,
+            payload,
+            outcome: Outcome::Unknown,
+            duties: vec![],
+            expected: self.expected_receivers(id, target, not_to_self),
+            judged: false,
+        };
+        self.enter_message(message);
+        note!(self, "client {id} sends message {number} to {target:?}, not to self: {not_to_self}");
+        let request = Request::Send { message: number, publish };
+        self.request(id, if publish { 100 } else { 4 }, request, &body);
+    }
+
+    /// Keeps a message with the connections that must receive it.
+    pub fn enter_message(&mut self, mut message: Message) {
+        let duties =
+            self.clients.iter().enumerate().filter(|(index, client)| message.must_reach(*index, client));
+        message.duties = duties.map(|(index, client)| message.duty(index, client)).collect();
+        self.messages.push(message);
+    }
+}
+
+fn auth_body(client: &Client) -> Vec<u8> {
+    let mut accepts = Accepts::default();
+    client.accepts.iter().for_each(|operation| accepts.push(Operation(*operation)).expect("few operations"));
+    let key = client.key.map(|key| format!("k{key}")).unwrap_or_default();
+    let room = client.first_room.map(|room| format!("live://{room}")).unwrap_or_default();
+    let request = AuthRequest {
+        mid: client.mid,
+        key: Name::parse(key.as_bytes()).ok(),
+        room: RoomKey::parse(room.as_bytes()).ok(),
+        platform: client.platform.and_then(|platform| Name::parse(platform.as_bytes()).ok()),
+        accepts,
+        ..AuthRequest::default()
+    };
+    let mut out = [0; 1024];
+    let size = request.emit(&mut out).expect("an Auth fits");
+    out[..size].to_vec()
+}
+
+fn message_body(
+    target: gateway_proto::body::Target<'_>,
+    publish: bool,
+    not_to_self: bool,
+    operation: Option<i32>,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut out = vec![0; payload.len() + 512];
+    let size = if publish {
+        let message_id = MessageId::parse(b"m").expect("an id");
+        Publish { target, message_id, not_to_self, traceparent: None, payload }.emit(&mut out)
+    } else {
+        let push_operation = operation.and_then(|operation| PushOperation::new(Operation(operation)));
+        SendMessage { target, not_to_self, push_operation, traceparent: None, payload }.emit(&mut out)
+    };
+    out.truncate(size.expect("a message fits"));
+    out
+}

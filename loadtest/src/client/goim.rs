@@ -1,0 +1,229 @@
+//! goim's protocol from the client's side, over TCP or in WebSocket messages.
+//!
+//! ```text
+//!   connected ─► [upgrade] ─► auth frame ─► auth reply ─► ready: heartbeats, echo frames, SendMessage, pushes
+//! ```
+
+use super::template::{ROOM_DIGITS, Template, digits, payload};
+use super::websocket::{Upgrade, read_messages, upgraded};
+use super::{Link, Notice, Progress, Protocol, Sink, Stage, Violation};
+use crate::plan::{FlowPlan, IdentityPlan, Path};
+use crate::stamp::STAMP_SIZE;
+use gateway_proto::auth::AuthRequest;
+use gateway_proto::body::{
+    Closed, Error, Name, PushOperation, RoomKey, SendMessage, SendMessageReply, Target,
+};
+use gateway_proto::frame::{Frames, HEADER_SIZE, Header, Operation, Peek};
+use std::sync::Arc;
+
+/// Bodies that a server may send, in bytes: goim bounds only what it receives.
+const BODY_SIZE_MAX: u32 = 16 << 20;
+/// The largest auth body that is written.
+const AUTH_SIZE_MAX: usize = 16 << 10;
+
+/// goim over TCP, or over WebSocket when there is an upgrade.
+#[derive(Clone, Debug)]
+pub(crate) struct Goim {
+    pub(crate) identity: Arc<IdentityPlan>,
+    pub(crate) upgrade: Option<Upgrade>,
+    pub(crate) run: u32,
+}
+
+impl Goim {
+    fn auth_frame(&self, index: u32, out: &mut Vec<u8>) {
+        let identity = &*self.identity;
+        let key = format!("{:08x}-{index}", self.run);
+        let room = room_name(identity, index);
+        let mut request = AuthRequest {
+            mid: identity.first_mid + i64::from(index),
+            key: Name::parse(key.as_bytes()).ok(),
+            room: RoomKey::parse(room.as_bytes()).ok(),
+            platform: Name::parse(identity.platform.as_bytes()).ok(),
+            token: &identity.token,
+            ..AuthRequest::default()
+        };
+        // Two fit the 64 that a request may hold.
+        let _ = request.accepts.push(Operation(identity.push_operation));
+        let mut body = [0; AUTH_SIZE_MAX];
+        let size = request.emit(&mut body).unwrap_or(0);
+        let frame = frame(Operation::AUTH, &body[..size]);
+        let template = Template::new(frame, None, None, None);
+        self.emit(&template, out);
+    }
+
+    fn emit(&self, template: &Template, out: &mut Vec<u8>) {
+        let template = self.dress(template.clone());
+        let start = out.len();
+        out.resize(start + template.size(), 0);
+        template.write_plain(&mut out[start..]);
+    }
+
+    fn dress(&self, template: Template) -> Template {
+        if self.upgrade.is_some() { template.in_websocket() } else { template }
+    }
+
+    fn publish_template(&self, flow: &FlowPlan) -> Template {
+        let prefix = format!("{}://", self.identity.room_type);
+        let room = format!("{prefix}{}", String::from_utf8_lossy(&digits(0)));
+        let body = payload(flow.payload_size);
+        let push_operation = PushOperation::new(Operation(self.identity.push_operation));
+        let Ok(room_key) = RoomKey::parse(room.as_bytes()) else {
+            return Template::new(Vec::new(), None, None, None);
+        };
+        let message = SendMessage {
+            target: Target::Room(room_key),
+            not_to_self: false,
+            push_operation,
+            traceparent: None,
+            payload: &body,
+        };
+        let mut encoded = vec![0; message.encoded_size()];
+        let _ = message.emit(&mut encoded);
+        let payload_at = HEADER_SIZE + message.payload_offset();
+        let room_at = payload_at - ROOM_DIGITS;
+        Template::new(frame(Operation::SEND_MESSAGE, &encoded), Some(payload_at), Some(12), Some(room_at))
+    }
+
+    /// One frame.
+    fn dispatch(
+        &self,
+        link: &mut Link,
+        header: Header,
+        body: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), Violation> {
+        match header.operation {
+            Operation::AUTH_REPLY if link.stage == Stage::Authenticating => link.stage = Stage::Ready,
+            operation if operation.0 == self.echo_reply() && header.sequence != 0 => {
+                sink.echo_reply(header.sequence.cast_unsigned().wrapping_sub(1), body);
+            }
+            Operation::HEARTBEAT_REPLY => sink.heartbeat_reply(),
+            Operation::SEND_MESSAGE_REPLY => {
+                let reply = SendMessageReply::parse(body);
+                sink.publish_reply(reply.is_ok_and(|reply| reply.result.is_ok()));
+            }
+            Operation::RAW => {
+                for inner in Frames::new(body, BODY_SIZE_MAX) {
+                    let (header, body) = inner.map_err(|error| Violation(error.label()))?;
+                    if header.operation == Operation::RAW {
+                        return Err(Violation("nested_envelope"));
+                    }
+                    self.dispatch(link, header, body, sink)?;
+                }
+            }
+            Operation::CLOSED => {
+                sink.notice(Notice::Closing(Closed::parse(body).map_or(0, |closed| closed.code.get())))
+            }
+            Operation::ERROR => {
+                sink.notice(Notice::Refused(Error::parse(body).map_or(0, |error| error.code.get())))
+            }
+            Operation::RECONNECT => sink.notice(Notice::Reconnect),
+            operation if operation.is_push() => sink.message(body),
+            _ => return Err(Violation("unexpected_operation")),
+        }
+        Ok(())
+    }
+
+    fn echo_reply(&self) -> i32 {
+        Operation(self.identity.echo_operation).reply().0
+    }
+
+    /// Whole frames off a TCP stream.
+    fn read_stream(
+        &self,
+        link: &mut Link,
+        input: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<Progress, Violation> {
+        let mut at = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            match Header::peek(rest, BODY_SIZE_MAX).map_err(|error| Violation(error.label()))? {
+                Peek::Incomplete { needed } => return Ok(Progress { consumed: at, needed }),
+                Peek::Frame(header) => {
+                    let end = header.frame_size();
+                    self.dispatch(link, header, &rest[HEADER_SIZE..end], sink)?;
+                    at += end;
+                }
+            }
+        }
+        Ok(Progress { consumed: at, needed: 0 })
+    }
+}
+
+impl Protocol for Goim {
+    fn hello(&self, index: u32, link: &mut Link, out: &mut Vec<u8>) {
+        match &self.upgrade {
+            Some(upgrade) if link.stage == Stage::Connecting => {
+                upgrade.request(index, out);
+                link.stage = Stage::Upgrading;
+            }
+            _ => {
+                self.auth_frame(index, out);
+                link.stage = Stage::Authenticating;
+            }
+        }
+    }
+
+    fn receive(
+        &self,
+        index: u32,
+        link: &mut Link,
+        input: &mut [u8],
+        sink: &mut impl Sink,
+    ) -> Result<Progress, Violation> {
+        let Some(upgrade) = &self.upgrade else { return self.read_stream(link, input, sink) };
+        if link.stage == Stage::Upgrading {
+            let progress = upgrade.verify(index, input)?;
+            if progress.consumed > 0 {
+                upgraded(link);
+                // Back to the worker, which sends the auth frame; nothing can have come before that.
+                link.stage = Stage::Authenticating;
+            }
+            return Ok(progress);
+        }
+        let mut decoder = link.decoder;
+        let result = read_messages(&mut decoder, input, sink, |message, sink| {
+            for inner in Frames::new(message, BODY_SIZE_MAX) {
+                let (header, body) = inner.map_err(|error| Violation(error.label()))?;
+                self.dispatch(link, header, body, sink)?;
+            }
+            Ok(())
+        });
+        link.decoder = decoder;
+        result
+    }
+
+    fn template(&self, flow: &FlowPlan) -> Template {
+        let template = match flow.path {
+            Path::Publish => self.publish_template(flow),
+            Path::Echo | Path::Http(_) => {
+                let operation = Operation(self.identity.echo_operation);
+                let body =
+                    if flow.payload_size < STAMP_SIZE { Vec::new() } else { payload(flow.payload_size) };
+                let stamp_at = (!body.is_empty()).then_some(HEADER_SIZE);
+                Template::new(frame(operation, &body), stamp_at, Some(12), None)
+            }
+        };
+        self.dress(template)
+    }
+
+    fn heartbeat(&self) -> Option<Template> {
+        Some(self.dress(Template::new(frame(Operation::HEARTBEAT, &[]), None, None, None)))
+    }
+}
+
+/// The room of a connection; empty for none.
+pub(crate) fn room_name(identity: &IdentityPlan, index: u32) -> String {
+    match identity.room(index) {
+        Some(room) => format!("{}://{}", identity.room_type, String::from_utf8_lossy(&digits(room))),
+        None => String::new(),
+    }
+}
+
+/// A whole frame, sequence 1.
+fn frame(operation: Operation, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Header::new(operation, 1, body.len() as u32).to_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}

@@ -1,0 +1,108 @@
+//! The client side of a connection, without IO: what to say first, how to read what comes, what a message looks like.
+//!
+//! [`Protocol`] is the small seam between the workers, which move bytes and keep time, and what the server speaks.
+//! [`goim`] is the real thing over TCP and WebSocket; [`raw`] is bare bytes and bare WebSocket messages, for floors.
+
+pub(crate) mod feed;
+pub(crate) mod goim;
+pub(crate) mod raw;
+pub(crate) mod template;
+pub(crate) mod websocket;
+
+use crate::plan::FlowPlan;
+use gateway_proto::websocket::Decoder;
+use template::Template;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No socket.
+    Closed,
+    /// The TCP handshake is under way.
+    Connecting,
+    /// The WebSocket handshake is.
+    Upgrading,
+    /// The auth frame was sent.
+    Authenticating,
+    /// Everything may be sent.
+    Ready,
+}
+
+/// What a protocol remembers of a connection: 20 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) decoder: Decoder,
+    pub(crate) stage: Stage,
+}
+
+impl Link {
+    pub(crate) fn new() -> Link {
+        Link { decoder: Decoder::default(), stage: Stage::Closed }
+    }
+}
+
+/// How much of the input was read, and how much there must be to read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) consumed: usize,
+    /// Bytes from `consumed` on that allow progress; 0 when nothing is left.
+    pub(crate) needed: usize,
+}
+
+/// A server's word that is not about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// It closes, with this code (0: none given).
+    Closing(u16),
+    /// It refused a request.
+    Refused(u16),
+    /// It asks to come back later.
+    Reconnect,
+    /// A WebSocket ping was answered.
+    Ping,
+}
+
+/// What the server broke. The connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Violation(pub(crate) &'static str);
+
+/// Takes what a protocol reads.
+pub(crate) trait Sink {
+    /// A stamped message for this connection.
+    fn message(&mut self, payload: &[u8]);
+    /// The answer to an echo frame; its body is the frame's own or empty.
+    fn echo_reply(&mut self, sequence: u32, body: &[u8]);
+    /// The answer to a publication.
+    fn publish_reply(&mut self, accepted: bool);
+    /// The answer to a heartbeat.
+    fn heartbeat_reply(&mut self);
+    /// Something else.
+    fn notice(&mut self, notice: Notice);
+    /// Bytes that the protocol owes the server (a pong).
+    fn owe(&mut self, bytes: &[u8]);
+}
+
+/// What the server speaks, seen from a client.
+pub(crate) trait Protocol: Clone + Send + 'static {
+    /// Writes what connection `index` sends at its present stage, moves it on, and returns the size. Called when the
+    /// socket is connected, and again whenever [`Protocol::receive`] moved the stage on and it is not ready.
+    fn hello(&self, index: u32, link: &mut Link, out: &mut Vec<u8>);
+
+    /// Reads as much of `input` as is whole.
+    ///
+    /// # Errors
+    /// The first breach of the protocol.
+    fn receive(
+        &self,
+        index: u32,
+        link: &mut Link,
+        input: &mut [u8],
+        sink: &mut impl Sink,
+    ) -> Result<Progress, Violation>;
+
+    /// The bytes of a flow's messages.
+    fn template(&self, flow: &FlowPlan) -> Template;
+
+    /// The heartbeat's bytes, if the protocol has one.
+    fn heartbeat(&self) -> Option<Template>;
+}

@@ -1,0 +1,47 @@
+//! Why the generator could not run. Always exit code 2, always with what to do next.
+
+use std::fmt;
+
+/// A run that could not start, or could not go on.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    what: String,
+    advice: String,
+}
+
+impl Trouble {
+    /// What is wrong, and what to do about it.
+    pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> Trouble {
+        Trouble { what: what.into(), advice: advice.into() }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  → {}", self.what, self.advice)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// The outcome of a whole run, as the process tells it to a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All goals met, nothing lost, nothing out of place.
+    Met,
+    /// A goal missed or a delivery rule broken.
+    Missed,
+    /// Could not run: bad flags, server unreachable, too few descriptors.
+    CouldNotRun,
+}
+
+impl Exit {
+    /// The exit code: 0, 1 or 2.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Met => 0,
+            Exit::Missed => 1,
+            Exit::CouldNotRun => 2,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Load generator for goim-compatible gateways.
+//!
+//! ```text
+//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── findings ──► report ──► terminal, JSON, HTML
+//!                                                     │
+//!                        schedule ─ stamp ─ client ─ netpoll::Backend ─ conservation ─ histogram
+//! ```
+//!
+//! Three things set it apart. The schedule is fixed in advance, and latency is counted from the intended time, so a
+//! server that stalls cannot hide it. Every message is stamped, and every receiver checks that each one comes once, in
+//! order, and to the right place; counts reconcile at the end. And the generator watches itself: when it was the
+//! bottleneck, the report says so, apart from the verdict on the server.
+//!
+//! Workers are clients of the same [`netpoll::Backend`] that the gateway is built on, one backend a thread.
+
+mod backend;
+mod cli;
+mod client;
+mod conservation;
+mod error;
+mod goals;
+mod histogram;
+mod http;
+mod limits;
+mod monitor;
+mod plan;
+mod progress;
+mod report;
+mod run;
+mod scenario;
+mod schedule;
+mod settings;
+mod stamp;
+mod worker;
+
+pub use error::Exit;
+
+use std::ffi::OsString;
+
+/// Runs a command line, the program's name first, and says how it went.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> Exit {
+    cli::main(words.into_iter().collect())
+}

@@ -1,0 +1,143 @@
+//! What the machine must allow, worked out before anything is opened: descriptors and ports, each as a sum.
+
+use crate::error::Trouble;
+use crate::plan::{BackendKind, Path, Plan};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Descriptors beside the connections: standard streams, reports, /proc, one ring or epoll and one waker a worker.
+const DESCRIPTORS_BESIDE: u64 = 48;
+
+/// Places in a ring's table beside connections and HTTP connections.
+const RING_BESIDE: u64 = 2;
+
+/// Raises the soft limit of descriptors to the hard one and returns it.
+pub(crate) fn raise_descriptors() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Refuses a plan that `limit` descriptors cannot hold; the message is the sum.
+///
+/// # Errors
+/// With what to change.
+pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> {
+    let connections = u64::from(plan.connections_total());
+    let pushes = plan.flows.iter().any(|flow| matches!(flow.path, Path::Http(_)));
+    let crew = plan.crew();
+    let http = if pushes { u64::from(plan.machinery.http_connections) * crew.len() as u64 } else { 0 };
+    match plan.machinery.backend {
+        BackendKind::Epoll => {
+            let beside = DESCRIPTORS_BESIDE + 2 * crew.len() as u64;
+            let needed = connections + http + beside;
+            if needed <= limit {
+                return Ok(());
+            }
+            let room = limit.saturating_sub(http + beside);
+            Err(Trouble::new(
+                format!(
+                    "too few descriptors for epoll: {connections} connections + {http} HTTP + {beside} others = \
+                     {needed}, RLIMIT_NOFILE is {limit}"
+                ),
+                format!(
+                    "lower --connections to {room}, raise the limit (ulimit -Hn, LimitNOFILE=), run several \
+                     generators, or use --backend io_uring with more --workers ({limit} descriptors a ring)"
+                ),
+            ))
+        }
+        BackendKind::IoUring => {
+            let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
+            // The table has places for HTTP connections, a reconnect and an accept beside them.
+            let beside = u64::from(plan.machinery.http_connections) + RING_BESIDE;
+            let needed = largest + beside;
+            if needed <= limit {
+                return Ok(());
+            }
+            let workers = connections.div_ceil(limit.saturating_sub(beside).max(1));
+            Err(Trouble::new(
+                format!(
+                    "too few direct descriptors: {largest} connections on one ring + {beside} others = {needed}, \
+                     a ring holds RLIMIT_NOFILE = {limit}"
+                ),
+                format!("use --workers {workers} or more"),
+            ))
+        }
+    }
+}
+
+/// Ports of one pair of addresses (`ip_local_port_range`).
+pub(crate) fn ports_per_pair() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = text.split_ascii_whitespace().filter_map(|end| end.parse::<u32>().ok());
+    match (ends.next(), ends.next()) {
+        (Some(first), Some(last)) if last >= first => last - first + 1,
+        _ => 28_232,
+    }
+}
+
+/// The local addresses to connect from: as asked for, or as many loopback addresses as the ports need.
+///
+/// # Errors
+/// Too few ports for the connections, with the sum; or a list that is none.
+pub(crate) fn sources(asked: Option<&str>, server: IpAddr, connections: u32) -> Result<Vec<IpAddr>, Trouble> {
+    let ports = ports_per_pair();
+    let needed = connections.div_ceil(ports * 9 / 10).max(1);
+    let list = match asked {
+        None if needed <= 1 || !server.is_loopback() => Vec::new(),
+        None => loopback(needed),
+        Some(text) => parse_sources(text)?,
+    };
+    let pairs = list.len().max(1) as u64;
+    let room = pairs * u64::from(ports);
+    if u64::from(connections) > room {
+        return Err(Trouble::new(
+            format!(
+                "too few ports: {connections} connections, but {pairs} source address(es) × {ports} ports \
+                 (ip_local_port_range) = {room}"
+            ),
+            format!("use --source-addresses {needed}, or widen net.ipv4.ip_local_port_range"),
+        ));
+    }
+    Ok(list)
+}
+
+fn parse_sources(text: &str) -> Result<Vec<IpAddr>, Trouble> {
+    if let Ok(count) = text.parse::<u32>() {
+        return Ok(loopback(count));
+    }
+    let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    addresses.map_err(|error| {
+        Trouble::new(
+            format!("--source-addresses {text}: {error}"),
+            "give a number of loopback addresses, such as 40, or a list such as 10.0.0.2,10.0.0.3",
+        )
+    })
+}
+
+/// 127.0.0.2 and up.
+fn loopback(count: u32) -> Vec<IpAddr> {
+    let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
+    (0..count.min(1 << 20)).map(|number| IpAddr::V4(Ipv4Addr::from(first + number))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_follow_the_ports() {
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(sources(None, local, 1000).unwrap().is_empty());
+        let many = sources(None, local, 1_000_000).unwrap();
+        assert!(many.len() as u64 * u64::from(ports_per_pair()) >= 1_000_000);
+        assert_eq!(many[0].to_string(), "127.0.0.2");
+        assert_eq!(sources(Some("127.0.0.9, 127.0.0.8"), local, 1).unwrap().len(), 2);
+        assert!(sources(Some("nonsense"), local, 1).is_err());
+        let error = sources(Some("1"), local, 1_000_000).unwrap_err().to_string();
+        assert!(error.contains("= ") && error.contains("--source-addresses"), "{error}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The server's process and this machine, from /proc; the server's /metrics, over HTTP.
+
+mod find;
+pub(crate) mod metrics;
+
+pub(crate) use find::listening_on;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+/// A reading of a group of processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    pub(crate) rss: u64,
+    /// Time that threads were ready to run while something else ran.
+    pub(crate) waited: Duration,
+}
+
+impl Usage {
+    /// Reads all of `pids`; those that are gone count nothing.
+    pub(crate) fn read(pids: &[i32]) -> Usage {
+        let mut sum = Usage::default();
+        for pid in pids {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if let Some((user, system)) = cpu_of_stat(&stat) {
+                sum.user += user;
+                sum.system += system;
+            }
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            sum.rss += kib_field(&status, "VmRSS:").unwrap_or(0) * 1024;
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let waits =
+                threads.map(|thread| run_queue_wait(&format!("{}/schedstat", thread.path().display())));
+            sum.waited += Duration::from_nanos(waits.sum());
+        }
+        sum
+    }
+
+    /// Processor time of both kinds.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.user + self.system
+    }
+}
+
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5), in ticks of 1/100 s. The name (field 2) may hold anything.
+fn cpu_of_stat(stat: &str) -> Option<(Duration, Duration)> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok().map(|ticks| Duration::from_millis(ticks * 10));
+    Some((ticks()?, ticks()?))
+}
+
+/// Time spent waiting on a run queue, ns: the second number of a schedstat file.
+pub(crate) fn run_queue_wait(path: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn kib_field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// This process's resident memory.
+pub(crate) fn own_rss() -> u64 {
+    Usage::read(&[std::process::id().cast_signed()]).rss
+}
+
+/// The command line of a process.
+pub(crate) fn command_of(pid: i32) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = raw.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// What is worth knowing of this machine.
+pub(crate) fn machine() -> BTreeMap<String, String> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let memory = kib_field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) * 1024;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    BTreeMap::from([
+        ("processor".to_owned(), model.trim_start_matches([' ', '\t', ':']).to_owned()),
+        ("cores".to_owned(), cores.to_string()),
+        ("memory".to_owned(), crate::report::units::bytes(memory as f64)),
+        ("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_past_a_name_with_spaces_and_parentheses() {
+        let stat = "42 (a b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 75 0 0 20 0";
+        assert_eq!(cpu_of_stat(stat), Some((Duration::from_millis(2500), Duration::from_millis(750))));
+        assert_eq!(cpu_of_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_the_machine_a_kernel() {
+        assert!(own_rss() > 100 << 10);
+        assert!(!machine()["kernel"].is_empty());
+    }
+}

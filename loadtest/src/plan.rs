@@ -1,0 +1,300 @@
+//! A run that was thought through: every number settled, every flow laid out. Made by `scenario` from the settings,
+//! read by everything else.
+
+use crate::schedule::Rate;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What the connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProtocolKind {
+    /// goim frames, over TCP or WebSocket.
+    Goim,
+    /// Plain bytes, cut into messages of one fixed size.
+    Raw,
+    /// WebSocket binary messages without frames inside.
+    WebSocketRaw,
+}
+
+/// Which IO backend drives the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BackendKind {
+    Epoll,
+    IoUring,
+}
+
+/// What a flow is, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlowKind {
+    Echo,
+    Push,
+    Room,
+    Broadcast,
+}
+
+impl FlowKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            FlowKind::Echo => "echo",
+            FlowKind::Push => "push",
+            FlowKind::Room => "room",
+            FlowKind::Broadcast => "broadcast",
+        }
+    }
+}
+
+/// How its messages get in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// A frame that the server answers or echoes on the same connection.
+    Echo,
+    /// SendMessage to a room (or bare bytes that the server fans out).
+    Publish,
+    /// goim's HTTP push.
+    Http(Route),
+}
+
+/// The route of goim's HTTP API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Mids,
+    Keys,
+    Room,
+    All,
+}
+
+/// When the next operation happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pace {
+    /// `depth` at once, the next when all of them are answered.
+    Closed { depth: u16 },
+    /// By the clock.
+    Open { rate: Rate },
+}
+
+/// One stream of operations through the measured connections.
+///
+/// Connection `c` belongs to audience `c / audience_size`. `slots` senders send to each audience; for [`Path::Publish`]
+/// they are the audience's first connections.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowPlan {
+    pub(crate) kind: FlowKind,
+    pub(crate) path: Path,
+    pub(crate) pace: Pace,
+    pub(crate) payload_size: usize,
+    pub(crate) audience_size: u32,
+    pub(crate) slots: u16,
+}
+
+impl FlowPlan {
+    /// Audiences among `connections` connections.
+    pub(crate) fn audiences(&self, connections: u32) -> u32 {
+        connections.div_ceil(self.audience_size)
+    }
+
+    /// Members of `audience`: the last one may be smaller.
+    pub(crate) fn members(&self, audience: u32, connections: u32) -> u32 {
+        let first = audience.saturating_mul(self.audience_size);
+        connections.saturating_sub(first).min(self.audience_size)
+    }
+}
+
+/// How connections are opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectPlan {
+    /// By the clock; `None`: as fast as `in_flight` allows.
+    pub(crate) rate: Option<Rate>,
+    /// Handshakes under way at a time, by worker.
+    pub(crate) in_flight: usize,
+    /// From the first packet to the answer to the auth frame.
+    pub(crate) timeout: Duration,
+    /// Further attempts after a failed one.
+    pub(crate) retries: u8,
+}
+
+/// Connections that come and go beside the measured ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChurnPlan {
+    pub(crate) connections: u32,
+    pub(crate) rate: Rate,
+}
+
+/// Who the clients say they are.
+#[derive(Clone, Debug)]
+pub(crate) struct IdentityPlan {
+    pub(crate) first_mid: i64,
+    pub(crate) platform: String,
+    pub(crate) token: String,
+    pub(crate) room_type: String,
+    /// Connections of one room; 0: no room.
+    pub(crate) room_size: u32,
+    /// Measured connections; those beyond them (slow, churning) are spread over the same rooms.
+    pub(crate) measured: u32,
+    pub(crate) push_operation: i32,
+    pub(crate) echo_operation: i32,
+}
+
+impl IdentityPlan {
+    /// Number of the room that connection `index` joins; `None` without rooms.
+    pub(crate) fn room(&self, index: u32) -> Option<u32> {
+        let own = index.checked_div(self.room_size)?;
+        let rooms = self.measured.div_ceil(self.room_size).max(1);
+        Some(if index < self.measured { own } else { index % rooms })
+    }
+}
+
+/// Times of the phases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phases {
+    pub(crate) warmup: Duration,
+    pub(crate) measure: Duration,
+    pub(crate) settle_max: Duration,
+}
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    pub(crate) server: SocketAddr,
+    pub(crate) server_name: String,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http_name: String,
+    pub(crate) websocket_path: String,
+    pub(crate) sources: Vec<IpAddr>,
+}
+
+/// How the generator itself is built.
+#[derive(Clone, Debug)]
+pub(crate) struct Machinery {
+    pub(crate) backend: BackendKind,
+    pub(crate) workers: u32,
+    pub(crate) pin: Vec<usize>,
+    /// HTTP connections of each worker that pushes.
+    pub(crate) http_connections: u32,
+    /// Requests without an answer on one HTTP connection.
+    pub(crate) http_pipeline: usize,
+}
+
+/// The run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) scenario: &'static str,
+    pub(crate) run: u32,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) machinery: Machinery,
+    pub(crate) protocol: ProtocolKind,
+    pub(crate) websocket: bool,
+    pub(crate) identity: IdentityPlan,
+    /// Measured connections.
+    pub(crate) connections: u32,
+    /// Connections that stop reading, after the measured ones.
+    pub(crate) slow_connections: u32,
+    pub(crate) churn: Option<ChurnPlan>,
+    pub(crate) connect: ConnectPlan,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) flows: Vec<FlowPlan>,
+    pub(crate) phases: Phases,
+}
+
+impl Plan {
+    /// Connections of all roles.
+    pub(crate) fn connections_total(&self) -> u32 {
+        self.connections + self.slow_connections + self.churn.map_or(0, |churn| churn.connections)
+    }
+
+    /// The workers of the run, each with its role and share.
+    pub(crate) fn crew(&self) -> Vec<Duty> {
+        let mut crew = Vec::new();
+        let workers = self.machinery.workers;
+        for number in 0..workers {
+            crew.push(Duty { role: Role::Measured, first: number, step: workers, end: self.connections });
+        }
+        let slow_end = self.connections + self.slow_connections;
+        if self.slow_connections > 0 {
+            crew.push(Duty { role: Role::Slow, first: self.connections, step: 1, end: slow_end });
+        }
+        if let Some(churn) = self.churn {
+            let churners = if self.connections == 0 { workers } else { 1 };
+            if self.connections == 0 {
+                crew.clear();
+            }
+            let end = slow_end + churn.connections;
+            for number in 0..churners {
+                crew.push(Duty { role: Role::Churn, first: slow_end + number, step: churners, end });
+            }
+        }
+        crew
+    }
+}
+
+/// What a worker's connections are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Carry the flows and are checked.
+    Measured,
+    /// Stop reading when the traffic starts.
+    Slow,
+    /// Come and go.
+    Churn,
+}
+
+/// A worker's role and its connections: `first`, `first + step`, … below `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Duty {
+    pub(crate) role: Role,
+    pub(crate) first: u32,
+    pub(crate) step: u32,
+    pub(crate) end: u32,
+}
+
+impl Duty {
+    /// How many connections that is.
+    pub(crate) fn count(&self) -> u32 {
+        self.end.saturating_sub(self.first).div_ceil(self.step)
+    }
+
+    /// The run-wide index of a worker's own connection.
+    pub(crate) fn global(&self, local: u32) -> u32 {
+        self.first + local * self.step
+    }
+
+    /// The worker's own index of a run-wide one, if it is among its connections.
+    pub(crate) fn local(&self, global: u32) -> Option<u32> {
+        let offset = global.checked_sub(self.first)?;
+        (global < self.end && offset.is_multiple_of(self.step)).then(|| offset / self.step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duties_cover_every_connection_once() {
+        for (workers, end) in [(1, 1), (2, 5), (3, 3), (4, 2)] {
+            let duties: Vec<Duty> =
+                (0..workers).map(|n| Duty { role: Role::Measured, first: n, step: workers, end }).collect();
+            for global in 0..end {
+                let owners: Vec<u32> = duties.iter().filter_map(|duty| duty.local(global)).collect();
+                assert_eq!(owners.len(), 1, "connection {global} of {end} on {workers} workers");
+            }
+            assert_eq!(duties.iter().map(Duty::count).sum::<u32>(), end);
+            for duty in &duties {
+                assert!((0..duty.count()).all(|local| duty.local(duty.global(local)) == Some(local)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_audience_may_be_smaller() {
+        let flow = FlowPlan {
+            kind: FlowKind::Room,
+            path: Path::Publish,
+            pace: Pace::Closed { depth: 1 },
+            payload_size: 24,
+            audience_size: 4,
+            slots: 1,
+        };
+        assert_eq!(flow.audiences(10), 3);
+        assert_eq!((0..3).map(|a| flow.members(a, 10)).collect::<Vec<_>>(), [4, 4, 2]);
+    }
+}

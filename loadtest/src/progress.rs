@@ -1,0 +1,78 @@
+//! Live progress: a bar with an ETA on a terminal, plain lines elsewhere. On standard error, so that reports can be
+//! piped.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How often a plain line is printed.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// See the module's text.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    lines: bool,
+    phase: &'static str,
+    total: u64,
+    began: Instant,
+    last: Instant,
+}
+
+impl Progress {
+    /// Silent when `quiet`.
+    pub(crate) fn new(quiet: bool) -> Progress {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = (!quiet && terminal).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let style =
+                ProgressStyle::with_template("{prefix:>12.cyan} {bar:32} {percent:>3}% · {msg} · {eta} left");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Progress {
+            bar,
+            lines: !quiet && !terminal,
+            phase: "",
+            total: 0,
+            began: Instant::now(),
+            last: Instant::now(),
+        }
+    }
+
+    /// A phase of `total` steps begins.
+    pub(crate) fn phase(&mut self, phase: &'static str, total: u64) {
+        (self.phase, self.total, self.began) = (phase, total, Instant::now());
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_length(total);
+            bar.set_prefix(phase);
+            bar.set_message("");
+        }
+        if self.lines {
+            eprintln!("{phase} …");
+            self.last = Instant::now();
+        }
+    }
+
+    /// So far within the phase.
+    pub(crate) fn at(&mut self, step: u64, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step.min(self.total));
+            bar.set_message(message.to_owned());
+        }
+        if self.lines && self.last.elapsed() >= LINE_EVERY {
+            self.last = Instant::now();
+            let percent = (step * 100).checked_div(self.total).unwrap_or(100).min(100);
+            let left = self.began.elapsed().as_secs_f64() * self.total.saturating_sub(step) as f64
+                / step.max(1) as f64;
+            eprintln!("{} {percent}% · {message} · {left:.0} s left", self.phase);
+        }
+    }
+
+    /// Nothing more to show.
+    pub(crate) fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Several stored reports side by side: each measure with its ratio to the first report's.
+
+use super::html::{main_latency, percentiles};
+use super::page::{page, section, table};
+use super::units::{bytes, nanos, number};
+use super::{Latency, Report, terminal};
+
+/// One measure over all reports.
+struct Row {
+    name: String,
+    values: Vec<Option<f64>>,
+    show: fn(f64) -> String,
+}
+
+/// See the module's text.
+pub(crate) struct Comparison {
+    names: Vec<String>,
+    rows: Vec<Row>,
+}
+
+impl Comparison {
+    /// Of reports with their names.
+    pub(crate) fn of(reports: &[(String, Report)]) -> Comparison {
+        let name = |(file, report): &(String, Report)| {
+            if report.label.is_empty() { file.clone() } else { report.label.clone() }
+        };
+        let names = reports.iter().map(name).collect();
+        let mut rows = Vec::new();
+        let mut add = |name: String, show: fn(f64) -> String, of: &dyn Fn(&Report) -> Option<f64>| {
+            let values: Vec<Option<f64>> = reports.iter().map(|(_, report)| of(report)).collect();
+            if values.iter().any(Option::is_some) {
+                rows.push(Row { name, values, show });
+            }
+        };
+        let flows = reports.iter().map(|(_, report)| report.flows.len()).max().unwrap_or(0);
+        for index in 0..flows {
+            let name = reports.iter().find_map(|(_, report)| Some(report.flows.get(index)?.name.clone()));
+            let name = name.unwrap_or_default();
+            add(format!("{name}: delivered/s"), number, &|report| Some(report.flows.get(index)?.delivered));
+            for (percentile, what) in [(50_000, "p50"), (99_000, "p99"), (99_900, "p99.9")] {
+                let of = |report: &Report| known(&report.flows.get(index)?.latency, percentile);
+                add(format!("{name}: {what}"), nanos, &of);
+            }
+            let lost = |report: &Report| Some(report.flows.get(index)?.conservation.lost as f64);
+            add(format!("{name}: lost"), number, &lost);
+        }
+        add("connects/s".to_owned(), number, &|report| Some(report.connect.per_second));
+        add("ready: p99".to_owned(), nanos, &|report| known(&report.connect.ready_latency, 99_000));
+        let server = |report: &Report| report.server.clone();
+        add("server CPU a message".to_owned(), nanos, &|report| {
+            server(report).filter(|server| server.messages > 0).map(|server| server.cpu_nanos_per_message)
+        });
+        add("server RSS a connection".to_owned(), bytes, &|report| {
+            Some(server(report)?.rss_bytes_per_connection)
+        });
+        add("generator's busiest worker".to_owned(), super::units::percent, &|report| {
+            report.generator.busy.iter().copied().reduce(f64::max)
+        });
+        Comparison { names, rows }
+    }
+
+    fn head(&self) -> Vec<&str> {
+        let others = self.names.iter().skip(1).flat_map(|name| [name.as_str(), "ratio"]);
+        ["", self.names.first().map_or("", String::as_str)].into_iter().chain(others).collect()
+    }
+
+    fn cells(&self) -> Vec<Vec<String>> {
+        let cells = |row: &Row| {
+            let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), row.show);
+            let base = row.values.first().copied().flatten();
+            let ratio = |value: Option<f64>| match (base, value) {
+                (Some(base), Some(value)) if base != 0.0 => format!("{:.2}×", value / base),
+                _ => "–".to_owned(),
+            };
+            let others = row.values.iter().skip(1).flat_map(|value| [show(*value), ratio(*value)]);
+            [row.name.clone(), show(base)].into_iter().chain(others).collect()
+        };
+        self.rows.iter().map(cells).collect()
+    }
+
+    /// As aligned text.
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::from("\n");
+        terminal::table(&mut out, &self.head(), &self.cells());
+        out
+    }
+
+    /// As a page, with the percentile curves of the first flows over one another.
+    pub(crate) fn page(&self, reports: &[(String, Report)]) -> String {
+        let curves: Vec<(String, &Latency)> = self
+            .names
+            .iter()
+            .zip(reports)
+            .map(|(name, (_, report))| (name.clone(), main_latency(report).0))
+            .collect();
+        let title = self.names.join(" · ");
+        let bound = reports.iter().zip(&self.names).filter(|((_, report), _)| report.verdict.generator_bound);
+        let warnings: String = bound
+            .map(|(_, name)| {
+                format!(
+                    "<li class=\"warn\">{}: generator-bound, so its rates are lower bounds and its latencies upper bounds</li>",
+                    super::chart::escape(name)
+                )
+            })
+            .collect();
+        let body = [
+            format!("<header><h1>Comparison<small>{}</small></h1></header>", super::chart::escape(&title)),
+            format!("<ul class=\"reasons\">{warnings}</ul>"),
+            section("Measures, and ratios to the first", &table(&self.head(), &self.cells())),
+            section("Latency", &format!("<div class=\"grid2\">{}</div>", percentiles(&curves).render())),
+        ];
+        page(&format!("{title} — loadtest"), &body.concat())
+    }
+}
+
+fn known(latency: &Latency, percentile: u32) -> Option<f64> {
+    (latency.count > 0).then(|| latency.at(percentile) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::FlowReport;
+
+    #[test]
+    fn ratios_are_to_the_first() {
+        let report = |delivered| Report {
+            flows: vec![FlowReport { name: "echo".to_owned(), delivered, ..FlowReport::default() }],
+            ..Report::default()
+        };
+        let reports = [("a".to_owned(), report(100.0)), ("b".to_owned(), report(150.0))];
+        let comparison = Comparison::of(&reports);
+        let text = comparison.text();
+        assert!(
+            text.lines().any(|line| line.contains("echo: delivered/s") && line.contains("1.50×")),
+            "{text}"
+        );
+        assert!(comparison.page(&reports).contains("1.50×"));
+    }
+}

@@ -1,0 +1,267 @@
+//! What a run found: the model that is stored as JSON, printed, drawn and compared.
+
+pub(crate) mod build;
+pub(crate) mod chart;
+pub(crate) mod compare;
+pub(crate) mod html;
+pub(crate) mod json;
+pub(crate) mod page;
+pub(crate) mod terminal;
+pub(crate) mod units;
+
+use crate::goals::Outcome;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the stored form.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A whole run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Report {
+    pub(crate) format: u32,
+    pub(crate) version: String,
+    pub(crate) label: String,
+    pub(crate) scenario: String,
+    pub(crate) command: String,
+    /// Seconds since 1970.
+    pub(crate) started_at: u64,
+    pub(crate) target: String,
+    pub(crate) protocol: String,
+    pub(crate) machine: BTreeMap<String, String>,
+    pub(crate) warmup_seconds: f64,
+    pub(crate) measured_seconds: f64,
+    /// Deliveries were still arriving when settling had to end.
+    pub(crate) unsettled: bool,
+    pub(crate) interrupted: bool,
+    pub(crate) connect: Connect,
+    pub(crate) flows: Vec<FlowReport>,
+    pub(crate) heartbeats: Option<Requests>,
+    pub(crate) churn: Option<Requests>,
+    pub(crate) slow_readers: Option<SlowReaders>,
+    pub(crate) generator: Generator,
+    pub(crate) server: Option<Server>,
+    pub(crate) metrics: BTreeMap<String, [f64; 2]>,
+    pub(crate) seconds: Vec<Second>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) notices: BTreeMap<String, u64>,
+    pub(crate) violations: BTreeMap<String, u64>,
+    pub(crate) examples: Vec<String>,
+    pub(crate) goals: Vec<Outcome>,
+    pub(crate) verdict: Verdict,
+}
+
+/// The verdict on the product, and beside it the one on the generator.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Verdict {
+    pub(crate) passed: bool,
+    pub(crate) reasons: Vec<String>,
+    pub(crate) generator_bound: bool,
+    pub(crate) generator_reasons: Vec<String>,
+}
+
+/// Latencies, in nanoseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Latency {
+    pub(crate) count: u64,
+    pub(crate) mean: f64,
+    pub(crate) min: u64,
+    pub(crate) max: u64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) p9999: u64,
+    /// (quantile, value), denser towards 1.
+    pub(crate) curve: Vec<(f64, u64)>,
+}
+
+impl Latency {
+    /// The summary of a histogram.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Latency {
+        if histogram.is_empty() {
+            return Latency::default();
+        }
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        let nines = (histogram.len() as f64).log10().max(1.0);
+        let steps = (nines * 12.0).ceil() as u32;
+        let quantile = |step: u32| 1.0 - 10_f64.powf(-nines * f64::from(step) / f64::from(steps));
+        let curve = (0..=steps).map(|step| (quantile(step), at(quantile(step)))).collect();
+        Latency {
+            count: histogram.len(),
+            mean: histogram.mean(),
+            min: histogram.min(),
+            max: histogram.max(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.9999),
+            curve,
+        }
+    }
+
+    /// The value at a percentile given in thousandths of a percent, from the stored curve's neighbours.
+    pub(crate) fn at(&self, milli_percent: u32) -> u64 {
+        match milli_percent {
+            50_000 => self.p50,
+            90_000 => self.p90,
+            99_000 => self.p99,
+            99_900 => self.p999,
+            99_990 => self.p9999,
+            other => {
+                let quantile = f64::from(other) / 100_000.0;
+                self.curve.iter().find(|(at, _)| *at >= quantile).map_or(self.max, |(_, value)| *value)
+            }
+        }
+    }
+}
+
+/// How the connections came to be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Connect {
+    pub(crate) asked: u64,
+    pub(crate) ready: u64,
+    pub(crate) given_up: u64,
+    pub(crate) retried: u64,
+    pub(crate) seconds: f64,
+    pub(crate) per_second: f64,
+    /// To the end of the TCP handshake.
+    pub(crate) connected: Latency,
+    /// To the answer to the auth frame.
+    pub(crate) ready_latency: Latency,
+    pub(crate) failures: BTreeMap<String, u64>,
+    pub(crate) lost: BTreeMap<String, u64>,
+}
+
+/// One flow.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct FlowReport {
+    pub(crate) name: String,
+    pub(crate) pace: String,
+    pub(crate) payload_size: usize,
+    /// Receivers of one operation.
+    pub(crate) fan_out: f64,
+    /// Operations a second that were due; none in a closed loop.
+    pub(crate) offered: Option<f64>,
+    /// Operations a second that were sent.
+    pub(crate) sent: f64,
+    /// Deliveries a second that arrived.
+    pub(crate) delivered: f64,
+    /// Delivered over offered (or over sent).
+    pub(crate) ratio: f64,
+    pub(crate) latency: Latency,
+    /// HTTP answers.
+    pub(crate) answer: Option<Latency>,
+    pub(crate) lag: Latency,
+    pub(crate) conservation: Conservation,
+}
+
+/// The count of every message, warm-up and settling included.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Conservation {
+    pub(crate) operations: u64,
+    pub(crate) not_sent: u64,
+    pub(crate) refused: u64,
+    pub(crate) owed: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    pub(crate) misdelivered: u64,
+    pub(crate) damaged: u64,
+}
+
+/// Requests that are answered: heartbeats, reconnects.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Requests {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    pub(crate) missed: u64,
+    /// Answered within the measured phase.
+    pub(crate) measured: u64,
+    pub(crate) latency: Latency,
+}
+
+/// What became of connections that do not read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SlowReaders {
+    pub(crate) connections: u64,
+    pub(crate) closed_by_server: u64,
+}
+
+/// The generator itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Generator {
+    pub(crate) backend: String,
+    pub(crate) workers: u32,
+    /// Share of the measured phase that each worker spent on a processor.
+    pub(crate) busy: Vec<f64>,
+    /// Share that it waited for a processor which something else had.
+    pub(crate) starved: Vec<f64>,
+    pub(crate) stalls: u64,
+    pub(crate) rss_bytes: u64,
+    /// Waits in the kernel, calls that received, and calls that sent.
+    pub(crate) polls: u64,
+    pub(crate) receives: u64,
+    pub(crate) sends: u64,
+    /// Times that a server's socket took less than was offered.
+    pub(crate) send_waits: u64,
+}
+
+/// The server's process, when it is on this machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Server {
+    pub(crate) pids: Vec<i32>,
+    pub(crate) command: String,
+    /// Within the measured phase, in seconds.
+    pub(crate) user_seconds: f64,
+    pub(crate) system_seconds: f64,
+    /// Its threads waited so long for a processor which something else had.
+    pub(crate) starved_seconds: f64,
+    /// Messages that this is spread over.
+    pub(crate) messages: u64,
+    pub(crate) cpu_nanos_per_message: f64,
+    pub(crate) rss_before: u64,
+    pub(crate) rss_connected: u64,
+    pub(crate) rss_after: u64,
+    pub(crate) rss_bytes_per_connection: f64,
+}
+
+/// One second of all flows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Second {
+    /// Since traffic started.
+    pub(crate) second: u32,
+    /// Deliveries owed for what was sent in it.
+    pub(crate) owed: u64,
+    pub(crate) delivered: u64,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+}
+
+/// A look at the processes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sample {
+    /// Seconds since the run began.
+    pub(crate) time: f64,
+    pub(crate) ready: u64,
+    pub(crate) server_rss: u64,
+    /// Processors in use.
+    pub(crate) server_cpu: f64,
+    pub(crate) generator_cpu: f64,
+}

@@ -1,0 +1,251 @@
+//! The scenarios: from what was asked for to a [`Plan`].
+//!
+//! | scenario | what happens | what is measured |
+//! |---|---|---|
+//! | connect | connections are opened, as a storm or a ramp | time to ready, rate, server memory |
+//! | idle | connections beat and say nothing else | heartbeats, server memory and CPU |
+//! | echo | frames come back on their own connection | round trip |
+//! | push | HTTP pushes to users | intended time of the request to arrival |
+//! | room | members (or HTTP) send to rooms | to arrival at every member |
+//! | broadcast | HTTP pushes to everyone | to arrival everywhere |
+//! | churn | connections close and come back | time to ready |
+//! | slow-reader | some stop reading while a room talks | the others' latency |
+//! | mix | several of these at once | each |
+
+mod apply;
+mod flows;
+
+pub(crate) use apply::{applies, unsuited};
+
+use crate::client::websocket::Upgrade;
+use crate::error::Trouble;
+use crate::limits;
+use crate::plan::{
+    BackendKind, ChurnPlan, ConnectPlan, Endpoints, IdentityPlan, Machinery, Phases, Plan, ProtocolKind,
+};
+use crate::schedule::Rate;
+use crate::settings::{BackendChoice, Compat, Settings, Speech, Transport};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+/// Names of all scenarios, with one line each.
+pub(crate) const ALL: [(&str, &str); 9] = [
+    ("connect", "Open connections, as a storm or a ramp; time to ready and rate"),
+    ("idle", "Hold connections that only beat; server memory a connection"),
+    ("echo", "Frames that come back: closed loop of some depth, or open loop at a rate"),
+    ("push", "HTTP pushes to users, out over their sockets"),
+    ("room", "Messages to rooms, by members or over HTTP, out to every member"),
+    ("broadcast", "HTTP pushes to everyone"),
+    ("churn", "Connections that close and come back at a rate"),
+    ("slow-reader", "Some connections stop reading while others are measured"),
+    ("mix", "Echo, push, room, broadcast, churn and slow readers at once"),
+];
+
+/// Settles every number of a run.
+///
+/// # Errors
+/// What does not go together, what is missing, or what the machine does not allow.
+pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, Trouble> {
+    if let Some(name) = unsuited(scenario, settings) {
+        return Err(Trouble::new(
+            format!("{scenario} has no use for --{}", name.replace('_', "-")),
+            format!("leave it out; `loadtest {scenario} --help` lists what applies"),
+        ));
+    }
+    let speech = settings.protocol.unwrap_or(Speech::Goim);
+    let transport = settings.transport.unwrap_or(Transport::Tcp);
+    let connections = settings.connections.map_or(100, |count| count.0);
+    let churn = churn(scenario, settings, connections)?;
+    let measured = if scenario == "churn" { 0 } else { connections };
+    if measured == 0 && churn.is_none() {
+        return Err(Trouble::new("no connections", "give --connections 1 or more"));
+    }
+    let slow =
+        settings.slow_connections.map_or(if scenario == "slow-reader" { 10 } else { 0 }, |count| count.0);
+    let flows = flows::flows(scenario, settings, measured)?;
+    let mut plan = Plan {
+        scenario,
+        run: run_number(),
+        endpoints: endpoints(settings, speech, transport, &flows)?,
+        machinery: machinery(settings, measured.max(churn.map_or(0, |churn| churn.connections)))?,
+        protocol: match speech {
+            Speech::Goim => ProtocolKind::Goim,
+            Speech::Raw => ProtocolKind::Raw,
+            Speech::WsEcho => ProtocolKind::WebSocketRaw,
+        },
+        websocket: transport == Transport::Ws || speech == Speech::WsEcho,
+        identity: identity(scenario, settings, measured, &flows)?,
+        connections: measured,
+        slow_connections: slow,
+        churn,
+        connect: connect(settings)?,
+        heartbeat: heartbeat(scenario, settings, speech)?,
+        flows,
+        phases: phases(scenario, settings),
+    };
+    let asked = settings.source_addresses.as_deref();
+    plan.endpoints.sources = limits::sources(asked, plan.endpoints.server.ip(), plan.connections_total())?;
+    Ok(plan)
+}
+
+/// Rates are positive.
+fn rate(per_second: f64, flag: &str) -> Result<Rate, Trouble> {
+    Rate::new(per_second).ok_or_else(|| {
+        Trouble::new(format!("{flag} {per_second} is no rate"), "give a positive number, at most 10^9")
+    })
+}
+
+/// A number for this run, so that messages of an earlier one are told apart.
+fn run_number() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (since.as_nanos() as u32).rotate_left(7) ^ std::process::id().wrapping_mul(0x9e37_79b1)
+}
+
+fn churn(scenario: &str, settings: &Settings, connections: u32) -> Result<Option<ChurnPlan>, Trouble> {
+    let per_second = match (scenario, settings.churn_rate.or(settings.rate)) {
+        ("churn", given) => given.unwrap_or(100.0),
+        ("mix", _) if settings.churn_rate.is_some() => settings.churn_rate.unwrap_or_default(),
+        _ => return Ok(None),
+    };
+    let rate = rate(per_second, "--churn-rate")?;
+    let enough = (2.0 * rate.per_second()).ceil() as u32;
+    let connections = match scenario {
+        "churn" => connections,
+        _ => settings.churn_connections.map_or(enough, |count| count.0),
+    };
+    Ok(Some(ChurnPlan { connections: connections.max(1), rate }))
+}
+
+pub(crate) fn resolve(flag: &str, text: &str) -> Result<SocketAddr, Trouble> {
+    let advice = || format!("give --{flag} as host:port, such as 127.0.0.1:3101");
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| Trouble::new(format!("cannot resolve --{flag} {text}: {error}"), advice()))?;
+    addresses.next().ok_or_else(|| Trouble::new(format!("--{flag} {text} has no address"), advice()))
+}
+
+fn endpoints(
+    settings: &Settings,
+    speech: Speech,
+    transport: Transport,
+    flows: &[crate::plan::FlowPlan],
+) -> Result<Endpoints, Trouble> {
+    let port = if transport == Transport::Ws { 3102 } else { 3101 };
+    let server_name = settings.server.clone().unwrap_or_else(|| format!("127.0.0.1:{port}"));
+    let server = resolve("server", &server_name)?;
+    let pushes = flows.iter().any(|flow| matches!(flow.path, crate::plan::Path::Http(_)));
+    let http_name = settings.http.clone().unwrap_or_else(|| format!("{}:3111", server.ip()));
+    let http = if pushes || settings.http.is_some() { Some(resolve("http", &http_name)?) } else { None };
+    let default_path = if speech == Speech::WsEcho { "/" } else { "/sub" };
+    let websocket_path = settings.websocket_path.clone().unwrap_or_else(|| default_path.to_owned());
+    let upgrade = Upgrade { path: websocket_path.clone(), host: server_name.clone() };
+    if !upgrade.is_valid() {
+        return Err(Trouble::new(
+            format!("--websocket-path {websocket_path} cannot stand in a request"),
+            "begin it with / and use visible ASCII without spaces",
+        ));
+    }
+    if speech == Speech::Raw && transport == Transport::Ws {
+        return Err(Trouble::new("--protocol raw is bare TCP", "use --protocol ws-echo for bare WebSocket"));
+    }
+    Ok(Endpoints { server, server_name, http, http_name, websocket_path, sources: Vec::new() })
+}
+
+fn machinery(settings: &Settings, connections: u32) -> Result<Machinery, Trouble> {
+    let workers = settings.workers.unwrap_or(1);
+    if workers == 0 || workers > 1024 || workers > connections {
+        return Err(Trouble::new(
+            format!("--workers {workers} for {connections} connections"),
+            "give at least one worker, at most 1024, and no more than there are connections",
+        ));
+    }
+    let backend = match settings.backend.unwrap_or(BackendChoice::Auto) {
+        BackendChoice::IoUring => BackendKind::IoUring,
+        BackendChoice::Epoll => BackendKind::Epoll,
+        BackendChoice::Auto => crate::backend::best(),
+    };
+    Ok(Machinery {
+        backend,
+        workers,
+        pin: settings.pin.clone().unwrap_or_default(),
+        http_connections: settings.http_connections.unwrap_or(2).clamp(1, 1024),
+        http_pipeline: usize::from(settings.http_pipeline.unwrap_or(32).max(1)),
+    })
+}
+
+fn identity(
+    scenario: &str,
+    settings: &Settings,
+    measured: u32,
+    flows: &[crate::plan::FlowPlan],
+) -> Result<IdentityPlan, Trouble> {
+    let goim = settings.compat == Some(Compat::Goim);
+    if goim && settings.token.is_some() {
+        return Err(Trouble::new("goim knows no token", "leave --token out, or use --compat full"));
+    }
+    let push_operation = settings.operation.unwrap_or(1000);
+    let echo_operation = settings.echo_operation.unwrap_or(500);
+    if push_operation < 1000 {
+        return Err(Trouble::new(format!("--operation {push_operation} is no push"), "give 1000 or more"));
+    }
+    let usable = gateway_proto::frame::Operation(echo_operation).is_application() && echo_operation < 1000;
+    if !(usable || echo_operation == 2) {
+        return Err(Trouble::new(
+            format!("--echo-operation {echo_operation} does not come back as an echo"),
+            "give 18-99 or 200-999 (an application operation), or 2 (heartbeat) with --size 0",
+        ));
+    }
+    let room_flow = flows.iter().find(|flow| flow.kind == crate::plan::FlowKind::Room);
+    let idle_room = settings.room_size.map_or(0, |count| count.0);
+    let churn_room = if scenario == "churn" { idle_room } else { 0 };
+    Ok(IdentityPlan {
+        first_mid: settings.first_mid.unwrap_or(1_000_000),
+        platform: settings.platform.clone().unwrap_or_else(|| "loadtest".to_owned()),
+        token: settings.token.clone().unwrap_or_default(),
+        room_type: settings.room_type.clone().unwrap_or_else(|| "test".to_owned()),
+        room_size: room_flow.map_or(idle_room.max(churn_room), |flow| flow.audience_size),
+        measured: measured.max(1),
+        push_operation,
+        echo_operation,
+    })
+}
+
+fn connect(settings: &Settings) -> Result<ConnectPlan, Trouble> {
+    Ok(ConnectPlan {
+        rate: settings.connect_rate.map(|per_second| rate(per_second, "--connect-rate")).transpose()?,
+        in_flight: settings.connect_in_flight.map_or(256, |count| count.0.max(1) as usize),
+        timeout: settings.connect_timeout.map_or(Duration::from_secs(10), |span| span.0),
+        retries: settings.connect_retries.unwrap_or(2),
+    })
+}
+
+fn heartbeat(scenario: &str, settings: &Settings, speech: Speech) -> Result<Option<Duration>, Trouble> {
+    let default = (scenario == "idle" && speech == Speech::Goim).then_some(Duration::from_secs(30));
+    let heartbeat = settings.heartbeat.map(|span| span.0).or(default);
+    if heartbeat.is_some_and(|every| every < Duration::from_millis(50)) {
+        return Err(Trouble::new(
+            "--heartbeat below 50ms",
+            "use `echo --echo-operation 2 --size 0` for fast heartbeats",
+        ));
+    }
+    if heartbeat.is_some() && settings.echo_operation == Some(2) {
+        return Err(Trouble::new("heartbeats both as echo and by the clock", "leave --heartbeat out"));
+    }
+    Ok(heartbeat)
+}
+
+fn phases(scenario: &str, settings: &Settings) -> Phases {
+    let seconds = |span: Option<crate::settings::units::Span>, default: u64| {
+        span.map_or(Duration::from_secs(default), |span| span.0)
+    };
+    let (warmup, measure) = match scenario {
+        "connect" => (0, 2),
+        "idle" => (0, 30),
+        _ => (1, 10),
+    };
+    Phases {
+        warmup: seconds(settings.warmup, warmup),
+        measure: seconds(settings.duration, measure),
+        settle_max: seconds(settings.settle, 10),
+    }
+}

@@ -1,0 +1,305 @@
+//! What a person asks for: flags, or the same words in a TOML file. Everything is optional here; `scenario` fills in
+//! the defaults and says no where it must.
+
+mod file;
+pub(crate) mod units;
+
+pub(crate) use file::load;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use units::{Count, Span};
+
+/// How frames travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Transport {
+    /// Plain TCP.
+    Tcp,
+    /// WebSocket binary messages.
+    Ws,
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Speech {
+    /// goim frames (16-byte header).
+    Goim,
+    /// Bare bytes over TCP, messages of one fixed size: the floor.
+    Raw,
+    /// WebSocket binary messages without frames inside: echo and fan-out servers.
+    WsEcho,
+}
+
+/// Which operations may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compat {
+    /// goim's and the gateway's own.
+    Full,
+    /// Only what goim v2 knows.
+    Goim,
+}
+
+/// The IO backend of the generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BackendChoice {
+    /// io_uring where this build and the kernel have it, else epoll.
+    Auto,
+    /// epoll.
+    Epoll,
+    /// io_uring.
+    #[value(name = "io_uring")]
+    IoUring,
+}
+
+/// How room messages get in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Via {
+    /// SendMessage by members of the room.
+    Socket,
+    /// POST /goim/push/room.
+    Http,
+}
+
+/// Which users' route pushes take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum By {
+    /// POST /goim/push/mids.
+    Mids,
+    /// POST /goim/push/keys.
+    Keys,
+}
+
+/// All settings. A field's name, with dashes for underscores, is its flag; as it is, its key in a file.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// Server, host:port
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    /// Server's HTTP push API, host:port
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<String>,
+    /// How frames travel [default: tcp]
+    #[arg(long, value_enum, help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) transport: Option<Transport>,
+    /// What is spoken [default: goim]
+    #[arg(long, value_enum, help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<Speech>,
+    /// Which operations may be used [default: full]
+    #[arg(long, value_enum, help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compat: Option<Compat>,
+    /// Path of the WebSocket upgrade [default: /sub]
+    #[arg(long, value_name = "PATH", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) websocket_path: Option<String>,
+    /// Process of the server, for its CPU and memory [default: found by its port when local]
+    #[arg(long, value_name = "PID", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_pid: Option<i32>,
+    /// Server's /metrics, host:port [default: that of --http]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<String>,
+
+    /// Connections; 50k and 1m are understood [default: 100]
+    #[arg(long, short = 'c', value_name = "N", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<Count>,
+    /// Connections opened a second [default: as fast as --connect-in-flight allows]
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connect_rate: Option<f64>,
+    /// Handshakes under way at a time, each worker [default: 256]
+    #[arg(long, value_name = "N", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connect_in_flight: Option<Count>,
+    /// Longest way from connect to auth reply [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connect_timeout: Option<Span>,
+    /// Further attempts after a failed one [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connect_retries: Option<u8>,
+    /// Local addresses: a number (127.0.0.2 and up) or a list [default: as many as the ports need]
+    #[arg(long, value_name = "N|LIST", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_addresses: Option<String>,
+    /// Interval of heartbeats, evenly spread [default: idle 30s, else none]
+    #[arg(long, value_name = "TIME", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) heartbeat: Option<Span>,
+    /// User number of the first connection; the i-th has first-mid + i [default: 1000000]
+    #[arg(long, value_name = "N", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_mid: Option<i64>,
+    /// Platform in the auth body [default: loadtest]
+    #[arg(long, value_name = "NAME", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<String>,
+    /// Token in the auth body (not for goim)
+    #[arg(long, value_name = "JWT", help_heading = "Connections")]
+    #[serde(skip_serializing)]
+    pub(crate) token: Option<String>,
+    /// Type of the rooms: TYPE://00000000 and up [default: test]
+    #[arg(long, value_name = "TYPE", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) room_type: Option<String>,
+    /// Connections of one room [default: all in one]
+    #[arg(long, value_name = "N", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) room_size: Option<Count>,
+
+    /// Operations a second over all senders (open loop); without it the loop is closed
+    #[arg(long, short = 'r', value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
+    /// Closed loop: messages in one write, the next when all are answered [default: 1]
+    #[arg(long, short = 'd', value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) depth: Option<u16>,
+    /// Payload of a message, in bytes, at least 24 [default: 64]
+    #[arg(long, short = 's', value_name = "BYTES", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<Count>,
+    /// Senders in each room, or of the broadcast [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) publishers: Option<u16>,
+    /// How room messages get in [default: socket; goim: http]
+    #[arg(long, value_enum, help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) via: Option<Via>,
+    /// Push to users by number or by key [default: mids]
+    #[arg(long, value_enum, help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<By>,
+    /// Users of one push request [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<Count>,
+    /// Operation of pushes, at least 1000 [default: 1000]
+    #[arg(long, value_name = "OP", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) operation: Option<i32>,
+    /// Operation of echo frames; 2 measures heartbeats, with --size 0 [default: 500]
+    #[arg(long, value_name = "OP", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) echo_operation: Option<i32>,
+    /// Echo frames a second in the mix
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) echo_rate: Option<f64>,
+    /// Push requests a second in the mix
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) push_rate: Option<f64>,
+    /// Room messages a second in the mix, over all rooms
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) room_rate: Option<f64>,
+    /// Broadcasts a second in the mix
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) broadcast_rate: Option<f64>,
+    /// Connections closed and opened again, a second
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) churn_rate: Option<f64>,
+    /// Connections that come and go beside the measured ones [default: 2 seconds' worth]
+    #[arg(long, value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) churn_connections: Option<Count>,
+    /// Connections that stop reading beside the measured ones [default: slow-reader 10]
+    #[arg(long, value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slow_connections: Option<Count>,
+    /// HTTP connections of each worker that pushes [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http_connections: Option<u32>,
+    /// Requests without an answer on one HTTP connection [default: 32]
+    #[arg(long, value_name = "N", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http_pipeline: Option<u16>,
+
+    /// Not measured, before the measured phase [default: 1s]
+    #[arg(long, value_name = "TIME", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup: Option<Span>,
+    /// The measured phase [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duration: Option<Span>,
+    /// Longest wait for what is still on its way at the end [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) settle: Option<Span>,
+    /// IO backend of the generator [default: auto]
+    #[arg(long, value_enum, help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) backend: Option<BackendChoice>,
+    /// Generator threads, each with its own backend [default: 1]
+    #[arg(long, short = 'w', value_name = "N", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<u32>,
+    /// Processors for the workers, in turn, e.g. 1 or 2,3
+    #[arg(long, value_name = "CPUS", value_delimiter = ',', help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pin: Option<Vec<usize>>,
+    /// What must hold, else exit code 1: p99=5ms rate=0.99 loss=0 ready=1 cpu=10us memory=512 …
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) goal: Option<Vec<String>>,
+
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) json: Option<String>,
+    /// Write the report as one self-contained page
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) html: Option<String>,
+    /// Name of this run in reports and comparisons
+    #[arg(long, value_name = "TEXT", help_heading = "Report")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
+    /// No progress, only the report
+    #[arg(long, short = 'q', num_args = 0, default_missing_value = "true", help_heading = "Report")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quiet: Option<bool>,
+}
+
+impl Settings {
+    /// These settings where they are given, else `below`'s.
+    ///
+    /// # Errors
+    /// Never for what [`load`] and the command line make; serde says so when a field cannot be written.
+    pub(crate) fn over(&self, below: &Settings) -> Result<Settings, toml::ser::Error> {
+        let mut table = toml::Table::try_from(below)?;
+        table.extend(toml::Table::try_from(self)?);
+        let token = self.token.clone().or_else(|| below.token.clone());
+        let merged: Settings = table.try_into().map_err(|error: toml::de::Error| {
+            <toml::ser::Error as serde::ser::Error>::custom(error.message())
+        })?;
+        Ok(Settings { token, ..merged })
+    }
+
+    /// The names of the settings that are given.
+    pub(crate) fn given(&self) -> Vec<String> {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        let token = self.token.as_ref().map(|_| "token".to_owned());
+        table.into_iter().map(|(name, _)| name).chain(token).collect()
+    }
+}

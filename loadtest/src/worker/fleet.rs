@@ -1,0 +1,259 @@
+//! A worker's connections: opening them by the clock or as fast as allowed, giving up, coming back.
+
+use crate::client::{Link, Stage};
+use crate::histogram::{fresh, record};
+use crate::plan::{ConnectPlan, Duty};
+use crate::schedule::Schedule;
+use hdrhistogram::Histogram;
+use netpoll::{Buffer, CloseReason, ConnectionId, TimerWheel, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// One connection. With its places in the tables beside it, well under 200 B.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: Option<ConnectionId>,
+    /// The front of a frame whose rest has not come.
+    pub(crate) partial: Option<Buffer>,
+    pub(crate) link: Link,
+    /// Before it is ready: when its connect was intended. Then: when its last wave left.
+    pub(crate) begun: u64,
+    /// When the heartbeat without an answer left; 0: none.
+    pub(crate) beat_sent: u64,
+    /// Messages of the present wave without an answer.
+    pub(crate) outstanding: u16,
+    pub(crate) attempts: u8,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 96);
+
+/// What happened to connections, apart from messages.
+#[derive(Debug)]
+pub(crate) struct FleetStats {
+    /// From the intended start to a ready connection.
+    pub(crate) ready: Histogram<u64>,
+    /// From the intended start to the end of the TCP handshake.
+    pub(crate) connected: Histogram<u64>,
+    /// When the first connect was due.
+    pub(crate) first_started: u64,
+    /// Connections that became ready before there was traffic, and when the last of them did.
+    pub(crate) opened: u64,
+    pub(crate) opened_by: u64,
+    pub(crate) attempts: u64,
+    pub(crate) retried: u64,
+    pub(crate) established: u64,
+    pub(crate) given_up: u64,
+    /// Why connections failed before they were ready.
+    pub(crate) failures: BTreeMap<String, u64>,
+    /// Why ready ones closed, though nobody asked them to.
+    pub(crate) lost: BTreeMap<String, u64>,
+}
+
+/// All connections of a worker.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) connections: Vec<Connection>,
+    /// Which connection a backend's slot belongs to; `connections.len() + n` is HTTP connection `n`.
+    owners: Vec<u32>,
+    pub(crate) timers: TimerWheel,
+    pub(crate) stats: FleetStats,
+    pub(crate) ready_count: u32,
+    pub(crate) under_way: usize,
+    /// Those never started.
+    next: u32,
+    again: VecDeque<u32>,
+    plan: ConnectPlan,
+    schedule: Option<Schedule>,
+    duty: Duty,
+}
+
+/// What a closed connection leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aftermath {
+    /// It will be tried again, or was given up.
+    Failed,
+    /// It was ready.
+    WasReady,
+}
+
+impl Fleet {
+    /// For the connections of `duty`, and `others` slots beside them.
+    pub(crate) fn new(duty: Duty, plan: ConnectPlan, others: usize, tick: Duration) -> Fleet {
+        let count = duty.count() as usize;
+        let connection = |_| Connection {
+            id: None,
+            partial: None,
+            link: Link::new(),
+            begun: 0,
+            beat_sent: 0,
+            outstanding: 0,
+            attempts: 0,
+        };
+        Fleet {
+            connections: (0..count).map(connection).collect(),
+            owners: vec![u32::MAX; count + others],
+            timers: TimerWheel::new(count.max(1), tick),
+            stats: FleetStats::new(),
+            ready_count: 0,
+            under_way: 0,
+            next: 0,
+            again: VecDeque::new(),
+            plan,
+            schedule: None,
+            duty,
+        }
+    }
+
+    /// Starts the clock of a ramp.
+    pub(crate) fn begin(&mut self, now: u64) {
+        self.stats.first_started = now;
+        self.schedule = self.plan.rate.map(|rate| Schedule::new(now, rate, 1));
+    }
+
+    /// The next connection to open at `now` and when that was intended.
+    pub(crate) fn take_due(&mut self, now: u64) -> Option<(u32, u64)> {
+        if self.under_way >= self.plan.in_flight {
+            return None;
+        }
+        if let Some(local) = self.again.pop_front() {
+            return Some((local, self.connections[local as usize].begun));
+        }
+        if self.next as usize >= self.connections.len() {
+            return None;
+        }
+        let intended = self.next_due().unwrap_or(now);
+        if intended > now {
+            return None;
+        }
+        self.next += 1;
+        Some((self.next - 1, intended))
+    }
+
+    /// When the next connection of a ramp is due.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        let schedule = self.schedule?;
+        let waiting = (self.next as usize) < self.connections.len();
+        // Connections are numbered over the workers, so the ramp is even over all of them.
+        waiting.then(|| {
+            schedule.intended(u64::from(self.duty.global(self.next) - self.duty.first % self.duty.step))
+        })
+    }
+
+    /// Whether there is still something to open.
+    pub(crate) fn is_opening(&self) -> bool {
+        self.under_way > 0 || !self.again.is_empty() || (self.next as usize) < self.connections.len()
+    }
+
+    /// Whose slot it is: a connection, or (`Err`) HTTP connection number so and so.
+    pub(crate) fn owner(&self, id: ConnectionId) -> Option<Result<u32, usize>> {
+        let owner = *self.owners.get(id.index())?;
+        match (owner as usize).checked_sub(self.connections.len()) {
+            None => (self.connections[owner as usize].id == Some(id)).then_some(Ok(owner)),
+            Some(_) if owner == u32::MAX => None,
+            Some(pusher) => Some(Err(pusher)),
+        }
+    }
+
+    /// Notes the slot of HTTP connection `pusher`.
+    pub(crate) fn own_pusher(&mut self, id: ConnectionId, pusher: usize) {
+        self.owners[id.index()] = (self.connections.len() + pusher) as u32;
+    }
+
+    /// Notes that connection `local` is being opened.
+    pub(crate) fn opening(&mut self, local: u32, id: ConnectionId, intended: u64, now: u64) {
+        self.owners[id.index()] = local;
+        let connection = &mut self.connections[local as usize];
+        connection.id = Some(id);
+        connection.begun = intended;
+        connection.link = Link::new();
+        connection.link.stage = Stage::Connecting;
+        self.under_way += 1;
+        self.stats.attempts += 1;
+        self.timers.set(local as usize, Timestamp::from_nanos(now) + self.plan.timeout);
+    }
+
+    /// Notes that connection `local` is ready; `opening`: before there was traffic.
+    pub(crate) fn became_ready(&mut self, local: u32, now: u64, opening: bool) {
+        let connection = &mut self.connections[local as usize];
+        if opening {
+            record(&mut self.stats.ready, now.saturating_sub(connection.begun));
+            self.stats.opened += 1;
+            self.stats.opened_by = now;
+        }
+        connection.attempts = 0;
+        self.timers.cancel(local as usize);
+        self.under_way -= 1;
+        self.ready_count += 1;
+        self.stats.established += 1;
+    }
+
+    /// Notes an attempt that failed for `reason`; it is tried again as long as the plan allows.
+    pub(crate) fn attempt_failed(&mut self, local: u32, reason: &str) {
+        count(&mut self.stats.failures, reason);
+        let connection = &mut self.connections[local as usize];
+        if connection.attempts < self.plan.retries {
+            connection.attempts += 1;
+            self.stats.retried += 1;
+            self.again.push_back(local);
+        } else {
+            self.stats.given_up += 1;
+        }
+    }
+
+    /// Notes that connection `local` closed.
+    pub(crate) fn closed(&mut self, local: u32, reason: CloseReason) -> Aftermath {
+        let connection = &mut self.connections[local as usize];
+        let stage = std::mem::replace(&mut connection.link.stage, Stage::Closed);
+        connection.id = None;
+        connection.partial = None;
+        connection.outstanding = 0;
+        connection.beat_sent = 0;
+        self.timers.cancel(local as usize);
+        if stage == Stage::Ready {
+            self.ready_count -= 1;
+            return Aftermath::WasReady;
+        }
+        self.under_way -= 1;
+        let at = match stage {
+            Stage::Upgrading => " during the upgrade",
+            Stage::Authenticating => " during auth",
+            _ => "",
+        };
+        // Before it is ready, nobody but the timer closes it from this side.
+        let why = if reason == CloseReason::Local { "timed out" } else { reason.label() };
+        self.attempt_failed(local, &format!("{why}{at}"));
+        Aftermath::Failed
+    }
+
+    /// Opens connection `local` again, as of `intended`.
+    pub(crate) fn reopen(&mut self, local: u32, intended: u64) {
+        self.connections[local as usize].begun = intended;
+        self.again.push_back(local);
+    }
+}
+
+impl FleetStats {
+    fn new() -> FleetStats {
+        FleetStats {
+            ready: fresh(3),
+            connected: fresh(3),
+            first_started: 0,
+            opened: 0,
+            opened_by: 0,
+            attempts: 0,
+            retried: 0,
+            established: 0,
+            given_up: 0,
+            failures: BTreeMap::new(),
+            lost: BTreeMap::new(),
+        }
+    }
+}
+
+/// Counts one more of `what`.
+pub(crate) fn count(counts: &mut BTreeMap<String, u64>, what: &str) {
+    match counts.get_mut(what) {
+        Some(number) => *number += 1,
+        None => drop(counts.insert(what.to_owned(), 1)),
+    }
+}

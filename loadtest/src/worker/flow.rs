@@ -1,0 +1,151 @@
+//! One flow on one worker: its senders, its check, its counts.
+
+use super::control::Interval;
+use super::recorder::Recorder;
+use crate::client::template::Template;
+use crate::conservation::Checker;
+use crate::plan::{Duty, FlowPlan, Pace, Path, Plan, Role};
+use crate::schedule::Schedule;
+use crate::stamp::filler;
+use std::collections::VecDeque;
+use std::sync::mpsc;
+
+/// One of the flow's senders that this worker plays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// Its turn in a round of all senders.
+    pub(crate) position: u32,
+    pub(crate) audience: u32,
+    /// Connection or HTTP connection, the worker's own index.
+    pub(crate) local: u32,
+    /// Its next sequence number, and in an open loop the round.
+    pub(crate) next: u32,
+    pub(crate) slot: u16,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) index: u8,
+    pub(crate) plan: FlowPlan,
+    pub(crate) template: Template,
+    pub(crate) filler: Vec<u8>,
+    pub(crate) senders: Vec<Sender>,
+    /// Which sender a connection is, in a closed loop over connections.
+    pub(crate) sender_of: Vec<u32>,
+    pub(crate) total_senders: u32,
+    pub(crate) cursor: usize,
+    pub(crate) schedule: Option<Schedule>,
+    /// Closed loop: senders whose wave is complete.
+    pub(crate) idle: VecDeque<u32>,
+    pub(crate) checker: Checker,
+    pub(crate) recorder: Recorder,
+    /// Operations that could not be sent (connection gone, queue full), and those that the server refused.
+    pub(crate) not_sent: u64,
+    pub(crate) refused: u64,
+    /// Deliveries that are not owed because of those.
+    pub(crate) excused: u64,
+    pub(crate) answered: u64,
+}
+
+/// No sender.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+impl Flow {
+    pub(crate) fn new(
+        index: usize,
+        plan: &Plan,
+        duty: &Duty,
+        template: Template,
+        intervals: mpsc::Sender<Interval>,
+    ) -> Flow {
+        let flow = plan.flows[index].clone();
+        let measured = duty.role == Role::Measured;
+        let count = duty.count() as usize;
+        let (senders, total_senders) = if measured { senders(&flow, plan, duty) } else { (Vec::new(), 1) };
+        let mut sender_of = Vec::new();
+        if matches!(flow.pace, Pace::Closed { .. }) && !matches!(flow.path, Path::Http(_)) {
+            sender_of = vec![NOBODY; count];
+            for (number, sender) in senders.iter().enumerate() {
+                sender_of[sender.local as usize] = number as u32;
+            }
+        }
+        Flow {
+            index: index as u8,
+            template,
+            filler: filler(flow.payload_size.saturating_sub(crate::stamp::STAMP_SIZE)),
+            idle: VecDeque::with_capacity(sender_of.len()),
+            senders,
+            sender_of,
+            total_senders,
+            cursor: 0,
+            schedule: None,
+            checker: Checker::new(plan.run, if measured { count } else { 0 }, flow.slots),
+            recorder: Recorder::new(intervals),
+            not_sent: 0,
+            refused: 0,
+            excused: 0,
+            answered: 0,
+            plan: flow,
+        }
+    }
+
+    /// The audience of the connection with this run-wide index.
+    pub(crate) fn audience_of(&self, global: u32) -> u32 {
+        global / self.plan.audience_size
+    }
+
+    /// Traffic starts.
+    pub(crate) fn begin(&mut self, start: u64) {
+        match self.plan.pace {
+            Pace::Open { rate } => {
+                self.schedule = Some(Schedule::new(start, rate, u64::from(self.total_senders)));
+            }
+            Pace::Closed { .. } if !self.sender_of.is_empty() => {
+                self.idle.extend(0..self.senders.len() as u32);
+            }
+            Pace::Closed { .. } => {}
+        }
+    }
+
+    /// When the next operation is due; `None` in a closed loop.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        let sender = self.senders.get(self.cursor)?;
+        Some(self.schedule?.intended_round(sender.next, sender.position))
+    }
+
+    /// On to the next sender.
+    pub(crate) fn advance(&mut self) {
+        self.senders[self.cursor].next += 1;
+        self.cursor = (self.cursor + 1) % self.senders.len();
+    }
+}
+
+/// The senders of a flow that fall to `duty`, in their order, and how many there are on all workers.
+fn senders(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+    let audiences = flow.audiences(plan.connections);
+    let slots = u32::from(flow.slots);
+    let mut senders = Vec::new();
+    let mut position = 0;
+    for audience in 0..audiences {
+        // A small last audience has fewer members than slots.
+        let slots = match flow.path {
+            Path::Http(_) => slots,
+            _ => slots.min(flow.members(audience, plan.connections)),
+        };
+        for slot in 0..slots {
+            let local = match flow.path {
+                Path::Echo | Path::Publish => duty.local(audience * flow.audience_size + slot),
+                Path::Http(_) => {
+                    let mine = position % duty.step == duty.first % duty.step;
+                    mine.then_some(position / duty.step % plan.machinery.http_connections)
+                }
+            };
+            if let Some(local) = local {
+                senders.push(Sender { position, audience, local, next: 0, slot: slot as u16 });
+            }
+            position += 1;
+        }
+    }
+    (senders, position.max(1))
+}

@@ -1,0 +1,313 @@
+//! Handling what came.
+
+use super::fleet::{Aftermath, Connection, count};
+use super::flow::Flow;
+use super::{Odds, Worker};
+use crate::client::feed::feed;
+use crate::client::{Notice, Protocol, Sink, Stage};
+use crate::conservation::Verdict;
+use crate::histogram::record;
+use crate::http::read_responses;
+use crate::plan::{Pace, Role};
+use crate::stamp::{STAMP_SIZE, Stamp};
+use crate::worker::control::Window;
+use netpoll::{Backend, Buffer, CloseReason, Completion, ConnectionId};
+
+impl<B: Backend, P: Protocol> Worker<B, P> {
+    pub(super) fn handle(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { connection, buffer } => match self.fleet.owner(connection) {
+                Some(Ok(local)) => self.received(local, connection, buffer),
+                Some(Err(pusher)) => self.answered(pusher, connection, buffer),
+                None => {}
+            },
+            Completion::Connected { connection } => match self.fleet.owner(connection) {
+                Some(Ok(local)) => self.connected(local),
+                Some(Err(pusher)) => self.pushers[pusher].ready = true,
+                None => {}
+            },
+            Completion::Closed { connection, reason } => match self.fleet.owner(connection) {
+                Some(Ok(local)) => self.closed(local, reason),
+                Some(Err(pusher)) => self.pusher_closed(pusher, reason),
+                None => {}
+            },
+            Completion::Accepted { .. } | Completion::Sent { .. } => {}
+        }
+    }
+
+    // --- the life of a connection --------------------------------------------------------------------------------
+
+    fn connected(&mut self, local: u32) {
+        let now = self.now();
+        let begun = self.fleet.connections[local as usize].begun;
+        record(&mut self.fleet.stats.connected, now.saturating_sub(begun));
+        self.say_hello(local, now);
+    }
+
+    fn say_hello(&mut self, local: u32, now: u64) {
+        self.scratch.clear();
+        let link = &mut self.fleet.connections[local as usize].link;
+        self.protocol.hello(self.to.duty.global(local), link, &mut self.scratch);
+        let ready = link.stage == Stage::Ready;
+        if !self.scratch.is_empty() {
+            self.send_scratch(local);
+        }
+        if ready {
+            self.became_ready(local, now);
+        }
+    }
+
+    fn became_ready(&mut self, local: u32, now: u64) {
+        if let (Role::Churn, Some(_)) = (self.to.duty.role, self.window) {
+            let begun = self.fleet.connections[local as usize].begun;
+            record(&mut self.churn.latency, now.saturating_sub(begun));
+            self.churn.completed += 1;
+            self.churn.measured += u64::from(self.window.is_some_and(|window| window.contains(now)));
+        }
+        self.fleet.became_ready(local, now, self.window.is_none());
+        self.arm_heartbeat(local, now);
+    }
+
+    fn closed(&mut self, local: u32, reason: CloseReason) {
+        let Connection { begun: intended, beat_sent, .. } = self.fleet.connections[local as usize];
+        self.odds.beats_void += u64::from(beat_sent != 0);
+        if self.fleet.closed(local, reason) == Aftermath::Failed {
+            return;
+        }
+        match (self.to.duty.role, reason) {
+            (Role::Churn, CloseReason::Local) => {}
+            _ => count(&mut self.fleet.stats.lost, reason.label()),
+        }
+        if self.to.duty.role == Role::Churn {
+            self.fleet.reopen(local, intended);
+        }
+    }
+
+    // --- bytes ---------------------------------------------------------------------------------------------------
+
+    fn received(&mut self, local: u32, id: ConnectionId, buffer: Buffer) {
+        let now = self.now();
+        if self.window.is_none() {
+            self.follow_phase(now); // another worker may have heard of the start sooner, and sent
+        }
+        let connection = &mut self.fleet.connections[local as usize];
+        if self.to.duty.role == Role::Slow && self.window.is_some() {
+            return self.held.push(buffer);
+        }
+        let before = connection.link.stage;
+        let mut partial = connection.partial.take();
+        let global = self.to.duty.global(local);
+        self.scratch.clear();
+        let mut inbox = Inbox {
+            flows: &mut self.flows,
+            odds: &mut self.odds,
+            owed: &mut self.scratch,
+            window: self.window,
+            local,
+            global,
+            connections: self.to.plan.connections,
+            now,
+            begun: connection.begun,
+            outstanding: connection.outstanding,
+            beat_sent: connection.beat_sent,
+            measured: self.to.duty.role == Role::Measured,
+        };
+        let (protocol, link) = (&self.protocol, &mut connection.link);
+        let read = |bytes: &mut [u8]| protocol.receive(global, link, bytes, &mut inbox);
+        let result = feed(&mut partial, buffer, self.backend.pools(), read);
+        connection.outstanding = inbox.outstanding;
+        connection.beat_sent = inbox.beat_sent;
+        connection.partial = partial;
+        let after = connection.link.stage;
+        if let Err(violation) = result {
+            count(&mut self.odds.violations, violation.0);
+            return self.backend.close(id);
+        }
+        if !self.scratch.is_empty() {
+            self.send_scratch(local);
+        }
+        match (before, after) {
+            (Stage::Upgrading, Stage::Authenticating) => self.say_hello(local, now),
+            (before, Stage::Ready) if before != Stage::Ready => self.became_ready(local, now),
+            _ => {}
+        }
+    }
+
+    // --- HTTP ----------------------------------------------------------------------------------------------------
+
+    fn answered(&mut self, pusher: usize, id: ConnectionId, buffer: Buffer) {
+        let now = self.now();
+        let connections = self.to.plan.connections;
+        let pusher = &mut self.pushers[pusher];
+        let mut partial = pusher.partial.take();
+        let (flows, pending, window) = (&mut self.flows, &mut pusher.pending, self.window);
+        let mut unasked = 0;
+        let each = |code| {
+            let Some(request) = pending.pop_front() else {
+                unasked += 1;
+                return;
+            };
+            let Some(flow) = flows.get_mut(usize::from(request.flow)) else { return };
+            flow.answered += 1;
+            if code != 0 {
+                flow.refused += 1;
+                flow.excused += u64::from(flow.plan.members(request.audience, connections));
+            }
+            if window.is_some_and(|window| window.contains(request.intended)) {
+                record(&mut flow.recorder.answer, now.saturating_sub(request.intended));
+            }
+        };
+        let mut each = each;
+        let result =
+            feed(&mut partial, buffer, self.backend.pools(), |bytes| read_responses(bytes, &mut each));
+        pusher.partial = partial;
+        let violation = result.err().map(|violation| violation.0);
+        if let Some(violation) = violation.or((unasked > 0).then_some("http_answer_unasked")) {
+            count(&mut self.odds.violations, violation);
+            self.backend.close(id);
+        }
+    }
+
+    /// Requests without an answer may or may not have been carried out: nobody is owed them.
+    fn pusher_closed(&mut self, number: usize, reason: CloseReason) {
+        let pusher = &mut self.pushers[number];
+        if !pusher.ready {
+            self.odds.network_error = Some(format!("HTTP connection: {}", reason.label()));
+        }
+        pusher.id = None;
+        pusher.ready = false;
+        pusher.partial = None;
+        for request in pusher.pending.drain(..) {
+            let Some(flow) = self.flows.get_mut(usize::from(request.flow)) else { continue };
+            flow.refused += 1;
+            flow.excused += u64::from(flow.plan.members(request.audience, self.to.plan.connections));
+        }
+        count(&mut self.odds.notices, "http connection closed");
+    }
+}
+
+/// Takes the messages of one receive.
+struct Inbox<'a> {
+    flows: &'a mut [Flow],
+    odds: &'a mut Odds,
+    owed: &'a mut Vec<u8>,
+    window: Option<Window>,
+    local: u32,
+    global: u32,
+    connections: u32,
+    now: u64,
+    begun: u64,
+    outstanding: u16,
+    beat_sent: u64,
+    measured: bool,
+}
+
+impl Inbox<'_> {
+    /// Judges a stamped message and counts it.
+    fn judge(&mut self, stamp: &Stamp) {
+        let (Some(flow), Some(window)) = (self.flows.get_mut(usize::from(stamp.flow)), &self.window) else {
+            return count(&mut self.odds.violations, "message_of_no_flow");
+        };
+        let audience = flow.audience_of(self.global);
+        if flow.checker.check(self.local, audience, stamp) == Verdict::Refused {
+            return;
+        }
+        flow.recorder.delivered(self.now, stamp.intended, window);
+        let Some(sender) = flow.sender_of.get(self.local as usize) else { return };
+        let own = flow.senders.get(*sender as usize).is_some_and(|own| own.slot == stamp.slot);
+        if own && self.outstanding > 0 {
+            self.outstanding -= 1;
+            if self.outstanding == 0 {
+                flow.idle.push_back(*sender);
+            }
+        }
+    }
+
+    /// The flow that echo frames belong to.
+    fn echo_flow(&mut self) -> Option<&mut Flow> {
+        self.flows.iter_mut().find(|flow| flow.plan.path == crate::plan::Path::Echo)
+    }
+}
+
+impl Sink for Inbox<'_> {
+    fn message(&mut self, payload: &[u8]) {
+        if !self.measured {
+            return;
+        }
+        let stamp = Stamp::parse(payload);
+        let index = stamp.map_or(0, |stamp| usize::from(stamp.flow));
+        let Some(flow) = self.flows.get_mut(index) else {
+            return count(&mut self.odds.violations, "message_of_no_flow");
+        };
+        match stamp
+            .filter(|_| payload.len() == flow.plan.payload_size && payload[STAMP_SIZE..] == *flow.filler)
+        {
+            Some(stamp) => self.judge(&stamp),
+            None => flow.checker.damaged(self.local, payload.len()),
+        }
+    }
+
+    fn echo_reply(&mut self, sequence: u32, body: &[u8]) {
+        if body.len() >= STAMP_SIZE {
+            return self.message(body);
+        }
+        // goim answers with an empty body: whose it is follows from the sequence number.
+        let begun = self.begun;
+        let (local, global) = (self.local, self.global);
+        let Some(flow) = self.echo_flow() else { return count(&mut self.odds.violations, "echo_unasked") };
+        let intended = match (flow.plan.pace, flow.schedule) {
+            (Pace::Open { .. }, Some(schedule)) => schedule.intended_round(sequence, global),
+            _ => begun,
+        };
+        if !body.is_empty() && flow.plan.payload_size > 0 {
+            return flow.checker.damaged(local, body.len());
+        }
+        let (flow, audience) = (flow.index, flow.audience_of(global));
+        let run = self.run();
+        self.judge(&Stamp { run, audience, sequence, slot: 0, flow, intended });
+    }
+
+    fn publish_reply(&mut self, accepted: bool) {
+        if accepted {
+            return;
+        }
+        count(&mut self.odds.notices, "publication refused");
+        let (global, connections) = (self.global, self.connections);
+        let published = |flow: &&mut Flow| flow.plan.path == crate::plan::Path::Publish;
+        if let Some(flow) = self.flows.iter_mut().find(published) {
+            flow.refused += 1;
+            flow.excused += u64::from(flow.plan.members(flow.audience_of(global), connections));
+        }
+    }
+
+    fn heartbeat_reply(&mut self) {
+        // An echo by heartbeats (goim answers them from memory) is counted there.
+        self.odds.beats_answered += 1;
+        let within = self.window.is_some_and(|window| window.contains(self.now));
+        self.odds.beats_measured += u64::from(within);
+        let sent = std::mem::take(&mut self.beat_sent);
+        if sent != 0 && within {
+            record(&mut self.odds.beat_latency, self.now.saturating_sub(sent));
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let what = match notice {
+            Notice::Closing(code) => format!("server closes with code {code}"),
+            Notice::Refused(code) => format!("request refused with code {code}"),
+            Notice::Reconnect => "server asks to reconnect".to_owned(),
+            Notice::Ping => "websocket ping".to_owned(),
+        };
+        count(&mut self.odds.notices, &what);
+    }
+
+    fn owe(&mut self, bytes: &[u8]) {
+        self.owed.extend_from_slice(bytes);
+    }
+}
+
+impl Inbox<'_> {
+    fn run(&self) -> u32 {
+        self.flows.first().map_or(0, |flow| flow.checker.run())
+    }
+}

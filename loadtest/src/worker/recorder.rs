@@ -1,0 +1,103 @@
+//! Counts and latencies of one flow on one worker.
+
+use super::control::{Interval, Window};
+use crate::histogram::{fresh, record};
+use crate::schedule::SECOND;
+use hdrhistogram::Histogram;
+use std::sync::mpsc::Sender;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    /// From intended time to delivery, of operations intended within the window.
+    pub(crate) latency: Histogram<u64>,
+    /// From intended time to the call that sent it: how far the generator itself slipped.
+    pub(crate) lag: Histogram<u64>,
+    /// From intended time to the HTTP answer.
+    pub(crate) answer: Histogram<u64>,
+    /// Operations sent, those within the window, and the deliveries owed for both.
+    pub(crate) sent: u64,
+    pub(crate) sent_measured: u64,
+    pub(crate) owed: u64,
+    pub(crate) owed_measured: u64,
+    /// Deliveries, and those that arrived within the window.
+    pub(crate) delivered: u64,
+    pub(crate) delivered_measured: u64,
+    second: Second,
+    intervals: Sender<Interval>,
+}
+
+#[derive(Debug)]
+struct Second {
+    number: u32,
+    sent: u64,
+    delivered: u64,
+    latency: Histogram<u64>,
+}
+
+impl Recorder {
+    pub(crate) fn new(intervals: Sender<Interval>) -> Recorder {
+        Recorder {
+            latency: fresh(3),
+            lag: fresh(3),
+            answer: fresh(3),
+            sent: 0,
+            sent_measured: 0,
+            owed: 0,
+            owed_measured: 0,
+            delivered: 0,
+            delivered_measured: 0,
+            second: Second { number: 0, sent: 0, delivered: 0, latency: fresh(2) },
+            intervals,
+        }
+    }
+
+    /// An operation intended at `intended` was sent at `now` to `receivers`.
+    pub(crate) fn sent(&mut self, now: u64, intended: u64, receivers: u64, window: &Window) {
+        self.sent += 1;
+        self.owed += receivers;
+        self.second.sent += receivers;
+        if window.contains(intended) {
+            self.sent_measured += 1;
+            self.owed_measured += receivers;
+            record(&mut self.lag, now.saturating_sub(intended));
+        }
+    }
+
+    /// A message intended at `intended` arrived at `now`.
+    pub(crate) fn delivered(&mut self, now: u64, intended: u64, window: &Window) {
+        let latency = now.saturating_sub(intended);
+        self.delivered += 1;
+        self.second.delivered += 1;
+        record(&mut self.second.latency, latency);
+        if window.contains(now) {
+            self.delivered_measured += 1;
+        }
+        if window.contains(intended) {
+            record(&mut self.latency, latency);
+        }
+    }
+
+    /// Hands a second that has passed to the coordinator.
+    pub(crate) fn tick(&mut self, now: u64, window: &Window) {
+        let number = (now.saturating_sub(window.traffic_start) / SECOND) as u32;
+        if number != self.second.number {
+            self.flush();
+            self.second.number = number;
+        }
+    }
+
+    /// Hands over what the present second has so far.
+    pub(crate) fn flush(&mut self) {
+        let second = &mut self.second;
+        let interval = Interval {
+            second: second.number,
+            sent: std::mem::take(&mut second.sent),
+            delivered: std::mem::take(&mut second.delivered),
+            latency: second.latency.clone(),
+        };
+        second.latency.reset();
+        // A coordinator that is gone wants no more intervals.
+        let _ = self.intervals.send(interval);
+    }
+}

@@ -1,0 +1,141 @@
+//! Every scenario end to end against the test peer, and every fault that must be caught.
+#![allow(missing_docs, unreachable_pub, reason = "a test")]
+
+mod peer;
+
+use loadtest::Exit;
+use peer::{Faults, Peer};
+use std::ffi::OsString;
+
+/// Runs a command line (split at spaces) against `peer`; returns the exit and the stored report.
+fn run(peer: &Peer, line: &str) -> (Exit, String) {
+    let name = format!(
+        "loadtest-{}-{:x}.json",
+        std::process::id(),
+        line.len() * 7919 + line.bytes().map(usize::from).sum::<usize>()
+    );
+    let path = std::env::temp_dir().join(name);
+    let ws = line.contains("--transport ws");
+    let server = match () {
+        () if line.contains("raw") && line.starts_with("room") => peer.raw_fan_out,
+        () if line.contains("--protocol raw") => peer.raw,
+        () if line.contains("--protocol ws-echo") => peer.websocket_echo,
+        () if ws => peer.websocket,
+        () => peer.tcp,
+    };
+    let words =
+        format!("loadtest {line} -q --server {server} --http {} --json {}", peer.http, path.display());
+    let exit = loadtest::run(words.split(' ').map(OsString::from));
+    let report = std::fs::read_to_string(&path).unwrap_or_default();
+    let _ = std::fs::remove_file(path);
+    (exit, report)
+}
+
+const SHORT: &str = "--warmup 20ms --duration 150ms --settle 10s";
+
+fn passes(peer: &Peer, line: &str) -> String {
+    let (exit, report) = run(peer, &format!("{line} {SHORT}"));
+    assert_eq!(exit, Exit::Met, "{line}\n{report}");
+    report
+}
+
+fn count(report: &str, name: &str) -> f64 {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    let flows = report["flows"].as_array().unwrap();
+    flows.iter().map(|flow| flow["conservation"][name].as_f64().unwrap()).sum()
+}
+
+#[test]
+fn every_scenario_over_tcp() {
+    let peer = Peer::start(Faults::default());
+    passes(&peer, "connect -c 50");
+    passes(&peer, "connect -c 40 --connect-rate 200 --workers 2");
+    passes(&peer, "idle -c 30 --heartbeat 100ms");
+    let echo = passes(&peer, "echo -c 20 --depth 16 --workers 2 --goal loss=0 throughput=100");
+    assert!(count(&echo, "delivered") > 1000.0 && count(&echo, "lost") == 0.0, "{echo}");
+    let open = passes(&peer, "echo -c 20 --rate 2000 --size 1000 --goal p99=300ms rate=0.8");
+    assert_eq!(count(&open, "owed"), count(&open, "delivered"));
+    passes(&peer, "push -c 20 --rate 500");
+    passes(&peer, "push -c 21 --batch 4 --by keys --workers 2");
+    passes(&peer, "room -c 30 --room-size 10 --publishers 2 --rate 200 --workers 2");
+    passes(&peer, "room -c 30 --rate 100 --compat goim");
+    passes(&peer, "room -c 30 --depth 4");
+    passes(&peer, "broadcast -c 30 --rate 50");
+    passes(&peer, "churn -c 30 --rate 100");
+    passes(&peer, "slow-reader -c 10 --slow-connections 3 --rate 100");
+    passes(
+        &peer,
+        "mix -c 20 --echo-rate 300 --push-rate 100 --room-rate 50 --broadcast-rate 20 --churn-rate 20",
+    );
+}
+
+#[test]
+fn every_transport_and_protocol() {
+    let peer = Peer::start(Faults::default());
+    passes(&peer, "echo -c 10 --depth 8 --transport ws");
+    passes(&peer, "echo -c 10 --rate 500 --size 5000 --transport ws");
+    passes(&peer, "room -c 10 --rate 100 --transport ws");
+    passes(&peer, "push -c 10 --rate 100 --transport ws");
+    passes(&peer, "echo -c 10 --depth 8 --protocol raw");
+    passes(&peer, "echo -c 10 --depth 8 --protocol ws-echo --size 300");
+    passes(&peer, "room -c 10 --depth 2 --protocol raw");
+    passes(&peer, "echo -c 10 --echo-operation 2 --size 0");
+    passes(&peer, "echo -c 10 --source-addresses 4 --depth 1 --backend epoll");
+}
+
+#[test]
+fn an_echo_that_goim_answers_with_empty_bodies() {
+    let peer = Peer::start(Faults { empty_replies: true, ..Faults::default() });
+    passes(&peer, "echo -c 10 --depth 4 --compat goim");
+    passes(&peer, "echo -c 10 --rate 500 --compat goim");
+}
+
+#[test]
+fn every_fault_is_caught() {
+    let cases: [(Faults, &str); 4] = [
+        (Faults { drop: Some(49), ..Faults::default() }, "lost"),
+        (Faults { duplicate: Some(49), ..Faults::default() }, "duplicated"),
+        (Faults { reorder: Some(49), ..Faults::default() }, "reordered"),
+        (Faults { misdeliver: Some(49), ..Faults::default() }, "misdelivered"),
+    ];
+    for (faults, name) in cases {
+        let peer = Peer::start(faults);
+        let line = "push -c 5 --rate 1000 --warmup 50ms --duration 300ms --settle 6s";
+        let (exit, report) = run(&peer, line);
+        assert_eq!(exit, Exit::Missed, "{name}: {report}");
+        assert!(count(&report, name) > 0.0, "{name}: {report}");
+        let others = ["lost", "duplicated", "reordered", "misdelivered", "damaged"];
+        for other in others.iter().filter(|other| **other != name) {
+            assert_eq!(count(&report, other), 0.0, "{name} was taken for {other}: {report}");
+        }
+    }
+}
+
+#[test]
+fn garbage_closes_the_connection_and_is_counted() {
+    let peer = Peer::start(Faults { garbage: Some(60), ..Faults::default() });
+    let (exit, report) = run(&peer, "push -c 5 --rate 1000 --warmup 0ms --duration 200ms --settle 2s");
+    assert_eq!(exit, Exit::Missed);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert!(report["violations"]["length_too_large"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn exit_codes() {
+    let peer = Peer::start(Faults::default());
+    let line = "echo -c 5 --depth 1 --warmup 0ms --duration 100ms";
+    assert_eq!(run(&peer, &format!("{line} --goal p50=1ns")).0, Exit::Missed, "an impossible goal");
+    assert_eq!(run(&peer, &format!("{line} --goal speed=1")).0, Exit::CouldNotRun, "no such goal");
+    assert_eq!(run(&peer, &format!("{line} --rate 5 --depth 5")).0, Exit::CouldNotRun);
+    assert_eq!(run(&peer, "connect -c 5 --depth 5").0, Exit::CouldNotRun, "a flag of another scenario");
+    assert_eq!(run(&peer, "echo -c 5 --size 3").0, Exit::CouldNotRun);
+    assert_eq!(run(&peer, "echo -c 1m --backend epoll").0, Exit::CouldNotRun, "too few descriptors");
+    assert_eq!(loadtest::run(["loadtest", "nonsense"].map(OsString::from)), Exit::CouldNotRun);
+    assert_eq!(loadtest::run(["loadtest", "--help"].map(OsString::from)), Exit::Met);
+    let nobody = "loadtest echo -c 5 -q --server 127.0.0.1:1";
+    assert_eq!(loadtest::run(nobody.split(' ').map(OsString::from)), Exit::CouldNotRun);
+    drop(peer);
+    let mute = Peer::start(Faults { mute: true, ..Faults::default() });
+    let (exit, _) = run(&mute, "connect -c 3 --connect-timeout 100ms --connect-retries 0");
+    assert_eq!(exit, Exit::CouldNotRun, "nobody became ready");
+}
