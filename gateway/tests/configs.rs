@@ -300,3 +300,38 @@ fn promtool(arguments: &[&str]) {
         output.unwrap_or_else(|error| panic!("promtool: {error}; `apt-get install prometheus` brings it"));
     assert!(output.status.success(), "promtool {}:\n{}", arguments.join(" "), text(&output));
 }
+
+/// Bytes of hexadecimal text, spaces left out.
+fn hex(text: &str) -> String {
+    text.chars().filter(|one| !one.is_whitespace()).collect()
+}
+
+#[test]
+fn examples_of_the_protocols_description_are_test_vectors() {
+    let repository = configs().parent().unwrap().to_path_buf();
+    let mut vectors: Vec<String> = vec![];
+    for entry in fs::read_dir(repository.join("gateway/proto/vectors")).unwrap() {
+        for line in fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
+            match line.strip_prefix("hex =") {
+                Some(rest) => vectors.push(hex(rest)),
+                None if line.starts_with("      ") => vectors.last_mut().unwrap().push_str(&hex(line)),
+                None => {}
+            }
+        }
+    }
+    let text = fs::read_to_string(repository.join("docs/protocol.md")).unwrap();
+    let begins = |line: &str| line.get(8..13) == Some(" 0010") && line.as_bytes()[0].is_ascii_hexdigit();
+    let mut examples: Vec<String> = vec![];
+    let mut within = false;
+    for line in text.lines() {
+        match (begins(line), line.is_empty() || line.starts_with("```")) {
+            (true, _) => examples.push(hex(line)),
+            (false, false) if within => examples.last_mut().unwrap().push_str(&hex(line)),
+            _ => {}
+        }
+        within = begins(line) || within && !line.is_empty() && !line.starts_with("```");
+    }
+    assert!(examples.len() > 15, "{}", examples.len());
+    let strange: Vec<_> = examples.iter().filter(|example| !vectors.contains(example)).collect();
+    assert!(strange.is_empty(), "not among the vectors: {strange:#?}");
+}
