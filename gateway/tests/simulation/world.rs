@@ -9,7 +9,7 @@
 //! Between its turns a worker sleeps as far as its mailbox knows, so a wake-up that is missing shows as a message that
 //! lies there for longer than any fault explains.
 
-use crate::clients::{Client, Phase};
+use crate::clients::{Client, Fate, Phase};
 use crate::control::Control;
 use crate::model::Message;
 use crate::plan::Plan;
@@ -271,6 +271,8 @@ impl World {
     pub fn is_at_rest(&self) -> bool {
         let waits = |client: &Client| match client.phase {
             Phase::Gone => false,
+            // It may be the beginning of something.
+            _ if client.fate == Fate::Garbage => !client.output.is_empty(),
             Phase::Open => !(client.is_well() && client.output.is_empty() && client.pending.is_empty()),
             _ => true,
         };
