@@ -85,7 +85,7 @@ impl<B: Backend> Worker<B> {
         let mut found = false;
         for address in self.shard.directory.connections(kind, name) {
             found = true;
-            if exclude.0 == Some(address) {
+            if exclude.address == Some(address) {
                 continue;
             }
             receivers += 1;
@@ -104,7 +104,7 @@ impl<B: Backend> Worker<B> {
             self.post.send(worker, Message::DeliverRoom { room: name, push: push.clone(), exclude });
         }
         let total = self.shard.rooms.total(room);
-        let receivers = total - u32::from(exclude.0.is_some()).min(total);
+        let receivers = total - u32::from(exclude.is_counted).min(total);
         self.report(origin, (total > 0).then_some(receivers));
     }
 

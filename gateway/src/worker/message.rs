@@ -63,7 +63,13 @@ pub struct Push {
 
 /// Which connections of its target a push leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exclude(pub Option<Address>);
+pub struct Exclude {
+    /// The connection.
+    pub address: Option<Address>,
+    /// It was one of the target's when the message came, so it is not to be counted. It is left out even if it joins the
+    /// target only then.
+    pub is_counted: bool,
+}
 
 /// Where an outcome goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
