@@ -193,6 +193,8 @@ pub enum Message {
         worker: WorkerId,
         /// Members there.
         count: u32,
+        /// Which of the host's appearances in the room this is; comes back in the answer.
+        appearance: u32,
     },
     /// To a host: the home knows of your members; messages reach them from here on.
     RoomReady {
@@ -200,6 +202,8 @@ pub enum Message {
         room: Fingerprint,
         /// Members everywhere; `None` when the home has no room for the room.
         total: Option<u32>,
+        /// Which of the host's appearances this answers.
+        appearance: u32,
     },
     /// To a host: the room's size has changed.
     RoomTotal {
