@@ -40,6 +40,23 @@ impl World {
         }
         self.stop();
         self.check_leaks();
+        self.count_up();
+    }
+
+    /// Adds what the workers and clients have counted to the tally.
+    fn count_up(&mut self) {
+        self.tally.clients = self.clients.len() as u64;
+        self.tally.messages = self.messages.len() as u64;
+        self.tally.received = self.clients.iter().map(|client| client.received.len() as u64).sum();
+        self.tally.drops = self.total(|metrics| metrics.drops.iter().map(|count| count.get()).sum());
+        self.tally.slow_closes = self.total(|metrics| metrics.slow_closes.get());
+        self.tally.mailbox_waits = self.total(|metrics| metrics.mailbox_waits.get());
+        self.tally.straddles = self.total(|metrics| metrics.straddles.get());
+        self.tally.payload_copies = self.total(|metrics| metrics.payload_copies.get());
+        let told = |code| self.clients.iter().filter(|client| client.farewell == Some(code)).count() as u64;
+        (self.tally.replaced, self.tally.devices) = (told(3504), told(3505));
+        (self.tally.idle, self.tally.overload) = (told(3002), told(3001));
+        self.tally.blurred = self.clients.iter().filter(|client| client.blurred).count() as u64;
     }
 
     /// Nothing new; everything under way ends within bounds.
@@ -98,6 +115,7 @@ impl World {
     /// At rest, each message has reached whom it must, or drops were counted.
     fn judge_messages(&mut self, churn: u64) {
         let mut missing = [0_u64; 4];
+        let (mut duties, mut outcomes) = (0, 0);
         let is_stable = churn == self.churn;
         for (number, message) in self.messages.iter().enumerate() {
             let accepted = matches!(message.outcome, Outcome::Accepted { .. });
@@ -106,6 +124,7 @@ impl World {
             }
             for duty in &message.duties {
                 let client = &self.clients[duty.client];
+                duties += u64::from(message.stands(duty, client));
                 if message.stands(duty, client) && !client.received.contains(&number) {
                     missing[message.class() as usize] += 1;
                     let drops = self.total(|metrics| metrics.drops[message.class() as usize].get());
@@ -118,18 +137,23 @@ impl World {
                 }
             }
             if is_stable && !message.judged {
-                self.judge_outcome(number);
+                outcomes += u64::from(self.judge_outcome(number));
             }
         }
+        self.tally.duties += duties;
+        self.tally.outcomes += outcomes;
         self.messages.iter_mut().for_each(|message| message.judged = true);
         self.check_counters();
     }
 
     /// Nobody came or went: the count of receivers is exact.
-    fn judge_outcome(&self, number: usize) {
+    fn judge_outcome(&self, number: usize) -> bool {
         let message = &self.messages[number];
-        let (Outcome::Accepted { receivers }, Some(expected)) = (message.outcome, message.expected) else { return };
+        let (Outcome::Accepted { receivers }, Some(expected)) = (message.outcome, message.expected) else {
+            return false;
+        };
         assert_eq!(receivers, expected, "receivers: of message {number} to {:?}", message.target);
+        true
     }
 
     /// What the workers have counted agrees with what clients got.
@@ -194,6 +218,7 @@ impl World {
             let client = &self.clients[*id];
             let members = |room: usize| self.clients.iter().filter(|other| other.is_surely_in(room)).count();
             let expected = client.primary.map_or(0, members);
+            self.tally.online += 1;
             assert_eq!(client.online, Some(expected as i32), "online: client {id} in {:?}", client.primary);
         }
     }

@@ -13,6 +13,7 @@ use crate::clients::{Client, Fate, Phase};
 use crate::control::Control;
 use crate::model::Message;
 use crate::plan::Plan;
+use crate::tally::Tally;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
 use gateway::worker::{Context, Ports, Turn, Worker};
@@ -67,6 +68,7 @@ pub struct World {
     log: VecDeque<String>,
     log_size: usize,
     pub ticks: u64,
+    pub tally: Tally,
 }
 
 /// Keeps one line of the run's log: `note!(world, "format", …)`.
@@ -117,6 +119,7 @@ impl World {
             log: VecDeque::new(),
             log_size,
             ticks: 0,
+            tally: Tally::default(),
         }
     }
 
