@@ -16,19 +16,27 @@ use std::time::Duration;
 const REST_WITHIN: Duration = Duration::from_secs(30);
 const TICKS_MAX: u64 = 400_000;
 
+/// How things stood when a round began.
+struct Before {
+    churn: u64,
+    drops: [u64; 4],
+    /// Everybody was logged in, and their rooms known.
+    is_clear: bool,
+}
+
 impl World {
     /// A whole run.
     pub fn run(&mut self) {
-        for _ in 0..self.plan.rounds {
-            let churn = self.churn;
+        for round in 0..self.plan.rounds {
+            let before = self.before_round();
             for _ in 0..self.plan.actions {
                 while !self.rng.chance(self.plan.pace) {
                     self.tick();
                 }
-                self.act();
+                self.act(round % 2 == 1);
             }
             self.come_to_rest();
-            self.judge_messages(churn);
+            self.judge_messages(&before);
             self.check_names();
         }
         self.check_online();
@@ -90,6 +98,16 @@ impl World {
         panic!("progress: no rest within {REST_WITHIN:?}; network quiet: {}", self.network.is_quiet());
     }
 
+    fn before_round(&self) -> Before {
+        let mut open = self.clients.iter().filter(|client| client.phase != Phase::Gone);
+        let is_clear = open.all(|client| client.is_open() && !client.blurred);
+        Before { churn: self.churn, drops: self.drops(), is_clear }
+    }
+
+    fn drops(&self) -> [u64; 4] {
+        std::array::from_fn(|class| self.total(|metrics| metrics.drops[class].get()))
+    }
+
     fn total(&self, count: impl Fn(&WorkerMetrics) -> u64) -> u64 {
         self.shards.iter().map(|shard| count(&shard.metrics)).sum()
     }
@@ -113,11 +131,11 @@ impl World {
     }
 
     /// At rest, each message has reached whom it must, or drops were counted.
-    fn judge_messages(&mut self, churn: u64) {
+    fn judge_messages(&mut self, before: &Before) {
         let mut missing = [0_u64; 4];
         let (mut duties, mut outcomes) = (0, 0);
-        let is_stable = churn == self.churn;
-        for (number, message) in self.messages.iter().enumerate() {
+        let is_stable = before.churn == self.churn && before.is_clear;
+        for (number, message) in self.messages.iter().enumerate().filter(|(_, message)| !message.judged) {
             let accepted = matches!(message.outcome, Outcome::Accepted { .. });
             if !accepted {
                 continue;
@@ -127,7 +145,7 @@ impl World {
                 duties += u64::from(message.stands(duty, client));
                 if message.stands(duty, client) && !client.received.contains(&number) {
                     missing[message.class() as usize] += 1;
-                    let drops = self.total(|metrics| metrics.drops[message.class() as usize].get());
+                    let drops = self.drops()[message.class() as usize] - before.drops[message.class() as usize];
                     assert!(
                         missing[message.class() as usize] <= drops,
                         "delivery: client {} never got message {number} ({:?}); {drops} drops",
@@ -136,9 +154,15 @@ impl World {
                     );
                 }
             }
-            if is_stable && !message.judged {
+            if is_stable {
                 outcomes += u64::from(self.judge_outcome(number));
             }
+        }
+        if is_stable {
+            let drops = self.drops();
+            let dropped = std::array::from_fn(|class| drops[class] - before.drops[class]);
+            assert_eq!(missing, dropped, "drops: what is missing, by class, and what was dropped");
+            self.tally.drops_exact += missing.iter().sum::<u64>();
         }
         self.tally.duties += duties;
         self.tally.outcomes += outcomes;
@@ -305,7 +329,7 @@ impl World {
         self.stopping = true;
         if self.rng.chance(0.5) {
             // Into the middle of things.
-            (0..self.rng.below(10)).for_each(|_| self.act());
+            (0..self.rng.below(10)).for_each(|_| self.act(false));
         }
         self.tell_all(|| Message::Stop);
         let (ticks, deadline) = (self.ticks + TICKS_MAX, self.network.now() + REST_WITHIN);

@@ -62,6 +62,13 @@ impl Action {
         Action::Stall,
     ];
 
+    /// Whether it leaves everybody where they are.
+    pub const fn is_talk(self) -> bool {
+        use Action::{Application, Heartbeat, Inspect, Ping, SendToKey, SendToRoom, SendToUser, Stall};
+        matches!(self, Heartbeat | SendToUser | SendToRoom | SendToKey | Application | Ping | Inspect | Stall)
+            || matches!(self, Action::PushToAll | Action::PushToName | Action::PushToRoom)
+    }
+
     /// How often it is drawn where it is drawn at all.
     const fn weight(self) -> usize {
         match self {
@@ -86,7 +93,8 @@ pub struct Plan {
     pub hosts: usize,
     /// Connections open at a time at most.
     pub clients_max: usize,
-    /// Between two rounds everything comes to rest and is checked.
+    /// Between two rounds everything comes to rest and is checked. In every other round clients only talk: nobody comes or
+    /// goes, and what a message does is known exactly.
     pub rounds: usize,
     pub actions: usize,
     /// Chance of an action in a step.
@@ -119,7 +127,7 @@ impl Plan {
             faults: faults(rng),
             hosts: 1 + rng.below(3),
             clients_max: 2 + rng.below(12),
-            rounds: 1 + rng.below(3),
+            rounds: 1 + rng.below(4),
             actions: 10 + rng.below(50),
             pace: [0.02, 0.1, 0.5][rng.below(3)],
             weights: Action::ALL.map(|action| match action {

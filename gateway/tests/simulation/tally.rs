@@ -33,6 +33,8 @@ tally! {
     /// Heartbeats whose count had to be exact.
     online,
     drops,
+    /// Those that had to be exactly what was missing.
+    drops_exact,
     slow_closes,
     mailbox_waits,
     straddles,
