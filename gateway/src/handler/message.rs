@@ -118,10 +118,7 @@ impl<B: Backend> Worker<B> {
                 NameKind::User => self.user_name(session) == Some(name),
             }),
         };
-        Exclude {
-            address: not_to_self.then(|| self.address(from)),
-            is_counted: not_to_self && reached,
-        }
+        Exclude { address: not_to_self.then(|| self.address(from)), is_counted: not_to_self && reached }
     }
 
     /// Makes the push of a received message: in place where there is room in front of the payload, else by one copy.

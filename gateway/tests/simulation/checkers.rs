@@ -145,7 +145,8 @@ impl World {
                 duties += u64::from(message.stands(duty, client));
                 if message.stands(duty, client) && !client.received.contains(&number) {
                     missing[message.class() as usize] += 1;
-                    let drops = self.drops()[message.class() as usize] - before.drops[message.class() as usize];
+                    let drops =
+                        self.drops()[message.class() as usize] - before.drops[message.class() as usize];
                     assert!(
                         missing[message.class() as usize] <= drops,
                         "delivery: client {} never got message {number} ({:?}); {drops} drops",
@@ -189,7 +190,10 @@ impl World {
             let delivered = self.total(|metrics| metrics.deliveries[class as usize].get()) as usize;
             let lost = self.clients.iter().any(|client| client.phase == Phase::Gone);
             assert!(received <= delivered, "counters: {received} of {delivered} {class:?} deliveries came");
-            assert!(lost || received == delivered, "counters: {received} of {delivered} {class:?} deliveries");
+            assert!(
+                lost || received == delivered,
+                "counters: {received} of {delivered} {class:?} deliveries"
+            );
         }
         let slow = self.total(|metrics| metrics.slow_closes.get());
         let ended = self.total(|metrics| {
@@ -227,13 +231,13 @@ impl World {
 
     /// Some time after all has come to rest, heartbeats report the rooms' true sizes.
     fn check_online(&mut self) {
+        let churn = self.churn;
         let until = self.network.now() + Duration::from_secs(3);
         while self.network.now() < until {
             self.tick();
         }
         let open: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_open()).collect();
         open.iter().for_each(|id| self.heartbeat(*id));
-        let churn = self.churn;
         self.come_to_rest();
         if self.churn != churn || self.clients.iter().any(|client| client.is_open() && client.blurred) {
             return;
@@ -274,7 +278,9 @@ impl World {
                 Some(CloseReason::TimedOut) => faults.connect_timeout > 0.0 || self.draining,
                 Some(CloseReason::PeerReset) => faults.reset > 0.0 || self.plan.tight,
                 // Before the upgrade there are no words.
-                Some(CloseReason::PeerClosed) => self.plan.tight || matches!(client.ended_in, Phase::Connecting | Phase::Upgrading),
+                Some(CloseReason::PeerClosed) => {
+                    self.plan.tight || matches!(client.ended_in, Phase::Connecting | Phase::Upgrading)
+                }
                 _ => false,
             };
             assert!(explained, "ends: client {id} ended without a word: {:?}", client.end);
@@ -282,7 +288,8 @@ impl World {
         };
         let same_key = |other: &crate::clients::Client| client.key.is_some() && other.key == client.key;
         let same_user = |other: &crate::clients::Client| client.mid != 0 && other.mid == client.mid;
-        let others = || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
+        let others =
+            || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
         let explained = match code {
             3000 => self.draining,
             3001 => self.plan.tight,
@@ -362,7 +369,11 @@ impl World {
         for (number, entry) in self.shards.iter_mut().enumerate() {
             let pools = entry.worker.backend().pools();
             let levels: Vec<_> = pools.block_levels().collect();
-            assert!(pools.is_full(), "leaks: a buffer of worker {number}: {:?} {levels:?}", pools.receive_level());
+            assert!(
+                pools.is_full(),
+                "leaks: a buffer of worker {number}: {:?} {levels:?}",
+                pools.receive_level()
+            );
         }
         assert!(self.control.pools.is_full(), "leaks: a buffer of the control plane");
     }

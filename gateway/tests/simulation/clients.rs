@@ -263,17 +263,13 @@ impl Client {
 
     /// Whether a push of this operation may come: no reply of an unsubscription says otherwise.
     pub fn may_accept(&self, operation: i32) -> bool {
-        let asked = |request: &Request| {
-            matches!(request, Request::Subscribe { operations, add: true } if operations.contains(&operation))
-        };
+        let asked = |request: &Request| matches!(request, Request::Subscribe { operations, add: true } if operations.contains(&operation));
         self.accepts.contains(&operation) || self.pending.values().any(asked)
     }
 
     /// Whether a push of this operation must come.
     pub fn surely_accepts(&self, operation: i32) -> bool {
-        let dropped = |request: &Request| {
-            matches!(request, Request::Subscribe { operations, add: false } if operations.contains(&operation))
-        };
+        let dropped = |request: &Request| matches!(request, Request::Subscribe { operations, add: false } if operations.contains(&operation));
         self.accepts.contains(&operation) && !self.pending.values().any(dropped)
     }
 

@@ -6,9 +6,9 @@ use crate::model::{self, Message as Sent, Outcome, Target};
 use crate::note;
 use crate::wire;
 use crate::world::World;
+use gateway::address::{Fingerprint, WorkerId};
 use gateway::control::{Inspection, Query};
 use gateway::settings::{Reloadable, SlowConsumer};
-use gateway::address::{Fingerprint, WorkerId};
 use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, NameKind, Origin, Push};
 use gateway_proto::codes::CloseCode;
 use netpoll::{BackendConfig, BufferPools, Mailbox};
@@ -50,7 +50,8 @@ impl Control {
     }
 
     fn answered(&mut self, ticket: u64) {
-        let due = self.tickets.get_mut(&ticket).expect("control: an answer nobody asked for, or one too many");
+        let due =
+            self.tickets.get_mut(&ticket).expect("control: an answer nobody asked for, or one too many");
         *due -= 1;
         if *due == 0 {
             self.tickets.remove(&ticket);

@@ -47,7 +47,8 @@ impl World {
         if client.websocket {
             let nonce = [id as u8; 16];
             let mut out = [0; 512];
-            let request = gateway_proto::websocket::handshake::client_request("/sub", "sim", nonce, None, &mut out);
+            let request =
+                gateway_proto::websocket::handshake::client_request("/sub", "sim", nonce, None, &mut out);
             let (size, key) = request.expect("a request");
             client.nonce = Some(key);
             client.output.extend(&out[..size]);
@@ -109,7 +110,10 @@ impl World {
             Said::Pong(payload) => {
                 let ping = client.pings.pop_front();
                 let garbled = client.fate == Fate::Garbage;
-                assert!(garbled || ping == Some(payload), "replies: client {id} got a pong to no ping, or out of order");
+                assert!(
+                    garbled || ping == Some(payload),
+                    "replies: client {id} got a pong to no ping, or out of order"
+                );
             }
             Said::Close(code) => {
                 note!(self, "client {id} heard a close frame, {code:?}");
@@ -201,7 +205,10 @@ impl World {
         };
         let at_once = matches!(
             request,
-            Request::Heartbeat | Request::Leave { .. } | Request::Subscribe { .. } | Request::Application { .. }
+            Request::Heartbeat
+                | Request::Leave { .. }
+                | Request::Subscribe { .. }
+                | Request::Application { .. }
         );
         if at_once {
             client.check_order(id, sequence);
@@ -272,7 +279,11 @@ impl World {
 
 impl Client {
     fn check_order(&mut self, id: usize, sequence: i32) {
-        assert!(sequence > self.answered, "replies: client {id} got reply {sequence} after {}", self.answered);
+        assert!(
+            sequence > self.answered,
+            "replies: client {id} got reply {sequence} after {}",
+            self.answered
+        );
         self.answered = sequence;
     }
 
@@ -316,7 +327,11 @@ impl Client {
             Request::Subscribe { operations, add } => {
                 assert!(body.is_empty(), "replies: the reply to a subscription is empty");
                 for operation in operations {
-                    if add { self.accepts.insert(operation) } else { self.accepts.remove(&operation) };
+                    if add {
+                        self.accepts.insert(operation)
+                    } else {
+                        self.accepts.remove(&operation)
+                    };
                 }
             }
             Request::Application { body: sent, .. } => {

@@ -16,7 +16,8 @@ impl World {
     /// Does something; if `only_talk`, nothing that moves anybody.
     pub fn act(&mut self, only_talk: bool) {
         let weights = self.plan.weights;
-        let all = || Action::ALL.into_iter().zip(weights).filter(|(action, _)| !only_talk || action.is_talk());
+        let all =
+            || Action::ALL.into_iter().zip(weights).filter(|(action, _)| !only_talk || action.is_talk());
         let total: usize = all().map(|(_, weight)| weight).sum();
         if total == 0 {
             return;
@@ -92,7 +93,8 @@ impl World {
                 self.request(id, 12, Request::ChangeRoom { room, left }, text.as_bytes());
             }
             Action::Subscribe => {
-                let operations: Vec<i32> = (0..1 + self.rng.below(2)).map(|_| 1000 + self.rng.below(4) as i32).collect();
+                let operations: Vec<i32> =
+                    (0..1 + self.rng.below(2)).map(|_| 1000 + self.rng.below(4) as i32).collect();
                 let text: Vec<String> = operations.iter().map(i32::to_string).collect();
                 let add = self.rng.chance(0.5);
                 let request = Request::Subscribe { operations, add };
@@ -118,7 +120,10 @@ impl World {
     fn request(&mut self, id: usize, operation: i32, request: Request, body: &[u8]) {
         let changes = matches!(
             request,
-            Request::Join { .. } | Request::Leave { .. } | Request::ChangeRoom { .. } | Request::Subscribe { .. }
+            Request::Join { .. }
+                | Request::Leave { .. }
+                | Request::ChangeRoom { .. }
+                | Request::Subscribe { .. }
         );
         self.churn += u64::from(changes);
         note!(self, "client {id} asks {request:?}");
@@ -128,7 +133,8 @@ impl World {
 
     /// Lets a client say something, over WebSocket in fragments now and then.
     pub fn say(&mut self, id: usize, frames: &[u8]) {
-        let mut cuts: Vec<usize> = (0..[0, 0, 0, 1, 3][self.rng.below(5)]).map(|_| self.rng.below(frames.len())).collect();
+        let mut cuts: Vec<usize> =
+            (0..[0, 0, 0, 1, 3][self.rng.below(5)]).map(|_| self.rng.below(frames.len())).collect();
         cuts.sort_unstable();
         let mask = (self.rng.next_u64() as u32).to_be_bytes();
         let ping = self.rng.chance(0.05).then(|| mask.to_vec());
@@ -239,7 +245,8 @@ impl World {
 
     /// Keeps a message with the connections that must receive it.
     pub fn enter_message(&mut self, mut message: Message) {
-        let duties = self.clients.iter().enumerate().filter(|(index, client)| message.must_reach(*index, client));
+        let duties =
+            self.clients.iter().enumerate().filter(|(index, client)| message.must_reach(*index, client));
         message.duties = duties.map(|(index, client)| message.duty(index, client)).collect();
         self.messages.push(message);
     }
