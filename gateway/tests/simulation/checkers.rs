@@ -239,7 +239,7 @@ impl World {
         let open: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_open()).collect();
         open.iter().for_each(|id| self.heartbeat(*id));
         self.come_to_rest();
-        if self.churn != churn || self.clients.iter().any(|client| client.is_open() && client.blurred) {
+        if self.churn != churn || !self.before_round().is_clear {
             return;
         }
         for id in open.iter().filter(|id| self.clients[**id].is_open()) {
