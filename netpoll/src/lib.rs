@@ -27,6 +27,7 @@ mod mailbox;
 mod send_queue;
 mod sys;
 mod timer_wheel;
+pub mod uring;
 
 pub use backend::{
     Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError,
@@ -42,3 +43,4 @@ pub use mailbox::{Mailbox, MailboxSender, mailbox};
 pub use sys::affinity::pin_current_thread;
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;
+pub use uring::{UringBackend, UringConfig};

@@ -1,1 +1,110 @@
 //! One behaviour suite for every backend.
+//!
+//! A backend is mounted by a [`World`]: two backends of one kind, a server's and a client's, that can reach each
+//! other. [`contract_suite!`] then expands to one `#[test]` per behaviour:
+//!
+//! ```text
+//!   World ── poll(side) ──► batch ──► Ledger (the promises) ──► Party (collect, hold or echo) ──► behaviour
+//! ```
+//!
+//! * [`Ledger`] reads every batch of every behaviour and panics at the first broken promise: a reused id, a completion
+//!   after `Closed`, bytes before `Accepted` or `Connected`, an empty `Received`.
+//! * [`Harness`] steps both sides in an order drawn from a seed. It counts steps, not seconds: a behaviour that makes
+//!   no progress for [`World::IDLE_STEPS_MAX`] steps in a row has failed.
+//! * Every behaviour ends in [`Harness::end`]: no connection is left, every id that was opened was closed once, and
+//!   every buffer is home.
+
+pub mod behaviour;
+mod harness;
+mod ledger;
+mod party;
+mod pattern;
+mod rng;
+mod world;
+
+pub use harness::{Harness, Pair};
+pub use ledger::Ledger;
+pub use party::{Arrival, Mode, Party};
+pub use pattern::Pattern;
+pub use rng::Rng;
+pub use world::{Setup, Side, World};
+
+/// Runs one behaviour under every seed of its world, naming the seed that fails.
+pub fn run<W: World>(name: &str, behaviour: fn(u64)) {
+    for seed in W::SEEDS {
+        let run = || behaviour(*seed);
+        if let Err(failure) = std::panic::catch_unwind(run) {
+            eprintln!("{name} failed on {} with seed {seed}", W::NAME);
+            std::panic::resume_unwind(failure);
+        }
+    }
+}
+
+/// One `#[test]` per behaviour for the given [`World`].
+#[macro_export]
+macro_rules! contract_suite {
+    ($world:ty) => {
+        $crate::contract_suite! { @tests $world;
+            opening: accepted_names_the_listener_and_the_peer;
+            opening: nobody_at_the_address_refuses;
+            opening: a_full_table_refuses_to_connect;
+            opening: peers_wait_while_the_table_is_full;
+            opening: accepting_stops_and_resumes;
+            opening: sends_may_precede_connected;
+            opening: a_peer_that_spoke_and_left_before_accept_is_heard;
+            opening: a_server_that_leaves_at_once_is_heard;
+            opening: counts_are_right;
+            streams: streams_of_all_sizes_come_back;
+            streams: both_directions_flow_at_once;
+            streams: pieces_of_one_turn_arrive_as_one_stream;
+            streams: neighbours_join;
+            streams: an_empty_buffer_is_no_piece;
+            streams: one_buffer_goes_to_many;
+            streams: connections_do_not_mix;
+            queues: a_slow_reader_gets_everything_once;
+            queues: an_empty_queue_takes_a_piece_of_any_size;
+            queues: a_queue_full_of_bytes_hands_back;
+            queues: a_store_full_of_pieces_hands_back;
+            queues: queued_bytes_are_counted;
+            pools: an_empty_pool_pauses_and_loses_nothing;
+            pools: few_buffers_serve_many_connections;
+            pools: buffers_outlive_their_connection;
+            pools: a_batch_of_one_works;
+            pools: everything_tiny_works;
+            closing: close_is_reported_once;
+            closing: a_dead_id_names_nothing;
+            closing: a_reused_slot_has_a_new_generation;
+            closing: close_drops_what_is_queued;
+            closing: close_while_receiving;
+            closing: close_while_connecting;
+            closing: close_in_the_turn_of_accept;
+            closing: closing_twice_is_closing_once;
+            closing: both_close_at_once;
+            closing: peer_close_is_reported_once;
+            closing: closing_over_unread_bytes_resets;
+            finishing: finish_sends_queue_and_last_then_fin;
+            finishing: finish_takes_last_over_the_bound;
+            finishing: finish_on_an_empty_queue;
+            finishing: finish_discards_what_the_peer_sends;
+            finishing: finish_while_connecting;
+            finishing: both_finish_at_once;
+            finishing: close_ends_a_finish;
+            finishing: a_peers_finish_leaves_our_queue;
+            crowds: five_hundred_connections_echo;
+            crowds: two_thousand_connections_come_and_go;
+            crowds: a_crowd_disappears;
+            waiting: a_wake_before_the_wait_counts;
+            waiting: a_wake_from_another_thread_ends_the_wait;
+            waiting: a_wait_ends_in_time;
+            waiting: no_wait_while_work_is_left;
+        }
+    };
+    (@tests $world:ty; $($module:ident: $name:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::run::<$world>(stringify!($name), $crate::behaviour::$module::$name::<$world>);
+            }
+        )*
+    };
+}

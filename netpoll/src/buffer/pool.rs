@@ -84,6 +84,8 @@ pub struct BufferPools {
     receive: Pool,
     blocks: Vec<Pool>,
     receive_low_water: u32,
+    /// Receive buffers that a backend keeps with the kernel: taken, yet nobody's.
+    receive_lent: u32,
 }
 
 impl BufferPools {
@@ -112,6 +114,7 @@ impl BufferPools {
             receive: cut(config.receive),
             blocks: config.blocks.iter().map(|pool| cut(*pool)).collect(),
             receive_low_water: config.receive.count / 4,
+            receive_lent: 0,
         })
     }
 
@@ -159,10 +162,16 @@ impl BufferPools {
 
     /// Whether fewer than a quarter of the receive buffers are free: what waits is copied out of them then.
     pub fn receive_is_low(&mut self) -> bool {
-        if self.receive.blocks.free_count() < self.receive_low_water {
+        let needed = self.receive_low_water.saturating_sub(self.receive_lent);
+        if self.receive.blocks.free_count() < needed {
             self.receive.blocks.reclaim();
         }
-        self.receive.blocks.free_count() < self.receive_low_water
+        self.receive.blocks.free_count() < needed
+    }
+
+    /// Declares that `count` of the taken receive buffers wait empty with the kernel: they count as free.
+    pub(crate) fn set_receive_lent(&mut self, count: u32) {
+        self.receive_lent = count;
     }
 
     /// The largest size that [`BufferPools::take`] can serve.
@@ -177,7 +186,8 @@ impl BufferPools {
 
     /// How full the receive pool is.
     pub fn receive_level(&mut self) -> PoolLevel {
-        self.receive.level()
+        let level = self.receive.level();
+        PoolLevel { free: level.free + self.receive_lent, ..level }
     }
 
     /// How full the block pools are, by rising size.
@@ -188,7 +198,7 @@ impl BufferPools {
     /// Whether every block is home: true after everything was dropped, or something leaked.
     pub fn is_full(&mut self) -> bool {
         let full = |level: PoolLevel| level.free == level.count;
-        let receive = full(self.receive.level());
+        let receive = full(self.receive_level());
         self.blocks.iter_mut().all(|pool| full(pool.level())) && receive
     }
 }

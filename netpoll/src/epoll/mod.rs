@@ -41,6 +41,8 @@ const BUFFER_REST: Duration = Duration::from_millis(1);
 
 const INTEREST: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+/// The peer's FIN or an error lies behind the bytes still to be received.
+const PEER_DONE: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 
 struct Listener {
     socket: OwnedFd,
@@ -168,16 +170,17 @@ impl EpollBackend {
         if slot.state == State::Connecting
             && flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP)
         {
+            // The edge may be the last one: a peer that spoke and left at once is in it too.
+            slot.peer_done = flags.intersects(PEER_DONE);
             return self.finish_connecting(id);
         }
         if flags.contains(EventFlags::OUT) && slot.send_waits {
             slot.send_waits = false;
             self.mark_dirty(id);
         }
-        let readable = EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        if flags.intersects(readable) {
+        if flags.intersects(PEER_DONE | EventFlags::IN) {
             let Some(slot) = self.connections.get_mut(id) else { return };
-            slot.peer_done |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            slot.peer_done |= flags.intersects(PEER_DONE);
             self.mark_ready(id);
         }
     }

@@ -2,4 +2,5 @@
 
 pub(crate) mod affinity;
 pub(crate) mod socket;
+pub(crate) mod uring;
 pub(crate) mod waker;

@@ -33,6 +33,11 @@ pub(crate) fn listen(config: &ListenerConfig) -> io::Result<(OwnedFd, SocketAddr
     Ok((socket.into(), address))
 }
 
+/// Makes a listener wait instead of failing with EAGAIN: io_uring takes O_NONBLOCK at its word.
+pub(crate) fn set_blocking(listener: &OwnedFd) -> io::Result<()> {
+    socket2::SockRef::from(listener).set_nonblocking(false)
+}
+
 /// A non-blocking socket bound to `local`, ready to connect. With a port of 0 the kernel picks one when it knows the
 /// remote address (`IP_BIND_ADDRESS_NO_PORT`), so that 28 000 ports serve each pair of addresses, not all of them.
 pub(crate) fn client(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<OwnedFd> {

@@ -1,0 +1,145 @@
+//! `finish`: a farewell that arrives.
+
+use crate::{Harness, Mode, Pattern, Setup, Side, World};
+use netpoll::{Backend, CloseReason, PoolSize, SendError};
+
+/// The queue leaves, then the last piece, then FIN; what was sent before is read before the end is seen.
+pub fn finish_sends_queue_and_last_then_fin<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    let pair = h.pair();
+    let pattern = Pattern::new(4);
+    h.stream(Side::Server, pair.server, pattern, 200_000, 60_000);
+    let last = h.buffer(Side::Server, b"farewell");
+    h.backend(Side::Server).finish(pair.server, Some(last));
+    assert!(matches!(h.send(Side::Server, pair.server, b"more"), Err(SendError::Closed(_))));
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::PeerClosed);
+    let received = h.client().received(pair.client);
+    assert_eq!(received.len(), 200_008);
+    pattern.check(0, &received[..200_000]);
+    assert_eq!(&received[200_000..], b"farewell");
+    assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    h.settle();
+    h.end();
+}
+
+/// The farewell is taken even when the queue is at its bound of bytes.
+pub fn finish_takes_last_over_the_bound<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_queue_bytes_max = 100;
+    let mut h = Harness::<W>::new(&setup);
+    let pair = h.pair();
+    h.send(Side::Server, pair.server, &[b'x'; 100]).unwrap();
+    assert!(h.send(Side::Server, pair.server, b"y").is_err());
+    let last = h.buffer(Side::Server, b"kicked");
+    h.backend(Side::Server).finish(pair.server, Some(last));
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::PeerClosed);
+    assert!(h.client().received(pair.client).ends_with(b"xkicked"));
+    assert_eq!(h.client().received(pair.client).len(), 106);
+    assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    h.end();
+}
+
+/// With nothing queued `finish` is a FIN, or a last piece and a FIN.
+pub fn finish_on_an_empty_queue<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    for last in [None, Some(&b"bye"[..])] {
+        let pair = h.pair();
+        let buffer = last.map(|text| h.buffer(Side::Client, text));
+        h.backend(Side::Client).finish(pair.client, buffer);
+        assert_eq!(h.closed(Side::Server, pair.server), CloseReason::PeerClosed);
+        assert_eq!(h.server().received(pair.server), last.unwrap_or_default());
+        assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
+    }
+    h.end();
+}
+
+/// After `finish` the peer may go on talking: it is neither reported nor reset, and its sends leave.
+pub fn finish_discards_what_the_peer_sends<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.pools.receive = PoolSize { size: 1024, count: 2 };
+    let mut h = Harness::<W>::new(&setup);
+    let pair = h.pair();
+    h.stream(Side::Server, pair.server, Pattern::new(1), 2 << 20, 60_000);
+    h.until("some bytes", |h| h.client().received_bytes(pair.client) > 0);
+    h.backend(Side::Client).finish(pair.client, None);
+    let reported = h.client().received_bytes(pair.client);
+    // The server hears of the FIN only behind its own queue; how far its stream got by then is its own affair.
+    let reason = h.closed(Side::Server, pair.server);
+    assert_eq!(reason, CloseReason::PeerClosed, "the stream was discarded, not reset");
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
+    assert_eq!(h.client().received_bytes(pair.client), reported, "what came after finish is not reported");
+    h.end();
+}
+
+/// `finish` before `Connected` ends the connection one way or another, once.
+pub fn finish_while_connecting<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    let client = h.connect();
+    let last = h.buffer(Side::Client, b"hasty");
+    h.backend(Side::Client).finish(client, Some(last));
+    assert_eq!(h.closed(Side::Client, client), CloseReason::Local);
+    h.pair();
+    h.end();
+}
+
+/// Farewells that cross both arrive.
+pub fn both_finish_at_once<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    let pairs = h.pairs(8);
+    for pair in &pairs {
+        for (side, id) in [(Side::Client, pair.client), (Side::Server, pair.server)] {
+            let last = h.buffer(side, b"after you");
+            h.backend(side).finish(id, Some(last));
+        }
+    }
+    for pair in &pairs {
+        assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
+        assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    }
+    h.end();
+}
+
+/// The owner's `close` ends a `finish` that takes too long, over a queue that does not move.
+pub fn close_ends_a_finish<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.pools.receive = PoolSize { size: 1024, count: 2 };
+    let mut h = Harness::<W>::listening(&setup, |listener| listener.send_buffer = Some(8 << 10));
+    h.client().mode = Mode::Hold;
+    let (queued, idle) = (h.pair(), h.pair());
+    h.stream(Side::Server, queued.server, Pattern::new(1), 4 << 20, 32 << 10);
+    h.settle();
+    assert!(h.backend(Side::Server).queued_bytes(queued.server) > 0);
+    for pair in [queued, idle] {
+        h.backend(Side::Server).finish(pair.server, None);
+        h.settle();
+        h.backend(Side::Server).close(pair.server);
+        assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    }
+    h.end();
+}
+
+/// A peer that ends its side only still gets what is queued for it; then it is `PeerClosed`, once.
+pub fn a_peers_finish_leaves_our_queue<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.pools.receive = PoolSize { size: 2048, count: 2 };
+    let mut h = Harness::<W>::listening(&setup, |listener| listener.send_buffer = Some(16 << 10));
+    h.client().mode = Mode::Hold;
+    let pair = h.pair();
+    h.stream(Side::Server, pair.server, Pattern::new(6), 700_000, 60_000);
+    h.settle();
+    // What does not fit the queue is not part of this: only what was taken must arrive.
+    h.server().forget();
+    let queued = h.backend(Side::Server).queued_bytes(pair.server);
+    assert!(queued > 0, "the peer reads nothing");
+    h.backend(Side::Client).finish(pair.client, None);
+    h.settle();
+    assert!(!h.server().closed.contains_key(&pair.server), "its queue comes first");
+    let counted = h.backend(Side::Client).counters().receive_bytes;
+    h.client().let_go();
+    assert_eq!(h.closed(Side::Server, pair.server), CloseReason::PeerClosed);
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
+    let sent = h.backend(Side::Server).counters().send_bytes;
+    let received = h.backend(Side::Client).counters().receive_bytes;
+    assert_eq!(sent, received, "what was queued has arrived (it was {counted} B before)");
+    h.end();
+}

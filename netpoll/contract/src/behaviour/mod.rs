@@ -1,0 +1,10 @@
+//! The behaviours, by what they are about. Each takes a seed, builds its own world and ends it.
+
+pub mod closing;
+pub mod crowds;
+pub mod finishing;
+pub mod opening;
+pub mod pools;
+pub mod queues;
+pub mod streams;
+pub mod waiting;

@@ -1,0 +1,129 @@
+//! Send queues: their bounds, their order, and when they say `Sent`.
+
+use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
+use netpoll::{Backend, PoolSize, SendError};
+
+/// A world whose client reads nothing once its few receive buffers are held.
+fn with_stalled_client<W: World>(setup: &mut Setup) -> (Harness<W>, Pair) {
+    setup.client.pools.receive = PoolSize { size: 1024, count: 4 };
+    let mut h = Harness::<W>::listening(setup, |listener| listener.send_buffer = Some(16 << 10));
+    h.client().mode = Mode::Hold;
+    let pair = h.pair();
+    (h, pair)
+}
+
+/// Sends until the queue is full and nothing moves any more; returns how many bytes were taken.
+fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
+    let mut taken = 0;
+    loop {
+        let mut piece = [0; 4096];
+        pattern.fill(taken, &mut piece);
+        // A pool without a block is as good as a full queue: nothing leaves any more.
+        let Some(buffer) = h.backend(Side::Server).pools().copy(&piece) else {
+            h.settle();
+            if h.backend(Side::Server).pools().take(4096).is_none() {
+                return taken;
+            }
+            continue;
+        };
+        match h.backend(Side::Server).send(pair.server, buffer.freeze()) {
+            Ok(()) => taken += piece.len(),
+            Err(SendError::Full(back)) => {
+                assert!(*back == piece, "the buffer comes back as it was");
+                let queued = h.backend(Side::Server).queued_bytes(pair.server);
+                h.settle();
+                if h.backend(Side::Server).queued_bytes(pair.server) == queued {
+                    return taken;
+                }
+            }
+            Err(SendError::Closed(_)) => panic!("the connection is open"),
+        }
+    }
+}
+
+/// A slow reader makes the queue wait; all of it arrives, once and in order, and then `Sent` comes, once.
+pub fn a_slow_reader_gets_everything_once<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_queue_bytes_max = 256 << 10;
+    let (mut h, pair) = with_stalled_client::<W>(&mut setup);
+    let pattern = Pattern::new(seed);
+    let size = fill(&mut h, pair, pattern);
+    assert!(h.backend(Side::Server).queued_bytes(pair.server) > 0, "the peer reads nothing");
+    assert!(!h.server().sent.contains_key(&pair.server), "not sent yet");
+    assert!(h.backend(Side::Server).counters().send_waits > 0);
+    h.client().let_go();
+    h.expect_stream(Side::Client, pair.client, pattern, size);
+    h.until("Sent", |h| h.server().sent.contains_key(&pair.server));
+    h.settle();
+    assert_eq!(h.server().sent[&pair.server], 1);
+    assert_eq!(h.backend(Side::Server).queued_bytes(pair.server), 0);
+    assert_eq!(h.client().received(pair.client).len(), size);
+    h.end();
+}
+
+/// The bound on bytes does not hold up a single piece that is larger than it.
+pub fn an_empty_queue_takes_a_piece_of_any_size<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.send_queue_bytes_max = 1000;
+    let mut h = Harness::<W>::new(&setup);
+    let pair = h.pair();
+    let pattern = Pattern::new(5);
+    h.send(Side::Client, pair.client, &pattern.bytes(100_000)).unwrap();
+    assert!(matches!(h.send(Side::Client, pair.client, b"x"), Err(SendError::Full(back)) if *back == *b"x"));
+    h.expect_stream(Side::Server, pair.server, pattern, 100_000);
+    h.end();
+}
+
+/// A queue at its bound of bytes hands back what comes, and takes again after it has drained.
+pub fn a_queue_full_of_bytes_hands_back<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_queue_bytes_max = 64 << 10;
+    let (mut h, pair) = with_stalled_client::<W>(&mut setup);
+    let pattern = Pattern::new(seed + 1);
+    let size = fill(&mut h, pair, pattern);
+    assert!(h.backend(Side::Server).queued_bytes(pair.server) <= 64 << 10);
+    let other = h.pair();
+    h.send(Side::Server, other.server, b"others are not held up").unwrap();
+    h.client().let_go();
+    h.expect_stream(Side::Client, pair.client, pattern, size);
+    h.expect(Side::Client, other.client, b"others are not held up");
+    h.send(Side::Server, pair.server, b"again").unwrap();
+    h.until("the next piece", |h| h.client().received(pair.client).ends_with(b"again"));
+    h.end();
+}
+
+/// A backend whose store of pieces is used up hands back what comes, for every connection, until some have left.
+pub fn a_store_full_of_pieces_hands_back<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.send_pieces_max = 4;
+    let mut h = Harness::<W>::new(&setup);
+    let pairs = h.pairs(2);
+    for (pair, text) in [(0, b"a"), (1, b"b"), (0, b"c"), (1, b"d")] {
+        h.send(Side::Client, pairs[pair].client, text).unwrap();
+    }
+    for pair in &pairs {
+        let refused = h.send(Side::Client, pair.client, b"over");
+        assert!(matches!(refused, Err(SendError::Full(back)) if *back == *b"over"));
+    }
+    h.expect(Side::Server, pairs[0].server, b"ac");
+    h.expect(Side::Server, pairs[1].server, b"bd");
+    h.settle();
+    h.send(Side::Client, pairs[0].client, b"!").unwrap();
+    h.expect(Side::Server, pairs[0].server, b"ac!");
+    h.end();
+}
+
+/// `queued_bytes` is what was sent and has not left; a send leaves at a poll, not before.
+pub fn queued_bytes_are_counted<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    let pair = h.pair();
+    for (text, queued) in [("", 0), ("four", 4), ("seven..", 11)] {
+        h.send(Side::Client, pair.client, text.as_bytes()).unwrap();
+        assert_eq!(h.backend(Side::Client).queued_bytes(pair.client), queued);
+    }
+    h.expect(Side::Server, pair.server, b"fourseven..");
+    h.settle();
+    assert_eq!(h.backend(Side::Client).queued_bytes(pair.client), 0);
+    assert_eq!(h.backend(Side::Server).queued_bytes(pair.server), 0);
+    h.end();
+}

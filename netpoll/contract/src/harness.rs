@@ -1,0 +1,248 @@
+//! Steps a world, and says when it got stuck.
+
+use crate::{Mode, Party, Pattern, Rng, Setup, Side, World};
+use netpoll::{
+    Backend, CloseReason, Completions, ConnectionId, ListenerConfig, ListenerId, SendError, SharedBuffer,
+};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Steps without news that make a world quiet, unless it knows that more is on the way.
+const QUIET_STEPS: u32 = 5;
+
+/// One connection's two ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// On the client's backend.
+    pub client: ConnectionId,
+    /// On the server's backend.
+    pub server: ConnectionId,
+}
+
+/// A world, its two owners, and a listener of the server's.
+pub struct Harness<W: World> {
+    /// Both backends.
+    pub world: W,
+    /// Choices of the behaviour.
+    pub rng: Rng,
+    /// Where the server listens.
+    pub address: SocketAddr,
+    parties: [Party; 2],
+    batches: [Completions; 2],
+    idle_steps: u32,
+    /// What the world said last: more is on the way.
+    in_flight: bool,
+}
+
+impl<W: World> Harness<W> {
+    /// Small backends for 16 connections each.
+    pub fn small(seed: u64) -> Harness<W> {
+        Harness::new(&Setup::small(16, seed))
+    }
+
+    /// A world as `setup` says, its server listening.
+    pub fn new(setup: &Setup) -> Harness<W> {
+        Harness::listening(setup, |_| {})
+    }
+
+    /// The same, with the listener's settings changed by `adjust`.
+    pub fn listening(setup: &Setup, adjust: impl FnOnce(&mut ListenerConfig)) -> Harness<W> {
+        let mut world = W::new(setup);
+        let mut config = ListenerConfig::new(world.server_address());
+        adjust(&mut config);
+        let (id, address) = world.backend(Side::Server).listen(&config).expect("listening");
+        assert_eq!(id, ListenerId(0), "listeners are numbered from 0");
+        let batch = |size: usize| Completions::with_capacity(size);
+        Harness {
+            world,
+            rng: Rng::new(setup.seed),
+            address,
+            parties: [Party::default(), Party::default()],
+            batches: [batch(setup.server.batch_max), batch(setup.client.batch_max)],
+            idle_steps: 0,
+            in_flight: false,
+        }
+    }
+
+    // --- parties -------------------------------------------------------------------------------------------------
+
+    /// One side's owner.
+    pub fn party(&mut self, side: Side) -> &mut Party {
+        &mut self.parties[side as usize]
+    }
+
+    /// The server's owner.
+    pub fn server(&mut self) -> &mut Party {
+        self.party(Side::Server)
+    }
+
+    /// The client's owner.
+    pub fn client(&mut self) -> &mut Party {
+        self.party(Side::Client)
+    }
+
+    /// One side's backend.
+    pub fn backend(&mut self, side: Side) -> &mut W::Backend {
+        self.world.backend(side)
+    }
+
+    // --- stepping ------------------------------------------------------------------------------------------------
+
+    /// Polls one side, waiting at most `wait`, and hands its owner the batch. Returns how much happened.
+    pub fn poll(&mut self, side: Side, wait: Duration) -> usize {
+        let batch = &mut self.batches[side as usize];
+        self.world.poll(side, wait, batch).expect("a backend that works");
+        let count = batch.len();
+        self.parties[side as usize].take(self.world.backend(side), batch);
+        count
+    }
+
+    /// One turn of both sides, in an order drawn from the seed.
+    pub fn step(&mut self) {
+        let wait = if self.idle_steps > 0 { W::IDLE_WAIT } else { Duration::ZERO };
+        let mut order = Side::BOTH;
+        order.rotate_left(self.rng.below(2));
+        let happened: usize = order.into_iter().map(|side| self.poll(side, wait)).sum();
+        if happened > 0 {
+            self.idle_steps = 0;
+            return;
+        }
+        self.idle_steps += 1;
+        self.in_flight = self.world.idle();
+    }
+
+    /// Steps until `done`.
+    ///
+    /// # Panics
+    /// If nothing happens for too long; `what` names what was waited for.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Harness<W>) -> bool) {
+        self.idle_steps = 0;
+        while !done(self) {
+            self.step();
+            assert!(self.idle_steps < W::IDLE_STEPS_MAX, "{}: waited in vain for {what}", W::NAME);
+        }
+    }
+
+    /// Steps until nothing more happens.
+    pub fn settle(&mut self) {
+        self.idle_steps = 0;
+        let mut idle_steps = 0;
+        while idle_steps < QUIET_STEPS || self.in_flight {
+            self.step();
+            idle_steps = self.idle_steps;
+            assert!(idle_steps < W::IDLE_STEPS_MAX, "{}: never quiet", W::NAME);
+        }
+    }
+
+    // --- connections ---------------------------------------------------------------------------------------------
+
+    /// Starts to connect to the server.
+    pub fn connect(&mut self) -> ConnectionId {
+        let address = self.address;
+        self.connect_to(None, address)
+    }
+
+    /// Starts to connect from `local` to `remote`.
+    pub fn connect_to(&mut self, local: Option<SocketAddr>, remote: SocketAddr) -> ConnectionId {
+        let id = self.backend(Side::Client).connect(local, remote).expect("connecting starts");
+        self.client().ledger.connecting(id);
+        id
+    }
+
+    /// Connects and waits until both ends are open. Nothing else may be arriving.
+    pub fn pair(&mut self) -> Pair {
+        let (accepted, connected) = (self.server().accepted.len(), self.client().connected.len());
+        let client = self.connect();
+        self.until("a connection", |h| {
+            h.server().accepted.len() > accepted && h.client().connected.len() > connected
+        });
+        Pair { client, server: self.server().accepted[accepted].connection }
+    }
+
+    /// `count` pairs, one after the other.
+    pub fn pairs(&mut self, count: usize) -> Vec<Pair> {
+        (0..count).map(|_| self.pair()).collect()
+    }
+
+    /// A frozen copy of `bytes` from the side's own pools, waiting for a block if need be.
+    pub fn buffer(&mut self, side: Side, bytes: &[u8]) -> SharedBuffer {
+        self.until("a free block", |h| h.backend(side).pools().take(bytes.len()).is_some());
+        self.backend(side).pools().copy(bytes).expect("a block was free just now").freeze()
+    }
+
+    /// Sends `bytes` as one piece.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn send(&mut self, side: Side, id: ConnectionId, bytes: &[u8]) -> Result<(), SendError> {
+        let buffer = self.buffer(side, bytes);
+        self.backend(side).send(id, buffer)
+    }
+
+    /// Sends `size` bytes of `pattern` in pieces of up to `piece_max`, as the queue takes them.
+    pub fn stream(&mut self, side: Side, id: ConnectionId, pattern: Pattern, size: usize, piece_max: usize) {
+        self.party(side).stream(id, pattern, size, piece_max);
+        let party = &mut self.parties[side as usize];
+        party.flush(self.world.backend(side));
+    }
+
+    /// Waits until `side` has collected `bytes` and nothing else.
+    pub fn expect(&mut self, side: Side, id: ConnectionId, bytes: &[u8]) {
+        self.until("bytes", |h| h.party(side).received(id).len() >= bytes.len());
+        assert!(self.party(side).received(id) == bytes, "{id:?} received what was sent");
+    }
+
+    /// Waits until `side` has collected `size` bytes of `pattern` and nothing else.
+    pub fn expect_stream(&mut self, side: Side, id: ConnectionId, pattern: Pattern, size: usize) {
+        self.until("a stream", |h| h.party(side).received_bytes(id) >= size);
+        let received = self.party(side).received(id);
+        assert_eq!(received.len(), size, "{id:?} received as much as was sent");
+        pattern.check(0, received);
+    }
+
+    /// Waits for the id's `Closed` and returns why.
+    pub fn closed(&mut self, side: Side, id: ConnectionId) -> CloseReason {
+        self.until("Closed", |h| h.party(side).closed.contains_key(&id));
+        self.party(side).closed[&id]
+    }
+
+    /// Closes from `side`; waits until both ends have said so and returns why the other end did.
+    pub fn close_pair(&mut self, side: Side, pair: Pair) -> CloseReason {
+        let (own, other, other_side) = match side {
+            Side::Server => (pair.server, pair.client, Side::Client),
+            Side::Client => (pair.client, pair.server, Side::Server),
+        };
+        self.backend(side).close(own);
+        assert_eq!(self.closed(side, own), CloseReason::Local);
+        self.closed(other_side, other)
+    }
+
+    // --- the end -------------------------------------------------------------------------------------------------
+
+    /// Closes whatever is open and checks that nothing is left behind.
+    ///
+    /// # Panics
+    /// If a connection is left, or a buffer is not home.
+    pub fn end(mut self) {
+        for side in Side::BOTH {
+            self.party(side).forget();
+        }
+        self.backend(Side::Server).set_accepting(true);
+        loop {
+            for side in Side::BOTH {
+                let live: Vec<ConnectionId> = self.party(side).ledger.live().collect();
+                live.into_iter().for_each(|id| self.backend(side).close(id));
+            }
+            self.settle();
+            if Side::BOTH.iter().all(|side| self.party(*side).ledger.live_count() == 0) {
+                break;
+            }
+        }
+        for side in Side::BOTH {
+            assert_eq!(self.party(side).mode, Mode::Collect);
+            assert_eq!(self.backend(side).connection_count(), 0, "{side:?}: connections are left");
+            let pools = self.backend(side).pools();
+            assert!(pools.is_full(), "{side:?}: a buffer is missing: {:?}", pools.receive_level());
+        }
+    }
+}

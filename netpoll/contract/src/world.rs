@@ -1,0 +1,93 @@
+//! What a backend brings to be tested.
+
+use netpoll::{Backend, BackendConfig, Completions};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One of the two backends of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// Listens.
+    Server,
+    /// Connects.
+    Client,
+}
+
+impl Side {
+    /// Both.
+    pub const BOTH: [Side; 2] = [Side::Server, Side::Client];
+}
+
+/// Sizes of both backends, and the seed of all choices.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The server's sizes.
+    pub server: BackendConfig,
+    /// The client's sizes.
+    pub client: BackendConfig,
+    /// Where choices come from: the order of polls, the sizes of pieces, a simulated network's faults.
+    pub seed: u64,
+}
+
+impl Setup {
+    /// Small backends for `connections_max` connections each.
+    pub fn small(connections_max: usize, seed: u64) -> Setup {
+        let config = BackendConfig::small(connections_max);
+        Setup { server: config.clone(), client: config, seed }
+    }
+}
+
+/// Two backends of one kind that can reach each other.
+pub trait World: Sized {
+    /// The kind.
+    type Backend: Backend;
+
+    /// Its name, for messages.
+    const NAME: &'static str;
+    /// Each behaviour runs once per seed.
+    const SEEDS: &'static [u64] = &[1];
+    /// How long a step that follows a step without news waits in each backend. Zero where [`World::idle`] lets time
+    /// pass instead.
+    const IDLE_WAIT: Duration = Duration::from_millis(1);
+    /// Steps in a row without news after which a behaviour has failed.
+    const IDLE_STEPS_MAX: u32 = 3_000;
+    /// Whether a wait takes real time, so that another thread can end it.
+    const REAL_TIME: bool = true;
+
+    /// Makes both.
+    fn new(setup: &Setup) -> Self;
+
+    /// One of the backends.
+    fn backend(&mut self, side: Side) -> &mut Self::Backend;
+
+    /// Polls one of them. A world with a clock of its own lets the time of the wait pass here.
+    ///
+    /// # Errors
+    /// Those of [`Backend::poll`]; the suite expects none.
+    fn poll(&mut self, side: Side, wait: Duration, batch: &mut Completions) -> io::Result<()> {
+        self.backend(side).poll(wait, batch)
+    }
+
+    /// Called when neither side had news. A world without a kernel lets its network move on; true says that more is
+    /// on the way.
+    fn idle(&mut self) -> bool {
+        false
+    }
+
+    /// Where the server listens; port 0 lets the backend choose.
+    fn server_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    /// An address that clients may connect from, other than the server's; port 0.
+    fn client_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 2], 0))
+    }
+
+    /// An address of the server's where nobody listens.
+    fn vacant_address(&mut self) -> SocketAddr {
+        let probe = std::net::TcpListener::bind(self.server_address()).expect("a free port");
+        probe.local_addr().expect("a bound socket has an address")
+    }
+}

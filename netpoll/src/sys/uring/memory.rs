@@ -1,0 +1,148 @@
+//! Memory that submissions point to, in arrays that never move.
+#![allow(unsafe_code)]
+
+use crate::SharedBuffer;
+use crate::send_queue::PIECES_PER_WRITE;
+use socket2::{SockAddr, SockAddrStorage};
+use std::cell::UnsafeCell;
+use std::net::SocketAddr;
+
+/// Vectored sends between two submissions at most; then what is queued is submitted.
+const HEADERS: usize = 256;
+/// Pieces in them at most.
+const VECTORS: usize = 2048;
+/// Connects between two submissions at most.
+const CONNECTS: usize = 64;
+
+/// What sends and connects point to until the kernel has consumed their submissions.
+pub(super) struct SendMemory {
+    /// Payloads of queued sends.
+    holds: Vec<SharedBuffer>,
+    headers: Box<[libc::msghdr]>,
+    headers_used: usize,
+    vectors: Box<[libc::iovec]>,
+    vectors_used: usize,
+    connects: Vec<SockAddr>,
+}
+
+impl SendMemory {
+    pub(super) fn new(sq_entries: u32) -> SendMemory {
+        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: all zeroes is a valid `msghdr`: null pointers and zero lengths.
+        let header: libc::msghdr = unsafe { std::mem::zeroed() };
+        SendMemory {
+            holds: Vec::with_capacity(sq_entries as usize + VECTORS),
+            headers: vec![header; HEADERS].into(),
+            headers_used: 0,
+            vectors: vec![vector; VECTORS].into(),
+            vectors_used: 0,
+            connects: Vec::with_capacity(CONNECTS),
+        }
+    }
+
+    /// Whether a send of any kind and a connect would find room.
+    pub(super) fn has_room(&self) -> bool {
+        self.headers_used < HEADERS
+            && self.vectors_used + PIECES_PER_WRITE <= VECTORS
+            && self.holds.len() + PIECES_PER_WRITE <= self.holds.capacity()
+            && self.connects.len() < CONNECTS
+    }
+
+    /// Keeps a payload; its address and length.
+    pub(super) fn hold(&mut self, payload: &SharedBuffer) -> (*const u8, u32) {
+        self.holds.push(payload.clone());
+        (payload.as_ptr(), payload.len() as u32)
+    }
+
+    /// Keeps up to [`PIECES_PER_WRITE`] payloads behind one message header; the header and their bytes in all.
+    pub(super) fn hold_all<'a>(
+        &mut self,
+        payloads: impl Iterator<Item = &'a SharedBuffer>,
+    ) -> (*const libc::msghdr, usize) {
+        let first = self.vectors_used;
+        let mut bytes = 0;
+        for payload in payloads.take(PIECES_PER_WRITE) {
+            self.holds.push(payload.clone());
+            let base = payload.as_ptr().cast_mut().cast();
+            self.vectors[self.vectors_used] = libc::iovec { iov_base: base, iov_len: payload.len() };
+            self.vectors_used += 1;
+            bytes += payload.len();
+        }
+        let header = &mut self.headers[self.headers_used];
+        self.headers_used += 1;
+        header.msg_iov = self.vectors[first..].as_mut_ptr();
+        header.msg_iovlen = (self.vectors_used - first) as _;
+        (&raw const *header, bytes)
+    }
+
+    /// Keeps an address to connect to. It does not move: the vector never grows.
+    pub(super) fn hold_address(&mut self, address: SocketAddr) -> (*const libc::sockaddr, libc::socklen_t) {
+        assert!(self.connects.len() < CONNECTS, "asked for room first");
+        self.connects.push(address.into());
+        let kept = &self.connects[self.connects.len() - 1];
+        (kept.as_ptr().cast(), kept.len())
+    }
+
+    /// Lets everything go: the kernel has consumed all submissions.
+    pub(super) fn release(&mut self) {
+        self.holds.clear();
+        self.headers_used = 0;
+        self.vectors_used = 0;
+        self.connects.clear();
+    }
+}
+
+/// Where one accept writes its peer's address.
+struct AcceptAddress {
+    storage: UnsafeCell<SockAddrStorage>,
+    len: UnsafeCell<libc::socklen_t>,
+    /// The kernel may write to it.
+    in_flight: bool,
+}
+
+/// One listener's addresses, one for each of its accepts.
+pub(super) struct AcceptAddresses(Box<[AcceptAddress]>);
+
+impl AcceptAddresses {
+    pub(super) fn new(count: usize) -> AcceptAddresses {
+        let address = |_| AcceptAddress {
+            storage: UnsafeCell::new(SockAddrStorage::zeroed()),
+            len: UnsafeCell::new(0),
+            in_flight: false,
+        };
+        AcceptAddresses((0..count).map(address).collect())
+    }
+
+    /// Lends address `position` to the kernel.
+    pub(super) fn lend(&mut self, position: usize) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        let address = &mut self.0[position];
+        assert!(!address.in_flight, "one accept at a time");
+        address.in_flight = true;
+        *address.len.get_mut() = size_of::<SockAddrStorage>() as libc::socklen_t;
+        (address.storage.get().cast(), address.len.get())
+    }
+
+    /// The accept at `position` has completed: the kernel has let go of the address.
+    pub(super) fn completed(&mut self, position: usize) {
+        self.0[position].in_flight = false;
+    }
+
+    /// The address at `position`, unless it is lent or no IP address.
+    pub(super) fn read(&self, position: usize) -> Option<SocketAddr> {
+        let address = &self.0[position];
+        if address.in_flight {
+            return None;
+        }
+        // SAFETY: not in flight, so nobody writes; plain old data that began zeroed.
+        let storage = unsafe { address.storage.get().read() };
+        // SAFETY: as above.
+        let len = unsafe { address.len.get().read() };
+        // SAFETY: the kernel filled `len` bytes of a storage that is large enough for any address.
+        unsafe { SockAddr::new(storage, len) }.as_socket()
+    }
+
+    /// Whether the kernel may still write to any.
+    pub(super) fn any_in_flight(&self) -> bool {
+        self.0.iter().any(|address| address.in_flight)
+    }
+}

@@ -1,0 +1,217 @@
+//! Accepting: one-shot accepts in flight, each into a slot of the table reserved for it.
+//!
+//! One-shot, because a multishot accept tells no peer address. Each accept names the direct descriptor that it will
+//! fill: the reserved slot's index, so that the kernel's table and ours are one, and the kernel's can't run full (which
+//! would cost an accepted connection).
+//!
+//! Accepts in flight and live connections together stay within `connections_max`, with two exceptions: a listener
+//! keeps one accept in flight while there is room at all, and connects may take the room that accepts were armed
+//! for. What arrives beyond the bound is parked, as if in the backlog, until a connection goes.
+
+use super::UringBackend;
+use super::slot::{Slot, State, Todo};
+use crate::connection_table::ConnectionTable;
+use crate::sys::socket;
+use crate::sys::uring::Event;
+use crate::sys::uring::ring::AcceptId;
+use crate::{Completion, Completions, ConnectionId, ListenerConfig, ListenerId, Timestamp};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How long accepting rests after the system ran short of descriptors or memory.
+pub(super) const ACCEPT_REST: Duration = Duration::from_millis(20);
+
+/// One accept, which its listener reuses.
+#[derive(Clone, Copy, Debug)]
+enum Accept {
+    Idle,
+    InFlight(ConnectionId),
+    Cancelled(ConnectionId),
+    /// Completed, and waiting for room.
+    Parked(ConnectionId),
+}
+
+struct Listener {
+    socket: OwnedFd,
+    accepts: Box<[Accept]>,
+    /// Positions of those that are idle.
+    idle: Vec<u32>,
+}
+
+impl Listener {
+    fn has_none_in_flight(&self) -> bool {
+        self.idle.len() == self.accepts.len()
+    }
+}
+
+/// All listeners and their accepts.
+pub(super) struct Accepts {
+    listeners: Vec<Listener>,
+    per_listener: usize,
+    accepting: bool,
+    /// Accepts in flight are to be cancelled.
+    stopping: bool,
+    /// Rest until then; zero: do not.
+    after: Timestamp,
+    /// Slots of the table that belong to accepts, in flight or parked.
+    pub(super) reserved: usize,
+    parked: VecDeque<AcceptId>,
+}
+
+impl Accepts {
+    pub(super) fn new(per_listener: usize) -> Accepts {
+        Accepts {
+            listeners: Vec::with_capacity(8),
+            per_listener,
+            accepting: true,
+            stopping: false,
+            after: Timestamp::ZERO,
+            reserved: 0,
+            parked: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.accepting && self.after != Timestamp::ZERO
+    }
+}
+
+impl UringBackend {
+    /// Live connections, those that are closing included.
+    pub(super) fn live_count(&self) -> usize {
+        self.connections.len() - self.accepts.reserved
+    }
+
+    pub(super) fn add_listener(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
+        let id = u8::try_from(self.accepts.listeners.len()).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        let (socket, address) = socket::listen(config)?;
+        socket::set_blocking(&socket)?;
+        let count = self.accepts.per_listener;
+        self.ring.add_listener(count);
+        let accepts = vec![Accept::Idle; count].into();
+        self.accepts.listeners.push(Listener { socket, accepts, idle: (0..count as u32).rev().collect() });
+        self.accepts.parked.reserve(self.accepts.listeners.len() * count);
+        Ok((ListenerId(id), address))
+    }
+
+    pub(super) fn set_accepts(&mut self, accepting: bool) {
+        self.accepts.accepting = accepting;
+        self.accepts.stopping = !accepting;
+    }
+
+    /// Arms idle accepts as far as there is room, or cancels those in flight.
+    pub(super) fn drive_accepts(&mut self) {
+        if self.accepts.stopping {
+            self.accepts.stopping = !self.cancel_accepts();
+        }
+        if !self.accepts.accepting || self.accepts.listeners.is_empty() {
+            return;
+        }
+        if self.accepts.after != Timestamp::ZERO {
+            if self.clock.now() < self.accepts.after {
+                return;
+            }
+            self.accepts.after = Timestamp::ZERO;
+        }
+        // Round after round, so that listeners share what room there is.
+        while (0..self.accepts.listeners.len())
+            .fold(false, |armed, listener| self.arm_accept(listener) | armed)
+        {}
+    }
+
+    /// Arms one accept of a listener; false when it needs none or there is no room.
+    fn arm_accept(&mut self, listener: usize) -> bool {
+        let live = self.live_count();
+        let bound = self.limits.connections_max;
+        let entry = &mut self.accepts.listeners[listener];
+        let has_room = live + self.accepts.reserved < bound || (live < bound && entry.has_none_in_flight());
+        if !has_room || entry.idle.is_empty() || !self.ring.reserve(1) {
+            return false;
+        }
+        let Ok(id) = self.connections.insert(Slot::new(State::Reserved)) else { return false };
+        let Some(position) = entry.idle.pop() else { return false };
+        let position = position as usize;
+        entry.accepts[position] = Accept::InFlight(id);
+        self.ring.accept(entry.socket.as_fd(), AcceptId { listener, position }, id.index() as u32);
+        self.accepts.reserved += 1;
+        true
+    }
+
+    /// Cancels all accepts in flight; false when the kernel did not take all of it yet.
+    fn cancel_accepts(&mut self) -> bool {
+        for listener in 0..self.accepts.listeners.len() {
+            for position in 0..self.accepts.per_listener {
+                let Accept::InFlight(id) = self.accepts.listeners[listener].accepts[position] else {
+                    continue;
+                };
+                if !self.ring.reserve(1) {
+                    return false;
+                }
+                self.ring.cancel_accept(AcceptId { listener, position });
+                self.accepts.listeners[listener].accepts[position] = Accept::Cancelled(id);
+            }
+        }
+        true
+    }
+
+    /// An accept has completed: with a connection, or without.
+    pub(super) fn note_accept(&mut self, event: Event, batch: &mut Completions) {
+        let accept = AcceptId::of(event.id);
+        let entry = &mut self.accepts.listeners[accept.listener];
+        let (Accept::InFlight(id) | Accept::Cancelled(id)) = entry.accepts[accept.position] else { return };
+        if event.result >= 0 {
+            entry.accepts[accept.position] = Accept::Parked(id);
+            self.accepts.parked.push_back(accept);
+            return self.deliver_accepted(batch);
+        }
+        entry.accepts[accept.position] = Accept::Idle;
+        entry.idle.push(accept.position as u32);
+        self.connections.remove(id);
+        self.accepts.reserved -= 1;
+        self.note_accept_error(-event.result);
+    }
+
+    /// accept(2): a shortage calls for a rest, and so does what would fail again at once (the listener itself is
+    /// broken); the network's errors concern only the connection that was at hand.
+    fn note_accept_error(&mut self, number: i32) {
+        if number == libc::ECANCELED {
+            return;
+        }
+        self.counters.accept_errors += 1;
+        let transient = [libc::ECONNABORTED, libc::EINTR, libc::EAGAIN, libc::EPROTO, libc::EPERM];
+        if !transient.contains(&number) {
+            self.accepts.after = self.clock.now() + ACCEPT_REST;
+        }
+    }
+
+    /// Reports what has arrived, as far as the bound on connections and the batch have room.
+    pub(super) fn deliver_accepted(&mut self, batch: &mut Completions) {
+        while !batch.is_full() && self.live_count() < self.limits.connections_max {
+            let Some(accept) = self.accepts.parked.pop_front() else { return };
+            let entry = &mut self.accepts.listeners[accept.listener];
+            let Accept::Parked(connection) = entry.accepts[accept.position] else { continue };
+            let peer = self.ring.peer(accept).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+            entry.accepts[accept.position] = Accept::Idle;
+            entry.idle.push(accept.position as u32);
+            self.accepts.reserved -= 1;
+            open_reserved(&mut self.connections, connection);
+            self.mark(connection, Todo::RECEIVE);
+            self.counters.accepts += 1;
+            batch.push(Completion::Accepted {
+                connection,
+                listener: ListenerId(accept.listener as u8),
+                peer,
+            });
+        }
+    }
+}
+
+fn open_reserved(connections: &mut ConnectionTable<Slot>, id: ConnectionId) {
+    if let Some(slot) = connections.get_mut(id) {
+        debug_assert_eq!(slot.state, State::Reserved);
+        slot.state = State::Open;
+    }
+}

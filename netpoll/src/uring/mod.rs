@@ -1,0 +1,394 @@
+//! The completion backend: one io_uring per thread.
+//!
+//! ```text
+//!   lend buffers ─► arm, send, close ─► enter (submit, run deferred work, wait) ─► reap ─► batch
+//!                        ▲                                                           │
+//!                        └────────── todo list: each connection at most once ◄───────┘
+//! ```
+//!
+//! * Sockets are direct descriptors: they live in the ring's own table, at the index of their connection, and count
+//!   against no limit of the process but the table's size (RLIMIT_NOFILE, per ring).
+//! * Every operation carries its connection's id and a tag. A slot is freed when nothing with its id is in flight any
+//!   more, and its generation makes sure of that.
+//! * Completions that the batch has no room for stay in the completion queue; nothing is reaped that could not be told.
+//!
+//! [`accept`], [`receive`] and [`send`] each begin with their own rules.
+
+mod accept;
+mod connection;
+mod probe;
+mod receive;
+mod send;
+mod slot;
+
+pub use crate::sys::uring::setup::{RingMode, RingSetup};
+pub use probe::{Features, ProbeError, probe};
+
+use crate::connection_table::ConnectionTable;
+use crate::sys::uring::ring::Ring;
+use crate::sys::uring::{Event, tag};
+use crate::{
+    Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completions, ConnectError,
+    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
+};
+use accept::{ACCEPT_REST, Accepts};
+use receive::Sweep;
+use send::Sends;
+use slot::{Slot, Todo};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long to wait for buffers to come back when there are connections to receive from and none is free.
+const BUFFER_REST: Duration = Duration::from_millis(1);
+
+/// Submissions that one connection can need at once: three cancellations and a close.
+const SUBMISSIONS_PER_CONNECTION: usize = 8;
+
+/// Sizes of one ring. The defaults keep a process with fifty rings modest: 0.4 MiB of locked memory each.
+#[derive(Clone, Debug)]
+pub struct UringConfig {
+    /// Submissions queued at most before they are handed over; a power of two.
+    pub sq_entries: u32,
+    /// Completions that the kernel can post at most before it falls back to a slow list; a power of two.
+    pub cq_entries: u32,
+    /// Accepts waiting per listener.
+    pub accepts_in_flight: u16,
+    /// Receive buffers with the kernel at most; the pool's count, if that is less. Rounded down to a power of two, at
+    /// most 32 768.
+    pub receive_ring_max: u32,
+    /// Kernel threads that may run shutdowns, the one operation here that the kernel does not do in line.
+    pub kernel_workers_max: u32,
+}
+
+impl Default for UringConfig {
+    fn default() -> UringConfig {
+        UringConfig {
+            sq_entries: 1024,
+            cq_entries: 8192,
+            accepts_in_flight: 64,
+            receive_ring_max: 32_768,
+            kernel_workers_max: 4,
+        }
+    }
+}
+
+struct Limits {
+    connections_max: usize,
+    send_queue_bytes_max: usize,
+    copy_break: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Notice {
+    Connected(ConnectionId),
+    Sent(ConnectionId),
+    Closed(ConnectionId, CloseReason),
+}
+
+/// The io_uring backend, bound to the thread that made it. See the module's text.
+pub struct UringBackend {
+    ring: Ring,
+    connections: ConnectionTable<Slot>,
+    /// Connections with something to submit, each once (`Slot::todo`).
+    todo: VecDeque<ConnectionId>,
+    /// Connections that found no buffer.
+    starved: VecDeque<ConnectionId>,
+    /// Completions to be reported first.
+    notices: VecDeque<Notice>,
+    accepts: Accepts,
+    sends: Sends,
+    sweep: Sweep,
+    /// Buffers were lent that the kernel has not been shown yet.
+    relent: bool,
+    /// The waker's descriptor is being watched.
+    watching: bool,
+    overflowing: bool,
+    pools: BufferPools,
+    waker: Waker,
+    clock: MonotonicClock,
+    limits: Limits,
+    counters: BackendCounters,
+}
+
+impl UringBackend {
+    /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
+    ///
+    /// # Errors
+    /// `EPERM` or `ENOSYS` where io_uring is not to be had ([`probe`] explains), `ENOMEM` when locked memory is short
+    /// even for the smallest ring, `EMFILE` when RLIMIT_NOFILE is below `connections_max`.
+    pub fn new(config: &BackendConfig, uring: &UringConfig) -> io::Result<UringBackend> {
+        let slots = table_size(config.connections_max, usize::from(uring.accepts_in_flight));
+        let wanted = RingSetup::best(uring.sq_entries, uring.cq_entries);
+        let buffers = config.pools.receive.count.min(uring.receive_ring_max);
+        let ring = Ring::new(wanted, slots as u32, buffers)?;
+        // Old kernels have no such bound; theirs is RLIMIT_NPROC.
+        let _ = ring.limit_workers(uring.kernel_workers_max);
+        Ok(UringBackend {
+            ring,
+            connections: ConnectionTable::with_capacity(slots),
+            todo: VecDeque::with_capacity(slots),
+            starved: VecDeque::with_capacity(2 * slots),
+            // At most one Closed, and one Connected or Sent before it, a connection.
+            notices: VecDeque::with_capacity(2 * slots),
+            accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
+            sends: Sends::new(config.send_pieces_max, slots),
+            sweep: Sweep::new(config.idle_demote),
+            relent: false,
+            watching: false,
+            overflowing: false,
+            pools: BufferPools::new(&config.pools)?,
+            waker: Waker::event_fd()?,
+            clock: MonotonicClock::start(),
+            limits: Limits {
+                connections_max: config.connections_max,
+                send_queue_bytes_max: config.send_queue_bytes_max,
+                copy_break: config.copy_break,
+            },
+            counters: BackendCounters::default(),
+        })
+    }
+
+    /// What the kernel gave.
+    pub fn setup(&self) -> RingSetup {
+        self.ring.setup()
+    }
+
+    /// Puts `what` on the list of things to submit for a connection.
+    fn mark(&mut self, id: ConnectionId, what: Todo) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        if slot.state.is_over() && what != Todo::CLOSE {
+            return;
+        }
+        if slot.todo.is_empty() {
+            self.todo.push_back(id);
+        }
+        slot.todo.add(what);
+    }
+
+    // --- a turn --------------------------------------------------------------------------------------------------
+
+    /// Queues what is to be submitted. What finds no room stays for the next turn.
+    fn submit_todo(&mut self) {
+        self.sends.follow_up = false;
+        if !self.watching && self.ring.reserve(1) {
+            if let Some(fd) = self.waker.as_fd() {
+                self.ring.watch(fd, ConnectionId::new(0, 0));
+            }
+            self.watching = true;
+        }
+        while let Some(id) = self.todo.front().copied() {
+            if !self.ring.reserve(SUBMISSIONS_PER_CONNECTION) || self.sends.is_full() {
+                return;
+            }
+            self.todo.pop_front();
+            self.submit_for(id);
+        }
+    }
+
+    fn submit_for(&mut self, id: ConnectionId) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        let todo = std::mem::take(&mut slot.todo);
+        if todo.has(Todo::CLOSE) {
+            return self.submit_close(id);
+        }
+        let waits = slot.in_flight.has(tag::RECEIVE) || slot.in_flight.has(tag::READABLE);
+        if todo.has(Todo::RECEIVE) && !waits && slot.state.receives() {
+            slot.in_flight.add(tag::RECEIVE);
+            self.ring.receive(id);
+        } else if todo.has(Todo::WAIT_READABLE) && !waits {
+            slot.in_flight.add(tag::READABLE);
+            self.ring.wait_readable(id);
+            self.counters.demotions += 1;
+        } else if todo.has(Todo::DEMOTE) && slot.in_flight.has(tag::RECEIVE) {
+            self.ring.cancel(id, tag::RECEIVE);
+        }
+        if todo.has(Todo::WAIT_WRITABLE) && !slot.in_flight.has(tag::WRITABLE) {
+            slot.in_flight.add(tag::WRITABLE);
+            self.ring.wait_writable(id);
+        }
+        if todo.has(Todo::SHUTDOWN) {
+            self.ring.shutdown_write(id);
+        }
+        if todo.has(Todo::SEND) {
+            self.flush_one(id);
+        }
+    }
+
+    /// How long this turn may wait.
+    fn wait_allowed(&mut self, wait: Duration, batch: &Completions) -> Duration {
+        let work_left = !self.notices.is_empty()
+            || !self.todo.is_empty()
+            || self.overflowing
+            || self.sends.follow_up
+            || batch.is_full()
+            || self.ring.waiting() > 0;
+        match () {
+            () if work_left => Duration::ZERO,
+            () if !self.starved.is_empty() => wait.min(BUFFER_REST),
+            () if self.accepts.is_resting() => wait.min(ACCEPT_REST),
+            () => wait,
+        }
+    }
+
+    fn enter(&mut self, wait: Duration) -> io::Result<()> {
+        if std::mem::take(&mut self.relent) {
+            self.ring.publish();
+        }
+        match wait.is_zero() {
+            true => self.ring.enter(0, None)?,
+            false => self.ring.enter(1, Some(wait))?,
+        }
+        self.counters.polls += 1;
+        self.overflowing = self.ring.is_overflowing();
+        self.counters.overflows += u64::from(self.overflowing);
+        self.mark_sends(self.overflowing);
+        Ok(())
+    }
+
+    fn reap(&mut self, batch: &mut Completions) {
+        while !batch.is_full() {
+            let Some(event) = self.ring.reap() else { return };
+            self.counters.events += 1;
+            self.note(event, batch);
+        }
+    }
+
+    fn note(&mut self, event: Event, batch: &mut Completions) {
+        match event.tag {
+            tag::RECEIVE => self.note_received(event, batch),
+            tag::SEND => self.note_send(event),
+            tag::WRITABLE => self.note_writable(event),
+            tag::READABLE => self.note_readable(event),
+            tag::ACCEPT => self.note_accept(event, batch),
+            tag::CONNECT => self.note_connect(event),
+            tag::CLOSE => self.note_close(event),
+            tag::SHUTDOWN => self.end(event.id, receive::reason_of(event.result)),
+            tag::WAKER => self.watching = event.more, // having ended the wait is all else it does
+            _ => {}                                   // a cancellation that came too late
+        }
+    }
+}
+
+/// Slots of the table: the connections and the accepts in flight, as far as RLIMIT_NOFILE allows more.
+fn table_size(connections_max: usize, accepts: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+    (connections_max + accepts).min(limit).max(connections_max)
+}
+
+impl Backend for UringBackend {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
+        self.add_listener(config)
+    }
+
+    fn set_accepting(&mut self, accepting: bool) {
+        self.set_accepts(accepting);
+    }
+
+    fn connect(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<ConnectionId, ConnectError> {
+        self.begin_connect(local, remote)
+    }
+
+    fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
+        self.replenish();
+        self.feed_starved();
+        self.sweep_idle();
+        self.drive_accepts();
+        self.submit_todo();
+        let wait = self.wait_allowed(wait, batch);
+        self.enter(wait)?;
+        self.report_notices(batch);
+        self.deliver_accepted(batch);
+        self.reap(batch);
+        self.confirm_sends();
+        self.report_notices(batch);
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
+        let Some(slot) = self.connections.get_mut(connection).filter(|slot| slot.state.takes_sends()) else {
+            return Err(SendError::Closed(buffer));
+        };
+        let bytes_max = self.limits.send_queue_bytes_max;
+        self.sends.pieces.push(&mut slot.queue, buffer, bytes_max).map_err(SendError::Full)?;
+        if slot.todo.is_empty() {
+            self.todo.push_back(connection);
+        }
+        slot.todo.add(Todo::SEND);
+        Ok(())
+    }
+
+    fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
+        self.begin_finish(connection, last);
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.end(connection, CloseReason::Local);
+    }
+
+    fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        self.connections.get(connection).map_or(0, |slot| slot.queue.bytes())
+    }
+
+    fn connection_count(&self) -> usize {
+        self.live_count()
+    }
+
+    fn pools(&mut self) -> &mut BufferPools {
+        self.pools.set_receive_lent(self.ring.lent_count() as u32);
+        &mut self.pools
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn counters(&self) -> BackendCounters {
+        self.counters
+    }
+}
+impl Drop for UringBackend {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "{:?} starved {} todo {} notices {} waiting {} lent {} conf {}",
+                self.counters,
+                self.starved.len(),
+                self.todo.len(),
+                self.notices.len(),
+                self.ring.waiting(),
+                self.ring.lent_count(),
+                self.overflowing
+            );
+            let mut n = std::collections::HashMap::new();
+            for (_, s) in self.connections.iter() {
+                *n.entry(format!(
+                    "{:?} {:?} {:?} dem {} waits {} off {} q {}",
+                    s.state,
+                    s.todo,
+                    s.in_flight,
+                    s.demoting,
+                    s.send_waits,
+                    s.offered > 0,
+                    s.queue.bytes() > 0
+                ))
+                .or_insert(0) += 1;
+            }
+            eprintln!("{n:#?}");
+        }
+    }
+}

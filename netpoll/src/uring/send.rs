@@ -1,0 +1,182 @@
+//! Sending: one submission per connection and turn, silent when the socket takes it all.
+//!
+//! A send is tried while it is submitted (`MSG_DONTWAIT`), completes silently when all bytes were taken, and posts one
+//! completion when they were not. So no send is ever under way between two turns, and two can't overtake each other;
+//! what is left to find out is how a send *ended*. Silence means success only once every completion that could say
+//! otherwise has been looked at, and those may lie behind others that the batch had no room for. Hence:
+//!
+//! ```text
+//!   flush: fresh ── everything submitted, no overflow: note where the completion queue ends (`mark`) ──► confirming
+//!   reap:  a failed send is settled by its completion
+//!   confirm: reaped past `mark` ── every send in `confirming` not settled by then was taken whole
+//! ```
+//!
+//! Why that is right: when `io_uring_enter` has consumed a submission, its send has been tried and a failure is posted,
+//! to the completion queue or, that being full, to the kernel's overflow list. The kernel moves the list to the queue
+//! in order and clears `IORING_SQ_CQ_OVERFLOW` only when it is empty. So with all submissions consumed and the flag
+//! clear, the failures of all sends before lie in the queue ahead of its tail, and whoever has reaped up to that tail
+//! has seen them. Until then the connection starts no other send, and its pieces stay queued.
+//!
+//! A serial number ties an entry of the lists to its send: an entry whose send was settled by a completion in the
+//! meantime confirms nothing, in particular not a later send of the same connection.
+//!
+//! A connection whose socket took less waits for `POLLOUT`, as under epoll: a waiting send would own its payload for as
+//! long as the peer likes, and closing would have to wait for its cancellation.
+
+use super::receive::reason_of;
+use super::slot::{State, Todo};
+use super::{Notice, UringBackend};
+use crate::ConnectionId;
+use crate::send_queue::Pieces;
+use crate::sys::uring::{Event, tag};
+
+#[derive(Clone, Copy)]
+struct Sent {
+    id: ConnectionId,
+    serial: u32,
+}
+
+/// Sends between submission and confirmation. See the module's text.
+pub(super) struct Sends {
+    pub(super) pieces: Pieces,
+    fresh: Vec<Sent>,
+    confirming: Vec<Sent>,
+    /// Completions reaped in all when those in `confirming` are certain.
+    mark: u64,
+    serial: u32,
+    /// A send was submitted whose success calls for more work at once.
+    pub(super) follow_up: bool,
+}
+
+impl Sends {
+    pub(super) fn new(pieces: usize, connections: usize) -> Sends {
+        Sends {
+            pieces: Pieces::with_capacity(pieces),
+            fresh: Vec::with_capacity(2 * connections),
+            confirming: Vec::with_capacity(2 * connections),
+            mark: 0,
+            serial: 0,
+            follow_up: false,
+        }
+    }
+
+    /// Whether no further send can be kept track of before the next confirmation.
+    pub(super) fn is_full(&self) -> bool {
+        self.fresh.len() == self.fresh.capacity()
+    }
+}
+
+impl UringBackend {
+    /// Submits the front of a connection's queue.
+    pub(super) fn flush_one(&mut self, id: ConnectionId) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        if !slot.state.sends() || slot.send_waits || slot.offered > 0 {
+            return; // what ends the wait marks the connection again
+        }
+        let pieces = &self.sends.pieces;
+        let offered = match pieces.front(&slot.queue) {
+            None => return self.queue_emptied(id),
+            Some(only) if pieces.is_single(&slot.queue) => {
+                self.ring.send(id, only);
+                only.len()
+            }
+            Some(_) => self.ring.send_all(id, pieces.iter(&slot.queue)),
+        };
+        self.sends.serial = self.sends.serial.wrapping_add(1);
+        slot.serial = self.sends.serial;
+        slot.offered = offered as u32;
+        self.sends.follow_up |=
+            slot.state != State::Open || slot.sent_after_wait || offered < slot.queue.bytes();
+        self.sends.fresh.push(Sent { id, serial: slot.serial });
+        self.counters.sends += 1;
+    }
+
+    /// Notes, after entering the kernel, from where on the sends of this turn are certain.
+    pub(super) fn mark_sends(&mut self, overflowing: bool) {
+        if !self.sends.fresh.is_empty()
+            && self.sends.confirming.is_empty()
+            && !overflowing
+            && self.ring.all_submitted()
+        {
+            std::mem::swap(&mut self.sends.fresh, &mut self.sends.confirming);
+            self.sends.mark = self.ring.reaped() + self.ring.waiting() as u64;
+        }
+    }
+
+    /// Settles the sends that have become certain.
+    pub(super) fn confirm_sends(&mut self) {
+        if self.ring.reaped() < self.sends.mark {
+            return;
+        }
+        while let Some(sent) = self.sends.confirming.pop() {
+            let Some(slot) = self.connections.get_mut(sent.id) else { continue };
+            if slot.serial != sent.serial || slot.offered == 0 || slot.state.is_over() {
+                continue;
+            }
+            let offered = std::mem::take(&mut slot.offered) as usize;
+            self.counters.send_bytes += offered as u64;
+            self.sends.pieces.advance(&mut slot.queue, offered);
+            if slot.queue.is_empty() {
+                self.queue_emptied(sent.id);
+            } else {
+                self.mark(sent.id, Todo::SEND);
+            }
+        }
+    }
+
+    /// A send that failed or fell short.
+    pub(super) fn note_send(&mut self, event: Event) {
+        let Some(slot) = self.connections.get_mut(event.id) else { return };
+        if slot.state.is_over() {
+            return;
+        }
+        let offered = std::mem::take(&mut slot.offered);
+        match event.result {
+            taken @ 0.. => {
+                let taken = offered.min(taken as u32) as usize;
+                self.counters.send_bytes += taken as u64;
+                self.sends.pieces.advance(&mut slot.queue, taken);
+                self.send_must_wait(event.id);
+            }
+            error if error == -libc::EAGAIN => self.send_must_wait(event.id),
+            error if error == -libc::EINTR => self.mark(event.id, Todo::SEND),
+            error => self.end(event.id, reason_of(error)),
+        }
+    }
+
+    fn send_must_wait(&mut self, id: ConnectionId) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        slot.send_waits = true;
+        slot.sent_after_wait = true;
+        self.counters.send_waits += 1;
+        let copy_break = self.limits.copy_break;
+        self.counters.send_copies += self.sends.pieces.retain(&slot.queue, &mut self.pools, copy_break);
+        self.mark(id, Todo::WAIT_WRITABLE);
+    }
+
+    pub(super) fn note_writable(&mut self, event: Event) {
+        let Some(slot) = self.connections.get_mut(event.id) else { return };
+        slot.in_flight.remove(tag::WRITABLE);
+        slot.send_waits = false;
+        self.mark(event.id, Todo::SEND);
+        self.settle(event.id);
+    }
+
+    fn queue_emptied(&mut self, id: ConnectionId) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        match slot.state {
+            State::Open if std::mem::take(&mut slot.sent_after_wait) => {
+                self.notices.push_back(Notice::Sent(id));
+            }
+            State::Finishing => {
+                slot.state = State::Finished;
+                self.mark(id, Todo::SHUTDOWN);
+            }
+            State::PeerFinished => {
+                let reason = slot.reason;
+                self.end(id, reason);
+            }
+            _ => {}
+        }
+    }
+}
