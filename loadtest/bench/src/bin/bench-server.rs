@@ -15,9 +15,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let [kind, options @ ..] = arguments else {
-        return Err(
-            format!("usage: bench-server KIND [--cpu N] [--nice N], with a KIND of {}", bench::servers::KINDS.join(", ")).into()
-        );
+        return Err(format!(
+            "usage: bench-server KIND [--cpu N] [--nice N], with a KIND of {}",
+            bench::servers::KINDS.join(", ")
+        )
+        .into());
     };
     let (mut cpu, mut nice) = (None, 0);
     for pair in options.chunks(2) {

@@ -1,20 +1,163 @@
-fn main() {
-    let a: Vec<String> = std::env::args().skip(1).collect();
-    let (kind, proto, n, d, size, secs) = (&a[0], &a[1], a[2].parse::<usize>().unwrap(), a[3].parse::<usize>().unwrap(), a[4].parse::<usize>().unwrap(), a[5].parse::<f64>().unwrap());
-    use bench::client::*; use std::time::Duration; use std::io::BufRead;
-    let exe = std::env::current_exe().unwrap().with_file_name("bench-server");
-    let mut child = std::process::Command::new(exe).args([kind.as_str(), "--cpu", "0", "--nice", "-15"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    bench::cpu::settle(1, -15).unwrap();
-    let mut line = String::new();
-    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let ports: Vec<u16> = line.split_whitespace().map(|w| w.parse().unwrap()).collect();
-    let (p, port) = match proto.as_str() { "raw" => (Protocol::Raw, ports[0]), "goim" => (Protocol::Goim, ports[0]), "gws" => (Protocol::GoimWebSocket, ports[1]), _ => (Protocol::WebSocket, ports[0]) };
-    let w = Window { warm_up: Duration::from_millis(200), length: Duration::from_secs_f64(secs) };
-    let probe = Probe { server: child.id(), server_cpu: 0, client_cpu: 1 };
-    eprintln!("pid {}", child.id());
-    let extra = usize::from(d == 0);
-    let r = (|| { let mut f = Fleet::over_uring(n + extra).unwrap(); f.open(([127,0,0,1], port).into(), p, n + extra, d == 0)?;
-      if d == 0 { fan_out(&mut f, p, size, w, probe) } else { echo(&mut f, p, (d, size), w, probe) } })();
-    child.kill().unwrap(); child.wait().unwrap();
-    match r { Err(e) => println!("{kind} {proto}: {e}"), Ok(m) => println!("{kind:20} {proto:5} N={n} D={d} {size} B: {:.0} ns/msg, {:.0} k/s, client {:.0} ns, busy {:.2}/{:.2}, foreign {:.2}/{:.2}, p50 {} us p99 {} us", m.server_per_message(), m.rate()/1e3, m.client_per_message(), m.server_busy(), m.client_busy(), m.foreign_server, m.foreign_client, m.latency.value_at_quantile(0.5)/1000, m.latency.value_at_quantile(0.99)/1000) }
+//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, see `bench --help`.
+
+use bench::client::Window;
+use bench::run::{CASES, Options, Progress, QUICK_CASES, Report, run, verdicts, write_files};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+const HELP: &str = "\
+bench: the gateway side by side with bare echo servers and other WebSocket servers
+
+  --quick          one short cycle with few connections: does every server answer rightly? (no aims, no files)
+  --cycles N       cycles (5)
+  --seconds S      measured window of a run (1)
+  --case TEXT      only cases whose name contains TEXT
+  --row TEXT       only servers whose name contains TEXT
+  --out FOLDER     where report.json and summary.md go (docs/reports/bench)
+  --cpus S,C       processor of the servers, and of the generator (0,1)
+  --nice N         priority of both; needs a privilege (-15)
+  --server FILE    the bench-server binary (next to this one)
+";
+
+/// Said to the child that does the work: it has a session of its own (see `bench::cpu::settle`).
+const CHILD: &str = "--child";
+
+struct Arguments {
+    quick: bool,
+    options: Options,
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let child = arguments.first().is_some_and(|argument| argument == CHILD);
+    let result = if child {
+        arguments.remove(0);
+        compare(&arguments)
+    } else {
+        in_child(&arguments)
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn in_child(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
+    let status = Command::new(std::env::current_exe()?).arg(CHILD).args(arguments).status()?;
+    Ok(status.success())
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> {
+    let mut parsed = Arguments {
+        quick: false,
+        options: Options {
+            server: std::env::current_exe()?.with_file_name("bench-server"),
+            cycles: 5,
+            window: Window { warm_up: Duration::from_millis(300), length: Duration::from_secs(1) },
+            processors: (0, 1),
+            nice: -15,
+            foreign_max: Some(0.12),
+            only: (String::new(), String::new()),
+            uring: netpoll::uring::probe().is_ok(),
+        },
+        out: "docs/reports/bench".into(),
+    };
+    let options = &mut parsed.options;
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--quick" {
+            parsed.quick = true;
+            options.cycles = 1;
+            options.window =
+                Window { warm_up: Duration::from_millis(50), length: Duration::from_millis(200) };
+            options.foreign_max = None;
+            options.nice = 0;
+            continue;
+        }
+        let value = words.next().ok_or_else(|| format!("{word} needs a value (--help has the list)"))?;
+        match word.as_str() {
+            "--cycles" => options.cycles = value.parse()?,
+            "--seconds" => options.window.length = Duration::try_from_secs_f64(value.parse()?)?,
+            "--case" => options.only.0.clone_from(value),
+            "--row" => options.only.1.clone_from(value),
+            "--out" => parsed.out = value.into(),
+            "--nice" => options.nice = value.parse()?,
+            "--server" => options.server = value.into(),
+            "--cpus" => {
+                let (server, client) = value.split_once(',').ok_or("--cpus needs two, as in 0,1")?;
+                options.processors = (server.parse()?, client.parse()?);
+            }
+            _ => return Err(format!("what is {word}? (--help has the list)").into()),
+        }
+    }
+    Ok(parsed)
+}
+
+fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
+    let Arguments { quick, options, out } = parse(arguments)?;
+    if !options.uring {
+        eprintln!("io_uring is not to be had here: its rows are left out");
+    }
+    bench::cpu::settle(options.processors.1, options.nice)?;
+    let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };
+    let mut report = run(&options, cases, tell)?;
+    report.machine = machine();
+    report.method = format!(
+        "{} cycles of {:.1} s a run, servers on processor {}, generator ({}) on {}",
+        options.cycles,
+        options.window.length.as_secs_f64(),
+        options.processors.0,
+        if options.uring { "io_uring" } else { "epoll" },
+        options.processors.1,
+    );
+    if quick {
+        println!("every server answered rightly");
+        return Ok(true);
+    }
+    report.verdicts = verdicts(&report);
+    println!("\n{}", report.text());
+    write_files(&report, &out)?;
+    println!("written: {}", out.display());
+    Ok(reached(&report))
+}
+
+/// A rate that the generator held down decides nothing.
+fn reached(report: &Report) -> bool {
+    report.verdicts.iter().all(|verdict| verdict.reached || verdict.generator_bound)
+}
+
+fn tell(progress: Progress<'_>) {
+    let Progress { case, row, cycle, figures } = progress;
+    eprintln!(
+        "{} · {cycle} · {:28} {:7.0} ns  {:6.0} k/s  busy {:3.0} % / {:3.0} %  foreign {:2.0} %{}",
+        case.name,
+        row.name,
+        figures.server_ns,
+        figures.rate / 1e3,
+        figures.server_busy * 1e2,
+        figures.client_busy * 1e2,
+        figures.foreign * 1e2,
+        if figures.noisy { "  noisy" } else { "" },
+    );
+}
+
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let information = read("/proc/cpuinfo");
+    let model = information
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("", |rest| rest.trim_start_matches(['\t', ':', ' ']));
+    let count = information.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{count} × {model}, Linux {}, loopback", read("/proc/sys/kernel/osrelease").trim())
 }

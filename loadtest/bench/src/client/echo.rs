@@ -60,7 +60,8 @@ pub fn echo<B: Backend>(
     }
     echo.watch.arm(window);
     let measured = loop {
-        fleet.turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
+        fleet
+            .turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
         if let Some(measured) = echo.watch.tick()? {
             break measured;
         }
@@ -71,7 +72,8 @@ pub fn echo<B: Backend>(
         if Instant::now() > deadline {
             return Err(Problem(format!("{} connections wait for an answer in vain", echo.waiting)));
         }
-        fleet.turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
+        fleet
+            .turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
     }
     match echo.loops.iter().position(|one| one.rounds == 0) {
         Some(number) => Err(Problem(format!("connection {number} got no answer"))),

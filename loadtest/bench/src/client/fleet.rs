@@ -231,9 +231,10 @@ impl Opening {
                 self.got.clear();
                 Ok(true)
             }
-            Some(false) => {
-                Err(Problem(format!("while opening, the server said {:?}", String::from_utf8_lossy(&self.got))))
-            }
+            Some(false) => Err(Problem(format!(
+                "while opening, the server said {:?}",
+                String::from_utf8_lossy(&self.got)
+            ))),
         }
     }
 }

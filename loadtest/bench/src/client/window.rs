@@ -150,7 +150,8 @@ impl Watch {
     fn measured(&self, begin: Snapshot, end: Snapshot) -> Measured {
         let elapsed = end.at - begin.at;
         let (server, client) = (end.server - begin.server, end.client - begin.client);
-        let foreign = |core: Duration, own: Duration| core.saturating_sub(own).as_secs_f64() / elapsed.as_secs_f64();
+        let foreign =
+            |core: Duration, own: Duration| core.saturating_sub(own).as_secs_f64() / elapsed.as_secs_f64();
         Measured {
             elapsed,
             messages: end.messages - begin.messages,

@@ -49,7 +49,9 @@ impl Expected {
     /// Whether `got` is it: yes, not yet (`None`), or no.
     pub fn matches(&self, got: &[u8]) -> Option<bool> {
         match self {
-            Expected::Bytes(bytes) if got.len() < bytes.len() => bytes.starts_with(got).then_some(()).map_or(Some(false), |()| None),
+            Expected::Bytes(bytes) if got.len() < bytes.len() => {
+                bytes.starts_with(got).then_some(()).map_or(Some(false), |()| None)
+            }
             Expected::Bytes(bytes) => Some(got == bytes),
             Expected::Upgrade if !got.ends_with(b"\r\n\r\n") => None,
             Expected::Upgrade => Some(got.starts_with(b"HTTP/1.1 101 ")),
@@ -104,7 +106,8 @@ impl Protocol {
         let size = RoomKey::parse(ROOM.as_bytes()).ok().and_then(|room| {
             let push_operation = PushOperation::new(PUSH);
             let target = Target::Room(room);
-            SendMessage { target, not_to_self: true, push_operation, traceparent: None, payload }.emit(&mut body)
+            SendMessage { target, not_to_self: true, push_operation, traceparent: None, payload }
+                .emit(&mut body)
         });
         body.truncate(size.unwrap_or(0));
         let mut reply = [0; SendMessageReply::SIZE];

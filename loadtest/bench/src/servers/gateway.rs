@@ -32,11 +32,9 @@ fn serve<B: Backend>(backend: B) -> io::Result<()> {
     let (worker, mailbox_end) = mailbox(capacity, backend.waker());
     let (control, _control_end) = mailbox(capacity, Waker::event_fd()?);
     let ports = Ports { workers: vec![worker], control, verifier: None };
-    let context =
-        Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
-    let mut worker =
-        Worker::new(context, backend, mailbox_end, ports, Arc::new(WorkerMetrics::default()))
-            .map_err(io::Error::other)?;
+    let context = Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
+    let mut worker = Worker::new(context, backend, mailbox_end, ports, Arc::new(WorkerMetrics::default()))
+        .map_err(io::Error::other)?;
     announce(&worker.addresses().iter().map(SocketAddr::port).collect::<Vec<_>>());
     loop {
         worker.turn(Duration::from_secs(1))?;
