@@ -16,7 +16,7 @@ bench: the gateway side by side with bare echo servers and other WebSocket serve
   --row TEXT       only servers whose name contains TEXT
   --out FOLDER     where report.json and summary.md go (docs/reports/bench)
   --cpus S,C       processor of the servers, and of the generator (0,1)
-  --nice N         priority of both; needs a privilege (-15)
+  --nice N         priority of both; needs a privilege (-19)
   --server FILE    the bench-server binary (next to this one)
 ";
 
@@ -65,7 +65,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
             cycles: 5,
             window: Window { warm_up: Duration::from_millis(300), length: Duration::from_secs(1) },
             processors: (0, 1),
-            nice: -15,
+            nice: -19,
             foreign_max: Some(0.12),
             only: (String::new(), String::new()),
             uring: netpoll::uring::probe().is_ok(),

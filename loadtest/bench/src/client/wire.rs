@@ -84,8 +84,8 @@ impl Protocol {
             };
             let mut body = [0; 256];
             let size = request.emit(&mut body).unwrap_or(0);
-            let request = self.from_client(&frame(Operation::AUTH, 1, &body[..size]));
-            let reply = self.from_server(&frame(Operation::AUTH_REPLY, 1, &[]));
+            let request = self.client_says(&frame(Operation::AUTH, 1, &body[..size]));
+            let reply = self.server_says(&frame(Operation::AUTH_REPLY, 1, &[]));
             steps.push(Step { request, reply: Expected::Bytes(reply) });
         }
         steps
@@ -94,13 +94,13 @@ impl Protocol {
     /// A message to be echoed, and the echo.
     pub fn echo(self, payload: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let inner = if self.is_goim() { frame(ECHO, 1, payload) } else { payload.to_vec() };
-        (self.from_client(&inner), self.from_server(&inner))
+        (self.client_says(&inner), self.server_says(&inner))
     }
 
     /// A message to all `receivers`, how they see it, and what the sender is told.
     pub fn fan_out(self, payload: &[u8], receivers: u32) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         if !self.is_goim() {
-            return (self.from_client(payload), self.from_server(payload), vec![]);
+            return (self.client_says(payload), self.server_says(payload), vec![]);
         }
         let mut body = vec![0; payload.len() + 64];
         let size = RoomKey::parse(ROOM.as_bytes()).ok().and_then(|room| {
@@ -113,19 +113,19 @@ impl Protocol {
         let mut reply = [0; SendMessageReply::SIZE];
         SendMessageReply { result: Ok(()), receivers }.emit(&mut reply);
         (
-            self.from_client(&frame(Operation::SEND_MESSAGE, 1, &body)),
-            self.from_server(&frame(PUSH, 0, payload)),
-            self.from_server(&frame(Operation::SEND_MESSAGE_REPLY, 1, &reply)),
+            self.client_says(&frame(Operation::SEND_MESSAGE, 1, &body)),
+            self.server_says(&frame(PUSH, 0, payload)),
+            self.server_says(&frame(Operation::SEND_MESSAGE_REPLY, 1, &reply)),
         )
     }
 
-    fn from_server(self, inner: &[u8]) -> Vec<u8> {
+    fn server_says(self, inner: &[u8]) -> Vec<u8> {
         let mut out = if self.is_websocket() { websocket_header(inner.len()) } else { vec![] };
         out.extend_from_slice(inner);
         out
     }
 
-    fn from_client(self, inner: &[u8]) -> Vec<u8> {
+    fn client_says(self, inner: &[u8]) -> Vec<u8> {
         if !self.is_websocket() {
             return inner.to_vec();
         }

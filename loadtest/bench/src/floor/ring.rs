@@ -122,8 +122,10 @@ impl Buffers {
         }
         while let Some(id) = self.returning.pop() {
             let position = usize::from(self.tail & (BUFFERS - 1));
-            // SAFETY: below `BUFFERS`, inside the leaked memory; behind the tail, so the kernel does not read it.
-            let entry = unsafe { &mut *self.entries.add(position) };
+            // SAFETY: below `BUFFERS`, so inside the leaked memory.
+            let entry = unsafe { self.entries.add(position) };
+            // SAFETY: aligned and initialised; behind the tail, so the kernel does not read it.
+            let entry = unsafe { &mut *entry };
             entry.set_addr(self.address(id) as u64);
             entry.set_len(BUFFER_SIZE as u32);
             entry.set_bid(id);
