@@ -3,6 +3,8 @@
 pub mod address;
 pub mod alloc_guard;
 pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod control;
 pub mod handler;
 mod inline_text;
@@ -11,6 +13,8 @@ pub mod random;
 pub mod router;
 pub mod session;
 pub mod settings;
+pub mod start;
+pub mod start_screen;
 pub mod worker;
 
 pub use inline_text::InlineText;

@@ -1,2 +1,12 @@
-//! The gateway.
-fn main() {}
+//! The gateway's program: its allocator and its workers; everything else is the library's.
+
+use gateway::alloc_guard::CountingAllocator;
+use gateway::worker::KernelWorkers;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    gateway::cli::main(std::env::args_os(), &KernelWorkers)
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Gateway, auth_body, frame, settings};
+use common::{BackendChoice, Client, Gateway, auth_body, frame, settings};
 use gateway_proto::body::{
     Closed, Deliver, HeartbeatReply, Join, JoinReply, MessageId, Name, Publish, RoomKey, SendMessage,
     SendMessageReply, Target,
@@ -10,6 +10,19 @@ use gateway_proto::body::{
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
 use std::time::Duration;
+
+on_each_backend!(
+    a_heartbeat_reports_the_rooms_size,
+    application_operations_are_echoed_however_they_are_cut,
+    a_frame_of_the_largest_size_passes_and_a_larger_one_does_not,
+    users_write_to_one_another,
+    rooms_reach_all_members_in_order,
+    publish_is_delivered_with_sender_and_time,
+    the_same_key_replaces_and_says_so,
+    silence_before_and_after_login_is_bounded,
+    what_comes_before_login_is_refused_and_what_comes_with_it_waits,
+    bad_lengths_and_bad_logins_end_with_a_code,
+);
 
 fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
     let message = SendMessage { target, not_to_self, push_operation: None, traceparent: None, payload };
@@ -32,10 +45,9 @@ fn join(client: &mut Client, key: &str) -> u32 {
     reply.members
 }
 
-#[test]
-fn a_heartbeat_reports_the_rooms_size() {
+fn a_heartbeat_reports_the_rooms_size(backend: &BackendChoice) {
     for workers in [1, 3] {
-        let gateway = Gateway::start(settings(workers, 64));
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
         let mut clients: Vec<_> = (1..=5).map(|mid| gateway.login(mid, "live://1")).collect();
         let online = |client: &mut Client| {
             let reply = client.ask(Operation::HEARTBEAT, 9, b"");
@@ -55,9 +67,8 @@ fn a_heartbeat_reports_the_rooms_size() {
     }
 }
 
-#[test]
-fn application_operations_are_echoed_however_they_are_cut() {
-    let gateway = Gateway::start(settings(1, 8));
+fn application_operations_are_echoed_however_they_are_cut(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
     let mut client = gateway.login(1, "");
     let all: Vec<u8> =
         (0..40).flat_map(|seq| frame(Operation(200), seq, &vec![seq as u8; seq as usize * 7])).collect();
@@ -77,9 +88,8 @@ fn application_operations_are_echoed_however_they_are_cut() {
     }
 }
 
-#[test]
-fn a_frame_of_the_largest_size_passes_and_a_larger_one_does_not() {
-    let gateway = Gateway::start(settings(1, 8));
+fn a_frame_of_the_largest_size_passes_and_a_larger_one_does_not(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
     let mut client = gateway.login(1, "");
     let body = vec![7; 65_536];
     assert_eq!(client.ask(Operation(200), 3, &body).body, body);
@@ -89,10 +99,9 @@ fn a_frame_of_the_largest_size_passes_and_a_larger_one_does_not() {
     assert_eq!(client.try_read(), None);
 }
 
-#[test]
-fn users_write_to_one_another() {
+fn users_write_to_one_another(backend: &BackendChoice) {
     for workers in [1, 2, 4] {
-        let gateway = Gateway::start(settings(workers, 64));
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
         let mut alice = gateway.login(1, "");
         let mut bob: Vec<_> = (0..3).map(|_| gateway.login(2, "")).collect();
         let reply = alice.ask(Operation::SEND_MESSAGE, 77, &send_message(Target::Mid(2), b"hello", false));
@@ -108,10 +117,9 @@ fn users_write_to_one_another() {
     }
 }
 
-#[test]
-fn rooms_reach_all_members_in_order() {
+fn rooms_reach_all_members_in_order(backend: &BackendChoice) {
     for workers in [1, 3] {
-        let gateway = Gateway::start(settings(workers, 64));
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
         let mut members: Vec<_> = (1..=12).map(|mid| gateway.login(mid, "chat://a")).collect();
         let mut outsider = gateway.login(99, "");
         let body = send_message(room("chat://a"), b"x", false);
@@ -132,9 +140,8 @@ fn rooms_reach_all_members_in_order() {
     }
 }
 
-#[test]
-fn publish_is_delivered_with_sender_and_time() {
-    let gateway = Gateway::start(settings(2, 64));
+fn publish_is_delivered_with_sender_and_time(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 64));
     let mut alice = gateway.login(41, "chat://a");
     let mut bob = gateway.login(42, "");
     assert!(join(&mut bob, "chat://a") >= 1);
@@ -157,10 +164,9 @@ fn publish_is_delivered_with_sender_and_time() {
     assert!(deliver.prefix.server_time_ms >= 1_700_000_000_000);
 }
 
-#[test]
-fn the_same_key_replaces_and_says_so() {
+fn the_same_key_replaces_and_says_so(backend: &BackendChoice) {
     for workers in [1, 4] {
-        let gateway = Gateway::start(settings(workers, 64));
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
         let mut first = gateway.client();
         first.login(1, "phone", "");
         let mut second = gateway.client();
@@ -173,12 +179,11 @@ fn the_same_key_replaces_and_says_so() {
     }
 }
 
-#[test]
-fn silence_before_and_after_login_is_bounded() {
+fn silence_before_and_after_login_is_bounded(backend: &BackendChoice) {
     let mut settings = settings(1, 8);
     settings.reloadable.auth_timeout = Duration::from_millis(200);
     settings.reloadable.idle_timeout = Duration::from_millis(600);
-    let gateway = Gateway::start(settings);
+    let gateway = Gateway::start_on(backend, settings);
     let code = |client: &mut Client| Closed::parse(&client.read().body).unwrap().code;
     assert_eq!(code(&mut gateway.client()), CloseCode::AUTH_TIMEOUT);
     let mut client = gateway.login(1, "");
@@ -189,21 +194,20 @@ fn silence_before_and_after_login_is_bounded() {
     assert_eq!(code(&mut client), CloseCode::IDLE_TIMEOUT);
 }
 
-#[test]
-fn what_comes_before_login_is_refused_and_what_comes_with_it_waits() {
-    let gateway = Gateway::start(settings(2, 8));
+fn what_comes_before_login_is_refused_and_what_comes_with_it_waits(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 8));
     let mut client = gateway.client();
     let early = client.ask(Operation::HEARTBEAT, 4, b"");
     assert_eq!((early.operation, early.sequence), (112, 4));
-    let both = [frame(Operation::AUTH, 1, &auth_body(5, "", "r")), frame(Operation(200), 2, b"pipelined")].concat();
+    let both =
+        [frame(Operation::AUTH, 1, &auth_body(5, "", "r")), frame(Operation(200), 2, b"pipelined")].concat();
     client.write(&both);
     assert_eq!(client.read().operation, 8);
     assert_eq!(client.read().body, b"pipelined");
 }
 
-#[test]
-fn bad_lengths_and_bad_logins_end_with_a_code() {
-    let gateway = Gateway::start(settings(1, 8));
+fn bad_lengths_and_bad_logins_end_with_a_code(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
     let cases: [(&[u8], CloseCode); 4] = [
         (&[0, 0, 0, 15], CloseCode::PROTOCOL_ERROR),
         (&[255, 255, 255, 255], CloseCode::FRAME_TOO_LARGE),

@@ -18,6 +18,9 @@ pub struct ConnectionTable<T> {
 }
 
 impl<T> ConnectionTable<T> {
+    /// Bytes that a slot takes: the value, the mark of a taken or free slot beside it, and the generation.
+    pub const BYTES_PER_SLOT: usize = size_of::<T>() + 8 + size_of::<u32>();
+
     /// Reserves room for `capacity` values.
     ///
     /// # Panics

@@ -25,6 +25,7 @@ mod connection_table;
 pub mod epoll;
 mod mailbox;
 mod send_queue;
+pub mod sim;
 mod sys;
 mod timer_wheel;
 pub mod uring;
@@ -40,7 +41,14 @@ pub use clock::{MonotonicClock, Timestamp};
 pub use connection_id::{CONNECTIONS_PER_BACKEND_MAX, ConnectionId};
 pub use connection_table::ConnectionTable;
 pub use mailbox::{Mailbox, MailboxSender, mailbox};
+pub use send_queue::PIECE_BYTES;
 pub use sys::affinity::pin_current_thread;
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;
 pub use uring::{UringBackend, UringConfig};
+
+/// Bytes of user space that a connection takes in its backend, whichever of the kernel's two that is.
+pub const CONNECTION_BYTES_MAX: usize = {
+    let (epoll, uring) = (epoll::EpollBackend::BYTES_PER_CONNECTION, UringBackend::BYTES_PER_CONNECTION);
+    if epoll > uring { epoll } else { uring }
+};

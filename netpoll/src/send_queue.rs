@@ -18,7 +18,10 @@ struct Piece {
     next: u32,
 }
 
-const _: () = assert!(size_of::<Piece>() == 24);
+/// Bytes of a queued piece.
+pub const PIECE_BYTES: usize = size_of::<Piece>();
+
+const _: () = assert!(PIECE_BYTES == 24);
 
 /// The store that all queues of a backend share.
 #[derive(Debug)]

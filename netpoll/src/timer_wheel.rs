@@ -39,6 +39,9 @@ pub struct TimerWheel {
 }
 
 impl TimerWheel {
+    /// Bytes that one timer takes.
+    pub const BYTES_PER_TIMER: usize = size_of::<Node>();
+
     /// A wheel for indexes below `capacity`, turning by one slot every `tick`.
     pub fn new(capacity: usize, tick: Duration) -> TimerWheel {
         assert!(tick > Duration::ZERO && capacity < NONE as usize);

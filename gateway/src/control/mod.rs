@@ -1,5 +1,102 @@
 //! The control thread: everything that is not a client connection.
+//!
+//! ```text
+//!                     ┌──────────────── control thread (tokio-uring or tokio) ────────────────┐
+//!   operators ──HTTP──►  http ► routes ► goim, api, inspect, health, /metrics                  │
+//!   signals ──────────►  thread: drain, stop, reload                                           │
+//!                     │        │ Workers::send          ▲ outcomes, lists, audit events        │
+//!                     │        ▼                        │                                      │
+//!                     │   worker mailboxes        ControlSender (bounded, lock-free)           │
+//!                     └────────┼────────────────────────┼──────────────────────────────────────┘
+//!                              ▼                        │
+//!                           workers ────────────────────┘
+//! ```
+//!
+//! It never touches a client socket, and workers never wait for it: when its mailbox is full, they drop what they had to
+//! say and count it.
 
+mod api;
+mod clock;
+mod encoder;
+mod goim;
+mod health;
+mod http;
+mod inspect;
 mod inspection;
+mod journal;
+mod lifecycle;
+mod metrics;
+mod publish;
+mod reload;
+mod reply;
+mod routes;
+mod thread;
+mod tickets;
+mod workers;
 
+pub(crate) use encoder::pools_config;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
+pub use journal::{Journal, JournalMetrics};
+pub use lifecycle::{Lifecycle, Stage};
+pub use metrics::HttpMetrics;
+pub use reload::{LogHandle, ReloadSource};
+pub use routes::{OPENAPI, routes};
+pub use thread::{Command, ControlThread, Exit, Parts, control_waker};
+pub use tickets::{TICKET_TIMEOUT, TicketError};
+pub use workers::{MailboxFull, Workers};
+
+use crate::auth::Verifier;
+use crate::config::{Config, Plan};
+use crate::worker::message::ControlMessage;
+use encoder::Encoder;
+use health::Heartbeats;
+use netpoll::MailboxSender;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Instant, SystemTime};
+use tickets::Tickets;
+
+/// What workers use to talk to the control thread: takes no lock, allocates nothing, never blocks.
+pub type ControlSender = MailboxSender<ControlMessage>;
+
+/// What is settled at the start.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Workers and sizes.
+    pub plan: Plan,
+    /// Why this backend.
+    pub backend_reason: String,
+    /// Listeners by number, with the addresses that they got.
+    pub listeners: Vec<(crate::settings::ListenerSettings, SocketAddr)>,
+    /// When the process started.
+    pub started: Instant,
+    /// The same, on the wall clock.
+    pub started_at: SystemTime,
+}
+
+/// Everything that handlers share.
+pub(crate) struct Control {
+    config: RwLock<Arc<Config>>,
+    facts: Facts,
+    workers: Workers,
+    tickets: Tickets,
+    encoder: Mutex<Encoder>,
+    lifecycle: Arc<Lifecycle>,
+    heartbeats: Heartbeats,
+    journal: Journal,
+    verifier: Option<Verifier>,
+    metrics: HttpMetrics,
+    /// Whether files go through io_uring.
+    io_uring: bool,
+}
+
+impl Control {
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+}

@@ -32,6 +32,11 @@ struct Echo {
 pub struct EchoConnections(HashMap<ConnectionId, Echo>);
 
 impl EchoConnections {
+    /// Whether something waits to be said.
+    pub fn has_output(&self) -> bool {
+        self.0.values().any(|echo| !echo.output.is_empty())
+    }
+
     /// Forgets a connection.
     pub fn remove(&mut self, connection: ConnectionId) {
         self.0.remove(&connection);
@@ -101,12 +106,16 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// A queue that had to wait is empty again: an echo goes on.
-    pub(crate) fn drained(&mut self, connection: ConnectionId) {
-        if let Some(mut echo) = self.echo.0.remove(&connection) {
-            self.echo_pump(connection, &mut echo);
-            self.echo.0.insert(connection, echo);
+    /// Goes on with the echoes that have more to say than their queues should hold.
+    pub(crate) fn pump_echoes(&mut self) {
+        if !self.echo.has_output() {
+            return;
         }
+        let mut all = std::mem::take(&mut self.echo);
+        for (connection, echo) in all.0.iter_mut().filter(|(_, echo)| !echo.output.is_empty()) {
+            self.echo_pump(*connection, echo);
+        }
+        self.echo = all;
     }
 }
 

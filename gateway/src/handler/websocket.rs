@@ -13,7 +13,7 @@ use netpoll::{Backend, Buffer, ConnectionId};
 use std::ops::Range;
 
 /// Origins of one listener at most.
-const ORIGINS_MAX: usize = 32;
+const ORIGINS_MAX: usize = 64;
 
 const DEMO_PAGE: &str = include_str!("../../assets/demo.html");
 

@@ -4,9 +4,11 @@
 //! instruction and no shared cache line. A scrape reads them at any time and adds them up.
 
 mod counter;
+mod exposition;
 mod worker;
 
 pub use counter::{Counter, Gauge, Histogram, bucket_bound};
+pub use exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, exposition};
 pub use worker::{
     BackendMetrics, CODES_MAX, EndReason, LISTENERS_MAX, OperationClass, POOLS_MAX, PoolGauges, Traffic,
     WorkerMetrics,

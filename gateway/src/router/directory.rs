@@ -69,6 +69,10 @@ pub struct Directory {
 pub struct DirectoryFull;
 
 impl Directory {
+    /// Bytes that a name with one connection takes: its record, its entry, and its share of the half-full table (which
+    /// is up to a quarter full only where its capacity lies right behind a power of two).
+    pub const BYTES_PER_NAME: usize = size_of::<Record>() + size_of::<Entry>() + IndexTable::BYTES_PER_NAME;
+
     /// Room for `names_max` names with one connection each on average.
     pub fn with_capacity(names_max: usize) -> Directory {
         Directory {

@@ -61,6 +61,9 @@ pub struct Delivery<'f> {
 }
 
 impl Fanouts {
+    /// Bytes that a fan-out takes.
+    pub const BYTES_PER_FANOUT: usize = size_of::<Fanout>() + size_of::<Target>();
+
     /// Room for `capacity` fan-outs at a time.
     pub fn with_capacity(capacity: usize) -> Fanouts {
         Fanouts {

@@ -24,6 +24,9 @@ pub(super) struct IndexTable {
 }
 
 impl IndexTable {
+    /// Bytes that a name takes in a table that is half full.
+    pub(super) const BYTES_PER_NAME: usize = 2 * size_of::<Entry>();
+
     /// Room for `capacity` fingerprints, in twice as many entries or a little more.
     pub(super) fn with_capacity(capacity: usize) -> IndexTable {
         let size = (2 * capacity.max(4)).next_power_of_two();

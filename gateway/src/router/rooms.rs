@@ -120,6 +120,17 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// Bytes that a membership takes.
+    pub const BYTES_PER_MEMBERSHIP: usize = size_of::<Member>();
+
+    /// Bytes that a room takes besides its members.
+    pub const fn bytes_per_room(workers: usize) -> usize {
+        size_of::<Room>()
+            + IndexTable::BYTES_PER_NAME
+            + workers * size_of::<u32>()
+            + 2 * size_of::<RoomIndex>()
+    }
+
     /// Room for so many rooms and memberships, with so many workers in the process.
     pub fn with_capacity(rooms_max: usize, memberships_max: usize, workers: usize) -> Rooms {
         Rooms {

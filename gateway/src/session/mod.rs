@@ -172,13 +172,16 @@ pub struct Sessions {
 pub const TIMER_TICK: Duration = Duration::from_millis(64);
 
 impl Sessions {
+    /// Bytes that one connection takes here: its session and its timer.
+    pub const BYTES_PER_CONNECTION: usize = size_of::<Session>() + TimerWheel::BYTES_PER_TIMER;
+
     /// Reserves everything.
-    pub fn with_capacity(connections_max: usize, accept_sets_max: usize) -> Sessions {
+    pub fn with_capacity(index_bound: usize, accept_sets_max: usize) -> Sessions {
         Sessions {
-            slots: Vec::with_capacity(connections_max),
+            slots: Vec::with_capacity(index_bound),
             open: 0,
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
-            timers: TimerWheel::new(connections_max, TIMER_TICK),
+            timers: TimerWheel::new(index_bound, TIMER_TICK),
         }
     }
 

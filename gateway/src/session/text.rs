@@ -39,6 +39,9 @@ pub struct TextStore {
 }
 
 impl TextStore {
+    /// Bytes of a cell.
+    pub const CELL_BYTES: usize = size_of::<Cell>();
+
     /// Room for `capacity` cells of 36 bytes.
     pub fn with_capacity(capacity: usize) -> TextStore {
         TextStore { cells: Vec::with_capacity(capacity), free: NONE, free_count: 0, capacity }

@@ -12,7 +12,9 @@
 //! read once a turn, from the backend.
 
 mod encoder;
+mod host;
 mod inspect;
+mod memory;
 pub mod message;
 mod post;
 mod publish;
@@ -20,6 +22,8 @@ mod threads;
 mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
+pub use host::KernelWorkers;
+pub use memory::{Reservation, memory_plan, session_bytes};
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
@@ -141,7 +145,7 @@ impl<B: Backend> Worker<B> {
         let tables = context.settings.tables;
         let workers = context.settings.workers;
         let shard = Shard {
-            sessions: Sessions::with_capacity(tables.connections_max, tables.accept_sets_max),
+            sessions: Sessions::with_capacity(backend.index_bound(), tables.accept_sets_max),
             texts: TextStore::with_capacity(tables.text_cells_max),
             rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
             directory: Directory::with_capacity(tables.names_max),

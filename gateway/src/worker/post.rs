@@ -2,6 +2,8 @@
 
 use super::message::{ControlMessage, Message, VerifyRequest};
 use crate::address::WorkerId;
+use crate::auth::VerifySender;
+use crate::control::ControlSender;
 use netpoll::MailboxSender;
 use std::collections::VecDeque;
 
@@ -11,9 +13,9 @@ pub struct Ports {
     /// Mailboxes of all workers, this one's included.
     pub workers: Vec<MailboxSender<Message>>,
     /// The control thread's.
-    pub control: MailboxSender<ControlMessage>,
+    pub control: ControlSender,
     /// The verifier's, where tokens are asked for.
-    pub verifier: Option<MailboxSender<VerifyRequest>>,
+    pub verifier: Option<VerifySender>,
 }
 
 /// Outgoing messages of one worker.

@@ -8,13 +8,17 @@
 //!
 //! The first worker opens the listeners before the others, so that a port of 0 becomes the same port for all.
 
-use super::message::{ControlMessage, Message, VerifyRequest};
+use super::message::{ControlMessage, Message};
 use super::{Context, ListenError, Ports, Turn, Worker};
 use crate::address::{Fingerprints, WorkerId};
+use crate::auth::VerifySender;
+use crate::control::ControlSender;
 use crate::metrics::WorkerMetrics;
 use crate::settings::WorkerSettings;
 use netpoll::epoll::EpollBackend;
-use netpoll::{Backend, BackendConfig, MailboxSender, Waker, mailbox, pin_current_thread};
+use netpoll::{
+    Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, Waker, mailbox, pin_current_thread,
+};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,13 +31,15 @@ use std::time::Duration;
 pub enum BackendChoice {
     /// Readiness: epoll.
     Epoll,
+    /// Completion: io_uring, with sizes of each ring.
+    Uring(UringConfig),
 }
 
 /// What the workers are made from.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Settings of every worker; seeds are made different.
-    pub settings: WorkerSettings,
+    /// One for each worker.
+    pub settings: Vec<WorkerSettings>,
     /// Which backend.
     pub backend: BackendChoice,
     /// Sizes of each backend.
@@ -45,9 +51,9 @@ pub struct Plan {
     /// Milliseconds since 1970, now.
     pub unix_now_ms: u64,
     /// The control thread's mailbox.
-    pub control: MailboxSender<ControlMessage>,
+    pub control: ControlSender,
     /// The verifier's.
-    pub verifier: Option<MailboxSender<VerifyRequest>>,
+    pub verifier: Option<VerifySender>,
 }
 
 /// The running workers.
@@ -59,19 +65,26 @@ pub struct Threads {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// Where they listen, in the order of the settings.
     pub addresses: Vec<SocketAddr>,
-    handles: Vec<JoinHandle<io::Result<()>>>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
+    /// As a started gateway keeps them.
+    pub(super) fn into_started(self) -> crate::start::StartedWorkers {
+        let Threads { senders, metrics, addresses, handles } = self;
+        crate::start::StartedWorkers { senders, metrics, addresses, threads: handles }
+    }
+
     /// Waits until all workers have ended.
     ///
     /// # Errors
-    /// The first error that made a backend unusable; a panic counts as one.
+    /// When one of them panicked.
     pub fn join(self) -> io::Result<()> {
-        let ends = self.handles.into_iter().map(|handle| {
-            handle.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked; its message is above")))
-        });
-        ends.fold(Ok(()), Result::and)
+        let ends = self.handles.into_iter().map(JoinHandle::join);
+        match ends.filter(Result::is_err).count() {
+            0 => Ok(()),
+            count => Err(io::Error::other(format!("{count} workers panicked; their messages are above"))),
+        }
     }
 }
 
@@ -109,8 +122,9 @@ type Listening = Result<Vec<SocketAddr>, SpawnError>;
 /// # Errors
 /// [`SpawnError`]; the threads that were started have ended then.
 pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
-    check_addresses(&plan.settings)?;
-    let count = plan.settings.workers;
+    let Some(first) = plan.settings.first() else { return Err(ended_early()) };
+    check_addresses(first)?;
+    let count = plan.settings.len();
     let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
     let mut starting = Vec::with_capacity(count);
     for (index, metrics) in metrics.iter().enumerate() {
@@ -120,23 +134,23 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
     for thread in &starting {
         wakers.push(thread.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?);
     }
-    let capacity = plan.settings.tables.mailbox_capacity;
+    let capacity = first.tables.mailbox_capacity;
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
         wakers.into_iter().map(|waker| mailbox(capacity, waker)).unzip();
-    let mut settings = plan.settings.clone();
     let mut addresses = vec![];
-    for (thread, mailbox) in starting.iter().zip(mailboxes) {
+    for ((thread, mailbox), settings) in starting.iter().zip(mailboxes).zip(&plan.settings) {
+        let mut settings = settings.clone();
+        for (listener, address) in settings.listeners.iter_mut().zip(&addresses) {
+            listener.socket.address = *address;
+        }
         let ports = Ports {
             workers: senders.clone(),
             control: plan.control.clone(),
             verifier: plan.verifier.clone(),
         };
-        let introduction = Introduction { mailbox, ports, settings: settings.clone() };
+        let introduction = Introduction { mailbox, ports, settings };
         thread.introductions.send(introduction).map_err(|_| ended_early())?;
         addresses = thread.listening.recv().map_err(|_| ended_early())??;
-        for (listener, address) in settings.listeners.iter_mut().zip(&addresses) {
-            listener.socket.address = *address;
-        }
     }
     let handles = starting.into_iter().map(|thread| thread.handle).collect();
     Ok(Threads { senders, metrics, addresses, handles })
@@ -161,7 +175,7 @@ struct Starting {
     wakers: Receiver<io::Result<Waker>>,
     introductions: Sender<Introduction>,
     listening: Receiver<Listening>,
-    handle: JoinHandle<io::Result<()>>,
+    handle: JoinHandle<()>,
 }
 
 fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Result<Starting, SpawnError> {
@@ -182,6 +196,9 @@ fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Resu
         match &plan.backend {
             BackendChoice::Epoll => {
                 run(&plan, id, metrics, &threads, EpollBackend::new(&plan.backend_config))
+            }
+            BackendChoice::Uring(uring) => {
+                run(&plan, id, metrics, &threads, UringBackend::new(&plan.backend_config, uring))
             }
         }
     };
@@ -205,17 +222,16 @@ fn run<B: Backend>(
     metrics: Arc<WorkerMetrics>,
     ends: &ThreadEnds,
     backend: io::Result<B>,
-) -> io::Result<()> {
+) {
     let backend = match backend {
         Ok(backend) => backend,
         Err(error) => {
             let _ = ends.wakers.send(Err(error));
-            return Ok(()); // the spawner reports it
+            return; // the spawner reports it
         }
     };
     let _ = ends.wakers.send(Ok(backend.waker()));
-    let Ok(Introduction { mailbox, ports, mut settings }) = ends.introductions.recv() else { return Ok(()) };
-    settings.seed = settings.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let Ok(Introduction { mailbox, ports, settings }) = ends.introductions.recv() else { return };
     let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
     let context = Context { id, settings, names: plan.names, unix_start_ms };
     let control = ports.control.clone();
@@ -223,18 +239,20 @@ fn run<B: Backend>(
         Ok(worker) => worker,
         Err(error) => {
             let _ = ends.listening.send(Err(SpawnError::Listen(error)));
-            return Ok(());
+            return;
         }
     };
     let _ = ends.listening.send(Ok(worker.addresses().to_vec()));
-    let result = loop {
+    loop {
         match worker.turn(Duration::from_secs(1)) {
             Ok(Turn::Running) => {}
-            Ok(Turn::Stopped) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(Turn::Stopped) => break,
+            Err(error) => {
+                tracing::error!("worker {} ends, its backend is unusable: {error}", id.0);
+                break;
+            }
         }
-    };
+    }
     // A full mailbox means that the control thread is gone or very late; it also sees the thread's end.
     let _ = control.send(ControlMessage::Stopped(id));
-    result
 }

@@ -32,6 +32,7 @@ impl<B: Backend> Worker<B> {
         self.handle_batch();
         self.handle_messages();
         self.run_fanouts();
+        self.pump_echoes();
         self.expire_timers();
         self.continue_drain();
         self.tell_homes();
@@ -54,7 +55,7 @@ impl<B: Backend> Worker<B> {
                 Duration::ZERO
             };
         }
-        let wait = wait.min(WAIT_MAX);
+        let wait = wait.min(if self.echo.has_output() { Duration::from_millis(1) } else { WAIT_MAX });
         let wait = if self.drain.is_some() { wait.min(Duration::from_millis(10)) } else { wait };
         self.shard.sessions.timers.next_expiry(self.pace.now, wait)
     }
@@ -71,8 +72,8 @@ impl<B: Backend> Worker<B> {
                     self.accepted(connection, listener.0, peer)
                 }
                 Completion::Closed { connection, reason } => self.closed(connection, reason),
-                Completion::Sent { connection } => self.drained(connection),
-                Completion::Connected { .. } => {} // a gateway does not connect
+                // Queues are bounded and need no attention as they drain; and a gateway does not connect.
+                Completion::Sent { .. } | Completion::Connected { .. } => {}
             }
             self.handle_local();
         }

@@ -5,8 +5,9 @@ use gateway::address::Fingerprints;
 use gateway::settings::{
     AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
+pub use gateway::worker::BackendChoice;
 use gateway::worker::message::{ControlMessage, Message};
-use gateway::worker::{BackendChoice, Plan, Threads, spawn};
+use gateway::worker::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
@@ -14,6 +15,21 @@ use netpoll::{BackendConfig, ListenerConfig, Mailbox, Waker, mailbox};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+/// Runs each case, a function of a backend, as a test on epoll and as one on io_uring.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($case:ident),* $(,)?) => {
+        mod epoll {
+            $(#[test] fn $case() { super::$case(&gateway::worker::BackendChoice::Epoll); })*
+        }
+        mod io_uring {
+            $(#[test] fn $case() {
+                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default()));
+            })*
+        }
+    };
+}
 
 /// Settings of a small gateway on free ports: TCP, WebSocket and echo.
 pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
@@ -24,7 +40,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         path: "/sub".into(),
         origins: vec![],
         message_size_max,
-        fragments_max: 1 << 16,
+        fragments_max: 1 << 20,
         demo_page: true,
     };
     WorkerSettings {
@@ -55,17 +71,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn start(settings: WorkerSettings) -> Gateway {
+    pub fn start_on(backend: &BackendChoice, settings: WorkerSettings) -> Gateway {
         let backend_config = BackendConfig::small(settings.tables.connections_max);
-        Gateway::start_with(settings, backend_config)
+        Gateway::start_with(settings, backend_config, backend.clone())
     }
 
-    pub fn start_with(settings: WorkerSettings, backend_config: BackendConfig) -> Gateway {
+    pub fn start_with(
+        settings: WorkerSettings,
+        backend_config: BackendConfig,
+        backend: BackendChoice,
+    ) -> Gateway {
         let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());
         let names = Fingerprints::new((11, 12));
         let plan = Plan {
-            settings,
-            backend: BackendChoice::Epoll,
+            settings: vec![settings.clone(); settings.workers],
+            backend,
             backend_config,
             processors: vec![],
             names,
@@ -75,6 +95,12 @@ impl Gateway {
         };
         let threads = spawn(&plan).unwrap();
         Gateway { addresses: threads.addresses.clone(), threads: Some(threads), control, names }
+    }
+
+    /// Heap allocations of all worker threads, read after each has published its counts again.
+    pub fn allocations(&self) -> u64 {
+        std::thread::sleep(Duration::from_millis(700));
+        self.threads.as_ref().unwrap().metrics.iter().map(|metrics| metrics.allocations.get()).sum()
     }
 
     pub fn tell(&self, worker: usize, message: Message) {

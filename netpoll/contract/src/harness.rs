@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Steps without news that make a world quiet, unless it knows that more is on the way.
 const QUIET_STEPS: u32 = 5;
 
+/// How often the end of a behaviour closes what is open: peers that waited in a backlog come in one table at a time.
+const END_ROUNDS_MAX: u32 = 100;
+
 /// One connection's two ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
@@ -30,6 +33,8 @@ pub struct Harness<W: World> {
     parties: [Party; 2],
     batches: [Completions; 2],
     idle_steps: u32,
+    /// Sent and received by both, when the last step had ended.
+    bytes_moved: u64,
     /// What the world said last: more is on the way.
     in_flight: bool,
 }
@@ -60,6 +65,7 @@ impl<W: World> Harness<W> {
             parties: [Party::default(), Party::default()],
             batches: [batch(setup.server.batch_max), batch(setup.client.batch_max)],
             idle_steps: 0,
+            bytes_moved: 0,
             in_flight: false,
         }
     }
@@ -98,16 +104,23 @@ impl<W: World> Harness<W> {
     }
 
     /// One turn of both sides, in an order drawn from the seed.
+    ///
+    /// # Panics
+    /// If nothing has happened for far too many steps: a loop of a behaviour's own ends here too.
     pub fn step(&mut self) {
         let wait = if self.idle_steps > 0 { W::IDLE_WAIT } else { Duration::ZERO };
         let mut order = Side::BOTH;
         order.rotate_left(self.rng.below(2));
         let happened: usize = order.into_iter().map(|side| self.poll(side, wait)).sum();
-        if happened > 0 {
+        // Bytes that leave, or come in to be discarded, are progress without a completion.
+        let moved = Side::BOTH.map(|side| self.world.backend(side).counters());
+        let moved = moved.iter().map(|counters| counters.send_bytes + counters.receive_bytes).sum();
+        if happened > 0 || std::mem::replace(&mut self.bytes_moved, moved) != moved {
             self.idle_steps = 0;
             return;
         }
         self.idle_steps += 1;
+        assert!(self.idle_steps < 2 * W::IDLE_STEPS_MAX, "{}: waited in vain", W::NAME);
         self.in_flight = self.world.idle();
     }
 
@@ -228,7 +241,7 @@ impl<W: World> Harness<W> {
             self.party(side).forget();
         }
         self.backend(Side::Server).set_accepting(true);
-        loop {
+        for _ in 0..END_ROUNDS_MAX {
             for side in Side::BOTH {
                 let live: Vec<ConnectionId> = self.party(side).ledger.live().collect();
                 live.into_iter().for_each(|id| self.backend(side).close(id));
@@ -237,6 +250,10 @@ impl<W: World> Harness<W> {
             if Side::BOTH.iter().all(|side| self.party(*side).ledger.live_count() == 0) {
                 break;
             }
+        }
+        for side in Side::BOTH {
+            let live: Vec<ConnectionId> = self.party(side).ledger.live().collect();
+            assert!(live.is_empty(), "{side:?}: {live:?} never had their Closed");
         }
         for side in Side::BOTH {
             assert_eq!(self.party(side).mode, Mode::Collect);

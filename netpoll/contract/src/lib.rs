@@ -19,14 +19,13 @@ mod harness;
 mod ledger;
 mod party;
 mod pattern;
-mod rng;
 mod world;
 
 pub use harness::{Harness, Pair};
 pub use ledger::Ledger;
+pub use netpoll::sim::Rng;
 pub use party::{Arrival, Mode, Party};
 pub use pattern::Pattern;
-pub use rng::Rng;
 pub use world::{Setup, Side, World};
 
 /// Runs one behaviour under every seed of its world, naming the seed that fails.
@@ -89,10 +88,13 @@ macro_rules! contract_suite {
             finishing: finish_while_connecting;
             finishing: both_finish_at_once;
             finishing: close_ends_a_finish;
+            finishing: finish_behind_a_peers_finish_is_local;
+            finishing: finish_after_a_reset_ends;
             finishing: a_peers_finish_leaves_our_queue;
             crowds: five_hundred_connections_echo;
             crowds: two_thousand_connections_come_and_go;
             crowds: a_crowd_disappears;
+            chaos: anything_may_happen;
             waiting: a_wake_before_the_wait_counts;
             waiting: a_wake_from_another_thread_ends_the_wait;
             waiting: a_wait_ends_in_time;

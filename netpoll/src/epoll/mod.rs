@@ -85,6 +85,10 @@ enum Notice {
 }
 
 impl EpollBackend {
+    /// Bytes of user space that a connection takes, its places in the lists included.
+    pub const BYTES_PER_CONNECTION: usize =
+        ConnectionTable::<Slot>::BYTES_PER_SLOT + 2 * size_of::<ConnectionId>() + 2 * size_of::<Notice>();
+
     /// Makes the epoll instance and reserves everything that `config` names.
     ///
     /// # Errors
@@ -187,9 +191,14 @@ impl EpollBackend {
 
     fn mark_ready(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
-        if slot.state.receives() && !std::mem::replace(&mut slot.in_ready, true) {
-            self.ready.push_back(id);
+        if !slot.state.receives() || std::mem::replace(&mut slot.in_ready, true) {
+            return;
         }
+        if self.ready.len() == self.ready.capacity() {
+            // Only connections that ended while no buffer was free can have filled it.
+            self.ready.retain(|id| self.connections.get(*id).is_some());
+        }
+        self.ready.push_back(id);
     }
 
     fn mark_dirty(&mut self, id: ConnectionId) {
@@ -222,8 +231,10 @@ impl EpollBackend {
         if !self.may_accept() || self.clock.now() < self.accept_after {
             return;
         }
+        // At most half of what is left: a storm of new connections must not silence those that are there.
+        let room_kept = batch.room() / 2;
         for position in 0..self.listeners.len() {
-            while self.listeners[position].ready && self.may_accept() && !batch.is_full() {
+            while self.listeners[position].ready && self.may_accept() && batch.room() > room_kept {
                 let accepted = self.accept_one(position, batch);
                 if accepted.is_err_and(|error| self.accept_failed(position, &error)) {
                     return;
@@ -281,6 +292,9 @@ impl EpollBackend {
     /// Receives one buffer; false when none was free.
     fn receive_one(&mut self, connection: ConnectionId, batch: &mut Completions) -> bool {
         let Some(slot) = self.connections.get_mut(connection) else { return true };
+        if !slot.state.receives() {
+            return true; // closed since it became ready: what lies unread makes the kernel reset it
+        }
         let Some(mut buffer) = self.pools.take_receive() else {
             self.counters.receive_pauses += 1;
             return false;
@@ -321,7 +335,7 @@ impl EpollBackend {
     fn peer_finished(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
         if slot.queue.is_empty() {
-            let reason = if slot.state == State::Open { CloseReason::PeerClosed } else { CloseReason::Local };
+            let reason = slot.reason_of_fin();
             return self.end(id, reason);
         }
         slot.state = State::PeerFinished;
@@ -378,11 +392,19 @@ impl EpollBackend {
             }
             State::Finishing => {
                 slot.state = State::Finished;
-                if let Err(error) = socket::shutdown_write(&slot.socket) {
-                    self.end(id, CloseReason::of_error(&error));
+                match socket::shutdown_write(&slot.socket) {
+                    Ok(()) => {}
+                    // A socket that was connected and is not any more has been reset (shutdown(2), ENOTCONN).
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                        self.end(id, CloseReason::PeerReset);
+                    }
+                    Err(error) => self.end(id, CloseReason::of_error(&error)),
                 }
             }
-            State::PeerFinished => self.end(id, CloseReason::PeerClosed),
+            State::PeerFinished => {
+                let reason = slot.reason_of_fin();
+                self.end(id, reason);
+            }
             State::Connecting | State::Finished | State::Ended => {}
         }
     }
@@ -499,6 +521,7 @@ impl Backend for EpollBackend {
             // A full store of pieces loses the farewell, not the close.
             let _ = self.pieces.push(&mut slot.queue, last, usize::MAX);
         }
+        slot.finishing = true;
         match slot.state {
             State::Connecting => self.end(connection, CloseReason::Local),
             _ => {
@@ -519,6 +542,10 @@ impl Backend for EpollBackend {
 
     fn connection_count(&self) -> usize {
         self.connections.len()
+    }
+
+    fn index_bound(&self) -> usize {
+        self.connections.capacity()
     }
 
     fn pools(&mut self) -> &mut BufferPools {

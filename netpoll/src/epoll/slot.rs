@@ -1,5 +1,6 @@
 //! What the epoll backend keeps of one connection.
 
+use crate::CloseReason;
 use crate::send_queue::SendQueue;
 use std::os::fd::OwnedFd;
 
@@ -48,6 +49,8 @@ pub(super) struct Slot {
     pub(super) sent_after_wait: bool,
     /// The peer's FIN (or an error) lies behind the bytes still to be received.
     pub(super) peer_done: bool,
+    /// The owner has said `finish`.
+    pub(super) finishing: bool,
     pub(super) queue: SendQueue,
 }
 
@@ -63,7 +66,13 @@ impl Slot {
             send_waits: false,
             sent_after_wait: false,
             peer_done: false,
+            finishing: false,
             queue: SendQueue::new(),
         }
+    }
+
+    /// Why the connection ends when both sides have: an owner that finished did it, whoever came first.
+    pub(super) fn reason_of_fin(&self) -> CloseReason {
+        if self.finishing { CloseReason::Local } else { CloseReason::PeerClosed }
     }
 }

@@ -27,6 +27,12 @@ impl Waker {
         Ok(Waker(Kind::EventFd(Arc::new(fd))))
     }
 
+    /// A waker that writes eight bytes to `fd`, which must not block: for a consumer that sleeps in somebody else's
+    /// event loop and reads the other end there. [`Waker::wait`] is not for this one.
+    pub fn writing_to(fd: OwnedFd) -> Waker {
+        Waker(Kind::EventFd(Arc::new(fd)))
+    }
+
     /// A waker over a flag, for backends that never sleep in the kernel.
     pub fn flag() -> Waker {
         Waker(Kind::Flag(Arc::new(AtomicBool::new(false))))

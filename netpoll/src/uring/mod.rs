@@ -12,7 +12,7 @@
 //!   more, and its generation makes sure of that.
 //! * Completions that the batch has no room for stay in the completion queue; nothing is reaped that could not be told.
 //!
-//! [`accept`], [`receive`] and [`send`] each begin with their own rules.
+//! The files `accept`, `receive`, `send` and `connection` each begin with their own rules.
 
 mod accept;
 mod connection;
@@ -113,10 +113,15 @@ pub struct UringBackend {
 }
 
 impl UringBackend {
+    /// Bytes of user space that a connection takes, its places in the lists included; those of sends between submission
+    /// and confirmation are touched only as far as one turn sends.
+    pub const BYTES_PER_CONNECTION: usize =
+        ConnectionTable::<Slot>::BYTES_PER_SLOT + 3 * size_of::<ConnectionId>() + 2 * size_of::<Notice>();
+
     /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
     ///
     /// # Errors
-    /// `EPERM` or `ENOSYS` where io_uring is not to be had ([`probe`] explains), `ENOMEM` when locked memory is short
+    /// `EPERM` or `ENOSYS` where io_uring is not to be had ([`probe()`] explains), `ENOMEM` when locked memory is short
     /// even for the smallest ring, `EMFILE` when RLIMIT_NOFILE is below `connections_max`.
     pub fn new(config: &BackendConfig, uring: &UringConfig) -> io::Result<UringBackend> {
         let slots = table_size(config.connections_max, usize::from(uring.accepts_in_flight));
@@ -344,6 +349,10 @@ impl Backend for UringBackend {
         self.live_count()
     }
 
+    fn index_bound(&self) -> usize {
+        self.connections.capacity()
+    }
+
     fn pools(&mut self) -> &mut BufferPools {
         self.pools.set_receive_lent(self.ring.lent_count() as u32);
         &mut self.pools
@@ -359,36 +368,5 @@ impl Backend for UringBackend {
 
     fn counters(&self) -> BackendCounters {
         self.counters
-    }
-}
-impl Drop for UringBackend {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "{:?} starved {} todo {} notices {} waiting {} lent {} conf {}",
-                self.counters,
-                self.starved.len(),
-                self.todo.len(),
-                self.notices.len(),
-                self.ring.waiting(),
-                self.ring.lent_count(),
-                self.overflowing
-            );
-            let mut n = std::collections::HashMap::new();
-            for (_, s) in self.connections.iter() {
-                *n.entry(format!(
-                    "{:?} {:?} {:?} dem {} waits {} off {} q {}",
-                    s.state,
-                    s.todo,
-                    s.in_flight,
-                    s.demoting,
-                    s.send_waits,
-                    s.offered > 0,
-                    s.queue.bytes() > 0
-                ))
-                .or_insert(0) += 1;
-            }
-            eprintln!("{n:#?}");
-        }
     }
 }

@@ -31,7 +31,7 @@ pub struct Limits {
     pub frame_payload_size_max: u64,
     /// The largest message over all its frames, in bytes.
     pub message_size_max: u64,
-    /// The most frames one message may have; values over 65 535 mean 65 535.
+    /// The most frames one message may have. They are counted to 65 535: over that there is no limit but the size.
     pub fragments_max: u32,
 }
 
@@ -208,7 +208,7 @@ impl Decoder {
         if self.message_size.saturating_add(length) > limits.message_size_max {
             return Err(WebSocketError::MessageTooLarge);
         }
-        if u32::from(self.fragments) >= limits.fragments_max.min(u32::from(u16::MAX)) {
+        if u32::from(self.fragments) >= limits.fragments_max {
             return Err(WebSocketError::TooManyFragments);
         }
         Ok(())

@@ -143,3 +143,45 @@ pub fn a_peers_finish_leaves_our_queue<W: World>(seed: u64) {
     assert_eq!(sent, received, "what was queued has arrived (it was {counted} B before)");
     h.end();
 }
+
+/// An owner that finishes, over a queue that the peer's FIN has already come for, is told `Local`: it ended it too.
+pub fn finish_behind_a_peers_finish_is_local<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.pools.receive = PoolSize { size: 2048, count: 2 };
+    let mut h = Harness::<W>::listening(&setup, |listener| listener.send_buffer = Some(16 << 10));
+    h.client().mode = Mode::Hold;
+    let pair = h.pair();
+    h.stream(Side::Server, pair.server, Pattern::new(6), 4 << 20, 60_000);
+    h.settle();
+    h.server().forget();
+    h.backend(Side::Client).finish(pair.client, None);
+    h.settle();
+    h.backend(Side::Server).finish(pair.server, None);
+    h.client().let_go();
+    assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
+    h.end();
+}
+
+/// A FIN that cannot be sent any more, because the peer has reset, is no error of ours.
+pub fn finish_after_a_reset_ends<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.pools.receive = PoolSize { size: 256, count: 1 };
+    let mut h = Harness::<W>::new(&setup);
+    for last in [None, Some(&b"too late"[..])] {
+        h.client().mode = Mode::Hold;
+        let pair = h.pair();
+        h.stream(Side::Server, pair.server, Pattern::new(1), 20_000, 20_000);
+        h.settle();
+        h.backend(Side::Client).close(pair.client);
+        while !h.client().closed.contains_key(&pair.client) {
+            h.poll(Side::Client, W::IDLE_WAIT);
+        }
+        let last = last.map(|text| h.backend(Side::Server).pools().copy(text).expect("a block").freeze());
+        h.backend(Side::Server).finish(pair.server, last);
+        let reason = h.closed(Side::Server, pair.server);
+        assert!(matches!(reason, CloseReason::PeerReset | CloseReason::Local), "{reason:?}");
+        h.client().let_go();
+    }
+    h.end();
+}

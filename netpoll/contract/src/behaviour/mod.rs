@@ -1,5 +1,6 @@
 //! The behaviours, by what they are about. Each takes a seed, builds its own world and ends it.
 
+pub mod chaos;
 pub mod closing;
 pub mod crowds;
 pub mod finishing;

@@ -1,0 +1,49 @@
+# What people and CI run. `make help` lists it.
+.DEFAULT_GOAL := help
+CACHE := $(CURDIR)/.cache
+CONFIG ?= configs/gateway.dev.toml
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help run build test unit e2e conformance check bench setup-tests fuzz clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## build the gateway and start it with its embedded router (CONFIG=… for another profile)
+	cargo run --release --quiet -p gateway -- run --config $(CONFIG)
+
+build: ## release binaries of gateway and loadtest
+	cargo build --release -p gateway -p loadtest
+
+test: setup-tests unit e2e conformance ## install what the tests need, then run every test
+
+unit: ## unit, contract, simulation, session and tidy tests
+	cargo test --workspace
+
+setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and Node clients, Autobahn
+	.ci/setup-tests.sh $(CACHE)
+
+e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool, loadtest
+	cargo build --release -p gateway -p loadtest
+	gateway/tests/e2e/run.sh $(CACHE)
+
+conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
+	cargo build --release -p gateway
+	gateway/tests/e2e/conformance.sh $(CACHE)
+
+check: ## formatting, lints, docs, style
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	cargo test --quiet -p gateway --test tidy
+
+bench: ## gateway against bare floors and peers, side by side (about 10 minutes)
+	cargo build --release -p gateway -p bench
+	target/release/bench
+
+fuzz: ## each fuzz body for ten million executions (needs cargo-fuzz)
+	.ci/fuzz.sh 10000000
+
+clean: ## remove build output and the test tools' cache
+	cargo clean
+	rm -rf $(CACHE)

@@ -1,0 +1,170 @@
+//! Keys that tokens are checked with. Each knows its one algorithm.
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+/// The shortest shared secret, in bytes: RFC 7518 §3.2, "a key of the same size as the hash output or larger".
+pub const SECRET_SIZE_MIN: usize = 32;
+
+/// Keys of a set at most.
+const KEYS_MAX: usize = 64;
+
+/// A signature algorithm (RFC 7518 §3.1, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenAlgorithm {
+    /// HMAC with a shared secret.
+    Hs256,
+    /// RSASSA-PKCS1-v1_5.
+    Rs256,
+    /// ECDSA on P-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl TokenAlgorithm {
+    /// All of them.
+    pub const ALL: [TokenAlgorithm; 4] =
+        [TokenAlgorithm::Hs256, TokenAlgorithm::Rs256, TokenAlgorithm::Es256, TokenAlgorithm::EdDsa];
+
+    /// Its name, as in a token's header.
+    pub const fn label(self) -> &'static str {
+        match self {
+            TokenAlgorithm::Hs256 => "HS256",
+            TokenAlgorithm::Rs256 => "RS256",
+            TokenAlgorithm::Es256 => "ES256",
+            TokenAlgorithm::EdDsa => "EdDSA",
+        }
+    }
+
+    pub(super) const fn native(self) -> Algorithm {
+        match self {
+            TokenAlgorithm::Hs256 => Algorithm::HS256,
+            TokenAlgorithm::Rs256 => Algorithm::RS256,
+            TokenAlgorithm::Es256 => Algorithm::ES256,
+            TokenAlgorithm::EdDsa => Algorithm::EdDSA,
+        }
+    }
+}
+
+/// A key and the only algorithm that it is used with.
+#[derive(Clone, Debug)]
+pub(super) struct VerifyKey {
+    pub(super) id: Option<String>,
+    pub(super) algorithm: TokenAlgorithm,
+    pub(super) key: DecodingKey,
+}
+
+/// The keys. At least one, at most 64.
+#[derive(Clone, Debug)]
+pub struct KeySet {
+    pub(super) keys: Vec<VerifyKey>,
+}
+
+impl KeySet {
+    /// A shared secret, for HS256.
+    ///
+    /// # Errors
+    /// What to do instead, when it is too short.
+    pub fn from_secret(secret: &[u8]) -> Result<KeySet, String> {
+        if secret.len() < SECRET_SIZE_MIN {
+            let size = secret.len();
+            return Err(format!(
+                "the secret has {size} bytes; HS256 needs at least {SECRET_SIZE_MIN} random ones"
+            ));
+        }
+        let key = DecodingKey::from_secret(secret);
+        Ok(KeySet { keys: vec![VerifyKey { id: None, algorithm: TokenAlgorithm::Hs256, key }] })
+    }
+
+    /// A public key in PEM; its type says the algorithm.
+    ///
+    /// # Errors
+    /// What to do instead.
+    pub fn from_pem(pem: &[u8]) -> Result<KeySet, String> {
+        if String::from_utf8_lossy(pem).contains("PRIVATE KEY") {
+            return Err("holds a private key; the gateway only checks tokens, give it the public key".into());
+        }
+        let rsa = DecodingKey::from_rsa_pem(pem).map(|key| (TokenAlgorithm::Rs256, key));
+        let ec = || DecodingKey::from_ec_pem(pem).map(|key| (TokenAlgorithm::Es256, key));
+        let ed = || DecodingKey::from_ed_pem(pem).map(|key| (TokenAlgorithm::EdDsa, key));
+        match rsa.or_else(|_| ec()).or_else(|_| ed()) {
+            Ok((algorithm, key)) => Ok(KeySet { keys: vec![VerifyKey { id: None, algorithm, key }] }),
+            Err(_) => {
+                Err("holds no public key of RSA, P-256 or Ed25519 in PEM (-----BEGIN PUBLIC KEY-----)".into())
+            }
+        }
+    }
+
+    /// A JWK set (RFC 7517). Keys for encryption and of types that are not spoken are left out.
+    ///
+    /// # Errors
+    /// What to do instead, when no key is left.
+    pub fn from_jwks(json: &[u8]) -> Result<KeySet, String> {
+        let set: JwkSet =
+            serde_json::from_slice(json).map_err(|error| format!("is no JWK set (RFC 7517 §5): {error}"))?;
+        if set.keys.len() > KEYS_MAX {
+            return Err(format!("holds {} keys; at most {KEYS_MAX} are used", set.keys.len()));
+        }
+        let mut keys = Vec::new();
+        for jwk in &set.keys {
+            let Some(algorithm) = algorithm_of(jwk) else { continue };
+            let name = || jwk.common.key_id.clone().unwrap_or_else(|| "without kid".into());
+            if algorithm == TokenAlgorithm::Hs256 {
+                return Err(format!("key {}: a shared secret does not belong into a JWK set", name()));
+            }
+            let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {}: {error}", name()))?;
+            keys.push(VerifyKey { id: jwk.common.key_id.clone(), algorithm, key });
+        }
+        if keys.is_empty() {
+            Err("holds no key for RS256, ES256 or EdDSA".into())
+        } else {
+            Ok(KeySet { keys })
+        }
+    }
+
+    /// Only the keys for `algorithms`; all of them when none is named.
+    ///
+    /// # Errors
+    /// When no key is left.
+    pub fn restricted(mut self, algorithms: &[TokenAlgorithm]) -> Result<KeySet, String> {
+        let found = self.algorithms().join(", ");
+        self.keys.retain(|key| algorithms.is_empty() || algorithms.contains(&key.algorithm));
+        if self.keys.is_empty() {
+            return Err(format!(
+                "is for {found}, which auth.algorithms does not list; add it there or give another key"
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Names of the algorithms of its keys.
+    pub fn algorithms(&self) -> Vec<&'static str> {
+        let mut names: Vec<&str> = self.keys.iter().map(|key| key.algorithm.label()).collect();
+        names.dedup();
+        names
+    }
+}
+
+/// The one algorithm that a JWK is good for.
+fn algorithm_of(jwk: &Jwk) -> Option<TokenAlgorithm> {
+    if matches!(jwk.common.public_key_use, Some(ref usage) if *usage != PublicKeyUse::Signature) {
+        return None;
+    }
+    let by_type = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => TokenAlgorithm::Rs256,
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => TokenAlgorithm::Es256,
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            TokenAlgorithm::EdDsa
+        }
+        AlgorithmParameters::OctetKey(_) => TokenAlgorithm::Hs256,
+        _ => return None,
+    };
+    let named = match by_type {
+        TokenAlgorithm::Hs256 => KeyAlgorithm::HS256,
+        TokenAlgorithm::Rs256 => KeyAlgorithm::RS256,
+        TokenAlgorithm::Es256 => KeyAlgorithm::ES256,
+        TokenAlgorithm::EdDsa => KeyAlgorithm::EdDSA,
+    };
+    jwk.common.key_algorithm.as_ref().is_none_or(|algorithm| *algorithm == named).then_some(by_type)
+}

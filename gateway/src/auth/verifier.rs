@@ -1,0 +1,229 @@
+//! The threads that check tokens.
+//!
+//! One bounded lane a thread. A worker chooses a lane by the connection, and the next one when that is full. Pushing
+//! into a lane takes no lock and no allocation; a sleeping thread is woken through its event descriptor.
+
+use super::policy::{Bearer, TokenPolicy};
+use super::{AuthError, Claims, Verdict};
+use crate::metrics::{Counter, Histogram};
+use crate::worker::message::{Message, VerifyRequest};
+use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
+use netpoll::{BufferPools, Mailbox, MailboxSender, PoolSize, PoolsConfig, Waker, mailbox};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A verdict waits this long for room in a full worker mailbox; then the login runs into its timeout.
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+
+/// User ids on their way to workers at most, a thread.
+const UIDS_MAX: u32 = 4096;
+
+/// The workers' end of the queue.
+#[derive(Clone, Debug)]
+pub struct VerifySender {
+    /// At least one.
+    lanes: Arc<[MailboxSender<VerifyRequest>]>,
+}
+
+impl VerifySender {
+    /// Hands a request over. Never blocks, never allocates.
+    ///
+    /// # Errors
+    /// The request itself when all lanes are full: the login is refused as [`AuthError::Overload`].
+    pub fn send(&self, request: VerifyRequest) -> Result<(), VerifyRequest> {
+        let first = request.address.connection().index();
+        let mut request = request;
+        for offset in 0..self.lanes.len() {
+            match self.lanes[(first + offset) % self.lanes.len()].send(request) {
+                Ok(()) => return Ok(()),
+                Err(back) => request = back,
+            }
+        }
+        Err(request)
+    }
+
+    /// Requests waiting.
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(MailboxSender::len).sum()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The verifier's end of the queue.
+#[derive(Debug)]
+pub struct VerifyQueue(Vec<(Mailbox<VerifyRequest>, Waker)>);
+
+/// A queue for `requests_max` requests in `threads` lanes.
+///
+/// # Errors
+/// When no descriptor is free.
+pub fn verify_queue(threads: usize, requests_max: usize) -> io::Result<(VerifySender, VerifyQueue)> {
+    let threads = threads.max(1);
+    let mut senders = Vec::new();
+    let mut lanes = Vec::new();
+    for _ in 0..threads {
+        let waker = Waker::event_fd()?;
+        let (sender, lane) = mailbox(requests_max.div_ceil(threads).max(1), waker.clone());
+        senders.push(sender);
+        lanes.push((lane, waker));
+    }
+    Ok((VerifySender { lanes: senders.into() }, VerifyQueue(lanes)))
+}
+
+/// What a verifier thread counts.
+#[derive(Debug, Default)]
+pub struct VerifierMetrics {
+    /// Logins accepted.
+    pub accepted: Counter,
+    /// Logins refused, in the order of `AuthError::ALL`.
+    pub refused: [Counter; AuthError::ALL.len()],
+    /// Verdicts that found no room in a worker's mailbox in time.
+    pub lost: Counter,
+    /// Time that a check takes.
+    pub check_time: Histogram,
+}
+
+/// The running threads.
+#[derive(Debug)]
+pub struct Verifier {
+    policy: Arc<RwLock<Arc<TokenPolicy>>>,
+    metrics: Vec<Arc<VerifierMetrics>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<(JoinHandle<()>, Waker)>,
+}
+
+impl Verifier {
+    /// Starts a thread for each lane. Verdicts go to `workers`, by the worker of the address.
+    ///
+    /// # Errors
+    /// When memory for the pools, or a thread, can't be had.
+    pub fn start(
+        queue: VerifyQueue,
+        policy: Arc<TokenPolicy>,
+        workers: &[MailboxSender<Message>],
+    ) -> io::Result<Verifier> {
+        let mut verifier = Verifier {
+            policy: Arc::new(RwLock::new(policy)),
+            metrics: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        for (index, (mailbox, waker)) in queue.0.into_iter().enumerate() {
+            let metrics = Arc::new(VerifierMetrics::default());
+            let lane = Lane {
+                mailbox,
+                waker: waker.clone(),
+                policy: Arc::clone(&verifier.policy),
+                workers: workers.to_vec(),
+                pools: BufferPools::new(&pools_config())?,
+                scratch: vec![0; SCRATCH_SIZE_MAX],
+                metrics: Arc::clone(&metrics),
+                stop: Arc::clone(&verifier.stop),
+            };
+            let builder = std::thread::Builder::new().name(format!("verifier-{index}"));
+            verifier.threads.push((builder.spawn(move || lane.run())?, waker));
+            verifier.metrics.push(metrics);
+        }
+        Ok(verifier)
+    }
+
+    /// Takes new keys; requests from now on are checked with them.
+    pub fn set_policy(&self, policy: Arc<TokenPolicy>) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<TokenPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the threads count.
+    pub fn metrics(&self) -> &[Arc<VerifierMetrics>] {
+        &self.metrics
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for (thread, waker) in self.threads.drain(..) {
+            waker.wake();
+            // A thread that panicked has said so on stderr already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn pools_config() -> PoolsConfig {
+    let uids = PoolSize { size: gateway_proto::auth::UID_SIZE_MAX as u32, count: UIDS_MAX };
+    PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![uids], huge_pages: false }
+}
+
+struct Lane {
+    mailbox: Mailbox<VerifyRequest>,
+    waker: Waker,
+    policy: Arc<RwLock<Arc<TokenPolicy>>>,
+    workers: Vec<MailboxSender<Message>>,
+    pools: BufferPools,
+    scratch: Vec<u8>,
+    metrics: Arc<VerifierMetrics>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Lane {
+    fn run(mut self) {
+        while !self.stop.load(Ordering::Acquire) {
+            while let Some(request) = self.mailbox.pop() {
+                self.answer(request);
+            }
+            if self.mailbox.prepare_sleep() {
+                self.waker.wait(Duration::from_secs(1));
+                self.mailbox.finish_sleep();
+            }
+        }
+    }
+
+    fn answer(&mut self, request: VerifyRequest) {
+        let start = Instant::now();
+        let result = self.check(request.body.as_slice());
+        self.metrics.check_time.record(start.elapsed().as_nanos() as u64, 1);
+        match &result {
+            Ok(_) => self.metrics.accepted.add(1),
+            Err(error) => self.metrics.refused[*error as usize].add(1),
+        }
+        let VerifyRequest { address, sequence, body } = request;
+        let verdict = Verdict { connection: address.connection(), sequence, body, result };
+        self.hand_over(address.worker().index(), verdict);
+    }
+
+    fn check(&mut self, body: &[u8]) -> Result<Claims, AuthError> {
+        let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
+        let request = AuthRequest::parse(body, &mut self.scratch).map_err(|_| AuthError::Malformed)?;
+        let Bearer { mid, uid, expires_at } = policy.check_request(&request)?;
+        let uid = match uid {
+            Some(uid) => Some(self.pools.copy(uid.as_bytes()).ok_or(AuthError::Overload)?.freeze()),
+            None => None,
+        };
+        Ok(Claims { mid, uid, expires_at })
+    }
+
+    fn hand_over(&self, worker: usize, verdict: Verdict) {
+        let Some(worker) = self.workers.get(worker) else { return };
+        let start = Instant::now();
+        let mut message = Message::Verified(verdict);
+        while let Err(back) = worker.send(message) {
+            if start.elapsed() > HAND_OVER_MAX || self.stop.load(Ordering::Acquire) {
+                return self.metrics.lost.add(1);
+            }
+            message = back;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line.
+//!
+//! | exit code | meaning |
+//! | --- | --- |
+//! | 0 | ended cleanly, or the configuration is good |
+//! | 1 | could not start, or a worker ended by itself |
+//! | 2 | the configuration or the command line is wrong |
+//! | 130, 143 | a second SIGINT or SIGTERM ended it at once |
+
+use crate::config::{Config, Problems, Sources, SystemLimits, effective, schema_text};
+use crate::control::{LogHandle, ReloadSource};
+use crate::start::{Prepared, WorkerHost, prepare, start};
+use crate::start_screen::{Paint, render};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry, reload};
+
+/// An IM edge gateway: holds client connections and carries messages between them and the services behind it.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Order>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Order {
+    /// Serve until SIGTERM or SIGINT (what happens without a command).
+    Run,
+    /// Say whether a start would succeed, and how it would look; start nothing.
+    Check,
+    /// Print the effective configuration, with where each value comes from.
+    Config,
+    /// Print all keys with their defaults and what they are for.
+    Schema,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Settings {
+    /// Configuration file (TOML).
+    #[arg(long, short, global = true, env = "GATEWAY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key: --set io.backend=epoll. May be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The same as --set io.backend=…
+    #[arg(long, global = true, value_name = "BACKEND")]
+    backend: Option<String>,
+    /// The same as --set io.workers=…
+    #[arg(long, global = true, value_name = "COUNT")]
+    workers: Option<String>,
+    /// The same as --set limits.connections_max=…
+    #[arg(long, global = true, value_name = "COUNT")]
+    connections_max: Option<String>,
+    /// The same as --set control.address=…
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    control_address: Option<String>,
+    /// The same as --set log.level=…
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Why nothing could be read.
+#[derive(Debug)]
+struct Usage(String);
+
+impl Settings {
+    fn flags(&self) -> Result<Vec<(String, String, String)>, Usage> {
+        let mut flags = Vec::new();
+        for setting in &self.set {
+            let Some((path, value)) = setting.split_once('=') else {
+                return Err(Usage(format!(
+                    "--set {setting}: expected KEY=VALUE, such as --set io.backend=epoll"
+                )));
+            };
+            flags.push((path.trim().to_owned(), value.to_owned(), format!("--set {}", path.trim())));
+        }
+        let short = [
+            ("backend", "io.backend", &self.backend),
+            ("workers", "io.workers", &self.workers),
+            ("connections-max", "limits.connections_max", &self.connections_max),
+            ("control-address", "control.address", &self.control_address),
+            ("log-level", "log.level", &self.log_level),
+        ];
+        let given = short.into_iter().filter_map(|(flag, path, value)| Some((flag, path, value.as_ref()?)));
+        flags.extend(given.map(|(flag, path, value)| (path.into(), value.clone(), format!("--{flag}"))));
+        Ok(flags)
+    }
+
+    fn sources(&self) -> Result<Sources, Usage> {
+        let file = match &self.config {
+            None => None,
+            Some(path) => {
+                let name = path.display().to_string();
+                let bytes = std::fs::read(path).map_err(|error| {
+                    Usage(format!("{name}: can't be read: {error}; --config names the file"))
+                })?;
+                let text =
+                    String::from_utf8(bytes).map_err(|_| Usage(format!("{name}: is not UTF-8 text")))?;
+                Some((name, text))
+            }
+        };
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        });
+        Ok(Sources { file, environment: environment.collect(), flags: self.flags()? })
+    }
+}
+
+/// Runs the program with its arguments, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version end with 0, wrong flags with 2; nothing is left to do when the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.command.unwrap_or(Order::Run) {
+        Order::Schema => say(&schema_text()),
+        Order::Config => with_config(&cli.settings, |config| say(&effective(&config.source.values))),
+        Order::Check => with_config(&cli.settings, |config| {
+            with_prepared(config, host, |prepared| {
+                eprint!("{}", screen(&prepared));
+                say("the configuration is good\n")
+            })
+        }),
+        Order::Run => with_config(&cli.settings, |config| {
+            with_prepared(config, host, |prepared| run(prepared, host, cli.settings.clone()))
+        }),
+    }
+}
+
+/// To stdout; a closed pipe ends the output, not the program.
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn wrong(what: impl std::fmt::Display) -> ExitCode {
+    eprintln!("{what}");
+    ExitCode::from(2)
+}
+
+fn problems_text(problems: &Problems) -> String {
+    let count = problems.0.len();
+    format!("{problems}\nthe configuration has {count} {}", if count == 1 { "problem" } else { "problems" })
+}
+
+fn load(settings: &Settings) -> Result<Result<Config, Problems>, Usage> {
+    Ok(Config::load(&settings.sources()?, &|file| std::fs::read(file)))
+}
+
+fn with_config(settings: &Settings, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match load(settings) {
+        Ok(Ok(config)) => then(config),
+        Ok(Err(problems)) => wrong(problems_text(&problems)),
+        Err(Usage(what)) => wrong(what),
+    }
+}
+
+fn with_prepared(config: Config, host: &dyn WorkerHost, then: impl FnOnce(Prepared) -> ExitCode) -> ExitCode {
+    let mut system = SystemLimits::read();
+    system.descriptors_max = SystemLimits::raise_descriptors();
+    match prepare(config, system, host) {
+        Ok(prepared) => then(prepared),
+        Err(problems) => wrong(problems_text(&problems)),
+    }
+}
+
+fn screen(prepared: &Prepared) -> String {
+    let paint = Paint { colours: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
+    render(prepared, &[], prepared.config.control.address, paint)
+}
+
+fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCode {
+    let log = start_log(&prepared.config);
+    let reload = ReloadSource::new(move || match load(&settings) {
+        Ok(loaded) => loaded,
+        Err(Usage(what)) => {
+            let mut problems = Problems::default();
+            problems.push(&crate::config::Origin::Default, "", what);
+            Err(problems)
+        }
+    });
+    let (shown, json) = (prepared.clone(), prepared.config.log.json);
+    let running = match start(prepared, host, reload, log, true) {
+        Ok(running) => running,
+        Err(error) => {
+            eprintln!("the gateway can't start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if json {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), backend = shown.plan.backend.label(), capacity = shown.plan.room_text(), control = %running.control_address, "started");
+    } else {
+        let paint =
+            Paint { colours: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
+        eprint!("{}", render(&shown, &running.addresses, running.control_address, paint));
+    }
+    match running.join() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the control thread failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts logging to stderr. The handle changes the level later.
+fn start_log(config: &Config) -> LogHandle {
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(config.log.level));
+    let registry = registry().with(filter);
+    let started = if config.log.json {
+        registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()
+    } else {
+        let colours = std::io::stderr().is_terminal();
+        registry
+            .with(fmt::layer().with_ansi(colours).with_target(false).with_writer(std::io::stderr))
+            .try_init()
+    };
+    if let Err(error) = started {
+        eprintln!("logging was started before: {error}");
+    }
+    LogHandle::new(move |level| {
+        if let Err(error) = handle.modify(|filter| *filter = LevelFilter::from_level(level)) {
+            tracing::error!(%error, "the log level can't be changed");
+        }
+    })
+}

@@ -1,0 +1,370 @@
+//! From values that fit their keys to a configuration whose parts agree.
+
+use super::problem::Problems;
+use super::values::Values;
+use super::*;
+use crate::auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
+use crate::metrics::LISTENERS_MAX;
+use crate::settings::{DevicePolicy, ListenerKind, SlowConsumer};
+use netpoll::ListenerConfig;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Reads a file that the configuration names.
+pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
+
+/// Below this, goim's clients (a beat every 240 s) are taken for dead.
+const IDLE_TIMEOUT_GOIM_MS: i64 = 240_000;
+
+/// Builds everything; what is wrong is added to `problems`, and stands at its default.
+pub(super) fn config(
+    values: Values,
+    file: Option<String>,
+    read: &ReadFile<'_>,
+    problems: &mut Problems,
+) -> Config {
+    let mut builder = Builder { values: &values, read, problems, warnings: Vec::new() };
+    let auth = builder.auth();
+    let listeners = builder.listeners();
+    let control = builder.control();
+    let reloadable = builder.reloadable();
+    builder.ports(&listeners, &control);
+    let (io, limits, memory) = (builder.io(), builder.limits(), builder.memory());
+    let (application, journal, log) = (builder.application(), builder.journal(), builder.log());
+    let drain = builder.milliseconds("drain.drain_ms");
+    let warnings = builder.warnings;
+    let source = ConfigSource { values, warnings, file };
+    Config {
+        io,
+        limits,
+        memory,
+        listeners,
+        auth,
+        application,
+        drain,
+        control,
+        journal,
+        log,
+        reloadable,
+        source,
+    }
+}
+
+struct Builder<'a> {
+    values: &'a Values,
+    read: &'a ReadFile<'a>,
+    problems: &'a mut Problems,
+    warnings: Vec<String>,
+}
+
+impl Builder<'_> {
+    fn milliseconds(&self, path: &str) -> Duration {
+        Duration::from_millis(self.values.integer(path).unsigned_abs())
+    }
+
+    /// 0 stands for "not given".
+    fn some(&self, path: &str) -> Option<usize> {
+        Some(self.values.size(path)).filter(|number| *number > 0)
+    }
+
+    fn complain(&mut self, path: &str, advice: impl Into<String>) {
+        self.values.complain(self.problems, path, advice);
+    }
+
+    fn io(&self) -> IoConfig {
+        let demote = self.milliseconds("io.idle_demote_ms");
+        IoConfig {
+            backend: match self.values.text("io.backend").as_str() {
+                "io_uring" => Some(BackendKind::IoUring),
+                "epoll" => Some(BackendKind::Epoll),
+                _ => None,
+            },
+            workers: self.some("io.workers"),
+            pin_workers: self.values.flag("io.pin_workers"),
+            idle_demote: Some(demote).filter(|demote| !demote.is_zero()),
+            completions_per_turn_max: self.values.size("io.completions_per_turn_max"),
+        }
+    }
+
+    fn limits(&self) -> LimitsConfig {
+        let size = |name: &str| self.values.size(&format!("limits.{name}"));
+        LimitsConfig {
+            connections_max: self.some("limits.connections_max"),
+            frame_body_size_max: size("frame_body_size_max") as u32,
+            rooms_per_connection_max: size("rooms_per_connection_max") as u8,
+            send_queue_bytes_max: size("send_queue_bytes_max"),
+            mailbox_messages_max: size("mailbox_messages_max"),
+            fanout_deliveries_per_turn_max: size("fanout_deliveries_per_turn_max"),
+        }
+    }
+
+    fn memory(&self) -> MemoryConfig {
+        MemoryConfig {
+            receive_buffer_size: self.values.size("memory.receive_buffer_size_bytes") as u32,
+            receive_buffers: self.some("memory.receive_buffers_per_worker").map(|count| count as u32),
+            huge_pages: self.values.flag("memory.huge_pages"),
+            copy_break: self.values.size("memory.copy_break_bytes"),
+            memory_max: self.some("memory.memory_max_bytes").map(|bytes| bytes as u64),
+        }
+    }
+
+    fn application(&self) -> ApplicationConfig {
+        ApplicationConfig {
+            bus: if self.values.text("application.bus") == "echo" {
+                BusMode::Echo
+            } else {
+                BusMode::Acknowledge
+            },
+            default_push_operation: self.values.integer("application.default_push_operation") as i32,
+        }
+    }
+
+    fn journal(&self) -> Option<JournalConfig> {
+        self.values.flag("journal.enabled").then(|| JournalConfig {
+            directory: self.values.text("journal.directory").into(),
+            size_max: self.values.size("journal.size_max_bytes") as u64,
+            files_max: self.values.size("journal.files_max"),
+        })
+    }
+
+    fn log(&self) -> LogConfig {
+        let level = self.values.text("log.level").parse().unwrap_or(tracing::Level::INFO);
+        LogConfig { level, json: self.values.text("log.format") == "json" }
+    }
+
+    fn reloadable(&mut self) -> Reloadable {
+        let policy = |class| match self.values.text(&format!("slow_consumer.{class}")).as_str() {
+            "drop" => SlowConsumer::Drop,
+            _ => SlowConsumer::Close,
+        };
+        let slow_consumer = ["reply", "user", "room", "broadcast"].map(policy);
+        let delay = ["min", "max"].map(|end| self.milliseconds(&format!("drain.reconnect_delay_{end}_ms")));
+        if delay[0] > delay[1] {
+            let advice = format!("expected at least drain.reconnect_delay_min_ms = {}", delay[0].as_millis());
+            self.complain("drain.reconnect_delay_max_ms", advice);
+        }
+        if self.values.integer("session.idle_timeout_ms") <= IDLE_TIMEOUT_GOIM_MS {
+            self.warnings.push("session.idle_timeout_ms is at most 240000: goim's clients beat every 240 s and are closed as idle".into());
+        }
+        Reloadable {
+            auth_timeout: self.milliseconds("session.auth_timeout_ms"),
+            idle_timeout: self.milliseconds("session.idle_timeout_ms"),
+            device_policy: match self.values.text("session.device_policy").as_str() {
+                "per-platform" => DevicePolicy::PerPlatform,
+                _ => DevicePolicy::Allow(self.values.size("session.devices_per_user_max") as u32),
+            },
+            slow_consumer,
+            reconnect_delay: (delay[0], delay[1]),
+            reconnect_address: self.values.text("drain.reconnect_address"),
+            room_members_only: self.values.text("application.room_send") == "members",
+            client_send: self.values.flag("application.client_send"),
+        }
+    }
+
+    fn listeners(&mut self) -> Vec<ListenerSettings> {
+        let names = self.values.listeners().to_vec();
+        if names.len() > LISTENERS_MAX {
+            let (name, origin) = &names[LISTENERS_MAX];
+            let advice = format!("at most {LISTENERS_MAX} listeners are served; remove the rest");
+            self.problems.push(origin, format!("listener.name = \"{name}\""), advice);
+        }
+        names.iter().take(LISTENERS_MAX).map(|(name, origin)| self.listener(name, origin)).collect()
+    }
+
+    fn listener(&mut self, name: &str, origin: &Origin) -> ListenerSettings {
+        let path = |key: &str| format!("listener.{name}.{key}");
+        let kind = match self.values.text(&path("kind")).as_str() {
+            "websocket" => ListenerKind::WebSocket,
+            "websocket-echo" => ListenerKind::WebSocketEcho,
+            _ => ListenerKind::Tcp,
+        };
+        let address = self.values.text(&path("address")).parse().ok();
+        if address.is_none() && self.values.origin(&path("address")) == Origin::Default {
+            let advice = "needs an address, such as address = \"0.0.0.0:3101\"";
+            self.problems.push(origin, format!("listener.{name}"), advice);
+        }
+        let url_path = self.values.text(&path("path"));
+        if !url_path.starts_with('/') || url_path.bytes().any(|byte| matches!(byte, b' ' | b'?' | b'#')) {
+            self.complain(&path("path"), "expected a path that begins with /, without ?, # and spaces");
+        }
+        let origins = self.values.texts(&path("origins"));
+        if origins.iter().any(|origin| !origin.contains("://") || origin.ends_with('/')) {
+            self.complain(
+                &path("origins"),
+                "expected origins as browsers send them, such as \"https://example.org\"",
+            );
+        }
+        ListenerSettings {
+            name: name.to_owned(),
+            kind,
+            socket: self.socket(name, address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))),
+            path: url_path,
+            origins,
+            message_size_max: self.values.size(&path("message_size_max")) as u64,
+            fragments_max: self.values.size(&path("fragments_max")) as u32,
+            demo_page: self.values.flag(&path("demo_page")),
+        }
+    }
+
+    fn socket(&self, name: &str, address: SocketAddr) -> ListenerConfig {
+        let some = |key: &str| self.some(&format!("listener.{name}.{key}"));
+        ListenerConfig {
+            address,
+            backlog: some("backlog").unwrap_or(1) as u32,
+            send_buffer: some("send_buffer_bytes"),
+            receive_buffer: some("receive_buffer_bytes"),
+            not_sent_low_water: some("not_sent_low_water_bytes").map(|bytes| bytes as u32),
+            user_timeout: some("user_timeout_ms").map(|ms| Duration::from_millis(ms as u64)),
+        }
+    }
+
+    fn control(&mut self) -> ControlConfig {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 3111));
+        let address: SocketAddr = self.values.text("control.address").parse().unwrap_or(loopback);
+        let api_key = self.api_key();
+        if !address.ip().is_loopback() && api_key.is_none() {
+            self.complain(
+                "control.address",
+                "the admin API would be open to the network; set GATEWAY_CONTROL__API_KEY or control.api_key_file, \
+                 or listen on 127.0.0.1",
+            );
+        }
+        let goim_api_key = Secret::new(&self.values.text("control.goim_api_key"));
+        if !address.ip().is_loopback() && goim_api_key.is_none() {
+            self.warnings.push(format!("/goim/push on {address} takes messages from anyone, as goim does; control.goim_api_key closes it"));
+        }
+        ControlConfig {
+            address,
+            api_key,
+            goim_api_key,
+            cpu: usize::try_from(self.values.integer("control.cpu")).ok(),
+            connections_max: self.values.size("control.connections_max"),
+            requests_max: self.values.size("control.requests_max"),
+            header_timeout: self.milliseconds("control.header_timeout_ms"),
+            request_timeout: self.milliseconds("control.request_timeout_ms"),
+        }
+    }
+
+    fn api_key(&mut self) -> Option<Secret> {
+        let (inline, file) = (self.values.text("control.api_key"), self.values.text("control.api_key_file"));
+        if file.is_empty() {
+            return Secret::new(&inline);
+        }
+        if !inline.is_empty() {
+            self.complain("control.api_key_file", "control.api_key is given too; remove one of the two");
+        }
+        let text = self.file("control.api_key_file", &file)?;
+        let key = Secret::new(String::from_utf8_lossy(&text).trim());
+        if key.is_none() {
+            self.complain("control.api_key_file", "the file is empty; write the key into it");
+        }
+        key
+    }
+
+    fn file(&mut self, path: &str, file: &str) -> Option<Vec<u8>> {
+        match (self.read)(file) {
+            Ok(content) if content.len() <= FILE_SIZE_MAX => Some(content),
+            Ok(content) => {
+                self.complain(
+                    path,
+                    format!("the file is {} bytes; at most {FILE_SIZE_MAX} are read", content.len()),
+                );
+                None
+            }
+            Err(error) => {
+                self.complain(path, format!("can't be read: {error}"));
+                None
+            }
+        }
+    }
+
+    fn auth(&mut self) -> Option<Arc<TokenPolicy>> {
+        let sources = ["auth.secret", "auth.key_file", "auth.jwks_file"];
+        let given: Vec<&str> =
+            sources.into_iter().filter(|path| !self.values.text(path).is_empty()).collect();
+        if self.values.text("auth.mode") == "none" {
+            let open = "auth.mode = \"none\": clients are whoever they say they are; for development only";
+            self.warnings.push(open.into());
+            if let [path, ..] = given[..] {
+                self.complain(
+                    path,
+                    "auth.mode is \"none\", so no key is used; write auth.mode = \"jwt\" or remove the key",
+                );
+            }
+            return None;
+        }
+        let [path] = given[..] else {
+            self.complain(
+                "auth.mode",
+                "needs one of auth.key_file, auth.jwks_file and GATEWAY_AUTH__SECRET, and only one",
+            );
+            return None;
+        };
+        let algorithms = self.algorithms();
+        let keys = self.keys(path, &algorithms)?;
+        let values = self.values;
+        Some(Arc::new(TokenPolicy {
+            keys,
+            audience: values.texts("auth.audience"),
+            issuer: Some(values.text("auth.issuer")).filter(|issuer| !issuer.is_empty()),
+            leeway_s: values.size("auth.leeway_s") as u64,
+            user_claim: values.text("auth.user_claim"),
+            user_kind: match values.text("auth.user_kind").as_str() {
+                "mid" => UserKind::Mid,
+                "uid" => UserKind::Uid,
+                _ => UserKind::Auto,
+            },
+            threads: values.size("auth.verifier_threads"),
+            queue_requests_max: values.size("auth.queue_requests_max"),
+        }))
+    }
+
+    fn algorithms(&mut self) -> Vec<TokenAlgorithm> {
+        let mut algorithms = Vec::new();
+        for name in self.values.texts("auth.algorithms") {
+            match TokenAlgorithm::ALL.into_iter().find(|one| one.label() == name) {
+                Some(algorithm) => algorithms.push(algorithm),
+                None => self.complain(
+                    "auth.algorithms",
+                    "expected some of \"HS256\", \"RS256\", \"ES256\", \"EdDSA\"",
+                ),
+            }
+        }
+        algorithms
+    }
+
+    fn keys(&mut self, path: &str, algorithms: &[TokenAlgorithm]) -> Option<KeySet> {
+        let text = self.values.text(path);
+        let parsed = match path {
+            "auth.secret" => KeySet::from_secret(text.as_bytes()),
+            "auth.key_file" => KeySet::from_pem(&self.file(path, &text)?),
+            _ => KeySet::from_jwks(&self.file(path, &text)?),
+        };
+        match parsed.and_then(|keys| keys.restricted(algorithms)) {
+            Ok(keys) => Some(keys),
+            Err(advice) => {
+                self.complain(path, advice);
+                None
+            }
+        }
+    }
+
+    /// No two sockets on one address.
+    fn ports(&mut self, listeners: &[ListenerSettings], control: &ControlConfig) {
+        let mut taken = vec![("control.address".to_owned(), control.address)];
+        for listener in listeners {
+            let path = format!("listener.{}.address", listener.name);
+            let address = listener.socket.address;
+            if let Some((other, _)) = taken.iter().find(|(_, other)| collide(*other, address)) {
+                let advice = format!("{other} has this port already; give each listener a port of its own");
+                self.complain(&path, advice);
+            }
+            taken.push((path, address));
+        }
+    }
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_ip
+}

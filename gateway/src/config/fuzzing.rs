@@ -1,0 +1,37 @@
+//! The fuzz body: any bytes as a file, as a flag and as a variable of the environment.
+
+use super::{Config, Sources, Values, effective};
+use std::io;
+
+/// Reads `data` as a configuration in every way. Must not panic; what is accepted must print and read back.
+pub fn parse(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let (path, value) = text.split_once('=').unwrap_or((&text, ""));
+    let variable = format!("GATEWAY_{}", path.trim().to_ascii_uppercase().replace('.', "__"));
+    let ways = [
+        Sources { file: Some(("fuzz.toml".into(), text.clone())), ..Sources::default() },
+        Sources { environment: vec![(variable, value.into())], ..Sources::default() },
+        Sources { flags: vec![(path.into(), value.into(), "--set".into())], ..Sources::default() },
+    ];
+    for sources in &ways {
+        match Config::load(sources, &no_files) {
+            Ok(config) => read_back(&config.source.values),
+            Err(problems) => assert!(!problems.is_empty() && !problems.to_string().is_empty()),
+        }
+    }
+}
+
+fn read_back(values: &Values) {
+    let printed = effective(values);
+    let again = Sources { file: Some(("printed.toml".into(), printed.clone())), ..Sources::default() };
+    let mut problems = super::Problems::default();
+    let again = Values::read(&again, &mut problems);
+    assert!(problems.is_empty(), "{problems}\n{printed}");
+    let differ: Vec<String> =
+        values.paths().into_iter().filter(|path| values.shown(path) != again.shown(path)).collect();
+    assert!(differ.is_empty(), "{differ:?}\n{printed}");
+}
+
+fn no_files(_: &str) -> io::Result<Vec<u8>> {
+    Err(io::ErrorKind::NotFound.into())
+}

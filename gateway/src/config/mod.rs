@@ -1,0 +1,227 @@
+//! The configuration: what an operator writes, and what it means.
+//!
+//! ```text
+//!   defaults ◄ file ◄ environment ◄ flags          each value with its place
+//!        └────────── Values ───────────┘           every key known, every value fits its type
+//!                      │ build
+//!                      ▼
+//!                    Config                        keys that must agree do
+//!                      │ + what the system allows (SystemLimits), + backend
+//!                      ▼
+//!                    Plan                          workers, sizes, memory: sums that fit
+//! ```
+//!
+//! [`schema`] declares every key once. All problems are reported at once, each with its place and its remedy; a start,
+//! `gateway check` and a reload go through the same steps and so give the same verdict.
+
+mod build;
+pub mod fuzzing;
+mod limits;
+mod nearest;
+mod plan;
+mod print;
+mod problem;
+pub mod schema;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+mod values;
+
+pub use limits::SystemLimits;
+pub(crate) use plan::blocks;
+pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
+pub use print::{effective, schema as schema_text};
+pub use problem::{Origin, Problem, Problems};
+pub use source::{FILE_SIZE_MAX, Sources};
+pub use value::{Kind, Value};
+pub use values::Values;
+
+use crate::auth::TokenPolicy;
+use crate::settings::{BusMode, ListenerSettings, Reloadable};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A whole configuration whose parts agree.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Backend and workers.
+    pub io: IoConfig,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// Pools.
+    pub memory: MemoryConfig,
+    /// At least one, at most `LISTENERS_MAX`.
+    pub listeners: Vec<ListenerSettings>,
+    /// How tokens are checked; `None`: clients are whoever they say they are.
+    pub auth: Option<Arc<TokenPolicy>>,
+    /// Application operations.
+    pub application: ApplicationConfig,
+    /// How long a stop waits for clients to leave.
+    pub drain: Duration,
+    /// The control thread.
+    pub control: ControlConfig,
+    /// The audit journal, if it is written.
+    pub journal: Option<JournalConfig>,
+    /// Logging.
+    pub log: LogConfig,
+    /// What may change while running.
+    pub reloadable: Reloadable,
+    /// What it was made from, and what is dubious though allowed.
+    pub source: ConfigSource,
+}
+
+/// What a [`Config`] was made from.
+#[derive(Clone, Debug)]
+pub struct ConfigSource {
+    /// Every key's value with its place.
+    pub values: Values,
+    /// What is dubious though allowed.
+    pub warnings: Vec<String>,
+    /// Name of the file, if there was one.
+    pub file: Option<String>,
+}
+
+/// `[io]`.
+#[derive(Clone, Debug)]
+pub struct IoConfig {
+    /// Which backend; `None`: the best that works.
+    pub backend: Option<BackendKind>,
+    /// How many workers; `None`: as many as fit.
+    pub workers: Option<usize>,
+    /// Whether workers are pinned to cores.
+    pub pin_workers: bool,
+    /// Quiet connections may be moved to a cheaper kind of waiting after this time.
+    pub idle_demote: Option<Duration>,
+    /// Completions of one turn.
+    pub completions_per_turn_max: usize,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Connections to hold; `None`: a default, or what fits.
+    pub connections_max: Option<usize>,
+    /// Body of a frame, in bytes.
+    pub frame_body_size_max: u32,
+    /// Rooms of one connection.
+    pub rooms_per_connection_max: u8,
+    /// Bytes that may wait for one receiver.
+    pub send_queue_bytes_max: usize,
+    /// Messages in a worker's mailbox.
+    pub mailbox_messages_max: usize,
+    /// Deliveries of fan-outs in one turn.
+    pub fanout_deliveries_per_turn_max: usize,
+}
+
+/// `[memory]`.
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// Size of a receive buffer, in bytes.
+    pub receive_buffer_size: u32,
+    /// How many a worker has; `None`: by its connections.
+    pub receive_buffers: Option<u32>,
+    /// Ask for huge pages.
+    pub huge_pages: bool,
+    /// Waiting pieces up to this size are copied out of a larger buffer.
+    pub copy_break: usize,
+    /// What may be reserved in all, in bytes; `None`: what there is.
+    pub memory_max: Option<u64>,
+}
+
+/// `[application]`, as far as it can't change while running.
+#[derive(Clone, Copy, Debug)]
+pub struct ApplicationConfig {
+    /// What application operations get.
+    pub bus: BusMode,
+    /// Push operation of a message that names none.
+    pub default_push_operation: i32,
+}
+
+/// `[control]`.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Key for `/api/v1`; `None`: open, and then only on a loopback address.
+    pub api_key: Option<Secret>,
+    /// Key for `/goim/push`; `None`: open.
+    pub goim_api_key: Option<Secret>,
+    /// Core to run on.
+    pub cpu: Option<usize>,
+    /// HTTP connections at a time.
+    pub connections_max: usize,
+    /// HTTP requests under way at a time.
+    pub requests_max: usize,
+    /// How long a header may take.
+    pub header_timeout: Duration,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+}
+
+/// `[journal]`.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// Size at which a new file is begun.
+    pub size_max: u64,
+    /// Files to keep.
+    pub files_max: usize,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least level.
+    pub level: tracing::Level,
+    /// One JSON object a line, instead of text.
+    pub json: bool,
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret, unless it is empty.
+    pub fn new(text: &str) -> Option<Secret> {
+        (!text.is_empty()).then(|| Secret(text.to_owned()))
+    }
+
+    /// Its bytes, to compare or to sign with.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration. Files that it names (keys) are read through `read`.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(sources: &Sources, read: &build::ReadFile<'_>) -> Result<Config, Problems> {
+        let mut problems = Problems::default();
+        let values = Values::read(sources, &mut problems);
+        let file = sources.file.as_ref().map(|(file, _)| file.clone());
+        let config = build::config(values, file, read, &mut problems);
+        problems.unless_any(config)
+    }
+
+    /// Which way clients prove who they are.
+    pub fn auth_mode(&self) -> crate::settings::AuthMode {
+        match self.auth {
+            Some(_) => crate::settings::AuthMode::Jwt,
+            None => crate::settings::AuthMode::None,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! How many workers, how large their tables, how much memory: sums whose addends name their owner, checked against
+//! what the system allows before anything is reserved.
+
+use super::limits::SystemLimits;
+use super::problem::Problems;
+use super::{Config, Values};
+use crate::address::WORKERS_MAX;
+use crate::settings::{TableSizes, WorkerSettings};
+use netpoll::{BackendConfig, CONNECTIONS_PER_BACKEND_MAX, PoolSize, PoolsConfig};
+use std::fmt;
+
+/// Connections to hold when nobody says how many.
+const CONNECTIONS_DEFAULT: usize = 10_000;
+/// Direct descriptors that an io_uring ring may have, whatever RLIMIT_NOFILE says.
+const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
+/// Direct descriptors of a ring that are not for connections: listeners and some air.
+const RING_RESERVE: u64 = 32;
+/// Descriptors of the process that belong to no worker and no connection.
+const PROCESS_RESERVE: u64 = 64;
+/// Descriptors of a worker besides its connections: ring or epoll, waker, listeners.
+const WORKER_RESERVE: u64 = 12;
+
+/// An IO backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendKind {
+    /// io_uring with direct descriptors.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl BackendKind {
+    /// Name in the configuration and as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            BackendKind::IoUring => "io_uring",
+            BackendKind::Epoll => "epoll",
+        }
+    }
+}
+
+/// Memory with an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryEntry {
+    /// Whose it is.
+    pub owner: String,
+    /// How much, over all workers.
+    pub bytes: u64,
+    /// Whether it is resident from the start, or only as it is used.
+    pub resident_at_start: bool,
+}
+
+impl MemoryEntry {
+    /// `bytes` of `owner`.
+    pub fn new(owner: impl Into<String>, bytes: usize, resident_at_start: bool) -> MemoryEntry {
+        MemoryEntry { owner: owner.into(), bytes: bytes as u64, resident_at_start }
+    }
+}
+
+/// Everything that is reserved at the start.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPlan {
+    /// The addends.
+    pub entries: Vec<MemoryEntry>,
+}
+
+impl MemoryPlan {
+    /// The sum, in bytes.
+    pub fn total(&self) -> u64 {
+        self.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.bytes))
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in self.entries.iter().enumerate() {
+            let plus = if index == 0 { "" } else { " + " };
+            write!(f, "{plus}{} {}", entry.owner, bytes_text(entry.bytes))?;
+        }
+        Ok(())
+    }
+}
+
+/// `1.5 GiB`, for people.
+pub fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS[unit])
+}
+
+/// What the workers are made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How bytes move.
+    pub backend: BackendKind,
+    /// Worker threads.
+    pub workers: usize,
+    /// Connections to hold in all.
+    pub connections_max: usize,
+    /// RLIMIT_NOFILE that this was computed with.
+    pub descriptors_max: u64,
+    /// Sizes of one worker's backend; its `connections_max` is the worker's share, with some to spare.
+    pub backend_config: BackendConfig,
+    /// Sizes of one worker's tables.
+    pub tables: TableSizes,
+    /// All memory.
+    pub memory: MemoryPlan,
+}
+
+impl Plan {
+    /// Makes the sums for `backend`. `worker_memory` says what one worker reserves besides its pools.
+    ///
+    /// # Errors
+    /// What does not fit, with the sum and what to write instead.
+    pub fn new(
+        config: &Config,
+        system: &SystemLimits,
+        backend: BackendKind,
+        worker_memory: &dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry>,
+    ) -> Result<Plan, Problems> {
+        let room = Descriptors { backend, max: system.descriptors_max };
+        let values = &config.source.values;
+        let (workers, connections_max) = room.workers_and_connections(config, system, values)?;
+        let per_worker = share(connections_max, workers);
+        let backend_config = backend_config(config, per_worker);
+        let mut tables = TableSizes::for_connections(per_worker, workers);
+        tables.rooms_per_connection_max = config.limits.rooms_per_connection_max;
+        tables.mailbox_capacity = config.limits.mailbox_messages_max;
+        let memory = memory_plan(config, workers, &tables, &backend_config, worker_memory);
+        let descriptors_max = system.descriptors_max;
+        let plan =
+            Plan { backend, workers, connections_max, descriptors_max, backend_config, tables, memory };
+        plan.check_memory(config, system)?;
+        Ok(plan)
+    }
+
+    /// Settings of the worker that draws from `seed`.
+    pub fn worker_settings(&self, config: &Config, seed: u64) -> WorkerSettings {
+        WorkerSettings {
+            workers: self.workers,
+            listeners: config.listeners.clone(),
+            tables: self.tables,
+            frame_body_size_max: config.limits.frame_body_size_max,
+            auth: config.auth_mode(),
+            bus: config.application.bus,
+            fanout_slice: config.limits.fanout_deliveries_per_turn_max,
+            default_push_operation: config.application.default_push_operation,
+            audit: config.journal.is_some(),
+            reloadable: config.reloadable.clone(),
+            seed,
+        }
+    }
+
+    /// "room for … connections: …".
+    pub fn room_text(&self) -> String {
+        let per_worker = self.backend_config.connections_max;
+        let total = grouped(per_worker * self.workers);
+        let workers = if self.workers == 1 { "worker" } else { "workers" };
+        format!(
+            "room for {total} connections: {} {workers} × {} (RLIMIT_NOFILE {}{})",
+            self.workers,
+            grouped(per_worker),
+            if self.descriptors_max == u64::MAX {
+                "unlimited".into()
+            } else {
+                grouped(self.descriptors_max as usize)
+            },
+            if self.backend == BackendKind::IoUring { " a ring" } else { "" },
+        )
+    }
+
+    fn check_memory(&self, config: &Config, system: &SystemLimits) -> Result<(), Problems> {
+        let configured = config.memory.memory_max.map(|bytes| (bytes, "memory.memory_max_bytes"));
+        let Some((limit, who)) = configured.or(system.memory_left()) else { return Ok(()) };
+        let total = self.memory.total();
+        if total <= limit {
+            return Ok(());
+        }
+        let fitting =
+            (self.connections_max as u128 * u128::from(limit) / u128::from(total.max(1)) * 9 / 10) as usize;
+        let advice = format!(
+            "{} would be reserved, but {who} leaves {}: {}; lower limits.connections_max to about {fitting}, \
+             memory.receive_buffers_per_worker or io.workers",
+            bytes_text(total),
+            bytes_text(limit),
+            self.memory,
+        );
+        let mut problems = Problems::default();
+        let path = if configured.is_some() { "memory.memory_max_bytes" } else { "limits.connections_max" };
+        config.source.values.complain(&mut problems, path, advice);
+        Err(problems)
+    }
+}
+
+/// `1 040 000`.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// One worker's share of `connections`: the kernel spreads them by hash, so each needs some to spare (5 %, or four
+/// standard deviations where those are more).
+fn share(connections: usize, workers: usize) -> usize {
+    let even = connections.div_ceil(workers);
+    (even + (even / 20).max(4 * even.isqrt())).min(connections)
+}
+
+struct Descriptors {
+    backend: BackendKind,
+    max: u64,
+}
+
+impl Descriptors {
+    /// Connections that one of `workers` workers may have.
+    fn per_worker(&self, workers: usize, control_connections: usize) -> usize {
+        let usable = match self.backend {
+            BackendKind::IoUring => self.max.min(RING_DESCRIPTORS_MAX).saturating_sub(RING_RESERVE),
+            BackendKind::Epoll => {
+                let reserve = PROCESS_RESERVE + control_connections as u64 + WORKER_RESERVE * workers as u64;
+                self.max.saturating_sub(reserve) / workers as u64
+            }
+        };
+        usable.min(u64::from(CONNECTIONS_PER_BACKEND_MAX)) as usize
+    }
+
+    fn workers_and_connections(
+        &self,
+        config: &Config,
+        system: &SystemLimits,
+        values: &Values,
+    ) -> Result<(usize, usize), Problems> {
+        let control = config.control.connections_max;
+        let fits = |connections, workers| share(connections, workers) <= self.per_worker(workers, control);
+        let first = config.io.workers.unwrap_or(system.cores.clamp(1, WORKERS_MAX));
+        let last = config.io.workers.unwrap_or(WORKERS_MAX);
+        let wanted = config.limits.connections_max.unwrap_or(CONNECTIONS_DEFAULT);
+        if let Some(workers) = (first..=last).find(|workers| fits(wanted, *workers)) {
+            return Ok((workers, wanted));
+        }
+        let room =
+            |workers| (1..=wanted).rev().step_by((wanted / 1000).max(1)).find(|count| fits(*count, workers));
+        let found = room(first);
+        if let (None, Some(found)) = (config.limits.connections_max, found) {
+            return Ok((first, found));
+        }
+        let mut problems = Problems::default();
+        let path = if config.io.workers.is_some() { "io.workers" } else { "limits.connections_max" };
+        values.complain(&mut problems, path, self.too_few(wanted, first, found.unwrap_or(0), control));
+        Err(problems)
+    }
+
+    fn too_few(&self, wanted: usize, workers: usize, room: usize, control: usize) -> String {
+        let (limit, each) = (grouped(self.max as usize), grouped(share(wanted, workers)));
+        let sum = format!(
+            "{} connections need {workers} × {each} descriptors (5 % to spare, for the kernel spreads them unevenly)",
+            grouped(wanted)
+        );
+        let enough =
+            (1..=WORKERS_MAX).find(|workers| share(wanted, *workers) <= self.per_worker(*workers, control));
+        match (self.backend, enough) {
+            (BackendKind::IoUring, Some(enough)) => format!(
+                "{sum}, but RLIMIT_NOFILE allows {limit} a ring; write io.workers = {enough}, or raise RLIMIT_NOFILE"
+            ),
+            (BackendKind::IoUring, None) => format!(
+                "{sum}, but RLIMIT_NOFILE allows {limit} a ring and there are at most {WORKERS_MAX}; raise RLIMIT_NOFILE"
+            ),
+            (BackendKind::Epoll, _) => format!(
+                "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process; write limits.connections_max = {room}, \
+                 raise RLIMIT_NOFILE to {}, or use io.backend = \"io_uring\"",
+                share(wanted, workers) * workers
+                    + control
+                    + (PROCESS_RESERVE + WORKER_RESERVE * workers as u64) as usize
+            ),
+        }
+    }
+}
+
+fn backend_config(config: &Config, connections: usize) -> BackendConfig {
+    let receive_count = config.memory.receive_buffers.unwrap_or((connections / 64).clamp(128, 4096) as u32);
+    BackendConfig {
+        connections_max: connections,
+        batch_max: config.io.completions_per_turn_max,
+        pools: PoolsConfig {
+            receive: PoolSize { size: config.memory.receive_buffer_size, count: receive_count },
+            blocks: blocks(config.limits.frame_body_size_max, connections),
+            huge_pages: config.memory.huge_pages,
+        },
+        send_pieces_max: connections.max(16 << 10),
+        send_queue_bytes_max: config.limits.send_queue_bytes_max,
+        copy_break: config.memory.copy_break,
+        idle_demote: config.io.idle_demote,
+    }
+}
+
+/// Block pools of rising size for `connections`; the largest holds a whole frame with both headers.
+pub(crate) fn blocks(frame_body_size_max: u32, connections: usize) -> Vec<PoolSize> {
+    let largest = (frame_body_size_max + 64).next_multiple_of(4096);
+    let sizes = [
+        PoolSize { size: 256, count: (connections / 8).clamp(512, 16 << 10) as u32 },
+        PoolSize { size: 1024, count: (connections / 64).clamp(256, 4096) as u32 },
+        PoolSize { size: 4096, count: 128 },
+        PoolSize { size: 16 << 10, count: 32 },
+    ];
+    let mut pools: Vec<PoolSize> = sizes.into_iter().filter(|pool| pool.size < largest).collect();
+    pools.push(PoolSize { size: largest, count: 16 });
+    pools
+}
+
+fn memory_plan(
+    config: &Config,
+    workers: usize,
+    tables: &TableSizes,
+    backend: &BackendConfig,
+    worker_memory: &dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry>,
+) -> MemoryPlan {
+    let pools = &backend.pools;
+    let block_bytes = pools.blocks.iter().map(|pool| pool.bytes()).sum();
+    let mailbox = tables.mailbox_capacity * (size_of::<crate::worker::message::Message>() + 8);
+    let mut entries = vec![
+        MemoryEntry::new("receive buffers", pools.receive.bytes(), false),
+        MemoryEntry::new("blocks", block_bytes, false),
+        MemoryEntry::new("mailboxes", mailbox, true),
+    ];
+    entries.extend(worker_memory(tables, workers, backend));
+    for entry in &mut entries {
+        entry.bytes = entry.bytes.saturating_mul(workers as u64);
+    }
+    let control = crate::control::pools_config(config.limits.frame_body_size_max).bytes();
+    entries.push(MemoryEntry::new("control thread", control, false));
+    MemoryPlan { entries }
+}

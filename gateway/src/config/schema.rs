@@ -1,0 +1,195 @@
+//! Every key there is: its type, its default, whether a reload applies it, and what it is for.
+//!
+//! The table is the one place that a key is declared in. Reading, checking, suggesting, printing and reloading all go
+//! through it.
+
+use super::value::Kind;
+
+/// A key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Section and name, e.g. `io.backend`; for listeners the name alone.
+    pub path: &'static str,
+    /// What may be written.
+    pub kind: Kind,
+    /// What holds when nothing is written, as in a flag.
+    pub default: &'static str,
+    /// When a change takes effect.
+    pub change: Change,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+/// When a changed value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// At the next start.
+    Restart,
+    /// At a reload (SIGHUP).
+    Reload,
+    /// At a reload; never shown, never accepted on a command line.
+    SecretReload,
+}
+
+const fn key(
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    change: Change,
+    help: &'static str,
+) -> Key {
+    Key { path, kind, default, change, help }
+}
+
+use Change::{Reload, Restart, SecretReload};
+use Kind::{Address, Bool, Choice, Integer, Text, Texts};
+
+const DROP_OR_CLOSE: Kind = Choice(&["drop", "close"]);
+const MAX: i64 = i64::MAX;
+/// A week, in milliseconds.
+const WEEK_MS: i64 = 7 * 24 * 3_600_000;
+
+/// All keys outside of listeners, by section.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("io.backend", Choice(&["auto", "io_uring", "epoll"]), "auto", Restart,
+        "How bytes move. auto: io_uring where the system allows it, else epoll."),
+    key("io.workers", Integer(0, 255), "0", Restart,
+        "Worker threads. 0: one a core, or as many as the descriptors demand."),
+    key("io.pin_workers", Bool, "false", Restart, "Pin worker threads to cores, in turn."),
+    key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
+        "io_uring: move connections quiet for this long to a cheaper kind of waiting. 0: never."),
+    key("io.completions_per_turn_max", Integer(16, 65_536), "512", Restart,
+        "Completions that a worker handles in one turn."),
+
+    key("limits.connections_max", Integer(0, 64_000_000), "0", Restart,
+        "Connections to hold. 0: 10 000, or fewer where the descriptors allow no more."),
+    key("limits.frame_body_size_max", Integer(1024, 16 << 20), "65536", Restart,
+        "Body of a frame or of a push, in bytes."),
+    key("limits.rooms_per_connection_max", Integer(1, 255), "32", Restart, "Rooms that one connection may be in."),
+    key("limits.send_queue_bytes_max", Integer(4096, 1 << 30), "1048576", Restart,
+        "Bytes that may wait for one slow receiver."),
+    key("limits.mailbox_messages_max", Integer(64, 1 << 20), "4096", Restart,
+        "Messages that may wait in a worker's mailbox."),
+    key("limits.fanout_deliveries_per_turn_max", Integer(16, 1 << 20), "2048", Restart,
+        "Deliveries of room pushes and broadcasts in one turn; the rest follows in the next turns."),
+
+    key("memory.receive_buffer_size_bytes", Integer(512, 1 << 20), "4096", Restart, "Size of a receive buffer."),
+    key("memory.receive_buffers_per_worker", Integer(0, 1 << 20), "0", Restart,
+        "Receive buffers of a worker. 0: one for 16 connections, 256 to 8192."),
+    key("memory.huge_pages", Bool, "false", Restart, "Ask for transparent huge pages for the pools."),
+    key("memory.copy_break_bytes", Integer(0, 65_536), "512", Restart,
+        "Waiting pieces up to this size are copied out of a larger buffer."),
+    key("memory.memory_max_bytes", Integer(0, MAX), "0", Restart,
+        "What may be reserved in all. 0: what the container or the machine has left."),
+
+    key("session.auth_timeout_ms", Integer(100, 600_000), "8000", Reload, "How long a connection may take to log in."),
+    key("session.idle_timeout_ms", Integer(1000, WEEK_MS), "540000", Reload,
+        "How long a session may be silent. goim's clients beat every 240 s."),
+    key("session.device_policy", Choice(&["allow", "per-platform"]), "allow", Reload,
+        "allow: devices_per_user_max connections a user. per-platform: one for each platform, the newest wins."),
+    key("session.devices_per_user_max", Integer(0, 65_536), "16", Reload,
+        "Connections of one user; one more closes the oldest. 0: any number."),
+
+    key("auth.mode", Choice(&["none", "jwt"]), "none", Restart,
+        "none: clients are whoever they say they are (development only). jwt: they bring a JSON Web Token."),
+    key("auth.algorithms", Texts(4), "", Restart, "Algorithms to accept: HS256, RS256, ES256, EdDSA. Empty: those of the keys."),
+    key("auth.key_file", Text(4096), "", Restart, "PEM file with the public key (its content is read again at a reload)."),
+    key("auth.jwks_file", Text(4096), "", Restart, "File with a JWK set (its content is read again at a reload)."),
+    key("auth.secret", Text(4096), "", SecretReload, "Shared secret for HS256, at least 32 bytes."),
+    key("auth.audience", Texts(16), "", Restart, "Accepted values of the aud claim. Empty: aud is not checked."),
+    key("auth.issuer", Text(1024), "", Restart, "Required value of the iss claim. Empty: iss is not checked."),
+    key("auth.leeway_s", Integer(0, 3600), "30", Restart, "How far clocks may differ, for exp and nbf."),
+    key("auth.user_claim", Text(128), "sub", Restart, "The claim that names the user."),
+    key("auth.user_kind", Choice(&["auto", "mid", "uid"]), "auto", Restart,
+        "What that claim holds. auto: a number is a mid, a text is a uid."),
+    key("auth.verifier_threads", Integer(1, 64), "1", Restart, "Threads that check tokens."),
+    key("auth.queue_requests_max", Integer(16, 1 << 20), "4096", Restart,
+        "Logins that may wait for the verifier; beyond that they are refused as overload."),
+
+    key("slow_consumer.reply", DROP_OR_CLOSE, "close", Reload, "A reply that a slow receiver has no room for."),
+    key("slow_consumer.user", DROP_OR_CLOSE, "close", Reload, "The same for a message to a user or a connection."),
+    key("slow_consumer.room", DROP_OR_CLOSE, "drop", Reload, "The same for a message to a room."),
+    key("slow_consumer.broadcast", DROP_OR_CLOSE, "drop", Reload, "The same for a broadcast."),
+
+    key("application.bus", Choice(&["acknowledge", "echo"]), "acknowledge", Restart,
+        "What application operations get: an empty reply, or their own body."),
+    key("application.client_send", Bool, "true", Reload, "Whether clients may send messages to users and rooms."),
+    key("application.room_send", Choice(&["members", "anyone"]), "members", Reload, "Who may send to a room."),
+    key("application.default_push_operation", Integer(1000, i32::MAX as i64), "1000", Restart,
+        "Push operation of a client's message that names none."),
+
+    key("drain.drain_ms", Integer(0, 3_600_000), "30000", Restart, "How long a stop waits for clients to leave."),
+    key("drain.reconnect_delay_min_ms", Integer(0, 3_600_000), "500", Reload, "Clients come back after a delay from here …"),
+    key("drain.reconnect_delay_max_ms", Integer(0, 3_600_000), "10000", Reload, "… to here."),
+    key("drain.reconnect_address", Text(255), "", Reload, "Where departing clients are sent. Empty: to the same address."),
+
+    key("control.address", Address, "127.0.0.1:3111", Restart, "Where push API, admin API and metrics listen."),
+    key("control.api_key", Text(1024), "", SecretReload, "Key for /api/v1, as bearer token or X-API-Key."),
+    key("control.api_key_file", Text(4096), "", Reload, "File with that key."),
+    key("control.goim_api_key", Text(1024), "", SecretReload, "Key for /goim/push too. Empty: open, as goim is."),
+    key("control.cpu", Integer(-1, 1023), "-1", Restart, "Core for the control thread. -1: any."),
+    key("control.connections_max", Integer(4, 65_536), "256", Restart, "HTTP connections at a time."),
+    key("control.requests_max", Integer(1, 65_536), "128", Restart, "HTTP requests under way at a time."),
+    key("control.header_timeout_ms", Integer(100, 600_000), "10000", Restart, "How long a request's header may take."),
+    key("control.request_timeout_ms", Integer(100, 600_000), "15000", Restart, "How long a whole request may take."),
+
+    key("journal.enabled", Bool, "false", Restart, "Write the audit journal."),
+    key("journal.directory", Text(4096), "journal", Restart, "Where its files are."),
+    key("journal.size_max_bytes", Integer(4096, 1 << 40), "67108864", Restart, "Size at which a new file is begun."),
+    key("journal.files_max", Integer(1, 10_000), "8", Restart, "Files to keep; the oldest goes."),
+
+    key("log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", Reload, "Least level to log."),
+    key("log.format", Choice(&["text", "json"]), "text", Restart, "Shape of log lines."),
+];
+
+/// Keys of one `[[listener]]`.
+#[rustfmt::skip]
+pub const LISTENER_KEYS: &[Key] = &[
+    key("kind", Choice(&["tcp", "websocket", "websocket-echo"]), "tcp", Restart, "What it speaks."),
+    key("address", Address, "", Restart, "Where it listens. Must be given."),
+    key("path", Text(255), "/sub", Restart, "WebSocket: path of the upgrade request."),
+    key("origins", Texts(64), "", Restart, "WebSocket: origins that may connect. Empty: any."),
+    key("message_size_max", Integer(1024, 1 << 30), "1048576", Restart, "WebSocket: size of a message, in bytes."),
+    key("fragments_max", Integer(1, 1 << 20), "1024", Restart, "WebSocket: fragments of a message."),
+    key("backlog", Integer(1, 65_535), "4096", Restart, "Connections that may wait to be accepted."),
+    key("send_buffer_bytes", Integer(0, 1 << 30), "0", Restart, "SO_SNDBUF. 0: the kernel's own tuning."),
+    key("receive_buffer_bytes", Integer(0, 1 << 30), "0", Restart, "SO_RCVBUF. 0: the kernel's own tuning."),
+    key("not_sent_low_water_bytes", Integer(0, 1 << 30), "131072", Restart,
+        "Unsent bytes that may hide in the kernel. 0: no bound."),
+    key("user_timeout_ms", Integer(0, 3_600_000), "30000", Restart,
+        "How long sent bytes may stay unacknowledged. 0: the kernel's own limit."),
+    key("demo_page", Bool, "false", Restart, "WebSocket: serve the demo page on GET /."),
+];
+
+/// The listeners when the file names none: name, kind, address, demo page.
+pub const DEFAULT_LISTENERS: &[(&str, &str, &str, bool)] =
+    &[("tcp", "tcp", "0.0.0.0:3101", false), ("websocket", "websocket", "0.0.0.0:3102", true)];
+
+/// The key at `path`; for a listener, `listener.<name>.<key>`.
+pub fn find(path: &str) -> Option<&'static Key> {
+    match listener_path(path) {
+        Some((_, name)) => LISTENER_KEYS.iter().find(|key| key.path == name),
+        None => KEYS.iter().find(|key| key.path == path),
+    }
+}
+
+/// Name of the listener and of its key, if `path` is one of a listener.
+pub fn listener_path(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("listener.")?.split_once('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_valid_value_and_every_key_is_explained() {
+        for key in KEYS.iter().chain(LISTENER_KEYS) {
+            let may_be_missing = key.path == "address";
+            assert!(may_be_missing || key.kind.parse(key.default).is_ok(), "{}", key.path);
+            assert!(key.help.ends_with(['.', '…']), "{}", key.path);
+            assert_eq!(find(key.path).is_some(), key.path.contains('.'), "{}", key.path);
+        }
+    }
+}

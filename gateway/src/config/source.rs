@@ -1,0 +1,220 @@
+//! Where settings are written: a TOML file, the environment, flags. Each becomes a list of `path = value` with its place.
+
+use super::problem::{Origin, Problems};
+use super::value::Value;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Prefix of the variables that are settings: `GATEWAY_IO__BACKEND` is `io.backend`.
+const PREFIX: &str = "GATEWAY_";
+
+/// A configuration file is at most this large, in bytes.
+pub const FILE_SIZE_MAX: usize = 1 << 20;
+
+/// Everything that a configuration is read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Name and text of the file, if there is one.
+    pub file: Option<(String, String)>,
+    /// Variables of the environment, all of them; those that are no settings are skipped.
+    pub environment: Vec<(String, String)>,
+    /// `key`, `value` and the flag as it was written.
+    pub flags: Vec<(String, String, String)>,
+}
+
+/// A value as it was written.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// In the file, so it has a type.
+    Typed(Value),
+    /// In the file, of a type that no key has; as text.
+    Unfit(String),
+    /// In the environment or a flag.
+    Text(String),
+}
+
+/// `path = value`, and where.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) written: Written,
+    pub(super) origin: Origin,
+}
+
+/// A file's content: listeners' names and all entries.
+#[derive(Debug, Default)]
+pub(super) struct FileContent {
+    pub(super) listeners: Vec<(String, Origin)>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// Reads the text of a file. What could be read is returned even when something else could not.
+pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> FileContent {
+    let mut reader = FileReader { file, text, content: FileContent::default() };
+    if text.len() > FILE_SIZE_MAX {
+        let origin = reader.origin(&(0..0));
+        problems.push(
+            &origin,
+            "",
+            format!("the file is {} bytes; at most {FILE_SIZE_MAX} are read", text.len()),
+        );
+        return reader.content;
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let origin = reader.origin(&error.span().unwrap_or(0..0));
+        problems.push(&origin, "", format!("not valid TOML: {}", error.message().trim()));
+    }
+    for (name, value) in table.get_ref() {
+        match (name.get_ref().as_ref(), value.get_ref()) {
+            ("listener", DeValue::Array(items)) => {
+                for item in items.iter() {
+                    reader.listener(item, problems);
+                }
+            }
+            ("listener", _) => {
+                let origin = reader.origin(&name.span());
+                problems.push(
+                    &origin,
+                    "listener",
+                    "listeners are written as [[listener]], with two brackets, one a listener",
+                );
+            }
+            (section, value_ref) => reader.value(section.to_owned(), &value.span(), value_ref, 0),
+        }
+    }
+    reader.content
+}
+
+struct FileReader<'a> {
+    file: &'a str,
+    text: &'a str,
+    content: FileContent,
+}
+
+impl FileReader<'_> {
+    fn origin(&self, span: &Range<usize>) -> Origin {
+        let before = self.text.as_bytes().iter().take(span.start);
+        Origin::File { file: self.file.to_owned(), line: 1 + before.filter(|byte| **byte == b'\n').count() }
+    }
+
+    fn value(&mut self, path: String, span: &Range<usize>, value: &DeValue<'_>, depth: usize) {
+        match value {
+            DeValue::Table(table) if depth < 4 => {
+                for (name, value) in table {
+                    self.value(
+                        format!("{path}.{}", name.get_ref()),
+                        &value.span(),
+                        value.get_ref(),
+                        depth + 1,
+                    );
+                }
+            }
+            value => {
+                let origin = self.origin(span);
+                self.content.entries.push(Entry { path, written: written(value), origin });
+            }
+        }
+    }
+
+    fn listener(&mut self, item: &Spanned<DeValue<'_>>, problems: &mut Problems) {
+        let origin = self.origin(&item.span());
+        let DeValue::Table(table) = item.get_ref() else {
+            return problems.push(&origin, "listener", "expected a table: [[listener]]");
+        };
+        let name = table.iter().find(|(key, _)| key.get_ref() == "name");
+        let Some((_, name_value)) = name else {
+            return problems.push(&origin, "listener", "a listener needs a name, such as name = \"tcp\"");
+        };
+        let origin = self.origin(&name_value.span());
+        let name = match name_value.get_ref() {
+            DeValue::String(name) if is_name(name) => name.to_string(),
+            other => {
+                let subject = format!("listener.name = {}", show(&written(other)));
+                return problems.push(
+                    &origin,
+                    subject,
+                    "expected 1 to 32 of a-z, 0-9 and _, beginning with a letter",
+                );
+            }
+        };
+        if self.content.listeners.iter().any(|(other, _)| *other == name) {
+            return problems.push(
+                &origin,
+                format!("listener.name = \"{name}\""),
+                "another listener has this name",
+            );
+        }
+        for (key, value) in table.iter().filter(|(key, _)| key.get_ref() != "name") {
+            self.value(format!("listener.{name}.{}", key.get_ref()), &value.span(), value.get_ref(), 0);
+        }
+        self.content.listeners.push((name, origin));
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 32
+        && name.starts_with(|one: char| one.is_ascii_lowercase())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+fn written(value: &DeValue<'_>) -> Written {
+    match value {
+        DeValue::String(text) => Written::Typed(Value::Text(text.to_string())),
+        DeValue::Boolean(flag) => Written::Typed(Value::Bool(*flag)),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Written::Typed(Value::Integer(number)),
+            Err(_) => Written::Unfit(number.as_str().to_owned()),
+        },
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                _ => None,
+            });
+            match texts.collect() {
+                Some(texts) => Written::Typed(Value::Texts(texts)),
+                None => Written::Unfit("[…]".into()),
+            }
+        }
+        DeValue::Float(number) => Written::Unfit(number.as_str().to_owned()),
+        DeValue::Datetime(time) => Written::Unfit(time.to_string()),
+        DeValue::Table(_) => Written::Unfit("{…}".into()),
+    }
+}
+
+/// As it was written, cut to what fits a line.
+pub(super) fn show(written: &Written) -> String {
+    let text = match written {
+        Written::Typed(value) => value.to_string(),
+        Written::Unfit(text) | Written::Text(text) => text.clone(),
+    };
+    let shown: String =
+        text.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).take(64).collect();
+    if shown.len() < text.len() && text.chars().count() > 64 { shown + "…" } else { shown }
+}
+
+/// The settings among the variables of the environment.
+///
+/// A variable without `__` is none: Kubernetes, for one, makes `GATEWAY_PORT` and the like for a service's name.
+pub(super) fn environment_entries(variables: &[(String, String)]) -> Vec<Entry> {
+    let settings = variables.iter().filter_map(|(name, value)| {
+        let path = name.strip_prefix(PREFIX)?;
+        path.contains("__").then(|| Entry {
+            path: path.to_ascii_lowercase().replace("__", "."),
+            written: Written::Text(value.clone()),
+            origin: Origin::Environment(name.clone()),
+        })
+    });
+    settings.collect()
+}
+
+/// The settings among the flags.
+pub(super) fn flag_entries(flags: &[(String, String, String)]) -> Vec<Entry> {
+    let entry = |(path, value, flag): &(String, String, String)| Entry {
+        path: path.clone(),
+        written: Written::Text(value.clone()),
+        origin: Origin::Flag(flag.clone()),
+    };
+    flags.iter().map(entry).collect()
+}

@@ -1,0 +1,163 @@
+use super::*;
+use std::collections::BTreeMap;
+use std::io;
+
+fn no_files(_: &str) -> io::Result<Vec<u8>> {
+    Err(io::Error::new(io::ErrorKind::NotFound, "No such file or directory"))
+}
+
+fn from_file(text: &str) -> Sources {
+    Sources { file: Some(("gateway.toml".into(), text.into())), ..Sources::default() }
+}
+
+fn load(sources: &Sources) -> Result<Config, Problems> {
+    Config::load(sources, &no_files)
+}
+
+fn small_system() -> SystemLimits {
+    SystemLimits {
+        descriptors_max: 20_000,
+        cores: 2,
+        cgroup_memory: None,
+        memory_available: Some(24 << 30),
+        backlog_max: Some(4096),
+        kernel: "6.18".into(),
+    }
+}
+
+fn plan(text: &str, backend: BackendKind) -> Result<Plan, Problems> {
+    let config = load(&from_file(text)).unwrap_or_else(|problems| panic!("{problems}"));
+    Plan::new(&config, &small_system(), backend, &|tables, _, _| {
+        vec![MemoryEntry::new("tables", tables.connections_max * 200, true)]
+    })
+}
+
+#[test]
+fn an_empty_file_is_a_development_profile() {
+    let config = load(&from_file("")).unwrap();
+    assert_eq!(config.control.address.to_string(), "127.0.0.1:3111");
+    let listeners: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|one| (one.name.as_str(), one.socket.address.port(), one.demo_page))
+        .collect();
+    assert_eq!(listeners, [("tcp", 3101, false), ("websocket", 3102, true)]);
+    assert!(config.auth.is_none() && config.journal.is_none());
+    assert!(config.source.warnings.iter().any(|warning| warning.contains("development only")));
+    assert_eq!(config.reloadable, crate::settings::Reloadable::default());
+}
+
+#[test]
+fn later_layers_win_and_each_value_knows_its_place() {
+    let sources = Sources {
+        file: Some(("gateway.toml".into(), "[io]\nworkers = 3\nbackend = \"io_uring\"\n\n[[listener]]\nname = \"tcp\"\naddress = \"127.0.0.1:1\"\n".into())),
+        environment: vec![
+            ("GATEWAY_IO__WORKERS".into(), "4".into()),
+            ("GATEWAY_LISTENER__TCP__BACKLOG".into(), "7".into()),
+            ("GATEWAY_PORT_3101_TCP".into(), "set by Kubernetes".into()),
+            ("HOME".into(), "/".into()),
+        ],
+        flags: vec![("io.backend".into(), "epoll".into(), "--set io.backend=epoll".into())],
+    };
+    let config = load(&sources).unwrap();
+    assert_eq!(config.io.workers, Some(4));
+    assert_eq!(config.io.backend, Some(BackendKind::Epoll));
+    assert_eq!(config.listeners[0].socket.backlog, 7);
+    let values = &config.source.values;
+    assert_eq!(values.origin("io.workers"), Origin::Environment("GATEWAY_IO__WORKERS".into()));
+    assert_eq!(values.origin("listener.tcp.address"), Origin::File { file: "gateway.toml".into(), line: 7 });
+    assert_eq!(values.origin("log.level"), Origin::Default);
+}
+
+#[test]
+fn what_is_printed_reads_back() {
+    let config = load(&from_file("[io]\nworkers = 3\n[[listener]]\nname = \"a\"\nkind = \"websocket\"\naddress = \"[::]:1\"\norigins = [\"https://x.org\"]")).unwrap();
+    let printed = effective(&config.source.values);
+    assert!(
+        printed.contains("workers = 3                                      # gateway.toml:2"),
+        "{printed}"
+    );
+    let again = load(&from_file(&printed)).unwrap();
+    assert_eq!(config.source.values.changes(&again.source.values), Vec::new());
+    load(&from_file(&schema_text())).unwrap();
+}
+
+#[test]
+fn secrets_are_neither_printed_nor_taken_from_a_command_line() {
+    let secret = "correct-horse-battery-staple-0123456789";
+    let mut sources = from_file("");
+    sources.environment = vec![("GATEWAY_CONTROL__API_KEY".into(), secret.into())];
+    let config = load(&sources).unwrap();
+    assert!(!effective(&config.source.values).contains(secret));
+    assert!(!format!("{:?}", config.control).contains(secret));
+    sources.flags = vec![("control.api_key".into(), secret.into(), "--set control.api_key".into())];
+    let problems = load(&sources).unwrap_err().to_string();
+    assert!(
+        problems.contains("set GATEWAY_CONTROL__API_KEY or a file") && !problems.contains(secret),
+        "{problems}"
+    );
+    let misspelt = load(&from_file(&format!("[control]\napi_keyy = \"{secret}\""))).unwrap_err().to_string();
+    assert!(misspelt.contains("did you mean control.api_key?") && !misspelt.contains(secret), "{misspelt}");
+}
+
+#[test]
+fn a_million_connections_on_small_rings_need_53_workers() {
+    let found = plan("limits.connections_max = 1_000_000", BackendKind::IoUring).unwrap();
+    assert_eq!(found.workers, 53);
+    assert!(found.backend_config.connections_max * found.workers >= 1_040_000);
+    assert!(found.backend_config.connections_max < 20_000);
+    let fixed = plan("limits.connections_max = 1_000_000\n[io]\nworkers = 10", BackendKind::IoUring);
+    assert_eq!(
+        fixed.unwrap_err().to_string(),
+        "gateway.toml:3: io.workers = 10: 1 000 000 connections need 10 × 105 000 descriptors (5 % to spare, for the \
+         kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 a ring; write io.workers = 53, or raise RLIMIT_NOFILE"
+    );
+}
+
+#[test]
+fn epoll_has_one_table_of_descriptors_for_the_process() {
+    let problems = plan("limits.connections_max = 50_000", BackendKind::Epoll).unwrap_err().to_string();
+    assert_eq!(
+        problems,
+        "gateway.toml:1: limits.connections_max = 50000: 50 000 connections need 2 × 26 250 descriptors (5 % to spare, \
+         for the kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 in the whole process; write \
+         limits.connections_max = 18700, raise RLIMIT_NOFILE to 52844, or use io.backend = \"io_uring\""
+    );
+    let advised = plan("limits.connections_max = 18700", BackendKind::Epoll).unwrap();
+    assert_eq!(advised.workers, 2);
+    let poor = SystemLimits { descriptors_max: 1024, ..small_system() };
+    let config = load(&from_file("")).unwrap();
+    let found = Plan::new(&config, &poor, BackendKind::Epoll, &|_, _, _| Vec::new()).unwrap();
+    assert!((300..700).contains(&found.connections_max), "{}", found.connections_max);
+}
+
+#[test]
+fn memory_that_is_not_there_is_not_promised() {
+    let problems =
+        plan("[memory]\nmemory_max_bytes = 10_000_000", BackendKind::Epoll).unwrap_err().to_string();
+    assert!(problems.starts_with("gateway.toml:2: memory.memory_max_bytes = 10000000: "), "{problems}");
+    assert!(
+        problems.contains("tables ")
+            && problems.contains("receive buffers ")
+            && problems.contains("lower limits.connections_max to about")
+    );
+    let total = plan("", BackendKind::Epoll).unwrap().memory;
+    assert_eq!(total.total(), total.entries.iter().map(|entry| entry.bytes).sum::<u64>());
+}
+
+#[test]
+fn changes_say_whether_a_reload_applies_them() {
+    let before = load(&from_file("")).unwrap();
+    let after =
+        load(&from_file("[log]\nlevel = \"debug\"\n[io]\nworkers = 9\n[session]\nidle_timeout_ms = 300_000"))
+            .unwrap();
+    let changes: BTreeMap<_, _> = before.source.values.changes(&after.source.values).into_iter().collect();
+    let expected = [("io.workers", false), ("log.level", true), ("session.idle_timeout_ms", true)];
+    assert_eq!(changes, expected.into_iter().map(|(path, reload)| (path.to_owned(), reload)).collect());
+}
+
+#[test]
+fn numbers_are_grouped_and_sizes_have_units() {
+    assert_eq!((plan::grouped(0), plan::grouped(1_040_000)), ("0".into(), "1 040 000".into()));
+    assert_eq!((bytes_text(512), bytes_text(3 << 30)), ("0.5 KiB".into(), "3.0 GiB".into()));
+}

@@ -1,0 +1,218 @@
+//! The layers put on top of each other: defaults, file, environment, flags. What remains fits its key.
+
+use super::nearest::nearest;
+use super::problem::{Origin, Problems};
+use super::schema::{self, Change, Key};
+use super::source::{Entry, Sources, Written, environment_entries, flag_entries, read_file, show};
+use super::value::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Every key's value and where it comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    /// Every path is a key, every value fits it.
+    entries: BTreeMap<String, (Value, Origin)>,
+    /// In the order of the file.
+    listeners: Vec<(String, Origin)>,
+}
+
+impl Values {
+    /// Reads all layers. Problems are collected; what is wrong keeps its default.
+    pub fn read(sources: &Sources, problems: &mut Problems) -> Values {
+        let mut values = Values::default();
+        let mut content =
+            sources.file.as_ref().map(|(file, text)| read_file(file, text, problems)).unwrap_or_default();
+        if content.listeners.is_empty() {
+            values.default_listeners();
+        }
+        values.listeners.append(&mut content.listeners);
+        let layers =
+            [content.entries, environment_entries(&sources.environment), flag_entries(&sources.flags)];
+        for entry in layers.into_iter().flatten() {
+            values.enter(entry, problems);
+        }
+        values
+    }
+
+    fn default_listeners(&mut self) {
+        for (name, kind, address, demo_page) in schema::DEFAULT_LISTENERS {
+            self.listeners.push(((*name).into(), Origin::Default));
+            let mut set = |key: &str, value| {
+                self.entries.insert(format!("listener.{name}.{key}"), (value, Origin::Default));
+            };
+            set("kind", Value::Text((*kind).into()));
+            set("address", Value::Text((*address).into()));
+            set("demo_page", Value::Bool(*demo_page));
+        }
+    }
+
+    fn enter(&mut self, entry: Entry, problems: &mut Problems) {
+        let Some(key) = self.find(&entry.path) else {
+            return problems.push(&entry.origin, subject(&entry, None), self.unknown(&entry.path));
+        };
+        if key.change == Change::SecretReload && matches!(entry.origin, Origin::Flag(_)) {
+            let variable = entry.path.to_ascii_uppercase().replace('.', "__");
+            let advice =
+                format!("a secret on a command line is seen by every user; set GATEWAY_{variable} or a file");
+            return problems.push(&entry.origin, subject(&entry, Some(key)), advice);
+        }
+        let checked = match &entry.written {
+            Written::Typed(value) => key.kind.check(value.clone()),
+            Written::Unfit(_) => Err(None),
+            Written::Text(text) => key.kind.parse(text),
+        };
+        match checked {
+            Ok(value) => drop(self.entries.insert(entry.path, (value, entry.origin))),
+            Err(hint) => {
+                let mut advice = format!("expected {}", key.kind.expected());
+                if let Some(hint) = hint {
+                    let _ = write!(advice, "; write {hint}");
+                }
+                problems.push(&entry.origin, subject(&entry, Some(key)), advice);
+            }
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<&'static Key> {
+        let listener = schema::listener_path(path).map(|(name, _)| name);
+        if listener.is_some_and(|listener| self.listeners.iter().all(|(name, _)| name != listener)) {
+            return None;
+        }
+        schema::find(path)
+    }
+
+    fn unknown(&self, path: &str) -> String {
+        let paths = self.paths();
+        let candidates: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let section = path.split('.').next().unwrap_or_default();
+        let name = path.rsplit('.').next().unwrap_or_default();
+        // The right name in the wrong section is a frequent slip, and far away by letters.
+        let same_name = candidates.iter().copied().find(|other| other.rsplit('.').next() == Some(name));
+        match nearest(path, &candidates).or(same_name) {
+            Some(meant) => format!("no such key; did you mean {meant}?"),
+            None if section == "listener" => {
+                let names: Vec<&str> = self.listeners.iter().map(|(name, _)| name.as_str()).collect();
+                format!("no such key; the listeners are {}", names.join(", "))
+            }
+            None => {
+                match candidates.iter().filter(|other| other.split('.').next() == Some(section)).count() {
+                    0 => "no such key; `gateway schema` lists all".into(),
+                    _ => format!("no such key; `gateway schema` lists those of [{section}]"),
+                }
+            }
+        }
+    }
+
+    /// All keys, those of every listener included.
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = schema::KEYS.iter().map(|key| key.path.to_owned()).collect();
+        for (name, _) in &self.listeners {
+            paths.extend(schema::LISTENER_KEYS.iter().map(|key| format!("listener.{name}.{}", key.path)));
+        }
+        paths
+    }
+
+    /// The listeners' names, in the order of the file.
+    pub fn listeners(&self) -> &[(String, Origin)] {
+        &self.listeners
+    }
+
+    /// The value at `path`.
+    pub fn get(&self, path: &str) -> Value {
+        if let Some((value, _)) = self.entries.get(path) {
+            return value.clone();
+        }
+        let parsed = schema::find(path).map(|key| key.kind.parse(key.default));
+        debug_assert!(parsed.is_some(), "{path} is not in the schema");
+        parsed.and_then(Result::ok).unwrap_or(Value::Text(String::new()))
+    }
+
+    /// Where the value at `path` comes from.
+    pub fn origin(&self, path: &str) -> Origin {
+        self.entries.get(path).map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// The whole number at `path`.
+    pub fn integer(&self, path: &str) -> i64 {
+        match self.get(path) {
+            Value::Integer(number) => number,
+            _ => 0,
+        }
+    }
+
+    /// The whole number at `path`, as a size.
+    pub fn size(&self, path: &str) -> usize {
+        usize::try_from(self.integer(path)).unwrap_or(0)
+    }
+
+    /// The text at `path`.
+    pub fn text(&self, path: &str) -> String {
+        match self.get(path) {
+            Value::Text(text) => text,
+            _ => String::new(),
+        }
+    }
+
+    /// The flag at `path`.
+    pub fn flag(&self, path: &str) -> bool {
+        self.get(path) == Value::Bool(true)
+    }
+
+    /// The texts at `path`.
+    pub fn texts(&self, path: &str) -> Vec<String> {
+        match self.get(path) {
+            Value::Texts(texts) => texts,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Adds a problem with the value at `path`.
+    pub fn complain(&self, problems: &mut Problems, path: &str, advice: impl Into<String>) {
+        problems.push(&self.origin(path), format!("{path} = {}", self.shown(path)), advice);
+    }
+
+    /// The value at `path` for people: secrets are not shown.
+    pub fn shown(&self, path: &str) -> String {
+        let value = self.get(path);
+        let secret = schema::find(path).is_some_and(|key| key.change == Change::SecretReload);
+        match &value {
+            Value::Text(text) if secret && !text.is_empty() => "\"(secret)\"".into(),
+            value => value.to_string(),
+        }
+    }
+
+    /// Takes over `other`'s values of keys that a reload applies.
+    pub fn adopt_reloadable(&mut self, other: &Values) {
+        for key in schema::KEYS.iter().filter(|key| key.change != Change::Restart) {
+            self.entries.insert(key.path.into(), (other.get(key.path), other.origin(key.path)));
+        }
+    }
+
+    /// Paths whose values differ from `other`'s, with whether a reload may apply them.
+    pub fn changes(&self, other: &Values) -> Vec<(String, bool)> {
+        let mut paths = self.paths();
+        paths.extend(other.paths().into_iter().filter(|path| self.find(path).is_none()));
+        let changed = paths.into_iter().filter(|path| self.get(path) != other.get(path));
+        changed
+            .map(|path| {
+                let change = schema::find(&path).map_or(Change::Restart, |key| key.change);
+                (path, change != Change::Restart)
+            })
+            .collect()
+    }
+}
+
+fn subject(entry: &Entry, key: Option<&Key>) -> String {
+    if key.is_some_and(|key| key.change == Change::SecretReload) {
+        return format!("{} = \"(secret)\"", entry.path);
+    }
+    let path: String = entry.path.chars().filter(|one| !one.is_control()).take(128).collect();
+    let shown = if key.is_none() && secret_like(&path) { "(not shown)".into() } else { show(&entry.written) };
+    format!("{path} = {shown}")
+}
+
+/// Whether a misspelt key may have meant a secret.
+fn secret_like(path: &str) -> bool {
+    ["secret", "key", "token", "password"].iter().any(|word| path.contains(word))
+}

@@ -1,0 +1,301 @@
+//! `/api/v1`: publishing, kicking, statistics.
+
+use super::Control;
+use super::publish::Target;
+use super::reply::ApiError;
+use crate::address::{Address, WORKERS_MAX};
+use crate::worker::message::{KickTarget, Message, MessageClass, NameKind, Origin};
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::Operation;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Names are at most this long, in bytes, as on the wire.
+const NAME_SIZE_MAX: usize = 255;
+
+/// `PublishRequest` of the OpenAPI document.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishRequest {
+    target: TargetRequest,
+    operation: i32,
+    payload: Option<String>,
+    payload_base64: Option<String>,
+    #[serde(default)]
+    essential: bool,
+}
+
+/// `BroadcastRequest` of the OpenAPI document.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BroadcastRequest {
+    operation: i32,
+    payload: Option<String>,
+    payload_base64: Option<String>,
+    #[serde(default)]
+    essential: bool,
+    #[serde(default)]
+    deliveries_per_second_max: u32,
+}
+
+/// `KickRequest` of the OpenAPI document.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KickRequest {
+    connection: Option<String>,
+    key: Option<String>,
+    mid: Option<Mid>,
+    uid: Option<String>,
+    code: Option<u16>,
+    reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetRequest {
+    mid: Option<Mid>,
+    uid: Option<String>,
+    key: Option<String>,
+    room: Option<String>,
+}
+
+/// A 64-bit number, also as text: JavaScript's numbers end at 2^53.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Mid {
+    Number(i64),
+    Text(String),
+}
+
+impl Mid {
+    fn get(&self) -> Result<i64, ApiError> {
+        let mid = match self {
+            Mid::Number(mid) => Some(*mid),
+            Mid::Text(text) => text.parse().ok(),
+        };
+        mid.ok_or_else(|| ApiError::bad_request("mid must be a 64-bit number"))
+    }
+}
+
+/// Reads a JSON body of bounded size.
+async fn read_json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    size_max: usize,
+) -> Result<T, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
+        return Err(ApiError::unsupported_media_type());
+    }
+    let bytes: Bytes = to_bytes(body, size_max)
+        .await
+        .map_err(|_| ApiError::too_large(size_max, "twice limits.frame_body_size_max and 16 KiB"))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::bad_request(format!(
+            "the body does not fit; GET /api/v1/openapi.json describes it: {error}"
+        ))
+    })
+}
+
+fn name(field: &str, text: String) -> Result<String, ApiError> {
+    if text.is_empty() || text.len() > NAME_SIZE_MAX || text.chars().any(char::is_control) {
+        let message = format!("{field} must have 1 to {NAME_SIZE_MAX} bytes and no control characters");
+        return Err(ApiError::bad_request(message));
+    }
+    Ok(text)
+}
+
+impl TargetRequest {
+    fn parse(self) -> Result<Target, ApiError> {
+        let TargetRequest { mid, uid, key, room } = self;
+        match (mid, uid, key, room) {
+            (Some(mid), None, None, None) => mid.get().map(Target::Mid),
+            (None, Some(uid), None, None) => name("uid", uid).map(Target::Uid),
+            (None, None, Some(key), None) => name("key", key).map(Target::Key),
+            (None, None, None, Some(room)) => name("room", room).map(Target::Room),
+            _ => Err(ApiError::bad_request("target must have exactly one of mid, uid, key and room")),
+        }
+    }
+}
+
+fn payload(text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, ApiError> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.into_bytes()),
+        (None, Some(base64)) => STANDARD.decode(base64).map_err(|error| {
+            ApiError::bad_request(format!("payload_base64 is no base64 (RFC 4648 §4): {error}"))
+        }),
+        _ => Err(ApiError::bad_request("give exactly one of payload and payload_base64")),
+    }
+}
+
+impl Control {
+    fn json_size_max(&self) -> usize {
+        2 * self.config().limits.frame_body_size_max as usize + (16 << 10)
+    }
+
+    /// Sends a message and waits until the workers say how many connections it was handed to.
+    async fn publish(
+        &self,
+        target: &Target,
+        operation: i32,
+        essential: bool,
+        body: &[u8],
+    ) -> Result<u64, ApiError> {
+        if !Operation(operation).is_push() {
+            return Err(ApiError::bad_request(
+                "operation must be at least 1000: lower ones have meanings of their own",
+            ));
+        }
+        let class = if essential { MessageClass::User } else { target.class() };
+        let size_max = self.config().limits.frame_body_size_max as usize;
+        let push = self.encode(class, operation, body).map_err(|error| ApiError::encode(error, size_max))?;
+        let ticket = self.tickets.outcomes(self.outcomes(target))?;
+        self.send(target, push, Origin::Control { ticket: ticket.number() })?;
+        Ok(ticket.answer().await?)
+    }
+}
+
+pub(super) async fn publish(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let request: PublishRequest = read_json(&headers, body, control.json_size_max()).await?;
+    let target = request.target.parse()?;
+    let body = payload(request.payload, request.payload_base64)?;
+    let receivers = control.publish(&target, request.operation, request.essential, &body).await?;
+    Ok(Json(json!({ "receivers": receivers })))
+}
+
+pub(super) async fn broadcast(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let request: BroadcastRequest = read_json(&headers, body, control.json_size_max()).await?;
+    let target = Target::All { rate: request.deliveries_per_second_max };
+    let body = payload(request.payload, request.payload_base64)?;
+    let receivers = control.publish(&target, request.operation, request.essential, &body).await;
+    let outcome = receivers.as_ref().map_or_else(|error| error.code.into(), u64::to_string);
+    let fields = json!({ "operation": request.operation, "bytes": body.len(), "outcome": outcome });
+    control.journal.record("broadcast", fields);
+    Ok(Json(json!({ "receivers": receivers? })))
+}
+
+pub(super) async fn kick(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let request: KickRequest = read_json(&headers, body, 16 << 10).await?;
+    let code = match request.code {
+        None => CloseCode::KICKED,
+        Some(code) => CloseCode::new(code).filter(|code| code.get() >= 3000).ok_or_else(|| {
+            ApiError::bad_request(
+                "code must be 3000 to 4999; 3000–3499 and 4000–4499 tell clients to come back",
+            )
+        })?,
+    };
+    let reason = request.reason.clone().unwrap_or_default();
+    let target = request.describe();
+    let closed = kick_target(&control, request, code).await;
+    let outcome = closed.as_ref().map_or_else(|error| error.code.into(), u64::to_string);
+    control.journal.record(
+        "kick",
+        json!({ "target": target, "code": code.get(), "reason": reason, "outcome": outcome }),
+    );
+    match closed? {
+        0 => Err(ApiError::not_found("nobody is connected under that name")),
+        closed => Ok(Json(json!({ "closed": closed }))),
+    }
+}
+
+async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -> Result<u64, ApiError> {
+    let names = control.workers.names();
+    let (worker, target) = match request {
+        KickRequest { connection: Some(id), key: None, mid: None, uid: None, .. } => {
+            let address = parse_address(control, &id)?;
+            (address.worker(), KickTarget::Connection(address.connection()))
+        }
+        KickRequest { connection: None, key, mid, uid, .. } => {
+            let target = TargetRequest { mid, uid, key, room: None }.parse();
+            let (kind, name) = match target {
+                Ok(Target::Mid(mid)) => (NameKind::User, names.mid(mid)),
+                Ok(Target::Uid(uid)) => (NameKind::User, names.uid(&uid)),
+                Ok(Target::Key(key)) => (NameKind::Key, names.key(&key)),
+                Ok(_) | Err(_) => return Err(ApiError::bad_request(WHOM)),
+            };
+            (control.workers.home(name), KickTarget::Name(kind, name))
+        }
+        _ => return Err(ApiError::bad_request(WHOM)),
+    };
+    let ticket = control.tickets.outcomes(1)?;
+    control.workers.send(worker, Message::Kick { target, code, ticket: ticket.number() })?;
+    Ok(ticket.answer().await?)
+}
+
+const WHOM: &str = "give exactly one of connection, key, mid and uid, each of 1 to 255 bytes";
+
+impl KickRequest {
+    fn describe(&self) -> Value {
+        let mid = self.mid.as_ref().and_then(|mid| mid.get().ok());
+        json!({ "connection": self.connection, "key": self.key, "mid": mid, "uid": self.uid })
+    }
+}
+
+/// A connection's id is its address as 16 hexadecimal digits.
+pub(super) fn parse_address(control: &Control, id: &str) -> Result<Address, ApiError> {
+    let digits = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bits = u64::from_str_radix(id, 16).ok().filter(|_| digits);
+    let address = bits.map(Address::from_bits).ok_or_else(|| {
+        ApiError::bad_request(
+            "a connection's id has 16 hexadecimal digits; GET /api/v1/connections lists them",
+        )
+    })?;
+    debug_assert!(control.workers.count() <= WORKERS_MAX);
+    if address.worker().index() >= control.workers.count() {
+        return Err(ApiError::not_found("no such connection"));
+    }
+    Ok(address)
+}
+
+pub(super) fn address_text(address: Address) -> String {
+    format!("{:016x}", address.to_bits())
+}
+
+pub(super) async fn stats(State(control): State<Arc<Control>>) -> Json<Value> {
+    let all = control.workers.metrics();
+    let sum = |of: &dyn Fn(&crate::metrics::WorkerMetrics) -> u64| {
+        all.iter().map(|metrics| of(metrics)).sum::<u64>()
+    };
+    let by_class = |of: &dyn Fn(&crate::metrics::WorkerMetrics, usize) -> u64| {
+        let classes = MessageClass::ALL.iter();
+        classes
+            .map(|class| (class.label().to_owned(), json!(sum(&|one| of(one, *class as usize)))))
+            .collect::<serde_json::Map<_, _>>()
+    };
+    let plan = &control.facts.plan;
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "stage": format!("{:?}", control.lifecycle.stage()).to_lowercase(),
+        "uptime_s": control.facts.started.elapsed().as_secs(),
+        "backend": plan.backend.label(),
+        "workers": control.workers.count(),
+        "connections_max": plan.backend_config.connections_max * plan.workers,
+        "connections": control.workers.connections(),
+        "sessions": control.workers.sessions(),
+        "memberships": sum(&|one| one.memberships.get()),
+        "received_frames": sum(&|one| one.received.iter().map(|traffic| traffic.frames.get()).sum()),
+        "sent_frames": sum(&|one| one.sent.iter().map(|traffic| traffic.frames.get()).sum()),
+        "deliveries": by_class(&|one, class| one.deliveries[class].get()),
+        "drops": by_class(&|one, class| one.drops[class].get()),
+    }))
+}

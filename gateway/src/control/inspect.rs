@@ -1,0 +1,226 @@
+//! `/api/v1/connections` and `/api/v1/rooms`: lists that workers fill.
+//!
+//! A page is gathered worker by worker, visit by visit; its cursor says where the next one goes on: `<worker>.<slot>`.
+
+use super::Control;
+use super::api::{address_text, parse_address};
+use super::goim::form_pairs;
+use super::inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow};
+use super::reply::ApiError;
+use crate::address::WorkerId;
+use crate::worker::message::Message;
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A page that takes longer ends where it is; its cursor goes on.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Rows of a page when nobody says how many.
+const LIMIT_DEFAULT: usize = 100;
+/// Rooms that a list of all may have; beyond that it is cut.
+const ROOMS_MAX: usize = 1 << 20;
+
+/// Where a page begins: a worker, and a slot of its table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    worker: usize,
+    slot: usize,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Cursor, ApiError> {
+        let parts =
+            text.split_once('.').and_then(|(worker, slot)| Some((worker.parse().ok()?, slot.parse().ok()?)));
+        let (worker, slot) =
+            parts.ok_or_else(|| ApiError::bad_request("after must be the `next` of the page before"))?;
+        Ok(Cursor { worker, slot })
+    }
+
+    fn text(self) -> String {
+        format!("{}.{}", self.worker, self.slot)
+    }
+}
+
+/// A list's parameters.
+struct Page {
+    limit: usize,
+    cursor: Cursor,
+    filters: HashMap<String, String>,
+}
+
+impl Page {
+    fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Page, ApiError> {
+        let mut page = Page { limit: LIMIT_DEFAULT, cursor: Cursor::default(), filters: HashMap::new() };
+        for (name, value) in form_pairs(query.unwrap_or_default()) {
+            match name.as_str() {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
+                    let message = format!("limit must be 1 to {ROWS_MAX}");
+                    page.limit = limit.ok_or_else(|| ApiError::bad_request(message))?;
+                }
+                "after" => page.cursor = Cursor::parse(&value)?,
+                other if allowed.contains(&other) => drop(page.filters.insert(name, value)),
+                _ => {
+                    let known = [&["limit", "after"], allowed].concat().join(", ");
+                    return Err(ApiError::bad_request(format!("unknown parameter; there are {known}")));
+                }
+            }
+        }
+        Ok(page)
+    }
+}
+
+impl Control {
+    /// One visit to one worker.
+    async fn inspect(
+        &self,
+        worker: WorkerId,
+        query: Query,
+        limit: usize,
+    ) -> Result<Box<Inspection>, ApiError> {
+        let ticket = self.tickets.list()?;
+        let inspection = Inspection::new(ticket.number(), worker, query, limit);
+        self.workers.send(worker, Message::Inspect(inspection))?;
+        Ok(ticket.answer().await?)
+    }
+
+    /// Visits workers from `cursor` on until `more` says no or the time is up. Returns where to go on.
+    async fn visit(
+        &self,
+        mut cursor: Cursor,
+        query: impl Fn(usize) -> Query,
+        deadline: Instant,
+        mut more: impl FnMut(&Inspection) -> usize,
+        mut limit: usize,
+    ) -> Result<Option<Cursor>, ApiError> {
+        while cursor.worker < self.workers.count() {
+            if limit == 0 || Instant::now() >= deadline {
+                return Ok(Some(cursor));
+            }
+            let worker = WorkerId(cursor.worker as u8);
+            let found = self.inspect(worker, query(cursor.slot), limit).await?;
+            limit = more(&found);
+            cursor = match found.next().filter(|next| *next > cursor.slot) {
+                Some(slot) => Cursor { slot, ..cursor },
+                None => Cursor { worker: cursor.worker + 1, slot: 0 },
+            };
+        }
+        Ok(None)
+    }
+
+    /// The room as its home knows it; `None` when nobody is in it.
+    pub(super) async fn inspect_room(&self, room: &str) -> Result<Option<RoomRow>, ApiError> {
+        let room = self.workers.names().room(room);
+        let found = self.inspect(self.workers.home(room), Query::Room(room), 1).await?;
+        Ok(found.rooms().first().copied())
+    }
+
+    /// All rooms by name, with their members everywhere.
+    pub(super) async fn inspect_all_rooms(&self) -> Result<HashMap<String, u32>, ApiError> {
+        let mut rooms: HashMap<String, u32> = HashMap::new();
+        let gather = |found: &Inspection| {
+            for row in found.rooms().iter().filter(|row| !row.name.is_empty()) {
+                let total = rooms.entry(row.name.as_str().to_owned()).or_default();
+                *total = (*total).max(row.total_members.max(row.local_members));
+            }
+            if rooms.len() < ROOMS_MAX { ROWS_MAX } else { 0 }
+        };
+        let deadline = Instant::now() + 5 * PAGE_TIME_MAX;
+        self.visit(Cursor::default(), |from| Query::Rooms { from }, deadline, gather, ROWS_MAX).await?;
+        Ok(rooms)
+    }
+
+    fn connection_json(&self, row: &ConnectionRow) -> Value {
+        let listener = self.facts.listeners.get(usize::from(row.listener));
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        json!({
+            "connection": address_text(row.address),
+            "worker": row.address.worker().0,
+            "listener": listener.map(|(settings, _)| settings.name.as_str()),
+            "transport": listener.map(|(settings, _)| settings.kind.label()),
+            "authenticated": row.authenticated,
+            "mid": (row.mid != 0).then(|| row.mid.to_string()),
+            "uid": text(row.uid.as_str()),
+            "key": text(row.key.as_str()),
+            "peer": row.peer.to_string(),
+            "connected_ms": row.connected_ms,
+            "idle_ms": row.idle_ms,
+            "rooms": row.rooms,
+            "queued_bytes": row.queued_bytes,
+            "accepts": row.accepts,
+        })
+    }
+}
+
+pub(super) async fn connections(
+    State(control): State<Arc<Control>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let page = Page::parse(query.as_deref(), &["mid", "uid", "key"])?;
+    let names = control.workers.names();
+    let user = match (page.filters.get("mid"), page.filters.get("uid")) {
+        (None, None) => None,
+        (None, Some(uid)) => Some(names.uid(uid)),
+        (Some(mid), None) => {
+            Some(names.mid(mid.parse().map_err(|_| ApiError::bad_request("mid must be a 64-bit number"))?))
+        }
+        (Some(_), Some(_)) => return Err(ApiError::bad_request("give mid or uid, not both")),
+    };
+    let key = page.filters.get("key").map(|key| names.key(key));
+    let mut rows = Vec::new();
+    let gather = |found: &Inspection| {
+        rows.extend(found.connections().iter().map(|row| control.connection_json(row)));
+        page.limit.saturating_sub(rows.len())
+    };
+    let query = |from| Query::Connections { from, user, key };
+    let next = control.visit(page.cursor, query, Instant::now() + PAGE_TIME_MAX, gather, page.limit).await?;
+    Ok(Json(json!({ "connections": rows, "next": next.map(Cursor::text) })))
+}
+
+pub(super) async fn connection(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let address = parse_address(&control, &id)?;
+    let found = control.inspect(address.worker(), Query::Connection(address.connection()), 1).await?;
+    let row = found
+        .connections()
+        .first()
+        .ok_or_else(|| ApiError::not_found("no such connection; it may have ended"))?;
+    Ok(Json(control.connection_json(row)))
+}
+
+pub(super) async fn rooms(
+    State(control): State<Arc<Control>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let page = Page::parse(query.as_deref(), &[])?;
+    let mut rows = Vec::new();
+    let gather = |found: &Inspection| {
+        let named = found.rooms().iter().filter(|row| !row.name.is_empty());
+        rows.extend(named.map(|row| {
+            json!({
+                "room": row.name.as_str(),
+                "worker": found.worker().0,
+                "local_members": row.local_members,
+                "members": row.total_members,
+            })
+        }));
+        page.limit.saturating_sub(rows.len())
+    };
+    let query = |from| Query::Rooms { from };
+    let next = control.visit(page.cursor, query, Instant::now() + PAGE_TIME_MAX, gather, page.limit).await?;
+    Ok(Json(json!({ "rooms": rows, "next": next.map(Cursor::text) })))
+}
+
+pub(super) async fn room(
+    State(control): State<Arc<Control>>,
+    Path(room): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let row = control.inspect_room(&room).await?.filter(|row| row.total_members > 0);
+    let row = row.ok_or_else(|| ApiError::not_found("nobody is in that room"))?;
+    Ok(Json(json!({ "room": room, "members": row.total_members })))
+}

@@ -1,0 +1,81 @@
+//! Messages from HTTP to users, connections, rooms and everyone.
+
+use super::Control;
+use super::encoder::EncodeError;
+use super::workers::MailboxFull;
+use crate::worker::message::{Exclude, Message, MessageClass, NameKind, Origin, Push};
+use std::sync::PoisonError;
+
+/// Whom a message is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Mid(i64),
+    Uid(String),
+    Key(String),
+    Room(String),
+    /// All sessions; so many deliveries per second at most, 0 without a limit.
+    All {
+        rate: u32,
+    },
+}
+
+impl Target {
+    pub(super) fn class(&self) -> MessageClass {
+        match self {
+            Target::Mid(_) | Target::Uid(_) | Target::Key(_) => MessageClass::User,
+            Target::Room(_) => MessageClass::Room,
+            Target::All { .. } => MessageClass::Broadcast,
+        }
+    }
+}
+
+impl Control {
+    pub(super) fn encode(
+        &self,
+        class: MessageClass,
+        operation: i32,
+        body: &[u8],
+    ) -> Result<Push, EncodeError> {
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).push(class, operation, body)
+    }
+
+    /// Outcomes that a message to `target` will have.
+    pub(super) fn outcomes(&self, target: &Target) -> usize {
+        match target {
+            Target::All { .. } => self.workers.count(),
+            _ => 1,
+        }
+    }
+
+    /// Hands `push` to the worker that knows the target, or to all of them.
+    ///
+    /// # Errors
+    /// [`MailboxFull`]; a broadcast may have reached other workers by then.
+    pub(super) fn send(&self, target: &Target, push: Push, origin: Origin) -> Result<(), MailboxFull> {
+        let names = self.workers.names();
+        let exclude = Exclude::default();
+        let (kind, name) = match target {
+            Target::Mid(mid) => (NameKind::User, names.mid(*mid)),
+            Target::Uid(uid) => (NameKind::User, names.uid(uid)),
+            Target::Key(key) => (NameKind::Key, names.key(key)),
+            Target::Room(room) => {
+                let room = names.room(room);
+                return self
+                    .workers
+                    .send(self.workers.home(room), Message::ToRoom { room, push, exclude, origin });
+            }
+            Target::All { rate } => return self.send_to_all(&push, *rate, origin),
+        };
+        self.workers.send(self.workers.home(name), Message::ToName { kind, name, push, exclude, origin })
+    }
+
+    fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), MailboxFull> {
+        let rate = rate.div_ceil(self.workers.count() as u32);
+        let mut result = Ok(());
+        for worker in self.workers.ids() {
+            let sent = self.workers.send(worker, Message::ToAll { push: push.clone(), rate, origin });
+            result = result.and(sent);
+        }
+        result
+    }
+}

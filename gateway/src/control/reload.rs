@@ -1,0 +1,120 @@
+//! Reloading the configuration while running (SIGHUP).
+//!
+//! The new configuration is read and checked as a whole first; a bad one changes nothing. Then what may change while
+//! running is put in force, and what may not is named in one log line.
+
+use super::Control;
+use crate::auth::{TokenPolicy, Verifier};
+use crate::config::{Config, Problems};
+use crate::worker::message::Message;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A worker with a full mailbox gets this long to take a message that must not be lost.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
+/// Reads the configuration again, from where it was read at the start.
+pub struct ReloadSource(Box<dyn Fn() -> Result<Config, Problems> + Send>);
+
+impl ReloadSource {
+    /// Reads with `load`.
+    pub fn new(load: impl Fn() -> Result<Config, Problems> + Send + 'static) -> ReloadSource {
+        ReloadSource(Box::new(load))
+    }
+}
+
+impl fmt::Debug for ReloadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReloadSource")
+    }
+}
+
+/// Changes the log level.
+#[derive(Clone)]
+pub struct LogHandle(Arc<dyn Fn(tracing::Level) + Send + Sync>);
+
+impl LogHandle {
+    /// Changes it with `set`.
+    pub fn new(set: impl Fn(tracing::Level) + Send + Sync + 'static) -> LogHandle {
+        LogHandle(Arc::new(set))
+    }
+}
+
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogHandle")
+    }
+}
+
+/// Reads and applies. Says what happened in the log, the journal and the metrics.
+pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHandle) {
+    let new = match (source.0)() {
+        Ok(new) => new,
+        Err(problems) => {
+            control.metrics.count_reload(false);
+            control.journal.record("reload_refused", serde_json::json!({ "problems": problems.to_string() }));
+            tracing::error!("the configuration was not reloaded, the old one stays in force:\n{problems}");
+            return;
+        }
+    };
+    let old = control.config();
+    let (mut applied, mut waiting) = (Vec::new(), Vec::new());
+    for (path, reloads) in old.source.values.changes(&new.source.values) {
+        if reloads { applied.push(path) } else { waiting.push(path) }
+    }
+    let in_force = Arc::new(merge(&old, &new));
+    if in_force.reloadable != old.reloadable {
+        send_to_all(control, || Message::Reload(Arc::new(in_force.reloadable.clone()))).await;
+    }
+    (log.0)(in_force.log.level);
+    if let (Some(verifier), Some(policy)) = (&control.verifier, &new.auth) {
+        take_keys(verifier, policy);
+    }
+    control.set_config(in_force);
+    control.metrics.count_reload(true);
+    control.journal.record("reload", serde_json::json!({ "applied": applied, "need_restart": waiting }));
+    tracing::info!("configuration reloaded; changed: {}", or_nothing(&applied));
+    if !waiting.is_empty() {
+        tracing::warn!("these changes need a restart: {}", waiting.join(", "));
+    }
+}
+
+fn or_nothing(paths: &[String]) -> String {
+    if paths.is_empty() { "nothing (key files were read again)".into() } else { paths.join(", ") }
+}
+
+/// The old configuration with what may change taken from the new one.
+fn merge(old: &Config, new: &Config) -> Config {
+    let mut merged = old.clone();
+    merged.reloadable = new.reloadable.clone();
+    merged.log.level = new.log.level;
+    merged.control.api_key = new.control.api_key.clone();
+    merged.control.goim_api_key = new.control.goim_api_key.clone();
+    merged.source.values.adopt_reloadable(&new.source.values);
+    merged
+}
+
+fn take_keys(verifier: &Verifier, new: &TokenPolicy) {
+    let mut policy = TokenPolicy::clone(&verifier.policy());
+    policy.keys = new.keys.clone();
+    verifier.set_policy(Arc::new(policy));
+}
+
+/// Hands every worker a message that must not be lost; waits a little for those whose mailbox is full.
+pub(super) async fn send_to_all(control: &Control, message: impl Fn() -> Message) {
+    let deadline = Instant::now() + HAND_OVER_MAX;
+    for worker in control.workers.ids() {
+        while control.workers.send(worker, message()).is_err() {
+            if Instant::now() >= deadline {
+                tracing::error!(
+                    worker = worker.0,
+                    "the worker's mailbox stays full; it did not get {:?}",
+                    message()
+                );
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Errors of `/api/v1`: a status, a word for programs, a sentence for people.
+
+use super::encoder::EncodeError;
+use super::tickets::TicketError;
+use super::workers::MailboxFull;
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code, message: message.into() }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn unauthorized() -> ApiError {
+        let message = "an API key is needed: send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`";
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn forbidden() -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the API key is not the one in control.api_key")
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(super) fn method_not_allowed() -> ApiError {
+        let message = "this path has another method; GET /api/v1/openapi.json lists all";
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub(super) fn too_large(limit: usize, key: &str) -> ApiError {
+        let message = format!("at most {limit} bytes are taken ({key})");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(super) fn unsupported_media_type() -> ApiError {
+        let message = "the body must be JSON: send `Content-Type: application/json`";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    pub(super) fn busy() -> ApiError {
+        let message = "too many requests are under way (control.requests_max); retry after a second";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn request_timeout() -> ApiError {
+        let message = "the request took longer than control.request_timeout_ms";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    }
+}
+
+impl From<MailboxFull> for ApiError {
+    fn from(MailboxFull(worker): MailboxFull) -> ApiError {
+        let message = format!("worker {} has no room for more messages; retry after a second", worker.0);
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "mailbox_full", message)
+    }
+}
+
+impl From<TicketError> for ApiError {
+    fn from(error: TicketError) -> ApiError {
+        match error {
+            TicketError::TooMany => ApiError::busy(),
+            TicketError::TimedOut => ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "worker_timeout",
+                "a worker did not answer in time; the request may still take effect",
+            ),
+        }
+    }
+}
+
+impl ApiError {
+    pub(super) fn encode(error: EncodeError, body_size_max: usize) -> ApiError {
+        match error {
+            EncodeError::TooLarge => ApiError::too_large(body_size_max, "limits.frame_body_size_max"),
+            EncodeError::NoMemory => ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_memory",
+                "all push buffers are held by receivers that have not read them yet; retry after a second",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Json(json!({ "error": { "code": self.code, "message": self.message } }));
+        let mut response = (self.status, body).into_response();
+        let extra = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        if let Some((name, value)) = extra {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}

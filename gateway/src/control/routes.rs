@@ -1,0 +1,168 @@
+//! All routes, who may call them, and what every request passes through.
+//!
+//! ```text
+//!   connection ─► under way < requests_max? ─► API key? ─► handler, at most request_timeout ─► counted
+//! ```
+//!
+//! Health and metrics pass even when the API is busy, and need no key: probes and scrapers come without.
+
+use super::reply::ApiError;
+use super::{Control, api, goim, health, inspect};
+use crate::config::Secret;
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use std::sync::Arc;
+use std::time::Instant;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+/// The OpenAPI 3.1 document. A test holds it against [`routes`].
+pub const OPENAPI: &str = include_str!("../../assets/openapi.json");
+
+const INDEX: &str = include_str!("../../assets/index.html");
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Anyone who reaches the port, also when the API is busy.
+    Open,
+    /// Who has `control.goim_api_key`, if it is set.
+    Goim,
+    /// Who has `control.api_key`, if it is set.
+    Api,
+}
+
+type Route = (&'static str, &'static str, Access, MethodRouter<Arc<Control>>);
+
+#[rustfmt::skip]
+fn table() -> Vec<Route> {
+    use Access::{Api, Goim, Open};
+    vec![
+        ("GET", "/", Open, get(|| async { Html(INDEX) })),
+        ("GET", "/healthz", Open, get(health::healthz)),
+        ("GET", "/readyz", Open, get(health::readyz)),
+        ("GET", "/metrics", Open, get(super::metrics::exposition)),
+        ("POST", "/goim/push/keys", Goim, post(goim::push_keys)),
+        ("POST", "/goim/push/mids", Goim, post(goim::push_mids)),
+        ("POST", "/goim/push/room", Goim, post(goim::push_room)),
+        ("POST", "/goim/push/all", Goim, post(goim::push_all)),
+        ("GET", "/goim/online/top", Goim, get(goim::online_top)),
+        ("GET", "/goim/online/room", Goim, get(goim::online_room)),
+        ("GET", "/goim/online/total", Goim, get(goim::online_total)),
+        ("GET", "/goim/nodes/weighted", Open, get(goim::nodes_weighted)),
+        ("GET", "/goim/nodes/instances", Goim, get(goim::nodes_instances)),
+        ("POST", "/api/v1/publish", Api, post(api::publish)),
+        ("POST", "/api/v1/broadcast", Api, post(api::broadcast)),
+        ("POST", "/api/v1/kick", Api, post(api::kick)),
+        ("GET", "/api/v1/connections", Api, get(inspect::connections)),
+        ("GET", "/api/v1/connections/{connection}", Api, get(inspect::connection)),
+        ("GET", "/api/v1/rooms", Api, get(inspect::rooms)),
+        // A room's key has slashes of its own, escaped or not.
+        ("GET", "/api/v1/rooms/{*room}", Api, get(inspect::room)),
+        ("GET", "/api/v1/stats", Api, get(api::stats)),
+        ("GET", "/api/v1/openapi.json", Open, get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
+    ]
+}
+
+/// Methods and paths, as OpenAPI writes them.
+pub fn routes() -> Vec<(&'static str, String)> {
+    table().into_iter().map(|(method, path, ..)| (method, path.replace("{*", "{"))).collect()
+}
+
+/// The whole service.
+pub(super) fn router(control: &Arc<Control>) -> Router {
+    let mut router = Router::new();
+    for (_, path, access, handler) in table() {
+        let gate = Gate { access, control: Arc::clone(control) };
+        router = router.route(path, handler.route_layer(from_fn_with_state(gate, guard)));
+    }
+    router
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .fallback(|| async { ApiError::not_found("no such path; GET / lists what there is") })
+        .layer(from_fn_with_state(Arc::clone(control), count))
+        .with_state(Arc::clone(control))
+}
+
+#[derive(Clone)]
+struct Gate {
+    access: Access,
+    control: Arc<Control>,
+}
+
+/// Lets a request through that may pass, and bounds its time.
+async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let config = gate.control.config();
+    let key = match gate.access {
+        Access::Open => None,
+        Access::Goim => config.control.goim_api_key.as_ref(),
+        Access::Api => config.control.api_key.as_ref(),
+    };
+    let checked = check_key(key, request.headers());
+    if let Err(error) = checked {
+        let caller = request.extensions().get::<super::http::Caller>().map(|caller| caller.0.to_string());
+        let fields =
+            serde_json::json!({ "caller": caller, "path": request.uri().path(), "code": error.code });
+        gate.control.journal.record("admin_refused", fields);
+        return error.into_response();
+    }
+    let _permit = match (gate.access, gate.control.metrics.requests.try_acquire()) {
+        (Access::Open, _) => None,
+        (_, Ok(permit)) => Some(permit),
+        (_, Err(_)) => return ApiError::busy().into_response(),
+    };
+    if *request.method() != Method::GET {
+        audit(&gate.control, &request);
+    }
+    match tokio::time::timeout(config.control.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::request_timeout().into_response(),
+    }
+}
+
+/// Every call that changes something is in the journal, with who made it.
+fn audit(control: &Control, request: &Request) {
+    if control.journal.is_on() {
+        let caller = request.extensions().get::<super::http::Caller>().map(|caller| caller.0.to_string());
+        let fields = serde_json::json!({ "caller": caller, "path": request.uri().path() });
+        control.journal.record("admin_call", fields);
+    }
+}
+
+fn check_key(key: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(key) = key else { return Ok(()) };
+    let bearer =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
+    let given = given.ok_or_else(ApiError::unauthorized)?;
+    if bool::from(given.ct_eq(key.as_bytes())) { Ok(()) } else { Err(ApiError::forbidden()) }
+}
+
+/// Counts every request by route, method and status: all three from closed sets.
+async fn count(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let method = known_method(request.method());
+    let response = next.run(request).await;
+    let status: StatusCode = response.status();
+    control.metrics.count(route.as_deref().unwrap_or("other"), method, status.as_u16(), start.elapsed());
+    response
+}
+
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Permits for requests under way.
+pub(super) fn permits(requests_max: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(requests_max))
+}

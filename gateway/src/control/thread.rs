@@ -1,0 +1,353 @@
+//! The thread itself: its runtime, its tasks, and the order of the end.
+//!
+//! ```text
+//!   SIGTERM, SIGINT ─► not ready ─► Drain to all workers ─► no connection left, or drain_ms over ─► Stop ─► exit 0
+//!   a second one ────► exit at once: 128 + signal (143, 130)
+//!   SIGHUP ──────────► reload
+//! ```
+//!
+//! The runtime is tokio-uring where io_uring works, so that the journal's files never block the thread, else plain tokio
+//! with the journal's writes on helper threads. HTTP runs on tokio's own sockets in both.
+
+use super::encoder::Encoder;
+use super::health::Heartbeats;
+use super::journal::Journal;
+use super::lifecycle::{Lifecycle, Stage};
+use super::metrics::HttpMetrics;
+use super::reload::{LogHandle, ReloadSource, reload, send_to_all};
+use super::routes::permits;
+use super::tickets::Tickets;
+use super::workers::Workers;
+use super::{Control, Facts, api, http};
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::worker::message::{AuditEvent, AuditKind, ControlMessage, Message};
+use gateway_proto::codes::CloseCode;
+use netpoll::{Mailbox, Waker};
+use serde_json::json;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+/// Workers get this long to end after `Stop`.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// How often turn counters are looked at.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Commands that may wait.
+const COMMANDS_MAX: usize = 16;
+
+/// What the thread is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Drain and end; a second time: end without waiting for clients.
+    Terminate,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// How the thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Every worker ended when it was told to, and none before.
+    pub clean: bool,
+}
+
+/// Everything that the thread is made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Config,
+    /// What was settled at the start.
+    pub facts: Facts,
+    /// The running workers.
+    pub workers: Workers,
+    /// Where workers' messages come in.
+    pub mailbox: Mailbox<ControlMessage>,
+    /// The other end of the mailbox's waker; see [`control_waker`].
+    pub wake_ups: UnixStream,
+    /// The verifier of tokens, if tokens are checked.
+    pub verifier: Option<Verifier>,
+    /// The bound control port.
+    pub listener: std::net::TcpListener,
+    /// Where a reload reads from.
+    pub reload: ReloadSource,
+    /// The log level.
+    pub log: LogHandle,
+    /// Whether to take the process's signals (tests of several in one process don't).
+    pub signals: bool,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct ControlThread {
+    commands: mpsc::Sender<Command>,
+    thread: JoinHandle<io::Result<Exit>>,
+}
+
+impl ControlThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(parts: Parts) -> io::Result<ControlThread> {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let own_commands = commands.clone();
+        let builder = std::thread::Builder::new().name("control".into());
+        let thread = builder.spawn(move || run(parts, own_commands, inbox))?;
+        Ok(ControlThread { commands, thread })
+    }
+
+    /// Tells it something. What finds no room is dropped: sixteen commands wait already.
+    pub fn command(&self, command: Command) {
+        let _ = self.commands.try_send(command);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub fn join(self) -> io::Result<Exit> {
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the control thread panicked")))
+    }
+}
+
+fn run(parts: Parts, commands: mpsc::Sender<Command>, inbox: mpsc::Receiver<Command>) -> io::Result<Exit> {
+    if let Some(cpu) = parts.config.control.cpu
+        && let Err(error) = netpoll::pin_current_thread(cpu)
+    {
+        tracing::warn!(cpu, %error, "the control thread can't be pinned; it runs anywhere (control.cpu)");
+    }
+    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        Ok(runtime) => runtime.block_on(live(parts, commands, inbox, true)),
+        Err(error) => {
+            tracing::info!(%error, "the control thread runs without io_uring");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            tokio::task::LocalSet::new().block_on(&runtime, live(parts, commands, inbox, false))
+        }
+    }
+}
+
+/// Messages of workers, and who waits for them.
+struct Inbox {
+    mailbox: Mailbox<ControlMessage>,
+    wake_ups: tokio::net::UnixStream,
+    stopped: Arc<AtomicUsize>,
+    failed: Arc<AtomicBool>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// A waker for the control thread's mailbox, and what the thread sleeps on.
+///
+/// A socket pair and not an event descriptor, for that is what tokio watches in safe code. A worker that wakes the
+/// thread writes eight bytes, at most once each time the thread has gone to sleep.
+///
+/// # Errors
+/// When no descriptor is free.
+pub fn control_waker() -> io::Result<(Waker, UnixStream)> {
+    let (written, read) = UnixStream::pair()?;
+    written.set_nonblocking(true)?;
+    read.set_nonblocking(true)?;
+    Ok((Waker::writing_to(written.into()), read))
+}
+
+async fn live(
+    parts: Parts,
+    commands: mpsc::Sender<Command>,
+    mut orders: mpsc::Receiver<Command>,
+    io_uring: bool,
+) -> io::Result<Exit> {
+    let Parts { config, facts, workers, mailbox, wake_ups, verifier, listener, reload: source, log, signals } =
+        parts;
+    let journal =
+        config.journal.clone().map_or_else(Journal::off, |journal| Journal::start(journal, io_uring));
+    let requests_max = config.control.requests_max;
+    let control = Arc::new(Control {
+        encoder: Encoder::new(config.limits.frame_body_size_max)?.into(),
+        config: RwLock::new(Arc::new(config)),
+        facts,
+        heartbeats: Heartbeats::new(&workers),
+        workers,
+        tickets: Tickets::default(),
+        lifecycle: Arc::new(Lifecycle::default()),
+        journal,
+        verifier,
+        metrics: HttpMetrics::new(permits(requests_max)),
+        io_uring,
+    });
+    let (stopped, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let inbox = Inbox {
+        mailbox,
+        wake_ups: tokio::net::UnixStream::from_std(wake_ups)?,
+        stopped: Arc::clone(&stopped),
+        failed: Arc::clone(&failed),
+        commands: commands.clone(),
+    };
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    if signals {
+        listen_to_signals(&commands)?;
+    }
+    spawn_local(dispatch(inbox, Arc::clone(&control)));
+    spawn_local(watch(Arc::clone(&control)));
+    tokio::spawn(http::serve(listener, Arc::clone(&control)));
+    control.lifecycle.advance(Stage::Ready);
+    control.journal.record("ready", json!({ "io_uring": control.io_uring }));
+    loop {
+        match orders.recv().await {
+            Some(Command::Reload) => reload(&control, &source, &log).await,
+            Some(Command::Terminate) | None => break,
+        }
+    }
+    drain(&control, &mut orders).await;
+    let clean = stop(&control, &stopped).await && !failed.load(Ordering::Acquire);
+    control.journal.record("stopped", json!({ "clean": clean }));
+    control.journal.finish().await;
+    Ok(Exit { clean })
+}
+
+/// Handles workers' messages in the order they come, some hundred at a time.
+async fn dispatch(inbox: Inbox, control: Arc<Control>) {
+    loop {
+        let mut handled = 0;
+        while let Some(message) = inbox.mailbox.pop() {
+            inbox.handle(&control, message);
+            handled += 1;
+            if handled % 256 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        control.metrics.messages.fetch_add(handled, Ordering::Relaxed);
+        if inbox.mailbox.prepare_sleep() {
+            // Fails only when the runtime ends, and this task with it.
+            let Ok(()) = inbox.wake_ups.readable().await else { return };
+            while inbox.wake_ups.try_read(&mut [0; 64]).is_ok_and(|size| size > 0) {}
+            inbox.mailbox.finish_sleep();
+        }
+    }
+}
+
+impl Inbox {
+    fn handle(&self, control: &Control, message: ControlMessage) {
+        match message {
+            ControlMessage::Outcome { ticket, receivers } => control.tickets.outcome(ticket, receivers),
+            ControlMessage::Inspected(inspection) => control.tickets.inspected(inspection),
+            ControlMessage::Audit(event) => audit(&control.journal, &event),
+            ControlMessage::Stopped(worker) => {
+                self.stopped.fetch_add(1, Ordering::AcqRel);
+                if control.lifecycle.stage() < Stage::Stopped {
+                    tracing::error!(
+                        worker = worker.0,
+                        "a worker ended by itself; the gateway drains and exits with 1"
+                    );
+                    self.failed.store(true, Ordering::Release);
+                    let _ = self.commands.try_send(Command::Terminate);
+                }
+            }
+        }
+    }
+}
+
+fn audit(journal: &Journal, event: &AuditEvent) {
+    if !journal.is_on() {
+        return;
+    }
+    let (name, code): (_, Option<CloseCode>) = match event.kind {
+        AuditKind::Connected => ("connected", None),
+        AuditKind::Disconnected(code) => ("disconnected", Some(code)),
+        AuditKind::Kicked(code) => ("kicked", Some(code)),
+        AuditKind::Refused(code) => ("refused", Some(code)),
+    };
+    let fields = json!({
+        "connection": api::address_text(event.address),
+        "mid": (event.mid != 0).then(|| event.mid.to_string()),
+        "code": code.map(CloseCode::get),
+        "reason": code.map(CloseCode::label),
+        "worker_clock_ms": event.at.as_millis(),
+    });
+    journal.record(name, fields);
+}
+
+/// Looks at the workers' turn counters, so that a health check knows since when one stands still.
+async fn watch(control: Arc<Control>) {
+    let mut reported = Vec::new();
+    loop {
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        let silent = control.heartbeats.silent(&control.workers, Instant::now());
+        if silent != reported && !silent.is_empty() && control.lifecycle.stage() < Stage::Stopped {
+            tracing::error!("workers {silent:?} have stopped turning; /healthz fails until they go on");
+        }
+        reported = silent;
+    }
+}
+
+fn listen_to_signals(commands: &mpsc::Sender<Command>) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let reloads = commands.clone();
+    spawn_local(async move {
+        while hangup.recv().await.is_some() {
+            let _ = reloads.try_send(Command::Reload);
+        }
+    });
+    let seen = Arc::<AtomicBool>::default();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut end, commands, seen) = (signal(kind)?, commands.clone(), Arc::clone(&seen));
+        spawn_local(async move {
+            while end.recv().await.is_some() {
+                if seen.swap(true, Ordering::AcqRel) {
+                    tracing::warn!("a second signal: exiting at once");
+                    std::process::exit(128 + kind.as_raw_value());
+                }
+                let _ = commands.try_send(Command::Terminate);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Sends the clients away and waits for them.
+async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>) {
+    let drain = control.config().drain;
+    control.lifecycle.advance(Stage::Draining);
+    let connections = control.workers.connections();
+    tracing::info!(
+        connections,
+        "draining for at most {} s; a second signal exits at once",
+        drain.as_secs_f32()
+    );
+    control.journal.record("draining", json!({ "connections": connections }));
+    let deadline = tokio::time::Instant::now() + drain;
+    // Departures end a little before the deadline, so that the last ones are heard.
+    send_to_all(control, || Message::Drain { over: drain * 3 / 4 }).await;
+    while control.workers.connections() > 0 && tokio::time::Instant::now() < deadline {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            order = orders.recv() => if order == Some(Command::Terminate) { return },
+        }
+    }
+}
+
+/// Ends the workers; true when all have ended.
+async fn stop(control: &Control, stopped: &AtomicUsize) -> bool {
+    control.lifecycle.advance(Stage::Stopped);
+    let left = control.workers.connections();
+    tracing::info!(connections = left, "stopping the workers");
+    send_to_all(control, || Message::Stop).await;
+    let deadline = tokio::time::Instant::now() + STOP_MAX;
+    while stopped.load(Ordering::Acquire) < control.workers.count() {
+        if tokio::time::Instant::now() >= deadline {
+            tracing::error!(
+                "{} workers did not end in time",
+                control.workers.count() - stopped.load(Ordering::Acquire)
+            );
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}

@@ -1,0 +1,129 @@
+//! Requests that wait for workers: a number, who waits, and until when.
+
+use super::inspection::Inspection;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a worker may take to answer.
+pub const TICKET_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Requests waiting at a time.
+const TICKETS_MAX: usize = 4096;
+
+/// Why no answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TicketError {
+    /// Too many requests wait.
+    TooMany,
+    /// The workers took too long.
+    TimedOut,
+}
+
+enum Waiting {
+    /// For so many outcomes; the receivers so far.
+    Outcomes { left: usize, receivers: u64, done: oneshot::Sender<u64> },
+    /// For a list.
+    List(oneshot::Sender<Box<Inspection>>),
+}
+
+/// All waiting requests.
+#[derive(Default)]
+pub(super) struct Tickets {
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    /// The last number given.
+    last: AtomicU64,
+    /// Requests that ran out of time.
+    pub timeouts: AtomicU64,
+}
+
+/// A request's number, taken back when it is dropped.
+pub(super) struct Ticket<'a, T> {
+    tickets: &'a Tickets,
+    number: u64,
+    answer: oneshot::Receiver<T>,
+}
+
+impl Tickets {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open<T>(&self, waiting: Waiting, answer: oneshot::Receiver<T>) -> Result<Ticket<'_, T>, TicketError> {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut all = self.lock();
+        if all.len() >= TICKETS_MAX {
+            return Err(TicketError::TooMany);
+        }
+        all.insert(number, waiting);
+        Ok(Ticket { tickets: self, number, answer })
+    }
+
+    /// A ticket for `count` outcomes.
+    ///
+    /// # Errors
+    /// [`TicketError::TooMany`].
+    pub(super) fn outcomes(&self, count: usize) -> Result<Ticket<'_, u64>, TicketError> {
+        let (done, answer) = oneshot::channel();
+        self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, done }, answer)
+    }
+
+    /// A ticket for a list.
+    ///
+    /// # Errors
+    /// [`TicketError::TooMany`].
+    pub(super) fn list(&self) -> Result<Ticket<'_, Box<Inspection>>, TicketError> {
+        let (done, answer) = oneshot::channel();
+        self.open(Waiting::List(done), answer)
+    }
+
+    /// A worker's outcome has come. Outcomes nobody waits for any more are dropped.
+    pub(super) fn outcome(&self, ticket: u64, reached: u32) {
+        let mut all = self.lock();
+        let Some(Waiting::Outcomes { left, receivers, .. }) = all.get_mut(&ticket) else { return };
+        *receivers += u64::from(reached);
+        *left -= 1;
+        if *left == 0
+            && let Some(Waiting::Outcomes { receivers, done, .. }) = all.remove(&ticket)
+        {
+            // The asker may have given up; then nobody minds.
+            let _ = done.send(receivers);
+        }
+    }
+
+    /// A worker's list has come.
+    pub(super) fn inspected(&self, inspection: Box<Inspection>) {
+        if let Some(Waiting::List(done)) = self.lock().remove(&inspection.ticket()) {
+            let _ = done.send(inspection);
+        }
+    }
+}
+
+impl<T> Ticket<'_, T> {
+    /// Its number.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// [`TicketError::TimedOut`].
+    pub(super) async fn answer(mut self) -> Result<T, TicketError> {
+        match tokio::time::timeout(TICKET_TIMEOUT, &mut self.answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => {
+                self.tickets.timeouts.fetch_add(1, Ordering::Relaxed);
+                Err(TicketError::TimedOut)
+            }
+        }
+    }
+}
+
+impl<T> Drop for Ticket<'_, T> {
+    fn drop(&mut self) {
+        self.tickets.lock().remove(&self.number);
+    }
+}

@@ -1,0 +1,90 @@
+//! The workers, as the control thread sees them: mailboxes to send to, counts to read.
+
+use crate::address::{Fingerprint, Fingerprints, WorkerId};
+use crate::metrics::WorkerMetrics;
+use crate::worker::message::Message;
+use netpoll::MailboxSender;
+use std::sync::Arc;
+
+/// A worker's mailbox was full: nothing was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailboxFull(pub WorkerId);
+
+/// All workers of the process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    /// By number; at least one.
+    senders: Arc<[MailboxSender<Message>]>,
+    /// By number; as many.
+    metrics: Arc<[Arc<WorkerMetrics>]>,
+    names: Fingerprints,
+}
+
+impl Workers {
+    /// The workers behind these mailboxes.
+    ///
+    /// # Panics
+    /// If there is none, or the lists differ in length.
+    pub fn new(
+        senders: Vec<MailboxSender<Message>>,
+        metrics: Vec<Arc<WorkerMetrics>>,
+        names: Fingerprints,
+    ) -> Workers {
+        assert!(
+            !senders.is_empty() && senders.len() == metrics.len(),
+            "one mailbox and one set of counts a worker"
+        );
+        Workers { senders: senders.into(), metrics: metrics.into(), names }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// Their numbers.
+    pub fn ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        (0..self.count()).map(|index| WorkerId(index as u8))
+    }
+
+    /// The worker that is home to `name`.
+    pub fn home(&self, name: Fingerprint) -> WorkerId {
+        name.home(self.count())
+    }
+
+    /// How names become fingerprints.
+    pub fn names(&self) -> &Fingerprints {
+        &self.names
+    }
+
+    /// What each counts.
+    pub fn metrics(&self) -> &[Arc<WorkerMetrics>] {
+        &self.metrics
+    }
+
+    /// Messages in each one's mailbox.
+    pub fn mailbox_depths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.senders.iter().map(MailboxSender::len)
+    }
+
+    /// Hands `message` to `worker`.
+    ///
+    /// # Errors
+    /// [`MailboxFull`], also for a worker that does not exist; the message is dropped.
+    pub fn send(&self, worker: WorkerId, message: Message) -> Result<(), MailboxFull> {
+        let sender = self.senders.get(worker.index()).ok_or(MailboxFull(worker))?;
+        sender.send(message).map_err(|_| MailboxFull(worker))
+    }
+
+    /// Connections open on all workers.
+    pub fn connections(&self) -> u64 {
+        let of =
+            |metrics: &Arc<WorkerMetrics>| metrics.connections.iter().map(|gauge| gauge.get()).sum::<u64>();
+        self.metrics.iter().map(of).sum()
+    }
+
+    /// Sessions logged in on all workers.
+    pub fn sessions(&self) -> u64 {
+        self.metrics.iter().map(|metrics| metrics.sessions.get()).sum()
+    }
+}

@@ -1,0 +1,299 @@
+//! All counts as text for Prometheus (exposition format 0.0.4), made at each scrape.
+//!
+//! Workers are added up. Only levels that matter one by one carry a `worker` label, so that sixty workers make some
+//! hundred series and not some thousand. All labels come from closed sets.
+
+mod control;
+mod families;
+mod process;
+
+pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
+
+use super::{Histogram, OperationClass, PoolGauges, WorkerMetrics, bucket_bound};
+use crate::auth::VerifierMetrics;
+use crate::worker::message::MessageClass;
+use families::Families;
+use gateway_proto::codes::CloseCode;
+use netpoll::CloseReason;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The text of one scrape.
+pub fn exposition(
+    workers: &[Arc<WorkerMetrics>],
+    verifiers: &[Arc<VerifierMetrics>],
+    control: &ControlSnapshot,
+) -> String {
+    let mut families = Families::default();
+    control::build(&mut families, control, workers.len());
+    connections(&mut families, workers, &control.listeners);
+    traffic(&mut families, workers);
+    fan_out(&mut families, workers);
+    turns(&mut families, workers);
+    pools(&mut families, workers);
+    backend(&mut families, workers);
+    control::verifiers(&mut families, verifiers);
+    control::http(&mut families, control);
+    process::collect(&mut families);
+    families.encode()
+}
+
+type Workers = [Arc<WorkerMetrics>];
+
+fn sum(workers: &Workers, of: impl Fn(&WorkerMetrics) -> u64) -> f64 {
+    workers.iter().map(|one| of(one)).sum::<u64>() as f64
+}
+
+fn connections(families: &mut Families, workers: &Workers, listeners: &[(String, &'static str)]) {
+    let by_listener = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
+        let rows = listeners.iter().enumerate().take(super::LISTENERS_MAX);
+        rows.map(|(index, (name, kind))| {
+            (
+                vec![("listener", name.clone()), ("transport", (*kind).into())],
+                sum(workers, |one| of(one, index)),
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    families.gauges(
+        "gateway_connections",
+        "Connections open.",
+        by_listener(&|one, at| one.connections[at].get()),
+    );
+    families.counters(
+        "gateway_accepts_total",
+        "Connections accepted.",
+        by_listener(&|one, at| one.accepts[at].get()),
+    );
+    families.gauge(
+        "gateway_sessions",
+        "Connections that have logged in.",
+        sum(workers, |one| one.sessions.get()),
+    );
+    families.counters(
+        "gateway_connection_ends_total",
+        "Connections ended, by who ended them and why.",
+        ends(workers),
+    );
+    families.counter(
+        "gateway_auth_failures_total",
+        "Logins refused.",
+        sum(workers, |one| one.auth_failures.get()),
+    );
+    families.counter(
+        "gateway_slow_consumer_closes_total",
+        "Connections closed because their send queue was full.",
+        sum(workers, |one| one.slow_closes.get()),
+    );
+    families.gauge(
+        "gateway_rooms",
+        "Rooms with members, counted once a worker.",
+        sum(workers, |one| one.rooms.get()),
+    );
+    families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+fn ends(workers: &Workers) -> Vec<(Vec<(&'static str, String)>, f64)> {
+    let labels = |by: &str, reason: &str| vec![("by", by.to_owned()), ("reason", reason.to_owned())];
+    let transport = CloseReason::ALL.iter().enumerate();
+    let mut rows: Vec<_> = transport
+        .map(|(index, reason)| {
+            (labels("transport", reason.label()), sum(workers, |one| one.ends_transport[index].get()))
+        })
+        .collect();
+    // Codes with one label fall together: applications choose theirs freely.
+    let mut codes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for one in workers {
+        for (code, count) in one.end_codes.iter().zip(&one.ends_code) {
+            let code = u16::try_from(code.get()).ok().and_then(CloseCode::new);
+            if let Some(code) = code {
+                *codes.entry(code.label()).or_default() += count.get();
+            }
+        }
+    }
+    rows.extend(codes.into_iter().map(|(label, count)| (labels("server", label), count as f64)));
+    rows
+}
+
+fn traffic(families: &mut Families, workers: &Workers) {
+    let by_class = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
+        let classes = OperationClass::ALL.iter();
+        classes
+            .map(|class| {
+                (vec![("class", class.label().to_owned())], sum(workers, |one| of(one, *class as usize)))
+            })
+            .collect::<Vec<_>>()
+    };
+    families.counters(
+        "gateway_receive_frames_total",
+        "Frames received, by class of operation.",
+        by_class(&|one, class| one.received[class].frames.get()),
+    );
+    families.counters(
+        "gateway_receive_bytes_total",
+        "Bytes of frames received, headers included.",
+        by_class(&|one, class| one.received[class].bytes.get()),
+    );
+    families.counters(
+        "gateway_send_frames_total",
+        "Frames sent, by class of operation.",
+        by_class(&|one, class| one.sent[class].frames.get()),
+    );
+    families.counters(
+        "gateway_send_bytes_total",
+        "Bytes of frames sent, headers included.",
+        by_class(&|one, class| one.sent[class].bytes.get()),
+    );
+    let mut count =
+        |name, help, of: fn(&WorkerMetrics) -> u64| families.counter(name, help, sum(workers, of));
+    count("gateway_request_errors_total", "Requests refused with an error code.", |one| one.errors.get());
+    count("gateway_frame_straddles_total", "Frames copied once because they straddled two buffers.", |one| {
+        one.straddles.get()
+    });
+    count(
+        "gateway_payload_copies_total",
+        "Payloads copied because they could not be rewritten in place.",
+        |one| one.payload_copies.get(),
+    );
+    count("gateway_bus_requests_total", "Frames of application operations handed to the bus.", |one| {
+        one.bus_requests.get()
+    });
+}
+
+fn fan_out(families: &mut Families, workers: &Workers) {
+    let by_class = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
+        let classes = MessageClass::ALL.iter();
+        classes
+            .map(|class| {
+                (vec![("class", class.label().to_owned())], sum(workers, |one| of(one, *class as usize)))
+            })
+            .collect::<Vec<_>>()
+    };
+    families.counters(
+        "gateway_deliveries_total",
+        "Messages handed to receivers.",
+        by_class(&|one, class| one.deliveries[class].get()),
+    );
+    families.counters(
+        "gateway_dropped_messages_total",
+        "Messages dropped because the receiver's queue was full.",
+        by_class(&|one, class| one.drops[class].get()),
+    );
+    families.gauge(
+        "gateway_fanouts_pending",
+        "Fan-outs waiting or under way.",
+        sum(workers, |one| one.fanouts_pending.get()),
+    );
+    families.counter(
+        "gateway_mailbox_waits_total",
+        "Messages that found another worker's mailbox full and had to wait.",
+        sum(workers, |one| one.mailbox_waits.get()),
+    );
+}
+
+fn turns(families: &mut Families, workers: &Workers) {
+    histogram(
+        families,
+        "gateway_turn_duration_seconds",
+        "Time from the end of a wait to the end of the turn.",
+        workers,
+        |one| &one.turn_time,
+    );
+    histogram(
+        families,
+        "gateway_receive_to_send_duration_seconds",
+        "Time from a batch's arrival to the hand-over of the sends that it caused.",
+        workers,
+        |one| &one.receive_to_send,
+    );
+    let each = |of: &dyn Fn(&WorkerMetrics) -> f64| {
+        let rows = workers.iter().enumerate();
+        rows.map(|(index, one)| (vec![("worker", index.to_string())], of(one))).collect::<Vec<_>>()
+    };
+    families.counters(
+        "gateway_worker_turns_total",
+        "Turns of a worker.",
+        each(&|one| one.turns.get() as f64),
+    );
+    families.gauges(
+        "gateway_worker_sessions",
+        "Sessions of a worker.",
+        each(&|one| one.sessions.get() as f64),
+    );
+    families.gauges(
+        "gateway_worker_mailbox_messages",
+        "Messages in a worker's mailbox at the end of its last turn.",
+        each(&|one| one.mailbox_depth.get() as f64),
+    );
+    families.gauges(
+        "gateway_worker_timer_lag_seconds",
+        "How late a worker's timers fired at worst in its last turns.",
+        each(&|one| one.timer_lag_nanos.get() as f64 / 1e9),
+    );
+    families.gauges(
+        "gateway_worker_receive_buffers_free",
+        "Receive buffers of a worker that nobody holds.",
+        each(&|one| one.receive_pool.free.get() as f64),
+    );
+    families.counters(
+        "gateway_worker_heap_allocations_total",
+        "Heap allocations by a worker's thread since its start; does not rise once it is warm.",
+        each(&|one| one.allocations.get() as f64),
+    );
+}
+
+fn histogram(
+    families: &mut Families,
+    name: &'static str,
+    help: &'static str,
+    workers: &Workers,
+    of: impl Fn(&WorkerMetrics) -> &Histogram,
+) {
+    let all: Vec<&Histogram> = workers.iter().map(|one| of(one)).collect();
+    families.histogram(name, help, &all);
+}
+
+fn pools(families: &mut Families, workers: &Workers) {
+    let mut pools: BTreeMap<(&'static str, u64), [u64; 3]> = BTreeMap::new();
+    for one in workers {
+        let blocks = one.block_pools.iter().map(|pool| ("blocks", pool));
+        for (name, pool) in blocks.chain([("receive", &one.receive_pool)]) {
+            add_pool(pools.entry((name, pool.size.get())).or_default(), pool);
+        }
+    }
+    pools.retain(|(_, size), _| *size > 0);
+    let rows = |at: usize| {
+        let row = |(key, levels): (&(&'static str, u64), &[u64; 3])| {
+            (vec![("pool", key.0.to_owned()), ("size", key.1.to_string())], levels[at] as f64)
+        };
+        pools.iter().map(row).collect::<Vec<_>>()
+    };
+    families.gauges("gateway_pool_buffers", "Buffers of a pool, by size in bytes.", rows(0));
+    families.gauges("gateway_pool_buffers_free", "Buffers of a pool that nobody holds.", rows(1));
+    families.counters("gateway_pool_exhausted_total", "Times that a pool had no free buffer.", rows(2));
+}
+
+fn add_pool(sums: &mut [u64; 3], pool: &PoolGauges) {
+    for (sum, level) in sums.iter_mut().zip([pool.count.get(), pool.free.get(), pool.exhausted.get()]) {
+        *sum += level;
+    }
+}
+
+fn backend(families: &mut Families, workers: &Workers) {
+    let mut sums: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for one in workers {
+        for (name, count) in one.backend.all() {
+            *sums.entry(name).or_default() += count;
+        }
+    }
+    for (name, count) in sums {
+        let help =
+            format!("The backend's count of {}; see netpoll's BackendCounters.", name.replace('_', " "));
+        families.counter(&format!("gateway_backend_{name}_total"), &help, count as f64);
+    }
+}
+
+/// Upper bounds of a histogram's buckets, in seconds.
+fn bounds() -> impl Iterator<Item = f64> {
+    (0..).map_while(bucket_bound).map(|nanos| nanos as f64 / 1e9)
+}

@@ -1,0 +1,154 @@
+//! The control thread's part of a scrape.
+
+use super::families::Families;
+use crate::auth::{AuthError, VerifierMetrics};
+use crate::metrics::Histogram;
+use std::sync::Arc;
+
+/// What the control thread knows at a scrape.
+#[derive(Clone, Debug)]
+pub struct ControlSnapshot {
+    /// Name of the backend.
+    pub backend: &'static str,
+    /// Why it was chosen.
+    pub backend_reason: String,
+    /// Listeners by number: name and transport.
+    pub listeners: Vec<(String, &'static str)>,
+    /// Connections that there is room for.
+    pub connections_max: usize,
+    /// Memory reserved at the start, by owner, in bytes.
+    pub memory_planned: Vec<(String, u64)>,
+    /// Whether clients should be sent here.
+    pub ready: bool,
+    /// The HTTP server.
+    pub http: HttpSnapshot,
+    /// Reloads of the configuration.
+    pub reload: ReloadSnapshot,
+    /// Requests that workers did not answer in time.
+    pub ticket_timeouts: u64,
+    /// Messages from workers to the control thread.
+    pub worker_messages: u64,
+    /// Journal lines written and dropped, and errors.
+    pub journal: [u64; 3],
+    /// Messages in workers' mailboxes now.
+    pub mailbox_depths: Vec<usize>,
+}
+
+/// Counts of the HTTP server.
+#[derive(Clone, Debug, Default)]
+pub struct HttpSnapshot {
+    /// Route, method, status, requests, seconds.
+    pub requests: Vec<(String, &'static str, u16, u64, f64)>,
+    /// Connections open.
+    pub connections: usize,
+}
+
+/// Reloads of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ReloadSnapshot {
+    /// Whether the last one was applied.
+    pub success: bool,
+    /// When the last one was, in seconds since 1970.
+    pub at: u64,
+    /// Reloads applied.
+    pub applied: u64,
+    /// Reloads refused.
+    pub refused: u64,
+}
+
+/// What was settled at the start.
+pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers: usize) {
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    families.gauges("gateway_build_info", "The version that runs.", vec![(version, 1.0)]);
+    let backend = vec![("backend", control.backend.to_owned()), ("reason", control.backend_reason.clone())];
+    families.gauges("gateway_backend_info", "The IO backend, and why it was chosen.", vec![(backend, 1.0)]);
+    families.gauge("gateway_workers", "Worker threads.", workers as f64);
+    families.gauge(
+        "gateway_connections_max",
+        "Connections that there is room for.",
+        control.connections_max as f64,
+    );
+    families.gauge(
+        "gateway_ready",
+        "1 while clients should be sent here.",
+        f64::from(u8::from(control.ready)),
+    );
+    let memory = control.memory_planned.iter();
+    let memory = memory.map(|(owner, bytes)| (vec![("owner", owner.clone())], *bytes as f64)).collect();
+    families.gauges("gateway_memory_planned_bytes", "Memory reserved at the start, by owner.", memory);
+}
+
+/// The verifier of tokens.
+pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>]) {
+    if all.is_empty() {
+        return;
+    }
+    let sum = |of: &dyn Fn(&VerifierMetrics) -> u64| all.iter().map(|one| of(one)).sum::<u64>() as f64;
+    let label = |result: &str| vec![("result", result.to_owned())];
+    let mut rows = vec![(label("accepted"), sum(&|one| one.accepted.get()))];
+    rows.extend(
+        AuthError::ALL
+            .iter()
+            .map(|error| (label(error.label()), sum(&|one| one.refused[*error as usize].get()))),
+    );
+    families.counters("gateway_token_checks_total", "Tokens checked, by result.", rows);
+    families.counter(
+        "gateway_token_verdicts_lost_total",
+        "Verdicts that found no room in a worker's mailbox in time.",
+        sum(&|one| one.lost.get()),
+    );
+    let times: Vec<&Histogram> = all.iter().map(|one| &one.check_time).collect();
+    families.histogram("gateway_token_check_duration_seconds", "Time that a check takes.", &times);
+}
+
+/// HTTP server, reloads, journal.
+pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
+    let labels = |route: &str, method: &str, status: u16| {
+        vec![("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())]
+    };
+    let rows = control.http.requests.iter();
+    let counts =
+        rows.clone().map(|(route, method, status, count, _)| (labels(route, method, *status), *count as f64));
+    families.counters("gateway_http_requests_total", "HTTP requests answered.", counts.collect());
+    let seconds = rows.map(|(route, method, status, _, seconds)| (labels(route, method, *status), *seconds));
+    families.counters(
+        "gateway_http_request_seconds_total",
+        "Time spent on HTTP requests.",
+        seconds.collect(),
+    );
+    families.gauge("gateway_http_connections", "HTTP connections open.", control.http.connections as f64);
+    families.counter(
+        "gateway_control_timeouts_total",
+        "Requests that workers did not answer in time.",
+        control.ticket_timeouts as f64,
+    );
+    families.counter(
+        "gateway_control_messages_total",
+        "Messages from workers to the control thread.",
+        control.worker_messages as f64,
+    );
+    let waiting = control.mailbox_depths.iter().sum::<usize>();
+    families.gauge("gateway_mailbox_messages", "Messages in all workers' mailboxes.", waiting as f64);
+    let [written, dropped, errors] = control.journal.map(|count| count as f64);
+    families.counter("gateway_journal_lines_total", "Lines written to the audit journal.", written);
+    families.counter(
+        "gateway_journal_dropped_lines_total",
+        "Lines lost to a full queue or a full disk.",
+        dropped,
+    );
+    families.counter("gateway_journal_errors_total", "Times that the journal could not be written.", errors);
+    let reload = &control.reload;
+    families.gauge(
+        "gateway_config_reload_success",
+        "1 when the last reload of the configuration was applied.",
+        f64::from(u8::from(reload.success)),
+    );
+    families.gauge(
+        "gateway_config_reload_timestamp_seconds",
+        "When the configuration in force was read.",
+        reload.at as f64,
+    );
+    let result = |result: &str| vec![("result", result.to_owned())];
+    let rows = vec![(result("applied"), reload.applied as f64), (result("refused"), reload.refused as f64)];
+    families.counters("gateway_config_reloads_total", "Reloads of the configuration, by result.", rows);
+}

@@ -1,0 +1,222 @@
+//! From a configuration to a running gateway, and back.
+//!
+//! ```text
+//!   Config ── prepare ──► Prepared (backend chosen, sums made) ── run ──► workers, verifier, control thread ──► Exit
+//! ```
+//!
+//! `gateway check` ends after `prepare`; a start goes on with the same result, so the two never disagree. What makes and
+//! runs workers is behind [`WorkerHost`]: the real one, or a fake one in tests.
+
+use crate::address::Fingerprints;
+use crate::auth::{Verifier, VerifySender, verify_queue};
+use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
+use crate::control::{
+    ControlSender, ControlThread, Facts, LogHandle, Parts, ReloadSource, Workers, control_waker,
+};
+use crate::metrics::WorkerMetrics;
+use crate::settings::{TableSizes, WorkerSettings};
+use crate::worker::message::Message;
+use netpoll::{BackendConfig, MailboxSender, mailbox};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+/// Messages from workers that may wait for the control thread.
+const CONTROL_MAILBOX_CAPACITY: usize = 16 << 10;
+
+/// What makes workers.
+pub trait WorkerHost {
+    /// The backend to use when `wanted` is asked for (`None`: the best that works), and why it is this one, in a few
+    /// words, e.g. `io_uring is forbidden here (EPERM): seccomp or kernel.io_uring_disabled`.
+    ///
+    /// # Errors
+    /// Why the wanted one does not work here.
+    fn choose_backend(&self, wanted: Option<BackendKind>) -> Result<(BackendKind, String), String>;
+
+    /// What one of `workers` workers reserves besides pools and mailbox.
+    fn memory(&self, tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<MemoryEntry>;
+
+    /// Starts all workers. Their listeners are open when this returns.
+    ///
+    /// # Errors
+    /// What kept one from starting; those that run already are stopped.
+    fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers>;
+}
+
+/// What the workers are made from.
+#[derive(Debug)]
+pub struct WorkerOrder<'a> {
+    /// Backend and sizes.
+    pub plan: &'a Plan,
+    /// One for each worker.
+    pub settings: Vec<WorkerSettings>,
+    /// Pin worker threads to cores, in turn.
+    pub pin: bool,
+    /// Where they report.
+    pub control: ControlSender,
+    /// Where tokens are checked; `None`: nowhere.
+    pub verifier: Option<VerifySender>,
+    /// How names become fingerprints.
+    pub names: Fingerprints,
+}
+
+/// Workers that run.
+#[derive(Debug)]
+pub struct StartedWorkers {
+    /// Their mailboxes, by number.
+    pub senders: Vec<MailboxSender<Message>>,
+    /// Their counts, by number.
+    pub metrics: Vec<Arc<WorkerMetrics>>,
+    /// The listeners' addresses, by number.
+    pub addresses: Vec<SocketAddr>,
+    /// Their threads.
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+/// A configuration that can start here.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: Config,
+    /// Workers and sizes.
+    pub plan: Plan,
+    /// Why this backend.
+    pub backend_reason: String,
+    /// What the system allows.
+    pub system: SystemLimits,
+}
+
+/// Why a start failed, after the configuration was found good.
+#[derive(Debug)]
+pub struct StartError {
+    what: String,
+    error: io::Error,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)?;
+        if self.error.kind() == io::ErrorKind::AddrInUse {
+            f.write_str("; another process has this port: stop it, or write another address")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError { what: what.into(), error }
+}
+
+/// Chooses the backend and makes the sums.
+///
+/// # Errors
+/// What does not fit this machine.
+pub fn prepare(
+    mut config: Config,
+    system: SystemLimits,
+    host: &dyn WorkerHost,
+) -> Result<Prepared, Problems> {
+    let (backend, backend_reason) = host.choose_backend(config.io.backend).map_err(|why| {
+        let mut problems = Problems::default();
+        config.source.values.complain(&mut problems, "io.backend", why);
+        problems
+    })?;
+    let plan = Plan::new(&config, &system, backend, &|tables, workers, backend| {
+        host.memory(tables, workers, backend)
+    })?;
+    for listener in &config.listeners {
+        if let Some(max) = system.backlog_max.filter(|max| *max < listener.socket.backlog) {
+            let (name, wanted) = (&listener.name, listener.socket.backlog);
+            config.source.warnings.push(format!(
+                "listener {name}: the kernel cuts backlog {wanted} to net.core.somaxconn = {max}; raise it with sysctl"
+            ));
+        }
+    }
+    Ok(Prepared { config, plan, backend_reason, system })
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// The control thread; it ends the workers.
+    pub control: ControlThread,
+    /// Where the control port listens.
+    pub control_address: SocketAddr,
+    /// The listeners' addresses, by number.
+    pub addresses: Vec<SocketAddr>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Waits for the end. True when it was clean.
+    ///
+    /// # Errors
+    /// What kept the control thread from running.
+    pub fn join(self) -> io::Result<bool> {
+        let exit = self.control.join()?;
+        // Workers that did not end in time are left to the end of the process.
+        let ended = self.threads.into_iter().filter(|thread| exit.clean || thread.is_finished());
+        Ok(ended.map(JoinHandle::join).all(|joined| joined.is_ok()) && exit.clean)
+    }
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn start(
+    prepared: Prepared,
+    host: &dyn WorkerHost,
+    reload: ReloadSource,
+    log: LogHandle,
+    signals: bool,
+) -> Result<Running, StartError> {
+    let Prepared { config, plan, backend_reason, .. } = prepared;
+    let (started, started_at) = (Instant::now(), SystemTime::now());
+    let listener = TcpListener::bind(config.control.address)
+        .map_err(failed(format!("control.address {}", config.control.address)))?;
+    let control_address = listener.local_addr().map_err(failed("control.address"))?;
+    let (waker, wake_ups) = control_waker().map_err(failed("no descriptor for the control thread"))?;
+    let (control, inbox) = mailbox(CONTROL_MAILBOX_CAPACITY, waker);
+    let queue = config.auth.as_ref().map(|policy| verify_queue(policy.threads, policy.queue_requests_max));
+    let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
+    let (verifier, queue) = queue.unzip();
+    let names = Fingerprints::new((random()?, random()?));
+    let seeds: Result<Vec<u64>, StartError> = (0..plan.workers).map(|_| random()).collect();
+    let order = WorkerOrder {
+        settings: seeds?.into_iter().map(|seed| plan.worker_settings(&config, seed)).collect(),
+        plan: &plan,
+        pin: config.io.pin_workers,
+        control,
+        verifier,
+        names,
+    };
+    let StartedWorkers { senders, metrics, addresses, threads } =
+        host.start(order).map_err(failed("workers"))?;
+    let verifier = match (queue, &config.auth) {
+        (Some(queue), Some(policy)) => {
+            Some(Verifier::start(queue, Arc::clone(policy), &senders).map_err(failed("verifier"))?)
+        }
+        _ => None,
+    };
+    let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
+    let facts = Facts { plan, backend_reason, listeners, started, started_at };
+    let workers = Workers::new(senders, metrics, names);
+    let parts =
+        Parts { config, facts, workers, mailbox: inbox, wake_ups, verifier, listener, reload, log, signals };
+    let control = ControlThread::start(parts).map_err(failed("control thread"))?;
+    Ok(Running { control, control_address, addresses, threads })
+}
+
+/// 64 bits from the system's generator.
+fn random() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| failed("no random numbers")(error.into()))?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,120 @@
+//! What an operator sees first: one screen that answers what runs, with what, where, and what is dubious about it.
+
+use crate::config::{Origin, bytes_text};
+use crate::settings::ListenerKind;
+use crate::start::Prepared;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+/// ANSI colours, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paint {
+    /// Whether escape sequences are written.
+    pub colours: bool,
+}
+
+impl Paint {
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn title(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    fn faint(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    fn loud(self, text: &str) -> String {
+        self.wrap("1;33", text)
+    }
+}
+
+struct Screen {
+    paint: Paint,
+    text: String,
+}
+
+impl Screen {
+    /// A line `label   value`; without a label, the value goes under the one before.
+    fn line(&mut self, label: &str, value: &str) {
+        let label = format!("  {label:<12}");
+        let _ = writeln!(self.text, "{}{value}", self.paint.faint(&label));
+    }
+
+    fn lines(&mut self, label: &str, values: impl IntoIterator<Item = String>) {
+        for (index, value) in values.into_iter().enumerate() {
+            self.line(if index == 0 { label } else { "" }, &value);
+        }
+    }
+}
+
+/// The screen. `addresses` are those that the listeners got, and `control` the control port's.
+pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr, paint: Paint) -> String {
+    let Prepared { config, plan, backend_reason, system } = prepared;
+    let mut screen = Screen { paint, text: String::new() };
+    let _ = writeln!(screen.text, "\n{}", paint.title(&format!("gateway {}", env!("CARGO_PKG_VERSION"))));
+    screen.line("config", config.source.file.as_deref().unwrap_or("none: defaults, environment and flags"));
+    screen.line("backend", &format!("{} ({backend_reason})", plan.backend.label()));
+    let cores = if system.cores == 1 { "core" } else { "cores" };
+    screen.line("system", &format!("Linux {}, {} {cores}", system.kernel, system.cores));
+    screen.line("capacity", &plan.room_text());
+    memory(&mut screen, prepared);
+    listeners(&mut screen, prepared, addresses);
+    screen.line("control", &format!("http://{control}/  push, admin, /metrics, /healthz, /readyz"));
+    screen.line("auth", &auth(prepared, paint));
+    if let Some(journal) = &config.journal {
+        screen.line("journal", &journal.directory.display().to_string());
+    }
+    screen.lines("warning", config.source.warnings.iter().map(|warning| paint.loud(warning)));
+    screen.text.push('\n');
+    screen.text
+}
+
+fn memory(screen: &mut Screen, prepared: &Prepared) {
+    let memory = &prepared.plan.memory;
+    let left = prepared.system.memory_left().map(|(bytes, who)| format!(" of {} ({who})", bytes_text(bytes)));
+    let total = format!("{} reserved{}", bytes_text(memory.total()), left.unwrap_or_default());
+    let entries = memory.entries.iter().map(|entry| {
+        let when = if entry.resident_at_start { "from the start" } else { "as it is used" };
+        format!("{:>10}  {:<18} {}", bytes_text(entry.bytes), entry.owner, screen.paint.faint(when))
+    });
+    let lines: Vec<String> = std::iter::once(total).chain(entries).collect();
+    screen.lines("memory", lines);
+}
+
+fn listeners(screen: &mut Screen, prepared: &Prepared, addresses: &[SocketAddr]) {
+    let lines = prepared.config.listeners.iter().enumerate().map(|(index, listener)| {
+        let address = addresses.get(index).copied().unwrap_or(listener.socket.address);
+        let speaks = match listener.kind {
+            ListenerKind::Tcp => "goim over TCP".to_owned(),
+            ListenerKind::WebSocket if listener.demo_page => {
+                format!("goim over WebSocket on {}, demo page on /", listener.path)
+            }
+            ListenerKind::WebSocket => format!("goim over WebSocket on {}", listener.path),
+            ListenerKind::WebSocketEcho => format!("WebSocket echo on {}", listener.path),
+        };
+        format!("{:<21} {:<10} {speaks}", address.to_string(), listener.name)
+    });
+    let lines: Vec<String> = lines.collect();
+    screen.lines("listen", lines);
+}
+
+fn auth(prepared: &Prepared, paint: Paint) -> String {
+    match &prepared.config.auth {
+        None => paint.loud(
+            "NONE: clients are whoever they say they are. For development only; set auth.mode = \"jwt\"",
+        ),
+        Some(policy) => {
+            let path = ["auth.jwks_file", "auth.key_file", "auth.secret"]
+                .into_iter()
+                .find(|path| prepared.config.source.values.origin(path) != Origin::Default);
+            format!(
+                "JSON Web Tokens, {} from {}",
+                policy.keys.algorithms().join(", "),
+                path.unwrap_or("auth")
+            )
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a worker reserves at its start, as a sum whose addends name their owners.
+//!
+//! Reserved means address space: a page becomes resident when it is first used, so an empty worker is small and grows
+//! with its connections up to the sum.
+
+use crate::router::{Directory, Fanouts, Rooms};
+use crate::session::Sessions;
+use crate::session::text::TextStore;
+use crate::settings::TableSizes;
+use crate::worker::message::Message;
+use netpoll::BackendConfig;
+
+/// An addend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// Whose it is, for people.
+    pub owner: &'static str,
+    /// Bytes of address space.
+    pub bytes: usize,
+}
+
+/// Bytes of user space that one idle session with `rooms` memberships, a key of at most 36 bytes and a user id holds,
+/// in the tables of the gateway and of its backend.
+pub const fn session_bytes(rooms: usize) -> usize {
+    netpoll::CONNECTION_BYTES_MAX
+        + Sessions::BYTES_PER_CONNECTION
+        + TextStore::CELL_BYTES
+        + 2 * Directory::BYTES_PER_NAME
+        + rooms * Rooms::BYTES_PER_MEMBERSHIP
+}
+
+// The budget of one idle authenticated connection (DESIGN: at most 512 bytes), with three rooms.
+const _: () = assert!(session_bytes(3) <= 512);
+
+/// What one worker reserves besides its pools and its mailbox.
+pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<Reservation> {
+    let addend = |owner, bytes| Reservation { owner, bytes };
+    vec![
+        addend("connections", tables.connections_max * netpoll::CONNECTION_BYTES_MAX),
+        addend("send queues", backend.send_pieces_max * netpoll::PIECE_BYTES),
+        addend("sessions and timers", tables.connections_max * Sessions::BYTES_PER_CONNECTION),
+        addend("names", tables.text_cells_max * TextStore::CELL_BYTES),
+        addend("directory", tables.names_max * Directory::BYTES_PER_NAME),
+        addend(
+            "rooms",
+            tables.rooms_max * Rooms::bytes_per_room(workers)
+                + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
+        ),
+        addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
+        // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
+        addend("outgoing messages", 3 * tables.mailbox_capacity * size_of::<Message>()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_in_three_rooms_fits_its_budget() {
+        // Exact, so that growth is a decision: user space for one idle authenticated connection.
+        assert_eq!(session_bytes(0), 400);
+        assert_eq!(session_bytes(3), 484);
+    }
+
+    #[test]
+    fn the_plan_names_what_is_reserved() {
+        let tables = TableSizes::for_connections(20_000, 4);
+        let plan = memory_plan(&tables, 4, &BackendConfig::small(20_000));
+        let total: usize = plan.iter().map(|addend| addend.bytes).sum();
+        assert!(plan.iter().all(|addend| addend.bytes > 0 && !addend.owner.is_empty()));
+        assert!(total < 64 << 20, "{total}");
+    }
+}

@@ -1,0 +1,292 @@
+//! goim frames over WebSocket: whole, fragmented, cut anywhere, mixed with control frames; and what is refused.
+
+mod common;
+
+use common::{BackendChoice, Client, Frame, Gateway, auth_body, frame, settings};
+use gateway_proto::body::{Reason, SendMessage, Target};
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::{Frames, Operation};
+use gateway_proto::websocket::handshake::{ResponseParse, client_request, verify_response};
+use gateway_proto::websocket::{
+    Decoded, Decoder, Kind, Limits, Opcode, Role, apply_mask, emit_close, emit_masked_header,
+};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+on_each_backend!(
+    frames_travel_in_messages_however_they_are_cut,
+    fragments_and_control_frames_mix,
+    several_frames_to_a_message,
+    tcp_and_websocket_clients_meet,
+    closing_is_answered_with_the_same_code,
+    faults_of_framing_end_with_their_code,
+    faults_of_frames_end_with_both_words,
+    upgrades_are_refused_with_http,
+    the_demo_page_is_served,
+);
+
+struct WebSocket {
+    stream: TcpStream,
+    input: Vec<u8>,
+    decoder: Decoder,
+}
+
+/// What a server said.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Message(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<CloseCode>),
+    End,
+}
+
+fn masked(opcode: Opcode, fin: bool, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 14];
+    let mask = [0x11, 0x22, 0x33, 0x44];
+    let size = emit_masked_header(opcode, fin, payload.len() as u64, mask, &mut out).unwrap();
+    out.truncate(size);
+    let mut payload = payload.to_vec();
+    apply_mask(&mut payload, mask);
+    out.extend(payload);
+    out
+}
+
+impl WebSocket {
+    fn open(address: SocketAddr) -> WebSocket {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut out = [0; 512];
+        let (size, key) = client_request("/sub", "localhost", [7; 16], None, &mut out).unwrap();
+        stream.write_all(&out[..size]).unwrap();
+        let mut input = vec![];
+        loop {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            input.push(byte[0]);
+            if let ResponseParse::Accepted { consumed } = verify_response(&input, &key).unwrap() {
+                assert_eq!(consumed, input.len());
+                return WebSocket { stream, input: vec![], decoder: Decoder::default() };
+            }
+        }
+    }
+
+    fn login(address: SocketAddr, mid: i64, room: &str) -> WebSocket {
+        let mut client = WebSocket::open(address);
+        client.write(&masked(Opcode::Binary, true, &frame(Operation::AUTH, 1, &auth_body(mid, "", room))));
+        assert_eq!(client.frame().operation, 8);
+        client
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn read(&mut self) -> Said {
+        let limits =
+            Limits { frame_payload_size_max: 1 << 24, message_size_max: 1 << 24, fragments_max: 1 << 20 };
+        loop {
+            if !self.input.is_empty()
+                && let Decoded::Frame { consumed, payload, kind } =
+                    self.decoder.decode(&mut self.input, &limits, Role::Client).unwrap()
+            {
+                let payload = self.input[payload].to_vec();
+                self.input.drain(..consumed);
+                return match kind {
+                    Kind::Data { text: false, first: true, last: true } => Said::Message(payload),
+                    Kind::Pong => Said::Pong(payload),
+                    Kind::Close { code, .. } => Said::Close(code),
+                    kind => panic!("unexpected {kind:?}"),
+                };
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) | Err(_) => return Said::End,
+                Ok(count) => self.input.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+
+    fn frame(&mut self) -> Frame {
+        let Said::Message(message) = self.read() else { panic!("expected a message") };
+        let mut frames = Frames::new(&message, 1 << 20);
+        let (header, body) = frames.next().unwrap().unwrap();
+        assert!(frames.next().is_none());
+        Frame { operation: header.operation.0, sequence: header.sequence, body: body.to_vec() }
+    }
+}
+
+fn frames_travel_in_messages_however_they_are_cut(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+    let sizes = [0, 1, 100, 109, 110, 126, 3000, 5000, 65_000, 65_519, 65_520, 65_536];
+    let all: Vec<u8> = (0..sizes.len())
+        .flat_map(|seq| {
+            masked(Opcode::Binary, true, &frame(Operation(200), seq as i32, &vec![seq as u8; sizes[seq]]))
+        })
+        .collect();
+    for cut in [13, 1000, 4096, all.len()] {
+        let chunks: Vec<_> = all.chunks(cut).map(<[u8]>::to_vec).collect();
+        let mut copy = client.stream.try_clone().unwrap();
+        let writer =
+            std::thread::spawn(move || chunks.iter().for_each(|chunk| copy.write_all(chunk).unwrap()));
+        for (seq, size) in sizes.iter().enumerate() {
+            let reply = client.frame();
+            assert_eq!(
+                (reply.operation, reply.sequence, reply.body.len()),
+                (200, seq as i32, *size),
+                "cut {cut}"
+            );
+            assert!(reply.body.iter().all(|byte| *byte == seq as u8));
+        }
+        writer.join().unwrap();
+    }
+}
+
+fn fragments_and_control_frames_mix(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+    let body: Vec<u8> = (0..9000).map(|index| index as u8).collect();
+    let message = frame(Operation(200), 3, &body);
+    let parts: Vec<_> = message.chunks(2500).collect();
+    for pause in [false, true] {
+        for (index, part) in parts.iter().enumerate() {
+            let opcode = if index == 0 { Opcode::Binary } else { Opcode::Continuation };
+            let bytes = masked(opcode, index + 1 == parts.len(), part);
+            let (head, tail) = bytes.split_at(if pause { 5 } else { bytes.len() });
+            client.write(head);
+            if pause {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            client.write(tail);
+            client.write(&masked(Opcode::Ping, true, b"still here"));
+        }
+        let said: Vec<_> = (0..=parts.len()).map(|_| client.read()).collect();
+        let pongs = said.iter().filter(|said| **said == Said::Pong(b"still here".to_vec())).count();
+        assert_eq!(pongs, parts.len());
+        let expected = Said::Message(frame(Operation(200), 3, &body));
+        assert_eq!(said.iter().filter(|said| **said == expected).count(), 1);
+    }
+}
+
+fn several_frames_to_a_message(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+    let frames: Vec<u8> = (0..5).flat_map(|seq| frame(Operation(200), seq, &[seq as u8; 50])).collect();
+    client.write(&masked(Opcode::Binary, true, &frames));
+    for seq in 0..5 {
+        assert_eq!(client.frame(), Frame { operation: 200, sequence: seq, body: vec![seq as u8; 50] });
+    }
+    client.write(&masked(Opcode::Binary, true, b""));
+    client.write(&masked(Opcode::Binary, true, &frames[..40]));
+    assert_eq!(client.frame().operation, 111, "a message holds whole frames");
+    assert_eq!(client.read(), Said::Close(Some(CloseCode::PROTOCOL_ERROR)));
+    assert_eq!(client.read(), Said::End);
+}
+
+fn tcp_and_websocket_clients_meet(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 8));
+    let mut web = WebSocket::login(gateway.addresses[1], 1, "r");
+    let mut tcp = gateway.login(2, "r");
+    let send = |mid, payload: &[u8]| {
+        let target = Target::Mid(mid);
+        let message =
+            SendMessage { target, not_to_self: false, push_operation: None, traceparent: None, payload };
+        let mut out = vec![0; message.encoded_size()];
+        message.emit(&mut out).unwrap();
+        out
+    };
+    for size in [0, 1, 125, 200, 40_000, 65_000] {
+        let payload = vec![5; size];
+        web.write(&masked(Opcode::Binary, true, &frame(Operation::SEND_MESSAGE, 1, &send(2, &payload))));
+        assert_eq!(web.frame().operation, 5);
+        assert_eq!(tcp.read(), Frame { operation: 1000, sequence: 0, body: payload.clone() });
+        tcp.send(Operation::SEND_MESSAGE, 1, &send(1, &payload));
+        assert_eq!(tcp.read().operation, 5);
+        assert_eq!(web.frame(), Frame { operation: 1000, sequence: 0, body: payload });
+    }
+}
+
+fn closing_is_answered_with_the_same_code(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    for code in [None, Some(CloseCode::NORMAL), CloseCode::new(4321)] {
+        let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+        let mut payload = [0; 125];
+        let size = code.map_or(0, |code| emit_close(code, Reason::truncated("bye"), &mut payload).unwrap());
+        client.write(&masked(Opcode::Close, true, &payload[..size]));
+        assert_eq!(client.read(), Said::Close(code));
+        assert_eq!(client.read(), Said::End);
+    }
+}
+
+fn faults_of_framing_end_with_their_code(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let unmasked = [0x82, 1, 7];
+    let reserved = [0xc2, 0x81, 0, 0, 0, 0, 7];
+    let large = [0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
+    let cases = [
+        (unmasked.to_vec(), CloseCode::WEBSOCKET_PROTOCOL),
+        (reserved.to_vec(), CloseCode::WEBSOCKET_PROTOCOL),
+        (large.to_vec(), CloseCode::MESSAGE_TOO_BIG),
+        (masked(Opcode::Text, true, b"hello"), CloseCode::UNSUPPORTED_DATA),
+        (masked(Opcode::Text, true, b"\xff"), CloseCode::INVALID_PAYLOAD),
+        (masked(Opcode::Continuation, true, b""), CloseCode::WEBSOCKET_PROTOCOL),
+    ];
+    for (bytes, code) in cases {
+        let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+        client.write(&bytes);
+        assert_eq!(client.read(), Said::Close(Some(code)));
+        assert_eq!(client.read(), Said::End);
+    }
+}
+
+fn faults_of_frames_end_with_both_words(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+    client.write(&masked(Opcode::Binary, true, &[0, 0, 0, 3, 0, 16, 0, 1]));
+    assert_eq!(client.frame().operation, 111);
+    assert_eq!(client.read(), Said::Close(Some(CloseCode::PROTOCOL_ERROR)));
+    assert_eq!(client.read(), Said::End);
+}
+
+fn upgrades_are_refused_with_http(backend: &BackendChoice) {
+    let mut settings = settings(1, 8);
+    settings.listeners[1].origins = vec!["https://chat.example".into()];
+    let gateway = Gateway::start_on(backend, settings);
+    let ask = |request: &str| {
+        let mut client = Client::connect(gateway.addresses[1]);
+        client.write(request.as_bytes());
+        let mut answer = String::new();
+        client.stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let upgrade = |path: &str, more: &str| {
+        ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n\r\n"
+        ))
+    };
+    assert!(upgrade("/other", "Sec-WebSocket-Version: 13").starts_with("HTTP/1.1 404 "));
+    assert!(upgrade("/sub", "Sec-WebSocket-Version: 8").starts_with("HTTP/1.1 426 "));
+    let foreign = "Sec-WebSocket-Version: 13\r\nOrigin: https://evil.example";
+    assert!(upgrade("/sub", foreign).starts_with("HTTP/1.1 403 "));
+    assert!(ask("POST / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert!(
+        ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(9000)))
+            .starts_with("HTTP/1.1 431 ")
+    );
+    assert!(ask("\u{16}\u{3}\u{1}\0\0").starts_with("HTTP/1.1 400 "));
+}
+
+fn the_demo_page_is_served(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    for (request, has_page) in [("GET", true), ("HEAD", false)] {
+        let mut client = Client::connect(gateway.addresses[1]);
+        client.write(format!("{request} / HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        let mut answer = String::new();
+        client.stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(answer.contains("<!doctype html>"), has_page);
+    }
+}

@@ -1,0 +1,77 @@
+//! After warm-up no worker thread allocates: not for an echo, a heartbeat, a push, a fan-out, nor for clients that come
+//! and go. Counted by the allocator, so exact.
+
+mod common;
+
+use common::{BackendChoice, Gateway, frame, settings};
+use gateway::alloc_guard::CountingAllocator;
+use gateway_proto::body::{Join, RoomKey, SendMessage, Target};
+use gateway_proto::frame::Operation;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn send_message(target: Target<'_>, payload: &[u8]) -> Vec<u8> {
+    let message =
+        SendMessage { target, not_to_self: false, push_operation: None, traceparent: None, payload };
+    let mut out = vec![0; message.encoded_size()];
+    message.emit(&mut out).unwrap();
+    out
+}
+
+fn room(key: &str) -> RoomKey<'_> {
+    RoomKey::parse(key.as_bytes()).unwrap()
+}
+
+/// Everything that clients do, once around.
+fn workload(gateway: &Gateway, rounds: usize) {
+    for round in 0..rounds {
+        let mut clients: Vec<_> = (1..=20).map(|mid| gateway.login(mid, "live://1")).collect();
+        let batch: Vec<u8> = (0..16).flat_map(|seq| frame(Operation(200), seq, &[7; 64])).collect();
+        for client in &mut clients {
+            client.write(&batch);
+            (0..16).for_each(|_| drop(client.read()));
+            assert_eq!(client.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
+            // A frame in two halves, so that one straddles.
+            let (head, tail) = batch.split_at(100);
+            client.write(head);
+            std::thread::yield_now();
+            client.write(tail);
+            (0..16).for_each(|_| drop(client.read()));
+        }
+        let to_user = send_message(Target::Mid(2 + (round % 10) as i64), b"hello");
+        clients[0].send(Operation::SEND_MESSAGE, 1, &to_user);
+        assert_eq!(clients[1 + round % 10].read().operation, 1000);
+        assert_eq!(clients[0].read().operation, 5);
+        let join = Join { room: room(["a", "b", "c"][round % 3]), since: None };
+        let mut body = [0; 64];
+        let size = join.emit(&mut body).unwrap();
+        for client in &mut clients {
+            assert_eq!(client.ask(Operation::JOIN, 1, &body[..size]).operation, 105);
+        }
+        clients[0].send(Operation::SEND_MESSAGE, 2, &send_message(Target::Room(room("live://1")), &[9; 600]));
+        for client in &mut clients[1..] {
+            assert_eq!(client.read().body, [9; 600]);
+        }
+        clients[0].read();
+        clients[0].read();
+    }
+}
+
+fn no_allocation_after_warm_up(backend: &BackendChoice) {
+    for workers in [1, 2] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        workload(&gateway, 6);
+        let before = gateway.allocations();
+        assert!(before > 0, "the allocator counts");
+        workload(&gateway, 12);
+        let after = gateway.allocations();
+        assert_eq!(
+            after - before,
+            0,
+            "allocations of {workers} workers over 240 sessions and 15 000 messages"
+        );
+    }
+}
+
+on_each_backend!(no_allocation_after_warm_up);
