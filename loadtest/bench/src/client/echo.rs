@@ -81,6 +81,14 @@ pub fn echo<B: Backend>(
     }
 }
 
+/// How what came differs from what should have come.
+pub(super) fn difference(expected: &[u8], got: &[u8]) -> String {
+    let same = expected.iter().zip(got).take_while(|(one, other)| one == other).count();
+    let part = |bytes: &[u8]| format!("{:02x?}", &bytes[same.min(bytes.len())..bytes.len().min(same + 24)]);
+    let (expected, came) = (part(expected), part(got));
+    format!("{same} of {} bytes are right, then {came} came and not {expected}", got.len())
+}
+
 /// The bytes of one round: `depth` messages that name `number` at their front, and their echoes.
 fn round(protocol: Protocol, depth: usize, size: usize, number: usize) -> (Vec<u8>, Vec<u8>) {
     let (mut request, mut reply) = (vec![], vec![]);
@@ -127,7 +135,11 @@ impl Echo {
         let begin = one.offset as usize;
         let end = begin + bytes.len();
         if expected.get(begin..end) != Some(bytes) {
-            return Err(Problem(format!("connection {number}: a wrong echo in round {}", one.rounds)));
+            let problem = difference(&expected[begin.min(expected.len())..], bytes);
+            return Err(Problem(format!(
+                "connection {number}, round {}, byte {begin}: {problem}",
+                one.rounds
+            )));
         }
         one.offset = end as u32;
         if end < expected.len() {

@@ -1,5 +1,6 @@
 //! Fan-out: connection 0 sends a message to all others; when everyone has it, the next.
 
+use super::echo::difference;
 use super::fleet::{Arrival, Fleet};
 use super::window::{Measured, Watch};
 use super::{Probe, Problem, Protocol, Window};
@@ -82,7 +83,11 @@ impl FanOut {
         let begin = self.offsets[number] as usize;
         let end = begin + buffer.len();
         if expected.get(begin..end) != Some(buffer.as_slice()) {
-            return Err(Problem(format!("connection {number}: a wrong delivery in round {}", self.round)));
+            let problem = difference(&expected[begin.min(expected.len())..], buffer.as_slice());
+            return Err(Problem(format!(
+                "connection {number}, round {}, byte {begin}: {problem}",
+                self.round
+            )));
         }
         self.offsets[number] = end as u32;
         if end == expected.len() {

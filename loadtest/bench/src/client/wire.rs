@@ -50,7 +50,11 @@ impl Expected {
     pub fn matches(&self, got: &[u8]) -> Option<bool> {
         match self {
             Expected::Bytes(bytes) if got.len() < bytes.len() => {
-                bytes.starts_with(got).then_some(()).map_or(Some(false), |()| None)
+                if bytes.starts_with(got) {
+                    None
+                } else {
+                    Some(false)
+                }
             }
             Expected::Bytes(bytes) => Some(got == bytes),
             Expected::Upgrade if !got.ends_with(b"\r\n\r\n") => None,
@@ -145,4 +149,29 @@ fn websocket_header(size: usize) -> Vec<u8> {
 
 fn frame(operation: Operation, sequence: i32, body: &[u8]) -> Vec<u8> {
     [&Header::new(operation, sequence, body.len() as u32).to_bytes()[..], body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masking_twice_gives_the_payload_back() {
+        let (request, reply) = Protocol::WebSocket.echo(b"0123456789");
+        assert_eq!(request[..6], [0x82, 0x8a, 0x37, 0xfa, 0x21, 0x3d]);
+        let payload: Vec<u8> =
+            request[6..].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        assert_eq!((&payload[..], &reply[..2]), (&b"0123456789"[..], &[0x82, 10][..]));
+    }
+
+    #[test]
+    fn an_answer_is_right_wrong_or_not_there_yet() {
+        let expected = Expected::Bytes(b"abc".to_vec());
+        assert_eq!(expected.matches(b"ab"), None);
+        assert_eq!(expected.matches(b"abc"), Some(true));
+        assert_eq!(expected.matches(b"abcd"), Some(false));
+        assert_eq!(expected.matches(b"x"), Some(false));
+        assert_eq!(Expected::Upgrade.matches(b"HTTP/1.1 101 Switching Protocols\r\n"), None);
+        assert_eq!(Expected::Upgrade.matches(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Some(false));
+    }
 }

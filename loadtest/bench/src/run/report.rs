@@ -67,6 +67,8 @@ pub struct RowReport {
     pub name: &'static str,
     /// Name of its floor.
     pub floor: Option<&'static str>,
+    /// What was wrong, where a run failed: a wrong, lost or doubled message above all.
+    pub problem: Option<String>,
     /// All runs, by cycle.
     pub runs: Vec<RunFigures>,
     /// Nanoseconds of the server's CPU per message.
@@ -107,6 +109,7 @@ impl CaseReport {
         let row = |row: &&Row| RowReport {
             name: row.name,
             floor: row.floor,
+            problem: None,
             runs: vec![],
             server_ns: None,
             rate: None,
@@ -173,6 +176,9 @@ impl RowReport {
     fn note(&self) -> String {
         let noisy = self.runs.iter().filter(|run| run.noisy).count();
         let mut notes = vec![];
+        if let Some(problem) = &self.problem {
+            notes.push(format!("FAILED: {problem}"));
+        }
         if self.generator_bound() {
             notes.push("generator-bound".to_owned());
         }
@@ -206,6 +212,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether a run failed.
+    pub fn has_problem(&self) -> bool {
+        self.cases.iter().flat_map(|case| &case.rows).any(|row| row.problem.is_some())
+    }
+
     /// As Markdown, which a terminal shows as well.
     pub fn text(&self) -> String {
         let mut out = format!("{}\n{}\n", self.machine, self.method);

@@ -34,6 +34,8 @@ pub struct Options {
     pub only: (String, String),
     /// Whether io_uring can be had.
     pub uring: bool,
+    /// Whether the generator uses it.
+    pub client_uring: bool,
 }
 
 /// What is told while it goes on.
@@ -46,14 +48,13 @@ pub struct Progress<'p> {
     /// The cycle, from 1.
     pub cycle: usize,
     /// What came out.
-    pub figures: &'p RunFigures,
+    pub result: Result<&'p RunFigures, &'p Problem>,
 }
 
 /// Runs `cases` and gathers their figures.
 ///
-/// # Errors
-/// The first [`Problem`] that no further try could mend, with the row and the case.
-pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)) -> Result<Report, Problem> {
+/// A run that fails is told as well, is kept as its row's problem, and ends the row in this case.
+pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)) -> Report {
     let mut report = Report::default();
     for case in cases.iter().filter(|case| case.name.contains(&options.only.0)) {
         let rows: Vec<&Row> = ROWS
@@ -64,16 +65,22 @@ pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)
         let mut gathered = CaseReport::new(case, &rows);
         for cycle in 1..=options.cycles {
             for (position, row) in rows.iter().enumerate() {
-                let figures = quiet_run(options, case, row)
-                    .map_err(|problem| Problem(format!("{}, {}: {problem}", row.name, case.name)))?;
-                tell(Progress { case, row, cycle, figures: &figures });
-                gathered.rows[position].runs.push(figures);
+                let kept = &mut gathered.rows[position];
+                if kept.problem.is_some() {
+                    continue;
+                }
+                let result = quiet_run(options, case, row);
+                tell(Progress { case, row, cycle, result: result.as_ref() });
+                match result {
+                    Ok(figures) => kept.runs.push(figures),
+                    Err(problem) => kept.problem = Some(problem.0),
+                }
             }
         }
         gathered.summarise();
         report.cases.push(gathered);
     }
-    Ok(report)
+    report
 }
 
 /// The quietest of up to [`TRIES`] tries.
@@ -132,7 +139,7 @@ fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Proble
         Probe { server: server.0.id(), server_cpu: options.processors.0, client_cpu: options.processors.1 };
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let count = case.connections + usize::from(case.load == Load::FanOut);
-    if options.uring {
+    if options.client_uring {
         measure(Fleet::over_uring(count)?, (case, row, count), address, (options.window, probe), server)
     } else {
         measure(Fleet::over_epoll(count)?, (case, row, count), address, (options.window, probe), server)
