@@ -17,9 +17,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const SQ_ENTRIES: u32 = 1024;
 const CQ_ENTRIES: u32 = 16 << 10;
 const SLOTS: u32 = 16 << 10;
-const BUFFERS: u16 = 1024;
-const BUFFER_SIZE: usize = 4096;
-const MESSAGE_SIZE_MAX: usize = BUFFER_SIZE;
+/// All receive buffers together, in bytes: they should stay in the cache.
+const BUFFERS_BYTES: usize = 2 << 20;
 
 const ACCEPT: u64 = 1;
 const RECEIVE: u64 = 2;
@@ -52,6 +51,8 @@ pub(super) enum Event {
 struct Buffers {
     entries: *mut BufRingEntry,
     memory: *mut u8,
+    count: u16,
+    size: usize,
     tail: u16,
     /// Given back when the sends that read them are done.
     returning: Vec<u16>,
@@ -63,14 +64,15 @@ pub(super) struct Ring<'r> {
     submissions: SubmissionQueue<'r>,
     completions: CompletionQueue<'r>,
     buffers: Buffers,
-    message: Box<[u8; MESSAGE_SIZE_MAX]>,
+    message: Box<[u8]>,
     message_len: u32,
     listener: Fd,
 }
 
-/// Runs `body` with a fresh ring on this thread.
+/// Runs `body` with a fresh ring on this thread, whose receive buffers hold at least `size` bytes.
 pub(super) fn with_ring<T>(
     listener: &OwnedFd,
+    size: usize,
     body: impl FnOnce(Ring<'_>) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut ring: IoUring = IoUring::builder()
@@ -83,34 +85,38 @@ pub(super) fn with_ring<T>(
     let (mut submitter, submissions, completions) = ring.split();
     submitter.register_ring_fd()?;
     submitter.register_files_sparse(SLOTS)?;
-    let buffers = Buffers::register(&submitter)?;
+    let size = size.next_power_of_two().clamp(1 << 10, 64 << 10);
+    let buffers = Buffers::register(&submitter, size)?;
     body(Ring {
         submitter,
         submissions,
         completions,
         buffers,
-        message: Box::new([0; MESSAGE_SIZE_MAX]),
+        message: vec![0; size].into(),
         message_len: 0,
         listener: Fd(listener.as_raw_fd()),
     })
 }
 
 impl Buffers {
-    fn register(submitter: &Submitter<'_>) -> io::Result<Buffers> {
-        let entries_size = usize::from(BUFFERS) * size_of::<BufRingEntry>();
+    fn register(submitter: &Submitter<'_>, size: usize) -> io::Result<Buffers> {
+        let count = (BUFFERS_BYTES / size).clamp(128, 1024) as u16; // a power of two, as `size` is
+        let entries_size = usize::from(count) * size_of::<BufRingEntry>();
         let entries: &'static mut [u8] = Box::leak(vec![0; entries_size + 4096].into());
         let gap = entries.as_ptr().align_offset(4096);
         let entries = entries[gap..].as_mut_ptr().cast::<BufRingEntry>();
-        let memory: &'static mut [u8] = Box::leak(vec![0; usize::from(BUFFERS) * BUFFER_SIZE].into());
+        let memory: &'static mut [u8] = Box::leak(vec![0; usize::from(count) * size].into());
         let mut buffers = Buffers {
             entries,
             memory: memory.as_mut_ptr(),
+            count,
+            size,
             tail: 0,
-            returning: Vec::with_capacity(usize::from(BUFFERS)),
+            returning: Vec::with_capacity(usize::from(count)),
         };
-        // SAFETY: page-aligned, zeroed, large enough for `BUFFERS` entries, and never freed.
-        unsafe { submitter.register_buf_ring_with_flags(entries as u64, BUFFERS, 0, 0) }?;
-        buffers.returning.extend(0..BUFFERS);
+        // SAFETY: page-aligned, zeroed, large enough for `count` entries, and never freed.
+        unsafe { submitter.register_buf_ring_with_flags(entries as u64, count, 0, 0) }?;
+        buffers.returning.extend(0..count);
         buffers.give_back();
         Ok(buffers)
     }
@@ -121,13 +127,13 @@ impl Buffers {
             return;
         }
         while let Some(id) = self.returning.pop() {
-            let position = usize::from(self.tail & (BUFFERS - 1));
-            // SAFETY: below `BUFFERS`, so inside the leaked memory.
+            let position = usize::from(self.tail & (self.count - 1));
+            // SAFETY: below `count`, so inside the leaked memory.
             let entry = unsafe { self.entries.add(position) };
             // SAFETY: aligned and initialised; behind the tail, so the kernel does not read it.
             let entry = unsafe { &mut *entry };
             entry.set_addr(self.address(id) as u64);
-            entry.set_len(BUFFER_SIZE as u32);
+            entry.set_len(self.size as u32);
             entry.set_bid(id);
             self.tail = self.tail.wrapping_add(1);
         }
@@ -139,8 +145,8 @@ impl Buffers {
     }
 
     fn address(&self, id: u16) -> *mut u8 {
-        // SAFETY: ids are below `BUFFERS`, so this stays inside the leaked memory.
-        unsafe { self.memory.add(usize::from(id) * BUFFER_SIZE) }
+        // SAFETY: ids are below `count`, so this stays inside the leaked memory.
+        unsafe { self.memory.add(usize::from(id) * self.size) }
     }
 
     fn bytes(&self, lent: &Lent) -> &[u8] {

@@ -14,13 +14,14 @@ struct Floor<'r> {
     rearm: VecDeque<u32>,
 }
 
-/// Serves until killed; `announce` is told the port.
+/// Serves until killed; `announce` is told the port. What a client writes at once, `size` bytes, finds room in one buffer:
+/// in smaller ones it would be echoed in several sends.
 ///
 /// # Errors
 /// What the system says to io_uring or the listener.
-pub fn serve(work: Work, announce: impl FnOnce(u16)) -> io::Result<()> {
+pub fn serve(work: Work, size: usize, announce: impl FnOnce(u16)) -> io::Result<()> {
     let (listener, port) = listen(false)?;
-    with_ring(&listener, |ring| {
+    with_ring(&listener, size, |ring| {
         announce(port);
         let mut floor = Floor { ring, work, members: Vec::with_capacity(8192), rearm: VecDeque::new() };
         floor.ring.accept()?;

@@ -27,6 +27,16 @@ pub struct Case {
     pub size: usize,
 }
 
+impl Case {
+    /// Bytes of payload that a client writes at once.
+    pub fn written_at_once(&self) -> usize {
+        match self.load {
+            Load::Echo { depth } => depth * self.size,
+            Load::FanOut => self.size,
+        }
+    }
+}
+
 const fn echo(name: &'static str, connections: usize, depth: usize, size: usize) -> Case {
     Case { name, load: Load::Echo { depth }, connections, size }
 }

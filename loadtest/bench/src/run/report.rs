@@ -87,6 +87,11 @@ impl RowReport {
         2 * self.runs.iter().filter(|run| run.generator_bound()).count() > self.runs.len()
     }
 
+    /// Whether most runs were noisy.
+    pub fn is_noisy(&self) -> bool {
+        2 * self.runs.iter().filter(|run| run.noisy).count() > self.runs.len()
+    }
+
     fn median(&self, figure: impl Fn(&RunFigures) -> f64) -> f64 {
         Spread::of(self.runs.iter().map(figure)).map_or(f64::NAN, |spread| spread.median)
     }

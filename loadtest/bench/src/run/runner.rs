@@ -110,9 +110,10 @@ impl Drop for Server {
     }
 }
 
-fn start(options: &Options, kind: &str) -> Result<(Server, Vec<u16>), Problem> {
+fn start(options: &Options, kind: &str, size: usize) -> Result<(Server, Vec<u16>), Problem> {
     let mut child = Command::new(&options.server)
         .args([kind, "--cpu", &options.processors.0.to_string(), "--nice", &options.nice.to_string()])
+        .args(["--size", &size.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -133,7 +134,7 @@ fn start(options: &Options, kind: &str) -> Result<(Server, Vec<u16>), Problem> {
 fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Problem> {
     std::thread::sleep(REST);
     let kind = row.kind(case.load).unwrap_or_default();
-    let (server, ports) = start(options, kind)?;
+    let (server, ports) = start(options, kind, case.written_at_once())?;
     let port = ports.get(row.port).copied().ok_or_else(|| Problem("the server has no such port".into()))?;
     let probe =
         Probe { server: server.0.id(), server_cpu: options.processors.0, client_cpu: options.processors.1 };

@@ -2,7 +2,6 @@
 
 use super::plan::{FLOOR_EPOLL, FLOOR_URING, GATEWAY_EPOLL, GATEWAY_URING, GATEWAY_WEBSOCKET, PEERS};
 use super::report::{CaseReport, Report, ratio_text};
-use super::stats::Spread;
 use serde::Serialize;
 
 /// CPU per message over the floor's at depth 1, and of a delivery.
@@ -11,6 +10,9 @@ const CPU_MAX: f64 = 1.10;
 const CPU_MAX_DEEP: f64 = 1.5;
 /// io_uring's rate over epoll's.
 const URING_RATE_MIN: f64 = 1.15;
+
+/// Below this a floor is none.
+const FLOOR_BEATEN: f64 = 0.95;
 
 /// One aim in one case.
 #[derive(Clone, Debug, Serialize)]
@@ -25,14 +27,24 @@ pub struct Verdict {
     pub reached: bool,
     /// The generator was the bottleneck: a rate is a lower bound.
     pub generator_bound: bool,
+    /// A run of one of the two failed.
+    pub failed: bool,
+    /// Most runs of one of the two were noisy.
+    pub noisy: bool,
+    /// The floor is so much dearer that it bounds nothing.
+    pub floor_beaten: bool,
 }
 
 impl Verdict {
     /// In a word.
     pub fn word(&self) -> &'static str {
-        match (self.reached, self.generator_bound) {
-            (true, _) => "reached",
-            (false, true) => "open: the generator was the bottleneck",
+        match (self.reached, self.noisy) {
+            _ if self.failed => "FAILED",
+            (true, _) if self.floor_beaten => "below the floor: it bounds nothing here",
+            (true, true) => "reached (noisy)",
+            (true, false) => "reached",
+            (false, _) if self.generator_bound => "open: the generator was the bottleneck",
+            (false, true) => "missed (noisy)",
             (false, false) => "missed",
         }
     }
@@ -46,33 +58,56 @@ pub fn verdicts(report: &Report) -> Vec<Verdict> {
 fn of_case(case: &CaseReport) -> Vec<Verdict> {
     let floor_max = if case.depth.is_some_and(|depth| depth > 1) { CPU_MAX_DEEP } else { CPU_MAX };
     let mut all = vec![];
-    let mut add =
-        |aim: String, ratio: Option<Spread>, reached: fn(f64, f64) -> bool, bound: f64, rows: &[&str]| {
-            let Some(ratio) = ratio else { return };
-            let generator_bound =
-                rows.iter().any(|row| case.row(row).is_some_and(|row| row.generator_bound()));
-            all.push(Verdict {
-                aim,
-                case: case.name,
-                found: ratio_text(&ratio),
-                reached: reached(ratio.median, bound),
-                generator_bound,
-            });
-        };
-    let at_most = |found: f64, bound: f64| found <= bound;
-    let at_least = |found: f64, bound: f64| found >= bound;
     for (gateway, floor) in [(GATEWAY_URING, FLOOR_URING), (GATEWAY_EPOLL, FLOOR_EPOLL)] {
         let aim = format!("{gateway}: CPU ≤ {floor_max:.2} × its floor");
-        add(aim, case.ratio(gateway, floor, |run| run.server_ns), at_most, floor_max, &[]);
+        let verdict = judge(case, aim, (gateway, floor), Figure::Cpu, floor_max);
+        all.extend(verdict.map(|(verdict, ratio)| Verdict { floor_beaten: ratio < FLOOR_BEATEN, ..verdict }));
     }
+    let mut add =
+        |aim, rows, figure, bound| all.extend(judge(case, aim, rows, figure, bound).map(|pair| pair.0));
     let aim = format!("gateway: io_uring ≥ {URING_RATE_MIN:.2} × epoll's rate");
-    let ratio = case.ratio(GATEWAY_URING, GATEWAY_EPOLL, |run| run.rate);
-    add(aim, ratio, at_least, URING_RATE_MIN, &[GATEWAY_URING, GATEWAY_EPOLL]);
+    add(aim, (GATEWAY_URING, GATEWAY_EPOLL), Figure::Rate, URING_RATE_MIN);
     for peer in PEERS {
-        let aim = format!("{GATEWAY_WEBSOCKET}: less CPU than {peer}");
-        add(aim, case.ratio(GATEWAY_WEBSOCKET, peer, |run| run.server_ns), at_most, 1.0, &[]);
-        let aim = format!("{GATEWAY_WEBSOCKET}: a higher rate than {peer}");
-        add(aim, case.ratio(GATEWAY_WEBSOCKET, peer, |run| run.rate), at_least, 1.0, &[GATEWAY_WEBSOCKET]);
+        let rows = (GATEWAY_WEBSOCKET, peer);
+        add(format!("{GATEWAY_WEBSOCKET}: less CPU than {peer}"), rows, Figure::Cpu, 1.0);
+        add(format!("{GATEWAY_WEBSOCKET}: a higher rate than {peer}"), rows, Figure::Rate, 1.0);
     }
     all
+}
+
+/// What is compared: CPU has to be at most so much, a rate at least.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figure {
+    Cpu,
+    Rate,
+}
+
+/// The verdict on the first of two rows, and the ratio that it rests on; `None` where one has no run.
+fn judge(
+    case: &CaseReport,
+    aim: String,
+    (one, other): (&str, &str),
+    figure: Figure,
+    bound: f64,
+) -> Option<(Verdict, f64)> {
+    let rows = [case.row(one)?, case.row(other)?];
+    let failed = rows.iter().any(|row| row.problem.is_some());
+    let (found, ratio) = match figure {
+        Figure::Cpu => case.ratio(one, other, |run| run.server_ns),
+        Figure::Rate => case.ratio(one, other, |run| run.rate),
+    }
+    .map_or(("–".into(), f64::NAN), |ratio| (ratio_text(&ratio), ratio.median));
+    let reached = if figure == Figure::Cpu { ratio <= bound } else { ratio >= bound };
+    let verdict = Verdict {
+        aim,
+        case: case.name,
+        found,
+        reached: reached && !failed,
+        // The slower of two may well be the server's own doing.
+        generator_bound: figure == Figure::Rate && !failed && rows[0].generator_bound(),
+        failed,
+        noisy: rows.iter().any(|row| row.is_noisy()),
+        floor_beaten: false,
+    };
+    Some((verdict, ratio))
 }

@@ -18,16 +18,16 @@ pub const KINDS: [&str; 8] = [
     "fastwebsockets",
 ];
 
-/// Serves until killed. The port, or ports (TCP, then WebSocket), are the first line on standard output.
+/// Serves until killed; clients write `size` bytes at once. The port, or ports (TCP, then WebSocket), are the first line on standard output.
 ///
 /// # Errors
 /// What keeps the server from serving.
-pub fn serve(kind: &str) -> io::Result<()> {
+pub fn serve(kind: &str, size: usize) -> io::Result<()> {
     match kind {
         "floor-epoll" => floor::epoll::serve(Work::Echo, |port| announce(&[port])),
         "floor-epoll-fanout" => floor::epoll::serve(Work::FanOut, |port| announce(&[port])),
-        "floor-uring" => floor::uring::serve(Work::Echo, |port| announce(&[port])),
-        "floor-uring-fanout" => floor::uring::serve(Work::FanOut, |port| announce(&[port])),
+        "floor-uring" => floor::uring::serve(Work::Echo, size, |port| announce(&[port])),
+        "floor-uring-fanout" => floor::uring::serve(Work::FanOut, size, |port| announce(&[port])),
         "gateway-epoll" => gateway::serve_epoll(),
         "gateway-uring" => gateway::serve_uring(),
         "tungstenite" => websocket::serve(websocket::Library::Tungstenite),
