@@ -27,7 +27,7 @@ struct Outlet<'w, B> {
 impl<B: Backend> Outlet<'_, B> {
     fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude) {
         let connection = session.connection;
-        if !session.is_open() || exclude.0 == Some(Address::new(self.me, connection)) {
+        if !session.is_open() || exclude.address == Some(Address::new(self.me, connection)) {
             return;
         }
         // Room pushes are not filtered, as in goim.

@@ -29,17 +29,17 @@ impl<B: Backend> Worker<B> {
             }
             Message::Deliver { connection, push } => self.deliver(connection, &push, Exclude::default()),
             Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
-            Message::RoomMembers { room, worker, count } => {
+            Message::RoomMembers { room, worker, count, appearance } => {
                 let change = self.shard.rooms.set_host_count(&mut self.shard.texts, room, worker, count);
                 match change {
                     Some((_, false)) => {}
                     Some((total, true)) => {
-                        self.post.send(worker, Message::RoomReady { room, total: Some(total) })
+                        self.post.send(worker, Message::RoomReady { room, total: Some(total), appearance });
                     }
-                    None => self.post.send(worker, Message::RoomReady { room, total: None }),
+                    None => self.post.send(worker, Message::RoomReady { room, total: None, appearance }),
                 }
             }
-            Message::RoomReady { room, total } => self.room_ready(room, total),
+            Message::RoomReady { room, total, appearance } => self.room_ready(room, total, appearance),
             Message::RoomTotal { room, total } => {
                 if let Some(room) = self.shard.rooms.find(room) {
                     self.shard.rooms.set_total(room, total);
@@ -87,7 +87,7 @@ impl<B: Backend> Worker<B> {
         let mut found = false;
         for address in self.shard.directory.connections(kind, name) {
             found = true;
-            if exclude.0 == Some(address) {
+            if exclude.address == Some(address) {
                 continue;
             }
             receivers += 1;
@@ -106,7 +106,7 @@ impl<B: Backend> Worker<B> {
             self.post.send(worker, Message::DeliverRoom { room: name, push: push.clone(), exclude });
         }
         let total = self.shard.rooms.total(room);
-        let receivers = total - u32::from(exclude.0.is_some()).min(total);
+        let receivers = total - u32::from(exclude.is_counted).min(total);
         self.report(origin, (total > 0).then_some(receivers));
     }
 

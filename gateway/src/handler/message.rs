@@ -109,7 +109,7 @@ impl<B: Backend> Worker<B> {
         session.is_some_and(|session| self.shard.rooms.membership(room, &session.rooms).is_some())
     }
 
-    /// The sender's own connection, if it wants to be left out and would be reached.
+    /// The sender's own connection, if it wants to be left out.
     fn exclude(&self, from: ConnectionId, route: Route, not_to_self: bool) -> Exclude {
         let reached = match route {
             Route::Room(room) => self.is_member(from, room),
@@ -118,7 +118,7 @@ impl<B: Backend> Worker<B> {
                 NameKind::User => self.user_name(session) == Some(name),
             }),
         };
-        Exclude((not_to_self && reached).then(|| self.address(from)))
+        Exclude { address: not_to_self.then(|| self.address(from)), is_counted: not_to_self && reached }
     }
 
     /// Makes the push of a received message: in place where there is room in front of the payload, else by one copy.

@@ -156,8 +156,11 @@ impl<B: Backend> Worker<B> {
     }
 
     /// A room's home has answered the first members here; `None`: it has no room for the room.
-    pub(crate) fn room_ready(&mut self, name: Fingerprint, total: Option<u32>) {
+    pub(crate) fn room_ready(&mut self, name: Fingerprint, total: Option<u32>, appearance: u32) {
         let Some(room) = self.shard.rooms.find(name) else { return };
+        if self.shard.rooms.appearance(room) != appearance {
+            return; // its members have left since; those of today wait for their own answer
+        }
         self.shard.rooms.set_ready(room, total.is_some());
         let is_home = name.home(self.post.workers()) == self.post.me();
         if let Some(total) = total.filter(|_| !is_home) {

@@ -46,6 +46,8 @@ struct Room {
     total: u32,
     /// The first member that the fan-out under way has not served.
     cursor: u32,
+    /// Which of this host's appearances in the room the home must answer.
+    appearance: u32,
     /// First and last fan-out of this room, by index in `Fanouts`.
     fanouts: (u32, u32),
     flags: Flags,
@@ -117,6 +119,8 @@ pub struct Rooms {
     workers: usize,
     count_dirty: Vec<RoomIndex>,
     total_dirty: Vec<RoomIndex>,
+    /// Appearances so far.
+    appearances: u32,
 }
 
 impl Rooms {
@@ -144,6 +148,7 @@ impl Rooms {
             workers,
             count_dirty: Vec::with_capacity(rooms_max),
             total_dirty: Vec::with_capacity(rooms_max),
+            appearances: 0,
         }
     }
 
@@ -157,6 +162,7 @@ impl Rooms {
             return Some(room);
         }
         let flags = Flags { in_use: true, ..Flags::default() };
+        self.appearances = self.appearances.wrapping_add(1);
         let record = Room {
             name,
             text: TextId::NONE,
@@ -164,6 +170,7 @@ impl Rooms {
             local: 0,
             total: 0,
             cursor: NONE,
+            appearance: self.appearances,
             fanouts: (NONE, NONE),
             flags,
         };
@@ -364,13 +371,20 @@ impl Rooms {
         }
     }
 
-    /// A room whose home must be told the local count: name and count. Call until `None`, once a turn.
-    pub fn next_count_change(&mut self, texts: &mut TextStore) -> Option<(Fingerprint, u32)> {
+    /// Which of this host's appearances in the room is the present one: an answer to an earlier one says nothing.
+    pub fn appearance(&self, room: RoomIndex) -> u32 {
+        self.rooms[room.0 as usize].appearance
+    }
+
+    /// A room whose home must be told the local count: name, count and appearance. Call until `None`, once a turn.
+    pub fn next_count_change(&mut self, texts: &mut TextStore) -> Option<(Fingerprint, u32, u32)> {
         let room = self.count_dirty.pop()?;
         let record = &mut self.rooms[room.0 as usize];
         record.flags.count_dirty = false;
-        let change = (record.name, record.local);
+        let change = (record.name, record.local, record.appearance);
         if record.local == 0 {
+            self.appearances = self.appearances.wrapping_add(1);
+            record.appearance = self.appearances;
             record.flags.ready = false; // the home will forget this host
             self.free_if_unused(room, texts);
         }

@@ -63,7 +63,13 @@ pub struct Push {
 
 /// Which connections of its target a push leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exclude(pub Option<Address>);
+pub struct Exclude {
+    /// The connection.
+    pub address: Option<Address>,
+    /// It was one of the target's when the message came, so it is not to be counted. It is left out even if it joins the
+    /// target only then.
+    pub is_counted: bool,
+}
 
 /// Where an outcome goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +193,8 @@ pub enum Message {
         worker: WorkerId,
         /// Members there.
         count: u32,
+        /// Which of the host's appearances in the room this is; comes back in the answer.
+        appearance: u32,
     },
     /// To a host: the home knows of your members; messages reach them from here on.
     RoomReady {
@@ -194,6 +202,8 @@ pub enum Message {
         room: Fingerprint,
         /// Members everywhere; `None` when the home has no room for the room.
         total: Option<u32>,
+        /// Which of the host's appearances this answers.
+        appearance: u32,
     },
     /// To a host: the room's size has changed.
     RoomTotal {

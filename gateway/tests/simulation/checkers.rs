@@ -16,19 +16,27 @@ use std::time::Duration;
 const REST_WITHIN: Duration = Duration::from_secs(30);
 const TICKS_MAX: u64 = 400_000;
 
+/// How things stood when a round began.
+struct Before {
+    churn: u64,
+    drops: [u64; 4],
+    /// Everybody was logged in, and their rooms known.
+    is_clear: bool,
+}
+
 impl World {
     /// A whole run.
     pub fn run(&mut self) {
-        for _ in 0..self.plan.rounds {
-            let churn = self.churn;
+        for round in 0..self.plan.rounds {
+            let before = self.before_round();
             for _ in 0..self.plan.actions {
                 while !self.rng.chance(self.plan.pace) {
                     self.tick();
                 }
-                self.act();
+                self.act(round % 2 == 1);
             }
             self.come_to_rest();
-            self.judge_messages(churn);
+            self.judge_messages(&before);
             self.check_names();
         }
         self.check_online();
@@ -40,6 +48,23 @@ impl World {
         }
         self.stop();
         self.check_leaks();
+        self.count_up();
+    }
+
+    /// Adds what the workers and clients have counted to the tally.
+    fn count_up(&mut self) {
+        self.tally.clients = self.clients.len() as u64;
+        self.tally.messages = self.messages.len() as u64;
+        self.tally.received = self.clients.iter().map(|client| client.received.len() as u64).sum();
+        self.tally.drops = self.total(|metrics| metrics.drops.iter().map(|count| count.get()).sum());
+        self.tally.slow_closes = self.total(|metrics| metrics.slow_closes.get());
+        self.tally.mailbox_waits = self.total(|metrics| metrics.mailbox_waits.get());
+        self.tally.straddles = self.total(|metrics| metrics.straddles.get());
+        self.tally.payload_copies = self.total(|metrics| metrics.payload_copies.get());
+        let told = |code| self.clients.iter().filter(|client| client.farewell == Some(code)).count() as u64;
+        (self.tally.replaced, self.tally.devices) = (told(3504), told(3505));
+        (self.tally.idle, self.tally.overload) = (told(3002), told(3001));
+        self.tally.blurred = self.clients.iter().filter(|client| client.blurred).count() as u64;
     }
 
     /// Nothing new; everything under way ends within bounds.
@@ -73,6 +98,16 @@ impl World {
         panic!("progress: no rest within {REST_WITHIN:?}; network quiet: {}", self.network.is_quiet());
     }
 
+    fn before_round(&self) -> Before {
+        let mut open = self.clients.iter().filter(|client| client.phase != Phase::Gone);
+        let is_clear = open.all(|client| client.is_open() && !client.blurred);
+        Before { churn: self.churn, drops: self.drops(), is_clear }
+    }
+
+    fn drops(&self) -> [u64; 4] {
+        std::array::from_fn(|class| self.total(|metrics| metrics.drops[class].get()))
+    }
+
     fn total(&self, count: impl Fn(&WorkerMetrics) -> u64) -> u64 {
         self.shards.iter().map(|shard| count(&shard.metrics)).sum()
     }
@@ -96,19 +131,22 @@ impl World {
     }
 
     /// At rest, each message has reached whom it must, or drops were counted.
-    fn judge_messages(&mut self, churn: u64) {
+    fn judge_messages(&mut self, before: &Before) {
         let mut missing = [0_u64; 4];
-        let is_stable = churn == self.churn;
-        for (number, message) in self.messages.iter().enumerate() {
+        let (mut duties, mut outcomes) = (0, 0);
+        let is_stable = before.churn == self.churn && before.is_clear;
+        for (number, message) in self.messages.iter().enumerate().filter(|(_, message)| !message.judged) {
             let accepted = matches!(message.outcome, Outcome::Accepted { .. });
             if !accepted {
                 continue;
             }
             for duty in &message.duties {
                 let client = &self.clients[duty.client];
+                duties += u64::from(message.stands(duty, client));
                 if message.stands(duty, client) && !client.received.contains(&number) {
                     missing[message.class() as usize] += 1;
-                    let drops = self.total(|metrics| metrics.drops[message.class() as usize].get());
+                    let drops =
+                        self.drops()[message.class() as usize] - before.drops[message.class() as usize];
                     assert!(
                         missing[message.class() as usize] <= drops,
                         "delivery: client {} never got message {number} ({:?}); {drops} drops",
@@ -117,21 +155,30 @@ impl World {
                     );
                 }
             }
-            if is_stable && !message.judged {
-                self.judge_outcome(number);
+            if is_stable {
+                outcomes += u64::from(self.judge_outcome(number));
             }
         }
+        if is_stable {
+            let drops = self.drops();
+            let dropped = std::array::from_fn(|class| drops[class] - before.drops[class]);
+            assert_eq!(missing, dropped, "drops: what is missing, by class, and what was dropped");
+            self.tally.drops_exact += missing.iter().sum::<u64>();
+        }
+        self.tally.duties += duties;
+        self.tally.outcomes += outcomes;
         self.messages.iter_mut().for_each(|message| message.judged = true);
         self.check_counters();
     }
 
     /// Nobody came or went: the count of receivers is exact.
-    fn judge_outcome(&self, number: usize) {
+    fn judge_outcome(&self, number: usize) -> bool {
         let message = &self.messages[number];
         let (Outcome::Accepted { receivers }, Some(expected)) = (message.outcome, message.expected) else {
-            return;
+            return false;
         };
         assert_eq!(receivers, expected, "receivers: of message {number} to {:?}", message.target);
+        true
     }
 
     /// What the workers have counted agrees with what clients got.
@@ -184,21 +231,22 @@ impl World {
 
     /// Some time after all has come to rest, heartbeats report the rooms' true sizes.
     fn check_online(&mut self) {
+        let churn = self.churn;
         let until = self.network.now() + Duration::from_secs(3);
         while self.network.now() < until {
             self.tick();
         }
         let open: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_open()).collect();
         open.iter().for_each(|id| self.heartbeat(*id));
-        let churn = self.churn;
         self.come_to_rest();
-        if self.churn != churn || self.clients.iter().any(|client| client.is_open() && client.blurred) {
+        if self.churn != churn || !self.before_round().is_clear {
             return;
         }
         for id in open.iter().filter(|id| self.clients[**id].is_open()) {
             let client = &self.clients[*id];
             let members = |room: usize| self.clients.iter().filter(|other| other.is_surely_in(room)).count();
             let expected = client.primary.map_or(0, members);
+            self.tally.online += 1;
             assert_eq!(client.online, Some(expected as i32), "online: client {id} in {:?}", client.primary);
         }
     }
@@ -288,7 +336,7 @@ impl World {
         self.stopping = true;
         if self.rng.chance(0.5) {
             // Into the middle of things.
-            (0..self.rng.below(10)).for_each(|_| self.act());
+            (0..self.rng.below(10)).for_each(|_| self.act(false));
         }
         self.tell_all(|| Message::Stop);
         let (ticks, deadline) = (self.ticks + TICKS_MAX, self.network.now() + REST_WITHIN);

@@ -162,9 +162,14 @@ impl Client {
         self.phase != Phase::Gone && self.fate == Fate::None && self.farewell.is_none()
     }
 
-    /// Whether it may send requests.
+    /// Whether it may send requests. What waits for the answer to a login has a bound.
     pub fn is_usable(&self) -> bool {
-        matches!(self.phase, Phase::LoggingIn | Phase::Open) && self.is_well()
+        let may_ask = match self.phase {
+            Phase::Open => true,
+            Phase::LoggingIn => self.pending.len() < 5,
+            _ => false,
+        };
+        may_ask && self.is_well()
     }
 
     /// Whether it is logged in for sure.

@@ -62,6 +62,13 @@ impl Action {
         Action::Stall,
     ];
 
+    /// Whether it leaves everybody where they are.
+    pub const fn is_talk(self) -> bool {
+        use Action::{Application, Heartbeat, Inspect, Ping, SendToKey, SendToRoom, SendToUser, Stall};
+        matches!(self, Heartbeat | SendToUser | SendToRoom | SendToKey | Application | Ping | Inspect | Stall)
+            || matches!(self, Action::PushToAll | Action::PushToName | Action::PushToRoom)
+    }
+
     /// How often it is drawn where it is drawn at all.
     const fn weight(self) -> usize {
         match self {
@@ -86,7 +93,8 @@ pub struct Plan {
     pub hosts: usize,
     /// Connections open at a time at most.
     pub clients_max: usize,
-    /// Between two rounds everything comes to rest and is checked.
+    /// Between two rounds everything comes to rest and is checked. In every other round clients only talk: nobody comes or
+    /// goes, and what a message does is known exactly.
     pub rounds: usize,
     pub actions: usize,
     /// Chance of an action in a step.
@@ -110,7 +118,9 @@ impl Plan {
     pub fn drawn(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed ^ 0x706c_616e);
         let tight = rng.chance(0.3);
-        let workers = 1 + rng.below(4);
+        // A crowd: many of their own names in one room, rather than few names that are fought over.
+        let is_crowd = rng.chance(0.2);
+        let workers = 1 + rng.below(if is_crowd { 2 } else { 4 });
         let payload_max = [0, 100, 700][rng.below(3)];
         let settings = settings(rng, workers, tight);
         let idles = rng.chance(0.15);
@@ -118,18 +128,18 @@ impl Plan {
             backend: backend(rng, tight),
             faults: faults(rng),
             hosts: 1 + rng.below(3),
-            clients_max: 2 + rng.below(12),
-            rounds: 1 + rng.below(3),
-            actions: 10 + rng.below(50),
+            clients_max: if is_crowd { 24 } else { 2 + rng.below(12) },
+            rounds: 1 + rng.below(4),
+            actions: (10 + rng.below(50)) * if is_crowd { 3 } else { 1 },
             pace: [0.02, 0.1, 0.5][rng.below(3)],
             weights: Action::ALL.map(|action| match action {
                 Action::Connect => action.weight(),
                 _ => action.weight() * [0, 1, 1, 3][rng.below(4)],
             }),
             payload_max,
-            rooms: 1 + rng.below(4),
-            users: 1 + rng.below(5),
-            keys: 1 + rng.below(5),
+            rooms: if is_crowd { 1 } else { 1 + rng.below(4) },
+            users: if is_crowd { 64 } else { 1 + rng.below(5) },
+            keys: if is_crowd { 64 } else { 1 + rng.below(5) },
             tight,
             drains: rng.chance(0.2),
             idles,

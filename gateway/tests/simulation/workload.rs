@@ -13,11 +13,17 @@ use gateway_proto::frame::Operation;
 use netpoll::Backend;
 
 impl World {
-    /// Does something.
-    pub fn act(&mut self) {
-        let total = self.plan.weights.iter().sum();
+    /// Does something; if `only_talk`, nothing that moves anybody.
+    pub fn act(&mut self, only_talk: bool) {
+        let weights = self.plan.weights;
+        let all =
+            || Action::ALL.into_iter().zip(weights).filter(|(action, _)| !only_talk || action.is_talk());
+        let total: usize = all().map(|(_, weight)| weight).sum();
+        if total == 0 {
+            return;
+        }
         let mut drawn = self.rng.below(total);
-        let chosen = Action::ALL.into_iter().zip(self.plan.weights).find(|(_, weight)| {
+        let chosen = all().find(|(_, weight)| {
             let hit = drawn < *weight;
             drawn = drawn.wrapping_sub(*weight);
             hit

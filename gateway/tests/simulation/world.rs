@@ -9,10 +9,11 @@
 //! Between its turns a worker sleeps as far as its mailbox knows, so a wake-up that is missing shows as a message that
 //! lies there for longer than any fault explains.
 
-use crate::clients::{Client, Phase};
+use crate::clients::{Client, Fate, Phase};
 use crate::control::Control;
 use crate::model::Message;
 use crate::plan::Plan;
+use crate::tally::Tally;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
 use gateway::worker::{Context, Ports, Turn, Worker};
@@ -67,6 +68,7 @@ pub struct World {
     log: VecDeque<String>,
     log_size: usize,
     pub ticks: u64,
+    pub tally: Tally,
 }
 
 /// Keeps one line of the run's log: `note!(world, "format", …)`.
@@ -117,6 +119,7 @@ impl World {
             log: VecDeque::new(),
             log_size,
             ticks: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -271,6 +274,8 @@ impl World {
     pub fn is_at_rest(&self) -> bool {
         let waits = |client: &Client| match client.phase {
             Phase::Gone => false,
+            // It may be the beginning of something.
+            _ if client.fate == Fate::Garbage => !client.output.is_empty(),
             Phase::Open => !(client.is_well() && client.output.is_empty() && client.pending.is_empty()),
             _ => true,
         };

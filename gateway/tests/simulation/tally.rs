@@ -1,0 +1,49 @@
+//! What runs have seen: a check that never had anything to check proves nothing.
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
+        /// Counts over a run, or over many.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Tally {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Tally {
+            pub fn add(&mut self, other: &Tally) {
+                $(self.$field += other.$field;)*
+            }
+
+            /// Names of what was never seen.
+            pub fn unseen(&self) -> Vec<&'static str> {
+                let all = [$((stringify!($field), self.$field)),*];
+                all.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+            }
+        }
+    };
+}
+
+tally! {
+    clients,
+    messages,
+    received,
+    /// Messages that had to reach a connection, and were looked for at rest.
+    duties,
+    /// Replies whose count of receivers had to be exact.
+    outcomes,
+    /// Heartbeats whose count had to be exact.
+    online,
+    drops,
+    /// Those that had to be exactly what was missing.
+    drops_exact,
+    slow_closes,
+    mailbox_waits,
+    straddles,
+    payload_copies,
+    /// Closed with 3504, 3505, 3002, 3001.
+    replaced,
+    devices,
+    idle,
+    overload,
+    /// Connections with a refused request for a room.
+    blurred,
+}

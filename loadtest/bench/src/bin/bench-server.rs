@@ -1,0 +1,37 @@
+//! One server of the comparison: `bench-server KIND [--cpu N] [--nice N] [--size BYTES]`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let [kind, options @ ..] = arguments else {
+        return Err(format!(
+            "usage: bench-server KIND [--cpu N] [--nice N] [--size BYTES], with a KIND of {}",
+            bench::servers::KINDS.join(", ")
+        )
+        .into());
+    };
+    let (mut cpu, mut nice, mut size) = (None, 0, 1024);
+    for pair in options.chunks(2) {
+        match pair {
+            [name, value] if name == "--cpu" => cpu = Some(value.parse()?),
+            [name, value] if name == "--size" => size = value.parse()?,
+            [name, value] if name == "--nice" => nice = value.parse()?,
+            _ => return Err(format!("what is '{}'?", pair.join(" ")).into()),
+        }
+    }
+    if let Some(cpu) = cpu {
+        bench::cpu::settle(cpu, nice)?;
+    }
+    Ok(bench::servers::serve(kind, size)?)
+}

@@ -1,0 +1,171 @@
+//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, see `bench --help`.
+
+use bench::client::Window;
+use bench::run::{CASES, Options, Progress, QUICK_CASES, Report, run, verdicts, write_files};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+const HELP: &str = "\
+bench: the gateway side by side with bare echo servers and other WebSocket servers
+
+  --quick          one short cycle with few connections: does every server answer rightly? (no aims, no files)
+  --cycles N       cycles (5)
+  --seconds S      measured window of a run (1)
+  --case TEXT      only cases whose name contains TEXT
+  --row TEXT       only servers whose name contains TEXT
+  --out FOLDER     where report.json and summary.md go (docs/reports/bench)
+  --cpus S,C       processor of the servers, and of the generator (0,1)
+  --nice N         priority of both; needs a privilege (-19)
+  --client KIND    the generator's backend, io_uring or epoll (io_uring where it can be had)
+  --server FILE    the bench-server binary (next to this one)
+";
+
+/// Said to the child that does the work: it has a session of its own (see `bench::cpu::settle`).
+const CHILD: &str = "--child";
+
+struct Arguments {
+    quick: bool,
+    options: Options,
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let child = arguments.first().is_some_and(|argument| argument == CHILD);
+    let result = if child {
+        arguments.remove(0);
+        compare(&arguments)
+    } else {
+        in_child(&arguments)
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn in_child(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
+    let status = Command::new(std::env::current_exe()?).arg(CHILD).args(arguments).status()?;
+    Ok(status.success())
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> {
+    let uring = netpoll::uring::probe().is_ok();
+    let mut parsed = Arguments {
+        quick: false,
+        options: Options {
+            server: std::env::current_exe()?.with_file_name("bench-server"),
+            cycles: 5,
+            window: Window { warm_up: Duration::from_millis(300), length: Duration::from_secs(1) },
+            processors: (0, 1),
+            nice: -19,
+            foreign_max: Some(0.12),
+            only: (String::new(), String::new()),
+            uring,
+            client_uring: uring,
+        },
+        out: "docs/reports/bench".into(),
+    };
+    let options = &mut parsed.options;
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--quick" {
+            parsed.quick = true;
+            options.cycles = 1;
+            options.window =
+                Window { warm_up: Duration::from_millis(50), length: Duration::from_millis(200) };
+            options.foreign_max = None;
+            options.nice = 0;
+            continue;
+        }
+        let value = words.next().ok_or_else(|| format!("{word} needs a value (--help has the list)"))?;
+        match word.as_str() {
+            "--cycles" => options.cycles = value.parse()?,
+            "--seconds" => options.window.length = Duration::try_from_secs_f64(value.parse()?)?,
+            "--case" => options.only.0.clone_from(value),
+            "--row" => options.only.1.clone_from(value),
+            "--out" => parsed.out = value.into(),
+            "--nice" => options.nice = value.parse()?,
+            "--client" => options.client_uring = value == "io_uring",
+            "--server" => options.server = value.into(),
+            "--cpus" => {
+                let (server, client) = value.split_once(',').ok_or("--cpus needs two, as in 0,1")?;
+                options.processors = (server.parse()?, client.parse()?);
+            }
+            _ => return Err(format!("what is {word}? (--help has the list)").into()),
+        }
+    }
+    Ok(parsed)
+}
+
+fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
+    let Arguments { quick, options, out } = parse(arguments)?;
+    if !options.uring {
+        eprintln!("io_uring is not to be had here: its rows are left out");
+    }
+    bench::cpu::settle(options.processors.1, options.nice)?;
+    let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };
+    let mut report = run(&options, cases, tell);
+    report.machine = machine();
+    report.method = format!(
+        "{} cycles of {:.1} s a run, servers on processor {}, generator ({}) on {}",
+        options.cycles,
+        options.window.length.as_secs_f64(),
+        options.processors.0,
+        if options.client_uring { "io_uring" } else { "epoll" },
+        options.processors.1,
+    );
+    if quick {
+        println!("{}", if report.has_problem() { "a run failed" } else { "every server answered rightly" });
+        return Ok(!report.has_problem());
+    }
+    report.verdicts = verdicts(&report);
+    println!("\n{}", report.text());
+    write_files(&report, &out)?;
+    println!("written: {}", out.display());
+    Ok(reached(&report))
+}
+
+/// A rate that the generator held down decides nothing.
+fn reached(report: &Report) -> bool {
+    !report.has_problem() && report.verdicts.iter().all(|verdict| verdict.reached || verdict.generator_bound)
+}
+
+fn tell(progress: Progress<'_>) {
+    let Progress { case, row, cycle, result } = progress;
+    let figures = match result {
+        Ok(figures) => figures,
+        Err(problem) => return eprintln!("{} · {cycle} · {:28} FAILED: {problem}", case.name, row.name),
+    };
+    eprintln!(
+        "{} · {cycle} · {:28} {:7.0} ns  {:6.0} k/s  busy {:3.0} % / {:3.0} %  foreign {:2.0} %{}",
+        case.name,
+        row.name,
+        figures.server_ns,
+        figures.rate / 1e3,
+        figures.server_busy * 1e2,
+        figures.client_busy * 1e2,
+        figures.foreign * 1e2,
+        if figures.noisy { "  noisy" } else { "" },
+    );
+}
+
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let information = read("/proc/cpuinfo");
+    let model = information
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("", |rest| rest.trim_start_matches(['\t', ':', ' ']));
+    let count = information.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{count} × {model}, Linux {}, loopback", read("/proc/sys/kernel/osrelease").trim())
+}

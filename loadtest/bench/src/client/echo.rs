@@ -1,0 +1,159 @@
+//! Echo: every connection writes D messages at once and waits for all D of them.
+
+use super::fleet::{Arrival, Fleet};
+use super::window::{Measured, Watch};
+use super::{Probe, Problem, Protocol, Window};
+use netpoll::{Backend, ConnectionId, SharedBuffer};
+use std::time::{Duration, Instant};
+
+/// How long answers may be due at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// One connection's loop.
+struct Loop {
+    /// Bytes of the present round that have come.
+    offset: u32,
+    rounds: u32,
+    sent_at: Instant,
+}
+
+struct Echo {
+    loops: Vec<Loop>,
+    request: SharedBuffer,
+    reply: Vec<u8>,
+    /// The first round's replies, by connection.
+    first_replies: Vec<Vec<u8>>,
+    depth: u64,
+    stopping: bool,
+    /// Connections with a round under way.
+    waiting: usize,
+    watch: Watch,
+}
+
+/// Measures `depth` messages of `size` bytes at a time over all connections of the fleet.
+///
+/// # Errors
+/// [`Problem`], among them an answer that is not what was sent.
+pub fn echo<B: Backend>(
+    fleet: &mut Fleet<B>,
+    protocol: Protocol,
+    (depth, size): (usize, usize),
+    window: Window,
+    probe: Probe,
+) -> Result<Measured, Problem> {
+    let (request, reply) = round(protocol, depth, size, usize::MAX);
+    let request = fleet.prepare(&request)?;
+    let count = fleet.ids.len();
+    let mut echo = Echo {
+        loops: Vec::with_capacity(count),
+        request,
+        reply,
+        first_replies: (0..count).map(|number| round(protocol, depth, size, number).1).collect(),
+        depth: depth as u64,
+        stopping: false,
+        waiting: 0,
+        watch: Watch::new(probe)?,
+    };
+    for number in 0..count {
+        let (request, _) = round(protocol, depth, size, number);
+        echo.first_round(fleet, number, &request)?;
+    }
+    echo.watch.arm(window);
+    let measured = loop {
+        fleet
+            .turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
+        if let Some(measured) = echo.watch.tick()? {
+            break measured;
+        }
+    };
+    echo.stopping = true;
+    let deadline = Instant::now() + LAST_WORDS;
+    while echo.waiting > 0 {
+        if Instant::now() > deadline {
+            return Err(Problem(format!("{} connections wait for an answer in vain", echo.waiting)));
+        }
+        fleet
+            .turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
+    }
+    match echo.loops.iter().position(|one| one.rounds == 0) {
+        Some(number) => Err(Problem(format!("connection {number} got no answer"))),
+        None => Ok(measured),
+    }
+}
+
+/// How what came differs from what should have come.
+pub(super) fn difference(expected: &[u8], got: &[u8]) -> String {
+    let same = expected.iter().zip(got).take_while(|(one, other)| one == other).count();
+    let part = |bytes: &[u8]| format!("{:02x?}", &bytes[same.min(bytes.len())..bytes.len().min(same + 24)]);
+    let (expected, came) = (part(expected), part(got));
+    format!("{same} of {} bytes are right, then {came} came and not {expected}", got.len())
+}
+
+/// The bytes of one round: `depth` messages that name `number` at their front, and their echoes.
+fn round(protocol: Protocol, depth: usize, size: usize, number: usize) -> (Vec<u8>, Vec<u8>) {
+    let (mut request, mut reply) = (vec![], vec![]);
+    for index in 0..depth {
+        let mut payload: Vec<u8> = (0..size).map(|at| (at + index) as u8).collect();
+        payload[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let (there, back) = protocol.echo(&payload);
+        request.extend(there);
+        reply.extend(back);
+    }
+    (request, reply)
+}
+
+impl Echo {
+    fn first_round<B: Backend>(
+        &mut self,
+        fleet: &mut Fleet<B>,
+        number: usize,
+        request: &[u8],
+    ) -> Result<(), Problem> {
+        self.loops.push(Loop { offset: 0, rounds: 0, sent_at: Instant::now() });
+        self.waiting += 1;
+        // There are fewer blocks than connections: a turn in between sets some free.
+        let request = match fleet.prepare(request) {
+            Ok(request) => request,
+            Err(_) => {
+                fleet.turn(Duration::ZERO, |backend, ids, arrival| self.arrived(backend, ids, arrival))?;
+                fleet.prepare(request)?
+            }
+        };
+        fleet.send(number, request)
+    }
+
+    fn arrived<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        ids: &[ConnectionId],
+        arrival: Arrival,
+    ) -> Result<(), Problem> {
+        let Arrival { number, at, buffer } = arrival;
+        let one = &mut self.loops[number];
+        let expected = if one.rounds == 0 { &self.first_replies[number] } else { &self.reply };
+        let bytes = buffer.as_slice();
+        let begin = one.offset as usize;
+        let end = begin + bytes.len();
+        if expected.get(begin..end) != Some(bytes) {
+            let problem = difference(&expected[begin.min(expected.len())..], bytes);
+            return Err(Problem(format!(
+                "connection {number}, round {}, byte {begin}: {problem}",
+                one.rounds
+            )));
+        }
+        one.offset = end as u32;
+        if end < expected.len() {
+            return Ok(());
+        }
+        one.offset = 0;
+        one.rounds += 1;
+        self.watch.record(self.depth, at - one.sent_at);
+        if self.stopping {
+            self.waiting -= 1;
+            return Ok(());
+        }
+        one.sent_at = at;
+        let sent = backend.send(ids[number], self.request.clone());
+        sent.map_err(|error| Problem(format!("send: {error:?}")))
+    }
+}

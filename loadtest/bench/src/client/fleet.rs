@@ -1,0 +1,240 @@
+//! The connections of one measurement.
+
+use super::wire::{Protocol, Step};
+use netpoll::epoll::EpollBackend;
+use netpoll::{
+    Backend, BackendConfig, Completion, Completions, ConnectError, ConnectionId, PoolSize, PoolsConfig,
+    SharedBuffer, UringBackend, UringConfig,
+};
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Connects under way at a time: less than any server's backlog.
+const CONNECTS_MAX: usize = 256;
+/// Source addresses of loopback that connections come from, in turn.
+const SOURCES: usize = 8;
+/// How long everything may take to become ready.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why a measurement could not be made: the server's fault or the system's.
+#[derive(Debug)]
+pub struct Problem(pub String);
+
+impl Problem {
+    /// With what was being done.
+    pub fn of(what: &str, error: impl Display) -> Problem {
+        Problem(format!("{what}: {error}"))
+    }
+}
+
+impl Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Problem {
+        Problem(error.to_string())
+    }
+}
+
+/// One connection on its way to being ready.
+struct Opening {
+    steps: VecDeque<Step>,
+    got: Vec<u8>,
+}
+
+/// Connections that are ready, numbered from 0.
+pub struct Fleet<B> {
+    pub(super) backend: B,
+    batch: Completions,
+    /// Ids by number, and numbers by the ids' index.
+    pub(super) ids: Vec<ConnectionId>,
+    numbers: Vec<u32>,
+}
+
+/// What came in on the connection of a number.
+pub(super) struct Arrival {
+    pub(super) number: usize,
+    /// When this turn's wait ended.
+    pub(super) at: Instant,
+    pub(super) buffer: netpoll::Buffer,
+}
+
+impl Fleet<UringBackend> {
+    /// For `count` connections over io_uring, the cheaper client.
+    ///
+    /// # Errors
+    /// Where io_uring is not to be had.
+    pub fn over_uring(count: usize) -> io::Result<Self> {
+        Ok(Fleet::new(UringBackend::new(&backend_config(count), &UringConfig::default())?, count))
+    }
+}
+
+impl Fleet<EpollBackend> {
+    /// For `count` connections over epoll.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn over_epoll(count: usize) -> io::Result<Self> {
+        Ok(Fleet::new(EpollBackend::new(&backend_config(count))?, count))
+    }
+}
+
+fn backend_config(count: usize) -> BackendConfig {
+    BackendConfig {
+        connections_max: count + 8,
+        batch_max: 1024,
+        pools: PoolsConfig {
+            receive: PoolSize { size: 4096, count: 1024 },
+            blocks: vec![PoolSize { size: 512, count: 1024 }, PoolSize { size: 128 << 10, count: 64 }],
+            huge_pages: false,
+        },
+        send_pieces_max: 4 * count + 1024,
+        send_queue_bytes_max: 1 << 20,
+        copy_break: 0,
+        idle_demote: None,
+    }
+}
+
+impl<B: Backend> Fleet<B> {
+    fn new(backend: B, count: usize) -> Fleet<B> {
+        Fleet {
+            backend,
+            batch: Completions::with_capacity(1024),
+            ids: Vec::with_capacity(count),
+            numbers: vec![u32::MAX; count + 4096],
+        }
+    }
+
+    /// Opens `count` connections to `server` and makes them ready.
+    ///
+    /// # Errors
+    /// [`Problem`], among them a server that does not answer as it should.
+    pub fn open(
+        &mut self,
+        server: SocketAddr,
+        protocol: Protocol,
+        count: usize,
+        room: bool,
+    ) -> Result<(), Problem> {
+        let deadline = Instant::now() + READY_WITHIN;
+        let mut openings: Vec<Opening> = Vec::with_capacity(count);
+        let (mut connecting, mut ready) = (0, 0);
+        while ready < count {
+            while openings.len() < count && connecting < CONNECTS_MAX {
+                self.connect(server, openings.len())?;
+                let steps = protocol.steps(openings.len(), room).into();
+                openings.push(Opening { steps, got: vec![] });
+                connecting += 1;
+            }
+            if Instant::now() > deadline {
+                return Err(Problem(format!("only {ready} of {count} connections became ready")));
+            }
+            for completion in self.poll(Duration::from_millis(100))? {
+                let number = match &completion {
+                    Completion::Connected { connection } | Completion::Received { connection, .. } => {
+                        self.number(*connection)
+                    }
+                    other => return Err(Problem(format!("while opening: {other:?}"))),
+                };
+                let opening = &mut openings[number];
+                if let Completion::Received { buffer, .. } = completion {
+                    if !opening.advance(buffer.as_slice())? {
+                        continue;
+                    }
+                } else {
+                    connecting -= 1;
+                }
+                match opening.steps.front() {
+                    Some(step) => self.send_bytes(number, &step.request)?,
+                    None => ready += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, server: SocketAddr, number: usize) -> Result<(), Problem> {
+        let source = Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8);
+        let id = self.backend.connect(Some((source, 0).into()), server).map_err(|error| match error {
+            ConnectError::TableFull => Problem("the generator's table is full".into()),
+            ConnectError::Io(error) => Problem::of("connect", error),
+        })?;
+        self.ids.push(id);
+        self.numbers[id.index()] = number as u32;
+        Ok(())
+    }
+
+    fn number(&self, id: ConnectionId) -> usize {
+        self.numbers[id.index()] as usize
+    }
+
+    /// One turn; the batch is handed out whole.
+    fn poll(&mut self, wait: Duration) -> Result<Vec<Completion>, Problem> {
+        self.backend.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
+        Ok(self.batch.drain().collect())
+    }
+
+    /// One turn of a measurement: `handle` gets what came in.
+    pub(super) fn turn(
+        &mut self,
+        wait: Duration,
+        mut handle: impl FnMut(&mut B, &[ConnectionId], Arrival) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        self.backend.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
+        let at = Instant::now();
+        for completion in self.batch.drain() {
+            match completion {
+                Completion::Received { connection, buffer } => {
+                    let number = self.numbers[connection.index()] as usize;
+                    handle(&mut self.backend, &self.ids, Arrival { number, at, buffer })?;
+                }
+                Completion::Sent { .. } => {}
+                other => return Err(Problem(format!("while measuring: {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that can be sent again and again.
+    pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<SharedBuffer, Problem> {
+        let buffer = self.backend.pools().copy(bytes).ok_or_else(|| Problem("no block is free".into()))?;
+        Ok(buffer.freeze())
+    }
+
+    pub(super) fn send(&mut self, number: usize, bytes: SharedBuffer) -> Result<(), Problem> {
+        self.backend.send(self.ids[number], bytes).map_err(|error| Problem(format!("send: {error:?}")))
+    }
+
+    fn send_bytes(&mut self, number: usize, bytes: &[u8]) -> Result<(), Problem> {
+        let bytes = self.prepare(bytes)?;
+        self.send(number, bytes)
+    }
+}
+
+impl Opening {
+    /// Takes bytes in; true when a step is complete.
+    fn advance(&mut self, bytes: &[u8]) -> Result<bool, Problem> {
+        self.got.extend_from_slice(bytes);
+        let complete = self.steps.front().map_or(Some(false), |step| step.reply.matches(&self.got));
+        match complete {
+            None => Ok(false),
+            Some(true) => {
+                self.steps.pop_front();
+                self.got.clear();
+                Ok(true)
+            }
+            Some(false) => Err(Problem(format!(
+                "while opening, the server said {:?}",
+                String::from_utf8_lossy(&self.got)
+            ))),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The floors: the least that a server can do over this kernel.
+//!
+//! No protocol, no buffering, no back-pressure: bytes come in and go out. A peer that does not take at once what it is
+//! sent is dropped; the generator's closed loops never have more under way than a socket holds, and count it as a failed run
+//! if it happens. The fan-out servers send whatever comes in on a connection to all other connections.
+
+pub mod epoll;
+mod ring;
+pub mod uring;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+/// What a floor does with bytes that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Sends them back.
+    Echo,
+    /// Sends them to all other connections.
+    FanOut,
+}
+
+/// A listener on a free port of loopback; what it accepts inherits `TCP_NODELAY`.
+fn listen(nonblocking: bool) -> io::Result<(OwnedFd, u16)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(nonblocking)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(4096)?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((socket.into(), address.port()))
+}

@@ -1,0 +1,20 @@
+//! The gateway side by side with the floors and with its peers, in one run.
+//!
+//! ```text
+//!   bench (core 1)                                 bench-server (core 0), one at a time
+//!   ┌─ run: cycles A B C … A B C … ─┐    spawn     ┌──────────────────────────────────────────────┐
+//!   │  client: closed loop          │ ───────────► │ floor-epoll, floor-uring: bare echo, fan-out │
+//!   │  probe:  CPU of the server    │ ◄─ loopback ─► gateway-epoll, gateway-uring                 │
+//!   │  report: ratios, verdicts     │              │ tungstenite, fastwebsockets                  │
+//!   └───────────────────────────────┘              └──────────────────────────────────────────────┘
+//! ```
+//!
+//! The figure that counts is the server's CPU time per message: it holds on a machine whose speed changes from minute
+//! to minute better than a rate does, and ratios of runs that lie seconds apart hold better still. See
+//! `docs/benchmarks.md`.
+
+pub mod client;
+pub mod cpu;
+pub mod floor;
+pub mod run;
+pub mod servers;

@@ -1,0 +1,256 @@
+//! What came out: figures of runs, medians of rows, ratios, and two files.
+
+use super::plan::{Case, Load, Row};
+use super::stats::Spread;
+use super::verdict::Verdict;
+use crate::client::Measured;
+use serde::Serialize;
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+/// A generator's processor is full from here on.
+const FULL: f64 = 0.95;
+
+/// One run's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunFigures {
+    /// Nanoseconds of the server's CPU per message.
+    pub server_ns: f64,
+    /// Nanoseconds of the generator's CPU per message.
+    pub client_ns: f64,
+    /// Messages a second.
+    pub rate: f64,
+    /// Share of the time that the server ran.
+    pub server_busy: f64,
+    /// Share of the time that the generator ran.
+    pub client_busy: f64,
+    /// Share of a processor that others used, of the two the larger.
+    pub foreign: f64,
+    /// Half of the answers came within this many microseconds.
+    pub p50_us: f64,
+    /// All but one of a hundred did.
+    pub p99_us: f64,
+    /// Others used too much in every try.
+    pub noisy: bool,
+    /// Tries that it took.
+    pub tries: u32,
+}
+
+impl RunFigures {
+    /// Of a measurement.
+    pub fn new(measured: &Measured, noisy: bool, tries: u32) -> RunFigures {
+        RunFigures {
+            server_ns: measured.server_per_message(),
+            client_ns: measured.client_per_message(),
+            rate: measured.rate(),
+            server_busy: measured.server_busy(),
+            client_busy: measured.client_busy(),
+            foreign: measured.foreign(),
+            p50_us: measured.latency.value_at_quantile(0.5) as f64 / 1e3,
+            p99_us: measured.latency.value_at_quantile(0.99) as f64 / 1e3,
+            noisy,
+            tries,
+        }
+    }
+
+    /// Whether the generator could not go faster and the server could have.
+    pub fn generator_bound(&self) -> bool {
+        self.client_busy + self.foreign >= FULL && self.server_busy < self.client_busy.min(FULL)
+    }
+}
+
+/// A row of a case.
+#[derive(Clone, Debug, Serialize)]
+pub struct RowReport {
+    /// Name of the row.
+    pub name: &'static str,
+    /// Name of its floor.
+    pub floor: Option<&'static str>,
+    /// What was wrong, where a run failed: a wrong, lost or doubled message above all.
+    pub problem: Option<String>,
+    /// All runs, by cycle.
+    pub runs: Vec<RunFigures>,
+    /// Nanoseconds of the server's CPU per message.
+    pub server_ns: Option<Spread>,
+    /// Messages a second.
+    pub rate: Option<Spread>,
+    /// CPU per message over the floor's of the same cycle.
+    pub cpu_to_floor: Option<Spread>,
+    /// Rate over the floor's of the same cycle.
+    pub rate_to_floor: Option<Spread>,
+}
+
+impl RowReport {
+    /// Whether the generator was the bottleneck in most runs.
+    pub fn generator_bound(&self) -> bool {
+        2 * self.runs.iter().filter(|run| run.generator_bound()).count() > self.runs.len()
+    }
+
+    /// Whether most runs were noisy.
+    pub fn is_noisy(&self) -> bool {
+        2 * self.runs.iter().filter(|run| run.noisy).count() > self.runs.len()
+    }
+
+    fn median(&self, figure: impl Fn(&RunFigures) -> f64) -> f64 {
+        Spread::of(self.runs.iter().map(figure)).map_or(f64::NAN, |spread| spread.median)
+    }
+}
+
+/// A case.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseReport {
+    /// Name of the case.
+    pub name: &'static str,
+    /// Messages at once; `None` for a fan-out.
+    pub depth: Option<usize>,
+    /// Its rows.
+    pub rows: Vec<RowReport>,
+}
+
+impl CaseReport {
+    /// Without runs yet.
+    pub fn new(case: &Case, rows: &[&Row]) -> CaseReport {
+        let row = |row: &&Row| RowReport {
+            name: row.name,
+            floor: row.floor,
+            problem: None,
+            runs: vec![],
+            server_ns: None,
+            rate: None,
+            cpu_to_floor: None,
+            rate_to_floor: None,
+        };
+        let depth = match case.load {
+            Load::Echo { depth } => Some(depth),
+            Load::FanOut => None,
+        };
+        CaseReport { name: case.name, depth, rows: rows.iter().map(row).collect() }
+    }
+
+    /// The row of this name.
+    pub fn row(&self, name: &str) -> Option<&RowReport> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// `figure` of one row over that of another, in each cycle.
+    pub fn ratio(&self, row: &str, to: &str, figure: impl Fn(&RunFigures) -> f64) -> Option<Spread> {
+        let pairs = self.row(row)?.runs.iter().zip(&self.row(to)?.runs);
+        Spread::of(pairs.map(|(one, other)| figure(one) / figure(other)))
+    }
+
+    /// Works the medians and ratios out.
+    pub fn summarise(&mut self) {
+        for position in 0..self.rows.len() {
+            let RowReport { name, floor, .. } = self.rows[position];
+            let ratio =
+                |figure: fn(&RunFigures) -> f64| floor.and_then(|floor| self.ratio(name, floor, figure));
+            let (cpu, rate) = (ratio(|run| run.server_ns), ratio(|run| run.rate));
+            let row = &mut self.rows[position];
+            row.server_ns = Spread::of(row.runs.iter().map(|run| run.server_ns));
+            row.rate = Spread::of(row.runs.iter().map(|run| run.rate));
+            (row.cpu_to_floor, row.rate_to_floor) = (cpu, rate);
+        }
+    }
+
+    /// As a table.
+    pub fn table(&self) -> String {
+        let mut out = format!("{}\n\n", self.name);
+        let columns =
+            "| server | CPU/message | rate | CPU to floor (IQR) | rate to floor | p50 / p99 | note |";
+        let _ = writeln!(out, "{columns}\n|---|---:|---:|---:|---:|---:|---|");
+        for row in &self.rows {
+            let _ = writeln!(
+                out,
+                "| {} | {:.0} ns | {:.0} k/s | {} | {} | {} / {} | {} |",
+                row.name,
+                row.median(|run| run.server_ns),
+                row.median(|run| run.rate) / 1e3,
+                row.cpu_to_floor.map_or("–".into(), |ratio| ratio_text(&ratio)),
+                row.rate_to_floor.map_or("–".into(), |ratio| format!("{:.2}", ratio.median)),
+                time(row.median(|run| run.p50_us)),
+                time(row.median(|run| run.p99_us)),
+                row.note(),
+            );
+        }
+        out
+    }
+}
+
+impl RowReport {
+    fn note(&self) -> String {
+        let noisy = self.runs.iter().filter(|run| run.noisy).count();
+        let mut notes = vec![];
+        if let Some(problem) = &self.problem {
+            notes.push(format!("FAILED: {problem}"));
+        }
+        if self.generator_bound() {
+            notes.push("generator-bound".to_owned());
+        }
+        if noisy > 0 {
+            notes.push(format!("{noisy} of {} noisy", self.runs.len()));
+        }
+        notes.join(", ")
+    }
+}
+
+/// A ratio with its spread.
+pub(super) fn ratio_text(ratio: &Spread) -> String {
+    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
+}
+
+fn time(us: f64) -> String {
+    if us < 1000.0 { format!("{us:.0} µs") } else { format!("{:.1} ms", us / 1e3) }
+}
+
+/// Everything.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Where it was measured.
+    pub machine: String,
+    /// How: cycles, windows, processors.
+    pub method: String,
+    /// The cases.
+    pub cases: Vec<CaseReport>,
+    /// The aims.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Report {
+    /// Whether a run failed.
+    pub fn has_problem(&self) -> bool {
+        self.cases.iter().flat_map(|case| &case.rows).any(|row| row.problem.is_some())
+    }
+
+    /// As Markdown, which a terminal shows as well.
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n{}\n", self.machine, self.method);
+        for case in &self.cases {
+            let _ = write!(out, "\n## {}", case.table());
+        }
+        if !self.verdicts.is_empty() {
+            out.push_str("\n## Aims\n\n| aim | case | found | |\n|---|---|---:|---|\n");
+        }
+        for verdict in &self.verdicts {
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} |",
+                verdict.aim,
+                verdict.case,
+                verdict.found,
+                verdict.word()
+            );
+        }
+        out
+    }
+}
+
+/// Writes `report.json` and `summary.md` into `folder`.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_files(report: &Report, folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report)? + "\n")?;
+    std::fs::write(folder.join("summary.md"), format!("# Benchmark\n\n{}", report.text()))
+}

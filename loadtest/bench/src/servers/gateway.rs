@@ -1,0 +1,68 @@
+//! The gateway: one worker, made from a configuration as the program makes it, without the control thread.
+
+use super::announce;
+use gateway::address::{Fingerprints, WorkerId};
+use gateway::config::{BackendKind, Config, Plan, Sources, SystemLimits};
+use gateway::metrics::WorkerMetrics;
+use gateway::settings::WorkerSettings;
+use gateway::worker::{Context, Ports, Worker};
+use netpoll::epoll::EpollBackend;
+use netpoll::{Backend, BackendConfig, UringBackend, UringConfig, Waker, mailbox};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that is not named here has its default.
+const CONFIGURATION: &str = r#"
+[io]
+workers = 1
+[limits]
+connections_max = 10000
+[application]
+bus = "echo"
+[[listener]]
+name = "tcp"
+kind = "tcp"
+address = "127.0.0.1:0"
+[[listener]]
+name = "websocket"
+kind = "websocket"
+address = "127.0.0.1:0"
+"#;
+
+pub(super) fn serve_epoll() -> io::Result<()> {
+    let (settings, backend) = planned(BackendKind::Epoll)?;
+    serve(settings, EpollBackend::new(&backend)?)
+}
+
+pub(super) fn serve_uring() -> io::Result<()> {
+    let (settings, backend) = planned(BackendKind::IoUring)?;
+    serve(settings, UringBackend::new(&backend, &UringConfig::default())?)
+}
+
+fn planned(backend: BackendKind) -> io::Result<(WorkerSettings, BackendConfig)> {
+    let file = Some(("bench.toml".to_owned(), CONFIGURATION.to_owned()));
+    let sources = Sources { file, environment: vec![], flags: vec![] };
+    let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).map_err(told)?;
+    let plan = Plan::new(&config, &SystemLimits::read(), backend, &|_, _, _| vec![]).map_err(told)?;
+    Ok((plan.worker_settings(&config, 7), plan.backend_config))
+}
+
+fn told(problems: impl std::fmt::Display) -> io::Error {
+    io::Error::other(problems.to_string())
+}
+
+fn serve<B: Backend>(settings: WorkerSettings, backend: B) -> io::Result<()> {
+    let capacity = settings.tables.mailbox_capacity;
+    let (worker, mailbox_end) = mailbox(capacity, backend.waker());
+    let (control, _control_end) = mailbox(capacity, Waker::event_fd()?);
+    let ports = Ports { workers: vec![worker], control, verifier: None };
+    let context = Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
+    let mut worker = Worker::new(context, backend, mailbox_end, ports, Arc::new(WorkerMetrics::default()))
+        .map_err(io::Error::other)?;
+    announce(&worker.addresses().iter().map(SocketAddr::port).collect::<Vec<_>>());
+    loop {
+        worker.turn(Duration::from_secs(1))?;
+    }
+}

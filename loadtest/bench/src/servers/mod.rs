@@ -1,0 +1,45 @@
+//! The servers that are compared, each in a process of its own: `bench-server KIND --cpu N`.
+
+mod gateway;
+mod websocket;
+
+use crate::floor::{self, Work};
+use std::io::{self, Write};
+
+/// What can be started.
+pub const KINDS: [&str; 8] = [
+    "floor-epoll",
+    "floor-uring",
+    "floor-epoll-fanout",
+    "floor-uring-fanout",
+    "gateway-epoll",
+    "gateway-uring",
+    "tungstenite",
+    "fastwebsockets",
+];
+
+/// Serves until killed; clients write `size` bytes at once. The port, or ports (TCP, then WebSocket), are the first line on standard output.
+///
+/// # Errors
+/// What keeps the server from serving.
+pub fn serve(kind: &str, size: usize) -> io::Result<()> {
+    match kind {
+        "floor-epoll" => floor::epoll::serve(Work::Echo, |port| announce(&[port])),
+        "floor-epoll-fanout" => floor::epoll::serve(Work::FanOut, |port| announce(&[port])),
+        "floor-uring" => floor::uring::serve(Work::Echo, size, |port| announce(&[port])),
+        "floor-uring-fanout" => floor::uring::serve(Work::FanOut, size, |port| announce(&[port])),
+        "gateway-epoll" => gateway::serve_epoll(),
+        "gateway-uring" => gateway::serve_uring(),
+        "tungstenite" => websocket::serve(websocket::Library::Tungstenite),
+        "fastwebsockets" => websocket::serve(websocket::Library::Fastwebsockets),
+        _ => Err(io::Error::other(format!("no server '{kind}'; there are {}", KINDS.join(", ")))),
+    }
+}
+
+fn announce(ports: &[u16]) {
+    let words: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let mut out = io::stdout().lock();
+    // Nobody listens: then nobody will connect either.
+    let _ = writeln!(out, "{}", words.join(" "));
+    let _ = out.flush();
+}
