@@ -220,7 +220,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
 fn backend(rng: &mut Rng, tight: bool) -> BackendConfig {
     let pool = |size, count| PoolSize { size, count };
     let scarce = tight && rng.chance(0.5);
-    let counts = if scarce { [8, 4, 3, 6] } else { [256, 64, 64, 64] };
+    let counts = if scarce { [8, 4, 3, 6] } else { [256, 512, 512, 512] };
     BackendConfig {
         connections_max: 32,
         batch_max: [1, 4, 256][rng.below(3)],
