@@ -11,7 +11,6 @@
 
 use super::Worker;
 use super::message::Message;
-use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, Timestamp};
 use std::time::Duration;
 
@@ -50,7 +49,7 @@ impl<B: Backend> Worker<B> {
         self.shard.fanouts.hurry();
         for index in 0..self.shard.sessions.slots() {
             if let Some(connection) = self.shard.sessions.at(index).map(|session| session.connection) {
-                self.abort(connection, CloseCode::SHUTDOWN);
+                self.backend.close(connection); // its `Closed` gives up what it holds, and is audited
             }
         }
     }
