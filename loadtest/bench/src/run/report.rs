@@ -160,6 +160,10 @@ impl CaseReport {
             "| server | CPU/message | rate | CPU to floor (IQR) | rate to floor | p50 / p99 | note |";
         let _ = writeln!(out, "{columns}\n|---|---:|---:|---:|---:|---:|---|");
         for row in &self.rows {
+            if row.runs.is_empty() {
+                let _ = writeln!(out, "| {} | – | – | – | – | – | {} |", row.name, row.note());
+                continue;
+            }
             let _ = writeln!(
                 out,
                 "| {} | {:.0} ns | {:.0} k/s | {} | {} | {} / {} | {} |",
