@@ -23,9 +23,10 @@ unit: ## unit, contract, simulation, session and tidy tests
 setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and Node clients, Autobahn
 	.ci/setup-tests.sh $(CACHE)
 
-e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool, loadtest
+e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; 60 000 connections on four rings
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/run.sh $(CACHE)
+	gateway/tests/e2e/scale.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
 	cargo build --release -p gateway

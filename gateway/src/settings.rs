@@ -183,6 +183,8 @@ pub struct WorkerSettings {
     pub auth: AuthMode,
     /// What application operations get.
     pub bus: BusMode,
+    /// Completions that one turn handles at most.
+    pub completions_per_turn_max: usize,
     /// Deliveries of fan-outs in one turn at most.
     pub fanout_slice: usize,
     /// Push operation of a SendMessage that names none.

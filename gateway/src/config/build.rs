@@ -137,7 +137,7 @@ impl Builder<'_> {
             "drop" => SlowConsumer::Drop,
             _ => SlowConsumer::Close,
         };
-        let slow_consumer = ["reply", "user", "room", "broadcast"].map(policy);
+        let slow_consumer = [SlowConsumer::Close, policy("user"), policy("room"), policy("broadcast")];
         let delay = ["min", "max"].map(|end| self.milliseconds(&format!("drain.reconnect_delay_{end}_ms")));
         if delay[0] > delay[1] {
             let advice = format!("expected at least drain.reconnect_delay_min_ms = {}", delay[0].as_millis());

@@ -148,6 +148,7 @@ impl Plan {
             frame_body_size_max: config.limits.frame_body_size_max,
             auth: config.auth_mode(),
             bus: config.application.bus,
+            completions_per_turn_max: config.io.completions_per_turn_max,
             fanout_slice: config.limits.fanout_deliveries_per_turn_max,
             default_push_operation: config.application.default_push_operation,
             audit: config.journal.is_some(),

@@ -59,7 +59,7 @@ pub const KEYS: &[Key] = &[
     key("io.pin_workers", Bool, "false", Restart, "Pin worker threads to cores, in turn."),
     key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
         "io_uring: move connections quiet for this long to a cheaper kind of waiting. 0: never."),
-    key("io.completions_per_turn_max", Integer(16, 65_536), "512", Restart,
+    key("io.completions_per_turn_max", Integer(16, 65_536), "256", Restart,
         "Completions that a worker handles in one turn."),
 
     key("limits.connections_max", Integer(0, 64_000_000), "0", Restart,
@@ -107,8 +107,8 @@ pub const KEYS: &[Key] = &[
     key("auth.queue_requests_max", Integer(16, 1 << 20), "4096", Restart,
         "Logins that may wait for the verifier; beyond that they are refused as overload."),
 
-    key("slow_consumer.reply", DROP_OR_CLOSE, "close", Reload, "A reply that a slow receiver has no room for."),
-    key("slow_consumer.user", DROP_OR_CLOSE, "close", Reload, "The same for a message to a user or a connection."),
+    key("slow_consumer.user", DROP_OR_CLOSE, "close", Reload,
+        "A message to a user or a connection that a slow receiver has no room for. A reply always closes it."),
     key("slow_consumer.room", DROP_OR_CLOSE, "drop", Reload, "The same for a message to a room."),
     key("slow_consumer.broadcast", DROP_OR_CLOSE, "drop", Reload, "The same for a broadcast."),
 

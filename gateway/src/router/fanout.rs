@@ -86,9 +86,9 @@ impl Fanouts {
         self.used == 0
     }
 
-    /// Whether a fan-out with a rate of its own is under way: there may be nothing to do for a moment.
+    /// Whether all that is under way goes at a rate of its own: there may be nothing to do for a moment.
     pub fn is_rated(&self) -> bool {
-        self.items.iter().any(|item| item.push.is_some() && item.rate > 0)
+        self.items.iter().all(|item| item.push.is_none() || item.rate > 0)
     }
 
     /// Whether there is room for another.

@@ -156,7 +156,7 @@ impl<B: Backend> Worker<B> {
         let now = backend.now();
         Ok(Worker {
             post: Post::new(context.id, ports, tables.mailbox_capacity),
-            batch: Completions::with_capacity(BATCH_MAX),
+            batch: Completions::with_capacity(context.settings.completions_per_turn_max),
             encoder: Encoder::default(),
             echo: EchoConnections::default(),
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
@@ -208,9 +208,6 @@ impl<B: Backend> Worker<B> {
         if may_wait { wait } else { Duration::ZERO }
     }
 }
-
-/// Completions in a turn at most.
-pub const BATCH_MAX: usize = 256;
 
 /// A listener could not be opened.
 #[derive(Debug)]

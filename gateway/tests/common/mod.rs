@@ -54,6 +54,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         frame_body_size_max: 65_536,
         auth: AuthMode::None,
         bus: BusMode::Echo,
+        completions_per_turn_max: 256,
         fanout_slice: 512,
         default_push_operation: 1000,
         audit: false,

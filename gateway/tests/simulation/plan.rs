@@ -209,6 +209,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         frame_body_size_max: 2048,
         auth: AuthMode::None,
         bus: BusMode::Echo,
+        completions_per_turn_max: 256,
         fanout_slice: 1 + rng.below(7),
         default_push_operation: 1000,
         audit: rng.chance(0.2),

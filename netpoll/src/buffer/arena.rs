@@ -216,11 +216,13 @@ unsafe impl Send for Hold {}
 unsafe impl Sync for Hold {}
 
 impl Hold {
+    #[inline]
     fn header(&self) -> &Block {
         // SAFETY: headers outlive every hold (invariant 1).
         unsafe { self.0.as_ref() }
     }
 
+    #[inline]
     fn data(&self, start: u32, end: u32) -> NonNull<[u8]> {
         let block = self.header();
         debug_assert!(start <= end && end <= block.size);
@@ -231,6 +233,7 @@ impl Hold {
 }
 
 impl Clone for Hold {
+    #[inline]
     fn clone(&self) -> Hold {
         // Relaxed, as in `Arc`: a new hold is made from an existing one.
         let before = self.header().holds.fetch_add(1, Ordering::Relaxed);
@@ -242,6 +245,7 @@ impl Clone for Hold {
 }
 
 impl Drop for Hold {
+    #[inline]
     fn drop(&mut self) {
         let block = self.header();
         // A sole hold has nobody to race with: a load and a store are cheaper than a locked subtraction.
@@ -272,6 +276,7 @@ pub(super) struct Span {
 }
 
 impl Span {
+    #[inline]
     pub(super) fn len(&self) -> u32 {
         self.end - self.start
     }
@@ -280,17 +285,20 @@ impl Span {
         self.block.header().size
     }
 
+    #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         // SAFETY: the range is this span's alone (invariant 2), initialised (3), alive (1).
         unsafe { self.block.data(self.start, self.end).as_ref() }
     }
 
+    #[inline]
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` is the only way to it.
         unsafe { self.block.data(self.start, self.end).as_mut() }
     }
 
     /// Cuts the first `at` bytes off into a span of their own. Both parts stay exclusive.
+    #[inline]
     pub(super) fn split_to(&mut self, at: u32) -> Span {
         assert!(at <= self.len(), "split at {at} of {}", self.len());
         let middle = self.start + at;
@@ -300,12 +308,14 @@ impl Span {
     }
 
     /// Gives up the first `count` bytes.
+    #[inline]
     pub(super) fn advance(&mut self, count: u32) {
         assert!(count <= self.len(), "advance by {count} of {}", self.len());
         self.start += count;
     }
 
     /// Gives up writing; from here on the range may be referenced any number of times.
+    #[inline]
     pub(super) fn freeze(self) -> SharedSpan {
         SharedSpan { block: self.block, start: self.start, end: self.end }
     }
@@ -322,11 +332,13 @@ pub(super) struct SharedSpan {
 const _: () = assert!(size_of::<SharedSpan>() == 16);
 
 impl SharedSpan {
+    #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         // SAFETY: nobody writes a frozen range (invariant 2); initialised (3), alive (1).
         unsafe { self.block.data(self.start, self.end).as_ref() }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> u32 {
         self.end - self.start
     }
@@ -336,17 +348,20 @@ impl SharedSpan {
         self.block.header().size
     }
 
+    #[inline]
     pub(super) fn advance(&mut self, count: u32) {
         assert!(count <= self.len(), "advance by {count} of {}", self.len());
         self.start += count;
     }
 
+    #[inline]
     pub(super) fn truncate(&mut self, len: u32) {
         assert!(len <= self.len(), "truncate to {len} of {}", self.len());
         self.end = self.start + len;
     }
 
     /// Takes `next` in when it continues this range in the same block; else hands it back.
+    #[inline]
     pub(super) fn try_join(&mut self, next: SharedSpan) -> Result<(), SharedSpan> {
         if self.block.0 != next.block.0 || self.end != next.start {
             return Err(next);

@@ -36,32 +36,38 @@ impl Buffer {
     }
 
     /// Filled bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
     /// Whether nothing is filled.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Bytes that it could hold in all, filled ones included.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.span.len() as usize
     }
 
     /// The filled bytes.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         &self.span.as_slice()[..self.len as usize]
     }
 
     /// The filled bytes, to be rewritten in place.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.len as usize;
         &mut self.span.as_mut_slice()[..len]
     }
 
     /// The bytes behind the filled ones. They are initialised, with whatever was there before.
+    #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
         let len = self.len as usize;
         &mut self.span.as_mut_slice()[len..]
@@ -71,6 +77,7 @@ impl Buffer {
     ///
     /// # Panics
     /// If `len` exceeds the capacity.
+    #[inline]
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity(), "length {len} over capacity {}", self.capacity());
         self.len = len as u32;
@@ -89,6 +96,7 @@ impl Buffer {
     ///
     /// # Panics
     /// If fewer than `at` bytes are filled.
+    #[inline]
     pub fn split_to(&mut self, at: usize) -> Buffer {
         assert!(at <= self.len(), "split at {at} of {}", self.len());
         let head = self.span.split_to(at as u32);
@@ -100,6 +108,7 @@ impl Buffer {
     ///
     /// # Panics
     /// If fewer are filled.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "advance by {count} of {}", self.len());
         self.span.advance(count as u32);
@@ -107,11 +116,13 @@ impl Buffer {
     }
 
     /// Forgets all filled bytes behind the first `len`; does nothing when fewer are filled.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len as u32);
     }
 
     /// Gives up writing the filled bytes, so that they can be referenced any number of times.
+    #[inline]
     pub fn freeze(mut self) -> SharedBuffer {
         let span =
             if self.len as usize == self.capacity() { self.span } else { self.span.split_to(self.len) };
@@ -138,6 +149,7 @@ impl SharedBuffer {
     ///
     /// # Panics
     /// If it is shorter.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         self.span.advance(u32::try_from(count).unwrap_or(u32::MAX));
     }
@@ -146,6 +158,7 @@ impl SharedBuffer {
     ///
     /// # Panics
     /// If the range does not lie inside.
+    #[inline]
     pub fn slice(&self, start: usize, end: usize) -> SharedBuffer {
         assert!(start <= end && end <= self.len(), "slice {start}..{end} of {}", self.len());
         let mut span = self.span.clone();
@@ -159,6 +172,7 @@ impl SharedBuffer {
     ///
     /// # Errors
     /// The buffer itself, when the two are not neighbours.
+    #[inline]
     pub fn try_join(&mut self, next: SharedBuffer) -> Result<(), SharedBuffer> {
         self.span.try_join(next.span).map_err(|span| SharedBuffer { span })
     }
@@ -171,6 +185,7 @@ impl SharedBuffer {
 
 impl Deref for SharedBuffer {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.span.as_slice()
     }
