@@ -6,7 +6,7 @@ use netpoll::{
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn loopback() -> ListenerConfig {
     ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))
