@@ -88,6 +88,7 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
         let now = self.pace.now;
         let rate = if self.is_stopping() { 0 } else { rate };
+        self.pace.fanouts_rest = false;
         let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
         if let Err(push) = pushed {
             self.metrics.count_drop(push.class);
@@ -109,11 +110,18 @@ impl<B: Backend> Worker<B> {
             metrics: &self.metrics,
             slow: &mut self.slow,
         };
-        self.shard.fanouts.run(&mut self.shard.rooms, &mut self.shard.texts, position, slice, |delivery| {
-            if let Some(session) = outlet.sessions.at(delivery.session as usize) {
-                outlet.deliver(session, delivery.push, delivery.exclude);
-            }
-        });
+        let made = self.shard.fanouts.run(
+            &mut self.shard.rooms,
+            &mut self.shard.texts,
+            position,
+            slice,
+            |delivery| {
+                if let Some(session) = outlet.sessions.at(delivery.session as usize) {
+                    outlet.deliver(session, delivery.push, delivery.exclude);
+                }
+            },
+        );
+        self.pace.fanouts_rest = made == 0;
         self.close_slow();
     }
 

@@ -86,11 +86,6 @@ impl Fanouts {
         self.used == 0
     }
 
-    /// Whether all that is under way goes at a rate of its own: there may be nothing to do for a moment.
-    pub fn is_rated(&self) -> bool {
-        self.items.iter().all(|item| item.push.is_none() || item.rate > 0)
-    }
-
     /// Whether there is room for another.
     pub fn has_room(&self) -> bool {
         self.used < self.items.capacity()

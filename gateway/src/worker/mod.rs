@@ -112,6 +112,8 @@ pub(crate) struct Pace {
     publish_due: Timestamp,
     /// Receives handled in this turn.
     pub(crate) receives: u64,
+    /// The last slice of the fan-outs made nothing: all of them go at rates of their own.
+    pub(crate) fanouts_rest: bool,
 }
 
 /// How a turn ended.
@@ -162,7 +164,7 @@ impl<B: Backend> Worker<B> {
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
             parting: parting::Parting::default(),
-            pace: Pace { now, totals_due: now, publish_due: now, receives: 0 },
+            pace: Pace { now, totals_due: now, publish_due: now, receives: 0, fanouts_rest: false },
             reloadable: Arc::new(context.settings.reloadable.clone()),
             random: Random::new(context.settings.seed),
             context,

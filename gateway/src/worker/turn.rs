@@ -49,11 +49,7 @@ impl<B: Backend> Worker<B> {
             return wait.min(Duration::from_millis(1)); // another worker's mailbox is full, or the end is near
         }
         if !self.shard.fanouts.is_empty() {
-            return if self.shard.fanouts.is_rated() {
-                wait.min(Duration::from_millis(1))
-            } else {
-                Duration::ZERO
-            };
+            return if self.pace.fanouts_rest { wait.min(Duration::from_millis(1)) } else { Duration::ZERO };
         }
         let wait = wait.min(if self.echo.has_output() { Duration::from_millis(1) } else { WAIT_MAX });
         let wait = if self.drain.is_some() { wait.min(Duration::from_millis(10)) } else { wait };
