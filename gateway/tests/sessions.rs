@@ -9,7 +9,7 @@ use gateway_proto::body::{
 };
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 on_each_backend!(
     a_heartbeat_reports_the_rooms_size,
@@ -185,13 +185,18 @@ fn silence_before_and_after_login_is_bounded(backend: &BackendChoice) {
     settings.reloadable.idle_timeout = Duration::from_millis(600);
     let gateway = Gateway::start_on(backend, settings);
     let code = |client: &mut Client| Closed::parse(&client.read().body).unwrap().code;
+    let came = Instant::now();
     assert_eq!(code(&mut gateway.client()), CloseCode::AUTH_TIMEOUT);
+    assert!(came.elapsed() >= Duration::from_millis(200), "a login's time was over early");
     let mut client = gateway.login(1, "");
+    let mut spoke = Instant::now();
     for _ in 0..8 {
         std::thread::sleep(Duration::from_millis(150));
+        spoke = Instant::now();
         client.ask(Operation(200), 1, b"any frame counts");
     }
     assert_eq!(code(&mut client), CloseCode::IDLE_TIMEOUT);
+    assert!(spoke.elapsed() >= Duration::from_millis(600), "idle before its time");
 }
 
 fn what_comes_before_login_is_refused_and_what_comes_with_it_waits(backend: &BackendChoice) {

@@ -62,18 +62,21 @@ struct Peer {
 }
 
 /// A point in time in sixteenths of a second since the worker's start: 8.5 years in 32 bits.
+///
+/// Rounded up, so that what is counted from it is never over early: a time-out may be late by a tick, and a session is
+/// never called idle for longer than it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant16(u32);
 
 impl Instant16 {
     const PER_TICK_NANOS: u64 = 62_500_000;
 
-    /// The tick that `now` lies in.
+    /// The first tick that is not before `now`.
     pub fn of(now: Timestamp) -> Instant16 {
-        Instant16((now.as_nanos() / Self::PER_TICK_NANOS) as u32)
+        Instant16(now.as_nanos().div_ceil(Self::PER_TICK_NANOS) as u32)
     }
 
-    /// The tick's beginning.
+    /// The tick's time.
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_nanos(u64::from(self.0) * Self::PER_TICK_NANOS)
     }
@@ -278,6 +281,21 @@ impl Sessions {
         self.timers.cancel(connection.index());
         if let Some(session) = self.get_mut(connection) {
             session.phase = Phase::Vacant;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_noted_instant_is_never_before_the_real_one_and_less_than_a_tick_after() {
+        for nanos in [0, 1, 62_499_999, 62_500_000, 62_500_001, 1_000_000_000, 86_400_000_000_123] {
+            let now = Timestamp::from_nanos(nanos);
+            let noted = Instant16::of(now).timestamp();
+            assert!(noted >= now, "{nanos}: {noted:?} would make time-outs early");
+            assert!(noted.since(now) < Duration::from_nanos(Instant16::PER_TICK_NANOS), "{nanos}: {noted:?}");
         }
     }
 }

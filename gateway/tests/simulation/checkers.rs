@@ -304,14 +304,14 @@ impl World {
         assert!(explained, "ends: client {id} was closed with {code} for no reason");
     }
 
-    /// Whether it was silent for the idle time; the gateway keeps time in sixteenths of a second.
+    /// Whether it was silent for the idle time, all of it: never early.
     fn was_idle(&self, client: &crate::clients::Client) -> bool {
         let idle = self.plan.settings.reloadable.idle_timeout;
         let now = self.network.now();
         // What was said just now may not have arrived in time.
         let under_way = now.since(client.spoke_at) < Duration::from_secs(1);
         let spoke = if under_way { client.spoke_before } else { client.spoke_at };
-        now.since(spoke) + Duration::from_millis(63) >= idle
+        now.since(spoke) >= idle
     }
 
     // --- the end -----------------------------------------------------------------------------------------------------
