@@ -29,9 +29,9 @@ impl<B: Backend> Worker<B> {
             }
             Message::Deliver { connection, push } => self.deliver(connection, &push, Exclude::default()),
             Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
-            Message::RoomMembers { room, worker, count, appearance } => {
-                let change = self.shard.rooms.set_host_count(&mut self.shard.texts, room, worker, count);
-                match change {
+            Message::RoomMembers { worker, change } => {
+                let (room, appearance) = (change.room, change.appearance);
+                match self.shard.rooms.set_host_count(&mut self.shard.texts, worker, change) {
                     Some((_, false)) => {}
                     Some((total, true)) => {
                         self.post.send(worker, Message::RoomReady { room, total: Some(total), appearance });

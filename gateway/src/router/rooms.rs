@@ -1,13 +1,19 @@
 //! Rooms, in both of a worker's roles: as host of members and as home of the room.
 //!
-//! * The **host** keeps its members in a list and tells the home how many they are (once a turn, when it changed).
-//! * The **home** keeps one count for each worker. It knows whom to send a message for the room to, and the total.
+//! * The **host** keeps its members in a list and tells the home how many they are (once a turn, when it changed), and
+//!   how many it said last.
+//! * The **home** keeps one bit for each worker, and the total. It knows whom to send a message for the room to; how many
+//!   are where only the hosts know, so a room costs its home the same however many workers there are (a word for 64).
 //!
 //! A member that joins a room of which the home does not know this host yet waits for the home's answer: only then
 //! is it sure that the next message reaches it.
 //!
-//! Invariants: a room's record exists while it has members, counts, or fan-outs; `local` is the length of the member
-//! list; `total` is the sum of the counts at the home, and what the home said last at a host.
+//! Invariants: a room's record exists while it has members, hosts, or fan-outs; `local` is the length of the member
+//! list; at the home, a host's bit is set while the last count that it told, and that found room, is not 0, and `total` is
+//! the sum of those; at a host, `total` is what the home said last.
+
+#[cfg(test)]
+mod tests;
 
 use super::index_table::IndexTable;
 use crate::address::{Fingerprint, WorkerId};
@@ -43,6 +49,8 @@ struct Room {
     /// First member; while the record is free, the next free record.
     members: u32,
     local: u32,
+    /// What the home was told last.
+    told: u32,
     total: u32,
     /// The first member that the fan-out under way has not served.
     cursor: u32,
@@ -105,6 +113,19 @@ pub enum JoinError {
     Full,
 }
 
+/// What a host tells a room's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountChange {
+    /// The room.
+    pub room: Fingerprint,
+    /// Members at the host.
+    pub count: u32,
+    /// What the host told last.
+    pub before: u32,
+    /// Which of the host's appearances in the room it is.
+    pub appearance: u32,
+}
+
 /// All rooms of this worker.
 #[derive(Debug)]
 pub struct Rooms {
@@ -114,13 +135,19 @@ pub struct Rooms {
     members: Vec<Member>,
     free_member: u32,
     members_used: usize,
-    /// `host_counts[room * workers + worker]`: members there, at the room's home.
-    host_counts: Vec<u32>,
-    workers: usize,
+    /// At the room's home: the workers with members, a bit each, from word `room * words` on.
+    hosts: Vec<u64>,
+    /// Words of one room.
+    words: usize,
     count_dirty: Vec<RoomIndex>,
     total_dirty: Vec<RoomIndex>,
     /// Appearances so far.
     appearances: u32,
+}
+
+/// Words of a bit for each worker.
+const fn words(workers: usize) -> usize {
+    workers.div_ceil(u64::BITS as usize)
 }
 
 impl Rooms {
@@ -131,7 +158,7 @@ impl Rooms {
     pub const fn bytes_per_room(workers: usize) -> usize {
         size_of::<Room>()
             + IndexTable::BYTES_PER_NAME
-            + workers * size_of::<u32>()
+            + words(workers) * size_of::<u64>()
             + 2 * size_of::<RoomIndex>()
     }
 
@@ -144,8 +171,8 @@ impl Rooms {
             members: Vec::with_capacity(memberships_max),
             free_member: NONE,
             members_used: 0,
-            host_counts: Vec::with_capacity(rooms_max * workers),
-            workers,
+            hosts: Vec::with_capacity(rooms_max * words(workers)),
+            words: words(workers),
             count_dirty: Vec::with_capacity(rooms_max),
             total_dirty: Vec::with_capacity(rooms_max),
             appearances: 0,
@@ -168,6 +195,7 @@ impl Rooms {
             text: TextId::NONE,
             members: NONE,
             local: 0,
+            told: 0,
             total: 0,
             cursor: NONE,
             appearance: self.appearances,
@@ -181,7 +209,7 @@ impl Rooms {
             index
         } else if self.rooms.len() < self.rooms.capacity() {
             self.rooms.push(record);
-            self.host_counts.resize(self.rooms.len() * self.workers, 0);
+            self.hosts.resize(self.rooms.len() * self.words, 0);
             self.rooms.len() as u32 - 1
         } else {
             return None;
@@ -376,12 +404,14 @@ impl Rooms {
         self.rooms[room.0 as usize].appearance
     }
 
-    /// A room whose home must be told the local count: name, count and appearance. Call until `None`, once a turn.
-    pub fn next_count_change(&mut self, texts: &mut TextStore) -> Option<(Fingerprint, u32, u32)> {
+    /// A room whose home must be told the local count. Call until `None`, once a turn.
+    pub fn next_count_change(&mut self, texts: &mut TextStore) -> Option<CountChange> {
         let room = self.count_dirty.pop()?;
         let record = &mut self.rooms[room.0 as usize];
         record.flags.count_dirty = false;
-        let change = (record.name, record.local, record.appearance);
+        let before = std::mem::replace(&mut record.told, record.local);
+        let change =
+            CountChange { room: record.name, count: record.local, before, appearance: record.appearance };
         if record.local == 0 {
             self.appearances = self.appearances.wrapping_add(1);
             record.appearance = self.appearances;
@@ -398,14 +428,22 @@ impl Rooms {
     pub fn set_host_count(
         &mut self,
         texts: &mut TextStore,
-        name: Fingerprint,
         worker: WorkerId,
-        count: u32,
+        change: CountChange,
     ) -> Option<(u32, bool)> {
+        let CountChange { room: name, count, before, .. } = change;
         let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
         let Some(room) = room else { return (count == 0).then_some((0, false)) };
-        let slot = &mut self.host_counts[room.0 as usize * self.workers + worker.index()];
-        let before = std::mem::replace(slot, count);
+        let word = &mut self.hosts[room.0 as usize * self.words + worker.index() / 64];
+        let bit = 1 << (worker.index() % 64);
+        // What a host told while the table was full did not count.
+        let is_known = *word & bit != 0;
+        let before = if is_known { before } else { 0 };
+        if count > 0 {
+            *word |= bit;
+        } else {
+            *word &= !bit;
+        }
         let record = &mut self.rooms[room.0 as usize];
         record.total = record.total + count - before;
         let total = record.total;
@@ -413,14 +451,24 @@ impl Rooms {
             self.total_dirty.push(room);
         }
         self.free_if_unused(room, texts);
-        Some((total, before == 0 && count > 0))
+        Some((total, !is_known && count > 0))
+    }
+
+    fn host_words(&self, room: RoomIndex) -> &[u64] {
+        let start = room.0 as usize * self.words;
+        &self.hosts[start..start + self.words]
     }
 
     /// Workers with members of the room, at its home.
     pub fn hosts(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
-        let start = room.0 as usize * self.workers;
-        let counts = self.host_counts[start..start + self.workers].iter().enumerate();
-        counts.filter(|(_, count)| **count > 0).map(|(worker, _)| WorkerId(worker as u8))
+        self.host_words(room).iter().enumerate().flat_map(|(index, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.checked_sub(1)?;
+                Some(WorkerId((64 * index as u32 + bit) as u8))
+            })
+        })
     }
 
     /// A room whose hosts must be told the total. Call until `None`, now and then.
@@ -499,10 +547,10 @@ impl Rooms {
         if record.members != NONE || record.fanouts.0 != NONE || dirty || !record.flags.in_use {
             return;
         }
-        let start = room.0 as usize * self.workers;
-        if self.host_counts[start..start + self.workers].iter().any(|count| *count > 0) {
+        if self.host_words(room).iter().any(|word| *word != 0) {
             return;
         }
+        let record = &mut self.rooms[room.0 as usize];
         let name = record.name;
         texts.remove(std::mem::replace(&mut record.text, TextId::NONE));
         record.flags.in_use = false;

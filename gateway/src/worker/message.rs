@@ -13,6 +13,7 @@
 //! ```
 
 use crate::address::{Address, Fingerprint, WorkerId};
+use crate::router::rooms::CountChange;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Buffer, ConnectionId, SharedBuffer, Timestamp};
 use std::sync::Arc;
@@ -185,16 +186,12 @@ pub enum Message {
         /// To whom not.
         exclude: Exclude,
     },
-    /// To a room's home: `worker` has `count` members now. Answered with `RoomReady` when it had none before.
+    /// To a room's home: `worker` has so many members now. Answered with `RoomReady` when it had none before.
     RoomMembers {
-        /// The room.
-        room: Fingerprint,
         /// The host.
         worker: WorkerId,
-        /// Members there.
-        count: u32,
-        /// Which of the host's appearances in the room this is; comes back in the answer.
-        appearance: u32,
+        /// The room and its count; the appearance comes back in the answer.
+        change: CountChange,
     },
     /// To a host: the home knows of your members; messages reach them from here on.
     RoomReady {

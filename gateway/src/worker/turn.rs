@@ -191,10 +191,9 @@ impl<B: Backend> Worker<B> {
     /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
     fn tell_homes(&mut self) {
         let workers = self.post.workers();
-        while let Some((room, count, appearance)) = self.shard.rooms.next_count_change(&mut self.shard.texts)
-        {
-            let worker = self.context.id;
-            self.post.send(room.home(workers), Message::RoomMembers { room, worker, count, appearance });
+        let worker = self.context.id;
+        while let Some(change) = self.shard.rooms.next_count_change(&mut self.shard.texts) {
+            self.post.send(change.room.home(workers), Message::RoomMembers { worker, change });
         }
         if self.pace.now < self.pace.totals_due && !self.is_stopping() {
             return;

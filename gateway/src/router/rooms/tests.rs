@@ -1,0 +1,86 @@
+use super::*;
+use crate::address::Fingerprints;
+
+fn change(room: Fingerprint, count: u32, before: u32) -> CountChange {
+    CountChange { room, count, before, appearance: 1 }
+}
+
+#[test]
+fn a_home_knows_its_hosts_and_the_sum_through_random_changes() {
+    let workers = 255;
+    let names = Fingerprints::new((1, 2));
+    let room_names: Vec<Fingerprint> = (0..5).map(|room| names.room(&format!("r://{room}"))).collect();
+    let mut rooms = Rooms::with_capacity(8, 8, workers);
+    let mut texts = TextStore::with_capacity(8);
+    let mut counts = vec![vec![0_u32; workers]; room_names.len()];
+    let mut random = 1_u64;
+    for _ in 0..50_000 {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let (room, worker) = ((random >> 33) as usize % 5, (random >> 40) as usize % workers);
+        let count = (random >> 50) as u32 % 3;
+        let before = std::mem::replace(&mut counts[room][worker], count);
+        let told = change(room_names[room], count, before);
+        let answer = rooms.set_host_count(&mut texts, WorkerId(worker as u8), told);
+        let total: u32 = counts[room].iter().sum();
+        assert_eq!(answer, Some((total, before == 0 && count > 0)));
+        while rooms.next_total_change(&mut texts).is_some() {}
+        let hosts: Vec<usize> = (0..workers).filter(|worker| counts[room][*worker] > 0).collect();
+        match rooms.find(room_names[room]) {
+            Some(found) => {
+                assert_eq!(rooms.hosts(found).map(WorkerId::index).collect::<Vec<_>>(), hosts);
+                assert_eq!(rooms.total(found), total);
+            }
+            None => assert_eq!((hosts.len(), total), (0, 0)),
+        }
+    }
+}
+
+#[test]
+fn what_was_told_while_the_table_was_full_does_not_count() {
+    let names = Fingerprints::new((1, 2));
+    let (first, second) = (names.room("a://1"), names.room("a://2"));
+    let mut rooms = Rooms::with_capacity(1, 4, 2);
+    let mut texts = TextStore::with_capacity(8);
+    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(first, 3, 0)), Some((3, true)));
+    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 2, 0)), None);
+    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(first, 0, 3)), Some((0, false)));
+    while rooms.next_total_change(&mut texts).is_some() {}
+    // One more has joined there before the refusal was heard; now there is room.
+    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 3, 2)), Some((3, true)));
+    // Of a host that is not known, nothing is taken away.
+    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(second, 0, 7)), Some((3, false)));
+    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 0, 3)), Some((0, false)));
+    while rooms.next_total_change(&mut texts).is_some() {}
+    assert!(rooms.is_empty());
+}
+
+#[test]
+fn a_host_tells_what_it_said_before() {
+    let names = Fingerprints::new((1, 2));
+    let name = names.room("a://1");
+    let mut rooms = Rooms::with_capacity(4, 4, 1);
+    let mut texts = TextStore::with_capacity(8);
+    let mut sessions = [SessionRooms::EMPTY; 3];
+    let told = |rooms: &mut Rooms, texts: &mut TextStore| {
+        rooms.next_count_change(texts).map(|change| (change.before, change.count))
+    };
+    for (session, list) in sessions.iter_mut().enumerate().take(2) {
+        rooms.join(&mut texts, (name, "a://1"), session as u32, list, 9).unwrap();
+    }
+    assert_eq!(told(&mut rooms, &mut texts), Some((0, 2)));
+    // All leave and another comes before the home is told: it was never without members here.
+    sessions.iter_mut().for_each(|list| rooms.leave_all(list));
+    rooms.join(&mut texts, (name, "a://1"), 2, &mut sessions[2], 9).unwrap();
+    assert_eq!(told(&mut rooms, &mut texts), Some((2, 1)));
+    rooms.leave_all(&mut sessions[2]);
+    assert_eq!(told(&mut rooms, &mut texts), Some((1, 0)));
+    assert_eq!(told(&mut rooms, &mut texts), None);
+    assert!(rooms.is_empty());
+    assert_eq!(texts.free_cells(), 8);
+}
+
+#[test]
+fn what_a_room_reserves_hardly_depends_on_the_workers() {
+    assert_eq!(Rooms::bytes_per_room(64), Rooms::bytes_per_room(1));
+    assert_eq!(Rooms::bytes_per_room(255), Rooms::bytes_per_room(1) + 24);
+}
