@@ -128,6 +128,8 @@ pub(crate) struct IdentityPlan {
     pub(crate) room_type: String,
     /// Connections of one room; 0: no room.
     pub(crate) room_size: u32,
+    /// Rooms of each connection beside its first: joined after the login.
+    pub(crate) further_rooms: u8,
     /// Measured connections; those beyond them (slow, churning) are spread over the same rooms.
     pub(crate) measured: u32,
     pub(crate) push_operation: i32,
@@ -135,11 +137,23 @@ pub(crate) struct IdentityPlan {
 }
 
 impl IdentityPlan {
-    /// Number of the room that connection `index` joins; `None` without rooms.
+    /// Rooms that connections log in to; `None` without rooms.
+    fn rooms(&self) -> Option<u32> {
+        Some(self.measured.checked_next_multiple_of(self.room_size)?.checked_div(self.room_size)?.max(1))
+    }
+
+    /// Number of the room that connection `index` logs in to; `None` without rooms.
     pub(crate) fn room(&self, index: u32) -> Option<u32> {
-        let own = index.checked_div(self.room_size)?;
-        let rooms = self.measured.div_ceil(self.room_size).max(1);
-        Some(if index < self.measured { own } else { index % rooms })
+        let rooms = self.rooms()?;
+        Some(if index < self.measured { index / self.room_size } else { index % rooms })
+    }
+
+    /// Number of the `nth` room (from 1) that connection `index` joins after its login. There are as many such rooms as
+    /// rooms of logins for each `nth`, of about the same size, and their members are others each time.
+    pub(crate) fn further_room(&self, index: u32, nth: u8) -> Option<u32> {
+        let rooms = self.rooms()?;
+        let nth = u32::from(nth);
+        Some(nth * rooms + index / nth.max(1) % rooms)
     }
 }
 
@@ -267,6 +281,31 @@ impl Duty {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn further_rooms_are_others_of_about_the_same_size() {
+        let identity = IdentityPlan {
+            first_mid: 0,
+            platform: String::new(),
+            token: String::new(),
+            room_type: String::new(),
+            room_size: 10,
+            further_rooms: 3,
+            measured: 1000,
+            push_operation: 1000,
+            echo_operation: 500,
+        };
+        let mut sizes = vec![0; 400];
+        for index in 0..1000 {
+            let further = (1..=3).map(|nth| identity.further_room(index, nth));
+            let rooms: Vec<u32> = std::iter::once(identity.room(index)).chain(further).flatten().collect();
+            assert_eq!(rooms.iter().map(|room| room / 100).collect::<Vec<_>>(), [0, 1, 2, 3]);
+            rooms.iter().for_each(|room| sizes[*room as usize] += 1);
+        }
+        assert!(sizes.iter().all(|size| (8..=12).contains(size)), "{sizes:?}");
+        let roomless = IdentityPlan { room_size: 0, ..identity };
+        assert_eq!((roomless.room(5), roomless.further_room(5, 1)), (None, None));
+    }
 
     #[test]
     fn duties_cover_every_connection_once() {

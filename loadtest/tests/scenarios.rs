@@ -84,6 +84,23 @@ fn every_transport_and_protocol() {
 }
 
 #[test]
+fn connections_in_several_rooms() {
+    let peer = Peer::start(Faults::default());
+    passes(&peer, "idle -c 30 --heartbeat 100ms --room-size 5 --rooms-per-connection 3 --goal ready=1");
+    passes(&peer, "idle -c 30 --rooms-per-connection 8 --transport ws --workers 2 --goal ready=1");
+    let room = passes(&peer, "room -c 30 --room-size 10 --rate 200 --rooms-per-connection 4");
+    assert!(count(&room, "delivered") > 0.0 && count(&room, "misdelivered") == 0.0, "{room}");
+    passes(&peer, "churn -c 30 --rate 100 --room-size 5 --rooms-per-connection 2");
+    for line in ["--rooms-per-connection 0", "--rooms-per-connection 2 --compat goim"] {
+        assert_eq!(run(&peer, &format!("idle -c 5 {line}")).0, Exit::CouldNotRun, "{line}");
+    }
+    drop(peer);
+    let full = Peer::start(Faults { refuse_joins: true, ..Faults::default() });
+    let line = "connect -c 3 --rooms-per-connection 2 --connect-retries 0";
+    assert_eq!(run(&full, line).0, Exit::CouldNotRun, "nobody became ready");
+}
+
+#[test]
 fn an_echo_that_goim_answers_with_empty_bodies() {
     let peer = Peer::start(Faults { empty_replies: true, ..Faults::default() });
     passes(&peer, "echo -c 10 --depth 4 --compat goim");

@@ -1,7 +1,7 @@
 //! goim's protocol from the client's side, over TCP or in WebSocket messages.
 //!
 //! ```text
-//!   connected ─► [upgrade] ─► auth frame ─► auth reply ─► ready: heartbeats, echo frames, SendMessage, pushes
+//!   connected ─► [upgrade] ─► auth frame ─► auth reply ─► [joins ─► replies] ─► ready: heartbeats, echo frames, SendMessage, pushes
 //! ```
 
 use super::template::{ROOM_DIGITS, Template, digits, payload};
@@ -11,7 +11,7 @@ use crate::plan::{FlowPlan, IdentityPlan, Path};
 use crate::stamp::STAMP_SIZE;
 use gateway_proto::auth::AuthRequest;
 use gateway_proto::body::{
-    Closed, Error, Name, PushOperation, RoomKey, SendMessage, SendMessageReply, Target,
+    Closed, Error, Join, JoinReply, Name, PushOperation, RoomKey, SendMessage, SendMessageReply, Target,
 };
 use gateway_proto::frame::{Frames, HEADER_SIZE, Header, Operation, Peek};
 use std::sync::Arc;
@@ -49,6 +49,20 @@ impl Goim {
         let frame = frame(Operation::AUTH, &body[..size]);
         let template = Template::new(frame, None, None, None);
         self.emit(&template, out);
+    }
+
+    /// The Joins of connection `index`, in one go. Returns how many.
+    fn joins(&self, index: u32, out: &mut Vec<u8>) -> u8 {
+        let identity = &*self.identity;
+        for nth in 1..=identity.further_rooms {
+            let name = room_text(identity, identity.further_room(index, nth));
+            let Ok(room) = RoomKey::parse(name.as_bytes()) else { return 0 };
+            let join = Join { room, since: None };
+            let mut body = vec![0; join.encoded_size()];
+            let _ = join.emit(&mut body);
+            self.emit(&Template::new(frame(Operation::JOIN, &body), None, None, None), out);
+        }
+        identity.further_rooms
     }
 
     fn emit(&self, template: &Template, out: &mut Vec<u8>) {
@@ -93,7 +107,19 @@ impl Goim {
         sink: &mut impl Sink,
     ) -> Result<(), Violation> {
         match header.operation {
-            Operation::AUTH_REPLY if link.stage == Stage::Authenticating => link.stage = Stage::Ready,
+            Operation::AUTH_REPLY if link.stage == Stage::Authenticating => {
+                let joins = self.identity.further_rooms > 0;
+                link.stage = if joins { Stage::Joining } else { Stage::Ready };
+            }
+            Operation::JOIN_REPLY if link.stage == Stage::Joining => {
+                if JoinReply::parse(body).is_ok_and(|reply| reply.result.is_err()) {
+                    return Err(Violation("join_refused"));
+                }
+                link.joins_due = link.joins_due.saturating_sub(1);
+                if link.joins_due == 0 {
+                    link.stage = Stage::Ready;
+                }
+            }
             operation if operation.0 == self.echo_reply() && header.sequence != 0 => {
                 sink.echo_reply(header.sequence.cast_unsigned().wrapping_sub(1), body);
             }
@@ -158,6 +184,7 @@ impl Protocol for Goim {
                 upgrade.request(index, out);
                 link.stage = Stage::Upgrading;
             }
+            _ if link.stage == Stage::Joining => link.joins_due = self.joins(index, out),
             _ => {
                 self.auth_frame(index, out);
                 link.stage = Stage::Authenticating;
@@ -215,7 +242,11 @@ impl Protocol for Goim {
 
 /// The room of a connection; empty for none.
 pub(crate) fn room_name(identity: &IdentityPlan, index: u32) -> String {
-    match identity.room(index) {
+    room_text(identity, identity.room(index))
+}
+
+fn room_text(identity: &IdentityPlan, room: Option<u32>) -> String {
+    match room {
         Some(room) => format!("{}://{}", identity.room_type, String::from_utf8_lossy(&digits(room))),
         None => String::new(),
     }

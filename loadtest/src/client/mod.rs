@@ -24,6 +24,8 @@ pub(crate) enum Stage {
     Upgrading,
     /// The auth frame was sent.
     Authenticating,
+    /// Further rooms are being joined.
+    Joining,
     /// Everything may be sent.
     Ready,
 }
@@ -33,11 +35,13 @@ pub(crate) enum Stage {
 pub(crate) struct Link {
     pub(crate) decoder: Decoder,
     pub(crate) stage: Stage,
+    /// Joins without an answer.
+    pub(crate) joins_due: u8,
 }
 
 impl Link {
     pub(crate) fn new() -> Link {
-        Link { decoder: Decoder::default(), stage: Stage::Closed }
+        Link { decoder: Decoder::default(), stage: Stage::Closed, joins_due: 0 }
     }
 }
 

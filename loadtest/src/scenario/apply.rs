@@ -24,6 +24,7 @@ const COMMON: &[&str] = &[
     "token",
     "room_type",
     "room_size",
+    "rooms_per_connection",
     "operation",
     "warmup",
     "duration",

@@ -74,7 +74,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
             Speech::WsEcho => ProtocolKind::WebSocketRaw,
         },
         websocket: transport == Transport::Ws || speech == Speech::WsEcho,
-        identity: identity(scenario, settings, measured, &flows)?,
+        identity: identity(settings, measured, &flows)?,
         connections: measured,
         slow_connections: slow,
         churn,
@@ -173,8 +173,27 @@ fn machinery(settings: &Settings, connections: u32) -> Result<Machinery, Trouble
     })
 }
 
+/// Rooms to join after the login.
+fn further_rooms(settings: &Settings) -> Result<u8, Trouble> {
+    let Some(rooms) = settings.rooms_per_connection else { return Ok(0) };
+    let Some(further) = rooms.checked_sub(1) else {
+        return Err(Trouble::new("--rooms-per-connection 0", "leave it out for connections without rooms"));
+    };
+    if settings.room_size.is_some_and(|count| count.0 == 0) {
+        return Err(Trouble::new("--room-size 0", "give the connections of one room"));
+    }
+    let speaks_join =
+        settings.compat != Some(Compat::Goim) && matches!(settings.protocol, None | Some(Speech::Goim));
+    if further > 0 && !speaks_join {
+        return Err(Trouble::new(
+            format!("--rooms-per-connection {rooms} needs the gateway's own Join"),
+            "leave out --compat goim and --protocol, or stay with one room",
+        ));
+    }
+    Ok(further)
+}
+
 fn identity(
-    scenario: &str,
     settings: &Settings,
     measured: u32,
     flows: &[crate::plan::FlowPlan],
@@ -195,15 +214,18 @@ fn identity(
             "give 18-99 or 200-999 (an application operation), or 2 (heartbeat) with --size 0",
         ));
     }
+    let further_rooms = further_rooms(settings)?;
     let room_flow = flows.iter().find(|flow| flow.kind == crate::plan::FlowKind::Room);
-    let idle_room = settings.room_size.map_or(0, |count| count.0);
-    let churn_room = if scenario == "churn" { idle_room } else { 0 };
+    // Without a size, those who are to be in rooms are all in one.
+    let unsized_room = if settings.rooms_per_connection.is_some() { measured.max(1) } else { 0 };
+    let idle_room = settings.room_size.map_or(unsized_room, |count| count.0);
     Ok(IdentityPlan {
         first_mid: settings.first_mid.unwrap_or(1_000_000),
         platform: settings.platform.clone().unwrap_or_else(|| "loadtest".to_owned()),
         token: settings.token.clone().unwrap_or_default(),
         room_type: settings.room_type.clone().unwrap_or_else(|| "test".to_owned()),
-        room_size: room_flow.map_or(idle_room.max(churn_room), |flow| flow.audience_size),
+        room_size: room_flow.map_or(idle_room, |flow| flow.audience_size),
+        further_rooms,
         measured: measured.max(1),
         push_operation,
         echo_operation,

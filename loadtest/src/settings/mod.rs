@@ -160,6 +160,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Connections")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) room_size: Option<Count>,
+    /// Rooms of each connection: that of its login, and others joined after it (not for goim) [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rooms_per_connection: Option<u8>,
 
     /// Operations a second over all senders (open loop); without it the loop is closed
     #[arg(long, short = 'r', value_name = "PER_SECOND", help_heading = "Traffic")]

@@ -217,6 +217,7 @@ impl Fleet {
         let at = match stage {
             Stage::Upgrading => " during the upgrade",
             Stage::Authenticating => " during auth",
+            Stage::Joining => " while joining rooms",
             _ => "",
         };
         // Before it is ready, nobody but the timer closes it from this side.

@@ -127,7 +127,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.send_scratch(local);
         }
         match (before, after) {
-            (Stage::Upgrading, Stage::Authenticating) => self.say_hello(local, now),
+            (Stage::Upgrading, Stage::Authenticating) | (Stage::Authenticating, Stage::Joining) => {
+                self.say_hello(local, now)
+            }
             (before, Stage::Ready) if before != Stage::Ready => self.became_ready(local, now),
             _ => {}
         }

@@ -33,6 +33,8 @@ pub struct Faults {
     pub garbage: Option<u64>,
     /// Never answer auth.
     pub mute: bool,
+    /// Refuse every Join.
+    pub refuse_joins: bool,
 }
 
 /// A running peer; it ends when dropped.

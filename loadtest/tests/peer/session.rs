@@ -2,7 +2,8 @@
 
 use super::{Kind, Server};
 use gateway_proto::auth::AuthRequest;
-use gateway_proto::body::{SendMessage, SendMessageReply, Target};
+use gateway_proto::body::{Join, JoinReply, Position, SendMessage, SendMessageReply, Target};
+use gateway_proto::codes::ErrorCode;
 use gateway_proto::frame::{Frames, HEADER_SIZE, Header, Operation, Peek};
 use gateway_proto::websocket::handshake::{HandshakeParse, HandshakeRules, Request, accept_response};
 use gateway_proto::websocket::{self as ws, Decoded, Decoder, Limits, Opcode, Role, emit_header};
@@ -16,6 +17,7 @@ pub struct Session {
     pub mid: i64,
     pub key: String,
     pub room: String,
+    pub joined: Vec<String>,
     pub accepts: Vec<i32>,
     ready: bool,
 }
@@ -30,6 +32,7 @@ impl Session {
             mid: 0,
             key: String::new(),
             room: String::new(),
+            joined: Vec::new(),
             accepts: Vec::new(),
             ready: false,
         }
@@ -121,6 +124,20 @@ fn handle(server: &mut Server, id: ConnectionId, header: Header, body: &[u8]) {
             session.accepts = request.accepts.as_slice().iter().map(|operation| operation.0).collect();
             session.ready = true;
             reply(server, Operation::AUTH_REPLY, &[]);
+        }
+        Operation::JOIN => {
+            let room = Join::parse(body).unwrap().room;
+            let refused = server.faults.refuse_joins;
+            let session = server.sessions.get_mut(&id).unwrap();
+            assert!(session.ready && session.room != room.as_str(), "{}", session.room);
+            assert!(!session.joined.iter().any(|joined| joined == room.as_str()), "{room:?} twice");
+            session.joined.push(room.as_str().to_owned());
+            let result = if refused { Err(ErrorCode::BUSY) } else { Ok(()) };
+            let answer =
+                JoinReply { result, recovered: false, position: Position::default(), members: 1, room };
+            let mut out = vec![0; answer.encoded_size()];
+            answer.emit(&mut out).unwrap();
+            reply(server, Operation::JOIN_REPLY, &out);
         }
         Operation::HEARTBEAT => reply(server, Operation::HEARTBEAT_REPLY, &[0, 0, 0, 7]),
         Operation::SEND_MESSAGE => {
