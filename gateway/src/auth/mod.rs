@@ -22,7 +22,7 @@ mod verifier;
 
 pub use keys::{KeySet, SECRET_SIZE_MIN, TokenAlgorithm};
 pub use policy::{Bearer, TokenPolicy, UserKind};
-pub use verifier::{Verifier, VerifierMetrics, VerifyQueue, VerifySender, verify_queue};
+pub use verifier::{Lane, Verifier, VerifierMetrics, VerifyQueue, VerifySender, verify_queue};
 
 use gateway_proto::codes::CloseCode;
 use netpoll::{Buffer, ConnectionId, SharedBuffer};

@@ -5,6 +5,7 @@
 
 use super::policy::{Bearer, TokenPolicy};
 use super::{AuthError, Claims, Verdict};
+use crate::address::WorkerId;
 use crate::metrics::{Counter, Histogram};
 use crate::worker::message::{Message, VerifyRequest};
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
@@ -59,6 +60,17 @@ impl VerifySender {
 /// The verifier's end of the queue.
 #[derive(Debug)]
 pub struct VerifyQueue(Vec<(Mailbox<VerifyRequest>, Waker)>);
+
+impl VerifyQueue {
+    /// The work without its threads, for who calls it otherwise.
+    ///
+    /// # Errors
+    /// When memory for the pools can't be had.
+    pub fn into_lanes(self, policy: Arc<TokenPolicy>) -> io::Result<Vec<Lane>> {
+        let policy = Arc::new(RwLock::new(policy));
+        self.0.into_iter().map(|(mailbox, _)| Lane::new(mailbox, Arc::clone(&policy))).collect()
+    }
+}
 
 /// A queue for `requests_max` requests in `threads` lanes.
 ///
@@ -116,19 +128,16 @@ impl Verifier {
             threads: Vec::new(),
         };
         for (index, (mailbox, waker)) in queue.0.into_iter().enumerate() {
-            let metrics = Arc::new(VerifierMetrics::default());
-            let lane = Lane {
-                mailbox,
+            let lane = Lane::new(mailbox, Arc::clone(&verifier.policy))?;
+            let metrics = Arc::clone(&lane.metrics);
+            let thread = LaneThread {
+                lane,
                 waker: waker.clone(),
-                policy: Arc::clone(&verifier.policy),
                 workers: workers.to_vec(),
-                pools: BufferPools::new(&pools_config())?,
-                scratch: vec![0; SCRATCH_SIZE_MAX],
-                metrics: Arc::clone(&metrics),
                 stop: Arc::clone(&verifier.stop),
             };
             let builder = std::thread::Builder::new().name(format!("verifier-{index}"));
-            verifier.threads.push((builder.spawn(move || lane.run())?, waker));
+            verifier.threads.push((builder.spawn(move || thread.run())?, waker));
             verifier.metrics.push(metrics);
         }
         Ok(verifier)
@@ -166,41 +175,39 @@ fn pools_config() -> PoolsConfig {
     PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![uids], huge_pages: false }
 }
 
-struct Lane {
+/// One lane: its requests, and what checking them takes.
+#[derive(Debug)]
+pub struct Lane {
     mailbox: Mailbox<VerifyRequest>,
-    waker: Waker,
     policy: Arc<RwLock<Arc<TokenPolicy>>>,
-    workers: Vec<MailboxSender<Message>>,
     pools: BufferPools,
     scratch: Vec<u8>,
     metrics: Arc<VerifierMetrics>,
-    stop: Arc<AtomicBool>,
 }
 
 impl Lane {
-    fn run(mut self) {
-        while !self.stop.load(Ordering::Acquire) {
-            while let Some(request) = self.mailbox.pop() {
-                self.answer(request);
-            }
-            if self.mailbox.prepare_sleep() {
-                self.waker.wait(Duration::from_secs(1));
-                self.mailbox.finish_sleep();
-            }
-        }
+    fn new(mailbox: Mailbox<VerifyRequest>, policy: Arc<RwLock<Arc<TokenPolicy>>>) -> io::Result<Lane> {
+        let pools = BufferPools::new(&pools_config())?;
+        let metrics = Arc::new(VerifierMetrics::default());
+        Ok(Lane { mailbox, policy, pools, scratch: vec![0; SCRATCH_SIZE_MAX], metrics })
     }
 
-    fn answer(&mut self, request: VerifyRequest) {
+    /// Checks the next token that waits: the verdict, and the worker that it is for. `None` when none waits.
+    pub fn next_verdict(&mut self) -> Option<(WorkerId, Verdict)> {
+        let VerifyRequest { address, sequence, body } = self.mailbox.pop()?;
         let start = Instant::now();
-        let result = self.check(request.body.as_slice());
+        let result = self.check(body.as_slice());
         self.metrics.check_time.record(start.elapsed().as_nanos() as u64, 1);
         match &result {
             Ok(_) => self.metrics.accepted.add(1),
             Err(error) => self.metrics.refused[*error as usize].add(1),
         }
-        let VerifyRequest { address, sequence, body } = request;
-        let verdict = Verdict { connection: address.connection(), sequence, body, result };
-        self.hand_over(address.worker().index(), verdict);
+        Some((address.worker(), Verdict { connection: address.connection(), sequence, body, result }))
+    }
+
+    /// Whether no verdict holds any of the lane's memory.
+    pub fn is_unused(&mut self) -> bool {
+        self.pools.is_full()
     }
 
     fn check(&mut self, body: &[u8]) -> Result<Claims, AuthError> {
@@ -213,6 +220,28 @@ impl Lane {
         };
         Ok(Claims { mid, uid, expires_at })
     }
+}
+
+/// A lane's thread.
+struct LaneThread {
+    lane: Lane,
+    waker: Waker,
+    workers: Vec<MailboxSender<Message>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl LaneThread {
+    fn run(mut self) {
+        while !self.stop.load(Ordering::Acquire) {
+            while let Some((worker, verdict)) = self.lane.next_verdict() {
+                self.hand_over(worker.index(), verdict);
+            }
+            if self.lane.mailbox.prepare_sleep() {
+                self.waker.wait(Duration::from_secs(1));
+                self.lane.mailbox.finish_sleep();
+            }
+        }
+    }
 
     fn hand_over(&self, worker: usize, verdict: Verdict) {
         let Some(worker) = self.workers.get(worker) else { return };
@@ -220,7 +249,7 @@ impl Lane {
         let mut message = Message::Verified(verdict);
         while let Err(back) = worker.send(message) {
             if start.elapsed() > HAND_OVER_MAX || self.stop.load(Ordering::Acquire) {
-                return self.metrics.lost.add(1);
+                return self.lane.metrics.lost.add(1);
             }
             message = back;
             std::thread::sleep(Duration::from_micros(200));
