@@ -6,12 +6,14 @@
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{Decoded, HEADER_SIZE_MAX, Kind, Limits, Opcode, Role, emit_header};
-use netpoll::{Backend, Buffer, ConnectionId};
+use netpoll::{Backend, Buffer, ConnectionId, SendError};
 use std::collections::HashMap;
 
 /// Bytes that wait at the backend for one echo connection before more are handed over.
 const QUEUED_MAX: usize = 256 << 10;
 const CHUNK_SIZE: usize = 64 << 10;
+/// Where not even a block of this size is to be had, there is no memory.
+const CHUNK_SIZE_MIN: usize = 256;
 
 #[derive(Debug, Default)]
 struct Echo {
@@ -90,18 +92,32 @@ impl<B: Backend> Worker<B> {
     /// Hands over as much as the backend should have; ends the connection when everything was said.
     fn echo_pump(&mut self, connection: ConnectionId, echo: &mut Echo) {
         while echo.sent < echo.output.len() && self.backend.queued_bytes(connection) < QUEUED_MAX {
-            let end = echo.output.len().min(echo.sent + CHUNK_SIZE);
-            let Some(chunk) = self.backend.pools().copy(&echo.output[echo.sent..end]) else {
+            let Some(chunk) = self.echo_chunk(&echo.output[echo.sent..]) else {
                 return self.abort(connection, CloseCode::OVERLOAD);
             };
-            echo.sent = end;
-            self.send(connection, chunk.freeze());
+            let size = chunk.len();
+            match self.backend.send(connection, chunk.freeze()) {
+                Ok(()) => echo.sent += size,
+                // The bound on queues is lower than ours: later. Or it is gone, which its `Closed` tells.
+                Err(SendError::Full(_) | SendError::Closed(_)) => return,
+            }
         }
         if echo.sent == echo.output.len() {
             echo.output.clear();
             echo.sent = 0;
             if let Some(code) = echo.closing {
                 self.answer_close(connection, code);
+            }
+        }
+    }
+
+    /// The front of `output` in a block, as large as there is one.
+    fn echo_chunk(&mut self, output: &[u8]) -> Option<Buffer> {
+        let mut size = output.len().min(CHUNK_SIZE);
+        loop {
+            match self.backend.pools().copy(&output[..size]) {
+                None if size > CHUNK_SIZE_MIN => size /= 2,
+                chunk => return chunk,
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::address::Fingerprint;
 use crate::session::{Phase, Session, User};
+use crate::settings::ListenerKind;
 use crate::worker::Worker;
 use crate::worker::message::{AuditKind, Message, NameKind};
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
@@ -50,6 +51,10 @@ impl<B: Backend> Worker<B> {
         self.end_for(connection, code, &reason);
     }
 
+    pub(crate) fn listener_kind(&self, session: &Session) -> ListenerKind {
+        self.context.settings.listeners[usize::from(session.listener)].kind
+    }
+
     /// [`Worker::end`] with anything that can be written as the reason.
     pub(crate) fn end_for(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
@@ -58,6 +63,9 @@ impl<B: Backend> Worker<B> {
         }
         if session.phase == Phase::Handshake {
             return self.abort(connection, code);
+        }
+        if self.listener_kind(session) == ListenerKind::WebSocketEcho {
+            return self.end_websocket(connection, code, reason); // who talks to an echo knows no frames
         }
         let websocket = session.websocket;
         let brief = Brief::of(reason);
