@@ -3,6 +3,7 @@
 use crate::clients::{Fate, Phase};
 use crate::model::{Outcome, Target};
 use crate::note;
+use crate::verifier::Verifier;
 use crate::world::World;
 use gateway::metrics::WorkerMetrics;
 use gateway::settings::DevicePolicy;
@@ -64,6 +65,7 @@ impl World {
         let told = |code| self.clients.iter().filter(|client| client.farewell == Some(code)).count() as u64;
         (self.tally.replaced, self.tally.devices) = (told(3504), told(3505));
         (self.tally.idle, self.tally.overload) = (told(3002), told(3001));
+        (self.tally.tokens_ended, self.tally.tokens_refused) = (told(3010), told(3501));
         self.tally.blurred = self.clients.iter().filter(|client| client.blurred).count() as u64;
     }
 
@@ -77,6 +79,16 @@ impl World {
             }
         }
         note!(self, "at rest");
+        self.check_tokens();
+    }
+
+    /// Nobody stays for long after the end of its token.
+    fn check_tokens(&self) {
+        let ended = |client: &&crate::clients::Client| {
+            client.token.end_ms().is_some_and(|end| client.is_open() && self.unix_ms() > end + 1000)
+        };
+        let client = self.clients.iter().find(ended);
+        assert!(client.is_none(), "timers: a token has ended, its bearer is still there: {client:?}");
     }
 
     fn report_unrest(&self) -> ! {
@@ -99,7 +111,7 @@ impl World {
     }
 
     fn before_round(&self) -> Before {
-        let mut open = self.clients.iter().filter(|client| client.phase != Phase::Gone);
+        let mut open = self.clients.iter().filter(|client| client.phase != Phase::Gone && !client.echo);
         let is_clear = open.all(|client| client.is_open() && !client.blurred);
         Before { churn: self.churn, drops: self.drops(), is_clear }
     }
@@ -122,7 +134,8 @@ impl World {
             Target::Room(room) => client.is_surely_in(room),
             Target::Everyone => false,
         };
-        let open = self.clients.iter().enumerate().filter(|(_, client)| client.phase != Phase::Gone);
+        let open = self.clients.iter().enumerate();
+        let open = open.filter(|(_, client)| client.phase != Phase::Gone && !client.echo);
         if open.clone().any(|(_, client)| client.blurred || !client.is_open()) {
             return None;
         }
@@ -259,7 +272,7 @@ impl World {
             self.tick();
         }
         self.come_to_rest();
-        let open = self.clients.iter().position(|client| client.phase != Phase::Gone);
+        let open = self.clients.iter().position(|client| client.phase != Phase::Gone && !client.echo);
         assert_eq!(open, None, "timers: a silent client is still there");
     }
 
@@ -292,10 +305,13 @@ impl World {
             || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
         let explained = match code {
             3000 => self.draining,
-            3001 => self.plan.tight,
+            3001 => self.plan.tight || self.plan.verifier_queue.is_some_and(|queue| queue < 64),
             3002 => self.was_idle(client),
             3003 => client.ended_in != Phase::Open,
-            3008 => self.total(|metrics| metrics.slow_closes.get()) > 0,
+            // An echo is fed no more than it takes.
+            3008 => !client.echo && self.total(|metrics| metrics.slow_closes.get()) > 0,
+            3010 => client.token.end_ms().is_some_and(|end| self.unix_ms() >= end),
+            3501 => !client.token.is_valid(),
             3503 => self.control.kicks > 0,
             3504 => others().any(same_key),
             3505 => others().any(same_user),
@@ -352,6 +368,7 @@ impl World {
 
     /// Everything is as it was before the first client came.
     fn check_leaks(&mut self) {
+        self.stop_verifier();
         let cells = self.plan.settings.tables.text_cells_max;
         for (number, entry) in self.shards.iter_mut().enumerate() {
             assert_eq!(entry.worker.backend().connection_count(), 0, "leaks: connections of worker {number}");
@@ -376,5 +393,7 @@ impl World {
             );
         }
         assert!(self.control.pools.is_full(), "leaks: a buffer of the control plane");
+        let verifier = self.verifier.as_mut().is_none_or(Verifier::is_unused);
+        assert!(verifier, "leaks: a buffer of the verifier");
     }
 }

@@ -5,6 +5,7 @@
 //! pushes may come. It is *surely* one from the JoinReply until it sends a Leave: pushes must come. The same holds for
 //! operations that it accepts.
 
+use crate::tokens::Token;
 use crate::wire;
 use netpoll::{CloseReason, ConnectionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,8 @@ pub enum Phase {
     /// Auth was sent.
     LoggingIn,
     Open,
+    /// An echo after its upgrade.
+    Echoing,
     Gone,
 }
 
@@ -74,9 +77,13 @@ pub struct Client {
     pub host: usize,
     pub connection: ConnectionId,
     pub websocket: bool,
+    /// It speaks to the echo listener.
+    pub echo: bool,
     pub phase: Phase,
     pub fate: Fate,
+    /// Who it is: a number, a text where it is negative, nobody where it is 0.
     pub mid: i64,
+    pub token: Token,
     pub key: Option<usize>,
     pub platform: Option<&'static str>,
     /// Room of the Auth frame.
@@ -99,6 +106,8 @@ pub struct Client {
     /// The last message of each sender to each target.
     pub last: BTreeMap<(Option<usize>, crate::model::Target), usize>,
     pub pings: VecDeque<Vec<u8>>,
+    /// What an echo must say next: opcode and payload.
+    pub echoes: VecDeque<(u8, Vec<u8>)>,
     /// Bytes to send that the backend has not got.
     pub output: Vec<u8>,
     pub input: Vec<u8>,
@@ -125,9 +134,11 @@ impl Client {
             host,
             connection,
             websocket,
+            echo: false,
             phase: Phase::Connecting,
             fate: Fate::None,
             mid: 0,
+            token: Token::NotNeeded,
             key: None,
             platform: None,
             first_room: None,
@@ -143,6 +154,7 @@ impl Client {
             received: BTreeSet::new(),
             last: BTreeMap::new(),
             pings: VecDeque::new(),
+            echoes: VecDeque::new(),
             output: vec![],
             input: vec![],
             nonce: None,
@@ -279,13 +291,25 @@ impl Client {
             self.output.extend(frames);
             return;
         }
+        self.say_message(wire::BINARY, frames, cuts, mask, ping);
+    }
+
+    /// Puts a WebSocket message into its output.
+    pub fn say_message(
+        &mut self,
+        opcode: u8,
+        payload: &[u8],
+        cuts: &[usize],
+        mask: [u8; 4],
+        ping: Option<Vec<u8>>,
+    ) {
         let mut start = 0;
         let mut ping = ping;
-        for (index, cut) in cuts.iter().chain([&frames.len()]).enumerate() {
-            let end = (*cut).clamp(start, frames.len());
-            let opcode = if index == 0 { wire::BINARY } else { wire::CONTINUATION };
+        for (index, cut) in cuts.iter().chain([&payload.len()]).enumerate() {
+            let end = (*cut).clamp(start, payload.len());
+            let opcode = if index == 0 { opcode } else { wire::CONTINUATION };
             let last = index == cuts.len();
-            self.output.extend(wire::masked(opcode, last, &frames[start..end], mask));
+            self.output.extend(wire::masked(opcode, last, &payload[start..end], mask));
             if let Some(ping) = ping.take() {
                 self.output.extend(wire::masked(wire::PING, true, &ping, mask));
                 self.pings.push_back(ping);

@@ -11,7 +11,7 @@ use gateway::control::{Inspection, Query};
 use gateway::settings::{Reloadable, SlowConsumer};
 use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, NameKind, Origin, Push};
 use gateway_proto::codes::CloseCode;
-use netpoll::{BackendConfig, BufferPools, Mailbox};
+use netpoll::{BackendConfig, BufferPools, ConnectionId, Mailbox};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -21,10 +21,12 @@ pub struct Control {
     pub pools: BufferPools,
     /// By worker: messages that its mailbox has not taken.
     outbox: Vec<VecDeque<Message>>,
-    /// Answers that are still due.
-    tickets: BTreeMap<u64, usize>,
+    /// Answers that are still due, and how many connections they may speak of.
+    tickets: BTreeMap<u64, (usize, u32)>,
     next_ticket: u64,
     pub kicks: usize,
+    /// Connections that an operator has seen, by worker; most are gone.
+    seen: Vec<(usize, ConnectionId)>,
 }
 
 impl Control {
@@ -36,6 +38,7 @@ impl Control {
             tickets: BTreeMap::new(),
             next_ticket: 0,
             kicks: 0,
+            seen: vec![],
         }
     }
 
@@ -45,13 +48,14 @@ impl Control {
 
     fn ticket(&mut self, answers: usize) -> u64 {
         self.next_ticket += 1;
-        self.tickets.insert(self.next_ticket, answers);
+        self.tickets.insert(self.next_ticket, (answers, u32::MAX));
         self.next_ticket
     }
 
-    fn answered(&mut self, ticket: u64) {
-        let due =
+    fn answered(&mut self, ticket: u64, receivers: u32) {
+        let (due, receivers_max) =
             self.tickets.get_mut(&ticket).expect("control: an answer nobody asked for, or one too many");
+        assert!(receivers <= *receivers_max, "control: {receivers} connections, {receivers_max} at most");
         *due -= 1;
         if *due == 0 {
             self.tickets.remove(&ticket);
@@ -78,8 +82,8 @@ impl World {
         }
         while let Some(message) = self.control.mailbox.pop() {
             match message {
-                ControlMessage::Outcome { ticket, .. } => self.control.answered(ticket),
-                ControlMessage::Inspected(inspection) => self.control.answered(inspection.ticket()),
+                ControlMessage::Outcome { ticket, receivers } => self.control.answered(ticket, receivers),
+                ControlMessage::Inspected(inspection) => self.control.answered(inspection.ticket(), 0),
                 ControlMessage::Audit(_) | ControlMessage::Stopped(_) => {}
             }
         }
@@ -121,7 +125,7 @@ impl World {
                 return;
             }
             Target::User(mid) => {
-                let name = self.names.mid(mid);
+                let name = self.user_name(mid);
                 (name.home(workers), Message::ToName { kind: NameKind::User, name, push, exclude, origin })
             }
             Target::Key(key) => {
@@ -145,6 +149,10 @@ impl World {
         Push { bytes, websocket_header, class: message.class(), operation: message.operation }
     }
 
+    pub fn user_name(&self, user: i64) -> Fingerprint {
+        if user < 0 { self.names.uid(&crate::tokens::uid(user)) } else { self.names.mid(user) }
+    }
+
     pub fn key_name(&self, key: usize) -> Fingerprint {
         self.names.key(&format!("k{key}"))
     }
@@ -158,7 +166,10 @@ impl World {
         let workers = self.shards.len();
         let ticket = self.control.ticket(1);
         let (kind, name) = match self.rng.chance(0.5) {
-            true => (NameKind::User, self.names.mid(1 + self.rng.below(self.plan.users) as i64)),
+            true => {
+                let user = self.some_user();
+                (NameKind::User, self.user_name(user))
+            }
             false => {
                 let key = self.rng.below(self.plan.keys);
                 (NameKind::Key, self.key_name(key))
@@ -170,6 +181,30 @@ impl World {
         let target = KickTarget::Name(kind, name);
         let code = CloseCode::KICKED;
         self.control.tell(name.home(workers).index(), Message::Kick { target, code, ticket });
+    }
+
+    /// Closes one connection, by an address that was good when an operator saw it: now, or a while ago.
+    pub fn kick_connection(&mut self) {
+        let worker = self.rng.below(self.shards.len());
+        let slot = self.rng.below(32);
+        let there = self.shards[worker].worker.shard().sessions.at(slot).map(|session| session.connection);
+        self.control.seen.extend(there.map(|connection| (worker, connection)));
+        if self.control.seen.is_empty() {
+            return;
+        }
+        let newest = self.control.seen.len() - 1;
+        let chosen = if self.rng.chance(0.5) { newest } else { self.rng.below(newest + 1) };
+        let (worker, connection) = self.control.seen[chosen];
+        let is_there = self.shards[worker].worker.shard().sessions.get(connection).is_some();
+        let ticket = self.control.ticket(1);
+        self.control.tickets.insert(ticket, (1, u32::from(is_there)));
+        self.tally.kicked_connections += u64::from(is_there);
+        self.tally.kicked_nobody += u64::from(!is_there);
+        self.churn += 1;
+        self.control.kicks += usize::from(is_there);
+        note!(self, "control kicks {connection:?} of worker {worker}, which is there: {is_there}");
+        let target = KickTarget::Connection(connection);
+        self.control.tell(worker, Message::Kick { target, code: CloseCode::KICKED, ticket });
     }
 
     /// Asks a worker for a list.

@@ -3,6 +3,7 @@
 use crate::clients::{Client, Fate, Phase, Request};
 use crate::model::{self, Message, Outcome, Target};
 use crate::note;
+use crate::tokens::uid;
 use crate::wire::{self, Frame, Said};
 use crate::world::{UNIX_START_MS, World};
 use gateway_proto::body::{
@@ -74,6 +75,9 @@ impl World {
         if self.clients[id].phase == Phase::Upgrading && !self.upgraded(id) {
             return;
         }
+        if self.clients[id].echo {
+            return self.take_echoes(id);
+        }
         let client = &mut self.clients[id];
         let mut said = VecDeque::new();
         match client.websocket {
@@ -93,20 +97,24 @@ impl World {
             Ok(ResponseParse::Incomplete) => false,
             Ok(ResponseParse::Accepted { consumed }) => {
                 client.input.drain(..consumed);
-                self.log_in(id);
+                match client.echo {
+                    true => client.phase = Phase::Echoing,
+                    false => self.log_in(id),
+                }
                 true
             }
             Err(error) => panic!("clients: the upgrade was answered by {error}"),
         }
     }
 
-    fn said(&mut self, id: usize, said: Said) {
+    pub fn said(&mut self, id: usize, said: Said) {
         let client = &mut self.clients[id];
         match said {
             Said::Frame(frame) => {
                 assert!(client.farewell.is_none(), "order: client {id} heard {frame:?} after the last word");
                 self.frame(id, frame);
             }
+            Said::Message(..) => unreachable!("only echoes are told bare messages"),
             Said::Pong(payload) => {
                 let ping = client.pings.pop_front();
                 let garbled = client.fate == Fate::Garbage;
@@ -171,7 +179,8 @@ impl World {
     fn check_deliver(&self, message: &Message, body: &[u8]) {
         let prefix = Deliver::parse(body).expect("wire: a Deliver").prefix;
         let sender = message.sender.map(|sender| self.clients[sender].mid);
-        let name = sender.filter(|mid| *mid != 0).map(|mid| mid.to_string());
+        let text = |user: i64| if user < 0 { uid(user) } else { user.to_string() };
+        let name = sender.filter(|mid| *mid != 0).map(text);
         if let Some(name) = name {
             assert_eq!(prefix.sender, Name::parse(name.as_bytes()).ok(), "pushes: another sender");
         }
@@ -188,6 +197,7 @@ impl World {
         match target {
             Target::Room(room) => format!("live://{room}"),
             Target::Key(key) => format!("k{key}"),
+            Target::User(user) if user < 0 => uid(user),
             Target::User(_) | Target::Everyone => String::new(),
         }
     }
@@ -228,7 +238,13 @@ impl World {
         assert_eq!(frame.operation, expected, "replies: client {id} asked {request:?}");
         match request {
             Request::Send { message, publish } => self.outcome(id, message, publish, &frame.body),
-            request => self.clients[id].answered(id, sequence, request, &frame.body),
+            request => {
+                let entered = self.clients[id].answered(id, sequence, request, &frame.body);
+                if let Some(room) = entered.filter(|_| !self.stopping && self.rng.chance(self.plan.probes)) {
+                    self.tally.probes += 1;
+                    self.push(Target::Room(room));
+                }
+            }
         }
     }
 
@@ -287,14 +303,17 @@ impl Client {
         self.answered = sequence;
     }
 
-    fn answered(&mut self, id: usize, sequence: i32, request: Request, body: &[u8]) {
+    /// Takes a reply in. Returns the room that the client now is in for sure.
+    fn answered(&mut self, id: usize, sequence: i32, request: Request, body: &[u8]) -> Option<usize> {
         match request {
             Request::Auth => {
                 assert!(body.is_empty(), "replies: goim's AuthReply is empty");
+                assert!(self.token.is_valid(), "auth: client {id} got in with {:?}", self.token);
                 self.phase = Phase::Open;
                 if let Some(room) = self.first_room {
                     self.entered(room, sequence);
                 }
+                return self.first_room.filter(|room| self.is_surely_in(*room));
             }
             Request::Heartbeat => {
                 let reply = HeartbeatReply::parse(body).expect("wire: a HeartbeatReply");
@@ -304,7 +323,10 @@ impl Client {
                 let reply = JoinReply::parse(body).expect("wire: a JoinReply");
                 assert_eq!(reply.room.as_str(), format!("live://{room}"), "replies: client {id}");
                 match reply.result {
-                    Ok(()) => self.entered(room, sequence),
+                    Ok(()) => {
+                        self.entered(room, sequence);
+                        return Some(room).filter(|room| self.is_surely_in(*room));
+                    }
                     Err(ErrorCode::ALREADY) => {} // the Join before this one is under way
                     Err(_) => self.blur(),
                 }
@@ -323,6 +345,7 @@ impl Client {
                 if let Some(room) = room {
                     self.entered(room, sequence);
                 }
+                return room.filter(|room| self.is_surely_in(*room));
             }
             Request::Subscribe { operations, add } => {
                 assert!(body.is_empty(), "replies: the reply to a subscription is empty");
@@ -339,12 +362,14 @@ impl Client {
             }
             Request::Send { .. } => unreachable!("messages have an outcome"),
         }
+        None
     }
 }
 
 /// A target as it is written.
 pub fn wire_target(target: Target, text: &str) -> WireTarget<'_> {
     match target {
+        Target::User(user) if user < 0 => WireTarget::Uid(Name::parse(text.as_bytes()).expect("a uid")),
         Target::User(mid) => WireTarget::Mid(mid),
         Target::Room(_) => WireTarget::Room(RoomKey::parse(text.as_bytes()).expect("a room")),
         Target::Key(_) => WireTarget::Connection(Name::parse(text.as_bytes()).expect("a key")),

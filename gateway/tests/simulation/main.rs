@@ -6,10 +6,13 @@
 mod checkers;
 mod clients;
 mod control;
+mod echo;
 mod hear;
 mod model;
 mod plan;
 mod tally;
+mod tokens;
+mod verifier;
 mod wire;
 mod workload;
 mod world;

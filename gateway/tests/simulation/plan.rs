@@ -33,13 +33,19 @@ pub enum Action {
     PushToName,
     PushToRoom,
     Kick,
+    KickConnection,
     Inspect,
     Reload,
     Stall,
+    /// Leaves a room and comes back at once.
+    Rejoin,
+    /// Many pushes to one room: its home's mailbox is full for a while.
+    Flood,
+    Echo,
 }
 
 impl Action {
-    pub const ALL: [Action; 20] = [
+    pub const ALL: [Action; 24] = [
         Action::Connect,
         Action::Heartbeat,
         Action::SendToUser,
@@ -57,16 +63,21 @@ impl Action {
         Action::PushToName,
         Action::PushToRoom,
         Action::Kick,
+        Action::KickConnection,
         Action::Inspect,
         Action::Reload,
         Action::Stall,
+        Action::Rejoin,
+        Action::Flood,
+        Action::Echo,
     ];
 
     /// Whether it leaves everybody where they are.
     pub const fn is_talk(self) -> bool {
         use Action::{Application, Heartbeat, Inspect, Ping, SendToKey, SendToRoom, SendToUser, Stall};
         matches!(self, Heartbeat | SendToUser | SendToRoom | SendToKey | Application | Ping | Inspect | Stall)
-            || matches!(self, Action::PushToAll | Action::PushToName | Action::PushToRoom)
+            || matches!(self, Action::PushToAll | Action::PushToName | Action::PushToRoom | Action::Flood)
+            || matches!(self, Action::Echo)
     }
 
     /// How often it is drawn where it is drawn at all.
@@ -75,9 +86,10 @@ impl Action {
             Action::Connect => 12,
             Action::SendToRoom => 20,
             Action::Join => 12,
-            Action::SendToUser | Action::Leave => 8,
+            Action::SendToUser | Action::Leave | Action::Echo => 8,
             Action::Disconnect => 3,
-            Action::Garbage | Action::Kick | Action::Inspect | Action::Reload => 1,
+            Action::Garbage | Action::Kick | Action::KickConnection | Action::Inspect | Action::Reload => 1,
+            Action::Flood => 2,
             _ => 4,
         }
     }
@@ -108,6 +120,14 @@ pub struct Plan {
     pub keys: usize,
     /// Memory or tables may run out: closes with 3001 and refusals are no surprise, farewells may get lost.
     pub tight: bool,
+    /// Clients bring tokens; so many logins may wait for the verifier.
+    pub verifier_queue: Option<usize>,
+    /// Share of users that are known by a text.
+    pub uids: f64,
+    /// Share of clients that speak to the echo.
+    pub echoes: f64,
+    /// Chance of a push to a room in the moment in which somebody has entered it.
+    pub probes: f64,
     /// Drain before the end.
     pub drains: bool,
     /// Wait for the idle time-out at the end.
@@ -122,7 +142,11 @@ impl Plan {
         let is_crowd = rng.chance(0.2);
         let workers = 1 + rng.below(if is_crowd { 2 } else { 4 });
         let payload_max = [0, 100, 700][rng.below(3)];
-        let settings = settings(rng, workers, tight);
+        let mut settings = settings(rng, workers, tight);
+        let verifier_queue = rng.chance(0.25).then(|| [1, 4, 64][rng.below(3)]);
+        if verifier_queue.is_some() {
+            settings.auth = AuthMode::Jwt;
+        }
         let idles = rng.chance(0.15);
         Plan {
             backend: backend(rng, tight),
@@ -141,6 +165,10 @@ impl Plan {
             users: if is_crowd { 64 } else { 1 + rng.below(5) },
             keys: if is_crowd { 64 } else { 1 + rng.below(5) },
             tight,
+            verifier_queue,
+            uids: [0.0, 0.0, 0.3, 1.0][rng.below(4)],
+            echoes: [0.0, 0.0, 0.1, 0.4][rng.below(4)],
+            probes: [0.0, 0.5][rng.below(2)],
             drains: rng.chance(0.2),
             idles,
             settings,
@@ -204,6 +232,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         listeners: vec![
             listener("tcp", ListenerKind::Tcp, 3101),
             listener("websocket", ListenerKind::WebSocket, 3102),
+            listener("echo", ListenerKind::WebSocketEcho, 3103),
         ],
         tables,
         frame_body_size_max: 2048,

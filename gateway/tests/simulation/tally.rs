@@ -44,6 +44,19 @@ tally! {
     devices,
     idle,
     overload,
+    /// Verdicts on tokens; sessions whose token ended; logins refused for their token.
+    verdicts,
+    tokens_ended,
+    tokens_refused,
+    /// Messages that came back from an echo.
+    echoes,
+    /// Messages to users that are known by a text.
+    uid_messages,
+    /// Kicks of one connection that was there, and of one that was no longer.
+    kicked_connections,
+    kicked_nobody,
+    /// Pushes to a room in the moment in which somebody has entered it.
+    probes,
     /// Connections with a refused request for a room.
     blurred,
 }

@@ -15,10 +15,13 @@ pub struct Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     Frame(Frame),
+    /// Of an echo: opcode and payload.
+    Message(u8, Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
 }
 
+pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CONTINUATION: u8 = 0;
 pub const PING: u8 = 9;
@@ -103,14 +106,34 @@ pub fn take_websocket(input: &mut Vec<u8>, said: &mut VecDeque<Said>) {
                     rest = &rest[size..];
                 }
             }
-            0x8a => said.push_back(Said::Pong(payload.to_vec())),
-            0x88 if payload.is_empty() => said.push_back(Said::Close(None)),
-            0x88 => said.push_back(Said::Close(Some(u16::from_be_bytes([payload[0], payload[1]])))),
-            opcode => panic!("wire: a frame that begins with {opcode:#x}"),
+            opcode => said.push_back(control(opcode, payload)),
         }
         start += end;
     }
     input.drain(..start);
+}
+
+/// What an echo has said, as far as it came whole; the rest stays.
+pub fn take_messages(input: &mut Vec<u8>, said: &mut VecDeque<Said>) {
+    let mut start = 0;
+    while let Some((opcode, payload, end)) = parse_websocket(&input[start..]) {
+        let payload = &input[start..][payload..end];
+        said.push_back(match opcode {
+            0x81 | 0x82 => Said::Message(opcode & 15, payload.to_vec()),
+            opcode => control(opcode, payload),
+        });
+        start += end;
+    }
+    input.drain(..start);
+}
+
+fn control(opcode: u8, payload: &[u8]) -> Said {
+    match opcode {
+        0x8a => Said::Pong(payload.to_vec()),
+        0x88 if payload.is_empty() => Said::Close(None),
+        0x88 => Said::Close(Some(u16::from_be_bytes([payload[0], payload[1]]))),
+        opcode => panic!("wire: a frame that begins with {opcode:#x}"),
+    }
 }
 
 /// First byte, payload's start and end of the frame at the front.

@@ -5,6 +5,7 @@ use crate::hear::wire_target;
 use crate::model::{self, Message, Outcome, Target};
 use crate::note;
 use crate::plan::Action;
+use crate::tokens::{Token, uid};
 use crate::wire;
 use crate::world::World;
 use gateway_proto::auth::{Accepts, AuthRequest};
@@ -44,6 +45,12 @@ impl World {
                 self.push(Target::Room(room));
             }
             Action::Kick => self.kick(),
+            Action::KickConnection => self.kick_connection(),
+            Action::Echo => self.echo(),
+            Action::Flood => {
+                let room = self.rng.below(self.plan.rooms);
+                (0..2 + self.rng.below(8)).for_each(|_| self.push(Target::Room(room)));
+            }
             Action::Inspect => self.inspect(),
             Action::Reload => self.reload(),
             Action::Stall => self.stall(),
@@ -58,8 +65,10 @@ impl World {
         }
     }
 
-    fn some_user(&mut self) -> i64 {
-        1 + self.rng.below(self.plan.users) as i64
+    /// A user that is known by a number, or by a text.
+    pub fn some_user(&mut self) -> i64 {
+        let user = 1 + self.rng.below(self.plan.users) as i64;
+        if self.rng.chance(self.plan.uids) { -user } else { user }
     }
 
     fn client_acts(&mut self, id: usize, action: Action) {
@@ -75,16 +84,13 @@ impl World {
                 let key = self.rng.below(self.plan.keys);
                 self.send(id, Target::Key(key));
             }
-            Action::Join => {
-                let text = format!("live://{room}");
-                let join = Join { room: RoomKey::parse(text.as_bytes()).expect("a room"), since: None };
-                let mut body = [0; 64];
-                let size = join.emit(&mut body).expect("a Join fits");
-                self.request(id, 104, Request::Join { room }, &body[..size]);
-            }
-            Action::Leave => {
-                let text = format!("live://{room}");
-                self.request(id, 106, Request::Leave { room }, text.as_bytes());
+            Action::Join => self.join(id, room),
+            Action::Leave => self.leave(id, room),
+            Action::Rejoin => {
+                for _ in 0..1 + self.rng.below(3) {
+                    self.leave(id, room);
+                    self.join(id, room);
+                }
             }
             Action::ChangeRoom => {
                 let room = self.rng.chance(0.8).then_some(room);
@@ -113,6 +119,19 @@ impl World {
         }
     }
 
+    fn join(&mut self, id: usize, room: usize) {
+        let text = format!("live://{room}");
+        let join = Join { room: RoomKey::parse(text.as_bytes()).expect("a room"), since: None };
+        let mut body = [0; 64];
+        let size = join.emit(&mut body).expect("a Join fits");
+        self.request(id, 104, Request::Join { room }, &body[..size]);
+    }
+
+    fn leave(&mut self, id: usize, room: usize) {
+        let text = format!("live://{room}");
+        self.request(id, 106, Request::Leave { room }, text.as_bytes());
+    }
+
     pub fn heartbeat(&mut self, id: usize) {
         self.request(id, 2, Request::Heartbeat, &[]);
     }
@@ -133,13 +152,30 @@ impl World {
 
     /// Lets a client say something, over WebSocket in fragments now and then.
     pub fn say(&mut self, id: usize, frames: &[u8]) {
+        let (cuts, mask, ping) = self.way_of_saying(frames.len());
+        self.clients[id].say(frames, &cuts, mask, ping);
+        self.has_spoken(id);
+    }
+
+    /// The same for a WebSocket message of any kind.
+    pub fn say_message(&mut self, id: usize, opcode: u8, payload: &[u8]) {
+        let (cuts, mask, ping) = self.way_of_saying(payload.len());
+        self.clients[id].say_message(opcode, payload, &cuts, mask, ping);
+        self.has_spoken(id);
+    }
+
+    /// Where a message is cut, its mask, and a ping in its middle.
+    fn way_of_saying(&mut self, size: usize) -> (Vec<usize>, [u8; 4], Option<Vec<u8>>) {
         let mut cuts: Vec<usize> =
-            (0..[0, 0, 0, 1, 3][self.rng.below(5)]).map(|_| self.rng.below(frames.len())).collect();
+            (0..[0, 0, 0, 1, 3][self.rng.below(5)]).map(|_| self.rng.below(size.max(1))).collect();
         cuts.sort_unstable();
         let mask = (self.rng.next_u64() as u32).to_be_bytes();
         let ping = self.rng.chance(0.05).then(|| mask.to_vec());
+        (cuts, mask, ping)
+    }
+
+    fn has_spoken(&mut self, id: usize) {
         let client = &mut self.clients[id];
-        client.say(frames, &cuts, mask, ping);
         client.spoke(self.network.now());
         self.network.nudge(self.shards.len() + client.host);
     }
@@ -163,22 +199,29 @@ impl World {
             return;
         }
         let host = self.rng.below(self.hosts.len());
-        let websocket = self.rng.chance(0.5);
-        let address = self.addresses[usize::from(websocket)];
+        let echo = self.rng.chance(self.plan.echoes);
+        let websocket = echo || self.rng.chance(0.5);
+        let address = self.addresses[if echo { 2 } else { usize::from(websocket) }];
         let Ok(connection) = self.hosts[host].backend.connect(None, address) else { return };
         let id = self.clients.len();
         let mut client = Client::new(host, connection, websocket, self.plan.rooms);
         client.fate = if self.rng.chance(0.03) { Fate::Mute } else { Fate::None };
-        client.mid = if self.rng.chance(0.1) { 0 } else { self.some_user() };
+        client.echo = echo;
+        let anonymous = self.rng.chance(0.1);
+        client.mid = if anonymous && self.verifier.is_none() { 0 } else { self.some_user() };
+        client.token = self.some_token();
         client.key = self.rng.chance(0.6).then(|| self.rng.below(self.plan.keys));
         client.platform = [None, Some("web"), Some("ios")][self.rng.below(3)];
         client.first_room = self.rng.chance(0.5).then(|| self.rng.below(self.plan.rooms));
         client.accepts = (1000..1004).filter(|_| self.rng.chance(0.6)).collect();
-        client.auth = auth_body(&client);
+        // A token says who somebody is, so a client need not.
+        let says_who = !anonymous || client.token == Token::Other;
+        client.auth = auth_body(&client, if says_who { client.mid } else { 0 });
         note!(
             self,
-            "client {id} connects: mid {}, key {:?}, room {:?}, {:?}, websocket {websocket}, {:?}",
+            "client {id} connects: mid {}, {:?}, key {:?}, room {:?}, {:?}, websocket {websocket}, echo {echo}, {:?}",
             client.mid,
+            client.token,
             client.key,
             client.first_room,
             client.accepts,
@@ -188,7 +231,21 @@ impl World {
         self.clients.push(client);
     }
 
-    fn disconnect(&mut self, id: usize) {
+    fn some_token(&mut self) -> Token {
+        if self.verifier.is_none() {
+            return Token::NotNeeded;
+        }
+        match self.rng.below(20) {
+            0 => Token::Forged,
+            1 => Token::Missing,
+            2 => Token::Other,
+            3 => Token::Garbage,
+            4..8 => Token::Ending(self.unix_ms() / 1000 + 1 + self.rng.below(30) as u64),
+            _ => Token::Good,
+        }
+    }
+
+    pub fn disconnect(&mut self, id: usize) {
         self.churn += 1;
         let client = &mut self.clients[id];
         client.fate = Fate::Left;
@@ -238,6 +295,7 @@ impl World {
             judged: false,
         };
         self.enter_message(message);
+        self.tally.uid_messages += u64::from(matches!(target, Target::User(user) if user < 0));
         note!(self, "client {id} sends message {number} to {target:?}, not to self: {not_to_self}");
         let request = Request::Send { message: number, publish };
         self.request(id, if publish { 100 } else { 4 }, request, &body);
@@ -252,13 +310,17 @@ impl World {
     }
 }
 
-fn auth_body(client: &Client) -> Vec<u8> {
+fn auth_body(client: &Client, user: i64) -> Vec<u8> {
     let mut accepts = Accepts::default();
     client.accepts.iter().for_each(|operation| accepts.push(Operation(*operation)).expect("few operations"));
     let key = client.key.map(|key| format!("k{key}")).unwrap_or_default();
     let room = client.first_room.map(|room| format!("live://{room}")).unwrap_or_default();
+    let uid = (user < 0).then(|| uid(user)).unwrap_or_default();
+    let token = client.token.text(client.mid);
     let request = AuthRequest {
-        mid: client.mid,
+        mid: user.max(0),
+        uid: Name::parse(uid.as_bytes()).ok(),
+        token: &token,
         key: Name::parse(key.as_bytes()).ok(),
         room: RoomKey::parse(room.as_bytes()).ok(),
         platform: client.platform.and_then(|platform| Name::parse(platform.as_bytes()).ok()),

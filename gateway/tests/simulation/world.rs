@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::model::Message;
 use crate::plan::Plan;
 use crate::tally::Tally;
+use crate::verifier::Verifier;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
 use gateway::worker::{Context, Ports, Turn, Worker};
@@ -58,6 +59,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub messages: Vec<Message>,
     pub control: Control,
+    /// Where clients bring tokens.
+    pub verifier: Option<Verifier>,
     /// By backend: no turns until then.
     stalled_until: Vec<Timestamp>,
     skipped: usize,
@@ -93,7 +96,8 @@ impl World {
         let names = Fingerprints::new((seed, 12));
         let backends: Vec<_> =
             (0..plan.settings.workers).map(|_| network.backend(&plan.backend).expect("pools")).collect();
-        let (shards, control, addresses) = introduce(&plan, names, backends);
+        let verifier = plan.verifier_queue.map(Verifier::new);
+        let (shards, control, addresses) = introduce(&plan, names, backends, verifier.as_ref());
         let host = |_| Host {
             backend: network.backend(&BackendConfig::small(64)).expect("pools"),
             batch: Completions::with_capacity(256),
@@ -112,6 +116,7 @@ impl World {
             clients: vec![],
             messages: vec![],
             control,
+            verifier,
             skipped: 0,
             churn: 0,
             stopping: false,
@@ -159,6 +164,7 @@ impl World {
     pub fn tick(&mut self) {
         self.ticks += 1;
         self.control_turn();
+        self.verifier_turn();
         let Some(number) = self.network.step() else {
             self.network.advance(Duration::from_millis(100));
             return;
@@ -270,16 +276,23 @@ impl World {
         self.hosts[host].clients.get(&connection.pack(0)).copied()
     }
 
+    /// The clients' time, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        UNIX_START_MS + self.network.now().as_millis()
+    }
+
     /// Whether nothing is under way anywhere.
     pub fn is_at_rest(&self) -> bool {
         let waits = |client: &Client| match client.phase {
             Phase::Gone => false,
             // It may be the beginning of something.
             _ if client.fate == Fate::Garbage => !client.output.is_empty(),
+            Phase::Echoing => !World::echo_rests(client),
             Phase::Open => !(client.is_well() && client.output.is_empty() && client.pending.is_empty()),
             _ => true,
         };
         self.control.is_at_rest()
+            && self.verifier.as_ref().is_none_or(Verifier::is_at_rest)
             && self.shards.iter().all(|shard| shard.stopped || shard.worker.is_settled())
             && !self.clients.iter().any(waits)
             && self.network.is_quiet()
@@ -291,6 +304,7 @@ fn introduce(
     plan: &Plan,
     names: Fingerprints,
     backends: Vec<SimBackend>,
+    verifier: Option<&Verifier>,
 ) -> (Vec<Shard>, Control, Vec<SocketAddr>) {
     let capacity = plan.settings.tables.mailbox_capacity;
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
@@ -299,7 +313,8 @@ fn introduce(
     let mut addresses = vec![];
     let entries = backends.into_iter().zip(mailboxes).enumerate();
     let shards = entries.map(|(index, (backend, mailbox))| {
-        let ports = Ports { workers: senders.clone(), control: control_sender.clone(), verifier: None };
+        let verifier = verifier.map(|verifier| verifier.sender.clone());
+        let ports = Ports { workers: senders.clone(), control: control_sender.clone(), verifier };
         let mut settings = plan.settings.clone();
         settings.seed = settings.seed.wrapping_add(index as u64);
         let id = WorkerId(index as u8);

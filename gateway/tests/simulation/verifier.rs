@@ -1,0 +1,56 @@
+//! The verifier of tokens, as one more thing that has its turns now and then: its thread's code, without the thread.
+
+use crate::tokens;
+use crate::world::World;
+use gateway::auth::{Lane, VerifySender, verify_queue};
+use gateway::worker::message::Message;
+
+/// The verifier and what it could not hand over yet.
+pub struct Verifier {
+    lane: Lane,
+    pub sender: VerifySender,
+    /// A verdict for a worker whose mailbox was full; the thread waits with it.
+    held: Option<(usize, Message)>,
+}
+
+impl Verifier {
+    pub fn new(queue_requests_max: usize) -> Verifier {
+        let (sender, queue) = verify_queue(1, queue_requests_max).expect("a descriptor");
+        let mut lanes = queue.into_lanes(tokens::policy(queue_requests_max)).expect("pools");
+        Verifier { lane: lanes.remove(0), sender, held: None }
+    }
+
+    pub fn is_at_rest(&self) -> bool {
+        self.sender.is_empty() && self.held.is_none()
+    }
+
+    /// Whether nothing of its memory is out.
+    pub fn is_unused(&mut self) -> bool {
+        self.held.is_none() && self.lane.is_unused()
+    }
+}
+
+impl World {
+    /// Now and then it has looked at another token.
+    pub fn verifier_turn(&mut self) {
+        let Some(verifier) = &mut self.verifier else { return };
+        if verifier.is_at_rest() || !self.rng.chance(0.3) {
+            return;
+        }
+        let next = verifier.held.take().or_else(|| {
+            let (worker, verdict) = verifier.lane.next_verdict()?;
+            self.tally.verdicts += 1;
+            Some((worker.index(), Message::Verified(verdict)))
+        });
+        let Some((worker, message)) = next else { return };
+        verifier.held = self.shards[worker].sender.send(message).err().map(|message| (worker, message));
+        self.note_mail();
+    }
+
+    /// Drops what waits for workers that have stopped: their threads are gone, and so is the verifier's.
+    pub fn stop_verifier(&mut self) {
+        let Some(verifier) = &mut self.verifier else { return };
+        verifier.held = None;
+        while verifier.lane.next_verdict().is_some() {}
+    }
+}
