@@ -286,14 +286,15 @@ impl World {
         }
         let Some(code) = client.farewell else {
             let faults = &self.plan.faults;
+            // Before the upgrade there are no words.
+            let is_wordless = matches!(client.ended_in, Phase::Connecting | Phase::Upgrading);
             let explained = match client.end {
                 Some(CloseReason::Refused) => faults.refuse > 0.0 || self.draining,
                 Some(CloseReason::TimedOut) => faults.connect_timeout > 0.0 || self.draining,
-                Some(CloseReason::PeerReset) => faults.reset > 0.0 || self.plan.tight,
-                // Before the upgrade there are no words.
-                Some(CloseReason::PeerClosed) => {
-                    self.plan.tight || matches!(client.ended_in, Phase::Connecting | Phase::Upgrading)
+                Some(CloseReason::PeerReset) => {
+                    faults.reset > 0.0 || self.plan.tight || (is_wordless && self.control.kicks > 0)
                 }
+                Some(CloseReason::PeerClosed) => self.plan.tight || is_wordless,
                 _ => false,
             };
             assert!(explained, "ends: client {id} ended without a word: {:?}", client.end);

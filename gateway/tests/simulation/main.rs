@@ -10,6 +10,7 @@ mod echo;
 mod hear;
 mod model;
 mod plan;
+mod race;
 mod tally;
 mod tokens;
 mod verifier;

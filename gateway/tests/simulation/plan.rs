@@ -41,11 +41,12 @@ pub enum Action {
     Rejoin,
     /// Many pushes to one room: its home's mailbox is full for a while.
     Flood,
+    Race,
     Echo,
 }
 
 impl Action {
-    pub const ALL: [Action; 24] = [
+    pub const ALL: [Action; 25] = [
         Action::Connect,
         Action::Heartbeat,
         Action::SendToUser,
@@ -69,6 +70,7 @@ impl Action {
         Action::Stall,
         Action::Rejoin,
         Action::Flood,
+        Action::Race,
         Action::Echo,
     ];
 

@@ -49,8 +49,10 @@ impl World {
             Action::Echo => self.echo(),
             Action::Flood => {
                 let room = self.rng.below(self.plan.rooms);
-                (0..2 + self.rng.below(8)).for_each(|_| self.push(Target::Room(room)));
+                let count = 2 + self.rng.below(8);
+                self.flood(room, count);
             }
+            Action::Race => self.race(),
             Action::Inspect => self.inspect(),
             Action::Reload => self.reload(),
             Action::Stall => self.stall(),
@@ -119,7 +121,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, id: usize, room: usize) {
+    pub fn join(&mut self, id: usize, room: usize) {
         let text = format!("live://{room}");
         let join = Join { room: RoomKey::parse(text.as_bytes()).expect("a room"), since: None };
         let mut body = [0; 64];
@@ -127,7 +129,7 @@ impl World {
         self.request(id, 104, Request::Join { room }, &body[..size]);
     }
 
-    fn leave(&mut self, id: usize, room: usize) {
+    pub fn leave(&mut self, id: usize, room: usize) {
         let text = format!("live://{room}");
         self.request(id, 106, Request::Leave { room }, text.as_bytes());
     }
@@ -194,6 +196,11 @@ impl World {
     // --- coming and going --------------------------------------------------------------------------------------------
 
     fn connect(&mut self) {
+        self.connect_to(None);
+    }
+
+    /// Connects a client that logs in to `room`, if one is given.
+    pub fn connect_to(&mut self, room: Option<usize>) {
         let open = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
         if open >= self.plan.clients_max {
             return;
@@ -212,7 +219,7 @@ impl World {
         client.token = self.some_token();
         client.key = self.rng.chance(0.6).then(|| self.rng.below(self.plan.keys));
         client.platform = [None, Some("web"), Some("ios")][self.rng.below(3)];
-        client.first_room = self.rng.chance(0.5).then(|| self.rng.below(self.plan.rooms));
+        client.first_room = room.or_else(|| self.rng.chance(0.5).then(|| self.rng.below(self.plan.rooms)));
         client.accepts = (1000..1004).filter(|_| self.rng.chance(0.6)).collect();
         // A token says who somebody is, so a client need not.
         let says_who = !anonymous || client.token == Token::Other;

@@ -155,7 +155,13 @@ impl World {
     pub fn stall(&mut self) {
         let number = self.rng.below(self.stalled_until.len());
         let micros = [50, 1000, 30_000][self.rng.below(3)];
-        let until = self.network.now() + Duration::from_micros(1 + self.rng.below(micros) as u64);
+        let time = Duration::from_micros(1 + self.rng.below(micros) as u64);
+        self.stall_for(number, time);
+    }
+
+    /// Keeps the backend of that number from its turns.
+    pub fn stall_for(&mut self, number: usize, time: Duration) {
+        let until = self.network.now() + time;
         note!(self, "backend {number} stalls until {}", until.as_nanos());
         self.stalled_until[number] = until;
     }
