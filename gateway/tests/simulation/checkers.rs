@@ -36,6 +36,9 @@ impl World {
                 }
                 self.act(round % 2 == 1);
             }
+            if self.plan.races && round % 2 == 0 {
+                self.race();
+            }
             self.come_to_rest();
             self.judge_messages(&before);
             self.check_names();

@@ -130,6 +130,8 @@ pub struct Plan {
     pub echoes: f64,
     /// Chance of a push to a room in the moment in which somebody has entered it.
     pub probes: f64,
+    /// Rounds in which somebody comes or goes end with a race: nothing is asked for after it, so it is judged.
+    pub races: bool,
     /// Drain before the end.
     pub drains: bool,
     /// Wait for the idle time-out at the end.
@@ -170,7 +172,8 @@ impl Plan {
             verifier_queue,
             uids: [0.0, 0.0, 0.3, 1.0][rng.below(4)],
             echoes: [0.0, 0.0, 0.1, 0.4][rng.below(4)],
-            probes: [0.0, 0.5][rng.below(2)],
+            probes: [0.0, 0.5, 1.0][rng.below(3)],
+            races: rng.chance(0.3),
             drains: rng.chance(0.2),
             idles,
             settings,

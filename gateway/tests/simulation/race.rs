@@ -43,6 +43,23 @@ impl World {
             self.join(id, room);
         }
         self.flood(room, size);
+        if self.rng.chance(0.7) {
+            // It answers what it knows by now, and falls behind again.
+            self.await_turn(home);
+            self.stall_for(home, Duration::from_millis(3));
+        }
+    }
+
+    /// Ticks until the worker has had a turn, if it has one soon.
+    fn await_turn(&mut self, worker: usize) {
+        let turns = |world: &World| world.shards[worker].metrics.turns.get();
+        let before = turns(self);
+        for _ in 0..300 {
+            if turns(self) > before {
+                return;
+            }
+            self.tick();
+        }
     }
 
     /// So many pushes to the room.
