@@ -3,16 +3,18 @@
 use super::{Config, Sources, Values, effective};
 use std::io;
 
-/// Reads `data` as a configuration in every way. Must not panic; what is accepted must print and read back.
+/// Reads `data` as a configuration: as a file, and when it is a line or two, as a flag and as a variable too. Must not
+/// panic; what is accepted must print and read back.
 pub fn parse(data: &[u8]) {
     let text = String::from_utf8_lossy(data).into_owned();
-    let (path, value) = text.split_once('=').unwrap_or((&text, ""));
-    let variable = format!("GATEWAY_{}", path.trim().to_ascii_uppercase().replace('.', "__"));
-    let ways = [
-        Sources { file: Some(("fuzz.toml".into(), text.clone())), ..Sources::default() },
-        Sources { environment: vec![(variable, value.into())], ..Sources::default() },
-        Sources { flags: vec![(path.into(), value.into(), "--set".into())], ..Sources::default() },
-    ];
+    let mut ways = Vec::new();
+    if text.lines().nth(2).is_none() {
+        let (path, value) = text.split_once('=').unwrap_or((&text, ""));
+        let variable = format!("GATEWAY_{}", path.trim().to_ascii_uppercase().replace('.', "__"));
+        ways.push(Sources { environment: vec![(variable, value.into())], ..Sources::default() });
+        ways.push(Sources { flags: vec![(path.into(), value.into(), "--set".into())], ..Sources::default() });
+    }
+    ways.push(Sources { file: Some(("fuzz.toml".into(), text)), ..Sources::default() });
     for sources in &ways {
         match Config::load(sources, &no_files) {
             Ok(config) => read_back(&config.source.values),

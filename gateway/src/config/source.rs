@@ -51,7 +51,8 @@ pub(super) struct FileContent {
 
 /// Reads the text of a file. What could be read is returned even when something else could not.
 pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> FileContent {
-    let mut reader = FileReader { file, text, content: FileContent::default() };
+    let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+    let mut reader = FileReader { file, line_ends, content: FileContent::default() };
     if text.len() > FILE_SIZE_MAX {
         let origin = reader.origin(&(0..0));
         problems.push(
@@ -89,14 +90,15 @@ pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> File
 
 struct FileReader<'a> {
     file: &'a str,
-    text: &'a str,
+    /// Where its lines end, in bytes.
+    line_ends: Vec<usize>,
     content: FileContent,
 }
 
 impl FileReader<'_> {
     fn origin(&self, span: &Range<usize>) -> Origin {
-        let before = self.text.as_bytes().iter().take(span.start);
-        Origin::File { file: self.file.to_owned(), line: 1 + before.filter(|byte| **byte == b'\n').count() }
+        let line = 1 + self.line_ends.partition_point(|end| *end < span.start);
+        Origin::File { file: self.file.to_owned(), line }
     }
 
     fn value(&mut self, path: String, span: &Range<usize>, value: &DeValue<'_>, depth: usize) {
