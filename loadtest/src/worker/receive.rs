@@ -12,6 +12,7 @@ use crate::plan::{Pace, Role};
 use crate::stamp::{STAMP_SIZE, Stamp};
 use crate::worker::control::Window;
 use netpoll::{Backend, Buffer, CloseReason, Completion, ConnectionId};
+use std::io::Write;
 
 impl<B: Backend, P: Protocol> Worker<B, P> {
     pub(super) fn handle(&mut self, completion: Completion) {
@@ -294,13 +295,18 @@ impl Sink for Inbox<'_> {
     }
 
     fn notice(&mut self, notice: Notice) {
-        let what = match notice {
-            Notice::Closing(code) => format!("server closes with code {code}"),
-            Notice::Refused(code) => format!("request refused with code {code}"),
-            Notice::Reconnect => "server asks to reconnect".to_owned(),
-            Notice::Ping => "websocket ping".to_owned(),
+        // Pings and refusals come as often as messages: nothing is allocated for one that is known.
+        let mut line = [0; 40];
+        let mut rest = &mut line[..];
+        let written = match notice {
+            Notice::Closing(code) => write!(rest, "server closes with code {code}"),
+            Notice::Refused(code) => write!(rest, "request refused with code {code}"),
+            Notice::Reconnect => write!(rest, "server asks to reconnect"),
+            Notice::Ping => write!(rest, "websocket ping"),
         };
-        count(&mut self.odds.notices, &what);
+        let size = 40 - rest.len();
+        debug_assert!(written.is_ok(), "the longest line has 33 bytes");
+        count(&mut self.odds.notices, std::str::from_utf8(&line[..size]).unwrap_or_default());
     }
 
     fn owe(&mut self, bytes: &[u8]) {
