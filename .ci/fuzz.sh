@@ -1,15 +1,36 @@
 #!/usr/bin/env bash
-# fuzz.sh RUNS: runs each fuzz body of the wire protocol so often, from its committed corpus; what it finds anew stays in
-# a temporary folder. Needs cargo-fuzz (cargo install cargo-fuzz --locked).
+# fuzz.sh RUNS [TARGET…]: runs each fuzz body (or those named) so often, from its committed corpus; what it finds anew stays
+# in a temporary folder. FUZZ_LENGTH=n bounds the inputs instead of the lengths below.
+# Needs cargo-fuzz (cargo install cargo-fuzz --locked).
 set -euo pipefail
-runs=${1:?usage: fuzz.sh RUNS}
-cd "$(dirname "$0")/../gateway/proto"
+runs=${1:?usage: fuzz.sh RUNS [TARGET…]}
+shift
+root=$(cd "$(dirname "$0")/.." && pwd)
 command -v cargo-fuzz >/dev/null || { echo "needs cargo-fuzz: cargo install cargo-fuzz --locked" >&2; exit 2; }
-for target in frame bodies handshake auth websocket; do
+
+fuzz() { # crate, target, longest input, options of the fuzzer
+    local crate=$1 target=$2 length=${FUZZ_LENGTH:-$3}
+    shift 3
+    local fresh status=0 build=()
+    # Comparisons are all that reading a configuration does: a dictionary knows its words, and costs nothing.
+    [ "$target" != config ] || build=(--no-trace-compares)
     fresh=$(mktemp -d)
+    echo "$target: $runs executions of inputs up to $length B"
+    (cd "$root/$crate" && RUSTC_BOOTSTRAP=1 cargo fuzz run "$target" --sanitizer none "${build[@]}" "$fresh" "fuzz/corpus/$target" -- \
+        -runs="$runs" -max_len="$length" -print_final_stats=1 "$@" >"$fresh.log" 2>&1) || status=$?
+    grep -E "number_of_executed_units|average_exec_per_sec|ERROR|panicked|Done|Test unit written" "$fresh.log" || true
+    [ "$status" = 0 ] || { echo "$target failed; see $fresh.log" >&2; exit 1; }
+    rm -rf "$fresh" "$fresh.log"
+}
+
+targets=("$@")
+[ $# -gt 0 ] || targets=(frame bodies handshake auth websocket config)
+for target in "${targets[@]}"; do
+    case $target in
+    # TOML is slow to read; longer files only have more of the same keys.
+    config) fuzz gateway config 512 -dict="$root/gateway/fuzz/config.dict" ;;
     # Long inputs make WebSocket runs slow and find no more: frames are judged by their first bytes.
-    length=$([ "$target" = websocket ] && echo 256 || echo 4096)
-    RUSTC_BOOTSTRAP=1 cargo fuzz run "$target" --sanitizer none "$fresh" "fuzz/corpus/$target" -- \
-        -runs="$runs" -max_len="$length" -print_final_stats=1 2>&1 | grep -E "number_of_executed_units|ERROR|Done" || { echo "$target failed" >&2; exit 1; }
-    rm -rf "$fresh"
+    websocket) fuzz gateway/proto websocket 256 ;;
+    *) fuzz gateway/proto "$target" 4096 ;;
+    esac
 done

@@ -247,13 +247,26 @@ fn what_the_program_prints_it_reads() {
 }
 
 #[test]
+fn a_large_file_of_junk_is_refused_at_once() {
+    let line = |number: u32| format!("limits.k{:08x} = 1\n", number.wrapping_mul(0x9e37_79b1));
+    let junk: String = (0..40_000).map(line).collect();
+    let sources = Sources { file: Some(("junk.toml".into(), junk)), ..Sources::default() };
+    let start = std::time::Instant::now();
+    let refused = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).unwrap_err();
+    assert_eq!(refused.0.len(), 40_000);
+    // It took the best part of a minute, in a release build, when every key was compared with every other.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
 fn no_input_makes_the_parser_panic() {
     let mut corpus: Vec<Vec<u8>> = Vec::new();
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/config_corpus");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/config");
     for entry in fs::read_dir(folder).unwrap() {
         corpus.push(fs::read(entry.unwrap().path()).unwrap());
     }
     corpus.push(gateway(&["schema"]).stdout);
+    assert!(corpus.len() > 30, "a corpus of {}", corpus.len());
     corpus.iter().for_each(|input| fuzzing::parse(input));
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = move |below: usize| {

@@ -3,23 +3,36 @@
 use super::{Config, Sources, Values, effective};
 use std::io;
 
-/// Reads `data` as a configuration: as a file, and when it is a line or two, as a flag and as a variable too. Must not
-/// panic; what is accepted must print and read back.
+/// Reads `data` as a configuration in every way: as a file, as a variable and as a flag. Must not panic; what is accepted
+/// must print and read back.
 pub fn parse(data: &[u8]) {
+    (0..WAYS).for_each(|way| parse_as(data, way));
+}
+
+/// The same in one way, which follows from the size: a fuzzer's mutants go all of them.
+pub fn parse_one_way(data: &[u8]) {
+    // What spans lines is a file.
+    let spans_lines = data.iter().filter(|byte| **byte == b'\n').count() > 1;
+    parse_as(data, if spans_lines { 0 } else { data.len() % WAYS });
+}
+
+const WAYS: usize = 3;
+
+fn parse_as(data: &[u8], way: usize) {
     let text = String::from_utf8_lossy(data).into_owned();
-    let mut ways = Vec::new();
-    if text.lines().nth(2).is_none() {
-        let (path, value) = text.split_once('=').unwrap_or((&text, ""));
-        let variable = format!("GATEWAY_{}", path.trim().to_ascii_uppercase().replace('.', "__"));
-        ways.push(Sources { environment: vec![(variable, value.into())], ..Sources::default() });
-        ways.push(Sources { flags: vec![(path.into(), value.into(), "--set".into())], ..Sources::default() });
-    }
-    ways.push(Sources { file: Some(("fuzz.toml".into(), text)), ..Sources::default() });
-    for sources in &ways {
-        match Config::load(sources, &no_files) {
-            Ok(config) => read_back(&config.source.values),
-            Err(problems) => assert!(!problems.is_empty() && !problems.to_string().is_empty()),
+    let (path, value) = text.split_once('=').unwrap_or((&text, ""));
+    let mut sources = Sources::default();
+    match way {
+        0 => sources.file = Some(("fuzz.toml".into(), text)),
+        1 => {
+            let variable = format!("GATEWAY_{}", path.trim().to_ascii_uppercase().replace('.', "__"));
+            sources.environment.push((variable, value.into()));
         }
+        _ => sources.flags.push((path.into(), value.into(), "--set".into())),
+    }
+    match Config::load(&sources, &no_files) {
+        Ok(config) => read_back(&config.source.values),
+        Err(problems) => assert!(!problems.is_empty() && !problems.to_string().is_empty()),
     }
 }
 
