@@ -9,7 +9,6 @@ pub mod control;
 pub mod handler;
 mod inline_text;
 pub mod metrics;
-pub mod random;
 pub mod router;
 pub mod session;
 pub mod settings;

@@ -193,6 +193,4 @@ pub struct WorkerSettings {
     pub audit: bool,
     /// What may change while running.
     pub reloadable: Reloadable,
-    /// Seed for delays and keys drawn by this worker.
-    pub seed: u64,
 }

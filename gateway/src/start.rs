@@ -187,9 +187,8 @@ pub fn start(
     let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
-    let seeds: Result<Vec<u64>, StartError> = (0..plan.workers).map(|_| random()).collect();
     let order = WorkerOrder {
-        settings: seeds?.into_iter().map(|seed| plan.worker_settings(&config, seed)).collect(),
+        settings: vec![plan.worker_settings(&config); plan.workers],
         plan: &plan,
         pin: config.io.pin_workers,
         control,

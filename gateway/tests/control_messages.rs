@@ -3,10 +3,10 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, frame, settings};
-use gateway::address::WorkerId;
+use gateway::address::{Address, WorkerId};
 use gateway::control::{Inspection, Query};
 use gateway::settings::DevicePolicy;
-use gateway::worker::message::{ControlMessage, KickTarget, Message, MessageClass, NameKind, Origin, Push};
+use gateway::worker::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Closed, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
@@ -17,6 +17,7 @@ on_each_backend!(
     a_broadcast_reaches_everyone_who_accepts_it,
     a_rated_broadcast_takes_its_time,
     kicks_close_users_keys_and_connections,
+    a_made_key_finds_its_connection_and_may_be_brought_again,
     inspections_list_connections_and_rooms,
     the_device_policy_closes_the_oldest,
     draining_sends_everyone_away,
@@ -130,12 +131,54 @@ fn kicks_close_users_keys_and_connections(backend: &BackendChoice) {
         }
         outcome(&gateway, ticket) + outcome(&gateway, ticket)
     };
-    assert_eq!(kick(KickTarget::Name(NameKind::Key, gateway.names.key("phone")), 1), 1);
+    assert_eq!(kick(KickTarget::Name(gateway.names.key("phone")), 1), 1);
     assert_eq!(close_code(&mut phone), CloseCode::KICKED);
-    assert_eq!(kick(KickTarget::Name(NameKind::User, gateway.names.mid(1)), 2), 1);
+    assert_eq!(kick(KickTarget::Name(gateway.names.mid(1)), 2), 1);
     assert_eq!(close_code(&mut desk), CloseCode::KICKED);
-    assert_eq!(kick(KickTarget::Name(NameKind::User, gateway.names.mid(77)), 3), 0);
+    assert_eq!(kick(KickTarget::Name(gateway.names.mid(77)), 3), 0);
     assert_eq!(other.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
+}
+
+/// The connection that a user has at worker `worker`, and its key.
+fn connection_and_key(gateway: &Gateway, worker: u8, mid: i64) -> Option<(Address, String)> {
+    let query = Query::Connections { from: 0, user: Some(gateway.names.mid(mid)), key: None };
+    gateway.tell(usize::from(worker), Message::Inspect(Inspection::new(9, WorkerId(worker), query, 9)));
+    let found = answer(gateway, |message| match message {
+        ControlMessage::Inspected(inspection) => Some(inspection),
+        _ => None,
+    });
+    found.connections().first().map(|row| (row.address, row.key.as_str().to_owned()))
+}
+
+fn a_made_key_finds_its_connection_and_may_be_brought_again(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 64));
+    let mut first = gateway.login(1, "");
+    let (address, key) = (0..2).find_map(|worker| connection_and_key(&gateway, worker, 1)).unwrap();
+    assert_eq!(gateway.names.address_in(&key), Some(address));
+    let (name, connection, host) = (gateway.names.key(&key), address.connection(), address.worker().index());
+    let mut pools = pools();
+    let mut to_key = |body: &[u8]| {
+        let (push, origin) =
+            (push(&mut pools, 1000, MessageClass::User, body), Origin::Control { ticket: 5 });
+        gateway
+            .tell(host, Message::ToMadeKey { connection, name, push, exclude: Default::default(), origin });
+        outcome(&gateway, 5)
+    };
+    assert_eq!(to_key(b"made"), 1);
+    assert_eq!(first.read().body, b"made");
+    // Its owner comes back with the key, as clients do that were told theirs: the earlier connection goes.
+    let mut again = gateway.client();
+    again.login(2, &key, "");
+    assert_eq!(close_code(&mut first), CloseCode::REPLACED);
+    drop(first);
+    assert_eq!(to_key(b"brought"), 1);
+    assert_eq!(again.read().body, b"brought");
+    let target = KickTarget::MadeKey(connection, name);
+    gateway.tell(host, Message::Kick { target, code: CloseCode::KICKED, ticket: 6 });
+    assert_eq!(outcome(&gateway, 6), 1);
+    assert_eq!(close_code(&mut again), CloseCode::KICKED);
+    drop(again);
+    assert_eq!(to_key(b"nobody"), 0);
 }
 
 fn inspections_list_connections_and_rooms(backend: &BackendChoice) {
@@ -234,7 +277,6 @@ fn a_slow_consumer_loses_droppable_messages_or_its_connection(backend: &BackendC
     for _ in 0..rounds {
         let push = push(&mut pools, 1000, MessageClass::User, &[0; 1024]);
         let message = Message::ToName {
-            kind: NameKind::User,
             name: names.mid(1),
             push,
             exclude: Default::default(),

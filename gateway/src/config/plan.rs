@@ -139,8 +139,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Settings of the worker that draws from `seed`.
-    pub fn worker_settings(&self, config: &Config, seed: u64) -> WorkerSettings {
+    /// Settings of each worker.
+    pub fn worker_settings(&self, config: &Config) -> WorkerSettings {
         WorkerSettings {
             workers: self.workers,
             listeners: config.listeners.clone(),
@@ -153,7 +153,6 @@ impl Plan {
             default_push_operation: config.application.default_push_operation,
             audit: config.journal.is_some(),
             reloadable: config.reloadable.clone(),
-            seed,
         }
     }
 

@@ -4,7 +4,7 @@ use super::Control;
 use super::publish::Target;
 use super::reply::ApiError;
 use crate::address::{Address, WORKERS_MAX};
-use crate::worker::message::{KickTarget, Message, MessageClass, NameKind, Origin};
+use crate::worker::message::{KickTarget, Message, MessageClass, Origin};
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
@@ -227,13 +227,16 @@ async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -
         }
         KickRequest { connection: None, key, mid, uid, .. } => {
             let target = TargetRequest { mid, uid, key, room: None }.parse();
-            let (kind, name) = match target {
-                Ok(Target::Mid(mid)) => (NameKind::User, names.mid(mid)),
-                Ok(Target::Uid(uid)) => (NameKind::User, names.uid(&uid)),
-                Ok(Target::Key(key)) => (NameKind::Key, names.key(&key)),
+            let name = match &target {
+                Ok(Target::Mid(mid)) => names.mid(*mid),
+                Ok(Target::Uid(uid)) => names.uid(uid),
+                Ok(Target::Key(key)) => names.key(key),
                 Ok(_) | Err(_) => return Err(ApiError::bad_request(WHOM)),
             };
-            (control.workers.home(name), KickTarget::Name(kind, name))
+            match target.ok().and_then(|target| target.made_key(names)) {
+                Some(address) => (address.worker(), KickTarget::MadeKey(address.connection(), name)),
+                None => (control.workers.home(name), KickTarget::Name(name)),
+            }
         }
         _ => return Err(ApiError::bad_request(WHOM)),
     };

@@ -3,7 +3,8 @@
 use super::Control;
 use super::encoder::EncodeError;
 use super::workers::MailboxFull;
-use crate::worker::message::{Exclude, Message, MessageClass, NameKind, Origin, Push};
+use crate::address::{Address, Fingerprint, Fingerprints};
+use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
 use std::sync::PoisonError;
 
 /// Whom a message is for.
@@ -25,6 +26,14 @@ impl Target {
             Target::Mid(_) | Target::Uid(_) | Target::Key(_) => MessageClass::User,
             Target::Room(_) => MessageClass::Room,
             Target::All { .. } => MessageClass::Broadcast,
+        }
+    }
+
+    /// The connection that the target's key names, if the key was made by this process.
+    pub(super) fn made_key(&self, names: &Fingerprints) -> Option<Address> {
+        match self {
+            Target::Key(key) => names.address_in(key),
+            _ => None,
         }
     }
 }
@@ -54,10 +63,18 @@ impl Control {
     pub(super) fn send(&self, target: &Target, push: Push, origin: Origin) -> Result<(), MailboxFull> {
         let names = self.workers.names();
         let exclude = Exclude::default();
-        let (kind, name) = match target {
-            Target::Mid(mid) => (NameKind::User, names.mid(*mid)),
-            Target::Uid(uid) => (NameKind::User, names.uid(uid)),
-            Target::Key(key) => (NameKind::Key, names.key(key)),
+        let name = match target {
+            Target::Mid(mid) => names.mid(*mid),
+            Target::Uid(uid) => names.uid(uid),
+            Target::Key(key) => {
+                let name = names.key(key);
+                let Some(address) = target.made_key(names) else {
+                    return self.send_to_name(name, push, origin);
+                };
+                let connection = address.connection();
+                let message = Message::ToMadeKey { connection, name, push, exclude, origin };
+                return self.workers.send(address.worker(), message);
+            }
             Target::Room(room) => {
                 let room = names.room(room);
                 return self
@@ -66,7 +83,12 @@ impl Control {
             }
             Target::All { rate } => return self.send_to_all(&push, *rate, origin),
         };
-        self.workers.send(self.workers.home(name), Message::ToName { kind, name, push, exclude, origin })
+        self.send_to_name(name, push, origin)
+    }
+
+    fn send_to_name(&self, name: Fingerprint, push: Push, origin: Origin) -> Result<(), MailboxFull> {
+        let exclude = Exclude::default();
+        self.workers.send(self.workers.home(name), Message::ToName { name, push, exclude, origin })
     }
 
     fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), MailboxFull> {

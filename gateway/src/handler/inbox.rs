@@ -5,7 +5,7 @@ use crate::router::fanout::Target;
 use crate::worker::Worker;
 use crate::worker::message::{Exclude, KickTarget, Message, NameKind, Origin, Push};
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use netpoll::Backend;
+use netpoll::{Backend, ConnectionId};
 use std::sync::Arc;
 
 impl<B: Backend> Worker<B> {
@@ -14,10 +14,13 @@ impl<B: Backend> Worker<B> {
         match message {
             Message::Claim { kind, name, from, platform } => self.claim(kind, name, from, platform),
             Message::Granted { connection } => self.login_answered(connection),
-            Message::Release { kind, name, from } => self.shard.directory.release(kind, name, from),
+            Message::Release { name, from } => self.shard.directory.release(name, from),
             Message::Evict { connection, code } => self.kick(connection, code),
-            Message::ToName { kind, name, push, exclude, origin } => {
-                self.relay_to_name((kind, name), &push, exclude, origin);
+            Message::ToName { name, push, exclude, origin } => {
+                self.relay_to_name(name, &push, exclude, origin);
+            }
+            Message::ToMadeKey { connection, name, push, exclude, origin } => {
+                self.deliver_to_key((connection, name), push, exclude, origin);
             }
             Message::ToRoom { room, push, exclude, origin } => {
                 self.relay_to_room(room, &push, exclude, origin)
@@ -76,16 +79,10 @@ impl<B: Backend> Worker<B> {
     }
 
     /// As the home of a user or key: hands the push to the hosts of its connections.
-    fn relay_to_name(
-        &mut self,
-        (kind, name): (NameKind, Fingerprint),
-        push: &Push,
-        exclude: Exclude,
-        origin: Origin,
-    ) {
+    fn relay_to_name(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
         let mut receivers = 0;
         let mut found = false;
-        for address in self.shard.directory.connections(kind, name) {
+        for address in self.shard.directory.connections(name) {
             found = true;
             if exclude.address == Some(address) {
                 continue;
@@ -97,6 +94,29 @@ impl<B: Backend> Worker<B> {
             );
         }
         self.report(origin, found.then_some(receivers));
+    }
+
+    /// As the host that a made key names: delivers, or asks the key's home.
+    fn deliver_to_key(
+        &mut self,
+        (connection, name): (ConnectionId, Fingerprint),
+        push: Push,
+        exclude: Exclude,
+        origin: Origin,
+    ) {
+        if !self.has_made_key(connection) {
+            let home = name.home(self.post.workers());
+            return self.post.send(home, Message::ToName { name, push, exclude, origin });
+        }
+        let excluded = exclude.address == Some(self.address(connection));
+        self.deliver(connection, &push, exclude);
+        self.report(origin, Some(u32::from(!excluded)));
+    }
+
+    /// Whether the connection is logged in with the key that was made for it.
+    fn has_made_key(&self, connection: ConnectionId) -> bool {
+        let session = self.shard.sessions.get(connection);
+        session.is_some_and(|session| session.is_open() && session.key.is_none())
     }
 
     /// As the home of a room: hands the push to the hosts of its members.
@@ -117,8 +137,16 @@ impl<B: Backend> Worker<B> {
                 receivers += u32::from(self.shard.sessions.get(connection).is_some());
                 self.kick(connection, code);
             }
-            KickTarget::Name(kind, name) => {
-                for address in self.shard.directory.connections(kind, name) {
+            KickTarget::MadeKey(connection, _) if self.has_made_key(connection) => {
+                receivers = 1;
+                self.kick(connection, code);
+            }
+            KickTarget::MadeKey(_, name) => {
+                let (home, target) = (name.home(self.post.workers()), KickTarget::Name(name));
+                return self.post.send(home, Message::Kick { target, code, ticket });
+            }
+            KickTarget::Name(name) => {
+                for address in self.shard.directory.connections(name) {
                     receivers += 1;
                     self.post
                         .send(address.worker(), Message::Evict { connection: address.connection(), code });

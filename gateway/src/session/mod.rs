@@ -86,7 +86,7 @@ pub struct Session {
     pub connection: ConnectionId,
     /// Who it is.
     pub user: User,
-    /// Its key; none while not logged in.
+    /// The key that it brought; none: the server made its key, which follows from its address.
     pub key: TextId,
     /// Bytes of a frame that has not come whole.
     pub carry: Carry,

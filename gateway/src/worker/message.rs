@@ -122,8 +122,6 @@ pub enum Message {
     },
     /// To a home: `from` no longer stands for `name`.
     Release {
-        /// Kind of the name.
-        kind: NameKind,
         /// The name.
         name: Fingerprint,
         /// The connection.
@@ -138,9 +136,21 @@ pub enum Message {
     },
     /// To a user's or key's home: deliver to its connections.
     ToName {
-        /// User or key.
-        kind: NameKind,
         /// The name.
+        name: Fingerprint,
+        /// What.
+        push: Push,
+        /// To whom not.
+        exclude: Exclude,
+        /// Who wants to know.
+        origin: Origin,
+    },
+    /// To the host that a made key names: deliver to its connection. If that has ended, a client may have brought the key
+    /// again: its home knows.
+    ToMadeKey {
+        /// The connection.
+        connection: ConnectionId,
+        /// The key as a name.
         name: Fingerprint,
         /// What.
         push: Push,
@@ -248,10 +258,12 @@ pub enum Message {
 /// Whom a kick is meant for.
 #[derive(Clone, Copy, Debug)]
 pub enum KickTarget {
-    /// All connections of a user, at the user's home.
-    Name(NameKind, Fingerprint),
+    /// All connections of a user or key, at the name's home.
+    Name(Fingerprint),
     /// One connection, at its host.
     Connection(ConnectionId),
+    /// The connection that a made key names, at its host; if it has ended, whoever brought the key again.
+    MadeKey(ConnectionId, Fingerprint),
 }
 
 /// To the control thread.

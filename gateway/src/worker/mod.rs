@@ -32,7 +32,6 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::handler::EchoConnections;
 use crate::metrics::WorkerMetrics;
-use crate::random::Random;
 use crate::router::{Directory, Fanouts, Rooms};
 use crate::session::Sessions;
 use crate::session::text::TextStore;
@@ -98,7 +97,6 @@ pub struct Worker<B: Backend> {
     parting: parting::Parting,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
-    pub(crate) random: Random,
     pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
@@ -166,7 +164,6 @@ impl<B: Backend> Worker<B> {
             parting: parting::Parting::default(),
             pace: Pace { now, totals_due: now, publish_due: now, receives: 0, fanouts_rest: false },
             reloadable: Arc::new(context.settings.reloadable.clone()),
-            random: Random::new(context.settings.seed),
             context,
             addresses,
             backend,

@@ -171,7 +171,8 @@ impl FakeWorker {
             }
             Message::Kick { target, code, ticket } => {
                 let closed = match target {
-                    KickTarget::Name(_, name) => self.knows(name),
+                    KickTarget::Name(name) => self.knows(name),
+                    KickTarget::MadeKey(connection, _) => connection.index() < CONNECTIONS,
                     KickTarget::Connection(connection) => connection.index() < CONNECTIONS,
                 };
                 self.saw(format!("kick {}", code.get()));

@@ -9,7 +9,7 @@ use crate::world::World;
 use gateway::address::{Fingerprint, WorkerId};
 use gateway::control::{Inspection, Query};
 use gateway::settings::{Reloadable, SlowConsumer};
-use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, NameKind, Origin, Push};
+use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, Origin, Push};
 use gateway_proto::codes::CloseCode;
 use netpoll::{BackendConfig, BufferPools, Mailbox};
 use std::collections::{BTreeMap, VecDeque};
@@ -122,11 +122,11 @@ impl World {
             }
             Target::User(mid) => {
                 let name = self.names.mid(mid);
-                (name.home(workers), Message::ToName { kind: NameKind::User, name, push, exclude, origin })
+                (name.home(workers), Message::ToName { name, push, exclude, origin })
             }
             Target::Key(key) => {
                 let name = self.key_name(key);
-                (name.home(workers), Message::ToName { kind: NameKind::Key, name, push, exclude, origin })
+                (name.home(workers), Message::ToName { name, push, exclude, origin })
             }
             Target::Room(room) => {
                 let room = self.room_name(room);
@@ -157,17 +157,17 @@ impl World {
     pub fn kick(&mut self) {
         let workers = self.shards.len();
         let ticket = self.control.ticket(1);
-        let (kind, name) = match self.rng.chance(0.5) {
-            true => (NameKind::User, self.names.mid(1 + self.rng.below(self.plan.users) as i64)),
+        let name = match self.rng.chance(0.5) {
+            true => self.names.mid(1 + self.rng.below(self.plan.users) as i64),
             false => {
                 let key = self.rng.below(self.plan.keys);
-                (NameKind::Key, self.key_name(key))
+                self.key_name(key)
             }
         };
         self.churn += 1;
         self.control.kicks += 1;
-        note!(self, "control kicks {kind:?} {name:?}");
-        let target = KickTarget::Name(kind, name);
+        note!(self, "control kicks {name:?}");
+        let target = KickTarget::Name(name);
         let code = CloseCode::KICKED;
         self.control.tell(name.home(workers).index(), Message::Kick { target, code, ticket });
     }

@@ -300,8 +300,7 @@ fn introduce(
     let entries = backends.into_iter().zip(mailboxes).enumerate();
     let shards = entries.map(|(index, (backend, mailbox))| {
         let ports = Ports { workers: senders.clone(), control: control_sender.clone(), verifier: None };
-        let mut settings = plan.settings.clone();
-        settings.seed = settings.seed.wrapping_add(index as u64);
+        let settings = plan.settings.clone();
         let id = WorkerId(index as u8);
         let context = Context { id, settings, names, unix_start_ms: UNIX_START_MS };
         let metrics = Arc::new(WorkerMetrics::default());
