@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod handler;
 mod inline_text;
+pub mod memory;
 pub mod metrics;
 pub mod router;
 pub mod session;
