@@ -72,6 +72,16 @@ pub(crate) fn receive(socket: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Bytes that [`discard`] drops at most.
+pub(crate) const DISCARD_MAX: usize = 16 << 10;
+
+/// Drops what can be received; 0 is the peer's FIN. With MSG_TRUNC, tcp(7), the bytes are skipped.
+pub(crate) fn discard(socket: &OwnedFd) -> io::Result<usize> {
+    let mut nowhere = [0; DISCARD_MAX];
+    let (count, _) = rustix::net::recv(socket, &mut nowhere, RecvFlags::DONTWAIT | RecvFlags::TRUNC)?;
+    Ok(count)
+}
+
 pub(crate) fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }

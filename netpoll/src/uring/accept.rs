@@ -9,8 +9,9 @@
 //! for. What arrives beyond the bound is parked, as if in the backlog, until a connection goes.
 
 use super::UringBackend;
-use super::slot::{Slot, State, Todo};
+use super::slot::{Slot, Todo};
 use crate::connection_table::ConnectionTable;
+use crate::lifecycle::State;
 use crate::sys::socket;
 use crate::sys::uring::Event;
 use crate::sys::uring::ring::AcceptId;
@@ -82,7 +83,7 @@ impl Accepts {
 impl UringBackend {
     /// Live connections, those that are closing included.
     pub(super) fn live_count(&self) -> usize {
-        self.connections.len() - self.accepts.reserved
+        self.common.table.len() - self.accepts.reserved
     }
 
     pub(super) fn add_listener(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
@@ -125,13 +126,13 @@ impl UringBackend {
     /// Arms one accept of a listener; false when it needs none or there is no room.
     fn arm_accept(&mut self, listener: usize) -> bool {
         let live = self.live_count();
-        let bound = self.limits.connections_max;
+        let bound = self.connections_max;
         let entry = &mut self.accepts.listeners[listener];
         let has_room = live + self.accepts.reserved < bound || (live < bound && entry.has_none_in_flight());
         if !has_room || entry.idle.is_empty() || !self.ring.reserve(1) {
             return false;
         }
-        let Ok(id) = self.connections.insert(Slot::new(State::Reserved)) else { return false };
+        let Ok(id) = self.common.table.insert(Slot::new(State::Reserved)) else { return false };
         let Some(position) = entry.idle.pop() else { return false };
         let position = position as usize;
         entry.accepts[position] = Accept::InFlight(id);
@@ -169,7 +170,7 @@ impl UringBackend {
         }
         entry.accepts[accept.position] = Accept::Idle;
         entry.idle.push(accept.position as u32);
-        self.connections.remove(id);
+        self.common.table.remove(id);
         self.accepts.reserved -= 1;
         self.note_accept_error(-event.result);
     }
@@ -180,7 +181,7 @@ impl UringBackend {
         if number == libc::ECANCELED {
             return;
         }
-        self.counters.accept_errors += 1;
+        self.common.counters.accept_errors += 1;
         let transient = [libc::ECONNABORTED, libc::EINTR, libc::EAGAIN, libc::EPROTO, libc::EPERM];
         if !transient.contains(&number) {
             self.accepts.after = self.clock.now() + ACCEPT_REST;
@@ -189,7 +190,7 @@ impl UringBackend {
 
     /// Reports what has arrived, as far as the bound on connections and the batch have room.
     pub(super) fn deliver_accepted(&mut self, batch: &mut Completions) {
-        while !batch.is_full() && self.live_count() < self.limits.connections_max {
+        while !batch.is_full() && self.live_count() < self.connections_max {
             let Some(accept) = self.accepts.parked.pop_front() else { return };
             let entry = &mut self.accepts.listeners[accept.listener];
             let Accept::Parked(connection) = entry.accepts[accept.position] else { continue };
@@ -197,9 +198,9 @@ impl UringBackend {
             entry.accepts[accept.position] = Accept::Idle;
             entry.idle.push(accept.position as u32);
             self.accepts.reserved -= 1;
-            open_reserved(&mut self.connections, connection);
+            open_reserved(&mut self.common.table, connection);
             self.mark(connection, Todo::RECEIVE);
-            self.counters.accepts += 1;
+            self.common.counters.accepts += 1;
             batch.push(Completion::Accepted {
                 connection,
                 listener: ListenerId(accept.listener as u8),
@@ -211,7 +212,7 @@ impl UringBackend {
 
 fn open_reserved(connections: &mut ConnectionTable<Slot>, id: ConnectionId) {
     if let Some(slot) = connections.get_mut(id) {
-        debug_assert_eq!(slot.state, State::Reserved);
-        slot.state = State::Open;
+        debug_assert_eq!(slot.life.state, State::Reserved);
+        slot.life.state = State::Open;
     }
 }

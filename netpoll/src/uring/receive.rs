@@ -10,10 +10,12 @@
 //!
 //! Whether the operation goes on is what the kernel says (`IORING_CQE_F_MORE`), never what the result suggests. A buffer
 //! that has left with its bytes is replaced at the next turn if the pool has one: an empty pool empties the ring, and
-//! that pauses receiving while the bytes wait in their sockets.
+//! that pauses receiving while the bytes wait in their sockets. What comes after the owner's `finish` is discarded without a
+//! buffer.
 
 use super::UringBackend;
-use super::slot::{State, Todo};
+use super::slot::{Idling, Todo};
+use crate::lifecycle::State;
 use crate::sys::uring::{Event, tag};
 use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
 use std::io;
@@ -58,11 +60,11 @@ impl UringBackend {
             return;
         }
         while self.ring.has_vacancy() {
-            let Some(buffer) = self.pools.take_receive() else { break };
+            let Some(buffer) = self.common.pools.take_receive() else { break };
             self.ring.lend(buffer);
         }
         self.ring.publish();
-        self.pools.set_receive_lent(self.ring.lent_count() as u32);
+        self.common.pools.set_receive_lent(self.ring.lent_count() as u32);
     }
 
     /// Lets as many starved connections receive again as there are buffers for.
@@ -75,24 +77,24 @@ impl UringBackend {
     }
 
     fn rearm(&mut self, id: ConnectionId) {
-        if self.connections.get(id).is_some_and(|slot| slot.state.receives()) {
-            self.counters.rearms += 1;
+        if self.common.table.get(id).is_some_and(|slot| slot.life.state.receives()) {
+            self.common.counters.rearms += 1;
             self.mark(id, Todo::RECEIVE);
         }
     }
 
     fn starve(&mut self, id: ConnectionId) {
-        self.counters.receive_pauses += 1;
+        self.common.counters.receive_pauses += 1;
         if self.starved.len() == self.starved.capacity() {
             // Connections that closed while starved left their ids behind.
-            self.starved.retain(|id| self.connections.get(*id).is_some());
+            self.starved.retain(|id| self.common.table.get(*id).is_some());
         }
         self.starved.push_back(id);
     }
 
     pub(super) fn note_received(&mut self, event: Event, batch: &mut Completions) {
         let connection = event.id;
-        let Some(slot) = self.connections.get_mut(connection) else {
+        let Some(slot) = self.common.table.get_mut(connection) else {
             return self.relend(event);
         };
         if !event.more {
@@ -100,12 +102,11 @@ impl UringBackend {
         }
         match event.result {
             count @ 1.. => {
-                slot.active = true;
-                slot.promoting = false;
-                self.counters.receives += 1;
-                self.counters.receive_bytes += count as u64;
+                slot.idling = Idling::Active;
+                self.common.counters.receives += 1;
+                self.common.counters.receive_bytes += count as u64;
                 match event.buffer {
-                    Some(id) if slot.state == State::Open => {
+                    Some(id) if slot.life.state == State::Open => {
                         let buffer = self.ring.take_buffer(id, count as usize);
                         batch.push(Completion::Received { connection, buffer });
                     }
@@ -117,7 +118,9 @@ impl UringBackend {
             }
             0 => {
                 self.relend(event);
-                self.peer_finished(connection);
+                if let Some(reason) = self.common.peer_finished(connection) {
+                    self.end(connection, reason);
+                }
             }
             error => {
                 self.relend(event);
@@ -138,35 +141,25 @@ impl UringBackend {
 
     /// A receive has ended, with or without bytes, though the connection goes on.
     fn receive_stopped(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.connections.get_mut(id) {
-            slot.demoting = false;
+        if let Some(slot) = self.common.table.get_mut(id) {
+            slot.idling = Idling::Active;
         }
         self.rearm(id);
     }
 
     fn receive_failed(&mut self, id: ConnectionId, error: i32) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        let demoting = std::mem::take(&mut slot.demoting);
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        let demoting = slot.idling == Idling::Demoting;
         match -error {
-            _ if !slot.state.receives() => {}
-            libc::ENOBUFS => self.starve(id),
-            libc::ECANCELED if demoting && slot.state == State::Open => self.mark(id, Todo::WAIT_READABLE),
+            _ if !slot.life.state.receives() => {}
+            libc::ENOBUFS if slot.life.state == State::Open => self.starve(id),
+            libc::ENOBUFS => self.rearm(id),
+            libc::ECANCELED if demoting && slot.life.state == State::Open => {
+                self.mark(id, Todo::WAIT_READABLE)
+            }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_stopped(id),
             _ => self.end(id, reason_of(error)),
         }
-    }
-
-    /// The peer's FIN. What is queued for it still leaves: it may have closed only its own side.
-    fn peer_finished(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        if slot.state.is_over() {
-            return;
-        }
-        if slot.queue.is_empty() {
-            let reason = slot.reason;
-            return self.end(id, reason);
-        }
-        slot.state = State::PeerFinished;
     }
 
     // --- idle connections ----------------------------------------------------------------------------------------
@@ -174,37 +167,38 @@ impl UringBackend {
     /// Moves the clock hand on.
     pub(super) fn sweep_idle(&mut self) {
         let Some(period) = self.sweep.period else { return };
-        let count = self.connections.high_water();
+        let count = self.common.table.high_water();
         if count == 0 {
             return;
         }
         let now = self.clock.now();
         for _ in 0..self.sweep.advance(period, now, count) {
             self.sweep.hand = (self.sweep.hand + 1) % count;
-            if let Some(id) = self.connections.id_at(self.sweep.hand) {
+            if let Some(id) = self.common.table.id_at(self.sweep.hand) {
                 self.sweep_one(id);
             }
         }
     }
 
     fn sweep_one(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        let idle = !std::mem::take(&mut slot.active);
-        let may_move = slot.in_flight.has(tag::RECEIVE) && !slot.demoting && !slot.promoting;
-        if idle && slot.state == State::Open && may_move {
-            slot.demoting = true;
-            self.mark(id, Todo::DEMOTE);
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        match slot.idling {
+            Idling::Active => slot.idling = Idling::Quiet,
+            Idling::Quiet if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) => {
+                slot.idling = Idling::Demoting;
+                self.mark(id, Todo::DEMOTE);
+            }
+            Idling::Quiet | Idling::Demoting | Idling::Promoting => {}
         }
     }
 
     /// A demoted connection has something to receive (or was closed).
     pub(super) fn note_readable(&mut self, event: Event) {
-        let Some(slot) = self.connections.get_mut(event.id) else { return };
+        let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::READABLE);
-        slot.active = true;
-        if slot.state.receives() {
-            slot.promoting = true;
-            self.counters.promotions += 1;
+        if slot.life.state.receives() {
+            slot.idling = Idling::Promoting;
+            self.common.counters.promotions += 1;
             self.mark(event.id, Todo::RECEIVE);
         }
         self.settle(event.id);

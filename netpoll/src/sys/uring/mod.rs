@@ -40,7 +40,7 @@ pub(crate) mod tag {
     pub(crate) const CLOSE: u8 = 5;
     /// A send that failed or fell short (those that succeed complete silently).
     pub(crate) const SEND: u8 = 6;
-    /// A shutdown that failed.
+    /// A shutdown.
     pub(crate) const SHUTDOWN: u8 = 7;
     /// An accept; the index is that of the operation, the generation that of the listener.
     pub(crate) const ACCEPT: u8 = 8;
