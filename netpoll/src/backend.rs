@@ -320,6 +320,11 @@ pub trait Backend {
     /// Stops (or resumes) accepting on all listeners. Stopping closes nothing that was accepted.
     fn set_accepting(&mut self, accepting: bool);
 
+    /// Closes all listeners for good, as soon as no accept is under way: whoever connects from then on is refused, or
+    /// reaches another process that listens at the same address. What waited to be accepted is reset; what was accepted
+    /// stays.
+    fn close_listeners(&mut self);
+
     /// Begins to connect to `remote`, from `local` if given (port 0: any). Ends in `Connected` or `Closed`.
     ///
     /// # Errors

@@ -267,6 +267,12 @@ fn closing_over_an_armed_receive_closes() {
     assert_eq!(old.read(&mut [0; 1]).unwrap(), 0, "FIN");
     // What the old peer still says reaches nobody, in particular not the next in the same slot.
     let mut new = host.clients(1).pop().unwrap();
+    while host.id_of(&new).index() != id.index() {
+        let (other, before) = (host.id_of(&new), host.closed.len());
+        host.backend.close(other); // accepts in flight have set its slot aside
+        host.until("the close", |host| host.closed.len() > before);
+        new = host.clients(1).pop().unwrap();
+    }
     let _ = old.write_all(b"from the dead");
     new.write_all(b"alive").unwrap();
     let new_id = host.id_of(&new);
@@ -274,6 +280,40 @@ fn closing_over_an_armed_receive_closes() {
     host.poll_for(Duration::from_millis(10));
     assert_eq!(host.received.keys().collect::<Vec<_>>(), [&new_id]);
     assert!(new_id.index() == id.index() && new_id != id);
+}
+
+/// The kernel wakes a receive once for bytes and a reset that are there together, and forgets the reset.
+#[test]
+fn a_reset_right_behind_the_last_bytes_is_heard() {
+    let mut host = Host::new(&BackendConfig::small(64), &UringConfig::default());
+    for armed in [false, true] {
+        let mut clients: Vec<_> = (0..20).map(|_| TcpStream::connect(host.address).unwrap()).collect();
+        if armed {
+            let before = host.accepted.len();
+            host.until("accepts", |host| host.accepted.len() == before + 20);
+            host.poll_for(Duration::from_millis(5));
+        }
+        let before = host.closed.len();
+        for mut client in clients.drain(..) {
+            client.write_all(b"abc").unwrap();
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        host.until("resets", |host| host.closed.len() == before + 20);
+        assert!(host.closed[before..].iter().all(|(_, reason)| *reason == CloseReason::PeerReset));
+    }
+    assert_eq!(host.bytes_received(), 2 * 20 * 3);
+}
+
+/// Accepts of listeners where nobody comes take no connection's place.
+#[test]
+fn idle_listeners_take_no_connections_place() {
+    let mut host = Host::new(&BackendConfig::small(10), &UringConfig::default());
+    for _ in 0..7 {
+        host.backend.listen(&ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+    }
+    host.poll_for(Duration::from_millis(5));
+    let clients = host.clients(10);
+    assert_eq!((clients.len(), host.backend.connection_count()), (10, 10));
 }
 
 #[test]

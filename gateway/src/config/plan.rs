@@ -13,8 +13,8 @@ use std::fmt;
 const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Direct descriptors that an io_uring ring may have, whatever RLIMIT_NOFILE says.
 const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
-/// Direct descriptors of a ring that are not for connections: listeners and some air.
-const RING_RESERVE: u64 = 32;
+/// Direct descriptors of a ring that are not for connections: accepts in flight, listeners and some air.
+const RING_RESERVE: u64 = netpoll::UringConfig::ACCEPTS_IN_FLIGHT as u64 + 32;
 /// Descriptors of the process that belong to no worker and no connection.
 const PROCESS_RESERVE: u64 = 64;
 /// Descriptors of a worker besides its connections: ring or epoll, waker, listeners.

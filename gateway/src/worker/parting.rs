@@ -45,7 +45,7 @@ impl<B: Backend> Worker<B> {
     /// Closes everything; the end comes when the other workers have done so too.
     pub(crate) fn stop(&mut self) {
         self.parting.since.get_or_insert(self.pace.now);
-        self.backend.set_accepting(false);
+        self.backend.close_listeners();
         self.shard.fanouts.hurry();
         for index in 0..self.shard.sessions.slots() {
             if let Some(connection) = self.shard.sessions.at(index).map(|session| session.connection) {

@@ -171,7 +171,7 @@ impl<B: Backend> Worker<B> {
 
     pub(crate) fn begin_drain(&mut self, over: Duration) {
         if self.drain.is_none() {
-            self.backend.set_accepting(false);
+            self.backend.close_listeners();
             let slots = self.shard.sessions.slots();
             self.drain = Some(Drain { started: self.pace.now, over, cursor: 0, slots });
         }

@@ -49,6 +49,7 @@ macro_rules! contract_suite {
             opening: a_full_table_refuses_to_connect;
             opening: peers_wait_while_the_table_is_full;
             opening: accepting_stops_and_resumes;
+            opening: closed_listeners_refuse_and_keep_what_is_open;
             opening: sends_may_precede_connected;
             opening: a_peer_that_spoke_and_left_before_accept_is_heard;
             opening: a_server_that_leaves_at_once_is_heard;

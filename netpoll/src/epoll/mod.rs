@@ -138,7 +138,11 @@ impl EpollBackend {
             let event = self.events[position];
             let (tag, id) = ConnectionId::unpack(event.data.u64());
             match tag {
-                TAG_LISTENER => self.listeners[id.index()].ready = true,
+                TAG_LISTENER => {
+                    if let Some(listener) = self.listeners.get_mut(id.index()) {
+                        listener.ready = true;
+                    }
+                }
                 TAG_CONNECTION => self.note_connection(id, event.flags),
                 _ => {} // the waker: having ended the wait is all it does
             }
@@ -424,6 +428,10 @@ impl Backend for EpollBackend {
 
     fn set_accepting(&mut self, accepting: bool) {
         self.accepting = accepting;
+    }
+
+    fn close_listeners(&mut self) {
+        self.listeners.clear(); // a closed descriptor leaves the epoll instance by itself
     }
 
     fn connect(

@@ -333,6 +333,10 @@ impl Backend for SimBackend {
         self.network.borrow_mut().hosts[self.host].accepts = accepts;
     }
 
+    fn close_listeners(&mut self) {
+        self.network.borrow_mut().close_listeners(self.host);
+    }
+
     fn connect(
         &mut self,
         local: Option<SocketAddr>,

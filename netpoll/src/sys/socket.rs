@@ -120,3 +120,9 @@ fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Ends listening at once, whoever holds the socket: shutdown(2) takes it out of its port's group, and resets what waits in
+/// its backlog.
+pub(crate) fn stop_listening(listener: &OwnedFd) {
+    let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both); // it can't fail on a listener
+}

@@ -32,7 +32,7 @@ use crate::{
     ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
-use receive::Sweep;
+use receive::{Suspects, Sweep};
 use send::Sends;
 use slot::{Slot, Todo};
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ pub struct UringConfig {
     pub sq_entries: u32,
     /// Completions that the kernel can post at most before it falls back to a slow list; a power of two.
     pub cq_entries: u32,
-    /// Accepts waiting per listener.
+    /// Accepts in flight, over all listeners; they have places of their own beside the connections.
     pub accepts_in_flight: u16,
     /// Receive buffers with the kernel at most; the pool's count, if that is less. Rounded down to a power of two, at
     /// most 32 768.
@@ -67,11 +67,16 @@ impl Default for UringConfig {
         UringConfig {
             sq_entries: 1024,
             cq_entries: 8192,
-            accepts_in_flight: 64,
+            accepts_in_flight: UringConfig::ACCEPTS_IN_FLIGHT,
             receive_ring_max: 32_768,
             kernel_workers_max: 4,
         }
     }
+}
+
+impl UringConfig {
+    /// Accepts in flight of a ring, unless told otherwise.
+    pub const ACCEPTS_IN_FLIGHT: u16 = 128;
 }
 
 /// The io_uring backend, bound to the thread that made it. See the module's text.
@@ -87,6 +92,7 @@ pub struct UringBackend {
     accepts: Accepts,
     sends: Sends,
     sweep: Sweep,
+    suspects: Suspects,
     /// Buffers were lent that the kernel has not been shown yet.
     relent: bool,
     /// The waker's descriptor is being watched.
@@ -100,7 +106,7 @@ impl UringBackend {
     /// Bytes of user space that a connection takes, its places in the lists included; those of sends between submission
     /// and confirmation are touched only as far as one turn sends.
     pub const BYTES_PER_CONNECTION: usize =
-        Common::<Slot>::BYTES_PER_CONNECTION + 3 * size_of::<ConnectionId>();
+        Common::<Slot>::BYTES_PER_CONNECTION + 5 * size_of::<ConnectionId>();
 
     /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
     ///
@@ -124,6 +130,7 @@ impl UringBackend {
             accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
             sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),
+            suspects: Suspects::new(slots),
             relent: false,
             watching: false,
             overflowing: false,
@@ -193,6 +200,10 @@ impl UringBackend {
             slot.in_flight.add(tag::WRITABLE);
             self.ring.wait_writable(id);
         }
+        if todo.has(Todo::LOOK) && !slot.in_flight.has(tag::LOOK) {
+            slot.in_flight.add(tag::LOOK);
+            self.ring.look(id);
+        }
         if todo.has(Todo::SHUTDOWN) {
             slot.in_flight.add(tag::SHUTDOWN);
             self.ring.shutdown_write(id);
@@ -210,8 +221,11 @@ impl UringBackend {
             || self.sends.follow_up
             || batch.is_full()
             || self.ring.waiting() > 0;
+        if work_left {
+            return Duration::ZERO;
+        }
+        let wait = self.suspects.allow(self.clock.now(), wait);
         match () {
-            () if work_left => Duration::ZERO,
             () if !self.starved.is_empty() => wait.min(BUFFER_REST),
             () if self.accepts.is_resting() => wait.min(ACCEPT_REST),
             () => wait,
@@ -251,6 +265,7 @@ impl UringBackend {
             tag::CONNECT => self.note_connect(event),
             tag::CLOSE => self.note_close(event),
             tag::SHUTDOWN => self.note_shutdown(event),
+            tag::LOOK => self.note_look(event),
             tag::WAKER => self.watching = event.more, // having ended the wait is all else it does
             _ => {}                                   // a cancellation that came too late
         }
@@ -277,6 +292,10 @@ impl Backend for UringBackend {
         self.set_accepts(accepting);
     }
 
+    fn close_listeners(&mut self) {
+        self.begin_closing_listeners();
+    }
+
     fn connect(
         &mut self,
         local: Option<SocketAddr>,
@@ -290,6 +309,7 @@ impl Backend for UringBackend {
         self.replenish();
         self.feed_starved();
         self.sweep_idle();
+        self.look_at_suspects();
         self.drive_accepts();
         self.submit_todo();
         let wait = self.wait_allowed(wait, batch);

@@ -8,13 +8,22 @@
 //!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► arm again
 //! ```
 //!
+//! # Ends that nobody tells
+//!
+//! When bytes and a reset are there together, the kernel (6.18; mended in later ones) wakes the multishot receive once,
+//! delivers the bytes, sees that nothing more can be read and waits for a wake-up that has been. The connection would
+//! live until its owner gives up on it. So each connection that has received is listed, and a moment after its last bytes
+//! the ring asks once what a receive would say.
+//!
+//! # Rules
+//!
 //! Whether the operation goes on is what the kernel says (`IORING_CQE_F_MORE`), never what the result suggests. A buffer
 //! that has left with its bytes is replaced at the next turn if the pool has one: an empty pool empties the ring, and
 //! that pauses receiving while the bytes wait in their sockets. What comes after the owner's `finish` is discarded without a
 //! buffer.
 
 use super::UringBackend;
-use super::slot::{Idling, Todo};
+use super::slot::{Idling, Suspicion, Todo};
 use crate::lifecycle::State;
 use crate::sys::uring::{Event, tag};
 use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
@@ -23,6 +32,37 @@ use std::time::Duration;
 
 /// Slots that one turn of the idle sweep looks at, at most.
 const SWEEP_MAX: u128 = 1024;
+
+/// How long after its last bytes a connection is looked at, at least; at most twice that.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// Connections looked at in one poll at most.
+const LOOKS_MAX: usize = 1024;
+
+/// Connections that have received and whose end may have been missed: those listed since the last exchange, and those
+/// before.
+pub(super) struct Suspects {
+    young: Vec<ConnectionId>,
+    old: Vec<ConnectionId>,
+    /// When the lists were exchanged.
+    exchanged: Timestamp,
+}
+
+impl Suspects {
+    pub(super) fn new(connections: usize) -> Suspects {
+        let list = || Vec::with_capacity(connections);
+        Suspects { young: list(), old: list(), exchanged: Timestamp::ZERO }
+    }
+
+    /// How long the next poll may wait at `now`.
+    pub(super) fn allow(&self, now: Timestamp, wait: Duration) -> Duration {
+        match (self.old.is_empty(), self.young.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => wait.min((self.exchanged + LOOK_AFTER).since(now)),
+            (true, true) => wait,
+        }
+    }
+}
 
 /// The clock hand that finds idle connections: it passes every slot once in `period`, and a connection that has not
 /// received between two passes is idle.
@@ -103,6 +143,16 @@ impl UringBackend {
         match event.result {
             count @ 1.. => {
                 slot.idling = Idling::Active;
+                match slot.suspicion {
+                    // Connections that closed while listed left their ids behind; if that ever fills the list, this one is not.
+                    Suspicion::None if self.suspects.young.len() < self.suspects.young.capacity() => {
+                        slot.suspicion = Suspicion::Listed;
+                        self.suspects.young.push(connection);
+                    }
+                    Suspicion::None => {}
+                    Suspicion::Listed => slot.suspicion = Suspicion::Renewed,
+                    Suspicion::Renewed => {}
+                }
                 self.common.counters.receives += 1;
                 self.common.counters.receive_bytes += count as u64;
                 match event.buffer {
@@ -160,6 +210,55 @@ impl UringBackend {
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_stopped(id),
             _ => self.end(id, reason_of(error)),
         }
+    }
+
+    // --- ends that nobody tells ----------------------------------------------------------------------------------
+
+    /// Looks at those that have been quiet for a moment since they received.
+    pub(super) fn look_at_suspects(&mut self) {
+        if self.suspects.old.is_empty() {
+            if self.suspects.young.is_empty() {
+                return;
+            }
+            let now = self.clock.now();
+            if now < self.suspects.exchanged + LOOK_AFTER {
+                return;
+            }
+            self.suspects.exchanged = now;
+            std::mem::swap(&mut self.suspects.young, &mut self.suspects.old);
+        }
+        for _ in 0..LOOKS_MAX {
+            let Some(id) = self.suspects.old.pop() else { return };
+            let Some(slot) = self.common.table.get_mut(id) else { continue };
+            let again = std::mem::replace(&mut slot.suspicion, Suspicion::None) == Suspicion::Renewed;
+            if again && self.suspects.young.len() < self.suspects.young.capacity() {
+                slot.suspicion = Suspicion::Listed;
+                self.suspects.young.push(id);
+                continue;
+            }
+            if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) {
+                self.mark(id, Todo::LOOK);
+            }
+        }
+    }
+
+    /// What a receive would say now. Bytes are none of our business: the receive that is armed will bring them.
+    pub(super) fn note_look(&mut self, event: Event) {
+        let connection = event.id;
+        let Some(slot) = self.common.table.get_mut(connection) else { return };
+        slot.in_flight.remove(tag::LOOK);
+        if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) {
+            match -event.result {
+                0 => {
+                    if let Some(reason) = self.common.peer_finished(connection) {
+                        self.end(connection, reason);
+                    }
+                }
+                ..0 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => {}
+                _ => self.end(connection, reason_of(event.result)),
+            }
+        }
+        self.settle(connection);
     }
 
     // --- idle connections ----------------------------------------------------------------------------------------

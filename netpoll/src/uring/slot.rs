@@ -21,6 +21,8 @@ impl Todo {
     pub(super) const SHUTDOWN: Todo = Todo(1 << 5);
     /// Cancel what is in flight and close.
     pub(super) const CLOSE: Todo = Todo(1 << 6);
+    /// Ask whether it has ended.
+    pub(super) const LOOK: Todo = Todo(1 << 7);
 
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
@@ -74,6 +76,16 @@ pub(super) enum Idling {
     Promoting,
 }
 
+/// Whether a connection's end may have been missed (`receive`, "Ends that nobody tells").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    None,
+    /// It has received, and will be looked at.
+    Listed,
+    /// It has received again since it was listed.
+    Renewed,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -81,6 +93,7 @@ pub(super) struct Slot {
     pub(super) todo: Todo,
     pub(super) in_flight: InFlight,
     pub(super) idling: Idling,
+    pub(super) suspicion: Suspicion,
     /// Bytes of the send that is not confirmed yet; 0: none.
     pub(super) offered: u32,
     /// Which send that is.
@@ -96,6 +109,7 @@ impl Slot {
             todo: Todo::default(),
             in_flight: InFlight::default(),
             idling: Idling::Active,
+            suspicion: Suspicion::None,
             offered: 0,
             serial: 0,
         }

@@ -99,6 +99,23 @@ pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
     h.end();
 }
 
+/// Closed listeners refuse whoever comes, and what was accepted goes on.
+pub fn closed_listeners_refuse_and_keep_what_is_open<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    let open = h.pair();
+    h.backend(Side::Server).close_listeners();
+    h.settle();
+    let late = h.connect();
+    assert_eq!(h.closed(Side::Client, late), CloseReason::Refused);
+    h.send(Side::Client, open.client, b"still here").unwrap();
+    h.expect(Side::Server, open.server, b"still here");
+    h.backend(Side::Server).set_accepting(true);
+    h.settle();
+    let later = h.connect();
+    assert_eq!(h.closed(Side::Client, later), CloseReason::Refused, "for good");
+    h.end();
+}
+
 /// What is sent before `Connected` waits for it, and leaves in order.
 pub fn sends_may_precede_connected<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);

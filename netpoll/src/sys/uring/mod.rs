@@ -28,6 +28,8 @@ use crate::ConnectionId;
 
 /// What a completion is about: the tag of its `user_data` ([`ConnectionId::pack`]).
 pub(crate) mod tag {
+    /// A look at whether the connection has ended.
+    pub(crate) const LOOK: u8 = 0;
     /// A receive of the connection.
     pub(crate) const RECEIVE: u8 = 1;
     /// A wait for bytes to receive.

@@ -202,6 +202,17 @@ impl Ring {
         unsafe { self.push(&discard) };
     }
 
+    /// Asks, without waiting or taking anything, what a receive would say now.
+    pub(crate) fn look(&mut self, id: ConnectionId) {
+        let nowhere = self.nowhere.as_mut_ptr();
+        let look = opcode::Recv::new(fixed(id), nowhere, 1)
+            .flags(libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_TRUNC)
+            .build()
+            .user_data(id.pack(tag::LOOK));
+        // SAFETY: with MSG_TRUNC, tcp(7), nothing is written, and if it were, to memory as in `discard`.
+        unsafe { self.push(&look) };
+    }
+
     /// Waits once for bytes to receive or the peer's end.
     pub(crate) fn wait_readable(&mut self, id: ConnectionId) {
         let mask = (libc::POLLIN | libc::POLLRDHUP) as u32;
