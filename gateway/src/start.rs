@@ -72,6 +72,8 @@ pub struct StartedWorkers {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The listeners' addresses, by number.
     pub addresses: Vec<SocketAddr>,
+    /// What their backends really run with, in a few words; `None`: what was said when the backend was chosen.
+    pub backend: Option<String>,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,
 }
@@ -149,6 +151,8 @@ pub struct Running {
     pub control_address: SocketAddr,
     /// The listeners' addresses, by number.
     pub addresses: Vec<SocketAddr>,
+    /// Why this backend, and what the workers run with.
+    pub backend_reason: String,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -196,8 +200,9 @@ pub fn start(
         verifier,
         names,
     };
-    let StartedWorkers { senders, metrics, addresses, threads } =
+    let StartedWorkers { senders, metrics, addresses, backend, threads } =
         host.start(order).map_err(failed("workers"))?;
+    let backend_reason = backend.unwrap_or(backend_reason);
     let give_up = senders.clone();
     // Whatever fails from here on, the workers that run already are told to end.
     let stop = |error: StartError| {
@@ -212,12 +217,12 @@ pub fn start(
         _ => None,
     };
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
-    let facts = Facts { plan, backend_reason, listeners, started, started_at };
+    let facts = Facts { plan, backend_reason: backend_reason.clone(), listeners, started, started_at };
     let workers = Workers::new(senders, metrics, names);
     let parts =
         Parts { config, facts, workers, mailbox: inbox, wake_ups, verifier, listener, reload, log, signals };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
-    Ok(Running { control, control_address, addresses, threads })
+    Ok(Running { control, control_address, addresses, backend_reason, threads })
 }
 
 /// 64 bits from the system's generator.

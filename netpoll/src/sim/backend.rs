@@ -475,6 +475,10 @@ impl Backend for SimBackend {
         self.connections.len()
     }
 
+    fn is_full(&self) -> bool {
+        self.accepting && self.connections.len() == self.connections.capacity()
+    }
+
     fn index_bound(&self) -> usize {
         self.connections.capacity()
     }

@@ -90,6 +90,8 @@ enum Notice {
 /// The io_uring backend, bound to the thread that made it. See the module's text.
 pub struct UringBackend {
     ring: Ring,
+    /// What was asked for.
+    wanted: RingSetup,
     connections: ConnectionTable<Slot>,
     /// Connections with something to submit, each once (`Slot::todo`).
     todo: VecDeque<ConnectionId>,
@@ -132,6 +134,7 @@ impl UringBackend {
         let _ = ring.limit_workers(uring.kernel_workers_max);
         Ok(UringBackend {
             ring,
+            wanted,
             connections: ConnectionTable::with_capacity(slots),
             todo: VecDeque::with_capacity(slots),
             starved: VecDeque::with_capacity(2 * slots),
@@ -158,6 +161,11 @@ impl UringBackend {
     /// What the kernel gave.
     pub fn setup(&self) -> RingSetup {
         self.ring.setup()
+    }
+
+    /// The same in words, with what was asked for where the kernel gave less.
+    pub fn description(&self) -> String {
+        self.setup().describe(self.wanted)
     }
 
     /// Puts `what` on the list of things to submit for a connection.
@@ -347,6 +355,10 @@ impl Backend for UringBackend {
 
     fn connection_count(&self) -> usize {
         self.live_count()
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_accepting() && self.live_count() >= self.limits.connections_max
     }
 
     fn index_bound(&self) -> usize {

@@ -58,7 +58,7 @@ impl UringBackend {
             return;
         }
         while self.ring.has_vacancy() {
-            let Some(buffer) = self.pools.take_receive() else { break };
+            let Some(buffer) = self.pools.take_to_lend() else { break };
             self.ring.lend(buffer);
         }
         self.ring.publish();
@@ -83,6 +83,7 @@ impl UringBackend {
 
     fn starve(&mut self, id: ConnectionId) {
         self.counters.receive_pauses += 1;
+        self.pools.receive_starved();
         if self.starved.len() == self.starved.capacity() {
             // Connections that closed while starved left their ids behind.
             self.starved.retain(|id| self.connections.get(*id).is_some());
