@@ -297,5 +297,6 @@ pub(super) async fn stats(State(control): State<Arc<Control>>) -> Json<Value> {
         "sent_frames": sum(&|one| one.sent.iter().map(|traffic| traffic.frames.get()).sum()),
         "deliveries": by_class(&|one, class| one.deliveries[class].get()),
         "drops": by_class(&|one, class| one.drops[class].get()),
+        "losses": by_class(&|one, class| one.losses[class].get()),
     }))
 }

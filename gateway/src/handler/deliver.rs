@@ -52,10 +52,9 @@ impl<B: Backend> Outlet<'_, B> {
 
     /// The receiver's queue is full: the policy for the class decides.
     fn refused(&mut self, connection: ConnectionId, class: MessageClass) {
-        self.metrics.count_drop(class);
-        if self.reloadable.slow_consumer(class) == SlowConsumer::Close
-            && self.slow.len() < self.slow.capacity()
-        {
+        let closes = self.reloadable.slow_consumer(class) == SlowConsumer::Close;
+        self.metrics.count_drop(class, closes);
+        if closes && self.slow.len() < self.slow.capacity() {
             self.slow.push(connection);
         }
     }
@@ -91,7 +90,7 @@ impl<B: Backend> Worker<B> {
         self.pace.fanouts_rest = false;
         let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
         if let Err(push) = pushed {
-            self.metrics.count_drop(push.class);
+            self.metrics.count_drop(push.class, false);
         }
     }
 

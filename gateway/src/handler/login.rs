@@ -41,6 +41,7 @@ impl<B: Backend> Worker<B> {
                 }
                 let request = VerifyRequest { address: self.address(connection), sequence, body: buffer };
                 if self.post.verify(request).is_err() {
+                    self.metrics.verifier_overloads.add(1);
                     self.refuse_login(connection, CloseCode::OVERLOAD, "too many logins at once");
                 }
             }

@@ -32,7 +32,8 @@ pub fn exposition(
     turns(&mut families, workers);
     pools(&mut families, workers);
     backend(&mut families, workers);
-    control::verifiers(&mut families, verifiers);
+    let overloads = workers.iter().map(|one| one.verifier_overloads.get()).sum();
+    control::verifiers(&mut families, verifiers, overloads);
     control::http(&mut families, control);
     process::collect(&mut families);
     families.encode()
@@ -190,10 +191,18 @@ fn fan_out(families: &mut Families, workers: &Workers) {
         "Messages handed to receivers.",
         by_class(&|one, class| one.deliveries[class].get()),
     );
+    let with_receiver = |receiver: &str, rows: Vec<(families::Labels, f64)>| {
+        let label = ("receiver", receiver.to_owned());
+        rows.into_iter()
+            .map(move |(labels, count)| ([labels, vec![label.clone()]].concat(), count))
+            .collect::<Vec<_>>()
+    };
+    let kept = with_receiver("kept", by_class(&|one, class| one.drops[class].get()));
+    let closed = with_receiver("closed", by_class(&|one, class| one.losses[class].get()));
     families.counters(
         "gateway_dropped_messages_total",
-        "Messages dropped because the receiver's queue was full.",
-        by_class(&|one, class| one.drops[class].get()),
+        "Messages that found the receiver's queue full: the receiver was kept and lost only them, or was closed for them.",
+        [kept, closed].concat(),
     );
     families.gauge(
         "gateway_fanouts_pending",

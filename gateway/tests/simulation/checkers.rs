@@ -56,7 +56,8 @@ impl World {
         self.tally.clients = self.clients.len() as u64;
         self.tally.messages = self.messages.len() as u64;
         self.tally.received = self.clients.iter().map(|client| client.received.len() as u64).sum();
-        self.tally.drops = self.total(|metrics| metrics.drops.iter().map(|count| count.get()).sum());
+        self.tally.drops =
+            self.total(|metrics| metrics.drops.iter().chain(&metrics.losses).map(|count| count.get()).sum());
         self.tally.slow_closes = self.total(|metrics| metrics.slow_closes.get());
         self.tally.mailbox_waits = self.total(|metrics| metrics.mailbox_waits.get());
         self.tally.straddles = self.total(|metrics| metrics.straddles.get());
@@ -105,7 +106,9 @@ impl World {
     }
 
     fn drops(&self) -> [u64; 4] {
-        std::array::from_fn(|class| self.total(|metrics| metrics.drops[class].get()))
+        std::array::from_fn(|class| {
+            self.total(|metrics| metrics.drops[class].get() + metrics.losses[class].get())
+        })
     }
 
     fn total(&self, count: impl Fn(&WorkerMetrics) -> u64) -> u64 {
