@@ -18,6 +18,7 @@ on_each_backend!(
     frames_travel_in_messages_however_they_are_cut,
     fragments_and_control_frames_mix,
     several_frames_to_a_message,
+    frames_behind_the_auth_in_its_message_wait_for_the_answer,
     tcp_and_websocket_clients_meet,
     closing_is_answered_with_the_same_code,
     faults_of_framing_end_with_their_code,
@@ -183,6 +184,34 @@ fn several_frames_to_a_message(backend: &BackendChoice) {
     assert_eq!(client.frame().operation, 111, "a message holds whole frames");
     assert_eq!(client.read(), Said::Close(Some(CloseCode::PROTOCOL_ERROR)));
     assert_eq!(client.read(), Said::End);
+}
+
+fn frames_behind_the_auth_in_its_message_wait_for_the_answer(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 16));
+    let auth = frame(Operation::AUTH, 1, &auth_body(1, "", "r"));
+    let early = frame(Operation(200), 2, b"in the same message");
+    let late = frame(Operation(200), 3, b"in the next one");
+    let next = masked(Opcode::Binary, true, &late);
+    let message = [&auth[..], &early, &early].concat();
+    let whole = masked(Opcode::Binary, true, &message);
+    let (head, tail) = message.split_at(auth.len() - 3);
+    let fragments = [masked(Opcode::Binary, false, head), masked(Opcode::Continuation, true, tail)].concat();
+    for login in [whole, fragments] {
+        let both = [login, next.clone()].concat();
+        for cut in [both.len(), both.len() - next.len(), both.len() - next.len() + 5, 40, 7] {
+            let mut client = WebSocket::open(gateway.addresses[1]);
+            for chunk in both.chunks(cut) {
+                client.write(chunk);
+                if cut > 40 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            let heard: Vec<_> = (0..4).map(|_| client.frame()).collect();
+            let operations: Vec<_> = heard.iter().map(|frame| (frame.operation, frame.sequence)).collect();
+            assert_eq!(operations, [(8, 1), (200, 2), (200, 2), (200, 3)], "cut {cut}");
+            assert_eq!(heard[1].body, b"in the same message");
+        }
+    }
 }
 
 fn tcp_and_websocket_clients_meet(backend: &BackendChoice) {

@@ -16,6 +16,7 @@
 //! say and count it.
 
 mod api;
+mod bell;
 mod clock;
 mod encoder;
 mod goim;
@@ -27,6 +28,7 @@ mod journal;
 mod lifecycle;
 mod metrics;
 mod publish;
+mod pushes;
 mod reload;
 mod reply;
 mod routes;
@@ -48,6 +50,7 @@ pub use workers::{MailboxFull, Workers};
 use crate::auth::Verifier;
 use crate::config::{Config, Plan};
 use crate::worker::message::ControlMessage;
+use bell::Bell;
 use encoder::Encoder;
 use health::Heartbeats;
 use netpoll::MailboxSender;
@@ -79,6 +82,7 @@ pub(crate) struct Control {
     config: RwLock<Arc<Config>>,
     facts: Facts,
     workers: Workers,
+    bell: Bell,
     tickets: Tickets,
     encoder: Mutex<Encoder>,
     lifecycle: Arc<Lifecycle>,

@@ -150,12 +150,15 @@ impl<B: Backend> Worker<B> {
     /// The login was answered: handles what came meanwhile.
     pub(crate) fn resume_frames(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let pending = session.carry.pending();
-        if pending == 0 || session.carry.assembled() > 0 {
-            return;
+        let (websocket, rest) = (session.websocket, session.carry.assembled());
+        // The rest of the message that the Auth frame came in; over TCP there are no messages.
+        if rest > 0
+            && let Some(message) = session.carry.take(rest)
+        {
+            self.message_frames(connection, message, 0);
         }
-        let websocket = session.websocket;
-        let Some(buffer) = session.carry.take(pending) else { return };
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let Some(buffer) = session.carry.take(session.carry.pending()) else { return };
         if websocket {
             self.websocket_received(connection, buffer);
         } else {
@@ -179,9 +182,11 @@ impl<B: Backend> Worker<B> {
             Phase::Unauthenticated if header.operation == Operation::AUTH => {
                 self.auth(connection, header.sequence, buffer, body_start);
             }
-            Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
+            Phase::Unauthenticated => {
                 self.refuse(connection, header, ErrorCode::NOT_AUTHENTICATED, "the first frame must be Auth");
             }
+            // What comes while a login is under way waits in the carry.
+            Phase::Verifying | Phase::Registering => debug_assert!(false, "a frame passed a login"),
             Phase::Handshake | Phase::Closing | Phase::Vacant => {}
         }
     }

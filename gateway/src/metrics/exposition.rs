@@ -102,6 +102,16 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
     );
+    families.counter(
+        "gateway_accept_pauses_total",
+        "Times that a worker stopped accepting because its table of connections was full.",
+        sum(workers, |one| one.accept_pauses.get()),
+    );
+    families.counter(
+        "gateway_accept_paused_seconds_total",
+        "Time that workers did not accept because their tables were full, added up.",
+        sum(workers, |one| one.accept_paused_nanos.get()) / 1e9,
+    );
     families.gauge(
         "gateway_rooms",
         "Rooms with members, counted once a worker.",
@@ -244,6 +254,11 @@ fn turns(families: &mut Families, workers: &Workers) {
         "gateway_worker_sessions",
         "Sessions of a worker.",
         each(&|one| one.sessions.get() as f64),
+    );
+    families.gauges(
+        "gateway_worker_accept_paused",
+        "1 while a worker does not accept because its table of connections is full: new peers wait in its backlog.",
+        each(&|one| one.accept_paused.get() as f64),
     );
     families.gauges(
         "gateway_worker_mailbox_messages",

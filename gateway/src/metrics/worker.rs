@@ -1,7 +1,7 @@
 //! What one worker counts.
 
 use super::counter::{Counter, Gauge, Histogram};
-use crate::worker::message::MessageClass;
+use crate::worker::message::Push;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use netpoll::CloseReason;
@@ -167,6 +167,12 @@ pub struct WorkerMetrics {
     pub rooms: Gauge,
     /// Memberships here.
     pub memberships: Gauge,
+    /// 1 while accepting is paused because the table of connections is full.
+    pub accept_paused: Gauge,
+    /// Times that it was.
+    pub accept_pauses: Counter,
+    /// How long it was in all, in nanoseconds.
+    pub accept_paused_nanos: Counter,
     /// Turns.
     pub turns: Counter,
     /// Time from the end of the wait to the end of the turn.
@@ -212,14 +218,19 @@ impl WorkerMetrics {
 
     /// Counts a frame that goes out.
     pub fn count_sent(&self, class: OperationClass, bytes: usize) {
-        self.sent[class as usize].frames.add(1);
+        self.count_sent_frames(class, 1, bytes);
+    }
+
+    /// Counts frames that go out together.
+    pub fn count_sent_frames(&self, class: OperationClass, frames: u64, bytes: usize) {
+        self.sent[class as usize].frames.add(frames);
         self.sent[class as usize].bytes.add(bytes as u64);
     }
 
-    /// Counts a message that found no room at its receiver, which stays or is `closed` for it.
-    pub fn count_drop(&self, class: MessageClass, closed: bool) {
+    /// Counts what found no room at its receiver, which stays or is `closed` for it.
+    pub fn count_drop(&self, push: &Push, closed: bool) {
         let counts = if closed { &self.losses } else { &self.drops };
-        counts[class as usize].add(1);
+        counts[push.class as usize].add(u64::from(push.frames));
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Delivery<'f> {
     pub push: &'f Push,
     /// Whom not.
     pub exclude: Exclude,
+    /// Only to sessions whose accept set has the operation.
+    pub filtered: bool,
 }
 
 impl Fanouts {
@@ -197,7 +199,8 @@ impl Fanouts {
                 item.delivered += 1;
                 *made += 1;
                 if let Some(push) = &item.push {
-                    deliver(Delivery { session, push, exclude: item.exclude });
+                    let filtered = target == Target::Everyone;
+                    deliver(Delivery { session, push, exclude: item.exclude, filtered });
                 }
             }
             if *made >= end && self.head(rooms, target) == head {

@@ -106,6 +106,14 @@ impl AcceptSets {
         set.operations[..usize::from(set.count)].contains(&operation)
     }
 
+    /// Users of sets that have the operation.
+    pub fn users_of(&self, operation: i32) -> u32 {
+        let sets = self.sets[1..].iter().filter(|set| set.users > 0);
+        let with =
+            sets.filter(|set| set.operations[..usize::from(set.count)].binary_search(&operation).is_ok());
+        with.map(|set| set.users).sum()
+    }
+
     /// Whether nobody uses a set but the empty one.
     pub fn is_unused(&self) -> bool {
         self.sets[1..].iter().all(|set| set.users == 0)

@@ -170,12 +170,13 @@ impl FakeWorker {
             Message::ToAll { push, rate, origin } => {
                 return self.pushed(&format!("all@{rate}"), push, origin, 10);
             }
-            Message::Kick { target, code, ticket } => {
+            Message::Kick { target, code, reason, ticket } => {
                 let closed = match target {
                     KickTarget::Name(_, name) => self.knows(name),
                     KickTarget::Connection(connection) => connection.index() < CONNECTIONS,
                 };
-                self.saw(format!("kick {}", code.get()));
+                let reason = reason.map(|reason| format!(" {}", String::from_utf8_lossy(&reason)));
+                self.saw(format!("kick {}{}", code.get(), reason.unwrap_or_default()));
                 if closed {
                     let address = self.address(0);
                     let kind = AuditKind::Kicked(code);

@@ -363,6 +363,7 @@ impl World {
             assert!((0..32).all(|slot| shard.sessions.at(slot).is_none()), "leaks: a session of {number}");
             assert_eq!(shard.sessions.open_count(), 0, "leaks: the count of sessions of {number}");
             assert_eq!(shard.sessions.timers.armed(), 0, "leaks: a timer of worker {number}");
+            assert!(shard.sums.is_empty(), "leaks: a sum of outcomes of worker {number}");
             assert!(shard.sessions.accept_sets.is_unused(), "leaks: an accept set of worker {number}");
             assert_eq!(shard.rooms.memberships_len(), 0, "leaks: memberships of worker {number}");
             assert_eq!(shard.rooms.len(), 0, "leaks: rooms of worker {number}");
