@@ -11,7 +11,8 @@ use crate::address::Fingerprints;
 use crate::auth::{Verifier, VerifySender, verify_queue};
 use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
 use crate::control::{
-    ControlSender, ControlThread, Facts, LogHandle, Parts, ReloadSource, Workers, control_waker,
+    ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource, Workers,
+    control_waker,
 };
 use crate::metrics::WorkerMetrics;
 use crate::settings::{TableSizes, WorkerSettings};
@@ -23,9 +24,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
-
-/// Messages from workers that may wait for the control thread.
-const CONTROL_MAILBOX_CAPACITY: usize = 16 << 10;
 
 /// What makes workers.
 pub trait WorkerHost {
@@ -186,7 +184,7 @@ pub fn start(
         .map_err(failed(format!("control.address {}", config.control.address)))?;
     let control_address = listener.local_addr().map_err(failed("control.address"))?;
     let (waker, wake_ups) = control_waker().map_err(failed("no descriptor for the control thread"))?;
-    let (control, inbox) = mailbox(CONTROL_MAILBOX_CAPACITY, waker);
+    let (control, inbox) = mailbox(MAILBOX_CAPACITY, waker);
     let queue = config.auth.as_ref().map(|policy| verify_queue(policy.threads, policy.queue_requests_max));
     let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
     let (verifier, queue) = queue.unzip();

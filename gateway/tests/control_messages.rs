@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 on_each_backend!(
     a_broadcast_reaches_everyone_who_accepts_it,
     a_rated_broadcast_takes_its_time,
+    an_essential_room_message_is_not_filtered,
+    a_batch_reaches_tcp_receivers_as_frames,
     kicks_close_users_keys_and_connections,
     inspections_list_connections_and_rooms,
     the_device_policy_closes_the_oldest,
@@ -105,6 +107,32 @@ fn a_broadcast_reaches_everyone_who_accepts_it(backend: &BackendChoice) {
     }
     drop((clients, gateway));
     assert!(pools.is_full(), "a payload referenced 600 times came home");
+}
+
+fn an_essential_room_message_is_not_filtered(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 64));
+    let mut client = gateway.login(1, "r");
+    let push = push(&mut pools(), 1009, MessageClass::User, b"not in its accept set");
+    let (room, origin) = (gateway.names.room("r"), Origin::Control { ticket: 1 });
+    gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
+    assert_eq!((outcome(&gateway, 1), client.read().operation), (1, 1009));
+}
+
+/// Two frames in a push, and both are counted. (`websocket.rs` has the other half.)
+fn a_batch_reaches_tcp_receivers_as_frames(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 64));
+    let mut client = gateway.login(1, "");
+    let frames = [frame(Operation(1000), 0, b"one"), frame(Operation(1000), 0, b"two")].concat();
+    let outer = frame(Operation(9), 0, &frames);
+    let message = [&[0x82, outer.len() as u8][..], &outer].concat();
+    let bytes = pools().copy(&message).unwrap().freeze();
+    let (class, websocket_header) = (MessageClass::User, 18);
+    let push = Push { bytes, websocket_header, class, operation: 1000, frames: 2 };
+    let (kind, name, origin) = (NameKind::User, gateway.names.mid(1), Origin::Control { ticket: 1 });
+    gateway.tell(0, Message::ToName { kind, name, push, exclude: Default::default(), origin });
+    assert_eq!(outcome(&gateway, 1), 1);
+    assert_eq!((client.read().body, client.read().body), (b"one".into(), b"two".into()));
+    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].deliveries[class as usize].get(), 2);
 }
 
 fn a_rated_broadcast_takes_its_time(backend: &BackendChoice) {

@@ -85,7 +85,7 @@ impl Encoder {
 }
 
 /// Pools that the control thread encodes pushes into.
-pub(crate) fn pools_config(frame_body_size_max: u32) -> PoolsConfig {
+pub(super) fn pools_config(frame_body_size_max: u32) -> PoolsConfig {
     let receive = netpoll::PoolSize { size: 64, count: 1 };
     PoolsConfig { receive, blocks: crate::config::blocks(frame_body_size_max, 16_384), huge_pages: false }
 }

@@ -262,12 +262,47 @@ pub(super) async fn nodes_instances(State(control): State<Arc<Control>>) -> Answ
 fn node_host(control: &Control) -> String {
     let configured = control.config().reloadable.reconnect_address.clone();
     if !configured.is_empty() {
-        return configured.rsplit_once(':').map_or(configured.clone(), |(host, _)| host.to_owned());
+        return host_of(&configured).to_owned();
     }
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An address without its port, if it has one: `[::1]` and `::1` have none.
+fn host_of(address: &str) -> &str {
+    match address.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
+            host
+        }
+        _ => address,
+    }
 }
 
 fn port(control: &Control, kind: ListenerKind) -> u16 {
     let found = control.facts.listeners.iter().find(|(settings, _)| settings.kind == kind);
     found.map_or(0, |(_, address)| address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_nothing_else() {
+        for (address, host) in [
+            ("edge.example.org:3101", "edge.example.org"),
+            ("edge.example.org", "edge.example.org"),
+            ("[2001:db8::1]:3101", "[2001:db8::1]"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(host_of(address), host);
+        }
+    }
+
+    #[test]
+    fn forms_are_decoded_as_browsers_encode_them() {
+        let pairs: Vec<_> = form_pairs("a=1&b+c=%C3%A9%2&&d&=e").collect();
+        let expected = [("a", "1"), ("b c", "é%2"), ("d", ""), ("", "e")];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.into(), value.into())));
+    }
 }

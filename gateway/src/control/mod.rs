@@ -36,7 +36,6 @@ mod thread;
 mod tickets;
 mod workers;
 
-pub(crate) use encoder::pools_config;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
@@ -61,6 +60,14 @@ use tickets::Tickets;
 
 /// What workers use to talk to the control thread: takes no lock, allocates nothing, never blocks.
 pub type ControlSender = MailboxSender<ControlMessage>;
+
+/// Messages from workers that may wait for the control thread.
+pub(crate) const MAILBOX_CAPACITY: usize = 16 << 10;
+
+/// What the control thread reserves: pools for pushes, and its mailbox.
+pub(crate) fn reserved_bytes(frame_body_size_max: u32) -> usize {
+    encoder::pools_config(frame_body_size_max).bytes() + MAILBOX_CAPACITY * (size_of::<ControlMessage>() + 8)
+}
 
 /// What is settled at the start.
 #[derive(Clone, Debug)]

@@ -339,7 +339,11 @@ async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>) {
     while control.workers.connections() > 0 && tokio::time::Instant::now() < deadline {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            order = orders.recv() => if order == Some(Command::Terminate) { return },
+            order = orders.recv() => match order {
+                Some(Command::Terminate) => return,
+                Some(Command::Reload) => tracing::warn!("the gateway drains; the configuration is not read again"),
+                None => {}
+            },
         }
     }
 }

@@ -128,14 +128,8 @@ impl<B: Backend> Worker<B> {
 
     /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
     pub(crate) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
-        let bound = self.backend.pools().block_size_max();
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        if session.carry.assembled() + session.carry.pending() + bytes.len() > bound {
-            return self.end(
-                connection,
-                CloseCode::PROTOCOL_ERROR,
-                "too much was sent before the login was answered",
-            );
+        if !self.may_carry(connection, bytes.len()) {
+            return;
         }
         while let Some(session) = self.shard.sessions.get_mut(connection) {
             if session.carry.append(self.backend.pools(), bytes, needed).is_ok() {
@@ -145,6 +139,18 @@ impl<B: Backend> Worker<B> {
                 return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
             }
         }
+    }
+
+    /// Whether so many bytes more fit the largest block; else the connection ends, and it is false.
+    pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> bool {
+        let bound = self.backend.pools().block_size_max();
+        let Some(session) = self.shard.sessions.get(connection) else { return false };
+        let fits = session.carry.assembled() + session.carry.pending() + count <= bound;
+        if !fits {
+            let why = "too much was sent before the login was answered";
+            self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+        }
+        fits
     }
 
     /// The login was answered: handles what came meanwhile.

@@ -317,6 +317,9 @@ impl<B: Backend> Worker<B> {
 
     /// Keeps the rest of a message, in front of what has come since, until the login is answered.
     fn put_back(&mut self, connection: ConnectionId, rest: &[u8]) {
+        if !self.may_carry(connection, rest.len()) {
+            return;
+        }
         while let Some(session) = self.shard.sessions.get_mut(connection) {
             if session.carry.put_back(self.backend.pools(), rest).is_ok() {
                 return;

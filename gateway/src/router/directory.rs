@@ -56,6 +56,18 @@ impl<T> Store<T> {
     }
 }
 
+impl<T> Store<T> {
+    fn free_count(&self, next_free: impl Fn(&T) -> u32) -> usize {
+        let (mut index, mut count) = (self.free, 0);
+        while let Some(item) = self.items.get(index as usize) {
+            count += 1;
+            assert!(count <= self.items.len(), "a free list goes round in circles");
+            index = next_free(item);
+        }
+        count
+    }
+}
+
 /// The directory entries whose home is this worker.
 #[derive(Debug)]
 pub struct Directory {
@@ -187,6 +199,28 @@ impl Directory {
         self.table.is_empty()
     }
 
+    /// Every record has a name in the table and at least one entry; every record and entry is in use or free, once.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self) {
+        self.table.invariants();
+        let (mut records, mut entries) = (0, 0);
+        for index in self.table.indexes() {
+            let record = &self.records.items[index as usize];
+            assert_eq!(self.find(record.kind, record.name), Some(index), "a record is found by its name");
+            let count = self.connections(record.kind, record.name).take(self.entries.items.len() + 1).count();
+            assert!(count > 0, "a name without a connection");
+            assert!(record.kind == NameKind::User || count == 1, "a key has one connection");
+            records += 1;
+            entries += count;
+        }
+        let free = self.records.free_count(|record| record.head);
+        assert_eq!(records + free, self.records.items.len(), "records in use and free ones");
+        let free = self.entries.free_count(|entry| entry.next);
+        assert_eq!(entries + free, self.entries.items.len(), "entries in use and free ones");
+    }
+
     fn find(&self, kind: NameKind, name: Fingerprint) -> Option<u32> {
         let same = |index: u32| {
             let record = &self.records.items[index as usize];
@@ -302,6 +336,7 @@ mod tests {
             assert_eq!(enter(&mut directory, 1), Ok(()), "round {round}");
             assert_eq!(enter(&mut directory, 2), Ok(()));
             assert_eq!(enter(&mut directory, 3), Err(DirectoryFull));
+            directory.invariants();
             for mid in [2, 1] {
                 directory.release(NameKind::User, names.mid(mid), address(mid as u32));
             }

@@ -93,6 +93,24 @@ impl IndexTable {
         self.entries[hole].index = EMPTY;
     }
 
+    /// Every entry is found from its ideal place on, and there are as many as counted, at most half of the table.
+    pub(super) fn invariants(&self) {
+        let mut count = 0;
+        for (at, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.index != EMPTY) {
+            count += 1;
+            let distance = at.wrapping_sub(self.ideal(entry.tag)) & self.mask;
+            let mut way = (0..distance).map(|back| self.entries[at.wrapping_sub(back + 1) & self.mask]);
+            assert!(way.all(|entry| entry.index != EMPTY), "entry {at} can't be found");
+        }
+        assert_eq!(count, self.len, "entries of an index table");
+        assert!(count <= self.capacity && 2 * self.capacity <= self.entries.len(), "an index table's size");
+    }
+
+    /// The records' indexes.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().map(|entry| entry.index).filter(|index| *index != EMPTY)
+    }
+
     /// Fingerprints in the table.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -141,6 +159,9 @@ mod tests {
                 }
             }
             assert_eq!(table.len(), records.len());
+            if step % 100 == 0 {
+                table.invariants();
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
                 + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
         ),
         addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
-        addend("outcomes", tables.mailbox_capacity * Sums::BYTES_PER_SUM),
+        addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
         // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
         addend("outgoing messages", 3 * tables.mailbox_capacity * size_of::<Message>()),
     ]

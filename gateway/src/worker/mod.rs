@@ -14,6 +14,7 @@
 mod encoder;
 mod host;
 mod inspect;
+mod invariants;
 mod memory;
 pub mod message;
 mod parting;
@@ -158,7 +159,7 @@ impl<B: Backend> Worker<B> {
             rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
             directory: Directory::with_capacity(tables.names_max),
             fanouts: Fanouts::with_capacity(tables.fanouts_max),
-            sums: Sums::with_capacity(tables.mailbox_capacity),
+            sums: Sums::with_capacity(tables.sums_max()),
         };
         let now = backend.now();
         Ok(Worker {

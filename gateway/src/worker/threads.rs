@@ -271,7 +271,12 @@ fn run<B: Backend>(
     loop {
         match worker.turn(Duration::from_secs(1)) {
             Ok(Turn::Running) => {}
-            Ok(Turn::Stopped) => break,
+            Ok(Turn::Stopped) => {
+                if cfg!(debug_assertions) {
+                    worker.invariants();
+                }
+                break;
+            }
             Err(error) => {
                 tracing::error!("worker {} ends, its backend is unusable: {error}", id.0);
                 break;
