@@ -102,6 +102,17 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
     );
+    accept_pauses(families, workers);
+    families.gauge(
+        "gateway_rooms",
+        "Rooms with members, counted once a worker.",
+        sum(workers, |one| one.rooms.get()),
+    );
+    families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+/// Peers left in the kernel's backlog, where nothing else counts them.
+fn accept_pauses(families: &mut Families, workers: &Workers) {
     families.counter(
         "gateway_accept_pauses_total",
         "Times that a worker stopped accepting because its table of connections was full.",
@@ -112,12 +123,6 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Time that workers did not accept because their tables were full, added up.",
         sum(workers, |one| one.accept_paused_nanos.get()) / 1e9,
     );
-    families.gauge(
-        "gateway_rooms",
-        "Rooms with members, counted once a worker.",
-        sum(workers, |one| one.rooms.get()),
-    );
-    families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
 }
 
 fn ends(workers: &Workers) -> Vec<(Vec<(&'static str, String)>, f64)> {
