@@ -367,6 +367,10 @@ pub trait Backend {
     /// Live connections, those that are closing included.
     fn connection_count(&self) -> usize;
 
+    /// Whether new peers have to wait in the backlog because as many connections are held as may be. False while
+    /// accepting is off.
+    fn is_full(&self) -> bool;
+
     /// Every index of a [`ConnectionId`] of this backend is below it: the size for tables that run parallel to its own.
     /// It may exceed `connections_max`, by connections that have been accepted but not reported.
     fn index_bound(&self) -> usize;

@@ -337,7 +337,11 @@ fn memory_plan(
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);
     }
-    let control = crate::control::pools_config(config.limits.frame_body_size_max).bytes();
+    let control = crate::control::reserved_bytes(config.limits.frame_body_size_max);
     entries.push(MemoryEntry::new("control thread", control, false));
+    if let Some(policy) = &config.auth {
+        let verifiers = crate::auth::reserved_bytes(policy.threads, policy.queue_requests_max);
+        entries.push(MemoryEntry::new("verifiers", verifiers, false));
+    }
     MemoryPlan { entries }
 }

@@ -5,6 +5,7 @@ use super::encoder::EncodeError;
 use super::workers::MailboxFull;
 use crate::address::{Address, Fingerprint, Fingerprints};
 use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
+use netpoll::SharedBuffer;
 use std::sync::PoisonError;
 
 /// Whom a message is for.
@@ -43,9 +44,14 @@ impl Control {
         &self,
         class: MessageClass,
         operation: i32,
-        body: &[u8],
+        bodies: &[&[u8]],
     ) -> Result<Push, EncodeError> {
-        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).push(class, operation, body)
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).push(class, operation, bodies)
+    }
+
+    /// Bytes for workers to hold, such as a reason.
+    pub(super) fn text(&self, text: &str) -> Result<SharedBuffer, EncodeError> {
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).text(text)
     }
 
     /// Outcomes that a message to `target` will have.
@@ -73,13 +79,15 @@ impl Control {
                 };
                 let connection = address.connection();
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
-                return self.workers.send(address.worker(), message);
+                return self.bell.send(&self.workers, address.worker(), message);
             }
             Target::Room(room) => {
                 let room = names.room(room);
-                return self
-                    .workers
-                    .send(self.workers.home(room), Message::ToRoom { room, push, exclude, origin });
+                return self.bell.send(
+                    &self.workers,
+                    self.workers.home(room),
+                    Message::ToRoom { room, push, exclude, origin },
+                );
             }
             Target::All { rate } => return self.send_to_all(&push, *rate, origin),
         };
@@ -87,15 +95,16 @@ impl Control {
     }
 
     fn send_to_name(&self, name: Fingerprint, push: Push, origin: Origin) -> Result<(), MailboxFull> {
-        let exclude = Exclude::default();
-        self.workers.send(self.workers.home(name), Message::ToName { name, push, exclude, origin })
+        let message = Message::ToName { name, push, exclude: Exclude::default(), origin };
+        self.bell.send(&self.workers, self.workers.home(name), message)
     }
 
     fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), MailboxFull> {
         let rate = rate.div_ceil(self.workers.count() as u32);
         let mut result = Ok(());
         for worker in self.workers.ids() {
-            let sent = self.workers.send(worker, Message::ToAll { push: push.clone(), rate, origin });
+            let message = Message::ToAll { push: push.clone(), rate, origin };
+            let sent = self.bell.send(&self.workers, worker, message);
             result = result.and(sent);
         }
         result

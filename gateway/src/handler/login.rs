@@ -41,6 +41,7 @@ impl<B: Backend> Worker<B> {
                 }
                 let request = VerifyRequest { address: self.address(connection), sequence, body: buffer };
                 if self.post.verify(request).is_err() {
+                    self.metrics.verifier_overloads.add(1);
                     self.refuse_login(connection, CloseCode::OVERLOAD, "too many logins at once");
                 }
             }
@@ -126,7 +127,7 @@ impl<B: Backend> Worker<B> {
         let room = request.room.map(|room| room.as_str());
         if let Some(earlier) = request.key.and_then(|key| self.context.names.address_in(key.as_str())) {
             let (connection, code) = (earlier.connection(), CloseCode::REPLACED);
-            self.post.send(earlier.worker(), Message::Evict { connection, code });
+            self.post.send(earlier.worker(), Message::Evict { connection, code, reason: None });
         }
         let mut answers_due = self.claim_names(connection);
         if let Some(room) = room {

@@ -9,7 +9,7 @@ use gateway_proto::body::{
 };
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
-use netpoll::{Backend, Buffer, ConnectionId};
+use netpoll::{Backend, Buffer, ConnectionId, SharedBuffer};
 
 /// Where a message goes.
 #[derive(Clone, Copy)]
@@ -170,7 +170,7 @@ impl<B: Backend> Worker<B> {
             Some(&[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]),
             _ => 0,
         };
-        let push = |class| Push { bytes, websocket_header, class, operation };
+        let push = |class| Push { bytes, websocket_header, class, operation, frames: 1 };
         let workers = self.post.workers();
         match route {
             Route::Name(name) => {
@@ -196,6 +196,7 @@ impl<B: Backend> Worker<B> {
             Origin::Client { address, .. } => {
                 self.post.send(address.worker(), Message::Outcome { origin, receivers });
             }
+            Origin::Sum { home, .. } => self.post.send(home, Message::Outcome { origin, receivers }),
             Origin::Control { ticket } => {
                 let receivers = receivers.unwrap_or(0);
                 // A full mailbox loses the answer: the request times out at the control thread.
@@ -238,9 +239,10 @@ impl<B: Backend> Worker<B> {
         });
     }
 
-    /// A kick: closes connections with a code.
-    pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode) {
-        self.end(connection, code, code.label());
+    /// A kick: closes a connection with a code and a reason, which is the code's label where none is given.
+    pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode, reason: Option<&SharedBuffer>) {
+        let given = reason.and_then(|reason| std::str::from_utf8(reason).ok());
+        self.end(connection, code, given.unwrap_or(code.label()));
     }
 }
 

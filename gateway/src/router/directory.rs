@@ -57,6 +57,18 @@ impl<T> Store<T> {
     }
 }
 
+impl<T> Store<T> {
+    fn free_count(&self, next_free: impl Fn(&T) -> u32) -> usize {
+        let (mut index, mut count) = (self.free, 0);
+        while let Some(item) = self.items.get(index as usize) {
+            count += 1;
+            assert!(count <= self.items.len(), "a free list goes round in circles");
+            index = next_free(item);
+        }
+        count
+    }
+}
+
 /// The directory entries whose home is this worker.
 ///
 /// Names of different kinds have different fingerprints, so one table holds all of them.
@@ -198,6 +210,26 @@ impl Directory {
         self.table.is_empty()
     }
 
+    /// Every record is found by its name, every device is listed once, and every place is in use or free, once.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self) {
+        self.table.invariants();
+        let (mut records, mut further) = (0, 0);
+        for index in self.table.indexes() {
+            let record = &self.records.items[index as usize];
+            assert_eq!(self.find(record.name), Some(index), "a record is found by its name");
+            let count = self.connections(record.name).take(self.further.items.len() + 2).count();
+            records += 1;
+            further += count - 1;
+        }
+        let free = self.records.free_count(|record| record.newest.older);
+        assert_eq!(records + free, self.records.items.len(), "records in use and free ones");
+        let free = self.further.free_count(|device| device.older);
+        assert_eq!(further + free, self.further.items.len(), "further devices in use and free ones");
+    }
+
     fn find(&self, name: Fingerprint) -> Option<u32> {
         self.table.find(name, |index| self.records.items[index as usize].name == name)
     }
@@ -309,6 +341,7 @@ mod tests {
             assert_eq!(enter(&mut directory, 1), Ok(()), "round {round}");
             assert_eq!(enter(&mut directory, 2), Ok(()));
             assert_eq!(enter(&mut directory, 3), Err(DirectoryFull));
+            directory.invariants();
             for mid in [2, 1] {
                 directory.release(names.mid(mid), address(mid as u32));
             }

@@ -105,6 +105,29 @@ impl IndexTable {
         self.entries[hole] = EMPTY;
     }
 
+    /// Every entry is found from its ideal place on, and there are as many as counted, at most half of the table.
+    pub(super) fn invariants(&self) {
+        let mut count = 0;
+        for (at, entry) in self.entries.iter().enumerate().filter(|(_, entry)| **entry != EMPTY) {
+            count += 1;
+            let mut way = self.ideal(tag_of(*entry));
+            while way != at {
+                assert_ne!(self.entries[way], EMPTY, "entry {at} can't be found");
+                way = self.after(way);
+            }
+        }
+        assert_eq!(count, self.len, "entries of an index table");
+        assert!(
+            count <= self.capacity && 4 * self.capacity <= 3 * self.entries.len(),
+            "an index table's size"
+        );
+    }
+
+    /// The records' indexes.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().filter(|entry| **entry != EMPTY).map(|entry| index_of(*entry))
+    }
+
     /// Fingerprints in the table.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -163,6 +186,9 @@ mod tests {
                 }
             }
             assert_eq!(table.len(), records.len());
+            if step % 100 == 0 {
+                table.invariants();
+            }
         }
     }
 }

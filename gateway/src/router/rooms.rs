@@ -9,6 +9,8 @@
 //! Invariants: a room's record exists while it has members, counts, or fan-outs; `local` is the length of the member
 //! list; `total` is the sum of the counts at the home, and what the home said last at a host.
 
+mod invariants;
+
 use super::index_table::IndexTable;
 use crate::address::{Fingerprint, WorkerId};
 use crate::session::text::{TextId, TextStore};
@@ -476,6 +478,22 @@ impl Rooms {
             let record = &self.rooms[room.0 as usize];
             record.flags.in_use && record.local > 0
         })
+    }
+
+    /// The session of a membership, by table index.
+    pub fn session_of(&self, member: MemberIndex) -> u32 {
+        self.members[member.0 as usize].session
+    }
+
+    /// Keys of all rooms that have one.
+    pub fn texts(&self) -> impl Iterator<Item = TextId> + '_ {
+        self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.text)
+    }
+
+    /// The first fan-out of each room that has any.
+    pub fn fanout_heads(&self) -> impl Iterator<Item = u32> + '_ {
+        let heads = self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.fanouts.0);
+        heads.filter(|head| *head != NONE)
     }
 
     /// Records in use.

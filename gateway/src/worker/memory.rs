@@ -3,7 +3,7 @@
 //! Reserved means address space: a page becomes resident when it is first used, so an empty worker is small and grows
 //! with its connections up to the sum.
 
-use crate::router::{Directory, Fanouts, Rooms};
+use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::Sessions;
 use crate::session::text::TextStore;
 use crate::settings::TableSizes;
@@ -49,6 +49,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
                 + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
         ),
         addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
+        addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
         // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
         addend("outgoing messages", 3 * tables.mailbox_capacity * size_of::<Message>()),
     ]

@@ -66,7 +66,10 @@ impl<B: Backend> Worker<B> {
             return false;
         }
         let others = self.post.workers() - 1;
-        let is_done = |worker: &Self| !worker.post.has_local() && !worker.shard.rooms.has_changes();
+        let is_done = |worker: &Self| {
+            let shard = &worker.shard;
+            !worker.post.has_local() && !shard.rooms.has_changes() && shard.sums.is_empty()
+        };
         if self.parting.said == 0 && is_done(self) {
             self.say_to_others(Word::NoConnection);
         }

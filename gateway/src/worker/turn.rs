@@ -4,7 +4,7 @@ use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use super::{Drain, Turn, Worker};
 use crate::metrics::EndReason;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, CloseReason, Completion, ConnectionId};
+use netpoll::{Backend, CloseReason, Completion, ConnectionId, Timestamp};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -219,8 +219,21 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// Counts how long peers wait in the backlog because the table is full.
+    fn note_accepting(&mut self, now: Timestamp) {
+        let was_full_at = std::mem::replace(&mut self.pace.full_at, self.backend.is_full().then_some(now));
+        if let Some(at) = was_full_at {
+            self.metrics.accept_paused_nanos.add(now.since(at).as_nanos() as u64);
+        }
+        if was_full_at.is_some() != self.pace.full_at.is_some() {
+            self.metrics.accept_pauses.add(u64::from(was_full_at.is_none()));
+            self.metrics.accept_paused.set(u64::from(was_full_at.is_none()));
+        }
+    }
+
     fn finish_turn(&mut self) {
         let now = self.backend.now();
+        self.note_accepting(now);
         let nanos = now.since(self.pace.now).as_nanos() as u64;
         self.metrics.turns.add(1);
         self.metrics.turn_time.record(nanos, 1);

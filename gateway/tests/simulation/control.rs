@@ -142,7 +142,8 @@ impl World {
         let websocket_header = bytes.len() as u8;
         bytes.extend(frame);
         let bytes = self.control.pools.copy(&bytes).expect("control has buffers enough").freeze();
-        Push { bytes, websocket_header, class: message.class(), operation: message.operation }
+        let (class, operation) = (message.class(), message.operation);
+        Push { bytes, websocket_header, class, operation, frames: 1 }
     }
 
     pub fn key_name(&self, key: usize) -> Fingerprint {
@@ -169,7 +170,11 @@ impl World {
         note!(self, "control kicks {name:?}");
         let target = KickTarget::Name(name);
         let code = CloseCode::KICKED;
-        self.control.tell(name.home(workers).index(), Message::Kick { target, code, ticket });
+        let reason = self
+            .rng
+            .chance(0.5)
+            .then(|| self.control.pools.copy(b"why not").expect("control has buffers enough").freeze());
+        self.control.tell(name.home(workers).index(), Message::Kick { target, code, reason, ticket });
     }
 
     /// Asks a worker for a list.

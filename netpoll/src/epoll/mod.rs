@@ -491,6 +491,10 @@ impl Backend for EpollBackend {
         self.common.table.len()
     }
 
+    fn is_full(&self) -> bool {
+        self.accepting && self.common.table.len() == self.common.table.capacity()
+    }
+
     fn pools(&mut self) -> &mut BufferPools {
         &mut self.common.pools
     }

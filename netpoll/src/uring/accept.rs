@@ -107,6 +107,10 @@ impl UringBackend {
         Ok((ListenerId(id), address))
     }
 
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepts.accepting
+    }
+
     pub(super) fn set_accepts(&mut self, accepting: bool) {
         self.accepts.accepting = accepting;
         self.accepts.stopping = !accepting;

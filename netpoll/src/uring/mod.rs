@@ -82,6 +82,8 @@ impl UringConfig {
 /// The io_uring backend, bound to the thread that made it. See the module's text.
 pub struct UringBackend {
     ring: Ring,
+    /// What was asked for.
+    wanted: RingSetup,
     common: Common<Slot>,
     connections_max: usize,
     batch_max: usize,
@@ -122,6 +124,7 @@ impl UringBackend {
         let _ = ring.limit_workers(uring.kernel_workers_max);
         Ok(UringBackend {
             ring,
+            wanted,
             common: Common::new(config, slots)?,
             connections_max: config.connections_max,
             batch_max: config.batch_max,
@@ -142,6 +145,11 @@ impl UringBackend {
     /// What the kernel gave.
     pub fn setup(&self) -> RingSetup {
         self.ring.setup()
+    }
+
+    /// The same in words, with what was asked for where the kernel gave less.
+    pub fn description(&self) -> String {
+        self.setup().describe(self.wanted)
     }
 
     /// Puts `what` on the list of things to submit for a connection.
@@ -341,6 +349,10 @@ impl Backend for UringBackend {
 
     fn connection_count(&self) -> usize {
         self.live_count()
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_accepting() && self.live_count() >= self.connections_max
     }
 
     fn pools(&mut self) -> &mut BufferPools {

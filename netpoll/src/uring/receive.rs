@@ -100,7 +100,7 @@ impl UringBackend {
             return;
         }
         while self.ring.has_vacancy() {
-            let Some(buffer) = self.common.pools.take_receive() else { break };
+            let Some(buffer) = self.common.pools.take_to_lend() else { break };
             self.ring.lend(buffer);
         }
         self.ring.publish();
@@ -125,6 +125,7 @@ impl UringBackend {
 
     fn starve(&mut self, id: ConnectionId) {
         self.common.counters.receive_pauses += 1;
+        self.common.pools.receive_starved();
         if self.starved.len() == self.starved.capacity() {
             // Connections that closed while starved left their ids behind.
             self.starved.retain(|id| self.common.table.get(*id).is_some());

@@ -16,6 +16,7 @@ pub fn an_empty_pool_pauses_and_loses_nothing<W: World>(seed: u64) {
     h.settle();
     assert!(h.server().held.len() <= 4, "no buffer from nowhere");
     assert!(h.backend(Side::Server).counters().receive_pauses > 0);
+    assert!(h.backend(Side::Server).pools().receive_level().exhausted > 0, "all held, and bytes waited");
     // One buffer at a time keeps it going; then all of them.
     for _ in 0..20 {
         let before: usize = pairs.iter().map(|pair| h.server().received_bytes(pair.server)).sum();
