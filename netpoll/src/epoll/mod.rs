@@ -3,13 +3,14 @@
 //! ```text
 //!   epoll_wait ──► events ──► ready list ──► receive one buffer each ──► batch
 //!                                 ▲   │ buffer filled whole, or no buffer free: stays ready
-//!                                 └───┘
+//!                                 └───┘   (a filled one up to eight times a poll, in rounds)
 //!   send ──► queue of the connection, dirty list ──► next poll: one write each ──► short? wait for the edge
 //! ```
 //!
-//! An edge says "something changed since you looked"; what is left over is remembered in the ready list, so that one
-//! turn takes at most one buffer from each connection and none starves. A receive that does not fill its buffer has
-//! drained the socket (epoll(7), "Questions and answers", 9); a peer's FIN is seen as `EPOLLRDHUP`.
+//! An edge says "something changed since you looked"; what is left over is remembered in the ready list. Receiving goes
+//! round by round, one buffer from each connection, so that none starves, and a burst of a peer is still answered by one
+//! write. A receive that does not fill its buffer has drained the socket (epoll(7), "Questions and answers", 9); a peer's
+//! FIN is seen as `EPOLLRDHUP`.
 
 mod slot;
 
@@ -38,6 +39,9 @@ const TAG_WAKER: u8 = 2;
 const ACCEPT_REST: Duration = Duration::from_millis(20);
 /// How long to wait for buffers to come back when there are connections to receive from and none is free.
 const BUFFER_REST: Duration = Duration::from_millis(1);
+
+/// Buffers that one connection may fill in one poll.
+const RECEIVES_PER_POLL: usize = 8;
 
 const INTEREST: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
@@ -252,19 +256,23 @@ impl EpollBackend {
 
     // --- receiving -----------------------------------------------------------------------------------------------
 
+    /// One buffer from each that is ready, then another from each that filled it: what a peer has sent at once should be
+    /// answered at once, and everybody has had one before anybody has two.
     fn receive_all(&mut self, batch: &mut Completions) {
-        for _ in 0..self.ready.len() {
-            if batch.is_full() {
-                return;
-            }
-            let Some(id) = self.ready.pop_front() else { return };
-            match self.common.table.get_mut(id) {
-                Some(slot) => slot.in_ready = false,
-                None => continue,
-            }
-            if !self.receive_one(id, batch) {
-                self.mark_ready(id);
-                return; // no buffer: the others would not get one either
+        for _ in 0..RECEIVES_PER_POLL {
+            for _ in 0..self.ready.len() {
+                if batch.is_full() {
+                    return;
+                }
+                let Some(id) = self.ready.pop_front() else { return };
+                match self.common.table.get_mut(id) {
+                    Some(slot) => slot.in_ready = false,
+                    None => continue,
+                }
+                if !self.receive_one(id, batch) {
+                    self.mark_ready(id);
+                    return; // no buffer: the others would not get one either
+                }
             }
         }
     }
