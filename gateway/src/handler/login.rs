@@ -95,18 +95,20 @@ impl<B: Backend> Worker<B> {
             }
             Some(verified) => verified,
         };
-        if self.register(connection, &request, identity).is_none() {
-            self.refuse_login(connection, CloseCode::OVERLOAD, "the server's tables are full");
+        match self.register(connection, &request, identity) {
+            None => self.refuse_login(connection, CloseCode::OVERLOAD, "the server's tables are full"),
+            Some(0) => self.login_complete(connection), // without a name or a room there is no home to ask
+            Some(_) => {}
         }
     }
 
-    /// Enters the session's names, accept set and room; `None` when a table is full.
+    /// Enters the session's names, accept set and room; returns how many homes will answer, `None` when a table is full.
     fn register(
         &mut self,
         connection: ConnectionId,
         request: &AuthRequest<'_>,
         identity: Identity<'_>,
-    ) -> Option<()> {
+    ) -> Option<u8> {
         let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice());
         let session = self.shard.sessions.get_mut(connection)?;
         // From here on whatever was entered is given up with the session, so an early return leaks nothing.
@@ -134,7 +136,7 @@ impl<B: Backend> Worker<B> {
             answers_due += self.login_room(connection, room)?;
         }
         self.shard.sessions.get_mut(connection)?.answers_due = answers_due;
-        Some(())
+        Some(answers_due)
     }
 
     fn claim_names(&mut self, connection: ConnectionId) -> u8 {
@@ -176,9 +178,13 @@ impl<B: Backend> Worker<B> {
             return;
         }
         session.answers_due = session.answers_due.saturating_sub(1);
-        if session.answers_due > 0 {
-            return;
+        if session.answers_due == 0 {
+            self.login_complete(connection);
         }
+    }
+
+    fn login_complete(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let (sequence, heard_at, expires_at) =
             (session.auth_sequence, session.heard_at.timestamp(), session.expires_at);
         self.shard.sessions.set_open(connection);
