@@ -8,6 +8,9 @@ use std::hash::Hasher;
 /// Workers of one process at most: an [`Address`] has 8 bits for the worker.
 pub const WORKERS_MAX: usize = 255;
 
+/// Size of a key that the server made ([`Fingerprints::made_key`]), in bytes.
+pub const MADE_KEY_SIZE: usize = 32;
+
 /// A worker (thread) and its shard of the state, numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u8);
@@ -114,6 +117,25 @@ impl Fingerprints {
         self.hash(4, key.as_bytes())
     }
 
+    /// The key of a connection that brought none: its address and 64 bits that only this process can tell, in
+    /// hexadecimal. Whoever is given such a key finds the connection without a directory.
+    pub fn made_key(&self, address: Address) -> [u8; MADE_KEY_SIZE] {
+        let proof = self.hash(5, &address.to_bits().to_be_bytes()).bits();
+        let bits = u128::from(address.to_bits()) << 64 | u128::from(proof);
+        let mut key = [0; MADE_KEY_SIZE];
+        for (index, digit) in key.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(bits >> (124 - 4 * index)) as usize & 15];
+        }
+        key
+    }
+
+    /// The connection that a made key names, which may have ended; `None` for any other key.
+    pub fn address_in(&self, key: &str) -> Option<Address> {
+        let bits = u64::from_str_radix(key.get(..16)?, 16).ok()?;
+        let address = Address::from_bits(bits);
+        (self.made_key(address) == *key.as_bytes()).then_some(address)
+    }
+
     fn hash(&self, domain: u8, name: &[u8]) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         hasher.write_u8(domain);
@@ -149,6 +171,31 @@ mod tests {
             assert!(all[index + 1..].iter().all(|other| other != one));
         }
         assert_eq!(names.mid(7), names.mid(7));
+    }
+
+    #[test]
+    fn a_made_key_names_its_connection_and_cannot_be_guessed() {
+        let names = Fingerprints::new((1, 2));
+        let address = Address::new(WorkerId(3), ConnectionId::new(77, 5));
+        let key = names.made_key(address);
+        let key = std::str::from_utf8(&key).unwrap();
+        assert_eq!(names.address_in(key), Some(address));
+        assert_eq!(Fingerprints::new((1, 3)).address_in(key), None, "of another process");
+        for at in 0..key.len() {
+            let mut other = key.as_bytes().to_vec();
+            other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+            assert_eq!(names.address_in(std::str::from_utf8(&other).unwrap()), None, "digit {at} changed");
+        }
+        for odd in [
+            "",
+            "0",
+            &key[..31],
+            &key.to_uppercase(),
+            "ööööööööööööööööö",
+            "+123456789abcdef0123456789abcdef",
+        ] {
+            assert_eq!(names.address_in(odd), None, "{odd}");
+        }
     }
 
     #[test]

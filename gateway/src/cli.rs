@@ -194,7 +194,7 @@ fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCod
             Err(problems)
         }
     });
-    let (shown, json) = (prepared.clone(), prepared.config.log.json);
+    let (mut shown, json) = (prepared.clone(), prepared.config.log.json);
     let running = match start(prepared, host, reload, log, true) {
         Ok(running) => running,
         Err(error) => {
@@ -202,10 +202,11 @@ fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCod
             return ExitCode::FAILURE;
         }
     };
+    shown.backend_reason.clone_from(&running.backend_reason);
     if json {
-        let backend = shown.plan.backend.label();
+        let (backend, reason) = (shown.plan.backend.label(), &shown.backend_reason);
         let (capacity, control) = (shown.plan.room_text(), running.control_address);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), backend, capacity, %control, "started");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), backend, %reason, capacity, %control, "started");
         shown.config.source.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     } else {
         let paint =

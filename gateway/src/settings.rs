@@ -168,6 +168,13 @@ impl TableSizes {
     }
 }
 
+impl TableSizes {
+    /// Outcomes that hosts report one by one, at a time: as many as messages that may come in, and never few.
+    pub fn sums_max(&self) -> usize {
+        self.mailbox_capacity.max(1024)
+    }
+}
+
 /// Everything that a worker is made from.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
@@ -193,6 +200,4 @@ pub struct WorkerSettings {
     pub audit: bool,
     /// What may change while running.
     pub reloadable: Reloadable,
-    /// Seed for delays and keys drawn by this worker.
-    pub seed: u64,
 }

@@ -11,7 +11,8 @@ use crate::address::Fingerprints;
 use crate::auth::{Verifier, VerifySender, verify_queue};
 use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
 use crate::control::{
-    ControlSender, ControlThread, Facts, LogHandle, Parts, ReloadSource, Workers, control_waker,
+    ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource, Workers,
+    control_waker,
 };
 use crate::metrics::WorkerMetrics;
 use crate::settings::{TableSizes, WorkerSettings};
@@ -23,9 +24,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
-
-/// Messages from workers that may wait for the control thread.
-const CONTROL_MAILBOX_CAPACITY: usize = 16 << 10;
 
 /// What makes workers.
 pub trait WorkerHost {
@@ -72,6 +70,8 @@ pub struct StartedWorkers {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The listeners' addresses, by number.
     pub addresses: Vec<SocketAddr>,
+    /// What their backends really run with, in a few words; `None`: what was said when the backend was chosen.
+    pub backend: Option<String>,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,
 }
@@ -149,6 +149,8 @@ pub struct Running {
     pub control_address: SocketAddr,
     /// The listeners' addresses, by number.
     pub addresses: Vec<SocketAddr>,
+    /// Why this backend, and what the workers run with.
+    pub backend_reason: String,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -182,22 +184,22 @@ pub fn start(
         .map_err(failed(format!("control.address {}", config.control.address)))?;
     let control_address = listener.local_addr().map_err(failed("control.address"))?;
     let (waker, wake_ups) = control_waker().map_err(failed("no descriptor for the control thread"))?;
-    let (control, inbox) = mailbox(CONTROL_MAILBOX_CAPACITY, waker);
+    let (control, inbox) = mailbox(MAILBOX_CAPACITY, waker);
     let queue = config.auth.as_ref().map(|policy| verify_queue(policy.threads, policy.queue_requests_max));
     let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
-    let seeds: Result<Vec<u64>, StartError> = (0..plan.workers).map(|_| random()).collect();
     let order = WorkerOrder {
-        settings: seeds?.into_iter().map(|seed| plan.worker_settings(&config, seed)).collect(),
+        settings: vec![plan.worker_settings(&config); plan.workers],
         plan: &plan,
         pin: config.io.pin_workers,
         control,
         verifier,
         names,
     };
-    let StartedWorkers { senders, metrics, addresses, threads } =
+    let StartedWorkers { senders, metrics, addresses, backend, threads } =
         host.start(order).map_err(failed("workers"))?;
+    let backend_reason = backend.unwrap_or(backend_reason);
     let give_up = senders.clone();
     // Whatever fails from here on, the workers that run already are told to end.
     let stop = |error: StartError| {
@@ -212,12 +214,12 @@ pub fn start(
         _ => None,
     };
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
-    let facts = Facts { plan, backend_reason, listeners, started, started_at };
+    let facts = Facts { plan, backend_reason: backend_reason.clone(), listeners, started, started_at };
     let workers = Workers::new(senders, metrics, names);
     let parts =
         Parts { config, facts, workers, mailbox: inbox, wake_ups, verifier, listener, reload, log, signals };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
-    Ok(Running { control, control_address, addresses, threads })
+    Ok(Running { control, control_address, addresses, backend_reason, threads })
 }
 
 /// 64 bits from the system's generator.

@@ -1,6 +1,6 @@
 //! What an operator sees first: one screen that answers what runs, with what, where, and what is dubious about it.
 
-use crate::config::{MemoryEntry, Origin, bytes_text};
+use crate::config::{MemoryEntry, bytes_text};
 use crate::settings::ListenerKind;
 use crate::start::Prepared;
 use std::fmt::Write as _;
@@ -118,9 +118,10 @@ fn auth(prepared: &Prepared, paint: Paint) -> String {
             "NONE: clients are whoever they say they are. For development only; set auth.mode = \"jwt\"",
         ),
         Some(policy) => {
+            // The one that is not empty: where a value comes from says nothing, an empty one may be written down too.
             let path = ["auth.jwks_file", "auth.key_file", "auth.secret"]
                 .into_iter()
-                .find(|path| prepared.config.source.values.origin(path) != Origin::Default);
+                .find(|path| !prepared.config.source.values.text(path).is_empty());
             format!(
                 "JSON Web Tokens, {} from {}",
                 policy.keys.algorithms().join(", "),

@@ -18,6 +18,7 @@ fn problems(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) ->
     };
     let read = |file: &str| match file {
         "empty" => Ok(Vec::new()),
+        "two lines" => Ok(b"first\nsecond\n".into()),
         _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
     };
     Config::load(&sources, &read).map_or_else(|problems| problems.to_string(), |_| String::new())
@@ -115,6 +116,10 @@ origins = ["example.org"]
 [[listener]]
 name = "c"
 address = "10.0.0.1:3102"
+
+[[listener]]
+name = "beside_all_of_ipv4"
+address = "[::1]:3111"
 "#;
     expect(
         file,
@@ -126,6 +131,14 @@ address = "10.0.0.1:3102"
             r#"gateway.toml:18: listener.b.origins = ["example.org"]: expected origins as browsers send them, such as "https://example.org""#,
             r#"gateway.toml:22: listener.c.address = "10.0.0.1:3102": listener.b.address has this port already; give each listener a port of its own"#,
         ],
+    );
+}
+
+#[test]
+fn a_key_that_no_header_can_hold_is_refused() {
+    expect(
+        "[control]\napi_key_file = \"two lines\"\n",
+        &[r#"gateway.toml:2: control.api_key_file = "two lines": expected one line of printable ASCII"#],
     );
 }
 

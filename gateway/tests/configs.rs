@@ -98,6 +98,16 @@ fn every_profile_passes_the_check() {
 }
 
 #[test]
+fn the_start_screen_names_the_key_that_is_used() {
+    let scratch = Scratch::new("key");
+    let key = format!("auth.key_file={}", scratch.file("public.pem", PUBLIC_KEY));
+    let sets = ["auth.mode=jwt", &key, "auth.jwks_file="].map(|set| ["--set", set]);
+    let output = gateway(&["check"]).args(sets.as_flattened()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("ES256 from auth.key_file"), "{}", text(&output));
+}
+
+#[test]
 fn a_profile_without_its_key_files_is_refused_with_their_names() {
     let output = check("gateway.epoll.toml", &["control.api_key_file=/nonexistent/api_key".into()]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, frame, settings};
-use gateway::address::WorkerId;
+use gateway::address::{Address, WorkerId};
 use gateway::control::{Inspection, Query};
 use gateway::settings::DevicePolicy;
-use gateway::worker::message::{ControlMessage, KickTarget, Message, MessageClass, NameKind, Origin, Push};
+use gateway::worker::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Closed, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 on_each_backend!(
     a_broadcast_reaches_everyone_who_accepts_it,
     a_rated_broadcast_takes_its_time,
+    an_essential_room_message_is_not_filtered,
+    a_batch_reaches_tcp_receivers_as_frames,
     kicks_close_users_keys_and_connections,
+    a_made_key_finds_its_connection_and_may_be_brought_again,
     inspections_list_connections_and_rooms,
     the_device_policy_closes_the_oldest,
     draining_sends_everyone_away,
@@ -41,7 +44,7 @@ fn push(pools: &mut BufferPools, operation: i32, class: MessageClass, body: &[u8
     }
     let websocket_header = message.len() as u8;
     message.extend(frame);
-    Push { bytes: pools.copy(&message).unwrap().freeze(), websocket_header, class, operation }
+    Push { bytes: pools.copy(&message).unwrap().freeze(), websocket_header, class, operation, frames: 1 }
 }
 
 /// The control thread's mail, until something is found in it.
@@ -68,10 +71,15 @@ fn outcome(gateway: &Gateway, wanted: u64) -> u32 {
 }
 
 fn close_code(client: &mut Client) -> CloseCode {
+    last_word(client).0
+}
+
+fn last_word(client: &mut Client) -> (CloseCode, String) {
     loop {
         let frame = client.read();
         if frame.operation == 111 {
-            return Closed::parse(&frame.body).unwrap().code;
+            let closed = Closed::parse(&frame.body).unwrap();
+            return (closed.code, closed.reason.as_str().to_owned());
         }
     }
 }
@@ -90,7 +98,7 @@ fn a_broadcast_reaches_everyone_who_accepts_it(backend: &BackendChoice) {
             }
         }
         let receivers: u32 = (0..4).map(|_| outcome(&gateway, u64::from(round))).sum();
-        assert_eq!(receivers, 400);
+        assert_eq!(receivers, 200, "those who take one of the two");
     }
     for client in &mut clients {
         for round in 0..3_u8 {
@@ -100,6 +108,32 @@ fn a_broadcast_reaches_everyone_who_accepts_it(backend: &BackendChoice) {
     }
     drop((clients, gateway));
     assert!(pools.is_full(), "a payload referenced 600 times came home");
+}
+
+fn an_essential_room_message_is_not_filtered(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 64));
+    let mut client = gateway.login(1, "r");
+    let push = push(&mut pools(), 1009, MessageClass::User, b"not in its accept set");
+    let (room, origin) = (gateway.names.room("r"), Origin::Control { ticket: 1 });
+    gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
+    assert_eq!((outcome(&gateway, 1), client.read().operation), (1, 1009));
+}
+
+/// Two frames in a push, and both are counted. (`websocket.rs` has the other half.)
+fn a_batch_reaches_tcp_receivers_as_frames(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 64));
+    let mut client = gateway.login(1, "");
+    let frames = [frame(Operation(1000), 0, b"one"), frame(Operation(1000), 0, b"two")].concat();
+    let outer = frame(Operation(9), 0, &frames);
+    let message = [&[0x82, outer.len() as u8][..], &outer].concat();
+    let bytes = pools().copy(&message).unwrap().freeze();
+    let (class, websocket_header) = (MessageClass::User, 18);
+    let push = Push { bytes, websocket_header, class, operation: 1000, frames: 2 };
+    let (name, origin) = (gateway.names.mid(1), Origin::Control { ticket: 1 });
+    gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
+    assert_eq!(outcome(&gateway, 1), 1);
+    assert_eq!((client.read().body, client.read().body), (b"one".into(), b"two".into()));
+    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].deliveries[class as usize].get(), 2);
 }
 
 fn a_rated_broadcast_takes_its_time(backend: &BackendChoice) {
@@ -124,18 +158,63 @@ fn kicks_close_users_keys_and_connections(backend: &BackendChoice) {
     desk.login(1, "desk", "");
     let mut other = gateway.client();
     other.login(2, "other", "");
-    let kick = |target, ticket| {
+    let mut pools = pools();
+    let mut kick = |target, ticket| {
         for worker in 0..2 {
-            gateway.tell(worker, Message::Kick { target, code: CloseCode::KICKED, ticket });
+            let reason =
+                (ticket == 2).then(|| pools.copy("too loud, bitte später".as_bytes()).unwrap().freeze());
+            gateway.tell(worker, Message::Kick { target, code: CloseCode::KICKED, reason, ticket });
         }
         outcome(&gateway, ticket) + outcome(&gateway, ticket)
     };
-    assert_eq!(kick(KickTarget::Name(NameKind::Key, gateway.names.key("phone")), 1), 1);
-    assert_eq!(close_code(&mut phone), CloseCode::KICKED);
-    assert_eq!(kick(KickTarget::Name(NameKind::User, gateway.names.mid(1)), 2), 1);
-    assert_eq!(close_code(&mut desk), CloseCode::KICKED);
-    assert_eq!(kick(KickTarget::Name(NameKind::User, gateway.names.mid(77)), 3), 0);
+    assert_eq!(kick(KickTarget::Name(gateway.names.key("phone")), 1), 1);
+    assert_eq!(last_word(&mut phone), (CloseCode::KICKED, "kicked".into()));
+    assert_eq!(kick(KickTarget::Name(gateway.names.mid(1)), 2), 1);
+    assert_eq!(last_word(&mut desk), (CloseCode::KICKED, "too loud, bitte später".into()));
+    assert_eq!(kick(KickTarget::Name(gateway.names.mid(77)), 3), 0);
     assert_eq!(other.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
+}
+
+/// The connection that a user has at worker `worker`, and its key.
+fn connection_and_key(gateway: &Gateway, worker: u8, mid: i64) -> Option<(Address, String)> {
+    let query = Query::Connections { from: 0, user: Some(gateway.names.mid(mid)), key: None };
+    gateway.tell(usize::from(worker), Message::Inspect(Inspection::new(9, WorkerId(worker), query, 9)));
+    let found = answer(gateway, |message| match message {
+        ControlMessage::Inspected(inspection) => Some(inspection),
+        _ => None,
+    });
+    found.connections().first().map(|row| (row.address, row.key.as_str().to_owned()))
+}
+
+fn a_made_key_finds_its_connection_and_may_be_brought_again(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 64));
+    let mut first = gateway.login(1, "");
+    let (address, key) = (0..2).find_map(|worker| connection_and_key(&gateway, worker, 1)).unwrap();
+    assert_eq!(gateway.names.address_in(&key), Some(address));
+    let (name, connection, host) = (gateway.names.key(&key), address.connection(), address.worker().index());
+    let mut pools = pools();
+    let mut to_key = |body: &[u8]| {
+        let (push, origin) =
+            (push(&mut pools, 1000, MessageClass::User, body), Origin::Control { ticket: 5 });
+        gateway
+            .tell(host, Message::ToMadeKey { connection, name, push, exclude: Default::default(), origin });
+        outcome(&gateway, 5)
+    };
+    assert_eq!(to_key(b"made"), 1);
+    assert_eq!(first.read().body, b"made");
+    // Its owner comes back with the key, as clients do that were told theirs: the earlier connection goes.
+    let mut again = gateway.client();
+    again.login(2, &key, "");
+    assert_eq!(close_code(&mut first), CloseCode::REPLACED);
+    drop(first);
+    assert_eq!(to_key(b"brought"), 1);
+    assert_eq!(again.read().body, b"brought");
+    let target = KickTarget::MadeKey(connection, name);
+    gateway.tell(host, Message::Kick { target, code: CloseCode::KICKED, reason: None, ticket: 6 });
+    assert_eq!(outcome(&gateway, 6), 1);
+    assert_eq!(close_code(&mut again), CloseCode::KICKED);
+    drop(again);
+    assert_eq!(to_key(b"nobody"), 0);
 }
 
 fn inspections_list_connections_and_rooms(backend: &BackendChoice) {
@@ -234,7 +313,6 @@ fn a_slow_consumer_loses_droppable_messages_or_its_connection(backend: &BackendC
     for _ in 0..rounds {
         let push = push(&mut pools, 1000, MessageClass::User, &[0; 1024]);
         let message = Message::ToName {
-            kind: NameKind::User,
             name: names.mid(1),
             push,
             exclude: Default::default(),
@@ -246,5 +324,7 @@ fn a_slow_consumer_loses_droppable_messages_or_its_connection(backend: &BackendC
         }
     }
     assert_eq!(metrics.slow_closes.get(), 1);
+    let user = MessageClass::User as usize;
+    assert_eq!((metrics.drops[user].get(), metrics.losses[user].get()), (0, 1), "lost with its connection");
     assert_eq!(quick.ask(Operation::HEARTBEAT, 3, b"").sequence, 3);
 }

@@ -4,8 +4,8 @@ mod common;
 
 use common::{BackendChoice, Client, Gateway, auth_body, frame, settings};
 use gateway_proto::body::{
-    Closed, Deliver, HeartbeatReply, Join, JoinReply, MessageId, Name, Publish, RoomKey, SendMessage,
-    SendMessageReply, Target,
+    Closed, Deliver, HeartbeatReply, Join, JoinReply, MessageId, Name, Publish, PushOperation, RoomKey,
+    SendMessage, SendMessageReply, Target, Traceparent,
 };
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
@@ -22,6 +22,11 @@ on_each_backend!(
     silence_before_and_after_login_is_bounded,
     what_comes_before_login_is_refused_and_what_comes_with_it_waits,
     bad_lengths_and_bad_logins_end_with_a_code,
+    a_full_worker_says_so_and_for_how_long,
+    a_login_that_finds_the_verifiers_queue_full_is_counted,
+    receivers_are_those_who_accept_the_message,
+    a_traceparent_of_send_message_is_checked_and_left_behind,
+    workers_say_what_their_backends_run_with,
 );
 
 fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
@@ -227,4 +232,112 @@ fn bad_lengths_and_bad_logins_end_with_a_code(backend: &BackendChoice) {
     let mut client = gateway.client();
     client.send(Operation::AUTH, 1, b"{\"mid\":");
     assert_eq!(Closed::parse(&client.read().body).unwrap().code, CloseCode::PROTOCOL_ERROR);
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain for {what}");
+}
+
+fn a_full_worker_says_so_and_for_how_long(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 3));
+    let metrics = &gateway.threads.as_ref().unwrap().metrics[0];
+    let mut clients: Vec<_> = (1..=3).map(|mid| gateway.login(mid, "")).collect();
+    until("the pause", || metrics.accept_paused.get() == 1);
+    let mut waiting = gateway.client();
+    waiting.send(Operation::AUTH, 1, &auth_body(4, "", ""));
+    std::thread::sleep(Duration::from_millis(300));
+    clients.pop();
+    assert_eq!(waiting.read().operation, 8, "it waited in the backlog");
+    drop((waiting, clients));
+    until("the end of the pause", || metrics.accept_paused.get() == 0);
+    assert!(metrics.accept_pauses.get() >= 1);
+    assert!(metrics.accept_paused_nanos.get() >= 250_000_000, "{}", metrics.accept_paused_nanos.get());
+}
+
+fn a_login_that_finds_the_verifiers_queue_full_is_counted(backend: &BackendChoice) {
+    let mut settings = settings(1, 8);
+    settings.auth = gateway::settings::AuthMode::Jwt; // and no verifier: its queue has room for nothing
+    let gateway = Gateway::start_on(backend, settings);
+    let mut client = gateway.client();
+    client.send(Operation::AUTH, 1, &auth_body(4, "", ""));
+    assert_eq!(Closed::parse(&client.read().body).unwrap().code, CloseCode::OVERLOAD);
+    let metrics = &gateway.threads.as_ref().unwrap().metrics[0];
+    assert_eq!((metrics.verifier_overloads.get(), metrics.auth_failures.get()), (1, 1));
+}
+
+/// With three devices on different workers, some of which do not take the operation, and one that left.
+fn receivers_are_those_who_accept_the_message(backend: &BackendChoice) {
+    for workers in [1, 3] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        let mut sender = gateway.login(1, "");
+        let mut devices: Vec<_> = (0..6).map(|_| gateway.login(2, "")).collect();
+        let push_operation = PushOperation::new(Operation(1002));
+        let message = SendMessage {
+            target: Target::Mid(2),
+            not_to_self: true,
+            push_operation,
+            traceparent: None,
+            payload: b"x",
+        };
+        let mut body = vec![0; message.encoded_size()];
+        message.emit(&mut body).unwrap();
+        let mut receivers = |body: &[u8]| {
+            let reply = SendMessageReply::parse(&sender.ask(Operation::SEND_MESSAGE, 5, body).body).unwrap();
+            assert_eq!(reply.result, Ok(()));
+            reply.receivers
+        };
+        assert_eq!(receivers(&body), 6);
+        for deaf in &mut devices[..4] {
+            assert_eq!(deaf.read().operation, 1002);
+            assert_eq!(deaf.ask(Operation::UNSUBSCRIBE, 3, b"1002").operation, 17);
+        }
+        assert_eq!(receivers(&body), 2);
+        drop(devices.split_off(1));
+        until("only a deaf one to be left", || receivers(&body) == 0);
+        let nobody = send_message(Target::Mid(3), b"x", false);
+        let reply = sender.ask(Operation::SEND_MESSAGE, 6, &nobody);
+        assert_eq!(SendMessageReply::parse(&reply.body).unwrap().result, Err(ErrorCode::NOT_FOUND));
+    }
+}
+
+/// A push has no place for it; who wants it carried uses Publish.
+fn a_traceparent_of_send_message_is_checked_and_left_behind(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let mut client = gateway.login(1, "");
+    let trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traceparent = Some(Traceparent::parse(trace).unwrap());
+    let message = SendMessage {
+        target: Target::Mid(1),
+        not_to_self: false,
+        push_operation: None,
+        traceparent,
+        payload: b"x",
+    };
+    let mut body = vec![0; message.encoded_size()];
+    message.emit(&mut body).unwrap();
+    let push = client.ask(Operation::SEND_MESSAGE, 5, &body);
+    assert_eq!((push.operation, &push.body[..]), (1000, &b"x"[..]));
+    assert_eq!(client.read().operation, 5);
+    let at = body.windows(4).position(|window| window == b"4bf9").unwrap();
+    body[at] = b'Z';
+    let reply = client.ask(Operation::SEND_MESSAGE, 6, &body);
+    assert_eq!(SendMessageReply::parse(&reply.body).unwrap().result, Err(ErrorCode::MALFORMED));
+}
+
+fn workers_say_what_their_backends_run_with(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 8));
+    let said = &gateway.threads.as_ref().unwrap().backends;
+    let sizes = "1024 submissions, 8192 completions";
+    match backend {
+        BackendChoice::Epoll => assert_eq!(said[..], ["", ""]),
+        BackendChoice::Uring(_) => {
+            assert!(said.len() == 2 && said.iter().all(|text| text.contains(sizes)), "{said:?}")
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, auth_body, frame, settings};
+use gateway::worker::message::{Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Reason, SendMessage, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Frames, Operation};
@@ -10,6 +11,7 @@ use gateway_proto::websocket::handshake::{ResponseParse, client_request, verify_
 use gateway_proto::websocket::{
     Decoded, Decoder, Kind, Limits, Opcode, Role, apply_mask, emit_close, emit_masked_header,
 };
+use netpoll::{BackendConfig, BufferPools};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -18,6 +20,8 @@ on_each_backend!(
     frames_travel_in_messages_however_they_are_cut,
     fragments_and_control_frames_mix,
     several_frames_to_a_message,
+    a_batch_reaches_websocket_receivers_in_an_envelope,
+    frames_behind_the_auth_in_its_message_wait_for_the_answer,
     tcp_and_websocket_clients_meet,
     closing_is_answered_with_the_same_code,
     faults_of_framing_end_with_their_code,
@@ -183,6 +187,50 @@ fn several_frames_to_a_message(backend: &BackendChoice) {
     assert_eq!(client.frame().operation, 111, "a message holds whole frames");
     assert_eq!(client.read(), Said::Close(Some(CloseCode::PROTOCOL_ERROR)));
     assert_eq!(client.read(), Said::End);
+}
+
+fn a_batch_reaches_websocket_receivers_in_an_envelope(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 16));
+    let mut client = WebSocket::login(gateway.addresses[1], 1, "r");
+    let frames = [frame(Operation(1000), 0, b"one"), frame(Operation(1000), 0, b"two")].concat();
+    let outer = frame(Operation::RAW, 0, &frames);
+    let message = [&[0x82, outer.len() as u8][..], &outer].concat();
+    let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+    let bytes = pools.copy(&message).unwrap().freeze();
+    let (class, websocket_header) = (MessageClass::Room, 18);
+    let push = Push { bytes, websocket_header, class, operation: 1000, frames: 2 };
+    let (room, origin) = (gateway.names.room("r"), Origin::Nobody);
+    gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
+    let heard = client.frame();
+    assert_eq!((heard.operation, heard.body), (9, frames));
+}
+
+fn frames_behind_the_auth_in_its_message_wait_for_the_answer(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 16));
+    let auth = frame(Operation::AUTH, 1, &auth_body(1, "", "r"));
+    let early = frame(Operation(200), 2, b"in the same message");
+    let late = frame(Operation(200), 3, b"in the next one");
+    let next = masked(Opcode::Binary, true, &late);
+    let message = [&auth[..], &early, &early].concat();
+    let whole = masked(Opcode::Binary, true, &message);
+    let (head, tail) = message.split_at(auth.len() - 3);
+    let fragments = [masked(Opcode::Binary, false, head), masked(Opcode::Continuation, true, tail)].concat();
+    for login in [whole, fragments] {
+        let both = [login, next.clone()].concat();
+        for cut in [both.len(), both.len() - next.len(), both.len() - next.len() + 5, 40, 7] {
+            let mut client = WebSocket::open(gateway.addresses[1]);
+            for chunk in both.chunks(cut) {
+                client.write(chunk);
+                if cut > 40 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            let heard: Vec<_> = (0..4).map(|_| client.frame()).collect();
+            let operations: Vec<_> = heard.iter().map(|frame| (frame.operation, frame.sequence)).collect();
+            assert_eq!(operations, [(8, 1), (200, 2), (200, 2), (200, 3)], "cut {cut}");
+            assert_eq!(heard[1].body, b"in the same message");
+        }
+    }
 }
 
 fn tcp_and_websocket_clients_meet(backend: &BackendChoice) {

@@ -18,6 +18,12 @@
 //! * nothing is reported for a connection after its `Closed`;
 //! * an idle connection owns no buffer, and a pool run dry pauses receiving without losing a byte;
 //! * a full send queue hands the buffer back;
+//! * what is sent before `Connected` is queued, and leaves when the connection is open;
+//! * an owner that finished, or closed, is told `Closed { Local }`, whichever side's FIN came first; only an error in between
+//!   has another reason;
+//! * after [`Backend::finish`] what the peer still sends is received into nowhere, whether or not a buffer is free: bytes
+//!   left unread would make the system reset the connection in the end, over a farewell that the peer may not have read.
+//!   [`BackendCounters::receive_bytes`] counts them, too;
 //! * memory of an operation in flight stays until the operation has ended.
 
 use crate::{BufferPools, ConnectionId, PoolsConfig, SharedBuffer, Timestamp, Waker};
@@ -215,17 +221,24 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub struct Completions {
     items: Vec<Completion>,
+    /// How long the poll under way (or the last one) may make it.
+    bound: usize,
 }
 
 impl Completions {
     /// Room for `capacity` completions.
     pub fn with_capacity(capacity: usize) -> Completions {
-        Completions { items: Vec::with_capacity(capacity) }
+        Completions { items: Vec::with_capacity(capacity), bound: capacity }
     }
 
-    /// Room left.
+    /// A poll begins that appends at most `count`, however much room there is.
+    pub(crate) fn admit(&mut self, count: usize) {
+        self.bound = self.items.capacity().min(self.items.len().saturating_add(count));
+    }
+
+    /// Room left in this poll.
     pub fn room(&self) -> usize {
-        self.items.capacity() - self.items.len()
+        self.bound.saturating_sub(self.items.len())
     }
 
     /// Whether no further completion fits.
@@ -238,7 +251,7 @@ impl Completions {
     /// # Panics
     /// If it is full: backends ask first.
     pub fn push(&mut self, completion: Completion) {
-        assert!(!self.is_full(), "completion batch overrun");
+        assert!(self.items.len() < self.items.capacity(), "completion batch overrun");
         self.items.push(completion);
     }
 
@@ -271,7 +284,7 @@ pub struct BackendCounters {
     pub accept_errors: u64,
     /// Receives that brought bytes.
     pub receives: u64,
-    /// Bytes received.
+    /// Bytes received, those included that were discarded after the owner had finished.
     pub receive_bytes: u64,
     /// Times that receiving paused because no buffer was free (io_uring: ENOBUFS).
     pub receive_pauses: u64,
@@ -307,6 +320,11 @@ pub trait Backend {
     /// Stops (or resumes) accepting on all listeners. Stopping closes nothing that was accepted.
     fn set_accepting(&mut self, accepting: bool);
 
+    /// Closes all listeners for good, as soon as no accept is under way: whoever connects from then on is refused, or
+    /// reaches another process that listens at the same address. What waited to be accepted is reset; what was accepted
+    /// stays.
+    fn close_listeners(&mut self);
+
     /// Begins to connect to `remote`, from `local` if given (port 0: any). Ends in `Connected` or `Closed`.
     ///
     /// # Errors
@@ -331,17 +349,27 @@ pub trait Backend {
     fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError>;
 
     /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still sends is
-    /// discarded until it ends its side. The owner bounds the time with [`Backend::close`].
+    /// discarded until it ends its side. The owner bounds the time with [`Backend::close`]; the table bounds how many linger.
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>);
 
-    /// Ends the connection now and drops what is queued. `Closed { Local }` follows in a later poll.
+    /// Ends the connection now and drops what is queued. `Closed { Local }` follows in a later poll. Where bytes of the peer
+    /// lie unread the system resets the connection, and the peer may lose what it has not read yet: a farewell goes by
+    /// [`Backend::finish`].
     fn close(&mut self, connection: ConnectionId);
 
     /// Bytes queued for the connection that its socket has not taken.
     fn queued_bytes(&self, connection: ConnectionId) -> usize;
 
+    /// Connections that have something queued because their sockets took less than was offered: those whose peers are
+    /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.
+    fn waiting(&self) -> &[ConnectionId];
+
     /// Live connections, those that are closing included.
     fn connection_count(&self) -> usize;
+
+    /// Whether new peers have to wait in the backlog because as many connections are held as may be. False while
+    /// accepting is off.
+    fn is_full(&self) -> bool;
 
     /// Every index of a [`ConnectionId`] of this backend is below it: the size for tables that run parallel to its own.
     /// It may exceed `connections_max`, by connections that have been accepted but not reported.

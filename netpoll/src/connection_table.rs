@@ -3,6 +3,13 @@
 use crate::ConnectionId;
 use slab::Slab;
 
+/// Laid out as the entries of [`Slab`] are.
+#[allow(dead_code)] // only its size is of interest
+enum SlabEntry<T> {
+    Vacant(usize),
+    Occupied(T),
+}
+
 /// Values of type `T` by [`ConnectionId`], at most `capacity` of them.
 ///
 /// Space is reserved once, at creation, and pages are touched only as slots are first used: an empty table
@@ -18,8 +25,8 @@ pub struct ConnectionTable<T> {
 }
 
 impl<T> ConnectionTable<T> {
-    /// Bytes that a slot takes: the value, the mark of a taken or free slot beside it, and the generation.
-    pub const BYTES_PER_SLOT: usize = size_of::<T>() + 8 + size_of::<u32>();
+    /// Bytes that a slot takes: the value or the link of a free slot, and the generation.
+    pub const BYTES_PER_SLOT: usize = size_of::<SlabEntry<T>>() + size_of::<u32>();
 
     /// Reserves room for `capacity` values.
     ///

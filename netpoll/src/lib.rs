@@ -23,6 +23,7 @@ mod clock;
 mod connection_id;
 mod connection_table;
 pub mod epoll;
+mod lifecycle;
 mod mailbox;
 mod send_queue;
 pub mod sim;

@@ -179,6 +179,61 @@ fn failing_sends_with_a_batch_of_one(uring: &UringConfig) {
     assert_eq!(host.backend.counters().send_bytes, 48 * (128 << 10));
 }
 
+/// A send fails and is settled while an earlier one is being confirmed; by the time that its own confirmation would be due,
+/// the next send of the same connection is under way, and fails too.
+#[test]
+fn a_confirmation_belongs_to_one_send() {
+    const PIECE: usize = 128 << 10;
+    const PIECES: usize = 6;
+    let mut config = BackendConfig::small(12);
+    config.batch_max = 2;
+    let mut listener = ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    listener.send_buffer = Some(16 << 10);
+    let mut host = Host::listening(&config, &UringConfig::default(), &listener);
+    let mut slow = host.clients(1).pop().unwrap();
+    let quick = host.clients(1).pop().unwrap();
+    let mut noise = host.clients(9);
+    let (slow_id, quick_id) = (host.id_of(&slow), host.id_of(&quick));
+    host.poll_for(Duration::from_millis(5));
+    let pause = || std::thread::sleep(Duration::from_millis(20));
+    let mut chatter = |clients: std::ops::Range<usize>| {
+        noise[clients].iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+        pause();
+    };
+    chatter(0..5);
+    host.poll(); // two of five completions, the others stay in the queue
+    let small = host.backend.pools().copy(b"small").unwrap().freeze();
+    host.backend.send(quick_id, small).unwrap();
+    host.poll(); // four: the small send is certain when the fifth has been seen
+    let mut block = host.backend.pools().take(PIECE).unwrap();
+    block.append(&(0..PIECE).map(pattern).collect::<Vec<_>>());
+    let block = block.freeze();
+    (0..PIECES).for_each(|_| host.backend.send(slow_id, block.clone()).unwrap());
+    host.poll(); // the fifth, and the failure of the large send
+    assert_eq!(host.backend.counters().send_waits, 1);
+    let mut received = vec![];
+    slow.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut chunk = vec![0; 64 << 10];
+    while let Ok(count) = slow.read(&mut chunk) {
+        received.extend_from_slice(&chunk[..count]);
+    }
+    chatter(5..9);
+    host.poll(); // there is room to send again, and two of four
+    host.poll(); // the second send fails; the other two, and the mark that the first one's confirmation waited for
+    host.poll();
+    assert_eq!(host.backend.counters().send_waits, 2);
+    assert!(host.backend.queued_bytes(slow_id) > 0, "nobody has taken the rest");
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    let reader = std::thread::spawn(move || {
+        let from = received.len();
+        received.resize(PIECE * PIECES, 0);
+        slow.read_exact(&mut received[from..]).map(|()| (received, slow))
+    });
+    host.until("the reader", |_| reader.is_finished());
+    let (received, _slow) = reader.join().unwrap().expect("all bytes");
+    assert!(received.chunks(PIECE).all(|piece| *piece == *block), "bytes are missing");
+}
+
 #[test]
 fn a_ring_without_buffers_pauses_and_resumes() {
     let mut config = BackendConfig::small(16);
@@ -212,6 +267,12 @@ fn closing_over_an_armed_receive_closes() {
     assert_eq!(old.read(&mut [0; 1]).unwrap(), 0, "FIN");
     // What the old peer still says reaches nobody, in particular not the next in the same slot.
     let mut new = host.clients(1).pop().unwrap();
+    while host.id_of(&new).index() != id.index() {
+        let (other, before) = (host.id_of(&new), host.closed.len());
+        host.backend.close(other); // accepts in flight have set its slot aside
+        host.until("the close", |host| host.closed.len() > before);
+        new = host.clients(1).pop().unwrap();
+    }
     let _ = old.write_all(b"from the dead");
     new.write_all(b"alive").unwrap();
     let new_id = host.id_of(&new);
@@ -219,6 +280,40 @@ fn closing_over_an_armed_receive_closes() {
     host.poll_for(Duration::from_millis(10));
     assert_eq!(host.received.keys().collect::<Vec<_>>(), [&new_id]);
     assert!(new_id.index() == id.index() && new_id != id);
+}
+
+/// The kernel wakes a receive once for bytes and a reset that are there together, and forgets the reset.
+#[test]
+fn a_reset_right_behind_the_last_bytes_is_heard() {
+    let mut host = Host::new(&BackendConfig::small(64), &UringConfig::default());
+    for armed in [false, true] {
+        let mut clients: Vec<_> = (0..20).map(|_| TcpStream::connect(host.address).unwrap()).collect();
+        if armed {
+            let before = host.accepted.len();
+            host.until("accepts", |host| host.accepted.len() == before + 20);
+            host.poll_for(Duration::from_millis(5));
+        }
+        let before = host.closed.len();
+        for mut client in clients.drain(..) {
+            client.write_all(b"abc").unwrap();
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        host.until("resets", |host| host.closed.len() == before + 20);
+        assert!(host.closed[before..].iter().all(|(_, reason)| *reason == CloseReason::PeerReset));
+    }
+    assert_eq!(host.bytes_received(), 2 * 20 * 3);
+}
+
+/// Accepts of listeners where nobody comes take no connection's place.
+#[test]
+fn idle_listeners_take_no_connections_place() {
+    let mut host = Host::new(&BackendConfig::small(10), &UringConfig::default());
+    for _ in 0..7 {
+        host.backend.listen(&ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+    }
+    host.poll_for(Duration::from_millis(5));
+    let clients = host.clients(10);
+    assert_eq!((clients.len(), host.backend.connection_count()), (10, 10));
 }
 
 #[test]
@@ -324,6 +419,48 @@ fn a_reused_slot_hears_nothing_of_its_former_owner() {
     host.poll_for(Duration::from_millis(5));
     assert!(host.received.is_empty() && host.closed.len() == 300);
     assert!(host.backend.pools().is_full());
+}
+
+/// The kernel looks a shutdown's slot up when a worker thread of its gets to it. On a loaded machine the connection may be
+/// gone by then, and another one in its slot.
+#[test]
+fn a_late_shutdown_hits_nobody_else() {
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let over = std::sync::Arc::clone(&over);
+            std::thread::spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    let mut host = Host::new(&BackendConfig::small(2), &UringConfig::default());
+    for round in 0..300 {
+        let mut client = host.clients(1).pop().unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let id = host.id_of(&client);
+        let last = host.backend.pools().copy(b"farewell").unwrap().freeze();
+        host.backend.finish(id, Some(last));
+        client.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 8];
+        host.until("the farewell", |_| match client.read(&mut bytes) {
+            Ok(count) => {
+                assert_eq!((&bytes[..count], round), (&b"farewell"[..], round), "ended without a word");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "in round {round}");
+                false
+            }
+        });
+        drop(client); // does not wait for FIN
+        host.until("the end", |host| host.closed.last().is_some_and(|(closed, _)| *closed == id));
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    load.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(host.closed.iter().all(|(_, reason)| *reason == CloseReason::Local), "{:?}", host.closed);
 }
 
 #[test]

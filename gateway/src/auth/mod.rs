@@ -22,6 +22,7 @@ mod verifier;
 
 pub use keys::{KeySet, SECRET_SIZE_MIN, TokenAlgorithm};
 pub use policy::{Bearer, TokenPolicy, UserKind};
+pub(crate) use verifier::reserved_bytes;
 pub use verifier::{Lane, Verifier, VerifierMetrics, VerifyQueue, VerifySender, verify_queue};
 
 use gateway_proto::codes::CloseCode;

@@ -170,6 +170,13 @@ impl Drop for Verifier {
     }
 }
 
+/// What so many verifiers reserve: their lanes, and pools for user ids.
+pub(crate) fn reserved_bytes(threads: usize, requests_max: usize) -> usize {
+    let threads = threads.max(1);
+    let lane = requests_max.div_ceil(threads) * (size_of::<VerifyRequest>() + 8);
+    threads * (lane + pools_config().bytes())
+}
+
 fn pools_config() -> PoolsConfig {
     let uids = PoolSize { size: gateway_proto::auth::UID_SIZE_MAX as u32, count: UIDS_MAX };
     PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![uids], huge_pages: false }

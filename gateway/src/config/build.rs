@@ -8,7 +8,7 @@ use crate::metrics::LISTENERS_MAX;
 use crate::settings::{DevicePolicy, ListenerKind, SlowConsumer};
 use netpoll::ListenerConfig;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Reads a file that the configuration names.
 pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
@@ -255,9 +255,14 @@ impl Builder<'_> {
             self.complain("control.api_key_file", "control.api_key is given too; remove one of the two");
         }
         let text = self.file("control.api_key_file", &file)?;
-        let key = Secret::new(String::from_utf8_lossy(&text).trim());
+        let text = String::from_utf8_lossy(&text);
+        let key = Secret::new(text.trim());
         if key.is_none() {
             self.complain("control.api_key_file", "the file is empty; write the key into it");
+        }
+        if !text.trim().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            // No client could send it in a header.
+            self.complain("control.api_key_file", "expected one line of printable ASCII");
         }
         key
     }
@@ -365,7 +370,12 @@ impl Builder<'_> {
     }
 }
 
+/// Whether two sockets can't both listen. One on `[::]` takes IPv4 too; one on 0.0.0.0 takes nothing of IPv6.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && same_ip
+    let takes = |one: SocketAddr, other: SocketAddr| match one.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() => true,
+        IpAddr::V4(ip) if ip.is_unspecified() => other.is_ipv4(),
+        ip => ip == other.ip(),
+    };
+    a.port() != 0 && a.port() == b.port() && (takes(a, b) || takes(b, a))
 }

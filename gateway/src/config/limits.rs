@@ -1,5 +1,6 @@
 //! What the system allows: descriptors, memory, cores.
 
+use crate::memory::{Reading, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ pub struct SystemLimits {
     pub descriptors_max: u64,
     /// Cores that it may run on.
     pub cores: usize,
-    /// What its cgroups (v2) leave it, in bytes; `None`: no limit.
+    /// What its cgroups leave it, in bytes; `None`: no limit.
     pub cgroup_memory: Option<u64>,
     /// MemAvailable, in bytes; `None` where the system does not say.
     pub memory_available: Option<u64>,
@@ -27,7 +28,7 @@ impl SystemLimits {
         SystemLimits {
             descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            cgroup_memory: cgroup_memory(Path::new("/sys/fs/cgroup")),
+            cgroup_memory: Source::find(None).read(0).map(Reading::left),
             memory_available: memory_available(),
             backlog_max: number("/proc/sys/net/core/somaxconn").and_then(|number| u32::try_from(number).ok()),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -44,7 +45,7 @@ impl SystemLimits {
 
     /// The memory left, in bytes, and who says so.
     pub fn memory_left(&self) -> Option<(u64, &'static str)> {
-        let cgroup = self.cgroup_memory.map(|bytes| (bytes, "cgroup memory.max"));
+        let cgroup = self.cgroup_memory.map(|bytes| (bytes, "cgroup's memory limit"));
         let machine = self.memory_available.map(|bytes| (bytes, "MemAvailable"));
         cgroup.into_iter().chain(machine).min()
     }
@@ -58,21 +59,4 @@ fn memory_available() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// The least that a cgroup from ours up to the root leaves: `memory.max` − `memory.current`.
-fn cgroup_memory(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mut folder = root.join(own);
-    let mut least: Option<u64> = None;
-    loop {
-        if let Some(max) = number(folder.join("memory.max")) {
-            let left = max.saturating_sub(number(folder.join("memory.current")).unwrap_or(0));
-            least = Some(least.map_or(left, |least| least.min(left)));
-        }
-        if folder == root || !folder.pop() {
-            return least;
-        }
-    }
 }

@@ -13,8 +13,8 @@ use std::fmt;
 const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Direct descriptors that an io_uring ring may have, whatever RLIMIT_NOFILE says.
 const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
-/// Direct descriptors of a ring that are not for connections: listeners and some air.
-const RING_RESERVE: u64 = 32;
+/// Direct descriptors of a ring that are not for connections: accepts in flight, listeners and some air.
+const RING_RESERVE: u64 = netpoll::UringConfig::ACCEPTS_IN_FLIGHT as u64 + 32;
 /// Descriptors of the process that belong to no worker and no connection.
 const PROCESS_RESERVE: u64 = 64;
 /// Descriptors of a worker besides its connections: ring or epoll, waker, listeners.
@@ -139,8 +139,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Settings of the worker that draws from `seed`.
-    pub fn worker_settings(&self, config: &Config, seed: u64) -> WorkerSettings {
+    /// Settings of each worker.
+    pub fn worker_settings(&self, config: &Config) -> WorkerSettings {
         WorkerSettings {
             workers: self.workers,
             listeners: config.listeners.clone(),
@@ -153,7 +153,6 @@ impl Plan {
             default_push_operation: config.application.default_push_operation,
             audit: config.journal.is_some(),
             reloadable: config.reloadable.clone(),
-            seed,
         }
     }
 
@@ -338,7 +337,11 @@ fn memory_plan(
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);
     }
-    let control = crate::control::pools_config(config.limits.frame_body_size_max).bytes();
+    let control = crate::control::reserved_bytes(config.limits.frame_body_size_max);
     entries.push(MemoryEntry::new("control thread", control, false));
+    if let Some(policy) = &config.auth {
+        let verifiers = crate::auth::reserved_bytes(policy.threads, policy.queue_requests_max);
+        entries.push(MemoryEntry::new("verifiers", verifiers, false));
+    }
     MemoryPlan { entries }
 }

@@ -3,16 +3,18 @@
 use super::Control;
 use super::publish::Target;
 use super::reply::ApiError;
+use super::tickets::Ticket;
 use crate::address::{Address, WORKERS_MAX};
-use crate::worker::message::{KickTarget, Message, MessageClass, NameKind, Origin};
+use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use gateway_proto::body::{REASON_SIZE_MAX, Reason};
 use gateway_proto::codes::CloseCode;
-use gateway_proto::frame::Operation;
+use gateway_proto::frame::{HEADER_SIZE, Operation};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,6 +22,12 @@ use std::sync::Arc;
 
 /// Names are at most this long, in bytes, as on the wire.
 const NAME_SIZE_MAX: usize = 255;
+
+/// Messages of one request at most.
+const BATCH_MESSAGES_MAX: usize = 1000;
+
+/// Bytes of a list of messages at most, unless one message may have more.
+const BATCH_SIZE_MAX: usize = 1 << 20;
 
 /// `PublishRequest` of the OpenAPI document.
 #[derive(Deserialize)]
@@ -91,14 +99,23 @@ async fn read_json<T: DeserializeOwned>(
     body: Body,
     size_max: usize,
 ) -> Result<T, ApiError> {
+    parse_json(&read_body(headers, body, size_max).await?)
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, size_max: usize) -> Result<Bytes, ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
         return Err(ApiError::unsupported_media_type());
     }
-    let bytes: Bytes = to_bytes(body, size_max)
-        .await
-        .map_err(|_| ApiError::too_large(size_max, "twice limits.frame_body_size_max and 16 KiB"))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    to_bytes(body, size_max).await.map_err(|_| too_large(size_max))
+}
+
+fn too_large(size_max: usize) -> ApiError {
+    ApiError::too_large(size_max, "twice limits.frame_body_size_max and 16 KiB; of a batch at least 1 MiB")
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
         ApiError::bad_request(format!(
             "the body does not fit; GET /api/v1/openapi.json describes it: {error}"
         ))
@@ -141,38 +158,111 @@ impl Control {
         2 * self.config().limits.frame_body_size_max as usize + (16 << 10)
     }
 
-    /// Sends a message and waits until the workers say how many connections it was handed to.
-    async fn publish(
-        &self,
-        target: &Target,
-        operation: i32,
-        essential: bool,
-        body: &[u8],
-    ) -> Result<u64, ApiError> {
-        if !Operation(operation).is_push() {
-            return Err(ApiError::bad_request(
-                "operation must be at least 1000: lower ones have meanings of their own",
-            ));
-        }
-        let class = if essential { MessageClass::User } else { target.class() };
-        let size_max = self.config().limits.frame_body_size_max as usize;
-        let push = self.encode(class, operation, body).map_err(|error| ApiError::encode(error, size_max))?;
-        let ticket = self.tickets.outcomes(self.outcomes(target))?;
-        self.send(target, push, Origin::Control { ticket: ticket.number() })?;
+    /// Sends a message and waits until the workers say how many connections got it.
+    async fn publish(&self, message: &Message) -> Result<u64, ApiError> {
+        let ticket = self.hand_over(std::slice::from_ref(message))?;
         Ok(ticket.answer().await?)
+    }
+
+    /// Hands messages to one target (at least one) to the workers, as one push.
+    fn hand_over(&self, messages: &[Message]) -> Result<Ticket<'_, u64>, ApiError> {
+        let first = &messages[0];
+        let class = if first.essential { MessageClass::User } else { first.target.class() };
+        let size_max = self.config().limits.frame_body_size_max as usize;
+        let bodies: Vec<&[u8]> = messages.iter().map(|message| message.body.as_slice()).collect();
+        let push = self.encode(class, first.operation, &bodies);
+        let push = push.map_err(|error| ApiError::encode(error, size_max))?;
+        let ticket = self.tickets.outcomes(self.outcomes(&first.target))?;
+        self.send(&first.target, push, Origin::Control { ticket: ticket.number() })?;
+        Ok(ticket)
+    }
+
+    /// Sends messages in their order; neighbours to one target leave as one push. Each has a result of its own.
+    async fn publish_batch(&self, messages: &[Message]) -> Vec<Value> {
+        let size_max = self.config().limits.frame_body_size_max as usize;
+        let mut sent = Vec::new();
+        let mut rest = messages;
+        while !rest.is_empty() {
+            let (run, others) = rest.split_at(run_length(rest, size_max));
+            sent.push((run.len(), self.hand_over(run)));
+            rest = others;
+        }
+        let mut results = Vec::with_capacity(messages.len());
+        for (count, ticket) in sent {
+            let receivers = match ticket {
+                Ok(ticket) => ticket.answer().await.map_err(ApiError::from),
+                Err(error) => Err(error),
+            };
+            let result = match receivers {
+                Ok(receivers) => json!({ "receivers": receivers }),
+                Err(error) => error.json(),
+            };
+            results.extend(std::iter::repeat_n(result, count));
+        }
+        results
     }
 }
 
+/// How many messages from the first on go to the same target alike and fit one envelope; at least one.
+fn run_length(messages: &[Message], size_max: usize) -> usize {
+    let first = &messages[0];
+    let mut size = HEADER_SIZE + first.body.len();
+    let fits = |message: &&Message| {
+        size += HEADER_SIZE + message.body.len();
+        let alike = message.operation == first.operation && message.essential == first.essential;
+        alike && message.target == first.target && size <= size_max
+    };
+    1 + messages[1..].iter().take_while(fits).count()
+}
+
+/// A message as it was asked for, checked.
+struct Message {
+    target: Target,
+    operation: i32,
+    essential: bool,
+    body: Vec<u8>,
+}
+
+impl PublishRequest {
+    fn parse(self) -> Result<Message, ApiError> {
+        let (target, operation) = (self.target.parse()?, push_operation(self.operation)?);
+        let body = payload(self.payload, self.payload_base64)?;
+        Ok(Message { target, operation, essential: self.essential, body })
+    }
+}
+
+fn push_operation(operation: i32) -> Result<i32, ApiError> {
+    let why = "operation must be at least 1000: lower ones have meanings of their own";
+    if Operation(operation).is_push() { Ok(operation) } else { Err(ApiError::bad_request(why)) }
+}
+
+/// One message, or a list of them.
 pub(super) async fn publish(
-    State(control): State<Arc<Control>>,
-    headers: HeaderMap,
+    control: &Control,
+    headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let request: PublishRequest = read_json(&headers, body, control.json_size_max()).await?;
-    let target = request.target.parse()?;
-    let body = payload(request.payload, request.payload_base64)?;
-    let receivers = control.publish(&target, request.operation, request.essential, &body).await?;
-    Ok(Json(json!({ "receivers": receivers })))
+    let size_max = control.json_size_max();
+    let bytes = read_body(headers, body, size_max.max(BATCH_SIZE_MAX)).await?;
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let requests: Vec<PublishRequest> = parse_json(&bytes)?;
+        if requests.is_empty() || requests.len() > BATCH_MESSAGES_MAX {
+            let why = format!("a list has 1 to {BATCH_MESSAGES_MAX} messages; see GET /api/v1/openapi.json");
+            return Err(ApiError::bad_request(why));
+        }
+        let named = |(index, request): (usize, PublishRequest)| {
+            request
+                .parse()
+                .map_err(|error| ApiError { message: format!("[{index}]: {}", error.message), ..error })
+        };
+        let messages: Vec<Message> = requests.into_iter().enumerate().map(named).collect::<Result<_, _>>()?;
+        return Ok(Json(Value::Array(control.publish_batch(&messages).await)));
+    }
+    if bytes.len() > size_max {
+        return Err(too_large(size_max));
+    }
+    let message = parse_json::<PublishRequest>(&bytes)?.parse()?;
+    Ok(Json(json!({ "receivers": control.publish(&message).await? })))
 }
 
 pub(super) async fn broadcast(
@@ -182,10 +272,12 @@ pub(super) async fn broadcast(
 ) -> Result<Json<Value>, ApiError> {
     let request: BroadcastRequest = read_json(&headers, body, control.json_size_max()).await?;
     let target = Target::All { rate: request.deliveries_per_second_max };
+    let (operation, essential) = (push_operation(request.operation)?, request.essential);
     let body = payload(request.payload, request.payload_base64)?;
-    let receivers = control.publish(&target, request.operation, request.essential, &body).await;
+    let message = Message { target, operation, essential, body };
+    let receivers = control.publish(&message).await;
     let outcome = receivers.as_ref().map_or_else(|error| error.code.into(), u64::to_string);
-    let fields = json!({ "operation": request.operation, "bytes": body.len(), "outcome": outcome });
+    let fields = json!({ "operation": operation, "bytes": message.body.len(), "outcome": outcome });
     control.journal.record("broadcast", fields);
     Ok(Json(json!({ "receivers": receivers? })))
 }
@@ -205,6 +297,10 @@ pub(super) async fn kick(
         })?,
     };
     let reason = request.reason.clone().unwrap_or_default();
+    if Reason::parse(reason.as_bytes()).is_err() {
+        let why = format!("reason must have at most {REASON_SIZE_MAX} bytes and no control characters");
+        return Err(ApiError::bad_request(why));
+    }
     let target = request.describe();
     let closed = kick_target(&control, request, code).await;
     let outcome = closed.as_ref().map_or_else(|error| error.code.into(), u64::to_string);
@@ -220,6 +316,7 @@ pub(super) async fn kick(
 
 async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -> Result<u64, ApiError> {
     let names = control.workers.names();
+    let reason = request.reason.clone();
     let (worker, target) = match request {
         KickRequest { connection: Some(id), key: None, mid: None, uid: None, .. } => {
             let address = parse_address(control, &id)?;
@@ -227,18 +324,23 @@ async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -
         }
         KickRequest { connection: None, key, mid, uid, .. } => {
             let target = TargetRequest { mid, uid, key, room: None }.parse();
-            let (kind, name) = match target {
-                Ok(Target::Mid(mid)) => (NameKind::User, names.mid(mid)),
-                Ok(Target::Uid(uid)) => (NameKind::User, names.uid(&uid)),
-                Ok(Target::Key(key)) => (NameKind::Key, names.key(&key)),
+            let name = match &target {
+                Ok(Target::Mid(mid)) => names.mid(*mid),
+                Ok(Target::Uid(uid)) => names.uid(uid),
+                Ok(Target::Key(key)) => names.key(key),
                 Ok(_) | Err(_) => return Err(ApiError::bad_request(WHOM)),
             };
-            (control.workers.home(name), KickTarget::Name(kind, name))
+            match target.ok().and_then(|target| target.made_key(names)) {
+                Some(address) => (address.worker(), KickTarget::MadeKey(address.connection(), name)),
+                None => (control.workers.home(name), KickTarget::Name(name)),
+            }
         }
         _ => return Err(ApiError::bad_request(WHOM)),
     };
+    let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| control.text(&reason));
+    let reason = reason.transpose().map_err(|error| ApiError::encode(error, REASON_SIZE_MAX))?;
     let ticket = control.tickets.outcomes(1)?;
-    control.workers.send(worker, Message::Kick { target, code, ticket: ticket.number() })?;
+    control.workers.send(worker, WorkerMessage::Kick { target, code, reason, ticket: ticket.number() })?;
     Ok(ticket.answer().await?)
 }
 
@@ -297,5 +399,6 @@ pub(super) async fn stats(State(control): State<Arc<Control>>) -> Json<Value> {
         "sent_frames": sum(&|one| one.sent.iter().map(|traffic| traffic.frames.get()).sum()),
         "deliveries": by_class(&|one, class| one.deliveries[class].get()),
         "drops": by_class(&|one, class| one.drops[class].get()),
+        "losses": by_class(&|one, class| one.losses[class].get()),
     }))
 }

@@ -2,8 +2,8 @@
 
 use crate::worker::message::{MessageClass, Push};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
-use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header, header_size};
-use netpoll::{BufferPools, PoolsConfig};
+use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header};
+use netpoll::{Buffer, BufferPools, PoolsConfig, SharedBuffer};
 use std::io;
 
 /// Why a push could not be made.
@@ -15,7 +15,14 @@ pub(super) enum EncodeError {
     NoMemory,
 }
 
-/// Writes `[WebSocket header][frame]` into one block of the control thread's own pools.
+/// Writes pushes into blocks of the control thread's own pools, one block each.
+///
+/// ```text
+///   one frame:      [WebSocket header][frame]
+///   several frames: [WebSocket header][header, operation 9][frame][frame]…    goim's envelope for a batch
+/// ```
+///
+/// Receivers over TCP get what begins with the first frame.
 pub(super) struct Encoder {
     pools: BufferPools,
     body_size_max: u32,
@@ -30,7 +37,7 @@ impl Encoder {
         Ok(Encoder { pools: BufferPools::new(&pools_config(body_size_max))?, body_size_max })
     }
 
-    /// The push of `body`.
+    /// The push of `bodies` (at least one), a frame each; several must fit one envelope.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -38,29 +45,47 @@ impl Encoder {
         &mut self,
         class: MessageClass,
         operation: i32,
-        body: &[u8],
+        bodies: &[&[u8]],
     ) -> Result<Push, EncodeError> {
-        if body.len() > self.body_size_max as usize {
+        let frames_size: usize = bodies.iter().map(|body| HEADER_SIZE + body.len()).sum();
+        let (inner, outer) = match bodies {
+            [body] => (body.len(), None),
+            _ => (frames_size, Some(Header::new(Operation::RAW, 0, frames_size as u32))),
+        };
+        let frames = u16::try_from(bodies.len()).map_err(|_| EncodeError::TooLarge)?;
+        if inner > self.body_size_max as usize {
             return Err(EncodeError::TooLarge);
         }
-        let header = Header::new(Operation(operation), 0, body.len() as u32);
-        let frame_size = header.frame_size() as u64;
-        let mut websocket = [0; HEADER_SIZE_MAX];
-        let websocket_size =
-            emit_header(Opcode::Binary, true, frame_size, &mut websocket).ok_or(EncodeError::TooLarge)?;
-        debug_assert_eq!(websocket_size, header_size(frame_size));
-        let size = websocket_size + HEADER_SIZE + body.len();
-        let mut buffer = self.pools.take(size).ok_or(EncodeError::NoMemory)?;
-        for part in [&websocket[..websocket_size], &header.to_bytes(), body] {
-            buffer.append(part);
+        let message_size = frames_size + outer.map_or(0, |_| HEADER_SIZE);
+        let mut prefix = [0; HEADER_SIZE_MAX + HEADER_SIZE];
+        let websocket = emit_header(Opcode::Binary, true, message_size as u64, &mut prefix);
+        let mut prefix_size = websocket.ok_or(EncodeError::TooLarge)?;
+        if let Some(outer) = outer {
+            prefix[prefix_size..prefix_size + HEADER_SIZE].copy_from_slice(&outer.to_bytes());
+            prefix_size += HEADER_SIZE;
         }
-        debug_assert_eq!(buffer.len(), size);
-        Ok(Push { bytes: buffer.freeze(), websocket_header: websocket_size as u8, class, operation })
+        let mut buffer = self.pools.take(prefix_size + frames_size).ok_or(EncodeError::NoMemory)?;
+        buffer.append(&prefix[..prefix_size]);
+        for body in bodies {
+            buffer.append(&Header::new(Operation(operation), 0, body.len() as u32).to_bytes());
+            buffer.append(body);
+        }
+        debug_assert_eq!(buffer.len(), prefix_size + frames_size);
+        let (bytes, websocket_header) = (buffer.freeze(), prefix_size as u8);
+        Ok(Push { bytes, websocket_header, class, operation, frames })
+    }
+
+    /// `text` in a block.
+    ///
+    /// # Errors
+    /// [`EncodeError::NoMemory`].
+    pub(super) fn text(&mut self, text: &str) -> Result<SharedBuffer, EncodeError> {
+        self.pools.copy(text.as_bytes()).map(Buffer::freeze).ok_or(EncodeError::NoMemory)
     }
 }
 
 /// Pools that the control thread encodes pushes into.
-pub(crate) fn pools_config(frame_body_size_max: u32) -> PoolsConfig {
+pub(super) fn pools_config(frame_body_size_max: u32) -> PoolsConfig {
     let receive = netpoll::PoolSize { size: 64, count: 1 };
     PoolsConfig { receive, blocks: crate::config::blocks(frame_body_size_max, 16_384), huge_pages: false }
 }
@@ -68,31 +93,54 @@ pub(crate) fn pools_config(frame_body_size_max: u32) -> PoolsConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gateway_proto::frame::Peek;
+    use gateway_proto::frame::{Frames, Peek};
 
     #[test]
     fn a_push_is_a_websocket_message_and_behind_its_header_a_frame() {
         let mut encoder = Encoder::new(65_536).unwrap();
         for size in [0, 109, 110, 65_519, 65_520, 65_536] {
             let body = vec![7; size];
-            let push = encoder.push(MessageClass::User, 1000, &body).unwrap();
+            let push = encoder.push(MessageClass::User, 1000, &[&body]).unwrap();
             let frame = push.bytes.slice(usize::from(push.websocket_header), push.bytes.len());
             let Ok(Peek::Frame(header)) = Header::peek(&frame, 65_536) else { panic!("no frame of {size}") };
             assert_eq!((header.operation, header.body_size as usize), (Operation(1000), size));
             assert_eq!(&frame[HEADER_SIZE..], &body[..]);
             assert_eq!(push.bytes[0], 0x82);
         }
-        assert_eq!(encoder.push(MessageClass::User, 1000, &[0; 65_537]).unwrap_err(), EncodeError::TooLarge);
+        assert_eq!(
+            encoder.push(MessageClass::User, 1000, &[&[0; 65_537]]).unwrap_err(),
+            EncodeError::TooLarge
+        );
+    }
+
+    #[test]
+    fn a_batch_is_an_envelope_for_websocket_and_a_row_of_frames_for_tcp() {
+        let mut encoder = Encoder::new(65_536).unwrap();
+        let bodies: [&[u8]; 3] = [b"one", b"", &[7; 300]];
+        let push = encoder.push(MessageClass::Room, 1000, &bodies).unwrap();
+        let outer = usize::from(push.websocket_header);
+        let envelope = &push.bytes[outer - HEADER_SIZE..];
+        let Ok(Peek::Frame(header)) = Header::peek(envelope, 65_536) else { panic!("no envelope") };
+        assert_eq!((header.operation, header.frame_size()), (Operation::RAW, envelope.len()));
+        assert_eq!(push.bytes[0], 0x82);
+        let frames: Vec<_> = Frames::new(&push.bytes[outer..], 65_536).map(Result::unwrap).collect();
+        assert_eq!(frames.len(), usize::from(push.frames));
+        for ((header, body), expected) in frames.iter().zip(bodies) {
+            assert_eq!((header.operation, *body), (Operation(1000), expected));
+        }
+        let large = [0; 40_000];
+        let refused = encoder.push(MessageClass::Room, 1000, &[&large, &large]);
+        assert_eq!(refused.unwrap_err(), EncodeError::TooLarge);
     }
 
     #[test]
     fn pushes_held_by_slow_receivers_run_out_and_come_back() {
         let mut encoder = Encoder::new(4096).unwrap();
-        let held: Vec<_> = std::iter::from_fn(|| encoder.push(MessageClass::Room, 1000, &[0; 4096]).ok())
+        let held: Vec<_> = std::iter::from_fn(|| encoder.push(MessageClass::Room, 1000, &[&[0; 4096]]).ok())
             .take(1 << 20)
             .collect();
-        assert_eq!(encoder.push(MessageClass::Room, 1000, &[0; 4096]).unwrap_err(), EncodeError::NoMemory);
+        assert_eq!(encoder.push(MessageClass::Room, 1000, &[&[0; 4096]]).unwrap_err(), EncodeError::NoMemory);
         drop(held);
-        encoder.push(MessageClass::Room, 1000, &[0; 4096]).unwrap();
+        encoder.push(MessageClass::Room, 1000, &[&[0; 4096]]).unwrap();
     }
 }

@@ -5,13 +5,17 @@
 
 use super::Control;
 use super::publish::Target;
+use super::pushes::PushRoute;
 use super::reply::ApiError;
 use crate::settings::ListenerKind;
 use crate::worker::message::Origin;
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,6 +36,9 @@ enum GoimError {
 
 type Answer = Json<Value>;
 
+/// What a push is answered when it was handed over.
+const OK: &str = r#"{"code":0,"message":""}"#;
+
 fn answer(result: Result<Option<Value>, GoimError>) -> Answer {
     Json(match result {
         Ok(None) => json!({ "code": 0, "message": "" }),
@@ -42,16 +49,15 @@ fn answer(result: Result<Option<Value>, GoimError>) -> Answer {
 }
 
 /// The query's parameters. Repeated ones are kept, as gin's binding does.
-struct Parameters(Vec<(String, String)>);
+struct Parameters<'q>(Vec<(Cow<'q, str>, Cow<'q, str>)>);
 
-impl Parameters {
-    fn parse(query: Option<String>) -> Parameters {
-        let query = query.unwrap_or_default();
-        Parameters(form_pairs(&query).collect())
+impl<'q> Parameters<'q> {
+    fn parse(query: &'q str) -> Parameters<'q> {
+        Parameters(form_pairs(query).collect())
     }
 
     fn text(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
     fn required(&self, name: &str) -> Result<&str, GoimError> {
@@ -67,26 +73,28 @@ impl Parameters {
         }
     }
 
-    fn all(&self, name: &str) -> Result<Vec<&str>, GoimError> {
-        let all = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let all: Vec<&str> = all.filter(|value| !value.is_empty()).collect();
-        if all.len() > NAMES_MAX {
+    fn all(&self, name: &str) -> Result<impl Iterator<Item = &str>, GoimError> {
+        let all = || self.0.iter().filter(move |(key, value)| key == name && !value.is_empty());
+        if all().count() > NAMES_MAX {
             return Err(GoimError::Request(format!("at most {NAMES_MAX} {name} are taken at a time")));
         }
-        Ok(all)
+        Ok(all().map(|(_, value)| value.as_ref()))
     }
 }
 
 /// `a=b&c=d`, percent-decoded (URL Standard §5.1, `application/x-www-form-urlencoded`).
-pub(super) fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+pub(super) fn form_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (form_decode(key), form_decode(value))
     })
 }
 
-fn form_decode(text: &str) -> String {
+fn form_decode(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(text);
+    }
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
@@ -101,92 +109,66 @@ fn form_decode(text: &str) -> String {
         }
         at += 1;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-pub(super) async fn push_keys(
-    State(control): State<Arc<Control>>,
-    RawQuery(query): RawQuery,
-    body: Body,
-) -> Answer {
+/// A push, whichever of the four.
+pub(super) async fn push(control: &Control, route: PushRoute, query: &str, body: Body) -> Response {
     let parameters = Parameters::parse(query);
-    answer(match parameters.all("keys") {
-        Ok(keys) => {
-            let targets = keys.into_iter().map(|key| Target::Key(key.to_owned())).collect();
-            push(&control, &parameters, targets, body).await
+    let pushed = match targets(route, &parameters) {
+        Ok(targets) => push_to(control, &parameters, &targets, body).await,
+        Err(error) => Err(error),
+    };
+    match pushed {
+        // Almost always.
+        Ok(()) => ([(header::CONTENT_TYPE, "application/json")], OK).into_response(),
+        Err(error) => answer(Err(error)).into_response(),
+    }
+}
+
+fn targets(route: PushRoute, parameters: &Parameters<'_>) -> Result<Vec<Target>, GoimError> {
+    match route {
+        PushRoute::Mids => {
+            let mids = parameters.all("mids")?.map(|mid| mid.parse().map(Target::Mid));
+            mids.collect::<Result<_, _>>().map_err(|_| GoimError::Request("mids are 64-bit numbers".into()))
         }
-        Err(error) => Err(error),
-    })
-}
-
-pub(super) async fn push_mids(
-    State(control): State<Arc<Control>>,
-    RawQuery(query): RawQuery,
-    body: Body,
-) -> Answer {
-    let parameters = Parameters::parse(query);
-    let mids = parameters.all("mids").and_then(|mids| {
-        let parse = |mid: &str| mid.parse().map(Target::Mid);
-        mids.into_iter()
-            .map(parse)
-            .collect::<Result<_, _>>()
-            .map_err(|_| GoimError::Request("mids are 64-bit numbers".into()))
-    });
-    answer(match mids {
-        Ok(targets) => push(&control, &parameters, targets, body).await,
-        Err(error) => Err(error),
-    })
-}
-
-pub(super) async fn push_room(
-    State(control): State<Arc<Control>>,
-    RawQuery(query): RawQuery,
-    body: Body,
-) -> Answer {
-    let parameters = Parameters::parse(query);
-    let room =
-        parameters.required("operation").and_then(|_| room_key(&parameters, parameters.required("room")?));
-    answer(match room {
-        Ok(room) => push(&control, &parameters, vec![Target::Room(room)], body).await,
-        Err(error) => Err(error),
-    })
-}
-
-pub(super) async fn push_all(
-    State(control): State<Arc<Control>>,
-    RawQuery(query): RawQuery,
-    body: Body,
-) -> Answer {
-    let parameters = Parameters::parse(query);
-    let rate = parameters.required("operation").and_then(|_| parameters.number("speed"));
-    answer(match rate {
-        Ok(rate) => {
-            let target = Target::All { rate: u32::try_from(rate).unwrap_or(0) };
-            push(&control, &parameters, vec![target], body).await
+        PushRoute::Room => {
+            parameters.required("operation")?;
+            Ok(vec![Target::Room(room_key(parameters, parameters.required("room")?))])
         }
-        Err(error) => Err(error),
-    })
+        PushRoute::All => {
+            parameters.required("operation")?;
+            let rate = u32::try_from(parameters.number("speed")?).unwrap_or(0);
+            Ok(vec![Target::All { rate }])
+        }
+        PushRoute::Keys | PushRoute::Publish => {
+            Ok(parameters.all("keys")?.map(|key| Target::Key(key.to_owned())).collect())
+        }
+    }
 }
 
-/// goim's `EncodeRoomKey`.
-fn room_key(parameters: &Parameters, room: &str) -> Result<String, GoimError> {
-    Ok(format!("{}://{room}", parameters.required("type")?))
+/// goim's `EncodeRoomKey`. goim v2 up to 2019 took the whole key as `room` and knew no `type`.
+fn room_key(parameters: &Parameters<'_>, room: &str) -> String {
+    match parameters.text("type") {
+        "" => room.to_owned(),
+        kind => format!("{kind}://{room}"),
+    }
 }
 
-async fn push(
+async fn push_to(
     control: &Control,
-    parameters: &Parameters,
-    targets: Vec<Target>,
+    parameters: &Parameters<'_>,
+    targets: &[Target],
     body: Body,
-) -> Result<Option<Value>, GoimError> {
+) -> Result<(), GoimError> {
     let operation = parameters.number("operation")?;
     let size_max = control.config().limits.frame_body_size_max as usize;
     let body = to_bytes(body, size_max).await.map_err(|_| {
         GoimError::Request(format!("the body could not be read, or exceeds {size_max} bytes"))
     })?;
-    let Some(first) = targets.first() else { return Ok(None) };
+    let Some(first) = targets.first() else { return Ok(()) };
     let push = control
-        .encode(first.class(), operation, &body)
+        .encode(first.class(), operation, &[&body])
         .map_err(|error| GoimError::Server(ApiError::encode(error, size_max).message))?;
     let failed =
         targets.iter().filter(|target| control.send(target, push.clone(), Origin::Nobody).is_err()).count();
@@ -197,7 +179,7 @@ async fn push(
         );
         return Err(GoimError::Server(message));
     }
-    Ok(None)
+    Ok(())
 }
 
 pub(super) async fn online_total(State(control): State<Arc<Control>>) -> Answer {
@@ -206,16 +188,16 @@ pub(super) async fn online_total(State(control): State<Arc<Control>>) -> Answer 
 }
 
 pub(super) async fn online_room(State(control): State<Arc<Control>>, RawQuery(query): RawQuery) -> Answer {
-    let parameters = Parameters::parse(query);
+    let query = query.unwrap_or_default();
+    let parameters = Parameters::parse(&query);
     answer(rooms_online(&control, &parameters).await)
 }
 
-async fn rooms_online(control: &Control, parameters: &Parameters) -> Result<Option<Value>, GoimError> {
-    let rooms = parameters.all("rooms")?;
+async fn rooms_online(control: &Control, parameters: &Parameters<'_>) -> Result<Option<Value>, GoimError> {
     parameters.required("rooms")?;
     let mut counts = BTreeMap::new();
-    for room in rooms {
-        let found = control.inspect_room(&room_key(parameters, room)?).await;
+    for room in parameters.all("rooms")? {
+        let found = control.inspect_room(&room_key(parameters, room)).await;
         let row = found.map_err(|error| GoimError::Server(error.message))?;
         counts.insert(room.to_owned(), row.map_or(0, |row| row.total_members));
     }
@@ -223,11 +205,12 @@ async fn rooms_online(control: &Control, parameters: &Parameters) -> Result<Opti
 }
 
 pub(super) async fn online_top(State(control): State<Arc<Control>>, RawQuery(query): RawQuery) -> Answer {
-    let parameters = Parameters::parse(query);
+    let query = query.unwrap_or_default();
+    let parameters = Parameters::parse(&query);
     answer(top(&control, &parameters).await)
 }
 
-async fn top(control: &Control, parameters: &Parameters) -> Result<Option<Value>, GoimError> {
+async fn top(control: &Control, parameters: &Parameters<'_>) -> Result<Option<Value>, GoimError> {
     let kind = parameters.required("type")?;
     parameters.required("limit")?;
     let limit = usize::try_from(parameters.number("limit")?).unwrap_or(0);
@@ -279,12 +262,47 @@ pub(super) async fn nodes_instances(State(control): State<Arc<Control>>) -> Answ
 fn node_host(control: &Control) -> String {
     let configured = control.config().reloadable.reconnect_address.clone();
     if !configured.is_empty() {
-        return configured.rsplit_once(':').map_or(configured.clone(), |(host, _)| host.to_owned());
+        return host_of(&configured).to_owned();
     }
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An address without its port, if it has one: `[::1]` and `::1` have none.
+fn host_of(address: &str) -> &str {
+    match address.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
+            host
+        }
+        _ => address,
+    }
 }
 
 fn port(control: &Control, kind: ListenerKind) -> u16 {
     let found = control.facts.listeners.iter().find(|(settings, _)| settings.kind == kind);
     found.map_or(0, |(_, address)| address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_nothing_else() {
+        for (address, host) in [
+            ("edge.example.org:3101", "edge.example.org"),
+            ("edge.example.org", "edge.example.org"),
+            ("[2001:db8::1]:3101", "[2001:db8::1]"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(host_of(address), host);
+        }
+    }
+
+    #[test]
+    fn forms_are_decoded_as_browsers_encode_them() {
+        let pairs: Vec<_> = form_pairs("a=1&b+c=%C3%A9%2&&d&=e").collect();
+        let expected = [("a", "1"), ("b c", "é%2"), ("d", ""), ("", "e")];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.into(), value.into())));
+    }
 }

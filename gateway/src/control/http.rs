@@ -5,8 +5,10 @@
 //! so that slow peers give their permits back.
 
 use super::Control;
+use super::pushes::{self, PushRoute};
 use super::routes::router;
 use axum::Router;
+use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,7 +33,29 @@ const HEADERS_MAX: usize = 64;
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller(pub(super) SocketAddr);
+pub(super) struct Caller(SocketAddr);
+
+impl Caller {
+    pub(super) fn text(self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// An open connection in the metrics, however its task ends.
+struct Counted(Arc<Control>);
+
+impl Counted {
+    fn new(control: &Arc<Control>) -> Counted {
+        control.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(control))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Accepts for ever.
 pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
@@ -51,9 +75,8 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
         let (control, router) = (Arc::clone(&control), router.clone());
         let header_timeout = config.control.header_timeout;
         tokio::spawn(async move {
-            control.metrics.connections.fetch_add(1, Ordering::Relaxed);
-            connection(stream, peer, router, header_timeout).await;
-            control.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            let _counted = Counted::new(&control);
+            connection(stream, Caller(peer), control, router, header_timeout).await;
             drop(permit);
         });
     }
@@ -71,16 +94,30 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, header_timeout: Duration) {
+async fn connection(
+    stream: TcpStream,
+    caller: Caller,
+    control: Arc<Control>,
+    router: Router,
+    header_timeout: Duration,
+) {
     // Only costs latency when it fails.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Caller(peer));
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        let (control, router) = (Arc::clone(&control), router.clone());
+        async move {
+            if let Some(route) = PushRoute::of(&request) {
+                return Ok(pushes::serve(&control, route, caller, request.map(Body::new)).await);
+            }
+            request.extensions_mut().insert(caller);
+            router.oneshot(request.map(Body::new)).await
+        }
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // Answers to pipelined requests leave together.
+        .pipeline_flush(true)
         .header_read_timeout(header_timeout)
         .max_buf_size(HEADER_SIZE_MAX)
         .max_headers(HEADERS_MAX);

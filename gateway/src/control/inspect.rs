@@ -55,14 +55,16 @@ impl Page {
     fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Page, ApiError> {
         let mut page = Page { limit: LIMIT_DEFAULT, cursor: Cursor::default(), filters: HashMap::new() };
         for (name, value) in form_pairs(query.unwrap_or_default()) {
-            match name.as_str() {
+            match name.as_ref() {
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
                     let message = format!("limit must be 1 to {ROWS_MAX}");
                     page.limit = limit.ok_or_else(|| ApiError::bad_request(message))?;
                 }
                 "after" => page.cursor = Cursor::parse(&value)?,
-                other if allowed.contains(&other) => drop(page.filters.insert(name, value)),
+                other if allowed.contains(&other) => {
+                    page.filters.insert(other.to_owned(), value.into_owned());
+                }
                 _ => {
                     let known = [&["limit", "after"], allowed].concat().join(", ");
                     return Err(ApiError::bad_request(format!("unknown parameter; there are {known}")));

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
-type RequestKey = (String, &'static str, u16);
+/// Route, method, status.
+type RequestKey = (&'static str, &'static str, u16);
 
 /// Counts of the HTTP server and of the control thread.
 pub struct HttpMetrics {
@@ -41,9 +42,9 @@ impl HttpMetrics {
         }
     }
 
-    pub(super) fn count(&self, route: &str, method: &'static str, status: u16, took: Duration) {
+    pub(super) fn count(&self, route: &'static str, method: &'static str, status: u16, took: Duration) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = counts.entry((route.to_owned(), method, status)).or_default();
+        let entry = counts.entry((route, method, status)).or_default();
         entry.0 += 1;
         entry.1 += took.as_nanos() as u64;
     }
@@ -57,7 +58,7 @@ impl HttpMetrics {
     fn http(&self) -> HttpSnapshot {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = counts.iter().map(|((route, method, status), (count, nanos))| {
-            (route.clone(), *method, *status, *count, *nanos as f64 / 1e9)
+            ((*route).to_owned(), *method, *status, *count, *nanos as f64 / 1e9)
         });
         HttpSnapshot { requests: rows.collect(), connections: self.connections.load(Ordering::Relaxed) }
     }

@@ -16,6 +16,7 @@
 //! say and count it.
 
 mod api;
+mod bell;
 mod clock;
 mod encoder;
 mod goim;
@@ -27,6 +28,7 @@ mod journal;
 mod lifecycle;
 mod metrics;
 mod publish;
+mod pushes;
 mod reload;
 mod reply;
 mod routes;
@@ -34,7 +36,6 @@ mod thread;
 mod tickets;
 mod workers;
 
-pub(crate) use encoder::pools_config;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
@@ -48,6 +49,7 @@ pub use workers::{MailboxFull, Workers};
 use crate::auth::Verifier;
 use crate::config::{Config, Plan};
 use crate::worker::message::ControlMessage;
+use bell::Bell;
 use encoder::Encoder;
 use health::Heartbeats;
 use netpoll::MailboxSender;
@@ -58,6 +60,14 @@ use tickets::Tickets;
 
 /// What workers use to talk to the control thread: takes no lock, allocates nothing, never blocks.
 pub type ControlSender = MailboxSender<ControlMessage>;
+
+/// Messages from workers that may wait for the control thread.
+pub(crate) const MAILBOX_CAPACITY: usize = 16 << 10;
+
+/// What the control thread reserves: pools for pushes, and its mailbox.
+pub(crate) fn reserved_bytes(frame_body_size_max: u32) -> usize {
+    encoder::pools_config(frame_body_size_max).bytes() + MAILBOX_CAPACITY * (size_of::<ControlMessage>() + 8)
+}
 
 /// What is settled at the start.
 #[derive(Clone, Debug)]
@@ -79,6 +89,7 @@ pub(crate) struct Control {
     config: RwLock<Arc<Config>>,
     facts: Facts,
     workers: Workers,
+    bell: Bell,
     tickets: Tickets,
     encoder: Mutex<Encoder>,
     lifecycle: Arc<Lifecycle>,

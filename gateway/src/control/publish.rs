@@ -3,7 +3,9 @@
 use super::Control;
 use super::encoder::EncodeError;
 use super::workers::MailboxFull;
-use crate::worker::message::{Exclude, Message, MessageClass, NameKind, Origin, Push};
+use crate::address::{Address, Fingerprint, Fingerprints};
+use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
+use netpoll::SharedBuffer;
 use std::sync::PoisonError;
 
 /// Whom a message is for.
@@ -27,6 +29,14 @@ impl Target {
             Target::All { .. } => MessageClass::Broadcast,
         }
     }
+
+    /// The connection that the target's key names, if the key was made by this process.
+    pub(super) fn made_key(&self, names: &Fingerprints) -> Option<Address> {
+        match self {
+            Target::Key(key) => names.address_in(key),
+            _ => None,
+        }
+    }
 }
 
 impl Control {
@@ -34,9 +44,14 @@ impl Control {
         &self,
         class: MessageClass,
         operation: i32,
-        body: &[u8],
+        bodies: &[&[u8]],
     ) -> Result<Push, EncodeError> {
-        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).push(class, operation, body)
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).push(class, operation, bodies)
+    }
+
+    /// Bytes for workers to hold, such as a reason.
+    pub(super) fn text(&self, text: &str) -> Result<SharedBuffer, EncodeError> {
+        self.encoder.lock().unwrap_or_else(PoisonError::into_inner).text(text)
     }
 
     /// Outcomes that a message to `target` will have.
@@ -54,26 +69,42 @@ impl Control {
     pub(super) fn send(&self, target: &Target, push: Push, origin: Origin) -> Result<(), MailboxFull> {
         let names = self.workers.names();
         let exclude = Exclude::default();
-        let (kind, name) = match target {
-            Target::Mid(mid) => (NameKind::User, names.mid(*mid)),
-            Target::Uid(uid) => (NameKind::User, names.uid(uid)),
-            Target::Key(key) => (NameKind::Key, names.key(key)),
+        let name = match target {
+            Target::Mid(mid) => names.mid(*mid),
+            Target::Uid(uid) => names.uid(uid),
+            Target::Key(key) => {
+                let name = names.key(key);
+                let Some(address) = target.made_key(names) else {
+                    return self.send_to_name(name, push, origin);
+                };
+                let connection = address.connection();
+                let message = Message::ToMadeKey { connection, name, push, exclude, origin };
+                return self.bell.send(&self.workers, address.worker(), message);
+            }
             Target::Room(room) => {
                 let room = names.room(room);
-                return self
-                    .workers
-                    .send(self.workers.home(room), Message::ToRoom { room, push, exclude, origin });
+                return self.bell.send(
+                    &self.workers,
+                    self.workers.home(room),
+                    Message::ToRoom { room, push, exclude, origin },
+                );
             }
             Target::All { rate } => return self.send_to_all(&push, *rate, origin),
         };
-        self.workers.send(self.workers.home(name), Message::ToName { kind, name, push, exclude, origin })
+        self.send_to_name(name, push, origin)
+    }
+
+    fn send_to_name(&self, name: Fingerprint, push: Push, origin: Origin) -> Result<(), MailboxFull> {
+        let message = Message::ToName { name, push, exclude: Exclude::default(), origin };
+        self.bell.send(&self.workers, self.workers.home(name), message)
     }
 
     fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), MailboxFull> {
         let rate = rate.div_ceil(self.workers.count() as u32);
         let mut result = Ok(());
         for worker in self.workers.ids() {
-            let sent = self.workers.send(worker, Message::ToAll { push: push.clone(), rate, origin });
+            let message = Message::ToAll { push: push.clone(), rate, origin };
+            let sent = self.bell.send(&self.workers, worker, message);
             result = result.and(sent);
         }
         result

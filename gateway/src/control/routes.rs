@@ -6,9 +6,11 @@
 //!
 //! Health and metrics pass even when the API is busy, and need no key: probes and scrapers come without.
 
+use super::http::Caller;
+use super::pushes::{self, PushRoute};
 use super::reply::ApiError;
 use super::{Control, api, goim, health, inspect};
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -16,22 +18,19 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The OpenAPI 3.1 document. A test holds it against [`routes`].
 pub const OPENAPI: &str = include_str!("../../assets/openapi.json");
 
 const INDEX: &str = include_str!("../../assets/index.html");
 
-/// Messages are no admin calls: there may be thousands a second.
-const PUBLISH: &str = "/api/v1/publish";
-
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// Anyone who reaches the port, also when the API is busy.
     Open,
     /// Who has `control.goim_api_key`, if it is set.
@@ -45,21 +44,22 @@ type Route = (&'static str, &'static str, Access, MethodRouter<Arc<Control>>);
 #[rustfmt::skip]
 fn table() -> Vec<Route> {
     use Access::{Api, Goim, Open};
-    vec![
+    let push = |route: PushRoute| {
+        let handler = move |State(control): State<Arc<Control>>, request: Request| async move {
+            pushes::handle(&control, route, request).await
+        };
+        ("POST", route.path(), route.access(), post(handler))
+    };
+    let others: Vec<Route> = vec![
         ("GET", "/", Open, get(|| async { Html(INDEX) })),
         ("GET", "/healthz", Open, get(health::healthz)),
         ("GET", "/readyz", Open, get(health::readyz)),
         ("GET", "/metrics", Open, get(super::metrics::exposition)),
-        ("POST", "/goim/push/keys", Goim, post(goim::push_keys)),
-        ("POST", "/goim/push/mids", Goim, post(goim::push_mids)),
-        ("POST", "/goim/push/room", Goim, post(goim::push_room)),
-        ("POST", "/goim/push/all", Goim, post(goim::push_all)),
         ("GET", "/goim/online/top", Goim, get(goim::online_top)),
         ("GET", "/goim/online/room", Goim, get(goim::online_room)),
         ("GET", "/goim/online/total", Goim, get(goim::online_total)),
         ("GET", "/goim/nodes/weighted", Open, get(goim::nodes_weighted)),
         ("GET", "/goim/nodes/instances", Goim, get(goim::nodes_instances)),
-        ("POST", PUBLISH, Api, post(api::publish)),
         ("POST", "/api/v1/broadcast", Api, post(api::broadcast)),
         ("POST", "/api/v1/kick", Api, post(api::kick)),
         ("GET", "/api/v1/connections", Api, get(inspect::connections)),
@@ -69,7 +69,8 @@ fn table() -> Vec<Route> {
         ("GET", "/api/v1/rooms/{*room}", Api, get(inspect::room)),
         ("GET", "/api/v1/stats", Api, get(api::stats)),
         ("GET", "/api/v1/openapi.json", Open, get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
-    ]
+    ];
+    PushRoute::ALL.into_iter().map(push).chain(others).collect()
 }
 
 /// Methods and paths, as OpenAPI writes them.
@@ -81,7 +82,7 @@ pub fn routes() -> Vec<(&'static str, String)> {
 pub(super) fn router(control: &Arc<Control>) -> Router {
     let mut router = Router::new();
     for (method, path, access, handler) in table() {
-        let audited = method != "GET" && access == Access::Api && path != PUBLISH;
+        let audited = method != "GET" && access == Access::Api && path != PushRoute::Publish.path();
         let gate = Gate { access, audited, control: Arc::clone(control) };
         router = router.route(path, handler.route_layer(from_fn_with_state(gate, guard)));
     }
@@ -103,35 +104,48 @@ struct Gate {
 /// Lets a request through that may pass, and bounds its time.
 async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let config = gate.control.config();
-    let key = match gate.access {
-        Access::Open => None,
-        Access::Goim => config.control.goim_api_key.as_ref(),
-        Access::Api => config.control.api_key.as_ref(),
+    let caller = request.extensions().get::<Caller>().copied();
+    let _permit = match admit(&gate.control, &config, gate.access, caller, &request) {
+        Ok(permit) => permit,
+        Err(error) => return error.into_response(),
     };
-    let (caller, path) = (caller(&request), request.uri().path().to_owned());
-    if let Err(error) = check_key(key, request.headers()) {
-        let fields = json!({ "caller": caller, "path": path, "code": error.code });
-        gate.control.journal.record("admin_refused", fields);
-        return error.into_response();
-    }
-    let _permit = match (gate.access, gate.control.metrics.requests.try_acquire()) {
-        (Access::Open, _) => None,
-        (_, Ok(permit)) => Some(permit),
-        (_, Err(_)) => return ApiError::busy().into_response(),
-    };
+    let path = gate.audited.then(|| request.uri().path().to_owned());
     let response = match tokio::time::timeout(config.control.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::request_timeout().into_response(),
     };
     if gate.audited {
-        let fields = json!({ "caller": caller, "path": path, "status": response.status().as_u16() });
+        let status = response.status().as_u16();
+        let fields = json!({ "caller": caller.map(Caller::text), "path": path, "status": status });
         gate.control.journal.record("admin_call", fields);
     }
     response
 }
 
-fn caller(request: &Request) -> Option<String> {
-    request.extensions().get::<super::http::Caller>().map(|caller| caller.0.to_string())
+/// Lets a request in that has the key and finds room, for as long as the permit lives. Who has not the key is journaled.
+pub(super) fn admit<'c>(
+    control: &'c Control,
+    config: &Config,
+    access: Access,
+    caller: Option<Caller>,
+    request: &Request,
+) -> Result<Option<SemaphorePermit<'c>>, ApiError> {
+    let key = match access {
+        Access::Open => None,
+        Access::Goim => config.control.goim_api_key.as_ref(),
+        Access::Api => config.control.api_key.as_ref(),
+    };
+    if let Err(error) = check_key(key, request.headers()) {
+        let (caller, path) = (caller.map(Caller::text), request.uri().path());
+        let fields = json!({ "caller": caller, "path": path, "code": error.code });
+        control.journal.record("admin_refused", fields);
+        return Err(error);
+    }
+    match (access, control.metrics.requests.try_acquire()) {
+        (Access::Open, _) => Ok(None),
+        (_, Ok(permit)) => Ok(Some(permit)),
+        (_, Err(_)) => Err(ApiError::busy()),
+    }
 }
 
 fn check_key(key: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -146,12 +160,19 @@ fn check_key(key: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> 
 /// Counts every request by route, method and status: all three from closed sets.
 async fn count(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
     let method = known_method(request.method());
     let response = next.run(request).await;
     let status: StatusCode = response.status();
-    control.metrics.count(route.as_deref().unwrap_or("other"), method, status.as_u16(), start.elapsed());
+    control.metrics.count(route, method, status.as_u16(), start.elapsed());
     response
+}
+
+/// The route's path as the table has it.
+fn route_label(path: &str) -> &'static str {
+    static PATHS: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| table().into_iter().map(|(_, path, ..)| path).collect());
+    PATHS.iter().find(|known| **known == path).copied().unwrap_or("other")
 }
 
 fn known_method(method: &Method) -> &'static str {

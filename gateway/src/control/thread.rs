@@ -9,6 +9,7 @@
 //! The runtime is tokio-uring where io_uring works, so that the journal's files never block the thread, else plain tokio
 //! with the journal's writes on helper threads. HTTP runs on tokio's own sockets in both.
 
+use super::bell::Bell;
 use super::encoder::Encoder;
 use super::health::Heartbeats;
 use super::journal::Journal;
@@ -175,6 +176,7 @@ async fn live(
         config: RwLock::new(Arc::new(config)),
         facts,
         heartbeats: Heartbeats::new(&workers),
+        bell: Bell::new(workers.count()),
         workers,
         tickets: Tickets::default(),
         lifecycle: Arc::new(Lifecycle::default()),
@@ -198,6 +200,7 @@ async fn live(
     }
     spawn_local(dispatch(inbox, Arc::clone(&control)));
     spawn_local(watch(Arc::clone(&control)));
+    spawn_local(ring(Arc::clone(&control)));
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);
     control.journal.record("ready", json!({ "io_uring": control.io_uring }));
@@ -288,6 +291,13 @@ async fn watch(control: Arc<Control>) {
     }
 }
 
+/// Wakes the workers that were sent pushes, once for all that the other tasks had to send.
+async fn ring(control: Arc<Control>) {
+    loop {
+        control.bell.ring(&control.workers).await;
+    }
+}
+
 fn listen_to_signals(commands: &mpsc::Sender<Command>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let reloads = commands.clone();
@@ -329,7 +339,11 @@ async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>) {
     while control.workers.connections() > 0 && tokio::time::Instant::now() < deadline {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            order = orders.recv() => if order == Some(Command::Terminate) { return },
+            order = orders.recv() => match order {
+                Some(Command::Terminate) => return,
+                Some(Command::Reload) => tracing::warn!("the gateway drains; the configuration is not read again"),
+                None => {}
+            },
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// How long a worker may take to answer.
 pub const TICKET_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,6 +44,8 @@ pub(super) struct Tickets {
 pub(super) struct Ticket<'a, T> {
     tickets: &'a Tickets,
     number: u64,
+    /// When it runs out.
+    deadline: Instant,
     answer: oneshot::Receiver<T>,
 }
 
@@ -58,7 +61,7 @@ impl Tickets {
             return Err(TicketError::TooMany);
         }
         all.insert(number, waiting);
-        Ok(Ticket { tickets: self, number, answer })
+        Ok(Ticket { tickets: self, number, deadline: Instant::now() + TICKET_TIMEOUT, answer })
     }
 
     /// A ticket for `count` outcomes.
@@ -112,7 +115,7 @@ impl<T> Ticket<'_, T> {
     /// # Errors
     /// [`TicketError::TimedOut`].
     pub(super) async fn answer(mut self) -> Result<T, TicketError> {
-        match tokio::time::timeout(TICKET_TIMEOUT, &mut self.answer).await {
+        match tokio::time::timeout_at(self.deadline, &mut self.answer).await {
             Ok(Ok(answer)) => Ok(answer),
             _ => {
                 self.tickets.timeouts.fetch_add(1, Ordering::Relaxed);

@@ -76,6 +76,22 @@ impl Workers {
         sender.send(message).map_err(|_| MailboxFull(worker))
     }
 
+    /// Leaves `message` in the worker's mailbox without waking it; [`Workers::wake`] does.
+    ///
+    /// # Errors
+    /// As [`Workers::send`].
+    pub fn push(&self, worker: WorkerId, message: Message) -> Result<(), MailboxFull> {
+        let sender = self.senders.get(worker.index()).ok_or(MailboxFull(worker))?;
+        sender.push(message).map_err(|_| MailboxFull(worker))
+    }
+
+    /// Wakes `worker` if it sleeps.
+    pub fn wake(&self, worker: WorkerId) {
+        if let Some(sender) = self.senders.get(worker.index()) {
+            sender.notify();
+        }
+    }
+
     /// Connections open on all workers.
     pub fn connections(&self) -> u64 {
         let of =

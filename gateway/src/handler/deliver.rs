@@ -8,7 +8,7 @@ use crate::session::Sessions;
 use crate::settings::Reloadable;
 use crate::settings::SlowConsumer;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, MessageClass, Push};
+use crate::worker::message::{Exclude, Push};
 use netpoll::{Backend, ConnectionId, SendError};
 
 /// The lowest operation that accept sets filter.
@@ -25,15 +25,15 @@ struct Outlet<'w, B> {
 }
 
 impl<B: Backend> Outlet<'_, B> {
-    fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude) {
+    /// Hands the push to one session; says whether it took it. Room pushes are not `filtered`, as in goim.
+    fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude, filtered: bool) -> bool {
         let connection = session.connection;
         if !session.is_open() || exclude.address == Some(Address::new(self.me, connection)) {
-            return;
+            return false;
         }
-        // Room pushes are not filtered, as in goim.
-        let filtered = push.class != MessageClass::Room && push.operation >= FILTERED_MIN;
+        let filtered = filtered && push.operation >= FILTERED_MIN;
         if filtered && !self.sessions.accept_sets.accepts(session.accepts, push.operation) {
-            return;
+            return false;
         }
         let outer = usize::from(push.websocket_header);
         let bytes = match session.websocket {
@@ -42,28 +42,32 @@ impl<B: Backend> Outlet<'_, B> {
         };
         match self.backend.send(connection, bytes) {
             Ok(()) => {
-                self.metrics.deliveries[push.class as usize].add(1);
-                self.metrics.count_sent(OperationClass::Push, push.bytes.len() - outer);
+                let frames = u64::from(push.frames);
+                self.metrics.deliveries[push.class as usize].add(frames);
+                self.metrics.count_sent_frames(OperationClass::Push, frames, push.bytes.len() - outer);
+                true
             }
-            Err(SendError::Closed(_)) => {}
-            Err(SendError::Full(_)) => self.refused(connection, push.class),
+            Err(SendError::Closed(_)) => false,
+            Err(SendError::Full(_)) => {
+                self.refused(connection, push);
+                false
+            }
         }
     }
 
     /// The receiver's queue is full: the policy for the class decides.
-    fn refused(&mut self, connection: ConnectionId, class: MessageClass) {
-        self.metrics.count_drop(class);
-        if self.reloadable.slow_consumer(class) == SlowConsumer::Close
-            && self.slow.len() < self.slow.capacity()
-        {
+    fn refused(&mut self, connection: ConnectionId, push: &Push) {
+        let closes = self.reloadable.slow_consumer(push.class) == SlowConsumer::Close;
+        self.metrics.count_drop(push, closes);
+        if closes && self.slow.len() < self.slow.capacity() {
             self.slow.push(connection);
         }
     }
 }
 
 impl<B: Backend> Worker<B> {
-    /// Delivers to one connection.
-    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push, exclude: Exclude) {
+    /// Delivers to one connection; says whether it took the push.
+    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push) -> bool {
         let mut outlet = Outlet {
             me: self.context.id,
             backend: &mut self.backend,
@@ -72,10 +76,19 @@ impl<B: Backend> Worker<B> {
             metrics: &self.metrics,
             slow: &mut self.slow,
         };
-        if let Some(session) = self.shard.sessions.get(connection) {
-            outlet.deliver(session, push, exclude);
-        }
+        let session = self.shard.sessions.get(connection);
+        let taken = session.is_some_and(|session| outlet.deliver(session, push, Exclude::default(), true));
         self.close_slow();
+        taken
+    }
+
+    /// Sessions that a push to everyone is for: those that accept its operation.
+    pub(crate) fn accepting_count(&self, operation: i32) -> u32 {
+        let sessions = &self.shard.sessions;
+        match operation >= FILTERED_MIN {
+            true => sessions.accept_sets.users_of(operation),
+            false => sessions.open_count() as u32,
+        }
     }
 
     /// Delivers to the room's members here, in slices.
@@ -91,7 +104,7 @@ impl<B: Backend> Worker<B> {
         self.pace.fanouts_rest = false;
         let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
         if let Err(push) = pushed {
-            self.metrics.count_drop(push.class);
+            self.metrics.count_drop(&push, false);
         }
     }
 
@@ -117,7 +130,7 @@ impl<B: Backend> Worker<B> {
             slice,
             |delivery| {
                 if let Some(session) = outlet.sessions.at(delivery.session as usize) {
-                    outlet.deliver(session, delivery.push, delivery.exclude);
+                    outlet.deliver(session, delivery.push, delivery.exclude, delivery.filtered);
                 }
             },
         );

@@ -4,7 +4,7 @@ use crate::address::Fingerprint;
 use crate::session::{Phase, Session, User};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
-use crate::worker::message::{AuditKind, Message, NameKind};
+use crate::worker::message::{AuditKind, Message};
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Header, Operation};
@@ -155,12 +155,11 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn leave(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         if matches!(session.phase, Phase::Registering | Phase::Open) {
-            let names = [(NameKind::Key, self.key_name(session)), (NameKind::User, self.user_name(session))];
+            let names = [self.own_key_name(session), self.user_name(session)];
             let from = self.address(connection);
             let workers = self.post.workers();
-            for (kind, name) in names {
-                let Some(name) = name else { continue };
-                self.post.send(name.home(workers), Message::Release { kind, name, from });
+            for name in names.into_iter().flatten() {
+                self.post.send(name.home(workers), Message::Release { name, from });
             }
         }
         if let Some(session) = self.shard.sessions.get_mut(connection) {
@@ -169,13 +168,24 @@ impl<B: Backend> Worker<B> {
         self.shard.sessions.forget(&mut self.shard.texts, connection);
     }
 
-    /// The name that a session's key is known by.
-    pub(crate) fn key_name(&self, session: &Session) -> Option<Fingerprint> {
-        if session.key.is_none() {
-            return None;
+    /// A session's key.
+    pub(crate) fn key_text<'s>(&self, session: &Session, scratch: &'s mut [u8; 255]) -> &'s str {
+        if !session.key.is_none() {
+            return self.shard.texts.read(session.key, scratch);
         }
-        let mut scratch = [0; 255];
-        Some(self.context.names.key(self.shard.texts.read(session.key, &mut scratch)))
+        let made = self.context.names.made_key(self.address(session.connection));
+        scratch[..made.len()].copy_from_slice(&made);
+        std::str::from_utf8(&scratch[..made.len()]).unwrap_or_default()
+    }
+
+    /// The name of the key that a client brought; `None` when the server made its key.
+    pub(crate) fn own_key_name(&self, session: &Session) -> Option<Fingerprint> {
+        (!session.key.is_none()).then(|| self.key_name(session))
+    }
+
+    /// The name of a session's key.
+    pub(crate) fn key_name(&self, session: &Session) -> Fingerprint {
+        self.context.names.key(self.key_text(session, &mut [0; 255]))
     }
 
     /// The name that a session's user is known by.

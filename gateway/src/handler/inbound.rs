@@ -128,14 +128,8 @@ impl<B: Backend> Worker<B> {
 
     /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
     pub(crate) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
-        let bound = self.backend.pools().block_size_max();
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        if session.carry.assembled() + session.carry.pending() + bytes.len() > bound {
-            return self.end(
-                connection,
-                CloseCode::PROTOCOL_ERROR,
-                "too much was sent before the login was answered",
-            );
+        if !self.may_carry(connection, bytes.len()) {
+            return;
         }
         while let Some(session) = self.shard.sessions.get_mut(connection) {
             if session.carry.append(self.backend.pools(), bytes, needed).is_ok() {
@@ -147,15 +141,30 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// Whether so many bytes more fit the largest block; else the connection ends, and it is false.
+    pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> bool {
+        let bound = self.backend.pools().block_size_max();
+        let Some(session) = self.shard.sessions.get(connection) else { return false };
+        let fits = session.carry.assembled() + session.carry.pending() + count <= bound;
+        if !fits {
+            let why = "too much was sent before the login was answered";
+            self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+        }
+        fits
+    }
+
     /// The login was answered: handles what came meanwhile.
     pub(crate) fn resume_frames(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let pending = session.carry.pending();
-        if pending == 0 || session.carry.assembled() > 0 {
-            return;
+        let (websocket, rest) = (session.websocket, session.carry.assembled());
+        // The rest of the message that the Auth frame came in; over TCP there are no messages.
+        if rest > 0
+            && let Some(message) = session.carry.take(rest)
+        {
+            self.message_frames(connection, message, 0);
         }
-        let websocket = session.websocket;
-        let Some(buffer) = session.carry.take(pending) else { return };
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let Some(buffer) = session.carry.take(session.carry.pending()) else { return };
         if websocket {
             self.websocket_received(connection, buffer);
         } else {
@@ -179,9 +188,11 @@ impl<B: Backend> Worker<B> {
             Phase::Unauthenticated if header.operation == Operation::AUTH => {
                 self.auth(connection, header.sequence, buffer, body_start);
             }
-            Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
+            Phase::Unauthenticated => {
                 self.refuse(connection, header, ErrorCode::NOT_AUTHENTICATED, "the first frame must be Auth");
             }
+            // What comes while a login is under way waits in the carry.
+            Phase::Verifying | Phase::Registering => debug_assert!(false, "a frame passed a login"),
             Phase::Handshake | Phase::Closing | Phase::Vacant => {}
         }
     }

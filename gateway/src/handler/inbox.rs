@@ -1,11 +1,11 @@
 //! Messages of other workers, of the control thread, and of this worker to itself.
 
-use crate::address::Fingerprint;
+use crate::address::{Address, Fingerprint};
 use crate::router::fanout::Target;
 use crate::worker::Worker;
 use crate::worker::message::{Exclude, KickTarget, Message, NameKind, Origin, Push};
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use netpoll::Backend;
+use netpoll::{Backend, ConnectionId, SharedBuffer};
 use std::sync::Arc;
 
 impl<B: Backend> Worker<B> {
@@ -14,20 +14,26 @@ impl<B: Backend> Worker<B> {
         match message {
             Message::Claim { kind, name, from, platform } => self.claim(kind, name, from, platform),
             Message::Granted { connection } => self.login_answered(connection),
-            Message::Release { kind, name, from } => self.shard.directory.release(kind, name, from),
-            Message::Evict { connection, code } => self.kick(connection, code),
-            Message::ToName { kind, name, push, exclude, origin } => {
-                self.relay_to_name((kind, name), &push, exclude, origin);
+            Message::Release { name, from } => self.shard.directory.release(name, from),
+            Message::Evict { connection, code, reason } => self.kick(connection, code, reason.as_ref()),
+            Message::ToName { name, push, exclude, origin } => {
+                self.relay_to_name(name, &push, exclude, origin);
+            }
+            Message::ToMadeKey { connection, name, push, exclude, origin } => {
+                self.deliver_to_key((connection, name), push, exclude, origin);
             }
             Message::ToRoom { room, push, exclude, origin } => {
                 self.relay_to_room(room, &push, exclude, origin)
             }
             Message::ToAll { push, rate, origin } => {
-                let receivers = self.shard.sessions.open_count() as u32;
+                let receivers = self.accepting_count(push.operation);
                 self.fan_out(Target::Everyone, push, Exclude::default(), rate);
                 self.report(origin, Some(receivers));
             }
-            Message::Deliver { connection, push } => self.deliver(connection, &push, Exclude::default()),
+            Message::Deliver { connection, push, origin } => {
+                let taken = self.deliver(connection, &push);
+                self.report(origin, Some(u32::from(taken)));
+            }
             Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
             Message::RoomMembers { worker, change } => {
                 let (room, appearance) = (change.room, change.appearance);
@@ -45,11 +51,25 @@ impl<B: Backend> Worker<B> {
                     self.shard.rooms.set_total(room, total);
                 }
             }
+            Message::Outcome { origin: Origin::Sum { index, .. }, receivers } => {
+                if let Some((origin, total)) = self.shard.sums.add(index, receivers.unwrap_or(0)) {
+                    self.report(origin, Some(total));
+                }
+            }
             Message::Outcome { origin, receivers } => {
                 self.outcome(origin, receivers.ok_or(ErrorCode::NOT_FOUND))
             }
             Message::Verified(verdict) => self.verified(verdict),
-            Message::Kick { target, code, ticket } => self.kick_target(target, code, ticket),
+            Message::Kick { target: KickTarget::MadeKey(connection, name), code, reason, ticket }
+                if !self.has_made_key(connection) =>
+            {
+                let (home, target) = (name.home(self.post.workers()), KickTarget::Name(name));
+                self.post.send(home, Message::Kick { target, code, reason, ticket });
+            }
+            Message::Kick { target, code, reason, ticket } => {
+                let closed = self.kick_target(target, code, reason.as_ref());
+                self.report(Origin::Control { ticket }, Some(closed));
+            }
             Message::Inspect(inspection) => self.inspect(inspection),
             Message::Reload(reloadable) => self.reloadable = Arc::clone(&reloadable),
             Message::Drain { over } => self.begin_drain(over),
@@ -58,45 +78,74 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn claim(&mut self, kind: NameKind, name: Fingerprint, from: crate::address::Address, platform: u32) {
+    fn claim(&mut self, kind: NameKind, name: Fingerprint, from: Address, platform: u32) {
         let policy = self.reloadable.device_policy;
         let code = match kind {
             NameKind::Key => CloseCode::REPLACED,
             NameKind::User => CloseCode::DEVICE_LIMIT,
         };
         let post = &mut self.post;
-        let evict = |address: crate::address::Address| {
-            post.send(address.worker(), Message::Evict { connection: address.connection(), code });
+        let evict = |address: Address| {
+            let connection = address.connection();
+            post.send(address.worker(), Message::Evict { connection, code, reason: None });
         };
         let answer = match self.shard.directory.claim(kind, name, from, platform, policy, evict) {
             Ok(()) => Message::Granted { connection: from.connection() },
-            Err(_) => Message::Evict { connection: from.connection(), code: CloseCode::OVERLOAD },
+            Err(_) => {
+                Message::Evict { connection: from.connection(), code: CloseCode::OVERLOAD, reason: None }
+            }
         };
         self.post.send(from.worker(), answer);
     }
 
-    /// As the home of a user or key: hands the push to the hosts of its connections.
-    fn relay_to_name(
+    /// As the home of a user or key: hands the push to the hosts of its connections, which report who got it.
+    fn relay_to_name(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
+        let all = || self.shard.directory.connections(name);
+        let meant = |address: &Address| exclude.address != Some(*address);
+        let count = all().filter(meant).count() as u32;
+        let hosts_report = match (origin, count) {
+            (_, 0) => {
+                let found = all().next().is_some();
+                return self.report(origin, found.then_some(0));
+            }
+            (Origin::Nobody, _) | (_, 1) => origin,
+            // Without room for a sum nobody is asked, and all count as receivers.
+            _ => self
+                .shard
+                .sums
+                .open(origin, count)
+                .map_or(Origin::Nobody, |index| Origin::Sum { home: self.post.me(), index }),
+        };
+        for address in self.shard.directory.connections(name).filter(meant) {
+            let (connection, push) = (address.connection(), push.clone());
+            self.post.send(address.worker(), Message::Deliver { connection, push, origin: hosts_report });
+        }
+        if hosts_report == Origin::Nobody {
+            self.report(origin, Some(count));
+        }
+    }
+
+    /// As the host that a made key names: delivers, or asks the key's home.
+    fn deliver_to_key(
         &mut self,
-        (kind, name): (NameKind, Fingerprint),
-        push: &Push,
+        (connection, name): (ConnectionId, Fingerprint),
+        push: Push,
         exclude: Exclude,
         origin: Origin,
     ) {
-        let mut receivers = 0;
-        let mut found = false;
-        for address in self.shard.directory.connections(kind, name) {
-            found = true;
-            if exclude.address == Some(address) {
-                continue;
-            }
-            receivers += 1;
-            self.post.send(
-                address.worker(),
-                Message::Deliver { connection: address.connection(), push: push.clone() },
-            );
+        if !self.has_made_key(connection) {
+            let home = name.home(self.post.workers());
+            return self.post.send(home, Message::ToName { name, push, exclude, origin });
         }
-        self.report(origin, found.then_some(receivers));
+        let excluded = exclude.address == Some(self.address(connection));
+        let taken = !excluded && self.deliver(connection, &push);
+        self.report(origin, Some(u32::from(taken)));
+    }
+
+    /// Whether the connection is logged in with the key that was made for it.
+    fn has_made_key(&self, connection: ConnectionId) -> bool {
+        let session = self.shard.sessions.get(connection);
+        session.is_some_and(|session| session.is_open() && session.key.is_none())
     }
 
     /// As the home of a room: hands the push to the hosts of its members.
@@ -110,21 +159,22 @@ impl<B: Backend> Worker<B> {
         self.report(origin, (total > 0).then_some(receivers));
     }
 
-    fn kick_target(&mut self, target: KickTarget, code: CloseCode, ticket: u64) {
-        let mut receivers = 0;
+    /// Closes the target's connections here, or has their hosts close them; returns how many.
+    fn kick_target(&mut self, target: KickTarget, code: CloseCode, reason: Option<&SharedBuffer>) -> u32 {
+        let mut closed = 0;
         match target {
-            KickTarget::Connection(connection) => {
-                receivers += u32::from(self.shard.sessions.get(connection).is_some());
-                self.kick(connection, code);
+            KickTarget::Connection(connection) | KickTarget::MadeKey(connection, _) => {
+                closed += u32::from(self.shard.sessions.get(connection).is_some());
+                self.kick(connection, code, reason);
             }
-            KickTarget::Name(kind, name) => {
-                for address in self.shard.directory.connections(kind, name) {
-                    receivers += 1;
-                    self.post
-                        .send(address.worker(), Message::Evict { connection: address.connection(), code });
+            KickTarget::Name(name) => {
+                for address in self.shard.directory.connections(name) {
+                    closed += 1;
+                    let (connection, reason) = (address.connection(), reason.cloned());
+                    self.post.send(address.worker(), Message::Evict { connection, code, reason });
                 }
             }
         }
-        self.report(Origin::Control { ticket }, Some(receivers));
+        closed
     }
 }

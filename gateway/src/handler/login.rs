@@ -41,6 +41,7 @@ impl<B: Backend> Worker<B> {
                 }
                 let request = VerifyRequest { address: self.address(connection), sequence, body: buffer };
                 if self.post.verify(request).is_err() {
+                    self.metrics.verifier_overloads.add(1);
                     self.refuse_login(connection, CloseCode::OVERLOAD, "too many logins at once");
                 }
             }
@@ -94,23 +95,20 @@ impl<B: Backend> Worker<B> {
             }
             Some(verified) => verified,
         };
-        if self.register(connection, &request, identity).is_none() {
-            self.refuse_login(connection, CloseCode::OVERLOAD, "the server's tables are full");
+        match self.register(connection, &request, identity) {
+            None => self.refuse_login(connection, CloseCode::OVERLOAD, "the server's tables are full"),
+            Some(0) => self.login_complete(connection), // without a name or a room there is no home to ask
+            Some(_) => {}
         }
     }
 
-    /// Enters the session's names, accept set and room; `None` when a table is full.
+    /// Enters the session's names, accept set and room; returns how many homes will answer, `None` when a table is full.
     fn register(
         &mut self,
         connection: ConnectionId,
         request: &AuthRequest<'_>,
         identity: Identity<'_>,
-    ) -> Option<()> {
-        let mut generated = [0; 32];
-        let key = match request.key {
-            Some(key) => key.as_str(),
-            None => self.generate_key(connection, &mut generated),
-        };
+    ) -> Option<u8> {
         let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice());
         let session = self.shard.sessions.get_mut(connection)?;
         // From here on whatever was entered is given up with the session, so an early return leaks nothing.
@@ -120,34 +118,31 @@ impl<B: Backend> Worker<B> {
         session.platform = request.platform.map_or(0, |platform| {
             self.context.names.key(platform.as_str()).bits() as u32 | 1 // never 0: that is "none given"
         });
-        session.key = self.shard.texts.insert(key.as_bytes())?;
+        if let Some(key) = request.key {
+            session.key = self.shard.texts.insert(key.as_str().as_bytes())?;
+        }
         session.user = match (identity.uid, identity.mid) {
             (Some(uid), _) => User::Uid(self.shard.texts.insert(uid.as_bytes())?),
             (None, 0) => User::Anonymous,
             (None, mid) => User::Mid(mid),
         };
         let room = request.room.map(|room| room.as_str());
+        if let Some(earlier) = request.key.and_then(|key| self.context.names.address_in(key.as_str())) {
+            let (connection, code) = (earlier.connection(), CloseCode::REPLACED);
+            self.post.send(earlier.worker(), Message::Evict { connection, code, reason: None });
+        }
         let mut answers_due = self.claim_names(connection);
         if let Some(room) = room {
             answers_due += self.login_room(connection, room)?;
         }
         self.shard.sessions.get_mut(connection)?.answers_due = answers_due;
-        Some(())
-    }
-
-    /// A key for a connection that brought none: its address and 64 random bits, in hexadecimal.
-    fn generate_key<'k>(&mut self, connection: ConnectionId, out: &'k mut [u8; 32]) -> &'k str {
-        let bits = u128::from(self.address(connection).to_bits()) << 64 | u128::from(self.random.bits());
-        for (index, digit) in out.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(bits >> (124 - 4 * index)) as usize & 15];
-        }
-        std::str::from_utf8(out).unwrap_or_default()
+        Some(answers_due)
     }
 
     fn claim_names(&mut self, connection: ConnectionId) -> u8 {
         let Some(session) = self.shard.sessions.get(connection) else { return 0 };
         let platform = session.platform;
-        let names = [(NameKind::Key, self.key_name(session)), (NameKind::User, self.user_name(session))];
+        let names = [(NameKind::Key, self.own_key_name(session)), (NameKind::User, self.user_name(session))];
         let from = self.address(connection);
         let workers = self.post.workers();
         let mut claims = 0;
@@ -183,9 +178,13 @@ impl<B: Backend> Worker<B> {
             return;
         }
         session.answers_due = session.answers_due.saturating_sub(1);
-        if session.answers_due > 0 {
-            return;
+        if session.answers_due == 0 {
+            self.login_complete(connection);
         }
+    }
+
+    fn login_complete(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let (sequence, heard_at, expires_at) =
             (session.auth_sequence, session.heard_at.timestamp(), session.expires_at);
         self.shard.sessions.set_open(connection);

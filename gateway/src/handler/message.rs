@@ -2,19 +2,20 @@
 
 use crate::address::{Address, Fingerprint};
 use crate::session::User;
-use crate::worker::message::{Exclude, Message, MessageClass, NameKind, Origin, Push};
+use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
 use crate::worker::{Framed, Worker, rewrite_in_place};
 use gateway_proto::body::{
     DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,
 };
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
-use netpoll::{Backend, Buffer, ConnectionId};
+use netpoll::{Backend, Buffer, ConnectionId, SharedBuffer};
 
 /// Where a message goes.
 #[derive(Clone, Copy)]
 enum Route {
-    Name(NameKind, Fingerprint),
+    Name(Fingerprint),
+    MadeKey(Address, Fingerprint),
     Room(Fingerprint),
 }
 
@@ -75,7 +76,7 @@ impl<B: Backend> Worker<B> {
     fn sender_name<'s>(&self, from: ConnectionId, scratch: &'s mut [u8; 255]) -> Option<Name<'s>> {
         let session = self.shard.sessions.get(from)?;
         let text = match session.user {
-            User::Anonymous => self.shard.texts.read(session.key, scratch),
+            User::Anonymous => self.key_text(session, scratch),
             User::Uid(uid) => self.shard.texts.read(uid, scratch),
             User::Mid(mid) => decimal(mid, scratch),
         };
@@ -92,9 +93,13 @@ impl<B: Backend> Worker<B> {
         }
         let names = &self.context.names;
         match target {
-            Target::Mid(mid) => Ok(Route::Name(NameKind::User, names.mid(*mid))),
-            Target::Uid(uid) => Ok(Route::Name(NameKind::User, names.uid(uid.as_str()))),
-            Target::Connection(key) => Ok(Route::Name(NameKind::Key, names.key(key.as_str()))),
+            Target::Mid(mid) => Ok(Route::Name(names.mid(*mid))),
+            Target::Uid(uid) => Ok(Route::Name(names.uid(uid.as_str()))),
+            Target::Connection(key) => {
+                let name = names.key(key.as_str());
+                let made = names.address_in(key.as_str());
+                Ok(made.map_or(Route::Name(name), |address| Route::MadeKey(address, name)))
+            }
             Target::Room(room) => {
                 let room = names.room(room.as_str());
                 let allowed = !self.reloadable.room_members_only || self.is_member(from, room);
@@ -113,10 +118,10 @@ impl<B: Backend> Worker<B> {
     fn exclude(&self, from: ConnectionId, route: Route, not_to_self: bool) -> Exclude {
         let reached = match route {
             Route::Room(room) => self.is_member(from, room),
-            Route::Name(kind, name) => self.shard.sessions.get(from).is_some_and(|session| match kind {
-                NameKind::Key => self.key_name(session) == Some(name),
-                NameKind::User => self.user_name(session) == Some(name),
+            Route::Name(name) => self.shard.sessions.get(from).is_some_and(|session| {
+                self.user_name(session) == Some(name) || self.own_key_name(session) == Some(name)
             }),
+            Route::MadeKey(address, _) => address == self.address(from),
         };
         Exclude { address: not_to_self.then(|| self.address(from)), is_counted: not_to_self && reached }
     }
@@ -165,12 +170,17 @@ impl<B: Backend> Worker<B> {
             Some(&[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]),
             _ => 0,
         };
-        let push = |class| Push { bytes, websocket_header, class, operation };
+        let push = |class| Push { bytes, websocket_header, class, operation, frames: 1 };
         let workers = self.post.workers();
         match route {
-            Route::Name(kind, name) => {
+            Route::Name(name) => {
                 let push = push(MessageClass::User);
-                self.post.send(name.home(workers), Message::ToName { kind, name, push, exclude, origin });
+                self.post.send(name.home(workers), Message::ToName { name, push, exclude, origin });
+            }
+            Route::MadeKey(address, name) => {
+                let (connection, push) = (address.connection(), push(MessageClass::User));
+                let message = Message::ToMadeKey { connection, name, push, exclude, origin };
+                self.post.send(address.worker(), message);
             }
             Route::Room(room) => {
                 let push = push(MessageClass::Room);
@@ -186,6 +196,7 @@ impl<B: Backend> Worker<B> {
             Origin::Client { address, .. } => {
                 self.post.send(address.worker(), Message::Outcome { origin, receivers });
             }
+            Origin::Sum { home, .. } => self.post.send(home, Message::Outcome { origin, receivers }),
             Origin::Control { ticket } => {
                 let receivers = receivers.unwrap_or(0);
                 // A full mailbox loses the answer: the request times out at the control thread.
@@ -228,9 +239,10 @@ impl<B: Backend> Worker<B> {
         });
     }
 
-    /// A kick: closes connections with a code.
-    pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode) {
-        self.end(connection, code, code.label());
+    /// A kick: closes a connection with a code and a reason, which is the code's label where none is given.
+    pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode, reason: Option<&SharedBuffer>) {
+        let given = reason.and_then(|reason| std::str::from_utf8(reason).ok());
+        self.end(connection, code, given.unwrap_or(code.label()));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, ConnectionId};
+use netpoll::Backend;
 
 /// A queue below it keeps too little to be worth a connection.
 const QUEUE_WORTH_CLOSING: usize = 16 << 10;
@@ -23,16 +23,13 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Closes the connection with the longest queue, without a word (its queue would have to wait for one), so that its
-    /// buffers are free at once. False when no queue is worth it.
+    /// Closes the connection with the longest queue among those whose peers have taken less than they were offered,
+    /// without a word (its queue would have to wait for one), so that its buffers are free at once. False when no queue is
+    /// worth it.
     pub(crate) fn close_slowest(&mut self) -> bool {
-        let mut slowest: Option<(usize, ConnectionId)> = None;
-        for session in (0..self.shard.sessions.slots()).filter_map(|index| self.shard.sessions.at(index)) {
-            let queued = self.backend.queued_bytes(session.connection);
-            if queued >= QUEUE_WORTH_CLOSING && slowest.is_none_or(|(most, _)| queued > most) {
-                slowest = Some((queued, session.connection));
-            }
-        }
+        let waiting = self.backend.waiting().iter().map(|id| (self.backend.queued_bytes(*id), *id));
+        let worth_it = waiting.filter(|(queued, _)| *queued >= QUEUE_WORTH_CLOSING);
+        let slowest = worth_it.max_by_key(|(queued, _)| *queued);
         let Some((_, connection)) = slowest else { return false };
         self.metrics.slow_closes.add(1);
         self.metrics.pressure_closes.add(1);

@@ -8,6 +8,9 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Header;
 use netpoll::{Backend, Buffer, ConnectionId, SendError, SharedBuffer};
 
+/// Bytes of an answer up to which copying it costs less than a piece of its own.
+const COPIED_MAX: usize = 256;
+
 impl<B: Backend> Worker<B> {
     /// Queues bytes that must not be lost: when they can't be queued, the peer is too slow and the connection ends.
     pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) {
@@ -75,10 +78,15 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Sends a frame back: the bytes stay where they were received.
+    /// Sends a frame back: the bytes stay where they were received. Over WebSocket a client's mask leaves a gap between
+    /// pipelined answers, so that each would be a piece of its own; small ones behind another are written side by side.
     fn echo_frame(&mut self, connection: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let websocket = session.websocket;
+        if websocket && buffer.len() - body_start <= COPIED_MAX && self.backend.queued_bytes(connection) > 0 {
+            return self
+                .reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));
+        }
         match rewrite_in_place(buffer, body_start, header, &[], websocket) {
             Ok((bytes, _)) => {
                 self.metrics.count_sent(OperationClass::Application, header.frame_size());

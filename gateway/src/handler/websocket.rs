@@ -287,9 +287,15 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// The frames of one message, which `buffer` ends with; the first begins at `start`.
-    fn message_frames(&mut self, connection: ConnectionId, mut buffer: Buffer, mut start: usize) {
+    /// The frames of one message, which `buffer` ends with; the first begins at `start`. Those behind an Auth wait for
+    /// its answer.
+    pub(crate) fn message_frames(&mut self, connection: ConnectionId, mut buffer: Buffer, mut start: usize) {
         while start < buffer.len() {
+            match self.takes_frames(connection) {
+                Some(true) => {}
+                Some(false) => return self.put_back(connection, &buffer.as_slice()[start..]),
+                None => return,
+            }
             match self.peek(connection, &buffer.as_slice()[start..]) {
                 Some(Peek::Frame(header)) => {
                     let end = start + header.frame_size();
@@ -306,8 +312,20 @@ impl<B: Backend> Worker<B> {
                 }
                 None => return,
             }
-            if self.takes_frames(connection).is_none() {
+        }
+    }
+
+    /// Keeps the rest of a message, in front of what has come since, until the login is answered.
+    fn put_back(&mut self, connection: ConnectionId, rest: &[u8]) {
+        if !self.may_carry(connection, rest.len()) {
+            return;
+        }
+        while let Some(session) = self.shard.sessions.get_mut(connection) {
+            if session.carry.put_back(self.backend.pools(), rest).is_ok() {
                 return;
+            }
+            if !self.close_slowest() {
+                return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
             }
         }
     }

@@ -32,7 +32,8 @@ pub fn exposition(
     turns(&mut families, workers);
     pools(&mut families, workers);
     backend(&mut families, workers);
-    control::verifiers(&mut families, verifiers);
+    let overloads = workers.iter().map(|one| one.verifier_overloads.get()).sum();
+    control::verifiers(&mut families, verifiers, overloads);
     control::http(&mut families, control);
     process::collect(&mut families);
     families.encode()
@@ -101,12 +102,27 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
     );
+    accept_pauses(families, workers);
     families.gauge(
         "gateway_rooms",
         "Rooms with members, counted once a worker.",
         sum(workers, |one| one.rooms.get()),
     );
     families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+/// Peers left in the kernel's backlog, where nothing else counts them.
+fn accept_pauses(families: &mut Families, workers: &Workers) {
+    families.counter(
+        "gateway_accept_pauses_total",
+        "Times that a worker stopped accepting because its table of connections was full.",
+        sum(workers, |one| one.accept_pauses.get()),
+    );
+    families.counter(
+        "gateway_accept_paused_seconds_total",
+        "Time that workers did not accept because their tables were full, added up.",
+        sum(workers, |one| one.accept_paused_nanos.get()) / 1e9,
+    );
 }
 
 fn ends(workers: &Workers) -> Vec<(Vec<(&'static str, String)>, f64)> {
@@ -190,10 +206,18 @@ fn fan_out(families: &mut Families, workers: &Workers) {
         "Messages handed to receivers.",
         by_class(&|one, class| one.deliveries[class].get()),
     );
+    let with_receiver = |receiver: &str, rows: Vec<(families::Labels, f64)>| {
+        let label = ("receiver", receiver.to_owned());
+        rows.into_iter()
+            .map(move |(labels, count)| ([labels, vec![label.clone()]].concat(), count))
+            .collect::<Vec<_>>()
+    };
+    let kept = with_receiver("kept", by_class(&|one, class| one.drops[class].get()));
+    let closed = with_receiver("closed", by_class(&|one, class| one.losses[class].get()));
     families.counters(
         "gateway_dropped_messages_total",
-        "Messages dropped because the receiver's queue was full.",
-        by_class(&|one, class| one.drops[class].get()),
+        "Messages that found the receiver's queue full: the receiver was kept and lost only them, or was closed for them.",
+        [kept, closed].concat(),
     );
     families.gauge(
         "gateway_fanouts_pending",
@@ -235,6 +259,11 @@ fn turns(families: &mut Families, workers: &Workers) {
         "gateway_worker_sessions",
         "Sessions of a worker.",
         each(&|one| one.sessions.get() as f64),
+    );
+    families.gauges(
+        "gateway_worker_accept_paused",
+        "1 while a worker does not accept because its table of connections is full: new peers wait in its backlog.",
+        each(&|one| one.accept_paused.get() as f64),
     );
     families.gauges(
         "gateway_worker_mailbox_messages",

@@ -1,7 +1,7 @@
 //! What one worker counts.
 
 use super::counter::{Counter, Gauge, Histogram};
-use crate::worker::message::MessageClass;
+use crate::worker::message::Push;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use netpoll::CloseReason;
@@ -108,7 +108,8 @@ pub const LISTENERS_MAX: usize = 8;
 /// Close codes counted one by one (see [`WorkerMetrics::count_end`]); others fall together.
 pub const CODES_MAX: usize = 32;
 
-/// All counts of one worker. Each field's name says its unit; 64-byte alignment keeps workers off each other's lines.
+/// All counts of one worker. Each field's name says its unit; the alignment (two lines of 64 bytes, which
+/// processors fetch in pairs) keeps workers off each other's lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerMetrics {
@@ -130,8 +131,10 @@ pub struct WorkerMetrics {
     pub sent: [Traffic; 8],
     /// Messages handed to receivers by fan-out, by message class.
     pub deliveries: [Counter; 4],
-    /// Messages dropped because the receiver's queue was full, by message class.
+    /// Messages dropped because the receiver's queue was full, by message class; the receiver stayed.
     pub drops: [Counter; 4],
+    /// Messages lost because the receiver's queue was full and it was closed for that, by message class.
+    pub losses: [Counter; 4],
     /// Connections closed because their queue was full.
     pub slow_closes: Counter,
     /// Those of them that were closed because buffers ran short.
@@ -144,6 +147,8 @@ pub struct WorkerMetrics {
     pub audit_drops: Counter,
     /// Login attempts refused.
     pub auth_failures: Counter,
+    /// Those of them that found the verifier's queue full.
+    pub verifier_overloads: Counter,
     /// Requests refused with an error code.
     pub errors: Counter,
     /// Frames that straddled two receive buffers and were copied once.
@@ -162,6 +167,12 @@ pub struct WorkerMetrics {
     pub rooms: Gauge,
     /// Memberships here.
     pub memberships: Gauge,
+    /// 1 while accepting is paused because the table of connections is full.
+    pub accept_paused: Gauge,
+    /// Times that it was.
+    pub accept_pauses: Counter,
+    /// How long it was in all, in nanoseconds.
+    pub accept_paused_nanos: Counter,
     /// Turns.
     pub turns: Counter,
     /// Time from the end of the wait to the end of the turn.
@@ -207,13 +218,19 @@ impl WorkerMetrics {
 
     /// Counts a frame that goes out.
     pub fn count_sent(&self, class: OperationClass, bytes: usize) {
-        self.sent[class as usize].frames.add(1);
+        self.count_sent_frames(class, 1, bytes);
+    }
+
+    /// Counts frames that go out together.
+    pub fn count_sent_frames(&self, class: OperationClass, frames: u64, bytes: usize) {
+        self.sent[class as usize].frames.add(frames);
         self.sent[class as usize].bytes.add(bytes as u64);
     }
 
-    /// Counts a message that was dropped.
-    pub fn count_drop(&self, class: MessageClass) {
-        self.drops[class as usize].add(1);
+    /// Counts what found no room at its receiver, which stays or is `closed` for it.
+    pub fn count_drop(&self, push: &Push, closed: bool) {
+        let counts = if closed { &self.losses } else { &self.drops };
+        counts[push.class as usize].add(u64::from(push.frames));
     }
 }
 

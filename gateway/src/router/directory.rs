@@ -1,7 +1,8 @@
 //! Where the connections of users and keys are: the part of the directory whose home is this worker.
 //!
-//! A name's record heads a list of its entries, one a connection, the newest first. Hosts claim and release; the
-//! device policy is applied here, where all connections of a user are seen.
+//! A name's record holds its newest connection and heads the list of the others, the newest first. Hosts claim
+//! and release; the device policy is applied here, where all connections of a user are seen. Keys that the server made
+//! are not here: they say themselves where their connection is.
 
 use super::index_table::IndexTable;
 use crate::address::{Address, Fingerprint};
@@ -10,23 +11,23 @@ use crate::worker::message::NameKind;
 
 const NONE: u32 = u32::MAX;
 
-#[derive(Clone, Debug)]
+/// A name and its newest connection: nearly every name has just one.
+#[derive(Clone, Copy, Debug)]
 struct Record {
     name: Fingerprint,
-    /// First entry; while the record is free, the next free record.
-    head: u32,
-    kind: NameKind,
+    newest: Device,
 }
 
+/// One connection of a name.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Device {
     address: Address,
     platform: u32,
-    /// Next older entry of the name, or the next free one.
-    next: u32,
+    /// The next older one among the further devices; of a free place, the next free one.
+    older: u32,
 }
 
-const _: () = assert!(size_of::<Record>() <= 24 && size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<Record>() == 32 && size_of::<Device>() == 16);
 
 /// A store of values with a free list, reserved once.
 #[derive(Debug)]
@@ -56,12 +57,27 @@ impl<T> Store<T> {
     }
 }
 
+impl<T> Store<T> {
+    fn free_count(&self, next_free: impl Fn(&T) -> u32) -> usize {
+        let (mut index, mut count) = (self.free, 0);
+        while let Some(item) = self.items.get(index as usize) {
+            count += 1;
+            assert!(count <= self.items.len(), "a free list goes round in circles");
+            index = next_free(item);
+        }
+        count
+    }
+}
+
 /// The directory entries whose home is this worker.
+///
+/// Names of different kinds have different fingerprints, so one table holds all of them.
 #[derive(Debug)]
 pub struct Directory {
     table: IndexTable,
     records: Store<Record>,
-    entries: Store<Entry>,
+    /// Devices of users beyond the newest.
+    further: Store<Device>,
 }
 
 /// The directory is full: a claim was refused.
@@ -69,16 +85,18 @@ pub struct Directory {
 pub struct DirectoryFull;
 
 impl Directory {
-    /// Bytes that a name with one connection takes: its record, its entry, and its share of the half-full table (which
-    /// is up to a quarter full only where its capacity lies right behind a power of two).
-    pub const BYTES_PER_NAME: usize = size_of::<Record>() + size_of::<Entry>() + IndexTable::BYTES_PER_NAME;
+    /// Bytes that a name with one connection takes: its record, and its share of the table.
+    pub const BYTES_PER_NAME: usize = size_of::<Record>() + IndexTable::BYTES_PER_NAME;
 
-    /// Room for `names_max` names with one connection each on average.
+    /// Bytes that each further connection of a name takes.
+    pub const BYTES_PER_FURTHER: usize = size_of::<Device>();
+
+    /// Room for `names_max` names, and as many further connections of them.
     pub fn with_capacity(names_max: usize) -> Directory {
         Directory {
             table: IndexTable::with_capacity(names_max),
             records: Store::with_capacity(names_max),
-            entries: Store::with_capacity(names_max),
+            further: Store::with_capacity(names_max),
         }
     }
 
@@ -98,45 +116,41 @@ impl Directory {
         policy: DevicePolicy,
         mut evict: impl FnMut(Address),
     ) -> Result<(), DirectoryFull> {
-        let record = match self.find(kind, name) {
-            Some(record) => record,
-            None => self.insert_record(kind, name)?,
+        let device = Device { address: from, platform, older: NONE };
+        let Some(record) = self.find(name) else {
+            return self.insert_record(Record { name, newest: device });
         };
-        let head = self.records.items[record as usize].head;
-        let entry = Entry { address: from, platform, next: head };
-        let Some(index) = self.entries.insert(entry, |entry| entry.next) else {
-            if head == NONE {
-                self.remove_record(record);
-            }
-            return Err(DirectoryFull);
-        };
-        self.records.items[record as usize].head = index;
-        match (kind, policy) {
-            (NameKind::Key, _) => self.cut(index, |_, _| true, &mut evict),
-            (NameKind::User, DevicePolicy::Allow(0)) => {}
-            (NameKind::User, DevicePolicy::Allow(max)) => {
-                self.cut(index, |position, _| position >= max, &mut evict);
-            }
-            (NameKind::User, DevicePolicy::PerPlatform) => {
-                self.cut(index, |_, entry| entry.platform == platform, &mut evict);
+        let before = self.records.items[record as usize].newest;
+        if kind == NameKind::Key {
+            self.records.items[record as usize].newest = device;
+            evict(before.address);
+            return Ok(());
+        }
+        let older = self.further.insert(before, |free| free.older).ok_or(DirectoryFull)?;
+        self.records.items[record as usize].newest = Device { older, ..device };
+        match policy {
+            DevicePolicy::Allow(0) => {}
+            DevicePolicy::Allow(max) => self.cut(record, |position, _| position >= max, &mut evict),
+            DevicePolicy::PerPlatform => {
+                self.cut(record, |_, device| device.platform == platform, &mut evict)
             }
         }
         Ok(())
     }
 
-    /// Takes out the entries behind `newest` for which `goes` holds; positions count from 1 there.
-    fn cut(&mut self, newest: u32, goes: impl Fn(u32, &Entry) -> bool, evict: &mut impl FnMut(Address)) {
-        let (mut previous, mut position) = (newest, 1);
+    /// Takes out the devices behind the newest of `record` for which `goes` holds; positions count from 1 there.
+    fn cut(&mut self, record: u32, goes: impl Fn(u32, &Device) -> bool, evict: &mut impl FnMut(Address)) {
+        let (mut previous, mut position) = (NONE, 1);
         loop {
-            let index = self.entries.items[previous as usize].next;
+            let index = *self.link(record, previous);
             if index == NONE {
                 return;
             }
-            let entry = self.entries.items[index as usize];
-            if goes(position, &entry) {
-                evict(entry.address);
-                self.entries.items[previous as usize].next = entry.next;
-                self.free_entry(index);
+            let device = self.further.items[index as usize];
+            if goes(position, &device) {
+                evict(device.address);
+                *self.link(record, previous) = device.older;
+                self.free_device(index);
             } else {
                 previous = index;
                 position += 1;
@@ -144,36 +158,45 @@ impl Directory {
         }
     }
 
-    /// Takes `from` out; nothing happens when it was not there (it was evicted).
-    pub fn release(&mut self, kind: NameKind, name: Fingerprint, from: Address) {
-        let Some(record) = self.find(kind, name) else { return };
-        let mut previous = NONE;
-        let mut index = self.records.items[record as usize].head;
-        while index != NONE {
-            let entry = self.entries.items[index as usize];
-            if entry.address == from {
-                match previous {
-                    NONE => self.records.items[record as usize].head = entry.next,
-                    previous => self.entries.items[previous as usize].next = entry.next,
-                }
-                self.free_entry(index);
-                break;
-            }
-            previous = index;
-            index = entry.next;
+    /// The link behind device `previous`, or behind the newest of `record` when that is `NONE`.
+    fn link(&mut self, record: u32, previous: u32) -> &mut u32 {
+        match previous {
+            NONE => &mut self.records.items[record as usize].newest.older,
+            previous => &mut self.further.items[previous as usize].older,
         }
-        if self.records.items[record as usize].head == NONE {
-            self.remove_record(record);
+    }
+
+    /// Takes `from` out; nothing happens when it was not there (it was evicted).
+    pub fn release(&mut self, name: Fingerprint, from: Address) {
+        let Some(record) = self.find(name) else { return };
+        let newest = self.records.items[record as usize].newest;
+        if newest.address == from {
+            return match newest.older {
+                NONE => self.remove_record(record),
+                older => {
+                    self.records.items[record as usize].newest = self.further.items[older as usize];
+                    self.free_device(older);
+                }
+            };
+        }
+        let (mut previous, mut index) = (NONE, newest.older);
+        while index != NONE {
+            let device = self.further.items[index as usize];
+            if device.address == from {
+                *self.link(record, previous) = device.older;
+                return self.free_device(index);
+            }
+            (previous, index) = (index, device.older);
         }
     }
 
     /// The connections of `name`, the newest first.
-    pub fn connections(&self, kind: NameKind, name: Fingerprint) -> impl Iterator<Item = Address> + '_ {
-        let mut index = self.find(kind, name).map_or(NONE, |record| self.records.items[record as usize].head);
+    pub fn connections(&self, name: Fingerprint) -> impl Iterator<Item = Address> + '_ {
+        let mut next = self.find(name).map(|record| self.records.items[record as usize].newest);
         std::iter::from_fn(move || {
-            let entry = self.entries.items.get(index as usize)?;
-            index = entry.next;
-            Some(entry.address)
+            let device = next?;
+            next = self.further.items.get(device.older as usize).copied();
+            Some(device.address)
         })
     }
 
@@ -187,32 +210,48 @@ impl Directory {
         self.table.is_empty()
     }
 
-    fn find(&self, kind: NameKind, name: Fingerprint) -> Option<u32> {
-        let same = |index: u32| {
+    /// Every record is found by its name, every device is listed once, and every place is in use or free, once.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self) {
+        self.table.invariants();
+        let (mut records, mut further) = (0, 0);
+        for index in self.table.indexes() {
             let record = &self.records.items[index as usize];
-            record.name == name && record.kind == kind
-        };
-        self.table.find(name, same)
+            assert_eq!(self.find(record.name), Some(index), "a record is found by its name");
+            let count = self.connections(record.name).take(self.further.items.len() + 2).count();
+            records += 1;
+            further += count - 1;
+        }
+        let free = self.records.free_count(|record| record.newest.older);
+        assert_eq!(records + free, self.records.items.len(), "records in use and free ones");
+        let free = self.further.free_count(|device| device.older);
+        assert_eq!(further + free, self.further.items.len(), "further devices in use and free ones");
     }
 
-    fn insert_record(&mut self, kind: NameKind, name: Fingerprint) -> Result<u32, DirectoryFull> {
-        let record = Record { name, head: NONE, kind };
-        let index = self.records.insert(record, |record| record.head).ok_or(DirectoryFull)?;
+    fn find(&self, name: Fingerprint) -> Option<u32> {
+        self.table.find(name, |index| self.records.items[index as usize].name == name)
+    }
+
+    fn insert_record(&mut self, record: Record) -> Result<(), DirectoryFull> {
+        let name = record.name;
+        let index = self.records.insert(record, |free| free.newest.older).ok_or(DirectoryFull)?;
         let entered = self.table.insert(name, index);
         debug_assert!(entered, "the table has room for every record");
-        Ok(index)
+        Ok(())
     }
 
     fn remove_record(&mut self, index: u32) {
         let name = self.records.items[index as usize].name;
         self.table.remove(name, index);
-        self.records.items[index as usize].head = self.records.free;
+        self.records.items[index as usize].newest.older = self.records.free;
         self.records.free = index;
     }
 
-    fn free_entry(&mut self, index: u32) {
-        self.entries.items[index as usize].next = self.entries.free;
-        self.entries.free = index;
+    fn free_device(&mut self, index: u32) {
+        self.further.items[index as usize].older = self.further.free;
+        self.further.free = index;
     }
 }
 
@@ -243,9 +282,9 @@ mod tests {
         evicted
     }
 
-    fn all(directory: &Directory, kind: NameKind) -> Vec<u32> {
+    fn all(directory: &Directory) -> Vec<u32> {
         let name = Fingerprints::new((1, 2)).mid(7);
-        directory.connections(kind, name).map(|address| address.connection().index() as u32).collect()
+        directory.connections(name).map(|address| address.connection().index() as u32).collect()
     }
 
     #[test]
@@ -253,8 +292,8 @@ mod tests {
         let mut directory = Directory::with_capacity(4);
         assert!(claim(&mut directory, NameKind::Key, 1, 0, DevicePolicy::Allow(0)).is_empty());
         assert_eq!(claim(&mut directory, NameKind::Key, 2, 0, DevicePolicy::Allow(0)), [1]);
-        directory.release(NameKind::Key, Fingerprints::new((1, 2)).mid(7), address(1));
-        assert_eq!(all(&directory, NameKind::Key), [2], "the evicted one releases what it no longer has");
+        directory.release(Fingerprints::new((1, 2)).mid(7), address(1));
+        assert_eq!(all(&directory), [2], "the evicted one releases what it no longer has");
     }
 
     #[test]
@@ -264,7 +303,7 @@ mod tests {
             assert!(claim(&mut directory, NameKind::User, from, 0, DevicePolicy::Allow(3)).is_empty());
         }
         assert_eq!(claim(&mut directory, NameKind::User, 4, 0, DevicePolicy::Allow(3)), [1]);
-        assert_eq!(all(&directory, NameKind::User), [4, 3, 2]);
+        assert_eq!(all(&directory), [4, 3, 2]);
         assert_eq!(
             claim(&mut directory, NameKind::User, 5, 0, DevicePolicy::Allow(2)),
             [3, 2],
@@ -302,8 +341,9 @@ mod tests {
             assert_eq!(enter(&mut directory, 1), Ok(()), "round {round}");
             assert_eq!(enter(&mut directory, 2), Ok(()));
             assert_eq!(enter(&mut directory, 3), Err(DirectoryFull));
+            directory.invariants();
             for mid in [2, 1] {
-                directory.release(NameKind::User, names.mid(mid), address(mid as u32));
+                directory.release(names.mid(mid), address(mid as u32));
             }
             assert!(directory.is_empty());
         }

@@ -58,6 +58,8 @@ pub struct Delivery<'f> {
     pub push: &'f Push,
     /// Whom not.
     pub exclude: Exclude,
+    /// Only to sessions whose accept set has the operation.
+    pub filtered: bool,
 }
 
 impl Fanouts {
@@ -89,6 +91,30 @@ impl Fanouts {
     /// Whether there is room for another.
     pub fn has_room(&self) -> bool {
         self.used < self.items.capacity()
+    }
+
+    /// Every fan-out is in the list of its target (`rooms` has the heads of the rooms' lists) or free, once; the targets
+    /// with a list take turns.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self, rooms: impl Iterator<Item = u32>) {
+        let heads: Vec<u32> =
+            rooms.chain([self.everyone.0].into_iter().filter(|head| *head != NONE)).collect();
+        assert_eq!(heads.len(), self.ring.len(), "targets with fan-outs, and those that take turns");
+        let count = |head: u32, in_use: bool| {
+            let (mut index, mut count) = (head, 0);
+            while let Some(item) = self.items.get(index as usize) {
+                assert_eq!(item.push.is_some(), in_use, "fan-out {index}");
+                count += 1;
+                assert!(count <= self.items.len(), "a list of fan-outs goes round in circles");
+                index = item.next;
+            }
+            count
+        };
+        let used: usize = heads.into_iter().map(|head| count(head, true)).sum();
+        assert_eq!(used, self.used, "fan-outs in use");
+        assert_eq!(used + count(self.free, false), self.items.len(), "fan-outs in use and free ones");
     }
 
     /// Forgets all rates: nobody is there to be spared.
@@ -197,7 +223,8 @@ impl Fanouts {
                 item.delivered += 1;
                 *made += 1;
                 if let Some(push) = &item.push {
-                    deliver(Delivery { session, push, exclude: item.exclude });
+                    let filtered = target == Target::Everyone;
+                    deliver(Delivery { session, push, exclude: item.exclude, filtered });
                 }
             }
             if *made >= end && self.head(rooms, target) == head {

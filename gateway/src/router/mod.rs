@@ -7,7 +7,9 @@ pub mod directory;
 pub mod fanout;
 mod index_table;
 pub mod rooms;
+mod sums;
 
 pub use directory::Directory;
 pub use fanout::Fanouts;
 pub use rooms::Rooms;
+pub use sums::Sums;

@@ -12,12 +12,15 @@
 //! list; at the home, a host's bit is set while the last count that it told, and that found room, is not 0, and `total` is
 //! the sum of those; at a host, `total` is what the home said last.
 
+mod hosts;
+mod invariants;
 #[cfg(test)]
 mod tests;
 
 use super::index_table::IndexTable;
 use crate::address::{Fingerprint, WorkerId};
 use crate::session::text::{TextId, TextStore};
+use hosts::Hosts;
 
 const NONE: u32 = u32::MAX;
 
@@ -135,19 +138,12 @@ pub struct Rooms {
     members: Vec<Member>,
     free_member: u32,
     members_used: usize,
-    /// At the room's home: the workers with members, a bit each, from word `room * words` on.
-    hosts: Vec<u64>,
-    /// Words of one room.
-    words: usize,
+    /// At the room's home.
+    hosts: Hosts,
     count_dirty: Vec<RoomIndex>,
     total_dirty: Vec<RoomIndex>,
     /// Appearances so far.
     appearances: u32,
-}
-
-/// Words of a bit for each worker.
-const fn words(workers: usize) -> usize {
-    workers.div_ceil(u64::BITS as usize)
 }
 
 impl Rooms {
@@ -158,7 +154,7 @@ impl Rooms {
     pub const fn bytes_per_room(workers: usize) -> usize {
         size_of::<Room>()
             + IndexTable::BYTES_PER_NAME
-            + words(workers) * size_of::<u64>()
+            + Hosts::bytes_per_room(workers)
             + 2 * size_of::<RoomIndex>()
     }
 
@@ -171,8 +167,7 @@ impl Rooms {
             members: Vec::with_capacity(memberships_max),
             free_member: NONE,
             members_used: 0,
-            hosts: Vec::with_capacity(rooms_max * words(workers)),
-            words: words(workers),
+            hosts: Hosts::with_capacity(rooms_max, workers),
             count_dirty: Vec::with_capacity(rooms_max),
             total_dirty: Vec::with_capacity(rooms_max),
             appearances: 0,
@@ -209,7 +204,7 @@ impl Rooms {
             index
         } else if self.rooms.len() < self.rooms.capacity() {
             self.rooms.push(record);
-            self.hosts.resize(self.rooms.len() * self.words, 0);
+            self.hosts.push();
             self.rooms.len() as u32 - 1
         } else {
             return None;
@@ -434,16 +429,9 @@ impl Rooms {
         let CountChange { room: name, count, before, .. } = change;
         let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
         let Some(room) = room else { return (count == 0).then_some((0, false)) };
-        let word = &mut self.hosts[room.0 as usize * self.words + worker.index() / 64];
-        let bit = 1 << (worker.index() % 64);
         // What a host told while the table was full did not count.
-        let is_known = *word & bit != 0;
+        let is_known = self.hosts.set(room, worker, count > 0);
         let before = if is_known { before } else { 0 };
-        if count > 0 {
-            *word |= bit;
-        } else {
-            *word &= !bit;
-        }
         let record = &mut self.rooms[room.0 as usize];
         record.total = record.total + count - before;
         let total = record.total;
@@ -454,21 +442,9 @@ impl Rooms {
         Some((total, !is_known && count > 0))
     }
 
-    fn host_words(&self, room: RoomIndex) -> &[u64] {
-        let start = room.0 as usize * self.words;
-        &self.hosts[start..start + self.words]
-    }
-
     /// Workers with members of the room, at its home.
     pub fn hosts(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
-        self.host_words(room).iter().enumerate().flat_map(|(index, word)| {
-            let mut left = *word;
-            std::iter::from_fn(move || {
-                let bit = left.trailing_zeros();
-                left &= left.checked_sub(1)?;
-                Some(WorkerId((64 * index as u32 + bit) as u8))
-            })
-        })
+        self.hosts.iter(room)
     }
 
     /// A room whose hosts must be told the total. Call until `None`, now and then.
@@ -526,6 +502,22 @@ impl Rooms {
         })
     }
 
+    /// The session of a membership, by table index.
+    pub fn session_of(&self, member: MemberIndex) -> u32 {
+        self.members[member.0 as usize].session
+    }
+
+    /// Keys of all rooms that have one.
+    pub fn texts(&self) -> impl Iterator<Item = TextId> + '_ {
+        self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.text)
+    }
+
+    /// The first fan-out of each room that has any.
+    pub fn fanout_heads(&self) -> impl Iterator<Item = u32> + '_ {
+        let heads = self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.fanouts.0);
+        heads.filter(|head| *head != NONE)
+    }
+
     /// Records in use.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -547,7 +539,7 @@ impl Rooms {
         if record.members != NONE || record.fanouts.0 != NONE || dirty || !record.flags.in_use {
             return;
         }
-        if self.host_words(room).iter().any(|word| *word != 0) {
+        if !self.hosts.is_empty(room) {
             return;
         }
         let record = &mut self.rooms[room.0 as usize];

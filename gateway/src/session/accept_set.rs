@@ -106,6 +106,34 @@ impl AcceptSets {
         set.operations[..usize::from(set.count)].contains(&operation)
     }
 
+    /// Each set is sorted, without repetition and there once; `users` are as many as counted.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self, users: impl Fn(AcceptSetId) -> u32) {
+        let used = self.sets.iter().enumerate().skip(1).filter(|(_, set)| set.users > 0);
+        for (index, set) in used.clone() {
+            let operations = |set: &Set| set.operations[..usize::from(set.count)].to_vec();
+            let own = operations(set);
+            assert!(!own.is_empty() && own.is_sorted_by(|a, b| a < b), "accept set {index}");
+            assert_eq!(
+                used.clone().filter(|(_, other)| operations(other) == own).count(),
+                1,
+                "accept set {index}"
+            );
+            assert_eq!(set.users, users(AcceptSetId(index as u16)), "users of accept set {index}");
+        }
+        assert!(self.sets[0].count == 0 && self.sets.len() <= self.capacity, "the empty set is the first");
+    }
+
+    /// Users of sets that have the operation.
+    pub fn users_of(&self, operation: i32) -> u32 {
+        let sets = self.sets[1..].iter().filter(|set| set.users > 0);
+        let with =
+            sets.filter(|set| set.operations[..usize::from(set.count)].binary_search(&operation).is_ok());
+        with.map(|set| set.users).sum()
+    }
+
     /// Whether nobody uses a set but the empty one.
     pub fn is_unused(&self) -> bool {
         self.sets[1..].iter().all(|set| set.users == 0)

@@ -10,6 +10,9 @@ use netpoll::{Buffer, BufferPools};
 ///   [ fragments of a message, payloads only ][ bytes not decoded yet ]
 ///   0                                 assembled                    len
 /// ```
+///
+/// While a login waits for its verdict nothing is decoded; then the first part is what the message of the Auth frame has
+/// behind it.
 #[derive(Debug, Default)]
 pub struct Carry {
     buffer: Option<Buffer>,
@@ -105,6 +108,20 @@ impl Carry {
         let front = buffer.split_to(count);
         self.buffer = Some(buffer);
         Some(front)
+    }
+
+    /// Puts the rest of a message back, in front of the bytes that are not decoded yet: it waits to be handled.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`]; the carry is as before.
+    pub fn put_back(&mut self, pools: &mut BufferPools, rest: &[u8]) -> Result<(), PoolExhausted> {
+        debug_assert_eq!(self.assembled, 0);
+        let mut whole = pools.take(rest.len() + self.pending()).ok_or(PoolExhausted)?;
+        whole.append(rest);
+        whole.append(self.pending_mut());
+        self.buffer = Some(whole);
+        self.assembled = rest.len() as u32;
+        Ok(())
     }
 
     /// Appends a fragment that was decoded elsewhere.

@@ -89,7 +89,7 @@ pub struct Session {
     pub connection: ConnectionId,
     /// Who it is.
     pub user: User,
-    /// Its key; none while not logged in.
+    /// The key that it brought; none: the server made its key, which follows from its address.
     pub key: TextId,
     /// Bytes of a frame that has not come whole.
     pub carry: Carry,
@@ -246,6 +246,31 @@ impl Sessions {
     /// Sessions logged in.
     pub fn open_count(&self) -> usize {
         self.open
+    }
+
+    /// The counts are right; a vacant or closing session has given up everything, and one that is not logged in has
+    /// nothing to give up.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self) {
+        let open = self.slots.iter().filter(|session| session.is_open()).count();
+        assert_eq!(open, self.open, "open sessions");
+        for session in &self.slots {
+            let connection = session.connection;
+            let is_registered = matches!(session.phase, Phase::Registering | Phase::Open);
+            let has_nothing = session.key.is_none()
+                && session.user == User::Anonymous
+                && session.rooms.count == 0
+                && session.accepts == AcceptSetId::EMPTY;
+            assert!(is_registered || has_nothing, "{connection:?} in {:?} has a name", session.phase);
+            let is_over = matches!(session.phase, Phase::Vacant | Phase::Closing);
+            assert!(!is_over || session.carry.is_empty(), "{connection:?} is over and carries bytes");
+            let waits = session.phase == Phase::Registering;
+            assert!(!waits || session.answers_due > 0, "{connection:?} waits for nothing");
+        }
+        let users = |id| self.slots.iter().filter(|session| session.accepts == id).count() as u32;
+        self.accept_sets.invariants(users);
     }
 
     /// The session has logged in.

@@ -27,6 +27,11 @@ impl TextId {
     pub fn is_none(self) -> bool {
         self.head == NONE
     }
+
+    /// Cells that it takes.
+    pub fn cells(self) -> usize {
+        usize::from(self.size).div_ceil(CELL_SIZE)
+    }
 }
 
 /// Texts of at most 255 bytes, each a chain of cells. Reserved once, touched as used.
@@ -100,6 +105,26 @@ impl TextStore {
             index = cell.next;
         }
         std::str::from_utf8(&scratch[..at]).unwrap_or_default()
+    }
+
+    /// Cells in use.
+    pub fn used_cells(&self) -> usize {
+        self.cells.len() - self.free_count
+    }
+
+    /// As many cells are free as counted.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self) {
+        let (mut index, mut count) = (self.free, 0);
+        while let Some(cell) = self.cells.get(index as usize) {
+            count += 1;
+            assert!(count <= self.free_count, "the free cells go round in circles, or are more than counted");
+            index = cell.next;
+        }
+        assert_eq!(count, self.free_count, "free cells");
+        assert!(self.cells.len() <= self.capacity, "cells");
     }
 
     /// Cells left.

@@ -46,7 +46,7 @@ impl<B: Backend> Worker<B> {
             }
             let Some(session) = self.shard.sessions.at(index) else { continue };
             let wanted = user.is_none_or(|user| self.user_name(session) == Some(user))
-                && key.is_none_or(|key| self.key_name(session) == Some(key));
+                && key.is_none_or(|key| session.is_open() && self.key_name(session) == key);
             if wanted && session.phase != Phase::Closing {
                 inspection.push_connection(self.connection_row(session));
             }
@@ -67,7 +67,11 @@ impl<B: Backend> Worker<B> {
             authenticated: session.is_open(),
             mid: if let User::Mid(mid) = session.user { mid } else { 0 },
             uid,
-            key: InlineText::truncated(self.shard.texts.read(session.key, &mut scratch)),
+            key: InlineText::truncated(if session.is_open() {
+                self.key_text(session, &mut scratch)
+            } else {
+                ""
+            }),
             peer: session.peer(),
             connected_ms: now.since(session.opened_at.timestamp()).as_millis() as u64,
             idle_ms: now.since(session.heard_at.timestamp()).as_millis() as u64,

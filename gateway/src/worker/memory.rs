@@ -3,7 +3,7 @@
 //! Reserved means address space: a page becomes resident when it is first used, so an empty worker is small and grows
 //! with its connections up to the sum.
 
-use crate::router::{Directory, Fanouts, Rooms};
+use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::Sessions;
 use crate::session::text::TextStore;
 use crate::settings::TableSizes;
@@ -19,18 +19,20 @@ pub struct Reservation {
     pub bytes: usize,
 }
 
-/// Bytes of user space that one idle session with `rooms` memberships, a key of at most 36 bytes and a user id holds,
-/// in the tables of the gateway and of its backend.
+/// Bytes of user space that one idle session with a user id and `rooms` memberships holds, in the tables of the gateway
+/// and of its backend. A key of its own (of at most 36 bytes) takes [`KEY_BYTES`] more; one that the server made, nothing.
 pub const fn session_bytes(rooms: usize) -> usize {
     netpoll::CONNECTION_BYTES_MAX
         + Sessions::BYTES_PER_CONNECTION
-        + TextStore::CELL_BYTES
-        + 2 * Directory::BYTES_PER_NAME
+        + Directory::BYTES_PER_NAME
         + rooms * Rooms::BYTES_PER_MEMBERSHIP
 }
 
+/// Bytes that a key takes which a client brought, at most 36 characters long.
+const KEY_BYTES: usize = TextStore::CELL_BYTES + Directory::BYTES_PER_NAME;
+
 // The budget of one idle authenticated connection (DESIGN: at most 512 bytes), with three rooms.
-const _: () = assert!(session_bytes(3) <= 512);
+const _: () = assert!(session_bytes(3) + KEY_BYTES <= 512);
 
 /// What one worker reserves besides its pools and its mailbox.
 pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<Reservation> {
@@ -40,13 +42,14 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
         addend("send queues", backend.send_pieces_max * netpoll::PIECE_BYTES),
         addend("sessions and timers", tables.connections_max * Sessions::BYTES_PER_CONNECTION),
         addend("names", tables.text_cells_max * TextStore::CELL_BYTES),
-        addend("directory", tables.names_max * Directory::BYTES_PER_NAME),
+        addend("directory", tables.names_max * (Directory::BYTES_PER_NAME + Directory::BYTES_PER_FURTHER)),
         addend(
             "rooms",
             tables.rooms_max * Rooms::bytes_per_room(workers)
                 + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
         ),
         addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
+        addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
         // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
         addend("outgoing messages", 3 * tables.mailbox_capacity * size_of::<Message>()),
     ]
@@ -59,8 +62,8 @@ mod tests {
     #[test]
     fn an_idle_session_in_three_rooms_fits_its_budget() {
         // Exact, so that growth is a decision: user space for one idle authenticated connection.
-        assert_eq!(session_bytes(0), 400);
-        assert_eq!(session_bytes(3), 484);
+        assert_eq!((session_bytes(0), KEY_BYTES), (307, 83));
+        assert_eq!(session_bytes(3), 391);
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //! * the **origin** of a message is where it came in, and where its outcome is reported.
 //!
 //! ```text
-//!   origin ── ToUser, ToKey, ToRoom ──► home ── Deliver, DeliverRoom ──► host ──► sockets
-//!      ▲───────────── Outcome ───────────┘
+//!   origin ── ToName, ToRoom ──► home ── Deliver, DeliverRoom ──► host ──► sockets
+//!      ▲                           ▲ └─ rooms: their size ─┐        │
+//!      └──────── Outcome ──────────┴─ names: what each host reports ┘
 //!   host ── Claim, Release, RoomMembers ──► home ── Granted, Evict, RoomReady, RoomTotal ──► host
 //! ```
 
@@ -48,18 +49,20 @@ impl MessageClass {
     }
 }
 
-/// A frame encoded once for every receiver: `[WebSocket header][frame]` in one buffer. A TCP receiver's reference
-/// begins behind the WebSocket header.
+/// Frames encoded once for every receiver: `[WebSocket header][frame]`, or `[WebSocket header][envelope's header][frame]…`,
+/// in one buffer. A TCP receiver's reference begins behind what is only for WebSocket.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// WebSocket header and frame.
+    /// All of it.
     pub bytes: SharedBuffer,
-    /// Size of the WebSocket header.
+    /// Size of what is only for WebSocket.
     pub websocket_header: u8,
     /// For the slow-consumer policy.
     pub class: MessageClass,
-    /// Operation of the frame, for accept sets.
+    /// Operation of the frames in it, for accept sets.
     pub operation: i32,
+    /// Frames: one, or several in an envelope (operation 9) that only WebSocket receivers see.
+    pub frames: u16,
 }
 
 /// Which connections of its target a push leaves out.
@@ -90,6 +93,13 @@ pub enum Origin {
     Control {
         /// Its number.
         ticket: u64,
+    },
+    /// A home that adds up what several hosts report (`router::Sums`).
+    Sum {
+        /// The home.
+        home: WorkerId,
+        /// Which of its sums.
+        index: u32,
     },
 }
 
@@ -123,25 +133,37 @@ pub enum Message {
     },
     /// To a home: `from` no longer stands for `name`.
     Release {
-        /// Kind of the name.
-        kind: NameKind,
         /// The name.
         name: Fingerprint,
         /// The connection.
         from: Address,
     },
-    /// To a host: close the connection, with the code as its last word.
+    /// To a host: close the connection, with code and reason as its last word.
     Evict {
         /// Which connection.
         connection: ConnectionId,
         /// Why.
         code: CloseCode,
+        /// The same for people, UTF-8; `None`: the code's label.
+        reason: Option<SharedBuffer>,
     },
     /// To a user's or key's home: deliver to its connections.
     ToName {
-        /// User or key.
-        kind: NameKind,
         /// The name.
+        name: Fingerprint,
+        /// What.
+        push: Push,
+        /// To whom not.
+        exclude: Exclude,
+        /// Who wants to know.
+        origin: Origin,
+    },
+    /// To the host that a made key names: deliver to its connection. If that has ended, a client may have brought the key
+    /// again: its home knows.
+    ToMadeKey {
+        /// The connection.
+        connection: ConnectionId,
+        /// The key as a name.
         name: Fingerprint,
         /// What.
         push: Push,
@@ -176,6 +198,8 @@ pub enum Message {
         connection: ConnectionId,
         /// What.
         push: Push,
+        /// Who wants to know whether the connection got it.
+        origin: Origin,
     },
     /// To a host: deliver to its members of the room.
     DeliverRoom {
@@ -209,21 +233,23 @@ pub enum Message {
         /// Members everywhere.
         total: u32,
     },
-    /// To an origin: what became of a message.
+    /// To an origin, or to the home that adds up: what became of a message.
     Outcome {
         /// Who asked.
         origin: Origin,
-        /// Connections that it was handed to; `None` when there is no such target.
+        /// Connections that got it; `None` when there is no such target.
         receivers: Option<u32>,
     },
     /// To a host, from the verifier of tokens.
     Verified(crate::auth::Verdict),
-    /// To every worker, from the control thread: close the user's, key's or one connection.
+    /// From the control thread, to the home of the user or key or to the host of the connection: close them.
     Kick {
         /// Whom.
         target: KickTarget,
         /// With what code.
         code: CloseCode,
+        /// With what reason, UTF-8; `None`: the code's label.
+        reason: Option<SharedBuffer>,
         /// Number of the request.
         ticket: u64,
     },
@@ -245,10 +271,12 @@ pub enum Message {
 /// Whom a kick is meant for.
 #[derive(Clone, Copy, Debug)]
 pub enum KickTarget {
-    /// All connections of a user, at the user's home.
-    Name(NameKind, Fingerprint),
+    /// All connections of a user or key, at the name's home.
+    Name(Fingerprint),
     /// One connection, at its host.
     Connection(ConnectionId),
+    /// The connection that a made key names, at its host; if it has ended, whoever brought the key again.
+    MadeKey(ConnectionId, Fingerprint),
 }
 
 /// To the control thread.

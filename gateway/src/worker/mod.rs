@@ -14,6 +14,7 @@
 mod encoder;
 mod host;
 mod inspect;
+mod invariants;
 mod memory;
 pub mod message;
 mod parting;
@@ -32,8 +33,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::handler::EchoConnections;
 use crate::metrics::WorkerMetrics;
-use crate::random::Random;
-use crate::router::{Directory, Fanouts, Rooms};
+use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::Sessions;
 use crate::session::text::TextStore;
 use crate::settings::{Reloadable, WorkerSettings};
@@ -69,6 +69,8 @@ pub struct Shard {
     pub directory: Directory,
     /// Messages on their way to many.
     pub fanouts: Fanouts,
+    /// Outcomes that hosts report one by one.
+    pub sums: Sums,
 }
 
 /// A draining worker's progress.
@@ -98,7 +100,6 @@ pub struct Worker<B: Backend> {
     parting: parting::Parting,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
-    pub(crate) random: Random,
     pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
@@ -110,6 +111,8 @@ pub(crate) struct Pace {
     totals_due: Timestamp,
     /// When the metrics are written next.
     publish_due: Timestamp,
+    /// When the last turn ended with accepting paused, for the table is full.
+    full_at: Option<Timestamp>,
     /// Receives handled in this turn.
     pub(crate) receives: u64,
     /// The last slice of the fan-outs made nothing: all of them go at rates of their own.
@@ -154,6 +157,7 @@ impl<B: Backend> Worker<B> {
             rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
             directory: Directory::with_capacity(tables.names_max),
             fanouts: Fanouts::with_capacity(tables.fanouts_max),
+            sums: Sums::with_capacity(tables.sums_max()),
         };
         let now = backend.now();
         Ok(Worker {
@@ -164,9 +168,15 @@ impl<B: Backend> Worker<B> {
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
             parting: parting::Parting::default(),
-            pace: Pace { now, totals_due: now, publish_due: now, receives: 0, fanouts_rest: false },
+            pace: Pace {
+                now,
+                totals_due: now,
+                publish_due: now,
+                full_at: None,
+                receives: 0,
+                fanouts_rest: false,
+            },
             reloadable: Arc::new(context.settings.reloadable.clone()),
-            random: Random::new(context.settings.seed),
             context,
             addresses,
             backend,

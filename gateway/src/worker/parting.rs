@@ -45,7 +45,7 @@ impl<B: Backend> Worker<B> {
     /// Closes everything; the end comes when the other workers have done so too.
     pub(crate) fn stop(&mut self) {
         self.parting.since.get_or_insert(self.pace.now);
-        self.backend.set_accepting(false);
+        self.backend.close_listeners();
         self.shard.fanouts.hurry();
         for index in 0..self.shard.sessions.slots() {
             if let Some(connection) = self.shard.sessions.at(index).map(|session| session.connection) {
@@ -66,7 +66,10 @@ impl<B: Backend> Worker<B> {
             return false;
         }
         let others = self.post.workers() - 1;
-        let is_done = |worker: &Self| !worker.post.has_local() && !worker.shard.rooms.has_changes();
+        let is_done = |worker: &Self| {
+            let shard = &worker.shard;
+            !worker.post.has_local() && !shard.rooms.has_changes() && shard.sums.is_empty()
+        };
         if self.parting.said == 0 && is_done(self) {
             self.say_to_others(Word::NoConnection);
         }

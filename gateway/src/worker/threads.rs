@@ -65,14 +65,30 @@ pub struct Threads {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// Where they listen, in the order of the settings.
     pub addresses: Vec<SocketAddr>,
+    /// What each one's backend runs with, in words; empty where there is nothing to choose.
+    pub backends: Vec<String>,
     handles: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
     /// As a started gateway keeps them.
     pub(super) fn into_started(self) -> crate::start::StartedWorkers {
-        let Threads { senders, metrics, addresses, handles } = self;
-        crate::start::StartedWorkers { senders, metrics, addresses, threads: handles }
+        let backend = self.backend_text();
+        let Threads { senders, metrics, addresses, handles, .. } = self;
+        crate::start::StartedWorkers { senders, metrics, addresses, backend, threads: handles }
+    }
+
+    /// What the backends run with, equal ones together; `None` where there is nothing to say.
+    fn backend_text(&self) -> Option<String> {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for text in self.backends.iter().filter(|text| !text.is_empty()) {
+            match counts.iter_mut().find(|(other, _)| other == text) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((text, 1)),
+            }
+        }
+        let parts: Vec<String> = counts.iter().map(|(text, count)| format!("{count} × {text}")).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     /// Waits until all workers have ended.
@@ -115,6 +131,9 @@ struct Introduction {
     settings: WorkerSettings,
 }
 
+/// A backend was made: its waker, and what it runs with.
+type Made = (Waker, String);
+
 type Listening = Result<Vec<SocketAddr>, SpawnError>;
 
 /// Starts `plan.settings.workers` workers and returns when all listen.
@@ -131,8 +150,12 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
         starting.push(start_thread(plan, WorkerId(index as u8), metrics)?);
     }
     let mut wakers = Vec::with_capacity(count);
+    let mut backends = Vec::with_capacity(count);
     for thread in &starting {
-        wakers.push(thread.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?);
+        let (waker, description) =
+            thread.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?;
+        wakers.push(waker);
+        backends.push(description);
     }
     let capacity = first.tables.mailbox_capacity;
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
@@ -153,7 +176,7 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
         addresses = thread.listening.recv().map_err(|_| ended_early())??;
     }
     let handles = starting.into_iter().map(|thread| thread.handle).collect();
-    Ok(Threads { senders, metrics, addresses, handles })
+    Ok(Threads { senders, metrics, addresses, backends, handles })
 }
 
 fn ended_early() -> SpawnError {
@@ -172,7 +195,7 @@ fn check_addresses(settings: &WorkerSettings) -> Result<(), SpawnError> {
 }
 
 struct Starting {
-    wakers: Receiver<io::Result<Waker>>,
+    wakers: Receiver<io::Result<Made>>,
     introductions: Sender<Introduction>,
     listening: Receiver<Listening>,
     handle: JoinHandle<()>,
@@ -195,10 +218,11 @@ fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Resu
         };
         match &plan.backend {
             BackendChoice::Epoll => {
-                run(&plan, id, metrics, &threads, EpollBackend::new(&plan.backend_config))
+                run(&plan, id, metrics, &threads, EpollBackend::new(&plan.backend_config), |_| String::new())
             }
             BackendChoice::Uring(uring) => {
-                run(&plan, id, metrics, &threads, UringBackend::new(&plan.backend_config, uring))
+                let backend = UringBackend::new(&plan.backend_config, uring);
+                run(&plan, id, metrics, &threads, backend, UringBackend::description)
             }
         }
     };
@@ -211,7 +235,7 @@ fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Resu
 
 /// The thread's ends of the channels that are used while starting.
 struct ThreadEnds {
-    wakers: Sender<io::Result<Waker>>,
+    wakers: Sender<io::Result<Made>>,
     introductions: Receiver<Introduction>,
     listening: Sender<Listening>,
 }
@@ -222,6 +246,7 @@ fn run<B: Backend>(
     metrics: Arc<WorkerMetrics>,
     ends: &ThreadEnds,
     backend: io::Result<B>,
+    describe: impl FnOnce(&B) -> String,
 ) {
     let backend = match backend {
         Ok(backend) => backend,
@@ -230,7 +255,7 @@ fn run<B: Backend>(
             return; // the spawner reports it
         }
     };
-    let _ = ends.wakers.send(Ok(backend.waker()));
+    let _ = ends.wakers.send(Ok((backend.waker(), describe(&backend))));
     let Ok(Introduction { mailbox, ports, settings }) = ends.introductions.recv() else { return };
     let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
     let context = Context { id, settings, names: plan.names, unix_start_ms };
@@ -246,7 +271,12 @@ fn run<B: Backend>(
     loop {
         match worker.turn(Duration::from_secs(1)) {
             Ok(Turn::Running) => {}
-            Ok(Turn::Stopped) => break,
+            Ok(Turn::Stopped) => {
+                if cfg!(debug_assertions) {
+                    worker.invariants();
+                }
+                break;
+            }
             Err(error) => {
                 tracing::error!("worker {} ends, its backend is unusable: {error}", id.0);
                 break;

@@ -4,7 +4,7 @@ use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use super::{Drain, Turn, Worker};
 use crate::metrics::EndReason;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, CloseReason, Completion, ConnectionId};
+use netpoll::{Backend, CloseReason, Completion, ConnectionId, Timestamp};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ const MESSAGES_PER_TURN: usize = 1024;
 const TIMERS_PER_TURN: usize = 1024;
 /// The longest wait: metrics stay fresh and a lost wake-up could not hurt for longer.
 const WAIT_MAX: Duration = Duration::from_millis(250);
+/// Clients of a draining worker sent away in a turn at most.
+const DEPARTURES_PER_TURN: usize = 1024;
+/// Rooms whose sizes are told to hosts in a turn at most.
+const TOTALS_PER_TURN: usize = 1024;
 /// How often hosts are told the sizes of rooms.
 const TOTALS_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,7 +56,9 @@ impl<B: Backend> Worker<B> {
             return if self.pace.fanouts_rest { wait.min(Duration::from_millis(1)) } else { Duration::ZERO };
         }
         let wait = wait.min(if self.echo.has_output() { Duration::from_millis(1) } else { WAIT_MAX });
-        let wait = if self.drain.is_some() { wait.min(Duration::from_millis(10)) } else { wait };
+        let totals_left = self.pace.totals_due <= self.pace.now && self.shard.rooms.has_changes();
+        let hurries = totals_left || self.drain.is_some();
+        let wait = if hurries { wait.min(Duration::from_millis(10)) } else { wait };
         self.shard.sessions.timers.next_expiry(self.pace.now, wait)
     }
 
@@ -165,7 +171,7 @@ impl<B: Backend> Worker<B> {
 
     pub(crate) fn begin_drain(&mut self, over: Duration) {
         if self.drain.is_none() {
-            self.backend.set_accepting(false);
+            self.backend.close_listeners();
             let slots = self.shard.sessions.slots();
             self.drain = Some(Drain { started: self.pace.now, over, cursor: 0, slots });
         }
@@ -177,6 +183,7 @@ impl<B: Backend> Worker<B> {
         let passed = self.pace.now.since(drain.started).as_secs_f64();
         let share = if drain.over.is_zero() { 1.0 } else { (passed / drain.over.as_secs_f64()).min(1.0) };
         let due = (share * drain.slots as f64).ceil() as usize;
+        let due = due.min(drain.cursor + DEPARTURES_PER_TURN);
         while drain.cursor < due {
             if let Some(connection) = self.shard.sessions.at(drain.cursor).map(|session| session.connection) {
                 self.send_away(connection);
@@ -198,9 +205,12 @@ impl<B: Backend> Worker<B> {
         if self.pace.now < self.pace.totals_due && !self.is_stopping() {
             return;
         }
-        self.pace.totals_due = self.pace.now + TOTALS_EVERY;
         let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
-        while let Some(room) = self.shard.rooms.next_total_change(&mut self.shard.texts) {
+        for _ in 0..TOTALS_PER_TURN {
+            let Some(room) = self.shard.rooms.next_total_change(&mut self.shard.texts) else {
+                self.pace.totals_due = self.pace.now + TOTALS_EVERY;
+                return;
+            };
             let (name, total) = (self.shard.rooms.name(room), self.shard.rooms.total(room));
             for host in self.shard.rooms.hosts(room).filter(|host| *host != me) {
                 self.post.send(host, Message::RoomTotal { room: name, total });
@@ -208,8 +218,21 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// Counts how long peers wait in the backlog because the table is full.
+    fn note_accepting(&mut self, now: Timestamp) {
+        let was_full_at = std::mem::replace(&mut self.pace.full_at, self.backend.is_full().then_some(now));
+        if let Some(at) = was_full_at {
+            self.metrics.accept_paused_nanos.add(now.since(at).as_nanos() as u64);
+        }
+        if was_full_at.is_some() != self.pace.full_at.is_some() {
+            self.metrics.accept_pauses.add(u64::from(was_full_at.is_none()));
+            self.metrics.accept_paused.set(u64::from(was_full_at.is_none()));
+        }
+    }
+
     fn finish_turn(&mut self) {
         let now = self.backend.now();
+        self.note_accepting(now);
         let nanos = now.since(self.pace.now).as_nanos() as u64;
         self.metrics.turns.add(1);
         self.metrics.turn_time.record(nanos, 1);

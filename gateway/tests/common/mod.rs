@@ -59,7 +59,6 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         default_push_operation: 1000,
         audit: false,
         reloadable: Reloadable::default(),
-        seed: 7,
     }
 }
 

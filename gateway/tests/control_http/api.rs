@@ -35,6 +35,37 @@ fn a_message_reports_how_many_it_was_handed_to() {
 }
 
 #[test]
+fn a_list_of_messages_has_a_result_each_and_neighbours_leave_together() {
+    let gateway = Gateway::start("");
+    let to =
+        |target: Value, payload: &str| json!({ "target": target, "operation": 1000, "payload": payload });
+    let (room, user) = (json!({ "room": "live://1" }), json!({ "mid": 7 }));
+    let list = json!([
+        to(room.clone(), "one"),
+        to(room.clone(), "two"),
+        to(user, "three"),
+        to(json!({ "mid": 8 }), "four"),
+        to(room.clone(), &"x".repeat(65_000)),
+        to(room, &"y".repeat(65_000)),
+    ]);
+    let answer = post(&gateway, "/api/v1/publish", &list);
+    let receivers: Vec<_> = [3, 3, 1, 0, 3, 3].map(|count| json!({ "receivers": count })).into();
+    assert_eq!((answer.status, answer.json()), (200, Value::Array(receivers)));
+    let pushes = gateway.pushes.lock().unwrap();
+    let frames: BTreeSet<_> = pushes.iter().map(|push| (push.frames, push.bytes.len() > 60_000)).collect();
+    assert_eq!((pushes.len(), frames), (5, BTreeSet::from([(1, false), (1, true), (2, false)])));
+    drop(pushes);
+    let mut bad = to(json!({ "mid": 7 }), "x");
+    bad["operation"] = json!(5);
+    let answer = post(&gateway, "/api/v1/publish", &json!([to(json!({ "mid": 7 }), "x"), bad]));
+    assert_eq!(answer.error(), (400, "bad_request".into()));
+    assert!(answer.text.contains("[1]: operation"), "{}", answer.text);
+    let many = Value::Array(vec![to(json!({ "mid": 7 }), "x"); 1001]);
+    assert_eq!(post(&gateway, "/api/v1/publish", &many).error().0, 400);
+    assert_eq!(gateway.pushes.lock().unwrap().len(), 5, "a list that is refused is refused whole");
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_advice() {
     let gateway = Gateway::start("");
     let target = json!({ "mid": 7 });
@@ -83,7 +114,7 @@ fn kicks_close_by_any_name() {
     let id = gateway.get("/api/v1/connections?limit=1").json()["connections"][0]["connection"].clone();
     let body = json!({ "connection": id, "code": 4001, "reason": "maintenance" });
     assert_eq!(post(&gateway, "/api/v1/kick", &body).json(), json!({ "closed": 1 }));
-    assert_eq!((gateway.saw("kick 3503"), gateway.saw("kick 4001")), (3, 1));
+    assert_eq!((gateway.saw("kick 3503"), gateway.saw("kick 4001 maintenance")), (3, 1));
     assert_eq!(post(&gateway, "/api/v1/kick", &json!({ "mid": 8 })).error().0, 404);
     assert_eq!(post(&gateway, "/api/v1/kick", &json!({ "connection": "ff00000000000000" })).error().0, 404);
     for body in [
@@ -94,6 +125,8 @@ fn kicks_close_by_any_name() {
         json!({ "connection": "xyz" }),
         json!({ "connection": "+000000000000001" }),
         json!({ "key": "" }),
+        json!({ "mid": 7, "reason": "x".repeat(124) }),
+        json!({ "mid": 7, "reason": "two\nlines" }),
     ] {
         assert_eq!(post(&gateway, "/api/v1/kick", &body).error().0, 400, "{body}");
     }

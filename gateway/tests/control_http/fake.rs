@@ -58,7 +58,8 @@ impl WorkerHost for FakeHost {
 
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
         let addresses = order.settings[0].listeners.iter().map(|listener| listener.socket.address).collect();
-        let mut started = StartedWorkers { senders: vec![], metrics: vec![], addresses, threads: vec![] };
+        let mut started =
+            StartedWorkers { senders: vec![], metrics: vec![], addresses, backend: None, threads: vec![] };
         for (index, settings) in order.settings.iter().enumerate() {
             let waker = Waker::event_fd()?;
             let (sender, mailbox) = mailbox(settings.tables.mailbox_capacity, waker.clone());
@@ -169,12 +170,14 @@ impl FakeWorker {
             Message::ToAll { push, rate, origin } => {
                 return self.pushed(&format!("all@{rate}"), push, origin, 10);
             }
-            Message::Kick { target, code, ticket } => {
+            Message::Kick { target, code, reason, ticket } => {
                 let closed = match target {
-                    KickTarget::Name(_, name) => self.knows(name),
+                    KickTarget::Name(name) => self.knows(name),
+                    KickTarget::MadeKey(connection, _) => connection.index() < CONNECTIONS,
                     KickTarget::Connection(connection) => connection.index() < CONNECTIONS,
                 };
-                self.saw(format!("kick {}", code.get()));
+                let reason = reason.map(|reason| format!(" {}", String::from_utf8_lossy(&reason)));
+                self.saw(format!("kick {}{}", code.get(), reason.unwrap_or_default()));
                 if closed {
                     let address = self.address(0);
                     let kind = AuditKind::Kicked(code);

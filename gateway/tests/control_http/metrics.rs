@@ -1,4 +1,5 @@
 use super::fake::Gateway;
+use gateway::metrics::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, WorkerMetrics, exposition};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -69,11 +70,8 @@ fn counts_of_all_workers_are_added_up_and_labels_stay_few() {
     assert!(families > 60 && series < 300, "{families} families, {series} series");
 }
 
-#[test]
-fn sixty_workers_do_not_make_thousands_of_series() {
-    use gateway::metrics::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, WorkerMetrics, exposition};
-    let workers: Vec<_> = (0..60).map(|_| std::sync::Arc::new(WorkerMetrics::default())).collect();
-    let snapshot = ControlSnapshot {
+fn snapshot() -> ControlSnapshot {
+    ControlSnapshot {
         backend: "epoll",
         backend_reason: String::new(),
         listeners: vec![("tcp".into(), "tcp"); 2],
@@ -86,8 +84,34 @@ fn sixty_workers_do_not_make_thousands_of_series() {
         worker_messages: 0,
         journal: [0; 3],
         mailbox_depths: vec![0; 60],
-    };
-    let text = exposition(&workers, &[], &snapshot);
+    }
+}
+
+#[test]
+fn what_was_refused_unchecked_and_what_was_lost_with_its_receiver_are_told_apart() {
+    let worker = std::sync::Arc::new(WorkerMetrics::default());
+    worker.verifier_overloads.add(3);
+    worker.drops[2].add(4);
+    worker.losses[2].add(5);
+    worker.accept_paused_nanos.add(1_500_000_000);
+    let verifier = std::sync::Arc::new(gateway::auth::VerifierMetrics::default());
+    verifier.refused[gateway::auth::AuthError::Overload as usize].add(2);
+    let text = exposition(&[worker], &[verifier], &snapshot());
+    for line in [
+        "gateway_token_checks_total{result=\"overload\"} 5",
+        "gateway_dropped_messages_total{class=\"room\",receiver=\"kept\"} 4",
+        "gateway_dropped_messages_total{class=\"room\",receiver=\"closed\"} 5",
+        "gateway_accept_paused_seconds_total 1.5",
+        "gateway_worker_accept_paused{worker=\"0\"} 0",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn sixty_workers_do_not_make_thousands_of_series() {
+    let workers: Vec<_> = (0..60).map(|_| std::sync::Arc::new(WorkerMetrics::default())).collect();
+    let text = exposition(&workers, &[], &snapshot());
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 700, "{series} series");
 }

@@ -9,7 +9,7 @@ use crate::world::World;
 use gateway::address::{Fingerprint, WorkerId};
 use gateway::control::{Inspection, Query};
 use gateway::settings::{Reloadable, SlowConsumer};
-use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, NameKind, Origin, Push};
+use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, Origin, Push};
 use gateway_proto::codes::CloseCode;
 use netpoll::{BackendConfig, BufferPools, ConnectionId, Mailbox};
 use std::collections::{BTreeMap, VecDeque};
@@ -126,11 +126,11 @@ impl World {
             }
             Target::User(mid) => {
                 let name = self.user_name(mid);
-                (name.home(workers), Message::ToName { kind: NameKind::User, name, push, exclude, origin })
+                (name.home(workers), Message::ToName { name, push, exclude, origin })
             }
             Target::Key(key) => {
                 let name = self.key_name(key);
-                (name.home(workers), Message::ToName { kind: NameKind::Key, name, push, exclude, origin })
+                (name.home(workers), Message::ToName { name, push, exclude, origin })
             }
             Target::Room(room) => {
                 let room = self.room_name(room);
@@ -146,7 +146,8 @@ impl World {
         let websocket_header = bytes.len() as u8;
         bytes.extend(frame);
         let bytes = self.control.pools.copy(&bytes).expect("control has buffers enough").freeze();
-        Push { bytes, websocket_header, class: message.class(), operation: message.operation }
+        let (class, operation) = (message.class(), message.operation);
+        Push { bytes, websocket_header, class, operation, frames: 1 }
     }
 
     pub fn user_name(&self, user: i64) -> Fingerprint {
@@ -165,22 +166,26 @@ impl World {
     pub fn kick(&mut self) {
         let workers = self.shards.len();
         let ticket = self.control.ticket(1);
-        let (kind, name) = match self.rng.chance(0.5) {
+        let name = match self.rng.chance(0.5) {
             true => {
                 let user = self.some_user();
-                (NameKind::User, self.user_name(user))
+                self.user_name(user)
             }
             false => {
                 let key = self.rng.below(self.plan.keys);
-                (NameKind::Key, self.key_name(key))
+                self.key_name(key)
             }
         };
         self.churn += 1;
         self.control.kicks += 1;
-        note!(self, "control kicks {kind:?} {name:?}");
-        let target = KickTarget::Name(kind, name);
+        note!(self, "control kicks {name:?}");
+        let target = KickTarget::Name(name);
         let code = CloseCode::KICKED;
-        self.control.tell(name.home(workers).index(), Message::Kick { target, code, ticket });
+        let reason = self
+            .rng
+            .chance(0.5)
+            .then(|| self.control.pools.copy(b"why not").expect("control has buffers enough").freeze());
+        self.control.tell(name.home(workers).index(), Message::Kick { target, code, reason, ticket });
     }
 
     /// Closes one connection, by an address that was good when an operator saw it: now, or a while ago.
@@ -204,7 +209,8 @@ impl World {
         self.control.kicks += usize::from(is_there);
         note!(self, "control kicks {connection:?} of worker {worker}, which is there: {is_there}");
         let target = KickTarget::Connection(connection);
-        self.control.tell(worker, Message::Kick { target, code: CloseCode::KICKED, ticket });
+        let code = CloseCode::KICKED;
+        self.control.tell(worker, Message::Kick { target, code, reason: None, ticket });
     }
 
     /// Asks a worker for a list.

@@ -248,7 +248,6 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         default_push_operation: 1000,
         audit: rng.chance(0.2),
         reloadable,
-        seed: rng.next_u64(),
     }
 }
 

@@ -30,12 +30,16 @@ pub const UNIX_START_MS: u64 = 1_700_000_000_000;
 /// How late a message may be seen: a delayed wake-up (`FaultConfig::delay_max`) and a turn that found nothing.
 const MAIL_LATE_MAX: Duration = Duration::from_millis(20);
 
+/// Turns of a worker after which its tables are looked through; a prime, so that no rhythm of the schedule hides one.
+const INVARIANTS_EVERY: u64 = 7;
+
 /// A worker and what the scheduler knows of it.
 pub struct Shard {
     pub worker: Worker<SimBackend>,
     pub metrics: Arc<WorkerMetrics>,
     pub sender: MailboxSender<gateway::worker::message::Message>,
     pub stopped: bool,
+    turns: u64,
     /// Since when it has had something to do and no turn, stalls not counted.
     waits_since: Option<Timestamp>,
 }
@@ -221,6 +225,10 @@ impl World {
             assert!(waited <= MAIL_LATE_MAX || stalled, "wake-up: worker {number} left work for {waited:?}");
         }
         let turn = shard.worker.turn(Duration::from_secs(1)).expect("a turn");
+        shard.turns += 1;
+        if shard.turns.is_multiple_of(INVARIANTS_EVERY) || turn == Turn::Stopped {
+            shard.worker.invariants();
+        }
         if turn == Turn::Stopped {
             shard.stopped = true;
             note!(self, "worker {number} has stopped");
@@ -321,15 +329,14 @@ fn introduce(
     let shards = entries.map(|(index, (backend, mailbox))| {
         let verifier = verifier.map(|verifier| verifier.sender.clone());
         let ports = Ports { workers: senders.clone(), control: control_sender.clone(), verifier };
-        let mut settings = plan.settings.clone();
-        settings.seed = settings.seed.wrapping_add(index as u64);
+        let settings = plan.settings.clone();
         let id = WorkerId(index as u8);
         let context = Context { id, settings, names, unix_start_ms: UNIX_START_MS };
         let metrics = Arc::new(WorkerMetrics::default());
         let worker =
             Worker::new(context, backend, mailbox, ports, Arc::clone(&metrics)).expect("a worker listens");
         addresses = worker.addresses().to_vec();
-        Shard { worker, metrics, sender: senders[index].clone(), stopped: false, waits_since: None }
+        Shard { worker, metrics, sender: senders[index].clone(), stopped: false, turns: 0, waits_since: None }
     });
     let shards: Vec<_> = shards.collect();
     (shards, Control::new(control, plan.settings.workers), addresses)

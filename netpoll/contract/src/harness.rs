@@ -13,6 +13,9 @@ const QUIET_STEPS: u32 = 5;
 /// How often the end of a behaviour closes what is open: peers that waited in a backlog come in one table at a time.
 const END_ROUNDS_MAX: u32 = 100;
 
+/// Polls of a side that is alone.
+const ALONE_POLLS: u32 = 50;
+
 /// One connection's two ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
@@ -92,6 +95,11 @@ impl<W: World> Harness<W> {
         self.world.backend(side)
     }
 
+    /// Gives a side's polls a batch of `capacity`, whatever its backend was configured for.
+    pub fn widen_batch(&mut self, side: Side, capacity: usize) {
+        self.batches[side as usize] = Completions::with_capacity(capacity);
+    }
+
     // --- stepping ------------------------------------------------------------------------------------------------
 
     /// Polls one side, waiting at most `wait`, and hands its owner the batch. Returns how much happened.
@@ -144,6 +152,14 @@ impl<W: World> Harness<W> {
             self.step();
             idle_steps = self.idle_steps;
             assert!(idle_steps < W::IDLE_STEPS_MAX, "{}: never quiet", W::NAME);
+        }
+    }
+
+    /// Polls one side only, long enough for what is under way to it to arrive; the other does nothing, as a slow peer would.
+    pub fn settle_alone(&mut self, side: Side) {
+        for _ in 0..ALONE_POLLS {
+            self.poll(side, W::IDLE_WAIT);
+            self.world.idle();
         }
     }
 

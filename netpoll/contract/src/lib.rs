@@ -49,6 +49,7 @@ macro_rules! contract_suite {
             opening: a_full_table_refuses_to_connect;
             opening: peers_wait_while_the_table_is_full;
             opening: accepting_stops_and_resumes;
+            opening: closed_listeners_refuse_and_keep_what_is_open;
             opening: sends_may_precede_connected;
             opening: a_peer_that_spoke_and_left_before_accept_is_heard;
             opening: a_server_that_leaves_at_once_is_heard;
@@ -65,10 +66,12 @@ macro_rules! contract_suite {
             queues: a_queue_full_of_bytes_hands_back;
             queues: a_store_full_of_pieces_hands_back;
             queues: queued_bytes_are_counted;
+            queues: who_is_slow_is_listed_until_it_has_caught_up_or_gone;
             pools: an_empty_pool_pauses_and_loses_nothing;
             pools: few_buffers_serve_many_connections;
             pools: buffers_outlive_their_connection;
             pools: a_batch_of_one_works;
+            pools: a_poll_appends_no_more_than_it_is_configured_to;
             pools: everything_tiny_works;
             closing: close_is_reported_once;
             closing: a_dead_id_names_nothing;
@@ -81,6 +84,7 @@ macro_rules! contract_suite {
             closing: both_close_at_once;
             closing: peer_close_is_reported_once;
             closing: closing_over_unread_bytes_resets;
+            finishing: a_farewell_survives_what_the_peer_still_sends;
             finishing: finish_sends_queue_and_last_then_fin;
             finishing: finish_takes_last_over_the_bound;
             finishing: finish_on_an_empty_queue;

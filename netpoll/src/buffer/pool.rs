@@ -49,7 +49,7 @@ pub struct PoolLevel {
     pub free: u32,
     /// Blocks used at least once: the pool's resident part.
     pub touched: u32,
-    /// Times that a block was asked for and none was free.
+    /// Times that a block was wanted and none was free.
     pub exhausted: u64,
 }
 
@@ -121,6 +121,18 @@ impl BufferPools {
     /// An empty buffer to receive into, or `None` when all are held: the caller pauses receiving.
     pub fn take_receive(&mut self) -> Option<Buffer> {
         self.receive.take()
+    }
+
+    /// A buffer to lend to the kernel. That none is left to lend is no shortage: bytes that find none are, and they are
+    /// declared by [`BufferPools::receive_starved`].
+    pub(crate) fn take_to_lend(&mut self) -> Option<Buffer> {
+        self.receive.blocks.take().map(Buffer::new)
+    }
+
+    /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here.
+    pub(crate) fn receive_starved(&mut self) {
+        self.receive.blocks.reclaim();
+        self.receive.exhausted += u64::from(self.receive.blocks.free_count() == 0);
     }
 
     /// An empty buffer of at least `size` bytes: from the smallest pool that fits, else from a larger one.

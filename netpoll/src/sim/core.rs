@@ -163,6 +163,11 @@ impl Core {
     /// The backend is gone: its addresses are free again. Its connections are closed by itself.
     pub(super) fn remove_host(&mut self, host: usize) {
         self.hosts[host].alive = false;
+        self.close_listeners(host);
+    }
+
+    /// A host's addresses are free again; what waited in its backlogs is reset.
+    pub(super) fn close_listeners(&mut self, host: usize) {
         for listener in std::mem::take(&mut self.hosts[host].listeners) {
             let entry = &mut self.listeners[listener as usize];
             let (address, waiting) = (entry.address, std::mem::take(&mut entry.backlog));

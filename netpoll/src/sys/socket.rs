@@ -72,6 +72,16 @@ pub(crate) fn receive(socket: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Bytes that [`discard`] drops at most.
+pub(crate) const DISCARD_MAX: usize = 16 << 10;
+
+/// Drops what can be received; 0 is the peer's FIN. With MSG_TRUNC, tcp(7), the bytes are skipped.
+pub(crate) fn discard(socket: &OwnedFd) -> io::Result<usize> {
+    let mut nowhere = [0; DISCARD_MAX];
+    let (count, _) = rustix::net::recv(socket, &mut nowhere, RecvFlags::DONTWAIT | RecvFlags::TRUNC)?;
+    Ok(count)
+}
+
 pub(crate) fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
@@ -109,4 +119,10 @@ fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends listening at once, whoever holds the socket: shutdown(2) takes it out of its port's group, and resets what waits in
+/// its backlog.
+pub(crate) fn stop_listening(listener: &OwnedFd) {
+    let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both); // it can't fail on a listener
 }

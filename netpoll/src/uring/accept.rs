@@ -4,13 +4,14 @@
 //! fill: the reserved slot's index, so that the kernel's table and ours are one, and the kernel's can't run full (which
 //! would cost an accepted connection).
 //!
-//! Accepts in flight and live connections together stay within `connections_max`, with two exceptions: a listener
-//! keeps one accept in flight while there is room at all, and connects may take the room that accepts were armed
-//! for. What arrives beyond the bound is parked, as if in the backlog, until a connection goes.
+//! Accepts in flight have places of their own beside those of `connections_max`, shared evenly by the listeners, so that
+//! accepts of listeners where nobody comes take no connection's place. What arrives while there are `connections_max`
+//! connections is parked, as if in the backlog, until one goes.
 
 use super::UringBackend;
-use super::slot::{Slot, State, Todo};
+use super::slot::{Slot, Todo};
 use crate::connection_table::ConnectionTable;
+use crate::lifecycle::State;
 use crate::sys::socket;
 use crate::sys::uring::Event;
 use crate::sys::uring::ring::AcceptId;
@@ -35,7 +36,8 @@ enum Accept {
 }
 
 struct Listener {
-    socket: OwnedFd,
+    /// `None`: closed.
+    socket: Option<OwnedFd>,
     accepts: Box<[Accept]>,
     /// Positions of those that are idle.
     idle: Vec<u32>,
@@ -43,15 +45,18 @@ struct Listener {
 
 impl Listener {
     fn has_none_in_flight(&self) -> bool {
-        self.idle.len() == self.accepts.len()
+        self.accepts.iter().all(|accept| matches!(accept, Accept::Idle | Accept::Parked(_)))
     }
 }
 
 /// All listeners and their accepts.
 pub(super) struct Accepts {
     listeners: Vec<Listener>,
-    per_listener: usize,
+    /// Accepts in flight or parked at most.
+    in_flight_max: usize,
     accepting: bool,
+    /// The listeners are to be closed.
+    closing: bool,
     /// Accepts in flight are to be cancelled.
     stopping: bool,
     /// Rest until then; zero: do not.
@@ -62,11 +67,12 @@ pub(super) struct Accepts {
 }
 
 impl Accepts {
-    pub(super) fn new(per_listener: usize) -> Accepts {
+    pub(super) fn new(in_flight_max: usize) -> Accepts {
         Accepts {
             listeners: Vec::with_capacity(8),
-            per_listener,
+            in_flight_max,
             accepting: true,
+            closing: false,
             stopping: false,
             after: Timestamp::ZERO,
             reserved: 0,
@@ -82,19 +88,27 @@ impl Accepts {
 impl UringBackend {
     /// Live connections, those that are closing included.
     pub(super) fn live_count(&self) -> usize {
-        self.connections.len() - self.accepts.reserved
+        self.common.table.len() - self.accepts.reserved
     }
 
     pub(super) fn add_listener(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
         let id = u8::try_from(self.accepts.listeners.len()).map_err(|_| io::ErrorKind::QuotaExceeded)?;
         let (socket, address) = socket::listen(config)?;
         socket::set_blocking(&socket)?;
-        let count = self.accepts.per_listener;
+        let count = self.accepts.in_flight_max;
         self.ring.add_listener(count);
         let accepts = vec![Accept::Idle; count].into();
-        self.accepts.listeners.push(Listener { socket, accepts, idle: (0..count as u32).rev().collect() });
-        self.accepts.parked.reserve(self.accepts.listeners.len() * count);
+        self.accepts.listeners.push(Listener {
+            socket: Some(socket),
+            accepts,
+            idle: (0..count as u32).rev().collect(),
+        });
+        self.accepts.parked.reserve(count);
         Ok((ListenerId(id), address))
+    }
+
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepts.accepting
     }
 
     pub(super) fn set_accepts(&mut self, accepting: bool) {
@@ -102,10 +116,25 @@ impl UringBackend {
         self.accepts.stopping = !accepting;
     }
 
+    pub(super) fn begin_closing_listeners(&mut self) {
+        self.accepts.closing = true;
+        // Operations that were cancelled hold the socket a little longer than its descriptor does: it has to end itself.
+        self.accepts
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.socket.as_ref())
+            .for_each(socket::stop_listening);
+        self.set_accepts(false);
+    }
+
     /// Arms idle accepts as far as there is room, or cancels those in flight.
     pub(super) fn drive_accepts(&mut self) {
         if self.accepts.stopping {
             self.accepts.stopping = !self.cancel_accepts();
+        }
+        if self.accepts.closing {
+            self.accepts.accepting = false;
+            self.close_quiet_listeners();
         }
         if !self.accepts.accepting || self.accepts.listeners.is_empty() {
             return;
@@ -122,20 +151,27 @@ impl UringBackend {
         {}
     }
 
+    /// An accept names its listener by its descriptor's number until it is submitted: only then may the number be free.
+    fn close_quiet_listeners(&mut self) {
+        let quiet = self.accepts.listeners.iter_mut().filter(|listener| listener.has_none_in_flight());
+        quiet.for_each(|listener| listener.socket = None);
+    }
+
     /// Arms one accept of a listener; false when it needs none or there is no room.
     fn arm_accept(&mut self, listener: usize) -> bool {
-        let live = self.live_count();
-        let bound = self.limits.connections_max;
         let entry = &mut self.accepts.listeners[listener];
-        let has_room = live + self.accepts.reserved < bound || (live < bound && entry.has_none_in_flight());
-        if !has_room || entry.idle.is_empty() || !self.ring.reserve(1) {
+        let Some(socket) = &entry.socket else { return false };
+        if self.accepts.reserved >= self.accepts.in_flight_max || !self.ring.reserve(1) {
             return false;
         }
-        let Ok(id) = self.connections.insert(Slot::new(State::Reserved)) else { return false };
-        let Some(position) = entry.idle.pop() else { return false };
+        let Ok(id) = self.common.table.insert(Slot::new(State::Reserved)) else { return false };
+        let Some(position) = entry.idle.pop() else {
+            self.common.table.remove(id);
+            return false;
+        };
         let position = position as usize;
         entry.accepts[position] = Accept::InFlight(id);
-        self.ring.accept(entry.socket.as_fd(), AcceptId { listener, position }, id.index() as u32);
+        self.ring.accept(socket.as_fd(), AcceptId { listener, position }, id.index() as u32);
         self.accepts.reserved += 1;
         true
     }
@@ -143,7 +179,7 @@ impl UringBackend {
     /// Cancels all accepts in flight; false when the kernel did not take all of it yet.
     fn cancel_accepts(&mut self) -> bool {
         for listener in 0..self.accepts.listeners.len() {
-            for position in 0..self.accepts.per_listener {
+            for position in 0..self.accepts.in_flight_max {
                 let Accept::InFlight(id) = self.accepts.listeners[listener].accepts[position] else {
                     continue;
                 };
@@ -169,18 +205,21 @@ impl UringBackend {
         }
         entry.accepts[accept.position] = Accept::Idle;
         entry.idle.push(accept.position as u32);
-        self.connections.remove(id);
+        self.common.table.remove(id);
         self.accepts.reserved -= 1;
         self.note_accept_error(-event.result);
+        if self.accepts.closing {
+            self.close_quiet_listeners();
+        }
     }
 
     /// accept(2): a shortage calls for a rest, and so does what would fail again at once (the listener itself is
     /// broken); the network's errors concern only the connection that was at hand.
     fn note_accept_error(&mut self, number: i32) {
-        if number == libc::ECANCELED {
+        if number == libc::ECANCELED || self.accepts.closing {
             return;
         }
-        self.counters.accept_errors += 1;
+        self.common.counters.accept_errors += 1;
         let transient = [libc::ECONNABORTED, libc::EINTR, libc::EAGAIN, libc::EPROTO, libc::EPERM];
         if !transient.contains(&number) {
             self.accepts.after = self.clock.now() + ACCEPT_REST;
@@ -189,7 +228,7 @@ impl UringBackend {
 
     /// Reports what has arrived, as far as the bound on connections and the batch have room.
     pub(super) fn deliver_accepted(&mut self, batch: &mut Completions) {
-        while !batch.is_full() && self.live_count() < self.limits.connections_max {
+        while !batch.is_full() && self.live_count() < self.connections_max {
             let Some(accept) = self.accepts.parked.pop_front() else { return };
             let entry = &mut self.accepts.listeners[accept.listener];
             let Accept::Parked(connection) = entry.accepts[accept.position] else { continue };
@@ -197,9 +236,9 @@ impl UringBackend {
             entry.accepts[accept.position] = Accept::Idle;
             entry.idle.push(accept.position as u32);
             self.accepts.reserved -= 1;
-            open_reserved(&mut self.connections, connection);
+            open_reserved(&mut self.common.table, connection);
             self.mark(connection, Todo::RECEIVE);
-            self.counters.accepts += 1;
+            self.common.counters.accepts += 1;
             batch.push(Completion::Accepted {
                 connection,
                 listener: ListenerId(accept.listener as u8),
@@ -211,7 +250,7 @@ impl UringBackend {
 
 fn open_reserved(connections: &mut ConnectionTable<Slot>, id: ConnectionId) {
     if let Some(slot) = connections.get_mut(id) {
-        debug_assert_eq!(slot.state, State::Reserved);
-        slot.state = State::Open;
+        debug_assert_eq!(slot.life.state, State::Reserved);
+        slot.life.state = State::Open;
     }
 }

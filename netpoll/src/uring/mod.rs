@@ -24,7 +24,7 @@ mod slot;
 pub use crate::sys::uring::setup::{RingMode, RingSetup};
 pub use probe::{Features, ProbeError, probe};
 
-use crate::connection_table::ConnectionTable;
+use crate::lifecycle::{Common, State, common_methods};
 use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
-use receive::Sweep;
+use receive::{Suspects, Sweep};
 use send::Sends;
 use slot::{Slot, Todo};
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ pub struct UringConfig {
     pub sq_entries: u32,
     /// Completions that the kernel can post at most before it falls back to a slow list; a power of two.
     pub cq_entries: u32,
-    /// Accepts waiting per listener.
+    /// Accepts in flight, over all listeners; they have places of their own beside the connections.
     pub accepts_in_flight: u16,
     /// Receive buffers with the kernel at most; the pool's count, if that is less. Rounded down to a power of two, at
     /// most 32 768.
@@ -67,56 +67,48 @@ impl Default for UringConfig {
         UringConfig {
             sq_entries: 1024,
             cq_entries: 8192,
-            accepts_in_flight: 64,
+            accepts_in_flight: UringConfig::ACCEPTS_IN_FLIGHT,
             receive_ring_max: 32_768,
             kernel_workers_max: 4,
         }
     }
 }
 
-struct Limits {
-    connections_max: usize,
-    send_queue_bytes_max: usize,
-    copy_break: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Notice {
-    Connected(ConnectionId),
-    Sent(ConnectionId),
-    Closed(ConnectionId, CloseReason),
+impl UringConfig {
+    /// Accepts in flight of a ring, unless told otherwise.
+    pub const ACCEPTS_IN_FLIGHT: u16 = 128;
 }
 
 /// The io_uring backend, bound to the thread that made it. See the module's text.
 pub struct UringBackend {
     ring: Ring,
-    connections: ConnectionTable<Slot>,
+    /// What was asked for.
+    wanted: RingSetup,
+    common: Common<Slot>,
+    connections_max: usize,
+    batch_max: usize,
     /// Connections with something to submit, each once (`Slot::todo`).
     todo: VecDeque<ConnectionId>,
     /// Connections that found no buffer.
     starved: VecDeque<ConnectionId>,
-    /// Completions to be reported first.
-    notices: VecDeque<Notice>,
     accepts: Accepts,
     sends: Sends,
     sweep: Sweep,
+    suspects: Suspects,
     /// Buffers were lent that the kernel has not been shown yet.
     relent: bool,
     /// The waker's descriptor is being watched.
     watching: bool,
     overflowing: bool,
-    pools: BufferPools,
     waker: Waker,
     clock: MonotonicClock,
-    limits: Limits,
-    counters: BackendCounters,
 }
 
 impl UringBackend {
     /// Bytes of user space that a connection takes, its places in the lists included; those of sends between submission
     /// and confirmation are touched only as far as one turn sends.
     pub const BYTES_PER_CONNECTION: usize =
-        ConnectionTable::<Slot>::BYTES_PER_SLOT + 3 * size_of::<ConnectionId>() + 2 * size_of::<Notice>();
+        Common::<Slot>::BYTES_PER_CONNECTION + 5 * size_of::<ConnectionId>();
 
     /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
     ///
@@ -132,26 +124,21 @@ impl UringBackend {
         let _ = ring.limit_workers(uring.kernel_workers_max);
         Ok(UringBackend {
             ring,
-            connections: ConnectionTable::with_capacity(slots),
+            wanted,
+            common: Common::new(config, slots)?,
+            connections_max: config.connections_max,
+            batch_max: config.batch_max,
             todo: VecDeque::with_capacity(slots),
             starved: VecDeque::with_capacity(2 * slots),
-            // At most one Closed, and one Connected or Sent before it, a connection.
-            notices: VecDeque::with_capacity(2 * slots),
             accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
-            sends: Sends::new(config.send_pieces_max, slots),
+            sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),
+            suspects: Suspects::new(slots),
             relent: false,
             watching: false,
             overflowing: false,
-            pools: BufferPools::new(&config.pools)?,
             waker: Waker::event_fd()?,
             clock: MonotonicClock::start(),
-            limits: Limits {
-                connections_max: config.connections_max,
-                send_queue_bytes_max: config.send_queue_bytes_max,
-                copy_break: config.copy_break,
-            },
-            counters: BackendCounters::default(),
         })
     }
 
@@ -160,10 +147,15 @@ impl UringBackend {
         self.ring.setup()
     }
 
+    /// The same in words, with what was asked for where the kernel gave less.
+    pub fn description(&self) -> String {
+        self.setup().describe(self.wanted)
+    }
+
     /// Puts `what` on the list of things to submit for a connection.
     fn mark(&mut self, id: ConnectionId, what: Todo) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        if slot.state.is_over() && what != Todo::CLOSE {
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        if slot.life.state.is_over() && what != Todo::CLOSE {
             return;
         }
         if slot.todo.is_empty() {
@@ -193,19 +185,22 @@ impl UringBackend {
     }
 
     fn submit_for(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
+        let Some(slot) = self.common.table.get_mut(id) else { return };
         let todo = std::mem::take(&mut slot.todo);
         if todo.has(Todo::CLOSE) {
             return self.submit_close(id);
         }
         let waits = slot.in_flight.has(tag::RECEIVE) || slot.in_flight.has(tag::READABLE);
-        if todo.has(Todo::RECEIVE) && !waits && slot.state.receives() {
+        if todo.has(Todo::RECEIVE) && !waits && slot.life.state.receives() {
             slot.in_flight.add(tag::RECEIVE);
-            self.ring.receive(id);
+            match slot.life.state {
+                State::Open => self.ring.receive(id),
+                _ => self.ring.discard(id),
+            }
         } else if todo.has(Todo::WAIT_READABLE) && !waits {
             slot.in_flight.add(tag::READABLE);
             self.ring.wait_readable(id);
-            self.counters.demotions += 1;
+            self.common.counters.demotions += 1;
         } else if todo.has(Todo::DEMOTE) && slot.in_flight.has(tag::RECEIVE) {
             self.ring.cancel(id, tag::RECEIVE);
         }
@@ -213,7 +208,12 @@ impl UringBackend {
             slot.in_flight.add(tag::WRITABLE);
             self.ring.wait_writable(id);
         }
+        if todo.has(Todo::LOOK) && !slot.in_flight.has(tag::LOOK) {
+            slot.in_flight.add(tag::LOOK);
+            self.ring.look(id);
+        }
         if todo.has(Todo::SHUTDOWN) {
+            slot.in_flight.add(tag::SHUTDOWN);
             self.ring.shutdown_write(id);
         }
         if todo.has(Todo::SEND) {
@@ -223,14 +223,17 @@ impl UringBackend {
 
     /// How long this turn may wait.
     fn wait_allowed(&mut self, wait: Duration, batch: &Completions) -> Duration {
-        let work_left = !self.notices.is_empty()
+        let work_left = !self.common.notices.is_empty()
             || !self.todo.is_empty()
             || self.overflowing
             || self.sends.follow_up
             || batch.is_full()
             || self.ring.waiting() > 0;
+        if work_left {
+            return Duration::ZERO;
+        }
+        let wait = self.suspects.allow(self.clock.now(), wait);
         match () {
-            () if work_left => Duration::ZERO,
             () if !self.starved.is_empty() => wait.min(BUFFER_REST),
             () if self.accepts.is_resting() => wait.min(ACCEPT_REST),
             () => wait,
@@ -245,9 +248,9 @@ impl UringBackend {
             true => self.ring.enter(0, None)?,
             false => self.ring.enter(1, Some(wait))?,
         }
-        self.counters.polls += 1;
+        self.common.counters.polls += 1;
         self.overflowing = self.ring.is_overflowing();
-        self.counters.overflows += u64::from(self.overflowing);
+        self.common.counters.overflows += u64::from(self.overflowing);
         self.mark_sends(self.overflowing);
         Ok(())
     }
@@ -255,7 +258,7 @@ impl UringBackend {
     fn reap(&mut self, batch: &mut Completions) {
         while !batch.is_full() {
             let Some(event) = self.ring.reap() else { return };
-            self.counters.events += 1;
+            self.common.counters.events += 1;
             self.note(event, batch);
         }
     }
@@ -269,7 +272,8 @@ impl UringBackend {
             tag::ACCEPT => self.note_accept(event, batch),
             tag::CONNECT => self.note_connect(event),
             tag::CLOSE => self.note_close(event),
-            tag::SHUTDOWN => self.end(event.id, receive::reason_of(event.result)),
+            tag::SHUTDOWN => self.note_shutdown(event),
+            tag::LOOK => self.note_look(event),
             tag::WAKER => self.watching = event.more, // having ended the wait is all else it does
             _ => {}                                   // a cancellation that came too late
         }
@@ -296,6 +300,10 @@ impl Backend for UringBackend {
         self.set_accepts(accepting);
     }
 
+    fn close_listeners(&mut self) {
+        self.begin_closing_listeners();
+    }
+
     fn connect(
         &mut self,
         local: Option<SocketAddr>,
@@ -305,9 +313,11 @@ impl Backend for UringBackend {
     }
 
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
+        batch.admit(self.batch_max);
         self.replenish();
         self.feed_starved();
         self.sweep_idle();
+        self.look_at_suspects();
         self.drive_accepts();
         self.submit_todo();
         let wait = self.wait_allowed(wait, batch);
@@ -321,11 +331,7 @@ impl Backend for UringBackend {
     }
 
     fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
-        let Some(slot) = self.connections.get_mut(connection).filter(|slot| slot.state.takes_sends()) else {
-            return Err(SendError::Closed(buffer));
-        };
-        let bytes_max = self.limits.send_queue_bytes_max;
-        self.sends.pieces.push(&mut slot.queue, buffer, bytes_max).map_err(SendError::Full)?;
+        let slot = self.common.queue(connection, buffer)?;
         if slot.todo.is_empty() {
             self.todo.push_back(connection);
         }
@@ -341,32 +347,22 @@ impl Backend for UringBackend {
         self.end(connection, CloseReason::Local);
     }
 
-    fn queued_bytes(&self, connection: ConnectionId) -> usize {
-        self.connections.get(connection).map_or(0, |slot| slot.queue.bytes())
-    }
-
     fn connection_count(&self) -> usize {
         self.live_count()
     }
 
-    fn index_bound(&self) -> usize {
-        self.connections.capacity()
+    fn is_full(&self) -> bool {
+        self.is_accepting() && self.live_count() >= self.connections_max
     }
 
     fn pools(&mut self) -> &mut BufferPools {
-        self.pools.set_receive_lent(self.ring.lent_count() as u32);
-        &mut self.pools
+        self.common.pools.set_receive_lent(self.ring.lent_count() as u32);
+        &mut self.common.pools
     }
 
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
+    common_methods!();
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    fn counters(&self) -> BackendCounters {
-        self.counters
     }
 }

@@ -8,12 +8,23 @@
 //!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► arm again
 //! ```
 //!
+//! # Ends that nobody tells
+//!
+//! When bytes and a reset are there together, the kernel (6.18; mended in later ones) wakes the multishot receive once,
+//! delivers the bytes, sees that nothing more can be read and waits for a wake-up that has been. The connection would
+//! live until its owner gives up on it. So each connection that has received is listed, and a moment after its last bytes
+//! the ring asks once what a receive would say.
+//!
+//! # Rules
+//!
 //! Whether the operation goes on is what the kernel says (`IORING_CQE_F_MORE`), never what the result suggests. A buffer
 //! that has left with its bytes is replaced at the next turn if the pool has one: an empty pool empties the ring, and
-//! that pauses receiving while the bytes wait in their sockets.
+//! that pauses receiving while the bytes wait in their sockets. What comes after the owner's `finish` is discarded without a
+//! buffer.
 
 use super::UringBackend;
-use super::slot::{State, Todo};
+use super::slot::{Idling, Suspicion, Todo};
+use crate::lifecycle::State;
 use crate::sys::uring::{Event, tag};
 use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
 use std::io;
@@ -21,6 +32,37 @@ use std::time::Duration;
 
 /// Slots that one turn of the idle sweep looks at, at most.
 const SWEEP_MAX: u128 = 1024;
+
+/// How long after its last bytes a connection is looked at, at least; at most twice that.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// Connections looked at in one poll at most.
+const LOOKS_MAX: usize = 1024;
+
+/// Connections that have received and whose end may have been missed: those listed since the last exchange, and those
+/// before.
+pub(super) struct Suspects {
+    young: Vec<ConnectionId>,
+    old: Vec<ConnectionId>,
+    /// When the lists were exchanged.
+    exchanged: Timestamp,
+}
+
+impl Suspects {
+    pub(super) fn new(connections: usize) -> Suspects {
+        let list = || Vec::with_capacity(connections);
+        Suspects { young: list(), old: list(), exchanged: Timestamp::ZERO }
+    }
+
+    /// How long the next poll may wait at `now`.
+    pub(super) fn allow(&self, now: Timestamp, wait: Duration) -> Duration {
+        match (self.old.is_empty(), self.young.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => wait.min((self.exchanged + LOOK_AFTER).since(now)),
+            (true, true) => wait,
+        }
+    }
+}
 
 /// The clock hand that finds idle connections: it passes every slot once in `period`, and a connection that has not
 /// received between two passes is idle.
@@ -58,11 +100,11 @@ impl UringBackend {
             return;
         }
         while self.ring.has_vacancy() {
-            let Some(buffer) = self.pools.take_receive() else { break };
+            let Some(buffer) = self.common.pools.take_to_lend() else { break };
             self.ring.lend(buffer);
         }
         self.ring.publish();
-        self.pools.set_receive_lent(self.ring.lent_count() as u32);
+        self.common.pools.set_receive_lent(self.ring.lent_count() as u32);
     }
 
     /// Lets as many starved connections receive again as there are buffers for.
@@ -75,24 +117,25 @@ impl UringBackend {
     }
 
     fn rearm(&mut self, id: ConnectionId) {
-        if self.connections.get(id).is_some_and(|slot| slot.state.receives()) {
-            self.counters.rearms += 1;
+        if self.common.table.get(id).is_some_and(|slot| slot.life.state.receives()) {
+            self.common.counters.rearms += 1;
             self.mark(id, Todo::RECEIVE);
         }
     }
 
     fn starve(&mut self, id: ConnectionId) {
-        self.counters.receive_pauses += 1;
+        self.common.counters.receive_pauses += 1;
+        self.common.pools.receive_starved();
         if self.starved.len() == self.starved.capacity() {
             // Connections that closed while starved left their ids behind.
-            self.starved.retain(|id| self.connections.get(*id).is_some());
+            self.starved.retain(|id| self.common.table.get(*id).is_some());
         }
         self.starved.push_back(id);
     }
 
     pub(super) fn note_received(&mut self, event: Event, batch: &mut Completions) {
         let connection = event.id;
-        let Some(slot) = self.connections.get_mut(connection) else {
+        let Some(slot) = self.common.table.get_mut(connection) else {
             return self.relend(event);
         };
         if !event.more {
@@ -100,12 +143,21 @@ impl UringBackend {
         }
         match event.result {
             count @ 1.. => {
-                slot.active = true;
-                slot.promoting = false;
-                self.counters.receives += 1;
-                self.counters.receive_bytes += count as u64;
+                slot.idling = Idling::Active;
+                match slot.suspicion {
+                    // Connections that closed while listed left their ids behind; if that ever fills the list, this one is not.
+                    Suspicion::None if self.suspects.young.len() < self.suspects.young.capacity() => {
+                        slot.suspicion = Suspicion::Listed;
+                        self.suspects.young.push(connection);
+                    }
+                    Suspicion::None => {}
+                    Suspicion::Listed => slot.suspicion = Suspicion::Renewed,
+                    Suspicion::Renewed => {}
+                }
+                self.common.counters.receives += 1;
+                self.common.counters.receive_bytes += count as u64;
                 match event.buffer {
-                    Some(id) if slot.state == State::Open => {
+                    Some(id) if slot.life.state == State::Open => {
                         let buffer = self.ring.take_buffer(id, count as usize);
                         batch.push(Completion::Received { connection, buffer });
                     }
@@ -117,7 +169,9 @@ impl UringBackend {
             }
             0 => {
                 self.relend(event);
-                self.peer_finished(connection);
+                if let Some(reason) = self.common.peer_finished(connection) {
+                    self.end(connection, reason);
+                }
             }
             error => {
                 self.relend(event);
@@ -138,35 +192,74 @@ impl UringBackend {
 
     /// A receive has ended, with or without bytes, though the connection goes on.
     fn receive_stopped(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.connections.get_mut(id) {
-            slot.demoting = false;
+        if let Some(slot) = self.common.table.get_mut(id) {
+            slot.idling = Idling::Active;
         }
         self.rearm(id);
     }
 
     fn receive_failed(&mut self, id: ConnectionId, error: i32) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        let demoting = std::mem::take(&mut slot.demoting);
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        let demoting = slot.idling == Idling::Demoting;
         match -error {
-            _ if !slot.state.receives() => {}
-            libc::ENOBUFS => self.starve(id),
-            libc::ECANCELED if demoting && slot.state == State::Open => self.mark(id, Todo::WAIT_READABLE),
+            _ if !slot.life.state.receives() => {}
+            libc::ENOBUFS if slot.life.state == State::Open => self.starve(id),
+            libc::ENOBUFS => self.rearm(id),
+            libc::ECANCELED if demoting && slot.life.state == State::Open => {
+                self.mark(id, Todo::WAIT_READABLE)
+            }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_stopped(id),
             _ => self.end(id, reason_of(error)),
         }
     }
 
-    /// The peer's FIN. What is queued for it still leaves: it may have closed only its own side.
-    fn peer_finished(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        if slot.state.is_over() {
-            return;
+    // --- ends that nobody tells ----------------------------------------------------------------------------------
+
+    /// Looks at those that have been quiet for a moment since they received.
+    pub(super) fn look_at_suspects(&mut self) {
+        if self.suspects.old.is_empty() {
+            if self.suspects.young.is_empty() {
+                return;
+            }
+            let now = self.clock.now();
+            if now < self.suspects.exchanged + LOOK_AFTER {
+                return;
+            }
+            self.suspects.exchanged = now;
+            std::mem::swap(&mut self.suspects.young, &mut self.suspects.old);
         }
-        if slot.queue.is_empty() {
-            let reason = slot.reason;
-            return self.end(id, reason);
+        for _ in 0..LOOKS_MAX {
+            let Some(id) = self.suspects.old.pop() else { return };
+            let Some(slot) = self.common.table.get_mut(id) else { continue };
+            let again = std::mem::replace(&mut slot.suspicion, Suspicion::None) == Suspicion::Renewed;
+            if again && self.suspects.young.len() < self.suspects.young.capacity() {
+                slot.suspicion = Suspicion::Listed;
+                self.suspects.young.push(id);
+                continue;
+            }
+            if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) {
+                self.mark(id, Todo::LOOK);
+            }
         }
-        slot.state = State::PeerFinished;
+    }
+
+    /// What a receive would say now. Bytes are none of our business: the receive that is armed will bring them.
+    pub(super) fn note_look(&mut self, event: Event) {
+        let connection = event.id;
+        let Some(slot) = self.common.table.get_mut(connection) else { return };
+        slot.in_flight.remove(tag::LOOK);
+        if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) {
+            match -event.result {
+                0 => {
+                    if let Some(reason) = self.common.peer_finished(connection) {
+                        self.end(connection, reason);
+                    }
+                }
+                ..0 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => {}
+                _ => self.end(connection, reason_of(event.result)),
+            }
+        }
+        self.settle(connection);
     }
 
     // --- idle connections ----------------------------------------------------------------------------------------
@@ -174,37 +267,38 @@ impl UringBackend {
     /// Moves the clock hand on.
     pub(super) fn sweep_idle(&mut self) {
         let Some(period) = self.sweep.period else { return };
-        let count = self.connections.high_water();
+        let count = self.common.table.high_water();
         if count == 0 {
             return;
         }
         let now = self.clock.now();
         for _ in 0..self.sweep.advance(period, now, count) {
             self.sweep.hand = (self.sweep.hand + 1) % count;
-            if let Some(id) = self.connections.id_at(self.sweep.hand) {
+            if let Some(id) = self.common.table.id_at(self.sweep.hand) {
                 self.sweep_one(id);
             }
         }
     }
 
     fn sweep_one(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        let idle = !std::mem::take(&mut slot.active);
-        let may_move = slot.in_flight.has(tag::RECEIVE) && !slot.demoting && !slot.promoting;
-        if idle && slot.state == State::Open && may_move {
-            slot.demoting = true;
-            self.mark(id, Todo::DEMOTE);
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        match slot.idling {
+            Idling::Active => slot.idling = Idling::Quiet,
+            Idling::Quiet if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) => {
+                slot.idling = Idling::Demoting;
+                self.mark(id, Todo::DEMOTE);
+            }
+            Idling::Quiet | Idling::Demoting | Idling::Promoting => {}
         }
     }
 
     /// A demoted connection has something to receive (or was closed).
     pub(super) fn note_readable(&mut self, event: Event) {
-        let Some(slot) = self.connections.get_mut(event.id) else { return };
+        let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::READABLE);
-        slot.active = true;
-        if slot.state.receives() {
-            slot.promoting = true;
-            self.counters.promotions += 1;
+        if slot.life.state.receives() {
+            slot.idling = Idling::Promoting;
+            self.common.counters.promotions += 1;
             self.mark(event.id, Todo::RECEIVE);
         }
         self.settle(event.id);

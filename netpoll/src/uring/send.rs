@@ -23,11 +23,11 @@
 //! A connection whose socket took less waits for `POLLOUT`, as under epoll: a waiting send would own its payload for as
 //! long as the peer likes, and closing would have to wait for its cancellation.
 
+use super::UringBackend;
 use super::receive::reason_of;
-use super::slot::{State, Todo};
-use super::{Notice, UringBackend};
+use super::slot::Todo;
 use crate::ConnectionId;
-use crate::send_queue::Pieces;
+use crate::lifecycle::{Emptied, State};
 use crate::sys::uring::{Event, tag};
 
 #[derive(Clone, Copy)]
@@ -38,7 +38,6 @@ struct Sent {
 
 /// Sends between submission and confirmation. See the module's text.
 pub(super) struct Sends {
-    pub(super) pieces: Pieces,
     fresh: Vec<Sent>,
     confirming: Vec<Sent>,
     /// Completions reaped in all when those in `confirming` are certain.
@@ -49,9 +48,8 @@ pub(super) struct Sends {
 }
 
 impl Sends {
-    pub(super) fn new(pieces: usize, connections: usize) -> Sends {
+    pub(super) fn new(connections: usize) -> Sends {
         Sends {
-            pieces: Pieces::with_capacity(pieces),
             fresh: Vec::with_capacity(2 * connections),
             confirming: Vec::with_capacity(2 * connections),
             mark: 0,
@@ -69,26 +67,26 @@ impl Sends {
 impl UringBackend {
     /// Submits the front of a connection's queue.
     pub(super) fn flush_one(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        if !slot.state.sends() || slot.send_waits || slot.offered > 0 {
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        if !slot.life.state.sends() || slot.life.send_waits || slot.offered > 0 {
             return; // what ends the wait marks the connection again
         }
-        let pieces = &self.sends.pieces;
-        let offered = match pieces.front(&slot.queue) {
+        let pieces = &self.common.pieces;
+        let offered = match pieces.front(&slot.life.queue) {
             None => return self.queue_emptied(id),
-            Some(only) if pieces.is_single(&slot.queue) => {
+            Some(only) if pieces.is_single(&slot.life.queue) => {
                 self.ring.send(id, only);
                 only.len()
             }
-            Some(_) => self.ring.send_all(id, pieces.iter(&slot.queue)),
+            Some(_) => self.ring.send_all(id, pieces.iter(&slot.life.queue)),
         };
         self.sends.serial = self.sends.serial.wrapping_add(1);
         slot.serial = self.sends.serial;
         slot.offered = offered as u32;
         self.sends.follow_up |=
-            slot.state != State::Open || slot.sent_after_wait || offered < slot.queue.bytes();
+            slot.life.state != State::Open || slot.life.is_waiting() || offered < slot.life.queue.bytes();
         self.sends.fresh.push(Sent { id, serial: slot.serial });
-        self.counters.sends += 1;
+        self.common.counters.sends += 1;
     }
 
     /// Notes, after entering the kernel, from where on the sends of this turn are certain.
@@ -109,14 +107,14 @@ impl UringBackend {
             return;
         }
         while let Some(sent) = self.sends.confirming.pop() {
-            let Some(slot) = self.connections.get_mut(sent.id) else { continue };
-            if slot.serial != sent.serial || slot.offered == 0 || slot.state.is_over() {
+            let Some(slot) = self.common.table.get_mut(sent.id) else { continue };
+            if slot.serial != sent.serial || slot.offered == 0 || slot.life.state.is_over() {
                 continue;
             }
             let offered = std::mem::take(&mut slot.offered) as usize;
-            self.counters.send_bytes += offered as u64;
-            self.sends.pieces.advance(&mut slot.queue, offered);
-            if slot.queue.is_empty() {
+            let left = slot.life.queue.bytes() - offered;
+            self.common.sent(sent.id, offered);
+            if left == 0 {
                 self.queue_emptied(sent.id);
             } else {
                 self.mark(sent.id, Todo::SEND);
@@ -126,16 +124,15 @@ impl UringBackend {
 
     /// A send that failed or fell short.
     pub(super) fn note_send(&mut self, event: Event) {
-        let Some(slot) = self.connections.get_mut(event.id) else { return };
-        if slot.state.is_over() {
+        let Some(slot) = self.common.table.get_mut(event.id) else { return };
+        if slot.life.state.is_over() {
             return;
         }
         let offered = std::mem::take(&mut slot.offered);
         match event.result {
             taken @ 0.. => {
                 let taken = offered.min(taken as u32) as usize;
-                self.counters.send_bytes += taken as u64;
-                self.sends.pieces.advance(&mut slot.queue, taken);
+                self.common.sent(event.id, taken);
                 self.send_must_wait(event.id);
             }
             error if error == -libc::EAGAIN => self.send_must_wait(event.id),
@@ -145,38 +142,23 @@ impl UringBackend {
     }
 
     fn send_must_wait(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        slot.send_waits = true;
-        slot.sent_after_wait = true;
-        self.counters.send_waits += 1;
-        let copy_break = self.limits.copy_break;
-        self.counters.send_copies += self.sends.pieces.retain(&slot.queue, &mut self.pools, copy_break);
+        self.common.send_must_wait(id);
         self.mark(id, Todo::WAIT_WRITABLE);
     }
 
     pub(super) fn note_writable(&mut self, event: Event) {
-        let Some(slot) = self.connections.get_mut(event.id) else { return };
+        let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::WRITABLE);
-        slot.send_waits = false;
+        slot.life.send_waits = false;
         self.mark(event.id, Todo::SEND);
         self.settle(event.id);
     }
 
     fn queue_emptied(&mut self, id: ConnectionId) {
-        let Some(slot) = self.connections.get_mut(id) else { return };
-        match slot.state {
-            State::Open if std::mem::take(&mut slot.sent_after_wait) => {
-                self.notices.push_back(Notice::Sent(id));
-            }
-            State::Finishing => {
-                slot.state = State::Finished;
-                self.mark(id, Todo::SHUTDOWN);
-            }
-            State::PeerFinished => {
-                let reason = slot.reason;
-                self.end(id, reason);
-            }
-            _ => {}
+        match self.common.queue_emptied(id) {
+            Emptied::Nothing => {}
+            Emptied::Shut => self.mark(id, Todo::SHUTDOWN),
+            Emptied::End(reason) => self.end(id, reason),
         }
     }
 }

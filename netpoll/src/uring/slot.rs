@@ -1,46 +1,6 @@
 //! What the io_uring backend keeps of one connection.
 
-use crate::CloseReason;
-use crate::send_queue::SendQueue;
-
-/// Where a connection is in its life.
-///
-/// ```text
-///   Reserved ─► Open ─► Finishing ─► Finished ─► Ended ─► Closing    finish: queue, FIN, wait for the peer's FIN
-///   Connecting ─┘└────► PeerFinished ──────────► Ended ─► Closing    the peer's FIN came first: queue, then gone
-/// ```
-///
-/// `Ended` waits for the submission of its close, `Closing` for the last completion of the operations in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Kept free for an accept in flight.
-    Reserved,
-    Connecting,
-    Open,
-    Finishing,
-    Finished,
-    PeerFinished,
-    Ended,
-    Closing,
-}
-
-impl State {
-    pub(super) fn receives(self) -> bool {
-        matches!(self, State::Open | State::Finishing | State::Finished)
-    }
-
-    pub(super) fn sends(self) -> bool {
-        matches!(self, State::Open | State::Finishing | State::PeerFinished)
-    }
-
-    pub(super) fn takes_sends(self) -> bool {
-        matches!(self, State::Connecting | State::Open | State::PeerFinished)
-    }
-
-    pub(super) fn is_over(self) -> bool {
-        matches!(self, State::Ended | State::Closing)
-    }
-}
+use crate::lifecycle::{self, Life, State};
 
 /// A set of things to do for a connection at the next submission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +21,8 @@ impl Todo {
     pub(super) const SHUTDOWN: Todo = Todo(1 << 5);
     /// Cancel what is in flight and close.
     pub(super) const CLOSE: Todo = Todo(1 << 6);
+    /// Ask whether it has ended.
+    pub(super) const LOOK: Todo = Todo(1 << 7);
 
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
@@ -98,29 +60,44 @@ impl InFlight {
     }
 }
 
+/// How an idle connection comes to wait in a cheaper way, and back.
+///
+/// ```text
+///   Active ◄─ bytes ─┬─ Quiet ── swept once more ──► Demoting: the receive is being cancelled, to wait for readability
+///     └─── swept ────┼─►┘                                │
+///                    └── Promoting: receives again, ◄────┘ readable
+///                        but has not brought anything yet: demoting it now could go on for ever
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idling {
+    Active,
+    Quiet,
+    Demoting,
+    Promoting,
+}
+
+/// Whether a connection's end may have been missed (`receive`, "Ends that nobody tells").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    None,
+    /// It has received, and will be looked at.
+    Listed,
+    /// It has received again since it was listed.
+    Renewed,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) state: State,
+    pub(super) life: Life,
     pub(super) todo: Todo,
     pub(super) in_flight: InFlight,
-    /// What to say in the end.
-    pub(super) reason: CloseReason,
-    /// Something was received since the idle sweep came by.
-    pub(super) active: bool,
-    /// The receive is being cancelled to wait for readability.
-    pub(super) demoting: bool,
-    /// Readable, so a receive was armed, which has not brought anything yet: demoting it now could go on for ever.
-    pub(super) promoting: bool,
-    /// The socket took less than was offered; room to send will end this.
-    pub(super) send_waits: bool,
-    /// Report `Sent` when the queue is empty again.
-    pub(super) sent_after_wait: bool,
+    pub(super) idling: Idling,
+    pub(super) suspicion: Suspicion,
     /// Bytes of the send that is not confirmed yet; 0: none.
     pub(super) offered: u32,
     /// Which send that is.
     pub(super) serial: u32,
-    pub(super) queue: SendQueue,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 32);
@@ -128,18 +105,23 @@ const _: () = assert!(size_of::<Slot>() <= 32);
 impl Slot {
     pub(super) fn new(state: State) -> Slot {
         Slot {
-            state,
+            life: Life::new(state),
             todo: Todo::default(),
             in_flight: InFlight::default(),
-            reason: CloseReason::PeerClosed,
-            active: true,
-            demoting: false,
-            promoting: false,
-            send_waits: false,
-            sent_after_wait: false,
+            idling: Idling::Active,
+            suspicion: Suspicion::None,
             offered: 0,
             serial: 0,
-            queue: SendQueue::new(),
         }
+    }
+}
+
+impl lifecycle::Slot for Slot {
+    fn life(&self) -> &Life {
+        &self.life
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
     }
 }

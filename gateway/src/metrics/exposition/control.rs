@@ -78,20 +78,23 @@ pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers:
     families.gauges("gateway_memory_planned_bytes", "Memory reserved at the start, by owner.", memory);
 }
 
-/// The verifier of tokens.
-pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>]) {
+/// The verifier of tokens. `overloads` are logins that found its queue full, as the workers count them.
+pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>], overloads: u64) {
     if all.is_empty() {
         return;
     }
     let sum = |of: &dyn Fn(&VerifierMetrics) -> u64| all.iter().map(|one| of(one)).sum::<u64>() as f64;
     let label = |result: &str| vec![("result", result.to_owned())];
     let mut rows = vec![(label("accepted"), sum(&|one| one.accepted.get()))];
-    rows.extend(
-        AuthError::ALL
-            .iter()
-            .map(|error| (label(error.label()), sum(&|one| one.refused[*error as usize].get()))),
+    rows.extend(AuthError::ALL.iter().map(|error| {
+        let unasked = if *error == AuthError::Overload { overloads } else { 0 };
+        (label(error.label()), sum(&|one| one.refused[*error as usize].get()) + unasked as f64)
+    }));
+    families.counters(
+        "gateway_token_checks_total",
+        "Logins with a token, by result; overload: refused unchecked, for the verifier had too much to do.",
+        rows,
     );
-    families.counters("gateway_token_checks_total", "Tokens checked, by result.", rows);
     families.counter(
         "gateway_token_verdicts_lost_total",
         "Verdicts that found no room in a worker's mailbox in time.",

@@ -2,6 +2,7 @@
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
 use netpoll::{Backend, CloseReason, PoolSize, SendError};
+use std::time::Duration;
 
 /// The queue leaves, then the last piece, then FIN; what was sent before is read before the end is seen.
 pub fn finish_sends_queue_and_last_then_fin<W: World>(seed: u64) {
@@ -132,7 +133,8 @@ pub fn a_peers_finish_leaves_our_queue<W: World>(seed: u64) {
     let queued = h.backend(Side::Server).queued_bytes(pair.server);
     assert!(queued > 0, "the peer reads nothing");
     h.backend(Side::Client).finish(pair.client, None);
-    h.settle();
+    h.poll(Side::Client, Duration::ZERO); // says FIN, and discards a little
+    h.settle_alone(Side::Server);
     assert!(!h.server().closed.contains_key(&pair.server), "its queue comes first");
     let counted = h.backend(Side::Client).counters().receive_bytes;
     h.client().let_go();
@@ -155,7 +157,8 @@ pub fn finish_behind_a_peers_finish_is_local<W: World>(seed: u64) {
     h.settle();
     h.server().forget();
     h.backend(Side::Client).finish(pair.client, None);
-    h.settle();
+    h.poll(Side::Client, Duration::ZERO); // says FIN, and discards a little
+    h.settle_alone(Side::Server);
     h.backend(Side::Server).finish(pair.server, None);
     h.client().let_go();
     assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
@@ -183,5 +186,25 @@ pub fn finish_after_a_reset_ends<W: World>(seed: u64) {
         assert!(matches!(reason, CloseReason::PeerReset | CloseReason::Local), "{reason:?}");
         h.client().let_go();
     }
+    h.end();
+}
+
+/// A farewell to a peer that goes on talking, more than the buffers hold, arrives whole: nothing that lies unread makes the
+/// system reset the connection over it, though no buffer is free to receive into.
+pub fn a_farewell_survives_what_the_peer_still_sends<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.pools.receive = PoolSize { size: 256, count: 2 };
+    let mut h = Harness::<W>::new(&setup);
+    h.server().mode = Mode::Hold;
+    let pair = h.pair();
+    h.stream(Side::Client, pair.client, Pattern::new(1), 400_000, 60_000);
+    h.settle();
+    assert_eq!(h.server().held.len(), 2, "the rest lies unread");
+    let last = h.buffer(Side::Server, b"farewell");
+    h.backend(Side::Server).finish(pair.server, Some(last));
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::PeerClosed);
+    assert_eq!(h.client().received(pair.client), b"farewell");
+    assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    h.server().let_go();
     h.end();
 }

@@ -1,6 +1,6 @@
 //! How connections begin.
 
-use crate::{Harness, Setup, Side, World};
+use crate::{Harness, Mode, Setup, Side, World};
 use netpoll::{Backend, CloseReason, ConnectError, ListenerConfig, ListenerId};
 
 /// `Accepted` carries the listener that the peer came to and the address that it came from.
@@ -65,6 +65,7 @@ pub fn peers_wait_while_the_table_is_full<W: World>(seed: u64) {
         h.until("the next peer", |h| h.server().accepted.len() > served);
         h.settle();
         assert_eq!(h.server().accepted.len(), (served + 2).min(6), "no more than there is room for");
+        assert_eq!(h.backend(Side::Server).is_full(), served < 5, "full while there is no room");
         let server = h.server().accepted[served].connection;
         h.until("its bytes", |h| h.server().received(server).len() == 10);
         let first = h.server().received(server)[0];
@@ -96,6 +97,23 @@ pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
         let server = h.server().accepted[position].connection;
         h.expect(Side::Server, server, b"let me in");
     }
+    h.end();
+}
+
+/// Closed listeners refuse whoever comes, and what was accepted goes on.
+pub fn closed_listeners_refuse_and_keep_what_is_open<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    let open = h.pair();
+    h.backend(Side::Server).close_listeners();
+    h.settle();
+    let late = h.connect();
+    assert_eq!(h.closed(Side::Client, late), CloseReason::Refused);
+    h.send(Side::Client, open.client, b"still here").unwrap();
+    h.expect(Side::Server, open.server, b"still here");
+    h.backend(Side::Server).set_accepting(true);
+    h.settle();
+    let later = h.connect();
+    assert_eq!(h.closed(Side::Client, later), CloseReason::Refused, "for good");
     h.end();
 }
 
@@ -174,5 +192,12 @@ pub fn counts_are_right<W: World>(seed: u64) {
     }
     h.connect();
     assert_eq!(h.backend(Side::Client).connection_count(), 3, "a connecting one counts");
+    // An owner that holds one buffer of many is no shortage, whoever has the others.
+    h.server().mode = Mode::Hold;
+    h.send(Side::Client, pairs[0].client, b"held").unwrap();
+    h.until("bytes", |h| h.server().received_bytes(pairs[0].server) == 4);
+    h.settle();
+    assert_eq!(h.backend(Side::Server).pools().receive_level().exhausted, 0);
+    h.server().let_go();
     h.end();
 }

@@ -16,6 +16,7 @@ pub fn an_empty_pool_pauses_and_loses_nothing<W: World>(seed: u64) {
     h.settle();
     assert!(h.server().held.len() <= 4, "no buffer from nowhere");
     assert!(h.backend(Side::Server).counters().receive_pauses > 0);
+    assert!(h.backend(Side::Server).pools().receive_level().exhausted > 0, "all held, and bytes waited");
     // One buffer at a time keeps it going; then all of them.
     for _ in 0..20 {
         let before: usize = pairs.iter().map(|pair| h.server().received_bytes(pair.server)).sum();
@@ -84,6 +85,30 @@ pub fn a_batch_of_one_works<W: World>(seed: u64) {
     }
     clients[..6].iter().for_each(|client| h.backend(Side::Client).close(*client));
     h.until("half of them gone", |h| h.server().closed.len() == 6 && h.client().closed.len() == 6);
+    h.end();
+}
+
+/// A batch with more room than the backend's own bound is filled to the bound, poll by poll, and nothing is lost.
+pub fn a_poll_appends_no_more_than_it_is_configured_to<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.batch_max = 3;
+    let mut h = Harness::<W>::new(&setup);
+    h.widen_batch(Side::Server, 64);
+    let clients: Vec<_> = (0..12).map(|_| h.connect()).collect();
+    for client in &clients {
+        h.stream(Side::Client, *client, Pattern::new(7), 9_000, 9_000);
+    }
+    let mut polls = 0;
+    let mut bytes = 0;
+    while bytes < 12 * 9_000 {
+        for _ in 0..4 {
+            assert!(h.poll(Side::Server, std::time::Duration::ZERO) <= 3, "more than the bound in one poll");
+        }
+        h.step();
+        polls += 1;
+        bytes = h.server().accepted.clone().iter().map(|one| h.server().received_bytes(one.connection)).sum();
+    }
+    assert!(polls > 0);
     h.end();
 }
 

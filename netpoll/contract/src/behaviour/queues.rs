@@ -127,3 +127,34 @@ pub fn queued_bytes_are_counted<W: World>(seed: u64) {
     assert_eq!(h.backend(Side::Server).queued_bytes(pair.server), 0);
     h.end();
 }
+
+/// Connections whose peers do not take what they are sent are listed as waiting, each once, until they have taken it or
+/// have gone; what was merely queued makes nobody slow.
+pub fn who_is_slow_is_listed_until_it_has_caught_up_or_gone<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_queue_bytes_max = 8 << 20;
+    let (mut h, first) = with_stalled_client::<W>(&mut setup);
+    let pairs = [first, h.pair(), h.pair(), h.pair()];
+    let waiting = |h: &mut Harness<W>| {
+        let mut ids = h.backend(Side::Server).waiting().to_vec();
+        ids.sort_unstable();
+        ids
+    };
+    let sizes = [300 << 10, 300 << 10, 300 << 10, 1];
+    for (pair, size) in pairs.iter().zip(sizes) {
+        h.stream(Side::Server, pair.server, Pattern::new(3), size, 60 << 10);
+    }
+    h.server().forget();
+    assert_eq!(waiting(&mut h), [], "nothing has been offered yet");
+    h.until("three slow ones", |h| waiting(h).len() == 3);
+    h.settle();
+    let mut slow: Vec<_> = pairs[..3].iter().map(|pair| pair.server).collect();
+    slow.sort_unstable();
+    assert_eq!(waiting(&mut h), slow);
+    h.backend(Side::Server).close(pairs[1].server);
+    assert_eq!(waiting(&mut h).len(), 2, "gone at once, with its buffers");
+    h.client().let_go();
+    h.until("both have caught up", |h| waiting(h).is_empty());
+    assert_eq!(h.backend(Side::Server).queued_bytes(pairs[0].server), 0);
+    h.end();
+}

@@ -28,6 +28,8 @@ use crate::ConnectionId;
 
 /// What a completion is about: the tag of its `user_data` ([`ConnectionId::pack`]).
 pub(crate) mod tag {
+    /// A look at whether the connection has ended.
+    pub(crate) const LOOK: u8 = 0;
     /// A receive of the connection.
     pub(crate) const RECEIVE: u8 = 1;
     /// A wait for bytes to receive.
@@ -40,7 +42,7 @@ pub(crate) mod tag {
     pub(crate) const CLOSE: u8 = 5;
     /// A send that failed or fell short (those that succeed complete silently).
     pub(crate) const SEND: u8 = 6;
-    /// A shutdown that failed.
+    /// A shutdown.
     pub(crate) const SHUTDOWN: u8 = 7;
     /// An accept; the index is that of the operation, the generation that of the listener.
     pub(crate) const ACCEPT: u8 = 8;

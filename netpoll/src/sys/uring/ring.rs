@@ -27,6 +27,9 @@ const UNREGISTER_RING_FDS: libc::c_uint = 21;
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
+/// Bytes that one operation discards at most.
+const DISCARD_MAX: usize = 16 << 10;
+
 /// How long the end of a ring waits for the kernel to let go of the memory it writes to.
 const QUIESCE_ROUNDS: u32 = 100;
 const QUIESCE_ROUND: Duration = Duration::from_millis(10);
@@ -57,6 +60,8 @@ pub(crate) struct Ring {
     enter_flags: u32,
     sends: SendMemory,
     receive: ReceiveRing,
+    /// Where discarded bytes would go.
+    nowhere: Box<[u8]>,
     addresses: Vec<AcceptAddresses>,
     reaped: u64,
     thread: PhantomData<*const ()>,
@@ -76,6 +81,7 @@ impl Ring {
             enter_flags: if registered.is_some() { EnterFlags::REGISTERED_RING.bits() } else { 0 },
             sends: SendMemory::new(setup.sq_entries),
             receive,
+            nowhere: vec![0; DISCARD_MAX].into(),
             addresses: Vec::with_capacity(8),
             reaped: 0,
             uring,
@@ -184,6 +190,29 @@ impl Ring {
         unsafe { self.push(&receive) };
     }
 
+    /// Drops what can be received, once, after waiting for readiness: with MSG_TRUNC, tcp(7), the bytes are skipped.
+    pub(crate) fn discard(&mut self, id: ConnectionId) {
+        let nowhere = self.nowhere.as_mut_ptr();
+        let discard = opcode::Recv::new(fixed(id), nowhere, DISCARD_MAX as u32)
+            .ioprio(RECVSEND_POLL_FIRST)
+            .flags(libc::MSG_TRUNC)
+            .build()
+            .user_data(id.pack(tag::RECEIVE));
+        // SAFETY: nothing is written, and if it were, to memory that nobody reads and that this ring keeps (or leaks).
+        unsafe { self.push(&discard) };
+    }
+
+    /// Asks, without waiting or taking anything, what a receive would say now.
+    pub(crate) fn look(&mut self, id: ConnectionId) {
+        let nowhere = self.nowhere.as_mut_ptr();
+        let look = opcode::Recv::new(fixed(id), nowhere, 1)
+            .flags(libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_TRUNC)
+            .build()
+            .user_data(id.pack(tag::LOOK));
+        // SAFETY: with MSG_TRUNC, tcp(7), nothing is written, and if it were, to memory as in `discard`.
+        unsafe { self.push(&look) };
+    }
+
     /// Waits once for bytes to receive or the peer's end.
     pub(crate) fn wait_readable(&mut self, id: ConnectionId) {
         let mask = (libc::POLLIN | libc::POLLRDHUP) as u32;
@@ -264,10 +293,11 @@ impl Ring {
         self.push_plain(&cancel.flags(Flags::SKIP_SUCCESS).user_data(own));
     }
 
-    /// Sends FIN. The kernel does it on a worker thread, hence after all that was sent before.
+    /// Sends FIN. The kernel does it on a worker thread, hence after all that was sent before, and looks the slot up when
+    /// that thread gets to it: the slot must not be used again before the completion.
     pub(crate) fn shutdown_write(&mut self, id: ConnectionId) {
         let shutdown = opcode::Shutdown::new(fixed(id), libc::SHUT_WR).build();
-        self.push_plain(&shutdown.flags(Flags::SKIP_SUCCESS).user_data(id.pack(tag::SHUTDOWN)));
+        self.push_plain(&shutdown.user_data(id.pack(tag::SHUTDOWN)));
     }
 
     /// Empties the connection's slot; the socket goes with the last operation on it.
@@ -379,6 +409,7 @@ impl Drop for Ring {
     fn drop(&mut self) {
         if !self.quiesce() {
             self.receive.leak();
+            std::mem::forget(std::mem::take(&mut self.nowhere));
             std::mem::forget(std::mem::take(&mut self.addresses));
         }
         if self.setup.registered {

@@ -33,14 +33,21 @@ pub struct RingSetup {
     pub registered: bool,
 }
 
+impl RingMode {
+    /// Its name for people.
+    pub const fn label(self) -> &'static str {
+        match self {
+            RingMode::Deferred => "deferred completions",
+            RingMode::Cooperative => "cooperative completions",
+            RingMode::Plain => "plain completions",
+        }
+    }
+}
+
 impl fmt::Display for RingSetup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = match self.mode {
-            RingMode::Deferred => "deferred",
-            RingMode::Cooperative => "cooperative",
-            RingMode::Plain => "plain",
-        };
-        write!(f, "{mode} completions, {} submissions, {} completions", self.sq_entries, self.cq_entries)?;
+        let (mode, sq_entries, cq_entries) = (self.mode.label(), self.sq_entries, self.cq_entries);
+        write!(f, "{mode}, {sq_entries} submissions, {cq_entries} completions")?;
         f.write_str(if self.no_sq_array { ", no array" } else { "" })?;
         f.write_str(if self.registered { ", registered" } else { "" })
     }
@@ -56,6 +63,18 @@ impl RingSetup {
         let sq_entries = sq_entries.max(SQ_ENTRIES_MIN).next_power_of_two();
         let cq_entries = cq_entries.next_power_of_two().max(sq_entries);
         RingSetup { sq_entries, cq_entries, mode: RingMode::Deferred, no_sq_array: true, registered: false }
+    }
+
+    /// What was obtained when `wanted` was asked for first, for people: a size that had to shrink is named.
+    pub(crate) fn describe(self, wanted: RingSetup) -> String {
+        let shrunk = self.sq_entries < wanted.sq_entries || self.cq_entries < wanted.cq_entries;
+        match shrunk {
+            true => format!(
+                "{self} (less than the {} and {} asked for: locked memory is short)",
+                wanted.sq_entries, wanted.cq_entries
+            ),
+            false => self.to_string(),
+        }
     }
 
     /// What to ask for after `error`, or nothing when no less would do.
@@ -173,6 +192,21 @@ mod tests {
         let (sizes, error) = asked(|_| Some(libc::ENOMEM));
         assert_eq!(error, Some(libc::ENOMEM));
         assert_eq!(sizes.last().map(|setup| setup.cq_entries), Some(CQ_ENTRIES_MIN));
+    }
+
+    #[test]
+    fn a_ring_that_had_to_shrink_says_so() {
+        let wanted = RingSetup::best(1024, 8192);
+        assert_eq!(
+            wanted.describe(wanted),
+            "deferred completions, 1024 submissions, 8192 completions, no array"
+        );
+        let less = wanted.step_down(&io::Error::from_raw_os_error(libc::ENOMEM)).unwrap();
+        let said = less.describe(wanted);
+        assert!(
+            said.contains("512 submissions, 4096") && said.contains("the 1024 and 8192 asked for"),
+            "{said}"
+        );
     }
 
     #[test]

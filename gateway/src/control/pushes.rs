@@ -1,0 +1,81 @@
+//! The routes that carry messages.
+//!
+//! There may be thousands of requests a second, so they go past the router and its layers, which cost more than the
+//! message (docs/decisions/0007):
+//!
+//! ```text
+//!   connection ─► POST and one of these paths? ─ yes ─► key, permit, time ─► handle ─► counted
+//!                                │ no
+//!                                └─► router (`routes`), where other methods of these paths get their 405
+//! ```
+
+use super::Control;
+use super::http::Caller;
+use super::reply::ApiError;
+use super::routes::{Access, admit};
+use super::{api, goim};
+use axum::extract::Request;
+use axum::http::Method;
+use axum::response::{IntoResponse, Response};
+use std::time::Instant;
+use tokio::time::timeout;
+
+/// A route that carries messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PushRoute {
+    Keys,
+    Mids,
+    Room,
+    All,
+    Publish,
+}
+
+impl PushRoute {
+    pub(super) const ALL: [PushRoute; 5] =
+        [PushRoute::Mids, PushRoute::Keys, PushRoute::Room, PushRoute::All, PushRoute::Publish];
+
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            PushRoute::Keys => "/goim/push/keys",
+            PushRoute::Mids => "/goim/push/mids",
+            PushRoute::Room => "/goim/push/room",
+            PushRoute::All => "/goim/push/all",
+            PushRoute::Publish => "/api/v1/publish",
+        }
+    }
+
+    pub(super) const fn access(self) -> Access {
+        if matches!(self, PushRoute::Publish) { Access::Api } else { Access::Goim }
+    }
+
+    /// The route of a request, if it is one of these.
+    pub(super) fn of<B>(request: &axum::http::Request<B>) -> Option<PushRoute> {
+        let path = request.uri().path();
+        let is_post = *request.method() == Method::POST;
+        PushRoute::ALL.into_iter().find(|route| is_post && route.path() == path)
+    }
+}
+
+/// Answers a request that is let through, in bounded time, and counts it.
+pub(super) async fn serve(control: &Control, route: PushRoute, caller: Caller, request: Request) -> Response {
+    let start = Instant::now();
+    let config = control.config();
+    let response = match admit(control, &config, route.access(), Some(caller), &request) {
+        Err(error) => error.into_response(),
+        Ok(_permit) => match timeout(config.control.request_timeout, handle(control, route, request)).await {
+            Ok(response) => response,
+            Err(_) => ApiError::request_timeout().into_response(),
+        },
+    };
+    control.metrics.count(route.path(), "POST", response.status().as_u16(), start.elapsed());
+    response
+}
+
+/// Answers a request.
+pub(super) async fn handle(control: &Control, route: PushRoute, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    match route {
+        PushRoute::Publish => api::publish(control, &head.headers, body).await.into_response(),
+        _ => goim::push(control, route, head.uri.query().unwrap_or_default(), body).await,
+    }
+}

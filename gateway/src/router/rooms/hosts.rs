@@ -1,0 +1,69 @@
+//! Which workers have members of a room, as its home knows it: a bit for each worker, in as few words as those need.
+
+use super::RoomIndex;
+use crate::address::WorkerId;
+
+/// The hosts of all rooms.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    /// Those of a room begin at its index times `per_room`.
+    words: Vec<u64>,
+    per_room: usize,
+}
+
+impl Hosts {
+    /// Bytes that a room takes, with so many workers in the process.
+    pub(super) const fn bytes_per_room(workers: usize) -> usize {
+        words(workers) * size_of::<u64>()
+    }
+
+    /// Reserves what so many rooms need; there are none yet.
+    pub(super) fn with_capacity(rooms_max: usize, workers: usize) -> Hosts {
+        Hosts { words: Vec::with_capacity(rooms_max * words(workers)), per_room: words(workers) }
+    }
+
+    /// One room more, without hosts.
+    pub(super) fn push(&mut self) {
+        self.words.resize(self.words.len() + self.per_room, 0);
+    }
+
+    fn of(&self, room: RoomIndex) -> &[u64] {
+        let start = room.0 as usize * self.per_room;
+        &self.words[start..start + self.per_room]
+    }
+
+    /// Notes whether the worker has members; returns whether it had.
+    pub(super) fn set(&mut self, room: RoomIndex, worker: WorkerId, has_members: bool) -> bool {
+        let word = &mut self.words[room.0 as usize * self.per_room + worker.index() / 64];
+        let bit = 1 << (worker.index() % 64);
+        let had = *word & bit != 0;
+        if has_members {
+            *word |= bit;
+        } else {
+            *word &= !bit;
+        }
+        had
+    }
+
+    /// Whether no worker has members.
+    pub(super) fn is_empty(&self, room: RoomIndex) -> bool {
+        self.of(room).iter().all(|word| *word == 0)
+    }
+
+    /// The workers with members.
+    pub(super) fn iter(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
+        self.of(room).iter().enumerate().flat_map(|(index, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.checked_sub(1)?;
+                Some(WorkerId((64 * index as u32 + bit) as u8))
+            })
+        })
+    }
+}
+
+/// Words of a bit for each worker.
+const fn words(workers: usize) -> usize {
+    workers.div_ceil(u64::BITS as usize)
+}

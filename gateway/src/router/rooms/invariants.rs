@@ -1,0 +1,75 @@
+//! What holds of the rooms between two messages.
+
+use super::{NONE, RoomIndex, Rooms};
+
+impl Rooms {
+    /// The invariants in the module's text, and that every record is in exactly one list.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn invariants(&self) {
+        self.table.invariants();
+        let mut members = 0;
+        let mut rooms = 0;
+        for (index, room) in self.rooms.iter().enumerate().filter(|(_, room)| room.flags.in_use) {
+            rooms += 1;
+            assert_eq!(self.find(room.name), Some(RoomIndex(index as u32)), "a room is found by its name");
+            members += self.member_list(index as u32);
+            self.counts(index);
+            assert!(room.cursor == NONE || room.fanouts.0 != NONE, "room {index} is visited for no fan-out");
+            assert_eq!(
+                room.fanouts.0 == NONE,
+                room.fanouts.1 == NONE,
+                "first and last fan-out of room {index}"
+            );
+        }
+        assert_eq!(rooms, self.table.len(), "rooms in use and names of rooms");
+        assert_eq!(members, self.members_used, "members of all rooms and memberships");
+        let free = self.free_list(self.rooms.len(), self.free_room, |index| self.rooms[index].members);
+        assert_eq!(rooms + free, self.rooms.len(), "rooms in use and free ones");
+        let next = |index: usize| self.members[index].next_in_session;
+        let free = self.free_list(self.members.len(), self.free_member, next);
+        assert_eq!(members + free, self.members.len(), "members in use and free ones");
+        let dirty = |list: &[RoomIndex], flag: &dyn Fn(usize) -> bool| {
+            assert!(list.iter().all(|room| flag(room.0 as usize)), "a listed room has its flag");
+            let flagged =
+                (0..self.rooms.len()).filter(|index| self.rooms[*index].flags.in_use && flag(*index));
+            assert_eq!(list.len(), flagged.count(), "a flagged room is listed, once");
+        };
+        dirty(&self.count_dirty, &|index| self.rooms[index].flags.count_dirty);
+        dirty(&self.total_dirty, &|index| self.rooms[index].flags.total_dirty);
+    }
+
+    /// The list goes both ways, is as long as `local` says, and has only members of the room.
+    fn member_list(&self, room: u32) -> usize {
+        let (mut previous, mut index, mut count) = (NONE, self.rooms[room as usize].members, 0);
+        while let Some(member) = self.members.get(index as usize) {
+            assert_eq!((member.room, member.previous_in_room), (room, previous), "member {index}");
+            count += 1;
+            assert!(count <= self.members_used, "the members of room {room} go round in circles");
+            (previous, index) = (index, member.next_in_room);
+        }
+        assert_eq!(count, self.rooms[room as usize].local as usize, "members of room {room}");
+        count
+    }
+
+    /// A record has a reason to be there; at the home each host has a member at least.
+    fn counts(&self, index: usize) {
+        let room = &self.rooms[index];
+        let hosts = self.hosts(RoomIndex(index as u32)).count();
+        assert!(room.total as usize >= hosts, "room {index}: {} members on {hosts} hosts", room.total);
+        let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE;
+        assert!(needed || room.flags.count_dirty || room.flags.total_dirty, "room {index} is of no use");
+        assert!(room.local == 0 || !room.text.is_none(), "room {index} has members and no key");
+    }
+
+    fn free_list(&self, bound: usize, first: u32, next: impl Fn(usize) -> u32) -> usize {
+        let (mut index, mut count) = (first, 0);
+        while index != NONE {
+            count += 1;
+            assert!(count <= bound, "a free list goes round in circles");
+            index = next(index as usize);
+        }
+        count
+    }
+}

@@ -1,0 +1,117 @@
+//! Outcomes that several hosts report one by one: the home that handed a message to them adds up.
+//!
+//! ```text
+//!   home: open(origin, 3) ── Deliver ×3 ──► hosts ── Outcome ×3 ──► home: add, add, add ── the sum ──► origin
+//! ```
+//!
+//! Every `Deliver` is answered exactly once, also for a connection that is gone, so a record lives for a round trip.
+
+use crate::worker::message::Origin;
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    origin: Origin,
+    /// Reports still due; 0 while the record is free.
+    left: u32,
+    /// Receivers so far; while the record is free, the next free one.
+    receivers: u32,
+}
+
+/// The outcomes that this home adds up.
+#[derive(Debug)]
+pub struct Sums {
+    items: Vec<Sum>,
+    free: u32,
+    used: usize,
+}
+
+impl Sums {
+    /// Bytes that one takes.
+    pub const BYTES_PER_SUM: usize = size_of::<Sum>();
+
+    /// Room for so many at a time.
+    pub fn with_capacity(capacity: usize) -> Sums {
+        Sums { items: Vec::with_capacity(capacity), free: NONE, used: 0 }
+    }
+
+    /// Begins to add up `reports` (at least one) for `origin`; `None` when there is no room.
+    pub fn open(&mut self, origin: Origin, reports: u32) -> Option<u32> {
+        debug_assert!(reports > 0);
+        let sum = Sum { origin, left: reports, receivers: 0 };
+        let index = if self.free != NONE {
+            let index = self.free;
+            self.free = self.items[index as usize].receivers;
+            self.items[index as usize] = sum;
+            index
+        } else if self.items.len() < self.items.capacity() {
+            self.items.push(sum);
+            self.items.len() as u32 - 1
+        } else {
+            return None;
+        };
+        self.used += 1;
+        Some(index)
+    }
+
+    /// Adds a report. With the last one: whom to tell, and the sum.
+    pub fn add(&mut self, index: u32, receivers: u32) -> Option<(Origin, u32)> {
+        let sum = self.items.get_mut(index as usize).filter(|sum| sum.left > 0)?;
+        sum.left -= 1;
+        sum.receivers += receivers;
+        if sum.left > 0 {
+            return None;
+        }
+        let total = sum.receivers;
+        sum.receivers = self.free;
+        let origin = sum.origin;
+        self.free = index;
+        self.used -= 1;
+        Some((origin, total))
+    }
+
+    /// Whether no report is due.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Every record is in use or free, once.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub fn invariants(&self) {
+        let mut free = 0;
+        let mut index = self.free;
+        while let Some(sum) = self.items.get(index as usize) {
+            assert!(sum.left == 0, "sum {index} is free and waits");
+            free += 1;
+            assert!(free <= self.items.len(), "the free sums go round in circles");
+            index = sum.receivers;
+        }
+        assert_eq!(free + self.used, self.items.len(), "sums in use and free ones");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_report_brings_the_sum_and_frees_the_record() {
+        let mut sums = Sums::with_capacity(2);
+        let origin = |ticket| Origin::Control { ticket };
+        let one = sums.open(origin(1), 2).unwrap();
+        let two = sums.open(origin(2), 1).unwrap();
+        assert_eq!(sums.open(origin(3), 1), None, "full");
+        assert_eq!(sums.add(one, 1), None);
+        assert_eq!(sums.add(two, 0), Some((origin(2), 0)));
+        sums.invariants();
+        assert_eq!(sums.open(origin(3), 1), Some(two));
+        assert_eq!(sums.add(one, 1), Some((origin(1), 2)));
+        assert_eq!(sums.add(one, 1), None, "nobody waits any more");
+        assert_eq!(sums.add(two, 1), Some((origin(3), 1)));
+        assert!(sums.is_empty());
+        sums.invariants();
+    }
+}

@@ -1,0 +1,402 @@
+//! What all backends have in common: the life of a connection, from its first state to the `Closed` that ends it.
+//!
+//! ```text
+//!   Reserved ─► Open ─► Finishing ─► Finished ─► Ended (─► Closing)    finish: queue, FIN, wait for the peer's FIN
+//!   Connecting ─┘└────► PeerFinished ──────────► Ended (─► Closing)    the peer's FIN came first: queue, then gone
+//! ```
+//!
+//! A backend moves bytes; [`Common`] keeps what waits to be sent, says which state follows, and remembers what is to be
+//! told. The system calls (or submissions) that belong to a step are the backend's: methods here return what is to be done.
+//!
+//! Invariants: a connection is in the list of the waiting (`Life::place`) from the send that its socket did not take whole
+//! until its queue is empty or it has ended; one that has ended has nothing queued.
+
+use crate::connection_table::ConnectionTable;
+use crate::send_queue::{Pieces, SendQueue};
+use crate::{
+    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, SendError,
+    SharedBuffer,
+};
+use std::collections::VecDeque;
+use std::io;
+
+/// Where a connection is in its life. See the module's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// io_uring only: kept free for an accept in flight.
+    Reserved,
+    Connecting,
+    Open,
+    Finishing,
+    Finished,
+    PeerFinished,
+    /// Its `Closed` is on the way; with io_uring, the submission of its close.
+    Ended,
+    /// io_uring only: its close is submitted, and the last completion of the operations in flight is awaited.
+    Closing,
+}
+
+impl State {
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, State::Open | State::Finishing | State::Finished)
+    }
+
+    pub(crate) fn sends(self) -> bool {
+        matches!(self, State::Open | State::Finishing | State::PeerFinished)
+    }
+
+    pub(crate) fn takes_sends(self) -> bool {
+        matches!(self, State::Connecting | State::Open | State::PeerFinished)
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, State::Ended | State::Closing)
+    }
+}
+
+/// Not in the list of the waiting.
+const NOWHERE: u32 = u32::MAX;
+
+/// The part of a connection's slot that all backends have.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) state: State,
+    /// What to say in the end: an owner that finished did it, whoever came first.
+    reason: CloseReason,
+    /// The socket took less than was offered; news of room to send ends this.
+    pub(crate) send_waits: bool,
+    /// Where in the list of the waiting.
+    place: u32,
+    pub(crate) queue: SendQueue,
+}
+
+const _: () = assert!(size_of::<Life>() == 20);
+
+impl Life {
+    pub(crate) fn new(state: State) -> Life {
+        let reason = CloseReason::PeerClosed;
+        Life { state, reason, send_waits: false, place: NOWHERE, queue: SendQueue::new() }
+    }
+
+    pub(crate) fn reason(&self) -> CloseReason {
+        self.reason
+    }
+
+    /// Whether the socket has at some time taken less than was offered, and the queue has not been empty since.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.place != NOWHERE
+    }
+}
+
+/// A backend's slot: a [`Life`] and what the backend adds to it.
+pub(crate) trait Slot {
+    fn life(&self) -> &Life;
+    fn life_mut(&mut self) -> &mut Life;
+}
+
+/// Something to be told that did not come out of a receive or an accept.
+#[derive(Clone, Copy)]
+pub(crate) enum Notice {
+    Connected(ConnectionId),
+    Sent(ConnectionId),
+    Closed(ConnectionId, CloseReason),
+}
+
+impl From<Notice> for Completion {
+    fn from(notice: Notice) -> Completion {
+        match notice {
+            Notice::Connected(connection) => Completion::Connected { connection },
+            Notice::Sent(connection) => Completion::Sent { connection },
+            Notice::Closed(connection, reason) => Completion::Closed { connection, reason },
+        }
+    }
+}
+
+/// What follows from an empty queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emptied {
+    Nothing,
+    /// The farewell has left: FIN is to follow.
+    Shut,
+    /// Both sides have finished.
+    End(CloseReason),
+}
+
+/// What follows from the owner's `finish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// It is closing already, or gone.
+    Ignored,
+    /// It was never open: nobody to say farewell to.
+    End,
+    /// The queue is to be sent, and what the peer still says to be received.
+    Flush,
+}
+
+/// Connections with their queues and what is to be told of them.
+pub(crate) struct Common<S> {
+    pub(crate) table: ConnectionTable<S>,
+    /// Completions to be reported first.
+    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) pieces: Pieces,
+    waiting: Vec<ConnectionId>,
+    pub(crate) pools: BufferPools,
+    pub(crate) counters: BackendCounters,
+    send_queue_bytes_max: usize,
+    copy_break: usize,
+}
+
+impl<S: Slot> Common<S> {
+    /// Bytes of user space that a connection takes here, its places in the lists included.
+    pub(crate) const BYTES_PER_CONNECTION: usize =
+        ConnectionTable::<S>::BYTES_PER_SLOT + 2 * size_of::<Notice>() + size_of::<ConnectionId>();
+
+    /// Reserves everything that `config` names, for `slots` connections.
+    pub(crate) fn new(config: &BackendConfig, slots: usize) -> io::Result<Common<S>> {
+        Ok(Common {
+            table: ConnectionTable::with_capacity(slots),
+            // At most one Closed, and one Connected or Sent before it, a connection.
+            notices: VecDeque::with_capacity(2 * slots),
+            pieces: Pieces::with_capacity(config.send_pieces_max),
+            waiting: Vec::with_capacity(slots),
+            pools: BufferPools::new(&config.pools)?,
+            counters: BackendCounters::default(),
+            send_queue_bytes_max: config.send_queue_bytes_max,
+            copy_break: config.copy_break,
+        })
+    }
+
+    // --- sending -------------------------------------------------------------------------------------------------
+
+    /// Queues a send and returns the slot, for the backend to note that there is something to do.
+    pub(crate) fn queue(&mut self, id: ConnectionId, buffer: SharedBuffer) -> Result<&mut S, SendError> {
+        let Some(slot) = self.table.get_mut(id).filter(|slot| slot.life().state.takes_sends()) else {
+            return Err(SendError::Closed(buffer));
+        };
+        let queue = &mut slot.life_mut().queue;
+        self.pieces.push(queue, buffer, self.send_queue_bytes_max).map_err(SendError::Full)?;
+        Ok(slot)
+    }
+
+    /// The owner is through: `last` is queued, and nothing after it.
+    pub(crate) fn finish(&mut self, id: ConnectionId, last: Option<SharedBuffer>) -> Finish {
+        let Some(slot) = self.table.get_mut(id).filter(|slot| slot.life().state.takes_sends()) else {
+            return Finish::Ignored;
+        };
+        let life = slot.life_mut();
+        if let Some(last) = last {
+            // A full store of pieces loses the farewell, not the close.
+            let _ = self.pieces.push(&mut life.queue, last, usize::MAX);
+        }
+        life.reason = CloseReason::Local;
+        match life.state {
+            State::Connecting => return Finish::End,
+            State::Open => life.state = State::Finishing,
+            _ => {} // the peer has finished already: gone when the queue is empty
+        }
+        Finish::Flush
+    }
+
+    /// The socket has taken the first `count` queued bytes.
+    pub(crate) fn sent(&mut self, id: ConnectionId, count: usize) {
+        let Some(slot) = self.table.get_mut(id) else { return };
+        self.counters.send_bytes += count as u64;
+        self.pieces.advance(&mut slot.life_mut().queue, count);
+    }
+
+    /// The socket took less than was offered.
+    pub(crate) fn send_must_wait(&mut self, id: ConnectionId) {
+        let Some(slot) = self.table.get_mut(id) else { return };
+        let life = slot.life_mut();
+        life.send_waits = true;
+        if !life.is_waiting() {
+            life.place = self.waiting.len() as u32;
+            self.waiting.push(id);
+        }
+        self.counters.send_waits += 1;
+        self.counters.send_copies += self.pieces.retain(&life.queue, &mut self.pools, self.copy_break);
+    }
+
+    /// The socket has taken everything.
+    pub(crate) fn queue_emptied(&mut self, id: ConnectionId) -> Emptied {
+        let Some(slot) = self.table.get_mut(id) else { return Emptied::Nothing };
+        let life = slot.life_mut();
+        match life.state {
+            State::Open => {
+                if life.is_waiting() {
+                    self.stop_waiting(id);
+                    self.notices.push_back(Notice::Sent(id));
+                }
+                Emptied::Nothing
+            }
+            State::Finishing => {
+                life.state = State::Finished;
+                self.stop_waiting(id);
+                Emptied::Shut
+            }
+            State::PeerFinished => Emptied::End(life.reason),
+            _ => Emptied::Nothing,
+        }
+    }
+
+    fn stop_waiting(&mut self, id: ConnectionId) {
+        let Some(life) = self.table.get_mut(id).map(Slot::life_mut).filter(|life| life.is_waiting()) else {
+            return;
+        };
+        let place = std::mem::replace(&mut life.place, NOWHERE);
+        self.waiting.swap_remove(place as usize);
+        if let Some(moved) = self.waiting.get(place as usize).and_then(|id| self.table.get_mut(*id)) {
+            moved.life_mut().place = place;
+        }
+    }
+
+    /// Connections in the list of the waiting, each once, in no order.
+    pub(crate) fn waiting(&self) -> &[ConnectionId] {
+        &self.waiting
+    }
+
+    /// Bytes queued for a connection.
+    pub(crate) fn queued_bytes(&self, id: ConnectionId) -> usize {
+        self.table.get(id).map_or(0, |slot| slot.life().queue.bytes())
+    }
+
+    // --- ending --------------------------------------------------------------------------------------------------
+
+    /// The peer's FIN: why the connection ends now, or `None` when it goes on because something is queued for the peer,
+    /// which may have closed only its own side.
+    pub(crate) fn peer_finished(&mut self, id: ConnectionId) -> Option<CloseReason> {
+        let life = self.table.get_mut(id)?.life_mut();
+        if life.state.is_over() {
+            return None;
+        }
+        if life.queue.is_empty() {
+            return Some(life.reason);
+        }
+        life.state = State::PeerFinished;
+        None
+    }
+
+    /// Drops what is queued; false when the connection has ended before.
+    pub(crate) fn end(&mut self, id: ConnectionId, reason: CloseReason) -> bool {
+        let Some(slot) = self.table.get_mut(id) else { return false };
+        let life = slot.life_mut();
+        if life.state.is_over() || life.state == State::Reserved {
+            return false;
+        }
+        life.state = State::Ended;
+        life.reason = reason;
+        self.pieces.clear(&mut life.queue);
+        self.stop_waiting(id);
+        true
+    }
+
+    /// The next thing to be told.
+    pub(crate) fn next_notice(&mut self) -> Option<Notice> {
+        loop {
+            match self.notices.pop_front()? {
+                // Nobody who has finished, or is gone, cares for room in his queue.
+                Notice::Sent(id) if self.table.get(id).is_none_or(|s| s.life().state != State::Open) => {}
+                notice => return Some(notice),
+            }
+        }
+    }
+}
+
+/// The methods of [`crate::Backend`] that any backend with a field `common` leaves to it.
+macro_rules! common_methods {
+    () => {
+        fn queued_bytes(&self, connection: ConnectionId) -> usize {
+            self.common.queued_bytes(connection)
+        }
+
+        fn waiting(&self) -> &[ConnectionId] {
+            self.common.waiting()
+        }
+
+        fn index_bound(&self) -> usize {
+            self.common.table.capacity()
+        }
+
+        fn waker(&self) -> Waker {
+            self.waker.clone()
+        }
+
+        fn counters(&self) -> BackendCounters {
+            self.common.counters
+        }
+    };
+}
+
+pub(crate) use common_methods;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Slot for Life {
+        fn life(&self) -> &Life {
+            self
+        }
+        fn life_mut(&mut self) -> &mut Life {
+            self
+        }
+    }
+
+    fn common(count: usize) -> (Common<Life>, Vec<ConnectionId>) {
+        let mut common = Common::<Life>::new(&BackendConfig::small(count), count).unwrap();
+        let ids = (0..count).map(|_| common.table.insert(Life::new(State::Open)).unwrap()).collect();
+        (common, ids)
+    }
+
+    fn queue(common: &mut Common<Life>, id: ConnectionId) {
+        let bytes = common.pools.copy(b"bytes").unwrap().freeze();
+        common.queue(id, bytes).unwrap();
+    }
+
+    fn waiting(common: &Common<Life>) -> Vec<usize> {
+        let mut all: Vec<_> = common.waiting().iter().map(|id| id.index()).collect();
+        for (place, id) in common.waiting().iter().enumerate() {
+            assert_eq!(common.table.get(*id).unwrap().place as usize, place);
+        }
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn the_waiting_are_listed_once_until_their_queue_is_empty_or_they_end() {
+        let (mut common, ids) = common(4);
+        for id in &ids {
+            queue(&mut common, *id);
+            common.send_must_wait(*id);
+            common.send_must_wait(*id);
+        }
+        assert_eq!(waiting(&common), [0, 1, 2, 3]);
+        assert!(common.end(ids[0], CloseReason::Local) && !common.end(ids[0], CloseReason::Failed));
+        assert_eq!(waiting(&common), [1, 2, 3]);
+        common.sent(ids[2], 5);
+        assert_eq!(common.queue_emptied(ids[2]), Emptied::Nothing);
+        assert_eq!(waiting(&common), [1, 3]);
+        assert!(matches!(common.next_notice(), Some(Notice::Sent(id)) if id == ids[2]));
+        assert_eq!(common.finish(ids[3], None), Finish::Flush);
+        assert_eq!(waiting(&common), [1, 3], "a farewell behind a slow queue waits, too");
+        common.sent(ids[3], 5);
+        assert_eq!(common.queue_emptied(ids[3]), Emptied::Shut);
+        assert_eq!(common.peer_finished(ids[1]), None);
+        assert_eq!(waiting(&common), [1]);
+        common.sent(ids[1], 5);
+        let Emptied::End(reason) = common.queue_emptied(ids[1]) else { panic!("both have finished") };
+        assert_eq!(reason, CloseReason::PeerClosed);
+        common.end(ids[1], reason);
+        assert!(waiting(&common).is_empty() && common.pieces.used() == 0);
+    }
+
+    #[test]
+    fn who_finishes_is_told_that_it_was_himself() {
+        let (mut common, ids) = common(1);
+        queue(&mut common, ids[0]);
+        assert_eq!(common.peer_finished(ids[0]), None);
+        assert_eq!(common.finish(ids[0], None), Finish::Flush);
+        common.sent(ids[0], 5);
+        assert_eq!(common.queue_emptied(ids[0]), Emptied::End(CloseReason::Local));
+    }
+}
