@@ -23,6 +23,7 @@ mod histogram;
 mod http;
 mod limits;
 mod monitor;
+mod permutation;
 mod plan;
 mod progress;
 mod report;

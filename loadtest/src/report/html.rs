@@ -11,6 +11,7 @@ pub(crate) fn render(report: &Report) -> String {
         head(report),
         reasons(report),
         tiles(report),
+        section("Stages", &stages(report)),
         section("Charts", &charts(report)),
         section("Goals", &goals(report)),
         section("Traffic", &traffic(report)),
@@ -93,6 +94,11 @@ fn tiles(report: &Report) -> String {
     tiles.push(tile("generator", &percent(busiest), "busiest worker"));
     let columns = if tiles.len() <= 6 { tiles.len() } else { tiles.len().div_ceil(2) };
     format!("<div class=\"tiles\" style=\"--n:{columns}\">{}</div>", tiles.concat())
+}
+
+fn stages(report: &Report) -> String {
+    let rows = if report.stages.is_empty() { Vec::new() } else { super::stages::rows(report) };
+    table(&super::stages::HEAD, &rows)
 }
 
 const TIME: (Scale, Unit, &str) = (Scale::Linear, Unit::Seconds, "seconds since traffic started");
@@ -341,7 +347,6 @@ fn connections(report: &Report) -> String {
 
 fn run(report: &Report) -> String {
     let generator = &report.generator;
-    let busy: Vec<String> = generator.busy.iter().map(|share| percent(*share)).collect();
     let mut facts: Vec<(&str, String)> =
         report.machine.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     facts.push((
@@ -350,7 +355,7 @@ fn run(report: &Report) -> String {
             "{} × {} worker(s), busy {}, RSS {}",
             generator.backend,
             generator.workers,
-            busy.join(", "),
+            super::stages::spread(&generator.busy),
             bytes(generator.rss_bytes as f64)
         ),
     ));

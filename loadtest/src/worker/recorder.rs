@@ -90,6 +90,9 @@ impl Recorder {
     /// Hands over what the present second has so far.
     pub(crate) fn flush(&mut self) {
         let second = &mut self.second;
+        if second.sent + second.delivered == 0 {
+            return;
+        }
         let interval = Interval {
             second: second.number,
             sent: std::mem::take(&mut second.sent),
