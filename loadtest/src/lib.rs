@@ -22,6 +22,7 @@ mod goals;
 mod histogram;
 mod http;
 mod limits;
+mod million;
 mod monitor;
 mod permutation;
 mod plan;

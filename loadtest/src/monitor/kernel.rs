@@ -48,6 +48,15 @@ fn parse_slab(text: &str) -> BTreeMap<String, u64> {
     sizes
 }
 
+/// Time that all processors were busy since the machine started, ns: proc_stat(5) in ticks of 1/100 s, without idle and
+/// iowait.
+pub(crate) fn busy() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = text.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1);
+    let ticks = fields.take(8).map(|field| field.parse::<u64>().unwrap_or(0)).enumerate();
+    ticks.filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks * 10_000_000).sum()
+}
+
 /// MemAvailable, in bytes.
 pub(crate) fn memory_available() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();

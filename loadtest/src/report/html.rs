@@ -153,10 +153,10 @@ pub(crate) fn percentiles(curves: &[(String, &Latency)]) -> Chart {
 }
 
 /// What was not measured, for shading.
-fn unmeasured(report: &Report) -> Vec<(f64, f64, &'static str)> {
+fn unmeasured(report: &Report) -> Vec<(f64, f64, String)> {
     let last = report.seconds.last().map_or(0.0, |second| f64::from(second.second) + 1.0);
     let end = report.warmup_seconds + report.measured_seconds;
-    vec![(0.0, report.warmup_seconds, "warm-up"), (end, last.max(end), "settling")]
+    vec![(0.0, report.warmup_seconds, "warm-up".to_owned()), (end, last.max(end), "settling".to_owned())]
 }
 
 fn throughput(report: &Report) -> Chart {
@@ -272,7 +272,8 @@ fn traffic(report: &Report) -> String {
     table(&head, &report.flows.iter().map(row).collect::<Vec<_>>())
 }
 
-fn latency_row(name: &str, latency: &Latency) -> Vec<String> {
+/// A row of percentiles.
+pub(crate) fn latency_row(name: &str, latency: &Latency) -> Vec<String> {
     let Latency { p50, p90, p99, p999, p9999, max, .. } = *latency;
     let values = [p50, p90, p99, p999, p9999, max].map(|value| nanos(value as f64));
     [vec![name.to_owned(), number(latency.count as f64)], values.to_vec()].concat()

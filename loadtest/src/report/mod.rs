@@ -327,6 +327,8 @@ pub(crate) struct Sample {
     pub(crate) server_wakeups: f64,
     pub(crate) server_preemptions: f64,
     pub(crate) generator_cpu: f64,
+    /// Of everything else on the machine.
+    pub(crate) other_cpu: f64,
     pub(crate) generator_rss: u64,
     /// Bytes of the kernel's caches, both sides' and everyone's on this machine.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

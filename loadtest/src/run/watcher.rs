@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How often processes are sampled, ns.
 const SAMPLE_EVERY: u64 = 500_000_000;
+/// The least between two samples, ns: rates over less are noise.
+const APART_MIN: u64 = 200_000_000;
 /// How often the server's metrics are fetched: rarely, for that costs the server something.
 const FETCH_EVERY: Duration = Duration::from_secs(5);
 /// The metrics that samples keep.
@@ -24,12 +26,21 @@ const KEPT: [&str; 6] = [
     "gateway_worker_turns_total",
 ];
 
+/// The readings of the last sample.
+#[derive(Clone, Copy)]
+struct Last {
+    time: u64,
+    server: Usage,
+    generator: u64,
+    machine: u64,
+}
+
 /// See the module's text.
 pub(super) struct Watcher {
     pids: Vec<i32>,
     slab: bool,
     samples: Vec<Sample>,
-    last: (u64, Usage, u64),
+    last: Last,
     fetched: Arc<Mutex<Option<BTreeMap<String, f64>>>>,
     stop: Arc<AtomicBool>,
     fetcher: Option<JoinHandle<()>>,
@@ -53,7 +64,7 @@ impl Watcher {
         let thread =
             |address| std::thread::Builder::new().name("metrics".to_owned()).spawn(move || fetch(address));
         let fetcher = metrics.and_then(|address| thread(address).ok());
-        let last = (0, Usage::read(&pids), 0);
+        let last = Last { time: 0, server: Usage::read(&pids), generator: 0, machine: kernel::busy() };
         Watcher { pids, slab: kernel::slab_is_readable(), samples: Vec::new(), last, fetched, stop, fetcher }
     }
 
@@ -63,31 +74,39 @@ impl Watcher {
 
     /// Whether the next sample is due.
     pub(super) fn is_due(&self, now: u64) -> bool {
-        now >= self.last.0 + SAMPLE_EVERY
+        now >= self.last.time + SAMPLE_EVERY
     }
 
     /// One sample: `ready` connections, and `cpu` of the generator's threads so far.
     pub(super) fn sample(&mut self, now: u64, ready: u64, cpu: u64, stage: usize) {
+        if now < self.last.time + APART_MIN {
+            return;
+        }
         let usage = Usage::read(&self.pids);
-        let (then, before, cpu_before) = self.last;
-        let elapsed = (now - then).max(1) as f64;
-        let since = usage.since(&before);
+        let last = self.last;
+        let elapsed = now.saturating_sub(last.time).max(1) as f64;
+        let since = usage.since(&last.server);
+        let machine = kernel::busy();
+        let server_cpu = since.cpu().as_nanos() as f64 / elapsed;
+        let generator_cpu = cpu.saturating_sub(last.generator) as f64 / elapsed;
+        let all = machine.saturating_sub(last.machine) as f64 / elapsed;
         let each_second = |count: u64| count as f64 * 1e9 / elapsed;
         self.samples.push(Sample {
             time: now as f64 / 1e9,
             stage,
             ready,
             server_rss: usage.rss,
-            server_cpu: since.cpu().as_nanos() as f64 / elapsed,
+            server_cpu,
             server_wakeups: each_second(since.voluntary),
             server_preemptions: each_second(since.involuntary),
-            generator_cpu: cpu.saturating_sub(cpu_before) as f64 / elapsed,
+            generator_cpu,
+            other_cpu: (all - server_cpu - generator_cpu).max(0.0),
             generator_rss: monitor::own_rss(),
             slab: if self.slab { kernel::slab() } else { BTreeMap::new() },
             memory_available: kernel::memory_available(),
             metrics: self.fetched.lock().ok().and_then(|mut place| place.take()).unwrap_or_default(),
         });
-        self.last = (now, usage, cpu);
+        self.last = Last { time: now, server: usage, generator: cpu, machine };
     }
 
     /// All samples.

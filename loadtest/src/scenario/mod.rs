@@ -47,6 +47,11 @@ pub(crate) const ALL: [(&str, &str); 10] = [
     ),
 ];
 
+/// What is asked for, with the scenario's own defaults where it has some that depend on each other.
+pub(crate) fn defaults(scenario: &str, settings: &Settings) -> Settings {
+    if scenario == "million" { stages::with_defaults(settings) } else { settings.clone() }
+}
+
 /// Settles every number of a run.
 ///
 /// # Errors
@@ -58,8 +63,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
             format!("leave it out; `loadtest {scenario} --help` lists what applies"),
         ));
     }
-    let filled = (scenario == "million").then(|| stages::with_defaults(settings));
-    let settings = filled.as_ref().unwrap_or(settings);
+    let settings = &defaults(scenario, settings);
     let speech = settings.protocol.unwrap_or(Speech::Goim);
     let transport = settings.transport.unwrap_or(Transport::Tcp);
     let connections = settings.connections.map_or(100, |count| count.0);

@@ -79,7 +79,8 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
     let pace = |per_second: f64, flag| Ok(Pace::Open { rate: rate(per_second, flag)? });
     let pushes = |flag| pace(settings.push_rate.unwrap_or(1.0), flag);
 
-    list.hold("idle", phases(warmup, span(settings.idle_for)), None);
+    // Idle is what is left when the ramp's own work is over: a gateway turns quiet connections to a cheaper wait then.
+    list.hold("idle", phases(warmup * 10, span(settings.idle_for)), None);
     let push = FlowPlan { shuffled: true, ..builder.push(pushes("--push-rate")?)? };
     list.hold("push", phases(warmup, measure), Some(push.clone()));
     let message = FlowPlan { kind: FlowKind::Message, path: Path::Direct, ..push.clone() };

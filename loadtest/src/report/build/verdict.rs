@@ -49,10 +49,15 @@ pub(super) fn verdict(report: &Report) -> Verdict {
 /// What held the generator, or the whole machine, back.
 fn limits(report: &Report) -> Vec<String> {
     let mut limits = Vec::new();
-    held_back(&report.generator, "", &mut limits);
-    for stage in &report.stages {
-        held_back(&stage.generator, &format!("{}: ", stage.name), &mut limits);
-    }
+    let stages: Vec<(&str, &Generator)> = match report.stages.len() {
+        0 => vec![("", &report.generator)],
+        _ => report.stages.iter().map(|stage| (stage.name.as_str(), &stage.generator)).collect(),
+    };
+    let busy = stages.iter().map(|(name, generator)| (*name, &generator.busy[..]));
+    limits.extend(over(busy, BUSY_MAX, "busy", ""));
+    let starved = stages.iter().map(|(name, generator)| (*name, &generator.starved[..]));
+    limits.extend(over(starved, STARVED_MAX, "waiting", " for a processor that others had"));
+    limits.extend(stages.iter().filter_map(|(name, generator)| full(name, generator)));
     for flow in report.flows.iter().filter(|flow| flow.offered.is_some() && flow.lag.p99 > LAG_MAX) {
         let lag = nanos(flow.lag.p99 as f64);
         let waited = if flow.answer.is_some() {
@@ -65,30 +70,40 @@ fn limits(report: &Report) -> Vec<String> {
     limits
 }
 
-/// Workers over a limit: the one by name, or how many and the worst.
-fn held_back(generator: &Generator, stage: &str, limits: &mut Vec<String>) {
-    let mut over = |shares: &[f64], max: f64, verb: &str, what: &str| {
-        let over: Vec<(usize, f64)> =
-            shares.iter().copied().enumerate().filter(|(_, share)| *share > max).collect();
-        let Some(worst) = over.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) else { return };
-        let (number, percent) = (worst.0, worst.1 * 100.0);
-        limits.push(match over.len() {
-            1 => format!("{stage}worker {number} {verb} {percent:.0} % of the time{what}"),
-            count => format!(
-                "{stage}{count} of {} workers {verb} up to {percent:.0} % of the time{what} (worst: worker {number})",
+/// Workers over a limit: the worst of each stage by name, all stages in one line.
+fn over<'a>(
+    stages: impl Iterator<Item = (&'a str, &'a [f64])>,
+    max: f64,
+    what: &str,
+    why: &str,
+) -> Option<String> {
+    let worst = |(name, shares): (&str, &[f64])| {
+        let over = shares.iter().filter(|share| **share > max).count();
+        let (number, share) = shares.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let percent = share * 100.0;
+        let text = match name {
+            "" => format!(
+                "worker {number} {percent:.0} % of the time, {over} of {} over the limit",
                 shares.len()
             ),
-        });
+            name => format!("{name} {percent:.0} %"),
+        };
+        (over > 0).then_some(text)
     };
-    over(&generator.busy, BUSY_MAX, "was busy", "");
-    over(&generator.starved, STARVED_MAX, "waited", " for a processor that others had");
-    let sum: f64 = generator.busy.iter().sum();
-    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-    if generator.busy.len() > 1 && sum > BUSY_MAX * cores {
-        limits.push(format!("{stage}the workers together kept {sum:.2} of {cores:.0} processors busy"));
-    }
+    let found: Vec<String> = stages.filter_map(worst).collect();
+    let whose = if found.len() > 1 { ", the worst worker of each stage" } else { "" };
+    (!found.is_empty()).then(|| format!("{what}{why}{whose}: {}", found.join(", ")))
 }
 
+/// Workers that share all of the machine's processors between them.
+fn full(stage: &str, generator: &Generator) -> Option<String> {
+    let sum: f64 = generator.busy.iter().sum();
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    let all = generator.busy.len() > 1 && sum > BUSY_MAX * cores;
+    all.then(|| format!("{stage}: the workers together kept {sum:.2} of {cores:.0} processors busy"))
+}
+
+/// What was found for a goal, and whether it meets it.
 pub(super) fn judge(goal: &Goal, report: &Report) -> Outcome {
     let worst = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::max);
     let least = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::min);
