@@ -34,8 +34,6 @@ use watcher::Watcher;
 
 /// How often the coordinator looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// Time between the word to start and the first operation.
-const START_DELAY: u64 = 20_000_000;
 
 /// Everything a run brought home, not yet summed up.
 pub(crate) struct Findings {

@@ -1,8 +1,9 @@
 //! One stage after the other.
 
-use super::{LOOK_EVERY, Run, START_DELAY, StageFindings};
+use super::{LOOK_EVERY, Run, StageFindings};
 use crate::monitor::{self, Usage};
 use crate::plan::StageKind;
+use crate::worker;
 use crate::worker::control::{Gauges, Window};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread::JoinHandle;
@@ -31,7 +32,8 @@ impl Run<'_> {
     /// Warm-up, window, and what is still on its way then.
     fn traffic(&mut self, stage: usize) -> StageFindings {
         let plan = self.plan.stages[stage].clone();
-        let traffic_start = self.now() + START_DELAY;
+        // By then every worker has heard of it.
+        let traffic_start = self.now() + 2 * worker::wait_max(&self.plan).as_nanos() as u64;
         let start = traffic_start + plan.phases.warmup.as_nanos() as u64;
         let mut window =
             Window { stage, traffic_start, start, end: start + plan.phases.measure.as_nanos() as u64 };
@@ -179,13 +181,15 @@ impl Run<'_> {
     /// Asks the server until it has no connections any more; `None` where it does not tell, or keeps some.
     fn until_server_empty(&mut self, deadline: u64) -> Option<u64> {
         let address = self.metrics?;
+        let mut most = 1.0_f64;
         while !self.stopped() && self.now() < deadline {
             let levels = monitor::metrics::scrape(address);
             let left = levels.get("gateway_connections").copied()?;
             if left == 0.0 {
                 return Some(self.now());
             }
-            self.progress.at(0, &format!("the server still has {left}"));
+            most = most.max(left);
+            self.progress.at((most - left) as u64, &format!("the server still has {left}"));
             let next = self.now() + ASK_EVERY;
             while self.now() < next {
                 self.look();

@@ -1,7 +1,7 @@
 //! A worker's connections: opening them by the clock or as fast as allowed, giving up, coming back.
 
 use crate::client::{Link, Stage};
-use crate::histogram::{fresh, merge, record};
+use crate::histogram::{growing, merge, record};
 use crate::plan::{ConnectPlan, Duty};
 use crate::schedule::Schedule;
 use hdrhistogram::Histogram;
@@ -144,7 +144,7 @@ impl Fleet {
 
     /// When the next connection of a ramp is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        let schedule = self.schedule?;
+        let schedule = self.schedule.filter(|_| self.under_way < self.plan.in_flight)?;
         let waiting = (self.next as usize) < self.connections.len();
         // Connections are numbered over the workers, so the ramp is even over all of them.
         waiting.then(|| {
@@ -273,15 +273,15 @@ impl FleetStats {
 
     pub(crate) fn new() -> FleetStats {
         FleetStats {
-            ready: fresh(3),
-            connected: fresh(3),
+            ready: growing(),
+            connected: growing(),
             first_started: 0,
             opened: 0,
             opened_by: 0,
             attempts: 0,
             retried: 0,
             parted: 0,
-            parting: fresh(3),
+            parting: growing(),
             established: 0,
             given_up: 0,
             failures: BTreeMap::new(),

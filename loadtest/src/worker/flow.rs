@@ -36,6 +36,8 @@ pub(crate) struct Flow {
     pub(crate) sender_of: Vec<u32>,
     pub(crate) total_senders: u32,
     pub(crate) cursor: usize,
+    /// What is due could not leave for want of room: completions make some, so there is nothing to do before they come.
+    pub(crate) stalled: bool,
     pub(crate) schedule: Option<Schedule>,
     /// That of its stage, once it began.
     pub(crate) window: Option<Window>,
@@ -82,6 +84,7 @@ impl Flow {
             sender_of,
             total_senders,
             cursor: 0,
+            stalled: false,
             schedule: None,
             window: None,
             checker: Checker::new(plan.run, if measured { count } else { 0 }, flow.slots),

@@ -41,8 +41,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The longest sleep of a turn, so that the coordinator's word is heard.
-const WAIT_MAX: Duration = Duration::from_millis(10);
+/// The longest sleep of a turn while something waits for room.
+const STALL_WAIT: Duration = Duration::from_millis(1);
 /// How often the thread's processor time is read.
 const CPU_EVERY: u64 = 20_000_000;
 /// How long closing may make no progress at the end, ns.
@@ -97,6 +97,11 @@ pub(crate) struct Worker<B, P> {
     /// Bytes to be copied into a block and sent.
     scratch: Vec<u8>,
     odds: Odds,
+}
+
+/// The longest sleep of a turn, so that the coordinator's word is heard; longer where many workers share few processors.
+pub(crate) fn wait_max(plan: &Plan) -> Duration {
+    Duration::from_millis(if plan.machinery.workers > 8 { 100 } else { 10 })
 }
 
 /// Sizes of a worker's backend.
@@ -210,11 +215,17 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn time_to_wait(&self) -> Duration {
         let now = self.now();
-        let within = self.fleet.timers.next_expiry(Timestamp::from_nanos(now), WAIT_MAX);
-        let Window { stage, end, .. } =
-            self.window.unwrap_or(Window { stage: 0, traffic_start: 0, start: 0, end: 0 });
-        let flows = self.flows.iter().filter(|flow| flow.plan.stage == stage).filter_map(Flow::next_due);
-        let due = flows.chain(self.next_churn()).filter(|due| *due < end).chain(self.fleet.next_due()).min();
+        let window = self.window.unwrap_or_default();
+        let present = || self.flows.iter().filter(|flow| flow.plan.stage == window.stage);
+        // A flow that waits for room is woken by the completion that makes some; to look again and again would take the
+        // processor from who is to make it.
+        let stalled = present().any(|flow| flow.stalled);
+        let within = wait_max(&self.to.plan);
+        let within = if stalled { within.min(STALL_WAIT) } else { within };
+        let within = self.fleet.timers.next_expiry(Timestamp::from_nanos(now), within);
+        let flows = present().filter(|flow| !flow.stalled).filter_map(Flow::next_due);
+        let due = flows.chain(self.next_churn()).filter(|due| *due < window.end);
+        let due = due.chain(self.fleet.next_due()).min();
         due.map_or(within, |due| within.min(Duration::from_nanos(due.saturating_sub(now))))
     }
 

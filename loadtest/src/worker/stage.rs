@@ -6,7 +6,7 @@
 use super::fleet::FleetStats;
 use super::{Share, Worker};
 use crate::client::{Protocol, Stage};
-use crate::histogram::{fresh, merge};
+use crate::histogram::{growing, merge};
 use crate::permutation::Permutation;
 use crate::plan::{Role, StageKind};
 use crate::schedule::{Rate, Schedule};
@@ -58,8 +58,8 @@ impl StageStats {
     pub(crate) fn new() -> StageStats {
         StageStats {
             fleet: FleetStats::new(),
-            beats: Beats { sent: 0, answered: 0, measured: 0, void: 0, latency: fresh(3) },
-            churn: ChurnStats { operations: 0, completed: 0, measured: 0, missed: 0, latency: fresh(3) },
+            beats: Beats { sent: 0, answered: 0, measured: 0, void: 0, latency: growing() },
+            churn: ChurnStats { operations: 0, completed: 0, measured: 0, missed: 0, latency: growing() },
             cpu: 0,
             waited: 0,
         }

@@ -42,6 +42,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn send_by_the_clock(&mut self, index: usize) -> bool {
         let Some(window) = self.window else { return false };
+        self.flows[index].stalled = false;
         for _ in 0..BURST_MAX {
             let flow = &self.flows[index];
             let Some(intended) = flow.next_due() else { return false };
@@ -52,6 +53,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             match self.send_one(index, self.flows[index].cursor, intended, now) {
                 Attempt::Stalled => {
                     self.odds.stalls += 1;
+                    self.flows[index].stalled = true;
                     return false;
                 }
                 Attempt::Sent => {}
