@@ -2,9 +2,13 @@
 .DEFAULT_GOAL := help
 CACHE := $(CURDIR)/.cache
 CONFIG ?= configs/gateway.dev.toml
+BACKEND ?= io_uring
+TRANSPORT ?= tcp
+CONNECTIONS ?= 1m
+REPORT ?= docs/reports/million
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance check bench memory setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance check bench memory million setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +31,7 @@ e2e: setup-tests ## a real gateway with a browser, Python and Node clients, prom
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/run.sh $(CACHE)
 	gateway/tests/e2e/scale.sh
+	gateway/tests/e2e/million.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
 	cargo build --release -p gateway
@@ -45,6 +50,11 @@ bench: ## gateway against bare floors and peers, side by side (about 10 minutes)
 memory: ## resident memory of an idle session in three rooms, on io_uring and on epoll: 512 bytes at most
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/memory.sh
+
+million: ## a million connections through every stage (BACKEND=io_uring|epoll CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
+	cargo build --release -p gateway -p loadtest
+	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway \
+		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
 
 fuzz: ## each fuzz body for ten million executions (needs cargo-fuzz)
 	.ci/fuzz.sh 10000000

@@ -2,6 +2,7 @@
 
 use crate::error::{Exit, Trouble};
 use crate::goals::Goal;
+use crate::million;
 use crate::report::build::About;
 use crate::report::{Report, compare, html, json, terminal};
 use crate::run::{Watch, execute};
@@ -20,6 +21,7 @@ Examples:
   loadtest room -c 5000 --rate 40 --goal p99=50ms loss=0 --html room.html
   loadtest idle -c 1m --workers 52 --backend io_uring --heartbeat 240s
   loadtest push --server 10.0.0.5:3101 --http 10.0.0.5:3111 --compat goim --rate 2000
+  loadtest million --gateway target/release/gateway --report /tmp/million
   loadtest compare before.json after.json --html diff.html";
 
 /// The command, scenarios and all.
@@ -99,7 +101,13 @@ fn settle(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), 
     Ok((known?, settings))
 }
 
+/// Set when the run is to end early.
+pub(crate) type Stop = Arc<AtomicBool>;
+
 fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit, Trouble> {
+    if let (Some(_), "million") = (&settings.gateway, name) {
+        return million::run(settings, &without_token(command, settings), &stop_on_signal());
+    }
     let goals =
         settings.goal.iter().flatten().map(|text| Goal::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let plan = scenario::plan(name, settings)?;
@@ -128,7 +136,8 @@ fn without_token(command: String, settings: &Settings) -> String {
     }
 }
 
-fn store(settings: &Settings, report: &Report) -> Result<(), Trouble> {
+/// Writes what --json and --html ask for.
+pub(crate) fn store(settings: &Settings, report: &Report) -> Result<(), Trouble> {
     if let Some(path) = &settings.json {
         json::write(path, &json::encode(report))?;
     }

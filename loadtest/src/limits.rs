@@ -11,6 +11,24 @@ const DESCRIPTORS_BESIDE: u64 = 48;
 /// Places in a ring's table beside connections and HTTP connections.
 const RING_BESIDE: u64 = 2;
 
+/// How many of a pair's ports are planned for, in percent. `connect()` looks for a free port first among those of one
+/// parity, beginning at a hashed place: with more than half of them taken it walks through hundreds and at last thousands
+/// of them, each with a lock and a lookup, and a ramp that began at 20 000 a second ends at a few hundred. Reconnects
+/// leave ports in TIME_WAIT on top of that.
+const PORTS_USED_PERCENT: u32 = 30;
+
+/// Connections of one ring as a share of its descriptors, in percent: `SO_REUSEPORT` spreads by hash, not evenly, so that
+/// a server's rings need some air.
+const RING_FILL_PERCENT: u32 = 94;
+
+/// Rings that hold `connections` direct descriptors between them, RLIMIT_NOFILE each.
+pub(crate) fn rings(connections: u32) -> u32 {
+    let limit = u32::try_from(raise_descriptors()).unwrap_or(u32::MAX).min(1 << 20);
+    let each = (limit / 100 * RING_FILL_PERCENT).saturating_sub(64).max(1);
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    connections.div_ceil(each).max(cores.min(connections))
+}
+
 /// Raises the soft limit of descriptors to the hard one and returns it.
 pub(crate) fn raise_descriptors() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
@@ -85,7 +103,7 @@ pub(crate) fn ports_per_pair() -> u32 {
 /// Too few ports for the connections, with the sum; or a list that is none.
 pub(crate) fn sources(asked: Option<&str>, server: IpAddr, connections: u32) -> Result<Vec<IpAddr>, Trouble> {
     let ports = ports_per_pair();
-    let needed = connections.div_ceil(ports * 9 / 10).max(1);
+    let needed = connections.div_ceil((ports * PORTS_USED_PERCENT / 100).max(1)).max(1);
     let list = match asked {
         None if needed <= 1 || !server.is_loopback() => Vec::new(),
         None => loopback(needed),
@@ -133,7 +151,8 @@ mod tests {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert!(sources(None, local, 1000).unwrap().is_empty());
         let many = sources(None, local, 1_000_000).unwrap();
-        assert!(many.len() as u64 * u64::from(ports_per_pair()) >= 1_000_000);
+        let used = 1_000_000.0 / (many.len() as f64 * f64::from(ports_per_pair()));
+        assert!((0.2..=0.3).contains(&used), "more than 30 % of a pair's ports make connect() slow: {used}");
         assert_eq!(many[0].to_string(), "127.0.0.2");
         assert_eq!(sources(Some("127.0.0.9, 127.0.0.8"), local, 1).unwrap().len(), 2);
         assert!(sources(Some("nonsense"), local, 1).is_err());

@@ -1,6 +1,7 @@
 //! A run that was thought through: every number settled, every flow laid out. Made by `scenario` from the settings,
 //! read by everything else.
 
+use crate::permutation::Permutation;
 use crate::schedule::Rate;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(crate) enum FlowKind {
     Push,
     Room,
     Broadcast,
+    Message,
 }
 
 impl FlowKind {
@@ -39,6 +41,7 @@ impl FlowKind {
             FlowKind::Push => "push",
             FlowKind::Room => "room",
             FlowKind::Broadcast => "broadcast",
+            FlowKind::Message => "message",
         }
     }
 }
@@ -50,6 +53,8 @@ pub(crate) enum Path {
     Echo,
     /// SendMessage to a room (or bare bytes that the server fans out).
     Publish,
+    /// SendMessage from one client to one user.
+    Direct,
     /// goim's HTTP push.
     Http(Route),
 }
@@ -75,18 +80,27 @@ pub(crate) enum Pace {
 /// One stream of operations through the measured connections.
 ///
 /// Connection `c` belongs to audience `c / audience_size`. `slots` senders send to each audience; for [`Path::Publish`]
-/// they are the audience's first connections.
+/// they are the audience's first connections; for [`Path::Direct`] everyone sends to somebody, both drawn by shuffles.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowPlan {
+    /// The stage it runs in, an index into [`Plan::stages`].
+    pub(crate) stage: usize,
     pub(crate) kind: FlowKind,
     pub(crate) path: Path,
     pub(crate) pace: Pace,
     pub(crate) payload_size: usize,
     pub(crate) audience_size: u32,
     pub(crate) slots: u16,
+    /// Audiences take their turns in a shuffled order, not one after the other.
+    pub(crate) shuffled: bool,
 }
 
 impl FlowPlan {
+    /// The shuffle of the audiences' turns.
+    pub(crate) fn turns(&self, connections: u32) -> Permutation {
+        Permutation::new(self.audiences(connections), 0x7475_726e)
+    }
+
     /// Audiences among `connections` connections.
     pub(crate) fn audiences(&self, connections: u32) -> u32 {
         connections.div_ceil(self.audience_size)
@@ -165,6 +179,43 @@ pub(crate) struct Phases {
     pub(crate) settle_max: Duration,
 }
 
+/// What happens to the connections in a stage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum StageKind {
+    /// They stay; the stage's flows run, if it has any.
+    Hold,
+    /// They close and come back, in a shuffled order.
+    Churn { rate: Rate },
+    /// All close at once. It ends when all are closed, on both sides.
+    Disconnect,
+    /// All come back. It ends when all are ready.
+    Reconnect,
+}
+
+impl StageKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            StageKind::Hold => "hold",
+            StageKind::Churn { .. } => "churn",
+            StageKind::Disconnect => "disconnect",
+            StageKind::Reconnect => "reconnect",
+        }
+    }
+}
+
+/// One part of a run, over the connections that the one before left.
+#[derive(Clone, Debug)]
+pub(crate) struct StagePlan {
+    pub(crate) name: String,
+    pub(crate) kind: StageKind,
+    /// For [`StageKind::Disconnect`] and [`StageKind::Reconnect`], `measure` is the longest that they may take.
+    pub(crate) phases: Phases,
+    /// The window ends as soon as everything that was sent has arrived.
+    pub(crate) until_delivered: bool,
+    /// Time after it in which nothing is asked of the server.
+    pub(crate) rest: Duration,
+}
+
 /// Where everything is.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
@@ -186,6 +237,8 @@ pub(crate) struct Machinery {
     pub(crate) http_connections: u32,
     /// Requests without an answer on one HTTP connection.
     pub(crate) http_pipeline: usize,
+    /// Workers that push.
+    pub(crate) http_workers: u32,
 }
 
 /// The run.
@@ -206,10 +259,16 @@ pub(crate) struct Plan {
     pub(crate) connect: ConnectPlan,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) flows: Vec<FlowPlan>,
-    pub(crate) phases: Phases,
+    /// At least one.
+    pub(crate) stages: Vec<StagePlan>,
 }
 
 impl Plan {
+    /// Whether `stage` is the last one, or comes after it.
+    pub(crate) fn is_last(&self, stage: usize) -> bool {
+        stage + 1 >= self.stages.len()
+    }
+
     /// Connections of all roles.
     pub(crate) fn connections_total(&self) -> u32 {
         self.connections + self.slow_connections + self.churn.map_or(0, |churn| churn.connections)
@@ -326,12 +385,14 @@ mod tests {
     #[test]
     fn the_last_audience_may_be_smaller() {
         let flow = FlowPlan {
+            stage: 0,
             kind: FlowKind::Room,
             path: Path::Publish,
             pace: Pace::Closed { depth: 1 },
             payload_size: 24,
             audience_size: 4,
             slots: 1,
+            shuffled: false,
         };
         assert_eq!(flow.audiences(10), 3);
         assert_eq!((0..3).map(|a| flow.members(a, 10)).collect::<Vec<_>>(), [4, 4, 2]);

@@ -12,7 +12,7 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     lines: bool,
-    phase: &'static str,
+    phase: String,
     total: u64,
     began: Instant,
     last: Instant,
@@ -32,7 +32,7 @@ impl Progress {
         Progress {
             bar,
             lines: !quiet && !terminal,
-            phase: "",
+            phase: String::new(),
             total: 0,
             began: Instant::now(),
             last: Instant::now(),
@@ -40,12 +40,12 @@ impl Progress {
     }
 
     /// A phase of `total` steps begins.
-    pub(crate) fn phase(&mut self, phase: &'static str, total: u64) {
-        (self.phase, self.total, self.began) = (phase, total, Instant::now());
+    pub(crate) fn phase(&mut self, phase: &str, total: u64) {
+        (self.phase, self.total, self.began) = (phase.to_owned(), total, Instant::now());
         if let Some(bar) = &self.bar {
             bar.reset();
             bar.set_length(total);
-            bar.set_prefix(phase);
+            bar.set_prefix(phase.to_owned());
             bar.set_message("");
         }
         if self.lines {

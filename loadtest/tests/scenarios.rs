@@ -70,6 +70,36 @@ fn every_scenario_over_tcp() {
 }
 
 #[test]
+fn a_run_of_many_stages() {
+    let peer = Peer::start(Faults::default());
+    let times =
+        "--idle-for 300ms --warmup 50ms --duration 300ms --churn-for 300ms --recover-for 50ms --settle 10s";
+    let line = format!(
+        "million --quick -c 200 -w 2 --room-size 20 --push-rate 500 --heartbeat 200ms --churn-rate 100 {times}"
+    );
+    let (exit, report) = run(&peer, &line);
+    assert_eq!(exit, Exit::Met, "{report}");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let stages = report["stages"].as_array().unwrap();
+    let stage = |name: &str| stages.iter().find(|stage| stage["name"] == name).unwrap();
+    assert_eq!(stages.len(), 10);
+    for name in ["push", "message", "room", "broadcast", "aftermath"] {
+        let flow = &stage(name)["flows"][0];
+        assert!(flow["conservation"]["delivered"].as_u64() > Some(40), "{name}: {flow}");
+        assert_eq!(flow["conservation"]["delivered"], flow["conservation"]["owed"], "{name}: {flow}");
+        assert!(flow["latency"]["count"].as_u64() > Some(40), "{name}: {flow}");
+    }
+    assert_eq!(stage("broadcast")["flows"][0]["conservation"]["operations"], 1);
+    assert!(stage("churn")["churn"]["measured"].as_u64() > Some(20));
+    for name in ["disconnect", "recovery"] {
+        assert_eq!(stage(name)["departure"]["closed"], 200, "{name}");
+    }
+    assert_eq!(stage("storm")["connect"]["ready"], 200);
+    let beats = stage("idle")["heartbeats"]["measured"].as_u64().unwrap();
+    assert!((200..=400).contains(&beats), "{beats} beats of 200 connections in 1½ intervals");
+}
+
+#[test]
 fn every_transport_and_protocol() {
     let peer = Peer::start(Faults::default());
     passes(&peer, "echo -c 10 --depth 8 --transport ws");

@@ -98,6 +98,23 @@ impl Goim {
         Template::new(frame(Operation::SEND_MESSAGE, &encoded), Some(payload_at), Some(12), Some(room_at))
     }
 
+    /// A message to a user, whose number is patched in.
+    fn direct_template(&self, flow: &FlowPlan) -> Template {
+        let body = payload(flow.payload_size);
+        let message = SendMessage {
+            target: Target::Mid(self.identity.first_mid),
+            not_to_self: false,
+            push_operation: PushOperation::new(Operation(self.identity.push_operation)),
+            traceparent: None,
+            payload: &body,
+        };
+        let mut encoded = vec![0; message.encoded_size()];
+        let _ = message.emit(&mut encoded);
+        let payload_at = HEADER_SIZE + message.payload_offset();
+        Template::new(frame(Operation::SEND_MESSAGE, &encoded), Some(payload_at), Some(12), None)
+            .with_user_at(payload_at - size_of::<i64>())
+    }
+
     /// One frame.
     fn dispatch(
         &self,
@@ -224,6 +241,7 @@ impl Protocol for Goim {
     fn template(&self, flow: &FlowPlan) -> Template {
         let template = match flow.path {
             Path::Publish => self.publish_template(flow),
+            Path::Direct => self.direct_template(flow),
             Path::Echo | Path::Http(_) => {
                 let operation = Operation(self.identity.echo_operation);
                 let body =

@@ -1,4 +1,4 @@
-//! A message encoded once, patched in place for each send: stamp, sequence, room digits. A WebSocket client's payload
+//! A message encoded once, patched in place for each send: stamp, sequence, room digits or user number. A WebSocket client's payload
 //! is masked, so the patches are too.
 
 use crate::stamp::{STAMP_SIZE, Stamp, filler};
@@ -18,6 +18,7 @@ pub(crate) struct Template {
     stamp_at: Option<usize>,
     sequence_at: Option<usize>,
     room_at: Option<usize>,
+    user_at: Option<usize>,
     /// Where the masked part begins, if one does.
     masked_from: Option<usize>,
 }
@@ -27,6 +28,7 @@ pub(crate) struct Template {
 pub(crate) struct Patch {
     pub(crate) stamp: Stamp,
     pub(crate) room: u32,
+    pub(crate) user: i64,
 }
 
 /// The payload of every message of this size: room for the stamp, then filler.
@@ -44,7 +46,13 @@ impl Template {
         sequence_at: Option<usize>,
         room_at: Option<usize>,
     ) -> Template {
-        Template { bytes: bytes.into(), stamp_at, sequence_at, room_at, masked_from: None }
+        let (user_at, masked_from) = (None, None);
+        Template { bytes: bytes.into(), stamp_at, sequence_at, room_at, user_at, masked_from }
+    }
+
+    /// The same with a user's number at this offset.
+    pub(crate) fn with_user_at(self, at: usize) -> Template {
+        Template { user_at: Some(at), ..self }
     }
 
     /// The same in a masked WebSocket binary message.
@@ -62,6 +70,7 @@ impl Template {
             stamp_at: shift(self.stamp_at),
             sequence_at: shift(self.sequence_at),
             room_at: shift(self.room_at),
+            user_at: shift(self.user_at),
             masked_from: Some(head_size),
         }
     }
@@ -84,6 +93,9 @@ impl Template {
         }
         if let Some(at) = self.room_at {
             self.put(out, at, digits(patch.room));
+        }
+        if let Some(at) = self.user_at {
+            self.put(out, at, patch.user.to_be_bytes());
         }
     }
 
@@ -135,7 +147,7 @@ mod tests {
             let template = Template::new(bytes, Some(sequence_at + 4), Some(sequence_at), Some(room_at));
             let template = template.in_websocket();
             let mut wire = vec![0; template.size()];
-            template.write(&mut wire, &Patch { stamp, room: 4711 });
+            template.write(&mut wire, &Patch { stamp, room: 4711, user: 0 });
             let limits = Limits { frame_payload_size_max: 4096, message_size_max: 4096, fragments_max: 1 };
             let decoded = Decoder::default().decode(&mut wire, &limits, Role::Server).unwrap();
             let Decoded::Frame { payload, .. } = decoded else { panic!("not whole") };

@@ -1,6 +1,7 @@
 //! The server's process and this machine, from /proc; the server's /metrics, over HTTP.
 
 mod find;
+pub(crate) mod kernel;
 pub(crate) mod metrics;
 
 pub(crate) use find::listening_on;
@@ -14,7 +15,13 @@ use std::time::Duration;
 pub(crate) struct Usage {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
+    /// Time on a processor as the scheduler counted it, to the nanosecond; the two above come in ticks.
+    pub(crate) run: Duration,
     pub(crate) rss: u64,
+    /// Times that a thread gave up its processor because it had nothing to do: each is one wake-up.
+    pub(crate) voluntary: u64,
+    /// Times that it was made to.
+    pub(crate) involuntary: u64,
     /// Time that threads were ready to run while something else ran.
     pub(crate) waited: Duration,
 }
@@ -32,16 +39,37 @@ impl Usage {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             sum.rss += kib_field(&status, "VmRSS:").unwrap_or(0) * 1024;
             let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-            let waits =
-                threads.map(|thread| run_queue_wait(&format!("{}/schedstat", thread.path().display())));
-            sum.waited += Duration::from_nanos(waits.sum());
+            threads.for_each(|thread| sum.add_thread(&thread.path()));
         }
         sum
     }
 
-    /// Processor time of both kinds.
+    fn add_thread(&mut self, folder: &std::path::Path) {
+        let schedstat = fs::read_to_string(folder.join("schedstat")).unwrap_or_default();
+        let mut numbers = schedstat.split_ascii_whitespace().map(|number| number.parse().unwrap_or(0));
+        self.run += Duration::from_nanos(numbers.next().unwrap_or(0));
+        self.waited += Duration::from_nanos(numbers.next().unwrap_or(0));
+        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        self.voluntary += kib_field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
+        self.involuntary += kib_field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+    }
+
+    /// Processor time of both kinds, as exactly as it is known.
     pub(crate) fn cpu(&self) -> Duration {
-        self.user + self.system
+        if self.run.is_zero() { self.user + self.system } else { self.run }
+    }
+
+    /// What came between `earlier` and this, as far as it adds up; memory is this one's.
+    pub(crate) fn since(&self, earlier: &Usage) -> Usage {
+        Usage {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+            run: self.run.saturating_sub(earlier.run),
+            rss: self.rss,
+            voluntary: self.voluntary.saturating_sub(earlier.voluntary),
+            involuntary: self.involuntary.saturating_sub(earlier.involuntary),
+            waited: self.waited.saturating_sub(earlier.waited),
+        }
     }
 }
 
@@ -59,6 +87,7 @@ pub(crate) fn run_queue_wait(path: &str) -> u64 {
     text.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// The number behind `name` in a file of lines such as `VmRSS:  4096 kB`.
 fn kib_field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
@@ -66,7 +95,7 @@ fn kib_field(status: &str, name: &str) -> Option<u64> {
 
 /// This process's resident memory.
 pub(crate) fn own_rss() -> u64 {
-    Usage::read(&[std::process::id().cast_signed()]).rss
+    kib_field(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmRSS:").unwrap_or(0) * 1024
 }
 
 /// The command line of a process.

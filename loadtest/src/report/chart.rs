@@ -32,6 +32,7 @@ pub(crate) enum Unit {
     Nanos,
     Bytes,
     Rate,
+    Count,
     Processors,
     Quantile,
 }
@@ -43,6 +44,7 @@ impl Unit {
             Unit::Nanos => units::nanos(value),
             Unit::Bytes => units::bytes(value),
             Unit::Rate => format!("{}/s", units::number(value)),
+            Unit::Count => units::number(value),
             Unit::Processors => format!("{value:.2}"),
             Unit::Quantile => format!("{} %", trim(value * 100.0)),
         }
@@ -51,7 +53,7 @@ impl Unit {
     /// Shorter, for ticks.
     fn tick(self, value: f64) -> String {
         match self {
-            Unit::Rate | Unit::Processors | Unit::Seconds => short(value),
+            Unit::Rate | Unit::Count | Unit::Processors | Unit::Seconds => short(value),
             Unit::Nanos | Unit::Bytes if value == 0.0 => "0".to_owned(),
             Unit::Nanos => round_time(value),
             Unit::Bytes => round_size(value),
@@ -90,7 +92,7 @@ pub(crate) struct Chart {
     /// Over the whole page.
     pub(crate) full: bool,
     /// Stretches to shade, with their names: what was not measured.
-    pub(crate) shades: Vec<(f64, f64, &'static str)>,
+    pub(crate) shades: Vec<(f64, f64, String)>,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -179,7 +181,7 @@ impl Chart {
             );
             if width > 56.0 {
                 let (x, y) = (left + 5.0, TOP + 13.0);
-                let _ = write!(svg, "<text class=\"tick\" x=\"{x:.1}\" y=\"{y}\">{name}</text>");
+                let _ = write!(svg, "<text class=\"tick\" x=\"{x:.1}\" y=\"{y}\">{}</text>", escape(name));
             }
         }
     }

@@ -44,6 +44,16 @@ impl Comparison {
             let lost = |report: &Report| Some(report.flows.get(index)?.conservation.lost as f64);
             add(format!("{name}: lost"), number, &lost);
         }
+        let stages = reports.iter().map(|(_, report)| report.stages.len()).max().unwrap_or(0);
+        for index in 0..stages {
+            let name = reports.iter().find_map(|(_, report)| Some(report.stages.get(index)?.name.clone()));
+            let name = name.unwrap_or_default();
+            let server = |report: &Report| report.stages.get(index)?.server.clone();
+            add(format!("{name}: server CPU a piece"), nanos, &|report| {
+                server(report).filter(|server| server.messages > 0).map(|server| server.cpu_nanos_per_message)
+            });
+            add(format!("{name}: server RSS"), bytes, &|report| Some(server(report)?.rss_after as f64));
+        }
         add("connects/s".to_owned(), number, &|report| Some(report.connect.per_second));
         add("ready: p99".to_owned(), nanos, &|report| known(&report.connect.ready_latency, 99_000));
         let server = |report: &Report| report.server.clone();

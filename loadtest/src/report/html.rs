@@ -11,6 +11,7 @@ pub(crate) fn render(report: &Report) -> String {
         head(report),
         reasons(report),
         tiles(report),
+        section("Stages", &stages(report)),
         section("Charts", &charts(report)),
         section("Goals", &goals(report)),
         section("Traffic", &traffic(report)),
@@ -95,6 +96,11 @@ fn tiles(report: &Report) -> String {
     format!("<div class=\"tiles\" style=\"--n:{columns}\">{}</div>", tiles.concat())
 }
 
+fn stages(report: &Report) -> String {
+    let rows = if report.stages.is_empty() { Vec::new() } else { super::stages::rows(report) };
+    table(&super::stages::HEAD, &rows)
+}
+
 const TIME: (Scale, Unit, &str) = (Scale::Linear, Unit::Seconds, "seconds since traffic started");
 
 fn charts(report: &Report) -> String {
@@ -147,10 +153,10 @@ pub(crate) fn percentiles(curves: &[(String, &Latency)]) -> Chart {
 }
 
 /// What was not measured, for shading.
-fn unmeasured(report: &Report) -> Vec<(f64, f64, &'static str)> {
+fn unmeasured(report: &Report) -> Vec<(f64, f64, String)> {
     let last = report.seconds.last().map_or(0.0, |second| f64::from(second.second) + 1.0);
     let end = report.warmup_seconds + report.measured_seconds;
-    vec![(0.0, report.warmup_seconds, "warm-up"), (end, last.max(end), "settling")]
+    vec![(0.0, report.warmup_seconds, "warm-up".to_owned()), (end, last.max(end), "settling".to_owned())]
 }
 
 fn throughput(report: &Report) -> Chart {
@@ -266,7 +272,8 @@ fn traffic(report: &Report) -> String {
     table(&head, &report.flows.iter().map(row).collect::<Vec<_>>())
 }
 
-fn latency_row(name: &str, latency: &Latency) -> Vec<String> {
+/// A row of percentiles.
+pub(crate) fn latency_row(name: &str, latency: &Latency) -> Vec<String> {
     let Latency { p50, p90, p99, p999, p9999, max, .. } = *latency;
     let values = [p50, p90, p99, p999, p9999, max].map(|value| nanos(value as f64));
     [vec![name.to_owned(), number(latency.count as f64)], values.to_vec()].concat()
@@ -341,7 +348,6 @@ fn connections(report: &Report) -> String {
 
 fn run(report: &Report) -> String {
     let generator = &report.generator;
-    let busy: Vec<String> = generator.busy.iter().map(|share| percent(*share)).collect();
     let mut facts: Vec<(&str, String)> =
         report.machine.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     facts.push((
@@ -350,7 +356,7 @@ fn run(report: &Report) -> String {
             "{} × {} worker(s), busy {}, RSS {}",
             generator.backend,
             generator.workers,
-            busy.join(", "),
+            super::stages::spread(&generator.busy),
             bytes(generator.rss_bytes as f64)
         ),
     ));

@@ -25,8 +25,8 @@ pub(crate) fn load(path: &str) -> Result<Report, Trouble> {
         .map_err(|error| Trouble::new(format!("cannot read {path}: {error}"), advice))?;
     let report: Report = serde_json::from_str(&text)
         .map_err(|error| Trouble::new(format!("{path} is no report: {error}"), advice))?;
-    if report.format != FORMAT {
-        let what = format!("{path} has format {}, this program reads {FORMAT}", report.format);
+    if !(1..=FORMAT).contains(&report.format) {
+        let what = format!("{path} has format {}, this program reads 1 to {FORMAT}", report.format);
         return Err(Trouble::new(what, "read it with the version that wrote it"));
     }
     Ok(report)

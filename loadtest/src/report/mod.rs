@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod page;
+pub(crate) mod stages;
 pub(crate) mod terminal;
 pub(crate) mod units;
 
@@ -14,8 +15,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of the stored form.
-pub(crate) const FORMAT: u32 = 1;
+/// Version of the stored form. 2 added the stages; a report of 1 reads as one without.
+pub(crate) const FORMAT: u32 = 2;
 
 /// A whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -44,7 +45,10 @@ pub(crate) struct Report {
     pub(crate) generator: Generator,
     pub(crate) server: Option<Server>,
     pub(crate) metrics: BTreeMap<String, [f64; 2]>,
+    /// Of a run of one stage; else each stage has its own.
     pub(crate) seconds: Vec<Second>,
+    /// Of a run of several.
+    pub(crate) stages: Vec<StageReport>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) notices: BTreeMap<String, u64>,
     pub(crate) violations: BTreeMap<String, u64>,
@@ -121,6 +125,53 @@ impl Latency {
     }
 }
 
+/// One stage of a run of several.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct StageReport {
+    pub(crate) name: String,
+    /// hold, churn, disconnect or reconnect.
+    pub(crate) kind: String,
+    /// Seconds since the run began: traffic, the measured window's two ends, and when all was done.
+    pub(crate) traffic_at: f64,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) settled_at: f64,
+    pub(crate) unsettled: bool,
+    pub(crate) flows: Vec<FlowReport>,
+    pub(crate) heartbeats: Option<Requests>,
+    pub(crate) churn: Option<Requests>,
+    /// Of a reconnect.
+    pub(crate) connect: Option<Connect>,
+    /// Of a disconnect.
+    pub(crate) departure: Option<Departure>,
+    /// Connections that closed though nobody asked them to.
+    pub(crate) lost: BTreeMap<String, u64>,
+    pub(crate) server: Option<Server>,
+    pub(crate) generator: Generator,
+    pub(crate) seconds: Vec<Second>,
+}
+
+impl StageReport {
+    /// Length of the measured window, in seconds.
+    pub(crate) fn measured_seconds(&self) -> f64 {
+        (self.to - self.from).max(1e-9)
+    }
+}
+
+/// Everyone leaving.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Departure {
+    pub(crate) closed: u64,
+    /// Until the generator's last connection was confirmed closed.
+    pub(crate) seconds: f64,
+    /// Until the server told of none.
+    pub(crate) server_seconds: Option<f64>,
+    /// From asking for a close to its confirmation.
+    pub(crate) latency: Latency,
+}
+
 /// How the connections came to be.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -144,6 +195,8 @@ pub(crate) struct Connect {
 #[serde(default)]
 pub(crate) struct FlowReport {
     pub(crate) name: String,
+    /// Length of the window that its rates are over.
+    pub(crate) seconds: f64,
     pub(crate) pace: String,
     pub(crate) payload_size: usize,
     /// Receivers of one operation.
@@ -230,6 +283,11 @@ pub(crate) struct Server {
     pub(crate) system_seconds: f64,
     /// Its threads waited so long for a processor which something else had.
     pub(crate) starved_seconds: f64,
+    /// Processor time by the scheduler's count, in seconds.
+    pub(crate) cpu_seconds: f64,
+    /// Times that its threads gave up a processor by themselves (each is a wake-up), and that they were made to.
+    pub(crate) wakeups: u64,
+    pub(crate) preemptions: u64,
     /// Messages that this is spread over.
     pub(crate) messages: u64,
     pub(crate) cpu_nanos_per_message: f64,
@@ -253,15 +311,30 @@ pub(crate) struct Second {
     pub(crate) max: u64,
 }
 
-/// A look at the processes.
+/// A look at the processes and the kernel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Sample {
     /// Seconds since the run began.
     pub(crate) time: f64,
+    /// Stages begun by then.
+    pub(crate) stage: usize,
     pub(crate) ready: u64,
     pub(crate) server_rss: u64,
     /// Processors in use.
     pub(crate) server_cpu: f64,
+    /// Times a second that a thread of the server gave up its processor, and was made to.
+    pub(crate) server_wakeups: f64,
+    pub(crate) server_preemptions: f64,
     pub(crate) generator_cpu: f64,
+    /// Of everything else on the machine.
+    pub(crate) other_cpu: f64,
+    pub(crate) generator_rss: u64,
+    /// Bytes of the kernel's caches, both sides' and everyone's on this machine.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) slab: BTreeMap<String, u64>,
+    pub(crate) memory_available: u64,
+    /// Of the server, where they were fetched just before.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) metrics: BTreeMap<String, f64>,
 }

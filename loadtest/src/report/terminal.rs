@@ -1,5 +1,6 @@
 //! The report as aligned text.
 
+use super::stages::{self, spread};
 use super::units::{bytes, nanos, number, percent};
 use super::{Latency, Report};
 use std::fmt::Write;
@@ -11,6 +12,10 @@ pub(crate) fn render(report: &Report) -> String {
     connect(report, &mut out);
     flows(report, &mut out);
     requests(report, &mut out);
+    if !report.stages.is_empty() {
+        table(&mut out, &stages::HEAD, &stages::rows(report));
+        departures(report, &mut out);
+    }
     processes(report, &mut out);
     conservation(report, &mut out);
     verdicts(report, &mut out);
@@ -130,6 +135,19 @@ fn requests(report: &Report, out: &mut String) {
     }
 }
 
+fn departures(report: &Report, out: &mut String) {
+    for (stage, parting) in report.stages.iter().filter_map(|stage| Some((stage, stage.departure.as_ref()?)))
+    {
+        let server = match parting.server_seconds {
+            Some(seconds) => format!("the server had none left after {seconds:.1} s"),
+            None => "the server did not say when it had none left".to_owned(),
+        };
+        let (closed, seconds) = (number(parting.closed as f64), parting.seconds);
+        let _ = writeln!(out, "  {}: {closed} closes confirmed in {seconds:.1} s; {server}", stage.name);
+    }
+    out.push('\n');
+}
+
 fn processes(report: &Report, out: &mut String) {
     if let Some(server) = &report.server {
         if server.starved_seconds > 0.1 * report.measured_seconds {
@@ -154,15 +172,13 @@ fn processes(report: &Report, out: &mut String) {
         );
     }
     let generator = &report.generator;
-    let busy: Vec<String> = generator.busy.iter().map(|share| percent(*share)).collect();
-    let starved: Vec<String> = generator.starved.iter().map(|share| percent(*share)).collect();
     let _ = writeln!(
         out,
         "  generator    {} × {} worker(s), busy {}, starved {}; RSS {}; {} stalls\n",
         generator.backend,
         generator.workers,
-        busy.join(", "),
-        starved.join(", "),
+        spread(&generator.busy),
+        spread(&generator.starved),
         bytes(generator.rss_bytes as f64),
         generator.stalls
     );

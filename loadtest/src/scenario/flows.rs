@@ -13,18 +13,11 @@ const PAYLOAD_SIZE_MAX: u32 = 60 << 10;
 pub(super) fn flows(scenario: &str, settings: &Settings, connections: u32) -> Result<Vec<FlowPlan>, Trouble> {
     let size = settings.size.map_or(64, |count| count.0);
     let heartbeats = scenario == "echo" && settings.echo_operation == Some(2);
-    let carries_stamp = (STAMP_SIZE as u32..=PAYLOAD_SIZE_MAX).contains(&size);
-    let fits = carries_stamp || (heartbeats && size == 0);
-    if !fits {
-        return Err(Trouble::new(
-            format!("--size {size}"),
-            format!("a payload holds a stamp of {STAMP_SIZE} bytes and at most {PAYLOAD_SIZE_MAX}"),
-        ));
-    }
-    if heartbeats && size != 0 {
-        return Err(Trouble::new("heartbeats carry no payload", "add --size 0"));
-    }
-    let builder = Builder { settings, connections, size: size as usize };
+    let builder = match heartbeats {
+        true if size != 0 => return Err(Trouble::new("heartbeats carry no payload", "add --size 0")),
+        true => Builder { settings, connections, size: 0 },
+        false => Builder::new(settings, connections, size)?,
+    };
     let flows = match scenario {
         "echo" => vec![builder.echo(builder.pace(1, None)?)],
         "push" => vec![builder.push(builder.pace(16, None)?)?],
@@ -44,13 +37,28 @@ pub(super) fn flows(scenario: &str, settings: &Settings, connections: u32) -> Re
     }
 }
 
-struct Builder<'a> {
+/// Lays out one flow after the other.
+pub(super) struct Builder<'a> {
     settings: &'a Settings,
     connections: u32,
     size: usize,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// For payloads of `size` bytes.
+    ///
+    /// # Errors
+    /// A size that no stamp fits, or no frame.
+    pub(super) fn new(settings: &'a Settings, connections: u32, size: u32) -> Result<Builder<'a>, Trouble> {
+        if !(STAMP_SIZE as u32..=PAYLOAD_SIZE_MAX).contains(&size) {
+            return Err(Trouble::new(
+                format!("--size {size}"),
+                format!("a payload holds a stamp of {STAMP_SIZE} bytes and at most {PAYLOAD_SIZE_MAX}"),
+            ));
+        }
+        Ok(Builder { settings, connections, size: size as usize })
+    }
+
     /// Open at `--rate` (or `default`), closed at `--depth` (or `depth`).
     fn pace(&self, depth: u16, default: Option<f64>) -> Result<Pace, Trouble> {
         match (self.settings.rate, self.settings.depth) {
@@ -73,6 +81,8 @@ impl Builder<'_> {
 
     fn echo(&self, pace: Pace) -> FlowPlan {
         FlowPlan {
+            stage: 0,
+            shuffled: false,
             kind: FlowKind::Echo,
             path: Path::Echo,
             pace,
@@ -82,7 +92,7 @@ impl Builder<'_> {
         }
     }
 
-    fn push(&self, pace: Pace) -> Result<FlowPlan, Trouble> {
+    pub(super) fn push(&self, pace: Pace) -> Result<FlowPlan, Trouble> {
         let batch = self.settings.batch.map_or(1, |count| count.0);
         if batch == 0 || batch > 1000 {
             return Err(Trouble::new(format!("--batch {batch}"), "push to 1 to 1000 users at once"));
@@ -92,6 +102,8 @@ impl Builder<'_> {
             By::Keys => Route::Keys,
         };
         Ok(FlowPlan {
+            stage: 0,
+            shuffled: false,
             kind: FlowKind::Push,
             path: Path::Http(route),
             pace,
@@ -101,7 +113,7 @@ impl Builder<'_> {
         })
     }
 
-    fn room(&self, pace: Pace) -> Result<FlowPlan, Trouble> {
+    pub(super) fn room(&self, pace: Pace) -> Result<FlowPlan, Trouble> {
         let goim = self.settings.compat == Some(Compat::Goim);
         let size = self.settings.room_size.map_or(self.connections, |count| count.0).min(self.connections);
         let publishers = self.settings.publishers.unwrap_or(1);
@@ -126,6 +138,8 @@ impl Builder<'_> {
             Via::Http => Path::Http(Route::Room),
         };
         Ok(FlowPlan {
+            stage: 0,
+            shuffled: false,
             kind: FlowKind::Room,
             path,
             pace,
@@ -135,8 +149,10 @@ impl Builder<'_> {
         })
     }
 
-    fn broadcast(&self, pace: Pace) -> FlowPlan {
+    pub(super) fn broadcast(&self, pace: Pace) -> FlowPlan {
         FlowPlan {
+            stage: 0,
+            shuffled: false,
             kind: FlowKind::Broadcast,
             path: Path::Http(Route::All),
             pace,

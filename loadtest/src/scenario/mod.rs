@@ -11,9 +11,11 @@
 //! | churn | connections close and come back | time to ready |
 //! | slow-reader | some stop reading while a room talks | the others' latency |
 //! | mix | several of these at once | each |
+//! | million | stages over the same connections: idle, push, messages, rooms, broadcast, churn, storm | each stage |
 
 mod apply;
 mod flows;
+mod stages;
 
 pub(crate) use apply::{applies, unsuited};
 
@@ -29,7 +31,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 /// Names of all scenarios, with one line each.
-pub(crate) const ALL: [(&str, &str); 9] = [
+pub(crate) const ALL: [(&str, &str); 10] = [
     ("connect", "Open connections, as a storm or a ramp; time to ready and rate"),
     ("idle", "Hold connections that only beat; server memory a connection"),
     ("echo", "Frames that come back: closed loop of some depth, or open loop at a rate"),
@@ -39,7 +41,16 @@ pub(crate) const ALL: [(&str, &str); 9] = [
     ("churn", "Connections that close and come back at a rate"),
     ("slow-reader", "Some connections stop reading while others are measured"),
     ("mix", "Echo, push, room, broadcast, churn and slow readers at once"),
+    (
+        "million",
+        "All that very many connections must stand, in stages; with --gateway, starts it and reports on it",
+    ),
 ];
+
+/// What is asked for, with the scenario's own defaults where it has some that depend on each other.
+pub(crate) fn defaults(scenario: &str, settings: &Settings) -> Settings {
+    if scenario == "million" { stages::with_defaults(settings) } else { settings.clone() }
+}
 
 /// Settles every number of a run.
 ///
@@ -52,6 +63,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
             format!("leave it out; `loadtest {scenario} --help` lists what applies"),
         ));
     }
+    let settings = &defaults(scenario, settings);
     let speech = settings.protocol.unwrap_or(Speech::Goim);
     let transport = settings.transport.unwrap_or(Transport::Tcp);
     let connections = settings.connections.map_or(100, |count| count.0);
@@ -62,12 +74,12 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
     }
     let slow =
         settings.slow_connections.map_or(if scenario == "slow-reader" { 10 } else { 0 }, |count| count.0);
-    let flows = flows::flows(scenario, settings, measured)?;
+    let (stages, flows) = stages::stages(scenario, settings, measured)?;
     let mut plan = Plan {
         scenario,
         run: run_number(),
         endpoints: endpoints(settings, speech, transport, &flows)?,
-        machinery: machinery(settings, measured.max(churn.map_or(0, |churn| churn.connections)))?,
+        machinery: machinery(scenario, settings, measured.max(churn.map_or(0, |churn| churn.connections)))?,
         protocol: match speech {
             Speech::Goim => ProtocolKind::Goim,
             Speech::Raw => ProtocolKind::Raw,
@@ -81,7 +93,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
         connect: connect(settings)?,
         heartbeat: heartbeat(scenario, settings, speech)?,
         flows,
-        phases: phases(scenario, settings),
+        stages,
     };
     let asked = settings.source_addresses.as_deref();
     plan.endpoints.sources = limits::sources(asked, plan.endpoints.server.ip(), plan.connections_total())?;
@@ -151,7 +163,7 @@ fn endpoints(
     Ok(Endpoints { server, server_name, http, http_name, websocket_path, sources: Vec::new() })
 }
 
-fn machinery(settings: &Settings, connections: u32) -> Result<Machinery, Trouble> {
+fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Machinery, Trouble> {
     let workers = settings.workers.unwrap_or(1);
     if workers == 0 || workers > 1024 || workers > connections {
         return Err(Trouble::new(
@@ -170,6 +182,7 @@ fn machinery(settings: &Settings, connections: u32) -> Result<Machinery, Trouble
         pin: settings.pin.clone().unwrap_or_default(),
         http_connections: settings.http_connections.unwrap_or(2).clamp(1, 1024),
         http_pipeline: usize::from(settings.http_pipeline.unwrap_or(32).max(1)),
+        http_workers: stages::http_workers(scenario, workers),
     })
 }
 

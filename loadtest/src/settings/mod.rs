@@ -55,6 +55,19 @@ pub(crate) enum BackendChoice {
     IoUring,
 }
 
+/// The IO backend of a gateway that is started here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GatewayBackend {
+    /// io_uring.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll.
+    Epoll,
+    /// A user-space TCP stack.
+    Dpdk,
+}
+
 /// How room messages get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -237,6 +250,39 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http_pipeline: Option<u16>,
+
+    /// million: a few thousand connections, every stage in a few seconds
+    #[arg(long, num_args = 0, default_missing_value = "true", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quick: Option<bool>,
+    /// million: how long only heartbeats come [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_for: Option<Span>,
+    /// million: how long connections come and go [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) churn_for: Option<Span>,
+    /// million: how long the server is watched after everyone left [default: 20s]
+    #[arg(long, value_name = "TIME", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recover_for: Option<Span>,
+    /// million: a gateway's program to start, measure and stop; ports and sizes are chosen for it
+    #[arg(long, value_name = "PROGRAM", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gateway: Option<String>,
+    /// million: the backend of that gateway [default: io_uring]
+    #[arg(long, value_enum, help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gateway_backend: Option<GatewayBackend>,
+    /// million: connections of the run to compare with; 0: none [default: 10k, or none if there are fewer]
+    #[arg(long, value_name = "N", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) small: Option<Count>,
+    /// million: folder for report.html, report.json and summary.md
+    #[arg(long, value_name = "FOLDER", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) report: Option<String>,
 
     /// Not measured, before the measured phase [default: 1s]
     #[arg(long, value_name = "TIME", help_heading = "Run")]

@@ -2,26 +2,34 @@
 
 use hdrhistogram::Histogram;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// The coordinator's word to all workers.
-#[derive(Debug, Default)]
+/// The coordinator's word to all workers. A stage's times are written before it is started; only its end may move
+/// after that.
+#[derive(Debug)]
 pub(crate) struct Control {
-    /// When traffic starts, ns on the run's clock; 0 while connections are being made.
-    pub(crate) traffic_start: AtomicU64,
-    /// When the measured window starts.
-    pub(crate) measure_start: AtomicU64,
-    /// When it ends; moved to the present by Ctrl-C.
-    pub(crate) measure_end: AtomicU64,
+    clocks: Box<[Clock]>,
+    /// Stages that were started; 0 while connections are being made.
+    started: AtomicUsize,
     /// Close everything and report.
     pub(crate) finish: AtomicBool,
 }
 
-/// The measured window.
-#[derive(Clone, Copy, Debug)]
+/// The times of one stage, ns on the run's clock.
+#[derive(Debug, Default)]
+struct Clock {
+    traffic_start: AtomicU64,
+    start: AtomicU64,
+    end: AtomicU64,
+}
+
+/// The measured window of a stage.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Window {
+    pub(crate) stage: usize,
+    /// When its traffic starts: the warm-up lies before `start`.
     pub(crate) traffic_start: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,
@@ -31,34 +39,59 @@ impl Window {
     pub(crate) fn contains(&self, time: u64) -> bool {
         time >= self.start && time < self.end
     }
+
+    /// Length of the measured window, in seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.end.saturating_sub(self.start) as f64 / 1e9
+    }
 }
 
 impl Control {
-    /// The window, once traffic was started.
-    pub(crate) fn window(&self) -> Option<Window> {
-        let traffic_start = self.traffic_start.load(Acquire);
-        let (start, end) = (self.measure_start.load(Relaxed), self.measure_end.load(Relaxed));
-        (traffic_start != 0).then_some(Window { traffic_start, start, end })
+    /// For a run of so many stages.
+    pub(crate) fn new(stages: usize) -> Control {
+        let clocks = (0..stages).map(|_| Clock::default()).collect();
+        Control { clocks, started: AtomicUsize::new(0), finish: AtomicBool::new(false) }
     }
 
-    /// Starts traffic.
+    /// How many stages were started.
+    pub(crate) fn started(&self) -> usize {
+        self.started.load(Relaxed)
+    }
+
+    /// The window of the present stage, once one was started.
+    pub(crate) fn window(&self) -> Option<Window> {
+        let stage = self.started.load(Acquire).checked_sub(1)?;
+        let clock = &self.clocks[stage];
+        let of = |time: &AtomicU64| time.load(Relaxed);
+        let (traffic_start, start, end) = (of(&clock.traffic_start), of(&clock.start), of(&clock.end));
+        Some(Window { stage, traffic_start, start, end })
+    }
+
+    /// Starts the stage of `window`, the one after the present.
     pub(crate) fn start(&self, window: Window) {
-        self.measure_start.store(window.start, Relaxed);
-        self.measure_end.store(window.end, Relaxed);
-        self.traffic_start.store(window.traffic_start, Release);
+        let clock = &self.clocks[window.stage];
+        clock.traffic_start.store(window.traffic_start, Relaxed);
+        clock.start.store(window.start, Relaxed);
+        clock.end.store(window.end, Relaxed);
+        self.started.store(window.stage + 1, Release);
+    }
+
+    /// Ends the window of `stage` at `time` instead.
+    pub(crate) fn end(&self, stage: usize, time: u64) {
+        self.clocks[stage].end.store(time, Relaxed);
     }
 }
 
 /// One worker's word to the coordinator, refreshed every turn.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
+    /// The stage that the worker is in, counted from 1; 0 before the first.
+    pub(crate) stage: AtomicUsize,
     /// Connections (and HTTP connections) that are ready.
     pub(crate) ready: AtomicU64,
     /// Connections that were given up.
     pub(crate) failed: AtomicU64,
-    /// Operations sent.
-    pub(crate) sent: AtomicU64,
-    /// Deliveries owed for them.
+    /// Deliveries owed for what was sent, in all stages.
     pub(crate) owed: AtomicU64,
     /// Deliveries that came.
     pub(crate) delivered: AtomicU64,
@@ -71,7 +104,7 @@ pub(crate) struct Gauges {
 /// One second of one flow on one worker.
 #[derive(Debug)]
 pub(crate) struct Interval {
-    /// Seconds since traffic started.
+    /// Seconds since the stage's traffic started.
     pub(crate) second: u32,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,

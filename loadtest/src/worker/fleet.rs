@@ -1,7 +1,7 @@
 //! A worker's connections: opening them by the clock or as fast as allowed, giving up, coming back.
 
 use crate::client::{Link, Stage};
-use crate::histogram::{fresh, record};
+use crate::histogram::{growing, merge, record};
 use crate::plan::{ConnectPlan, Duty};
 use crate::schedule::Schedule;
 use hdrhistogram::Histogram;
@@ -36,11 +36,14 @@ pub(crate) struct FleetStats {
     pub(crate) connected: Histogram<u64>,
     /// When the first connect was due.
     pub(crate) first_started: u64,
-    /// Connections that became ready before there was traffic, and when the last of them did.
+    /// Connections that a ramp made ready, and when the last of them was.
     pub(crate) opened: u64,
     pub(crate) opened_by: u64,
     pub(crate) attempts: u64,
     pub(crate) retried: u64,
+    /// Closed because this side asked for it, and the time from asking to the backend's confirmation.
+    pub(crate) parted: u64,
+    pub(crate) parting: Histogram<u64>,
     pub(crate) established: u64,
     pub(crate) given_up: u64,
     /// Why connections failed before they were ready.
@@ -104,10 +107,17 @@ impl Fleet {
         }
     }
 
-    /// Starts the clock of a ramp.
+    /// Starts a ramp: whoever has no connection gets one.
     pub(crate) fn begin(&mut self, now: u64) {
         self.stats.first_started = now;
+        self.next = 0;
         self.schedule = self.plan.rate.map(|rate| Schedule::new(now, rate, 1));
+    }
+
+    /// Another stage begins at `now`: its counts are its own. Returns those until then.
+    pub(crate) fn turn_page(&mut self, now: u64) -> FleetStats {
+        let fresh = FleetStats { first_started: now, ..FleetStats::new() };
+        std::mem::replace(&mut self.stats, fresh)
     }
 
     /// The next connection to open at `now` and when that was intended.
@@ -115,11 +125,14 @@ impl Fleet {
         if self.under_way >= self.plan.in_flight {
             return None;
         }
-        if let Some(local) = self.again.pop_front() {
-            return Some((local, self.connections[local as usize].begun));
+        while let Some(local) = self.again.pop_front() {
+            let connection = &self.connections[local as usize];
+            if connection.link.stage == Stage::Closed {
+                return Some((local, connection.begun));
+            }
         }
-        if self.next as usize >= self.connections.len() {
-            return None;
+        while self.connections.get(self.next as usize)?.link.stage != Stage::Closed {
+            self.next += 1;
         }
         let intended = self.next_due().unwrap_or(now);
         if intended > now {
@@ -131,7 +144,7 @@ impl Fleet {
 
     /// When the next connection of a ramp is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        let schedule = self.schedule?;
+        let schedule = self.schedule.filter(|_| self.under_way < self.plan.in_flight)?;
         let waiting = (self.next as usize) < self.connections.len();
         // Connections are numbered over the workers, so the ramp is even over all of them.
         waiting.then(|| {
@@ -172,7 +185,7 @@ impl Fleet {
         self.timers.set(local as usize, Timestamp::from_nanos(now) + self.plan.timeout);
     }
 
-    /// Notes that connection `local` is ready; `opening`: before there was traffic.
+    /// Notes that connection `local` is ready; `opening`: in a ramp.
     pub(crate) fn became_ready(&mut self, local: u32, now: u64, opening: bool) {
         let connection = &mut self.connections[local as usize];
         if opening {
@@ -198,6 +211,13 @@ impl Fleet {
         } else {
             self.stats.given_up += 1;
         }
+    }
+
+    /// Notes that connection `local`, which was ready, closed because it was told to at `begun`.
+    pub(crate) fn parted(&mut self, begun: u64, now: u64) {
+        self.stats.parted += 1;
+        self.stats.opened_by = self.stats.opened_by.max(now);
+        record(&mut self.stats.parting, now.saturating_sub(begun));
     }
 
     /// Notes that connection `local` closed.
@@ -234,15 +254,35 @@ impl Fleet {
 }
 
 impl FleetStats {
-    fn new() -> FleetStats {
+    /// Adds what another stage or worker counted; the beginning is the earliest, the end the latest.
+    pub(crate) fn add(&mut self, other: &FleetStats) {
+        merge(&mut self.ready, &other.ready);
+        merge(&mut self.connected, &other.connected);
+        merge(&mut self.parting, &other.parting);
+        self.first_started = self.first_started.min(other.first_started);
+        self.opened_by = self.opened_by.max(other.opened_by);
+        self.opened += other.opened;
+        self.attempts += other.attempts;
+        self.retried += other.retried;
+        self.parted += other.parted;
+        self.established += other.established;
+        self.given_up += other.given_up;
+        for (from, into) in [(&other.failures, &mut self.failures), (&other.lost, &mut self.lost)] {
+            from.iter().for_each(|(what, number)| *into.entry(what.clone()).or_insert(0) += number);
+        }
+    }
+
+    pub(crate) fn new() -> FleetStats {
         FleetStats {
-            ready: fresh(3),
-            connected: fresh(3),
+            ready: growing(),
+            connected: growing(),
             first_started: 0,
             opened: 0,
             opened_by: 0,
             attempts: 0,
             retried: 0,
+            parted: 0,
+            parting: growing(),
             established: 0,
             given_up: 0,
             failures: BTreeMap::new(),

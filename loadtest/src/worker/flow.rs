@@ -1,9 +1,10 @@
 //! One flow on one worker: its senders, its check, its counts.
 
-use super::control::Interval;
+use super::control::{Interval, Window};
 use super::recorder::Recorder;
 use crate::client::template::Template;
 use crate::conservation::Checker;
+use crate::permutation::Permutation;
 use crate::plan::{Duty, FlowPlan, Pace, Path, Plan, Role};
 use crate::schedule::Schedule;
 use crate::stamp::filler;
@@ -35,7 +36,11 @@ pub(crate) struct Flow {
     pub(crate) sender_of: Vec<u32>,
     pub(crate) total_senders: u32,
     pub(crate) cursor: usize,
+    /// What is due could not leave for want of room: completions make some, so there is nothing to do before they come.
+    pub(crate) stalled: bool,
     pub(crate) schedule: Option<Schedule>,
+    /// That of its stage, once it began.
+    pub(crate) window: Option<Window>,
     /// Closed loop: senders whose wave is complete.
     pub(crate) idle: VecDeque<u32>,
     pub(crate) checker: Checker,
@@ -79,7 +84,9 @@ impl Flow {
             sender_of,
             total_senders,
             cursor: 0,
+            stalled: false,
             schedule: None,
+            window: None,
             checker: Checker::new(plan.run, if measured { count } else { 0 }, flow.slots),
             recorder: Recorder::new(intervals),
             not_sent: 0,
@@ -95,8 +102,10 @@ impl Flow {
         global / self.plan.audience_size
     }
 
-    /// Traffic starts.
-    pub(crate) fn begin(&mut self, start: u64) {
+    /// Its stage begins.
+    pub(crate) fn begin(&mut self, window: Window) {
+        self.window = Some(window);
+        let start = window.traffic_start;
         match self.plan.pace {
             Pace::Open { rate } => {
                 self.schedule = Some(Schedule::new(start, rate, u64::from(self.total_senders)));
@@ -123,29 +132,54 @@ impl Flow {
 
 /// The senders of a flow that fall to `duty`, in their order, and how many there are on all workers.
 fn senders(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
-    let audiences = flow.audiences(plan.connections);
-    let slots = u32::from(flow.slots);
-    let mut senders = Vec::new();
-    let mut position = 0;
-    for audience in 0..audiences {
+    match flow.path {
+        Path::Direct => pairs(flow, plan, duty),
+        Path::Http(_) => pushing(flow, plan, duty),
+        Path::Echo | Path::Publish => publishing(flow, plan, duty),
+    }
+}
+
+/// Connections that send: the first ones of each audience.
+fn publishing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+    let (mut senders, mut position) = (Vec::new(), 0);
+    for audience in 0..flow.audiences(plan.connections) {
         // A small last audience has fewer members than slots.
-        let slots = match flow.path {
-            Path::Http(_) => slots,
-            _ => slots.min(flow.members(audience, plan.connections)),
-        };
+        let slots = u32::from(flow.slots).min(flow.members(audience, plan.connections));
         for slot in 0..slots {
-            let local = match flow.path {
-                Path::Echo | Path::Publish => duty.local(audience * flow.audience_size + slot),
-                Path::Http(_) => {
-                    let mine = position % duty.step == duty.first % duty.step;
-                    mine.then_some(position / duty.step % plan.machinery.http_connections)
-                }
-            };
-            if let Some(local) = local {
+            if let Some(local) = duty.local(audience * flow.audience_size + slot) {
                 senders.push(Sender { position, audience, local, next: 0, slot: slot as u16 });
             }
             position += 1;
         }
     }
     (senders, position.max(1))
+}
+
+/// HTTP connections that push: the turns go round the workers that have some.
+fn pushing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+    let (audiences, slots) = (flow.audiences(plan.connections), u32::from(flow.slots));
+    let workers = plan.machinery.http_workers.clamp(1, duty.step);
+    let (own, total) = (duty.first % duty.step, audiences * slots);
+    let turns = flow.turns(plan.connections);
+    let mine = (own..if own < workers { total } else { 0 }).step_by(workers as usize);
+    let sender = |position| {
+        let turn = position / slots;
+        let audience = if flow.shuffled { turns.at(turn) } else { turn };
+        let local = position / workers % plan.machinery.http_connections;
+        Sender { position, audience, local, next: 0, slot: (position % slots) as u16 }
+    };
+    (mine.map(sender).collect(), total.max(1))
+}
+
+/// Everyone sends to somebody: turn `p` is of client `a(p)` to user `b(p)`, for two shuffles `a` and `b`.
+fn pairs(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+    let clients = Permutation::new(plan.connections, 0x636c_6965);
+    let users = flow.turns(plan.connections);
+    let sender = |local| {
+        let position = clients.inverse(duty.global(local));
+        Sender { position, audience: users.at(position), local, next: 0, slot: 0 }
+    };
+    let mut senders: Vec<Sender> = (0..duty.count()).map(sender).collect();
+    senders.sort_unstable_by_key(|sender| sender.position);
+    (senders, plan.connections.max(1))
 }

@@ -3,14 +3,38 @@
 use super::Worker;
 use crate::client::{Protocol, Stage};
 use netpoll::{Backend, SendError, Timestamp};
+use std::time::Duration;
+
+/// When connection `global` beats next after `now`. Its place within the interval follows from its number alone
+/// (multiples of the golden ratio fill an interval evenly), not from when it came: so any time sees as many beats as any
+/// other, from the first on, and a storm of reconnects does not become a storm of heartbeats.
+fn next_beat(global: u32, every: Duration, now: u64) -> u64 {
+    let every = every.as_nanos() as u64;
+    let place = u64::from(global).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let phase = ((u128::from(place) * u128::from(every)) >> 64) as u64;
+    let since = (now + every - phase) % every;
+    now + every - since
+}
 
 impl<B: Backend, P: Protocol> Worker<B, P> {
-    /// Connection `local` is ready: its first heartbeat comes at its own place within the interval, so that those of
-    /// many connections are spread evenly.
+    /// Connection `local` is ready: from now on it beats at its own place within each interval.
     pub(super) fn arm_heartbeat(&mut self, local: u32, now: u64) {
         let (Some(every), true) = (self.to.plan.heartbeat, self.beat.is_some()) else { return };
-        let spread = (local % 997 + 1) as f64 / 997.0;
-        self.fleet.timers.set(local as usize, Timestamp::from_nanos(now) + every.mul_f64(spread));
+        let due = next_beat(self.to.duty.global(local), every, now);
+        self.fleet.timers.set(local as usize, Timestamp::from_nanos(due));
+    }
+
+    /// Whether nothing new is to beat: the last stage has ended.
+    pub(super) fn beats_are_over(&self, now: u64) -> bool {
+        self.window.is_some_and(|window| now >= window.end && self.to.plan.is_last(window.stage))
+    }
+
+    /// Beats that wait for their answer.
+    pub(super) fn beats_unanswered(&self) -> u64 {
+        let all = self.finished.iter().chain([&self.stats]).map(|stats| &stats.beats);
+        let (sent, done) =
+            all.fold((0, 0), |(sent, done), beats| (sent + beats.sent, done + beats.answered + beats.void));
+        sent.saturating_sub(done)
     }
 
     pub(super) fn expire_timers(&mut self, now: u64) {
@@ -32,10 +56,11 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn send_heartbeat(&mut self, index: usize, id: netpoll::ConnectionId, now: u64) {
         let (Some(every), Some(beat)) = (self.to.plan.heartbeat, &self.beat) else { return };
-        if self.window.is_some_and(|window| now >= window.end) {
+        if self.beats_are_over(now) {
             return; // what was sent is to be answered; nothing new
         }
-        self.fleet.timers.set(index, Timestamp::from_nanos(now) + every);
+        let due = next_beat(self.to.duty.global(index as u32), every, now);
+        self.fleet.timers.set(index, Timestamp::from_nanos(due));
         let Some(mut buffer) = self.backend.pools().take(beat.size()) else {
             self.odds.stalls += 1;
             return;
@@ -45,9 +70,34 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         match self.backend.send(id, buffer.freeze()) {
             Ok(()) => {
                 self.fleet.connections[index].beat_sent = now.max(1);
-                self.odds.beats_sent += 1;
+                self.stats.beats.sent += 1;
             }
             Err(SendError::Full(_) | SendError::Closed(_)) => self.odds.stalls += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_are_even_whenever_the_connections_came() {
+        let every = Duration::from_secs(240);
+        let second = |at: u64| at * 1_000_000_000;
+        // 24 000 connections come within five seconds; then each second sees 100 beats, from the first one on.
+        let came = |global: u32| u64::from(global) * second(5) / 24_000;
+        for from in [6, 100, 240, 500] {
+            let window = second(from)..second(from + 1);
+            let beats = (0..24_000).filter(|global| {
+                let mut due = next_beat(*global, every, came(*global));
+                while due < window.start {
+                    due = next_beat(*global, every, due);
+                }
+                window.contains(&due)
+            });
+            let count = beats.count();
+            assert!((97..=103).contains(&count), "{count} beats in second {from}");
         }
     }
 }

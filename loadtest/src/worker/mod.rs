@@ -15,35 +15,38 @@ mod heartbeat;
 mod receive;
 mod recorder;
 mod result;
+mod stage;
 mod traffic;
 
+pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
+pub(crate) use stage::{Beats, ChurnStats, StageStats};
 
+use crate::client::Protocol;
 use crate::client::template::Template;
-use crate::client::{Protocol, Stage};
-use crate::histogram::fresh;
 use crate::http::Pusher;
 use crate::plan::{Duty, Path, Plan, Role};
-use crate::schedule::Schedule;
 use control::{Control, Gauges, Interval, Window};
 use fleet::Fleet;
 use flow::Flow;
-use hdrhistogram::Histogram;
 use netpoll::{
     Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig, SendError, Timestamp,
 };
+use stage::Departures;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The longest sleep of a turn, so that the coordinator's word is heard.
-const WAIT_MAX: Duration = Duration::from_millis(10);
+/// The longest sleep of a turn while something waits for room.
+const STALL_WAIT: Duration = Duration::from_millis(1);
 /// How often the thread's processor time is read.
 const CPU_EVERY: u64 = 20_000_000;
+/// How long closing may make no progress at the end, ns.
+const CLOSE_PATIENCE: u64 = 5_000_000_000;
 /// Connections opened in one turn at most.
 const OPEN_BATCH: usize = 64;
 
@@ -60,36 +63,17 @@ pub(crate) struct Assignment {
 }
 
 /// What is neither about connections nor about flows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Odds {
-    beats_sent: u64,
-    beats_answered: u64,
-    /// Answers within the window.
-    beats_measured: u64,
-    /// Beats whose connection closed before the answer.
-    beats_void: u64,
-    beat_latency: Histogram<u64>,
     notices: BTreeMap<String, u64>,
     violations: BTreeMap<String, u64>,
     /// Sends put off because the pools were empty.
     stalls: u64,
     cpu_read_at: u64,
-    cpu_before: Option<Share>,
-    cpu_after: Option<Share>,
+    /// At the ends of the present window.
+    share_before: Option<Share>,
+    share_after: Option<Share>,
     network_error: Option<String>,
-}
-
-/// Connections that come and go.
-#[derive(Debug)]
-struct Churn {
-    schedule: Option<Schedule>,
-    operations: u64,
-    completed: u64,
-    /// Completed within the window.
-    measured: u64,
-    /// The connection whose turn it was had not come back.
-    missed: u64,
-    latency: Histogram<u64>,
 }
 
 /// See the module's text.
@@ -101,7 +85,11 @@ pub(crate) struct Worker<B, P> {
     flows: Vec<Flow>,
     pushers: Vec<Pusher>,
     beat: Option<Template>,
-    churn: Churn,
+    departures: Departures,
+    /// Counts of the present stage, or of the opening before the first.
+    stats: StageStats,
+    /// Those of the stages before it.
+    finished: Vec<StageStats>,
     window: Option<Window>,
     batch: Completions,
     /// Slow readers: what they got and do not give back.
@@ -109,6 +97,11 @@ pub(crate) struct Worker<B, P> {
     /// Bytes to be copied into a block and sent.
     scratch: Vec<u8>,
     odds: Odds,
+}
+
+/// The longest sleep of a turn, so that the coordinator's word is heard; longer where many workers share few processors.
+pub(crate) fn wait_max(plan: &Plan) -> Duration {
+    Duration::from_millis(if plan.machinery.workers > 8 { 100 } else { 10 })
 }
 
 /// Sizes of a worker's backend.
@@ -165,19 +158,14 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             flows,
             pushers: (0..pushers).map(|_| Pusher::new(plan.machinery.http_pipeline)).collect(),
             beat: heartbeat,
-            churn: Churn {
-                schedule: None,
-                operations: 0,
-                completed: 0,
-                measured: 0,
-                missed: 0,
-                latency: fresh(3),
-            },
+            departures: Departures::default(),
+            stats: StageStats::new(),
+            finished: Vec::with_capacity(plan.stages.len() + 1),
             window: None,
             batch: Completions::with_capacity(512),
             held: Vec::new(),
             scratch: Vec::with_capacity(32 << 10),
-            odds: Odds::new(),
+            odds: Odds::default(),
             backend,
             protocol,
             to,
@@ -192,10 +180,12 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         // Sleeps end when they should, not up to 50 µs later (prctl(2), PR_SET_TIMERSLACK).
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         self.fleet.begin(self.now());
+        self.odds.share_before = Some(Share::read());
         while !self.to.control.finish.load(Relaxed) {
             self.turn()?;
         }
         self.flows.iter_mut().for_each(|flow| flow.recorder.flush());
+        self.turn_page(self.now());
         self.close_everything()?;
         Ok(self.into_result())
     }
@@ -209,7 +199,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.open_pushers();
         self.open_connections(now);
         self.follow_phase(now);
-        self.churn_connections(now);
+        self.close_connections(now);
         let behind = self.send_operations();
         self.expire_timers(now);
         let wait = if behind { Duration::ZERO } else { self.time_to_wait() };
@@ -225,44 +215,18 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn time_to_wait(&self) -> Duration {
         let now = self.now();
-        let within = self.fleet.timers.next_expiry(Timestamp::from_nanos(now), WAIT_MAX);
-        let flows = self.flows.iter().filter_map(Flow::next_due);
-        let end = self.window.map_or(0, |window| window.end);
-        let due = flows.filter(|due| *due < end).chain(self.fleet.next_due()).chain(self.next_churn()).min();
+        let window = self.window.unwrap_or_default();
+        let present = || self.flows.iter().filter(|flow| flow.plan.stage == window.stage);
+        // A flow that waits for room is woken by the completion that makes some; to look again and again would take the
+        // processor from who is to make it.
+        let stalled = present().any(|flow| flow.stalled);
+        let within = wait_max(&self.to.plan);
+        let within = if stalled { within.min(STALL_WAIT) } else { within };
+        let within = self.fleet.timers.next_expiry(Timestamp::from_nanos(now), within);
+        let flows = present().filter(|flow| !flow.stalled).filter_map(Flow::next_due);
+        let due = flows.chain(self.next_churn()).filter(|due| *due < window.end);
+        let due = due.chain(self.fleet.next_due()).min();
         due.map_or(within, |due| within.min(Duration::from_nanos(due.saturating_sub(now))))
-    }
-
-    // --- phases --------------------------------------------------------------------------------------------------
-
-    fn follow_phase(&mut self, now: u64) {
-        let first = self.window.is_none();
-        self.window = self.to.control.window();
-        let Some(window) = self.window else { return };
-        if first {
-            self.start_traffic(&window);
-        }
-        if now >= window.start && self.odds.cpu_before.is_none() {
-            self.odds.cpu_before = Some(Share::read());
-        }
-        if now >= window.end && self.odds.cpu_after.is_none() {
-            self.odds.cpu_after = Some(Share::read());
-        }
-        self.flows.iter_mut().for_each(|flow| flow.recorder.tick(now, &window));
-    }
-
-    fn start_traffic(&mut self, window: &Window) {
-        for flow in &mut self.flows {
-            for (local, connection) in self.fleet.connections.iter().enumerate() {
-                if connection.link.stage == Stage::Ready && self.to.duty.role == Role::Measured {
-                    flow.checker.admit(local as u32);
-                }
-            }
-            flow.begin(window.traffic_start);
-        }
-        if let (Role::Churn, Some(churn)) = (self.to.duty.role, self.to.plan.churn) {
-            self.churn.schedule =
-                Some(Schedule::new(window.traffic_start, churn.rate, u64::from(self.to.duty.step)));
-        }
     }
 
     fn publish(&mut self) {
@@ -270,15 +234,15 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let sum = |of: fn(&Flow) -> u64| self.flows.iter().map(of).sum::<u64>();
         gauges.ready.store(u64::from(self.fleet.ready_count), Relaxed);
         gauges.failed.store(self.fleet.stats.given_up, Relaxed);
-        gauges.sent.store(sum(|flow| flow.recorder.sent), Relaxed);
         gauges.owed.store(sum(|flow| flow.recorder.owed.saturating_sub(flow.excused)), Relaxed);
         gauges.delivered.store(sum(|flow| flow.recorder.delivered), Relaxed);
         let pending = self.pushers.iter().map(|pusher| pusher.pending.len() as u64).sum::<u64>();
         let opening = u64::from(self.fleet.is_opening() || self.pushers.iter().any(|pusher| !pusher.ready));
         let now = self.now();
-        let ended = self.window.is_some_and(|window| now >= window.end);
-        let beats = self.odds.beats_sent.saturating_sub(self.odds.beats_answered + self.odds.beats_void);
-        gauges.unanswered.store(pending + opening + if ended { beats } else { 0 }, Relaxed);
+        let waiting = if self.beats_are_over(now) { self.beats_unanswered() } else { 0 };
+        gauges.unanswered.store(pending + opening + waiting, Relaxed);
+        // Last: who sees the stage sees its other numbers too.
+        gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
         if now >= self.odds.cpu_read_at + CPU_EVERY {
             self.odds.cpu_read_at = now;
             self.to.gauges.cpu.store(thread_cpu(), Relaxed);
@@ -324,41 +288,30 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    fn next_churn(&self) -> Option<u64> {
-        let turn = self.churn.operations * u64::from(self.to.duty.step);
-        Some(self.churn.schedule?.intended(turn + u64::from(self.to.duty.first % self.to.duty.step)))
-    }
-
-    /// Closes the connections whose turn it is; they come back by themselves.
-    fn churn_connections(&mut self, now: u64) {
-        let Some(window) = self.window else { return };
-        while let Some(intended) = self.next_churn() {
-            if intended > now || intended >= window.end || self.fleet.connections.is_empty() {
-                return;
-            }
-            let local = (self.churn.operations % self.fleet.connections.len() as u64) as usize;
-            self.churn.operations += 1;
-            let connection = &mut self.fleet.connections[local];
-            match (connection.link.stage, connection.id) {
-                (Stage::Ready, Some(id)) => {
-                    connection.begun = intended;
-                    self.backend.close(id);
-                }
-                _ => self.churn.missed += 1,
-            }
-        }
-    }
-
-    /// Closes all and waits a little for the backend to be done with them.
+    /// Closes all, no faster than the backend is done with them; waits as long as there is progress.
     fn close_everything(&mut self) -> io::Result<()> {
         self.held.clear();
-        let ids = self.fleet.connections.iter().filter_map(|connection| connection.id);
-        let ids = ids.chain(self.pushers.iter().filter_map(|pusher| pusher.id));
-        ids.for_each(|id| self.backend.close(id));
-        let deadline = self.now() + 5_000_000_000;
-        while self.backend.connection_count() > 0 && self.now() < deadline {
+        self.fleet.connections.iter().filter(|one| one.link.stage != crate::client::Stage::Ready).for_each(
+            |one| {
+                if let Some(id) = one.id {
+                    self.backend.close(id);
+                }
+            },
+        );
+        self.pushers.iter().filter_map(|pusher| pusher.id).for_each(|id| self.backend.close(id));
+        self.departures = Departures::default();
+        let mut left = self.backend.connection_count();
+        let mut since = self.now();
+        while self.backend.connection_count() > 0 && self.now() < since + CLOSE_PATIENCE {
+            self.close_all(self.now());
             self.backend.poll(Duration::from_millis(10), &mut self.batch)?;
             self.batch.drain().for_each(drop);
+            let count = self.backend.connection_count();
+            self.departures.in_flight =
+                self.departures.in_flight.saturating_sub((left - count.min(left)) as u32);
+            if count < left {
+                (left, since) = (count, self.now());
+            }
         }
         Ok(())
     }
@@ -374,25 +327,6 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         };
         if let Err(SendError::Full(_) | SendError::Closed(_)) = self.backend.send(id, buffer.freeze()) {
             self.backend.close(id);
-        }
-    }
-}
-
-impl Odds {
-    fn new() -> Odds {
-        Odds {
-            beats_sent: 0,
-            beats_answered: 0,
-            beats_measured: 0,
-            beats_void: 0,
-            beat_latency: fresh(3),
-            notices: BTreeMap::new(),
-            violations: BTreeMap::new(),
-            stalls: 0,
-            cpu_read_at: 0,
-            cpu_before: None,
-            cpu_after: None,
-            network_error: None,
         }
     }
 }

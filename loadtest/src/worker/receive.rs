@@ -2,13 +2,14 @@
 
 use super::fleet::{Aftermath, Connection, count};
 use super::flow::Flow;
+use super::stage::Beats;
 use super::{Odds, Worker};
 use crate::client::feed::feed;
 use crate::client::{Notice, Protocol, Sink, Stage};
 use crate::conservation::Verdict;
 use crate::histogram::record;
 use crate::http::read_responses;
-use crate::plan::{Pace, Role};
+use crate::plan::{Pace, Path, Role, StageKind};
 use crate::stamp::{STAMP_SIZE, Stamp};
 use crate::worker::control::Window;
 use netpoll::{Backend, Buffer, CloseReason, Completion, ConnectionId};
@@ -59,27 +60,35 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     }
 
     fn became_ready(&mut self, local: u32, now: u64) {
-        if let (Role::Churn, Some(_)) = (self.to.duty.role, self.window) {
+        let kind = self.stage_kind();
+        let churns = self.to.duty.role == Role::Churn || matches!(kind, StageKind::Churn { .. });
+        if churns && self.window.is_some() {
             let begun = self.fleet.connections[local as usize].begun;
-            record(&mut self.churn.latency, now.saturating_sub(begun));
-            self.churn.completed += 1;
-            self.churn.measured += u64::from(self.window.is_some_and(|window| window.contains(now)));
+            let churn = &mut self.stats.churn;
+            record(&mut churn.latency, now.saturating_sub(begun));
+            churn.completed += 1;
+            churn.measured += u64::from(self.window.is_some_and(|window| window.contains(now)));
         }
-        self.fleet.became_ready(local, now, self.window.is_none());
+        self.fleet.became_ready(local, now, self.window.is_none() || kind == StageKind::Reconnect);
         self.arm_heartbeat(local, now);
     }
 
     fn closed(&mut self, local: u32, reason: CloseReason) {
         let Connection { begun: intended, beat_sent, .. } = self.fleet.connections[local as usize];
-        self.odds.beats_void += u64::from(beat_sent != 0);
+        self.stats.beats.void += u64::from(beat_sent != 0);
         if self.fleet.closed(local, reason) == Aftermath::Failed {
             return;
         }
-        match (self.to.duty.role, reason) {
-            (Role::Churn, CloseReason::Local) => {}
-            _ => count(&mut self.fleet.stats.lost, reason.label()),
+        let (kind, asked) = (self.stage_kind(), reason == CloseReason::Local && self.asked_to_close());
+        if kind == StageKind::Disconnect {
+            self.departures.in_flight = self.departures.in_flight.saturating_sub(1);
         }
-        if self.to.duty.role == Role::Churn {
+        if asked {
+            self.fleet.parted(intended, self.now());
+        } else {
+            count(&mut self.fleet.stats.lost, reason.label());
+        }
+        if self.to.duty.role == Role::Churn || (asked && matches!(kind, StageKind::Churn { .. })) {
             self.fleet.reopen(local, intended);
         }
     }
@@ -88,7 +97,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn received(&mut self, local: u32, id: ConnectionId, buffer: Buffer) {
         let now = self.now();
-        if self.window.is_none() {
+        if self.window.map_or(0, |window| window.stage + 1) < self.to.control.started() {
             self.follow_phase(now); // another worker may have heard of the start sooner, and sent
         }
         let connection = &mut self.fleet.connections[local as usize];
@@ -102,6 +111,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let mut inbox = Inbox {
             flows: &mut self.flows,
             odds: &mut self.odds,
+            beats: &mut self.stats.beats,
             owed: &mut self.scratch,
             window: self.window,
             local,
@@ -143,7 +153,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let connections = self.to.plan.connections;
         let pusher = &mut self.pushers[pusher];
         let mut partial = pusher.partial.take();
-        let (flows, pending, window) = (&mut self.flows, &mut pusher.pending, self.window);
+        let (flows, pending) = (&mut self.flows, &mut pusher.pending);
         let mut unasked = 0;
         let each = |code| {
             let Some(request) = pending.pop_front() else {
@@ -156,7 +166,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 flow.refused += 1;
                 flow.excused += u64::from(flow.plan.members(request.audience, connections));
             }
-            if window.is_some_and(|window| window.contains(request.intended)) {
+            if flow.window.is_some_and(|window| window.contains(request.intended)) {
                 record(&mut flow.recorder.answer, now.saturating_sub(request.intended));
             }
         };
@@ -193,6 +203,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 struct Inbox<'a> {
     flows: &'a mut [Flow],
     odds: &'a mut Odds,
+    beats: &'a mut Beats,
     owed: &'a mut Vec<u8>,
     window: Option<Window>,
     local: u32,
@@ -208,14 +219,15 @@ struct Inbox<'a> {
 impl Inbox<'_> {
     /// Judges a stamped message and counts it.
     fn judge(&mut self, stamp: &Stamp) {
-        let (Some(flow), Some(window)) = (self.flows.get_mut(usize::from(stamp.flow)), &self.window) else {
+        let flow = self.flows.get_mut(usize::from(stamp.flow));
+        let Some((flow, window)) = flow.and_then(|flow| flow.window.map(|window| (flow, window))) else {
             return count(&mut self.odds.violations, "message_of_no_flow");
         };
         let audience = flow.audience_of(self.global);
         if flow.checker.check(self.local, audience, stamp) == Verdict::Refused {
             return;
         }
-        flow.recorder.delivered(self.now, stamp.intended, window);
+        flow.recorder.delivered(self.now, stamp.intended, &window);
         let Some(sender) = flow.sender_of.get(self.local as usize) else { return };
         let own = flow.senders.get(*sender as usize).is_some_and(|own| own.slot == stamp.slot);
         if own && self.outstanding > 0 {
@@ -228,7 +240,7 @@ impl Inbox<'_> {
 
     /// The flow that echo frames belong to.
     fn echo_flow(&mut self) -> Option<&mut Flow> {
-        self.flows.iter_mut().find(|flow| flow.plan.path == crate::plan::Path::Echo)
+        self.flows.iter_mut().find(|flow| flow.plan.path == Path::Echo)
     }
 }
 
@@ -276,21 +288,27 @@ impl Sink for Inbox<'_> {
         }
         count(&mut self.odds.notices, "publication refused");
         let (global, connections) = (self.global, self.connections);
-        let published = |flow: &&mut Flow| flow.plan.path == crate::plan::Path::Publish;
+        let stage = self.window.map_or(0, |window| window.stage);
+        let published = |flow: &&mut Flow| {
+            flow.plan.stage == stage && matches!(flow.plan.path, Path::Publish | Path::Direct)
+        };
         if let Some(flow) = self.flows.iter_mut().find(published) {
             flow.refused += 1;
-            flow.excused += u64::from(flow.plan.members(flow.audience_of(global), connections));
+            flow.excused += match flow.plan.path {
+                Path::Direct => 1,
+                _ => u64::from(flow.plan.members(flow.audience_of(global), connections)),
+            };
         }
     }
 
     fn heartbeat_reply(&mut self) {
         // An echo by heartbeats (goim answers them from memory) is counted there.
-        self.odds.beats_answered += 1;
+        self.beats.answered += 1;
         let within = self.window.is_some_and(|window| window.contains(self.now));
-        self.odds.beats_measured += u64::from(within);
+        self.beats.measured += u64::from(within);
         let sent = std::mem::take(&mut self.beat_sent);
         if sent != 0 && within {
-            record(&mut self.odds.beat_latency, self.now.saturating_sub(sent));
+            record(&mut self.beats.latency, self.now.saturating_sub(sent));
         }
     }
 

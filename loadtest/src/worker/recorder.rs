@@ -1,7 +1,7 @@
 //! Counts and latencies of one flow on one worker.
 
 use super::control::{Interval, Window};
-use crate::histogram::{fresh, record};
+use crate::histogram::{fresh, growing, record};
 use crate::schedule::SECOND;
 use hdrhistogram::Histogram;
 use std::sync::mpsc::Sender;
@@ -38,9 +38,9 @@ struct Second {
 impl Recorder {
     pub(crate) fn new(intervals: Sender<Interval>) -> Recorder {
         Recorder {
-            latency: fresh(3),
-            lag: fresh(3),
-            answer: fresh(3),
+            latency: growing(),
+            lag: growing(),
+            answer: growing(),
             sent: 0,
             sent_measured: 0,
             owed: 0,
@@ -90,6 +90,9 @@ impl Recorder {
     /// Hands over what the present second has so far.
     pub(crate) fn flush(&mut self) {
         let second = &mut self.second;
+        if second.sent + second.delivered == 0 {
+            return;
+        }
         let interval = Interval {
             second: second.number,
             sent: std::mem::take(&mut second.sent),

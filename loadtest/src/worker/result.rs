@@ -1,12 +1,10 @@
 //! What a worker brings home.
 
-use super::fleet::FleetStats;
 use super::flow::{Flow, Sender};
 use super::recorder::Recorder;
-use super::{Share, Worker};
+use super::{StageStats, Worker};
 use crate::conservation::Checker;
 use crate::plan::{Duty, Role};
-use hdrhistogram::Histogram;
 use netpoll::{Backend, BackendCounters};
 use std::collections::BTreeMap;
 
@@ -26,25 +24,12 @@ pub(crate) struct FlowResult {
 pub(crate) struct WorkerResult {
     pub(crate) role: Role,
     pub(crate) duty: Duty,
-    pub(crate) fleet: FleetStats,
+    /// The opening, then each stage.
+    pub(crate) stages: Vec<StageStats>,
     pub(crate) flows: Vec<FlowResult>,
-    pub(crate) beats_sent: u64,
-    pub(crate) beats_answered: u64,
-    pub(crate) beats_measured: u64,
-    pub(crate) beats_void: u64,
-    pub(crate) beat_latency: Histogram<u64>,
-    pub(crate) churned: u64,
-    pub(crate) churned_measured: u64,
-    pub(crate) churn_missed: u64,
-    pub(crate) churn_operations: u64,
-    pub(crate) churn_latency: Histogram<u64>,
     pub(crate) notices: BTreeMap<String, u64>,
     pub(crate) violations: BTreeMap<String, u64>,
     pub(crate) stalls: u64,
-    /// Processor time within the window, ns.
-    pub(crate) cpu: u64,
-    /// Time within the window that it waited for a processor, ns.
-    pub(crate) waited: u64,
     pub(crate) counters: BackendCounters,
     pub(crate) backend: &'static str,
     pub(crate) network_error: Option<String>,
@@ -67,28 +52,14 @@ impl From<Flow> for FlowResult {
 
 impl<B: Backend, P> Worker<B, P> {
     pub(super) fn into_result(self) -> WorkerResult {
-        let after = self.odds.cpu_after.unwrap_or_else(Share::read);
-        let before = self.odds.cpu_before.unwrap_or(after);
         WorkerResult {
             role: self.to.duty.role,
             duty: self.to.duty,
-            fleet: self.fleet.stats,
+            stages: self.finished,
             flows: self.flows.into_iter().map(FlowResult::from).collect(),
-            beats_sent: self.odds.beats_sent,
-            beats_answered: self.odds.beats_answered,
-            beats_measured: self.odds.beats_measured,
-            beats_void: self.odds.beats_void,
-            beat_latency: self.odds.beat_latency,
-            churned: self.churn.completed,
-            churned_measured: self.churn.measured,
-            churn_missed: self.churn.missed,
-            churn_operations: self.churn.operations,
-            churn_latency: self.churn.latency,
             notices: self.odds.notices,
             violations: self.odds.violations,
             stalls: self.odds.stalls,
-            cpu: after.cpu.saturating_sub(before.cpu),
-            waited: after.waited.saturating_sub(before.waited),
             counters: self.backend.counters(),
             backend: self.backend.name(),
             network_error: self.odds.network_error,

@@ -26,8 +26,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     /// Sends what is due on all flows; true when more could be sent at once.
     pub(super) fn send_operations(&mut self) -> bool {
         let mut behind = false;
+        let Some(stage) = self.window.map(|window| window.stage) else { return false };
         for index in 0..self.flows.len() {
-            if self.flows[index].senders.is_empty() {
+            if self.flows[index].plan.stage != stage || self.flows[index].senders.is_empty() {
                 continue;
             }
             behind |= match (self.flows[index].plan.pace, self.flows[index].plan.path) {
@@ -41,6 +42,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn send_by_the_clock(&mut self, index: usize) -> bool {
         let Some(window) = self.window else { return false };
+        self.flows[index].stalled = false;
         for _ in 0..BURST_MAX {
             let flow = &self.flows[index];
             let Some(intended) = flow.next_due() else { return false };
@@ -51,6 +53,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             match self.send_one(index, self.flows[index].cursor, intended, now) {
                 Attempt::Stalled => {
                     self.odds.stalls += 1;
+                    self.flows[index].stalled = true;
                     return false;
                 }
                 Attempt::Sent => {}
@@ -74,7 +77,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     fn send_one(&mut self, index: usize, sender: usize, intended: u64, now: u64) -> Attempt {
         match self.flows[index].plan.path {
             Path::Http(route) => self.push_one(index, sender, route, intended, now),
-            Path::Echo | Path::Publish => self.send_wave(index, sender, 1, intended, now),
+            Path::Echo | Path::Publish | Path::Direct => self.send_wave(index, sender, 1, intended, now),
         }
     }
 
@@ -115,7 +118,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         {
             let sequence = from.next + number as u32;
             let stamp = stamp(self.to.plan.run, flow, from.audience, from.slot, sequence, intended);
-            flow.template.write(frame, &Patch { stamp, room: from.audience });
+            let user = self.to.plan.identity.first_mid + i64::from(from.audience);
+            flow.template.write(frame, &Patch { stamp, room: from.audience, user });
         }
         buffer.set_len(size * usize::from(depth));
         if self.backend.send(id, buffer.freeze()).is_err() {

@@ -17,7 +17,8 @@ pub fn serve(server: &mut Server, id: ConnectionId, input: &[u8]) -> usize {
         }
         let target = text.split(' ').nth(1).unwrap_or_default().to_owned();
         let answer = if target == "/metrics" {
-            format!("peer_deliveries_total {}\n", server.deliveries)
+            let clients = server.members(|session| session.is_ready()).len();
+            format!("peer_deliveries_total {}\ngateway_connections {clients}\n", server.deliveries)
         } else {
             push(server, &target, &rest[head + 4..end])
         };

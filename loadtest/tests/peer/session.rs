@@ -142,9 +142,12 @@ fn handle(server: &mut Server, id: ConnectionId, header: Header, body: &[u8]) {
         Operation::HEARTBEAT => reply(server, Operation::HEARTBEAT_REPLY, &[0, 0, 0, 7]),
         Operation::SEND_MESSAGE => {
             let message = SendMessage::parse(body).unwrap();
-            let Target::Room(room) = message.target else { panic!("{:?}", message.target) };
             let operation = message.push_operation.map_or(1000, |operation| operation.get().0);
-            let members = server.members(|session| session.room == room.as_str());
+            let members = match message.target {
+                Target::Room(room) => server.members(|session| session.room == room.as_str()),
+                Target::Mid(mid) => server.members(|session| session.is_ready() && session.mid == mid),
+                other => panic!("{other:?}"),
+            };
             let push = frame(operation, 0, message.payload);
             let receivers = members.len() as u32;
             members.into_iter().for_each(|member| server.deliver(member, &push));

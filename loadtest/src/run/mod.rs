@@ -1,8 +1,11 @@
-//! The coordinator: starts the workers, moves them from phase to phase, watches processes, collects.
+//! The coordinator: starts the workers, moves them from stage to stage, watches processes, collects.
 //!
 //! ```text
-//!   preflight ─► workers connect ─► traffic: warm-up, window ─► settle ─► finish ─► results
+//!   preflight ─► workers connect ─► each stage: warm-up, window ─► settle ─► finish ─► results
 //! ```
+
+mod stages;
+mod watcher;
 
 use crate::backend;
 use crate::client::Protocol;
@@ -27,25 +30,39 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use watcher::Watcher;
 
 /// How often the coordinator looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// How often processes are sampled.
-const SAMPLE_EVERY: u64 = 500_000_000;
-/// Time between the word to start and the first operation.
-const START_DELAY: u64 = 20_000_000;
 
 /// Everything a run brought home, not yet summed up.
 pub(crate) struct Findings {
     pub(crate) results: Vec<WorkerResult>,
-    pub(crate) window: Window,
-    pub(crate) seconds: Vec<Second>,
+    /// One for each stage that was begun.
+    pub(crate) stages: Vec<StageFindings>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) pids: Vec<i32>,
     pub(crate) usage: Usages,
     pub(crate) metrics: BTreeMap<String, [f64; 2]>,
-    pub(crate) unsettled: bool,
     pub(crate) interrupted: bool,
+}
+
+/// What the coordinator saw of one stage.
+#[derive(Clone, Debug)]
+pub(crate) struct StageFindings {
+    pub(crate) window: Window,
+    /// Deliveries were still arriving when settling had to end.
+    pub(crate) unsettled: bool,
+    /// When everything that the stage began was done.
+    pub(crate) settled_at: u64,
+    pub(crate) seconds: Vec<Second>,
+    /// Readings of the server at the ends of the window.
+    pub(crate) start: Usage,
+    pub(crate) end: Usage,
+    /// And when the stage had settled and rested.
+    pub(crate) rested: Usage,
+    /// When the server told of no connections any more; after a disconnect.
+    pub(crate) emptied_at: Option<u64>,
 }
 
 /// Readings of the server at the seams of the run.
@@ -53,8 +70,6 @@ pub(crate) struct Findings {
 pub(crate) struct Usages {
     pub(crate) before: Usage,
     pub(crate) connected: Usage,
-    pub(crate) start: Usage,
-    pub(crate) end: Usage,
     pub(crate) after: Usage,
 }
 
@@ -76,10 +91,11 @@ struct Run<'a> {
     control: Arc<Control>,
     clock: MonotonicClock,
     crew: Crew,
-    pids: Vec<i32>,
-    samples: Vec<Sample>,
-    last: (u64, Usage, u64),
-    seconds: BTreeMap<u32, (Second, Histogram<u64>)>,
+    watcher: Watcher,
+    metrics: Option<SocketAddr>,
+    /// By stage and second.
+    seconds: BTreeMap<(usize, u32), (Second, Histogram<u64>)>,
+    stages: Vec<StageFindings>,
     stop: &'a AtomicBool,
     progress: Progress,
 }
@@ -102,27 +118,31 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
     };
     let before = Usage::read(&pids);
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
-    let (plan, control, clock) = (Arc::new(plan), Arc::new(Control::default()), MonotonicClock::start());
+    let control = Arc::new(Control::new(plan.stages.len()));
+    let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
     let crew = start(&plan, &control, clock)?;
     let mut run = Run {
         plan,
         control,
         clock,
         crew,
-        pids,
-        samples: Vec::new(),
-        last: (0, before, 0),
+        watcher: Watcher::new(pids, watch.metrics),
+        metrics: watch.metrics,
         seconds: BTreeMap::new(),
+        stages: Vec::new(),
         stop,
         progress: Progress::new(watch.quiet),
     };
     run.connect();
-    let mut usage = Usages { before, connected: Usage::read(&run.pids), ..Usages::default() };
-    let window = run.traffic(&mut usage);
-    let unsettled = run.settle(&window);
-    usage.after = Usage::read(&run.pids);
+    let mut usage = Usages { before, connected: Usage::read(run.watcher.pids()), after: Usage::default() };
+    for stage in 0..run.plan.stages.len() {
+        if stage == 0 || !run.stopped() {
+            run.stage(stage);
+        }
+    }
+    usage.after = Usage::read(run.watcher.pids());
     let metrics = deltas(metrics_before, watch.metrics);
-    run.finish(window, usage, metrics).map(|findings| Findings { unsettled, ..findings })
+    run.finish(usage, metrics)
 }
 
 /// A plain connect says soonest whether anybody is there.
@@ -223,15 +243,15 @@ impl Run<'_> {
         std::thread::sleep(LOOK_EVERY);
         self.collect();
         let now = self.now();
-        if now >= self.last.0 + SAMPLE_EVERY {
+        if self.watcher.is_due(now) {
             self.sample(now);
         }
     }
 
     fn collect(&mut self) {
-        for receiver in &self.crew.intervals {
+        for (flow, receiver) in self.plan.flows.iter().zip(&self.crew.intervals) {
             while let Ok(interval) = receiver.try_recv() {
-                let entry = self.seconds.entry(interval.second);
+                let entry = self.seconds.entry((flow.stage, interval.second));
                 let (second, latency) = entry.or_insert_with(|| (Second::default(), fresh(2)));
                 second.second = interval.second;
                 second.owed += interval.sent;
@@ -242,19 +262,8 @@ impl Run<'_> {
     }
 
     fn sample(&mut self, now: u64) {
-        let usage = Usage::read(&self.pids);
-        let cpu = self.sum(|gauges| &gauges.cpu);
-        let (then, before, cpu_before) = self.last;
-        let elapsed = (now - then).max(1) as f64;
-        let server = usage.cpu().saturating_sub(before.cpu()).as_nanos() as f64;
-        self.samples.push(Sample {
-            time: now as f64 / 1e9,
-            ready: self.sum(|gauges| &gauges.ready),
-            server_rss: usage.rss,
-            server_cpu: server / elapsed,
-            generator_cpu: cpu.saturating_sub(cpu_before) as f64 / elapsed,
-        });
-        self.last = (now, usage, cpu);
+        let (ready, cpu) = (self.sum(|gauges| &gauges.ready), self.sum(|gauges| &gauges.cpu));
+        self.watcher.sample(now, ready, cpu, self.control.started());
     }
 
     /// Waits until every connection is ready or given up.
@@ -263,106 +272,26 @@ impl Run<'_> {
         let attempts = u32::from(self.plan.connect.retries) + 1;
         let ramp = self.plan.connect.rate.map_or(0.0, |rate| total as f64 / rate.per_second());
         let slack = Duration::from_secs_f64(30.0 + ramp + total as f64 / 2000.0);
-        let deadline = self.now() + (self.plan.connect.timeout * attempts + slack).as_nanos() as u64;
+        let patience = self.plan.connect.timeout * attempts + slack;
         self.progress.phase("connecting", total);
+        self.until_ready(total, self.now() + patience.as_nanos() as u64);
+        self.sample(self.now());
+    }
+
+    /// Waits until `total` connections are ready or given up; false when that took too long.
+    fn until_ready(&mut self, total: u64, deadline: u64) -> bool {
         while !self.stopped() && self.now() < deadline {
             self.look();
             let (ready, failed) = (self.sum(|gauges| &gauges.ready), self.sum(|gauges| &gauges.failed));
             self.progress.at(ready, &format!("{ready} ready, {failed} given up"));
             if ready + failed >= total && self.sum(|gauges| &gauges.unanswered) == 0 {
-                break;
+                return true;
             }
         }
-        self.sample(self.now());
+        false
     }
 
-    /// Warm-up and window.
-    fn traffic(&mut self, usage: &mut Usages) -> Window {
-        let start = self.now() + START_DELAY;
-        let measure = start + self.plan.phases.warmup.as_nanos() as u64;
-        let end = measure + self.plan.phases.measure.as_nanos() as u64;
-        let mut window = Window { traffic_start: start, start: measure, end };
-        if self.stopped() {
-            window.end = window.start;
-        }
-        self.control.start(window);
-        self.progress.phase("warming up", (measure - start) / 1_000_000);
-        self.wait_until(measure, start, &window);
-        usage.start = Usage::read(&self.pids);
-        self.progress.phase("measuring", window.end.saturating_sub(measure) / 1_000_000);
-        self.wait_until(window.end, measure, &window);
-        if self.stopped() && self.now() < window.end {
-            window.end = self.now().max(window.start);
-            self.control.measure_end.store(window.end, Relaxed);
-        }
-        usage.end = Usage::read(&self.pids);
-        window
-    }
-
-    fn wait_until(&mut self, time: u64, from: u64, window: &Window) {
-        let mut last = (self.now(), 0);
-        while self.now() < time && !self.stopped() {
-            let left = Duration::from_nanos(time.saturating_sub(self.now()));
-            if left > LOOK_EVERY {
-                self.look();
-            } else {
-                std::thread::sleep(left);
-            }
-            let (now, delivered) = (self.now(), self.sum(|gauges| &gauges.delivered));
-            if now >= last.0 + 200_000_000 {
-                let rate = (delivered - last.1.min(delivered)) as f64 * 1e9 / (now - last.0) as f64;
-                let p99 = self.recent_p99(window);
-                self.progress
-                    .at(now.saturating_sub(from) / 1_000_000, &format!("{rate:.0} deliveries/s{p99}"));
-                last = (now, delivered);
-            }
-        }
-    }
-
-    fn recent_p99(&self, _: &Window) -> String {
-        let last = self.seconds.values().next_back().filter(|(_, latency)| !latency.is_empty());
-        last.map_or_else(String::new, |(_, latency)| {
-            format!(", p99 {}", crate::report::units::nanos(latency.value_at_quantile(0.99) as f64))
-        })
-    }
-
-    /// Waits for what is still on its way, at most as long as allowed; true when it was still coming in then.
-    fn settle(&mut self, window: &Window) -> bool {
-        let patience = self.plan.phases.settle_max.as_nanos() as u64;
-        let deadline = self.now() + patience;
-        let (mut quiet_since, mut last) = (self.now(), (u64::MAX, 0));
-        let mut unsettled = true;
-        self.progress.phase("settling", self.plan.phases.settle_max.as_millis() as u64);
-        while self.now() < deadline && !self.crew.threads.iter().any(JoinHandle::is_finished) {
-            let delivered = self.sum(|gauges| &gauges.delivered);
-            let unanswered = self.sum(|gauges| &gauges.unanswered);
-            let done = delivered >= self.sum(|gauges| &gauges.owed) && unanswered == 0;
-            if done && self.now() > window.end + 50_000_000 {
-                unsettled = false;
-                break;
-            }
-            if (delivered, unanswered) != last {
-                (quiet_since, last) = (self.now(), (delivered, unanswered));
-            }
-            // Half of the time without anything: nothing more will come.
-            if self.now() > quiet_since + patience / 2 {
-                unsettled = false;
-                break;
-            }
-            self.look();
-        }
-        // What comes twice comes late: one more moment for it.
-        std::thread::sleep(Duration::from_millis(50));
-        self.sample(self.now());
-        unsettled
-    }
-
-    fn finish(
-        mut self,
-        window: Window,
-        usage: Usages,
-        metrics: BTreeMap<String, [f64; 2]>,
-    ) -> Result<Findings, Trouble> {
+    fn finish(mut self, usage: Usages, metrics: BTreeMap<String, [f64; 2]>) -> Result<Findings, Trouble> {
         self.progress.phase("closing", 0);
         self.control.finish.store(true, Relaxed);
         let threads = std::mem::take(&mut self.crew.threads);
@@ -377,21 +306,21 @@ impl Run<'_> {
             results.push(result?);
         }
         self.collect();
-        // Settling adds seconds in which nothing happens.
-        while self.seconds.last_entry().is_some_and(|last| last.get().0.owed + last.get().0.delivered == 0) {
-            self.seconds.pop_last();
-        }
+        let samples = self.watcher.finish();
         self.progress.end();
         none_connected(&self.plan, &results)?;
+        for ((stage, _), (second, latency)) in self.seconds {
+            if let Some(findings) = self.stages.get_mut(stage) {
+                findings.seconds.push(seal(second, &latency));
+            }
+        }
         Ok(Findings {
             results,
-            window,
-            seconds: self.seconds.into_values().map(|(second, latency)| seal(second, &latency)).collect(),
-            samples: self.samples,
-            pids: self.pids,
+            stages: self.stages,
+            samples,
+            pids: self.watcher.pids().to_vec(),
             usage,
             metrics,
-            unsettled: false,
             interrupted: self.stop.load(Relaxed),
         })
     }
@@ -405,11 +334,13 @@ fn seal(second: Second, latency: &Histogram<u64>) -> Second {
 /// Nobody connected at all: then nothing was measured.
 fn none_connected(plan: &Plan, results: &[WorkerResult]) -> Result<(), Trouble> {
     let network = results.iter().find_map(|result| result.network_error.clone());
-    let established: u64 = results.iter().map(|result| result.fleet.established).sum();
+    let fleets = || results.iter().flat_map(|result| &result.stages).map(|stats| &stats.fleet);
+    let established: u64 = fleets().map(|fleet| fleet.established).sum();
     if established > 0 || !results.iter().any(|result| result.role != Role::Slow) {
         return network.map_or(Ok(()), |error| Err(Trouble::new(error, "check --http and the server's log")));
     }
-    let why = results.iter().flat_map(|result| result.fleet.failures.keys().chain(result.violations.keys()));
+    let violations = results.iter().flat_map(|result| result.violations.keys());
+    let why = fleets().flat_map(|fleet| fleet.failures.keys()).chain(violations);
     let mut why: Vec<&str> = why.map(String::as_str).collect();
     why.sort_unstable();
     why.dedup();

@@ -1,0 +1,313 @@
+//! What the run must show: each measure with its bar and its aim.
+
+use crate::report::units::{bytes, nanos, number, percent};
+use crate::report::{Conservation, Report, StageReport};
+use serde::Serialize;
+
+/// One measure.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Bar {
+    pub(super) measure: String,
+    pub(super) bar: String,
+    pub(super) aim: String,
+    pub(super) found: String,
+    pub(super) verdict: Verdict,
+    pub(super) note: String,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    Aim,
+    Bar,
+    Missed,
+    Reported,
+    NotMeasured,
+}
+
+impl Verdict {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Verdict::Aim => "aim reached",
+            Verdict::Bar => "bar reached",
+            Verdict::Missed => "missed",
+            Verdict::Reported => "reported",
+            Verdict::NotMeasured => "not measured",
+        }
+    }
+}
+
+/// What the bare floor of the benchmark costs a delivery, and where that is from.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Floor {
+    pub(super) nanos: f64,
+    pub(super) source: String,
+}
+
+/// A bound with its value in words; lower is better unless `more`.
+struct Bounds<'a> {
+    measure: &'a str,
+    bar: Option<(f64, &'a str)>,
+    aim: Option<(f64, &'a str)>,
+    more: bool,
+}
+
+impl Bounds<'_> {
+    fn judge(&self, found: Option<(f64, String)>, note: impl Into<String>) -> Bar {
+        let met = |bound: Option<(f64, &str)>, value: f64| {
+            bound.is_some_and(|(bound, _)| if self.more { value >= bound } else { value <= bound })
+        };
+        let verdict = match &found {
+            None => Verdict::NotMeasured,
+            Some((value, _)) if met(self.aim, *value) => Verdict::Aim,
+            Some((value, _)) if met(self.bar, *value) => Verdict::Bar,
+            Some(_) if self.bar.is_none() => Verdict::Reported,
+            Some(_) => Verdict::Missed,
+        };
+        let words =
+            |bound: Option<(f64, &str)>| bound.map_or("–".to_owned(), |(_, words)| words.to_owned());
+        Bar {
+            measure: self.measure.to_owned(),
+            bar: words(self.bar),
+            aim: words(self.aim),
+            found: found.map_or_else(|| "–".to_owned(), |(_, words)| words),
+            verdict,
+            note: note.into(),
+        }
+    }
+}
+
+fn less<'a>(measure: &'a str, bar: Option<(f64, &'a str)>, aim: Option<(f64, &'a str)>) -> Bounds<'a> {
+    Bounds { measure, bar, aim, more: false }
+}
+
+/// A stage by its name.
+pub(super) fn stage<'a>(report: &'a Report, name: &str) -> Option<&'a StageReport> {
+    report.stages.iter().find(|stage| stage.name == name)
+}
+
+/// Processors that the server used in a stage.
+pub(super) fn cores(stage: &StageReport) -> Option<f64> {
+    Some(stage.server.as_ref()?.cpu_seconds / stage.measured_seconds())
+}
+
+/// Nanoseconds a delivery of a stage, without what idling with heartbeats costs over the same time.
+pub(super) fn net_cost(report: &Report, name: &str) -> Option<f64> {
+    let (idle, stage) = (cores(stage(report, "idle")?)?, stage(report, name)?);
+    let server = stage.server.as_ref().filter(|server| server.messages > 0)?;
+    let net = server.cpu_seconds - idle * stage.measured_seconds();
+    Some(net * 1e9 / server.messages as f64)
+}
+
+/// Kernel bytes a connection at the end of the idle stage, both sides together, and what each cache has of it.
+pub(super) fn slab(report: &Report) -> Option<(f64, Vec<(String, f64)>)> {
+    let idle = report.stages.iter().position(|stage| stage.name == "idle")? + 1;
+    let first = report.samples.iter().find(|sample| !sample.slab.is_empty())?;
+    let last = report.samples.iter().rfind(|sample| sample.stage == idle && !sample.slab.is_empty())?;
+    let count = last.ready.max(1) as f64;
+    let grown = |(name, size): (&String, &u64)| {
+        let before = first.slab.get(name).copied().unwrap_or(0);
+        (name.clone(), (*size as f64 - before as f64) / count)
+    };
+    let mut parts: Vec<(String, f64)> =
+        last.slab.iter().map(grown).filter(|(_, each)| *each >= 1.0).collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    // The first sample is taken when some connections are there already.
+    let share = 1.0 - first.ready as f64 / count;
+    parts.iter_mut().for_each(|(_, each)| *each /= share.max(0.01));
+    Some((parts.iter().map(|(_, each)| each).sum(), parts))
+}
+
+/// Messages lost, doubled, out of order, misdelivered or damaged, in all stages.
+pub(super) fn faults(report: &Report) -> u64 {
+    let of = |c: &Conservation| c.lost + c.duplicated + c.reordered + c.misdelivered + c.damaged;
+    report.flows.iter().map(|flow| of(&flow.conservation)).sum()
+}
+
+/// Every row of the table.
+pub(super) fn all(full: &Report, small: Option<&Report>, floor: Option<&Floor>) -> Vec<Bar> {
+    let mut bars = holding(full);
+    bars.extend(pushing(full));
+    bars.extend(moving(full, small, floor));
+    bars
+}
+
+fn holding(full: &Report) -> Vec<Bar> {
+    let server = full.server.as_ref();
+    let idle = stage(full, "idle");
+    let lost: u64 = full.connect.lost.values().sum();
+    let held = (full.connect.ready - lost.min(full.connect.ready)) as f64;
+    let rss = idle.and_then(|stage| stage.server.as_ref()).map(|server| server.rss_after as f64);
+    let peak = full.samples.iter().map(|sample| sample.server_rss).max().unwrap_or(0) as f64;
+    let slab = slab(full);
+    let parts = slab.as_ref().map_or_else(String::new, |(_, parts)| {
+        parts.iter().map(|(name, each)| format!("{name} {each:.0}")).collect::<Vec<_>>().join(", ")
+    });
+    let idle_cores = idle.and_then(cores);
+    let wakeups = idle
+        .and_then(|stage| Some((stage.server.as_ref()?.wakeups as f64 / stage.measured_seconds()).round()));
+    let beats =
+        idle.and_then(|stage| Some(stage.heartbeats.as_ref()?.measured as f64 / stage.measured_seconds()));
+    vec![
+        Bounds {
+            more: true,
+            ..less(
+                "connections held, authenticated, heartbeating",
+                Some((1e6, "1 000 000")),
+                Some((1e6, "1 000 000")),
+            )
+        }
+        .judge(
+            server.map(|_| (held, number(held))),
+            format!("{} over {}; {lost} closed by the server", full.scenario, full.protocol),
+        ),
+        less(
+            "gateway RSS with all of them",
+            Some((512.0 * 1048576.0, "≤ 512 MiB")),
+            Some((320.0 * 1048576.0, "≤ 320 MiB")),
+        )
+        .judge(
+            rss.map(|rss| (rss, bytes(rss))),
+            format!("at the end of idle; {} at the highest, in any stage", bytes(peak)),
+        ),
+        less("kernel slab a connection, server side", None, Some((4100.0, "≤ 4.1 KB"))).judge(
+            slab.map(|(both, _)| (both / 2.0, format!("{:.0} B", both / 2.0))),
+            format!("half of what both sides grew by; both: {parts} B"),
+        ),
+        less(
+            "gateway CPU, idle, a heartbeat a connection and interval",
+            Some((0.15, "≤ 15 % of a core")),
+            Some((0.05, "≤ 5 %")),
+        )
+        .judge(
+            idle_cores.map(|cores| (cores, percent(cores))),
+            format!(
+                "{} heartbeats/s, {} wake-ups/s",
+                number(beats.unwrap_or(0.0).round()),
+                number(wakeups.unwrap_or(0.0))
+            ),
+        ),
+    ]
+}
+
+fn pushing(full: &Report) -> Vec<Bar> {
+    let flow = stage(full, "push").and_then(|stage| stage.flows.first());
+    let latency = flow.map(|flow| &flow.latency).filter(|latency| latency.count > 0);
+    let of = |value: Option<f64>| value.map(|value| (value, nanos(value)));
+    let rate = flow.map_or_else(String::new, |flow| {
+        format!(
+            "{} offered/s, {} delivered/s",
+            number(flow.offered.unwrap_or(0.0).round()),
+            number(flow.delivered.round())
+        )
+    });
+    let message = stage(full, "message").and_then(|stage| stage.flows.first()).map(|flow| &flow.latency);
+    let message = message.map_or_else(String::new, |latency| {
+        let [mean, p99, p999] = [latency.mean, latency.p99 as f64, latency.p999 as f64].map(nanos);
+        format!("client to client: {mean} / {p99} / {p999}")
+    });
+    let ms = 1e6;
+    let busy = stage(full, "push").and_then(cores);
+    vec![
+        less("push to random users: mean", Some((ms, "1 ms")), Some((0.3 * ms, "0.3 ms")))
+            .judge(of(latency.map(|latency| latency.mean)), rate),
+        less("push: p99", Some((5.0 * ms, "5 ms")), Some((1.5 * ms, "1.5 ms")))
+            .judge(of(latency.map(|latency| latency.p99 as f64)), message),
+        less("push: p99.9", Some((20.0 * ms, "20 ms")), Some((8.0 * ms, "8 ms"))).judge(
+            of(latency.map(|latency| latency.p999 as f64)),
+            latency.map_or_else(String::new, |latency| format!("max {}", nanos(latency.max as f64))),
+        ),
+        less("gateway CPU during that", Some((0.2, "≤ 20 % of a core")), Some((0.1, "≤ 10 %")))
+            .judge(busy.map(|cores| (cores, percent(cores))), "heartbeats included"),
+    ]
+}
+
+/// The broadcast's row.
+fn broadcast(full: &Report, floor: Option<&Floor>) -> Bar {
+    let broadcast = stage(full, "broadcast");
+    let cost = broadcast
+        .and_then(|stage| stage.server.as_ref())
+        .filter(|server| server.messages > 0)
+        .map(|server| server.cpu_nanos_per_message);
+    let last = broadcast.and_then(|stage| stage.flows.first()).map(|flow| flow.latency.max as f64);
+    let to_floor = cost.zip(floor).map(|(cost, floor)| cost / floor.nanos);
+    let note = match (cost, floor, last) {
+        (Some(cost), Some(floor), Some(last)) => {
+            let all = stage(full, "broadcast")
+                .map_or(0.0, |stage| stage.flows.iter().map(|flow| flow.latency.count as f64).sum());
+            format!(
+                "{} a delivery, floor {} ({}); last after {}, {} deliveries/s",
+                nanos(cost),
+                nanos(floor.nanos),
+                floor.source,
+                nanos(last),
+                number((all * 1e9 / last.max(1.0)).round())
+            )
+        }
+        _ => "no floor to compare with".to_owned(),
+    };
+    less(
+        "broadcast: CPU a delivery, to the bare floor's send",
+        Some((1.3, "≤ 1.3 ×")),
+        Some((1.1, "≤ 1.1 ×")),
+    )
+    .judge(to_floor.map(times), note)
+}
+
+/// A ratio, with its words.
+fn times(ratio: f64) -> (f64, String) {
+    (ratio, format!("{ratio:.2} ×"))
+}
+
+fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>) -> Vec<Bar> {
+    let connect = &full.connect;
+    let storm = stage(full, "storm").and_then(|stage| stage.connect.as_ref());
+    let storm = storm.map_or_else(String::new, |storm| {
+        format!("; reconnect storm {}/s", number(storm.per_second.round()))
+    });
+    let costs = (net_cost(full, "push"), small.and_then(|small| net_cost(small, "push")));
+    let (ratio, words) = match costs {
+        (Some(full), Some(small)) if small > 0.0 => (
+            Some(full / small),
+            format!("{} against {}, idle's CPU taken off both", nanos(full), nanos(small)),
+        ),
+        _ => (None, "no run to compare with".to_owned()),
+    };
+    let bad = faults(full) + small.map_or(0, faults);
+    let server = full.server.as_ref();
+    let left =
+        stage(full, "recovery").and_then(|stage| stage.server.as_ref()).map(|server| server.rss_after as f64);
+    let before = server.map(|server| server.rss_before as f64).filter(|rss| *rss > 0.0);
+    let recovered = left.zip(before).map(|(left, before)| left / before);
+    let delivered: u64 = full.flows.iter().map(|flow| flow.conservation.delivered).sum();
+    vec![
+        Bounds {
+            more: true,
+            ..less(
+                "connect and log in, both sides on this machine",
+                Some((20_000.0, "≥ 20 000/s")),
+                Some((30_000.0, "≥ 30 000/s")),
+            )
+        }
+        .judge(
+            Some((connect.per_second, format!("{}/s", number(connect.per_second.round())))),
+            format!("TCP connect p99 {}{storm}", nanos(connect.connected.p99 as f64)),
+        ),
+        less("CPU a push, to that with few connections", Some((1.5, "≤ 1.5 ×")), Some((1.2, "≤ 1.2 ×")))
+            .judge(ratio.map(times), words),
+        broadcast(full, floor),
+        less(
+            "messages lost, doubled, out of order or damaged, in any stage",
+            Some((0.0, "0")),
+            Some((0.0, "0")),
+        )
+        .judge(Some((bad as f64, number(bad as f64))), format!("of {}", number(delivered as f64))),
+        less("RSS after everyone left, to before", Some((1.1, "≤ 1.1 ×")), None).judge(
+            recovered.map(times),
+            left.zip(before).map_or_else(String::new, |(left, before)| {
+                format!("{} against {}", bytes(left), bytes(before))
+            }),
+        ),
+    ]
+}

@@ -1,0 +1,124 @@
+//! What a run needs of descriptors and memory, as a sum that a person can check, made before anything starts.
+
+use crate::error::Trouble;
+use crate::limits;
+use crate::monitor::kernel;
+use crate::report::units::{bytes, number};
+use crate::settings::{GatewayBackend, Settings};
+
+/// The kernel's part of one side of a connection, in bytes: socket, inode, file, and what io_uring keeps of it. Measured:
+/// see docs/benchmarks.md.
+const KERNEL_EACH_SIDE: u64 = 4700;
+/// The gateway's, and the generator's with all flows.
+const GATEWAY: u64 = 512;
+const GENERATOR: u64 = 768;
+/// One message on its way to everyone: a socket buffer and its data.
+const ON_ITS_WAY: u64 = 1024;
+/// Whatever the number of connections: pools, rings, both programs.
+const BASE: u64 = 512 << 20;
+/// Descriptors of a gateway with epoll that are not connections.
+const EPOLL_RESERVE: u32 = 256;
+
+/// See the module's text.
+pub(super) struct Budget {
+    pub(super) connections: u32,
+    /// Rings, or epoll instances, of the gateway.
+    pub(super) workers: u32,
+    pub(super) notes: Vec<String>,
+    pub(super) sum: Vec<String>,
+    needed: u64,
+    available: u64,
+}
+
+impl Budget {
+    /// For what `settings` ask.
+    ///
+    /// # Errors
+    /// Never yet; a machine that cannot hold it is told by [`Budget::check`], behind the sum.
+    pub(super) fn of(settings: &Settings, backend: GatewayBackend) -> Result<Budget, Trouble> {
+        let asked = settings.connections.map_or(0, |count| count.0);
+        let limit = limits::raise_descriptors();
+        let mut notes = Vec::new();
+        let (connections, workers) = match backend {
+            GatewayBackend::Epoll => {
+                let room = u32::try_from(limit).unwrap_or(u32::MAX).saturating_sub(EPOLL_RESERVE);
+                if room < asked {
+                    notes.push(format!(
+                        "epoll: {} connections instead of {}: each needs a descriptor of the one gateway process, and \
+                         RLIMIT_NOFILE is {limit}",
+                        number(f64::from(room)),
+                        number(f64::from(asked))
+                    ));
+                }
+                (room.min(asked), std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32))
+            }
+            _ => {
+                let rings = limits::rings(asked);
+                notes.push(format!(
+                    "descriptors: {rings} rings a side, up to {} direct descriptors each (RLIMIT_NOFILE {limit})",
+                    number(f64::from(asked.div_ceil(rings.max(1))))
+                ));
+                (asked, rings)
+            }
+        };
+        let count = u64::from(connections);
+        let parts = [
+            ("kernel, both sides", 2 * KERNEL_EACH_SIDE),
+            ("gateway", GATEWAY),
+            ("generator", GENERATOR),
+            ("a message on its way to everyone", ON_ITS_WAY),
+        ];
+        let each: u64 = parts.iter().map(|(_, size)| size).sum();
+        let needed = count * each + BASE;
+        let list: Vec<String> = parts.iter().map(|(what, size)| format!("{what} {size} B")).collect();
+        let available = kernel::memory_available();
+        let sum = format!(
+            "memory: {} connections × ({}) = {}, and {} for both programs = {}; MemAvailable is {}",
+            number(f64::from(connections)),
+            list.join(" + "),
+            bytes((count * each) as f64),
+            bytes(BASE as f64),
+            bytes(needed as f64),
+            bytes(available as f64)
+        );
+        Ok(Budget { connections, workers, notes, sum: vec![sum], needed, available })
+    }
+
+    /// Refuses what the machine cannot hold.
+    ///
+    /// # Errors
+    /// With how many connections it could hold.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        if self.needed <= self.available {
+            return Ok(());
+        }
+        let each = (self.needed - BASE) / u64::from(self.connections.max(1));
+        let room = self.available.saturating_sub(BASE) / each.max(1) / 1000 * 1000;
+        Err(Trouble::new(
+            format!(
+                "this machine cannot hold it: {} needed, {} available",
+                bytes(self.needed as f64),
+                bytes(self.available as f64)
+            ),
+            format!("free memory, or lower --connections to {room}"),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::units::Count;
+
+    #[test]
+    fn a_machine_that_is_too_small_is_told_how_many_it_holds() {
+        let settings = Settings { connections: Some(Count(1_000_000)), ..Settings::default() };
+        let mut budget = Budget::of(&settings, GatewayBackend::IoUring).unwrap();
+        assert!(budget.sum[0].contains("MemAvailable") && budget.needed > 10 << 30, "{:?}", budget.sum);
+        budget.available = 3 << 30;
+        let error = budget.check().unwrap_err().to_string();
+        assert!(error.contains("lower --connections to 2"), "{error}");
+        budget.available = 64 << 30;
+        budget.check().unwrap();
+    }
+}

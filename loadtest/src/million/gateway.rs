@@ -1,0 +1,135 @@
+//! The gateway under test: its configuration, its start, its end.
+
+use super::budget::Budget;
+use crate::error::Trouble;
+use crate::settings::{GatewayBackend, Transport};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where its clients connect, and where its control plane is.
+pub(super) const CLIENTS: &str = "127.0.0.1:23101";
+pub(super) const CONTROL: &str = "127.0.0.1:23111";
+/// How long it may take to become ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gateway's configuration for so many mostly quiet connections: small receive buffers that all connections of a
+/// worker share, and connections demoted to the cheaper wait after ten seconds.
+pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Budget) -> String {
+    let name = if backend == GatewayBackend::Epoll { "epoll" } else { "io_uring" };
+    let (kind, path) = match transport {
+        Transport::Tcp => ("tcp", ""),
+        Transport::Ws => ("websocket", "path = \"/sub\"\n"),
+    };
+    let (workers, connections) = (budget.workers, budget.connections.max(1000));
+    format!(
+        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\nidle_demote_ms = 10000\n\n\
+         [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n\n\
+         [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = 128\nhuge_pages = false\n\n\
+         [drain]\ndrain_ms = 2000\n\n\
+         [control]\naddress = \"{CONTROL}\"\n\n\
+         [[listener]]\nname = \"clients\"\nkind = \"{kind}\"\naddress = \"{CLIENTS}\"\n{path}backlog = 4096\n"
+    )
+}
+
+/// A running gateway. It is killed when dropped, unless it was stopped.
+pub(super) struct Gateway {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Gateway {
+    /// Starts `program` with this configuration; returns when it is ready.
+    ///
+    /// # Errors
+    /// What its log says when it does not become ready.
+    pub(super) fn start(program: &str, config: &str) -> Result<Gateway, Trouble> {
+        let trouble = |error: std::io::Error| {
+            Trouble::new(
+                format!("cannot start {program}: {error}"),
+                "build it: cargo build --release -p gateway, and name it with --gateway",
+            )
+        };
+        let folder = std::env::temp_dir().join(format!("loadtest-million-{}", std::process::id()));
+        fs::create_dir_all(&folder).map_err(trouble)?;
+        let path = folder.join("gateway.toml");
+        fs::write(&path, config).map_err(trouble)?;
+        let log = fs::File::create(folder.join("gateway.log")).map_err(trouble)?;
+        let errors = log.try_clone().map_err(trouble)?;
+        let child = Command::new(program)
+            .args(["run", "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .map_err(trouble)?;
+        let mut gateway = Gateway { child, folder };
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            if is_ready() {
+                return Ok(gateway);
+            }
+            if let Ok(Some(status)) = gateway.child.try_wait() {
+                return Err(gateway.complain(&format!("the gateway ended at its start: {status}")));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(gateway.complain("the gateway did not become ready"))
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// SIGTERM; it must end by itself, with exit code 0.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(super) fn stop(mut self) -> Result<(), Trouble> {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(self.complain(&format!("the gateway ended badly: {status}"))),
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        Err(self.complain("the gateway did not end within a minute of SIGTERM"))
+    }
+
+    fn complain(&self, what: &str) -> Trouble {
+        let log = fs::read_to_string(self.folder.join("gateway.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
+        Trouble::new(format!("{what}; its log ends:\n  {last}"), "see above")
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn is_ready() -> bool {
+    let ask = || -> Option<String> {
+        let mut stream = TcpStream::connect_timeout(&CONTROL.parse().ok()?, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    ask().is_some_and(|answer| answer.split(' ').nth(1) == Some("200"))
+}

@@ -1,0 +1,130 @@
+//! `loadtest million --gateway PROGRAM`: one command that prepares, starts a gateway, takes it through every stage, stops
+//! it, and writes what came of it.
+//!
+//! ```text
+//!   own network namespace ─► budget: descriptors, ports, memory ─► gateway ─► stages (10 000 connections, then all)
+//!                                                                     └─ SIGTERM, exit checked ─► bars, page, summary
+//! ```
+//!
+//! Nothing is left behind: the namespace ends with the process, and with it every sysctl that was set in it.
+
+mod bars;
+mod budget;
+mod gateway;
+mod namespace;
+mod outcome;
+mod page;
+mod peers;
+mod summary;
+
+use crate::cli::Stop;
+use crate::error::{Exit, Trouble};
+use crate::goals::Goal;
+use crate::plan::Plan;
+use crate::report::build::{self, About};
+use crate::report::{Report, terminal};
+use crate::run::{Watch, execute};
+use crate::scenario;
+use crate::settings::units::Count;
+use crate::settings::{BackendChoice, GatewayBackend, Settings, Transport};
+use budget::Budget;
+use gateway::Gateway;
+use outcome::Outcome;
+
+/// Connections of the run to compare with.
+const SMALL: u32 = 10_000;
+
+/// Runs all of it.
+///
+/// # Errors
+/// What the machine, the gateway or the flags do not allow.
+pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exit, Trouble> {
+    let backend = settings.gateway_backend.unwrap_or(GatewayBackend::IoUring);
+    if backend == GatewayBackend::Dpdk {
+        return Err(Trouble::new("no dpdk backend in this build", "use --gateway-backend io_uring or epoll"));
+    }
+    let mut notes = namespace::enter()?;
+    let settings = scenario::defaults("million", settings);
+    let budget = Budget::of(&settings, backend)?;
+    notes.extend(budget.notes.iter().cloned());
+    for line in notes.iter().chain(&budget.sum) {
+        eprintln!("{line}");
+    }
+    budget.check()?;
+    let session = Session { settings: &settings, command, backend, budget: &budget, stop };
+    let small = settings.small.map_or(SMALL, |count| count.0);
+    let small = match small > 0 && small < budget.connections {
+        true => Some(session.once(small, "small")?),
+        false => None,
+    };
+    let full = session.once(budget.connections, "full")?;
+    let outcome = Outcome::of(full, small, backend, notes, &budget);
+    print!("{}", terminal::render(&outcome.full));
+    print!("{}", summary::bars(&outcome));
+    if let Some(folder) = &settings.report {
+        outcome.store(folder)?;
+    }
+    crate::cli::store(&settings, &outcome.full)?;
+    Ok(if outcome.passed() { Exit::Met } else { Exit::Missed })
+}
+
+struct Session<'a> {
+    settings: &'a Settings,
+    command: &'a str,
+    backend: GatewayBackend,
+    budget: &'a Budget,
+    stop: &'a Stop,
+}
+
+impl Session<'_> {
+    /// A fresh gateway, all stages with so many connections, and its end.
+    fn once(&self, connections: u32, label: &str) -> Result<Report, Trouble> {
+        let transport = self.settings.transport.unwrap_or(Transport::Tcp);
+        let program = self.settings.gateway.as_deref().unwrap_or_default();
+        let gateway = Gateway::start(program, &gateway::config(self.backend, transport, self.budget))?;
+        let plan = self.plan(connections, label, gateway.pid())?;
+        eprintln!("{label}: {connections} connections through {} stages", plan.stages.len());
+        let goals = self.settings.goal.iter().flatten().map(|text| Goal::parse(text));
+        let goals = goals.collect::<Result<Vec<_>, _>>()?;
+        let watch = Watch {
+            server_pid: Some(gateway.pid()),
+            metrics: plan.endpoints.http,
+            quiet: self.settings.quiet.unwrap_or(false),
+        };
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let findings = execute(plan.clone(), &watch, self.stop);
+        let about = About {
+            label: format!("{label}, {connections} connections"),
+            command: self.command.to_owned(),
+            started_at: since.as_secs(),
+            goals,
+        };
+        let report = findings.map(|findings| build::report(&plan, findings, about));
+        gateway.stop()?;
+        report
+    }
+
+    /// The plan of one run against a gateway started here.
+    fn plan(&self, connections: u32, label: &str, pid: i32) -> Result<Plan, Trouble> {
+        let mut settings = self.settings.clone();
+        settings.connections = Some(Count(connections));
+        settings.workers = settings.workers.map(|workers| workers.min(connections));
+        settings.server = Some(gateway::CLIENTS.to_owned());
+        settings.http = Some(gateway::CONTROL.to_owned());
+        settings.server_pid = Some(pid);
+        settings.backend = settings.backend.or(Some(BackendChoice::Auto));
+        if label == "small" {
+            // Only its pushes are compared; the rest shows that all is well, and may be short.
+            let shorter = |span: Option<crate::settings::units::Span>| {
+                span.map(|span| crate::settings::units::Span(span.0.min(std::time::Duration::from_secs(20))))
+            };
+            settings.idle_for = shorter(settings.idle_for);
+            settings.churn_for = shorter(settings.churn_for);
+            settings.recover_for = shorter(settings.recover_for);
+        }
+        for orchestration in [&mut settings.gateway, &mut settings.report] {
+            *orchestration = None;
+        }
+        scenario::plan("million", &settings)
+    }
+}

@@ -1,0 +1,64 @@
+//! A network namespace of its own, where root can have one: every sysctl set in it ends with it.
+
+use crate::error::Trouble;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Says to the program that it is inside already.
+const INSIDE: &str = "LOADTEST_NAMESPACE";
+
+/// Sets the table's size where the kernel can (6.1 and later), and goes on in a namespace that has it.
+const INNER: &str = "echo 4194304 2>/dev/null >/proc/sys/net/ipv4/tcp_child_ehash_entries; \
+    exec unshare --net sh -c 'ip link set lo up && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+
+/// Sysctls of a namespace with very many connections.
+const SYSCTLS: [(&str, &str); 4] = [
+    ("net/ipv4/ip_local_port_range", "1024 65535"),
+    ("net/core/somaxconn", "65535"),
+    ("net/ipv4/tcp_max_syn_backlog", "65535"),
+    // A TIME_WAIT socket that is dropped for want of room is one less on both the kernel's account and ours.
+    ("net/ipv4/tcp_max_tw_buckets", "2000000"),
+];
+
+/// Goes on in a namespace of its own, as root and where that is possible; says how things are.
+///
+/// # Errors
+/// When the program cannot be started again in it.
+pub(super) fn enter() -> Result<Vec<String>, Trouble> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(vec![settle()]);
+    }
+    let root = rustix::process::geteuid().is_root();
+    let able = || Command::new("unshare").args(["--net", "ip", "link", "set", "lo", "up"]).output();
+    if !root || !able().is_ok_and(|output| output.status.success()) {
+        let why = if root { "unshare and ip do not work here" } else { "not root" };
+        return Ok(vec![format!("network: this machine's own, as it is ({why})")]);
+    }
+    let program = std::env::current_exe().map_err(|error| {
+        Trouble::new(format!("cannot find this program: {error}"), "start it by its path")
+    })?;
+    // exec all the way: the process, and who may signal it, stay the same. A namespace inside a namespace, for the size of
+    // TCP's table is that which the one around it had set when it was made.
+    let error = Command::new("unshare")
+        .args(["--net", "sh", "-c", INNER])
+        .arg(program)
+        .args(std::env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .exec();
+    Err(Trouble::new(format!("cannot start in a network namespace: {error}"), "run it as another user"))
+}
+
+fn settle() -> String {
+    let set: Vec<String> = SYSCTLS
+        .iter()
+        .filter(|(path, value)| std::fs::write(format!("/proc/sys/{path}"), value).is_ok())
+        .map(|(path, value)| format!("{} = {value}", path.rsplit('/').next().unwrap_or(path)))
+        .collect();
+    // Negative: shared with the machine.
+    let table = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_ehash_entries").unwrap_or_default();
+    let table = table.trim().trim_start_matches('-');
+    let set = set.join(", ");
+    format!(
+        "network: a namespace of its own, which ends with this program ({set}; {table} places in TCP's table)"
+    )
+}

@@ -1,0 +1,94 @@
+//! Everything of a whole `million`, and the files it becomes.
+
+use super::bars::{self, Bar, Floor, Verdict};
+use super::budget::Budget;
+use super::{page, summary};
+use crate::error::Trouble;
+use crate::report::{Report, json};
+use crate::settings::GatewayBackend;
+use serde::Serialize;
+use std::path::Path;
+
+/// Version of the stored form.
+const FORMAT: u32 = 1;
+/// Samples that are kept of a run.
+const SAMPLES_MAX: usize = 600;
+/// The size from which the bars are meant.
+pub(super) const FULL_SIZE: u64 = 1_000_000;
+
+/// See the module's text.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    pub(super) format: u32,
+    pub(super) backend: &'static str,
+    pub(super) notes: Vec<String>,
+    pub(super) budget: Vec<String>,
+    pub(super) noise: Vec<String>,
+    pub(super) bars: Vec<Bar>,
+    pub(super) full: Report,
+    pub(super) small: Option<Report>,
+}
+
+impl Outcome {
+    pub(super) fn of(
+        mut full: Report,
+        mut small: Option<Report>,
+        backend: GatewayBackend,
+        notes: Vec<String>,
+        budget: &Budget,
+    ) -> Outcome {
+        let floor = floor(backend);
+        let bars = bars::all(&full, small.as_ref(), floor.as_ref());
+        let noise = summary::noise(&full);
+        for report in [Some(&mut full), small.as_mut()].into_iter().flatten() {
+            let step = report.samples.len().div_ceil(SAMPLES_MAX).max(1);
+            let samples = std::mem::take(&mut report.samples);
+            report.samples = samples.into_iter().step_by(step).collect();
+        }
+        let backend = if backend == GatewayBackend::Epoll { "epoll" } else { "io_uring" };
+        Outcome { format: FORMAT, backend, notes, budget: budget.sum.clone(), noise, bars, full, small }
+    }
+
+    /// Nothing lost, everyone connected, goals met; and at full size, no bar missed.
+    pub(super) fn passed(&self) -> bool {
+        let bars = || self.bars.iter().all(|bar| bar.verdict != Verdict::Missed);
+        let sound = self.full.verdict.passed && self.small.as_ref().is_none_or(|small| small.verdict.passed);
+        sound && (self.full.connect.asked < FULL_SIZE || bars())
+    }
+
+    /// Writes report.html, report.json and summary.md.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(super) fn store(&self, folder: &str) -> Result<(), Trouble> {
+        let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Trouble::new(
+                format!("cannot make {folder}: {error}"),
+                "name a folder that you may write with --report",
+            )
+        })?;
+        json::write(&path("report.json"), &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
+        json::write(&path("summary.md"), &summary::markdown(self))?;
+        json::write(&path("report.html"), &page::render(self))
+    }
+}
+
+/// The fan-out floor on the same backend: CPU a delivery as the benchmark's stored report has it, where that is found.
+fn floor(backend: GatewayBackend) -> Option<Floor> {
+    const PATH: &str = "docs/reports/bench/report.json";
+    let text = std::fs::read_to_string(PATH).ok()?;
+    let report: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let row = if backend == GatewayBackend::Epoll { "floor, epoll" } else { "floor, io_uring" };
+    let named = |value: &&serde_json::Value, what: &str| {
+        value["name"].as_str().is_some_and(|name| name.starts_with(what))
+    };
+    let case = report["cases"].as_array()?.iter().find(|case| named(case, "fan-out"))?;
+    let row = case["rows"].as_array()?.iter().find(|case| named(case, row))?;
+    let mut runs: Vec<f64> =
+        row["runs"].as_array()?.iter().filter_map(|run| run["server_ns"].as_f64()).collect();
+    runs.sort_unstable_by(f64::total_cmp);
+    let nanos = *runs.get(runs.len() / 2)?;
+    let name = case["name"].as_str().unwrap_or("fan-out");
+    Some(Floor { nanos, source: format!("{PATH}: {name}, another day's run with fewer receivers") })
+}

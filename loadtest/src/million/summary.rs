@@ -1,0 +1,149 @@
+//! The outcome as text: the bars on the terminal, and summary.md.
+
+use super::bars::{Bar, cores, slab};
+use super::outcome::{FULL_SIZE, Outcome};
+use super::peers;
+use crate::report::units::{bytes, number};
+use crate::report::{Report, stages, terminal};
+use std::fmt::Write;
+
+/// The bars as a table for the terminal.
+pub(super) fn bars(outcome: &Outcome) -> String {
+    let row = |bar: &Bar| {
+        vec![
+            bar.measure.clone(),
+            bar.bar.clone(),
+            bar.aim.clone(),
+            bar.found.clone(),
+            bar.verdict.words().to_owned(),
+        ]
+    };
+    let mut out = format!("\n{}\n", meant(outcome));
+    terminal::table(
+        &mut out,
+        &["measure", "bar", "aim", "found", ""],
+        &outcome.bars.iter().map(row).collect::<Vec<_>>(),
+    );
+    for line in &outcome.noise {
+        let _ = writeln!(out, "  {line}");
+    }
+    out
+}
+
+/// Whether the bars are meant for this run.
+pub(super) fn meant(outcome: &Outcome) -> String {
+    let count = outcome.full.connect.ready;
+    if outcome.full.connect.asked >= FULL_SIZE {
+        format!("{} connections, gateway on {}", number(count as f64), outcome.backend)
+    } else {
+        format!(
+            "{} connections, gateway on {}: the bars are for a million, and shown for comparison",
+            number(count as f64),
+            outcome.backend
+        )
+    }
+}
+
+/// How busy the machine was with other things, and what held the generator back.
+pub(super) fn noise(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut others: Vec<f64> = report.samples.iter().map(|sample| sample.other_cpu).collect();
+    others.sort_unstable_by(f64::total_cmp);
+    if let (Some(middle), Some(high)) = (others.get(others.len() / 2), others.get(others.len() * 9 / 10)) {
+        let cores = report.machine.get("cores").cloned().unwrap_or_default();
+        lines.push(format!(
+            "Everything else on the machine's {cores} processors, the kernel's own threads included, used {middle:.2} of \
+             them at the median and {high:.2} at the 90th percentile of all samples."
+        ));
+    }
+    let mut waits = Vec::new();
+    for stage in &report.stages {
+        let Some(server) = &stage.server else { continue };
+        let share = server.starved_seconds / stage.measured_seconds();
+        if share > 0.05 && share > 0.2 * cores(stage).unwrap_or(0.0) {
+            waits.push(format!(
+                "{} {:.1} of {:.1} s",
+                stage.name,
+                server.starved_seconds,
+                stage.measured_seconds()
+            ));
+        }
+    }
+    if !waits.is_empty() {
+        lines.push(format!(
+            "The gateway's threads, all together, waited for processors that others (the generator among them) had: {}. \
+             Latencies of these stages are upper bounds.",
+            waits.join(", ")
+        ));
+    }
+    let held = &report.verdict.generator_reasons;
+    lines.extend(held.iter().map(|reason| format!("Generator: {reason}.")));
+    lines
+}
+
+fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "/")).collect::<Vec<_>>().join(" | "))
+}
+
+fn table<const N: usize>(head: [&str; N], rows: &[Vec<String>]) -> String {
+    let mut out = row(&head.map(str::to_owned));
+    out += &format!("|{}\n", "---|".repeat(N));
+    rows.iter().for_each(|cells| out += &row(cells));
+    out + "\n"
+}
+
+/// summary.md.
+pub(super) fn markdown(outcome: &Outcome) -> String {
+    let full = &outcome.full;
+    let machine: Vec<String> = full.machine.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let mut out = format!(
+        "# {} connections on one machine\n\n{}. {}.\n\nGateway and generator share the machine: {}. Command:\n\n    {}\n\n",
+        number(full.connect.ready as f64),
+        meant(outcome),
+        full.protocol,
+        machine.join(", "),
+        full.command
+    );
+    let bar = |bar: &Bar| {
+        let Bar { measure, bar, aim, found, verdict, note } = bar;
+        vec![
+            measure.clone(),
+            bar.clone(),
+            aim.clone(),
+            found.clone(),
+            verdict.words().to_owned(),
+            note.clone(),
+        ]
+    };
+    out += &table(
+        ["measure", "bar", "aim", "measured", "verdict", "notes"],
+        &outcome.bars.iter().map(bar).collect::<Vec<_>>(),
+    );
+    out += "## Stages\n\nLatencies: deliveries from the intended time of an open-loop schedule; reconnects from the intended \
+            close to ready again; closes to their confirmation. CPU is the gateway's; a piece is a delivery, reconnect, \
+            connect, close or heartbeat, with everything else that the gateway did meanwhile.\n\n";
+    out += &table(stages::HEAD, &stages::rows(full));
+    if let Some(small) = &outcome.small {
+        let count = number(small.connect.ready as f64);
+        let _ = writeln!(out, "The same gateway with {count} connections:\n");
+        out += &table(stages::HEAD, &stages::rows(small));
+    }
+    if let Some((each, parts)) = slab(full) {
+        let _ = writeln!(
+            out,
+            "## Kernel memory\n\n{each:.0} B a connection for both sides together, at the end of the idle stage:\n"
+        );
+        let rows: Vec<Vec<String>> =
+            parts.iter().map(|(name, each)| vec![name.clone(), format!("{each:.0}")]).collect();
+        out += &table(["cache", "B a connection, both sides"], &rows);
+    }
+    let left = full.samples.iter().map(|sample| sample.memory_available).min().unwrap_or(0);
+    let _ = writeln!(out, "MemAvailable was {} at the lowest.\n", bytes(left as f64));
+    out += "## Noise, and what else touched the figures\n\n";
+    for line in outcome.noise.iter().chain(&outcome.notes).chain(&outcome.budget) {
+        let _ = writeln!(out, "- {line}");
+    }
+    out += "\n## What others publish\n\nSelf-reported, on other machines, with other software around them: for a sense of scale, not a race.\n\n";
+    let rows: Vec<Vec<String>> = peers::ROWS.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+    out + table(peers::HEAD, &rows).trim_end() + "\n"
+}

@@ -1,0 +1,343 @@
+//! From findings to a report: sums over the workers, the final reconciliation, goals and verdicts.
+
+mod stage;
+mod verdict;
+
+use super::{
+    Connect, Conservation, FORMAT, FlowReport, Generator, Latency, Report, Requests, Server, SlowReaders,
+};
+use crate::conservation::Counts;
+use crate::goals::Goal;
+use crate::histogram::{fresh, merge};
+use crate::monitor::{self, Usage};
+use crate::plan::{FlowPlan, Pace, Path, Plan, ProtocolKind, Role};
+use crate::run::Findings;
+use crate::schedule::Schedule;
+use crate::worker::control::Window;
+use crate::worker::{Beats, ChurnStats, FleetStats, FlowResult, StageStats, WorkerResult};
+use hdrhistogram::Histogram;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+
+/// Violations described in words.
+const EXAMPLES_MAX: usize = 8;
+
+/// What the report is told beside the findings.
+pub(crate) struct About {
+    pub(crate) label: String,
+    pub(crate) command: String,
+    pub(crate) started_at: u64,
+    pub(crate) goals: Vec<Goal>,
+}
+
+/// Sums up.
+pub(crate) fn report(plan: &Plan, findings: Findings, about: About) -> Report {
+    let windows = || findings.stages.iter().map(|stage| &stage.window);
+    let warmup = |window: &Window| window.start.saturating_sub(window.traffic_start) as f64 / 1e9;
+    let results = &findings.results;
+    let totals: Vec<StageStats> = results.iter().map(|result| total(&result.stages)).collect();
+    let mut report = Report {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        label: about.label,
+        scenario: plan.scenario.to_owned(),
+        command: about.command,
+        started_at: about.started_at,
+        target: plan.endpoints.server_name.clone(),
+        protocol: protocol(plan),
+        machine: monitor::machine(),
+        measured_seconds: windows().map(Window::seconds).sum(),
+        warmup_seconds: windows().next().map_or(0.0, warmup),
+        unsettled: findings.stages.iter().any(|stage| stage.unsettled),
+        interrupted: findings.interrupted,
+        connect: connect(plan, results, &totals),
+        flows: (0..plan.flows.len()).map(|index| flow(plan, &findings, index)).collect(),
+        heartbeats: heartbeats(&totals),
+        churn: plan.churn.map(|_| churn(&totals)),
+        slow_readers: slow_readers(plan, results),
+        generator: generator(plan, &findings),
+        ..Report::default()
+    };
+    for result in results {
+        add(&mut report.notices, &result.notices);
+        add(&mut report.violations, &result.violations);
+        let examples = result.flows.iter().flat_map(|flow| flow.checker.examples());
+        report
+            .examples
+            .extend(examples.take(EXAMPLES_MAX - report.examples.len().min(EXAMPLES_MAX)).cloned());
+    }
+    report.server = server(&findings, &report);
+    if plan.stages.len() > 1 {
+        report.stages =
+            (0..findings.stages.len()).map(|index| stage::stage(plan, &findings, &report, index)).collect();
+    } else {
+        report.seconds = findings.stages.into_iter().next().map_or_else(Vec::new, |stage| stage.seconds);
+    }
+    report.metrics = findings.metrics;
+    report.samples = findings.samples;
+    report.verdict = verdict::verdict(&report);
+    report.goals = about.goals.iter().map(|goal| verdict::judge(goal, &report)).collect();
+    let missed =
+        report.goals.iter().filter(|goal| !goal.met).map(|goal| format!("goal {} missed", goal.goal));
+    report.verdict.reasons.extend(missed);
+    report.verdict.passed = report.verdict.reasons.is_empty();
+    report
+}
+
+/// A worker's counts over all stages.
+fn total(stages: &[StageStats]) -> StageStats {
+    let mut total = StageStats::new();
+    stages.iter().for_each(|stage| total.add(stage));
+    total
+}
+
+fn protocol(plan: &Plan) -> String {
+    match (plan.protocol, plan.websocket) {
+        (ProtocolKind::Goim, false) => "goim over TCP",
+        (ProtocolKind::Goim, true) => "goim over WebSocket",
+        (ProtocolKind::Raw, _) => "bare TCP",
+        (ProtocolKind::WebSocketRaw, _) => "bare WebSocket",
+    }
+    .to_owned()
+}
+
+fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    for (name, count) in from {
+        *into.entry(name.clone()).or_insert(0) += count;
+    }
+}
+
+fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Latency {
+    let mut all = fresh(3);
+    histograms.for_each(|histogram| merge(&mut all, histogram));
+    Latency::of(&all)
+}
+
+/// The opening; failures and losses of the whole run.
+fn connect(plan: &Plan, results: &[WorkerResult], totals: &[StageStats]) -> Connect {
+    let openings = results.iter().filter_map(|result| result.stages.first());
+    let openings: Vec<&FleetStats> = openings.map(|stage| &stage.fleet).collect();
+    // Churning connections open beside the measured ones; what they do later is no part of the opening.
+    let mut connect = opening(u64::from(plan.connections_total()), &openings);
+    connect.given_up = totals.iter().map(|total| total.fleet.given_up).sum();
+    connect.retried = totals.iter().map(|total| total.fleet.retried).sum();
+    connect.failures.clear();
+    for total in totals {
+        add(&mut connect.failures, &total.fleet.failures);
+    }
+    for (_, total) in results.iter().zip(totals).filter(|(result, _)| result.role != Role::Slow) {
+        add(&mut connect.lost, &total.fleet.lost);
+    }
+    connect
+}
+
+/// A ramp, or a storm.
+fn opening(asked: u64, fleets: &[&FleetStats]) -> Connect {
+    let first = fleets.iter().map(|fleet| fleet.first_started).min().unwrap_or(0);
+    let last = fleets.iter().map(|fleet| fleet.opened_by).max().unwrap_or(0);
+    let seconds = last.saturating_sub(first) as f64 / 1e9;
+    let ready: u64 = fleets.iter().map(|fleet| fleet.opened).sum();
+    let mut connect = Connect {
+        asked,
+        ready,
+        given_up: fleets.iter().map(|fleet| fleet.given_up).sum(),
+        retried: fleets.iter().map(|fleet| fleet.retried).sum(),
+        seconds,
+        per_second: if seconds > 0.0 { ready as f64 / seconds } else { 0.0 },
+        connected: merged(fleets.iter().map(|fleet| &fleet.connected)),
+        ready_latency: merged(fleets.iter().map(|fleet| &fleet.ready)),
+        ..Connect::default()
+    };
+    fleets.iter().for_each(|fleet| add(&mut connect.failures, &fleet.failures));
+    connect
+}
+
+fn reconcile(plan: &Plan, results: &[WorkerResult], index: usize) -> Conservation {
+    let flow = &plan.flows[index];
+    let slots = usize::from(flow.slots);
+    let mut sent = vec![0_u32; flow.audiences(plan.connections) as usize * slots];
+    let all = || results.iter().map(|result| (result, &result.flows[index]));
+    for sender in all().flat_map(|(_, flow)| &flow.senders) {
+        sent[sender.audience as usize * slots + usize::from(sender.slot)] = sender.next;
+    }
+    let (mut counts, mut owed) = (Counts::default(), 0);
+    for (result, found) in all() {
+        let audience = |local| result.duty.global(local) / flow.audience_size;
+        let of = |audience: u32, slot: u16| sent.get(audience as usize * slots + usize::from(slot)).copied();
+        let (own, own_owed) =
+            found.checker.reconcile(audience, |audience, slot| of(audience, slot).unwrap_or(0));
+        counts.add(&own);
+        owed += own_owed;
+    }
+    let sum = |of: fn(&FlowResult) -> u64| all().map(|(_, flow)| of(flow)).sum::<u64>();
+    let excused = sum(|flow| flow.excused);
+    Conservation {
+        operations: sum(|flow| flow.recorder.sent),
+        not_sent: sum(|flow| flow.not_sent),
+        refused: sum(|flow| flow.refused),
+        owed: owed.saturating_sub(excused),
+        delivered: counts.delivered,
+        lost: counts.lost.saturating_sub(excused),
+        duplicated: counts.duplicated,
+        reordered: counts.reordered,
+        misdelivered: counts.misdelivered,
+        damaged: counts.damaged,
+    }
+}
+
+/// By its kind, or by its stage where there are several.
+fn flow_name(plan: &Plan, flow: &FlowPlan) -> String {
+    match plan.stages.get(flow.stage) {
+        Some(stage) if plan.stages.len() > 1 => stage.name.clone(),
+        _ => flow.kind.name().to_owned(),
+    }
+}
+
+fn flow(plan: &Plan, findings: &Findings, index: usize) -> FlowReport {
+    let flow = &plan.flows[index];
+    let found = || findings.results.iter().map(|result| &result.flows[index]);
+    let sum = |of: fn(&FlowResult) -> u64| found().map(of).sum::<u64>() as f64;
+    // A run that was cut short may not have come to its stage.
+    let window = findings.stages.get(flow.stage).map_or(Window::default(), |stage| stage.window);
+    let seconds = window.seconds().max(1e-9);
+    let sent = sum(|flow| flow.recorder.sent_measured);
+    let fan_out = if sent > 0.0 {
+        sum(|flow| flow.recorder.owed_measured) / sent
+    } else {
+        f64::from(flow.audience_size)
+    };
+    let total = found().map(|flow| flow.total_senders).max().unwrap_or(1);
+    let (pace, offered) = match flow.pace {
+        Pace::Closed { depth } => (format!("closed, depth {depth}"), None),
+        Pace::Open { rate } => {
+            let schedule = Schedule::new(window.traffic_start, rate, u64::from(total));
+            let offered = schedule.offered(window.start, window.end) as f64 / seconds;
+            (format!("open, {}/s", rate.per_second()), Some(offered))
+        }
+    };
+    let delivered = sum(|flow| flow.recorder.delivered_measured) / seconds;
+    let wanted = offered.unwrap_or(sent / seconds) * fan_out;
+    let answered = sum(|flow| flow.answered) > 0.0;
+    FlowReport {
+        name: flow_name(plan, flow),
+        seconds,
+        pace,
+        payload_size: flow.payload_size,
+        fan_out,
+        offered,
+        sent: sent / seconds,
+        delivered,
+        ratio: if wanted > 0.0 { delivered / wanted } else { 0.0 },
+        latency: merged(found().map(|flow| &flow.recorder.latency)),
+        answer: (answered && matches!(flow.path, Path::Http(_)))
+            .then(|| merged(found().map(|flow| &flow.recorder.answer))),
+        lag: merged(found().map(|flow| &flow.recorder.lag)),
+        conservation: reconcile(plan, &findings.results, index),
+    }
+}
+
+fn heartbeats<S: Borrow<StageStats>>(stats: &[S]) -> Option<Requests> {
+    let sum = |of: fn(&Beats) -> u64| stats.iter().map(|stats| of(&stats.borrow().beats)).sum::<u64>();
+    let (sent, answered, void) =
+        (sum(|beats| beats.sent), sum(|beats| beats.answered), sum(|beats| beats.void));
+    (sent > 0).then(|| Requests {
+        sent,
+        answered,
+        missed: sent.saturating_sub(answered + void),
+        measured: sum(|beats| beats.measured),
+        latency: merged(stats.iter().map(|stats| &stats.borrow().beats.latency)),
+    })
+}
+
+fn churn<S: Borrow<StageStats>>(stats: &[S]) -> Requests {
+    let sum = |of: fn(&ChurnStats) -> u64| stats.iter().map(|stats| of(&stats.borrow().churn)).sum::<u64>();
+    Requests {
+        sent: sum(|churn| churn.operations),
+        answered: sum(|churn| churn.completed),
+        measured: sum(|churn| churn.measured),
+        missed: sum(|churn| churn.missed),
+        latency: merged(stats.iter().map(|stats| &stats.borrow().churn.latency)),
+    }
+}
+
+fn slow_readers(plan: &Plan, results: &[WorkerResult]) -> Option<SlowReaders> {
+    let slow = results.iter().filter(|result| result.role == Role::Slow);
+    (plan.slow_connections > 0).then(|| SlowReaders {
+        connections: u64::from(plan.slow_connections),
+        closed_by_server: slow
+            .flat_map(|result| &result.stages)
+            .flat_map(|stage| stage.fleet.lost.values())
+            .sum(),
+    })
+}
+
+/// The generator over all windows.
+fn generator(plan: &Plan, findings: &Findings) -> Generator {
+    let time: f64 = findings.stages.iter().map(|stage| stage.window.seconds()).sum();
+    let share = |of: fn(&StageStats) -> u64| {
+        let spent = |result: &WorkerResult| result.stages.iter().skip(1).map(of).sum::<u64>() as f64 / 1e9;
+        findings.results.iter().map(|result| spent(result) / time.max(1e-9)).collect()
+    };
+    let sum = |of: fn(&netpoll::BackendCounters) -> u64| {
+        findings.results.iter().map(|result| of(&result.counters)).sum()
+    };
+    Generator {
+        backend: findings.results.first().map_or("", |result| result.backend).to_owned(),
+        workers: plan.machinery.workers,
+        busy: share(|stage| stage.cpu),
+        starved: share(|stage| stage.waited),
+        stalls: findings.results.iter().map(|result| result.stalls).sum(),
+        rss_bytes: monitor::own_rss(),
+        polls: sum(|counters| counters.polls),
+        receives: sum(|counters| counters.receives),
+        sends: sum(|counters| counters.sends),
+        send_waits: sum(|counters| counters.send_waits),
+    }
+}
+
+/// The server over all windows, and its memory at the seams of the run.
+fn server(findings: &Findings, report: &Report) -> Option<Server> {
+    let flows = |flow: &FlowReport| flow.delivered * flow.seconds;
+    let flows = report.flows.iter().map(flows).sum::<f64>();
+    let beats = report.heartbeats.as_ref().map_or(0, |beats| beats.measured) as f64;
+    let churned = report.churn.as_ref().map_or(0, |churn| churn.measured) as f64;
+    let messages = if flows > 0.0 { flows } else { beats + churned };
+    let windows = findings.stages.iter().map(|stage| stage.end.since(&stage.start));
+    let spent = windows.reduce(|a, b| Usage {
+        user: a.user + b.user,
+        system: a.system + b.system,
+        run: a.run + b.run,
+        rss: b.rss,
+        voluntary: a.voluntary + b.voluntary,
+        involuntary: a.involuntary + b.involuntary,
+        waited: a.waited + b.waited,
+    });
+    let usage = &findings.usage;
+    let server = spending(&findings.pids, &spent.unwrap_or_default(), messages)?;
+    let connections = report.connect.ready.max(1) as f64;
+    Some(Server {
+        rss_before: usage.before.rss,
+        rss_connected: usage.connected.rss,
+        rss_after: usage.after.rss,
+        rss_bytes_per_connection: (usage.connected.rss as f64 - usage.before.rss as f64) / connections,
+        ..server
+    })
+}
+
+/// What a window cost the server; `None` where its process is not known.
+fn spending(pids: &[i32], spent: &Usage, messages: f64) -> Option<Server> {
+    let cpu = spent.cpu().as_secs_f64();
+    Some(Server {
+        command: monitor::command_of(*pids.first()?),
+        pids: pids.to_vec(),
+        user_seconds: spent.user.as_secs_f64(),
+        system_seconds: spent.system.as_secs_f64(),
+        cpu_seconds: cpu,
+        wakeups: spent.voluntary,
+        preemptions: spent.involuntary,
+        starved_seconds: spent.waited.as_secs_f64(),
+        messages: messages as u64,
+        cpu_nanos_per_message: if messages > 0.0 { cpu * 1e9 / messages } else { 0.0 },
+        ..Server::default()
+    })
+}

@@ -1,0 +1,76 @@
+//! One stage of a run of several.
+
+use super::super::{Departure, FlowReport, Generator, Report, Server, StageReport};
+use super::{add, churn, heartbeats, merged, opening, spending};
+use crate::plan::{Plan, Role, StageKind};
+use crate::run::{Findings, StageFindings};
+use crate::worker::{FleetStats, StageStats};
+
+/// The report of stage `index`; `report` has the flows already.
+pub(super) fn stage(plan: &Plan, findings: &Findings, report: &Report, index: usize) -> StageReport {
+    let (stage, found) = (&plan.stages[index], &findings.stages[index]);
+    let stats: Vec<&StageStats> =
+        findings.results.iter().filter_map(|result| result.stages.get(index + 1)).collect();
+    let fleets: Vec<&FleetStats> = stats.iter().map(|stats| &stats.fleet).collect();
+    let flows = plan.flows.iter().zip(&report.flows).filter(|(flow, _)| flow.stage == index);
+    let at = |time: u64| time as f64 / 1e9;
+    let mut out = StageReport {
+        name: stage.name.clone(),
+        kind: stage.kind.name().to_owned(),
+        traffic_at: at(found.window.traffic_start),
+        from: at(found.window.start),
+        to: at(found.window.end),
+        settled_at: at(found.settled_at),
+        unsettled: found.unsettled,
+        flows: flows.map(|(_, flow)| flow.clone()).collect(),
+        heartbeats: heartbeats(&stats),
+        churn: matches!(stage.kind, StageKind::Churn { .. }).then(|| churn(&stats)),
+        connect: (stage.kind == StageKind::Reconnect).then(|| opening(u64::from(plan.connections), &fleets)),
+        departure: (stage.kind == StageKind::Disconnect).then(|| departure(found, &fleets)),
+        generator: generator(&report.generator, found, &stats),
+        seconds: found.seconds.clone(),
+        ..StageReport::default()
+    };
+    let measured = findings.results.iter().zip(&fleets).filter(|(result, _)| result.role != Role::Slow);
+    measured.for_each(|(_, fleet)| add(&mut out.lost, &fleet.lost));
+    out.server = server(findings, found, &out);
+    out
+}
+
+fn departure(found: &StageFindings, fleets: &[&FleetStats]) -> Departure {
+    let since = |time: u64| time.saturating_sub(found.window.start) as f64 / 1e9;
+    Departure {
+        closed: fleets.iter().map(|fleet| fleet.parted).sum(),
+        seconds: fleets.iter().map(|fleet| since(fleet.opened_by)).fold(0.0, f64::max),
+        server_seconds: found.emptied_at.map(since),
+        latency: merged(fleets.iter().map(|fleet| &fleet.parting)),
+    }
+}
+
+/// What the stage was about, in number: deliveries, reconnects, connections, or else heartbeats.
+fn messages(stage: &StageReport) -> f64 {
+    let flows: f64 = stage.flows.iter().map(|flow: &FlowReport| flow.delivered * flow.seconds).sum();
+    let counts = [
+        stage.churn.as_ref().map(|churn| churn.measured),
+        stage.connect.as_ref().map(|connect| connect.ready),
+        stage.departure.as_ref().map(|departure| departure.closed),
+        stage.heartbeats.as_ref().map(|beats| beats.measured),
+    ];
+    if flows > 0.0 { flows } else { counts.into_iter().flatten().next().unwrap_or(0) as f64 }
+}
+
+fn server(findings: &Findings, found: &StageFindings, stage: &StageReport) -> Option<Server> {
+    let server = spending(&findings.pids, &found.end.since(&found.start), messages(stage))?;
+    let rss = [found.start.rss, found.end.rss, found.rested.rss];
+    let [rss_before, rss_connected, rss_after] = rss;
+    Some(Server { rss_before, rss_connected, rss_after, ..server })
+}
+
+fn generator(whole: &Generator, found: &StageFindings, stats: &[&StageStats]) -> Generator {
+    let time = found.window.seconds().max(1e-9) * 1e9;
+    Generator {
+        busy: stats.iter().map(|stats| stats.cpu as f64 / time).collect(),
+        starved: stats.iter().map(|stats| stats.waited as f64 / time).collect(),
+        ..whole.clone()
+    }
+}

@@ -1,0 +1,141 @@
+//! What to make of a report: faults of the product, limits of the generator, goals.
+
+use super::super::units::{nanos, number};
+use super::super::{Conservation, FlowReport, Generator, Latency, Report, Verdict};
+use crate::goals::{Goal, Measure, Outcome};
+
+/// A thread busier than this is the bottleneck itself.
+const BUSY_MAX: f64 = 0.9;
+/// A schedule that slips further than this at its 99th percentile is not kept, in nanoseconds.
+const LAG_MAX: u64 = 1_000_000;
+/// A thread that waits longer than this for a processor shares the machine with too much else.
+const STARVED_MAX: f64 = 0.1;
+
+/// The product's faults, and beside them the generator's own limits.
+pub(super) fn verdict(report: &Report) -> Verdict {
+    let mut reasons = Vec::new();
+    let mut fault = |count: u64, what: &str| {
+        if count > 0 {
+            reasons.push(format!("{} {what}", number(count as f64)));
+        }
+    };
+    let sum =
+        |of: fn(&Conservation) -> u64| report.flows.iter().map(|flow| of(&flow.conservation)).sum::<u64>();
+    let lost = if report.unsettled {
+        "deliveries still missing when settling ended (see --settle)"
+    } else {
+        "deliveries lost"
+    };
+    fault(sum(|c| c.lost), lost);
+    fault(sum(|c| c.duplicated), "delivered twice");
+    fault(sum(|c| c.reordered), "out of order");
+    fault(sum(|c| c.misdelivered), "misdelivered");
+    fault(sum(|c| c.damaged), "damaged");
+    fault(sum(|c| c.refused), "operations refused");
+    fault(report.violations.values().sum(), "protocol violations");
+    fault(report.connect.asked.saturating_sub(report.connect.ready), "connections never ready");
+    fault(report.connect.lost.values().sum(), "connections closed by the server");
+    let beats = report.heartbeats.as_ref().map_or(0, |beats| beats.missed);
+    fault(beats, "heartbeats unanswered");
+    let limits = limits(report);
+    Verdict {
+        passed: reasons.is_empty(),
+        reasons,
+        generator_bound: !limits.is_empty(),
+        generator_reasons: limits,
+    }
+}
+
+/// What held the generator, or the whole machine, back.
+fn limits(report: &Report) -> Vec<String> {
+    let mut limits = Vec::new();
+    let stages: Vec<(&str, &Generator)> = match report.stages.len() {
+        0 => vec![("", &report.generator)],
+        _ => report.stages.iter().map(|stage| (stage.name.as_str(), &stage.generator)).collect(),
+    };
+    let busy = stages.iter().map(|(name, generator)| (*name, &generator.busy[..]));
+    limits.extend(over(busy, BUSY_MAX, "busy", ""));
+    let starved = stages.iter().map(|(name, generator)| (*name, &generator.starved[..]));
+    limits.extend(over(starved, STARVED_MAX, "waiting", " for a processor that others had"));
+    limits.extend(stages.iter().filter_map(|(name, generator)| full(name, generator)));
+    for flow in report.flows.iter().filter(|flow| flow.offered.is_some() && flow.lag.p99 > LAG_MAX) {
+        let lag = nanos(flow.lag.p99 as f64);
+        let waited = if flow.answer.is_some() {
+            " (pushes may have waited for room in the HTTP pipeline)"
+        } else {
+            ""
+        };
+        limits.push(format!("the schedule of {} slipped, send lag p99 {lag}{waited}", flow.name));
+    }
+    limits
+}
+
+/// Workers over a limit: the worst of each stage by name, all stages in one line.
+fn over<'a>(
+    stages: impl Iterator<Item = (&'a str, &'a [f64])>,
+    max: f64,
+    what: &str,
+    why: &str,
+) -> Option<String> {
+    let worst = |(name, shares): (&str, &[f64])| {
+        let over = shares.iter().filter(|share| **share > max).count();
+        let (number, share) = shares.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let percent = share * 100.0;
+        let text = match name {
+            "" => format!(
+                "worker {number} {percent:.0} % of the time, {over} of {} over the limit",
+                shares.len()
+            ),
+            name => format!("{name} {percent:.0} %"),
+        };
+        (over > 0).then_some(text)
+    };
+    let found: Vec<String> = stages.filter_map(worst).collect();
+    let whose = if found.len() > 1 { ", the worst worker of each stage" } else { "" };
+    (!found.is_empty()).then(|| format!("{what}{why}{whose}: {}", found.join(", ")))
+}
+
+/// Workers that share all of the machine's processors between them.
+fn full(stage: &str, generator: &Generator) -> Option<String> {
+    let sum: f64 = generator.busy.iter().sum();
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    let all = generator.busy.len() > 1 && sum > BUSY_MAX * cores;
+    all.then(|| format!("{stage}: the workers together kept {sum:.2} of {cores:.0} processors busy"))
+}
+
+/// What was found for a goal, and whether it meets it.
+pub(super) fn judge(goal: &Goal, report: &Report) -> Outcome {
+    let worst = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::max);
+    let least = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::min);
+    let others = report.churn.as_ref().or(report.heartbeats.as_ref()).map(|requests| &requests.latency);
+    let latency = |of: &dyn Fn(&Latency) -> u64| {
+        let flows = worst(&|flow| of(&flow.latency) as f64);
+        if flows.is_nan() { of(others.unwrap_or(&report.connect.ready_latency)) as f64 } else { flows }
+    };
+    let found = match goal.measure {
+        Measure::Latency(percentile) => latency(&|latency| latency.at(percentile)),
+        Measure::LatencyMax => latency(&|latency| latency.max),
+        Measure::Connect(percentile) => report.connect.ready_latency.at(percentile) as f64,
+        Measure::Rate => {
+            let ratio = least(&|flow| flow.ratio);
+            let churn = report.churn.as_ref().map(|churn| churn.answered as f64 / churn.sent.max(1) as f64);
+            if ratio.is_nan() { churn.unwrap_or(f64::NAN) } else { ratio }
+        }
+        Measure::Loss => report.flows.iter().map(|flow| flow.conservation.lost).sum::<u64>() as f64,
+        Measure::Violations => violations(report),
+        Measure::Ready => report.connect.ready as f64 / report.connect.asked.max(1) as f64,
+        Measure::Cpu => report.server.as_ref().map_or(f64::NAN, |server| server.cpu_nanos_per_message),
+        Measure::Memory => report.server.as_ref().map_or(f64::NAN, |server| server.rss_bytes_per_connection),
+        Measure::Throughput => report.flows.iter().map(|flow| flow.delivered).sum(),
+    };
+    if found.is_nan() {
+        return Outcome { goal: goal.text.clone(), found: "nothing to measure it by".to_owned(), met: false };
+    }
+    Outcome { goal: goal.text.clone(), found: goal.show(found), met: goal.is_met(found) }
+}
+
+fn violations(report: &Report) -> f64 {
+    let of = |c: &Conservation| c.duplicated + c.reordered + c.misdelivered + c.damaged;
+    let flows: u64 = report.flows.iter().map(|flow| of(&flow.conservation)).sum();
+    (flows + report.violations.values().sum::<u64>()) as f64
+}

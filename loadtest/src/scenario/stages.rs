@@ -1,0 +1,153 @@
+//! The stages of a run. Every scenario but one has a single stage; `million` goes through all that a gateway with very
+//! many connections must stand, over the same connections.
+
+use super::flows::{Builder, flows};
+use super::rate;
+use crate::error::Trouble;
+use crate::plan::{FlowKind, FlowPlan, Pace, Path, Phases, Route, StageKind, StagePlan};
+use crate::settings::Settings;
+use crate::settings::units::{Count, Span};
+use std::time::Duration;
+
+/// HTTP connections that pushes are spread over, at least.
+const HTTP_CONNECTIONS_MIN: u32 = 8;
+/// A rate that is due once in any window.
+const ONCE: f64 = 0.001;
+
+/// Stages and flows of `scenario`.
+pub(super) fn stages(
+    scenario: &str,
+    settings: &Settings,
+    connections: u32,
+) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), Trouble> {
+    if scenario == "million" {
+        return million(settings, connections);
+    }
+    let stage = StagePlan {
+        name: scenario.to_owned(),
+        kind: StageKind::Hold,
+        phases: super::phases(scenario, settings),
+        until_delivered: false,
+        rest: Duration::ZERO,
+    };
+    Ok((vec![stage], flows(scenario, settings, connections)?))
+}
+
+/// The scenario's own defaults, where `settings` leave something open.
+pub(super) fn with_defaults(settings: &Settings) -> Settings {
+    let quick = settings.quick.unwrap_or(false);
+    let mut all = settings.clone();
+    let seconds = |full: u64, short: u64| Some(Span(Duration::from_secs(if quick { short } else { full })));
+    let count = |full: u32, short: u32| Some(Count(if quick { short } else { full }));
+    let either = |full: f64, short: f64| Some(if quick { short } else { full });
+    all.connections = all.connections.or(count(1_000_000, 3000));
+    all.heartbeat = all.heartbeat.or(seconds(240, 5));
+    all.idle_for = all.idle_for.or(seconds(60, 4));
+    all.warmup = all.warmup.or(seconds(2, 1));
+    all.duration = all.duration.or(seconds(30, 3));
+    all.settle = all.settle.or(seconds(60, 10));
+    all.push_rate = all.push_rate.or(either(5000.0, 1000.0));
+    all.room_size = all.room_size.or(count(1000, 100));
+    all.room_rate = all.room_rate.or(either(5.0, 20.0));
+    all.churn_rate = all.churn_rate.or(either(5000.0, 500.0));
+    all.churn_for = all.churn_for.or(seconds(60, 3));
+    all.recover_for = all.recover_for.or(seconds(20, 2));
+    all.connect_timeout = all.connect_timeout.or(Some(Span(Duration::from_secs(30))));
+    let connections = all.connections.map_or(1, |count| count.0).max(1);
+    let workers = all.workers.unwrap_or_else(|| crate::limits::rings(connections));
+    all.workers = Some(workers);
+    // About two thousand handshakes under way over all workers keep two processors busy; more would only wait longer.
+    all.connect_in_flight = all.connect_in_flight.or(Some(Count((2048 / workers.max(1)).clamp(8, 512))));
+    let pushing = http_workers("million", workers);
+    all.http_connections = all.http_connections.or(Some(HTTP_CONNECTIONS_MIN.div_ceil(pushing)));
+    all
+}
+
+/// Workers that push: enough for eight connections.
+pub(super) fn http_workers(scenario: &str, workers: u32) -> u32 {
+    if scenario == "million" { workers.clamp(1, HTTP_CONNECTIONS_MIN) } else { workers }
+}
+
+/// The stages of `million`, with their flows.
+fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), Trouble> {
+    let span = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
+    let (warmup, measure, settle) = (span(settings.warmup), span(settings.duration), span(settings.settle));
+    let size = settings.size.map_or(64, |count| count.0);
+    let builder = Builder::new(settings, connections, size)?;
+    let mut list = List { stages: Vec::new(), flows: Vec::new() };
+    let phases = |warmup, measure| Phases { warmup, measure, settle_max: settle };
+    let pace = |per_second: f64, flag| Ok(Pace::Open { rate: rate(per_second, flag)? });
+    let pushes = |flag| pace(settings.push_rate.unwrap_or(1.0), flag);
+
+    // Idle is what is left when the ramp's own work is over: a gateway turns quiet connections to a cheaper wait then.
+    list.hold("idle", phases(warmup * 10, span(settings.idle_for)), None);
+    let push = FlowPlan { shuffled: true, ..builder.push(pushes("--push-rate")?)? };
+    list.hold("push", phases(warmup, measure), Some(push.clone()));
+    let message = FlowPlan { kind: FlowKind::Message, path: Path::Direct, ..push.clone() };
+    list.hold("message", phases(warmup, measure), Some(message));
+    let room = builder.room(pace(settings.room_rate.unwrap_or(1.0), "--room-rate")?)?;
+    let room = FlowPlan { path: Path::Http(Route::Room), slots: 1, shuffled: true, ..room };
+    list.hold("room", phases(warmup, measure), Some(room));
+    let broadcast = builder.broadcast(pace(settings.broadcast_rate.unwrap_or(ONCE), "--broadcast-rate")?);
+    list.hold("broadcast", phases(Duration::ZERO, settle), Some(broadcast));
+    list.until_delivered();
+    let churn = StageKind::Churn { rate: rate(settings.churn_rate.unwrap_or(1.0), "--churn-rate")? };
+    list.stage("churn", churn, phases(Duration::ZERO, span(settings.churn_for)));
+    let all = phases(Duration::ZERO, longest(connections));
+    list.stage("disconnect", StageKind::Disconnect, all);
+    list.stage("storm", StageKind::Reconnect, all);
+    list.hold("aftermath", phases(warmup, measure / 3), Some(push));
+    list.stage("recovery", StageKind::Disconnect, all);
+    if let Some(last) = list.stages.last_mut() {
+        last.rest = span(settings.recover_for);
+    }
+    Ok((list.stages, list.flows))
+}
+
+/// The longest that opening or closing all may take: a minute, and a second for each 2000.
+fn longest(connections: u32) -> Duration {
+    Duration::from_secs(60 + u64::from(connections) / 2000)
+}
+
+struct List {
+    stages: Vec<StagePlan>,
+    flows: Vec<FlowPlan>,
+}
+
+impl List {
+    fn stage(&mut self, name: &str, kind: StageKind, phases: Phases) {
+        let (name, rest) = (name.to_owned(), Duration::from_secs(1));
+        self.stages.push(StagePlan { name, kind, phases, until_delivered: false, rest });
+    }
+
+    fn hold(&mut self, name: &str, phases: Phases, flow: Option<FlowPlan>) {
+        let stage = self.stages.len();
+        self.flows.extend(flow.map(|flow| FlowPlan { stage, ..flow }));
+        self.stage(name, StageKind::Hold, phases);
+    }
+
+    fn until_delivered(&mut self) {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.until_delivered = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_million_goes_through_all_stages_with_a_flow_where_one_belongs() {
+        let settings = with_defaults(&Settings { quick: Some(true), ..Settings::default() });
+        let (stages, flows) = million(&settings, 3000).unwrap();
+        let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        let wanted = ["idle", "push", "message", "room", "broadcast", "churn", "disconnect", "storm"];
+        assert_eq!(names[..8], wanted);
+        assert_eq!(names[8..], ["aftermath", "recovery"]);
+        let of = |flow: &FlowPlan| names[flow.stage];
+        let with: Vec<&str> = flows.iter().map(of).collect();
+        assert_eq!(with, ["push", "message", "room", "broadcast", "aftermath"]);
+        assert!(settings.workers.unwrap() * settings.http_connections.unwrap() >= 8);
+    }
+}

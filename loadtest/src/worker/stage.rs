@@ -1,0 +1,225 @@
+//! The stages of a run on one worker: turning from one to the next, and what each asks of the connections.
+//!
+//! A stage's counts are its own. What comes late is counted for the flow it belongs to, by the window of the flow's own
+//! stage; what happens to connections is counted in the stage that it happens in.
+
+use super::fleet::FleetStats;
+use super::{Share, Worker};
+use crate::client::{Protocol, Stage};
+use crate::histogram::{growing, merge};
+use crate::permutation::Permutation;
+use crate::plan::{Role, StageKind};
+use crate::schedule::{Rate, Schedule};
+use crate::worker::control::Window;
+use hdrhistogram::Histogram;
+use netpoll::Backend;
+
+/// Closes that wait for the backend's confirmation at most: closing all at once is paced by what gets done.
+const CLOSES_IN_FLIGHT: u32 = 512;
+
+/// Heartbeats of one stage.
+#[derive(Debug)]
+pub(crate) struct Beats {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    /// Answers within the window.
+    pub(crate) measured: u64,
+    /// Beats whose connection closed before the answer.
+    pub(crate) void: u64,
+    pub(crate) latency: Histogram<u64>,
+}
+
+/// Reconnects of one stage.
+#[derive(Debug)]
+pub(crate) struct ChurnStats {
+    pub(crate) operations: u64,
+    pub(crate) completed: u64,
+    /// Completed within the window.
+    pub(crate) measured: u64,
+    /// The connection whose turn it was had not come back.
+    pub(crate) missed: u64,
+    pub(crate) latency: Histogram<u64>,
+}
+
+/// What one stage brought on one worker, apart from its flows.
+#[derive(Debug)]
+pub(crate) struct StageStats {
+    pub(crate) fleet: FleetStats,
+    pub(crate) beats: Beats,
+    pub(crate) churn: ChurnStats,
+    /// Processor time within the window, ns.
+    pub(crate) cpu: u64,
+    /// Time within the window that the thread waited for a processor, ns.
+    pub(crate) waited: u64,
+}
+
+impl StageStats {
+    /// Nothing yet.
+    pub(crate) fn new() -> StageStats {
+        StageStats {
+            fleet: FleetStats::new(),
+            beats: Beats { sent: 0, answered: 0, measured: 0, void: 0, latency: growing() },
+            churn: ChurnStats { operations: 0, completed: 0, measured: 0, missed: 0, latency: growing() },
+            cpu: 0,
+            waited: 0,
+        }
+    }
+
+    /// Adds another's.
+    pub(crate) fn add(&mut self, other: &StageStats) {
+        self.fleet.add(&other.fleet);
+        let (beats, others) = (&mut self.beats, &other.beats);
+        beats.sent += others.sent;
+        beats.answered += others.answered;
+        beats.measured += others.measured;
+        beats.void += others.void;
+        merge(&mut beats.latency, &others.latency);
+        let (churn, others) = (&mut self.churn, &other.churn);
+        churn.operations += others.operations;
+        churn.completed += others.completed;
+        churn.measured += others.measured;
+        churn.missed += others.missed;
+        merge(&mut churn.latency, &others.latency);
+        self.cpu += other.cpu;
+        self.waited += other.waited;
+    }
+}
+
+/// Whose turn it is to close, in a stage that wants connections closed.
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    /// By the clock, in a churn.
+    pub(super) schedule: Option<Schedule>,
+    /// Turns taken.
+    pub(super) operations: u64,
+    /// Next connection to close, when all are to.
+    next: u32,
+    /// Closes that the backend has not confirmed.
+    pub(super) in_flight: u32,
+}
+
+impl<B: Backend, P: Protocol> Worker<B, P> {
+    /// Hears what the coordinator says.
+    pub(super) fn follow_phase(&mut self, now: u64) {
+        let Some(window) = self.to.control.window() else { return };
+        if self.window.map(|own| own.stage) != Some(window.stage) {
+            self.start_stage(window, now);
+        }
+        self.window = Some(window);
+        if now >= window.start && self.odds.share_before.is_none() {
+            self.odds.share_before = Some(Share::read());
+        }
+        if now >= window.end && self.odds.share_after.is_none() {
+            self.odds.share_after = Some(Share::read());
+        }
+        for flow in self.flows.iter_mut().filter(|flow| flow.plan.stage == window.stage) {
+            flow.window = Some(window);
+            flow.recorder.tick(now, &window);
+        }
+    }
+
+    /// What the present stage asks of the connections; before the first one they only stay.
+    pub(super) fn stage_kind(&self) -> StageKind {
+        self.window.map_or(StageKind::Hold, |window| self.to.plan.stages[window.stage].kind)
+    }
+
+    fn start_stage(&mut self, window: Window, now: u64) {
+        self.turn_page(now);
+        for flow in &mut self.flows {
+            flow.recorder.flush();
+            if flow.plan.stage != window.stage {
+                continue;
+            }
+            for (local, connection) in self.fleet.connections.iter().enumerate() {
+                if connection.link.stage == Stage::Ready && self.to.duty.role == Role::Measured {
+                    flow.checker.admit(local as u32);
+                }
+            }
+            flow.begin(window);
+        }
+        self.departures = Departures { schedule: self.churn_schedule(&window), ..Departures::default() };
+        if self.to.plan.stages[window.stage].kind == StageKind::Reconnect {
+            self.fleet.begin(now);
+        }
+    }
+
+    /// The counts of the stage that ends here go to the finished ones.
+    pub(super) fn turn_page(&mut self, now: u64) {
+        let mut stats = std::mem::replace(&mut self.stats, StageStats::new());
+        stats.fleet = self.fleet.turn_page(now);
+        let after = self.odds.share_after.take().unwrap_or_else(Share::read);
+        if let Some(before) = self.odds.share_before.take() {
+            stats.cpu = after.cpu.saturating_sub(before.cpu);
+            stats.waited = after.waited.saturating_sub(before.waited);
+        }
+        self.finished.push(stats);
+    }
+
+    fn churn_schedule(&self, window: &Window) -> Option<Schedule> {
+        let by_the_clock =
+            |rate: Rate| Schedule::new(window.traffic_start, rate, u64::from(self.to.duty.step));
+        match (self.to.duty.role, self.to.plan.churn, self.to.plan.stages[window.stage].kind) {
+            (Role::Churn, Some(churn), _) => Some(by_the_clock(churn.rate)),
+            (Role::Measured, _, StageKind::Churn { rate }) => Some(by_the_clock(rate)),
+            _ => None,
+        }
+    }
+
+    /// When the next connection is to close and come back.
+    pub(super) fn next_churn(&self) -> Option<u64> {
+        let turn = self.departures.operations * u64::from(self.to.duty.step);
+        let own = u64::from(self.to.duty.first % self.to.duty.step);
+        Some(self.departures.schedule?.intended(turn + own))
+    }
+
+    /// Closes what is to be closed now.
+    pub(super) fn close_connections(&mut self, now: u64) {
+        match self.stage_kind() {
+            StageKind::Disconnect if self.to.duty.role == Role::Measured => self.close_all(now),
+            _ => self.churn_connections(now),
+        }
+    }
+
+    /// Closes the connections whose turn it is; they come back by themselves.
+    fn churn_connections(&mut self, now: u64) {
+        let Some(window) = self.window else { return };
+        let count = self.fleet.connections.len() as u32;
+        let turns = Permutation::new(count, 0x6368_7572);
+        while let Some(intended) = self.next_churn() {
+            if intended > now || intended >= window.end || count == 0 {
+                return;
+            }
+            let turn = (self.departures.operations % u64::from(count)) as u32;
+            self.departures.operations += 1;
+            self.stats.churn.operations += 1;
+            let connection = &mut self.fleet.connections[turns.at(turn) as usize];
+            match (connection.link.stage, connection.id) {
+                (Stage::Ready, Some(id)) => {
+                    connection.begun = intended;
+                    self.backend.close(id);
+                }
+                _ => self.stats.churn.missed += 1,
+            }
+        }
+    }
+
+    /// Closes all that are left, as fast as the backend confirms.
+    pub(super) fn close_all(&mut self, now: u64) {
+        let departures = &mut self.departures;
+        while departures.in_flight < CLOSES_IN_FLIGHT {
+            let Some(connection) = self.fleet.connections.get_mut(departures.next as usize) else { return };
+            departures.next += 1;
+            if let (Stage::Ready, Some(id)) = (connection.link.stage, connection.id) {
+                connection.begun = now;
+                departures.in_flight += 1;
+                self.backend.close(id);
+            }
+        }
+    }
+
+    /// Whether a ready connection that closed was told to, by this side.
+    pub(super) fn asked_to_close(&self) -> bool {
+        let kind = self.stage_kind();
+        self.to.duty.role == Role::Churn || matches!(kind, StageKind::Churn { .. } | StageKind::Disconnect)
+    }
+}
