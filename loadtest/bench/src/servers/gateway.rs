@@ -46,7 +46,7 @@ fn planned(backend: BackendKind) -> io::Result<(WorkerSettings, BackendConfig)> 
     let sources = Sources { file, environment: vec![], flags: vec![] };
     let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).map_err(told)?;
     let plan = Plan::new(&config, &SystemLimits::read(), backend, &|_, _, _| vec![]).map_err(told)?;
-    Ok((plan.worker_settings(&config, 7), plan.backend_config))
+    Ok((plan.worker_settings(&config), plan.backend_config))
 }
 
 fn told(problems: impl std::fmt::Display) -> io::Error {
