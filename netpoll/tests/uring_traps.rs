@@ -316,6 +316,18 @@ fn idle_listeners_take_no_connections_place() {
     assert_eq!((clients.len(), host.backend.connection_count()), (10, 10));
 }
 
+/// However many come to one listener, the others' accepts stay theirs, and no more.
+#[test]
+fn a_busy_listener_keeps_its_share_of_accepts() {
+    let mut host = Host::new(&BackendConfig::small(1000), &UringConfig::default());
+    let listener = ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    (_, host.address) = host.backend.listen(&listener).unwrap();
+    for _ in 0..20 {
+        host.clients(20);
+    }
+    assert_eq!(host.accepted.len(), 400);
+}
+
 #[test]
 fn a_full_table_leaves_peers_in_the_backlog() {
     let mut host = Host::new(&BackendConfig::small(4), &UringConfig::default());

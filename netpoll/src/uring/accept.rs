@@ -44,6 +44,11 @@ struct Listener {
 }
 
 impl Listener {
+    /// Accepts in flight or parked.
+    fn in_use(&self) -> usize {
+        self.accepts.len() - self.idle.len()
+    }
+
     fn has_none_in_flight(&self) -> bool {
         self.accepts.iter().all(|accept| matches!(accept, Accept::Idle | Accept::Parked(_)))
     }
@@ -159,9 +164,11 @@ impl UringBackend {
 
     /// Arms one accept of a listener; false when it needs none or there is no room.
     fn arm_accept(&mut self, listener: usize) -> bool {
+        // A share of its own: else listeners where nobody comes would collect them all.
+        let share = (self.accepts.in_flight_max / self.accepts.listeners.len()).max(1);
         let entry = &mut self.accepts.listeners[listener];
         let Some(socket) = &entry.socket else { return false };
-        if self.accepts.reserved >= self.accepts.in_flight_max || !self.ring.reserve(1) {
+        if entry.in_use() >= share || !self.ring.reserve(1) {
             return false;
         }
         let Ok(id) = self.common.table.insert(Slot::new(State::Reserved)) else { return false };
