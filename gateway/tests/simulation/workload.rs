@@ -322,7 +322,7 @@ fn auth_body(client: &Client, user: i64) -> Vec<u8> {
     client.accepts.iter().for_each(|operation| accepts.push(Operation(*operation)).expect("few operations"));
     let key = client.key.map(|key| format!("k{key}")).unwrap_or_default();
     let room = client.first_room.map(|room| format!("live://{room}")).unwrap_or_default();
-    let uid = (user < 0).then(|| uid(user)).unwrap_or_default();
+    let uid = if user < 0 { uid(user) } else { String::new() };
     let token = client.token.text(client.mid);
     let request = AuthRequest {
         mid: user.max(0),
