@@ -340,10 +340,14 @@ fn round_time(nanos: f64) -> String {
 fn round_size(bytes: f64) -> String {
     match bytes {
         b if b < 1024.0 => format!("{} B", trim(b)),
-        b if b < 1_048_576.0 => format!("{} KiB", trim(b / 1024.0)),
-        b if b < 1_073_741_824.0 => format!("{} MiB", trim(b / 1_048_576.0)),
-        b => format!("{} GiB", trim(b / 1_073_741_824.0)),
+        b if b < 1_048_576.0 => format!("{} KiB", trim(hundredths(b / 1024.0))),
+        b if b < 1_073_741_824.0 => format!("{} MiB", trim(hundredths(b / 1_048_576.0))),
+        b => format!("{} GiB", trim(hundredths(b / 1_073_741_824.0))),
     }
+}
+
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 /// Text for HTML.
