@@ -9,6 +9,7 @@ mod process;
 
 pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
 
+use super::worker::TABLES;
 use super::{Histogram, OperationClass, PoolGauges, WorkerMetrics, bucket_bound};
 use crate::auth::VerifierMetrics;
 use crate::worker::message::MessageClass;
@@ -101,6 +102,14 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "gateway_pressure_closes_total",
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
+    );
+    families.counters(
+        "gateway_incomplete_frame_closes_total",
+        "Connections closed for a frame that had not come whole: it took too long, or buffers were short.",
+        vec![
+            (vec![("reason", "pressure".to_owned())], sum(workers, |one| one.shed_frames.get())),
+            (vec![("reason", "timeout".to_owned())], sum(workers, |one| one.late_frames.get())),
+        ],
     );
     accept_pauses(families, workers);
     families.gauge(
@@ -265,6 +274,7 @@ fn turns(families: &mut Families, workers: &Workers) {
         "1 while a worker does not accept because its table of connections is full: new peers wait in its backlog.",
         each(&|one| one.accept_paused.get() as f64),
     );
+    tables(families, workers);
     families.gauges(
         "gateway_worker_mailbox_messages",
         "Messages in a worker's mailbox at the end of its last turn.",
@@ -284,6 +294,30 @@ fn turns(families: &mut Families, workers: &Workers) {
         "gateway_worker_heap_allocations_total",
         "Heap allocations by a worker's thread since its start; does not rise once it is warm.",
         each(&|one| one.allocations.get() as f64),
+    );
+}
+
+/// How full the tables are that clients share.
+fn tables(families: &mut Families, workers: &Workers) {
+    let rows = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
+        let each = workers.iter().enumerate().flat_map(|(index, one)| {
+            let of_worker = TABLES.iter().enumerate().map(move |(at, table)| (index, one, at, *table));
+            of_worker
+        });
+        each.map(|(index, one, at, table)| {
+            (vec![("worker", index.to_string()), ("table", table.to_owned())], of(one, at) as f64)
+        })
+        .collect::<Vec<_>>()
+    };
+    families.gauges(
+        "gateway_worker_table_entries",
+        "Entries used of a table that the clients of a worker share.",
+        rows(&|one, at| one.table_used[at].get()),
+    );
+    families.gauges(
+        "gateway_worker_table_entries_max",
+        "Entries that such a table has; a client that needs one more is refused.",
+        rows(&|one, at| one.table_max[at].get()),
     );
 }
 
