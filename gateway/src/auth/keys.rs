@@ -85,6 +85,12 @@ impl KeySet {
         if String::from_utf8_lossy(pem).contains("PRIVATE KEY") {
             return Err("holds a private key; the gateway only checks tokens, give it the public key".into());
         }
+        let count = String::from_utf8_lossy(pem).matches("-----BEGIN ").count();
+        if count > 1 {
+            return Err(format!(
+                "holds {count} keys or certificates, of which only one could be used; give one, or a JWK set in auth.jwks_file"
+            ));
+        }
         let rsa = DecodingKey::from_rsa_pem(pem).map(|key| (TokenAlgorithm::Rs256, key));
         let ec = || DecodingKey::from_ec_pem(pem).map(|key| (TokenAlgorithm::Es256, key));
         let ed = || DecodingKey::from_ed_pem(pem).map(|key| (TokenAlgorithm::EdDsa, key));

@@ -38,14 +38,20 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        let name = change.room.map(|room| self.context.names.room(room.as_str()));
-        let joined = name.and_then(|name| self.shard.rooms.membership(name, &session.rooms));
-        if joined.is_some_and(|member| self.shard.rooms.is_awaiting(member)) {
-            return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
-        }
         if !self.settle_change(connection) {
             return;
+        }
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let primary = session.rooms.primary;
+        let name = change.room.map(|room| self.context.names.room(room.as_str()));
+        let joined = name.and_then(|name| self.shard.rooms.membership(name, &session.rooms));
+        if let Some(member) = joined.filter(|member| self.shard.rooms.is_awaiting(*member)) {
+            if joined != primary {
+                return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
+            }
+            if !self.settle(connection, member) {
+                return;
+            }
         }
         let (Some(room), Some(name)) = (change.room, name) else {
             let primary = self.shard.sessions.get(connection).and_then(|session| session.rooms.primary);
@@ -76,13 +82,21 @@ impl<B: Backend> Worker<B> {
     /// ended the connection.
     fn settle_change(&mut self, connection: ConnectionId) -> bool {
         let Some(session) = self.shard.sessions.get(connection) else { return false };
-        let mut members = self.shard.rooms.memberships(&session.rooms);
-        if let Some(member) = members.find(|member| self.shard.rooms.awaits_change(*member)) {
-            drop(members);
-            let room = self.shard.rooms.room_of(member);
-            let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
-            self.member_ready(connection, room, (awaiting, sequence), self.shard.rooms.total(room));
+        let changing = {
+            let mut members = self.shard.rooms.memberships(&session.rooms);
+            members.find(|member| self.shard.rooms.awaits_change(*member))
+        };
+        match changing {
+            Some(member) => self.settle(connection, member),
+            None => true,
         }
+    }
+
+    /// Answers the request that waits with a member: it had its effect until now. False when the answer ended the connection.
+    fn settle(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
+        let room = self.shard.rooms.room_of(member);
+        let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
+        self.member_ready(connection, room, (awaiting, sequence), self.shard.rooms.total(room));
         self.shard.sessions.get(connection).is_some_and(|session| session.is_open())
     }
 
@@ -109,6 +123,9 @@ impl<B: Backend> Worker<B> {
         };
         if self.post.is_congested() {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::BUSY));
+        }
+        if !self.settle_change(connection) {
+            return;
         }
         let name = self.context.names.room(join.room.as_str());
         match self.enter(connection, join.room.as_str(), name, false) {
@@ -158,6 +175,9 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
+        if !self.settle_change(connection) {
+            return;
+        }
         let name = self.context.names.room(room.as_str());
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let member = self.shard.rooms.membership(name, &session.rooms);
@@ -174,9 +194,9 @@ impl<B: Backend> Worker<B> {
     /// Ends a membership. A request that still waits for the room's home is answered first: it had its effect until now.
     /// False when that answer ended the connection.
     fn leave_member(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
-        let room = self.shard.rooms.room_of(member);
-        let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
-        self.member_ready(connection, room, (awaiting, sequence), self.shard.rooms.total(room));
+        if !self.settle(connection, member) {
+            return false;
+        }
         match self.shard.sessions.get_mut(connection).filter(|session| session.is_open()) {
             Some(session) => self.shard.rooms.leave(member, &mut session.rooms),
             None => return false,

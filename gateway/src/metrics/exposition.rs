@@ -297,26 +297,26 @@ fn turns(families: &mut Families, workers: &Workers) {
     );
 }
 
-/// How full the tables are that clients share.
+/// How full the tables are that clients share, on the worker where each is fullest: a sum would hide one that is full.
 fn tables(families: &mut Families, workers: &Workers) {
+    let share = |one: &WorkerMetrics, at: usize| {
+        one.table_used[at].get() as f64 / (one.table_max[at].get().max(1)) as f64
+    };
     let rows = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
-        let each = workers.iter().enumerate().flat_map(|(index, one)| {
-            let of_worker = TABLES.iter().enumerate().map(move |(at, table)| (index, one, at, *table));
-            of_worker
-        });
-        each.map(|(index, one, at, table)| {
-            (vec![("worker", index.to_string()), ("table", table.to_owned())], of(one, at) as f64)
-        })
-        .collect::<Vec<_>>()
+        let fullest = |at| workers.iter().max_by(|a, b| share(a, at).total_cmp(&share(b, at)));
+        let row = |(at, table): (usize, &&str)| {
+            (vec![("table", (*table).to_owned())], fullest(at).map_or(0.0, |one| of(one, at) as f64))
+        };
+        TABLES.iter().enumerate().map(row).collect::<Vec<_>>()
     };
     families.gauges(
-        "gateway_worker_table_entries",
-        "Entries used of a table that the clients of a worker share.",
+        "gateway_table_entries",
+        "Entries used of a table that clients share, on the worker where it is fullest.",
         rows(&|one, at| one.table_used[at].get()),
     );
     families.gauges(
-        "gateway_worker_table_entries_max",
-        "Entries that such a table has; a client that needs one more is refused.",
+        "gateway_table_entries_max",
+        "Entries that this table has there; a client that needs one more is refused.",
         rows(&|one, at| one.table_max[at].get()),
     );
 }
