@@ -122,7 +122,10 @@ fn full_tables_cost_the_room_and_not_the_login(backend: &BackendChoice) {
             let reply = client.ask(Operation::HEARTBEAT, 2, b"");
             if reply.operation == 112 {
                 let error = Error::parse(&reply.body).unwrap();
-                assert_eq!((error.code, error.operation, reply.sequence), (ErrorCode::BUSY, Operation::AUTH, 1));
+                assert_eq!(
+                    (error.code, error.operation, reply.sequence),
+                    (ErrorCode::BUSY, Operation::AUTH, 1)
+                );
                 assert_eq!(client.read().operation, 3);
                 refused += 1;
             }
@@ -152,7 +155,8 @@ fn a_refused_change_of_rooms_leaves_everything_as_it_was(backend: &BackendChoice
         }
         pause();
         // The room that the last success named is the one that it is in: 1 member by its heartbeat, and no other has one.
-        let count = gateway.threads.as_ref().unwrap().metrics.iter().map(|one| one.memberships.get()).sum::<u64>();
+        let count =
+            gateway.threads.as_ref().unwrap().metrics.iter().map(|one| one.memberships.get()).sum::<u64>();
         assert_eq!(count, 1, "in one room, {last}");
         let online = client.ask(Operation::HEARTBEAT, 99, b"").body;
         assert_eq!(online, 1_i32.to_be_bytes());

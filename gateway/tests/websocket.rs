@@ -352,7 +352,13 @@ fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &Bac
     let body = {
         let payload = vec![9; 3000];
         let target = Target::Room(gateway_proto::body::RoomKey::parse(b"live://slow").unwrap());
-        let message = SendMessage { target, not_to_self: true, push_operation: None, traceparent: None, payload: &payload };
+        let message = SendMessage {
+            target,
+            not_to_self: true,
+            push_operation: None,
+            traceparent: None,
+            payload: &payload,
+        };
         let mut out = vec![0; message.encoded_size()];
         message.emit(&mut out).unwrap();
         out

@@ -14,7 +14,7 @@
 use crate::connection_table::ConnectionTable;
 use crate::send_queue::{Pieces, SendQueue};
 use crate::{
-    PoolSet, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, SendError,
+    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, PoolSet, SendError,
     SharedBuffer,
 };
 use std::collections::VecDeque;

@@ -234,7 +234,10 @@ impl Builder<'_> {
             self.complain(path, advice);
         }
         if written > 0 && written < MESSAGE_SIZE_LEAST {
-            self.complain(path, format!("expected at least {MESSAGE_SIZE_LEAST}, or 0 for what a block holds"));
+            self.complain(
+                path,
+                format!("expected at least {MESSAGE_SIZE_LEAST}, or 0 for what a block holds"),
+            );
         }
         if written == 0 { bound as u64 } else { written as u64 }
     }

@@ -29,8 +29,8 @@ mod value;
 mod values;
 
 pub use limits::SystemLimits;
-pub(crate) use plan::{blocks, largest_block};
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
+pub(crate) use plan::{blocks, largest_block};
 pub use print::{effective, schema as schema_text};
 pub use problem::{Origin, Problem, Problems};
 pub use source::{FILE_SIZE_MAX, Sources};

@@ -98,7 +98,9 @@ impl Kind {
             Kind::Bool => Value::Bool(text.parse().map_err(|_| None)?),
             Kind::Texts(_) if text.is_empty() => Value::Texts(Vec::new()),
             Kind::Texts(_) if text.trim_start().starts_with('[') => toml_texts(text).ok_or_else(|| {
-                Some("texts in double quotes, as in a file, or plain ones with commas between them".to_owned())
+                Some(
+                    "texts in double quotes, as in a file, or plain ones with commas between them".to_owned(),
+                )
             })?,
             Kind::Texts(_) => Value::Texts(text.split(',').map(|part| part.trim().to_owned()).collect()),
             Kind::Choice(_) | Kind::Text(_) | Kind::Address => Value::Text(text.to_owned()),

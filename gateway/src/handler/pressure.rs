@@ -42,7 +42,8 @@ impl<B: Backend> Worker<B> {
             let now = self.pace.now.as_nanos();
             let graceful = netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64));
             let late = Instant16::of(graceful);
-            if !self.shed_carrier(short, |session| session.carry.since() < late) && !self.close_slowest(short) {
+            if !self.shed_carrier(short, |session| session.carry.since() < late) && !self.close_slowest(short)
+            {
                 return;
             }
         }
@@ -74,7 +75,8 @@ impl<B: Backend> Worker<B> {
                 return;
             }
             let pools = self.backend.pools().fitting(size);
-            let may_go = |other: &Session| other.connection != connection && (!stranger || is_stranger(other));
+            let may_go =
+                |other: &Session| other.connection != connection && (!stranger || is_stranger(other));
             if !self.shed_carrier(pools, may_go) && (stranger || !self.close_slowest(pools)) {
                 break;
             }
@@ -106,7 +108,8 @@ impl<B: Backend> Worker<B> {
         let slowest = worth_it.max_by_key(|(held, _)| *held);
         let Some((_, connection)) = slowest else { return false };
         // One that is ending anyway has its reason, and is counted by it.
-        let lives = self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);
+        let lives =
+            self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);
         self.metrics.slow_closes.add(u64::from(lives));
         self.metrics.pressure_closes.add(u64::from(lives));
         self.abort(connection, CloseCode::SLOW_CONSUMER);

@@ -103,6 +103,17 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
     );
+    incomplete_frames(families, workers);
+    accept_pauses(families, workers);
+    families.gauge(
+        "gateway_rooms",
+        "Rooms with members, counted once a worker.",
+        sum(workers, |one| one.rooms.get()),
+    );
+    families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+fn incomplete_frames(families: &mut Families, workers: &Workers) {
     families.counters(
         "gateway_incomplete_frame_closes_total",
         "Connections closed for a frame that had not come whole: it took too long, or buffers were short.",
@@ -111,13 +122,6 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
             (vec![("reason", "timeout".to_owned())], sum(workers, |one| one.late_frames.get())),
         ],
     );
-    accept_pauses(families, workers);
-    families.gauge(
-        "gateway_rooms",
-        "Rooms with members, counted once a worker.",
-        sum(workers, |one| one.rooms.get()),
-    );
-    families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
 }
 
 /// Peers left in the kernel's backlog, where nothing else counts them.

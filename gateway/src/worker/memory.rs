@@ -4,8 +4,8 @@
 //! with its connections up to the sum.
 
 use crate::router::{Directory, Fanouts, Rooms, Sums};
-use crate::session::{Carriers, Sessions};
 use crate::session::text::TextStore;
+use crate::session::{Carriers, Sessions};
 use crate::settings::TableSizes;
 use crate::worker::message::Message;
 use netpoll::BackendConfig;

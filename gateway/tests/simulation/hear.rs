@@ -261,7 +261,10 @@ impl World {
         let client = &mut self.clients[id];
         if error.operation.0 == 7 && code == 503 {
             // Logged in, but not in the room: the Error follows the reply.
-            assert!(self.plan.tight && client.phase == Phase::Open, "replies: no room at client {id}'s login");
+            assert!(
+                self.plan.tight && client.phase == Phase::Open,
+                "replies: no room at client {id}'s login"
+            );
             client.not_entered();
             return;
         }
