@@ -90,6 +90,8 @@ pub struct Reloadable {
     pub auth_timeout: Duration,
     /// How long a session may be silent (goim's clients beat every 240 s).
     pub idle_timeout: Duration,
+    /// How long a frame that has begun, or a message in fragments, may take to come whole.
+    pub frame_timeout: Duration,
     /// Connections of one user.
     pub device_policy: DevicePolicy,
     /// By message class, in the order of `MessageClass::ALL`.
@@ -116,6 +118,7 @@ impl Default for Reloadable {
         Reloadable {
             auth_timeout: Duration::from_secs(8),
             idle_timeout: Duration::from_secs(540),
+            frame_timeout: Duration::from_secs(30),
             device_policy: DevicePolicy::Allow(16),
             slow_consumer: [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop],
             reconnect_delay: (Duration::from_millis(500), Duration::from_secs(10)),
@@ -156,7 +159,7 @@ impl TableSizes {
         let names = if workers == 1 { connections_max } else { connections_max + connections_max / 4 + 64 };
         TableSizes {
             connections_max,
-            rooms_max: names.max(1024),
+            rooms_max: names.max(4096),
             memberships_max: 4 * connections_max,
             rooms_per_connection_max: 32,
             names_max: 2 * names,
@@ -186,6 +189,8 @@ pub struct WorkerSettings {
     pub tables: TableSizes,
     /// Body of a frame at most, in bytes.
     pub frame_body_size_max: u32,
+    /// Body of a frame at most before the login, in bytes.
+    pub auth_body_size_max: u32,
     /// How clients prove who they are.
     pub auth: AuthMode,
     /// What application operations get.

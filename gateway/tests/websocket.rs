@@ -28,6 +28,7 @@ on_each_backend!(
     faults_of_frames_end_with_both_words,
     upgrades_are_refused_with_http,
     the_demo_page_is_served,
+    a_message_larger_than_any_block_ends_its_sender_and_nobody_else,
 );
 
 struct WebSocket {
@@ -337,4 +338,51 @@ fn the_demo_page_is_served(backend: &BackendChoice) {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
         assert_eq!(answer.contains("<!doctype html>"), has_page);
     }
+}
+
+/// A fragmented message that outgrows the largest block used to close slow receivers, one after the other, until nobody was
+/// left: no pool could ever serve it.
+fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &BackendChoice) {
+    let mut settings = settings(1, 16);
+    settings.listeners[1].message_size_max = 1 << 20;
+    let gateway = Gateway::start_on(backend, settings);
+    // Slow, with a queue that is worth closing: many pushes that it does not read.
+    let slow = gateway.login(1, "live://slow");
+    let mut talker = gateway.login(2, "live://slow");
+    let body = {
+        let payload = vec![9; 3000];
+        let target = Target::Room(gateway_proto::body::RoomKey::parse(b"live://slow").unwrap());
+        let message = SendMessage {
+            target,
+            not_to_self: true,
+            push_operation: None,
+            traceparent: None,
+            payload: &payload,
+        };
+        let mut out = vec![0; message.encoded_size()];
+        message.emit(&mut out).unwrap();
+        out
+    };
+    let mut sequence = 0;
+    let queued = |gateway: &Gateway| gateway.threads.as_ref().unwrap().metrics[0].backend.send_waits.get();
+    let mut more = 30;
+    while more > 0 {
+        sequence += 1;
+        more -= i32::from(queued(&gateway) > 0);
+        assert!(sequence < 20_000, "the receiver never became slow");
+        assert_eq!(talker.ask(Operation::SEND_MESSAGE, sequence, &body).operation, 5);
+    }
+    let mut sender = WebSocket::login(gateway.addresses[1], 3, "");
+    // The largest block of these tests has 128 KiB; the message claims 200 KiB in fragments of 12.
+    for part in 0..17 {
+        let opcode = if part == 0 { Opcode::Binary } else { Opcode::Continuation };
+        if sender.stream.write_all(&masked(opcode, part == 16, &vec![0; 12 << 10])).is_err() {
+            break;
+        }
+    }
+    assert_eq!(sender.read(), Said::Close(Some(CloseCode::MESSAGE_TOO_BIG)));
+    assert_eq!(talker.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].pressure_closes.get(), 0);
+    drop(slow);
 }

@@ -26,7 +26,7 @@
 //!   [`BackendCounters::receive_bytes`] counts them, too;
 //! * memory of an operation in flight stays until the operation has ended.
 
-use crate::{BufferPools, ConnectionId, PoolsConfig, SharedBuffer, Timestamp, Waker};
+use crate::{BufferPools, ConnectionId, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -359,6 +359,12 @@ pub trait Backend {
 
     /// Bytes queued for the connection that its socket has not taken.
     fn queued_bytes(&self, connection: ConnectionId) -> usize;
+
+    /// Bytes of the blocks of `pools` that the connection's queue holds: what those pools might get back by its end. Less
+    /// comes back where others hold the same blocks.
+    fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
+        if pools.is_empty() { 0 } else { self.queued_bytes(connection) }
+    }
 
     /// Connections that have something queued because their sockets took less than was offered: those whose peers are
     /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.

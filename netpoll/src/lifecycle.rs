@@ -14,7 +14,7 @@
 use crate::connection_table::ConnectionTable;
 use crate::send_queue::{Pieces, SendQueue};
 use crate::{
-    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, SendError,
+    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, PoolSet, SendError,
     SharedBuffer,
 };
 use std::collections::VecDeque;
@@ -260,6 +260,13 @@ impl<S: Slot> Common<S> {
         self.table.get(id).map_or(0, |slot| slot.life().queue.bytes())
     }
 
+    /// Bytes of the blocks of `pools` that wait for a connection.
+    pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: PoolSet) -> usize {
+        let Some(slot) = self.table.get(id) else { return 0 };
+        let pieces = self.pieces.iter(&slot.life().queue);
+        pieces.filter(|piece| self.pools.is_shared_of(piece, pools)).map(|piece| piece.block_size()).sum()
+    }
+
     // --- ending --------------------------------------------------------------------------------------------------
 
     /// The peer's FIN: why the connection ends now, or `None` when it goes on because something is queued for the peer,
@@ -307,6 +314,10 @@ macro_rules! common_methods {
     () => {
         fn queued_bytes(&self, connection: ConnectionId) -> usize {
             self.common.queued_bytes(connection)
+        }
+
+        fn queued_blocks(&self, connection: ConnectionId, pools: $crate::PoolSet) -> usize {
+            self.common.queued_blocks(connection, pools)
         }
 
         fn waiting(&self) -> &[ConnectionId] {

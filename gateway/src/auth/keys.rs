@@ -1,10 +1,17 @@
 //! Keys that tokens are checked with. Each knows its one algorithm.
 
+use base64::Engine as _;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// The shortest shared secret, in bytes: RFC 7518 §3.2, "a key of the same size as the hash output or larger".
 pub const SECRET_SIZE_MIN: usize = 32;
+
+/// RFC 7518 §3.3: "A key of size 2048 bits or larger MUST be used".
+const RSA_BITS_MIN: usize = 2048;
+
+/// The curve's object identifier in DER: 1.2.840.10045.3.1.7.
+const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
 /// Keys of a set at most.
 const KEYS_MAX: usize = 64;
@@ -85,10 +92,22 @@ impl KeySet {
         if String::from_utf8_lossy(pem).contains("PRIVATE KEY") {
             return Err("holds a private key; the gateway only checks tokens, give it the public key".into());
         }
+        let count = String::from_utf8_lossy(pem).matches("-----BEGIN ").count();
+        if count > 1 {
+            return Err(format!(
+                "holds {count} keys or certificates, of which only one could be used; give one, or a JWK set in auth.jwks_file"
+            ));
+        }
         let rsa = DecodingKey::from_rsa_pem(pem).map(|key| (TokenAlgorithm::Rs256, key));
         let ec = || DecodingKey::from_ec_pem(pem).map(|key| (TokenAlgorithm::Es256, key));
         let ed = || DecodingKey::from_ed_pem(pem).map(|key| (TokenAlgorithm::EdDsa, key));
         match rsa.or_else(|_| ec()).or_else(|_| ed()) {
+            Ok((TokenAlgorithm::Es256, _)) if !pem_bytes(pem).windows(P256.len()).any(|part| part == P256) => {
+                Err("is a key of another curve than P-256, which alone ES256 is checked with; make one by `openssl ecparam -name prime256v1 -genkey`".into())
+            }
+            Ok((TokenAlgorithm::Rs256, _)) if modulus_bits(&pem_bytes(pem)).is_some_and(|bits| bits < RSA_BITS_MIN) => {
+                Err(format!("is an RSA key of less than {RSA_BITS_MIN} bits, with which no token is accepted (RFC 7518 §3.3); make a larger one"))
+            }
             Ok((algorithm, key)) => Ok(KeySet { keys: vec![VerifyKey { id: None, algorithm, key }] }),
             Err(_) => {
                 Err("holds no public key of RSA, P-256 or Ed25519 in PEM (-----BEGIN PUBLIC KEY-----)".into())
@@ -144,6 +163,29 @@ impl KeySet {
         names.dedup();
         names
     }
+}
+
+/// What is between the lines of a PEM file, decoded; empty when that fails.
+fn pem_bytes(pem: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(pem);
+    let lines = text.lines().skip_while(|line| !line.starts_with("-----BEGIN ")).skip(1);
+    let body: String = lines.take_while(|line| !line.starts_with("-----END ")).map(str::trim).collect();
+    base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default()
+}
+
+/// Bits of the modulus in the DER of an RSA key or certificate: the first large INTEGER with another INTEGER behind it.
+fn modulus_bits(der: &[u8]) -> Option<usize> {
+    (0..der.len()).filter(|at| der[*at] == 0x02).find_map(|at| {
+        let (head, size) = match *der.get(at + 1)? {
+            0x81 => (3, usize::from(*der.get(at + 2)?)),
+            0x82 => (4, usize::from(*der.get(at + 2)?) << 8 | usize::from(*der.get(at + 3)?)),
+            size @ 0..=0x7f => (2, usize::from(size)),
+            _ => return None,
+        };
+        let value = der.get(at + head..at + head + size).filter(|_| (33..2048).contains(&size))?;
+        let digits = if value[0] == 0 { &value[1..] } else { value };
+        (der.get(at + head + size) == Some(&0x02)).then_some(digits.len() * 8)
+    })
 }
 
 /// The one algorithm that a JWK is good for.

@@ -373,3 +373,15 @@ fn a_full_queue_hands_the_request_back_and_no_verdict_is_lost() {
     drop(bench.verifier);
     assert!(bench.pools.is_full(), "every body came back");
 }
+
+/// Public keys made by openssl for this test.
+const P384: &str = "-----BEGIN PUBLIC KEY-----\nMHYwEAYHKoZIzj0CAQYFK4EEACIDYgAESK+O8NFX8EVs/5BUFpTmF2Tw170Hxmst\nH7VShzU9wxfWrM05U1yzYhOWNZQmuUUEVTT27cLd6jXWtPNEU6QH4Tz+SLxLVE1L\npi8lbJWwzib+6LqchiU8HRFtammYnZAW\n-----END PUBLIC KEY-----";
+const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----\nMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC6NRBoZTca+cRyOFx4DvLY79U/\nHferzzBUdXBQJF5d1+8KaFxjFxRmONV6GJLR3rAsrxCsTO3lGbjxBuvjWaBrNco0\n9FY2dQHTc9lGVdLrI2NTU56gLLACGTdF4sJGO8F2Gh1GXrCQV7AfchPUDWQBUg+8\nD1XnoIP3l6fh66sw3QIDAQAB\n-----END PUBLIC KEY-----";
+
+#[test]
+fn keys_with_which_every_token_would_fail_are_refused() {
+    let refused = |pem: &str| KeySet::from_pem(pem.as_bytes()).unwrap_err();
+    assert!(refused(P384).contains("P-256"), "{}", refused(P384));
+    assert!(refused(RSA_1024).contains("2048"), "{}", refused(RSA_1024));
+    assert!(refused(&format!("{P384}\n{RSA_1024}")).contains("holds 2 keys"));
+}

@@ -225,7 +225,8 @@ impl Lane {
             Some(uid) => Some(self.pools.copy(uid.as_bytes()).ok_or(AuthError::Overload)?.freeze()),
             None => None,
         };
-        Ok(Claims { mid, uid, expires_at })
+        // Clocks may differ at the end of a session as much as at its beginning.
+        Ok(Claims { mid, uid, expires_at: expires_at.saturating_add(policy.leeway_s as i64) })
     }
 }
 

@@ -6,12 +6,18 @@ use super::*;
 use crate::auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
 use crate::metrics::LISTENERS_MAX;
 use crate::settings::{DevicePolicy, ListenerKind, SlowConsumer};
+use gateway_proto::frame::HEADER_SIZE;
 use netpoll::ListenerConfig;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Reads a file that the configuration names.
 pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
+
+/// Messages of an echo listener whose `message_size_max` is 0.
+const ECHO_MESSAGE_SIZE: u64 = 1 << 20;
+/// The least `message_size_max` besides 0.
+const MESSAGE_SIZE_LEAST: usize = 1024;
 
 /// Below this, goim's clients (a beat every 240 s) are taken for dead.
 const IDLE_TIMEOUT_GOIM_MS: i64 = 240_000;
@@ -91,7 +97,11 @@ impl Builder<'_> {
         LimitsConfig {
             connections_max: self.some("limits.connections_max"),
             frame_body_size_max: size("frame_body_size_max") as u32,
+            auth_body_size_max: size("auth_body_size_max") as u32,
             rooms_per_connection_max: size("rooms_per_connection_max") as u8,
+            rooms: self.some("limits.rooms_per_worker_max"),
+            memberships: self.some("limits.memberships_per_worker_max"),
+            text_bytes: self.some("limits.text_bytes_per_worker_max"),
             send_queue_bytes_max: size("send_queue_bytes_max"),
             mailbox_messages_max: size("mailbox_messages_max"),
             fanout_deliveries_per_turn_max: size("fanout_deliveries_per_turn_max"),
@@ -149,6 +159,7 @@ impl Builder<'_> {
         Reloadable {
             auth_timeout: self.milliseconds("session.auth_timeout_ms"),
             idle_timeout: self.milliseconds("session.idle_timeout_ms"),
+            frame_timeout: self.milliseconds("session.frame_timeout_ms"),
             device_policy: match self.values.text("session.device_policy").as_str() {
                 "per-platform" => DevicePolicy::PerPlatform,
                 _ => DevicePolicy::Allow(self.values.size("session.devices_per_user_max") as u32),
@@ -200,10 +211,35 @@ impl Builder<'_> {
             socket: self.socket(name, address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))),
             path: url_path,
             origins,
-            message_size_max: self.values.size(&path("message_size_max")) as u64,
+            message_size_max: self.message_size_max(&path("message_size_max"), kind),
             fragments_max: self.values.size(&path("fragments_max")) as u32,
             demo_page: self.values.flag(&path("demo_page")),
         }
+    }
+
+    /// A WebSocket message is put together in one block; the echo answers as it reads and needs none.
+    fn message_size_max(&mut self, path: &str, kind: ListenerKind) -> u64 {
+        let (written, frame) = (self.values.size(path), self.values.size("limits.frame_body_size_max"));
+        let block = super::largest_block(frame as u32) as usize;
+        let bound = crate::handler::message_size_bound(block);
+        if kind == ListenerKind::WebSocketEcho {
+            return if written == 0 { ECHO_MESSAGE_SIZE } else { written as u64 };
+        }
+        if kind == ListenerKind::WebSocket && written > bound {
+            let advice = format!(
+                "a message is put together in one block of {block} bytes (limits.frame_body_size_max = {frame} + headers, \
+                 rounded up to 4096), which holds {bound}; write {bound} or less, or raise limits.frame_body_size_max to {}",
+                written - HEADER_SIZE
+            );
+            self.complain(path, advice);
+        }
+        if written > 0 && written < MESSAGE_SIZE_LEAST {
+            self.complain(
+                path,
+                format!("expected at least {MESSAGE_SIZE_LEAST}, or 0 for what a block holds"),
+            );
+        }
+        if written == 0 { bound as u64 } else { written as u64 }
     }
 
     fn socket(&self, name: &str, address: SocketAddr) -> ListenerConfig {

@@ -29,8 +29,8 @@ mod value;
 mod values;
 
 pub use limits::SystemLimits;
-pub(crate) use plan::blocks;
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
+pub(crate) use plan::{blocks, largest_block};
 pub use print::{effective, schema as schema_text};
 pub use problem::{Origin, Problem, Problems};
 pub use source::{FILE_SIZE_MAX, Sources};
@@ -107,8 +107,16 @@ pub struct LimitsConfig {
     pub connections_max: Option<usize>,
     /// Body of a frame, in bytes.
     pub frame_body_size_max: u32,
+    /// Body of a frame before the login, in bytes.
+    pub auth_body_size_max: u32,
     /// Rooms of one connection.
     pub rooms_per_connection_max: u8,
+    /// Rooms of a worker; `None`: by its connections.
+    pub rooms: Option<usize>,
+    /// Memberships of a worker; `None`: by its connections.
+    pub memberships: Option<usize>,
+    /// Bytes of keys, user ids and names of rooms of a worker; `None`: by its connections.
+    pub text_bytes: Option<usize>,
     /// Bytes that may wait for one receiver.
     pub send_queue_bytes_max: usize,
     /// Messages in a worker's mailbox.

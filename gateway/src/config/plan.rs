@@ -130,6 +130,10 @@ impl Plan {
         let backend_config = backend_config(config, per_worker);
         let mut tables = TableSizes::for_connections(per_worker, workers);
         tables.rooms_per_connection_max = config.limits.rooms_per_connection_max;
+        let limits = &config.limits;
+        tables.rooms_max = limits.rooms.unwrap_or(tables.rooms_max);
+        tables.memberships_max = limits.memberships.unwrap_or(tables.memberships_max);
+        tables.text_cells_max = limits.text_bytes.map_or(tables.text_cells_max, |bytes| bytes.div_ceil(36));
         tables.mailbox_capacity = config.limits.mailbox_messages_max;
         let memory = memory_plan(config, workers, &tables, &backend_config, worker_memory);
         let descriptors_max = system.descriptors_max;
@@ -146,6 +150,7 @@ impl Plan {
             listeners: config.listeners.clone(),
             tables: self.tables,
             frame_body_size_max: config.limits.frame_body_size_max,
+            auth_body_size_max: config.limits.auth_body_size_max,
             auth: config.auth_mode(),
             bus: config.application.bus,
             completions_per_turn_max: config.io.completions_per_turn_max,
@@ -304,17 +309,23 @@ fn backend_config(config: &Config, connections: usize) -> BackendConfig {
     }
 }
 
+/// Size of the largest block: a whole frame with both headers, or a message that is one, and what may come beside it.
+pub(crate) fn largest_block(frame_body_size_max: u32) -> u32 {
+    (frame_body_size_max + 256).next_multiple_of(4096)
+}
+
 /// Block pools of rising size for `connections`; the largest holds a whole frame with both headers.
 pub(crate) fn blocks(frame_body_size_max: u32, connections: usize) -> Vec<PoolSize> {
-    let largest = (frame_body_size_max + 64).next_multiple_of(4096);
+    let largest = largest_block(frame_body_size_max);
+    let count = |per: usize, min: usize, max: usize| (connections / per).clamp(min, max) as u32;
     let sizes = [
-        PoolSize { size: 256, count: (connections / 8).clamp(512, 16 << 10) as u32 },
-        PoolSize { size: 1024, count: (connections / 16).clamp(512, 8 << 10) as u32 },
-        PoolSize { size: 4096, count: (connections / 32).clamp(512, 4 << 10) as u32 },
-        PoolSize { size: 16 << 10, count: 128 },
+        PoolSize { size: 256, count: count(4, 1024, 16 << 10) },
+        PoolSize { size: 1024, count: count(16, 512, 8 << 10) },
+        PoolSize { size: 4096, count: count(32, 512, 4 << 10) },
+        PoolSize { size: 16 << 10, count: count(64, 128, 512) },
     ];
     let mut pools: Vec<PoolSize> = sizes.into_iter().filter(|pool| pool.size < largest).collect();
-    pools.push(PoolSize { size: largest, count: 32 });
+    pools.push(PoolSize { size: largest, count: count(256, 32, 128) });
     pools
 }
 

@@ -97,6 +97,11 @@ impl Kind {
             },
             Kind::Bool => Value::Bool(text.parse().map_err(|_| None)?),
             Kind::Texts(_) if text.is_empty() => Value::Texts(Vec::new()),
+            Kind::Texts(_) if text.trim_start().starts_with('[') => toml_texts(text).ok_or_else(|| {
+                Some(
+                    "texts in double quotes, as in a file, or plain ones with commas between them".to_owned(),
+                )
+            })?,
             Kind::Texts(_) => Value::Texts(text.split(',').map(|part| part.trim().to_owned()).collect()),
             Kind::Choice(_) | Kind::Text(_) | Kind::Address => Value::Text(text.to_owned()),
         };
@@ -133,6 +138,15 @@ impl Kind {
     }
 }
 
+/// `["a", "b"]`, as in a file.
+fn toml_texts(text: &str) -> Option<Value> {
+    let line = format!("list = {}", text.trim());
+    let table = toml::de::DeTable::parse(&line).ok()?.into_inner();
+    let list = table.get("list").filter(|_| table.len() == 1)?.get_ref().as_array()?;
+    let texts = list.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+    texts.collect::<Option<Vec<_>>>().map(Value::Texts)
+}
+
 fn printable(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
@@ -160,6 +174,17 @@ mod tests {
         let table = toml::de::DeTable::parse(&text).unwrap().into_inner();
         let texts = table["key"].get_ref().as_array().unwrap();
         assert_eq!(texts[1].get_ref().as_str(), Some("c\\d\n\u{1}é"));
+    }
+
+    #[test]
+    fn lists_are_taken_with_commas_and_as_toml() {
+        let kind = Kind::Texts(4);
+        let list = Ok(Value::Texts(vec!["chat".into(), "app".into()]));
+        assert_eq!(kind.parse(r#"["chat", "app"]"#), list);
+        assert_eq!(kind.parse("chat, app"), list);
+        for broken in [r#"["chat""#, "[chat]", "[1]", "[\"a\"]\nother = 1"] {
+            assert!(kind.parse(broken).is_err(), "{broken}");
+        }
     }
 
     #[test]

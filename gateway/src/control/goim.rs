@@ -14,6 +14,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use gateway_proto::frame::Operation;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -161,7 +162,7 @@ async fn push_to(
     targets: &[Target],
     body: Body,
 ) -> Result<(), GoimError> {
-    let operation = parameters.number("operation")?;
+    let operation = push_operation(parameters)?;
     let size_max = control.config().limits.frame_body_size_max as usize;
     let body = to_bytes(body, size_max).await.map_err(|_| {
         GoimError::Request(format!("the body could not be read, or exceeds {size_max} bytes"))
@@ -180,6 +181,17 @@ async fn push_to(
         return Err(GoimError::Server(message));
     }
     Ok(())
+}
+
+/// The operation of a push: 1000 and above, as in all of goim's own examples. Those below mean something to the protocol, or
+/// may one day: clients would take the push for a reply, a farewell or a batch.
+fn push_operation(parameters: &Parameters<'_>) -> Result<i32, GoimError> {
+    let operation = parameters.number("operation")?;
+    if Operation(operation).is_push() {
+        return Ok(operation);
+    }
+    let why = format!("operation {operation} is the protocol's own; push with one of 1000 and above");
+    Err(GoimError::Request(why))
 }
 
 pub(super) async fn online_total(State(control): State<Arc<Control>>) -> Answer {

@@ -150,8 +150,11 @@ pub(super) fn admit<'c>(
 
 fn check_key(key: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(key) = key else { return Ok(()) };
-    let bearer =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    // RFC 9110 §11.1: the scheme is case-insensitive.
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
+    });
     let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
     let given = given.ok_or_else(ApiError::unauthorized)?;
     if bool::from(given.ct_eq(key.as_bytes())) { Ok(()) } else { Err(ApiError::forbidden()) }

@@ -8,9 +8,6 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation, Peek};
 use netpoll::{Backend, Buffer, ConnectionId};
 
-/// The largest body of an Auth frame, in bytes: its fields at their limits, escaped a little.
-const AUTH_BODY_SIZE_MAX: u32 = 24 << 10;
-
 impl<B: Backend> Worker<B> {
     /// Bytes of a connection.
     pub(crate) fn received(&mut self, connection: ConnectionId, buffer: Buffer) {
@@ -29,8 +26,9 @@ impl<B: Backend> Worker<B> {
 
     /// How large a frame's body may be now.
     pub(crate) fn body_size_max(&self, phase: Phase) -> u32 {
-        let max = self.context.settings.frame_body_size_max;
-        if phase == Phase::Open { max } else { max.min(AUTH_BODY_SIZE_MAX) }
+        let settings = &self.context.settings;
+        let max = settings.frame_body_size_max;
+        if phase == Phase::Open { max } else { max.min(settings.auth_body_size_max) }
     }
 
     /// Whether the session takes frames now; while its login is under way they wait in its carry.
@@ -128,29 +126,28 @@ impl<B: Backend> Worker<B> {
 
     /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
     pub(crate) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
-        if !self.may_carry(connection, bytes.len()) {
-            return;
-        }
-        while let Some(session) = self.shard.sessions.get_mut(connection) {
-            if session.carry.append(self.backend.pools(), bytes, needed).is_ok() {
-                return;
-            }
-            if !self.close_slowest() {
-                return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
-            }
+        if let Some(size) = self.may_carry(connection, bytes.len()) {
+            self.grow_carry(connection, size, |carry, pools| carry.append(pools, bytes, needed));
         }
     }
 
-    /// Whether so many bytes more fit the largest block; else the connection ends, and it is false.
-    pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> bool {
+    /// The carry's size with so many bytes more; ends the connection, and says `None`, when that exceeds the largest block.
+    pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> Option<usize> {
         let bound = self.backend.pools().block_size_max();
-        let Some(session) = self.shard.sessions.get(connection) else { return false };
-        let fits = session.carry.assembled() + session.carry.pending() + count <= bound;
-        if !fits {
-            let why = "too much was sent before the login was answered";
-            self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+        let session = self.shard.sessions.get(connection)?;
+        let size = session.carry.assembled() + session.carry.pending() + count;
+        if size <= bound {
+            return Some(size);
         }
-        fits
+        match self.takes_frames(connection) {
+            Some(false) => {
+                let why = "too much was sent before the login was answered";
+                self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+            }
+            // Sizes are bounded when they are announced, by less than a block.
+            _ => self.end(connection, CloseCode::MESSAGE_TOO_BIG, "the message exceeds the largest block"),
+        }
+        None
     }
 
     /// The login was answered: handles what came meanwhile.

@@ -7,7 +7,7 @@ use crate::settings::AuthMode;
 use crate::worker::Worker;
 use crate::worker::message::{AuditKind, Message, NameKind, VerifyRequest};
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
-use gateway_proto::codes::CloseCode;
+use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId};
 
@@ -167,7 +167,11 @@ impl<B: Backend> Worker<B> {
                 let waits = self.shard.rooms.must_wait(member, Awaiting::Login, session.auth_sequence);
                 Some(u8::from(waits))
             }
-            Err(JoinError::Already(_) | JoinError::TooMany | JoinError::Full) => None,
+            // Others may have filled the tables: that is no reason to turn this client away.
+            Err(JoinError::Already(_) | JoinError::TooMany | JoinError::Full) => {
+                session.rooms.refused = true;
+                Some(0)
+            }
         }
     }
 
@@ -187,6 +191,7 @@ impl<B: Backend> Worker<B> {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let (sequence, heard_at, expires_at) =
             (session.auth_sequence, session.heard_at.timestamp(), session.expires_at);
+        let room_refused = std::mem::take(&mut session.rooms.refused);
         self.shard.sessions.set_open(connection);
         let idle_until = heard_at + self.reloadable.idle_timeout;
         let deadline = self.token_deadline(expires_at).map_or(idle_until, |end| end.min(idle_until));
@@ -194,6 +199,10 @@ impl<B: Backend> Worker<B> {
         self.metrics.logins.add(1);
         self.audit(connection, AuditKind::Connected);
         self.reply(connection, Header::new(Operation::AUTH_REPLY, sequence, 0), |_| {});
+        if room_refused {
+            let why = "logged in, but not in the room: the room table is full; join it later";
+            self.refuse(connection, Header::new(Operation::AUTH, sequence, 0), ErrorCode::BUSY, why);
+        }
         self.resume_frames(connection);
     }
 }

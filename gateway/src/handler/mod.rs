@@ -22,3 +22,4 @@ mod subscribe;
 mod websocket;
 
 pub use echo::EchoConnections;
+pub(crate) use websocket::message_size_bound;

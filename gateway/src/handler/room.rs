@@ -9,14 +9,18 @@ use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, ConnectionId};
 
 impl<B: Backend> Worker<B> {
+    /// Puts a connection into a room, `instead` of its one room in goim's sense or besides its others.
     fn enter(
         &mut self,
         connection: ConnectionId,
         room: &str,
         name: Fingerprint,
+        instead: bool,
     ) -> Result<MemberIndex, JoinError> {
         let max = self.context.settings.tables.rooms_per_connection_max;
         let session = self.shard.sessions.get_mut(connection).ok_or(JoinError::Full)?;
+        // One more for a moment, if the room before is left as soon as this one is entered.
+        let max = max.saturating_add(u8::from(instead && session.rooms.primary.is_some()));
         let index = connection.index() as u32;
         let member =
             self.shard.rooms.join(&mut self.shard.texts, (name, room), index, &mut session.rooms, max)?;
@@ -34,25 +38,34 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
+        if !self.settle_change(connection) {
+            return;
+        }
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let primary = session.rooms.primary;
         let name = change.room.map(|room| self.context.names.room(room.as_str()));
         let joined = name.and_then(|name| self.shard.rooms.membership(name, &session.rooms));
-        if joined.is_some_and(|member| Some(member) != primary && self.shard.rooms.is_awaiting(member)) {
-            return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
-        }
-        if primary.is_some_and(|member| !self.leave_member(connection, member)) {
-            return;
+        if let Some(member) = joined.filter(|member| self.shard.rooms.is_awaiting(*member)) {
+            if joined != primary {
+                return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
+            }
+            if !self.settle(connection, member) {
+                return;
+            }
         }
         let (Some(room), Some(name)) = (change.room, name) else {
-            return self.room_changed(connection, header, "");
+            let primary = self.shard.sessions.get(connection).and_then(|session| session.rooms.primary);
+            return match primary.is_none_or(|member| self.leave_member(connection, member)) {
+                true => self.room_changed(connection, header, ""),
+                false => {}
+            };
         };
-        match self.enter(connection, room.as_str(), name) {
+        // The old room is left when the new one is entered: a request that is refused leaves everything as it was.
+        match self.enter(connection, room.as_str(), name, true) {
             Ok(member) | Err(JoinError::Already(member)) => {
-                if let Some(session) = self.shard.sessions.get_mut(connection) {
-                    session.rooms.primary = Some(member);
-                }
-                if !self.shard.rooms.must_wait(member, Awaiting::Change, header.sequence) {
+                if !self.shard.rooms.must_wait(member, Awaiting::Change, header.sequence)
+                    && self.move_to(connection, member)
+                {
                     self.room_changed(connection, header, room.as_str());
                 }
             }
@@ -63,6 +76,36 @@ impl<B: Backend> Worker<B> {
                 self.refuse(connection, header, ErrorCode::BUSY, "the room table is full")
             }
         }
+    }
+
+    /// Answers a ChangeRoom that still waits for its room's home, for another request builds on it. False when the answer
+    /// ended the connection.
+    fn settle_change(&mut self, connection: ConnectionId) -> bool {
+        let Some(session) = self.shard.sessions.get(connection) else { return false };
+        let changing = {
+            let mut members = self.shard.rooms.memberships(&session.rooms);
+            members.find(|member| self.shard.rooms.awaits_change(*member))
+        };
+        match changing {
+            Some(member) => self.settle(connection, member),
+            None => true,
+        }
+    }
+
+    /// Answers the request that waits with a member: it had its effect until now. False when the answer ended the connection.
+    fn settle(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
+        let room = self.shard.rooms.room_of(member);
+        let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
+        self.member_ready(connection, room, (awaiting, sequence), self.shard.rooms.total(room));
+        self.shard.sessions.get(connection).is_some_and(|session| session.is_open())
+    }
+
+    /// Makes a membership the connection's one room in goim's sense, and ends that of the room before. False when that ended
+    /// the connection.
+    fn move_to(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+        let old = session.rooms.primary.replace(member).filter(|old| *old != member);
+        old.is_none_or(|old| self.leave_member(connection, old))
     }
 
     fn room_changed(&mut self, connection: ConnectionId, header: Header, room: &str) {
@@ -81,8 +124,11 @@ impl<B: Backend> Worker<B> {
         if self.post.is_congested() {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::BUSY));
         }
+        if !self.settle_change(connection) {
+            return;
+        }
         let name = self.context.names.room(join.room.as_str());
-        match self.enter(connection, join.room.as_str(), name) {
+        match self.enter(connection, join.room.as_str(), name, false) {
             Err(JoinError::Already(member)) if self.shard.rooms.is_awaiting(member) => {
                 self.joined(connection, header.sequence, join.room, Err(ErrorCode::ALREADY));
             }
@@ -129,6 +175,9 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
+        if !self.settle_change(connection) {
+            return;
+        }
         let name = self.context.names.room(room.as_str());
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let member = self.shard.rooms.membership(name, &session.rooms);
@@ -145,9 +194,9 @@ impl<B: Backend> Worker<B> {
     /// Ends a membership. A request that still waits for the room's home is answered first: it had its effect until now.
     /// False when that answer ended the connection.
     fn leave_member(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
-        let room = self.shard.rooms.room_of(member);
-        let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
-        self.member_ready(connection, room, (awaiting, sequence), self.shard.rooms.total(room));
+        if !self.settle(connection, member) {
+            return false;
+        }
         match self.shard.sessions.get_mut(connection).filter(|session| session.is_open()) {
             Some(session) => self.shard.rooms.leave(member, &mut session.rooms),
             None => return false,
@@ -200,7 +249,12 @@ impl<B: Backend> Worker<B> {
                 }
             }
             Awaiting::Change => {
-                self.room_changed(connection, Header::new(Operation::CHANGE_ROOM, sequence, 0), text);
+                let name = self.shard.rooms.name(room);
+                let session = self.shard.sessions.get(connection);
+                let member = session.and_then(|session| self.shard.rooms.membership(name, &session.rooms));
+                if member.is_some_and(|member| self.move_to(connection, member)) {
+                    self.room_changed(connection, Header::new(Operation::CHANGE_ROOM, sequence, 0), text);
+                }
             }
         }
     }
@@ -220,7 +274,10 @@ impl<B: Backend> Worker<B> {
         match awaiting {
             Awaiting::Nothing => {}
             Awaiting::Login => {
-                self.end(connection, gateway_proto::codes::CloseCode::OVERLOAD, "the room table is full");
+                if let Some(session) = self.shard.sessions.get_mut(connection) {
+                    session.rooms.refused = true;
+                }
+                self.login_answered(connection);
             }
             Awaiting::Join => {
                 if let Ok(key) = RoomKey::parse(text.as_bytes()) {

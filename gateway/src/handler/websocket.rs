@@ -15,13 +15,22 @@ use std::ops::Range;
 /// Origins of one listener at most.
 const ORIGINS_MAX: usize = 64;
 
+/// What a block holds besides the payload of a message: the header of its last fragment, or a control frame between two.
+const BESIDE_A_MESSAGE: usize = 160;
+
+/// The largest message that is put together in a block of `block` bytes.
+pub(crate) const fn message_size_bound(block: usize) -> usize {
+    block.saturating_sub(BESIDE_A_MESSAGE)
+}
+
 const DEMO_PAGE: &str = include_str!("../../assets/demo.html");
 
 impl<B: Backend> Worker<B> {
-    fn limits(&self, connection: ConnectionId) -> Option<Limits> {
+    fn limits(&mut self, connection: ConnectionId) -> Option<Limits> {
+        let block = self.backend.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;
         let listener = &self.context.settings.listeners[usize::from(session.listener)];
-        let mut size = listener.message_size_max;
+        let mut size = listener.message_size_max.min(message_size_bound(block) as u64);
         if session.phase != Phase::Open && listener.kind == ListenerKind::WebSocket {
             size = size.min(u64::from(self.body_size_max(session.phase)) + HEADER_SIZE as u64);
         }
@@ -250,14 +259,8 @@ impl<B: Backend> Worker<B> {
             Kind::Data { last, .. } => {
                 self.metrics.straddles.add(1);
                 let fragment = &buffer.as_slice()[payload];
-                while let Some(session) = self.shard.sessions.get_mut(connection) {
-                    if session.carry.append_fragment(self.backend.pools(), fragment).is_ok() {
-                        break;
-                    }
-                    if !self.close_slowest() {
-                        return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
-                    }
-                }
+                let Some(size) = self.may_carry(connection, fragment.len()) else { return };
+                self.grow_carry(connection, size, |carry, pools| carry.append_fragment(pools, fragment));
                 if last {
                     self.assembled_message(connection);
                 }
@@ -317,16 +320,8 @@ impl<B: Backend> Worker<B> {
 
     /// Keeps the rest of a message, in front of what has come since, until the login is answered.
     fn put_back(&mut self, connection: ConnectionId, rest: &[u8]) {
-        if !self.may_carry(connection, rest.len()) {
-            return;
-        }
-        while let Some(session) = self.shard.sessions.get_mut(connection) {
-            if session.carry.put_back(self.backend.pools(), rest).is_ok() {
-                return;
-            }
-            if !self.close_slowest() {
-                return self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
-            }
+        if let Some(size) = self.may_carry(connection, rest.len()) {
+            self.grow_carry(connection, size, |carry, pools| carry.put_back(pools, rest));
         }
     }
 }

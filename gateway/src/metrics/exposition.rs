@@ -9,6 +9,7 @@ mod process;
 
 pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
 
+use super::worker::TABLES;
 use super::{Histogram, OperationClass, PoolGauges, WorkerMetrics, bucket_bound};
 use crate::auth::VerifierMetrics;
 use crate::worker::message::MessageClass;
@@ -102,6 +103,7 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
     );
+    incomplete_frames(families, workers);
     accept_pauses(families, workers);
     families.gauge(
         "gateway_rooms",
@@ -109,6 +111,17 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         sum(workers, |one| one.rooms.get()),
     );
     families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+fn incomplete_frames(families: &mut Families, workers: &Workers) {
+    families.counters(
+        "gateway_incomplete_frame_closes_total",
+        "Connections closed for a frame that had not come whole: it took too long, or buffers were short.",
+        vec![
+            (vec![("reason", "pressure".to_owned())], sum(workers, |one| one.shed_frames.get())),
+            (vec![("reason", "timeout".to_owned())], sum(workers, |one| one.late_frames.get())),
+        ],
+    );
 }
 
 /// Peers left in the kernel's backlog, where nothing else counts them.
@@ -265,6 +278,7 @@ fn turns(families: &mut Families, workers: &Workers) {
         "1 while a worker does not accept because its table of connections is full: new peers wait in its backlog.",
         each(&|one| one.accept_paused.get() as f64),
     );
+    tables(families, workers);
     families.gauges(
         "gateway_worker_mailbox_messages",
         "Messages in a worker's mailbox at the end of its last turn.",
@@ -284,6 +298,30 @@ fn turns(families: &mut Families, workers: &Workers) {
         "gateway_worker_heap_allocations_total",
         "Heap allocations by a worker's thread since its start; does not rise once it is warm.",
         each(&|one| one.allocations.get() as f64),
+    );
+}
+
+/// How full the tables are that clients share, on the worker where each is fullest: a sum would hide one that is full.
+fn tables(families: &mut Families, workers: &Workers) {
+    let share = |one: &WorkerMetrics, at: usize| {
+        one.table_used[at].get() as f64 / (one.table_max[at].get().max(1)) as f64
+    };
+    let rows = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
+        let fullest = |at| workers.iter().max_by(|a, b| share(a, at).total_cmp(&share(b, at)));
+        let row = |(at, table): (usize, &&str)| {
+            (vec![("table", (*table).to_owned())], fullest(at).map_or(0.0, |one| of(one, at) as f64))
+        };
+        TABLES.iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    families.gauges(
+        "gateway_table_entries",
+        "Entries used of a table that clients share, on the worker where it is fullest.",
+        rows(&|one, at| one.table_used[at].get()),
+    );
+    families.gauges(
+        "gateway_table_entries_max",
+        "Entries that this table has there; a client that needs one more is refused.",
+        rows(&|one, at| one.table_max[at].get()),
     );
 }
 

@@ -105,6 +105,8 @@ pub struct PoolGauges {
 pub const POOLS_MAX: usize = 6;
 /// Listeners that are reported one by one at most.
 pub const LISTENERS_MAX: usize = 8;
+/// The tables that clients share, as metric labels.
+pub(super) const TABLES: [&str; 5] = ["rooms", "memberships", "names", "text", "accept_sets"];
 /// Close codes counted one by one (see [`WorkerMetrics::count_end`]); others fall together.
 pub const CODES_MAX: usize = 32;
 
@@ -139,6 +141,10 @@ pub struct WorkerMetrics {
     pub slow_closes: Counter,
     /// Those of them that were closed because buffers ran short.
     pub pressure_closes: Counter,
+    /// Connections closed because buffers ran short and they held one for a frame that had not come whole.
+    pub shed_frames: Counter,
+    /// Connections closed because a frame did not come whole in time.
+    pub late_frames: Counter,
     /// Sessions logged in since the start.
     pub logins: Counter,
     /// WebSocket upgrades refused.
@@ -167,6 +173,10 @@ pub struct WorkerMetrics {
     pub rooms: Gauge,
     /// Memberships here.
     pub memberships: Gauge,
+    /// Entries used of the tables that clients share, in the order of [`TABLES`].
+    pub table_used: [Gauge; TABLES.len()],
+    /// Entries that those tables have.
+    pub table_max: [Gauge; TABLES.len()],
     /// 1 while accepting is paused because the table of connections is full.
     pub accept_paused: Gauge,
     /// Times that it was.

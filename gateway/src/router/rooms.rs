@@ -98,11 +98,13 @@ pub struct SessionRooms {
     pub primary: Option<MemberIndex>,
     /// Memberships.
     pub count: u8,
+    /// The room of its Auth frame could not be entered; an Error follows the reply.
+    pub refused: bool,
 }
 
 impl SessionRooms {
     /// None.
-    pub const EMPTY: SessionRooms = SessionRooms { head: NONE, primary: None, count: 0 };
+    pub const EMPTY: SessionRooms = SessionRooms { head: NONE, primary: None, count: 0, refused: false };
 }
 
 /// Why a connection cannot join.
@@ -380,6 +382,11 @@ impl Rooms {
     /// Whether a request waits with the member for the home's answer.
     pub fn is_awaiting(&self, member: MemberIndex) -> bool {
         self.members[member.0 as usize].awaiting != Awaiting::Nothing
+    }
+
+    /// Whether a ChangeRoom waits with the member.
+    pub fn awaits_change(&self, member: MemberIndex) -> bool {
+        self.members[member.0 as usize].awaiting == Awaiting::Change
     }
 
     /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.

@@ -134,6 +134,11 @@ impl AcceptSets {
         with.map(|set| set.users).sum()
     }
 
+    /// Sets in use, the empty one counted.
+    pub fn used(&self) -> usize {
+        1 + self.sets[1..].iter().filter(|set| set.users > 0).count()
+    }
+
     /// Whether nobody uses a set but the empty one.
     pub fn is_unused(&self) -> bool {
         self.sets[1..].iter().all(|set| set.users == 0)

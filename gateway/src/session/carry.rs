@@ -1,5 +1,6 @@
 //! The bytes of a frame that has not come whole: the one copy that a payload may suffer on its way.
 
+use super::Instant16;
 use netpoll::{Buffer, BufferPools};
 
 /// What a connection has sent of something that is still incomplete, in one block that grows as bytes come.
@@ -13,10 +14,19 @@ use netpoll::{Buffer, BufferPools};
 ///
 /// While a login waits for its verdict nothing is decoded; then the first part is what the message of the Auth frame has
 /// behind it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Carry {
     buffer: Option<Buffer>,
     assembled: u32,
+    /// When the first byte came; kept when the carry is used up, for as long as the connection is in the list of
+    /// [`super::Carriers`], and [`Instant16::NEVER`] while it is not.
+    since: Instant16,
+}
+
+impl Default for Carry {
+    fn default() -> Carry {
+        Carry { buffer: None, assembled: 0, since: Instant16::NEVER }
+    }
 }
 
 /// No block was free for the bytes: the worker's pools are exhausted.
@@ -27,6 +37,32 @@ impl Carry {
     /// Whether nothing is carried.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_none()
+    }
+
+    /// The block that holds it.
+    pub fn block(&self) -> Option<&Buffer> {
+        self.buffer.as_ref()
+    }
+
+    /// Whether the connection is in the list of [`super::Carriers`].
+    pub fn is_listed(&self) -> bool {
+        self.since != Instant16::NEVER
+    }
+
+    /// The connection has been taken off the list of [`super::Carriers`].
+    pub fn unlist(&mut self) {
+        debug_assert!(self.is_empty());
+        self.since = Instant16::NEVER;
+    }
+
+    /// When the first byte came of what is carried.
+    pub fn since(&self) -> Instant16 {
+        self.since
+    }
+
+    /// The first byte has come, at `now`.
+    pub fn begin(&mut self, now: Instant16) {
+        self.since = now;
     }
 
     /// Bytes not decoded yet.

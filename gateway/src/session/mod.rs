@@ -10,9 +10,11 @@
 //! and the only buffer it may own is the carry of a frame that straddles two receives.
 
 pub mod accept_set;
+mod carriers;
 mod carry;
 pub mod text;
 
+pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
 
 use crate::router::rooms::SessionRooms;
@@ -70,6 +72,8 @@ pub struct Instant16(u32);
 
 impl Instant16 {
     const PER_TICK_NANOS: u64 = 62_500_000;
+    /// A time that does not come.
+    pub const NEVER: Instant16 = Instant16(u32::MAX);
 
     /// The first tick that is not before `now`.
     pub fn of(now: Timestamp) -> Instant16 {
@@ -169,6 +173,7 @@ pub struct Sessions {
     pub accept_sets: AcceptSets,
     /// One timer a connection.
     pub timers: TimerWheel,
+    carriers: Carriers,
 }
 
 /// How fine timers are.
@@ -179,12 +184,13 @@ impl Sessions {
     pub const BYTES_PER_CONNECTION: usize = size_of::<Session>() + TimerWheel::BYTES_PER_TIMER;
 
     /// Reserves everything.
-    pub fn with_capacity(index_bound: usize, accept_sets_max: usize) -> Sessions {
+    pub fn with_capacity(index_bound: usize, accept_sets_max: usize, blocks: usize) -> Sessions {
         Sessions {
             slots: Vec::with_capacity(index_bound),
             open: 0,
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
             timers: TimerWheel::new(index_bound, TIMER_TICK),
+            carriers: Carriers::with_capacity(blocks),
         }
     }
 
@@ -271,6 +277,7 @@ impl Sessions {
         }
         let users = |id| self.slots.iter().filter(|session| session.accepts == id).count() as u32;
         self.accept_sets.invariants(users);
+        self.carrier_invariants();
     }
 
     /// The session has logged in.

@@ -4,8 +4,8 @@
 //! with its connections up to the sum.
 
 use crate::router::{Directory, Fanouts, Rooms, Sums};
-use crate::session::Sessions;
 use crate::session::text::TextStore;
+use crate::session::{Carriers, Sessions};
 use crate::settings::TableSizes;
 use crate::worker::message::Message;
 use netpoll::BackendConfig;
@@ -37,10 +37,14 @@ const _: () = assert!(session_bytes(3) + KEY_BYTES <= 512);
 /// What one worker reserves besides its pools and its mailbox.
 pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<Reservation> {
     let addend = |owner, bytes| Reservation { owner, bytes };
+    let blocks = backend.pools.blocks.iter().map(|pool| pool.count as usize).sum();
     vec![
         addend("connections", tables.connections_max * netpoll::CONNECTION_BYTES_MAX),
         addend("send queues", backend.send_pieces_max * netpoll::PIECE_BYTES),
-        addend("sessions and timers", tables.connections_max * Sessions::BYTES_PER_CONNECTION),
+        addend(
+            "sessions and timers",
+            tables.connections_max * Sessions::BYTES_PER_CONNECTION + Carriers::bytes(blocks),
+        ),
         addend("names", tables.text_cells_max * TextStore::CELL_BYTES),
         addend("directory", tables.names_max * (Directory::BYTES_PER_NAME + Directory::BYTES_PER_FURTHER)),
         addend(

@@ -115,6 +115,8 @@ pub(crate) struct Pace {
     full_at: Option<Timestamp>,
     /// Receives handled in this turn.
     pub(crate) receives: u64,
+    /// When frames that have not come whole are looked at next.
+    pub(crate) frames_due: Timestamp,
     /// The last slice of the fan-outs made nothing: all of them go at rates of their own.
     pub(crate) fanouts_rest: bool,
 }
@@ -152,7 +154,11 @@ impl<B: Backend> Worker<B> {
         let tables = context.settings.tables;
         let workers = context.settings.workers;
         let shard = Shard {
-            sessions: Sessions::with_capacity(backend.index_bound(), tables.accept_sets_max),
+            sessions: Sessions::with_capacity(
+                backend.index_bound(),
+                tables.accept_sets_max,
+                backend.pools().block_count(),
+            ),
             texts: TextStore::with_capacity(tables.text_cells_max),
             rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
             directory: Directory::with_capacity(tables.names_max),
@@ -172,6 +178,7 @@ impl<B: Backend> Worker<B> {
                 now,
                 totals_due: now,
                 publish_due: now,
+                frames_due: now,
                 full_at: None,
                 receives: 0,
                 fanouts_rest: false,

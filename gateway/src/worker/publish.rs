@@ -23,6 +23,18 @@ impl<B: Backend> Worker<B> {
         metrics.sessions.set(self.shard.sessions.open_count() as u64);
         metrics.rooms.set(self.shard.rooms.len() as u64);
         metrics.memberships.set(self.shard.rooms.memberships_len() as u64);
+        let (shard, tables) = (&self.shard, &self.context.settings.tables);
+        let levels = [
+            (shard.rooms.len(), tables.rooms_max),
+            (shard.rooms.memberships_len(), tables.memberships_max),
+            (shard.directory.len(), tables.names_max),
+            (shard.texts.used_cells(), tables.text_cells_max),
+            (shard.sessions.accept_sets.used(), tables.accept_sets_max),
+        ];
+        for (table, (used, max)) in levels.into_iter().enumerate() {
+            metrics.table_used[table].set(used as u64);
+            metrics.table_max[table].set(max as u64);
+        }
         metrics.fanouts_pending.set(self.shard.fanouts.len() as u64);
         metrics.mailbox_depth.set(self.mailbox.len() as u64);
         metrics.mailbox_waits.set(self.post.waits());

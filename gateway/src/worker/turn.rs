@@ -38,6 +38,7 @@ impl<B: Backend> Worker<B> {
         self.relieve_pressure();
         self.pump_echoes();
         self.expire_timers();
+        self.expire_frames();
         self.continue_drain();
         self.tell_homes();
         self.handle_local();

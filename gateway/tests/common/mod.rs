@@ -52,6 +52,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         ],
         tables: TableSizes::for_connections(connections_max, workers),
         frame_body_size_max: 65_536,
+        auth_body_size_max: 8192,
         auth: AuthMode::None,
         bus: BusMode::Echo,
         completions_per_turn_max: 256,

@@ -31,6 +31,10 @@ fn bad_requests_are_minus_400_with_status_200() {
     let gateway = Gateway::start("");
     for path in [
         "/goim/push/keys?operation=x&keys=a",
+        "/goim/push/keys?keys=a",
+        "/goim/push/mids?operation=111&mids=1",
+        "/goim/push/all?operation=8",
+        "/goim/push/room?operation=-5&room=a",
         "/goim/push/mids?operation=1000&mids=a",
         "/goim/push/mids?operation=1000&mids=99999999999999999999",
         "/goim/push/room?type=live&room=1",

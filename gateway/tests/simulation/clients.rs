@@ -254,6 +254,14 @@ impl Client {
         *entered = (*entered).max(2 * sequence + 1);
     }
 
+    /// The room of the login could not be entered.
+    pub fn not_entered(&mut self) {
+        if let Some(room) = self.first_room {
+            self.rooms[room].entered = 0;
+        }
+        self.blur();
+    }
+
     /// A request to leave a room was answered.
     pub fn left(&mut self, room: usize, sequence: i32) {
         let left = &mut self.rooms[room].left;

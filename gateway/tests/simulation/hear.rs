@@ -275,6 +275,15 @@ impl World {
         let code = error.code.get();
         note!(self, "client {id} is refused #{}: {code}", frame.sequence);
         let client = &mut self.clients[id];
+        if error.operation.0 == 7 && code == 503 {
+            // Logged in, but not in the room: the Error follows the reply.
+            assert!(
+                self.plan.tight && client.phase == Phase::Open,
+                "replies: no room at client {id}'s login"
+            );
+            client.not_entered();
+            return;
+        }
         match client.pending.remove(&frame.sequence) {
             Some(Request::Subscribe { add: true, .. }) => {
                 client.check_order(id, frame.sequence);

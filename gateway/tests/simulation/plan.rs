@@ -241,6 +241,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         ],
         tables,
         frame_body_size_max: 2048,
+        auth_body_size_max: 8192,
         auth: AuthMode::None,
         bus: BusMode::Echo,
         completions_per_turn_max: 256,

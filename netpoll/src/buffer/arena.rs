@@ -141,6 +141,11 @@ impl Blocks {
         self.headers.first().map_or(0, |header| header.size)
     }
 
+    /// A number that is this pool's alone among those that live: what its blocks' holds are compared with.
+    pub(super) fn home(&self) -> usize {
+        std::ptr::from_ref(&*self.home).addr()
+    }
+
     /// Blocks that nobody holds, as far as the owner has been told; [`Blocks::reclaim`] asks.
     pub(super) fn free_count(&self) -> u32 {
         self.free.len() as u32 + (self.count() - self.touched)
@@ -281,6 +286,11 @@ impl Span {
         self.end - self.start
     }
 
+    /// Which pool the block goes home to, as in [`Blocks::home`].
+    pub(super) fn home(&self) -> usize {
+        self.block.header().home.as_ptr().addr()
+    }
+
     pub(super) fn block_size(&self) -> u32 {
         self.block.header().size
     }
@@ -341,6 +351,11 @@ impl SharedSpan {
     #[inline]
     pub(super) fn len(&self) -> u32 {
         self.end - self.start
+    }
+
+    /// Which pool the block goes home to, as in [`Blocks::home`].
+    pub(super) fn home(&self) -> usize {
+        self.block.header().home.as_ptr().addr()
     }
 
     /// Size of the whole block that the hold keeps from its pool.

@@ -15,7 +15,7 @@ mod pool;
 mod tests;
 
 pub use arena::{Arena, HUGE_PAGE_SIZE};
-pub use pool::{BufferPools, PoolLevel, PoolSize, PoolsConfig};
+pub use pool::{BufferPools, PoolLevel, PoolSet, PoolSize, PoolsConfig};
 
 use arena::{SharedSpan, Span};
 use std::fmt;

@@ -53,6 +53,35 @@ pub struct PoolLevel {
     pub exhausted: u64,
 }
 
+/// Some of the pools of one [`BufferPools`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolSet(u32);
+
+impl PoolSet {
+    /// All pools.
+    pub const ALL: PoolSet = PoolSet(u32::MAX);
+    /// The receive pool.
+    const RECEIVE: PoolSet = PoolSet(1);
+
+    /// The block pool at `index`.
+    const fn block(index: usize) -> PoolSet {
+        PoolSet(2_u32.wrapping_shl(index as u32))
+    }
+
+    /// Whether no pool is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    const fn with(self, other: PoolSet) -> PoolSet {
+        PoolSet(self.0 | other.0)
+    }
+
+    const fn shares(self, other: PoolSet) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 struct Pool {
     blocks: Blocks,
     exhausted: u64,
@@ -63,6 +92,14 @@ impl Pool {
         let taken = self.blocks.take();
         self.exhausted += u64::from(taken.is_none());
         taken.map(Buffer::new)
+    }
+
+    /// Whether less than one part in `parts` is free, `lent` blocks counted as free.
+    fn is_below(&mut self, parts: u32, lent: u32) -> bool {
+        if (self.blocks.free_count() + lent) * parts < self.blocks.count() {
+            self.blocks.reclaim();
+        }
+        (self.blocks.free_count() + lent) * parts < self.blocks.count()
     }
 
     fn level(&mut self) -> PoolLevel {
@@ -186,15 +223,55 @@ impl BufferPools {
         self.receive_lent = count;
     }
 
-    /// Whether fewer than an eighth of the blocks of some size, or of the receive buffers, are free.
-    pub fn is_short(&mut self) -> bool {
-        let short = |pool: &mut Pool, lent: u32| {
-            if (pool.blocks.free_count() + lent) * 8 < pool.blocks.count() {
-                pool.blocks.reclaim();
-            }
-            (pool.blocks.free_count() + lent) * 8 < pool.blocks.count()
-        };
-        short(&mut self.receive, self.receive_lent) || self.blocks.iter_mut().any(|pool| short(pool, 0))
+    /// The pools of which fewer than an eighth is free.
+    pub fn short(&mut self) -> PoolSet {
+        let none = PoolSet::default();
+        let receive = self.receive.is_below(8, self.receive_lent).then_some(PoolSet::RECEIVE);
+        let blocks = self.blocks.iter_mut().enumerate();
+        blocks.fold(receive.unwrap_or(none), |short, (index, pool)| match pool.is_below(8, 0) {
+            true => short.with(PoolSet::block(index)),
+            false => short,
+        })
+    }
+
+    /// The pools whose blocks have at least `size` bytes, those that [`BufferPools::take`] tries: none when `size` exceeds
+    /// them all.
+    pub fn fitting(&self, size: usize) -> PoolSet {
+        let blocks = self.blocks.iter().enumerate();
+        let fitting = blocks.filter(|(_, pool)| pool.blocks.block_size() as usize >= size);
+        fitting.fold(PoolSet::default(), |set, (index, _)| set.with(PoolSet::block(index)))
+    }
+
+    /// The pool that [`BufferPools::take`] tries first for `size` bytes, if less than half of it is free.
+    pub fn half_taken(&mut self, size: usize) -> PoolSet {
+        let mut blocks = self.blocks.iter_mut().enumerate();
+        let first = blocks.find(|(_, pool)| pool.blocks.block_size() as usize >= size);
+        let below = first.and_then(|(index, pool)| pool.is_below(2, 0).then_some(index));
+        below.map_or(PoolSet::default(), PoolSet::block)
+    }
+
+    /// Whether the buffer's block is of one of these pools.
+    pub fn is_of(&self, buffer: &Buffer, pools: PoolSet) -> bool {
+        pools.shares(self.pool_at(buffer.span.home()))
+    }
+
+    /// Whether the shared buffer's block is of one of these pools.
+    pub fn is_shared_of(&self, buffer: &SharedBuffer, pools: PoolSet) -> bool {
+        pools.shares(self.pool_at(buffer.span.home()))
+    }
+
+    /// The pool with this home; the empty set for one of another owner.
+    fn pool_at(&self, home: usize) -> PoolSet {
+        if self.receive.blocks.home() == home {
+            return PoolSet::RECEIVE;
+        }
+        let found = self.blocks.iter().position(|pool| pool.blocks.home() == home);
+        found.map_or(PoolSet::default(), PoolSet::block)
+    }
+
+    /// Blocks in all pools but the receive pool.
+    pub fn block_count(&self) -> usize {
+        self.blocks.iter().map(|pool| pool.blocks.count() as usize).sum()
     }
 
     /// The largest size that [`BufferPools::take`] can serve.

@@ -1,0 +1,129 @@
+//! The connections that hold a block for something that has not come whole: who goes first when blocks run short, and
+//! whose time to complete a frame is watched.
+//!
+//! A list in no order; each carry knows when it began. An entry stays when its carry is used up, and is dropped when
+//! it is next looked at; `Carry::is_listed` keeps a connection from being in the list twice. Carries hold a block each, so
+//! room for twice as many entries as there are blocks makes throwing the stale ones out cheap.
+
+use super::{Instant16, Phase, Session, Sessions};
+use netpoll::ConnectionId;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Carriers {
+    entries: Vec<ConnectionId>,
+    capacity: usize,
+    /// The next entry that [`Sessions::overdue_carrier`] looks at.
+    cursor: usize,
+}
+
+impl Carriers {
+    /// Bytes of the list for so many blocks.
+    pub const fn bytes(blocks: usize) -> usize {
+        Self::capacity(blocks) * size_of::<ConnectionId>()
+    }
+
+    const fn capacity(blocks: usize) -> usize {
+        2 * blocks + 16
+    }
+
+    /// A list for the carries that so many blocks allow.
+    pub fn with_capacity(blocks: usize) -> Carriers {
+        let capacity = Self::capacity(blocks);
+        Carriers { entries: Vec::with_capacity(capacity), capacity, cursor: 0 }
+    }
+}
+
+/// Whether the entry's session still carries something.
+fn carries(session: Option<&Session>) -> bool {
+    session.is_some_and(|session| !session.carry.is_empty())
+}
+
+impl Sessions {
+    /// A connection has begun to carry.
+    pub fn list_carrier(&mut self, connection: ConnectionId, now: Instant16) {
+        let Some(session) = self.get_mut(connection) else { return };
+        let is_listed = session.carry.is_listed();
+        session.carry.begin(now);
+        if is_listed {
+            return;
+        }
+        if self.carriers.entries.len() == self.carriers.capacity {
+            self.drop_stale();
+        }
+        debug_assert!(self.carriers.entries.len() < self.carriers.capacity, "more carries than blocks");
+        self.carriers.entries.push(connection);
+    }
+
+    fn drop_stale(&mut self) {
+        let mut entries = std::mem::take(&mut self.carriers.entries);
+        entries.retain(|connection| {
+            let keeps = carries(self.get(*connection));
+            if !keeps && let Some(session) = self.get_mut(*connection) {
+                session.carry.unlist();
+            }
+            keeps
+        });
+        self.carriers.entries = entries;
+        self.carriers.cursor = 0;
+    }
+
+    /// The connection that goes first among those that carry and for which `may_go` holds: one that has not logged in, or
+    /// else one that has; the oldest.
+    pub fn first_carrier(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
+        self.drop_stale();
+        let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
+        let order = |session: &&Session| (session.phase == Phase::Open, session.carry.since());
+        sessions.filter(|session| may_go(session)).min_by_key(order).map(|session| session.connection)
+    }
+
+    /// Looks at the next `count` entries at most and returns the first connection that is logged in and carries something
+    /// that began before `deadline`. Call again until `None`.
+    pub fn overdue_carrier(&mut self, deadline: Instant16, count: &mut usize) -> Option<ConnectionId> {
+        while *count > 0 {
+            *count -= 1;
+            let Some(connection) = self.carriers.entries.get(self.carriers.cursor).copied() else {
+                self.carriers.cursor = 0;
+                *count = 0;
+                return None;
+            };
+            match self.get(connection) {
+                Some(session) if !session.carry.is_empty() => {
+                    let is_overdue = session.phase == Phase::Open && session.carry.since() < deadline;
+                    self.carriers.cursor += 1;
+                    if is_overdue {
+                        return Some(connection);
+                    }
+                }
+                _ => {
+                    self.carriers.entries.swap_remove(self.carriers.cursor);
+                    if let Some(session) = self.get_mut(connection) {
+                        session.carry.unlist();
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether somebody may carry something.
+    pub fn has_carriers(&self) -> bool {
+        !self.carriers.entries.is_empty()
+    }
+
+    /// Whoever carries is in the list, once.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub(super) fn carrier_invariants(&self) {
+        let mut listed = 0;
+        for session in &self.slots {
+            let is_listed = session.carry.is_listed();
+            assert!(session.carry.is_empty() || is_listed, "{:?} carries unseen", session.connection);
+            listed += usize::from(is_listed);
+        }
+        let entries = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
+        let live = entries.filter(|session| session.phase != Phase::Closing).count();
+        assert_eq!(live, listed, "entries of live connections, and sessions that are listed");
+    }
+}
