@@ -55,10 +55,10 @@ impl<B: Backend> Worker<B> {
         }
         let (Some(room), Some(name)) = (change.room, name) else {
             let primary = self.shard.sessions.get(connection).and_then(|session| session.rooms.primary);
-            return match primary.is_none_or(|member| self.leave_member(connection, member)) {
-                true => self.room_changed(connection, header, ""),
-                false => {}
-            };
+            if primary.is_none_or(|member| self.leave_member(connection, member)) {
+                self.room_changed(connection, header, "");
+            }
+            return;
         };
         // The old room is left when the new one is entered: a request that is refused leaves everything as it was.
         match self.enter(connection, room.as_str(), name, true) {
