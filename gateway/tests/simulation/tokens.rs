@@ -1,7 +1,8 @@
 //! Tokens of clients, good and bad.
 //!
 //! A token's times are checked twice: by the verifier at the login, with the machine's clock, and by the worker while the
-//! session lives, with its own. Only the second clock is simulated, so the verifier is lenient by decades here.
+//! session lives, with its own. Only the second clock is simulated, and it starts decades ahead of any machine's: no token
+//! has ended when it is verified.
 
 use crate::world::UNIX_START_MS;
 use gateway::auth::{KeySet, TokenPolicy, UserKind};
@@ -13,6 +14,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// When a token ends that is to outlast the run, in seconds since 1970.
 const FAR: u64 = UNIX_START_MS / 1000 + 100_000_000;
+/// How far clocks may differ, in seconds: a session outlasts its token by that.
+const LEEWAY_S: u64 = 30;
 
 /// What a client shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +24,7 @@ pub enum Token {
     NotNeeded,
     /// A good one.
     Good,
-    /// A good one that ends at this time, in seconds since 1970.
+    /// A good one whose session ends at this time, in seconds since 1970.
     Ending(u64),
     /// Signed with another key.
     Forged,
@@ -39,7 +42,7 @@ impl Token {
         matches!(self, Token::NotNeeded | Token::Good | Token::Ending(_))
     }
 
-    /// When it ends, in milliseconds since 1970.
+    /// When its session ends, in milliseconds since 1970.
     pub fn end_ms(self) -> Option<u64> {
         match self {
             Token::Ending(end) => Some(end * 1000),
@@ -59,7 +62,7 @@ impl Token {
             Token::NotNeeded | Token::Missing => return String::new(),
             Token::Garbage => return "a.b.c".into(),
             Token::Good => (user, SECRET, FAR),
-            Token::Ending(end) => (user, SECRET, end),
+            Token::Ending(end) => (user, SECRET, end - LEEWAY_S),
             Token::Forged => (user, &[b'f'; 32][..], FAR),
             Token::Other => (user + 1_000_000, SECRET, FAR),
         };
@@ -80,7 +83,7 @@ pub fn policy(queue_requests_max: usize) -> Arc<TokenPolicy> {
         keys: KeySet::from_secret(SECRET).expect("32 bytes"),
         audience: vec![],
         issuer: None,
-        leeway_s: 1_500_000_000,
+        leeway_s: LEEWAY_S,
         user_claim: "sub".into(),
         user_kind: UserKind::Auto,
         threads: 1,

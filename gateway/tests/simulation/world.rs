@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Milliseconds since 1970 at the beginning of a run.
-pub const UNIX_START_MS: u64 = 1_700_000_000_000;
+pub const UNIX_START_MS: u64 = 4_000_000_000_000;
 /// How late a message may be seen: a delayed wake-up (`FaultConfig::delay_max`) and a turn that found nothing.
 const MAIL_LATE_MAX: Duration = Duration::from_millis(20);
 
