@@ -1,0 +1,1 @@
+//! Fuzz bodies: any bytes in, an assertion fails where an oracle does.
