@@ -28,6 +28,9 @@ const BURST: usize = 32;
 const BURSTS_PER_POLL: usize = 8;
 /// Receive buffers that the owner never gets: two bursts.
 const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
+/// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
+/// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
+const FLIGHT_BLOCKS_MIN: u32 = 16;
 /// The longest rest when nobody can tell when the next frame comes.
 const REST_MAX: Duration = Duration::from_millis(1);
 
@@ -82,7 +85,8 @@ impl Clock for SystemClock {
 /// What a backend needs beyond netpoll's own configuration.
 #[derive(Clone, Debug)]
 pub struct PollConfig {
-    /// Sizes, as for every backend. Receive buffers smaller than a frame are made large enough for one.
+    /// Sizes, as for every backend. Receive buffers smaller than a frame are made large enough for one, and
+    /// segments are asked for that would have fitted them.
     pub backend: BackendConfig,
     /// The host on its link.
     pub interface: InterfaceConfig,
@@ -99,6 +103,7 @@ impl PollConfig {
         tcp.pieces_max = backend.send_pieces_max;
         tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
         tcp.copy_break = backend.copy_break;
+        tcp.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
         PollConfig { backend: backend.clone(), interface, tcp, secret }
     }
 
@@ -109,6 +114,9 @@ impl PollConfig {
             size: pools.receive.size.max(frame_size),
             count: pools.receive.count + RECEIVE_RESERVE,
         };
+        for pool in &mut pools.blocks {
+            pool.count += (pool.count / 8).max(FLIGHT_BLOCKS_MIN);
+        }
         StackConfig {
             interface: self.interface.clone(),
             tcp: self.tcp.clone(),

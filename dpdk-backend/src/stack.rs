@@ -76,7 +76,7 @@ impl Stack {
                 "a receive buffer holds a whole frame, and an interface has 255 addresses at most",
             ));
         }
-        let payload = u32::from(config.interface.mtu) - 40;
+        let payload = (u32::from(config.interface.mtu) - 40).min(u32::from(config.tcp.mss_max));
         Ok(Stack {
             net: Interface::new(&config.interface, secret[0] ^ secret[1].rotate_left(17), Now::new(now)),
             tcp: Tcp::new(config.tcp.clone(), secret, payload),
@@ -444,6 +444,11 @@ impl Stack {
     /// Whether nothing is left of any connection but records in TIME-WAIT, and every buffer is home.
     pub fn is_empty(&mut self) -> bool {
         self.tcp.is_empty() && self.pools.is_full()
+    }
+
+    #[doc(hidden)]
+    pub fn debug(&self) -> String {
+        self.tcp.debug()
     }
 
     /// Checks what must hold between the tables.

@@ -95,6 +95,14 @@ impl<L: Line> World for Cable<L> {
     }
 
     fn idle(&mut self) -> bool {
+        if std::env::var_os("TRACE").is_some() {
+            for side in Side::BOTH {
+                let t = self.now.get();
+                let b = self.backend(side);
+                let c: Vec<_> = b.stack().counters().iter().filter(|c| c.1 > 0).collect();
+                eprintln!("{t:?} {side:?} timer {:?} {:?} {c:?}", b.stack().next_timer(t), b.stack().debug());
+            }
+        }
         let now = self.now.get();
         let mut next = STEP;
         let mut soon = false;
@@ -136,4 +144,46 @@ impl Line for Perfect {
 mod perfect {
     use super::*;
     contract_suite!(Cable<Perfect>);
+}
+
+/// A line with a round trip of 10 ms.
+struct Distant;
+
+impl Line for Distant {
+    const NAME: &'static str = "dpdk over a distant line";
+
+    fn config(_seed: u64) -> ImpairConfig {
+        ImpairConfig::calm(Duration::from_millis(5))
+    }
+}
+
+mod distant {
+    use super::*;
+    contract_suite!(Cable<Distant>);
+}
+
+/// One frame in fifty is lost, some are late, some come twice, some are broken.
+struct Rough;
+
+impl Line for Rough {
+    const NAME: &'static str = "dpdk over a rough line";
+    const SEEDS: &'static [u64] = &[1, 2, 3];
+
+    fn config(_seed: u64) -> ImpairConfig {
+        ImpairConfig {
+            drop: 0.02,
+            duplicate: 0.02,
+            corrupt: 0.01,
+            reorder: 0.05,
+            delay: Duration::from_millis(1),
+            jitter: Duration::from_micros(200),
+            reorder_delay: Duration::from_millis(3),
+            frames_max: 4096,
+        }
+    }
+}
+
+mod rough {
+    use super::*;
+    contract_suite!(Cable<Rough>);
 }

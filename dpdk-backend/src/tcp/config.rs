@@ -36,8 +36,10 @@ pub struct TcpConfig {
     pub time_wait_max: usize,
     /// Connections at most with something in flight, queued or out of order at the same time.
     pub active_max: usize,
-    /// Pieces queued or in flight at most, over all connections.
+    /// Pieces queued and unsent at most, over all connections.
     pub pieces_max: usize,
+    /// Pieces in flight at most besides, over all connections.
+    pub flight_pieces_max: usize,
     /// Segments in flight at most, over all connections.
     pub segments_max: usize,
     /// Out-of-order segments kept at most, over all connections.
@@ -50,6 +52,8 @@ pub struct TcpConfig {
     pub flight_bytes_max: u32,
     /// The receive window of one connection at most, in bytes.
     pub window_max: u32,
+    /// The largest segment that we ask for, in bytes of payload, where the link would carry more.
+    pub mss_max: u16,
     /// Payloads up to this size are copied to a right-sized block when they have to be kept.
     pub copy_break: usize,
     /// How long an acknowledgement may wait for company, in milliseconds (RFC 9293, MUST-58: below 500).
@@ -92,12 +96,14 @@ impl TcpConfig {
             time_wait_max: (connections_max / 8).clamp(1024, 65_536),
             active_max: connections_max + (connections_max / 16).max(64),
             pieces_max: connections_max.max(16 << 10),
+            flight_pieces_max: connections_max.max(16 << 10),
             segments_max: connections_max.max(16 << 10),
             out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
             out_of_order_per_connection_max: 64,
             send_queue_bytes_max: 1 << 20,
             flight_bytes_max: 1 << 20,
             window_max: 256 << 10,
+            mss_max: u16::MAX,
             copy_break: 256,
             delayed_ack_ms: 40,
             time_wait_ms: 60_000,
@@ -137,7 +143,7 @@ impl TcpConfig {
             ("control blocks", self.blocks_max() * size_of::<ControlBlock>()),
             ("flow table", self.flows_max() * FlowTable::BYTES_PER_FLOW),
             ("active blocks", self.active_max * Slab::<Active>::BYTES_PER_SLOT),
-            ("queued pieces", self.pieces_max * Pieces::BYTES_PER_PIECE),
+            ("queued pieces", (self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE),
             ("segments in flight", self.segments_max * Slab::<SentSegment>::BYTES_PER_SLOT),
             ("out-of-order segments", self.out_of_order_max * Slab::<Kept>::BYTES_PER_SLOT),
             ("half-open connections", self.half_open_max * size_of::<HalfOpen>()),

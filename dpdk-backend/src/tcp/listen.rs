@@ -176,7 +176,7 @@ impl Tcp {
 
     /// The MSS that we announce: what fits the link.
     pub(super) fn own_mss(&self, cx: &Context<'_>, tuple: &Tuple) -> u16 {
-        cx.net.mtu - if tuple.local.is_v4() { 40 } else { 60 }
+        (cx.net.mtu - if tuple.local.is_v4() { 40 } else { 60 }).min(self.config.mss_max.max(MSS_MIN))
     }
 
     /// A segment for a half-open connection (RFC 9293, 3.10.7.4, SYN-RECEIVED).

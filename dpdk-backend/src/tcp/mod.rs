@@ -225,7 +225,7 @@ impl Tcp {
             table: Table::new(config.connections_max, config.orphans_max),
             flows: FlowTable::new(config.flows_max()),
             actives: Slab::new(config.active_max),
-            pieces: Pieces::new(config.pieces_max),
+            pieces: Pieces::new(config.pieces_max, config.flight_pieces_max),
             segments: Slab::new(config.segments_max),
             kept: Slab::new(config.out_of_order_max),
             wheel: Wheel::new(),
@@ -375,6 +375,38 @@ impl Tcp {
             && self.syn_cache.len() == 0
             && self.flows.len() == self.time_wait.len()
             && self.reports.received.is_empty()
+    }
+
+    pub(crate) fn debug(&self) -> String {
+        let mut text = format!(
+            "budget {} starved {} dirty {} ",
+            self.budget,
+            self.turn.starved.len(),
+            self.turn.dirty.len()
+        );
+        for index in 0..self.table.len() as u32 {
+            let b = &self.table[index];
+            if b.state != State::Free {
+                let a = self.actives.get(b.active);
+                text += &format!(
+                    "\n   [{index} {:?} flags {:x} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
+                    b.state,
+                    b.flags,
+                    b.snd_una,
+                    b.flight(),
+                    b.snd_wnd,
+                    b.cwnd,
+                    b.window_left(),
+                    b.backoff,
+                    a.map(|a| a.timer),
+                    a.map_or(0, |a| a.timer_due_ms),
+                    a.map(|a| a.unsent),
+                    a.map(|a| a.flight.lost),
+                    a.map(|a| a.mode)
+                );
+            }
+        }
+        text
     }
 
     /// Panics where an invariant between the tables does not hold.

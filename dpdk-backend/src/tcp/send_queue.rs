@@ -48,14 +48,19 @@ pub(crate) struct Pieces {
     free: u32,
     used: usize,
     capacity: usize,
+    /// Pieces with bytes that were never sent, and how many there may be.
+    unsent: usize,
+    unsent_max: usize,
 }
 
 impl Pieces {
     pub(crate) const BYTES_PER_PIECE: usize = size_of::<Piece>();
 
-    pub(crate) fn new(capacity: usize) -> Pieces {
+    /// Room for `unsent_max` pieces that wait to be sent, and for `flight_max` that wait to be acknowledged.
+    pub(crate) fn new(unsent_max: usize, flight_max: usize) -> Pieces {
+        let capacity = unsent_max + flight_max;
         assert!(capacity < NONE as usize);
-        Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity }
+        Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity, unsent: 0, unsent_max }
     }
 
     /// Pieces in all queues.
@@ -72,7 +77,12 @@ impl Pieces {
             Ok(()) => return Ok(()),
             Err(buffer) => buffer,
         };
+        // A connection with nothing unsent gets one: those that wait for their peers must not stop all others.
+        if self.unsent >= self.unsent_max && queue.cursor != NONE {
+            return Err(buffer);
+        }
         let index = self.allocate(buffer)?;
+        self.unsent += 1;
         match queue.tail {
             NONE => queue.head = index,
             tail => self.nodes[tail as usize].next = index,
@@ -91,6 +101,7 @@ impl Pieces {
         tail.try_join(buffer)?;
         if queue.cursor == NONE {
             (queue.cursor, queue.cursor_offset) = (queue.tail, before);
+            self.unsent += 1;
         }
         Ok(())
     }
@@ -144,7 +155,7 @@ impl Pieces {
             }
             count -= size;
             if queue.cursor == queue.head {
-                (queue.cursor, queue.cursor_offset) = (self.next(queue.head), 0);
+                self.pass_cursor(queue);
             }
             queue.head = self.release(queue.head);
         }
@@ -162,8 +173,13 @@ impl Pieces {
                 return;
             }
             count -= left;
-            (queue.cursor, queue.cursor_offset) = (self.next(queue.cursor), 0);
+            self.pass_cursor(queue);
         }
+    }
+
+    fn pass_cursor(&mut self, queue: &mut Queue) {
+        self.unsent -= 1;
+        (queue.cursor, queue.cursor_offset) = (self.next(queue.cursor), 0);
     }
 
     /// The first `size` unsent bytes.
@@ -186,6 +202,7 @@ impl Pieces {
         let Some(node) = self.nodes.get_mut(queue.cursor as usize) else { return };
         let mut index = queue.cursor;
         if queue.cursor_offset > 0 {
+            self.unsent -= 1;
             if let Some(buffer) = node.buffer.as_mut() {
                 *buffer = buffer.slice(0, queue.cursor_offset as usize);
             }
@@ -202,6 +219,7 @@ impl Pieces {
             queue.tail = last;
         }
         while index != NONE {
+            self.unsent -= 1;
             index = self.release(index);
         }
         (queue.cursor, queue.cursor_offset) = (NONE, 0);
@@ -209,6 +227,7 @@ impl Pieces {
 
     /// Drops everything.
     pub(crate) fn clear(&mut self, queue: &mut Queue) {
+        self.drop_unsent(queue);
         while queue.head != NONE {
             queue.head = self.release(queue.head);
         }
@@ -284,7 +303,7 @@ mod tests {
 
     fn setup(parts: &[&str]) -> (BufferPools, Pieces, Queue) {
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
-        let (mut pieces, mut queue) = (Pieces::new(8), Queue::default());
+        let (mut pieces, mut queue) = (Pieces::new(8, 8), Queue::default());
         for part in parts {
             pieces.push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze()).unwrap();
         }
@@ -312,7 +331,7 @@ mod tests {
                 );
                 assert_eq!(queue.is_empty(), flight == 0);
                 pieces.acknowledge(&mut queue, flight);
-                assert!(queue.is_empty() && pieces.used() == 0 && pools.is_full());
+                assert!(queue.is_empty() && pieces.used() == 0 && pieces.unsent == 0 && pools.is_full());
             }
         }
     }
