@@ -411,7 +411,7 @@ impl Stack {
         tcp.close(&mut context, connection);
     }
 
-    /// Bytes queued that have never been sent.
+    /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
     pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
         self.tcp.queued_bytes(connection)
     }

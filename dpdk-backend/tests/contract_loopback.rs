@@ -111,7 +111,9 @@ impl<L: Line> World for Cable<L> {
             let arrival = backend.device().next_arrival().map(|at| at.since(now));
             let waiting = backend.device().inner().waiting() > 0;
             let timer = backend.stack().next_timer(now);
-            soon |= waiting || arrival.is_some() || timer.is_some_and(|timer| timer <= STEP);
+            // A goodbye that was lost is said again later.
+            let parting = backend.stack().levels()[0] > 0;
+            soon |= parting || waiting || arrival.is_some() || timer.is_some_and(|timer| timer <= STEP);
             next = [arrival, timer].into_iter().flatten().fold(next, Duration::min);
         }
         self.now.set(now + next.max(Duration::from_micros(10)));

@@ -46,7 +46,7 @@ pub struct TcpConfig {
     pub out_of_order_max: usize,
     /// Out-of-order segments kept at most for one connection.
     pub out_of_order_per_connection_max: u16,
-    /// Unsent bytes queued for one connection at most.
+    /// Bytes queued or in flight for one connection at most.
     pub send_queue_bytes_max: usize,
     /// Bytes in flight for one connection at most, whatever its windows allow.
     pub flight_bytes_max: u32,

@@ -107,6 +107,11 @@ impl Tcp {
 
     /// Sends the SYN, or the SYN-ACK of a simultaneous open.
     pub(super) fn send_syn(&mut self, cx: &mut Context<'_>, index: u32) {
+        // The clock runs also while the neighbour is asked for.
+        if self.make_active(index, cx.now).is_none() {
+            return self.mark_dirty(index);
+        }
+        self.arm_retransmission(index, cx.now);
         let Some(mac) = self.resolve(cx, index) else { return };
         let block = &self.table[index];
         let tuple = block.tuple(cx.net.local(block.local_index));
@@ -136,7 +141,6 @@ impl Tcp {
             block.clear(flag::ACK_NOW);
             block.sent_ms = cx.now.ms;
         }
-        self.arm_retransmission(index, cx.now);
     }
 
     /// RFC 9293, 3.10.7.3.

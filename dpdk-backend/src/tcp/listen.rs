@@ -202,6 +202,7 @@ impl Tcp {
         }
         if header.flags.has(Flags::SYN) {
             if header.sequence == entry.irs && !header.flags.has(Flags::ACK) && !entry.is_waiting() {
+                self.syn_cache.get_mut(index).mac = segment.mac;
                 self.send_syn_ack(cx, index);
             } else {
                 self.acknowledge_half_open(cx, index);

@@ -2,7 +2,6 @@
 
 use super::control_block::{State, flag};
 use super::end::Farewell;
-use super::slab::NONE;
 use super::{Context, Limits, Listener, Notice, Tcp};
 use crate::wire::Ip;
 use netpoll::{Buffer, CloseReason, ConnectionId, ListenerId, SharedBuffer};
@@ -95,21 +94,21 @@ impl Tcp {
         if size == 0 {
             return Ok(());
         }
+        let before = self.unacknowledged(index);
+        if (before > 0 && before + size > bytes_max) || before + size > i32::MAX as usize {
+            return Err(buffer);
+        }
         let Some(active) = self.make_active(index, cx.now) else {
             cx.counters.send_store_full += 1;
             return Err(buffer);
         };
         let active = &mut self.actives[active];
-        let total = active.unsent as usize + size;
-        if (active.unsent > 0 && total > bytes_max) || total > i32::MAX as usize {
-            return Err(buffer);
-        }
         if let Err(buffer) = self.pieces.push(&mut active.queue, buffer) {
             cx.counters.send_store_full += 1;
             self.settle(index, cx.now);
             return Err(buffer);
         }
-        active.unsent = total as u32;
+        active.unsent += size as u32;
         self.mark_dirty(index);
         Ok(())
     }
@@ -154,10 +153,17 @@ impl Tcp {
         self.reports.received.len() < before
     }
 
-    /// Bytes queued that have never been sent.
+    /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
     pub(crate) fn queued_bytes(&self, id: ConnectionId) -> usize {
-        let active = self.live(id).map_or(NONE, |index| self.table[index].active);
-        self.actives.get(active).map_or(0, |active| active.unsent as usize)
+        self.live(id).map_or(0, |index| self.unacknowledged(index))
+    }
+
+    fn unacknowledged(&self, index: u32) -> usize {
+        let block = &self.table[index];
+        let Some(active) = self.actives.get(block.active) else { return 0 };
+        let takes_number =
+            block.has(flag::FIN_SENT) || matches!(block.state, State::SynSent | State::SynReceived);
+        active.unsent as usize + (block.flight() as usize).saturating_sub(usize::from(takes_number))
     }
 
     pub(crate) fn connection_count(&self) -> usize {

@@ -52,6 +52,10 @@ impl Tcp {
             return true;
         }
         if !self.deliver(cx, index, frame) {
+            // What is kept must not stand in the way of what is in order (RFC 2018, 8 allows to forget it).
+            if let Some(active) = self.actives.get_mut(self.table[index].active) {
+                active.out_of_order.clear(&mut self.kept);
+            }
             self.refuse_payload(cx, index);
             return true;
         }
@@ -147,7 +151,7 @@ impl Tcp {
         let payload = self.compact(cx, payload);
         let most = self.config.out_of_order_per_connection_max;
         // A quarter of the budget stays for what comes in order.
-        let has_buffers = self.kept.len() < (3 * self.budget as usize) / 4 + 1 && self.budget > 0;
+        let has_buffers = self.kept.len() < (3 * self.budget as usize) / 4;
         let active = if has_buffers { self.make_active(index, cx.now) } else { None };
         let outcome = match active {
             Some(active) => {
