@@ -75,7 +75,9 @@ pub struct Impair<D> {
     inner: D,
     config: ImpairConfig,
     rng: Rng,
-    slots: Vec<Slot>,
+    /// One place of [`FRAME_SIZE_MAX`] bytes a frame, and how many of them are used.
+    bytes: Vec<u8>,
+    sizes: Vec<usize>,
     free: Vec<usize>,
     /// Due time, order of arrival, slot.
     due: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
@@ -84,21 +86,15 @@ pub struct Impair<D> {
     lost: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Slot {
-    bytes: Box<[u8]>,
-    size: usize,
-}
-
 impl<D: Device> Impair<D> {
     /// Puts `inner` behind a line as bad as `config` says, with choices from `seed`.
     pub fn new(inner: D, config: ImpairConfig, seed: u64) -> Impair<D> {
-        let slot = Slot { bytes: vec![0; FRAME_SIZE_MAX].into_boxed_slice(), size: 0 };
         Impair {
             inner,
             config,
             rng: Rng::new(seed),
-            slots: vec![slot; config.frames_max],
+            bytes: vec![0; config.frames_max * FRAME_SIZE_MAX],
+            sizes: vec![0; config.frames_max],
             free: (0..config.frames_max).rev().collect(),
             due: BinaryHeap::with_capacity(config.frames_max),
             count: 0,
@@ -132,15 +128,16 @@ impl<D: Device> Impair<D> {
             self.lost += 1;
             return;
         };
-        let place = &mut self.slots[slot];
-        place.size = frame.gather(&mut place.bytes);
+        let place = &mut self.bytes[slot * FRAME_SIZE_MAX..(slot + 1) * FRAME_SIZE_MAX];
+        let size = frame.gather(place);
+        self.sizes[slot] = size;
         // The line's own check sum catches what it breaks; what gets through was broken in a router, behind the Ethernet
         // header, and ARP passes no router.
         let start = ethernet::HEADER_SIZE;
-        let is_routed = place.size > start && be16(&place.bytes, start - 2) != ethernet::ARP;
+        let is_routed = size > start && be16(place, start - 2) != ethernet::ARP;
         if is_routed && self.rng.chance(self.config.corrupt) {
-            let bit = self.rng.below((place.size - start) * 8);
-            place.bytes[start + bit / 8] ^= 1 << (bit % 8);
+            let bit = self.rng.below((size - start) * 8);
+            place[start + bit / 8] ^= 1 << (bit % 8);
         }
         let random = |rng: &mut Rng, most: Duration| {
             Duration::from_nanos(if most.is_zero() { 0 } else { rng.below(most.as_nanos() as usize) as u64 })
@@ -162,8 +159,9 @@ impl<D: Device> Impair<D> {
             if due > now {
                 return;
             }
-            let place = &self.slots[slot];
-            if self.inner.transmit(now, &Frame::whole(&place.bytes[..place.size])).is_err() {
+            let start = slot * FRAME_SIZE_MAX;
+            let frame = Frame::whole(&self.bytes[start..start + self.sizes[slot]]);
+            if self.inner.transmit(now, &frame).is_err() {
                 return;
             }
             self.due.pop();

@@ -91,7 +91,7 @@ impl TcpConfig {
         TcpConfig {
             connections_max,
             orphans_max: (connections_max / 16).max(64),
-            half_open_max: (connections_max / 8).clamp(256, 16_384),
+            half_open_max: connections_max.clamp(1024, 16_384),
             half_open_per_network_max: 4096,
             time_wait_max: (connections_max / 8).clamp(1024, 65_536),
             active_max: connections_max + (connections_max / 16).max(64),
