@@ -220,7 +220,7 @@ impl Tcp {
             retransmitted: old.has(flag::SYN_RETRANSMITTED),
         };
         let fresh = self.fresh_block(cx, &opening);
-        let listed = old.flags & (flag::DIRTY | flag::UNRESOLVED | flag::IN_DELAYED | flag::STARVED);
+        let listed = old.flags & flag::LISTED;
         self.table[index] = ControlBlock {
             state: old.state,
             flags: fresh.flags | listed | (old.flags & flag::FIN_QUEUED),

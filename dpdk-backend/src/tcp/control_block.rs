@@ -87,10 +87,14 @@ pub(crate) mod flag {
     pub(crate) const SYN_RETRANSMITTED: u32 = 1 << 13;
     /// The last round was limited by the congestion window.
     pub(crate) const WINDOW_LIMITED: u32 = 1 << 14;
+    /// Everything that says that a list has the block.
+    pub(crate) const LISTED: u32 = DIRTY | UNRESOLVED | STARVED | IN_DELAYED | SHORT;
     /// Held back until the neighbour's address is known.
     pub(crate) const UNRESOLVED: u32 = 1 << 15;
     /// The peer's FIN came ahead of a gap; `Active::fin_sequence` says where.
     pub(crate) const FIN_AHEAD: u32 = 1 << 16;
+    /// Listed until a store of descriptors has room.
+    pub(crate) const SHORT: u32 = 1 << 18;
     /// The round-trip time has been measured.
     pub(crate) const HAS_RTT: u32 = 1 << 17;
 }

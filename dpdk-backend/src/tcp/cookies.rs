@@ -51,9 +51,16 @@ impl Cookies {
         epoch << 27 | index << 24 | hash(keys, tuple, irs, epoch, index)
     }
 
+    /// Whether a cookie that was sent may still come back.
+    pub(crate) fn are_out(&self, now: Now) -> bool {
+        self.last_ms.is_some_and(|last| now.since(last) < LIFE_MS)
+    }
+
     /// Whether `iss` is a cookie of ours for a peer whose ISN was `irs`.
     pub(crate) fn check(&self, keys: &Keys, tuple: &Tuple, irs: u32, iss: u32, now: Now) -> Option<Cookie> {
-        self.last_ms.filter(|last| now.since(*last) < LIFE_MS)?;
+        if !self.are_out(now) {
+            return None;
+        }
         let epoch = iss >> 27;
         let age = (now.ms >> EPOCH_SHIFT).wrapping_sub(epoch) & 0x1f;
         let index = iss >> 24 & 7;

@@ -40,8 +40,7 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
-        let listed = block.flags & (flag::DIRTY | flag::UNRESOLVED | flag::STARVED | flag::IN_DELAYED);
-        block.flags = listed;
+        block.flags &= flag::LISTED;
         block.state = State::Ended;
         self.reports.closings.push_back((index, reason));
     }
@@ -84,7 +83,7 @@ impl Tcp {
         self.wheel.cancel(&mut self.table, index);
         let generation = self.table[orphan].generation;
         let mut block = ControlBlock { generation, ..self.table[index] };
-        block.clear(flag::DIRTY | flag::UNRESOLVED | flag::STARVED | flag::IN_DELAYED | flag::ACK_LATER);
+        block.clear(flag::LISTED | flag::ACK_LATER);
         block.set(flag::ORPHAN | flag::FIN_QUEUED);
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
         block.set(flag::ACK_NOW);

@@ -59,7 +59,15 @@ impl Tcp {
             return self.handle_connection(cx, index, segment, frame);
         }
         cx.counters.drop_no_connection += 1;
-        self.refuse(cx, segment);
+        // While cookies are out, a segment may have overtaken the one that carries the cookie back: no answer makes its
+        // sender repeat both, a reset would end what has just begun.
+        let may_follow = may_be_cookie
+            && segment.payload_size > 0
+            && self.cookies.are_out(cx.now)
+            && self.listener_of(&segment.tuple).is_some();
+        if !may_follow {
+            self.refuse(cx, segment);
+        }
     }
 
     fn listener_of(&self, tuple: &Tuple) -> Option<u8> {

@@ -200,6 +200,8 @@ struct Turn {
     starved: IndexList,
     /// Blocks whose neighbour is not known yet.
     unresolved: IndexList,
+    /// Blocks that found a store of descriptors full.
+    short: IndexList,
 }
 
 /// What the owner is to be told, in this order: notices, payloads, ends.
@@ -243,6 +245,7 @@ impl Tcp {
                 delayed: VecDeque::with_capacity(blocks_max.min(1 << 16)),
                 starved: IndexList::new(blocks_max, flag::STARVED),
                 unresolved: IndexList::new(blocks_max, flag::UNRESOLVED),
+                short: IndexList::new(blocks_max, flag::SHORT),
             },
             reports: Reports {
                 notices: VecDeque::with_capacity(2 * config.connections_max + 1),

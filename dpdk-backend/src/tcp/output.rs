@@ -51,6 +51,11 @@ impl Tcp {
             }
         }
         self.open_windows(cx);
+        let room = self.segments.room().min(self.actives.room());
+        for _ in 0..room.min(self.turn.short.len()) {
+            let Some(index) = self.turn.short.pop(&mut self.table) else { break };
+            self.mark_dirty(index);
+        }
         for _ in 0..self.turn.dirty.len() {
             let Some(index) = self.turn.dirty.pop(&mut self.table) else { return };
             if self.output(cx, line, index).is_err() {
@@ -58,6 +63,12 @@ impl Tcp {
                 return self.mark_dirty(index);
             }
         }
+    }
+
+    /// A store of descriptors is full: the connection waits until others have given back.
+    fn wait_for_store(&mut self, cx: &mut Context<'_>, index: u32) {
+        cx.counters.send_store_full += 1;
+        self.turn.short.push(&mut self.table, index);
     }
 
     /// Whether a poll has something to send.
@@ -130,8 +141,7 @@ impl Tcp {
         index: u32,
     ) -> Result<(), DeviceFull> {
         if self.make_active(index, cx.now).is_none() {
-            cx.counters.send_store_full += 1;
-            self.mark_dirty(index); // until another connection gives one back
+            self.wait_for_store(cx, index);
             return Ok(());
         }
         let Some(mac) = self.resolve(cx, index) else {
@@ -165,7 +175,7 @@ impl Tcp {
             }
             let Some(lost) = active.flight.next_lost(&self.segments, at) else { return Ok(any) };
             if !active.flight.split(&mut self.segments, lost, mss) {
-                cx.counters.send_store_full += 1;
+                self.wait_for_store(cx, index);
                 return Ok(any);
             }
             let segment = self.segments[lost];
@@ -221,8 +231,7 @@ impl Tcp {
             let Some(stretch) = self.next_stretch(index, large_max) else { return Ok(any) };
             let parts = stretch.size.div_ceil(u32::from(stretch.cut.max(1))).max(1);
             if stretch.cut > 0 && self.segments.room() < parts as usize || self.segments.is_full() {
-                cx.counters.send_store_full += 1;
-                self.mark_dirty(index);
+                self.wait_for_store(cx, index);
                 return Ok(any);
             }
             self.transmit(cx, line, index, mac, &stretch, None)?;

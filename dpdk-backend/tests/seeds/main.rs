@@ -10,8 +10,8 @@ mod smoltcp_peer;
 use netpoll::sim::Rng;
 
 /// The seeds of a normal run, of either kind.
-const ENGINE_SEEDS: u64 = 1500;
-const SMOLTCP_SEEDS: u64 = 600;
+const ENGINE_SEEDS: u64 = 3000;
+const SMOLTCP_SEEDS: u64 = 1500;
 
 fn seeds(count: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
