@@ -3,7 +3,7 @@
 use super::active::{Mode, TimerKind};
 use super::control_block::{State, flag};
 use super::recovery::{self, Delivery};
-use super::seq::{ahead, before};
+use super::seq::{ahead, at_or_before, before};
 use super::slab::NONE;
 use super::{Context, Notice, Segment, Tcp, congestion, rtt};
 use crate::wire::tcp::Flags;
@@ -65,9 +65,9 @@ impl Tcp {
         let block = &mut self.table[index];
         let header = &segment.header;
         let window = u32::from(header.window) << block.send_scale();
-        let newer = before(block.snd_una, header.acknowledgement)
-            || before(block.snd_wl1, header.sequence)
-            || (block.snd_wl1 == header.sequence && (window > block.snd_wnd || window == 0));
+        // SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK, which holds for every acknowledgement that gets here.
+        let newer =
+            before(block.snd_una, header.acknowledgement) || at_or_before(block.snd_wl1, header.sequence);
         if !newer {
             return false;
         }

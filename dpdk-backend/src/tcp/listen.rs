@@ -61,10 +61,8 @@ impl Tcp {
         cx.counters.drop_no_connection += 1;
         // While cookies are out, a segment may have overtaken the one that carries the cookie back: no answer makes its
         // sender repeat both, a reset would end what has just begun.
-        let may_follow = may_be_cookie
-            && segment.payload_size > 0
-            && self.cookies.are_out(cx.now)
-            && self.listener_of(&segment.tuple).is_some();
+        let may_follow =
+            may_be_cookie && self.cookies.are_out(cx.now) && self.listener_of(&segment.tuple).is_some();
         if !may_follow {
             self.refuse(cx, segment);
         }

@@ -189,7 +189,7 @@ impl Tcp {
                 sequence: segment.sequence,
                 size: u32::from(segment.size),
                 fin: segment.has(sent::FIN),
-                push: lost == active.flight.tail,
+                push: lost == active.flight.tail && segment.size > 0,
                 cut: 0,
             };
             let queue = active.queue;
@@ -263,7 +263,8 @@ impl Tcp {
         }
         let flight = block.flight();
         let pipe = recovery::pipe(block, active);
-        let window = block.snd_wnd.saturating_sub(flight).min(limit.saturating_sub(flight).max(mss));
+        let bound = if flight == 0 { limit.max(mss) } else { limit.saturating_sub(flight) };
+        let window = block.snd_wnd.saturating_sub(flight).min(bound);
         let congestion = block.cwnd.saturating_sub(pipe);
         let full = active.unsent.min(mss);
         if congestion < full && pipe > 0 {

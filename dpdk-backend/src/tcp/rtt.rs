@@ -1,6 +1,6 @@
 //! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200 ms.
 
-use super::control_block::{ControlBlock, flag};
+use super::control_block::{ControlBlock, State, flag};
 
 /// RTO before anything was measured, in milliseconds (RFC 6298, 2.1).
 pub(crate) const RTO_INITIAL_MS: u32 = 1000;
@@ -31,7 +31,11 @@ pub(crate) fn sample(block: &mut ControlBlock, rtt_us: u32) {
 /// The timeout without backoff, in milliseconds.
 pub(crate) fn rto_base_ms(block: &ControlBlock) -> u32 {
     if !block.has(flag::HAS_RTT) {
-        return if block.has(flag::SYN_RETRANSMITTED) { RTO_FALLBACK_MS } else { RTO_INITIAL_MS };
+        let is_open = !matches!(block.state, State::SynSent | State::SynReceived);
+        return match is_open && block.has(flag::SYN_RETRANSMITTED) {
+            true => RTO_FALLBACK_MS,
+            false => RTO_INITIAL_MS,
+        };
     }
     let variation = (4 * u64::from(block.rttvar_us)).max(u64::from(RTO_MIN_US));
     let rto = (u64::from(block.srtt_us) + variation).div_ceil(1000);

@@ -65,6 +65,8 @@ struct World {
     stamps: bool,
     last_stamp: u32,
     print: bool,
+    /// The next IPv6 packet goes to all nodes.
+    to_group: bool,
 }
 
 type Outcome = Result<(), String>;
@@ -144,6 +146,7 @@ impl World {
             stamps: false,
             last_stamp: 0,
             print,
+            to_group: false,
         })
     }
 
@@ -213,6 +216,7 @@ impl World {
         match &line.step {
             Step::Expect(expected) => return self.expect(due, expected),
             Step::ExpectOther(expected) => return self.expect_other(due, expected),
+            Step::Config(_) => return Ok(()),
             _ => self.pass(due, false),
         }
         match &line.step {
@@ -485,7 +489,8 @@ impl World {
                 frame.truncate(34);
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let (source, destination) = (from.octets(), to.octets());
+                let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+                let (source, destination) = (from.octets(), if self.to_group { group } else { to.octets() });
                 let header_size = 40;
                 let is_fragment = false;
                 Ipv6 {
@@ -512,7 +517,9 @@ impl World {
     }
 
     fn icmp_message(&mut self, message: &mut [u8]) {
-        let (from, to) = (Ip::from(address(2, self.v6)), Ip::from(address(1, self.v6)));
+        let group = Ip::from_v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        let (from, own) = (Ip::from(address(2, self.v6)), Ip::from(address(1, self.v6)));
+        let to = if self.to_group { group } else { own };
         let pseudo = match self.v6 {
             true => Sum::ZERO.pseudo_header(from, to, ipv4::ICMPV6, message.len()),
             false => Sum::ZERO,
@@ -573,7 +580,9 @@ impl World {
                 };
                 let mut message = vec![0; 32];
                 ndp.emit(&mut message);
+                self.to_group = words.get(1).is_some_and(|word| word == "other");
                 self.icmp_message(&mut message);
+                self.to_group = false;
             }
             "raw" => {
                 let hex: String = words[1..].concat();
