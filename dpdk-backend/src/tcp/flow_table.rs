@@ -88,7 +88,7 @@ impl FlowTable {
     #[inline]
     fn home(&self, hash: u64) -> usize {
         // Lemire's reduction of the upper half; the tag is the lower.
-        ((hash >> 32) * self.buckets.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
     }
 
     #[inline]

@@ -190,7 +190,7 @@ mod tests {
         for (index, due) in deadlines.iter().enumerate() {
             wheel.arm(&mut table, index as u32, *due);
         }
-        let mut fired = vec![false; 200];
+        let mut fired = [false; 200];
         let mut now = 0;
         while fired.iter().any(|fired| !fired) {
             now += wheel.next_ms(at(now)).expect("something is set").max(1);

@@ -3,6 +3,7 @@
 //! `SCRIPT=part-of-a-name` runs those alone and prints every frame.
 
 mod parse;
+mod peer;
 mod segment;
 mod world;
 

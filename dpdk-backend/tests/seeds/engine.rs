@@ -76,7 +76,7 @@ pub(crate) fn run(seed: u64) {
     let (a, b) = (offload(a, &mut rng), offload(b, &mut rng));
     let host = |number, end, rng: &mut Rng| {
         let (tcp, line) = (drawn_tcp(rng), ImpairConfig { frames_max: 256, ..ImpairConfig::drawn(rng) });
-        Host::new(number, v6, tcp, mtu, end, line, rng, now)
+        Host::new((number, v6), (tcp, mtu), end, line, rng, now)
     };
     let mut hosts = [host(1, a, &mut rng), host(2, b, &mut rng)];
     let limits = ListenLimits { user_timeout_ms: 0, flight_bytes_max: 1 << 20, window_max: 1 << 18 };

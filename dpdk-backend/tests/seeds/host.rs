@@ -49,10 +49,8 @@ pub(crate) fn address(number: u8, v6: bool) -> IpAddr {
 
 impl Host {
     pub(crate) fn new(
-        number: u8,
-        v6: bool,
-        tcp: TcpConfig,
-        mtu: u16,
+        (number, v6): (u8, bool),
+        (tcp, mtu): (TcpConfig, u16),
         end: Loopback,
         line: ImpairConfig,
         rng: &mut Rng,
