@@ -30,6 +30,7 @@ counters! {
     drop_ip_destination: "IP packets for another host.",
     drop_martian: "Packets from addresses that nobody may send from.",
     drop_fragment: "Fragments; they are not put together.",
+    drop_extension: "IPv6 packets whose extension headers ask for what is not spoken.",
     drop_protocol: "Packets of a transport that is not spoken.",
     drop_hop_limit: "Neighbour discovery that came from beyond the link.",
     arp_requests: "ARP requests for us.",

@@ -180,7 +180,8 @@ impl Stack {
                 let counters = &mut self.counters;
                 *match error {
                     WireError::BadChecksum => &mut counters.drop_ip_checksum,
-                    WireError::Unsupported => &mut counters.drop_fragment,
+                    WireError::Fragment => &mut counters.drop_fragment,
+                    WireError::Unsupported => &mut counters.drop_extension,
                     WireError::Truncated => &mut counters.drop_short_frame,
                     WireError::BadLength | WireError::BadVersion => &mut counters.drop_ip_header,
                 } += 1;
@@ -498,7 +499,7 @@ impl Packet {
 fn parse_v4(packet: &[u8]) -> Result<Packet, WireError> {
     let header = Ipv4::parse(packet)?;
     if header.is_fragment {
-        return Err(WireError::Unsupported);
+        return Err(WireError::Fragment);
     }
     Ok(Packet {
         source: Ip::from_v4(header.source),
@@ -516,7 +517,7 @@ fn parse_v4(packet: &[u8]) -> Result<Packet, WireError> {
 fn parse_v6(packet: &[u8]) -> Result<Packet, WireError> {
     let header = Ipv6::parse(packet)?;
     if header.is_fragment {
-        return Err(WireError::Unsupported);
+        return Err(WireError::Fragment);
     }
     let (source, destination) = (Ip::from_v6(header.source), Ip::from_v6(header.destination));
     // RFC 4291, 2.5.5.2: mapped addresses are never on the wire; here they would pass for IPv4.

@@ -43,7 +43,7 @@ impl Tcp {
         if acked > 0 && self.table[index].has(flag::FIN_SENT) && self.table[index].flight() == 0 {
             return self.fin_acknowledged(cx, index);
         }
-        if opens {
+        if opens && !self.table[index].has(flag::ORPHAN) {
             self.reports.notices.push_back(Notice::Connected(index));
             cx.counters.connections_opened += 1;
         }

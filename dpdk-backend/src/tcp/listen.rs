@@ -52,7 +52,7 @@ impl Tcp {
             return;
         }
         if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
-            return self.handle_syn(cx, segment);
+            return self.handle_syn(cx, segment, None);
         }
         let may_be_cookie = flags.has(Flags::ACK) && !flags.has(Flags::SYN);
         if may_be_cookie && let Some(index) = self.open_by_cookie(cx, segment) {
@@ -75,7 +75,8 @@ impl Tcp {
         self.listeners.iter().position(hears).map(|position| position as u8)
     }
 
-    fn handle_syn(&mut self, cx: &mut Context<'_>, segment: &Segment) {
+    /// A SYN for nobody we know; `iss` is our number where an earlier connection of the tuple decides it.
+    fn handle_syn(&mut self, cx: &mut Context<'_>, segment: &Segment, iss: Option<u32>) {
         let Some(listener) = self.listener_of(&segment.tuple) else {
             cx.counters.drop_no_connection += 1;
             return self.refuse(cx, segment);
@@ -90,7 +91,8 @@ impl Tcp {
             cx.counters.drop_syn_backlog += 1;
             return;
         }
-        let entry = self.half_open(cx, segment, listener);
+        let mut entry = self.half_open(cx, segment, listener);
+        entry.iss = iss.unwrap_or(entry.iss);
         let network = self.keys.prefix(segment.tuple.remote);
         match self.syn_cache.insert(entry, network, cx.now) {
             Some(index) if self.flows.insert(segment.hash, Record::HalfOpen(index)) => {
@@ -470,7 +472,9 @@ impl Tcp {
             cx.counters.time_wait_reuses += 1;
             self.flows.remove(record.hash, Record::TimeWait(index));
             self.time_wait.forget(index);
-            return self.handle_syn(cx, segment);
+            // RFC 9293, 3.6.1: beyond everything that the earlier connection has sent, as Linux chooses it.
+            let iss = record.snd_nxt.wrapping_add(65_537);
+            return self.handle_syn(cx, segment, Some(iss));
         }
         if !header.flags.has(Flags::ACK) && !is_syn {
             cx.counters.drop_no_ack += 1;

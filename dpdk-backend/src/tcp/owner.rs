@@ -138,6 +138,8 @@ impl Tcp {
         let unread = self.purge_received(index) | self.table[index].has(flag::UNREAD);
         match self.table[index].state {
             State::SynSent => self.end_gone(cx, index, CloseReason::Local),
+            // Half of a simultaneous open: the peer has only its SYN to lose.
+            State::SynReceived => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset),
             // RFC 2525, 2.17: data that nobody will read must not look as if it had been.
             _ if unread && !self.table[index].has(flag::DISCARD) => {
                 self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset);

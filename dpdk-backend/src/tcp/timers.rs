@@ -174,9 +174,10 @@ impl Tcp {
         if limit > 0 {
             return cx.now.since(active.progress_ms) >= limit;
         }
-        // A shut window is no silence: its peer answers the probes.
-        let heard =
-            active.timer == TimerKind::Persist && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
+        // A shut window is no silence: its peer answers the probes. An orphan must not be held so for ever.
+        let heard = !block.has(flag::ORPHAN)
+            && active.timer == TimerKind::Persist
+            && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
         let most =
             if block.has(flag::ORPHAN) { self.config.retries_max.min(8) } else { self.config.retries_max };
         block.backoff >= most && !heard

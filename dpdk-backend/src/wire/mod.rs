@@ -29,6 +29,8 @@ pub enum WireError {
     BadChecksum,
     /// A part that this host does not speak.
     Unsupported,
+    /// A piece of a larger packet.
+    Fragment,
 }
 
 /// A hardware address.

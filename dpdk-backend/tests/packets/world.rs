@@ -200,7 +200,11 @@ impl World {
                 }
                 return;
             }
-            Event::Closed { reason, .. } => format!("closed {}", reason.label()),
+            Event::Closed { reason, .. } => {
+                // The next SYN is answered with numbers of its own.
+                self.own_known = false;
+                format!("closed {}", reason.label())
+            }
         };
         if self.print {
             println!("{:>9.6}   event {text}", self.seconds());
@@ -326,13 +330,14 @@ impl World {
     fn expect(&mut self, due: Timestamp, expected: &Written) -> Outcome {
         let frame = self.next_frame(due)?;
         let Some((tcp, size)) = parse_tcp(&frame) else { return Err(format!("got {}", self.tell(&frame))) };
-        if tcp.flags.has(Flags::SYN) && !self.own_known {
+        if tcp.flags.has(Flags::SYN) && (!self.own_known || expected.sequence == 0) {
             (self.own, self.own_known) = (tcp.sequence, true);
         }
         if let Some((value, _)) = tcp.options.timestamp {
             self.last_stamp = value;
         }
-        let own = if tcp.flags == Flags::RST && !self.own_known { 0 } else { self.own };
+        let is_first = tcp.flags == Flags::RST && self.connection.is_none() && !self.own_known;
+        let own = if is_first { 0 } else { self.own };
         compare(expected, &tcp, size, own, IRS)
             .map_err(|problem| format!("{problem}: got {}", self.tell(&frame)))
     }
