@@ -42,6 +42,8 @@ pub struct TcpConfig {
     pub flight_pieces_max: usize,
     /// Segments in flight at most, over all connections.
     pub segments_max: usize,
+    /// Segments in flight at most for one connection: what one acknowledgement may have to look at.
+    pub segments_per_connection_max: u32,
     /// Out-of-order segments kept at most, over all connections.
     pub out_of_order_max: usize,
     /// Out-of-order segments kept at most for one connection.
@@ -98,6 +100,7 @@ impl TcpConfig {
             pieces_max: connections_max.max(16 << 10),
             flight_pieces_max: connections_max.max(16 << 10),
             segments_max: connections_max.max(16 << 10),
+            segments_per_connection_max: 1024,
             out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
             out_of_order_per_connection_max: 64,
             send_queue_bytes_max: 1 << 20,

@@ -95,6 +95,8 @@ pub(crate) mod flag {
     pub(crate) const FIN_AHEAD: u32 = 1 << 16;
     /// Listed until a store of descriptors has room.
     pub(crate) const SHORT: u32 = 1 << 18;
+    /// Its owner is about to be told that its queue is empty.
+    pub(crate) const SENT_LISTED: u32 = 1 << 19;
     /// The round-trip time has been measured.
     pub(crate) const HAS_RTT: u32 = 1 << 17;
 }

@@ -12,8 +12,8 @@
 //! block, decides what leaves and makes the headers. So a burst of segments costs one acknowledgement a connection, and a
 //! reply of the owner's carries it.
 //!
-//! All that a connection has are indexes into tables of fixed size: [`control_block`] always, [`active`] while something
-//! is going on, and in the stores of [`send_queue`], [`scoreboard`] and [`out_of_order`].
+//! All that a connection has are indexes into tables of fixed size: `control_block` always, `active` while something
+//! is going on, and in the stores of `send_queue`, `scoreboard` and `out_of_order`.
 
 mod acknowledge;
 mod active;

@@ -261,6 +261,9 @@ impl Tcp {
         if active.unsent == 0 {
             return owes_fin.then_some(Stretch { sequence, size: 0, fin: true, push: false, cut: 0 });
         }
+        if active.flight.count >= self.config.segments_per_connection_max {
+            return None;
+        }
         let flight = block.flight();
         let pipe = recovery::pipe(block, active);
         let bound = if flight == 0 { limit.max(mss) } else { limit.saturating_sub(flight) };
@@ -340,7 +343,7 @@ impl Tcp {
         let done = active.unsent == 0 && block.has(flag::WAITED);
         if done {
             block.clear(flag::WAITED);
-            if !block.has(flag::ORPHAN | flag::FIN_QUEUED) {
+            if !block.has(flag::ORPHAN | flag::FIN_QUEUED) && !block.test_and_set(flag::SENT_LISTED) {
                 self.reports.notices.push_back(Notice::Sent(index));
             }
         }

@@ -204,7 +204,7 @@ impl Tcp {
         Some(Report::Closed(id, reason))
     }
 
-    fn of_notice(&self, notice: Notice) -> Option<Report> {
+    fn of_notice(&mut self, notice: Notice) -> Option<Report> {
         match notice {
             Notice::Accepted(index) => {
                 let block = &self.table[index];
@@ -214,6 +214,7 @@ impl Tcp {
             }
             Notice::Connected(index) => Some(Report::Connected(self.id(index))),
             Notice::Sent(index) => {
+                self.table[index].clear(flag::SENT_LISTED);
                 let is_open = self.table[index].state != State::Ended;
                 is_open.then(|| Report::Sent(self.id(index)))
             }

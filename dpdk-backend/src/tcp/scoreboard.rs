@@ -57,11 +57,13 @@ pub(crate) struct Flight {
     pub(crate) lost: u32,
     /// Segments that are selectively acknowledged.
     pub(crate) sacked_count: u32,
+    /// Segments in the list.
+    pub(crate) count: u32,
 }
 
 impl Default for Flight {
     fn default() -> Flight {
-        Flight { head: NONE, tail: NONE, sacked: 0, lost: 0, sacked_count: 0 }
+        Flight { head: NONE, tail: NONE, sacked: 0, lost: 0, sacked_count: 0, count: 0 }
     }
 }
 
@@ -79,6 +81,7 @@ impl Flight {
             tail => store[tail].next = index,
         }
         self.tail = index;
+        self.count += 1;
         true
     }
 
@@ -92,6 +95,7 @@ impl Flight {
         if self.head == NONE {
             self.tail = NONE;
         }
+        self.count -= 1;
         self.forget(&segment);
         Some(segment)
     }
@@ -134,6 +138,7 @@ impl Flight {
             ..whole
         };
         let Some(rest) = store.insert(rest) else { return false };
+        self.count += 1;
         let first = &mut store[index];
         first.size = size;
         first.flags &= !sent::FIN;

@@ -25,6 +25,7 @@ pub(crate) fn drawn_tcp(rng: &mut Rng) -> TcpConfig {
     tcp.out_of_order_per_connection_max = 1 << rng.below(7);
     tcp.syn_retries_max = 7;
     tcp.copy_break = [0, 256, 2048][rng.below(3)];
+    tcp.segments_per_connection_max = [4, 64, 1024][rng.below(3)];
     tcp.segments_max = [16, 64, 4096][rng.below(3)];
     if rng.below(4) == 0 {
         tcp.keepalive = Some(Keepalive { idle_ms: 1000, interval_ms: 500, probes_max: 20 });
