@@ -157,7 +157,9 @@ fn echo(
     let mut echoes = 0;
     for _ in 0..rounds {
         for _ in 0..BURST {
-            let mut buffer = client.pools().take(64).expect("a block");
+            let Some(mut buffer) = client.pools().take(64) else {
+                panic!("no block: {:?}", client.counters().iter().filter(|c| c.1 > 0).collect::<Vec<_>>());
+            };
             buffer.set_len(64);
             let _ = client.send(*now, ids[rng.below(ids.len())], buffer.freeze());
         }

@@ -70,7 +70,7 @@ use keys::Keys;
 use netpoll::{Buffer, BufferPools, CloseReason};
 use out_of_order::Kept;
 use scoreboard::SentSegment;
-use send_queue::Pieces;
+use send_queue::{Moved, Pieces};
 use slab::{NONE, Slab};
 use std::collections::VecDeque;
 use syn_cache::SynCache;
@@ -187,6 +187,8 @@ pub(crate) struct Tcp {
     next_port: u32,
     /// The folded sum of the payload that was summed last: a fan-out sums it once.
     last_sum: Option<(usize, usize, u16)>,
+    /// The payload that was moved out of a receive buffer last.
+    moved: Moved,
 }
 
 /// What the next poll has to look at.
@@ -261,6 +263,7 @@ impl Tcp {
             buffer_payload: buffer_payload.max(1),
             next_port: 0,
             last_sum: None,
+            moved: Moved::default(),
             config,
         }
     }

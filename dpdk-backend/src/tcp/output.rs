@@ -57,12 +57,14 @@ impl Tcp {
             self.mark_dirty(index);
         }
         for _ in 0..self.turn.dirty.len() {
-            let Some(index) = self.turn.dirty.pop(&mut self.table) else { return };
+            let Some(index) = self.turn.dirty.pop(&mut self.table) else { break };
             if self.output(cx, line, index).is_err() {
                 cx.counters.device_full += 1;
-                return self.mark_dirty(index);
+                self.mark_dirty(index);
+                break;
             }
         }
+        self.moved.clear();
     }
 
     /// A store of descriptors is full: the connection waits until others have given back.
@@ -334,11 +336,16 @@ impl Tcp {
     fn after_sending(&mut self, cx: &mut Context<'_>, index: u32, retransmitted: bool, sent: bool) {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
+        // What has left stays until it is acknowledged; a receive buffer is too much to keep for a few bytes.
+        let copy_break = self.config.copy_break;
+        let copies = self.pieces.move_out(&active.queue, cx.pools, copy_break, &mut self.moved);
+        if copies > 0 {
+            cx.counters.send_copies += copies;
+            self.last_sum = None; // what was summed has moved, and its place may be taken
+        }
         let waits = active.unsent > 0 && !block.has(flag::DIRTY);
         if waits && !block.test_and_set(flag::WAITED) {
             cx.counters.send_waits += 1;
-            cx.counters.send_copies += self.pieces.retain(&active.queue, cx.pools, self.config.copy_break);
-            self.last_sum = None; // what was summed may have moved, and its place may be taken
         }
         let done = active.unsent == 0 && block.has(flag::WAITED);
         if done {

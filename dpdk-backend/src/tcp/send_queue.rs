@@ -234,19 +234,58 @@ impl Pieces {
         *queue = Queue::default();
     }
 
-    /// Moves small waiting pieces out of large blocks; returns how many were copied.
-    pub(crate) fn retain(&mut self, queue: &Queue, pools: &mut BufferPools, copy_break: usize) -> u64 {
+    /// Moves small pieces, of the first few, out of blocks as large as a receive buffer: they stay until they are
+    /// acknowledged. A piece that was moved for the connection before is moved to the same copy. Returns how many copies were
+    /// made.
+    pub(crate) fn move_out(
+        &mut self,
+        queue: &Queue,
+        pools: &mut BufferPools,
+        copy_break: usize,
+        moved: &mut Moved,
+    ) -> u64 {
         let mut copies = 0;
         let mut index = queue.head;
-        while let Some(node) = self.nodes.get_mut(index as usize) {
-            if let Some(buffer) = node.buffer.take() {
-                let (kept, copied) = pools.retain(buffer, copy_break);
-                node.buffer = Some(kept);
-                copies += u64::from(copied);
-            }
+        for _ in 0..PIECES_LOOKED_AT {
+            let Some(node) = self.nodes.get_mut(index as usize) else { break };
             index = node.next;
+            let Some(buffer) = node.buffer.as_mut() else { continue };
+            let is_small = buffer.len() <= copy_break && buffer.len() * 2 <= buffer.block_size();
+            if !is_small || buffer.block_size() < pools.receive_size() {
+                continue;
+            }
+            if let Some(copy) = moved.of(buffer) {
+                *buffer = copy;
+            } else if let Some(copy) = pools.copy(buffer) {
+                let copy = copy.freeze();
+                copies += 1;
+                if copy.block_size() < buffer.block_size() {
+                    let original = std::mem::replace(buffer, copy.clone());
+                    *moved = Moved(Some((original, copy)));
+                }
+            }
         }
         copies
+    }
+}
+
+/// Pieces of a queue that [`Pieces::move_out`] looks at.
+const PIECES_LOOKED_AT: usize = 8;
+
+/// The piece that was moved last, and its copy: a fan-out moves its payload once. Cleared with the turn.
+#[derive(Debug, Default)]
+pub(crate) struct Moved(Option<(SharedBuffer, SharedBuffer)>);
+
+impl Moved {
+    fn of(&self, buffer: &SharedBuffer) -> Option<SharedBuffer> {
+        let (original, copy) = self.0.as_ref()?;
+        let is_same = original.as_ptr() == buffer.as_ptr() && original.len() == buffer.len();
+        is_same.then(|| copy.clone())
+    }
+
+    /// Lets both go.
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -346,6 +385,27 @@ mod tests {
         assert_eq!(pieces.used(), 1);
         assert_eq!(text(pieces.unsent(&queue, 3)), "two");
         assert_eq!(text(pieces.sent(&queue, 1, 5)), "netwo");
+    }
+
+    #[test]
+    fn a_small_piece_leaves_its_receive_buffer_once_for_all() {
+        let (mut pools, mut pieces, mut queue) = setup(&[]);
+        let mut other = Queue::default();
+        let mut buffer = pools.take_receive().unwrap();
+        buffer.append(b"small");
+        let shared = buffer.freeze();
+        pieces.push(&mut queue, shared.clone()).unwrap();
+        pieces.push(&mut other, shared).unwrap();
+        let mut moved = Moved::default();
+        assert_eq!(pieces.move_out(&queue, &mut pools, 64, &mut moved), 1);
+        assert_eq!(pieces.move_out(&other, &mut pools, 64, &mut moved), 0);
+        moved.clear();
+        assert_eq!(
+            (text(pieces.unsent(&queue, 5)), text(pieces.unsent(&other, 5))),
+            ("small".into(), "small".into())
+        );
+        assert_eq!(pools.receive_level().free, pools.receive_level().count);
+        assert_eq!(pools.block_levels().map(|level| level.count - level.free).sum::<u32>(), 1);
     }
 
     #[test]
