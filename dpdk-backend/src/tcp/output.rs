@@ -7,6 +7,7 @@
 use super::active::TimerKind;
 use super::control_block::{State, flag};
 use super::end::Farewell;
+use super::replies::{is_small, is_worth_opening};
 use super::scoreboard::{SentSegment, sent};
 use super::send_queue::Payload;
 use super::slab::NONE;
@@ -75,7 +76,7 @@ impl Tcp {
 
     /// Whether a poll has something to send.
     pub(crate) fn has_output(&self) -> bool {
-        !self.turn.dirty.is_empty() || (self.budget > 0 && !self.turn.starved.is_empty())
+        !self.turn.dirty.is_empty()
     }
 
     /// Tells those whose window was shut that there are buffers again: no more of them than there are buffers.
@@ -83,13 +84,16 @@ impl Tcp {
         let most = self.turn.starved.len().min(self.budget as usize).min(256);
         for _ in 0..most {
             let Some(index) = self.turn.starved.pop(&mut self.table) else { return };
-            let block = &self.table[index];
             let target = self.window_target(index);
-            if block.state.receives()
-                && target >= block.window_left().saturating_add(u32::from(block.mss) / 2)
-            {
+            let block = &self.table[index];
+            if !block.state.receives() {
+                continue;
+            }
+            if is_worth_opening(block, target) {
                 cx.counters.window_updates += 1;
                 self.send_ack(cx, index, None);
+            } else if is_small(block.window_left(), block, self.config.window_max) {
+                self.turn.starved.push(&mut self.table, index);
             }
         }
     }

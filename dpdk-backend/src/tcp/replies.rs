@@ -7,6 +7,18 @@ use crate::iface::TcpFrame;
 use crate::wire::Mac;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
 
+/// Whether a window of `target` is enough more than what is announced to be told (RFC 9293, 3.8.6.2.2): a segment, or half
+/// of a small window.
+pub(super) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
+    let step = u32::from(block.mss).min(target / 2).max(1);
+    target >= block.window_left().saturating_add(step)
+}
+
+/// Whether a window is too small to be left at that.
+pub(super) fn is_small(window: u32, block: &ControlBlock, window_max: u32) -> bool {
+    window < u32::from(block.mss).min(window_max / 2)
+}
+
 impl Tcp {
     /// Sends a bare acknowledgement now; a range that came twice is reported first (RFC 2883).
     pub(super) fn send_ack(&mut self, cx: &mut Context<'_>, index: u32, twice: Option<(u32, u32)>) {
@@ -90,10 +102,9 @@ impl Tcp {
         let block = &mut self.table[index];
         let scale = block.receive_scale();
         let left = block.window_left();
-        let step = u32::from(block.mss).min(target / 2).max(1);
-        let window = if target >= left.saturating_add(step) { target >> scale << scale } else { left };
+        let window = if is_worth_opening(block, target) { target >> scale << scale } else { left };
         let field = window.div_ceil(1 << scale).min(0xffff);
-        let is_small = field << scale < u32::from(block.mss).min(self.config.window_max / 2);
+        let is_small = is_small(field << scale, block, self.config.window_max);
         block.rcv_wup = block.rcv_nxt;
         block.rcv_wnd = field << scale;
         if is_small && block.state.receives() {
