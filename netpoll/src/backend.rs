@@ -231,8 +231,8 @@ impl Completions {
         Completions { items: Vec::with_capacity(capacity), bound: capacity }
     }
 
-    /// A poll begins that appends at most `count`, however much room there is.
-    pub(crate) fn admit(&mut self, count: usize) {
+    /// A poll begins that appends at most `count`, however much room there is. Backends call it first.
+    pub fn admit(&mut self, count: usize) {
         self.bound = self.items.capacity().min(self.items.len().saturating_add(count));
     }
 

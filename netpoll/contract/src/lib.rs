@@ -30,9 +30,15 @@ pub use world::{Setup, Side, World};
 
 /// Runs one behaviour under every seed of its world, naming the seed that fails.
 pub fn run<W: World>(name: &str, behaviour: fn(u64)) {
+    let is_gap = W::GAPS.contains(&name);
     for seed in W::SEEDS {
         let run = || behaviour(*seed);
-        if let Err(failure) = std::panic::catch_unwind(run) {
+        let outcome = std::panic::catch_unwind(run);
+        if is_gap {
+            assert!(outcome.is_err(), "{} keeps {name} now: take it from its GAPS", W::NAME);
+            continue;
+        }
+        if let Err(failure) = outcome {
             eprintln!("{name} failed on {} with seed {seed}", W::NAME);
             std::panic::resume_unwind(failure);
         }

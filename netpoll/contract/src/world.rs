@@ -47,6 +47,8 @@ pub trait World: Sized {
     const NAME: &'static str;
     /// Each behaviour runs once per seed.
     const SEEDS: &'static [u64] = &[1];
+    /// Behaviours that this world is known not to keep yet. Each must fail: who mends it takes it from the list.
+    const GAPS: &'static [&'static str] = &[];
     /// How long a step that follows a step without news waits in each backend. Zero where [`World::idle`] lets time
     /// pass instead.
     const IDLE_WAIT: Duration = Duration::from_millis(1);

@@ -167,7 +167,7 @@ impl BufferPools {
     }
 
     /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here.
-    pub(crate) fn receive_starved(&mut self) {
+    pub fn receive_starved(&mut self) {
         self.receive.blocks.reclaim();
         self.receive.exhausted += u64::from(self.receive.blocks.free_count() == 0);
     }

@@ -1,0 +1,396 @@
+//! netpoll's seam over a stack and a device, in poll mode.
+//!
+//! ```text
+//!   poll: what was queued leaves ─► a burst comes in ─► its events are the batch
+//!         nothing? rest a little, as the clock sees fit, until there is something or the wait is over
+//! ```
+//!
+//! What a burst makes necessary (acknowledgements, windows) leaves at the beginning of the next poll, together with what the
+//! owner answers: an answer carries the acknowledgement. The clock is a parameter, so that the same loop runs in virtual
+//! time.
+
+use crate::device::{Device, Received};
+use crate::iface::InterfaceConfig;
+use crate::stack::{ListenLimits, Stack, StackConfig};
+use crate::tcp::TcpConfig;
+use crate::wire::ethernet;
+use netpoll::{
+    Backend, BackendConfig, BackendCounters, BufferPools, Completions, ConnectError, ConnectionId,
+    ListenerConfig, ListenerId, MonotonicClock, PoolSize, SendError, SharedBuffer, Timestamp, Waker,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Frames taken from the device at once.
+const BURST: usize = 32;
+/// Bursts of one poll at most.
+const BURSTS_PER_POLL: usize = 8;
+/// Receive buffers that the owner never gets: two bursts.
+const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
+/// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
+/// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
+const FLIGHT_BLOCKS_MIN: u32 = 16;
+/// The longest rest when nobody can tell when the next frame comes.
+const REST_MAX: Duration = Duration::from_millis(1);
+
+/// Where a backend's time comes from, and how it passes when there is nothing to do.
+pub trait Clock {
+    /// The present.
+    fn now(&self) -> Timestamp;
+
+    /// Lets at most `at_most` pass. May return at once; returns early when somebody used the waker.
+    fn rest(&mut self, at_most: Duration, waker: &Waker);
+
+    /// There was something to do.
+    fn busy(&mut self) {}
+}
+
+/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps.
+#[derive(Debug)]
+pub struct SystemClock {
+    clock: MonotonicClock,
+    idle_rounds: u32,
+}
+
+impl SystemClock {
+    /// Starts at zero.
+    pub fn start() -> SystemClock {
+        SystemClock { clock: MonotonicClock::start(), idle_rounds: 0 }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn rest(&mut self, at_most: Duration, _waker: &Waker) {
+        self.idle_rounds = self.idle_rounds.saturating_add(1);
+        match self.idle_rounds {
+            0..1000 => std::hint::spin_loop(),
+            1000..1100 => std::thread::yield_now(),
+            rounds => {
+                let step = Duration::from_micros(u64::from(rounds - 1099).min(100) * 5);
+                std::thread::sleep(step.min(at_most));
+            }
+        }
+    }
+
+    fn busy(&mut self) {
+        self.idle_rounds = 0;
+    }
+}
+
+/// What a backend needs beyond netpoll's own configuration.
+#[derive(Clone, Debug)]
+pub struct PollConfig {
+    /// Sizes, as for every backend. Receive buffers smaller than a frame are made large enough for one, and
+    /// segments are asked for that would have fitted them.
+    pub backend: BackendConfig,
+    /// The host on its link.
+    pub interface: InterfaceConfig,
+    /// The engine; its sizes are taken from `backend`.
+    pub tcp: TcpConfig,
+    /// From the system's random numbers.
+    pub secret: [u64; 2],
+}
+
+impl PollConfig {
+    /// The engine's defaults for the sizes of `backend`.
+    pub fn new(backend: &BackendConfig, interface: InterfaceConfig, secret: [u64; 2]) -> PollConfig {
+        let mut tcp = TcpConfig::new(backend.connections_max);
+        tcp.pieces_max = backend.send_pieces_max;
+        tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
+        tcp.copy_break = backend.copy_break;
+        tcp.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
+        PollConfig { backend: backend.clone(), interface, tcp, secret }
+    }
+
+    fn stack(&self) -> StackConfig {
+        let mut pools = self.backend.pools.clone();
+        let frame_size = (u32::from(self.interface.mtu) + ethernet::HEADER_SIZE as u32).next_multiple_of(64);
+        pools.receive = PoolSize {
+            size: pools.receive.size.max(frame_size),
+            count: pools.receive.count + RECEIVE_RESERVE,
+        };
+        for pool in &mut pools.blocks {
+            pool.count += (pool.count / 8).max(FLIGHT_BLOCKS_MIN);
+        }
+        StackConfig {
+            interface: self.interface.clone(),
+            tcp: self.tcp.clone(),
+            pools,
+            receive_reserve: RECEIVE_RESERVE,
+        }
+    }
+}
+
+/// The poll-mode backend.
+#[derive(Debug)]
+pub struct PollBackend<D, C> {
+    stack: Stack,
+    device: D,
+    clock: C,
+    waker: Waker,
+    frames: Vec<Received>,
+    limits: ListenLimits,
+    connections_max: usize,
+    batch_max: usize,
+    waiting: Waiting,
+    accepting: bool,
+    /// Payloads that had found no buffer when the pools were told last.
+    pauses: u64,
+    polls: u64,
+}
+
+/// Connections whose peers are slow: more is queued than may be in flight, which is what a kernel's socket would have taken.
+#[derive(Debug)]
+struct Waiting {
+    /// Bytes in flight at most, the least of all listeners.
+    flight_bytes_max: usize,
+    /// Sent to since the last poll.
+    fresh: Vec<ConnectionId>,
+    slow: Vec<ConnectionId>,
+    /// By index: it is in one of the lists.
+    listed: Vec<bool>,
+}
+
+impl Waiting {
+    fn new(connections_max: usize, flight_bytes_max: usize) -> Waiting {
+        let list = || Vec::with_capacity(connections_max);
+        Waiting { flight_bytes_max, fresh: list(), slow: list(), listed: vec![false; connections_max] }
+    }
+
+    fn note(&mut self, connection: ConnectionId) {
+        if !std::mem::replace(&mut self.listed[connection.index()], true) {
+            self.fresh.push(connection);
+        }
+    }
+
+    fn remove(&mut self, connection: ConnectionId) {
+        self.fresh.retain(|one| *one != connection);
+        self.slow.retain(|one| *one != connection);
+        self.listed[connection.index()] = false;
+    }
+
+    /// After a round: who has more queued than may be in flight is slow, until nothing is queued any more.
+    fn update(&mut self, stack: &Stack) {
+        let Waiting { flight_bytes_max, fresh, slow, listed } = self;
+        let mut keep = |connection: &ConnectionId, above: usize| {
+            let waits = stack.queued_bytes(*connection) > above;
+            listed[connection.index()] = waits;
+            waits
+        };
+        slow.retain(|connection| keep(connection, 0));
+        fresh.retain(|connection| keep(connection, *flight_bytes_max));
+        slow.append(fresh);
+    }
+}
+
+impl<D: Device, C: Clock> PollBackend<D, C> {
+    /// Reserves everything that `config` names.
+    ///
+    /// # Errors
+    /// Those of [`Stack::new`].
+    pub fn new(config: &PollConfig, device: D, clock: C) -> io::Result<PollBackend<D, C>> {
+        Ok(PollBackend {
+            stack: Stack::new(&config.stack(), config.secret, clock.now())?,
+            device,
+            waker: Waker::flag(),
+            frames: Vec::with_capacity(BURST),
+            limits: ListenLimits::of(&config.tcp),
+            connections_max: config.backend.connections_max,
+            batch_max: config.backend.batch_max,
+            waiting: Waiting::new(
+                config.backend.connections_max,
+                ListenLimits::of(&config.tcp).flight_bytes_max as usize,
+            ),
+            pauses: 0,
+            accepting: true,
+            polls: 0,
+            clock,
+        })
+    }
+
+    /// The stack.
+    pub fn stack(&mut self) -> &mut Stack {
+        &mut self.stack
+    }
+
+    /// The device.
+    pub fn device(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// One round without waiting.
+    fn turn(&mut self, batch: &mut Completions) {
+        self.polls += 1;
+        let now = self.clock.now();
+        self.stack.poll(now, &mut self.device);
+        for _ in 0..BURSTS_PER_POLL {
+            self.report(batch);
+            if batch.is_full() || !self.stack.has_room() {
+                return;
+            }
+            self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
+            let is_last = self.frames.len() < BURST;
+            self.stack.handle_burst(now, &mut self.frames);
+            if is_last {
+                break;
+            }
+        }
+        self.report(batch);
+    }
+
+    fn report(&mut self, batch: &mut Completions) {
+        while !batch.is_full() {
+            let Some(event) = self.stack.next_event() else { return };
+            batch.push(event);
+        }
+    }
+
+    /// How long nothing can happen by itself.
+    fn quiet_time(&self, now: Timestamp) -> Duration {
+        let arrival = self.device.next_arrival().map(|at| at.since(now));
+        let timer = self.stack.next_timer(now);
+        [arrival, timer].into_iter().flatten().fold(REST_MAX, Duration::min)
+    }
+}
+
+impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
+    fn name(&self) -> &'static str {
+        "dpdk"
+    }
+
+    fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
+        let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).max(2048);
+        let limits = ListenLimits {
+            user_timeout_ms: config.user_timeout.map_or(0, |limit| limit.as_millis() as u32),
+            flight_bytes_max: config.send_buffer.map_or(self.limits.flight_bytes_max, small),
+            window_max: config
+                .receive_buffer
+                .map_or(self.limits.window_max, small)
+                .min(self.limits.window_max),
+        };
+        self.waiting.flight_bytes_max = self.waiting.flight_bytes_max.min(limits.flight_bytes_max as usize);
+        let (id, port) = self.stack.listen(config.address, config.backlog as usize, limits)?;
+        Ok((ListenerId(id), SocketAddr::new(config.address.ip(), port)))
+    }
+
+    fn set_accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
+        self.stack.set_accepting(accepting);
+    }
+
+    fn close_listeners(&mut self) {
+        self.accepting = false;
+        self.stack.close_listeners();
+    }
+
+    fn connect(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<ConnectionId, ConnectError> {
+        let now = self.clock.now();
+        self.stack.connect(now, local, remote).map_err(|error| match error {
+            None => ConnectError::TableFull,
+            Some(error) => ConnectError::Io(error),
+        })
+    }
+
+    fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
+        batch.admit(self.batch_max);
+        let (before, start) = (batch.len(), self.clock.now());
+        loop {
+            self.turn(batch);
+            self.waiting.update(&self.stack);
+            let pauses = self.stack.counters().receive_pauses;
+            if std::mem::replace(&mut self.pauses, pauses) < pauses {
+                self.stack.pools().receive_starved();
+            }
+            let has_work = self.stack.has_output() || self.stack.has_events();
+            if batch.len() > before || self.waker.wait(Duration::ZERO) || batch.is_full() {
+                self.clock.busy();
+                return Ok(());
+            }
+            let now = self.clock.now();
+            let left = wait.saturating_sub(now.since(start));
+            if left.is_zero() {
+                return Ok(());
+            }
+            if !has_work {
+                self.clock.rest(left.min(self.quiet_time(now)), &self.waker);
+            }
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
+        let now = self.clock.now();
+        self.stack.send(now, connection, buffer)?;
+        self.waiting.note(connection);
+        Ok(())
+    }
+
+    fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
+        let now = self.clock.now();
+        self.stack.finish(now, connection, last);
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        let now = self.clock.now();
+        self.stack.close(now, connection);
+        self.waiting.remove(connection);
+    }
+
+    fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        self.stack.queued_bytes(connection)
+    }
+
+    fn waiting(&self) -> &[ConnectionId] {
+        &self.waiting.slow
+    }
+
+    fn connection_count(&self) -> usize {
+        self.stack.connection_count()
+    }
+
+    fn is_full(&self) -> bool {
+        self.accepting && self.stack.connection_count() >= self.connections_max
+    }
+
+    fn index_bound(&self) -> usize {
+        self.connections_max
+    }
+
+    fn pools(&mut self) -> &mut BufferPools {
+        self.stack.pools()
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn counters(&self) -> BackendCounters {
+        let counters = self.stack.counters();
+        BackendCounters {
+            polls: self.polls,
+            events: counters.frames_received,
+            accepts: counters.connections_accepted,
+            accept_errors: counters.flow_table_full,
+            receives: counters.receives,
+            receive_bytes: counters.bytes_received,
+            receive_pauses: counters.receive_pauses,
+            sends: counters.tcp_segments_sent,
+            send_bytes: counters.bytes_sent,
+            send_waits: counters.send_waits,
+            send_copies: counters.send_copies,
+            ..BackendCounters::default()
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a stack has done, and why it dropped what it dropped: one number a reason.
+
+macro_rules! counters {
+    ($($name:ident: $text:literal,)*) => {
+        /// Plain numbers since the stack was made; their owner publishes them.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $(#[doc = $text] pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name as a metric label.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    frames_received: "Frames handed to the stack.",
+    frames_sent: "Frames handed to the device.",
+    device_full: "Times that the device took no further frame.",
+    replies_dropped: "Control frames dropped because their queue was full.",
+    drop_short_frame: "Frames shorter than their headers say.",
+    drop_other_mac: "Frames for another host.",
+    drop_ether_type: "Frames of a protocol that is not spoken.",
+    drop_ip_header: "IP packets with a bad version, length or chain of headers.",
+    drop_ip_checksum: "IPv4 headers with a wrong checksum.",
+    drop_ip_destination: "IP packets for another host.",
+    drop_martian: "Packets from addresses that nobody may send from.",
+    drop_fragment: "Fragments; they are not put together.",
+    drop_extension: "IPv6 packets whose extension headers ask for what is not spoken.",
+    drop_protocol: "Packets of a transport that is not spoken.",
+    drop_hop_limit: "Neighbour discovery that came from beyond the link.",
+    arp_requests: "ARP requests for us.",
+    arp_replies: "ARP replies to us.",
+    arp_probes_sent: "Address resolutions that were asked for.",
+    arp_conflicts: "Others that claim an address of ours.",
+    drop_arp: "ARP packets that say nothing, or lie.",
+    ndp_received: "Neighbour discovery messages for us.",
+    drop_ndp: "Neighbour discovery messages that break a rule.",
+    dad_failures: "Addresses given up because somebody else has them.",
+    neighbours_evicted: "Neighbours forgotten to make room.",
+    neighbours_refused: "Neighbours not learnt because their set was full of better ones.",
+    neighbour_waits: "Segments held back until a neighbour's address is known.",
+    icmp_echoes: "Echo requests answered.",
+    icmp_received: "ICMP errors taken in.",
+    icmp_ignored: "ICMP messages that mean nothing to us.",
+    icmp_limited: "ICMP messages not sent, or not answered, because of their rate.",
+    drop_icmp: "ICMP messages with a wrong checksum or length.",
+    icmp_lies: "ICMP errors about segments that are not in flight.",
+    pmtu_updates: "Times that a path's MTU was lowered.",
+    tcp_segments_received: "TCP segments taken in.",
+    tcp_segments_sent: "TCP segments sent, retransmissions included.",
+    drop_tcp_header: "TCP segments with a bad header.",
+    drop_tcp_checksum: "TCP segments with a wrong checksum.",
+    tcp_bad_options: "TCP segments whose options did not add up.",
+    drop_no_connection: "Segments for no connection, reset or not.",
+    resets_sent: "Resets sent.",
+    resets_limited: "Resets not sent because of their rate.",
+    resets_received: "Resets accepted.",
+    connections_accepted: "Connections accepted.",
+    connections_opened: "Connections opened actively.",
+    connections_refused: "Connects that were refused.",
+    connections_failed: "Connections that timed out.",
+    syns_received: "Connection requests.",
+    drop_syn_backlog: "Connection requests dropped: too many wait to be accepted.",
+    syn_cache_full: "Connection requests for which the SYN cache had no room, or their network had its share.",
+    syn_ack_retransmits: "SYN-ACKs sent again.",
+    syn_timeouts: "Half-open connections given up.",
+    cookies_sent: "SYN cookies sent.",
+    cookies_accepted: "Connections made from a cookie.",
+    cookies_rejected: "Acknowledgements that were no cookie of ours.",
+    flow_table_full: "Connections refused because their buckets were full.",
+    table_full: "Connections that had to wait for a control block.",
+    orphans_overflow: "Closed connections reset because too many were closing.",
+    drop_paws: "Segments with an old timestamp.",
+    drop_no_timestamp: "Segments without the timestamp that was agreed on.",
+    drop_out_of_window: "Segments outside the window.",
+    drop_no_ack: "Segments without ACK.",
+    drop_bad_ack: "Segments that acknowledge what was never sent, or is long past.",
+    challenge_acks: "Challenge acknowledgements sent.",
+    challenge_acks_limited: "Challenge acknowledgements not sent because of their rate.",
+    duplicate_acks_limited: "Acknowledgements of old segments not sent because of their rate.",
+    drop_duplicate: "Segments that brought nothing new.",
+    drop_after_close: "Data for a connection whose owner had closed it.",
+    receive_pauses: "Payloads refused because no buffer was free.",
+    out_of_order: "Segments kept until the gap before them is filled.",
+    out_of_order_full: "Segments ahead of a gap that were not kept.",
+    bytes_received: "Payload bytes accepted.",
+    receives: "Payloads accepted.",
+    receive_copies: "Payloads copied to a smaller block.",
+    bytes_sent: "Payload bytes sent, retransmissions not counted.",
+    send_copies: "Pieces copied to a smaller block.",
+    send_waits: "Times that a queue had to wait for its peer or the network.",
+    send_store_full: "Sends refused because a store of descriptors was full.",
+    retransmits: "Segments sent again.",
+    fast_recoveries: "Losses found by acknowledgements.",
+    retransmission_timeouts: "Losses found by the clock.",
+    tail_loss_probes: "Probes for a lost tail.",
+    tail_loss_recoveries: "Losses that only a probe repaired.",
+    duplicate_sacks: "Segments of ours that arrived twice.",
+    reneged: "Peers that forgot what they had reported.",
+    window_probes: "Zero-window probes sent.",
+    window_updates: "Windows announced anew after there had been none.",
+    keepalive_probes: "Keepalive probes sent.",
+    user_timeouts: "Connections given up because nothing was acknowledged in time.",
+    time_waits: "Connections that entered TIME-WAIT.",
+    time_wait_evictions: "TIME-WAIT records that had to make room.",
+    time_wait_reuses: "TIME-WAIT records reopened by a newer SYN.",
+    delayed_acks: "Acknowledgements sent by their timer.",
+}

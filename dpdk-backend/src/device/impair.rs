@@ -1,0 +1,198 @@
+//! A bad line: delay, reordering, duplicates, losses and flipped bits, all drawn from a seed.
+//!
+//! It wraps a device and treats what that sends. Frames on their way sit in a store of fixed size, sorted by the time
+//! they are due; a store run full loses what comes, as a router would.
+
+use super::loopback::FRAME_SIZE_MAX;
+use super::{Device, DeviceFull, Frame, Received};
+use crate::wire::{be16, ethernet};
+use netpoll::sim::Rng;
+use netpoll::{BufferPools, Timestamp};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+/// How bad. Probabilities are per frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImpairConfig {
+    /// A frame is lost.
+    pub drop: f64,
+    /// It arrives twice.
+    pub duplicate: f64,
+    /// One of its bits is flipped.
+    pub corrupt: f64,
+    /// It takes up to `reorder_delay` longer than others.
+    pub reorder: f64,
+    /// The least time on the way.
+    pub delay: Duration,
+    /// Added to `delay` at random, without changing the order.
+    pub jitter: Duration,
+    /// How much longer a reordered frame may take.
+    pub reorder_delay: Duration,
+    /// Frames on the way at most.
+    pub frames_max: usize,
+}
+
+impl ImpairConfig {
+    /// A perfect line of the given delay.
+    pub fn calm(delay: Duration) -> ImpairConfig {
+        ImpairConfig {
+            drop: 0.0,
+            duplicate: 0.0,
+            corrupt: 0.0,
+            reorder: 0.0,
+            delay,
+            jitter: Duration::ZERO,
+            reorder_delay: Duration::ZERO,
+            frames_max: 1024,
+        }
+    }
+
+    /// A line whose faults are themselves drawn: from none to a fifth of all frames lost.
+    pub fn drawn(rng: &mut Rng) -> ImpairConfig {
+        let mut odds = |most: f64| {
+            let share = [0.0, 0.0, 0.1, 0.3, 1.0][rng.below(5)];
+            most * share
+        };
+        let (drop, duplicate, corrupt, reorder) = (odds(0.2), odds(0.1), odds(0.05), odds(0.3));
+        let ms = |rng: &mut Rng, most: usize| Duration::from_micros(rng.below(most * 1000 + 1) as u64);
+        ImpairConfig {
+            drop,
+            duplicate,
+            corrupt,
+            reorder,
+            delay: ms(rng, 50),
+            jitter: ms(rng, 10),
+            reorder_delay: ms(rng, 60),
+            frames_max: 1024,
+        }
+    }
+}
+
+/// A device behind a bad line.
+#[derive(Debug)]
+pub struct Impair<D> {
+    inner: D,
+    config: ImpairConfig,
+    rng: Rng,
+    /// One place of [`FRAME_SIZE_MAX`] bytes a frame, and how many of them are used.
+    bytes: Vec<u8>,
+    sizes: Vec<usize>,
+    free: Vec<usize>,
+    /// Due time, order of arrival, slot.
+    due: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    count: u64,
+    last_due: Timestamp,
+    lost: u64,
+}
+
+impl<D: Device> Impair<D> {
+    /// Puts `inner` behind a line as bad as `config` says, with choices from `seed`.
+    pub fn new(inner: D, config: ImpairConfig, seed: u64) -> Impair<D> {
+        Impair {
+            inner,
+            config,
+            rng: Rng::new(seed),
+            bytes: vec![0; config.frames_max * FRAME_SIZE_MAX],
+            sizes: vec![0; config.frames_max],
+            free: (0..config.frames_max).rev().collect(),
+            due: BinaryHeap::with_capacity(config.frames_max),
+            count: 0,
+            last_due: Timestamp::ZERO,
+            lost: 0,
+        }
+    }
+
+    /// The device behind the line.
+    pub fn inner(&self) -> &D {
+        &self.inner
+    }
+
+    /// Changes how bad the line is from here on.
+    pub fn set_config(&mut self, config: ImpairConfig) {
+        self.config = ImpairConfig { frames_max: self.config.frames_max, ..config };
+    }
+
+    /// Frames on their way.
+    pub fn on_the_way(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Frames lost, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn enqueue(&mut self, now: Timestamp, frame: &Frame<'_>) {
+        let Some(slot) = self.free.pop() else {
+            self.lost += 1;
+            return;
+        };
+        let place = &mut self.bytes[slot * FRAME_SIZE_MAX..(slot + 1) * FRAME_SIZE_MAX];
+        let size = frame.gather(place);
+        self.sizes[slot] = size;
+        // The line's own check sum catches what it breaks; what gets through was broken in a router, behind the Ethernet
+        // header, and ARP passes no router.
+        let start = ethernet::HEADER_SIZE;
+        let is_routed = size > start && be16(place, start - 2) != ethernet::ARP;
+        if is_routed && self.rng.chance(self.config.corrupt) {
+            let bit = self.rng.below((size - start) * 8);
+            place[start + bit / 8] ^= 1 << (bit % 8);
+        }
+        let random = |rng: &mut Rng, most: Duration| {
+            Duration::from_nanos(if most.is_zero() { 0 } else { rng.below(most.as_nanos() as usize) as u64 })
+        };
+        let due = if self.rng.chance(self.config.reorder) {
+            now + self.config.delay + random(&mut self.rng, self.config.reorder_delay)
+        } else {
+            let due =
+                (now + self.config.delay + random(&mut self.rng, self.config.jitter)).max(self.last_due);
+            self.last_due = due;
+            due
+        };
+        self.due.push(Reverse((due, self.count, slot)));
+        self.count += 1;
+    }
+
+    fn deliver(&mut self, now: Timestamp) {
+        while let Some(Reverse((due, _, slot))) = self.due.peek().copied() {
+            if due > now {
+                return;
+            }
+            let start = slot * FRAME_SIZE_MAX;
+            let frame = Frame::whole(&self.bytes[start..start + self.sizes[slot]]);
+            if self.inner.transmit(now, &frame).is_err() {
+                return;
+            }
+            self.due.pop();
+            self.free.push(slot);
+        }
+    }
+}
+
+impl<D: Device> Device for Impair<D> {
+    fn receive_burst(&mut self, now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>) {
+        self.inner.receive_burst(now, pools, frames);
+    }
+
+    fn transmit(&mut self, now: Timestamp, frame: &Frame<'_>) -> Result<(), DeviceFull> {
+        if self.rng.chance(self.config.drop) {
+            self.lost += 1;
+            return Ok(());
+        }
+        self.enqueue(now, frame);
+        if self.rng.chance(self.config.duplicate) {
+            self.enqueue(now, frame);
+        }
+        Ok(())
+    }
+
+    fn transmit_burst(&mut self, now: Timestamp) {
+        self.deliver(now);
+        self.inner.transmit_burst(now);
+    }
+
+    fn next_arrival(&self) -> Option<Timestamp> {
+        self.due.peek().map(|Reverse((due, _, _))| *due)
+    }
+}

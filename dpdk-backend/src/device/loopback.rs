@@ -1,0 +1,211 @@
+//! Two ends of a cable in memory. Frames are copied into a ring of fixed size, as a network card would with DMA.
+//!
+//! A full ring drops what comes (tail drop), as a switch does; a pool without a buffer leaves frames in the ring.
+
+use super::{Capabilities, Device, DeviceFull, Frame, Received};
+use crate::wire::checksum::{self, Sum};
+use crate::wire::{be16, ethernet};
+use netpoll::{BufferPools, Timestamp};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of the largest frame that the cable carries.
+pub(super) const FRAME_SIZE_MAX: usize = 9216;
+
+#[derive(Debug)]
+struct Ring {
+    bytes: Vec<u8>,
+    sizes: Vec<usize>,
+    first: usize,
+    count: usize,
+    dropped: u64,
+}
+
+impl Ring {
+    fn new(capacity: usize) -> Ring {
+        Ring {
+            bytes: vec![0; capacity * FRAME_SIZE_MAX],
+            sizes: vec![0; capacity],
+            first: 0,
+            count: 0,
+            dropped: 0,
+        }
+    }
+
+    /// A place for a frame, unless the ring is full.
+    fn push(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
+        if self.count == self.sizes.len() {
+            self.dropped += 1;
+            return;
+        }
+        let place = (self.first + self.count) % self.sizes.len();
+        let start = place * FRAME_SIZE_MAX;
+        self.sizes[place] = fill(&mut self.bytes[start..start + FRAME_SIZE_MAX]);
+        self.count += 1;
+    }
+
+    fn front(&self) -> Option<&[u8]> {
+        let start = self.first * FRAME_SIZE_MAX;
+        (self.count > 0).then(|| &self.bytes[start..start + self.sizes[self.first]])
+    }
+
+    fn pop(&mut self) {
+        self.first = (self.first + 1) % self.sizes.len();
+        self.count -= 1;
+    }
+}
+
+/// One end.
+#[derive(Debug)]
+pub struct Loopback {
+    incoming: Arc<Mutex<Ring>>,
+    outgoing: Arc<Mutex<Ring>>,
+    capabilities: Capabilities,
+}
+
+fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
+    ring.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Loopback {
+    /// Both ends of a cable that holds `capacity` frames each way.
+    pub fn pair(capacity: usize) -> (Loopback, Loopback) {
+        let rings = [(); 2].map(|()| Arc::new(Mutex::new(Ring::new(capacity.max(1)))));
+        let [a, b] = rings;
+        let end = |incoming: &Arc<Mutex<Ring>>, outgoing: &Arc<Mutex<Ring>>| Loopback {
+            incoming: Arc::clone(incoming),
+            outgoing: Arc::clone(outgoing),
+            capabilities: Capabilities::default(),
+        };
+        (end(&a, &b), end(&b, &a))
+    }
+
+    /// The same end, which now fills in checksums and cuts segments by itself, as cards do.
+    #[must_use]
+    pub fn with_offloads(mut self, segmentation_max: u32) -> Loopback {
+        let segmentation_max = segmentation_max.min(FRAME_SIZE_MAX as u32 - 256);
+        self.capabilities = Capabilities { transmit_checksums: true, segmentation_max };
+        self
+    }
+
+    /// Frames on their way to this end.
+    pub fn waiting(&self) -> usize {
+        lock(&self.incoming).count
+    }
+
+    /// Frames to this end that found the ring full.
+    pub fn dropped(&self) -> u64 {
+        lock(&self.incoming).dropped
+    }
+}
+
+impl Device for Loopback {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn receive_burst(&mut self, _now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>) {
+        let mut ring = lock(&self.incoming);
+        while frames.len() < frames.capacity() {
+            let Some(frame) = ring.front() else { return };
+            let Some(mut buffer) = pools.take_receive() else { return };
+            buffer.append(frame);
+            ring.pop();
+            frames.push(Received { buffer, checksums_verified: false });
+        }
+    }
+
+    fn transmit(&mut self, _now: Timestamp, frame: &Frame<'_>) -> Result<(), DeviceFull> {
+        let mut ring = lock(&self.outgoing);
+        if frame.offload.segment_size == 0 {
+            ring.push(|out| {
+                let size = frame.gather(out);
+                if frame.offload.checksum {
+                    finish_checksum(&mut out[..size], usize::from(frame.offload.ip_size));
+                }
+                size
+            });
+            return Ok(());
+        }
+        let mut whole = [0; FRAME_SIZE_MAX];
+        let size = frame.gather(&mut whole);
+        for_each_segment(&whole[..size], frame, |fill| ring.push(fill));
+        Ok(())
+    }
+
+    fn transmit_burst(&mut self, _now: Timestamp) {}
+}
+
+/// Completes a checksum field that holds the pseudo-header's sum.
+fn finish_checksum(frame: &mut [u8], ip_size: usize) {
+    let start = ethernet::HEADER_SIZE + ip_size;
+    if frame.len() < start + 20 {
+        return;
+    }
+    let checksum = Sum::ZERO.bytes(&frame[start..]).finish();
+    frame[start + 16..start + 18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// What a card does to a large frame: cuts it, counts sequence numbers up, keeps FIN and PSH for the last one.
+fn for_each_segment(
+    whole: &[u8],
+    frame: &Frame<'_>,
+    mut push: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize),
+) {
+    let offload = frame.offload;
+    let (ip, ip_size, tcp_size) =
+        (ethernet::HEADER_SIZE, usize::from(offload.ip_size), usize::from(offload.tcp_size));
+    let header_size = ip + ip_size + tcp_size;
+    let tcp = ip + ip_size;
+    let Some((header, payload)) = whole.split_at_checked(header_size) else { return };
+    let sequence = crate::wire::be32(header, tcp + 4);
+    let size_max = usize::from(offload.segment_size);
+    // The pseudo-header's sum in the field covers the whole length; a segment has its own.
+    let pseudo = be16(header, tcp + 16);
+    let whole_size = (tcp_size + payload.len()) as u16;
+    for (number, part) in payload.chunks(size_max).enumerate() {
+        let offset = number * size_max;
+        let is_last = offset + part.len() == payload.len();
+        push(&mut |out| {
+            out[..header_size].copy_from_slice(header);
+            out[header_size..header_size + part.len()].copy_from_slice(part);
+            let segment_size = (tcp_size + part.len()) as u16;
+            if ip_size == 20 {
+                out[ip + 2..ip + 4].copy_from_slice(&(segment_size + 20).to_be_bytes());
+                out[ip + 10..ip + 12].fill(0);
+                let sum = Sum::ZERO.bytes(&out[ip..ip + 20]).finish();
+                out[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
+            } else {
+                out[ip + 4..ip + 6].copy_from_slice(&segment_size.to_be_bytes());
+            }
+            out[tcp + 4..tcp + 8].copy_from_slice(&sequence.wrapping_add(offset as u32).to_be_bytes());
+            if !is_last {
+                out[tcp + 13] &= !0x09;
+            }
+            let own = !checksum::update(!pseudo, whole_size, segment_size);
+            out[tcp + 16..tcp + 18].copy_from_slice(&own.to_be_bytes());
+            finish_checksum(&mut out[..header_size + part.len()], ip_size);
+            header_size + part.len()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netpoll::BackendConfig;
+
+    #[test]
+    fn frames_arrive_in_order_and_wait_for_buffers() {
+        let (mut a, mut b) = Loopback::pair(4);
+        let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+        for number in 0..5_u8 {
+            a.transmit(Timestamp::ZERO, &Frame::whole(&[number; 60])).unwrap();
+        }
+        assert_eq!((b.waiting(), b.dropped()), (4, 1));
+        let mut frames = Vec::with_capacity(2);
+        b.receive_burst(Timestamp::ZERO, &mut pools, &mut frames);
+        let firsts: Vec<u8> = frames.iter().map(|frame| frame.buffer.as_slice()[0]).collect();
+        assert_eq!(firsts, [0, 1]);
+        assert_eq!(b.waiting(), 2);
+    }
+}

@@ -1,0 +1,367 @@
+//! The fuzz body: any frames in, in every state of a connection; an assertion fails where an invariant does.
+//!
+//! A plain function, so that `cargo test` runs it over drawn inputs and `fuzz/` under a fuzzer. An input is a list of
+//! operations: its first byte chooses the state that a connection is brought to, then each operation says what happens
+//! next: a segment whose fields are near the ones that would be right, raw bytes as a frame, the owner's doings, or time.
+
+use crate::device::{Device, DeviceFull, Frame, Received};
+use crate::iface::InterfaceConfig;
+use crate::tcp::{Keepalive, TcpConfig};
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::tcp::{Flags, Options, Tcp};
+use crate::wire::{Ip, Mac, be32};
+use crate::{Event, ListenLimits, Stack, StackConfig};
+use netpoll::{BufferPools, ConnectionId, PoolSize, PoolsConfig, Timestamp};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const IRS: u32 = 0xffff_f000; // the peer's numbers wrap early
+/// Operations of one input at most.
+const OPERATIONS_MAX: usize = 64;
+
+/// Remembers the last sequence numbers that left, as an observer on the link would.
+#[derive(Default)]
+struct Tap {
+    sequence: u32,
+    stamp: u32,
+    frames: usize,
+}
+
+impl Device for Tap {
+    fn receive_burst(&mut self, _: Timestamp, _: &mut BufferPools, _: &mut Vec<Received>) {}
+
+    fn transmit(&mut self, _: Timestamp, frame: &Frame<'_>) -> Result<(), DeviceFull> {
+        self.frames += 1;
+        assert!(frame.size() <= 1514, "a frame of {} bytes", frame.size());
+        if frame.header.len() >= 54 && frame.header[12..14] == [8, 0] && frame.header[23] == ipv4::TCP {
+            self.sequence = be32(frame.header, 38).wrapping_add(frame.payload.len() as u32);
+            if let Ok(tcp) = Tcp::parse(&frame.header[34..]) {
+                self.sequence = self.sequence.wrapping_add(u32::from(tcp.flags.has(Flags(3))));
+                self.stamp = tcp.options.timestamp.map_or(self.stamp, |stamp| stamp.0);
+            }
+        }
+        // A device that is full now and then.
+        if self.frames.is_multiple_of(7) { Err(DeviceFull) } else { Ok(()) }
+    }
+
+    fn transmit_burst(&mut self, _: Timestamp) {}
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        byte
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+
+    fn bytes(&mut self, size: usize) -> &[u8] {
+        let (bytes, rest) = self.0.split_at(size.min(self.0.len()));
+        self.0 = rest;
+        bytes
+    }
+}
+
+struct World {
+    stack: Stack,
+    tap: Tap,
+    now: Timestamp,
+    id: Option<ConnectionId>,
+    /// The peer's next sequence number.
+    next: u32,
+    ports: (u16, u16),
+}
+
+impl World {
+    fn new(choice: u8) -> World {
+        let mut interface = InterfaceConfig::new(Mac([2, 0, 0, 0, 0, 1]), IpAddr::V4(OWN), 24);
+        interface.detect_duplicates = choice & 0x40 != 0;
+        let mut tcp = TcpConfig::new(4);
+        tcp.orphans_max = 2;
+        tcp.half_open_max = if choice & 0x20 != 0 { 0 } else { 4 };
+        tcp.time_wait_max = 2;
+        tcp.out_of_order_max = 4;
+        tcp.segments_max = 8;
+        tcp.pieces_max = 4;
+        tcp.flight_pieces_max = 8;
+        tcp.active_max = 3;
+        tcp.keepalive = Some(Keepalive { idle_ms: 500, interval_ms: 100, probes_max: 2 });
+        tcp.sack = choice & 0x10 == 0;
+        let pools = PoolsConfig {
+            receive: PoolSize { size: 1536, count: 8 },
+            blocks: vec![PoolSize { size: 256, count: 8 }, PoolSize { size: 4096, count: 8 }],
+            huge_pages: false,
+        };
+        let config = StackConfig { interface, tcp, pools, receive_reserve: 3 };
+        let now = Timestamp::from_nanos(1_000_000_000);
+        let mut stack = Stack::new(&config, [1, 2], now).expect("the configuration is right");
+        stack.set_neighbour(IpAddr::V4(PEER), Mac([2, 0, 0, 0, 0, 2]), now);
+        let limits = ListenLimits { user_timeout_ms: 3000, flight_bytes_max: 8192, window_max: 16_384 };
+        stack.listen(SocketAddr::new(IpAddr::V4(OWN), 80), 2, limits).expect("a free port");
+        World { stack, tap: Tap::default(), now, id: None, next: IRS, ports: (80, 4000) }
+    }
+
+    fn poll(&mut self) {
+        self.stack.poll(self.now, &mut self.tap);
+        while let Some(event) = self.stack.next_event() {
+            match event {
+                Event::Accepted { connection, .. } | Event::Connected { connection } => {
+                    self.id = Some(connection)
+                }
+                Event::Closed { connection, .. } if self.id == Some(connection) => self.id = None,
+                _ => {}
+            }
+        }
+        self.stack.invariants();
+    }
+
+    fn put(&mut self, flags: Flags, sequence: u32, ack: u32, options: Options, size: usize, window: u16) {
+        let mut segment = vec![0; 60];
+        let tcp = Tcp {
+            source_port: self.ports.1,
+            destination_port: self.ports.0,
+            sequence,
+            acknowledgement: ack,
+            flags,
+            window,
+            header_size: 0,
+            options,
+        };
+        let header_size = tcp.emit(&mut segment);
+        segment.resize(header_size + size, 7);
+        segment.truncate(header_size + size);
+        let (from, to) = (Ip::from_v4(PEER.octets()), Ip::from_v4(OWN.octets()));
+        let sum = Sum::ZERO.pseudo_header(from, to, ipv4::TCP, segment.len()).bytes(&segment).finish();
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = vec![0; 34];
+        let ethernet = Ethernet {
+            destination: Mac([2, 0, 0, 0, 0, 1]),
+            source: Mac([2, 0, 0, 0, 0, 2]),
+            ether_type: ethernet::IPV4,
+        };
+        ethernet.emit(&mut frame);
+        let ip = Ipv4 {
+            source: PEER.octets(),
+            destination: OWN.octets(),
+            protocol: ipv4::TCP,
+            hop_limit: 64,
+            payload_size: segment.len() as u16,
+            header_size: 20,
+            is_fragment: false,
+        };
+        ip.emit(&mut frame[14..]);
+        frame.extend_from_slice(&segment);
+        self.hand_in(&frame);
+    }
+
+    fn hand_in(&mut self, frame: &[u8]) {
+        if let Some(mut buffer) = self.stack.pools().take_receive() {
+            buffer.append(frame);
+            self.stack.handle_frame(self.now, Received { buffer, checksums_verified: false });
+        }
+    }
+
+    fn right(&mut self, flags: Flags, size: usize) {
+        let options =
+            Options { timestamp: Some((self.now.as_millis() as u32, self.tap.stamp)), ..Options::default() };
+        let ack = self.tap.sequence;
+        self.put(flags, self.next, ack, options, size, 8000);
+        self.next = self.next.wrapping_add(size as u32 + u32::from(flags.has(Flags(3))));
+        self.poll();
+    }
+
+    /// Brings a connection to one of eight states.
+    fn prepare(&mut self, state: u8) {
+        let syn = Options {
+            mss: Some(1460),
+            sack_permitted: true,
+            timestamp: Some((1, 0)),
+            window_scale: Some(2),
+            ..Options::default()
+        };
+        if state == 0 {
+            let _ = self.stack.connect(self.now, None, SocketAddr::new(IpAddr::V4(PEER), 80));
+            self.poll();
+            return;
+        }
+        self.put(Flags::SYN, self.next, 0, syn, 0, 8000);
+        self.next = self.next.wrapping_add(1);
+        self.poll();
+        if state == 1 {
+            return;
+        }
+        self.right(Flags::ACK, 0);
+        match state {
+            3 => self.send(3000),
+            4 => self.finish(),
+            5 => {
+                self.finish();
+                self.right(Flags::ACK, 0);
+            }
+            6 => {
+                self.send(6000);
+                self.right(Flags::ACK.with(Flags::FIN), 10);
+            }
+            7 => {
+                self.finish();
+                self.right(Flags::ACK.with(Flags::FIN), 0);
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, size: usize) {
+        if let (Some(id), Some(mut buffer)) = (self.id, self.stack.pools().take(size.min(4096))) {
+            buffer.set_len(size.min(4096));
+            let _ = self.stack.send(self.now, id, buffer.freeze());
+        }
+        self.poll();
+    }
+
+    fn finish(&mut self) {
+        if let Some(id) = self.id {
+            self.stack.finish(self.now, id, None);
+        }
+        self.poll();
+    }
+
+    fn operate(&mut self, input: &mut Input<'_>) {
+        match input.byte() % 12 {
+            0 => self.right(Flags::ACK, usize::from(input.byte())),
+            1 => self.right(Flags::ACK.with(Flags::FIN), 0),
+            2 => self.send(1 + usize::from(input.byte()) * 16),
+            3 => self.finish(),
+            4 => {
+                if let Some(id) = self.id {
+                    self.stack.close(self.now, id);
+                }
+            }
+            5 => self.now = self.now + Duration::from_millis(u64::from(input.byte()) * 8),
+            6 => self.now = self.now + Duration::from_secs(u64::from(input.byte())),
+            7 => {
+                let size = usize::from(input.byte());
+                let bytes = input.bytes(size).to_vec();
+                self.hand_in(&bytes);
+            }
+            8 => {
+                // Raw upper-layer bytes behind good headers for us.
+                let (protocol, size) = (input.byte(), usize::from(input.byte()));
+                let payload = input.bytes(size).to_vec();
+                self.put_raw([1, 6, 58, 17][usize::from(protocol % 4)], &payload);
+            }
+            9 => self.stack.set_accepting(input.byte() & 1 == 0),
+            _ => self.near(input),
+        }
+        self.poll();
+    }
+
+    /// A segment whose fields are near those that would be right.
+    fn near(&mut self, input: &mut Input<'_>) {
+        let flags = Flags(input.byte() & 0x1f);
+        let offset = |input: &mut Input<'_>| match input.byte() % 4 {
+            0 => 0,
+            1 => i32::from(input.byte() as i8) as u32,
+            2 => (i32::from(input.byte() as i8) * 100) as u32,
+            _ => input.word(),
+        };
+        let sequence = self.next.wrapping_add(offset(input));
+        let ack = self.tap.sequence.wrapping_add(offset(input));
+        let mut options = Options::default();
+        let choice = input.byte();
+        if choice & 1 == 0 {
+            options.timestamp =
+                Some(((self.now.as_millis() as u32).wrapping_add(offset(input)), input.word()));
+        }
+        if choice & 2 != 0 {
+            options.sack_count = 1 + input.byte() % 3;
+            for place in &mut options.sack {
+                let left = self.tap.sequence.wrapping_sub(u32::from(input.byte()) * 40);
+                *place = (left, left.wrapping_add(offset(input)));
+            }
+        }
+        if choice & 4 != 0 {
+            options.mss = Some(input.word() as u16);
+            options.window_scale = Some(input.byte());
+        }
+        let size = usize::from(input.byte()) * 5;
+        let window = input.word() as u16;
+        self.put(flags, sequence, ack, options, size, window);
+    }
+
+    fn put_raw(&mut self, protocol: u8, payload: &[u8]) {
+        let mut frame = vec![0; 34];
+        let (own, peer) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        Ethernet { destination: own, source: peer, ether_type: ethernet::IPV4 }.emit(&mut frame);
+        let ip = Ipv4 {
+            source: PEER.octets(),
+            destination: OWN.octets(),
+            protocol,
+            hop_limit: 64,
+            payload_size: payload.len() as u16,
+            header_size: 20,
+            is_fragment: false,
+        };
+        ip.emit(&mut frame[14..]);
+        frame.extend_from_slice(payload);
+        self.hand_in(&frame);
+    }
+
+    /// Whatever happened: closed and left alone, everything comes to its end and nothing is left.
+    fn end(mut self) {
+        self.stack.set_accepting(true);
+        for _ in 0..4000 {
+            if let Some(id) = self.id {
+                self.stack.close(self.now, id);
+            }
+            self.now = self.now + Duration::from_millis(250);
+            self.poll();
+            if self.stack.is_empty() && !self.stack.has_output() {
+                return;
+            }
+        }
+        panic!("something is left: {}", self.stack.debug());
+    }
+}
+
+/// Frames, doings and time, in any order.
+pub fn frames(input: &[u8]) {
+    let mut input = Input(input);
+    let choice = input.byte();
+    let mut world = World::new(choice);
+    world.poll();
+    world.prepare(choice & 7);
+    for _ in 0..OPERATIONS_MAX {
+        if input.0.is_empty() {
+            break;
+        }
+        world.operate(&mut input);
+    }
+    world.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use netpoll::sim::Rng;
+
+    /// `TCP_FUZZ=n` runs n inputs.
+    #[test]
+    fn drawn_inputs_hold() {
+        let count = std::env::var("TCP_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
+        for seed in 0..count {
+            let mut rng = Rng::new(seed);
+            let size = 8 + rng.below(400);
+            let input: Vec<u8> = (0..size).map(|_| rng.next_u64() as u8).collect();
+            let run = || super::frames(&input);
+            assert!(std::panic::catch_unwind(run).is_ok(), "seed {seed}: {input:02x?}");
+        }
+    }
+}

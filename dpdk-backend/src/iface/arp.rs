@@ -1,0 +1,107 @@
+//! ARP (RFC 826), with RFC 5227's care for addresses that two hosts claim.
+//!
+//! Only packets that concern us teach anything: a request for our address tells who asks, a reply is believed only when
+//! we have asked. Gratuitous packets update what we already use (RFC 826's merge) and create nothing.
+
+use super::Interface;
+use super::neighbour::Source;
+use crate::Counters;
+use crate::time::Now;
+use crate::wire::arp::{Arp, Operation, PACKET_SIZE};
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::{Ip, Mac};
+
+impl Interface {
+    /// A packet came in.
+    pub(crate) fn handle_arp(&mut self, counters: &mut Counters, now: Now, packet: &[u8]) {
+        let Ok(arp) = Arp::parse(packet) else {
+            counters.drop_arp += 1;
+            return;
+        };
+        let (sender, target) = (Ip::from_v4(arp.sender_ip), Ip::from_v4(arp.target_ip));
+        let is_probe = arp.sender_ip == [0; 4];
+        if arp.sender_mac == self.mac {
+            return; // our own, reflected
+        }
+        // RFC 5227, 2.1.1 and 2.4: our address as somebody's sender address, or probed for while we do.
+        if self
+            .addresses
+            .iter()
+            .any(|address| address.ip == sender || (is_probe && address.ip == target && !address.is_usable()))
+        {
+            let claimed = if is_probe { target } else { sender };
+            self.claimed_by_other(counters, claimed);
+            self.defend(counters, now, claimed);
+            return;
+        }
+        if !is_probe && (self.is_martian(sender) || !self.is_on_link(sender)) {
+            counters.drop_arp += 1;
+            return;
+        }
+        match arp.operation {
+            Operation::Request => self.answer_arp(counters, now, &arp, is_probe),
+            Operation::Reply => {
+                counters.arp_replies += 1;
+                if self.neighbours.is_asked_for(sender) {
+                    self.learnt |=
+                        self.neighbours.learn(sender, arp.sender_mac, Source::Asked, now, counters);
+                }
+            }
+        }
+    }
+
+    fn answer_arp(&mut self, counters: &mut Counters, now: Now, arp: &Arp, is_probe: bool) {
+        let sender = Ip::from_v4(arp.sender_ip);
+        if self.local_index(Ip::from_v4(arp.target_ip)).is_none() {
+            // RFC 826: a sender that is known already may have moved.
+            if !is_probe && self.neighbours.is_asked_for(sender) {
+                self.neighbours.learn(sender, arp.sender_mac, Source::Asked, now, counters);
+            }
+            return;
+        }
+        counters.arp_requests += 1;
+        if !self.discovery_limit.take(now) {
+            return;
+        }
+        if !is_probe {
+            self.learnt |= self.neighbours.learn(sender, arp.sender_mac, Source::Unasked, now, counters);
+        }
+        let reply = Arp {
+            operation: Operation::Reply,
+            sender_mac: self.mac,
+            sender_ip: arp.target_ip,
+            target_mac: arp.sender_mac,
+            target_ip: arp.sender_ip,
+        };
+        self.send_arp(counters, reply, arp.sender_mac);
+    }
+
+    /// RFC 5227, 2.4(b): says once more whose the address is.
+    fn defend(&mut self, counters: &mut Counters, now: Now, ip: Ip) {
+        if self.local_index(ip).is_some()
+            && self.discovery_limit.take(now)
+            && let Some(v4) = ip.v4()
+        {
+            self.send_arp_request(counters, v4, v4);
+        }
+    }
+
+    pub(super) fn send_arp_request(&mut self, counters: &mut Counters, source: [u8; 4], target: [u8; 4]) {
+        let request = Arp {
+            operation: Operation::Request,
+            sender_mac: self.mac,
+            sender_ip: source,
+            target_mac: Mac::default(),
+            target_ip: target,
+        };
+        self.send_arp(counters, request, Mac::BROADCAST);
+    }
+
+    fn send_arp(&mut self, counters: &mut Counters, packet: Arp, destination: Mac) {
+        self.reply(counters, |interface, out| {
+            Ethernet { destination, source: interface.mac, ether_type: ethernet::ARP }.emit(out);
+            packet.emit(&mut out[ethernet::HEADER_SIZE..]);
+            (ethernet::HEADER_SIZE + PACKET_SIZE).max(60)
+        });
+    }
+}

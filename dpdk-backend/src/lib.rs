@@ -1,0 +1,28 @@
+//! A user-space TCP/IP engine in poll mode, and the [`netpoll::Backend`] over it.
+//!
+//! ```text
+//!   device ── receive_burst ──► Stack::handle_frame ──► iface (ARP, NDP, ICMP) │ tcp (flow table → control block)
+//!     ▲                                                                        │ payload in place
+//!     └─── transmit ◄── Stack::poll (timers, what became due, headers made anew) ▼
+//!                                                      poll_event ──► completions of the backend
+//! ```
+//!
+//! * [`wire`] reads and writes headers; [`device`] moves frames; [`iface`] finds neighbours and answers ICMP;
+//!   [`tcp`] is the engine; [`Stack`] puts them together; [`backend`] fills netpoll's seam.
+//! * Sans-IO: frames, time and randomness are arguments. The same code runs on a port, over an in-memory link with
+//!   faults, under packet scripts with a virtual clock, and under a fuzzer.
+//! * One stack belongs to one worker. Nothing is shared, nothing is locked, and nothing is allocated after it is made;
+//!   every table has its size in the configuration and its counter in [`Counters`].
+
+pub mod backend;
+mod counters;
+pub mod device;
+pub mod fuzzing;
+pub mod iface;
+mod stack;
+pub mod tcp;
+mod time;
+pub mod wire;
+
+pub use counters::Counters;
+pub use stack::{Event, ListenLimits, Stack, StackConfig};

@@ -1,0 +1,543 @@
+//! Interface and TCP together: frames in, frames out, events for the owner.
+
+use crate::Counters;
+use crate::device::{Device, Frame, Received};
+use crate::iface::{IcmpPacket, Interface, InterfaceConfig, Reply};
+use crate::tcp::{
+    ConnectFailure, Context, Limits, Line, Report, Segment, SendFailure, Tcp, TcpConfig, Tuple,
+};
+use crate::time::Now;
+use crate::wire::checksum::{self, Sum};
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::Ipv6;
+use crate::wire::{Ip, Mac, WireError, tcp};
+use netpoll::{Buffer, BufferPools, Completion, ConnectionId, PoolsConfig, SharedBuffer, Timestamp};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the owner learns; the completions of netpoll's seam.
+pub type Event = Completion;
+
+/// Frames that are looked up together.
+const BURST: usize = 32;
+
+/// What a stack is made with.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// The host on its link.
+    pub interface: InterfaceConfig,
+    /// The engine.
+    pub tcp: TcpConfig,
+    /// Buffers. A receive buffer holds a whole frame.
+    pub pools: PoolsConfig,
+    /// Receive buffers that are never handed to the owner, so that acknowledgements still come in when it holds all others.
+    pub receive_reserve: u32,
+}
+
+/// An IP packet that was found good, and where it is in its frame.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    source: Ip,
+    destination: Ip,
+    mac: Mac,
+    protocol: u8,
+    hop_limit: u8,
+    /// Where the IP header and the upper layer begin in the frame.
+    ip_at: usize,
+    at: usize,
+    size: usize,
+    is_verified: bool,
+}
+
+/// One worker's host: see the crate's text.
+#[derive(Debug)]
+pub struct Stack {
+    net: Interface,
+    tcp: Tcp,
+    pools: BufferPools,
+    counters: Counters,
+    reserve: u32,
+}
+
+impl Stack {
+    /// Reserves everything that `config` names. `secret` comes from the system's random numbers and is never told.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says; `InvalidInput` for pools that make no sense, too many addresses, or receive buffers smaller
+    /// than a frame.
+    pub fn new(config: &StackConfig, secret: [u64; 2], now: Timestamp) -> io::Result<Stack> {
+        let frame_size = usize::from(config.interface.mtu) + ethernet::HEADER_SIZE;
+        let receive = config.pools.receive;
+        if config.interface.addresses.len() > 255 || (receive.size as usize) < frame_size {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a receive buffer holds a whole frame, and an interface has 255 addresses at most",
+            ));
+        }
+        let payload = (u32::from(config.interface.mtu) - 40).min(u32::from(config.tcp.mss_max));
+        Ok(Stack {
+            net: Interface::new(&config.interface, secret[0] ^ secret[1].rotate_left(17), Now::new(now)),
+            tcp: Tcp::new(config.tcp.clone(), secret, payload),
+            pools: BufferPools::new(&config.pools)?,
+            counters: Counters::default(),
+            reserve: config.receive_reserve,
+        })
+    }
+
+    fn context(&mut self, now: Timestamp) -> (&mut Tcp, Context<'_>) {
+        let context = Context {
+            net: &mut self.net,
+            pools: &mut self.pools,
+            counters: &mut self.counters,
+            now: Now::new(now),
+        };
+        (&mut self.tcp, context)
+    }
+
+    // --- frames in -----------------------------------------------------------------------------------------------
+
+    /// One frame came in.
+    pub fn handle_frame(&mut self, now: Timestamp, frame: Received) {
+        self.refresh_budget(1);
+        if let Some((segment, buffer)) = self.classify(now, frame) {
+            self.handle_segment(now, &segment, buffer);
+        }
+    }
+
+    /// Frames came in; the vector is empty afterwards. Parsed, then hashed, then their lines touched, then processed: the
+    /// cache misses of a burst overlap.
+    pub fn handle_burst(&mut self, now: Timestamp, frames: &mut Vec<Received>) {
+        self.refresh_budget(frames.len());
+        let mut burst: [Option<(Segment, Buffer)>; BURST] = [const { None }; BURST];
+        while !frames.is_empty() {
+            let count = frames.len().min(BURST);
+            for (place, frame) in burst.iter_mut().zip(frames.drain(..count)) {
+                *place = self.classify(now, frame);
+            }
+            let mut touched = 0_u32;
+            for (segment, _) in burst.iter().flatten() {
+                touched ^= self.tcp.touch(segment.hash);
+            }
+            std::hint::black_box(touched);
+            for place in &mut burst {
+                if let Some((segment, buffer)) = place.take() {
+                    self.handle_segment(now, &segment, buffer);
+                }
+            }
+        }
+    }
+
+    /// Whether frames may be handed in: everything that one can bring finds room among the events.
+    pub fn has_room(&self) -> bool {
+        self.tcp.has_report_room()
+    }
+
+    /// What is free, and what the `in_hand` frames hold that are about to be handled.
+    fn refresh_budget(&mut self, in_hand: usize) {
+        let free = self.pools.receive_level().free + in_hand as u32;
+        self.tcp.set_budget(free.saturating_sub(self.reserve));
+    }
+
+    fn handle_segment(&mut self, now: Timestamp, segment: &Segment, buffer: Buffer) {
+        let (tcp, mut context) = self.context(now);
+        tcp.handle(&mut context, segment, buffer);
+    }
+
+    /// Deals with everything but TCP, of which it returns the parsed segment.
+    fn classify(&mut self, now: Timestamp, frame: Received) -> Option<(Segment, Buffer)> {
+        self.counters.frames_received += 1;
+        let bytes = frame.buffer.as_slice();
+        let Ok(header) = Ethernet::parse(bytes) else {
+            self.counters.drop_short_frame += 1;
+            return None;
+        };
+        let is_for_us = header.destination == self.net.mac || header.destination.is_multicast();
+        if !is_for_us || header.source.is_multicast() {
+            self.counters.drop_other_mac += 1;
+            return None;
+        }
+        let rest = &bytes[ethernet::HEADER_SIZE..];
+        let packet = match header.ether_type {
+            ethernet::ARP => {
+                self.net.handle_arp(&mut self.counters, Now::new(now), rest);
+                return None;
+            }
+            ethernet::IPV4 => parse_v4(rest),
+            ethernet::IPV6 => parse_v6(rest),
+            _ => {
+                self.counters.drop_ether_type += 1;
+                return None;
+            }
+        };
+        match packet {
+            Ok(packet) => {
+                let packet = Packet { mac: header.source, is_verified: frame.checksums_verified, ..packet };
+                self.demultiplex(now, packet, frame.buffer)
+            }
+            Err(error) => {
+                let counters = &mut self.counters;
+                *match error {
+                    WireError::BadChecksum => &mut counters.drop_ip_checksum,
+                    WireError::Fragment => &mut counters.drop_fragment,
+                    WireError::Unsupported => &mut counters.drop_extension,
+                    WireError::Truncated => &mut counters.drop_short_frame,
+                    WireError::BadLength | WireError::BadVersion => &mut counters.drop_ip_header,
+                } += 1;
+                None
+            }
+        }
+    }
+
+    fn demultiplex(&mut self, now: Timestamp, packet: Packet, frame: Buffer) -> Option<(Segment, Buffer)> {
+        let local = self.net.local_index(packet.destination);
+        let is_group = !packet.destination.is_v4() && self.net.listens_to_group(packet.destination);
+        let is_discovery = packet.protocol == ipv4::ICMPV6 && !packet.destination.is_v4();
+        if local.is_none() && !(is_group && is_discovery) {
+            self.counters.drop_ip_destination += 1;
+            return None;
+        }
+        let is_probe = packet.source == Ip::UNSPECIFIED && is_discovery;
+        if !is_probe && self.net.is_martian(packet.source) {
+            self.counters.drop_martian += 1;
+            return None;
+        }
+        match (packet.protocol, local) {
+            (ipv4::TCP, Some(local_index)) => {
+                let segment = self.parse_tcp(&packet, local_index, frame.as_slice())?;
+                Some((segment, frame))
+            }
+            (ipv4::ICMP, _) if packet.source.is_v4() => {
+                self.handle_icmp(now, &packet, frame);
+                None
+            }
+            (ipv4::ICMPV6, _) if !packet.source.is_v4() => {
+                self.handle_icmp(now, &packet, frame);
+                None
+            }
+            _ => {
+                let quote = frame.as_slice().get(packet.ip_at..).unwrap_or_default();
+                self.net.refuse_protocol(&mut self.counters, Now::new(now), &packet.icmp(), quote);
+                None
+            }
+        }
+    }
+
+    fn parse_tcp(&mut self, packet: &Packet, local_index: u8, frame: &[u8]) -> Option<Segment> {
+        let bytes = frame.get(packet.at..packet.at + packet.size)?;
+        let pseudo = Sum::ZERO.pseudo_header(packet.source, packet.destination, ipv4::TCP, packet.size);
+        if !packet.is_verified && !checksum::is_correct(pseudo, bytes) {
+            self.counters.drop_tcp_checksum += 1;
+            return None;
+        }
+        let Ok(header) = tcp::Tcp::parse(bytes) else {
+            self.counters.drop_tcp_header += 1;
+            return None;
+        };
+        if header.source_port == 0 || header.destination_port == 0 {
+            self.counters.drop_tcp_header += 1;
+            return None;
+        }
+        let tuple = Tuple {
+            remote: packet.source,
+            local: packet.destination,
+            remote_port: header.source_port,
+            local_port: header.destination_port,
+        };
+        let (hash, touched) = self.tcp.hash(&tuple);
+        std::hint::black_box(touched);
+        let header_size = usize::from(header.header_size);
+        Some(Segment {
+            tuple,
+            hash,
+            local_index,
+            mac: packet.mac,
+            header,
+            payload_at: (packet.at + header_size) as u32,
+            payload_size: (packet.size - header_size) as u32,
+        })
+    }
+
+    fn handle_icmp(&mut self, now: Timestamp, packet: &Packet, frame: Buffer) {
+        let error = self.net.handle_icmp(&mut self.counters, Now::new(now), &packet.icmp(), frame);
+        if let Some(error) = error {
+            let (tcp, mut context) = self.context(now);
+            tcp.handle_error(&mut context, &error);
+        }
+    }
+
+    // --- frames out ----------------------------------------------------------------------------------------------
+
+    /// Fires timers, lets waiting peers in, and gives the device what has become due to be sent.
+    pub fn poll<D: Device>(&mut self, now: Timestamp, device: &mut D) {
+        self.refresh_budget(0);
+        self.net.poll_addresses(&mut self.counters, Now::new(now));
+        let (tcp, mut context) = self.context(now);
+        tcp.expire(&mut context);
+        tcp.accept_waiting(&mut context);
+        let has_room = self.flush_replies(now, device);
+        if has_room {
+            let (tcp, mut context) = self.context(now);
+            tcp.output_all(&mut context, &mut Line { device, now });
+            self.flush_replies(now, device);
+        }
+        device.transmit_burst(now);
+    }
+
+    /// Hands control frames to the device; false when it took no more.
+    fn flush_replies<D: Device>(&mut self, now: Timestamp, device: &mut D) -> bool {
+        while let Some(reply) = self.net.next_reply() {
+            let bytes = match &reply {
+                Reply::Small { bytes, size } => &bytes[..usize::from(*size)],
+                Reply::Turned(frame) => &frame[..],
+            };
+            if device.transmit(now, &Frame::whole(bytes)).is_err() {
+                self.counters.device_full += 1;
+                self.net.put_back(reply);
+                return false;
+            }
+            self.counters.frames_sent += 1;
+        }
+        true
+    }
+
+    /// Whether a poll would send something now.
+    pub fn has_output(&self) -> bool {
+        self.net.has_replies() || self.tcp.has_output()
+    }
+
+    /// When the next timer is due; never later than the truth. `None`: no timer runs.
+    pub fn next_timer(&self, now: Timestamp) -> Option<Duration> {
+        let present = Now::new(now);
+        let due =
+            [self.tcp.next_due_ms(present), self.net.next_probe_ms(present)].into_iter().flatten().min()?;
+        // Deadlines are whole milliseconds of the clock; the present one has begun already.
+        let into = now.as_nanos() % 1_000_000;
+        Some(Duration::from_nanos((u64::from(due) * 1_000_000).saturating_sub(into)))
+    }
+
+    // --- the owner -----------------------------------------------------------------------------------------------
+
+    /// The next event: openings first, then payloads, then ends.
+    pub fn next_event(&mut self) -> Option<Event> {
+        Some(match self.tcp.next_report()? {
+            Report::Accepted { connection, listener, peer } => Event::Accepted { connection, listener, peer },
+            Report::Connected(connection) => Event::Connected { connection },
+            Report::Sent(connection) => Event::Sent { connection },
+            Report::Received(connection, buffer) => Event::Received { connection, buffer },
+            Report::Closed(connection, reason) => Event::Closed { connection, reason },
+        })
+    }
+
+    /// Whether there are events.
+    pub fn has_events(&self) -> bool {
+        self.tcp.has_reports()
+    }
+
+    /// Listens at `address`; port 0 takes a free one. Returns the listener's number and port.
+    ///
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable`, and `QuotaExceeded` beyond 255 listeners.
+    pub fn listen(
+        &mut self,
+        address: SocketAddr,
+        backlog: usize,
+        limits: ListenLimits,
+    ) -> io::Result<(u8, u16)> {
+        let ip = Ip::from(address.ip());
+        let is_any = address.ip().is_unspecified();
+        if !is_any && self.net.local_index(ip).is_none() && self.net.is_settled() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        let limits = Limits {
+            user_timeout_ms: limits.user_timeout_ms,
+            flight_bytes_max: limits.flight_bytes_max,
+            window_max: limits.window_max,
+        };
+        self.tcp.listen(ip, address.port(), backlog, limits).ok_or_else(|| io::ErrorKind::AddrInUse.into())
+    }
+
+    /// Closes all listeners for good: whoever comes is refused.
+    pub fn close_listeners(&mut self) {
+        self.tcp.close_listeners();
+    }
+
+    /// Stops (or resumes) accepting; peers wait meanwhile.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.tcp.set_accepting(accepting);
+    }
+
+    /// Begins to connect; the SYN leaves at the next poll.
+    ///
+    /// # Errors
+    /// `None` when a table is full; else `AddrNotAvailable` or `AddrInUse`.
+    pub fn connect(
+        &mut self,
+        now: Timestamp,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<ConnectionId, Option<io::Error>> {
+        let local = local.map(|local| (Ip::from(local.ip()), local.port()));
+        let (tcp, mut context) = self.context(now);
+        match tcp.connect(&mut context, local, (Ip::from(remote.ip()), remote.port())) {
+            Ok(index) => Ok(tcp.id(index)),
+            Err(ConnectFailure::TableFull) => Err(None),
+            Err(ConnectFailure::NoAddress) => Err(Some(io::ErrorKind::AddrNotAvailable.into())),
+            Err(ConnectFailure::NoPort) => Err(Some(io::ErrorKind::AddrInUse.into())),
+        }
+    }
+
+    /// Queues a buffer behind earlier ones; it leaves at the next poll.
+    ///
+    /// # Errors
+    /// [`netpoll::SendError`], with the buffer.
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+    ) -> Result<(), netpoll::SendError> {
+        let (tcp, mut context) = self.context(now);
+        tcp.send(&mut context, connection, buffer).map_err(|failure| match failure {
+            SendFailure::Full(buffer) => netpoll::SendError::Full(buffer),
+            SendFailure::Closed(buffer) => netpoll::SendError::Closed(buffer),
+        })
+    }
+
+    /// Sends what is queued, then `last`, then FIN; what the peer still sends is discarded.
+    pub fn finish(&mut self, now: Timestamp, connection: ConnectionId, last: Option<SharedBuffer>) {
+        let (tcp, mut context) = self.context(now);
+        tcp.finish(&mut context, connection, last);
+    }
+
+    /// Ends the connection for its owner. `Closed` follows.
+    pub fn close(&mut self, now: Timestamp, connection: ConnectionId) {
+        let (tcp, mut context) = self.context(now);
+        tcp.close(&mut context, connection);
+    }
+
+    /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
+    pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        self.tcp.queued_bytes(connection)
+    }
+
+    /// Connections of the owner, those included whose end was not reported.
+    pub fn connection_count(&self) -> usize {
+        self.tcp.connection_count()
+    }
+
+    /// Connections that only say goodbye, half-open ones, records in TIME-WAIT.
+    pub fn levels(&self) -> [usize; 3] {
+        self.tcp.levels()
+    }
+
+    /// The buffers.
+    pub fn pools(&mut self) -> &mut BufferPools {
+        &mut self.pools
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Makes a neighbour known without asking.
+    pub fn set_neighbour(&mut self, ip: std::net::IpAddr, mac: Mac, now: Timestamp) {
+        self.net.set_neighbour(Ip::from(ip), mac, Now::new(now), &mut self.counters);
+    }
+
+    /// Whether nothing is left of any connection but records in TIME-WAIT, and every buffer is home.
+    pub fn is_empty(&mut self) -> bool {
+        self.tcp.is_empty() && self.pools.is_full()
+    }
+
+    #[doc(hidden)]
+    pub fn debug(&self) -> String {
+        self.tcp.debug()
+    }
+
+    /// Checks what must hold between the tables.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn invariants(&self) {
+        self.tcp.invariants();
+    }
+}
+
+/// What a listener's connections may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenLimits {
+    /// How long sent bytes may stay unacknowledged, in milliseconds; 0: as long as retransmissions go on.
+    pub user_timeout_ms: u32,
+    /// Bytes in flight at most.
+    pub flight_bytes_max: u32,
+    /// Receive window at most, in bytes.
+    pub window_max: u32,
+}
+
+impl ListenLimits {
+    /// The engine's own limits.
+    pub fn of(config: &TcpConfig) -> ListenLimits {
+        ListenLimits {
+            user_timeout_ms: config.user_timeout_ms,
+            flight_bytes_max: config.flight_bytes_max,
+            window_max: config.window_max,
+        }
+    }
+}
+
+impl Packet {
+    fn icmp(&self) -> IcmpPacket {
+        IcmpPacket {
+            source: self.source,
+            destination: self.destination,
+            mac: self.mac,
+            at: self.at,
+            size: self.size,
+            hop_limit: self.hop_limit,
+        }
+    }
+}
+
+fn parse_v4(packet: &[u8]) -> Result<Packet, WireError> {
+    let header = Ipv4::parse(packet)?;
+    if header.is_fragment {
+        return Err(WireError::Fragment);
+    }
+    Ok(Packet {
+        source: Ip::from_v4(header.source),
+        destination: Ip::from_v4(header.destination),
+        mac: Mac::default(),
+        protocol: header.protocol,
+        hop_limit: header.hop_limit,
+        ip_at: ethernet::HEADER_SIZE,
+        at: ethernet::HEADER_SIZE + usize::from(header.header_size),
+        size: usize::from(header.payload_size),
+        is_verified: false,
+    })
+}
+
+fn parse_v6(packet: &[u8]) -> Result<Packet, WireError> {
+    let header = Ipv6::parse(packet)?;
+    if header.is_fragment {
+        return Err(WireError::Fragment);
+    }
+    let (source, destination) = (Ip::from_v6(header.source), Ip::from_v6(header.destination));
+    // RFC 4291, 2.5.5.2: mapped addresses are never on the wire; here they would pass for IPv4.
+    if source.is_v4() || destination.is_v4() {
+        return Err(WireError::BadVersion);
+    }
+    Ok(Packet {
+        source,
+        destination,
+        mac: Mac::default(),
+        protocol: header.protocol,
+        hop_limit: header.hop_limit,
+        ip_at: ethernet::HEADER_SIZE,
+        at: ethernet::HEADER_SIZE + usize::from(header.header_size),
+        size: usize::from(header.payload_size),
+        is_verified: false,
+    })
+}

@@ -1,0 +1,224 @@
+//! The ACK field (RFC 9293, 3.10.7.4, fifth): what arrived, what that says about losses, and what may leave now.
+
+use super::active::{Mode, TimerKind};
+use super::control_block::{State, flag};
+use super::recovery::{self, Delivery};
+use super::seq::{ahead, at_or_before, before};
+use super::slab::NONE;
+use super::{Context, Notice, Segment, Tcp, congestion, rtt};
+use crate::wire::tcp::Flags;
+
+impl Tcp {
+    /// Takes in an acknowledgement that was found acceptable. False when the connection is gone.
+    pub(super) fn acknowledge(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) -> bool {
+        let block = &mut self.table[index];
+        let acknowledgement = segment.header.acknowledgement;
+        if before(acknowledgement, block.snd_una) {
+            return true; // old: nothing that we don't know
+        }
+        let opens = block.state == State::SynReceived;
+        if opens {
+            self.open_received(index);
+        }
+        let block = &mut self.table[index];
+        let flight_before = block.flight();
+        let acked = ahead(block.snd_una, acknowledgement);
+        let window_before = block.snd_wnd;
+        let changed = self.update_window(index, segment);
+        let block = &mut self.table[index];
+        let delivery = Delivery {
+            acked,
+            flight_before,
+            reopened: window_before == 0 && block.snd_wnd > 0 && acked == 0 && flight_before > 0,
+            ..Delivery::default()
+        };
+        if flight_before > 0 && block.active != NONE {
+            // RFC 5681, 2: a duplicate brings nothing, changes nothing, and something is in flight.
+            let is_duplicate = acked == 0 && segment.span() == 0 && !changed;
+            self.take_delivery(cx, index, segment, delivery, is_duplicate);
+        }
+        if changed && self.table[index].active != NONE {
+            self.mark_dirty(index);
+        }
+        if acked > 0 && self.table[index].has(flag::FIN_SENT) && self.table[index].flight() == 0 {
+            return self.fin_acknowledged(cx, index);
+        }
+        if opens && !self.table[index].has(flag::ORPHAN) {
+            self.reports.notices.push_back(Notice::Connected(index));
+            cx.counters.connections_opened += 1;
+        }
+        true
+    }
+
+    /// Our SYN of a simultaneous open is acknowledged.
+    fn open_received(&mut self, index: u32) {
+        let block = &mut self.table[index];
+        block.state = State::Established;
+        block.snd_una = block.snd_una.wrapping_add(1);
+        block.backoff = 0;
+        self.stop_timer(index);
+        self.mark_dirty(index);
+    }
+
+    /// RFC 9293, 3.10.7.4: SND.WND, unless the segment is older than the one it came from. Says whether it changed.
+    fn update_window(&mut self, index: u32, segment: &Segment) -> bool {
+        let block = &mut self.table[index];
+        let header = &segment.header;
+        let window = u32::from(header.window) << block.send_scale();
+        // SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK, which holds for every acknowledgement that gets here.
+        let newer =
+            before(block.snd_una, header.acknowledgement) || at_or_before(block.snd_wl1, header.sequence);
+        if !newer {
+            return false;
+        }
+        let changed = window != block.snd_wnd;
+        block.snd_wnd = window;
+        block.snd_wnd_max = block.snd_wnd_max.max(window);
+        block.snd_wl1 = header.sequence;
+        changed
+    }
+
+    fn take_delivery(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: u32,
+        segment: &Segment,
+        mut delivery: Delivery,
+        is_duplicate: bool,
+    ) {
+        let now = cx.now;
+        let block = &mut self.table[index];
+        let active = &mut self.actives[block.active];
+        let acknowledgement = segment.header.acknowledgement;
+        let fin = u32::from(block.has(flag::FIN_SENT) && acknowledgement == block.snd_nxt);
+        block.snd_una = acknowledgement;
+        if delivery.acked > 0 {
+            self.pieces.acknowledge(&mut active.queue, delivery.acked - fin);
+            recovery::acknowledge(block, active, &mut self.segments, &mut delivery, now);
+            block.backoff = 0;
+            active.progress_ms = now.ms;
+        }
+        if block.has(flag::SACK) {
+            let blocks = segment.header.options.sack_blocks();
+            delivery.duplicate_sack = recovery::is_duplicate_sack(acknowledgement, blocks);
+            cx.counters.duplicate_sacks += u64::from(delivery.duplicate_sack);
+            recovery::mark_sacked(block, active, &mut self.segments, blocks, &mut delivery, now);
+        }
+        if let Some(rtt_us) = delivery.rtt_us {
+            rtt::sample(block, rtt_us);
+        }
+        let wait_us = self.repair(cx, index, &delivery, is_duplicate);
+        self.rearm(index, &delivery, wait_us, cx);
+        let active = &self.actives[self.table[index].active];
+        if active.unsent > 0 || active.flight.lost > 0 || self.table[index].has(flag::FIN_QUEUED) {
+            self.mark_dirty(index);
+        }
+    }
+
+    /// Finds losses and adjusts the window. Returns in how many microseconds a segment may turn out to be lost.
+    fn repair(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: u32,
+        delivery: &Delivery,
+        is_duplicate: bool,
+    ) -> Option<u32> {
+        let block = &mut self.table[index];
+        let active = &mut self.actives[block.active];
+        let store = &mut self.segments;
+        recovery::leave_if_done(block, active);
+        let (found, wait_us) = if block.has(flag::SACK) {
+            recovery::detect_losses(block, active, store, delivery.duplicate_sack, cx.now)
+        } else {
+            count_duplicates(active, block.mss, delivery, is_duplicate);
+            (recovery::detect_losses_without_sack(active, store, delivery), None)
+        };
+        if recovery::on_probe_ack(active, block.snd_una, delivery) && active.mode == Mode::Open {
+            // RFC 8985, 7.4.2: the probe repaired the loss; what is left is to slow down.
+            cx.counters.tail_loss_recoveries += 1;
+            block.ssthresh = congestion::on_loss(block, &mut active.cubic, delivery.flight_before);
+            block.cwnd = block.ssthresh;
+        }
+        if found && active.mode == Mode::Open {
+            cx.counters.fast_recoveries += 1;
+            recovery::enter_recovery(block, active);
+        }
+        if delivery.reopened {
+            // The peer had dropped what came while its window was shut; congestion has no part in it.
+            active.flight.mark_all_lost(store);
+        }
+        if active.mode == Mode::Recovery {
+            let delivered = match block.has(flag::SACK) {
+                true => delivery.delivered,
+                false => delivery.acked.max(u32::from(is_duplicate) * u32::from(block.mss)),
+            };
+            recovery::reduce_proportionally(block, active, delivered);
+        } else if delivery.acked > 0 && is_window_limited(block.cwnd, block.ssthresh, block.mss, delivery) {
+            congestion::on_ack(block, &mut active.cubic, delivery.acked, cx.now);
+        }
+        wait_us
+    }
+
+    /// RFC 6298, 5.2 and 5.3; RFC 8985, 7.2.
+    fn rearm(&mut self, index: u32, delivery: &Delivery, wait_us: Option<u32>, cx: &Context<'_>) {
+        let block = &self.table[index];
+        let active = &mut self.actives[block.active];
+        if block.flight() == 0 {
+            return self.stop_timer(index);
+        }
+        if let Some(wait_us) = wait_us.filter(|_| active.flight.lost == 0) {
+            active.timer = TimerKind::Reorder;
+            active.timer_due_ms = cx.now.ms.wrapping_add(wait_us.div_ceil(1000).max(1));
+            return;
+        }
+        if delivery.acked > 0 || active.timer == TimerKind::Reorder {
+            self.arm_probe_or_retransmission(index, cx.now);
+        }
+    }
+
+    /// Our FIN has arrived. False when the connection is gone.
+    fn fin_acknowledged(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
+        match self.table[index].state {
+            State::FinWait1 => {
+                self.table[index].state = State::FinWait2;
+                true
+            }
+            State::Closing => {
+                self.enter_time_wait(cx, index);
+                false
+            }
+            State::LastAck => {
+                self.end_gone(cx, index, netpoll::CloseReason::Local);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a segment may end our discarding of its sender's data: it has a FIN.
+    pub(super) fn has_fin(segment: &Segment) -> bool {
+        segment.header.flags.has(Flags::FIN)
+    }
+}
+
+/// Without SACK: how many segments have arrived beyond the hole, as far as duplicates tell.
+fn count_duplicates(active: &mut super::active::Active, mss: u16, delivery: &Delivery, is_duplicate: bool) {
+    if is_duplicate {
+        // No more can have arrived than is in flight behind the first.
+        let most = (delivery.flight_before / u32::from(mss.max(1))).min(250) as u8;
+        active.duplicate_acks = (active.duplicate_acks + 1).min(most);
+    } else if delivery.acked > 0 {
+        // A partial acknowledgement accounts for what had arrived behind the hole that it closes.
+        let gone = delivery.acked.div_ceil(u32::from(mss.max(1))).saturating_sub(1).min(250) as u8;
+        active.duplicate_acks = match active.mode {
+            Mode::Recovery => active.duplicate_acks.saturating_sub(gone),
+            _ => 0,
+        };
+    }
+}
+
+/// RFC 7661: the window grows only where it was the limit; in slow start half of it counts, as for Linux.
+fn is_window_limited(cwnd: u32, ssthresh: u32, mss: u16, delivery: &Delivery) -> bool {
+    let flight = delivery.flight_before;
+    if cwnd < ssthresh { flight.saturating_mul(2) > cwnd } else { flight + u32::from(mss) >= cwnd }
+}

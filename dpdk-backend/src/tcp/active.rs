@@ -1,0 +1,73 @@
+//! What a connection needs only while something is in flight, queued or out of order. Taken from a slab, given back when
+//! all is quiet.
+
+use super::congestion::Cubic;
+use super::out_of_order::OutOfOrder;
+use super::recovery::{Prr, Rack, TailLossProbe};
+use super::scoreboard::Flight;
+use super::send_queue::Queue;
+
+/// What the one deadline of the sending side is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TimerKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// RFC 6298: the retransmission timeout.
+    Retransmit,
+    /// RFC 8985, 7: the probe timeout.
+    Probe,
+    /// RFC 8985, 6.2: the reordering window closes.
+    Reorder,
+    /// RFC 9293, 3.8.6.1: the window is shut.
+    Persist,
+}
+
+/// Where loss recovery is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing is known to be lost.
+    #[default]
+    Open,
+    /// Fast recovery: acknowledgements showed the loss.
+    Recovery,
+    /// The clock showed it.
+    Timeout,
+}
+
+/// The block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Active {
+    pub(crate) queue: Queue,
+    /// Payload bytes that were never sent.
+    pub(crate) unsent: u32,
+    pub(crate) flight: Flight,
+    pub(crate) mode: Mode,
+    pub(crate) timer: TimerKind,
+    /// Acknowledgements in a row that moved nothing (without SACK).
+    pub(crate) duplicate_acks: u8,
+    pub(crate) timer_due_ms: u32,
+    /// When something was last acknowledged, or first sent: the user timeout counts from here.
+    pub(crate) progress_ms: u32,
+    /// Recovery is over when this is acknowledged.
+    pub(crate) recovery_point: u32,
+    pub(crate) prr: Prr,
+    pub(crate) rack: Rack,
+    pub(crate) probe: TailLossProbe,
+    pub(crate) cubic: Cubic,
+    pub(crate) out_of_order: OutOfOrder,
+    /// Where the peer's FIN stands that came ahead of a gap.
+    pub(crate) fin_sequence: u32,
+}
+
+const _: () = assert!(size_of::<Active>() <= 192);
+
+impl Active {
+    /// Whether nothing is left to remember.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
+            && self.flight.is_empty()
+            && self.out_of_order.is_empty()
+            && self.timer == TimerKind::None
+    }
+}

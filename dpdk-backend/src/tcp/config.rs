@@ -1,0 +1,184 @@
+//! Sizes and habits of the engine, and the sum of its memory by owner.
+
+use super::active::Active;
+use super::control_block::ControlBlock;
+use super::flow_table::FlowTable;
+use super::out_of_order::Kept;
+use super::scoreboard::SentSegment;
+use super::send_queue::Pieces;
+use super::slab::Slab;
+use super::syn_cache::HalfOpen;
+use super::time_wait::TimeWaitRecord;
+
+/// How often an unanswered connection is asked whether it is still there (RFC 9293, 3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe, in milliseconds.
+    pub idle_ms: u32,
+    /// Between probes, in milliseconds.
+    pub interval_ms: u32,
+    /// Probes without an answer before the connection is given up.
+    pub probes_max: u8,
+}
+
+/// What the engine is made with. Every table is reserved from it at once.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Connections of the owner at most; further peers wait half-open or in the backlog.
+    pub connections_max: usize,
+    /// Connections at most that their owner has closed and that still say goodbye; further ones are reset.
+    pub orphans_max: usize,
+    /// Half-open connections at most; further ones are answered with cookies.
+    pub half_open_max: usize,
+    /// Half-open connections of one /24 (IPv6: /64) at most.
+    pub half_open_per_network_max: u16,
+    /// TIME-WAIT records at most; the oldest makes room.
+    pub time_wait_max: usize,
+    /// Connections at most with something in flight, queued or out of order at the same time.
+    pub active_max: usize,
+    /// Pieces queued and unsent at most, over all connections.
+    pub pieces_max: usize,
+    /// Pieces in flight at most besides, over all connections.
+    pub flight_pieces_max: usize,
+    /// Segments in flight at most, over all connections.
+    pub segments_max: usize,
+    /// Segments in flight at most for one connection: what one acknowledgement may have to look at.
+    pub segments_per_connection_max: u32,
+    /// Out-of-order segments kept at most, over all connections.
+    pub out_of_order_max: usize,
+    /// Out-of-order segments kept at most for one connection.
+    pub out_of_order_per_connection_max: u16,
+    /// Bytes queued or in flight for one connection at most.
+    pub send_queue_bytes_max: usize,
+    /// Bytes in flight for one connection at most, whatever its windows allow.
+    pub flight_bytes_max: u32,
+    /// The receive window of one connection at most, in bytes.
+    pub window_max: u32,
+    /// The largest segment that we ask for, in bytes of payload, where the link would carry more.
+    pub mss_max: u16,
+    /// Payloads up to this size are copied to a right-sized block when they have to be kept.
+    pub copy_break: usize,
+    /// How long an acknowledgement may wait for company, in milliseconds (RFC 9293, MUST-58: below 500).
+    pub delayed_ack_ms: u32,
+    /// How long a TIME-WAIT record is kept, in milliseconds (2 MSL).
+    pub time_wait_ms: u32,
+    /// How long a closed connection waits for its peer's FIN, in milliseconds.
+    pub fin_wait_2_ms: u32,
+    /// SYN or SYN-ACK retransmissions at most.
+    pub syn_retries_max: u8,
+    /// Retransmission timeouts in a row at most, where no user timeout is set (RFC 9293, R2).
+    pub retries_max: u8,
+    /// How long sent bytes may stay unacknowledged (RFC 5482), in milliseconds; 0: [`TcpConfig::retries_max`] decides.
+    /// Listeners have their own.
+    pub user_timeout_ms: u32,
+    /// Keepalive, if any.
+    pub keepalive: Option<Keepalive>,
+    /// Timestamps are offered and accepted (RFC 7323).
+    pub timestamps: bool,
+    /// Selective acknowledgements are offered and accepted (RFC 2018).
+    pub sack: bool,
+    /// Challenge acknowledgements a second at most (RFC 5961, 7).
+    pub challenge_acks_per_second: u32,
+    /// Resets a second at most.
+    pub resets_per_second: u32,
+    /// Acknowledgements of old segments a second at most.
+    pub duplicate_acks_per_second: u32,
+    /// Timers that one poll fires at most.
+    pub timers_per_poll_max: usize,
+}
+
+impl TcpConfig {
+    /// Sizes for `connections_max` connections, the habits of Linux.
+    pub fn new(connections_max: usize) -> TcpConfig {
+        TcpConfig {
+            connections_max,
+            orphans_max: (connections_max / 16).max(64),
+            half_open_max: connections_max.clamp(1024, 16_384),
+            half_open_per_network_max: 4096,
+            time_wait_max: (connections_max / 8).clamp(1024, 65_536),
+            active_max: connections_max + (connections_max / 16).max(64),
+            pieces_max: connections_max.max(16 << 10),
+            flight_pieces_max: connections_max.max(16 << 10),
+            segments_max: connections_max.max(16 << 10),
+            segments_per_connection_max: 1024,
+            out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
+            out_of_order_per_connection_max: 64,
+            send_queue_bytes_max: 1 << 20,
+            flight_bytes_max: 1 << 20,
+            window_max: 256 << 10,
+            mss_max: u16::MAX,
+            copy_break: 256,
+            delayed_ack_ms: 40,
+            time_wait_ms: 60_000,
+            fin_wait_2_ms: 60_000,
+            syn_retries_max: 5,
+            retries_max: 15,
+            user_timeout_ms: 0,
+            keepalive: None,
+            timestamps: true,
+            sack: true,
+            challenge_acks_per_second: 1000,
+            resets_per_second: 10_000,
+            duplicate_acks_per_second: 100_000,
+            timers_per_poll_max: 256,
+        }
+    }
+
+    /// Control blocks in all.
+    pub(crate) fn blocks_max(&self) -> usize {
+        self.connections_max + self.orphans_max
+    }
+
+    /// Flows in all.
+    pub(crate) fn flows_max(&self) -> usize {
+        self.blocks_max() + self.half_open_max + self.time_wait_max
+    }
+
+    /// Our window scale: the smallest that can say [`TcpConfig::window_max`].
+    pub(crate) fn window_scale(&self) -> u8 {
+        (0..14).find(|shift| self.window_max >> shift <= 0xffff).unwrap_or(14)
+    }
+
+    /// Bytes of address space reserved, by owner. Pages become resident as they are first used.
+    pub fn memory(&self) -> [(&'static str, usize); 11] {
+        let lists = 2 * size_of::<u32>() + 2 * size_of::<u64>() + size_of::<u64>();
+        [
+            ("control blocks", self.blocks_max() * size_of::<ControlBlock>()),
+            ("flow table", self.flows_max() * FlowTable::BYTES_PER_FLOW),
+            ("active blocks", self.active_max * Slab::<Active>::BYTES_PER_SLOT),
+            ("queued pieces", (self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE),
+            ("segments in flight", self.segments_max * Slab::<SentSegment>::BYTES_PER_SLOT),
+            ("out-of-order segments", self.out_of_order_max * Slab::<Kept>::BYTES_PER_SLOT),
+            ("half-open connections", self.half_open_max * size_of::<HalfOpen>()),
+            ("TIME-WAIT records", self.time_wait_max * size_of::<TimeWaitRecord>()),
+            ("free lists", self.blocks_max() * size_of::<u32>()),
+            ("turn lists", self.blocks_max() * lists),
+            ("timer wheel", super::wheel::Wheel::BYTES),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_idle_connections_fit_the_budget() {
+        let config = TcpConfig::new(1_000_000);
+        let resident: usize = config
+            .memory()
+            .iter()
+            .filter(|(owner, _)| {
+                ["control blocks", "flow table", "free lists", "timer wheel"].contains(owner)
+            })
+            .map(|(_, bytes)| bytes)
+            .sum();
+        assert!(resident < 170 << 20, "{} MiB", resident >> 20);
+    }
+
+    #[test]
+    fn the_window_scale_is_the_smallest_that_does() {
+        let scale = |window_max| TcpConfig { window_max, ..TcpConfig::new(1) }.window_scale();
+        assert_eq!((scale(65_535), scale(65_536), scale(256 << 10), scale(u32::MAX)), (0, 1, 3, 14));
+    }
+}

@@ -1,0 +1,261 @@
+//! Active opens (RFC 9293, 3.10.1 and 3.10.7.3), simultaneous ones among them.
+
+use super::control_block::{ControlBlock, State, flag};
+use super::flow_table::Record;
+use super::listen::Opening;
+use super::owner::ConnectFailure;
+use super::seq::{at_or_before, before};
+use super::syn_cache::agreed;
+use super::{Context, NO_LISTENER, Notice, Segment, Tcp, Tuple, rtt};
+use crate::wire::Ip;
+use crate::wire::tcp::{self, Flags, Options};
+use netpoll::CloseReason;
+
+/// Ephemeral ports (RFC 6056, 3.2, as Linux has them).
+const PORT_FIRST: u32 = 32_768;
+const PORT_COUNT: u32 = 28_232;
+
+impl Tcp {
+    /// Begins to connect; the SYN leaves at the next poll.
+    pub(crate) fn connect(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: Option<(Ip, u16)>,
+        remote: (Ip, u16),
+    ) -> Result<u32, ConnectFailure> {
+        if !self.table.has_room() {
+            return Err(ConnectFailure::TableFull);
+        }
+        let local_index = match local {
+            Some((ip, _)) if !ip.is_any_of_family(remote.0) => cx.net.local_index(ip),
+            _ => cx.net.source_for(remote.0),
+        };
+        let local_index = local_index.ok_or(ConnectFailure::NoAddress)?;
+        let own = cx.net.local(local_index);
+        if own.is_v4() != remote.0.is_v4() || cx.net.is_martian(remote.0) || remote.1 == 0 {
+            return Err(ConnectFailure::NoAddress);
+        }
+        let tuple =
+            |local_port: u16| Tuple { remote: remote.0, local: own, remote_port: remote.1, local_port };
+        let tuple = match local {
+            Some((_, port)) if port != 0 => Some(tuple(port)).filter(|tuple| !self.is_in_use(cx, tuple)),
+            _ => self.choose_port(cx, tuple),
+        };
+        let tuple = tuple.ok_or(ConnectFailure::NoPort)?;
+        let index = self.table.take_connection().ok_or(ConnectFailure::TableFull)?;
+        let generation = self.table[index].generation;
+        let block = self.connecting_block(cx, &tuple, local_index);
+        self.table[index] = ControlBlock { generation, ..block };
+        if self.make_active(index, cx.now).is_none() {
+            self.table.free(index);
+            return Err(ConnectFailure::TableFull);
+        }
+        if !self.flows.insert(self.keys.flow(&tuple), Record::Connection(index)) {
+            cx.counters.flow_table_full += 1;
+            self.release_active(index);
+            self.table.free(index);
+            return Err(ConnectFailure::TableFull);
+        }
+        self.mark_dirty(index);
+        Ok(index)
+    }
+
+    fn connecting_block(&self, cx: &Context<'_>, tuple: &Tuple, local_index: u8) -> ControlBlock {
+        let iss = self.keys.initial_sequence(tuple, cx.now.us);
+        let opening = Opening {
+            tuple: *tuple,
+            local_index,
+            listener: NO_LISTENER,
+            irs: 0,
+            iss,
+            mss: u16::MAX,
+            agreed: 0,
+            scale: 0,
+            ts_recent: 0,
+            ts_offset: self.keys.timestamp_offset(tuple),
+            window: 0,
+            announced: u32::from(self.initial_window(NO_LISTENER)),
+            retransmitted: false,
+        };
+        let mut block = self.fresh_block(cx, &opening);
+        block.state = State::SynSent;
+        block.snd_una = iss;
+        block.snd_nxt = iss.wrapping_add(1);
+        (block.rcv_nxt, block.rcv_wup) = (0, 0);
+        block.set(flag::ACK_NOW); // here: the SYN is to be sent
+        block
+    }
+
+    fn is_in_use(&self, cx: &Context<'_>, tuple: &Tuple) -> bool {
+        self.find(self.keys.flow(tuple), tuple, cx.net).is_some()
+    }
+
+    /// RFC 6056, algorithm 3: a keyed offset for each destination, and a counter.
+    fn choose_port(&mut self, cx: &Context<'_>, tuple: impl Fn(u16) -> Tuple) -> Option<Tuple> {
+        let example = tuple(0);
+        let offset = self.keys.port_offset(example.remote, example.remote_port);
+        for _ in 0..PORT_COUNT {
+            self.next_port = self.next_port.wrapping_add(1);
+            let port = PORT_FIRST + offset.wrapping_add(self.next_port) % PORT_COUNT;
+            let candidate = tuple(port as u16);
+            if !self.is_in_use(cx, &candidate) {
+                return Some(candidate);
+            }
+        }
+        None
+    }
+
+    /// Sends the SYN, or the SYN-ACK of a simultaneous open.
+    pub(super) fn send_syn(&mut self, cx: &mut Context<'_>, index: u32) {
+        // The clock runs also while the neighbour is asked for.
+        if self.make_active(index, cx.now).is_none() {
+            return self.mark_dirty(index);
+        }
+        self.arm_retransmission(index, cx.now);
+        let Some(mac) = self.resolve(cx, index) else { return };
+        let block = &self.table[index];
+        let tuple = block.tuple(cx.net.local(block.local_index));
+        let answers = block.state == State::SynReceived;
+        let stamp = (cx.now.ms.wrapping_add(block.ts_offset), if answers { block.ts_recent } else { 0 });
+        // A simultaneous open answers with what the peer's SYN offered.
+        let offers = |flag: u32, ours: bool| if answers { block.has(flag) } else { ours };
+        let scaled = !answers || block.scales != 0;
+        let header = tcp::Tcp {
+            source_port: tuple.local_port,
+            destination_port: tuple.remote_port,
+            sequence: block.snd_una,
+            acknowledgement: if answers { block.rcv_nxt } else { 0 },
+            flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
+            window: self.initial_window(NO_LISTENER),
+            header_size: 0,
+            options: Options {
+                mss: Some(self.own_mss(cx, &tuple)),
+                window_scale: scaled.then(|| self.config.window_scale()),
+                sack_permitted: offers(flag::SACK, self.config.sack),
+                timestamp: offers(flag::TIMESTAMPS, self.config.timestamps).then_some(stamp),
+                ..Options::default()
+            },
+        };
+        if self.reply(cx, mac, tuple, &header) {
+            let block = &mut self.table[index];
+            block.clear(flag::ACK_NOW);
+            block.sent_ms = cx.now.ms;
+        }
+    }
+
+    /// RFC 9293, 3.10.7.3.
+    pub(super) fn handle_syn_sent(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+        let header = &segment.header;
+        let block = &self.table[index];
+        let acknowledges = header.flags.has(Flags::ACK);
+        // First: SND.UNA < SEG.ACK =< SND.NXT, else a reset.
+        let acceptable = before(block.snd_una, header.acknowledgement)
+            && at_or_before(header.acknowledgement, block.snd_nxt);
+        if acknowledges && !acceptable {
+            cx.counters.drop_bad_ack += 1;
+            return self.refuse(cx, segment);
+        }
+        // Second: a reset counts only with an acceptable acknowledgement.
+        if header.flags.has(Flags::RST) {
+            if acknowledges {
+                cx.counters.resets_received += 1;
+                cx.counters.connections_refused += 1;
+                self.end_gone(cx, index, CloseReason::Refused);
+            } else {
+                cx.counters.drop_out_of_window += 1;
+            }
+            return;
+        }
+        if !header.flags.has(Flags::SYN) {
+            cx.counters.drop_out_of_window += 1;
+            return;
+        }
+        // Our own timestamp has to come back (RFC 7323, 3.2), or the SYN-ACK is a forgery.
+        if let Some((_, echo)) = header.options.timestamp.filter(|_| acknowledges && self.config.timestamps) {
+            let sent = block.sent_ms.wrapping_add(block.ts_offset);
+            if before(cx.now.ms.wrapping_add(block.ts_offset), echo)
+                || before(echo, sent.wrapping_sub(120_000))
+            {
+                cx.counters.drop_paws += 1;
+                return;
+            }
+        }
+        self.take_offer(cx, index, segment);
+        if acknowledges {
+            self.established(cx, index, header.acknowledgement);
+        } else {
+            self.table[index].state = State::SynReceived;
+            self.table[index].set(flag::ACK_NOW);
+            self.mark_dirty(index);
+        }
+    }
+
+    /// Takes over what the peer's SYN says.
+    fn take_offer(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+        let header = &segment.header;
+        let options = &header.options;
+        let stamped = self.config.timestamps && options.timestamp.is_some();
+        let theirs = options.mss.unwrap_or(if segment.tuple.remote.is_v4() { 536 } else { 1220 });
+        let old = self.table[index];
+        let opening = Opening {
+            tuple: segment.tuple,
+            local_index: old.local_index,
+            listener: NO_LISTENER,
+            irs: header.sequence,
+            iss: old.snd_una,
+            mss: theirs,
+            agreed: [
+                (stamped, agreed::TIMESTAMPS),
+                (self.config.sack && options.sack_permitted, agreed::SACK),
+                (options.window_scale.is_some(), agreed::SCALE),
+            ]
+            .iter()
+            .filter(|(is_set, _)| *is_set)
+            .fold(0, |bits, (_, bit)| bits | bit),
+            scale: options.window_scale.unwrap_or(0).min(14),
+            ts_recent: options.timestamp.map_or(0, |(value, _)| value),
+            ts_offset: old.ts_offset,
+            window: header.window,
+            announced: u32::from(self.initial_window(NO_LISTENER)),
+            retransmitted: old.has(flag::SYN_RETRANSMITTED),
+        };
+        let fresh = self.fresh_block(cx, &opening);
+        let listed = old.flags & flag::LISTED;
+        self.table[index] = ControlBlock {
+            state: old.state,
+            flags: fresh.flags | listed | (old.flags & flag::FIN_QUEUED),
+            snd_una: old.snd_una,
+            snd_nxt: old.snd_nxt,
+            sent_ms: old.sent_ms,
+            // The window of a SYN is never scaled (RFC 7323, 2.2).
+            snd_wnd: u32::from(header.window),
+            snd_wnd_max: u32::from(header.window).max(1),
+            active: old.active,
+            timer: old.timer,
+            timer_slot: old.timer_slot,
+            neighbour: old.neighbour,
+            generation: old.generation,
+            ..fresh
+        };
+    }
+
+    /// Our SYN is acknowledged: the connection is open.
+    pub(super) fn established(&mut self, cx: &mut Context<'_>, index: u32, acknowledgement: u32) {
+        let block = &mut self.table[index];
+        block.state = State::Established;
+        block.snd_una = acknowledgement;
+        block.backoff = 0;
+        block.set(flag::ACK_NOW);
+        if !block.has(flag::SYN_RETRANSMITTED) {
+            rtt::sample(block, cx.now.since(block.sent_ms).saturating_mul(1000));
+        }
+        self.stop_timer(index);
+        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            active.progress_ms = cx.now.ms;
+        }
+        cx.counters.connections_opened += 1;
+        self.reports.notices.push_back(Notice::Connected(index));
+        self.mark_dirty(index);
+        self.settle(index, cx.now);
+    }
+}

@@ -1,0 +1,376 @@
+//! The control block: what the engine keeps of a connection that is idle. Two cache lines.
+//!
+//! The first line decides what to do with a segment that comes in; the second answers. Everything that exists only
+//! while something is in flight, queued or out of order is in an [`super::active::Active`] block.
+//!
+//! ```text
+//!   SynSent ─► Established ─► FinWait1 ─► FinWait2 ─► (record in TIME-WAIT)
+//!      └► SynReceived ─┘ │          └► Closing ─┘
+//!      (simultaneous)    └► CloseWait ─► LastAck ─► gone
+//! ```
+//!
+//! `Ended` is a block whose owner is still to be told of the end. Passive opens have no block before the handshake is
+//! over; they live in the SYN cache.
+
+use super::keys::Tuple;
+use super::slab::NONE;
+use crate::wire::Ip;
+
+/// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have records of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// Nobody's.
+    #[default]
+    Free,
+    /// Over; the owner is still to be told.
+    Ended,
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    CloseWait,
+    Closing,
+    LastAck,
+}
+
+impl State {
+    /// Whether the peer may still send data.
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, State::Established | State::FinWait1 | State::FinWait2)
+    }
+
+    /// Whether queued data may leave.
+    pub(crate) fn sends(self) -> bool {
+        matches!(
+            self,
+            State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck
+        )
+    }
+
+    /// Whether a handshake is over and the end has not come.
+    pub(crate) fn is_synchronized(self) -> bool {
+        !matches!(self, State::Free | State::Ended | State::SynSent)
+    }
+}
+
+/// Yes-or-no facts of a connection.
+pub(crate) mod flag {
+    /// Timestamps were agreed on.
+    pub(crate) const TIMESTAMPS: u32 = 1;
+    /// SACK was agreed on.
+    pub(crate) const SACK: u32 = 1 << 1;
+    /// An acknowledgement has to leave with the next output.
+    pub(crate) const ACK_NOW: u32 = 1 << 2;
+    /// An acknowledgement may wait for company.
+    pub(crate) const ACK_LATER: u32 = 1 << 3;
+    /// Listed in the queue of delayed acknowledgements.
+    pub(crate) const IN_DELAYED: u32 = 1 << 4;
+    /// Listed for output.
+    pub(crate) const DIRTY: u32 = 1 << 5;
+    /// Its owner has been told of its end; it only says goodbye.
+    pub(crate) const ORPHAN: u32 = 1 << 6;
+    /// A FIN is to be sent behind the queue.
+    pub(crate) const FIN_QUEUED: u32 = 1 << 7;
+    /// The FIN has been sent.
+    pub(crate) const FIN_SENT: u32 = 1 << 8;
+    /// The owner has said `finish`: what comes in is dropped.
+    pub(crate) const DISCARD: u32 = 1 << 9;
+    /// The window is (nearly) shut for want of buffers; listed to be opened.
+    pub(crate) const STARVED: u32 = 1 << 10;
+    /// The queue had to wait; its owner is told when it is empty.
+    pub(crate) const WAITED: u32 = 1 << 11;
+    /// Payload of the peer's was refused for want of buffers and has not come since.
+    pub(crate) const UNREAD: u32 = 1 << 12;
+    /// A SYN had to be sent again (RFC 6298, 5.7; RFC 5681, 3.1).
+    pub(crate) const SYN_RETRANSMITTED: u32 = 1 << 13;
+    /// The last round was limited by the congestion window.
+    pub(crate) const WINDOW_LIMITED: u32 = 1 << 14;
+    /// Everything that says that a list has the block.
+    pub(crate) const LISTED: u32 = DIRTY | UNRESOLVED | STARVED | IN_DELAYED | SHORT;
+    /// Held back until the neighbour's address is known.
+    pub(crate) const UNRESOLVED: u32 = 1 << 15;
+    /// The peer's FIN came ahead of a gap; `Active::fin_sequence` says where.
+    pub(crate) const FIN_AHEAD: u32 = 1 << 16;
+    /// Listed until a store of descriptors has room.
+    pub(crate) const SHORT: u32 = 1 << 18;
+    /// Its owner is about to be told that its queue is empty.
+    pub(crate) const SENT_LISTED: u32 = 1 << 19;
+    /// The round-trip time has been measured.
+    pub(crate) const HAS_RTT: u32 = 1 << 17;
+}
+
+/// A timer's place in the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimerNode {
+    pub(crate) next: u32,
+    pub(crate) previous: u32,
+    /// When it fires, in milliseconds.
+    pub(crate) due_ms: u32,
+}
+
+/// The list of a timer that is in none.
+pub(crate) const UNLISTED: u16 = u16::MAX;
+
+impl TimerNode {
+    pub(crate) const UNSET: TimerNode = TimerNode { next: NONE, previous: NONE, due_ms: 0 };
+}
+
+/// One connection.
+///
+/// Invariants: `snd_una ≤ snd_nxt`, both modulo 2^32; `active` is [`NONE`] if and only if nothing is in flight, queued or
+/// out of order and no timer but keepalive runs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct ControlBlock {
+    pub(crate) state: State,
+    /// The peer's window scale in the low half, ours in the high.
+    pub(crate) scales: u8,
+    /// Payload bytes of a full segment, options subtracted.
+    pub(crate) mss: u16,
+    pub(crate) flags: u32,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) listener: u8,
+    /// Which of the interface's addresses is ours.
+    pub(crate) local_index: u8,
+    /// Timeouts in a row.
+    pub(crate) backoff: u8,
+    /// Keepalive or window probes in a row.
+    pub(crate) probes: u8,
+    /// Next sequence number expected.
+    pub(crate) rcv_nxt: u32,
+    /// `rcv_nxt` when the last acknowledgement left (RFC 7323: Last.ACK.sent).
+    pub(crate) rcv_wup: u32,
+    /// The window that it announced: the right edge is `rcv_wup + rcv_wnd`.
+    pub(crate) rcv_wnd: u32,
+    /// Oldest unacknowledged sequence number.
+    pub(crate) snd_una: u32,
+    /// Next sequence number to send.
+    pub(crate) snd_nxt: u32,
+    /// The peer's window, in bytes.
+    pub(crate) snd_wnd: u32,
+    /// Sequence number of the segment that the window came with.
+    pub(crate) snd_wl1: u32,
+    /// The largest window that the peer ever announced.
+    pub(crate) snd_wnd_max: u32,
+    /// The peer's timestamp to be echoed.
+    pub(crate) ts_recent: u32,
+    /// Added to our clock in timestamps.
+    pub(crate) ts_offset: u32,
+    /// When a segment last came in, in milliseconds.
+    pub(crate) received_ms: u32,
+    /// When data last left, in milliseconds.
+    pub(crate) sent_ms: u32,
+    // --- second line ---
+    pub(crate) remote: Ip,
+    /// Smoothed round-trip time and its variation, in microseconds (RFC 6298).
+    pub(crate) srtt_us: u32,
+    pub(crate) rttvar_us: u32,
+    /// The smallest round-trip time seen.
+    pub(crate) min_rtt_us: u32,
+    /// Congestion window in bytes.
+    pub(crate) cwnd: u32,
+    /// Slow-start threshold in bytes.
+    pub(crate) ssthresh: u32,
+    /// Index of the active block, or [`NONE`].
+    pub(crate) active: u32,
+    pub(crate) timer: TimerNode,
+    /// The wheel's list that the timer is in, or [`UNLISTED`].
+    pub(crate) timer_slot: u16,
+    /// The neighbour that frames go to, as the interface's table knows it.
+    pub(crate) neighbour: u16,
+    /// How often the slot was freed.
+    pub(crate) generation: u32,
+    /// When the oldest unacknowledged payload came in, in milliseconds.
+    pub(crate) ack_due_ms: u32,
+}
+
+// An idle connection is two cache lines and its share of the flow table.
+const _: () = assert!(size_of::<ControlBlock>() == 128);
+const _: () = assert!(std::mem::offset_of!(ControlBlock, remote) == 64);
+
+impl Default for ControlBlock {
+    fn default() -> ControlBlock {
+        ControlBlock {
+            state: State::Free,
+            scales: 0,
+            mss: 536,
+            flags: 0,
+            local_port: 0,
+            remote_port: 0,
+            listener: 0,
+            local_index: 0,
+            backoff: 0,
+            probes: 0,
+            rcv_nxt: 0,
+            rcv_wup: 0,
+            rcv_wnd: 0,
+            snd_una: 0,
+            snd_nxt: 0,
+            snd_wnd: 0,
+            snd_wl1: 0,
+            snd_wnd_max: 0,
+            ts_recent: 0,
+            ts_offset: 0,
+            received_ms: 0,
+            sent_ms: 0,
+            remote: Ip::UNSPECIFIED,
+            srtt_us: 0,
+            rttvar_us: 0,
+            min_rtt_us: u32::MAX,
+            cwnd: 0,
+            ssthresh: u32::MAX,
+            active: NONE,
+            timer: TimerNode::UNSET,
+            timer_slot: UNLISTED,
+            neighbour: u16::MAX,
+            generation: 0,
+            ack_due_ms: 0,
+        }
+    }
+}
+
+impl ControlBlock {
+    #[inline]
+    pub(crate) fn has(&self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, flags: u32) {
+        self.flags |= flags;
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, flags: u32) {
+        self.flags &= !flags;
+    }
+
+    /// Sets `flag` and says whether it was set before.
+    pub(crate) fn test_and_set(&mut self, flag: u32) -> bool {
+        let before = self.has(flag);
+        self.flags |= flag;
+        before
+    }
+
+    pub(crate) fn tuple(&self, local: Ip) -> Tuple {
+        Tuple { remote: self.remote, local, remote_port: self.remote_port, local_port: self.local_port }
+    }
+
+    pub(crate) fn send_scale(&self) -> u8 {
+        self.scales & 0xf
+    }
+
+    pub(crate) fn receive_scale(&self) -> u8 {
+        self.scales >> 4
+    }
+
+    /// Bytes of the announced window that the peer has not used.
+    pub(crate) fn window_left(&self) -> u32 {
+        super::seq::ahead(self.rcv_nxt, self.rcv_wup.wrapping_add(self.rcv_wnd))
+    }
+
+    /// Sequence numbers in flight.
+    pub(crate) fn flight(&self) -> u32 {
+        self.snd_nxt.wrapping_sub(self.snd_una)
+    }
+}
+
+/// All control blocks. Orphans come first, then the owner's connections, so that the owner's indexes count from 0.
+#[derive(Debug)]
+pub(crate) struct Table {
+    blocks: Vec<ControlBlock>,
+    orphans_max: usize,
+    connections_max: usize,
+    free_orphans: Vec<u32>,
+    free_connections: Vec<u32>,
+}
+
+impl Table {
+    pub(crate) fn new(connections_max: usize, orphans_max: usize) -> Table {
+        let mut blocks = Vec::with_capacity(connections_max + orphans_max);
+        blocks.resize(orphans_max, ControlBlock::default());
+        Table {
+            blocks,
+            orphans_max,
+            connections_max,
+            free_orphans: (0..orphans_max as u32).rev().collect(),
+            free_connections: Vec::with_capacity(connections_max),
+        }
+    }
+
+    /// A block for a connection; the freed one that is warmest.
+    pub(crate) fn take_connection(&mut self) -> Option<u32> {
+        if let Some(index) = self.free_connections.pop() {
+            return Some(index);
+        }
+        if self.blocks.len() == self.orphans_max + self.connections_max {
+            return None;
+        }
+        self.blocks.push(ControlBlock::default());
+        Some(self.blocks.len() as u32 - 1)
+    }
+
+    pub(crate) fn take_orphan(&mut self) -> Option<u32> {
+        self.free_orphans.pop()
+    }
+
+    /// Frees a block; the next one in its slot has another generation.
+    pub(crate) fn free(&mut self, index: u32) {
+        let block = &mut self[index];
+        *block = ControlBlock { generation: block.generation.wrapping_add(1), ..ControlBlock::default() };
+        if (index as usize) < self.orphans_max {
+            self.free_orphans.push(index);
+        } else {
+            self.free_connections.push(index);
+        }
+    }
+
+    /// Whether a connection can be taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.connection_count() < self.connections_max
+    }
+
+    /// Connections of the owner, those included whose end it has not been told of.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.blocks.len() - self.orphans_max - self.free_connections.len()
+    }
+
+    pub(crate) fn orphan_count(&self) -> usize {
+        self.orphans_max - self.free_orphans.len()
+    }
+
+    /// Blocks ever used, orphans included.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The owner's index of a block.
+    pub(crate) fn outer(&self, index: u32) -> u32 {
+        index - self.orphans_max as u32
+    }
+
+    /// The block of an owner's index, in its generation.
+    pub(crate) fn inner(&self, outer: usize, generation: u32) -> Option<u32> {
+        let index = outer + self.orphans_max;
+        let block = self.blocks.get(index)?;
+        (block.generation == generation && block.state != State::Free).then_some(index as u32)
+    }
+}
+
+impl std::ops::Index<u32> for Table {
+    type Output = ControlBlock;
+    #[inline]
+    fn index(&self, index: u32) -> &ControlBlock {
+        &self.blocks[index as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Table {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut ControlBlock {
+        &mut self.blocks[index as usize]
+    }
+}

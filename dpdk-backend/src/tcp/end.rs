@@ -1,0 +1,138 @@
+//! Ends. The owner is told at once; what TCP still has to say is said by an orphan.
+//!
+//! ```text
+//!   owner's block ── Ended (until reported) ── freed
+//!        └─ copied to an orphan's block: FIN-WAIT, CLOSING, LAST-ACK ── record in TIME-WAIT, or gone
+//! ```
+//!
+//! An orphan keeps what is in flight, and retransmits it; what was never sent is dropped. Data that comes for it is
+//! answered with a reset. Without a free orphan block the peer gets a reset instead of a goodbye.
+
+use super::control_block::{ControlBlock, State, flag};
+use super::flow_table::Record;
+use super::slab::NONE;
+use super::time_wait::TimeWaitRecord;
+use super::{Context, Tcp};
+use netpoll::CloseReason;
+
+/// How a connection parts from its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// With a FIN behind what is in flight.
+    Fin,
+    /// With a reset.
+    Reset,
+}
+
+impl Tcp {
+    /// The connection is over and nothing is left to be said.
+    pub(super) fn end_gone(&mut self, cx: &mut Context<'_>, index: u32, reason: CloseReason) {
+        let hash = self.hash_of(cx.net, index);
+        self.flows.remove(hash, Record::Connection(index));
+        self.forget_block(index, reason);
+    }
+
+    /// Frees what a block holds. An orphan's is free; an owner's waits to be reported.
+    fn forget_block(&mut self, index: u32, reason: CloseReason) {
+        self.release_active(index);
+        self.wheel.cancel(&mut self.table, index);
+        if self.table[index].has(flag::ORPHAN) {
+            return self.table.free(index);
+        }
+        let block = &mut self.table[index];
+        block.flags &= flag::LISTED;
+        block.state = State::Ended;
+        self.reports.closings.push_back((index, reason));
+    }
+
+    /// Gives back everything in a block's active part.
+    pub(super) fn release_active(&mut self, index: u32) {
+        let active = std::mem::replace(&mut self.table[index].active, NONE);
+        if active == NONE {
+            return;
+        }
+        let mut active = self.actives.remove(active);
+        self.pieces.clear(&mut active.queue);
+        active.flight.clear(&mut self.segments);
+        active.out_of_order.clear(&mut self.kept);
+    }
+
+    /// The connection is over for its owner.
+    pub(super) fn end_for_owner(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: u32,
+        reason: CloseReason,
+        farewell: Farewell,
+    ) {
+        if self.table[index].has(flag::ORPHAN) {
+            return;
+        }
+        let orphan = match farewell {
+            Farewell::Fin => self.table.take_orphan(),
+            Farewell::Reset => None,
+        };
+        let Some(orphan) = orphan else {
+            cx.counters.orphans_overflow += u64::from(farewell == Farewell::Fin);
+            self.send_reset(cx, index);
+            return self.end_gone(cx, index, reason);
+        };
+        self.drop_unsent(index);
+        let hash = self.hash_of(cx.net, index);
+        self.flows.replace(hash, Record::Connection(index), Record::Connection(orphan));
+        self.wheel.cancel(&mut self.table, index);
+        let generation = self.table[orphan].generation;
+        let mut block = ControlBlock { generation, ..self.table[index] };
+        block.clear(flag::LISTED | flag::ACK_LATER);
+        block.set(flag::ORPHAN | flag::FIN_QUEUED);
+        // Whatever was waiting to be acknowledged is acknowledged with the FIN.
+        block.set(flag::ACK_NOW);
+        self.table[orphan] = block;
+        self.table[index].active = NONE;
+        self.forget_block(index, reason);
+        if self.table[orphan].has(flag::FIN_AHEAD) || self.has_kept(orphan) {
+            self.drop_kept(orphan);
+        }
+        self.mark_dirty(orphan);
+        self.settle(orphan, cx.now);
+    }
+
+    fn has_kept(&self, index: u32) -> bool {
+        self.actives.get(self.table[index].active).is_some_and(|active| !active.out_of_order.is_empty())
+    }
+
+    fn drop_kept(&mut self, index: u32) {
+        self.table[index].clear(flag::FIN_AHEAD);
+        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            active.out_of_order.clear(&mut self.kept);
+        }
+    }
+
+    fn drop_unsent(&mut self, index: u32) {
+        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            self.pieces.drop_unsent(&mut active.queue);
+            active.unsent = 0;
+        }
+    }
+
+    /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement leaves now.
+    pub(super) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: u32) {
+        if self.table[index].has(flag::ACK_NOW | flag::ACK_LATER) {
+            self.send_ack(cx, index, None);
+        }
+        let block = &self.table[index];
+        let record = TimeWaitRecord {
+            hash: self.hash_of(cx.net, index),
+            snd_nxt: block.snd_nxt,
+            rcv_nxt: block.rcv_nxt,
+            ts_recent: block.ts_recent,
+            ts_offset: block.ts_offset,
+            has_timestamps: block.has(flag::TIMESTAMPS),
+            ..TimeWaitRecord::default()
+        };
+        let evicted = self.time_wait.insert(&mut self.flows, record, Record::Connection(index), cx.now);
+        cx.counters.time_waits += 1;
+        cx.counters.time_wait_evictions += u64::from(evicted);
+        self.forget_block(index, CloseReason::Local);
+    }
+}

@@ -1,0 +1,85 @@
+//! A first-in, first-out list of blocks, each in it once, marked by a flag of the block.
+//!
+//! A block that is freed and used again while it is listed leaves a stale entry; whoever takes it sees that the flag is
+//! not set. A list at its capacity is freed of stale entries, so it never grows.
+
+use super::control_block::Table;
+use std::collections::VecDeque;
+
+/// The list.
+#[derive(Debug)]
+pub(crate) struct IndexList {
+    items: VecDeque<u32>,
+    flag: u32,
+}
+
+impl IndexList {
+    pub(crate) fn new(capacity: usize, flag: u32) -> IndexList {
+        IndexList { items: VecDeque::with_capacity(capacity + 1), flag }
+    }
+
+    /// Adds a block, unless it is listed.
+    #[inline]
+    pub(crate) fn push(&mut self, table: &mut Table, index: u32) {
+        if table[index].test_and_set(self.flag) {
+            return;
+        }
+        if self.items.len() == self.items.capacity() {
+            self.items.retain(|index| table[*index].has(self.flag));
+            let items = self.items.make_contiguous();
+            items.sort_unstable();
+            let mut last = None;
+            self.items.retain(|index| last.replace(*index) != Some(*index));
+        }
+        self.items.push_back(index);
+    }
+
+    /// Takes the next block whose flag is set, and clears it.
+    #[inline]
+    pub(crate) fn pop(&mut self, table: &mut Table) -> Option<u32> {
+        while let Some(index) = self.items.pop_front() {
+            if table[index].has(self.flag) {
+                table[index].clear(self.flag);
+                return Some(index);
+            }
+        }
+        self.items.clear(); // starts at the front again: the pages behind stay untouched
+        None
+    }
+
+    /// Entries, stale ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::control_block::flag;
+
+    #[test]
+    fn a_block_is_listed_once_and_stale_entries_cost_no_room() {
+        let mut table = Table::new(4, 0);
+        (0..4).for_each(|_| assert!(table.take_connection().is_some()));
+        let mut list = IndexList::new(4, flag::DIRTY);
+        let capacity = list.items.capacity();
+        for _ in 0..100 {
+            for index in 0..4 {
+                list.push(&mut table, index);
+                list.push(&mut table, index);
+                if index % 2 == 0 {
+                    table.free(index); // and used again
+                }
+            }
+        }
+        assert_eq!(list.items.capacity(), capacity);
+        let mut seen: Vec<u32> = std::iter::from_fn(|| list.pop(&mut table)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 3]);
+    }
+}

@@ -1,0 +1,229 @@
+//! What the owner asks for, and what it is told.
+
+use super::control_block::{State, flag};
+use super::end::Farewell;
+use super::{Context, Limits, Listener, Notice, Tcp};
+use crate::wire::Ip;
+use netpoll::{Buffer, CloseReason, ConnectionId, ListenerId, SharedBuffer};
+use std::net::SocketAddr;
+
+/// Why a connect could not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectFailure {
+    /// No control block, no active block, or no place in the flow table.
+    TableFull,
+    /// No address of ours can speak to that one.
+    NoAddress,
+    /// Every port towards it is in use.
+    NoPort,
+}
+
+/// Why a send was not taken.
+#[derive(Debug)]
+pub(crate) enum SendFailure {
+    /// The queue, or a store of descriptors, is full.
+    Full(SharedBuffer),
+    /// The connection does not take sends any more.
+    Closed(SharedBuffer),
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Accepted { connection: ConnectionId, listener: ListenerId, peer: SocketAddr },
+    Connected(ConnectionId),
+    Sent(ConnectionId),
+    Received(ConnectionId, Buffer),
+    Closed(ConnectionId, CloseReason),
+}
+
+impl Tcp {
+    /// Listens; port 0 takes a free one. `None` when the table of listeners is full or the port is taken.
+    pub(crate) fn listen(&mut self, ip: Ip, port: u16, backlog: usize, limits: Limits) -> Option<(u8, u16)> {
+        if self.listeners.len() >= usize::from(super::NO_LISTENER) {
+            return None;
+        }
+        let overlaps = |l: &Listener, port: u16| {
+            l.port == port && (l.ip == ip || l.ip.is_any_of_family(ip) || ip.is_any_of_family(l.ip))
+        };
+        let is_free = |port: u16| !self.listeners.iter().any(|listener| overlaps(listener, port));
+        let port = match port {
+            0 => (49_152..u16::MAX).find(|port| is_free(*port))?,
+            port => Some(port).filter(|port| is_free(*port))?,
+        };
+        self.listeners.push(Listener { ip, port, backlog: backlog.max(1), limits });
+        Some((self.listeners.len() as u8 - 1, port))
+    }
+
+    /// Who has begun to connect is not answered any more; who begins is refused.
+    pub(crate) fn close_listeners(&mut self) {
+        self.listening = false;
+        self.accepting = false;
+    }
+
+    pub(crate) fn set_accepting(&mut self, accepting: bool) {
+        self.accepting = accepting && self.listening;
+    }
+
+    /// The block of an id that its owner may still use.
+    fn live(&self, id: ConnectionId) -> Option<u32> {
+        let index = self.table.inner(id.index(), id.generation())?;
+        (self.table[index].state != State::Ended).then_some(index)
+    }
+
+    pub(crate) fn id(&self, index: u32) -> ConnectionId {
+        ConnectionId::new(self.table.outer(index), self.table[index].generation)
+    }
+
+    /// Queues a buffer behind earlier ones.
+    pub(crate) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ConnectionId,
+        buffer: SharedBuffer,
+    ) -> Result<(), SendFailure> {
+        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
+            return Err(SendFailure::Closed(buffer));
+        };
+        let bytes_max = self.config.send_queue_bytes_max;
+        self.enqueue(cx, index, buffer, bytes_max).map_err(SendFailure::Full)
+    }
+
+    fn enqueue(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: u32,
+        buffer: SharedBuffer,
+        bytes_max: usize,
+    ) -> Result<(), SharedBuffer> {
+        let size = buffer.len();
+        if size == 0 {
+            return Ok(());
+        }
+        let before = self.unacknowledged(index);
+        if (before > 0 && before + size > bytes_max) || before + size > i32::MAX as usize {
+            return Err(buffer);
+        }
+        let Some(active) = self.make_active(index, cx.now) else {
+            cx.counters.send_store_full += 1;
+            return Err(buffer);
+        };
+        let active = &mut self.actives[active];
+        if let Err(buffer) = self.pieces.push(&mut active.queue, buffer) {
+            cx.counters.send_store_full += 1;
+            self.settle(index, cx.now);
+            return Err(buffer);
+        }
+        active.unsent += size as u32;
+        self.mark_dirty(index);
+        Ok(())
+    }
+
+    /// Sends what is queued, then `last`, then FIN; discards what still comes.
+    pub(crate) fn finish(&mut self, cx: &mut Context<'_>, id: ConnectionId, last: Option<SharedBuffer>) {
+        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
+            return;
+        };
+        if let Some(last) = last {
+            // A full store of pieces loses the farewell, not the close.
+            let _ = self.enqueue(cx, index, last, usize::MAX);
+        }
+        match self.table[index].state {
+            State::SynSent | State::SynReceived => self.end_gone(cx, index, CloseReason::Local),
+            _ => {
+                self.table[index].set(flag::DISCARD | flag::FIN_QUEUED);
+                self.purge_received(index);
+                self.mark_dirty(index);
+            }
+        }
+    }
+
+    /// Ends the connection for its owner; what is in flight still arrives, what is queued does not leave.
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>, id: ConnectionId) {
+        let Some(index) = self.live(id) else { return };
+        let unread = self.purge_received(index) | self.table[index].has(flag::UNREAD);
+        match self.table[index].state {
+            State::SynSent => self.end_gone(cx, index, CloseReason::Local),
+            // Half of a simultaneous open: the peer has only its SYN to lose.
+            State::SynReceived => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset),
+            // RFC 2525, 2.17: data that nobody will read must not look as if it had been.
+            _ if unread && !self.table[index].has(flag::DISCARD) => {
+                self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset);
+            }
+            _ => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Fin),
+        }
+    }
+
+    /// Forgets payloads that were not reported; returns whether there were any.
+    fn purge_received(&mut self, index: u32) -> bool {
+        let before = self.reports.received.len();
+        self.reports.received.retain(|(other, _)| *other != index);
+        self.reports.received.len() < before
+    }
+
+    /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
+    pub(crate) fn queued_bytes(&self, id: ConnectionId) -> usize {
+        self.live(id).map_or(0, |index| self.unacknowledged(index))
+    }
+
+    fn unacknowledged(&self, index: u32) -> usize {
+        let block = &self.table[index];
+        let Some(active) = self.actives.get(block.active) else { return 0 };
+        let takes_number =
+            block.has(flag::FIN_SENT) || matches!(block.state, State::SynSent | State::SynReceived);
+        active.unsent as usize + (block.flight() as usize).saturating_sub(usize::from(takes_number))
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.table.connection_count()
+    }
+
+    /// Connections that only say goodbye, half-open ones, records in TIME-WAIT.
+    pub(crate) fn levels(&self) -> [usize; 3] {
+        [self.table.orphan_count(), self.syn_cache.len(), self.time_wait.len()]
+    }
+
+    /// Whether anything is to be reported.
+    pub(crate) fn has_reports(&self) -> bool {
+        let reports = &self.reports;
+        !(reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty())
+    }
+
+    /// The next report: openings first, then payloads, then ends. An end frees the block.
+    pub(crate) fn next_report(&mut self) -> Option<Report> {
+        while let Some(notice) = self.reports.notices.pop_front() {
+            if let Some(report) = self.of_notice(notice) {
+                return Some(report);
+            }
+        }
+        // An empty deque that is cleared begins at its front again, so that only what was ever needed is touched.
+        self.reports.notices.clear();
+        if let Some((index, buffer)) = self.reports.received.pop_front() {
+            return Some(Report::Received(self.id(index), buffer));
+        }
+        let Some((index, reason)) = self.reports.closings.pop_front() else {
+            self.reports.closings.clear();
+            return None;
+        };
+        let id = self.id(index);
+        self.table.free(index);
+        Some(Report::Closed(id, reason))
+    }
+
+    fn of_notice(&mut self, notice: Notice) -> Option<Report> {
+        match notice {
+            Notice::Accepted(index) => {
+                let block = &self.table[index];
+                let peer = SocketAddr::new(block.remote.into(), block.remote_port);
+                let listener = ListenerId(block.listener);
+                Some(Report::Accepted { connection: self.id(index), listener, peer })
+            }
+            Notice::Connected(index) => Some(Report::Connected(self.id(index))),
+            Notice::Sent(index) => {
+                self.table[index].clear(flag::SENT_LISTED);
+                let is_open = self.table[index].state != State::Ended;
+                is_open.then(|| Report::Sent(self.id(index)))
+            }
+        }
+    }
+}

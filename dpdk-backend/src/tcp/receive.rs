@@ -1,0 +1,246 @@
+//! Payload and FIN (RFC 9293, 3.10.7.4, seventh and eighth).
+//!
+//! Payload in order goes to the owner in the buffer that it came in. There is no receive buffer: what the owner holds is
+//! the owner's, and the budget of buffers that are left makes the windows.
+
+use super::control_block::{State, flag};
+use super::end::Farewell;
+use super::out_of_order::Insertion;
+use super::seq::{ahead, at_or_before, before};
+use super::{Context, Segment, Tcp};
+use netpoll::{Buffer, CloseReason};
+
+impl Tcp {
+    /// Takes in payload. False when the connection is gone.
+    pub(super) fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: u32,
+        segment: &Segment,
+        mut frame: Buffer,
+    ) -> bool {
+        let block = &self.table[index];
+        if !block.state.receives() {
+            // Behind the peer's FIN there is nothing.
+            cx.counters.drop_out_of_window += 1;
+            return true;
+        }
+        let sequence = segment.header.sequence;
+        let old = ahead(sequence, block.rcv_nxt);
+        if old >= segment.payload_size {
+            cx.counters.drop_duplicate += 1;
+            self.acknowledge_again(cx, index, segment);
+            return true;
+        }
+        if block.has(flag::ORPHAN) {
+            // RFC 9293, 3.10.7.4: data that comes when nobody is left to read it.
+            cx.counters.drop_after_close += 1;
+            self.send_reset(cx, index);
+            self.end_gone(cx, index, CloseReason::Local);
+            return false;
+        }
+        let start = sequence.wrapping_add(old);
+        frame.truncate((segment.payload_at + segment.payload_size) as usize);
+        frame.advance((segment.payload_at + old) as usize);
+        frame.truncate(self.window_beyond(index, start) as usize);
+        if frame.is_empty() {
+            self.refuse_payload(cx, index);
+            return true;
+        }
+        if start != self.table[index].rcv_nxt {
+            self.keep(cx, index, start, frame);
+            return true;
+        }
+        if !self.deliver(cx, index, frame) {
+            // What is kept must not stand in the way of what is in order (RFC 2018, 8 allows to forget it).
+            if let Some(active) = self.actives.get_mut(self.table[index].active) {
+                active.out_of_order.clear(&mut self.kept);
+            }
+            self.refuse_payload(cx, index);
+            return true;
+        }
+        let filled = self.deliver_kept(cx, index);
+        self.acknowledge_payload(cx, index, filled || old > 0);
+        true
+    }
+
+    /// Hands payload in order to the owner; false when no buffer is left for it.
+    fn deliver(&mut self, cx: &mut Context<'_>, index: u32, payload: Buffer) -> bool {
+        if self.budget == 0 || self.reports.received.len() == super::RECEIVED_MAX {
+            return false;
+        }
+        let size = payload.len() as u32;
+        let block = &mut self.table[index];
+        block.rcv_nxt = block.rcv_nxt.wrapping_add(size);
+        block.clear(flag::UNREAD);
+        cx.counters.receives += 1;
+        cx.counters.bytes_received += u64::from(size);
+        if !block.has(flag::DISCARD) {
+            self.budget -= 1;
+            self.reports.received.push_back((index, payload));
+        }
+        true
+    }
+
+    /// Delivers what was kept and is in order now. Says whether there was any.
+    fn deliver_kept(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
+        let mut any = false;
+        loop {
+            let block = &self.table[index];
+            let rcv_nxt = block.rcv_nxt;
+            let Some(active) = self.actives.get_mut(block.active) else { return any };
+            let has_room = self.budget > 0 && self.reports.received.len() < super::RECEIVED_MAX;
+            if !has_room || !active.out_of_order.continues(&self.kept, rcv_nxt) {
+                // What is in order and finds no room is dropped: the peer sends it again.
+                if !has_room && active.out_of_order.continues(&self.kept, rcv_nxt) {
+                    active.out_of_order.clear(&mut self.kept);
+                }
+                return any;
+            }
+            let next = active.out_of_order.take_next(&mut self.kept, rcv_nxt);
+            let Some(payload) = next else { return any };
+            any = true;
+            self.deliver(cx, index, payload);
+        }
+    }
+
+    /// RFC 5681, 4.2: at once for every second full segment and when a gap was filled, else within the delay.
+    fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: u32, at_once: bool) {
+        let block = &mut self.table[index];
+        let waiting = block.rcv_nxt.wrapping_sub(block.rcv_wup);
+        let has_gap = self.actives.get(block.active).is_some_and(|active| !active.out_of_order.is_empty());
+        let block = &mut self.table[index];
+        let full = self.turn.delayed.len() == self.turn.delayed.capacity();
+        if at_once
+            || has_gap
+            || full
+            || waiting >= 2 * u32::from(block.mss)
+            || self.config.delayed_ack_ms == 0
+        {
+            block.set(flag::ACK_NOW);
+            self.mark_dirty(index);
+            return;
+        }
+        if !block.test_and_set(flag::ACK_LATER) {
+            block.ack_due_ms = cx.now.ms.wrapping_add(self.config.delayed_ack_ms);
+        }
+        if !block.test_and_set(flag::IN_DELAYED) {
+            self.turn.delayed.push_back((index, block.ack_due_ms));
+        }
+    }
+
+    /// No buffer, or no window: the payload is dropped and the peer told how much it may send, which may be nothing.
+    pub(super) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: u32) {
+        cx.counters.receive_pauses += 1;
+        let block = &mut self.table[index];
+        block.set(flag::UNREAD);
+        if self.budget == 0 {
+            // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it done: its
+            // alternative is to drop whatever comes until the peer's timers give up.
+            (block.rcv_wup, block.rcv_wnd) = (block.rcv_nxt, 0);
+        }
+        if self.rates.duplicate.take(cx.now) {
+            self.send_ack(cx, index, None);
+        } else {
+            cx.counters.duplicate_acks_limited += 1;
+        }
+    }
+
+    /// Keeps payload that came ahead of a gap, and tells the peer at once (RFC 5681, 4.2; RFC 2018, 4).
+    fn keep(&mut self, cx: &mut Context<'_>, index: u32, start: u32, payload: Buffer) {
+        let payload = self.compact(cx, payload);
+        let most = self.config.out_of_order_per_connection_max;
+        // A quarter of the budget stays for what comes in order.
+        let has_buffers = self.kept.len() < (3 * self.budget as usize) / 4;
+        let active = if has_buffers { self.make_active(index, cx.now) } else { None };
+        let outcome = match active {
+            Some(active) => {
+                let list = &mut self.actives[active].out_of_order;
+                list.insert(&mut self.kept, start, payload, most)
+            }
+            None => Insertion::Full,
+        };
+        let twice = match outcome {
+            Insertion::Kept => {
+                cx.counters.out_of_order += 1;
+                self.budget = self.budget.saturating_sub(1);
+                None
+            }
+            Insertion::Duplicate(left, right) => {
+                cx.counters.drop_duplicate += 1;
+                Some((left, right))
+            }
+            Insertion::Full => {
+                cx.counters.out_of_order_full += 1;
+                None
+            }
+        };
+        self.send_ack(cx, index, twice);
+    }
+
+    /// A small payload moves to a block of its own size, so that it does not pin a receive buffer.
+    fn compact(&mut self, cx: &mut Context<'_>, payload: Buffer) -> Buffer {
+        if payload.len() > self.config.copy_break {
+            return payload;
+        }
+        match cx.pools.copy(payload.as_slice()) {
+            Some(copy) => {
+                cx.counters.receive_copies += 1;
+                copy
+            }
+            None => payload,
+        }
+    }
+
+    // --- FIN -----------------------------------------------------------------------------------------------------
+
+    /// A FIN, now or remembered, counts when everything before it is there. Settles the block.
+    pub(super) fn receive_fin(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+        if Self::has_fin(segment) && self.table[index].state.receives() {
+            let at = segment.header.sequence.wrapping_add(segment.payload_size);
+            if before(self.table[index].rcv_nxt, at) {
+                self.remember_fin(index, at, cx);
+            } else if at == self.table[index].rcv_nxt {
+                return self.take_fin(cx, index);
+            }
+        } else if Self::has_fin(segment) && at_or_before(segment.end(), self.table[index].rcv_nxt) {
+            self.acknowledge_again(cx, index, segment);
+        }
+        if self.table[index].has(flag::FIN_AHEAD) {
+            let at = self.actives.get(self.table[index].active).map(|active| active.fin_sequence);
+            if at == Some(self.table[index].rcv_nxt) && self.table[index].state.receives() {
+                return self.take_fin(cx, index);
+            }
+        }
+        self.settle(index, cx.now);
+    }
+
+    fn remember_fin(&mut self, index: u32, at: u32, cx: &mut Context<'_>) {
+        if let Some(active) = self.make_active(index, cx.now) {
+            self.actives[active].fin_sequence = at;
+            self.table[index].set(flag::FIN_AHEAD);
+        }
+    }
+
+    fn take_fin(&mut self, cx: &mut Context<'_>, index: u32) {
+        let block = &mut self.table[index];
+        block.rcv_nxt = block.rcv_nxt.wrapping_add(1);
+        block.clear(flag::FIN_AHEAD);
+        block.set(flag::ACK_NOW);
+        match block.state {
+            State::Established => {
+                block.state = State::CloseWait;
+                let unsent = self.actives.get(block.active).map_or(0, |active| active.unsent);
+                if unsent == 0 && !self.table[index].has(flag::FIN_QUEUED) {
+                    // Nothing is left to say either: our FIN goes with the acknowledgement.
+                    return self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
+                }
+            }
+            State::FinWait1 => block.state = State::Closing,
+            State::FinWait2 => return self.enter_time_wait(cx, index),
+            _ => {}
+        }
+        self.mark_dirty(index);
+        self.settle(index, cx.now);
+    }
+}

@@ -1,0 +1,461 @@
+//! Finding and repairing losses: RACK-TLP (RFC 8985) where SACK was agreed on, NewReno (RFC 6582) where not; what may
+//! leave meanwhile is up to proportional rate reduction (RFC 6937).
+//!
+//! ```text
+//!   acknowledgement ─► delivered segments ─► RACK: sent before one that arrived, and late? ─► lost ─► retransmit
+//!                                        └─► PRR: as much out as came in, down to the threshold
+//!   silence ─► probe timeout: the last segment again (TLP) ─► retransmission timeout: everything is lost
+//! ```
+//!
+//! Everything here works on a connection's two blocks and its segments; timers and frames are the caller's.
+
+use super::active::{Active, Mode};
+use super::congestion;
+use super::control_block::{ControlBlock, flag};
+use super::scoreboard::{SentSegment, sent};
+use super::seq::{ahead, at_or_before, before, later};
+use super::slab::Slab;
+use crate::time::Now;
+
+/// Duplicate acknowledgements, or segments beyond a hole, that show a loss (RFC 5681, RFC 6675).
+pub(crate) const DUPLICATE_THRESHOLD: u32 = 3;
+
+/// RFC 6937: how much of the reduction has been paid.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Prr {
+    delivered: u32,
+    out: u32,
+    flight_at_start: u32,
+}
+
+/// RFC 8985, 5.2: what was delivered last, by time of sending.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rack {
+    /// RACK.xmit_ts and RACK.end_seq; count once `is_set`.
+    sent_us: u32,
+    end: u32,
+    /// RACK.rtt.
+    rtt_us: u32,
+    /// RACK.fack: the highest sequence number delivered.
+    highest: u32,
+    /// RACK.reo_wnd_mult.
+    multiplier: u8,
+    /// RACK.reo_wnd_persist.
+    persist: u8,
+    is_set: bool,
+    reordering_seen: bool,
+    /// RACK.dsack_round: a round ends when this is acknowledged.
+    round: u32,
+    in_round: bool,
+}
+
+/// RFC 8985, 7: a probe that is in flight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TailLossProbe {
+    /// TLP.end_seq, while `in_flight`.
+    pub(crate) end: u32,
+    pub(crate) in_flight: bool,
+    /// TLP.is_retrans.
+    pub(crate) is_retransmission: bool,
+}
+
+/// What one acknowledgement told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivery {
+    /// Sequence numbers newly acknowledged, cumulatively.
+    pub(crate) acked: u32,
+    /// Sequence numbers newly known to have arrived, either way.
+    pub(crate) delivered: u32,
+    /// Round-trip time of the newest segment that was sent once, in microseconds.
+    pub(crate) rtt_us: Option<u32>,
+    /// In flight before.
+    pub(crate) flight_before: u32,
+    /// Our segment arrived twice (RFC 2883).
+    pub(crate) duplicate_sack: bool,
+    /// The peer's window opened after it had been shut.
+    pub(crate) reopened: bool,
+}
+
+/// Sequence numbers in flight, as far as is known (RFC 6675's pipe). Without SACK every duplicate acknowledgement stands
+/// for a segment that arrived.
+pub(crate) fn pipe(block: &ControlBlock, active: &Active) -> u32 {
+    let arrived = if block.has(flag::SACK) {
+        active.flight.sacked
+    } else {
+        u32::from(active.duplicate_acks) * u32::from(block.mss)
+    };
+    block.flight().saturating_sub(arrived).saturating_sub(active.flight.lost)
+}
+
+/// RFC 8985, 6.2, RACK_sent_after: later by time, by sequence when sent at once.
+fn sent_after(a_us: u32, a_end: u32, b_us: u32, b_end: u32) -> bool {
+    before(b_us, a_us) || (a_us == b_us && before(b_end, a_end))
+}
+
+/// RFC 8985, 6.2, steps 2 and 3: a segment has arrived, cumulatively or selectively.
+pub(crate) fn on_delivered(
+    block: &ControlBlock,
+    active: &mut Active,
+    segment: &SentSegment,
+    delivery: &mut Delivery,
+    now: Now,
+) {
+    let rack = &mut active.rack;
+    let rtt_us = now.us.wrapping_sub(segment.sent_us);
+    let retransmitted = segment.has(sent::RETRANSMITTED);
+    delivery.delivered += segment.span();
+    if !retransmitted {
+        delivery.rtt_us = Some(delivery.rtt_us.map_or(rtt_us, |other| other.min(rtt_us)));
+    }
+    // Step 2: an acknowledgement faster than any before is one of the first transmission.
+    if retransmitted && rtt_us < block.min_rtt_us {
+        return;
+    }
+    let end = segment.end();
+    if !rack.is_set || sent_after(segment.sent_us, end, rack.sent_us, rack.end) {
+        (rack.sent_us, rack.end, rack.rtt_us) = (segment.sent_us, end, rtt_us);
+    }
+    // Step 3: delivered below what was delivered before, and sent once: the network reorders.
+    if !rack.is_set || before(rack.highest, end) {
+        rack.highest = end;
+    } else if before(end, rack.highest) && !retransmitted {
+        rack.reordering_seen = true;
+    }
+    rack.is_set = true;
+}
+
+/// RFC 8985, 6.2, step 4: how long a segment may be overtaken before it is lost, in microseconds.
+fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: bool) -> u32 {
+    let recovering = active.mode != Mode::Open;
+    let rack = &mut active.rack;
+    // DSACKs say that we retransmit too early; once a round.
+    if rack.in_round && at_or_before(rack.round, block.snd_una) {
+        rack.in_round = false;
+    }
+    if duplicate_sack && !rack.in_round {
+        rack.in_round = true;
+        rack.round = block.snd_nxt;
+        rack.multiplier = rack.multiplier.saturating_add(1);
+        rack.persist = 16;
+    }
+    if !rack.reordering_seen && (recovering || active.flight.sacked_count >= DUPLICATE_THRESHOLD) {
+        return 0;
+    }
+    let multiplier = u64::from(rack.multiplier) + 1;
+    let window = multiplier * u64::from(block.min_rtt_us.min(block.srtt_us)) / 4;
+    window.min(u64::from(block.srtt_us)) as u32
+}
+
+/// RFC 8985, 6.2, step 5: marks what is lost. Returns whether anything was, and in how many microseconds the reordering
+/// window of what may be lost closes.
+pub(crate) fn detect_losses(
+    block: &ControlBlock,
+    active: &mut Active,
+    store: &mut Slab<SentSegment>,
+    duplicate_sack: bool,
+    now: Now,
+) -> (bool, Option<u32>) {
+    if !active.rack.is_set {
+        return (false, None);
+    }
+    let window = reordering_window(block, active, duplicate_sack);
+    let rack = active.rack;
+    let (mut found, mut wait) = (false, None);
+    let mut index = active.flight.head;
+    while let Some(segment) = store.get_mut(index) {
+        index = segment.next;
+        if segment.has(sent::SACKED | sent::LOST) {
+            continue;
+        }
+        if !sent_after(rack.sent_us, rack.end, segment.sent_us, segment.end()) {
+            continue;
+        }
+        let due = segment.sent_us.wrapping_add(rack.rtt_us).wrapping_add(window);
+        if at_or_before(due, now.us) {
+            found |= active.flight.mark_lost(segment);
+        } else {
+            let left = due.wrapping_sub(now.us);
+            wait = Some(wait.map_or(left, |other: u32| other.max(left)));
+        }
+    }
+    (found, wait)
+}
+
+/// NewReno (RFC 6582) for peers without SACK: the third duplicate, and every partial acknowledgement in recovery, shows
+/// that the first segment is lost.
+pub(crate) fn detect_losses_without_sack(
+    active: &mut Active,
+    store: &mut Slab<SentSegment>,
+    delivery: &Delivery,
+) -> bool {
+    let third = u32::from(active.duplicate_acks) >= DUPLICATE_THRESHOLD && active.mode == Mode::Open;
+    let partial = delivery.acked > 0 && active.mode == Mode::Recovery;
+    if !third && !partial {
+        return false;
+    }
+    match store.get_mut(active.flight.head) {
+        Some(first) => active.flight.mark_lost(first),
+        None => false,
+    }
+}
+
+/// Losses were found by acknowledgements: reduce once for the whole flight (RFC 6675, 5; RFC 6937).
+pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
+    let flight = block.flight();
+    block.ssthresh = congestion::on_loss(block, &mut active.cubic, flight);
+    active.mode = Mode::Recovery;
+    active.recovery_point = block.snd_nxt;
+    active.prr = Prr { delivered: 0, out: 0, flight_at_start: flight.max(1) };
+}
+
+/// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not reported is lost, the window is one segment.
+pub(crate) fn enter_timeout(block: &mut ControlBlock, active: &mut Active, store: &mut Slab<SentSegment>) {
+    // Only the first timeout of a row reduces the threshold (RFC 5681, 3.1).
+    if active.mode != Mode::Timeout {
+        let flight = block.flight();
+        block.ssthresh = congestion::on_loss(block, &mut active.cubic, flight);
+    }
+    active.flight.mark_all_lost(store);
+    active.mode = Mode::Timeout;
+    active.recovery_point = block.snd_nxt;
+    active.duplicate_acks = 0;
+    active.probe.in_flight = false;
+    block.cwnd = u32::from(block.mss);
+}
+
+/// Whether this acknowledgement ends the recovery, and ends it.
+pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
+    if active.mode == Mode::Open || before(block.snd_una, active.recovery_point) {
+        return;
+    }
+    if active.mode == Mode::Recovery {
+        block.cwnd = block.ssthresh; // RFC 6937: exactly the threshold at the end
+    }
+    active.mode = Mode::Open;
+    active.duplicate_acks = 0;
+    active.rack.persist = active.rack.persist.saturating_sub(1);
+    if active.rack.persist == 0 {
+        active.rack.multiplier = 0;
+    }
+}
+
+/// RFC 6937, 3: the window of this moment of a recovery.
+pub(crate) fn reduce_proportionally(block: &mut ControlBlock, active: &mut Active, delivered: u32) {
+    let in_pipe = pipe(block, active);
+    let mss = u32::from(block.mss);
+    let prr = &mut active.prr;
+    prr.delivered = prr.delivered.saturating_add(delivered);
+    let allowed = if in_pipe > block.ssthresh {
+        let share = u64::from(prr.delivered) * u64::from(block.ssthresh);
+        (share.div_ceil(u64::from(prr.flight_at_start)) as u32).saturating_sub(prr.out)
+    } else {
+        // Slow-start reduction bound.
+        let limit = prr.delivered.saturating_sub(prr.out).max(delivered) + mss;
+        (block.ssthresh - in_pipe).min(limit)
+    };
+    // The first retransmission leaves whatever the sum says.
+    let allowed = if prr.out == 0 { allowed.max(mss) } else { allowed };
+    block.cwnd = in_pipe + allowed;
+}
+
+/// Bytes left while recovering.
+pub(crate) fn on_sent(active: &mut Active, bytes: u32) {
+    if active.mode == Mode::Recovery {
+        active.prr.out = active.prr.out.saturating_add(bytes);
+    }
+}
+
+/// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a loss: then the
+/// congestion that it shows has to be answered.
+pub(crate) fn on_probe_ack(active: &mut Active, ack: u32, delivery: &Delivery) -> bool {
+    let probe = &mut active.probe;
+    if !probe.in_flight || before(ack, probe.end) {
+        return false;
+    }
+    // A new segment as probe: its acknowledgement is like any other.
+    if !probe.is_retransmission || delivery.duplicate_sack {
+        probe.in_flight = false;
+        return false;
+    }
+    // Beyond the probe, or all of it without the original's: the original was lost.
+    let repaired = before(probe.end, ack) || delivery.acked > 0;
+    if repaired {
+        probe.in_flight = false;
+    }
+    repaired
+}
+
+/// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed acknowledgement where only
+/// one segment is out.
+pub(crate) fn probe_timeout_ms(block: &ControlBlock, is_single: bool) -> u32 {
+    if !block.has(flag::HAS_RTT) {
+        return super::rtt::RTO_INITIAL_MS;
+    }
+    let delayed_us = if is_single { 200_000 } else { 2000 };
+    (2 * u64::from(block.srtt_us) + delayed_us).div_ceil(1000).min(u64::from(super::rtt::RTO_MAX_MS)) as u32
+}
+
+/// RFC 2883: whether the first block reports something that is already acknowledged, or lies in the second block.
+pub(crate) fn is_duplicate_sack(ack: u32, blocks: &[(u32, u32)]) -> bool {
+    let Some((left, right)) = blocks.first().copied() else { return false };
+    if before(left, ack) {
+        return true;
+    }
+    blocks.get(1).is_some_and(|second| at_or_before(second.0, left) && at_or_before(right, second.1))
+}
+
+/// Marks what the blocks report (RFC 2018, 5): blocks outside what is in flight mean nothing.
+pub(crate) fn mark_sacked(
+    block: &ControlBlock,
+    active: &mut Active,
+    store: &mut Slab<SentSegment>,
+    blocks: &[(u32, u32)],
+    delivery: &mut Delivery,
+    now: Now,
+) {
+    for (left, right) in blocks {
+        let in_flight = before(*left, *right)
+            && at_or_before(block.snd_una, *left)
+            && at_or_before(*right, block.snd_nxt);
+        if !in_flight {
+            continue;
+        }
+        let mut index = active.flight.head;
+        while let Some(segment) = store.get(index).copied() {
+            if !before(segment.sequence, *right) {
+                break;
+            }
+            let covered = at_or_before(*left, segment.sequence) && at_or_before(segment.end(), *right);
+            if covered && !segment.has(sent::SACKED) {
+                on_delivered(block, active, &segment, delivery, now);
+                active.flight.mark_sacked(&mut store[index]);
+            }
+            index = segment.next;
+        }
+    }
+}
+
+/// Takes what `snd_una` has passed off the list; `snd_una` is the new one already.
+pub(crate) fn acknowledge(
+    block: &ControlBlock,
+    active: &mut Active,
+    store: &mut Slab<SentSegment>,
+    delivery: &mut Delivery,
+    now: Now,
+) {
+    while let Some(segment) = store.get(active.flight.head).copied() {
+        if at_or_before(segment.end(), block.snd_una) {
+            if !segment.has(sent::SACKED) {
+                on_delivered(block, active, &segment, delivery, now);
+            }
+            active.flight.pop(store);
+        } else {
+            let part = ahead(segment.sequence, block.snd_una);
+            if part > 0 {
+                delivery.delivered += if segment.has(sent::SACKED) { 0 } else { part };
+                active.flight.trim(store, part);
+            }
+            break;
+        }
+    }
+    active.rack.highest = later(active.rack.highest, block.snd_una);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(us: u32) -> Now {
+        Now { ms: us / 1000, us }
+    }
+
+    /// Ten segments of 1000 bytes, sent a microsecond apart.
+    fn setup() -> (ControlBlock, Active, Slab<SentSegment>) {
+        let mut store = Slab::new(32);
+        let mut active = Active::default();
+        for number in 0..10_u32 {
+            let segment = SentSegment {
+                sequence: number * 1000,
+                size: 1000,
+                sent_us: number,
+                ..SentSegment::default()
+            };
+            assert!(active.flight.push(&mut store, segment));
+        }
+        let mut block = ControlBlock { mss: 1000, snd_nxt: 10_000, cwnd: 10_000, ..ControlBlock::default() };
+        block.flags = flag::SACK | flag::HAS_RTT;
+        (block.srtt_us, block.min_rtt_us) = (100_000, 100_000);
+        (block, active, store)
+    }
+
+    #[test]
+    fn three_segments_beyond_a_hole_show_the_loss_at_once() {
+        let (block, mut active, mut store) = setup();
+        let mut delivery = Delivery::default();
+        mark_sacked(&block, &mut active, &mut store, &[(1000, 4000)], &mut delivery, at(100_000));
+        let (found, wait) = detect_losses(&block, &mut active, &mut store, false, at(100_003));
+        assert!(found && wait.is_none());
+        assert_eq!((active.flight.lost, active.flight.sacked, delivery.delivered), (1000, 3000, 3000));
+        assert_eq!(pipe(&block, &active), 6000);
+    }
+
+    #[test]
+    fn one_segment_beyond_a_hole_waits_for_the_reordering_window() {
+        let (block, mut active, mut store) = setup();
+        let mut delivery = Delivery::default();
+        mark_sacked(&block, &mut active, &mut store, &[(1000, 2000)], &mut delivery, at(100_000));
+        let (found, wait) = detect_losses(&block, &mut active, &mut store, false, at(100_000));
+        assert!(!found);
+        assert_eq!(wait, Some(24_999), "a quarter of the smallest round trip");
+        let (found, _) = detect_losses(&block, &mut active, &mut store, false, at(130_000));
+        assert!(found);
+    }
+
+    #[test]
+    fn blocks_outside_the_flight_mean_nothing() {
+        let (mut block, mut active, mut store) = setup();
+        block.snd_una = 0;
+        let mut delivery = Delivery::default();
+        let lies = [(20_000, 30_000), (5000, 4000), (0xffff_0000, 500), (9000, 11_000)];
+        mark_sacked(&block, &mut active, &mut store, &lies, &mut delivery, at(100_000));
+        assert_eq!((active.flight.sacked, delivery.delivered), (0, 0));
+    }
+
+    #[test]
+    fn proportional_reduction_ends_at_the_threshold() {
+        let (mut block, mut active, mut store) = setup();
+        enter_recovery(&mut block, &mut active);
+        assert_eq!(block.ssthresh, 7000);
+        let mut out = 0;
+        let mut delivery = Delivery::default();
+        active.flight.mark_lost(&mut store[0]);
+        for number in 1..10 {
+            mark_sacked(
+                &block,
+                &mut active,
+                &mut store,
+                &[(number * 1000, number * 1000 + 1000)],
+                &mut delivery,
+                at(100_000),
+            );
+            reduce_proportionally(&mut block, &mut active, 1000);
+            let room = block.cwnd.saturating_sub(pipe(&block, &active) + out);
+            let sends = room / 1000 * 1000;
+            on_sent(&mut active, sends);
+            out += sends;
+            block.snd_nxt += 0;
+        }
+        assert!((5000..=8000).contains(&out), "{out} left for 9000 delivered, at 7/10");
+        block.snd_una = block.snd_nxt;
+        leave_if_done(&mut block, &mut active);
+        assert_eq!((block.cwnd, active.mode), (7000, Mode::Open));
+    }
+
+    #[test]
+    fn duplicate_sacks_are_told_from_others() {
+        assert!(is_duplicate_sack(5000, &[(1000, 2000)]));
+        assert!(is_duplicate_sack(1000, &[(3000, 4000), (2000, 5000)]));
+        assert!(!is_duplicate_sack(1000, &[(3000, 4000), (5000, 6000)]));
+        assert!(!is_duplicate_sack(1000, &[]));
+    }
+}

@@ -1,0 +1,209 @@
+//! Segments without payload: acknowledgements, probes, resets, SYN-ACKs. They leave as control frames.
+
+use super::control_block::{ControlBlock, flag};
+use super::seq::{ahead, before};
+use super::{Context, Segment, Tcp, Tuple};
+use crate::iface::TcpFrame;
+use crate::wire::Mac;
+use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
+
+/// Whether a window of `target` is enough more than what is announced to be told (RFC 9293, 3.8.6.2.2): a segment, or half
+/// of a small window.
+pub(super) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
+    let step = u32::from(block.mss).min(target / 2).max(1);
+    target >= block.window_left().saturating_add(step)
+}
+
+/// Whether a window is too small to be left at that.
+pub(super) fn is_small(window: u32, block: &ControlBlock, window_max: u32) -> bool {
+    window < u32::from(block.mss).min(window_max / 2)
+}
+
+impl Tcp {
+    /// Sends a bare acknowledgement now; a range that came twice is reported first (RFC 2883).
+    pub(super) fn send_ack(&mut self, cx: &mut Context<'_>, index: u32, twice: Option<(u32, u32)>) {
+        let sequence = self.table[index].snd_nxt;
+        self.send_empty(cx, index, sequence, twice);
+    }
+
+    /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC 9293, 3.8.4; window
+    /// probe as Linux sends it).
+    pub(super) fn send_probe(&mut self, cx: &mut Context<'_>, index: u32) {
+        let sequence = self.table[index].snd_una.wrapping_sub(1);
+        self.send_empty(cx, index, sequence, None);
+    }
+
+    fn send_empty(&mut self, cx: &mut Context<'_>, index: u32, sequence: u32, twice: Option<(u32, u32)>) {
+        let Some(mac) = self.resolve(cx, index) else { return };
+        let window = self.announce(index);
+        let block = &self.table[index];
+        let header = tcp::Tcp {
+            source_port: block.local_port,
+            destination_port: block.remote_port,
+            sequence,
+            acknowledgement: block.rcv_nxt,
+            flags: Flags::ACK,
+            window,
+            header_size: 0,
+            options: self.options(block, cx.now.ms, twice, SACK_BLOCKS_MAX),
+        };
+        let tuple = block.tuple(cx.net.local(block.local_index));
+        if self.reply(cx, mac, tuple, &header) {
+            self.table[index].clear(flag::ACK_NOW | flag::ACK_LATER);
+        }
+    }
+
+    /// Options of a segment of an open connection.
+    pub(super) fn options(
+        &self,
+        block: &ControlBlock,
+        clock_ms: u32,
+        twice: Option<(u32, u32)>,
+        sack_room: usize,
+    ) -> Options {
+        let timestamp =
+            block.has(flag::TIMESTAMPS).then(|| (clock_ms.wrapping_add(block.ts_offset), block.ts_recent));
+        let mut options = Options { timestamp, ..Options::default() };
+        if !block.has(flag::SACK) || sack_room == 0 {
+            return options;
+        }
+        let room = sack_room.min(if timestamp.is_some() { 3 } else { 4 });
+        let (blocks, count) = match self.actives.get(block.active) {
+            Some(active) => active.out_of_order.blocks(&self.kept, room),
+            None => ([(0, 0); SACK_BLOCKS_MAX], 0),
+        };
+        options.sack = blocks;
+        options.sack_count = count as u8;
+        if let Some(twice) = twice {
+            options.sack.copy_within(0..SACK_BLOCKS_MAX - 1, 1);
+            options.sack[0] = twice;
+            options.sack_count = (count + 1).min(room) as u8;
+        }
+        options
+    }
+
+    /// The hardware address of a block's peer; a block whose peer's is not known yet waits for it.
+    pub(super) fn resolve(&mut self, cx: &mut Context<'_>, index: u32) -> Option<Mac> {
+        let block = &mut self.table[index];
+        let (local, remote) = (block.local_index, block.remote);
+        let found = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
+        if found.is_none() {
+            block.set(flag::ACK_NOW);
+            cx.counters.neighbour_waits += 1;
+            self.turn.unresolved.push(&mut self.table, index);
+        }
+        found
+    }
+
+    /// The window field of a segment that leaves now, which announces it: what the budget allows, never less than was
+    /// announced before, and nothing silly (RFC 9293, 3.8.6.2.2).
+    pub(super) fn announce(&mut self, index: u32) -> u16 {
+        let target = self.window_target(index);
+        let block = &mut self.table[index];
+        let scale = block.receive_scale();
+        let left = block.window_left();
+        let window = if is_worth_opening(block, target) { target >> scale << scale } else { left };
+        let field = window.div_ceil(1 << scale).min(0xffff);
+        let is_small = is_small(field << scale, block, self.config.window_max);
+        block.rcv_wup = block.rcv_nxt;
+        block.rcv_wnd = field << scale;
+        if is_small && block.state.receives() {
+            self.turn.starved.push(&mut self.table, index);
+        }
+        field as u16
+    }
+
+    /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment.
+    pub(super) fn window_target(&self, index: u32) -> u32 {
+        if self.budget == 0 {
+            return 0;
+        }
+        let room = u64::from(self.budget) * u64::from(self.buffer_payload);
+        let share = (room / 4).max(u64::from(self.buffer_payload)) as u32;
+        share.min(self.limits(self.table[index].listener).window_max)
+    }
+
+    /// RFC 5961: somebody may be guessing; a peer that is real will react to this.
+    pub(super) fn challenge(&mut self, cx: &mut Context<'_>, index: u32) {
+        if !self.rates.challenge.take(cx.now) {
+            cx.counters.challenge_acks_limited += 1;
+            return;
+        }
+        cx.counters.challenge_acks += 1;
+        self.send_ack(cx, index, None);
+    }
+
+    /// An old segment is acknowledged again; one that brought data is reported as having come twice.
+    pub(super) fn acknowledge_again(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+        if !self.rates.duplicate.take(cx.now) {
+            cx.counters.duplicate_acks_limited += 1;
+            return;
+        }
+        let block = &self.table[index];
+        let start = segment.header.sequence;
+        let end = start.wrapping_add(segment.payload_size);
+        let old = ahead(start, block.rcv_nxt).min(segment.payload_size);
+        let twice = (old > 0 && before(start, end)).then(|| (start, start.wrapping_add(old)));
+        self.send_ack(cx, index, twice);
+    }
+
+    /// Resets a connection: the peer gets <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
+    pub(super) fn send_reset(&mut self, cx: &mut Context<'_>, index: u32) {
+        let block = &mut self.table[index];
+        let (local, remote) = (block.local_index, block.remote);
+        let mac = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
+        let Some(mac) = mac else { return };
+        let block = &self.table[index];
+        let header = tcp::Tcp {
+            source_port: block.local_port,
+            destination_port: block.remote_port,
+            sequence: block.snd_nxt,
+            acknowledgement: block.rcv_nxt,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+            header_size: 0,
+            options: self.options(block, cx.now.ms, None, 0),
+        };
+        let tuple = block.tuple(cx.net.local(block.local_index));
+        cx.counters.resets_sent += 1;
+        self.reply(cx, mac, tuple, &header);
+    }
+
+    /// RFC 9293, 3.10.7.1: the answer to a segment that belongs to nobody.
+    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, segment: &Segment) {
+        let header = &segment.header;
+        if header.flags.has(Flags::RST) {
+            return;
+        }
+        if !self.rates.reset.take(cx.now) {
+            cx.counters.resets_limited += 1;
+            return;
+        }
+        let reset = if header.flags.has(Flags::ACK) {
+            (header.acknowledgement, 0, Flags::RST)
+        } else {
+            (0, segment.end(), Flags::RST.with(Flags::ACK))
+        };
+        let reply = tcp::Tcp {
+            source_port: header.destination_port,
+            destination_port: header.source_port,
+            sequence: reset.0,
+            acknowledgement: reset.1,
+            flags: reset.2,
+            window: 0,
+            header_size: 0,
+            options: Options::default(),
+        };
+        cx.counters.resets_sent += 1;
+        self.reply(cx, segment.mac, segment.tuple, &reply);
+    }
+
+    /// Queues an empty segment; false when there was no room.
+    pub(super) fn reply(&mut self, cx: &mut Context<'_>, mac: Mac, tuple: Tuple, header: &tcp::Tcp) -> bool {
+        cx.counters.tcp_segments_sent += 1;
+        cx.net.reply(cx.counters, |net, out| {
+            let frame = TcpFrame { mac, tuple, header, payload_size: 0, payload_sum: Some(0) };
+            net.write_tcp(out, &frame).size
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200 ms.
+
+use super::control_block::{ControlBlock, State, flag};
+
+/// RTO before anything was measured, in milliseconds (RFC 6298, 2.1).
+pub(crate) const RTO_INITIAL_MS: u32 = 1000;
+/// The same after a SYN had to be sent again (RFC 6298, 5.7).
+const RTO_FALLBACK_MS: u32 = 3000;
+/// The least RTO, in microseconds. RFC 6298, 2.4 asks for a second; every stack of today uses 200 ms.
+const RTO_MIN_US: u32 = 200_000;
+/// The largest RTO, in milliseconds (RFC 6298, 2.5: at least 60 s).
+pub(crate) const RTO_MAX_MS: u32 = 120_000;
+
+/// Takes in a measurement of a segment that was sent once (Karn's rule).
+pub(crate) fn sample(block: &mut ControlBlock, rtt_us: u32) {
+    let rtt_us = rtt_us.clamp(1, 60_000_000);
+    block.min_rtt_us = block.min_rtt_us.min(rtt_us);
+    if !block.has(flag::HAS_RTT) {
+        // RFC 6298, 2.2: SRTT <- R, RTTVAR <- R/2.
+        block.set(flag::HAS_RTT);
+        block.srtt_us = rtt_us;
+        block.rttvar_us = rtt_us / 2;
+        return;
+    }
+    // RFC 6298, 2.3: RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R'|, then SRTT <- 7/8 SRTT + 1/8 R'.
+    let deviation = block.srtt_us.abs_diff(rtt_us);
+    block.rttvar_us = block.rttvar_us - block.rttvar_us / 4 + deviation / 4;
+    block.srtt_us = block.srtt_us - block.srtt_us / 8 + rtt_us / 8;
+}
+
+/// The timeout without backoff, in milliseconds.
+pub(crate) fn rto_base_ms(block: &ControlBlock) -> u32 {
+    if !block.has(flag::HAS_RTT) {
+        let is_open = !matches!(block.state, State::SynSent | State::SynReceived);
+        return match is_open && block.has(flag::SYN_RETRANSMITTED) {
+            true => RTO_FALLBACK_MS,
+            false => RTO_INITIAL_MS,
+        };
+    }
+    let variation = (4 * u64::from(block.rttvar_us)).max(u64::from(RTO_MIN_US));
+    let rto = (u64::from(block.srtt_us) + variation).div_ceil(1000);
+    (rto as u32).min(RTO_MAX_MS)
+}
+
+/// The timeout, doubled for each one in a row (RFC 6298, 5.5).
+pub(crate) fn rto_ms(block: &ControlBlock) -> u32 {
+    let rto = u64::from(rto_base_ms(block)) << block.backoff.min(16);
+    rto.min(u64::from(RTO_MAX_MS)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_follows_the_measurements() {
+        let mut block = ControlBlock::default();
+        assert_eq!(rto_ms(&block), 1000);
+        block.set(flag::SYN_RETRANSMITTED);
+        assert_eq!(rto_ms(&block), 3000);
+        sample(&mut block, 100_000);
+        assert_eq!(rto_ms(&block), 300, "R + max(200 ms, 4 * R/2)");
+        for _ in 0..100 {
+            sample(&mut block, 1000);
+        }
+        assert_eq!(rto_ms(&block), 202, "the floor, and a millisecond of rounding");
+        block.backoff = 3;
+        assert_eq!(rto_ms(&block), 202 * 8);
+        block.backoff = 60;
+        assert_eq!(rto_ms(&block), RTO_MAX_MS);
+    }
+}

@@ -1,0 +1,255 @@
+//! Segments in flight: when each was sent, and what is known of it. 20 bytes a segment, in one store.
+//!
+//! The list of a connection covers `snd_una..snd_nxt` without gaps, in order. A FIN is a segment that takes one
+//! sequence number more than it has bytes.
+
+use super::slab::{NONE, Slab};
+
+/// Facts of a segment.
+pub(crate) mod sent {
+    /// Selectively acknowledged.
+    pub(crate) const SACKED: u8 = 1;
+    /// Taken for lost and not sent again since.
+    pub(crate) const LOST: u8 = 2;
+    /// Sent more than once.
+    pub(crate) const RETRANSMITTED: u8 = 4;
+    /// Carries the FIN.
+    pub(crate) const FIN: u8 = 8;
+}
+
+/// One segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SentSegment {
+    pub(crate) sequence: u32,
+    /// When it was last sent, in microseconds.
+    pub(crate) sent_us: u32,
+    pub(crate) next: u32,
+    /// Payload bytes.
+    pub(crate) size: u16,
+    pub(crate) flags: u8,
+}
+
+const _: () = assert!(size_of::<SentSegment>() == 16);
+
+impl SentSegment {
+    /// Sequence numbers that it takes.
+    pub(crate) fn span(&self) -> u32 {
+        u32::from(self.size) + u32::from(self.has(sent::FIN))
+    }
+
+    pub(crate) fn end(&self) -> u32 {
+        self.sequence.wrapping_add(self.span())
+    }
+
+    pub(crate) fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+}
+
+/// A connection's segments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    /// Sequence numbers that are selectively acknowledged.
+    pub(crate) sacked: u32,
+    /// Sequence numbers that are taken for lost and not sent again.
+    pub(crate) lost: u32,
+    /// Segments that are selectively acknowledged.
+    pub(crate) sacked_count: u32,
+    /// Segments in the list.
+    pub(crate) count: u32,
+}
+
+impl Default for Flight {
+    fn default() -> Flight {
+        Flight { head: NONE, tail: NONE, sacked: 0, lost: 0, sacked_count: 0, count: 0 }
+    }
+}
+
+impl Flight {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    /// Appends a segment that has just been sent for the first time; false when the store is full.
+    #[must_use]
+    pub(crate) fn push(&mut self, store: &mut Slab<SentSegment>, segment: SentSegment) -> bool {
+        let Some(index) = store.insert(SentSegment { next: NONE, ..segment }) else { return false };
+        match self.tail {
+            NONE => self.head = index,
+            tail => store[tail].next = index,
+        }
+        self.tail = index;
+        self.count += 1;
+        true
+    }
+
+    /// Takes the first segment off.
+    pub(crate) fn pop(&mut self, store: &mut Slab<SentSegment>) -> Option<SentSegment> {
+        if self.head == NONE {
+            return None;
+        }
+        let segment = store.remove(self.head);
+        self.head = segment.next;
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        self.count -= 1;
+        self.forget(&segment);
+        Some(segment)
+    }
+
+    /// Takes a segment's (or a part's) numbers out of the sums.
+    fn forget(&mut self, segment: &SentSegment) {
+        if segment.has(sent::SACKED) {
+            self.sacked -= segment.span();
+            self.sacked_count -= 1;
+        }
+        if segment.has(sent::LOST) {
+            self.lost -= segment.span();
+        }
+    }
+
+    /// Cuts the first `count` bytes off the first segment: a part of it is acknowledged.
+    pub(crate) fn trim(&mut self, store: &mut Slab<SentSegment>, count: u32) {
+        let Some(segment) = store.get_mut(self.head) else { return };
+        let count = count.min(u32::from(segment.size));
+        segment.sequence = segment.sequence.wrapping_add(count);
+        segment.size -= count as u16;
+        if segment.has(sent::SACKED) {
+            self.sacked -= count;
+        }
+        if segment.has(sent::LOST) {
+            self.lost -= count;
+        }
+    }
+
+    /// Splits a segment so that it has at most `size` bytes; the rest follows it, equal in all facts. False when the
+    /// store is full.
+    pub(crate) fn split(&mut self, store: &mut Slab<SentSegment>, index: u32, size: u16) -> bool {
+        let whole = store[index];
+        if whole.size <= size {
+            return true;
+        }
+        let rest = SentSegment {
+            sequence: whole.sequence.wrapping_add(u32::from(size)),
+            size: whole.size - size,
+            ..whole
+        };
+        let Some(rest) = store.insert(rest) else { return false };
+        self.count += 1;
+        let first = &mut store[index];
+        first.size = size;
+        first.flags &= !sent::FIN;
+        first.next = rest;
+        if self.tail == index {
+            self.tail = rest;
+        }
+        if whole.has(sent::SACKED) {
+            self.sacked_count += 1;
+        }
+        true
+    }
+
+    /// Marks a segment as selectively acknowledged.
+    pub(crate) fn mark_sacked(&mut self, segment: &mut SentSegment) {
+        if segment.has(sent::LOST) {
+            self.lost -= segment.span();
+        }
+        segment.flags = (segment.flags & !sent::LOST) | sent::SACKED;
+        self.sacked += segment.span();
+        self.sacked_count += 1;
+    }
+
+    /// Marks a segment as lost, unless it has arrived.
+    pub(crate) fn mark_lost(&mut self, segment: &mut SentSegment) -> bool {
+        if segment.has(sent::LOST | sent::SACKED) {
+            return false;
+        }
+        segment.flags |= sent::LOST;
+        self.lost += segment.span();
+        true
+    }
+
+    /// Marks everything that has not arrived as lost.
+    pub(crate) fn mark_all_lost(&mut self, store: &mut Slab<SentSegment>) {
+        let mut index = self.head;
+        while let Some(segment) = store.get_mut(index) {
+            self.mark_lost(segment);
+            index = segment.next;
+        }
+    }
+
+    /// Forgets what was selectively acknowledged: the peer has forgotten it too (RFC 2018, 8).
+    pub(crate) fn forget_sacked(&mut self, store: &mut Slab<SentSegment>) {
+        let mut index = self.head;
+        while let Some(segment) = store.get_mut(index) {
+            segment.flags &= !sent::SACKED;
+            index = segment.next;
+        }
+        (self.sacked, self.sacked_count) = (0, 0);
+    }
+
+    /// The first lost segment at or behind `from`.
+    pub(crate) fn next_lost(&self, store: &Slab<SentSegment>, from: u32) -> Option<u32> {
+        let mut index = from;
+        while let Some(segment) = store.get(index) {
+            if segment.has(sent::LOST) {
+                return Some(index);
+            }
+            index = segment.next;
+        }
+        None
+    }
+
+    /// Frees everything.
+    pub(crate) fn clear(&mut self, store: &mut Slab<SentSegment>) {
+        while self.pop(store).is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(store: &mut Slab<SentSegment>) -> Flight {
+        let mut flight = Flight::default();
+        for number in 0..3 {
+            let flags = if number == 2 { sent::FIN } else { 0 };
+            assert!(flight.push(
+                store,
+                SentSegment { sequence: number * 10, size: 10, flags, ..SentSegment::default() }
+            ));
+        }
+        flight
+    }
+
+    #[test]
+    fn sums_follow_the_marks() {
+        let mut store = Slab::new(8);
+        let mut flight = flight(&mut store);
+        flight.mark_all_lost(&mut store);
+        assert_eq!((flight.lost, flight.sacked), (31, 0));
+        let second = store[flight.head].next;
+        let mut segment = store[second];
+        flight.mark_sacked(&mut segment);
+        store[second] = segment;
+        assert_eq!((flight.lost, flight.sacked, flight.sacked_count), (21, 10, 1));
+        flight.trim(&mut store, 4);
+        assert_eq!(flight.lost, 17);
+        flight.clear(&mut store);
+        assert_eq!((flight.lost, flight.sacked, flight.sacked_count, store.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_split_keeps_the_fin_at_the_end() {
+        let mut store = Slab::new(8);
+        let mut flight = flight(&mut store);
+        let last = flight.tail;
+        assert!(flight.split(&mut store, last, 4));
+        assert_eq!((store[last].span(), store[flight.tail].span()), (4, 7));
+        assert_eq!(store[flight.tail].sequence, 24);
+        assert!(store[flight.tail].has(sent::FIN) && !store[last].has(sent::FIN));
+    }
+}

@@ -1,0 +1,318 @@
+//! Half-open connections (RFC 4987, 3.3): 64 bytes each until the handshake is over, bounded in all and for each network.
+//!
+//! ```text
+//!   SYN ─► list 0 ─ 1 s ─► list 1 ─ 2 s ─► list 2 … ─► given up     (one FIFO a retry: constant times, no wheel)
+//!   ACK ─► control block, or the list of those that wait to be accepted
+//! ```
+//!
+//! Waiting ones have completed the handshake, but their owner does not accept, or has no room. Their data is refused with
+//! a window of zero, so that they stay this small; the window opens when they are accepted.
+
+use super::keys::Tuple;
+use super::slab::NONE;
+use crate::time::Now;
+use crate::wire::{Ip, Mac};
+
+/// Counters of networks; several share one when there are more.
+const NETWORKS: usize = 4096;
+/// Retries at most; one list each.
+const RETRIES: usize = 8;
+/// The list of those that wait to be accepted.
+const WAITING: u8 = RETRIES as u8;
+const LISTS: usize = RETRIES + 1;
+
+/// What was agreed on in the handshake, in a byte.
+pub(crate) mod agreed {
+    /// Timestamps.
+    pub(crate) const TIMESTAMPS: u8 = 1;
+    /// SACK.
+    pub(crate) const SACK: u8 = 2;
+    /// Window scaling.
+    pub(crate) const SCALE: u8 = 4;
+}
+
+/// A half-open connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfOpen {
+    pub(crate) remote: Ip,
+    pub(crate) local_index: u8,
+    pub(crate) listener: u8,
+    pub(crate) remote_port: u16,
+    pub(crate) local_port: u16,
+    /// The peer's MSS.
+    pub(crate) mss: u16,
+    /// The peer's initial sequence number, and ours.
+    pub(crate) irs: u32,
+    pub(crate) iss: u32,
+    pub(crate) ts_recent: u32,
+    /// When the next SYN-ACK is due, in milliseconds.
+    pub(crate) due_ms: u32,
+    next: u32,
+    previous: u32,
+    pub(crate) mac: Mac,
+    /// The window of the last segment, as on the wire.
+    pub(crate) window: u16,
+    /// The peer's window scale.
+    pub(crate) scale: u8,
+    /// [`agreed`].
+    pub(crate) agreed: u8,
+    /// SYN-ACKs sent again, or [`WAITING`].
+    list: u8,
+    /// A SYN-ACK was sent more than once.
+    pub(crate) retransmitted: bool,
+}
+
+const _: () = assert!(size_of::<HalfOpen>() <= 64);
+
+impl HalfOpen {
+    pub(crate) fn tuple(&self, local: Ip) -> Tuple {
+        Tuple { remote: self.remote, local, remote_port: self.remote_port, local_port: self.local_port }
+    }
+
+    /// Whether the handshake is over.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.list == WAITING
+    }
+
+    /// A fresh one; the cache fills in the rest.
+    pub(crate) fn new(tuple: &Tuple, local_index: u8, listener: u8, mac: Mac) -> HalfOpen {
+        HalfOpen {
+            remote: tuple.remote,
+            local_index,
+            listener,
+            remote_port: tuple.remote_port,
+            local_port: tuple.local_port,
+            mss: 536,
+            irs: 0,
+            iss: 0,
+            ts_recent: 0,
+            due_ms: 0,
+            next: NONE,
+            previous: NONE,
+            mac,
+            window: 0,
+            scale: 0,
+            agreed: 0,
+            list: 0,
+            retransmitted: false,
+        }
+    }
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(crate) struct SynCache {
+    entries: Vec<HalfOpen>,
+    free: u32,
+    used: usize,
+    waiting: usize,
+    capacity: usize,
+    heads: [u32; LISTS],
+    tails: [u32; LISTS],
+    networks: Vec<u16>,
+    per_network_max: u16,
+    retries_max: u8,
+}
+
+/// What became due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Send the SYN-ACK again.
+    Retransmit(u32),
+    /// Give up; the entry is still there.
+    GiveUp(u32),
+}
+
+impl SynCache {
+    pub(crate) fn new(capacity: usize, per_network_max: u16, retries_max: u8) -> SynCache {
+        SynCache {
+            entries: Vec::with_capacity(capacity),
+            free: NONE,
+            used: 0,
+            waiting: 0,
+            capacity,
+            heads: [NONE; LISTS],
+            tails: [NONE; LISTS],
+            networks: vec![0; NETWORKS],
+            per_network_max,
+            retries_max: retries_max.min(RETRIES as u8 - 1),
+        }
+    }
+
+    pub(crate) fn get(&self, index: u32) -> &HalfOpen {
+        &self.entries[index as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> &mut HalfOpen {
+        &mut self.entries[index as usize]
+    }
+
+    /// Entries, those that wait included.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Those that wait to be accepted.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Adds an entry whose SYN-ACK leaves now. `network` numbers its network. `None` when there is no room.
+    pub(crate) fn insert(&mut self, entry: HalfOpen, network: u64, now: Now) -> Option<u32> {
+        let share = &mut self.networks[network as usize % NETWORKS];
+        if self.used == self.capacity || *share >= self.per_network_max {
+            return None;
+        }
+        *share += 1;
+        let index = match self.free {
+            NONE => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+            free => {
+                self.free = self.entries[free as usize].next;
+                self.entries[free as usize] = entry;
+                free
+            }
+        };
+        self.used += 1;
+        self.entries[index as usize].due_ms = now.ms.wrapping_add(1000);
+        self.append(index, 0);
+        Some(index)
+    }
+
+    /// Removes an entry and returns it.
+    pub(crate) fn remove(&mut self, index: u32, network: u64) -> HalfOpen {
+        self.unlink(index);
+        let entry = self.entries[index as usize];
+        let share = &mut self.networks[network as usize % NETWORKS];
+        *share = share.saturating_sub(1);
+        self.entries[index as usize].next = self.free;
+        self.free = index;
+        self.used -= 1;
+        entry
+    }
+
+    /// The handshake is over, and nobody accepts yet.
+    pub(crate) fn let_wait(&mut self, index: u32) {
+        if !self.entries[index as usize].is_waiting() {
+            self.unlink(index);
+            self.append(index, WAITING);
+        }
+    }
+
+    /// The one that has waited longest.
+    pub(crate) fn first_waiting(&self) -> Option<u32> {
+        Some(self.heads[usize::from(WAITING)]).filter(|index| *index != NONE)
+    }
+
+    /// What is due; the caller calls until there is nothing.
+    pub(crate) fn expire(&mut self, now: Now) -> Option<Due> {
+        for list in 0..RETRIES {
+            let index = self.heads[list];
+            if index == NONE || !now.reached(self.entries[index as usize].due_ms) {
+                continue;
+            }
+            if list as u8 >= self.retries_max {
+                return Some(Due::GiveUp(index));
+            }
+            self.unlink(index);
+            let entry = &mut self.entries[index as usize];
+            // RFC 6298, 5.5: 1 s, 2 s, 4 s …
+            entry.due_ms = now.ms.wrapping_add(1000 << (list + 1));
+            entry.retransmitted = true;
+            self.append(index, list as u8 + 1);
+            return Some(Due::Retransmit(index));
+        }
+        None
+    }
+
+    /// When the next one is due, in milliseconds.
+    pub(crate) fn next_due(&self, now: Now) -> Option<u32> {
+        let due = |head: &u32| self.entries.get(*head as usize).map(|entry| now.since_inverse(entry.due_ms));
+        self.heads[..RETRIES].iter().filter_map(due).min()
+    }
+
+    fn append(&mut self, index: u32, list: u8) {
+        let place = usize::from(list);
+        let tail = std::mem::replace(&mut self.tails[place], index);
+        match tail {
+            NONE => self.heads[place] = index,
+            tail => self.entries[tail as usize].next = index,
+        }
+        let entry = &mut self.entries[index as usize];
+        (entry.next, entry.previous, entry.list) = (NONE, tail, list);
+        self.waiting += usize::from(list == WAITING);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let entry = self.entries[index as usize];
+        let place = usize::from(entry.list);
+        match entry.previous {
+            NONE => self.heads[place] = entry.next,
+            previous => self.entries[previous as usize].next = entry.next,
+        }
+        match entry.next {
+            NONE => self.tails[place] = entry.previous,
+            next => self.entries[next as usize].previous = entry.previous,
+        }
+        self.waiting -= usize::from(entry.list == WAITING);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(host: u8) -> HalfOpen {
+        let tuple = Tuple {
+            remote: Ip::from_v4([10, 0, 0, host]),
+            local: Ip::UNSPECIFIED,
+            remote_port: 1,
+            local_port: 2,
+        };
+        HalfOpen::new(&tuple, 0, 0, Mac::BROADCAST)
+    }
+
+    fn at(ms: u32) -> Now {
+        Now { ms, us: 0 }
+    }
+
+    #[test]
+    fn retries_double_and_end() {
+        let mut cache = SynCache::new(4, 10, 2);
+        let index = cache.insert(entry(1), 7, at(0)).unwrap();
+        assert_eq!(cache.expire(at(999)), None);
+        assert_eq!(cache.next_due(at(999)), Some(1));
+        assert_eq!(cache.expire(at(1000)), Some(Due::Retransmit(index)));
+        assert_eq!(cache.expire(at(2999)), None);
+        assert_eq!(cache.expire(at(3000)), Some(Due::Retransmit(index)));
+        assert_eq!(cache.expire(at(7000)), Some(Due::GiveUp(index)));
+        cache.remove(index, 7);
+        assert_eq!((cache.len(), cache.expire(at(90_000))), (0, None));
+    }
+
+    #[test]
+    fn both_bounds_hold() {
+        let mut cache = SynCache::new(3, 2, 5);
+        assert!(cache.insert(entry(1), 1, at(0)).is_some());
+        let second = cache.insert(entry(2), 1, at(0)).unwrap();
+        assert!(cache.insert(entry(3), 1, at(0)).is_none(), "the network has its share");
+        assert!(cache.insert(entry(4), 2, at(0)).is_some());
+        assert!(cache.insert(entry(5), 3, at(0)).is_none(), "the cache is full");
+        cache.remove(second, 1);
+        assert!(cache.insert(entry(3), 1, at(0)).is_some());
+    }
+
+    #[test]
+    fn those_that_wait_are_served_in_order_and_never_given_up() {
+        let mut cache = SynCache::new(3, 9, 5);
+        let all: Vec<u32> = (0..3).map(|host| cache.insert(entry(host), 1, at(0)).unwrap()).collect();
+        [all[2], all[0], all[2]].into_iter().for_each(|index| cache.let_wait(index));
+        assert_eq!((cache.waiting(), cache.first_waiting()), (2, Some(all[2])));
+        cache.remove(all[2], 1);
+        assert_eq!((cache.waiting(), cache.first_waiting()), (1, Some(all[0])));
+        assert_eq!(cache.expire(at(100_000)), Some(Due::Retransmit(all[1])));
+        assert!(cache.get(all[0]).is_waiting());
+    }
+}

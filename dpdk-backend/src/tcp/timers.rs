@@ -1,0 +1,302 @@
+//! What the clock brings: retransmission and probe timeouts, shut windows, keepalive, delayed acknowledgements.
+//!
+//! A block has one node in the wheel, for the earliest of its deadlines: the sending side's (in the active block), the
+//! keepalive's, and an orphan's patience. The node may be early; who fires looks at the true deadlines and arms again.
+
+use super::active::TimerKind;
+use super::control_block::{State, flag};
+use super::end::Farewell;
+use super::recovery;
+use super::rtt;
+use super::scoreboard::sent;
+use super::slab::NONE;
+use super::{Context, Tcp};
+use crate::time::Now;
+use netpoll::CloseReason;
+
+impl Tcp {
+    // --- arming --------------------------------------------------------------------------------------------------
+
+    /// Sets the node for the block's earliest deadline, unless it fires early enough already.
+    pub(super) fn schedule(&mut self, index: u32, now: Now) {
+        if let Some(due_ms) = self.earliest_deadline(index, now) {
+            self.wheel.arm(&mut self.table, index, due_ms);
+        } else {
+            self.wheel.cancel(&mut self.table, index);
+        }
+    }
+
+    fn earliest_deadline(&self, index: u32, now: Now) -> Option<u32> {
+        let active = self.actives.get(self.table[index].active);
+        let sending =
+            active.filter(|active| active.timer != TimerKind::None).map(|active| active.timer_due_ms);
+        let deadlines = [sending, self.keepalive_deadline(index), self.patience_deadline(index)];
+        deadlines.into_iter().flatten().min_by_key(|due_ms| now.since_inverse(*due_ms))
+    }
+
+    /// RFC 9293, 3.8.4: only while nothing else would tell that the peer is gone.
+    fn keepalive_deadline(&self, index: u32) -> Option<u32> {
+        let block = &self.table[index];
+        let keepalive = self.config.keepalive?;
+        let is_idle = matches!(block.state, State::Established | State::CloseWait) && block.flight() == 0;
+        let wait = keepalive.idle_ms + u32::from(block.probes) * keepalive.interval_ms;
+        is_idle.then(|| block.received_ms.wrapping_add(wait))
+    }
+
+    /// How long an orphan waits for its peer's FIN.
+    fn patience_deadline(&self, index: u32) -> Option<u32> {
+        let block = &self.table[index];
+        let waits = block.has(flag::ORPHAN) && block.state == State::FinWait2;
+        waits.then(|| block.received_ms.wrapping_add(self.config.fin_wait_2_ms))
+    }
+
+    pub(super) fn stop_timer(&mut self, index: u32) {
+        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            active.timer = TimerKind::None;
+        }
+    }
+
+    /// RFC 6298, 5.1 to 5.3; never beyond what the user timeout leaves.
+    pub(super) fn arm_retransmission(&mut self, index: u32, now: Now) {
+        let wait = rtt::rto_ms(&self.table[index]);
+        self.arm(index, TimerKind::Retransmit, wait, now);
+    }
+
+    pub(super) fn arm(&mut self, index: u32, kind: TimerKind, wait_ms: u32, now: Now) {
+        let limit = self.limits(self.table[index].listener).user_timeout_ms;
+        let Some(active) = self.actives.get_mut(self.table[index].active) else { return };
+        let mut wait_ms = wait_ms;
+        if limit > 0 {
+            wait_ms = wait_ms.min(limit.saturating_sub(now.since(active.progress_ms)).max(1));
+        }
+        active.timer = kind;
+        active.timer_due_ms = now.ms.wrapping_add(wait_ms);
+    }
+
+    /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe achieves, else the
+    /// retransmission timeout.
+    pub(super) fn arm_probe_or_retransmission(&mut self, index: u32, now: Now) {
+        let block = &self.table[index];
+        let Some(active) = self.actives.get(block.active) else { return };
+        let may_probe = block.has(flag::SACK)
+            && active.mode == super::active::Mode::Open
+            && active.flight.sacked == 0
+            && active.flight.lost == 0
+            && !active.probe.in_flight
+            && block.backoff == 0;
+        let rto = rtt::rto_ms(block);
+        let is_single = active.flight.head == active.flight.tail;
+        let probe = recovery::probe_timeout_ms(block, is_single);
+        match may_probe && probe < rto {
+            true => self.arm(index, TimerKind::Probe, probe, now),
+            false => self.arm(index, TimerKind::Retransmit, rto, now),
+        }
+    }
+
+    // --- firing --------------------------------------------------------------------------------------------------
+
+    /// Fires what is due, as many timers as the configuration allows in one poll.
+    pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..self.config.timers_per_poll_max {
+            let Some(index) = self.wheel.expire(&mut self.table, cx.now) else { break };
+            self.fire(cx, index);
+        }
+        let most = self.config.timers_per_poll_max;
+        self.expire_half_open(cx, most);
+        self.time_wait.expire(&mut self.flows, cx.now, most);
+        self.expire_delayed(cx);
+    }
+
+    /// When something will be due, in milliseconds.
+    pub(crate) fn next_due_ms(&self, now: Now) -> Option<u32> {
+        let delayed = self.turn.delayed.front().map(|(_, due_ms)| now.since_inverse(*due_ms));
+        [self.wheel.next_ms(now), self.syn_cache.next_due(now), delayed].into_iter().flatten().min()
+    }
+
+    fn fire(&mut self, cx: &mut Context<'_>, index: u32) {
+        let block = &self.table[index];
+        if !block.state.is_synchronized() && block.state != State::SynSent {
+            return;
+        }
+        if self.patience_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms)) {
+            return self.end_gone(cx, index, CloseReason::Local);
+        }
+        if self.keepalive_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms))
+            && !self.keep_alive(cx, index)
+        {
+            return;
+        }
+        let active = self.actives.get(self.table[index].active);
+        let due =
+            active.filter(|active| active.timer != TimerKind::None && cx.now.reached(active.timer_due_ms));
+        if let Some(kind) = due.map(|active| active.timer)
+            && !self.fire_sending(cx, index, kind)
+        {
+            return;
+        }
+        self.settle(index, cx.now);
+    }
+
+    /// False when the connection is gone.
+    fn fire_sending(&mut self, cx: &mut Context<'_>, index: u32, kind: TimerKind) -> bool {
+        if kind != TimerKind::Reorder && self.has_waited_too_long(cx, index) {
+            cx.counters.user_timeouts += 1;
+            self.give_up(cx, index);
+            return false;
+        }
+        match kind {
+            TimerKind::None => {}
+            TimerKind::Retransmit => self.fire_retransmission(cx, index),
+            TimerKind::Probe => self.fire_probe(cx, index),
+            TimerKind::Reorder => self.fire_reorder(cx, index),
+            TimerKind::Persist => {
+                cx.counters.window_probes += 1;
+                let block = &mut self.table[index];
+                block.backoff = block.backoff.saturating_add(1).min(20);
+                self.send_probe(cx, index);
+                // RFC 9293, 3.8.6.1: the intervals grow as for retransmissions.
+                let wait = rtt::rto_ms(&self.table[index]);
+                self.arm(index, TimerKind::Persist, wait, cx.now);
+                self.mark_dirty(index);
+            }
+        }
+        true
+    }
+
+    /// RFC 5482 where it is set; else RFC 9293, 3.8.3: R2.
+    fn has_waited_too_long(&self, cx: &Context<'_>, index: u32) -> bool {
+        let block = &self.table[index];
+        let Some(active) = self.actives.get(block.active) else { return false };
+        if matches!(block.state, State::SynSent | State::SynReceived) {
+            return block.backoff >= self.config.syn_retries_max && active.timer == TimerKind::Retransmit;
+        }
+        let limit = self.limits(block.listener).user_timeout_ms;
+        if limit > 0 {
+            return cx.now.since(active.progress_ms) >= limit;
+        }
+        // A shut window is no silence: its peer answers the probes. An orphan must not be held so for ever.
+        let heard = !block.has(flag::ORPHAN)
+            && active.timer == TimerKind::Persist
+            && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
+        let most =
+            if block.has(flag::ORPHAN) { self.config.retries_max.min(8) } else { self.config.retries_max };
+        block.backoff >= most && !heard
+    }
+
+    /// The peer is gone.
+    fn give_up(&mut self, cx: &mut Context<'_>, index: u32) {
+        cx.counters.connections_failed += 1;
+        if self.table[index].state == State::SynSent {
+            return self.end_gone(cx, index, CloseReason::TimedOut);
+        }
+        if self.table[index].has(flag::ORPHAN) {
+            self.send_reset(cx, index);
+            return self.end_gone(cx, index, CloseReason::TimedOut);
+        }
+        self.end_for_owner(cx, index, CloseReason::TimedOut, Farewell::Reset);
+    }
+
+    /// RFC 6298, 5.4 to 5.7.
+    fn fire_retransmission(&mut self, cx: &mut Context<'_>, index: u32) {
+        let block = &mut self.table[index];
+        block.backoff = block.backoff.saturating_add(1);
+        cx.counters.retransmission_timeouts += 1;
+        if matches!(block.state, State::SynSent | State::SynReceived) {
+            block.set(flag::SYN_RETRANSMITTED | flag::ACK_NOW);
+            self.arm_retransmission(index, cx.now);
+            return self.mark_dirty(index);
+        }
+        if block.active == NONE {
+            return;
+        }
+        let active = &mut self.actives[block.active];
+        // RFC 2018, 8: a peer that has dropped what it reported begins to show it at the first segment.
+        let reneged = self.segments.get(active.flight.head).is_some_and(|first| first.has(sent::SACKED));
+        if reneged {
+            cx.counters.reneged += 1;
+            active.flight.forget_sacked(&mut self.segments);
+        }
+        recovery::enter_timeout(block, active, &mut self.segments);
+        self.arm_retransmission(index, cx.now);
+        self.mark_dirty(index);
+    }
+
+    /// RFC 8985, 7.3: something new if there is any, else the last segment again.
+    fn fire_probe(&mut self, cx: &mut Context<'_>, index: u32) {
+        cx.counters.tail_loss_probes += 1;
+        let block = &mut self.table[index];
+        let Some(active) = self.actives.get_mut(block.active) else { return };
+        let window_left = block.snd_wnd.saturating_sub(block.flight());
+        let is_new = active.unsent > 0 && window_left >= active.unsent.min(u32::from(block.mss));
+        active.probe.in_flight = true;
+        active.probe.is_retransmission = !is_new;
+        active.probe.end = block.snd_nxt;
+        if is_new {
+            active.probe.end = block.snd_nxt.wrapping_add(active.unsent.min(u32::from(block.mss)));
+            // One segment beyond the window, whatever it says.
+            block.cwnd = block.cwnd.max(recovery::pipe(block, active) + u32::from(block.mss));
+        } else if let Some(last) = self.segments.get_mut(active.flight.tail) {
+            active.flight.mark_lost(last);
+            block.cwnd = block.cwnd.max(recovery::pipe(block, active) + u32::from(block.mss));
+        }
+        self.arm_retransmission(index, cx.now);
+        self.mark_dirty(index);
+    }
+
+    /// RFC 8985, 6.3: the reordering window has closed.
+    fn fire_reorder(&mut self, cx: &mut Context<'_>, index: u32) {
+        let block = &mut self.table[index];
+        let Some(active) = self.actives.get_mut(block.active) else { return };
+        let (found, wait) = recovery::detect_losses(block, active, &mut self.segments, false, cx.now);
+        if found && active.mode == super::active::Mode::Open {
+            cx.counters.fast_recoveries += 1;
+            recovery::enter_recovery(block, active);
+            recovery::reduce_proportionally(block, active, 0);
+        }
+        match wait.filter(|_| !found) {
+            Some(wait) => self.arm(index, TimerKind::Reorder, wait.div_ceil(1000).max(1), cx.now),
+            None => self.arm_retransmission(index, cx.now),
+        }
+        self.mark_dirty(index);
+    }
+
+    /// Asks an idle peer whether it is there. False when it was asked often enough.
+    fn keep_alive(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
+        let Some(keepalive) = self.config.keepalive else { return true };
+        if self.table[index].probes >= keepalive.probes_max {
+            self.give_up(cx, index);
+            return false;
+        }
+        self.table[index].probes += 1;
+        cx.counters.keepalive_probes += 1;
+        self.send_probe(cx, index);
+        true
+    }
+
+    /// Acknowledgements that have waited long enough. The list is in order of its first looks; what was acknowledged
+    /// meanwhile and waits anew is put behind, so that an acknowledgement waits at most twice the delay.
+    fn expire_delayed(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..self.turn.delayed.len() {
+            let Some((index, due_ms)) = self.turn.delayed.front().copied() else { return };
+            if !cx.now.reached(due_ms) {
+                return;
+            }
+            self.turn.delayed.pop_front();
+            let block = &mut self.table[index];
+            if !block.has(flag::IN_DELAYED) {
+                continue;
+            }
+            if !block.has(flag::ACK_LATER) {
+                block.clear(flag::IN_DELAYED);
+            } else if cx.now.reached(block.ack_due_ms) {
+                block.clear(flag::IN_DELAYED | flag::ACK_LATER);
+                block.set(flag::ACK_NOW);
+                cx.counters.delayed_acks += 1;
+                self.mark_dirty(index);
+            } else {
+                let due_ms = block.ack_due_ms;
+                self.turn.delayed.push_back((index, due_ms));
+            }
+        }
+    }
+}

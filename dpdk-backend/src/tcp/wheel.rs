@@ -1,0 +1,236 @@
+//! One timer a connection: two wheels of lists through the control blocks.
+//!
+//! The near wheel turns by a millisecond and reaches 4 s; the far one turns by 512 ms and reaches 35 min. A node is in one
+//! list or in none. Acknowledgements don't touch the wheel: the block keeps the true deadlines, the node fires at
+//! or before the earliest, and is set again for what is left. A deadline in the far wheel fires early by up to one turn
+//! of its slot and is then set near, by the same rule.
+
+use super::control_block::{Table, TimerNode, UNLISTED};
+use super::slab::NONE;
+use crate::time::Now;
+
+const NEAR_SLOTS: u32 = 4096;
+const FAR_SLOTS: u32 = 4096;
+const FAR_SHIFT: u32 = 9;
+const WORDS: usize = (NEAR_SLOTS as usize) / 64;
+
+/// The wheel. The nodes are in the control blocks.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    heads: Box<[u32]>,
+    /// One bit a near list: not empty.
+    near_used: [u64; WORDS],
+    /// The millisecond whose list is being emptied.
+    hand_ms: u32,
+    armed: usize,
+}
+
+impl Wheel {
+    /// Bytes that a wheel takes, whatever hangs in it.
+    pub(crate) const BYTES: usize = (NEAR_SLOTS + FAR_SLOTS) as usize * 4 + WORDS * 8;
+
+    pub(crate) fn new() -> Wheel {
+        Wheel {
+            heads: vec![NONE; (NEAR_SLOTS + FAR_SLOTS) as usize].into_boxed_slice(),
+            near_used: [0; WORDS],
+            hand_ms: 0,
+            armed: 0,
+        }
+    }
+
+    /// Timers set.
+    pub(crate) fn armed(&self) -> usize {
+        self.armed
+    }
+
+    /// Sets the timer to fire at `due_ms`, or earlier; one that fires early enough already stays.
+    #[inline]
+    pub(crate) fn arm(&mut self, table: &mut Table, index: u32, due_ms: u32) {
+        let node = table[index].timer;
+        if table[index].timer_slot != UNLISTED && (node.due_ms.wrapping_sub(due_ms) as i32) <= 0 {
+            return;
+        }
+        self.cancel(table, index);
+        let ahead = (due_ms.wrapping_sub(self.hand_ms) as i32).max(1) as u32;
+        let due_ms = self.hand_ms.wrapping_add(ahead);
+        let slot = if ahead < NEAR_SLOTS {
+            due_ms % NEAR_SLOTS
+        } else {
+            let ahead = (ahead >> FAR_SHIFT).min(FAR_SLOTS - 1);
+            NEAR_SLOTS + ((self.hand_ms >> FAR_SHIFT) + ahead) % FAR_SLOTS
+        };
+        self.link(table, index, slot as u16, due_ms);
+    }
+
+    fn link(&mut self, table: &mut Table, index: u32, slot: u16, due_ms: u32) {
+        let next = std::mem::replace(&mut self.heads[usize::from(slot)], index);
+        if next != NONE {
+            table[next].timer.previous = index;
+        }
+        table[index].timer = TimerNode { next, previous: NONE, due_ms };
+        table[index].timer_slot = slot;
+        if u32::from(slot) < NEAR_SLOTS {
+            self.near_used[usize::from(slot) / 64] |= 1 << (slot % 64);
+        }
+        self.armed += 1;
+    }
+
+    /// Forgets the timer.
+    pub(crate) fn cancel(&mut self, table: &mut Table, index: u32) {
+        let (node, slot) = (table[index].timer, table[index].timer_slot);
+        if slot == UNLISTED {
+            return;
+        }
+        match node.previous {
+            NONE => self.heads[usize::from(slot)] = node.next,
+            previous => table[previous].timer.next = node.next,
+        }
+        if node.next != NONE {
+            table[node.next].timer.previous = node.previous;
+        }
+        let is_empty = self.heads[usize::from(slot)] == NONE;
+        if is_empty && u32::from(slot) < NEAR_SLOTS {
+            self.near_used[usize::from(slot) / 64] &= !(1 << (slot % 64));
+        }
+        table[index].timer = TimerNode::UNSET;
+        table[index].timer_slot = UNLISTED;
+        self.armed -= 1;
+    }
+
+    /// The next timer that is due, taken off. Call it until it returns `None`, or stop earlier: what is due stays due.
+    pub(crate) fn expire(&mut self, table: &mut Table, now: Now) -> Option<u32> {
+        loop {
+            let near = self.heads[(self.hand_ms % NEAR_SLOTS) as usize];
+            if near != NONE {
+                self.cancel(table, near);
+                return Some(near);
+            }
+            let far = NEAR_SLOTS + (self.hand_ms >> FAR_SHIFT) % FAR_SLOTS;
+            let far = self.heads[far as usize];
+            if far != NONE {
+                self.cancel(table, far);
+                return Some(far);
+            }
+            if now.reached(self.hand_ms.wrapping_add(1)) {
+                self.hand_ms = if self.armed == 0 { now.ms } else { self.advance(now) };
+            } else {
+                return None;
+            }
+        }
+    }
+
+    /// The next millisecond at which something may be due, `now` at the latest.
+    fn advance(&self, now: Now) -> u32 {
+        let left = now.ms.wrapping_sub(self.hand_ms);
+        let near = self.near_gap().unwrap_or(u32::MAX);
+        let far = (1 << FAR_SHIFT) - self.hand_ms % (1 << FAR_SHIFT);
+        self.hand_ms.wrapping_add(left.min(near).min(far).max(1))
+    }
+
+    /// Milliseconds from the hand to the next near list that is not empty.
+    fn near_gap(&self) -> Option<u32> {
+        let start = self.hand_ms.wrapping_add(1) % NEAR_SLOTS;
+        let (first, bit) = (start as usize / 64, start % 64);
+        let head = self.near_used[first] & (u64::MAX << bit);
+        if head != 0 {
+            return Some(1 + head.trailing_zeros() - bit);
+        }
+        (1..=WORDS).find_map(|ahead| {
+            let word = self.near_used[(first + ahead) % WORDS];
+            (word != 0).then(|| 1 + ahead as u32 * 64 + word.trailing_zeros() - bit)
+        })
+    }
+
+    /// Milliseconds until the next timer may fire: never later than the truth; `None` when none is set.
+    pub(crate) fn next_ms(&self, now: Now) -> Option<u32> {
+        if self.armed == 0 {
+            return None;
+        }
+        let far = (1..FAR_SLOTS).find_map(|ahead| {
+            let slot = NEAR_SLOTS + ((self.hand_ms >> FAR_SHIFT) + ahead) % FAR_SLOTS;
+            let at = ((self.hand_ms >> FAR_SHIFT).wrapping_add(ahead)) << FAR_SHIFT;
+            (self.heads[slot as usize] != NONE).then(|| at.wrapping_sub(self.hand_ms))
+        });
+        // The nearest lists are looked at first; the far ones only while nothing nearer is there.
+        let gap = match self.near_gap() {
+            Some(near) => near.min(far.unwrap_or(near)),
+            None => far.unwrap_or(1 << FAR_SHIFT),
+        };
+        Some(now.since_inverse(self.hand_ms.wrapping_add(gap)))
+    }
+}
+
+impl Now {
+    /// Milliseconds until `deadline`; 0 when it has come.
+    pub(crate) fn since_inverse(self, deadline: u32) -> u32 {
+        (deadline.wrapping_sub(self.ms) as i32).max(0) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netpoll::sim::Rng;
+
+    fn at(ms: u32) -> Now {
+        Now { ms, us: 0 }
+    }
+
+    fn table(count: usize) -> Table {
+        let mut table = Table::new(count, 0);
+        (0..count).for_each(|_| assert!(table.take_connection().is_some()));
+        table
+    }
+
+    #[test]
+    fn timers_fire_once_never_late_and_the_wait_is_never_too_long() {
+        let mut rng = Rng::new(4);
+        let (mut table, mut wheel) = (table(200), Wheel::new());
+        let deadlines: Vec<u32> = (0..200).map(|_| rng.below(60_000) as u32).collect();
+        for (index, due) in deadlines.iter().enumerate() {
+            wheel.arm(&mut table, index as u32, *due);
+        }
+        let mut fired = [false; 200];
+        let mut now = 0;
+        while fired.iter().any(|fired| !fired) {
+            now += wheel.next_ms(at(now)).expect("something is set").max(1);
+            while let Some(index) = wheel.expire(&mut table, at(now)) {
+                let due = deadlines[index as usize];
+                if due > now {
+                    wheel.arm(&mut table, index, due); // early, from the far wheel
+                } else {
+                    assert!(now - due <= 1, "{index} was due at {due} and fired at {now}");
+                    assert!(!std::mem::replace(&mut fired[index as usize], true));
+                }
+            }
+        }
+        assert_eq!(wheel.armed(), 0);
+        assert_eq!(wheel.near_used, [0; WORDS]);
+    }
+
+    #[test]
+    fn an_earlier_setting_stays_and_a_later_one_is_replaced() {
+        let (mut table, mut wheel) = (table(2), Wheel::new());
+        wheel.arm(&mut table, 0, 10);
+        wheel.arm(&mut table, 0, 50);
+        assert_eq!(table[0].timer.due_ms, 10, "lazy");
+        wheel.arm(&mut table, 0, 5);
+        assert_eq!(wheel.expire(&mut table, at(4)), None);
+        assert_eq!(wheel.expire(&mut table, at(5)), Some(0));
+        assert_eq!(wheel.expire(&mut table, at(1000)), None);
+    }
+
+    #[test]
+    fn a_long_sleep_and_the_wrap_of_the_clock_lose_nothing() {
+        let (mut table, mut wheel) = (table(2), Wheel::new());
+        let start = u32::MAX - 1000;
+        wheel.hand_ms = start;
+        wheel.arm(&mut table, 0, start.wrapping_add(2000));
+        wheel.arm(&mut table, 1, start.wrapping_add(100_000));
+        let end = at(start.wrapping_add(500_000));
+        let first = wheel.expire(&mut table, end);
+        let second = wheel.expire(&mut table, end);
+        assert_eq!((first, second), (Some(0), Some(1)));
+        assert_eq!(wheel.expire(&mut table, end), None);
+    }
+}

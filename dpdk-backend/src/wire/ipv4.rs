@@ -1,0 +1,127 @@
+//! IPv4 headers (RFC 791). Options are skipped, never acted upon (RFC 7126 lets a host ignore them).
+
+use super::checksum::{self, Sum};
+use super::{WireError, array, be16};
+
+/// Bytes of a header without options.
+pub const HEADER_SIZE: usize = 20;
+
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of ICMPv6, which has no place in IPv4.
+pub const ICMPV6: u8 = 58;
+
+/// A header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4 {
+    /// Sender.
+    pub source: [u8; 4],
+    /// Receiver.
+    pub destination: [u8; 4],
+    /// What follows.
+    pub protocol: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Bytes behind the header, padding of the frame not counted.
+    pub payload_size: u16,
+    /// Bytes of the header, options included.
+    pub header_size: u8,
+    /// A piece of a larger packet: "more fragments" is set or the offset is not zero.
+    pub is_fragment: bool,
+}
+
+impl Ipv4 {
+    /// Reads and checks a header: version, lengths, checksum.
+    ///
+    /// # Errors
+    /// [`WireError`], each for what it says. Bytes behind the total length are padding.
+    #[inline]
+    pub fn parse(packet: &[u8]) -> Result<Ipv4, WireError> {
+        let fixed: [u8; HEADER_SIZE] = array(packet, 0).ok_or(WireError::Truncated)?;
+        if fixed[0] >> 4 != 4 {
+            return Err(WireError::BadVersion);
+        }
+        let header_size = usize::from(fixed[0] & 0xf) * 4;
+        let total = usize::from(be16(&fixed, 2));
+        if header_size < HEADER_SIZE || total < header_size {
+            return Err(WireError::BadLength);
+        }
+        if total > packet.len() {
+            return Err(WireError::Truncated);
+        }
+        if !checksum::is_correct(Sum::ZERO, &packet[..header_size]) {
+            return Err(WireError::BadChecksum);
+        }
+        Ok(Ipv4 {
+            source: [fixed[12], fixed[13], fixed[14], fixed[15]],
+            destination: [fixed[16], fixed[17], fixed[18], fixed[19]],
+            protocol: fixed[9],
+            hop_limit: fixed[8],
+            payload_size: (total - header_size) as u16,
+            header_size: header_size as u8,
+            is_fragment: be16(&fixed, 6) & 0x3fff != 0,
+        })
+    }
+
+    /// Writes a header without options: "don't fragment" set, identification 0 (RFC 6864, 4: an atomic datagram's
+    /// identification means nothing).
+    ///
+    /// # Panics
+    /// If `out` is shorter than [`HEADER_SIZE`].
+    #[inline]
+    pub fn emit(&self, out: &mut [u8]) {
+        let total = self.payload_size + HEADER_SIZE as u16;
+        out[..4].copy_from_slice(&[0x45, 0, (total >> 8) as u8, total as u8]);
+        out[4..12].copy_from_slice(&[0, 0, 0x40, 0, self.hop_limit, self.protocol, 0, 0]);
+        out[12..16].copy_from_slice(&self.source);
+        out[16..20].copy_from_slice(&self.destination);
+        let checksum = Sum::ZERO.bytes(&out[..HEADER_SIZE]).finish();
+        out[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Ipv4, [u8; 30]) {
+        let header = Ipv4 {
+            source: [10, 0, 0, 1],
+            destination: [10, 0, 0, 2],
+            protocol: TCP,
+            hop_limit: 64,
+            payload_size: 4,
+            header_size: 20,
+            is_fragment: false,
+        };
+        let mut bytes = [0; 30];
+        header.emit(&mut bytes);
+        (header, bytes)
+    }
+
+    #[test]
+    fn a_header_comes_back_as_it_was_and_padding_is_no_payload() {
+        let (header, bytes) = sample();
+        assert_eq!(Ipv4::parse(&bytes), Ok(header));
+    }
+
+    #[test]
+    fn lies_are_refused() {
+        let (_, bytes) = sample();
+        for cut in 0..24 {
+            assert_eq!(Ipv4::parse(&bytes[..cut]), Err(WireError::Truncated), "{cut}");
+        }
+        let mut flipped = bytes;
+        flipped[8] ^= 1;
+        assert_eq!(Ipv4::parse(&flipped), Err(WireError::BadChecksum));
+        flipped[0] = 0x44;
+        assert_eq!(Ipv4::parse(&flipped), Err(WireError::BadLength));
+        flipped[0] = 0x65;
+        assert_eq!(Ipv4::parse(&flipped), Err(WireError::BadVersion));
+        let mut short = bytes;
+        short[3] = 19;
+        assert_eq!(Ipv4::parse(&short), Err(WireError::BadLength));
+    }
+}
