@@ -100,8 +100,9 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
         Some(pid) => vec![pid],
         None => monitor::listening_on(plan.endpoints.server),
     };
-    let before = Usage::read(&pids);
+    // In this order: what the server needs to be asked for its metrics is no cost of connections.
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
+    let before = Usage::read(&pids);
     let (plan, control, clock) = (Arc::new(plan), Arc::new(Control::default()), MonotonicClock::start());
     let crew = start(&plan, &control, clock)?;
     let mut run = Run {
