@@ -14,6 +14,7 @@
 
 mod hosts;
 mod invariants;
+mod member;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use super::index_table::IndexTable;
 use crate::address::{Fingerprint, WorkerId};
 use crate::session::text::{TextId, TextStore};
 use hosts::Hosts;
+pub use member::Awaiting;
+use member::{Member, ROOMS_MAX};
 
 const NONE: u32 = u32::MAX;
 
@@ -31,19 +34,6 @@ pub struct RoomIndex(pub u32);
 /// A membership: one connection in one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberIndex(pub u32);
-
-/// What a new member waits for the home's answer with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaiting {
-    /// Nothing: the membership is complete.
-    Nothing,
-    /// The reply to its Auth.
-    Login,
-    /// The reply to its Join.
-    Join,
-    /// The reply to its ChangeRoom.
-    Change,
-}
 
 #[derive(Clone, Debug)]
 struct Room {
@@ -74,21 +64,6 @@ struct Flags {
     /// In the list of rooms whose total the hosts must be told.
     total_dirty: bool,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    room: u32,
-    /// Table index of the connection.
-    session: u32,
-    next_in_room: u32,
-    previous_in_room: u32,
-    /// Next membership of the same connection, or the next free record.
-    next_in_session: u32,
-    sequence: i32,
-    awaiting: Awaiting,
-}
-
-const _: () = assert!(size_of::<Member>() == 28);
 
 /// A connection's memberships: a list, and which of them is goim's one room.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +137,7 @@ impl Rooms {
 
     /// Room for so many rooms and memberships, with so many workers in the process.
     pub fn with_capacity(rooms_max: usize, memberships_max: usize, workers: usize) -> Rooms {
+        assert!(rooms_max <= ROOMS_MAX, "{rooms_max} rooms");
         Rooms {
             table: IndexTable::with_capacity(rooms_max),
             rooms: Vec::with_capacity(rooms_max),
@@ -256,15 +232,7 @@ impl Rooms {
 
     fn link(&mut self, room: RoomIndex, session: u32, rooms: &mut SessionRooms) -> MemberIndex {
         let record = &mut self.rooms[room.0 as usize];
-        let member = Member {
-            room: room.0,
-            session,
-            next_in_room: record.members,
-            previous_in_room: NONE,
-            next_in_session: rooms.head,
-            sequence: 0,
-            awaiting: Awaiting::Nothing,
-        };
+        let member = Member::new(room, session, record.members, rooms.head);
         let index = if self.free_member != NONE {
             let index = self.free_member;
             self.free_member = self.members[index as usize].next_in_session;
@@ -291,7 +259,7 @@ impl Rooms {
     pub fn leave(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
         let node = self.members[member.0 as usize];
         self.unlink_from_session(member, rooms);
-        let record = &mut self.rooms[node.room as usize];
+        let record = &mut self.rooms[node.room().0 as usize];
         if record.cursor == member.0 {
             record.cursor = node.next_in_room;
         }
@@ -306,7 +274,7 @@ impl Rooms {
         self.members[member.0 as usize].next_in_session = self.free_member;
         self.free_member = member.0;
         self.members_used -= 1;
-        self.mark_count_dirty(RoomIndex(node.room));
+        self.mark_count_dirty(node.room());
     }
 
     fn unlink_from_session(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
@@ -348,16 +316,16 @@ impl Rooms {
 
     /// The room of a membership.
     pub fn room_of(&self, member: MemberIndex) -> RoomIndex {
-        RoomIndex(self.members[member.0 as usize].room)
+        self.members[member.0 as usize].room()
     }
 
     /// Notes what a new member waits with; false when it need not wait, for the home knows of this host.
     pub fn must_wait(&mut self, member: MemberIndex, awaiting: Awaiting, sequence: i32) -> bool {
         let node = &mut self.members[member.0 as usize];
-        if self.rooms[node.room as usize].flags.ready {
+        if self.rooms[node.room().0 as usize].flags.ready {
             return false;
         }
-        node.awaiting = awaiting;
+        node.await_with(awaiting);
         node.sequence = sequence;
         true
     }
@@ -381,18 +349,18 @@ impl Rooms {
 
     /// Whether a request waits with the member for the home's answer.
     pub fn is_awaiting(&self, member: MemberIndex) -> bool {
-        self.members[member.0 as usize].awaiting != Awaiting::Nothing
+        self.members[member.0 as usize].awaiting() != Awaiting::Nothing
     }
 
     /// Whether a ChangeRoom waits with the member.
     pub fn awaits_change(&self, member: MemberIndex) -> bool {
-        self.members[member.0 as usize].awaiting == Awaiting::Change
+        self.members[member.0 as usize].awaiting() == Awaiting::Change
     }
 
     /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.
     pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
         let member = &mut self.members[member.0 as usize];
-        (member.session, std::mem::replace(&mut member.awaiting, Awaiting::Nothing), member.sequence)
+        (member.session, member.await_with(Awaiting::Nothing), member.sequence)
     }
 
     fn mark_count_dirty(&mut self, room: RoomIndex) {

@@ -31,9 +31,11 @@ pub struct Control {
 
 impl Control {
     pub fn new(mailbox: Mailbox<ControlMessage>, workers: usize) -> Control {
+        let mut pools = BackendConfig::small(1).pools;
+        pools.blocks.iter_mut().for_each(|pool| pool.count *= 4);
         Control {
             mailbox,
-            pools: BufferPools::new(&BackendConfig::small(1).pools).expect("pools"),
+            pools: BufferPools::new(&pools).expect("pools"),
             outbox: (0..workers).map(|_| VecDeque::new()).collect(),
             tickets: BTreeMap::new(),
             next_ticket: 0,

@@ -240,11 +240,18 @@ impl World {
             Request::Send { message, publish } => self.outcome(id, message, publish, &frame.body),
             request => {
                 let entered = self.clients[id].answered(id, sequence, request, &frame.body);
-                if let Some(room) = entered.filter(|_| !self.stopping && self.rng.chance(self.plan.probes)) {
-                    self.tally.probes += 1;
-                    self.push(Target::Room(room));
+                if let Some(room) = entered.filter(|_| !self.stopping) {
+                    self.probe(room);
                 }
             }
+        }
+    }
+
+    /// A push in the moment in which somebody has entered: now the room's home must know.
+    fn probe(&mut self, room: usize) {
+        if self.contested == Some(room) || self.rng.chance(self.plan.probes) {
+            self.tally.probes += 1;
+            self.push(Target::Room(room));
         }
     }
 

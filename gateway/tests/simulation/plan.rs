@@ -173,7 +173,7 @@ impl Plan {
             uids: [0.0, 0.0, 0.3, 1.0][rng.below(4)],
             echoes: [0.0, 0.0, 0.1, 0.4][rng.below(4)],
             probes: [0.0, 0.5, 1.0][rng.below(3)],
-            races: rng.chance(0.3),
+            races: rng.chance(0.5),
             drains: rng.chance(0.2),
             idles,
             settings,
@@ -255,7 +255,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
 fn backend(rng: &mut Rng, tight: bool) -> BackendConfig {
     let pool = |size, count| PoolSize { size, count };
     let scarce = tight && rng.chance(0.5);
-    let counts = if scarce { [8, 4, 3, 6] } else { [256, 512, 512, 512] };
+    let counts = if scarce { [8, 4, 3, 6] } else { [256, 1536, 1024, 512] };
     BackendConfig {
         connections_max: 32,
         batch_max: [1, 4, 256][rng.below(3)],

@@ -13,12 +13,13 @@ impl World {
     pub fn race(&mut self) {
         let room = self.rng.below(self.plan.rooms);
         let home = self.room_name(room).home(self.shards.len()).index();
+        self.contested = Some(room);
         note!(self, "race for room {room}, whose home is worker {home}");
         let micros = [100, 1000, 5000][self.rng.below(3)];
         let time = Duration::from_micros(1 + self.rng.below(micros) as u64);
         self.stall_for(home, time);
         let usable: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_usable()).collect();
-        let size = 2 + self.rng.below(14);
+        let size = 2 + self.rng.below(20);
         if usable.is_empty() || self.rng.chance(0.5) {
             self.flood(room, size);
             return self.connect_to(Some(room));
@@ -43,11 +44,9 @@ impl World {
             self.join(id, room);
         }
         self.flood(room, size);
-        if self.rng.chance(0.7) {
-            // It answers what it knows by now, and falls behind again.
-            self.await_turn(home);
-            self.stall_for(home, Duration::from_millis(3));
-        }
+        // It answers what it knows by now, and falls behind again.
+        self.await_turn(home);
+        self.stall_for(home, Duration::from_millis(3));
     }
 
     /// Ticks until the worker has had a turn, if it has one soon.

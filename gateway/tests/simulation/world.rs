@@ -63,6 +63,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub messages: Vec<Message>,
     pub control: Control,
+    /// The room of the last race: whoever enters it is pushed to.
+    pub contested: Option<usize>,
     /// Where clients bring tokens.
     pub verifier: Option<Verifier>,
     /// By backend: no turns until then.
@@ -120,6 +122,7 @@ impl World {
             clients: vec![],
             messages: vec![],
             control,
+            contested: None,
             verifier,
             skipped: 0,
             churn: 0,

@@ -116,8 +116,9 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
         Some(pid) => vec![pid],
         None => monitor::listening_on(plan.endpoints.server),
     };
-    let before = Usage::read(&pids);
+    // In this order: what the server needs to be asked for its metrics is no cost of connections.
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
+    let before = Usage::read(&pids);
     let control = Arc::new(Control::new(plan.stages.len()));
     let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
     let crew = start(&plan, &control, clock)?;

@@ -44,7 +44,7 @@ impl Rooms {
     fn member_list(&self, room: u32) -> usize {
         let (mut previous, mut index, mut count) = (NONE, self.rooms[room as usize].members, 0);
         while let Some(member) = self.members.get(index as usize) {
-            assert_eq!((member.room, member.previous_in_room), (room, previous), "member {index}");
+            assert_eq!((member.room().0, member.previous_in_room), (room, previous), "member {index}");
             count += 1;
             assert!(count <= self.members_used, "the members of room {room} go round in circles");
             (previous, index) = (index, member.next_in_room);
