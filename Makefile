@@ -34,7 +34,7 @@ e2e: setup-tests ## a real gateway with a browser, Python and Node clients, prom
 	gateway/tests/e2e/million.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
-	cargo build --release -p gateway
+	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/conformance.sh $(CACHE)
 
 check: ## formatting, lints, docs, style
