@@ -1,7 +1,9 @@
 //! What a worker is told at its start. The configuration (`config`) is what an operator writes; this is what it means.
 
+use crate::memory::Signal;
 use crate::worker::message::MessageClass;
 use netpoll::ListenerConfig;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a listener speaks.
@@ -203,6 +205,8 @@ pub struct WorkerSettings {
     pub default_push_operation: i32,
     /// Write connects and closes to the audit journal.
     pub audit: bool,
+    /// Where the control thread says how near the end of memory is: one for all workers.
+    pub memory: Arc<Signal>,
     /// What may change while running.
     pub reloadable: Reloadable,
 }

@@ -137,6 +137,7 @@ pub fn prepare(
             ));
         }
     }
+    config.source.warnings.extend(plan.kernel_memory_warning(&config, &system));
     Ok(Prepared { config, plan, backend_reason, system })
 }
 
@@ -189,8 +190,10 @@ pub fn start(
     let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
+    let settings = plan.worker_settings(&config);
+    let memory = Arc::clone(&settings.memory);
     let order = WorkerOrder {
-        settings: vec![plan.worker_settings(&config); plan.workers],
+        settings: vec![settings; plan.workers],
         plan: &plan,
         pin: config.io.pin_workers,
         control,
@@ -216,8 +219,19 @@ pub fn start(
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
     let facts = Facts { plan, backend_reason: backend_reason.clone(), listeners, started, started_at };
     let workers = Workers::new(senders, metrics, names);
-    let parts =
-        Parts { config, facts, workers, mailbox: inbox, wake_ups, verifier, listener, reload, log, signals };
+    let parts = Parts {
+        config,
+        facts,
+        workers,
+        memory,
+        mailbox: inbox,
+        wake_ups,
+        verifier,
+        listener,
+        reload,
+        log,
+        signals,
+    };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
     Ok(Running { control, control_address, addresses, backend_reason, threads })
 }

@@ -370,6 +370,11 @@ pub trait Backend {
     /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.
     fn waiting(&self) -> &[ConnectionId];
 
+    /// Whether the connection is among those of [`Backend::waiting`].
+    fn is_waiting(&self, connection: ConnectionId) -> bool {
+        self.waiting().contains(&connection)
+    }
+
     /// Live connections, those that are closing included.
     fn connection_count(&self) -> usize;
 

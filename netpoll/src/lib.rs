@@ -23,6 +23,7 @@ mod clock;
 mod connection_id;
 mod connection_table;
 pub mod epoll;
+mod fifo;
 mod lifecycle;
 mod mailbox;
 mod send_queue;
@@ -41,6 +42,7 @@ pub use buffer::{
 pub use clock::{MonotonicClock, Timestamp};
 pub use connection_id::{CONNECTIONS_PER_BACKEND_MAX, ConnectionId};
 pub use connection_table::ConnectionTable;
+pub use fifo::Fifo;
 pub use mailbox::{Mailbox, MailboxSender, mailbox};
 pub use send_queue::PIECE_BYTES;
 pub use sys::affinity::pin_current_thread;

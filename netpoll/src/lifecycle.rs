@@ -12,12 +12,12 @@
 //! until its queue is empty or it has ended; one that has ended has nothing queued.
 
 use crate::connection_table::ConnectionTable;
+use crate::fifo::Fifo;
 use crate::send_queue::{Pieces, SendQueue};
 use crate::{
     BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, PoolSet, SendError,
     SharedBuffer,
 };
-use std::collections::VecDeque;
 use std::io;
 
 /// Where a connection is in its life. See the module's text.
@@ -137,7 +137,7 @@ pub(crate) enum Finish {
 pub(crate) struct Common<S> {
     pub(crate) table: ConnectionTable<S>,
     /// Completions to be reported first.
-    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) notices: Fifo<Notice>,
     pub(crate) pieces: Pieces,
     waiting: Vec<ConnectionId>,
     pub(crate) pools: BufferPools,
@@ -156,7 +156,7 @@ impl<S: Slot> Common<S> {
         Ok(Common {
             table: ConnectionTable::with_capacity(slots),
             // At most one Closed, and one Connected or Sent before it, a connection.
-            notices: VecDeque::with_capacity(2 * slots),
+            notices: Fifo::with_capacity(2 * slots),
             pieces: Pieces::with_capacity(config.send_pieces_max),
             waiting: Vec::with_capacity(slots),
             pools: BufferPools::new(&config.pools)?,
@@ -250,6 +250,11 @@ impl<S: Slot> Common<S> {
         }
     }
 
+    /// Whether a connection is in the list of the waiting.
+    pub(crate) fn is_waiting(&self, id: ConnectionId) -> bool {
+        self.table.get(id).is_some_and(|slot| slot.life().is_waiting())
+    }
+
     /// Connections in the list of the waiting, each once, in no order.
     pub(crate) fn waiting(&self) -> &[ConnectionId] {
         &self.waiting
@@ -322,6 +327,10 @@ macro_rules! common_methods {
 
         fn waiting(&self) -> &[ConnectionId] {
             self.common.waiting()
+        }
+
+        fn is_waiting(&self, connection: ConnectionId) -> bool {
+            self.common.is_waiting(connection)
         }
 
         fn index_bound(&self) -> usize {

@@ -4,6 +4,7 @@ use super::problem::Problems;
 use super::values::Values;
 use super::*;
 use crate::auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
+use crate::memory::Thresholds;
 use crate::metrics::LISTENERS_MAX;
 use crate::settings::{DevicePolicy, ListenerKind, SlowConsumer};
 use gateway_proto::frame::HEADER_SIZE;
@@ -108,14 +109,36 @@ impl Builder<'_> {
         }
     }
 
-    fn memory(&self) -> MemoryConfig {
+    fn memory(&mut self) -> MemoryConfig {
         MemoryConfig {
             receive_buffer_size: self.values.size("memory.receive_buffer_size_bytes") as u32,
             receive_buffers: self.some("memory.receive_buffers_per_worker").map(|count| count as u32),
             huge_pages: self.values.flag("memory.huge_pages"),
             copy_break: self.values.size("memory.copy_break_bytes"),
             memory_max: self.some("memory.memory_max_bytes").map(|bytes| bytes as u64),
+            thresholds: self.thresholds(),
         }
+    }
+
+    fn thresholds(&mut self) -> Thresholds {
+        let percent = |name: &str| self.values.size(&format!("memory.{name}_percent")) as u8;
+        let thresholds = Thresholds {
+            refuse_percent: percent("refuse_at"),
+            shed_percent: percent("shed_at"),
+            close_percent: percent("close_at"),
+            stall_percent: percent("refuse_at_stall"),
+        };
+        let (refuse, shed) = (thresholds.refuse_percent, thresholds.shed_percent);
+        if shed < refuse {
+            let advice =
+                format!("expected at least memory.refuse_at_percent = {refuse}: refusing comes first");
+            self.complain("memory.shed_at_percent", advice);
+        }
+        if thresholds.close_percent < shed {
+            let advice = format!("expected at least memory.shed_at_percent = {shed}: closing comes last");
+            self.complain("memory.close_at_percent", advice);
+        }
+        thresholds
     }
 
     fn application(&self) -> ApplicationConfig {

@@ -38,6 +38,7 @@ pub use value::{Kind, Value};
 pub use values::Values;
 
 use crate::auth::TokenPolicy;
+use crate::memory::Thresholds;
 use crate::settings::{BusMode, ListenerSettings, Reloadable};
 use std::fmt;
 use std::net::SocketAddr;
@@ -136,8 +137,10 @@ pub struct MemoryConfig {
     pub huge_pages: bool,
     /// Waiting pieces up to this size are copied out of a larger buffer.
     pub copy_break: usize,
-    /// What may be reserved in all, in bytes; `None`: what there is.
+    /// What the process and its connections may take, in bytes; `None`: what there is.
     pub memory_max: Option<u64>,
+    /// Where load is shed.
+    pub thresholds: Thresholds,
 }
 
 /// `[application]`, as far as it can't change while running.

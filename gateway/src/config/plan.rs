@@ -5,6 +5,7 @@ use super::limits::SystemLimits;
 use super::problem::Problems;
 use super::{Config, Values};
 use crate::address::WORKERS_MAX;
+use crate::memory::KERNEL_BYTES_PER_CONNECTION;
 use crate::settings::{TableSizes, WorkerSettings};
 use netpoll::{BackendConfig, CONNECTIONS_PER_BACKEND_MAX, PoolSize, PoolsConfig};
 use std::fmt;
@@ -143,7 +144,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Settings of each worker.
+    /// Settings of each worker; clones share what all are told at once.
     pub fn worker_settings(&self, config: &Config) -> WorkerSettings {
         WorkerSettings {
             workers: self.workers,
@@ -157,6 +158,7 @@ impl Plan {
             fanout_slice: config.limits.fanout_deliveries_per_turn_max,
             default_push_operation: config.application.default_push_operation,
             audit: config.journal.is_some(),
+            memory: Default::default(),
             reloadable: config.reloadable.clone(),
         }
     }
@@ -179,9 +181,32 @@ impl Plan {
         )
     }
 
-    fn check_memory(&self, config: &Config, system: &SystemLimits) -> Result<(), Problems> {
+    /// Says when tables and pools fit, but not the kernel's part of as many connections.
+    pub fn kernel_memory_warning(&self, config: &Config, system: &SystemLimits) -> Option<String> {
+        let (limit, who) = Self::memory_limit(config, system)?;
+        let percent = config.memory.thresholds.refuse_percent;
+        let usable = limit / 100 * u64::from(percent);
+        let room = usable.saturating_sub(self.memory.total()) / KERNEL_BYTES_PER_CONNECTION;
+        (room < self.connections_max as u64).then(|| {
+            format!(
+                "{percent} % of {} ({who}) hold about {} of {} connections: {} reserved here, and the kernel takes about \
+                 4 KiB for each; then new ones are refused",
+                bytes_text(limit),
+                grouped(room as usize),
+                grouped(self.connections_max),
+                bytes_text(self.memory.total()),
+            )
+        })
+    }
+
+    /// What everything has to fit into, in bytes, and who says so.
+    fn memory_limit(config: &Config, system: &SystemLimits) -> Option<(u64, &'static str)> {
         let configured = config.memory.memory_max.map(|bytes| (bytes, "memory.memory_max_bytes"));
-        let Some((limit, who)) = configured.or(system.memory_left()) else { return Ok(()) };
+        configured.or(system.memory_left())
+    }
+
+    fn check_memory(&self, config: &Config, system: &SystemLimits) -> Result<(), Problems> {
+        let Some((limit, who)) = Self::memory_limit(config, system) else { return Ok(()) };
         let total = self.memory.total();
         if total <= limit {
             return Ok(());
@@ -196,7 +221,11 @@ impl Plan {
             self.memory,
         );
         let mut problems = Problems::default();
-        let path = if configured.is_some() { "memory.memory_max_bytes" } else { "limits.connections_max" };
+        let path = if config.memory.memory_max.is_some() {
+            "memory.memory_max_bytes"
+        } else {
+            "limits.connections_max"
+        };
         config.source.values.complain(&mut problems, path, advice);
         Err(problems)
     }

@@ -146,6 +146,35 @@ fn memory_that_is_not_there_is_not_promised() {
 }
 
 #[test]
+fn the_kernels_part_of_connections_is_foretold() {
+    let config = load(&from_file("[memory]\nmemory_max_bytes = 200_000_000")).unwrap();
+    let plan = Plan::new(&config, &small_system(), BackendKind::Epoll, &|_, _, _| Vec::new()).unwrap();
+    let room = (180_000_000 - plan.memory.total()) / 4096;
+    assert_eq!(plan.kernel_memory_warning(&config, &small_system()).is_some(), room < 10_000);
+    let tight = format!("[memory]\nmemory_max_bytes = {}", plan.memory.total() + 10_000_000);
+    let config = load(&from_file(&tight)).unwrap();
+    let warning = plan.kernel_memory_warning(&config, &small_system()).unwrap();
+    assert!(
+        warning.contains("(memory.memory_max_bytes) hold about ") && warning.contains(" of 10 000 "),
+        "{warning}"
+    );
+}
+
+#[test]
+fn memory_thresholds_come_in_their_order() {
+    let text = "[memory]\nrefuse_at_percent = 80\nshed_at_percent = 70\nclose_at_percent = 60";
+    let problems = load(&from_file(text)).unwrap_err().to_string();
+    assert!(
+        problems.contains("gateway.toml:3: memory.shed_at_percent = 70: expected at least"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("gateway.toml:4: memory.close_at_percent = 60: expected at least"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn changes_say_whether_a_reload_applies_them() {
     let before = load(&from_file("")).unwrap();
     let after =

@@ -52,7 +52,7 @@ pub(super) async fn healthz(State(control): State<Arc<Control>>) -> (StatusCode,
 }
 
 pub(super) async fn readyz(State(control): State<Arc<Control>>) -> (StatusCode, String) {
-    match control.lifecycle.unready_reason() {
+    match control.unready_reason() {
         None => (StatusCode::OK, "ready\n".into()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

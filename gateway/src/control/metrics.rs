@@ -95,7 +95,8 @@ pub(super) async fn exposition(State(control): State<Arc<Control>>) -> impl Into
             .iter()
             .map(|one| (one.owner.clone(), one.bytes))
             .collect(),
-        ready: control.lifecycle.unready_reason().is_none(),
+        ready: control.unready_reason().is_none(),
+        memory: control.memory.state(),
         http: control.metrics.http(),
         reload: control.metrics.reload(),
         ticket_timeouts: load(&control.tickets.timeouts),

@@ -26,6 +26,7 @@ mod inspect;
 mod inspection;
 mod journal;
 mod lifecycle;
+mod memory;
 mod metrics;
 mod publish;
 mod pushes;
@@ -39,6 +40,7 @@ mod workers;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
+pub use memory::MemoryState;
 pub use metrics::HttpMetrics;
 pub use reload::{LogHandle, ReloadSource};
 pub use routes::{OPENAPI, routes};
@@ -48,10 +50,12 @@ pub use workers::{MailboxFull, Workers};
 
 use crate::auth::Verifier;
 use crate::config::{Config, Plan};
+use crate::memory::Level;
 use crate::worker::message::ControlMessage;
 use bell::Bell;
 use encoder::Encoder;
 use health::Heartbeats;
+use memory::MemoryWatch;
 use netpoll::MailboxSender;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -94,6 +98,7 @@ pub(crate) struct Control {
     encoder: Mutex<Encoder>,
     lifecycle: Arc<Lifecycle>,
     heartbeats: Heartbeats,
+    memory: MemoryWatch,
     journal: Journal,
     verifier: Option<Verifier>,
     metrics: HttpMetrics,
@@ -105,6 +110,13 @@ impl Control {
     /// The configuration in force.
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why no clients should be sent here; `None` when they should.
+    fn unready_reason(&self) -> Option<&'static str> {
+        let short = self.memory.state().level >= Level::Refuse;
+        let short = short.then_some("memory is short: new connections are refused");
+        self.lifecycle.unready_reason().or(short)
     }
 
     fn set_config(&self, config: Arc<Config>) {

@@ -92,6 +92,7 @@ fn merge(old: &Config, new: &Config) -> Config {
     let mut merged = old.clone();
     merged.reloadable = new.reloadable.clone();
     merged.log.level = new.log.level;
+    merged.memory.thresholds = new.memory.thresholds;
     merged.control.api_key = new.control.api_key.clone();
     merged.control.goim_api_key = new.control.goim_api_key.clone();
     merged.source.values.adopt_reloadable(&new.source.values);

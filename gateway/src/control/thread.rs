@@ -14,6 +14,7 @@ use super::encoder::Encoder;
 use super::health::Heartbeats;
 use super::journal::Journal;
 use super::lifecycle::{Lifecycle, Stage};
+use super::memory::{MemoryWatch, watch_memory};
 use super::metrics::HttpMetrics;
 use super::reload::{LogHandle, ReloadSource, reload, send_to_all};
 use super::routes::permits;
@@ -22,6 +23,7 @@ use super::workers::Workers;
 use super::{Control, Facts, api, http};
 use crate::auth::Verifier;
 use crate::config::{BackendKind, Config};
+use crate::memory::{Signal, Source};
 use crate::worker::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Mailbox, Waker};
@@ -68,6 +70,8 @@ pub struct Parts {
     pub facts: Facts,
     /// The running workers.
     pub workers: Workers,
+    /// Where they are told how near the end of memory is.
+    pub memory: Arc<Signal>,
     /// Where workers' messages come in.
     pub mailbox: Mailbox<ControlMessage>,
     /// The other end of the mailbox's waker; see [`control_waker`].
@@ -166,16 +170,29 @@ async fn live(
     mut orders: mpsc::Receiver<Command>,
     io_uring: bool,
 ) -> io::Result<Exit> {
-    let Parts { config, facts, workers, mailbox, wake_ups, verifier, listener, reload: source, log, signals } =
-        parts;
+    let Parts {
+        config,
+        facts,
+        workers,
+        memory,
+        mailbox,
+        wake_ups,
+        verifier,
+        listener,
+        reload: source,
+        log,
+        signals,
+    } = parts;
     let journal =
         config.journal.clone().map_or_else(Journal::off, |journal| Journal::start(journal, io_uring));
     let requests_max = config.control.requests_max;
+    let memory = MemoryWatch::new(Source::find(config.memory.memory_max), memory);
     let control = Arc::new(Control {
         encoder: Encoder::new(config.limits.frame_body_size_max)?.into(),
         config: RwLock::new(Arc::new(config)),
         facts,
         heartbeats: Heartbeats::new(&workers),
+        memory,
         bell: Bell::new(workers.count()),
         workers,
         tickets: Tickets::default(),
@@ -200,6 +217,7 @@ async fn live(
     }
     spawn_local(dispatch(inbox, Arc::clone(&control)));
     spawn_local(watch(Arc::clone(&control)));
+    spawn_local(watch_memory(Arc::clone(&control)));
     spawn_local(ring(Arc::clone(&control)));
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);

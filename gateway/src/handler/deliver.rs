@@ -1,6 +1,7 @@
 //! Pushes on their way to sessions.
 
 use crate::address::{Address, Fingerprint, WorkerId};
+use crate::memory::Level;
 use crate::metrics::{OperationClass, WorkerMetrics};
 use crate::router::fanout::Target;
 use crate::session::Session;
@@ -22,6 +23,8 @@ struct Outlet<'w, B> {
     reloadable: &'w Reloadable,
     metrics: &'w WorkerMetrics,
     slow: &'w mut Vec<ConnectionId>,
+    /// Memory is short: see [`Level::Shed`].
+    sheds: bool,
 }
 
 impl<B: Backend> Outlet<'_, B> {
@@ -33,6 +36,11 @@ impl<B: Backend> Outlet<'_, B> {
         }
         let filtered = filtered && push.operation >= FILTERED_MIN;
         if filtered && !self.sessions.accept_sets.accepts(session.accepts, push.operation) {
+            return false;
+        }
+        if self.sheds && self.sheds_for_memory(connection, push) {
+            self.metrics.memory_drops.add(u64::from(push.frames));
+            self.metrics.count_drop(push, false);
             return false;
         }
         let outer = usize::from(push.websocket_header);
@@ -55,6 +63,11 @@ impl<B: Backend> Outlet<'_, B> {
         }
     }
 
+    /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken yet.
+    fn sheds_for_memory(&self, connection: ConnectionId, push: &Push) -> bool {
+        self.reloadable.slow_consumer(push.class) == SlowConsumer::Drop && self.backend.is_waiting(connection)
+    }
+
     /// The receiver's queue is full: the policy for the class decides.
     fn refused(&mut self, connection: ConnectionId, push: &Push) {
         let closes = self.reloadable.slow_consumer(push.class) == SlowConsumer::Close;
@@ -75,6 +88,7 @@ impl<B: Backend> Worker<B> {
             reloadable: &self.reloadable,
             metrics: &self.metrics,
             slow: &mut self.slow,
+            sheds: self.pace.memory.level >= Level::Shed,
         };
         let session = self.shard.sessions.get(connection);
         let taken = session.is_some_and(|session| outlet.deliver(session, push, Exclude::default(), true));
@@ -122,6 +136,7 @@ impl<B: Backend> Worker<B> {
             reloadable: &self.reloadable,
             metrics: &self.metrics,
             slow: &mut self.slow,
+            sheds: self.pace.memory.level >= Level::Shed,
         };
         let made = self.shard.fanouts.run(
             &mut self.shard.rooms,

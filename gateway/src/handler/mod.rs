@@ -6,6 +6,7 @@
 //! * `deliver`: pushes on their way to sessions.
 //! * `end`: farewells, timeouts, drains.
 //! * `pressure`: who goes when buffers run short.
+//! * `scarcity`: who goes when the machine's or the container's memory does.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
 mod deliver;
@@ -18,6 +19,7 @@ mod message;
 mod pressure;
 mod reply;
 mod room;
+mod scarcity;
 mod subscribe;
 mod websocket;
 

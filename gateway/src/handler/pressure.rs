@@ -107,13 +107,19 @@ impl<B: Backend> Worker<B> {
         let worth_it = waiting.filter(|(held, _)| *held >= QUEUE_WORTH_CLOSING);
         let slowest = worth_it.max_by_key(|(held, _)| *held);
         let Some((_, connection)) = slowest else { return false };
-        // One that is ending anyway has its reason, and is counted by it.
+        if self.abort_slow(connection) {
+            self.metrics.pressure_closes.add(1);
+        }
+        true
+    }
+
+    /// Ends a slow consumer without a word. False when it was ending anyway: then it has its reason, and is counted by it.
+    pub(crate) fn abort_slow(&mut self, connection: ConnectionId) -> bool {
         let lives =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);
         self.metrics.slow_closes.add(u64::from(lives));
-        self.metrics.pressure_closes.add(u64::from(lives));
         self.abort(connection, CloseCode::SLOW_CONSUMER);
-        true
+        lives
     }
 
     /// Ends connections that have begun a frame, or a message in fragments, and take too long to complete it. Those that

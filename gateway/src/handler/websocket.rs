@@ -1,5 +1,6 @@
 //! Bytes to frames over WebSocket: the upgrade, then messages of whole frames, unmasked where they lie.
 
+use crate::memory::Level;
 use crate::session::Phase;
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
@@ -22,6 +23,10 @@ const BESIDE_A_MESSAGE: usize = 160;
 pub(crate) const fn message_size_bound(block: usize) -> usize {
     block.saturating_sub(BESIDE_A_MESSAGE)
 }
+
+/// To an upgrade while new connections are refused for want of memory (RFC 9110 §15.6.4).
+const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
+    Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nmemory is short: come back, or try another one";
 
 const DEMO_PAGE: &str = include_str!("../../assets/demo.html");
 
@@ -70,6 +75,10 @@ impl<B: Backend> Worker<B> {
             Ok(HandshakeParse::Incomplete) => {
                 let needed = gateway_proto::websocket::handshake::HEAD_SIZE_MAX;
                 self.carry(connection, request.as_slice(), needed);
+            }
+            Ok(HandshakeParse::Upgrade { .. }) if self.pace.memory.level >= Level::Refuse => {
+                self.metrics.memory_refusals.add(1);
+                self.last_bytes(connection, NO_MEMORY, CloseCode::OVERLOAD);
             }
             Ok(HandshakeParse::Upgrade { consumed, request: upgrade }) => {
                 let mut response = [0; 512];

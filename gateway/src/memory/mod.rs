@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   cgroup v2 or v1, or the configured maximum ─► Source ─► Reading ─┐
-//!   /proc/pressure/memory, the cgroup's memory.pressure ─► stall ────┴─► Gauge ─► Level ─► every worker
+//!   /proc/pressure/memory, the cgroup's memory.pressure ─► stall ────┴─► Gauge ─► Level ─► Signal ─► every worker
 //! ```
 //!
 //! The process's own tables and pools are reserved at the start and cannot outgrow it. What grows with clients is the
@@ -12,9 +12,11 @@
 //! DESIGN, "Time, limits, overload".
 
 mod gauge;
+mod signal;
 mod source;
 
 pub use gauge::{Gauge, Level, Thresholds};
+pub use signal::{Signal, Told};
 pub use source::{Reading, Source, stall_percent};
 
 /// Kernel memory of an idle connection, in bytes: socket, its file and inode, its direct descriptor and its armed

@@ -103,6 +103,7 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
         sum(workers, |one| one.pressure_closes.get()),
     );
+    scarcity(families, workers);
     incomplete_frames(families, workers);
     accept_pauses(families, workers);
     families.gauge(
@@ -111,6 +112,25 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         sum(workers, |one| one.rooms.get()),
     );
     families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+/// What was done because memory was short.
+fn scarcity(families: &mut Families, workers: &Workers) {
+    families.counter(
+        "gateway_memory_refused_connections_total",
+        "Connections refused because memory was short.",
+        sum(workers, |one| one.memory_refusals.get()),
+    );
+    families.counter(
+        "gateway_memory_dropped_messages_total",
+        "Messages to slow receivers dropped because memory was short; included in gateway_dropped_messages_total.",
+        sum(workers, |one| one.memory_drops.get()),
+    );
+    families.counter(
+        "gateway_memory_closes_total",
+        "Slow consumers closed because memory was short; included in gateway_slow_consumer_closes_total.",
+        sum(workers, |one| one.memory_closes.get()),
+    );
 }
 
 fn incomplete_frames(families: &mut Families, workers: &Workers) {

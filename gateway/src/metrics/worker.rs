@@ -145,6 +145,12 @@ pub struct WorkerMetrics {
     pub shed_frames: Counter,
     /// Connections closed because a frame did not come whole in time.
     pub late_frames: Counter,
+    /// Connections refused because memory was short.
+    pub memory_refusals: Counter,
+    /// Messages dropped because memory was short and the receiver had not taken earlier ones.
+    pub memory_drops: Counter,
+    /// Slow consumers closed because memory was short.
+    pub memory_closes: Counter,
     /// Sessions logged in since the start.
     pub logins: Counter,
     /// WebSocket upgrades refused.

@@ -32,6 +32,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::handler::EchoConnections;
+use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::Sessions;
@@ -119,6 +120,10 @@ pub(crate) struct Pace {
     pub(crate) frames_due: Timestamp,
     /// The last slice of the fan-outs made nothing: all of them go at rates of their own.
     pub(crate) fanouts_rest: bool,
+    /// How near the end of memory is.
+    pub(crate) memory: Told,
+    /// The reading for which slow consumers were closed last.
+    pub(crate) memory_served: u64,
 }
 
 /// How a turn ended.
@@ -182,6 +187,8 @@ impl<B: Backend> Worker<B> {
                 full_at: None,
                 receives: 0,
                 fanouts_rest: false,
+                memory: Told::default(),
+                memory_served: 0,
             },
             reloadable: Arc::new(context.settings.reloadable.clone()),
             context,

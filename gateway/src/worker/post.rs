@@ -4,8 +4,7 @@ use super::message::{ControlMessage, Message, VerifyRequest};
 use crate::address::WorkerId;
 use crate::auth::VerifySender;
 use crate::control::ControlSender;
-use netpoll::MailboxSender;
-use std::collections::VecDeque;
+use netpoll::{Fifo, MailboxSender};
 
 /// The ways out of a worker.
 #[derive(Debug)]
@@ -28,8 +27,8 @@ pub struct Ports {
 pub struct Post {
     me: WorkerId,
     ports: Ports,
-    local: VecDeque<Message>,
-    waiting: VecDeque<(WorkerId, Message)>,
+    local: Fifo<Message>,
+    waiting: Fifo<(WorkerId, Message)>,
     waiting_max: usize,
     /// Workers that got something this turn and may have to be woken.
     touched: Vec<bool>,
@@ -41,16 +40,8 @@ impl Post {
     pub fn new(me: WorkerId, ports: Ports, waiting_max: usize) -> Post {
         let touched = vec![false; ports.workers.len()];
         // Clients' requests are refused above `waiting_max`; what sessions that end must still say comes on top.
-        let waiting = VecDeque::with_capacity(2 * waiting_max);
-        Post {
-            me,
-            ports,
-            local: VecDeque::with_capacity(waiting_max),
-            waiting,
-            waiting_max,
-            touched,
-            waits: 0,
-        }
+        let waiting = Fifo::with_capacity(2 * waiting_max);
+        Post { me, ports, local: Fifo::with_capacity(waiting_max), waiting, waiting_max, touched, waits: 0 }
     }
 
     /// Number of workers.

@@ -2,6 +2,7 @@
 
 use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use super::{Drain, Turn, Worker};
+use crate::memory::Level;
 use crate::metrics::EndReason;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, CloseReason, Completion, ConnectionId, Timestamp};
@@ -32,10 +33,12 @@ impl<B: Backend> Worker<B> {
         self.mailbox.finish_sleep();
         polled?;
         self.pace.now = self.backend.now();
+        self.pace.memory = self.context.settings.memory.told();
         self.handle_batch();
         self.handle_messages();
         self.run_fanouts();
         self.relieve_pressure();
+        self.relieve_memory();
         self.pump_echoes();
         self.expire_timers();
         self.expire_frames();
@@ -120,6 +123,8 @@ impl<B: Backend> Worker<B> {
             self.abort(connection, CloseCode::SHUTDOWN);
         } else if self.drain.is_some() {
             self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
+        } else if self.pace.memory.level >= Level::Refuse {
+            self.refuse_for_memory(connection);
         }
     }
 

@@ -59,6 +59,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         fanout_slice: 512,
         default_push_operation: 1000,
         audit: false,
+        memory: Default::default(),
         reloadable: Reloadable::default(),
     }
 }

@@ -78,6 +78,7 @@ fn snapshot() -> ControlSnapshot {
         connections_max: 1,
         memory_planned: vec![],
         ready: true,
+        memory: gateway::control::MemoryState::default(),
         http: HttpSnapshot::default(),
         reload: ReloadSnapshot { success: true, at: 0, applied: 0, refused: 0 },
         ticket_timeouts: 0,

@@ -248,6 +248,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         fanout_slice: 1 + rng.below(7),
         default_push_operation: 1000,
         audit: rng.chance(0.2),
+        memory: Default::default(),
         reloadable,
     }
 }

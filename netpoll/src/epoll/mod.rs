@@ -14,6 +14,7 @@
 
 mod slot;
 
+use crate::fifo::Fifo;
 use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
 use crate::send_queue::{PIECES_PER_WRITE, Pieces};
 use crate::sys::socket;
@@ -24,7 +25,6 @@ use crate::{
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use slot::Slot;
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -63,7 +63,7 @@ pub struct EpollBackend {
     accept_after: Timestamp,
     common: Common<Slot>,
     /// Connections that may have bytes to receive, each once (`Slot::in_ready`).
-    ready: VecDeque<ConnectionId>,
+    ready: Fifo<ConnectionId>,
     /// Connections with something new to send, each once (`Slot::in_dirty`).
     dirty: Vec<ConnectionId>,
     batch_max: usize,
@@ -94,7 +94,7 @@ impl EpollBackend {
             accepting: true,
             accept_after: Timestamp::ZERO,
             common: Common::new(config, config.connections_max)?,
-            ready: VecDeque::with_capacity(config.connections_max),
+            ready: Fifo::with_capacity(config.connections_max),
             dirty: Vec::with_capacity(config.connections_max),
             batch_max: config.batch_max,
             waker,

@@ -24,6 +24,7 @@ mod slot;
 pub use crate::sys::uring::setup::{RingMode, RingSetup};
 pub use probe::{Features, ProbeError, probe};
 
+use crate::fifo::Fifo;
 use crate::lifecycle::{Common, State, common_methods};
 use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
@@ -35,7 +36,6 @@ use accept::{ACCEPT_REST, Accepts};
 use receive::{Suspects, Sweep};
 use send::Sends;
 use slot::{Slot, Todo};
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -88,9 +88,9 @@ pub struct UringBackend {
     connections_max: usize,
     batch_max: usize,
     /// Connections with something to submit, each once (`Slot::todo`).
-    todo: VecDeque<ConnectionId>,
+    todo: Fifo<ConnectionId>,
     /// Connections that found no buffer.
-    starved: VecDeque<ConnectionId>,
+    starved: Fifo<ConnectionId>,
     accepts: Accepts,
     sends: Sends,
     sweep: Sweep,
@@ -128,8 +128,8 @@ impl UringBackend {
             common: Common::new(config, slots)?,
             connections_max: config.connections_max,
             batch_max: config.batch_max,
-            todo: VecDeque::with_capacity(slots),
-            starved: VecDeque::with_capacity(2 * slots),
+            todo: Fifo::with_capacity(slots),
+            starved: Fifo::with_capacity(2 * slots),
             accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
             sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),

@@ -2,6 +2,8 @@
 
 use super::families::Families;
 use crate::auth::{AuthError, VerifierMetrics};
+use crate::control::MemoryState;
+use crate::memory::Level;
 use crate::metrics::Histogram;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub struct ControlSnapshot {
     pub memory_planned: Vec<(String, u64)>,
     /// Whether clients should be sent here.
     pub ready: bool,
+    /// How near the end of memory is.
+    pub memory: MemoryState,
     /// The HTTP server.
     pub http: HttpSnapshot,
     /// Reloads of the configuration.
@@ -76,6 +80,35 @@ pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers:
     let memory = control.memory_planned.iter();
     let memory = memory.map(|(owner, bytes)| (vec![("owner", owner.clone())], *bytes as f64)).collect();
     families.gauges("gateway_memory_planned_bytes", "Memory reserved at the start, by owner.", memory);
+    memory_state(families, &control.memory);
+}
+
+fn memory_state(families: &mut Families, state: &MemoryState) {
+    if let Some(reading) = state.reading {
+        families.gauge(
+            "gateway_memory_used_bytes",
+            "Memory that counts against the limit: the cgroup's, or resident memory and the kernel's part of connections.",
+            reading.used as f64,
+        );
+        families.gauge(
+            "gateway_memory_limit_bytes",
+            "The limit: of the cgroup, or memory.memory_max_bytes, whichever is nearer.",
+            reading.limit as f64,
+        );
+    }
+    families.gauge(
+        "gateway_memory_stall_ratio",
+        "Share of the last ten seconds in which some task waited for memory (PSI).",
+        f64::from(state.stall_percent) / 100.0,
+    );
+    let levels = Level::ALL
+        .into_iter()
+        .map(|level| (vec![("level", level.label().to_owned())], f64::from(u8::from(level == state.level))));
+    families.gauges(
+        "gateway_memory_level",
+        "1 at what the state of memory calls for: nothing, to refuse connections, to shed messages, to close slow receivers.",
+        levels.collect(),
+    );
 }
 
 /// The verifier of tokens. `overloads` are logins that found its queue full, as the workers count them.

@@ -1,0 +1,153 @@
+//! Memory runs short: strangers are turned away with a reason, then messages are shed, then slow receivers go; who reads
+//! what he is sent notices nothing.
+
+mod common;
+
+use common::{BackendChoice, Client, Frame, Gateway, settings};
+use gateway::memory::{Level, Signal};
+use gateway::settings::{SlowConsumer, WorkerSettings};
+use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::Operation;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+on_each_backend!(
+    strangers_are_turned_away_with_a_reason,
+    at_the_very_end_strangers_are_reset,
+    droppable_messages_are_shed_for_slow_receivers_only,
+    the_slowest_receivers_go_a_few_a_reading,
+);
+
+const ROOM: &str = "live://1";
+/// Of 4 KB each: more than small socket buffers hold.
+const MESSAGES: i32 = 16;
+
+fn start(backend: &BackendChoice, workers: usize) -> (Gateway, Arc<Signal>) {
+    let mut settings: WorkerSettings = settings(workers, 256);
+    settings.listeners.iter_mut().for_each(|listener| {
+        listener.socket.send_buffer = Some(4096);
+        listener.socket.not_sent_low_water = Some(4096);
+    });
+    settings.reloadable.slow_consumer =
+        [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop];
+    let signal = Arc::clone(&settings.memory);
+    (Gateway::start_on(backend, settings), signal)
+}
+
+fn upgrade(gateway: &Gateway) -> String {
+    let mut client = Client::connect(gateway.addresses[1]);
+    client.write(
+        b"GET /sub HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    let mut answer = String::new();
+    let _ = client.stream.read_to_string(&mut answer);
+    answer
+}
+
+fn strangers_are_turned_away_with_a_reason(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    let mut held = gateway.login(1, ROOM);
+    for level in [Level::Refuse, Level::Shed] {
+        signal.tell(level);
+        let mut stranger = gateway.client();
+        let word = stranger.read();
+        let closed = Closed::parse(&word.body).unwrap();
+        assert_eq!((word.operation, closed.code), (111, CloseCode::OVERLOAD));
+        assert!(closed.reason.as_str().starts_with("memory is short"), "{closed:?}");
+        assert!(stranger.try_read().is_none());
+        let answer = upgrade(&gateway);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 5\r\n"), "{answer}");
+        let length =
+            answer.split("Content-Length: ").nth(1).and_then(|rest| rest.split('\r').next()).unwrap();
+        assert_eq!(length.parse(), Ok(answer.split("\r\n\r\n").nth(1).unwrap().len()));
+        assert_eq!(held.ask(Operation::HEARTBEAT, 1, b"").operation, 3, "who is in stays in");
+    }
+    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].memory_refusals.get(), 4);
+    signal.tell(Level::Normal);
+    gateway.login(2, ROOM);
+}
+
+fn at_the_very_end_strangers_are_reset(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    signal.tell(Level::Close);
+    assert!(gateway.client().try_read().is_none());
+    assert_eq!(upgrade(&gateway), "");
+}
+
+/// A client of the room that takes nothing, and more than fits its socket on the way to it.
+fn slow_receiver(gateway: &Gateway, sender: &mut Client, mid: i64) -> Client {
+    let client = gateway.login(mid, ROOM);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 4096).unwrap();
+    for sequence in 0..MESSAGES {
+        send(sender, Target::Mid(mid), sequence, &[5; 4000]);
+        assert_eq!(sender.read().operation, 5);
+    }
+    client
+}
+
+fn send(client: &mut Client, target: Target<'_>, sequence: i32, payload: &[u8]) {
+    let message = SendMessage { target, not_to_self: true, push_operation: None, traceparent: None, payload };
+    let mut body = vec![0; message.encoded_size()];
+    message.emit(&mut body).unwrap();
+    client.send(Operation::SEND_MESSAGE, sequence, &body);
+}
+
+fn to_room(sender: &mut Client, payload: &[u8]) {
+    send(sender, Target::Room(RoomKey::parse(ROOM.as_bytes()).unwrap()), 1, payload);
+    assert_eq!(sender.read().operation, 5);
+}
+
+fn sum(gateway: &Gateway, of: impl Fn(&gateway::metrics::WorkerMetrics) -> u64) -> u64 {
+    gateway.threads.as_ref().unwrap().metrics.iter().map(|one| of(one)).sum()
+}
+
+fn droppable_messages_are_shed_for_slow_receivers_only(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    let mut sender = gateway.login(1, "");
+    sender.send(Operation::CHANGE_ROOM, 1, ROOM.as_bytes());
+    assert_eq!(sender.read().operation, 13);
+    let mut quick = gateway.login(2, ROOM);
+    let mut slow = slow_receiver(&gateway, &mut sender, 3);
+    to_room(&mut sender, b"before");
+    assert_eq!(quick.read().body, b"before");
+    signal.tell(Level::Shed);
+    std::thread::sleep(Duration::from_millis(300)); // a worker that waits hears of it when it wakes
+    for _ in 0..10 {
+        to_room(&mut sender, b"shed");
+        assert_eq!(quick.read().body, b"shed");
+    }
+    send(&mut sender, Target::Mid(3), 1, b"kept");
+    assert_eq!(sender.read().operation, 5);
+    assert_eq!(sum(&gateway, |one| one.memory_drops.get()), 10);
+    assert_eq!(sum(&gateway, |one| one.drops[2].get()), 10);
+    let mut rest: Vec<Frame> = vec![];
+    while rest.last().is_none_or(|frame| frame.body != b"kept") {
+        rest.push(slow.read());
+    }
+    assert_eq!(rest.len(), MESSAGES as usize + 2, "all, the one before, and the one that must not be dropped");
+}
+
+fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    let mut sender = gateway.login(1, "");
+    let mut quick = gateway.login(2, "");
+    let slow: Vec<_> = (0..10).map(|mid| slow_receiver(&gateway, &mut sender, 100 + mid)).collect();
+    signal.tell(Level::Close);
+    let closes = || sum(&gateway, |one| one.memory_closes.get());
+    let until = Instant::now() + Duration::from_secs(5);
+    while closes() < 8 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(closes(), 8, "one reading, some closes");
+    signal.tell(Level::Close);
+    while closes() < 10 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!((closes(), sum(&gateway, |one| one.slow_closes.get())), (10, 10));
+    assert_eq!(quick.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
+    drop(slow);
+}

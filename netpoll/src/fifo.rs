@@ -1,0 +1,94 @@
+//! A queue of fixed capacity that stays small while it is short.
+
+use std::collections::VecDeque;
+
+/// A ring buffer that begins again at its front whenever it runs empty.
+///
+/// A plain ring walks through all of its memory however few entries it holds, so every page of it becomes resident. The
+/// lists of a backend are as long as its connections, and hold a handful: this one touches only as much as it once
+/// held.
+#[derive(Debug)]
+pub struct Fifo<T>(VecDeque<T>);
+
+impl<T> Fifo<T> {
+    /// Room for `capacity` entries, reserved and not touched.
+    pub fn with_capacity(capacity: usize) -> Fifo<T> {
+        Fifo(VecDeque::with_capacity(capacity))
+    }
+
+    /// Entries that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The oldest.
+    pub fn front(&self) -> Option<&T> {
+        self.0.front()
+    }
+
+    /// Adds the newest.
+    pub fn push_back(&mut self, entry: T) {
+        self.0.push_back(entry);
+    }
+
+    /// Puts one back as the oldest.
+    pub fn push_front(&mut self, entry: T) {
+        self.0.push_front(entry);
+    }
+
+    /// Takes the oldest.
+    pub fn pop_front(&mut self) -> Option<T> {
+        let entry = self.0.pop_front();
+        if self.0.is_empty() {
+            self.0.clear(); // and with it the place of the front
+        }
+        entry
+    }
+
+    /// Keeps the entries for which `keep` holds, in their order.
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.0.retain(keep);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_out_as_they_went_in() {
+        let mut fifo = Fifo::with_capacity(4);
+        for round in 0..10 {
+            fifo.push_back(round);
+            fifo.push_back(round + 100);
+            assert_eq!((fifo.len(), fifo.front()), (2, Some(&round)));
+            assert_eq!(fifo.pop_front(), Some(round));
+            fifo.push_front(7);
+            fifo.retain(|entry| *entry != 7);
+            assert_eq!((fifo.pop_front(), fifo.pop_front()), (Some(round + 100), None));
+        }
+        assert!(fifo.is_empty() && fifo.capacity() >= 4);
+    }
+
+    #[test]
+    fn a_short_queue_stays_at_the_front_of_its_memory() {
+        let mut fifo = Fifo::with_capacity(1000);
+        fifo.push_back(0_u64);
+        let first: *const u64 = fifo.front().unwrap();
+        for entry in 1..5000 {
+            fifo.pop_front();
+            fifo.push_back(entry);
+            assert_eq!(std::ptr::from_ref(fifo.front().unwrap()), first);
+        }
+    }
+}
