@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 on_each_backend!(
     strangers_are_turned_away_with_a_reason,
+    a_storm_of_strangers_does_not_linger,
     at_the_very_end_strangers_are_reset,
     droppable_messages_are_shed_for_slow_receivers_only,
     the_slowest_receivers_go_a_few_a_reading,
@@ -127,7 +128,11 @@ fn droppable_messages_are_shed_for_slow_receivers_only(backend: &BackendChoice) 
     while rest.last().is_none_or(|frame| frame.body != b"kept") {
         rest.push(slow.read());
     }
-    assert_eq!(rest.len(), MESSAGES as usize + 2, "all, the one before, and the one that must not be dropped");
+    assert_eq!(
+        rest.len(),
+        MESSAGES as usize + 2,
+        "all, the one before, and the one that must not be dropped"
+    );
 }
 
 fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
@@ -150,4 +155,11 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     assert_eq!((closes(), sum(&gateway, |one| one.slow_closes.get())), (10, 10));
     assert_eq!(quick.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
     drop(slow);
+}
+
+fn a_storm_of_strangers_does_not_linger(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    signal.tell(Level::Refuse);
+    let heard = (0..400).filter(|_| gateway.client().try_read().is_some()).count();
+    assert!((256..400).contains(&heard), "{heard} of 400 got a reason");
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a peer has to end its side after ours.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Text of at most 123 bytes (`REASON_SIZE_MAX`), written without allocating.
 struct Brief {

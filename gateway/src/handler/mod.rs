@@ -24,4 +24,5 @@ mod subscribe;
 mod websocket;
 
 pub use echo::EchoConnections;
+pub(crate) use scarcity::Refusals;
 pub(crate) use websocket::message_size_bound;

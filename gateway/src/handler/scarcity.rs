@@ -7,17 +7,41 @@
 //! 2. messages that may be dropped are not queued for receivers that have not taken earlier ones ([`Level::Shed`],
 //!    see `deliver`);
 //! 3. the slowest consumers are closed, some for each reading of the gauge, so that what one gives back is seen before
-//!    the next ones go ([`Level::Close`]). New connections do not even get a reason then: it would be kept for them in
-//!    the kernel until they read it.
+//!    the next ones go ([`Level::Close`]).
+//!
+//! A reason is kept for its client until he has read it or a moment has passed, and with it all that a connection takes. So
+//! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
+use super::end::LINGER;
 use crate::memory::Level;
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, ConnectionId};
+use netpoll::{Backend, ConnectionId, Timestamp};
 
 /// Slow consumers that a worker closes for one reading at most.
 const CLOSES_PER_READING: usize = 8;
+
+/// Connections that a worker refuses with a reason in each [`LINGER`] at most.
+const REASONS_MAX: u32 = 256;
+
+/// How many connections were refused with a reason since when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusals {
+    since: Timestamp,
+    count: u32,
+}
+
+impl Refusals {
+    /// Whether one more may be given a reason.
+    fn admit(&mut self, now: Timestamp) -> bool {
+        if now.since(self.since) >= LINGER {
+            *self = Refusals { since: now, count: 0 };
+        }
+        self.count += 1;
+        self.count <= REASONS_MAX
+    }
+}
 
 impl<B: Backend> Worker<B> {
     /// Turns away a connection that was just accepted. Over WebSocket the answer waits for the upgrade request: a
@@ -25,7 +49,7 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn refuse_for_memory(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
-        if self.pace.memory.level == Level::Close {
+        if self.pace.memory.level == Level::Close || !self.pace.refusals.admit(self.pace.now) {
             self.metrics.memory_refusals.add(1);
             self.abort(connection, CloseCode::OVERLOAD);
         } else if is_tcp {

@@ -31,7 +31,7 @@ pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
-use crate::handler::EchoConnections;
+use crate::handler::{EchoConnections, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Directory, Fanouts, Rooms, Sums};
@@ -124,6 +124,8 @@ pub(crate) struct Pace {
     pub(crate) memory: Told,
     /// The reading for which slow consumers were closed last.
     pub(crate) memory_served: u64,
+    /// Connections refused with a reason lately.
+    pub(crate) refusals: Refusals,
 }
 
 /// How a turn ended.
@@ -189,6 +191,7 @@ impl<B: Backend> Worker<B> {
                 fanouts_rest: false,
                 memory: Told::default(),
                 memory_served: 0,
+                refusals: Refusals::default(),
             },
             reloadable: Arc::new(context.settings.reloadable.clone()),
             context,
