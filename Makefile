@@ -8,7 +8,7 @@ CONNECTIONS ?= 1m
 REPORT ?= docs/reports/million
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance check bench memory million setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance check bench memory fairness million setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,7 @@ e2e: setup-tests ## a real gateway with a browser, Python and Node clients, prom
 	gateway/tests/e2e/run.sh $(CACHE)
 	gateway/tests/e2e/scale.sh
 	gateway/tests/e2e/million.sh
+	gateway/tests/e2e/shortage.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
 	cargo build --release -p gateway -p loadtest
@@ -50,6 +51,10 @@ bench: ## gateway against bare floors and peers, side by side (about 10 minutes)
 memory: ## resident memory of an idle session in three rooms, on io_uring and on epoll: 512 bytes at most
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/memory.sh
+
+fairness: ## echo latency of well-behaved connections beside troublemakers, against its quiet value
+	cargo build --release -p gateway -p loadtest
+	gateway/tests/e2e/fairness.sh
 
 million: ## a million connections through every stage (BACKEND=io_uring|epoll CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
 	cargo build --release -p gateway -p loadtest
