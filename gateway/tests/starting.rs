@@ -177,3 +177,82 @@ fn a_line_that_a_crash_left_half_written_is_cut_off_and_said_so() {
     assert_eq!(lines.len(), 1, "{said}");
     assert!(lines[0].contains("bytes=16") && lines[0].contains("audit-00000001.jsonl"), "{said}");
 }
+
+/// A goim frame.
+fn frame(operation: i32, sequence: i32, body: &[u8]) -> Vec<u8> {
+    let size = 16 + body.len() as u32;
+    let head = [&size.to_be_bytes()[..], &[0, 16, 0, 1], &operation.to_be_bytes(), &sequence.to_be_bytes()];
+    [&head.concat(), body].concat()
+}
+
+/// The next frame: its operation and its body.
+fn next(stream: &mut TcpStream) -> (i32, Vec<u8>) {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).unwrap();
+    let word = |at: usize| i32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+    let mut body = vec![0; word(0) as usize - 16];
+    stream.read_exact(&mut body).unwrap();
+    (word(8), body)
+}
+
+fn http(address: &str, request: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let kind = "Host: x\r\nConnection: close\r\nContent-Type: application/json";
+    write!(stream, "{request} HTTP/1.1\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_journal_and_the_metrics_tell_ends_alike_and_notices_are_counted() {
+    let folder = Folder::new("ends");
+    let journal = format!("journal.directory={}", folder.0.display());
+    let running = Running::start(&["journal.enabled=true", &journal]);
+    let (tcp, control) = (running.address("tcp on "), running.address("control="));
+    let login = |mid: u32| {
+        let mut stream = TcpStream::connect(&tcp).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(&frame(7, 1, format!("{{\"mid\":{mid}}}").as_bytes())).unwrap();
+        assert_eq!(next(&mut stream).0, 8);
+        stream
+    };
+    let (mut kicked, leaver) = (login(1), login(2));
+    kicked.write_all(&frame(106, 2, b"live://1")).unwrap();
+    let (operation, body) = next(&mut kicked);
+    assert_eq!((operation, &body[..4]), (107, &404_i32.to_be_bytes()[..]), "not in that room");
+    kicked.write_all(&frame(108, 3, b"")).unwrap();
+    let (operation, body) = next(&mut kicked);
+    assert_eq!((operation, &body[..2]), (112, &501_u16.to_be_bytes()[..]));
+    assert!(String::from_utf8_lossy(&body[8..]).contains("later version"));
+    assert!(http(&control, "POST /api/v1/kick", "{\"mid\":1}").contains("\"closed\":1"));
+    assert_eq!(next(&mut kicked).0, 111);
+    drop((kicked, leaver));
+    let wanted = [
+        "gateway_send_frames_total{class=\"notice\"} 2\n",
+        "gateway_connection_ends_total{by=\"server\",reason=\"kicked\"} 1\n",
+        "gateway_connection_ends_total{by=\"transport\",reason=\"peer_closed\"} 1\n",
+        "gateway_request_errors_total 2\n",
+    ];
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (metrics, lines) = (
+            http(&control, "GET /metrics", ""),
+            fs::read_to_string(folder.0.join("audit-00000001.jsonl")).unwrap(),
+        );
+        let has = |event: &str, parts: &[&str]| {
+            lines.lines().any(|line| line.contains(event) && parts.iter().all(|part| line.contains(part)))
+        };
+        if wanted.iter().all(|line| metrics.contains(line))
+            && has("\"kicked\"", &["\"by\":\"server\"", "\"reason\":\"kicked\"", "\"code\":3503"])
+            && has(
+                "\"disconnected\"",
+                &["\"by\":\"transport\"", "\"reason\":\"peer_closed\"", "\"code\":null"],
+            )
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{lines}\n{metrics}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
