@@ -9,6 +9,7 @@
 
 use crate::config::{Config, Problems, Sources, SystemLimits, effective, schema_text};
 use crate::control::{LogHandle, ReloadSource};
+use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, start};
 use crate::start_screen::{Paint, render};
 use clap::{Args, Parser, Subcommand};
@@ -129,7 +130,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         Order::Schema => say(&schema_text()),
         Order::Config => with_config(&cli.settings, |config| say(&effective(&config.source.values))),
         Order::Check => with_config(&cli.settings, |config| {
-            with_prepared(config, host, |prepared| {
+            with_prepared(config, host, |mut prepared| {
+                let found = preflight::warnings(&prepared.config);
+                prepared.config.source.warnings.extend(found);
                 eprint!("{}", screen(&prepared));
                 say("the configuration is good\n")
             })
@@ -203,6 +206,9 @@ fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCod
         }
     };
     shown.backend_reason.clone_from(&running.backend_reason);
+    let listeners = shown.config.listeners.iter().zip(&running.addresses);
+    let listeners: Vec<String> =
+        listeners.map(|(listener, address)| format!("{} on {address}", listener.name)).collect();
     if json {
         let (backend, reason) = (shown.plan.backend.label(), &shown.backend_reason);
         let (capacity, control) = (shown.plan.room_text(), running.control_address);
@@ -213,6 +219,9 @@ fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCod
             Paint { colours: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
         eprint!("{}", render(&shown, &running.addresses, running.control_address, paint));
     }
+    // After everything else that is said at the start: who waits for this line finds every port open.
+    let (listeners, control) = (listeners.join(", "), running.control_address);
+    tracing::info!(%control, "serving {listeners}");
     match running.join() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

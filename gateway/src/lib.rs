@@ -10,6 +10,7 @@ pub mod handler;
 mod inline_text;
 pub mod memory;
 pub mod metrics;
+pub mod preflight;
 pub mod router;
 pub mod session;
 pub mod settings;

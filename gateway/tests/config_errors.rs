@@ -213,7 +213,48 @@ fn a_file_that_is_no_toml_names_its_lines() {
         "{found}"
     );
     let twice = problems("[io]\nworkers = 1\nworkers = 2\n", &[], &[]);
-    assert!(twice.starts_with("gateway.toml:3: not valid TOML: duplicate key"), "{twice}");
+    assert_eq!(twice, "gateway.toml:3: workers: line 2 has this key already; remove one of the two");
+}
+
+#[test]
+fn what_is_written_twice_is_told_with_both_places_and_nothing_else_is_guessed() {
+    expect(
+        "[io]\nworkers = 1\n[limits]\nconections_max = 5\n[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\n\"address\" = \"127.0.0.1:2\"\n[io]\nbackend = \"epol\"\n",
+        &[
+            "gateway.toml:8: address: line 7 has this key already; remove one of the two",
+            "gateway.toml:9: [io]: line 1 has this already; put its keys together there",
+        ],
+    );
+    // A section that is not closed would leave its keys to the one before: they are not judged.
+    expect("[io\nworkers = 300\n", &["gateway.toml:1: not valid TOML: unclosed table, expected `]`"]);
+    // What comes from elsewhere may fit the file when it can be read.
+    assert_eq!(
+        problems(
+            "[[listener]]\nname = \"x\"\naddress = = 1\n",
+            &[("GATEWAY_LISTENER__X__BACKLOG", "7")],
+            &[]
+        )
+        .lines()
+        .count(),
+        1
+    );
+    expect(
+        "io = 1\n[io]\nworkers = 3\n",
+        &["gateway.toml:2: [io]: line 1 has this already; put its keys together there"],
+    );
+    expect("io = { workers = 1, workers = 2 }\n", &["gateway.toml:1: not valid TOML: duplicate key"]);
+}
+
+#[test]
+fn a_queue_that_holds_no_whole_frame_is_refused() {
+    expect(
+        "[limits]\nsend_queue_bytes_max = 65_536\n",
+        &[
+            "gateway.toml:2: limits.send_queue_bytes_max = 65536: one frame of limits.frame_body_size_max = 65536 needs 69632 with its \
+             headers, so nobody could be sent one; write 69632 or more, or lower limits.frame_body_size_max",
+        ],
+    );
+    expect("[limits]\nsend_queue_bytes_max = 69_632\n", &[]);
 }
 
 fn gateway(arguments: &[&str]) -> Output {

@@ -129,6 +129,8 @@ impl Running {
             .into_iter()
             .chain(["control.address=127.0.0.1:0", "auth.mode=jwt", "io.workers=2"])
             .chain(["limits.connections_max=200", "journal.enabled=true", &journal])
+            .chain(["memory.memory_max_bytes=1000000000"])
+        // its gauges are there only with a limit
         {
             command.args(["--set", set]);
         }
@@ -295,6 +297,44 @@ fn every_alert_has_a_section_in_the_runbook() {
         let link = format!("runbook: docs/operations.md#{}", name.to_lowercase());
         assert!(alerts.contains(&link), "{name} does not link its section");
     }
+}
+
+#[test]
+fn every_alert_has_a_test_that_makes_it_fire_and_the_readme_counts_them() {
+    let read = |name: &str| fs::read_to_string(configs().join(name)).unwrap();
+    let (alerts, tests) = (read("alerts.yml"), read("alerts.test.yml"));
+    let names: BTreeSet<_> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    // A sample that is expected, not an expression that finds nothing.
+    let sample = "- labels: 'ALERTS{alertname=\"";
+    let fired: BTreeSet<_> = tests
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(sample)?.split_once('"'))
+        .filter(|(_, rest)| rest.contains("alertstate=\"firing\""))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, fired, "alerts on the left, those that a test makes fire on the right");
+    let count = format!("{} tested alerts", names.len());
+    assert!(read("../README.md").contains(&count), "README.md should say \"{count}\"");
+}
+
+/// The number behind `key`, on the first line that begins with it.
+fn number_of(file: &str, key: &str) -> u64 {
+    let text = fs::read_to_string(configs().join(file)).unwrap();
+    let value = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    let digits: String = value.unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{file} has no number behind {key}"))
+}
+
+#[test]
+fn who_stops_the_gateway_waits_longer_than_a_drain_takes() {
+    // Workers have 5 s to end after the drain, the journal's disk 5 s more.
+    let rest = 10;
+    let drain = number_of("gateway.edge-io_uring.toml", "drain_ms =") / 1000;
+    assert!(number_of("systemd/gateway.service", "TimeoutStopSec=") > drain + rest);
+    let drain = number_of("gateway.epoll.toml", "drain_ms =") / 1000;
+    let before = number_of("k8s/gateway.yaml", "sleep: {seconds:");
+    assert!(number_of("k8s/gateway.yaml", "terminationGracePeriodSeconds:") > before + drain + rest);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const AFTER: &str = "\
-Exit codes: 0 goals met and nothing lost, 1 a goal missed or a delivery rule broken, 2 could not run.
+Exit codes: 0 goals met and nothing lost, 1 a goal missed, a delivery rule broken or the server gone, 2 could not run.
 
 Examples:
   loadtest echo -c 1000 --depth 16 --duration 10s
@@ -105,6 +105,9 @@ fn settle(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), 
 pub(crate) type Stop = Arc<AtomicBool>;
 
 fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit, Trouble> {
+    for path in settings.json.iter().chain(&settings.html) {
+        json::probe(path)?;
+    }
     if let (Some(_), "million") = (&settings.gateway, name) {
         return million::run(settings, &without_token(command, settings), &stop_on_signal());
     }

@@ -6,6 +6,7 @@ mod peer;
 use loadtest::Exit;
 use peer::{Faults, Peer};
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 /// Runs a command line (split at spaces) against `peer`; returns the exit and the stored report.
 fn run(peer: &Peer, line: &str) -> (Exit, String) {
@@ -15,7 +16,7 @@ fn run(peer: &Peer, line: &str) -> (Exit, String) {
         line.len() * 7919 + line.bytes().map(usize::from).sum::<usize>()
     );
     let path = std::env::temp_dir().join(name);
-    let ws = line.contains("--transport ws");
+    let ws = line.contains("--transport w");
     let server = match () {
         () if line.contains("raw") && line.starts_with("room") => peer.raw_fan_out,
         () if line.contains("--protocol raw") => peer.raw,
@@ -165,6 +166,34 @@ fn garbage_closes_the_connection_and_is_counted() {
     assert_eq!(exit, Exit::Missed);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert!(report["violations"]["length_too_large"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn a_server_that_goes_away_ends_the_run_and_is_named() {
+    for line in ["echo -c 5 --depth 1", "idle -c 5 --heartbeat 100ms", "push -c 5 --rate 100"] {
+        let peer = Peer::start(Faults { vanish: Some(Duration::from_millis(600)), ..Faults::default() });
+        let begun = Instant::now();
+        let (exit, report) = run(&peer, &format!("{line} --warmup 0ms --duration 60s --settle 30s"));
+        assert_eq!(exit, Exit::Missed, "{line}: {report}");
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        let reason = report["verdict"]["reasons"][0].as_str().unwrap();
+        assert!(reason.starts_with("server gone: nobody listens at 127.0.0.1:"), "{line}: {reason}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{line}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn what_cannot_end_well_is_refused_before_the_run() {
+    let peer = Peer::start(Faults::default());
+    assert_eq!(run(&peer, "echo -c 5 --depth 1 --duration 0s").0, Exit::CouldNotRun);
+    for flag in ["--json", "--html"] {
+        let begun = Instant::now();
+        let line =
+            format!("loadtest echo -c 5 -q --server {} --duration 30s {flag} /nonexistent/report", peer.tcp);
+        assert_eq!(loadtest::run(line.split(' ').map(OsString::from)), Exit::CouldNotRun, "{flag}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{flag}: {:?}", begun.elapsed());
+    }
+    passes(&peer, "echo -c 5 --depth 1 --transport websocket");
 }
 
 #[test]

@@ -13,6 +13,9 @@ const RSA_BITS_MIN: usize = 2048;
 /// The curve's object identifier in DER: 1.2.840.10045.3.1.7.
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
+/// What is before the 32 bytes of an Ed25519 key in DER (RFC 8410 §4).
+const ED25519_KEY: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
 /// Keys of a set at most.
 const KEYS_MAX: usize = 64;
 
@@ -106,12 +109,14 @@ impl KeySet {
                 Err("is a key of another curve than P-256, which alone ES256 is checked with; make one by `openssl ecparam -name prime256v1 -genkey`".into())
             }
             Ok((TokenAlgorithm::Rs256, _)) if modulus_bits(&pem_bytes(pem)).is_some_and(|bits| bits < RSA_BITS_MIN) => {
-                Err(format!("is an RSA key of less than {RSA_BITS_MIN} bits, with which no token is accepted (RFC 7518 §3.3); make a larger one"))
+                Err(too_short())
+            }
+            // In a certificate that an Ed25519 key has signed, the signature's type is found before the key's.
+            Ok((TokenAlgorithm::EdDsa, _)) if !pem_bytes(pem).windows(ED25519_KEY.len()).any(|part| part == ED25519_KEY) => {
+                Err(unreadable(pem).into())
             }
             Ok((algorithm, key)) => Ok(KeySet { keys: vec![VerifyKey { id: None, algorithm, key }] }),
-            Err(_) => {
-                Err("holds no public key of RSA, P-256 or Ed25519 in PEM (-----BEGIN PUBLIC KEY-----)".into())
-            }
+            Err(_) => Err(unreadable(pem).into()),
         }
     }
 
@@ -133,6 +138,9 @@ impl KeySet {
                 return Err(format!("key {}: a shared secret does not belong into a JWK set", name()));
             }
             let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {}: {error}", name()))?;
+            if modulus_of(jwk).is_some_and(|bits| bits < RSA_BITS_MIN) {
+                return Err(format!("key {}: {}", name(), too_short()));
+            }
             keys.push(VerifyKey { id: jwk.common.key_id.clone(), algorithm, key });
         }
         if keys.is_empty() {
@@ -165,6 +173,50 @@ impl KeySet {
     }
 }
 
+fn too_short() -> String {
+    format!(
+        "is an RSA key of less than {RSA_BITS_MIN} bits, with which no token is accepted (RFC 7518 §3.3); make a larger one \
+         by `openssl genrsa -out private.pem 3072`"
+    )
+}
+
+/// What a file is that holds no key in PEM, and how it becomes one that does.
+fn unreadable(file: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(file);
+    if text.contains("-----BEGIN CERTIFICATE") {
+        return "holds a certificate that can't be read; write its public key by `openssl x509 -in FILE -pubkey -noout -out public.pem`";
+    }
+    if text.contains("-----BEGIN RSA PUBLIC KEY") {
+        return "holds a PKCS#1 key that can't be read; convert it by `openssl rsa -RSAPublicKey_in -in FILE -pubout -out public.pem`";
+    }
+    if ["ssh-rsa ", "ssh-ed25519 ", "ecdsa-sha2-"].iter().any(|kind| text.starts_with(kind)) {
+        return "is a key of SSH; convert it by `ssh-keygen -e -m PKCS8 -f FILE > public.pem`";
+    }
+    if text.trim_start().starts_with('{') {
+        return "is JSON; a JWK set goes into auth.jwks_file";
+    }
+    // DER begins with a SEQUENCE of a length in two bytes, or in one.
+    if file.starts_with(&[0x30, 0x82]) || file.starts_with(&[0x30, 0x81]) || file.starts_with(&[0x30, 0x59]) {
+        return "is DER; convert it by `openssl pkey -pubin -inform DER -in FILE -out public.pem`, or a certificate by `openssl \
+                x509 -inform DER -in FILE -pubkey -noout -out public.pem`";
+    }
+    "holds no public key of RSA, P-256 or Ed25519 in PEM (-----BEGIN PUBLIC KEY-----); `openssl pkey -in private.pem -pubout \
+     -out public.pem` makes one of a private key"
+}
+
+/// Bits of an RSA key's modulus.
+fn modulus_of(jwk: &Jwk) -> Option<usize> {
+    let AlgorithmParameters::RSA(key) = &jwk.algorithm else { return None };
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&key.n).ok()?;
+    Some(significant_bits(&bytes))
+}
+
+/// Bits of a big-endian number without its leading zeros.
+fn significant_bits(number: &[u8]) -> usize {
+    let digits = number.iter().skip_while(|byte| **byte == 0);
+    digits.clone().next().map_or(0, |first| digits.count() * 8 - first.leading_zeros() as usize)
+}
+
 /// What is between the lines of a PEM file, decoded; empty when that fails.
 fn pem_bytes(pem: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(pem);
@@ -183,8 +235,7 @@ fn modulus_bits(der: &[u8]) -> Option<usize> {
             _ => return None,
         };
         let value = der.get(at + head..at + head + size).filter(|_| (33..2048).contains(&size))?;
-        let digits = if value[0] == 0 { &value[1..] } else { value };
-        (der.get(at + head + size) == Some(&0x02)).then_some(digits.len() * 8)
+        (der.get(at + head + size) == Some(&0x02)).then(|| significant_bits(value))
     })
 }
 

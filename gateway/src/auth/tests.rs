@@ -378,6 +378,80 @@ fn a_full_queue_hands_the_request_back_and_no_verdict_is_lost() {
 const P384: &str = "-----BEGIN PUBLIC KEY-----\nMHYwEAYHKoZIzj0CAQYFK4EEACIDYgAESK+O8NFX8EVs/5BUFpTmF2Tw170Hxmst\nH7VShzU9wxfWrM05U1yzYhOWNZQmuUUEVTT27cLd6jXWtPNEU6QH4Tz+SLxLVE1L\npi8lbJWwzib+6LqchiU8HRFtammYnZAW\n-----END PUBLIC KEY-----";
 const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----\nMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC6NRBoZTca+cRyOFx4DvLY79U/\nHferzzBUdXBQJF5d1+8KaFxjFxRmONV6GJLR3rAsrxCsTO3lGbjxBuvjWaBrNco0\n9FY2dQHTc9lGVdLrI2NTU56gLLACGTdF4sJGO8F2Gh1GXrCQV7AfchPUDWQBUg+8\nD1XnoIP3l6fh66sw3QIDAQAB\n-----END PUBLIC KEY-----";
 
+/// A value in DER.
+fn der(tag: u8, content: &[&[u8]]) -> Vec<u8> {
+    let content = content.concat();
+    let size = content.len() as u16;
+    let [high, low] = size.to_be_bytes();
+    let head = if size < 128 { vec![tag, low] } else { vec![tag, 0x82, high, low] };
+    [head, content].concat()
+}
+
+/// An X.509 certificate around a public key; nobody looks at its signature.
+fn certificate(public_pem: &str) -> String {
+    let body: String = public_pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let key = STANDARD.decode(body).unwrap();
+    // sha256WithRSAEncryption, CN=x, two years.
+    let algorithm = der(0x30, &[&[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b], &[5, 0]]);
+    let common_name = der(0x30, &[&[6, 3, 0x55, 4, 3], &der(0x0c, &[b"x"])]);
+    let (name, time) = (der(0x30, &[&der(0x31, &[&common_name])]), |text: &[u8]| der(0x17, &[text]));
+    let validity = der(0x30, &[&time(b"260101000000Z"), &time(b"280101000000Z")]);
+    let signed = der(0x30, &[&[2, 1, 1], &algorithm, &name, &validity, &name, &key]);
+    pem("CERTIFICATE", &der(0x30, &[&signed, &algorithm, &der(0x03, &[&[0; 65]])]))
+}
+
+#[test]
+fn keys_come_in_certificates_and_as_pkcs1_too() {
+    for pair in [&*RSA, &*EC, &*ED] {
+        let found = policy(KeySet::from_pem(certificate(&pair.public_pem).as_bytes()));
+        let plain = token(pair.algorithm, &pair.signing, None, &good_claims());
+        assert_eq!(found.check(&plain).unwrap().mid, Some(42), "{:?}", pair.algorithm);
+    }
+    let number = |name: &str| {
+        let mut digits = URL_SAFE_NO_PAD.decode(RSA.jwk[name].as_str().unwrap()).unwrap();
+        if digits[0] >= 0x80 {
+            digits.insert(0, 0); // or it would be negative
+        }
+        der(0x02, &[&digits])
+    };
+    let pkcs1 = pem("RSA PUBLIC KEY", &der(0x30, &[&number("n"), &number("e")]));
+    let plain = token(RSA.algorithm, &RSA.signing, None, &good_claims());
+    assert_eq!(policy(KeySet::from_pem(pkcs1.as_bytes())).check(&plain).unwrap().mid, Some(42));
+}
+
+#[test]
+fn what_is_no_pem_is_told_how_to_become_one() {
+    let advice = |file: &[u8]| KeySet::from_pem(file).unwrap_err();
+    for (file, command) in [
+        (
+            &b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"[..],
+            "openssl x509 -in FILE -pubkey",
+        ),
+        (
+            b"-----BEGIN RSA PUBLIC KEY-----\nAAAA\n-----END RSA PUBLIC KEY-----\n",
+            "openssl rsa -RSAPublicKey_in",
+        ),
+        (b"ssh-rsa AAAAB3NzaC1yc2E= someone@somewhere", "ssh-keygen -e -m PKCS8"),
+        (b"\x30\x82\x01\x22\x30\x0d", "-inform DER"),
+        (br#"{"keys":[]}"#, "auth.jwks_file"),
+        (b"", "openssl pkey -in private.pem -pubout"),
+    ] {
+        assert!(advice(file).contains(command), "{}", advice(file));
+    }
+}
+
+#[test]
+fn a_short_rsa_key_in_a_set_is_refused_by_its_name() {
+    // About 800 bits; and 2048 of which most are leading zeros.
+    let short = "tjUQaGU3GvnEcjhceA7yy4_VP0R3q4c8wVHVwUCReXdfvCmhcYxcUZjjVehiS0d6wLK8QrE5tR5m48Qbr41mgazXKN_RWNXUB03P5RlXS6yNjU1OeoCywAhk3ReLCRjvBdhs";
+    let mut set = json!({ "keys": [RSA.jwk, { "kty": "RSA", "kid": "old", "n": short, "e": "AQAB" }] });
+    let refused = |set: &Value| KeySet::from_jwks(set.to_string().as_bytes()).unwrap_err();
+    assert!(refused(&set).starts_with("key old: is an RSA key of less than 2048 bits"), "{}", refused(&set));
+    let padded = [vec![0; 160], URL_SAFE_NO_PAD.decode(&short[..128]).unwrap()].concat();
+    set["keys"][1]["n"] = json!(URL_SAFE_NO_PAD.encode(padded));
+    assert!(refused(&set).starts_with("key old: is an RSA key"), "{}", refused(&set));
+}
+
 #[test]
 fn keys_with_which_every_token_would_fail_are_refused() {
     let refused = |pem: &str| KeySet::from_pem(pem.as_bytes()).unwrap_err();

@@ -36,7 +36,8 @@ pub(super) fn config(
     let control = builder.control();
     let reloadable = builder.reloadable();
     builder.ports(&listeners, &control);
-    let (io, limits, memory) = (builder.io(), builder.limits(), builder.memory());
+    let limits = builder.limits();
+    let (io, memory) = (builder.io(), builder.memory());
     let (application, journal, log) = (builder.application(), builder.journal(), builder.log());
     let drain = builder.milliseconds("drain.drain_ms");
     let warnings = builder.warnings;
@@ -93,7 +94,17 @@ impl Builder<'_> {
         }
     }
 
-    fn limits(&self) -> LimitsConfig {
+    fn limits(&mut self) -> LimitsConfig {
+        // A frame as it is queued: both headers, and what a Deliver says besides its payload.
+        let one_frame = super::largest_block(self.values.size("limits.frame_body_size_max") as u32) as usize;
+        if self.values.size("limits.send_queue_bytes_max") < one_frame {
+            let body = self.values.size("limits.frame_body_size_max");
+            let advice = format!(
+                "one frame of limits.frame_body_size_max = {body} needs {one_frame} with its headers, so nobody could be sent \
+                 one; write {one_frame} or more, or lower limits.frame_body_size_max"
+            );
+            self.complain("limits.send_queue_bytes_max", advice);
+        }
         let size = |name: &str| self.values.size(&format!("limits.{name}"));
         LimitsConfig {
             connections_max: self.some("limits.connections_max"),

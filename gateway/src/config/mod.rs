@@ -222,7 +222,7 @@ impl Config {
     /// Everything that is wrong.
     pub fn load(sources: &Sources, read: &build::ReadFile<'_>) -> Result<Config, Problems> {
         let mut problems = Problems::default();
-        let values = Values::read(sources, &mut problems);
+        let Some(values) = Values::read(sources, &mut problems) else { return Err(problems.sorted()) };
         let file = sources.file.as_ref().map(|(file, _)| file.clone());
         let config = build::config(values, file, read, &mut problems);
         problems.unless_any(config)

@@ -94,6 +94,9 @@ pub fn bytes_text(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
+/// What one worker reserves besides its pools, of how many workers.
+type WorkerMemory<'a> = dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry> + 'a;
+
 /// What the workers are made from.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -122,7 +125,20 @@ impl Plan {
         config: &Config,
         system: &SystemLimits,
         backend: BackendKind,
-        worker_memory: &dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry>,
+        worker_memory: &WorkerMemory<'_>,
+    ) -> Result<Plan, Problems> {
+        let plan = Plan::unchecked(config, system, backend, worker_memory)?;
+        let again = |config: &Config| Plan::unchecked(config, system, backend, worker_memory).ok();
+        plan.check_memory(config, system, &again)?;
+        Ok(plan)
+    }
+
+    /// The sums, whether there is memory for them or not.
+    fn unchecked(
+        config: &Config,
+        system: &SystemLimits,
+        backend: BackendKind,
+        worker_memory: &WorkerMemory<'_>,
     ) -> Result<Plan, Problems> {
         let room = Descriptors { backend, max: system.descriptors_max };
         let values = &config.source.values;
@@ -138,10 +154,7 @@ impl Plan {
         tables.mailbox_capacity = config.limits.mailbox_messages_max;
         let memory = memory_plan(config, workers, &tables, &backend_config, worker_memory);
         let descriptors_max = system.descriptors_max;
-        let plan =
-            Plan { backend, workers, connections_max, descriptors_max, backend_config, tables, memory };
-        plan.check_memory(config, system)?;
-        Ok(plan)
+        Ok(Plan { backend, workers, connections_max, descriptors_max, backend_config, tables, memory })
     }
 
     /// Settings of each worker; clones share what all are told at once.
@@ -205,20 +218,23 @@ impl Plan {
         configured.or(system.memory_left())
     }
 
-    fn check_memory(&self, config: &Config, system: &SystemLimits) -> Result<(), Problems> {
+    fn check_memory(
+        &self,
+        config: &Config,
+        system: &SystemLimits,
+        again: &dyn Fn(&Config) -> Option<Plan>,
+    ) -> Result<(), Problems> {
         let Some((limit, who)) = Self::memory_limit(config, system) else { return Ok(()) };
         let total = self.memory.total();
         if total <= limit {
             return Ok(());
         }
-        let fitting =
-            (self.connections_max as u128 * u128::from(limit) / u128::from(total.max(1)) * 9 / 10) as usize;
         let advice = format!(
-            "{} would be reserved, but {who} leaves {}: {}; lower limits.connections_max to about {fitting}, \
-             memory.receive_buffers_per_worker or io.workers",
+            "{} would be reserved, but {who} leaves {}: {}; {}",
             bytes_text(total),
             bytes_text(limit),
             self.memory,
+            self.what_fits(config, limit, again),
         );
         let mut problems = Problems::default();
         let path = if config.memory.memory_max.is_some() {
@@ -228,6 +244,43 @@ impl Plan {
         };
         config.source.values.complain(&mut problems, path, advice);
         Err(problems)
+    }
+
+    /// What to write so that it fits `limit`. Tried out, not estimated: pools have least sizes, and workers some memory each
+    /// however few connections there are.
+    fn what_fits(&self, config: &Config, limit: u64, again: &dyn Fn(&Config) -> Option<Plan>) -> String {
+        let total = |connections: usize, workers: Option<usize>| {
+            let mut smaller = config.clone();
+            smaller.limits.connections_max = Some(connections);
+            smaller.io.workers = workers.or(smaller.io.workers);
+            again(&smaller).map_or(u64::MAX, |plan| plan.memory.total())
+        };
+        let fits = |connections| total(connections, None) <= limit;
+        if fits(1) {
+            let (mut most, mut too_many) = (1, self.connections_max);
+            while most + 1 < too_many {
+                let middle = most.midpoint(too_many);
+                *(if fits(middle) { &mut most } else { &mut too_many }) = middle;
+            }
+            let unit = 10_usize.pow(most.ilog10().saturating_sub(1));
+            let round = most / unit * unit;
+            let most = if fits(round) { round } else { most };
+            return format!("write limits.connections_max = {most}, or give it more memory");
+        }
+        let (least, single) = (total(1, None), total(1, Some(1)));
+        if self.workers > 1 && single <= limit {
+            let most = (1..self.workers).rev().find(|workers| total(1, Some(*workers)) <= limit).unwrap_or(1);
+            return format!(
+                "with {} workers even one connection needs {}; write io.workers = {most}, then this check says how many connections fit",
+                self.workers,
+                bytes_text(least)
+            );
+        }
+        format!(
+            "even one connection on one worker needs {}: give it that, or lower limits.frame_body_size_max, \
+             limits.mailbox_messages_max, memory.receive_buffers_per_worker",
+            bytes_text(single)
+        )
     }
 }
 
@@ -363,7 +416,7 @@ fn memory_plan(
     workers: usize,
     tables: &TableSizes,
     backend: &BackendConfig,
-    worker_memory: &dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry>,
+    worker_memory: &WorkerMemory<'_>,
 ) -> MemoryPlan {
     let pools = &backend.pools;
     let block_bytes = pools.blocks.iter().map(|pool| pool.bytes()).sum();

@@ -77,7 +77,7 @@ impl Problems {
         if self.is_empty() { Ok(value) } else { Err(self.sorted()) }
     }
 
-    fn sorted(mut self) -> Problems {
+    pub(super) fn sorted(mut self) -> Problems {
         self.0.sort_by_key(|problem| match &problem.origin {
             Origin::File { line, .. } => (0, *line),
             Origin::Environment(_) => (1, 0),

@@ -146,9 +146,11 @@ pub const KEYS: &[Key] = &[
     key("control.api_key_file", Text(4096), "", Reload, "File with that key."),
     key("control.goim_api_key", Text(1024), "", SecretReload, "Key for /goim/push too. Empty: open, as goim is."),
     key("control.cpu", Integer(-1, 1023), "-1", Restart, "Core for the control thread. -1: any."),
-    key("control.connections_max", Integer(4, 65_536), "256", Restart, "HTTP connections at a time."),
+    key("control.connections_max", Integer(4, 65_536), "256", Restart,
+        "HTTP connections at a time; one more, and the one that has been idle for longest goes."),
     key("control.requests_max", Integer(1, 65_536), "128", Restart, "HTTP requests under way at a time."),
-    key("control.header_timeout_ms", Integer(100, 600_000), "10000", Restart, "How long a request's header may take."),
+    key("control.header_timeout_ms", Integer(100, 600_000), "5000", Restart,
+        "How long a request's header may take, and a connection may be idle before it."),
     key("control.request_timeout_ms", Integer(100, 600_000), "15000", Restart, "How long a whole request may take."),
 
     key("journal.enabled", Bool, "false", Restart, "Write the audit journal."),
@@ -177,12 +179,13 @@ pub const LISTENER_KEYS: &[Key] = &[
         "Unsent bytes that may hide in the kernel. 0: no bound."),
     key("user_timeout_ms", Integer(0, 3_600_000), "30000", Restart,
         "How long sent bytes may stay unacknowledged. 0: the kernel's own limit."),
-    key("demo_page", Bool, "false", Restart, "WebSocket: serve the demo page on GET /."),
+    key("demo_page", Bool, "false", Restart, "WebSocket: serve the demo page on GET /. True for the listener that is there when none is written."),
 ];
 
-/// The listeners when the file names none: name, kind, address, demo page.
+/// The listeners when the file names none: name, kind, address, demo page. On this machine only, for nobody is asked who he
+/// is unless `auth.mode` says so; whoever serves others writes down where.
 pub const DEFAULT_LISTENERS: &[(&str, &str, &str, bool)] =
-    &[("tcp", "tcp", "0.0.0.0:3101", false), ("websocket", "websocket", "0.0.0.0:3102", true)];
+    &[("tcp", "tcp", "127.0.0.1:3101", false), ("websocket", "websocket", "127.0.0.1:3102", true)];
 
 /// The key at `path`; for a listener, `listener.<name>.<key>`.
 pub fn find(path: &str) -> Option<&'static Key> {

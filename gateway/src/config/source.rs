@@ -2,6 +2,7 @@
 
 use super::problem::{Origin, Problems};
 use super::value::Value;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -49,8 +50,8 @@ pub(super) struct FileContent {
     pub(super) entries: Vec<Entry>,
 }
 
-/// Reads the text of a file. What could be read is returned even when something else could not.
-pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> FileContent {
+/// Reads the text of a file. `None` when it is no TOML: what is left of it would only be misunderstood.
+pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> Option<FileContent> {
     let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
     let mut reader = FileReader { file, line_ends, content: FileContent::default() };
     if text.len() > FILE_SIZE_MAX {
@@ -60,12 +61,12 @@ pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> File
             "",
             format!("the file is {} bytes; at most {FILE_SIZE_MAX} are read", text.len()),
         );
-        return reader.content;
+        return None;
     }
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let origin = reader.origin(&error.span().unwrap_or(0..0));
-        problems.push(&origin, "", format!("not valid TOML: {}", error.message().trim()));
+    if !errors.is_empty() {
+        reader.syntax_errors(text, errors, problems);
+        return None;
     }
     for (name, value) in table.get_ref() {
         match (name.get_ref().as_ref(), value.get_ref()) {
@@ -85,7 +86,7 @@ pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> File
             (section, value_ref) => reader.value(section.to_owned(), &value.span(), value_ref, 0),
         }
     }
-    reader.content
+    Some(reader.content)
 }
 
 struct FileReader<'a> {
@@ -95,10 +96,62 @@ struct FileReader<'a> {
     content: FileContent,
 }
 
+/// The key or the section that a line begins with, without quotes.
+fn begins(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let key = match line.strip_prefix('[') {
+        Some(section) => section.trim_start_matches('[').split(']').next(),
+        None => line.split_once('=').map(|(key, _)| key),
+    };
+    key.map(|key| key.trim().trim_matches(['"', '\'']))
+}
+
+/// The line, from 1, on which what the line `second` (from 1) begins with was written before: in the same section, or
+/// anywhere if it is a section.
+fn first_time(text: &str, second: usize) -> Option<usize> {
+    let lines: Vec<&str> = text.lines().take(second).collect();
+    let (last, before) = lines.split_last()?;
+    let is_section = last.trim_start().starts_with('[');
+    let name = begins(last)?;
+    let above = before.iter().enumerate().rev();
+    let mut within = above.take_while(|(_, line)| is_section || !line.trim_start().starts_with('['));
+    within.find(|(_, line)| begins(line) == Some(name)).map(|(index, _)| index + 1)
+}
+
 impl FileReader<'_> {
+    fn line(&self, span: &Range<usize>) -> usize {
+        1 + self.line_ends.partition_point(|end| *end < span.start)
+    }
+
     fn origin(&self, span: &Range<usize>) -> Origin {
-        let line = 1 + self.line_ends.partition_point(|end| *end < span.start);
-        Origin::File { file: self.file.to_owned(), line }
+        Origin::File { file: self.file.to_owned(), line: self.line(span) }
+    }
+
+    /// One problem a line: what the parser says next of a line is mostly that it has lost its way.
+    fn syntax_errors(&self, text: &str, errors: Vec<toml::de::Error>, problems: &mut Problems) {
+        let mut told = BTreeSet::new();
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let line = self.line(&span);
+            if !told.insert(line) {
+                continue;
+            }
+            let origin = self.origin(&span);
+            let written = text.lines().nth(line - 1).unwrap_or_default();
+            let (name, section) =
+                (begins(written).unwrap_or_default(), written.trim_start().starts_with('['));
+            match (error.message().trim(), first_time(text, line)) {
+                ("duplicate key", Some(first)) if section => {
+                    let advice = format!("line {first} has this already; put its keys together there");
+                    problems.push(&origin, format!("[{}]", shorten(name)), advice);
+                }
+                ("duplicate key", Some(first)) => {
+                    let advice = format!("line {first} has this key already; remove one of the two");
+                    problems.push(&origin, shorten(name), advice);
+                }
+                (message, _) => problems.push(&origin, "", format!("not valid TOML: {message}")),
+            }
+        }
     }
 
     fn value(&mut self, path: String, span: &Range<usize>, value: &DeValue<'_>, depth: usize) {
@@ -191,6 +244,11 @@ pub(super) fn show(written: &Written) -> String {
         Written::Typed(value) => value.to_string(),
         Written::Unfit(text) | Written::Text(text) => text.clone(),
     };
+    shorten(&text)
+}
+
+/// What fits a line.
+fn shorten(text: &str) -> String {
     let shown: String =
         text.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).take(64).collect();
     if shown.len() < text.len() && text.chars().count() > 64 { shown + "…" } else { shown }

@@ -39,9 +39,10 @@ fn an_empty_file_is_a_development_profile() {
     let listeners: Vec<_> = config
         .listeners
         .iter()
-        .map(|one| (one.name.as_str(), one.socket.address.port(), one.demo_page))
+        .map(|one| (one.name.as_str(), one.socket.address.to_string(), one.demo_page))
         .collect();
-    assert_eq!(listeners, [("tcp", 3101, false), ("websocket", 3102, true)]);
+    let here = |port: u16| format!("127.0.0.1:{port}");
+    assert_eq!(listeners, [("tcp", here(3101), false), ("websocket", here(3102), true)]);
     assert!(config.auth.is_none() && config.journal.is_none());
     assert!(config.source.warnings.iter().any(|warning| warning.contains("development only")));
     assert_eq!(config.reloadable, crate::settings::Reloadable::default());
@@ -139,7 +140,7 @@ fn memory_that_is_not_there_is_not_promised() {
     assert!(
         problems.contains("tables ")
             && problems.contains("receive buffers ")
-            && problems.contains("lower limits.connections_max to about")
+            && problems.contains("on one worker needs")
     );
     let total = plan("", BackendKind::Epoll).unwrap().memory;
     assert_eq!(total.total(), total.entries.iter().map(|entry| entry.bytes).sum::<u64>());
@@ -172,6 +173,37 @@ fn memory_thresholds_come_in_their_order() {
         problems.contains("gateway.toml:4: memory.close_at_percent = 60: expected at least"),
         "{problems}"
     );
+}
+
+#[test]
+fn advice_about_memory_can_be_followed() {
+    let file = |memory: u64, more: &str| format!("[memory]\nmemory_max_bytes = {memory}\n{more}");
+    let number = |problems: &Problems, behind: &str| -> Option<usize> {
+        let text = problems.to_string();
+        let digits: String = text.split_once(behind)?.1.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    };
+    for (memory, connections) in
+        [(32 << 20, 15_000), (33 << 20, 18_000), (100 << 20, 500_000), (700 << 20, 1_000_000)]
+    {
+        let wanted = format!("[limits]\nconnections_max = {connections}\n");
+        let problems = plan(&file(memory, &wanted), BackendKind::IoUring).unwrap_err();
+        let advised =
+            number(&problems, "write limits.connections_max = ").unwrap_or_else(|| panic!("{problems}"));
+        let wanted = format!("[limits]\nconnections_max = {advised}\n");
+        let found = plan(&file(memory, &wanted), BackendKind::IoUring)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(
+            found.memory.total() <= memory && found.memory.total() > memory / 2,
+            "{advised}: {}",
+            found.memory
+        );
+    }
+    // So many workers that not even one connection fits: first fewer of those.
+    let problems = plan(&file(60 << 20, "[io]\nworkers = 40\n"), BackendKind::IoUring).unwrap_err();
+    let workers = number(&problems, "write io.workers = ").unwrap_or_else(|| panic!("{problems}"));
+    let wanted = format!("[io]\nworkers = {workers}\n[limits]\nconnections_max = 1\n");
+    plan(&file(60 << 20, &wanted), BackendKind::IoUring).unwrap_or_else(|problems| panic!("{problems}"));
 }
 
 #[test]

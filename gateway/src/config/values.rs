@@ -3,7 +3,9 @@
 use super::nearest::nearest;
 use super::problem::{Origin, Problems};
 use super::schema::{self, Change, Key};
-use super::source::{Entry, Sources, Written, environment_entries, flag_entries, read_file, show};
+use super::source::{
+    Entry, FileContent, Sources, Written, environment_entries, flag_entries, read_file, show,
+};
 use super::value::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,11 +22,14 @@ pub struct Values {
 }
 
 impl Values {
-    /// Reads all layers. Problems are collected; what is wrong keeps its default.
-    pub fn read(sources: &Sources, problems: &mut Problems) -> Values {
+    /// Reads all layers. Problems are collected; what is wrong keeps its default. `None` when the file is no TOML: then
+    /// nothing is known of what it says, and nothing else can be judged.
+    pub fn read(sources: &Sources, problems: &mut Problems) -> Option<Values> {
         let mut values = Values::default();
-        let mut content =
-            sources.file.as_ref().map(|(file, text)| read_file(file, text, problems)).unwrap_or_default();
+        let mut content = match &sources.file {
+            Some((file, text)) => read_file(file, text, problems)?,
+            None => FileContent::default(),
+        };
         if content.listeners.is_empty() {
             values.default_listeners();
         }
@@ -34,7 +39,7 @@ impl Values {
         for entry in layers.into_iter().flatten() {
             values.enter(entry, problems);
         }
-        values
+        Some(values)
     }
 
     fn default_listeners(&mut self) {

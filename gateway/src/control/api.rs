@@ -2,11 +2,10 @@
 
 use super::Control;
 use super::publish::Target;
-use super::reply::ApiError;
+use super::reply::{ApiError, Json};
 use super::tickets::Ticket;
 use crate::address::{Address, WORKERS_MAX};
 use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
-use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -15,9 +14,12 @@ use base64::engine::general_purpose::STANDARD;
 use gateway_proto::body::{REASON_SIZE_MAX, Reason};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{HEADER_SIZE, Operation};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Names are at most this long, in bytes, as on the wire.
@@ -33,7 +35,7 @@ const BATCH_SIZE_MAX: usize = 1 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PublishRequest {
-    target: TargetRequest,
+    target: Object<TargetRequest>,
     operation: i32,
     payload: Option<String>,
     payload_base64: Option<String>,
@@ -75,6 +77,25 @@ struct TargetRequest {
     room: Option<String>,
 }
 
+/// What must be written as `{…}`. Serde by itself takes an array for a structure too, its values for the fields in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct OfMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object, {…}")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(OfMap(PhantomData))
+    }
+}
+
 /// A 64-bit number, also as text: JavaScript's numbers end at 2^53.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
@@ -99,7 +120,7 @@ async fn read_json<T: DeserializeOwned>(
     body: Body,
     size_max: usize,
 ) -> Result<T, ApiError> {
-    parse_json(&read_body(headers, body, size_max).await?)
+    parse_json::<Object<T>>(&read_body(headers, body, size_max).await?).map(|Object(value)| value)
 }
 
 async fn read_body(headers: &HeaderMap, body: Body, size_max: usize) -> Result<Bytes, ApiError> {
@@ -225,7 +246,7 @@ struct Message {
 
 impl PublishRequest {
     fn parse(self) -> Result<Message, ApiError> {
-        let (target, operation) = (self.target.parse()?, push_operation(self.operation)?);
+        let (target, operation) = (self.target.0.parse()?, push_operation(self.operation)?);
         let body = payload(self.payload, self.payload_base64)?;
         Ok(Message { target, operation, essential: self.essential, body })
     }
@@ -237,20 +258,16 @@ fn push_operation(operation: i32) -> Result<i32, ApiError> {
 }
 
 /// One message, or a list of them.
-pub(super) async fn publish(
-    control: &Control,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn publish(control: &Control, headers: &HeaderMap, body: Body) -> Result<Json, ApiError> {
     let size_max = control.json_size_max();
     let bytes = read_body(headers, body, size_max.max(BATCH_SIZE_MAX)).await?;
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        let requests: Vec<PublishRequest> = parse_json(&bytes)?;
+        let requests: Vec<Object<PublishRequest>> = parse_json(&bytes)?;
         if requests.is_empty() || requests.len() > BATCH_MESSAGES_MAX {
             let why = format!("a list has 1 to {BATCH_MESSAGES_MAX} messages; see GET /api/v1/openapi.json");
             return Err(ApiError::bad_request(why));
         }
-        let named = |(index, request): (usize, PublishRequest)| {
+        let named = |(index, Object(request)): (usize, Object<PublishRequest>)| {
             request
                 .parse()
                 .map_err(|error| ApiError { message: format!("[{index}]: {}", error.message), ..error })
@@ -261,7 +278,7 @@ pub(super) async fn publish(
     if bytes.len() > size_max {
         return Err(too_large(size_max));
     }
-    let message = parse_json::<PublishRequest>(&bytes)?.parse()?;
+    let message = parse_json::<Object<PublishRequest>>(&bytes)?.0.parse()?;
     Ok(Json(json!({ "receivers": control.publish(&message).await? })))
 }
 
@@ -269,7 +286,7 @@ pub(super) async fn broadcast(
     State(control): State<Arc<Control>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json, ApiError> {
     let request: BroadcastRequest = read_json(&headers, body, control.json_size_max()).await?;
     let target = Target::All { rate: request.deliveries_per_second_max };
     let (operation, essential) = (push_operation(request.operation)?, request.essential);
@@ -286,7 +303,7 @@ pub(super) async fn kick(
     State(control): State<Arc<Control>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json, ApiError> {
     let request: KickRequest = read_json(&headers, body, 16 << 10).await?;
     let code = match request.code {
         None => CloseCode::KICKED,
@@ -373,7 +390,7 @@ pub(super) fn address_text(address: Address) -> String {
     format!("{:016x}", address.to_bits())
 }
 
-pub(super) async fn stats(State(control): State<Arc<Control>>) -> Json<Value> {
+pub(super) async fn stats(State(control): State<Arc<Control>>) -> Json {
     let all = control.workers.metrics();
     let sum = |of: &dyn Fn(&crate::metrics::WorkerMetrics) -> u64| {
         all.iter().map(|metrics| of(metrics)).sum::<u64>()

@@ -6,10 +6,9 @@
 use super::Control;
 use super::publish::Target;
 use super::pushes::PushRoute;
-use super::reply::ApiError;
+use super::reply::{ApiError, Json};
 use crate::settings::ListenerKind;
 use crate::worker::message::Origin;
-use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header;
@@ -35,10 +34,10 @@ enum GoimError {
     Server(String),
 }
 
-type Answer = Json<Value>;
+type Answer = Json;
 
 /// What a push is answered when it was handed over.
-const OK: &str = r#"{"code":0,"message":""}"#;
+const OK: &str = "{\"code\":0,\"message\":\"\"}\n";
 
 fn answer(result: Result<Option<Value>, GoimError>) -> Answer {
     Json(match result {
@@ -50,11 +49,11 @@ fn answer(result: Result<Option<Value>, GoimError>) -> Answer {
 }
 
 /// The query's parameters. Repeated ones are kept, as gin's binding does.
-struct Parameters<'q>(Vec<(Cow<'q, str>, Cow<'q, str>)>);
+struct Parameters<'q>(Vec<Pair<'q>>);
 
 impl<'q> Parameters<'q> {
-    fn parse(query: &'q str) -> Parameters<'q> {
-        Parameters(form_pairs(query).collect())
+    fn parse(query: &'q str) -> Result<Parameters<'q>, GoimError> {
+        form_pairs(query).map(Parameters).map_err(|why| GoimError::Request(why.into()))
     }
 
     fn text(&self, name: &str) -> &str {
@@ -83,48 +82,63 @@ impl<'q> Parameters<'q> {
     }
 }
 
-/// `a=b&c=d`, percent-decoded (URL Standard §5.1, `application/x-www-form-urlencoded`).
-pub(super) fn form_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+/// `a=b&c=d`, percent-decoded (URL Standard §5.1, `application/x-www-form-urlencoded`), with what is no pair refused: a name
+/// that was mangled on its way would reach somebody else, or nobody.
+pub(super) fn form_pairs(query: &str) -> Result<Vec<Pair<'_>>, &'static str> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (form_decode(key), form_decode(value))
-    })
+        Some((form_decode(key)?, form_decode(value)?))
+    });
+    pairs.collect::<Option<_>>().ok_or(
+        "the query can't be decoded: behind each % two hexadecimal digits, and UTF-8 text in all; write % itself as %25",
+    )
 }
 
-fn form_decode(text: &str) -> Cow<'_, str> {
+/// A name and its value.
+pub(super) type Pair<'q> = (Cow<'q, str>, Cow<'q, str>);
+
+/// `None` where two digits are missing behind a `%`, or the text is not UTF-8.
+fn form_decode(text: &str) -> Option<Cow<'_, str>> {
     let bytes = text.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text);
+        return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
-        match (bytes[at], hex(1), hex(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
+        match bytes[at] {
+            b'%' => {
+                let hex = |offset: usize| char::from(*bytes.get(at + offset)?).to_digit(16);
+                out.push((hex(1)? * 16 + hex(2)?) as u8);
                 at += 2;
             }
-            (b'+', ..) => out.push(b' '),
-            (byte, ..) => out.push(byte),
+            b'+' => out.push(b' '),
+            byte => out.push(byte),
         }
         at += 1;
     }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 /// A push, whichever of the four.
 pub(super) async fn push(control: &Control, route: PushRoute, query: &str, body: Body) -> Response {
-    let parameters = Parameters::parse(query);
-    let pushed = match targets(route, &parameters) {
-        Ok(targets) => push_to(control, &parameters, &targets, body).await,
-        Err(error) => Err(error),
-    };
+    let pushed = push_as_asked(control, route, query, body).await;
     match pushed {
         // Almost always.
         Ok(()) => ([(header::CONTENT_TYPE, "application/json")], OK).into_response(),
         Err(error) => answer(Err(error)).into_response(),
     }
+}
+
+async fn push_as_asked(
+    control: &Control,
+    route: PushRoute,
+    query: &str,
+    body: Body,
+) -> Result<(), GoimError> {
+    let parameters = Parameters::parse(query)?;
+    let targets = targets(route, &parameters)?;
+    push_to(control, &parameters, &targets, body).await
 }
 
 fn targets(route: PushRoute, parameters: &Parameters<'_>) -> Result<Vec<Target>, GoimError> {
@@ -200,12 +214,11 @@ pub(super) async fn online_total(State(control): State<Arc<Control>>) -> Answer 
 }
 
 pub(super) async fn online_room(State(control): State<Arc<Control>>, RawQuery(query): RawQuery) -> Answer {
-    let query = query.unwrap_or_default();
-    let parameters = Parameters::parse(&query);
-    answer(rooms_online(&control, &parameters).await)
+    answer(rooms_online(&control, &query.unwrap_or_default()).await)
 }
 
-async fn rooms_online(control: &Control, parameters: &Parameters<'_>) -> Result<Option<Value>, GoimError> {
+async fn rooms_online(control: &Control, query: &str) -> Result<Option<Value>, GoimError> {
+    let parameters = &Parameters::parse(query)?;
     parameters.required("rooms")?;
     let mut counts = BTreeMap::new();
     for room in parameters.all("rooms")? {
@@ -217,12 +230,11 @@ async fn rooms_online(control: &Control, parameters: &Parameters<'_>) -> Result<
 }
 
 pub(super) async fn online_top(State(control): State<Arc<Control>>, RawQuery(query): RawQuery) -> Answer {
-    let query = query.unwrap_or_default();
-    let parameters = Parameters::parse(&query);
-    answer(top(&control, &parameters).await)
+    answer(top(&control, &query.unwrap_or_default()).await)
 }
 
-async fn top(control: &Control, parameters: &Parameters<'_>) -> Result<Option<Value>, GoimError> {
+async fn top(control: &Control, query: &str) -> Result<Option<Value>, GoimError> {
+    let parameters = &Parameters::parse(query)?;
     let kind = parameters.required("type")?;
     parameters.required("limit")?;
     let limit = usize::try_from(parameters.number("limit")?).unwrap_or(0);
@@ -313,8 +325,11 @@ mod tests {
 
     #[test]
     fn forms_are_decoded_as_browsers_encode_them() {
-        let pairs: Vec<_> = form_pairs("a=1&b+c=%C3%A9%2&&d&=e").collect();
+        let pairs = form_pairs("a=1&b+c=%C3%A9%252&&d&=e").unwrap();
         let expected = [("a", "1"), ("b c", "é%2"), ("d", ""), ("", "e")];
         assert_eq!(pairs, expected.map(|(name, value)| (name.into(), value.into())));
+        for bad in ["a=%", "a=%2", "a=%zz", "%ff=1", "a=%c3", "a=b%"] {
+            assert!(form_pairs(bad).is_err(), "{bad}");
+        }
     }
 }

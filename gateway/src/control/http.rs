@@ -1,25 +1,29 @@
 //! The HTTP/1.1 server: bounded connections, bounded headers, bounded time.
 //!
-//! A connection holds a permit from accept to close; with none free, new ones wait in the kernel's backlog. One that
-//! sends its header too slowly, is idle between requests for as long, or lives longer than [`LIFETIME_MAX`], is closed,
-//! so that slow peers give their permits back.
+//! A connection holds a [seat](super::seats) from accept to close; with none free, the one that has stood still for longest
+//! goes. One that sends its header too slowly, is idle between requests for as long, or lives longer than
+//! [`LIFETIME_MAX`], is closed too, so that slow peers give their seats back.
 
 use super::Control;
 use super::pushes::{self, PushRoute};
-use super::routes::router;
+use super::reply::ApiError;
+use super::routes::{is_open, router};
+use super::seats::{Room, Seat};
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 /// A connection is ended gently after this long; clients open another.
@@ -60,11 +64,9 @@ impl Drop for Counted {
 /// Accepts for ever.
 pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
     let config = control.config();
-    let permits = Arc::new(Semaphore::new(config.control.connections_max));
+    let room = Room::new(config.control.connections_max);
     let router = router(&control);
     loop {
-        // The semaphore is never closed, so this can't fail.
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -72,12 +74,24 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
                 continue;
             }
         };
+        let (taken, evicted) = loop {
+            match room.take() {
+                Some(taken) => break taken,
+                // All spare seats are being answered this very moment.
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        };
+        control.metrics.evictions.fetch_add(u64::from(evicted), Ordering::Relaxed);
         let (control, router) = (Arc::clone(&control), router.clone());
         let header_timeout = config.control.header_timeout;
         tokio::spawn(async move {
             let _counted = Counted::new(&control);
-            connection(stream, Caller(peer), control, router, header_timeout).await;
-            drop(permit);
+            let seat = Arc::clone(&taken.0);
+            tokio::select! {
+                () = connection(stream, Caller(peer), control, router, header_timeout, &seat) => {}
+                () = seat.evicted() => {}
+            }
+            drop(taken);
         });
     }
 }
@@ -100,12 +114,17 @@ async fn connection(
     control: Arc<Control>,
     router: Router,
     header_timeout: Duration,
+    seat: &Arc<Seat>,
 ) {
     // Only costs latency when it fails.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        let (control, router) = (Arc::clone(&control), router.clone());
+        let (control, router, seat) = (Arc::clone(&control), router.clone(), Arc::clone(seat));
         async move {
+            let _answering = seat.answer();
+            if seat.is_spare && !is_open(request.uri().path()) {
+                return Ok(ApiError::busy().into_response());
+            }
             if let Some(route) = PushRoute::of(&request) {
                 return Ok(pushes::serve(&control, route, caller, request.map(Body::new)).await);
             }
@@ -121,10 +140,66 @@ async fn connection(
         .header_read_timeout(header_timeout)
         .max_buf_size(HEADER_SIZE_MAX)
         .max_headers(HEADERS_MAX);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let watched = Watched { stream, seat: Arc::clone(seat) };
+    let mut served = pin!(builder.serve_connection(TokioIo::new(watched), service));
     // Errors are the peer's: half requests, resets, timeouts. The request counters know the rest.
     if tokio::time::timeout(LIFETIME_MAX, served.as_mut()).await.is_err() {
         served.as_mut().graceful_shutdown();
         let _ = tokio::time::timeout(GOODBYE_MAX, served).await;
+    }
+}
+
+/// A connection whose seat knows whether the peer takes what it is sent.
+struct Watched {
+    stream: TcpStream,
+    seat: Arc<Seat>,
+}
+
+impl Watched {
+    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.seat.wrote(written.is_ready());
+        written
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

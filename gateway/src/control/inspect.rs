@@ -6,10 +6,10 @@ use super::Control;
 use super::api::{address_text, parse_address};
 use super::goim::form_pairs;
 use super::inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow};
-use super::reply::ApiError;
+use super::reply::{ApiError, Json};
 use crate::address::WorkerId;
 use crate::worker::message::Message;
-use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ struct Page {
 impl Page {
     fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Page, ApiError> {
         let mut page = Page { limit: LIMIT_DEFAULT, cursor: Cursor::default(), filters: HashMap::new() };
-        for (name, value) in form_pairs(query.unwrap_or_default()) {
+        for (name, value) in form_pairs(query.unwrap_or_default()).map_err(ApiError::bad_request)? {
             match name.as_ref() {
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
@@ -160,7 +160,7 @@ impl Control {
 pub(super) async fn connections(
     State(control): State<Arc<Control>>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json, ApiError> {
     let page = Page::parse(query.as_deref(), &["mid", "uid", "key"])?;
     let names = control.workers.names();
     let user = match (page.filters.get("mid"), page.filters.get("uid")) {
@@ -182,11 +182,20 @@ pub(super) async fn connections(
     Ok(Json(json!({ "connections": rows, "next": next.map(Cursor::text) })))
 }
 
+/// The part of a path that names something. What can't be decoded is told like any other mistake.
+fn decoded(part: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    part.map(|Path(part)| part).map_err(|_| {
+        ApiError::bad_request(
+            "the path can't be decoded: it must be UTF-8 text once its %-escapes are undone",
+        )
+    })
+}
+
 pub(super) async fn connection(
     State(control): State<Arc<Control>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let address = parse_address(&control, &id)?;
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json, ApiError> {
+    let address = parse_address(&control, &decoded(id)?)?;
     let found = control.inspect(address.worker(), Query::Connection(address.connection()), 1).await?;
     let row = found
         .connections()
@@ -198,7 +207,7 @@ pub(super) async fn connection(
 pub(super) async fn rooms(
     State(control): State<Arc<Control>>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json, ApiError> {
     let page = Page::parse(query.as_deref(), &[])?;
     let mut rows = Vec::new();
     let gather = |found: &Inspection| {
@@ -220,8 +229,9 @@ pub(super) async fn rooms(
 
 pub(super) async fn room(
     State(control): State<Arc<Control>>,
-    Path(room): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    room: Result<Path<String>, PathRejection>,
+) -> Result<Json, ApiError> {
+    let room = decoded(room)?;
     let row = control.inspect_room(&room).await?.filter(|row| row.total_members > 0);
     let row = row.ok_or_else(|| ApiError::not_found("nobody is in that room"))?;
     Ok(Json(json!({ "room": room, "members": row.total_members })))

@@ -228,7 +228,15 @@ impl Writer {
         }
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
         // What is behind the last whole line was torn by a full disk or a crash.
-        file.set_len(size)?;
+        let torn = file.metadata()?.len().saturating_sub(size);
+        if torn > 0 {
+            tracing::warn!(
+                file = %path.display(),
+                bytes = torn,
+                "the audit journal ends in a half-written line, as a crash or a full disk leaves it; it is cut off"
+            );
+            file.set_len(size)?;
+        }
         numbers.retain(|number| *number != self.number);
         let surplus = (numbers.len() + 1).saturating_sub(self.config.files_max);
         for number in numbers.into_iter().take(surplus) {

@@ -20,6 +20,8 @@ pub struct HttpMetrics {
     pub(super) requests: Arc<Semaphore>,
     /// Connections open.
     pub(super) connections: AtomicUsize,
+    /// Connections ended for others to come in.
+    pub(super) evictions: AtomicU64,
     /// Requests and nanoseconds by route, method and status: closed sets.
     counts: Mutex<BTreeMap<RequestKey, (u64, u64)>>,
     /// Reloads that were applied, and that were refused.
@@ -35,6 +37,7 @@ impl HttpMetrics {
         HttpMetrics {
             requests,
             connections: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
             counts: Mutex::default(),
             reloads: [AtomicU64::new(0), AtomicU64::new(0)],
             last_reload: Mutex::new((true, seconds_now())),
@@ -60,7 +63,11 @@ impl HttpMetrics {
         let rows = counts.iter().map(|((route, method, status), (count, nanos))| {
             ((*route).to_owned(), *method, *status, *count, *nanos as f64 / 1e9)
         });
-        HttpSnapshot { requests: rows.collect(), connections: self.connections.load(Ordering::Relaxed) }
+        HttpSnapshot {
+            requests: rows.collect(),
+            connections: self.connections.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
     }
 
     fn reload(&self) -> ReloadSnapshot {

@@ -33,6 +33,7 @@ mod pushes;
 mod reload;
 mod reply;
 mod routes;
+mod seats;
 mod thread;
 mod tickets;
 mod workers;

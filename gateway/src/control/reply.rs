@@ -1,12 +1,20 @@
-//! Errors of `/api/v1`: a status, a word for programs, a sentence for people.
+//! Answers of the API: JSON that ends its line, and errors with a status, a word for programs, a sentence for people.
 
 use super::encoder::EncodeError;
 use super::tickets::TicketError;
 use super::workers::MailboxFull;
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+
+/// A JSON answer. It ends its line, so that a shell's prompt begins on the next one.
+pub(super) struct Json(pub(super) Value);
+
+impl IntoResponse for Json {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], format!("{}\n", self.0)).into_response()
+    }
+}
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

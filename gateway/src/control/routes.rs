@@ -78,6 +78,15 @@ pub fn routes() -> Vec<(&'static str, String)> {
     table().into_iter().map(|(method, path, ..)| (method, path.replace("{*", "{"))).collect()
 }
 
+/// Whether a path is one of [`Access::Open`]: answered at once, from what the control thread knows.
+pub(super) fn is_open(path: &str) -> bool {
+    static OPEN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        let open = table().into_iter().filter(|(_, _, access, _)| *access == Access::Open);
+        open.map(|(_, path, ..)| path).collect()
+    });
+    OPEN.contains(&path)
+}
+
 /// The whole service.
 pub(super) fn router(control: &Arc<Control>) -> Router {
     let mut router = Router::new();

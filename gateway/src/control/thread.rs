@@ -280,17 +280,20 @@ fn audit(journal: &Journal, event: &AuditEvent) {
     if !journal.is_on() {
         return;
     }
-    let (name, code): (_, Option<CloseCode>) = match event.kind {
-        AuditKind::Connected => ("connected", None),
-        AuditKind::Disconnected(code) => ("disconnected", Some(code)),
-        AuditKind::Kicked(code) => ("kicked", Some(code)),
-        AuditKind::Refused(code) => ("refused", Some(code)),
+    let by_server = |name, code: CloseCode| (name, Some("server"), Some(code.label()), Some(code.get()));
+    // `by` and `reason` are the labels of gateway_connection_ends_total.
+    let (name, by, reason, code) = match event.kind {
+        AuditKind::Connected => ("connected", None, None, None),
+        AuditKind::Disconnected(reason) => ("disconnected", Some("transport"), Some(reason.label()), None),
+        AuditKind::Kicked(code) => by_server("kicked", code),
+        AuditKind::Refused(code) => by_server("refused", code),
     };
     let fields = json!({
         "connection": api::address_text(event.address),
         "mid": (event.mid != 0).then(|| event.mid.to_string()),
-        "code": code.map(CloseCode::get),
-        "reason": code.map(CloseCode::label),
+        "by": by,
+        "reason": reason,
+        "code": code,
         "worker_clock_ms": event.at.as_millis(),
     });
     journal.record(name, fields);

@@ -1,6 +1,7 @@
 //! How connections end: the last word, then FIN, then at most a moment for the peer's own.
 
 use crate::address::Fingerprint;
+use crate::metrics::OperationClass;
 use crate::session::{Phase, Session, User};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
@@ -75,6 +76,9 @@ impl<B: Backend> Worker<B> {
             closed.emit(body);
         };
         let word = self.encoder.frame(self.backend.pools(), websocket, header, write);
+        if word.is_some() {
+            self.metrics.count_sent(OperationClass::Notice, header.frame_size());
+        }
         let close = if websocket { self.close_frame(code, &brief) } else { None };
         let last = match (word, close) {
             (Some(mut word), Some(close)) => match word.try_join(close) {
@@ -118,6 +122,9 @@ impl<B: Backend> Worker<B> {
 
     /// Ends a connection without a word.
     pub(crate) fn abort(&mut self, connection: ConnectionId, code: CloseCode) {
+        if self.shard.sessions.get(connection).is_some_and(Session::is_open) {
+            self.audit(connection, AuditKind::Kicked(code));
+        }
         self.leave(connection);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.close_code.get_or_insert(code);

@@ -215,12 +215,50 @@ impl<B: Backend> Worker<B> {
             operation if operation.is_application() => {
                 self.application(connection, header, buffer, body_start)
             }
-            _ => self.refuse(
-                connection,
-                header,
-                ErrorCode::UNSUPPORTED,
-                "only the server sends this operation",
-            ),
+            operation => self.refuse(connection, header, ErrorCode::UNSUPPORTED, not_offered(operation)),
+        }
+    }
+}
+
+/// Why an operation that is nobody's is refused, and what to send instead.
+const fn not_offered(operation: Operation) -> &'static str {
+    match operation {
+        Operation(..0) => "operations are not negative; an application's own are 18 to 99, and 200 and above",
+        Operation::HEARTBEAT_REPLY
+        | Operation::SEND_MESSAGE_REPLY
+        | Operation::AUTH_REPLY
+        | Operation::RAW
+        | Operation::CHANGE_ROOM_REPLY
+        | Operation::SUBSCRIBE_REPLY
+        | Operation::UNSUBSCRIBE_REPLY
+        | Operation::PUBLISH_REPLY
+        | Operation::DELIVER
+        | Operation::JOIN_REPLY
+        | Operation::LEAVE_REPLY
+        | Operation::RECONNECT
+        | Operation::CLOSED
+        | Operation::ERROR => "only the server sends this operation; send the request that it answers",
+        Operation(100..=199) => {
+            "not known to this server: 100 to 199 are extensions, of which a later version may offer it"
+        }
+        _ => {
+            "goim's own and not offered here; an application's own operations are 18 to 99, and 200 and above"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_proto::body::{REASON_SIZE_MAX, Reason};
+
+    #[test]
+    fn each_kind_of_operation_that_is_not_offered_is_told_apart() {
+        let texts = [(-1, "negative"), (0, "goim's own"), (5, "only the server"), (112, "only the server")];
+        for (operation, part) in texts.into_iter().chain([(108, "later version"), (199, "later version")]) {
+            let text = not_offered(Operation(operation));
+            assert!(text.contains(part) && text.len() <= REASON_SIZE_MAX, "{operation}: {text}");
+            assert!(Reason::parse(text.as_bytes()).is_ok());
         }
     }
 }

@@ -184,6 +184,7 @@ impl<B: Backend> Worker<B> {
         if member.is_some_and(|member| !self.leave_member(connection, member)) {
             return;
         }
+        self.metrics.errors.add(u64::from(member.is_none()));
         let reply = LeaveReply { result: member.map(|_| ()).ok_or(ErrorCode::NOT_FOUND), room };
         let header = header.reply(reply.encoded_size() as u32);
         self.reply(connection, header, |body| {

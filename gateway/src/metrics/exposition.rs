@@ -390,13 +390,57 @@ fn backend(families: &mut Families, workers: &Workers) {
         }
     }
     for (name, count) in sums {
-        let help =
-            format!("The backend's count of {}; see netpoll's BackendCounters.", name.replace('_', " "));
-        families.counter(&format!("gateway_backend_{name}_total"), &help, count as f64);
+        families.counter(&format!("gateway_backend_{name}_total"), backend_help(name), count as f64);
+    }
+}
+
+/// What a backend counts (netpoll's `BackendCounters`), in words and with its unit.
+fn backend_help(name: &str) -> &'static str {
+    match name {
+        "polls" => "Waits of workers in the kernel: calls of epoll_wait or io_uring_enter.",
+        "events" => "Events or completions that workers got out of their waits.",
+        "accepts" => "Connections that the backend accepted.",
+        "accept_errors" => {
+            "Accepts that failed; after a shortage of descriptors or memory the listener rests for 20 ms."
+        }
+        "receives" => "Receive operations that brought bytes.",
+        "receive_bytes" => {
+            "Bytes received from clients' sockets, including those of connections being closed."
+        }
+        "receive_pauses" => "Times that receiving had to wait because no receive buffer was free.",
+        "rearms" => "Receive operations of io_uring that ended by themselves and were started again.",
+        "sends" => "Send operations handed to the kernel; one may carry many frames.",
+        "send_bytes" => "Bytes that clients' sockets took.",
+        "send_waits" => {
+            "Times that a client's socket took less than it was offered, so that the rest had to wait."
+        }
+        "send_copies" => "Waiting pieces copied to a smaller block, so that they do not hold a large one.",
+        "overflows" => {
+            "Times that the completion queue of io_uring was full; its completions were fetched later."
+        }
+        "demotions" => "Quiet connections moved to a cheaper kind of waiting (io.idle_demote_ms).",
+        "promotions" => "Quiet connections moved back because bytes came.",
+        _ => "A count of the IO backend that has no description yet.",
     }
 }
 
 /// Upper bounds of a histogram's buckets, in seconds.
 fn bounds() -> impl Iterator<Item = f64> {
     (0..).map_while(bucket_bound).map(|nanos| nanos as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_of_a_backend_is_explained_once() {
+        let metrics = WorkerMetrics::default();
+        let mut texts: Vec<&str> = metrics.backend.all().map(|(name, _)| backend_help(name)).collect();
+        assert!(texts.len() > 10 && texts.iter().all(|text| !text.contains("no description")), "{texts:?}");
+        let count = texts.len();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), count);
+    }
 }

@@ -25,6 +25,8 @@ impl AcceptSetId {
 pub struct AcceptSets {
     /// The first is the empty set, for ever.
     sets: Vec<Set>,
+    /// Of each set in use; 0 of the others. A login looks through these and not through the sets, which are 66 times as large.
+    hashes: Vec<u32>,
     capacity: usize,
 }
 
@@ -33,7 +35,10 @@ impl AcceptSets {
     pub fn with_capacity(capacity: usize) -> AcceptSets {
         let mut sets = Vec::with_capacity(capacity.clamp(1, usize::from(u16::MAX)));
         sets.push(Set { users: 1, count: 0, operations: [0; ACCEPTS_MAX] });
-        AcceptSets { capacity: sets.capacity(), sets }
+        let capacity = sets.capacity();
+        let mut hashes = Vec::with_capacity(capacity);
+        hashes.push(EMPTY_HASH);
+        AcceptSets { capacity, sets, hashes }
     }
 
     /// The set of these operations, with one more user; `None` when there is no room for another set.
@@ -72,16 +77,20 @@ impl AcceptSets {
         if count == 0 {
             return Some(AcceptSetId::EMPTY);
         }
+        let hash = hash_of(&sorted[..count]);
         let same = |set: &Set| set.operations[..usize::from(set.count)] == sorted[..count];
-        let found = self.sets.iter().position(|set| set.users > 0 && same(set));
-        let index =
-            found.or_else(|| self.sets.iter().position(|set| set.users == 0)).unwrap_or(self.sets.len());
+        let mut alike = self.hashes.iter().enumerate().filter(|(_, other)| **other == hash);
+        let found = alike.find(|(index, _)| same(&self.sets[*index])).map(|(index, _)| index);
+        let vacant = || self.hashes.iter().position(|hash| *hash == 0);
+        let index = found.or_else(vacant).unwrap_or(self.sets.len());
         if index == self.capacity {
             return None;
         }
         if index == self.sets.len() {
             self.sets.push(Set { users: 0, count: 0, operations: [0; ACCEPTS_MAX] });
+            self.hashes.push(0);
         }
+        self.hashes[index] = hash;
         let set = &mut self.sets[index];
         if set.users == 0 {
             set.operations = *sorted;
@@ -97,6 +106,9 @@ impl AcceptSets {
             let set = &mut self.sets[usize::from(id.0)];
             debug_assert!(set.users > 0);
             set.users = set.users.saturating_sub(1);
+            if set.users == 0 {
+                self.hashes[usize::from(id.0)] = 0;
+            }
         }
     }
 
@@ -122,7 +134,13 @@ impl AcceptSets {
                 "accept set {index}"
             );
             assert_eq!(set.users, users(AcceptSetId(index as u16)), "users of accept set {index}");
+            assert_eq!(self.hashes[index], hash_of(&own), "hash of accept set {index}");
         }
+        let unused = self.sets.iter().enumerate().filter(|(_, set)| set.users == 0);
+        assert!(
+            unused.map(|(index, _)| self.hashes[index]).all(|hash| hash == 0)
+                && self.hashes.len() == self.sets.len()
+        );
         assert!(self.sets[0].count == 0 && self.sets.len() <= self.capacity, "the empty set is the first");
     }
 
@@ -148,6 +166,15 @@ impl AcceptSets {
     pub fn size(&self, id: AcceptSetId) -> usize {
         usize::from(self.sets[usize::from(id.0)].count)
     }
+}
+
+/// Of the empty set, which is never looked for.
+const EMPTY_HASH: u32 = 1;
+
+/// FNV-1a, never 0. Sets that are made to collide cost what every search did without it: a comparison each.
+fn hash_of(operations: &[i32]) -> u32 {
+    let step = |hash: u32, operation: &i32| (hash ^ operation.cast_unsigned()).wrapping_mul(0x0100_0193);
+    operations.iter().fold(0x811c_9dc5, step).max(1)
 }
 
 /// Inserts unless it is there; false when there is no room.
@@ -191,6 +218,28 @@ mod tests {
         sets.release(one);
         let three = sets.acquire_changed(two, ops(&[1000, 7]).into_iter(), false).unwrap();
         assert!(sets.accepts(three, 1001) && sets.size(three) == 1);
+    }
+
+    #[test]
+    fn thousands_come_and_go_and_each_set_is_there_once() {
+        let mut sets = AcceptSets::with_capacity(64);
+        let mut held: Vec<(u32, AcceptSetId)> = Vec::new();
+        let mut state = 7_u32;
+        for _ in 0..5000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let wanted = state >> 8 & 0x7f;
+            if state >> 30 == 0 && !held.is_empty() {
+                sets.release(held.swap_remove(wanted as usize % held.len()).1);
+            } else if let Some(id) = sets.acquire(&ops(&[wanted as i32 + 1, 1000])) {
+                let known = held.iter().find(|(other, _)| *other == wanted);
+                assert!(known.is_none_or(|(_, other)| *other == id));
+                held.push((wanted, id));
+            } else {
+                assert_eq!(sets.used(), 64);
+                held.drain(..).for_each(|(_, id)| sets.release(id));
+            }
+            sets.invariants(|id| held.iter().filter(|(_, other)| *other == id).count() as u32);
+        }
     }
 
     #[test]

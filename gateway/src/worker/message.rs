@@ -16,7 +16,7 @@
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::router::rooms::CountChange;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Buffer, ConnectionId, SharedBuffer, Timestamp};
+use netpoll::{Buffer, CloseReason, ConnectionId, SharedBuffer, Timestamp};
 use std::sync::Arc;
 
 /// What the slow-consumer policy may do with a message when its receiver's queue is full.
@@ -315,8 +315,8 @@ pub struct AuditEvent {
 pub enum AuditKind {
     /// A client has logged in.
     Connected,
-    /// It is gone.
-    Disconnected(CloseCode),
+    /// It is gone, and not because the server closed it.
+    Disconnected(CloseReason),
     /// It was closed by the server with a code.
     Kicked(CloseCode),
     /// Its login was refused.

@@ -135,9 +135,9 @@ impl<B: Backend> Worker<B> {
             Some(code) => EndReason::Code(code),
             None => EndReason::Transport(reason),
         };
+        // Whom the server closes is not open any more, and was written down then; at a stop the reason is `local`.
         if session.is_open() {
-            let code = session.close_code.unwrap_or(CloseCode::GOING_AWAY);
-            self.audit(connection, AuditKind::Disconnected(code));
+            self.audit(connection, AuditKind::Disconnected(reason));
         }
         self.leave(connection);
         self.echo.remove(connection);

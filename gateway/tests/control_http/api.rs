@@ -265,3 +265,70 @@ fn stats_add_up() {
     );
     assert_eq!(stats["deliveries"], json!({ "reply": 0, "user": 0, "room": 0, "broadcast": 0 }));
 }
+
+#[test]
+fn what_cannot_be_decoded_is_an_error_like_any_other() {
+    let gateway = Gateway::start("");
+    for path in [
+        "/api/v1/rooms/%ff",
+        "/api/v1/connections/%c3",
+        "/api/v1/connections?uid=%ff",
+        "/api/v1/connections?uid=%zz",
+        "/api/v1/rooms?limit=%",
+    ] {
+        let answer = gateway.get(path);
+        assert_eq!(answer.error(), (400, "bad_request".into()), "{path}: {}", answer.text);
+        assert!(answer.text.contains("can't be decoded"), "{path}: {}", answer.text);
+    }
+    for path in ["/goim/online/room?type=live&rooms=%ff", "/goim/online/top?type=%&limit=3"] {
+        assert_eq!(gateway.get(path).json()["code"], -400, "{path}");
+    }
+    assert_eq!(gateway.post("/goim/push/room?operation=1000&room=%f", b"x").json()["code"], -400);
+    assert_eq!(gateway.get("/api/%ff").error().0, 404);
+}
+
+#[test]
+fn arrays_are_no_objects() {
+    let gateway = Gateway::start("");
+    for (path, body) in [
+        ("/api/v1/kick", json!(["0000000000000001", null, null, null, null, null])),
+        ("/api/v1/broadcast", json!([1000, "x", null, false, 0])),
+        ("/api/v1/publish", json!([[{ "mid": 7 }, 1000, "x", null, false]])),
+        ("/api/v1/publish", json!({ "target": [7, null, null, null], "operation": 1000, "payload": "x" })),
+        ("/api/v1/kick", json!("x")),
+    ] {
+        let answer = post(&gateway, path, &body);
+        assert_eq!(answer.error(), (400, "bad_request".into()), "{body}: {}", answer.text);
+        assert!(answer.text.contains("expected an object, {…}"), "{body}: {}", answer.text);
+    }
+    assert!(gateway.pushes.lock().unwrap().is_empty() && gateway.saw("kick 3503") == 0);
+}
+
+#[test]
+fn every_answer_ends_its_line() {
+    let gateway = Gateway::start("");
+    let list = post(
+        &gateway,
+        "/api/v1/publish",
+        &json!([{ "target": { "mid": 7 }, "operation": 1000, "payload": "x" }]),
+    );
+    let mut answers = vec![list, gateway.post("/goim/push/all?operation=1000", b"x")];
+    answers.push(gateway.post("/goim/push/all?operation=1", b"x"));
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api/v1/stats",
+        "/api/v1/rooms",
+        "/nowhere",
+        "/goim/online/total",
+    ]
+    .into_iter()
+    .chain(["/api/v1/openapi.json", "/goim/nodes/instances", "/api/v1/kick", "/"])
+    {
+        answers.push(gateway.get(path));
+    }
+    for answer in answers {
+        assert!(answer.text.ends_with('\n') && !answer.text.ends_with("\n\n"), "{:?}", answer.text);
+    }
+}

@@ -1,7 +1,7 @@
 use super::fake::{CONNECTIONS, Gateway};
 use serde_json::json;
 
-const OK: &str = r#"{"code":0,"message":""}"#;
+const OK: &str = "{\"code\":0,\"message\":\"\"}\n";
 
 #[test]
 fn pushes_go_to_the_homes_of_their_names_and_are_answered_as_goim_answers() {

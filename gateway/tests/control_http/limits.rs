@@ -36,6 +36,90 @@ fn slow_headers_are_cut_off_and_hurt_nobody() {
     assert!(rest(idle).is_empty(), "an idle connection is closed");
 }
 
+/// What `path` answers to one who asks like a probe: at once, or not at all.
+fn probe(gateway: &Gateway, path: &str) -> String {
+    let mut stream = connect(gateway);
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap_or_else(|error| panic!("{path}: {error}"));
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[track_caller]
+fn probes_pass(gateway: &Gateway) {
+    let start = Instant::now();
+    for path in ["/healthz", "/readyz", "/metrics", "/healthz"] {
+        assert_eq!(probe(gateway, path), "HTTP/1.1 200 OK", "{path}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// Long enough that nobody goes because of it.
+const PATIENT: &str = "header_timeout_ms = 600000\nrequest_timeout_ms = 600000\n";
+
+#[test]
+fn probes_pass_while_silent_connections_hold_the_port() {
+    let gateway = Gateway::start(&format!("{PATIENT}connections_max = 256\n"));
+    let silent: Vec<TcpStream> = (0..300).map(|_| connect(&gateway)).collect();
+    probes_pass(&gateway);
+    let evictions = gateway.get("/metrics").text;
+    let evictions = evictions.lines().find_map(|line| line.strip_prefix("gateway_http_evictions_total "));
+    assert!(evictions.unwrap().parse::<u32>().unwrap() >= 44);
+    drop(silent);
+}
+
+#[test]
+fn probes_pass_while_half_requests_and_idle_connections_hold_the_port() {
+    let gateway = Gateway::start(&format!("{PATIENT}connections_max = 16\n"));
+    let mut held: Vec<TcpStream> = (0..16).map(|_| connect(&gateway)).collect();
+    for (index, stream) in held.iter_mut().enumerate() {
+        let whole = index % 2 == 0;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").unwrap();
+        if whole {
+            stream.write_all(b"\r\n").unwrap();
+            stream.read_exact(&mut [0; 15]).unwrap();
+        }
+    }
+    probes_pass(&gateway);
+}
+
+#[test]
+fn probes_pass_while_nobody_reads_what_they_asked_for() {
+    let gateway = Gateway::start(&format!("{PATIENT}connections_max = 16\n"));
+    let asked = b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(400);
+    let mut held: Vec<TcpStream> = (0..16).map(|_| connect(&gateway)).collect();
+    for stream in &mut held {
+        // Until neither side takes more.
+        stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        let _ = stream.write_all(&asked);
+    }
+    probes_pass(&gateway);
+}
+
+#[test]
+fn probes_pass_while_every_connection_is_being_answered() {
+    let gateway = Gateway::start(&format!("{PATIENT}connections_max = 4\n"));
+    let mut held: Vec<TcpStream> = (0..4).map(|_| connect(&gateway)).collect();
+    for stream in &mut held {
+        stream
+            .write_all(
+                b"POST /goim/push/all?operation=1000 HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n1",
+            )
+            .unwrap();
+    }
+    // Until the heads are read, these four are idle like any other.
+    std::thread::sleep(Duration::from_millis(500));
+    probes_pass(&gateway);
+    assert!(probe(&gateway, "/api/v1/stats").contains("503"), "a spare connection is for probes");
+    for stream in &mut held {
+        stream.write_all(b"2345").unwrap();
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK", "who is being answered is not sent away");
+    }
+}
+
 #[test]
 fn a_slow_body_ends_with_a_timeout() {
     let gateway = Gateway::start("request_timeout_ms = 300\n");

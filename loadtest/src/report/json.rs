@@ -5,12 +5,23 @@ use crate::error::Trouble;
 
 /// Writes `text` to `path`.
 pub(crate) fn write(path: &str, text: &str) -> Result<(), Trouble> {
-    std::fs::write(path, text).map_err(|error| {
-        Trouble::new(
-            format!("cannot write {path}: {error}"),
-            "name a file in a folder that exists and is yours",
-        )
-    })
+    std::fs::write(path, text).map_err(|error| unwritable(path, &error))
+}
+
+/// Tries whether `path` can be written, before the run whose report it is to hold. What is there stays as it is.
+pub(crate) fn probe(path: &str) -> Result<(), Trouble> {
+    let is_new = !std::path::Path::new(path).exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| unwritable(path, &error))?;
+    if is_new {
+        // The file of a run that fails would only be taken for a report.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn unwritable(path: &str, error: &std::io::Error) -> Trouble {
+    Trouble::new(format!("cannot write {path}: {error}"), "name a file in a folder that exists and is yours")
 }
 
 /// The stored form.

@@ -37,6 +37,8 @@ pub(crate) struct Report {
     /// Deliveries were still arriving when settling had to end.
     pub(crate) unsettled: bool,
     pub(crate) interrupted: bool,
+    /// The server went away during the run: nobody listened any more, and every connection was lost.
+    pub(crate) server_gone: bool,
     pub(crate) connect: Connect,
     pub(crate) flows: Vec<FlowReport>,
     pub(crate) heartbeats: Option<Requests>,

@@ -35,6 +35,9 @@ use watcher::Watcher;
 /// How often the coordinator looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
+/// How often a server without connections is asked whether it is there, ns.
+const ASK_EVERY: u64 = 200_000_000;
+
 /// Everything a run brought home, not yet summed up.
 pub(crate) struct Findings {
     pub(crate) results: Vec<WorkerResult>,
@@ -45,6 +48,8 @@ pub(crate) struct Findings {
     pub(crate) usage: Usages,
     pub(crate) metrics: BTreeMap<String, [f64; 2]>,
     pub(crate) interrupted: bool,
+    /// Nobody listens any more, and every connection is lost.
+    pub(crate) server_gone: bool,
 }
 
 /// What the coordinator saw of one stage.
@@ -97,6 +102,10 @@ struct Run<'a> {
     seconds: BTreeMap<(usize, u32), (Second, Histogram<u64>)>,
     stages: Vec<StageFindings>,
     stop: &'a AtomicBool,
+    /// The server was found gone.
+    gone: bool,
+    /// When it was last asked whether it is.
+    asked: u64,
     progress: Progress,
 }
 
@@ -132,6 +141,8 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
         seconds: BTreeMap::new(),
         stages: Vec::new(),
         stop,
+        gone: false,
+        asked: 0,
         progress: Progress::new(watch.quiet),
     };
     run.connect();
@@ -236,7 +247,23 @@ impl Run<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.load(Relaxed) || self.crew.threads.iter().any(JoinHandle::is_finished)
+        self.gone || self.stop.load(Relaxed) || self.crew.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// While connections should be there: without a single one left, and nobody who listens, the server is gone. What is
+    /// measured from then on would say nothing of it.
+    fn watch_server(&mut self) {
+        let now = self.now();
+        if self.gone || now < self.asked + ASK_EVERY || self.sum(|gauges| &gauges.ready) > 0 {
+            return;
+        }
+        self.asked = now;
+        self.gone = !self.answers();
+    }
+
+    /// Whether anybody listens at the server's address.
+    fn answers(&self) -> bool {
+        TcpStream::connect_timeout(&self.plan.endpoints.server, Duration::from_secs(1)).is_ok()
     }
 
     /// One look: intervals in, a sample now and then.
@@ -309,7 +336,9 @@ impl Run<'_> {
         self.collect();
         let samples = self.watcher.finish();
         self.progress.end();
-        none_connected(&self.plan, &results)?;
+        // Whoever pushes by HTTP may have noticed first.
+        self.gone |= results.iter().any(|result| result.network_error.is_some()) && !self.answers();
+        none_connected(&self.plan, &results, self.gone)?;
         for ((stage, _), (second, latency)) in self.seconds {
             if let Some(findings) = self.stages.get_mut(stage) {
                 findings.seconds.push(seal(second, &latency));
@@ -323,6 +352,7 @@ impl Run<'_> {
             usage,
             metrics,
             interrupted: self.stop.load(Relaxed),
+            server_gone: self.gone,
         })
     }
 }
@@ -332,9 +362,9 @@ fn seal(second: Second, latency: &Histogram<u64>) -> Second {
     Second { p50: at(0.5), p99: at(0.99), max: latency.max(), ..second }
 }
 
-/// Nobody connected at all: then nothing was measured.
-fn none_connected(plan: &Plan, results: &[WorkerResult]) -> Result<(), Trouble> {
-    let network = results.iter().find_map(|result| result.network_error.clone());
+/// Nobody connected at all: then nothing was measured. What a server did that is gone by now, was.
+fn none_connected(plan: &Plan, results: &[WorkerResult], gone: bool) -> Result<(), Trouble> {
+    let network = results.iter().find_map(|result| result.network_error.clone()).filter(|_| !gone);
     let fleets = || results.iter().flat_map(|result| &result.stages).map(|stats| &stats.fleet);
     let established: u64 = fleets().map(|fleet| fleet.established).sum();
     if established > 0 || !results.iter().any(|result| result.role != Role::Slow) {

@@ -1,6 +1,6 @@
 //! One stage after the other.
 
-use super::{LOOK_EVERY, Run, StageFindings};
+use super::{ASK_EVERY, LOOK_EVERY, Run, StageFindings};
 use crate::monitor::{self, Usage};
 use crate::plan::StageKind;
 use crate::worker;
@@ -8,9 +8,6 @@ use crate::worker::control::{Gauges, Window};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// How often the server is asked whether its connections are gone, ns.
-const ASK_EVERY: u64 = 200_000_000;
 
 impl Run<'_> {
     /// One stage, from its start until it has settled and rested.
@@ -77,6 +74,7 @@ impl Run<'_> {
     fn wait_until(&mut self, time: u64, from: u64, delivered_before: Option<u64>) {
         let mut last = (self.now(), self.sum(|gauges| &gauges.delivered));
         while self.now() < time && !self.stopped() {
+            self.watch_server();
             let left = Duration::from_nanos(time.saturating_sub(self.now()));
             if left > LOOK_EVERY {
                 self.look();
@@ -113,7 +111,8 @@ impl Run<'_> {
         let (mut quiet_since, mut last) = (self.now(), (u64::MAX, 0));
         let mut unsettled = true;
         self.progress.phase("settling", settle_max.as_millis() as u64);
-        while self.now() < deadline && !self.crew.threads.iter().any(JoinHandle::is_finished) {
+        while self.now() < deadline && !self.gone && !self.crew.threads.iter().any(JoinHandle::is_finished) {
+            self.watch_server();
             let delivered = self.sum(|gauges| &gauges.delivered);
             let unanswered = self.sum(|gauges| &gauges.unanswered);
             let done = delivered >= self.sum(|gauges| &gauges.owed) && unanswered == 0;

@@ -74,6 +74,9 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
     }
     let slow =
         settings.slow_connections.map_or(if scenario == "slow-reader" { 10 } else { 0 }, |count| count.0);
+    if settings.duration.is_some_and(|span| span.0.is_zero()) {
+        return Err(Trouble::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
+    }
     let (stages, flows) = stages::stages(scenario, settings, measured)?;
     let mut plan = Plan {
         scenario,

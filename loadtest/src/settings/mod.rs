@@ -17,6 +17,8 @@ pub(crate) enum Transport {
     /// Plain TCP.
     Tcp,
     /// WebSocket binary messages.
+    #[value(alias = "websocket")]
+    #[serde(alias = "websocket")]
     Ws,
 }
 

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What to do wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Faults {
     pub mute: bool,
     /// Refuse every Join.
     pub refuse_joins: bool,
+    /// End, ports and connections with it, so long after five connections were there.
+    pub vanish: Option<Duration>,
 }
 
 /// A running peer; it ends when dropped.
@@ -105,7 +107,12 @@ impl Drop for Peer {
 impl Server {
     fn run(&mut self, stop: &AtomicBool) {
         let mut batch = Completions::with_capacity(256);
+        let mut first = None;
         while !stop.load(Relaxed) {
+            first = first.or_else(|| (self.sessions.len() >= 5).then(Instant::now));
+            if self.faults.vanish.is_some_and(|time| first.is_some_and(|first| first.elapsed() > time)) {
+                return;
+            }
             self.backend.poll(Duration::from_millis(5), &mut batch).unwrap();
             let completions: Vec<Completion> = batch.drain().collect();
             for completion in completions {

@@ -45,6 +45,8 @@ pub struct HttpSnapshot {
     pub requests: Vec<(String, &'static str, u16, u64, f64)>,
     /// Connections open.
     pub connections: usize,
+    /// Connections ended for others to come in.
+    pub evictions: u64,
 }
 
 /// Reloads of the configuration.
@@ -153,6 +155,11 @@ pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
         seconds.collect(),
     );
     families.gauge("gateway_http_connections", "HTTP connections open.", control.http.connections as f64);
+    families.counter(
+        "gateway_http_evictions_total",
+        "HTTP connections closed for new ones, because all of control.connections_max were taken.",
+        control.http.evictions as f64,
+    );
     families.counter(
         "gateway_control_timeouts_total",
         "Requests that workers did not answer in time.",

@@ -50,6 +50,7 @@ pub(crate) fn report(plan: &Plan, findings: Findings, about: About) -> Report {
         warmup_seconds: windows().next().map_or(0.0, warmup),
         unsettled: findings.stages.iter().any(|stage| stage.unsettled),
         interrupted: findings.interrupted,
+        server_gone: findings.server_gone,
         connect: connect(plan, results, &totals),
         flows: (0..plan.flows.len()).map(|index| flow(plan, &findings, index)).collect(),
         heartbeats: heartbeats(&totals),

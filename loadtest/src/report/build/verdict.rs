@@ -14,6 +14,12 @@ const STARVED_MAX: f64 = 0.1;
 /// The product's faults, and beside them the generator's own limits.
 pub(super) fn verdict(report: &Report) -> Verdict {
     let mut reasons = Vec::new();
+    if report.server_gone {
+        reasons.push(format!(
+            "server gone: nobody listens at {} any more, so the run ended early; see the server's log",
+            report.target
+        ));
+    }
     let mut fault = |count: u64, what: &str| {
         if count > 0 {
             reasons.push(format!("{} {what}", number(count as f64)));
