@@ -127,7 +127,11 @@ fn droppable_messages_are_shed_for_slow_receivers_only(backend: &BackendChoice) 
     while rest.last().is_none_or(|frame| frame.body != b"kept") {
         rest.push(slow.read());
     }
-    assert_eq!(rest.len(), MESSAGES as usize + 2, "all, the one before, and the one that must not be dropped");
+    assert_eq!(
+        rest.len(),
+        MESSAGES as usize + 2,
+        "all, the one before, and the one that must not be dropped"
+    );
 }
 
 fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {

@@ -286,8 +286,11 @@ pub struct BackendCounters {
     pub receives: u64,
     /// Bytes received, those included that were discarded after the owner had finished.
     pub receive_bytes: u64,
-    /// Times that receiving paused because no buffer was free (io_uring: ENOBUFS).
+    /// Times that receiving paused because no buffer was free.
     pub receive_pauses: u64,
+    /// Times that a receive found none of the buffers that the kernel was lent, though others were free: it is lent one more
+    /// each time (io_uring only).
+    pub lend_shortages: u64,
     /// Receive operations armed again after they had ended by themselves.
     pub rearms: u64,
     /// Send operations handed to the kernel.

@@ -256,6 +256,29 @@ fn a_ring_without_buffers_pauses_and_resumes() {
 }
 
 #[test]
+fn as_many_buffers_are_lent_as_are_used_and_a_burst_gets_more() {
+    let mut config = BackendConfig::small(200);
+    config.pools.receive = PoolSize { size: 1024, count: 512 };
+    let mut host = Host::new(&config, &UringConfig::default());
+    let mut clients = host.clients(200);
+    for round in 1..=1000 {
+        clients[round % 200].write_all(b"one").unwrap();
+        host.until("a word", |host| host.bytes_received() == 3 * round);
+    }
+    let touched = host.backend.pools().receive_level().touched;
+    assert!(touched <= 40, "{touched} buffers went round, and one was in use at a time");
+    for round in 1..=3 {
+        clients.iter_mut().for_each(|client| client.write_all(&[b'x'; 10_000]).unwrap());
+        host.until("all words", |host| host.bytes_received() == 3000 + round * 2_000_000);
+    }
+    let counters = host.backend.counters();
+    assert!(counters.lend_shortages > 0, "2000 at once found 32: {counters:?}");
+    assert_eq!(counters.receive_pauses, 0, "buffers were free: {counters:?}");
+    assert_eq!(host.backend.pools().receive_level().exhausted, 0);
+    assert!(host.backend.pools().is_full(), "what waits with the kernel is nobody's");
+}
+
+#[test]
 fn closing_over_an_armed_receive_closes() {
     let mut host = Host::new(&BackendConfig::small(2), &UringConfig::default());
     let mut old = host.clients(1).pop().unwrap();

@@ -166,10 +166,13 @@ impl BufferPools {
         self.receive.blocks.take().map(Buffer::new)
     }
 
-    /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here.
-    pub fn receive_starved(&mut self) {
+    /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here. Returns whether
+    /// it is.
+    pub fn receive_starved(&mut self) -> bool {
         self.receive.blocks.reclaim();
-        self.receive.exhausted += u64::from(self.receive.blocks.free_count() == 0);
+        let is_shortage = self.receive.blocks.free_count() == 0;
+        self.receive.exhausted += u64::from(is_shortage);
+        is_shortage
     }
 
     /// An empty buffer of at least `size` bytes: from the smallest pool that fits, else from a larger one.

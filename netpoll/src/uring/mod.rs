@@ -16,6 +16,7 @@
 
 mod accept;
 mod connection;
+mod lending;
 mod probe;
 mod receive;
 mod send;
@@ -33,6 +34,7 @@ use crate::{
     ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
+use lending::Lending;
 use receive::{Suspects, Sweep};
 use send::Sends;
 use slot::{Slot, Todo};
@@ -56,7 +58,7 @@ pub struct UringConfig {
     /// Accepts in flight, over all listeners; they have places of their own beside the connections.
     pub accepts_in_flight: u16,
     /// Receive buffers with the kernel at most; the pool's count, if that is less. Rounded down to a power of two, at
-    /// most 32 768.
+    /// most 32 768. It is lent few until it needs more.
     pub receive_ring_max: u32,
     /// Kernel threads that may run shutdowns, the one operation here that the kernel does not do in line.
     pub kernel_workers_max: u32,
@@ -95,6 +97,7 @@ pub struct UringBackend {
     sends: Sends,
     sweep: Sweep,
     suspects: Suspects,
+    lending: Lending,
     /// Buffers were lent that the kernel has not been shown yet.
     relent: bool,
     /// The waker's descriptor is being watched.
@@ -120,6 +123,7 @@ impl UringBackend {
         let wanted = RingSetup::best(uring.sq_entries, uring.cq_entries);
         let buffers = config.pools.receive.count.min(uring.receive_ring_max);
         let ring = Ring::new(wanted, slots as u32, buffers)?;
+        let lending = Lending::new(ring.receive_capacity());
         // Old kernels have no such bound; theirs is RLIMIT_NPROC.
         let _ = ring.limit_workers(uring.kernel_workers_max);
         Ok(UringBackend {
@@ -134,6 +138,7 @@ impl UringBackend {
             sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),
             suspects: Suspects::new(slots),
+            lending,
             relent: false,
             watching: false,
             overflowing: false,

@@ -356,12 +356,12 @@ impl Ring {
         self.receive.relend(buffer);
     }
 
-    /// Whether a further buffer can be lent.
-    pub(crate) fn has_vacancy(&self) -> bool {
-        self.receive.has_vacancy()
+    /// Buffers that can be lent at a time.
+    pub(crate) fn receive_capacity(&self) -> usize {
+        usize::from(self.receive.count())
     }
 
-    /// Lends a buffer.
+    /// Lends a buffer; fewer than [`Ring::receive_capacity`] must be lent.
     pub(crate) fn lend(&mut self, buffer: Buffer) {
         self.receive.lend(buffer);
     }
