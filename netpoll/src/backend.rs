@@ -307,6 +307,9 @@ pub struct BackendCounters {
     pub demotions: u64,
     /// Those moved back by traffic.
     pub promotions: u64,
+    /// Times that the table of connections, empty for a while, was made anew ([`Backend::trim`]): a heap allocation each, and
+    /// the only ones after the start.
+    pub renewals: u64,
 }
 
 /// An IO backend: the owner of listeners, connections and their buffers on one thread.
@@ -368,6 +371,10 @@ pub trait Backend {
     fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
         if pools.is_empty() { 0 } else { self.queued_bytes(connection) }
     }
+
+    /// Gives memory of emptied tables and pools back to the system, for an owner that has had no connection for a while. What
+    /// is in use stays, and what was promised holds: in particular, ids of the past stay dead.
+    fn trim(&mut self) {}
 
     /// Connections that have something queued because their sockets took less than was offered: those whose peers are
     /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.

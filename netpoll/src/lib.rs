@@ -46,6 +46,7 @@ pub use fifo::Fifo;
 pub use mailbox::{Mailbox, MailboxSender, mailbox};
 pub use send_queue::PIECE_BYTES;
 pub use sys::affinity::pin_current_thread;
+pub use sys::pages::{map_large_allocations, release_queue, release_spare, release_zeroed};
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;
 pub use uring::{UringBackend, UringConfig};

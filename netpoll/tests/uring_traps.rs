@@ -305,6 +305,39 @@ fn closing_over_an_armed_receive_closes() {
     assert!(new_id.index() == id.index() && new_id != id);
 }
 
+/// Accepts in flight reserve slots anywhere; without connections they move to the front, and the table begins anew.
+#[test]
+fn a_trimmed_table_begins_at_its_front() {
+    let mut config = BackendConfig::small(1000);
+    config.pools.receive = PoolSize { size: 4096, count: 64 };
+    let uring = UringConfig { accepts_in_flight: 16, ..UringConfig::default() };
+    let mut host = Host::new(&config, &uring);
+    let mut past = vec![];
+    for round in 0..3 {
+        let mut clients = host.clients(200);
+        clients.iter_mut().for_each(|client| client.write_all(b"hello").unwrap());
+        host.until("words", |host| host.bytes_received() == 1000 * (round + 1));
+        drop(clients);
+        host.until("ends", |host| host.closed.len() == 200 * (round + 1));
+        past.extend(host.closed.iter().map(|(id, _)| *id));
+        host.backend.trim();
+        host.poll_for(Duration::from_millis(2));
+        assert_eq!(host.backend.counters().renewals, 1 + round as u64);
+        host.backend.trim(); // again: there is nothing to be gained
+        host.poll_for(Duration::from_millis(2));
+        assert_eq!(host.backend.counters().renewals, 1 + round as u64);
+    }
+    let mut clients = host.clients(16);
+    let ids: Vec<_> = clients.iter().map(|client| host.id_of(client)).collect();
+    assert!(ids.iter().all(|id| id.index() < 32 && !past.contains(id)), "{ids:?}");
+    clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+    host.until("words", |host| host.bytes_received() == 3016);
+    // While somebody is there nothing is cancelled.
+    host.backend.trim();
+    host.poll_for(Duration::from_millis(2));
+    assert_eq!((host.backend.connection_count(), host.clients(1).len()), (16, 1));
+}
+
 /// The kernel wakes a receive once for bytes and a reset that are there together, and forgets the reset.
 #[test]
 fn a_reset_right_behind_the_last_bytes_is_heard() {

@@ -289,4 +289,5 @@ backend_metrics!(
     overflows,
     demotions,
     promotions,
+    renewals,
 );

@@ -21,7 +21,7 @@ use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::Decoder;
-use netpoll::{ConnectionId, TimerWheel, Timestamp};
+use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use text::{TextId, TextStore};
@@ -168,6 +168,7 @@ impl Session {
 #[derive(Debug)]
 pub struct Sessions {
     slots: Vec<Session>,
+    live: usize,
     open: usize,
     /// Accept sets.
     pub accept_sets: AcceptSets,
@@ -187,6 +188,7 @@ impl Sessions {
     pub fn with_capacity(index_bound: usize, accept_sets_max: usize, blocks: usize) -> Sessions {
         Sessions {
             slots: Vec::with_capacity(index_bound),
+            live: 0,
             open: 0,
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
             timers: TimerWheel::new(index_bound, TIMER_TICK),
@@ -208,6 +210,7 @@ impl Sessions {
         while self.slots.len() <= connection.index() {
             self.slots.push(Session::vacant());
         }
+        self.live += 1;
         let session = &mut self.slots[connection.index()];
         assert!(session.phase == Phase::Vacant, "slot of {connection:?} is taken");
         let ip = match peer.ip() {
@@ -249,6 +252,11 @@ impl Sessions {
         self.slots.len()
     }
 
+    /// Whether no connection has a session.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// Sessions logged in.
     pub fn open_count(&self) -> usize {
         self.open
@@ -262,6 +270,8 @@ impl Sessions {
     pub fn invariants(&self) {
         let open = self.slots.iter().filter(|session| session.is_open()).count();
         assert_eq!(open, self.open, "open sessions");
+        let live = self.slots.iter().filter(|session| session.phase != Phase::Vacant).count();
+        assert_eq!(live, self.live, "sessions");
         for session in &self.slots {
             let connection = session.connection;
             let is_registered = matches!(session.phase, Phase::Registering | Phase::Open);
@@ -313,7 +323,20 @@ impl Sessions {
         self.timers.cancel(connection.index());
         if let Some(session) = self.get_mut(connection) {
             session.phase = Phase::Vacant;
+            self.live -= 1;
         }
+    }
+
+    /// Gives the memory back when nobody is there.
+    pub fn trim(&mut self) {
+        if self.live > 0 {
+            return;
+        }
+        self.slots.clear();
+        release_spare(&mut self.slots);
+        self.accept_sets.trim();
+        self.timers.trim();
+        self.carriers.clear();
     }
 }
 

@@ -20,6 +20,7 @@ pub mod message;
 mod parting;
 mod post;
 mod publish;
+mod silence;
 mod threads;
 mod turn;
 
@@ -99,6 +100,7 @@ pub struct Worker<B: Backend> {
     pub(crate) slow: Vec<ConnectionId>,
     drain: Option<Drain>,
     parting: parting::Parting,
+    silence: silence::Silence,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -179,6 +181,7 @@ impl<B: Backend> Worker<B> {
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
             parting: parting::Parting::default(),
+            silence: silence::Silence::default(),
             pace: Pace {
                 now,
                 totals_due: now,

@@ -47,7 +47,7 @@ pub struct PoolLevel {
     pub count: u32,
     /// Blocks that nobody holds.
     pub free: u32,
-    /// Blocks used at least once: the pool's resident part.
+    /// Blocks used at least once, since the last [`BufferPools::trim`]: the pool's resident part.
     pub touched: u32,
     /// Times that a block was wanted and none was free.
     pub exhausted: u64,
@@ -296,6 +296,12 @@ impl BufferPools {
     /// How full the block pools are, by rising size.
     pub fn block_levels(&mut self) -> impl Iterator<Item = PoolLevel> + '_ {
         self.blocks.iter_mut().map(Pool::level)
+    }
+
+    /// Gives the memory of the blocks that nobody holds back to the system.
+    pub fn trim(&mut self) {
+        self.receive.blocks.trim();
+        self.blocks.iter_mut().for_each(|pool| pool.blocks.trim());
     }
 
     /// Whether every block is home: true after everything was dropped, or something leaked.

@@ -495,6 +495,12 @@ impl Backend for EpollBackend {
         self.end(connection, CloseReason::Local);
     }
 
+    fn trim(&mut self) {
+        self.common.trim();
+        self.ready.trim();
+        crate::release_spare(&mut self.dirty);
+    }
+
     fn connection_count(&self) -> usize {
         self.common.table.len()
     }

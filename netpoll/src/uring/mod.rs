@@ -352,6 +352,20 @@ impl Backend for UringBackend {
         self.end(connection, CloseReason::Local);
     }
 
+    fn trim(&mut self) {
+        if self.live_count() > 0 {
+            return; // the kernel may be writing to what it was lent
+        }
+        self.todo.trim();
+        self.starved.trim();
+        self.sends.trim();
+        self.suspects.trim();
+        self.ring.trim_lent();
+        self.lending = Lending::new(self.ring.receive_capacity());
+        self.common.trim();
+        self.renew_table();
+    }
+
     fn connection_count(&self) -> usize {
         self.live_count()
     }

@@ -55,6 +55,12 @@ impl Suspects {
         Suspects { young: list(), old: list(), exchanged: Timestamp::ZERO }
     }
 
+    /// Gives the memory of the lists back, as far as they are not in use.
+    pub(super) fn trim(&mut self) {
+        crate::release_spare(&mut self.young);
+        crate::release_spare(&mut self.old);
+    }
+
     /// How long the next poll may wait at `now`.
     pub(super) fn allow(&self, now: Timestamp, wait: Duration) -> Duration {
         match (self.old.is_empty(), self.young.is_empty()) {

@@ -58,6 +58,12 @@ impl Sends {
         }
     }
 
+    /// Gives the memory of the lists back, as far as they are not in use.
+    pub(super) fn trim(&mut self) {
+        crate::release_spare(&mut self.fresh);
+        crate::release_spare(&mut self.confirming);
+    }
+
     /// Whether no further send can be kept track of before the next confirmation.
     pub(super) fn is_full(&self) -> bool {
         self.fresh.len() == self.fresh.capacity()

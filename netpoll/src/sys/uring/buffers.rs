@@ -105,6 +105,11 @@ impl ReceiveRing {
         tail.store(self.tail, Ordering::Release);
     }
 
+    /// Gives the memory of what is lent back to the system; no receive may be armed.
+    pub(super) fn trim(&mut self) {
+        self.lent.iter_mut().flatten().for_each(Buffer::release);
+    }
+
     /// Takes the buffer that a completion names, with `len` bytes in it. The id is vacant from here on.
     pub(super) fn take(&mut self, id: u16, len: usize) -> Buffer {
         let mut buffer =

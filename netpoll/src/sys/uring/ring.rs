@@ -366,6 +366,12 @@ impl Ring {
         self.receive.lend(buffer);
     }
 
+    /// Gives the memory of what is lent back to the system. The kernel writes there only for a receive, so none may be
+    /// armed, or its bytes would be lost.
+    pub(crate) fn trim_lent(&mut self) {
+        self.receive.trim();
+    }
+
     /// Shows the kernel what was lent since; once a turn.
     pub(crate) fn publish(&mut self) {
         self.receive.publish();
