@@ -5,7 +5,7 @@ use slab::Slab;
 
 /// Laid out as the entries of [`Slab`] are.
 #[allow(dead_code)] // only its size is of interest
-enum SlabEntry<T> {
+pub(crate) enum SlabEntry<T> {
     Vacant(usize),
     Occupied(T),
 }

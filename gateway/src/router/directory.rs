@@ -95,6 +95,9 @@ impl Directory {
     /// Bytes that a name with one connection takes: its record, and its share of the table.
     pub const BYTES_PER_NAME: usize = size_of::<Record>() + IndexTable::BYTES_PER_NAME;
 
+    /// Bytes of that record.
+    pub const BYTES_PER_RECORD: usize = size_of::<Record>();
+
     /// Bytes that each further connection of a name takes.
     pub const BYTES_PER_FURTHER: usize = size_of::<Device>();
 

@@ -128,6 +128,34 @@ pub struct Session {
 
 const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a million are held");
 
+/// Bytes of a session's fields, in groups.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldBytes {
+    /// Connection, user, key.
+    pub names: usize,
+    /// Carry and WebSocket decoder.
+    pub incoming: usize,
+    /// Its memberships.
+    pub rooms: usize,
+    /// When it was heard of, accepted, ends; sequence of its Auth.
+    pub times: usize,
+    /// Its peer's address.
+    pub peer: usize,
+    /// Platform, close code, accept set, states; and what alignment takes.
+    pub rest: usize,
+}
+
+/// Of this build.
+pub const FIELD_BYTES: FieldBytes = {
+    let names = size_of::<ConnectionId>() + size_of::<User>() + size_of::<TextId>();
+    let incoming = size_of::<Carry>() + size_of::<Decoder>();
+    let rooms = size_of::<SessionRooms>();
+    let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<i32>();
+    let peer = size_of::<Peer>();
+    let rest = size_of::<Session>() - names - incoming - rooms - times - peer;
+    FieldBytes { names, incoming, rooms, times, peer, rest }
+};
+
 impl Session {
     fn vacant() -> Session {
         Session {

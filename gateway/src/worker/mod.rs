@@ -26,7 +26,7 @@ mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
 pub use host::KernelWorkers;
-pub use memory::{Reservation, memory_plan, session_bytes};
+pub use memory::{Reservation, SIZES, memory_plan, session_bytes};
 pub use parting::Word;
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};

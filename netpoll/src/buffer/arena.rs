@@ -117,6 +117,9 @@ pub(super) struct Blocks {
 unsafe impl Send for Blocks {}
 
 impl Blocks {
+    /// Bytes of a block's header.
+    pub(super) const HEADER_BYTES: usize = size_of::<Block>();
+
     /// Cuts `count` blocks of `size` bytes from `arena`, beginning at `offset`.
     ///
     /// # Panics

@@ -126,6 +126,9 @@ pub struct BufferPools {
 }
 
 impl BufferPools {
+    /// Bytes that a block takes besides its data: its header, and its place in the list of the free.
+    pub const BYTES_PER_BLOCK: usize = Blocks::HEADER_BYTES + size_of::<u32>();
+
     /// Reserves everything in one mapping.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ use crate::lifecycle::{Emptied, State};
 use crate::sys::uring::{Event, tag};
 
 #[derive(Clone, Copy)]
-struct Sent {
+pub(crate) struct Sent {
     id: ConnectionId,
     serial: u32,
 }
