@@ -8,5 +8,6 @@ use std::process::ExitCode;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
+    netpoll::map_large_allocations();
     gateway::cli::main(std::env::args_os(), &KernelWorkers)
 }

@@ -77,15 +77,9 @@ pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr
 /// The sum, then its addends, two a line.
 fn memory(screen: &mut Screen, prepared: &Prepared) {
     let memory = &prepared.plan.memory;
-    let at_start =
-        memory.entries.iter().filter(|entry| entry.resident_at_start).map(|entry| entry.bytes).sum();
     let left = prepared.system.memory_left().map(|(bytes, who)| format!(" of {} ({who})", bytes_text(bytes)));
-    let total = format!(
-        "{} reserved{}, {} of it used from the start",
-        bytes_text(memory.total()),
-        left.unwrap_or_default(),
-        bytes_text(at_start)
-    );
+    let total =
+        format!("{} reserved{}, used as it is needed", bytes_text(memory.total()), left.unwrap_or_default(),);
     let column = |entry: &MemoryEntry| format!("{:>10}  {:<20}", bytes_text(entry.bytes), entry.owner);
     let pairs = memory
         .entries

@@ -7,6 +7,7 @@ use common::{BackendChoice, Gateway, frame, settings};
 use gateway::alloc_guard::CountingAllocator;
 use gateway_proto::body::{Join, RoomKey, SendMessage, Target};
 use gateway_proto::frame::Operation;
+use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -74,4 +75,19 @@ fn no_allocation_after_warm_up(backend: &BackendChoice) {
     }
 }
 
-on_each_backend!(no_allocation_after_warm_up);
+/// In a silence the workers give memory back, and serve on without an allocation that would count.
+fn a_silence_is_followed_by_more_of_the_same(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(2, 64));
+    workload(&gateway, 4);
+    let before = gateway.allocations();
+    for round in 1..=2 {
+        std::thread::sleep(Duration::from_secs(6));
+        let metrics = &gateway.threads.as_ref().unwrap().metrics;
+        let renewals = metrics.iter().map(|metrics| metrics.backend.renewals.get());
+        assert!(renewals.clone().all(|count| count == round), "{:?}", renewals.collect::<Vec<_>>());
+        workload(&gateway, 4);
+    }
+    assert_eq!(gateway.allocations(), before);
+}
+
+on_each_backend!(no_allocation_after_warm_up, a_silence_is_followed_by_more_of_the_same);

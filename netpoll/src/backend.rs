@@ -286,8 +286,11 @@ pub struct BackendCounters {
     pub receives: u64,
     /// Bytes received, those included that were discarded after the owner had finished.
     pub receive_bytes: u64,
-    /// Times that receiving paused because no buffer was free (io_uring: ENOBUFS).
+    /// Times that receiving paused because no buffer was free.
     pub receive_pauses: u64,
+    /// Times that a receive found none of the buffers that the kernel was lent, though others were free: it is lent one more
+    /// each time (io_uring only).
+    pub lend_shortages: u64,
     /// Receive operations armed again after they had ended by themselves.
     pub rearms: u64,
     /// Send operations handed to the kernel.
@@ -304,6 +307,9 @@ pub struct BackendCounters {
     pub demotions: u64,
     /// Those moved back by traffic.
     pub promotions: u64,
+    /// Times that the table of connections, empty for a while, was made anew ([`Backend::trim`]): a heap allocation each, and
+    /// the only ones after the start.
+    pub renewals: u64,
 }
 
 /// An IO backend: the owner of listeners, connections and their buffers on one thread.
@@ -365,6 +371,10 @@ pub trait Backend {
     fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
         if pools.is_empty() { 0 } else { self.queued_bytes(connection) }
     }
+
+    /// Gives memory of emptied tables and pools back to the system, for an owner that has had no connection for a while. What
+    /// is in use stays, and what was promised holds: in particular, ids of the past stay dead.
+    fn trim(&mut self) {}
 
     /// Connections that have something queued because their sockets took less than was offered: those whose peers are
     /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.

@@ -33,7 +33,7 @@ impl ConnectionId {
         self.index as usize
     }
 
-    /// How often the slot has been freed before, modulo 2^32.
+    /// The slot's generation: rises each time the slot is freed, modulo 2^32.
     pub const fn generation(self) -> u32 {
         self.generation
     }

@@ -5,7 +5,7 @@ use slab::Slab;
 
 /// Laid out as the entries of [`Slab`] are.
 #[allow(dead_code)] // only its size is of interest
-enum SlabEntry<T> {
+pub(crate) enum SlabEntry<T> {
     Vacant(usize),
     Occupied(T),
 }
@@ -15,12 +15,14 @@ enum SlabEntry<T> {
 /// Space is reserved once, at creation, and pages are touched only as slots are first used: an empty table
 /// costs address space, not memory. A freed slot is the next to be used again (it is warm in the cache).
 ///
-/// Invariant: `generations[i]` is the number of times that slot `i` was freed, so an id is live if and only
-/// if its slot is taken and its generation is the slot's.
+/// Invariant: `generations[i]` exceeds the generation of every id that slot `i` has had and that is dead, so an id is
+/// live if and only if its slot is taken and its generation is the slot's. A slot begins with the generation `first` and
+/// takes the next one each time it is freed.
 #[derive(Debug)]
 pub struct ConnectionTable<T> {
     slots: Slab<T>,
     generations: Vec<u32>,
+    first: u32,
     capacity: usize,
 }
 
@@ -37,8 +39,26 @@ impl<T> ConnectionTable<T> {
         ConnectionTable {
             slots: Slab::with_capacity(capacity),
             generations: Vec::with_capacity(capacity),
+            first: 0,
             capacity,
         }
+    }
+
+    /// Begins anew when no value is live, and gives the memory of slots and generations back. Ids of the past stay dead:
+    /// all slots go on with a generation that none of them has had.
+    ///
+    /// A `Slab` keeps what it has allocated, so it is made again: the one allocation of a backend after its start, at a
+    /// time when there is nothing else to do. Returns whether that was done.
+    pub fn trim(&mut self) -> bool {
+        if !self.slots.is_empty() || self.generations.is_empty() {
+            return false;
+        }
+        self.first = self.generations.iter().copied().max().unwrap_or(self.first);
+        self.generations.clear();
+        crate::release_spare(&mut self.generations);
+        self.slots = Slab::new(); // frees the old one first: two at a time might not fit
+        self.slots = Slab::with_capacity(self.capacity);
+        true
     }
 
     /// The id that the next [`ConnectionTable::insert`] will give, or `None` when the table is full.
@@ -47,7 +67,7 @@ impl<T> ConnectionTable<T> {
             return None;
         }
         let index = self.slots.vacant_key();
-        let generation = self.generations.get(index).copied().unwrap_or(0);
+        let generation = self.generations.get(index).copied().unwrap_or(self.first);
         Some(ConnectionId::new(index as u32, generation))
     }
 
@@ -55,7 +75,7 @@ impl<T> ConnectionTable<T> {
     pub fn insert(&mut self, value: T) -> Result<ConnectionId, T> {
         let Some(id) = self.vacant_id() else { return Err(value) };
         if id.index() == self.generations.len() {
-            self.generations.push(0);
+            self.generations.push(self.first);
         }
         let index = self.slots.insert(value);
         debug_assert_eq!(index, id.index());
@@ -100,7 +120,7 @@ impl<T> ConnectionTable<T> {
             .map(|(index, value)| (ConnectionId::new(index as u32, self.generations[index]), value))
     }
 
-    /// Number of slots that were ever used: indexes below it may be live.
+    /// Number of slots used so far, since the last [`ConnectionTable::trim`]: indexes below it may be live.
     pub fn high_water(&self) -> usize {
         self.generations.len()
     }
@@ -140,6 +160,31 @@ mod tests {
         assert_eq!(table.get(first), None);
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get(second), Some(&"b"));
+    }
+
+    #[test]
+    fn ids_of_the_past_stay_dead_when_the_table_begins_anew() {
+        let mut table = ConnectionTable::with_capacity(8);
+        let mut past = vec![];
+        for round in 0..5 {
+            for count in [8, 3, 5] {
+                let ids: Vec<_> = (0..count).map(|value| table.insert(value).unwrap()).collect();
+                table.trim();
+                assert_eq!(table.len(), count, "a table in use stays as it is");
+                assert!(ids.iter().all(|id| table.remove(*id).is_some()));
+                past.extend(ids);
+            }
+            table.trim();
+            assert_eq!((table.high_water(), table.vacant_id().unwrap().index()), (0, 0), "round {round}");
+            table.trim();
+            let fresh: Vec<_> = (0..8).map(|value| table.insert(value).unwrap()).collect();
+            assert!(past.iter().all(|id| table.get(*id).is_none()), "round {round}");
+            assert!(fresh.iter().all(|id| table.remove(*id).is_some()));
+            past.extend(fresh);
+        }
+        past.sort_unstable();
+        past.dedup();
+        assert_eq!(past.len(), 5 * (8 + 3 + 5 + 8), "each id was given once");
     }
 
     #[test]

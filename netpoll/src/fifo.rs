@@ -55,6 +55,11 @@ impl<T> Fifo<T> {
         entry
     }
 
+    /// Gives the memory back when it is empty; its capacity stays.
+    pub fn trim(&mut self) {
+        crate::release_queue(&mut self.0);
+    }
+
     /// Keeps the entries for which `keep` holds, in their order.
     pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
         self.0.retain(keep);

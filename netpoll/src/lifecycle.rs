@@ -166,6 +166,20 @@ impl<S: Slot> Common<S> {
         })
     }
 
+    /// Gives the memory of what is empty back.
+    pub(crate) fn trim(&mut self) {
+        self.trim_table();
+        self.notices.trim();
+        self.pieces.trim();
+        crate::release_spare(&mut self.waiting);
+        self.pools.trim();
+    }
+
+    /// Lets the table begin anew if it is empty.
+    pub(crate) fn trim_table(&mut self) {
+        self.counters.renewals += u64::from(self.table.trim());
+    }
+
     // --- sending -------------------------------------------------------------------------------------------------
 
     /// Queues a send and returns the slot, for the backend to note that there is something to do.

@@ -10,7 +10,7 @@
 //!   producer: push; fence; sleeping.swap(false)? → wake
 //! ```
 
-use crossbeam_queue::ArrayQueue;
+use crate::sys::queue::Queue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -18,7 +18,7 @@ use crate::Waker;
 
 #[derive(Debug)]
 struct Shared<T> {
-    queue: ArrayQueue<T>,
+    queue: Queue<T>,
     sleeping: AtomicBool,
     waker: Waker,
 }
@@ -37,10 +37,15 @@ impl<T> Clone for MailboxSender<T> {
 #[derive(Debug)]
 pub struct Mailbox<T>(Arc<Shared<T>>);
 
+/// Bytes of address space that each place in a mailbox for messages of type `T` takes; resident become those that are
+/// needed at a time, and 16 bytes of each.
+pub const fn mailbox_bytes<T>() -> usize {
+    Queue::<T>::BYTES_PER_MESSAGE
+}
+
 /// A mailbox for `capacity` messages whose consumer is woken by `waker`.
 pub fn mailbox<T>(capacity: usize, waker: Waker) -> (MailboxSender<T>, Mailbox<T>) {
-    let shared =
-        Arc::new(Shared { queue: ArrayQueue::new(capacity), sleeping: AtomicBool::new(false), waker });
+    let shared = Arc::new(Shared { queue: Queue::new(capacity), sleeping: AtomicBool::new(false), waker });
     (MailboxSender(Arc::clone(&shared)), Mailbox(shared))
 }
 

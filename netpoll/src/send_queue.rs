@@ -62,6 +62,15 @@ impl Pieces {
         Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity }
     }
 
+    /// Gives the memory back when no queue has a piece.
+    pub(crate) fn trim(&mut self) {
+        if self.used == 0 {
+            self.nodes.clear();
+            self.free = NONE;
+            crate::release_spare(&mut self.nodes);
+        }
+    }
+
     /// Pieces in all queues.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
@@ -238,6 +247,22 @@ mod tests {
             assert_eq!(queue.bytes(), 9 - cut);
             pieces.clear(&mut queue);
             assert!(queue.is_empty() && pieces.used() == 0 && pools.is_full());
+        }
+    }
+
+    #[test]
+    fn a_trimmed_store_is_as_new_and_one_in_use_stays() {
+        let (mut pools, mut pieces, mut queue) = setup(3);
+        for round in 0..3 {
+            for part in ["ab", "cd", "ef"] {
+                pieces.push(&mut queue, piece(&mut pools, part), 100).unwrap();
+            }
+            assert!(pieces.push(&mut queue, piece(&mut pools, "x"), 100).is_err(), "round {round}");
+            pieces.trim();
+            assert_eq!(text(&pieces, &queue), "abcdef");
+            pieces.advance(&mut queue, 6);
+            pieces.trim();
+            assert!(queue.is_empty() && pools.is_full());
         }
     }
 

@@ -49,6 +49,14 @@ impl TimerWheel {
         TimerWheel { nodes: Vec::with_capacity(capacity), heads, tick, hand: 0, armed: 0 }
     }
 
+    /// Gives the memory of the timers back when none is set.
+    pub fn trim(&mut self) {
+        if self.armed == 0 {
+            self.nodes.clear();
+            crate::release_spare(&mut self.nodes);
+        }
+    }
+
     /// The longest time that a timer can be set for; beyond it fires early.
     pub fn horizon(&self) -> Duration {
         self.tick * (SLOTS as u32 - 1)
@@ -185,6 +193,24 @@ mod tests {
         wheel.set(0, Timestamp::ZERO + early + Duration::from_millis(3));
         assert_eq!(fired(&mut wheel, ms(100_000_000)), [0]);
         assert!(wheel.lag(ms(100_000_000)) < Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_trimmed_wheel_goes_on() {
+        let mut wheel = TimerWheel::new(5000, Duration::from_millis(10));
+        for round in 0..3_u64 {
+            let start = round * 1000;
+            (0..5000).for_each(|index| wheel.set(index, ms(start + 500)));
+            wheel.cancel(7);
+            wheel.trim();
+            assert_eq!(wheel.armed(), 4999);
+            assert_eq!(fired(&mut wheel, ms(start + 600)).len(), 4999);
+            wheel.trim();
+            wheel.set(4999, ms(start + 700));
+            assert_eq!(fired(&mut wheel, ms(start + 800)), [4999]);
+            wheel.trim();
+            wheel.cancel(3);
+        }
     }
 
     #[test]

@@ -256,6 +256,29 @@ fn a_ring_without_buffers_pauses_and_resumes() {
 }
 
 #[test]
+fn as_many_buffers_are_lent_as_are_used_and_a_burst_gets_more() {
+    let mut config = BackendConfig::small(200);
+    config.pools.receive = PoolSize { size: 1024, count: 512 };
+    let mut host = Host::new(&config, &UringConfig::default());
+    let mut clients = host.clients(200);
+    for round in 1..=1000 {
+        clients[round % 200].write_all(b"one").unwrap();
+        host.until("a word", |host| host.bytes_received() == 3 * round);
+    }
+    let touched = host.backend.pools().receive_level().touched;
+    assert!(touched <= 40, "{touched} buffers went round, and one was in use at a time");
+    for round in 1..=3 {
+        clients.iter_mut().for_each(|client| client.write_all(&[b'x'; 10_000]).unwrap());
+        host.until("all words", |host| host.bytes_received() == 3000 + round * 2_000_000);
+    }
+    let counters = host.backend.counters();
+    assert!(counters.lend_shortages > 0, "2000 at once found 32: {counters:?}");
+    assert_eq!(counters.receive_pauses, 0, "buffers were free: {counters:?}");
+    assert_eq!(host.backend.pools().receive_level().exhausted, 0);
+    assert!(host.backend.pools().is_full(), "what waits with the kernel is nobody's");
+}
+
+#[test]
 fn closing_over_an_armed_receive_closes() {
     let mut host = Host::new(&BackendConfig::small(2), &UringConfig::default());
     let mut old = host.clients(1).pop().unwrap();
@@ -280,6 +303,39 @@ fn closing_over_an_armed_receive_closes() {
     host.poll_for(Duration::from_millis(10));
     assert_eq!(host.received.keys().collect::<Vec<_>>(), [&new_id]);
     assert!(new_id.index() == id.index() && new_id != id);
+}
+
+/// Accepts in flight reserve slots anywhere; without connections they move to the front, and the table begins anew.
+#[test]
+fn a_trimmed_table_begins_at_its_front() {
+    let mut config = BackendConfig::small(1000);
+    config.pools.receive = PoolSize { size: 4096, count: 64 };
+    let uring = UringConfig { accepts_in_flight: 16, ..UringConfig::default() };
+    let mut host = Host::new(&config, &uring);
+    let mut past = vec![];
+    for round in 0..3 {
+        let mut clients = host.clients(200);
+        clients.iter_mut().for_each(|client| client.write_all(b"hello").unwrap());
+        host.until("words", |host| host.bytes_received() == 1000 * (round + 1));
+        drop(clients);
+        host.until("ends", |host| host.closed.len() == 200 * (round + 1));
+        past.extend(host.closed.iter().map(|(id, _)| *id));
+        host.backend.trim();
+        host.poll_for(Duration::from_millis(2));
+        assert_eq!(host.backend.counters().renewals, 1 + round as u64);
+        host.backend.trim(); // again: there is nothing to be gained
+        host.poll_for(Duration::from_millis(2));
+        assert_eq!(host.backend.counters().renewals, 1 + round as u64);
+    }
+    let mut clients = host.clients(16);
+    let ids: Vec<_> = clients.iter().map(|client| host.id_of(client)).collect();
+    assert!(ids.iter().all(|id| id.index() < 32 && !past.contains(id)), "{ids:?}");
+    clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+    host.until("words", |host| host.bytes_received() == 3016);
+    // While somebody is there nothing is cancelled.
+    host.backend.trim();
+    host.poll_for(Duration::from_millis(2));
+    assert_eq!((host.backend.connection_count(), host.clients(1).len()), (16, 1));
 }
 
 /// The kernel wakes a receive once for bytes and a reset that are there together, and forgets the reset.

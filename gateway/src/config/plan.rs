@@ -47,14 +47,12 @@ pub struct MemoryEntry {
     pub owner: String,
     /// How much, over all workers.
     pub bytes: u64,
-    /// Whether it is resident from the start, or only as it is used.
-    pub resident_at_start: bool,
 }
 
 impl MemoryEntry {
     /// `bytes` of `owner`.
-    pub fn new(owner: impl Into<String>, bytes: usize, resident_at_start: bool) -> MemoryEntry {
-        MemoryEntry { owner: owner.into(), bytes: bytes as u64, resident_at_start }
+    pub fn new(owner: impl Into<String>, bytes: usize) -> MemoryEntry {
+        MemoryEntry { owner: owner.into(), bytes: bytes as u64 }
     }
 }
 
@@ -420,21 +418,21 @@ fn memory_plan(
 ) -> MemoryPlan {
     let pools = &backend.pools;
     let block_bytes = pools.blocks.iter().map(|pool| pool.bytes()).sum();
-    let mailbox = tables.mailbox_capacity * (size_of::<crate::worker::message::Message>() + 8);
+    let mailbox = tables.mailbox_capacity * netpoll::mailbox_bytes::<crate::worker::message::Message>();
     let mut entries = vec![
-        MemoryEntry::new("receive buffers", pools.receive.bytes(), false),
-        MemoryEntry::new("blocks", block_bytes, false),
-        MemoryEntry::new("mailboxes", mailbox, true),
+        MemoryEntry::new("receive buffers", pools.receive.bytes()),
+        MemoryEntry::new("blocks", block_bytes),
+        MemoryEntry::new("mailboxes", mailbox),
     ];
     entries.extend(worker_memory(tables, workers, backend));
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);
     }
     let control = crate::control::reserved_bytes(config.limits.frame_body_size_max);
-    entries.push(MemoryEntry::new("control thread", control, false));
+    entries.push(MemoryEntry::new("control thread", control));
     if let Some(policy) = &config.auth {
         let verifiers = crate::auth::reserved_bytes(policy.threads, policy.queue_requests_max);
-        entries.push(MemoryEntry::new("verifiers", verifiers, false));
+        entries.push(MemoryEntry::new("verifiers", verifiers));
     }
     MemoryPlan { entries }
 }

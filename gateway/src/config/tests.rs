@@ -28,7 +28,7 @@ fn small_system() -> SystemLimits {
 fn plan(text: &str, backend: BackendKind) -> Result<Plan, Problems> {
     let config = load(&from_file(text)).unwrap_or_else(|problems| panic!("{problems}"));
     Plan::new(&config, &small_system(), backend, &|tables, _, _| {
-        vec![MemoryEntry::new("tables", tables.connections_max * 200, true)]
+        vec![MemoryEntry::new("tables", tables.connections_max * 200)]
     })
 }
 

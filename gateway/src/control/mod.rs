@@ -71,7 +71,8 @@ pub(crate) const MAILBOX_CAPACITY: usize = 16 << 10;
 
 /// What the control thread reserves: pools for pushes, and its mailbox.
 pub(crate) fn reserved_bytes(frame_body_size_max: u32) -> usize {
-    encoder::pools_config(frame_body_size_max).bytes() + MAILBOX_CAPACITY * (size_of::<ControlMessage>() + 8)
+    encoder::pools_config(frame_body_size_max).bytes()
+        + MAILBOX_CAPACITY * netpoll::mailbox_bytes::<ControlMessage>()
 }
 
 /// What is settled at the start.

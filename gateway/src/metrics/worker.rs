@@ -280,6 +280,7 @@ backend_metrics!(
     receives,
     receive_bytes,
     receive_pauses,
+    lend_shortages,
     rearms,
     sends,
     send_bytes,
@@ -288,4 +289,5 @@ backend_metrics!(
     overflows,
     demotions,
     promotions,
+    renewals,
 );

@@ -58,6 +58,13 @@ impl<T> Store<T> {
 }
 
 impl<T> Store<T> {
+    /// Forgets all items and gives their memory back.
+    fn clear(&mut self) {
+        self.items.clear();
+        self.free = NONE;
+        netpoll::release_spare(&mut self.items);
+    }
+
     fn free_count(&self, next_free: impl Fn(&T) -> u32) -> usize {
         let (mut index, mut count) = (self.free, 0);
         while let Some(item) = self.items.get(index as usize) {
@@ -87,6 +94,9 @@ pub struct DirectoryFull;
 impl Directory {
     /// Bytes that a name with one connection takes: its record, and its share of the table.
     pub const BYTES_PER_NAME: usize = size_of::<Record>() + IndexTable::BYTES_PER_NAME;
+
+    /// Bytes of that record.
+    pub const BYTES_PER_RECORD: usize = size_of::<Record>();
 
     /// Bytes that each further connection of a name takes.
     pub const BYTES_PER_FURTHER: usize = size_of::<Device>();
@@ -198,6 +208,15 @@ impl Directory {
             next = self.further.items.get(device.older as usize).copied();
             Some(device.address)
         })
+    }
+
+    /// Gives the memory back when no name is there.
+    pub fn trim(&mut self) {
+        if self.is_empty() && !self.records.items.is_empty() {
+            self.table.trim();
+            self.records.clear();
+            self.further.clear(); // a further connection is one of a name
+        }
     }
 
     /// Names in the directory.
@@ -346,6 +365,8 @@ mod tests {
                 directory.release(names.mid(mid), address(mid as u32));
             }
             assert!(directory.is_empty());
+            directory.trim();
+            directory.invariants();
         }
     }
 }

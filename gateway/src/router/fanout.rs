@@ -88,6 +88,16 @@ impl Fanouts {
         self.used == 0
     }
 
+    /// Gives the memory back when there are none.
+    pub fn trim(&mut self) {
+        if self.used == 0 && !self.items.is_empty() {
+            self.items.clear();
+            self.free = NONE;
+            netpoll::release_spare(&mut self.items);
+            netpoll::release_queue(&mut self.ring);
+        }
+    }
+
     /// Whether there is room for another.
     pub fn has_room(&self) -> bool {
         self.used < self.items.capacity()

@@ -33,6 +33,8 @@ pub(super) struct IndexTable {
     entries: Vec<Entry>,
     len: usize,
     capacity: usize,
+    /// Something was entered since the last [`IndexTable::trim`].
+    is_touched: bool,
 }
 
 impl IndexTable {
@@ -43,7 +45,7 @@ impl IndexTable {
     pub(super) fn with_capacity(capacity: usize) -> IndexTable {
         let size = (4 * capacity.max(3)).div_ceil(3);
         assert!(capacity < u32::MAX as usize, "an entry has 32 bits for the index");
-        IndexTable { entries: vec![EMPTY; size], len: 0, capacity }
+        IndexTable { entries: vec![EMPTY; size], len: 0, capacity, is_touched: false }
     }
 
     /// The index under `name`; `is_same` decides by the record.
@@ -75,6 +77,7 @@ impl IndexTable {
         }
         self.entries[at] = entry(tag, index);
         self.len += 1;
+        self.is_touched = true;
         true
     }
 
@@ -103,6 +106,13 @@ impl IndexTable {
             }
         }
         self.entries[hole] = EMPTY;
+    }
+
+    /// Gives the memory back when no name is in it.
+    pub(super) fn trim(&mut self) {
+        if self.len == 0 && std::mem::take(&mut self.is_touched) {
+            netpoll::release_zeroed(&mut self.entries); // as they are: empty entries are zeros
+        }
     }
 
     /// Every entry is found from its ideal place on, and there are as many as counted, at most half of the table.
@@ -187,6 +197,12 @@ mod tests {
             }
             assert_eq!(table.len(), records.len());
             if step % 100 == 0 {
+                table.trim(); // changes nothing while it is in use
+                table.invariants();
+            }
+            if step % 10_000 == 0 {
+                records.drain().for_each(|(index, name)| table.remove(name, index));
+                table.trim();
                 table.invariants();
             }
         }

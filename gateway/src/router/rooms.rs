@@ -24,6 +24,7 @@ use crate::session::text::{TextId, TextStore};
 use hosts::Hosts;
 pub use member::Awaiting;
 use member::{Member, ROOMS_MAX};
+use netpoll::release_spare;
 
 const NONE: u32 = u32::MAX;
 
@@ -491,6 +492,24 @@ impl Rooms {
     pub fn fanout_heads(&self) -> impl Iterator<Item = u32> + '_ {
         let heads = self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.fanouts.0);
         heads.filter(|head| *head != NONE)
+    }
+
+    /// Gives the memory back when there is no room.
+    pub fn trim(&mut self) {
+        if !self.is_empty() || self.rooms.is_empty() {
+            return;
+        }
+        // No room: no member, and nothing to be told of any.
+        debug_assert!(self.members_used == 0 && !self.has_changes());
+        self.table.trim();
+        self.rooms.clear();
+        self.members.clear();
+        self.hosts.clear();
+        (self.free_room, self.free_member) = (NONE, NONE);
+        release_spare(&mut self.rooms);
+        release_spare(&mut self.members);
+        release_spare(&mut self.count_dirty);
+        release_spare(&mut self.total_dirty);
     }
 
     /// Records in use.

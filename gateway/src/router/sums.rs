@@ -71,6 +71,15 @@ impl Sums {
         Some((origin, total))
     }
 
+    /// Gives the memory back when no report is due.
+    pub fn trim(&mut self) {
+        if self.used == 0 && !self.items.is_empty() {
+            self.items.clear();
+            self.free = NONE;
+            netpoll::release_spare(&mut self.items);
+        }
+    }
+
     /// Whether no report is due.
     pub fn is_empty(&self) -> bool {
         self.used == 0

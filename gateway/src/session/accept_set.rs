@@ -2,6 +2,7 @@
 
 use gateway_proto::auth::ACCEPTS_MAX;
 use gateway_proto::frame::Operation;
+use netpoll::release_spare;
 
 #[derive(Clone, Debug)]
 struct Set {
@@ -160,6 +161,14 @@ impl AcceptSets {
     /// Whether nobody uses a set but the empty one.
     pub fn is_unused(&self) -> bool {
         self.sets[1..].iter().all(|set| set.users == 0)
+    }
+
+    /// Gives the memory back when nobody uses a set.
+    pub fn trim(&mut self) {
+        if self.sets.len() > 1 && self.is_unused() {
+            self.sets.truncate(1);
+            release_spare(&mut self.sets);
+        }
     }
 
     /// Operations in the set.

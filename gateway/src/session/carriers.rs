@@ -6,7 +6,7 @@
 //! room for twice as many entries as there are blocks makes throwing the stale ones out cheap.
 
 use super::{Instant16, Phase, Session, Sessions};
-use netpoll::ConnectionId;
+use netpoll::{ConnectionId, release_spare};
 
 /// See the module.
 #[derive(Debug)]
@@ -31,6 +31,15 @@ impl Carriers {
     pub fn with_capacity(blocks: usize) -> Carriers {
         let capacity = Self::capacity(blocks);
         Carriers { entries: Vec::with_capacity(capacity), capacity, cursor: 0 }
+    }
+}
+
+impl Carriers {
+    /// Nobody is there: drops what is left of those who were, and gives the memory back.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.cursor = 0;
+        release_spare(&mut self.entries);
     }
 }
 

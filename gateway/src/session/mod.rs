@@ -21,7 +21,7 @@ use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::Decoder;
-use netpoll::{ConnectionId, TimerWheel, Timestamp};
+use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use text::{TextId, TextStore};
@@ -128,6 +128,34 @@ pub struct Session {
 
 const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a million are held");
 
+/// Bytes of a session's fields, in groups.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldBytes {
+    /// Connection, user, key.
+    pub names: usize,
+    /// Carry and WebSocket decoder.
+    pub incoming: usize,
+    /// Its memberships.
+    pub rooms: usize,
+    /// When it was heard of, accepted, ends; sequence of its Auth.
+    pub times: usize,
+    /// Its peer's address.
+    pub peer: usize,
+    /// Platform, close code, accept set, states; and what alignment takes.
+    pub rest: usize,
+}
+
+/// Of this build.
+pub const FIELD_BYTES: FieldBytes = {
+    let names = size_of::<ConnectionId>() + size_of::<User>() + size_of::<TextId>();
+    let incoming = size_of::<Carry>() + size_of::<Decoder>();
+    let rooms = size_of::<SessionRooms>();
+    let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<i32>();
+    let peer = size_of::<Peer>();
+    let rest = size_of::<Session>() - names - incoming - rooms - times - peer;
+    FieldBytes { names, incoming, rooms, times, peer, rest }
+};
+
 impl Session {
     fn vacant() -> Session {
         Session {
@@ -168,6 +196,7 @@ impl Session {
 #[derive(Debug)]
 pub struct Sessions {
     slots: Vec<Session>,
+    live: usize,
     open: usize,
     /// Accept sets.
     pub accept_sets: AcceptSets,
@@ -187,6 +216,7 @@ impl Sessions {
     pub fn with_capacity(index_bound: usize, accept_sets_max: usize, blocks: usize) -> Sessions {
         Sessions {
             slots: Vec::with_capacity(index_bound),
+            live: 0,
             open: 0,
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
             timers: TimerWheel::new(index_bound, TIMER_TICK),
@@ -208,6 +238,7 @@ impl Sessions {
         while self.slots.len() <= connection.index() {
             self.slots.push(Session::vacant());
         }
+        self.live += 1;
         let session = &mut self.slots[connection.index()];
         assert!(session.phase == Phase::Vacant, "slot of {connection:?} is taken");
         let ip = match peer.ip() {
@@ -249,6 +280,11 @@ impl Sessions {
         self.slots.len()
     }
 
+    /// Whether no connection has a session.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// Sessions logged in.
     pub fn open_count(&self) -> usize {
         self.open
@@ -262,6 +298,8 @@ impl Sessions {
     pub fn invariants(&self) {
         let open = self.slots.iter().filter(|session| session.is_open()).count();
         assert_eq!(open, self.open, "open sessions");
+        let live = self.slots.iter().filter(|session| session.phase != Phase::Vacant).count();
+        assert_eq!(live, self.live, "sessions");
         for session in &self.slots {
             let connection = session.connection;
             let is_registered = matches!(session.phase, Phase::Registering | Phase::Open);
@@ -313,7 +351,20 @@ impl Sessions {
         self.timers.cancel(connection.index());
         if let Some(session) = self.get_mut(connection) {
             session.phase = Phase::Vacant;
+            self.live -= 1;
         }
+    }
+
+    /// Gives the memory back when nobody is there.
+    pub fn trim(&mut self) {
+        if self.live > 0 {
+            return;
+        }
+        self.slots.clear();
+        release_spare(&mut self.slots);
+        self.accept_sets.trim();
+        self.timers.trim();
+        self.carriers.clear();
     }
 }
 

@@ -107,6 +107,15 @@ impl TextStore {
         std::str::from_utf8(&scratch[..at]).unwrap_or_default()
     }
 
+    /// Gives the memory back when no text is kept.
+    pub fn trim(&mut self) {
+        if self.used_cells() == 0 && !self.cells.is_empty() {
+            self.cells.clear();
+            (self.free, self.free_count) = (NONE, 0);
+            netpoll::release_spare(&mut self.cells);
+        }
+    }
+
     /// Cells in use.
     pub fn used_cells(&self) -> usize {
         self.cells.len() - self.free_count

@@ -27,7 +27,7 @@ impl WorkerHost for KernelWorkers {
     }
 
     fn memory(&self, tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<MemoryEntry> {
-        let entry = |addend: super::Reservation| MemoryEntry::new(addend.owner, addend.bytes, false);
+        let entry = |addend: super::Reservation| MemoryEntry::new(addend.owner, addend.bytes);
         memory_plan(tables, workers, backend).into_iter().map(entry).collect()
     }
 

@@ -34,6 +34,33 @@ const KEY_BYTES: usize = TextStore::CELL_BYTES + Directory::BYTES_PER_NAME;
 // The budget of one idle authenticated connection (DESIGN: at most 512 bytes), with three rooms.
 const _: () = assert!(session_bytes(3) + KEY_BYTES <= 512);
 
+/// What a connection takes in the gateway, part by part, for docs/memory.md: name and bytes.
+pub const SIZES: &[(&str, usize)] = &[
+    ("session", size_of::<crate::session::Session>()),
+    ("session: names", crate::session::FIELD_BYTES.names),
+    ("session: bytes that have not come whole", crate::session::FIELD_BYTES.incoming),
+    ("session: rooms", crate::session::FIELD_BYTES.rooms),
+    ("session: times and sequence", crate::session::FIELD_BYTES.times),
+    ("session: peer", crate::session::FIELD_BYTES.peer),
+    ("session: the rest", crate::session::FIELD_BYTES.rest),
+    ("directory entry", Directory::BYTES_PER_NAME),
+    ("directory record", Directory::BYTES_PER_RECORD),
+    ("index entry", Directory::BYTES_PER_NAME - Directory::BYTES_PER_RECORD),
+    ("further connection of a name", Directory::BYTES_PER_FURTHER),
+    ("membership", Rooms::BYTES_PER_MEMBERSHIP),
+    ("room, up to 64 workers", Rooms::bytes_per_room(64)),
+    ("room, 65 to 128 workers", Rooms::bytes_per_room(128)),
+    ("text cell", TextStore::CELL_BYTES),
+    ("carrier entry", size_of::<netpoll::ConnectionId>()),
+    ("key of its own", KEY_BYTES),
+    ("idle session", session_bytes(0)),
+    ("idle session in three rooms", session_bytes(3)),
+    ("fan-out", Fanouts::BYTES_PER_FANOUT),
+    ("outcome", Sums::BYTES_PER_SUM),
+    ("message", size_of::<Message>()),
+    ("place in a mailbox", netpoll::mailbox_bytes::<Message>()),
+];
+
 /// What one worker reserves besides its pools and its mailbox.
 pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<Reservation> {
     let addend = |owner, bytes| Reservation { owner, bytes };

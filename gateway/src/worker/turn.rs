@@ -48,6 +48,7 @@ impl<B: Backend> Worker<B> {
         let stopped = self.part_from_others();
         self.post.flush();
         self.encoder.release();
+        self.use_silence();
         self.finish_turn();
         Ok(if stopped && !self.post.has_waiting() { Turn::Stopped } else { Turn::Running })
     }

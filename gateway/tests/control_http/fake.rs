@@ -53,7 +53,7 @@ impl WorkerHost for FakeHost {
     }
 
     fn memory(&self, tables: &TableSizes, _: usize, _: &BackendConfig) -> Vec<MemoryEntry> {
-        vec![MemoryEntry::new("sessions", tables.connections_max * 256, true)]
+        vec![MemoryEntry::new("sessions", tables.connections_max * 256)]
     }
 
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {

@@ -33,6 +33,9 @@ const MAIL_LATE_MAX: Duration = Duration::from_millis(20);
 /// Turns of a worker after which its tables are looked through; a prime, so that no rhythm of the schedule hides one.
 const INVARIANTS_EVERY: u64 = 7;
 
+/// Chance that a worker without connections gives memory back after a turn, long before it would by itself.
+const TRIM_CHANCE: f64 = 0.1;
+
 /// A worker and what the scheduler knows of it.
 pub struct Shard {
     pub worker: Worker<SimBackend>,
@@ -56,6 +59,8 @@ pub struct World {
     pub plan: Plan,
     pub network: SimNetwork,
     pub rng: Rng,
+    /// When workers give memory back: of its own, for it changes nothing else.
+    trim_rng: Rng,
     pub names: Fingerprints,
     pub shards: Vec<Shard>,
     pub hosts: Vec<Host>,
@@ -113,6 +118,7 @@ impl World {
         World {
             stalled_until: vec![Timestamp::ZERO; shards.len() + hosts.len()],
             rng: Rng::new(seed ^ 0x776f_726b),
+            trim_rng: Rng::new(seed ^ 0x7472_696d),
             plan,
             network,
             names,
@@ -229,6 +235,9 @@ impl World {
         }
         let turn = shard.worker.turn(Duration::from_secs(1)).expect("a turn");
         shard.turns += 1;
+        if self.trim_rng.chance(TRIM_CHANCE) {
+            shard.worker.trim();
+        }
         if shard.turns.is_multiple_of(INVARIANTS_EVERY) || turn == Turn::Stopped {
             shard.worker.invariants();
         }

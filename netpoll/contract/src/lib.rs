@@ -82,6 +82,7 @@ macro_rules! contract_suite {
             closing: close_is_reported_once;
             closing: a_dead_id_names_nothing;
             closing: a_reused_slot_has_a_new_generation;
+            closing: trimming_disturbs_nobody;
             closing: close_drops_what_is_queued;
             closing: close_while_receiving;
             closing: close_while_connecting;

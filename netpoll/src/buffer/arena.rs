@@ -20,6 +20,7 @@
 //! 3. the whole mapping is initialised memory (anonymous mappings are zeroed).
 #![allow(unsafe_code)]
 
+use crate::sys::pages;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::io;
 use std::ptr::NonNull;
@@ -98,12 +99,16 @@ struct Home {
 
 /// The blocks of one pool: `count` blocks of `size` bytes, taken by one owner, given back from anywhere.
 pub(super) struct Blocks {
+    /// Of the blocks that have been used; the others have never been touched, and have none yet. It never grows beyond
+    /// its capacity, so headers stay where they are.
     headers: Vec<Block>,
     home: Box<Home>,
     /// Indexes of blocks nobody holds, the warmest last.
     free: Vec<u32>,
-    /// Blocks with an index below it have been used; the others have never been touched.
-    touched: u32,
+    count: u32,
+    size: u32,
+    /// Where the first block begins.
+    data: NonNull<u8>,
     arena: Option<Arc<Arena>>,
 }
 
@@ -112,6 +117,9 @@ pub(super) struct Blocks {
 unsafe impl Send for Blocks {}
 
 impl Blocks {
+    /// Bytes of a block's header.
+    pub(super) const HEADER_BYTES: usize = size_of::<Block>();
+
     /// Cuts `count` blocks of `size` bytes from `arena`, beginning at `offset`.
     ///
     /// # Panics
@@ -120,25 +128,26 @@ impl Blocks {
         let end = offset + size as usize * count as usize;
         assert!(end <= arena.size && count < NONE, "blocks end at {end}, arena at {}", arena.size);
         let home = Box::new(Home { returned: AtomicU32::new(NONE) });
-        let block = |index: u32| Block {
-            holds: AtomicU32::new(0),
-            next: AtomicU32::new(NONE),
-            index,
+        // SAFETY: the blocks lie inside the mapping, as asserted above.
+        let data = unsafe { arena.base.add(offset) };
+        let room = count as usize;
+        Blocks {
+            headers: Vec::with_capacity(room),
+            home,
+            free: Vec::with_capacity(room),
+            count,
             size,
-            // SAFETY: the block lies inside the mapping, as asserted above.
-            data: unsafe { arena.base.add(offset + index as usize * size as usize) },
-            home: NonNull::from(&*home),
-        };
-        let headers = (0..count).map(block).collect();
-        Blocks { headers, home, free: Vec::with_capacity(count as usize), touched: 0, arena: Some(arena) }
+            data,
+            arena: Some(arena),
+        }
     }
 
     pub(super) fn count(&self) -> u32 {
-        self.headers.len() as u32
+        self.count
     }
 
     pub(super) fn block_size(&self) -> u32 {
-        self.headers.first().map_or(0, |header| header.size)
+        self.size
     }
 
     /// A number that is this pool's alone among those that live: what its blocks' holds are compared with.
@@ -148,12 +157,12 @@ impl Blocks {
 
     /// Blocks that nobody holds, as far as the owner has been told; [`Blocks::reclaim`] asks.
     pub(super) fn free_count(&self) -> u32 {
-        self.free.len() as u32 + (self.count() - self.touched)
+        self.free.len() as u32 + (self.count - self.touched_count())
     }
 
-    /// Blocks used at least once: what is resident.
+    /// Blocks used at least once since the last [`Blocks::trim`]: what is resident.
     pub(super) fn touched_count(&self) -> u32 {
-        self.touched
+        self.headers.len() as u32
     }
 
     /// Takes a whole block, or `None` when all are held.
@@ -161,18 +170,55 @@ impl Blocks {
         if self.free.is_empty() {
             self.reclaim();
         }
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None if self.touched < self.count() => {
-                self.touched += 1;
-                self.touched - 1
-            }
-            None => return None,
-        };
+        let index = self.free.pop().or_else(|| self.touch())?;
         let header = &self.headers[index as usize];
         let before = header.holds.swap(1, Ordering::Relaxed);
         assert!(before == 0, "block {index} taken while held {before} times");
         Some(Span { block: Hold(NonNull::from(header)), start: 0, end: header.size })
+    }
+
+    /// Makes the header of a block that has never been used; `None` when all have been.
+    fn touch(&mut self) -> Option<u32> {
+        let index = self.touched_count();
+        if index == self.count {
+            return None;
+        }
+        let data = self.block(index);
+        let (holds, next) = (AtomicU32::new(0), AtomicU32::new(NONE));
+        let home = NonNull::from(&*self.home);
+        self.headers.push(Block { holds, next, index, size: self.size, data, home });
+        Some(index)
+    }
+
+    /// Where block `index` begins.
+    fn block(&self, index: u32) -> NonNull<u8> {
+        debug_assert!(index < self.count);
+        // SAFETY: the block lies inside the mapping, as asserted in `new`.
+        unsafe { self.data.add(index as usize * self.size as usize) }
+    }
+
+    /// Gives the memory of blocks that nobody holds back to the system, as far as it is whole pages.
+    pub(super) fn trim(&mut self) {
+        self.reclaim();
+        // The first blocks are taken first from here on, and the last ones may be as if never used.
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        let mut end = self.free.len();
+        while end > 0 {
+            let first = self.free[end - 1];
+            let run = self.free[..end].iter().rev().zip(first..).take_while(|(index, at)| *index == at);
+            let length = run.count();
+            let data = self.block(first);
+            // SAFETY: private anonymous memory, of neighbours that nobody holds: not even `returned` leads to them.
+            unsafe { pages::release(data, length * self.size as usize) };
+            end -= length;
+        }
+        let touched = self.touched_count();
+        let untouched =
+            self.free.iter().zip((0..touched).rev()).take_while(|(index, at)| *index == at).count();
+        self.free.drain(..untouched);
+        self.headers.truncate(touched as usize - untouched);
+        crate::release_spare(&mut self.headers);
+        crate::release_spare(&mut self.free);
     }
 
     /// Moves the blocks that came back to the free list.
@@ -281,6 +327,14 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Gives the memory behind the first `used` bytes back to the system, as far as it is whole pages.
+    pub(super) fn release(&mut self, used: u32) {
+        let rest = self.block.data(self.start + used, self.end);
+        // SAFETY: private anonymous memory; the range is this span's alone (invariant 2), alive (1), and `&mut self` the
+        // only way to it. Zeros are initialised memory (3).
+        unsafe { pages::release(rest.cast(), rest.len()) };
+    }
+
     #[inline]
     pub(super) fn len(&self) -> u32 {
         self.end - self.start

@@ -121,6 +121,12 @@ impl Buffer {
         self.len = self.len.min(len as u32);
     }
 
+    /// Gives the memory of the bytes behind the filled ones back to the system, as far as it is whole pages: they are
+    /// zeros, or as before.
+    pub(crate) fn release(&mut self) {
+        self.span.release(self.len);
+    }
+
     /// Gives up writing the filled bytes, so that they can be referenced any number of times.
     #[inline]
     pub fn freeze(mut self) -> SharedBuffer {

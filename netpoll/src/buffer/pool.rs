@@ -47,7 +47,7 @@ pub struct PoolLevel {
     pub count: u32,
     /// Blocks that nobody holds.
     pub free: u32,
-    /// Blocks used at least once: the pool's resident part.
+    /// Blocks used at least once, since the last [`BufferPools::trim`]: the pool's resident part.
     pub touched: u32,
     /// Times that a block was wanted and none was free.
     pub exhausted: u64,
@@ -126,6 +126,9 @@ pub struct BufferPools {
 }
 
 impl BufferPools {
+    /// Bytes that a block takes besides its data: its header, and its place in the list of the free.
+    pub const BYTES_PER_BLOCK: usize = Blocks::HEADER_BYTES + size_of::<u32>();
+
     /// Reserves everything in one mapping.
     ///
     /// # Errors
@@ -166,10 +169,13 @@ impl BufferPools {
         self.receive.blocks.take().map(Buffer::new)
     }
 
-    /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here.
-    pub fn receive_starved(&mut self) {
+    /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here. Returns whether
+    /// it is.
+    pub fn receive_starved(&mut self) -> bool {
         self.receive.blocks.reclaim();
-        self.receive.exhausted += u64::from(self.receive.blocks.free_count() == 0);
+        let is_shortage = self.receive.blocks.free_count() == 0;
+        self.receive.exhausted += u64::from(is_shortage);
+        is_shortage
     }
 
     /// An empty buffer of at least `size` bytes: from the smallest pool that fits, else from a larger one.
@@ -293,6 +299,12 @@ impl BufferPools {
     /// How full the block pools are, by rising size.
     pub fn block_levels(&mut self) -> impl Iterator<Item = PoolLevel> + '_ {
         self.blocks.iter_mut().map(Pool::level)
+    }
+
+    /// Gives the memory of the blocks that nobody holds back to the system.
+    pub fn trim(&mut self) {
+        self.receive.blocks.trim();
+        self.blocks.iter_mut().for_each(|pool| pool.blocks.trim());
     }
 
     /// Whether every block is home: true after everything was dropped, or something leaked.

@@ -116,6 +116,47 @@ fn references_may_be_dropped_by_other_threads() {
 }
 
 #[test]
+fn trimming_keeps_what_is_held_and_forgets_the_rest() {
+    let mut pools = BufferPools::new(&PoolsConfig {
+        receive: PoolSize { size: 16 << 10, count: 32 },
+        blocks: vec![PoolSize { size: 64, count: 4 }, PoolSize { size: 512, count: 100 }],
+        huge_pages: false,
+    })
+    .unwrap();
+    let fill = |mut buffer: Buffer, byte: u8| {
+        let len = buffer.capacity();
+        buffer.spare_mut().fill(byte);
+        buffer.set_len(len);
+        buffer
+    };
+    for round in 1..=3 {
+        let mut held: Vec<_> = (0..20).map(|_| fill(pools.take_receive().unwrap(), round)).collect();
+        let small: Vec<_> = (0..50).map(|_| fill(pools.take(500).unwrap(), round)).collect();
+        held.retain(|_| pools.receive_level().free.is_multiple_of(2) || round == 2);
+        held.truncate(9);
+        drop(small);
+        pools.trim();
+        assert!(held.iter().all(|buffer| buffer.as_slice().iter().all(|byte| *byte == round)));
+        let level = pools.receive_level();
+        assert_eq!(level.free as usize, 32 - held.len());
+        assert!(level.touched as usize >= held.len());
+        assert!(pools.block_levels().all(|level| level.touched == 0), "nothing of these pools is held");
+        // All blocks are there to be taken, each once, and those of the trimmed ones are zeros.
+        let rest: Vec<_> = std::iter::from_fn(|| pools.take_receive()).map(|one| fill(one, 9)).collect();
+        assert_eq!(rest.len(), 32 - held.len());
+        assert!(held.iter().all(|buffer| buffer.as_slice().iter().all(|byte| *byte == round)));
+        drop((rest, held));
+        pools.trim();
+        assert!(pools.is_full() && pools.receive_level().touched == 0);
+        let mut one = pools.take_receive().unwrap();
+        assert!(one.spare_mut().iter().all(|byte| *byte == 0), "a page that went back begins with zeros");
+        one.append(b"kept");
+        one.release();
+        assert_eq!(one.as_slice(), b"kept", "filled bytes stay");
+    }
+}
+
+#[test]
 fn buffers_may_outlive_their_pools() {
     let mut pools = pools();
     let mut buffer = pools.take_receive().unwrap();

@@ -24,7 +24,7 @@ use crate::{
 };
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use slot::Slot;
+pub(crate) use slot::Slot;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -493,6 +493,12 @@ impl Backend for EpollBackend {
 
     fn close(&mut self, connection: ConnectionId) {
         self.end(connection, CloseReason::Local);
+    }
+
+    fn trim(&mut self) {
+        self.common.trim();
+        self.ready.trim();
+        crate::release_spare(&mut self.dirty);
     }
 
     fn connection_count(&self) -> usize {

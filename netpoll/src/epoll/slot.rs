@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     pub(super) socket: OwnedFd,
     pub(super) life: Life,
     /// In the ready list.

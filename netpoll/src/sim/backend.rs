@@ -394,6 +394,10 @@ impl Backend for SimBackend {
         self.want_turn();
     }
 
+    fn trim(&mut self) {
+        self.common.trim();
+    }
+
     fn connection_count(&self) -> usize {
         self.common.table.len()
     }

@@ -7,6 +7,10 @@
 //! Accepts in flight have places of their own beside those of `connections_max`, shared evenly by the listeners, so that
 //! accepts of listeners where nobody comes take no connection's place. What arrives while there are `connections_max`
 //! connections is parked, as if in the backlog, until one goes.
+//!
+//! Slots reserved for accepts lie anywhere in the table and keep it from beginning anew ([`ConnectionTable::trim`]). Without
+//! connections all accepts are cancelled for that, and armed again at the first slots; who comes in between waits in the
+//! backlog for a turn.
 
 use super::UringBackend;
 use super::slot::{Slot, Todo};
@@ -64,6 +68,8 @@ pub(super) struct Accepts {
     closing: bool,
     /// Accepts in flight are to be cancelled.
     stopping: bool,
+    /// None is armed until all have been cancelled and the table has begun anew.
+    renewing: bool,
     /// Rest until then; zero: do not.
     after: Timestamp,
     /// Slots of the table that belong to accepts, in flight or parked.
@@ -79,6 +85,7 @@ impl Accepts {
             accepting: true,
             closing: false,
             stopping: false,
+            renewing: false,
             after: Timestamp::ZERO,
             reserved: 0,
             parked: VecDeque::new(),
@@ -141,7 +148,10 @@ impl UringBackend {
             self.accepts.accepting = false;
             self.close_quiet_listeners();
         }
-        if !self.accepts.accepting || self.accepts.listeners.is_empty() {
+        if self.accepts.renewing {
+            self.continue_renewal();
+        }
+        if !self.accepts.accepting || self.accepts.renewing || self.accepts.listeners.is_empty() {
             return;
         }
         if self.accepts.after != Timestamp::ZERO {
@@ -154,6 +164,24 @@ impl UringBackend {
         while (0..self.accepts.listeners.len())
             .fold(false, |armed, listener| self.arm_accept(listener) | armed)
         {}
+    }
+
+    /// Begins to make room for the table to begin anew, unless it has just done so.
+    pub(super) fn renew_table(&mut self) {
+        if self.accepts.reserved > 0 && self.common.table.high_water() > self.accepts.reserved {
+            self.accepts.renewing = true;
+            self.accepts.stopping = true;
+        }
+    }
+
+    /// Ends the renewal when all accepts are cancelled, or when somebody has come: another silence will do.
+    fn continue_renewal(&mut self) {
+        if self.live_count() > 0 {
+            self.accepts.renewing = false;
+        } else if self.accepts.reserved == 0 {
+            self.common.trim_table();
+            self.accepts.renewing = false;
+        }
     }
 
     /// An accept names its listener by its descriptor's number until it is submitted: only then may the number be free.

@@ -16,6 +16,7 @@
 
 mod accept;
 mod connection;
+mod lending;
 mod probe;
 mod receive;
 mod send;
@@ -33,9 +34,12 @@ use crate::{
     ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
+use lending::Lending;
 use receive::{Suspects, Sweep};
 use send::Sends;
-use slot::{Slot, Todo};
+pub(crate) use send::Sent;
+pub(crate) use slot::Slot;
+use slot::Todo;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,7 +60,7 @@ pub struct UringConfig {
     /// Accepts in flight, over all listeners; they have places of their own beside the connections.
     pub accepts_in_flight: u16,
     /// Receive buffers with the kernel at most; the pool's count, if that is less. Rounded down to a power of two, at
-    /// most 32 768.
+    /// most 32 768. It is lent few until it needs more.
     pub receive_ring_max: u32,
     /// Kernel threads that may run shutdowns, the one operation here that the kernel does not do in line.
     pub kernel_workers_max: u32,
@@ -95,6 +99,7 @@ pub struct UringBackend {
     sends: Sends,
     sweep: Sweep,
     suspects: Suspects,
+    lending: Lending,
     /// Buffers were lent that the kernel has not been shown yet.
     relent: bool,
     /// The waker's descriptor is being watched.
@@ -120,6 +125,7 @@ impl UringBackend {
         let wanted = RingSetup::best(uring.sq_entries, uring.cq_entries);
         let buffers = config.pools.receive.count.min(uring.receive_ring_max);
         let ring = Ring::new(wanted, slots as u32, buffers)?;
+        let lending = Lending::new(ring.receive_capacity());
         // Old kernels have no such bound; theirs is RLIMIT_NPROC.
         let _ = ring.limit_workers(uring.kernel_workers_max);
         Ok(UringBackend {
@@ -134,6 +140,7 @@ impl UringBackend {
             sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),
             suspects: Suspects::new(slots),
+            lending,
             relent: false,
             watching: false,
             overflowing: false,
@@ -345,6 +352,20 @@ impl Backend for UringBackend {
 
     fn close(&mut self, connection: ConnectionId) {
         self.end(connection, CloseReason::Local);
+    }
+
+    fn trim(&mut self) {
+        if self.live_count() > 0 {
+            return; // the kernel may be writing to what it was lent
+        }
+        self.todo.trim();
+        self.starved.trim();
+        self.sends.trim();
+        self.suspects.trim();
+        self.ring.trim_lent();
+        self.lending = Lending::new(self.ring.receive_capacity());
+        self.common.trim();
+        self.renew_table();
     }
 
     fn connection_count(&self) -> usize {

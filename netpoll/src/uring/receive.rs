@@ -19,7 +19,8 @@
 //!
 //! Whether the operation goes on is what the kernel says (`IORING_CQE_F_MORE`), never what the result suggests. A buffer
 //! that has left with its bytes is replaced at the next turn if the pool has one: an empty pool empties the ring, and
-//! that pauses receiving while the bytes wait in their sockets. What comes after the owner's `finish` is discarded without a
+//! that pauses receiving while the bytes wait in their sockets. A receive that found no buffer while the pool has some is
+//! armed again at the next turn, with more lent (`lending`). What comes after the owner's `finish` is discarded without a
 //! buffer.
 
 use super::UringBackend;
@@ -52,6 +53,12 @@ impl Suspects {
     pub(super) fn new(connections: usize) -> Suspects {
         let list = || Vec::with_capacity(connections);
         Suspects { young: list(), old: list(), exchanged: Timestamp::ZERO }
+    }
+
+    /// Gives the memory of the lists back, as far as they are not in use.
+    pub(super) fn trim(&mut self) {
+        crate::release_spare(&mut self.young);
+        crate::release_spare(&mut self.old);
     }
 
     /// How long the next poll may wait at `now`.
@@ -94,17 +101,20 @@ impl Sweep {
 }
 
 impl UringBackend {
-    /// Lends the kernel a buffer for each that has left.
+    /// Lends the kernel what it should have and has not.
     pub(super) fn replenish(&mut self) {
-        if !self.ring.has_vacancy() {
-            return;
-        }
-        while self.ring.has_vacancy() {
+        let left = self.ring.lent_count();
+        self.lending.review(left, self.ring.waiting());
+        while self.ring.lent_count() < self.lending.wanted() {
             let Some(buffer) = self.common.pools.take_to_lend() else { break };
             self.ring.lend(buffer);
         }
-        self.ring.publish();
-        self.common.pools.set_receive_lent(self.ring.lent_count() as u32);
+        let lent = self.ring.lent_count();
+        self.lending.replenished(lent);
+        if lent > left {
+            self.ring.publish();
+        }
+        self.common.pools.set_receive_lent(lent as u32);
     }
 
     /// Lets as many starved connections receive again as there are buffers for.
@@ -124,8 +134,12 @@ impl UringBackend {
     }
 
     fn starve(&mut self, id: ConnectionId) {
-        self.common.counters.receive_pauses += 1;
-        self.common.pools.receive_starved();
+        if self.common.pools.receive_starved() {
+            self.common.counters.receive_pauses += 1;
+        } else {
+            self.common.counters.lend_shortages += 1;
+            self.lending.grow();
+        }
         if self.starved.len() == self.starved.capacity() {
             // Connections that closed while starved left their ids behind.
             self.starved.retain(|id| self.common.table.get(*id).is_some());

@@ -31,7 +31,7 @@ use crate::lifecycle::{Emptied, State};
 use crate::sys::uring::{Event, tag};
 
 #[derive(Clone, Copy)]
-struct Sent {
+pub(crate) struct Sent {
     id: ConnectionId,
     serial: u32,
 }
@@ -56,6 +56,12 @@ impl Sends {
             serial: 0,
             follow_up: false,
         }
+    }
+
+    /// Gives the memory of the lists back, as far as they are not in use.
+    pub(super) fn trim(&mut self) {
+        crate::release_spare(&mut self.fresh);
+        crate::release_spare(&mut self.confirming);
     }
 
     /// Whether no further send can be kept track of before the next confirmation.

@@ -88,7 +88,7 @@ pub(super) enum Suspicion {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     pub(super) life: Life,
     pub(super) todo: Todo,
     pub(super) in_flight: InFlight,

@@ -27,6 +27,12 @@ impl Hosts {
         self.words.resize(self.words.len() + self.per_room, 0);
     }
 
+    /// Forgets all rooms and gives their memory back.
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
+        netpoll::release_spare(&mut self.words);
+    }
+
     fn of(&self, room: RoomIndex) -> &[u64] {
         let start = room.0 as usize * self.per_room;
         &self.words[start..start + self.per_room]

@@ -65,6 +65,47 @@ pub fn a_reused_slot_has_a_new_generation<W: World>(seed: u64) {
     h.end();
 }
 
+/// Memory may be given back at any time: what is in use stays, ids of the past stay dead, and who comes at that moment is
+/// served.
+pub fn trimming_disturbs_nobody<W: World>(seed: u64) {
+    let mut h = Harness::<W>::small(seed);
+    h.server().mode = Mode::Echo;
+    let trim = |h: &mut Harness<W>| [Side::Server, Side::Client].map(|side| h.backend(side).trim());
+    let mut past = vec![];
+    for round in 0..4 {
+        let pairs = h.pairs(6);
+        for (number, pair) in pairs.iter().enumerate() {
+            h.stream(Side::Client, pair.client, Pattern::new(number as u64), 20_000, 3000);
+        }
+        for (number, pair) in pairs.iter().enumerate() {
+            trim(&mut h);
+            h.expect_stream(Side::Client, pair.client, Pattern::new(number as u64), 20_000);
+        }
+        for pair in pairs {
+            h.close_pair(Side::Client, pair);
+            past.push(pair);
+        }
+        trim(&mut h);
+        for _ in 0..round {
+            h.step();
+        }
+        let comer = h.connect();
+        trim(&mut h);
+        h.send(Side::Client, comer, b"new").unwrap();
+        for old in &past {
+            assert!(matches!(h.send(Side::Server, old.server, b"stray"), Err(SendError::Closed(_))));
+            h.backend(Side::Server).close(old.server);
+            h.backend(Side::Client).finish(old.client, None);
+            assert_eq!(h.backend(Side::Server).queued_bytes(old.server), 0);
+        }
+        h.expect(Side::Client, comer, b"new");
+        h.backend(Side::Client).close(comer);
+        h.closed(Side::Client, comer);
+        h.until("nobody there", |h| h.backend(Side::Server).connection_count() == 0);
+    }
+    h.end();
+}
+
 /// What waits in the queue of a closed connection is dropped, and its buffers go home.
 pub fn close_drops_what_is_queued<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);

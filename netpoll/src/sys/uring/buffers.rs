@@ -73,14 +73,9 @@ impl ReceiveRing {
         self.lent.len() - self.vacant.len()
     }
 
-    /// Whether some id has no buffer.
-    pub(super) fn has_vacancy(&self) -> bool {
-        !self.vacant.is_empty()
-    }
-
-    /// Lends an empty buffer under a vacant id. The kernel sees it after [`ReceiveRing::publish`].
+    /// Lends an empty buffer under a vacant id, of which there must be one. The kernel sees it after [`ReceiveRing::publish`].
     pub(super) fn lend(&mut self, buffer: Buffer) {
-        let id = self.vacant.pop().expect("asked for a vacancy first");
+        let id = self.vacant.pop().expect("no more are lent than there is room for");
         self.write(id, buffer);
     }
 
@@ -108,6 +103,11 @@ impl ReceiveRing {
         // SAFETY: valid, aligned, and written by nobody else; the kernel only reads it.
         let tail = unsafe { AtomicU16::from_ptr(tail) };
         tail.store(self.tail, Ordering::Release);
+    }
+
+    /// Gives the memory of what is lent back to the system; no receive may be armed.
+    pub(super) fn trim(&mut self) {
+        self.lent.iter_mut().flatten().for_each(Buffer::release);
     }
 
     /// Takes the buffer that a completion names, with `len` bytes in it. The id is vacant from here on.
@@ -153,7 +153,7 @@ mod tests {
             ring.lend(pools.take_receive().unwrap());
         }
         ring.publish();
-        assert!(!ring.has_vacancy() && ring.lent_count() == 4);
+        assert_eq!(ring.lent_count(), 4);
         let buffer = ring.take(2, 10);
         assert_eq!((buffer.len(), ring.lent_count()), (10, 3));
         ring.relend(1);

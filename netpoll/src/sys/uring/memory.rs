@@ -18,32 +18,25 @@ const CONNECTS: usize = 64;
 pub(super) struct SendMemory {
     /// Payloads of queued sends.
     holds: Vec<SharedBuffer>,
-    headers: Box<[libc::msghdr]>,
-    headers_used: usize,
-    vectors: Box<[libc::iovec]>,
-    vectors_used: usize,
+    headers: Vec<libc::msghdr>,
+    vectors: Vec<libc::iovec>,
     connects: Vec<SockAddr>,
 }
 
 impl SendMemory {
     pub(super) fn new(sq_entries: u32) -> SendMemory {
-        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        // SAFETY: all zeroes is a valid `msghdr`: null pointers and zero lengths.
-        let header: libc::msghdr = unsafe { std::mem::zeroed() };
         SendMemory {
             holds: Vec::with_capacity(sq_entries as usize + VECTORS),
-            headers: vec![header; HEADERS].into(),
-            headers_used: 0,
-            vectors: vec![vector; VECTORS].into(),
-            vectors_used: 0,
+            headers: Vec::with_capacity(HEADERS),
+            vectors: Vec::with_capacity(VECTORS),
             connects: Vec::with_capacity(CONNECTS),
         }
     }
 
     /// Whether a send of any kind and a connect would find room.
     pub(super) fn has_room(&self) -> bool {
-        self.headers_used < HEADERS
-            && self.vectors_used + PIECES_PER_WRITE <= VECTORS
+        self.headers.len() < HEADERS
+            && self.vectors.len() + PIECES_PER_WRITE <= VECTORS
             && self.holds.len() + PIECES_PER_WRITE <= self.holds.capacity()
             && self.connects.len() < CONNECTS
     }
@@ -59,20 +52,22 @@ impl SendMemory {
         &mut self,
         payloads: impl Iterator<Item = &'a SharedBuffer>,
     ) -> (*const libc::msghdr, usize) {
-        let first = self.vectors_used;
+        let first = self.vectors.len();
         let mut bytes = 0;
         for payload in payloads.take(PIECES_PER_WRITE) {
             self.holds.push(payload.clone());
             let base = payload.as_ptr().cast_mut().cast();
-            self.vectors[self.vectors_used] = libc::iovec { iov_base: base, iov_len: payload.len() };
-            self.vectors_used += 1;
+            self.vectors.push(libc::iovec { iov_base: base, iov_len: payload.len() });
             bytes += payload.len();
         }
-        let header = &mut self.headers[self.headers_used];
-        self.headers_used += 1;
+        // Neither list grows beyond its capacity (`has_room`), so nothing of them moves.
+        assert!(self.headers.len() < HEADERS && self.vectors.len() <= VECTORS, "asked for room first");
+        // SAFETY: all zeroes is a valid `msghdr`: null pointers and zero lengths.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.vectors[first..].as_mut_ptr();
-        header.msg_iovlen = (self.vectors_used - first) as _;
-        (&raw const *header, bytes)
+        header.msg_iovlen = (self.vectors.len() - first) as _;
+        self.headers.push(header);
+        (&raw const self.headers[self.headers.len() - 1], bytes)
     }
 
     /// Keeps an address to connect to. It does not move: the vector never grows.
@@ -86,8 +81,8 @@ impl SendMemory {
     /// Lets everything go: the kernel has consumed all submissions.
     pub(super) fn release(&mut self) {
         self.holds.clear();
-        self.headers_used = 0;
-        self.vectors_used = 0;
+        self.headers.clear();
+        self.vectors.clear();
         self.connects.clear();
     }
 }

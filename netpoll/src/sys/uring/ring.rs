@@ -356,14 +356,20 @@ impl Ring {
         self.receive.relend(buffer);
     }
 
-    /// Whether a further buffer can be lent.
-    pub(crate) fn has_vacancy(&self) -> bool {
-        self.receive.has_vacancy()
+    /// Buffers that can be lent at a time.
+    pub(crate) fn receive_capacity(&self) -> usize {
+        usize::from(self.receive.count())
     }
 
-    /// Lends a buffer.
+    /// Lends a buffer; fewer than [`Ring::receive_capacity`] must be lent.
     pub(crate) fn lend(&mut self, buffer: Buffer) {
         self.receive.lend(buffer);
+    }
+
+    /// Gives the memory of what is lent back to the system. The kernel writes there only for a receive, so none may be
+    /// armed, or its bytes would be lost.
+    pub(crate) fn trim_lent(&mut self) {
+        self.receive.trim();
     }
 
     /// Shows the kernel what was lent since; once a turn.

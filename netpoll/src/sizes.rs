@@ -1,0 +1,26 @@
+//! What a connection takes in a backend, part by part, for docs/memory.md: a test of the gateway compares each figure.
+
+use crate::connection_table::SlabEntry;
+use crate::lifecycle::{Life, Notice};
+use crate::send_queue::{PIECE_BYTES, SendQueue};
+use crate::uring::Sent;
+use crate::{BufferPools, ConnectionId, ConnectionTable, TimerWheel, epoll, uring};
+
+/// Name and bytes.
+pub const SIZES: &[(&str, usize)] = &[
+    ("connection id", size_of::<ConnectionId>()),
+    ("generation", size_of::<u32>()),
+    ("send queue", size_of::<SendQueue>()),
+    ("life", size_of::<Life>()),
+    ("io_uring slot", size_of::<SlabEntry<uring::Slot>>()),
+    ("io_uring slot and generation", ConnectionTable::<uring::Slot>::BYTES_PER_SLOT),
+    ("epoll slot", size_of::<SlabEntry<epoll::Slot>>()),
+    ("epoll slot and generation", ConnectionTable::<epoll::Slot>::BYTES_PER_SLOT),
+    ("notice", size_of::<Notice>()),
+    ("send to be confirmed", size_of::<Sent>()),
+    ("io_uring connection", uring::UringBackend::BYTES_PER_CONNECTION),
+    ("epoll connection", epoll::EpollBackend::BYTES_PER_CONNECTION),
+    ("timer", TimerWheel::BYTES_PER_TIMER),
+    ("queued piece", PIECE_BYTES),
+    ("block header", BufferPools::BYTES_PER_BLOCK),
+];
