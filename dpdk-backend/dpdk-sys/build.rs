@@ -25,7 +25,7 @@ mod with_dpdk {
     const FUNCTIONS: [&str; 5] = [
         "rte_eal_(init|cleanup|hotplug_add|hotplug_remove)",
         "rte_(version|strerror|thread_register|thread_unregister)",
-        "rte_eth_dev_(get_port_by_name|start|stop|close|set_mtu)",
+        "rte_eth_dev_(get_port_by_name|get_name_by_port|start|stop|close|set_mtu)",
         "rte_(eth_allmulticast_enable|eth_tx_done_cleanup|pktmbuf_pool_create|mempool_free|mempool_avail_count)",
         "shim_.*",
     ];
