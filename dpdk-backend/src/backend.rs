@@ -116,12 +116,18 @@ pub struct PollConfig {
 impl PollConfig {
     /// The engine's defaults for the sizes of `backend`.
     pub fn new(backend: &BackendConfig, interface: InterfaceConfig, secret: [u64; 2]) -> PollConfig {
+        let tcp = PollConfig::engine(backend);
+        PollConfig { backend: backend.clone(), interface, tcp, secret }
+    }
+
+    /// The engine's defaults for these sizes; [`TcpConfig::memory`] says what its tables take.
+    pub fn engine(backend: &BackendConfig) -> TcpConfig {
         let mut tcp = TcpConfig::new(backend.connections_max);
         tcp.pieces_max = backend.send_pieces_max;
         tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
         tcp.copy_break = backend.copy_break;
         tcp.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
-        PollConfig { backend: backend.clone(), interface, tcp, secret }
+        tcp
     }
 
     fn stack(&self) -> StackConfig {

@@ -15,6 +15,7 @@
 //! `gateway check` and a reload go through the same steps and so give the same verdict.
 
 mod build;
+mod dpdk;
 pub mod fuzzing;
 mod limits;
 mod nearest;
@@ -28,6 +29,7 @@ mod tests;
 mod value;
 mod values;
 
+pub use dpdk::{CardWork, DpdkConfig, OwnAddress};
 pub use limits::SystemLimits;
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
 pub(crate) use plan::{blocks, largest_block};
@@ -50,6 +52,8 @@ use std::time::Duration;
 pub struct Config {
     /// Backend and workers.
     pub io: IoConfig,
+    /// The card, with `io.backend = "dpdk"`.
+    pub dpdk: Option<DpdkConfig>,
     /// Bounds.
     pub limits: LimitsConfig,
     /// Pools.

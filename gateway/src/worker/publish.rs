@@ -15,6 +15,7 @@ impl<B: Backend> Worker<B> {
     pub(super) fn publish_metrics(&mut self) {
         let metrics = &self.metrics;
         metrics.backend.publish(&self.backend.counters());
+        metrics.stack.publish(&mut self.backend);
         let pools = self.backend.pools();
         publish_pool(&metrics.receive_pool, pools.receive_level());
         for (gauges, level) in metrics.block_pools.iter().zip(pools.block_levels()) {
