@@ -32,7 +32,7 @@ mod values;
 pub use dpdk::{CardWork, DpdkConfig, OwnAddress};
 pub use limits::SystemLimits;
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
-pub(crate) use plan::{blocks, largest_block};
+pub(crate) use plan::{blocks, grouped, largest_block};
 pub use print::{effective, schema as schema_text};
 pub use problem::{Origin, Problem, Problems};
 pub use source::{FILE_SIZE_MAX, Sources};
