@@ -20,6 +20,7 @@ command -v curl >/dev/null || packages+=(curl)
 pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev pkg-config)
 command -v clang >/dev/null || packages+=(clang libclang-dev)
 command -v ip >/dev/null || packages+=(iproute2)
+command -v iptables >/dev/null || packages+=(iptables)
 if [ ${#packages[@]} -gt 0 ]; then
     echo "installing ${packages[*]}"
     as_root apt-get -qq update >/dev/null || { echo "cannot install ${packages[*]}: needs root or sudo, and apt" >&2; exit 1; }

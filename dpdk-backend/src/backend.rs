@@ -28,7 +28,7 @@ const BURST: usize = 32;
 /// Bursts of one poll at most.
 const BURSTS_PER_POLL: usize = 8;
 /// Receive buffers that the owner never gets: two bursts.
-const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
+pub(crate) const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
 /// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
 /// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
 const FLIGHT_BLOCKS_MIN: u32 = 16;

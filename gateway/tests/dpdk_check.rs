@@ -37,7 +37,10 @@ impl Files {
         self.file(&format!("sys/bus/pci/devices/{CARD}/class"), "0x020000\n");
         self.file(&format!("sys/bus/pci/devices/{CARD}/vendor"), vendor);
         if let Some(driver) = driver {
-            self.link(&format!("sys/bus/pci/devices/{CARD}/driver"), &format!("../../../bus/pci/drivers/{driver}"));
+            self.link(
+                &format!("sys/bus/pci/devices/{CARD}/driver"),
+                &format!("../../../bus/pci/drivers/{driver}"),
+            );
         }
     }
 
@@ -54,9 +57,12 @@ impl Drop for Files {
 }
 
 fn load(dpdk: &str) -> Result<Config, String> {
-    let file = format!("[io]\nbackend = \"dpdk\"\n[dpdk]\n{dpdk}\n[[listener]]\nname = \"tcp\"\naddress = \"0.0.0.0:1\"\n");
+    let file = format!(
+        "[io]\nbackend = \"dpdk\"\n[dpdk]\n{dpdk}\n[[listener]]\nname = \"tcp\"\naddress = \"0.0.0.0:1\"\n"
+    );
     let sources = Sources { file: Some(("gateway.toml".into(), file)), ..Sources::default() };
-    Config::load(&sources, &|_| Err(std::io::ErrorKind::NotFound.into())).map_err(|problems| problems.to_string())
+    Config::load(&sources, &|_| Err(std::io::ErrorKind::NotFound.into()))
+        .map_err(|problems| problems.to_string())
 }
 
 fn config(dpdk: &str) -> DpdkConfig {
@@ -108,7 +114,10 @@ fn virtual_devices_need_what_they_stand_on() {
     let files = Files::new("virtual");
     let plain = |device: &str| config(&format!("devices = [\"{device}\"]\nhuge_pages = false"));
     let (text, is_complete) = files.said(&plain("net_tap0,iface=gateway0"));
-    assert!(!is_complete && text.contains("/dev/net/tun is missing") && text.contains("modprobe tun"), "{text}");
+    assert!(
+        !is_complete && text.contains("/dev/net/tun is missing") && text.contains("modprobe tun"),
+        "{text}"
+    );
     files.file("dev/net/tun", "");
     let (text, is_complete) = files.said(&plain("net_tap0,iface=gateway0"));
     assert!(is_complete, "{text}");
@@ -128,7 +137,11 @@ fn without_a_configuration_the_machine_is_looked_at() {
     let machine = Machine { root: files.0.clone(), cores: 2 };
     let findings = check(&machine, Err("built without".into()), None);
     assert_eq!(findings[0].state, State::Missing);
-    assert!(findings.iter().any(|finding| finding.text.contains("vendor 0x15b3") && finding.text.contains("no driver")));
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.text.contains("vendor 0x15b3") && finding.text.contains("no driver"))
+    );
 }
 
 #[track_caller]
@@ -157,8 +170,10 @@ fn everything_wrong_in_the_section_is_told_with_its_line() {
 
 #[test]
 fn listeners_are_on_the_gateways_own_addresses() {
-    let config = load("devices = [\"net_null0\"]\naddresses = [\"10.77.0.2/24\"]\n\
-                       [[listener]]\nname = \"lost\"\naddress = \"127.0.0.1:7\"");
+    let config = load(
+        "devices = [\"net_null0\"]\naddresses = [\"10.77.0.2/24\"]\n\
+                       [[listener]]\nname = \"lost\"\naddress = \"127.0.0.1:7\"",
+    );
     assert_eq!(
         config.map(|_| ()).unwrap_err(),
         "gateway.toml:8: listener.lost.address = \"127.0.0.1:7\": with io.backend = \"dpdk\" the host is 10.77.0.2: write one of these, \
@@ -168,7 +183,9 @@ fn listeners_are_on_the_gateways_own_addresses() {
 
 #[test]
 fn dpdk_gets_what_the_keys_say() {
-    let config = config("devices = [\"0000:03:00.0\", \"net_null0\"]\nmemory_mb = 64\neal_args = [\"--iova-mode=va\"]");
+    let config = config(
+        "devices = [\"0000:03:00.0\", \"net_null0\"]\nmemory_mb = 64\neal_args = [\"--iova-mode=va\"]",
+    );
     let arguments = config.arguments(2, 1024);
     let prefix = format!("--file-prefix=gateway-{}", std::process::id());
     let expected = [

@@ -3,6 +3,7 @@
 use super::eal::{Eal, error_text};
 use super::pool::{Pool, ReceivePool};
 use super::queue::{Queue, QueueParts};
+use crate::backend::RECEIVE_RESERVE;
 use crate::device::{Capabilities, Siblings};
 use crate::wire::{Mac, ethernet};
 use dpdk_sys as sys;
@@ -173,7 +174,7 @@ impl PortConfig {
     pub fn queue_memory(&self) -> [usize; 2] {
         let (receive, transmit) = rooms(self.mtu);
         [
-            Pool::bytes(self.receive_buffers + u32::from(self.receive_descriptors), receive),
+            Pool::bytes(self.held() + u32::from(self.receive_descriptors), receive),
             Pool::bytes(u32::from(self.transmit_descriptors) + 2 * PENDING as u32, transmit),
         ]
     }
@@ -195,8 +196,8 @@ impl PortConfig {
         let (receive_room, transmit_room) = rooms(self.mtu);
         let mut memories = Vec::with_capacity(usize::from(self.queues));
         for queue in 0..self.queues {
-            let (receive, memory) = ReceivePool::new(eal, self.receive_buffers, u32::from(rx), receive_room)
-                .map_err(PortError::Memory)?;
+            let (receive, memory) =
+                ReceivePool::new(eal, self.held(), u32::from(rx), receive_room).map_err(PortError::Memory)?;
             let transmit = Pool::new(eal, u32::from(tx) + 2 * PENDING as u32, transmit_room)
                 .map_err(PortError::Memory)?;
             // SAFETY: the port is configured for so many queues and not started; the pool lives as long as the port.
@@ -228,6 +229,11 @@ impl PortConfig {
             })
         });
         Ok((queues.collect(), PortFacts { link_speed: link_speed(number, &self.device), ..facts }))
+    }
+
+    /// Receive buffers that the stack has: what its owner may hold, and its own reserve.
+    fn held(&self) -> u32 {
+        self.receive_buffers + RECEIVE_RESERVE
     }
 
     fn check(&self, step: &'static str, result: i32) -> Result<(), PortError> {

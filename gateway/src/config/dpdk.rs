@@ -11,10 +11,12 @@ use std::time::Duration;
 
 /// What the sum of the pools does not count: DPDK's own tables, pools of drivers, what is lost between pages. In bytes.
 const MEMORY_BESIDES: u64 = 48 << 20;
-/// Header of a buffer in its pool, its descriptor, private space, headroom, padding. In bytes.
-const BUFFER_BESIDES: u64 = 64 + 128 + 8 + 128 + 64;
+/// Header of a buffer in its pool (64), its descriptor (128), private space (8), headroom (128), padding. In bytes.
+const BUFFER_BESIDES: u64 = 448;
 /// Buffers that threads keep to themselves, a pool.
 const CACHED: u64 = 192;
+/// Receive buffers that a stack keeps for itself.
+const RESERVED: u64 = 64;
 /// Frames of a queue on their way to the card, besides its descriptors.
 const PENDING: u64 = 128;
 /// Ethernet's header and its check sum, in bytes.
@@ -131,7 +133,7 @@ impl DpdkConfig {
     /// Bytes of packet buffers of one worker that holds `receive_buffers`: to receive, to send.
     pub fn packet_buffers(&self, receive_buffers: u32) -> [u64; 2] {
         let receive = u64::from(self.receive_buffer_size());
-        let count = u64::from(receive_buffers) + u64::from(self.receive_descriptors) + CACHED;
+        let count = u64::from(receive_buffers) + u64::from(self.receive_descriptors) + RESERVED + CACHED;
         let sending = u64::from(self.transmit_descriptors) + PENDING + CACHED;
         [count * (receive + BUFFER_BESIDES), sending * (receive.max(2048) + BUFFER_BESIDES)]
     }
