@@ -14,12 +14,17 @@ const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// What is due within this time is waited for.
 const SOON: Duration = Duration::from_millis(50);
+/// Steps, of two milliseconds or so, after which no frame is expected any more.
+const STILL_STEPS: u32 = 200;
 
 struct Bridged {
     // In the order of their end: hosts, devices, and only then the next test.
     server: Host,
     client: Host,
     polls: u32,
+    /// Frames of either side, and steps since they last changed.
+    frames: [u64; 2],
+    still: u32,
     _taps: [Tap; 2],
     _turn: Turn,
 }
@@ -57,6 +62,8 @@ impl World for Bridged {
             server: host(&setup.server, server, &server_facts, &[SERVER], setup.seed),
             client: host(&setup.client, client, &client_facts, &[CLIENT], setup.seed + 7),
             polls: 0,
+            frames: [0; 2],
+            still: 0,
             _taps: taps,
             _turn: turn,
         }
@@ -78,13 +85,22 @@ impl World for Bridged {
         result
     }
 
+    /// Acknowledgements and goodbyes are no completions, but more may follow them: as long as frames come and go, and a
+    /// little longer than the least retransmission timeout.
     fn idle(&mut self) -> bool {
-        Side::BOTH.into_iter().any(|side| {
+        let frames = Side::BOTH.map(|side| {
+            let counters = *self.backend(side).stack().counters();
+            counters.frames_received + counters.frames_sent
+        });
+        self.still = if std::mem::replace(&mut self.frames, frames) == frames { self.still + 1 } else { 0 };
+        let busy = Side::BOTH.into_iter().any(|side| {
             let backend = self.backend(side);
             let now = backend.now();
-            let parting = backend.stack().levels()[0] > 0;
-            parting || backend.stack().next_timer(now).is_some_and(|timer| timer <= SOON)
-        })
+            let levels = backend.stack().levels();
+            let timer = backend.stack().next_timer(now);
+            levels.iter().any(|level| *level > 0) || timer.is_some_and(|timer| timer <= SOON)
+        });
+        busy && self.still < STILL_STEPS
     }
 
     fn server_address(&self) -> SocketAddr {

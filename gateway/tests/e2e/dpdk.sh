@@ -28,7 +28,8 @@ for offloads in all none; do
     begin --set "dpdk.offloads=$offloads"
     grep backend "$work/gateway.log"
     for host in 10.77.0.2 '[fd77::2]'; do
-        curl -sf -m 10 "http://$host:13102/" | grep -qi '<!doctype html>' || { echo "no demo page from $host" >&2; exit 1; }
+        curl -sf -m 10 -o "$work/page" "http://$host:13102/"
+        grep -qi '<!doctype html>' "$work/page" || { echo "no demo page from $host" >&2; exit 1; }
         "$cache/python/bin/python" "$here/client.py" "ws://$host:13102/sub" http://127.0.0.1:13111
     done
     node "$here/client.mjs" "$cache" ws://10.77.0.2:13102/sub
