@@ -14,8 +14,10 @@ const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// What is due within this time is waited for.
 const SOON: Duration = Duration::from_millis(50);
-/// Steps, of two milliseconds or so, after which no frame is expected any more.
-const STILL_STEPS: u32 = 200;
+/// Steps that a frame may be on its way through the kernel.
+const ON_THE_WAY_STEPS: u32 = 5;
+/// Steps, of two milliseconds or so, after which no frame is expected any more: a retransmission, and the one after it.
+const STILL_STEPS: u32 = 500;
 
 struct Bridged {
     // In the order of their end: hosts, devices, and only then the next test.
@@ -98,9 +100,10 @@ impl World for Bridged {
             let now = backend.now();
             let levels = backend.stack().levels();
             let timer = backend.stack().next_timer(now);
-            levels.iter().any(|level| *level > 0) || timer.is_some_and(|timer| timer <= SOON)
+            // Closed connections that still say goodbye, and half-open ones.
+            levels[..2].iter().any(|level| *level > 0) || timer.is_some_and(|timer| timer <= SOON)
         });
-        busy && self.still < STILL_STEPS
+        self.still < ON_THE_WAY_STEPS || busy && self.still < STILL_STEPS
     }
 
     fn server_address(&self) -> SocketAddr {

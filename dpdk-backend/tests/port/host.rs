@@ -76,7 +76,9 @@ pub(crate) fn host(
         .iter()
         .map(|ip| AddressConfig { ip: *ip, prefix_length: if ip.is_ipv4() { 24 } else { 64 } })
         .collect();
-    let config = PollConfig::new(config, interface, [seed, !seed]);
+    let mut config = PollConfig::new(config, interface, [seed, !seed]);
+    // Where a test leaves a window of one segment, each would wait for it: in real time, 40 ms a segment.
+    config.tcp.delayed_ack_ms = 2;
     let clock = SystemClock::sleeping_at_most(Duration::from_micros(50));
     PollBackend::new(&config, queue, clock).expect("pools")
 }
