@@ -13,7 +13,7 @@ pub use crate::tcp::Payload;
 pub use capture::{Capture, Direction};
 pub use impair::{Impair, ImpairConfig};
 pub use loopback::Loopback;
-pub use siblings::{Sibling, Siblings};
+pub use siblings::{Sibling, siblings};
 
 use netpoll::{Buffer, BufferPools, LentMemory, Timestamp};
 

@@ -36,19 +36,13 @@ impl Inbox {
     }
 }
 
-/// The queues of one port.
-#[derive(Debug)]
-pub struct Siblings;
-
-impl Siblings {
-    /// `count` of them, one for each queue.
-    pub fn new(count: usize) -> Vec<Sibling> {
-        // One alone has nobody to tell.
-        let places = if count > 1 { WAITING_MAX } else { 1 };
-        let inbox = || Inbox { count: AtomicUsize::new(0), ring: Mutex::new(Ring::new(places)) };
-        let inboxes: Arc<[Inbox]> = (0..count).map(|_| inbox()).collect();
-        (0..count).map(|own| Sibling { inboxes: Arc::clone(&inboxes), own }).collect()
-    }
+/// `count` queues of one port.
+pub fn siblings(count: usize) -> Vec<Sibling> {
+    // One alone has nobody to tell.
+    let places = if count > 1 { WAITING_MAX } else { 1 };
+    let inbox = || Inbox { count: AtomicUsize::new(0), ring: Mutex::new(Ring::new(places)) };
+    let inboxes: Arc<[Inbox]> = (0..count).map(|_| inbox()).collect();
+    (0..count).map(|own| Sibling { inboxes: Arc::clone(&inboxes), own }).collect()
 }
 
 /// One of the queues.
@@ -130,7 +124,7 @@ mod tests {
 
     #[test]
     fn answers_go_to_all_others_and_questions_to_none() {
-        let [one, two, three] = Siblings::new(3).try_into().unwrap();
+        let [one, two, three] = siblings(3).try_into().unwrap();
         assert_eq!(one.offer(&arp(1)), 0);
         assert_eq!(one.offer(&arp(2)), 2);
         assert!(!one.has_frames() && two.has_frames() && three.has_frames());
@@ -143,12 +137,12 @@ mod tests {
 
     #[test]
     fn a_full_ring_loses_and_one_alone_keeps_to_itself() {
-        let [one, two] = Siblings::new(2).try_into().unwrap();
+        let [one, two] = siblings(2).try_into().unwrap();
         let reached: u64 = (0..100).map(|_| one.offer(&arp(2))).sum();
         assert_eq!(reached, WAITING_MAX as u64);
         let taken = (0..100).filter(|_| two.take(&mut [0; 64]) > 0).count();
         assert_eq!(taken, WAITING_MAX);
-        assert_eq!(Siblings::new(1)[0].offer(&arp(2)), 0);
+        assert_eq!(siblings(1)[0].offer(&arp(2)), 0);
     }
 
     #[test]

@@ -57,8 +57,11 @@ impl fmt::Display for EalError {
 
 impl std::error::Error for EalError {}
 
-/// What DPDK was started with; `None`: not yet. A start that failed can't be repeated either.
-static STARTED: Mutex<Option<(Vec<String>, Result<(), EalError>)>> = Mutex::new(None);
+/// The arguments that DPDK was started with, and whether it did.
+type Started = (Vec<String>, Result<(), EalError>);
+
+/// `None`: not yet. A start that failed can't be repeated either.
+static STARTED: Mutex<Option<Started>> = Mutex::new(None);
 
 /// The proof that DPDK runs in this process. It does until the process ends.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use super::eal::{Eal, error_text};
 use super::pool::{Pool, ReceivePool};
 use super::queue::{Queue, QueueParts};
 use crate::backend::RECEIVE_RESERVE;
-use crate::device::{Capabilities, Siblings};
+use crate::device::{Capabilities, siblings};
 use crate::wire::{Mac, ethernet};
 use dpdk_sys as sys;
 use std::ffi::{CStr, CString};
@@ -213,7 +213,7 @@ impl PortConfig {
         // SAFETY: the port runs.
         unsafe { sys::rte_eth_allmulticast_enable(number) };
         let port = Arc::new(port);
-        let siblings = Siblings::new(usize::from(self.queues));
+        let siblings = siblings(usize::from(self.queues));
         let queues = memories.into_iter().zip(siblings).enumerate().map(|(index, (memory, sibling))| {
             let (receive, transmit) = &port.pools[index];
             let (receive, transmit) = (Arc::clone(receive), Arc::clone(transmit));

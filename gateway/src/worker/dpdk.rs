@@ -7,18 +7,18 @@ use dpdk_backend::iface::{AddressConfig, InterfaceConfig};
 use dpdk_backend::wire::Mac;
 use netpoll::BackendConfig;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// The backend of such a worker.
 pub(super) type DpdkBackend = PollBackend<Queue, SystemClock>;
 
 /// A port whose queues wait for their workers.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DpdkPort {
     eal: Eal,
     config: DpdkConfig,
     facts: PortFacts,
-    queues: Arc<Mutex<Vec<Option<Queue>>>>,
+    queues: Mutex<Vec<Option<Queue>>>,
 }
 
 impl DpdkPort {
@@ -45,7 +45,7 @@ impl DpdkPort {
         random(&mut port.rss_key)?;
         let (queues, mut facts) = port.open(eal).map_err(io::Error::other)?;
         facts.mac = config.mac.map_or(facts.mac, Mac);
-        let queues = Arc::new(Mutex::new(queues.into_iter().map(Some).collect()));
+        let queues = Mutex::new(queues.into_iter().map(Some).collect());
         Ok(DpdkPort { eal, config: config.clone(), facts, queues })
     }
 

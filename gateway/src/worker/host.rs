@@ -93,7 +93,8 @@ fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, _: &BackendConfig) 
 #[cfg(feature = "dpdk")]
 fn dpdk_choice(plan: &crate::config::Plan) -> io::Result<BackendChoice> {
     let config = plan.dpdk.as_ref().ok_or_else(|| io::Error::other("[dpdk] is missing"))?;
-    super::dpdk::DpdkPort::open(config, plan.workers, &plan.backend_config).map(BackendChoice::Dpdk)
+    let port = super::dpdk::DpdkPort::open(config, plan.workers, &plan.backend_config)?;
+    Ok(BackendChoice::Dpdk(std::sync::Arc::new(port)))
 }
 
 #[cfg(not(feature = "dpdk"))]

@@ -35,7 +35,7 @@ pub enum BackendChoice {
     Uring(UringConfig),
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]
-    Dpdk(super::dpdk::DpdkPort),
+    Dpdk(Arc<super::dpdk::DpdkPort>),
 }
 
 impl BackendChoice {

@@ -4,6 +4,9 @@ use super::Workers;
 use super::families::{Families, Labels};
 use std::collections::BTreeMap;
 
+/// A series and its value.
+type Row = (Labels, f64);
+
 /// The reason, if the counter of this name counts what was dropped: `drop_paws` → `paws`, `port_drop_stuck` → `port_stuck`.
 fn drop_reason(name: &str) -> Option<String> {
     name.strip_prefix("drop_")
@@ -16,7 +19,7 @@ pub(super) fn collect(families: &mut Families, workers: &Workers) {
     for (name, count) in workers.iter().flat_map(|one| one.stack.all()) {
         *sums.entry(name).or_default() += count;
     }
-    let (mut drops, mut events): (Vec<(Labels, f64)>, Vec<(Labels, f64)>) = (Vec::new(), Vec::new());
+    let (mut drops, mut events) = (Vec::<Row>::new(), Vec::<Row>::new());
     for (name, count) in sums {
         match drop_reason(name) {
             Some(reason) => drops.push((vec![("reason", reason)], count as f64)),
