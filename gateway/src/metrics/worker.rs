@@ -174,7 +174,7 @@ pub struct WorkerMetrics {
     pub rooms: Gauge,
     /// Memberships here.
     pub memberships: Gauge,
-    /// Entries used of the tables that clients share, in the order of [`TABLES`].
+    /// Entries used of the tables that clients share, in the order of `TABLES`.
     pub table_used: [Gauge; TABLES.len()],
     /// Entries that those tables have.
     pub table_max: [Gauge; TABLES.len()],
