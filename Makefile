@@ -8,7 +8,7 @@ CONNECTIONS ?= 1m
 REPORT ?= docs/reports/million
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance check bench memory fairness million setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness million setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ run: ## build the gateway and start it with its embedded router (CONFIG=… for 
 build: ## release binaries of gateway and loadtest
 	cargo build --release -p gateway -p loadtest
 
-test: setup-tests unit e2e conformance ## install what the tests need, then run every test
+test: setup-tests unit e2e conformance dpdk ## install what the tests need, then run every test
 
 unit: ## unit, contract, simulation, session and tidy tests
 	cargo test --workspace
@@ -38,9 +38,16 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/conformance.sh $(CACHE)
 
+dpdk: setup-tests ## the port: TAP devices in a network namespace with the kernel as the peer (needs root)
+	cargo test -p dpdk-backend --features dpdk --lib --test port
+	cargo test -p gateway --features dpdk --lib dpdk
+	cargo build --release -p gateway -p loadtest --features gateway/dpdk
+	gateway/tests/e2e/dpdk.sh $(CACHE)
+
 check: ## formatting, lints, docs, style
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	! pkg-config --exists libdpdk || cargo clippy -p dpdk-backend -p gateway --features gateway/dpdk --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	cargo test --quiet -p gateway --test tidy
 

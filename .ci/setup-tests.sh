@@ -16,6 +16,11 @@ command -v python3 >/dev/null || packages+=(python3)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v node >/dev/null || packages+=(nodejs npm)
 command -v curl >/dev/null || packages+=(curl)
+# The port to DPDK and its tests on TAP devices in a network namespace.
+pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev pkg-config)
+command -v clang >/dev/null || packages+=(clang libclang-dev)
+command -v ip >/dev/null || packages+=(iproute2)
+command -v iptables >/dev/null || packages+=(iptables)
 if [ ${#packages[@]} -gt 0 ]; then
     echo "installing ${packages[*]}"
     as_root apt-get -qq update >/dev/null || { echo "cannot install ${packages[*]}: needs root or sudo, and apt" >&2; exit 1; }

@@ -18,6 +18,7 @@ use netpoll::{
     Backend, BackendConfig, BackendCounters, BufferPools, Completions, ConnectError, ConnectionId,
     ListenerConfig, ListenerId, MonotonicClock, PoolSize, SendError, SharedBuffer, Timestamp, Waker,
 };
+use rustix::thread::{Timespec, nanosleep};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +28,7 @@ const BURST: usize = 32;
 /// Bursts of one poll at most.
 const BURSTS_PER_POLL: usize = 8;
 /// Receive buffers that the owner never gets: two bursts.
-const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
+pub(crate) const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
 /// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
 /// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
 const FLIGHT_BLOCKS_MIN: u32 = 16;
@@ -46,17 +47,30 @@ pub trait Clock {
     fn busy(&mut self) {}
 }
 
-/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps.
+/// Rounds that an idle loop spins, then those that it gives its core to whoever wants it.
+const SPINS: u32 = 1000;
+const YIELDS: u32 = 100;
+/// Each sleep is longer than the one before by so much.
+const SLEEP_STEP: Duration = Duration::from_micros(5);
+
+/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps. A signal ends a sleep.
 #[derive(Debug)]
 pub struct SystemClock {
     clock: MonotonicClock,
     idle_rounds: u32,
+    sleep_max: Duration,
 }
 
 impl SystemClock {
-    /// Starts at zero.
+    /// Starts at zero. Sleeps 500 µs at most.
     pub fn start() -> SystemClock {
-        SystemClock { clock: MonotonicClock::start(), idle_rounds: 0 }
+        SystemClock::sleeping_at_most(Duration::from_micros(500))
+    }
+
+    /// Starts at zero. An idle loop sleeps `sleep_max` at most, which is what the first frame after a silence may have to
+    /// wait; zero: it never sleeps, and its core is never idle.
+    pub fn sleeping_at_most(sleep_max: Duration) -> SystemClock {
+        SystemClock { clock: MonotonicClock::start(), idle_rounds: 0, sleep_max }
     }
 }
 
@@ -67,13 +81,16 @@ impl Clock for SystemClock {
 
     fn rest(&mut self, at_most: Duration, _waker: &Waker) {
         self.idle_rounds = self.idle_rounds.saturating_add(1);
-        match self.idle_rounds {
-            0..1000 => std::hint::spin_loop(),
-            1000..1100 => std::thread::yield_now(),
-            rounds => {
-                let step = Duration::from_micros(u64::from(rounds - 1099).min(100) * 5);
-                std::thread::sleep(step.min(at_most));
-            }
+        if self.idle_rounds < SPINS || self.sleep_max.is_zero() {
+            std::hint::spin_loop();
+        } else if self.idle_rounds < SPINS + YIELDS {
+            std::thread::yield_now();
+        } else {
+            let rounds = self.idle_rounds - SPINS - YIELDS;
+            let step = SLEEP_STEP.saturating_mul(rounds + 1).min(self.sleep_max).min(at_most);
+            let request = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
+            // Interrupted: some devices signal that a frame has come.
+            let _ = nanosleep(&request);
         }
     }
 
@@ -99,12 +116,18 @@ pub struct PollConfig {
 impl PollConfig {
     /// The engine's defaults for the sizes of `backend`.
     pub fn new(backend: &BackendConfig, interface: InterfaceConfig, secret: [u64; 2]) -> PollConfig {
+        let tcp = PollConfig::engine(backend);
+        PollConfig { backend: backend.clone(), interface, tcp, secret }
+    }
+
+    /// The engine's defaults for these sizes; [`TcpConfig::memory`] says what its tables take.
+    pub fn engine(backend: &BackendConfig) -> TcpConfig {
         let mut tcp = TcpConfig::new(backend.connections_max);
         tcp.pieces_max = backend.send_pieces_max;
         tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
         tcp.copy_break = backend.copy_break;
         tcp.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
-        PollConfig { backend: backend.clone(), interface, tcp, secret }
+        tcp
     }
 
     fn stack(&self) -> StackConfig {
@@ -193,9 +216,10 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
     ///
     /// # Errors
     /// Those of [`Stack::new`].
-    pub fn new(config: &PollConfig, device: D, clock: C) -> io::Result<PollBackend<D, C>> {
+    pub fn new(config: &PollConfig, mut device: D, clock: C) -> io::Result<PollBackend<D, C>> {
+        let memory = device.receive_memory();
         Ok(PollBackend {
-            stack: Stack::new(&config.stack(), config.secret, clock.now())?,
+            stack: Stack::over(&config.stack(), memory, config.secret, clock.now())?,
             device,
             waker: Waker::flag(),
             frames: Vec::with_capacity(BURST),
@@ -374,6 +398,11 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn details(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
+        self.stack.counters().iter().for_each(|(name, count)| tell(name, count));
+        self.device.counters(tell);
     }
 
     fn counters(&self) -> BackendCounters {

@@ -12,7 +12,9 @@ use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::Ipv6;
 use crate::wire::{Ip, Mac, WireError, tcp};
-use netpoll::{Buffer, BufferPools, Completion, ConnectionId, PoolsConfig, SharedBuffer, Timestamp};
+use netpoll::{
+    Buffer, BufferPools, Completion, ConnectionId, LentMemory, PoolsConfig, SharedBuffer, Timestamp,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -68,21 +70,39 @@ impl Stack {
     /// What `mmap(2)` says; `InvalidInput` for pools that make no sense, too many addresses, or receive buffers smaller
     /// than a frame.
     pub fn new(config: &StackConfig, secret: [u64; 2], now: Timestamp) -> io::Result<Stack> {
+        Stack::over(config, None, secret, now)
+    }
+
+    /// The same with receive buffers in the device's `memory`, if it has one; what that always keeps is reserved, too.
+    ///
+    /// # Errors
+    /// As [`Stack::new`].
+    pub fn over(
+        config: &StackConfig,
+        memory: Option<LentMemory>,
+        secret: [u64; 2],
+        now: Timestamp,
+    ) -> io::Result<Stack> {
         let frame_size = usize::from(config.interface.mtu) + ethernet::HEADER_SIZE;
-        let receive = config.pools.receive;
-        if config.interface.addresses.len() > 255 || (receive.size as usize) < frame_size {
+        let receive_size = memory.as_ref().map_or(config.pools.receive.size, LentMemory::size);
+        if config.interface.addresses.len() > 255 || (receive_size as usize) < frame_size {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a receive buffer holds a whole frame, and an interface has 255 addresses at most",
             ));
         }
+        let reserve = config.receive_reserve + memory.as_ref().map_or(0, LentMemory::reserve);
+        let pools = match memory {
+            Some(memory) => BufferPools::over(&config.pools, memory),
+            None => BufferPools::new(&config.pools),
+        };
         let payload = (u32::from(config.interface.mtu) - 40).min(u32::from(config.tcp.mss_max));
         Ok(Stack {
             net: Interface::new(&config.interface, secret[0] ^ secret[1].rotate_left(17), Now::new(now)),
             tcp: Tcp::new(config.tcp.clone(), secret, payload),
-            pools: BufferPools::new(&config.pools)?,
+            pools: pools?,
             counters: Counters::default(),
-            reserve: config.receive_reserve,
+            reserve,
         })
     }
 

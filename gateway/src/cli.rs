@@ -7,8 +7,9 @@
 //! | 2 | the configuration or the command line is wrong |
 //! | 130, 143 | a second SIGINT or SIGTERM ended it at once |
 
-use crate::config::{Config, Problems, Sources, SystemLimits, effective, schema_text};
+use crate::config::{BackendKind, Config, Plan, Problems, Sources, SystemLimits, effective, schema_text};
 use crate::control::{LogHandle, ReloadSource};
+use crate::dpdk;
 use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, start};
 use crate::start_screen::{Paint, render};
@@ -42,6 +43,14 @@ enum Order {
     Config,
     /// Print all keys with their defaults and what they are for.
     Schema,
+    /// Say what a start with io.backend = "dpdk" would lack, and the commands that mend it.
+    DpdkCheck,
+    /// Print what the TCP/IP stack of a running gateway has dropped and counted.
+    DpdkStats {
+        /// Counts of zero, too.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Args, Clone, Debug)]
@@ -137,9 +146,51 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
                 say("the configuration is good\n")
             })
         }),
+        Order::DpdkCheck => with_config(&cli.settings, |config| dpdk_check(&config, host)),
+        Order::DpdkStats { all } => with_config(&cli.settings, |config| dpdk_stats(&config, all)),
         Order::Run => with_config(&cli.settings, |config| {
             with_prepared(config, host, |prepared| run(prepared, host, cli.settings.clone()))
         }),
+    }
+}
+
+fn dpdk_check(config: &Config, host: &dyn WorkerHost) -> ExitCode {
+    let system = SystemLimits::read();
+    let machine = dpdk::Machine { root: "/".into(), cores: system.cores };
+    let library = host.choose_backend(Some(BackendKind::Dpdk)).map(|(_, version)| version);
+    let plan = match Plan::new(config, &system, BackendKind::Dpdk, &|_, _, _| Vec::new()) {
+        Ok(plan) => plan,
+        Err(problems) => return wrong(problems_text(&problems)),
+    };
+    let wanted = plan.dpdk.as_ref().map(|dpdk| {
+        (dpdk, dpdk.memory_mb(plan.workers, plan.backend_config.pools.receive.count), plan.workers)
+    });
+    let (text, is_complete) = dpdk::report(&dpdk::check(&machine, library, wanted));
+    match (say(&text), is_complete) {
+        (code, true) => code,
+        (_, false) => ExitCode::FAILURE,
+    }
+}
+
+fn dpdk_stats(config: &Config, all: bool) -> ExitCode {
+    let address = config.control.address;
+    let exposition = match dpdk::read(address) {
+        Ok(exposition) => exposition,
+        Err(error) => {
+            eprintln!(
+                "no gateway answers at control.address {address}: {error}; start it, or name its configuration (--config)"
+            );
+            return ExitCode::FAILURE;
+        }
+    };
+    match dpdk::table(&exposition, all) {
+        Some(text) => say(&text),
+        None => {
+            eprintln!(
+                "the gateway at {address} has no TCP/IP stack of its own: its io.backend is not \"dpdk\""
+            );
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod dpdk;
 pub mod handler;
 mod inline_text;
 pub mod memory;

@@ -34,8 +34,14 @@ pub trait WorkerHost {
     /// Why the wanted one does not work here.
     fn choose_backend(&self, wanted: Option<BackendKind>) -> Result<(BackendKind, String), String>;
 
-    /// What one of `workers` workers reserves besides pools and mailbox.
-    fn memory(&self, tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<MemoryEntry>;
+    /// What one of `workers` workers with a backend of this `kind` reserves besides pools and mailbox.
+    fn memory(
+        &self,
+        kind: BackendKind,
+        tables: &TableSizes,
+        workers: usize,
+        backend: &BackendConfig,
+    ) -> Vec<MemoryEntry>;
 
     /// Starts all workers. Their listeners are open when this returns.
     ///
@@ -126,11 +132,12 @@ pub fn prepare(
         config.source.values.complain(&mut problems, "io.backend", why);
         problems
     })?;
-    let plan = Plan::new(&config, &system, backend, &|tables, workers, backend| {
-        host.memory(tables, workers, backend)
+    let plan = Plan::new(&config, &system, backend, &|tables, workers, sizes| {
+        host.memory(backend, tables, workers, sizes)
     })?;
     for listener in &config.listeners {
-        if let Some(max) = system.backlog_max.filter(|max| *max < listener.socket.backlog) {
+        let kernel_limit = system.backlog_max.filter(|_| plan.backend != BackendKind::Dpdk);
+        if let Some(max) = kernel_limit.filter(|max| *max < listener.socket.backlog) {
             let (name, wanted) = (&listener.name, listener.socket.backlog);
             config.source.warnings.push(format!(
                 "listener {name}: the kernel cuts backlog {wanted} to net.core.somaxconn = {max}; raise it with sysctl"

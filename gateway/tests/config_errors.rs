@@ -56,7 +56,7 @@ enabled = true
     expect(
         file,
         &[
-            r#"gateway.toml:2: io.backend = "io-uring": expected one of "auto", "io_uring", "epoll"; write "io_uring""#,
+            r#"gateway.toml:2: io.backend = "io-uring": expected one of "auto", "io_uring", "epoll", "dpdk"; write "io_uring""#,
             "gateway.toml:3: io.workers = 300: expected a whole number from 0 to 255",
             r#"gateway.toml:4: io.pin_workers = "yes": expected true or false"#,
             "gateway.toml:7: limits.conections_max = 5: no such key; did you mean limits.connections_max?",
@@ -272,7 +272,7 @@ fn the_commands_give_one_verdict_with_one_exit_code() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(
             said,
-            "--set io.backend: io.backend = dpkd: expected one of \"auto\", \"io_uring\", \"epoll\"\nthe configuration has 1 problem\n"
+            "--set io.backend: io.backend = dpkd: expected one of \"auto\", \"io_uring\", \"epoll\", \"dpdk\"; write \"dpdk\"\nthe configuration has 1 problem\n"
         );
     }
     let too_much = gateway(&["check", "--connections-max", "64000000", "--backend", "epoll"]);

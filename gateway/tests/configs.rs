@@ -87,7 +87,14 @@ fn every_profile_passes_the_check() {
         assert!(output.status.success(), "{profile}:\n{}", text(&output));
         assert!(text(&output).contains("the configuration is good"), "{profile}:\n{}", text(&output));
     }
-    let known: BTreeSet<_> = profiles.iter().map(|(profile, _)| (*profile).to_owned()).collect();
+    // A binary without the feature says how to build one with it, and nothing else is wrong.
+    let output = check("gateway.dpdk.toml", &[]);
+    match cfg!(feature = "dpdk") {
+        true => assert!(output.status.success(), "{}", text(&output)),
+        false => assert!(text(&output).contains("--features dpdk"), "{}", text(&output)),
+    }
+    let mut known: BTreeSet<_> = profiles.iter().map(|(profile, _)| (*profile).to_owned()).collect();
+    known.insert("gateway.dpdk.toml".into());
     let found =
         fs::read_dir(configs()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let found: BTreeSet<_> =

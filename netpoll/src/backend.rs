@@ -405,6 +405,9 @@ pub trait Backend {
     /// The present, on this backend's clock.
     fn now(&self) -> Timestamp;
 
+    /// Tells what only this backend counts, each by a name that is always the same.
+    fn details(&mut self, _tell: &mut dyn FnMut(&'static str, u64)) {}
+
     /// What it has done so far.
     fn counters(&self) -> BackendCounters;
 }

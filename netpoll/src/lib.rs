@@ -38,7 +38,8 @@ pub use backend::{
     ListenerConfig, ListenerId, SendError,
 };
 pub use buffer::{
-    Arena, Buffer, BufferPools, HUGE_PAGE_SIZE, PoolLevel, PoolSet, PoolSize, PoolsConfig, SharedBuffer,
+    Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolLevel, PoolSet, PoolSize,
+    PoolsConfig, SharedBuffer,
 };
 pub use clock::{MonotonicClock, Timestamp};
 pub use connection_id::{CONNECTIONS_PER_BACKEND_MAX, ConnectionId};

@@ -2,7 +2,7 @@
 
 use super::loopback::FRAME_SIZE_MAX;
 use super::{Capabilities, Device, DeviceFull, Frame, Received};
-use netpoll::{BufferPools, Timestamp};
+use netpoll::{BufferPools, LentMemory, Timestamp};
 use std::io::{self, Write};
 
 /// Which way a frame went.
@@ -109,6 +109,10 @@ impl<D: Device> Device for Capture<D> {
         self.inner.capabilities()
     }
 
+    fn receive_memory(&mut self) -> Option<LentMemory> {
+        self.inner.receive_memory()
+    }
+
     fn receive_burst(&mut self, now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>) {
         let before = frames.len();
         self.inner.receive_burst(now, pools, frames);
@@ -129,6 +133,10 @@ impl<D: Device> Device for Capture<D> {
 
     fn transmit_burst(&mut self, now: Timestamp) {
         self.inner.transmit_burst(now);
+    }
+
+    fn counters(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
+        self.inner.counters(tell);
     }
 
     fn next_arrival(&self) -> Option<Timestamp> {

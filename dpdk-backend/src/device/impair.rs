@@ -7,7 +7,7 @@ use super::loopback::FRAME_SIZE_MAX;
 use super::{Device, DeviceFull, Frame, Received};
 use crate::wire::{be16, ethernet};
 use netpoll::sim::Rng;
-use netpoll::{BufferPools, Timestamp};
+use netpoll::{BufferPools, LentMemory, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -171,6 +171,10 @@ impl<D: Device> Impair<D> {
 }
 
 impl<D: Device> Device for Impair<D> {
+    fn receive_memory(&mut self) -> Option<LentMemory> {
+        self.inner.receive_memory()
+    }
+
     fn receive_burst(&mut self, now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>) {
         self.inner.receive_burst(now, pools, frames);
     }
@@ -190,6 +194,10 @@ impl<D: Device> Device for Impair<D> {
     fn transmit_burst(&mut self, now: Timestamp) {
         self.deliver(now);
         self.inner.transmit_burst(now);
+    }
+
+    fn counters(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
+        self.inner.counters(tell);
     }
 
     fn next_arrival(&self) -> Option<Timestamp> {

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Bytes of the largest frame that the cable carries.
 pub(super) const FRAME_SIZE_MAX: usize = 9216;
 
+/// Frames in order, in memory reserved at once.
 #[derive(Debug)]
-struct Ring {
+pub(super) struct Ring {
     bytes: Vec<u8>,
     sizes: Vec<usize>,
     first: usize,
@@ -21,7 +22,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(capacity: usize) -> Ring {
+    pub(super) fn new(capacity: usize) -> Ring {
         Ring {
             bytes: vec![0; capacity * FRAME_SIZE_MAX],
             sizes: vec![0; capacity],
@@ -32,7 +33,7 @@ impl Ring {
     }
 
     /// A place for a frame, unless the ring is full.
-    fn push(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
+    pub(super) fn push(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
         if self.count == self.sizes.len() {
             self.dropped += 1;
             return;
@@ -43,12 +44,12 @@ impl Ring {
         self.count += 1;
     }
 
-    fn front(&self) -> Option<&[u8]> {
+    pub(super) fn front(&self) -> Option<&[u8]> {
         let start = self.first * FRAME_SIZE_MAX;
         (self.count > 0).then(|| &self.bytes[start..start + self.sizes[self.first]])
     }
 
-    fn pop(&mut self) {
+    pub(super) fn pop(&mut self) {
         self.first = (self.first + 1) % self.sizes.len();
         self.count -= 1;
     }

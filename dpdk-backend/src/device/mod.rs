@@ -7,13 +7,15 @@
 mod capture;
 mod impair;
 mod loopback;
+mod siblings;
 
 pub use crate::tcp::Payload;
 pub use capture::{Capture, Direction};
 pub use impair::{Impair, ImpairConfig};
 pub use loopback::Loopback;
+pub use siblings::{Sibling, siblings};
 
-use netpoll::{Buffer, BufferPools, Timestamp};
+use netpoll::{Buffer, BufferPools, LentMemory, Timestamp};
 
 /// What a device takes off the processor's hands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +94,12 @@ pub trait Device {
         Capabilities::default()
     }
 
+    /// The memory that frames come in by, where that is the device's own. Asked for once, before anything else; without it
+    /// frames come in by the stack's own buffers.
+    fn receive_memory(&mut self) -> Option<LentMemory> {
+        None
+    }
+
     /// Appends frames that came in, no more than `frames` has spare capacity; buffers come from the receive pool. What
     /// finds no buffer waits or is lost, as devices do.
     fn receive_burst(&mut self, now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>);
@@ -104,6 +112,9 @@ pub trait Device {
 
     /// Hands what was queued to the line.
     fn transmit_burst(&mut self, now: Timestamp);
+
+    /// Tells what the device counts by itself.
+    fn counters(&mut self, _tell: &mut dyn FnMut(&'static str, u64)) {}
 
     /// When it will have something without anybody sending, if it knows; devices with a clock of their own don't.
     fn next_arrival(&self) -> Option<Timestamp> {

@@ -36,6 +36,7 @@ pub(super) fn config(
     let control = builder.control();
     let reloadable = builder.reloadable();
     builder.ports(&listeners, &control);
+    let dpdk = builder.dpdk(&listeners);
     let limits = builder.limits();
     let (io, memory) = (builder.io(), builder.memory());
     let (application, journal, log) = (builder.application(), builder.journal(), builder.log());
@@ -44,6 +45,7 @@ pub(super) fn config(
     let source = ConfigSource { values, warnings, file };
     Config {
         io,
+        dpdk,
         limits,
         memory,
         listeners,
@@ -58,11 +60,11 @@ pub(super) fn config(
     }
 }
 
-struct Builder<'a> {
-    values: &'a Values,
+pub(super) struct Builder<'a> {
+    pub(super) values: &'a Values,
     read: &'a ReadFile<'a>,
     problems: &'a mut Problems,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -75,7 +77,7 @@ impl Builder<'_> {
         Some(self.values.size(path)).filter(|number| *number > 0)
     }
 
-    fn complain(&mut self, path: &str, advice: impl Into<String>) {
+    pub(super) fn complain(&mut self, path: &str, advice: impl Into<String>) {
         self.values.complain(self.problems, path, advice);
     }
 
@@ -85,6 +87,7 @@ impl Builder<'_> {
             backend: match self.values.text("io.backend").as_str() {
                 "io_uring" => Some(BackendKind::IoUring),
                 "epoll" => Some(BackendKind::Epoll),
+                "dpdk" => Some(BackendKind::Dpdk),
                 _ => None,
             },
             workers: self.some("io.workers"),

@@ -15,6 +15,7 @@
 //! `gateway check` and a reload go through the same steps and so give the same verdict.
 
 mod build;
+mod dpdk;
 pub mod fuzzing;
 mod limits;
 mod nearest;
@@ -28,9 +29,10 @@ mod tests;
 mod value;
 mod values;
 
+pub use dpdk::{CardWork, DpdkConfig, OwnAddress};
 pub use limits::SystemLimits;
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
-pub(crate) use plan::{blocks, largest_block};
+pub(crate) use plan::{blocks, grouped, largest_block};
 pub use print::{effective, schema as schema_text};
 pub use problem::{Origin, Problem, Problems};
 pub use source::{FILE_SIZE_MAX, Sources};
@@ -51,6 +53,8 @@ use std::time::Duration;
 pub struct Config {
     /// Backend and workers.
     pub io: IoConfig,
+    /// The card, with `io.backend = "dpdk"`.
+    pub dpdk: Option<DpdkConfig>,
     /// Bounds.
     pub limits: LimitsConfig,
     /// Pools.

@@ -1,6 +1,7 @@
 //! How many workers, how large their tables, how much memory: sums whose addends name their owner, checked against
 //! what the system allows before anything is reserved.
 
+use super::dpdk::DpdkConfig;
 use super::limits::SystemLimits;
 use super::problem::Problems;
 use super::{Config, Values};
@@ -28,6 +29,8 @@ pub enum BackendKind {
     IoUring,
     /// epoll.
     Epoll,
+    /// A card in poll mode.
+    Dpdk,
 }
 
 impl BackendKind {
@@ -36,6 +39,7 @@ impl BackendKind {
         match self {
             BackendKind::IoUring => "io_uring",
             BackendKind::Epoll => "epoll",
+            BackendKind::Dpdk => "dpdk",
         }
     }
 }
@@ -110,6 +114,8 @@ pub struct Plan {
     pub backend_config: BackendConfig,
     /// Sizes of one worker's tables.
     pub tables: TableSizes,
+    /// The card, where the backend is DPDK.
+    pub dpdk: Option<DpdkConfig>,
     /// All memory.
     pub memory: MemoryPlan,
 }
@@ -142,7 +148,11 @@ impl Plan {
         let values = &config.source.values;
         let (workers, connections_max) = room.workers_and_connections(config, system, values)?;
         let per_worker = share(connections_max, workers);
-        let backend_config = backend_config(config, per_worker);
+        let mut backend_config = backend_config(config, per_worker);
+        if let Some(dpdk) = &config.dpdk {
+            let count = config.memory.receive_buffers.unwrap_or((per_worker / 32).clamp(1024, 16_384) as u32);
+            backend_config.pools.receive = PoolSize { size: dpdk.receive_buffer_size(), count };
+        }
         let mut tables = TableSizes::for_connections(per_worker, workers);
         tables.rooms_per_connection_max = config.limits.rooms_per_connection_max;
         let limits = &config.limits;
@@ -152,7 +162,8 @@ impl Plan {
         tables.mailbox_capacity = config.limits.mailbox_messages_max;
         let memory = memory_plan(config, workers, &tables, &backend_config, worker_memory);
         let descriptors_max = system.descriptors_max;
-        Ok(Plan { backend, workers, connections_max, descriptors_max, backend_config, tables, memory })
+        let dpdk = config.dpdk.clone().filter(|_| backend == BackendKind::Dpdk);
+        Ok(Plan { backend, workers, connections_max, descriptors_max, backend_config, tables, dpdk, memory })
     }
 
     /// Settings of each worker; clones share what all are told at once.
@@ -179,6 +190,13 @@ impl Plan {
         let per_worker = self.backend_config.connections_max;
         let total = grouped(per_worker * self.workers);
         let workers = if self.workers == 1 { "worker" } else { "workers" };
+        if let Some(dpdk) = &self.dpdk {
+            let (count, each) = (self.workers, grouped(per_worker));
+            return format!(
+                "room for {total} connections: {count} {workers} × {each} (a queue of {} each)",
+                dpdk.port
+            );
+        }
         format!(
             "room for {total} connections: {} {workers} × {} (RLIMIT_NOFILE {}{})",
             self.workers,
@@ -312,6 +330,7 @@ impl Descriptors {
     fn per_worker(&self, workers: usize, control_connections: usize) -> usize {
         let usable = match self.backend {
             BackendKind::IoUring => self.max.min(RING_DESCRIPTORS_MAX).saturating_sub(RING_RESERVE),
+            BackendKind::Dpdk => u64::from(CONNECTIONS_PER_BACKEND_MAX),
             BackendKind::Epoll => {
                 let reserve = PROCESS_RESERVE + control_connections as u64 + WORKER_RESERVE * workers as u64;
                 self.max.saturating_sub(reserve) / workers as u64
@@ -360,6 +379,11 @@ impl Descriptors {
             ),
             (BackendKind::IoUring, None) => format!(
                 "{sum}, but RLIMIT_NOFILE allows {limit} a ring and there are at most {WORKERS_MAX}; raise RLIMIT_NOFILE"
+            ),
+            (BackendKind::Dpdk, _) => format!(
+                "{} a worker are too many: a worker holds {} at most; write more io.workers",
+                each,
+                grouped(CONNECTIONS_PER_BACKEND_MAX as usize)
             ),
             (BackendKind::Epoll, _) => format!(
                 "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process; write limits.connections_max = {room}, \
@@ -419,11 +443,18 @@ fn memory_plan(
     let pools = &backend.pools;
     let block_bytes = pools.blocks.iter().map(|pool| pool.bytes()).sum();
     let mailbox = tables.mailbox_capacity * netpoll::mailbox_bytes::<crate::worker::message::Message>();
-    let mut entries = vec![
-        MemoryEntry::new("receive buffers", pools.receive.bytes()),
-        MemoryEntry::new("blocks", block_bytes),
-        MemoryEntry::new("mailboxes", mailbox),
-    ];
+    let mut entries = match &config.dpdk {
+        // In DPDK's own memory, which is taken at the start.
+        Some(dpdk) => {
+            let [receive, transmit] = dpdk.packet_buffers(pools.receive.count);
+            vec![
+                MemoryEntry::new("receive buffers", receive as usize),
+                MemoryEntry::new("transmit buffers", transmit as usize),
+            ]
+        }
+        None => vec![MemoryEntry::new("receive buffers", pools.receive.bytes())],
+    };
+    entries.extend([MemoryEntry::new("blocks", block_bytes), MemoryEntry::new("mailboxes", mailbox)]);
     entries.extend(worker_memory(tables, workers, backend));
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);

@@ -6,6 +6,7 @@
 mod control;
 mod families;
 mod process;
+mod stack;
 
 pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
 
@@ -33,6 +34,7 @@ pub fn exposition(
     turns(&mut families, workers);
     pools(&mut families, workers);
     backend(&mut families, workers);
+    stack::collect(&mut families, workers);
     let overloads = workers.iter().map(|one| one.verifier_overloads.get()).sum();
     control::verifiers(&mut families, verifiers, overloads);
     control::http(&mut families, control);

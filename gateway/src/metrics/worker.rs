@@ -4,7 +4,8 @@ use super::counter::{Counter, Gauge, Histogram};
 use crate::worker::message::Push;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
-use netpoll::CloseReason;
+use netpoll::{Backend, CloseReason};
+use std::sync::OnceLock;
 
 /// Classes of operations that traffic is counted by: few and fixed, whatever clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +206,38 @@ pub struct WorkerMetrics {
     pub block_pools: [PoolGauges; POOLS_MAX],
     /// The backend's own counts.
     pub backend: BackendMetrics,
+    /// What only some backends count.
+    pub stack: StackMetrics,
+}
+
+/// What a TCP/IP stack in user space counts; empty with the kernel's. The names are the backend's.
+#[derive(Debug, Default)]
+pub struct StackMetrics(OnceLock<Vec<(&'static str, Counter)>>);
+
+impl StackMetrics {
+    /// Takes over the backend's counts. Allocates the first time.
+    pub fn publish<B: Backend>(&self, backend: &mut B) {
+        let counters = self.0.get_or_init(|| {
+            let mut names = Vec::new();
+            backend.details(&mut |name, _| names.push((name, Counter::default())));
+            names
+        });
+        let mut place = 0;
+        backend.details(&mut |name, count| {
+            if counters.get(place).is_none_or(|(one, _)| *one != name) {
+                place = counters.iter().position(|(one, _)| *one == name).unwrap_or(counters.len());
+            }
+            if let Some((_, counter)) = counters.get(place) {
+                counter.set(count);
+            }
+            place += 1;
+        });
+    }
+
+    /// The counts by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.get().into_iter().flatten().map(|(name, counter)| (*name, counter.get()))
+    }
 }
 
 impl WorkerMetrics {

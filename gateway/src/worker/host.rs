@@ -16,25 +16,37 @@ pub struct KernelWorkers;
 
 impl WorkerHost for KernelWorkers {
     fn choose_backend(&self, wanted: Option<BackendKind>) -> Result<(BackendKind, String), String> {
+        if wanted == Some(BackendKind::Dpdk) {
+            return dpdk_version();
+        }
         match (wanted, probe()) {
             (Some(BackendKind::Epoll), _) => Ok((BackendKind::Epoll, "as configured".into())),
             (_, Ok(features)) => Ok((BackendKind::IoUring, features.to_string())),
             (None, Err(error)) => Ok((BackendKind::Epoll, error.to_string())),
-            (Some(BackendKind::IoUring), Err(error)) => {
-                Err(format!("{error}; or write \"auto\", which falls back to epoll"))
-            }
+            (Some(_), Err(error)) => Err(format!("{error}; or write \"auto\", which falls back to epoll")),
         }
     }
 
-    fn memory(&self, tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<MemoryEntry> {
+    fn memory(
+        &self,
+        kind: BackendKind,
+        tables: &TableSizes,
+        workers: usize,
+        backend: &BackendConfig,
+    ) -> Vec<MemoryEntry> {
         let entry = |addend: super::Reservation| MemoryEntry::new(addend.owner, addend.bytes);
-        memory_plan(tables, workers, backend).into_iter().map(entry).collect()
+        let entries = memory_plan(tables, workers, backend).into_iter().map(entry);
+        match kind {
+            BackendKind::Dpdk => in_user_space(entries, backend),
+            BackendKind::IoUring | BackendKind::Epoll => entries.collect(),
+        }
     }
 
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
         let backend = match order.plan.backend {
             BackendKind::Epoll => BackendChoice::Epoll,
             BackendKind::IoUring => BackendChoice::Uring(UringConfig::default()),
+            BackendKind::Dpdk => dpdk_choice(order.plan)?,
         };
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -50,4 +62,42 @@ impl WorkerHost for KernelWorkers {
         };
         spawn(&plan).map(super::Threads::into_started).map_err(io::Error::other)
     }
+}
+
+#[cfg(feature = "dpdk")]
+fn dpdk_version() -> Result<(BackendKind, String), String> {
+    Ok((BackendKind::Dpdk, dpdk_backend::ffi::Eal::version()))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn dpdk_version() -> Result<(BackendKind, String), String> {
+    Err("this binary was built without DPDK: build one with cargo build --release -p gateway --features dpdk \
+         (docs/dpdk.md says what that needs), or write \"auto\""
+        .into())
+}
+
+/// With connections in user space: the engine's tables are the ones of the backend, not sockets' slots and queues.
+#[cfg(feature = "dpdk")]
+fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, backend: &BackendConfig) -> Vec<MemoryEntry> {
+    let engine = dpdk_backend::backend::PollConfig::engine(backend).memory();
+    let tables = engine.iter().map(|(_, bytes)| bytes).sum();
+    let kept = entries.filter(|entry| !["connections", "send queues"].contains(&entry.owner.as_str()));
+    std::iter::once(MemoryEntry::new("TCP connections", tables)).chain(kept).collect()
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, _: &BackendConfig) -> Vec<MemoryEntry> {
+    entries.collect()
+}
+
+#[cfg(feature = "dpdk")]
+fn dpdk_choice(plan: &crate::config::Plan) -> io::Result<BackendChoice> {
+    let config = plan.dpdk.as_ref().ok_or_else(|| io::Error::other("[dpdk] is missing"))?;
+    let port = super::dpdk::DpdkPort::open(config, plan.workers, &plan.backend_config)?;
+    Ok(BackendChoice::Dpdk(std::sync::Arc::new(port)))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn dpdk_choice(_: &crate::config::Plan) -> io::Result<BackendChoice> {
+    dpdk_version().map_err(io::Error::other).and(Ok(BackendChoice::Epoll))
 }

@@ -11,6 +11,8 @@
 //! Everything in a turn is bounded: completions by the batch, messages, deliveries and timers by a number each. Time is
 //! read once a turn, from the backend.
 
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod encoder;
 mod host;
 mod inspect;

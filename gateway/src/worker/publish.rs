@@ -16,6 +16,7 @@ impl<B: Backend> Worker<B> {
         let metrics = &self.metrics;
         let counters = self.backend.counters();
         metrics.backend.publish(&counters);
+        metrics.stack.publish(&mut self.backend);
         let pools = self.backend.pools();
         publish_pool(&metrics.receive_pool, pools.receive_level());
         for (gauges, level) in metrics.block_pools.iter().zip(pools.block_levels()) {

@@ -33,6 +33,16 @@ pub enum BackendChoice {
     Epoll,
     /// Completion: io_uring, with sizes of each ring.
     Uring(UringConfig),
+    /// Poll mode: a queue of a card each.
+    #[cfg(feature = "dpdk")]
+    Dpdk(Arc<super::dpdk::DpdkPort>),
+}
+
+impl BackendChoice {
+    /// Whether connections are the kernel's sockets.
+    fn is_kernel(&self) -> bool {
+        matches!(self, BackendChoice::Epoll | BackendChoice::Uring(_))
+    }
 }
 
 /// What the workers are made from.
@@ -142,7 +152,9 @@ type Listening = Result<Vec<SocketAddr>, SpawnError>;
 /// [`SpawnError`]; the threads that were started have ended then.
 pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
     let Some(first) = plan.settings.first() else { return Err(ended_early()) };
-    check_addresses(first)?;
+    if plan.backend.is_kernel() {
+        check_addresses(first)?;
+    }
     let count = plan.settings.len();
     let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
     let mut starting = Vec::with_capacity(count);
@@ -224,6 +236,14 @@ fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Resu
                 let backend = UringBackend::new(&plan.backend_config, uring);
                 run(&plan, id, metrics, &threads, backend, UringBackend::description)
             }
+            #[cfg(feature = "dpdk")]
+            BackendChoice::Dpdk(port) => match port.enter() {
+                Ok(_known_to_dpdk) => {
+                    let backend = port.backend(id.index(), &plan.backend_config);
+                    run(&plan, id, metrics, &threads, backend, |_| port.describe())
+                }
+                Err(error) => drop(threads.wakers.send(Err(error))), // the spawner reports it
+            },
         }
     };
     let handle = std::thread::Builder::new()

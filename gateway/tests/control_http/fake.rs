@@ -52,7 +52,7 @@ impl WorkerHost for FakeHost {
         }
     }
 
-    fn memory(&self, tables: &TableSizes, _: usize, _: &BackendConfig) -> Vec<MemoryEntry> {
+    fn memory(&self, _: BackendKind, tables: &TableSizes, _: usize, _: &BackendConfig) -> Vec<MemoryEntry> {
         vec![MemoryEntry::new("sessions", tables.connections_max * 256)]
     }
 

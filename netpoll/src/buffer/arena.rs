@@ -11,17 +11,25 @@
 //!   anyone: drop last hold ─────────► push on `returned`
 //! ```
 //!
+//! A pool may also be cut from memory of somebody else's, such as a network card's ([`LentMemory`]). Its blocks are with their
+//! owner until they are claimed with bytes in them, and are lent back when they have come home:
+//!
+//! ```text
+//!   lent ── claim (filled) ──► held ── drop ──► returned ── lend ──► lent
+//! ```
+//!
 //! The reference count is a `u32` of our own: an mbuf's 16-bit count overflows at 65 535 receivers of one payload.
 //!
 //! This file holds all `unsafe` of the buffers. Its safety rests on three invariants:
 //! 1. a block's memory and header outlive every hold (`Blocks::drop` leaks them when a hold is still out);
 //! 2. exclusive spans of one block never overlap one another or a shared span (they are only made by taking a
 //!    whole block with no other hold, by splitting a span in two, and by freezing one);
-//! 3. the whole mapping is initialised memory (anonymous mappings are zeroed).
+//! 3. the whole mapping is initialised memory (anonymous mappings are zeroed; who lends memory promises it).
 #![allow(unsafe_code)]
 
 use crate::sys::pages;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use std::any::Any;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -77,6 +85,80 @@ impl Drop for Arena {
 }
 
 const NONE: u32 = u32::MAX;
+/// In place of a count of holds: the block is with the owner of its memory.
+const LENT: u32 = u32::MAX;
+
+/// Memory for receive buffers that belongs to somebody else, who fills it: blocks of one size, numbered from 0.
+pub struct LentMemory {
+    blocks: Vec<NonNull<u8>>,
+    size: u32,
+    reserve: u32,
+    owner: Arc<dyn Any + Send + Sync>,
+}
+
+impl LentMemory {
+    /// Blocks of `size` bytes at these addresses. All of them are with the owner.
+    ///
+    /// # Safety
+    /// Each block is initialised memory, disjoint from the others, which stays where it is until the last clone of `owner` is
+    /// gone. The owner touches a block only while it is lent: until it hands it over as [`Filled`], and again from when
+    /// [`super::BufferPools::lend_receive`] has returned its number.
+    pub unsafe fn new(blocks: Vec<NonNull<u8>>, size: u32, owner: Arc<dyn Any + Send + Sync>) -> LentMemory {
+        LentMemory { blocks, size, reserve: 0, owner }
+    }
+
+    /// The owner always keeps `count` blocks: they are no stock to draw on.
+    #[must_use]
+    pub fn with_reserve(mut self, count: u32) -> LentMemory {
+        self.reserve = count;
+        self
+    }
+
+    /// Blocks that the owner always keeps.
+    pub fn reserve(&self) -> u32 {
+        self.reserve
+    }
+
+    /// Blocks.
+    pub fn count(&self) -> u32 {
+        self.blocks.len() as u32
+    }
+
+    /// Bytes of a block.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+}
+
+impl std::fmt::Debug for LentMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LentMemory({} × {} B)", self.count(), self.size)
+    }
+}
+
+/// A lent block with bytes in it, on its way from its owner to the pool.
+#[derive(Debug)]
+pub struct Filled {
+    index: u32,
+    start: u32,
+    size: u32,
+}
+
+impl Filled {
+    /// Bytes `start..start + size` of block `index` came in.
+    ///
+    /// # Safety
+    /// The owner of the [`LentMemory`] that the pool is made over has the block, hands it over hereby, and touches it no
+    /// more.
+    pub unsafe fn new(index: u32, start: u32, size: u32) -> Filled {
+        Filled { index, start, size }
+    }
+
+    /// Bytes that came in.
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+}
 
 /// Header of one block, apart from its data so that the data stays contiguous and aligned.
 struct Block {
@@ -107,12 +189,16 @@ pub(super) struct Blocks {
     free: Vec<u32>,
     count: u32,
     size: u32,
-    /// Where the first block begins.
-    data: NonNull<u8>,
-    arena: Option<Arc<Arena>>,
+    /// Where the first block of an arena begins; `None` for blocks that lie where the owner of their memory has them, which
+    /// all have headers from the start.
+    data: Option<NonNull<u8>>,
+    /// Blocks that are with the owner of their memory.
+    lent: u32,
+    /// Keeps the memory; leaked with it.
+    memory: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-// SAFETY: the raw pointers lead into `arena` and `home`, which `Blocks` owns or leaks; access to the data is
+// SAFETY: the raw pointers lead into `memory` and `home`, which `Blocks` owns or leaks; access to the data is
 // settled by spans, and `free` is reached through `&mut self` only.
 unsafe impl Send for Blocks {}
 
@@ -137,9 +223,53 @@ impl Blocks {
             free: Vec::with_capacity(room),
             count,
             size,
-            data,
-            arena: Some(arena),
+            data: Some(data),
+            lent: 0,
+            memory: Some(arena),
         }
+    }
+
+    /// The blocks of `memory`, which are all with its owner.
+    pub(super) fn over(memory: LentMemory) -> Blocks {
+        let LentMemory { blocks, size, owner, .. } = memory;
+        let home = Box::new(Home { returned: AtomicU32::new(NONE) });
+        let block = |(index, data): (usize, &NonNull<u8>)| Block {
+            holds: AtomicU32::new(LENT),
+            next: AtomicU32::new(NONE),
+            index: index as u32,
+            size,
+            data: *data,
+            home: NonNull::from(&*home),
+        };
+        let headers: Vec<Block> = blocks.iter().enumerate().map(block).collect();
+        let (count, free) = (headers.len() as u32, Vec::with_capacity(headers.len()));
+        Blocks { headers, home, free, count, size, data: None, lent: count, memory: Some(owner) }
+    }
+
+    /// Lends a block to the owner of its memory: one that has come home, and was reclaimed.
+    pub(super) fn lend(&mut self) -> Option<u32> {
+        let index = self.free.pop()?;
+        let before = self.headers[index as usize].holds.swap(LENT, Ordering::Relaxed);
+        assert!(before == 0, "block {index} lent while held {before} times");
+        self.lent += 1;
+        Some(index)
+    }
+
+    /// The filled bytes of a lent block and the room behind them; `None` when it is not lent or has not so many bytes.
+    pub(super) fn claim(&mut self, filled: &Filled) -> Option<Span> {
+        let header = self.headers.get(filled.index as usize)?;
+        let is_inside = filled.start.checked_add(filled.size)? <= header.size;
+        if !is_inside || header.holds.load(Ordering::Relaxed) != LENT {
+            return None;
+        }
+        header.holds.store(1, Ordering::Relaxed);
+        self.lent -= 1;
+        Some(Span { block: Hold(NonNull::from(header)), start: filled.start, end: header.size })
+    }
+
+    /// Blocks that are with the owner of their memory.
+    pub(super) fn lent_count(&self) -> u32 {
+        self.lent
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -183,22 +313,24 @@ impl Blocks {
         if index == self.count {
             return None;
         }
-        let data = self.block(index);
+        let data = self.block(self.data?, index);
         let (holds, next) = (AtomicU32::new(0), AtomicU32::new(NONE));
         let home = NonNull::from(&*self.home);
         self.headers.push(Block { holds, next, index, size: self.size, data, home });
         Some(index)
     }
 
-    /// Where block `index` begins.
-    fn block(&self, index: u32) -> NonNull<u8> {
+    /// Where block `index` begins, in an arena where the first one begins at `first`.
+    fn block(&self, first: NonNull<u8>, index: u32) -> NonNull<u8> {
         debug_assert!(index < self.count);
         // SAFETY: the block lies inside the mapping, as asserted in `new`.
-        unsafe { self.data.add(index as usize * self.size as usize) }
+        unsafe { first.add(index as usize * self.size as usize) }
     }
 
-    /// Gives the memory of blocks that nobody holds back to the system, as far as it is whole pages.
+    /// Gives the memory of blocks that nobody holds back to the system, as far as it is whole pages. Lent memory is its
+    /// owner's to give.
     pub(super) fn trim(&mut self) {
+        let Some(start) = self.data else { return };
         self.reclaim();
         // The first blocks are taken first from here on, and the last ones may be as if never used.
         self.free.sort_unstable_by(|a, b| b.cmp(a));
@@ -207,7 +339,7 @@ impl Blocks {
             let first = self.free[end - 1];
             let run = self.free[..end].iter().rev().zip(first..).take_while(|(index, at)| *index == at);
             let length = run.count();
-            let data = self.block(first);
+            let data = self.block(start, first);
             // SAFETY: private anonymous memory, of neighbours that nobody holds: not even `returned` leads to them.
             unsafe { pages::release(data, length * self.size as usize) };
             end -= length;
@@ -249,8 +381,8 @@ impl Drop for Blocks {
     fn drop(&mut self) {
         self.reclaim();
         // A block is on a list only after its last holder's final access, so all home means none in use.
-        if self.free_count() != self.count() {
-            std::mem::forget(self.arena.take());
+        if self.free_count() + self.lent != self.count() {
+            std::mem::forget(self.memory.take());
             std::mem::forget(std::mem::take(&mut self.headers));
             let home = std::mem::replace(&mut self.home, Box::new(Home { returned: AtomicU32::new(NONE) }));
             let _ = Box::leak(home);
@@ -437,5 +569,65 @@ impl SharedSpan {
         }
         self.end = next.end;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BufferPools, PoolSize, PoolsConfig};
+
+    /// Blocks of 64 bytes in memory of a card's, which this stands for.
+    fn lent(count: usize) -> (LentMemory, Arc<Arena>) {
+        let arena = Arena::map(count * 64, false).unwrap();
+        // SAFETY: as many blocks fit the mapping.
+        let blocks = (0..count).map(|index| unsafe { arena.base.add(index * 64) }).collect();
+        let owner: Arc<dyn Any + Send + Sync> = Arc::clone(&arena) as _;
+        // SAFETY: disjoint parts of a zeroed mapping, which `owner` keeps; nobody touches one that is not lent.
+        (unsafe { LentMemory::new(blocks, 64, owner) }, arena)
+    }
+
+    fn config() -> PoolsConfig {
+        let blocks = vec![PoolSize { size: 64, count: 4 }];
+        PoolsConfig { receive: PoolSize { size: 1, count: 1 }, blocks, huge_pages: false }
+    }
+
+    fn filled(index: u32, start: u32, size: u32) -> Filled {
+        // SAFETY: nobody else touches the memory of these tests.
+        unsafe { Filled::new(index, start, size) }
+    }
+
+    #[test]
+    fn lent_blocks_are_claimed_held_and_lent_again() {
+        let (memory, _card) = lent(4);
+        let mut pools = BufferPools::over(&config(), memory.with_reserve(1)).unwrap();
+        assert!(pools.is_full() && pools.take_receive().is_none() && pools.lend_receive().is_none());
+        let buffer = pools.claim_receive(&filled(2, 16, 8)).unwrap();
+        assert_eq!((buffer.len(), buffer.capacity(), pools.receive_level().free), (8, 48, 3));
+        assert!(pools.claim_receive(&filled(2, 0, 8)).is_none(), "it is not lent");
+        assert!(pools.claim_receive(&filled(1, 60, 8)).is_none(), "it is not so long");
+        assert!(pools.claim_receive(&filled(4, 0, 8)).is_none(), "there is none");
+        let (one, two) = (buffer.freeze(), 0..2);
+        let many: Vec<_> = two.map(|_| one.clone()).collect();
+        drop(one);
+        pools.reclaim_receive();
+        assert!(pools.lend_receive().is_none(), "somebody holds it");
+        drop(many);
+        pools.reclaim_receive();
+        assert_eq!((pools.lend_receive(), pools.lend_receive()), (Some(2), None));
+        assert!(pools.is_full());
+    }
+
+    #[test]
+    fn lent_memory_lives_as_long_as_a_hold() {
+        let (memory, card) = lent(2);
+        let mut pools = BufferPools::over(&config(), memory).unwrap();
+        let held = pools.claim_receive(&filled(0, 0, 64)).unwrap();
+        drop(pools);
+        assert_eq!(Arc::strong_count(&card), 2, "leaked with the hold");
+        drop(held);
+        let (memory, card) = lent(2);
+        drop(BufferPools::over(&config(), memory).unwrap());
+        assert_eq!(Arc::strong_count(&card), 1);
     }
 }

@@ -14,7 +14,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-pub use arena::{Arena, HUGE_PAGE_SIZE};
+pub use arena::{Arena, Filled, HUGE_PAGE_SIZE, LentMemory};
 pub use pool::{BufferPools, PoolLevel, PoolSet, PoolSize, PoolsConfig};
 
 use arena::{SharedSpan, Span};
@@ -33,6 +33,10 @@ pub struct Buffer {
 impl Buffer {
     fn new(span: Span) -> Buffer {
         Buffer { span, len: 0 }
+    }
+
+    fn filled(span: Span, len: u32) -> Buffer {
+        Buffer { span, len }
     }
 
     /// Filled bytes.

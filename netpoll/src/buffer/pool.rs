@@ -1,6 +1,6 @@
 //! Pools of blocks in a few sizes, all in one arena.
 
-use super::arena::{Arena, Blocks};
+use super::arena::{Arena, Blocks, Filled, LentMemory};
 use super::{Buffer, SharedBuffer};
 use std::io;
 
@@ -123,6 +123,8 @@ pub struct BufferPools {
     receive_low_water: u32,
     /// Receive buffers that a backend keeps with the kernel: taken, yet nobody's.
     receive_lent: u32,
+    /// Those of them that the owner of their memory always keeps.
+    receive_reserve: u32,
 }
 
 impl BufferPools {
@@ -134,6 +136,19 @@ impl BufferPools {
     /// # Errors
     /// What `mmap(2)` says; `InvalidInput` when sizes do not rise or a pool is empty.
     pub fn new(config: &PoolsConfig) -> io::Result<BufferPools> {
+        BufferPools::map(config, None)
+    }
+
+    /// The same with a receive pool in somebody else's memory; `config.receive` is what `memory` says then.
+    ///
+    /// # Errors
+    /// As [`BufferPools::new`].
+    pub fn over(config: &PoolsConfig, memory: LentMemory) -> io::Result<BufferPools> {
+        let receive = PoolSize { size: memory.size(), count: memory.count() };
+        BufferPools::map(&PoolsConfig { receive, ..config.clone() }, Some(memory))
+    }
+
+    fn map(config: &PoolsConfig, lent: Option<LentMemory>) -> io::Result<BufferPools> {
         let rising = config.blocks.windows(2).all(|pair| pair[0].size < pair[1].size);
         let empty =
             config.blocks.iter().chain([&config.receive]).any(|pool| pool.size == 0 || pool.count == 0);
@@ -143,19 +158,45 @@ impl BufferPools {
                 "pool sizes must rise and no pool may be empty",
             ));
         }
-        let arena = Arena::map(config.bytes(), config.huge_pages)?;
+        let own = if lent.is_some() { config.bytes() - config.receive.bytes() } else { config.bytes() };
+        let arena = Arena::map(own, config.huge_pages)?;
         let mut offset = 0;
         let mut cut = |pool: PoolSize| {
             let blocks = Blocks::new(arena.clone(), offset, pool.size, pool.count);
             offset += pool.bytes();
             Pool { blocks, exhausted: 0 }
         };
+        let receive_reserve = lent.as_ref().map_or(0, LentMemory::reserve);
+        let receive = match lent {
+            Some(memory) => Pool { blocks: Blocks::over(memory), exhausted: 0 },
+            None => cut(config.receive),
+        };
         Ok(BufferPools {
-            receive: cut(config.receive),
+            receive_lent: receive.blocks.lent_count(),
+            receive,
             blocks: config.blocks.iter().map(|pool| cut(*pool)).collect(),
             receive_low_water: config.receive.count / 4,
-            receive_lent: 0,
+            receive_reserve,
         })
+    }
+
+    /// Takes the blocks back that nobody holds any more; [`BufferPools::lend_receive`] lends them.
+    pub fn reclaim_receive(&mut self) {
+        self.receive.blocks.reclaim();
+    }
+
+    /// Lends a block back to the owner of its memory, as far as some are home: its number in [`LentMemory`].
+    pub fn lend_receive(&mut self) -> Option<u32> {
+        let index = self.receive.blocks.lend()?;
+        self.receive_lent = self.receive.blocks.lent_count();
+        Some(index)
+    }
+
+    /// Bytes that came in by a lent block. `None` when it was not lent: the owner of the memory has lost count.
+    pub fn claim_receive(&mut self, filled: &Filled) -> Option<Buffer> {
+        let span = self.receive.blocks.claim(filled)?;
+        self.receive_lent = self.receive.blocks.lent_count();
+        Some(Buffer::filled(span, filled.size()))
     }
 
     /// An empty buffer to receive into, or `None` when all are held: the caller pauses receiving.
@@ -217,7 +258,7 @@ impl BufferPools {
 
     /// Whether fewer than a quarter of the receive buffers are free: what waits is copied out of them then.
     pub fn receive_is_low(&mut self) -> bool {
-        let needed = self.receive_low_water.saturating_sub(self.receive_lent);
+        let needed = self.receive_low_water.saturating_sub(self.lent_stock());
         if self.receive.blocks.free_count() < needed {
             self.receive.blocks.reclaim();
         }
@@ -229,10 +270,16 @@ impl BufferPools {
         self.receive_lent = count;
     }
 
+    /// Lent buffers that come back when they are wanted.
+    fn lent_stock(&self) -> u32 {
+        self.receive_lent.saturating_sub(self.receive_reserve)
+    }
+
     /// The pools of which fewer than an eighth is free.
     pub fn short(&mut self) -> PoolSet {
         let none = PoolSet::default();
-        let receive = self.receive.is_below(8, self.receive_lent).then_some(PoolSet::RECEIVE);
+        let lent = self.lent_stock();
+        let receive = self.receive.is_below(8, lent).then_some(PoolSet::RECEIVE);
         let blocks = self.blocks.iter_mut().enumerate();
         blocks.fold(receive.unwrap_or(none), |short, (index, pool)| match pool.is_below(8, 0) {
             true => short.with(PoolSet::block(index)),

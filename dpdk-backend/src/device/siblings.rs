@@ -1,0 +1,169 @@
+//! Queues of one port that share an address: control frames reach the one that the card chose, and belong to any.
+//!
+//! TCP goes where its flow goes, always. Answers to a question for a hardware address, and ICMP's errors, belong to no flow:
+//! the worker that asked, or whose segment was too big, may be another one. So the queue that such a frame comes in by
+//! offers a copy to all others, and each stack sorts out what it has no use for.
+//!
+//! ```text
+//!   card ─► queue 0 ─ answer, error? ─ copy ──► ring of queue 1, ring of queue 2, …
+//! ```
+
+use super::loopback::Ring;
+use crate::wire::{be16, ethernet, ipv4};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Frames that wait for a queue at most; more than those are lost, as on a line.
+const WAITING_MAX: usize = 64;
+/// ARP: an answer (RFC 826).
+const ARP_REPLY: u16 = 2;
+/// ICMP: destination unreachable, time exceeded, parameter problem (RFC 792).
+const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
+/// ICMPv6: errors (RFC 4443, 2.1) up to here, beginning with 1.
+const ICMPV6_ERROR_LAST: u8 = 4;
+/// ICMPv6: neighbour advertisement (RFC 4861, 4.4).
+const ADVERTISEMENT: u8 = 136;
+
+#[derive(Debug)]
+struct Inbox {
+    count: AtomicUsize,
+    ring: Mutex<Ring>,
+}
+
+impl Inbox {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `count` queues of one port.
+pub fn siblings(count: usize) -> Vec<Sibling> {
+    // One alone has nobody to tell.
+    let places = if count > 1 { WAITING_MAX } else { 1 };
+    let inbox = || Inbox { count: AtomicUsize::new(0), ring: Mutex::new(Ring::new(places)) };
+    let inboxes: Arc<[Inbox]> = (0..count).map(|_| inbox()).collect();
+    (0..count).map(|own| Sibling { inboxes: Arc::clone(&inboxes), own }).collect()
+}
+
+/// One of the queues.
+#[derive(Debug)]
+pub struct Sibling {
+    inboxes: Arc<[Inbox]>,
+    own: usize,
+}
+
+impl Sibling {
+    /// Copies a frame that came in to the others, if it may be for them. Returns how many got it.
+    pub fn offer(&self, frame: &[u8]) -> u64 {
+        if self.inboxes.len() < 2 || !is_for_all(frame) {
+            return 0;
+        }
+        let others = self.inboxes.iter().enumerate().filter(|(index, _)| *index != self.own);
+        let mut count = 0;
+        for (_, inbox) in others {
+            inbox.ring().push(|out| {
+                let size = frame.len().min(out.len());
+                out[..size].copy_from_slice(&frame[..size]);
+                inbox.count.fetch_add(1, Ordering::Relaxed);
+                count += 1;
+                size
+            });
+        }
+        count
+    }
+
+    /// Whether frames of others wait.
+    pub fn has_frames(&self) -> bool {
+        self.inboxes[self.own].count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Writes the oldest one to `out`; returns its size, 0 when there is none, or when it does not fit.
+    pub fn take(&self, out: &mut [u8]) -> usize {
+        let inbox = &self.inboxes[self.own];
+        let mut ring = inbox.ring();
+        let Some(frame) = ring.front() else { return 0 };
+        let size = frame.len();
+        if let Some(out) = out.get_mut(..size) {
+            out.copy_from_slice(frame);
+        }
+        ring.pop();
+        inbox.count.fetch_sub(1, Ordering::Relaxed);
+        if size <= out.len() { size } else { 0 }
+    }
+}
+
+/// Whether a frame belongs to no flow, and is no question that one answer is enough for.
+fn is_for_all(frame: &[u8]) -> bool {
+    let Some((header, rest)) = frame.split_at_checked(ethernet::HEADER_SIZE) else { return false };
+    match be16(header, ethernet::HEADER_SIZE - 2) {
+        ethernet::ARP => rest.len() >= 8 && be16(rest, 6) == ARP_REPLY,
+        ethernet::IPV4 => {
+            let header_size = rest.first().map_or(0, |first| usize::from(first & 15) * 4);
+            let is_icmp = rest.get(9) == Some(&ipv4::ICMP);
+            is_icmp && rest.get(header_size).is_some_and(|kind| ICMP_ERRORS.contains(kind))
+        }
+        ethernet::IPV6 => {
+            let kind = rest.get(40).copied().unwrap_or(0);
+            let is_icmp = rest.get(6) == Some(&ipv4::ICMPV6);
+            is_icmp && ((1..=ICMPV6_ERROR_LAST).contains(&kind) || kind == ADVERTISEMENT)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arp(operation: u8) -> [u8; 42] {
+        let mut frame = [0; 42];
+        frame[12..14].copy_from_slice(&ethernet::ARP.to_be_bytes());
+        frame[21] = operation;
+        frame
+    }
+
+    #[test]
+    fn answers_go_to_all_others_and_questions_to_none() {
+        let [one, two, three] = siblings(3).try_into().unwrap();
+        assert_eq!(one.offer(&arp(1)), 0);
+        assert_eq!(one.offer(&arp(2)), 2);
+        assert!(!one.has_frames() && two.has_frames() && three.has_frames());
+        let mut out = [0; 64];
+        assert_eq!(two.take(&mut out), 42);
+        assert_eq!(out[..42], arp(2));
+        assert_eq!((two.take(&mut out), three.take(&mut out[..8])), (0, 0));
+        assert!(!two.has_frames() && !three.has_frames());
+    }
+
+    #[test]
+    fn a_full_ring_loses_and_one_alone_keeps_to_itself() {
+        let [one, two] = siblings(2).try_into().unwrap();
+        let reached: u64 = (0..100).map(|_| one.offer(&arp(2))).sum();
+        assert_eq!(reached, WAITING_MAX as u64);
+        let taken = (0..100).filter(|_| two.take(&mut [0; 64]) > 0).count();
+        assert_eq!(taken, WAITING_MAX);
+        assert_eq!(siblings(1)[0].offer(&arp(2)), 0);
+    }
+
+    #[test]
+    fn errors_are_told_from_echoes() {
+        let mut v4 = [0; 64];
+        v4[12..14].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+        (v4[14], v4[23]) = (0x45, ipv4::ICMP);
+        for (kind, expected) in [(0, false), (3, true), (8, false), (11, true)] {
+            v4[34] = kind;
+            assert_eq!(is_for_all(&v4), expected, "{kind}");
+        }
+        let mut v6 = [0; 64];
+        v6[12..14].copy_from_slice(&ethernet::IPV6.to_be_bytes());
+        v6[20] = ipv4::ICMPV6;
+        for (kind, expected) in [(0, false), (2, true), (128, false), (135, false), (136, true)] {
+            v6[54] = kind;
+            assert_eq!(is_for_all(&v6), expected, "{kind}");
+        }
+        for size in 0..60 {
+            is_for_all(&v4[..size]);
+            is_for_all(&v6[..size]);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Commands around `io.backend = "dpdk"`: what is missing before a start, and what the stack has counted since.
+//!
+//! Neither needs a binary with the feature: the first says so where that is what is missing.
+
+mod check;
+mod stats;
+
+pub use check::{Finding, Machine, State, check, report};
+pub use stats::{read, table};

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# dpdk.sh CACHE: the gateway with io.backend = "dpdk" on a TAP device, and the kernel's TCP as its peers: curl, a Python client,
+# a Node client, thousands of goim clients of the load generator, packet loss. Needs root: it makes a network namespace.
+# The binary needs the feature: cargo build --release -p gateway -p loadtest --features gateway/dpdk
+if [ "${IN_NAMESPACE:-}" != yes ]; then
+    [ "$(id -u)" = 0 ] || { echo "dpdk.sh needs root: it makes a network namespace and a TAP device" >&2; exit 1; }
+    IN_NAMESPACE=yes exec unshare --net "$0" "$@"
+fi
+. "$(dirname "$0")/lib.sh"
+cache=$(cd "${1:?usage: dpdk.sh CACHE}" && pwd)
+loadtest=${LOADTEST:-$root/target/release/loadtest}
+control_port=13111
+ip link set lo up
+
+"$gateway" dpdk-check --config "$here/dpdk.toml"
+
+# begin [FLAG…]: a gateway on gateway0, whose other end gets addresses.
+begin() {
+    start_gateway "$here/dpdk.toml" "$@"
+    ip address add 10.77.0.1/24 dev gateway0
+    ip address add fd77::1/64 dev gateway0 nodad
+    # Clients by the thousand need addresses of their own: 28 000 ports each.
+    for last in 10 11 12 13; do ip address add "10.77.0.$last/24" dev gateway0; done
+}
+
+for offloads in all none; do
+    echo "== offloads: $offloads"
+    begin --set "dpdk.offloads=$offloads"
+    grep backend "$work/gateway.log"
+    for host in 10.77.0.2 '[fd77::2]'; do
+        curl -sf -m 10 -o "$work/page" "http://$host:13102/"
+        grep -qi '<!doctype html>' "$work/page" || { echo "no demo page from $host" >&2; exit 1; }
+        "$cache/python/bin/python" "$here/client.py" "ws://$host:13102/sub" http://127.0.0.1:13111
+    done
+    node "$here/client.mjs" "$cache" ws://10.77.0.2:13102/sub
+    stop_gateway
+done
+
+echo "== a thousand clients at once, with heartbeats, pushes and echoes"
+begin
+common=(--server 10.77.0.2:13101 --http 127.0.0.1:13111 -c 1000 --connect-timeout 30s
+    --goal ready=1 --goal loss=0 --goal violations=0)
+"$loadtest" push "${common[@]}" --rate 1000 --duration 3s --settle 5s -q
+"$loadtest" broadcast "${common[@]}" --rate 2 --duration 3s --warmup 0s --settle 10s -q
+
+echo "== the same with one frame in twenty lost each way"
+iptables -A INPUT -i gateway0 -m statistic --mode random --probability 0.05 -j DROP
+iptables -A OUTPUT -o gateway0 -m statistic --mode random --probability 0.05 -j DROP
+"$loadtest" push "${common[@]}" --rate 300 --duration 3s --settle 20s -q
+iptables -F INPUT
+iptables -F OUTPUT
+
+"$gateway" dpdk-stats --config "$here/dpdk.toml" | head -12
+curl -sf http://127.0.0.1:13111/metrics | promtool check metrics
+for reason in tcp_checksum port_segments port_lost_buffer port_refused port_stuck; do
+    count=$(curl -sf http://127.0.0.1:13111/metrics | awk -v name="gateway_stack_drops_total{reason=\"$reason\"}" '$1 == name { print $2 }')
+    [ "$count" = 0 ] || { echo "$count frames were dropped: $reason" >&2; exit 1; }
+done
+
+echo "== an idle gateway leaves its cores alone"
+before=$(awk '{ print $14 + $15 }' "/proc/$gateway_pid/stat")
+sleep 5
+used=$(($(awk '{ print $14 + $15 }' "/proc/$gateway_pid/stat") - before))
+echo "used $used of 500 ticks on two workers"
+[ "$used" -lt 100 ] || { echo "an idle gateway uses more than a fifth of a core" >&2; exit 1; }
+stop_gateway
+echo "dpdk: ok"
