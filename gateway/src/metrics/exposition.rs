@@ -410,6 +410,9 @@ fn backend_help(name: &str) -> &'static str {
             "Bytes received from clients' sockets, including those of connections being closed."
         }
         "receive_pauses" => "Times that receiving had to wait because no receive buffer was free.",
+        "lend_shortages" => {
+            "Receives that found none of the buffers lent to the kernel while others were free; one more is lent each time."
+        }
         "rearms" => "Receive operations of io_uring that ended by themselves and were started again.",
         "sends" => "Send operations handed to the kernel; one may carry many frames.",
         "send_bytes" => "Bytes that clients' sockets took.",
