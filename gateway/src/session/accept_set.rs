@@ -167,6 +167,7 @@ impl AcceptSets {
     pub fn trim(&mut self) {
         if self.sets.len() > 1 && self.is_unused() {
             self.sets.truncate(1);
+            self.hashes.truncate(1);
             release_spare(&mut self.sets);
         }
     }
