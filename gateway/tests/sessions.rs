@@ -335,7 +335,7 @@ fn workers_say_what_their_backends_run_with(backend: &BackendChoice) {
     let said = &gateway.threads.as_ref().unwrap().backends;
     let sizes = "1024 submissions, 8192 completions";
     match backend {
-        BackendChoice::Uring(_) => {
+        BackendChoice::Uring(..) => {
             assert!(said.len() == 2 && said.iter().all(|text| text.contains(sizes)), "{said:?}")
         }
         _ => assert_eq!(said[..], ["", ""]),

@@ -26,7 +26,7 @@
 //!   [`BackendCounters::receive_bytes`] counts them, too;
 //! * memory of an operation in flight stays until the operation has ended.
 
-use crate::{BufferPools, ConnectionId, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker};
+use crate::{BufferPools, ConnectionId, GangSeat, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -410,4 +410,31 @@ pub trait Backend {
 
     /// What it has done so far.
     fn counters(&self) -> BackendCounters;
+}
+
+/// A backend that can share its thread with others: the thread's owner waits for all of them at once, in
+/// [`Gang::sleep`](crate::Gang::sleep).
+///
+/// ```text
+///   poll(0) ─► owner handles the batch ─► settle ─► nothing to do? ─► watch, is_ready? ─► sleep ─► poll(0) of those ready
+/// ```
+pub trait SharesThread: Backend {
+    /// Takes a seat: from now on `waker` wakes the gang, and `poll` is only called with no wait. Before any wait.
+    ///
+    /// # Errors
+    /// What the system says to being watched.
+    fn take_seat(&mut self, seat: GangSeat) -> io::Result<()>;
+
+    /// Does what a poll does before it waits, and says for how long it would wait, at most `wait`.
+    ///
+    /// # Errors
+    /// Only what makes the backend unusable.
+    fn settle(&mut self, wait: Duration) -> io::Result<Duration>;
+
+    /// Tells the kernel whether to end the gang's sleep when something happens. Followed by a fence of the owner's and a look
+    /// at [`SharesThread::is_ready`].
+    fn watch(&mut self, watch: bool);
+
+    /// Whether the kernel has something for the next poll. No system call.
+    fn is_ready(&mut self) -> bool;
 }

@@ -35,7 +35,7 @@ pub mod uring;
 
 pub use backend::{
     Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError,
-    ListenerConfig, ListenerId, SendError,
+    ListenerConfig, ListenerId, SendError, SharesThread,
 };
 pub use buffer::{
     Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolLevel, PoolSet, PoolSize,
@@ -49,6 +49,7 @@ pub use mailbox::{Mailbox, MailboxSender, mailbox, mailbox_bytes};
 pub use send_queue::PIECE_BYTES;
 pub use sizes::SIZES;
 pub use sys::affinity::pin_current_thread;
+pub use sys::gang::{GANG_SEATS_MAX, Gang, GangSeat};
 pub use sys::pages::{map_large_allocations, release_queue, release_spare, release_zeroed};
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;

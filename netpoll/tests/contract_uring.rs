@@ -1,8 +1,12 @@
 //! The contract suite over io_uring and the kernel's loopback: as it is meant to run, with queues so small that they
-//! overflow all the time, and with connections that are demoted as soon as they pause.
+//! overflow all the time, with connections that are demoted as soon as they pause, and with both sides as a gang: one
+//! thread that waits for all of its rings at once, outside of them.
 
-use netpoll::{UringBackend, UringConfig};
+use netpoll::{Backend, Completions, Gang, SharesThread, UringBackend, UringConfig};
 use netpoll_contract::{Setup, Side, World, contract_suite};
+use std::io;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 struct Pair {
     server: UringBackend,
@@ -51,16 +55,15 @@ macro_rules! mount {
 
 mount!(normal, "io_uring", setup => Pair::new(setup, &UringConfig::default()));
 
-mount!(tiny, "io_uring with tiny queues", setup => {
-    let uring = UringConfig {
-        sq_entries: 16,
-        cq_entries: 16,
-        accepts_in_flight: 2,
-        receive_ring_max: 2,
-        kernel_workers_max: 1,
-    };
-    Pair::new(setup, &uring)
-});
+const TINY: UringConfig = UringConfig {
+    sq_entries: 16,
+    cq_entries: 16,
+    accepts_in_flight: 2,
+    receive_ring_max: 2,
+    kernel_workers_max: 1,
+};
+
+mount!(tiny, "io_uring with tiny queues", setup => Pair::new(setup, &TINY));
 
 mount!(demoting, "io_uring with idle demotion", setup => {
     let mut setup = Setup { server: setup.server.clone(), client: setup.client.clone(), seed: setup.seed };
@@ -68,3 +71,70 @@ mount!(demoting, "io_uring with idle demotion", setup => {
     setup.client.idle_demote = Some(std::time::Duration::from_micros(200));
     Pair::new(&setup, &UringConfig::default())
 });
+
+/// Both sides in one gang. A poll that may wait sleeps outside the rings, as the owner of a thread with several would.
+struct Ganged {
+    gang: Gang,
+    pair: Pair,
+}
+
+impl Ganged {
+    fn new(setup: &Setup, uring: &UringConfig) -> Ganged {
+        let (gang, mut pair) = (Gang::new().unwrap(), Pair::new(setup, uring));
+        for side in Side::BOTH {
+            pair.side(side).take_seat(gang.seat(side as usize)).unwrap();
+        }
+        Ganged { gang, pair }
+    }
+
+    fn poll(&mut self, side: Side, wait: Duration, batch: &mut Completions) -> io::Result<()> {
+        let woken = self.gang.take_woken(side as usize);
+        let backend = self.pair.side(side);
+        backend.poll(Duration::ZERO, batch)?;
+        if woken || wait.is_zero() || !batch.is_empty() {
+            return Ok(());
+        }
+        let wait = backend.settle(wait)?;
+        if !wait.is_zero() {
+            backend.watch(true);
+            fence(Ordering::SeqCst);
+            self.gang.sleep(wait, || backend.is_ready())?;
+            backend.watch(false);
+            self.gang.take_woken(side as usize);
+        }
+        backend.poll(Duration::ZERO, batch)
+    }
+}
+
+/// Mounts the suite over [`Ganged`] in a module of its own.
+macro_rules! mount_gang {
+    ($module:ident, $name:literal, $uring:expr) => {
+        mod $module {
+            use super::*;
+
+            struct Uring(Ganged);
+
+            impl World for Uring {
+                type Backend = UringBackend;
+                const NAME: &'static str = $name;
+
+                fn new(setup: &Setup) -> Uring {
+                    Uring(Ganged::new(setup, &$uring))
+                }
+
+                fn backend(&mut self, side: Side) -> &mut UringBackend {
+                    self.0.pair.side(side)
+                }
+
+                fn poll(&mut self, side: Side, wait: Duration, batch: &mut Completions) -> io::Result<()> {
+                    self.0.poll(side, wait, batch)
+                }
+            }
+
+            contract_suite!(Uring);
+        }
+    };
+}
+
+mount_gang!(gang, "io_uring, a gang", UringConfig::default());
+mount_gang!(tiny_gang, "io_uring with tiny queues, a gang", TINY);

@@ -97,7 +97,9 @@ pub struct IoConfig {
     pub backend: Option<BackendKind>,
     /// How many workers; `None`: as many as fit.
     pub workers: Option<usize>,
-    /// Whether workers are pinned to cores.
+    /// How many threads run them; `None`: as many as there are cores.
+    pub threads: Option<usize>,
+    /// Whether their threads are pinned to cores.
     pub pin_workers: bool,
     /// Quiet connections may be moved to a cheaper kind of waiting after this time.
     pub idle_demote: Option<Duration>,

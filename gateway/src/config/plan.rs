@@ -104,8 +104,10 @@ type WorkerMemory<'a> = dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<Memory
 pub struct Plan {
     /// How bytes move.
     pub backend: BackendKind,
-    /// Worker threads.
+    /// Workers.
     pub workers: usize,
+    /// Threads that run them: on io_uring those that have to be more than the cores share them.
+    pub threads: usize,
     /// Connections to hold in all.
     pub connections_max: usize,
     /// RLIMIT_NOFILE that this was computed with.
@@ -163,7 +165,21 @@ impl Plan {
         let memory = memory_plan(config, workers, &tables, &backend_config, worker_memory);
         let descriptors_max = system.descriptors_max;
         let dpdk = config.dpdk.clone().filter(|_| backend == BackendKind::Dpdk);
-        Ok(Plan { backend, workers, connections_max, descriptors_max, backend_config, tables, dpdk, memory })
+        let threads = match backend {
+            BackendKind::IoUring => config.io.threads.unwrap_or(system.cores).clamp(1, workers),
+            BackendKind::Epoll | BackendKind::Dpdk => workers,
+        };
+        Ok(Plan {
+            backend,
+            workers,
+            threads,
+            connections_max,
+            descriptors_max,
+            backend_config,
+            tables,
+            dpdk,
+            memory,
+        })
     }
 
     /// Settings of each worker; clones share what all are told at once.
@@ -198,8 +214,9 @@ impl Plan {
             );
         }
         format!(
-            "room for {total} connections: {} {workers} × {} (RLIMIT_NOFILE {}{})",
+            "room for {total} connections: {} {workers}{} × {} (RLIMIT_NOFILE {}{})",
             self.workers,
+            if self.threads < self.workers { format!(" on {}", self.threads_text()) } else { String::new() },
             grouped(per_worker),
             if self.descriptors_max == u64::MAX {
                 "unlimited".into()
@@ -208,6 +225,10 @@ impl Plan {
             },
             if self.backend == BackendKind::IoUring { " a ring" } else { "" },
         )
+    }
+
+    fn threads_text(&self) -> String {
+        if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) }
     }
 
     /// Says when tables and pools fit, but not the kernel's part of as many connections.

@@ -93,6 +93,7 @@ pub(super) async fn exposition(State(control): State<Arc<Control>>) -> impl Into
             .iter()
             .map(|(one, _)| (one.name.clone(), one.kind.label()))
             .collect(),
+        worker_threads: control.facts.plan.threads,
         connections_max: control.facts.plan.backend_config.connections_max * control.facts.plan.workers,
         memory_planned: control
             .facts

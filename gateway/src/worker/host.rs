@@ -45,7 +45,7 @@ impl WorkerHost for KernelWorkers {
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
         let backend = match order.plan.backend {
             BackendKind::Epoll => BackendChoice::Epoll,
-            BackendKind::IoUring => BackendChoice::Uring(UringConfig::default()),
+            BackendKind::IoUring => BackendChoice::Uring(UringConfig::default(), order.plan.threads),
             BackendKind::Dpdk => dpdk_choice(order.plan)?,
         };
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

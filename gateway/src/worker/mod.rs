@@ -1,4 +1,4 @@
-//! One shard of the gateway: a thread, its backend, its connections, and its share of the directory.
+//! One shard of the gateway: its turn on a thread, its backend, its connections, and its share of the directory.
 //!
 //! A turn, top to bottom:
 //!
@@ -14,6 +14,7 @@
 #[cfg(feature = "dpdk")]
 mod dpdk;
 mod encoder;
+mod gang;
 mod host;
 mod inspect;
 mod invariants;
@@ -34,6 +35,7 @@ pub use post::{Ports, Post};
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
+use crate::alloc_guard::thread_allocations;
 use crate::handler::{EchoConnections, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
@@ -106,6 +108,8 @@ pub struct Worker<B: Backend> {
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Heap allocations so far; the thread's own count has those of other workers in it.
+    allocations: u64,
 }
 
 /// Times and flags that a turn goes by.
@@ -153,6 +157,7 @@ impl<B: Backend> Worker<B> {
         ports: Ports,
         metrics: Arc<WorkerMetrics>,
     ) -> Result<Worker<B>, ListenError> {
+        let allocations_before = thread_allocations();
         let mut addresses = Vec::with_capacity(context.settings.listeners.len());
         for listener in &context.settings.listeners {
             let (_, address) = backend.listen(&listener.socket).map_err(|error| ListenError {
@@ -177,7 +182,7 @@ impl<B: Backend> Worker<B> {
             sums: Sums::with_capacity(tables.sums_max()),
         };
         let now = backend.now();
-        Ok(Worker {
+        let mut worker = Worker {
             post: Post::new(context.id, ports, tables.mailbox_capacity),
             batch: Completions::with_capacity(context.settings.completions_per_turn_max),
             encoder: Encoder::default(),
@@ -205,7 +210,10 @@ impl<B: Backend> Worker<B> {
             mailbox,
             shard,
             metrics,
-        })
+            allocations: 0,
+        };
+        worker.allocations = thread_allocations() - allocations_before;
+        Ok(worker)
     }
 
     /// The worker's name for a connection of its own.
@@ -234,7 +242,8 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
-    /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn.
+    /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn, and for
+    /// threads with several workers.
     pub fn doze(&self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
         // What is in the mailbox while the store of fan-outs is full can't be handled by waking up for it.

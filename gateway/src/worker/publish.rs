@@ -41,7 +41,6 @@ impl<B: Backend> Worker<B> {
         metrics.mailbox_depth.set(self.mailbox.len() as u64);
         metrics.mailbox_waits.set(self.post.waits());
         // In a silence the backend makes its table anew: no work waits for that, and nobody need hear of it.
-        let allocations = crate::alloc_guard::thread_allocations();
-        metrics.allocations.set(allocations.saturating_sub(counters.renewals));
+        metrics.allocations.set(self.allocations.saturating_sub(counters.renewals));
     }
 }

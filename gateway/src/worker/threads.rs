@@ -7,7 +7,11 @@
 //! ```
 //!
 //! The first worker opens the listeners before the others, so that a port of 0 becomes the same port for all.
+//!
+//! A thread runs one worker, which waits in its backend, or several, which share a sleep (`gang`): thread t of T has the
+//! workers t, t + T, … .
 
+use super::gang;
 use super::message::{ControlMessage, Message};
 use super::{Context, ListenError, Ports, Turn, Worker};
 use crate::address::{Fingerprints, WorkerId};
@@ -17,7 +21,8 @@ use crate::metrics::WorkerMetrics;
 use crate::settings::WorkerSettings;
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, Waker, mailbox, pin_current_thread,
+    Backend, BackendConfig, GANG_SEATS_MAX, MailboxSender, UringBackend, UringConfig, Waker, mailbox,
+    pin_current_thread,
 };
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,8 +36,10 @@ use std::time::Duration;
 pub enum BackendChoice {
     /// Readiness: epoll.
     Epoll,
-    /// Completion: io_uring, with sizes of each ring.
-    Uring(UringConfig),
+    /// Completion: io_uring, with sizes of each ring, and on how many threads; 0: each worker on its own. On epoll it is
+    /// so in any case: workers beyond the processors are there for the descriptors of rings, and those of epoll a process
+    /// has only once.
+    Uring(UringConfig, usize),
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]
     Dpdk(Arc<super::dpdk::DpdkPort>),
@@ -41,7 +48,7 @@ pub enum BackendChoice {
 impl BackendChoice {
     /// Whether connections are the kernel's sockets.
     fn is_kernel(&self) -> bool {
-        matches!(self, BackendChoice::Epoll | BackendChoice::Uring(_))
+        matches!(self, BackendChoice::Epoll | BackendChoice::Uring(..))
     }
 }
 
@@ -54,7 +61,7 @@ pub struct Plan {
     pub backend: BackendChoice,
     /// Sizes of each backend.
     pub backend_config: BackendConfig,
-    /// Processors to bind workers to, in turn; empty: none.
+    /// Processors to bind threads to, in turn; empty: none.
     pub processors: Vec<usize>,
     /// How names become fingerprints.
     pub names: Fingerprints,
@@ -134,7 +141,7 @@ impl std::fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// What a worker's thread is given once all backends exist.
+/// What a worker is given once all backends exist.
 struct Introduction {
     mailbox: netpoll::Mailbox<Message>,
     ports: Ports,
@@ -157,15 +164,14 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
     }
     let count = plan.settings.len();
     let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
-    let mut starting = Vec::with_capacity(count);
-    for (index, metrics) in metrics.iter().enumerate() {
-        starting.push(start_thread(plan, WorkerId(index as u8), metrics)?);
-    }
+    let seats = metrics.iter().enumerate().map(|(index, metrics)| seat(WorkerId(index as u8), metrics));
+    let (starting, seats): (Vec<_>, Vec<_>) = seats.unzip();
+    let handles = start_threads(plan, seats)?;
     let mut wakers = Vec::with_capacity(count);
     let mut backends = Vec::with_capacity(count);
-    for thread in &starting {
+    for worker in &starting {
         let (waker, description) =
-            thread.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?;
+            worker.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?;
         wakers.push(waker);
         backends.push(description);
     }
@@ -173,7 +179,7 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
         wakers.into_iter().map(|waker| mailbox(capacity, waker)).unzip();
     let mut addresses = vec![];
-    for ((thread, mailbox), settings) in starting.iter().zip(mailboxes).zip(&plan.settings) {
+    for ((worker, mailbox), settings) in starting.iter().zip(mailboxes).zip(&plan.settings) {
         let mut settings = settings.clone();
         for (listener, address) in settings.listeners.iter_mut().zip(&addresses) {
             listener.socket.address = *address;
@@ -184,10 +190,9 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
             verifier: plan.verifier.clone(),
         };
         let introduction = Introduction { mailbox, ports, settings };
-        thread.introductions.send(introduction).map_err(|_| ended_early())?;
-        addresses = thread.listening.recv().map_err(|_| ended_early())??;
+        worker.introductions.send(introduction).map_err(|_| ended_early())?;
+        addresses = worker.listening.recv().map_err(|_| ended_early())??;
     }
-    let handles = starting.into_iter().map(|thread| thread.handle).collect();
     Ok(Threads { senders, metrics, addresses, backends, handles })
 }
 
@@ -206,103 +211,156 @@ fn check_addresses(settings: &WorkerSettings) -> Result<(), SpawnError> {
     Ok(())
 }
 
+/// The spawner's ends of the channels that are used while a worker starts.
 struct Starting {
     wakers: Receiver<io::Result<Made>>,
     introductions: Sender<Introduction>,
     listening: Receiver<Listening>,
-    handle: JoinHandle<()>,
 }
 
-fn start_thread(plan: &Plan, id: WorkerId, metrics: &Arc<WorkerMetrics>) -> Result<Starting, SpawnError> {
-    let (waker_sender, wakers) = channel();
-    let (introductions, introduction_receiver) = channel();
-    let (listening_sender, listening) = channel();
-    let plan = plan.clone();
-    let metrics = Arc::clone(metrics);
-    let body = move || {
-        if let Some(processor) = plan.processors.get(id.index() % plan.processors.len().max(1)) {
-            let _ = pin_current_thread(*processor); // a processor that is gone only costs locality
-        }
-        let threads = ThreadEnds {
-            wakers: waker_sender,
-            introductions: introduction_receiver,
-            listening: listening_sender,
-        };
-        match &plan.backend {
-            BackendChoice::Epoll => {
-                run(&plan, id, metrics, &threads, EpollBackend::new(&plan.backend_config), |_| String::new())
-            }
-            BackendChoice::Uring(uring) => {
-                let backend = UringBackend::new(&plan.backend_config, uring);
-                run(&plan, id, metrics, &threads, backend, UringBackend::description)
-            }
-            #[cfg(feature = "dpdk")]
-            BackendChoice::Dpdk(port) => match port.enter() {
-                Ok(_known_to_dpdk) => {
-                    let backend = port.backend(id.index(), &plan.backend_config);
-                    run(&plan, id, metrics, &threads, backend, |_| port.describe())
-                }
-                Err(error) => drop(threads.wakers.send(Err(error))), // the spawner reports it
-            },
-        }
-    };
-    let handle = std::thread::Builder::new()
-        .name(format!("worker-{}", id.0))
-        .spawn(body)
-        .map_err(SpawnError::System)?;
-    Ok(Starting { wakers, introductions, listening, handle })
-}
-
-/// The thread's ends of the channels that are used while starting.
-struct ThreadEnds {
+/// A worker before it has a backend: its number, and its thread's ends of the same channels.
+pub(super) struct Seat {
+    id: WorkerId,
+    metrics: Arc<WorkerMetrics>,
     wakers: Sender<io::Result<Made>>,
     introductions: Receiver<Introduction>,
     listening: Sender<Listening>,
 }
 
-fn run<B: Backend>(
-    plan: &Plan,
-    id: WorkerId,
-    metrics: Arc<WorkerMetrics>,
-    ends: &ThreadEnds,
-    backend: io::Result<B>,
-    describe: impl FnOnce(&B) -> String,
-) {
-    let backend = match backend {
-        Ok(backend) => backend,
-        Err(error) => {
-            let _ = ends.wakers.send(Err(error));
-            return; // the spawner reports it
+fn seat(id: WorkerId, metrics: &Arc<WorkerMetrics>) -> (Starting, Seat) {
+    let (waker_sender, wakers) = channel();
+    let (introduction_sender, introductions) = channel();
+    let (listening_sender, listening) = channel();
+    let seat = Seat {
+        id,
+        metrics: Arc::clone(metrics),
+        wakers: waker_sender,
+        introductions,
+        listening: listening_sender,
+    };
+    (Starting { wakers, introductions: introduction_sender, listening }, seat)
+}
+
+/// Deals the seats to threads, in turn.
+fn start_threads(plan: &Plan, seats: Vec<Seat>) -> Result<Vec<JoinHandle<()>>, SpawnError> {
+    let count = match plan.backend {
+        BackendChoice::Uring(_, threads) if threads > 0 => {
+            threads.clamp(seats.len().div_ceil(GANG_SEATS_MAX), seats.len())
+        }
+        _ => seats.len(),
+    };
+    let mut hands: Vec<Vec<Seat>> = (0..count).map(|_| Vec::new()).collect();
+    for (index, seat) in seats.into_iter().enumerate() {
+        hands[index % count].push(seat);
+    }
+    let threads = hands.into_iter().enumerate();
+    threads.map(|(number, seats)| start_thread(plan, number, seats)).collect()
+}
+
+fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHandle<()>, SpawnError> {
+    let plan = plan.clone();
+    let body = move || {
+        if let Some(processor) = plan.processors.get(number % plan.processors.len().max(1)) {
+            let _ = pin_current_thread(*processor); // a processor that is gone only costs locality
+        }
+        match &plan.backend {
+            BackendChoice::Epoll => seats.into_iter().for_each(|seat| {
+                run(&plan, seat, EpollBackend::new(&plan.backend_config), |_| String::new());
+            }),
+            BackendChoice::Uring(uring, _) if seats.len() > 1 => {
+                let backend = || UringBackend::new(&plan.backend_config, uring);
+                gang::run(&plan, seats, backend, UringBackend::description);
+            }
+            BackendChoice::Uring(uring, _) => seats.into_iter().for_each(|seat| {
+                let backend = UringBackend::new(&plan.backend_config, uring);
+                run(&plan, seat, backend, UringBackend::description);
+            }),
+            #[cfg(feature = "dpdk")]
+            BackendChoice::Dpdk(port) => seats.into_iter().for_each(|seat| match port.enter() {
+                Ok(_known_to_dpdk) => {
+                    let backend = port.backend(seat.id.index(), &plan.backend_config);
+                    run(&plan, seat, backend, |_| port.describe());
+                }
+                Err(error) => drop(seat.wakers.send(Err(error))), // the spawner reports it
+            }),
         }
     };
-    let _ = ends.wakers.send(Ok((backend.waker(), describe(&backend))));
-    let Ok(Introduction { mailbox, ports, settings }) = ends.introductions.recv() else { return };
-    let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
-    let context = Context { id, settings, names: plan.names, unix_start_ms };
-    let control = ports.control.clone();
-    let mut worker = match Worker::new(context, backend, mailbox, ports, metrics) {
-        Ok(worker) => worker,
-        Err(error) => {
-            let _ = ends.listening.send(Err(SpawnError::Listen(error)));
+    let builder = std::thread::Builder::new().name(format!("worker-{number}"));
+    builder.spawn(body).map_err(SpawnError::System)
+}
+
+/// A worker alone on its thread, from start to end.
+fn run<B: Backend>(plan: &Plan, seat: Seat, backend: io::Result<B>, describe: impl FnOnce(&B) -> String) {
+    let Some(backend) = seat.show(backend, describe) else { return };
+    let Some(mut employed) = seat.employ(plan, backend) else { return };
+    loop {
+        let turned = employed.worker.turn(Duration::from_secs(1));
+        if !employed.goes_on(turned) {
             return;
         }
-    };
-    let _ = ends.listening.send(Ok(worker.addresses().to_vec()));
-    loop {
-        match worker.turn(Duration::from_secs(1)) {
-            Ok(Turn::Running) => {}
-            Ok(Turn::Stopped) => {
-                if cfg!(debug_assertions) {
-                    worker.invariants();
-                }
-                break;
+    }
+}
+
+impl Seat {
+    /// Tells the spawner of the backend, or why there is none.
+    pub(super) fn show<B: Backend>(
+        &self,
+        backend: io::Result<B>,
+        describe: impl FnOnce(&B) -> String,
+    ) -> Option<B> {
+        match backend {
+            Ok(backend) => {
+                let _ = self.wakers.send(Ok((backend.waker(), describe(&backend))));
+                Some(backend)
             }
             Err(error) => {
-                tracing::error!("worker {} ends, its backend is unusable: {error}", id.0);
-                break;
+                let _ = self.wakers.send(Err(error)); // the spawner reports it
+                None
             }
         }
     }
-    // A full mailbox means that the control thread is gone or very late; it also sees the thread's end.
-    let _ = control.send(ControlMessage::Stopped(id));
+
+    /// Waits to be introduced to the other workers, makes the worker and says where it listens. `None`: the start failed.
+    pub(super) fn employ<B: Backend>(self, plan: &Plan, backend: B) -> Option<Employed<B>> {
+        let Seat { id, metrics, introductions, listening, .. } = self;
+        let Introduction { mailbox, ports, settings } = introductions.recv().ok()?;
+        let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
+        let context = Context { id, settings, names: plan.names, unix_start_ms };
+        let control = ports.control.clone();
+        match Worker::new(context, backend, mailbox, ports, metrics) {
+            Ok(worker) => {
+                let _ = listening.send(Ok(worker.addresses().to_vec()));
+                Some(Employed { id, worker, control })
+            }
+            Err(error) => {
+                let _ = listening.send(Err(SpawnError::Listen(error)));
+                None
+            }
+        }
+    }
+}
+
+/// A worker that turns.
+pub(super) struct Employed<B: Backend> {
+    id: WorkerId,
+    pub(super) worker: Worker<B>,
+    control: ControlSender,
+}
+
+impl<B: Backend> Employed<B> {
+    /// Whether there is a further turn after one that ended like this; if not, the control thread is told.
+    pub(super) fn goes_on(&self, turned: io::Result<Turn>) -> bool {
+        match turned {
+            Ok(Turn::Running) => return true,
+            Ok(Turn::Stopped) => {
+                if cfg!(debug_assertions) {
+                    self.worker.invariants();
+                }
+            }
+            Err(error) => tracing::error!("worker {} ends, its backend is unusable: {error}", self.id.0),
+        }
+        // A full mailbox means that the control thread is gone or very late; it also sees the thread's end.
+        let _ = self.control.send(ControlMessage::Stopped(self.id));
+        false
+    }
 }

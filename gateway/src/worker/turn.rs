@@ -2,6 +2,7 @@
 
 use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use super::{Drain, Turn, Worker};
+use crate::alloc_guard::thread_allocations;
 use crate::memory::Level;
 use crate::metrics::EndReason;
 use gateway_proto::codes::CloseCode;
@@ -28,6 +29,13 @@ impl<B: Backend> Worker<B> {
     /// # Errors
     /// Only what makes the backend unusable.
     pub fn turn(&mut self, wait: Duration) -> std::io::Result<Turn> {
+        let before = thread_allocations();
+        let turned = self.take_turn(wait);
+        self.allocations += thread_allocations() - before;
+        turned
+    }
+
+    fn take_turn(&mut self, wait: Duration) -> std::io::Result<Turn> {
         let wait = self.doze(wait);
         let polled = self.backend.poll(wait, &mut self.batch);
         self.mailbox.finish_sleep();

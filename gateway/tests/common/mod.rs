@@ -16,7 +16,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Runs each case, a function of a backend, as a test on epoll and as one on io_uring.
+/// Runs each case, a function of a backend, as a test on epoll, as one on io_uring, and as one on io_uring with all workers
+/// on one thread.
 #[macro_export]
 macro_rules! on_each_backend {
     ($($case:ident),* $(,)?) => {
@@ -25,7 +26,12 @@ macro_rules! on_each_backend {
         }
         mod io_uring {
             $(#[test] fn $case() {
-                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default()));
+                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default(), 0));
+            })*
+        }
+        mod gang {
+            $(#[test] fn $case() {
+                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default(), 1));
             })*
         }
     };

@@ -1,6 +1,7 @@
 //! The only system calls of this crate, as thin wrappers without policy, and the queue under a mailbox.
 
 pub(crate) mod affinity;
+pub(crate) mod gang;
 pub(crate) mod pages;
 pub(crate) mod queue;
 pub(crate) mod socket;

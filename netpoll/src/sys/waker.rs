@@ -1,5 +1,6 @@
 //! Ending a wait from another thread.
 
+use super::gang::GangSeat;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +16,7 @@ pub struct Waker(Kind);
 enum Kind {
     EventFd(Arc<OwnedFd>),
     Flag(Arc<AtomicBool>),
+    Gang(GangSeat),
 }
 
 impl Waker {
@@ -38,27 +40,33 @@ impl Waker {
         Waker(Kind::Flag(Arc::new(AtomicBool::new(false))))
     }
 
+    /// A waker of one backend among several that share a thread and its sleep.
+    pub(crate) fn seat(seat: GangSeat) -> Waker {
+        Waker(Kind::Gang(seat))
+    }
+
     /// Wakes. Wakes before the wait has begun count; several count as one.
     pub fn wake(&self) {
         match &self.0 {
             // The only error is a counter at 2^64 - 2 (EAGAIN), and then the wake-up is pending anyway.
             Kind::EventFd(fd) => drop(rustix::io::write(&**fd, &1_u64.to_ne_bytes())),
             Kind::Flag(flag) => flag.store(true, Ordering::Release),
+            Kind::Gang(seat) => seat.wake(),
         }
     }
 
     /// Takes a pending wake-up of a flag waker.
     pub(crate) fn take(&self) -> bool {
         match &self.0 {
-            Kind::EventFd(_) => false,
+            Kind::EventFd(_) | Kind::Gang(_) => false,
             Kind::Flag(flag) => flag.swap(false, Ordering::Acquire),
         }
     }
 
-    /// Waits for a wake-up, for at most `timeout`, on the thread itself; true when it came.
+    /// Waits for a wake-up, for at most `timeout`, on the thread itself; true when it came. A gang waits by its own sleep.
     pub fn wait(&self, timeout: Duration) -> bool {
         match &self.0 {
-            Kind::Flag(_) => self.take(),
+            Kind::Flag(_) | Kind::Gang(_) => self.take(),
             Kind::EventFd(fd) => {
                 let timeout =
                     Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
@@ -72,7 +80,7 @@ impl Waker {
     pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Kind::EventFd(fd) => Some(fd.as_fd()),
-            Kind::Flag(_) => None,
+            Kind::Flag(_) | Kind::Gang(_) => None,
         }
     }
 }

@@ -31,7 +31,8 @@ use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completions, ConnectError,
-    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
+    ConnectionId, GangSeat, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer,
+    SharesThread, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
 use lending::Lending;
@@ -104,6 +105,8 @@ pub struct UringBackend {
     relent: bool,
     /// The waker's descriptor is being watched.
     watching: bool,
+    /// The thread waits for several backends, not in here.
+    shares_thread: bool,
     overflowing: bool,
     waker: Waker,
     clock: MonotonicClock,
@@ -143,6 +146,7 @@ impl UringBackend {
             lending,
             relent: false,
             watching: false,
+            shares_thread: false,
             overflowing: false,
             waker: Waker::event_fd()?,
             clock: MonotonicClock::start(),
@@ -172,6 +176,16 @@ impl UringBackend {
     }
 
     // --- a turn --------------------------------------------------------------------------------------------------
+
+    /// What comes before entering the kernel.
+    fn prepare(&mut self) {
+        self.replenish();
+        self.feed_starved();
+        self.sweep_idle();
+        self.look_at_suspects();
+        self.drive_accepts();
+        self.submit_todo();
+    }
 
     /// Queues what is to be submitted. What finds no room stays for the next turn.
     fn submit_todo(&mut self) {
@@ -229,12 +243,11 @@ impl UringBackend {
     }
 
     /// How long this turn may wait.
-    fn wait_allowed(&mut self, wait: Duration, batch: &Completions) -> Duration {
+    fn wait_allowed(&mut self, wait: Duration) -> Duration {
         let work_left = !self.common.notices.is_empty()
             || !self.todo.is_empty()
             || self.overflowing
             || self.sends.follow_up
-            || batch.is_full()
             || self.ring.waiting() > 0;
         if work_left {
             return Duration::ZERO;
@@ -252,6 +265,8 @@ impl UringBackend {
             self.ring.publish();
         }
         match wait.is_zero() {
+            // Its turns have many causes, and most of them are not the kernel's.
+            true if self.shares_thread && !self.ring.has_errand() => return Ok(()),
             true => self.ring.enter(0, None)?,
             false => self.ring.enter(1, Some(wait))?,
         }
@@ -321,13 +336,8 @@ impl Backend for UringBackend {
 
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
         batch.admit(self.batch_max);
-        self.replenish();
-        self.feed_starved();
-        self.sweep_idle();
-        self.look_at_suspects();
-        self.drive_accepts();
-        self.submit_todo();
-        let wait = self.wait_allowed(wait, batch);
+        self.prepare();
+        let wait = if batch.is_full() { Duration::ZERO } else { self.wait_allowed(wait) };
         self.enter(wait)?;
         self.report_notices(batch);
         self.deliver_accepted(batch);
@@ -385,5 +395,29 @@ impl Backend for UringBackend {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+}
+
+impl SharesThread for UringBackend {
+    fn take_seat(&mut self, seat: GangSeat) -> io::Result<()> {
+        self.ring.register_eventfd(seat.as_fd())?;
+        self.waker = Waker::seat(seat);
+        self.watching = true; // by the gang
+        self.shares_thread = true;
+        Ok(())
+    }
+
+    fn settle(&mut self, wait: Duration) -> io::Result<Duration> {
+        self.prepare();
+        self.enter(Duration::ZERO)?;
+        Ok(self.wait_allowed(wait))
+    }
+
+    fn watch(&mut self, watch: bool) {
+        self.ring.signal(watch);
+    }
+
+    fn is_ready(&mut self) -> bool {
+        self.ring.waiting() > 0 || self.ring.has_errand()
     }
 }

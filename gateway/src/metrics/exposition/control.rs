@@ -18,6 +18,8 @@ pub struct ControlSnapshot {
     pub listeners: Vec<(String, &'static str)>,
     /// Connections that there is room for.
     pub connections_max: usize,
+    /// Threads that run the workers.
+    pub worker_threads: usize,
     /// Memory reserved at the start, by owner, in bytes.
     pub memory_planned: Vec<(String, u64)>,
     /// Whether clients should be sent here.
@@ -68,7 +70,9 @@ pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers:
     families.gauges("gateway_build_info", "The version that runs.", vec![(version, 1.0)]);
     let backend = vec![("backend", control.backend.to_owned()), ("reason", control.backend_reason.clone())];
     families.gauges("gateway_backend_info", "The IO backend, and why it was chosen.", vec![(backend, 1.0)]);
-    families.gauge("gateway_workers", "Worker threads.", workers as f64);
+    families.gauge("gateway_workers", "Workers.", workers as f64);
+    let threads = control.worker_threads as f64;
+    families.gauge("gateway_worker_threads", "Threads that run the workers.", threads);
     families.gauge(
         "gateway_connections_max",
         "Connections that there is room for.",

@@ -104,6 +104,27 @@ impl Ring {
         self.uring.submitter().register_files_update(file, &[fd.as_raw_fd()]).map(drop)
     }
 
+    /// Signals `eventfd` from now on, while [`Ring::signal`] says so.
+    pub(crate) fn register_eventfd(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.signal(false);
+        self.uring.submitter().register_eventfd(eventfd.as_raw_fd())
+    }
+
+    /// Whether the kernel is to signal the eventfd when it has something. With deferred completions it does so when the first
+    /// piece of work is put off, else with each completion.
+    pub(crate) fn signal(&mut self, signal: bool) {
+        match signal {
+            true => self.uring.completion().enable_eventfd(),
+            false => self.uring.completion().disable_eventfd(),
+        }
+    }
+
+    /// Whether entering would do anything: something is to be submitted, or the kernel has put work off.
+    pub(crate) fn has_errand(&mut self) -> bool {
+        let queue = self.uring.submission();
+        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+
     // --- submitting ----------------------------------------------------------------------------------------------
 
     /// Makes room for `count` operations, by submitting if need be; false when the kernel takes none at present.
