@@ -111,7 +111,7 @@ fn without_a_file_only_this_machine_is_served() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_gateway")).arg("config").env_clear().output().unwrap().stdout;
     let text = String::from_utf8(output).unwrap();
-    let addresses: Vec<&str> = text.lines().filter(|line| line.starts_with("address")).collect();
+    let addresses: Vec<&str> = text.lines().filter(|line| line.starts_with("address =")).collect();
     assert_eq!(addresses.len(), 3, "{text}");
     assert!(addresses.iter().all(|line| line.contains("\"127.0.0.1:")), "{addresses:?}");
 }

@@ -260,6 +260,11 @@ impl Completions {
         self.items.drain(..)
     }
 
+    /// Gives back the memory of what is not in use.
+    pub fn trim(&mut self) {
+        crate::release_spare(&mut self.items);
+    }
+
     /// Completions in the batch.
     pub fn len(&self) -> usize {
         self.items.len()

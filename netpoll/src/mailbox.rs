@@ -105,6 +105,12 @@ impl<T> Mailbox<T> {
         self.0.queue.is_empty()
     }
 
+    /// Gives the memory of the places for messages back, unless one waits or is being put in. A sender may find the mailbox
+    /// full meanwhile, for some microseconds.
+    pub fn trim(&self) {
+        self.0.queue.trim();
+    }
+
     /// Declares that the consumer is about to sleep; false when a message came in the meantime and it must not.
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {

@@ -425,6 +425,7 @@ fn backend_help(name: &str) -> &'static str {
         }
         "demotions" => "Quiet connections moved to a cheaper kind of waiting (io.idle_demote_ms).",
         "promotions" => "Quiet connections moved back because bytes came.",
+        "renewals" => "Tables of connections made anew in a silence, with one heap allocation each.",
         _ => "A count of the IO backend that has no description yet.",
     }
 }

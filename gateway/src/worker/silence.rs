@@ -33,8 +33,7 @@ impl<B: Backend> Worker<B> {
         if self.pace.now >= due {
             self.silence.due = Some(next);
             if !std::mem::replace(&mut self.silence.backend_is_trimmed, true) {
-                self.backend.trim();
-                self.post.trim();
+                self.trim_ways();
             }
             self.shard.trim();
         }
@@ -43,10 +42,17 @@ impl<B: Backend> Worker<B> {
     /// Gives the memory of what is empty back at once, unless somebody is there. For tests and simulations.
     pub fn trim(&mut self) {
         if self.shard.sessions.is_empty() {
-            self.backend.trim();
-            self.post.trim();
+            self.trim_ways();
             self.shard.trim();
         }
+    }
+
+    /// What is between the shard and others: its backend, its mailbox, its messages to others.
+    fn trim_ways(&mut self) {
+        self.backend.trim();
+        self.batch.trim();
+        self.mailbox.trim();
+        self.post.trim();
     }
 }
 

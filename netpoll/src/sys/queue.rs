@@ -13,8 +13,12 @@
 //! A number is in one hand at a time: a pusher's, the ring's, a popper's, or the stack's, and only the hand that has it
 //! touches the message. The stack's top carries a count of its changes, so that one that was read before a change is
 //! never taken for the present one (Treiber, 1986, with IBM's counter).
+//!
+//! To give memory back all cells that were ever used are taken off the stack. If none is anywhere else, their pages are
+//! dropped and they count as never used.
 #![allow(unsafe_code)]
 
+use super::pages;
 use crossbeam_queue::ArrayQueue;
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -36,9 +40,10 @@ struct Top(AtomicU64);
 pub(crate) struct Queue<T> {
     /// Cells with messages, the oldest first.
     order: ArrayQueue<u32>,
-    cells: Box<[MaybeUninit<Cell<T>>]>,
+    /// Zeros until they are used: pages that the system has not given out yet.
+    cells: Box<[Cell<T>]>,
     free: Top,
-    /// Cells below it are initialised; the others have never been used.
+    /// Cells below it have been used; the others are not on the stack yet.
     touched: AtomicU32,
 }
 
@@ -54,9 +59,11 @@ impl<T> Queue<T> {
     /// Room for `capacity` messages, one at least.
     pub(crate) fn new(capacity: usize) -> Queue<T> {
         assert!(capacity < u32::MAX as usize, "{capacity} messages");
+        let cells = Box::<[Cell<T>]>::new_zeroed_slice(capacity);
         Queue {
             order: ArrayQueue::new(capacity),
-            cells: Box::new_uninit_slice(capacity),
+            // SAFETY: a cell of zeros is a link and room for a message, uninitialised.
+            cells: unsafe { cells.assume_init() },
             free: Top(AtomicU64::new(0)),
             touched: AtomicU32::new(0),
         }
@@ -67,23 +74,12 @@ impl<T> Queue<T> {
     /// # Errors
     /// The message itself when there is no room.
     pub(crate) fn push(&self, message: T) -> Result<(), T> {
-        let Some(index) = self.take_free() else {
-            return match self.take_fresh() {
-                Some(index) => {
-                    let cell =
-                        Cell { next: AtomicU32::new(0), message: UnsafeCell::new(MaybeUninit::new(message)) };
-                    // SAFETY: a cell that has never been used, and its number is in this hand: nobody else refers to it.
-                    unsafe { self.place(index).write(cell) };
-                    self.enqueue(index);
-                    Ok(())
-                }
-                None => Err(message),
-            };
-        };
+        let Some(index) = self.take_free().or_else(|| self.take_fresh()) else { return Err(message) };
         let place = self.cell(index).message.get();
         // SAFETY: the number is in this hand, so nobody else touches the message; there is none to be dropped.
         unsafe { place.write(MaybeUninit::new(message)) };
-        self.enqueue(index);
+        // Each number is there once, and there is room for all.
+        assert!(self.order.push(index).is_ok(), "a ring with room for every cell");
         Ok(())
     }
 
@@ -100,6 +96,33 @@ impl<T> Queue<T> {
         Some(message)
     }
 
+    /// Gives the memory of all cells back, unless one is in use. Who pushes meanwhile may find the queue full.
+    pub(crate) fn trim(&self) {
+        // What is taken is kept in a list of its own, linked as the stack is.
+        let (mut taken, mut count) = (0, 0);
+        while let Some(index) = self.take_free() {
+            self.cell(index).next.store(taken, Ordering::Relaxed);
+            (taken, count) = (index + 1, count + 1);
+        }
+        // Read after the taking, so that what was taken is below it: as many as it says are all there are.
+        let touched = self.touched.load(Ordering::Acquire);
+        if count < touched || count == 0 {
+            while let Some(index) = taken.checked_sub(1) {
+                taken = self.cell(index).next.load(Ordering::Relaxed);
+                self.give_back(index);
+            }
+            return;
+        }
+        let used = &self.cells[..touched as usize];
+        // SAFETY: memory that `new` had zeroed and that holds nothing: all numbers below `touched` are in this hand. A link
+        // may still be read by one who has seen an old top of the stack; zero is a link, and his change will fail.
+        unsafe { pages::release(NonNull::from(used).cast(), size_of_val(used)) };
+        let forgotten = self.touched.compare_exchange(touched, 0, Ordering::Release, Ordering::Relaxed);
+        if forgotten.is_err() {
+            (0..touched).for_each(|index| self.give_back(index)); // a further cell was taken meanwhile
+        }
+    }
+
     /// Messages in it.
     pub(crate) fn len(&self) -> usize {
         self.order.len()
@@ -110,20 +133,8 @@ impl<T> Queue<T> {
         self.order.is_empty()
     }
 
-    fn enqueue(&self, index: u32) {
-        // Each number is there once, and there is room for all.
-        assert!(self.order.push(index).is_ok(), "a ring with room for every cell");
-    }
-
-    fn place(&self, index: u32) -> NonNull<Cell<T>> {
-        NonNull::from(&self.cells[index as usize]).cast()
-    }
-
-    /// A cell that has been used.
     fn cell(&self, index: u32) -> &Cell<T> {
-        // SAFETY: numbers come to the ring and to the stack only after their cells were initialised, and the way from there
-        // to here is acquired; behind a shared reference only atomics and the message change.
-        unsafe { self.place(index).as_ref() }
+        &self.cells[index as usize]
     }
 
     fn take_free(&self) -> Option<u32> {
@@ -161,7 +172,8 @@ impl<T> Queue<T> {
     fn take_fresh(&self) -> Option<u32> {
         let bound = self.cells.len() as u32;
         let next = |touched: u32| (touched < bound).then_some(touched + 1);
-        self.touched.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+        // Acquire: a trim that made the cell fresh again happened before.
+        self.touched.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).ok()
     }
 }
 
@@ -207,6 +219,29 @@ mod tests {
             assert_eq!((queue.pop(), queue.pop()), (Some(number), Some(number)));
         }
         assert_eq!(queue.touched.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_trimmed_queue_is_as_new_and_one_in_use_stays() {
+        let queue = Queue::new(1000);
+        for round in 0..3 {
+            for number in 0..1000 {
+                queue.push([number; 14]).unwrap();
+            }
+            for number in 0..999 {
+                assert_eq!(queue.pop(), Some([number; 14]));
+            }
+            queue.trim();
+            assert_eq!(queue.touched.load(Ordering::Relaxed), 1000, "one is in use");
+            for number in 0..999 {
+                queue.push([number; 14]).unwrap();
+            }
+            assert!(queue.push([0; 14]).is_err(), "round {round}");
+            assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 1000);
+            queue.trim();
+            assert_eq!(queue.touched.load(Ordering::Relaxed), 0);
+            queue.trim();
+        }
     }
 
     #[test]
@@ -265,7 +300,14 @@ mod tests {
                     }
                 }
             };
+            let trim = || {
+                while taken.load(Ordering::Relaxed) < SENDERS * COUNT {
+                    queue.trim();
+                    std::thread::yield_now();
+                }
+            };
             let sum: u64 = std::thread::scope(|scope| {
+                scope.spawn(trim);
                 (0..SENDERS).for_each(|sender| drop(scope.spawn(move || send(sender))));
                 let threads: Vec<_> = (0..receivers).map(|_| scope.spawn(receive)).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).sum()

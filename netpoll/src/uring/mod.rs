@@ -372,7 +372,7 @@ impl Backend for UringBackend {
         self.starved.trim();
         self.sends.trim();
         self.suspects.trim();
-        self.ring.trim_lent();
+        self.ring.trim();
         self.lending = Lending::new(self.ring.receive_capacity());
         self.common.trim();
         self.renew_table();

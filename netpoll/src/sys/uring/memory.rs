@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::SharedBuffer;
+use crate::release_spare;
 use crate::send_queue::PIECES_PER_WRITE;
 use socket2::{SockAddr, SockAddrStorage};
 use std::cell::UnsafeCell;
@@ -76,6 +77,14 @@ impl SendMemory {
         self.connects.push(address.into());
         let kept = &self.connects[self.connects.len() - 1];
         (kept.as_ptr().cast(), kept.len())
+    }
+
+    /// Gives back the memory of what is not in use.
+    pub(super) fn trim(&mut self) {
+        release_spare(&mut self.holds);
+        release_spare(&mut self.headers);
+        release_spare(&mut self.vectors);
+        release_spare(&mut self.connects);
     }
 
     /// Lets everything go: the kernel has consumed all submissions.

@@ -387,10 +387,11 @@ impl Ring {
         self.receive.lend(buffer);
     }
 
-    /// Gives the memory of what is lent back to the system. The kernel writes there only for a receive, so none may be
-    /// armed, or its bytes would be lost.
-    pub(crate) fn trim_lent(&mut self) {
+    /// Gives memory back to the system: of what is lent, and of what sends have used. The kernel writes to the former only
+    /// for a receive, so none may be armed, or its bytes would be lost.
+    pub(crate) fn trim(&mut self) {
         self.receive.trim();
+        self.sends.trim();
     }
 
     /// Shows the kernel what was lent since; once a turn.

@@ -1,0 +1,58 @@
+//! Blocks by themselves.
+
+use super::*;
+use crate::{BufferPools, PoolSize, PoolsConfig};
+
+/// Blocks of 64 bytes in memory of a card's, which this stands for.
+fn lent(count: usize) -> (LentMemory, Arc<Arena>) {
+    let arena = Arena::map(count * 64, false).unwrap();
+    // SAFETY: as many blocks fit the mapping.
+    let blocks = (0..count).map(|index| unsafe { arena.base.add(index * 64) }).collect();
+    let owner: Arc<dyn Any + Send + Sync> = Arc::clone(&arena) as _;
+    // SAFETY: disjoint parts of a zeroed mapping, which `owner` keeps; nobody touches one that is not lent.
+    (unsafe { LentMemory::new(blocks, 64, owner) }, arena)
+}
+
+fn config() -> PoolsConfig {
+    let blocks = vec![PoolSize { size: 64, count: 4 }];
+    PoolsConfig { receive: PoolSize { size: 1, count: 1 }, blocks, huge_pages: false }
+}
+
+fn filled(index: u32, start: u32, size: u32) -> Filled {
+    // SAFETY: nobody else touches the memory of these tests.
+    unsafe { Filled::new(index, start, size) }
+}
+
+#[test]
+fn lent_blocks_are_claimed_held_and_lent_again() {
+    let (memory, _card) = lent(4);
+    let mut pools = BufferPools::over(&config(), memory.with_reserve(1)).unwrap();
+    assert!(pools.is_full() && pools.take_receive().is_none() && pools.lend_receive().is_none());
+    let buffer = pools.claim_receive(&filled(2, 16, 8)).unwrap();
+    assert_eq!((buffer.len(), buffer.capacity(), pools.receive_level().free), (8, 48, 3));
+    assert!(pools.claim_receive(&filled(2, 0, 8)).is_none(), "it is not lent");
+    assert!(pools.claim_receive(&filled(1, 60, 8)).is_none(), "it is not so long");
+    assert!(pools.claim_receive(&filled(4, 0, 8)).is_none(), "there is none");
+    let (one, two) = (buffer.freeze(), 0..2);
+    let many: Vec<_> = two.map(|_| one.clone()).collect();
+    drop(one);
+    pools.reclaim_receive();
+    assert!(pools.lend_receive().is_none(), "somebody holds it");
+    drop(many);
+    pools.reclaim_receive();
+    assert_eq!((pools.lend_receive(), pools.lend_receive()), (Some(2), None));
+    assert!(pools.is_full());
+}
+
+#[test]
+fn lent_memory_lives_as_long_as_a_hold() {
+    let (memory, card) = lent(2);
+    let mut pools = BufferPools::over(&config(), memory).unwrap();
+    let held = pools.claim_receive(&filled(0, 0, 64)).unwrap();
+    drop(pools);
+    assert_eq!(Arc::strong_count(&card), 2, "leaked with the hold");
+    drop(held);
+    let (memory, card) = lent(2);
+    drop(BufferPools::over(&config(), memory).unwrap());
+    assert_eq!(Arc::strong_count(&card), 1);
+}
