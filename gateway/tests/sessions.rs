@@ -27,6 +27,7 @@ on_each_backend!(
     receivers_are_those_who_accept_the_message,
     a_traceparent_of_send_message_is_checked_and_left_behind,
     workers_say_what_their_backends_run_with,
+    idle_workers_sleep,
 );
 
 fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
@@ -328,6 +329,20 @@ fn a_traceparent_of_send_message_is_checked_and_left_behind(backend: &BackendCho
     body[at] = b'Z';
     let reply = client.ask(Operation::SEND_MESSAGE, 6, &body);
     assert_eq!(SendMessageReply::parse(&reply.body).unwrap().result, Err(ErrorCode::MALFORMED));
+}
+
+/// Nobody is there: a worker turns when it is due, and otherwise sleeps.
+fn idle_workers_sleep(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(3, 8));
+    drop(gateway.login(7, "live://1")); // it has begun, and once had something to do
+    std::thread::sleep(Duration::from_millis(100));
+    let turns = || gateway.threads.as_ref().unwrap().metrics.iter().map(|one| one.turns.get());
+    let before: Vec<u64> = turns().collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    for (worker, (after, before)) in turns().zip(before).enumerate() {
+        let turned = after - before;
+        assert!((3..60).contains(&turned), "worker {worker} turned {turned} times");
+    }
 }
 
 fn workers_say_what_their_backends_run_with(backend: &BackendChoice) {

@@ -222,3 +222,22 @@ fn numbers_are_grouped_and_sizes_have_units() {
     assert_eq!((plan::grouped(0), plan::grouped(1_040_000)), ("0".into(), "1 040 000".into()));
     assert_eq!((bytes_text(512), bytes_text(3 << 30)), ("0.5 KiB".into(), "3.0 GiB".into()));
 }
+
+#[test]
+fn workers_beyond_the_cores_share_threads_where_that_is_of_use() {
+    let threads = |text: &str, backend| {
+        let plan = plan(text, backend).unwrap();
+        (plan.workers, plan.threads, plan.room_text().contains(" on "))
+    };
+    let million = "[limits]\nconnections_max = 1000000\n";
+    assert_eq!(threads("", BackendKind::IoUring), (2, 2, false));
+    let (workers, shared, said) = threads(million, BackendKind::IoUring);
+    assert!(workers > 50 && shared == 2 && said, "{workers} workers on {shared} threads");
+    let with = |threads: usize| format!("[io]\nworkers = 5\nthreads = {threads}\n");
+    assert_eq!(threads(&with(0), BackendKind::IoUring), (5, 2, true));
+    assert_eq!(threads(&with(1), BackendKind::IoUring), (5, 1, true));
+    assert_eq!(threads(&with(9), BackendKind::IoUring), (5, 5, false));
+    assert_eq!(threads(&with(1), BackendKind::Epoll), (5, 5, false));
+    let one = plan(&with(1), BackendKind::IoUring).unwrap();
+    assert!(one.room_text().contains(": 5 workers on 1 thread × "), "{}", one.room_text());
+}

@@ -27,9 +27,12 @@ use std::time::Duration;
 /// What a worker that has nothing to do would wait at most.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// Longer than any process lives.
+const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
+
 struct Member<B: Backend> {
     employed: Employed<B>,
-    /// When it turns, whatever happens.
+    /// When it turns, whatever happens; never before it has settled.
     due: Timestamp,
     /// It has turned and not settled since.
     unsettled: bool,
@@ -50,6 +53,7 @@ impl<B: SharesThread> Worker<B> {
 impl<B: SharesThread> Member<B> {
     fn turn(&mut self) -> bool {
         self.unsettled = true;
+        self.due = NEVER;
         let turned = self.employed.worker.turn(Duration::ZERO);
         self.employed.goes_on(turned)
     }
