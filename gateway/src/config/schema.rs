@@ -120,7 +120,8 @@ pub const KEYS: &[Key] = &[
         "… from which messages that may be dropped are dropped for receivers that have not taken earlier ones."),
     key("memory.close_at_percent", Integer(10, 100), "98", Reload, "… from which the slowest receivers are closed."),
     key("memory.refuse_at_stall_percent", Integer(0, 100), "20", Reload,
-        "Share of ten seconds in which tasks wait for memory (PSI) that refuses new connections, too. 0: never."),
+        "Share of ten seconds in which tasks wait for memory (PSI) that refuses new connections, too: of the cgroup, or of a \
+         machine with less than a tenth available. 0: never."),
 
     key("session.auth_timeout_ms", Integer(100, 600_000), "8000", Reload, "How long a connection may take to log in."),
     key("session.idle_timeout_ms", Integer(1000, WEEK_MS), "540000", Reload,

@@ -76,12 +76,16 @@ impl Source {
     }
 
     /// Share of the last ten seconds in which some task waited for memory, in percent: of the process's cgroup where that
-    /// is told, else of the machine; 0 where neither is.
+    /// is told, else of the machine; 0 where neither is. Of a whole machine it counts only while hardly any memory is
+    /// available: tasks also stall while the page cache makes room, and then there is room.
     pub fn stall_percent(&self) -> f32 {
         let own = self.cgroups.iter().find(|(version, _)| *version == Version::V2);
         let own = own.and_then(|(_, folder)| fs::read_to_string(folder.join("memory.pressure")).ok());
-        let text = own.or_else(|| fs::read_to_string("/proc/pressure/memory").ok());
-        text.as_deref().and_then(stall_percent).unwrap_or(0.0)
+        let machine = || {
+            let scarce = fs::read_to_string("/proc/meminfo").is_ok_and(|text| is_scarce(&text));
+            scarce.then(|| fs::read_to_string("/proc/pressure/memory").ok()).flatten()
+        };
+        own.or_else(machine).as_deref().and_then(stall_percent).unwrap_or(0.0)
     }
 }
 
@@ -89,6 +93,15 @@ impl Source {
 pub fn stall_percent(text: &str) -> Option<f32> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     some.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
+}
+
+/// Whether less than a tenth of the machine's memory is available, by `/proc/meminfo` (proc_meminfo(5)).
+fn is_scarce(text: &str) -> bool {
+    let kib = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    kib("MemTotal:").zip(kib("MemAvailable:")).is_some_and(|(total, available)| available < total / 10)
 }
 
 /// The folders of the process's memory cgroup, up to the root, in either version.
@@ -235,5 +248,8 @@ mod tests {
         let (empty, held) = (source.read(0).unwrap(), source.read(1_000_000).unwrap());
         assert!(empty.used > 0 && held.used >= empty.used / 2 + 1_000_000 * KERNEL_BYTES_PER_CONNECTION);
         assert_eq!(stall_percent("nonsense"), None);
+        let machine =
+            |available: u64| is_scarce(&format!("MemTotal: 1000 kB\nMemAvailable:   {available} kB\n"));
+        assert!(machine(99) && !machine(100) && !is_scarce("nonsense"));
     }
 }
