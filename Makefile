@@ -6,6 +6,7 @@ BACKEND ?= io_uring
 TRANSPORT ?= tcp
 CONNECTIONS ?= 1m
 REPORT ?= docs/reports/million
+FEATURES ?=
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help run build test unit e2e conformance dpdk check bench memory fairness million setup-tests fuzz clean
@@ -19,6 +20,8 @@ run: ## build the gateway and start it with its embedded router (CONFIG=… for 
 build: ## release binaries of gateway and loadtest
 	cargo build --release -p gateway -p loadtest
 
+# The tests end to end use one release build, which has the port to DPDK too; by themselves they need no DPDK.
+test: FEATURES = --features gateway/dpdk
 test: setup-tests unit e2e conformance dpdk ## install what the tests need, then run every test
 
 unit: ## unit, contract, simulation, session and tidy tests
@@ -28,14 +31,14 @@ setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and
 	.ci/setup-tests.sh $(CACHE)
 
 e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; 60 000 connections on four rings
-	cargo build --release -p gateway -p loadtest
+	cargo build --release -p gateway -p loadtest $(FEATURES)
 	gateway/tests/e2e/run.sh $(CACHE)
 	gateway/tests/e2e/scale.sh
 	gateway/tests/e2e/million.sh
 	gateway/tests/e2e/shortage.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
-	cargo build --release -p gateway -p loadtest
+	cargo build --release -p gateway -p loadtest $(FEATURES)
 	gateway/tests/e2e/conformance.sh $(CACHE)
 
 dpdk: setup-tests ## the port: TAP devices in a network namespace with the kernel as the peer (needs root)
