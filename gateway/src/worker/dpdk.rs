@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_plan_knows_what_the_pools_take() {
-        let file = "[io]\nbackend = \"dpdk\"\n[dpdk]\ndevices = [\"net_null0\"]\naddresses = [\"10.0.0.2/24\"]\nmtu = 9000";
+        let file = "[io]\nbackend = \"dpdk\"\n[dpdk]\ndevices = [\"net_null0\"]\naddresses = [\"10.0.0.2/24\"]\nmtu = 9000\n\
+                    [[listener]]\nname = \"tcp\"\naddress = \"10.0.0.2:3101\"";
         let sources = Sources { file: Some(("x.toml".into(), file.into())), ..Sources::default() };
         let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).unwrap().dpdk.unwrap();
         for mtu in [1280, 1500, 9000] {
