@@ -15,7 +15,7 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## build the gateway and start it with its embedded router (CONFIG=… for another profile)
-	cargo run --release --quiet -p gateway -- run --config $(CONFIG)
+	cargo run --release -p gateway -- run --config $(CONFIG)
 
 build: ## release binaries of gateway and loadtest
 	cargo build --release -p gateway -p loadtest
