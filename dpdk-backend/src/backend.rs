@@ -175,26 +175,42 @@ struct Waiting {
     /// Sent to since the last poll.
     fresh: Vec<ConnectionId>,
     slow: Vec<ConnectionId>,
-    /// By index: it is in one of the lists.
-    listed: Vec<bool>,
+    /// By index: which list it is in.
+    listed: Vec<Listed>,
+}
+
+/// Which list of [`Waiting`] a connection is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    No,
+    Fresh,
+    Slow,
 }
 
 impl Waiting {
     fn new(connections_max: usize, flight_bytes_max: usize) -> Waiting {
         let list = || Vec::with_capacity(connections_max);
-        Waiting { flight_bytes_max, fresh: list(), slow: list(), listed: vec![false; connections_max] }
+        Waiting { flight_bytes_max, fresh: list(), slow: list(), listed: vec![Listed::No; connections_max] }
     }
 
     fn note(&mut self, connection: ConnectionId) {
-        if !std::mem::replace(&mut self.listed[connection.index()], true) {
+        if self.listed[connection.index()] == Listed::No {
+            self.listed[connection.index()] = Listed::Fresh;
             self.fresh.push(connection);
         }
     }
 
+    fn is_slow(&self, connection: ConnectionId) -> bool {
+        self.listed.get(connection.index()) == Some(&Listed::Slow)
+    }
+
+    /// Most of those that close are in no list, so that many at once do not search the lists once each.
     fn remove(&mut self, connection: ConnectionId) {
-        self.fresh.retain(|one| *one != connection);
-        self.slow.retain(|one| *one != connection);
-        self.listed[connection.index()] = false;
+        match std::mem::replace(&mut self.listed[connection.index()], Listed::No) {
+            Listed::No => {}
+            Listed::Fresh => self.fresh.retain(|one| *one != connection),
+            Listed::Slow => self.slow.retain(|one| *one != connection),
+        }
     }
 
     /// After a round: who has more queued than may be in flight is slow, until nothing is queued any more.
@@ -202,7 +218,7 @@ impl Waiting {
         let Waiting { flight_bytes_max, fresh, slow, listed } = self;
         let mut keep = |connection: &ConnectionId, above: usize| {
             let waits = stack.queued_bytes(*connection) > above;
-            listed[connection.index()] = waits;
+            listed[connection.index()] = if waits { Listed::Slow } else { Listed::No };
             waits
         };
         slow.retain(|connection| keep(connection, 0));
@@ -374,6 +390,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn waiting(&self) -> &[ConnectionId] {
         &self.waiting.slow
+    }
+
+    fn is_waiting(&self, connection: ConnectionId) -> bool {
+        self.waiting.is_slow(connection)
     }
 
     fn connection_count(&self) -> usize {

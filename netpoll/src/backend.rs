@@ -385,10 +385,9 @@ pub trait Backend {
     /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.
     fn waiting(&self) -> &[ConnectionId];
 
-    /// Whether the connection is among those of [`Backend::waiting`].
-    fn is_waiting(&self, connection: ConnectionId) -> bool {
-        self.waiting().contains(&connection)
-    }
+    /// Whether the live connection is among those of [`Backend::waiting`]: asked for each delivery while memory is short, so
+    /// it must not search.
+    fn is_waiting(&self, connection: ConnectionId) -> bool;
 
     /// Live connections, those that are closing included.
     fn connection_count(&self) -> usize;
