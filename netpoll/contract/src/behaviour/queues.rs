@@ -138,6 +138,10 @@ pub fn who_is_slow_is_listed_until_it_has_caught_up_or_gone<W: World>(seed: u64)
     let waiting = |h: &mut Harness<W>| {
         let mut ids = h.backend(Side::Server).waiting().to_vec();
         ids.sort_unstable();
+        for pair in &pairs {
+            let (id, backend) = (pair.server, h.backend(Side::Server));
+            assert_eq!(backend.is_waiting(id), ids.contains(&id), "{id:?} of {ids:?}");
+        }
         ids
     };
     let sizes = [300 << 10, 300 << 10, 300 << 10, 1];
