@@ -4,7 +4,7 @@
 mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, settings};
-use gateway::memory::{Level, Signal};
+use gateway::memory::{Level, ROOM_MAX, Signal};
 use gateway::settings::{SlowConsumer, WorkerSettings};
 use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
 use gateway_proto::codes::CloseCode;
@@ -17,6 +17,7 @@ on_each_backend!(
     strangers_are_turned_away_with_a_reason,
     a_storm_of_strangers_does_not_linger,
     at_the_very_end_strangers_are_reset,
+    between_two_readings_no_more_are_taken_on_than_there_is_room_for,
     droppable_messages_are_shed_for_slow_receivers_only,
     the_slowest_receivers_go_a_few_a_reading,
 );
@@ -52,7 +53,7 @@ fn strangers_are_turned_away_with_a_reason(backend: &BackendChoice) {
     let (gateway, signal) = start(backend, 1);
     let mut held = gateway.login(1, ROOM);
     for level in [Level::Refuse, Level::Shed] {
-        signal.tell(level);
+        signal.tell(level, ROOM_MAX);
         let mut stranger = gateway.client();
         let word = stranger.read();
         let closed = Closed::parse(&word.body).unwrap();
@@ -67,15 +68,34 @@ fn strangers_are_turned_away_with_a_reason(backend: &BackendChoice) {
         assert_eq!(held.ask(Operation::HEARTBEAT, 1, b"").operation, 3, "who is in stays in");
     }
     assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].memory_refusals.get(), 4);
-    signal.tell(Level::Normal);
+    signal.tell(Level::Normal, ROOM_MAX);
     gateway.login(2, ROOM);
 }
 
 fn at_the_very_end_strangers_are_reset(backend: &BackendChoice) {
     let (gateway, signal) = start(backend, 1);
-    signal.tell(Level::Close);
+    signal.tell(Level::Close, ROOM_MAX);
     assert!(gateway.client().try_read().is_none());
     assert_eq!(upgrade(&gateway), "");
+}
+
+fn between_two_readings_no_more_are_taken_on_than_there_is_room_for(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    let mut held = Vec::new();
+    for (reading, room) in (0..).zip([3, 2]) {
+        signal.tell(Level::Normal, room);
+        for mid in 0..i64::from(room) {
+            held.push(gateway.login(10 * reading + mid, ROOM));
+        }
+        let mut stranger = gateway.client();
+        let word = stranger.read();
+        assert_eq!(Closed::parse(&word.body).unwrap().code, CloseCode::OVERLOAD, "{word:?}");
+        assert!(stranger.try_read().is_none());
+    }
+    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].memory_refusals.get(), 2);
+    for client in &mut held {
+        assert_eq!(client.ask(Operation::HEARTBEAT, 1, b"").operation, 3, "who is in stays in");
+    }
 }
 
 /// A client of the room that takes nothing, and more than fits its socket on the way to it.
@@ -114,7 +134,7 @@ fn droppable_messages_are_shed_for_slow_receivers_only(backend: &BackendChoice) 
     let mut slow = slow_receiver(&gateway, &mut sender, 3);
     to_room(&mut sender, b"before");
     assert_eq!(quick.read().body, b"before");
-    signal.tell(Level::Shed);
+    signal.tell(Level::Shed, ROOM_MAX);
     std::thread::sleep(Duration::from_millis(300)); // a worker that waits hears of it when it wakes
     for _ in 0..10 {
         to_room(&mut sender, b"shed");
@@ -140,7 +160,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     let mut sender = gateway.login(1, "");
     let mut quick = gateway.login(2, "");
     let slow: Vec<_> = (0..10).map(|mid| slow_receiver(&gateway, &mut sender, 100 + mid)).collect();
-    signal.tell(Level::Close);
+    signal.tell(Level::Close, ROOM_MAX);
     let closes = || sum(&gateway, |one| one.memory_closes.get());
     let until = Instant::now() + Duration::from_secs(5);
     while closes() < 8 && Instant::now() < until {
@@ -148,7 +168,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     }
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(closes(), 8, "one reading, some closes");
-    signal.tell(Level::Close);
+    signal.tell(Level::Close, ROOM_MAX);
     while closes() < 10 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -159,7 +179,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
 
 fn a_storm_of_strangers_does_not_linger(backend: &BackendChoice) {
     let (gateway, signal) = start(backend, 1);
-    signal.tell(Level::Refuse);
+    signal.tell(Level::Refuse, ROOM_MAX);
     let heard = (0..400).filter(|_| gateway.client().try_read().is_some()).count();
     assert!((256..400).contains(&heard), "{heard} of 400 got a reason");
 }

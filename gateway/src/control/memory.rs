@@ -1,8 +1,9 @@
 //! Watching how near the process is to the end of its memory, and telling workers and operators.
 
 use super::Control;
+use super::workers::Workers;
 use crate::config::bytes_text;
-use crate::memory::{Gauge, Level, Reading, Signal, Source, Thresholds};
+use crate::memory::{Gauge, Level, ROOM_MAX, Reading, Signal, Source, Thresholds};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,11 +45,13 @@ impl MemoryWatch {
     }
 
     /// Reads once.
-    fn look(&self, gauge: &mut Gauge, thresholds: &Thresholds, connections: u64) -> MemoryState {
+    fn look(&self, gauge: &mut Gauge, thresholds: &Thresholds, workers: &Workers) -> MemoryState {
+        let connections = workers.connections();
         let reading = self.source.read(connections);
         let stall_percent = self.source.stall_percent();
         let level = gauge.update(thresholds, reading, stall_percent);
-        self.signal.tell(level);
+        let room = reading.map(|reading| reading.room(thresholds.refuse_percent, workers.count()));
+        self.signal.tell(level, room.unwrap_or(ROOM_MAX));
         let state = MemoryState { reading, stall_percent, level };
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         state
@@ -61,8 +64,7 @@ pub(super) async fn watch_memory(control: Arc<Control>) {
     loop {
         let thresholds = control.config().memory.thresholds;
         let before = gauge.level();
-        let connections = control.workers.connections();
-        let state = control.memory.look(&mut gauge, &thresholds, connections);
+        let state = control.memory.look(&mut gauge, &thresholds, &control.workers);
         if state.level != before {
             report(&control, &state, before);
         }

@@ -24,5 +24,5 @@ mod subscribe;
 mod websocket;
 
 pub use echo::EchoConnections;
-pub(crate) use scarcity::Refusals;
+pub(crate) use scarcity::{Admissions, Refusals};
 pub(crate) use websocket::message_size_bound;

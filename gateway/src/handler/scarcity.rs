@@ -9,6 +9,9 @@
 //! 3. the slowest consumers are closed, some for each reading of the gauge, so that what one gives back is seen before
 //!    the next ones go ([`Level::Close`]).
 //!
+//! Memory is read some times a second, and a storm of connections could fill it between two readings. So each reading says how
+//! many it leaves room for, and the workers' shares of that bound what they take on until the next.
+//!
 //! A reason is kept for its client until he has read it or a moment has passed, and with it all that a connection takes. So
 //! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
@@ -24,6 +27,13 @@ const CLOSES_PER_READING: usize = 8;
 
 /// Connections that a worker refuses with a reason in each [`LINGER`] at most.
 const REASONS_MAX: u32 = 256;
+
+/// How many connections a worker took on since the last reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Admissions {
+    reading: u32,
+    count: u32,
+}
 
 /// How many connections were refused with a reason since when.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +54,18 @@ impl Refusals {
 }
 
 impl<B: Backend> Worker<B> {
+    /// Whether memory lasts for one more connection; then it is counted.
+    pub(crate) fn has_memory_for_one(&mut self) -> bool {
+        let told = self.pace.memory;
+        let admissions = &mut self.pace.admissions;
+        if admissions.reading != told.reading {
+            *admissions = Admissions { reading: told.reading, count: 0 };
+        }
+        let has = told.level == Level::Normal && admissions.count < told.room;
+        admissions.count += u32::from(has);
+        has
+    }
+
     /// Turns away a connection that was just accepted. Over WebSocket the answer waits for the upgrade request: a
     /// client hears nothing before.
     pub(crate) fn refuse_for_memory(&mut self, connection: ConnectionId) {

@@ -16,9 +16,13 @@ mod signal;
 mod source;
 
 pub use gauge::{Gauge, Level, Thresholds};
-pub use signal::{Signal, Told};
+pub use signal::{ROOM_MAX, Signal, Told};
 pub use source::{Reading, Source, stall_percent};
 
 /// Kernel memory of an idle connection, in bytes: socket, its file and inode, its direct descriptor and its armed
 /// receive (measured on Linux 6.18: 3.7 to 4.6 KB). What a limit is compared with where the kernel does not account.
 pub const KERNEL_BYTES_PER_CONNECTION: u64 = 4096;
+
+/// What a connection may take until the next reading shows it, in bytes: [`KERNEL_BYTES_PER_CONNECTION`], its session and what
+/// of the tables it touches first, and its login on the way through two socket buffers.
+pub const BYTES_PER_NEW_CONNECTION: u64 = 8192;

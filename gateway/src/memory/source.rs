@@ -1,7 +1,7 @@
 //! Where the figures come from: the process's cgroup (v2, or v1 where that holds the memory controller), else the
 //! configured maximum against what the process uses.
 
-use super::KERNEL_BYTES_PER_CONNECTION;
+use super::{BYTES_PER_NEW_CONNECTION, KERNEL_BYTES_PER_CONNECTION};
 use rustix::param::page_size;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,13 @@ impl Reading {
     /// Bytes until the limit.
     pub fn left(self) -> u64 {
         self.limit.saturating_sub(self.used)
+    }
+
+    /// How many new connections each of `workers` may take on before `percent` of the limit are used.
+    pub fn room(self, percent: u8, workers: usize) -> u32 {
+        let threshold = (u128::from(self.limit) * u128::from(percent) / 100) as u64;
+        let connections = threshold.saturating_sub(self.used) / BYTES_PER_NEW_CONNECTION;
+        u32::try_from(connections / workers.max(1) as u64).unwrap_or(u32::MAX)
     }
 
     /// Whether at least `percent` of the limit are used.
@@ -237,6 +244,16 @@ mod tests {
         let source = tree.source("9:name=systemd:/\n4:memory:/box\n0::/\n");
         assert_eq!(source.read(0), Some(Reading { used: 1200, limit: 2000 }));
         assert_eq!(source.label(), "cgroup memory.limit_in_bytes");
+    }
+
+    #[test]
+    fn the_room_is_each_workers_share_of_what_the_threshold_leaves() {
+        let reading = Reading { used: 50 << 20, limit: 100 << 20 };
+        assert_eq!(reading.room(90, 1), (40 << 20) / BYTES_PER_NEW_CONNECTION as u32);
+        assert_eq!(reading.room(90, 4), (10 << 20) / BYTES_PER_NEW_CONNECTION as u32);
+        assert_eq!(reading.room(50, 4), 0);
+        assert_eq!(reading.room(10, 4), 0);
+        assert_eq!(Reading { used: 0, limit: u64::MAX }.room(100, 1), u32::MAX);
     }
 
     #[test]

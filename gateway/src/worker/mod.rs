@@ -36,7 +36,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::alloc_guard::thread_allocations;
-use crate::handler::{EchoConnections, Refusals};
+use crate::handler::{Admissions, EchoConnections, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Directory, Fanouts, Rooms, Sums};
@@ -131,7 +131,9 @@ pub(crate) struct Pace {
     /// How near the end of memory is.
     pub(crate) memory: Told,
     /// The reading for which slow consumers were closed last.
-    pub(crate) memory_served: u64,
+    pub(crate) memory_served: u32,
+    /// Connections taken on since the last reading of memory.
+    pub(crate) admissions: Admissions,
     /// Connections refused with a reason lately.
     pub(crate) refusals: Refusals,
 }
@@ -201,6 +203,7 @@ impl<B: Backend> Worker<B> {
                 fanouts_rest: false,
                 memory: Told::default(),
                 memory_served: 0,
+                admissions: Admissions::default(),
                 refusals: Refusals::default(),
             },
             reloadable: Arc::new(context.settings.reloadable.clone()),

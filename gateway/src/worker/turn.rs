@@ -3,7 +3,6 @@
 use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use super::{Drain, Turn, Worker};
 use crate::alloc_guard::thread_allocations;
-use crate::memory::Level;
 use crate::metrics::EndReason;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, CloseReason, Completion, ConnectionId, Timestamp};
@@ -132,7 +131,7 @@ impl<B: Backend> Worker<B> {
             self.abort(connection, CloseCode::SHUTDOWN);
         } else if self.drain.is_some() {
             self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
-        } else if self.pace.memory.level >= Level::Refuse {
+        } else if !self.has_memory_for_one() {
             self.refuse_for_memory(connection);
         }
     }

@@ -110,7 +110,9 @@ fi
 
 echo "shortage: memory.memory_max_bytes"
 gateway=$real
-start_gateway "$here/e2e.toml" "${flags[@]}" --set memory.memory_max_bytes=70000000
+# Levels far apart: memory is read ten times a second, and a storm of logins takes 10 MB and more between two readings.
+start_gateway "$here/e2e.toml" "${flags[@]}" --set memory.memory_max_bytes=120000000 --set memory.refuse_at_percent=60 \
+    --set memory.shed_at_percent=97 --set memory.close_at_percent=99
 grep -q "hold about" "$work/gateway.log" || fail "the start screen does not warn"
 "$loadtest" push "${load[@]}" -c 30000 --connect-retries 1 --rate 500 --duration 5s >"$work/flood" 2>&1 &
 flood=$!
