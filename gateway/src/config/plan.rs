@@ -96,6 +96,9 @@ pub fn bytes_text(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
+/// Deliveries of fan-outs in a turn of a worker at least: a turn itself costs about as much as one.
+const FANOUT_SLICE_MIN: usize = 16;
+
 /// What one worker reserves besides its pools, of how many workers.
 type WorkerMemory<'a> = dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry> + 'a;
 
@@ -193,12 +196,17 @@ impl Plan {
             auth: config.auth_mode(),
             bus: config.application.bus,
             completions_per_turn_max: config.io.completions_per_turn_max,
-            fanout_slice: config.limits.fanout_deliveries_per_turn_max,
+            fanout_slice: self.fanout_slice(config.limits.fanout_deliveries_per_turn_max),
             default_push_operation: config.application.default_push_operation,
             audit: config.journal.is_some(),
             memory: Default::default(),
             reloadable: config.reloadable.clone(),
         }
+    }
+
+    /// A worker's share of the deliveries in one turn of its thread: what others on the thread wait for is the sum.
+    fn fanout_slice(&self, per_turn_max: usize) -> usize {
+        (per_turn_max / self.workers.div_ceil(self.threads)).max(FANOUT_SLICE_MIN)
     }
 
     /// "room for … connections: …".
