@@ -310,6 +310,8 @@ pub struct BackendCounters {
     pub overflows: u64,
     /// Idle connections moved to a cheaper kind of waiting.
     pub demotions: u64,
+    /// Those that received once and went on waiting in that way: their clients said something after a long time.
+    pub samples: u64,
     /// Those moved back by traffic.
     pub promotions: u64,
     /// Times that the table of connections, empty for a while, was made anew ([`Backend::trim`]): a heap allocation each, and

@@ -543,15 +543,28 @@ fn quiet_connections_are_demoted_and_promoted_by_traffic() {
         busy.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
         host.poll();
     }
-    // At least: on a loaded machine the busy ones pause, too.
-    host.until("forty demotions", |host| host.backend.counters().demotions >= 40);
-    let (before, promoted) = (host.bytes_received(), host.backend.counters().promotions);
-    quiet.iter_mut().for_each(|client| client.write_all(b"awake").unwrap());
-    host.until("promotions", |host| host.backend.counters().promotions >= promoted + 40);
-    host.until("their bytes", |host| host.bytes_received() >= before + 200);
-    for client in quiet.iter() {
-        assert_eq!(host.received[&host.id_of(client)], b"awake");
+    let demoted = |host: &mut Host| {
+        let counters = host.backend.counters();
+        counters.demotions - counters.promotions
+    };
+    // The busy ones pause now, too.
+    host.until("demotions", |host| demoted(host) == 50);
+    let before = host.backend.counters();
+    // What does not fit one buffer is received whole, too.
+    let mut said = b"awake".to_vec();
+    for length in [5, 20_000] {
+        said.resize(length, b'y');
+        let told = said.len();
+        quiet
+            .iter_mut()
+            .for_each(|client| client.write_all(if told == 5 { &said } else { &said[5..] }).unwrap());
+        host.until("their bytes", |host| {
+            quiet.iter().all(|client| host.received.get(&host.id_of(client)).is_some_and(|got| *got == said))
+        });
     }
+    let after = host.backend.counters();
+    assert!(after.samples >= before.samples + 40, "each was woken from a quiet time: {after:?}");
+    assert!(after.promotions >= before.promotions + 40, "each was demoted and said much: {after:?}");
     drop(clients);
     host.until("everyone's end", |host| host.closed.len() == 50);
     assert!(host.closed.iter().all(|(_, reason)| *reason == CloseReason::PeerClosed));

@@ -96,8 +96,8 @@ pub fn bytes_text(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
-/// Deliveries of fan-outs in a turn of a worker at least: a turn itself costs about as much as one.
-const FANOUT_SLICE_MIN: usize = 16;
+/// Deliveries of fan-outs in a turn of a worker at least: with fewer, the turns themselves cost more than a tenth (docs/decisions/0013).
+const FANOUT_SLICE_MIN: usize = 32;
 
 /// What one worker reserves besides its pools, of how many workers.
 type WorkerMemory<'a> = dyn Fn(&TableSizes, usize, &BackendConfig) -> Vec<MemoryEntry> + 'a;

@@ -424,7 +424,8 @@ fn backend_help(name: &str) -> &'static str {
             "Times that the completion queue of io_uring was full; its completions were fetched later."
         }
         "demotions" => "Quiet connections moved to a cheaper kind of waiting (io.idle_demote_ms).",
-        "promotions" => "Quiet connections moved back because bytes came.",
+        "samples" => "Quiet connections that received once and went on waiting in the cheaper way.",
+        "promotions" => "Quiet connections moved back because bytes came again soon.",
         "renewals" => "Tables of connections made anew in a silence, with one heap allocation each.",
         _ => "A count of the IO backend that has no description yet.",
     }

@@ -321,6 +321,7 @@ backend_metrics!(
     send_copies,
     overflows,
     demotions,
+    samples,
     promotions,
     renewals,
 );

@@ -40,7 +40,7 @@ use receive::{Suspects, Sweep};
 use send::Sends;
 pub(crate) use send::Sent;
 pub(crate) use slot::Slot;
-use slot::Todo;
+use slot::{Idling, Todo};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -215,13 +215,13 @@ impl UringBackend {
         if todo.has(Todo::RECEIVE) && !waits && slot.life.state.receives() {
             slot.in_flight.add(tag::RECEIVE);
             match slot.life.state {
+                State::Open if slot.idling == Idling::Sampling => self.ring.receive_once(id),
                 State::Open => self.ring.receive(id),
                 _ => self.ring.discard(id),
             }
         } else if todo.has(Todo::WAIT_READABLE) && !waits {
             slot.in_flight.add(tag::READABLE);
             self.ring.wait_readable(id);
-            self.common.counters.demotions += 1;
         } else if todo.has(Todo::DEMOTE) && slot.in_flight.has(tag::RECEIVE) {
             self.ring.cancel(id, tag::RECEIVE);
         }

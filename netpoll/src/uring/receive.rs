@@ -5,7 +5,8 @@
 //!     │ ├─ bytes, last one (the completion queue overflowed) ──► arm again
 //!     │ ├─ no buffer (ENOBUFS) ──► starved ── buffers lent again ──► arm again
 //!     │ └─ end, error ──► PeerFinished or Ended
-//!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► arm again
+//!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► receive once ──► wait again
+//!                                                        └─ and again soon ──► arm again
 //! ```
 //!
 //! # Ends that nobody tells
@@ -157,8 +158,11 @@ impl UringBackend {
         }
         match event.result {
             count @ 1.. => {
-                slot.idling = Idling::Active;
+                let sampled = slot.idling == Idling::Sampling && slot.life.state == State::Open;
+                slot.idling = if sampled { Idling::Sampled } else { Idling::Active };
                 match slot.suspicion {
+                    // The wait for readability that follows tells ends, too.
+                    _ if sampled => {}
                     // Connections that closed while listed left their ids behind; if that ever fills the list, this one is not.
                     Suspicion::None if self.suspects.young.len() < self.suspects.young.capacity() => {
                         slot.suspicion = Suspicion::Listed;
@@ -177,7 +181,9 @@ impl UringBackend {
                     }
                     _ => self.relend(event), // closing or finishing: what still comes is discarded
                 }
-                if !event.more {
+                if sampled {
+                    self.mark(connection, Todo::WAIT_READABLE);
+                } else if !event.more {
                     self.receive_stopped(connection);
                 }
             }
@@ -215,11 +221,17 @@ impl UringBackend {
     fn receive_failed(&mut self, id: ConnectionId, error: i32) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
         let demoting = slot.idling == Idling::Demoting;
+        let sampling = slot.idling == Idling::Sampling && slot.life.state == State::Open;
         match -error {
             _ if !slot.life.state.receives() => {}
             libc::ENOBUFS if slot.life.state == State::Open => self.starve(id),
             libc::ENOBUFS => self.rearm(id),
             libc::ECANCELED if demoting && slot.life.state == State::Open => {
+                self.common.counters.demotions += 1;
+                self.mark(id, Todo::WAIT_READABLE)
+            }
+            libc::EAGAIN | libc::EINTR if sampling => {
+                slot.idling = Idling::Demoting;
                 self.mark(id, Todo::WAIT_READABLE)
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_stopped(id),
@@ -302,7 +314,8 @@ impl UringBackend {
                 slot.idling = Idling::Demoting;
                 self.mark(id, Todo::DEMOTE);
             }
-            Idling::Quiet | Idling::Demoting | Idling::Promoting => {}
+            Idling::Sampled => slot.idling = Idling::Demoting,
+            Idling::Quiet | Idling::Demoting | Idling::Sampling | Idling::Promoting => {}
         }
     }
 
@@ -311,8 +324,13 @@ impl UringBackend {
         let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::READABLE);
         if slot.life.state.receives() {
-            slot.idling = Idling::Promoting;
-            self.common.counters.promotions += 1;
+            if slot.idling == Idling::Demoting {
+                slot.idling = Idling::Sampling;
+                self.common.counters.samples += 1;
+            } else {
+                slot.idling = Idling::Promoting;
+                self.common.counters.promotions += 1;
+            }
             self.mark(event.id, Todo::RECEIVE);
         }
         self.settle(event.id);

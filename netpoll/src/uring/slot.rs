@@ -63,16 +63,25 @@ impl InFlight {
 /// How an idle connection comes to wait in a cheaper way, and back.
 ///
 /// ```text
-///   Active ◄─ bytes ─┬─ Quiet ── swept once more ──► Demoting: the receive is being cancelled, to wait for readability
-///     └─── swept ────┼─►┘                                │
-///                    └── Promoting: receives again, ◄────┘ readable
-///                        but has not brought anything yet: demoting it now could go on for ever
+///   Active ── swept ──► Quiet ── swept once more ──► Demoting: the receive is being cancelled; then it waits for readability
+///     ▲  ▲                │                             │  ▲
+///     │  └──── bytes ─────┘                    readable │  │ swept, or nothing came
+///     │                                                 ▼  │
+///     │                                              Sampling: one receive, then it waits again
+///     │                                                 │ bytes
+///     └── bytes ── Promoting: receives again ◄─ readable ── Sampled
 /// ```
+///
+/// So a client that only beats now and then costs a receive and a wait each time, and who says more than one thing in a
+/// period gets the receive back that goes on by itself. Promoting, it has not brought anything yet: demoting it then could
+/// go on for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Idling {
     Active,
     Quiet,
     Demoting,
+    Sampling,
+    Sampled,
     Promoting,
 }
 

@@ -211,6 +211,18 @@ impl Ring {
         unsafe { self.push(&receive) };
     }
 
+    /// Receives into one lent buffer what is there now.
+    pub(crate) fn receive_once(&mut self, id: ConnectionId) {
+        let receive = opcode::Recv::new(fixed(id), std::ptr::null_mut(), 0)
+            .flags(libc::MSG_DONTWAIT)
+            .buf_group(BUFFER_GROUP)
+            .build()
+            .flags(Flags::BUFFER_SELECT)
+            .user_data(id.pack(tag::RECEIVE));
+        // SAFETY: as in `receive`.
+        unsafe { self.push(&receive) };
+    }
+
     /// Drops what can be received, once, after waiting for readiness: with MSG_TRUNC, tcp(7), the bytes are skipped.
     pub(crate) fn discard(&mut self, id: ConnectionId) {
         let nowhere = self.nowhere.as_mut_ptr();
