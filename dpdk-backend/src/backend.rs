@@ -17,6 +17,7 @@ use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, BufferPools, Completions, ConnectError, ConnectionId,
     ListenerConfig, ListenerId, MonotonicClock, PoolSize, SendError, SharedBuffer, Timestamp, Waker,
+    release_spare,
 };
 use rustix::thread::{Timespec, nanosleep};
 use std::io;
@@ -348,7 +349,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
             self.waiting.update(&self.stack);
             let pauses = self.stack.counters().receive_pauses;
             if std::mem::replace(&mut self.pauses, pauses) < pauses {
-                self.stack.pools().receive_starved();
+                self.stack.pools().receive_refused();
             }
             let has_work = self.stack.has_output() || self.stack.has_events();
             if batch.len() > before || self.waker.wait(Duration::ZERO) || batch.is_full() {
@@ -386,6 +387,12 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn queued_bytes(&self, connection: ConnectionId) -> usize {
         self.stack.queued_bytes(connection)
+    }
+
+    fn trim(&mut self) {
+        release_spare(&mut self.waiting.fresh);
+        release_spare(&mut self.waiting.slow);
+        self.stack.trim();
     }
 
     fn waiting(&self) -> &[ConnectionId] {
