@@ -43,7 +43,8 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 
 dpdk: setup-tests ## the port: TAP devices in a network namespace with the kernel as the peer (needs root)
 	cargo test -p dpdk-backend --features dpdk --lib --test port
-	cargo test -p gateway --features dpdk --lib dpdk
+	cargo test -p gateway --features dpdk --lib --test sessions --test websocket --test control_messages --test scarcity \
+		--test shortage --test zero_allocations dpdk
 	cargo build --release -p gateway -p loadtest --features gateway/dpdk
 	gateway/tests/e2e/dpdk.sh $(CACHE)
 
