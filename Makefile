@@ -72,8 +72,9 @@ million: ## a million connections through every stage (BACKEND=io_uring|epoll CO
 	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
 
-fuzz: ## each fuzz body for ten million executions (needs cargo-fuzz)
-	.ci/fuzz.sh 10000000
+fuzz: ## each fuzz body for ten million executions, frames for fifty (needs cargo-fuzz)
+	.ci/fuzz.sh 10000000 frame bodies handshake auth websocket config
+	.ci/fuzz.sh 50000000 frames
 
 clean: ## remove build output and the test tools' cache
 	cargo clean
