@@ -43,7 +43,8 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 
 dpdk: setup-tests ## the port: TAP devices in a network namespace with the kernel as the peer (needs root)
 	cargo test -p dpdk-backend --features dpdk --lib --test port
-	cargo test -p gateway --features dpdk --lib dpdk
+	cargo test -p gateway --features dpdk --lib --test sessions --test websocket --test control_messages --test scarcity \
+		--test shortage --test zero_allocations dpdk
 	cargo build --release -p gateway -p loadtest --features gateway/dpdk
 	gateway/tests/e2e/dpdk.sh $(CACHE)
 
@@ -71,8 +72,9 @@ million: ## a million connections through every stage (BACKEND=io_uring|epoll CO
 	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
 
-fuzz: ## each fuzz body for ten million executions (needs cargo-fuzz)
-	.ci/fuzz.sh 10000000
+fuzz: ## each fuzz body for ten million executions, frames for fifty (needs cargo-fuzz)
+	.ci/fuzz.sh 10000000 frame bodies handshake auth websocket config
+	.ci/fuzz.sh 50000000 frames
 
 clean: ## remove build output and the test tools' cache
 	cargo clean

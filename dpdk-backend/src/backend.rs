@@ -17,6 +17,7 @@ use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, BufferPools, Completions, ConnectError, ConnectionId,
     ListenerConfig, ListenerId, MonotonicClock, PoolSize, SendError, SharedBuffer, Timestamp, Waker,
+    release_spare,
 };
 use rustix::thread::{Timespec, nanosleep};
 use std::io;
@@ -32,6 +33,11 @@ pub(crate) const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
 /// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
 /// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
 const FLIGHT_BLOCKS_MIN: u32 = 16;
+/// One connection that keeps more than this part of all blocks is slow, however much may be in flight: where pools are small,
+/// one that does not read would hold them all before.
+const SLOW_PART_OF_BLOCKS: usize = 16;
+/// And so many bytes at least.
+const SLOW_BYTES_MIN: usize = 16 << 10;
 /// The longest rest when nobody can tell when the next frame comes.
 const REST_MAX: Duration = Duration::from_millis(1);
 
@@ -130,6 +136,12 @@ impl PollConfig {
         tcp
     }
 
+    /// Bytes that a connection may keep without being slow, whatever its listener says.
+    fn kept_bytes_max(&self) -> usize {
+        let blocks: usize = self.backend.pools.blocks.iter().map(|pool| pool.bytes()).sum();
+        (blocks / SLOW_PART_OF_BLOCKS).max(SLOW_BYTES_MIN).min(self.tcp.flight_bytes_max as usize)
+    }
+
     fn stack(&self) -> StackConfig {
         let mut pools = self.backend.pools.clone();
         let frame_size = (u32::from(self.interface.mtu) + ethernet::HEADER_SIZE as u32).next_multiple_of(64);
@@ -170,7 +182,7 @@ pub struct PollBackend<D, C> {
 /// Connections whose peers are slow: more is queued than may be in flight, which is what a kernel's socket would have taken.
 #[derive(Debug)]
 struct Waiting {
-    /// Bytes in flight at most, the least of all listeners.
+    /// Bytes that a connection may keep without being slow: those in flight at most, the least of all listeners.
     flight_bytes_max: usize,
     /// Sent to since the last poll.
     fresh: Vec<ConnectionId>,
@@ -242,10 +254,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
             limits: ListenLimits::of(&config.tcp),
             connections_max: config.backend.connections_max,
             batch_max: config.backend.batch_max,
-            waiting: Waiting::new(
-                config.backend.connections_max,
-                ListenLimits::of(&config.tcp).flight_bytes_max as usize,
-            ),
+            waiting: Waiting::new(config.backend.connections_max, config.kept_bytes_max()),
             pauses: 0,
             accepting: true,
             polls: 0,
@@ -348,7 +357,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
             self.waiting.update(&self.stack);
             let pauses = self.stack.counters().receive_pauses;
             if std::mem::replace(&mut self.pauses, pauses) < pauses {
-                self.stack.pools().receive_starved();
+                self.stack.pools().receive_refused();
             }
             let has_work = self.stack.has_output() || self.stack.has_events();
             if batch.len() > before || self.waker.wait(Duration::ZERO) || batch.is_full() {
@@ -386,6 +395,12 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn queued_bytes(&self, connection: ConnectionId) -> usize {
         self.stack.queued_bytes(connection)
+    }
+
+    fn trim(&mut self) {
+        release_spare(&mut self.waiting.fresh);
+        release_spare(&mut self.waiting.slow);
+        self.stack.trim();
     }
 
     fn waiting(&self) -> &[ConnectionId] {

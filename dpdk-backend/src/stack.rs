@@ -96,11 +96,13 @@ impl Stack {
             Some(memory) => BufferPools::over(&config.pools, memory),
             None => BufferPools::new(&config.pools),
         };
+        let mut pools = pools?;
+        pools.reserve_receive(config.receive_reserve);
         let payload = (u32::from(config.interface.mtu) - 40).min(u32::from(config.tcp.mss_max));
         Ok(Stack {
             net: Interface::new(&config.interface, secret[0] ^ secret[1].rotate_left(17), Now::new(now)),
             tcp: Tcp::new(config.tcp.clone(), secret, payload),
-            pools: pools?,
+            pools,
             counters: Counters::default(),
             reserve,
         })
@@ -450,6 +452,13 @@ impl Stack {
     /// Connections that only say goodbye, half-open ones, records in TIME-WAIT.
     pub fn levels(&self) -> [usize; 3] {
         self.tcp.levels()
+    }
+
+    /// Gives memory of emptied tables and pools back to the system, for an owner that has had no connection for a while. The
+    /// flow table, orphans' blocks and records in TIME-WAIT stay: they are bounded by configuration, not by a crowd.
+    pub fn trim(&mut self) {
+        self.tcp.trim();
+        self.pools.trim();
     }
 
     /// The buffers.

@@ -27,6 +27,15 @@ fn backend_config() -> BackendConfig {
     config
 }
 
+/// As many as that pool has. In poll mode it has some more, for what is in flight.
+fn pool_count(backend: &BackendChoice) -> usize {
+    match backend {
+        BackendChoice::Epoll | BackendChoice::Uring(..) => 8,
+        #[cfg(feature = "dpdk")]
+        BackendChoice::Dpdk => 24,
+    }
+}
+
 fn start(backend: &BackendChoice) -> Gateway {
     let mut settings = settings(1, 256);
     settings.auth_body_size_max = 24 << 10;
@@ -51,7 +60,7 @@ fn ended_with(client: &mut Client) -> CloseCode {
 
 fn strangers_with_half_frames_make_room_for_clients(backend: &BackendChoice) {
     let gateway = start(backend);
-    let mut strangers: Vec<_> = (0..20).map(|_| gateway.client()).collect();
+    let mut strangers: Vec<_> = (0..pool_count(backend) + 12).map(|_| gateway.client()).collect();
     strangers.iter_mut().for_each(|one| half_frame(one, Operation::AUTH, 24_000, 17_000));
     pause();
     let mut client = gateway.login(1, "");
@@ -67,7 +76,7 @@ fn strangers_with_half_frames_make_room_for_clients(backend: &BackendChoice) {
 
 fn half_frames_of_clients_make_room_for_others(backend: &BackendChoice) {
     let gateway = start(backend);
-    let mut halves: Vec<_> = (1..=8).map(|mid| gateway.login(mid, "")).collect();
+    let mut halves: Vec<_> = (1..=pool_count(backend) as i64).map(|mid| gateway.login(mid, "")).collect();
     for half in &mut halves {
         half_frame(half, Operation(200), 60_000, 40_000);
         std::thread::sleep(Duration::from_millis(100)); // the order is known to a sixteenth of a second
@@ -80,7 +89,7 @@ fn half_frames_of_clients_make_room_for_others(backend: &BackendChoice) {
 
 fn a_stranger_costs_no_client_its_connection(backend: &BackendChoice) {
     let gateway = start(backend);
-    let mut halves: Vec<_> = (1..=7).map(|mid| gateway.login(mid, "")).collect();
+    let mut halves: Vec<_> = (1..pool_count(backend) as i64).map(|mid| gateway.login(mid, "")).collect();
     halves.iter_mut().for_each(|one| half_frame(one, Operation(200), 60_000, 40_000));
     pause();
     let before = gateway.threads.as_ref().unwrap().metrics[0].shed_frames.get();

@@ -345,6 +345,7 @@ fn the_demo_page_is_served(backend: &BackendChoice) {
 fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &BackendChoice) {
     let mut settings = settings(1, 16);
     settings.listeners[1].message_size_max = 1 << 20;
+    settings.listeners[0].socket.send_buffer = Some(16 << 10);
     let gateway = Gateway::start_on(backend, settings);
     // Slow, with a queue that is worth closing: many pushes that it does not read.
     let slow = gateway.login(1, "live://slow");
@@ -370,7 +371,9 @@ fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &Bac
         sequence += 1;
         more -= i32::from(queued(&gateway) > 0);
         assert!(sequence < 20_000, "the receiver never became slow");
-        assert_eq!(talker.ask(Operation::SEND_MESSAGE, sequence, &body).operation, 5);
+        let reply = talker.ask(Operation::SEND_MESSAGE, sequence, &body);
+        assert_eq!(reply.operation, 5, "message {sequence}: {reply:?}");
+        std::thread::sleep(Duration::from_millis(1)); // counts are published ten times a second
     }
     let mut sender = WebSocket::login(gateway.addresses[1], 3, "");
     // The largest block of these tests has 128 KiB; the message claims 200 KiB in fragments of 12.

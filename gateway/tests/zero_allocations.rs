@@ -75,6 +75,10 @@ fn no_allocation_after_warm_up(backend: &BackendChoice) {
     }
 }
 
+fn has_renewals(backend: &BackendChoice) -> bool {
+    matches!(backend, BackendChoice::Epoll | BackendChoice::Uring(..))
+}
+
 /// In a silence the workers give memory back, and serve on without an allocation that would count.
 fn a_silence_is_followed_by_more_of_the_same(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(2, 64));
@@ -84,7 +88,9 @@ fn a_silence_is_followed_by_more_of_the_same(backend: &BackendChoice) {
         std::thread::sleep(Duration::from_secs(6));
         let metrics = &gateway.threads.as_ref().unwrap().metrics;
         let renewals = metrics.iter().map(|metrics| metrics.backend.renewals.get());
-        assert!(renewals.clone().all(|count| count == round), "{:?}", renewals.collect::<Vec<_>>());
+        // In poll mode the table keeps its addresses: it is emptied, not made anew.
+        let renewed = if has_renewals(backend) { round } else { 0 };
+        assert!(renewals.clone().all(|count| count == renewed), "{:?}", renewals.collect::<Vec<_>>());
         workload(&gateway, 4);
     }
     assert_eq!(gateway.allocations(), before);

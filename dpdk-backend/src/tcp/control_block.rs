@@ -286,6 +286,8 @@ pub(crate) struct Table {
     connections_max: usize,
     free_orphans: Vec<u32>,
     free_connections: Vec<u32>,
+    /// Of blocks that are used for the first time since the last [`Table::trim`]: above that of any id before it.
+    first_generation: u32,
 }
 
 impl Table {
@@ -298,6 +300,7 @@ impl Table {
             connections_max,
             free_orphans: (0..orphans_max as u32).rev().collect(),
             free_connections: Vec::with_capacity(connections_max),
+            first_generation: 0,
         }
     }
 
@@ -309,7 +312,7 @@ impl Table {
         if self.blocks.len() == self.orphans_max + self.connections_max {
             return None;
         }
-        self.blocks.push(ControlBlock::default());
+        self.blocks.push(ControlBlock { generation: self.first_generation, ..ControlBlock::default() });
         Some(self.blocks.len() as u32 - 1)
     }
 
@@ -326,6 +329,18 @@ impl Table {
         } else {
             self.free_connections.push(index);
         }
+    }
+
+    /// Without any connection: begins anew, and gives the memory of their blocks back. No list may name one any more.
+    pub(crate) fn trim(&mut self) {
+        if self.connection_count() > 0 {
+            return;
+        }
+        let past = self.blocks.drain(self.orphans_max..).map(|block| block.generation);
+        self.first_generation = past.max().unwrap_or(self.first_generation);
+        self.free_connections.clear();
+        netpoll::release_spare(&mut self.blocks);
+        netpoll::release_spare(&mut self.free_connections);
     }
 
     /// Whether a connection can be taken.
@@ -372,5 +387,31 @@ impl std::ops::IndexMut<u32> for Table {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut ControlBlock {
         &mut self.blocks[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_the_past_stay_dead_after_a_trim() {
+        let mut table = Table::new(3, 1);
+        let mut past = vec![];
+        for round in 0..5 {
+            let taken: Vec<u32> = (0..1 + round % 3).map(|_| table.take_connection().unwrap()).collect();
+            for index in taken {
+                table[index].state = State::Established;
+                past.push((table.outer(index), table[index].generation));
+                table.trim(); // somebody is there: nothing happens
+                assert_eq!(table.inner(past[past.len() - 1].0 as usize, past[past.len() - 1].1), Some(index));
+                table.free(index);
+            }
+            table.trim();
+            assert_eq!(table.len(), 1, "the orphan's");
+        }
+        let index = table.take_connection().unwrap();
+        table[index].state = State::Established;
+        assert!(past.iter().all(|(outer, generation)| table.inner(*outer as usize, *generation).is_none()));
     }
 }

@@ -47,6 +47,12 @@ impl IndexList {
         None
     }
 
+    /// Forgets stale entries, and gives the memory of an empty list back.
+    pub(crate) fn trim(&mut self, table: &Table) {
+        self.items.retain(|index| table[*index].has(self.flag));
+        netpoll::release_queue(&mut self.items);
+    }
+
     /// Entries, stale ones included.
     pub(crate) fn len(&self) -> usize {
         self.items.len()

@@ -67,7 +67,7 @@ use cookies::Cookies;
 use flow_table::{FlowTable, Record};
 use index_list::IndexList;
 use keys::Keys;
-use netpoll::{Buffer, BufferPools, CloseReason};
+use netpoll::{Buffer, BufferPools, CloseReason, release_queue};
 use out_of_order::Kept;
 use scoreboard::SentSegment;
 use send_queue::{Moved, Pieces};
@@ -370,6 +370,25 @@ impl Tcp {
             block.active = NONE;
         }
         self.schedule(index, now);
+    }
+
+    /// Gives the memory of what is empty back, if the owner has no connection.
+    pub(crate) fn trim(&mut self) {
+        if self.table.connection_count() > 0 || self.has_reports() {
+            return;
+        }
+        let Turn { dirty, delayed, starved, unresolved, short } = &mut self.turn;
+        [dirty, starved, unresolved, short].into_iter().for_each(|list| list.trim(&self.table));
+        delayed.retain(|(index, _)| self.table[*index].has(flag::IN_DELAYED));
+        release_queue(delayed);
+        release_queue(&mut self.reports.notices);
+        release_queue(&mut self.reports.received);
+        release_queue(&mut self.reports.closings);
+        self.table.trim();
+        self.actives.trim();
+        self.pieces.trim();
+        self.segments.trim();
+        self.kept.trim();
     }
 
     /// Whether everything is as it was when the engine was made, but for counters: nothing leaked.

@@ -79,9 +79,10 @@ impl Tcp {
         !self.turn.dirty.is_empty()
     }
 
-    /// Tells those whose window was shut that there are buffers again: no more of them than there are buffers.
+    /// Tells those whose window was shut that there are buffers again: no more of them than there are buffers, or one who
+    /// needs none.
     fn open_windows(&mut self, cx: &mut Context<'_>) {
-        let most = self.turn.starved.len().min(self.budget as usize).min(256);
+        let most = self.turn.starved.len().min(self.budget.max(1) as usize).min(256);
         for _ in 0..most {
             let Some(index) = self.turn.starved.pop(&mut self.table) else { return };
             let target = self.window_target(index);

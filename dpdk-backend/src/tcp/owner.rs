@@ -133,6 +133,11 @@ impl Tcp {
             _ => {
                 self.table[index].set(flag::DISCARD | flag::FIN_QUEUED);
                 self.purge_received(index);
+                // A window that is shut opens: see `window_target`.
+                let block = &mut self.table[index];
+                if block.window_left() < u32::from(block.mss) {
+                    block.set(flag::ACK_NOW);
+                }
                 self.mark_dirty(index);
             }
         }

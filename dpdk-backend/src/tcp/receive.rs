@@ -66,16 +66,18 @@ impl Tcp {
 
     /// Hands payload in order to the owner; false when no buffer is left for it.
     fn deliver(&mut self, cx: &mut Context<'_>, index: u32, payload: Buffer) -> bool {
-        if self.budget == 0 || self.reports.received.len() == super::RECEIVED_MAX {
+        let block = &mut self.table[index];
+        let is_discarded = block.has(flag::DISCARD);
+        // What nobody will read needs no buffer beyond the one that it came in.
+        if !is_discarded && (self.budget == 0 || self.reports.received.len() == super::RECEIVED_MAX) {
             return false;
         }
         let size = payload.len() as u32;
-        let block = &mut self.table[index];
         block.rcv_nxt = block.rcv_nxt.wrapping_add(size);
         block.clear(flag::UNREAD);
         cx.counters.receives += 1;
         cx.counters.bytes_received += u64::from(size);
-        if !block.has(flag::DISCARD) {
+        if !is_discarded {
             self.budget -= 1;
             self.reports.received.push_back((index, payload));
         }

@@ -7,6 +7,9 @@ use crate::iface::TcpFrame;
 use crate::wire::Mac;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
 
+/// Full segments of which a connection whose bytes are discarded may count a quarter as its window.
+const DISCARD_SEGMENTS: u32 = 32;
+
 /// Whether a window of `target` is enough more than what is announced to be told (RFC 9293, 3.8.6.2.2): a segment, or half
 /// of a small window.
 pub(super) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
@@ -113,14 +116,18 @@ impl Tcp {
         field as u16
     }
 
-    /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment.
+    /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment. What is
+    /// discarded takes no buffer: its peer may send on although the owner holds them all.
     pub(super) fn window_target(&self, index: u32) -> u32 {
-        if self.budget == 0 {
-            return 0;
-        }
-        let room = u64::from(self.budget) * u64::from(self.buffer_payload);
-        let share = (room / 4).max(u64::from(self.buffer_payload)) as u32;
-        share.min(self.limits(self.table[index].listener).window_max)
+        let block = &self.table[index];
+        let free = match self.budget {
+            0 if block.has(flag::DISCARD) => DISCARD_SEGMENTS,
+            free => free,
+        };
+        let room = u64::from(free) * u64::from(self.buffer_payload);
+        let least = if free == 0 { 0 } else { u64::from(self.buffer_payload) };
+        let share = (room / 4).max(least) as u32;
+        share.min(self.limits(block.listener).window_max)
     }
 
     /// RFC 5961: somebody may be guessing; a peer that is real will react to this.

@@ -63,6 +63,15 @@ impl Pieces {
         Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity, unsent: 0, unsent_max }
     }
 
+    /// Gives the memory of an empty store back.
+    pub(crate) fn trim(&mut self) {
+        if self.used == 0 {
+            self.nodes.clear();
+            self.free = NONE;
+            netpoll::release_spare(&mut self.nodes);
+        }
+    }
+
     /// Pieces in all queues.
     pub(crate) fn used(&self) -> usize {
         self.used

@@ -1,5 +1,7 @@
 //! Tables of fixed capacity with free slots: for what exists only while it is needed.
 
+use netpoll::release_spare;
+
 /// At most `capacity` values by index. Pages are touched as slots are first used; a freed slot is the next to go.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
@@ -50,6 +52,16 @@ impl<T: Default> Slab<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         self.items.get_mut(index as usize)
+    }
+
+    /// Gives the memory of an empty slab back.
+    pub(crate) fn trim(&mut self) {
+        if self.len() == 0 {
+            self.items.clear();
+            self.free.clear();
+            release_spare(&mut self.items);
+            release_spare(&mut self.free);
+        }
     }
 
     /// Values stored.

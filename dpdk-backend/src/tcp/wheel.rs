@@ -13,13 +13,14 @@ const NEAR_SLOTS: u32 = 4096;
 const FAR_SLOTS: u32 = 4096;
 const FAR_SHIFT: u32 = 9;
 const WORDS: usize = (NEAR_SLOTS as usize) / 64;
+const _: () = assert!(NEAR_SLOTS == FAR_SLOTS);
 
 /// The wheel. The nodes are in the control blocks.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     heads: Box<[u32]>,
-    /// One bit a near list: not empty.
-    near_used: [u64; WORDS],
+    /// One bit a list, near and far: not empty.
+    used: [[u64; WORDS]; 2],
     /// The millisecond whose list is being emptied.
     hand_ms: u32,
     armed: usize,
@@ -27,12 +28,12 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     /// Bytes that a wheel takes, whatever hangs in it.
-    pub(crate) const BYTES: usize = (NEAR_SLOTS + FAR_SLOTS) as usize * 4 + WORDS * 8;
+    pub(crate) const BYTES: usize = (NEAR_SLOTS + FAR_SLOTS) as usize * 4 + 2 * WORDS * 8;
 
     pub(crate) fn new() -> Wheel {
         Wheel {
             heads: vec![NONE; (NEAR_SLOTS + FAR_SLOTS) as usize].into_boxed_slice(),
-            near_used: [0; WORDS],
+            used: [[0; WORDS]; 2],
             hand_ms: 0,
             armed: 0,
         }
@@ -69,9 +70,7 @@ impl Wheel {
         }
         table[index].timer = TimerNode { next, previous: NONE, due_ms };
         table[index].timer_slot = slot;
-        if u32::from(slot) < NEAR_SLOTS {
-            self.near_used[usize::from(slot) / 64] |= 1 << (slot % 64);
-        }
+        *self.word(slot) |= 1 << (slot % 64);
         self.armed += 1;
     }
 
@@ -88,9 +87,8 @@ impl Wheel {
         if node.next != NONE {
             table[node.next].timer.previous = node.previous;
         }
-        let is_empty = self.heads[usize::from(slot)] == NONE;
-        if is_empty && u32::from(slot) < NEAR_SLOTS {
-            self.near_used[usize::from(slot) / 64] &= !(1 << (slot % 64));
+        if self.heads[usize::from(slot)] == NONE {
+            *self.word(slot) &= !(1 << (slot % 64));
         }
         table[index].timer = TimerNode::UNSET;
         table[index].timer_slot = UNLISTED;
@@ -123,22 +121,26 @@ impl Wheel {
     fn advance(&self, now: Now) -> u32 {
         let left = now.ms.wrapping_sub(self.hand_ms);
         let near = self.near_gap().unwrap_or(u32::MAX);
-        let far = (1 << FAR_SHIFT) - self.hand_ms % (1 << FAR_SHIFT);
+        let far = self.far_gap().unwrap_or(u32::MAX);
         self.hand_ms.wrapping_add(left.min(near).min(far).max(1))
+    }
+
+    /// The word with the bit of a list.
+    fn word(&mut self, slot: u16) -> &mut u64 {
+        let slot = usize::from(slot);
+        &mut self.used[slot / NEAR_SLOTS as usize][slot % NEAR_SLOTS as usize / 64]
     }
 
     /// Milliseconds from the hand to the next near list that is not empty.
     fn near_gap(&self) -> Option<u32> {
-        let start = self.hand_ms.wrapping_add(1) % NEAR_SLOTS;
-        let (first, bit) = (start as usize / 64, start % 64);
-        let head = self.near_used[first] & (u64::MAX << bit);
-        if head != 0 {
-            return Some(1 + head.trailing_zeros() - bit);
-        }
-        (1..=WORDS).find_map(|ahead| {
-            let word = self.near_used[(first + ahead) % WORDS];
-            (word != 0).then(|| 1 + ahead as u32 * 64 + word.trailing_zeros() - bit)
-        })
+        next_used(&self.used[0], self.hand_ms % NEAR_SLOTS)
+    }
+
+    /// Milliseconds from the hand to the beginning of the next far list that is not empty.
+    fn far_gap(&self) -> Option<u32> {
+        let turn = self.hand_ms >> FAR_SHIFT;
+        let ahead = next_used(&self.used[1], turn % FAR_SLOTS)?;
+        Some((turn.wrapping_add(ahead) << FAR_SHIFT).wrapping_sub(self.hand_ms))
     }
 
     /// Milliseconds until the next timer may fire: never later than the truth; `None` when none is set.
@@ -146,18 +148,23 @@ impl Wheel {
         if self.armed == 0 {
             return None;
         }
-        let far = (1..FAR_SLOTS).find_map(|ahead| {
-            let slot = NEAR_SLOTS + ((self.hand_ms >> FAR_SHIFT) + ahead) % FAR_SLOTS;
-            let at = ((self.hand_ms >> FAR_SHIFT).wrapping_add(ahead)) << FAR_SHIFT;
-            (self.heads[slot as usize] != NONE).then(|| at.wrapping_sub(self.hand_ms))
-        });
-        // The nearest lists are looked at first; the far ones only while nothing nearer is there.
-        let gap = match self.near_gap() {
-            Some(near) => near.min(far.unwrap_or(near)),
-            None => far.unwrap_or(1 << FAR_SHIFT),
-        };
+        let gap = [self.near_gap(), self.far_gap()].into_iter().flatten().min().unwrap_or(1 << FAR_SHIFT);
         Some(now.since_inverse(self.hand_ms.wrapping_add(gap)))
     }
+}
+
+/// Lists from `slot` to the next one behind it that is not empty, once around.
+fn next_used(words: &[u64; WORDS], slot: u32) -> Option<u32> {
+    let start = (slot + 1) % NEAR_SLOTS;
+    let (first, bit) = (start as usize / 64, start % 64);
+    let head = words[first] & (u64::MAX << bit);
+    if head != 0 {
+        return Some(1 + head.trailing_zeros() - bit);
+    }
+    (1..=WORDS).find_map(|ahead| {
+        let word = words[(first + ahead) % WORDS];
+        (word != 0).then(|| 1 + ahead as u32 * 64 + word.trailing_zeros() - bit)
+    })
 }
 
 impl Now {
@@ -205,7 +212,7 @@ mod tests {
             }
         }
         assert_eq!(wheel.armed(), 0);
-        assert_eq!(wheel.near_used, [0; WORDS]);
+        assert_eq!(wheel.used, [[0; WORDS]; 2]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the peer sends: segments and other frames, and whole handshakes.
 
 use crate::segment::{Expected, Written};
-use crate::world::{IRS, OWN_MAC, Outcome, PEER_MAC, START, World, address, parse_tcp};
+use crate::world::{OWN_MAC, Outcome, PEER_MAC, START, World, address, parse_tcp};
 use dpdk_backend::device::Received;
 use dpdk_backend::wire::Ip;
 use dpdk_backend::wire::arp::{Arp, Operation};
@@ -36,7 +36,7 @@ impl World {
             self.poll();
         } else {
             self.listen();
-            let syn = self.tcp(Flags::SYN, IRS, 0, 65_535, options(self));
+            let syn = self.tcp(Flags::SYN, self.irs, 0, 65_535, options(self));
             self.put(&syn, 0, false);
             self.poll();
         }
@@ -47,13 +47,13 @@ impl World {
         self.pass(self.now + Duration::from_millis(1), false);
         let ack = self.own.wrapping_add(1);
         if actively {
-            let answer = self.tcp(Flags::SYN.with(Flags::ACK), IRS, ack, window, options(self));
+            let answer = self.tcp(Flags::SYN.with(Flags::ACK), self.irs, ack, window, options(self));
             self.put(&answer, 0, false);
             self.poll();
             self.frames.pop_front().ok_or("no ACK came")?;
         } else {
             let options = self.usual();
-            let answer = self.tcp(Flags::ACK, IRS.wrapping_add(1), ack, window, options);
+            let answer = self.tcp(Flags::ACK, self.irs.wrapping_add(1), ack, window, options);
             self.put(&answer, 0, false);
             self.poll();
         }
@@ -93,7 +93,7 @@ impl World {
                 .or(usual.filter(|_| timestamp.is_none() && explicit.mss.is_none()));
         }
         let ack = written.ack.map_or(0, |ack| self.own.wrapping_add(ack));
-        let sequence = IRS.wrapping_add(written.sequence);
+        let sequence = self.irs.wrapping_add(written.sequence);
         let mut tcp = self.tcp(written.flags, sequence, ack, written.window.unwrap_or(65_535), options);
         tcp.source_port = written.port.unwrap_or(tcp.source_port);
         if self.print {

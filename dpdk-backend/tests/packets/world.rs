@@ -20,7 +20,8 @@ use std::time::Duration;
 
 pub(crate) const START: u64 = 1_000_000_000;
 const TOLERANCE: Duration = Duration::from_millis(2);
-pub(crate) const IRS: u32 = 1_000_000;
+/// The peer's first sequence number, unless a script says otherwise.
+const IRS: u32 = 1_000_000;
 pub(crate) const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub(crate) const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
@@ -59,6 +60,7 @@ pub(crate) struct World {
     pub(crate) held: Option<Vec<Buffer>>,
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) ports: (u16, u16),
+    pub(crate) irs: u32,
     pub(crate) own: u32,
     pub(crate) own_known: bool,
     pub(crate) stamps: bool,
@@ -140,6 +142,7 @@ impl World {
             held: None,
             connection: None,
             ports: (80, 40_000),
+            irs: get("irs", IRS.into()) as u32,
             own: 0,
             own_known: false,
             stamps: false,
@@ -338,7 +341,7 @@ impl World {
         }
         let is_first = tcp.flags == Flags::RST && self.connection.is_none() && !self.own_known;
         let own = if is_first { 0 } else { self.own };
-        compare(expected, &tcp, size, own, IRS)
+        compare(expected, &tcp, size, own, self.irs)
             .map_err(|problem| format!("{problem}: got {}", self.tell(&frame)))
     }
 
@@ -350,7 +353,7 @@ impl World {
 
     fn tell(&self, frame: &[u8]) -> String {
         if let Some((tcp, size)) = parse_tcp(frame) {
-            return describe(&tcp, size, self.own, IRS);
+            return describe(&tcp, size, self.own, self.irs);
         }
         let kind = u16::from_be_bytes([frame[12], frame[13]]);
         let rest = &frame[ethernet::HEADER_SIZE..];

@@ -46,9 +46,6 @@ fn bridge(taps: &[Tap; 2]) {
 impl World for Bridged {
     type Backend = Host;
     const NAME: &'static str = "dpdk on net_tap";
-    // As over a cable in memory: frames are received into the owner's buffers, and its budget stops short of the last.
-    const GAPS: &'static [&'static str] =
-        &["a_farewell_survives_what_the_peer_still_sends", "an_empty_pool_pauses_and_loses_nothing"];
 
     fn new(setup: &Setup) -> Self {
         let turn = wait_for_turn();

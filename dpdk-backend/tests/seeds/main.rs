@@ -51,6 +51,7 @@ fn engine_against_engine() {
 #[test]
 fn engine_against_smoltcp() {
     run_all("engine against smoltcp", SMOLTCP_SEEDS, smoltcp_peer::run);
+    smoltcp_peer::check_stuck(seeds(SMOLTCP_SEEDS).count() as u64);
 }
 
 /// A seed's choices.

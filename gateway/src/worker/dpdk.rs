@@ -28,13 +28,25 @@ impl DpdkPort {
     /// # Errors
     /// What DPDK says, and what to do about it.
     pub fn open(config: &DpdkConfig, workers: usize, backend: &BackendConfig) -> io::Result<DpdkPort> {
-        let receive_buffers = backend.pools.receive.count;
-        let eal = Eal::start(&config.arguments(workers, receive_buffers)).map_err(io::Error::other)?;
+        let arguments = config.arguments(workers, backend.pools.receive.count);
+        DpdkPort::over(Eal::start(&arguments).map_err(io::Error::other)?, config, workers, backend)
+    }
+
+    /// The same with a DPDK that runs already and has the device.
+    ///
+    /// # Errors
+    /// What DPDK says to opening the port.
+    pub fn over(
+        eal: Eal,
+        config: &DpdkConfig,
+        workers: usize,
+        backend: &BackendConfig,
+    ) -> io::Result<DpdkPort> {
         let mut port = PortConfig {
             queues: workers as u16,
             receive_descriptors: config.receive_descriptors,
             transmit_descriptors: config.transmit_descriptors,
-            receive_buffers,
+            receive_buffers: backend.pools.receive.count,
             offloads: match config.offloads {
                 CardWork::All => Offloads::All,
                 CardWork::Checksums => Offloads::Checksums,

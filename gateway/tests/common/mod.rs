@@ -1,38 +1,51 @@
 //! A gateway's workers on loopback, and clients that speak to them over real sockets.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test binary uses its part
 
+#[cfg(feature = "dpdk")]
+mod dpdk;
+
 use gateway::address::Fingerprints;
 use gateway::settings::{
     AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
-pub use gateway::worker::BackendChoice;
 use gateway::worker::message::{ControlMessage, Message};
 use gateway::worker::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
-use netpoll::{BackendConfig, ListenerConfig, Mailbox, Waker, mailbox};
+use netpoll::{BackendConfig, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Runs each case, a function of a backend, as a test on epoll, as one on io_uring, and as one on io_uring with all workers
-/// on one thread.
+/// What a case runs on.
+#[derive(Clone, Debug)]
+pub enum BackendChoice {
+    Epoll,
+    /// On so many threads; 0: each worker on its own.
+    Uring(usize),
+    /// A TAP device of the case's own, the kernel of a network namespace as its peer.
+    #[cfg(feature = "dpdk")]
+    Dpdk,
+}
+
+/// Runs each case, a function of a backend, as a test on epoll, as one on io_uring, as one on io_uring with all workers on one
+/// thread, and with the feature `dpdk` as one on a TAP device, which needs root.
 #[macro_export]
 macro_rules! on_each_backend {
     ($($case:ident),* $(,)?) => {
         mod epoll {
-            $(#[test] fn $case() { super::$case(&gateway::worker::BackendChoice::Epoll); })*
+            $(#[test] fn $case() { super::$case(&$crate::common::BackendChoice::Epoll); })*
         }
         mod io_uring {
-            $(#[test] fn $case() {
-                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default(), 0));
-            })*
+            $(#[test] fn $case() { super::$case(&$crate::common::BackendChoice::Uring(0)); })*
         }
         mod gang {
-            $(#[test] fn $case() {
-                super::$case(&gateway::worker::BackendChoice::Uring(netpoll::UringConfig::default(), 1));
-            })*
+            $(#[test] fn $case() { super::$case(&$crate::common::BackendChoice::Uring(1)); })*
+        }
+        #[cfg(feature = "dpdk")]
+        mod dpdk {
+            $(#[test] fn $case() { super::$case(&$crate::common::BackendChoice::Dpdk); })*
         }
     };
 }
@@ -76,6 +89,9 @@ pub struct Gateway {
     pub control: Mailbox<ControlMessage>,
     pub addresses: Vec<SocketAddr>,
     pub names: Fingerprints,
+    /// Goes when the workers are gone.
+    #[cfg(feature = "dpdk")]
+    link: Option<dpdk::Link>,
 }
 
 impl Gateway {
@@ -84,11 +100,25 @@ impl Gateway {
         Gateway::start_with(settings, backend_config, backend.clone())
     }
 
+    #[cfg_attr(not(feature = "dpdk"), expect(unused_mut, reason = "the port has addresses of its own"))]
     pub fn start_with(
-        settings: WorkerSettings,
+        mut settings: WorkerSettings,
         backend_config: BackendConfig,
         backend: BackendChoice,
     ) -> Gateway {
+        #[cfg(feature = "dpdk")]
+        let link = matches!(backend, BackendChoice::Dpdk).then(|| dpdk::Link::new(&mut settings));
+        let backend = match backend {
+            BackendChoice::Epoll => gateway::worker::BackendChoice::Epoll,
+            BackendChoice::Uring(threads) => {
+                gateway::worker::BackendChoice::Uring(UringConfig::default(), threads)
+            }
+            #[cfg(feature = "dpdk")]
+            BackendChoice::Dpdk => {
+                let link = link.as_ref().expect("made just now");
+                gateway::worker::BackendChoice::Dpdk(link.port(settings.workers, &backend_config))
+            }
+        };
         let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());
         let names = Fingerprints::new((11, 12));
         let plan = Plan {
@@ -102,7 +132,18 @@ impl Gateway {
             verifier: None,
         };
         let threads = spawn(&plan).unwrap();
-        Gateway { addresses: threads.addresses.clone(), threads: Some(threads), control, names }
+        #[cfg(feature = "dpdk")]
+        if let Some(link) = &link {
+            link.reach();
+        }
+        Gateway {
+            addresses: threads.addresses.clone(),
+            threads: Some(threads),
+            control,
+            names,
+            #[cfg(feature = "dpdk")]
+            link,
+        }
     }
 
     /// Heap allocations of all worker threads, read after each has published its counts again.

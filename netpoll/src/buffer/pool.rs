@@ -94,12 +94,12 @@ impl Pool {
         taken.map(Buffer::new)
     }
 
-    /// Whether less than one part in `parts` is free, `lent` blocks counted as free.
-    fn is_below(&mut self, parts: u32, lent: u32) -> bool {
-        if (self.blocks.free_count() + lent) * parts < self.blocks.count() {
+    /// Whether less than one part in `parts` is free.
+    fn is_below(&mut self, parts: u32) -> bool {
+        if self.blocks.free_count() * parts < self.blocks.count() {
             self.blocks.reclaim();
         }
-        (self.blocks.free_count() + lent) * parts < self.blocks.count()
+        self.blocks.free_count() * parts < self.blocks.count()
     }
 
     fn level(&mut self) -> PoolLevel {
@@ -123,7 +123,7 @@ pub struct BufferPools {
     receive_low_water: u32,
     /// Receive buffers that a backend keeps with the kernel: taken, yet nobody's.
     receive_lent: u32,
-    /// Those of them that the owner of their memory always keeps.
+    /// Receive buffers that the owner never gets: what the owner of their memory always keeps, and what a backend does.
     receive_reserve: u32,
 }
 
@@ -171,13 +171,38 @@ impl BufferPools {
             Some(memory) => Pool { blocks: Blocks::over(memory), exhausted: 0 },
             None => cut(config.receive),
         };
-        Ok(BufferPools {
+        let mut pools = BufferPools {
             receive_lent: receive.blocks.lent_count(),
             receive,
             blocks: config.blocks.iter().map(|pool| cut(*pool)).collect(),
-            receive_low_water: config.receive.count / 4,
-            receive_reserve,
-        })
+            receive_low_water: 0,
+            receive_reserve: 0,
+        };
+        pools.reserve_receive(receive_reserve);
+        Ok(pools)
+    }
+
+    /// Keeps `count` more receive buffers back: the backend needs them to hear its peers while the owner holds all others.
+    pub fn reserve_receive(&mut self, count: u32) {
+        self.receive_reserve += count;
+        self.receive_low_water = self.receive_share() / 4;
+    }
+
+    /// Receive buffers that the owner may hold at most.
+    fn receive_share(&self) -> u32 {
+        self.receive.blocks.count().saturating_sub(self.receive_reserve)
+    }
+
+    /// Those of them that are free, as far as is known without a look at what came back.
+    fn receive_stock(&self) -> u32 {
+        (self.receive.blocks.free_count() + self.receive_lent).saturating_sub(self.receive_reserve)
+    }
+
+    /// Declares that bytes were refused because the owner holds its share of the buffers: a shortage unless some of it are free
+    /// by now.
+    pub fn receive_refused(&mut self) {
+        self.receive.blocks.reclaim();
+        self.receive.exhausted += u64::from(self.receive_stock() == 0);
     }
 
     /// Takes the blocks back that nobody holds any more; [`BufferPools::lend_receive`] lends them.
@@ -258,11 +283,10 @@ impl BufferPools {
 
     /// Whether fewer than a quarter of the receive buffers are free: what waits is copied out of them then.
     pub fn receive_is_low(&mut self) -> bool {
-        let needed = self.receive_low_water.saturating_sub(self.lent_stock());
-        if self.receive.blocks.free_count() < needed {
+        if self.receive_stock() < self.receive_low_water {
             self.receive.blocks.reclaim();
         }
-        self.receive.blocks.free_count() < needed
+        self.receive_stock() < self.receive_low_water
     }
 
     /// Declares that `count` of the taken receive buffers wait empty with the kernel: they count as free.
@@ -270,18 +294,20 @@ impl BufferPools {
         self.receive_lent = count;
     }
 
-    /// Lent buffers that come back when they are wanted.
-    fn lent_stock(&self) -> u32 {
-        self.receive_lent.saturating_sub(self.receive_reserve)
+    /// Whether less than one part in `parts` of the owner's share is free.
+    fn receive_is_below(&mut self, parts: u32) -> bool {
+        if self.receive_stock() * parts < self.receive_share() {
+            self.receive.blocks.reclaim();
+        }
+        self.receive_stock() * parts < self.receive_share()
     }
 
     /// The pools of which fewer than an eighth is free.
     pub fn short(&mut self) -> PoolSet {
         let none = PoolSet::default();
-        let lent = self.lent_stock();
-        let receive = self.receive.is_below(8, lent).then_some(PoolSet::RECEIVE);
+        let receive = self.receive_is_below(8).then_some(PoolSet::RECEIVE);
         let blocks = self.blocks.iter_mut().enumerate();
-        blocks.fold(receive.unwrap_or(none), |short, (index, pool)| match pool.is_below(8, 0) {
+        blocks.fold(receive.unwrap_or(none), |short, (index, pool)| match pool.is_below(8) {
             true => short.with(PoolSet::block(index)),
             false => short,
         })
@@ -299,7 +325,7 @@ impl BufferPools {
     pub fn half_taken(&mut self, size: usize) -> PoolSet {
         let mut blocks = self.blocks.iter_mut().enumerate();
         let first = blocks.find(|(_, pool)| pool.blocks.block_size() as usize >= size);
-        let below = first.and_then(|(index, pool)| pool.is_below(2, 0).then_some(index));
+        let below = first.and_then(|(index, pool)| pool.is_below(2).then_some(index));
         below.map_or(PoolSet::default(), PoolSet::block)
     }
 

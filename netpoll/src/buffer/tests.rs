@@ -86,6 +86,27 @@ fn small_waiting_bytes_leave_the_large_block() {
 }
 
 #[test]
+fn a_reserve_is_never_the_owners() {
+    let config = PoolsConfig {
+        receive: PoolSize { size: 64, count: 24 },
+        blocks: vec![PoolSize { size: 64, count: 1 }],
+        huge_pages: false,
+    };
+    let mut pools = BufferPools::new(&config).unwrap();
+    pools.reserve_receive(16);
+    let mut held: Vec<_> = (0..7).map(|_| pools.take_receive().unwrap()).collect();
+    assert!(pools.receive_is_low(), "one of eight is left, and sixteen that do not count");
+    pools.receive_refused();
+    assert_eq!((pools.receive_level().exhausted, pools.short().is_empty()), (0, true));
+    held.push(pools.take_receive().unwrap());
+    assert!(!pools.short().is_empty());
+    pools.receive_refused();
+    assert_eq!(pools.receive_level().exhausted, 1, "refused while none of the owner's was free");
+    held.truncate(4);
+    assert!(pools.short().is_empty() && !pools.receive_is_low());
+}
+
+#[test]
 fn a_low_receive_pool_copies_whatever_fits() {
     let mut pools = pools();
     let _held: Vec<_> = (0..6).map(|_| pools.take_receive().unwrap()).collect();

@@ -1,55 +1,24 @@
 //! The fuzz body: any frames in, in every state of a connection; an assertion fails where an invariant does.
 //!
 //! A plain function, so that `cargo test` runs it over drawn inputs and `fuzz/` under a fuzzer. An input is a list of
-//! operations: its first byte chooses the state that a connection is brought to, then each operation says what happens
-//! next: a segment whose fields are near the ones that would be right, raw bytes as a frame, the owner's doings, or time.
+//! operations: its first byte chooses the family, the engine's habits, and the state that a connection is brought to; then
+//! each operation says what happens next: a segment whose fields are near the ones that would be right, an ICMP error that
+//! quotes one, a lie about a neighbour, raw bytes as a frame or behind good headers, the owner's doings, or time.
 
-use crate::device::{Device, DeviceFull, Frame, Received};
+mod peer;
+
+use crate::device::Received;
 use crate::iface::InterfaceConfig;
 use crate::tcp::{Keepalive, TcpConfig};
-use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::tcp::{Flags, Options, Tcp};
-use crate::wire::{Ip, Mac, be32};
+use crate::wire::tcp::{Flags, Options};
 use crate::{Event, ListenLimits, Stack, StackConfig};
-use netpoll::{BufferPools, ConnectionId, PoolSize, PoolsConfig, Timestamp};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use netpoll::{ConnectionId, PoolSize, PoolsConfig, Timestamp};
+use peer::{Family, IRS, OWN_MAC, PEER_MAC, Tap};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const IRS: u32 = 0xffff_f000; // the peer's numbers wrap early
 /// Operations of one input at most.
 const OPERATIONS_MAX: usize = 64;
-
-/// Remembers the last sequence numbers that left, as an observer on the link would.
-#[derive(Default)]
-struct Tap {
-    sequence: u32,
-    stamp: u32,
-    frames: usize,
-}
-
-impl Device for Tap {
-    fn receive_burst(&mut self, _: Timestamp, _: &mut BufferPools, _: &mut Vec<Received>) {}
-
-    fn transmit(&mut self, _: Timestamp, frame: &Frame<'_>) -> Result<(), DeviceFull> {
-        self.frames += 1;
-        assert!(frame.size() <= 1514, "a frame of {} bytes", frame.size());
-        if frame.header.len() >= 54 && frame.header[12..14] == [8, 0] && frame.header[23] == ipv4::TCP {
-            self.sequence = be32(frame.header, 38).wrapping_add(frame.payload.len() as u32);
-            if let Ok(tcp) = Tcp::parse(&frame.header[34..]) {
-                self.sequence = self.sequence.wrapping_add(u32::from(tcp.flags.has(Flags(3))));
-                self.stamp = tcp.options.timestamp.map_or(self.stamp, |stamp| stamp.0);
-            }
-        }
-        // A device that is full now and then.
-        if self.frames.is_multiple_of(7) { Err(DeviceFull) } else { Ok(()) }
-    }
-
-    fn transmit_burst(&mut self, _: Timestamp) {}
-}
 
 struct Input<'a>(&'a [u8]);
 
@@ -76,6 +45,7 @@ struct World {
     tap: Tap,
     now: Timestamp,
     id: Option<ConnectionId>,
+    family: Family,
     /// The peer's next sequence number.
     next: u32,
     ports: (u16, u16),
@@ -83,7 +53,8 @@ struct World {
 
 impl World {
     fn new(choice: u8) -> World {
-        let mut interface = InterfaceConfig::new(Mac([2, 0, 0, 0, 0, 1]), IpAddr::V4(OWN), 24);
+        let family = Family::new(choice & 8 != 0);
+        let mut interface = InterfaceConfig::new(OWN_MAC, family.own(), family.prefix());
         interface.detect_duplicates = choice & 0x40 != 0;
         let mut tcp = TcpConfig::new(4);
         tcp.orphans_max = 2;
@@ -94,6 +65,7 @@ impl World {
         tcp.pieces_max = 4;
         tcp.flight_pieces_max = 8;
         tcp.active_max = 3;
+        tcp.retries_max = 8;
         tcp.keepalive = Some(Keepalive { idle_ms: 500, interval_ms: 100, probes_max: 2 });
         tcp.sack = choice & 0x10 == 0;
         let pools = PoolsConfig {
@@ -104,10 +76,10 @@ impl World {
         let config = StackConfig { interface, tcp, pools, receive_reserve: 3 };
         let now = Timestamp::from_nanos(1_000_000_000);
         let mut stack = Stack::new(&config, [1, 2], now).expect("the configuration is right");
-        stack.set_neighbour(IpAddr::V4(PEER), Mac([2, 0, 0, 0, 0, 2]), now);
+        stack.set_neighbour(family.peer(), PEER_MAC, now);
         let limits = ListenLimits { user_timeout_ms: 3000, flight_bytes_max: 8192, window_max: 16_384 };
-        stack.listen(SocketAddr::new(IpAddr::V4(OWN), 80), 2, limits).expect("a free port");
-        World { stack, tap: Tap::default(), now, id: None, next: IRS, ports: (80, 4000) }
+        stack.listen(SocketAddr::new(family.own(), 80), 2, limits).expect("a free port");
+        World { stack, tap: Tap::default(), now, id: None, family, next: IRS, ports: (80, 4000) }
     }
 
     fn poll(&mut self) {
@@ -125,41 +97,7 @@ impl World {
     }
 
     fn put(&mut self, flags: Flags, sequence: u32, ack: u32, options: Options, size: usize, window: u16) {
-        let mut segment = vec![0; 60];
-        let tcp = Tcp {
-            source_port: self.ports.1,
-            destination_port: self.ports.0,
-            sequence,
-            acknowledgement: ack,
-            flags,
-            window,
-            header_size: 0,
-            options,
-        };
-        let header_size = tcp.emit(&mut segment);
-        segment.resize(header_size + size, 7);
-        segment.truncate(header_size + size);
-        let (from, to) = (Ip::from_v4(PEER.octets()), Ip::from_v4(OWN.octets()));
-        let sum = Sum::ZERO.pseudo_header(from, to, ipv4::TCP, segment.len()).bytes(&segment).finish();
-        segment[16..18].copy_from_slice(&sum.to_be_bytes());
-        let mut frame = vec![0; 34];
-        let ethernet = Ethernet {
-            destination: Mac([2, 0, 0, 0, 0, 1]),
-            source: Mac([2, 0, 0, 0, 0, 2]),
-            ether_type: ethernet::IPV4,
-        };
-        ethernet.emit(&mut frame);
-        let ip = Ipv4 {
-            source: PEER.octets(),
-            destination: OWN.octets(),
-            protocol: ipv4::TCP,
-            hop_limit: 64,
-            payload_size: segment.len() as u16,
-            header_size: 20,
-            is_fragment: false,
-        };
-        ip.emit(&mut frame[14..]);
-        frame.extend_from_slice(&segment);
+        let frame = self.family.segment(self.ports, flags, (sequence, ack), options, (size, window));
         self.hand_in(&frame);
     }
 
@@ -189,8 +127,10 @@ impl World {
             ..Options::default()
         };
         if state == 0 {
-            let _ = self.stack.connect(self.now, None, SocketAddr::new(IpAddr::V4(PEER), 80));
+            let _ = self.stack.connect(self.now, None, SocketAddr::new(self.family.peer(), 80));
             self.poll();
+            // Where duplicates are looked for first nothing has left yet, and strangers' ports do.
+            self.ports = self.tap.ports.unwrap_or(self.ports);
             return;
         }
         self.put(Flags::SYN, self.next, 0, syn, 0, 8000);
@@ -235,7 +175,7 @@ impl World {
     }
 
     fn operate(&mut self, input: &mut Input<'_>) {
-        match input.byte() % 12 {
+        match input.byte() % 16 {
             0 => self.right(Flags::ACK, usize::from(input.byte())),
             1 => self.right(Flags::ACK.with(Flags::FIN), 0),
             2 => self.send(1 + usize::from(input.byte()) * 16),
@@ -253,12 +193,15 @@ impl World {
                 self.hand_in(&bytes);
             }
             8 => {
-                // Raw upper-layer bytes behind good headers for us.
+                // Raw upper-layer bytes behind good headers for us, mostly with a good checksum.
                 let (protocol, size) = (input.byte(), usize::from(input.byte()));
-                let payload = input.bytes(size).to_vec();
-                self.put_raw([1, 6, 58, 17][usize::from(protocol % 4)], &payload);
+                let mut payload = input.bytes(size).to_vec();
+                let frame = self.family.raw(protocol, &mut payload);
+                self.hand_in(&frame);
             }
             9 => self.stack.set_accepting(input.byte() & 1 == 0),
+            10 => self.icmp_error(input),
+            11 => self.discovery(input),
             _ => self.near(input),
         }
         self.poll();
@@ -297,21 +240,17 @@ impl World {
         self.put(flags, sequence, ack, options, size, window);
     }
 
-    fn put_raw(&mut self, protocol: u8, payload: &[u8]) {
-        let mut frame = vec![0; 34];
-        let (own, peer) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
-        Ethernet { destination: own, source: peer, ether_type: ethernet::IPV4 }.emit(&mut frame);
-        let ip = Ipv4 {
-            source: PEER.octets(),
-            destination: OWN.octets(),
-            protocol,
-            hop_limit: 64,
-            payload_size: payload.len() as u16,
-            header_size: 20,
-            is_fragment: false,
-        };
-        ip.emit(&mut frame[14..]);
-        frame.extend_from_slice(payload);
+    /// An ICMP error that quotes a segment of the connection, or one near it.
+    fn icmp_error(&mut self, input: &mut Input<'_>) {
+        let (choice, code, mtu) = (input.byte(), input.byte(), input.word());
+        let sequence = self.tap.sequence.wrapping_sub(u32::from(input.byte()) * 16);
+        let frame = self.family.error((choice & 3, code), mtu, self.ports, sequence);
+        self.hand_in(&frame);
+    }
+
+    /// A question or an answer of a neighbour, true or not.
+    fn discovery(&mut self, input: &mut Input<'_>) {
+        let frame = self.family.discovery(input.byte(), input.byte());
         self.hand_in(&frame);
     }
 
@@ -322,7 +261,9 @@ impl World {
             if let Some(id) = self.id {
                 self.stack.close(self.now, id);
             }
-            self.now = self.now + Duration::from_millis(250);
+            // Nothing happens before the next timer, and timers that are due late are operation 6's.
+            let wait = self.stack.next_timer(self.now).unwrap_or(Duration::ZERO);
+            self.now = self.now + wait.max(Duration::from_millis(1));
             self.poll();
             if self.stack.is_empty() && !self.stack.has_output() {
                 return;
@@ -351,6 +292,23 @@ pub fn frames(input: &[u8]) {
 #[cfg(test)]
 mod tests {
     use netpoll::sim::Rng;
+
+    /// What a fuzzer found worth keeping, and all of it again with its end cut off.
+    #[test]
+    fn the_corpus_holds() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/frames");
+        let entries = std::fs::read_dir(&folder).expect("a corpus");
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.sort();
+        assert!(paths.len() >= 50, "a corpus of {} in {}", paths.len(), folder.display());
+        for path in paths {
+            let input = std::fs::read(&path).expect("a file");
+            for size in [input.len() / 4, input.len() / 2, input.len()] {
+                let run = || super::frames(&input[..size]);
+                assert!(std::panic::catch_unwind(run).is_ok(), "{} to byte {size}", path.display());
+            }
+        }
+    }
 
     /// `TCP_FUZZ=n` runs n inputs.
     #[test]

@@ -1,0 +1,78 @@
+//! A TAP device in a network namespace of the test's own: a gateway in poll mode on one end, the kernel's TCP on the other.
+
+#[path = "../../../dpdk-backend/tests/port/namespace.rs"]
+mod namespace;
+
+use dpdk_backend::ffi::Eal;
+use gateway::config::{CardWork, DpdkConfig, OwnAddress};
+use gateway::settings::WorkerSettings;
+use gateway::worker::DpdkPort;
+use netpoll::BackendConfig;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 77, 0, 2));
+const DEVICE: &str = "net_tap_gateway";
+const INTERFACE: &str = "gateway0";
+
+/// One case at a time: they share the device's name.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The device, gone with this.
+pub struct Link {
+    eal: Eal,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Link {
+    /// Moves the calling thread, which is the clients', to the namespace, and the listeners to the device's address.
+    pub fn new(settings: &mut WorkerSettings) -> Link {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        namespace::enter();
+        for listener in &mut settings.listeners {
+            listener.socket.address.set_ip(GATEWAY);
+        }
+        let prefix = format!("--file-prefix=gateway-sessions-{}", std::process::id());
+        let fixed = ["--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--log-level=*:error"];
+        let arguments: Vec<String> = fixed.into_iter().map(str::to_owned).chain([prefix]).collect();
+        let eal = Eal::start(&arguments).unwrap_or_else(|error| panic!("{error}"));
+        eal.attach(DEVICE, &format!("iface={INTERFACE}")).unwrap_or_else(|error| panic!("{error}"));
+        Link { eal, _turn: turn }
+    }
+
+    /// The port, with a queue a worker.
+    pub fn port(&self, workers: usize, backend: &BackendConfig) -> Arc<DpdkPort> {
+        let config = DpdkConfig {
+            devices: vec![],
+            port: DEVICE.into(),
+            addresses: vec![OwnAddress { ip: GATEWAY, prefix_length: 24 }],
+            gateway_v4: None,
+            gateway_v6: None,
+            mac: None,
+            mtu: 1500,
+            huge_pages: false,
+            memory_mb: None,
+            receive_descriptors: 256,
+            transmit_descriptors: 256,
+            offloads: CardWork::All,
+            detect_duplicates: false,
+            idle_sleep_max: Duration::from_micros(200),
+            eal_args: vec![],
+        };
+        let port = DpdkPort::over(self.eal, &config, workers, backend);
+        Arc::new(port.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Gives the kernel's end its address.
+    pub fn reach(&self) {
+        namespace::ip(&format!("address add 10.77.0.1/24 dev {INTERFACE}"));
+        namespace::ip(&format!("link set {INTERFACE} up"));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.eal.detach(DEVICE).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
