@@ -2,8 +2,10 @@
 
 use crate::namespace;
 use dpdk_backend::backend::{PollBackend, PollConfig, SystemClock};
+use dpdk_backend::device::Device;
 use dpdk_backend::ffi::{Eal, Offloads, PortConfig, PortFacts, Queue};
 use dpdk_backend::iface::{AddressConfig, InterfaceConfig};
+use dpdk_backend::tcp::TcpConfig;
 use netpoll::BackendConfig;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,6 +73,18 @@ pub(crate) fn host(
     addresses: &[IpAddr],
     seed: u64,
 ) -> Host {
+    host_on(config, queue, facts, addresses, seed, |_| {})
+}
+
+/// The same on any device, with habits of the engine's changed by `adjust`.
+pub(crate) fn host_on<D: Device>(
+    config: &BackendConfig,
+    device: D,
+    facts: &PortFacts,
+    addresses: &[IpAddr],
+    seed: u64,
+    adjust: impl FnOnce(&mut TcpConfig),
+) -> PollBackend<D, SystemClock> {
     let mut interface = InterfaceConfig::new(facts.mac, addresses[0], 24);
     interface.addresses = addresses
         .iter()
@@ -79,6 +93,7 @@ pub(crate) fn host(
     let mut config = PollConfig::new(config, interface, [seed, !seed]);
     // Where a test leaves a window of one segment, each would wait for it: in real time, 40 ms a segment.
     config.tcp.delayed_ack_ms = 2;
+    adjust(&mut config.tcp);
     let clock = SystemClock::sleeping_at_most(Duration::from_micros(50));
-    PollBackend::new(&config, queue, clock).expect("pools")
+    PollBackend::new(&config, device, clock).expect("pools")
 }

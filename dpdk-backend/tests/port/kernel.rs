@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const PORT: u16 = 7;
+pub(crate) const PORT: u16 = 7;
 
 /// Echoes until it is told to stop; returns the host for a look at its counters.
 fn echo(mut host: Host, stop: &AtomicBool) -> Host {
@@ -74,11 +74,11 @@ impl Drop for Echoes {
     }
 }
 
-fn addresses() -> [IpAddr; 2] {
+pub(crate) fn addresses() -> [IpAddr; 2] {
     ["10.77.0.2", "fd77::2"].map(|text| text.parse().expect("an address"))
 }
 
-fn give_addresses(tap: &Tap) {
+pub(crate) fn give_addresses(tap: &Tap) {
     std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", tap.interface), "0")
         .expect("/proc/sys");
     ip(&format!("address add 10.77.0.1/24 dev {}", tap.interface));
@@ -86,7 +86,7 @@ fn give_addresses(tap: &Tap) {
     ip(&format!("link set {} up", tap.interface));
 }
 
-fn connect(address: IpAddr) -> TcpStream {
+pub(crate) fn connect(address: IpAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), Duration::from_secs(10));
     let stream = stream.unwrap_or_else(|error| panic!("{address}: {error}"));
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
@@ -99,7 +99,7 @@ fn pattern(size: usize) -> Vec<u8> {
 }
 
 /// Sends `size` bytes, reads them back, and both ends say goodbye.
-fn round(stream: TcpStream, size: usize) {
+pub(crate) fn round(stream: TcpStream, size: usize) {
     let bytes = pattern(size);
     let (mut reader, mut writer) = (stream.try_clone().expect("a clone"), stream);
     let sent = bytes.clone();

@@ -4,6 +4,7 @@
 #![cfg(feature = "dpdk")]
 
 mod contract;
+mod ends;
 mod host;
 mod kernel;
 mod namespace;

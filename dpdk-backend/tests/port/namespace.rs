@@ -46,7 +46,13 @@ fn make() -> File {
 
 /// Runs `ip` with these arguments, in the calling thread's namespace.
 pub(crate) fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip(8) of iproute2");
+    run("ip", arguments);
+}
+
+/// Runs a program with these arguments, in the calling thread's namespace.
+pub(crate) fn run(program: &str, arguments: &str) {
+    let output = Command::new(program).args(arguments.split(' ')).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; it has to be installed"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments}: {said}");
+    assert!(output.status.success(), "{program} {arguments}: {said}");
 }
