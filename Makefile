@@ -5,8 +5,9 @@ CONFIG ?= configs/gateway.dev.toml
 BACKEND ?= io_uring
 TRANSPORT ?= tcp
 CONNECTIONS ?= 1m
-REPORT ?= docs/reports/million
+REPORT ?= docs/reports/million$(if $(filter dpdk,$(BACKEND)),-dpdk)
 FEATURES ?=
+DPDK := --features gateway/dpdk,loadtest/dpdk
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help run build test unit e2e conformance dpdk check bench memory fairness million setup-tests fuzz clean
@@ -21,7 +22,7 @@ build: ## release binaries of gateway and loadtest
 	cargo build --release -p gateway -p loadtest
 
 # The tests end to end use one release build, which has the port to DPDK too; by themselves they need no DPDK.
-test: FEATURES = --features gateway/dpdk
+test: FEATURES = $(DPDK)
 test: setup-tests unit e2e conformance dpdk ## install what the tests need, then run every test
 
 unit: ## unit, contract, simulation, session and tidy tests
@@ -41,17 +42,18 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 	cargo build --release -p gateway -p loadtest $(FEATURES)
 	gateway/tests/e2e/conformance.sh $(CACHE)
 
-dpdk: setup-tests ## the port: TAP devices in a network namespace with the kernel as the peer (needs root)
+dpdk: setup-tests ## the port: TAP devices with the kernel as the peer, memif with the load generator (needs root)
 	cargo test -p dpdk-backend --features dpdk --lib --test port
 	cargo test -p gateway --features dpdk --lib --test sessions --test websocket --test control_messages --test scarcity \
 		--test shortage --test zero_allocations dpdk
-	cargo build --release -p gateway -p loadtest --features gateway/dpdk
+	cargo build --release -p gateway -p loadtest $(DPDK)
 	gateway/tests/e2e/dpdk.sh $(CACHE)
+	gateway/tests/e2e/memif.sh
 
 check: ## formatting, lints, docs, style
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	! pkg-config --exists libdpdk || cargo clippy -p dpdk-backend -p gateway --features gateway/dpdk --all-targets -- -D warnings
+	! pkg-config --exists libdpdk || cargo clippy -p dpdk-backend -p gateway -p loadtest $(DPDK) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	cargo test --quiet -p gateway --test tidy
 
@@ -67,8 +69,8 @@ fairness: ## echo latency of well-behaved connections beside troublemakers, agai
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/fairness.sh
 
-million: ## a million connections through every stage (BACKEND=io_uring|epoll CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
-	cargo build --release -p gateway -p loadtest
+million: ## a million connections through every stage (BACKEND=io_uring|epoll|dpdk CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
+	cargo build --release -p gateway -p loadtest $(if $(filter dpdk,$(BACKEND)),$(DPDK))
 	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
 

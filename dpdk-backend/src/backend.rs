@@ -177,6 +177,26 @@ pub struct PollBackend<D, C> {
     /// Payloads that had found no buffer when the pools were told last.
     pauses: u64,
     polls: u64,
+    work: Work,
+}
+
+/// How long there was something to do. In poll mode a thread uses its processor whether or not there is, so processor time says
+/// nothing; this does. It is time by the clock: what another thread had of the processor meanwhile is in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// Rounds that moved a frame or told the owner something, and what the owner did between two polls.
+    busy: Duration,
+    /// When the last poll ended.
+    handed_over: Option<Timestamp>,
+}
+
+impl Work {
+    /// A poll begins: the owner is done.
+    fn back(&mut self, now: Timestamp) {
+        if let Some(since) = self.handed_over.take() {
+            self.busy += now.since(since);
+        }
+    }
 }
 
 /// Connections whose peers are slow: more is queued than may be in flight, which is what a kernel's socket would have taken.
@@ -258,6 +278,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
             pauses: 0,
             accepting: true,
             polls: 0,
+            work: Work::default(),
             clock,
         })
     }
@@ -272,10 +293,32 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         &mut self.device
     }
 
-    /// One round without waiting.
-    fn turn(&mut self, batch: &mut Completions) {
+    /// Goes on until nobody is left to say goodbye to, or for `at_most`: an owner that closed its connections and is about to
+    /// end calls it last, as a kernel would go on after a process. What happens meanwhile is told to nobody.
+    ///
+    /// # Errors
+    /// Those of [`Backend::poll`].
+    pub fn linger(&mut self, at_most: Duration) -> io::Result<()> {
+        let start = self.clock.now();
+        let mut batch = Completions::with_capacity(self.batch_max);
+        while (self.stack.levels()[0] > 0 || self.stack.has_output())
+            && self.clock.now().since(start) < at_most
+        {
+            self.poll(REST_MAX, &mut batch)?;
+            batch.drain().for_each(drop);
+        }
+        Ok(())
+    }
+
+    /// Frames moved so far, either way.
+    fn frame_count(&self) -> u64 {
+        let counters = self.stack.counters();
+        counters.frames_received + counters.frames_sent
+    }
+
+    /// One round without waiting, from `now` on.
+    fn turn(&mut self, now: Timestamp, batch: &mut Completions) {
         self.polls += 1;
-        let now = self.clock.now();
         self.stack.poll(now, &mut self.device);
         for _ in 0..BURSTS_PER_POLL {
             self.report(batch);
@@ -352,19 +395,27 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
         batch.admit(self.batch_max);
         let (before, start) = (batch.len(), self.clock.now());
+        self.work.back(start);
+        let mut round = start;
         loop {
-            self.turn(batch);
+            let frames = self.frame_count();
+            self.turn(round, batch);
             self.waiting.update(&self.stack);
             let pauses = self.stack.counters().receive_pauses;
             if std::mem::replace(&mut self.pauses, pauses) < pauses {
                 self.stack.pools().receive_refused();
             }
             let has_work = self.stack.has_output() || self.stack.has_events();
-            if batch.len() > before || self.waker.wait(Duration::ZERO) || batch.is_full() {
+            let now = self.clock.now();
+            let moved = batch.len() > before;
+            if moved || self.frame_count() > frames {
+                self.work.busy += now.since(round);
+            }
+            self.work.handed_over = Some(now);
+            if moved || self.waker.wait(Duration::ZERO) || batch.is_full() {
                 self.clock.busy();
                 return Ok(());
             }
-            let now = self.clock.now();
             let left = wait.saturating_sub(now.since(start));
             if left.is_zero() {
                 return Ok(());
@@ -372,6 +423,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
             if !has_work {
                 self.clock.rest(left.min(self.quiet_time(now)), &self.waker);
             }
+            round = self.clock.now();
         }
     }
 
@@ -437,6 +489,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn details(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
         self.stack.counters().iter().for_each(|(name, count)| tell(name, count));
+        tell("busy_nanos", self.work.busy.as_nanos() as u64);
         self.device.counters(tell);
     }
 

@@ -11,7 +11,8 @@
 //!   [`tcp`] is the engine; [`Stack`] puts them together; [`backend`] fills netpoll's seam.
 //! * Sans-IO: frames, time and randomness are arguments. The same code runs on a port, over an in-memory link with
 //!   faults, under packet scripts with a virtual clock, and under a fuzzer.
-//! * With the feature `dpdk`, `ffi` has the port: a card's queue as a device. Everything else builds and tests without DPDK.
+//! * With the feature `dpdk`, `ffi` has the port: a card's queue as a device, and `host` a program's way from its settings to a
+//!   backend for each worker. Everything else builds and tests without DPDK.
 //! * One stack belongs to one worker. Nothing is shared, nothing is locked, and nothing is allocated after it is made;
 //!   every table has its size in the configuration and its counter in [`Counters`].
 
@@ -21,6 +22,8 @@ pub mod device;
 #[cfg(feature = "dpdk")]
 pub mod ffi;
 pub mod fuzzing;
+#[cfg(feature = "dpdk")]
+pub mod host;
 pub mod iface;
 mod stack;
 pub mod tcp;

@@ -180,25 +180,3 @@ fn listeners_are_on_the_gateways_own_addresses() {
          or 0.0.0.0 for all"
     );
 }
-
-#[test]
-fn dpdk_gets_what_the_keys_say() {
-    let config = config(
-        "devices = [\"0000:03:00.0\", \"net_null0\"]\nmemory_mb = 64\neal_args = [\"--iova-mode=va\"]",
-    );
-    let arguments = config.arguments(2, 1024);
-    let prefix = format!("--file-prefix=gateway-{}", std::process::id());
-    let expected = [
-        "--in-memory",
-        "--no-telemetry",
-        "-m",
-        "64",
-        &prefix,
-        "--log-level=*:error",
-        "--allow=0000:03:00.0",
-        "--vdev=net_null0",
-        "--iova-mode=va",
-    ];
-    assert_eq!(arguments, expected);
-    assert_eq!(config.port, CARD);
-}

@@ -67,6 +67,8 @@ pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> 
                 ),
             ))
         }
+        // Connections are in user space.
+        BackendKind::Dpdk => Ok(()),
         BackendKind::IoUring => {
             let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
             // The table has places for HTTP connections, a reconnect and an accept beside them.

@@ -22,6 +22,8 @@ pub(crate) enum ProtocolKind {
 pub(crate) enum BackendKind {
     Epoll,
     IoUring,
+    /// Our own TCP/IP stack over a device of DPDK's, past the kernel.
+    Dpdk,
 }
 
 /// What a flow is, for people.
@@ -214,6 +216,8 @@ pub(crate) struct StagePlan {
     pub(crate) until_delivered: bool,
     /// Time after it in which nothing is asked of the server.
     pub(crate) rest: Duration,
+    /// Connection requests a second from addresses that nobody has, beside everything else.
+    pub(crate) syn_rate: Option<u32>,
 }
 
 /// Where everything is.
@@ -227,10 +231,25 @@ pub(crate) struct Endpoints {
     pub(crate) sources: Vec<IpAddr>,
 }
 
+/// The generator as a host of its own on a link.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkPlan {
+    /// DPDK's virtual device, with its arguments.
+    pub(crate) device: String,
+    /// Of the link that the sources and the server are on.
+    pub(crate) prefix_length: u8,
+    pub(crate) huge_pages: bool,
+    /// How long an idle worker sleeps at most.
+    pub(crate) idle_sleep_max: Duration,
+    pub(crate) eal_args: Vec<String>,
+}
+
 /// How the generator itself is built.
 #[derive(Clone, Debug)]
 pub(crate) struct Machinery {
     pub(crate) backend: BackendKind,
+    /// With [`BackendKind::Dpdk`].
+    pub(crate) link: Option<LinkPlan>,
     pub(crate) workers: u32,
     pub(crate) pin: Vec<usize>,
     /// HTTP connections of each worker that pushes.

@@ -8,12 +8,14 @@ mod capture;
 mod impair;
 mod loopback;
 mod siblings;
+mod syn_flood;
 
 pub use crate::tcp::Payload;
 pub use capture::{Capture, Direction};
 pub use impair::{Impair, ImpairConfig};
 pub use loopback::Loopback;
 pub use siblings::{Sibling, siblings};
+pub use syn_flood::{FloodSwitch, SynFlood};
 
 use netpoll::{Buffer, BufferPools, LentMemory, Timestamp};
 

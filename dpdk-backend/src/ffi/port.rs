@@ -240,13 +240,21 @@ impl PortConfig {
         if result == 0 { Ok(()) } else { Err(PortError::Step(step, self.device.clone(), error_text(result))) }
     }
 
+    /// Whether DPDK has such a port.
+    pub fn is_there(&self, _eal: Eal) -> bool {
+        self.number().is_some()
+    }
+
     fn find(&self) -> Result<u16, PortError> {
+        self.number().ok_or_else(|| PortError::Missing(self.device.clone(), names()))
+    }
+
+    fn number(&self) -> Option<u16> {
         let mut number = 0;
-        let missing = || PortError::Missing(self.device.clone(), names());
-        let name = CString::new(self.device.as_str()).map_err(|_| missing())?;
+        let name = CString::new(self.device.as_str()).ok()?;
         // SAFETY: the name is a C string; the number is written.
         let result = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut number) };
-        if result == 0 { Ok(number) } else { Err(missing()) }
+        (result == 0).then_some(number)
     }
 
     fn facts(&self, info: &sys::shim_port_info) -> Result<PortFacts, PortError> {
@@ -311,7 +319,8 @@ fn info(number: u16, device: &str) -> Result<sys::shim_port_info, PortError> {
     if result == 0 { Ok(info) } else { Err(failed()) }
 }
 
-fn link_speed(number: u16, device: &str) -> Option<u32> {
+/// Mbit/s, where the driver says; `None` while the link is down.
+pub(super) fn link_speed(number: u16, device: &str) -> Option<u32> {
     info(number, device).ok().filter(|info| info.link_up != 0).map(|info| info.link_speed)
 }
 

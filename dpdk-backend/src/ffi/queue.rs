@@ -97,6 +97,11 @@ impl Queue {
         }
     }
 
+    /// Whether there is somebody at the other end.
+    pub fn link_is_up(&self) -> bool {
+        super::port::link_speed(self.port.number, "").is_some()
+    }
+
     /// Gives the card the buffers that nobody holds any more.
     fn give_back(&mut self, pools: &mut BufferPools) {
         pools.reclaim_receive();

@@ -21,6 +21,34 @@ pub struct Keepalive {
     pub probes_max: u8,
 }
 
+/// Ports that active opens take, in the order of RFC 6056, 3.3.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EphemeralPorts {
+    /// The lowest; at least 1.
+    pub first: u16,
+    /// How many, from it on; those above 65 535 do not count.
+    pub count: u16,
+}
+
+impl Default for EphemeralPorts {
+    /// Linux' own: 32 768 to 60 999.
+    fn default() -> EphemeralPorts {
+        EphemeralPorts { first: 32_768, count: 28_232 }
+    }
+}
+
+impl EphemeralPorts {
+    /// Every port that needs no privilege, for a host that serves nothing: 1024 to 65 535.
+    pub const ALL: EphemeralPorts = EphemeralPorts { first: 1024, count: 64_512 };
+
+    /// The port at `place`, which may be any number.
+    pub(crate) fn at(self, place: u32) -> u16 {
+        let first = self.first.max(1);
+        let count = u32::from(self.count).clamp(1, u32::from(u16::MAX - first) + 1);
+        first + (place % count) as u16
+    }
+}
+
 /// What the engine is made with. Every table is reserved from it at once.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
@@ -71,6 +99,8 @@ pub struct TcpConfig {
     /// How long sent bytes may stay unacknowledged (RFC 5482), in milliseconds; 0: [`TcpConfig::retries_max`] decides.
     /// Listeners have their own.
     pub user_timeout_ms: u32,
+    /// Ports that active opens take.
+    pub ephemeral_ports: EphemeralPorts,
     /// Keepalive, if any.
     pub keepalive: Option<Keepalive>,
     /// Timestamps are offered and accepted (RFC 7323).
@@ -114,6 +144,7 @@ impl TcpConfig {
             syn_retries_max: 5,
             retries_max: 15,
             user_timeout_ms: 0,
+            ephemeral_ports: EphemeralPorts::default(),
             keepalive: None,
             timestamps: true,
             sack: true,
@@ -174,6 +205,18 @@ mod tests {
             .map(|(_, bytes)| bytes)
             .sum();
         assert!(resident < 170 << 20, "{} MiB", resident >> 20);
+    }
+
+    #[test]
+    fn ephemeral_ports_stay_in_their_range() {
+        for ports in [EphemeralPorts::default(), EphemeralPorts::ALL, EphemeralPorts { first: 0, count: 0 }] {
+            let last = ports.first.max(1) + (ports.count.max(1) - 1);
+            let all: Vec<u16> = (0..u32::from(ports.count.max(1))).map(|place| ports.at(place)).collect();
+            assert_eq!((all[0], all[all.len() - 1]), (ports.first.max(1), last));
+            assert_eq!(ports.at(u32::from(ports.count.max(1))), all[0]);
+        }
+        let beyond = EphemeralPorts { first: 65_000, count: 10_000 };
+        assert!((0..20_000).all(|place| beyond.at(place) >= 65_000));
     }
 
     #[test]

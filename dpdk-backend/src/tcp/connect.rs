@@ -11,10 +11,6 @@ use crate::wire::Ip;
 use crate::wire::tcp::{self, Flags, Options};
 use netpoll::CloseReason;
 
-/// Ephemeral ports (RFC 6056, 3.2, as Linux has them).
-const PORT_FIRST: u32 = 32_768;
-const PORT_COUNT: u32 = 28_232;
-
 impl Tcp {
     /// Begins to connect; the SYN leaves at the next poll.
     pub(crate) fn connect(
@@ -94,10 +90,10 @@ impl Tcp {
     fn choose_port(&mut self, cx: &Context<'_>, tuple: impl Fn(u16) -> Tuple) -> Option<Tuple> {
         let example = tuple(0);
         let offset = self.keys.port_offset(example.remote, example.remote_port);
-        for _ in 0..PORT_COUNT {
+        let ports = self.config.ephemeral_ports;
+        for _ in 0..ports.count {
             self.next_port = self.next_port.wrapping_add(1);
-            let port = PORT_FIRST + offset.wrapping_add(self.next_port) % PORT_COUNT;
-            let candidate = tuple(port as u16);
+            let candidate = tuple(ports.at(offset.wrapping_add(self.next_port)));
             if !self.is_in_use(cx, &candidate) {
                 return Some(candidate);
             }

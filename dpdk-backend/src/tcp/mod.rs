@@ -44,7 +44,7 @@ mod time_wait;
 mod timers;
 mod wheel;
 
-pub use config::{Keepalive, TcpConfig};
+pub use config::{EphemeralPorts, Keepalive, TcpConfig};
 pub use keys::Tuple;
 pub(crate) use output::Line;
 pub(crate) use owner::{ConnectFailure, Report, SendFailure};

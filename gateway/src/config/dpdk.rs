@@ -144,32 +144,10 @@ impl DpdkConfig {
         let needed = (pools * workers as u64 + MEMORY_BESIDES).div_ceil(1 << 20).next_multiple_of(2);
         self.memory_mb.unwrap_or(needed)
     }
-
-    /// The arguments that DPDK is started with.
-    pub fn arguments(&self, workers: usize, receive_buffers: u32) -> Vec<String> {
-        let mode = if self.huge_pages { "--in-memory" } else { "--no-huge" };
-        let mut arguments: Vec<String> = [mode, "--no-telemetry", "-m"].map(str::to_owned).into();
-        arguments.push(self.memory_mb(workers, receive_buffers).to_string());
-        if !self.eal_args.iter().any(|one| one.starts_with("--file-prefix")) {
-            arguments.push(format!("--file-prefix=gateway-{}", std::process::id()));
-        }
-        if !self.eal_args.iter().any(|one| one.starts_with("--log-level")) {
-            arguments.push("--log-level=*:error".into());
-        }
-        if !self.devices.iter().any(|device| is_pci(device)) {
-            arguments.push("--no-pci".into());
-        }
-        for device in &self.devices {
-            let flag = if is_pci(device) { "--allow" } else { "--vdev" };
-            arguments.push(format!("{flag}={device}"));
-        }
-        arguments.extend(self.eal_args.iter().cloned());
-        arguments
-    }
 }
 
 /// `0000:03:00.0`, with or without its domain and arguments.
-fn is_pci(device: &str) -> bool {
+pub(crate) fn is_pci(device: &str) -> bool {
     let address = name_of(device);
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let Some((before, function)) = address.split_once('.') else { return false };

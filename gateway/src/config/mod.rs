@@ -29,6 +29,8 @@ mod tests;
 mod value;
 mod values;
 
+#[cfg(feature = "dpdk")]
+pub(crate) use dpdk::is_pci;
 pub use dpdk::{CardWork, DpdkConfig, OwnAddress};
 pub use limits::SystemLimits;
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};

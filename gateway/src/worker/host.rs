@@ -93,7 +93,7 @@ fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, _: &BackendConfig) 
 #[cfg(feature = "dpdk")]
 fn dpdk_choice(plan: &crate::config::Plan) -> io::Result<BackendChoice> {
     let config = plan.dpdk.as_ref().ok_or_else(|| io::Error::other("[dpdk] is missing"))?;
-    let port = super::dpdk::DpdkPort::open(config, plan.workers, &plan.backend_config)?;
+    let port = super::dpdk::open(config, plan.workers, &plan.backend_config)?;
     Ok(BackendChoice::Dpdk(std::sync::Arc::new(port)))
 }
 

@@ -27,8 +27,6 @@ mod silence;
 mod threads;
 mod turn;
 
-#[cfg(feature = "dpdk")]
-pub use dpdk::DpdkPort;
 pub use encoder::{Encoder, Framed, rewrite_in_place};
 pub use host::KernelWorkers;
 pub use memory::{Reservation, SIZES, memory_plan, session_bytes};

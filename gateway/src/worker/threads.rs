@@ -42,7 +42,7 @@ pub enum BackendChoice {
     Uring(UringConfig, usize),
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]
-    Dpdk(Arc<super::dpdk::DpdkPort>),
+    Dpdk(Arc<dpdk_backend::host::Host>),
 }
 
 impl BackendChoice {
@@ -278,7 +278,8 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
             #[cfg(feature = "dpdk")]
             BackendChoice::Dpdk(port) => seats.into_iter().for_each(|seat| match port.enter() {
                 Ok(_known_to_dpdk) => {
-                    let backend = port.backend(seat.id.index(), &plan.backend_config);
+                    let engine = dpdk_backend::backend::PollConfig::engine(&plan.backend_config);
+                    let backend = port.backend(seat.id.index(), &plan.backend_config, engine);
                     run(&plan, seat, backend, |_| port.describe());
                 }
                 Err(error) => drop(seat.wakers.send(Err(error))), // the spawner reports it

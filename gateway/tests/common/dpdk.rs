@@ -4,9 +4,8 @@
 mod namespace;
 
 use dpdk_backend::ffi::Eal;
-use gateway::config::{CardWork, DpdkConfig, OwnAddress};
+use dpdk_backend::host::{Host, HostConfig};
 use gateway::settings::WorkerSettings;
-use gateway::worker::DpdkPort;
 use netpoll::BackendConfig;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,26 +41,16 @@ impl Link {
     }
 
     /// The port, with a queue a worker.
-    pub fn port(&self, workers: usize, backend: &BackendConfig) -> Arc<DpdkPort> {
-        let config = DpdkConfig {
-            devices: vec![],
-            port: DEVICE.into(),
-            addresses: vec![OwnAddress { ip: GATEWAY, prefix_length: 24 }],
-            gateway_v4: None,
-            gateway_v6: None,
-            mac: None,
-            mtu: 1500,
-            huge_pages: false,
-            memory_mb: None,
+    pub fn port(&self, workers: usize, backend: &BackendConfig) -> Arc<Host> {
+        let config = HostConfig {
+            virtual_devices: Vec::new(), // attached already
             receive_descriptors: 256,
             transmit_descriptors: 256,
-            offloads: CardWork::All,
-            detect_duplicates: false,
             idle_sleep_max: Duration::from_micros(200),
-            eal_args: vec![],
+            ..HostConfig::on_virtual("gateway-sessions", DEVICE, GATEWAY, 24)
         };
-        let port = DpdkPort::over(self.eal, &config, workers, backend);
-        Arc::new(port.unwrap_or_else(|error| panic!("{error}")))
+        let host = Host::over(self.eal, config, workers, backend);
+        Arc::new(host.unwrap_or_else(|error| panic!("{error}")))
     }
 
     /// Gives the kernel's end its address.

@@ -12,6 +12,9 @@ const KERNEL_EACH_SIDE: u64 = 4700;
 /// The gateway's, and the generator's with all flows.
 const GATEWAY: u64 = 512;
 const GENERATOR: u64 = 768;
+/// Its TCP/IP stack, where that is not the kernel's: control block and place in the flow table on either side, and what a
+/// connection needs more while something is in flight.
+const STACK_EACH_SIDE: u64 = 512;
 /// One message on its way to everyone: a socket buffer and its data.
 const ON_ITS_WAY: u64 = 1024;
 /// Whatever the number of connections: pools, rings, both programs.
@@ -52,7 +55,14 @@ impl Budget {
                 }
                 (room.min(asked), std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32))
             }
-            _ => {
+            GatewayBackend::Dpdk => {
+                notes.push(
+                    "descriptors: none a connection; one worker, and one queue of the link, a side"
+                        .to_owned(),
+                );
+                (asked, 1)
+            }
+            GatewayBackend::IoUring => {
                 let rings = limits::rings(asked);
                 notes.push(format!(
                     "descriptors: {rings} rings a side, up to {} direct descriptors each (RLIMIT_NOFILE {limit})",
@@ -63,7 +73,10 @@ impl Budget {
         };
         let count = u64::from(connections);
         let parts = [
-            ("kernel, both sides", 2 * KERNEL_EACH_SIDE),
+            match super::gateway::is_past(backend) {
+                true => ("TCP/IP stacks, both sides", 2 * STACK_EACH_SIDE),
+                false => ("kernel, both sides", 2 * KERNEL_EACH_SIDE),
+            },
             ("gateway", GATEWAY),
             ("generator", GENERATOR),
             ("a message on its way to everyone", ON_ITS_WAY),

@@ -10,29 +10,63 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where its clients connect, and where its control plane is.
-pub(super) const CLIENTS: &str = "127.0.0.1:23101";
+/// Where its control plane is.
 pub(super) const CONTROL: &str = "127.0.0.1:23111";
 /// How long it may take to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Receive buffers of a gateway past the kernel: frames that its connections may hold between two turns. 8 MB.
+const FRAMES_HELD: u32 = 4096;
+
+/// Where its clients connect.
+pub(super) fn clients(backend: GatewayBackend) -> &'static str {
+    match backend {
+        GatewayBackend::Dpdk => "10.77.0.2:23101",
+        _ => "127.0.0.1:23101",
+    }
+}
+
+/// What is made for it, and goes with it.
+fn folder() -> PathBuf {
+    std::env::temp_dir().join(format!("loadtest-million-{}", std::process::id()))
+}
+
+/// One end of the link between gateway and generator, where there is no kernel between them.
+pub(super) fn link(role: &str) -> String {
+    let socket = folder().join("memif.sock");
+    format!("net_memif0,role={role},id=0,socket={},socket-abstract=no", socket.display())
+}
+
 /// A gateway's configuration for so many mostly quiet connections: small receive buffers that all connections of a
-/// worker share, and connections demoted to the cheaper wait after ten seconds.
+/// worker share, and connections demoted to the cheaper wait after ten seconds; past the kernel, one queue and plain pages.
 pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Budget) -> String {
-    let name = if backend == GatewayBackend::Epoll { "epoll" } else { "io_uring" };
     let (kind, path) = match transport {
         Transport::Tcp => ("tcp", ""),
         Transport::Ws => ("websocket", "path = \"/sub\"\n"),
     };
     let (workers, connections) = (budget.workers, budget.connections.max(1000));
+    let (name, buffers) = (super::outcome::name(backend), if is_past(backend) { FRAMES_HELD } else { 128 });
+    let dpdk = format!(
+        "[dpdk]\ndevices = [\"{}\"]\naddresses = [\"10.77.0.2/16\"]\nhuge_pages = false\ndetect_duplicates = false\n\
+         idle_sleep_max_us = 50\n\n",
+        link("server")
+    );
+    let dpdk = if is_past(backend) { dpdk } else { String::new() };
+    let (clients, demote) =
+        (clients(backend), if is_past(backend) { "" } else { "idle_demote_ms = 10000\n" });
     format!(
-        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\nidle_demote_ms = 10000\n\n\
+        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\n{demote}\n{dpdk}\
          [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n\n\
-         [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = 128\nhuge_pages = false\n\n\
+         [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = {buffers}\nhuge_pages = false\n\n\
          [drain]\ndrain_ms = 2000\n\n\
          [control]\naddress = \"{CONTROL}\"\n\n\
-         [[listener]]\nname = \"clients\"\nkind = \"{kind}\"\naddress = \"{CLIENTS}\"\n{path}backlog = 4096\n"
+         [[listener]]\nname = \"clients\"\nkind = \"{kind}\"\naddress = \"{clients}\"\n{path}backlog = 4096\n"
     )
+}
+
+/// Whether there is no kernel between the gateway and its clients.
+pub(super) fn is_past(backend: GatewayBackend) -> bool {
+    backend == GatewayBackend::Dpdk
 }
 
 /// A running gateway. It is killed when dropped, unless it was stopped.
@@ -53,7 +87,7 @@ impl Gateway {
                 "build it: cargo build --release -p gateway, and name it with --gateway",
             )
         };
-        let folder = std::env::temp_dir().join(format!("loadtest-million-{}", std::process::id()));
+        let folder = folder();
         fs::create_dir_all(&folder).map_err(trouble)?;
         let path = folder.join("gateway.toml");
         fs::write(&path, config).map_err(trouble)?;

@@ -20,7 +20,7 @@ mod summary;
 use crate::cli::Stop;
 use crate::error::{Exit, Trouble};
 use crate::goals::Goal;
-use crate::plan::Plan;
+use crate::plan::{BackendKind, Plan};
 use crate::report::build::{self, About};
 use crate::report::{Report, terminal};
 use crate::run::{Watch, execute};
@@ -40,11 +40,14 @@ const SMALL: u32 = 10_000;
 /// What the machine, the gateway or the flags do not allow.
 pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exit, Trouble> {
     let backend = settings.gateway_backend.unwrap_or(GatewayBackend::IoUring);
+    let mut settings = settings.clone();
     if backend == GatewayBackend::Dpdk {
-        return Err(Trouble::new("no dpdk backend in this build", "use --gateway-backend io_uring or epoll"));
+        crate::backend::check(BackendKind::Dpdk)?;
+        // Its clients can only be on the other end of its link.
+        settings.backend = Some(BackendChoice::Dpdk);
     }
     let mut notes = namespace::enter()?;
-    let settings = scenario::defaults("million", settings);
+    let settings = scenario::defaults("million", &settings);
     let budget = Budget::of(&settings, backend)?;
     notes.extend(budget.notes.iter().cloned());
     for line in notes.iter().chain(&budget.sum) {
@@ -109,7 +112,10 @@ impl Session<'_> {
         let mut settings = self.settings.clone();
         settings.connections = Some(Count(connections));
         settings.workers = settings.workers.map(|workers| workers.min(connections));
-        settings.server = Some(gateway::CLIENTS.to_owned());
+        settings.server = Some(gateway::clients(self.backend).to_owned());
+        if self.backend == GatewayBackend::Dpdk {
+            settings.dpdk_device = settings.dpdk_device.or_else(|| Some(gateway::link("client")));
+        }
         settings.http = Some(gateway::CONTROL.to_owned());
         settings.server_pid = Some(pid);
         settings.backend = settings.backend.or(Some(BackendChoice::Auto));

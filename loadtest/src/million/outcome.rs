@@ -38,14 +38,15 @@ impl Outcome {
         budget: &Budget,
     ) -> Outcome {
         let floor = floor(backend);
-        let bars = bars::all(&full, small.as_ref(), floor.as_ref());
+        let past = super::gateway::is_past(backend);
+        let bars = bars::all(&full, small.as_ref(), floor.as_ref(), past);
         let noise = summary::noise(&full);
         for report in [Some(&mut full), small.as_mut()].into_iter().flatten() {
             let step = report.samples.len().div_ceil(SAMPLES_MAX).max(1);
             let samples = std::mem::take(&mut report.samples);
             report.samples = samples.into_iter().step_by(step).collect();
         }
-        let backend = if backend == GatewayBackend::Epoll { "epoll" } else { "io_uring" };
+        let backend = name(backend);
         Outcome { format: FORMAT, backend, notes, budget: budget.sum.clone(), noise, bars, full, small }
     }
 
@@ -74,12 +75,21 @@ impl Outcome {
     }
 }
 
+/// A backend's name.
+pub(super) fn name(backend: GatewayBackend) -> &'static str {
+    match backend {
+        GatewayBackend::IoUring => "io_uring",
+        GatewayBackend::Epoll => "epoll",
+        GatewayBackend::Dpdk => "dpdk",
+    }
+}
+
 /// The fan-out floor on the same backend: CPU a delivery as the benchmark's stored report has it, where that is found.
 fn floor(backend: GatewayBackend) -> Option<Floor> {
     const PATH: &str = "docs/reports/bench/report.json";
     let text = std::fs::read_to_string(PATH).ok()?;
     let report: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let row = if backend == GatewayBackend::Epoll { "floor, epoll" } else { "floor, io_uring" };
+    let row = &format!("floor, {}", name(backend));
     let named = |value: &&serde_json::Value, what: &str| {
         value["name"].as_str().is_some_and(|name| name.starts_with(what))
     };

@@ -76,6 +76,14 @@ pub(super) fn noise(report: &Report) -> Vec<String> {
             waits.join(", ")
         ));
     }
+    if report.server.as_ref().is_some_and(|server| server.is_busy_time) {
+        lines.push(
+            "The gateway polls: its workers use their processors whether or not there is something to do. CPU here is the time that \
+             they had something to do, by their own count and the clock (what other threads took of it meanwhile is in it), and all \
+             that its other threads used."
+                .to_owned(),
+        );
+    }
     let held = &report.verdict.generator_reasons;
     lines.extend(held.iter().map(|reason| format!("Generator: {reason}.")));
     lines

@@ -15,6 +15,13 @@ pub(crate) fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     fetch(address).map(|text| parse(&text)).unwrap_or_default()
 }
 
+/// The value of one series, labels and all; `None` where it is not told.
+pub(crate) fn series(address: SocketAddr, name: &str) -> Option<f64> {
+    let text = fetch(address)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.split_ascii_whitespace().next()?.parse().ok()
+}
+
 fn fetch(address: SocketAddr) -> Option<String> {
     let patience = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;

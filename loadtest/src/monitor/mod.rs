@@ -8,6 +8,8 @@ pub(crate) use find::listening_on;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
+use std::ops::Add;
 use std::time::Duration;
 
 /// A reading of a group of processes.
@@ -24,11 +26,37 @@ pub(crate) struct Usage {
     pub(crate) involuntary: u64,
     /// Time that threads were ready to run while something else ran.
     pub(crate) waited: Duration,
+    /// Of `run`: threads that poll whether or not there is something to do.
+    polling: Duration,
+    /// How long those had something to do, by their own count; `None`: no thread polls.
+    pub(crate) busy: Option<Duration>,
 }
+
+/// The server, as far as it can be watched.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched {
+    pub(crate) pids: Vec<i32>,
+    /// Where a server in poll mode tells how long its workers had something to do.
+    pub(crate) busy_at: Option<SocketAddr>,
+}
+
+impl Watched {
+    /// A reading.
+    pub(crate) fn read(&self) -> Usage {
+        let nanos = self.busy_at.and_then(|address| metrics::series(address, BUSY));
+        let busy = nanos.map(|nanos| Duration::from_nanos(nanos as u64));
+        Usage { busy, ..Usage::read(&self.pids) }
+    }
+}
+
+/// Busy time of workers in poll mode, as the gateway tells it.
+const BUSY: &str = "gateway_stack_events_total{event=\"busy_nanos\"}";
+/// Names of such threads.
+const POLLING: &str = "worker-";
 
 impl Usage {
     /// Reads all of `pids`; those that are gone count nothing.
-    pub(crate) fn read(pids: &[i32]) -> Usage {
+    fn read(pids: &[i32]) -> Usage {
         let mut sum = Usage::default();
         for pid in pids {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -37,7 +65,8 @@ impl Usage {
                 sum.system += system;
             }
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            sum.rss += kib_field(&status, "VmRSS:").unwrap_or(0) * 1024;
+            let kib = |name| kib_field(&status, name).unwrap_or(0);
+            sum.rss += (kib("VmRSS:") + kib("HugetlbPages:")) * 1024;
             let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
             threads.for_each(|thread| sum.add_thread(&thread.path()));
         }
@@ -47,15 +76,22 @@ impl Usage {
     fn add_thread(&mut self, folder: &std::path::Path) {
         let schedstat = fs::read_to_string(folder.join("schedstat")).unwrap_or_default();
         let mut numbers = schedstat.split_ascii_whitespace().map(|number| number.parse().unwrap_or(0));
-        self.run += Duration::from_nanos(numbers.next().unwrap_or(0));
+        let run = Duration::from_nanos(numbers.next().unwrap_or(0));
+        self.run += run;
+        let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        self.polling += if name.starts_with(POLLING) { run } else { Duration::ZERO };
         self.waited += Duration::from_nanos(numbers.next().unwrap_or(0));
         let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
         self.voluntary += kib_field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
         self.involuntary += kib_field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
     }
 
-    /// Processor time of both kinds, as exactly as it is known.
+    /// Processor time of both kinds, as exactly as it is known; of threads that poll only the time that they had something to do,
+    /// by the clock.
     pub(crate) fn cpu(&self) -> Duration {
+        if let Some(busy) = self.busy {
+            return busy + self.run.saturating_sub(self.polling);
+        }
         if self.run.is_zero() { self.user + self.system } else { self.run }
     }
 
@@ -65,10 +101,31 @@ impl Usage {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
             run: self.run.saturating_sub(earlier.run),
+            polling: self.polling.saturating_sub(earlier.polling),
+            busy: self.busy.zip(earlier.busy).map(|(now, then)| now.saturating_sub(then)),
             rss: self.rss,
             voluntary: self.voluntary.saturating_sub(earlier.voluntary),
             involuntary: self.involuntary.saturating_sub(earlier.involuntary),
             waited: self.waited.saturating_sub(earlier.waited),
+        }
+    }
+}
+
+impl Add for Usage {
+    type Output = Usage;
+
+    /// Of two windows; memory is the later one's.
+    fn add(self, later: Usage) -> Usage {
+        Usage {
+            user: self.user + later.user,
+            system: self.system + later.system,
+            run: self.run + later.run,
+            polling: self.polling + later.polling,
+            busy: self.busy.zip(later.busy).map(|(one, other)| one + other),
+            rss: later.rss,
+            voluntary: self.voluntary + later.voluntary,
+            involuntary: self.involuntary + later.involuntary,
+            waited: self.waited + later.waited,
         }
     }
 }

@@ -149,6 +149,9 @@ pub(crate) struct StageReport {
     pub(crate) departure: Option<Departure>,
     /// Connections that closed though nobody asked them to.
     pub(crate) lost: BTreeMap<String, u64>,
+    /// Connection requests a second from addresses that nobody has, over traffic, warm-up included, and settling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) syns_per_second: Option<f64>,
     pub(crate) server: Option<Server>,
     pub(crate) generator: Generator,
     pub(crate) seconds: Vec<Second>,
@@ -287,6 +290,8 @@ pub(crate) struct Server {
     pub(crate) starved_seconds: f64,
     /// Processor time by the scheduler's count, in seconds.
     pub(crate) cpu_seconds: f64,
+    /// Of workers in poll mode only the time that they had something to do, by the clock: `cpu_seconds` and what follows from it.
+    pub(crate) is_busy_time: bool,
     /// Times that its threads gave up a processor by themselves (each is a wake-up), and that they were made to.
     pub(crate) wakeups: u64,
     pub(crate) preemptions: u64,

@@ -47,6 +47,34 @@ pub(crate) fn done(stage: &StageReport) -> (f64, &'static str, f64) {
     }
 }
 
+/// What a stage under a flood kept of the rate of the one before it.
+pub(crate) struct Kept<'a> {
+    stage: &'a StageReport,
+    syns_per_second: f64,
+    pub(crate) share: f64,
+}
+
+impl Kept<'_> {
+    /// In words.
+    pub(crate) fn words(&self) -> String {
+        format!(
+            "{}: {} connection requests/s from addresses that nobody has; the established kept {} of their rate",
+            self.stage.name,
+            number(self.syns_per_second.round()),
+            percent(self.share)
+        )
+    }
+}
+
+/// Of every stage under a flood.
+pub(crate) fn kept(report: &Report) -> impl Iterator<Item = Kept<'_>> {
+    report.stages.windows(2).filter_map(|pair| {
+        let [(before, _, time_before), (after, _, time_after)] = [done(&pair[0]), done(&pair[1])];
+        let share = (after / time_after) / (before / time_before).max(1e-9);
+        Some(Kept { stage: &pair[1], syns_per_second: pair[1].syns_per_second?, share })
+    })
+}
+
 /// One row a stage, the opening first.
 pub(crate) fn rows(report: &Report) -> Vec<Vec<String>> {
     let connect = &report.connect;

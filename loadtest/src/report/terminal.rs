@@ -14,6 +14,9 @@ pub(crate) fn render(report: &Report) -> String {
     requests(report, &mut out);
     if !report.stages.is_empty() {
         table(&mut out, &stages::HEAD, &stages::rows(report));
+        for kept in stages::kept(report) {
+            let _ = writeln!(out, "  {}\n", kept.words());
+        }
         departures(report, &mut out);
     }
     processes(report, &mut out);
@@ -159,11 +162,15 @@ fn processes(report: &Report, out: &mut String) {
         }
         let _ = writeln!(
             out,
-            "  server       pid {:?}: {:.2} s user + {:.2} s system = {} a message; RSS {} → {} connected → {} \
+            "  server       pid {:?}: {:.2} s user + {:.2} s system{} = {} a message; RSS {} → {} connected → {} \
              ({} a connection)",
             server.pids,
             server.user_seconds,
             server.system_seconds,
+            match server.is_busy_time {
+                true => format!(", in poll mode, {:.2} s of them with something to do", server.cpu_seconds),
+                false => String::new(),
+            },
             nanos(server.cpu_nanos_per_message),
             bytes(server.rss_before as f64),
             bytes(server.rss_connected as f64),

@@ -7,7 +7,7 @@
 mod stages;
 mod watcher;
 
-use crate::backend;
+use crate::backend::{self, Ground};
 use crate::client::Protocol;
 use crate::client::goim::Goim;
 use crate::client::raw::{Raw, WebSocketRaw};
@@ -15,7 +15,7 @@ use crate::client::websocket::Upgrade;
 use crate::error::Trouble;
 use crate::histogram::{fresh, merge};
 use crate::limits;
-use crate::monitor::{self, Usage};
+use crate::monitor::{self, Usage, Watched};
 use crate::plan::{Plan, ProtocolKind, Role};
 use crate::progress::Progress;
 use crate::report::{Sample, Second};
@@ -68,6 +68,8 @@ pub(crate) struct StageFindings {
     pub(crate) rested: Usage,
     /// When the server told of no connections any more; after a disconnect.
     pub(crate) emptied_at: Option<u64>,
+    /// Connection requests that were sent from addresses that nobody has.
+    pub(crate) syns: u64,
 }
 
 /// Readings of the server at the seams of the run.
@@ -97,6 +99,7 @@ struct Run<'a> {
     clock: MonotonicClock,
     crew: Crew,
     watcher: Watcher,
+    ground: Ground,
     metrics: Option<SocketAddr>,
     /// By stage and second.
     seconds: BTreeMap<(usize, u32), (Second, Histogram<u64>)>,
@@ -117,26 +120,33 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
     let limit = limits::raise_descriptors();
     backend::check(plan.machinery.backend)?;
     limits::check_descriptors(&plan, limit)?;
-    reach("server", plan.endpoints.server)?;
+    // Past the kernel, nobody reaches the server but the workers.
+    if plan.machinery.link.is_none() {
+        reach("server", plan.endpoints.server)?;
+    }
     if let Some(http) = plan.endpoints.http {
         reach("http", http)?;
     }
     let pids = match watch.server_pid {
         Some(pid) => vec![pid],
-        None => monitor::listening_on(plan.endpoints.server),
+        None => monitor::listening_on(watched(&plan)),
     };
+    let ground = Ground::lay(&plan)?;
     // In this order: what the server needs to be asked for its metrics is no cost of connections.
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
-    let before = Usage::read(&pids);
+    let busy_at = plan.machinery.link.as_ref().map(|_| watched(&plan));
+    let server = Watched { pids, busy_at };
+    let before = server.read();
     let control = Arc::new(Control::new(plan.stages.len()));
     let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
-    let crew = start(&plan, &control, clock)?;
+    let crew = start(&plan, &control, clock, &ground)?;
     let mut run = Run {
         plan,
         control,
         clock,
         crew,
-        watcher: Watcher::new(pids, watch.metrics),
+        watcher: Watcher::new(server, watch.metrics),
+        ground,
         metrics: watch.metrics,
         seconds: BTreeMap::new(),
         stages: Vec::new(),
@@ -146,15 +156,21 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
         progress: Progress::new(watch.quiet),
     };
     run.connect();
-    let mut usage = Usages { before, connected: Usage::read(run.watcher.pids()), after: Usage::default() };
+    let mut usage = Usages { before, connected: run.watcher.read(), after: Usage::default() };
     for stage in 0..run.plan.stages.len() {
         if stage == 0 || !run.stopped() {
             run.stage(stage);
         }
     }
-    usage.after = Usage::read(run.watcher.pids());
+    usage.after = run.watcher.read();
     let metrics = deltas(metrics_before, watch.metrics);
     run.finish(usage, metrics)
+}
+
+/// Where this machine's kernel knows the server's process by: past it, only the control port.
+fn watched(plan: &Plan) -> SocketAddr {
+    let control = plan.endpoints.http.or_else(|| plan.endpoints.http_name.parse().ok());
+    control.filter(|_| plan.machinery.link.is_some()).unwrap_or(plan.endpoints.server)
 }
 
 /// A plain connect says soonest whether anybody is there.
@@ -176,7 +192,12 @@ fn deltas(before: BTreeMap<String, f64>, address: Option<SocketAddr>) -> BTreeMa
         .collect()
 }
 
-fn start(plan: &Arc<Plan>, control: &Arc<Control>, clock: MonotonicClock) -> Result<Crew, Trouble> {
+fn start(
+    plan: &Arc<Plan>,
+    control: &Arc<Control>,
+    clock: MonotonicClock,
+    ground: &Ground,
+) -> Result<Crew, Trouble> {
     let (senders, intervals): (Vec<_>, Vec<_>) = plan.flows.iter().map(|_| mpsc::channel()).unzip();
     let mut crew = Crew { gauges: Vec::new(), threads: Vec::new(), intervals };
     for (number, duty) in plan.crew().into_iter().enumerate() {
@@ -188,6 +209,7 @@ fn start(plan: &Arc<Plan>, control: &Arc<Control>, clock: MonotonicClock) -> Res
             control: control.clone(),
             gauges,
             clock,
+            ground: ground.clone(),
             intervals: senders.clone(),
         };
         let work = move || {
@@ -261,9 +283,12 @@ impl Run<'_> {
         self.gone = !self.answers();
     }
 
-    /// Whether anybody listens at the server's address.
+    /// Whether anybody listens at the server's address; past the kernel, at its control port. A server past the kernel whose
+    /// control port was not named is taken to be there.
     fn answers(&self) -> bool {
-        TcpStream::connect_timeout(&self.plan.endpoints.server, Duration::from_secs(1)).is_ok()
+        let (is_past, http) = (self.plan.machinery.link.is_some(), self.plan.endpoints.http);
+        (is_past && http.is_none())
+            || TcpStream::connect_timeout(&watched(&self.plan), Duration::from_secs(1)).is_ok()
     }
 
     /// One look: intervals in, a sample now and then.

@@ -9,21 +9,34 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// By then a worker has told its counts: it does every 100 ms, and turns every 250 ms at least.
+const TOLD_WITHIN: Duration = Duration::from_millis(350);
+
 impl Run<'_> {
     /// One stage, from its start until it has settled and rested.
     pub(super) fn stage(&mut self, stage: usize) {
         let plan = self.plan.clone();
+        let before = self.ground.flood(plan.stages[stage].syn_rate.unwrap_or(0));
         let mut findings = match plan.stages[stage].kind {
             StageKind::Hold | StageKind::Churn { .. } => self.traffic(stage),
             StageKind::Disconnect | StageKind::Reconnect => self.turn_over(stage),
         };
+        findings.syns = self.ground.flood(0).saturating_sub(before);
         self.rest(plan.stages[stage].rest);
-        findings.rested = Usage::read(self.watcher.pids());
+        findings.rested = self.watcher.read();
         self.stages.push(findings);
     }
 
     fn read(&self) -> Usage {
-        Usage::read(self.watcher.pids())
+        self.watcher.read()
+    }
+
+    /// At the end of a window. A worker in poll mode tells its counts a few times a second, so what it did last is told later.
+    fn read_end(&self) -> Usage {
+        if self.plan.machinery.link.is_some() {
+            std::thread::sleep(TOLD_WITHIN);
+        }
+        self.read()
     }
 
     /// Warm-up, window, and what is still on its way then.
@@ -52,7 +65,7 @@ impl Run<'_> {
             window.end = self.now().max(window.start);
             self.control.end(stage, window.end);
         }
-        let end = self.read();
+        let end = self.read_end();
         let unsettled = self.settle(&window);
         self.findings(window, before, end, unsettled)
     }
@@ -67,6 +80,7 @@ impl Run<'_> {
             end,
             rested: end,
             emptied_at: None,
+            syns: 0,
         }
     }
 
@@ -159,7 +173,7 @@ impl Run<'_> {
         let done = if leaving { self.until_gone(total, deadline) } else { self.until_ready(total, deadline) };
         window.end = self.now();
         let emptied_at = if leaving { self.until_server_empty(deadline) } else { None };
-        let end = self.read();
+        let end = self.read_end();
         self.control.end(stage, window.end);
         self.sample(self.now());
         StageFindings { emptied_at, ..self.findings(window, before, end, !done) }

@@ -1,7 +1,7 @@
 //! Samples through the whole run: processes, kernel memory, and now and then the server's own metrics, which a thread
 //! of its own fetches so that a slow answer delays nothing.
 
-use crate::monitor::{self, Usage, kernel};
+use crate::monitor::{self, Usage, Watched, kernel};
 use crate::report::Sample;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ struct Last {
 
 /// See the module's text.
 pub(super) struct Watcher {
-    pids: Vec<i32>,
+    watched: Watched,
     slab: bool,
     samples: Vec<Sample>,
     last: Last,
@@ -47,8 +47,8 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Of these processes; with `metrics`, of what is told there as well.
-    pub(super) fn new(pids: Vec<i32>, metrics: Option<SocketAddr>) -> Watcher {
+    /// Of this server; with `metrics`, of what is told there as well.
+    pub(super) fn new(watched: Watched, metrics: Option<SocketAddr>) -> Watcher {
         let (fetched, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
         let (to, until) = (fetched.clone(), stop.clone());
         let fetch = move |address| {
@@ -64,12 +64,25 @@ impl Watcher {
         let thread =
             |address| std::thread::Builder::new().name("metrics".to_owned()).spawn(move || fetch(address));
         let fetcher = metrics.and_then(|address| thread(address).ok());
-        let last = Last { time: 0, server: Usage::read(&pids), generator: 0, machine: kernel::busy() };
-        Watcher { pids, slab: kernel::slab_is_readable(), samples: Vec::new(), last, fetched, stop, fetcher }
+        let last = Last { time: 0, server: watched.read(), generator: 0, machine: kernel::busy() };
+        Watcher {
+            watched,
+            slab: kernel::slab_is_readable(),
+            samples: Vec::new(),
+            last,
+            fetched,
+            stop,
+            fetcher,
+        }
     }
 
     pub(super) fn pids(&self) -> &[i32] {
-        &self.pids
+        &self.watched.pids
+    }
+
+    /// The server now.
+    pub(super) fn read(&self) -> Usage {
+        self.watched.read()
     }
 
     /// Whether the next sample is due.
@@ -82,7 +95,7 @@ impl Watcher {
         if now < self.last.time + APART_MIN {
             return;
         }
-        let usage = Usage::read(&self.pids);
+        let usage = self.watched.read();
         let last = self.last;
         let elapsed = now.saturating_sub(last.time).max(1) as f64;
         let since = usage.since(&last.server);

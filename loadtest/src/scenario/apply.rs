@@ -30,6 +30,11 @@ const COMMON: &[&str] = &[
     "duration",
     "settle",
     "backend",
+    "dpdk_device",
+    "dpdk_address",
+    "dpdk_huge_pages",
+    "dpdk_idle_sleep_us",
+    "dpdk_arg",
     "workers",
     "pin",
     "goal",
@@ -50,6 +55,7 @@ pub(crate) fn applies(scenario: &str, name: &str) -> bool {
         }
         "broadcast" => &["rate", "depth", "size", "publishers", "http_connections", "http_pipeline"],
         "churn" => &["rate", "churn_rate"],
+        "syn-flood" => &["rate", "size", "echo_operation", "syn_rate"],
         "mix" => &[
             "size",
             "publishers",

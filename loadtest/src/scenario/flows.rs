@@ -79,7 +79,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn echo(&self, pace: Pace) -> FlowPlan {
+    pub(super) fn echo(&self, pace: Pace) -> FlowPlan {
         FlowPlan {
             stage: 0,
             shuffled: false,

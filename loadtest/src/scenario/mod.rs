@@ -10,11 +10,13 @@
 //! | broadcast | HTTP pushes to everyone | to arrival everywhere |
 //! | churn | connections close and come back | time to ready |
 //! | slow-reader | some stop reading while a room talks | the others' latency |
+//! | syn-flood | echoes, then the same under a flood of connection requests | how much of their rate they keep |
 //! | mix | several of these at once | each |
 //! | million | stages over the same connections: idle, push, messages, rooms, broadcast, churn, storm | each stage |
 
 mod apply;
 mod flows;
+mod link;
 mod stages;
 
 pub(crate) use apply::{applies, unsuited};
@@ -27,11 +29,11 @@ use crate::plan::{
 };
 use crate::schedule::Rate;
 use crate::settings::{BackendChoice, Compat, Settings, Speech, Transport};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 /// Names of all scenarios, with one line each.
-pub(crate) const ALL: [(&str, &str); 10] = [
+pub(crate) const ALL: [(&str, &str); 11] = [
     ("connect", "Open connections, as a storm or a ramp; time to ready and rate"),
     ("idle", "Hold connections that only beat; server memory a connection"),
     ("echo", "Frames that come back: closed loop of some depth, or open loop at a rate"),
@@ -40,6 +42,10 @@ pub(crate) const ALL: [(&str, &str); 10] = [
     ("broadcast", "HTTP pushes to everyone"),
     ("churn", "Connections that close and come back at a rate"),
     ("slow-reader", "Some connections stop reading while others are measured"),
+    (
+        "syn-flood",
+        "Echoes in peace, then under connection requests from addresses that nobody has; needs --backend dpdk",
+    ),
     ("mix", "Echo, push, room, broadcast, churn and slow readers at once"),
     (
         "million",
@@ -99,7 +105,10 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
         stages,
     };
     let asked = settings.source_addresses.as_deref();
-    plan.endpoints.sources = limits::sources(asked, plan.endpoints.server.ip(), plan.connections_total())?;
+    plan.endpoints.sources = match &plan.machinery.link {
+        Some(_) => link::sources(settings, &plan)?,
+        None => limits::sources(asked, plan.endpoints.server.ip(), plan.connections_total())?,
+    };
     Ok(plan)
 }
 
@@ -146,10 +155,14 @@ fn endpoints(
     flows: &[crate::plan::FlowPlan],
 ) -> Result<Endpoints, Trouble> {
     let port = if transport == Transport::Ws { 3102 } else { 3101 };
-    let server_name = settings.server.clone().unwrap_or_else(|| format!("127.0.0.1:{port}"));
+    // Past the kernel, the server is a host of its own; its control port is this machine's in any case.
+    let own_host = settings.backend == Some(BackendChoice::Dpdk);
+    let server_ip = if own_host { link::SERVER_IP } else { Ipv4Addr::LOCALHOST };
+    let server_name = settings.server.clone().unwrap_or_else(|| format!("{server_ip}:{port}"));
     let server = resolve("server", &server_name)?;
+    let http_ip = if own_host { Ipv4Addr::LOCALHOST.into() } else { server.ip() };
     let pushes = flows.iter().any(|flow| matches!(flow.path, crate::plan::Path::Http(_)));
-    let http_name = settings.http.clone().unwrap_or_else(|| format!("{}:3111", server.ip()));
+    let http_name = settings.http.clone().unwrap_or_else(|| SocketAddr::new(http_ip, 3111).to_string());
     let http = if pushes || settings.http.is_some() { Some(resolve("http", &http_name)?) } else { None };
     let default_path = if speech == Speech::WsEcho { "/" } else { "/sub" };
     let websocket_path = settings.websocket_path.clone().unwrap_or_else(|| default_path.to_owned());
@@ -177,10 +190,12 @@ fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Ma
     let backend = match settings.backend.unwrap_or(BackendChoice::Auto) {
         BackendChoice::IoUring => BackendKind::IoUring,
         BackendChoice::Epoll => BackendKind::Epoll,
+        BackendChoice::Dpdk => BackendKind::Dpdk,
         BackendChoice::Auto => crate::backend::best(),
     };
     Ok(Machinery {
         backend,
+        link: link::plan(settings, backend)?,
         workers,
         pin: settings.pin.clone().unwrap_or_default(),
         http_connections: settings.http_connections.unwrap_or(2).clamp(1, 1024),

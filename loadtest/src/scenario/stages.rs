@@ -5,12 +5,14 @@ use super::flows::{Builder, flows};
 use super::rate;
 use crate::error::Trouble;
 use crate::plan::{FlowKind, FlowPlan, Pace, Path, Phases, Route, StageKind, StagePlan};
-use crate::settings::Settings;
 use crate::settings::units::{Count, Span};
+use crate::settings::{BackendChoice, Settings};
 use std::time::Duration;
 
 /// HTTP connections that pushes are spread over, at least.
 const HTTP_CONNECTIONS_MIN: u32 = 8;
+/// Echoes a second of `syn-flood`.
+const FLOODED_ECHOES: f64 = 20_000.0;
 /// A rate that is due once in any window.
 const ONCE: f64 = 0.001;
 
@@ -23,12 +25,16 @@ pub(super) fn stages(
     if scenario == "million" {
         return million(settings, connections);
     }
+    if scenario == "syn-flood" {
+        return syn_flood(settings, connections);
+    }
     let stage = StagePlan {
         name: scenario.to_owned(),
         kind: StageKind::Hold,
         phases: super::phases(scenario, settings),
         until_delivered: false,
         rest: Duration::ZERO,
+        syn_rate: None,
     };
     Ok((vec![stage], flows(scenario, settings, connections)?))
 }
@@ -54,7 +60,10 @@ pub(super) fn with_defaults(settings: &Settings) -> Settings {
     all.recover_for = all.recover_for.or(seconds(20, 2));
     all.connect_timeout = all.connect_timeout.or(Some(Span(Duration::from_secs(30))));
     let connections = all.connections.map_or(1, |count| count.0).max(1);
-    let workers = all.workers.unwrap_or_else(|| crate::limits::rings(connections));
+    // Past the kernel there is one queue, and no descriptor a connection.
+    let alone = all.backend == Some(BackendChoice::Dpdk);
+    let needed = || if alone { 1 } else { crate::limits::rings(connections) };
+    let workers = all.workers.unwrap_or_else(needed);
     all.workers = Some(workers);
     // About two thousand handshakes under way over all workers keep two processors busy; more would only wait longer.
     all.connect_in_flight = all.connect_in_flight.or(Some(Count((2048 / workers.max(1)).clamp(8, 512))));
@@ -104,6 +113,30 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
     Ok((list.stages, list.flows))
 }
 
+/// The same echoes twice: in peace, and while connection requests come from addresses that nobody has.
+fn syn_flood(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), Trouble> {
+    if settings.backend != Some(BackendChoice::Dpdk) {
+        return Err(Trouble::new(
+            "the kernel lets nobody send from addresses that are not this machine's",
+            "give --backend dpdk, with the server on the other end of its link (docs/dpdk.md)",
+        ));
+    }
+    let builder = Builder::new(settings, connections, settings.size.map_or(64, |count| count.0))?;
+    let echo = builder.echo(Pace::Open { rate: rate(settings.rate.unwrap_or(FLOODED_ECHOES), "--rate")? });
+    let syn_rate = match settings.syn_rate.map(|per_second| rate(per_second, "--syn-rate")).transpose()? {
+        Some(rate) => (rate.per_second() as u32).clamp(1, u32::MAX - 1),
+        None => u32::MAX,
+    };
+    let mut list = List { stages: Vec::new(), flows: Vec::new() };
+    let phases = super::phases("syn-flood", settings);
+    list.hold("peace", phases, Some(echo.clone()));
+    list.hold("flood", phases, Some(echo));
+    if let Some(last) = list.stages.last_mut() {
+        last.syn_rate = Some(syn_rate);
+    }
+    Ok((list.stages, list.flows))
+}
+
 /// The longest that opening or closing all may take: a minute, and a second for each 2000.
 fn longest(connections: u32) -> Duration {
     Duration::from_secs(60 + u64::from(connections) / 2000)
@@ -117,7 +150,7 @@ struct List {
 impl List {
     fn stage(&mut self, name: &str, kind: StageKind, phases: Phases) {
         let (name, rest) = (name.to_owned(), Duration::from_secs(1));
-        self.stages.push(StagePlan { name, kind, phases, until_delivered: false, rest });
+        self.stages.push(StagePlan { name, kind, phases, until_delivered: false, rest, syn_rate: None });
     }
 
     fn hold(&mut self, name: &str, phases: Phases, flow: Option<FlowPlan>) {

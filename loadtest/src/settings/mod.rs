@@ -55,6 +55,8 @@ pub(crate) enum BackendChoice {
     /// io_uring.
     #[value(name = "io_uring")]
     IoUring,
+    /// Our own TCP/IP stack over DPDK, past the kernel (needs a build with the feature `dpdk`).
+    Dpdk,
 }
 
 /// The IO backend of a gateway that is started here.
@@ -236,6 +238,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) churn_rate: Option<f64>,
+    /// syn-flood: connection requests a second [default: as many as the link takes]
+    #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) syn_rate: Option<f64>,
     /// Connections that come and go beside the measured ones [default: 2 seconds' worth]
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -302,6 +308,26 @@ pub(crate) struct Settings {
     #[arg(long, value_enum, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) backend: Option<BackendChoice>,
+    /// dpdk: the generator's end of the link, a virtual device of DPDK's with its arguments [default: memif's client on /run/gateway/memif.sock]
+    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dpdk_device: Option<String>,
+    /// dpdk: the generator's first address, with the length of the link's prefix; further ones follow it [default: 10.77.1.1/16]
+    #[arg(long, value_name = "ADDRESS/BITS", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dpdk_address: Option<String>,
+    /// dpdk: packet buffers in huge pages
+    #[arg(long, num_args = 0, default_missing_value = "true", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dpdk_huge_pages: Option<bool>,
+    /// dpdk: the longest sleep of an idle worker, in microseconds; 0: it never sleeps [default: 50]
+    #[arg(long, value_name = "US", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dpdk_idle_sleep_us: Option<u32>,
+    /// dpdk: a further argument of DPDK's environment layer; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dpdk_arg: Option<Vec<String>>,
     /// Generator threads, each with its own backend [default: 1]
     #[arg(long, short = 'w', value_name = "N", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -80,8 +80,8 @@ pub(crate) enum Aftermath {
 }
 
 impl Fleet {
-    /// For the connections of `duty`, and `others` slots beside them.
-    pub(crate) fn new(duty: Duty, plan: ConnectPlan, others: usize, tick: Duration) -> Fleet {
+    /// For the connections of `duty`, over a backend of so many slots.
+    pub(crate) fn new(duty: Duty, plan: ConnectPlan, slots: usize, tick: Duration) -> Fleet {
         let count = duty.count() as usize;
         let connection = |_| Connection {
             id: None,
@@ -94,7 +94,7 @@ impl Fleet {
         };
         Fleet {
             connections: (0..count).map(connection).collect(),
-            owners: vec![u32::MAX; count + others],
+            owners: vec![u32::MAX; slots],
             timers: TimerWheel::new(count.max(1), tick),
             stats: FleetStats::new(),
             ready_count: 0,

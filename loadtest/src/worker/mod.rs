@@ -22,6 +22,7 @@ pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
 pub(crate) use stage::{Beats, ChurnStats, StageStats};
 
+use crate::backend::Ground;
 use crate::client::Protocol;
 use crate::client::template::Template;
 use crate::http::Pusher;
@@ -58,6 +59,8 @@ pub(crate) struct Assignment {
     pub(crate) control: Arc<Control>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) clock: MonotonicClock,
+    /// What the workers share of their backend.
+    pub(crate) ground: Ground,
     /// One a flow.
     pub(crate) intervals: Vec<mpsc::Sender<Interval>>,
 }
@@ -154,7 +157,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let tick = tick.clamp(Duration::from_millis(2), Duration::from_millis(100));
         let heartbeat = plan.heartbeat.and_then(|_| protocol.heartbeat());
         Worker {
-            fleet: Fleet::new(to.duty, plan.connect, plan.machinery.http_connections as usize + 1, tick),
+            fleet: Fleet::new(to.duty, plan.connect, backend.index_bound(), tick),
             flows,
             pushers: (0..pushers).map(|_| Pusher::new(plan.machinery.http_pipeline)).collect(),
             beat: heartbeat,
@@ -172,11 +175,11 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Works until the coordinator says to finish.
+    /// Works until the coordinator says to finish. The backend comes back without connections.
     ///
     /// # Errors
     /// What makes the backend unusable.
-    pub(crate) fn run(mut self) -> io::Result<WorkerResult> {
+    pub(crate) fn run(mut self) -> io::Result<(WorkerResult, B)> {
         // Sleeps end when they should, not up to 50 µs later (prctl(2), PR_SET_TIMERSLACK).
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         self.fleet.begin(self.now());

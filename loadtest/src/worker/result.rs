@@ -51,8 +51,9 @@ impl From<Flow> for FlowResult {
 }
 
 impl<B: Backend, P> Worker<B, P> {
-    pub(super) fn into_result(self) -> WorkerResult {
-        WorkerResult {
+    /// And the backend, which may have something left to do.
+    pub(super) fn into_result(self) -> (WorkerResult, B) {
+        let result = WorkerResult {
             role: self.to.duty.role,
             duty: self.to.duty,
             stages: self.finished,
@@ -63,6 +64,7 @@ impl<B: Backend, P> Worker<B, P> {
             counters: self.backend.counters(),
             backend: self.backend.name(),
             network_error: self.odds.network_error,
-        }
+        };
+        (result, self.backend)
     }
 }

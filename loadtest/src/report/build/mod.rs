@@ -304,15 +304,7 @@ fn server(findings: &Findings, report: &Report) -> Option<Server> {
     let churned = report.churn.as_ref().map_or(0, |churn| churn.measured) as f64;
     let messages = if flows > 0.0 { flows } else { beats + churned };
     let windows = findings.stages.iter().map(|stage| stage.end.since(&stage.start));
-    let spent = windows.reduce(|a, b| Usage {
-        user: a.user + b.user,
-        system: a.system + b.system,
-        run: a.run + b.run,
-        rss: b.rss,
-        voluntary: a.voluntary + b.voluntary,
-        involuntary: a.involuntary + b.involuntary,
-        waited: a.waited + b.waited,
-    });
+    let spent = windows.reduce(|a, b| a + b);
     let usage = &findings.usage;
     let server = spending(&findings.pids, &spent.unwrap_or_default(), messages)?;
     let connections = report.connect.ready.max(1) as f64;
@@ -334,6 +326,7 @@ fn spending(pids: &[i32], spent: &Usage, messages: f64) -> Option<Server> {
         user_seconds: spent.user.as_secs_f64(),
         system_seconds: spent.system.as_secs_f64(),
         cpu_seconds: cpu,
+        is_busy_time: spent.busy.is_some(),
         wakeups: spent.voluntary,
         preemptions: spent.involuntary,
         starved_seconds: spent.waited.as_secs_f64(),

@@ -29,6 +29,10 @@ pub(super) fn stage(plan: &Plan, findings: &Findings, report: &Report, index: us
         departure: (stage.kind == StageKind::Disconnect).then(|| departure(found, &fleets)),
         generator: generator(&report.generator, found, &stats),
         seconds: found.seconds.clone(),
+        syns_per_second: stage.syn_rate.map(|_| {
+            let time = found.settled_at.saturating_sub(found.window.traffic_start) as f64 / 1e9;
+            found.syns as f64 / time.max(1e-9)
+        }),
         ..StageReport::default()
     };
     let measured = findings.results.iter().zip(&fleets).filter(|(result, _)| result.role != Role::Slow);

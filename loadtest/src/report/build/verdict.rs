@@ -1,5 +1,6 @@
 //! What to make of a report: faults of the product, limits of the generator, goals.
 
+use super::super::stages;
 use super::super::units::{nanos, number};
 use super::super::{Conservation, FlowReport, Generator, Latency, Report, Verdict};
 use crate::goals::{Goal, Measure, Outcome};
@@ -10,6 +11,9 @@ const BUSY_MAX: f64 = 0.9;
 const LAG_MAX: u64 = 1_000_000;
 /// A thread that waits longer than this for a processor shares the machine with too much else.
 const STARVED_MAX: f64 = 0.1;
+
+/// What established connections must keep of their rate under a flood.
+const KEPT_MIN: f64 = 0.8;
 
 /// The product's faults, and beside them the generator's own limits.
 pub(super) fn verdict(report: &Report) -> Verdict {
@@ -43,6 +47,7 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     fault(report.connect.lost.values().sum(), "connections closed by the server");
     let beats = report.heartbeats.as_ref().map_or(0, |beats| beats.missed);
     fault(beats, "heartbeats unanswered");
+    reasons.extend(stages::kept(report).filter(|kept| kept.share < KEPT_MIN).map(|kept| kept.words()));
     let limits = limits(report);
     Verdict {
         passed: reasons.is_empty(),

@@ -1,0 +1,320 @@
+//! A program's host on a port: DPDK is started, the port opened, and each worker gets one of its queues with a stack over it.
+//!
+//! ```text
+//!   HostConfig ── open, once a process ──► Host ── enter, backend (on each worker's thread) ──► PollBackend
+//! ```
+//!
+//! What a gateway and a client past the kernel have in common; where their settings come from is theirs.
+
+use crate::backend::{PollBackend, PollConfig, SystemClock};
+use crate::device::Device;
+use crate::ffi::{Eal, Offloads, PortConfig, PortError, PortFacts, Queue, WorkerThread};
+use crate::iface::{AddressConfig, InterfaceConfig};
+use crate::tcp::TcpConfig;
+use crate::wire::Mac;
+use netpoll::BackendConfig;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The backend of a worker on a port.
+pub type HostBackend = PollBackend<Queue, SystemClock>;
+
+/// DPDK's memory besides the pools: its own tables, pools of drivers, what is lost between pages. In bytes.
+const MEMORY_BESIDES: usize = 48 << 20;
+
+/// What a program says about its port and the host on it.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The program's name; with the process's number it keeps DPDK's files of several programs apart.
+    pub program: &'static str,
+    /// Cards: PCI addresses.
+    pub cards: Vec<String>,
+    /// Virtual devices, with their arguments.
+    pub virtual_devices: Vec<String>,
+    /// The port, by its device's name.
+    pub port: String,
+    /// The host's addresses; 255 at most.
+    pub addresses: Vec<AddressConfig>,
+    /// The router for other IPv4 links.
+    pub gateway_v4: Option<Ipv4Addr>,
+    /// The router for other IPv6 links.
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// The hardware address; `None`: the port's.
+    pub mac: Option<Mac>,
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
+    /// Whether packet buffers are in huge pages.
+    pub huge_pages: bool,
+    /// MiB that DPDK takes; `None`: what the pools need.
+    pub memory_mb: Option<u64>,
+    /// Receive descriptors of a queue.
+    pub receive_descriptors: u16,
+    /// Transmit descriptors of a queue.
+    pub transmit_descriptors: u16,
+    /// What is left to the card.
+    pub offloads: Offloads,
+    /// Whether an address is used only after nobody has claimed it.
+    pub detect_duplicates: bool,
+    /// How long an idle worker sleeps at most; zero: it never does.
+    pub idle_sleep_max: Duration,
+    /// Further arguments of DPDK's environment layer.
+    pub eal_args: Vec<String>,
+}
+
+impl HostConfig {
+    /// A host with one address on a virtual device such as `net_memif0,role=client`, in plain pages.
+    pub fn on_virtual(program: &'static str, device: &str, ip: IpAddr, prefix_length: u8) -> HostConfig {
+        HostConfig {
+            program,
+            cards: Vec::new(),
+            virtual_devices: vec![device.to_owned()],
+            port: device.split(',').next().unwrap_or_default().to_owned(),
+            addresses: vec![AddressConfig { ip, prefix_length }],
+            gateway_v4: None,
+            gateway_v6: None,
+            mac: None,
+            mtu: 1500,
+            huge_pages: false,
+            memory_mb: None,
+            receive_descriptors: 1024,
+            transmit_descriptors: 1024,
+            offloads: Offloads::All,
+            detect_duplicates: false,
+            idle_sleep_max: Duration::from_micros(500),
+            eal_args: Vec::new(),
+        }
+    }
+
+    /// MiB that DPDK is given for `workers` workers whose owners hold so many receive buffers each.
+    pub fn memory_mb(&self, workers: usize, receive_buffers: u32) -> u64 {
+        let pools: usize = self.port(workers, receive_buffers).queue_memory().iter().sum();
+        let needed = (pools * workers + MEMORY_BESIDES).div_ceil(1 << 20).next_multiple_of(2) as u64;
+        self.memory_mb.unwrap_or(needed)
+    }
+
+    /// The arguments that DPDK is started with.
+    pub fn arguments(&self, workers: usize, receive_buffers: u32) -> Vec<String> {
+        let mode = if self.huge_pages { "--in-memory" } else { "--no-huge" };
+        let mut arguments: Vec<String> = [mode, "--no-telemetry", "-m"].map(str::to_owned).into();
+        arguments.push(self.memory_mb(workers, receive_buffers).to_string());
+        if !self.eal_args.iter().any(|one| one.starts_with("--file-prefix")) {
+            arguments.push(format!("--file-prefix={}-{}", self.program, std::process::id()));
+        }
+        if !self.eal_args.iter().any(|one| one.starts_with("--log-level")) {
+            arguments.push("--log-level=*:error".into());
+        }
+        if self.cards.is_empty() {
+            arguments.push("--no-pci".into());
+        }
+        arguments.extend(self.cards.iter().map(|card| format!("--allow={card}")));
+        arguments.extend(self.virtual_devices.iter().map(|device| format!("--vdev={device}")));
+        arguments.extend(self.eal_args.iter().cloned());
+        arguments
+    }
+
+    /// Opens the port. A virtual device that had a port in this process before, closed since, is added anew.
+    fn open(&self, eal: Eal, port: &PortConfig) -> Result<(Vec<Queue>, PortFacts), HostError> {
+        let device = self.virtual_devices.iter().find_map(|device| {
+            let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
+            (name == self.port).then_some((name, arguments))
+        });
+        if let Some((name, arguments)) = device.filter(|_| !port.is_there(eal)) {
+            // The driver keeps the device of a closed port; where it does not, there is nothing to take away.
+            let _ = eal.detach(name);
+            eal.attach(name, arguments).map_err(HostError::Eal)?;
+        }
+        port.open(eal).map_err(HostError::Port)
+    }
+
+    fn port(&self, workers: usize, receive_buffers: u32) -> PortConfig {
+        PortConfig {
+            queues: workers as u16,
+            receive_descriptors: self.receive_descriptors,
+            transmit_descriptors: self.transmit_descriptors,
+            receive_buffers,
+            offloads: self.offloads,
+            ..PortConfig::new(&self.port, self.mtu)
+        }
+    }
+}
+
+/// Why there is no host.
+#[derive(Debug)]
+pub enum HostError {
+    /// DPDK does not start.
+    Eal(crate::ffi::EalError),
+    /// The port can't be used.
+    Port(PortError),
+    /// The system has no random numbers, or no memory.
+    System(io::Error),
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostError::Eal(error) => error.fmt(f),
+            HostError::Port(error) => error.fmt(f),
+            HostError::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+/// A port whose queues wait for their workers.
+#[derive(Debug)]
+pub struct Host {
+    eal: Eal,
+    config: HostConfig,
+    facts: PortFacts,
+    queues: Mutex<Vec<Option<Queue>>>,
+}
+
+impl Host {
+    /// Starts DPDK and opens the port, with a queue for each of `workers`. No other thread may run yet: those that are started
+    /// later don't get the devices' signals.
+    ///
+    /// # Errors
+    /// What DPDK says, and what to do about it.
+    pub fn open(config: HostConfig, workers: usize, backend: &BackendConfig) -> Result<Host, HostError> {
+        let arguments = config.arguments(workers, backend.pools.receive.count);
+        let eal = Eal::start(&arguments).map_err(HostError::Eal)?;
+        Host::over(eal, config, workers, backend)
+    }
+
+    /// The same with a DPDK that runs already.
+    ///
+    /// # Errors
+    /// What DPDK says to opening the port.
+    pub fn over(
+        eal: Eal,
+        config: HostConfig,
+        workers: usize,
+        backend: &BackendConfig,
+    ) -> Result<Host, HostError> {
+        let mut port = config.port(workers, backend.pools.receive.count);
+        random(&mut port.rss_key).map_err(HostError::System)?;
+        let (queues, mut facts) = config.open(eal, &port)?;
+        facts.mac = config.mac.unwrap_or(facts.mac);
+        let queues = Mutex::new(queues.into_iter().map(Some).collect());
+        Ok(Host { eal, config, facts, queues })
+    }
+
+    /// Makes the calling thread one that polls.
+    ///
+    /// # Errors
+    /// When DPDK knows as many threads as it can.
+    pub fn enter(&self) -> io::Result<WorkerThread> {
+        self.eal.enter().map_err(io::Error::other)
+    }
+
+    /// Queue `index` by itself, for who moves frames without a stack; once each.
+    pub fn queue(&self, index: usize) -> Option<Queue> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)?.take()
+    }
+
+    /// The backend of worker `index`, with an engine such as [`PollConfig::engine`] makes for the same sizes; once each.
+    ///
+    /// # Errors
+    /// Those of [`PollBackend::new`].
+    pub fn backend(&self, index: usize, sizes: &BackendConfig, engine: TcpConfig) -> io::Result<HostBackend> {
+        self.backend_over(index, sizes, engine, |queue| queue)
+    }
+
+    /// The same with a layer of `layer`'s around its queue.
+    ///
+    /// # Errors
+    /// Those of [`PollBackend::new`].
+    pub fn backend_over<D: Device>(
+        &self,
+        index: usize,
+        sizes: &BackendConfig,
+        engine: TcpConfig,
+        layer: impl FnOnce(Queue) -> D,
+    ) -> io::Result<PollBackend<D, SystemClock>> {
+        let queue = self
+            .queue(index)
+            .ok_or_else(|| io::Error::other(format!("no queue is left for worker {index}")))?;
+        let mut secret = [0; 16];
+        random(&mut secret)?;
+        let (first, last) = secret.split_at(8);
+        let secret = [first, last].map(|half| half.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        let config = PollConfig { backend: sizes.clone(), interface: self.interface(), tcp: engine, secret };
+        PollBackend::new(&config, layer(queue), SystemClock::sleeping_at_most(self.config.idle_sleep_max))
+    }
+
+    fn interface(&self) -> InterfaceConfig {
+        let config = &self.config;
+        InterfaceConfig {
+            mtu: config.mtu,
+            addresses: config.addresses.clone(),
+            gateway_v4: config.gateway_v4,
+            gateway_v6: config.gateway_v6,
+            detect_duplicates: config.detect_duplicates,
+            ..InterfaceConfig::new(self.facts.mac, [0, 0, 0, 0].into(), 0)
+        }
+    }
+
+    /// What the workers run on, in words: `net_tap0 (net_tap, 02:…), checksums by the card, link 10 Gbit/s, DPDK 22.11.11`.
+    pub fn describe(&self) -> String {
+        let PortFacts { driver, mac, capabilities, receive_checksums, link_speed, .. } = &self.facts;
+        let work =
+            match (capabilities.transmit_checksums, *receive_checksums, capabilities.segmentation_max > 0) {
+                (true, true, true) => "checksums and segments by the card",
+                (true, true, false) => "checksums by the card",
+                (true, false, _) => "checksums of what leaves by the card",
+                (false, true, _) => "checksums of what comes by the card",
+                (false, false, _) => "checksums in software",
+            };
+        let mac = mac.0.map(|byte| format!("{byte:02x}")).join(":");
+        let link = match link_speed {
+            None => "link down".to_owned(),
+            Some(speed) if (1..400_000).contains(speed) => format!("link {speed} Mbit/s"),
+            Some(_) => "link up".to_owned(),
+        };
+        format!("a queue of {} ({driver}, {mac}, {work}, {link}, {})", self.config.port, Eal::version())
+    }
+}
+
+fn random(bytes: &mut [u8]) -> io::Result<()> {
+    let count = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty())?;
+    if count == bytes.len() { Ok(()) } else { Err(io::Error::other("no random numbers")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dpdk_gets_what_the_program_says() {
+        let config = HostConfig {
+            cards: vec!["0000:03:00.0".into()],
+            huge_pages: true,
+            memory_mb: Some(64),
+            eal_args: vec!["--iova-mode=va".into()],
+            ..HostConfig::on_virtual("gateway", "net_null0", [10, 0, 0, 2].into(), 24)
+        };
+        let prefix = format!("--file-prefix=gateway-{}", std::process::id());
+        let expected = [
+            "--in-memory",
+            "--no-telemetry",
+            "-m",
+            "64",
+            &prefix,
+            "--log-level=*:error",
+            "--allow=0000:03:00.0",
+            "--vdev=net_null0",
+            "--iova-mode=va",
+        ];
+        assert_eq!(config.arguments(2, 1024), expected);
+        let plain = HostConfig { cards: Vec::new(), memory_mb: None, huge_pages: false, ..config };
+        let arguments = plain.arguments(1, 1024);
+        assert_eq!(arguments[0], "--no-huge");
+        assert!(arguments.contains(&"--no-pci".to_owned()));
+        let sum: usize = plain.port(1, 1024).queue_memory().iter().sum();
+        assert!(arguments[3].parse::<usize>().unwrap() << 20 >= sum + MEMORY_BESIDES);
+    }
+}

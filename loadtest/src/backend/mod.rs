@@ -1,0 +1,125 @@
+//! Which backend drives the workers: the one place that names them.
+
+#[cfg(feature = "dpdk")]
+mod dpdk;
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "tested in every build, used with the feature"))]
+mod with_kernel;
+
+use crate::client::Protocol;
+use crate::error::Trouble;
+use crate::plan::{BackendKind, Plan};
+use crate::worker::{Assignment, Worker, WorkerResult, backend_config};
+use netpoll::epoll::EpollBackend;
+use netpoll::{Backend, BackendConfig, UringBackend, UringConfig};
+use std::io;
+#[cfg(feature = "dpdk")]
+use std::sync::Arc;
+
+/// What `auto` means here.
+pub(crate) fn best() -> BackendKind {
+    if netpoll::uring::probe().is_ok() { BackendKind::IoUring } else { BackendKind::Epoll }
+}
+
+/// Whether the backend can be had at all.
+///
+/// # Errors
+/// What stands in its way.
+pub(crate) fn check(kind: BackendKind) -> Result<(), Trouble> {
+    match kind {
+        BackendKind::Epoll => Ok(()),
+        BackendKind::IoUring => netpoll::uring::probe().map(drop).map_err(|error| {
+            Trouble::new(format!("io_uring is not to be had: {error}"), "use --backend epoll, or auto")
+        }),
+        BackendKind::Dpdk if cfg!(feature = "dpdk") => Ok(()),
+        BackendKind::Dpdk => Err(Trouble::new(
+            "this loadtest was built without DPDK",
+            "build one with cargo build --release -p loadtest --features loadtest/dpdk (docs/dpdk.md says what that needs), or use \
+             --backend epoll or io_uring",
+        )),
+    }
+}
+
+/// What the workers of a run share of their backend. Made once, before any of them.
+#[derive(Clone, Default)]
+pub(crate) struct Ground {
+    #[cfg(feature = "dpdk")]
+    host: Option<Arc<dpdk_backend::host::Host>>,
+    #[cfg(feature = "dpdk")]
+    flood: Arc<dpdk_backend::device::FloodSwitch>,
+}
+
+impl Ground {
+    /// For `plan`. On DPDK: starts it and opens the port, before other threads are there.
+    ///
+    /// # Errors
+    /// What DPDK says, and what to do about it.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn lay(plan: &Plan) -> Result<Ground, Trouble> {
+        Ok(Ground { host: dpdk::open(plan)?.map(Arc::new), flood: Arc::default() })
+    }
+
+    /// Sends so many connection requests a second from addresses that nobody has, from now on; 0: none. Returns how many were sent
+    /// so far.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn flood(&self, per_second: u32) -> u64 {
+        self.flood.set(per_second);
+        self.flood.sent()
+    }
+
+    /// Nothing: the kernel sends from its own addresses only.
+    #[cfg(not(feature = "dpdk"))]
+    pub(crate) fn flood(&self, _: u32) -> u64 {
+        0
+    }
+
+    /// For `plan`: the kernel's backends share nothing.
+    ///
+    /// # Errors
+    /// Those of [`check`].
+    #[cfg(not(feature = "dpdk"))]
+    pub(crate) fn lay(plan: &Plan) -> Result<Ground, Trouble> {
+        check(plan.machinery.backend).map(|()| Ground::default())
+    }
+}
+
+/// Makes the backend of an assignment on the calling thread, and works on it until the end.
+///
+/// # Errors
+/// What the system says to making it, or to using it.
+pub(crate) fn work<P: Protocol>(
+    kind: BackendKind,
+    protocol: P,
+    to: Assignment,
+) -> Result<WorkerResult, Trouble> {
+    match kind {
+        BackendKind::Epoll => run(EpollBackend::new, protocol, to),
+        BackendKind::IoUring => {
+            // It accepts nothing; one slot is the least that is reserved for it.
+            let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
+            run(|config| UringBackend::new(config, &uring), protocol, to)
+        }
+        #[cfg(feature = "dpdk")]
+        BackendKind::Dpdk => dpdk::work(protocol, to),
+        #[cfg(not(feature = "dpdk"))]
+        BackendKind::Dpdk => check(kind).and(run(EpollBackend::new, protocol, to)),
+    }
+}
+
+fn run<B: Backend, P: Protocol>(
+    make: impl FnOnce(&BackendConfig) -> io::Result<B>,
+    protocol: P,
+    to: Assignment,
+) -> Result<WorkerResult, Trouble> {
+    let config = backend_config(&to.plan, &to.duty);
+    let memory = config.pools.bytes() >> 20;
+    let backend = make(&config).map_err(|error| {
+        Trouble::new(
+            format!("cannot make a backend with {memory} MiB of buffers: {error}"),
+            "lower --workers or --connections, or free memory",
+        )
+    })?;
+    Worker::new(backend, protocol, to)
+        .run()
+        .map(|(result, _)| result)
+        .map_err(|error| Trouble::new(format!("a worker's backend failed: {error}"), "see dmesg; try again"))
+}
