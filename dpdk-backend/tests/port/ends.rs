@@ -9,10 +9,11 @@ use dpdk_backend::ffi::{Offloads, PortFacts, Queue};
 use dpdk_backend::tcp::{Keepalive, TcpConfig};
 use netpoll::{Backend, BackendConfig, CloseReason, Completion, Completions, ListenerConfig};
 use rustix::net::sockopt;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,59 @@ fn reset(stream: TcpStream) {
 
 fn pause() {
     std::thread::sleep(Duration::from_millis(60));
+}
+
+/// The bytes of a long stream at `offset`, a multiple of eight: numbers that do not repeat.
+fn fill(offset: u64, out: &mut [u8]) {
+    for (word, number) in out.chunks_mut(8).zip(offset / 8..) {
+        let bytes = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        word.copy_from_slice(&bytes[..word.len()]);
+    }
+}
+
+/// `TCP_BYTES=2147483648` is the long run.
+#[test]
+fn a_long_stream_comes_back_with_the_same_hash() {
+    const AHEAD_MAX: u64 = 2 << 20;
+    let total = std::env::var("TCP_BYTES").map_or(64 << 20, |bytes| bytes.parse::<u64>().expect("bytes"));
+    let _turn = wait_for_turn();
+    let tap = Tap::new("bulk");
+    let (queue, facts) = open(&tap);
+    let server = Server::start(queue, &facts, |_| {});
+    let start = Instant::now();
+    let mut stream = ask(b'E');
+    stream.read_exact(&mut [0]).expect("an echo");
+    let heard = Arc::new(AtomicU64::new(0));
+    let (mut writer, so_far) = (stream.try_clone().expect("a clone"), Arc::clone(&heard));
+    let writing = std::thread::spawn(move || {
+        let (mut hasher, mut chunk, mut sent) = (DefaultHasher::new(), vec![0; 64 << 10], 0);
+        while sent < total {
+            if sent - so_far.load(Ordering::Relaxed) > AHEAD_MAX {
+                std::thread::sleep(Duration::from_micros(200));
+                continue;
+            }
+            let size = (total - sent).min(chunk.len() as u64) as usize;
+            fill(sent, &mut chunk[..size]);
+            hasher.write(&chunk[..size]);
+            writer.write_all(&chunk[..size]).expect("bytes out");
+            sent += size as u64;
+        }
+        hasher.finish()
+    });
+    let (mut hasher, mut chunk) = (DefaultHasher::new(), vec![0; 64 << 10]);
+    while heard.load(Ordering::Relaxed) < total {
+        let size = stream.read(&mut chunk).expect("bytes back");
+        assert!(size > 0, "an early end");
+        hasher.write(&chunk[..size]);
+        heard.fetch_add(size as u64, Ordering::Relaxed);
+    }
+    stream.shutdown(Shutdown::Write).expect("a FIN");
+    assert!(rest(&mut stream).is_empty());
+    let (sent, came) = (writing.join().expect("a writer without a panic"), hasher.finish());
+    eprintln!("{total} bytes each way in {:?}, hashes {sent:016x} and {came:016x}", start.elapsed());
+    assert_eq!(sent, came);
+    let report = server.end();
+    assert_eq!((report.count("bytes_received"), report.count("drop_tcp_checksum")), (total + 1, 0));
 }
 
 #[test]

@@ -37,7 +37,7 @@ for offloads in all none; do
 done
 
 echo "== a thousand clients at once, with heartbeats, pushes and echoes"
-begin
+begin --set dpdk.gateway_v4=10.77.0.1
 common=(--server 10.77.0.2:13101 --http 127.0.0.1:13111 -c 1000 --connect-timeout 30s
     --goal ready=1 --goal loss=0 --goal violations=0)
 "$loadtest" push "${common[@]}" --rate 1000 --duration 3s --settle 5s -q
@@ -49,6 +49,25 @@ iptables -A OUTPUT -o gateway0 -m statistic --mode random --probability 0.05 -j 
 "$loadtest" push "${common[@]}" --rate 300 --duration 3s --settle 20s -q
 iptables -F INPUT
 iptables -F OUTPUT
+
+echo "== a narrow link behind the router: the path's MTU is learnt from ICMP"
+page=$(stat -c %s "$work/page")
+[ "$page" -gt 3000 ] || { echo "the demo page has only $page bytes: too few for this" >&2; exit 1; }
+behind=gateway-test-$$
+ip netns add "$behind"
+trap 'ip netns delete "$behind"; finish' EXIT
+ip link add narrow type veth peer name wide netns "$behind"
+ip address add 10.78.0.1/24 dev narrow
+ip link set narrow mtu 1200 up
+ip -n "$behind" address add 10.78.0.2/24 dev wide
+ip -n "$behind" link set wide up
+ip -n "$behind" route add default via 10.78.0.1
+echo 1 >/proc/sys/net/ipv4/ip_forward
+ip netns exec "$behind" curl -sf -m 20 -o "$work/page2" http://10.77.0.2:13102/
+cmp "$work/page" "$work/page2"
+sleep 0.5 # counts are published ten times a second
+updates=$(curl -sf http://127.0.0.1:13111/metrics | awk '$1 == "gateway_stack_events_total{event=\"pmtu_updates\"}" { print $2 }')
+[ "${updates:-0}" -gt 0 ] || { echo "no MTU was learnt: nothing was too big" >&2; exit 1; }
 
 "$gateway" dpdk-stats --config "$here/dpdk.toml" | head -12
 curl -sf http://127.0.0.1:13111/metrics | promtool check metrics
