@@ -22,8 +22,6 @@ const SERVER_FIRST: &str = "start the gateway first, with the other end of the l
                             socket and socket-abstract";
 /// How long the last goodbyes may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
-/// Goodbyes under way at most; beyond them a close is a reset, and those are limited by the second.
-const ORPHANS_MAX: usize = 1 << 17;
 /// The largest blocks whose number follows the connections, in bytes: sent bytes stay in them until they are acknowledged.
 const BLOCK_SIZE_OF_WAVES: u32 = 16 << 10;
 /// Bytes of such blocks of one size at most.
@@ -90,7 +88,8 @@ fn sizes(config: &BackendConfig) -> BackendConfig {
 /// The engine of a host that only connects, and whose owner may close all at once.
 fn engine(config: &BackendConfig) -> TcpConfig {
     let engine = PollConfig::engine(config);
-    let orphans_max = config.connections_max.clamp(64, ORPHANS_MAX);
+    // Beyond them a close is a reset, and resets are limited by the second: the server would keep the rest.
+    let orphans_max = config.connections_max.max(64);
     let active_max = config.connections_max + orphans_max;
     TcpConfig { ephemeral_ports: EphemeralPorts::ALL, orphans_max, active_max, ..engine }
 }
