@@ -236,6 +236,10 @@ impl Tcp {
             cx.counters.drop_bad_ack += 1;
             return self.refuse(cx, segment);
         }
+        if !self.listening {
+            self.refuse(cx, segment);
+            return self.forget_half_open(cx, index);
+        }
         self.syn_cache.get_mut(index).window = header.window;
         if !self.may_accept() {
             cx.counters.table_full += u64::from(!entry.is_waiting());
@@ -336,14 +340,40 @@ impl Tcp {
         Some(connection)
     }
 
-    /// Lets in those that waited, as far as there is room; their windows open.
+    /// Lets in those that waited, as far as there is room; their windows open. Once nobody listens they are reset instead, as a
+    /// kernel's backlog is with its listener.
     pub(crate) fn accept_waiting(&mut self, cx: &mut Context<'_>) {
+        while !self.listening && self.reset_waiting(cx) {}
         while self.may_accept() {
             let Some(index) = self.syn_cache.first_waiting() else { return };
             let Some(connection) = self.accept(cx, index, 0) else { return };
             self.table[connection].set(flag::ACK_NOW);
             self.mark_dirty(connection);
         }
+    }
+
+    /// Resets the one that has waited longest; false when there is none, or no reset may leave now.
+    fn reset_waiting(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(index) = self.syn_cache.first_waiting() else { return false };
+        if !self.rates.reset.take(cx.now) {
+            return false;
+        }
+        let entry = *self.syn_cache.get(index);
+        let tuple = entry.tuple(cx.net.local(entry.local_index));
+        let header = tcp::Tcp {
+            source_port: tuple.local_port,
+            destination_port: tuple.remote_port,
+            sequence: entry.iss.wrapping_add(1),
+            acknowledgement: entry.irs.wrapping_add(1),
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+            header_size: 0,
+            options: Options::default(),
+        };
+        cx.counters.resets_sent += 1;
+        self.reply(cx, entry.mac, tuple, &header);
+        self.forget_half_open(cx, index);
+        true
     }
 
     fn open_by_cookie(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Option<u32> {

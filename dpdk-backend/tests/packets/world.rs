@@ -248,6 +248,7 @@ impl World {
             Step::Finish => self.stack.finish(self.now, connection()?, None),
             Step::Close => self.stack.close(self.now, connection()?),
             Step::Accept(on) => self.stack.set_accepting(*on),
+            Step::Unlisten => self.stack.close_listeners(),
             Step::Hold(on) => self.held = on.then(Vec::new),
             Step::Inject(written) => self.inject(written)?,
             Step::InjectOther(words) => self.inject_other(words)?,
