@@ -233,6 +233,10 @@ pub(crate) struct Endpoints {
 
 /// The generator as a host of its own on a link.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "dpdk"),
+    expect(dead_code, reason = "checked everywhere, used where DPDK is built in")
+)]
 pub(crate) struct LinkPlan {
     /// DPDK's virtual device, with its arguments.
     pub(crate) device: String,

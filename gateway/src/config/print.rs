@@ -37,7 +37,7 @@ pub fn schema() -> String {
         heading(&mut out, &mut section, key);
         describe(&mut out, key);
     }
-    out.push_str("\n# Once for each listener. Without any: tcp on 0.0.0.0:3101, websocket on 0.0.0.0:3102.\n[[listener]]\n");
+    out.push_str("\n# Once for each listener. Without any: tcp on 127.0.0.1:3101, websocket on 127.0.0.1:3102.\n[[listener]]\n");
     out.push_str("# 1 to 32 of a-z, 0-9 and _. A label in metrics.\nname = \"tcp\"\n");
     for key in schema::LISTENER_KEYS {
         describe(&mut out, key);

@@ -184,7 +184,7 @@ fn advice_about_memory_can_be_followed() {
         digits.parse().ok()
     };
     for (memory, connections) in
-        [(32 << 20, 15_000), (33 << 20, 18_000), (100 << 20, 500_000), (700 << 20, 1_000_000)]
+        [(40 << 20, 15_000), (41 << 20, 18_000), (100 << 20, 500_000), (700 << 20, 1_000_000)]
     {
         let wanted = format!("[limits]\nconnections_max = {connections}\n");
         let problems = plan(&file(memory, &wanted), BackendKind::IoUring).unwrap_err();

@@ -1,12 +1,13 @@
 //! `/api/v1`: publishing, kicking, statistics.
 
 use super::Control;
+use super::bodies::{BodyError, HeldBody};
 use super::publish::Target;
 use super::reply::{ApiError, Json};
 use super::tickets::Ticket;
 use crate::address::{Address, WORKERS_MAX};
 use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
@@ -116,19 +117,30 @@ impl Mid {
 
 /// Reads a JSON body of bounded size.
 async fn read_json<T: DeserializeOwned>(
+    control: &Control,
     headers: &HeaderMap,
     body: Body,
     size_max: usize,
 ) -> Result<T, ApiError> {
-    parse_json::<Object<T>>(&read_body(headers, body, size_max).await?).map(|Object(value)| value)
+    let body = read_body(control, headers, body, size_max).await?;
+    parse_json::<Object<T>>(&body.bytes).map(|Object(value)| value)
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, size_max: usize) -> Result<Bytes, ApiError> {
+async fn read_body<'c>(
+    control: &'c Control,
+    headers: &HeaderMap,
+    body: Body,
+    size_max: usize,
+) -> Result<HeldBody<'c>, ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
         return Err(ApiError::unsupported_media_type());
     }
-    to_bytes(body, size_max).await.map_err(|_| too_large(size_max))
+    control.bodies.read(body, size_max).await.map_err(|error| match error {
+        BodyError::TooLarge => too_large(size_max),
+        BodyError::Busy => ApiError::bodies_busy(),
+        BodyError::Broken => ApiError::bad_request("the body ended early, or its framing is broken"),
+    })
 }
 
 fn too_large(size_max: usize) -> ApiError {
@@ -260,9 +272,10 @@ fn push_operation(operation: i32) -> Result<i32, ApiError> {
 /// One message, or a list of them.
 pub(super) async fn publish(control: &Control, headers: &HeaderMap, body: Body) -> Result<Json, ApiError> {
     let size_max = control.json_size_max();
-    let bytes = read_body(headers, body, size_max.max(BATCH_SIZE_MAX)).await?;
+    let body = read_body(control, headers, body, size_max.max(BATCH_SIZE_MAX)).await?;
+    let bytes = &body.bytes;
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        let requests: Vec<Object<PublishRequest>> = parse_json(&bytes)?;
+        let requests: Vec<Object<PublishRequest>> = parse_json(bytes)?;
         if requests.is_empty() || requests.len() > BATCH_MESSAGES_MAX {
             let why = format!("a list has 1 to {BATCH_MESSAGES_MAX} messages; see GET /api/v1/openapi.json");
             return Err(ApiError::bad_request(why));
@@ -278,7 +291,7 @@ pub(super) async fn publish(control: &Control, headers: &HeaderMap, body: Body) 
     if bytes.len() > size_max {
         return Err(too_large(size_max));
     }
-    let message = parse_json::<Object<PublishRequest>>(&bytes)?.0.parse()?;
+    let message = parse_json::<Object<PublishRequest>>(bytes)?.0.parse()?;
     Ok(Json(json!({ "receivers": control.publish(&message).await? })))
 }
 
@@ -287,7 +300,7 @@ pub(super) async fn broadcast(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json, ApiError> {
-    let request: BroadcastRequest = read_json(&headers, body, control.json_size_max()).await?;
+    let request: BroadcastRequest = read_json(&control, &headers, body, control.json_size_max()).await?;
     let target = Target::All { rate: request.deliveries_per_second_max };
     let (operation, essential) = (push_operation(request.operation)?, request.essential);
     let body = payload(request.payload, request.payload_base64)?;
@@ -304,7 +317,7 @@ pub(super) async fn kick(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json, ApiError> {
-    let request: KickRequest = read_json(&headers, body, 16 << 10).await?;
+    let request: KickRequest = read_json(&control, &headers, body, 16 << 10).await?;
     let code = match request.code {
         None => CloseCode::KICKED,
         Some(code) => CloseCode::new(code).filter(|code| code.get() >= 3000).ok_or_else(|| {

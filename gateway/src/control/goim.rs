@@ -4,12 +4,13 @@
 //! is answered when it was handed to the workers, not when it was delivered, as goim answers when it is in Kafka.
 
 use super::Control;
+use super::bodies::BodyError;
 use super::publish::Target;
 use super::pushes::PushRoute;
 use super::reply::{ApiError, Json};
 use crate::settings::ListenerKind;
 use crate::worker::message::Origin;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -178,12 +179,14 @@ async fn push_to(
 ) -> Result<(), GoimError> {
     let operation = push_operation(parameters)?;
     let size_max = control.config().limits.frame_body_size_max as usize;
-    let body = to_bytes(body, size_max).await.map_err(|_| {
-        GoimError::Request(format!("the body could not be read, or exceeds {size_max} bytes"))
+    let body = control.bodies.read(body, size_max).await.map_err(|error| match error {
+        BodyError::Busy => GoimError::Server(ApiError::bodies_busy().message),
+        BodyError::TooLarge => GoimError::Request(format!("the body exceeds {size_max} bytes")),
+        BodyError::Broken => GoimError::Request("the body ended early, or its framing is broken".into()),
     })?;
     let Some(first) = targets.first() else { return Ok(()) };
     let push = control
-        .encode(first.class(), operation, &[&body])
+        .encode(first.class(), operation, &[&body.bytes])
         .map_err(|error| GoimError::Server(ApiError::encode(error, size_max).message))?;
     let failed =
         targets.iter().filter(|target| control.send(target, push.clone(), Origin::Nobody).is_err()).count();

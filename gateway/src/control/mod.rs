@@ -17,6 +17,7 @@
 
 mod api;
 mod bell;
+mod bodies;
 mod clock;
 mod encoder;
 mod goim;
@@ -54,6 +55,7 @@ use crate::config::{Config, Plan};
 use crate::memory::Level;
 use crate::worker::message::ControlMessage;
 use bell::Bell;
+use bodies::Bodies;
 use encoder::Encoder;
 use health::Heartbeats;
 use memory::MemoryWatch;
@@ -69,10 +71,11 @@ pub type ControlSender = MailboxSender<ControlMessage>;
 /// Messages from workers that may wait for the control thread.
 pub(crate) const MAILBOX_CAPACITY: usize = 16 << 10;
 
-/// What the control thread reserves: pools for pushes, and its mailbox.
+/// What the control thread reserves: pools for pushes, its mailbox, and what bodies of requests may take.
 pub(crate) fn reserved_bytes(frame_body_size_max: u32) -> usize {
     encoder::pools_config(frame_body_size_max).bytes()
         + MAILBOX_CAPACITY * netpoll::mailbox_bytes::<ControlMessage>()
+        + bodies::RESERVED
 }
 
 /// What is settled at the start.
@@ -96,6 +99,7 @@ pub(crate) struct Control {
     facts: Facts,
     workers: Workers,
     bell: Bell,
+    bodies: Bodies,
     tickets: Tickets,
     encoder: Mutex<Encoder>,
     lifecycle: Arc<Lifecycle>,

@@ -66,6 +66,12 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    pub(super) fn bodies_busy() -> ApiError {
+        let message =
+            "too much is being sent in large bodies at a time; retry after a second, or send less in each";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
     pub(super) fn request_timeout() -> ApiError {
         let message = "the request took longer than control.request_timeout_ms";
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)

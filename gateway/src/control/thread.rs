@@ -10,6 +10,7 @@
 //! with the journal's writes on helper threads. HTTP runs on tokio's own sockets in both.
 
 use super::bell::Bell;
+use super::bodies::Bodies;
 use super::encoder::Encoder;
 use super::health::Heartbeats;
 use super::journal::Journal;
@@ -194,6 +195,7 @@ async fn live(
         heartbeats: Heartbeats::new(&workers),
         memory,
         bell: Bell::new(workers.count()),
+        bodies: Bodies::new(),
         workers,
         tickets: Tickets::default(),
         lifecycle: Arc::new(Lifecycle::default()),

@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::client::{Protocol, Stage};
+use crate::plan::Role;
 use netpoll::{Backend, SendError, Timestamp};
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ fn next_beat(global: u32, every: Duration, now: u64) -> u64 {
 impl<B: Backend, P: Protocol> Worker<B, P> {
     /// Connection `local` is ready: from now on it beats at its own place within each interval.
     pub(super) fn arm_heartbeat(&mut self, local: u32, now: u64) {
-        let (Some(every), true) = (self.to.plan.heartbeat, self.beat.is_some()) else { return };
+        // Who does not read hears no answers; and a server has to bear that as long as its idle limit says.
+        let beats = self.beat.is_some() && self.to.duty.role != Role::Slow;
+        let (Some(every), true) = (self.to.plan.heartbeat, beats) else { return };
         let due = next_beat(self.to.duty.global(local), every, now);
         self.fleet.timers.set(local as usize, Timestamp::from_nanos(due));
     }

@@ -60,6 +60,7 @@ pub(crate) struct Assignment {
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) clock: MonotonicClock,
     /// What the workers share of their backend.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "kernel backends share nothing"))]
     pub(crate) ground: Ground,
     /// One a flow.
     pub(crate) intervals: Vec<mpsc::Sender<Interval>>,
