@@ -407,7 +407,7 @@ impl Descriptors {
                 "{sum}, but RLIMIT_NOFILE allows {limit} a ring; write io.workers = {enough}, or raise RLIMIT_NOFILE"
             ),
             (BackendKind::IoUring, None) => format!(
-                "{sum}, but RLIMIT_NOFILE allows {limit} a ring and there are at most {WORKERS_MAX}; raise RLIMIT_NOFILE"
+                "{sum}, but RLIMIT_NOFILE allows {limit} a ring and there are at most {WORKERS_MAX} rings; raise RLIMIT_NOFILE"
             ),
             (BackendKind::Dpdk, _) => format!(
                 "{} a worker are too many: a worker holds {} at most; write more io.workers",
@@ -415,8 +415,9 @@ impl Descriptors {
                 grouped(CONNECTIONS_PER_BACKEND_MAX as usize)
             ),
             (BackendKind::Epoll, _) => format!(
-                "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process; write limits.connections_max = {room}, \
-                 raise RLIMIT_NOFILE to {}, or use io.backend = \"io_uring\"",
+                "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process; {}raise RLIMIT_NOFILE to {}, or use \
+                 io.backend = \"io_uring\"",
+                if room > 0 { format!("write limits.connections_max = {room}, ") } else { String::new() },
                 share(wanted, workers) * workers
                     + control
                     + (PROCESS_RESERVE + WORKER_RESERVE * workers as u64) as usize
