@@ -29,7 +29,7 @@ pub(super) struct Bodies {
 #[derive(Debug)]
 pub(super) struct HeldBody<'b> {
     pub(super) bytes: Bytes,
-    _room: Option<SemaphorePermit<'b>>,
+    room: Option<SemaphorePermit<'b>>,
 }
 
 /// Why a body was not read.
@@ -53,7 +53,7 @@ impl Bodies {
     /// # Errors
     /// [`BodyError`]; what was read until then is dropped.
     pub(super) async fn read(&self, mut body: Body, size_max: usize) -> Result<HeldBody<'_>, BodyError> {
-        let mut held = HeldBody { bytes: Bytes::new(), _room: None };
+        let mut held = HeldBody { bytes: Bytes::new(), room: None };
         let mut joined = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
@@ -80,10 +80,10 @@ impl Bodies {
     /// Counts a body that has `size` bytes by now.
     fn claim<'b>(&'b self, held: &mut HeldBody<'b>, size: usize) -> Result<(), BodyError> {
         let wanted = if size <= SMALL { 0 } else { size.div_ceil(UNIT) };
-        let has = held._room.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let has = held.room.as_ref().map_or(0, SemaphorePermit::num_permits);
         if wanted > has {
             let more = self.room.try_acquire_many((wanted - has) as u32).map_err(|_| BodyError::Busy)?;
-            match &mut held._room {
+            match &mut held.room {
                 Some(room) => room.merge(more),
                 none => *none = Some(more),
             }
