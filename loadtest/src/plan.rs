@@ -255,6 +255,8 @@ pub(crate) struct Machinery {
     /// With [`BackendKind::Dpdk`].
     pub(crate) link: Option<LinkPlan>,
     pub(crate) workers: u32,
+    /// Threads that the crew shares at most; where backends cannot share one, each worker has its own.
+    pub(crate) threads: u32,
     pub(crate) pin: Vec<usize>,
     /// HTTP connections of each worker that pushes.
     pub(crate) http_connections: u32,

@@ -54,6 +54,8 @@ fn every_scenario_over_tcp() {
     passes(&peer, "idle -c 30 --heartbeat 100ms");
     let echo = passes(&peer, "echo -c 20 --depth 16 --workers 2 --goal loss=0 throughput=100");
     assert!(count(&echo, "delivered") > 1000.0 && count(&echo, "lost") == 0.0, "{echo}");
+    let shared = passes(&peer, "echo -c 24 --depth 4 --workers 8 --threads 1 --goal loss=0 throughput=100");
+    assert!(count(&shared, "delivered") > 500.0, "{shared}");
     let open = passes(&peer, "echo -c 20 --rate 2000 --size 1000 --goal p99=300ms rate=0.8");
     assert_eq!(count(&open, "owed"), count(&open, "delivered"));
     passes(&peer, "push -c 20 --rate 500");

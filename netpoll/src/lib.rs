@@ -31,6 +31,7 @@ pub mod sim;
 mod sizes;
 mod sys;
 mod timer_wheel;
+mod turns;
 pub mod uring;
 
 pub use backend::{
@@ -53,6 +54,7 @@ pub use sys::gang::{GANG_SEATS_MAX, Gang, GangSeat};
 pub use sys::pages::{map_large_allocations, release_queue, release_spare, release_zeroed};
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;
+pub use turns::{TakesTurns, take_turns};
 pub use uring::{UringBackend, UringConfig};
 
 /// Bytes of user space that a connection takes in its backend, whichever of the kernel's two that is.

@@ -8,9 +8,9 @@ mod with_kernel;
 use crate::client::Protocol;
 use crate::error::Trouble;
 use crate::plan::{BackendKind, Plan};
-use crate::worker::{Assignment, Worker, WorkerResult, backend_config};
+use crate::worker::{Assignment, Worker, WorkerResult, backend_config, run_together};
 use netpoll::epoll::EpollBackend;
-use netpoll::{Backend, BackendConfig, UringBackend, UringConfig};
+use netpoll::{Backend, BackendConfig, GANG_SEATS_MAX, Gang, SharesThread, UringBackend, UringConfig};
 use std::io;
 #[cfg(feature = "dpdk")]
 use std::sync::Arc;
@@ -82,34 +82,64 @@ impl Ground {
     }
 }
 
-/// Makes the backend of an assignment on the calling thread, and works on it until the end.
-///
-/// # Errors
-/// What the system says to making it, or to using it.
-pub(crate) fn work<P: Protocol>(
-    kind: BackendKind,
-    protocol: P,
-    to: Assignment,
-) -> Result<WorkerResult, Trouble> {
+/// How many threads `workers` of them take, which may share `threads`.
+pub(crate) fn threads(kind: BackendKind, threads: u32, workers: usize) -> usize {
     match kind {
-        BackendKind::Epoll => run(EpollBackend::new, protocol, to),
-        BackendKind::IoUring => {
-            // It accepts nothing; one slot is the least that is reserved for it.
-            let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
-            run(|config| UringBackend::new(config, &uring), protocol, to)
-        }
-        #[cfg(feature = "dpdk")]
-        BackendKind::Dpdk => dpdk::work(protocol, to),
-        #[cfg(not(feature = "dpdk"))]
-        BackendKind::Dpdk => check(kind).and(run(EpollBackend::new, protocol, to)),
+        BackendKind::IoUring => (threads as usize).clamp(workers.div_ceil(GANG_SEATS_MAX), workers.max(1)),
+        BackendKind::Epoll | BackendKind::Dpdk => workers,
     }
 }
 
-fn run<B: Backend, P: Protocol>(
+/// Makes the backends of the assignments of one thread, which is the calling one, and works on them until the end.
+///
+/// # Errors
+/// What the system says to making them, or to using them.
+pub(crate) fn work<P: Protocol>(
+    kind: BackendKind,
+    protocol: &P,
+    hand: Vec<Assignment>,
+) -> Result<Vec<WorkerResult>, Trouble> {
+    // It accepts nothing; one slot is the least that is reserved for it.
+    let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
+    let ring = |config: &BackendConfig| UringBackend::new(config, &uring);
+    if kind == BackendKind::IoUring && hand.len() > 1 {
+        let gang = Gang::new().map_err(|error| {
+            Trouble::new(format!("no descriptor for a thread: {error}"), "raise the limit (ulimit -n)")
+        })?;
+        let seated = |(number, to): (usize, Assignment)| {
+            let take_seat = |config: &BackendConfig| {
+                let mut backend = ring(config)?;
+                backend.take_seat(gang.seat(number)).map(|()| backend)
+            };
+            worker(take_seat, protocol, to)
+        };
+        let workers = hand.into_iter().enumerate().map(seated).collect::<Result<Vec<_>, _>>()?;
+        return run_together(&gang, workers).map_err(|error| broken(&error));
+    }
+    let alone = |to| match kind {
+        BackendKind::Epoll => run(worker(EpollBackend::new, protocol, to)?),
+        BackendKind::IoUring => run(worker(ring, protocol, to)?),
+        #[cfg(feature = "dpdk")]
+        BackendKind::Dpdk => dpdk::work(protocol.clone(), to),
+        #[cfg(not(feature = "dpdk"))]
+        BackendKind::Dpdk => check(kind).and(run(worker(EpollBackend::new, protocol, to)?)),
+    };
+    hand.into_iter().map(alone).collect()
+}
+
+fn run<B: Backend, P: Protocol>(worker: Worker<B, P>) -> Result<WorkerResult, Trouble> {
+    worker.run().map(|(result, _)| result).map_err(|error| broken(&error))
+}
+
+fn broken(error: &io::Error) -> Trouble {
+    Trouble::new(format!("a worker's backend failed: {error}"), "see dmesg; try again")
+}
+
+fn worker<B: Backend, P: Protocol>(
     make: impl FnOnce(&BackendConfig) -> io::Result<B>,
-    protocol: P,
+    protocol: &P,
     to: Assignment,
-) -> Result<WorkerResult, Trouble> {
+) -> Result<Worker<B, P>, Trouble> {
     let config = backend_config(&to.plan, &to.duty);
     let memory = config.pools.bytes() >> 20;
     let backend = make(&config).map_err(|error| {
@@ -118,8 +148,5 @@ fn run<B: Backend, P: Protocol>(
             "lower --workers or --connections, or free memory",
         )
     })?;
-    Worker::new(backend, protocol, to)
-        .run()
-        .map(|(result, _)| result)
-        .map_err(|error| Trouble::new(format!("a worker's backend failed: {error}"), "see dmesg; try again"))
+    Ok(Worker::new(backend, protocol.clone(), to))
 }

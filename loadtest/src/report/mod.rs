@@ -263,7 +263,7 @@ pub(crate) struct SlowReaders {
 pub(crate) struct Generator {
     pub(crate) backend: String,
     pub(crate) workers: u32,
-    /// Share of the measured phase that each worker spent on a processor.
+    /// Share of the measured phase that each thread spent on a processor.
     pub(crate) busy: Vec<f64>,
     /// Share that it waited for a processor which something else had.
     pub(crate) starved: Vec<f64>,

@@ -8,7 +8,6 @@ mod stages;
 mod watcher;
 
 use crate::backend::{self, Ground};
-use crate::client::Protocol;
 use crate::client::goim::Goim;
 use crate::client::raw::{Raw, WebSocketRaw};
 use crate::client::websocket::Upgrade;
@@ -89,7 +88,7 @@ pub(crate) struct Watch {
 
 struct Crew {
     gauges: Vec<Arc<Gauges>>,
-    threads: Vec<JoinHandle<Result<WorkerResult, Trouble>>>,
+    threads: Vec<JoinHandle<Result<Vec<WorkerResult>, Trouble>>>,
     intervals: Vec<mpsc::Receiver<Interval>>,
 }
 
@@ -200,20 +199,27 @@ fn start(
 ) -> Result<Crew, Trouble> {
     let (senders, intervals): (Vec<_>, Vec<_>) = plan.flows.iter().map(|_| mpsc::channel()).unzip();
     let mut crew = Crew { gauges: Vec::new(), threads: Vec::new(), intervals };
-    for (number, duty) in plan.crew().into_iter().enumerate() {
+    let duties = plan.crew();
+    let count = backend::threads(plan.machinery.backend, plan.machinery.threads, duties.len());
+    let mut hands: Vec<Vec<Assignment>> = (0..count).map(|_| Vec::new()).collect();
+    for (number, duty) in duties.into_iter().enumerate() {
         let gauges = Arc::new(Gauges::default());
         crew.gauges.push(gauges.clone());
-        let to = Assignment {
+        hands[number % count].push(Assignment {
             plan: plan.clone(),
             duty,
+            speaks_for_thread: number < count,
             control: control.clone(),
             gauges,
             clock,
             ground: ground.clone(),
             intervals: senders.clone(),
-        };
+        });
+    }
+    for (number, hand) in hands.into_iter().enumerate() {
+        let plan = plan.clone();
         let work = move || {
-            let pin = &to.plan.machinery.pin;
+            let pin = &plan.machinery.pin;
             if let Some(cpu) = pin.get(number % pin.len().max(1)) {
                 netpoll::pin_current_thread(*cpu).map_err(|error| {
                     Trouble::new(
@@ -222,41 +228,33 @@ fn start(
                     )
                 })?;
             }
-            speak(to)
+            speak(&plan, hand)
         };
         let thread = std::thread::Builder::new().name(format!("loadtest-{number}")).spawn(work);
         crew.threads.push(thread.map_err(|error| {
-            Trouble::new(format!("cannot start worker {number}: {error}"), "lower --workers")
+            Trouble::new(format!("cannot start thread {number}: {error}"), "lower --workers or --threads")
         })?);
     }
     Ok(crew)
 }
 
 /// Chooses the protocol; the backend is chosen by [`backend::work`].
-fn speak(to: Assignment) -> Result<WorkerResult, Trouble> {
-    let plan = to.plan.clone();
+fn speak(plan: &Plan, hand: Vec<Assignment>) -> Result<Vec<WorkerResult>, Trouble> {
     let kind = plan.machinery.backend;
     let path = plan.endpoints.websocket_path.clone();
     let upgrade = Upgrade { path, host: plan.endpoints.server_name.clone() };
     match plan.protocol {
         ProtocolKind::Raw => {
             let size = plan.flows.first().map_or(crate::stamp::STAMP_SIZE, |flow| flow.payload_size);
-            backend::work(kind, Raw { size }, to)
+            backend::work(kind, &Raw { size }, hand)
         }
-        ProtocolKind::WebSocketRaw => backend::work(kind, WebSocketRaw { upgrade }, to),
+        ProtocolKind::WebSocketRaw => backend::work(kind, &WebSocketRaw { upgrade }, hand),
         ProtocolKind::Goim => {
             let upgrade = plan.websocket.then_some(upgrade);
-            work_goim(kind, Goim { identity: Arc::new(plan.identity.clone()), upgrade, run: plan.run }, to)
+            let protocol = Goim { identity: Arc::new(plan.identity.clone()), upgrade, run: plan.run };
+            backend::work(kind, &protocol, hand)
         }
     }
-}
-
-fn work_goim(
-    kind: crate::plan::BackendKind,
-    protocol: impl Protocol,
-    to: Assignment,
-) -> Result<WorkerResult, Trouble> {
-    backend::work(kind, protocol, to)
 }
 
 impl Run<'_> {
@@ -356,7 +354,7 @@ impl Run<'_> {
                     "that is a bug in loadtest; please report it with the message above",
                 )
             })?;
-            results.push(result?);
+            results.extend(result?);
         }
         self.collect();
         let samples = self.watcher.finish();

@@ -36,6 +36,7 @@ const COMMON: &[&str] = &[
     "dpdk_idle_sleep_us",
     "dpdk_arg",
     "workers",
+    "threads",
     "pin",
     "goal",
     "json",

@@ -197,11 +197,21 @@ fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Ma
         backend,
         link: link::plan(settings, backend)?,
         workers,
+        threads: threads(settings)?,
         pin: settings.pin.clone().unwrap_or_default(),
         http_connections: settings.http_connections.unwrap_or(2).clamp(1, 1024),
         http_pipeline: usize::from(settings.http_pipeline.unwrap_or(32).max(1)),
         http_workers: stages::http_workers(scenario, workers),
     })
+}
+
+/// More threads than processors would only take turns, and each hop between two connections would wake one.
+fn threads(settings: &Settings) -> Result<u32, Trouble> {
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    match settings.threads.unwrap_or_else(processors) {
+        0 => Err(Trouble::new("--threads 0", "give at least one, or leave it out")),
+        threads => Ok(threads),
+    }
 }
 
 /// Rooms to join after the login.

@@ -65,8 +65,9 @@ pub(super) fn with_defaults(settings: &Settings) -> Settings {
     let needed = || if alone { 1 } else { crate::limits::rings(connections) };
     let workers = all.workers.unwrap_or_else(needed);
     all.workers = Some(workers);
-    // About two thousand handshakes under way over all workers keep two processors busy; more would only wait longer.
-    all.connect_in_flight = all.connect_in_flight.or(Some(Count((2048 / workers.max(1)).clamp(8, 512))));
+    // About eight thousand handshakes under way: with fewer each ring would have but a few to hand over at a time, and more would
+    // only wait longer.
+    all.connect_in_flight = all.connect_in_flight.or(Some(Count((8192 / workers.max(1)).clamp(8, 512))));
     let pushing = http_workers("million", workers);
     all.http_connections = all.http_connections.or(Some(HTTP_CONNECTIONS_MIN.div_ceil(pushing)));
     all

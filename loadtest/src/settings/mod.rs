@@ -328,11 +328,15 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dpdk_arg: Option<Vec<String>>,
-    /// Generator threads, each with its own backend [default: 1]
+    /// Parts of the generator, each with its own backend [default: 1]
     #[arg(long, short = 'w', value_name = "N", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) workers: Option<u32>,
-    /// Processors for the workers, in turn, e.g. 1 or 2,3
+    /// Threads that the workers share on io_uring [default: as many as processors, or as workers]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) threads: Option<u32>,
+    /// Processors for the threads, in turn, e.g. 1 or 2,3
     #[arg(long, value_name = "CPUS", value_delimiter = ',', help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<Vec<usize>>,

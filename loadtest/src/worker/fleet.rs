@@ -58,7 +58,10 @@ pub(crate) struct Fleet {
     pub(crate) connections: Vec<Connection>,
     /// Which connection a backend's slot belongs to; `connections.len() + n` is HTTP connection `n`.
     owners: Vec<u32>,
-    pub(crate) timers: TimerWheel,
+    timers: TimerWheel,
+    /// How far ahead the wheel's clock is. The wheels of all workers tick at different times, or they would send what is due
+    /// within a tick all at once, and each message would wait behind a burst.
+    phase: Duration,
     pub(crate) stats: FleetStats,
     pub(crate) ready_count: u32,
     pub(crate) under_way: usize,
@@ -96,6 +99,7 @@ impl Fleet {
             connections: (0..count).map(connection).collect(),
             owners: vec![u32::MAX; slots],
             timers: TimerWheel::new(count.max(1), tick),
+            phase: tick * (duty.first % duty.step) / duty.step,
             stats: FleetStats::new(),
             ready_count: 0,
             under_way: 0,
@@ -142,6 +146,21 @@ impl Fleet {
         Some((self.next - 1, intended))
     }
 
+    /// Sets the timer of connection `local` to `due`, which may be a tick late.
+    pub(crate) fn set_timer(&mut self, local: usize, due: u64) {
+        self.timers.set(local, Timestamp::from_nanos(due) + self.phase);
+    }
+
+    /// The next connection whose timer is due.
+    pub(crate) fn take_expired(&mut self, now: u64) -> Option<usize> {
+        self.timers.expire(Timestamp::from_nanos(now) + self.phase)
+    }
+
+    /// How long no timer is due, at most `within`.
+    pub(crate) fn until_expiry(&self, now: u64, within: Duration) -> Duration {
+        self.timers.next_expiry(Timestamp::from_nanos(now) + self.phase, within)
+    }
+
     /// When the next connection of a ramp is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
         let schedule = self.schedule.filter(|_| self.under_way < self.plan.in_flight)?;
@@ -182,7 +201,7 @@ impl Fleet {
         connection.link.stage = Stage::Connecting;
         self.under_way += 1;
         self.stats.attempts += 1;
-        self.timers.set(local as usize, Timestamp::from_nanos(now) + self.plan.timeout);
+        self.set_timer(local as usize, now + self.plan.timeout.as_nanos() as u64);
     }
 
     /// Notes that connection `local` is ready; `opening`: in a ramp.

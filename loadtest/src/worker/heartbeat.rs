@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::client::{Protocol, Stage};
 use crate::plan::Role;
-use netpoll::{Backend, SendError, Timestamp};
+use netpoll::{Backend, SendError};
 use std::time::Duration;
 
 /// When connection `global` beats next after `now`. Its place within the interval follows from its number alone
@@ -24,7 +24,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let beats = self.beat.is_some() && self.to.duty.role != Role::Slow;
         let (Some(every), true) = (self.to.plan.heartbeat, beats) else { return };
         let due = next_beat(self.to.duty.global(local), every, now);
-        self.fleet.timers.set(local as usize, Timestamp::from_nanos(due));
+        self.fleet.set_timer(local as usize, due);
     }
 
     /// Whether nothing new is to beat: the last stage has ended.
@@ -42,7 +42,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     pub(super) fn expire_timers(&mut self, now: u64) {
         let mut left = 512;
-        while let Some(index) = self.fleet.timers.expire(Timestamp::from_nanos(now)) {
+        while let Some(index) = self.fleet.take_expired(now) {
             let connection = &self.fleet.connections[index];
             match (connection.link.stage, connection.id) {
                 (Stage::Ready, Some(id)) => self.send_heartbeat(index, id, now),
@@ -63,7 +63,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             return; // what was sent is to be answered; nothing new
         }
         let due = next_beat(self.to.duty.global(index as u32), every, now);
-        self.fleet.timers.set(index, Timestamp::from_nanos(due));
+        self.fleet.set_timer(index, due);
         let Some(mut buffer) = self.backend.pools().take(beat.size()) else {
             self.odds.stalls += 1;
             return;

@@ -1,7 +1,8 @@
-//! One generator thread: its connections, its share of every flow, its backend.
+//! One part of the generator: its connections, its share of every flow, its backend. It has a thread of its own, or shares
+//! one (`together`).
 //!
 //! ```text
-//!   turn:  open connections that are due ─► send operations that are due ─► heartbeats ─► poll ─► handle what came
+//!   turn:  poll ─► handle what came ─► open connections that are due ─► send operations that are due ─► heartbeats
 //! ```
 //!
 //! A worker never waits for another. The coordinator tells all of them when traffic starts and when to finish
@@ -9,18 +10,23 @@
 //! patched in place and handed to the backend; nothing is allocated for it.
 
 pub(crate) mod control;
+mod ending;
 mod fleet;
 mod flow;
 mod heartbeat;
 mod receive;
 mod recorder;
 mod result;
+mod share;
 mod stage;
+mod together;
 mod traffic;
 
 pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
+pub(crate) use share::Share;
 pub(crate) use stage::{Beats, ChurnStats, StageStats};
+pub(crate) use together::run_together;
 
 use crate::backend::Ground;
 use crate::client::Protocol;
@@ -28,11 +34,13 @@ use crate::client::template::Template;
 use crate::http::Pusher;
 use crate::plan::{Duty, Path, Plan, Role};
 use control::{Control, Gauges, Interval, Window};
+use ending::{CLOSE_WAIT, Ending};
 use fleet::Fleet;
 use flow::Flow;
 use netpoll::{
-    Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig, SendError, Timestamp,
+    Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig, SendError,
 };
+use share::thread_cpu;
 use stage::Departures;
 use std::collections::BTreeMap;
 use std::io;
@@ -46,8 +54,6 @@ use std::time::Duration;
 const STALL_WAIT: Duration = Duration::from_millis(1);
 /// How often the thread's processor time is read.
 const CPU_EVERY: u64 = 20_000_000;
-/// How long closing may make no progress at the end, ns.
-const CLOSE_PATIENCE: u64 = 5_000_000_000;
 /// Connections opened in one turn at most.
 const OPEN_BATCH: usize = 64;
 
@@ -56,6 +62,8 @@ const OPEN_BATCH: usize = 64;
 pub(crate) struct Assignment {
     pub(crate) plan: Arc<Plan>,
     pub(crate) duty: Duty,
+    /// Of the workers that share the thread, this one counts its processor time.
+    pub(crate) speaks_for_thread: bool,
     pub(crate) control: Arc<Control>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) clock: MonotonicClock,
@@ -100,6 +108,11 @@ pub(crate) struct Worker<B, P> {
     held: Vec<Buffer>,
     /// Bytes to be copied into a block and sent.
     scratch: Vec<u8>,
+    has_begun: bool,
+    /// More could be sent at once.
+    behind: bool,
+    /// Everything is being closed.
+    ending: Option<Ending>,
     odds: Odds,
 }
 
@@ -169,6 +182,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             batch: Completions::with_capacity(512),
             held: Vec::new(),
             scratch: Vec::with_capacity(32 << 10),
+            has_begun: false,
+            behind: false,
+            ending: None,
             odds: Odds::default(),
             backend,
             protocol,
@@ -176,21 +192,12 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Works until the coordinator says to finish. The backend comes back without connections.
+    /// Works until the coordinator says to finish, alone on its thread. The backend comes back without connections.
     ///
     /// # Errors
     /// What makes the backend unusable.
     pub(crate) fn run(mut self) -> io::Result<(WorkerResult, B)> {
-        // Sleeps end when they should, not up to 50 µs later (prctl(2), PR_SET_TIMERSLACK).
-        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        self.fleet.begin(self.now());
-        self.odds.share_before = Some(Share::read());
-        while !self.to.control.finish.load(Relaxed) {
-            self.turn()?;
-        }
-        self.flows.iter_mut().for_each(|flow| flow.recorder.flush());
-        self.turn_page(self.now());
-        self.close_everything()?;
+        while self.turn(self.time_to_wait())? {}
         Ok(self.into_result())
     }
 
@@ -198,26 +205,53 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.to.clock.now().as_nanos()
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    /// Waits for what comes, at most so long, and does what there is to do. False: the connections are closed, and nothing is
+    /// left to do.
+    ///
+    /// # Errors
+    /// What makes the backend unusable.
+    fn turn(&mut self, wait: Duration) -> io::Result<bool> {
+        let mut batch = std::mem::replace(&mut self.batch, Completions::with_capacity(0));
+        let polled = self.backend.poll(wait, &mut batch);
+        if self.ending.is_none() {
+            batch.drain().for_each(|completion| self.handle(completion));
+        }
+        batch.drain().for_each(drop);
+        self.batch = batch;
+        polled?;
+        if self.ending.is_some() || self.to.control.finish.load(Relaxed) {
+            return Ok(self.close_more());
+        }
         let now = self.now();
+        if !self.has_begun {
+            self.begin(now);
+        }
         self.open_pushers();
         self.open_connections(now);
         self.follow_phase(now);
         self.close_connections(now);
-        let behind = self.send_operations();
+        self.behind = self.send_operations();
         self.expire_timers(now);
-        let wait = if behind { Duration::ZERO } else { self.time_to_wait() };
-        let mut batch = std::mem::replace(&mut self.batch, Completions::with_capacity(0));
-        self.backend.poll(wait, &mut batch)?;
-        for completion in batch.drain() {
-            self.handle(completion);
-        }
-        self.batch = batch;
         self.publish();
-        Ok(())
+        Ok(true)
     }
 
+    fn begin(&mut self, now: u64) {
+        // Sleeps end when they should, not up to 50 µs later (prctl(2), PR_SET_TIMERSLACK).
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        self.has_begun = true;
+        self.fleet.begin(now);
+        self.odds.share_before = self.to.speaks_for_thread.then(Share::read);
+    }
+
+    /// How long nothing is to be done, if nothing comes.
     fn time_to_wait(&self) -> Duration {
+        if self.behind || !self.has_begun {
+            return Duration::ZERO;
+        }
+        if self.ending.is_some() {
+            return CLOSE_WAIT;
+        }
         let now = self.now();
         let window = self.window.unwrap_or_default();
         let present = || self.flows.iter().filter(|flow| flow.plan.stage == window.stage);
@@ -226,7 +260,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let stalled = present().any(|flow| flow.stalled);
         let within = wait_max(&self.to.plan);
         let within = if stalled { within.min(STALL_WAIT) } else { within };
-        let within = self.fleet.timers.next_expiry(Timestamp::from_nanos(now), within);
+        let within = self.fleet.until_expiry(now, within);
         let flows = present().filter(|flow| !flow.stalled).filter_map(Flow::next_due);
         let due = flows.chain(self.next_churn()).filter(|due| *due < window.end);
         let due = due.chain(self.fleet.next_due()).min();
@@ -247,9 +281,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         gauges.unanswered.store(pending + opening + waiting, Relaxed);
         // Last: who sees the stage sees its other numbers too.
         gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
-        if now >= self.odds.cpu_read_at + CPU_EVERY {
+        if self.to.speaks_for_thread && now >= self.odds.cpu_read_at + CPU_EVERY {
             self.odds.cpu_read_at = now;
-            self.to.gauges.cpu.store(thread_cpu(), Relaxed);
+            gauges.cpu.store(thread_cpu(), Relaxed);
         }
     }
 
@@ -292,34 +326,6 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Closes all, no faster than the backend is done with them; waits as long as there is progress.
-    fn close_everything(&mut self) -> io::Result<()> {
-        self.held.clear();
-        self.fleet.connections.iter().filter(|one| one.link.stage != crate::client::Stage::Ready).for_each(
-            |one| {
-                if let Some(id) = one.id {
-                    self.backend.close(id);
-                }
-            },
-        );
-        self.pushers.iter().filter_map(|pusher| pusher.id).for_each(|id| self.backend.close(id));
-        self.departures = Departures::default();
-        let mut left = self.backend.connection_count();
-        let mut since = self.now();
-        while self.backend.connection_count() > 0 && self.now() < since + CLOSE_PATIENCE {
-            self.close_all(self.now());
-            self.backend.poll(Duration::from_millis(10), &mut self.batch)?;
-            self.batch.drain().for_each(drop);
-            let count = self.backend.connection_count();
-            self.departures.in_flight =
-                self.departures.in_flight.saturating_sub((left - count.min(left)) as u32);
-            if count < left {
-                (left, since) = (count, self.now());
-            }
-        }
-        Ok(())
-    }
-
     // --- sending -------------------------------------------------------------------------------------------------
 
     /// Queues what is in the scratch space for connection `local`.
@@ -333,25 +339,4 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.backend.close(id);
         }
     }
-}
-
-/// What the calling thread had of the processors, ns.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    /// On one.
-    cpu: u64,
-    /// Ready to run, while something else ran.
-    waited: u64,
-}
-
-impl Share {
-    fn read() -> Share {
-        Share { cpu: thread_cpu(), waited: crate::monitor::run_queue_wait("/proc/thread-self/schedstat") }
-    }
-}
-
-/// Processor time of the calling thread, ns.
-fn thread_cpu() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }

@@ -24,6 +24,8 @@ pub(crate) struct FlowResult {
 pub(crate) struct WorkerResult {
     pub(crate) role: Role,
     pub(crate) duty: Duty,
+    /// Its stages have the thread's share of the processors.
+    pub(crate) speaks_for_thread: bool,
     /// The opening, then each stage.
     pub(crate) stages: Vec<StageStats>,
     pub(crate) flows: Vec<FlowResult>,
@@ -56,6 +58,7 @@ impl<B: Backend, P> Worker<B, P> {
         let result = WorkerResult {
             role: self.to.duty.role,
             duty: self.to.duty,
+            speaks_for_thread: self.to.speaks_for_thread,
             stages: self.finished,
             flows: self.flows.into_iter().map(FlowResult::from).collect(),
             notices: self.odds.notices,

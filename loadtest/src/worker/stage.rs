@@ -47,10 +47,8 @@ pub(crate) struct StageStats {
     pub(crate) fleet: FleetStats,
     pub(crate) beats: Beats,
     pub(crate) churn: ChurnStats,
-    /// Processor time within the window, ns.
-    pub(crate) cpu: u64,
-    /// Time within the window that the thread waited for a processor, ns.
-    pub(crate) waited: u64,
+    /// Of the thread, within the window; of one worker of each thread.
+    pub(crate) share: Option<Share>,
 }
 
 impl StageStats {
@@ -60,8 +58,7 @@ impl StageStats {
             fleet: FleetStats::new(),
             beats: Beats { sent: 0, answered: 0, measured: 0, void: 0, latency: growing() },
             churn: ChurnStats { operations: 0, completed: 0, measured: 0, missed: 0, latency: growing() },
-            cpu: 0,
-            waited: 0,
+            share: None,
         }
     }
 
@@ -80,8 +77,6 @@ impl StageStats {
         churn.measured += others.measured;
         churn.missed += others.missed;
         merge(&mut churn.latency, &others.latency);
-        self.cpu += other.cpu;
-        self.waited += other.waited;
     }
 }
 
@@ -106,11 +101,13 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.start_stage(window, now);
         }
         self.window = Some(window);
-        if now >= window.start && self.odds.share_before.is_none() {
-            self.odds.share_before = Some(Share::read());
-        }
-        if now >= window.end && self.odds.share_after.is_none() {
-            self.odds.share_after = Some(Share::read());
+        if self.to.speaks_for_thread {
+            if now >= window.start && self.odds.share_before.is_none() {
+                self.odds.share_before = Some(Share::read());
+            }
+            if now >= window.end && self.odds.share_after.is_none() {
+                self.odds.share_after = Some(Share::read());
+            }
         }
         for flow in self.flows.iter_mut().filter(|flow| flow.plan.stage == window.stage) {
             flow.window = Some(window);
@@ -121,6 +118,12 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     /// What the present stage asks of the connections; before the first one they only stay.
     pub(super) fn stage_kind(&self) -> StageKind {
         self.window.map_or(StageKind::Hold, |window| self.to.plan.stages[window.stage].kind)
+    }
+
+    /// Whether the present stage only holds connections.
+    pub(super) fn is_idle(&self) -> bool {
+        let Some(window) = self.window else { return false };
+        self.stage_kind() == StageKind::Hold && !self.flows.iter().any(|flow| flow.plan.stage == window.stage)
     }
 
     fn start_stage(&mut self, window: Window, now: u64) {
@@ -147,11 +150,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     pub(super) fn turn_page(&mut self, now: u64) {
         let mut stats = std::mem::replace(&mut self.stats, StageStats::new());
         stats.fleet = self.fleet.turn_page(now);
-        let after = self.odds.share_after.take().unwrap_or_else(Share::read);
-        if let Some(before) = self.odds.share_before.take() {
-            stats.cpu = after.cpu.saturating_sub(before.cpu);
-            stats.waited = after.waited.saturating_sub(before.waited);
-        }
+        let after = self.odds.share_after.take();
+        stats.share =
+            self.odds.share_before.take().map(|before| after.unwrap_or_else(Share::read).since(before));
         self.finished.push(stats);
     }
 

@@ -14,7 +14,7 @@ use crate::plan::{FlowPlan, Pace, Path, Plan, ProtocolKind, Role};
 use crate::run::Findings;
 use crate::schedule::Schedule;
 use crate::worker::control::Window;
-use crate::worker::{Beats, ChurnStats, FleetStats, FlowResult, StageStats, WorkerResult};
+use crate::worker::{Beats, ChurnStats, FleetStats, FlowResult, Share, StageStats, WorkerResult};
 use hdrhistogram::Histogram;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -275,9 +275,12 @@ fn slow_readers(plan: &Plan, results: &[WorkerResult]) -> Option<SlowReaders> {
 /// The generator over all windows.
 fn generator(plan: &Plan, findings: &Findings) -> Generator {
     let time: f64 = findings.stages.iter().map(|stage| stage.window.seconds()).sum();
-    let share = |of: fn(&StageStats) -> u64| {
-        let spent = |result: &WorkerResult| result.stages.iter().skip(1).map(of).sum::<u64>() as f64 / 1e9;
-        findings.results.iter().map(|result| spent(result) / time.max(1e-9)).collect()
+    let share = |of: fn(&Share) -> u64| {
+        let spent = |result: &&WorkerResult| {
+            result.stages.iter().skip(1).filter_map(|stage| stage.share).map(|share| of(&share)).sum::<u64>()
+        };
+        let threads = findings.results.iter().filter(|result| result.speaks_for_thread);
+        threads.map(|result| spent(&result) as f64 / 1e9 / time.max(1e-9)).collect()
     };
     let sum = |of: fn(&netpoll::BackendCounters) -> u64| {
         findings.results.iter().map(|result| of(&result.counters)).sum()
@@ -285,8 +288,8 @@ fn generator(plan: &Plan, findings: &Findings) -> Generator {
     Generator {
         backend: findings.results.first().map_or("", |result| result.backend).to_owned(),
         workers: plan.machinery.workers,
-        busy: share(|stage| stage.cpu),
-        starved: share(|stage| stage.waited),
+        busy: share(|share| share.cpu),
+        starved: share(|share| share.waited),
         stalls: findings.results.iter().map(|result| result.stalls).sum(),
         rss_bytes: monitor::own_rss(),
         polls: sum(|counters| counters.polls),

@@ -73,8 +73,8 @@ fn server(findings: &Findings, found: &StageFindings, stage: &StageReport) -> Op
 fn generator(whole: &Generator, found: &StageFindings, stats: &[&StageStats]) -> Generator {
     let time = found.window.seconds().max(1e-9) * 1e9;
     Generator {
-        busy: stats.iter().map(|stats| stats.cpu as f64 / time).collect(),
-        starved: stats.iter().map(|stats| stats.waited as f64 / time).collect(),
+        busy: stats.iter().filter_map(|stats| Some(stats.share?.cpu as f64 / time)).collect(),
+        starved: stats.iter().filter_map(|stats| Some(stats.share?.waited as f64 / time)).collect(),
         ..whole.clone()
     }
 }

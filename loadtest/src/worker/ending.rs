@@ -1,0 +1,51 @@
+//! The end of a run: everything is closed.
+
+use super::Worker;
+use super::stage::Departures;
+use crate::client::{Protocol, Stage};
+use netpoll::Backend;
+use std::time::Duration;
+
+/// How long closing may make no progress, ns.
+const CLOSE_PATIENCE: u64 = 5_000_000_000;
+/// How long to wait for the backend's word.
+pub(super) const CLOSE_WAIT: Duration = Duration::from_millis(10);
+
+/// How far closing has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// Connections that the backend still has.
+    left: usize,
+    /// When there were more of them the last time.
+    since: u64,
+}
+
+impl<B: Backend, P: Protocol> Worker<B, P> {
+    /// Closes all, no faster than the backend is done with them, as long as there is progress. False: that is over.
+    pub(super) fn close_more(&mut self) -> bool {
+        let now = self.now();
+        let left = self.backend.connection_count();
+        let before = self.ending.unwrap_or_else(|| {
+            self.begin_closing(now);
+            Ending { left, since: now }
+        });
+        let since = if left < before.left { now } else { before.since };
+        self.ending = Some(Ending { left, since });
+        self.behind = false;
+        let done = before.left.saturating_sub(left) as u32;
+        self.departures.in_flight = self.departures.in_flight.saturating_sub(done);
+        self.close_all(now);
+        left > 0 && now < since + CLOSE_PATIENCE
+    }
+
+    fn begin_closing(&mut self, now: u64) {
+        self.flows.iter_mut().for_each(|flow| flow.recorder.flush());
+        self.turn_page(now);
+        self.held.clear();
+        let connections = self.fleet.connections.iter();
+        let unready = connections.filter(|one| one.link.stage != Stage::Ready).filter_map(|one| one.id);
+        unready.for_each(|id| self.backend.close(id));
+        self.pushers.iter().filter_map(|pusher| pusher.id).for_each(|id| self.backend.close(id));
+        self.departures = Departures::default();
+    }
+}

@@ -1,0 +1,63 @@
+//! Several workers on one thread ([`netpoll::take_turns`]): many rings, few processors.
+
+use super::{Worker, WorkerResult};
+use crate::client::Protocol;
+use netpoll::{Gang, SharesThread, TakesTurns, take_turns};
+use std::io;
+use std::time::Duration;
+
+/// How long answers may wait where no message is measured: to wake a client is a cost of the machine that it runs on, and here
+/// the server's send would pay for it.
+const IDLE_PATIENCE: Duration = Duration::from_millis(10);
+
+struct Member<B, P> {
+    worker: Worker<B, P>,
+    failed: Option<io::Error>,
+}
+
+impl<B: SharesThread, P: Protocol> Member<B, P> {
+    fn kept<T>(&mut self, done: io::Result<T>) -> Option<T> {
+        done.map_err(|error| self.failed = Some(error)).ok()
+    }
+}
+
+impl<B: SharesThread, P: Protocol> TakesTurns for Member<B, P> {
+    type Backend = B;
+
+    fn backend(&mut self) -> &mut B {
+        &mut self.worker.backend
+    }
+
+    fn turn(&mut self) -> bool {
+        let turned = self.worker.turn(Duration::ZERO);
+        self.kept(turned).unwrap_or(false)
+    }
+
+    fn rest(&mut self) -> Option<Duration> {
+        let settled = self.worker.backend.settle(self.worker.time_to_wait());
+        self.kept(settled)
+    }
+
+    fn patience(&self) -> Duration {
+        if self.worker.is_idle() { IDLE_PATIENCE } else { Duration::ZERO }
+    }
+}
+
+/// Lets `workers`, whose backends have taken their seats in this order, work until the coordinator says to finish.
+///
+/// # Errors
+/// What made one of their backends unusable.
+pub(crate) fn run_together<B: SharesThread, P: Protocol>(
+    gang: &Gang,
+    workers: Vec<Worker<B, P>>,
+) -> io::Result<Vec<WorkerResult>> {
+    let mut results = Vec::with_capacity(workers.len());
+    let members = workers.into_iter().map(|worker| Member { worker, failed: None }).collect();
+    take_turns(gang, members, |member| {
+        results.push(match member.failed {
+            Some(error) => Err(error),
+            None => Ok(member.worker.into_result().0),
+        });
+    });
+    results.into_iter().collect()
+}

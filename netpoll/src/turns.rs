@@ -1,0 +1,125 @@
+//! Several owners of backends on one thread.
+//!
+//! A ring holds as many connections as RLIMIT_NOFILE has descriptors, so a million of them take fifty rings, on however few
+//! processors. With a thread each, everything that concerns two rings would wake a thread. Here those of a processor take
+//! turns on one, and it sleeps once for all:
+//!
+//! ```text
+//!   pass: for each member: woken, due, or has its ring something? ─ yes ─► turn
+//!                          turned in the last pass?               ─ yes ─► rest: submit, say when it is due
+//!   a pass in which nobody did anything ─► sleep until a ring or a mailbox has something, or the next is due
+//! ```
+//!
+//! Each member turns once a pass at most, and a turn is bounded, so nobody starves. What a turn has queued is submitted when
+//! the member rests, one pass later, or by its next turn if there is one first: what others of the thread have to say
+//! to it meanwhile goes out with the same system call.
+//!
+//! A message from one member to another of the thread costs no system call, and neither does one from elsewhere while
+//! the thread is awake ([`Gang`]).
+
+use crate::{Gang, MonotonicClock, SharesThread, Timestamp};
+use std::time::Duration;
+
+/// The longest sleep, whatever the members say.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Longer than any process lives.
+const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
+
+/// An owner of a backend that shares its thread with others.
+pub trait TakesTurns {
+    /// Its backend, which has taken its seat.
+    type Backend: SharesThread;
+
+    /// Its backend.
+    fn backend(&mut self) -> &mut Self::Backend;
+
+    /// Does what there is to do, and polls without waiting. False: it has ended.
+    fn turn(&mut self) -> bool;
+
+    /// Submits what turns have queued ([`SharesThread::settle`]), and says for how long nothing is due; nothing: it has ended.
+    fn rest(&mut self) -> Option<Duration>;
+
+    /// How long what comes from the kernel may wait while the thread sleeps: the least of all members counts, and one that says
+    /// nothing allows none. What comes by mailbox is not kept waiting.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+struct Place<M> {
+    member: M,
+    /// When it turns, whatever happens; never before it has rested.
+    due: Timestamp,
+    /// It has turned and not rested since.
+    restless: bool,
+}
+
+impl<M: TakesTurns> Place<M> {
+    fn turn(&mut self) -> bool {
+        self.restless = true;
+        self.due = NEVER;
+        self.member.turn()
+    }
+
+    fn rest(&mut self, now: Timestamp) -> bool {
+        self.restless = false;
+        let wait = self.member.rest();
+        self.due = now + wait.unwrap_or_default();
+        wait.is_some()
+    }
+}
+
+/// Lets `members`, whose seats are their places in the list, take turns until all have ended. Each is handed to `ended` when
+/// it has, while the others go on.
+pub fn take_turns<M: TakesTurns>(gang: &Gang, members: Vec<M>, mut ended: impl FnMut(M)) {
+    let place = |member| Some(Place { member, due: Timestamp::ZERO, restless: false });
+    let mut places: Vec<_> = members.into_iter().map(place).collect();
+    let clock = MonotonicClock::start();
+    while places.iter().any(Option::is_some) {
+        if !pass(gang, &mut places, clock.now(), &mut ended) {
+            sleep(gang, &mut places, &clock);
+        }
+    }
+}
+
+/// Lets each member do what it has to; false when none had anything.
+fn pass<M: TakesTurns>(
+    gang: &Gang,
+    places: &mut [Option<Place<M>>],
+    now: Timestamp,
+    ended: &mut impl FnMut(M),
+) -> bool {
+    let mut busy = false;
+    for (seat, place) in places.iter_mut().enumerate() {
+        let woken = gang.take_woken(seat);
+        let Some(member) = place else { continue };
+        let goes_on = match () {
+            () if woken || member.due <= now || member.member.backend().is_ready() => member.turn(),
+            () if member.restless => member.rest(now),
+            () => continue,
+        };
+        busy = true;
+        if !goes_on && let Some(place) = place.take() {
+            ended(place.member);
+        }
+    }
+    busy
+}
+
+fn sleep<M: TakesTurns>(gang: &Gang, places: &mut [Option<Place<M>>], clock: &MonotonicClock) {
+    let due = places.iter().flatten().map(|place| place.due).fold(clock.now() + WAIT, Timestamp::min);
+    let wait = due.since(clock.now());
+    let patience = places.iter().flatten().map(|place| place.member.patience()).min().unwrap_or_default();
+    let slept = if patience.is_zero() {
+        places.iter_mut().flatten().for_each(|place| place.member.backend().watch(true));
+        let is_busy = || places.iter_mut().flatten().any(|place| place.member.backend().is_ready());
+        let slept = gang.sleep(wait, is_busy);
+        places.iter_mut().flatten().for_each(|place| place.member.backend().watch(false));
+        slept
+    } else {
+        gang.sleep(wait.min(patience), || false)
+    };
+    // One's own descriptor can't fail; if it did, the thread would go on without sleeping.
+    debug_assert!(slept.is_ok(), "{slept:?}");
+}
