@@ -293,6 +293,12 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         &mut self.device
     }
 
+    /// How long there was something to do so far, by the clock: rounds that moved a frame or told the owner something, and what the
+    /// owner did between two polls. In poll mode processor time says nothing about that.
+    pub fn busy(&self) -> Duration {
+        self.work.busy
+    }
+
     /// Goes on until nobody is left to say goodbye to, or for `at_most`: an owner that closed its connections and is about to
     /// end calls it last, as a kernel would go on after a process. What happens meanwhile is told to nobody.
     ///
@@ -310,8 +316,8 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         Ok(())
     }
 
-    /// Frames moved so far, either way.
-    fn frame_count(&self) -> u64 {
+    /// Frames taken from the device and handed to it so far.
+    pub fn frame_count(&self) -> u64 {
         let counters = self.stack.counters();
         counters.frames_received + counters.frames_sent
     }
