@@ -4,7 +4,7 @@
 //! DPDK's queue, our packet buffers, and the copy into a transmit buffer, which the gateway's stack pays for, too.
 
 use super::wire::{Kind, SERVER, transmit};
-use super::{IDLE_SLEEP_MAX, LISTENER, serving};
+use super::{IDLE_SLEEP_MAX, LISTENER, RECEIVE_BUFFERS, serving};
 use crate::floor::Work;
 use crate::servers::announce;
 use crate::tally::Tally;
@@ -21,8 +21,6 @@ use std::time::Duration;
 
 /// Frames taken from the port at once.
 const BURST: usize = 32;
-/// Receive buffers, as many as the gateway's worker gets for the comparison.
-const BUFFERS: u32 = 1024;
 
 /// A frame on its way out.
 struct Leaving {
@@ -49,7 +47,7 @@ struct Floor {
 /// What DPDK says.
 pub fn serve(socket: &Path, work: Work) -> io::Result<()> {
     let mut sizes = BackendConfig::small(1);
-    sizes.pools.receive.count = BUFFERS;
+    sizes.pools.receive.count = RECEIVE_BUFFERS;
     let host = serving(socket, &sizes)?;
     let _known_to_dpdk = host.enter()?;
     let none = |what: &str| io::Error::other(format!("the port has no {what}"));
