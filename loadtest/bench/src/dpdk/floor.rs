@@ -75,7 +75,7 @@ impl Floor {
             let start = clock.now();
             let moved = self.turn(start);
             if moved == 0 {
-                clock.rest(IDLE_SLEEP_MAX, &waker);
+                clock.rest(Duration::ZERO, &waker);
                 continue;
             }
             clock.busy();
