@@ -10,11 +10,17 @@
 //! ```
 //!
 //! The figure that counts is the server's CPU time per message: it holds on a machine whose speed changes from minute
-//! to minute better than a rate does, and ratios of runs that lie seconds apart hold better still. See
-//! `docs/benchmarks.md`.
+//! to minute better than a rate does, and ratios of runs that lie seconds apart hold better still. With the feature `dpdk`
+//! there are servers past the kernel, too ([`dpdk`]). See `docs/benchmarks.md`.
 
 pub mod client;
 pub mod cpu;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
+#[cfg(not(feature = "dpdk"))]
+#[path = "without_dpdk.rs"]
+pub mod dpdk;
 pub mod floor;
 pub mod run;
 pub mod servers;
+pub mod tally;

@@ -1,5 +1,6 @@
-//! One server of the comparison: `bench-server KIND [--cpu N] [--nice N] [--size BYTES]`.
+//! One server of the comparison: `bench-server KIND [--cpu N] [--nice N] [--size BYTES] [--link SOCKET]`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,16 +17,17 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let [kind, options @ ..] = arguments else {
         return Err(format!(
-            "usage: bench-server KIND [--cpu N] [--nice N] [--size BYTES], with a KIND of {}",
+            "usage: bench-server KIND [--cpu N] [--nice N] [--size BYTES] [--link SOCKET], with a KIND of {}",
             bench::servers::KINDS.join(", ")
         )
         .into());
     };
-    let (mut cpu, mut nice, mut size) = (None, 0, 1024);
+    let (mut cpu, mut nice, mut size, mut link) = (None, 0, 1024, PathBuf::new());
     for pair in options.chunks(2) {
         match pair {
             [name, value] if name == "--cpu" => cpu = Some(value.parse()?),
             [name, value] if name == "--size" => size = value.parse()?,
+            [name, value] if name == "--link" => link = value.into(),
             [name, value] if name == "--nice" => nice = value.parse()?,
             _ => return Err(format!("what is '{}'?", pair.join(" ")).into()),
         }
@@ -33,5 +35,5 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(cpu) = cpu {
         bench::cpu::settle(cpu, nice)?;
     }
-    Ok(bench::servers::serve(kind, size)?)
+    Ok(bench::servers::serve(kind, size, &link)?)
 }

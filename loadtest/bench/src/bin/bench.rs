@@ -72,6 +72,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
             only: (String::new(), String::new()),
             uring,
             client_uring: uring,
+            dpdk: bench::dpdk::IS_HERE,
         },
         out: "docs/reports/bench".into(),
     };
@@ -111,6 +112,9 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     let Arguments { quick, options, out } = parse(arguments)?;
     if !options.uring {
         eprintln!("io_uring is not to be had here: its rows are left out");
+    }
+    if !options.dpdk {
+        eprintln!("built without DPDK (--features bench/dpdk): its rows are left out");
     }
     bench::cpu::settle(options.processors.1, options.nice)?;
     let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };

@@ -2,10 +2,12 @@
 
 use super::fleet::{Arrival, Fleet};
 use super::window::{Measured, Watch};
-use super::{Probe, Problem, Protocol, Window};
-use netpoll::{Backend, ConnectionId, SharedBuffer};
+use super::{Line, Probe, Problem, Protocol, Window};
+use netpoll::{ConnectionId, SharedBuffer};
 use std::time::{Duration, Instant};
 
+/// How long the first messages may wait for blocks.
+const BLOCKS_WITHIN: Duration = Duration::from_secs(5);
 /// How long answers may be due at the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -34,8 +36,8 @@ struct Echo {
 ///
 /// # Errors
 /// [`Problem`], among them an answer that is not what was sent.
-pub fn echo<B: Backend>(
-    fleet: &mut Fleet<B>,
+pub fn echo<L: Line>(
+    fleet: &mut Fleet<L>,
     protocol: Protocol,
     (depth, size): (usize, usize),
     window: Window,
@@ -60,9 +62,8 @@ pub fn echo<B: Backend>(
     }
     echo.watch.arm(window);
     let measured = loop {
-        fleet
-            .turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
-        if let Some(measured) = echo.watch.tick()? {
+        fleet.turn(Duration::from_millis(100), |line, ids, arrival| echo.arrived(line, ids, arrival))?;
+        if let Some(measured) = echo.watch.tick(&mut fleet.line)? {
             break measured;
         }
     };
@@ -72,8 +73,7 @@ pub fn echo<B: Backend>(
         if Instant::now() > deadline {
             return Err(Problem(format!("{} connections wait for an answer in vain", echo.waiting)));
         }
-        fleet
-            .turn(Duration::from_millis(100), |backend, ids, arrival| echo.arrived(backend, ids, arrival))?;
+        fleet.turn(Duration::from_millis(100), |line, ids, arrival| echo.arrived(line, ids, arrival))?;
     }
     match echo.loops.iter().position(|one| one.rounds == 0) {
         Some(number) => Err(Problem(format!("connection {number} got no answer"))),
@@ -103,28 +103,31 @@ fn round(protocol: Protocol, depth: usize, size: usize, number: usize) -> (Vec<u
 }
 
 impl Echo {
-    fn first_round<B: Backend>(
+    fn first_round<L: Line>(
         &mut self,
-        fleet: &mut Fleet<B>,
+        fleet: &mut Fleet<L>,
         number: usize,
         request: &[u8],
     ) -> Result<(), Problem> {
         self.loops.push(Loop { offset: 0, rounds: 0, sent_at: Instant::now() });
         self.waiting += 1;
-        // There are fewer blocks than connections: a turn in between sets some free.
-        let request = match fleet.prepare(request) {
-            Ok(request) => request,
-            Err(_) => {
-                fleet.turn(Duration::ZERO, |backend, ids, arrival| self.arrived(backend, ids, arrival))?;
-                fleet.prepare(request)?
+        // There are fewer blocks than connections: turns in between set some free, past the kernel when they are acknowledged.
+        let since = Instant::now();
+        let request = loop {
+            match fleet.prepare(request) {
+                Ok(request) => break request,
+                Err(problem) if since.elapsed() > BLOCKS_WITHIN => return Err(problem),
+                Err(_) => {
+                    fleet.turn(Duration::ZERO, |line, ids, arrival| self.arrived(line, ids, arrival))?
+                }
             }
         };
         fleet.send(number, request)
     }
 
-    fn arrived<B: Backend>(
+    fn arrived<L: Line>(
         &mut self,
-        backend: &mut B,
+        line: &mut L,
         ids: &[ConnectionId],
         arrival: Arrival,
     ) -> Result<(), Problem> {
@@ -153,7 +156,7 @@ impl Echo {
             return Ok(());
         }
         one.sent_at = at;
-        let sent = backend.send(ids[number], self.request.clone());
+        let sent = line.send(ids[number], self.request.clone());
         sent.map_err(|error| Problem(format!("send: {error:?}")))
     }
 }

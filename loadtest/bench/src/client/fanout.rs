@@ -3,8 +3,7 @@
 use super::echo::difference;
 use super::fleet::{Arrival, Fleet};
 use super::window::{Measured, Watch};
-use super::{Probe, Problem, Protocol, Window};
-use netpoll::Backend;
+use super::{Line, Probe, Problem, Protocol, Window};
 use std::time::{Duration, Instant};
 
 /// How long one message may take to all.
@@ -29,8 +28,8 @@ struct FanOut {
 ///
 /// # Errors
 /// [`Problem`], among them a delivery that is lost, doubled or wrong.
-pub fn fan_out<B: Backend>(
-    fleet: &mut Fleet<B>,
+pub fn fan_out<L: Line>(
+    fleet: &mut Fleet<L>,
     protocol: Protocol,
     size: usize,
     window: Window,
@@ -56,14 +55,14 @@ pub fn fan_out<B: Backend>(
                 return Err(Problem(format!("{} connections wait for a message in vain", state.waiting)));
             }
         }
-        if let Some(measured) = state.watch.tick()? {
+        if let Some(measured) = state.watch.tick(&mut fleet.line)? {
             return Ok(measured);
         }
     }
 }
 
 impl FanOut {
-    fn begin_round<B: Backend>(&mut self, fleet: &mut Fleet<B>) -> Result<(), Problem> {
+    fn begin_round<L: Line>(&mut self, fleet: &mut Fleet<L>) -> Result<(), Problem> {
         self.round += 1;
         let mut payload: Vec<u8> = (0..self.size).map(|at| at as u8).collect();
         payload[..8].copy_from_slice(&self.round.to_be_bytes());

@@ -1,10 +1,11 @@
 //! The connections of one measurement.
 
+use super::Line;
 use super::wire::{Protocol, Step};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectError, ConnectionId, PoolSize, PoolsConfig,
-    SharedBuffer, UringBackend, UringConfig,
+    BackendConfig, Completion, Completions, ConnectError, ConnectionId, PoolSize, PoolsConfig, SharedBuffer,
+    UringBackend, UringConfig,
 };
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 const CONNECTS_MAX: usize = 256;
 /// Source addresses of loopback that connections come from, in turn.
 const SOURCES: usize = 8;
+/// Completions of a turn at most.
+pub(crate) const BATCH: usize = 1024;
 /// How long everything may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -51,8 +54,10 @@ struct Opening {
 }
 
 /// Connections that are ready, numbered from 0.
-pub struct Fleet<B> {
-    pub(super) backend: B,
+pub struct Fleet<L> {
+    pub(super) line: L,
+    /// Where connections come from, in turn; none: wherever the line has them come from.
+    sources: Vec<Ipv4Addr>,
     batch: Completions,
     /// Ids by number, and numbers by the ids' index.
     pub(super) ids: Vec<ConnectionId>,
@@ -73,7 +78,8 @@ impl Fleet<UringBackend> {
     /// # Errors
     /// Where io_uring is not to be had.
     pub fn over_uring(count: usize) -> io::Result<Self> {
-        Ok(Fleet::new(UringBackend::new(&backend_config(count), &UringConfig::default())?, count))
+        let line = UringBackend::new(&backend_config(count), &UringConfig::default())?;
+        Ok(Fleet::over(line, loopback(), count))
     }
 }
 
@@ -83,14 +89,18 @@ impl Fleet<EpollBackend> {
     /// # Errors
     /// What the system says.
     pub fn over_epoll(count: usize) -> io::Result<Self> {
-        Ok(Fleet::new(EpollBackend::new(&backend_config(count))?, count))
+        Ok(Fleet::over(EpollBackend::new(&backend_config(count))?, loopback(), count))
     }
+}
+
+fn loopback() -> Vec<Ipv4Addr> {
+    (0..SOURCES).map(|number| Ipv4Addr::new(127, 0, 0, 2 + number as u8)).collect()
 }
 
 fn backend_config(count: usize) -> BackendConfig {
     BackendConfig {
         connections_max: count + 8,
-        batch_max: 1024,
+        batch_max: BATCH,
         pools: PoolsConfig {
             receive: PoolSize { size: 4096, count: 1024 },
             blocks: vec![PoolSize { size: 512, count: 1024 }, PoolSize { size: 128 << 10, count: 64 }],
@@ -103,11 +113,13 @@ fn backend_config(count: usize) -> BackendConfig {
     }
 }
 
-impl<B: Backend> Fleet<B> {
-    fn new(backend: B, count: usize) -> Fleet<B> {
+impl<L: Line> Fleet<L> {
+    /// For `count` connections over `line`, from these addresses in turn; none: from those that the line chooses.
+    pub(crate) fn over(line: L, sources: Vec<Ipv4Addr>, count: usize) -> Fleet<L> {
         Fleet {
-            backend,
-            batch: Completions::with_capacity(1024),
+            line,
+            sources,
+            batch: Completions::with_capacity(BATCH),
             ids: Vec::with_capacity(count),
             numbers: vec![u32::MAX; count + 4096],
         }
@@ -162,11 +174,14 @@ impl<B: Backend> Fleet<B> {
     }
 
     fn connect(&mut self, server: SocketAddr, number: usize) -> Result<(), Problem> {
-        let source = Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8);
-        let id = self.backend.connect(Some((source, 0).into()), server).map_err(|error| match error {
-            ConnectError::TableFull => Problem("the generator's table is full".into()),
-            ConnectError::Io(error) => Problem::of("connect", error),
-        })?;
+        let source = self.sources.get(number % self.sources.len().max(1));
+        let id =
+            self.line.connect(source.map(|source| (*source, 0).into()), server).map_err(
+                |error| match error {
+                    ConnectError::TableFull => Problem("the generator's table is full".into()),
+                    ConnectError::Io(error) => Problem::of("connect", error),
+                },
+            )?;
         self.ids.push(id);
         self.numbers[id.index()] = number as u32;
         Ok(())
@@ -178,7 +193,7 @@ impl<B: Backend> Fleet<B> {
 
     /// One turn; the batch is handed out whole.
     fn poll(&mut self, wait: Duration) -> Result<Vec<Completion>, Problem> {
-        self.backend.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
+        self.line.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
         Ok(self.batch.drain().collect())
     }
 
@@ -186,15 +201,15 @@ impl<B: Backend> Fleet<B> {
     pub(super) fn turn(
         &mut self,
         wait: Duration,
-        mut handle: impl FnMut(&mut B, &[ConnectionId], Arrival) -> Result<(), Problem>,
+        mut handle: impl FnMut(&mut L, &[ConnectionId], Arrival) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
-        self.backend.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
+        self.line.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
         let at = Instant::now();
         for completion in self.batch.drain() {
             match completion {
                 Completion::Received { connection, buffer } => {
                     let number = self.numbers[connection.index()] as usize;
-                    handle(&mut self.backend, &self.ids, Arrival { number, at, buffer })?;
+                    handle(&mut self.line, &self.ids, Arrival { number, at, buffer })?;
                 }
                 Completion::Sent { .. } => {}
                 other => return Err(Problem(format!("while measuring: {other:?}"))),
@@ -205,12 +220,12 @@ impl<B: Backend> Fleet<B> {
 
     /// Bytes that can be sent again and again.
     pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<SharedBuffer, Problem> {
-        let buffer = self.backend.pools().copy(bytes).ok_or_else(|| Problem("no block is free".into()))?;
+        let buffer = self.line.pools().copy(bytes).ok_or_else(|| Problem("no block is free".into()))?;
         Ok(buffer.freeze())
     }
 
     pub(super) fn send(&mut self, number: usize, bytes: SharedBuffer) -> Result<(), Problem> {
-        self.backend.send(self.ids[number], bytes).map_err(|error| Problem(format!("send: {error:?}")))
+        self.line.send(self.ids[number], bytes).map_err(|error| Problem(format!("send: {error:?}")))
     }
 
     fn send_bytes(&mut self, number: usize, bytes: &[u8]) -> Result<(), Problem> {

@@ -13,11 +13,14 @@
 mod echo;
 mod fanout;
 mod fleet;
+mod line;
 mod window;
 mod wire;
 
 pub use echo::echo;
 pub use fanout::fan_out;
+pub(crate) use fleet::BATCH;
 pub use fleet::{Fleet, Problem};
+pub use line::Line;
 pub use window::{Measured, Probe, Window};
 pub use wire::Protocol;

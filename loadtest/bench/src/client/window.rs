@@ -1,7 +1,8 @@
 //! The measured window: what was used and done between two instants.
 
-use super::Problem;
+use super::{Line, Problem};
 use crate::cpu;
+use crate::tally::{Asked, Tally};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ pub struct Window {
 }
 
 /// Whom to watch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Probe {
     /// The server's process.
     pub server: u32,
@@ -23,17 +24,31 @@ pub struct Probe {
     pub server_cpu: usize,
     /// The generator's processor.
     pub client_cpu: usize,
+    /// Where the server polls: what it says of itself, for its processor time says nothing.
+    pub tally: Option<Asked>,
+}
+
+/// A process, or thread, at one instant.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    /// What the scheduler gave it.
+    ran: Duration,
+    /// How long it had something to do: the same, unless it polls.
+    worked: Duration,
+    /// How long its processor was not idle.
+    core: Duration,
 }
 
 /// Counters at one instant.
 #[derive(Clone, Copy, Debug)]
 struct Snapshot {
-    at: Instant,
+    /// When it was begun, and when it was complete: a server that polls may take milliseconds to answer.
+    taken: (Instant, Instant),
     messages: u64,
-    server: Duration,
-    client: Duration,
-    server_core: Duration,
-    client_core: Duration,
+    /// What the server told of its frames.
+    tally: Option<Tally>,
+    server: Side,
+    client: Side,
 }
 
 /// What a window showed.
@@ -43,10 +58,12 @@ pub struct Measured {
     pub elapsed: Duration,
     /// Messages echoed, or delivered.
     pub messages: u64,
-    /// CPU time of the server.
+    /// CPU time of the server; where it polls, the time that it had something to do.
     pub server: Duration,
-    /// CPU time of the generator.
+    /// The same of the generator.
     pub client: Duration,
+    /// Frames that the server took and sent, where it sees them.
+    pub frames: Option<u64>,
     /// Share of the server's processor that others used.
     pub foreign_server: f64,
     /// Share of the generator's processor that others used.
@@ -69,6 +86,11 @@ impl Measured {
     /// Messages a second.
     pub fn rate(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Frames a second, in and out.
+    pub fn frame_rate(&self) -> Option<f64> {
+        self.frames.map(|frames| frames as f64 / self.elapsed.as_secs_f64())
     }
 
     /// Share of the time that the server ran.
@@ -120,45 +142,49 @@ impl Watch {
     }
 
     /// Once a turn; what was measured, when the window is over.
-    pub(super) fn tick(&mut self) -> Result<Option<Measured>, Problem> {
+    pub(super) fn tick<L: Line>(&mut self, line: &mut L) -> Result<Option<Measured>, Problem> {
         let Some((from, until)) = self.window else { return Ok(None) };
         let now = Instant::now();
         match self.begin {
             None if now >= from => {
-                self.begin = Some(self.snapshot()?);
+                self.begin = Some(self.snapshot(line)?);
                 Ok(None)
             }
-            Some(begin) if now >= until => Ok(Some(self.measured(begin, self.snapshot()?))),
+            Some(begin) if now >= until => {
+                let end = self.snapshot(line)?;
+                Ok(Some(self.measured(begin, end)))
+            }
             _ => Ok(None),
         }
     }
 
-    fn snapshot(&self) -> Result<Snapshot, Problem> {
-        let probe = &self.probe;
-        let server =
-            cpu::of_process(probe.server).map_err(|error| Problem::of("the server is gone", error))?;
-        Ok(Snapshot {
-            at: Instant::now(),
-            messages: self.messages,
-            server,
-            client: cpu::of_this_thread(),
-            server_core: cpu::busy(probe.server_cpu)?,
-            client_core: cpu::busy(probe.client_cpu)?,
-        })
+    fn snapshot<L: Line>(&mut self, line: &mut L) -> Result<Snapshot, Problem> {
+        let begun = Instant::now();
+        let probe = &mut self.probe;
+        let tally = probe.tally.as_mut().map(Asked::ask).transpose();
+        let tally = tally.map_err(|error| Problem::of("the server does not tell", error))?;
+        let ran = cpu::of_process(probe.server).map_err(|error| Problem::of("the server is gone", error))?;
+        let worked = tally.map_or(ran, |tally| tally.busy);
+        let server = Side { ran, worked, core: cpu::busy(probe.server_cpu)? };
+        let ran = cpu::of_this_thread();
+        let client = Side { ran, worked: line.busy().unwrap_or(ran), core: cpu::busy(probe.client_cpu)? };
+        Ok(Snapshot { taken: (begun, Instant::now()), messages: self.messages, tally, server, client })
     }
 
     fn measured(&self, begin: Snapshot, end: Snapshot) -> Measured {
-        let elapsed = end.at - begin.at;
-        let (server, client) = (end.server - begin.server, end.client - begin.client);
-        let foreign =
-            |core: Duration, own: Duration| core.saturating_sub(own).as_secs_f64() / elapsed.as_secs_f64();
+        let elapsed = end.taken.0 - begin.taken.1;
+        let foreign = |begin: Side, end: Side| {
+            let others = end.core.saturating_sub(begin.core).saturating_sub(end.ran - begin.ran);
+            others.as_secs_f64() / elapsed.as_secs_f64()
+        };
         Measured {
             elapsed,
             messages: end.messages - begin.messages,
-            server,
-            client,
-            foreign_server: foreign(end.server_core.saturating_sub(begin.server_core), server),
-            foreign_client: foreign(end.client_core.saturating_sub(begin.client_core), client),
+            server: end.server.worked - begin.server.worked,
+            client: end.client.worked - begin.client.worked,
+            frames: end.tally.zip(begin.tally).map(|(end, begin)| end.frames - begin.frames),
+            foreign_server: foreign(begin.server, end.server),
+            foreign_client: foreign(begin.client, end.client),
             latency: self.latency.clone(),
         }
     }

@@ -15,7 +15,7 @@ mod runner;
 mod stats;
 mod verdict;
 
-pub use plan::{CASES, Case, Load, QUICK_CASES, ROWS, Row};
+pub use plan::{CASES, Case, Load, QUICK_CASES, ROWS, Row, Way};
 pub use report::{Report, write_files};
 pub use runner::{Options, Progress, run};
 pub use stats::Spread;

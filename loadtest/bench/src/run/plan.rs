@@ -59,6 +59,17 @@ pub const QUICK_CASES: [Case; 4] = [
     Case { name: "fan-out 64 B, 1 to 200", load: Load::FanOut, connections: 200, size: 64 },
 ];
 
+/// What lies between a server and the generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The kernel's TCP over loopback.
+    Loopback,
+    /// Our TCP on both ends of a link in shared memory.
+    Engine,
+    /// The same link, frame by frame: no protocol at all.
+    Frames,
+}
+
 /// A server and how it is spoken to.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -74,6 +85,8 @@ pub struct Row {
     pub floor: Option<&'static str>,
     /// Which of the server's ports.
     pub port: usize,
+    /// How it is reached.
+    pub way: Way,
 }
 
 impl Row {
@@ -83,6 +96,11 @@ impl Row {
             Load::Echo { .. } => self.echo,
             Load::FanOut => self.fan_out,
         }
+    }
+
+    /// Whether it needs a generator with DPDK.
+    pub fn needs_dpdk(&self) -> bool {
+        self.way != Way::Loopback
     }
 
     /// Whether it needs io_uring.
@@ -101,6 +119,10 @@ pub(super) const GATEWAY_URING: &str = "gateway, io_uring";
 pub(super) const GATEWAY_EPOLL: &str = "gateway, epoll";
 /// The gateway on io_uring, frames over WebSocket.
 pub(super) const GATEWAY_WEBSOCKET: &str = "gateway, io_uring, WebSocket";
+/// The gateway on DPDK, frames over our TCP.
+pub(super) const GATEWAY_DPDK: &str = "gateway, dpdk";
+/// The bare port: each frame sent back, or to all.
+pub(super) const FLOOR_DPDK: &str = "floor, dpdk";
 /// The peers.
 pub(super) const PEERS: [&str; 2] = ["tungstenite, WebSocket", "fastwebsockets, WebSocket"];
 
@@ -111,11 +133,23 @@ const fn row(
     floor: Option<&'static str>,
     port: usize,
 ) -> Row {
-    Row { name, echo: kinds.0, fan_out: kinds.1, protocol, floor, port }
+    Row { name, echo: kinds.0, fan_out: kinds.1, protocol, floor, port, way: Way::Loopback }
+}
+
+const fn past_the_kernel(row: Row, way: Way) -> Row {
+    Row { way, ..row }
 }
 
 /// The rows, in the order of their runs: what is compared lies close together.
-pub const ROWS: [Row; 7] = [
+pub const ROWS: [Row; 9] = [
+    past_the_kernel(
+        row(FLOOR_DPDK, (Some("floor-dpdk"), Some("floor-dpdk-fanout")), Protocol::Raw, None, 0),
+        Way::Frames,
+    ),
+    past_the_kernel(
+        row(GATEWAY_DPDK, (Some("gateway-dpdk"), Some("gateway-dpdk")), Protocol::Goim, Some(FLOOR_DPDK), 0),
+        Way::Engine,
+    ),
     row(FLOOR_URING, (Some("floor-uring"), Some("floor-uring-fanout")), Protocol::Raw, None, 0),
     row(GATEWAY_URING, (Some("gateway-uring"), Some("gateway-uring")), Protocol::Goim, Some(FLOOR_URING), 0),
     row(GATEWAY_EPOLL, (Some("gateway-epoll"), Some("gateway-epoll")), Protocol::Goim, Some(FLOOR_EPOLL), 0),

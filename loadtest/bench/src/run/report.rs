@@ -21,9 +21,11 @@ pub struct RunFigures {
     pub client_ns: f64,
     /// Messages a second.
     pub rate: f64,
-    /// Share of the time that the server ran.
+    /// Frames a second that the server took and sent, where it sees them.
+    pub frame_rate: Option<f64>,
+    /// Share of the time that the server ran; where it polls, that it had something to do.
     pub server_busy: f64,
-    /// Share of the time that the generator ran.
+    /// The same of the generator.
     pub client_busy: f64,
     /// Share of a processor that others used, of the two the larger.
     pub foreign: f64,
@@ -44,6 +46,7 @@ impl RunFigures {
             server_ns: measured.server_per_message(),
             client_ns: measured.client_per_message(),
             rate: measured.rate(),
+            frame_rate: measured.frame_rate(),
             server_busy: measured.server_busy(),
             client_busy: measured.client_busy(),
             foreign: measured.foreign(),
@@ -104,6 +107,8 @@ pub struct CaseReport {
     pub name: &'static str,
     /// Messages at once; `None` for a fan-out.
     pub depth: Option<usize>,
+    /// Payload of a message, in bytes.
+    pub size: usize,
     /// Its rows.
     pub rows: Vec<RowReport>,
 }
@@ -125,7 +130,7 @@ impl CaseReport {
             Load::Echo { depth } => Some(depth),
             Load::FanOut => None,
         };
-        CaseReport { name: case.name, depth, rows: rows.iter().map(row).collect() }
+        CaseReport { name: case.name, depth, size: case.size, rows: rows.iter().map(row).collect() }
     }
 
     /// The row of this name.
@@ -188,6 +193,8 @@ impl RowReport {
         if let Some(problem) = &self.problem {
             notes.push(format!("FAILED: {problem}"));
         }
+        let frames = Spread::of(self.runs.iter().filter_map(|run| run.frame_rate));
+        notes.extend(frames.map(|frames| format!("{:.0} k frames/s", frames.median / 1e3)));
         if self.generator_bound() {
             notes.push("generator-bound".to_owned());
         }

@@ -1,11 +1,12 @@
 //! Runs: a server, a fleet, a window, and again where it was noisy.
 
-use super::plan::{Case, Load, ROWS, Row};
+use super::plan::{Case, Load, ROWS, Row, Way};
 use super::report::{CaseReport, Report, RunFigures};
-use crate::client::{self, Fleet, Measured, Probe, Problem, Window};
-use netpoll::Backend;
+use crate::client::{self, Fleet, Line, Measured, Probe, Problem, Window};
+use crate::dpdk::{self, Link};
+use crate::tally::Asked;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Options {
     pub uring: bool,
     /// Whether the generator uses it.
     pub client_uring: bool,
+    /// Whether DPDK can be had.
+    pub dpdk: bool,
 }
 
 /// What is told while it goes on.
@@ -61,6 +64,7 @@ pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)
             .iter()
             .filter(|row| row.kind(case.load).is_some() && row.name.contains(&options.only.1))
             .filter(|row| options.uring || !row.needs_uring())
+            .filter(|row| options.dpdk || !row.needs_dpdk())
             .collect();
         let mut gathered = CaseReport::new(case, &rows);
         for cycle in 1..=options.cycles {
@@ -103,6 +107,14 @@ fn quiet_run(options: &Options, case: &Case, row: &Row) -> Result<RunFigures, Pr
 /// A server's process; it ends with the value.
 struct Server(Child);
 
+/// A server that is ready.
+struct Started {
+    server: Server,
+    ports: Vec<u16>,
+    /// To ask it, where it polls.
+    asked: Option<Asked>,
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill(); // it may have ended by itself
@@ -110,55 +122,77 @@ impl Drop for Server {
     }
 }
 
-fn start(options: &Options, kind: &str, size: usize) -> Result<(Server, Vec<u16>), Problem> {
-    let mut child = Command::new(&options.server)
-        .args([kind, "--cpu", &options.processors.0.to_string(), "--nice", &options.nice.to_string()])
-        .args(["--size", &size.to_string()])
-        .stdin(Stdio::null())
+fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Result<Started, Problem> {
+    let mut command = Command::new(&options.server);
+    command
+        .arg(row.kind(case.load).unwrap_or_default())
+        .args(["--cpu", &options.processors.0.to_string(), "--nice", &options.nice.to_string()])
+        .args(["--size", &case.written_at_once().to_string()]);
+    if let Some(link) = link {
+        command.arg("--link").arg(link.socket());
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| Problem::of(&format!("{}", options.server.display()), error))?;
-    let out = child.stdout.take();
+    let pipes = child.stdin.take().zip(child.stdout.take().map(BufReader::new));
     let server = Server(child);
+    let (stdin, mut stdout) = pipes.ok_or_else(|| Problem("the server has no pipes".into()))?;
     let mut line = String::new();
-    if let Some(out) = out {
-        BufReader::new(out).read_line(&mut line)?;
-    }
+    stdout.read_line(&mut line)?;
     let ports: Vec<u16> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     if ports.is_empty() {
         return Err(Problem("the server did not start; what it says is above".into()));
     }
-    Ok((server, ports))
+    Ok(Started { server, ports, asked: row.needs_dpdk().then(|| Asked::over(stdin, stdout)) })
 }
 
 fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Problem> {
     std::thread::sleep(REST);
-    let kind = row.kind(case.load).unwrap_or_default();
-    let (server, ports) = start(options, kind, case.written_at_once())?;
+    let link = row.needs_dpdk().then(Link::new);
+    let Started { server, ports, asked } = start(options, case, row, link.as_ref())?;
     let port = ports.get(row.port).copied().ok_or_else(|| Problem("the server has no such port".into()))?;
-    let probe =
-        Probe { server: server.0.id(), server_cpu: options.processors.0, client_cpu: options.processors.1 };
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let count = case.connections + usize::from(case.load == Load::FanOut);
-    if options.client_uring {
-        measure(Fleet::over_uring(count)?, (case, row, count), address, (options.window, probe), server)
-    } else {
-        measure(Fleet::over_epoll(count)?, (case, row, count), address, (options.window, probe), server)
+    let (server_cpu, client_cpu) = options.processors;
+    let probe = Probe { server: server.0.id(), server_cpu, client_cpu, tally: asked };
+    let run = Run { case, row, port, server, window: options.window, probe };
+    let count = run.connections();
+    match (row.way, &link) {
+        (Way::Engine, Some(link)) => measure(dpdk::over_engine(link, count)?, run),
+        (Way::Frames, Some(link)) => measure(dpdk::over_frames(link, count)?, run),
+        _ if options.client_uring => measure(Fleet::over_uring(count)?, run),
+        _ => measure(Fleet::over_epoll(count)?, run),
     }
 }
 
-fn measure<B: Backend>(
-    mut fleet: Fleet<B>,
-    (case, row, count): (&Case, &Row, usize),
-    address: SocketAddr,
-    (window, probe): (Window, Probe),
+/// One run, with its server started.
+struct Run<'r> {
+    case: &'r Case,
+    row: &'r Row,
+    port: u16,
     server: Server,
-) -> Result<Measured, Problem> {
-    fleet.open(address, row.protocol, count, case.load == Load::FanOut)?;
+    window: Window,
+    probe: Probe,
+}
+
+impl Run<'_> {
+    fn connections(&self) -> usize {
+        self.case.connections + usize::from(self.case.load == Load::FanOut)
+    }
+}
+
+fn measure<L: Line>(mut fleet: Fleet<L>, run: Run<'_>) -> Result<Measured, Problem> {
+    let count = run.connections();
+    let Run { case, row, port, server, window, probe } = run;
+    let host = if row.needs_dpdk() { dpdk::SERVER } else { Ipv4Addr::LOCALHOST };
+    fleet.open((host, port).into(), row.protocol, count, case.load == Load::FanOut)?;
     let measured = match case.load {
         Load::Echo { depth } => client::echo(&mut fleet, row.protocol, (depth, case.size), window, probe),
         Load::FanOut => client::fan_out(&mut fleet, row.protocol, case.size, window, probe),
     };
-    drop(server); // before the fleet: its ports are free at once then
+    if row.needs_dpdk() {
+        drop(fleet); // a port says goodbye to the one at the other end
+    }
+    drop(server); // before a fleet on sockets: its ports are free at once then
     measured
 }

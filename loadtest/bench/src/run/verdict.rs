@@ -1,6 +1,9 @@
 //! The aims, and whether they were reached.
 
-use super::plan::{FLOOR_EPOLL, FLOOR_URING, GATEWAY_EPOLL, GATEWAY_URING, GATEWAY_WEBSOCKET, PEERS};
+use super::plan::{
+    FLOOR_DPDK, FLOOR_EPOLL, FLOOR_URING, GATEWAY_DPDK, GATEWAY_EPOLL, GATEWAY_URING, GATEWAY_WEBSOCKET,
+    PEERS,
+};
 use super::report::{CaseReport, Report, ratio_text};
 use serde::Serialize;
 
@@ -10,6 +13,12 @@ const CPU_MAX: f64 = 1.10;
 const CPU_MAX_DEEP: f64 = 1.5;
 /// io_uring's rate over epoll's.
 const URING_RATE_MIN: f64 = 1.15;
+/// CPU per message past the kernel over io_uring's.
+const DPDK_CPU_MAX: f64 = 0.2;
+/// Payloads that this is asked of, in bytes.
+const DPDK_CPU_SIZE: usize = 64;
+/// Frames a second past the kernel over the bare port's.
+const DPDK_FRAMES_MIN: f64 = 0.5;
 
 /// Below this a floor is none.
 const FLOOR_BEATEN: f64 = 0.95;
@@ -67,6 +76,12 @@ fn of_case(case: &CaseReport) -> Vec<Verdict> {
         |aim, rows, figure, bound| all.extend(judge(case, aim, rows, figure, bound).map(|pair| pair.0));
     let aim = format!("gateway: io_uring ≥ {URING_RATE_MIN:.2} × epoll's rate");
     add(aim, (GATEWAY_URING, GATEWAY_EPOLL), Figure::Rate, URING_RATE_MIN);
+    if case.size == DPDK_CPU_SIZE {
+        let aim = format!("{GATEWAY_DPDK}: CPU ≤ {DPDK_CPU_MAX:.2} × io_uring's");
+        add(aim, (GATEWAY_DPDK, GATEWAY_URING), Figure::Cpu, DPDK_CPU_MAX);
+    }
+    let aim = format!("{GATEWAY_DPDK}: frames ≥ {DPDK_FRAMES_MIN:.2} × its floor's rate");
+    add(aim, (GATEWAY_DPDK, FLOOR_DPDK), Figure::Frames, DPDK_FRAMES_MIN);
     for peer in PEERS {
         let rows = (GATEWAY_WEBSOCKET, peer);
         add(format!("{GATEWAY_WEBSOCKET}: less CPU than {peer}"), rows, Figure::Cpu, 1.0);
@@ -80,6 +95,7 @@ fn of_case(case: &CaseReport) -> Vec<Verdict> {
 enum Figure {
     Cpu,
     Rate,
+    Frames,
 }
 
 /// The verdict on the first of two rows, and the ratio that it rests on; `None` where one has no run.
@@ -95,6 +111,7 @@ fn judge(
     let (found, ratio) = match figure {
         Figure::Cpu => case.ratio(one, other, |run| run.server_ns),
         Figure::Rate => case.ratio(one, other, |run| run.rate),
+        Figure::Frames => case.ratio(one, other, |run| run.frame_rate.unwrap_or(f64::NAN)),
     }
     .map_or(("–".into(), f64::NAN), |ratio| (ratio_text(&ratio), ratio.median));
     let reached = if figure == Figure::Cpu { ratio <= bound } else { ratio >= bound };
@@ -104,7 +121,7 @@ fn judge(
         found,
         reached: reached && !failed,
         // The slower of two may well be the server's own doing.
-        generator_bound: figure == Figure::Rate && !failed && rows[0].generator_bound(),
+        generator_bound: figure != Figure::Cpu && !failed && rows[0].generator_bound(),
         failed,
         noisy: rows.iter().any(|row| row.is_noisy()),
         floor_beaten: false,

@@ -13,14 +13,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Everything that is not named here has its default.
+/// Everything that is not named here, or in the listeners' part behind it, has its default.
 const CONFIGURATION: &str = r#"
-[io]
-workers = 1
 [limits]
 connections_max = 10000
 [application]
 bus = "echo"
+[io]
+workers = 1
+"#;
+
+/// Its listeners where the kernel's TCP serves.
+const ON_LOOPBACK: &str = r#"
 [[listener]]
 name = "tcp"
 kind = "tcp"
@@ -32,17 +36,18 @@ address = "127.0.0.1:0"
 "#;
 
 pub(super) fn serve_epoll() -> io::Result<()> {
-    let (settings, backend) = planned(BackendKind::Epoll)?;
-    serve(settings, EpollBackend::new(&backend)?)
+    let (settings, backend) = planned(BackendKind::Epoll, ON_LOOPBACK)?;
+    serve(settings, EpollBackend::new(&backend)?, |_| ())
 }
 
 pub(super) fn serve_uring() -> io::Result<()> {
-    let (settings, backend) = planned(BackendKind::IoUring)?;
-    serve(settings, UringBackend::new(&backend, &UringConfig::default())?)
+    let (settings, backend) = planned(BackendKind::IoUring, ON_LOOPBACK)?;
+    serve(settings, UringBackend::new(&backend, &UringConfig::default())?, |_| ())
 }
 
-fn planned(backend: BackendKind) -> io::Result<(WorkerSettings, BackendConfig)> {
-    let file = Some(("bench.toml".to_owned(), CONFIGURATION.to_owned()));
+/// The worker's settings and its backend's sizes, with `more` behind the configuration, from its section `[io]` on.
+pub(crate) fn planned(backend: BackendKind, more: &str) -> io::Result<(WorkerSettings, BackendConfig)> {
+    let file = Some(("bench.toml".to_owned(), format!("{CONFIGURATION}{more}")));
     let sources = Sources { file, environment: vec![], flags: vec![] };
     let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).map_err(told)?;
     let plan = Plan::new(&config, &SystemLimits::read(), backend, &|_, _, _| vec![]).map_err(told)?;
@@ -53,7 +58,12 @@ fn told(problems: impl std::fmt::Display) -> io::Error {
     io::Error::other(problems.to_string())
 }
 
-fn serve<B: Backend>(settings: WorkerSettings, backend: B) -> io::Result<()> {
+/// Turns for ever; `after_turn` sees the backend after each.
+pub(crate) fn serve<B: Backend>(
+    settings: WorkerSettings,
+    backend: B,
+    mut after_turn: impl FnMut(&mut B),
+) -> io::Result<()> {
     let capacity = settings.tables.mailbox_capacity;
     let (worker, mailbox_end) = mailbox(capacity, backend.waker());
     let (control, _control_end) = mailbox(capacity, Waker::event_fd()?);
@@ -64,5 +74,6 @@ fn serve<B: Backend>(settings: WorkerSettings, backend: B) -> io::Result<()> {
     announce(&worker.addresses().iter().map(SocketAddr::port).collect::<Vec<_>>());
     loop {
         worker.turn(Duration::from_secs(1))?;
+        after_turn(worker.backend());
     }
 }

@@ -1,13 +1,15 @@
 //! The servers that are compared, each in a process of its own: `bench-server KIND --cpu N`.
 
-mod gateway;
+pub(crate) mod gateway;
 mod websocket;
 
+use crate::dpdk;
 use crate::floor::{self, Work};
 use std::io::{self, Write};
+use std::path::Path;
 
 /// What can be started.
-pub const KINDS: [&str; 8] = [
+pub const KINDS: [&str; 11] = [
     "floor-epoll",
     "floor-uring",
     "floor-epoll-fanout",
@@ -16,13 +18,17 @@ pub const KINDS: [&str; 8] = [
     "gateway-uring",
     "tungstenite",
     "fastwebsockets",
+    "floor-dpdk",
+    "floor-dpdk-fanout",
+    "gateway-dpdk",
 ];
 
-/// Serves until killed; clients write `size` bytes at once. The port, or ports (TCP, then WebSocket), are the first line on standard output.
+/// Serves until killed; clients write `size` bytes at once, and those past the kernel meet it over the socket `link`. The port, or ports
+/// (TCP, then WebSocket), are the first line on standard output.
 ///
 /// # Errors
 /// What keeps the server from serving.
-pub fn serve(kind: &str, size: usize) -> io::Result<()> {
+pub fn serve(kind: &str, size: usize, link: &Path) -> io::Result<()> {
     match kind {
         "floor-epoll" => floor::epoll::serve(Work::Echo, |port| announce(&[port])),
         "floor-epoll-fanout" => floor::epoll::serve(Work::FanOut, |port| announce(&[port])),
@@ -30,13 +36,16 @@ pub fn serve(kind: &str, size: usize) -> io::Result<()> {
         "floor-uring-fanout" => floor::uring::serve(Work::FanOut, size, |port| announce(&[port])),
         "gateway-epoll" => gateway::serve_epoll(),
         "gateway-uring" => gateway::serve_uring(),
+        "floor-dpdk" => dpdk::serve_floor(link, Work::Echo),
+        "floor-dpdk-fanout" => dpdk::serve_floor(link, Work::FanOut),
+        "gateway-dpdk" => dpdk::serve_gateway(link),
         "tungstenite" => websocket::serve(websocket::Library::Tungstenite),
         "fastwebsockets" => websocket::serve(websocket::Library::Fastwebsockets),
         _ => Err(io::Error::other(format!("no server '{kind}'; there are {}", KINDS.join(", ")))),
     }
 }
 
-fn announce(ports: &[u16]) {
+pub(crate) fn announce(ports: &[u16]) {
     let words: Vec<String> = ports.iter().map(u16::to_string).collect();
     let mut out = io::stdout().lock();
     // Nobody listens: then nobody will connect either.

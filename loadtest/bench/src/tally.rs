@@ -1,0 +1,112 @@
+//! What a server that polls says of itself.
+//!
+//! ```text
+//!   worker ── publish, every turn ──► Teller (two numbers) ◄── a thread of its own ── a line on standard input: tell
+//!                                                            └──► standard output: busy nanoseconds, frames
+//! ```
+//!
+//! A poll loop uses its processor whether or not there is something to do, so the scheduler's count says nothing about a message;
+//! the loop's own count of the time that it had something to do does. Telling costs the loop two stores a turn.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{ChildStdin, ChildStdout};
+use std::time::Duration;
+
+/// Counts since the server's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// How long there was something to do, by the clock.
+    pub busy: Duration,
+    /// Frames taken from the port and handed to it.
+    pub frames: u64,
+}
+
+impl Tally {
+    fn parse(line: &str) -> Option<Tally> {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        let (busy, frames) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        Some(Tally { busy: Duration::from_nanos(busy), frames })
+    }
+}
+
+/// The generator's end.
+#[derive(Debug)]
+pub struct Asked {
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Asked {
+    /// Over a server's standard input and output.
+    pub fn over(questions: ChildStdin, answers: BufReader<ChildStdout>) -> Asked {
+        Asked { questions, answers }
+    }
+
+    /// What the server has counted so far.
+    ///
+    /// # Errors
+    /// `InvalidData` for an answer that is none; what the system says when the server is gone.
+    pub fn ask(&mut self) -> io::Result<Tally> {
+        self.questions.write_all(b"?\n")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Tally::parse(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, line))
+    }
+}
+
+/// The server's end.
+#[cfg(feature = "dpdk")]
+pub(crate) mod teller {
+    use super::Tally;
+    use std::io::{self, BufRead, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// What is told; written by one thread.
+    #[derive(Debug, Default)]
+    pub(crate) struct Teller {
+        busy_nanos: AtomicU64,
+        frames: AtomicU64,
+    }
+
+    impl Teller {
+        /// Answers questions on standard input from now on, by a thread of its own.
+        ///
+        /// # Errors
+        /// What the system says to a thread.
+        pub(crate) fn start() -> io::Result<Arc<Teller>> {
+            let teller = Arc::new(Teller::default());
+            let told = teller.clone();
+            let tell = move || {
+                for _ in io::stdin().lock().lines().map_while(Result::ok) {
+                    let [busy, frames] =
+                        [&told.busy_nanos, &told.frames].map(|one| one.load(Ordering::Relaxed));
+                    if writeln!(io::stdout(), "{busy} {frames}").is_err() {
+                        return; // nobody listens any more
+                    }
+                }
+            };
+            std::thread::Builder::new().name("teller".into()).spawn(tell)?;
+            Ok(teller)
+        }
+
+        /// After each turn.
+        pub(crate) fn publish(&self, tally: Tally) {
+            self.busy_nanos.store(tally.busy.as_nanos() as u64, Ordering::Relaxed);
+            self.frames.store(tally.frames, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_two_numbers() {
+        let tally = Tally { busy: Duration::from_nanos(1500), frames: 7 };
+        assert_eq!(Tally::parse("1500 7\n"), Some(tally));
+        assert_eq!(Tally::parse("1500\n"), None);
+        assert_eq!(Tally::parse(""), None);
+    }
+}
