@@ -223,7 +223,7 @@ mod tests {
         let (a, _b) = Loopback::pair(8);
         let ring = CaptureRing::new(2, 64);
         let mut capture = Capture::new(a, Some(ring.clone()), 1_700_000_000_000_000_000);
-        assert_eq!(pcap(&[ring.clone()]).len(), FILE_HEADER_SIZE);
+        assert_eq!(pcap(std::slice::from_ref(&ring)).len(), FILE_HEADER_SIZE);
         for number in 0..3_u8 {
             capture.transmit(at(1_500_000_000 + u64::from(number)), &Frame::whole(&[number; 100])).unwrap();
         }
