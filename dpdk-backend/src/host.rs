@@ -7,7 +7,7 @@
 //! What a gateway and a client past the kernel have in common; where their settings come from is theirs.
 
 use crate::backend::{PollBackend, PollConfig, SystemClock};
-use crate::device::Device;
+use crate::device::{Capture, CaptureRing, Device};
 use crate::ffi::{Eal, Offloads, PortConfig, PortError, PortFacts, Queue, WorkerThread};
 use crate::iface::{AddressConfig, InterfaceConfig};
 use crate::tcp::TcpConfig;
@@ -17,10 +17,10 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The backend of a worker on a port.
-pub type HostBackend = PollBackend<Queue, SystemClock>;
+pub type HostBackend = PollBackend<Capture<Queue>, SystemClock>;
 
 /// DPDK's memory besides the pools: its own tables, pools of drivers, what is lost between pages. In bytes.
 const MEMORY_BESIDES: usize = 48 << 20;
@@ -62,6 +62,17 @@ pub struct HostConfig {
     pub idle_sleep_max: Duration,
     /// Further arguments of DPDK's environment layer.
     pub eal_args: Vec<String>,
+    /// What is kept of the frames that pass; `None`: nothing.
+    pub capture: Option<CaptureSize>,
+}
+
+/// Sizes of a rolling capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureSize {
+    /// The last frames of each queue, so many.
+    pub frames: usize,
+    /// Bytes of each that are kept.
+    pub frame_bytes: usize,
 }
 
 impl HostConfig {
@@ -85,6 +96,7 @@ impl HostConfig {
             detect_duplicates: false,
             idle_sleep_max: Duration::from_micros(500),
             eal_args: Vec::new(),
+            capture: None,
         }
     }
 
@@ -171,6 +183,7 @@ pub struct Host {
     config: HostConfig,
     facts: PortFacts,
     queues: Mutex<Vec<Option<Queue>>>,
+    captures: Vec<CaptureRing>,
 }
 
 impl Host {
@@ -200,7 +213,10 @@ impl Host {
         let (queues, mut facts) = config.open(eal, &port)?;
         facts.mac = config.mac.unwrap_or(facts.mac);
         let queues = Mutex::new(queues.into_iter().map(Some).collect());
-        Ok(Host { eal, config, facts, queues })
+        let ring = |size: CaptureSize| CaptureRing::new(size.frames, size.frame_bytes);
+        let captures =
+            config.capture.map_or_else(Vec::new, |size| (0..workers).map(|_| ring(size)).collect());
+        Ok(Host { eal, config, facts, queues, captures })
     }
 
     /// Makes the calling thread one that polls.
@@ -216,15 +232,23 @@ impl Host {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)?.take()
     }
 
+    /// The rolling captures of the backends of [`Host::backend`], by worker; none where nothing is kept. They outlive the host.
+    pub fn captures(&self) -> &[CaptureRing] {
+        &self.captures
+    }
+
     /// The backend of worker `index`, with an engine such as [`PollConfig::engine`] makes for the same sizes; once each.
     ///
     /// # Errors
     /// Those of [`PollBackend::new`].
     pub fn backend(&self, index: usize, sizes: &BackendConfig, engine: TcpConfig) -> io::Result<HostBackend> {
-        self.backend_over(index, sizes, engine, |queue| queue)
+        // The clock of the backend starts with it.
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let ring = self.captures.get(index).cloned();
+        self.backend_over(index, sizes, engine, |queue| Capture::new(queue, ring, started))
     }
 
-    /// The same with a layer of `layer`'s around its queue.
+    /// The same with a layer of `layer`'s around its queue, in place of a capture.
     ///
     /// # Errors
     /// Those of [`PollBackend::new`].

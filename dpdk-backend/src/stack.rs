@@ -1,8 +1,8 @@
 //! Interface and TCP together: frames in, frames out, events for the owner.
 
 use crate::Counters;
-use crate::device::{Device, Frame, Received};
-use crate::iface::{IcmpPacket, Interface, InterfaceConfig, Reply};
+use crate::device::{Device, Received};
+use crate::iface::{IcmpPacket, Interface, InterfaceConfig};
 use crate::tcp::{
     ConnectFailure, Context, Limits, Line, Report, Segment, SendFailure, Tcp, TcpConfig, Tuple,
 };
@@ -298,30 +298,13 @@ impl Stack {
         let (tcp, mut context) = self.context(now);
         tcp.expire(&mut context);
         tcp.accept_waiting(&mut context);
-        let has_room = self.flush_replies(now, device);
+        let has_room = self.net.flush_replies(&mut self.counters, device, now);
         if has_room {
             let (tcp, mut context) = self.context(now);
             tcp.output_all(&mut context, &mut Line { device, now });
-            self.flush_replies(now, device);
+            self.net.flush_replies(&mut self.counters, device, now);
         }
         device.transmit_burst(now);
-    }
-
-    /// Hands control frames to the device; false when it took no more.
-    fn flush_replies<D: Device>(&mut self, now: Timestamp, device: &mut D) -> bool {
-        while let Some(reply) = self.net.next_reply() {
-            let bytes = match &reply {
-                Reply::Small { bytes, size } => &bytes[..usize::from(*size)],
-                Reply::Turned(frame) => &frame[..],
-            };
-            if device.transmit(now, &Frame::whole(bytes)).is_err() {
-                self.counters.device_full += 1;
-                self.net.put_back(reply);
-                return false;
-            }
-            self.counters.frames_sent += 1;
-        }
-        true
     }
 
     /// Whether a poll would send something now.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use dpdk_backend::backend::{Clock, PollBackend, PollConfig};
-use dpdk_backend::device::{Capture, Impair, ImpairConfig, Loopback};
+use dpdk_backend::device::{Capture, CaptureRing, Impair, ImpairConfig, Loopback};
 use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::wire::Mac;
 use netpoll::{
@@ -67,7 +67,8 @@ fn end(number: u8, device: Loopback, now: &Rc<Cell<Timestamp>>) -> End {
         reorder_delay: Duration::from_millis(3),
         ..ImpairConfig::calm(Duration::from_millis(1))
     };
-    let device = Capture::new(Impair::new(device, line, u64::from(number)), 64, 96);
+    let device =
+        Capture::new(Impair::new(device, line, u64::from(number)), Some(CaptureRing::new(64, 96)), 0);
     PollBackend::new(&config, device, VirtualClock(Rc::clone(now))).unwrap()
 }
 

@@ -16,7 +16,7 @@ use crate::start_screen::{Paint, render};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -33,7 +33,7 @@ struct Cli {
     command: Option<Order>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Order {
     /// Serve until SIGTERM or SIGINT (what happens without a command).
     Run,
@@ -50,6 +50,12 @@ enum Order {
         /// Counts of zero, too.
         #[arg(long)]
         all: bool,
+    },
+    /// Write the last frames of a running gateway as a pcap file, where dpdk.capture_frames keeps some.
+    DpdkCapture {
+        /// Where to; "-": the standard output, for `| tcpdump -r -`.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }
 
@@ -148,6 +154,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         }),
         Order::DpdkCheck => with_config(&cli.settings, |config| dpdk_check(&config, host)),
         Order::DpdkStats { all } => with_config(&cli.settings, |config| dpdk_stats(&config, all)),
+        Order::DpdkCapture { file } => with_config(&cli.settings, |config| dpdk_capture(&config, &file)),
         Order::Run => with_config(&cli.settings, |config| {
             with_prepared(config, host, |prepared| run(prepared, host, cli.settings.clone()))
         }),
@@ -189,6 +196,20 @@ fn dpdk_stats(config: &Config, all: bool) -> ExitCode {
             eprintln!(
                 "the gateway at {address} has no TCP/IP stack of its own: its io.backend is not \"dpdk\""
             );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dpdk_capture(config: &Config, file: &Path) -> ExitCode {
+    let address = config.control.address;
+    match dpdk::write_capture(address, config.control.api_key.as_ref(), file) {
+        Ok(size) => {
+            eprintln!("{size} bytes to {}", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("no capture from the gateway at control.address {address}: {error}");
             ExitCode::FAILURE
         }
     }

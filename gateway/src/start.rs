@@ -11,8 +11,8 @@ use crate::address::Fingerprints;
 use crate::auth::{Verifier, VerifySender, verify_queue};
 use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
 use crate::control::{
-    ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource, Workers,
-    control_waker,
+    CaptureSource, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource,
+    Workers, control_waker,
 };
 use crate::metrics::WorkerMetrics;
 use crate::settings::{TableSizes, WorkerSettings};
@@ -78,6 +78,8 @@ pub struct StartedWorkers {
     pub addresses: Vec<SocketAddr>,
     /// What their backends really run with, in a few words; `None`: what was said when the backend was chosen.
     pub backend: Option<String>,
+    /// The last frames, where they keep some.
+    pub capture: Option<CaptureSource>,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,
 }
@@ -207,7 +209,7 @@ pub fn start(
         verifier,
         names,
     };
-    let StartedWorkers { senders, metrics, addresses, backend, threads } =
+    let StartedWorkers { senders, metrics, addresses, backend, capture, threads } =
         host.start(order).map_err(failed("workers"))?;
     let backend_reason = backend.unwrap_or(backend_reason);
     let give_up = senders.clone();
@@ -234,6 +236,7 @@ pub fn start(
         mailbox: inbox,
         wake_ups,
         verifier,
+        capture,
         listener,
         reload,
         log,

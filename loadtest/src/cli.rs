@@ -54,7 +54,11 @@ fn command() -> Command {
 
 /// Parses, runs, reports. What a `main` returns.
 pub(crate) fn main(words: Vec<OsString>) -> Exit {
-    let line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let mut line: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let (Some(first), Some(called)) = (line.first_mut(), crate::million::called()) {
+        *first = called;
+    }
+    let line = line.join(" ");
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => {

@@ -11,7 +11,7 @@ mod siblings;
 mod syn_flood;
 
 pub use crate::tcp::Payload;
-pub use capture::{Capture, Direction};
+pub use capture::{Capture, CaptureRing, SNAP_SIZE_MIN, pcap};
 pub use impair::{Impair, ImpairConfig};
 pub use loopback::Loopback;
 pub use siblings::{Sibling, siblings};

@@ -1,7 +1,8 @@
 //! The host on its link: addresses, neighbours, and the answers that need no connection.
 //!
 //! What has to be said in answer to a frame is put in a bounded queue of control frames, which leave at the next poll
-//! before anything else. Every kind of answer has a rate; the answer to a storm is silence, counted.
+//! before anything else. Every kind of answer has a rate; the answer to a storm is silence, counted. What a poll itself makes (the
+//! SYN, acknowledgement or reset of a connection) never finds the queue full: it is emptied in between, or the poll stops.
 
 mod address;
 mod arp;
@@ -16,10 +17,11 @@ pub(crate) use icmp::{IcmpError, IcmpPacket};
 use neighbour::Neighbours;
 
 use crate::Counters;
+use crate::device::{Device, Frame};
 use crate::time::{Now, RateLimit};
 use crate::wire::{Ip, Mac};
 use address::{Address, AddressState};
-use netpoll::SharedBuffer;
+use netpoll::{SharedBuffer, Timestamp};
 use std::collections::VecDeque;
 
 /// Control frames that may wait at once.
@@ -29,7 +31,7 @@ const SMALL_SIZE_MAX: usize = 128;
 
 /// A frame that is ready to leave.
 #[derive(Debug)]
-pub(crate) enum Reply {
+enum Reply {
     /// Complete in itself.
     Small { bytes: [u8; SMALL_SIZE_MAX], size: u8 },
     /// Complete in a buffer: the frame that it answers, turned round.
@@ -207,14 +209,31 @@ impl Interface {
         self.replies.push_back(Reply::Turned(frame));
     }
 
-    /// The oldest control frame.
-    pub(crate) fn next_reply(&mut self) -> Option<Reply> {
-        self.replies.pop_front()
+    /// Hands control frames to the device; false when it took no more. The rest stays, in order.
+    pub(crate) fn flush_replies<D: Device>(
+        &mut self,
+        counters: &mut Counters,
+        device: &mut D,
+        now: Timestamp,
+    ) -> bool {
+        while let Some(reply) = self.replies.front() {
+            let bytes = match reply {
+                Reply::Small { bytes, size } => &bytes[..usize::from(*size)],
+                Reply::Turned(frame) => &frame[..],
+            };
+            if device.transmit(now, &Frame::whole(bytes)).is_err() {
+                counters.device_full += 1;
+                return false;
+            }
+            counters.frames_sent += 1;
+            self.replies.pop_front();
+        }
+        true
     }
 
-    /// Puts a control frame back that the device did not take.
-    pub(crate) fn put_back(&mut self, reply: Reply) {
-        self.replies.push_front(reply);
+    /// Whether another control frame finds room.
+    pub(crate) fn has_reply_room(&self) -> bool {
+        self.replies.len() < REPLIES_MAX
     }
 
     /// Whether control frames wait.

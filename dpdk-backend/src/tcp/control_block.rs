@@ -9,7 +9,7 @@
 //!      (simultaneous)    └► CloseWait ─► LastAck ─► gone
 //! ```
 //!
-//! `Ended` is a block whose owner is still to be told of the end. Passive opens have no block before the handshake is
+//! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset. Passive opens have no block before the handshake is
 //! over; they live in the SYN cache.
 
 use super::keys::Tuple;
@@ -23,7 +23,7 @@ pub(crate) enum State {
     /// Nobody's.
     #[default]
     Free,
-    /// Over; the owner is still to be told.
+    /// Over; the owner, or by a reset the peer, is still to be told.
     Ended,
     SynSent,
     SynReceived,
@@ -99,6 +99,10 @@ pub(crate) mod flag {
     pub(crate) const SENT_LISTED: u32 = 1 << 19;
     /// The round-trip time has been measured.
     pub(crate) const HAS_RTT: u32 = 1 << 17;
+    /// Over, and its peer is still to be told by a reset.
+    pub(crate) const RESET_OWED: u32 = 1 << 20;
+    /// Its owner knows of the end; the reset that is owed frees it.
+    pub(crate) const REPORTED: u32 = 1 << 21;
 }
 
 /// A timer's place in the wheel.

@@ -7,6 +7,10 @@
 //!
 //! An orphan keeps what is in flight, and retransmits it; what was never sent is dropped. Data that comes for it is
 //! answered with a reset. Without a free orphan block the peer gets a reset instead of a goodbye.
+//!
+//! Such a reset is said once and never again, so it must not be lost before it reaches the line, and many thousands may be owed at the
+//! same time: the ended block owes it, is listed for output like one with data, and is freed when the reset has left and its end
+//! was reported, whichever comes last.
 
 use super::control_block::{ControlBlock, State, flag};
 use super::flow_table::Record;
@@ -40,9 +44,30 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
-        block.flags &= flag::LISTED;
+        // A reset that is owed still says the timestamp that was agreed on.
+        block.flags &= flag::LISTED | flag::TIMESTAMPS;
         block.state = State::Ended;
         self.reports.closings.push_back((index, reason));
+    }
+
+    /// Sends the reset that an ended block owes, if it does; who calls has seen to room for it.
+    pub(super) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: u32) {
+        if !self.table[index].has(flag::RESET_OWED) {
+            return;
+        }
+        self.table[index].clear(flag::RESET_OWED);
+        self.send_reset(cx, index);
+        if self.table[index].has(flag::REPORTED) {
+            self.table.free(index);
+        }
+    }
+
+    /// The owner knows of the end of a block: it is free, unless it owes a reset.
+    pub(super) fn note_reported(&mut self, index: u32) {
+        match self.table[index].has(flag::RESET_OWED) {
+            true => self.table[index].set(flag::REPORTED),
+            false => self.table.free(index),
+        }
     }
 
     /// Gives back everything in a block's active part.
@@ -74,8 +99,9 @@ impl Tcp {
         };
         let Some(orphan) = orphan else {
             cx.counters.orphans_overflow += u64::from(farewell == Farewell::Fin);
-            self.send_reset(cx, index);
-            return self.end_gone(cx, index, reason);
+            self.end_gone(cx, index, reason);
+            self.table[index].set(flag::RESET_OWED);
+            return self.mark_dirty(index);
         };
         self.drop_unsent(index);
         let hash = self.hash_of(cx.net, index);

@@ -51,13 +51,17 @@ impl Tcp {
                 self.mark_dirty(index);
             }
         }
-        self.open_windows(cx);
+        self.open_windows(cx, line);
         let room = self.segments.room().min(self.actives.room());
         for _ in 0..room.min(self.turn.short.len()) {
             let Some(index) = self.turn.short.pop(&mut self.table) else { break };
             self.mark_dirty(index);
         }
         for _ in 0..self.turn.dirty.len() {
+            // A SYN, an acknowledgement or a reset that found no room here would be missed until a timer of its peer's or ours.
+            if !cx.net.has_reply_room() && !cx.net.flush_replies(cx.counters, line.device, line.now) {
+                break;
+            }
             let Some(index) = self.turn.dirty.pop(&mut self.table) else { break };
             if self.output(cx, line, index).is_err() {
                 cx.counters.device_full += 1;
@@ -81,9 +85,12 @@ impl Tcp {
 
     /// Tells those whose window was shut that there are buffers again: no more of them than there are buffers, or one who
     /// needs none.
-    fn open_windows(&mut self, cx: &mut Context<'_>) {
+    fn open_windows<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
         let most = self.turn.starved.len().min(self.budget.max(1) as usize).min(256);
         for _ in 0..most {
+            if !cx.net.has_reply_room() && !cx.net.flush_replies(cx.counters, line.device, line.now) {
+                return;
+            }
             let Some(index) = self.turn.starved.pop(&mut self.table) else { return };
             let target = self.window_target(index);
             let block = &self.table[index];
@@ -106,7 +113,11 @@ impl Tcp {
         index: u32,
     ) -> Result<(), DeviceFull> {
         match self.table[index].state {
-            State::Free | State::Ended => return Ok(()),
+            State::Free => return Ok(()),
+            State::Ended => {
+                self.send_owed_reset(cx, index);
+                return Ok(());
+            }
             State::SynSent | State::SynReceived => {
                 if self.table[index].has(flag::ACK_NOW) {
                     self.send_syn(cx, index);

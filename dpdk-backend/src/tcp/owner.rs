@@ -194,7 +194,7 @@ impl Tcp {
         !(reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty())
     }
 
-    /// The next report: openings first, then payloads, then ends. An end frees the block.
+    /// The next report: openings first, then payloads, then ends. An end frees the block, or lets its reset do so.
     pub(crate) fn next_report(&mut self) -> Option<Report> {
         while let Some(notice) = self.reports.notices.pop_front() {
             if let Some(report) = self.of_notice(notice) {
@@ -211,7 +211,7 @@ impl Tcp {
             return None;
         };
         let id = self.id(index);
-        self.table.free(index);
+        self.note_reported(index);
         Some(Report::Closed(id, reason))
     }
 

@@ -1,6 +1,6 @@
 //! A stack with its end of the line, and owners that stream both ways.
 
-use dpdk_backend::device::{Capture, Device, Impair, ImpairConfig, Loopback, Received};
+use dpdk_backend::device::{Capture, CaptureRing, Device, Impair, ImpairConfig, Loopback, Received, pcap};
 use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::tcp::TcpConfig;
 use dpdk_backend::wire::Mac;
@@ -33,6 +33,8 @@ pub(crate) struct Talk {
 pub(crate) struct Host {
     pub(crate) stack: Stack,
     pub(crate) device: Capture<Impair<Loopback>>,
+    /// Its last frames.
+    capture: CaptureRing,
     frames: Vec<Received>,
     pub(crate) talks: Vec<Talk>,
     /// Payloads kept for a while before they are dropped.
@@ -66,8 +68,9 @@ impl Host {
         };
         let config = StackConfig { interface, tcp, pools, receive_reserve: 34 };
         let stack = Stack::new(&config, [rng.next_u64(), rng.next_u64()], now).expect("pools");
-        let device = Capture::new(Impair::new(end, line, rng.next_u64()), 256, 96);
-        Host { stack, device, frames: Vec::with_capacity(32), talks: vec![], held: vec![] }
+        let capture = CaptureRing::new(256, 96);
+        let device = Capture::new(Impair::new(end, line, rng.next_u64()), Some(capture.clone()), 0);
+        Host { stack, device, capture, frames: Vec::with_capacity(32), talks: vec![], held: vec![] }
     }
 
     /// One round: sends, bursts, events. Says whether anything came in.
@@ -178,8 +181,7 @@ impl Host {
     /// Writes the last frames where a failure can be looked at.
     pub(crate) fn dump(&self, name: &str) {
         let path = std::env::temp_dir().join(format!("{name}.pcap"));
-        if let Ok(mut file) = std::fs::File::create(&path) {
-            let _ = self.device.write_pcap(&mut file);
+        if std::fs::write(&path, pcap(std::slice::from_ref(&self.capture))).is_ok() {
             eprintln!("last frames: {}", path.display());
         }
     }

@@ -17,6 +17,8 @@ const BUFFER_BESIDES: u64 = 448;
 const CACHED: u64 = 192;
 /// Receive buffers that a stack keeps for itself.
 const RESERVED: u64 = 64;
+/// What a captured frame takes besides its bytes: when it came, and how long it was.
+const CAPTURED_BESIDES: u64 = 16;
 /// Frames of a queue on their way to the card, besides its descriptors.
 const PENDING: u64 = 128;
 /// Ethernet's header and its check sum, in bytes.
@@ -122,6 +124,10 @@ pub struct DpdkConfig {
     pub idle_sleep_max: Duration,
     /// Further arguments.
     pub eal_args: Vec<String>,
+    /// Frames of each queue that are kept to be looked at, the last ones; 0: none.
+    pub capture_frames: usize,
+    /// Bytes of each that are kept.
+    pub capture_frame_bytes: usize,
 }
 
 impl DpdkConfig {
@@ -136,6 +142,11 @@ impl DpdkConfig {
         let count = u64::from(receive_buffers) + u64::from(self.receive_descriptors) + RESERVED + CACHED;
         let sending = u64::from(self.transmit_descriptors) + PENDING + CACHED;
         [count * (receive + BUFFER_BESIDES), sending * (receive.max(2048) + BUFFER_BESIDES)]
+    }
+
+    /// Bytes of one worker's rolling capture: its ring, and a copy of it while somebody reads it.
+    pub fn capture_bytes(&self) -> u64 {
+        2 * self.capture_frames as u64 * (self.capture_frame_bytes as u64 + CAPTURED_BESIDES)
     }
 
     /// MiB that DPDK is given for `workers` workers.
@@ -354,6 +365,8 @@ fn plain(values: &Values) -> DpdkConfig {
         detect_duplicates: values.flag("dpdk.detect_duplicates"),
         idle_sleep_max: Duration::from_micros(number("idle_sleep_max_us") as u64),
         eal_args: Vec::new(),
+        capture_frames: number("capture_frames"),
+        capture_frame_bytes: number("capture_frame_bytes"),
     }
 }
 

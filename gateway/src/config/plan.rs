@@ -477,10 +477,17 @@ fn memory_plan(
         // In DPDK's own memory, which is taken at the start.
         Some(dpdk) => {
             let [receive, transmit] = dpdk.packet_buffers(pools.receive.count);
-            vec![
+            let mut entries = vec![
                 MemoryEntry::new("receive buffers", receive as usize),
                 MemoryEntry::new("transmit buffers", transmit as usize),
-            ]
+            ];
+            if dpdk.capture_frames > 0 {
+                entries.push(MemoryEntry::new(
+                    "captured frames, twice while they are read",
+                    dpdk.capture_bytes() as usize,
+                ));
+            }
+            entries
         }
         None => vec![MemoryEntry::new("receive buffers", pools.receive.bytes())],
     };

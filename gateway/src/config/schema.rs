@@ -85,6 +85,10 @@ pub const KEYS: &[Key] = &[
     key("dpdk.idle_sleep_max_us", Integer(0, 1000), "500", Restart,
         "An idle worker sleeps up to so long at a time, in steps that grow. 0: it polls without end."),
     key("dpdk.eal_args", Texts(32), "", Restart, "Further arguments of DPDK's environment layer."),
+    key("dpdk.capture_frames", Integer(0, 1 << 20), "0", Restart,
+        "Keep the last so many frames of each queue; `gateway dpdk-capture` writes them as a pcap file. 0: none."),
+    key("dpdk.capture_frame_bytes", Integer(64, 9216), "128", Restart,
+        "Bytes of each captured frame: 128 are its headers and what a small message begins with."),
 
     key("limits.connections_max", Integer(0, 64_000_000), "0", Restart,
         "Connections to hold. 0: 10 000, or fewer where the descriptors allow no more."),

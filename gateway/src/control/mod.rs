@@ -18,6 +18,7 @@
 mod api;
 mod bell;
 mod bodies;
+mod capture;
 mod clock;
 mod encoder;
 mod goim;
@@ -39,6 +40,7 @@ mod thread;
 mod tickets;
 mod workers;
 
+pub use capture::CaptureSource;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
@@ -108,6 +110,8 @@ pub(crate) struct Control {
     journal: Journal,
     verifier: Option<Verifier>,
     metrics: HttpMetrics,
+    /// The last frames, where some are kept.
+    capture: Option<CaptureSource>,
     /// Whether files go through io_uring.
     io_uring: bool,
 }

@@ -9,7 +9,7 @@
 use super::http::Caller;
 use super::pushes::{self, PushRoute};
 use super::reply::ApiError;
-use super::{Control, api, goim, health, inspect};
+use super::{Control, api, capture, goim, health, inspect};
 use crate::config::{Config, Secret};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -68,6 +68,7 @@ fn table() -> Vec<Route> {
         // A room's key has slashes of its own, escaped or not.
         ("GET", "/api/v1/rooms/{*room}", Api, get(inspect::room)),
         ("GET", "/api/v1/stats", Api, get(api::stats)),
+        ("GET", "/api/v1/capture", Api, get(capture::capture)),
         ("GET", "/api/v1/openapi.json", Open, get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
     ];
     PushRoute::ALL.into_iter().map(push).chain(others).collect()

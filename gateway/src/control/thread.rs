@@ -11,6 +11,7 @@
 
 use super::bell::Bell;
 use super::bodies::Bodies;
+use super::capture::CaptureSource;
 use super::encoder::Encoder;
 use super::health::Heartbeats;
 use super::journal::Journal;
@@ -79,6 +80,8 @@ pub struct Parts {
     pub wake_ups: UnixStream,
     /// The verifier of tokens, if tokens are checked.
     pub verifier: Option<Verifier>,
+    /// The last frames, where the workers keep some.
+    pub capture: Option<CaptureSource>,
     /// The bound control port.
     pub listener: std::net::TcpListener,
     /// Where a reload reads from.
@@ -179,6 +182,7 @@ async fn live(
         mailbox,
         wake_ups,
         verifier,
+        capture,
         listener,
         reload: source,
         log,
@@ -202,6 +206,7 @@ async fn live(
         journal,
         verifier,
         metrics: HttpMetrics::new(permits(requests_max)),
+        capture,
         io_uring,
     });
     let (stopped, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());

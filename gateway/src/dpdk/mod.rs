@@ -2,8 +2,11 @@
 //!
 //! Neither needs a binary with the feature: the first says so where that is what is missing.
 
+mod ask;
+mod capture;
 mod check;
 mod stats;
 
+pub use capture::write as write_capture;
 pub use check::{Finding, Machine, State, check, report};
 pub use stats::{read, table};

@@ -1,13 +1,10 @@
 //! `gateway dpdk-stats`: the stack's counts of a gateway that runs, read from its `/metrics`.
 
+use super::ask::ask;
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::io;
+use std::net::SocketAddr;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than any exposition has.
-const SIZE_MAX: u64 = 8 << 20;
 const DROPS: &str = "gateway_stack_drops_total{reason=\"";
 const EVENTS: &str = "gateway_stack_events_total{event=\"";
 
@@ -16,21 +13,9 @@ const EVENTS: &str = "gateway_stack_events_total{event=\"";
 /// # Errors
 /// What the system says, or what is no answer of a gateway.
 pub fn read(address: SocketAddr) -> io::Result<String> {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(SIZE_MAX).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "this is no gateway's /metrics")),
-    }
+    let mut body = Vec::new();
+    ask(address, "/metrics", None, &mut body)?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// The counts in an exposition: drops, then events, largest first; those that are zero only if `all`. `None` when it has none.

@@ -2,7 +2,7 @@
 
 use crate::config::{CardWork, DpdkConfig, OwnAddress, is_pci};
 use dpdk_backend::ffi::Offloads;
-use dpdk_backend::host::{Host, HostConfig};
+use dpdk_backend::host::{CaptureSize, Host, HostConfig};
 use dpdk_backend::iface::AddressConfig;
 use dpdk_backend::wire::Mac;
 use netpoll::BackendConfig;
@@ -42,6 +42,10 @@ fn host(config: &DpdkConfig, workers: usize, backend: &BackendConfig) -> HostCon
         detect_duplicates: config.detect_duplicates,
         idle_sleep_max: config.idle_sleep_max,
         eal_args: config.eal_args.clone(),
+        capture: (config.capture_frames > 0).then_some(CaptureSize {
+            frames: config.capture_frames,
+            frame_bytes: config.capture_frame_bytes,
+        }),
     }
 }
 
@@ -49,6 +53,7 @@ fn host(config: &DpdkConfig, workers: usize, backend: &BackendConfig) -> HostCon
 mod tests {
     use super::*;
     use crate::config::{Config, Sources};
+    use dpdk_backend::device::CaptureRing;
     use dpdk_backend::ffi::PortConfig;
 
     fn load(file: &str) -> DpdkConfig {
@@ -78,6 +83,19 @@ mod tests {
         ];
         assert_eq!(arguments, expected);
         assert_eq!(config.port, "0000:03:00.0");
+    }
+
+    #[test]
+    fn a_capture_is_planned_with_what_it_takes() {
+        let file = "[io]\nbackend = \"dpdk\"\n[dpdk]\ndevices = [\"net_null0\"]\naddresses = [\"10.0.0.2/24\"]\n\
+                    capture_frames = 1000\ncapture_frame_bytes = 96\n\
+                    [[listener]]\nname = \"tcp\"\naddress = \"10.0.0.2:3101\"";
+        let config = load(file);
+        let capture = host(&config, 1, &BackendConfig::small(1)).capture;
+        assert_eq!(capture, Some(CaptureSize { frames: 1000, frame_bytes: 96 }));
+        assert_eq!(config.capture_bytes(), 2 * CaptureRing::memory(1000, 96) as u64);
+        let off = DpdkConfig { capture_frames: 0, ..config };
+        assert_eq!((host(&off, 1, &BackendConfig::small(1)).capture, off.capture_bytes()), (None, 0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::memory_plan;
 use super::threads::{BackendChoice, Plan, spawn};
 use crate::config::{BackendKind, MemoryEntry};
+use crate::control::CaptureSource;
 use crate::settings::TableSizes;
 use crate::start::{StartedWorkers, WorkerHost, WorkerOrder};
 use netpoll::uring::probe;
@@ -60,7 +61,8 @@ impl WorkerHost for KernelWorkers {
             control: order.control,
             verifier: order.verifier,
         };
-        spawn(&plan).map(super::Threads::into_started).map_err(io::Error::other)
+        let started = spawn(&plan).map(super::Threads::into_started).map_err(io::Error::other)?;
+        Ok(StartedWorkers { capture: capture(&plan.backend), ..started })
     }
 }
 
@@ -88,6 +90,19 @@ fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, backend: &BackendCo
 #[cfg(not(feature = "dpdk"))]
 fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, _: &BackendConfig) -> Vec<MemoryEntry> {
     entries.collect()
+}
+
+/// The last frames of a port's queues, where they are kept.
+#[cfg(feature = "dpdk")]
+fn capture(backend: &BackendChoice) -> Option<CaptureSource> {
+    let BackendChoice::Dpdk(port) = backend else { return None };
+    let rings = port.captures().to_vec();
+    (!rings.is_empty()).then(|| CaptureSource::new(move || dpdk_backend::device::pcap(&rings)))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn capture(_: &BackendChoice) -> Option<CaptureSource> {
+    None
 }
 
 #[cfg(feature = "dpdk")]

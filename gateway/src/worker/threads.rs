@@ -92,7 +92,7 @@ impl Threads {
     pub(super) fn into_started(self) -> crate::start::StartedWorkers {
         let backend = self.backend_text();
         let Threads { senders, metrics, addresses, handles, .. } = self;
-        crate::start::StartedWorkers { senders, metrics, addresses, backend, threads: handles }
+        crate::start::StartedWorkers { senders, metrics, addresses, backend, capture: None, threads: handles }
     }
 
     /// What the backends run with, equal ones together; `None` where there is nothing to say.

@@ -58,8 +58,14 @@ impl WorkerHost for FakeHost {
 
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
         let addresses = order.settings[0].listeners.iter().map(|listener| listener.socket.address).collect();
-        let mut started =
-            StartedWorkers { senders: vec![], metrics: vec![], addresses, backend: None, threads: vec![] };
+        let mut started = StartedWorkers {
+            senders: vec![],
+            metrics: vec![],
+            addresses,
+            backend: None,
+            capture: None,
+            threads: vec![],
+        };
         for (index, settings) in order.settings.iter().enumerate() {
             let waker = Waker::event_fd()?;
             let (sender, mailbox) = mailbox(settings.tables.mailbox_capacity, waker.clone());

@@ -43,6 +43,13 @@ generate room --server '[fd77::2]:13203' --dpdk-address fd77::100/64 --source-ad
 echo "== reconnects"
 generate churn --server $tcp -c 1000 --rate 500 --duration 2s
 
+echo "== the last 5000 frames"
+"$gateway" dpdk-capture --config "$here/memif.toml" "$work/last.pcap"
+python3 "$here/pcap.py" "$work/last.pcap" 5000 10.77.0.2
+if command -v tcpdump >/dev/null; then
+    [ "$(tcpdump -nr "$work/last.pcap" 2>/dev/null | wc -l)" = 5000 ] || { echo "tcpdump reads something else" >&2; exit 1; }
+fi
+
 echo "== everybody left"
 for _ in $(seq 50); do
     left=$(curl -sf "http://127.0.0.1:$control_port/metrics" | awk '/^gateway_connections[{ ]/ { sum += $2 } END { print sum + 0 }')

@@ -130,7 +130,7 @@ pub(super) fn faults(report: &Report) -> u64 {
 pub(super) fn all(full: &Report, small: Option<&Report>, floor: Option<&Floor>, past: bool) -> Vec<Bar> {
     let mut bars = holding(full, past);
     bars.extend(pushing(full));
-    bars.extend(moving(full, small, floor));
+    bars.extend(moving(full, small, floor, past));
     bars
 }
 
@@ -168,7 +168,7 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
         .and_then(|stage| Some((stage.server.as_ref()?.wakeups as f64 / stage.measured_seconds()).round()));
     let beats =
         idle.and_then(|stage| Some(stage.heartbeats.as_ref()?.measured as f64 / stage.measured_seconds()));
-    vec![
+    let mut bars = vec![
         Bounds {
             more: true,
             ..less(
@@ -182,10 +182,15 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
             format!("{} over {}; {lost} closed by the server", full.scenario, full.protocol),
         ),
         memory(rss, peak, past),
+    ];
+    // Past the kernel there is none.
+    bars.extend((!past).then(|| {
         less("kernel slab a connection, server side", None, Some((4100.0, "≤ 4.1 KB"))).judge(
             slab.map(|(both, _)| (both / 2.0, format!("{:.0} B", both / 2.0))),
             format!("half of what both sides grew by; both: {parts} B"),
-        ),
+        )
+    }));
+    bars.push(
         less(
             "gateway CPU, idle, a heartbeat a connection and interval",
             Some((0.15, "≤ 15 % of a core")),
@@ -199,7 +204,8 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
                 number(wakeups.unwrap_or(0.0))
             ),
         ),
-    ]
+    );
+    bars
 }
 
 fn pushing(full: &Report) -> Vec<Bar> {
@@ -234,29 +240,25 @@ fn pushing(full: &Report) -> Vec<Bar> {
     ]
 }
 
-/// The broadcast's row.
-fn broadcast(full: &Report, floor: Option<&Floor>) -> Bar {
+/// The broadcast's row. The bare floor sends through the kernel: past it there is nothing to compare with, and the cost is reported.
+fn broadcast(full: &Report, floor: Option<&Floor>, past: bool) -> Bar {
     let broadcast = stage(full, "broadcast");
     let cost = broadcast
         .and_then(|stage| stage.server.as_ref())
         .filter(|server| server.messages > 0)
         .map(|server| server.cpu_nanos_per_message);
-    let last = broadcast.and_then(|stage| stage.flows.first()).map(|flow| flow.latency.max as f64);
+    let pace = broadcast.and_then(pace).unwrap_or_default();
+    if past {
+        return less("broadcast: gateway CPU a delivery", None, None)
+            .judge(cost.map(|cost| (cost, nanos(cost))), pace);
+    }
     let to_floor = cost.zip(floor).map(|(cost, floor)| cost / floor.nanos);
-    let note = match (cost, floor, last) {
-        (Some(cost), Some(floor), Some(last)) => {
-            let all = stage(full, "broadcast")
-                .map_or(0.0, |stage| stage.flows.iter().map(|flow| flow.latency.count as f64).sum());
-            format!(
-                "{} a delivery, floor {} ({}); last after {}, {} deliveries/s",
-                nanos(cost),
-                nanos(floor.nanos),
-                floor.source,
-                nanos(last),
-                number((all * 1e9 / last.max(1.0)).round())
-            )
+    let note = match (cost, floor) {
+        (Some(cost), Some(floor)) => {
+            format!("{} a delivery, floor {} ({}); {pace}", nanos(cost), nanos(floor.nanos), floor.source)
         }
-        _ => "no floor to compare with".to_owned(),
+        (Some(cost), None) => format!("{} a delivery, no floor to compare with; {pace}", nanos(cost)),
+        _ => pace,
     };
     less(
         "broadcast: CPU a delivery, to the bare floor's send",
@@ -266,12 +268,20 @@ fn broadcast(full: &Report, floor: Option<&Floor>) -> Bar {
     .judge(to_floor.map(times), note)
 }
 
+/// When a broadcast's last delivery came, and how many a second that makes.
+fn pace(stage: &StageReport) -> Option<String> {
+    let last = stage.flows.first()?.latency.max as f64;
+    let all: f64 = stage.flows.iter().map(|flow| flow.latency.count as f64).sum();
+    let rate = number((all * 1e9 / last.max(1.0)).round());
+    Some(format!("last after {}, {rate} deliveries/s", nanos(last)))
+}
+
 /// A ratio, with its words.
 fn times(ratio: f64) -> (f64, String) {
     (ratio, format!("{ratio:.2} ×"))
 }
 
-fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>) -> Vec<Bar> {
+fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>, past: bool) -> Vec<Bar> {
     let connect = &full.connect;
     let storm = stage(full, "storm").and_then(|stage| stage.connect.as_ref());
     let storm = storm.map_or_else(String::new, |storm| {
@@ -307,7 +317,7 @@ fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>) -> Vec<B
         ),
         less("CPU a push, to that with few connections", Some((1.5, "≤ 1.5 ×")), Some((1.2, "≤ 1.2 ×")))
             .judge(ratio.map(times), words),
-        broadcast(full, floor),
+        broadcast(full, floor, past),
         less(
             "messages lost, doubled, out of order or damaged, in any stage",
             Some((0.0, "0")),

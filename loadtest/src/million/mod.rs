@@ -17,6 +17,8 @@ mod page;
 mod peers;
 mod summary;
 
+pub(crate) use namespace::called;
+
 use crate::cli::Stop;
 use crate::error::{Exit, Trouble};
 use crate::goals::Goal;

@@ -4,7 +4,7 @@ use crate::error::Trouble;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Says to the program that it is inside already.
+/// Says to the program that it is inside already, and how it was called.
 const INSIDE: &str = "LOADTEST_NAMESPACE";
 
 /// Sets the table's size where the kernel can (6.1 and later), and goes on in a namespace that has it.
@@ -19,6 +19,11 @@ const SYSCTLS: [(&str, &str); 4] = [
     // A TIME_WAIT socket that is dropped for want of room is one less on both the kernel's account and ours.
     ("net/ipv4/tcp_max_tw_buckets", "2000000"),
 ];
+
+/// How the program was called, if it was started again in here by its whole path, which is nobody's business in a report.
+pub(crate) fn called() -> Option<String> {
+    std::env::var_os(INSIDE).map(|name| name.to_string_lossy().into_owned())
+}
 
 /// Goes on in a namespace of its own, as root and where that is possible; says how things are.
 ///
@@ -43,7 +48,7 @@ pub(super) fn enter() -> Result<Vec<String>, Trouble> {
         .args(["--net", "sh", "-c", INNER])
         .arg(program)
         .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
+        .env(INSIDE, std::env::args_os().next().unwrap_or_default())
         .exec();
     Err(Trouble::new(format!("cannot start in a network namespace: {error}"), "run it as another user"))
 }

@@ -5,6 +5,7 @@ use super::outcome::{FULL_SIZE, Outcome};
 use super::peers;
 use crate::report::units::{bytes, number};
 use crate::report::{Report, stages, terminal};
+use crate::settings::GatewayBackend;
 use std::fmt::Write;
 
 /// The bars as a table for the terminal.
@@ -136,7 +137,8 @@ pub(super) fn markdown(outcome: &Outcome) -> String {
         let _ = writeln!(out, "The same gateway with {count} connections:\n");
         out += &table(stages::HEAD, &stages::rows(small));
     }
-    if let Some((each, parts)) = slab(full) {
+    let own = outcome.backend == super::outcome::name(GatewayBackend::Dpdk);
+    if let Some((each, parts)) = slab(full).filter(|_| !own) {
         let _ = writeln!(
             out,
             "## Kernel memory\n\n{each:.0} B a connection for both sides together, at the end of the idle stage:\n"

@@ -1,0 +1,111 @@
+//! One question to the control port of a gateway that runs.
+
+use crate::config::Secret;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of an answer's head, and of a refusal's body, at most.
+const HEAD_SIZE_MAX: u64 = 16 << 10;
+
+/// Copies the body of the answer to `GET path` from the control port at `address` to `out`; returns its size.
+///
+/// # Errors
+/// What the system says, what another status than 200 says, or an answer that ends early.
+pub(super) fn ask(
+    address: SocketAddr,
+    path: &str,
+    key: Option<&Secret>,
+    out: &mut impl Write,
+) -> io::Result<u64> {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;
+    if let Some(key) = key {
+        stream.write_all(b"X-API-Key: ")?;
+        stream.write_all(key.as_bytes())?;
+        stream.write_all(b"\r\n")?;
+    }
+    stream.write_all(b"\r\n")?;
+    let mut answer = BufReader::new(stream);
+    let (status, size) = head(&mut answer)?;
+    if status != 200 {
+        let mut text = String::new();
+        let _ = answer.take(HEAD_SIZE_MAX).read_to_string(&mut text);
+        return Err(io::Error::other(format!("it answers {status}: {}", text.trim())));
+    }
+    let copied = io::copy(&mut answer.take(size.unwrap_or(u64::MAX)), out)?;
+    match size {
+        Some(size) if copied < size => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("the answer ended after {copied} of {size} bytes"),
+        )),
+        _ => Ok(copied),
+    }
+}
+
+/// Status, and the body's size where it is told.
+fn head(answer: &mut impl BufRead) -> io::Result<(u16, Option<u64>)> {
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "this is no gateway's control port");
+    let mut lines = answer.take(HEAD_SIZE_MAX).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let (status, mut size) = (status.ok_or_else(strange)?, None);
+    for line in lines {
+        let line = line?;
+        if line.is_empty() {
+            return Ok((status, size));
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            size = value.trim().parse().ok();
+        }
+    }
+    Err(strange())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// What becomes of an answer, and the request that it was given to.
+    fn given(answer: &'static str) -> (io::Result<String>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            let mut reader = BufReader::new(&mut stream);
+            while !request.ends_with("\r\n\r\n") {
+                reader.read_line(&mut request).unwrap();
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            request
+        });
+        let mut body = Vec::new();
+        let asked = ask(address, "/x", Secret::new("k").as_ref(), &mut body);
+        (asked.map(|_| String::from_utf8(body).unwrap()), server.join().unwrap())
+    }
+
+    #[test]
+    fn the_body_comes_whole_or_not_at_all() {
+        let (body, request) = given("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody");
+        assert_eq!(body.unwrap(), "body");
+        assert!(
+            request.starts_with("GET /x HTTP/1.1\r\n") && request.contains("X-API-Key: k\r\n"),
+            "{request}"
+        );
+        assert!(given("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nbody").0.is_err());
+        let refused = given("HTTP/1.1 404 Not Found\r\n\r\nno frames").0.unwrap_err().to_string();
+        assert_eq!(refused, "it answers 404: no frames");
+        assert!(given("SSH-2.0-x\r\n").0.is_err());
+    }
+}
