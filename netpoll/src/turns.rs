@@ -39,12 +39,6 @@ pub trait TakesTurns {
 
     /// Submits what turns have queued ([`SharesThread::settle`]), and says for how long nothing is due; nothing: it has ended.
     fn rest(&mut self) -> Option<Duration>;
-
-    /// How long what comes from the kernel may wait while the thread sleeps: the least of all members counts, and one that says
-    /// nothing allows none. What comes by mailbox is not kept waiting.
-    fn patience(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 struct Place<M> {
@@ -108,18 +102,14 @@ fn pass<M: TakesTurns>(
 }
 
 fn sleep<M: TakesTurns>(gang: &Gang, places: &mut [Option<Place<M>>], clock: &MonotonicClock) {
-    let due = places.iter().flatten().map(|place| place.due).fold(clock.now() + WAIT, Timestamp::min);
-    let wait = due.since(clock.now());
-    let patience = places.iter().flatten().map(|place| place.member.patience()).min().unwrap_or_default();
-    let slept = if patience.is_zero() {
-        places.iter_mut().flatten().for_each(|place| place.member.backend().watch(true));
-        let is_busy = || places.iter_mut().flatten().any(|place| place.member.backend().is_ready());
-        let slept = gang.sleep(wait, is_busy);
-        places.iter_mut().flatten().for_each(|place| place.member.backend().watch(false));
-        slept
-    } else {
-        gang.sleep(wait.min(patience), || false)
-    };
+    let mut due = clock.now() + WAIT;
+    for place in places.iter_mut().flatten() {
+        due = due.min(place.due);
+        place.member.backend().watch(true);
+    }
+    let is_busy = || places.iter_mut().flatten().any(|place| place.member.backend().is_ready());
+    let slept = gang.sleep(due.since(clock.now()), is_busy);
     // One's own descriptor can't fail; if it did, the thread would go on without sleeping.
     debug_assert!(slept.is_ok(), "{slept:?}");
+    places.iter_mut().flatten().for_each(|place| place.member.backend().watch(false));
 }

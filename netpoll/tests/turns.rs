@@ -1,4 +1,4 @@
-//! Members that take turns on a thread: each is woken by its mailbox and its ring, ends by itself, and may let its ring wait.
+//! Members that take turns on a thread: each is woken by its mailbox and its ring, and ends by itself.
 
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, Gang, ListenerConfig, Mailbox, MailboxSender,
@@ -20,6 +20,7 @@ const END: u32 = u32::MAX;
 enum Said {
     Heard(usize, u32),
     Received(usize, usize),
+    Ended(usize),
 }
 
 struct Member {
@@ -27,7 +28,6 @@ struct Member {
     backend: UringBackend,
     batch: Completions,
     inbox: Mailbox<u32>,
-    patience: Duration,
     to: Sender<Said>,
 }
 
@@ -59,10 +59,6 @@ impl TakesTurns for Member {
         let wait = if self.inbox.prepare_sleep() { LONG } else { Duration::ZERO };
         Some(self.backend.settle(wait).unwrap())
     }
-
-    fn patience(&self) -> Duration {
-        self.patience
-    }
 }
 
 /// Members on a thread of their own, and what others see of them.
@@ -70,13 +66,13 @@ struct Thread {
     boxes: Vec<MailboxSender<u32>>,
     addresses: Vec<SocketAddr>,
     said: Receiver<Said>,
-    ended: std::thread::JoinHandle<Vec<usize>>,
+    thread: std::thread::JoinHandle<()>,
 }
 
-fn start(patience: Duration) -> Thread {
+fn start() -> Thread {
     let (to, said) = channel();
     let (tell, told) = channel();
-    let ended = std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         let gang = Gang::new().unwrap();
         let member = |number| {
             let config = BackendConfig::small(16);
@@ -87,15 +83,13 @@ fn start(patience: Duration) -> Thread {
             let (sender, inbox) = mailbox(8, backend.waker());
             tell.send((sender, address)).unwrap();
             let batch = Completions::with_capacity(config.batch_max);
-            Member { number, backend, batch, inbox, patience, to: to.clone() }
+            Member { number, backend, batch, inbox, to: to.clone() }
         };
         let members = (0..MEMBERS).map(member).collect();
-        let mut ended = vec![];
-        take_turns(&gang, members, |member| ended.push(member.number));
-        ended
+        take_turns(&gang, members, |member| to.send(Said::Ended(member.number)).unwrap());
     });
     let (boxes, addresses) = (0..MEMBERS).map(|_| told.recv().unwrap()).unzip();
-    Thread { boxes, addresses, said, ended }
+    Thread { boxes, addresses, said, thread }
 }
 
 impl Thread {
@@ -103,13 +97,14 @@ impl Thread {
     fn end(self, order: &[usize]) {
         for (gone, number) in order.iter().enumerate() {
             self.boxes[*number].send(END).unwrap();
+            assert_eq!(self.said.recv_timeout(LONG).unwrap(), Said::Ended(*number));
             // Whoever is left goes on.
             if let Some(next) = order.get(gone + 1) {
                 self.boxes[*next].send(7).unwrap();
                 assert_eq!(self.said.recv_timeout(LONG).unwrap(), Said::Heard(*next, 7));
             }
         }
-        assert_eq!(self.ended.join().unwrap(), order);
+        self.thread.join().unwrap();
     }
 
     fn asks_each_in_turn(&self) {
@@ -125,7 +120,7 @@ impl Thread {
 
 #[test]
 fn each_hears_its_mailbox_and_its_ring() {
-    let thread = start(Duration::ZERO);
+    let thread = start();
     thread.asks_each_in_turn();
     let start = Instant::now();
     for (number, address) in thread.addresses.iter().enumerate() {
@@ -137,17 +132,4 @@ fn each_hears_its_mailbox_and_its_ring() {
     }
     assert!(start.elapsed() < LONG, "some bytes did not end the sleep");
     thread.end(&[3, 0, 1, 4, 2]);
-}
-
-#[test]
-fn with_patience_a_mailbox_still_ends_the_sleep_and_a_ring_is_not_forgotten() {
-    let patience = Duration::from_millis(100);
-    let thread = start(patience);
-    thread.asks_each_in_turn();
-    for (number, address) in thread.addresses.iter().enumerate() {
-        let mut client = TcpStream::connect(address).unwrap();
-        client.write_all(b"hello").unwrap();
-        assert_eq!(thread.said.recv_timeout(LONG).unwrap(), Said::Received(number, 5));
-    }
-    thread.end(&[0, 1, 2, 3, 4]);
 }

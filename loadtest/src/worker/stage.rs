@@ -120,12 +120,6 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.window.map_or(StageKind::Hold, |window| self.to.plan.stages[window.stage].kind)
     }
 
-    /// Whether the present stage only holds connections.
-    pub(super) fn is_idle(&self) -> bool {
-        let Some(window) = self.window else { return false };
-        self.stage_kind() == StageKind::Hold && !self.flows.iter().any(|flow| flow.plan.stage == window.stage)
-    }
-
     fn start_stage(&mut self, window: Window, now: u64) {
         self.turn_page(now);
         for flow in &mut self.flows {

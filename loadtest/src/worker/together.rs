@@ -6,10 +6,6 @@ use netpoll::{Gang, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;
 
-/// How long answers may wait where no message is measured: to wake a client is a cost of the machine that it runs on, and here
-/// the server's send would pay for it.
-const IDLE_PATIENCE: Duration = Duration::from_millis(10);
-
 struct Member<B, P> {
     worker: Worker<B, P>,
     failed: Option<io::Error>,
@@ -36,10 +32,6 @@ impl<B: SharesThread, P: Protocol> TakesTurns for Member<B, P> {
     fn rest(&mut self) -> Option<Duration> {
         let settled = self.worker.backend.settle(self.worker.time_to_wait());
         self.kept(settled)
-    }
-
-    fn patience(&self) -> Duration {
-        if self.worker.is_idle() { IDLE_PATIENCE } else { Duration::ZERO }
     }
 }
 
