@@ -1,4 +1,4 @@
-//! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`, `loadtest compare A B …`.
+//! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`, `loadtest compare A B …`, `loadtest pages FOLDER …`.
 
 use crate::error::{Exit, Trouble};
 use crate::goals::Goal;
@@ -49,7 +49,12 @@ fn command() -> Command {
         .about("Compare stored reports; the first is the base of the ratios")
         .arg(files.help("Files written by --json"))
         .arg(Arg::new("html").long("html").value_name("FILE").help("Also as a page"));
-    command.subcommand(run).subcommand(compare)
+    let folders =
+        Arg::new("folders").value_name("FOLDER").num_args(1..).required(true).action(ArgAction::Append);
+    let pages = Command::new("pages")
+        .about("Write the pages of stored million reports anew, each with the others next to it")
+        .arg(folders.help("Folders written by loadtest million --report"));
+    command.subcommand(run).subcommand(compare).subcommand(pages)
 }
 
 /// Parses, runs, reports. What a `main` returns.
@@ -69,6 +74,10 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
     };
     let outcome = match matches.subcommand() {
         Some(("compare", matches)) => compare_files(matches),
+        Some(("pages", matches)) => {
+            let folders: Vec<String> = matches.get_many("folders").into_iter().flatten().cloned().collect();
+            million::render(&folders).map(|()| Exit::Met)
+        }
         Some((name, matches)) => {
             settle(name, matches).and_then(|(name, settings)| run(name, &settings, line))
         }

@@ -2,10 +2,10 @@
 
 use crate::report::units::{bytes, nanos, number, percent};
 use crate::report::{Conservation, Report, StageReport};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One measure.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Bar {
     pub(super) measure: String,
     pub(super) bar: String,
@@ -16,7 +16,7 @@ pub(super) struct Bar {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
     Aim,

@@ -9,6 +9,7 @@
 //! Nothing is left behind: the namespace ends with the process, and with it every sysctl that was set in it.
 
 mod bars;
+mod beside;
 mod budget;
 mod gateway;
 mod namespace;
@@ -17,6 +18,7 @@ mod page;
 mod peers;
 mod summary;
 
+pub(crate) use beside::render;
 pub(crate) use namespace::called;
 
 use crate::cli::Stop;

@@ -2,11 +2,11 @@
 
 use super::bars::{self, Bar, Floor, Verdict};
 use super::budget::Budget;
-use super::{page, summary};
+use super::{beside, page, summary};
 use crate::error::Trouble;
 use crate::report::{Report, json};
 use crate::settings::GatewayBackend;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Version of the stored form.
@@ -17,10 +17,10 @@ const SAMPLES_MAX: usize = 600;
 pub(super) const FULL_SIZE: u64 = 1_000_000;
 
 /// See the module's text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Outcome {
     pub(super) format: u32,
-    pub(super) backend: &'static str,
+    pub(super) backend: String,
     pub(super) notes: Vec<String>,
     pub(super) budget: Vec<String>,
     pub(super) noise: Vec<String>,
@@ -46,7 +46,7 @@ impl Outcome {
             let samples = std::mem::take(&mut report.samples);
             report.samples = samples.into_iter().step_by(step).collect();
         }
-        let backend = name(backend);
+        let backend = name(backend).to_owned();
         Outcome { format: FORMAT, backend, notes, budget: budget.sum.clone(), noise, bars, full, small }
     }
 
@@ -70,8 +70,40 @@ impl Outcome {
             )
         })?;
         json::write(&path("report.json"), &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
-        json::write(&path("summary.md"), &summary::markdown(self))?;
-        json::write(&path("report.html"), &page::render(self))
+        self.store_pages(folder)
+    }
+
+    /// Writes what people read, with the runs beside it that are stored next to `folder`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(super) fn store_pages(&self, folder: &str) -> Result<(), Trouble> {
+        let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
+        let beside = beside::stored_next_to(folder, self);
+        json::write(&path("summary.md"), &summary::markdown(self, &beside))?;
+        json::write(&path("report.html"), &page::render(self, &beside))
+    }
+
+    /// What was stored in `folder`.
+    ///
+    /// # Errors
+    /// When there is no such report.
+    pub(super) fn load(folder: &Path) -> Result<Outcome, Trouble> {
+        let path = folder.join("report.json");
+        let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        let outcome =
+            read.and_then(|text| serde_json::from_str::<Outcome>(&text).map_err(|error| error.to_string()));
+        let outcome = outcome.and_then(|outcome| match outcome.format {
+            FORMAT => Ok(outcome),
+            other => Err(format!("its format is {other}, this program's {FORMAT}")),
+        });
+        outcome.map_err(|error| {
+            let path = path.display();
+            Trouble::new(
+                format!("cannot read {path}: {error}"),
+                "name folders that loadtest million wrote with --report",
+            )
+        })
     }
 }
 

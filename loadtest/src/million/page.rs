@@ -1,6 +1,7 @@
 //! The outcome as one self-contained page: the bars, the whole run over time, then each stage.
 
 use super::bars::{Bar, Verdict, cores};
+use super::beside::Beside;
 use super::outcome::Outcome;
 use super::{peers, summary};
 use crate::report::chart::{Chart, Line, Scale, Unit, escape};
@@ -16,7 +17,7 @@ const STAGE: (Scale, Unit, &str) =
     (Scale::Linear, Unit::Seconds, "seconds since the stage's traffic started");
 
 /// The page.
-pub(super) fn render(outcome: &Outcome) -> String {
+pub(super) fn render(outcome: &Outcome, beside: &Beside) -> String {
     let full = &outcome.full;
     let notes = outcome.noise.iter().chain(&outcome.notes).chain(&outcome.budget);
     let notes: String = notes.map(|line| format!("<li class=\"warn\">{}</li>", escape(line))).collect();
@@ -32,6 +33,7 @@ pub(super) fn render(outcome: &Outcome) -> String {
             section(&title, &table(&stages::HEAD, &stages::rows(small)))
         }),
         section("Noise, preparation, sums", &format!("<ul class=\"reasons\">{notes}</ul>")),
+        others_of_ours(beside),
         section("What others publish", &others()),
         section("Run", &run(full)),
     ]
@@ -73,6 +75,17 @@ fn bars(bars: &[Bar]) -> String {
         .collect();
     table(&["measure", "bar", "aim", "measured", "verdict"], &bars.iter().map(row).collect::<Vec<_>>())
         + &format!("<dl>{notes}</dl>")
+}
+
+fn others_of_ours(beside: &Beside) -> String {
+    if beside.rows.is_empty() {
+        return String::new();
+    }
+    let head: Vec<&str> = beside.head.iter().map(String::as_str).collect();
+    section(
+        "The same stages on other backends: stored runs, each of its own day and noise",
+        &table(&head, &beside.rows),
+    )
 }
 
 fn others() -> String {

@@ -1,6 +1,7 @@
 //! The outcome as text: the bars on the terminal, and summary.md.
 
 use super::bars::{Bar, cores, slab};
+use super::beside::Beside;
 use super::outcome::{FULL_SIZE, Outcome};
 use super::peers;
 use crate::report::units::{bytes, number};
@@ -94,15 +95,15 @@ fn row(cells: &[String]) -> String {
     format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "/")).collect::<Vec<_>>().join(" | "))
 }
 
-fn table<const N: usize>(head: [&str; N], rows: &[Vec<String>]) -> String {
-    let mut out = row(&head.map(str::to_owned));
-    out += &format!("|{}\n", "---|".repeat(N));
+fn table(head: &[impl ToString], rows: &[Vec<String>]) -> String {
+    let mut out = row(&head.iter().map(ToString::to_string).collect::<Vec<_>>());
+    out += &format!("|{}\n", "---|".repeat(head.len()));
     rows.iter().for_each(|cells| out += &row(cells));
     out + "\n"
 }
 
 /// summary.md.
-pub(super) fn markdown(outcome: &Outcome) -> String {
+pub(super) fn markdown(outcome: &Outcome, beside: &Beside) -> String {
     let full = &outcome.full;
     let machine: Vec<String> = full.machine.iter().map(|(name, value)| format!("{name} {value}")).collect();
     let mut out = format!(
@@ -125,17 +126,17 @@ pub(super) fn markdown(outcome: &Outcome) -> String {
         ]
     };
     out += &table(
-        ["measure", "bar", "aim", "measured", "verdict", "notes"],
+        &["measure", "bar", "aim", "measured", "verdict", "notes"],
         &outcome.bars.iter().map(bar).collect::<Vec<_>>(),
     );
     out += "## Stages\n\nLatencies: deliveries from the intended time of an open-loop schedule; reconnects from the intended \
             close to ready again; closes to their confirmation. CPU is the gateway's; a piece is a delivery, reconnect, \
             connect, close or heartbeat, with everything else that the gateway did meanwhile.\n\n";
-    out += &table(stages::HEAD, &stages::rows(full));
+    out += &table(&stages::HEAD, &stages::rows(full));
     if let Some(small) = &outcome.small {
         let count = number(small.connect.ready as f64);
         let _ = writeln!(out, "The same gateway with {count} connections:\n");
-        out += &table(stages::HEAD, &stages::rows(small));
+        out += &table(&stages::HEAD, &stages::rows(small));
     }
     let own = outcome.backend == super::outcome::name(GatewayBackend::Dpdk);
     if let Some((each, parts)) = slab(full).filter(|_| !own) {
@@ -145,7 +146,7 @@ pub(super) fn markdown(outcome: &Outcome) -> String {
         );
         let rows: Vec<Vec<String>> =
             parts.iter().map(|(name, each)| vec![name.clone(), format!("{each:.0}")]).collect();
-        out += &table(["cache", "B a connection, both sides"], &rows);
+        out += &table(&["cache", "B a connection, both sides"], &rows);
     }
     let left = full.samples.iter().map(|sample| sample.memory_available).min().unwrap_or(0);
     let _ = writeln!(out, "MemAvailable was {} at the lowest.\n", bytes(left as f64));
@@ -153,7 +154,12 @@ pub(super) fn markdown(outcome: &Outcome) -> String {
     for line in outcome.noise.iter().chain(&outcome.notes).chain(&outcome.budget) {
         let _ = writeln!(out, "- {line}");
     }
+    if !beside.rows.is_empty() {
+        out += "\n## The same stages on other backends\n\nStored runs, each of its own day and noise.\n\n";
+        out += table(&beside.head, &beside.rows).trim_end();
+        out += "\n";
+    }
     out += "\n## What others publish\n\nSelf-reported, on other machines, with other software around them: for a sense of scale, not a race.\n\n";
     let rows: Vec<Vec<String>> = peers::ROWS.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
-    out + table(peers::HEAD, &rows).trim_end() + "\n"
+    out + table(&peers::HEAD, &rows).trim_end() + "\n"
 }

@@ -1,0 +1,75 @@
+//! Stored runs of the same stages over other backends and transports: each report shows the others' figures beside its own.
+
+use super::bars::Bar;
+use super::outcome::Outcome;
+use crate::error::Trouble;
+use crate::report::units::number;
+use std::path::{Path, PathBuf};
+
+/// A table: the measures of one run, and what it and others found.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) head: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+impl Beside {
+    /// Of `own`, with `others` in their order. Without any there is nothing to show.
+    pub(super) fn of(own: &Outcome, others: &[&Outcome]) -> Beside {
+        if others.is_empty() {
+            return Beside::default();
+        }
+        let all = || [own].into_iter().chain(others.iter().copied());
+        let mut measures: Vec<&str> = Vec::new();
+        for bar in all().flat_map(|outcome| &outcome.bars) {
+            if !measures.contains(&bar.measure.as_str()) {
+                measures.push(&bar.measure);
+            }
+        }
+        let found = |outcome: &Outcome, measure: &str| {
+            let bar = outcome.bars.iter().find(|bar: &&Bar| bar.measure == measure);
+            bar.map_or_else(|| "–".to_owned(), |bar| bar.found.clone())
+        };
+        let row = |measure: &&str| {
+            [(*measure).to_owned()].into_iter().chain(all().map(|outcome| found(outcome, measure))).collect()
+        };
+        Beside {
+            head: ["measure".to_owned()].into_iter().chain(all().map(name)).collect(),
+            rows: measures.iter().map(row).collect(),
+        }
+    }
+}
+
+/// What a run was, in a word.
+fn name(outcome: &Outcome) -> String {
+    let transport = if outcome.full.protocol.contains("WebSocket") { "WebSocket" } else { "TCP" };
+    format!("{}, {transport}, {}", outcome.backend, number(outcome.full.connect.ready as f64))
+}
+
+/// The stored runs next to `folder`, by name: folders that have a report of this kind.
+fn next_to(folder: &Path) -> Vec<(PathBuf, Outcome)> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    let same = |one: &Path| one.file_name() == folder.file_name();
+    let stored = |path: PathBuf| Outcome::load(&path).ok().map(|outcome| (path, outcome));
+    folders.into_iter().filter(|path| !same(path)).filter_map(stored).collect()
+}
+
+/// What was found next to `folder`, beside `own`.
+pub(super) fn stored_next_to(folder: &str, own: &Outcome) -> Beside {
+    let others = next_to(Path::new(folder));
+    Beside::of(own, &others.iter().map(|(_, outcome)| outcome).collect::<Vec<_>>())
+}
+
+/// Writes the pages of the stored reports in `folders` anew, each with those next to it.
+///
+/// # Errors
+/// A folder without a report, or one that cannot be written.
+pub(crate) fn render(folders: &[String]) -> Result<(), Trouble> {
+    for folder in folders {
+        Outcome::load(Path::new(folder))?.store_pages(folder)?;
+    }
+    Ok(())
+}
