@@ -20,7 +20,7 @@ const ON_ITS_WAY: u64 = 1024;
 /// Whatever the number of connections: pools, rings, both programs.
 const BASE: u64 = 512 << 20;
 /// Descriptors of a gateway with epoll that are not connections.
-const EPOLL_RESERVE: u32 = 256;
+const EPOLL_RESERVE: u32 = 512;
 
 /// See the module's text.
 pub(super) struct Budget {
@@ -44,11 +44,12 @@ impl Budget {
         let mut notes = Vec::new();
         let (connections, workers) = match backend {
             GatewayBackend::Epoll => {
-                let room = u32::try_from(limit).unwrap_or(u32::MAX).saturating_sub(EPOLL_RESERVE);
+                // The kernel spreads connections unevenly over workers, so the gateway wants a twentieth to spare.
+                let room = u32::try_from(limit).unwrap_or(u32::MAX).saturating_sub(EPOLL_RESERVE) / 21 * 20;
                 if room < asked {
                     notes.push(format!(
-                        "epoll: {} connections instead of {}: each needs a descriptor of the one gateway process, and \
-                         RLIMIT_NOFILE is {limit}",
+                        "epoll: {} connections instead of {}: each needs a descriptor of the one gateway process, with a \
+                         twentieth to spare, and RLIMIT_NOFILE is {limit}",
                         number(f64::from(room)),
                         number(f64::from(asked))
                     ));
@@ -133,5 +134,14 @@ mod tests {
         assert!(error.contains("lower --connections to 2"), "{error}");
         budget.available = 64 << 30;
         budget.check().unwrap();
+    }
+
+    #[test]
+    fn epoll_leaves_the_gateway_what_it_wants_to_spare() {
+        let settings = Settings { connections: Some(Count(4_000_000_000)), ..Settings::default() };
+        let budget = Budget::of(&settings, GatewayBackend::Epoll).unwrap();
+        let limit = limits::raise_descriptors();
+        let spared = u64::from(budget.connections) * 21 / 20 + 512;
+        assert!(spared <= limit && spared + 100 > limit, "{} of {limit}", budget.connections);
     }
 }
