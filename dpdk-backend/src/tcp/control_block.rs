@@ -97,6 +97,8 @@ pub(crate) mod flag {
     pub(crate) const SHORT: u32 = 1 << 18;
     /// Its owner is about to be told that its queue is empty.
     pub(crate) const SENT_LISTED: u32 = 1 << 19;
+    /// Payload of the peer's was told to the owner, who put it back.
+    pub(crate) const PUT_BACK: u32 = 1 << 20;
     /// The round-trip time has been measured.
     pub(crate) const HAS_RTT: u32 = 1 << 17;
 }

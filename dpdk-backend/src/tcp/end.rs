@@ -40,7 +40,7 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
-        block.flags &= flag::LISTED;
+        block.flags &= flag::LISTED | flag::PUT_BACK; // what was put back is told before the end
         block.state = State::Ended;
         self.reports.closings.push_back((index, reason));
     }
@@ -83,7 +83,7 @@ impl Tcp {
         self.wheel.cancel(&mut self.table, index);
         let generation = self.table[orphan].generation;
         let mut block = ControlBlock { generation, ..self.table[index] };
-        block.clear(flag::LISTED | flag::ACK_LATER);
+        block.clear(flag::LISTED | flag::ACK_LATER | flag::PUT_BACK);
         block.set(flag::ORPHAN | flag::FIN_QUEUED);
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
         block.set(flag::ACK_NOW);
