@@ -15,7 +15,7 @@ use crate::stack::{ListenLimits, Stack, StackConfig};
 use crate::tcp::TcpConfig;
 use crate::wire::ethernet;
 use netpoll::{
-    Backend, BackendConfig, BackendCounters, BufferPools, Completions, ConnectError, ConnectionId,
+    Backend, BackendConfig, BackendCounters, Buffer, BufferPools, Completions, ConnectError, ConnectionId,
     ListenerConfig, ListenerId, MonotonicClock, PoolSize, SendError, SharedBuffer, Timestamp, Waker,
     release_spare,
 };
@@ -132,6 +132,7 @@ impl PollConfig {
         tcp.pieces_max = backend.send_pieces_max;
         tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
         tcp.copy_break = backend.copy_break;
+        tcp.put_back_max = (backend.pools.receive.count + RECEIVE_RESERVE) as usize;
         tcp.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
         tcp
     }
@@ -444,6 +445,14 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
             self.waiting.note(connection);
         }
         Ok(())
+    }
+
+    fn put_back(&mut self, connection: ConnectionId, buffer: Buffer, size: usize) -> Result<(), Buffer> {
+        self.stack.put_back(self.recent, connection, buffer, size)
+    }
+
+    fn has_put_back(&self, connection: ConnectionId) -> bool {
+        self.stack.has_put_back(connection)
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

@@ -60,6 +60,7 @@ counters! {
     resets_sent: "Resets sent.",
     resets_limited: "Resets not sent because of their rate.",
     resets_received: "Resets accepted.",
+    receives_put_back: "Payloads that the owner gave back for want of blocks.",
     connections_accepted: "Connections accepted.",
     connections_opened: "Connections opened actively.",
     connections_refused: "Connects that were refused.",

@@ -297,6 +297,7 @@ impl Stack {
         self.net.poll_addresses(&mut self.counters, Now::new(now));
         let (tcp, mut context) = self.context(now);
         tcp.expire(&mut context);
+        tcp.tell_again(&mut context);
         tcp.accept_waiting(&mut context);
         let has_room = self.net.flush_replies(&mut self.counters, device, now);
         if has_room {
@@ -408,6 +409,26 @@ impl Stack {
             SendFailure::Full(buffer) => netpoll::SendError::Full(buffer),
             SendFailure::Closed(buffer) => netpoll::SendError::Closed(buffer),
         })
+    }
+
+    /// Takes a payload back, to be told again when a block of `size` bytes is free: see [`netpoll::Backend::put_back`].
+    ///
+    /// # Errors
+    /// The payload.
+    pub fn put_back(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        payload: Buffer,
+        size: usize,
+    ) -> Result<(), Buffer> {
+        let (tcp, mut context) = self.context(now);
+        tcp.put_back(&mut context, connection, payload, size)
+    }
+
+    /// Whether something of the connection was put back and not told again yet.
+    pub fn has_put_back(&self, connection: ConnectionId) -> bool {
+        self.tcp.has_put_back(connection)
     }
 
     /// Sends what is queued, then `last`, then FIN; what the peer still sends is discarded.

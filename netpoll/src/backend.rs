@@ -26,7 +26,9 @@
 //!   [`BackendCounters::receive_bytes`] counts them, too;
 //! * memory of an operation in flight stays until the operation has ended.
 
-use crate::{BufferPools, ConnectionId, GangSeat, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker};
+use crate::{
+    Buffer, BufferPools, ConnectionId, GangSeat, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -360,6 +362,22 @@ pub trait Backend {
     /// # Errors
     /// [`SendError`], with the buffer.
     fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError>;
+
+    /// Gives bytes back that were told as received: the owner has no block of the `size` that it needs for them. They are told
+    /// again, before anything newer of the connection, when such a block may be free. Whatever else the owner was told of the
+    /// connection goes back behind them. A backend that keeps what it sends in the owner's blocks takes it: there blocks come
+    /// home by themselves.
+    ///
+    /// # Errors
+    /// The bytes: this backend never takes any, or blocks have been short for too long.
+    fn put_back(&mut self, _connection: ConnectionId, buffer: Buffer, _size: usize) -> Result<(), Buffer> {
+        Err(buffer)
+    }
+
+    /// Whether bytes of the connection were put back and not told again since.
+    fn has_put_back(&self, _connection: ConnectionId) -> bool {
+        false
+    }
 
     /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still sends is
     /// discarded until it ends its side. The owner bounds the time with [`Backend::close`]; the table bounds how many linger.

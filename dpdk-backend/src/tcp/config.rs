@@ -4,6 +4,7 @@ use super::active::Active;
 use super::control_block::ControlBlock;
 use super::flow_table::FlowTable;
 use super::out_of_order::Kept;
+use super::put_back::PutBack;
 use super::scoreboard::SentSegment;
 use super::send_queue::Pieces;
 use super::slab::Slab;
@@ -76,6 +77,8 @@ pub struct TcpConfig {
     pub out_of_order_max: usize,
     /// Out-of-order segments kept at most for one connection.
     pub out_of_order_per_connection_max: u16,
+    /// Payloads that the owner may have given back at once: as many as it may hold receive buffers.
+    pub put_back_max: usize,
     /// Bytes queued or in flight for one connection at most.
     pub send_queue_bytes_max: usize,
     /// Bytes in flight for one connection at most, whatever its windows allow.
@@ -133,6 +136,7 @@ impl TcpConfig {
             segments_per_connection_max: 1024,
             out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
             out_of_order_per_connection_max: 64,
+            put_back_max: 1024,
             send_queue_bytes_max: 1 << 20,
             flight_bytes_max: 1 << 20,
             window_max: 256 << 10,
@@ -171,7 +175,7 @@ impl TcpConfig {
     }
 
     /// Bytes of address space reserved, by owner. Pages become resident as they are first used.
-    pub fn memory(&self) -> [(&'static str, usize); 11] {
+    pub fn memory(&self) -> [(&'static str, usize); 12] {
         let lists = 2 * size_of::<u32>() + 2 * size_of::<u64>() + size_of::<u64>();
         [
             ("control blocks", self.blocks_max() * size_of::<ControlBlock>()),
@@ -180,6 +184,7 @@ impl TcpConfig {
             ("queued pieces", (self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE),
             ("segments in flight", self.segments_max * Slab::<SentSegment>::BYTES_PER_SLOT),
             ("out-of-order segments", self.out_of_order_max * Slab::<Kept>::BYTES_PER_SLOT),
+            ("payloads put back", self.put_back_max * PutBack::BYTES_PER_PAYLOAD),
             ("half-open connections", self.half_open_max * size_of::<HalfOpen>()),
             ("TIME-WAIT records", self.time_wait_max * size_of::<TimeWaitRecord>()),
             ("free lists", self.blocks_max() * size_of::<u32>()),

@@ -103,6 +103,8 @@ pub(crate) mod flag {
     pub(crate) const RESET_OWED: u32 = 1 << 20;
     /// Its owner knows of the end; the reset that is owed frees it.
     pub(crate) const REPORTED: u32 = 1 << 21;
+    /// Payload of the peer's was told to the owner, who put it back.
+    pub(crate) const PUT_BACK: u32 = 1 << 22;
 }
 
 /// A timer's place in the wheel.

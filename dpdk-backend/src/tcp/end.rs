@@ -44,8 +44,8 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
-        // A reset that is owed still says the timestamp that was agreed on.
-        block.flags &= flag::LISTED | flag::TIMESTAMPS;
+        // A reset that is owed still says the timestamp that was agreed on, and what was put back is told before the end.
+        block.flags &= flag::LISTED | flag::TIMESTAMPS | flag::PUT_BACK;
         block.state = State::Ended;
         self.reports.closings.push_back((index, reason));
     }
@@ -109,7 +109,7 @@ impl Tcp {
         self.wheel.cancel(&mut self.table, index);
         let generation = self.table[orphan].generation;
         let mut block = ControlBlock { generation, ..self.table[index] };
-        block.clear(flag::LISTED | flag::ACK_LATER);
+        block.clear(flag::LISTED | flag::ACK_LATER | flag::PUT_BACK);
         block.set(flag::ORPHAN | flag::FIN_QUEUED);
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
         block.set(flag::ACK_NOW);

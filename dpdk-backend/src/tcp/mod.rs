@@ -31,6 +31,7 @@ mod listen;
 mod out_of_order;
 mod output;
 mod owner;
+mod put_back;
 mod receive;
 mod recovery;
 mod replies;
@@ -69,6 +70,7 @@ use index_list::IndexList;
 use keys::Keys;
 use netpoll::{Buffer, BufferPools, CloseReason, release_queue};
 use out_of_order::Kept;
+use put_back::PutBack;
 use scoreboard::SentSegment;
 use send_queue::{Moved, Pieces};
 use slab::{NONE, Slab};
@@ -181,6 +183,7 @@ pub(crate) struct Tcp {
     listening: bool,
     turn: Turn,
     reports: Reports,
+    put_back: PutBack,
     rates: Rates,
     /// Receive buffers that may still be handed to the owner.
     budget: u32,
@@ -257,6 +260,7 @@ impl Tcp {
                 received: VecDeque::with_capacity(RECEIVED_MAX),
                 closings: VecDeque::with_capacity(config.connections_max + 1),
             },
+            put_back: PutBack::new(config.put_back_max),
             rates: Rates {
                 challenge: RateLimit::new(config.challenge_acks_per_second),
                 reset: RateLimit::new(config.resets_per_second),
@@ -384,6 +388,7 @@ impl Tcp {
         release_queue(&mut self.reports.notices);
         release_queue(&mut self.reports.received);
         release_queue(&mut self.reports.closings);
+        self.put_back.trim();
         self.table.trim();
         self.actives.trim();
         self.pieces.trim();
@@ -403,6 +408,7 @@ impl Tcp {
             && self.syn_cache.len() == 0
             && self.flows.len() == self.time_wait.len()
             && self.reports.received.is_empty()
+            && self.put_back.is_empty()
     }
 
     pub(crate) fn debug(&self) -> String {

@@ -66,7 +66,7 @@ impl Tcp {
     }
 
     /// The block of an id that its owner may still use.
-    fn live(&self, id: ConnectionId) -> Option<u32> {
+    pub(super) fn live(&self, id: ConnectionId) -> Option<u32> {
         let index = self.table.inner(id.index(), id.generation())?;
         (self.table[index].state != State::Ended).then_some(index)
     }
@@ -163,7 +163,9 @@ impl Tcp {
     fn purge_received(&mut self, index: u32) -> bool {
         let before = self.reports.received.len();
         self.reports.received.retain(|(other, _)| *other != index);
-        self.reports.received.len() < before
+        let told = self.reports.received.len() < before;
+        self.table[index].clear(flag::PUT_BACK);
+        self.put_back.purge(index) | told
     }
 
     /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
@@ -191,7 +193,9 @@ impl Tcp {
     /// Whether anything is to be reported.
     pub(crate) fn has_reports(&self) -> bool {
         let reports = &self.reports;
-        !(reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty())
+        let is_empty =
+            reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty();
+        !is_empty || self.put_back.has_told()
     }
 
     /// The next report: openings first, then payloads, then ends. An end frees the block, or lets its reset do so.
@@ -203,16 +207,27 @@ impl Tcp {
         }
         // An empty deque that is cleared begins at its front again, so that only what was ever needed is touched.
         self.reports.notices.clear();
-        if let Some((index, buffer)) = self.reports.received.pop_front() {
+        if let Some((index, buffer)) = self.next_payload() {
             return Some(Report::Received(self.id(index), buffer));
         }
-        let Some((index, reason)) = self.reports.closings.pop_front() else {
+        let Some(&(index, reason)) = self.reports.closings.front() else {
             self.reports.closings.clear();
             return None;
         };
+        if self.tell_before_end(index)
+            && let Some((index, buffer)) = self.next_payload()
+        {
+            return Some(Report::Received(self.id(index), buffer));
+        }
+        self.reports.closings.pop_front();
         let id = self.id(index);
         self.note_reported(index);
         Some(Report::Closed(id, reason))
+    }
+
+    /// What was put back is older than what has come since.
+    fn next_payload(&mut self) -> Option<(u32, Buffer)> {
+        self.put_back.next().or_else(|| self.reports.received.pop_front())
     }
 
     fn of_notice(&mut self, notice: Notice) -> Option<Report> {

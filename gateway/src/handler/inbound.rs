@@ -10,12 +10,20 @@ use netpoll::{Backend, Buffer, ConnectionId};
 
 impl<B: Backend> Worker<B> {
     /// Bytes of a connection.
-    pub(crate) fn received(&mut self, connection: ConnectionId, buffer: Buffer) {
+    pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         let now = Instant16::of(self.pace.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         session.heard_at = now;
-        let kind = self.context.settings.listeners[usize::from(session.listener)].kind;
-        match (session.phase, kind) {
+        let (phase, listener) = (session.phase, usize::from(session.listener));
+        // What came before it waits for a block.
+        if self.backend.has_put_back(connection) {
+            match self.backend.put_back(connection, buffer, usize::MAX) {
+                Ok(()) => return,
+                Err(back) => buffer = back,
+            }
+        }
+        let kind = self.context.settings.listeners[listener].kind;
+        match (phase, kind) {
             (Phase::Closing | Phase::Vacant, _) => {}
             (Phase::Handshake, _) => self.handshake_received(connection, buffer),
             (_, ListenerKind::Tcp) => self.frames_received(connection, buffer),
@@ -63,6 +71,8 @@ impl<B: Backend> Worker<B> {
                     }
                 }
                 Some(Peek::Incomplete { needed }) => {
+                    let count = buffer.len();
+                    let Some(buffer) = self.wait_for_block(connection, buffer, count) else { return };
                     self.metrics.straddles.add(1);
                     return self.carry(connection, buffer.as_slice(), needed);
                 }
@@ -97,6 +107,9 @@ impl<B: Backend> Worker<B> {
                     if missing == 0 {
                         return false;
                     }
+                    let whole = buffer.split_to(buffer.len());
+                    let Some(whole) = self.wait_for_block(connection, whole, missing) else { return false };
+                    *buffer = whole;
                     self.carry(connection, &buffer.as_slice()[..missing], needed);
                     buffer.advance(missing);
                 }

@@ -10,11 +10,14 @@
 //! and only when nobody of them is there is the request at hand refused. A request that no pool could ever serve makes
 //! nobody go, and one of a connection that has not logged in only others that have not. Those are also held to half of a
 //! pool among them: beyond that the newest takes the place of the oldest.
+//!
+//! Before all that, a client whose bytes find no block waits for one where the backend can let it: there blocks are away until
+//! peers acknowledge them, and come home although nobody goes (docs/decisions/0010).
 
 use crate::session::{Carry, Instant16, Phase, PoolExhausted, Session};
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, BufferPools, ConnectionId, PoolSet};
+use netpoll::{Backend, Buffer, BufferPools, ConnectionId, PoolSet};
 use std::time::Duration;
 
 /// A queue below it keeps too little to be worth a connection.
@@ -49,6 +52,26 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// Gives `buffer`, of which `count` bytes are to be carried, back to the backend when no block is free for them and it takes
+    /// it: then they come again. Else the buffer. Those that have not logged in do not wait: they hold little, and make room
+    /// among themselves.
+    pub(crate) fn wait_for_block(
+        &mut self,
+        connection: ConnectionId,
+        buffer: Buffer,
+        count: usize,
+    ) -> Option<Buffer> {
+        let session = self.shard.sessions.get(connection).filter(|session| session.phase == Phase::Open);
+        let Some(size) = session.and_then(|session| session.carry.block_for(count)) else {
+            return Some(buffer);
+        };
+        let pools = self.backend.pools();
+        if pools.free_for(size, 1) > 0 || pools.fitting(size).is_empty() {
+            return Some(buffer);
+        }
+        self.backend.put_back(connection, buffer, size).err()
+    }
+
     /// Lets a connection's carry grow to `size` bytes by `grow`, which is called again when somebody has made room. Ends
     /// the connection when there is none.
     pub(crate) fn grow_carry(
@@ -59,7 +82,7 @@ impl<B: Backend> Worker<B> {
     ) {
         let is_stranger = |session: &Session| session.phase != Phase::Open;
         let Some(session) = self.shard.sessions.get(connection) else { return };
-        let capacity = session.carry.block().map_or(0, netpoll::Buffer::capacity);
+        let capacity = session.carry.block().map_or(0, Buffer::capacity);
         let stranger = is_stranger(session);
         if stranger && capacity < size {
             let crowded = self.backend.pools().half_taken(size);

@@ -153,6 +153,8 @@ impl<B: Backend> Worker<B> {
             let Some(decoded) = self.decode(connection, buffer.as_mut_slice()) else { return };
             match decoded {
                 Decoded::Incomplete { needed } => {
+                    let count = buffer.len();
+                    let Some(buffer) = self.wait_for_block(connection, buffer, count) else { return };
                     self.metrics.straddles.add(1);
                     return self.carry(connection, buffer.as_slice(), needed);
                 }
@@ -206,6 +208,9 @@ impl<B: Backend> Worker<B> {
                     if missing == 0 {
                         return false;
                     }
+                    let whole = buffer.split_to(buffer.len());
+                    let Some(whole) = self.wait_for_block(connection, whole, missing) else { return false };
+                    *buffer = whole;
                     self.carry(connection, &buffer.as_slice()[..missing], needed);
                     buffer.advance(missing);
                 }

@@ -75,6 +75,13 @@ impl Carry {
         self.assembled as usize
     }
 
+    /// The block that `count` bytes more need, if the present one does not hold them.
+    pub fn block_for(&self, count: usize) -> Option<usize> {
+        let (have, capacity) =
+            self.buffer.as_ref().map_or((0, 0), |buffer| (buffer.len(), buffer.capacity()));
+        (have + count > capacity).then_some(have + count)
+    }
+
     /// Appends `bytes`, growing to what is `needed` for progress but not far beyond what is there.
     ///
     /// # Errors

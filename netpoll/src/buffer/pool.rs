@@ -321,6 +321,21 @@ impl BufferPools {
         fitting.fold(PoolSet::default(), |set, (index, _)| set.with(PoolSet::block(index)))
     }
 
+    /// How many blocks [`BufferPools::take`] could hand out for `size` bytes: looks no further than `enough`.
+    pub fn free_for(&mut self, size: usize, enough: u32) -> u32 {
+        let mut free = 0;
+        for pool in self.blocks.iter_mut().filter(|pool| pool.blocks.block_size() as usize >= size) {
+            if free + pool.blocks.free_count() < enough {
+                pool.blocks.reclaim();
+            }
+            free += pool.blocks.free_count();
+            if free >= enough {
+                break;
+            }
+        }
+        free
+    }
+
     /// The pool that [`BufferPools::take`] tries first for `size` bytes, if less than half of it is free.
     pub fn half_taken(&mut self, size: usize) -> PoolSet {
         let mut blocks = self.blocks.iter_mut().enumerate();
