@@ -182,7 +182,7 @@ pub fn over_engine(link: &Link, count: usize) -> Result<Fleet<HostBackend>, Prob
     let host = generating(link, &sizes)?;
     let engine = TcpConfig { ephemeral_ports: EphemeralPorts::ALL, ..PollConfig::engine(&sizes) };
     let mut backend = host.backend(0, &sizes, engine)?;
-    wait_for(backend.device())?;
+    wait_for(backend.device().inner())?;
     Ok(Fleet::over(backend, vec![CLIENT], count))
 }
 
