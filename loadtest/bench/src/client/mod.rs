@@ -19,6 +19,7 @@ mod wire;
 
 pub use echo::echo;
 pub use fanout::fan_out;
+#[cfg(feature = "dpdk")]
 pub(crate) use fleet::BATCH;
 pub use fleet::{Fleet, Problem};
 pub use line::Line;

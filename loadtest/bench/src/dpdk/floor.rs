@@ -101,7 +101,7 @@ impl Floor {
                 one.done = 1;
             }
             let (sent, all) = match (one.kind, self.work) {
-                (Kind::Message, Work::FanOut) => one.to_others(&mut self.queue, now, &self.members),
+                (Kind::Message, Work::FanOut) => one.send_to_others(&mut self.queue, now, &self.members),
                 _ => one.back(&mut self.queue, now),
             };
             moved += sent;
@@ -132,7 +132,7 @@ impl Leaving {
     }
 
     /// To all others, as far as the port takes it.
-    fn to_others(&mut self, queue: &mut Queue, now: Timestamp, members: &[Mac]) -> (u64, bool) {
+    fn send_to_others(&mut self, queue: &mut Queue, now: Timestamp, members: &[Mac]) -> (u64, bool) {
         let mut sent = 0;
         for member in &members[self.done..] {
             if *member != self.from {
