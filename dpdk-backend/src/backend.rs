@@ -180,7 +180,8 @@ pub struct PollBackend<D, C> {
     polls: u64,
     work: Work,
     /// The present as the last poll left it. Sends take it for theirs: their bytes leave in the next poll, by its clock, and
-    /// reading the clock for each of many small messages costs a tenth of them (docs/decisions/0015).
+    /// a clock that is read for each of many small messages is part of what they cost (docs/decisions/0015 measured it, with another
+    /// change).
     recent: Timestamp,
 }
 
