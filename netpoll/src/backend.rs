@@ -48,7 +48,8 @@ pub struct BackendConfig {
     pub send_queue_bytes_max: usize,
     /// Bytes up to which a piece that has to wait is copied out of a larger block.
     pub copy_break: usize,
-    /// Connections quiet for this long may be moved to a cheaper kind of waiting (io_uring only; `None`: never).
+    /// Connections quiet for this long may be moved to a cheaper kind of waiting, in which new ones begin (io_uring only;
+    /// `None`: never).
     pub idle_demote: Option<Duration>,
 }
 
@@ -310,7 +311,7 @@ pub struct BackendCounters {
     pub send_copies: u64,
     /// Completion-queue overflows (io_uring only).
     pub overflows: u64,
-    /// Idle connections moved to a cheaper kind of waiting.
+    /// Connections put to a cheaper kind of waiting: idle ones and, where there is that, new ones.
     pub demotions: u64,
     /// Those that received once and went on waiting in that way: their clients said something after a long time.
     pub samples: u64,

@@ -569,3 +569,24 @@ fn quiet_connections_are_demoted_and_promoted_by_traffic() {
     host.until("everyone's end", |host| host.closed.len() == 50);
     assert!(host.closed.iter().all(|(_, reason)| *reason == CloseReason::PeerClosed));
 }
+
+#[test]
+fn newcomers_wait_in_the_cheap_way_where_quiet_ones_do() {
+    let mut config = BackendConfig::small(20);
+    config.idle_demote = Some(Duration::from_secs(3600)); // nobody becomes quiet here
+    let mut host = Host::new(&config, &UringConfig::default());
+    let mut clients = host.clients(20);
+    let mut say = |host: &mut Host, word: &[u8], all: usize| {
+        clients.iter_mut().for_each(|client| client.write_all(word).unwrap());
+        host.until("their words", |host| {
+            clients
+                .iter()
+                .all(|client| host.received.get(&host.id_of(client)).is_some_and(|got| got.len() == all))
+        });
+        let counters = host.backend.counters();
+        (counters.demotions, counters.samples, counters.promotions)
+    };
+    assert_eq!(say(&mut host, b"login", 5), (20, 20, 0), "one receive each, and nothing to cancel");
+    assert_eq!(say(&mut host, b"more", 9), (20, 20, 20), "who goes on gets the receive that goes on");
+    assert_eq!(say(&mut host, b"again", 14), (20, 20, 20));
+}

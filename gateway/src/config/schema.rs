@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
         "io_uring: threads that run the workers. 0: as many as cores. Workers beyond that share threads."),
     key("io.pin_workers", Bool, "false", Restart, "Pin worker threads to cores, in turn."),
     key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
-        "io_uring: move connections quiet for this long to a cheaper kind of waiting. 0: never."),
+        "io_uring: connections quiet for this long wait in a cheaper way; new ones begin so. 0: never."),
     key("io.completions_per_turn_max", Integer(16, 65_536), "256", Restart,
         "Completions that a worker handles in one turn."),
 

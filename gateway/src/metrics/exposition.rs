@@ -423,7 +423,9 @@ fn backend_help(name: &str) -> &'static str {
         "overflows" => {
             "Times that the completion queue of io_uring was full; its completions were fetched later."
         }
-        "demotions" => "Quiet connections moved to a cheaper kind of waiting (io.idle_demote_ms).",
+        "demotions" => {
+            "Connections put to a cheaper kind of waiting: new ones, and those that fell quiet (io.idle_demote_ms)."
+        }
         "samples" => "Quiet connections that received once and went on waiting in the cheaper way.",
         "promotions" => "Quiet connections moved back because bytes came again soon.",
         "renewals" => "Tables of connections made anew in a silence, with one heap allocation each.",

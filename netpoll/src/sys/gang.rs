@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -86,11 +86,39 @@ impl Gang {
 
     fn wait(&self, wait: Duration) -> io::Result<()> {
         let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
-        let mut events = [MaybeUninit::<Event>::uninit(); 1];
-        match epoll::wait(&self.epoll, &mut events, Some(&wait)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        let waited = match self.wait_precisely(&wait) {
+            // An old kernel, or a filter that does not know the call.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                let mut events = [MaybeUninit::<Event>::uninit(); 1];
+                epoll::wait(&self.epoll, &mut events, Some(&wait)).map(drop).map_err(io::Error::from)
+            }
+            waited => waited,
+        };
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            waited => waited,
         }
+    }
+
+    /// `epoll_pwait2(2)`, Linux 5.11: the older call rounds the wait up to milliseconds.
+    #[allow(unsafe_code)]
+    fn wait_precisely(&self, wait: &Timespec) -> io::Result<()> {
+        let mut event = MaybeUninit::<libc::epoll_event>::uninit();
+        let none = std::ptr::null::<libc::sigset_t>();
+        let wait = libc::timespec { tv_sec: wait.tv_sec, tv_nsec: wait.tv_nsec };
+        // SAFETY: the kernel writes at most one event to a live local of that size, and reads a live timespec.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                event.as_mut_ptr(),
+                1 as libc::c_int,
+                &raw const wait,
+                none,
+                0_usize,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

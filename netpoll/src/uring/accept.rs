@@ -13,7 +13,7 @@
 //! backlog for a turn.
 
 use super::UringBackend;
-use super::slot::{Slot, Todo};
+use super::slot::Slot;
 use crate::connection_table::ConnectionTable;
 use crate::lifecycle::State;
 use crate::sys::socket;
@@ -272,7 +272,7 @@ impl UringBackend {
             entry.idle.push(accept.position as u32);
             self.accepts.reserved -= 1;
             open_reserved(&mut self.common.table, connection);
-            self.mark(connection, Todo::RECEIVE);
+            self.begin_receiving(connection);
             self.common.counters.accepts += 1;
             batch.push(Completion::Accepted {
                 connection,

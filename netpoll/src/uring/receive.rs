@@ -1,6 +1,7 @@
 //! Receiving: a multishot receive per connection over buffers that all share; idle connections only wait.
 //!
 //! ```text
+//!   accepted ─► armed; where quiet ones are demoted: ─► wait for readability
 //!   armed ── bytes, the kernel goes on ──► armed
 //!     │ ├─ bytes, last one (the completion queue overflowed) ──► arm again
 //!     │ ├─ no buffer (ENOBUFS) ──► starved ── buffers lent again ──► arm again
@@ -102,6 +103,19 @@ impl Sweep {
 }
 
 impl UringBackend {
+    /// The first wait of a connection that was accepted. Where quiet ones wait in the cheaper way, it begins there: a receive
+    /// that goes on, armed for a login and cancelled in the silence after it, costs more than the login's own receive.
+    pub(super) fn begin_receiving(&mut self, id: ConnectionId) {
+        if self.sweep.period.is_none() {
+            return self.mark(id, Todo::RECEIVE);
+        }
+        if let Some(slot) = self.common.table.get_mut(id) {
+            slot.idling = Idling::Demoting;
+            self.common.counters.demotions += 1;
+            self.mark(id, Todo::WAIT_READABLE);
+        }
+    }
+
     /// Lends the kernel what it should have and has not.
     pub(super) fn replenish(&mut self) {
         let left = self.ring.lent_count();
@@ -331,6 +345,7 @@ impl UringBackend {
                 slot.idling = Idling::Promoting;
                 self.common.counters.promotions += 1;
             }
+            self.readable = true;
             self.mark(event.id, Todo::RECEIVE);
         }
         self.settle(event.id);

@@ -72,6 +72,8 @@ impl InFlight {
 ///     └── bytes ── Promoting: receives again ◄─ readable ── Sampled
 /// ```
 ///
+/// Where there is demotion, an accepted connection begins as Demoting, with nothing to cancel.
+///
 /// So a client that only beats now and then costs a receive and a wait each time, and who says more than one thing in a
 /// period gets the receive back that goes on by itself. Promoting, it has not brought anything yet: demoting it then could
 /// go on for ever.
