@@ -1,7 +1,7 @@
 //! The kernel's TCP as the peer where it is hard: ends in every order, resets in every state, bad lines, silences.
 
 use crate::host::{Tap, host_on, wait_for_turn};
-use crate::kernel::{PORT, addresses, connect, give_addresses, round};
+use crate::kernel::{PORT, addresses, connect, connect_within, give_addresses, round};
 use crate::namespace::run;
 use dpdk_backend::backend::{PollBackend, SystemClock};
 use dpdk_backend::device::{Device, Impair, ImpairConfig};
@@ -316,14 +316,16 @@ fn streams_survive_one_frame_in_five_lost_each_way() {
     let losses = ["INPUT -i", "OUTPUT -o"]
         .map(|chain| format!("{chain} lossy -m statistic --mode random --probability 0.2 -j DROP"));
     losses.iter().for_each(|rule| run("iptables", &format!("-A {rule}")));
-    let streams: Vec<_> = (0..4).map(|_| connect(addresses()[0])).collect();
+    // Silences double with each loss: patience beyond any that chance has to offer.
+    let streams: Vec<_> = (0..4).map(|_| connect_within(addresses()[0], Duration::from_secs(300))).collect();
     let rounds: Vec<_> =
         streams.into_iter().map(|stream| std::thread::spawn(move || round(stream, 40_000))).collect();
     let ended = rounds.into_iter().map(JoinHandle::join).filter(Result::is_ok).count();
     losses.iter().for_each(|rule| run("iptables", &format!("-D {rule}")));
     let report = server.end();
     assert_eq!(ended, 4);
-    assert!(report.count("retransmits") > 20, "{}", report.count("retransmits"));
+    // Of the 110 segments that it sends at the least, 22 are lost on average; four or fewer once in millions of runs.
+    assert!(report.count("retransmits") > 4, "{}", report.count("retransmits"));
 }
 
 #[test]
