@@ -78,15 +78,15 @@ fn a_run_of_many_stages() {
     let times =
         "--idle-for 300ms --warmup 50ms --duration 300ms --churn-for 300ms --recover-for 50ms --settle 10s";
     let line = format!(
-        "million --quick -c 200 -w 2 --room-size 20 --push-rate 500 --heartbeat 200ms --churn-rate 100 {times}"
+        "million --quick -c 200 -w 2 --room-size 20 --push-rate 500 --batch 7 --heartbeat 200ms --churn-rate 100 {times}"
     );
     let (exit, report) = run(&peer, &line);
     assert_eq!(exit, Exit::Met, "{report}");
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let stages = report["stages"].as_array().unwrap();
     let stage = |name: &str| stages.iter().find(|stage| stage["name"] == name).unwrap();
-    assert_eq!(stages.len(), 10);
-    for name in ["push", "message", "room", "broadcast", "aftermath"] {
+    assert_eq!(stages.len(), 11);
+    for name in ["push", "list", "message", "room", "broadcast", "aftermath"] {
         let flow = &stage(name)["flows"][0];
         assert!(flow["conservation"]["delivered"].as_u64() > Some(40), "{name}: {flow}");
         assert_eq!(flow["conservation"]["delivered"], flow["conservation"]["owed"], "{name}: {flow}");

@@ -28,6 +28,19 @@ pub fn settle(cpu: usize, nice: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel end this process when `parent`, which started it, ends, however that happens.
+///
+/// # Errors
+/// When it has ended already; what the system says.
+pub fn end_with_parent(parent: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let now = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+    if i64::from(now) == i64::from(parent) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("process {parent} is not, or no longer, the parent of this one")))
+}
+
 /// CPU time that a process has used, all its threads together.
 ///
 /// # Errors
@@ -35,8 +48,12 @@ pub fn settle(cpu: usize, nice: i32) -> io::Result<()> {
 pub fn of_process(pid: u32) -> io::Result<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        nanos += first_number(&text);
+        match fs::read_to_string(task?.path().join("schedstat")) {
+            Ok(text) => nanos += first_number(&text),
+            // The kernel's own workers of a ring come and go.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(Duration::from_nanos(nanos))
 }

@@ -30,6 +30,20 @@ fn quick(words: &[&str]) -> String {
 }
 
 #[test]
+fn a_broadcast_over_several_rings_reaches_everyone() {
+    let out = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["broadcast", "--server", env!("CARGO_BIN_EXE_bench-server")])
+        .args(["--connections", "200", "--rings", "3", "--rounds", "2"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let figures: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((figures["receivers"].as_u64(), figures["rings"].as_u64()), (Some(200), Some(3)));
+    let costs = figures["server_ns"].as_array().unwrap();
+    assert!(costs.len() == 2 && costs.iter().all(|cost| cost.as_f64().unwrap() > 100.0), "{figures}");
+}
+
+#[test]
 fn a_server_that_does_not_start_is_named() {
     // It announces no port.
     let out = Command::new(env!("CARGO_BIN_EXE_bench"))

@@ -1,5 +1,6 @@
 //! What the run must show: each measure with its bar and its aim.
 
+use super::floor::Floor;
 use crate::report::units::{bytes, nanos, number, percent};
 use crate::report::{Conservation, Report, StageReport};
 use serde::{Deserialize, Serialize};
@@ -36,13 +37,6 @@ impl Verdict {
             Verdict::NotMeasured => "not measured",
         }
     }
-}
-
-/// What the bare floor of the benchmark costs a delivery, and where that is from.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Floor {
-    pub(super) nanos: f64,
-    pub(super) source: String,
 }
 
 /// A bound with its value in words; lower is better unless `more`.
@@ -237,7 +231,23 @@ fn pushing(full: &Report) -> Vec<Bar> {
         ),
         less("gateway CPU during that", Some((0.2, "≤ 20 % of a core")), Some((0.1, "≤ 10 %")))
             .judge(busy.map(|cores| (cores, percent(cores))), "heartbeats included"),
+        lists(full),
     ]
+}
+
+/// As many deliveries, in requests to several users each: nobody set a bar, and it is what a publisher can do about the row above.
+fn lists(full: &Report) -> Bar {
+    let stage = stage(full, "list");
+    let flow = stage.and_then(|stage| stage.flows.first()).filter(|flow| flow.latency.count > 0);
+    let note = flow.map_or_else(String::new, |flow| {
+        let (offered, delivered) = (flow.offered.unwrap_or(0.0), flow.delivered);
+        let [requests, deliveries] = [offered, delivered].map(|rate| number(rate.round()));
+        let [mean, p99, p999] =
+            [flow.latency.mean, flow.latency.p99 as f64, flow.latency.p999 as f64].map(nanos);
+        format!("{requests} requests/s, {deliveries} delivered/s: {mean} / {p99} / {p999}")
+    });
+    less("gateway CPU, the same to lists of users", None, None)
+        .judge(stage.and_then(cores).map(|cores| (cores, percent(cores))), note)
 }
 
 /// The broadcast's row. The bare floor sends through the kernel: past it there is nothing to compare with, and the cost is reported.

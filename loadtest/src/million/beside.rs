@@ -3,6 +3,7 @@
 use super::bars::Bar;
 use super::outcome::Outcome;
 use crate::error::Trouble;
+use crate::report::html::date;
 use crate::report::units::number;
 use std::path::{Path, PathBuf};
 
@@ -40,10 +41,12 @@ impl Beside {
     }
 }
 
-/// What a run was, in a word.
+/// What a run was, and of which day: machines change.
 fn name(outcome: &Outcome) -> String {
     let transport = if outcome.full.protocol.contains("WebSocket") { "WebSocket" } else { "TCP" };
-    format!("{}, {transport}, {}", outcome.backend, number(outcome.full.connect.ready as f64))
+    let (count, since) = (number(outcome.full.connect.ready as f64), date(outcome.full.started_at));
+    let day = since.split(' ').next().unwrap_or_default();
+    format!("{}, {transport}, {count}, {day}", outcome.backend)
 }
 
 /// The stored runs next to `folder`, by name: folders that have a report of this kind.

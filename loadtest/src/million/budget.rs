@@ -29,7 +29,8 @@ pub(super) struct Budget {
     pub(super) workers: u32,
     pub(super) notes: Vec<String>,
     pub(super) sum: Vec<String>,
-    needed: u64,
+    /// Bytes.
+    pub(super) needed: u64,
     available: u64,
 }
 

@@ -52,16 +52,26 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
         link("server")
     );
     let dpdk = if is_past(backend) { dpdk } else { String::new() };
-    let (clients, demote) =
-        (clients(backend), if is_past(backend) { "" } else { "idle_demote_ms = 10000\n" });
+    let clients = clients(backend);
+    let waiting = match backend {
+        GatewayBackend::Dpdk => String::new(),
+        GatewayBackend::Epoll => "idle_demote_ms = 10000\n".to_owned(),
+        GatewayBackend::IoUring => format!("idle_demote_ms = 10000\nthreads = {}\n", threads()),
+    };
     format!(
-        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\n{demote}\n{dpdk}\
+        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\n{waiting}\n{dpdk}\
          [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n\n\
          [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = {buffers}\nhuge_pages = false\n\n\
          [drain]\ndrain_ms = 2000\n\n\
          [control]\naddress = \"{CONTROL}\"\n\n\
          [[listener]]\nname = \"clients\"\nkind = \"{kind}\"\naddress = \"{clients}\"\n{path}backlog = 4096\n"
     )
+}
+
+/// Threads of a gateway that shares the processors with its load: half of them, one at least. Rings beyond that take turns, and
+/// fewer threads are woken less often (docs/decisions/0017).
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get() / 2).max(1)
 }
 
 /// Whether there is no kernel between the gateway and its clients.

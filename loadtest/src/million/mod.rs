@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   own network namespace ─► budget: descriptors, ports, memory ─► gateway ─► stages (10 000 connections, then all)
-//!                                                                     └─ SIGTERM, exit checked ─► bars, page, summary
+//!                                                                     └─ SIGTERM, exit checked ─► floor ─► bars, page, summary
 //! ```
 //!
 //! Nothing is left behind: the namespace ends with the process, and with it every sysctl that was set in it.
@@ -11,7 +11,9 @@
 mod bars;
 mod beside;
 mod budget;
+mod floor;
 mod gateway;
+mod memory;
 mod namespace;
 mod outcome;
 mod page;
@@ -32,7 +34,9 @@ use crate::scenario;
 use crate::settings::units::Count;
 use crate::settings::{BackendChoice, GatewayBackend, Settings, Transport};
 use budget::Budget;
+use floor::Floor;
 use gateway::Gateway;
+use memory::Warm;
 use outcome::Outcome;
 
 /// Connections of the run to compare with.
@@ -59,13 +63,25 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     }
     budget.check()?;
     let session = Session { settings: &settings, command, backend, budget: &budget, stop };
+    session.check()?;
+    let warm = Warm::up(budget.needed);
+    if let Some(note) = &warm.note {
+        eprintln!("{note}");
+        notes.push(note.clone());
+    }
     let small = settings.small.map_or(SMALL, |count| count.0);
     let small = match small > 0 && small < budget.connections {
         true => Some(session.once(small, "small")?),
         false => None,
     };
     let full = session.once(budget.connections, "full")?;
-    let outcome = Outcome::of(full, small, backend, notes, &budget);
+    // What was measured is not to be lost for want of something to compare it with.
+    let floor = session.floor().unwrap_or_else(|trouble| {
+        eprintln!("loadtest: {trouble}");
+        notes.push(format!("no floor of the broadcast: {trouble}"));
+        None
+    });
+    let outcome = Outcome::of(full, small, backend, notes, &budget, floor.as_ref());
     print!("{}", terminal::render(&outcome.full));
     print!("{}", summary::bars(&outcome));
     if let Some(folder) = &settings.report {
@@ -84,6 +100,28 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// What can be wrong with the flags and the programs, told before anything takes time.
+    fn check(&self) -> Result<(), Trouble> {
+        self.goals()?;
+        self.settings.floor.as_deref().map_or(Ok(()), floor::check)?;
+        self.plan(self.budget.connections, "full", 0).map(drop)
+    }
+
+    fn goals(&self) -> Result<Vec<Goal>, Trouble> {
+        self.settings.goal.iter().flatten().map(|text| Goal::parse(text)).collect()
+    }
+
+    /// The floor of a broadcast: measured now where that was asked for and the gateway's rings are the kernel's, else what
+    /// is stored.
+    fn floor(&self) -> Result<Option<Floor>, Trouble> {
+        match &self.settings.floor {
+            Some(program) if self.backend == GatewayBackend::IoUring => {
+                floor::measure(program, self.budget.connections, self.budget.workers, self.stop)
+            }
+            _ => Ok(floor::stored(self.backend)),
+        }
+    }
+
     /// A fresh gateway, all stages with so many connections, and its end.
     fn once(&self, connections: u32, label: &str) -> Result<Report, Trouble> {
         let transport = self.settings.transport.unwrap_or(Transport::Tcp);
@@ -91,8 +129,7 @@ impl Session<'_> {
         let gateway = Gateway::start(program, &gateway::config(self.backend, transport, self.budget))?;
         let plan = self.plan(connections, label, gateway.pid())?;
         eprintln!("{label}: {connections} connections through {} stages", plan.stages.len());
-        let goals = self.settings.goal.iter().flatten().map(|text| Goal::parse(text));
-        let goals = goals.collect::<Result<Vec<_>, _>>()?;
+        let goals = self.goals()?;
         let watch = Watch {
             server_pid: Some(gateway.pid()),
             metrics: plan.endpoints.http,
@@ -132,7 +169,7 @@ impl Session<'_> {
             settings.churn_for = shorter(settings.churn_for);
             settings.recover_for = shorter(settings.recover_for);
         }
-        for orchestration in [&mut settings.gateway, &mut settings.report] {
+        for orchestration in [&mut settings.gateway, &mut settings.floor, &mut settings.report] {
             *orchestration = None;
         }
         scenario::plan("million", &settings)

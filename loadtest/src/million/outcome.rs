@@ -1,7 +1,8 @@
 //! Everything of a whole `million`, and the files it becomes.
 
-use super::bars::{self, Bar, Floor, Verdict};
+use super::bars::{self, Bar, Verdict};
 use super::budget::Budget;
+use super::floor::Floor;
 use super::{beside, page, summary};
 use crate::error::Trouble;
 use crate::report::{Report, json};
@@ -36,10 +37,10 @@ impl Outcome {
         backend: GatewayBackend,
         notes: Vec<String>,
         budget: &Budget,
+        floor: Option<&Floor>,
     ) -> Outcome {
-        let floor = floor(backend);
         let past = super::gateway::is_past(backend);
-        let bars = bars::all(&full, small.as_ref(), floor.as_ref(), past);
+        let bars = bars::all(&full, small.as_ref(), floor, past);
         let noise = summary::noise(&full);
         for report in [Some(&mut full), small.as_mut()].into_iter().flatten() {
             let step = report.samples.len().div_ceil(SAMPLES_MAX).max(1);
@@ -114,23 +115,4 @@ pub(super) fn name(backend: GatewayBackend) -> &'static str {
         GatewayBackend::Epoll => "epoll",
         GatewayBackend::Dpdk => "dpdk",
     }
-}
-
-/// The fan-out floor on the same backend: CPU a delivery as the benchmark's stored report has it, where that is found.
-fn floor(backend: GatewayBackend) -> Option<Floor> {
-    const PATH: &str = "docs/reports/bench/report.json";
-    let text = std::fs::read_to_string(PATH).ok()?;
-    let report: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let row = &format!("floor, {}", name(backend));
-    let named = |value: &&serde_json::Value, what: &str| {
-        value["name"].as_str().is_some_and(|name| name.starts_with(what))
-    };
-    let case = report["cases"].as_array()?.iter().find(|case| named(case, "fan-out"))?;
-    let row = case["rows"].as_array()?.iter().find(|case| named(case, row))?;
-    let mut runs: Vec<f64> =
-        row["runs"].as_array()?.iter().filter_map(|run| run["server_ns"].as_f64()).collect();
-    runs.sort_unstable_by(f64::total_cmp);
-    let nanos = *runs.get(runs.len() / 2)?;
-    let name = case["name"].as_str().unwrap_or("fan-out");
-    Some(Floor { nanos, source: format!("{PATH}: {name}, another day's run with fewer receivers") })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 /// Caches that grow with connections, whoever holds them.
 const CACHES: [&str; 13] = [
@@ -59,8 +60,35 @@ pub(crate) fn busy() -> u64 {
 
 /// MemAvailable, in bytes.
 pub(crate) fn memory_available() -> u64 {
+    memory("MemAvailable:")
+}
+
+/// MemFree, in bytes: what nobody has, not even the page cache.
+pub(crate) fn memory_free() -> u64 {
+    memory("MemFree:")
+}
+
+/// What this process' control groups leave it of their memory.max (cgroup v2), in bytes, the page cache that can go counted
+/// as left; without a limit, no end of it.
+pub(crate) fn memory_left_in_cgroup() -> u64 {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let number = |folder: &Path, file| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
+    let cache = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("inactive_file "));
+        line.and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let left = |folder: &Path| {
+        let used = number(folder, "memory.current")?.saturating_sub(cache(folder));
+        Some(number(folder, "memory.max")?.saturating_sub(used))
+    };
+    Path::new("/sys/fs/cgroup").join(own).ancestors().filter_map(left).min().unwrap_or(u64::MAX)
+}
+
+fn memory(field: &str) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    super::kib_field(&text, "MemAvailable:").unwrap_or(0) * 1024
+    super::kib_field(&text, field).unwrap_or(0) * 1024
 }
 
 #[cfg(test)]
@@ -76,6 +104,7 @@ mod tests {
             xfs_buf 1 64 64 64 1 : tunables 0 0 0 : slabdata 1 1 0\n";
         let wanted = [("TCP".to_owned(), 8 * 15_400 * 4096), ("kmalloc".to_owned(), 17 * 4096)];
         assert_eq!(parse_slab(text), BTreeMap::from(wanted));
-        assert!(memory_available() > 1 << 20);
+        assert!(memory_available() > 1 << 20 && memory_free() > 1 << 20);
+        assert!(memory_left_in_cgroup() > 1 << 20);
     }
 }

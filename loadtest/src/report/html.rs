@@ -398,7 +398,7 @@ fn run(report: &Report) -> String {
 }
 
 /// Seconds since 1970 as a date and time in UTC (days to civil, Howard Hinnant).
-fn date(seconds: u64) -> String {
+pub(crate) fn date(seconds: u64) -> String {
     let days = (seconds / 86_400) as i64 + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

@@ -99,6 +99,7 @@ struct Run<'a> {
     crew: Crew,
     watcher: Watcher,
     ground: Ground,
+    /// Where the server tells how many connections it has, if it does.
     metrics: Option<SocketAddr>,
     /// By stage and second.
     seconds: BTreeMap<(usize, u32), (Second, Histogram<u64>)>,
@@ -133,6 +134,7 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
     let ground = Ground::lay(&plan)?;
     // In this order: what the server needs to be asked for its metrics is no cost of connections.
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
+    let tells = metrics_before.contains_key("gateway_connections");
     let busy_at = plan.machinery.link.as_ref().map(|_| watched(&plan));
     let server = Watched { pids, busy_at };
     let before = server.read();
@@ -146,7 +148,7 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
         crew,
         watcher: Watcher::new(server, watch.metrics),
         ground,
-        metrics: watch.metrics,
+        metrics: watch.metrics.filter(|_| tells),
         seconds: BTreeMap::new(),
         stages: Vec::new(),
         stop,

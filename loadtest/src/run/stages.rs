@@ -197,12 +197,17 @@ impl Run<'_> {
         let mut most = 1.0_f64;
         while !self.stopped() && self.now() < deadline {
             let levels = monitor::metrics::scrape(address);
-            let left = levels.get("gateway_connections").copied()?;
-            if left == 0.0 {
-                return Some(self.now());
+            if levels.is_empty() {
+                // It has too much to do to answer in time, or it is gone.
+                self.watch_server();
+            } else {
+                let left = levels.get("gateway_connections").copied()?;
+                if left == 0.0 {
+                    return Some(self.now());
+                }
+                most = most.max(left);
+                self.progress.at((most - left) as u64, &format!("the server still has {left}"));
             }
-            most = most.max(left);
-            self.progress.at((most - left) as u64, &format!("the server still has {left}"));
             let next = self.now() + ASK_EVERY;
             while self.now() < next {
                 self.look();

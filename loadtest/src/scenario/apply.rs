@@ -90,6 +90,7 @@ pub(crate) fn applies(scenario: &str, name: &str) -> bool {
             "http_pipeline",
             "gateway",
             "gateway_backend",
+            "floor",
             "small",
             "report",
         ],

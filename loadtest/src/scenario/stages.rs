@@ -13,6 +13,8 @@ use std::time::Duration;
 const HTTP_CONNECTIONS_MIN: u32 = 8;
 /// Echoes a second of `syn-flood`.
 const FLOODED_ECHOES: f64 = 20_000.0;
+/// Users of one request where pushes come in lists.
+const LISTED: u32 = 10;
 /// A rate that is due once in any window.
 const ONCE: f64 = 0.001;
 
@@ -53,6 +55,7 @@ pub(super) fn with_defaults(settings: &Settings) -> Settings {
     all.duration = all.duration.or(seconds(30, 3));
     all.settle = all.settle.or(seconds(60, 10));
     all.push_rate = all.push_rate.or(either(5000.0, 1000.0));
+    all.batch = all.batch.or(Some(Count(LISTED)));
     all.room_size = all.room_size.or(count(1000, 100));
     all.room_rate = all.room_rate.or(either(5.0, 20.0));
     all.churn_rate = all.churn_rate.or(either(5000.0, 500.0));
@@ -91,8 +94,15 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
 
     // Idle is what is left when the ramp's own work is over: a gateway turns quiet connections to a cheaper wait then.
     list.hold("idle", phases(warmup * 10, span(settings.idle_for)), None);
-    let push = FlowPlan { shuffled: true, ..builder.push(pushes("--push-rate")?)? };
+    let push = FlowPlan { shuffled: true, audience_size: 1, ..builder.push(pushes("--push-rate")?)? };
     list.hold("push", phases(warmup, measure), Some(push.clone()));
+    // As many deliveries, in fewer requests.
+    let users = settings.batch.map_or(1, |count| count.0).clamp(1, connections);
+    let lists = pace(
+        settings.push_rate.unwrap_or(1.0) / f64::from(users),
+        "--push-rate, to a list of --batch users,",
+    )?;
+    list.hold("list", phases(warmup, measure), Some(FlowPlan { shuffled: true, ..builder.push(lists)? }));
     let message = FlowPlan { kind: FlowKind::Message, path: Path::Direct, ..push.clone() };
     list.hold("message", phases(warmup, measure), Some(message));
     let room = builder.room(pace(settings.room_rate.unwrap_or(1.0), "--room-rate")?)?;
@@ -171,17 +181,24 @@ impl List {
 mod tests {
     use super::*;
 
+    fn open(per_second: f64) -> Pace {
+        Pace::Open { rate: rate(per_second, "").unwrap() }
+    }
+
     #[test]
     fn the_million_goes_through_all_stages_with_a_flow_where_one_belongs() {
         let settings = with_defaults(&Settings { quick: Some(true), ..Settings::default() });
         let (stages, flows) = million(&settings, 3000).unwrap();
         let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
-        let wanted = ["idle", "push", "message", "room", "broadcast", "churn", "disconnect", "storm"];
-        assert_eq!(names[..8], wanted);
-        assert_eq!(names[8..], ["aftermath", "recovery"]);
+        let wanted = ["idle", "push", "list", "message", "room", "broadcast", "churn", "disconnect", "storm"];
+        assert_eq!(names[..9], wanted);
+        assert_eq!(names[9..], ["aftermath", "recovery"]);
         let of = |flow: &FlowPlan| names[flow.stage];
         let with: Vec<&str> = flows.iter().map(of).collect();
-        assert_eq!(with, ["push", "message", "room", "broadcast", "aftermath"]);
+        assert_eq!(with, ["push", "list", "message", "room", "broadcast", "aftermath"]);
+        let users: Vec<u32> = flows.iter().map(|flow| flow.audience_size).collect();
+        assert_eq!(users, [1, LISTED, 1, 100, 3000, 1]);
+        assert_eq!((flows[0].pace, flows[1].pace), (open(1000.0), open(100.0)));
         assert!(settings.workers.unwrap() * settings.http_connections.unwrap() >= 8);
     }
 }

@@ -206,7 +206,7 @@ pub(crate) struct Settings {
     #[arg(long, value_enum, help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<By>,
-    /// Users of one push request [default: 1]
+    /// Users of one push request [default: 1; million's stage of lists: 10]
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) batch: Option<Count>,
@@ -287,6 +287,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) small: Option<Count>,
+    /// million: the benchmark's program (target/release/bench), to measure the bare floor of a broadcast to as many, after the
+    /// gateway; for io_uring [default: that of the stored benchmark]
+    #[arg(long, value_name = "PROGRAM", help_heading = "Stages")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) floor: Option<String>,
     /// million: folder for report.html, report.json and summary.md
     #[arg(long, value_name = "FOLDER", help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]

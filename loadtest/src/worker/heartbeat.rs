@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::client::{Protocol, Stage};
-use crate::plan::Role;
+use crate::plan::{Role, StageKind};
 use netpoll::{Backend, SendError};
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let (Some(every), true) = (self.to.plan.heartbeat, beats) else { return };
         let due = next_beat(self.to.duty.global(local), every, now);
         self.fleet.set_timer(local as usize, due);
+    }
+
+    /// Whether everyone is coming, and the first came less than a quarter of an interval ago: clients that just logged in do
+    /// not beat. From then on all beat evenly, as if they had come at any time. So the longest silence after a login is an
+    /// interval and a quarter.
+    fn all_came_lately(&self, every: Duration, now: u64) -> bool {
+        let coming = self.window.is_none() || self.stage_kind() == StageKind::Reconnect;
+        coming && now < self.fleet.stats.first_started + every.as_nanos() as u64 / 4
     }
 
     /// Whether nothing new is to beat: the last stage has ended.
@@ -64,6 +72,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
         let due = next_beat(self.to.duty.global(index as u32), every, now);
         self.fleet.set_timer(index, due);
+        if self.all_came_lately(every, now) {
+            return;
+        }
         let Some(mut buffer) = self.backend.pools().take(beat.size()) else {
             self.odds.stalls += 1;
             return;

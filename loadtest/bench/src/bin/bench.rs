@@ -1,7 +1,8 @@
-//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, see `bench --help`.
+//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, and the floor of a broadcast to very many:
+//! `bench broadcast`; see `bench --help`.
 
 use bench::client::Window;
-use bench::run::{CASES, Options, Progress, QUICK_CASES, Report, run, verdicts, write_files};
+use bench::run::{Broadcast, CASES, Options, Progress, QUICK_CASES, Report, run, verdicts, write_files};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -19,6 +20,15 @@ bench: the gateway side by side with bare echo servers and other WebSocket serve
   --nice N         priority of both; needs a privilege (-19)
   --client KIND    the generator's backend, io_uring or epoll (io_uring where it can be had)
   --server FILE    the bench-server binary (next to this one)
+
+bench broadcast: what the bare send of one message to very many costs, over several rings; JSON on standard output
+
+  --connections N  receivers (1000)
+  --rings N        rings of either side, 200 at most; each needs a descriptor (RLIMIT_NOFILE) for each of its connections (1)
+  --rounds N       messages (3)
+  --size BYTES     of a message, 8 to 16384 (64)
+  --server FILE    as above
+  --parent PID     end when this process, which started it, does
 ";
 
 /// Said to the child that does the work: it has a session of its own (see `bench::cpu::settle`).
@@ -36,6 +46,9 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
+    if arguments.first().is_some_and(|argument| argument == "broadcast") {
+        return exit(broadcast(&arguments[1..]).map(|()| true));
+    }
     let child = arguments.first().is_some_and(|argument| argument == CHILD);
     let result = if child {
         arguments.remove(0);
@@ -43,6 +56,10 @@ fn main() -> ExitCode {
     } else {
         in_child(&arguments)
     };
+    exit(result)
+}
+
+fn exit(result: Result<bool, Box<dyn std::error::Error>>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -56,6 +73,28 @@ fn main() -> ExitCode {
 fn in_child(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     let status = Command::new(std::env::current_exe()?).arg(CHILD).args(arguments).status()?;
     Ok(status.success())
+}
+
+fn broadcast(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let server = std::env::current_exe()?.with_file_name("bench-server");
+    let mut asked = Broadcast { server, connections: 1000, rings: 1, rounds: 3, size: 64 };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} needs a value (--help has the list)"))?;
+        let number = || value.parse::<u32>().map_err(|error| format!("{word} {value}: {error}"));
+        match word.as_str() {
+            "--connections" => asked.connections = number()?,
+            "--rings" => asked.rings = number()?,
+            "--rounds" => asked.rounds = number()?,
+            "--size" => asked.size = number()?,
+            "--server" => asked.server = value.into(),
+            "--parent" => bench::cpu::end_with_parent(number()?)?,
+            _ => return Err(format!("what is {word}? (--help has the list)").into()),
+        }
+    }
+    let figures = asked.run(|what| eprintln!("broadcast, bare io_uring: {what}"))?;
+    println!("{}", serde_json::to_string(&figures)?);
+    Ok(())
 }
 
 fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> {

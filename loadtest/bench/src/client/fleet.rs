@@ -4,8 +4,8 @@ use super::Line;
 use super::wire::{Protocol, Step};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    BackendConfig, Completion, Completions, ConnectError, ConnectionId, PoolSize, PoolsConfig, SharedBuffer,
-    UringBackend, UringConfig,
+    BackendConfig, Completion, Completions, ConnectError, ConnectionId, GangSeat, PoolSize, PoolsConfig,
+    SharedBuffer, SharesThread, UringBackend, UringConfig,
 };
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 /// Connects under way at a time: less than any server's backlog.
 const CONNECTS_MAX: usize = 256;
 /// Source addresses of loopback that connections come from, in turn.
-const SOURCES: usize = 8;
+const SOURCES: u32 = 8;
 /// Completions of a turn at most.
 pub(crate) const BATCH: usize = 1024;
-/// How long everything may take to become ready.
+/// How long everything may take to become ready, and how many connections may take a second more.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_A_SECOND: u64 = 2000;
 
 /// Why a measurement could not be made: the server's fault or the system's.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub struct Fleet<L> {
     /// Where connections come from, in turn; none: wherever the line has them come from.
     sources: Vec<Ipv4Addr>,
     batch: Completions,
+    /// How long a turn may wait while connections open.
+    wait: Duration,
     /// Ids by number, and numbers by the ids' index.
     pub(super) ids: Vec<ConnectionId>,
     numbers: Vec<u32>,
@@ -79,7 +82,21 @@ impl Fleet<UringBackend> {
     /// Where io_uring is not to be had.
     pub fn over_uring(count: usize) -> io::Result<Self> {
         let line = UringBackend::new(&backend_config(count), &UringConfig::default())?;
-        Ok(Fleet::over(line, loopback(), count))
+        Ok(Fleet::over(line, loopback(SOURCES), count))
+    }
+
+    /// Has connections come from these addresses, in turn.
+    pub(super) fn come_from(&mut self, sources: Vec<Ipv4Addr>) {
+        self.sources = sources;
+    }
+
+    /// Shares its thread with others: it takes a seat in their gang, and never waits by itself.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn take_seat(&mut self, seat: GangSeat) -> io::Result<()> {
+        self.wait = Duration::ZERO;
+        self.line.take_seat(seat)
     }
 }
 
@@ -89,12 +106,13 @@ impl Fleet<EpollBackend> {
     /// # Errors
     /// What the system says.
     pub fn over_epoll(count: usize) -> io::Result<Self> {
-        Ok(Fleet::over(EpollBackend::new(&backend_config(count))?, loopback(), count))
+        Ok(Fleet::over(EpollBackend::new(&backend_config(count))?, loopback(SOURCES), count))
     }
 }
 
-fn loopback() -> Vec<Ipv4Addr> {
-    (0..SOURCES).map(|number| Ipv4Addr::new(127, 0, 0, 2 + number as u8)).collect()
+/// 127.0.0.2 and up.
+pub(super) fn loopback(count: u32) -> Vec<Ipv4Addr> {
+    (0..count).map(|number| Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + number)).collect()
 }
 
 fn backend_config(count: usize) -> BackendConfig {
@@ -120,6 +138,7 @@ impl<L: Line> Fleet<L> {
             line,
             sources,
             batch: Completions::with_capacity(BATCH),
+            wait: Duration::from_millis(100),
             ids: Vec::with_capacity(count),
             numbers: vec![u32::MAX; count + 4096],
         }
@@ -136,7 +155,7 @@ impl<L: Line> Fleet<L> {
         count: usize,
         room: bool,
     ) -> Result<(), Problem> {
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + READY_WITHIN + Duration::from_secs(count as u64 / READY_A_SECOND);
         let mut openings: Vec<Opening> = Vec::with_capacity(count);
         let (mut connecting, mut ready) = (0, 0);
         while ready < count {
@@ -149,7 +168,7 @@ impl<L: Line> Fleet<L> {
             if Instant::now() > deadline {
                 return Err(Problem(format!("only {ready} of {count} connections became ready")));
             }
-            for completion in self.poll(Duration::from_millis(100))? {
+            for completion in self.poll(self.wait)? {
                 let number = match &completion {
                     Completion::Connected { connection } | Completion::Received { connection, .. } => {
                         self.number(*connection)

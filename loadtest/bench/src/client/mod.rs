@@ -10,6 +10,7 @@
 //! In the first round of a measurement each connection's messages carry its own number, so that an answer to the wrong
 //! connection shows.
 
+mod broadcast;
 mod echo;
 mod fanout;
 mod fleet;
@@ -17,6 +18,7 @@ mod line;
 mod window;
 mod wire;
 
+pub use broadcast::{Crowd, Round};
 pub use echo::echo;
 pub use fanout::fan_out;
 #[cfg(feature = "dpdk")]

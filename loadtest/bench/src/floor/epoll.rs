@@ -34,7 +34,7 @@ struct Floor {
 /// What the system says to epoll or the listener.
 pub fn serve(work: Work, announce: impl FnOnce(u16)) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    let (listener, port) = listen(true)?;
+    let (listener, port) = listen(true, 0)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
     announce(port);
     let mut floor = Floor {

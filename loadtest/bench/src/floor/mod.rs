@@ -22,12 +22,13 @@ pub enum Work {
     FanOut,
 }
 
-/// A listener on a free port of loopback; what it accepts inherits `TCP_NODELAY`.
-fn listen(nonblocking: bool) -> io::Result<(OwnedFd, u16)> {
+/// A listener on a free port of loopback, or on `port` together with others (`SO_REUSEPORT`); what it accepts inherits `TCP_NODELAY`.
+fn listen(nonblocking: bool, port: u16) -> io::Result<(OwnedFd, u16)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(nonblocking)?;
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
     socket.listen(4096)?;
     let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
     Ok((socket.into(), address.port()))

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 const SQ_ENTRIES: u32 = 1024;
 const CQ_ENTRIES: u32 = 16 << 10;
-const SLOTS: u32 = 16 << 10;
 /// All receive buffers together, in bytes: they should stay in the cache.
 const BUFFERS_BYTES: usize = 2 << 20;
 
@@ -69,33 +68,45 @@ pub(super) struct Ring<'r> {
     listener: Fd,
 }
 
-/// Runs `body` with a fresh ring on this thread, whose receive buffers hold at least `size` bytes.
-pub(super) fn with_ring<T>(
-    listener: &OwnedFd,
+/// Runs `body` with fresh rings on this thread, one for each listener. A ring's receive buffers hold at least `size` bytes, and
+/// it has room for `slots` connections.
+pub(super) fn with_rings<T>(
+    listeners: &[OwnedFd],
+    slots: u32,
     size: usize,
-    body: impl FnOnce(Ring<'_>) -> io::Result<T>,
+    body: impl FnOnce(Vec<Ring<'_>>) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut ring: IoUring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_submit_all()
-        .setup_no_sqarray()
-        .setup_cqsize(CQ_ENTRIES)
-        .build(SQ_ENTRIES)?;
-    let (mut submitter, submissions, completions) = ring.split();
-    submitter.register_ring_fd()?;
-    submitter.register_files_sparse(SLOTS)?;
+    let mut made = Vec::with_capacity(listeners.len());
+    for _ in listeners {
+        let ring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag() // so that an enter which waits for nothing runs what was deferred
+            .setup_submit_all()
+            .setup_no_sqarray()
+            .setup_cqsize(CQ_ENTRIES)
+            .build(SQ_ENTRIES)?;
+        made.push(ring);
+    }
     let size = size.next_power_of_two().clamp(1 << 10, 64 << 10);
-    let buffers = Buffers::register(&submitter, size)?;
-    body(Ring {
-        submitter,
-        submissions,
-        completions,
-        buffers,
-        message: vec![0; size].into(),
-        message_len: 0,
-        listener: Fd(listener.as_raw_fd()),
-    })
+    let mut rings = Vec::with_capacity(listeners.len());
+    for (ring, listener) in made.iter_mut().zip(listeners) {
+        let (mut submitter, submissions, completions) = ring.split();
+        // The kernel has sixteen places for a thread's rings; those beyond are told by their descriptors.
+        let _ = submitter.register_ring_fd();
+        submitter.register_files_sparse(slots)?;
+        let buffers = Buffers::register(&submitter, size)?;
+        rings.push(Ring {
+            submitter,
+            submissions,
+            completions,
+            buffers,
+            message: vec![0; size].into(),
+            message_len: 0,
+            listener: Fd(listener.as_raw_fd()),
+        });
+    }
+    body(rings)
 }
 
 impl Buffers {
@@ -187,6 +198,14 @@ impl Ring<'_> {
         Ok(())
     }
 
+    /// Keeps what `other` keeps.
+    pub(super) fn share_message(&mut self, other: &Ring<'_>) -> io::Result<()> {
+        self.submit()?; // as above
+        self.message.copy_from_slice(&other.message);
+        self.message_len = other.message_len;
+        Ok(())
+    }
+
     /// Sends the kept message.
     pub(super) fn send_message(&mut self, slot: u32) -> io::Result<()> {
         self.send(slot, self.message.as_ptr(), self.message_len)
@@ -227,11 +246,11 @@ impl Ring<'_> {
         Ok(())
     }
 
-    /// Submits what is queued, waits for completions when there are none, and gives back the buffers of what was sent:
+    /// Submits what is queued, waits for `wanted` completions if there are fewer, and gives back the buffers of what was sent:
     /// one call of the kernel.
-    pub(super) fn enter_and_wait(&mut self) -> io::Result<()> {
+    pub(super) fn enter(&mut self, wanted: usize) -> io::Result<()> {
         self.submissions.sync();
-        match self.submitter.submit_and_wait(1) {
+        match self.submitter.submit_and_wait(wanted) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

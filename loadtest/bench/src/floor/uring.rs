@@ -1,9 +1,15 @@
 //! The floor of completion: multishot accepts and receives, direct descriptors, sends without completions.
 
-use super::ring::{Event, Lent, Ring, with_ring};
+use super::ring::{Event, Lent, Ring, with_rings};
 use super::{Work, listen};
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
+
+/// Connections of a floor with one ring.
+const SLOTS: u32 = 16 << 10;
+/// How long a floor with several rings sleeps when none has anything: long enough that looking at all of them costs nothing.
+const NAP: Duration = Duration::from_millis(10);
 
 struct Floor<'r> {
     ring: Ring<'r>,
@@ -12,6 +18,8 @@ struct Floor<'r> {
     members: Vec<u32>,
     /// Receives that the kernel ended for want of a buffer.
     rearm: VecDeque<u32>,
+    /// A message for everybody came in, which those of other rings have not got.
+    news: bool,
 }
 
 /// Serves until killed; `announce` is told the port. What a client writes at once, `size` bytes, finds room in one buffer:
@@ -20,33 +28,97 @@ struct Floor<'r> {
 /// # Errors
 /// What the system says to io_uring or the listener.
 pub fn serve(work: Work, size: usize, announce: impl FnOnce(u16)) -> io::Result<()> {
-    let (listener, port) = listen(false)?;
-    with_ring(&listener, size, |ring| {
+    let (listener, port) = listen(false, 0)?;
+    with_rings(&[listener], SLOTS, size, |rings| {
         announce(port);
-        let mut floor = Floor { ring, work, members: Vec::with_capacity(8192), rearm: VecDeque::new() };
-        floor.ring.accept()?;
+        let mut floors = begin(rings, work)?;
         loop {
-            floor.ring.enter_and_wait()?;
-            while let Some(event) = floor.ring.reap() {
-                floor.handle(event)?;
-            }
-            for _ in 0..floor.rearm.len() {
-                let Some(slot) = floor.rearm.pop_front() else { break };
-                floor.ring.receive(slot)?;
+            for floor in &mut floors {
+                floor.turn(1)?; // the only one
             }
         }
     })
 }
 
+/// Fan-out, message after message, over `rings` rings on one thread with up to `slots` connections each: a ring holds as many as RLIMIT_NOFILE has
+/// descriptors. They share a port, between whose listeners the kernel spreads connections by hash. `announce` is told the port. It
+/// serves until killed.
+///
+/// # Errors
+/// What the system says to io_uring or a listener.
+pub fn serve_many(rings: usize, slots: u32, size: usize, announce: impl FnOnce(u16)) -> io::Result<()> {
+    let (first, port) = listen(false, 0)?;
+    let mut listeners = vec![first];
+    for _ in 1..rings {
+        listeners.push(listen(false, port)?.0);
+    }
+    with_rings(&listeners, slots, size, |rings| {
+        announce(port);
+        let mut floors = begin(rings, Work::FanOut)?;
+        loop {
+            let mut idle = true;
+            for number in 0..floors.len() {
+                idle &= !floors[number].turn(0)?;
+                if std::mem::take(&mut floors[number].news) {
+                    tell_others(&mut floors, number)?;
+                }
+            }
+            if idle {
+                std::thread::sleep(NAP);
+            }
+        }
+    })
+}
+
+fn begin<'r>(rings: Vec<Ring<'r>>, work: Work) -> io::Result<Vec<Floor<'r>>> {
+    let floor = |mut ring: Ring<'r>| {
+        ring.accept()?;
+        Ok(Floor { ring, work, members: Vec::with_capacity(8192), rearm: VecDeque::new(), news: false })
+    };
+    rings.into_iter().map(floor).collect()
+}
+
+/// Sends what floor `number` has sent to all of its own to those of all others.
+fn tell_others(floors: &mut [Floor<'_>], number: usize) -> io::Result<()> {
+    let (before, rest) = floors.split_at_mut(number);
+    let Some((source, after)) = rest.split_first_mut() else { return Ok(()) };
+    for floor in before.iter_mut().chain(after) {
+        floor.ring.share_message(&source.ring)?;
+        floor.send_to_all(None)?;
+    }
+    Ok(())
+}
+
 impl Floor<'_> {
+    /// Submits, waits for `wanted` completions, and handles what there is; false when that was nothing.
+    fn turn(&mut self, wanted: usize) -> io::Result<bool> {
+        self.ring.enter(wanted)?;
+        let mut busy = false;
+        while let Some(event) = self.ring.reap() {
+            busy = true;
+            self.handle(event)?;
+        }
+        for _ in 0..self.rearm.len() {
+            let Some(slot) = self.rearm.pop_front() else { break };
+            self.ring.receive(slot)?;
+        }
+        Ok(busy)
+    }
+
     fn handle(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::Accepted { slot, more } => {
-                if let Ok(slot) = slot {
-                    self.ring.receive(slot)?;
-                    if self.work == Work::FanOut {
-                        self.members.push(slot);
+                match slot {
+                    Ok(slot) => {
+                        self.ring.receive(slot)?;
+                        if self.work == Work::FanOut {
+                            self.members.push(slot);
+                        }
                     }
+                    Err(error) => eprintln!(
+                        "a connection is lost: {}; a ring has RLIMIT_NOFILE places, so more rings may help",
+                        io::Error::from_raw_os_error(-error)
+                    ),
                 }
                 if !more {
                     self.ring.accept()?;
@@ -75,14 +147,19 @@ impl Floor<'_> {
             Work::Echo => self.ring.send_back(from, bytes),
             Work::FanOut => {
                 self.ring.set_message(bytes)?;
-                for slot in &self.members {
-                    if *slot != from {
-                        self.ring.send_message(*slot)?;
-                    }
-                }
-                Ok(())
+                self.news = true;
+                self.send_to_all(Some(from))
             }
         }
+    }
+
+    fn send_to_all(&mut self, but: Option<u32>) -> io::Result<()> {
+        for slot in &self.members {
+            if Some(*slot) != but {
+                self.ring.send_message(*slot)?;
+            }
+        }
+        Ok(())
     }
 
     fn drop_connection(&mut self, slot: u32) -> io::Result<()> {

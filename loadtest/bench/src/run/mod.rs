@@ -9,12 +9,15 @@
 //! A run during which others used much of either processor is made again, a bounded number of times; the quietest try
 //! counts, and is marked.
 
+mod broadcast;
 mod plan;
 mod report;
 mod runner;
+mod server;
 mod stats;
 mod verdict;
 
+pub use broadcast::{Broadcast, BroadcastFigures, RINGS_MAX, SIZES};
 pub use plan::{CASES, Case, Load, QUICK_CASES, ROWS, Row, Way};
 pub use report::{Report, write_files};
 pub use runner::{Options, Progress, run};

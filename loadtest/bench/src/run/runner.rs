@@ -2,13 +2,13 @@
 
 use super::plan::{Case, Load, ROWS, Row, Way};
 use super::report::{CaseReport, Report, RunFigures};
+use super::server::{Server, Spawned};
 use crate::client::{self, Fleet, Line, Measured, Probe, Problem, Window};
 use crate::dpdk::{self, Link};
 use crate::tally::Asked;
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Tries of one run at most.
@@ -104,22 +104,12 @@ fn quiet_run(options: &Options, case: &Case, row: &Row) -> Result<RunFigures, Pr
     best.ok_or_else(|| Problem("no try".into()))
 }
 
-/// A server's process; it ends with the value.
-struct Server(Child);
-
 /// A server that is ready.
 struct Started {
     server: Server,
     ports: Vec<u16>,
     /// To ask it, where it polls.
     asked: Option<Asked>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill(); // it may have ended by itself
-        let _ = self.0.wait();
-    }
 }
 
 fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Result<Started, Problem> {
@@ -131,21 +121,9 @@ fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Resu
     if let Some(link) = link {
         command.arg("--link").arg(link.socket());
     }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| Problem::of(&format!("{}", options.server.display()), error))?;
-    let pipes = child.stdin.take().zip(child.stdout.take().map(BufReader::new));
-    let server = Server(child);
-    let (stdin, mut stdout) = pipes.ok_or_else(|| Problem("the server has no pipes".into()))?;
-    let mut line = String::new();
-    stdout.read_line(&mut line)?;
-    let ports: Vec<u16> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    if ports.is_empty() {
-        return Err(Problem("the server did not start; what it says is above".into()));
-    }
-    Ok(Started { server, ports, asked: row.needs_dpdk().then(|| Asked::over(stdin, stdout)) })
+    let Spawned { server, ports, pipes } = Spawned::by(&mut command)?;
+    let asked = row.needs_dpdk().then(|| Asked::over(pipes.0, pipes.1));
+    Ok(Started { server, ports, asked })
 }
 
 fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Problem> {
@@ -154,7 +132,7 @@ fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Proble
     let Started { server, ports, asked } = start(options, case, row, link.as_ref())?;
     let port = ports.get(row.port).copied().ok_or_else(|| Problem("the server has no such port".into()))?;
     let (server_cpu, client_cpu) = options.processors;
-    let probe = Probe { server: server.0.id(), server_cpu, client_cpu, tally: asked };
+    let probe = Probe { server: server.id(), server_cpu, client_cpu, tally: asked };
     let run = Run { case, row, port, server, window: options.window, probe };
     let count = run.connections();
     match (row.way, &link) {

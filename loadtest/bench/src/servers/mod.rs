@@ -23,6 +23,18 @@ pub const KINDS: [&str; 11] = [
     "gateway-dpdk",
 ];
 
+/// A floor that fans out over several rings.
+pub const BROADCAST: &str = "floor-uring-broadcast";
+
+/// Serves broadcasts over `rings` rings with up to `slots` connections each, until killed. The port is the first line on standard
+/// output.
+///
+/// # Errors
+/// What keeps the server from serving.
+pub fn serve_broadcast(rings: usize, slots: u32, size: usize) -> io::Result<()> {
+    floor::uring::serve_many(rings, slots, size, |port| announce(&[port]))
+}
+
 /// Serves until killed; clients write `size` bytes at once, and those past the kernel meet it over the socket `link`. The port, or ports
 /// (TCP, then WebSocket), are the first line on standard output.
 ///

@@ -1,0 +1,300 @@
+//! One message to very many, over several rings a side: what the bare send to each costs where none of them is in a cache.
+//!
+//! On loopback the sender's time has the receiver's wake-up in it, so these receivers wait as those of `loadtest` do: the rings
+//! of a processor take turns on one thread, which sleeps when none has anything.
+//!
+//! ```text
+//!   Crowd ─ message ─► crew (a thread each): connection 0 of the first sends it; members take turns until each has all
+//!         ◄─ done ───
+//! ```
+
+use super::echo::difference;
+use super::fleet::{Fleet, loopback};
+use super::{Problem, Protocol};
+use crate::cpu;
+use netpoll::{Gang, SharesThread, TakesTurns, UringBackend, take_turns};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// How long a message may make no progress.
+const STALL: Duration = Duration::from_secs(20);
+/// A server that uses less than this in a [`LOOK`] has nothing to do but look at its rings.
+const QUIET: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(200);
+/// Connections that come from one address: a quarter of its ports, for `connect()` searches long when most are taken.
+const PORTS_OF_SOURCE: usize = 16_000;
+const SOURCES_MIN: usize = 8;
+
+/// A message to all, done.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// Nanoseconds of the server's CPU a delivery.
+    pub server_ns: f64,
+    /// From the write to the last delivery.
+    pub elapsed: Duration,
+}
+
+/// The receivers. The very first connection is the sender, and gets nothing.
+///
+/// Their threads end with the process: taking very many connections apart politely takes minutes.
+pub struct Crowd {
+    crews: Vec<Crew>,
+    receivers: usize,
+}
+
+/// A thread of receivers, and what it says when it has done what it was told.
+struct Crew {
+    messages: Sender<Arc<[u8]>>,
+    done: Receiver<Result<(), Problem>>,
+}
+
+/// The receivers of one ring.
+struct Member {
+    fleet: Fleet<UringBackend>,
+    /// Its seat in the gang.
+    seat: usize,
+    /// Whether its connection 0 is the sender.
+    sends: bool,
+    message: Arc<[u8]>,
+    /// Bytes of the message that each connection has got.
+    offsets: Vec<u32>,
+    /// Connections that have not got all of it.
+    waiting: usize,
+    progress_at: Instant,
+    problem: Option<Problem>,
+}
+
+impl Crowd {
+    /// Connects `count` receivers, and the sender, from `rings` rings to `port` of this machine.
+    ///
+    /// # Errors
+    /// [`Problem`]: what the system says, or a server that does not take them all.
+    pub fn gather(count: usize, rings: usize, port: u16) -> Result<Crowd, Problem> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut left = count + 1;
+        let mut shares = Vec::with_capacity(rings);
+        for number in 0..rings {
+            shares.push(left.div_ceil(rings - number));
+            left -= shares[number];
+        }
+        let sources = loopback((count / PORTS_OF_SOURCE).max(SOURCES_MIN) as u32);
+        let mut crews = Vec::with_capacity(threads);
+        for (number, shares) in shares.chunks(rings.div_ceil(threads)).enumerate() {
+            let ((messages, inbox), (outbox, done)) = (channel(), channel());
+            let opening =
+                Opening { shares: shares.to_vec(), port, sources: sources.clone(), sends: number == 0 };
+            std::thread::Builder::new()
+                .name(format!("crew-{number}"))
+                .spawn(move || work(&opening, &inbox, &outbox))?;
+            crews.push(Crew { messages, done });
+        }
+        let crowd = Crowd { crews, receivers: count };
+        crowd.wait()?;
+        Ok(crowd)
+    }
+
+    /// Looks once more at all connections: nothing may have come since the last message.
+    ///
+    /// # Errors
+    /// [`Problem`]: a delivery that is one too many.
+    pub fn finish(&mut self) -> Result<(), Problem> {
+        self.tell(&Arc::default())
+    }
+
+    /// Tells all crews of a message, and waits until they have it.
+    fn tell(&self, message: &Arc<[u8]>) -> Result<(), Problem> {
+        for crew in &self.crews {
+            let _ = crew.messages.send(Arc::clone(message)); // one that has ended is told by the wait
+        }
+        self.wait()
+    }
+
+    /// Waits until all crews have done what they were told.
+    fn wait(&self) -> Result<(), Problem> {
+        let gone = |_| Problem("a thread of receivers has ended; what it says is above".into());
+        self.crews.iter().try_for_each(|crew| crew.done.recv().map_err(gone)?)
+    }
+
+    /// Waits until `server`, a process, has accepted all: a connection is the client's before that, for the kernel answers.
+    ///
+    /// # Errors
+    /// [`Problem`]: the server is busy for ever.
+    pub fn settle(&self, server: u32) -> Result<(), Problem> {
+        let until = Instant::now() + STALL;
+        let mut before = cpu::of_process(server)?;
+        while Instant::now() < until {
+            std::thread::sleep(LOOK);
+            let now = cpu::of_process(server)?;
+            if now.saturating_sub(before) < QUIET {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err(Problem("the server does not come to rest".into()))
+    }
+
+    /// Sends a message of `size` bytes, 8 at least, and waits until all have it; `server` is the process to measure.
+    ///
+    /// # Errors
+    /// [`Problem`], among them a delivery that is lost, doubled or wrong.
+    pub fn broadcast(&mut self, round: u64, size: usize, server: u32) -> Result<Round, Problem> {
+        let mut payload: Vec<u8> = (0..size.max(8)).map(|at| at as u8).collect();
+        payload[..8].copy_from_slice(&round.to_be_bytes());
+        let message: Arc<[u8]> = payload.into();
+        let before = cpu::of_process(server)?;
+        let sent_at = Instant::now();
+        self.tell(&message)?;
+        let used = cpu::of_process(server)?.saturating_sub(before);
+        Ok(Round {
+            server_ns: used.as_nanos() as f64 / self.receivers.max(1) as f64,
+            elapsed: sent_at.elapsed(),
+        })
+    }
+}
+
+/// What a crew opens.
+struct Opening {
+    /// Connections of each ring.
+    shares: Vec<usize>,
+    port: u16,
+    sources: Vec<Ipv4Addr>,
+    /// Whether the sender is one of them.
+    sends: bool,
+}
+
+/// A crew's thread: opens its share, then takes part in each message.
+fn work(opening: &Opening, messages: &Receiver<Arc<[u8]>>, done: &Sender<Result<(), Problem>>) {
+    let (gang, mut members) = match assemble(opening) {
+        Ok(assembled) => assembled,
+        Err(problem) => return drop(done.send(Err(problem))),
+    };
+    let _ = done.send(Ok(()));
+    for message in messages {
+        members.iter_mut().for_each(|member| member.begin(&message));
+        let mut ended = Vec::with_capacity(members.len());
+        take_turns(&gang, members, |member| ended.push(member));
+        ended.sort_by_key(|member| member.seat); // a place in the list is a seat
+        members = ended;
+        let problem = members.iter_mut().find_map(|member| member.problem.take());
+        if done.send(problem.map_or(Ok(()), Err)).is_err() {
+            return;
+        }
+    }
+}
+
+fn assemble(opening: &Opening) -> Result<(Gang, Vec<Member>), Problem> {
+    let gang = Gang::new()?;
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, opening.port));
+    let mut members = Vec::with_capacity(opening.shares.len());
+    for (seat, share) in opening.shares.iter().enumerate() {
+        let mut fleet = Fleet::over_uring(*share)?;
+        fleet.come_from(opening.sources.clone());
+        fleet.take_seat(gang.seat(seat))?;
+        fleet.open(server, Protocol::Raw, *share, false)?;
+        members.push(Member {
+            fleet,
+            seat,
+            sends: opening.sends && seat == 0,
+            message: Arc::default(),
+            offsets: vec![0; *share],
+            waiting: 0,
+            progress_at: Instant::now(),
+            problem: None,
+        });
+    }
+    Ok((gang, members))
+}
+
+impl Member {
+    fn begin(&mut self, message: &Arc<[u8]>) {
+        self.message = Arc::clone(message);
+        self.progress_at = Instant::now();
+        if message.is_empty() {
+            self.waiting = 0; // a last look: what comes now is one too many
+            return;
+        }
+        self.offsets.fill(0);
+        self.waiting = self.offsets.len() - usize::from(self.sends);
+        if self.sends {
+            let sent = self.fleet.prepare(message).and_then(|bytes| self.fleet.send(0, bytes));
+            self.problem = sent.err();
+        }
+    }
+
+    /// Whether there is something to wait for; a problem ends that.
+    fn goes_on(&mut self, turned: Result<(), Problem>) -> bool {
+        self.problem = self.problem.take().or(turned.err());
+        self.problem.is_none() && self.waiting > 0
+    }
+
+    fn receive(&mut self) -> Result<(), Problem> {
+        let before = self.waiting;
+        let (message, offsets, waiting) = (&self.message, &mut self.offsets, &mut self.waiting);
+        self.fleet.turn(Duration::ZERO, |_, _, arrival| {
+            let is_sender = self.sends && arrival.number == 0;
+            let expected = if is_sender { &[][..] } else { &message[..] };
+            let taken = take(expected, &mut offsets[arrival.number], arrival.buffer.as_slice());
+            let wrong = |what| Problem(format!("connection {}, {what}", arrival.number));
+            *waiting -= usize::from(taken.map_err(wrong)?);
+            Ok(())
+        })?;
+        if self.waiting < before {
+            self.progress_at = Instant::now();
+        } else if self.progress_at.elapsed() > STALL {
+            return Err(Problem(format!(
+                "{before} of a ring's {} wait for the message in vain",
+                self.offsets.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl TakesTurns for Member {
+    type Backend = UringBackend;
+
+    fn backend(&mut self) -> &mut UringBackend {
+        &mut self.fleet.line
+    }
+
+    fn turn(&mut self) -> bool {
+        let turned = self.receive();
+        self.goes_on(turned)
+    }
+
+    fn rest(&mut self) -> Option<Duration> {
+        let settled = self.fleet.line.settle(Duration::from_secs(1));
+        let wait = settled.as_ref().map_or(Duration::ZERO, |wait| *wait);
+        self.goes_on(settled.map(drop).map_err(Problem::from)).then_some(wait)
+    }
+}
+
+/// Compares what came with what must come; true when it is complete.
+fn take(expected: &[u8], offset: &mut u32, bytes: &[u8]) -> Result<bool, String> {
+    let begin = *offset as usize;
+    let end = begin + bytes.len();
+    if expected.get(begin..end) != Some(bytes) {
+        let rest = &expected[begin.min(expected.len())..];
+        return Err(format!("byte {begin}: {}", difference(rest, bytes)));
+    }
+    *offset = end as u32;
+    Ok(end == expected.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_whole_in_parts_wrong_or_one_too_many() {
+        let mut offset = 0;
+        assert_eq!(take(b"message", &mut offset, b"mess"), Ok(false));
+        assert_eq!(take(b"message", &mut offset, b"age"), Ok(true));
+        assert!(take(b"message", &mut offset, b"message").is_err());
+        assert!(take(b"message", &mut 0, b"messagE").is_err());
+        assert!(take(b"message", &mut 0, b"messagemessage").is_err());
+        assert!(take(b"", &mut 0, b"m").is_err(), "the sender gets nothing");
+    }
+}

@@ -1,0 +1,172 @@
+//! Memory that the host of a virtual machine has given already, so that a run measures the gateway and not the host.
+//!
+//! A hypervisor gives memory when it is touched for the first time, and takes free memory back where the guest reports it
+//! (`mm/page_reporting.c`, virtio-balloon's free page reporting). For the kernel's fresh slabs that was a fifth of both
+//! processors in a ramp to a million (docs/decisions/0017). A machine of its own has neither.
+
+use crate::monitor::kernel;
+use crate::report::units::bytes;
+use std::hint::black_box;
+use std::io;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// Free blocks of this order (4 KiB << order) and larger are reported to the host; -1 where no device asks for reports.
+const REPORTED: &str = "/sys/module/page_reporting/parameters/page_reporting_order";
+/// The largest order of free blocks that there is.
+const ORDER_MAX: u32 = 10;
+/// Left alone, for whatever else runs here.
+const SPARED: u64 = 1 << 30;
+/// The free memory that the kernel takes first is not known, so more is touched than a run needs.
+const TOUCHED_TO_NEEDED: u64 = 4;
+/// A run that needs less is over before it matters.
+const WORTH_IT: u64 = 1 << 30;
+/// Waits for the end of its input, which is that of this program however it comes about, and sets the order again.
+const KEEPER: &str = "trap '' INT TERM HUP; cat >/dev/null; echo \"$1\" >\"$2\"";
+
+/// As long as it lives, the memory stays; then reporting is as it was.
+pub(super) struct Warm {
+    keeper: Option<Child>,
+    /// What was done, for the report.
+    pub(super) note: Option<String>,
+}
+
+impl Warm {
+    /// Keeps the host from taking free memory back, then touches `needed` bytes of it and more, where this is a virtual
+    /// machine that reports free memory and this process may stop that (root, not in a container). Elsewhere it does nothing.
+    pub(super) fn up(needed: u64) -> Warm {
+        let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let order = std::fs::read_to_string(REPORTED).ok().and_then(|order| order.trim().parse::<u32>().ok());
+        let (Some(order), true, true) = (order, is_virtual(&flags), needed >= WORTH_IT) else {
+            return Warm { keeper: None, note: None };
+        };
+        match stop_reporting(order) {
+            Ok(keeper) => {
+                let since = Instant::now();
+                let size = touch(share(needed, kernel::memory_free().min(kernel::memory_left_in_cgroup())));
+                let note = format!(
+                    "memory: a virtual machine, so {} were touched once in {:.1} s before the run, for the host gives them only then; \
+                     none is given back meanwhile (page_reporting_order)",
+                    bytes(size as f64),
+                    since.elapsed().as_secs_f64()
+                );
+                Warm { keeper, note: Some(note) }
+            }
+            Err(error) => {
+                let note =
+                    format!("memory: as the host of this virtual machine gives it ({REPORTED}: {error})");
+                Warm { keeper: None, note: Some(note) }
+            }
+        }
+    }
+}
+
+/// Has no free block reported from now on, and returns who sets that back; nobody where none was reported before.
+fn stop_reporting(order: u32) -> io::Result<Option<Child>> {
+    if order > ORDER_MAX {
+        return Ok(None);
+    }
+    let keeper = Command::new("sh")
+        .args(["-c", KEEPER, "sh", &order.to_string(), REPORTED])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let keeper = Warm { keeper: Some(keeper), note: None };
+    std::fs::write(REPORTED, (ORDER_MAX + 1).to_string())?;
+    let now = std::fs::read_to_string(REPORTED)?;
+    if now.trim().parse::<u32>().is_ok_and(|order| order > ORDER_MAX) {
+        return Ok(keeper.into_keeper());
+    }
+    Err(io::Error::other(format!("it stays at {}", now.trim())))
+}
+
+impl Warm {
+    fn into_keeper(mut self) -> Option<Child> {
+        self.keeper.take()
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            drop(keeper.stdin.take());
+            if !keeper.wait().is_ok_and(|status| status.success()) {
+                eprintln!(
+                    "loadtest: {REPORTED} could not be set back; write the number there that it should be (9 is the kernel's)"
+                );
+            }
+        }
+    }
+}
+
+/// Whether there is a host underneath (the flag that a hypervisor sets in CPUID leaf 1).
+fn is_virtual(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().filter(|line| line.starts_with("flags"));
+    flags.flat_map(str::split_ascii_whitespace).any(|flag| flag == "hypervisor")
+}
+
+/// How much of `free` bytes to touch for a run that needs so many.
+fn share(needed: u64, free: u64) -> u64 {
+    (needed * TOUCHED_TO_NEEDED).min(free.saturating_sub(SPARED))
+}
+
+/// Writes so many bytes, by all processors, and gives them back; returns how many it could have.
+fn touch(size: u64) -> u64 {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let each = usize::try_from(size).unwrap_or(0) / threads;
+    // All at once: what one thread gave back would be what another gets.
+    let touched: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| touched(each))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    black_box(&touched).iter().map(|block| block.len() as u64).sum()
+}
+
+fn touched(size: usize) -> Vec<u8> {
+    let mut block = Vec::new();
+    if block.try_reserve_exact(size).is_ok() {
+        block.resize(size, 1);
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_machine_says_so() {
+        assert!(is_virtual("processor\t: 0\nflags\t\t: fpu vme hypervisor lahf_lm\n"));
+        assert!(!is_virtual("model name\t: no hypervisor here\nflags\t\t: fpu vme\n"));
+    }
+
+    #[test]
+    fn the_machine_keeps_room_for_others() {
+        assert_eq!(share(1 << 30, 64 << 30), 4 << 30);
+        assert_eq!(share(8 << 30, 22 << 30), 21 << 30);
+        assert_eq!(share(8 << 30, 1 << 20), 0);
+    }
+
+    #[test]
+    fn every_byte_is_written_or_none() {
+        let block = touched(3 << 20);
+        assert_eq!((block.len(), block.iter().all(|byte| *byte == 1)), (3 << 20, true));
+        assert!(touched(usize::MAX / 4).is_empty());
+        assert_eq!(touch(2 << 20), 2 << 20);
+    }
+
+    #[test]
+    fn the_keeper_sets_the_order_back_at_the_end_of_its_input() {
+        let path = std::env::temp_dir().join(format!("loadtest-order-{}", std::process::id()));
+        let keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh", "9"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!path.exists());
+        drop(Warm { keeper: Some(keeper), note: None });
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "9\n");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
