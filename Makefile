@@ -73,8 +73,8 @@ fairness: ## echo latency of well-behaved connections beside troublemakers, agai
 	gateway/tests/e2e/fairness.sh
 
 million: ## a million connections through every stage (BACKEND=io_uring|epoll|dpdk CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
-	cargo build --release -p gateway -p loadtest $(if $(filter dpdk,$(BACKEND)),$(DPDK))
-	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway \
+	cargo build --release -p gateway -p loadtest -p bench $(if $(filter dpdk,$(BACKEND)),$(DPDK))
+	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway --floor target/release/bench \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
 
 fuzz: ## each fuzz body for ten million executions, frames for fifty (needs cargo-fuzz)
