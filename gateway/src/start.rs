@@ -59,6 +59,8 @@ pub struct WorkerOrder<'a> {
     pub settings: Vec<WorkerSettings>,
     /// Pin worker threads to cores, in turn.
     pub pin: bool,
+    /// Put worker threads under `SCHED_BATCH`.
+    pub batch_scheduling: bool,
     /// Where they report.
     pub control: ControlSender,
     /// Where tokens are checked; `None`: nowhere.
@@ -205,6 +207,7 @@ pub fn start(
         settings: vec![settings; plan.workers],
         plan: &plan,
         pin: config.io.pin_workers,
+        batch_scheduling: config.io.batch_scheduling,
         control,
         verifier,
         names,

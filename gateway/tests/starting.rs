@@ -106,6 +106,33 @@ fn the_line_that_says_what_is_served_has_the_real_ports() {
     }
 }
 
+/// Scheduling policies of the threads that move messages (proc_pid_stat(5), fields 2 and 41).
+fn policies(running: &Running) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap();
+    let stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+    let policy = |stat: String| {
+        let (name, rest) = stat.rsplit_once(") ").unwrap();
+        let moves = name.contains("(worker-") || name.ends_with("(control");
+        moves.then(|| rest.split(' ').nth(41 - 3).unwrap().parse().unwrap())
+    };
+    stats.filter_map(policy).collect()
+}
+
+#[test]
+fn threads_run_under_the_policy_that_was_asked_for() {
+    // SCHED_OTHER and SCHED_BATCH, sched(7).
+    for (name, policy) in [("normal", 0), ("batch", 3)] {
+        let running = Running::start(&[&format!("io.scheduling={name}"), "io.workers=2"]);
+        let wanted = vec![policy; 3];
+        let since = Instant::now();
+        // A thread gives itself its policy.
+        while policies(&running) != wanted {
+            assert!(since.elapsed() < Duration::from_secs(20), "{name}: {:?}", policies(&running));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 #[test]
 fn without_a_file_only_this_machine_is_served() {
     let output =

@@ -93,6 +93,7 @@ impl Builder<'_> {
             workers: self.some("io.workers"),
             threads: self.some("io.threads"),
             pin_workers: self.values.flag("io.pin_workers"),
+            batch_scheduling: self.values.text("io.scheduling") == "batch",
             idle_demote: Some(demote).filter(|demote| !demote.is_zero()),
             completions_per_turn_max: self.values.size("io.completions_per_turn_max"),
         }

@@ -103,6 +103,8 @@ pub struct IoConfig {
     pub threads: Option<usize>,
     /// Whether their threads are pinned to cores.
     pub pin_workers: bool,
+    /// Whether the workers' threads and the control thread run under `SCHED_BATCH`.
+    pub batch_scheduling: bool,
     /// Quiet connections may be moved to a cheaper kind of waiting after this time.
     pub idle_demote: Option<Duration>,
     /// Completions of one turn.

@@ -59,6 +59,8 @@ pub const KEYS: &[Key] = &[
     key("io.threads", Integer(0, 255), "0", Restart,
         "io_uring: threads that run the workers. 0: as many as cores. Workers beyond that share threads."),
     key("io.pin_workers", Bool, "false", Restart, "Pin worker threads to cores, in turn."),
+    key("io.scheduling", Choice(&["normal", "batch"]), "normal", Restart,
+        "Policy of the threads, see sched(7). batch: woken, they wait for who runs on their processor. Fewer switches."),
     key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
         "io_uring: connections quiet for this long wait in a cheaper way; new ones begin so. 0: never."),
     key("io.completions_per_turn_max", Integer(16, 65_536), "256", Restart,

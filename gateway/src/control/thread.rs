@@ -132,6 +132,11 @@ fn run(parts: Parts, commands: mpsc::Sender<Command>, inbox: mpsc::Receiver<Comm
     {
         tracing::warn!(cpu, %error, "the control thread can't be pinned; it runs anywhere (control.cpu)");
     }
+    if parts.config.io.batch_scheduling
+        && let Err(error) = netpoll::batch_current_thread()
+    {
+        tracing::warn!(%error, "SCHED_BATCH is refused; the threads run under the policy they have (io.scheduling)");
+    }
     // Who asks for epoll by name may run where io_uring kills a process, so it is not even tried.
     if parts.config.io.backend != Some(BackendKind::Epoll) {
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {

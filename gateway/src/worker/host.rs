@@ -56,6 +56,7 @@ impl WorkerHost for KernelWorkers {
             backend,
             backend_config: order.plan.backend_config.clone(),
             processors: if order.pin { (0..processors).collect() } else { vec![] },
+            batch_scheduling: order.batch_scheduling,
             names: order.names,
             unix_now_ms: unix_now.as_millis() as u64,
             control: order.control,

@@ -21,8 +21,8 @@ use crate::metrics::WorkerMetrics;
 use crate::settings::WorkerSettings;
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, GANG_SEATS_MAX, MailboxSender, UringBackend, UringConfig, Waker, mailbox,
-    pin_current_thread,
+    Backend, BackendConfig, GANG_SEATS_MAX, MailboxSender, UringBackend, UringConfig, Waker,
+    batch_current_thread, mailbox, pin_current_thread,
 };
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -63,6 +63,8 @@ pub struct Plan {
     pub backend_config: BackendConfig,
     /// Processors to bind threads to, in turn; empty: none.
     pub processors: Vec<usize>,
+    /// Threads run under `SCHED_BATCH`.
+    pub batch_scheduling: bool,
     /// How names become fingerprints.
     pub names: Fingerprints,
     /// Milliseconds since 1970, now.
@@ -262,6 +264,9 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
     let body = move || {
         if let Some(processor) = plan.processors.get(number % plan.processors.len().max(1)) {
             let _ = pin_current_thread(*processor); // a processor that is gone only costs locality
+        }
+        if plan.batch_scheduling {
+            let _ = batch_current_thread(); // the control thread, under the same policy, says so where it is refused
         }
         match &plan.backend {
             BackendChoice::Epoll => seats.into_iter().for_each(|seat| {

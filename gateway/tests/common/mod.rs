@@ -126,6 +126,7 @@ impl Gateway {
             backend,
             backend_config,
             processors: vec![],
+            batch_scheduling: false,
             names,
             unix_now_ms: 1_700_000_000_000,
             control: sender,
