@@ -59,7 +59,7 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
         GatewayBackend::IoUring => format!("idle_demote_ms = 10000\nthreads = {}\n", threads()),
     };
     format!(
-        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\n{waiting}\n{dpdk}\
+        "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\nscheduling = \"batch\"\n{waiting}\n{dpdk}\
          [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n\n\
          [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = {buffers}\nhuge_pages = false\n\n\
          [drain]\ndrain_ms = 2000\n\n\

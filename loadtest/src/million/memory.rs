@@ -9,6 +9,7 @@ use crate::report::units::bytes;
 use std::hint::black_box;
 use std::io;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Free blocks of this order (4 KiB << order) and larger are reported to the host; -1 where no device asks for reports.
@@ -21,6 +22,8 @@ const SPARED: u64 = 1 << 30;
 const TOUCHED_TO_NEEDED: u64 = 4;
 /// A run that needs less is over before it matters.
 const WORTH_IT: u64 = 1 << 30;
+/// Bytes that are touched between two looks at whether to stop.
+const STEP: usize = 64 << 20;
 /// Waits for the end of its input, which is that of this program however it comes about, and sets the order again.
 const KEEPER: &str = "trap '' INT TERM HUP; cat >/dev/null; echo \"$1\" >\"$2\"";
 
@@ -34,7 +37,8 @@ pub(super) struct Warm {
 impl Warm {
     /// Keeps the host from taking free memory back, then touches `needed` bytes of it and more, where this is a virtual
     /// machine that reports free memory and this process may stop that (root, not in a container). Elsewhere it does nothing.
-    pub(super) fn up(needed: u64) -> Warm {
+    /// That takes up to a minute, or until `stop`.
+    pub(super) fn up(needed: u64, stop: &AtomicBool) -> Warm {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let order = std::fs::read_to_string(REPORTED).ok().and_then(|order| order.trim().parse::<u32>().ok());
         let (Some(order), true, true) = (order, is_virtual(&flags), needed >= WORTH_IT) else {
@@ -43,7 +47,9 @@ impl Warm {
         match stop_reporting(order) {
             Ok(keeper) => {
                 let since = Instant::now();
-                let size = touch(share(needed, kernel::memory_free().min(kernel::memory_left_in_cgroup())));
+                let size = share(needed, kernel::memory_free().min(kernel::memory_left_in_cgroup()));
+                eprintln!("memory: touching {}, so that the host of this virtual machine gives it now …", bytes(size as f64));
+                let size = touch(size, stop);
                 let note = format!(
                     "memory: a virtual machine, so {} were touched once in {:.1} s before the run, for the host gives them only then; \
                      none is given back meanwhile (page_reporting_order)",
@@ -109,22 +115,24 @@ fn share(needed: u64, free: u64) -> u64 {
     (needed * TOUCHED_TO_NEEDED).min(free.saturating_sub(SPARED))
 }
 
-/// Writes so many bytes, by all processors, and gives them back; returns how many it could have.
-fn touch(size: u64) -> u64 {
+/// Writes so many bytes, by all processors, and gives them back; returns how many it could have, and had until `stop`.
+fn touch(size: u64, stop: &AtomicBool) -> u64 {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let each = usize::try_from(size).unwrap_or(0) / threads;
     // All at once: what one thread gave back would be what another gets.
     let touched: Vec<Vec<u8>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| touched(each))).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| touched(each, stop))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     black_box(&touched).iter().map(|block| block.len() as u64).sum()
 }
 
-fn touched(size: usize) -> Vec<u8> {
+fn touched(size: usize, stop: &AtomicBool) -> Vec<u8> {
     let mut block = Vec::new();
     if block.try_reserve_exact(size).is_ok() {
-        block.resize(size, 1);
+        while block.len() < size && !stop.load(Ordering::Relaxed) {
+            block.resize(size.min(block.len() + STEP), 1);
+        }
     }
     block
 }
@@ -148,10 +156,16 @@ mod tests {
 
     #[test]
     fn every_byte_is_written_or_none() {
-        let block = touched(3 << 20);
-        assert_eq!((block.len(), block.iter().all(|byte| *byte == 1)), (3 << 20, true));
-        assert!(touched(usize::MAX / 4).is_empty());
-        assert_eq!(touch(2 << 20), 2 << 20);
+        let goes_on = AtomicBool::new(false);
+        let block = touched(STEP + 5, &goes_on);
+        assert_eq!((block.len(), block.iter().all(|byte| *byte == 1)), (STEP + 5, true));
+        assert!(touched(usize::MAX / 4, &goes_on).is_empty());
+        assert_eq!(touch(2 << 20, &goes_on), 2 << 20);
+    }
+
+    #[test]
+    fn whoever_is_told_to_stop_touches_nothing_more() {
+        assert_eq!(touch(2 << 20, &AtomicBool::new(true)), 0);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     budget.check()?;
     let session = Session { settings: &settings, command, backend, budget: &budget, stop };
     session.check()?;
-    let warm = Warm::up(budget.needed);
+    let warm = Warm::up(budget.needed, stop);
     if let Some(note) = &warm.note {
         eprintln!("{note}");
         notes.push(note.clone());
