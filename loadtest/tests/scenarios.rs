@@ -98,6 +98,9 @@ fn a_run_of_many_stages() {
         assert_eq!(stage(name)["departure"]["closed"], 200, "{name}");
     }
     assert_eq!(stage("storm")["connect"]["ready"], 200);
+    // What connections cost is what is there beyond this.
+    let first = &report["samples"][0];
+    assert_eq!((first["ready"].as_u64(), first["time"].as_f64()), (Some(0), Some(0.0)), "{first}");
     let beats = stage("idle")["heartbeats"]["measured"].as_u64().unwrap();
     assert!((200..=400).contains(&beats), "{beats} beats of 200 connections in 1½ intervals");
 }

@@ -107,7 +107,7 @@ pub(super) fn slab(report: &Report) -> Option<(f64, Vec<(String, f64)>)> {
     let mut parts: Vec<(String, f64)> =
         last.slab.iter().map(grown).filter(|(_, each)| *each >= 1.0).collect();
     parts.sort_by(|a, b| b.1.total_cmp(&a.1));
-    // The first sample is taken when some connections are there already.
+    // In older reports the first sample is of when some connections were there already.
     let share = 1.0 - first.ready as f64 / count;
     parts.iter_mut().for_each(|(_, each)| *each /= share.max(0.01));
     Some((parts.iter().map(|(_, each)| each).sum(), parts))

@@ -48,7 +48,10 @@ impl Warm {
             Ok(keeper) => {
                 let since = Instant::now();
                 let size = share(needed, kernel::memory_free().min(kernel::memory_left_in_cgroup()));
-                eprintln!("memory: touching {}, so that the host of this virtual machine gives it now …", bytes(size as f64));
+                eprintln!(
+                    "memory: touching {}, so that the host of this virtual machine gives it now …",
+                    bytes(size as f64)
+                );
                 let size = touch(size, stop);
                 let note = format!(
                     "memory: a virtual machine, so {} were touched once in {:.1} s before the run, for the host gives them only then; \

@@ -139,6 +139,7 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
     let server = Watched { pids, busy_at };
     let before = server.read();
     let control = Arc::new(Control::new(plan.stages.len()));
+    let watcher = Watcher::new(server, watch.metrics);
     let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
     let crew = start(&plan, &control, clock, &ground)?;
     let mut run = Run {
@@ -146,7 +147,7 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Fi
         control,
         clock,
         crew,
-        watcher: Watcher::new(server, watch.metrics),
+        watcher,
         ground,
         metrics: watch.metrics.filter(|_| tells),
         seconds: BTreeMap::new(),

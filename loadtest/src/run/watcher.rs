@@ -47,7 +47,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Of this server; with `metrics`, of what is told there as well.
+    /// Of this server; with `metrics`, of what is told there as well. The first sample is of now, when nobody has connected.
     pub(super) fn new(watched: Watched, metrics: Option<SocketAddr>) -> Watcher {
         let (fetched, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
         let (to, until) = (fetched.clone(), stop.clone());
@@ -65,10 +65,18 @@ impl Watcher {
             |address| std::thread::Builder::new().name("metrics".to_owned()).spawn(move || fetch(address));
         let fetcher = metrics.and_then(|address| thread(address).ok());
         let last = Last { time: 0, server: watched.read(), generator: 0, machine: kernel::busy() };
+        let slab = kernel::slab_is_readable();
+        let first = Sample {
+            server_rss: last.server.rss,
+            generator_rss: monitor::own_rss(),
+            slab: if slab { kernel::slab() } else { BTreeMap::new() },
+            memory_available: kernel::memory_available(),
+            ..Sample::default()
+        };
         Watcher {
             watched,
-            slab: kernel::slab_is_readable(),
-            samples: Vec::new(),
+            slab,
+            samples: vec![first],
             last,
             fetched,
             stop,
