@@ -15,12 +15,14 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Of `own`, with `others` in their order. Without any there is nothing to show.
-    pub(super) fn of(own: &Outcome, others: &[&Outcome]) -> Beside {
+    /// Of `own`, with `others` in their order and the names of their folders. Without any there is nothing to show.
+    pub(super) fn of(own: &Outcome, others: &[(String, &Outcome)]) -> Beside {
         if others.is_empty() {
             return Beside::default();
         }
-        let all = || [own].into_iter().chain(others.iter().copied());
+        let all = || [own].into_iter().chain(others.iter().map(|(_, outcome)| *outcome));
+        // Two runs of a day may differ in what no column says: the folder's name does.
+        let named = others.iter().map(|(folder, outcome)| format!("{} ({folder})", name(outcome)));
         let mut measures: Vec<&str> = Vec::new();
         for bar in all().flat_map(|outcome| &outcome.bars) {
             if !measures.contains(&bar.measure.as_str()) {
@@ -35,7 +37,7 @@ impl Beside {
             [(*measure).to_owned()].into_iter().chain(all().map(|outcome| found(outcome, measure))).collect()
         };
         Beside {
-            head: ["measure".to_owned()].into_iter().chain(all().map(name)).collect(),
+            head: ["measure".to_owned(), name(own)].into_iter().chain(named).collect(),
             rows: measures.iter().map(row).collect(),
         }
     }
@@ -63,7 +65,8 @@ fn next_to(folder: &Path) -> Vec<(PathBuf, Outcome)> {
 /// What was found next to `folder`, beside `own`.
 pub(super) fn stored_next_to(folder: &str, own: &Outcome) -> Beside {
     let others = next_to(Path::new(folder));
-    Beside::of(own, &others.iter().map(|(_, outcome)| outcome).collect::<Vec<_>>())
+    let folder = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Beside::of(own, &others.iter().map(|(path, outcome)| (folder(path), outcome)).collect::<Vec<_>>())
 }
 
 /// Writes the pages of the stored reports in `folders` anew, each with those next to it.

@@ -73,15 +73,7 @@ impl Watcher {
             memory_available: kernel::memory_available(),
             ..Sample::default()
         };
-        Watcher {
-            watched,
-            slab,
-            samples: vec![first],
-            last,
-            fetched,
-            stop,
-            fetcher,
-        }
+        Watcher { watched, slab, samples: vec![first], last, fetched, stop, fetcher }
     }
 
     pub(super) fn pids(&self) -> &[i32] {
