@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR ?= auto
 .PHONY: help run build test unit e2e conformance dpdk check bench memory fairness million setup-tests fuzz clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## build the gateway and start it with its embedded router (CONFIG=… for another profile)
 	cargo run --release -p gateway -- run --config $(CONFIG)

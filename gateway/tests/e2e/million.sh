@@ -19,4 +19,15 @@ for run in "io_uring tcp" "io_uring ws" "epoll tcp"; do
         [ -s "$work/$backend-$transport/$name" ] || { echo "no $name" >&2; exit 1; }
     done
 done
+
+echo "== interrupted"
+before=$(sha256sum "$work/io_uring-tcp/"*)
+"$loadtest" million --quick -q --gateway "$gateway" --report "$work/io_uring-tcp" >"$work/out" 2>&1 &
+run=$!
+sleep 3
+kill -INT "$run"
+code=0
+wait "$run" || code=$?
+[ "$code" = 1 ] && grep -q "interrupted, so nothing is stored" "$work/out" || { tail -20 "$work/out" >&2; exit 1; }
+[ "$before" = "$(sha256sum "$work/io_uring-tcp/"*)" ] || { echo "half a run took the place of a whole one" >&2; exit 1; }
 echo "million, quick: ok"

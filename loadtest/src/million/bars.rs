@@ -83,7 +83,7 @@ pub(super) fn stage<'a>(report: &'a Report, name: &str) -> Option<&'a StageRepor
 
 /// Processors that the server used in a stage.
 pub(super) fn cores(stage: &StageReport) -> Option<f64> {
-    Some(stage.server.as_ref()?.cpu_seconds / stage.measured_seconds())
+    Some(stage.server.as_ref()?.cpu_seconds / stage.watched_seconds())
 }
 
 /// Nanoseconds a delivery of a stage, without what idling with heartbeats costs over the same time.

@@ -3,12 +3,15 @@
 use super::budget::Budget;
 use crate::error::Trouble;
 use crate::settings::{GatewayBackend, Transport};
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where its control plane is.
 pub(super) const CONTROL: &str = "127.0.0.1:23111";
@@ -26,9 +29,14 @@ pub(super) fn clients(backend: GatewayBackend) -> &'static str {
     }
 }
 
-/// What is made for it, and goes with it.
-fn folder() -> PathBuf {
-    std::env::temp_dir().join(format!("loadtest-million-{}", std::process::id()))
+/// What is made for it, and goes with it. Nobody can have made it before.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("loadtest-million-{}-{:x}", std::process::id(), since.as_nanos());
+        std::env::temp_dir().join(name)
+    })
 }
 
 /// One end of the link between gateway and generator, where there is no kernel between them.
@@ -79,10 +87,14 @@ pub(super) fn is_past(backend: GatewayBackend) -> bool {
     backend == GatewayBackend::Dpdk
 }
 
-/// A running gateway. It is killed when dropped, unless it was stopped.
+/// Waits for a word. When its input ends without one, this program was killed: then it ends the gateway, and removes its folder.
+const KEEPER: &str =
+    "trap '' INT TERM HUP; read -r word; [ \"$word\" = ended ] && exit; kill -TERM \"$1\"; rm -rf \"$2\"";
+
+/// A running gateway. It is killed when dropped, unless it was stopped; it ends, too, when this program is killed.
 pub(super) struct Gateway {
     child: Child,
-    folder: PathBuf,
+    keeper: Option<Child>,
 }
 
 impl Gateway {
@@ -90,15 +102,17 @@ impl Gateway {
     ///
     /// # Errors
     /// What its log says when it does not become ready.
-    pub(super) fn start(program: &str, config: &str) -> Result<Gateway, Trouble> {
+    pub(super) fn start(program: &str, config: &str, listening: &str) -> Result<Gateway, Trouble> {
         let trouble = |error: std::io::Error| {
             Trouble::new(
                 format!("cannot start {program}: {error}"),
                 "build it: cargo build --release -p gateway, and name it with --gateway",
             )
         };
+        // Without a namespace of one's own a gateway may be there that must not be taken for this one.
+        [CONTROL, listening].into_iter().try_for_each(check_free)?;
         let folder = folder();
-        fs::create_dir_all(&folder).map_err(trouble)?;
+        DirBuilder::new().mode(0o700).create(folder).map_err(trouble)?;
         let path = folder.join("gateway.toml");
         fs::write(&path, config).map_err(trouble)?;
         let log = fs::File::create(folder.join("gateway.log")).map_err(trouble)?;
@@ -109,16 +123,19 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            .spawn()
-            .map_err(trouble)?;
-        let mut gateway = Gateway { child, folder };
+            // A terminal's Ctrl-C is for this program, which then ends the gateway.
+            .process_group(0)
+            .spawn();
+        let child = child.inspect_err(|_| drop(fs::remove_dir_all(folder))).map_err(trouble)?;
+        let keeper = keeper(child.id(), folder);
+        let mut gateway = Gateway { child, keeper };
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
-            if is_ready() {
-                return Ok(gateway);
-            }
             if let Ok(Some(status)) = gateway.child.try_wait() {
                 return Err(gateway.complain(&format!("the gateway ended at its start: {status}")));
+            }
+            if is_ready() {
+                return Ok(gateway);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -149,7 +166,7 @@ impl Gateway {
     }
 
     fn complain(&self, what: &str) -> Trouble {
-        let log = fs::read_to_string(self.folder.join("gateway.log")).unwrap_or_default();
+        let log = fs::read_to_string(folder().join("gateway.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
         Trouble::new(format!("{what}; its log ends:\n  {last}"), "see above")
@@ -162,7 +179,34 @@ impl Drop for Gateway {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(folder());
+        if let Some(keeper) = &mut self.keeper {
+            let _ = keeper.stdin.take().map(|mut stdin| stdin.write_all(b"ended\n"));
+            let _ = keeper.wait();
+        }
+    }
+}
+
+/// Who ends `gateway` when this program is killed; nobody where there is no shell.
+fn keeper(gateway: u32, folder: &Path) -> Option<Child> {
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", KEEPER, "sh", &gateway.to_string()]).arg(folder);
+    keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+}
+
+/// # Errors
+/// When somebody listens there.
+fn check_free(address: &str) -> Result<(), Trouble> {
+    let address: SocketAddr = address.parse().map_err(|_| Trouble::new(address, "no address"))?;
+    match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+        Ok(_) => Err(Trouble::new(
+            format!("somebody listens on {address} already"),
+            format!(
+                "end it (ss -ltnp 'sport = :{}'), or run as root: then there is a network namespace of one's own",
+                address.port()
+            ),
+        )),
+        Err(_) => Ok(()),
     }
 }
 
@@ -176,4 +220,39 @@ fn is_ready() -> bool {
         Some(answer)
     };
     ask().is_some_and(|answer| answer.split(' ').nth(1) == Some("200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn whoever_listens_already_is_not_taken_for_the_gateway() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert!(check_free(&address).unwrap_err().to_string().contains("listens on"));
+        drop(listener);
+        check_free(&address).unwrap();
+    }
+
+    #[test]
+    fn the_keeper_ends_the_gateway_when_its_input_ends_and_nothing_was_said() {
+        for (said, ended) in [("", true), ("ended\n", false)] {
+            let name = format!("loadtest-keeper-{}-{}", std::process::id(), said.len());
+            let folder = std::env::temp_dir().join(name);
+            fs::create_dir_all(&folder).unwrap();
+            let mut stands_for_it = Command::new("sleep").arg("60").spawn().unwrap();
+            let mut keeper = keeper(stands_for_it.id(), &folder).unwrap();
+            keeper.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+            keeper.wait().unwrap();
+            assert_eq!(folder.exists(), !ended);
+            if !ended {
+                assert!(stands_for_it.try_wait().unwrap().is_none());
+                stands_for_it.kill().unwrap();
+                fs::remove_dir(&folder).unwrap();
+            }
+            assert!(!stands_for_it.wait().unwrap().success());
+        }
+    }
 }

@@ -38,6 +38,7 @@ use floor::Floor;
 use gateway::Gateway;
 use memory::Warm;
 use outcome::Outcome;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Connections of the run to compare with.
 const SMALL: u32 = 10_000;
@@ -69,12 +70,22 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
         eprintln!("{note}");
         notes.push(note.clone());
     }
+    if stop.load(Relaxed) {
+        return Ok(interrupted());
+    }
     let small = settings.small.map_or(SMALL, |count| count.0);
     let small = match small > 0 && small < budget.connections {
         true => Some(session.once(small, "small")?),
         false => None,
     };
+    if stop.load(Relaxed) {
+        return Ok(interrupted());
+    }
     let full = session.once(budget.connections, "full")?;
+    if stop.load(Relaxed) {
+        print!("{}", terminal::render(&full));
+        return Ok(interrupted());
+    }
     // What was measured is not to be lost for want of something to compare it with.
     let floor = session.floor().unwrap_or_else(|trouble| {
         eprintln!("loadtest: {trouble}");
@@ -91,6 +102,12 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     Ok(if outcome.passed() { Exit::Met } else { Exit::Missed })
 }
 
+/// Half a run is no report, and must not take the place of a whole one.
+fn interrupted() -> Exit {
+    eprintln!("loadtest: interrupted, so nothing is stored");
+    Exit::Missed
+}
+
 struct Session<'a> {
     settings: &'a Settings,
     command: &'a str,
@@ -104,6 +121,7 @@ impl Session<'_> {
     fn check(&self) -> Result<(), Trouble> {
         self.goals()?;
         self.settings.floor.as_deref().map_or(Ok(()), floor::check)?;
+        self.settings.report.as_deref().map_or(Ok(()), Outcome::probe)?;
         self.plan(self.budget.connections, "full", 0).map(drop)
     }
 
@@ -126,7 +144,10 @@ impl Session<'_> {
     fn once(&self, connections: u32, label: &str) -> Result<Report, Trouble> {
         let transport = self.settings.transport.unwrap_or(Transport::Tcp);
         let program = self.settings.gateway.as_deref().unwrap_or_default();
-        let gateway = Gateway::start(program, &gateway::config(self.backend, transport, self.budget))?;
+        let gateway = {
+            let config = gateway::config(self.backend, transport, self.budget);
+            Gateway::start(program, &config, gateway::clients(self.backend))?
+        };
         let plan = self.plan(connections, label, gateway.pid())?;
         eprintln!("{label}: {connections} connections through {} stages", plan.stages.len());
         let goals = self.goals()?;

@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// Version of the stored form.
 const FORMAT: u32 = 1;
+/// What a folder gets.
+const FILES: [&str; 3] = ["report.html", "report.json", "summary.md"];
 /// Samples that are kept of a run.
 const SAMPLES_MAX: usize = 600;
 /// The size from which the bars are meant.
@@ -58,18 +60,27 @@ impl Outcome {
         sound && (self.full.connect.asked < FULL_SIZE || bars())
     }
 
-    /// Writes report.html, report.json and summary.md.
+    /// Tries whether [`Outcome::store`] can write its files, and makes the folder. What is there stays as it is.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub(super) fn store(&self, folder: &str) -> Result<(), Trouble> {
-        let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
+    pub(super) fn probe(folder: &str) -> Result<(), Trouble> {
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::new(
                 format!("cannot make {folder}: {error}"),
                 "name a folder that you may write with --report",
             )
         })?;
+        FILES.iter().try_for_each(|name| json::probe(&Path::new(folder).join(name).to_string_lossy()))
+    }
+
+    /// Writes report.html, report.json and summary.md.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(super) fn store(&self, folder: &str) -> Result<(), Trouble> {
+        let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
+        Outcome::probe(folder)?;
         json::write(&path("report.json"), &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
         self.store_pages(folder)
     }

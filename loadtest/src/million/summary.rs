@@ -61,13 +61,13 @@ pub(super) fn noise(report: &Report) -> Vec<String> {
     let mut waits = Vec::new();
     for stage in &report.stages {
         let Some(server) = &stage.server else { continue };
-        let share = server.starved_seconds / stage.measured_seconds();
+        let share = server.starved_seconds / stage.watched_seconds();
         if share > 0.05 && share > 0.2 * cores(stage).unwrap_or(0.0) {
             waits.push(format!(
                 "{} {:.1} of {:.1} s",
                 stage.name,
                 server.starved_seconds,
-                stage.measured_seconds()
+                stage.watched_seconds()
             ));
         }
     }

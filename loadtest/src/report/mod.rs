@@ -162,6 +162,13 @@ impl StageReport {
     pub(crate) fn measured_seconds(&self) -> f64 {
         (self.to - self.from).max(1e-9)
     }
+
+    /// Length of the time in which both sides' processors were watched: after a departure until the server told of no
+    /// connections, which may be later than the generator's last.
+    pub(crate) fn watched_seconds(&self) -> f64 {
+        let emptied = self.departure.as_ref().and_then(|departure| departure.server_seconds);
+        self.measured_seconds().max(emptied.unwrap_or_default())
+    }
 }
 
 /// Everyone leaving.

@@ -99,14 +99,14 @@ pub(crate) fn rows(report: &Report) -> Vec<Vec<String>> {
         let (count, what, seconds) = done(stage);
         let mut row = vec![
             stage.name.clone(),
-            format!("{:.1} s", stage.measured_seconds()),
+            time(stage),
             format!("{} {what}", number(count)),
             number((count / seconds * 10.0).round() / 10.0),
         ];
         row.extend(times(latency(stage).map(|(latency, _)| latency)));
         row.extend(match &stage.server {
             Some(server) => {
-                let window = stage.measured_seconds();
+                let window = stage.watched_seconds();
                 [
                     percent(server.cpu_seconds / window),
                     nanos(server.cpu_nanos_per_message),
@@ -119,6 +119,13 @@ pub(crate) fn rows(report: &Report) -> Vec<Vec<String>> {
         rows.push(row);
     }
     rows
+}
+
+/// How long a stage was measured; where the server needed longer for its part, that too.
+fn time(stage: &StageReport) -> String {
+    let (measured, watched) = (stage.measured_seconds(), stage.watched_seconds());
+    let server = if watched > measured { format!(" (server {watched:.1} s)") } else { String::new() };
+    format!("{measured:.1} s{server}")
 }
 
 /// Shares of many workers: each, while there are few; else the spread, and which is worst.

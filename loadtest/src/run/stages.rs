@@ -62,7 +62,9 @@ impl Run<'_> {
         self.progress.phase(&measuring, window.end.saturating_sub(start) / 1_000_000);
         self.wait_until(window.end, start, plan.until_delivered.then_some(delivered_before));
         if self.now() < window.end {
-            window.end = self.now().max(window.start);
+            // Stopped before the window began, it has no length.
+            window.end = self.now();
+            window.start = window.start.min(window.end);
             self.control.end(stage, window.end);
         }
         let end = self.read_end();

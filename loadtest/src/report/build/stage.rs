@@ -71,7 +71,8 @@ fn server(findings: &Findings, found: &StageFindings, stage: &StageReport) -> Op
 }
 
 fn generator(whole: &Generator, found: &StageFindings, stats: &[&StageStats]) -> Generator {
-    let time = found.window.seconds().max(1e-9) * 1e9;
+    let end = found.emptied_at.unwrap_or(found.window.end).max(found.window.end);
+    let time = end.saturating_sub(found.window.start).max(1) as f64;
     Generator {
         busy: stats.iter().filter_map(|stats| Some(stats.share?.cpu as f64 / time)).collect(),
         starved: stats.iter().filter_map(|stats| Some(stats.share?.waited as f64 / time)).collect(),
