@@ -247,8 +247,8 @@ impl Plan {
         let room = usable.saturating_sub(self.memory.total()) / KERNEL_BYTES_PER_CONNECTION;
         (room < self.connections_max as u64).then(|| {
             format!(
-                "{percent} % of {} ({who}) hold about {} of {} connections: {} reserved here, and the kernel takes about \
-                 4 KiB for each; then new ones are refused",
+                "{percent} % of {} ({who}) hold about {} of {} connections once all that is reserved here ({}) is in use, \
+                 for the kernel takes about 4 KiB for each; then new ones are refused",
                 bytes_text(limit),
                 grouped(room as usize),
                 grouped(self.connections_max),
