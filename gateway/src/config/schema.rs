@@ -109,8 +109,8 @@ pub const KEYS: &[Key] = &[
         "Bytes that may wait for one slow receiver."),
     key("limits.mailbox_messages_max", Integer(64, 1 << 20), "4096", Restart,
         "Messages that may wait in a worker's mailbox."),
-    key("limits.fanout_deliveries_per_turn_max", Integer(16, 1 << 20), "256", Restart,
-        "Deliveries of room pushes and broadcasts in one turn of a thread, about 4 us each; the rest follows in the next turns."),
+    key("limits.fanout_deliveries_per_turn_max", Integer(16, 1 << 20), "32", Restart,
+        "Deliveries of room pushes and broadcasts in one turn of a thread, 5 to 20 us each; the rest follows in the next turns."),
 
     key("memory.receive_buffer_size_bytes", Integer(512, 1 << 20), "16384", Restart, "Size of a receive buffer."),
     key("memory.receive_buffers_per_worker", Integer(0, 1 << 20), "0", Restart,
