@@ -60,6 +60,8 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
         link("server")
     );
     let dpdk = if is_past(backend) { dpdk } else { String::new() };
+    // A delivery past the kernel takes a tenth of the time, so as many more are a turn's (docs/decisions/0013).
+    let slice = if is_past(backend) { "fanout_deliveries_per_turn_max = 256\n" } else { "" };
     let clients = clients(backend);
     let waiting = match backend {
         GatewayBackend::Dpdk => String::new(),
@@ -68,7 +70,7 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
     };
     format!(
         "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\nscheduling = \"batch\"\n{waiting}\n{dpdk}\
-         [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n\n\
+         [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n{slice}\n\
          [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = {buffers}\nhuge_pages = false\n\n\
          [drain]\ndrain_ms = 2000\n\n\
          [control]\naddress = \"{CONTROL}\"\n\n\

@@ -123,9 +123,9 @@ pub(crate) fn rows(report: &Report) -> Vec<Vec<String>> {
 
 /// How long a stage was measured; where the server needed longer for its part, that too.
 fn time(stage: &StageReport) -> String {
-    let (measured, watched) = (stage.measured_seconds(), stage.watched_seconds());
-    let server = if watched > measured { format!(" (server {watched:.1} s)") } else { String::new() };
-    format!("{measured:.1} s{server}")
+    let text = |seconds: f64| format!("{seconds:.1} s");
+    let (measured, watched) = (text(stage.measured_seconds()), text(stage.watched_seconds()));
+    if watched == measured { measured } else { format!("{measured} (server {watched})") }
 }
 
 /// Shares of many workers: each, while there are few; else the spread, and which is worst.
