@@ -164,6 +164,9 @@ pub struct Running {
     /// Why this backend, and what the workers run with.
     pub backend_reason: String,
     threads: Vec<JoinHandle<()>>,
+    /// Who can wake whom. Held until the threads have ended: where those have descriptors of their own, closing one there is
+    /// not the end of it, and this is the process's table.
+    _wakers: (Vec<MailboxSender<Message>>, ControlSender, Option<VerifySender>),
 }
 
 impl Running {
@@ -208,13 +211,14 @@ pub fn start(
         plan: &plan,
         pin: config.io.pin_workers,
         batch_scheduling: config.io.batch_scheduling,
-        control,
-        verifier,
+        control: control.clone(),
+        verifier: verifier.clone(),
         names,
     };
     let StartedWorkers { senders, metrics, addresses, backend, capture, threads } =
         host.start(order).map_err(failed("workers"))?;
     let backend_reason = backend.unwrap_or(backend_reason);
+    let wakers = (senders.clone(), control, verifier);
     let give_up = senders.clone();
     // Whatever fails from here on, the workers that run already are told to end.
     let stop = |error: StartError| {
@@ -246,7 +250,7 @@ pub fn start(
         signals,
     };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
-    Ok(Running { control, control_address, addresses, backend_reason, threads })
+    Ok(Running { control, control_address, addresses, backend_reason, threads, _wakers: wakers })
 }
 
 /// 64 bits from the system's generator.

@@ -1,92 +1,13 @@
 //! The program as an operator starts it: what it says before, at the start, and of what it finds.
 
+mod common;
+
+use common::program::{Folder, Running, check, gateway};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// On free ports of this machine.
-const PORTS: [&str; 3] = [
-    "listener.tcp.address=127.0.0.1:0",
-    "listener.websocket.address=127.0.0.1:0",
-    "control.address=127.0.0.1:0",
-];
-
-fn gateway(order: &str, sets: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.arg(order).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    PORTS.iter().chain(&["limits.connections_max=100"]).chain(sets).for_each(|set| {
-        command.args(["--set", set]);
-    });
-    command
-}
-
-/// What `gateway check` says on stderr; it must succeed.
-fn check(sets: &[&str]) -> String {
-    let output = gateway("check", sets).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}");
-    said
-}
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("gateway-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A running gateway, killed at the end.
-struct Running {
-    child: Child,
-    /// What it said up to the line that says what it serves.
-    said: String,
-    serving: String,
-}
-
-impl Running {
-    fn start(sets: &[&str]) -> Running {
-        let mut child = gateway("run", sets).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut running = Running { child, said: String::new(), serving: String::new() };
-        while let Some(Ok(line)) = lines.next() {
-            if line.contains("serving ") {
-                running.serving = line;
-                // Whatever comes later must not fill the pipe.
-                std::thread::spawn(move || lines.for_each(drop));
-                return running;
-            }
-            running.said += &format!("{line}\n");
-        }
-        panic!("it never served:\n{}", running.said);
-    }
-
-    /// The address behind `what` in the line.
-    fn address(&self, what: &str) -> String {
-        let rest = self.serving.split_once(what).unwrap_or_else(|| panic!("{what} in {}", self.serving)).1;
-        rest.chars().take_while(|one| one.is_ascii_digit() || matches!(one, '.' | ':')).collect()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn the_line_that_says_what_is_served_has_the_real_ports() {

@@ -2,6 +2,7 @@
 
 use crate::error::Trouble;
 use crate::plan::{BackendKind, Path, Plan};
+use netpoll::epoll::EpollBackend;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -45,16 +46,32 @@ pub(crate) fn raise_descriptors() -> u64 {
 /// With what to change.
 pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> {
     let connections = u64::from(plan.connections_total());
-    let pushes = plan.flows.iter().any(|flow| matches!(flow.path, Path::Http(_)));
     let crew = plan.crew();
-    let http = if pushes { u64::from(plan.machinery.http_connections) * crew.len() as u64 } else { 0 };
+    let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
+    let too_few = |table: &str, beside: u64| {
+        let needed = largest + beside;
+        if needed <= limit {
+            return Ok(());
+        }
+        let workers = connections.div_ceil(limit.saturating_sub(beside).max(1));
+        Err(Trouble::new(
+            format!(
+                "too few descriptors: {largest} connections of one worker + {beside} others = {needed}, {table} holds \
+                 RLIMIT_NOFILE = {limit}"
+            ),
+            format!("use --workers {workers} or more"),
+        ))
+    };
     match plan.machinery.backend {
         BackendKind::Epoll => {
-            let beside = DESCRIPTORS_BESIDE + 2 * crew.len() as u64;
-            let needed = connections + http + beside;
-            if needed <= limit {
+            let (http, beside) = beside_epoll(plan);
+            if connections + http + beside <= limit {
                 return Ok(());
             }
+            if EpollBackend::probe_own_descriptors().is_ok() {
+                return too_few("a worker's table", u64::from(plan.machinery.http_connections) + beside);
+            }
+            let needed = connections + http + beside;
             let room = limit.saturating_sub(http + beside);
             Err(Trouble::new(
                 format!(
@@ -69,24 +86,23 @@ pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> 
         }
         // Connections are in user space.
         BackendKind::Dpdk => Ok(()),
-        BackendKind::IoUring => {
-            let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
-            // The table has places for HTTP connections, a reconnect and an accept beside them.
-            let beside = u64::from(plan.machinery.http_connections) + RING_BESIDE;
-            let needed = largest + beside;
-            if needed <= limit {
-                return Ok(());
-            }
-            let workers = connections.div_ceil(limit.saturating_sub(beside).max(1));
-            Err(Trouble::new(
-                format!(
-                    "too few direct descriptors: {largest} connections on one ring + {beside} others = {needed}, \
-                     a ring holds RLIMIT_NOFILE = {limit}"
-                ),
-                format!("use --workers {workers} or more"),
-            ))
-        }
+        // The table has places for HTTP connections, a reconnect and an accept beside them.
+        BackendKind::IoUring => too_few("a ring", u64::from(plan.machinery.http_connections) + RING_BESIDE),
     }
+}
+
+/// Whether workers on epoll need descriptors of their own: one table of `limit` is too small for all of `plan`.
+pub(crate) fn one_table_is_too_small(plan: &Plan, limit: u64) -> bool {
+    let (http, beside) = beside_epoll(plan);
+    u64::from(plan.connections_total()) + http + beside > limit
+}
+
+/// Descriptors of HTTP connections, and of neither them nor measured connections, where all workers share a table.
+fn beside_epoll(plan: &Plan) -> (u64, u64) {
+    let pushes = plan.flows.iter().any(|flow| matches!(flow.path, Path::Http(_)));
+    let crew = plan.crew().len() as u64;
+    let http = if pushes { u64::from(plan.machinery.http_connections) * crew } else { 0 };
+    (http, DESCRIPTORS_BESIDE + 2 * crew)
 }
 
 /// Ports of one pair of addresses (`ip_local_port_range`).

@@ -1,6 +1,7 @@
 //! What the system allows: descriptors, memory, cores.
 
 use crate::memory::{Reading, Source};
+use netpoll::epoll::EpollBackend;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::path::Path;
@@ -10,6 +11,8 @@ use std::path::Path;
 pub struct SystemLimits {
     /// RLIMIT_NOFILE, the hard one: the soft one is raised to it at the start.
     pub descriptors_max: u64,
+    /// Whether a thread can have descriptors of its own, so that the limit is not that of all workers on epoll together.
+    pub own_descriptors: bool,
     /// Cores that it may run on.
     pub cores: usize,
     /// What its cgroups leave it, in bytes; `None`: no limit.
@@ -27,6 +30,7 @@ impl SystemLimits {
     pub fn read() -> SystemLimits {
         SystemLimits {
             descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+            own_descriptors: EpollBackend::probe_own_descriptors().is_ok(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             cgroup_memory: Source::find(None).read(0).map(Reading::left),
             memory_available: memory_available(),

@@ -115,6 +115,8 @@ pub struct Plan {
     pub connections_max: usize,
     /// RLIMIT_NOFILE that this was computed with.
     pub descriptors_max: u64,
+    /// On epoll: each worker has a table of descriptors of its own, for one is too small for all connections.
+    pub own_descriptors: bool,
     /// Sizes of one worker's backend; its `connections_max` is the worker's share, with some to spare.
     pub backend_config: BackendConfig,
     /// Sizes of one worker's tables.
@@ -149,7 +151,7 @@ impl Plan {
         backend: BackendKind,
         worker_memory: &WorkerMemory<'_>,
     ) -> Result<Plan, Problems> {
-        let room = Descriptors { backend, max: system.descriptors_max };
+        let room = Descriptors { backend, max: system.descriptors_max, own_tables: system.own_descriptors };
         let values = &config.source.values;
         let (workers, connections_max) = room.workers_and_connections(config, system, values)?;
         let per_worker = share(connections_max, workers);
@@ -167,6 +169,8 @@ impl Plan {
         tables.mailbox_capacity = config.limits.mailbox_messages_max;
         let memory = memory_plan(config, workers, &tables, &backend_config, worker_memory);
         let descriptors_max = system.descriptors_max;
+        let own_descriptors = backend == BackendKind::Epoll
+            && room.in_one_table(workers, config.control.connections_max) < per_worker as u64;
         let dpdk = config.dpdk.clone().filter(|_| backend == BackendKind::Dpdk);
         let threads = match backend {
             BackendKind::IoUring => config.io.threads.unwrap_or(system.cores).clamp(1, workers),
@@ -178,6 +182,7 @@ impl Plan {
             threads,
             connections_max,
             descriptors_max,
+            own_descriptors,
             backend_config,
             tables,
             dpdk,
@@ -231,7 +236,11 @@ impl Plan {
             } else {
                 grouped(self.descriptors_max as usize)
             },
-            if self.backend == BackendKind::IoUring { " a ring" } else { "" },
+            match (self.backend, self.own_descriptors) {
+                (BackendKind::IoUring, _) => " a ring",
+                (_, true) => " a worker: each has a table of descriptors of its own",
+                _ => "",
+            },
         )
     }
 
@@ -352,6 +361,8 @@ fn share(connections: usize, workers: usize) -> usize {
 struct Descriptors {
     backend: BackendKind,
     max: u64,
+    /// Workers on epoll can have a table of descriptors each.
+    own_tables: bool,
 }
 
 impl Descriptors {
@@ -361,11 +372,22 @@ impl Descriptors {
             BackendKind::IoUring => self.max.min(RING_DESCRIPTORS_MAX).saturating_sub(RING_RESERVE),
             BackendKind::Dpdk => u64::from(CONNECTIONS_PER_BACKEND_MAX),
             BackendKind::Epoll => {
-                let reserve = PROCESS_RESERVE + control_connections as u64 + WORKER_RESERVE * workers as u64;
-                self.max.saturating_sub(reserve) / workers as u64
+                let one = self.in_one_table(workers, control_connections);
+                if self.own_tables { one.max(self.in_own_table(workers)) } else { one }
             }
         };
         usable.min(u64::from(CONNECTIONS_PER_BACKEND_MAX)) as usize
+    }
+
+    /// Connections that each of `workers` workers may have where all share the process's table.
+    fn in_one_table(&self, workers: usize, control_connections: usize) -> u64 {
+        let reserve = PROCESS_RESERVE + control_connections as u64 + WORKER_RESERVE * workers as u64;
+        self.max.saturating_sub(reserve) / workers as u64
+    }
+
+    /// The same with a table each, which begins as a copy: everybody's waker is in it.
+    fn in_own_table(&self, workers: usize) -> u64 {
+        self.max.saturating_sub(PROCESS_RESERVE + WORKER_RESERVE + workers as u64)
     }
 
     fn workers_and_connections(
@@ -414,9 +436,16 @@ impl Descriptors {
                 each,
                 grouped(CONNECTIONS_PER_BACKEND_MAX as usize)
             ),
-            (BackendKind::Epoll, _) => format!(
-                "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process; {}raise RLIMIT_NOFILE to {}, or use \
-                 io.backend = \"io_uring\"",
+            (BackendKind::Epoll, Some(enough)) => format!(
+                "{sum}, but RLIMIT_NOFILE allows {limit} a worker; write io.workers = {enough}, or raise RLIMIT_NOFILE"
+            ),
+            (BackendKind::Epoll, None) if self.own_tables => format!(
+                "{sum}, but RLIMIT_NOFILE allows {limit} a worker and there are at most {WORKERS_MAX} workers; raise RLIMIT_NOFILE"
+            ),
+            (BackendKind::Epoll, None) => format!(
+                "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process, and close_range(2), by which \
+                 workers would get descriptors of their own, is forbidden here or unknown; {}raise RLIMIT_NOFILE to {}, or \
+                 use io.backend = \"io_uring\"",
                 if room > 0 { format!("write limits.connections_max = {room}, ") } else { String::new() },
                 share(wanted, workers) * workers
                     + control

@@ -17,6 +17,7 @@ fn load(sources: &Sources) -> Result<Config, Problems> {
 fn small_system() -> SystemLimits {
     SystemLimits {
         descriptors_max: 20_000,
+        own_descriptors: true,
         cores: 2,
         cgroup_memory: None,
         memory_available: Some(24 << 30),
@@ -116,19 +117,41 @@ fn a_million_connections_on_small_rings_need_53_workers() {
 }
 
 #[test]
-fn epoll_has_one_table_of_descriptors_for_the_process() {
-    let problems = plan("limits.connections_max = 50_000", BackendKind::Epoll).unwrap_err().to_string();
+fn workers_on_epoll_have_descriptors_of_their_own_where_one_table_is_too_small() {
+    let found = plan("limits.connections_max = 18700", BackendKind::Epoll).unwrap();
+    assert_eq!((found.workers, found.own_descriptors), (2, false));
+    assert!(found.room_text().ends_with("(RLIMIT_NOFILE 20 000)"), "{}", found.room_text());
+    let found = plan("limits.connections_max = 1_000_000", BackendKind::Epoll).unwrap();
+    assert_eq!((found.workers, found.threads, found.own_descriptors), (53, 53, true));
+    assert!(
+        found.room_text().contains("(RLIMIT_NOFILE 20 000 a worker: each has a table"),
+        "{}",
+        found.room_text()
+    );
+    let few = plan("limits.connections_max = 1_000_000\n[io]\nworkers = 10", BackendKind::Epoll);
+    let few = few.unwrap_err().to_string();
+    assert!(few.ends_with("allows 20 000 a worker; write io.workers = 53, or raise RLIMIT_NOFILE"), "{few}");
+}
+
+#[test]
+fn epoll_has_one_table_of_descriptors_where_threads_can_have_none_of_their_own() {
+    let system = SystemLimits { own_descriptors: false, ..small_system() };
+    let plan = |text: &str, system: &SystemLimits| {
+        let config = load(&from_file(text)).unwrap_or_else(|problems| panic!("{problems}"));
+        Plan::new(&config, system, BackendKind::Epoll, &|_, _, _| Vec::new())
+    };
+    let problems = plan("limits.connections_max = 50_000", &system).unwrap_err().to_string();
     assert_eq!(
         problems,
         "gateway.toml:1: limits.connections_max = 50000: 50 000 connections need 2 × 26 250 descriptors (5 % to spare, \
-         for the kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 in the whole process; write \
-         limits.connections_max = 18700, raise RLIMIT_NOFILE to 52844, or use io.backend = \"io_uring\""
+         for the kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 in the whole process, and close_range(2), \
+         by which workers would get descriptors of their own, is forbidden here or unknown; write limits.connections_max = 18700, \
+         raise RLIMIT_NOFILE to 52844, or use io.backend = \"io_uring\""
     );
-    let advised = plan("limits.connections_max = 18700", BackendKind::Epoll).unwrap();
-    assert_eq!(advised.workers, 2);
-    let poor = SystemLimits { descriptors_max: 1024, ..small_system() };
-    let config = load(&from_file("")).unwrap();
-    let found = Plan::new(&config, &poor, BackendKind::Epoll, &|_, _, _| Vec::new()).unwrap();
+    let advised = plan("limits.connections_max = 18700", &system).unwrap();
+    assert_eq!((advised.workers, advised.own_descriptors), (2, false));
+    let poor = SystemLimits { descriptors_max: 1024, ..system };
+    let found = plan("", &poor).unwrap();
     assert!((300..700).contains(&found.connections_max), "{}", found.connections_max);
 }
 

@@ -45,7 +45,7 @@ impl WorkerHost for KernelWorkers {
 
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
         let backend = match order.plan.backend {
-            BackendKind::Epoll => BackendChoice::Epoll,
+            BackendKind::Epoll => BackendChoice::Epoll { own_descriptors: order.plan.own_descriptors },
             BackendKind::IoUring => BackendChoice::Uring(UringConfig::default(), order.plan.threads),
             BackendKind::Dpdk => dpdk_choice(order.plan)?,
         };
@@ -115,5 +115,5 @@ fn dpdk_choice(plan: &crate::config::Plan) -> io::Result<BackendChoice> {
 
 #[cfg(not(feature = "dpdk"))]
 fn dpdk_choice(_: &crate::config::Plan) -> io::Result<BackendChoice> {
-    dpdk_version().map_err(io::Error::other).and(Ok(BackendChoice::Epoll))
+    dpdk_version().map_err(io::Error::other).and(Ok(BackendChoice::Epoll { own_descriptors: false }))
 }

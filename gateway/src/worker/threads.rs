@@ -34,11 +34,13 @@ use std::time::Duration;
 /// Which backend the workers use.
 #[derive(Clone, Debug)]
 pub enum BackendChoice {
-    /// Readiness: epoll.
-    Epoll,
-    /// Completion: io_uring, with sizes of each ring, and on how many threads; 0: each worker on its own. On epoll it is
-    /// so in any case: workers beyond the processors are there for the descriptors of rings, and those of epoll a process
-    /// has only once.
+    /// Readiness: epoll, a thread each: workers beyond the processors are there for the descriptors, and it is threads that can
+    /// have some of their own.
+    Epoll {
+        /// Each has; otherwise all share those of the process.
+        own_descriptors: bool,
+    },
+    /// Completion: io_uring, with sizes of each ring, and on how many threads; 0: each worker on its own.
     Uring(UringConfig, usize),
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]
@@ -48,7 +50,7 @@ pub enum BackendChoice {
 impl BackendChoice {
     /// Whether connections are the kernel's sockets.
     fn is_kernel(&self) -> bool {
-        matches!(self, BackendChoice::Epoll | BackendChoice::Uring(..))
+        matches!(self, BackendChoice::Epoll { .. } | BackendChoice::Uring(..))
     }
 }
 
@@ -167,7 +169,13 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
     let count = plan.settings.len();
     let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
     let seats = metrics.iter().enumerate().map(|(index, metrics)| seat(WorkerId(index as u8), metrics));
-    let (starting, seats): (Vec<_>, Vec<_>) = seats.unzip();
+    let (starting, mut seats): (Vec<_>, Vec<_>) = seats.unzip();
+    if matches!(plan.backend, BackendChoice::Epoll { own_descriptors: true }) {
+        // Before the first thread leaves the process's table, so that every thread's has them all.
+        for seat in &mut seats {
+            seat.waker = Some(Waker::event_fd().map_err(SpawnError::System)?);
+        }
+    }
     let handles = start_threads(plan, seats)?;
     let mut wakers = Vec::with_capacity(count);
     let mut backends = Vec::with_capacity(count);
@@ -224,6 +232,8 @@ struct Starting {
 pub(super) struct Seat {
     id: WorkerId,
     metrics: Arc<WorkerMetrics>,
+    /// With descriptors of its own: made for it already.
+    waker: Option<Waker>,
     wakers: Sender<io::Result<Made>>,
     introductions: Receiver<Introduction>,
     listening: Sender<Listening>,
@@ -236,6 +246,7 @@ fn seat(id: WorkerId, metrics: &Arc<WorkerMetrics>) -> (Starting, Seat) {
     let seat = Seat {
         id,
         metrics: Arc::clone(metrics),
+        waker: None,
         wakers: waker_sender,
         introductions,
         listening: listening_sender,
@@ -269,8 +280,12 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
             let _ = batch_current_thread(); // the control thread, under the same policy, says so where it is refused
         }
         match &plan.backend {
-            BackendChoice::Epoll => seats.into_iter().for_each(|seat| {
-                run(&plan, seat, EpollBackend::new(&plan.backend_config), |_| String::new());
+            BackendChoice::Epoll { .. } => seats.into_iter().for_each(|seat| {
+                let backend = match &seat.waker {
+                    Some(waker) => EpollBackend::with_own_descriptors(&plan.backend_config, waker.clone()),
+                    None => EpollBackend::new(&plan.backend_config),
+                };
+                run(&plan, seat, backend, |_| String::new());
             }),
             BackendChoice::Uring(uring, _) if seats.len() > 1 => {
                 let backend = || UringBackend::new(&plan.backend_config, uring);

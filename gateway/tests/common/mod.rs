@@ -3,6 +3,7 @@
 
 #[cfg(feature = "dpdk")]
 mod dpdk;
+pub mod program;
 
 use gateway::address::Fingerprints;
 use gateway::settings::{
@@ -109,7 +110,7 @@ impl Gateway {
         #[cfg(feature = "dpdk")]
         let link = matches!(backend, BackendChoice::Dpdk).then(|| dpdk::Link::new(&mut settings));
         let backend = match backend {
-            BackendChoice::Epoll => gateway::worker::BackendChoice::Epoll,
+            BackendChoice::Epoll => gateway::worker::BackendChoice::Epoll { own_descriptors: false },
             BackendChoice::Uring(threads) => {
                 gateway::worker::BackendChoice::Uring(UringConfig::default(), threads)
             }

@@ -7,10 +7,11 @@ mod with_kernel;
 
 use crate::client::Protocol;
 use crate::error::Trouble;
+use crate::limits;
 use crate::plan::{BackendKind, Plan};
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config, run_together};
 use netpoll::epoll::EpollBackend;
-use netpoll::{Backend, BackendConfig, GANG_SEATS_MAX, Gang, SharesThread, UringBackend, UringConfig};
+use netpoll::{Backend, BackendConfig, GANG_SEATS_MAX, Gang, SharesThread, UringBackend, UringConfig, Waker};
 use std::io;
 #[cfg(feature = "dpdk")]
 use std::sync::Arc;
@@ -116,13 +117,21 @@ pub(crate) fn work<P: Protocol>(
         let workers = hand.into_iter().enumerate().map(seated).collect::<Result<Vec<_>, _>>()?;
         return run_together(&gang, workers).map_err(|error| broken(&error));
     }
+    let epoll = |to: Assignment| {
+        let apart = limits::one_table_is_too_small(&to.plan, limits::raise_descriptors());
+        let make = |config: &BackendConfig| match apart {
+            true => EpollBackend::with_own_descriptors(config, Waker::event_fd()?),
+            false => EpollBackend::new(config),
+        };
+        run(worker(make, protocol, to)?)
+    };
     let alone = |to| match kind {
-        BackendKind::Epoll => run(worker(EpollBackend::new, protocol, to)?),
+        BackendKind::Epoll => epoll(to),
         BackendKind::IoUring => run(worker(ring, protocol, to)?),
         #[cfg(feature = "dpdk")]
         BackendKind::Dpdk => dpdk::work(protocol.clone(), to),
         #[cfg(not(feature = "dpdk"))]
-        BackendKind::Dpdk => check(kind).and(run(worker(EpollBackend::new, protocol, to)?)),
+        BackendKind::Dpdk => check(kind).and(epoll(to)),
     };
     hand.into_iter().map(alone).collect()
 }

@@ -5,6 +5,7 @@ use crate::limits;
 use crate::monitor::kernel;
 use crate::report::units::{bytes, number};
 use crate::settings::{GatewayBackend, Settings};
+use netpoll::epoll::EpollBackend;
 
 /// The kernel's part of one side of a connection, in bytes: socket, inode, file, and what io_uring keeps of it. Measured:
 /// see docs/benchmarks.md.
@@ -44,13 +45,19 @@ impl Budget {
         let limit = limits::raise_descriptors();
         let mut notes = Vec::new();
         let (connections, workers) = match backend {
+            GatewayBackend::Epoll if EpollBackend::probe_own_descriptors().is_ok() => {
+                let workers = limits::rings(asked);
+                notes.extend((u64::from(asked) > limit).then(|| tables(asked, workers, limit)));
+                (asked, workers)
+            }
             GatewayBackend::Epoll => {
                 // The kernel spreads connections unevenly over workers, so the gateway wants a twentieth to spare.
                 let room = u32::try_from(limit).unwrap_or(u32::MAX).saturating_sub(EPOLL_RESERVE) / 21 * 20;
                 if room < asked {
                     notes.push(format!(
                         "epoll: {} connections instead of {}: each needs a descriptor of the one gateway process, with a \
-                         twentieth to spare, and RLIMIT_NOFILE is {limit}",
+                         twentieth to spare, and RLIMIT_NOFILE is {limit} (threads can't have descriptors of their own here: \
+                         close_range(2) is forbidden or unknown)",
                         number(f64::from(room)),
                         number(f64::from(asked))
                     ));
@@ -120,6 +127,15 @@ impl Budget {
     }
 }
 
+/// What is said of descriptors where one table of `limit` is too small.
+fn tables(connections: u32, workers: u32, limit: u64) -> String {
+    format!(
+        "descriptors: {workers} workers of the one gateway process on epoll, each a thread with a table of descriptors of its own, \
+         for up to {} connections each (RLIMIT_NOFILE {limit})",
+        number(f64::from(connections.div_ceil(workers.max(1))))
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,11 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn epoll_leaves_the_gateway_what_it_wants_to_spare() {
-        let settings = Settings { connections: Some(Count(4_000_000_000)), ..Settings::default() };
+    fn epoll_has_workers_for_all_each_with_descriptors_of_its_own() {
+        let settings = Settings { connections: Some(Count(1_000_000)), ..Settings::default() };
         let budget = Budget::of(&settings, GatewayBackend::Epoll).unwrap();
         let limit = limits::raise_descriptors();
-        let spared = u64::from(budget.connections) * 21 / 20 + 512;
-        assert!(spared <= limit && spared + 100 > limit, "{} of {limit}", budget.connections);
+        assert_eq!(budget.connections, 1_000_000);
+        let each = 1_000_000 / u64::from(budget.workers);
+        assert!(each * 21 / 20 <= limit - 200, "{each} of {limit}");
+        assert_eq!(budget.notes.is_empty(), limit >= 1_000_000, "{:?}", budget.notes);
     }
 }

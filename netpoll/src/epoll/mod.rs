@@ -17,7 +17,7 @@ mod slot;
 use crate::fifo::Fifo;
 use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
 use crate::send_queue::{PIECES_PER_WRITE, Pieces};
-use crate::sys::socket;
+use crate::sys::{descriptors, socket};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
     ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
@@ -26,6 +26,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 pub(crate) use slot::Slot;
 use std::io::{self, IoSlice};
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct EpollBackend {
     batch_max: usize,
     waker: Waker,
     clock: MonotonicClock,
+    /// Its descriptors may be in the table of one thread only.
+    of_thread: PhantomData<*const ()>,
 }
 
 impl EpollBackend {
@@ -81,8 +84,35 @@ impl EpollBackend {
     /// # Errors
     /// `EMFILE`, `ENFILE` or `ENOMEM`, as `epoll_create1(2)`, `eventfd(2)` and `mmap(2)` give them.
     pub fn new(config: &BackendConfig) -> io::Result<EpollBackend> {
+        EpollBackend::make(config, Waker::event_fd()?)
+    }
+
+    /// The same on a thread that has, from here on, a table of descriptors of its own: RLIMIT_NOFILE then bounds the connections
+    /// of this backend, not those of the process.
+    ///
+    /// For a thread that does nothing else. What is open already stays so under the same number until the thread ends,
+    /// `waker` in particular, which for that reason others must have made before: as long as any thread may use it, it is to be
+    /// held by one that shares the process's table, for only there closing it is the end of it. What the thread opens, its
+    /// connections and listeners, no other thread can use, nor a `/proc/PID/fd` show: they are in `/proc/PID/task/TID/fd`.
+    ///
+    /// # Errors
+    /// As [`EpollBackend::new`]; `ENOSYS` before Linux 5.9, `EPERM` where a sandbox forbids `close_range(2)`.
+    pub fn with_own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
+        descriptors::own_table()?;
+        EpollBackend::make(config, waker)
+    }
+
+    /// Whether threads can have descriptors of their own here. Tried out, on a thread that ends with it.
+    ///
+    /// # Errors
+    /// As [`EpollBackend::with_own_descriptors`], and what keeps a thread from starting.
+    pub fn probe_own_descriptors() -> io::Result<()> {
+        let thread = std::thread::Builder::new().spawn(descriptors::own_table)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    }
+
+    fn make(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let waker = Waker::event_fd()?;
         if let Some(fd) = waker.as_fd() {
             let data = ConnectionId::new(0, 0).pack(TAG_WAKER);
             epoll::add(&epoll, fd, EventData::new_u64(data), EventFlags::IN | EventFlags::ET)?;
@@ -99,6 +129,7 @@ impl EpollBackend {
             batch_max: config.batch_max,
             waker,
             clock: MonotonicClock::start(),
+            of_thread: PhantomData,
         })
     }
 

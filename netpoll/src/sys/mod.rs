@@ -1,5 +1,6 @@
 //! The only system calls of this crate, as thin wrappers without policy, and the queue under a mailbox.
 
+pub(crate) mod descriptors;
 pub(crate) mod gang;
 pub(crate) mod pages;
 pub(crate) mod queue;
