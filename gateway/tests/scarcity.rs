@@ -110,7 +110,14 @@ fn slow_receiver(gateway: &Gateway, sender: &mut Client, mid: i64) -> Client {
 }
 
 fn send(client: &mut Client, target: Target<'_>, sequence: i32, payload: &[u8]) {
-    let message = SendMessage { target, not_to_self: true, push_operation: None, traceparent: None, payload };
+    let message = SendMessage {
+        target,
+        not_to_self: true,
+        quiet: false,
+        push_operation: None,
+        traceparent: None,
+        payload,
+    };
     let mut body = vec![0; message.encoded_size()];
     message.emit(&mut body).unwrap();
     client.send(Operation::SEND_MESSAGE, sequence, &body);

@@ -25,13 +25,16 @@ on_each_backend!(
     a_full_worker_says_so_and_for_how_long,
     a_login_that_finds_the_verifiers_queue_full_is_counted,
     receivers_are_those_who_accept_the_message,
+    a_quiet_message_is_answered_only_if_it_reached_nobody,
     a_traceparent_of_send_message_is_checked_and_left_behind,
     workers_say_what_their_backends_run_with,
     idle_workers_sleep,
 );
 
 fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
-    let message = SendMessage { target, not_to_self, push_operation: None, traceparent: None, payload };
+    let quiet = false;
+    let message =
+        SendMessage { target, not_to_self, quiet, push_operation: None, traceparent: None, payload };
     let mut out = vec![0; message.encoded_size()];
     message.emit(&mut out).unwrap();
     out
@@ -282,6 +285,7 @@ fn receivers_are_those_who_accept_the_message(backend: &BackendChoice) {
         let message = SendMessage {
             target: Target::Mid(2),
             not_to_self: true,
+            quiet: false,
             push_operation,
             traceparent: None,
             payload: b"x",
@@ -307,6 +311,48 @@ fn receivers_are_those_who_accept_the_message(backend: &BackendChoice) {
     }
 }
 
+/// To a user, a user with several devices, a room; then to nobody, in each way there is.
+fn a_quiet_message_is_answered_only_if_it_reached_nobody(backend: &BackendChoice) {
+    let quiet = |target, operation| {
+        let push_operation = PushOperation::new(Operation(operation));
+        let payload = &b"x"[..];
+        let message = SendMessage {
+            target,
+            not_to_self: true,
+            quiet: true,
+            push_operation,
+            traceparent: None,
+            payload,
+        };
+        let mut out = vec![0; message.encoded_size()];
+        message.emit(&mut out).unwrap();
+        out
+    };
+    for workers in [1, 3] {
+        let gateway = Gateway::start_on(backend, settings(workers, 64));
+        let mut sender = gateway.login(1, "live://1");
+        let mut receivers: Vec<_> = [2, 3, 3, 3].map(|mid| gateway.login(mid, "live://1")).into();
+        for target in [Target::Mid(2), Target::Mid(3), room("live://1")] {
+            sender.send(Operation::SEND_MESSAGE, 5, &quiet(target, 1001));
+        }
+        for (position, receiver) in receivers.iter_mut().enumerate() {
+            let pushes = [receiver.read(), receiver.read()];
+            assert!(pushes.iter().all(|push| push.operation == 1001), "receiver {position}: {pushes:?}");
+        }
+        // An answer would have come before this one.
+        assert_eq!(sender.ask(Operation::HEARTBEAT, 9, b"").sequence, 9);
+        let mut answer = |target, operation| {
+            let reply = sender.ask(Operation::SEND_MESSAGE, 6, &quiet(target, operation));
+            assert_eq!((reply.operation, reply.sequence), (5, 6));
+            let reply = SendMessageReply::parse(&reply.body).unwrap();
+            (reply.result, reply.receivers)
+        };
+        assert_eq!(answer(Target::Mid(4), 1001), (Err(ErrorCode::NOT_FOUND), 0));
+        assert_eq!(answer(room("live://2"), 1001), (Err(ErrorCode::FORBIDDEN), 0));
+        assert_eq!(answer(Target::Mid(3), 1999), (Ok(()), 0), "none of them takes the operation");
+    }
+}
+
 /// A push has no place for it; who wants it carried uses Publish.
 fn a_traceparent_of_send_message_is_checked_and_left_behind(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(1, 8));
@@ -316,6 +362,7 @@ fn a_traceparent_of_send_message_is_checked_and_left_behind(backend: &BackendCho
     let message = SendMessage {
         target: Target::Mid(1),
         not_to_self: false,
+        quiet: false,
         push_operation: None,
         traceparent,
         payload: b"x",

@@ -240,8 +240,14 @@ fn tcp_and_websocket_clients_meet(backend: &BackendChoice) {
     let mut tcp = gateway.login(2, "r");
     let send = |mid, payload: &[u8]| {
         let target = Target::Mid(mid);
-        let message =
-            SendMessage { target, not_to_self: false, push_operation: None, traceparent: None, payload };
+        let message = SendMessage {
+            target,
+            not_to_self: false,
+            quiet: false,
+            push_operation: None,
+            traceparent: None,
+            payload,
+        };
         let mut out = vec![0; message.encoded_size()];
         message.emit(&mut out).unwrap();
         out
@@ -356,6 +362,7 @@ fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &Bac
         let message = SendMessage {
             target,
             not_to_self: true,
+            quiet: false,
             push_operation: None,
             traceparent: None,
             payload: &payload,

@@ -13,8 +13,14 @@ use std::time::Duration;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn send_message(target: Target<'_>, payload: &[u8]) -> Vec<u8> {
-    let message =
-        SendMessage { target, not_to_self: false, push_operation: None, traceparent: None, payload };
+    let message = SendMessage {
+        target,
+        not_to_self: false,
+        quiet: false,
+        push_operation: None,
+        traceparent: None,
+        payload,
+    };
     let mut out = vec![0; message.encoded_size()];
     message.emit(&mut out).unwrap();
     out

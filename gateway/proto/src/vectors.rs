@@ -91,6 +91,7 @@ fn message(operation: Operation, bytes: &[u8]) -> Parsed {
             ("target", target(v.target)),
             ("push_operation", v.push_operation.map_or(0, |op| op.get().0).to_string()),
             ("not_to_self", v.not_to_self.to_string()),
+            ("quiet", v.quiet.to_string()),
             trace(v.traceparent),
             ("payload", hex(v.payload)),
         ]),

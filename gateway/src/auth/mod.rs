@@ -35,8 +35,10 @@ pub struct Claims {
     pub mid: Option<i64>,
     /// User id as text (UTF-8, 1 to 128 bytes, no control characters), if the token names the user by one.
     pub uid: Option<SharedBuffer>,
-    /// When the token ends, in seconds since 1970.
-    pub expires_at: i64,
+    /// When the token ends, in seconds since 1970; `u32::MAX` (in 2106) stands for all that is later.
+    pub expires_at: u32,
+    /// It is a service, which may send to everyone.
+    pub service: bool,
 }
 
 impl Claims {

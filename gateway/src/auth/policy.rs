@@ -33,6 +33,8 @@ pub struct TokenPolicy {
     pub user_claim: String,
     /// What it holds.
     pub user_kind: UserKind,
+    /// The word in the scope claim by which a service is known; `None`: nobody is one.
+    pub service_scope: Option<String>,
     /// Threads that check.
     pub threads: usize,
     /// Requests that may wait.
@@ -48,6 +50,8 @@ pub struct Bearer {
     pub uid: Option<String>,
     /// When the token ends, in seconds since 1970.
     pub expires_at: i64,
+    /// It is a service, which may send to everyone.
+    pub service: bool,
 }
 
 impl TokenPolicy {
@@ -117,7 +121,8 @@ impl TokenPolicy {
     fn bearer(&self, claims: &Map<String, Value>) -> Result<Bearer, AuthError> {
         let exp = claims.get("exp").and_then(Value::as_f64).ok_or(AuthError::TokenInvalid)?;
         let user = claims.get(&self.user_claim).ok_or(AuthError::User)?;
-        let mut bearer = Bearer { mid: None, uid: None, expires_at: exp as i64 };
+        let service = self.service_scope.as_deref().is_some_and(|wanted| has_scope(claims, wanted));
+        let mut bearer = Bearer { mid: None, uid: None, expires_at: exp as i64, service };
         match (self.user_kind, user) {
             (UserKind::Auto | UserKind::Mid, Value::Number(number)) => bearer.mid = number.as_i64(),
             (UserKind::Mid, Value::String(text)) => bearer.mid = text.parse().ok(),
@@ -134,6 +139,15 @@ impl TokenPolicy {
             _ => false,
         };
         if valid { Ok(bearer) } else { Err(AuthError::User) }
+    }
+}
+
+/// Whether the scope claim (RFC 8693 §4.2: words with a space between them) has this word; some issuers write a list.
+fn has_scope(claims: &Map<String, Value>, wanted: &str) -> bool {
+    match claims.get("scope") {
+        Some(Value::String(words)) => words.split(' ').any(|word| word == wanted),
+        Some(Value::Array(words)) => words.iter().any(|word| word.as_str() == Some(wanted)),
+        _ => false,
     }
 }
 

@@ -91,6 +91,7 @@ fn policy(keys: Result<KeySet, String>) -> TokenPolicy {
         leeway_s: 30,
         user_claim: "sub".into(),
         user_kind: UserKind::Auto,
+        service_scope: None,
         threads: 1,
         queue_requests_max: 16,
     }
@@ -222,6 +223,24 @@ fn the_user_is_a_number_or_a_text_as_configured() {
         assert_eq!(check(kind, sub.clone()), Err(AuthError::User), "{kind:?} {sub}");
     }
     assert_eq!(hs_policy().check(&hs_token(&json!({ "exp": now() + 60 }))), Err(AuthError::User));
+}
+
+#[test]
+fn a_service_is_known_by_a_word_of_its_scope() {
+    let check = |wanted: Option<&str>, scope: Value| {
+        let mut policy = hs_policy();
+        policy.service_scope = wanted.map(str::to_owned);
+        let claims = json!({ "sub": 7, "exp": now() + 60, "scope": scope });
+        policy.check(&hs_token(&claims)).unwrap().service
+    };
+    let wanted = Some("gateway:send");
+    for scope in [json!("gateway:send"), json!("read gateway:send write"), json!(["read", "gateway:send"])] {
+        assert!(check(wanted, scope.clone()), "{scope}");
+        assert!(!check(None, scope.clone()), "nobody is, unless it is configured: {scope}");
+    }
+    for scope in [json!("gateway:send:all"), json!("gateway"), json!(""), json!(null), json!(1), json!({})] {
+        assert!(!check(wanted, scope.clone()), "{scope}");
+    }
 }
 
 #[test]

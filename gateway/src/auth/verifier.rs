@@ -220,13 +220,15 @@ impl Lane {
     fn check(&mut self, body: &[u8]) -> Result<Claims, AuthError> {
         let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
         let request = AuthRequest::parse(body, &mut self.scratch).map_err(|_| AuthError::Malformed)?;
-        let Bearer { mid, uid, expires_at } = policy.check_request(&request)?;
+        let Bearer { mid, uid, expires_at, service } = policy.check_request(&request)?;
         let uid = match uid {
             Some(uid) => Some(self.pools.copy(uid.as_bytes()).ok_or(AuthError::Overload)?.freeze()),
             None => None,
         };
         // Clocks may differ at the end of a session as much as at its beginning.
-        Ok(Claims { mid, uid, expires_at: expires_at.saturating_add(policy.leeway_s as i64) })
+        let expires_at = expires_at.saturating_add(policy.leeway_s as i64);
+        let expires_at = u32::try_from(expires_at).unwrap_or(u32::MAX);
+        Ok(Claims { mid, uid, expires_at, service })
     }
 }
 

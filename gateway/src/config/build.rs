@@ -395,6 +395,7 @@ impl Builder<'_> {
                 "uid" => UserKind::Uid,
                 _ => UserKind::Auto,
             },
+            service_scope: Some(values.text("auth.service_scope")).filter(|scope| !scope.is_empty()),
             threads: values.size("auth.verifier_threads"),
             queue_requests_max: values.size("auth.queue_requests_max"),
         }))

@@ -110,7 +110,7 @@ pub const KEYS: &[Key] = &[
     key("limits.mailbox_messages_max", Integer(64, 1 << 20), "4096", Restart,
         "Messages that may wait in a worker's mailbox."),
     key("limits.fanout_deliveries_per_turn_max", Integer(16, 1 << 20), "32", Restart,
-        "Deliveries of room pushes and broadcasts in one turn of a thread, 5 to 20 us each; the rest follows in the next turns."),
+        "Deliveries of room pushes and broadcasts in one turn of a thread, 5 to 20 us each; a quarter while others speak."),
 
     key("memory.receive_buffer_size_bytes", Integer(512, 1 << 20), "16384", Restart, "Size of a receive buffer."),
     key("memory.receive_buffers_per_worker", Integer(0, 1 << 20), "0", Restart,
@@ -151,6 +151,8 @@ pub const KEYS: &[Key] = &[
     key("auth.user_claim", Text(128), "sub", Restart, "The claim that names the user."),
     key("auth.user_kind", Choice(&["auto", "mid", "uid"]), "auto", Restart,
         "What that claim holds. auto: a number is a mid, a text is a uid."),
+    key("auth.service_scope", Text(128), "", Restart,
+        "A token whose scope claim has this word is a service's, which may send to all users and rooms. Empty: none is."),
     key("auth.verifier_threads", Integer(1, 64), "1", Restart, "Threads that check tokens."),
     key("auth.queue_requests_max", Integer(16, 1 << 20), "4096", Restart,
         "Logins that may wait for the verifier; beyond that they are refused as overload."),

@@ -127,7 +127,7 @@ impl<B: Backend> Worker<B> {
         }
         self.leave(connection);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
-            session.close_code.get_or_insert(code);
+            session.set_close_code(session.close_code().unwrap_or(code));
         }
         self.backend.close(connection);
     }
@@ -152,7 +152,7 @@ impl<B: Backend> Worker<B> {
         }
         self.leave(connection);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
-            session.close_code = Some(code);
+            session.set_close_code(code);
         }
         self.backend.finish(connection, last);
         self.shard.sessions.timers.set(connection.index(), self.pace.now + LINGER);

@@ -18,6 +18,8 @@ struct Identity<'a> {
     uid: Option<&'a str>,
     /// Unix seconds; 0: never.
     expires_at: u32,
+    /// It may send to everyone.
+    service: bool,
 }
 
 impl<B: Backend> Worker<B> {
@@ -61,7 +63,8 @@ impl<B: Backend> Worker<B> {
                 let identity = Identity {
                     mid: claims.mid.unwrap_or(0),
                     uid: claims.uid(),
-                    expires_at: u32::try_from(claims.expires_at).unwrap_or(u32::MAX),
+                    expires_at: claims.expires_at,
+                    service: claims.service,
                 };
                 self.login(connection, verdict.body.as_slice(), Some(identity));
             }
@@ -87,7 +90,8 @@ impl<B: Backend> Worker<B> {
                 return self.end_for(connection, error.close_code(), &error);
             }
         };
-        let claimed = Identity { mid: request.mid, uid: request.uid.map(|uid| uid.as_str()), expires_at: 0 };
+        let uid = request.uid.map(|uid| uid.as_str());
+        let claimed = Identity { mid: request.mid, uid, expires_at: 0, service: false };
         let identity = match verified {
             None => claimed,
             Some(verified) if contradicts(&claimed, &verified) => {
@@ -115,6 +119,7 @@ impl<B: Backend> Worker<B> {
         session.phase = Phase::Registering;
         session.accepts = accepts?;
         session.expires_at = identity.expires_at;
+        session.service = identity.service;
         session.platform = request.platform.map_or(0, |platform| {
             self.context.names.key(platform.as_str()).bits() as u32 | 1 // never 0: that is "none given"
         });

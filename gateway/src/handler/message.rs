@@ -11,6 +11,13 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId, SharedBuffer};
 
+/// What its sender gets to hear.
+#[derive(Clone, Copy)]
+enum Answer {
+    Publish,
+    Send { quiet: bool },
+}
+
 /// Where a message goes.
 #[derive(Clone, Copy)]
 enum Route {
@@ -41,9 +48,10 @@ impl<B: Backend> Worker<B> {
             None => Operation(self.context.settings.default_push_operation),
         };
         let exclude = self.exclude(from, route, message.not_to_self);
+        let answer = Answer::Send { quiet: message.quiet };
         let payload_start = body_start + message.payload_offset();
         let push = self.relay(buffer, payload_start, operation, &[]);
-        self.dispatch(from, header.sequence, false, (route, exclude), push);
+        self.dispatch(from, header.sequence, answer, (route, exclude), push);
     }
 
     /// Operation 100: the payload reaches its receivers in a Deliver, with its sender and the server's time.
@@ -69,7 +77,7 @@ impl<B: Backend> Worker<B> {
         let exclude = self.exclude(from, route, message.not_to_self);
         let payload_start = body_start + message.payload_offset();
         let push = self.relay(buffer, payload_start, Operation::DELIVER, &bytes[..size]);
-        self.dispatch(from, header.sequence, true, (route, exclude), push);
+        self.dispatch(from, header.sequence, Answer::Publish, (route, exclude), push);
     }
 
     /// Who a message is from, as its receivers see it: the user id, as text.
@@ -83,9 +91,10 @@ impl<B: Backend> Worker<B> {
         Name::parse(text.as_bytes()).ok()
     }
 
-    /// Where a client's message may go.
+    /// Where a client's message may go. A service's may go everywhere.
     fn route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
-        if !self.reloadable.client_send {
+        let service = self.shard.sessions.get(from).is_some_and(|session| session.service);
+        if !(self.reloadable.client_send || service) {
             return Err(ErrorCode::FORBIDDEN);
         }
         if self.post.is_congested() || !self.shard.fanouts.has_room() {
@@ -102,7 +111,7 @@ impl<B: Backend> Worker<B> {
             }
             Target::Room(room) => {
                 let room = names.room(room.as_str());
-                let allowed = !self.reloadable.room_members_only || self.is_member(from, room);
+                let allowed = service || !self.reloadable.room_members_only || self.is_member(from, room);
                 if allowed { Ok(Route::Room(room)) } else { Err(ErrorCode::FORBIDDEN) }
             }
             Target::Stream(_) => Err(ErrorCode::UNSUPPORTED),
@@ -157,11 +166,13 @@ impl<B: Backend> Worker<B> {
         &mut self,
         from: ConnectionId,
         sequence: i32,
-        publish: bool,
+        answer: Answer,
         (route, exclude): (Route, Exclude),
         push: Option<Framed>,
     ) {
-        let origin = Origin::Client { address: self.address(from), sequence, publish };
+        let publish = matches!(answer, Answer::Publish);
+        let quiet = matches!(answer, Answer::Send { quiet: true });
+        let origin = Origin::Client { address: self.address(from), sequence, publish, quiet };
         let Some((bytes, websocket_header)) = push else {
             return self.outcome(origin, Err(ErrorCode::BUSY));
         };
@@ -193,6 +204,7 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn report(&mut self, origin: Origin, receivers: Option<u32>) {
         match origin {
             Origin::Nobody => {}
+            Origin::Client { quiet: true, .. } if receivers.is_some_and(|count| count > 0) => {}
             Origin::Client { address, .. } => {
                 self.post.send(address.worker(), Message::Outcome { origin, receivers });
             }
@@ -208,7 +220,7 @@ impl<B: Backend> Worker<B> {
 
     /// Answers the client that a message came from.
     pub(crate) fn outcome(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
-        let Origin::Client { address, sequence, publish } = origin else { return };
+        let Origin::Client { address, sequence, publish, .. } = origin else { return };
         let connection: ConnectionId = Address::connection(address);
         if publish {
             self.answer_publish(connection, sequence, result);

@@ -111,8 +111,8 @@ pub struct Session {
     pub heard_at: Instant16,
     /// When it was accepted.
     pub opened_at: Instant16,
-    /// The code that the server closed it with.
-    pub close_code: Option<CloseCode>,
+    /// The code that the server closed it with; 0: none.
+    close_code: u16,
     peer: Peer,
     /// Pushes that it takes.
     pub accepts: AcceptSetId,
@@ -122,6 +122,8 @@ pub struct Session {
     pub listener: u8,
     /// It speaks WebSocket.
     pub websocket: bool,
+    /// Its token is a service's: it may send to everyone.
+    pub service: bool,
     /// Answers of homes that its login still needs.
     pub answers_due: u8,
 }
@@ -170,12 +172,13 @@ impl Session {
             auth_sequence: 0,
             heard_at: Instant16(0),
             opened_at: Instant16(0),
-            close_code: None,
+            close_code: 0,
             peer: Peer { ip: [0; 16], port: 0 },
             accepts: AcceptSetId::EMPTY,
             phase: Phase::Vacant,
             listener: 0,
             websocket: false,
+            service: false,
             answers_due: 0,
         }
     }
@@ -184,6 +187,16 @@ impl Session {
     pub fn peer(&self) -> SocketAddr {
         let ip = Ipv6Addr::from(self.peer.ip);
         SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), self.peer.port)
+    }
+
+    /// The code that the server closed it with.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        CloseCode::new(self.close_code)
+    }
+
+    /// Keeps the code that the server closes it with.
+    pub fn set_close_code(&mut self, code: CloseCode) {
+        self.close_code = code.get();
     }
 
     /// Whether it has logged in and not left.

@@ -88,6 +88,8 @@ pub enum Origin {
         sequence: i32,
         /// Publish (true) or SendMessage.
         publish: bool,
+        /// It wants to hear only of a message that reached nobody.
+        quiet: bool,
     },
     /// A request of the control thread.
     Control {

@@ -139,7 +139,7 @@ impl<B: Backend> Worker<B> {
     fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let listener = usize::from(session.listener);
-        let end = match session.close_code {
+        let end = match session.close_code() {
             Some(code) => EndReason::Code(code),
             None => EndReason::Transport(reason),
         };

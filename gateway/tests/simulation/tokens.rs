@@ -86,6 +86,7 @@ pub fn policy(queue_requests_max: usize) -> Arc<TokenPolicy> {
         leeway_s: LEEWAY_S,
         user_claim: "sub".into(),
         user_kind: UserKind::Auto,
+        service_scope: None,
         threads: 1,
         queue_requests_max,
     })

@@ -352,7 +352,8 @@ fn message_body(
         Publish { target, message_id, not_to_self, traceparent: None, payload }.emit(&mut out)
     } else {
         let push_operation = operation.and_then(|operation| PushOperation::new(Operation(operation)));
-        SendMessage { target, not_to_self, push_operation, traceparent: None, payload }.emit(&mut out)
+        SendMessage { target, not_to_self, quiet: false, push_operation, traceparent: None, payload }
+            .emit(&mut out)
     };
     out.truncate(size.expect("a message fits"));
     out

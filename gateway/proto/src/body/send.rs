@@ -10,6 +10,7 @@ pub const SEND_MESSAGE_HEAD_SIZE: usize = 12;
 
 pub(super) const FLAG_TRACEPARENT: u16 = 1;
 pub(super) const FLAG_NOT_TO_SELF: u16 = 2;
+const FLAG_QUIET: u16 = 4;
 
 /// An operation that receivers of a message may see: 1000 or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +37,7 @@ impl PushOperation {
 ///  ┌──────┬─────┬───────┬────────────────┬──────────┬───────┬─────────────┬─────────
 ///  │ kind │ n   │ flags │ push operation │ 0        │ id[n] │ traceparent │ payload …
 ///  └──────┴─────┴───────┴────────────────┴──────────┴───────┴─────────────┴─────────
-///   flags: bit 0 traceparent present, bit 1 not to the sending connection
+///   flags: bit 0 traceparent present, bit 1 not to the sending connection, bit 2 quiet
 /// ```
 ///
 /// At least 13 bytes of body, and with them the frame's own header, precede the payload: room for a
@@ -47,6 +48,8 @@ pub struct SendMessage<'a> {
     pub target: Target<'a>,
     /// Spare the sending connection, where the target includes it.
     pub not_to_self: bool,
+    /// Reply only if the message reached nobody: for those who send many and care about the exceptions.
+    pub quiet: bool,
     /// The operation that receivers see; 0 on the wire, `None` here, is the server's default.
     pub push_operation: Option<PushOperation>,
     /// Trace context to carry on.
@@ -66,7 +69,7 @@ impl<'a> SendMessage<'a> {
         let flags = need(reader.u16())?;
         let operation = Operation(need(reader.i32())?);
         let reserved = need(reader.u32())?;
-        if flags & !(FLAG_TRACEPARENT | FLAG_NOT_TO_SELF) != 0 {
+        if flags & !(FLAG_TRACEPARENT | FLAG_NOT_TO_SELF | FLAG_QUIET) != 0 {
             return Err(BodyError::Flags);
         }
         if reserved != 0 {
@@ -78,8 +81,8 @@ impl<'a> SendMessage<'a> {
         }
         let target = Target::read(&mut reader, kind, id_size)?;
         let traceparent = read_traceparent(&mut reader, flags & FLAG_TRACEPARENT != 0)?;
-        let not_to_self = flags & FLAG_NOT_TO_SELF != 0;
-        Ok(Self { target, not_to_self, push_operation, traceparent, payload: reader.rest() })
+        let (not_to_self, quiet) = (flags & FLAG_NOT_TO_SELF != 0, flags & FLAG_QUIET != 0);
+        Ok(Self { target, not_to_self, quiet, push_operation, traceparent, payload: reader.rest() })
     }
 
     /// Offset of the payload from the body's start, in bytes: 13 to 322.
@@ -98,7 +101,8 @@ impl<'a> SendMessage<'a> {
     pub fn emit(&self, out: &mut [u8]) -> Option<usize> {
         let mut writer = Writer::new(out);
         self.target.write_head(&mut writer)?;
-        writer.u16(flags(self.traceparent, self.not_to_self))?;
+        let quiet = if self.quiet { FLAG_QUIET } else { 0 };
+        writer.u16(flags(self.traceparent, self.not_to_self) | quiet)?;
         writer.i32(self.push_operation.map_or(0, |operation| operation.0))?;
         writer.u32(0)?;
         self.target.write_id(&mut writer)?;

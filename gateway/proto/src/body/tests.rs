@@ -63,7 +63,8 @@ fn messages_round_trip_and_do_not_parse_when_cut() {
         for traceparent in [None, Traceparent::parse(TRACE).ok()] {
             let push_operation = PushOperation::new(Operation(1000));
             let (not_to_self, payload) = (true, &b"payload"[..]);
-            let send = SendMessage { target, not_to_self, push_operation, traceparent, payload };
+            let quiet = traceparent.is_none();
+            let send = SendMessage { target, not_to_self, quiet, push_operation, traceparent, payload };
             let bytes = emitted!(SendMessage<'_>, send);
             assert_eq!(&bytes[send.payload_offset()..], payload);
             refused_when_cut!(SendMessage<'_>, bytes, send.payload_offset());

@@ -110,8 +110,15 @@ impl Protocol {
         let size = RoomKey::parse(ROOM.as_bytes()).ok().and_then(|room| {
             let push_operation = PushOperation::new(PUSH);
             let target = Target::Room(room);
-            SendMessage { target, not_to_self: true, push_operation, traceparent: None, payload }
-                .emit(&mut body)
+            SendMessage {
+                target,
+                not_to_self: true,
+                quiet: false,
+                push_operation,
+                traceparent: None,
+                payload,
+            }
+            .emit(&mut body)
         });
         body.truncate(size.unwrap_or(0));
         let mut reply = [0; SendMessageReply::SIZE];
