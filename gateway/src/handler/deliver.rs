@@ -127,7 +127,7 @@ impl<B: Backend> Worker<B> {
         if self.shard.fanouts.is_empty() {
             return;
         }
-        let slice = self.context.settings.fanout_slice;
+        let slice = self.slice();
         let position = (self.shard.sessions.slots(), self.pace.now);
         let mut outlet = Outlet {
             me: self.context.id,
@@ -151,6 +151,12 @@ impl<B: Backend> Worker<B> {
         );
         self.pace.fanouts_rest = made == 0;
         self.close_slow();
+    }
+
+    /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued here has been handed over.
+    fn slice(&self) -> usize {
+        let slice = self.context.settings.fanout_slice;
+        if self.pace.receives > 0 { (slice / 4).max(1) } else { slice }
     }
 
     fn close_slow(&mut self) {

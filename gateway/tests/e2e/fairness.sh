@@ -3,9 +3,10 @@
 # fast as it can, 100 receivers that stop reading, and broadcasts to everyone; alternating, medians, and their ratio.
 # What is measured is what the gateway does to its clients, not what three busy programs do to two processors: the gateway
 # has processor 0 for itself, and on processor 1 the measuring client comes before the troublemakers (SCHED_FIFO; needs
-# CAP_SYS_NICE). The machine's own lateness, of a thread that only sleeps, is printed beside it, and the gateway's turns.
+# CAP_SYS_NICE). The machine's own lateness there, of a thread that only sleeps, is printed beside it, quiet and loud (a kernel that
+# does not preempt itself lets it wait for others' system calls), and the gateway's turns.
 . "$(dirname "$0")/lib.sh"
-cycles=${1:-3}
+cycles=${1:-5}
 control_port=13111
 loadtest=${LOADTEST:-$root/target/release/loadtest}
 ulimit -n 20000 2>/dev/null || { echo "needs RLIMIT_NOFILE 20000: raise the hard limit" >&2; exit 1; }
@@ -13,16 +14,16 @@ backend=${BACKEND:-io_uring}
 start_gateway "$here/e2e.toml" --set "io.backend=$backend" --set io.workers=${WORKERS:-1} --set limits.connections_max=10000 --set drain.drain_ms=0
 target=(--server 127.0.0.1:13101 --http 127.0.0.1:13111 --backend io_uring -q)
 
-lateness() { # of a thread that wants to run every millisecond, in microseconds
-    taskset -c 1 chrt -f 1 python3 - <<'PY'
-import time
+lateness() { # WHEN: of a thread that wants to run every millisecond where the measuring client runs, in microseconds
+    taskset -c 1 chrt -f 1 python3 - "$1" <<'PY'
+import sys, time
 late, due = [], time.monotonic()
 for _ in range(2000):
     due += 0.001
     time.sleep(max(0, due - time.monotonic()))
     late.append((time.monotonic() - due) * 1e6)
 late.sort()
-print(f"machine: a sleeping thread wakes late by p50 {late[1000]:.0f} us, p99 {late[1980]:.0f} us, p999 {late[1998]:.0f} us")
+print(f"{sys.argv[1]}: a sleeping thread wakes late by p50 {late[1000]:.0f} us, p99 {late[1980]:.0f} us, p999 {late[1998]:.0f} us")
 PY
 }
 turns() { # NAME: the gateway's turns so far
@@ -38,21 +39,22 @@ loud() { # what to run beside
     taskset -c 1 nice -n 19 "$loadtest" "$@" >"$work/loud-${#loud[@]}" 2>&1 & loud+=($!)
 }
 taskset -a -p -c 0 "$gateway_pid" >/dev/null
-lateness
+lateness quiet
 for cycle in $(seq "$cycles"); do
     measure "quiet-$cycle"
     loud=()
-    loud echo "${target[@]}" -c 1 --depth 1000 --first-mid 1000000 --duration 12s
-    loud slow-reader "${target[@]}" -c 200 --slow-connections 100 --first-mid 2000000 --duration 12s
-    loud broadcast "${target[@]}" -c 1000 --operation 2001 --rate 2 --first-mid 3000000 --duration 10s
+    loud echo "${target[@]}" -c 1 --depth 1000 --first-mid 1000000 --duration 14s
+    loud slow-reader "${target[@]}" -c 200 --slow-connections 100 --first-mid 2000000 --duration 14s
+    loud broadcast "${target[@]}" -c 1000 --operation 2001 --rate 2 --first-mid 3000000 --duration 12s
     pids+=("${loud[@]}")
     sleep 3
+    lateness loud
     measure "loud-$cycle"
     for pid in "${loud[@]}"; do kill -INT "$pid" 2>/dev/null || true; done
     for pid in "${loud[@]}"; do wait "$pid" || true; done
     grep -h "closed, depth" "$work/loud-0"
 done
-lateness
+lateness quiet
 python3 - "$work" "$cycles" <<'PY'
 import json, statistics, sys
 work, cycles = sys.argv[1], int(sys.argv[2])
