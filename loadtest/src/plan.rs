@@ -48,6 +48,9 @@ impl FlowKind {
     }
 }
 
+/// Connections that push, of [`Path::Service`].
+pub(crate) const SERVICES: u32 = 8;
+
 /// How its messages get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
@@ -57,6 +60,8 @@ pub(crate) enum Path {
     Publish,
     /// SendMessage from one client to one user.
     Direct,
+    /// SendMessage to users from [`SERVICES`] connections, as services that push keep open.
+    Service,
     /// goim's HTTP push.
     Http(Route),
 }
@@ -82,7 +87,8 @@ pub(crate) enum Pace {
 /// One stream of operations through the measured connections.
 ///
 /// Connection `c` belongs to audience `c / audience_size`. `slots` senders send to each audience; for [`Path::Publish`]
-/// they are the audience's first connections; for [`Path::Direct`] everyone sends to somebody, both drawn by shuffles.
+/// they are the audience's first connections; for [`Path::Direct`] everyone sends to somebody, both drawn by shuffles; for
+/// [`Path::Service`] the first connections of the run take turns.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowPlan {
     /// The stage it runs in, an index into [`Plan::stages`].

@@ -85,14 +85,17 @@ fn a_run_of_many_stages() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let stages = report["stages"].as_array().unwrap();
     let stage = |name: &str| stages.iter().find(|stage| stage["name"] == name).unwrap();
-    assert_eq!(stages.len(), 11);
-    for name in ["push", "list", "message", "room", "broadcast", "aftermath"] {
+    assert_eq!(stages.len(), 14);
+    let broadcasts = ["broadcast", "broadcast-2", "broadcast-3"];
+    for name in ["push", "list", "service", "message", "room", "aftermath"].into_iter().chain(broadcasts) {
         let flow = &stage(name)["flows"][0];
         assert!(flow["conservation"]["delivered"].as_u64() > Some(40), "{name}: {flow}");
         assert_eq!(flow["conservation"]["delivered"], flow["conservation"]["owed"], "{name}: {flow}");
         assert!(flow["latency"]["count"].as_u64() > Some(40), "{name}: {flow}");
     }
-    assert_eq!(stage("broadcast")["flows"][0]["conservation"]["operations"], 1);
+    for name in broadcasts {
+        assert_eq!(stage(name)["flows"][0]["conservation"]["operations"], 1, "{name}");
+    }
     assert!(stage("churn")["churn"]["measured"].as_u64() > Some(20));
     for name in ["disconnect", "recovery"] {
         assert_eq!(stage(name)["departure"]["closed"], 200, "{name}");

@@ -87,6 +87,7 @@ impl Goim {
         let message = SendMessage {
             target: Target::Room(room_key),
             not_to_self: false,
+            quiet: false,
             push_operation,
             traceparent: None,
             payload: &body,
@@ -104,6 +105,8 @@ impl Goim {
         let message = SendMessage {
             target: Target::Mid(self.identity.first_mid),
             not_to_self: false,
+            // Services hear of what went wrong, clients of each message.
+            quiet: flow.path == Path::Service,
             push_operation: PushOperation::new(Operation(self.identity.push_operation)),
             traceparent: None,
             payload: &body,
@@ -241,7 +244,7 @@ impl Protocol for Goim {
     fn template(&self, flow: &FlowPlan) -> Template {
         let template = match flow.path {
             Path::Publish => self.publish_template(flow),
-            Path::Direct => self.direct_template(flow),
+            Path::Direct | Path::Service => self.direct_template(flow),
             Path::Echo | Path::Http(_) => {
                 let operation = Operation(self.identity.echo_operation);
                 let body =

@@ -202,8 +202,18 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
     bars
 }
 
+/// Pushes that come one by one, by each of two ways in; then what a publisher over HTTP can do about its cost.
 fn pushing(full: &Report) -> Vec<Bar> {
-    let flow = stage(full, "push").and_then(|stage| stage.flows.first());
+    let mut bars = pushes(full, "service", "a service's connection");
+    bars.extend(pushes(full, "push", "HTTP, a request each"));
+    bars.push(lists(full));
+    bars
+}
+
+/// Of one way in, by its stage: the bounds are the same for all.
+fn pushes(full: &Report, name: &str, over: &str) -> Vec<Bar> {
+    let found = stage(full, name);
+    let flow = found.and_then(|stage| stage.flows.first());
     let latency = flow.map(|flow| &flow.latency).filter(|latency| latency.count > 0);
     let of = |value: Option<f64>| value.map(|value| (value, nanos(value)));
     let rate = flow.map_or_else(String::new, |flow| {
@@ -214,28 +224,31 @@ fn pushing(full: &Report) -> Vec<Bar> {
         )
     });
     let message = stage(full, "message").and_then(|stage| stage.flows.first()).map(|flow| &flow.latency);
-    let message = message.map_or_else(String::new, |latency| {
+    let message = message.filter(|_| name == "service").map_or_else(String::new, |latency| {
         let [mean, p99, p999] = [latency.mean, latency.p99 as f64, latency.p999 as f64].map(nanos);
         format!("client to client: {mean} / {p99} / {p999}")
     });
     let ms = 1e6;
-    let busy = stage(full, "push").and_then(cores);
+    let busy = found.and_then(cores);
+    let row = |what: &str, bar, aim, value, note: String| {
+        less(&format!("push to random users over {over}: {what}"), Some(bar), Some(aim)).judge(value, note)
+    };
+    let max = latency.map_or_else(String::new, |latency| format!("max {}", nanos(latency.max as f64)));
     vec![
-        less("push to random users: mean", Some((ms, "1 ms")), Some((0.3 * ms, "0.3 ms")))
-            .judge(of(latency.map(|latency| latency.mean)), rate),
-        less("push: p99", Some((5.0 * ms, "5 ms")), Some((1.5 * ms, "1.5 ms")))
-            .judge(of(latency.map(|latency| latency.p99 as f64)), message),
-        less("push: p99.9", Some((20.0 * ms, "20 ms")), Some((8.0 * ms, "8 ms"))).judge(
-            of(latency.map(|latency| latency.p999 as f64)),
-            latency.map_or_else(String::new, |latency| format!("max {}", nanos(latency.max as f64))),
+        row("mean", (ms, "1 ms"), (0.3 * ms, "0.3 ms"), of(latency.map(|latency| latency.mean)), rate),
+        row("p99", (5.0 * ms, "5 ms"), (1.5 * ms, "1.5 ms"), of(latency.map(|l| l.p99 as f64)), message),
+        row("p99.9", (20.0 * ms, "20 ms"), (8.0 * ms, "8 ms"), of(latency.map(|l| l.p999 as f64)), max),
+        row(
+            "gateway CPU",
+            (0.2, "≤ 20 % of a core"),
+            (0.1, "≤ 10 %"),
+            busy.map(|cores| (cores, percent(cores))),
+            "heartbeats included".to_owned(),
         ),
-        less("gateway CPU during that", Some((0.2, "≤ 20 % of a core")), Some((0.1, "≤ 10 %")))
-            .judge(busy.map(|cores| (cores, percent(cores))), "heartbeats included"),
-        lists(full),
     ]
 }
 
-/// As many deliveries, in requests to several users each: nobody set a bar, and it is what a publisher can do about the row above.
+/// As many deliveries, in requests to several users each: nobody set a bar.
 fn lists(full: &Report) -> Bar {
     let stage = stage(full, "list");
     let flow = stage.and_then(|stage| stage.flows.first()).filter(|flow| flow.latency.count > 0);
@@ -246,28 +259,49 @@ fn lists(full: &Report) -> Bar {
             [flow.latency.mean, flow.latency.p99 as f64, flow.latency.p999 as f64].map(nanos);
         format!("{requests} requests/s, {deliveries} delivered/s: {mean} / {p99} / {p999}")
     });
-    less("gateway CPU, the same to lists of users", None, None)
+    less("push to random users over HTTP, in lists: gateway CPU", None, None)
         .judge(stage.and_then(cores).map(|cores| (cores, percent(cores))), note)
 }
 
-/// The broadcast's row. The bare floor sends through the kernel: past it there is nothing to compare with, and the cost is reported.
+/// Nanoseconds a delivery of each broadcast, rising, with its stage.
+fn broadcasts(full: &Report) -> Vec<(f64, &StageReport)> {
+    let rounds = full.stages.iter().filter(|stage| stage.name.starts_with("broadcast"));
+    let cost = |stage: &StageReport| stage.server.as_ref().map(|server| server.cpu_nanos_per_message);
+    let delivered = |stage: &&StageReport| stage.server.as_ref().is_some_and(|server| server.messages > 0);
+    let mut costs: Vec<(f64, &StageReport)> =
+        rounds.filter(delivered).filter_map(|stage| Some((cost(stage)?, stage))).collect();
+    costs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    costs
+}
+
+/// The broadcasts' row, by the median one. The bare floor sends through the kernel: past it there is nothing to compare with, and
+/// the cost is reported.
 fn broadcast(full: &Report, floor: Option<&Floor>, past: bool) -> Bar {
-    let broadcast = stage(full, "broadcast");
-    let cost = broadcast
-        .and_then(|stage| stage.server.as_ref())
-        .filter(|server| server.messages > 0)
-        .map(|server| server.cpu_nanos_per_message);
-    let pace = broadcast.and_then(pace).unwrap_or_default();
+    let all = broadcasts(full);
+    let median = all.get(all.len() / 2);
+    let cost = median.map(|(cost, _)| *cost);
+    let spread = match (all.first(), all.last()) {
+        (Some(first), Some(last)) if all.len() > 1 => {
+            format!(" (median of {}, {} to {})", all.len(), nanos(first.0), nanos(last.0))
+        }
+        _ => String::new(),
+    };
+    let pace = median.and_then(|(_, stage)| pace(stage)).unwrap_or_default();
     if past {
         return less("broadcast: gateway CPU a delivery", None, None)
-            .judge(cost.map(|cost| (cost, nanos(cost))), pace);
+            .judge(cost.map(|cost| (cost, nanos(cost))), format!("{pace}{spread}"));
     }
     let to_floor = cost.zip(floor).map(|(cost, floor)| cost / floor.nanos);
     let note = match (cost, floor) {
         (Some(cost), Some(floor)) => {
-            format!("{} a delivery, floor {} ({}); {pace}", nanos(cost), nanos(floor.nanos), floor.source)
+            format!(
+                "{} a delivery{spread}, floor {} ({}); {pace}",
+                nanos(cost),
+                nanos(floor.nanos),
+                floor.source
+            )
         }
-        (Some(cost), None) => format!("{} a delivery, no floor to compare with; {pace}", nanos(cost)),
+        (Some(cost), None) => format!("{} a delivery{spread}, no floor to compare with; {pace}", nanos(cost)),
         _ => pace,
     };
     less(
@@ -291,20 +325,31 @@ fn times(ratio: f64) -> (f64, String) {
     (ratio, format!("{ratio:.2} ×"))
 }
 
+/// How many times as much a push costs as with few connections: of the ways in, that for which it is more.
+fn dearer(full: &Report, small: Option<&Report>) -> (Option<f64>, String) {
+    let of = |(name, over): (&str, &str)| {
+        let (full, small) = (net_cost(full, name)?, net_cost(small?, name).filter(|small| *small > 0.0)?);
+        Some((full / small, format!("{over}: {} against {}", nanos(full), nanos(small))))
+    };
+    let found: Vec<(f64, String)> =
+        [("service", "a service's connection"), ("push", "HTTP")].into_iter().filter_map(of).collect();
+    let most = found.iter().map(|(ratio, _)| *ratio).reduce(f64::max);
+    let words: Vec<&str> = found.iter().map(|(_, words)| words.as_str()).collect();
+    let words = if words.is_empty() {
+        "no run to compare with".to_owned()
+    } else {
+        words.join("; ") + ", idle's CPU taken off"
+    };
+    (most, words)
+}
+
 fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>, past: bool) -> Vec<Bar> {
     let connect = &full.connect;
     let storm = stage(full, "storm").and_then(|stage| stage.connect.as_ref());
     let storm = storm.map_or_else(String::new, |storm| {
         format!("; reconnect storm {}/s", number(storm.per_second.round()))
     });
-    let costs = (net_cost(full, "push"), small.and_then(|small| net_cost(small, "push")));
-    let (ratio, words) = match costs {
-        (Some(full), Some(small)) if small > 0.0 => (
-            Some(full / small),
-            format!("{} against {}, idle's CPU taken off both", nanos(full), nanos(small)),
-        ),
-        _ => (None, "no run to compare with".to_owned()),
-    };
+    let (ratio, words) = dearer(full, small);
     let bad = faults(full) + small.map_or(0, faults);
     let server = full.server.as_ref();
     let left =

@@ -156,7 +156,11 @@ fn slab_lines(samples: &[Sample]) -> Vec<Line> {
     let peak = samples.iter().max_by_key(|sample| sample.slab.values().sum::<u64>());
     let mut names: Vec<(&String, &u64)> = peak.into_iter().flat_map(|sample| &sample.slab).collect();
     names.sort_by(|a, b| b.1.cmp(a.1));
-    let of = |name: &str| over_time(samples, |sample| sample.slab.get(name).copied().unwrap_or(0) as f64);
+    // It is read more rarely than the rest.
+    let read = || samples.iter().filter(|sample| !sample.slab.is_empty());
+    let of = |name: &str| {
+        read().map(|sample| (sample.time, sample.slab.get(name).copied().unwrap_or(0) as f64)).collect()
+    };
     names.iter().take(5).enumerate().map(|(at, (name, _))| Line::new(name.as_str(), at, of(name))).collect()
 }
 

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How often processes are sampled, ns.
 const SAMPLE_EVERY: u64 = 500_000_000;
+/// How often the kernel's slab is read, ns: it takes three milliseconds of a processor that a kernel without preemption gives to nobody
+/// meanwhile, so that a worker whose turn it was sent that much later.
+const SLAB_EVERY: u64 = 5_000_000_000;
 /// The least between two samples, ns: rates over less are noise.
 const APART_MIN: u64 = 200_000_000;
 /// How often the server's metrics are fetched: rarely, for that costs the server something.
@@ -38,7 +41,8 @@ struct Last {
 /// See the module's text.
 pub(super) struct Watcher {
     watched: Watched,
-    slab: bool,
+    /// When it is read next, and the stage that it was read in last; `None`: it can't be read.
+    slab: Option<(u64, usize)>,
     samples: Vec<Sample>,
     last: Last,
     fetched: Arc<Mutex<Option<BTreeMap<String, f64>>>>,
@@ -65,11 +69,11 @@ impl Watcher {
             |address| std::thread::Builder::new().name("metrics".to_owned()).spawn(move || fetch(address));
         let fetcher = metrics.and_then(|address| thread(address).ok());
         let last = Last { time: 0, server: watched.read(), generator: 0, machine: kernel::busy() };
-        let slab = kernel::slab_is_readable();
+        let slab = kernel::slab_is_readable().then_some((0, 0));
         let first = Sample {
             server_rss: last.server.rss,
             generator_rss: monitor::own_rss(),
-            slab: if slab { kernel::slab() } else { BTreeMap::new() },
+            slab: slab.map(|_| kernel::slab()).unwrap_or_default(),
             memory_available: kernel::memory_available(),
             ..Sample::default()
         };
@@ -103,6 +107,7 @@ impl Watcher {
         let server_cpu = since.cpu().as_nanos() as f64 / elapsed;
         let generator_cpu = cpu.saturating_sub(last.generator) as f64 / elapsed;
         let all = machine.saturating_sub(last.machine) as f64 / elapsed;
+        let slab = self.read_slab(now, stage);
         let each_second = |count: u64| count as f64 * 1e9 / elapsed;
         self.samples.push(Sample {
             time: now as f64 / 1e9,
@@ -115,11 +120,22 @@ impl Watcher {
             generator_cpu,
             other_cpu: (all - server_cpu - generator_cpu).max(0.0),
             generator_rss: monitor::own_rss(),
-            slab: if self.slab { kernel::slab() } else { BTreeMap::new() },
+            slab,
             memory_available: kernel::memory_available(),
             metrics: self.fetched.lock().ok().and_then(|mut place| place.take()).unwrap_or_default(),
         });
         self.last = Last { time: now, server: usage, generator: cpu, machine };
+    }
+
+    /// The kernel's slab where it is due: now and then, and at once in each stage.
+    fn read_slab(&mut self, now: u64, stage: usize) -> BTreeMap<String, u64> {
+        match &mut self.slab {
+            Some((due, last)) if now >= *due || stage != *last => {
+                (*due, *last) = (now + SLAB_EVERY, stage);
+                kernel::slab()
+            }
+            _ => BTreeMap::new(),
+        }
     }
 
     /// All samples.

@@ -103,14 +103,19 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
         "--push-rate, to a list of --batch users,",
     )?;
     list.hold("list", phases(warmup, measure), Some(FlowPlan { shuffled: true, ..builder.push(lists)? }));
+    let service = FlowPlan { path: Path::Service, ..push.clone() };
+    list.hold("service", phases(warmup, measure), Some(service));
     let message = FlowPlan { kind: FlowKind::Message, path: Path::Direct, ..push.clone() };
     list.hold("message", phases(warmup, measure), Some(message));
     let room = builder.room(pace(settings.room_rate.unwrap_or(1.0), "--room-rate")?)?;
     let room = FlowPlan { path: Path::Http(Route::Room), slots: 1, shuffled: true, ..room };
     list.hold("room", phases(warmup, measure), Some(room));
     let broadcast = builder.broadcast(pace(settings.broadcast_rate.unwrap_or(ONCE), "--broadcast-rate")?);
-    list.hold("broadcast", phases(Duration::ZERO, settle), Some(broadcast));
-    list.until_delivered();
+    // One is one sample.
+    for name in ["broadcast", "broadcast-2", "broadcast-3"] {
+        list.hold(name, phases(Duration::ZERO, settle), Some(broadcast.clone()));
+        list.until_delivered();
+    }
     let churn = StageKind::Churn { rate: rate(settings.churn_rate.unwrap_or(1.0), "--churn-rate")? };
     list.stage("churn", churn, phases(Duration::ZERO, span(settings.churn_for)));
     let all = phases(Duration::ZERO, longest(connections));
@@ -190,14 +195,15 @@ mod tests {
         let settings = with_defaults(&Settings { quick: Some(true), ..Settings::default() });
         let (stages, flows) = million(&settings, 3000).unwrap();
         let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
-        let wanted = ["idle", "push", "list", "message", "room", "broadcast", "churn", "disconnect", "storm"];
-        assert_eq!(names[..9], wanted);
-        assert_eq!(names[9..], ["aftermath", "recovery"]);
+        let wanted = "idle push list service message room broadcast broadcast-2 broadcast-3 churn disconnect storm aftermath recovery";
+        assert_eq!(names, wanted.split(' ').collect::<Vec<_>>());
         let of = |flow: &FlowPlan| names[flow.stage];
         let with: Vec<&str> = flows.iter().map(of).collect();
-        assert_eq!(with, ["push", "list", "message", "room", "broadcast", "aftermath"]);
+        let broadcasts = ["broadcast", "broadcast-2", "broadcast-3"];
+        assert_eq!(with[..5], ["push", "list", "service", "message", "room"]);
+        assert_eq!((&with[5..8], &with[8..]), (&broadcasts[..], &["aftermath"][..]));
         let users: Vec<u32> = flows.iter().map(|flow| flow.audience_size).collect();
-        assert_eq!(users, [1, LISTED, 1, 100, 3000, 1]);
+        assert_eq!(users, [1, LISTED, 1, 1, 100, 3000, 3000, 3000, 1]);
         assert_eq!((flows[0].pace, flows[1].pace), (open(1000.0), open(100.0)));
         assert!(settings.workers.unwrap() * settings.http_connections.unwrap() >= 8);
     }

@@ -5,7 +5,7 @@ use super::recorder::Recorder;
 use crate::client::template::Template;
 use crate::conservation::Checker;
 use crate::permutation::Permutation;
-use crate::plan::{Duty, FlowPlan, Pace, Path, Plan, Role};
+use crate::plan::{Duty, FlowPlan, Pace, Path, Plan, Role, SERVICES};
 use crate::schedule::Schedule;
 use crate::stamp::filler;
 use std::collections::VecDeque;
@@ -134,6 +134,7 @@ impl Flow {
 fn senders(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
     match flow.path {
         Path::Direct => pairs(flow, plan, duty),
+        Path::Service => serving(flow, plan, duty),
         Path::Http(_) => pushing(flow, plan, duty),
         Path::Echo | Path::Publish => publishing(flow, plan, duty),
     }
@@ -169,6 +170,22 @@ fn pushing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
         Sender { position, audience, local, next: 0, slot: (position % slots) as u16 }
     };
     (mine.map(sender).collect(), total.max(1))
+}
+
+/// A few connections that push to everyone: turn `p` is of connection `p` modulo their number.
+fn serving(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+    let (services, turns) = (SERVICES.min(plan.connections), flow.turns(plan.connections));
+    let own = (0..services).filter_map(|service| Some((service, duty.local(service)?)));
+    let mut senders: Vec<Sender> = Vec::new();
+    for (service, local) in own {
+        let positions = (service..plan.connections).step_by(services as usize);
+        senders.extend(positions.map(|position| {
+            let audience = turns.at(position);
+            Sender { position, audience, local, next: 0, slot: 0 }
+        }));
+    }
+    senders.sort_unstable_by_key(|sender| sender.position);
+    (senders, plan.connections.max(1))
 }
 
 /// Everyone sends to somebody: turn `p` is of client `a(p)` to user `b(p)`, for two shuffles `a` and `b`.

@@ -290,12 +290,12 @@ impl Sink for Inbox<'_> {
         let (global, connections) = (self.global, self.connections);
         let stage = self.window.map_or(0, |window| window.stage);
         let published = |flow: &&mut Flow| {
-            flow.plan.stage == stage && matches!(flow.plan.path, Path::Publish | Path::Direct)
+            flow.plan.stage == stage && matches!(flow.plan.path, Path::Publish | Path::Direct | Path::Service)
         };
         if let Some(flow) = self.flows.iter_mut().find(published) {
             flow.refused += 1;
             flow.excused += match flow.plan.path {
-                Path::Direct => 1,
+                Path::Direct | Path::Service => 1,
                 _ => u64::from(flow.plan.members(flow.audience_of(global), connections)),
             };
         }

@@ -77,7 +77,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     fn send_one(&mut self, index: usize, sender: usize, intended: u64, now: u64) -> Attempt {
         match self.flows[index].plan.path {
             Path::Http(route) => self.push_one(index, sender, route, intended, now),
-            Path::Echo | Path::Publish | Path::Direct => self.send_wave(index, sender, 1, intended, now),
+            Path::Echo | Path::Publish | Path::Direct | Path::Service => {
+                self.send_wave(index, sender, 1, intended, now)
+            }
         }
     }
 
