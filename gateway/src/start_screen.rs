@@ -116,10 +116,12 @@ fn auth(prepared: &Prepared, paint: Paint) -> String {
             let path = ["auth.jwks_file", "auth.key_file", "auth.secret"]
                 .into_iter()
                 .find(|path| !prepared.config.source.values.text(path).is_empty());
+            let services = policy.service_scope.as_ref();
             format!(
-                "JSON Web Tokens, {} from {}",
+                "JSON Web Tokens, {} from {}{}",
                 policy.keys.algorithms().join(", "),
-                path.unwrap_or("auth")
+                path.unwrap_or("auth"),
+                services.map_or(String::new(), |scope| format!("; services by scope {scope}"))
             )
         }
     }

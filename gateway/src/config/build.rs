@@ -359,13 +359,30 @@ impl Builder<'_> {
         }
     }
 
+    /// The word by which services are known, if any is.
+    fn service_scope(&mut self) -> Option<String> {
+        let scope = self.values.text("auth.service_scope");
+        if scope.contains([' ', '"', '\\']) || scope.contains(char::is_control) {
+            self.complain(
+                "auth.service_scope",
+                "expected one word, without spaces, quotes and backslashes, as scope claims have several with a space between them",
+            );
+        }
+        Some(scope).filter(|scope| !scope.is_empty())
+    }
+
     fn auth(&mut self) -> Option<Arc<TokenPolicy>> {
+        let service_scope = self.service_scope();
         let sources = ["auth.secret", "auth.key_file", "auth.jwks_file"];
         let given: Vec<&str> =
             sources.into_iter().filter(|path| !self.values.text(path).is_empty()).collect();
         if self.values.text("auth.mode") == "none" {
             let open = "auth.mode = \"none\": clients are whoever they say they are; for development only";
             self.warnings.push(open.into());
+            if service_scope.is_some() {
+                let idle = "auth.service_scope does nothing with auth.mode = \"none\": nobody brings a token";
+                self.warnings.push(idle.into());
+            }
             if let [path, ..] = given[..] {
                 self.complain(
                     path,
@@ -395,7 +412,7 @@ impl Builder<'_> {
                 "uid" => UserKind::Uid,
                 _ => UserKind::Auto,
             },
-            service_scope: Some(values.text("auth.service_scope")).filter(|scope| !scope.is_empty()),
+            service_scope,
             threads: values.size("auth.verifier_threads"),
             queue_requests_max: values.size("auth.queue_requests_max"),
         }))

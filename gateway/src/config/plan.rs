@@ -373,7 +373,7 @@ impl Descriptors {
             BackendKind::Dpdk => u64::from(CONNECTIONS_PER_BACKEND_MAX),
             BackendKind::Epoll => {
                 let one = self.in_one_table(workers, control_connections);
-                if self.own_tables { one.max(self.in_own_table(workers)) } else { one }
+                if self.own_tables { one.max(self.in_own_table(workers, control_connections)) } else { one }
             }
         };
         usable.min(u64::from(CONNECTIONS_PER_BACKEND_MAX)) as usize
@@ -385,9 +385,17 @@ impl Descriptors {
         self.max.saturating_sub(reserve) / workers as u64
     }
 
-    /// The same with a table each, which begins as a copy: everybody's waker is in it.
-    fn in_own_table(&self, workers: usize) -> u64 {
+    /// The same with a table each, which begins as a copy: everybody's waker is in it. The process's own must hold the rest.
+    fn in_own_table(&self, workers: usize, control_connections: usize) -> u64 {
+        if self.of_process(workers, control_connections) > self.max {
+            return 0;
+        }
         self.max.saturating_sub(PROCESS_RESERVE + WORKER_RESERVE + workers as u64)
+    }
+
+    /// Descriptors of the process where its workers have their own: wakers, and the control port's connections.
+    fn of_process(&self, workers: usize, control_connections: usize) -> u64 {
+        PROCESS_RESERVE + control_connections as u64 + workers as u64
     }
 
     fn workers_and_connections(
@@ -419,17 +427,23 @@ impl Descriptors {
     fn too_few(&self, wanted: usize, workers: usize, room: usize, control: usize) -> String {
         let (limit, each) = (grouped(self.max as usize), grouped(share(wanted, workers)));
         let sum = format!(
-            "{} connections need {workers} × {each} descriptors (5 % to spare, for the kernel spreads them unevenly)",
+            "{} connections need {workers} × {each} descriptors (some to spare, for the kernel spreads them unevenly)",
             grouped(wanted)
         );
         let enough =
             (1..=WORKERS_MAX).find(|workers| share(wanted, *workers) <= self.per_worker(*workers, control));
+        let itself = self.of_process(workers, control);
         match (self.backend, enough) {
+            (BackendKind::Epoll, None) if itself >= self.max => format!(
+                "the gateway itself needs {itself} descriptors, {control} of them for control.connections_max, but RLIMIT_NOFILE allows \
+                 {limit}; lower control.connections_max, or raise RLIMIT_NOFILE"
+            ),
             (BackendKind::IoUring, Some(enough)) => format!(
                 "{sum}, but RLIMIT_NOFILE allows {limit} a ring; write io.workers = {enough}, or raise RLIMIT_NOFILE"
             ),
             (BackendKind::IoUring, None) => format!(
-                "{sum}, but RLIMIT_NOFILE allows {limit} a ring and there are at most {WORKERS_MAX} rings; raise RLIMIT_NOFILE"
+                "{sum}, but RLIMIT_NOFILE allows {limit} a ring, {RING_RESERVE} of them for other things, and there are at most \
+                 {WORKERS_MAX} rings; raise RLIMIT_NOFILE"
             ),
             (BackendKind::Dpdk, _) => format!(
                 "{} a worker are too many: a worker holds {} at most; write more io.workers",
@@ -437,10 +451,13 @@ impl Descriptors {
                 grouped(CONNECTIONS_PER_BACKEND_MAX as usize)
             ),
             (BackendKind::Epoll, Some(enough)) => format!(
-                "{sum}, but RLIMIT_NOFILE allows {limit} a worker; write io.workers = {enough}, or raise RLIMIT_NOFILE"
+                "{sum}, but RLIMIT_NOFILE allows {limit} {}; write io.workers = {enough}, or raise RLIMIT_NOFILE",
+                if self.own_tables { "a worker" } else { "in the whole process" },
             ),
             (BackendKind::Epoll, None) if self.own_tables => format!(
-                "{sum}, but RLIMIT_NOFILE allows {limit} a worker and there are at most {WORKERS_MAX} workers; raise RLIMIT_NOFILE"
+                "{sum}, but RLIMIT_NOFILE allows {limit} a worker, some {} of them for other things, and there are at most \
+                 {WORKERS_MAX} workers; raise RLIMIT_NOFILE",
+                PROCESS_RESERVE + WORKER_RESERVE
             ),
             (BackendKind::Epoll, None) => format!(
                 "{sum}, but RLIMIT_NOFILE allows {limit} in the whole process, and close_range(2), by which \

@@ -85,6 +85,27 @@ fn what_is_printed_reads_back() {
 }
 
 #[test]
+fn a_scope_is_one_word_and_wants_tokens() {
+    let jwt = |scope: &str| {
+        let mut sources = from_file(&format!("[auth]\nmode = \"jwt\"\nservice_scope = '{scope}'"));
+        let secret = "correct-horse-battery-staple-0123456789".to_owned();
+        sources.environment = vec![("GATEWAY_AUTH__SECRET".into(), secret)];
+        load(&sources)
+    };
+    let policy = jwt("gateway:send").unwrap().auth.unwrap();
+    assert_eq!(policy.service_scope.as_deref(), Some("gateway:send"));
+    for scope in ["a b", " gateway:send", "\"", "a\\b"] {
+        let problems = jwt(scope).unwrap_err().to_string();
+        assert!(
+            problems.contains("gateway.toml:3: auth.service_scope") && problems.contains("one word"),
+            "{problems}"
+        );
+    }
+    let idle = load(&from_file("auth.service_scope = \"gateway:send\"")).unwrap();
+    assert!(idle.source.warnings.iter().any(|warning| warning.starts_with("auth.service_scope")));
+}
+
+#[test]
 fn secrets_are_neither_printed_nor_taken_from_a_command_line() {
     let secret = "correct-horse-battery-staple-0123456789";
     let mut sources = from_file("");
@@ -111,7 +132,7 @@ fn a_million_connections_on_small_rings_need_53_workers() {
     let fixed = plan("limits.connections_max = 1_000_000\n[io]\nworkers = 10", BackendKind::IoUring);
     assert_eq!(
         fixed.unwrap_err().to_string(),
-        "gateway.toml:3: io.workers = 10: 1 000 000 connections need 10 × 105 000 descriptors (5 % to spare, for the \
+        "gateway.toml:3: io.workers = 10: 1 000 000 connections need 10 × 105 000 descriptors (some to spare, for the \
          kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 a ring; write io.workers = 53, or raise RLIMIT_NOFILE"
     );
 }
@@ -128,6 +149,16 @@ fn workers_on_epoll_have_descriptors_of_their_own_where_one_table_is_too_small()
         "{}",
         found.room_text()
     );
+    // The control port's connections stay in the process's table.
+    let crowded = SystemLimits { descriptors_max: 300, ..small_system() };
+    let limits = "limits.connections_max = 1500\ncontrol.connections_max = ";
+    let plan_of = |control: u32| {
+        let config = load(&from_file(&format!("{limits}{control}"))).unwrap();
+        Plan::new(&config, &crowded, BackendKind::Epoll, &|_, _, _| Vec::new())
+    };
+    assert!(plan_of(64).unwrap().own_descriptors);
+    let problems = plan_of(256).unwrap_err().to_string();
+    assert!(problems.contains("256 of them for control.connections_max"), "{problems}");
     let few = plan("limits.connections_max = 1_000_000\n[io]\nworkers = 10", BackendKind::Epoll);
     let few = few.unwrap_err().to_string();
     assert!(few.ends_with("allows 20 000 a worker; write io.workers = 53, or raise RLIMIT_NOFILE"), "{few}");
@@ -143,7 +174,7 @@ fn epoll_has_one_table_of_descriptors_where_threads_can_have_none_of_their_own()
     let problems = plan("limits.connections_max = 50_000", &system).unwrap_err().to_string();
     assert_eq!(
         problems,
-        "gateway.toml:1: limits.connections_max = 50000: 50 000 connections need 2 × 26 250 descriptors (5 % to spare, \
+        "gateway.toml:1: limits.connections_max = 50000: 50 000 connections need 2 × 26 250 descriptors (some to spare, \
          for the kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 in the whole process, and close_range(2), \
          by which workers would get descriptors of their own, is forbidden here or unknown; write limits.connections_max = 18700, \
          raise RLIMIT_NOFILE to 52844, or use io.backend = \"io_uring\""
