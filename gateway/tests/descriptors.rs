@@ -3,8 +3,8 @@
 mod common;
 
 use common::program::{Running, gateway};
-use common::{Client, frame};
-use gateway_proto::body::{SendMessage, SendMessageReply, Target};
+use common::{Client, frame, send_message};
+use gateway_proto::body::{SendMessageReply, Target};
 use gateway_proto::frame::Operation;
 use std::fs;
 use std::io::{Read, Write};
@@ -49,20 +49,6 @@ fn sum(metrics: &str, name: &str) -> f64 {
     metrics.lines().filter(own).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
-fn message(to: i64) -> Vec<u8> {
-    let message = SendMessage {
-        target: Target::Mid(to),
-        not_to_self: false,
-        quiet: false,
-        push_operation: None,
-        traceparent: None,
-        payload: b"hello",
-    };
-    let mut out = vec![0; message.encoded_size()];
-    message.emit(&mut out).unwrap();
-    out
-}
-
 #[test]
 fn one_process_holds_more_connections_than_it_may_have_descriptors() {
     let sets = [
@@ -92,7 +78,11 @@ fn one_process_holds_more_connections_than_it_may_have_descriptors() {
     // From each to the one at the other end: across workers, and so across tables, in most cases.
     for from in 0..clients.len() {
         let to = CLIENTS - from as i64;
-        clients[from].write(&frame(Operation::SEND_MESSAGE, 5, &message(to)));
+        clients[from].write(&frame(
+            Operation::SEND_MESSAGE,
+            5,
+            &send_message(Target::Mid(to), b"hello", false),
+        ));
         assert_eq!(SendMessageReply::parse(&clients[from].read().body).unwrap().receivers, 1, "from {from}");
         assert_eq!(clients[to as usize - 1].read().operation, 1000);
     }

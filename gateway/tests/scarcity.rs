@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{BackendChoice, Client, Frame, Gateway, settings};
+use common::{BackendChoice, Client, Frame, Gateway, send_message, settings};
 use gateway::memory::{Level, ROOM_MAX, Signal};
 use gateway::settings::{SlowConsumer, WorkerSettings};
-use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
+use gateway_proto::body::{Closed, RoomKey, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use std::io::Read;
@@ -110,16 +110,7 @@ fn slow_receiver(gateway: &Gateway, sender: &mut Client, mid: i64) -> Client {
 }
 
 fn send(client: &mut Client, target: Target<'_>, sequence: i32, payload: &[u8]) {
-    let message = SendMessage {
-        target,
-        not_to_self: true,
-        quiet: false,
-        push_operation: None,
-        traceparent: None,
-        payload,
-    };
-    let mut body = vec![0; message.encoded_size()];
-    message.emit(&mut body).unwrap();
+    let body = send_message(target, payload, true);
     client.send(Operation::SEND_MESSAGE, sequence, &body);
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::program::{Running, gateway};
-use common::{Client, auth_body};
+use common::{Client, auth_body, encoded};
 use gateway_proto::auth::AuthRequest;
 use gateway_proto::body::{PushOperation, RoomKey, SendMessage, SendMessageReply, Target};
 use gateway_proto::codes::ErrorCode;
@@ -41,9 +41,7 @@ fn message(target: Target<'_>, quiet: bool) -> Vec<u8> {
         traceparent: None,
         payload: b"hello",
     };
-    let mut out = vec![0; message.encoded_size()];
-    message.emit(&mut out).unwrap();
-    out
+    encoded(&message)
 }
 
 fn answer(client: &mut Client, target: Target<'_>) -> (Result<(), ErrorCode>, u32) {

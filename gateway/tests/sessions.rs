@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{BackendChoice, Client, Gateway, auth_body, frame, settings};
+use common::{BackendChoice, Client, Gateway, auth_body, encoded, frame, send_message, settings};
 use gateway_proto::body::{
     Closed, Deliver, HeartbeatReply, Join, JoinReply, MessageId, Name, Publish, PushOperation, RoomKey,
     SendMessage, SendMessageReply, Target, Traceparent,
@@ -30,15 +30,6 @@ on_each_backend!(
     workers_say_what_their_backends_run_with,
     idle_workers_sleep,
 );
-
-fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
-    let quiet = false;
-    let message =
-        SendMessage { target, not_to_self, quiet, push_operation: None, traceparent: None, payload };
-    let mut out = vec![0; message.encoded_size()];
-    message.emit(&mut out).unwrap();
-    out
-}
 
 fn room(key: &str) -> Target<'_> {
     Target::Room(RoomKey::parse(key.as_bytes()).unwrap())
@@ -290,8 +281,7 @@ fn receivers_are_those_who_accept_the_message(backend: &BackendChoice) {
             traceparent: None,
             payload: b"x",
         };
-        let mut body = vec![0; message.encoded_size()];
-        message.emit(&mut body).unwrap();
+        let body = encoded(&message);
         let mut receivers = |body: &[u8]| {
             let reply = SendMessageReply::parse(&sender.ask(Operation::SEND_MESSAGE, 5, body).body).unwrap();
             assert_eq!(reply.result, Ok(()));
@@ -324,9 +314,7 @@ fn a_quiet_message_is_answered_only_if_it_reached_nobody(backend: &BackendChoice
             traceparent: None,
             payload,
         };
-        let mut out = vec![0; message.encoded_size()];
-        message.emit(&mut out).unwrap();
-        out
+        encoded(&message)
     };
     for workers in [1, 3] {
         let gateway = Gateway::start_on(backend, settings(workers, 64));
@@ -367,8 +355,7 @@ fn a_traceparent_of_send_message_is_checked_and_left_behind(backend: &BackendCho
         traceparent,
         payload: b"x",
     };
-    let mut body = vec![0; message.encoded_size()];
-    message.emit(&mut body).unwrap();
+    let mut body = encoded(&message);
     let push = client.ask(Operation::SEND_MESSAGE, 5, &body);
     assert_eq!((push.operation, &push.body[..]), (1000, &b"x"[..]));
     assert_eq!(client.read().operation, 5);

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{BackendChoice, Client, Frame, Gateway, auth_body, frame, settings};
+use common::{BackendChoice, Client, Frame, Gateway, auth_body, frame, send_message, settings};
 use gateway::worker::message::{Message, MessageClass, Origin, Push};
-use gateway_proto::body::{Reason, SendMessage, Target};
+use gateway_proto::body::{Reason, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Frames, Operation};
 use gateway_proto::websocket::handshake::{ResponseParse, client_request, verify_response};
@@ -238,20 +238,7 @@ fn tcp_and_websocket_clients_meet(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(2, 8));
     let mut web = WebSocket::login(gateway.addresses[1], 1, "r");
     let mut tcp = gateway.login(2, "r");
-    let send = |mid, payload: &[u8]| {
-        let target = Target::Mid(mid);
-        let message = SendMessage {
-            target,
-            not_to_self: false,
-            quiet: false,
-            push_operation: None,
-            traceparent: None,
-            payload,
-        };
-        let mut out = vec![0; message.encoded_size()];
-        message.emit(&mut out).unwrap();
-        out
-    };
+    let send = |mid, payload: &[u8]| send_message(Target::Mid(mid), payload, false);
     for size in [0, 1, 125, 200, 40_000, 65_000] {
         let payload = vec![5; size];
         web.write(&masked(Opcode::Binary, true, &frame(Operation::SEND_MESSAGE, 1, &send(2, &payload))));
@@ -357,19 +344,8 @@ fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &Bac
     let slow = gateway.login(1, "live://slow");
     let mut talker = gateway.login(2, "live://slow");
     let body = {
-        let payload = vec![9; 3000];
         let target = Target::Room(gateway_proto::body::RoomKey::parse(b"live://slow").unwrap());
-        let message = SendMessage {
-            target,
-            not_to_self: true,
-            quiet: false,
-            push_operation: None,
-            traceparent: None,
-            payload: &payload,
-        };
-        let mut out = vec![0; message.encoded_size()];
-        message.emit(&mut out).unwrap();
-        out
+        send_message(target, &[9; 3000], true)
     };
     let mut sequence = 0;
     let queued = |gateway: &Gateway| gateway.threads.as_ref().unwrap().metrics[0].backend.send_waits.get();

@@ -3,28 +3,14 @@
 
 mod common;
 
-use common::{BackendChoice, Gateway, frame, settings};
+use common::{BackendChoice, Gateway, frame, send_message, settings};
 use gateway::alloc_guard::CountingAllocator;
-use gateway_proto::body::{Join, RoomKey, SendMessage, Target};
+use gateway_proto::body::{Join, RoomKey, Target};
 use gateway_proto::frame::Operation;
 use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
-
-fn send_message(target: Target<'_>, payload: &[u8]) -> Vec<u8> {
-    let message = SendMessage {
-        target,
-        not_to_self: false,
-        quiet: false,
-        push_operation: None,
-        traceparent: None,
-        payload,
-    };
-    let mut out = vec![0; message.encoded_size()];
-    message.emit(&mut out).unwrap();
-    out
-}
 
 fn room(key: &str) -> RoomKey<'_> {
     RoomKey::parse(key.as_bytes()).unwrap()
@@ -46,7 +32,7 @@ fn workload(gateway: &Gateway, rounds: usize) {
             client.write(tail);
             (0..16).for_each(|_| drop(client.read()));
         }
-        let to_user = send_message(Target::Mid(2 + (round % 10) as i64), b"hello");
+        let to_user = send_message(Target::Mid(2 + (round % 10) as i64), b"hello", false);
         clients[0].send(Operation::SEND_MESSAGE, 1, &to_user);
         assert_eq!(clients[1 + round % 10].read().operation, 1000);
         assert_eq!(clients[0].read().operation, 5);
@@ -56,7 +42,11 @@ fn workload(gateway: &Gateway, rounds: usize) {
         for client in &mut clients {
             assert_eq!(client.ask(Operation::JOIN, 1, &body[..size]).operation, 105);
         }
-        clients[0].send(Operation::SEND_MESSAGE, 2, &send_message(Target::Room(room("live://1")), &[9; 600]));
+        clients[0].send(
+            Operation::SEND_MESSAGE,
+            2,
+            &send_message(Target::Room(room("live://1")), &[9; 600], false),
+        );
         for client in &mut clients[1..] {
             assert_eq!(client.read().body, [9; 600]);
         }

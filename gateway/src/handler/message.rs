@@ -93,8 +93,8 @@ impl<B: Backend> Worker<B> {
 
     /// Where a client's message may go. A service's may go everywhere.
     fn route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
-        let service = self.shard.sessions.get(from).is_some_and(|session| session.service);
-        if !(self.reloadable.client_send || service) {
+        let is_service = || self.shard.sessions.get(from).is_some_and(|session| session.service);
+        if !(self.reloadable.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
         }
         if self.post.is_congested() || !self.shard.fanouts.has_room() {
@@ -111,7 +111,8 @@ impl<B: Backend> Worker<B> {
             }
             Target::Room(room) => {
                 let room = names.room(room.as_str());
-                let allowed = service || !self.reloadable.room_members_only || self.is_member(from, room);
+                let allowed =
+                    !self.reloadable.room_members_only || self.is_member(from, room) || is_service();
                 if allowed { Ok(Route::Room(room)) } else { Err(ErrorCode::FORBIDDEN) }
             }
             Target::Stream(_) => Err(ErrorCode::UNSUPPORTED),

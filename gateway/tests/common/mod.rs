@@ -12,7 +12,7 @@ use gateway::settings::{
 use gateway::worker::message::{ControlMessage, Message};
 use gateway::worker::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
-use gateway_proto::body::{Name, RoomKey};
+use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
 use netpoll::{BackendConfig, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
 use std::io::{Read, Write};
@@ -198,6 +198,19 @@ pub struct Frame {
 pub fn frame(operation: Operation, sequence: i32, body: &[u8]) -> Vec<u8> {
     let header = Header::new(operation, sequence, body.len() as u32);
     [&header.to_bytes()[..], body].concat()
+}
+
+/// The body of operation 4.
+pub fn encoded(message: &SendMessage<'_>) -> Vec<u8> {
+    let mut out = vec![0; message.encoded_size()];
+    message.emit(&mut out).unwrap();
+    out
+}
+
+/// The same of a message with the default operation, which is answered.
+pub fn send_message(target: Target<'_>, payload: &[u8], not_to_self: bool) -> Vec<u8> {
+    let quiet = false;
+    encoded(&SendMessage { target, not_to_self, quiet, push_operation: None, traceparent: None, payload })
 }
 
 pub fn auth_body(mid: i64, key: &str, room: &str) -> Vec<u8> {
