@@ -70,6 +70,8 @@ pub(super) struct Accepts {
     stopping: bool,
     /// None is armed until all have been cancelled and the table has begun anew.
     renewing: bool,
+    /// The ring had no room for an accept that was to be armed.
+    unarmed: bool,
     /// Rest until then; zero: do not.
     after: Timestamp,
     /// Slots of the table that belong to accepts, in flight or parked.
@@ -86,6 +88,7 @@ impl Accepts {
             closing: false,
             stopping: false,
             renewing: false,
+            unarmed: false,
             after: Timestamp::ZERO,
             reserved: 0,
             parked: VecDeque::new(),
@@ -139,6 +142,13 @@ impl UringBackend {
         self.set_accepts(false);
     }
 
+    /// Whether something is left to do for which no event will come: a peer that was accepted could be reported, for there is
+    /// room again, or the ring had no room for accepts that are to be armed or cancelled.
+    pub(super) fn accepts_have_work(&self) -> bool {
+        let may_report = !self.accepts.parked.is_empty() && self.live_count() < self.connections_max;
+        may_report || self.accepts.stopping || self.accepts.unarmed
+    }
+
     /// Arms idle accepts as far as there is room, or cancels those in flight.
     pub(super) fn drive_accepts(&mut self) {
         if self.accepts.stopping {
@@ -160,6 +170,7 @@ impl UringBackend {
             }
             self.accepts.after = Timestamp::ZERO;
         }
+        self.accepts.unarmed = false;
         // Round after round, so that listeners share what room there is.
         while (0..self.accepts.listeners.len())
             .fold(false, |armed, listener| self.arm_accept(listener) | armed)
@@ -196,7 +207,11 @@ impl UringBackend {
         let share = (self.accepts.in_flight_max / self.accepts.listeners.len()).max(1);
         let entry = &mut self.accepts.listeners[listener];
         let Some(socket) = &entry.socket else { return false };
-        if entry.in_use() >= share || !self.ring.reserve(1) {
+        if entry.in_use() >= share {
+            return false;
+        }
+        if !self.ring.reserve(1) {
+            self.accepts.unarmed = true;
             return false;
         }
         let Ok(id) = self.common.table.insert(Slot::new(State::Reserved)) else { return false };

@@ -182,6 +182,7 @@ impl UringBackend {
 
     /// What comes before entering the kernel.
     fn prepare(&mut self) {
+        self.sends.begin_round();
         self.replenish();
         self.feed_starved();
         self.sweep_idle();
@@ -192,7 +193,6 @@ impl UringBackend {
 
     /// Queues what is to be submitted. What finds no room stays for the next turn.
     fn submit_todo(&mut self) {
-        self.sends.follow_up = false;
         if !self.watching && self.ring.reserve(1) {
             if let Some(fd) = self.waker.as_fd() {
                 self.ring.watch(fd, ConnectionId::new(0, 0));
@@ -245,16 +245,24 @@ impl UringBackend {
         }
     }
 
+    /// Whether something is to be done that no event of the kernel's will call for: waiting would put it off. The one place that
+    /// says so; a list that is worked off in parts belongs here.
+    fn has_work_left(&mut self) -> bool {
+        !self.common.notices.is_empty()
+            || !self.todo.is_empty()
+            || !self.watching
+            || self.sends.is_awaited()
+            || self.accepts_have_work()
+            || self.overflowing
+            || self.ring.waiting() > 0
+    }
+
     /// How long this turn may wait.
     fn wait_allowed(&mut self, wait: Duration) -> Duration {
-        let work_left = !self.common.notices.is_empty()
-            || !self.todo.is_empty()
-            || self.overflowing
-            || self.sends.follow_up
-            || self.ring.waiting() > 0;
-        if work_left {
+        if self.has_work_left() {
             return Duration::ZERO;
         }
+        debug_assert!(self.nothing_may_leave(), "the ring is about to wait over something that may leave");
         let wait = self.suspects.allow(self.clock.now(), wait);
         match () {
             () if !self.starved.is_empty() => wait.min(BUFFER_REST),
@@ -263,20 +271,39 @@ impl UringBackend {
         }
     }
 
+    /// Whether no connection has bytes or a FIN that its socket could take: each has nothing queued, waits for its socket, or has
+    /// offered all that is queued in this round, with nothing to follow. Looks at every slot: for assertions.
+    fn nothing_may_leave(&self) -> bool {
+        let slots = (0..self.common.table.high_water()).filter_map(|index| self.common.table.id_at(index));
+        let mut slots = slots.filter_map(|id| self.common.table.get(id));
+        slots.all(|slot| {
+            let (life, queued) = (&slot.life, slot.life.queue.bytes());
+            let has_left = match life.state {
+                State::Open => slot.offered as usize == queued && (queued == 0 || !life.is_waiting()),
+                State::Finishing | State::PeerFinished => false, // FIN or the end follows an empty queue
+                _ => true,
+            };
+            has_left || life.send_waits
+        })
+    }
+
     fn enter(&mut self, wait: Duration) -> io::Result<()> {
         if std::mem::take(&mut self.relent) {
             self.ring.publish();
         }
         match wait.is_zero() {
             // Its turns have many causes, and most of them are not the kernel's.
-            true if self.shares_thread && !self.ring.has_errand() => return Ok(()),
+            true if self.shares_thread && !self.ring.has_errand() => {
+                self.confirm_sends(); // what was consumed to make room for more may be certain
+                return Ok(());
+            }
             true => self.ring.enter(0, None)?,
             false => self.ring.enter(1, Some(wait))?,
         }
         self.common.counters.polls += 1;
         self.overflowing = self.ring.is_overflowing();
         self.common.counters.overflows += u64::from(self.overflowing);
-        self.mark_sends(self.overflowing);
+        self.confirm_sends();
         Ok(())
     }
 

@@ -11,6 +11,11 @@
 //!   confirm: reaped past `mark` ── every send in `confirming` not settled by then was taken whole
 //! ```
 //!
+//! Both steps are made wherever they may have become possible: after entering the kernel, and after reaping. Neither takes a
+//! system call. So a send stays unconfirmed only while completions lie unread, the kernel has not consumed a submission, or the
+//! completion queue overflows. Whatever waits behind an unconfirmed send (further bytes, FIN, `Sent`) cannot leave yet, so
+//! the ring does not wait either until the send is confirmed (`Sends::awaited`).
+//!
 //! Why that is right: when `io_uring_enter` has consumed a submission, its send has been tried and a failure is posted,
 //! to the completion queue or, that being full, to the kernel's overflow list. The kernel moves the list to the queue
 //! in order and clears `IORING_SQ_CQ_OVERFLOW` only when it is empty. So with all submissions consumed and the flag
@@ -43,8 +48,8 @@ pub(super) struct Sends {
     /// Completions reaped in all when those in `confirming` are certain.
     mark: u64,
     serial: u32,
-    /// A send was submitted whose success calls for more work at once.
-    pub(super) follow_up: bool,
+    /// Something is to follow once the sends in the lists are confirmed. The ring must not wait until then.
+    awaited: bool,
 }
 
 impl Sends {
@@ -54,8 +59,19 @@ impl Sends {
             confirming: Vec::with_capacity(2 * connections),
             mark: 0,
             serial: 0,
-            follow_up: false,
+            awaited: false,
         }
+    }
+
+    /// The next round of submissions begins. The sends of earlier rounds must be confirmed before the ring may wait: the owner
+    /// has had a turn since, and any of their connections may have more to say.
+    pub(super) fn begin_round(&mut self) {
+        self.awaited = !self.fresh.is_empty() || !self.confirming.is_empty();
+    }
+
+    /// Whether the ring must not wait, because something is to follow a send that is not confirmed.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited
     }
 
     /// Gives the memory of the lists back, as far as they are not in use.
@@ -74,8 +90,12 @@ impl UringBackend {
     /// Submits the front of a connection's queue.
     pub(super) fn flush_one(&mut self, id: ConnectionId) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
-        if !slot.life.state.sends() || slot.life.send_waits || slot.offered > 0 {
+        if !slot.life.state.sends() || slot.life.send_waits {
             return; // what ends the wait marks the connection again
+        }
+        if slot.offered > 0 {
+            self.sends.awaited = true; // its confirmation marks the connection again
+            return;
         }
         let pieces = &self.common.pieces;
         let offered = match pieces.front(&slot.life.queue) {
@@ -89,29 +109,36 @@ impl UringBackend {
         self.sends.serial = self.sends.serial.wrapping_add(1);
         slot.serial = self.sends.serial;
         slot.offered = offered as u32;
-        self.sends.follow_up |=
+        self.sends.awaited |=
             slot.life.state != State::Open || slot.life.is_waiting() || offered < slot.life.queue.bytes();
         self.sends.fresh.push(Sent { id, serial: slot.serial });
         self.common.counters.sends += 1;
     }
 
-    /// Notes, after entering the kernel, from where on the sends of this turn are certain.
-    pub(super) fn mark_sends(&mut self, overflowing: bool) {
-        if !self.sends.fresh.is_empty()
-            && self.sends.confirming.is_empty()
-            && !overflowing
-            && self.ring.all_submitted()
-        {
+    /// Confirms the sends that have become certain, and notes from where on those that the kernel has consumed since will be.
+    /// To be called whenever the kernel was entered or completions were reaped.
+    pub(super) fn confirm_sends(&mut self) {
+        loop {
+            if !self.sends.confirming.is_empty() {
+                if self.ring.reaped() < self.sends.mark {
+                    return;
+                }
+                self.settle_confirmed();
+            }
+            if self.sends.fresh.is_empty() {
+                self.sends.awaited = false;
+                return;
+            }
+            if self.ring.is_overflowing() || !self.ring.all_submitted() {
+                return;
+            }
             std::mem::swap(&mut self.sends.fresh, &mut self.sends.confirming);
             self.sends.mark = self.ring.reaped() + self.ring.waiting() as u64;
         }
     }
 
-    /// Settles the sends that have become certain.
-    pub(super) fn confirm_sends(&mut self) {
-        if self.ring.reaped() < self.sends.mark {
-            return;
-        }
+    /// Settles the sends in `confirming`, whose failures would have been seen.
+    fn settle_confirmed(&mut self) {
         while let Some(sent) = self.sends.confirming.pop() {
             let Some(slot) = self.common.table.get_mut(sent.id) else { continue };
             if slot.serial != sent.serial || slot.offered == 0 || slot.life.state.is_over() {
