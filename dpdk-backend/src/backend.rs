@@ -456,6 +456,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         self.stack.has_put_back(connection)
     }
 
+    fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
+        self.stack.set_receiving(connection, receiving);
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         let now = self.clock.now();
         self.stack.finish(now, connection, last);

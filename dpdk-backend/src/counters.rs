@@ -87,6 +87,7 @@ counters! {
     drop_duplicate: "Segments that brought nothing new.",
     drop_after_close: "Data for a connection whose owner had closed it.",
     receive_pauses: "Payloads refused because no buffer was free.",
+    drop_stopped: "Payloads refused because their connection is over its rate; they come again.",
     out_of_order: "Segments kept until the gap before them is filled.",
     out_of_order_full: "Segments ahead of a gap that were not kept.",
     bytes_received: "Payload bytes accepted.",

@@ -431,6 +431,11 @@ impl Stack {
         self.tcp.has_put_back(connection)
     }
 
+    /// Stops receiving from a connection, or resumes it: see [`netpoll::Backend::set_receiving`].
+    pub fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
+        self.tcp.set_receiving(connection, receiving);
+    }
+
     /// Sends what is queued, then `last`, then FIN; what the peer still sends is discarded.
     pub fn finish(&mut self, now: Timestamp, connection: ConnectionId, last: Option<SharedBuffer>) {
         let (tcp, mut context) = self.context(now);

@@ -17,6 +17,7 @@
 //! * each `Accepted` or `connect` is followed by exactly one `Closed`, also when the owner closes;
 //! * nothing is reported for a connection after its `Closed`;
 //! * an idle connection owns no buffer, and a pool run dry pauses receiving without losing a byte;
+//! * a connection that the owner has stopped ([`Backend::set_receiving`]) is left unread and holds no receive buffer;
 //! * a full send queue hands the buffer back;
 //! * what is sent before `Connected` is queued, and leaves when the connection is open;
 //! * an owner that finished, or closed, is told `Closed { Local }`, whichever side's FIN came first; only an error in between
@@ -379,6 +380,19 @@ pub trait Backend {
     fn has_put_back(&self, _connection: ConnectionId) -> bool {
         false
     }
+
+    /// Stops receiving from one connection, or resumes it; a new connection receives.
+    ///
+    /// * A stopped connection's socket is left unread, so the peer's own window stops it. A stopped connection holds no receive
+    ///   buffer. What had been taken from the socket before is still reported: at most the rest of the batch, and the
+    ///   receive buffers that the system had been lent.
+    /// * Bytes that arrive meanwhile are reported after the resume, in order and once.
+    /// * The peer's end may lie behind unread bytes, where no system reports it: it is reported at the latest after the
+    ///   resume. An owner that stops a connection therefore resumes or ends it within a bounded time.
+    /// * [`Backend::finish`] overrules it: what the peer sends is received into nowhere, as ever. [`Backend::close`] finds
+    ///   unread bytes, and resets.
+    /// * Repeating it, or naming a dead id, does nothing.
+    fn set_receiving(&mut self, connection: ConnectionId, receiving: bool);
 
     /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still sends is
     /// discarded until it ends its side. The owner bounds the time with [`Backend::close`]; the table bounds how many linger.

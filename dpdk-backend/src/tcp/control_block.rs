@@ -105,6 +105,8 @@ pub(crate) mod flag {
     pub(crate) const REPORTED: u32 = 1 << 21;
     /// Payload of the peer's was told to the owner, who put it back.
     pub(crate) const PUT_BACK: u32 = 1 << 22;
+    /// The owner has stopped receiving: its window is shut, whatever buffers there are.
+    pub(crate) const STOPPED: u32 = 1 << 23;
 }
 
 /// A timer's place in the wheel.

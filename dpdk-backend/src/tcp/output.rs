@@ -94,7 +94,7 @@ impl Tcp {
             let Some(index) = self.turn.starved.pop(&mut self.table) else { return };
             let target = self.window_target(index);
             let block = &self.table[index];
-            if !block.state.receives() {
+            if !block.state.receives() || self.is_shut(index) {
                 continue;
             }
             if is_worth_opening(block, target) {

@@ -119,6 +119,22 @@ impl Tcp {
         Ok(())
     }
 
+    /// Shuts the connection's window, or opens it again. The window that was announced is taken back, where RFC 9293, 3.8.6 would
+    /// rather not see it done: what one peer may send on would hold receive buffers that all others need. It sends that again.
+    pub(crate) fn set_receiving(&mut self, id: ConnectionId, receiving: bool) {
+        let Some(index) = self.live(id) else { return };
+        let block = &mut self.table[index];
+        if !receiving {
+            block.set(flag::STOPPED);
+            (block.rcv_wup, block.rcv_wnd) = (block.rcv_nxt, 0);
+        } else if block.has(flag::STOPPED) {
+            block.clear(flag::STOPPED);
+            if block.state.receives() {
+                self.turn.starved.push(&mut self.table, index);
+            }
+        }
+    }
+
     /// Sends what is queued, then `last`, then FIN; discards what still comes.
     pub(crate) fn finish(&mut self, cx: &mut Context<'_>, id: ConnectionId, last: Option<SharedBuffer>) {
         let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {

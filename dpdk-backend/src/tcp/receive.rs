@@ -131,12 +131,20 @@ impl Tcp {
         }
     }
 
+    /// Whether the owner has stopped receiving, and has not finished.
+    pub(super) fn is_shut(&self, index: u32) -> bool {
+        let block = &self.table[index];
+        block.has(flag::STOPPED) && !block.has(flag::DISCARD)
+    }
+
     /// No buffer, or no window: the payload is dropped and the peer told how much it may send, which may be nothing.
     pub(super) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: u32) {
-        cx.counters.receive_pauses += 1;
+        let is_shut = self.is_shut(index);
+        let count = if is_shut { &mut cx.counters.drop_stopped } else { &mut cx.counters.receive_pauses };
+        *count += 1;
         let block = &mut self.table[index];
         block.set(flag::UNREAD);
-        if self.budget == 0 {
+        if self.budget == 0 || is_shut {
             // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it done: its
             // alternative is to drop whatever comes until the peer's timers give up.
             (block.rcv_wup, block.rcv_wnd) = (block.rcv_nxt, 0);

@@ -110,7 +110,7 @@ impl Tcp {
         let is_small = is_small(field << scale, block, self.config.window_max);
         block.rcv_wup = block.rcv_nxt;
         block.rcv_wnd = field << scale;
-        if is_small && block.state.receives() {
+        if is_small && block.state.receives() && !self.is_shut(index) {
             self.turn.starved.push(&mut self.table, index);
         }
         field as u16
@@ -119,6 +119,9 @@ impl Tcp {
     /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment. What is
     /// discarded takes no buffer: its peer may send on although the owner holds them all.
     pub(super) fn window_target(&self, index: u32) -> u32 {
+        if self.is_shut(index) {
+            return 0;
+        }
         let block = &self.table[index];
         let free = match self.budget {
             0 if block.has(flag::DISCARD) => DISCARD_SEGMENTS,

@@ -159,6 +159,13 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         }
     }
 
+    fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
+        match self.of_kernel(connection) {
+            None => self.link.set_receiving(connection, receiving),
+            Some(id) => self.kernel.set_receiving(id, receiving),
+        }
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         match self.of_kernel(connection) {
             None => self.link.finish(connection, last),

@@ -102,6 +102,16 @@ macro_rules! contract_suite {
             finishing: finish_behind_a_peers_finish_is_local;
             finishing: finish_after_a_reset_ends;
             finishing: a_peers_finish_leaves_our_queue;
+            stopping: a_stopped_connection_is_left_unread;
+            stopping: what_lay_there_is_reported_after_the_resume;
+            stopping: stopping_in_the_middle_loses_nothing;
+            stopping: a_stopped_connection_is_sent_to;
+            stopping: stopping_while_no_buffer_is_free;
+            stopping: a_peer_that_leaves_a_stopped_connection_is_heard;
+            stopping: a_peer_that_resets_a_stopped_connection_is_heard;
+            stopping: close_while_stopped;
+            stopping: finish_while_stopped_discards_what_lies_unread;
+            stopping: a_stop_ends_with_its_connection;
             crowds: five_hundred_connections_echo;
             crowds: two_thousand_connections_come_and_go;
             crowds: a_crowd_disappears;

@@ -9,7 +9,8 @@
 //!
 //! An edge says "something changed since you looked"; what is left over is remembered in the ready list. Receiving goes
 //! round by round, one buffer from each connection, so that none starves, and a burst of a peer is still answered by one
-//! write. A receive that does not fill its buffer has drained the socket (epoll(7), "Questions and answers", 9); a peer's
+//! write. A connection that the owner has stopped is kept out of the ready list; as edges are missed meanwhile, the resume
+//! puts it there unasked. A receive that does not fill its buffer has drained the socket (epoll(7), "Questions and answers", 9); a peer's
 //! FIN is seen as `EPOLLRDHUP`.
 
 mod slot;
@@ -206,7 +207,8 @@ impl EpollBackend {
 
     fn mark_ready(&mut self, id: ConnectionId) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
-        if !slot.life.state.receives() || std::mem::replace(&mut slot.in_ready, true) {
+        if !slot.life.state.receives() || slot.is_left_unread() || std::mem::replace(&mut slot.in_ready, true)
+        {
             return;
         }
         if self.ready.len() == self.ready.capacity() {
@@ -311,6 +313,9 @@ impl EpollBackend {
     /// Receives one buffer; false when none was free.
     fn receive_one(&mut self, connection: ConnectionId, batch: &mut Completions) -> bool {
         let Some(slot) = self.common.table.get_mut(connection) else { return true };
+        if slot.is_left_unread() {
+            return true; // stopped since it became ready
+        }
         if slot.life.state != State::Open {
             self.discard_one(connection);
             return true;
@@ -509,6 +514,13 @@ impl Backend for EpollBackend {
             self.dirty.push(connection);
         }
         Ok(())
+    }
+
+    fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
+        let Some(slot) = self.common.table.get_mut(connection) else { return };
+        if std::mem::replace(&mut slot.stopped, !receiving) && receiving {
+            self.mark_ready(connection);
+        }
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

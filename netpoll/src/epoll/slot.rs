@@ -14,13 +14,27 @@ pub(crate) struct Slot {
     pub(super) in_dirty: bool,
     /// The peer's FIN (or an error) lies behind the bytes still to be received.
     pub(super) peer_done: bool,
+    /// The owner has stopped receiving.
+    pub(super) stopped: bool,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 28);
 
 impl Slot {
+    /// Whether its socket is left unread: the owner has stopped it, and has not finished.
+    pub(super) fn is_left_unread(&self) -> bool {
+        self.stopped && self.life.state == State::Open
+    }
+
     pub(super) fn new(socket: OwnedFd, state: State) -> Slot {
-        Slot { socket, life: Life::new(state), in_ready: false, in_dirty: false, peer_done: false }
+        Slot {
+            socket,
+            life: Life::new(state),
+            in_ready: false,
+            in_dirty: false,
+            peer_done: false,
+            stopped: false,
+        }
     }
 }
 

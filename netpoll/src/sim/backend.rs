@@ -108,7 +108,8 @@ impl SimBackend {
 
     fn mark_ready(&mut self, id: ConnectionId) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
-        if slot.life.state.receives() && !std::mem::replace(&mut slot.in_ready, true) {
+        let reads = slot.life.state.receives() && !slot.is_left_unread();
+        if reads && !std::mem::replace(&mut slot.in_ready, true) {
             self.ready.push_back(id);
         }
     }
@@ -162,6 +163,9 @@ impl SimBackend {
     /// Receives one buffer; false when none was free.
     fn receive_one(&mut self, core: &mut Core, connection: ConnectionId, batch: &mut Completions) -> bool {
         let Some(slot) = self.common.table.get_mut(connection) else { return true };
+        if slot.is_left_unread() {
+            return true; // stopped since it became ready
+        }
         let socket = slot.socket;
         if slot.life.state != State::Open {
             if slot.life.state.receives() {
@@ -377,6 +381,14 @@ impl Backend for SimBackend {
         self.mark_dirty(connection);
         self.want_turn();
         Ok(())
+    }
+
+    fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
+        let Some(slot) = self.common.table.get_mut(connection) else { return };
+        if std::mem::replace(&mut slot.stopped, !receiving) && receiving {
+            self.mark_ready(connection);
+            self.want_turn();
+        }
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

@@ -12,11 +12,18 @@ pub(super) struct Slot {
     pub(super) in_ready: bool,
     /// In the dirty list.
     pub(super) in_dirty: bool,
+    /// The owner has stopped receiving.
+    pub(super) stopped: bool,
 }
 
 impl Slot {
+    /// Whether its socket is left unread: the owner has stopped it, and has not finished.
+    pub(super) fn is_left_unread(&self) -> bool {
+        self.stopped && self.life.state == State::Open
+    }
+
     pub(super) fn new(socket: SocketId, state: State) -> Slot {
-        Slot { socket, life: Life::new(state), in_ready: false, in_dirty: false }
+        Slot { socket, life: Life::new(state), in_ready: false, in_dirty: false, stopped: false }
     }
 }
 

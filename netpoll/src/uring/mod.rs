@@ -215,7 +215,7 @@ impl UringBackend {
             return self.submit_close(id);
         }
         let waits = slot.in_flight.has(tag::RECEIVE) || slot.in_flight.has(tag::READABLE);
-        if todo.has(Todo::RECEIVE) && !waits && slot.life.state.receives() {
+        if todo.has(Todo::RECEIVE) && !waits && slot.life.state.receives() && !slot.is_left_unread() {
             slot.in_flight.add(tag::RECEIVE);
             match slot.life.state {
                 State::Open if slot.idling == Idling::Sampling => self.ring.receive_once(id),
@@ -396,6 +396,10 @@ impl Backend for UringBackend {
         }
         slot.todo.add(Todo::SEND);
         Ok(())
+    }
+
+    fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
+        self.change_receiving(connection, receiving);
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

@@ -23,10 +23,10 @@
 //! that has left with its bytes is replaced at the next turn if the pool has one: an empty pool empties the ring, and
 //! that pauses receiving while the bytes wait in their sockets. A receive that found no buffer while the pool has some is
 //! armed again at the next turn, with more lent (`lending`). What comes after the owner's `finish` is discarded without a
-//! buffer.
+//! buffer. A receive of a connection that the owner has stopped is cancelled; what it had brought by then is told.
 
 use super::UringBackend;
-use super::slot::{Idling, Suspicion, Todo};
+use super::slot::{Idling, Slot, Suspicion, Todo};
 use crate::lifecycle::State;
 use crate::sys::uring::{Event, tag};
 use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
@@ -142,7 +142,8 @@ impl UringBackend {
     }
 
     fn rearm(&mut self, id: ConnectionId) {
-        if self.common.table.get(id).is_some_and(|slot| slot.life.state.receives()) {
+        let reads = |slot: &Slot| slot.life.state.receives() && !slot.is_left_unread();
+        if self.common.table.get(id).is_some_and(reads) {
             self.common.counters.rearms += 1;
             self.mark(id, Todo::RECEIVE);
         }
@@ -173,7 +174,11 @@ impl UringBackend {
         match event.result {
             count @ 1.. => {
                 let sampled = slot.idling == Idling::Sampling && slot.life.state == State::Open;
-                slot.idling = if sampled { Idling::Sampled } else { Idling::Active };
+                slot.idling = match slot.idling {
+                    Idling::Stopped => Idling::Stopped,
+                    _ if sampled => Idling::Sampled,
+                    _ => Idling::Active,
+                };
                 match slot.suspicion {
                     // The wait for readability that follows tells ends, too.
                     _ if sampled => {}
@@ -226,7 +231,7 @@ impl UringBackend {
 
     /// A receive has ended, with or without bytes, though the connection goes on.
     fn receive_stopped(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.common.table.get_mut(id) {
+        if let Some(slot) = self.common.table.get_mut(id).filter(|slot| slot.idling != Idling::Stopped) {
             slot.idling = Idling::Active;
         }
         self.rearm(id);
@@ -238,6 +243,8 @@ impl UringBackend {
         let sampling = slot.idling == Idling::Sampling && slot.life.state == State::Open;
         match -error {
             _ if !slot.life.state.receives() => {}
+            // The resume arms it again.
+            libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN if slot.is_left_unread() => {}
             libc::ENOBUFS if slot.life.state == State::Open => self.starve(id),
             libc::ENOBUFS => self.rearm(id),
             libc::ECANCELED if demoting && slot.life.state == State::Open => {
@@ -329,7 +336,27 @@ impl UringBackend {
                 self.mark(id, Todo::DEMOTE);
             }
             Idling::Sampled => slot.idling = Idling::Demoting,
-            Idling::Quiet | Idling::Demoting | Idling::Sampling | Idling::Promoting => {}
+            Idling::Quiet | Idling::Demoting | Idling::Sampling | Idling::Promoting | Idling::Stopped => {}
+        }
+    }
+
+    // --- stopped connections -------------------------------------------------------------------------------------
+
+    /// Leaves the socket unread from now on, or no longer. A receive in flight is cancelled; a wait for readability may end
+    /// by itself, and leads to nothing while the connection is stopped.
+    pub(super) fn change_receiving(&mut self, id: ConnectionId, receiving: bool) {
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        match (slot.idling == Idling::Stopped, receiving) {
+            (false, false) => {
+                slot.idling = Idling::Stopped;
+                self.mark(id, Todo::DEMOTE);
+            }
+            (true, true) => {
+                // Armed at once, or when the cancellation (or the wait for readability) has ended.
+                slot.idling = Idling::Active;
+                self.mark(id, Todo::RECEIVE);
+            }
+            _ => {}
         }
     }
 
@@ -337,7 +364,7 @@ impl UringBackend {
     pub(super) fn note_readable(&mut self, event: Event) {
         let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::READABLE);
-        if slot.life.state.receives() {
+        if slot.life.state.receives() && !slot.is_left_unread() {
             if slot.idling == Idling::Demoting {
                 slot.idling = Idling::Sampling;
                 self.common.counters.samples += 1;

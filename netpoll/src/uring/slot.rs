@@ -72,6 +72,8 @@ impl InFlight {
 ///     └── bytes ── Promoting: receives again ◄─ readable ── Sampled
 /// ```
 ///
+/// Stopped is apart: the owner has stopped receiving. Whatever ends then is not armed again, until the owner resumes.
+///
 /// Where there is demotion, an accepted connection begins as Demoting, with nothing to cancel.
 ///
 /// So a client that only beats now and then costs a receive and a wait each time, and who says more than one thing in a
@@ -85,6 +87,7 @@ pub(super) enum Idling {
     Sampling,
     Sampled,
     Promoting,
+    Stopped,
 }
 
 /// Whether a connection's end may have been missed (`receive`, "Ends that nobody tells").
@@ -114,6 +117,11 @@ pub(crate) struct Slot {
 const _: () = assert!(size_of::<Slot>() <= 32);
 
 impl Slot {
+    /// Whether its socket is left unread: the owner has stopped it, and has not finished.
+    pub(super) fn is_left_unread(&self) -> bool {
+        self.idling == Idling::Stopped && self.life.state == State::Open
+    }
+
     pub(super) fn new(state: State) -> Slot {
         Slot {
             life: Life::new(state),

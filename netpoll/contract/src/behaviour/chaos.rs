@@ -39,6 +39,7 @@ pub fn anything_may_happen<W: World>(seed: u64) {
         }
     }
     h.client().let_go();
+    Side::BOTH.into_iter().for_each(|side| resume_all(&mut h, side));
     for _ in 0..h.rng.below(200) {
         h.step();
     }
@@ -50,7 +51,7 @@ pub fn anything_may_happen<W: World>(seed: u64) {
 
 fn act<W: World>(h: &mut Harness<W>, streams: &mut Vec<(ConnectionId, Pattern)>) {
     let side = Side::BOTH[h.rng.below(2)];
-    match h.rng.below(16) {
+    match h.rng.below(20) {
         0..=5 => connect(h, streams),
         6 => any_live(h, side).into_iter().for_each(|id| h.backend(side).close(id)),
         7 => any_live(h, side).into_iter().for_each(|id| h.backend(side).finish(id, None)),
@@ -58,6 +59,8 @@ fn act<W: World>(h: &mut Harness<W>, streams: &mut Vec<(ConnectionId, Pattern)>)
         9..=11 => h.client().let_go(),
         12 => h.backend(Side::Server).set_accepting(false),
         13 | 14 => h.backend(Side::Server).set_accepting(true),
+        15 | 16 => any_live(h, side).into_iter().for_each(|id| h.backend(side).set_receiving(id, false)),
+        17 | 18 => resume_all(h, side),
         _ => stray(h, side),
     }
 }
@@ -77,6 +80,11 @@ fn connect<W: World>(h: &mut Harness<W>, streams: &mut Vec<(ConnectionId, Patter
     }
 }
 
+fn resume_all<W: World>(h: &mut Harness<W>, side: Side) {
+    let live: Vec<ConnectionId> = h.party(side).ledger.live().collect();
+    live.into_iter().for_each(|id| h.backend(side).set_receiving(id, true));
+}
+
 fn any_live<W: World>(h: &mut Harness<W>, side: Side) -> Option<ConnectionId> {
     let live: Vec<ConnectionId> = h.party(side).ledger.live().collect();
     (!live.is_empty()).then(|| live[h.rng.below(live.len())])
@@ -88,6 +96,7 @@ fn stray<W: World>(h: &mut Harness<W>, side: Side) {
     let backend = h.backend(side);
     backend.close(id);
     backend.finish(id, None);
+    backend.set_receiving(id, false);
     if let Some(buffer) = backend.pools().take(1) {
         let refused = backend.send(id, buffer.freeze());
         assert!(matches!(refused, Err(SendError::Closed(_))), "{id:?} is dead");

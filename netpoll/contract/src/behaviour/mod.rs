@@ -7,5 +7,6 @@ pub mod finishing;
 pub mod opening;
 pub mod pools;
 pub mod queues;
+pub mod stopping;
 pub mod streams;
 pub mod waiting;
