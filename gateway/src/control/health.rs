@@ -1,13 +1,18 @@
 //! Alive, and ready: two different questions.
 //!
+//! Ready is a process that new clients should be sent to: not while memory is short, and not while a store that its
+//! connections share is nearly full ([`StoreWatch`]).
+//!
 //! A process is alive while every worker turns. A worker turns at least once a second, also when nothing happens: its
 //! wait is bounded. So a turn counter that stands still for [`SILENCE_MAX`] is a worker that hangs.
 
 use super::Control;
 use super::lifecycle::Stage;
 use super::workers::Workers;
+use crate::metrics::{Store, StoreLevel, WorkerMetrics};
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +44,82 @@ impl Heartbeats {
     }
 }
 
+/// How often the levels of the shared stores are looked at.
+pub(super) const STORES_INTERVAL: Duration = Duration::from_millis(250);
+/// A store is nearly full, or no longer so, when it has been for this long: a burst of a moment is not worth a client's detour.
+const STORE_MOMENT: Duration = Duration::from_secs(2);
+/// A store that was nearly full is so until its level is this many percent lower.
+const STORE_HYSTERESIS_PERCENT: u64 = 10;
+
+/// One store of one worker, as it was seen last.
+#[derive(Clone, Copy, Debug, Default)]
+struct StoreState {
+    nearly_full: bool,
+    /// Since when the level has said the opposite; `None` while it agrees.
+    differs_since: Option<Instant>,
+}
+
+impl StoreState {
+    fn look(&mut self, store: Store, level: StoreLevel, now: Instant) {
+        let Some(percent) = store.nearly_full_percent() else { return };
+        let is_above = match (self.nearly_full, store) {
+            (false, _) => level.is_at(percent),
+            (true, Store::Connections) => level.is_at(100),
+            (true, _) => level.is_at(percent - STORE_HYSTERESIS_PERCENT),
+        };
+        if is_above == self.nearly_full {
+            self.differs_since = None;
+        } else if now.duration_since(*self.differs_since.get_or_insert(now)) >= STORE_MOMENT {
+            *self = StoreState { nearly_full: is_above, differs_since: None };
+        }
+    }
+}
+
+/// Which of the workers' shared stores are nearly full.
+pub(super) struct StoreWatch(Mutex<Vec<[StoreState; Store::ALL.len()]>>);
+
+impl StoreWatch {
+    pub(super) fn new(workers: usize) -> StoreWatch {
+        StoreWatch(Mutex::new(vec![Default::default(); workers]))
+    }
+
+    /// Takes the levels in. Returns the stores that are nearly full on some worker, in the order of [`Store::ALL`].
+    fn look(&self, metrics: &[Arc<WorkerMetrics>], now: Instant) -> Vec<Store> {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (states, metrics) in states.iter_mut().zip(metrics) {
+            for (state, store) in states.iter_mut().zip(Store::ALL) {
+                state.look(store, metrics.stores.level(store), now);
+            }
+        }
+        let is_full = |store: &Store| states.iter().any(|one| one[*store as usize].nearly_full);
+        Store::ALL.into_iter().filter(is_full).collect()
+    }
+
+    /// The first store that was nearly full on some worker when the levels were looked at last.
+    pub(super) fn nearly_full(&self) -> Option<Store> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Store::ALL.into_iter().find(|store| states.iter().any(|one| one[*store as usize].nearly_full))
+    }
+}
+
+/// Looks at the shared stores again and again; says in the log and the journal when one becomes nearly full.
+pub(super) async fn watch_stores(control: Arc<Control>) {
+    let mut before = Vec::new();
+    loop {
+        tokio::time::sleep(STORES_INTERVAL).await;
+        let now = control.stores.look(control.workers.metrics(), Instant::now());
+        for store in now.iter().filter(|store| !before.contains(*store)) {
+            tracing::warn!("not ready: {}", store.unready_reason());
+            control.journal.record("store_nearly_full", json!({ "store": store.label() }));
+        }
+        for store in before.iter().filter(|store| !now.contains(*store)) {
+            tracing::info!("the store of {} has room again", store.label());
+            control.journal.record("store_has_room", json!({ "store": store.label() }));
+        }
+        before = now;
+    }
+}
+
 pub(super) async fn healthz(State(control): State<Arc<Control>>) -> (StatusCode, String) {
     if control.lifecycle.stage() == Stage::Starting {
         return (StatusCode::OK, "ok: starting\n".into());
@@ -55,5 +136,52 @@ pub(super) async fn readyz(State(control): State<Arc<Control>>) -> (StatusCode, 
     match control.unready_reason() {
         None => (StatusCode::OK, "ready\n".into()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (StoreWatch, Vec<Arc<WorkerMetrics>>, Instant) {
+        let metrics = (0..2).map(|_| Arc::new(WorkerMetrics::default())).collect();
+        (StoreWatch::new(2), metrics, Instant::now())
+    }
+
+    #[test]
+    fn a_store_is_nearly_full_after_a_moment_and_until_it_is_a_tenth_emptier() {
+        let (watch, metrics, start) = watch();
+        let at = |used, milliseconds| {
+            metrics[1].stores.set(Store::SendPieces, used, 1000);
+            watch.look(&metrics, start + Duration::from_millis(milliseconds))
+        };
+        assert!(at(950, 0).is_empty() && at(950, 1999).is_empty(), "a burst is over in a moment");
+        assert!(at(899, 2000).is_empty() && at(950, 2100).is_empty(), "the moment begins anew");
+        assert_eq!(at(950, 4100), [Store::SendPieces]);
+        assert_eq!(watch.nearly_full(), Some(Store::SendPieces));
+        assert_eq!(at(850, 10_000), [Store::SendPieces], "within the hysteresis");
+        assert_eq!(at(799, 11_000), [Store::SendPieces]);
+        assert_eq!(at(850, 12_000), [Store::SendPieces]);
+        assert_eq!(at(799, 13_000), [Store::SendPieces]);
+        assert!(at(799, 15_000).is_empty() && watch.nearly_full().is_none());
+    }
+
+    #[test]
+    fn places_for_connections_are_short_only_when_all_are_taken() {
+        let (watch, metrics, start) = watch();
+        let at = |used, seconds| {
+            metrics[0].stores.set(Store::Connections, used, 100);
+            watch.look(&metrics, start + Duration::from_secs(seconds)).contains(&Store::Connections)
+        };
+        assert!(!at(99, 0) && !at(99, 5) && !at(100, 6));
+        assert!(at(100, 8) && at(99, 9) && !at(99, 11));
+    }
+
+    #[test]
+    fn a_store_whose_shortage_is_one_requests_alone_does_not_matter() {
+        let (watch, metrics, start) = watch();
+        metrics[0].stores.set(Store::AcceptSets, 1024, 1024);
+        watch.look(&metrics, start);
+        assert!(watch.look(&metrics, start + Duration::from_secs(60)).is_empty());
     }
 }

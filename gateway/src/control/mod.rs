@@ -59,7 +59,7 @@ use crate::worker::message::ControlMessage;
 use bell::Bell;
 use bodies::Bodies;
 use encoder::Encoder;
-use health::Heartbeats;
+use health::{Heartbeats, StoreWatch};
 use memory::MemoryWatch;
 use netpoll::MailboxSender;
 use std::net::SocketAddr;
@@ -106,6 +106,7 @@ pub(crate) struct Control {
     encoder: Mutex<Encoder>,
     lifecycle: Arc<Lifecycle>,
     heartbeats: Heartbeats,
+    stores: StoreWatch,
     memory: MemoryWatch,
     journal: Journal,
     verifier: Option<Verifier>,
@@ -126,7 +127,8 @@ impl Control {
     fn unready_reason(&self) -> Option<&'static str> {
         let short = self.memory.state().level >= Level::Refuse;
         let short = short.then_some("memory is short: new connections are refused");
-        self.lifecycle.unready_reason().or(short)
+        let store = || self.stores.nearly_full().map(|store| store.unready_reason());
+        self.lifecycle.unready_reason().or(short).or_else(store)
     }
 
     fn set_config(&self, config: Arc<Config>) {

@@ -13,7 +13,7 @@ use super::bell::Bell;
 use super::bodies::Bodies;
 use super::capture::CaptureSource;
 use super::encoder::Encoder;
-use super::health::Heartbeats;
+use super::health::{Heartbeats, StoreWatch, watch_stores};
 use super::journal::Journal;
 use super::lifecycle::{Lifecycle, Stage};
 use super::memory::{MemoryWatch, watch_memory};
@@ -202,6 +202,7 @@ async fn live(
         config: RwLock::new(Arc::new(config)),
         facts,
         heartbeats: Heartbeats::new(&workers),
+        stores: StoreWatch::new(workers.count()),
         memory,
         bell: Bell::new(workers.count()),
         bodies: Bodies::new(),
@@ -230,6 +231,7 @@ async fn live(
     spawn_local(dispatch(inbox, Arc::clone(&control)));
     spawn_local(watch(Arc::clone(&control)));
     spawn_local(watch_memory(Arc::clone(&control)));
+    spawn_local(watch_stores(Arc::clone(&control)));
     spawn_local(ring(Arc::clone(&control)));
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);

@@ -10,8 +10,7 @@ mod stack;
 
 pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
 
-use super::worker::TABLES;
-use super::{Histogram, OperationClass, PoolGauges, WorkerMetrics, bucket_bound};
+use super::{Histogram, OperationClass, PoolGauges, Store, StoreLevel, WorkerMetrics, bucket_bound};
 use crate::auth::VerifierMetrics;
 use crate::worker::message::MessageClass;
 use families::Families;
@@ -300,7 +299,7 @@ fn turns(families: &mut Families, workers: &Workers) {
         "1 while a worker does not accept because its table of connections is full: new peers wait in its backlog.",
         each(&|one| one.accept_paused.get() as f64),
     );
-    tables(families, workers);
+    stores(families, workers);
     families.gauges(
         "gateway_worker_mailbox_messages",
         "Messages in a worker's mailbox at the end of its last turn.",
@@ -323,28 +322,26 @@ fn turns(families: &mut Families, workers: &Workers) {
     );
 }
 
-/// How full the tables are that clients share, on the worker where each is fullest: a sum would hide one that is full.
-fn tables(families: &mut Families, workers: &Workers) {
-    let share = |one: &WorkerMetrics, at: usize| {
-        one.table_used[at].get() as f64 / (one.table_max[at].get().max(1)) as f64
+/// How full the stores are that connections share, on the worker where each is fullest: a sum would hide one that is full.
+fn stores(families: &mut Families, workers: &Workers) {
+    let fullest = |store| {
+        let levels = workers.iter().map(|one| one.stores.level(store));
+        levels.max_by(|a, b| a.share().total_cmp(&b.share())).unwrap_or_default()
     };
-    let rows = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
-        let fullest = |at| workers.iter().max_by(|a, b| share(a, at).total_cmp(&share(b, at)));
-        let row = |(at, table): (usize, &&str)| {
-            (vec![("table", (*table).to_owned())], fullest(at).map_or(0.0, |one| of(one, at) as f64))
+    let levels: Vec<(Store, StoreLevel)> = Store::ALL.iter().map(|store| (*store, fullest(*store))).collect();
+    let rows = |of: &dyn Fn(StoreLevel) -> u64| {
+        let there = levels.iter().filter(|(_, level)| level.max > 0);
+        let row = |(store, level): &(Store, StoreLevel)| {
+            (vec![("store", store.label().to_owned())], of(*level) as f64)
         };
-        TABLES.iter().enumerate().map(row).collect::<Vec<_>>()
+        there.map(row).collect::<Vec<_>>()
     };
     families.gauges(
-        "gateway_table_entries",
-        "Entries used of a table that clients share, on the worker where it is fullest.",
-        rows(&|one, at| one.table_used[at].get()),
+        "gateway_store_used",
+        "Entries used of a store that connections share, on the worker where it is fullest.",
+        rows(&|level| level.used),
     );
-    families.gauges(
-        "gateway_table_entries_max",
-        "Entries that this table has there; a client that needs one more is refused.",
-        rows(&|one, at| one.table_max[at].get()),
-    );
+    families.gauges("gateway_store_max", "Entries that this store has there.", rows(&|level| level.max));
 }
 
 fn histogram(

@@ -5,10 +5,12 @@
 
 mod counter;
 mod exposition;
+mod stores;
 mod worker;
 
 pub use counter::{Counter, Gauge, Histogram, bucket_bound};
 pub use exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, exposition};
+pub use stores::{Store, StoreGauges, StoreLevel};
 pub use worker::{
     BackendMetrics, CODES_MAX, EndReason, LISTENERS_MAX, OperationClass, POOLS_MAX, PoolGauges, Traffic,
     WorkerMetrics,

@@ -1,6 +1,7 @@
 //! What one worker counts.
 
 use super::counter::{Counter, Gauge, Histogram};
+use super::stores::StoreGauges;
 use crate::worker::message::Push;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
@@ -106,8 +107,6 @@ pub struct PoolGauges {
 pub const POOLS_MAX: usize = 6;
 /// Listeners that are reported one by one at most.
 pub const LISTENERS_MAX: usize = 8;
-/// The tables that clients share, as metric labels.
-pub(super) const TABLES: [&str; 5] = ["rooms", "memberships", "names", "text", "accept_sets"];
 /// Close codes counted one by one (see [`WorkerMetrics::count_end`]); others fall together.
 pub const CODES_MAX: usize = 32;
 
@@ -180,10 +179,8 @@ pub struct WorkerMetrics {
     pub rooms: Gauge,
     /// Memberships here.
     pub memberships: Gauge,
-    /// Entries used of the tables that clients share, in the order of `TABLES`.
-    pub table_used: [Gauge; TABLES.len()],
-    /// Entries that those tables have.
-    pub table_max: [Gauge; TABLES.len()],
+    /// How full the stores are that connections share.
+    pub stores: StoreGauges,
     /// 1 while accepting is paused because the table of connections is full.
     pub accept_paused: Gauge,
     /// Times that it was.

@@ -80,6 +80,11 @@ impl Sums {
         }
     }
 
+    /// Outcomes that are being added up.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
     /// Whether no report is due.
     pub fn is_empty(&self) -> bool {
         self.used == 0
