@@ -105,6 +105,7 @@ counters! {
     duplicate_sacks: "Segments of ours that arrived twice.",
     reneged: "Peers that forgot what they had reported.",
     window_probes: "Zero-window probes sent.",
+    window_overrides: "Windows too small for a segment that were filled after the override time-out.",
     window_updates: "Windows announced anew after there had been none.",
     keepalive_probes: "Keepalive probes sent.",
     user_timeouts: "Connections given up because nothing was acknowledged in time.",

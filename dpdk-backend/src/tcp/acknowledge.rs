@@ -1,11 +1,12 @@
 //! The ACK field (RFC 9293, 3.10.7.4, fifth): what arrived, what that says about losses, and what may leave now.
 
-use super::active::{Mode, TimerKind};
-use super::control_block::{State, flag};
-use super::recovery::{self, Delivery};
+use super::active::{Active, Mode, TimerKind};
+use super::control_block::{ControlBlock, State, flag};
+use super::recovery::{self, Delivery, ProbeAnswer};
 use super::seq::{ahead, at_or_before, before};
 use super::slab::NONE;
 use super::{Context, Notice, Segment, Tcp, congestion, rtt};
+use crate::time::Now;
 use crate::wire::tcp::Flags;
 
 impl Tcp {
@@ -18,7 +19,7 @@ impl Tcp {
         }
         let opens = block.state == State::SynReceived;
         if opens {
-            self.open_received(index);
+            self.open_received(cx, index);
         }
         let block = &mut self.table[index];
         let flight_before = block.flight();
@@ -32,10 +33,13 @@ impl Tcp {
             reopened: window_before == 0 && block.snd_wnd > 0 && acked == 0 && flight_before > 0,
             ..Delivery::default()
         };
+        // RFC 5681, 2: a duplicate brings nothing, changes nothing, and something is in flight.
+        let is_duplicate = acked == 0 && segment.span() == 0 && !changed;
         if flight_before > 0 && block.active != NONE {
-            // RFC 5681, 2: a duplicate brings nothing, changes nothing, and something is in flight.
-            let is_duplicate = acked == 0 && segment.span() == 0 && !changed;
             self.take_delivery(cx, index, segment, delivery, is_duplicate);
+        } else if let Some(active) = self.actives.get_mut(block.active) {
+            // All has arrived; what a probe was for may still be in the air.
+            let _ = recovery::on_probe_ack(active, &ProbeAnswer::of(segment, is_duplicate));
         }
         if changed && self.table[index].active != NONE {
             self.mark_dirty(index);
@@ -51,11 +55,12 @@ impl Tcp {
     }
 
     /// Our SYN of a simultaneous open is acknowledged.
-    fn open_received(&mut self, index: u32) {
+    fn open_received(&mut self, cx: &Context<'_>, index: u32) {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd_una = block.snd_una.wrapping_add(1);
-        block.backoff = 0;
+        block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
+        self.progress(index, cx.now);
         self.stop_timer(index);
         self.mark_dirty(index);
     }
@@ -95,8 +100,8 @@ impl Tcp {
         if delivery.acked > 0 {
             self.pieces.acknowledge(&mut active.queue, delivery.acked - fin);
             recovery::acknowledge(block, active, &mut self.segments, &mut delivery, now);
-            block.backoff = 0;
-            active.progress_ms = now.ms;
+            block.clear(flag::RECOVERED);
+            active.progress(now);
         }
         if block.has(flag::SACK) {
             let blocks = segment.header.options.sack_blocks();
@@ -106,8 +111,13 @@ impl Tcp {
         }
         if let Some(rtt_us) = delivery.rtt_us {
             rtt::sample(block, rtt_us);
+        } else if delivery.acked > 0
+            && let Some(rtt_ms) = echoed_rtt_ms(block, segment, now)
+        {
+            rtt::sample_echo(block, rtt_ms);
         }
-        let wait_us = self.repair(cx, index, &delivery, is_duplicate);
+        let answer = ProbeAnswer::of(segment, is_duplicate);
+        let wait_us = self.repair(cx, index, &delivery, &answer);
         self.rearm(index, &delivery, wait_us, cx);
         let active = &self.actives[self.table[index].active];
         if active.unsent > 0 || active.flight.lost > 0 || self.table[index].has(flag::FIN_QUEUED) {
@@ -121,8 +131,9 @@ impl Tcp {
         cx: &mut Context<'_>,
         index: u32,
         delivery: &Delivery,
-        is_duplicate: bool,
+        answer: &ProbeAnswer,
     ) -> Option<u32> {
+        let is_duplicate = answer.is_duplicate;
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
         let store = &mut self.segments;
@@ -130,10 +141,10 @@ impl Tcp {
         let (found, wait_us) = if block.has(flag::SACK) {
             recovery::detect_losses(block, active, store, delivery.duplicate_sack, cx.now)
         } else {
-            count_duplicates(active, block.mss, delivery, is_duplicate);
+            count_duplicates(block, active, delivery, is_duplicate);
             (recovery::detect_losses_without_sack(active, store, delivery), None)
         };
-        if recovery::on_probe_ack(active, block.snd_una, delivery) && active.mode == Mode::Open {
+        if recovery::on_probe_ack(active, answer) && active.mode == Mode::Open {
             // RFC 8985, 7.4.2: the probe repaired the loss; what is left is to slow down.
             cx.counters.tail_loss_recoveries += 1;
             block.ssthresh = congestion::on_loss(block, &mut active.cubic, delivery.flight_before);
@@ -171,6 +182,9 @@ impl Tcp {
             active.timer_due_ms = cx.now.ms.wrapping_add(wait_us.div_ceil(1000).max(1));
             return;
         }
+        if delivery.acked > 0 {
+            active.rto_from_ms = cx.now.ms;
+        }
         if delivery.acked > 0 || active.timer == TimerKind::Reorder {
             self.arm_probe_or_retransmission(index, cx.now);
         }
@@ -201,9 +215,20 @@ impl Tcp {
     }
 }
 
+/// RFC 7323, 4.1: the round trip, in milliseconds, that an echoed timestamp tells. One that no segment of ours can have had tells
+/// none.
+fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u32> {
+    let (_, echo) = segment.header.options.timestamp.filter(|_| block.has(flag::TIMESTAMPS))?;
+    let passed_ms = now.ms.wrapping_add(block.ts_offset).wrapping_sub(echo);
+    (passed_ms <= rtt::RTO_MAX_MS).then_some(passed_ms)
+}
+
 /// Without SACK: how many segments have arrived beyond the hole, as far as duplicates tell.
-fn count_duplicates(active: &mut super::active::Active, mss: u16, delivery: &Delivery, is_duplicate: bool) {
-    if is_duplicate {
+fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delivery, is_duplicate: bool) {
+    let mss = block.mss;
+    if is_duplicate && block.has(flag::RECOVERED) {
+        // RFC 6582, 3.2, step 2: these answer what the last recovery sent twice, not what has left since.
+    } else if is_duplicate {
         // No more can have arrived than is in flight behind the first.
         let most = (delivery.flight_before / u32::from(mss.max(1))).min(250) as u8;
         active.duplicate_acks = (active.duplicate_acks + 1).min(most);

@@ -6,6 +6,7 @@ use super::out_of_order::OutOfOrder;
 use super::recovery::{Prr, Rack, TailLossProbe};
 use super::scoreboard::Flight;
 use super::send_queue::Queue;
+use crate::time::Now;
 
 /// What the one deadline of the sending side is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +47,13 @@ pub(crate) struct Active {
     pub(crate) timer: TimerKind,
     /// Acknowledgements in a row that moved nothing (without SACK).
     pub(crate) duplicate_acks: u8,
+    /// Retransmission timeouts, or probes of a shut window, since something was last acknowledged.
+    pub(crate) retries: u8,
+    /// A window too small for what waits may be filled once: the override time-out is over (RFC 9293, 3.8.6.2.1).
+    pub(crate) overrides: bool,
     pub(crate) timer_due_ms: u32,
+    /// When the retransmission timer was started (RFC 6298, 5.1 to 5.3): what leaves later does not put it off.
+    pub(crate) rto_from_ms: u32,
     /// When something was last acknowledged, or first sent: the user timeout counts from here.
     pub(crate) progress_ms: u32,
     /// Recovery is over when this is acknowledged.
@@ -69,5 +76,12 @@ impl Active {
             && self.flight.is_empty()
             && self.out_of_order.is_empty()
             && self.timer == TimerKind::None
+            && !self.probe.in_flight
+    }
+
+    /// Something was acknowledged for the first time.
+    pub(crate) fn progress(&mut self, now: Now) {
+        self.retries = 0;
+        self.progress_ms = now.ms;
     }
 }

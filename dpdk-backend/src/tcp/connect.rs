@@ -107,7 +107,7 @@ impl Tcp {
         if self.make_active(index, cx.now).is_none() {
             return self.mark_dirty(index);
         }
-        self.arm_retransmission(index, cx.now);
+        self.restart_retransmission(index, cx.now);
         let Some(mac) = self.resolve(cx, index) else { return };
         let block = &self.table[index];
         let tuple = block.tuple(cx.net.local(block.local_index));
@@ -240,15 +240,13 @@ impl Tcp {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd_una = acknowledgement;
-        block.backoff = 0;
+        block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
         block.set(flag::ACK_NOW);
         if !block.has(flag::SYN_RETRANSMITTED) {
             rtt::sample(block, cx.now.since(block.sent_ms).saturating_mul(1000));
         }
         self.stop_timer(index);
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
-            active.progress_ms = cx.now.ms;
-        }
+        self.progress(index, cx.now);
         cx.counters.connections_opened += 1;
         self.reports.notices.push_back(Notice::Connected(index));
         self.mark_dirty(index);

@@ -107,6 +107,8 @@ pub(crate) mod flag {
     pub(crate) const PUT_BACK: u32 = 1 << 22;
     /// The owner has stopped receiving: its window is shut, whatever buffers there are.
     pub(crate) const STOPPED: u32 = 1 << 23;
+    /// Without SACK: `snd_una` is where the last recovery ended (RFC 6582: recover).
+    pub(crate) const RECOVERED: u32 = 1 << 24;
 }
 
 /// A timer's place in the wheel.
@@ -143,7 +145,7 @@ pub(crate) struct ControlBlock {
     pub(crate) listener: u8,
     /// Which of the interface's addresses is ours.
     pub(crate) local_index: u8,
-    /// Timeouts in a row.
+    /// Timeouts since the last valid measurement of the round trip (RFC 6298, 5.5).
     pub(crate) backoff: u8,
     /// Keepalive or window probes in a row.
     pub(crate) probes: u8,

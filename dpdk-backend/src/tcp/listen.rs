@@ -54,6 +54,12 @@ impl Tcp {
         if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
             return self.handle_syn(cx, segment, None);
         }
+        let is_listened_at = self.listener_of(&segment.tuple).is_some();
+        if !flags.has(Flags::ACK) && is_listened_at {
+            // RFC 9293, 3.10.7.2, fourth: "drop the segment, and return".
+            cx.counters.drop_no_ack += 1;
+            return;
+        }
         let may_be_cookie = flags.has(Flags::ACK) && !flags.has(Flags::SYN);
         if may_be_cookie && let Some(index) = self.open_by_cookie(cx, segment) {
             return self.handle_connection(cx, index, segment, frame);
@@ -61,8 +67,7 @@ impl Tcp {
         cx.counters.drop_no_connection += 1;
         // While cookies are out, a segment may have overtaken the one that carries the cookie back: no answer makes its
         // sender repeat both, a reset would end what has just begun.
-        let may_follow =
-            may_be_cookie && self.cookies.are_out(cx.now) && self.listener_of(&segment.tuple).is_some();
+        let may_follow = may_be_cookie && self.cookies.are_out(cx.now) && is_listened_at;
         if !may_follow {
             self.refuse(cx, segment);
         }
@@ -211,7 +216,9 @@ impl Tcp {
         }
         if header.flags.has(Flags::SYN) {
             if header.sequence == entry.irs && !header.flags.has(Flags::ACK) && !entry.is_waiting() {
-                self.syn_cache.get_mut(index).mac = segment.mac;
+                let entry = self.syn_cache.get_mut(index);
+                // RFC 6298, 3: which of the two SYN-ACKs will be acknowledged is not known.
+                (entry.mac, entry.retransmitted) = (segment.mac, true);
                 self.send_syn_ack(cx, index);
             } else {
                 self.acknowledge_half_open(cx, index);
@@ -254,7 +261,9 @@ impl Tcp {
         }
     }
 
-    /// Says where we stand, with a window of zero for one that waits.
+    /// Says where we stand: with the window that the SYN-ACK announced (RFC 9293, SHLD-14), or with a shut one for a peer that
+    /// waits. That one's window is taken back, so that it asks again by probes and gets on as soon as it is let in; otherwise its
+    /// data would be dropped until its timers gave up.
     fn acknowledge_half_open(&mut self, cx: &mut Context<'_>, index: u32) {
         if !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;
@@ -264,13 +273,15 @@ impl Tcp {
         let tuple = entry.tuple(cx.net.local(entry.local_index));
         let offset = self.keys.timestamp_offset(&tuple);
         let stamped = entry.agreed & agreed::TIMESTAMPS != 0;
+        let scale = if entry.agreed & agreed::SCALE != 0 { self.config.window_scale() } else { 0 };
+        let announced = self.initial_window(entry.listener).div_ceil(1 << scale);
         let header = tcp::Tcp {
             source_port: tuple.local_port,
             destination_port: tuple.remote_port,
             sequence: entry.iss.wrapping_add(1),
             acknowledgement: entry.irs.wrapping_add(1),
             flags: Flags::ACK,
-            window: 0,
+            window: if entry.is_waiting() { 0 } else { announced },
             header_size: 0,
             options: Options {
                 timestamp: stamped.then(|| (cx.now.ms.wrapping_add(offset), entry.ts_recent)),

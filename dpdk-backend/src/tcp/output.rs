@@ -21,6 +21,9 @@ use netpoll::{CloseReason, Timestamp};
 
 /// Segments of one connection in one turn at most; the rest follows in the next, so that others have theirs.
 const SEGMENTS_PER_TURN: usize = 64;
+/// How long a small window waits to become larger before it is filled, in milliseconds: from 0.1 to 1 second (RFC 9293,
+/// 3.8.6.2.1).
+const OVERRIDE_MS: (u32, u32) = (100, 1000);
 /// Bytes given to a device that cuts segments, at most.
 const LARGE_MAX: u32 = 60_000;
 
@@ -228,6 +231,9 @@ impl Tcp {
         segment.flags = (segment.flags & !sent::LOST) | sent::RETRANSMITTED;
         segment.sent_us = cx.now.us;
         recovery::on_sent(active, segment.span());
+        if at == active.flight.head {
+            active.rto_from_ms = cx.now.ms; // it has a whole timeout to be acknowledged
+        }
     }
 
     // --- new data ------------------------------------------------------------------------------------------------
@@ -295,7 +301,7 @@ impl Tcp {
         let mut size = full.min(window);
         // RFC 9293, 3.8.6.2.1: a full segment, all there is, or half the largest window; the rest is silly.
         let is_silly = size < full && size < (block.snd_wnd_max / 2).min(mss);
-        if size == 0 || (is_silly && flight > 0) {
+        if size == 0 || (is_silly && !active.overrides) {
             return None;
         }
         let mut cut = 0;
@@ -313,8 +319,9 @@ impl Tcp {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
         if block.flight() == 0 {
-            active.progress_ms = cx.now.ms;
+            (active.progress_ms, active.rto_from_ms) = (cx.now.ms, cx.now.ms);
         }
+        active.overrides = false;
         let span = stretch.size + u32::from(stretch.fin);
         block.snd_nxt = block.snd_nxt.wrapping_add(span);
         block.sent_ms = cx.now.ms;
@@ -372,11 +379,14 @@ impl Tcp {
         }
         let has_flight = self.table[index].flight() > 0;
         let timer = self.actives[self.table[index].active].timer;
-        if sent {
-            self.table[index].backoff =
-                if timer == TimerKind::Persist { 0 } else { self.table[index].backoff };
+        if sent && timer != TimerKind::Reorder {
+            if timer == TimerKind::Persist {
+                self.progress(index, cx.now);
+            }
             self.arm_probe_or_retransmission(index, cx.now);
-        } else if has_flight && (timer == TimerKind::None || timer == TimerKind::Persist || retransmitted) {
+        } else if has_flight && (timer == TimerKind::None || timer == TimerKind::Persist) {
+            self.restart_retransmission(index, cx.now);
+        } else if has_flight && retransmitted {
             self.arm_retransmission(index, cx.now);
         } else if !has_flight {
             self.arm_if_idle(index, cx);
@@ -389,7 +399,11 @@ impl Tcp {
         let active = &self.actives[block.active];
         let waits = active.unsent > 0 || (block.has(flag::FIN_QUEUED) && !block.has(flag::FIN_SENT));
         if waits && active.timer == TimerKind::None {
-            let wait = rtt::rto_ms(block);
+            let wait = match block.snd_wnd {
+                0 => rtt::rto_ms(block),
+                // RFC 9293, 3.8.6.2.1: the override time-out.
+                _ => rtt::rto_ms(block).clamp(OVERRIDE_MS.0, OVERRIDE_MS.1),
+            };
             self.arm(index, TimerKind::Persist, wait, cx.now);
             if let Some(active) = self.actives.get_mut(self.table[index].active) {
                 active.progress_ms = cx.now.ms;

@@ -210,6 +210,9 @@ impl Tcp {
             let at = segment.header.sequence.wrapping_add(segment.payload_size);
             if before(self.table[index].rcv_nxt, at) {
                 self.remember_fin(index, at, cx);
+                if segment.payload_size == 0 {
+                    self.send_ack(cx, index, None); // RFC 5681, 4.2: ahead of a gap, as for payload
+                }
             } else if at == self.table[index].rcv_nxt {
                 return self.take_fin(cx, index);
             }

@@ -10,15 +10,18 @@
 //! Everything here works on a connection's two blocks and its segments; timers and frames are the caller's.
 
 use super::active::{Active, Mode};
-use super::congestion;
 use super::control_block::{ControlBlock, flag};
 use super::scoreboard::{SentSegment, sent};
 use super::seq::{ahead, at_or_before, before, later};
 use super::slab::Slab;
+use super::{Segment, congestion};
 use crate::time::Now;
 
 /// Duplicate acknowledgements, or segments beyond a hole, that show a loss (RFC 5681, RFC 6675).
 pub(crate) const DUPLICATE_THRESHOLD: u32 = 3;
+
+/// RFC 8985, 7.2: TLP.max_ack_delay, in microseconds.
+const PEER_DELAY_MAX_US: u64 = 200_000;
 
 /// RFC 6937: how much of the reduction has been paid.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +71,8 @@ pub(crate) struct Delivery {
     pub(crate) delivered: u32,
     /// Round-trip time of the newest segment that was sent once, in microseconds.
     pub(crate) rtt_us: Option<u32>,
+    /// Of what arrived something was sent again: which of its copies, and how long the rest had to wait for it, is not known.
+    pub(crate) ambiguous: bool,
     /// In flight before.
     pub(crate) flight_before: u32,
     /// Our segment arrived twice (RFC 2883).
@@ -104,6 +109,7 @@ pub(crate) fn on_delivered(
     let rtt_us = now.us.wrapping_sub(segment.sent_us);
     let retransmitted = segment.has(sent::RETRANSMITTED);
     delivery.delivered += segment.span();
+    delivery.ambiguous |= retransmitted;
     if !retransmitted {
         delivery.rtt_us = Some(delivery.rtt_us.map_or(rtt_us, |other| other.min(rtt_us)));
     }
@@ -206,6 +212,7 @@ pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
     active.mode = Mode::Recovery;
     active.recovery_point = block.snd_nxt;
     active.prr = Prr { delivered: 0, out: 0, flight_at_start: flight.max(1) };
+    active.probe.in_flight = false; // RFC 8985, 7.1
 }
 
 /// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not reported is lost, the window is one segment.
@@ -233,6 +240,9 @@ pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
     }
     active.mode = Mode::Open;
     active.duplicate_acks = 0;
+    if !block.has(flag::SACK) && block.snd_una == active.recovery_point {
+        block.set(flag::RECOVERED);
+    }
     active.rack.persist = active.rack.persist.saturating_sub(1);
     if active.rack.persist == 0 {
         active.rack.multiplier = 0;
@@ -265,34 +275,65 @@ pub(crate) fn on_sent(active: &mut Active, bytes: u32) {
     }
 }
 
-/// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a loss: then the
-/// congestion that it shows has to be answered.
-pub(crate) fn on_probe_ack(active: &mut Active, ack: u32, delivery: &Delivery) -> bool {
-    let probe = &mut active.probe;
-    if !probe.in_flight || before(ack, probe.end) {
-        return false;
-    }
-    // A new segment as probe: its acknowledgement is like any other.
-    if !probe.is_retransmission || delivery.duplicate_sack {
-        probe.in_flight = false;
-        return false;
-    }
-    // Beyond the probe, or all of it without the original's: the original was lost.
-    let repaired = before(probe.end, ack) || delivery.acked > 0;
-    if repaired {
-        probe.in_flight = false;
-    }
-    repaired
+/// What of an acknowledgement speaks of a probe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProbeAnswer {
+    pub(crate) acknowledgement: u32,
+    /// It moves nothing and brings nothing (RFC 5681, 2).
+    pub(crate) is_duplicate: bool,
+    has_sack: bool,
+    /// The right edge of what arrived twice (RFC 2883).
+    twice_to: Option<u32>,
 }
 
-/// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed acknowledgement where only
-/// one segment is out.
-pub(crate) fn probe_timeout_ms(block: &ControlBlock, is_single: bool) -> u32 {
+impl ProbeAnswer {
+    pub(crate) fn of(segment: &Segment, is_duplicate: bool) -> ProbeAnswer {
+        let acknowledgement = segment.header.acknowledgement;
+        let blocks = segment.header.options.sack_blocks();
+        let twice = is_duplicate_sack(acknowledgement, blocks);
+        ProbeAnswer {
+            acknowledgement,
+            is_duplicate,
+            has_sack: !blocks.is_empty(),
+            twice_to: blocks.first().filter(|_| twice).map(|block| block.1),
+        }
+    }
+}
+
+/// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a loss: then the
+/// congestion that it shows has to be answered.
+pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
+    let probe = &mut active.probe;
+    if !probe.in_flight || before(answer.acknowledgement, probe.end) {
+        return false;
+    }
+    // Of the original alone there would be nothing to acknowledge beyond it before the probe is answered, too.
+    let is_beyond = before(probe.end, answer.acknowledgement);
+    // A new segment as probe: its acknowledgement is like any other. Of the same segment again, one that came twice, or
+    // an acknowledgement that came twice, says that it was needless. The first that reaches its end may be the original's.
+    let is_needless =
+        answer.twice_to == Some(probe.end) || (answer.is_duplicate && !answer.has_sack && !is_beyond);
+    let is_new = !probe.is_retransmission;
+    probe.in_flight = !(is_new || is_needless || is_beyond);
+    is_beyond && !is_new && !is_needless
+}
+
+/// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed acknowledgement where less is
+/// out than a receiver has to acknowledge at once (RFC 9293, 3.8.6.3: two full segments).
+pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     if !block.has(flag::HAS_RTT) {
         return super::rtt::RTO_INITIAL_MS;
     }
-    let delayed_us = if is_single { 200_000 } else { 2000 };
-    (2 * u64::from(block.srtt_us) + delayed_us).div_ceil(1000).min(u64::from(super::rtt::RTO_MAX_MS)) as u32
+    let may_be_delayed = block.flight() < 2 * u32::from(block.mss);
+    let delayed_us = if may_be_delayed { PEER_DELAY_MAX_US } else { 2000 };
+    let trips_us = 2 * u64::from(block.srtt_us);
+    // Where round trips vary by more than the first measurement presumes, two of them say nothing (RFC 9002, 6.2.1).
+    let varied_us = match block.rttvar_us > block.srtt_us / 2 {
+        true => u64::from(block.srtt_us) + 4 * u64::from(block.rttvar_us),
+        false => 0,
+    };
+    let timeout_us = trips_us.max(varied_us) + delayed_us;
+    timeout_us.div_ceil(1000).min(u64::from(super::rtt::RTO_MAX_MS)) as u32
 }
 
 /// RFC 2883: whether the first block reports something that is already acknowledged, or lies in the second block.
@@ -357,6 +398,10 @@ pub(crate) fn acknowledge(
             }
             break;
         }
+    }
+    if delivery.ambiguous {
+        // RFC 6298, 3 (Karn): what is acknowledged together with a repair had to wait for it.
+        delivery.rtt_us = None;
     }
     active.rack.highest = later(active.rack.highest, block.snd_una);
 }

@@ -8,13 +8,28 @@ pub(crate) const RTO_INITIAL_MS: u32 = 1000;
 const RTO_FALLBACK_MS: u32 = 3000;
 /// The least RTO, in microseconds. RFC 6298, 2.4 asks for a second; every stack of today uses 200 ms.
 const RTO_MIN_US: u32 = 200_000;
+/// A measurement counts for no more than this, in microseconds.
+const RTT_MAX_US: u32 = 60_000_000;
 /// The largest RTO, in milliseconds (RFC 6298, 2.5: at least 60 s).
 pub(crate) const RTO_MAX_MS: u32 = 120_000;
 
 /// Takes in a measurement of a segment that was sent once (Karn's rule).
 pub(crate) fn sample(block: &mut ControlBlock, rtt_us: u32) {
-    let rtt_us = rtt_us.clamp(1, 60_000_000);
+    let rtt_us = rtt_us.clamp(1, RTT_MAX_US);
     block.min_rtt_us = block.min_rtt_us.min(rtt_us);
+    smooth(block, rtt_us);
+}
+
+/// Takes in what an echoed timestamp measures (RFC 7323, 4.1), which is valid for a segment that was sent again, too
+/// (RFC 6298, 3). Whole milliseconds may be below the truth, so they are no smallest round trip.
+pub(crate) fn sample_echo(block: &mut ControlBlock, rtt_ms: u32) {
+    smooth(block, rtt_ms.max(1).saturating_mul(1000).min(RTT_MAX_US));
+}
+
+/// RFC 6298, 2.2 and 2.3. A valid measurement, and nothing else, ends the backoff (RFC 6298, 5; RFC 9293, MUST-18): until
+/// there is one, the timeout may still be shorter than the path.
+fn smooth(block: &mut ControlBlock, rtt_us: u32) {
+    block.backoff = 0;
     if !block.has(flag::HAS_RTT) {
         // RFC 6298, 2.2: SRTT <- R, RTTVAR <- R/2.
         block.set(flag::HAS_RTT);
@@ -42,9 +57,19 @@ pub(crate) fn rto_base_ms(block: &ControlBlock) -> u32 {
     (rto as u32).min(RTO_MAX_MS)
 }
 
-/// The timeout, doubled for each one in a row (RFC 6298, 5.5).
+/// The timeout, doubled for each one since the last measurement (RFC 6298, 5.5).
 pub(crate) fn rto_ms(block: &ControlBlock) -> u32 {
-    let rto = u64::from(rto_base_ms(block)) << block.backoff.min(16);
+    doubled(block, block.backoff)
+}
+
+/// The time to the next probe of a shut window, of which `probes` have left: it grows as for retransmissions (RFC 9293,
+/// 3.8.6.1), and by itself, since an answer to a probe measures nothing.
+pub(crate) fn persist_ms(block: &ControlBlock, probes: u8) -> u32 {
+    doubled(block, block.backoff.saturating_add(probes))
+}
+
+fn doubled(block: &ControlBlock, times: u8) -> u32 {
+    let rto = u64::from(rto_base_ms(block)) << times.min(16);
     rto.min(u64::from(RTO_MAX_MS)) as u32
 }
 
@@ -68,5 +93,16 @@ mod tests {
         assert_eq!(rto_ms(&block), 202 * 8);
         block.backoff = 60;
         assert_eq!(rto_ms(&block), RTO_MAX_MS);
+    }
+
+    #[test]
+    fn only_a_measurement_ends_the_backoff() {
+        let mut block = ControlBlock { backoff: 3, ..ControlBlock::default() };
+        sample(&mut block, 100_000);
+        assert_eq!((block.backoff, block.min_rtt_us), (0, 100_000));
+        block.backoff = 3;
+        sample_echo(&mut block, 0);
+        assert_eq!((block.backoff, block.min_rtt_us), (0, 100_000), "an echo is no smallest round trip");
+        assert_eq!(persist_ms(&block, 2), 4 * rto_ms(&block));
     }
 }

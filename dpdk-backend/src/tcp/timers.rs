@@ -56,12 +56,35 @@ impl Tcp {
         }
     }
 
-    /// RFC 6298, 5.1 to 5.3; never beyond what the user timeout leaves.
+    /// Something was acknowledged, or leaves after a shut window.
+    pub(super) fn progress(&mut self, index: u32, now: Now) {
+        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            active.progress(now);
+        }
+    }
+
+    /// RFC 6298, 5.1, 5.3 and 5.6: starts the retransmission timer anew.
+    pub(super) fn restart_retransmission(&mut self, index: u32, now: Now) {
+        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            active.rto_from_ms = now.ms;
+        }
+        self.arm_retransmission(index, now);
+    }
+
+    /// Arms the retransmission timer for what is left of it.
     pub(super) fn arm_retransmission(&mut self, index: u32, now: Now) {
-        let wait = rtt::rto_ms(&self.table[index]);
+        let wait = self.rto_left_ms(index, now);
         self.arm(index, TimerKind::Retransmit, wait, now);
     }
 
+    /// How long the retransmission timer still runs, in milliseconds; at least one.
+    fn rto_left_ms(&self, index: u32, now: Now) -> u32 {
+        let block = &self.table[index];
+        let from_ms = self.actives.get(block.active).map_or(now.ms, |active| active.rto_from_ms);
+        now.since_inverse(from_ms.wrapping_add(rtt::rto_ms(block))).max(1)
+    }
+
+    /// Sets the sending side's deadline; never beyond what the user timeout leaves.
     pub(super) fn arm(&mut self, index: u32, kind: TimerKind, wait_ms: u32, now: Now) {
         let limit = self.limits(self.table[index].listener).user_timeout_ms;
         let Some(active) = self.actives.get_mut(self.table[index].active) else { return };
@@ -74,7 +97,7 @@ impl Tcp {
     }
 
     /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe achieves, else the
-    /// retransmission timeout.
+    /// retransmission timeout. A probe that would come after that takes its place: the timeout follows it.
     pub(super) fn arm_probe_or_retransmission(&mut self, index: u32, now: Now) {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return };
@@ -84,11 +107,10 @@ impl Tcp {
             && active.flight.lost == 0
             && !active.probe.in_flight
             && block.backoff == 0;
-        let rto = rtt::rto_ms(block);
-        let is_single = active.flight.head == active.flight.tail;
-        let probe = recovery::probe_timeout_ms(block, is_single);
-        match may_probe && probe < rto {
-            true => self.arm(index, TimerKind::Probe, probe, now),
+        let probe = recovery::probe_timeout_ms(block);
+        let rto = self.rto_left_ms(index, now);
+        match may_probe {
+            true => self.arm(index, TimerKind::Probe, probe.min(rto), now),
             false => self.arm(index, TimerKind::Retransmit, rto, now),
         }
     }
@@ -150,14 +172,7 @@ impl Tcp {
             TimerKind::Probe => self.fire_probe(cx, index),
             TimerKind::Reorder => self.fire_reorder(cx, index),
             TimerKind::Persist => {
-                cx.counters.window_probes += 1;
-                let block = &mut self.table[index];
-                block.backoff = block.backoff.saturating_add(1).min(20);
-                self.send_probe(cx, index);
-                // RFC 9293, 3.8.6.1: the intervals grow as for retransmissions.
-                let wait = rtt::rto_ms(&self.table[index]);
-                self.arm(index, TimerKind::Persist, wait, cx.now);
-                self.mark_dirty(index);
+                self.fire_persist(cx, index);
             }
         }
         true
@@ -168,19 +183,37 @@ impl Tcp {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return false };
         if matches!(block.state, State::SynSent | State::SynReceived) {
-            return block.backoff >= self.config.syn_retries_max && active.timer == TimerKind::Retransmit;
+            return active.retries >= self.config.syn_retries_max && active.timer == TimerKind::Retransmit;
         }
         let limit = self.limits(block.listener).user_timeout_ms;
         if limit > 0 {
             return cx.now.since(active.progress_ms) >= limit;
         }
-        // A shut window is no silence: its peer answers the probes. An orphan must not be held so for ever.
+        // A shut window is no silence: its peer answers the probes, or the copies of what was in flight when it was shut (RFC
+        // 9293, SHLD-17, MUST-35). An orphan must not be held so for ever.
         let heard = !block.has(flag::ORPHAN)
-            && active.timer == TimerKind::Persist
+            && (active.timer == TimerKind::Persist || block.snd_wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
         let most =
             if block.has(flag::ORPHAN) { self.config.retries_max.min(8) } else { self.config.retries_max };
-        block.backoff >= most && !heard
+        active.retries >= most && !heard
+    }
+
+    /// RFC 9293, 3.8.6.1 and 3.8.6.2.1: a shut window is probed, a small one is filled.
+    fn fire_persist(&mut self, cx: &mut Context<'_>, index: u32) {
+        let block = &self.table[index];
+        let Some(active) = self.actives.get_mut(block.active) else { return };
+        active.retries = active.retries.saturating_add(1);
+        let wait = rtt::persist_ms(block, active.retries);
+        if block.snd_wnd == 0 {
+            cx.counters.window_probes += 1;
+            self.send_probe(cx, index);
+        } else {
+            cx.counters.window_overrides += 1;
+            active.overrides = true;
+        }
+        self.arm(index, TimerKind::Persist, wait, cx.now);
+        self.mark_dirty(index);
     }
 
     /// The peer is gone.
@@ -200,10 +233,13 @@ impl Tcp {
     fn fire_retransmission(&mut self, cx: &mut Context<'_>, index: u32) {
         let block = &mut self.table[index];
         block.backoff = block.backoff.saturating_add(1);
+        if let Some(active) = self.actives.get_mut(block.active) {
+            active.retries = active.retries.saturating_add(1);
+        }
         cx.counters.retransmission_timeouts += 1;
         if matches!(block.state, State::SynSent | State::SynReceived) {
             block.set(flag::SYN_RETRANSMITTED | flag::ACK_NOW);
-            self.arm_retransmission(index, cx.now);
+            self.restart_retransmission(index, cx.now);
             return self.mark_dirty(index);
         }
         if block.active == NONE {
@@ -217,7 +253,7 @@ impl Tcp {
             active.flight.forget_sacked(&mut self.segments);
         }
         recovery::enter_timeout(block, active, &mut self.segments);
-        self.arm_retransmission(index, cx.now);
+        self.restart_retransmission(index, cx.now);
         self.mark_dirty(index);
     }
 
@@ -239,7 +275,7 @@ impl Tcp {
             active.flight.mark_lost(last);
             block.cwnd = block.cwnd.max(recovery::pipe(block, active) + u32::from(block.mss));
         }
-        self.arm_retransmission(index, cx.now);
+        self.restart_retransmission(index, cx.now);
         self.mark_dirty(index);
     }
 

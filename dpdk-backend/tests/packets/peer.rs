@@ -87,7 +87,7 @@ impl World {
         if let Some(explicit) = &written.options {
             let Expected { timestamp, .. } = explicit;
             let usual = options.timestamp;
-            options = explicit.to_wire(self.own);
+            options = explicit.to_wire(self.own, self.last_stamp);
             options.timestamp = timestamp
                 .and(options.timestamp)
                 .or(usual.filter(|_| timestamp.is_none() && explicit.mss.is_none()));

@@ -7,13 +7,17 @@ use dpdk_backend::wire::tcp::{Flags, Options, Tcp};
 pub(crate) enum Value {
     Is(u32),
     Any,
+    /// So many milliseconds before the timestamp that the stack sent last.
+    Before(u32),
 }
 
 impl Value {
     pub(crate) fn parse(text: &str) -> Result<Value, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("no number: {text}"));
         match text {
             "any" => Ok(Value::Any),
-            text => text.parse().map(Value::Is).map_err(|_| format!("no number: {text}")),
+            text if text.starts_with("last-") => number(&text[5..]).map(Value::Before),
+            text => number(text).map(Value::Is),
         }
     }
 
@@ -125,11 +129,13 @@ fn parse_options(text: &str) -> Result<Expected, String> {
 }
 
 impl Expected {
-    /// The options of a segment that the peer sends; SACK blocks move to absolute numbers by `base`.
-    pub(crate) fn to_wire(&self, base: u32) -> Options {
+    /// The options of a segment that the peer sends; SACK blocks move to absolute numbers by `base`, echoes to the
+    /// stack's clock by `last_stamp`.
+    pub(crate) fn to_wire(&self, base: u32, last_stamp: u32) -> Options {
         let value = |value: Value| match value {
             Value::Is(value) => value,
             Value::Any => 0,
+            Value::Before(ms) => last_stamp.wrapping_sub(ms),
         };
         let mut options = Options {
             mss: self.mss.map(|mss| value(mss) as u16),
