@@ -30,31 +30,48 @@ impl Now {
     }
 }
 
-/// Tokens that come back at a steady rate: `per_second` of them, as many at once.
+/// So many a second on average, and in each second a number that nobody outside can know: from half as many to half as many again.
+///
+/// What several peers share must not be a measure for one of them of what another caused (RFC 5961, 7 as it was built first:
+/// CVE-2016-5696; ICMP's limit: CVE-2020-25705). With an exact limit the attacker uses it up and counts what is missing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateLimit {
     per_second: u32,
-    /// Thousandths of tokens.
-    tokens: u64,
-    last_ms: u32,
+    /// What is left of this second's.
+    left: u32,
+    /// When this second began; none has yet while `is_fresh`.
+    second_ms: u32,
+    is_fresh: bool,
+    /// The state of SplitMix64.
+    random: u64,
 }
 
 impl RateLimit {
-    pub(crate) fn new(per_second: u32) -> RateLimit {
-        RateLimit { per_second, tokens: u64::from(per_second) * 1000, last_ms: 0 }
+    /// `secret` decides the numbers.
+    pub(crate) fn new(per_second: u32, secret: u64) -> RateLimit {
+        RateLimit { per_second, left: 0, second_ms: 0, is_fresh: true, random: secret }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes one, if there is one left.
     pub(crate) fn take(&mut self, now: Now) -> bool {
-        let passed = u64::from(now.since(self.last_ms));
-        self.last_ms = now.ms;
-        let full = u64::from(self.per_second) * 1000;
-        self.tokens = (self.tokens + passed * u64::from(self.per_second)).min(full);
-        let granted = self.tokens >= 1000;
-        if granted {
-            self.tokens -= 1000;
+        // Far ahead is a clock that went on while nobody asked.
+        if self.is_fresh || now.ms.wrapping_sub(self.second_ms) >= 1000 {
+            (self.is_fresh, self.second_ms) = (false, now.ms);
+            self.left = self.draw();
         }
+        let granted = self.left > 0;
+        self.left -= u32::from(granted);
         granted
+    }
+
+    fn draw(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let half = self.per_second / 2;
+        let spread = (u128::from(mixed) * (2 * u128::from(half) + 1)) >> 64;
+        self.per_second - half + spread as u32
     }
 }
 
@@ -72,11 +89,25 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_kept() {
-        let mut limit = RateLimit::new(10);
-        let taken = |limit: &mut RateLimit, ms| (0..100).filter(|_| limit.take(Now { ms, us: 0 })).count();
-        assert_eq!(taken(&mut limit, 0), 10);
-        assert_eq!(taken(&mut limit, 100), 1);
-        assert_eq!(taken(&mut limit, 60_000), 10);
+    fn a_rate_is_kept_on_average_and_no_second_tells_the_next() {
+        let mut limit = RateLimit::new(1000, 7);
+        let mut seconds = vec![];
+        for second in 0..100 {
+            let asked = (0..3000).filter(|_| limit.take(Now { ms: second * 1000, us: 0 })).count();
+            seconds.push(asked);
+        }
+        let mean = seconds.iter().sum::<usize>() / seconds.len();
+        assert!((900..1100).contains(&mean), "{mean}");
+        assert!(seconds.iter().all(|count| (500..=1500).contains(count)));
+        seconds.sort_unstable();
+        seconds.dedup();
+        assert!(seconds.len() > 80, "they differ");
+    }
+
+    #[test]
+    fn little_is_granted_too_and_nothing_is_nothing() {
+        let mut one = RateLimit::new(1, 7);
+        assert!((0..10).all(|second| one.take(Now { ms: second * 1000, us: 0 })));
+        assert!(!RateLimit::new(0, 7).take(Now { ms: 5, us: 0 }));
     }
 }

@@ -56,13 +56,10 @@ struct End {
 }
 
 impl End {
-    fn new(last: u8, line: Loopback) -> End {
+    fn new(last: u8, line: Loopback, orphans: Option<usize>) -> End {
         let interface = InterfaceConfig::new(Mac([2, 0, 0, 0, 0, last]), IpAddr::from([10, 0, 0, last]), 24);
-        let tcp = TcpConfig {
-            half_open_per_network_max: CROWD as u16,
-            orphans_max: ORPHANS,
-            ..TcpConfig::new(CROWD)
-        };
+        let mut tcp = TcpConfig { half_open_per_network_max: CROWD as u16, ..TcpConfig::new(CROWD) };
+        tcp.orphans_max = orphans.unwrap_or(tcp.orphans_max);
         let mut pools = BackendConfig::small(1).pools;
         pools.receive = PoolSize { size: 2048, count: 2048 };
         pools.blocks = vec![PoolSize { size: 256, count: CROWD as u32 }];
@@ -100,9 +97,14 @@ struct Scene {
 impl Scene {
     /// Two hosts that know each other, and the clients' connection requests in one turn.
     fn new() -> Scene {
+        Scene::with_orphans(None)
+    }
+
+    /// The same where only so many closed connections can say goodbye at once.
+    fn with_orphans(orphans: Option<usize>) -> Scene {
         let (a, b) = Loopback::pair(2 * PER_BURST);
-        let mut scene =
-            Scene { server: End::new(1, a), client: End::new(2, b), now: Timestamp::from_nanos(1 << 30) };
+        let now = Timestamp::from_nanos(1 << 30);
+        let mut scene = Scene { server: End::new(1, a, orphans), client: End::new(2, b, orphans), now };
         let address = SocketAddr::from((SERVER, 80));
         let limits = ListenLimits { user_timeout_ms: 0, flight_bytes_max: 1 << 20, window_max: 1 << 18 };
         scene.server.stack.listen(address, CROWD, limits).expect("a free port");
@@ -163,10 +165,27 @@ fn all_acknowledge_at_once() {
     scene.nothing_was_lost();
 }
 
+/// What is closed is said by a FIN to each of them: time bounds those that say goodbye, and no table for a few (65 536).
+#[test]
+fn all_are_closed_at_once_with_a_goodbye() {
+    let mut scene = Scene::new();
+    scene.turns(TURNS);
+    for id in scene.server.open.clone() {
+        scene.server.stack.close(scene.now, id);
+    }
+    scene.turns(TURNS);
+    assert_eq!((scene.server.closed, scene.client.closed), (CROWD, CROWD));
+    assert_eq!(scene.server.stack.counters().orphans_overflow, 0);
+    assert_eq!(scene.client.stack.counters().resets_received, 0);
+    assert_eq!((scene.server.stack.connection_count(), scene.client.stack.connection_count()), (0, 0));
+    assert_eq!(scene.server.stack.levels()[0], 0, "all have said goodbye");
+    scene.nothing_was_lost();
+}
+
 /// Few of them can say goodbye; all others are told by a reset, each of them.
 #[test]
 fn all_are_closed_at_once() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::with_orphans(Some(ORPHANS));
     scene.turns(TURNS);
     for id in scene.server.open.clone() {
         scene.server.stack.close(scene.now, id);

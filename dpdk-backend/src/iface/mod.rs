@@ -72,8 +72,8 @@ impl Interface {
             ],
             neighbours: Neighbours::new(config.neighbours_max, secret),
             replies: VecDeque::with_capacity(REPLIES_MAX),
-            icmp_limit: RateLimit::new(config.icmp_per_second),
-            discovery_limit: RateLimit::new(config.discoveries_per_second),
+            icmp_limit: RateLimit::new(config.icmp_per_second, secret),
+            discovery_limit: RateLimit::new(config.discoveries_per_second, !secret),
             learnt: false,
         }
     }

@@ -158,6 +158,11 @@ impl Tcp {
             // The peer had dropped what came while its window was shut; congestion has no part in it.
             active.flight.mark_all_lost(store);
         }
+        let is_first_start = block.ssthresh == u32::MAX && active.mode == Mode::Open && delivery.acked > 0;
+        let growth = match is_first_start {
+            true => active.hystart.on_ack(block, delivery.acked, delivery.rtt_us),
+            false => 0,
+        };
         if active.mode == Mode::Recovery {
             let delivered = match block.has(flag::SACK) {
                 true => delivery.delivered,
@@ -165,7 +170,8 @@ impl Tcp {
             };
             recovery::reduce_proportionally(block, active, delivered);
         } else if delivery.acked > 0 && is_window_limited(block.cwnd, block.ssthresh, block.mss, delivery) {
-            congestion::on_ack(block, &mut active.cubic, delivery.acked, cx.now);
+            let growth = if is_first_start { growth } else { delivery.acked };
+            congestion::on_ack(block, &mut active.cubic, growth, cx.now);
         }
         wait_us
     }
@@ -194,7 +200,11 @@ impl Tcp {
     fn fin_acknowledged(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
         match self.table[index].state {
             State::FinWait1 => {
-                self.table[index].state = State::FinWait2;
+                let block = &mut self.table[index];
+                block.state = State::FinWait2;
+                if block.has(flag::ORPHAN) {
+                    block.ack_due_ms = cx.now.ms.wrapping_add(self.config.fin_wait_2_ms);
+                }
                 true
             }
             State::Closing => {

@@ -2,6 +2,7 @@
 //! all is quiet.
 
 use super::congestion::Cubic;
+use super::hystart::HyStart;
 use super::out_of_order::OutOfOrder;
 use super::recovery::{Prr, Rack, TailLossProbe};
 use super::scoreboard::Flight;
@@ -62,7 +63,10 @@ pub(crate) struct Active {
     pub(crate) rack: Rack,
     pub(crate) probe: TailLossProbe,
     pub(crate) cubic: Cubic,
+    pub(crate) hystart: HyStart,
     pub(crate) out_of_order: OutOfOrder,
+    /// When the gap before what is out of order began, in milliseconds.
+    pub(crate) gap_ms: u32,
     /// Where the peer's FIN stands that came ahead of a gap.
     pub(crate) fin_sequence: u32,
 }

@@ -93,8 +93,12 @@ pub struct TcpConfig {
     pub delayed_ack_ms: u32,
     /// How long a TIME-WAIT record is kept, in milliseconds (2 MSL).
     pub time_wait_ms: u32,
-    /// How long a closed connection waits for its peer's FIN, in milliseconds.
+    /// How long a closed connection waits for its peer's FIN, in milliseconds, whatever else comes.
     pub fin_wait_2_ms: u32,
+    /// How long a closed connection may take until its last bytes and FIN are acknowledged, in milliseconds, however slowly that goes on.
+    pub orphan_ms: u32,
+    /// How long segments are kept that came ahead of a gap which is not filled, in milliseconds (RFC 2018, 8 lets them go).
+    pub out_of_order_ms: u32,
     /// SYN or SYN-ACK retransmissions at most.
     pub syn_retries_max: u8,
     /// Retransmission timeouts in a row at most, where no user timeout is set (RFC 9293, R2).
@@ -110,11 +114,9 @@ pub struct TcpConfig {
     pub timestamps: bool,
     /// Selective acknowledgements are offered and accepted (RFC 2018).
     pub sack: bool,
-    /// Challenge acknowledgements a second at most (RFC 5961, 7).
-    pub challenge_acks_per_second: u32,
-    /// Resets a second at most.
+    /// Resets a second at most, on average.
     pub resets_per_second: u32,
-    /// Acknowledgements of old segments a second at most.
+    /// Acknowledgements of old segments a second at most, on average.
     pub duplicate_acks_per_second: u32,
     /// Timers that one poll fires at most.
     pub timers_per_poll_max: usize,
@@ -123,13 +125,15 @@ pub struct TcpConfig {
 impl TcpConfig {
     /// Sizes for `connections_max` connections, the habits of Linux.
     pub fn new(connections_max: usize) -> TcpConfig {
+        // All may be closed at once: time ends them. Beyond 65 536 a quarter of them may.
+        let orphans_max = (connections_max / 4).max(connections_max.min(1 << 16)).max(64);
         TcpConfig {
             connections_max,
-            orphans_max: (connections_max / 16).max(64),
+            orphans_max,
             half_open_max: connections_max.clamp(1024, 16_384),
             half_open_per_network_max: 4096,
             time_wait_max: (connections_max / 8).clamp(1024, 65_536),
-            active_max: connections_max + (connections_max / 16).max(64),
+            active_max: connections_max + orphans_max,
             pieces_max: connections_max.max(16 << 10),
             flight_pieces_max: connections_max.max(16 << 10),
             segments_max: connections_max.max(16 << 10),
@@ -145,6 +149,8 @@ impl TcpConfig {
             delayed_ack_ms: 40,
             time_wait_ms: 60_000,
             fin_wait_2_ms: 60_000,
+            orphan_ms: 240_000,
+            out_of_order_ms: 60_000,
             syn_retries_max: 5,
             retries_max: 15,
             user_timeout_ms: 0,
@@ -152,7 +158,6 @@ impl TcpConfig {
             keepalive: None,
             timestamps: true,
             sack: true,
-            challenge_acks_per_second: 1000,
             resets_per_second: 10_000,
             duplicate_acks_per_second: 100_000,
             timers_per_poll_max: 256,
@@ -175,10 +180,11 @@ impl TcpConfig {
     }
 
     /// Bytes of address space reserved, by owner. Pages become resident as they are first used.
-    pub fn memory(&self) -> [(&'static str, usize); 12] {
+    pub fn memory(&self) -> [(&'static str, usize); 13] {
         let lists = 2 * size_of::<u32>() + 2 * size_of::<u64>() + size_of::<u64>();
         [
-            ("control blocks", self.blocks_max() * size_of::<ControlBlock>()),
+            ("control blocks", self.connections_max * size_of::<ControlBlock>()),
+            ("closed connections", self.orphans_max * size_of::<ControlBlock>()),
             ("flow table", self.flows_max() * FlowTable::BYTES_PER_FLOW),
             ("active blocks", self.active_max * Slab::<Active>::BYTES_PER_SLOT),
             ("queued pieces", (self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE),

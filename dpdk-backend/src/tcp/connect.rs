@@ -86,14 +86,15 @@ impl Tcp {
         self.find(self.keys.flow(tuple), tuple, cx.net).is_some()
     }
 
-    /// RFC 6056, algorithm 3: a keyed offset for each destination, and a counter.
+    /// RFC 6056, algorithm 4: a keyed offset for each destination, and a count for each group of them.
     fn choose_port(&mut self, cx: &Context<'_>, tuple: impl Fn(u16) -> Tuple) -> Option<Tuple> {
         let example = tuple(0);
-        let offset = self.keys.port_offset(example.remote, example.remote_port);
+        let (offset, group) = self.keys.port_offset(example.remote, example.remote_port);
+        let count = group as usize % super::PORT_COUNTS;
         let ports = self.config.ephemeral_ports;
         for _ in 0..ports.count {
-            self.next_port = self.next_port.wrapping_add(1);
-            let candidate = tuple(ports.at(offset.wrapping_add(self.next_port)));
+            self.next_ports[count] = self.next_ports[count].wrapping_add(1);
+            let candidate = tuple(ports.at(offset.wrapping_add(self.next_ports[count])));
             if !self.is_in_use(cx, &candidate) {
                 return Some(candidate);
             }

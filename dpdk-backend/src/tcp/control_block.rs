@@ -14,6 +14,7 @@
 
 use super::keys::Tuple;
 use super::slab::NONE;
+use crate::time::Now;
 use crate::wire::Ip;
 
 /// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have records of their own.
@@ -109,6 +110,8 @@ pub(crate) mod flag {
     pub(crate) const STOPPED: u32 = 1 << 23;
     /// Without SACK: `snd_una` is where the last recovery ended (RFC 6582: recover).
     pub(crate) const RECOVERED: u32 = 1 << 24;
+    /// The highest bits: when an odd segment was last answered, see [`super::ControlBlock::may_answer`].
+    pub(crate) const ANSWERED_SHIFT: u32 = 25;
 }
 
 /// A timer's place in the wheel.
@@ -193,7 +196,8 @@ pub(crate) struct ControlBlock {
     pub(crate) neighbour: u16,
     /// How often the slot was freed.
     pub(crate) generation: u32,
-    /// When the oldest unacknowledged payload came in, in milliseconds.
+    /// When the oldest unacknowledged payload is to be acknowledged; of an orphan, which takes no payload, when it is given up. In
+    /// milliseconds.
     pub(crate) ack_due_ms: u32,
 }
 
@@ -282,34 +286,55 @@ impl ControlBlock {
         super::seq::ahead(self.rcv_nxt, self.rcv_wup.wrapping_add(self.rcv_wnd))
     }
 
+    /// RFC 5961, 7: whether a segment that is not what a peer of ours should send may be answered now: one in 512 ms of each
+    /// connection, as for Linux. The clock is kept to 7 bits, so after each 65 s there is half a second in which one answer may be
+    /// missed; its cause comes again.
+    pub(crate) fn may_answer(&mut self, now: Now) -> bool {
+        let tick = ControlBlock::answer_tick(now);
+        let is_new = self.flags >> flag::ANSWERED_SHIFT != tick;
+        self.flags = self.flags & ((1 << flag::ANSWERED_SHIFT) - 1) | tick << flag::ANSWERED_SHIFT;
+        is_new
+    }
+
+    /// As if the last answer had left long ago.
+    pub(crate) fn unanswered(now: Now) -> u32 {
+        (ControlBlock::answer_tick(now) ^ 0x40) << flag::ANSWERED_SHIFT
+    }
+
+    fn answer_tick(now: Now) -> u32 {
+        now.ms >> 9 & 0x7f
+    }
+
     /// Sequence numbers in flight.
     pub(crate) fn flight(&self) -> u32 {
         self.snd_nxt.wrapping_sub(self.snd_una)
     }
 }
 
-/// All control blocks. Orphans come first, then the owner's connections, so that the owner's indexes count from 0.
+/// All control blocks. The owner's connections come first, so that their indexes are the owner's; orphans' are beyond the largest of
+/// those. Blocks of both are touched as they are first used.
 #[derive(Debug)]
 pub(crate) struct Table {
-    blocks: Vec<ControlBlock>,
-    orphans_max: usize,
+    connections: Vec<ControlBlock>,
+    orphans: Vec<ControlBlock>,
     connections_max: usize,
-    free_orphans: Vec<u32>,
+    orphans_max: usize,
     free_connections: Vec<u32>,
+    free_orphans: Vec<u32>,
     /// Of blocks that are used for the first time since the last [`Table::trim`]: above that of any id before it.
     first_generation: u32,
 }
 
 impl Table {
     pub(crate) fn new(connections_max: usize, orphans_max: usize) -> Table {
-        let mut blocks = Vec::with_capacity(connections_max + orphans_max);
-        blocks.resize(orphans_max, ControlBlock::default());
+        assert!(connections_max + orphans_max < NONE as usize);
         Table {
-            blocks,
-            orphans_max,
+            connections: Vec::with_capacity(connections_max),
+            orphans: Vec::with_capacity(orphans_max),
             connections_max,
-            free_orphans: (0..orphans_max as u32).rev().collect(),
+            orphans_max,
             free_connections: Vec::with_capacity(connections_max),
+            free_orphans: Vec::with_capacity(orphans_max),
             first_generation: 0,
         }
     }
@@ -319,25 +344,31 @@ impl Table {
         if let Some(index) = self.free_connections.pop() {
             return Some(index);
         }
-        if self.blocks.len() == self.orphans_max + self.connections_max {
+        if self.connections.len() == self.connections_max {
             return None;
         }
-        self.blocks.push(ControlBlock { generation: self.first_generation, ..ControlBlock::default() });
-        Some(self.blocks.len() as u32 - 1)
+        self.connections.push(ControlBlock { generation: self.first_generation, ..ControlBlock::default() });
+        Some(self.connections.len() as u32 - 1)
     }
 
     pub(crate) fn take_orphan(&mut self) -> Option<u32> {
-        self.free_orphans.pop()
+        if let Some(index) = self.free_orphans.pop() {
+            return Some(index);
+        }
+        if self.orphans.len() == self.orphans_max {
+            return None;
+        }
+        self.orphans.push(ControlBlock::default());
+        Some((self.connections_max + self.orphans.len()) as u32 - 1)
     }
 
     /// Frees a block; the next one in its slot has another generation.
     pub(crate) fn free(&mut self, index: u32) {
         let block = &mut self[index];
         *block = ControlBlock { generation: block.generation.wrapping_add(1), ..ControlBlock::default() };
-        if (index as usize) < self.orphans_max {
-            self.free_orphans.push(index);
-        } else {
-            self.free_connections.push(index);
+        match (index as usize) < self.connections_max {
+            true => self.free_connections.push(index),
+            false => self.free_orphans.push(index),
         }
     }
 
@@ -346,10 +377,10 @@ impl Table {
         if self.connection_count() > 0 {
             return;
         }
-        let past = self.blocks.drain(self.orphans_max..).map(|block| block.generation);
+        let past = self.connections.drain(..).map(|block| block.generation);
         self.first_generation = past.max().unwrap_or(self.first_generation);
         self.free_connections.clear();
-        netpoll::release_spare(&mut self.blocks);
+        netpoll::release_spare(&mut self.connections);
         netpoll::release_spare(&mut self.free_connections);
     }
 
@@ -360,28 +391,23 @@ impl Table {
 
     /// Connections of the owner, those included whose end it has not been told of.
     pub(crate) fn connection_count(&self) -> usize {
-        self.blocks.len() - self.orphans_max - self.free_connections.len()
+        self.connections.len() - self.free_connections.len()
     }
 
     pub(crate) fn orphan_count(&self) -> usize {
-        self.orphans_max - self.free_orphans.len()
+        self.orphans.len() - self.free_orphans.len()
     }
 
-    /// Blocks ever used, orphans included.
-    pub(crate) fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// The owner's index of a block.
-    pub(crate) fn outer(&self, index: u32) -> u32 {
-        index - self.orphans_max as u32
+    /// Of all blocks ever used, orphans' included.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = u32> + use<> {
+        let first_orphan = self.connections_max as u32;
+        (0..self.connections.len() as u32).chain(first_orphan..first_orphan + self.orphans.len() as u32)
     }
 
     /// The block of an owner's index, in its generation.
     pub(crate) fn inner(&self, outer: usize, generation: u32) -> Option<u32> {
-        let index = outer + self.orphans_max;
-        let block = self.blocks.get(index)?;
-        (block.generation == generation && block.state != State::Free).then_some(index as u32)
+        let block = self.connections.get(outer)?;
+        (block.generation == generation && block.state != State::Free).then_some(outer as u32)
     }
 }
 
@@ -389,14 +415,22 @@ impl std::ops::Index<u32> for Table {
     type Output = ControlBlock;
     #[inline]
     fn index(&self, index: u32) -> &ControlBlock {
-        &self.blocks[index as usize]
+        let index = index as usize;
+        match self.connections.get(index) {
+            Some(block) => block,
+            None => &self.orphans[index - self.connections_max],
+        }
     }
 }
 
 impl std::ops::IndexMut<u32> for Table {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut ControlBlock {
-        &mut self.blocks[index as usize]
+        let index = index as usize;
+        match self.connections.get_mut(index) {
+            Some(block) => block,
+            None => &mut self.orphans[index - self.connections_max],
+        }
     }
 }
 
@@ -412,13 +446,13 @@ mod tests {
             let taken: Vec<u32> = (0..1 + round % 3).map(|_| table.take_connection().unwrap()).collect();
             for index in taken {
                 table[index].state = State::Established;
-                past.push((table.outer(index), table[index].generation));
+                past.push((index, table[index].generation));
                 table.trim(); // somebody is there: nothing happens
                 assert_eq!(table.inner(past[past.len() - 1].0 as usize, past[past.len() - 1].1), Some(index));
                 table.free(index);
             }
             table.trim();
-            assert_eq!(table.len(), 1, "the orphan's");
+            assert_eq!(table.indexes().count(), 0);
         }
         let index = table.take_connection().unwrap();
         table[index].state = State::Established;

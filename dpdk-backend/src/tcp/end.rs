@@ -113,6 +113,11 @@ impl Tcp {
         block.set(flag::ORPHAN | flag::FIN_QUEUED);
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
         block.set(flag::ACK_NOW);
+        let patience_ms = match block.state {
+            State::FinWait2 => self.config.fin_wait_2_ms,
+            _ => self.config.orphan_ms,
+        };
+        block.ack_due_ms = cx.now.ms.wrapping_add(patience_ms);
         self.table[orphan] = block;
         self.table[index].active = NONE;
         self.forget_block(index, reason);
@@ -125,6 +130,12 @@ impl Tcp {
 
     fn has_kept(&self, index: u32) -> bool {
         self.actives.get(self.table[index].active).is_some_and(|active| !active.out_of_order.is_empty())
+    }
+
+    /// The gap before what was kept was not filled in time: it is let go, and comes again if its peer has it still (RFC 2018, 8).
+    pub(super) fn forget_kept(&mut self, cx: &mut Context<'_>, index: u32) {
+        cx.counters.out_of_order_expired += 1;
+        self.drop_kept(index);
     }
 
     fn drop_kept(&mut self, index: u32) {

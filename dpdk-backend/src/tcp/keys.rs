@@ -121,10 +121,11 @@ impl Keys {
         of_tuple(self.cookie, tuple, u64::from(sequence) << 32 | u64::from(data)) as u32
     }
 
-    /// RFC 6056, algorithm 3: where the search for a port towards `remote` begins.
-    pub(crate) fn port_offset(&self, remote: Ip, remote_port: u16) -> u32 {
+    /// RFC 6056, algorithm 4: where the search for a port towards `remote` begins, and the number of the destination's group.
+    pub(crate) fn port_offset(&self, remote: Ip, remote_port: u16) -> (u32, u32) {
         let (high, low) = words(remote);
-        siphash13(self.port, &[high, low, u64::from(remote_port)]) as u32
+        let hash = siphash13(self.port, &[high, low, u64::from(remote_port)]);
+        (hash as u32, (hash >> 32) as u32)
     }
 
     /// A number for the network that an address is in: its /24, or its /64 in IPv6.

@@ -468,6 +468,7 @@ impl Tcp {
             sent_ms: cx.now.ms,
             ..ControlBlock::default()
         };
+        block.flags = ControlBlock::unanswered(cx.now);
         block.snd_wnd = u32::from(opening.window) << block.send_scale();
         block.snd_wnd_max = block.snd_wnd.max(1);
         let flags = [

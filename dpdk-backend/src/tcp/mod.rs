@@ -24,6 +24,7 @@ mod control_block;
 mod cookies;
 mod end;
 mod flow_table;
+mod hystart;
 mod index_list;
 mod input;
 mod keys;
@@ -81,6 +82,8 @@ use wheel::Wheel;
 
 /// Payloads that may wait to be reported at once.
 pub(crate) const RECEIVED_MAX: usize = 1024;
+/// Counts of ports that destinations share; one for all would tell each how many connections go to others.
+const PORT_COUNTS: usize = 64;
 /// The listener of connections that were opened actively.
 const NO_LISTENER: u8 = u8::MAX;
 
@@ -189,7 +192,8 @@ pub(crate) struct Tcp {
     budget: u32,
     /// Payload bytes that one receive buffer holds.
     buffer_payload: u32,
-    next_port: u32,
+    /// RFC 6056, algorithm 4: a count of ports for each of so many groups of destinations.
+    next_ports: [u32; PORT_COUNTS],
     /// The folded sum of the payload that was summed last: a fan-out sums it once.
     last_sum: Option<(usize, usize, u16)>,
     /// The payload that was moved out of a receive buffer last.
@@ -221,7 +225,6 @@ struct Reports {
 
 #[derive(Debug)]
 struct Rates {
-    challenge: RateLimit,
     reset: RateLimit,
     duplicate: RateLimit,
 }
@@ -262,13 +265,12 @@ impl Tcp {
             },
             put_back: PutBack::new(config.put_back_max),
             rates: Rates {
-                challenge: RateLimit::new(config.challenge_acks_per_second),
-                reset: RateLimit::new(config.resets_per_second),
-                duplicate: RateLimit::new(config.duplicate_acks_per_second),
+                reset: RateLimit::new(config.resets_per_second, secret[0].rotate_left(7)),
+                duplicate: RateLimit::new(config.duplicate_acks_per_second, secret[1].rotate_left(7)),
             },
             budget: 0,
             buffer_payload: buffer_payload.max(1),
-            next_port: 0,
+            next_ports: [0; PORT_COUNTS],
             last_sum: None,
             moved: Moved::default(),
             config,
@@ -418,7 +420,7 @@ impl Tcp {
             self.turn.starved.len(),
             self.turn.dirty.len()
         );
-        for index in 0..self.table.len() as u32 {
+        for index in self.table.indexes() {
             let b = &self.table[index];
             if b.state != State::Free {
                 let a = self.actives.get(b.active);
@@ -446,7 +448,7 @@ impl Tcp {
     /// Panics where an invariant between the tables does not hold.
     pub(crate) fn invariants(&self) {
         let mut actives = 0;
-        for index in 0..self.table.len() as u32 {
+        for index in self.table.indexes() {
             let block: &ControlBlock = &self.table[index];
             if matches!(block.state, State::Free | State::Ended) {
                 assert_eq!(block.active, NONE, "block {index} is over and keeps an active block");

@@ -72,7 +72,7 @@ impl Tcp {
     }
 
     pub(crate) fn id(&self, index: u32) -> ConnectionId {
-        ConnectionId::new(self.table.outer(index), self.table[index].generation)
+        ConnectionId::new(index, self.table[index].generation)
     }
 
     /// Queues a buffer behind earlier ones.

@@ -102,6 +102,7 @@ impl Tcp {
             let next = active.out_of_order.take_next(&mut self.kept, rcv_nxt);
             let Some(payload) = next else { return any };
             any = true;
+            active.gap_ms = cx.now.ms; // what is left waits for another gap
             self.deliver(cx, index, payload);
         }
     }
@@ -159,13 +160,19 @@ impl Tcp {
     /// Keeps payload that came ahead of a gap, and tells the peer at once (RFC 5681, 4.2; RFC 2018, 4).
     fn keep(&mut self, cx: &mut Context<'_>, index: u32, start: u32, payload: Buffer) {
         let payload = self.compact(cx, payload);
-        let most = self.config.out_of_order_per_connection_max;
+        // A connection keeps an eighth of what is free at most, so that a few can't keep what all need.
+        let share = (self.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
+        let most = self.config.out_of_order_per_connection_max.min(share);
         // A quarter of the budget stays for what comes in order.
         let has_buffers = self.kept.len() < (3 * self.budget as usize) / 4;
         let active = if has_buffers { self.make_active(index, cx.now) } else { None };
         let outcome = match active {
             Some(active) => {
-                let list = &mut self.actives[active].out_of_order;
+                let active = &mut self.actives[active];
+                if active.out_of_order.is_empty() {
+                    active.gap_ms = cx.now.ms;
+                }
+                let list = &mut active.out_of_order;
                 list.insert(&mut self.kept, start, payload, most)
             }
             None => Insertion::Full,

@@ -133,9 +133,9 @@ impl Tcp {
         share.min(self.limits(block.listener).window_max)
     }
 
-    /// RFC 5961: somebody may be guessing; a peer that is real will react to this.
+    /// RFC 5961: somebody may be guessing; a peer that is real will react to this. The limit is each connection's own (CVE-2016-5696).
     pub(super) fn challenge(&mut self, cx: &mut Context<'_>, index: u32) {
-        if !self.rates.challenge.take(cx.now) {
+        if !self.table[index].may_answer(cx.now) {
             cx.counters.challenge_acks_limited += 1;
             return;
         }
@@ -143,9 +143,11 @@ impl Tcp {
         self.send_ack(cx, index, None);
     }
 
-    /// An old segment is acknowledged again; one that brought data is reported as having come twice.
+    /// An old segment is acknowledged again; one that brought data is reported as having come twice. Of those without data each
+    /// connection has its own limit, so that two hosts do not answer each other for ever.
     pub(super) fn acknowledge_again(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
-        if !self.rates.duplicate.take(cx.now) {
+        let may = segment.payload_size > 0 || self.table[index].may_answer(cx.now);
+        if !may || !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;
             return;
         }

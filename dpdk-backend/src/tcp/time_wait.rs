@@ -7,6 +7,9 @@ use super::flow_table::{FlowTable, Record};
 use super::seq::before;
 use crate::time::Now;
 
+/// A record's wait is restarted so often at most, in milliseconds.
+const RESTART_MIN_MS: u32 = 1000;
+
 /// What is left of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TimeWaitRecord {
@@ -80,9 +83,13 @@ impl TimeWait {
         evicted
     }
 
-    /// RFC 9293, 3.10.7.4: a retransmitted FIN restarts the wait. The record moves to the ring's end.
+    /// RFC 9293, 3.10.7.4: a retransmitted FIN restarts the wait. The record moves to the ring's end, a second after it came
+    /// there at the earliest: each move takes a place, and a peer that repeats its FIN must not take all others'.
     pub(crate) fn restart(&mut self, flows: &mut FlowTable, index: u32, now: Now) {
         let record = self.ring[index as usize];
+        if now.since(record.due_ms.wrapping_sub(self.lifetime_ms)) < RESTART_MIN_MS {
+            return;
+        }
         self.ring[index as usize].is_live = false;
         self.live -= 1;
         self.insert(flows, record, Record::TimeWait(index), now);
@@ -153,10 +160,12 @@ mod tests {
         ring.expire(&mut flows, at(1010), 10);
         assert_eq!((ring.len(), flows.len()), (1, 1));
         let Some(Record::TimeWait(third)) = flows.find(3, |_| true) else { panic!("it is there") };
-        ring.restart(&mut flows, third, at(1015));
-        ring.expire(&mut flows, at(1020), 10);
+        ring.restart(&mut flows, third, at(1019));
+        assert_eq!(flows.find(3, |_| true), Some(Record::TimeWait(third)), "not so soon after it came");
+        ring.restart(&mut flows, third, at(1020));
+        ring.expire(&mut flows, at(1025), 10);
         assert_eq!(ring.len(), 1, "it waits anew");
-        ring.expire(&mut flows, at(2015), 10);
+        ring.expire(&mut flows, at(2020), 10);
         assert_eq!((ring.len(), flows.len()), (0, 0));
     }
 

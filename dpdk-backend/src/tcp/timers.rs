@@ -30,7 +30,12 @@ impl Tcp {
         let active = self.actives.get(self.table[index].active);
         let sending =
             active.filter(|active| active.timer != TimerKind::None).map(|active| active.timer_due_ms);
-        let deadlines = [sending, self.keepalive_deadline(index), self.patience_deadline(index)];
+        let deadlines = [
+            sending,
+            self.keepalive_deadline(index),
+            self.patience_deadline(index),
+            self.gap_deadline(index),
+        ];
         deadlines.into_iter().flatten().min_by_key(|due_ms| now.since_inverse(*due_ms))
     }
 
@@ -43,11 +48,26 @@ impl Tcp {
         is_idle.then(|| block.received_ms.wrapping_add(wait))
     }
 
-    /// How long an orphan waits for its peer's FIN.
+    /// When an orphan is given up, whatever its peer still sends: a peer must not hold what nobody owns.
     fn patience_deadline(&self, index: u32) -> Option<u32> {
         let block = &self.table[index];
-        let waits = block.has(flag::ORPHAN) && block.state == State::FinWait2;
-        waits.then(|| block.received_ms.wrapping_add(self.config.fin_wait_2_ms))
+        block.has(flag::ORPHAN).then_some(block.ack_due_ms)
+    }
+
+    /// When what came ahead of a gap is let go.
+    fn gap_deadline(&self, index: u32) -> Option<u32> {
+        let active = self.actives.get(self.table[index].active)?;
+        let waits = !active.out_of_order.is_empty();
+        waits.then(|| active.gap_ms.wrapping_add(self.config.out_of_order_ms))
+    }
+
+    /// The end of the patience with an orphan.
+    fn fire_patience(&mut self, cx: &mut Context<'_>, index: u32) {
+        cx.counters.orphans_expired += 1;
+        if self.table[index].state != State::FinWait2 {
+            self.send_reset(cx, index); // bytes are missing, and the peer has to know
+        }
+        self.end_gone(cx, index, CloseReason::Local);
     }
 
     pub(super) fn stop_timer(&mut self, index: u32) {
@@ -141,7 +161,10 @@ impl Tcp {
             return;
         }
         if self.patience_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms)) {
-            return self.end_gone(cx, index, CloseReason::Local);
+            return self.fire_patience(cx, index);
+        }
+        if self.gap_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms)) {
+            self.forget_kept(cx, index);
         }
         if self.keepalive_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms))
             && !self.keep_alive(cx, index)

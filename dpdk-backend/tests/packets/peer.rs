@@ -43,6 +43,7 @@ impl World {
         let (_, frame) = self.frames.pop_front().ok_or("no SYN came")?;
         let (syn, _) = parse_tcp(&frame).ok_or("no SYN came")?;
         (self.own, self.own_known) = (syn.sequence, true);
+        self.owns.insert(syn.destination_port, syn.sequence);
         self.last_stamp = syn.options.timestamp.map_or(0, |stamp| stamp.0);
         self.pass(self.now + Duration::from_millis(1), false);
         let ack = self.own.wrapping_add(1);
@@ -92,7 +93,8 @@ impl World {
                 .and(options.timestamp)
                 .or(usual.filter(|_| timestamp.is_none() && explicit.mss.is_none()));
         }
-        let ack = written.ack.map_or(0, |ack| self.own.wrapping_add(ack));
+        let base = self.base(written.port.unwrap_or(self.ports.1));
+        let ack = written.ack.map_or(0, |ack| base.wrapping_add(ack));
         let sequence = self.irs.wrapping_add(written.sequence);
         let mut tcp = self.tcp(written.flags, sequence, ack, written.window.unwrap_or(65_535), options);
         tcp.source_port = written.port.unwrap_or(tcp.source_port);

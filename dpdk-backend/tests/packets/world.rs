@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(crate) irs: u32,
     pub(crate) own: u32,
     pub(crate) own_known: bool,
+    /// The same towards each port of the peer's that a SYN-ACK went to.
+    pub(crate) owns: HashMap<u16, u32>,
     pub(crate) stamps: bool,
     pub(crate) last_stamp: u32,
     pub(crate) print: bool,
@@ -103,11 +105,12 @@ impl World {
         tcp.user_timeout_ms = get("user_timeout_ms", 0) as u32;
         tcp.time_wait_ms = get("time_wait_ms", 60_000) as u32;
         tcp.fin_wait_2_ms = get("fin_wait_2_ms", 60_000) as u32;
+        tcp.orphan_ms = get("orphan_ms", 240_000) as u32;
+        tcp.out_of_order_ms = get("out_of_order_ms", 60_000) as u32;
         tcp.delayed_ack_ms = get("delayed_ack_ms", 40) as u32;
         tcp.syn_retries_max = get("syn_retries", 5) as u8;
         tcp.retries_max = get("retries", 15) as u8;
         tcp.flight_bytes_max = get("flight", 1 << 20) as u32;
-        tcp.challenge_acks_per_second = get("challenge_rate", 1000) as u32;
         tcp.resets_per_second = get("reset_rate", 1000) as u32;
         tcp.out_of_order_per_connection_max = get("out_of_order", 64) as u16;
         if let Some(idle_ms) = config.get("keepalive_ms") {
@@ -145,6 +148,7 @@ impl World {
             irs: get("irs", IRS.into()) as u32,
             own: 0,
             own_known: false,
+            owns: HashMap::new(),
             stamps: false,
             last_stamp: 0,
             print,
@@ -336,14 +340,20 @@ impl World {
         let Some((tcp, size)) = parse_tcp(&frame) else { return Err(format!("got {}", self.tell(&frame))) };
         if tcp.flags.has(Flags::SYN) && (!self.own_known || expected.sequence == 0) {
             (self.own, self.own_known) = (tcp.sequence, true);
+            self.owns.insert(tcp.destination_port, tcp.sequence);
         }
         if let Some((value, _)) = tcp.options.timestamp {
             self.last_stamp = value;
         }
         let is_first = tcp.flags == Flags::RST && self.connection.is_none() && !self.own_known;
-        let own = if is_first { 0 } else { self.own };
+        let own = if is_first { 0 } else { self.base(tcp.destination_port) };
         compare(expected, &tcp, size, own, self.irs)
             .map_err(|problem| format!("{problem}: got {}", self.tell(&frame)))
+    }
+
+    /// The stack's initial sequence number towards a port of the peer's.
+    pub(crate) fn base(&self, port: u16) -> u32 {
+        self.owns.get(&port).copied().unwrap_or(self.own)
     }
 
     fn expect_other(&mut self, due: Timestamp, expected: &str) -> Outcome {
