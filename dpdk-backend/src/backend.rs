@@ -26,8 +26,6 @@ use std::time::Duration;
 
 /// Frames taken from the device at once.
 const BURST: usize = 32;
-/// Bursts of one poll at most.
-const BURSTS_PER_POLL: usize = 8;
 /// Receive buffers that the owner never gets: two bursts.
 pub(crate) const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
 /// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
@@ -332,19 +330,13 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
     fn turn(&mut self, now: Timestamp, batch: &mut Completions) {
         self.polls += 1;
         self.stack.poll(now, &mut self.device);
-        for _ in 0..BURSTS_PER_POLL {
-            self.report(batch);
-            if batch.is_full() || !self.stack.has_room() {
-                return;
-            }
-            self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
-            let is_last = self.frames.len() < BURST;
-            self.stack.handle_burst(now, &mut self.frames);
-            if is_last {
-                break;
-            }
-        }
         self.report(batch);
+        // One burst, so that it is answered before the next is taken: whoever waits for an answer sends nothing meanwhile.
+        if !batch.is_full() && self.stack.has_room() {
+            self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
+            self.stack.handle_burst(now, &mut self.frames);
+            self.report(batch);
+        }
     }
 
     fn report(&mut self, batch: &mut Completions) {

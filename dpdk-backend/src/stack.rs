@@ -61,6 +61,8 @@ pub struct Stack {
     pools: BufferPools,
     counters: Counters,
     reserve: u32,
+    /// Of a burst what is TCP; empty between two.
+    burst: Vec<(Segment, Buffer)>,
 }
 
 impl Stack {
@@ -105,6 +107,7 @@ impl Stack {
             pools,
             counters: Counters::default(),
             reserve,
+            burst: Vec::with_capacity(BURST),
         })
     }
 
@@ -132,23 +135,20 @@ impl Stack {
     /// cache misses of a burst overlap.
     pub fn handle_burst(&mut self, now: Timestamp, frames: &mut Vec<Received>) {
         self.refresh_budget(frames.len());
-        let mut burst: [Option<(Segment, Buffer)>; BURST] = [const { None }; BURST];
+        let mut burst = std::mem::take(&mut self.burst);
         while !frames.is_empty() {
             let count = frames.len().min(BURST);
-            for (place, frame) in burst.iter_mut().zip(frames.drain(..count)) {
-                *place = self.classify(now, frame);
-            }
+            burst.extend(frames.drain(..count).filter_map(|frame| self.classify(now, frame)));
             let mut touched = 0_u32;
-            for (segment, _) in burst.iter().flatten() {
+            for (segment, _) in &burst {
                 touched ^= self.tcp.touch(segment.hash);
             }
             std::hint::black_box(touched);
-            for place in &mut burst {
-                if let Some((segment, buffer)) = place.take() {
-                    self.handle_segment(now, &segment, buffer);
-                }
+            for (segment, buffer) in burst.drain(..) {
+                self.handle_segment(now, &segment, buffer);
             }
         }
+        self.burst = burst;
     }
 
     /// Whether frames may be handed in: everything that one can bring finds room among the events.

@@ -107,16 +107,18 @@ impl Tcp {
         }
     }
 
-    /// RFC 5681, 4.2: at once for every second full segment and when a gap was filled, else within the delay.
+    /// RFC 5681, 4.2: at once for every second segment, small ones too, and when a gap was filled, else within the delay. A sender
+    /// whose small messages wait for the delay one after the other takes the tail for lost, or has no room for more.
     fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: u32, at_once: bool) {
-        let block = &mut self.table[index];
-        let waiting = block.rcv_nxt.wrapping_sub(block.rcv_wup);
+        let block = &self.table[index];
         let has_gap = self.actives.get(block.active).is_some_and(|active| !active.out_of_order.is_empty());
         let block = &mut self.table[index];
+        let waiting = block.rcv_nxt.wrapping_sub(block.rcv_wup);
         let full = self.turn.delayed.len() == self.turn.delayed.capacity();
         if at_once
             || has_gap
             || full
+            || block.has(flag::ACK_LATER)
             || waiting >= 2 * u32::from(block.mss)
             || self.config.delayed_ack_ms == 0
         {
