@@ -11,6 +11,8 @@ pub mod handler;
 mod inline_text;
 pub mod memory;
 pub mod metrics;
+pub mod notify;
+pub mod ports;
 pub mod preflight;
 pub mod router;
 pub mod session;

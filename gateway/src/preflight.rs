@@ -1,67 +1,115 @@
-//! What may keep a good configuration from starting here and now: `gateway check` warns of it.
+//! What a configuration that is good in itself meets on this machine.
 //!
-//! Warnings and not problems, for all of it may be as it should be: the port is held by the very gateway that will be
-//! restarted with this file, and the folder is made by whoever installs the next one.
+//! A problem keeps the gateway from starting, or from doing what the configuration asks for: a start and `gateway check` fail
+//! on it alike. Ports are tried by the check alone, for a start takes them itself. A warning is allowed, and shown.
 
 use crate::config::{Config, JournalConfig};
+use crate::ports;
+use crate::start::Prepared;
 use rustix::fs::{Access, access};
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::fmt::Display;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What an operator should look at before a start.
-pub fn warnings(config: &Config) -> Vec<String> {
-    let listeners =
-        config.listeners.iter().map(|one| (format!("listener.{}.address", one.name), one.socket.address));
-    let ports = listeners.chain([("control.address".to_owned(), config.control.address)]);
-    let mut warnings: Vec<String> = ports.filter_map(|(key, address)| port(&key, address)).collect();
-    warnings.extend(config.journal.as_ref().and_then(journal));
-    warnings
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What a start fails on.
+    pub problems: Vec<String>,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
 }
 
-/// Tries whether a port can be had; it is given back at once.
-fn port(key: &str, address: SocketAddr) -> Option<String> {
-    let error = TcpListener::bind(address).err().filter(|_| address.port() != 0)?;
-    let port = address.port();
-    Some(match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "{key} = \"{address}\" is in use, by a gateway that runs already or by something else: \
-             `ss -ltnp 'sport = :{port}'` names it; stop it before the start, or write another port"
-        ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "{key} = \"{address}\" is no address of this machine: `ip -brief address` lists them; 0.0.0.0 is all of them"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "{key} = \"{address}\": this user may not listen on port {port}; write one above 1023, or grant CAP_NET_BIND_SERVICE"
-        ),
-        _ => format!("{key} = \"{address}\" can't be listened on here: {error}"),
+/// What a start and a check look at.
+pub fn look(config: &Config) -> Findings {
+    let mut findings = Findings::default();
+    findings.problems.extend(config.control.cpu.and_then(|cpu| core("control.cpu", cpu)));
+    if let Some(journal) = &config.journal {
+        self::journal(journal, &mut findings);
+    }
+    for key in ["auth.key_file", "auth.jwks_file", "control.api_key_file"] {
+        let file = config.source.values.text(key);
+        findings.warnings.extend(writable_by_all(key, &file));
+    }
+    findings.warnings.extend(config.source.file.as_ref().and_then(|file| writable_by_all("--config", file)));
+    findings
+}
+
+/// Whether a start would get its ports now.
+pub fn ports(prepared: &Prepared) -> Vec<String> {
+    let control = ("control.address".to_owned(), prepared.config.control.address);
+    let all = prepared.plan.kernel_ports(&prepared.config).chain([control]);
+    let taken = all.filter_map(|(key, address)| ports::check(&key, address).err());
+    taken.map(|error| error.to_string()).collect()
+}
+
+/// A core that threads can't be bound to here.
+fn core(key: &str, cpu: usize) -> Option<String> {
+    let allowed = rustix::thread::sched_getaffinity(None).ok()?;
+    let is_allowed = |cpu: usize| cpu < rustix::thread::CpuSet::MAX_CPU && allowed.is_set(cpu);
+    if is_allowed(cpu) {
+        return None;
+    }
+    let cores: Vec<String> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| is_allowed(*cpu))
+        .map(|cpu| cpu.to_string())
+        .collect();
+    let cores = cores.join(", ");
+    Some(format!(
+        "{key} = {cpu}: this process may not run there; it may on {cores}: write one of these, or -1 for any"
+    ))
+}
+
+/// Whoever may write a key's file, or its folder, decides who gets in.
+fn writable_by_all(key: &str, file: &str) -> Option<String> {
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let path = Path::new(file);
+    let mode = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.mode());
+    if mode(path)? & OTHERS_WRITE != 0 {
+        return Some(format!("{key} = \"{file}\" may be written by every user: `chmod o-w {file}`"));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let mode = mode(folder)?;
+    let shown = folder.display();
+    (mode & OTHERS_WRITE != 0 && mode & STICKY == 0).then(|| {
+        format!("{key} = \"{file}\" may be replaced by every user, for {shown} may be written by all: `chmod o-w {shown}`")
     })
 }
 
-fn journal(config: &JournalConfig) -> Option<String> {
+/// Whether lines can be written to the journal's folder. One that can't be is a problem: whoever asks for an audit journal
+/// must not find out afterwards that there is none.
+fn journal(config: &JournalConfig, findings: &mut Findings) {
     let directory = config.directory.as_path();
     let shown = directory.display();
     let make = "make it for the gateway's user by `install -d -o USER";
+    let cant = |what: &dyn Display| {
+        format!("journal.directory = \"{shown}\" {what}; or write journal.enabled = false")
+    };
     if directory.is_dir() {
-        let error = access(directory, Access::WRITE_OK | Access::EXEC_OK).err()?;
-        return Some(format!(
-            "journal.directory = \"{shown}\" can't be written by this user: {error}; give it to the gateway's user by \
-             `chown USER {shown}`, or run this check as that user"
-        ));
+        if let Err(error) = access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+            findings.problems.push(cant(&format!(
+                "can't be written by this user: {error}; give it to the gateway's user by `chown USER {shown}`, or run \
+                 this as that user"
+            )));
+        }
+        return;
     }
     if directory.exists() {
-        return Some(format!("journal.directory = \"{shown}\" is no folder; write the name of one"));
+        return findings.problems.push(cant(&"is no folder; write the name of one"));
     }
     // The gateway makes it, if it may.
     let above = directory.ancestors().skip(1).find(|above| above.exists());
     let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let can = above.is_dir() && access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-    Some(if can {
-        format!("journal.directory = \"{shown}\" does not exist; the start makes it, or {make} {shown}`")
+    if above.is_dir() && access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+        findings.warnings.push(format!(
+            "journal.directory = \"{shown}\" does not exist; the start makes it, or {make} {shown}`"
+        ));
     } else {
-        format!(
-            "journal.directory = \"{shown}\" does not exist, and this user can't make it in {}: nothing would be journaled; {make} {shown}`",
+        findings.problems.push(cant(&format!(
+            "does not exist, and this user can't make it in {}: nothing would be journaled; {make} {shown}`",
             above.display()
-        )
-    })
+        )));
+    }
 }

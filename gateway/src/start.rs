@@ -14,7 +14,10 @@ use crate::control::{
     CaptureSource, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource,
     Workers, control_waker,
 };
+use crate::memory::Signal;
 use crate::metrics::WorkerMetrics;
+use crate::notify::Notifier;
+use crate::ports::{self, Claims, Patience, PortError};
 use crate::settings::{TableSizes, WorkerSettings};
 use crate::worker::message::Message;
 use netpoll::{BackendConfig, MailboxSender, mailbox};
@@ -23,7 +26,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What a start may take once its ports are free, as the service manager is told.
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// What makes workers.
 pub trait WorkerHost {
@@ -43,10 +49,19 @@ pub trait WorkerHost {
         backend: &BackendConfig,
     ) -> Vec<MemoryEntry>;
 
+    /// Whether the workers' backends can be made, tried without starting anything.
+    ///
+    /// # Errors
+    /// What is short, and how to have more of it.
+    fn try_backends(&self, _plan: &Plan) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Starts all workers. Their listeners are open when this returns.
     ///
     /// # Errors
-    /// What kept one from starting; those that run already are stopped.
+    /// What kept one from starting; those that run already are stopped. [`io::ErrorKind::OutOfMemory`]: a backend of another
+    /// kind may be had.
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers>;
 }
 
@@ -101,41 +116,80 @@ pub struct Prepared {
 
 /// Why a start failed, after the configuration was found good.
 #[derive(Debug)]
-pub struct StartError {
-    what: String,
-    error: io::Error,
-}
+pub struct StartError(String);
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.error)?;
-        if self.error.kind() == io::ErrorKind::AddrInUse {
-            f.write_str("; another process has this port: stop it, or write another address")?;
-        }
-        Ok(())
+        f.write_str(&self.0)
     }
 }
 
 impl std::error::Error for StartError {}
 
-fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
-    move |error| StartError { what: what.into(), error }
+impl From<PortError> for StartError {
+    fn from(error: PortError) -> StartError {
+        StartError(error.to_string())
+    }
+}
+
+fn failed(what: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError(format!("{what}: {error}"))
 }
 
 /// Chooses the backend and makes the sums.
 ///
 /// # Errors
 /// What does not fit this machine.
-pub fn prepare(
-    mut config: Config,
+pub fn prepare(config: Config, system: SystemLimits, host: &dyn WorkerHost) -> Result<Prepared, Problems> {
+    let (backend, reason) =
+        host.choose_backend(config.io.backend).map_err(|why| not_to_be_had(&config, why))?;
+    prepare_with(config, system, host, backend, reason)
+}
+
+/// As [`prepare`], for a check: the backends are tried, too. With `io.backend = "auto"` epoll takes the place of rings that
+/// can't be had.
+///
+/// # Errors
+/// What does not fit this machine.
+pub fn prepare_and_try(
+    config: Config,
     system: SystemLimits,
     host: &dyn WorkerHost,
 ) -> Result<Prepared, Problems> {
-    let (backend, backend_reason) = host.choose_backend(config.io.backend).map_err(|why| {
-        let mut problems = Problems::default();
-        config.source.values.complain(&mut problems, "io.backend", why);
-        problems
-    })?;
+    let prepared = prepare(config, system, host)?;
+    match host.try_backends(&prepared.plan) {
+        Ok(()) => Ok(prepared),
+        Err(why) if prepared.may_fall_back() => prepared.fall_back(host, &why),
+        Err(why) => Err(not_to_be_had(&prepared.config, why)),
+    }
+}
+
+fn not_to_be_had(config: &Config, why: String) -> Problems {
+    let mut problems = Problems::default();
+    config.source.values.complain(&mut problems, "io.backend", why);
+    problems
+}
+
+impl Prepared {
+    /// Whether another backend may be taken if this one can't be had after all.
+    fn may_fall_back(&self) -> bool {
+        self.config.io.backend.is_none() && self.plan.backend == BackendKind::IoUring
+    }
+
+    /// The same on epoll, and why.
+    fn fall_back(self, host: &dyn WorkerHost, why: &str) -> Result<Prepared, Problems> {
+        let reason = format!("io_uring can't be used: {why}");
+        prepare_with(self.config, self.system, host, BackendKind::Epoll, reason)
+    }
+}
+
+fn prepare_with(
+    mut config: Config,
+    system: SystemLimits,
+    host: &dyn WorkerHost,
+    backend: BackendKind,
+    backend_reason: String,
+) -> Result<Prepared, Problems> {
     let plan = Plan::new(&config, &system, backend, &|tables, workers, sizes| {
         host.memory(backend, tables, workers, sizes)
     })?;
@@ -143,12 +197,17 @@ pub fn prepare(
         let kernel_limit = system.backlog_max.filter(|_| plan.backend != BackendKind::Dpdk);
         if let Some(max) = kernel_limit.filter(|max| *max < listener.socket.backlog) {
             let (name, wanted) = (&listener.name, listener.socket.backlog);
-            config.source.warnings.push(format!(
+            let warning = format!(
                 "listener {name}: the kernel cuts backlog {wanted} to net.core.somaxconn = {max}; raise it with sysctl"
-            ));
+            );
+            if !config.source.warnings.contains(&warning) {
+                config.source.warnings.push(warning);
+            }
         }
     }
-    config.source.warnings.extend(plan.kernel_memory_warning(&config, &system));
+    let memory =
+        plan.kernel_memory_warning(&config, &system).filter(|one| !config.source.warnings.contains(one));
+    config.source.warnings.extend(memory);
     Ok(Prepared { config, plan, backend_reason, system })
 }
 
@@ -163,6 +222,8 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     /// Why this backend, and what the workers run with.
     pub backend_reason: String,
+    /// Workers and sizes, of the backend that was taken in the end.
+    pub plan: Plan,
     threads: Vec<JoinHandle<()>>,
     /// Who can wake whom. Held until the threads have ended: where those have descriptors of their own, closing one there is
     /// not the end of it, and this is the process's table.
@@ -193,31 +254,25 @@ pub fn start(
     log: LogHandle,
     signals: bool,
 ) -> Result<Running, StartError> {
-    let Prepared { config, plan, backend_reason, .. } = prepared;
     let (started, started_at) = (Instant::now(), SystemTime::now());
-    let listener = TcpListener::bind(config.control.address)
-        .map_err(failed(format!("control.address {}", config.control.address)))?;
+    let notifier = if signals { Notifier::from_environment() } else { Notifier::default() };
+    let (listener, mut claims) = take_ports(&prepared, &notifier)?;
     let control_address = listener.local_addr().map_err(failed("control.address"))?;
     let (waker, wake_ups) = control_waker().map_err(failed("no descriptor for the control thread"))?;
     let (control, inbox) = mailbox(MAILBOX_CAPACITY, waker);
-    let queue = config.auth.as_ref().map(|policy| verify_queue(policy.threads, policy.queue_requests_max));
+    let auth = prepared.config.auth.as_ref();
+    let queue = auth.map(|policy| verify_queue(policy.threads, policy.queue_requests_max));
     let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
-    let settings = plan.worker_settings(&config);
-    let memory = Arc::clone(&settings.memory);
-    let order = WorkerOrder {
-        settings: vec![settings; plan.workers],
-        plan: &plan,
-        pin: config.io.pin_workers,
-        batch_scheduling: config.io.batch_scheduling,
-        control: control.clone(),
-        verifier: verifier.clone(),
-        names,
-    };
-    let StartedWorkers { senders, metrics, addresses, backend, capture, threads } =
-        host.start(order).map_err(failed("workers"))?;
+    let senders = (control, verifier);
+    let (prepared, memory, workers) = start_workers(prepared, host, &senders, names)?;
+    let Prepared { config, plan, backend_reason, .. } = prepared;
+    let StartedWorkers { senders: workers_senders, metrics, addresses, backend, capture, threads } = workers;
+    claims.listening(if plan.backend == BackendKind::Dpdk { &[] } else { &addresses });
     let backend_reason = backend.unwrap_or(backend_reason);
+    let (control, verifier) = senders;
+    let senders = workers_senders;
     let wakers = (senders.clone(), control, verifier);
     let give_up = senders.clone();
     // Whatever fails from here on, the workers that run already are told to end.
@@ -233,7 +288,8 @@ pub fn start(
         _ => None,
     };
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
-    let facts = Facts { plan, backend_reason: backend_reason.clone(), listeners, started, started_at };
+    let facts =
+        Facts { plan: plan.clone(), backend_reason: backend_reason.clone(), listeners, started, started_at };
     let workers = Workers::new(senders, metrics, names);
     let parts = Parts {
         config,
@@ -245,12 +301,62 @@ pub fn start(
         verifier,
         capture,
         listener,
+        claims,
+        notifier,
         reload,
         log,
         signals,
     };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
-    Ok(Running { control, control_address, addresses, backend_reason, threads, _wakers: wakers })
+    Ok(Running { control, control_address, addresses, backend_reason, plan, threads, _wakers: wakers })
+}
+
+/// The control port, and the claim to the clients' ones; waits for what no living process has.
+fn take_ports(prepared: &Prepared, notifier: &Notifier) -> Result<(TcpListener, Claims), StartError> {
+    let Prepared { config, plan, .. } = prepared;
+    let wait_max = config.io.bind_wait;
+    let waiting = |line: &str| {
+        tracing::warn!("{line}");
+        notifier.extend_start(START_MAX, "waiting for a port");
+    };
+    let patience = Patience::new(wait_max, &waiting);
+    let listener = ports::bind_control(config.control.address, &patience)?;
+    let claims = Claims::new(plan.kernel_ports(config), &patience)?;
+    Ok((listener, claims))
+}
+
+/// Starts the workers; with `io.backend = "auto"` on epoll where the rings can't be had. What was prepared in the end, and
+/// where the workers are told of memory.
+fn start_workers(
+    mut prepared: Prepared,
+    host: &dyn WorkerHost,
+    (control, verifier): &(ControlSender, Option<VerifySender>),
+    names: Fingerprints,
+) -> Result<(Prepared, Arc<Signal>, StartedWorkers), StartError> {
+    loop {
+        let Prepared { config, plan, .. } = &prepared;
+        let settings = plan.worker_settings(config);
+        let memory = Arc::clone(&settings.memory);
+        let order = WorkerOrder {
+            settings: vec![settings; plan.workers],
+            plan,
+            pin: config.io.pin_workers,
+            batch_scheduling: config.io.batch_scheduling,
+            control: control.clone(),
+            verifier: verifier.clone(),
+            names,
+        };
+        match host.start(order) {
+            Ok(workers) => return Ok((prepared, memory, workers)),
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory && prepared.may_fall_back() => {
+                tracing::warn!("io_uring can't be used, so epoll is (io.backend = \"auto\"): {error}");
+                let why = error.to_string();
+                prepared =
+                    prepared.fall_back(host, &why).map_err(|problems| StartError(problems.to_string()))?;
+            }
+            Err(error) => return Err(failed("workers")(error)),
+        }
+    }
 }
 
 /// 64 bits from the system's generator.

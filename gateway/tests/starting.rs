@@ -2,10 +2,12 @@
 
 mod common;
 
-use common::program::{Folder, Running, check, gateway};
+use common::program::{Folder, Running, check, gateway, refused};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -65,31 +67,211 @@ fn without_a_file_only_this_machine_is_served() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_a_warning() {
+fn what_a_start_would_fail_on_fails_the_check() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let said = check(&[&format!("listener.tcp.address={address}")]);
-    assert!(said.contains(&format!("listener.tcp.address = \"{address}\" is in use")), "{said}");
-    assert!(said.contains(&format!("ss -ltnp 'sport = :{}'", address.port())), "{said}");
-    let said = check(&[&format!("control.address={address}")]);
-    assert!(said.contains(&format!("control.address = \"{address}\" is in use")), "{said}");
-    assert!(check(&["listener.tcp.address=192.0.2.1:3100"]).contains("no address of this machine"));
+    let set = format!("listener.tcp.address={address}");
+    let said = refused(&[&set]);
+    let process = format!("by process {}", std::process::id());
+    assert!(said.contains(&format!("listener.tcp.address = \"{address}\" is in use {process}")), "{said}");
+    assert!(said.contains("can't start here: 1 problem\n"), "{said}");
+    let both = refused(&[&set, &format!("control.address={address}").replace("127.0.0.1", "127.0.0.2")]);
+    assert!(!both.contains("control.address ="), "another address has a port of its own: {both}");
+    let said = refused(&[&format!("control.address={address}")]);
+    assert!(said.contains(&format!("control.address = \"{address}\" is in use {process}")), "{said}");
+    assert!(refused(&["listener.tcp.address=192.0.2.1:3100"]).contains("no address of this machine"));
+    let said = refused(&["control.cpu=1000"]);
+    assert!(said.contains("control.cpu = 1000: this process may not run there"), "{said}");
     assert!(!check(&[]).contains("in use"));
+    let offline = gateway("check", &["listener.tcp.address=192.0.2.1:3100", "control.cpu=1000"])
+        .arg("--offline")
+        .output()
+        .unwrap();
+    assert!(offline.status.success());
+    assert!(String::from_utf8(offline.stdout).unwrap().contains("were not looked at"));
 }
 
 #[test]
-fn a_journal_that_has_no_folder_is_a_warning() {
+fn a_journal_that_cannot_be_written_is_refused_by_check_and_start_alike() {
     let folder = Folder::new("preflight");
-    let with = |path: &str| check(&["journal.enabled=true", &format!("journal.directory={path}")]);
+    let sets = |path: &str| ["journal.enabled=true".to_owned(), format!("journal.directory={path}")];
+    let with = |path: &str| check(&sets(path).each_ref().map(String::as_str));
+    let without = |path: &str| {
+        let sets = sets(path);
+        let said = refused(&sets.each_ref().map(String::as_str));
+        let run = gateway("run", &sets.each_ref().map(String::as_str)).output().unwrap();
+        assert_eq!(run.status.code(), Some(1));
+        let problem = said.lines().find(|line| line.starts_with("journal.directory")).unwrap().to_owned();
+        assert!(String::from_utf8(run.stderr).unwrap().contains(&problem), "{said}");
+        said
+    };
     let there = folder.0.display().to_string();
     assert!(!with(&there).contains("journal.directory"));
     let said = with(&format!("{there}/not/there"));
     assert!(said.contains("does not exist; the start makes it"), "{said}");
     assert!(!folder.0.join("not").exists(), "a check changes nothing");
     fs::write(folder.0.join("file"), "").unwrap();
-    assert!(with(&format!("{there}/file")).contains("is no folder"));
-    let said = with(&format!("{there}/file/journal"));
+    assert!(without(&format!("{there}/file")).contains("is no folder"));
+    let said = without(&format!("{there}/file/journal"));
     assert!(said.contains("can't make it in") && said.contains("install -d -o USER"), "{said}");
+}
+
+#[test]
+fn what_is_rarely_meant_is_a_warning() {
+    let folder = Folder::new("dubious");
+    let key = folder.0.join("api_key");
+    fs::write(&key, "k").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
+    let api_key = format!("control.api_key_file={}", key.display());
+    let said = check(&[
+        "listener.tcp.address=0.0.0.0:0",
+        "listener.tcp.path=/sub2",
+        "listener.websocket.address=0.0.0.0:0",
+        "io.backend=epoll",
+        "io.threads=2",
+        "session.device_policy=per-platform",
+        "session.devices_per_user_max=3",
+        &api_key,
+    ]);
+    for part in [
+        "listener.tcp on 0.0.0.0:0 takes clients of other machines, and with auth.mode = \"none\"",
+        "listener.tcp.path does nothing on a tcp listener",
+        "listener.websocket.origins is empty: pages of any web site may connect",
+        "listener.websocket.demo_page = true on 0.0.0.0:0",
+        "io.threads does nothing with io.backend = \"epoll\"",
+        "session.devices_per_user_max does nothing with session.device_policy = \"per-platform\"",
+        "control.api_key has 1 byte and can be guessed",
+        "api_key\" may be written by every user",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let page = gateway("check", &["listener.tcp.demo_page=true"]).output().unwrap();
+    assert_eq!(page.status.code(), Some(2), "a tcp listener can't serve a page");
+    let quiet = check(&[]);
+    assert!(!quiet.contains("does nothing") && !quiet.contains("other machines"), "{quiet}");
+}
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn of_two_that_start_at_once_with_the_same_ports_one_serves() {
+    for _ in 0..5 {
+        let address = format!("listener.tcp.address=127.0.0.1:{}", free_port());
+        let mut pair = [(); 2].map(|()| gateway("run", &[&address, "log.level=info"]).spawn().unwrap());
+        // The one that fails ends; the other serves until it is told to end.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let first = loop {
+            let ended = pair.iter_mut().map(|one| one.try_wait().unwrap()).position(|ended| ended.is_some());
+            if let Some(index) = ended {
+                break index;
+            }
+            assert!(Instant::now() < deadline, "both run");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let [one, other] = pair;
+        let (lost, mut won) = if first == 0 { (one, other) } else { (other, one) };
+        let lost = lost.wait_with_output().unwrap();
+        let said = String::from_utf8(lost.stderr).unwrap();
+        assert_eq!(lost.status.code(), Some(1), "{said}");
+        assert!(said.contains("is in use by process"), "{said}");
+        assert!(won.try_wait().unwrap().is_none(), "nobody serves");
+        let stop = Command::new("kill").arg(won.id().to_string()).status().unwrap();
+        assert!(stop.success());
+        let won = won.wait_with_output().unwrap();
+        assert!(won.status.success(), "{}", String::from_utf8(won.stderr).unwrap());
+    }
+}
+
+#[test]
+fn after_a_kill_with_connections_the_next_start_waits_for_its_ports() {
+    let (tcp, control) = (free_port(), free_port());
+    let sets = [
+        format!("listener.tcp.address=127.0.0.1:{tcp}"),
+        format!("control.address=127.0.0.1:{control}"),
+        "limits.connections_max=2000".into(),
+    ];
+    let sets = sets.each_ref().map(String::as_str);
+    let mut first = Running::start(&sets);
+    let clients: Vec<TcpStream> =
+        (0..1500).map(|_| TcpStream::connect(("127.0.0.1", tcp)).unwrap()).collect();
+    first.child.kill().unwrap();
+    let second = Running::start(&sets);
+    assert!(second.serving.contains(&format!("tcp on 127.0.0.1:{tcp}")), "{}", second.serving);
+    TcpStream::connect(("127.0.0.1", tcp)).unwrap();
+    drop(clients);
+}
+
+#[test]
+fn a_successor_starts_while_its_predecessor_drains() {
+    let tcp = format!("127.0.0.1:{}", free_port());
+    let set = format!("listener.tcp.address={tcp}");
+    let mut old = Running::start(&[&set, "drain.drain_ms=60000"]);
+    let mut client = TcpStream::connect(&tcp).unwrap();
+    client.write_all(&frame(7, 1, b"{\"mid\":1}")).unwrap();
+    assert_eq!(next(&mut client).0, 8);
+    assert!(Command::new("kill").arg(old.child.id().to_string()).status().unwrap().success());
+    let successor = Running::start(&[&set]);
+    let mut newcomer = TcpStream::connect(&tcp).unwrap();
+    newcomer.write_all(&frame(7, 1, b"{\"mid\":2}")).unwrap();
+    assert_eq!(next(&mut newcomer).0, 8, "{}", successor.said);
+    assert!(old.child.try_wait().unwrap().is_none(), "the drain takes a minute while a client is there");
+}
+
+#[test]
+fn systemd_is_told_of_the_services_life() {
+    let folder = Folder::new("notify");
+    let path = folder.0.join("socket");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let heard = |wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut bytes = [0; 256];
+            let size = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            if String::from_utf8_lossy(&bytes[..size]).starts_with(wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{wanted}");
+        }
+    };
+    let mut order = gateway("run", &[]);
+    order.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "2000000");
+    let running = Running::of(&mut order);
+    heard("READY=1\nSTATUS=serving");
+    heard("WATCHDOG=1");
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &running.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    };
+    signal("-HUP");
+    heard("RELOADING=1\nMONOTONIC_USEC=");
+    heard("READY=1");
+    signal("-TERM");
+    heard("STOPPING=1");
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priority() {
+    let folder = Folder::new("journal-stream");
+    let path = folder.0.join("stderr");
+    let file = fs::File::create(&path).unwrap();
+    let stream = file.metadata().map(|file| format!("{}:{}", file.dev(), file.ino())).unwrap();
+    let mut child = gateway("run", &[]).env("JOURNAL_STREAM", stream).stderr(file).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let line = loop {
+        let said = fs::read_to_string(&path).unwrap();
+        if let Some(line) = said.lines().find(|line| line.contains("serving ")) {
+            break line.to_owned();
+        }
+        assert!(Instant::now() < deadline, "{said}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("<6>"), "{line}");
 }
 
 #[test]

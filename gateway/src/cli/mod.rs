@@ -2,8 +2,8 @@
 //!
 //! | exit code | meaning |
 //! | --- | --- |
-//! | 0 | ended cleanly, or the configuration is good |
-//! | 1 | could not start, or a worker ended by itself |
+//! | 0 | ended cleanly, or the check is good |
+//! | 1 | could not start here, or a worker ended by itself |
 //! | 2 | the configuration or the command line is wrong |
 //! | 130, 143 | a second SIGINT or SIGTERM ended it at once |
 
@@ -14,12 +14,12 @@ mod settings;
 
 use crate::config::{Config, Problems, SystemLimits, effective, schema_text};
 use crate::preflight;
-use crate::start::{Prepared, WorkerHost, prepare};
+use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
 use clap::{Parser, Subcommand};
 use run::{run, screen};
 use settings::{Settings, Usage, load};
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,12 +37,20 @@ struct Cli {
 enum Order {
     /// Serve until SIGTERM or SIGINT (what happens without a command).
     Run,
-    /// Say whether a start would succeed, and how it would look; start nothing.
-    Check,
+    /// Say whether a start would succeed here and now, and how it would look; start nothing.
+    Check {
+        /// Look at the configuration and the files that it names only, not at this machine and its ports.
+        #[arg(long)]
+        offline: bool,
+    },
     /// Print the effective configuration, with where each value comes from.
     Config,
     /// Print all keys with their defaults and what they are for.
-    Schema,
+    Schema {
+        /// Only keys with this in their name, such as io, timeout or listener.
+        #[arg(value_name = "PART")]
+        part: Option<String>,
+    },
     /// Say what a start with io.backend = "dpdk" would lack, and the commands that mend it.
     DpdkCheck,
     /// Print what the TCP/IP stack of a running gateway has dropped and counted.
@@ -70,23 +78,71 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         }
     };
     match cli.command.unwrap_or(Order::Run) {
-        Order::Schema => say(&schema_text()),
+        Order::Schema { part } => schema(part.as_deref()),
         Order::Config => with_config(&cli.settings, |config| say(&effective(&config.source.values))),
-        Order::Check => with_config(&cli.settings, |config| {
-            with_prepared(config, host, |mut prepared| {
-                let found = preflight::warnings(&prepared.config);
-                prepared.config.source.warnings.extend(found);
-                eprint!("{}", screen(&prepared));
-                say("the configuration is good\n")
-            })
-        }),
+        Order::Check { offline: true } => with_config(&cli.settings, |config| check_offline(&config)),
+        Order::Check { offline: false } => with_config(&cli.settings, |config| check(config, host)),
         Order::DpdkCheck => with_config(&cli.settings, |config| dpdk::check(&config, host)),
         Order::DpdkStats { all } => with_config(&cli.settings, |config| dpdk::stats(&config, all)),
         Order::DpdkCapture { file } => with_config(&cli.settings, |config| dpdk::capture(&config, &file)),
         Order::Run => with_config(&cli.settings, |config| {
-            with_prepared(config, host, |prepared| run(prepared, host, cli.settings.clone()))
+            with_prepared(config, host, prepare, |prepared| {
+                let problems = preflight::look(&prepared.config).problems;
+                if problems.is_empty() {
+                    run(prepared, host, cli.settings.clone())
+                } else {
+                    cant_start(&problems)
+                }
+            })
         }),
     }
+}
+
+fn check(config: Config, host: &dyn WorkerHost) -> ExitCode {
+    with_prepared(config, host, prepare_and_try, |prepared| {
+        eprint!("{}", screen(&prepared));
+        let mut problems = preflight::look(&prepared.config).problems;
+        problems.extend(preflight::ports(&prepared));
+        if !problems.is_empty() {
+            let code = cant_start(&problems);
+            eprintln!("`gateway check --offline` looks at the configuration only");
+            return code;
+        }
+        say("the configuration is good, and a start would succeed here\n")
+    })
+}
+
+fn check_offline(config: &Config) -> ExitCode {
+    config.source.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    say(
+        "the configuration is good by itself; ports, io_uring, memory and folders of this machine were not looked at\n",
+    )
+}
+
+fn schema(part: Option<&str>) -> ExitCode {
+    match schema_text(part) {
+        Some(text) => say(&text),
+        None => {
+            let part = part.unwrap_or_default();
+            wrong(format!("no key has {part:?} in its name; `gateway schema` lists all"))
+        }
+    }
+}
+
+/// What keeps a good configuration from starting here.
+fn cant_start(problems: &[String]) -> ExitCode {
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    eprintln!("the gateway can't start here: {}", count_text(problems.len()));
+    ExitCode::FAILURE
+}
+
+fn count_text(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "problem" } else { "problems" })
+}
+
+/// Whether stderr is a terminal whose user wants colors: NO_COLOR, when it is not empty, says no (no-color.org).
+fn colors_wanted() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// To stdout; a closed pipe ends the output, not the program.
@@ -103,8 +159,7 @@ fn wrong(what: impl std::fmt::Display) -> ExitCode {
 }
 
 fn problems_text(problems: &Problems) -> String {
-    let count = problems.0.len();
-    format!("{problems}\nthe configuration has {count} {}", if count == 1 { "problem" } else { "problems" })
+    format!("{problems}\nthe configuration has {}", count_text(problems.0.len()))
 }
 
 fn with_config(settings: &Settings, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
@@ -115,11 +170,21 @@ fn with_config(settings: &Settings, then: impl FnOnce(Config) -> ExitCode) -> Ex
     }
 }
 
-fn with_prepared(config: Config, host: &dyn WorkerHost, then: impl FnOnce(Prepared) -> ExitCode) -> ExitCode {
+/// With what `prepare` makes of the configuration here, and the warnings of what it meets.
+fn with_prepared(
+    config: Config,
+    host: &dyn WorkerHost,
+    prepare: impl FnOnce(Config, SystemLimits, &dyn WorkerHost) -> Result<Prepared, Problems>,
+    then: impl FnOnce(Prepared) -> ExitCode,
+) -> ExitCode {
     let mut system = SystemLimits::read();
     system.descriptors_max = SystemLimits::raise_descriptors();
     match prepare(config, system, host) {
-        Ok(prepared) => then(prepared),
+        Ok(mut prepared) => {
+            let warnings = preflight::look(&prepared.config).warnings;
+            prepared.config.source.warnings.extend(warnings);
+            then(prepared)
+        }
         Err(problems) => wrong(problems_text(&problems)),
     }
 }

@@ -1,16 +1,16 @@
 //! `gateway run`: from a configuration that can start here to the end of the process.
 
+use super::colors_wanted;
 use super::log::start_log;
 use super::settings::{Settings, Usage, load};
 use crate::config::Problems;
 use crate::control::ReloadSource;
 use crate::start::{Prepared, WorkerHost, start};
 use crate::start_screen::{Paint, render};
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 pub(super) fn screen(prepared: &Prepared) -> String {
-    let paint = Paint { colours: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
+    let paint = Paint { colours: colors_wanted() };
     render(prepared, &[], prepared.config.control.address, paint)
 }
 
@@ -33,6 +33,7 @@ pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings)
         }
     };
     shown.backend_reason.clone_from(&running.backend_reason);
+    shown.plan = running.plan.clone();
     let listeners = shown.config.listeners.iter().zip(&running.addresses);
     let listeners: Vec<String> =
         listeners.map(|(listener, address)| format!("{} on {address}", listener.name)).collect();
@@ -42,8 +43,7 @@ pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings)
         tracing::info!(version = env!("CARGO_PKG_VERSION"), backend, %reason, capacity, %control, "started");
         shown.config.source.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     } else {
-        let paint =
-            Paint { colours: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
+        let paint = Paint { colours: colors_wanted() };
         eprint!("{}", render(&shown, &running.addresses, running.control_address, paint));
     }
     // After everything else that is said at the start: who waits for this line finds every port open.

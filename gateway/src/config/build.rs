@@ -6,11 +6,12 @@ use super::*;
 use crate::auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
 use crate::memory::Thresholds;
 use crate::metrics::LISTENERS_MAX;
+use crate::ports::collide;
 use crate::settings::{DevicePolicy, ListenerKind, SlowConsumer};
 use gateway_proto::frame::HEADER_SIZE;
 use netpoll::ListenerConfig;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Reads a file that the configuration names.
 pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
@@ -36,6 +37,7 @@ pub(super) fn config(
     let control = builder.control();
     let reloadable = builder.reloadable();
     builder.ports(&listeners, &control);
+    builder.look_for_dubious(&listeners, &control, auth.as_deref());
     let dpdk = builder.dpdk(&listeners);
     let limits = builder.limits();
     let (io, memory) = (builder.io(), builder.memory());
@@ -94,6 +96,7 @@ impl Builder<'_> {
             threads: self.some("io.threads"),
             pin_workers: self.values.flag("io.pin_workers"),
             batch_scheduling: self.values.text("io.scheduling") == "batch",
+            bind_wait: self.milliseconds("io.bind_wait_ms"),
             idle_demote: Some(demote).filter(|demote| !demote.is_zero()),
             completions_per_turn_max: self.values.size("io.completions_per_turn_max"),
         }
@@ -461,14 +464,4 @@ impl Builder<'_> {
             taken.push((path, address));
         }
     }
-}
-
-/// Whether two sockets can't both listen. One on `[::]` takes IPv4 too; one on 0.0.0.0 takes nothing of IPv6.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let takes = |one: SocketAddr, other: SocketAddr| match one.ip() {
-        IpAddr::V6(ip) if ip.is_unspecified() => true,
-        IpAddr::V4(ip) if ip.is_unspecified() => other.is_ipv4(),
-        ip => ip == other.ip(),
-    };
-    a.port() != 0 && a.port() == b.port() && (takes(a, b) || takes(b, a))
 }

@@ -16,6 +16,7 @@
 
 mod build;
 mod dpdk;
+mod dubious;
 pub mod fuzzing;
 mod limits;
 mod nearest;
@@ -105,6 +106,8 @@ pub struct IoConfig {
     pub pin_workers: bool,
     /// Whether the workers' threads and the control thread run under `SCHED_BATCH`.
     pub batch_scheduling: bool,
+    /// How long a start waits for a port that no living process has.
+    pub bind_wait: Duration,
     /// Quiet connections may be moved to a cheaper kind of waiting after this time.
     pub idle_demote: Option<Duration>,
     /// Completions of one turn.

@@ -10,6 +10,7 @@ use crate::memory::KERNEL_BYTES_PER_CONNECTION;
 use crate::settings::{TableSizes, WorkerSettings};
 use netpoll::{BackendConfig, CONNECTIONS_PER_BACKEND_MAX, PoolSize, PoolsConfig};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Connections to hold when nobody says how many.
 const CONNECTIONS_DEFAULT: usize = 10_000;
@@ -188,6 +189,12 @@ impl Plan {
             dpdk,
             memory,
         })
+    }
+
+    /// Addresses that clients reach through the kernel, each with its key; with DPDK there are none.
+    pub fn kernel_ports(&self, config: &Config) -> impl Iterator<Item = (String, SocketAddr)> {
+        let listeners = config.listeners.iter().filter(|_| self.backend != BackendKind::Dpdk);
+        listeners.map(|one| (format!("listener.{}.address", one.name), one.socket.address))
     }
 
     /// Settings of each worker; clones share what all are told at once.

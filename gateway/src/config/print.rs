@@ -25,24 +25,35 @@ pub fn effective(values: &Values) -> String {
     out
 }
 
-/// All keys with their defaults and what they are for.
-pub fn schema() -> String {
+/// All keys with their defaults and what they are for; with `part`, those that have it in their path. `None`: none has.
+pub fn schema(part: Option<&str>) -> Option<String> {
+    let part = part.unwrap_or_default();
+    let keys = schema::KEYS.iter().filter(|key| key.path.contains(part));
+    let of_listeners =
+        schema::LISTENER_KEYS.iter().filter(|key| format!("listener.{}", key.path).contains(part));
+    let (keys, of_listeners): (Vec<&Key>, Vec<&Key>) = (keys.collect(), of_listeners.collect());
+    if keys.is_empty() && of_listeners.is_empty() {
+        return None;
+    }
     let mut out = String::from(
         "# All keys with their defaults. In the environment, io.backend is GATEWAY_IO__BACKEND; as a flag,\n\
          # --set io.backend=epoll; a key of the listener named tcp is GATEWAY_LISTENER__TCP__ADDRESS.\n\
          # (reload): SIGHUP applies a change. (secret): by environment or file only.\n",
     );
     let mut section = "";
-    for key in schema::KEYS {
+    for key in keys {
         heading(&mut out, &mut section, key);
         describe(&mut out, key);
     }
+    if of_listeners.is_empty() {
+        return Some(out);
+    }
     out.push_str("\n# Once for each listener. Without any: tcp on 127.0.0.1:3101, websocket on 127.0.0.1:3102.\n[[listener]]\n");
     out.push_str("# 1 to 32 of a-z, 0-9 and _. A label in metrics.\nname = \"tcp\"\n");
-    for key in schema::LISTENER_KEYS {
+    for key in of_listeners {
         describe(&mut out, key);
     }
-    out
+    Some(out)
 }
 
 fn heading<'a>(out: &mut String, section: &mut &'a str, key: &'a Key) {

@@ -63,6 +63,8 @@ pub const KEYS: &[Key] = &[
         "Policy of the threads, see sched(7). batch: woken, they wait for who runs on their processor. Fewer switches."),
     key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
         "io_uring: connections quiet for this long wait in a cheaper way; new ones begin so. 0: never."),
+    key("io.bind_wait_ms", Integer(0, 3_600_000), "120000", Restart,
+        "How long a start waits for a port that no living process has: after kill -9 the kernel frees it connection by connection."),
     key("io.completions_per_turn_max", Integer(16, 65_536), "256", Restart,
         "Completions that a worker handles in one turn."),
 

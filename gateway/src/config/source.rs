@@ -1,5 +1,6 @@
 //! Where settings are written: a TOML file, the environment, flags. Each becomes a list of `path = value` with its place.
 
+use super::nearest::nearest;
 use super::problem::{Origin, Problems};
 use super::value::Value;
 use std::collections::BTreeSet;
@@ -82,6 +83,15 @@ pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> Opti
                     "listener",
                     "listeners are written as [[listener]], with two brackets, one a listener",
                 );
+            }
+            (section, DeValue::Array(items))
+                if items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) =>
+            {
+                let advice = match nearest(section, &["listener"]) {
+                    Some(meant) => format!("no such list; did you mean [[{meant}]]?"),
+                    None => "no such list; the only one is [[listener]]".into(),
+                };
+                problems.push(&reader.origin(&name.span()), format!("[[{}]]", shorten(section)), advice);
             }
             (section, value_ref) => reader.value(section.to_owned(), &value.span(), value_ref, 0),
         }

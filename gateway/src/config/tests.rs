@@ -81,7 +81,10 @@ fn what_is_printed_reads_back() {
     );
     let again = load(&from_file(&printed)).unwrap();
     assert_eq!(config.source.values.changes(&again.source.values), Vec::new());
-    load(&from_file(&schema_text())).unwrap();
+    load(&from_file(&schema_text(None).unwrap())).unwrap();
+    assert_eq!(schema_text(Some("no such key")), None);
+    let part = schema_text(Some("listener.backlog")).unwrap();
+    assert!(part.contains("backlog = 4096") && !part.contains("[io]"), "{part}");
 }
 
 #[test]

@@ -26,12 +26,15 @@ use super::{Control, Facts, api, http};
 use crate::auth::Verifier;
 use crate::config::{BackendKind, Config};
 use crate::memory::{Signal, Source};
+use crate::notify::Notifier;
+use crate::ports::Claims;
 use crate::worker::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Mailbox, Waker};
 use serde_json::json;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
@@ -44,6 +47,8 @@ use tokio::task::spawn_local;
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How often turn counters are looked at.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// As `systemctl status` shows it.
+const SERVING: &str = "serving";
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 16;
 
@@ -84,6 +89,10 @@ pub struct Parts {
     pub capture: Option<CaptureSource>,
     /// The bound control port.
     pub listener: std::net::TcpListener,
+    /// The clients' ports; given back when the workers close their listeners.
+    pub claims: Claims,
+    /// The service manager.
+    pub notifier: Notifier,
     /// Where a reload reads from.
     pub reload: ReloadSource,
     /// The log level.
@@ -189,6 +198,8 @@ async fn live(
         verifier,
         capture,
         listener,
+        claims,
+        notifier,
         reload: source,
         log,
         signals,
@@ -229,17 +240,22 @@ async fn live(
         listen_to_signals(&commands)?;
     }
     spawn_local(dispatch(inbox, Arc::clone(&control)));
-    spawn_local(watch(Arc::clone(&control)));
+    let notifier = Rc::new(notifier);
+    spawn_local(watch(Arc::clone(&control), Rc::clone(&notifier)));
     spawn_local(watch_memory(Arc::clone(&control)));
     spawn_local(watch_stores(Arc::clone(&control)));
     spawn_local(ring(Arc::clone(&control)));
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);
     control.journal.record("ready", json!({ "io_uring": control.io_uring }));
+    notifier.ready(SERVING);
     while orders.recv().await == Some(Command::Reload) {
+        notifier.reloading();
         reload(&control, &source, &log).await;
+        notifier.ready(SERVING);
     }
-    drain(&control, &mut orders).await;
+    notifier.stopping("draining: clients are being sent away");
+    drain(&control, &mut orders, claims).await;
     let clean = stop(&control, &stopped).await && !failed.load(Ordering::Acquire);
     control.journal.record("stopped", json!({ "clean": clean }));
     if tokio::time::timeout(STOP_MAX, control.journal.finish()).await.is_err() {
@@ -291,6 +307,7 @@ impl Inbox {
 }
 
 fn audit(journal: &Journal, event: &AuditEvent) {
+    tracing::debug!(connection = %api::address_text(event.address), mid = event.mid, "{:?}", event.kind);
     if !journal.is_on() {
         return;
     }
@@ -314,13 +331,18 @@ fn audit(journal: &Journal, event: &AuditEvent) {
 }
 
 /// Looks at the workers' turn counters, so that a health check knows since when one stands still.
-async fn watch(control: Arc<Control>) {
+async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
     let mut reported = Vec::new();
+    let interval = notifier.interval().map_or(HEARTBEAT_INTERVAL, |wanted| wanted.min(HEARTBEAT_INTERVAL));
     loop {
-        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        tokio::time::sleep(interval).await;
         let silent = control.heartbeats.silent(&control.workers, Instant::now());
         if silent != reported && !silent.is_empty() && control.lifecycle.stage() < Stage::Stopped {
             tracing::error!("workers {silent:?} have stopped turning; /healthz fails until they go on");
+        }
+        // Workers that end do not turn; how long that may take is the unit's TimeoutStopSec.
+        if silent.is_empty() || control.lifecycle.stage() >= Stage::Stopped {
+            notifier.alive();
         }
         reported = silent;
     }
@@ -358,7 +380,7 @@ fn listen_to_signals(commands: &mpsc::Sender<Command>) -> io::Result<()> {
 }
 
 /// Sends the clients away and waits for them.
-async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>) {
+async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>, claims: Claims) {
     let drain = control.config().drain;
     control.lifecycle.advance(Stage::Draining);
     let connections = control.workers.connections();
@@ -371,6 +393,8 @@ async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>) {
     let deadline = tokio::time::Instant::now() + drain;
     // Departures end a little before the deadline, so that the last ones are heard.
     send_to_all(control, || Message::Drain { over: drain * 3 / 4 }).await;
+    // Listeners close with it, so a successor may have the ports while the last clients are sent away.
+    drop(claims);
     while control.workers.connections() > 0 && tokio::time::Instant::now() < deadline {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}

@@ -1,13 +1,14 @@
 //! The workers that a started gateway gets: threads on the kernel's backends.
 
 use super::memory_plan;
-use super::threads::{BackendChoice, Plan, spawn};
+use super::threads::{BackendChoice, Plan, SpawnError, spawn};
 use crate::config::{BackendKind, MemoryEntry};
 use crate::control::CaptureSource;
 use crate::settings::TableSizes;
 use crate::start::{StartedWorkers, WorkerHost, WorkerOrder};
-use netpoll::uring::probe;
+use netpoll::uring::{probe, probe_rings};
 use netpoll::{BackendConfig, UringConfig};
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,6 +44,17 @@ impl WorkerHost for KernelWorkers {
         }
     }
 
+    fn try_backends(&self, plan: &crate::config::Plan) -> Result<(), String> {
+        if plan.backend != BackendKind::IoUring {
+            return Ok(());
+        }
+        let tried = probe_rings(plan.workers, &plan.backend_config, &UringConfig::default());
+        tried.map_err(|(made, error)| match error.kind() {
+            io::ErrorKind::OutOfMemory => rings_too_large(plan.workers, Some(made)),
+            _ => format!("ring {} of {} can't be made: {error}", made + 1, plan.workers),
+        })
+    }
+
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
         let backend = match order.plan.backend {
             BackendKind::Epoll => BackendChoice::Epoll { own_descriptors: order.plan.own_descriptors },
@@ -62,9 +74,32 @@ impl WorkerHost for KernelWorkers {
             control: order.control,
             verifier: order.verifier,
         };
-        let started = spawn(&plan).map(super::Threads::into_started).map_err(io::Error::other)?;
+        let workers = plan.settings.len();
+        let started = spawn(&plan).map(super::Threads::into_started).map_err(|error| match error {
+            SpawnError::System(error) if is_short_of_rings(&plan.backend, &error) => {
+                io::Error::new(io::ErrorKind::OutOfMemory, rings_too_large(workers, None))
+            }
+            error => io::Error::other(error),
+        })?;
         Ok(StartedWorkers { capture: capture(&plan.backend), ..started })
     }
+}
+
+fn is_short_of_rings(backend: &BackendChoice, error: &io::Error) -> bool {
+    matches!(backend, BackendChoice::Uring(..)) && error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// Why not all rings can be had, and what to do: they are charged against RLIMIT_MEMLOCK, over all processes of a user.
+fn rings_too_large(workers: usize, made: Option<usize>) -> String {
+    let limit = getrlimit(Resource::Memlock).current;
+    let limit = limit.map_or("unlimited".to_owned(), crate::config::bytes_text);
+    let rings = if workers == 1 { "its ring does".into() } else { format!("its {workers} rings do") };
+    let made = made.map_or(String::new(), |made| format!(" ({made} do)"));
+    format!(
+        "locked memory is short: {rings} not fit{made}, however small; RLIMIT_MEMLOCK is {limit} for all that this user runs: \
+         raise it (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1; shell: ulimit -l), grant CAP_IPC_LOCK, \
+         start fewer workers (io.workers), or write io.backend = \"epoll\""
+    )
 }
 
 #[cfg(feature = "dpdk")]

@@ -25,7 +25,7 @@ use netpoll::{
     batch_current_thread, mailbox, pin_current_thread,
 };
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -45,13 +45,6 @@ pub enum BackendChoice {
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]
     Dpdk(Arc<dpdk_backend::host::Host>),
-}
-
-impl BackendChoice {
-    /// Whether connections are the kernel's sockets.
-    fn is_kernel(&self) -> bool {
-        matches!(self, BackendChoice::Epoll { .. } | BackendChoice::Uring(..))
-    }
 }
 
 /// What the workers are made from.
@@ -157,15 +150,13 @@ type Made = (Waker, String);
 
 type Listening = Result<Vec<SocketAddr>, SpawnError>;
 
-/// Starts `plan.settings.workers` workers and returns when all listen.
+/// Starts `plan.settings.workers` workers and returns when all listen. Whoever calls it has made sure that no other process
+/// has their ports ([`crate::ports::Claims`]): `SO_REUSEPORT` would share them unnoticed.
 ///
 /// # Errors
 /// [`SpawnError`]; the threads that were started have ended then.
 pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
     let Some(first) = plan.settings.first() else { return Err(ended_early()) };
-    if plan.backend.is_kernel() {
-        check_addresses(first)?;
-    }
     let count = plan.settings.len();
     let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
     let seats = metrics.iter().enumerate().map(|(index, metrics)| seat(WorkerId(index as u8), metrics));
@@ -208,17 +199,6 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
 
 fn ended_early() -> SpawnError {
     SpawnError::System(io::Error::other("a worker ended while starting; its message is above"))
-}
-
-/// `SO_REUSEPORT` lets a second process of the same user share a port unnoticed; a bind without it does not.
-fn check_addresses(settings: &WorkerSettings) -> Result<(), SpawnError> {
-    for listener in settings.listeners.iter().filter(|listener| listener.socket.address.port() != 0) {
-        let address = listener.socket.address;
-        TcpListener::bind(address).map_err(|error| {
-            SpawnError::Listen(ListenError { listener: listener.name.clone(), address, error })
-        })?;
-    }
-    Ok(())
 }
 
 /// The spawner's ends of the channels that are used while a worker starts.

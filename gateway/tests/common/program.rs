@@ -29,6 +29,15 @@ pub fn check(sets: &[&str]) -> String {
     said
 }
 
+/// What `gateway check` says on stderr where a start would fail.
+#[allow(dead_code)] // each test program uses its part
+pub fn refused(sets: &[&str]) -> String {
+    let output = gateway("check", sets).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
 /// A folder of its own, removed at the end.
 pub struct Folder(pub PathBuf);
 

@@ -23,7 +23,7 @@ mod send;
 mod slot;
 
 pub use crate::sys::uring::setup::{RingMode, RingSetup};
-pub use probe::{Features, ProbeError, probe};
+pub use probe::{Features, ProbeError, probe, probe_rings};
 
 use crate::fifo::Fifo;
 use crate::lifecycle::{Common, State, common_methods};

@@ -4,10 +4,10 @@
 //! calls but not the operations. So the probe makes a full ring with lent buffers and a table of direct descriptors,
 //! and sends one message through a pair of sockets.
 
-use super::RingSetup;
+use super::{RingSetup, UringConfig, table_size};
 use crate::sys::uring::ring::Ring;
 use crate::sys::uring::tag;
-use crate::{BufferPools, ConnectionId, PoolSize, PoolsConfig};
+use crate::{BackendConfig, BufferPools, ConnectionId, PoolSize, PoolsConfig};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -77,6 +77,26 @@ pub fn probe() -> Result<Features, ProbeError> {
     let setup = ring.setup();
     round_trip(ring).map_err(step("sending through a ring"))?;
     Ok(Features { setup })
+}
+
+/// Makes the rings of `count` backends, all at the same time as a start does, and ends them. A start at once afterwards may
+/// find their memory still charged to the user: the kernel takes rings apart in its own time.
+///
+/// # Errors
+/// How many could be made, and what the system said of the next; `ENOMEM` when locked memory is short even for small ones.
+pub fn probe_rings(
+    count: usize,
+    config: &BackendConfig,
+    uring: &UringConfig,
+) -> Result<(), (usize, io::Error)> {
+    let slots = table_size(config.connections_max, usize::from(uring.accepts_in_flight)) as u32;
+    let buffers = config.pools.receive.count.min(uring.receive_ring_max);
+    let wanted = RingSetup::best(uring.sq_entries, uring.cq_entries);
+    let mut rings = Vec::with_capacity(count);
+    for made in 0..count {
+        rings.push(Ring::new(wanted, slots, buffers).map_err(|error| (made, error))?);
+    }
+    Ok(())
 }
 
 /// Sends a message from slot 1 to slot 0.
