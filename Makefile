@@ -38,6 +38,7 @@ e2e: setup-tests ## a real gateway with a browser, Python and Node clients, prom
 	gateway/tests/e2e/scale.sh
 	gateway/tests/e2e/million.sh
 	gateway/tests/e2e/shortage.sh
+	gateway/tests/e2e/restart.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
 	cargo build --release -p gateway -p loadtest $(FEATURES)

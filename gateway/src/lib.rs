@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod alloc_guard;
+mod ask;
 pub mod auth;
 pub mod cli;
 pub mod config;

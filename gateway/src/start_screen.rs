@@ -54,7 +54,7 @@ impl Screen {
 pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr, paint: Paint) -> String {
     let Prepared { config, plan, backend_reason, system } = prepared;
     let mut screen = Screen { paint, text: String::new() };
-    let _ = writeln!(screen.text, "\n{}", paint.title(&format!("gateway {}", env!("CARGO_PKG_VERSION"))));
+    let _ = writeln!(screen.text, "\n{}", paint.title(&format!("gateway {}", crate::cli::version::SHORT)));
     screen.line("config", config.source.file.as_deref().unwrap_or("none: defaults, environment and flags"));
     screen.line("backend", &format!("{} ({backend_reason})", plan.backend.label()));
     let cores = if system.cores == 1 { "core" } else { "cores" };

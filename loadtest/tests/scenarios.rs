@@ -223,3 +223,21 @@ fn exit_codes() {
     let (exit, _) = run(&mute, "connect -c 3 --connect-timeout 100ms --connect-retries 0");
     assert_eq!(exit, Exit::CouldNotRun, "nobody became ready");
 }
+
+#[test]
+fn a_mix_of_nothing_in_particular_has_every_kind_of_traffic() {
+    let peer = Peer::start(Faults::default());
+    let kinds = |report: &str| {
+        let report: serde_json::Value = serde_json::from_str(report).unwrap();
+        let flows = report["flows"].as_array().unwrap();
+        let mut names: Vec<String> = flows.iter().map(|flow| flow["name"].as_str().unwrap().into()).collect();
+        names.extend(
+            ["churn", "slow_readers"].into_iter().filter(|part| !report[part].is_null()).map(str::to_owned),
+        );
+        names
+    };
+    let (_, whole) = run(&peer, &format!("mix -c 60 {SHORT}"));
+    assert_eq!(kinds(&whole), ["echo", "push", "room", "broadcast", "churn", "slow_readers"], "{whole}");
+    let (_, named) = run(&peer, &format!("mix -c 60 --echo-rate 500 {SHORT}"));
+    assert_eq!(kinds(&named), ["echo"], "{named}");
+}

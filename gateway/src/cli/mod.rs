@@ -7,25 +7,59 @@
 //! | 2 | the configuration or the command line is wrong |
 //! | 130, 143 | a second SIGINT or SIGTERM ended it at once |
 
+mod control;
 mod dpdk;
+mod init;
 mod log;
+mod pages;
 mod run;
 mod settings;
+mod tail;
+mod token;
+pub(crate) mod version;
 
 use crate::config::{Config, Problems, SystemLimits, effective, schema_text};
 use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use run::{run, screen};
 use settings::{Settings, Usage, load};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  gateway init demo                                   a folder with configuration, keys and a token
+  gateway run --config demo/gateway.toml              serve
+  gateway check --config FILE                         would it start here?
+  gateway run --backend epoll --set log.format=json   without a file, on this machine only
+  gateway tail --config demo/gateway.toml --token-file demo/token
+  gateway push --config demo/gateway.toml --mid 7 'hello'
+  gateway completions bash > /etc/bash_completion.d/gateway
+
+Exit codes:
+  0         ended cleanly, or the answer is yes
+  1         could not start here, a worker ended by itself, or no gateway answered as it should
+  2         the configuration or the command line is wrong; nothing was done
+  130, 143  a second SIGINT or SIGTERM ended it at once
+
+Files and environment:
+  GATEWAY_CONFIG names the configuration; GATEWAY_IO__BACKEND is io.backend, and so is every other key";
 
 /// An IM edge gateway: holds client connections and carries messages between them and the services behind it.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version, about, max_term_width = 100)]
+#[command(
+    name = "gateway",
+    version = version::SHORT,
+    long_version = version::LONG,
+    about,
+    max_term_width = 100,
+    after_help = "`gateway --help` has examples and exit codes; `gateway COMMAND --help` has a command's own.",
+    after_long_help = EXAMPLES
+)]
 struct Cli {
     #[command(flatten)]
     settings: Settings,
@@ -51,6 +85,25 @@ enum Order {
         #[arg(value_name = "PART")]
         part: Option<String>,
     },
+    /// Write a configuration, keys, an API key and a sample token into a new folder; ask nothing, overwrite nothing.
+    Init(init::Init),
+    /// Sign a token as a login service would, and print it.
+    Token(token::Token),
+    /// Push a message to a user, a connection, a room or everyone, through a running gateway's control port.
+    Push(control::Push),
+    /// Log in as a client over TCP and print what arrives.
+    Tail(tail::Tail),
+    /// Ask a running gateway whether it is alive (exit code 0) or not (1): for probes in images without a shell.
+    Health(control::Health),
+    /// Wait so many seconds and end: for a preStop hook in an image without a shell.
+    Sleep {
+        #[arg(value_parser = clap::value_parser!(u64).range(..=3600))]
+        seconds: u64,
+    },
+    /// Print completions for a shell.
+    Completions(pages::Completions),
+    /// Print the manual page.
+    Man(pages::Man),
     /// Say what a start with io.backend = "dpdk" would lack, and the commands that mend it.
     DpdkCheck,
     /// Print what the TCP/IP stack of a running gateway has dropped and counted.
@@ -82,6 +135,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         Order::Config => with_config(&cli.settings, |config| say(&effective(&config.source.values))),
         Order::Check { offline: true } => with_config(&cli.settings, |config| check_offline(&config)),
         Order::Check { offline: false } => with_config(&cli.settings, |config| check(config, host)),
+        Order::Init(order) => init::init(&order),
+        Order::Token(order) => token::token(&cli.settings, &order),
+        Order::Push(order) => control::push(&cli.settings, &order),
+        Order::Tail(order) => tail::tail(&cli.settings, &order),
+        Order::Health(order) => control::health(&cli.settings, &order),
+        Order::Sleep { seconds } => {
+            std::thread::sleep(Duration::from_secs(seconds));
+            ExitCode::SUCCESS
+        }
+        Order::Completions(order) => pages::completions(Cli::command(), &order),
+        Order::Man(order) => pages::man(Cli::command(), &order),
         Order::DpdkCheck => with_config(&cli.settings, |config| dpdk::check(&config, host)),
         Order::DpdkStats { all } => with_config(&cli.settings, |config| dpdk::stats(&config, all)),
         Order::DpdkCapture { file } => with_config(&cli.settings, |config| dpdk::capture(&config, &file)),

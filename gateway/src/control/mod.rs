@@ -41,6 +41,7 @@ mod tickets;
 mod workers;
 
 pub use capture::CaptureSource;
+pub(crate) use clock::rfc3339;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};

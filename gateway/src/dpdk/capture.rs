@@ -1,6 +1,6 @@
 //! `gateway dpdk-capture`: the last frames of a gateway that runs, in a file that tcpdump and Wireshark read.
 
-use super::ask::ask;
+use crate::ask::{Question, ask};
 use crate::config::Secret;
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,14 +18,14 @@ const PATH: &str = "/api/v1/capture";
 pub fn write(address: SocketAddr, key: Option<&Secret>, file: &Path) -> io::Result<u64> {
     if file.as_os_str() == "-" {
         let mut out = io::stdout().lock();
-        let size = ask(address, PATH, key, &mut out)?;
+        let size = ask(address, Question::get(PATH, key), &mut out)?;
         return out.flush().map(|()| size);
     }
     // Beside it first, so that a refusal or a broken answer leaves an earlier capture as it was.
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let mut out = File::create(&part).map_err(named(Path::new(&part)))?;
-    let written = ask(address, PATH, key, &mut out)
+    let written = ask(address, Question::get(PATH, key), &mut out)
         .and_then(|size| std::fs::rename(&part, file).map_err(named(file)).map(|()| size));
     if written.is_err() {
         let _ = std::fs::remove_file(&part);

@@ -2,7 +2,6 @@
 //!
 //! Neither needs a binary with the feature: the first says so where that is what is missing.
 
-mod ask;
 mod capture;
 mod check;
 mod stats;

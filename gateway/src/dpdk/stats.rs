@@ -1,6 +1,6 @@
 //! `gateway dpdk-stats`: the stack's counts of a gateway that runs, read from its `/metrics`.
 
-use super::ask::ask;
+use crate::ask::{Question, ask};
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ const EVENTS: &str = "gateway_stack_events_total{event=\"";
 /// What the system says, or what is no answer of a gateway.
 pub fn read(address: SocketAddr) -> io::Result<String> {
     let mut body = Vec::new();
-    ask(address, "/metrics", None, &mut body)?;
+    ask(address, Question::get("/metrics", None), &mut body)?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 

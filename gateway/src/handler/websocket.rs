@@ -28,7 +28,21 @@ pub(crate) const fn message_size_bound(block: usize) -> usize {
 const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nmemory is short: come back, or try another one";
 
-const DEMO_PAGE: &str = include_str!("../../assets/demo.html");
+macro_rules! page_head {
+    ($kind:literal) => {
+        concat!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: ",
+            $kind,
+            "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+        )
+    };
+}
+
+/// What a listener with a demo page serves besides WebSocket: path, head and content.
+const PAGES: [(&str, &str, &str); 2] = [
+    ("/", page_head!("text/html; charset=utf-8"), include_str!("../../assets/demo.html")),
+    ("/favicon.ico", page_head!("image/svg+xml"), include_str!("../../assets/icon.svg")),
+];
 
 impl<B: Backend> Worker<B> {
     fn limits(&mut self, connection: ConnectionId) -> Option<Limits> {
@@ -90,11 +104,13 @@ impl<B: Backend> Worker<B> {
                 }
             }
             Ok(HandshakeParse::Plain { head, .. }) => {
-                let is_page = listener.demo_page && head.path == "/";
+                let page = PAGES.iter().find(|(path, ..)| listener.demo_page && head.path == *path);
                 let with_body = head.method == "GET";
-                match is_page {
-                    true => self.demo_page(connection, with_body),
-                    false => self.refuse_upgrade(connection, HandshakeError::NotUpgrade),
+                match page {
+                    Some((_, head, content)) => {
+                        self.page(connection, head, if with_body { content } else { "" })
+                    }
+                    None => self.refuse_upgrade(connection, HandshakeError::NotUpgrade),
                 }
             }
             Err(error) => self.refuse_upgrade(connection, error),
@@ -122,14 +138,9 @@ impl<B: Backend> Worker<B> {
         self.last_bytes(connection, error.response(), CloseCode::PROTOCOL_ERROR);
     }
 
-    /// Serves the demo page: a stranger's first client. In chunks of a block each.
-    fn demo_page(&mut self, connection: ConnectionId, with_body: bool) {
-        let head = concat!(
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\n",
-            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n"
-        );
-        let body = if with_body { DEMO_PAGE.as_bytes() } else { &[] };
-        for chunk in std::iter::once(head.as_bytes()).chain(body.chunks(4096)) {
+    /// Serves a page, in chunks of a block each.
+    fn page(&mut self, connection: ConnectionId, head: &str, content: &str) {
+        for chunk in std::iter::once(head.as_bytes()).chain(content.as_bytes().chunks(4096)) {
             match self.encoder.bytes(self.backend.pools(), chunk) {
                 Some(bytes) => self.send(connection, bytes),
                 None => return self.abort(connection, CloseCode::OVERLOAD),

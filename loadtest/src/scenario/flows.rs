@@ -162,12 +162,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Every kind whose rate was given; all three of a usual gateway when none was.
+    /// Every kind whose rate was given; all of them, at modest rates, when none was.
     fn mix(&self) -> Result<Vec<FlowPlan>, Trouble> {
         let given = self.settings;
-        let none = [given.echo_rate, given.push_rate, given.room_rate, given.broadcast_rate];
-        let default = none.iter().all(Option::is_none);
-        let rates = if default { [Some(1000.0), Some(200.0), Some(10.0), None] } else { none };
+        let rates = match is_whole_mix(given) {
+            true => [Some(1000.0), Some(200.0), Some(10.0), Some(1.0)],
+            false => [given.echo_rate, given.push_rate, given.room_rate, given.broadcast_rate],
+        };
         let open = |per_second: f64, flag: &str| Ok(Pace::Open { rate: rate(per_second, flag)? });
         let mut flows = Vec::new();
         if let Some(per_second) = rates[0] {
@@ -184,4 +185,10 @@ impl<'a> Builder<'a> {
         }
         Ok(flows)
     }
+}
+
+/// Whether a mix was asked for without saying of what: then it has all six kinds of traffic.
+pub(super) fn is_whole_mix(given: &Settings) -> bool {
+    let rates = [given.echo_rate, given.push_rate, given.room_rate, given.broadcast_rate, given.churn_rate];
+    rates.iter().all(Option::is_none) && given.slow_connections.is_none()
 }

@@ -46,7 +46,10 @@ pub(crate) const ALL: [(&str, &str); 11] = [
         "syn-flood",
         "Echoes in peace, then under connection requests from addresses that nobody has; needs --backend dpdk",
     ),
-    ("mix", "Echo, push, room, broadcast, churn and slow readers at once"),
+    (
+        "mix",
+        "Echo, push, room, broadcast, churn and slow readers at once; with a rate of any, only those with one",
+    ),
     (
         "million",
         "All that very many connections must stand, in stages; with --gateway, starts it and reports on it",
@@ -78,8 +81,12 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
     if measured == 0 && churn.is_none() {
         return Err(Trouble::new("no connections", "give --connections 1 or more"));
     }
-    let slow =
-        settings.slow_connections.map_or(if scenario == "slow-reader" { 10 } else { 0 }, |count| count.0);
+    let slow_default = match scenario {
+        "slow-reader" => 10,
+        "mix" if flows::is_whole_mix(settings) => 2,
+        _ => 0,
+    };
+    let slow = settings.slow_connections.map_or(slow_default, |count| count.0);
     if settings.duration.is_some_and(|span| span.0.is_zero()) {
         return Err(Trouble::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
     }
@@ -129,6 +136,7 @@ fn churn(scenario: &str, settings: &Settings, connections: u32) -> Result<Option
     let per_second = match (scenario, settings.churn_rate.or(settings.rate)) {
         ("churn", given) => given.unwrap_or(100.0),
         ("mix", _) if settings.churn_rate.is_some() => settings.churn_rate.unwrap_or_default(),
+        ("mix", _) if flows::is_whole_mix(settings) => 20.0,
         _ => return Ok(None),
     };
     let rate = rate(per_second, "--churn-rate")?;

@@ -218,23 +218,23 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "OP", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) echo_operation: Option<i32>,
-    /// Echo frames a second in the mix
+    /// Echo frames a second in the mix [default: 1000, if no kind of traffic is named]
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) echo_rate: Option<f64>,
-    /// Push requests a second in the mix
+    /// Push requests a second in the mix [default: 200, …]
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) push_rate: Option<f64>,
-    /// Room messages a second in the mix, over all rooms
+    /// Room messages a second in the mix, over all rooms [default: 10, …]
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) room_rate: Option<f64>,
-    /// Broadcasts a second in the mix
+    /// Broadcasts a second in the mix [default: 1, …]
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) broadcast_rate: Option<f64>,
-    /// Connections closed and opened again, a second
+    /// Connections closed and opened again, a second [default: churn 100, mix 20, …]
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) churn_rate: Option<f64>,
@@ -246,7 +246,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) churn_connections: Option<Count>,
-    /// Connections that stop reading beside the measured ones [default: slow-reader 10]
+    /// Connections that stop reading beside the measured ones [default: slow-reader 10, mix 2, …]
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slow_connections: Option<Count>,

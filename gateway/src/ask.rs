@@ -9,16 +9,31 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer's head, and of a refusal's body, at most.
 const HEAD_SIZE_MAX: u64 = 16 << 10;
 
-/// Copies the body of the answer to `GET path` from the control port at `address` to `out`; returns its size.
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    path: &'a str,
+    /// JSON; with one it is a POST.
+    body: Option<&'a str>,
+    key: Option<&'a Secret>,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) const fn get(path: &'a str, key: Option<&'a Secret>) -> Question<'a> {
+        Question { path, body: None, key }
+    }
+
+    pub(crate) const fn post(path: &'a str, body: &'a str, key: Option<&'a Secret>) -> Question<'a> {
+        Question { path, body: Some(body), key }
+    }
+}
+
+/// Copies the body of the answer from the control port at `address` to `out`; returns its size.
 ///
 /// # Errors
 /// What the system says, what another status than 200 says, or an answer that ends early.
-pub(super) fn ask(
-    address: SocketAddr,
-    path: &str,
-    key: Option<&Secret>,
-    out: &mut impl Write,
-) -> io::Result<u64> {
+pub(crate) fn ask(address: SocketAddr, question: Question<'_>, out: &mut impl Write) -> io::Result<u64> {
+    let Question { path, body, key } = question;
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -26,13 +41,18 @@ pub(super) fn ask(
     };
     let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;
+    let method = if body.is_some() { "POST" } else { "GET" };
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;
+    if let Some(body) = body {
+        write!(stream, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())?;
+    }
     if let Some(key) = key {
         stream.write_all(b"X-API-Key: ")?;
         stream.write_all(key.as_bytes())?;
         stream.write_all(b"\r\n")?;
     }
     stream.write_all(b"\r\n")?;
+    stream.write_all(body.unwrap_or_default().as_bytes())?;
     let mut answer = BufReader::new(stream);
     let (status, size) = head(&mut answer)?;
     if status != 200 {
@@ -91,7 +111,8 @@ mod tests {
             request
         });
         let mut body = Vec::new();
-        let asked = ask(address, "/x", Secret::new("k").as_ref(), &mut body);
+        let key = Secret::new("k");
+        let asked = ask(address, Question::get("/x", key.as_ref()), &mut body);
         (asked.map(|_| String::from_utf8(body).unwrap()), server.join().unwrap())
     }
 
