@@ -1,0 +1,134 @@
+//! The process that runs abuses: this program again, where latencies are compared at the lowest priority, so that its own
+//! work is not taken for the gateway's.
+//!
+//! It gets an [`Order`] as a line of JSON on its standard input, writes what came of it as JSON to its standard output, and
+//! ends when the input ends: with this program, whatever happens to it, all its connections are gone.
+
+use crate::abuse;
+use crate::error::RunError;
+use crate::outcome::Outcome;
+use crate::target::{Order, Target};
+use crate::tokens::Signer;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Read, Write};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long after its budget an abuse may take to end.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// What came of one abuse.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) outcome: Outcome,
+    /// Why it ended early, if it did: often what the gateway did to it.
+    pub(crate) error: Option<String>,
+}
+
+pub(crate) type Attempts = BTreeMap<String, Attempt>;
+
+/// A running attacker; ended when dropped.
+pub(crate) struct Attacker {
+    child: Child,
+    answer: mpsc::Receiver<String>,
+    until: Instant,
+}
+
+impl Attacker {
+    /// Starts this program once more with an order.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn start(order: &Order) -> Result<Attacker, RunError> {
+        let failed =
+            |error: io::Error| RunError::new(format!("no process for abuses: {error}"), "see `ulimit -u`");
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut child = Command::new(program)
+            .arg("attack")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let line = serde_json::to_string(order).unwrap_or_default() + "\n";
+        child.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(line.as_bytes())).map_err(failed)?;
+        let (sender, answer) = mpsc::channel();
+        if let Some(mut stdout) = child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                let _ = stdout.read_to_string(&mut text);
+                let _ = sender.send(text);
+            });
+        }
+        let until = Instant::now() + Duration::from_millis(order.budget_ms) + GRACE;
+        Ok(Attacker { child, answer, until })
+    }
+
+    /// What came of it, once it is over; `None` while it is not.
+    ///
+    /// # Errors
+    /// When it did not end in time.
+    pub(crate) fn poll(&mut self, wait: Duration) -> Option<Result<Attempts, String>> {
+        match self.answer.recv_timeout(wait) {
+            Ok(text) => {
+                Some(serde_json::from_str(&text).map_err(|error| format!("the attacker's answer: {error}")))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < self.until => None,
+            Err(_) => Some(Err("the abuse did not end in time".into())),
+        }
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The attacker's process.
+pub(crate) fn main() -> ExitCode {
+    let mut line = String::new();
+    let order = match io::stdin().lock().read_line(&mut line).map(|_| serde_json::from_str::<Order>(&line)) {
+        Ok(Ok(order)) => order,
+        _ => return ExitCode::from(2),
+    };
+    let _ = rustix::process::nice(order.nice);
+    std::thread::spawn(|| {
+        let _ = io::stdin().lock().read_to_end(&mut vec![]);
+        std::process::exit(3);
+    });
+    let attempts = run(&order);
+    let text = serde_json::to_string(&attempts).unwrap_or_default();
+    ExitCode::from(u8::from(io::stdout().write_all(text.as_bytes()).is_err()))
+}
+
+/// All of them at once, a thread each.
+fn run(order: &Order) -> Attempts {
+    let chosen =
+        abuse::ALL.iter().zip(0_u32..).filter(|(abuse, _)| order.names.iter().any(|name| name == abuse.name));
+    let threads: Vec<_> = chosen
+        .map(|(abuse, number)| {
+            let (order, run) = (order.clone(), abuse.run);
+            let thread = std::thread::spawn(move || match Signer::import(&order.key) {
+                Ok(signer) => attempt(run(&Target::new(&order, number, signer))),
+                Err(error) => Attempt { error: Some(error.to_string()), ..Attempt::default() },
+            });
+            (abuse.name, thread)
+        })
+        .collect();
+    let joined = threads.into_iter().map(|(name, thread)| {
+        let panicked = || Attempt { error: Some("the abuse itself panicked".into()), ..Attempt::default() };
+        (name.to_owned(), thread.join().unwrap_or_else(|_| panicked()))
+    });
+    joined.collect()
+}
+
+fn attempt(result: io::Result<Outcome>) -> Attempt {
+    match result {
+        Ok(outcome) => Attempt { outcome, error: None },
+        Err(error) => Attempt { outcome: Outcome::default(), error: Some(error.to_string()) },
+    }
+}

@@ -1,0 +1,29 @@
+//! The identities of bystanders: known to abuses too, which aim at them.
+
+/// Bystanders of one room.
+const ROOM_SIZE: u32 = 10;
+
+/// User number of bystander `index`.
+pub(crate) fn mid(index: u32) -> i64 {
+    1 + i64::from(index)
+}
+
+/// Key of its connection.
+pub(crate) fn key(index: u32) -> String {
+    format!("bystander-{index}")
+}
+
+/// Its room.
+pub(crate) fn room(index: u32) -> String {
+    format!("live://{}", index / ROOM_SIZE)
+}
+
+/// The bystander that it writes to, over the other transport.
+pub(crate) fn peer(index: u32, count: u32) -> u32 {
+    if index ^ 1 < count { index ^ 1 } else { index }
+}
+
+/// Even ones speak TCP, odd ones WebSocket.
+pub(crate) fn is_websocket(index: u32) -> bool {
+    index % 2 == 1
+}

@@ -1,0 +1,140 @@
+//! The two configurations that abuses run against, and the values that both sides must know.
+
+use crate::error::RunError;
+use crate::tokens::{AUDIENCE, ISSUER, Signer};
+use std::fs;
+use std::path::Path;
+
+/// Which gateway an abuse needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As `configs/gateway.edge-io_uring.toml`: tokens, keys on the control port, a journal.
+    Production,
+    /// As `configs/gateway.dev.toml`: no tokens, no keys, an echo listener, a demo page.
+    Development,
+}
+
+impl Profile {
+    pub(crate) const ALL: [Profile; 2] = [Profile::Production, Profile::Development];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Profile::Production => "production",
+            Profile::Development => "development",
+        }
+    }
+
+    pub(crate) fn is_production(self) -> bool {
+        self == Profile::Production
+    }
+}
+
+/// The key of the control port in the production profile.
+pub(crate) const API_KEY: &str = "hostile-suite-api-key-0123456789abcdef";
+pub(crate) const GOIM_API_KEY: &str = "hostile-suite-goim-key-0123456789abcdef";
+/// The one origin whose pages may connect in the production profile.
+pub(crate) const ORIGIN: &str = "https://chat.example.org";
+
+/// What a gateway is started with.
+pub(crate) struct Setup<'a> {
+    pub(crate) profile: Profile,
+    pub(crate) backend: &'a str,
+    pub(crate) connections_max: u32,
+    /// Keys as `section.key=value`, which come after the file.
+    pub(crate) sets: &'a [String],
+}
+
+impl Setup<'_> {
+    /// Writes the configuration and what it names into `folder`.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub(crate) fn write(&self, folder: &Path, signer: &Signer) -> Result<(), RunError> {
+        let put = |name: &str, text: &str| {
+            fs::write(folder.join(name), text).map_err(|error| {
+                RunError::new(
+                    format!("{} cannot be written: {error}", folder.display()),
+                    "make room there, or set TMPDIR",
+                )
+            })
+        };
+        put("jwks.json", &signer.jwks()?)?;
+        put("api_key", API_KEY)?;
+        put("gateway.toml", &self.text(folder))
+    }
+
+    fn text(&self, folder: &Path) -> String {
+        let common = format!(
+            "[io]\nbackend = \"{}\"\nworkers = 2\n\n[limits]\nconnections_max = {}\n\n[drain]\ndrain_ms = 1000\n\n\
+             [log]\nformat = \"json\"\n\n",
+            self.backend, self.connections_max
+        );
+        match self.profile {
+            Profile::Production => common + &production(folder),
+            Profile::Development => common + DEVELOPMENT,
+        }
+    }
+}
+
+fn production(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        r#"[[listener]]
+name = "tcp"
+kind = "tcp"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "websocket"
+kind = "websocket"
+address = "127.0.0.1:0"
+origins = ["{ORIGIN}"]
+
+[auth]
+mode = "jwt"
+jwks_file = "{folder}/jwks.json"
+audience = ["{AUDIENCE}"]
+issuer = "{ISSUER}"
+service_scope = "gateway:send"
+
+[application]
+room_send = "members"
+
+[control]
+address = "127.0.0.1:0"
+api_key_file = "{folder}/api_key"
+
+[journal]
+enabled = true
+directory = "{folder}/journal"
+size_max_bytes = 16777216
+files_max = 4
+"#
+    )
+}
+
+const DEVELOPMENT: &str = r#"[[listener]]
+name = "tcp"
+kind = "tcp"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "websocket"
+kind = "websocket"
+address = "127.0.0.1:0"
+demo_page = true
+
+[[listener]]
+name = "echo"
+kind = "websocket-echo"
+address = "127.0.0.1:0"
+path = "/"
+message_size_max = 67108864
+fragments_max = 1048576
+
+[application]
+bus = "echo"
+
+[control]
+address = "127.0.0.1:0"
+"#;
