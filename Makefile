@@ -5,13 +5,14 @@ CONFIG ?= configs/gateway.dev.toml
 BACKEND ?= io_uring
 TRANSPORT ?= tcp
 CONNECTIONS ?= 1m
+ROUNDS ?= 3
 REPORT ?= docs/reports/million$(if $(filter-out io_uring,$(BACKEND)),-$(BACKEND))$(if $(filter ws,$(TRANSPORT)),-ws)
 FEATURES ?=
 DPDK := --features gateway/dpdk,loadtest/dpdk
 HAS_DPDK = $(shell pkg-config --exists libdpdk && echo yes)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness million setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile million setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,11 @@ memory: ## resident memory of an idle session in three rooms, on io_uring and on
 fairness: ## echo latency of well-behaved connections beside troublemakers, against its quiet value
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/fairness.sh
+
+hostile: ## over a hundred abuses, each beside 2 000 well-behaved connections that must not notice (BACKEND=io_uring|epoll ROUNDS=3)
+	cargo build --release -p gateway -p hostile
+	target/release/hostile all --well-behaved 2000 --backend $(BACKEND) --budget-ms 3000 --quiet-ms 2000 --rounds $(ROUNDS) --ratio-max 3 --pin \
+		--report target/hostile-$(BACKEND).json
 
 million: ## a million connections through every stage (BACKEND=io_uring|epoll|dpdk CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
 	cargo build --release -p gateway -p loadtest -p bench $(if $(filter dpdk,$(BACKEND)),$(DPDK))

@@ -25,6 +25,7 @@ pub(crate) mod op {
     pub(crate) const DELIVER: i32 = 102;
     pub(crate) const DELIVER_ACK: i32 = 103;
     pub(crate) const JOIN: i32 = 104;
+    pub(crate) const JOIN_REPLY: i32 = 105;
     pub(crate) const LEAVE: i32 = 106;
     pub(crate) const RECONNECT: i32 = 110;
     pub(crate) const CLOSED: i32 = 111;

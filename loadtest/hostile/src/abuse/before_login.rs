@@ -320,7 +320,7 @@ fn forged_tokens(target: &Target) -> io::Result<Outcome> {
     let turn = std::cell::Cell::new(0_u32);
     let open = || {
         turn.set(turn.get() + 1);
-        if turn.get() % 4 == 0 { target.websocket() } else { target.tcp() }
+        if turn.get().is_multiple_of(4) { target.websocket() } else { target.tcp() }
     };
     bad_logins(target, open, |_| good.clone())
 }

@@ -61,7 +61,7 @@ pub(super) const ABUSES: &[Abuse] = &[
 ];
 
 fn either(target: &Target, number: u32) -> io::Result<Peer> {
-    Ok(if number % 2 == 0 { target.user(&json!(null))?.0 } else { target.ws_user(&json!(null))?.0 })
+    Ok(if number.is_multiple_of(2) { target.user(&json!(null))?.0 } else { target.ws_user(&json!(null))?.0 })
 }
 
 /// Connections that break the protocol.

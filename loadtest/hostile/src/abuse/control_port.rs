@@ -172,7 +172,7 @@ fn pipelined_and_gone(target: &Target) -> io::Result<Outcome> {
         let Ok(stream) = target.control() else { continue };
         let mut peer = Peer::tcp(stream);
         let _ = peer.write(bytes.as_bytes());
-        if outcome.did % 2 == 0 {
+        if outcome.did.is_multiple_of(2) {
             peer.reset_at_end();
         }
         outcome.add(1);

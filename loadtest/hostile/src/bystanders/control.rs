@@ -79,6 +79,8 @@ async fn push(shared: Rc<Shared>, service: u32) {
             shared.flows.borrow_mut().take_back(Way::Push, service, to);
         }
         if answer.is_err() {
+            // It may have arrived, or not.
+            shared.flows.borrow_mut().refused(Way::Push, service, to, number);
             http = Http::new(shared.control);
         }
     }

@@ -1,14 +1,14 @@
-//! Logins all the time, over TCP and WebSocket in turn: connect, log in, one heartbeat, leave. A login that fails or takes
+//! Logins all the time, over TCP and WebSocket in turn: connect, log in into a room, join another one, one heartbeat, leave. A login that fails or takes
 //! too long is noticed, whatever abusers do to slots, verifiers and tables.
 
 use super::ledger::{LATE, Window};
 use super::link::{Link, ending};
 use super::{Shared, person};
-use crate::wire::{Item, op};
+use crate::wire::{Item, join_body, op};
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -43,10 +43,7 @@ async fn visit(shared: Rc<Shared>) {
     let took = since.elapsed();
     let how = match came {
         Ok(Ok(link)) => {
-            let mut window = shared.ledger.lock();
-            window.counts.logins += 1;
-            Window::record(&mut window.logins, took);
-            drop(window);
+            succeeded(&shared, took);
             return link.leave().await;
         }
         Ok(Err(why)) => why,
@@ -58,27 +55,41 @@ async fn visit(shared: Rc<Shared>) {
     window.note(format!("a newcomer over {transport}: {how}"));
 }
 
+fn succeeded(shared: &Shared, took: Duration) {
+    let mut window = shared.ledger.lock();
+    window.counts.logins += 1;
+    Window::record(&mut window.logins, took);
+}
+
 async fn log_in(shared: &Shared, number: u32) -> Result<Link, String> {
     let websocket = person::is_websocket(number);
     let source = Ipv4Addr::new(127, 2, 0, 1 + (number % 250) as u8);
     let opened = Link::open(source, shared.listener(websocket), websocket).await;
     let mut link = opened.map_err(|error| format!("connect: {}", ending(&error)))?;
     let user = number % USERS;
-    let (mid, key, room) =
-        (FIRST_MID + i64::from(user), format!("newcomer-{user}"), format!("live://new-{}", user % 16));
-    let more = json!({ "key": key, "room_id": room, "accepts": [1000] });
-    link.login(&shared.auth(mid, &[room], &more)).await?;
-    link.send(op::HEARTBEAT, 2, &[]).await.map_err(|error| ending(&error))?;
+    let (mid, key) = (FIRST_MID + i64::from(user), format!("newcomer-{user}"));
+    let (room, further) = (format!("live://new-{}", user % 16), format!("live://further-{}", user % 64));
+    // A set of its own, as long as it is there.
+    let more = json!({ "key": key, "room_id": room, "accepts": [1000, 50_000 + user] });
+    link.login(&shared.auth(mid, &[room, further.clone()], &more)).await?;
+    link.send(op::JOIN, 2, &join_body(&further)).await.map_err(|error| ending(&error))?;
+    link.send(op::HEARTBEAT, 3, &[]).await.map_err(|error| ending(&error))?;
+    let mut joined = false;
     loop {
         while let Some(item) = link.next().await.map_err(|error| error.to_string())? {
-            match item {
-                Item::Frame(frame) if frame.operation == op::HEARTBEAT_REPLY => return Ok(link),
-                Item::Frame(frame) if frame.operation == op::CLOSED => {
-                    return Err(format!("closed with {}", frame.code()));
+            let Item::Frame(frame) = item else { continue };
+            match (frame.operation, frame.sequence) {
+                (op::HEARTBEAT_REPLY, 3) if joined => return Ok(link),
+                (op::JOIN_REPLY, 2) if frame.code() == 0 => joined = true,
+                (op::JOIN_REPLY, _) => return Err(format!("Join answered {}", frame.code())),
+                (op::CLOSED, _) => return Err(format!("closed with {}", frame.code())),
+                // The room of the login is refused in this way.
+                (op::ERROR, _) => {
+                    return Err(format!("error {} to operation {}", frame.code(), frame.word(4)));
                 }
                 _ => {}
             }
         }
-        link.wait().await.map_err(|error| format!("heartbeat cut off: {}", ending(&error)))?;
+        link.wait().await.map_err(|error| format!("its requests cut off: {}", ending(&error)))?;
     }
 }
