@@ -394,6 +394,13 @@ pub trait Backend {
     /// * Repeating it, or naming a dead id, does nothing.
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool);
 
+    /// Queues `last` as [`Backend::send`] does, even over the queue's bound on bytes, and goes on receiving: the owner's protocol
+    /// has an answer to it. At most once for each connection; nothing but [`Backend::finish`] or [`Backend::close`] follows.
+    ///
+    /// # Errors
+    /// [`SendError`], with the buffer: the store of pieces is full, or the connection is closing.
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError>;
+
     /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still sends is
     /// discarded until it ends its side. The owner bounds the time with [`Backend::close`]; the table bounds how many linger.
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>);

@@ -184,11 +184,25 @@ impl<S: Slot> Common<S> {
 
     /// Queues a send and returns the slot, for the backend to note that there is something to do.
     pub(crate) fn queue(&mut self, id: ConnectionId, buffer: SharedBuffer) -> Result<&mut S, SendError> {
+        self.queue_within(id, buffer, self.send_queue_bytes_max)
+    }
+
+    /// The same over the queue's bound on bytes: the owner says nothing after it.
+    pub(crate) fn queue_last(&mut self, id: ConnectionId, last: SharedBuffer) -> Result<&mut S, SendError> {
+        self.queue_within(id, last, usize::MAX)
+    }
+
+    fn queue_within(
+        &mut self,
+        id: ConnectionId,
+        buffer: SharedBuffer,
+        bytes_max: usize,
+    ) -> Result<&mut S, SendError> {
         let Some(slot) = self.table.get_mut(id).filter(|slot| slot.life().state.takes_sends()) else {
             return Err(SendError::Closed(buffer));
         };
         let queue = &mut slot.life_mut().queue;
-        self.pieces.push(queue, buffer, self.send_queue_bytes_max).map_err(SendError::Full)?;
+        self.pieces.push(queue, buffer, bytes_max).map_err(SendError::Full)?;
         Ok(slot)
     }
 

@@ -523,6 +523,12 @@ impl Backend for EpollBackend {
         }
     }
 
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
+        self.common.queue_last(connection, last)?;
+        self.mark_dirty(connection);
+        Ok(())
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         match self.common.finish(connection, last) {
             Finish::Ignored => {}

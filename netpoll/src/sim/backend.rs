@@ -391,6 +391,13 @@ impl Backend for SimBackend {
         }
     }
 
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
+        self.common.queue_last(connection, last)?;
+        self.mark_dirty(connection);
+        self.want_turn();
+        Ok(())
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         match self.common.finish(connection, last) {
             Finish::Ignored => return,

@@ -402,6 +402,12 @@ impl Backend for UringBackend {
         self.change_receiving(connection, receiving);
     }
 
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
+        self.common.queue_last(connection, last)?;
+        self.mark(connection, Todo::SEND);
+        Ok(())
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         self.begin_finish(connection, last);
     }

@@ -21,6 +21,7 @@
 
 mod buffers;
 mod memory;
+mod register;
 pub(crate) mod ring;
 pub(crate) mod setup;
 

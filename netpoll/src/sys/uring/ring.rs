@@ -5,11 +5,12 @@
 
 use super::buffers::{ENTRIES_MAX, ReceiveRing};
 use super::memory::{AcceptAddresses, SendMemory};
+use super::register::{cancel_all, register_ring_fd, unregister_ring_fd};
 use super::setup::{self, RingSetup};
 use super::{Event, tag};
 use crate::{Buffer, ConnectionId, SharedBuffer};
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, Timespec};
+use io_uring::types::{DestinationSlot, Fd, Fixed, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 use std::io;
 use std::marker::PhantomData;
@@ -20,19 +21,15 @@ use std::time::Duration;
 /// ioprio bits of IORING_OP_RECV in linux/io_uring.h; the crate keeps them to itself.
 const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 const RECV_MULTISHOT: u16 = 1 << 1;
-/// Register opcodes, as above.
-const REGISTER_RING_FDS: libc::c_uint = 20;
-const UNREGISTER_RING_FDS: libc::c_uint = 21;
-
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
 /// Bytes that one operation discards at most.
 const DISCARD_MAX: usize = 16 << 10;
 
-/// How long the end of a ring waits for the kernel to let go of the memory it writes to.
+/// How long the end of a ring waits for the kernel to let go of the memory it writes to: two rounds, unless a worker of the
+/// kernel's is busy with an operation, which each round waits for.
 const QUIESCE_ROUNDS: u32 = 100;
-const QUIESCE_ROUND: Duration = Duration::from_millis(10);
 
 /// See `struct io_uring_getevents_arg`.
 #[repr(C)]
@@ -41,14 +38,6 @@ struct WaitArgument {
     signal_mask_size: u32,
     min_wait_us: u32,
     timespec: u64,
-}
-
-/// See `struct io_uring_rsrc_update`.
-#[repr(C)]
-struct RingRegistration {
-    offset: u32,
-    reserved: u32,
-    data: u64,
 }
 
 /// An io_uring and the memory that its operations refer to. Bound to the thread that made it.
@@ -416,20 +405,11 @@ impl Ring {
         self.receive.lent_count()
     }
 
-    /// Ends all operations and waits until none may write to this ring's memory; false when some still may.
+    /// Ends all operations and waits until none may write to this ring's memory; false when some still may, after
+    /// [`QUIESCE_ROUNDS`].
     fn quiesce(&mut self) -> bool {
         for _ in 0..QUIESCE_ROUNDS {
-            // Not found means that nothing is in flight any more; other errors, that nothing can be known.
-            let timeout = Some(Timespec::from(QUIESCE_ROUND));
-            let nothing_left =
-                match self.uring.submitter().register_sync_cancel(timeout, CancelBuilder::any()) {
-                    Ok(()) => false,
-                    Err(error) => match error.raw_os_error() {
-                        Some(libc::ENOENT) => true,
-                        Some(libc::ETIME) => false,
-                        _ => return false,
-                    },
-                };
+            // What is queued is submitted, what was cancelled completes, and either may bring the other about.
             let mut reaped = 1;
             while reaped > 0 {
                 if self.enter(0, None).is_err() {
@@ -437,7 +417,13 @@ impl Ring {
                 }
                 reaped = std::iter::from_fn(|| self.reap()).count();
             }
-            if nothing_left && !self.addresses.iter().any(AcceptAddresses::any_in_flight) {
+            let is_idle = match cancel_all(&self.uring) {
+                Ok(found) => found == 0,
+                Err(error) if error.raw_os_error() == Some(libc::ETIME) => false,
+                Err(_) => return false,
+            };
+            let accepts = self.addresses.iter().any(AcceptAddresses::any_in_flight);
+            if is_idle && !accepts && self.all_submitted() {
                 return self.uring.submitter().unregister_buf_ring(BUFFER_GROUP).is_ok();
             }
         }
@@ -501,22 +487,5 @@ fn register_receive_ring(uring: &IoUring, buffers: u32) -> io::Result<ReceiveRin
     }
 }
 
-/// Registers the ring's descriptor with the calling thread; its index, or `None` where that is not to be had (an old
-/// kernel, or more than 16 rings on one thread).
-fn register_ring_fd(uring: &IoUring) -> Option<u32> {
-    let mut registration = RingRegistration { offset: u32::MAX, reserved: 0, data: uring.as_raw_fd() as u64 };
-    let count = call_register(uring, REGISTER_RING_FDS, &mut registration);
-    (count == 1).then_some(registration.offset)
-}
-
-fn unregister_ring_fd(uring: &IoUring, index: u32) {
-    let mut registration = RingRegistration { offset: index, reserved: 0, data: 0 };
-    call_register(uring, UNREGISTER_RING_FDS, &mut registration);
-}
-
-fn call_register(uring: &IoUring, operation: libc::c_uint, registration: &mut RingRegistration) -> i64 {
-    // SAFETY: io_uring_register(2) reads and writes one registration, a live local of the caller's.
-    unsafe {
-        libc::syscall(libc::SYS_io_uring_register, uring.as_raw_fd(), operation, registration as *mut _, 1)
-    }
-}
+#[cfg(test)]
+mod tests;
