@@ -33,9 +33,10 @@ unit: ## unit, contract, simulation, session and tidy tests
 setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and Node clients, Autobahn
 	.ci/setup-tests.sh $(CACHE)
 
-e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; 60 000 connections on four rings
+e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; nginx and HAProxy; 60 000 connections on four rings
 	cargo build --release -p gateway -p loadtest $(FEATURES)
 	gateway/tests/e2e/run.sh $(CACHE)
+	gateway/tests/e2e/proxies.sh $(CACHE)
 	gateway/tests/e2e/scale.sh
 	gateway/tests/e2e/million.sh
 	gateway/tests/e2e/shortage.sh
@@ -47,7 +48,7 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 
 dpdk: setup-tests ## the port: TAP devices with the kernel as the peer, memif with the load generator (needs root)
 	cargo test -p dpdk-backend --features dpdk --lib --test port
-	cargo test -p gateway --features dpdk --lib --test sessions --test websocket --test control_messages --test scarcity \
+	cargo test -p gateway --features dpdk --lib --test sessions --test websocket --test control_messages --test last_word --test scarcity \
 		--test shortage --test zero_allocations dpdk
 	cargo test -p bench --features dpdk dpdk
 	cargo build --release -p gateway -p loadtest $(DPDK)

@@ -16,6 +16,9 @@ command -v python3 >/dev/null || packages+=(python3)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v node >/dev/null || packages+=(nodejs npm)
 command -v curl >/dev/null || packages+=(curl)
+# In front of the gateway, as foreground processes of a test.
+[ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx-light)
+[ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || packages+=(haproxy)
 # The port to DPDK and its tests on TAP devices in a network namespace.
 pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev pkg-config)
 command -v clang >/dev/null || packages+=(clang libclang-dev)
@@ -24,7 +27,7 @@ command -v iptables >/dev/null || packages+=(iptables)
 if [ ${#packages[@]} -gt 0 ]; then
     echo "installing ${packages[*]}"
     as_root apt-get -qq update >/dev/null || { echo "cannot install ${packages[*]}: needs root or sudo, and apt" >&2; exit 1; }
-    # Services that packages bring (prometheus) are not wanted, only their tools.
+    # Services that packages bring (prometheus, nginx, haproxy) are not wanted, only their tools.
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
 fi
 

@@ -440,6 +440,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         Ok(())
     }
 
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
+        self.stack.send_last(self.recent, connection, last)
+    }
+
     fn put_back(&mut self, connection: ConnectionId, buffer: Buffer, size: usize) -> Result<(), Buffer> {
         self.stack.put_back(self.recent, connection, buffer, size)
     }

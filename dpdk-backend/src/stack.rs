@@ -3,9 +3,7 @@
 use crate::Counters;
 use crate::device::{Device, Received};
 use crate::iface::{IcmpPacket, Interface, InterfaceConfig};
-use crate::tcp::{
-    ConnectFailure, Context, Limits, Line, Report, Segment, SendFailure, Tcp, TcpConfig, Tuple,
-};
+use crate::tcp::{ConnectFailure, Context, Limits, Line, Report, Segment, Tcp, TcpConfig, Tuple};
 use crate::time::Now;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, Ethernet};
@@ -405,10 +403,21 @@ impl Stack {
         buffer: SharedBuffer,
     ) -> Result<(), netpoll::SendError> {
         let (tcp, mut context) = self.context(now);
-        tcp.send(&mut context, connection, buffer).map_err(|failure| match failure {
-            SendFailure::Full(buffer) => netpoll::SendError::Full(buffer),
-            SendFailure::Closed(buffer) => netpoll::SendError::Closed(buffer),
-        })
+        tcp.send(&mut context, connection, buffer)
+    }
+
+    /// The same over the bound on a queue's bytes: see [`netpoll::Backend::send_last`].
+    ///
+    /// # Errors
+    /// [`netpoll::SendError`], with the buffer.
+    pub fn send_last(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        last: SharedBuffer,
+    ) -> Result<(), netpoll::SendError> {
+        let (tcp, mut context) = self.context(now);
+        tcp.send_last(&mut context, connection, last)
     }
 
     /// Takes a payload back, to be told again when a block of `size` bytes is free: see [`netpoll::Backend::put_back`].

@@ -49,7 +49,7 @@ mod wheel;
 pub use config::{EphemeralPorts, Keepalive, TcpConfig};
 pub use keys::Tuple;
 pub(crate) use output::Line;
-pub(crate) use owner::{ConnectFailure, Report, SendFailure};
+pub(crate) use owner::{ConnectFailure, Report};
 pub use send_queue::Payload;
 
 /// Bytes of a control block.

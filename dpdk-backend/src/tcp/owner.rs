@@ -4,7 +4,7 @@ use super::control_block::{State, flag};
 use super::end::Farewell;
 use super::{Context, Limits, Listener, Notice, Tcp};
 use crate::wire::Ip;
-use netpoll::{Buffer, CloseReason, ConnectionId, ListenerId, SharedBuffer};
+use netpoll::{Buffer, CloseReason, ConnectionId, ListenerId, SendError, SharedBuffer};
 use std::net::SocketAddr;
 
 /// Why a connect could not start.
@@ -16,15 +16,6 @@ pub(crate) enum ConnectFailure {
     NoAddress,
     /// Every port towards it is in use.
     NoPort,
-}
-
-/// Why a send was not taken.
-#[derive(Debug)]
-pub(crate) enum SendFailure {
-    /// The queue, or a store of descriptors, is full.
-    Full(SharedBuffer),
-    /// The connection does not take sends any more.
-    Closed(SharedBuffer),
 }
 
 /// Something that happened.
@@ -81,12 +72,31 @@ impl Tcp {
         cx: &mut Context<'_>,
         id: ConnectionId,
         buffer: SharedBuffer,
-    ) -> Result<(), SendFailure> {
+    ) -> Result<(), SendError> {
+        self.send_within(cx, id, buffer, self.config.send_queue_bytes_max)
+    }
+
+    /// The same over the bound on a queue's bytes: the owner says nothing after it.
+    pub(crate) fn send_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ConnectionId,
+        last: SharedBuffer,
+    ) -> Result<(), SendError> {
+        self.send_within(cx, id, last, usize::MAX)
+    }
+
+    fn send_within(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ConnectionId,
+        buffer: SharedBuffer,
+        bytes_max: usize,
+    ) -> Result<(), SendError> {
         let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
-            return Err(SendFailure::Closed(buffer));
+            return Err(SendError::Closed(buffer));
         };
-        let bytes_max = self.config.send_queue_bytes_max;
-        self.enqueue(cx, index, buffer, bytes_max).map_err(SendFailure::Full)
+        self.enqueue(cx, index, buffer, bytes_max).map_err(SendError::Full)
     }
 
     fn enqueue(

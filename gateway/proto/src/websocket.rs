@@ -10,6 +10,7 @@
 //! The decoder works in the receive buffer: nothing is copied, and a connection keeps 16 bytes of state.
 //! No extension is negotiated, so RSV bits are always 0.
 
+mod close_watch;
 mod decoder;
 pub mod handshake;
 mod header;
@@ -18,6 +19,7 @@ mod mask;
 mod tests;
 mod utf8;
 
+pub use close_watch::CloseWatch;
 pub use decoder::{Decoded, Decoder, Kind, Limits, Role};
 pub use header::{
     CONTROL_PAYLOAD_SIZE_MAX, HEADER_SIZE_MAX, MASKED_HEADER_SIZE_MAX, Opcode, emit_close, emit_header,

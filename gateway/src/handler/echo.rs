@@ -39,6 +39,11 @@ impl EchoConnections {
         self.0.values().any(|echo| !echo.output.is_empty())
     }
 
+    /// Bytes of a connection that are not decoded yet.
+    pub fn pending(&self, connection: ConnectionId) -> &[u8] {
+        self.0.get(&connection).map_or(&[], |echo| &echo.input)
+    }
+
     /// Forgets a connection.
     pub fn remove(&mut self, connection: ConnectionId) {
         self.0.remove(&connection);
@@ -66,7 +71,8 @@ impl<B: Backend> Worker<B> {
             let size = listener.message_size_max;
             let fragments_max = listener.fragments_max;
             let limits = Limits { frame_payload_size_max: size, message_size_max: size, fragments_max };
-            match session.decoder.decode(&mut echo.input[start..], &limits, Role::Server) {
+            let Some(decoder) = session.framing.decoder() else { return false };
+            match decoder.decode(&mut echo.input[start..], &limits, Role::Server) {
                 Ok(Decoded::Incomplete { needed }) => {
                     echo.input.drain(..start);
                     let missing = needed.saturating_sub(echo.input.len());
@@ -81,6 +87,7 @@ impl<B: Backend> Worker<B> {
                 Err(error) => {
                     self.echo_pump(connection, echo);
                     self.websocket_error(connection, error);
+                    self.discard_until_close(connection, &echo.input[start..]);
                     return false;
                 }
             }
@@ -91,6 +98,9 @@ impl<B: Backend> Worker<B> {
 
     /// Hands over as much as the backend should have; ends the connection when everything was said.
     fn echo_pump(&mut self, connection: ConnectionId, echo: &mut Echo) {
+        if self.takes_frames(connection).is_none() {
+            return; // its last word has been said
+        }
         while echo.sent < echo.output.len() && self.backend.queued_bytes(connection) < QUEUED_MAX {
             let Some(chunk) = self.echo_chunk(&echo.output[echo.sent..]) else {
                 return self.abort(connection, CloseCode::OVERLOAD);

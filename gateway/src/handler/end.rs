@@ -1,5 +1,6 @@
-//! How connections end: the last word, then FIN, then at most a moment for the peer's own.
+//! How connections end: the last word, which [`super::linger`] gives the time to arrive.
 
+use super::linger::Answer;
 use crate::address::Fingerprint;
 use crate::metrics::OperationClass;
 use crate::session::{Phase, Session, User};
@@ -14,9 +15,6 @@ use netpoll::{Backend, ConnectionId, SharedBuffer};
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a peer has to end its side after ours.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Text of at most 123 bytes (`REASON_SIZE_MAX`), written without allocating.
 struct Brief {
@@ -63,7 +61,7 @@ impl<B: Backend> Worker<B> {
             return;
         }
         if session.phase == Phase::Handshake {
-            return self.abort(connection, code);
+            return self.refuse_handshake(connection, code);
         }
         if self.listener_kind(session) == ListenerKind::WebSocketEcho {
             return self.end_websocket(connection, code, reason); // who talks to an echo knows no frames
@@ -90,13 +88,13 @@ impl<B: Backend> Worker<B> {
             },
             (word, close) => word.or(close),
         };
-        self.part(connection, code, last);
+        self.part(connection, code, last, Answer::Awaited);
     }
 
     /// Ends a WebSocket for a fault of its framing: a close frame, and no frame of ours.
     pub(crate) fn end_websocket(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
         let close = self.close_frame(code, &Brief::of(reason));
-        self.part(connection, code, close);
+        self.part(connection, code, close, Answer::Awaited);
     }
 
     /// The peer's close frame, answered with its own code (RFC 6455 §5.5.1).
@@ -105,7 +103,7 @@ impl<B: Backend> Worker<B> {
             Some(code) => self.close_frame(code, &Brief::of(&"")),
             None => self.encoder.control(self.backend.pools(), Opcode::Close, &[]),
         };
-        self.part(connection, CloseCode::NORMAL, close);
+        self.part(connection, CloseCode::NORMAL, close, Answer::Came);
     }
 
     fn close_frame(&mut self, code: CloseCode, reason: &Brief) -> Option<SharedBuffer> {
@@ -117,7 +115,7 @@ impl<B: Backend> Worker<B> {
     /// Ends a connection with plain bytes as its last (an HTTP response).
     pub(crate) fn last_bytes(&mut self, connection: ConnectionId, bytes: &[u8], code: CloseCode) {
         let last = self.encoder.bytes(self.backend.pools(), bytes);
-        self.part(connection, code, last);
+        self.part(connection, code, last, Answer::Came);
     }
 
     /// Ends a connection without a word.
@@ -129,6 +127,7 @@ impl<B: Backend> Worker<B> {
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.set_close_code(session.close_code().unwrap_or(code));
         }
+        self.stop_lingering(connection);
         self.backend.close(connection);
     }
 
@@ -142,7 +141,13 @@ impl<B: Backend> Worker<B> {
         self.end(connection, CloseCode::SLOW_CONSUMER, "the connection takes messages too slowly");
     }
 
-    fn part(&mut self, connection: ConnectionId, code: CloseCode, last: Option<SharedBuffer>) {
+    fn part(
+        &mut self,
+        connection: ConnectionId,
+        code: CloseCode,
+        last: Option<SharedBuffer>,
+        answer: Answer,
+    ) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         if session.phase == Phase::Closing {
             return;
@@ -150,12 +155,12 @@ impl<B: Backend> Worker<B> {
         if session.is_open() {
             self.audit(connection, AuditKind::Kicked(code));
         }
+        let watch = self.close_watch(connection, answer);
         self.leave(connection);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.set_close_code(code);
         }
-        self.backend.finish(connection, last);
-        self.shard.sessions.timers.set(connection.index(), self.pace.now + LINGER);
+        self.linger(connection, last, watch);
     }
 
     /// Gives up a session's names and rooms. Nothing is routed to it from here on.
@@ -232,7 +237,7 @@ impl<B: Backend> Worker<B> {
         let reloadable = &self.reloadable;
         match session.phase {
             Phase::Vacant => {}
-            Phase::Closing => self.backend.close(connection),
+            Phase::Closing => self.linger_is_over(connection),
             Phase::Handshake | Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
                 let deadline = session.opened_at.timestamp() + reloadable.auth_timeout;
                 if now < deadline {

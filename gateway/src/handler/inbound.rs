@@ -24,7 +24,8 @@ impl<B: Backend> Worker<B> {
         }
         let kind = self.context.settings.listeners[listener].kind;
         match (phase, kind) {
-            (Phase::Closing | Phase::Vacant, _) => {}
+            (Phase::Closing, _) => self.discard_until_close(connection, buffer.as_slice()),
+            (Phase::Vacant, _) => {}
             (Phase::Handshake, _) => self.handshake_received(connection, buffer),
             (_, ListenerKind::Tcp) => self.frames_received(connection, buffer),
             (_, ListenerKind::WebSocket) => self.websocket_received(connection, buffer),

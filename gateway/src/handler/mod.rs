@@ -5,6 +5,7 @@
 //! * `inbox`: messages of other workers and the control thread.
 //! * `deliver`: pushes on their way to sessions.
 //! * `end`: farewells, timeouts, drains.
+//! * `linger`: how long a connection is kept after its farewell, so that it arrives.
 //! * `pressure`: who goes when buffers run short.
 //! * `scarcity`: who goes when the machine's or the container's memory does.
 //! * `echo`: the WebSocket echo for development and conformance tests.
@@ -14,6 +15,7 @@ mod echo;
 mod end;
 mod inbound;
 mod inbox;
+mod linger;
 mod login;
 mod message;
 mod pressure;
@@ -24,5 +26,6 @@ mod subscribe;
 mod websocket;
 
 pub use echo::EchoConnections;
+pub use linger::Lingering;
 pub(crate) use scarcity::{Admissions, Refusals};
 pub(crate) use websocket::message_size_bound;

@@ -1,6 +1,7 @@
 //! What the server says to one connection.
 
 use crate::metrics::OperationClass;
+use crate::session::Phase;
 use crate::settings::BusMode;
 use crate::worker::{Worker, rewrite_in_place};
 use gateway_proto::body::{Error, HeartbeatReply, Reason};
@@ -13,7 +14,11 @@ const COPIED_MAX: usize = 256;
 
 impl<B: Backend> Worker<B> {
     /// Queues bytes that must not be lost: when they can't be queued, the peer is too slow and the connection ends.
+    /// Nothing follows a connection's last word.
     pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) {
+        if self.shard.sessions.get(connection).is_none_or(|session| session.phase == Phase::Closing) {
+            return;
+        }
         match self.backend.send(connection, bytes) {
             Ok(()) | Err(SendError::Closed(_)) => {}
             Err(SendError::Full(_)) => self.end_slow(connection),

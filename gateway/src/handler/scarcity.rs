@@ -15,7 +15,7 @@
 //! A reason is kept for its client until he has read it or a moment has passed, and with it all that a connection takes. So
 //! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
-use super::end::LINGER;
+use super::linger::LINGER;
 use crate::memory::Level;
 use crate::settings::ListenerKind;
 use crate::worker::Worker;

@@ -28,6 +28,14 @@ pub(crate) const fn message_size_bound(block: usize) -> usize {
 const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nmemory is short: come back, or try another one";
 
+/// To an upgrade request that did not come whole in time (RFC 9110 §15.5.9).
+const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+    Content-Length: 33\r\n\r\nno whole upgrade request in time.";
+
+/// To an upgrade while this server cannot serve (RFC 9110 §15.6.4): it shuts down, or a buffer is not to be had.
+const NOT_NOW: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
+    Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nthis server can't serve now: come back in a few moments";
+
 macro_rules! page_head {
     ($kind:literal) => {
         concat!(
@@ -138,6 +146,15 @@ impl<B: Backend> Worker<B> {
         self.last_bytes(connection, error.response(), CloseCode::PROTOCOL_ERROR);
     }
 
+    /// Ends a connection whose upgrade has not come whole: in HTTP, for that is what its client speaks.
+    pub(super) fn refuse_handshake(&mut self, connection: ConnectionId, code: CloseCode) {
+        match code {
+            CloseCode::AUTH_TIMEOUT => self.last_bytes(connection, TOO_LATE, code),
+            CloseCode::SHUTDOWN | CloseCode::OVERLOAD => self.last_bytes(connection, NOT_NOW, code),
+            _ => self.abort(connection, code),
+        }
+    }
+
     /// Serves a page, in chunks of a block each.
     fn page(&mut self, connection: ConnectionId, head: &str, content: &str) {
         for chunk in std::iter::once(head.as_bytes()).chain(content.as_bytes().chunks(4096)) {
@@ -154,22 +171,23 @@ impl<B: Backend> Worker<B> {
     /// A stream of WebSocket frames, cut anywhere.
     pub(crate) fn websocket_received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         if !self.complete_carried_message(connection, &mut buffer) {
-            return;
+            return self.discard_until_close(connection, buffer.as_slice());
         }
         while !buffer.is_empty() {
-            let Some(takes) = self.takes_frames(connection) else { return };
-            if !takes {
-                return self.carry(connection, buffer.as_slice(), buffer.len());
+            match self.takes_frames(connection) {
+                Some(true) => {}
+                Some(false) => return self.carry_stream(connection, buffer.as_slice(), buffer.len()),
+                None => return self.discard_until_close(connection, buffer.as_slice()),
             }
-            let Some(decoded) = self.decode(connection, buffer.as_mut_slice()) else { return };
-            match decoded {
-                Decoded::Incomplete { needed } => {
+            match self.decode(connection, buffer.as_mut_slice()) {
+                None => return self.discard_until_close(connection, buffer.as_slice()),
+                Some(Decoded::Incomplete { needed }) => {
                     let count = buffer.len();
                     let Some(buffer) = self.wait_for_block(connection, buffer, count) else { return };
                     self.metrics.straddles.add(1);
-                    return self.carry(connection, buffer.as_slice(), needed);
+                    return self.carry_stream(connection, buffer.as_slice(), needed);
                 }
-                Decoded::Frame { consumed, payload, kind } => {
+                Some(Decoded::Frame { consumed, payload, kind }) => {
                     let rest = (consumed < buffer.len()).then(|| buffer.split_to(consumed));
                     match rest {
                         Some(frame) => self.websocket_frame(connection, frame, payload, kind),
@@ -180,10 +198,17 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// Keeps bytes of the stream until more come. Where the connection ends over that, they are looked at like those that still
+    /// come.
+    fn carry_stream(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
+        self.carry(connection, bytes, needed);
+        self.discard_until_close(connection, bytes);
+    }
+
     fn decode(&mut self, connection: ConnectionId, bytes: &mut [u8]) -> Option<Decoded> {
         let limits = self.limits(connection)?;
         let session = self.shard.sessions.get_mut(connection)?;
-        match session.decoder.decode(bytes, &limits, Role::Server) {
+        match session.framing.decoder()?.decode(bytes, &limits, Role::Server) {
             Ok(decoded) => Some(decoded),
             Err(error) => {
                 self.websocket_error(connection, error);
@@ -210,7 +235,8 @@ impl<B: Backend> Worker<B> {
                 self.carry(connection, buffer.as_slice(), buffer.len());
                 return false;
             }
-            match session.decoder.decode(session.carry.pending_mut(), &limits, Role::Server) {
+            let Some(decoder) = session.framing.decoder() else { return false };
+            match decoder.decode(session.carry.pending_mut(), &limits, Role::Server) {
                 Ok(Decoded::Frame { consumed, payload, kind }) => {
                     self.carried_frame(connection, consumed, payload, kind);
                 }
@@ -223,6 +249,9 @@ impl<B: Backend> Worker<B> {
                     let Some(whole) = self.wait_for_block(connection, whole, missing) else { return false };
                     *buffer = whole;
                     self.carry(connection, &buffer.as_slice()[..missing], needed);
+                    if self.takes_frames(connection).is_none() {
+                        return false; // it did not get into the carry
+                    }
                     buffer.advance(missing);
                 }
                 Err(error) => {
@@ -347,6 +376,20 @@ impl<B: Backend> Worker<B> {
     fn put_back(&mut self, connection: ConnectionId, rest: &[u8]) {
         if let Some(size) = self.may_carry(connection, rest.len()) {
             self.grow_carry(connection, size, |carry, pools| carry.put_back(pools, rest));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_the_length_that_they_name() {
+        for response in [NO_MEMORY, TOO_LATE, NOT_NOW] {
+            let text = std::str::from_utf8(response).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{text}");
         }
     }
 }

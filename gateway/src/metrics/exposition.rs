@@ -99,6 +99,16 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Connections closed because their send queue was full.",
         sum(workers, |one| one.slow_closes.get()),
     );
+    families.gauge(
+        "gateway_lingering_connections",
+        "Connections kept for at most 2 s after their last word, so that it arrives.",
+        sum(workers, |one| one.lingering.get()),
+    );
+    families.counter(
+        "gateway_linger_evictions_total",
+        "Lingering connections closed early, because the table of connections was full.",
+        sum(workers, |one| one.linger_evictions.get()),
+    );
     families.counter(
         "gateway_pressure_closes_total",
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",

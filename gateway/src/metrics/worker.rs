@@ -145,6 +145,10 @@ pub struct WorkerMetrics {
     pub shed_frames: Counter,
     /// Connections closed because a frame did not come whole in time.
     pub late_frames: Counter,
+    /// Connections kept for a moment after their last word.
+    pub lingering: Gauge,
+    /// Those of them that were closed early, because the table of connections was full.
+    pub linger_evictions: Counter,
     /// Connections refused because memory was short.
     pub memory_refusals: Counter,
     /// Messages dropped because memory was short and the receiver had not taken earlier ones.

@@ -20,7 +20,7 @@ pub use carry::{Carry, PoolExhausted};
 use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
 use gateway_proto::codes::CloseCode;
-use gateway_proto::websocket::Decoder;
+use gateway_proto::websocket::{CloseWatch, Decoder};
 use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -43,6 +43,41 @@ pub enum Phase {
     Open,
     /// The last word has been said; its names and rooms are given up.
     Closing,
+}
+
+/// How the bytes of a WebSocket connection are read.
+#[derive(Clone, Copy, Debug)]
+pub enum Framing {
+    /// Frame by frame.
+    Messages(Decoder),
+    /// A close frame was sent: all is discarded until the peer's own.
+    UntilClose(CloseWatch),
+}
+
+const _: () = assert!(size_of::<Framing>() <= 16);
+
+impl Default for Framing {
+    fn default() -> Framing {
+        Framing::Messages(Decoder::default())
+    }
+}
+
+impl Framing {
+    /// State of the decoder; `None` when nothing is decoded any more.
+    pub fn decoder(&mut self) -> Option<&mut Decoder> {
+        match self {
+            Framing::Messages(decoder) => Some(decoder),
+            Framing::UntilClose(_) => None,
+        }
+    }
+
+    /// What looks for the peer's close frame, if that is awaited.
+    pub fn close_watch(&mut self) -> Option<&mut CloseWatch> {
+        match self {
+            Framing::Messages(_) => None,
+            Framing::UntilClose(watch) => Some(watch),
+        }
+    }
 }
 
 /// Who a client is.
@@ -97,8 +132,8 @@ pub struct Session {
     pub key: TextId,
     /// Bytes of a frame that has not come whole.
     pub carry: Carry,
-    /// State of the WebSocket decoder.
-    pub decoder: Decoder,
+    /// How its bytes are read, over WebSocket.
+    pub framing: Framing,
     /// Its rooms.
     pub rooms: SessionRooms,
     /// Platform by hash; 0: none given.
@@ -122,6 +157,8 @@ pub struct Session {
     pub listener: u8,
     /// It speaks WebSocket.
     pub websocket: bool,
+    /// It has had its last word, and is kept for a moment so that it arrives.
+    pub lingers: bool,
     /// Its token is a service's: it may send to everyone.
     pub service: bool,
     /// Answers of homes that its login still needs.
@@ -135,7 +172,7 @@ const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a
 pub struct FieldBytes {
     /// Connection, user, key.
     pub names: usize,
-    /// Carry and WebSocket decoder.
+    /// Carry and WebSocket framing.
     pub incoming: usize,
     /// Its memberships.
     pub rooms: usize,
@@ -150,7 +187,7 @@ pub struct FieldBytes {
 /// Of this build.
 pub const FIELD_BYTES: FieldBytes = {
     let names = size_of::<ConnectionId>() + size_of::<User>() + size_of::<TextId>();
-    let incoming = size_of::<Carry>() + size_of::<Decoder>();
+    let incoming = size_of::<Carry>() + size_of::<Framing>();
     let rooms = size_of::<SessionRooms>();
     let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<i32>();
     let peer = size_of::<Peer>();
@@ -165,7 +202,7 @@ impl Session {
             user: User::Anonymous,
             key: TextId::NONE,
             carry: Carry::default(),
-            decoder: Decoder::default(),
+            framing: Framing::default(),
             rooms: SessionRooms::EMPTY,
             platform: 0,
             expires_at: 0,
@@ -178,6 +215,7 @@ impl Session {
             phase: Phase::Vacant,
             listener: 0,
             websocket: false,
+            lingers: false,
             service: false,
             answers_due: 0,
         }

@@ -41,6 +41,7 @@ impl Shard {
         }
         assert_eq!(memberships, self.rooms.memberships_len(), "memberships of sessions and of rooms");
         assert_eq!(cells, self.texts.used_cells(), "texts of sessions and rooms, and cells in use");
+        self.lingering.invariants(&self.sessions);
     }
 }
 

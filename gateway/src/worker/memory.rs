@@ -3,6 +3,7 @@
 //! Reserved means address space: a page becomes resident when it is first used, so an empty worker is small and grows
 //! with its connections up to the sum.
 
+use crate::handler::Lingering;
 use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::text::TextStore;
 use crate::session::{Carriers, Sessions};
@@ -70,7 +71,9 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
         addend("send queues", backend.send_pieces_max * netpoll::PIECE_BYTES),
         addend(
             "sessions and timers",
-            tables.connections_max * Sessions::BYTES_PER_CONNECTION + Carriers::bytes(blocks),
+            tables.connections_max * Sessions::BYTES_PER_CONNECTION
+                + Carriers::bytes(blocks)
+                + Lingering::bytes(tables.connections_max),
         ),
         addend("names", tables.text_cells_max * TextStore::CELL_BYTES),
         addend("directory", tables.names_max * (Directory::BYTES_PER_NAME + Directory::BYTES_PER_FURTHER)),

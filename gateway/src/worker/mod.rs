@@ -36,7 +36,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::alloc_guard::thread_allocations;
-use crate::handler::{Admissions, EchoConnections, Refusals};
+use crate::handler::{Admissions, EchoConnections, Lingering, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Directory, Fanouts, Rooms, Sums};
@@ -77,6 +77,8 @@ pub struct Shard {
     pub fanouts: Fanouts,
     /// Outcomes that hosts report one by one.
     pub sums: Sums,
+    /// Connections kept for a moment after their last word.
+    pub lingering: Lingering,
 }
 
 /// A draining worker's progress.
@@ -182,6 +184,7 @@ impl<B: Backend> Worker<B> {
             directory: Directory::with_capacity(tables.names_max),
             fanouts: Fanouts::with_capacity(tables.fanouts_max),
             sums: Sums::with_capacity(tables.sums_max()),
+            lingering: Lingering::with_capacity(tables.connections_max),
         };
         let now = backend.now();
         let mut worker = Worker {

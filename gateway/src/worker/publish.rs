@@ -23,6 +23,7 @@ impl<B: Backend> Worker<B> {
             publish_pool(gauges, level);
         }
         metrics.sessions.set(self.shard.sessions.open_count() as u64);
+        metrics.lingering.set(self.shard.lingering.count() as u64);
         metrics.rooms.set(self.shard.rooms.len() as u64);
         metrics.memberships.set(self.shard.rooms.memberships_len() as u64);
         self.publish_stores();

@@ -65,5 +65,6 @@ impl Shard {
         self.directory.trim();
         self.fanouts.trim();
         self.sums.trim();
+        self.lingering.trim();
     }
 }

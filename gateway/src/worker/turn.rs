@@ -46,6 +46,7 @@ impl<B: Backend> Worker<B> {
         self.run_fanouts();
         self.relieve_pressure();
         self.relieve_memory();
+        self.give_up_places();
         self.pump_echoes();
         self.expire_timers();
         self.expire_frames();
@@ -71,6 +72,7 @@ impl<B: Backend> Worker<B> {
         let totals_left = self.pace.totals_due <= self.pace.now && self.shard.rooms.has_changes();
         let hurries = totals_left || self.drain.is_some();
         let wait = if hurries { wait.min(Duration::from_millis(10)) } else { wait };
+        let wait = self.until_places(wait);
         self.shard.sessions.timers.next_expiry(self.pace.now, wait)
     }
 
@@ -149,6 +151,7 @@ impl<B: Backend> Worker<B> {
         }
         self.leave(connection);
         self.echo.remove(connection);
+        self.stop_lingering(connection);
         self.shard.sessions.remove(&mut self.shard.texts, connection);
         self.metrics.count_end(end);
         if let Some(count) = self.metrics.connections.get(listener) {

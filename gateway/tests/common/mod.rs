@@ -4,6 +4,7 @@
 #[cfg(feature = "dpdk")]
 mod dpdk;
 pub mod program;
+pub mod websocket;
 
 use gateway::address::Fingerprints;
 use gateway::settings::{

@@ -8,6 +8,7 @@ use crate::world::World;
 use gateway::metrics::WorkerMetrics;
 use gateway::settings::DevicePolicy;
 use gateway::worker::message::{Message, MessageClass};
+use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, CloseReason};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -226,7 +227,11 @@ impl World {
             let codes = metrics.end_codes.iter().zip(&metrics.ends_code);
             codes.filter(|(code, _)| code.get() == 3008).map(|(_, count)| count.get()).sum()
         });
-        assert_eq!(slow, ended, "counters: slow consumers closed, and ends with 3008");
+        let sessions = self.shards.iter().map(|shard| &shard.worker.shard().sessions);
+        let lingers = sessions.flat_map(|all| (0..all.slots()).filter_map(|index| all.at(index)));
+        let lingering =
+            lingers.filter(|session| session.close_code() == Some(CloseCode::SLOW_CONSUMER)).count();
+        assert_eq!(slow, ended + lingering as u64, "counters: slow consumers closed, and ends with 3008");
     }
 
     // --- names and rooms ---------------------------------------------------------------------------------------------
@@ -337,7 +342,7 @@ impl World {
     /// Whether it was silent for the idle time, all of it: never early.
     fn was_idle(&self, client: &crate::clients::Client) -> bool {
         let idle = self.plan.settings.reloadable.idle_timeout;
-        let now = self.network.now();
+        let now = client.farewell_at;
         // What was said just now may not have arrived in time.
         let under_way = now.since(client.spoke_at) < Duration::from_secs(1);
         let spoke = if under_way { client.spoke_before } else { client.spoke_at };

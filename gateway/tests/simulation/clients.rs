@@ -116,6 +116,8 @@ pub struct Client {
     pub auth: Vec<u8>,
     /// Code of the server's last word.
     pub farewell: Option<u16>,
+    /// When that was.
+    pub farewell_at: netpoll::Timestamp,
     pub reconnect: bool,
     pub end: Option<CloseReason>,
     /// The phase that it ended in.
@@ -160,6 +162,7 @@ impl Client {
             nonce: None,
             auth: vec![],
             farewell: None,
+            farewell_at: netpoll::Timestamp::ZERO,
             reconnect: false,
             end: None,
             ended_in: Phase::Gone,

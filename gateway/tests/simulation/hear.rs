@@ -92,7 +92,14 @@ impl World {
     /// Whether the answer to the upgrade request has come.
     fn upgraded(&mut self, id: usize) -> bool {
         let client = &mut self.clients[id];
-        let key = client.nonce.expect("an upgrade was asked for");
+        // Too late, or the server shuts down: FIN follows.
+        if [&b"HTTP/1.1 408 "[..], b"HTTP/1.1 503 "].iter().any(|refusal| client.input.starts_with(refusal)) {
+            return false;
+        }
+        let Some(key) = client.nonce else {
+            assert!(client.input.len() < 13, "clients: {:?} answers no request", client.input);
+            return false;
+        };
         match verify_response(&client.input, &key) {
             Ok(ResponseParse::Incomplete) => false,
             Ok(ResponseParse::Accepted { consumed }) => {
@@ -129,7 +136,15 @@ impl World {
                 let client = &mut self.clients[id];
                 let first = client.farewell.is_none();
                 assert!(first || client.farewell == code, "farewell: client {id} heard two codes");
+                if first {
+                    client.farewell_at = self.network.now();
+                }
                 client.farewell = code.or(Some(1005));
+                if client.fate == Fate::None && self.rng.chance(0.7) {
+                    let payload = code.map_or(vec![], |code| code.to_be_bytes().to_vec());
+                    self.clients[id].output.extend(wire::masked(wire::CLOSE, true, &payload, [3, 5, 7, 11]));
+                    self.network.nudge(self.shards.len() + self.clients[id].host);
+                }
             }
         }
     }
@@ -144,6 +159,7 @@ impl World {
                 note!(self, "client {id} is told {}", closed.code);
                 self.churn += 1;
                 self.clients[id].farewell = Some(closed.code.get());
+                self.clients[id].farewell_at = self.network.now();
             }
             112 => self.refused(id, &frame),
             _ => self.replied(id, &frame),

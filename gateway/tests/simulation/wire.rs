@@ -25,6 +25,7 @@ pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CONTINUATION: u8 = 0;
 pub const PING: u8 = 9;
+pub const CLOSE: u8 = 8;
 
 /// The bytes of a frame.
 pub fn frame(operation: i32, sequence: i32, body: &[u8]) -> Vec<u8> {

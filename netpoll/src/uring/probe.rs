@@ -114,7 +114,7 @@ fn send_through(ring: &mut Ring, pools: &mut BufferPools) -> io::Result<()> {
     let (left, right) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     ring.install(0, left.as_fd())?;
     ring.install(1, right.as_fd())?;
-    if let Some(buffer) = pools.take_receive() {
+    while let Some(buffer) = pools.take_receive() {
         ring.lend(buffer);
     }
     ring.publish();
