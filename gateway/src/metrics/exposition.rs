@@ -47,6 +47,19 @@ fn sum(workers: &Workers, of: impl Fn(&WorkerMetrics) -> u64) -> f64 {
     workers.iter().map(|one| of(one)).sum::<u64>() as f64
 }
 
+fn lingering(families: &mut Families, workers: &Workers) {
+    families.gauge(
+        "gateway_lingering_connections",
+        "Connections kept for at most 2 s after their last word, so that it arrives.",
+        sum(workers, |one| one.lingering.get()),
+    );
+    families.counter(
+        "gateway_linger_evictions_total",
+        "Lingering connections closed early, because the table of connections was full.",
+        sum(workers, |one| one.linger_evictions.get()),
+    );
+}
+
 fn connections(families: &mut Families, workers: &Workers, listeners: &[(String, &'static str)]) {
     let by_listener = |of: &dyn Fn(&WorkerMetrics, usize) -> u64| {
         let rows = listeners.iter().enumerate().take(super::LISTENERS_MAX);
@@ -99,16 +112,7 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Connections closed because their send queue was full.",
         sum(workers, |one| one.slow_closes.get()),
     );
-    families.gauge(
-        "gateway_lingering_connections",
-        "Connections kept for at most 2 s after their last word, so that it arrives.",
-        sum(workers, |one| one.lingering.get()),
-    );
-    families.counter(
-        "gateway_linger_evictions_total",
-        "Lingering connections closed early, because the table of connections was full.",
-        sum(workers, |one| one.linger_evictions.get()),
-    );
+    lingering(families, workers);
     families.counter(
         "gateway_pressure_closes_total",
         "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",

@@ -159,6 +159,16 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         }
     }
 
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
+        match self.of_kernel(connection) {
+            None => self.link.send_last(connection, last),
+            Some(id) => {
+                self.unsent = true;
+                self.kernel.send_last(id, last)
+            }
+        }
+    }
+
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
         match self.of_kernel(connection) {
             None => self.link.set_receiving(connection, receiving),
