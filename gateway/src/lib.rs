@@ -1,5 +1,7 @@
 //! The gateway as a library: what `main.rs` puts together, and tests take apart.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written: `output` does not.
+
 pub mod address;
 pub mod alloc_guard;
 mod ask;
@@ -13,6 +15,7 @@ mod inline_text;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
+pub mod output;
 pub mod ports;
 pub mod preflight;
 pub mod router;

@@ -84,7 +84,7 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
         None => Ok(Exit::CouldNotRun),
     };
     outcome.unwrap_or_else(|trouble| {
-        eprintln!("loadtest: {trouble}");
+        note!("loadtest: {trouble}");
         Exit::CouldNotRun
     })
 }
@@ -139,7 +139,7 @@ fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit,
     let stop = stop_on_signal();
     let findings = execute(plan.clone(), &watch, &stop)?;
     let report = crate::report::build::report(&plan, findings, about);
-    print!("{}", terminal::render(&report));
+    say!("{}", terminal::render(&report));
     store(settings, &report)?;
     Ok(if report.verdict.passed { Exit::Met } else { Exit::Missed })
 }
@@ -181,7 +181,7 @@ fn compare_files(matches: &ArgMatches) -> Result<Exit, Trouble> {
     let reports =
         paths.iter().map(|path| Ok((named(path), json::load(path)?))).collect::<Result<Vec<_>, Trouble>>()?;
     let table = compare::Comparison::of(&reports);
-    print!("{}", table.text());
+    say!("{}", table.text());
     if let Some(path) = matches.get_one::<String>("html") {
         json::write(path, &table.page(&reports))?;
     }

@@ -13,6 +13,11 @@
 //!
 //! Workers are clients of the same [`netpoll::Backend`] that the gateway is built on, one backend a thread.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written.
+
+#[macro_use]
+mod output;
+
 mod backend;
 mod cli;
 mod client;

@@ -49,7 +49,7 @@ impl Progress {
             bar.set_message("");
         }
         if self.lines {
-            eprintln!("{phase} …");
+            note!("{phase} …");
             self.last = Instant::now();
         }
     }
@@ -65,7 +65,7 @@ impl Progress {
             let percent = (step * 100).checked_div(self.total).unwrap_or(100).min(100);
             let left = self.began.elapsed().as_secs_f64() * self.total.saturating_sub(step) as f64
                 / step.max(1) as f64;
-            eprintln!("{} {percent}% · {message} · {left:.0} s left", self.phase);
+            note!("{} {percent}% · {message} · {left:.0} s left", self.phase);
         }
     }
 

@@ -4,6 +4,7 @@ use super::settings::Settings;
 use super::{say, with_config};
 use crate::ask::{Question, ask};
 use crate::config::Secret;
+use crate::output::complain;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -85,13 +86,16 @@ pub(super) fn push(settings: &Settings, push: &Push) -> ExitCode {
         let receivers =
             serde_json::from_slice::<Value>(&answer).ok().and_then(|answer| answer["receivers"].as_u64());
         match receivers {
-            Some(0) => eprintln!(
+            Some(0) => complain(format_args!(
                 "nobody took it: no connection of this gateway has that name, or none accepts operation {}",
                 push.operation
-            ),
+            )),
             Some(_) => {}
             None => {
-                eprintln!("an answer that this version does not know: {}", String::from_utf8_lossy(&answer));
+                complain(format_args!(
+                    "an answer that this version does not know: {}",
+                    String::from_utf8_lossy(&answer)
+                ));
                 return ExitCode::FAILURE;
             }
         }
@@ -112,7 +116,7 @@ pub(super) fn health(settings: &Settings, health: &Health) -> ExitCode {
 }
 
 fn not_answered(address: SocketAddr, error: &std::io::Error) -> ExitCode {
-    eprintln!("the gateway at control.address {address}: {error}{}", advice(error));
+    complain(format_args!("the gateway at control.address {address}: {error}{}", advice(error)));
     ExitCode::FAILURE
 }
 

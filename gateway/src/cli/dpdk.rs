@@ -1,8 +1,9 @@
 //! `gateway dpdk-check`, `dpdk-stats` and `dpdk-capture`: what a gateway past the kernel lacks, counts and keeps.
 
-use super::{problems_text, say, wrong};
+use super::{problems_text, wrong};
 use crate::config::{BackendKind, Config, Plan, SystemLimits};
 use crate::dpdk;
+use crate::output::{complain, say};
 use crate::start::WorkerHost;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,18 +31,18 @@ pub(super) fn stats(config: &Config, all: bool) -> ExitCode {
     let exposition = match dpdk::read(address) {
         Ok(exposition) => exposition,
         Err(error) => {
-            eprintln!(
+            complain(format_args!(
                 "no gateway answers at control.address {address}: {error}; start it, or name its configuration (--config)"
-            );
+            ));
             return ExitCode::FAILURE;
         }
     };
     match dpdk::table(&exposition, all) {
         Some(text) => say(&text),
         None => {
-            eprintln!(
+            complain(format_args!(
                 "the gateway at {address} has no TCP/IP stack of its own: its io.backend is not \"dpdk\""
-            );
+            ));
             ExitCode::FAILURE
         }
     }
@@ -51,11 +52,11 @@ pub(super) fn capture(config: &Config, file: &Path) -> ExitCode {
     let address = config.control.address;
     match dpdk::write_capture(address, config.control.api_key.as_ref(), file) {
         Ok(size) => {
-            eprintln!("{size} bytes to {}", file.display());
+            complain(format_args!("{size} bytes to {}", file.display()));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("no capture from the gateway at control.address {address}: {error}");
+            complain(format_args!("no capture from the gateway at control.address {address}: {error}"));
             ExitCode::FAILURE
         }
     }

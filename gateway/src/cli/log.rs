@@ -6,8 +6,11 @@
 use super::colors_wanted;
 use crate::config::Config;
 use crate::control::LogHandle;
+use crate::output::LogQueue;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -15,25 +18,53 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry, reload};
 
-/// Starts logging to stderr. The handle changes the level later.
-pub(super) fn start_log(config: &Config) -> LogHandle {
+/// What is said of a panic may take this long to be written.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
+
+/// Starts logging to stderr, which never waits for whoever reads it. The handle changes the level later.
+///
+/// # Errors
+/// When the thread that writes can't be had.
+pub(super) fn start_log(config: &Config) -> io::Result<(LogHandle, LogQueue)> {
+    let queue = LogQueue::start(io::stderr())?;
+    queue.become_log();
     let (filter, handle) = reload::Layer::new(LevelFilter::from_level(config.log.level));
     let registry = registry().with(filter);
-    let writer = Prioritized { to: io::stderr, on: is_journal() };
+    let to = queue.clone();
+    let writer = Prioritized { to: move || to.clone(), on: is_journal() };
     let started = if config.log.json {
-        registry.with(fmt::layer().json().with_writer(writer)).try_init()
+        registry.with(fmt::layer().json().with_writer(writer).log_internal_errors(false)).try_init()
     } else {
         let layer = fmt::layer().with_ansi(colors_wanted()).with_target(false).with_writer(writer);
-        registry.with(layer).try_init()
+        registry.with(layer.log_internal_errors(false)).try_init()
     };
     if let Err(error) = started {
-        eprintln!("logging was started before: {error}");
+        queue.push(format!("logging was started before: {error}\n").as_bytes());
     }
-    LogHandle::new(move |level| {
+    say_panics_through(&queue);
+    let handle = LogHandle::new(move |level| {
         if let Err(error) = handle.modify(|filter| *filter = LevelFilter::from_level(level)) {
             tracing::error!(%error, "the log level can't be changed");
         }
-    })
+    });
+    Ok((handle, queue))
+}
+
+/// A panic is said through the log too: the standard way would wait for ever for a pipe that is not read, and the process
+/// would neither serve nor end.
+fn say_panics_through(queue: &LogQueue) {
+    let queue = queue.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let backtrace = Backtrace::capture();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("?");
+        let mut text = format!("thread '{name}' {panic}\n");
+        if backtrace.status() == BacktraceStatus::Captured {
+            text += &format!("{backtrace}\n");
+        }
+        queue.push(text.as_bytes());
+        queue.flush(LAST_WORDS_MAX);
+    }));
 }
 
 /// Whether stderr is the stream that the journal reads: its device and inode are those of `JOURNAL_STREAM` (systemd.exec(5)).

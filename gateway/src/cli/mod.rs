@@ -19,13 +19,14 @@ mod token;
 pub(crate) mod version;
 
 use crate::config::{Config, Problems, SystemLimits, effective, schema_text};
+use crate::output::{complain, say, show};
 use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
 use clap::{CommandFactory, Parser, Subcommand};
 use run::{run, screen};
 use settings::{Settings, Usage, load};
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -164,12 +165,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
 
 fn check(config: Config, host: &dyn WorkerHost) -> ExitCode {
     with_prepared(config, host, prepare_and_try, |prepared| {
-        eprint!("{}", screen(&prepared));
+        show(screen(&prepared));
         let mut problems = preflight::look(&prepared.config).problems;
         problems.extend(preflight::ports(&prepared));
         if !problems.is_empty() {
             let code = cant_start(&problems);
-            eprintln!("`gateway check --offline` looks at the configuration only");
+            complain("`gateway check --offline` looks at the configuration only");
             return code;
         }
         say("the configuration is good, and a start would succeed here\n")
@@ -177,7 +178,7 @@ fn check(config: Config, host: &dyn WorkerHost) -> ExitCode {
 }
 
 fn check_offline(config: &Config) -> ExitCode {
-    config.source.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    config.source.warnings.iter().for_each(|warning| complain(format_args!("warning: {warning}")));
     say(
         "the configuration is good by itself; ports, io_uring, memory and folders of this machine were not looked at\n",
     )
@@ -195,8 +196,8 @@ fn schema(part: Option<&str>) -> ExitCode {
 
 /// What keeps a good configuration from starting here.
 fn cant_start(problems: &[String]) -> ExitCode {
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
-    eprintln!("the gateway can't start here: {}", count_text(problems.len()));
+    problems.iter().for_each(complain);
+    complain(format_args!("the gateway can't start here: {}", count_text(problems.len())));
     ExitCode::FAILURE
 }
 
@@ -209,16 +210,8 @@ fn colors_wanted() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// To stdout; a closed pipe ends the output, not the program.
-fn say(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
 fn wrong(what: impl std::fmt::Display) -> ExitCode {
-    eprintln!("{what}");
+    complain(what);
     ExitCode::from(2)
 }
 

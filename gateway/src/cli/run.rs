@@ -4,10 +4,15 @@ use super::colors_wanted;
 use super::log::start_log;
 use super::settings::{Settings, Usage, load};
 use crate::config::Problems;
-use crate::control::ReloadSource;
+use crate::control::{LogHandle, ReloadSource};
+use crate::output::{LogQueue, complain};
 use crate::start::{Prepared, WorkerHost, start};
 use crate::start_screen::{Paint, render};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// What was said last may take this long to be written.
+const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 pub(super) fn screen(prepared: &Prepared) -> String {
     let paint = Paint { colours: colors_wanted() };
@@ -15,7 +20,25 @@ pub(super) fn screen(prepared: &Prepared) -> String {
 }
 
 pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings) -> ExitCode {
-    let log = start_log(&prepared.config);
+    let (log, lines) = match start_log(&prepared.config) {
+        Ok(started) => started,
+        Err(error) => {
+            complain(format_args!("the gateway can't start: no thread for its log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = serve(prepared, host, settings, log, &lines);
+    lines.flush(LAST_LINES_MAX);
+    code
+}
+
+fn serve(
+    prepared: Prepared,
+    host: &dyn WorkerHost,
+    settings: Settings,
+    log: LogHandle,
+    lines: &LogQueue,
+) -> ExitCode {
     let reload = ReloadSource::new(move || match load(&settings) {
         Ok(loaded) => loaded,
         Err(Usage(what)) => {
@@ -28,7 +51,7 @@ pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings)
     let running = match start(prepared, host, reload, log, true) {
         Ok(running) => running,
         Err(error) => {
-            eprintln!("the gateway can't start: {error}");
+            lines.push(format!("the gateway can't start: {error}\n").as_bytes());
             return ExitCode::FAILURE;
         }
     };
@@ -44,7 +67,7 @@ pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings)
         shown.config.source.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     } else {
         let paint = Paint { colours: colors_wanted() };
-        eprint!("{}", render(&shown, &running.addresses, running.control_address, paint));
+        lines.push(render(&shown, &running.addresses, running.control_address, paint).as_bytes());
     }
     // After everything else that is said at the start: who waits for this line finds every port open.
     let (listeners, control) = (listeners.join(", "), running.control_address);
@@ -53,7 +76,7 @@ pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings)
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("the control thread failed: {error}");
+            lines.push(format!("the control thread failed: {error}\n").as_bytes());
             ExitCode::FAILURE
         }
     }

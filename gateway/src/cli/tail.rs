@@ -6,6 +6,7 @@ use super::settings::Settings;
 use super::{with_config, wrong};
 use crate::config::Config;
 use crate::control::rfc3339;
+use crate::output::complain;
 use crate::settings::ListenerKind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -72,7 +73,7 @@ pub(super) fn tail(settings: &Settings, order: &Tail) -> ExitCode {
             Err(End::Usage(why)) => wrong(why),
             Err(End::Output) => ExitCode::FAILURE, // whoever read it is gone
             Err(end) => {
-                eprintln!("{end}");
+                complain(format_args!("{end}"));
                 ExitCode::FAILURE
             }
         }
@@ -230,7 +231,7 @@ impl Client {
             let size = join.emit(&mut body).unwrap_or_default();
             self.send(Operation::JOIN, &body[..size])?;
         }
-        eprintln!("logged in; messages follow, Ctrl-C ends");
+        complain(format_args!("logged in; messages follow, Ctrl-C ends"));
         let (mut left, mut beat) = (order.count.unwrap_or(u64::MAX), Instant::now() + BEAT_INTERVAL);
         while left > 0 {
             match self.next(beat)? {

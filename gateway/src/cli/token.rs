@@ -3,6 +3,7 @@
 use super::settings::Settings;
 use super::{say, with_config, wrong};
 use crate::config::Config;
+use crate::output::complain;
 use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
@@ -103,17 +104,17 @@ pub(super) fn token(settings: &Settings, order: &Token) -> ExitCode {
         };
         let refused = config.auth.as_ref().and_then(|policy| policy.check(&token).err());
         if let Some(error) = refused {
-            eprintln!(
+            complain(format_args!(
                 "a gateway with this configuration would refuse it ({}); sign with the key that auth.key_file or auth.jwks_file \
                  has the public part of",
                 error.label()
-            );
+            ));
             return ExitCode::FAILURE;
         }
         if config.auth.is_none() {
-            eprintln!(
+            complain(format_args!(
                 "a gateway with this configuration does not look at tokens (auth.mode = \"none\"); --config names another"
-            );
+            ));
         }
         say(&format!("{token}\n"))
     })

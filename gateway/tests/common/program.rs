@@ -62,6 +62,8 @@ pub struct Running {
     /// What it said up to the line that says what it serves.
     pub said: String,
     pub serving: String,
+    /// Its stderr, where that is not read any more.
+    unread: Option<Box<dyn std::any::Any>>,
 }
 
 impl Running {
@@ -73,12 +75,28 @@ impl Running {
     pub fn of(order: &mut Command) -> Running {
         let mut child = order.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut running = Running { child, said: String::new(), serving: String::new() };
+        let mut running = Running { child, said: String::new(), serving: String::new(), unread: None };
         while let Some(Ok(line)) = lines.next() {
             if line.contains("serving ") {
                 running.serving = line;
                 // Whatever comes later must not fill the pipe.
                 std::thread::spawn(move || lines.for_each(drop));
+                return running;
+            }
+            running.said += &format!("{line}\n");
+        }
+        panic!("it never served:\n{}", running.said);
+    }
+
+    /// As [`Running::of`]; behind that line its stderr is held open, and not read.
+    pub fn unread(order: &mut Command) -> Running {
+        let mut child = order.spawn().unwrap();
+        let mut lines = BufReader::with_capacity(1, child.stderr.take().unwrap()).lines();
+        let mut running = Running { child, said: String::new(), serving: String::new(), unread: None };
+        while let Some(Ok(line)) = lines.next() {
+            if line.contains("serving ") {
+                running.serving = line;
+                running.unread = Some(Box::new(lines));
                 return running;
             }
             running.said += &format!("{line}\n");

@@ -13,6 +13,8 @@
 //! to minute better than a rate does, and ratios of runs that lie seconds apart hold better still. With the feature `dpdk`
 //! there are servers past the kernel, too ([`dpdk`]). See `docs/benchmarks.md`.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written.
+
 pub mod client;
 pub mod cpu;
 #[cfg(feature = "dpdk")]
@@ -21,6 +23,7 @@ pub mod dpdk;
 #[path = "without_dpdk.rs"]
 pub mod dpdk;
 pub mod floor;
+pub mod output;
 pub mod run;
 pub mod servers;
 pub mod tally;

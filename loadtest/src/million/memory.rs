@@ -48,7 +48,7 @@ impl Warm {
             Ok(keeper) => {
                 let since = Instant::now();
                 let size = share(needed, kernel::memory_free().min(kernel::memory_left_in_cgroup()));
-                eprintln!(
+                note!(
                     "memory: touching {}, so that the host of this virtual machine gives it now …",
                     bytes(size as f64)
                 );
@@ -99,7 +99,7 @@ impl Drop for Warm {
         if let Some(keeper) = &mut self.keeper {
             drop(keeper.stdin.take());
             if !keeper.wait().is_ok_and(|status| status.success()) {
-                eprintln!(
+                note!(
                     "loadtest: {REPORTED} could not be set back; write the number there that it should be (9 is the kernel's)"
                 );
             }

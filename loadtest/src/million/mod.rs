@@ -60,14 +60,14 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     let budget = Budget::of(&settings, backend)?;
     notes.extend(budget.notes.iter().cloned());
     for line in notes.iter().chain(&budget.sum) {
-        eprintln!("{line}");
+        note!("{line}");
     }
     budget.check()?;
     let session = Session { settings: &settings, command, backend, budget: &budget, stop };
     session.check()?;
     let warm = Warm::up(budget.needed, stop);
     if let Some(note) = &warm.note {
-        eprintln!("{note}");
+        note!("{note}");
         notes.push(note.clone());
     }
     if stop.load(Relaxed) {
@@ -83,18 +83,18 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     }
     let full = session.once(budget.connections, "full")?;
     if stop.load(Relaxed) {
-        print!("{}", terminal::render(&full));
+        say!("{}", terminal::render(&full));
         return Ok(interrupted());
     }
     // What was measured is not to be lost for want of something to compare it with.
     let floor = session.floor().unwrap_or_else(|trouble| {
-        eprintln!("loadtest: {trouble}");
+        note!("loadtest: {trouble}");
         notes.push(format!("no floor of the broadcast: {trouble}"));
         None
     });
     let outcome = Outcome::of(full, small, backend, notes, &budget, floor.as_ref());
-    print!("{}", terminal::render(&outcome.full));
-    print!("{}", summary::bars(&outcome));
+    say!("{}", terminal::render(&outcome.full));
+    say!("{}", summary::bars(&outcome));
     if let Some(folder) = &settings.report {
         outcome.store(folder)?;
     }
@@ -104,7 +104,7 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
 
 /// Half a run is no report, and must not take the place of a whole one.
 fn interrupted() -> Exit {
-    eprintln!("loadtest: interrupted, so nothing is stored");
+    note!("loadtest: interrupted, so nothing is stored");
     Exit::Missed
 }
 
@@ -149,7 +149,7 @@ impl Session<'_> {
             Gateway::start(program, &config, gateway::clients(self.backend))?
         };
         let plan = self.plan(connections, label, gateway.pid())?;
-        eprintln!("{label}: {connections} connections through {} stages", plan.stages.len());
+        note!("{label}: {connections} connections through {} stages", plan.stages.len());
         let goals = self.goals()?;
         let watch = Watch {
             server_pid: Some(gateway.pid()),

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench-server: {error}");
+            bench::note!("bench-server: {error}");
             ExitCode::FAILURE
         }
     }

@@ -43,7 +43,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--help") {
-        print!("{HELP}");
+        bench::say!("{}", HELP.trim_end());
         return ExitCode::SUCCESS;
     }
     if arguments.first().is_some_and(|argument| argument == "broadcast") {
@@ -64,7 +64,7 @@ fn exit(result: Result<bool, Box<dyn std::error::Error>>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("bench: {error}");
+            bench::note!("bench: {error}");
             ExitCode::FAILURE
         }
     }
@@ -92,8 +92,8 @@ fn broadcast(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(format!("what is {word}? (--help has the list)").into()),
         }
     }
-    let figures = asked.run(|what| eprintln!("broadcast, bare io_uring: {what}"))?;
-    println!("{}", serde_json::to_string(&figures)?);
+    let figures = asked.run(|what| bench::note!("broadcast, bare io_uring: {what}"))?;
+    bench::say!("{}", serde_json::to_string(&figures)?);
     Ok(())
 }
 
@@ -150,10 +150,10 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
 fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     let Arguments { quick, options, out } = parse(arguments)?;
     if !options.uring {
-        eprintln!("io_uring is not to be had here: its rows are left out");
+        bench::note!("io_uring is not to be had here: its rows are left out");
     }
     if !options.dpdk {
-        eprintln!("built without DPDK (--features bench/dpdk): its rows are left out");
+        bench::note!("built without DPDK (--features bench/dpdk): its rows are left out");
     }
     bench::cpu::settle(options.processors.1, options.nice)?;
     let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };
@@ -168,13 +168,16 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
         options.processors.1,
     );
     if quick {
-        println!("{}", if report.has_problem() { "a run failed" } else { "every server answered rightly" });
+        bench::say!(
+            "{}",
+            if report.has_problem() { "a run failed" } else { "every server answered rightly" }
+        );
         return Ok(!report.has_problem());
     }
     report.verdicts = verdicts(&report);
-    println!("\n{}", report.text());
+    bench::say!("\n{}", report.text());
     write_files(&report, &out)?;
-    println!("written: {}", out.display());
+    bench::say!("written: {}", out.display());
     Ok(reached(&report))
 }
 
@@ -187,9 +190,9 @@ fn tell(progress: Progress<'_>) {
     let Progress { case, row, cycle, result } = progress;
     let figures = match result {
         Ok(figures) => figures,
-        Err(problem) => return eprintln!("{} · {cycle} · {:28} FAILED: {problem}", case.name, row.name),
+        Err(problem) => return bench::note!("{} · {cycle} · {:28} FAILED: {problem}", case.name, row.name),
     };
-    eprintln!(
+    bench::note!(
         "{} · {cycle} · {:28} {:7.0} ns  {:6.0} k/s  busy {:3.0} % / {:3.0} %  foreign {:2.0} %{}",
         case.name,
         row.name,

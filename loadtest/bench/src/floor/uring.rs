@@ -115,7 +115,7 @@ impl Floor<'_> {
                             self.members.push(slot);
                         }
                     }
-                    Err(error) => eprintln!(
+                    Err(error) => crate::note!(
                         "a connection is lost: {}; a ring has RLIMIT_NOFILE places, so more rings may help",
                         io::Error::from_raw_os_error(-error)
                     ),

@@ -1,0 +1,117 @@
+//! What becomes of the program when its output can't be written, or is not read.
+
+#![allow(unreachable_pub)]
+
+#[path = "common/program.rs"]
+#[allow(dead_code)]
+mod program;
+
+use program::{Running, gateway};
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn full() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+fn get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn signal(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+fn code(child: &mut Child) -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert_eq!(status.signal(), None, "ended by a signal");
+            return status.code();
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A port that is free now, for a gateway whose output tells none.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_gateway_serves_when_its_log_cannot_be_written() {
+    for format in ["text", "json"] {
+        let address = free_port();
+        let mut order = gateway("run", &[&format!("log.format={format}"), "io.workers=1"]);
+        order.args(["--set", &format!("control.address={address}")]).stderr(full()).stdout(full());
+        let mut child = order.spawn().unwrap();
+        let start = Instant::now();
+        while !get(&address, "/readyz").is_some_and(|answer| answer.ends_with("ready\n")) {
+            assert!(
+                start.elapsed() < Duration::from_secs(20) && child.try_wait().unwrap().is_none(),
+                "{format}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        signal(&child, "-HUP");
+        let metrics = get(&address, "/metrics").unwrap();
+        let dropped = metrics.lines().find_map(|line| line.strip_prefix("gateway_log_dropped_lines_total "));
+        assert!(dropped.unwrap().parse::<f64>().unwrap() > 0.0, "{format}");
+        signal(&child, "-TERM");
+        assert_eq!(code(&mut child), Some(0), "{format}");
+    }
+}
+
+// The log is a pipe of 64 KiB that is not read.
+#[test]
+fn a_log_that_is_not_read_holds_up_nothing() {
+    let mut running = Running::unread(&mut gateway("run", &["io.workers=1"]));
+    let address = running.address("control=");
+    let line = "gateway_log_dropped_lines_total ";
+    let dropped = || {
+        let metrics = get(&address, "/metrics").expect("answers");
+        metrics.lines().find_map(|found| found.strip_prefix(line)).unwrap().parse::<f64>().unwrap()
+    };
+    let start = Instant::now();
+    while dropped() == 0.0 {
+        (0..50).for_each(|_| signal(&running.child, "-HUP"));
+        let asked = Instant::now();
+        assert!(get(&address, "/healthz").is_some_and(|answer| answer.ends_with("ok\n")));
+        assert!(asked.elapsed() < Duration::from_secs(4), "a probe waited {:?}", asked.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(120), "nothing was dropped");
+    }
+    signal(&running.child, "-TERM");
+    assert_eq!(code(&mut running.child), Some(0));
+}
+
+#[test]
+fn commands_end_quietly_when_their_reader_has_gone() {
+    for order in ["check", "schema", "config"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = gateway(order, &[]);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let status = command.status().unwrap();
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "{order}");
+        let mut command = gateway(order, &[]);
+        let status = command.stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(
+            (status.code(), status.signal()),
+            (Some(1), None),
+            "{order}: what was lost is told by the exit code"
+        );
+    }
+    let mut wrong = gateway("check", &["io.workers=x"]);
+    assert_eq!(wrong.stderr(full()).status().unwrap().code(), Some(2));
+}
