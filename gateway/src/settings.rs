@@ -41,6 +41,10 @@ pub struct ListenerSettings {
     pub path: String,
     /// WebSocket: origins that may connect; empty: any.
     pub origins: Vec<String>,
+    /// WebSocket: subprotocols that are spoken; the first that a client offers is chosen.
+    pub protocols: Vec<String>,
+    /// WebSocket: bytes of an upgrade request's head at most; at most a block.
+    pub head_size_max: usize,
     /// WebSocket: size of a message at most, in bytes.
     pub message_size_max: u64,
     /// WebSocket: fragments of a message at most.

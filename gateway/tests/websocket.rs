@@ -25,6 +25,7 @@ on_each_backend!(
     faults_of_frames_end_with_both_words,
     upgrades_are_refused_with_http,
     the_demo_page_is_served,
+    upgrades_take_absolute_targets_large_cookies_and_subprotocols,
     a_message_larger_than_any_block_ends_its_sender_and_nobody_else,
 );
 
@@ -221,10 +222,40 @@ fn upgrades_are_refused_with_http(backend: &BackendChoice) {
     assert!(upgrade("/sub", foreign).starts_with("HTTP/1.1 403 "));
     assert!(ask("POST / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 405 "));
     assert!(
-        ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(9000)))
+        ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(17_000)))
             .starts_with("HTTP/1.1 431 ")
     );
     assert!(ask("\u{16}\u{3}\u{1}\0\0").starts_with("HTTP/1.1 400 "));
+}
+
+fn upgrades_take_absolute_targets_large_cookies_and_subprotocols(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let ask = |target: &str, fields: &str| {
+        let mut client = Client::connect(gateway.addresses[1]);
+        let text = format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+        );
+        client.write(text.as_bytes());
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).unwrap()
+    };
+    assert!(ask("ws://127.0.0.1:3102/sub", "").starts_with("HTTP/1.1 101 "));
+    let cookie = |size: usize| format!("Cookie: {}\r\n", "a".repeat(size));
+    assert!(ask("/sub", &cookie(9 << 10)).starts_with("HTTP/1.1 101 "));
+    assert!(ask("/sub", &cookie(17 << 10)).starts_with("HTTP/1.1 431 "));
+    let chosen = ask("/sub", "Sec-WebSocket-Protocol: other, goim.v1, goim.v2\r\n");
+    assert!(chosen.to_ascii_lowercase().contains("\r\nsec-websocket-protocol: goim.v1\r\n"), "{chosen}");
+    let none = ask("/sub", "Sec-WebSocket-Protocol: other\r\n");
+    assert!(
+        none.starts_with("HTTP/1.1 101 ") && !none.to_ascii_lowercase().contains("sec-websocket-protocol"),
+        "{none}"
+    );
 }
 
 fn the_demo_page_is_served(backend: &BackendChoice) {

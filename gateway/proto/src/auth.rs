@@ -116,6 +116,8 @@ impl<'a> AuthRequest<'a> {
     /// Any [`AuthError`].
     pub fn parse(body: &'a [u8], scratch: &'a mut [u8]) -> Result<Self, AuthError> {
         let text = core::str::from_utf8(body).map_err(|_| AuthError::NotUtf8)?;
+        // RFC 8259 §8.1: a parser may ignore a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut parser =
             Parser { scanner: Scanner::new(text), scratch, request: Self::default(), seen: [false; 8] };
         parser.object()?;

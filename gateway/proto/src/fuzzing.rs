@@ -194,7 +194,12 @@ pub fn handshake(mut input: &[u8]) {
     let choice = usize::from(choose(&mut input));
     let bytes = input;
     let origins: &[&str] = if choice & 1 == 0 { &[] } else { &["https://example.com"] };
-    let rules = HandshakeRules { path: "/sub", origins, protocols: &["goim.v1", "goim.v2"] };
+    let rules = HandshakeRules {
+        path: "/sub",
+        origins,
+        protocols: &["goim.v1", "goim.v2"],
+        head_size_max: crate::websocket::handshake::HEAD_SIZE_MAX,
+    };
     let whole = Request::parse(bytes, &rules);
     for cut in [bytes.len() * choice / 256, bytes.len().saturating_sub(1 + choice / 32)] {
         match Request::parse(&bytes[..cut], &rules) {
@@ -229,7 +234,12 @@ fn client(bytes: &[u8], choice: u8) {
     let Ok(host) = core::str::from_utf8(bytes.get(..16).unwrap_or(bytes)) else { return };
     let mut out = [0; 512];
     let Some((size, key)) = client_request("/sub?v=1", host, [choice; 16], None, &mut out) else { return };
-    let rules = HandshakeRules { path: "/sub", origins: &[], protocols: &[] };
+    let rules = HandshakeRules {
+        path: "/sub",
+        origins: &[],
+        protocols: &[],
+        head_size_max: crate::websocket::handshake::HEAD_SIZE_MAX,
+    };
     let parsed = Request::parse(&out[..size], &rules);
     let Ok(HandshakeParse::Upgrade { consumed, request }) = parsed else { panic!("{parsed:?}") };
     assert_eq!((consumed, request.key, request.head.host), (size, &key, host.as_bytes()));

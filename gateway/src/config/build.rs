@@ -247,16 +247,40 @@ impl Builder<'_> {
                 "expected origins as browsers send them, such as \"https://example.org\"",
             );
         }
+        let protocols = self.values.texts(&path("protocols"));
+        if protocols.iter().any(|protocol| !is_subprotocol(protocol)) {
+            self.complain(
+                &path("protocols"),
+                "expected names of subprotocols, such as \"goim.v1\": 1 to 128 letters, digits and -._+ (RFC 6455 §4.1)",
+            );
+        }
+        let head_size_max = self.head_size_max(&path("head_size_max"));
         ListenerSettings {
             name: name.to_owned(),
             kind,
             socket: self.socket(name, address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))),
             path: url_path,
             origins,
+            protocols,
+            head_size_max,
             message_size_max: self.message_size_max(&path("message_size_max"), kind),
             fragments_max: self.values.size(&path("fragments_max")) as u32,
             demo_page: self.values.flag(&path("demo_page")),
         }
+    }
+
+    /// A head that comes in pieces is put together in one block.
+    fn head_size_max(&mut self, path: &str) -> usize {
+        let (written, frame) = (self.values.size(path), self.values.size("limits.frame_body_size_max"));
+        let block = super::largest_block(frame as u32) as usize;
+        if written > block && self.values.origin(path) != Origin::Default {
+            let advice = format!(
+                "a head is put together in one block of {block} bytes (limits.frame_body_size_max = {frame} + headers); write {block} \
+                 or less, or raise limits.frame_body_size_max"
+            );
+            self.complain(path, advice);
+        }
+        written.min(block)
     }
 
     /// A WebSocket message is put together in one block; the echo answers as it reads and needs none.
@@ -317,9 +341,12 @@ impl Builder<'_> {
             api_key,
             goim_api_key,
             cpu: usize::try_from(self.values.integer("control.cpu")).ok(),
+            hosts: self.values.texts("control.hosts"),
             connections_max: self.values.size("control.connections_max"),
             requests_max: self.values.size("control.requests_max"),
             header_timeout: self.milliseconds("control.header_timeout_ms"),
+            body_timeout: self.milliseconds("control.body_timeout_ms"),
+            idle_timeout: self.milliseconds("control.idle_timeout_ms"),
             request_timeout: self.milliseconds("control.request_timeout_ms"),
         }
     }
@@ -464,4 +491,10 @@ impl Builder<'_> {
             taken.push((path, address));
         }
     }
+}
+
+/// RFC 6455 §4.1: a token (RFC 9110 §5.6.2), of a length that the answer has room for.
+fn is_subprotocol(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=crate::handler::PROTOCOL_SIZE_MAX).contains(&name.len()) && name.bytes().all(is_token)
 }

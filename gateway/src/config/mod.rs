@@ -20,6 +20,7 @@ mod dubious;
 pub mod fuzzing;
 mod limits;
 mod nearest;
+mod opening;
 mod plan;
 mod print;
 mod problem;
@@ -176,13 +177,19 @@ pub struct ControlConfig {
     pub goim_api_key: Option<Secret>,
     /// Core to run on.
     pub cpu: Option<usize>,
+    /// Further names of this gateway in Host.
+    pub hosts: Vec<String>,
     /// HTTP connections at a time.
     pub connections_max: usize,
     /// HTTP requests under way at a time.
     pub requests_max: usize,
-    /// How long a header may take.
+    /// How long a head may take.
     pub header_timeout: Duration,
-    /// How long a request may take.
+    /// How long a body may take.
+    pub body_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// How long a request may be handled.
     pub request_timeout: Duration,
 }
 
@@ -239,6 +246,22 @@ impl Config {
         let file = sources.file.as_ref().map(|(file, _)| file.clone());
         let config = build::config(values, file, read, &mut problems);
         problems.unless_any(config)
+    }
+
+    /// What would be in force after a reload: values of keys that a reload applies are `new`'s, all others stay. Checked as a
+    /// whole, as at a start: values that are good in their own files may not be good together.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what it would open without that being written down.
+    pub fn reloaded(&self, new: &Config, read: &build::ReadFile<'_>) -> Result<Config, Problems> {
+        let mut values = self.source.values.clone();
+        // Whether tokens are checked is settled at the start, and the keys with it.
+        let keeps_mode = self.auth.is_some() == new.auth.is_some();
+        values.adopt_reloadable(&new.source.values, |path| keeps_mode || !path.starts_with("auth."));
+        let mut problems = Problems::default();
+        let merged = build::config(values, self.source.file.clone(), read, &mut problems);
+        opening::check(self, &merged, new, &mut problems);
+        problems.unless_any(merged)
     }
 
     /// Which way clients prove who they are.

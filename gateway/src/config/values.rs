@@ -180,6 +180,11 @@ impl Values {
         }
     }
 
+    /// Whether any value comes from a file.
+    pub fn are_from_file(&self) -> bool {
+        self.entries.values().any(|(_, origin)| matches!(origin, Origin::File { .. }))
+    }
+
     /// Adds a problem with the value at `path`.
     pub fn complain(&self, problems: &mut Problems, path: &str, advice: impl Into<String>) {
         problems.push(&self.origin(path), format!("{path} = {}", self.shown(path)), advice);
@@ -195,9 +200,9 @@ impl Values {
         }
     }
 
-    /// Takes over `other`'s values of keys that a reload applies.
-    pub fn adopt_reloadable(&mut self, other: &Values) {
-        for key in schema::KEYS.iter().filter(|key| key.change != Change::Restart) {
+    /// Takes over `other`'s values of keys that a reload applies, as far as they `may` change.
+    pub fn adopt_reloadable(&mut self, other: &Values, may: impl Fn(&str) -> bool) {
+        for key in schema::KEYS.iter().filter(|key| key.change != Change::Restart && may(key.path)) {
             self.entries.insert(key.path.into(), (other.get(key.path), other.origin(key.path)));
         }
     }

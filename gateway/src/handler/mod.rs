@@ -28,4 +28,4 @@ mod websocket;
 pub use echo::EchoConnections;
 pub use linger::Lingering;
 pub(crate) use scarcity::{Admissions, Refusals};
-pub(crate) use websocket::message_size_bound;
+pub(crate) use websocket::{PROTOCOL_SIZE_MAX, message_size_bound};

@@ -16,6 +16,12 @@ use std::ops::Range;
 /// Origins of one listener at most.
 const ORIGINS_MAX: usize = 64;
 
+/// Subprotocols of one listener at most.
+pub(crate) const PROTOCOLS_MAX: usize = 16;
+
+/// Bytes of a subprotocol's name at most: the answer to an upgrade, which names it, has 512.
+pub(crate) const PROTOCOL_SIZE_MAX: usize = 128;
+
 /// What a block holds besides the payload of a message: the header of its last fragment, or a control frame between two.
 const BESIDE_A_MESSAGE: usize = 160;
 
@@ -76,7 +82,8 @@ impl<B: Backend> Worker<B> {
         let request = match session.carry.is_empty() {
             true => buffer,
             false => {
-                self.carry(connection, buffer.as_slice(), gateway_proto::websocket::handshake::HEAD_SIZE_MAX);
+                let needed = self.head_size_max(connection);
+                self.carry(connection, buffer.as_slice(), needed);
                 let Some(session) = self.shard.sessions.get_mut(connection) else { return };
                 let pending = session.carry.pending();
                 let Some(request) = session.carry.take(pending) else { return };
@@ -86,16 +93,31 @@ impl<B: Backend> Worker<B> {
         self.handshake(connection, request);
     }
 
+    /// The largest head that the connection's listener takes.
+    fn head_size_max(&self, connection: ConnectionId) -> usize {
+        let listener = self.shard.sessions.get(connection).map(|session| usize::from(session.listener));
+        let listener = listener.and_then(|listener| self.context.settings.listeners.get(listener));
+        listener.map_or(0, |listener| listener.head_size_max)
+    }
+
     fn handshake(&mut self, connection: ConnectionId, mut request: Buffer) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let listener = &self.context.settings.listeners[usize::from(session.listener)];
         let mut origins = [""; ORIGINS_MAX];
         let count = listener.origins.len().min(ORIGINS_MAX);
         origins.iter_mut().zip(&listener.origins).for_each(|(slot, origin)| *slot = origin);
-        let rules = HandshakeRules { path: &listener.path, origins: &origins[..count], protocols: &[] };
+        let mut protocols = [""; PROTOCOLS_MAX];
+        let spoken = listener.protocols.len().min(PROTOCOLS_MAX);
+        protocols.iter_mut().zip(&listener.protocols).for_each(|(slot, protocol)| *slot = protocol);
+        let rules = HandshakeRules {
+            path: &listener.path,
+            origins: &origins[..count],
+            protocols: &protocols[..spoken],
+            head_size_max: listener.head_size_max,
+        };
         match Request::parse(request.as_slice(), &rules) {
             Ok(HandshakeParse::Incomplete) => {
-                let needed = gateway_proto::websocket::handshake::HEAD_SIZE_MAX;
+                let needed = listener.head_size_max;
                 self.carry(connection, request.as_slice(), needed);
             }
             Ok(HandshakeParse::Upgrade { .. }) if self.pace.memory.level >= Level::Refuse => {

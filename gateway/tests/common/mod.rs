@@ -60,6 +60,8 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         socket: ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0))),
         path: "/sub".into(),
         origins: vec![],
+        protocols: vec!["goim.v2".into(), "goim.v1".into()],
+        head_size_max: 16 << 10,
         message_size_max,
         fragments_max: 1 << 20,
         demo_page: true,

@@ -197,6 +197,8 @@ fn listener(name: &str, kind: ListenerKind, port: u16) -> ListenerSettings {
         socket: ListenerConfig::new(SocketAddr::from(([10, 0, 0, 1], port))),
         path: "/sub".into(),
         origins: vec![],
+        protocols: vec![],
+        head_size_max: 4096,
         message_size_max: 4096,
         fragments_max: 64,
         demo_page: false,

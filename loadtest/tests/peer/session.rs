@@ -68,7 +68,12 @@ pub fn messages(server: &mut Server, id: ConnectionId, input: &mut [u8]) -> usiz
     let mut at = 0;
     if !session.upgraded {
         let path = if session.kind == Kind::WebSocketEcho { "/" } else { "/sub" };
-        let rules = HandshakeRules { path, origins: &[], protocols: &[] };
+        let rules = HandshakeRules {
+            path,
+            origins: &[],
+            protocols: &[],
+            head_size_max: gateway_proto::websocket::handshake::HEAD_SIZE_MAX,
+        };
         let Ok(HandshakeParse::Upgrade { consumed, request }) = Request::parse(input, &rules) else {
             return 0;
         };

@@ -35,6 +35,16 @@ impl Field {
         Self::Resume,
     ];
 
+    /// What its value must be.
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Mid => "a whole number of 64 bits, such as 7",
+            Self::Accepts => "a list of whole numbers of 32 bits",
+            Self::Key | Self::RoomId | Self::Platform | Self::Token | Self::Uid => "text in quotes",
+            Self::Resume => "any JSON value",
+        }
+    }
+
     /// The name in the JSON, case-sensitive.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -68,6 +78,8 @@ pub enum AuthError {
     WrongType(Field),
     /// The number is no integer of the field's size.
     OutOfRange(Field),
+    /// The number has a fraction or an exponent.
+    NotWhole(Field),
     /// The field is over its limit.
     TooLong(Field),
     /// The field holds a control character.
@@ -90,6 +102,7 @@ impl AuthError {
             Self::Duplicate(_) => "duplicate",
             Self::WrongType(_) => "wrong_type",
             Self::OutOfRange(_) => "out_of_range",
+            Self::NotWhole(_) => "not_whole",
             Self::TooLong(_) => "too_long",
             Self::NotPrintable(_) => "not_printable",
             Self::TooManyAccepts => "too_many_accepts",
@@ -115,8 +128,15 @@ impl core::fmt::Display for AuthError {
             Self::TooDeep => f.write_str("auth body nests too deeply"),
             Self::TrailingBytes => f.write_str("auth body goes on after its object"),
             Self::Duplicate(field) => write!(f, "auth field {} is given twice", field.name()),
-            Self::WrongType(field) => write!(f, "auth field {} has another type", field.name()),
-            Self::OutOfRange(field) => write!(f, "auth field {} is out of range", field.name()),
+            Self::WrongType(field) => {
+                write!(f, "auth field {} has another type: expected {}", field.name(), field.expected())
+            }
+            Self::OutOfRange(field) => {
+                write!(f, "auth field {} is out of range: expected {}", field.name(), field.expected())
+            }
+            Self::NotWhole(field) => {
+                write!(f, "auth field {} is not whole: write 7, not 7.0 or 7e0", field.name())
+            }
             Self::TooLong(field) => write!(f, "auth field {} is too long", field.name()),
             Self::NotPrintable(field) => write!(f, "auth field {} holds a control character", field.name()),
             Self::TooManyAccepts => f.write_str("auth field accepts has too many entries"),

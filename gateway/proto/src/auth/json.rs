@@ -166,7 +166,11 @@ impl<'a> Scanner<'a> {
         if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
             return Err(self.mismatch(field));
         }
-        self.number()?.parse().map_err(|_| AuthError::OutOfRange(field))
+        let number = self.number()?;
+        number.parse().map_err(|_| match number.contains(['.', 'e', 'E']) {
+            true => AuthError::NotWhole(field),
+            false => AuthError::OutOfRange(field),
+        })
     }
 
     /// What stands here is no value of the field's type: is it a value at all?

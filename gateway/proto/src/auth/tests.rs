@@ -196,14 +196,22 @@ fn every_field_has_its_limits() {
 #[test]
 fn numbers_are_integers_of_their_size() {
     let mid = |value: &str| error(&format!(r#"{{"mid":{value}}}"#));
-    for value in ["9223372036854775808", "-9223372036854775809", "1.0", "1e3", "99999999999999999999999"] {
+    for value in ["9223372036854775808", "-9223372036854775809", "99999999999999999999999"] {
         assert_eq!(mid(value), Some(AuthError::OutOfRange(Field::Mid)), "{value}");
     }
+    for value in ["7.0", "1.5", "1e3", "7E0"] {
+        assert_eq!(mid(value), Some(AuthError::NotWhole(Field::Mid)), "{value}");
+    }
+    assert_eq!(
+        AuthError::NotWhole(Field::Mid).to_string(),
+        "auth field mid is not whole: write 7, not 7.0 or 7e0"
+    );
+    assert_eq!(error("\u{feff}{\"mid\":7}"), None, "a byte order mark is ignored");
     for value in [r#""1""#, "[1]", "true", "{}"] {
         assert_eq!(mid(value), Some(AuthError::WrongType(Field::Mid)), "{value}");
     }
     let accepts = |value: &str| error(&format!(r#"{{"accepts":{value}}}"#));
-    for value in ["[2147483648]", "[-2147483649]", "[1.5]"] {
+    for value in ["[2147483648]", "[-2147483649]"] {
         assert_eq!(accepts(value), Some(AuthError::OutOfRange(Field::Accepts)), "{value}");
     }
     for value in ["1", r#""1000,1001""#, "{}", r#"["1"]"#, "[null]", "[[1]]"] {
@@ -291,6 +299,7 @@ fn errors_name_themselves() {
         AuthError::Duplicate(field),
         AuthError::WrongType(field),
         AuthError::OutOfRange(field),
+        AuthError::NotWhole(field),
         AuthError::TooLong(field),
         AuthError::NotPrintable(field),
         AuthError::TooManyAccepts,

@@ -63,7 +63,12 @@ async fn fastwebsockets(mut stream: TcpStream) -> Result<(), WebSocketError> {
 }
 
 async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
-    let rules = HandshakeRules { path: "/sub", origins: &[], protocols: &[] };
+    let rules = HandshakeRules {
+        path: "/sub",
+        origins: &[],
+        protocols: &[],
+        head_size_max: gateway_proto::websocket::handshake::HEAD_SIZE_MAX,
+    };
     let mut head = Vec::with_capacity(1024);
     loop {
         if stream.read_buf(&mut head).await? == 0 {

@@ -5,7 +5,9 @@
 pub enum HandshakeError {
     /// Not HTTP, or a target that is no path.
     Malformed,
-    /// The head exceeds 8 KiB.
+    /// It begins with a header of the PROXY protocol, which is not spoken here.
+    Proxy,
+    /// The head exceeds its bound.
     HeadTooLarge,
     /// The head has over 64 fields.
     TooManyHeaders,
@@ -56,6 +58,12 @@ impl HandshakeError {
     pub const fn response(self) -> &'static [u8] {
         match self {
             Self::Malformed => response!("400 Bad Request", "", 17, "malformed request"),
+            Self::Proxy => response!(
+                "400 Bad Request",
+                "",
+                72,
+                "the PROXY protocol is not spoken here; turn it off in front (send-proxy)"
+            ),
             Self::Host => response!("400 Bad Request", "", 20, "one Host is required"),
             Self::Body => response!("400 Bad Request", "", 18, "no body is allowed"),
             Self::Connection => response!("400 Bad Request", "", 26, "Connection must be upgrade"),
@@ -89,7 +97,7 @@ impl HandshakeError {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::Malformed | Self::Host | Self::Body | Self::Connection | Self::Key => 400,
+            Self::Malformed | Self::Proxy | Self::Host | Self::Body | Self::Connection | Self::Key => 400,
             Self::Origin => 403,
             Self::NotFound => 404,
             Self::Method => 405,
@@ -104,6 +112,7 @@ impl HandshakeError {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::Proxy => "proxy_protocol",
             Self::HeadTooLarge => "head_too_large",
             Self::TooManyHeaders => "too_many_headers",
             Self::HttpVersion => "http_version",
@@ -124,7 +133,8 @@ impl core::fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Malformed => "request is not HTTP",
-            Self::HeadTooLarge => "request head exceeds 8 KiB",
+            Self::Proxy => "request begins with the PROXY protocol",
+            Self::HeadTooLarge => "request head is too large",
             Self::TooManyHeaders => "request has too many header fields",
             Self::HttpVersion => "request is not HTTP/1.1",
             Self::Method => "request method is not GET",

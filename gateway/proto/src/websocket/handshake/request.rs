@@ -4,11 +4,14 @@ use super::{HandshakeError, has_token};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use httparse::{Header, Status};
 
-/// The largest request head, in bytes.
-pub const HEAD_SIZE_MAX: usize = 8 * 1024;
+/// The largest head of a request, unless [`HandshakeRules::head_size_max`] says otherwise, and of an answer, in bytes.
+pub const HEAD_SIZE_MAX: usize = 16 * 1024;
 
 /// The most header fields.
 pub const HEADERS_MAX: usize = 64;
+
+/// What version 2 of the PROXY protocol begins with; version 1 begins with its name.
+const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Size of a Sec-WebSocket-Key, in bytes: 16 in base64.
 pub const KEY_SIZE: usize = 24;
@@ -23,6 +26,8 @@ pub struct HandshakeRules<'r> {
     pub origins: &'r [&'r str],
     /// Subprotocols the server speaks; the first one that the client offers is chosen.
     pub protocols: &'r [&'r str],
+    /// The largest request head, in bytes; usually [`HEAD_SIZE_MAX`].
+    pub head_size_max: usize,
 }
 
 /// What the front of the input holds.
@@ -79,7 +84,7 @@ pub struct Request<'a, 'r> {
 impl<'a, 'r> Request<'a, 'r> {
     /// Parses the request at the front of `bytes`.
     ///
-    /// `Incomplete` means: call again with more bytes from the same start, at most [`HEAD_SIZE_MAX`].
+    /// `Incomplete` means: call again with more bytes from the same start, at most [`HandshakeRules::head_size_max`].
     ///
     /// # Errors
     /// Any [`HandshakeError`] but `NotUpgrade`. Syntax errors come as soon as they can be seen.
@@ -87,12 +92,17 @@ impl<'a, 'r> Request<'a, 'r> {
         bytes: &'a [u8],
         rules: &HandshakeRules<'r>,
     ) -> Result<HandshakeParse<'a, 'r>, HandshakeError> {
+        if bytes.starts_with(b"PROXY ") || bytes.starts_with(PROXY_2) {
+            return Err(HandshakeError::Proxy);
+        }
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut fields);
-        let window = bytes.get(..HEAD_SIZE_MAX).unwrap_or(bytes);
+        let window = bytes.get(..rules.head_size_max).unwrap_or(bytes);
         let consumed = match parsed.parse(window).map_err(syntax)? {
             Status::Complete(consumed) => consumed,
-            Status::Partial if bytes.len() >= HEAD_SIZE_MAX => return Err(HandshakeError::HeadTooLarge),
+            Status::Partial if bytes.len() >= rules.head_size_max => {
+                return Err(HandshakeError::HeadTooLarge);
+            }
             Status::Partial => return Ok(HandshakeParse::Incomplete),
         };
         if parsed.version != Some(1) {
@@ -126,11 +136,9 @@ fn head<'a>(
     if !matches!(method, "GET" | "HEAD") {
         return Err(HandshakeError::Method);
     }
-    if !target.starts_with('/') {
-        return Err(HandshakeError::Malformed);
-    }
+    let (authority, target) = target_form(target).ok_or(HandshakeError::Malformed)?;
     let host = match fields.only("Host") {
-        Ok(Some(host)) if !host.is_empty() => host,
+        Ok(Some(host)) if !host.is_empty() => authority.map_or(host, str::as_bytes),
         _ => return Err(HandshakeError::Host),
     };
     let sized = fields.all("Content-Length").any(|value| value != b"0");
@@ -144,6 +152,20 @@ fn head<'a>(
     let forwarded_for = fields.all("X-Forwarded-For").last();
     let forwarded = fields.all("Forwarded").last();
     Ok(RequestHead { method, path, query, host, forwarded_for, forwarded })
+}
+
+/// A target's authority, if it has one, and its path with the query. RFC 9112 §3.2.2: a server MUST accept the absolute form,
+/// whose host overrules that of the Host field.
+fn target_form(target: &str) -> Option<(Option<&str>, &str)> {
+    if target.starts_with('/') {
+        return Some((None, target));
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    let known = ["ws", "wss", "http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let path = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(path)?;
+    let path = if path.is_empty() { "/" } else { path };
+    (known && !authority.is_empty() && path.starts_with('/')).then_some((Some(authority), path))
 }
 
 fn upgrade<'a, 'r>(

@@ -6,8 +6,12 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-const RULES: HandshakeRules<'static> =
-    HandshakeRules { path: "/sub", origins: &[], protocols: &["goim.v2", "goim.v1"] };
+const RULES: HandshakeRules<'static> = HandshakeRules {
+    path: "/sub",
+    origins: &[],
+    protocols: &["goim.v2", "goim.v1"],
+    head_size_max: HEAD_SIZE_MAX,
+};
 const FIELDS: [(&str, &str); 5] = [
     ("Host", "server.example.com"),
     ("Upgrade", "websocket"),
@@ -72,6 +76,43 @@ fn proxies_and_queries_are_seen() {
     assert_eq!(head.host, b"server.example.com");
     assert_eq!(head.forwarded_for, Some(&b"2.2.2.2, 3.3.3.3"[..]));
     assert_eq!(head.forwarded, Some(&b"for=4.4.4.4"[..]));
+}
+
+// RFC 9112 §3.2.2: a server MUST accept a target in absolute form; its host overrules that of the field.
+#[test]
+fn targets_in_absolute_form_are_accepted() {
+    for target in ["ws://a.example:3102/sub", "WS://a.example:3102/sub?x=y", "https://a.example:3102/sub"] {
+        let text = request(&format!("GET {target} HTTP/1.1"), ("", ""), "");
+        let head = upgrade(&text, &RULES).head;
+        assert_eq!((head.path, head.host), ("/sub", &b"a.example:3102"[..]), "{target}");
+    }
+    for (target, error) in [
+        ("ws://a.example/other", HandshakeError::NotFound),
+        ("ws://a.example", HandshakeError::NotFound),
+        ("ws:///sub", HandshakeError::Malformed),
+        ("ftp://a.example/sub", HandshakeError::Malformed),
+        ("a.example/sub", HandshakeError::Malformed),
+    ] {
+        assert_eq!(
+            refusal(&request(&format!("GET {target} HTTP/1.1"), ("", ""), "")),
+            Some(error),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn the_proxy_protocol_is_named() {
+    assert_eq!(refusal("PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n"), Some(HandshakeError::Proxy));
+    assert_eq!(refusal("\r\n\r\n\0\r\nQUIT\n\u{21}"), Some(HandshakeError::Proxy));
+}
+
+#[test]
+fn a_listener_has_a_bound_of_its_own_for_heads() {
+    let rules = HandshakeRules { head_size_max: 64 << 10, ..RULES };
+    let large = plain_get(&format!("Cookie: {}\r\n", "a".repeat(60 << 10)));
+    upgrade(&large, &rules);
+    assert_eq!(refusal(&large), Some(HandshakeError::HeadTooLarge));
 }
 
 #[test]
@@ -199,6 +240,7 @@ fn refusals_are_whole_responses() {
     use HandshakeError::*;
     let all = [
         Malformed,
+        Proxy,
         HeadTooLarge,
         TooManyHeaders,
         HttpVersion,
