@@ -35,7 +35,7 @@ fn ask(control: &str, request: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(control).unwrap();
     write!(
         stream,
-        "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

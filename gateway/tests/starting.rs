@@ -22,7 +22,7 @@ fn the_line_that_says_what_is_served_has_the_real_ports() {
         }
         let control = if format == "json" { r#""control":""# } else { "control=" };
         let mut stream = TcpStream::connect(running.address(control)).unwrap();
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -327,7 +327,7 @@ fn next(stream: &mut TcpStream) -> (i32, Vec<u8>) {
 
 fn http(address: &str, request: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    let kind = "Host: x\r\nConnection: close\r\nContent-Type: application/json";
+    let kind = "Host: localhost\r\nConnection: close\r\nContent-Type: application/json";
     write!(stream, "{request} HTTP/1.1\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

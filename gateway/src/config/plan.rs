@@ -339,7 +339,7 @@ impl Plan {
         }
         format!(
             "even one connection on one worker needs {}: give it that, or lower limits.frame_body_size_max, \
-             limits.mailbox_messages_max, memory.receive_buffers_per_worker",
+             limits.mailbox_messages_max, memory.receive_buffers_per_worker, control.connections_max",
             bytes_text(single)
         )
     }
@@ -551,6 +551,11 @@ fn memory_plan(
     }
     let control = crate::control::reserved_bytes(config.limits.frame_body_size_max);
     entries.push(MemoryEntry::new("control thread", control));
+    let http = crate::control::http_bytes(config.control.connections_max, config.limits.frame_body_size_max);
+    entries.push(MemoryEntry::new("HTTP", http));
+    if config.journal.is_some() {
+        entries.push(MemoryEntry::new("journal", crate::control::JOURNAL_BYTES));
+    }
     if let Some(policy) = &config.auth {
         let verifiers = crate::auth::reserved_bytes(policy.threads, policy.queue_requests_max);
         entries.push(MemoryEntry::new("verifiers", verifiers));

@@ -142,7 +142,7 @@ fn a_million_connections_on_small_rings_need_53_workers() {
 
 #[test]
 fn workers_on_epoll_have_descriptors_of_their_own_where_one_table_is_too_small() {
-    let found = plan("limits.connections_max = 18700", BackendKind::Epoll).unwrap();
+    let found = plan("limits.connections_max = 18450", BackendKind::Epoll).unwrap();
     assert_eq!((found.workers, found.own_descriptors), (2, false));
     assert!(found.room_text().ends_with("(RLIMIT_NOFILE 20 000)"), "{}", found.room_text());
     let found = plan("limits.connections_max = 1_000_000", BackendKind::Epoll).unwrap();
@@ -179,10 +179,10 @@ fn epoll_has_one_table_of_descriptors_where_threads_can_have_none_of_their_own()
         problems,
         "gateway.toml:1: limits.connections_max = 50000: 50 000 connections need 2 × 26 250 descriptors (some to spare, \
          for the kernel spreads them unevenly), but RLIMIT_NOFILE allows 20 000 in the whole process, and close_range(2), \
-         by which workers would get descriptors of their own, is forbidden here or unknown; write limits.connections_max = 18700, \
-         raise RLIMIT_NOFILE to 52844, or use io.backend = \"io_uring\""
+         by which workers would get descriptors of their own, is forbidden here or unknown; write limits.connections_max = 18450, \
+         raise RLIMIT_NOFILE to 53100, or use io.backend = \"io_uring\""
     );
-    let advised = plan("limits.connections_max = 18700", &system).unwrap();
+    let advised = plan("limits.connections_max = 18450", &system).unwrap();
     assert_eq!((advised.workers, advised.own_descriptors), (2, false));
     let poor = SystemLimits { descriptors_max: 1024, ..system };
     let found = plan("", &poor).unwrap();
@@ -241,7 +241,7 @@ fn advice_about_memory_can_be_followed() {
         digits.parse().ok()
     };
     for (memory, connections) in
-        [(40 << 20, 15_000), (41 << 20, 18_000), (100 << 20, 500_000), (700 << 20, 1_000_000)]
+        [(52 << 20, 15_000), (53 << 20, 18_000), (100 << 20, 500_000), (700 << 20, 1_000_000)]
     {
         let wanted = format!("[limits]\nconnections_max = {connections}\n");
         let problems = plan(&file(memory, &wanted), BackendKind::IoUring).unwrap_err();
@@ -297,4 +297,30 @@ fn workers_beyond_the_cores_share_threads_where_that_is_of_use() {
     assert_eq!(threads(&with(1), BackendKind::Epoll), (5, 5, false));
     let one = plan(&with(1), BackendKind::IoUring).unwrap();
     assert!(one.room_text().contains(": 5 workers on 1 thread × "), "{}", one.room_text());
+}
+
+#[test]
+fn a_reload_is_judged_by_what_would_be_in_force() {
+    let key = "[control]\naddress = \"0.0.0.0:3111\"\napi_key_file = \"/key\"\n";
+    let read = |file: &str| match file {
+        "/key" => Ok(b"s3cret\n".to_vec()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    let load = |text: &str| Config::load(&from_file(text), &read).unwrap();
+    let old = load(key);
+    let problems = |new: &str| old.reloaded(&load(new), &read).map(|_| ()).unwrap_err().to_string();
+    // Good by itself, for it listens on loopback; but the address stays the old one.
+    let without = problems("[control]\naddress = \"127.0.0.1:3111\"\n");
+    assert!(
+        without.contains("control.address = \"0.0.0.0:3111\"")
+            && without.contains("would be open to the network"),
+        "{without}"
+    );
+    assert!(problems("").contains("has no keys any more"));
+    // The mode of authentication stays too, and the keys with it.
+    let new = load(&format!("{key}[auth]\nmode = \"jwt\"\nsecret = \"{}\"\n", "x".repeat(32)));
+    let merged = old.reloaded(&new, &read).unwrap();
+    assert!(merged.auth.is_none() && merged.source.values.text("auth.secret").is_empty());
+    let merged = old.reloaded(&load(&format!("{key}[session]\nidle_timeout_ms = 300000\n")), &read).unwrap();
+    assert_eq!(merged.reloadable.idle_timeout.as_secs(), 300);
 }

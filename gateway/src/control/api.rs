@@ -1,33 +1,37 @@
 //! `/api/v1`: publishing, kicking, statistics.
 
 use super::Control;
-use super::bodies::{BodyError, HeldBody};
 use super::publish::Target;
 use super::reply::{ApiError, Json};
 use super::tickets::Ticket;
 use crate::address::{Address, WORKERS_MAX};
 use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use gateway_proto::body::{REASON_SIZE_MAX, Reason};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{HEADER_SIZE, Operation};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as DeError, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use tokio::sync::SemaphorePermit;
 
 /// Names are at most this long, in bytes, as on the wire.
 const NAME_SIZE_MAX: usize = 255;
 
 /// Messages of one request at most.
 const BATCH_MESSAGES_MAX: usize = 1000;
+
+/// Bytes of a request to kick at most.
+const KICK_SIZE_MAX: usize = 16 << 10;
 
 /// Bytes of a list of messages at most, unless one message may have more.
 const BATCH_SIZE_MAX: usize = 1 << 20;
@@ -98,53 +102,53 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// A 64-bit number, also as text: JavaScript's numbers end at 2^53.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Mid {
-    Number(i64),
-    Text(String),
-}
+#[derive(Clone, Copy)]
+struct Mid(i64);
 
-impl Mid {
-    fn get(&self) -> Result<i64, ApiError> {
-        let mid = match self {
-            Mid::Number(mid) => Some(*mid),
-            Mid::Text(text) => text.parse().ok(),
-        };
-        mid.ok_or_else(|| ApiError::bad_request("mid must be a 64-bit number"))
+impl<'de> Deserialize<'de> for Mid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mid, D::Error> {
+        struct OfNumber;
+        impl Visitor<'_> for OfNumber {
+            type Value = Mid;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("mid as a whole number of 64 bits, such as 7, or the same as text, such as \"7\"")
+            }
+            fn visit_i64<E: DeError>(self, mid: i64) -> Result<Mid, E> {
+                Ok(Mid(mid))
+            }
+            fn visit_u64<E: DeError>(self, mid: u64) -> Result<Mid, E> {
+                i64::try_from(mid).map(Mid).map_err(|_| E::invalid_value(Unexpected::Unsigned(mid), &self))
+            }
+            fn visit_str<E: DeError>(self, text: &str) -> Result<Mid, E> {
+                text.parse().map(Mid).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(OfNumber)
     }
 }
 
 /// Reads a JSON body of bounded size.
-async fn read_json<T: DeserializeOwned>(
-    control: &Control,
-    headers: &HeaderMap,
-    body: Body,
-    size_max: usize,
-) -> Result<T, ApiError> {
-    let body = read_body(control, headers, body, size_max).await?;
-    parse_json::<Object<T>>(&body.bytes).map(|Object(value)| value)
+fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes, size_max: usize) -> Result<T, ApiError> {
+    parse_json::<Object<T>>(json_body(headers, body, size_max)?).map(|Object(value)| value)
 }
 
-async fn read_body<'c>(
-    control: &'c Control,
-    headers: &HeaderMap,
-    body: Body,
-    size_max: usize,
-) -> Result<HeldBody<'c>, ApiError> {
+/// The text of a JSON body, without a byte order mark (RFC 8259 §8.1 lets a parser ignore it).
+fn json_body<'b>(headers: &HeaderMap, body: &'b Bytes, size_max: usize) -> Result<&'b [u8], ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
         return Err(ApiError::unsupported_media_type());
     }
-    control.bodies.read(body, size_max).await.map_err(|error| match error {
-        BodyError::TooLarge => too_large(size_max),
-        BodyError::Busy => ApiError::bodies_busy(),
-        BodyError::Broken => ApiError::bad_request("the body ended early, or its framing is broken"),
-    })
+    if body.len() > size_max {
+        return Err(too_large(size_max));
+    }
+    Ok(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
 }
 
 fn too_large(size_max: usize) -> ApiError {
-    ApiError::too_large(size_max, "twice limits.frame_body_size_max and 16 KiB; of a batch at least 1 MiB")
+    ApiError::too_large(
+        size_max,
+        "six times limits.frame_body_size_max and 16 KiB; of a batch at least 1 MiB",
+    )
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -167,7 +171,7 @@ impl TargetRequest {
     fn parse(self) -> Result<Target, ApiError> {
         let TargetRequest { mid, uid, key, room } = self;
         match (mid, uid, key, room) {
-            (Some(mid), None, None, None) => mid.get().map(Target::Mid),
+            (Some(Mid(mid)), None, None, None) => Ok(Target::Mid(mid)),
             (None, Some(uid), None, None) => name("uid", uid).map(Target::Uid),
             (None, None, Some(key), None) => name("key", key).map(Target::Key),
             (None, None, None, Some(room)) => name("room", room).map(Target::Room),
@@ -187,8 +191,14 @@ fn payload(text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, ApiE
 }
 
 impl Control {
+    /// Bytes of a JSON body with one payload: each byte may be written as `\u0434`, six of them.
     fn json_size_max(&self) -> usize {
-        2 * self.config().limits.frame_body_size_max as usize + (16 << 10)
+        json_size_max(self.config().limits.frame_body_size_max)
+    }
+
+    /// Bytes of any request's body.
+    pub(super) fn body_size_max(&self) -> usize {
+        body_size_max(self.config().limits.frame_body_size_max)
     }
 
     /// Sends a message and waits until the workers say how many connections got it.
@@ -210,30 +220,59 @@ impl Control {
         Ok(ticket)
     }
 
-    /// Sends messages in their order; neighbours to one target leave as one push. Each has a result of its own.
+    /// Sends messages in their order; neighbours to one target leave as one push. Each has a result of its own. Lists of
+    /// messages may hold [`LIST_TICKETS_MAX`](super::tickets::LIST_TICKETS_MAX) tickets together: one that finds none waits for its own oldest, or for others.
     async fn publish_batch(&self, messages: &[Message]) -> Vec<Value> {
         let size_max = self.config().limits.frame_body_size_max as usize;
-        let mut sent = Vec::new();
+        let mut sent = VecDeque::new();
+        let mut results = Vec::with_capacity(messages.len());
         let mut rest = messages;
         while !rest.is_empty() {
+            let permit = loop {
+                match self.list_tickets.try_acquire() {
+                    Ok(permit) => break Some(permit),
+                    Err(_) => match sent.pop_front() {
+                        Some(oldest) => push_result(&mut results, oldest).await,
+                        // Closed is never: the semaphore lives as long as this.
+                        None => break self.list_tickets.acquire().await.ok(),
+                    },
+                }
+            };
             let (run, others) = rest.split_at(run_length(rest, size_max));
-            sent.push((run.len(), self.hand_over(run)));
+            sent.push_back((run.len(), self.hand_over(run), permit));
             rest = others;
         }
-        let mut results = Vec::with_capacity(messages.len());
-        for (count, ticket) in sent {
-            let receivers = match ticket {
-                Ok(ticket) => ticket.answer().await.map_err(ApiError::from),
-                Err(error) => Err(error),
-            };
-            let result = match receivers {
-                Ok(receivers) => json!({ "receivers": receivers }),
-                Err(error) => error.json(),
-            };
-            results.extend(std::iter::repeat_n(result, count));
+        for one in sent {
+            push_result(&mut results, one).await;
         }
         results
     }
+}
+
+/// Messages that left as one push, what they wait for, and the place that this takes.
+type Sent<'c> = (usize, Result<Ticket<'c, u64>, ApiError>, Option<SemaphorePermit<'c>>);
+
+/// Waits for the outcome of messages that left as one push: each has it as its result.
+async fn push_result(results: &mut Vec<Value>, (count, ticket, permit): Sent<'_>) {
+    let receivers = match ticket {
+        Ok(ticket) => ticket.answer().await.map_err(ApiError::from),
+        Err(error) => Err(error),
+    };
+    drop(permit);
+    let result = match receivers {
+        Ok(receivers) => json!({ "receivers": receivers }),
+        Err(error) => error.json(),
+    };
+    results.extend(std::iter::repeat_n(result, count));
+}
+
+fn json_size_max(frame_body_size_max: u32) -> usize {
+    6 * frame_body_size_max as usize + (16 << 10)
+}
+
+/// Bytes of any request's body at most.
+pub(super) fn body_size_max(frame_body_size_max: u32) -> usize {
+    json_size_max(frame_body_size_max).max(BATCH_SIZE_MAX)
 }
 
 /// How many messages from the first on go to the same target alike and fit one envelope; at least one.
@@ -270,10 +309,9 @@ fn push_operation(operation: i32) -> Result<i32, ApiError> {
 }
 
 /// One message, or a list of them.
-pub(super) async fn publish(control: &Control, headers: &HeaderMap, body: Body) -> Result<Json, ApiError> {
+pub(super) async fn publish(control: &Control, headers: &HeaderMap, body: Bytes) -> Result<Json, ApiError> {
     let size_max = control.json_size_max();
-    let body = read_body(control, headers, body, size_max.max(BATCH_SIZE_MAX)).await?;
-    let bytes = &body.bytes;
+    let bytes = json_body(headers, &body, control.body_size_max())?;
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         let requests: Vec<Object<PublishRequest>> = parse_json(bytes)?;
         if requests.is_empty() || requests.len() > BATCH_MESSAGES_MAX {
@@ -298,9 +336,9 @@ pub(super) async fn publish(control: &Control, headers: &HeaderMap, body: Body) 
 pub(super) async fn broadcast(
     State(control): State<Arc<Control>>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json, ApiError> {
-    let request: BroadcastRequest = read_json(&control, &headers, body, control.json_size_max()).await?;
+    let request: BroadcastRequest = read_json(&headers, &body, control.json_size_max())?;
     let target = Target::All { rate: request.deliveries_per_second_max };
     let (operation, essential) = (push_operation(request.operation)?, request.essential);
     let body = payload(request.payload, request.payload_base64)?;
@@ -315,9 +353,9 @@ pub(super) async fn broadcast(
 pub(super) async fn kick(
     State(control): State<Arc<Control>>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json, ApiError> {
-    let request: KickRequest = read_json(&control, &headers, body, 16 << 10).await?;
+    let request: KickRequest = read_json(&headers, &body, KICK_SIZE_MAX)?;
     let code = match request.code {
         None => CloseCode::KICKED,
         Some(code) => CloseCode::new(code).filter(|code| code.get() >= 3000).ok_or_else(|| {
@@ -378,8 +416,10 @@ const WHOM: &str = "give exactly one of connection, key, mid and uid, each of 1 
 
 impl KickRequest {
     fn describe(&self) -> Value {
-        let mid = self.mid.as_ref().and_then(|mid| mid.get().ok());
-        json!({ "connection": self.connection, "key": self.key, "mid": mid, "uid": self.uid })
+        // Names that are too long are refused later, and must not fill the journal before.
+        let cut = |name: &Option<String>| name.as_deref().map(|name| super::gate::cut(name).to_owned());
+        let mid = self.mid.map(|Mid(mid)| mid);
+        json!({ "connection": cut(&self.connection), "key": cut(&self.key), "mid": mid, "uid": cut(&self.uid) })
     }
 }
 

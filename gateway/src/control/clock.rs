@@ -11,6 +11,19 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
 }
 
+/// `Sat, 21 Nov 2026 06:36:24 GMT` (RFC 9110 §5.6.7).
+pub(super) fn http_date(time: SystemTime) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days as i64);
+    let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
 /// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar: eras of 400 years that begin on
 /// the 1st of March, so that the leap day is a year's last.
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -40,5 +53,8 @@ mod tests {
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
+        // The example of RFC 9110 §5.6.7.
+        let example = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(http_date(example), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 }

@@ -4,16 +4,15 @@
 //! is answered when it was handed to the workers, not when it was delivered, as goim answers when it is in Kafka.
 
 use super::Control;
-use super::bodies::BodyError;
 use super::publish::Target;
 use super::pushes::PushRoute;
 use super::reply::{ApiError, Json};
 use crate::settings::ListenerKind;
 use crate::worker::message::Origin;
-use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use gateway_proto::frame::Operation;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -122,8 +121,17 @@ fn form_decode(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A push, whichever of the four.
-pub(super) async fn push(control: &Control, route: PushRoute, query: &str, body: Body) -> Response {
-    let pushed = push_as_asked(control, route, query, body).await;
+pub(super) async fn push(
+    control: &Control,
+    route: PushRoute,
+    query: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response {
+    let pushed = match form(query, headers, &body) {
+        Some(form) => push_form(control, route, form),
+        None => push_as_asked(control, route, query, &body),
+    };
     match pushed {
         // Almost always.
         Ok(()) => ([(header::CONTENT_TYPE, "application/json")], OK).into_response(),
@@ -131,15 +139,33 @@ pub(super) async fn push(control: &Control, route: PushRoute, query: &str, body:
     }
 }
 
-async fn push_as_asked(
-    control: &Control,
-    route: PushRoute,
-    query: &str,
-    body: Body,
-) -> Result<(), GoimError> {
+fn push_as_asked(control: &Control, route: PushRoute, query: &str, body: &[u8]) -> Result<(), GoimError> {
     let parameters = Parameters::parse(query)?;
     let targets = targets(route, &parameters)?;
-    push_to(control, &parameters, &targets, body).await
+    push_to(control, &parameters, &targets, body)
+}
+
+/// The text of a form that brings all parameters, for more names than a request line holds; its `message` is the message. Only
+/// where there is no query: curl says `x-www-form-urlencoded` of any body that is given with `-d`, and goim takes that for the
+/// message.
+fn form<'b>(query: &str, headers: &HeaderMap, body: &'b [u8]) -> Option<&'b [u8]> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let is_form = kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
+    (query.is_empty() && is_form).then_some(body)
+}
+
+fn push_form(control: &Control, route: PushRoute, form: &[u8]) -> Result<(), GoimError> {
+    let no_text = "the form is not UTF-8 text; percent-encode it";
+    let form = std::str::from_utf8(form).map_err(|_| GoimError::Request(no_text.into()))?;
+    let parameters = Parameters::parse(form)?;
+    let targets = targets(route, &parameters)?;
+    let message = parameters.0.iter().find(|(name, _)| name == "message").map(|(_, value)| value.as_bytes());
+    let message = message.ok_or_else(|| {
+        GoimError::Request(
+            "message is missing: without a query, a form brings all parameters and the message".into(),
+        )
+    })?;
+    push_to(control, &parameters, &targets, message)
 }
 
 fn targets(route: PushRoute, parameters: &Parameters<'_>) -> Result<Vec<Target>, GoimError> {
@@ -171,22 +197,22 @@ fn room_key(parameters: &Parameters<'_>, room: &str) -> String {
     }
 }
 
-async fn push_to(
+fn push_to(
     control: &Control,
     parameters: &Parameters<'_>,
     targets: &[Target],
-    body: Body,
+    body: &[u8],
 ) -> Result<(), GoimError> {
     let operation = push_operation(parameters)?;
     let size_max = control.config().limits.frame_body_size_max as usize;
-    let body = control.bodies.read(body, size_max).await.map_err(|error| match error {
-        BodyError::Busy => GoimError::Server(ApiError::bodies_busy().message),
-        BodyError::TooLarge => GoimError::Request(format!("the body exceeds {size_max} bytes")),
-        BodyError::Broken => GoimError::Request("the body ended early, or its framing is broken".into()),
-    })?;
+    if body.len() > size_max {
+        return Err(GoimError::Request(format!(
+            "the message exceeds {size_max} bytes (limits.frame_body_size_max)"
+        )));
+    }
     let Some(first) = targets.first() else { return Ok(()) };
     let push = control
-        .encode(first.class(), operation, &[&body.bytes])
+        .encode(first.class(), operation, &[body])
         .map_err(|error| GoimError::Server(ApiError::encode(error, size_max).message))?;
     let failed =
         targets.iter().filter(|target| control.send(target, push.clone(), Origin::Nobody).is_err()).count();
@@ -241,14 +267,10 @@ async fn top(control: &Control, query: &str) -> Result<Option<Value>, GoimError>
     let kind = parameters.required("type")?;
     parameters.required("limit")?;
     let limit = usize::try_from(parameters.number("limit")?).unwrap_or(0);
-    let rooms = control.inspect_all_rooms().await.map_err(|error| GoimError::Server(error.message))?;
-    // goim takes any prefix of the key for the type.
-    let of_kind = rooms.iter().filter(|(room, _)| room.starts_with(kind));
-    let mut top: Vec<(&str, u32)> =
-        of_kind.filter_map(|(room, count)| room.split_once("://").map(|(_, id)| (id, *count))).collect();
-    top.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let rooms = control.top_rooms(kind).await.map_err(|error| GoimError::Server(error.message))?;
+    let ids = rooms.iter().filter_map(|(room, count)| room.split_once("://").map(|(_, id)| (id, *count)));
     let top: Vec<Value> =
-        top.into_iter().take(limit).map(|(room, count)| json!({ "room_id": room, "count": count })).collect();
+        ids.take(limit).map(|(room, count)| json!({ "room_id": room, "count": count })).collect();
     Ok(Some(json!(top)))
 }
 

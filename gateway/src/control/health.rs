@@ -12,9 +12,14 @@ use super::workers::Workers;
 use crate::metrics::{Store, StoreLevel, WorkerMetrics};
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// What may be asked of the server as a whole (RFC 9110 §9.3.7).
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// A worker that has not turned for this long hangs.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -137,6 +142,15 @@ pub(super) async fn readyz(State(control): State<Arc<Control>>) -> (StatusCode, 
         None => (StatusCode::OK, "ready\n".into()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
+}
+
+/// `OPTIONS *`, as load balancers ask it: may clients be sent here?
+pub(super) fn options(control: &Control) -> impl IntoResponse + use<> {
+    let status = match control.unready_reason() {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, [(header::ALLOW, METHODS)])
 }
 
 #[cfg(test)]

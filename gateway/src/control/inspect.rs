@@ -15,13 +15,87 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
 /// A page that takes longer ends where it is; its cursor goes on.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+/// A room's key has at most so many bytes.
+const ROOM_NAME_SIZE_MAX: usize = 255;
 /// Rows of a page when nobody says how many.
 const LIMIT_DEFAULT: usize = 100;
-/// Rooms that a list of all may have; beyond that it is cut.
-const ROOMS_MAX: usize = 1 << 20;
+/// A walk over all rooms ends after this long, with what it has found.
+const WALK_TIME_MAX: Duration = Duration::from_secs(5);
+/// What a walk has found is given out again for this long.
+const WALK_KEPT: Duration = Duration::from_secs(1);
+/// Kinds of rooms whose walk is kept at most.
+const WALKS_KEPT_MAX: usize = 16;
+/// Rooms that a walk keeps, the largest ones.
+pub(super) const TOP_MAX: usize = 1000;
+/// Requests for lists under way at most, those that wait included.
+const LISTS_MAX: usize = 16;
+/// Of these, those that ask workers at a time: each visit takes a worker some microseconds that its clients wait for.
+const LISTS_AT_A_TIME: usize = 2;
+
+/// What bounds the lists of connections and rooms.
+pub(super) struct Lists {
+    under_way: Semaphore,
+    turns: Semaphore,
+    /// The last walks by kind of room, and the lock that makes them one at a time.
+    walks: AsyncMutex<Vec<Walk>>,
+}
+
+/// The largest rooms of a kind, as they were found.
+struct Walk {
+    kind: String,
+    at: Instant,
+    top: Arc<[(String, u32)]>,
+}
+
+impl Lists {
+    pub(super) fn new() -> Lists {
+        Lists {
+            under_way: Semaphore::new(LISTS_MAX),
+            turns: Semaphore::new(LISTS_AT_A_TIME),
+            walks: AsyncMutex::default(),
+        }
+    }
+
+    /// Waits until another list may ask workers.
+    async fn turn(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), ApiError> {
+        let under_way = self.under_way.try_acquire().map_err(|_| ApiError::busy())?;
+        let turn = self.turns.acquire().await.map_err(|_| ApiError::busy())?;
+        Ok((under_way, turn))
+    }
+}
+
+/// The largest rooms among all that are shown to it: exact, for a room that is left out is less than all that are kept.
+#[derive(Default)]
+struct Top {
+    rooms: HashMap<String, u32>,
+}
+
+impl Top {
+    fn show(&mut self, name: &str, members: u32) {
+        match self.rooms.get_mut(name) {
+            Some(known) => *known = (*known).max(members),
+            None => {
+                self.rooms.insert(name.to_owned(), members);
+            }
+        }
+        if self.rooms.len() >= 4 * TOP_MAX {
+            let kept = std::mem::take(self).sorted();
+            self.rooms = kept.into_iter().collect();
+        }
+    }
+
+    /// The largest, in their order.
+    fn sorted(self) -> Vec<(String, u32)> {
+        let mut all: Vec<(String, u32)> = self.rooms.into_iter().collect();
+        all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        all.truncate(TOP_MAX);
+        all
+    }
+}
 
 /// Where a page begins: a worker, and a slot of its table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,19 +194,36 @@ impl Control {
         Ok(found.rooms().first().copied())
     }
 
-    /// All rooms by name, with their members everywhere.
-    pub(super) async fn inspect_all_rooms(&self) -> Result<HashMap<String, u32>, ApiError> {
-        let mut rooms: HashMap<String, u32> = HashMap::new();
+    /// The largest rooms whose key begins with `kind`, with their members everywhere; at most [`TOP_MAX`]. One walk over the
+    /// rooms at a time, kept for a second: however many ask, workers and memory are asked once.
+    pub(super) async fn top_rooms(&self, kind: &str) -> Result<Arc<[(String, u32)]>, ApiError> {
+        if kind.len() > ROOM_NAME_SIZE_MAX {
+            return Ok(Arc::new([]));
+        }
+        let _under_way = self.lists.under_way.try_acquire().map_err(|_| ApiError::busy())?;
+        let mut walks = self.lists.walks.lock().await;
+        walks.retain(|walk| walk.at.elapsed() < WALK_KEPT);
+        if let Some(walk) = walks.iter().find(|walk| walk.kind == kind) {
+            return Ok(Arc::clone(&walk.top));
+        }
+        let mut top = Top::default();
         let gather = |found: &Inspection| {
-            for row in found.rooms().iter().filter(|row| !row.name.is_empty()) {
-                let total = rooms.entry(row.name.as_str().to_owned()).or_default();
-                *total = (*total).max(row.total_members.max(row.local_members));
+            // goim takes any prefix of the key for the type.
+            for row in found.rooms().iter().filter(|row| row.name.as_str().starts_with(kind)) {
+                if row.name.as_str().contains("://") {
+                    top.show(row.name.as_str(), row.total_members.max(row.local_members));
+                }
             }
-            if rooms.len() < ROOMS_MAX { ROWS_MAX } else { 0 }
+            ROWS_MAX
         };
-        let deadline = Instant::now() + 5 * PAGE_TIME_MAX;
+        let deadline = Instant::now() + WALK_TIME_MAX;
         self.visit(Cursor::default(), |from| Query::Rooms { from }, deadline, gather, ROWS_MAX).await?;
-        Ok(rooms)
+        let top: Arc<[(String, u32)]> = top.sorted().into();
+        if walks.len() >= WALKS_KEPT_MAX {
+            walks.remove(0);
+        }
+        walks.push(Walk { kind: kind.to_owned(), at: Instant::now(), top: Arc::clone(&top) });
+        Ok(top)
     }
 
     fn connection_json(&self, row: &ConnectionRow) -> Value {
@@ -172,6 +263,7 @@ pub(super) async fn connections(
         (Some(_), Some(_)) => return Err(ApiError::bad_request("give mid or uid, not both")),
     };
     let key = page.filters.get("key").map(|key| names.key(key));
+    let _turn = control.lists.turn().await?;
     let mut rows = Vec::new();
     let gather = |found: &Inspection| {
         rows.extend(found.connections().iter().map(|row| control.connection_json(row)));
@@ -209,6 +301,7 @@ pub(super) async fn rooms(
     RawQuery(query): RawQuery,
 ) -> Result<Json, ApiError> {
     let page = Page::parse(query.as_deref(), &[])?;
+    let _turn = control.lists.turn().await?;
     let mut rows = Vec::new();
     let gather = |found: &Inspection| {
         let named = found.rooms().iter().filter(|row| !row.name.is_empty());
@@ -235,4 +328,26 @@ pub(super) async fn room(
     let row = control.inspect_room(&room).await?.filter(|row| row.total_members > 0);
     let row = row.ok_or_else(|| ApiError::not_found("nobody is in that room"))?;
     Ok(Json(json!({ "room": room, "members": row.total_members })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_is_exact_whatever_the_order_and_its_memory_bounded() {
+        // 20 000 rooms, each shown twice, with the larger count somewhere else.
+        let rooms: Vec<(String, u32)> =
+            (0..20_000).map(|index| (format!("a://{index}"), index * 7919 % 20_011)).collect();
+        let mut top = Top::default();
+        for (name, count) in rooms.iter().rev() {
+            top.show(name, count / 2);
+            assert!(top.rooms.len() < 4 * TOP_MAX);
+        }
+        rooms.iter().for_each(|(name, count)| top.show(name, *count));
+        let mut expected = rooms;
+        expected.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        expected.truncate(TOP_MAX);
+        assert_eq!(top.sorted(), expected);
+    }
 }

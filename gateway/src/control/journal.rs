@@ -19,12 +19,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// Lines that may wait to be written.
 const LINES_MAX: usize = 8192;
+/// Bytes that may wait to be written; most lines have some 200.
+const WAITING_MAX: usize = 4 << 20;
+/// What a journal takes at most, in bytes.
+pub(crate) const RESERVED: usize = WAITING_MAX + LINES_MAX * std::mem::size_of::<Order>() + BATCH_SIZE;
 /// Bytes written at a time at most, one line more or less.
 const BATCH_SIZE: usize = 64 << 10;
 /// A broken disk is tried again after this long.
@@ -46,6 +50,8 @@ pub struct JournalMetrics {
     pub dropped: AtomicU64,
     /// Times that opening, writing or syncing failed.
     pub errors: AtomicU64,
+    /// Bytes that wait to be written.
+    waiting: AtomicUsize,
 }
 
 /// The writing end. Cheap to clone; does nothing when the journal is off.
@@ -83,7 +89,11 @@ impl Journal {
             fields.insert("time".into(), json!(rfc3339(SystemTime::now())));
             fields.insert("event".into(), json!(event));
         }
-        if orders.try_send(Order::Line(fields.to_string())).is_err() {
+        let line = fields.to_string();
+        let size = line.len();
+        let fits = self.metrics.waiting.fetch_add(size, Ordering::Relaxed) + size <= WAITING_MAX;
+        if !fits || orders.try_send(Order::Line(line)).is_err() {
+            self.metrics.waiting.fetch_sub(size, Ordering::Relaxed);
             self.metrics.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -108,6 +118,8 @@ async fn write(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, metrics: Ar
             Err(_) => None,
         };
         let (batch, lines, finished) = gather(order, &mut inbox, batch_size);
+        // Each line has an end of its own in the batch.
+        metrics.waiting.fetch_sub(batch.len() - lines as usize, Ordering::Relaxed);
         if lines > 0 && Instant::now() < retry_at && finished.is_none() {
             metrics.dropped.fetch_add(lines, Ordering::Relaxed);
         } else if let Err(error) = writer.append(batch, finished.is_some()).await {

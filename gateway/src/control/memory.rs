@@ -18,7 +18,7 @@ const NEAR_PERCENT: u64 = 20;
 /// What was read last, for metrics and probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryState {
-    /// Usage and limit; `None`: nothing limits this process.
+    /// Usage and limit: the machine's, where nothing else limits this process. `None`: /proc can't be read.
     pub reading: Option<Reading>,
     /// Share of the last ten seconds in which tasks waited for memory, in percent.
     pub stall_percent: f32,
@@ -52,6 +52,7 @@ impl MemoryWatch {
         let level = gauge.update(thresholds, reading, stall_percent);
         let room = reading.map(|reading| reading.room(thresholds.refuse_percent, workers.count()));
         self.signal.tell(level, room.unwrap_or(ROOM_MAX));
+        let reading = reading.or_else(|| self.source.of_machine(connections));
         let state = MemoryState { reading, stall_percent, level };
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         state

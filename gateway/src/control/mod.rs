@@ -17,10 +17,10 @@
 
 mod api;
 mod bell;
-mod bodies;
 mod capture;
 mod clock;
 mod encoder;
+mod gate;
 mod goim;
 mod health;
 mod http;
@@ -35,13 +35,14 @@ mod pushes;
 mod reload;
 mod reply;
 mod routes;
-mod seats;
+mod seldom;
 mod thread;
 mod tickets;
 mod workers;
 
 pub use capture::CaptureSource;
 pub(crate) use clock::rfc3339;
+pub use http::End as HttpEnd;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
@@ -58,9 +59,9 @@ use crate::config::{Config, Plan};
 use crate::memory::Level;
 use crate::worker::message::ControlMessage;
 use bell::Bell;
-use bodies::Bodies;
 use encoder::Encoder;
 use health::{Heartbeats, StoreWatch};
+use http::Budget;
 use memory::MemoryWatch;
 use netpoll::MailboxSender;
 use std::net::SocketAddr;
@@ -74,11 +75,30 @@ pub type ControlSender = MailboxSender<ControlMessage>;
 /// Messages from workers that may wait for the control thread.
 pub(crate) const MAILBOX_CAPACITY: usize = 16 << 10;
 
-/// What the control thread reserves: pools for pushes, its mailbox, and what bodies of requests may take.
+/// What a body becomes when it is read: its text, and the values in it.
+const BODY_COPIES: usize = 2;
+/// Bytes of large requests that are held at a time, all connections together, unless one may be larger.
+const INPUTS_MAX: usize = 4 << 20;
+
+fn inputs_max(frame_body_size_max: u32) -> usize {
+    api::body_size_max(frame_body_size_max).max(INPUTS_MAX)
+}
+
+/// What the control thread reserves: pools for pushes, and its mailbox.
 pub(crate) fn reserved_bytes(frame_body_size_max: u32) -> usize {
     encoder::pools_config(frame_body_size_max).bytes()
         + MAILBOX_CAPACITY * netpoll::mailbox_bytes::<ControlMessage>()
-        + bodies::RESERVED
+        + crate::output::RESERVED
+}
+
+/// What the audit journal takes at most, where it is written.
+pub(crate) const JOURNAL_BYTES: usize = journal::RESERVED;
+
+/// What HTTP takes at most: connections, large requests and large answers.
+pub(crate) fn http_bytes(connections_max: usize, frame_body_size_max: u32) -> usize {
+    (connections_max + http::SPARE_PLACES) * http::CONNECTION_SIZE
+        + BODY_COPIES * inputs_max(frame_body_size_max)
+        + http::ANSWERS_MAX
 }
 
 /// What is settled at the start.
@@ -102,8 +122,21 @@ pub(crate) struct Control {
     facts: Facts,
     workers: Workers,
     bell: Bell,
-    bodies: Bodies,
+    /// Bytes of large requests.
+    input_budget: Arc<Budget>,
+    /// Bytes of large answers that wait for their readers.
+    answer_budget: Arc<Budget>,
+    /// Places of HTTP connections.
+    admission: Arc<http::Admission>,
+    refusals: gate::Refusals,
+    lists: inspect::Lists,
+    /// One file of captured frames at a time: the plan has room for one copy.
+    captures: Arc<tokio::sync::Semaphore>,
+    /// The last exposition of metrics.
+    scrapes: metrics::Scrapes,
     tickets: Tickets,
+    /// Places for tickets of lists.
+    list_tickets: tokio::sync::Semaphore,
     encoder: Mutex<Encoder>,
     lifecycle: Arc<Lifecycle>,
     heartbeats: Heartbeats,

@@ -4,19 +4,18 @@
 //! message (docs/decisions/0008):
 //!
 //! ```text
-//!   connection ─► POST and one of these paths? ─ yes ─► key, permit, time ─► handle ─► counted
+//!   connection ─► POST and one of these paths? ─ yes ─► permit, time ─► handler ─► counted
 //!                                │ no
 //!                                └─► router (`routes`), where other methods of these paths get their 405
 //! ```
 
 use super::Control;
-use super::http::Caller;
 use super::reply::ApiError;
 use super::routes::{Access, admit};
 use super::{api, goim};
-use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use std::time::Instant;
 use tokio::time::timeout;
 
@@ -49,33 +48,35 @@ impl PushRoute {
     }
 
     /// The route of a request, if it is one of these.
-    pub(super) fn of<B>(request: &axum::http::Request<B>) -> Option<PushRoute> {
-        let path = request.uri().path();
-        let is_post = *request.method() == Method::POST;
+    pub(super) fn of(method: &Method, path: &str) -> Option<PushRoute> {
+        let is_post = *method == Method::POST;
         PushRoute::ALL.into_iter().find(|route| is_post && route.path() == path)
     }
 }
 
-/// Answers a request that is let through, in bounded time, and counts it.
-pub(super) async fn serve(control: &Control, route: PushRoute, caller: Caller, request: Request) -> Response {
+/// Answers a request that the [gate](super::gate) has let through, in bounded time, and counts it.
+pub(super) async fn serve(
+    control: &Control,
+    route: PushRoute,
+    query: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response {
     let start = Instant::now();
     let config = control.config();
-    let response = match admit(control, &config, route.access(), Some(caller), &request) {
+    let answer = async {
+        match route {
+            PushRoute::Publish => api::publish(control, headers, body).await.into_response(),
+            _ => goim::push(control, route, query, headers, body).await,
+        }
+    };
+    let response = match admit(control, route.access()) {
         Err(error) => error.into_response(),
-        Ok(_permit) => match timeout(config.control.request_timeout, handle(control, route, request)).await {
+        Ok(_permit) => match timeout(config.control.request_timeout, answer).await {
             Ok(response) => response,
-            Err(_) => ApiError::request_timeout().into_response(),
+            Err(_) => ApiError::handler_timeout().into_response(),
         },
     };
     control.metrics.count(route.path(), "POST", response.status().as_u16(), start.elapsed());
     response
-}
-
-/// Answers a request.
-pub(super) async fn handle(control: &Control, route: PushRoute, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    match route {
-        PushRoute::Publish => api::publish(control, &head.headers, body).await.into_response(),
-        _ => goim::push(control, route, head.uri.query().unwrap_or_default(), body).await,
-    }
 }

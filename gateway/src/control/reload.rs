@@ -1,7 +1,8 @@
 //! Reloading the configuration while running (SIGHUP).
 //!
-//! The new configuration is read and checked as a whole first; a bad one changes nothing. Then what may change while
-//! running is put in force, and what may not is named in one log line.
+//! The new configuration is read and checked first, then what would be in force: the new values of what may change while running
+//! with the old ones of what may not. A bad one changes nothing, nor does one that opens what was closed by leaving something out
+//! ([`Config::reloaded`]). What may not change while running is named in one log line.
 
 use super::Control;
 use crate::auth::{TokenPolicy, Verifier};
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// A worker with a full mailbox gets this long to take a message that must not be lost.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
+/// Bytes of the problems that are journaled at most.
+const PROBLEMS_SIZE_MAX: usize = 2000;
 
 /// Reads the configuration again, from where it was read at the start.
 pub struct ReloadSource(Box<dyn Fn() -> Result<Config, Problems> + Send>);
@@ -47,31 +51,29 @@ impl fmt::Debug for LogHandle {
     }
 }
 
-/// Reads and applies. Says what happened in the log, the journal and the metrics.
+/// Reads, checks and applies. Says what happened in the log, the journal and the metrics.
 pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHandle) {
-    let new = match (source.0)() {
-        Ok(new) => new,
-        Err(problems) => {
-            control.metrics.count_reload(false);
-            control.journal.record("reload_refused", serde_json::json!({ "problems": problems.to_string() }));
-            tracing::error!("the configuration was not reloaded, the old one stays in force:\n{problems}");
-            return;
-        }
-    };
     let old = control.config();
+    let checked = (source.0)().and_then(|new| {
+        let in_force = old.reloaded(&new, &|file| std::fs::read(file))?;
+        Ok((new, in_force))
+    });
+    let (new, in_force) = match checked {
+        Ok((new, in_force)) => (new, Arc::new(in_force)),
+        Err(problems) => return refuse(control, &problems),
+    };
     let (mut applied, mut waiting) = (Vec::new(), Vec::new());
-    // Whether tokens are checked is settled at the start; without a verifier nobody uses keys.
-    let keys_used = control.verifier.is_some() && new.auth.is_some();
-    for (path, reloads) in old.source.values.changes(&new.source.values) {
-        let applies = reloads && (keys_used || !path.starts_with("auth."));
+    for (path, _) in old.source.values.changes(&new.source.values) {
+        let applies = in_force.source.values.get(&path) == new.source.values.get(&path);
+        // Without a verifier keys of tokens are not used.
+        let applies = applies && (control.verifier.is_some() || !path.starts_with("auth."));
         if applies { applied.push(path) } else { waiting.push(path) }
     }
-    let in_force = Arc::new(merge(&old, &new));
     if in_force.reloadable != old.reloadable {
         send_to_all(control, || Message::Reload(Arc::new(in_force.reloadable.clone()))).await;
     }
     (log.0)(in_force.log.level);
-    if let (Some(verifier), Some(policy)) = (&control.verifier, &new.auth) {
+    if let (Some(verifier), Some(policy)) = (&control.verifier, &in_force.auth) {
         take_keys(verifier, policy);
     }
     control.set_config(in_force);
@@ -83,20 +85,19 @@ pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHa
     }
 }
 
-fn or_nothing(paths: &[String]) -> String {
-    if paths.is_empty() { "nothing (key files were read again)".into() } else { paths.join(", ") }
+fn refuse(control: &Control, problems: &Problems) {
+    control.metrics.count_reload(false);
+    let text = problems.to_string();
+    let mut end = PROBLEMS_SIZE_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    control.journal.record("reload_refused", serde_json::json!({ "problems": text[..end] }));
+    tracing::error!("the configuration was not reloaded, the old one stays in force:\n{text}");
 }
 
-/// The old configuration with what may change taken from the new one.
-fn merge(old: &Config, new: &Config) -> Config {
-    let mut merged = old.clone();
-    merged.reloadable = new.reloadable.clone();
-    merged.log.level = new.log.level;
-    merged.memory.thresholds = new.memory.thresholds;
-    merged.control.api_key = new.control.api_key.clone();
-    merged.control.goim_api_key = new.control.goim_api_key.clone();
-    merged.source.values.adopt_reloadable(&new.source.values);
-    merged
+fn or_nothing(paths: &[String]) -> String {
+    if paths.is_empty() { "nothing (key files were read again)".into() } else { paths.join(", ") }
 }
 
 fn take_keys(verifier: &Verifier, new: &TokenPolicy) {

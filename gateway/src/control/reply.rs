@@ -1,6 +1,7 @@
 //! Answers of the API: JSON that ends its line, and errors with a status, a word for programs, a sentence for people.
 
 use super::encoder::EncodeError;
+use super::http::HeadError;
 use super::tickets::TicketError;
 use super::workers::MailboxFull;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -38,8 +39,31 @@ impl ApiError {
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
-    pub(super) fn forbidden() -> ApiError {
-        ApiError::new(StatusCode::FORBIDDEN, "forbidden", "the API key is not the one in control.api_key")
+    /// `name` is the setting that the key is compared with.
+    pub(super) fn forbidden(name: &str) -> ApiError {
+        let message = format!("the API key is not the one in {name}");
+        ApiError::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(super) fn foreign_origin(origin: &str) -> ApiError {
+        let message = format!(
+            "pages of another origin ({}) may not call this port while no API key is set: set control.api_key and control.goim_api_key",
+            super::gate::cut(origin)
+        );
+        ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", message)
+    }
+
+    pub(super) fn foreign_host(host: &str) -> ApiError {
+        let message = format!(
+            "{:?} is not known as a name of this gateway, and no API key is set: call it by a loopback name, write the name into \
+             control.hosts, or set an API key",
+            super::gate::cut(host)
+        );
+        ApiError::new(StatusCode::FORBIDDEN, "foreign_host", message)
+    }
+
+    pub(super) fn of_head(error: HeadError) -> ApiError {
+        ApiError::new(error.status(), error.label(), error.message())
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> ApiError {
@@ -47,7 +71,7 @@ impl ApiError {
     }
 
     pub(super) fn method_not_allowed() -> ApiError {
-        let message = "this path has another method; GET /api/v1/openapi.json lists all";
+        let message = "this path has another method (see Allow); GET /api/v1/openapi.json lists all";
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
@@ -61,6 +85,11 @@ impl ApiError {
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
+    pub(super) fn content_encoding() -> ApiError {
+        let message = "a body with a Content-Encoding is not decoded here: send it as it is";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", message)
+    }
+
     pub(super) fn busy() -> ApiError {
         let message = "too many requests are under way (control.requests_max); retry after a second";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
@@ -72,9 +101,28 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
-    pub(super) fn request_timeout() -> ApiError {
-        let message = "the request took longer than control.request_timeout_ms";
+    pub(super) fn places_busy() -> ApiError {
+        let message =
+            "all connections to this port are in use (control.connections_max); retry after a second";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn answers_busy() -> ApiError {
+        let message = "too many large answers wait for callers that do not read them; retry after a second";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn too_slow() -> ApiError {
+        let message = "the request came too slowly while other connections waited for its place; retry";
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    }
+
+    pub(super) fn request_timeout(message: &str) -> ApiError {
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    }
+
+    pub(super) fn handler_timeout() -> ApiError {
+        ApiError::request_timeout("the request took longer than control.request_timeout_ms")
     }
 }
 
@@ -124,6 +172,10 @@ impl IntoResponse for ApiError {
         let extra = match self.status {
             StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
             StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            // RFC 9110 §15.5.16.
+            StatusCode::UNSUPPORTED_MEDIA_TYPE if self.code == "content_encoding" => {
+                Some((header::ACCEPT_ENCODING, "identity"))
+            }
             _ => None,
         };
         if let Some((name, value)) = extra {

@@ -1,26 +1,25 @@
 //! All routes, who may call them, and what every request passes through.
 //!
 //! ```text
-//!   connection ─► under way < requests_max? ─► API key? ─► handler, at most request_timeout ─► counted
+//!   connection ─► gate: key, page ─► under way < requests_max? ─► handler, at most request_timeout ─► counted
 //! ```
 //!
 //! Health and metrics pass even when the API is busy, and need no key: probes and scrapers come without.
 
-use super::http::Caller;
-use super::pushes::{self, PushRoute};
+use super::http::{Caller, SharedBody};
+use super::pushes::PushRoute;
 use super::reply::ApiError;
-use super::{Control, api, capture, goim, health, inspect};
-use crate::config::{Config, Secret};
+use super::{Control, api, capture, gate, goim, health, inspect};
+use axum::Extension;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
-use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The OpenAPI 3.1 document. A test holds it against [`routes`].
@@ -44,16 +43,15 @@ type Route = (&'static str, &'static str, Access, MethodRouter<Arc<Control>>);
 #[rustfmt::skip]
 fn table() -> Vec<Route> {
     use Access::{Api, Goim, Open};
+    // Their POST goes past the router; what is here answers other methods, and describes them.
     let push = |route: PushRoute| {
-        let handler = move |State(control): State<Arc<Control>>, request: Request| async move {
-            pushes::handle(&control, route, request).await
-        };
-        ("POST", route.path(), route.access(), post(handler))
+        ("POST", route.path(), route.access(), post(|| async { ApiError::method_not_allowed() }))
     };
     let others: Vec<Route> = vec![
-        ("GET", "/", Open, get(|| async { Html(INDEX) })),
-        ("GET", "/healthz", Open, get(health::healthz)),
-        ("GET", "/readyz", Open, get(health::readyz)),
+        // A load balancer's default check asks OPTIONS of the root: may clients be sent here?
+        ("GET", "/", Open, get(|| async { (Extension(SharedBody), Html(INDEX)) }).options(health::readyz)),
+        ("GET", "/healthz", Open, get(health::healthz).options(health::healthz)),
+        ("GET", "/readyz", Open, get(health::readyz).options(health::readyz)),
         ("GET", "/metrics", Open, get(super::metrics::exposition)),
         ("GET", "/goim/online/top", Goim, get(goim::online_top)),
         ("GET", "/goim/online/room", Goim, get(goim::online_room)),
@@ -69,7 +67,9 @@ fn table() -> Vec<Route> {
         ("GET", "/api/v1/rooms/{*room}", Api, get(inspect::room)),
         ("GET", "/api/v1/stats", Api, get(api::stats)),
         ("GET", "/api/v1/capture", Api, get(capture::capture)),
-        ("GET", "/api/v1/openapi.json", Open, get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) })),
+        ("GET", "/api/v1/openapi.json", Open, get(|| async {
+            (Extension(SharedBody), [(header::CONTENT_TYPE, "application/json")], OPENAPI)
+        })),
     ];
     PushRoute::ALL.into_iter().map(push).chain(others).collect()
 }
@@ -79,13 +79,17 @@ pub fn routes() -> Vec<(&'static str, String)> {
     table().into_iter().map(|(method, path, ..)| (method, path.replace("{*", "{"))).collect()
 }
 
-/// Whether a path is one of [`Access::Open`]: answered at once, from what the control thread knows.
-pub(super) fn is_open(path: &str) -> bool {
-    static OPEN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-        let open = table().into_iter().filter(|(_, _, access, _)| *access == Access::Open);
-        open.map(|(_, path, ..)| path).collect()
-    });
-    OPEN.contains(&path)
+/// Who may call what is at a path; also of a path that has a part of its own, or is nowhere.
+pub(super) fn access(path: &str) -> Access {
+    static KNOWN: LazyLock<Vec<(&'static str, Access)>> =
+        LazyLock::new(|| table().into_iter().map(|(_, path, access, _)| (path, access)).collect());
+    let known = KNOWN.iter().find(|(known, _)| *known == path);
+    match known {
+        Some((_, access)) => *access,
+        None if path.starts_with("/api/") => Access::Api,
+        None if path.starts_with("/goim/") => Access::Goim,
+        None => Access::Open,
+    }
 }
 
 /// The whole service.
@@ -111,63 +115,35 @@ struct Gate {
     control: Arc<Control>,
 }
 
-/// Lets a request through that may pass, and bounds its time.
+/// Lets a request through that finds room, and bounds its time. The [gate](super::gate) has let it pass.
 async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let config = gate.control.config();
     let caller = request.extensions().get::<Caller>().copied();
-    let _permit = match admit(&gate.control, &config, gate.access, caller, &request) {
+    let _permit = match admit(&gate.control, gate.access) {
         Ok(permit) => permit,
         Err(error) => return error.into_response(),
     };
     let path = gate.audited.then(|| request.uri().path().to_owned());
     let response = match tokio::time::timeout(config.control.request_timeout, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => ApiError::request_timeout().into_response(),
+        Err(_) => ApiError::handler_timeout().into_response(),
     };
-    if gate.audited {
+    if let Some(path) = path {
         let status = response.status().as_u16();
+        let path = gate::cut(&path);
         let fields = json!({ "caller": caller.map(Caller::text), "path": path, "status": status });
         gate.control.journal.record("admin_call", fields);
     }
     response
 }
 
-/// Lets a request in that has the key and finds room, for as long as the permit lives. Who has not the key is journaled.
-pub(super) fn admit<'c>(
-    control: &'c Control,
-    config: &Config,
-    access: Access,
-    caller: Option<Caller>,
-    request: &Request,
-) -> Result<Option<SemaphorePermit<'c>>, ApiError> {
-    let key = match access {
-        Access::Open => None,
-        Access::Goim => config.control.goim_api_key.as_ref(),
-        Access::Api => config.control.api_key.as_ref(),
-    };
-    if let Err(error) = check_key(key, request.headers()) {
-        let (caller, path) = (caller.map(Caller::text), request.uri().path());
-        let fields = json!({ "caller": caller, "path": path, "code": error.code });
-        control.journal.record("admin_refused", fields);
-        return Err(error);
-    }
+/// Lets a request in that finds room, for as long as the permit lives. Its body is here already, so a slow peer holds none.
+pub(super) fn admit(control: &Control, access: Access) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
     match (access, control.metrics.requests.try_acquire()) {
         (Access::Open, _) => Ok(None),
         (_, Ok(permit)) => Ok(Some(permit)),
         (_, Err(_)) => Err(ApiError::busy()),
     }
-}
-
-fn check_key(key: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(key) = key else { return Ok(()) };
-    // RFC 9110 §11.1: the scheme is case-insensitive.
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, key) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
-    });
-    let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
-    let given = given.ok_or_else(ApiError::unauthorized)?;
-    if bool::from(given.ct_eq(key.as_bytes())) { Ok(()) } else { Err(ApiError::forbidden()) }
 }
 
 /// Counts every request by route, method and status: all three from closed sets.
@@ -182,13 +158,13 @@ async fn count(State(control): State<Arc<Control>>, request: Request, next: Next
 }
 
 /// The route's path as the table has it.
-fn route_label(path: &str) -> &'static str {
+pub(super) fn route_label(path: &str) -> &'static str {
     static PATHS: LazyLock<Vec<&'static str>> =
         LazyLock::new(|| table().into_iter().map(|(_, path, ..)| path).collect());
     PATHS.iter().find(|known| **known == path).copied().unwrap_or("other")
 }
 
-fn known_method(method: &Method) -> &'static str {
+pub(super) fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",

@@ -10,19 +10,22 @@
 //! with the journal's writes on helper threads. HTTP runs on tokio's own sockets in both.
 
 use super::bell::Bell;
-use super::bodies::Bodies;
 use super::capture::CaptureSource;
 use super::encoder::Encoder;
+use super::gate::Refusals;
 use super::health::{Heartbeats, StoreWatch, watch_stores};
+use super::http::{ANSWERS_MAX, Admission, Budget};
+use super::inspect::Lists;
 use super::journal::Journal;
 use super::lifecycle::{Lifecycle, Stage};
 use super::memory::{MemoryWatch, watch_memory};
-use super::metrics::HttpMetrics;
+use super::metrics::{HttpMetrics, Scrapes};
 use super::reload::{LogHandle, ReloadSource, reload, send_to_all};
 use super::routes::permits;
-use super::tickets::Tickets;
+use super::seldom::Seldom;
+use super::tickets::{LIST_TICKETS_MAX, Tickets};
 use super::workers::Workers;
-use super::{Control, Facts, api, http};
+use super::{Control, Facts, api, http, inputs_max};
 use crate::auth::Verifier;
 use crate::config::{BackendKind, Config};
 use crate::memory::{Signal, Source};
@@ -49,6 +52,8 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// As `systemctl status` shows it.
 const SERVING: &str = "serving";
+/// The last log line of a process that ends at once gets this long.
+const LAST_LINE_MAX: Duration = Duration::from_millis(200);
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 16;
 
@@ -206,19 +211,27 @@ async fn live(
     } = parts;
     let journal =
         config.journal.clone().map_or_else(Journal::off, |journal| Journal::start(journal, io_uring));
-    let requests_max = config.control.requests_max;
+    let (connections_max, requests_max) = (config.control.connections_max, config.control.requests_max);
+    let frame_body_size_max = config.limits.frame_body_size_max;
     let memory = MemoryWatch::new(Source::find(config.memory.memory_max), memory);
     let control = Arc::new(Control {
-        encoder: Encoder::new(config.limits.frame_body_size_max)?.into(),
+        encoder: Encoder::new(frame_body_size_max)?.into(),
         config: RwLock::new(Arc::new(config)),
         facts,
         heartbeats: Heartbeats::new(&workers),
         stores: StoreWatch::new(workers.count()),
         memory,
         bell: Bell::new(workers.count()),
-        bodies: Bodies::new(),
+        input_budget: Budget::new(inputs_max(frame_body_size_max)),
+        answer_budget: Budget::new(ANSWERS_MAX),
+        admission: Admission::new(connections_max),
+        refusals: Refusals::default(),
+        lists: Lists::new(),
+        captures: Arc::new(tokio::sync::Semaphore::new(1)),
+        scrapes: Scrapes::default(),
         workers,
         tickets: Tickets::default(),
+        list_tickets: tokio::sync::Semaphore::new(LIST_TICKETS_MAX),
         lifecycle: Arc::new(Lifecycle::default()),
         journal,
         verifier,
@@ -334,8 +347,18 @@ fn audit(journal: &Journal, event: &AuditEvent) {
 async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
     let mut reported = Vec::new();
     let interval = notifier.interval().map_or(HEARTBEAT_INTERVAL, |wanted| wanted.min(HEARTBEAT_INTERVAL));
+    let (mut accept_errors, mut refused) = (0, Seldom::default());
     loop {
         tokio::time::sleep(interval).await;
+        let all = control.workers.metrics().iter().map(|one| one.backend.accept_errors.get()).sum::<u64>();
+        let times = all.saturating_sub(std::mem::replace(&mut accept_errors, all));
+        if let Some(times) = refused.due(times, Instant::now()) {
+            tracing::warn!(
+                times,
+                "client listeners can't accept connections; they try again and again. Mostly no descriptor is free: raise RLIMIT_NOFILE, or lower limits.connections_max (gateway_backend_accept_errors_total)"
+            );
+        }
+        control.refusals.settle(&control.journal);
         let silent = control.heartbeats.silent(&control.workers, Instant::now());
         if silent != reported && !silent.is_empty() && control.lifecycle.stage() < Stage::Stopped {
             tracing::error!("workers {silent:?} have stopped turning; /healthz fails until they go on");
@@ -363,6 +386,15 @@ fn listen_to_signals(commands: &mpsc::Sender<Command>) -> io::Result<()> {
             let _ = reloads.try_send(Command::Reload);
         }
     });
+    // Their default is to end the process, without a drain. They mean nothing here.
+    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        let mut ignored = signal(kind)?;
+        spawn_local(async move {
+            while ignored.recv().await.is_some() {
+                tracing::info!("signal {} is ignored; SIGHUP reloads, SIGTERM drains", kind.as_raw_value());
+            }
+        });
+    }
     let seen = Arc::<AtomicBool>::default();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let (mut end, commands, seen) = (signal(kind)?, commands.clone(), Arc::clone(&seen));
@@ -370,6 +402,7 @@ fn listen_to_signals(commands: &mpsc::Sender<Command>) -> io::Result<()> {
             while end.recv().await.is_some() {
                 if seen.swap(true, Ordering::AcqRel) {
                     tracing::warn!("a second signal: exiting at once");
+                    crate::output::flush_log(LAST_LINE_MAX);
                     std::process::exit(128 + kind.as_raw_value());
                 }
                 let _ = commands.try_send(Command::Terminate);

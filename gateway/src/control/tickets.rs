@@ -13,6 +13,8 @@ pub const TICKET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests waiting at a time.
 const TICKETS_MAX: usize = 4096;
+/// Of these, those that lists of messages may have: a quarter is left to requests that need one.
+pub(super) const LIST_TICKETS_MAX: usize = TICKETS_MAX / 4 * 3;
 
 /// Why no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,6 +48,8 @@ pub struct Source {
     cgroups: Vec<(Version, PathBuf)>,
     /// `memory.memory_max_bytes`, if set.
     configured: Option<u64>,
+    /// All memory of the machine, in bytes.
+    machine: Option<u64>,
 }
 
 impl Source {
@@ -55,7 +57,15 @@ impl Source {
     /// again each time.
     pub fn find(configured: Option<u64>) -> Source {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Source { cgroups: cgroups(&own, Path::new("/sys/fs/cgroup")), configured }
+        let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| machine_bytes(&text));
+        Source { cgroups: cgroups(&own, Path::new("/sys/fs/cgroup")), configured, machine }
+    }
+
+    /// What this process uses of the machine, for operators where nothing else limits it: no level follows from it, for others
+    /// use the machine, too.
+    pub fn of_machine(&self, connections: u64) -> Option<Reading> {
+        let used = resident_bytes()? + connections * KERNEL_BYTES_PER_CONNECTION;
+        Some(Reading { used, limit: self.machine? })
     }
 
     /// The reading with the least left; `None` when there is no limit at all. `connections` is how many are held.
@@ -78,7 +88,7 @@ impl Source {
             (true, ..) => "cgroup memory.max",
             (_, true, _) => "cgroup memory.limit_in_bytes",
             (.., Some(_)) => "memory.memory_max_bytes",
-            _ => "none",
+            _ => "the machine's memory",
         }
     }
 
@@ -102,13 +112,21 @@ pub fn stall_percent(text: &str) -> Option<f32> {
     some.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
 }
 
-/// Whether less than a tenth of the machine's memory is available, by `/proc/meminfo` (proc_meminfo(5)).
+/// A line of `/proc/meminfo` (proc_meminfo(5)), in KiB.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.trim().trim_end_matches(" kB").parse().ok()
+}
+
+fn machine_bytes(text: &str) -> Option<u64> {
+    kib(text, "MemTotal:").map(|kib| kib * 1024)
+}
+
+/// Whether less than a tenth of the machine's memory is available.
 fn is_scarce(text: &str) -> bool {
-    let kib = |name: &str| {
-        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-        rest.trim().trim_end_matches(" kB").parse::<u64>().ok()
-    };
-    kib("MemTotal:").zip(kib("MemAvailable:")).is_some_and(|(total, available)| available < total / 10)
+    kib(text, "MemTotal:")
+        .zip(kib(text, "MemAvailable:"))
+        .is_some_and(|(total, available)| available < total / 10)
 }
 
 /// The folders of the process's memory cgroup, up to the root, in either version.
@@ -195,7 +213,7 @@ mod tests {
         }
 
         fn source(&self, own: &str) -> Source {
-            Source { cgroups: cgroups(own, &self.0), configured: None }
+            Source { cgroups: cgroups(own, &self.0), configured: None, machine: None }
         }
     }
 
@@ -261,7 +279,7 @@ mod tests {
         let tree = Tree::new("none", &[("cgroup.procs", "")]);
         assert_eq!(tree.source("0::/\n").read(0), None);
         assert_eq!(tree.source("garbage\n::\n").read(0), None);
-        let source = Source { cgroups: vec![], configured: Some(1 << 40) };
+        let source = Source { cgroups: vec![], configured: Some(1 << 40), machine: None };
         let (empty, held) = (source.read(0).unwrap(), source.read(1_000_000).unwrap());
         assert!(empty.used > 0 && held.used >= empty.used / 2 + 1_000_000 * KERNEL_BYTES_PER_CONNECTION);
         assert_eq!(stall_percent("nonsense"), None);

@@ -82,7 +82,18 @@ fn what_does_not_fit_is_refused_with_advice() {
             json!({ "target": { "mid": 1, "uid": "a" }, "operation": 1000, "payload": "x" }),
             "exactly one of mid",
         ),
-        (json!({ "target": { "mid": "x" }, "operation": 1000, "payload": "x" }), "64-bit number"),
+        (
+            json!({ "target": { "mid": "x" }, "operation": 1000, "payload": "x" }),
+            "mid as a whole number of 64 bits, such as 7",
+        ),
+        (
+            json!({ "target": { "mid": 7.0 }, "operation": 1000, "payload": "x" }),
+            "floating point `7.0`, expected mid as a whole number",
+        ),
+        (
+            json!({ "target": { "mid": u64::MAX }, "operation": 1000, "payload": "x" }),
+            "expected mid as a whole number",
+        ),
         (json!({ "target": { "room": "a".repeat(256) }, "operation": 1000, "payload": "x" }), "255 bytes"),
         (json!({ "target": target, "operation": 1000, "payload": "x", "prio": 1 }), "unknown field `prio`"),
         (json!({ "target": target, "operation": 1u64 << 40, "payload": "x" }), "i32"),
@@ -99,7 +110,7 @@ fn what_does_not_fit_is_refused_with_advice() {
     let answer =
         post(&gateway, "/api/v1/publish", &json!({ "target": target, "operation": 1000, "payload": large }));
     assert_eq!(answer.error(), (413, "too_large".into()));
-    let huge = "x".repeat(200_000);
+    let huge = "x".repeat(2_000_000);
     let answer =
         post(&gateway, "/api/v1/publish", &json!({ "target": target, "operation": 1000, "payload": huge }));
     assert_eq!(answer.error(), (413, "too_large".into()));
@@ -331,4 +342,29 @@ fn every_answer_ends_its_line() {
     for answer in answers {
         assert!(answer.text.ends_with('\n') && !answer.text.ends_with("\n\n"), "{:?}", answer.text);
     }
+}
+
+// Lists whose workers do not answer hold what they hold for two seconds; a request of its own is answered meanwhile.
+#[test]
+fn lists_leave_tickets_to_others() {
+    let gateway = Gateway::start("");
+    let list: Vec<Value> =
+        (0..1000).map(|mid| json!({ "target": { "mid": mid }, "operation": 1000, "payload": "x" })).collect();
+    let list = Value::Array(list).to_string();
+    std::thread::scope(|scope| {
+        let lists: Vec<_> =
+            (0..5).map(|_| scope.spawn(|| gateway.post("/api/v1/publish", list.as_bytes()))).collect();
+        for _ in 0..20 {
+            let body = json!({ "target": { "mid": 7 }, "operation": 1001, "payload": "x" });
+            assert_eq!(post(&gateway, "/api/v1/publish", &body).status, 200);
+        }
+        for list in lists {
+            let answer = list.join().unwrap();
+            assert_eq!(answer.status, 200);
+            let results = answer.json();
+            let without =
+                results.as_array().unwrap().iter().filter(|one| one["error"]["code"] == "busy").count();
+            assert_eq!(without, 0, "a list waits for tickets");
+        }
+    });
 }

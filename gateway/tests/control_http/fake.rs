@@ -13,6 +13,7 @@ use gateway::worker::message::{AuditEvent, AuditKind, ControlMessage, KickTarget
 use gateway_proto::codes::CloseCode;
 use netpoll::{BackendConfig, ConnectionId, Mailbox, Timestamp, Waker, mailbox};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub struct Behaviour {
 
 pub struct FakeHost {
     pub seen: Seen,
+    /// Visits to workers for lists.
+    pub inspections: Arc<AtomicUsize>,
     pub pushes: Arc<Mutex<Vec<Push>>>,
     pub behaviour: Behaviour,
 }
@@ -57,7 +60,9 @@ impl WorkerHost for FakeHost {
     }
 
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
-        let addresses = order.settings[0].listeners.iter().map(|listener| listener.socket.address).collect();
+        let listeners = order.settings[0].listeners.iter().zip(3101..);
+        let addresses =
+            listeners.map(|(listener, port)| (listener.socket.address.ip(), port).into()).collect();
         let mut started = StartedWorkers {
             senders: vec![],
             metrics: vec![],
@@ -83,6 +88,7 @@ impl WorkerHost for FakeHost {
                 control: order.control.clone(),
                 names: order.names,
                 seen: Arc::clone(&self.seen),
+                inspections: Arc::clone(&self.inspections),
                 pushes: Arc::clone(&self.pushes),
                 behaviour: self.behaviour,
                 leaving: None,
@@ -103,6 +109,7 @@ struct FakeWorker {
     control: ControlSender,
     names: Fingerprints,
     seen: Seen,
+    inspections: Arc<AtomicUsize>,
     pushes: Arc<Mutex<Vec<Push>>>,
     behaviour: Behaviour,
     leaving: Option<Instant>,
@@ -197,6 +204,7 @@ impl FakeWorker {
                 self.outcome(Origin::Control { ticket }, u32::from(closed));
             }
             Message::Inspect(mut inspection) => {
+                self.inspections.fetch_add(1, Ordering::Relaxed);
                 self.inspect(&mut inspection);
                 if !self.behaviour.mute {
                     self.tell(ControlMessage::Inspected(inspection));
@@ -288,13 +296,16 @@ impl FakeWorker {
 pub struct Gateway {
     pub running: Option<Running>,
     pub seen: Seen,
+    pub inspections: Arc<AtomicUsize>,
     pub pushes: Arc<Mutex<Vec<Push>>>,
     pub base: String,
     pub log_levels: Arc<Mutex<Vec<String>>>,
     file: Arc<Mutex<String>>,
 }
 
-const COMMON: &str = "[io]\nworkers = 2\n[control]\naddress = \"127.0.0.1:0\"\n";
+/// Ports that the kernel would choose: those of the defaults are claimed, and gateways of other tests have them. The fake
+/// workers say 3101 and 3102.
+const COMMON: &str = "[[listener]]\nname = \"tcp\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"websocket\"\nkind = \"websocket\"\naddress = \"127.0.0.1:0\"\n[io]\nworkers = 2\n[control]\naddress = \"127.0.0.1:0\"\n";
 
 fn load(text: &str) -> Result<Config, Problems> {
     let sources = Sources { file: Some(("gateway.toml".into(), text.into())), ..Sources::default() };
@@ -312,7 +323,13 @@ impl Gateway {
         let file = Arc::new(Mutex::new(format!("{}{more}", COMMON.replace("[io]\n", backend))));
         let config = load(&file.lock().unwrap()).unwrap_or_else(|problems| panic!("{problems}"));
         let (seen, pushes) = (Seen::default(), Arc::default());
-        let host = FakeHost { seen: Arc::clone(&seen), pushes: Arc::clone(&pushes), behaviour };
+        let inspections = Arc::<AtomicUsize>::default();
+        let host = FakeHost {
+            seen: Arc::clone(&seen),
+            inspections: Arc::clone(&inspections),
+            pushes: Arc::clone(&pushes),
+            behaviour,
+        };
         let prepared =
             prepare(config, SystemLimits::read(), &host).unwrap_or_else(|problems| panic!("{problems}"));
         let reloaded = Arc::clone(&file);
@@ -322,7 +339,7 @@ impl Gateway {
         let log = LogHandle::new(move |level| levels.lock().unwrap().push(level.to_string()));
         let running = start(prepared, &host, reload, log, false).unwrap();
         let base = format!("http://{}", running.control_address);
-        let gateway = Gateway { running: Some(running), seen, pushes, base, log_levels, file };
+        let gateway = Gateway { running: Some(running), seen, inspections, pushes, base, log_levels, file };
         gateway.until(|gateway| gateway.get("/readyz").status == 200);
         gateway
     }
@@ -346,6 +363,12 @@ impl Gateway {
     /// Replaces the file, and reloads.
     pub fn reload(&self, more: &str) {
         *self.file.lock().unwrap() = format!("{COMMON}{more}");
+        self.command(Command::Reload);
+    }
+
+    /// Replaces the whole file, and reloads.
+    pub fn reload_whole(&self, text: &str) {
+        text.clone_into(&mut self.file.lock().unwrap());
         self.command(Command::Reload);
     }
 
@@ -382,7 +405,12 @@ impl Gateway {
 
     /// A gateway that obeys this process's signals, until it ends. For a process of its own.
     pub fn obey_signals(behaviour: Behaviour) -> bool {
-        let host = FakeHost { seen: Seen::default(), pushes: Arc::default(), behaviour };
+        let host = FakeHost {
+            seen: Seen::default(),
+            inspections: Arc::default(),
+            pushes: Arc::default(),
+            behaviour,
+        };
         let config = load(&format!("{COMMON}[drain]\ndrain_ms = 20000\n"))
             .unwrap_or_else(|problems| panic!("{problems}"));
         let prepared =

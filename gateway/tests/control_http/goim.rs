@@ -74,3 +74,23 @@ fn online_and_nodes_have_goims_shapes() {
     let instances = gateway.get("/goim/nodes/instances").json()["data"].clone();
     assert_eq!(instances[0]["metadata"]["conn_count"], (2 * CONNECTIONS).to_string());
 }
+
+// O8: one walk over all rooms, however many ask, and probes do not wait for it.
+#[test]
+fn many_who_ask_for_the_top_make_one_walk() {
+    let gateway = Gateway::start("");
+    let walks = || gateway.inspections.load(std::sync::atomic::Ordering::Relaxed);
+    let before = walks();
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                let top = gateway.get("/goim/online/top?type=live&limit=5").json();
+                assert_eq!(top["data"], json!([{ "room_id": "1", "count": 4 }]));
+            });
+        }
+    });
+    // Two workers, a visit each.
+    assert!((2..=4).contains(&(walks() - before)), "{} visits", walks() - before);
+    let long = format!("/goim/online/top?type={}&limit=5", "a".repeat(5000));
+    assert_eq!(gateway.get(&long).json()["data"], json!([]));
+}

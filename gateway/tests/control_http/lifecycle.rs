@@ -74,6 +74,41 @@ fn a_reload_applies_what_it_may_and_leaves_the_rest() {
     assert!(gateway.get("/metrics").text.contains("\ngateway_config_reload_success 1\n"));
 }
 
+#[test]
+fn a_reload_does_not_open_what_was_closed() {
+    let closed = "api_key = \"one\"\ngoim_api_key = \"two\"\n[application]\nclient_send = false\n[session]\ndevices_per_user_max = 2\n";
+    let gateway = Gateway::start(closed);
+    let refused = std::cell::Cell::new(0);
+    let still_closed = || {
+        refused.set(refused.get() + 1);
+        let expected = format!("gateway_config_reloads_total{{result=\"refused\"}} {}\n", refused.get());
+        gateway.until(|gateway| gateway.get("/metrics").text.contains(&expected));
+        assert_eq!(gateway.get("/api/v1/stats").status, 401);
+        assert_eq!(gateway.post("/goim/push/all?operation=1000", b"x").status, 401);
+    };
+    // As a file is while it is written, which is no problem for a start on loopback.
+    gateway.reload_whole("");
+    still_closed();
+    gateway.reload_whole("[control]\naddress = \"127.0.0.1:0\"\n");
+    still_closed();
+    for left_out in [
+        "api_key = \"one\"\n",
+        "goim_api_key = \"two\"\n",
+        "client_send = false\n",
+        "devices_per_user_max = 2\n",
+    ] {
+        gateway.reload(&closed.replace(left_out, ""));
+        still_closed();
+    }
+    gateway.reload(&closed.replace("\"one\"", "\"\""));
+    still_closed();
+    // Another key, and what is written down, are what was asked for.
+    gateway.reload("api_key = \"three\"\ngoim_api_key = \"two\"\n[application]\nclient_send = true\n[session]\ndevices_per_user_max = 0\n");
+    gateway
+        .until(|gateway| gateway.call("GET", "/api/v1/stats", &[("x-api-key", "three")], b"").status == 200);
+    assert!(gateway.get("/metrics").text.contains("gateway_config_reloads_total{result=\"applied\"} 1\n"));
+}
+
 /// A folder of its own, removed at the end.
 struct Folder(PathBuf);
 
@@ -143,6 +178,39 @@ fn journal_tells(plain_files: bool) {
     assert_eq!((order.first(), order.last()), (Some(&"ready"), Some(&"stopped")));
     assert_eq!(find("ready")["io_uring"], !plain_files);
     assert!(lines.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')));
+}
+
+#[test]
+fn refused_calls_do_not_fill_the_journal() {
+    let folder = Folder::new("flood");
+    let gateway = Gateway::start(&format!("api_key = \"k\"\n{}", journal_config(&folder.0, "")));
+    let path = format!("/api/v1/rooms/{}", "A".repeat(15_000));
+    for _ in 0..300 {
+        assert_eq!(gateway.get(&path).status, 401);
+    }
+    // The next second has one line for those that were not written.
+    std::thread::sleep(Duration::from_millis(2500));
+    let key = "x".repeat(15_000);
+    let body = json!({ "key": key }).to_string();
+    let headers = [("content-type", "application/json"), ("x-api-key", "k")];
+    assert_eq!(gateway.call("POST", "/api/v1/kick", &headers, body.as_bytes()).status, 400);
+    assert!(gateway.end());
+    let lines = lines(&folder.files()[0]);
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    let one_by_one = count("admin_refused");
+    let summed: u64 = lines
+        .iter()
+        .filter(|line| line["event"] == "admin_refused_more")
+        .map(|line| line["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(one_by_one as u64 + summed, 300, "each is accounted for");
+    assert!(lines.iter().all(|line| line.to_string().len() < 1000));
+    let refused = lines.iter().find(|line| line["event"] == "admin_refused").unwrap();
+    assert_eq!(refused["path"].as_str().unwrap().len(), 200);
+    assert_eq!(
+        lines.iter().find(|line| line["event"] == "kick").unwrap()["target"]["key"].as_str().unwrap().len(),
+        200
+    );
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod limits;
 mod metrics;
 mod openapi;
 mod signals;
+mod wire;

@@ -83,6 +83,7 @@ fn snapshot() -> ControlSnapshot {
         memory: gateway::control::MemoryState::default(),
         http: HttpSnapshot::default(),
         reload: ReloadSnapshot { success: true, at: 0, applied: 0, refused: 0 },
+        log_dropped: 0,
         ticket_timeouts: 0,
         worker_messages: 0,
         journal: [0; 3],
@@ -117,4 +118,14 @@ fn sixty_workers_do_not_make_thousands_of_series() {
     let text = exposition(&workers, &[], &snapshot());
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 700, "{series} series");
+}
+
+#[test]
+fn memory_is_shown_whatever_limits_it() {
+    let text = Gateway::start("").get("/metrics").text;
+    for name in
+        ["gateway_memory_used_bytes ", "gateway_memory_limit_bytes ", "gateway_log_dropped_lines_total "]
+    {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name}");
+    }
 }

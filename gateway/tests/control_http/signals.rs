@@ -96,3 +96,15 @@ fn a_hangup_reloads() {
     program.signal("-TERM");
     assert_eq!(program.code(), Some(0));
 }
+
+#[test]
+fn signals_without_a_meaning_are_ignored() {
+    let mut program = Program::start(false);
+    for signal in ["-USR1", "-USR2"] {
+        program.signal(signal);
+    }
+    program.signal("-HUP");
+    program.line("reloads");
+    program.signal("-TERM");
+    assert_eq!(program.code(), Some(0), "drained, not ended by a signal");
+}

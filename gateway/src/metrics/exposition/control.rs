@@ -30,6 +30,8 @@ pub struct ControlSnapshot {
     pub http: HttpSnapshot,
     /// Reloads of the configuration.
     pub reload: ReloadSnapshot,
+    /// Log lines dropped because stderr was not read, or could not be written.
+    pub log_dropped: u64,
     /// Requests that workers did not answer in time.
     pub ticket_timeouts: u64,
     /// Messages from workers to the control thread.
@@ -47,8 +49,18 @@ pub struct HttpSnapshot {
     pub requests: Vec<(String, &'static str, u16, u64, f64)>,
     /// Connections open.
     pub connections: usize,
+    /// Connections at most.
+    pub connections_max: usize,
     /// Connections ended for others to come in.
     pub evictions: u64,
+    /// Times that no connection could be accepted.
+    pub accept_errors: u64,
+    /// Heads that were refused, by reason.
+    pub bad_heads: Vec<(&'static str, u64)>,
+    /// Connections that ended, by reason.
+    pub ends: Vec<(&'static str, u64)>,
+    /// Shared budgets: what for, bytes in use, bytes at most.
+    pub held: [(&'static str, usize, usize); 2],
 }
 
 /// Reloads of the configuration.
@@ -98,7 +110,7 @@ fn memory_state(families: &mut Families, state: &MemoryState) {
         );
         families.gauge(
             "gateway_memory_limit_bytes",
-            "The limit: of the cgroup, or memory.memory_max_bytes, whichever is nearer.",
+            "The limit: of the cgroup, or memory.memory_max_bytes, whichever is nearer; without both, the machine's memory.",
             reading.limit as f64,
         );
     }
@@ -143,6 +155,49 @@ pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>], o
     families.histogram("gateway_token_check_duration_seconds", "Time that a check takes.", &times);
 }
 
+/// What the HTTP server's connections hold, and how they end.
+fn http_connections(families: &mut Families, http: &HttpSnapshot) {
+    let most = http.connections_max as f64;
+    families.gauge(
+        "gateway_http_connections_max",
+        "HTTP connections at most (control.connections_max).",
+        most,
+    );
+    families.counter(
+        "gateway_http_accept_errors_total",
+        "Times that the control port could not accept a connection.",
+        http.accept_errors as f64,
+    );
+    let rows = |all: &[(&'static str, u64)]| {
+        let row =
+            |(reason, count): &(&'static str, u64)| (vec![("reason", (*reason).to_owned())], *count as f64);
+        all.iter().map(row).collect::<Vec<_>>()
+    };
+    families.counters(
+        "gateway_http_bad_requests_total",
+        "Request heads that were refused because they make no sense, by reason.",
+        rows(&http.bad_heads),
+    );
+    families.counters(
+        "gateway_http_connection_ends_total",
+        "HTTP connections that ended, by reason.",
+        rows(&http.ends),
+    );
+    let held = |of: &dyn Fn(&(&'static str, usize, usize)) -> usize| {
+        http.held.iter().map(|row| (vec![("what", row.0.to_owned())], of(row) as f64)).collect::<Vec<_>>()
+    };
+    families.gauges(
+        "gateway_http_held_bytes",
+        "Bytes of large requests, and of large answers that their callers have not taken yet.",
+        held(&|row| row.1),
+    );
+    families.gauges(
+        "gateway_http_held_bytes_max",
+        "The bound of gateway_http_held_bytes.",
+        held(&|row| row.2),
+    );
+}
+
 /// HTTP server, reloads, journal.
 pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
     let labels = |route: &str, method: &str, status: u16| {
@@ -164,10 +219,16 @@ pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
         "HTTP connections closed for new ones, because all of control.connections_max were taken.",
         control.http.evictions as f64,
     );
+    http_connections(families, &control.http);
     families.counter(
         "gateway_control_timeouts_total",
         "Requests that workers did not answer in time.",
         control.ticket_timeouts as f64,
+    );
+    families.counter(
+        "gateway_log_dropped_lines_total",
+        "Log lines dropped because stderr was not read, or could not be written.",
+        control.log_dropped as f64,
     );
     families.counter(
         "gateway_control_messages_total",

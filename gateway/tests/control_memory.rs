@@ -1,0 +1,170 @@
+//! Memory of the whole program while its control port is abused: it stays within the sum that it prints at its start.
+
+#![allow(unreachable_pub)]
+
+#[path = "common/program.rs"]
+#[allow(dead_code)]
+mod program;
+
+use program::Running;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: usize = 256;
+/// Requests that each connection sends at once.
+const PIPELINED: usize = 640;
+
+/// Resident memory of the program, in bytes.
+fn resident(running: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    answer
+}
+
+/// What the program says that it takes at most.
+fn planned(address: &str) -> u64 {
+    let text = get(address, "/metrics");
+    let of = |line: &str| {
+        line.strip_prefix("gateway_memory_planned_bytes{")?.split_once("} ")?.1.parse::<f64>().ok()
+    };
+    let sum = text.lines().filter_map(of).sum::<f64>() as u64;
+    assert!(sum > 16 << 20, "the sum of the plan: {sum}");
+    sum
+}
+
+/// Sends as much of `bytes` as the peer takes; it may end the connection.
+fn send_unread(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+    match stream.write_all(bytes) {
+        Ok(()) => {}
+        Err(error) => assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::WouldBlock
+                    | ErrorKind::TimedOut
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::ConnectionReset
+            ),
+            "{error}"
+        ),
+    }
+}
+
+/// Floods the port with `request`, pipelined and never read; a second round goes away in the middle.
+fn flood(request: &str) {
+    let running = Running::start(&["io.workers=1"]);
+    let address = running.address("control=");
+    let (planned, before) = (planned(&address), resident(&running));
+    let requests = request.repeat(PIPELINED).into_bytes();
+    let mut held: Vec<TcpStream> = (0..CONNECTIONS).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let mut most = before;
+    for round in 0..2 {
+        for stream in &mut held {
+            send_unread(stream, &requests);
+            most = most.max(resident(&running));
+        }
+        // The port still answers, and does so at once.
+        let start = Instant::now();
+        assert!(get(&address, "/healthz").ends_with("ok\n"));
+        get(&address, "/metrics");
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?} in round {round}", start.elapsed());
+        most = most.max(resident(&running));
+    }
+    for mut stream in std::mem::take(&mut held) {
+        // Gone in the middle of an answer, with more requests on their way.
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(1)));
+        let _ = stream.read(&mut [0; 100]);
+        send_unread(&mut stream, &requests[..requests.len() / 3]);
+    }
+    most = most.max(resident(&running));
+    assert!(most <= planned, "{most} bytes resident, {planned} planned, {before} before");
+    let start = Instant::now();
+    let connections = || {
+        let text = get(&address, "/metrics");
+        let line = text.lines().find_map(|line| line.strip_prefix("gateway_http_connections "));
+        line.unwrap().parse::<f64>().unwrap() as usize
+    };
+    while connections() > 4 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{} connections are left", connections());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let text = get(&address, "/metrics");
+    let held = text.lines().find_map(|line| line.strip_prefix("gateway_http_held_bytes{what=\"requests\"} "));
+    assert_eq!(held, Some("0"), "all that was held is given back");
+}
+
+#[test]
+fn answers_that_are_not_read_stay_within_the_sum() {
+    flood("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+}
+
+#[test]
+fn answers_without_a_body_stay_within_the_sum() {
+    flood("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+}
+
+#[test]
+fn lists_that_are_not_read_stay_within_the_sum() {
+    flood(
+        "GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\nGET /api/v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
+}
+
+#[test]
+fn pushes_whose_answers_are_not_read_stay_within_the_sum() {
+    let body = "x".repeat(1000);
+    flood(&format!(
+        "POST /goim/push/all?operation=1000 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let body = r#"{"target":{"mid":7},"operation":1000,"payload":"x"}"#;
+    flood(&format!(
+        "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+}
+
+/// Large requests that never end share a bound; a caller with a large request of its own is still served.
+#[test]
+fn requests_that_never_end_stay_within_the_sum_and_make_room() {
+    let running = Running::start(&["io.workers=1", "control.body_timeout_ms=600000"]);
+    let address = running.address("control=");
+    let planned = planned(&address);
+    let head =
+        "POST /goim/push/all?operation=1000 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+    let mut held: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    for stream in &mut held {
+        send_unread(stream, head.as_bytes());
+        send_unread(stream, &vec![b'x'; 900_000]);
+        assert!(resident(&running) <= planned, "{} of {planned}", resident(&running));
+    }
+    // What stands still for a second is closed for those who need its memory.
+    let payload = "x".repeat(60_000);
+    let body = format!(r#"{{"target":{{"mid":7}},"operation":1000,"payload":"{payload}"}}"#);
+    let start = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        if answer.starts_with("HTTP/1.1 200 ") {
+            break;
+        }
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1"), "{answer}");
+        assert!(start.elapsed() < Duration::from_secs(10), "no room is made");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(held);
+}
