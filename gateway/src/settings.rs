@@ -207,7 +207,7 @@ pub struct WorkerSettings {
     pub fanout_slice: usize,
     /// Push operation of a SendMessage that names none.
     pub default_push_operation: i32,
-    /// Write connects and closes to the audit journal.
+    /// Report connects and closes, to the audit journal or to a log at level debug.
     pub audit: bool,
     /// Where the control thread says how near the end of memory is: one for all workers.
     pub memory: Arc<Signal>,

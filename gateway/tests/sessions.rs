@@ -213,17 +213,35 @@ fn what_comes_before_login_is_refused_and_what_comes_with_it_waits(backend: &Bac
 
 fn bad_lengths_and_bad_logins_end_with_a_code(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(1, 8));
-    let cases: [(&[u8], CloseCode); 4] = [
-        (&[0, 0, 0, 15], CloseCode::PROTOCOL_ERROR),
-        (&[255, 255, 255, 255], CloseCode::FRAME_TOO_LARGE),
-        (&[0, 0, 0, 16, 0, 17, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0], CloseCode::PROTOCOL_ERROR),
-        (b"GET / HTTP/1.1\r\n\r\n", CloseCode::FRAME_TOO_LARGE),
+    let cases: [(&[u8], CloseCode, &str); 6] = [
+        (&[0, 0, 0, 15], CloseCode::PROTOCOL_ERROR, "below the 16 bytes"),
+        (&[255, 255, 255, 255], CloseCode::FRAME_TOO_LARGE, "over the limit"),
+        (&[0, 0, 0, 16, 0, 17, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0], CloseCode::PROTOCOL_ERROR, "header length"),
+        (b"GET / HTTP/1.1\r\n\r\n", CloseCode::FRAME_TOO_LARGE, "not HTTP"),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+            CloseCode::FRAME_TOO_LARGE,
+            "the PROXY protocol is not spoken",
+        ),
+        (&[0x16, 3, 1, 2, 0, 1, 0, 1, 252], CloseCode::FRAME_TOO_LARGE, "terminate it in front"),
     ];
-    for (bytes, code) in cases {
+    for (bytes, code, reason) in cases {
         let mut client = gateway.client();
         client.write(bytes);
-        assert_eq!(Closed::parse(&client.read().body).unwrap().code, code, "{bytes:?}");
+        let closed = client.read();
+        let closed = Closed::parse(&closed.body).unwrap();
+        assert_eq!(closed.code, code, "{bytes:?}");
+        assert!(closed.reason.as_str().contains(reason), "{}", closed.reason.as_str());
     }
+    // Cut within its first bytes, and behind a login, where a length that large is only too large.
+    let mut cut = gateway.client();
+    cut.write(b"PR");
+    std::thread::sleep(Duration::from_millis(20));
+    cut.write(b"OXY ");
+    assert!(Closed::parse(&cut.read().body).unwrap().reason.as_str().contains("PROXY"));
+    let mut late = gateway.login(1, "");
+    late.write(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(Closed::parse(&late.read().body).unwrap().reason.as_str().contains("over the limit"));
     let mut client = gateway.client();
     client.send(Operation::AUTH, 1, b"{\"mid\":");
     assert_eq!(Closed::parse(&client.read().body).unwrap().code, CloseCode::PROTOCOL_ERROR);

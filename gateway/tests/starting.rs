@@ -204,20 +204,26 @@ fn after_a_kill_with_connections_the_next_start_waits_for_its_ports() {
     drop(clients);
 }
 
+/// A client that has logged in.
+fn login(address: &str, mid: u32) -> TcpStream {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(&frame(7, 1, format!("{{\"mid\":{mid}}}").as_bytes())).unwrap();
+    assert_eq!(next(&mut client).0, 8);
+    client
+}
+
 #[test]
 fn a_successor_starts_while_its_predecessor_drains() {
     let tcp = format!("127.0.0.1:{}", free_port());
     let set = format!("listener.tcp.address={tcp}");
-    let mut old = Running::start(&[&set, "drain.drain_ms=60000"]);
-    let mut client = TcpStream::connect(&tcp).unwrap();
-    client.write_all(&frame(7, 1, b"{\"mid\":1}")).unwrap();
-    assert_eq!(next(&mut client).0, 8);
+    let mut old = Running::start(&[&set, "drain.drain_ms=1200000"]);
+    // One after another they are sent away, the last of so many minutes later.
+    let clients: Vec<TcpStream> = (1..=50).map(|mid| login(&tcp, mid)).collect();
     assert!(Command::new("kill").arg(old.child.id().to_string()).status().unwrap().success());
     let successor = Running::start(&[&set]);
-    let mut newcomer = TcpStream::connect(&tcp).unwrap();
-    newcomer.write_all(&frame(7, 1, b"{\"mid\":2}")).unwrap();
-    assert_eq!(next(&mut newcomer).0, 8, "{}", successor.said);
-    assert!(old.child.try_wait().unwrap().is_none(), "the drain takes a minute while a client is there");
+    login(&tcp, 51);
+    assert!(old.child.try_wait().unwrap().is_none(), "{}", successor.said);
+    drop(clients);
 }
 
 #[test]
@@ -253,25 +259,45 @@ fn systemd_is_told_of_the_services_life() {
     heard("STOPPING=1");
 }
 
-#[test]
-fn lines_for_the_journal_begin_with_their_priority() {
-    let folder = Folder::new("journal-stream");
+/// A gateway whose stderr is a file, and the line of it that has `wanted`, once it is there.
+fn with_log(folder: &Folder, order: &mut Command) -> (std::process::Child, impl Fn(&str) -> String + use<>) {
     let path = folder.0.join("stderr");
     let file = fs::File::create(&path).unwrap();
     let stream = file.metadata().map(|file| format!("{}:{}", file.dev(), file.ino())).unwrap();
-    let mut child = gateway("run", &[]).env("JOURNAL_STREAM", stream).stderr(file).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let line = loop {
-        let said = fs::read_to_string(&path).unwrap();
-        if let Some(line) = said.lines().find(|line| line.contains("serving ")) {
-            break line.to_owned();
+    let child = order.env("JOURNAL_STREAM", stream).stderr(file).spawn().unwrap();
+    let line = move |wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let said = fs::read_to_string(&path).unwrap();
+            if let Some(line) = said.lines().find(|line| line.contains(wanted)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "{wanted}\n{said}");
+            std::thread::sleep(Duration::from_millis(20));
         }
-        assert!(Instant::now() < deadline, "{said}");
-        std::thread::sleep(Duration::from_millis(20));
     };
+    (child, line)
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priority_and_debug_says_who_comes_and_goes() {
+    let folder = Folder::new("journal-stream");
+    let mut order = gateway("run", &["log.level=debug"]);
+    let (mut child, line) = with_log(&folder, &mut order);
+    let serving = line("serving ");
+    assert!(serving.starts_with("<6>"), "{serving}");
+    let address = serving.split("tcp on ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let client = login(&address, 41);
+    assert!(line("Connected").starts_with("<7>") && line("Connected").contains("41"));
+    drop(client);
+    line("Disconnected(");
+    let mut proxy = TcpStream::connect(&address).unwrap();
+    proxy.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").unwrap();
+    assert_eq!(next(&mut proxy).0, 111);
+    let warned = line("the PROXY protocol is not spoken here");
+    assert!(warned.starts_with("<4>"), "{warned}");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(line.starts_with("<6>"), "{line}");
 }
 
 #[test]

@@ -18,6 +18,7 @@
 //! * [`body`]: the bodies of the operations; each type can hold only what may be on the wire.
 //! * [`auth`]: the JSON body of the first frame.
 //! * [`codes`]: why a connection closes, why an operation is refused.
+//! * [`preface`]: what other protocols begin with.
 //! * [`websocket`]: RFC 6455, for both ends.
 //!
 //! No function panics, recurses or loops beyond its input, whatever that input is. An error is a small
@@ -35,6 +36,7 @@ pub mod codes;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod preface;
 #[cfg(test)]
 mod vectors;
 pub mod websocket;

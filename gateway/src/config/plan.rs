@@ -210,7 +210,7 @@ impl Plan {
             completions_per_turn_max: config.io.completions_per_turn_max,
             fanout_slice: self.fanout_slice(config.limits.fanout_deliveries_per_turn_max),
             default_push_operation: config.application.default_push_operation,
-            audit: config.journal.is_some(),
+            audit: config.journal.is_some() || config.log.level >= tracing::Level::DEBUG,
             memory: Default::default(),
             reloadable: config.reloadable.clone(),
         }

@@ -199,7 +199,7 @@ pub const KEYS: &[Key] = &[
     key("journal.size_max_bytes", Integer(4096, 1 << 40), "67108864", Restart, "Size at which a new file is begun."),
     key("journal.files_max", Integer(1, 10_000), "8", Restart, "Files to keep; the oldest goes."),
 
-    key("log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", Reload, "Least level to log."),
+    key("log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", Reload, "Least level to log. debug, from the start on: every login and every end, too."),
     key("log.format", Choice(&["text", "json"]), "text", Restart, "Shape of log lines."),
 ];
 

@@ -320,7 +320,17 @@ impl Inbox {
 }
 
 fn audit(journal: &Journal, event: &AuditEvent) {
-    tracing::debug!(connection = %api::address_text(event.address), mid = event.mid, "{:?}", event.kind);
+    let connection = api::address_text(event.address);
+    match event.kind {
+        // At most one a minute and worker.
+        AuditKind::Foreign(preface) => {
+            tracing::warn!(
+                connection,
+                "a client's first bytes on a TCP listener are no goim frame: {preface}"
+            )
+        }
+        kind => tracing::debug!(connection, mid = event.mid, "{kind:?}"),
+    }
     if !journal.is_on() {
         return;
     }
@@ -331,6 +341,7 @@ fn audit(journal: &Journal, event: &AuditEvent) {
         AuditKind::Disconnected(reason) => ("disconnected", Some("transport"), Some(reason.label()), None),
         AuditKind::Kicked(code) => by_server("kicked", code),
         AuditKind::Refused(code) => by_server("refused", code),
+        AuditKind::Foreign(_) => return, // above, for the log
     };
     let fields = json!({
         "connection": api::address_text(event.address),

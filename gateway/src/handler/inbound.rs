@@ -4,9 +4,15 @@ use crate::metrics::OperationClass;
 use crate::session::{Instant16, Phase};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
+use crate::worker::message::AuditKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use gateway_proto::frame::{HEADER_SIZE, Header, Operation, Peek};
+use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
+use gateway_proto::preface::Preface;
 use netpoll::{Backend, Buffer, ConnectionId};
+use std::time::Duration;
+
+/// How often a worker reports connections that speak another protocol.
+const FOREIGN_INTERVAL: Duration = Duration::from_secs(60);
 
 impl<B: Backend> Worker<B> {
     /// Bytes of a connection.
@@ -115,7 +121,8 @@ impl<B: Backend> Worker<B> {
                     buffer.advance(missing);
                 }
                 Err(error) => {
-                    self.end_for(connection, error.close_code(), &error);
+                    let preface = Preface::of(session.carry.pending_mut());
+                    self.refuse_frame(connection, error, preface);
                     return false;
                 }
             }
@@ -132,10 +139,26 @@ impl<B: Backend> Worker<B> {
         match Header::peek(bytes, self.body_size_max_of(connection)) {
             Ok(peek) => Some(peek),
             Err(error) => {
-                self.end_for(connection, error.close_code(), &error);
+                self.refuse_frame(connection, error, Preface::of(bytes));
                 None
             }
         }
+    }
+
+    /// Ends a connection whose bytes are no frame; one that began in another protocol is told so, and now and then the log.
+    fn refuse_frame(&mut self, connection: ConnectionId, error: FrameError, preface: Option<Preface>) {
+        let begins_so = self.shard.sessions.get(connection).is_some_and(|session| {
+            let listener = &self.context.settings.listeners[usize::from(session.listener)];
+            session.phase == Phase::Unauthenticated && listener.kind == ListenerKind::Tcp
+        });
+        let Some(preface) = preface.filter(|_| begins_so) else {
+            return self.end_for(connection, error.close_code(), &error);
+        };
+        if self.pace.now >= self.pace.foreign_due {
+            self.pace.foreign_due = self.pace.now + FOREIGN_INTERVAL;
+            self.tell_control(connection, AuditKind::Foreign(preface));
+        }
+        self.end_for(connection, error.close_code(), &preface);
     }
 
     /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.

@@ -16,6 +16,7 @@
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::router::rooms::CountChange;
 use gateway_proto::codes::CloseCode;
+use gateway_proto::preface::Preface;
 use netpoll::{Buffer, CloseReason, ConnectionId, SharedBuffer, Timestamp};
 use std::sync::Arc;
 
@@ -323,6 +324,8 @@ pub enum AuditKind {
     Kicked(CloseCode),
     /// Its login was refused.
     Refused(CloseCode),
+    /// It began in another protocol.
+    Foreign(Preface),
 }
 
 /// A question to the verifier of tokens.

@@ -138,6 +138,8 @@ pub(crate) struct Pace {
     pub(crate) admissions: Admissions,
     /// Connections refused with a reason lately.
     pub(crate) refusals: Refusals,
+    /// When a connection that speaks another protocol is reported next.
+    pub(crate) foreign_due: Timestamp,
 }
 
 /// How a turn ended.
@@ -208,6 +210,7 @@ impl<B: Backend> Worker<B> {
                 memory_served: 0,
                 admissions: Admissions::default(),
                 refusals: Refusals::default(),
+                foreign_due: now,
             },
             reloadable: Arc::new(context.settings.reloadable.clone()),
             context,

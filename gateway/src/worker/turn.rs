@@ -160,9 +160,13 @@ impl<B: Backend> Worker<B> {
     }
 
     pub(crate) fn audit(&self, connection: ConnectionId, kind: AuditKind) {
-        if !self.context.settings.audit {
-            return;
+        if self.context.settings.audit {
+            self.tell_control(connection, kind);
         }
+    }
+
+    /// Tells the control thread of it, whether there is a journal or not.
+    pub(crate) fn tell_control(&self, connection: ConnectionId, kind: AuditKind) {
         let mid = match self.shard.sessions.get(connection).map(|session| session.user) {
             Some(crate::session::User::Mid(mid)) => mid,
             _ => 0,
