@@ -11,12 +11,12 @@ backend=${BACKEND:-io_uring}
 flags=(--set "io.backend=$backend" --set io.workers=0 --set "limits.connections_max=$((connections + 1000))")
 
 start_gateway "$here/e2e.toml" "${flags[@]}"
-"$loadtest" idle --server 127.0.0.1:13101 -c "$connections" --duration 600s --warmup 0s --connect-timeout 60s --source-addresses 8 \
-    --backend auto --workers $((connections / 15000 + 1)) >"$work/loadtest.log" 2>&1 &
+"$loadtest" idle --server 127.0.0.1:13101 -c "$connections" --duration 600s --warmup 0s --connect-timeout 60s --connect-rate 3000 --connect-retries 20 \
+    --source-addresses 8 --backend auto --workers $((connections / 15000 + 1)) >"$work/loadtest.log" 2>&1 &
 pids+=($!)
 clients=$!
 for _ in $(seq 600); do
-    open=$(curl -sf http://127.0.0.1:13111/metrics | awk '/^gateway_sessions /{print int($2)}')
+    open=$(curl -sf http://127.0.0.1:13111/metrics | awk '/^gateway_sessions /{print int($2)}' || true)
     [ "${open:-0}" -ge "$connections" ] && break
     kill -0 "$clients" 2>/dev/null || { cat "$work/loadtest.log" >&2; exit 1; }
     sleep 0.5
