@@ -12,7 +12,7 @@ flags=(--set "io.backend=$backend" --set io.workers=0 --set "limits.connections_
 
 start_gateway "$here/e2e.toml" "${flags[@]}"
 "$loadtest" idle --server 127.0.0.1:13101 -c "$connections" --duration 600s --warmup 0s --connect-timeout 60s --connect-rate 3000 --connect-retries 20 \
-    --source-addresses 8 --backend auto --workers $((connections / 15000 + 1)) >"$work/loadtest.log" 2>&1 &
+    --source-addresses 32 --backend auto --workers $((connections / 15000 + 1)) >"$work/loadtest.log" 2>&1 &
 pids+=($!)
 clients=$!
 for _ in $(seq 600); do
