@@ -1,6 +1,6 @@
 //! `gateway dpdk-check` on machines made of files, and the exact texts about `[dpdk]`.
 
-use gateway::config::{Config, DpdkConfig, Sources};
+use gateway::config::{BackendKind, Config, DpdkConfig, Plan, Sources, SystemLimits};
 use gateway::dpdk::{Machine, State, check, report};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -179,4 +179,67 @@ fn listeners_are_on_the_gateways_own_addresses() {
         "gateway.toml:8: listener.lost.address = \"127.0.0.1:7\": with io.backend = \"dpdk\" the host is 10.77.0.2: write one of these, \
          or 0.0.0.0 for all"
     );
+}
+
+#[test]
+fn a_listener_needs_an_address_of_its_family() {
+    let config = load("devices = [\"net_null0\"]\naddresses = [\"fd77::2/64\"]");
+    assert_eq!(
+        config.map(|_| ()).unwrap_err(),
+        "gateway.toml:8: listener.tcp.address = \"0.0.0.0:1\": dpdk.addresses has no IPv4 address, so nobody reaches 0.0.0.0: write [::], \
+         or add such an address"
+    );
+}
+
+#[test]
+fn addresses_that_no_host_can_have_are_refused() {
+    let wrong = |addresses: &str| {
+        load(&format!("devices = [\"net_null0\"]\naddresses = {addresses}")).map(|_| ()).unwrap_err()
+    };
+    for all in ["[\"10.77.0.255/24\"]", "[\"10.77.0.0/24\"]", "[\"255.255.255.255/32\"]"] {
+        assert!(wrong(all).contains("which is no host's: write another"), "{all}: {}", wrong(all));
+    }
+    let twice = wrong("[\"10.77.0.2/24\", \"10.77.0.2/16\"]");
+    assert!(twice.contains("10.77.0.2 is there twice: leave one out"), "{twice}");
+}
+
+#[test]
+fn a_router_is_another_host() {
+    let wrong = |router: &str| {
+        let text =
+            format!("devices = [\"net_null0\"]\naddresses = [\"10.77.0.2/24\"]\ngateway_v4 = \"{router}\"");
+        load(&text).map(|_| ()).unwrap_err()
+    };
+    assert!(wrong("10.77.0.2").contains("is an address of the gateway's own: write the router's"));
+    assert!(wrong("10.77.0.255").contains("is no host's address: write the router's"));
+    assert!(
+        load("devices = [\"net_null0\"]\naddresses = [\"10.77.0.2/24\"]\ngateway_v4 = \"10.77.0.1\"").is_ok()
+    );
+}
+
+#[test]
+fn names_of_devices_and_arguments_are_those_that_dpdk_knows() {
+    let wrong = |device: &str| {
+        load(&format!("devices = [\"{device}\"]\naddresses = [\"10.77.0.2/24\"]")).map(|_| ()).unwrap_err()
+    };
+    assert_eq!(
+        wrong("net_tapp0,iface=gateway0"),
+        "gateway.toml:4: dpdk.devices = [\"net_tapp0,iface=gateway0\"]: net_tapp0 is no device of DPDK's: is net_tap0 meant?"
+    );
+    assert!(wrong("net_tap,iface=gateway0").contains("write net_tap0"));
+    assert!(wrong("net_tap0,ifaces=gateway0").contains("has no argument ifaces, is iface meant?"));
+}
+
+/// What configs/gateway.dpdk.toml says a card needs is what dpdk-check would say.
+#[test]
+fn the_profile_says_how_many_huge_pages_a_card_needs() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/gateway.dpdk.toml");
+    let text = fs::read_to_string(path).unwrap();
+    let sources = Sources { file: Some(("gateway.dpdk.toml".into(), text.clone())), ..Sources::default() };
+    let config = Config::load(&sources, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
+    let plan = Plan::new(&config, &SystemLimits::read(), BackendKind::Dpdk, &|_, _, _| Vec::new()).unwrap();
+    let dpdk = plan.dpdk.as_ref().unwrap();
+    let pages = dpdk.memory_mb(plan.workers, plan.backend_config.pools.receive.count) / 2;
+    assert!(text.contains(&format!("for this file {pages}:")), "{pages} pages of 2 MiB");
+    assert!(text.contains(&format!("echo {pages} > /proc/sys/vm/nr_hugepages")));
 }

@@ -3,6 +3,7 @@
 //! Checked in every build, so that a file has the same verdict everywhere; used by a binary with the feature `dpdk`.
 
 use super::build::Builder;
+use super::dpdk_devices;
 use super::{BackendKind, Values};
 use crate::settings::ListenerSettings;
 use std::fmt;
@@ -66,8 +67,18 @@ impl OwnAddress {
         let (ip, length) = text.split_once('/')?;
         let (ip, prefix_length): (IpAddr, u8) = (ip.parse().ok()?, length.parse().ok()?);
         let most = if ip.is_ipv4() { 32 } else { 128 };
-        let usable = !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast();
+        let mapped = matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        let usable = !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() && !mapped;
         (usable && (1..=most).contains(&prefix_length)).then_some(OwnAddress { ip, prefix_length })
+    }
+
+    /// Whether `ip` is nobody's on this address's link: its first address, which is the network's, or its last, which is everybody's
+    /// (RFC 1122, 3.2.1.3). Links of one or two hosts have neither (RFC 3021).
+    fn is_of_all(&self, ip: IpAddr) -> bool {
+        let (IpAddr::V4(_), IpAddr::V4(other)) = (self.ip, ip) else { return false };
+        let host = u32::MAX.checked_shr(u32::from(self.prefix_length)).unwrap_or(0);
+        let bits = u32::from(other) & host;
+        self.prefix_length < 31 && self.reaches(ip) && (bits == 0 || bits == host)
     }
 
     /// Whether `other` is on this address's link.
@@ -234,6 +245,12 @@ impl Builder<'_> {
                 "dpdk.devices",
                 "expected names of devices, such as \"0000:03:00.0\" or \"net_tap0,iface=gateway0\"",
             );
+            return devices;
+        }
+        for device in devices.iter().filter(|device| !is_pci(device)) {
+            if let Err(why) = dpdk_devices::check(device) {
+                self.complain("dpdk.devices", why);
+            }
         }
         devices
     }
@@ -263,9 +280,16 @@ impl Builder<'_> {
                  addresses are not the port's",
             );
         }
-        let mut addresses = Vec::with_capacity(texts.len());
+        let mut addresses: Vec<OwnAddress> = Vec::with_capacity(texts.len());
         for text in texts {
             match OwnAddress::parse(&text) {
+                Some(address) if address.is_of_all(address.ip) || address.ip == IpAddr::V4(Ipv4Addr::BROADCAST) => self.complain(
+                    "dpdk.addresses",
+                    format!("{text} is the first or the last address of its link, which is no host's: write another"),
+                ),
+                Some(address) if addresses.iter().any(|other| other.ip == address.ip) => {
+                    self.complain("dpdk.addresses", format!("{} is there twice: leave one out", address.ip));
+                }
                 Some(address) => addresses.push(address),
                 None => self.complain(
                     "dpdk.addresses",
@@ -277,9 +301,20 @@ impl Builder<'_> {
     }
 
     fn listeners_on(&mut self, addresses: &[OwnAddress], listeners: &[ListenerSettings]) {
+        // Of an address that could not be read the family is not known.
+        let all_known = self.values.texts("dpdk.addresses").len() == addresses.len();
         for listener in listeners {
             let ip = listener.socket.address.ip();
             let path = format!("listener.{}.address", listener.name);
+            let is_spoken =
+                !all_known || addresses.iter().any(|address| address.ip.is_ipv4() == ip.is_ipv4());
+            if ip.is_unspecified() && !is_spoken && !addresses.is_empty() && !self.values.is_missing(&path) {
+                let (family, any) = if ip.is_ipv4() { ("IPv4", "[::]") } else { ("IPv6", "0.0.0.0") };
+                let advice = format!(
+                    "dpdk.addresses has no {family} address, so nobody reaches {ip}: write {any}, or add such an address"
+                );
+                self.complain(&path, advice);
+            }
             let own = addresses.iter().any(|address| address.ip == ip);
             if !own && !ip.is_unspecified() && !addresses.is_empty() && !self.values.is_missing(&path) {
                 let all: Vec<String> = addresses.iter().map(|address| address.ip.to_string()).collect();
@@ -309,7 +344,13 @@ impl Builder<'_> {
             return None;
         };
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        if !is_link_local && !addresses.iter().any(|address| address.reaches(ip)) {
+        let nobody = |address: &OwnAddress| address.is_of_all(ip);
+        if addresses.iter().any(|address| address.ip == ip) {
+            self.complain(path, "is an address of the gateway's own: write the router's");
+        } else if ip.is_multicast() || ip.is_unspecified() || ip.is_loopback() || addresses.iter().any(nobody)
+        {
+            self.complain(path, "is no host's address: write the router's");
+        } else if !is_link_local && !addresses.iter().any(|address| address.reaches(ip)) {
             self.complain(
                 path,
                 "is on no link of dpdk.addresses: a router is a neighbour; mend one of the two",
@@ -385,6 +426,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_and_the_last_address_of_a_link_are_no_hosts() {
+        let all = |link: &str, ip: &str| OwnAddress::parse(link).unwrap().is_of_all(ip.parse().unwrap());
+        assert!(all("10.77.0.255/24", "10.77.0.255") && all("10.77.0.0/24", "10.77.0.0"));
+        assert!(!all("10.77.0.255/16", "10.77.0.255") && all("10.77.0.2/16", "10.77.255.255"));
+        assert!(!all("10.77.0.2/31", "10.77.0.3") && !all("10.77.0.2/32", "10.77.0.2"));
+        assert!(!all("fd77::/64", "fd77::"));
+    }
+
+    #[test]
     fn addresses_and_links() {
         let address = OwnAddress::parse("10.77.0.2/24").unwrap();
         assert!(address.reaches("10.77.0.1".parse().unwrap()));
@@ -392,9 +442,16 @@ mod tests {
             !address.reaches("10.77.1.1".parse().unwrap()) && !address.reaches("fd00::1".parse().unwrap())
         );
         assert!(OwnAddress::parse("fd77::2/64").unwrap().reaches("fd77::1".parse().unwrap()));
-        for wrong in
-            ["10.77.0.2", "10.77.0.2/0", "10.77.0.2/33", "0.0.0.0/8", "127.0.0.1/8", "224.0.0.1/4", "x/8"]
-        {
+        for wrong in [
+            "10.77.0.2",
+            "10.77.0.2/0",
+            "10.77.0.2/33",
+            "0.0.0.0/8",
+            "127.0.0.1/8",
+            "224.0.0.1/4",
+            "x/8",
+            "::ffff:10.0.0.2/96",
+        ] {
             assert_eq!(OwnAddress::parse(wrong), None, "{wrong}");
         }
         assert_eq!(parse_mac("02:00:00:00:00:0f"), Some([2, 0, 0, 0, 0, 15]));

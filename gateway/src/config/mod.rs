@@ -16,6 +16,7 @@
 
 mod build;
 mod dpdk;
+mod dpdk_devices;
 mod dubious;
 pub mod fuzzing;
 mod limits;
