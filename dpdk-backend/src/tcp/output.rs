@@ -359,9 +359,12 @@ impl Tcp {
     fn after_sending(&mut self, cx: &mut Context<'_>, index: u32, retransmitted: bool, sent: bool) {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
-        // What has left stays until it is acknowledged; a receive buffer is too much to keep for a few bytes.
-        let copy_break = self.config.copy_break;
-        let copies = self.pieces.move_out(&active.queue, cx.pools, copy_break, &mut self.moved);
+        // What has left stays until it is acknowledged; a receive buffer is too much to keep for a few bytes where they are short.
+        let level = cx.pools.receive_level();
+        let copies = match level.free < level.count / 2 {
+            true => self.pieces.move_out(&active.queue, cx.pools, self.config.copy_break, &mut self.moved),
+            false => 0,
+        };
         if copies > 0 {
             cx.counters.send_copies += copies;
             self.last_sum = None; // what was summed has moved, and its place may be taken
