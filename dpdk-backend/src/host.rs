@@ -7,16 +7,17 @@
 //! What a gateway and a client past the kernel have in common; where their settings come from is theirs.
 
 use crate::backend::{PollBackend, PollConfig, SystemClock};
+use crate::claim::{self, ClaimError};
 use crate::device::{Capture, CaptureRing, Device};
-use crate::ffi::{Eal, Offloads, PortConfig, PortError, PortFacts, Queue, WorkerThread};
-use crate::iface::{AddressConfig, InterfaceConfig};
+use crate::ffi::{Eal, LinkWatch, Offloads, PortConfig, PortError, PortFacts, Queue, WorkerThread};
+use crate::iface::{AddressConfig, AddressWatch, InterfaceConfig};
 use crate::tcp::TcpConfig;
 use crate::wire::Mac;
 use netpoll::BackendConfig;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The backend of a worker on a port.
@@ -128,7 +129,7 @@ impl HostConfig {
     }
 
     /// Opens the port. A virtual device that had a port in this process before, closed since, is added anew.
-    fn open(&self, eal: Eal, port: &PortConfig) -> Result<(Vec<Queue>, PortFacts), HostError> {
+    fn open(&self, eal: Eal, port: &PortConfig) -> Result<(Vec<Queue>, PortFacts, LinkWatch), HostError> {
         let device = self.virtual_devices.iter().find_map(|device| {
             let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
             (name == self.port).then_some((name, arguments))
@@ -138,7 +139,7 @@ impl HostConfig {
             let _ = eal.detach(name);
             eal.attach(name, arguments).map_err(HostError::Eal)?;
         }
-        port.open(eal).map_err(HostError::Port)
+        port.open_watched(eal).map_err(HostError::Port)
     }
 
     fn port(&self, workers: usize, receive_buffers: u32) -> PortConfig {
@@ -156,6 +157,8 @@ impl HostConfig {
 /// Why there is no host.
 #[derive(Debug)]
 pub enum HostError {
+    /// Another process has what a device stands on.
+    Claim(ClaimError),
     /// DPDK does not start.
     Eal(crate::ffi::EalError),
     /// The port can't be used.
@@ -167,6 +170,7 @@ pub enum HostError {
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            HostError::Claim(error) => error.fmt(f),
             HostError::Eal(error) => error.fmt(f),
             HostError::Port(error) => error.fmt(f),
             HostError::System(error) => error.fmt(f),
@@ -184,6 +188,39 @@ pub struct Host {
     facts: PortFacts,
     queues: Mutex<Vec<Option<Queue>>>,
     captures: Vec<CaptureRing>,
+    link: LinkWatch,
+    addresses: Arc<AddressWatch>,
+}
+
+/// What clients need of a port and its host, for other threads than the workers' to look at.
+#[derive(Clone, Debug)]
+pub struct HostWatch {
+    link: LinkWatch,
+    addresses: Arc<AddressWatch>,
+    ips: Vec<IpAddr>,
+    waits_for_peer: bool,
+}
+
+impl HostWatch {
+    /// Whether the link is up.
+    pub fn is_link_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// Whether it is still being found out if others have one of the host's addresses.
+    pub fn is_checking_addresses(&self) -> bool {
+        self.addresses.is_checking()
+    }
+
+    /// The host's addresses that another host has.
+    pub fn taken_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.taken().filter_map(|place| self.ips.get(place).copied()).collect()
+    }
+
+    /// Whether the link comes up when another process takes its other end: until that has been so once, there is nothing amiss.
+    pub fn waits_for_peer(&self) -> bool {
+        self.waits_for_peer
+    }
 }
 
 impl Host {
@@ -194,6 +231,11 @@ impl Host {
     /// What DPDK says, and what to do about it.
     pub fn open(config: HostConfig, workers: usize, backend: &BackendConfig) -> Result<Host, HostError> {
         let arguments = config.arguments(workers, backend.pools.receive.count);
+        claim::take(&config.virtual_devices).map_err(HostError::Claim)?;
+        // What is there afterwards may be this process's own.
+        if !Eal::was_started() {
+            claim::check_interfaces(&config.virtual_devices).map_err(HostError::Claim)?;
+        }
         let eal = Eal::start(&arguments).map_err(HostError::Eal)?;
         Host::over(eal, config, workers, backend)
     }
@@ -210,13 +252,29 @@ impl Host {
     ) -> Result<Host, HostError> {
         let mut port = config.port(workers, backend.pools.receive.count);
         random(&mut port.rss_key).map_err(HostError::System)?;
-        let (queues, mut facts) = config.open(eal, &port)?;
+        let (queues, mut facts, link) = config.open(eal, &port)?;
         facts.mac = config.mac.unwrap_or(facts.mac);
         let queues = Mutex::new(queues.into_iter().map(Some).collect());
         let ring = |size: CaptureSize| CaptureRing::new(size.frames, size.frame_bytes);
         let captures =
             config.capture.map_or_else(Vec::new, |size| (0..workers).map(|_| ring(size)).collect());
-        Ok(Host { eal, config, facts, queues, captures })
+        let addresses = Arc::default();
+        Ok(Host { eal, config, facts, queues, captures, link, addresses })
+    }
+
+    /// What other threads may look at while the workers serve; it outlives the host.
+    pub fn watch(&self) -> HostWatch {
+        let device = self.config.virtual_devices.iter().find(|one| one.starts_with(&self.config.port));
+        let serves = |device: &String| {
+            let is_memif = device.starts_with("net_memif") && device.contains("role=server");
+            is_memif || device.starts_with("net_vhost") || device.contains("server=1")
+        };
+        HostWatch {
+            link: self.link.clone(),
+            addresses: Arc::clone(&self.addresses),
+            ips: self.config.addresses.iter().map(|address| address.ip).collect(),
+            waits_for_peer: device.is_some_and(serves),
+        }
     }
 
     /// Makes the calling thread one that polls.
@@ -278,6 +336,7 @@ impl Host {
             gateway_v4: config.gateway_v4,
             gateway_v6: config.gateway_v6,
             detect_duplicates: config.detect_duplicates,
+            watch: Some(Arc::clone(&self.addresses)),
             ..InterfaceConfig::new(self.facts.mac, [0, 0, 0, 0].into(), 0)
         }
     }
@@ -299,7 +358,10 @@ impl Host {
             Some(speed) if (1..400_000).contains(speed) => format!("link {speed} Mbit/s"),
             Some(_) => "link up".to_owned(),
         };
-        format!("a queue of {} ({driver}, {mac}, {work}, {link}, {})", self.config.port, Eal::version())
+        let interface = self.facts.interface.as_ref();
+        let interface = interface.map_or_else(String::new, |name| format!(", interface {name}"));
+        let port = &self.config.port;
+        format!("a queue of {port} ({driver}{interface}, {mac}, {work}, {link}, {})", Eal::version())
     }
 }
 

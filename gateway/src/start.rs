@@ -11,8 +11,8 @@ use crate::address::Fingerprints;
 use crate::auth::{Verifier, VerifySender, verify_queue};
 use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
 use crate::control::{
-    CaptureSource, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource,
-    Workers, control_waker,
+    CaptureSource, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, PortSource,
+    ReloadSource, Workers, control_waker,
 };
 use crate::memory::Signal;
 use crate::metrics::WorkerMetrics;
@@ -63,6 +63,14 @@ pub trait WorkerHost {
     /// What kept one from starting; those that run already are stopped. [`io::ErrorKind::OutOfMemory`]: a backend of another
     /// kind may be had.
     fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers>;
+
+    /// Opens the port that `plan` wants, closes it again, and says what it is.
+    ///
+    /// # Errors
+    /// Why it can't be opened.
+    fn try_port(&self, _plan: &Plan) -> Result<String, String> {
+        Err("there is no port to open: io.backend is not \"dpdk\"".into())
+    }
 }
 
 /// What the workers are made from.
@@ -97,6 +105,8 @@ pub struct StartedWorkers {
     pub backend: Option<String>,
     /// The last frames, where they keep some.
     pub capture: Option<CaptureSource>,
+    /// What their port is like, where they have one.
+    pub port: Option<PortSource>,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,
 }
@@ -268,7 +278,8 @@ pub fn start(
     let senders = (control, verifier);
     let (prepared, memory, workers) = start_workers(prepared, host, &senders, names)?;
     let Prepared { config, plan, backend_reason, .. } = prepared;
-    let StartedWorkers { senders: workers_senders, metrics, addresses, backend, capture, threads } = workers;
+    let StartedWorkers { senders: workers_senders, metrics, addresses, backend, capture, port, threads } =
+        workers;
     claims.listening(if plan.backend == BackendKind::Dpdk { &[] } else { &addresses });
     let backend_reason = backend.unwrap_or(backend_reason);
     let (control, verifier) = senders;
@@ -300,6 +311,7 @@ pub fn start(
         wake_ups,
         verifier,
         capture,
+        port,
         listener,
         claims,
         notifier,

@@ -50,6 +50,7 @@ int shim_port_info(uint16_t port, struct shim_port_info *out)
 	out->tx_segmentation = out->tx_segments && (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_TSO) != 0;
 	out->rss = (info.flow_type_rss_offloads & rss_tcp) != 0;
 	out->rss_key_size = info.hash_key_size;
+	out->interface = info.if_index;
 	if (rte_eth_link_get_nowait(port, &link) == 0) {
 		out->link_up = link.link_status == RTE_ETH_LINK_UP;
 		out->link_speed = link.link_speed;

@@ -34,6 +34,8 @@ struct shim_port_info {
 	uint8_t link_up;
 	/* Mbit/s; UINT32_MAX: it does not say. */
 	uint32_t link_speed;
+	/* Number of the kernel's interface behind it; 0: none. */
+	uint32_t interface;
 };
 /* All of these: 0, or a negative error number. */
 int shim_port_info(uint16_t port, struct shim_port_info *out);

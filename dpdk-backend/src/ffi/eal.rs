@@ -101,6 +101,11 @@ impl Eal {
         }
     }
 
+    /// Whether it was started in this process, or tried.
+    pub fn was_started() -> bool {
+        STARTED.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// DPDK's name and release, such as `DPDK 22.11.11`.
     pub fn version() -> String {
         // SAFETY: returns a static C string.

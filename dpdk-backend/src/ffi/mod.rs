@@ -20,5 +20,5 @@ mod queue;
 mod signals;
 
 pub use eal::{Eal, EalError, WorkerThread};
-pub use port::{Offloads, PortConfig, PortError, PortFacts};
+pub use port::{LinkWatch, Offloads, PortConfig, PortError, PortFacts};
 pub use queue::Queue;

@@ -9,7 +9,7 @@ use crate::wire::{Mac, ethernet};
 use dpdk_sys as sys;
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Payload of the largest frame that is given to a port to be cut into segments.
 const SEGMENTATION_MAX: u32 = 60_000;
@@ -67,6 +67,23 @@ pub struct PortFacts {
     pub spreads: bool,
     /// Mbit/s, where it says; `None` while the link is down.
     pub link_speed: Option<u32>,
+    /// The kernel's interface behind it, where there is one.
+    pub interface: Option<String>,
+}
+
+/// The link of a port, for any thread to look at.
+#[derive(Clone, Debug)]
+pub struct LinkWatch {
+    port: Weak<Port>,
+}
+
+impl LinkWatch {
+    /// Whether the link is up; false once the port is closed.
+    pub fn is_up(&self) -> bool {
+        // The port is held meanwhile: its number is another's once it is closed.
+        let Some(port) = self.port.upgrade() else { return false };
+        link_speed(port.number, "").is_some()
+    }
 }
 
 /// Why a port can't be used.
@@ -184,6 +201,14 @@ impl PortConfig {
     /// # Errors
     /// [`PortError`].
     pub fn open(&self, eal: Eal) -> Result<(Vec<Queue>, PortFacts), PortError> {
+        self.open_watched(eal).map(|(queues, facts, _)| (queues, facts))
+    }
+
+    /// The same, with the port's link to be looked at by other threads.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    pub fn open_watched(&self, eal: Eal) -> Result<(Vec<Queue>, PortFacts, LinkWatch), PortError> {
         let number = self.find()?;
         let mut port = Port { number, started: false, pools: Vec::with_capacity(usize::from(self.queues)) };
         let info = info(number, &self.device)?;
@@ -213,6 +238,7 @@ impl PortConfig {
         // SAFETY: the port runs.
         unsafe { sys::rte_eth_allmulticast_enable(number) };
         let port = Arc::new(port);
+        let watch = LinkWatch { port: Arc::downgrade(&port) };
         let siblings = siblings(usize::from(self.queues));
         let queues = memories.into_iter().zip(siblings).enumerate().map(|(index, (memory, sibling))| {
             let (receive, transmit) = &port.pools[index];
@@ -228,7 +254,8 @@ impl PortConfig {
                 sibling,
             })
         });
-        Ok((queues.collect(), PortFacts { link_speed: link_speed(number, &self.device), ..facts }))
+        let facts = PortFacts { link_speed: link_speed(number, &self.device), ..facts };
+        Ok((queues.collect(), facts, watch))
     }
 
     /// Receive buffers that the stack has: what its owner may hold, and its own reserve.
@@ -286,6 +313,7 @@ impl PortConfig {
             receive_checksums: checksums && info.rx_checksums != 0,
             spreads: self.queues > 1 && info.rss != 0,
             link_speed: None,
+            interface: interface_name(info.interface),
         })
     }
 
@@ -317,6 +345,17 @@ fn info(number: u16, device: &str) -> Result<sys::shim_port_info, PortError> {
     let result = unsafe { sys::shim_port_info(number, &raw mut info) };
     let failed = || PortError::Step("asking for facts", device.to_owned(), error_text(result));
     if result == 0 { Ok(info) } else { Err(failed()) }
+}
+
+/// The name of the kernel's interface with this number; 0 is none.
+fn interface_name(number: u32) -> Option<String> {
+    let entries = std::fs::read_dir("/sys/class/net").ok().filter(|_| number > 0)?;
+    let has_number = |entry: &std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path().join("ifindex")).ok();
+        text.and_then(|text| text.trim().parse::<u32>().ok()) == Some(number)
+    };
+    let found = entries.filter_map(Result::ok).find(has_number)?;
+    Some(found.file_name().to_string_lossy().into_owned())
 }
 
 /// Mbit/s, where the driver says; `None` while the link is down.

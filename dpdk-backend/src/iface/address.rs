@@ -3,11 +3,15 @@
 use crate::time::Now;
 use crate::wire::{Ip, Mac};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The least MTU: IPv6's on a link that speaks it is 1280, but tests may want less.
 pub(crate) const MTU_MIN: u16 = 576;
 /// Probes before an address is taken for free.
 pub(crate) const PROBES: u8 = 3;
+/// An address that somebody else has is asked about anew so often, in milliseconds (RFC 5227, 2.1.1: once a minute at most).
+const ASK_AGAIN_MS: u32 = 60_000;
 /// Between probes, in milliseconds.
 pub(crate) const PROBE_INTERVAL_MS: u32 = 300;
 
@@ -43,6 +47,39 @@ pub struct InterfaceConfig {
     pub discoveries_per_second: u32,
     /// Ask whether somebody else has an address before using it. Takes a second.
     pub detect_duplicates: bool,
+    /// Where it is told how far the addresses are.
+    pub watch: Option<Arc<AddressWatch>>,
+}
+
+/// How far a host's addresses are, for other threads to read. Of the first 32 addresses; all workers of a host tell it the same.
+#[derive(Debug, Default)]
+pub struct AddressWatch {
+    /// A bit an address.
+    tentative: AtomicU32,
+    taken: AtomicU32,
+}
+
+impl AddressWatch {
+    /// Whether it is still being found out if others have one of the addresses.
+    pub fn is_checking(&self) -> bool {
+        self.tentative.load(Ordering::Relaxed) != 0
+    }
+
+    /// The places of the addresses that another host has.
+    pub fn taken(&self) -> impl Iterator<Item = usize> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        (0..32).filter(move |place| taken >> place & 1 == 1)
+    }
+
+    fn note(&self, place: usize, state: AddressState) {
+        let Some(bit) = u32::try_from(place).ok().and_then(|place| 1_u32.checked_shl(place)) else { return };
+        let set = |word: &AtomicU32, is_so: bool| match is_so {
+            true => word.fetch_or(bit, Ordering::Relaxed),
+            false => word.fetch_and(!bit, Ordering::Relaxed),
+        };
+        set(&self.tentative, matches!(state, AddressState::Tentative { .. }));
+        set(&self.taken, matches!(state, AddressState::Duplicate { .. }));
+    }
 }
 
 impl InterfaceConfig {
@@ -59,6 +96,7 @@ impl InterfaceConfig {
             icmp_per_second: 1000,
             discoveries_per_second: 1000,
             detect_duplicates: false,
+            watch: None,
         }
     }
 }
@@ -70,8 +108,8 @@ pub(crate) enum AddressState {
     Tentative { left: u8, due_ms: u32 },
     /// Ours.
     Usable,
-    /// Somebody else's.
-    Duplicate,
+    /// Somebody else's; asked about anew at `due_ms`.
+    Duplicate { due_ms: u32 },
 }
 
 /// One address.
@@ -101,17 +139,21 @@ impl super::Interface {
     pub(crate) fn poll_addresses(&mut self, counters: &mut crate::Counters, now: Now) {
         for position in 0..self.addresses.len() {
             let address = self.addresses[position];
-            let AddressState::Tentative { left, due_ms } = address.state else { continue };
+            let (left, due_ms) = match address.state {
+                AddressState::Usable => continue,
+                AddressState::Tentative { left, due_ms } => (left, due_ms),
+                AddressState::Duplicate { due_ms } => (PROBES, due_ms),
+            };
             if !now.reached(due_ms) {
                 continue;
             }
             let Some(left) = left.checked_sub(1) else {
-                self.addresses[position].state = AddressState::Usable;
+                self.set_address(position, AddressState::Usable);
                 self.announce(counters, address.ip);
                 continue;
             };
             let due_ms = now.ms.wrapping_add(PROBE_INTERVAL_MS);
-            self.addresses[position].state = AddressState::Tentative { left, due_ms };
+            self.set_address(position, AddressState::Tentative { left, due_ms });
             match address.ip.v4() {
                 // RFC 5227, 2.1.1: a probe has no sender address.
                 Some(target) => self.send_arp_request(counters, [0; 4], target),
@@ -134,21 +176,38 @@ impl super::Interface {
     }
 
     /// Somebody else uses, or probes for, an address of ours.
-    pub(crate) fn claimed_by_other(&mut self, counters: &mut crate::Counters, ip: Ip) {
-        let Some(address) = self.addresses.iter_mut().find(|address| address.ip == ip) else { return };
-        if let AddressState::Tentative { .. } = address.state {
-            address.state = AddressState::Duplicate;
-            counters.dad_failures += 1;
-        } else {
-            counters.arp_conflicts += 1;
+    pub(crate) fn claimed_by_other(&mut self, counters: &mut crate::Counters, now: Now, ip: Ip) {
+        let Some(position) = self.addresses.iter().position(|address| address.ip == ip) else { return };
+        let due_ms = now.ms.wrapping_add(ASK_AGAIN_MS);
+        match self.addresses[position].state {
+            AddressState::Tentative { .. } => {
+                self.set_address(position, AddressState::Duplicate { due_ms });
+                counters.dad_failures += 1;
+            }
+            AddressState::Usable => counters.arp_conflicts += 1,
+            AddressState::Duplicate { .. } => {}
+        }
+    }
+
+    fn set_address(&mut self, position: usize, state: AddressState) {
+        self.addresses[position].state = state;
+        self.note_address(position);
+    }
+
+    /// Tells the watch, if there is one, how far an address is.
+    pub(crate) fn note_address(&self, position: usize) {
+        if let Some(watch) = &self.watch {
+            watch.note(position, self.addresses[position].state);
         }
     }
 
     /// When the next probe is due, in milliseconds.
     pub(crate) fn next_probe_ms(&self, now: Now) -> Option<u32> {
         let due = |address: &Address| match address.state {
-            AddressState::Tentative { due_ms, .. } => Some(now.since_inverse(due_ms)),
-            _ => None,
+            AddressState::Tentative { due_ms, .. } | AddressState::Duplicate { due_ms } => {
+                Some(now.since_inverse(due_ms))
+            }
+            AddressState::Usable => None,
         };
         self.addresses.iter().filter_map(due).min()
     }

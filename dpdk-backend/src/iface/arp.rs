@@ -30,7 +30,7 @@ impl Interface {
             .any(|address| address.ip == sender || (is_probe && address.ip == target && !address.is_usable()))
         {
             let claimed = if is_probe { target } else { sender };
-            self.claimed_by_other(counters, claimed);
+            self.claimed_by_other(counters, now, claimed);
             self.defend(counters, now, claimed);
             return;
         }

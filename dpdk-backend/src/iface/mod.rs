@@ -11,7 +11,7 @@ mod icmp;
 mod ndp;
 mod neighbour;
 
-pub use address::{AddressConfig, InterfaceConfig};
+pub use address::{AddressConfig, AddressWatch, InterfaceConfig};
 pub(crate) use frames::{HEADER_SIZE_MAX, TcpFrame};
 pub(crate) use icmp::{IcmpError, IcmpPacket};
 use neighbour::Neighbours;
@@ -23,6 +23,7 @@ use crate::wire::{Ip, Mac};
 use address::{Address, AddressState};
 use netpoll::{SharedBuffer, Timestamp};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Control frames that may wait at once.
 const REPLIES_MAX: usize = 1024;
@@ -53,11 +54,12 @@ pub(crate) struct Interface {
     discovery_limit: RateLimit,
     /// A neighbour's address has become known since somebody asked.
     learnt: bool,
+    watch: Option<Arc<AddressWatch>>,
 }
 
 impl Interface {
     pub(crate) fn new(config: &InterfaceConfig, secret: u64, now: Now) -> Interface {
-        Interface {
+        let interface = Interface {
             mac: config.mac,
             mtu: config.mtu.max(address::MTU_MIN),
             hop_limit: config.hop_limit,
@@ -75,7 +77,10 @@ impl Interface {
             icmp_limit: RateLimit::new(config.icmp_per_second, secret),
             discovery_limit: RateLimit::new(config.discoveries_per_second, !secret),
             learnt: false,
-        }
+            watch: config.watch.clone(),
+        };
+        (0..interface.addresses.len()).for_each(|position| interface.note_address(position));
+        interface
     }
 
     // --- addresses -----------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ impl Interface {
         if self.local_index(ip).is_none() {
             // RFC 4862, 5.4.3: somebody else probes for what we probe for.
             if is_probe {
-                self.claimed_by_other(counters, ip);
+                self.claimed_by_other(counters, now, ip);
             }
             return;
         }
@@ -104,7 +104,7 @@ impl Interface {
     ) {
         let ip = Ip::from_v6(target);
         if self.addresses.iter().any(|address| address.ip == ip) {
-            return self.claimed_by_other(counters, ip);
+            return self.claimed_by_other(counters, now, ip);
         }
         // RFC 4861, 7.2.5: nothing is created; without the override flag a known address stays.
         let (Some(mac), true) = (target_mac, self.neighbours.is_asked_for(ip)) else { return };

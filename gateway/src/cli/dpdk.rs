@@ -19,10 +19,31 @@ pub(super) fn check(config: &Config, host: &dyn WorkerHost) -> ExitCode {
     let wanted = plan.dpdk.as_ref().map(|dpdk| {
         (dpdk, dpdk.memory_mb(plan.workers, plan.backend_config.pools.receive.count), plan.workers)
     });
-    let (text, is_complete) = dpdk::report(&dpdk::check(&machine, library, wanted));
+    let is_built = library.is_ok();
+    let mut findings = dpdk::check(&machine, library, wanted);
+    if is_built && plan.dpdk.is_some() && findings.iter().all(|one| one.state != dpdk::State::Missing) {
+        findings.push(dpdk::try_in_child());
+    }
+    let (text, is_complete) = dpdk::report(&findings);
     match (say(&text), is_complete) {
         (code, true) => code,
         (_, false) => ExitCode::FAILURE,
+    }
+}
+
+/// The child of `dpdk-check`: what it says goes to the parent.
+pub(super) fn try_port(config: &Config, host: &dyn WorkerHost) -> ExitCode {
+    let plan = match Plan::new(config, &SystemLimits::read(), BackendKind::Dpdk, &|_, _, _| Vec::new()) {
+        Ok(plan) => plan,
+        Err(problems) => return wrong(problems_text(&problems)),
+    };
+    let (text, code) = match host.try_port(&plan) {
+        Ok(port) => (port, ExitCode::SUCCESS),
+        Err(why) => (why, ExitCode::FAILURE),
+    };
+    match say(&format!("{}{text}\n", dpdk::TRIED)) == ExitCode::SUCCESS {
+        true => code,
+        false => ExitCode::FAILURE,
     }
 }
 

@@ -107,6 +107,9 @@ enum Order {
     Man(pages::Man),
     /// Say what a start with io.backend = "dpdk" would lack, and the commands that mend it.
     DpdkCheck,
+    /// Open the port and close it again, as the child of dpdk-check.
+    #[command(hide = true)]
+    DpdkTry,
     /// Print what the TCP/IP stack of a running gateway has dropped and counted.
     DpdkStats {
         /// Counts of zero, too.
@@ -148,6 +151,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         Order::Completions(order) => pages::completions(Cli::command(), &order),
         Order::Man(order) => pages::man(Cli::command(), &order),
         Order::DpdkCheck => with_config(&cli.settings, |config| dpdk::check(&config, host)),
+        Order::DpdkTry => with_config(&cli.settings, |config| dpdk::try_port(&config, host)),
         Order::DpdkStats { all } => with_config(&cli.settings, |config| dpdk::stats(&config, all)),
         Order::DpdkCapture { file } => with_config(&cli.settings, |config| dpdk::capture(&config, &file)),
         Order::Run => with_config(&cli.settings, |config| {

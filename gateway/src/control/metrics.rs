@@ -183,6 +183,7 @@ fn exposed(control: &Control) -> String {
             .collect(),
         ready: control.unready_reason().is_none(),
         memory: control.memory.state(),
+        port: control.port.snapshot(),
         http: control.metrics.http(control),
         reload: control.metrics.reload(),
         log_dropped: crate::output::dropped_lines(),

@@ -30,6 +30,7 @@ mod journal;
 mod lifecycle;
 mod memory;
 mod metrics;
+mod port;
 mod publish;
 mod pushes;
 mod reload;
@@ -48,6 +49,7 @@ pub use journal::{Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
 pub use memory::MemoryState;
 pub use metrics::HttpMetrics;
+pub use port::{PortSource, PortState};
 pub use reload::{LogHandle, ReloadSource};
 pub use routes::{OPENAPI, routes};
 pub use thread::{Command, ControlThread, Exit, Parts, control_waker};
@@ -64,6 +66,7 @@ use health::{Heartbeats, StoreWatch};
 use http::Budget;
 use memory::MemoryWatch;
 use netpoll::MailboxSender;
+use port::PortWatch;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
@@ -142,6 +145,7 @@ pub(crate) struct Control {
     heartbeats: Heartbeats,
     stores: StoreWatch,
     memory: MemoryWatch,
+    port: PortWatch,
     journal: Journal,
     verifier: Option<Verifier>,
     metrics: HttpMetrics,
@@ -162,7 +166,8 @@ impl Control {
         let short = self.memory.state().level >= Level::Refuse;
         let short = short.then_some("memory is short: new connections are refused");
         let store = || self.stores.nearly_full().map(|store| store.unready_reason());
-        self.lifecycle.unready_reason().or(short).or_else(store)
+        let port = || self.port.unready_reason();
+        self.lifecycle.unready_reason().or_else(port).or(short).or_else(store)
     }
 
     fn set_config(&self, config: Arc<Config>) {

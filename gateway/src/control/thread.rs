@@ -20,6 +20,7 @@ use super::journal::Journal;
 use super::lifecycle::{Lifecycle, Stage};
 use super::memory::{MemoryWatch, watch_memory};
 use super::metrics::{HttpMetrics, Scrapes};
+use super::port::{PortSource, PortWatch, watch_port};
 use super::reload::{LogHandle, ReloadSource, reload, send_to_all};
 use super::routes::permits;
 use super::seldom::Seldom;
@@ -92,6 +93,8 @@ pub struct Parts {
     pub verifier: Option<Verifier>,
     /// The last frames, where the workers keep some.
     pub capture: Option<CaptureSource>,
+    /// The port, where clients come by one.
+    pub port: Option<PortSource>,
     /// The bound control port.
     pub listener: std::net::TcpListener,
     /// The clients' ports; given back when the workers close their listeners.
@@ -202,6 +205,7 @@ async fn live(
         wake_ups,
         verifier,
         capture,
+        port,
         listener,
         claims,
         notifier,
@@ -221,6 +225,7 @@ async fn live(
         heartbeats: Heartbeats::new(&workers),
         stores: StoreWatch::new(workers.count()),
         memory,
+        port: PortWatch::new(port),
         bell: Bell::new(workers.count()),
         input_budget: Budget::new(inputs_max(frame_body_size_max)),
         answer_budget: Budget::new(ANSWERS_MAX),
@@ -257,6 +262,7 @@ async fn live(
     spawn_local(watch(Arc::clone(&control), Rc::clone(&notifier)));
     spawn_local(watch_memory(Arc::clone(&control)));
     spawn_local(watch_stores(Arc::clone(&control)));
+    spawn_local(watch_port(Arc::clone(&control)));
     spawn_local(ring(Arc::clone(&control)));
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);

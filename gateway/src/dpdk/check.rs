@@ -38,7 +38,7 @@ pub struct Finding {
     pub remedy: Vec<String>,
 }
 
-fn good(subject: &'static str, text: impl Into<String>) -> Finding {
+pub(super) fn good(subject: &'static str, text: impl Into<String>) -> Finding {
     Finding { state: State::Good, subject, text: text.into(), remedy: Vec::new() }
 }
 
@@ -46,7 +46,7 @@ fn note(subject: &'static str, text: impl Into<String>) -> Finding {
     Finding { state: State::Note, subject, text: text.into(), remedy: Vec::new() }
 }
 
-fn missing(subject: &'static str, text: impl Into<String>, remedy: &[String]) -> Finding {
+pub(super) fn missing(subject: &'static str, text: impl Into<String>, remedy: &[String]) -> Finding {
     Finding { state: State::Missing, subject, text: text.into(), remedy: remedy.to_vec() }
 }
 

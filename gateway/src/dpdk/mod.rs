@@ -5,7 +5,10 @@
 mod capture;
 mod check;
 mod stats;
+mod trial;
 
 pub use capture::write as write_capture;
 pub use check::{Finding, Machine, State, check, report};
+use check::{good, missing};
 pub use stats::{read, table};
+pub use trial::{TRIED, try_in_child};

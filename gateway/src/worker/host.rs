@@ -4,6 +4,9 @@ use super::memory_plan;
 use super::threads::{BackendChoice, Plan, SpawnError, spawn};
 use crate::config::{BackendKind, MemoryEntry};
 use crate::control::CaptureSource;
+use crate::control::PortSource;
+#[cfg(feature = "dpdk")]
+use crate::control::PortState;
 use crate::settings::TableSizes;
 use crate::start::{StartedWorkers, WorkerHost, WorkerOrder};
 use netpoll::uring::{probe, probe_rings};
@@ -81,7 +84,14 @@ impl WorkerHost for KernelWorkers {
             }
             error => io::Error::other(error),
         })?;
-        Ok(StartedWorkers { capture: capture(&plan.backend), ..started })
+        Ok(StartedWorkers { capture: capture(&plan.backend), port: port(&plan.backend), ..started })
+    }
+
+    #[cfg(feature = "dpdk")]
+    fn try_port(&self, plan: &crate::config::Plan) -> Result<String, String> {
+        let config = plan.dpdk.as_ref().ok_or("io.backend is not \"dpdk\"")?;
+        let port = super::dpdk::open(config, plan.workers, &plan.backend_config);
+        port.map(|port| port.describe()).map_err(|error| error.to_string())
     }
 }
 
@@ -138,6 +148,24 @@ fn capture(backend: &BackendChoice) -> Option<CaptureSource> {
 
 #[cfg(not(feature = "dpdk"))]
 fn capture(_: &BackendChoice) -> Option<CaptureSource> {
+    None
+}
+
+/// What a port is like, where there is one.
+#[cfg(feature = "dpdk")]
+fn port(backend: &BackendChoice) -> Option<PortSource> {
+    let BackendChoice::Dpdk(port) = backend else { return None };
+    let watch = port.watch();
+    Some(PortSource::new(move || PortState {
+        link_up: watch.is_link_up(),
+        waits_for_peer: watch.waits_for_peer(),
+        checking: watch.is_checking_addresses(),
+        taken: watch.taken_addresses(),
+    }))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn port(_: &BackendChoice) -> Option<PortSource> {
     None
 }
 

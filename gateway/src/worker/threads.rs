@@ -89,7 +89,15 @@ impl Threads {
     pub(super) fn into_started(self) -> crate::start::StartedWorkers {
         let backend = self.backend_text();
         let Threads { senders, metrics, addresses, handles, .. } = self;
-        crate::start::StartedWorkers { senders, metrics, addresses, backend, capture: None, threads: handles }
+        crate::start::StartedWorkers {
+            senders,
+            metrics,
+            addresses,
+            backend,
+            capture: None,
+            port: None,
+            threads: handles,
+        }
     }
 
     /// What the backends run with, equal ones together; `None` where there is nothing to say.

@@ -69,6 +69,7 @@ impl WorkerHost for FakeHost {
             addresses,
             backend: None,
             capture: None,
+            port: None,
             threads: vec![],
         };
         for (index, settings) in order.settings.iter().enumerate() {

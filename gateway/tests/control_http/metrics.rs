@@ -80,6 +80,7 @@ fn snapshot() -> ControlSnapshot {
         worker_threads: 1,
         memory_planned: vec![],
         ready: true,
+        port: Some((true, 2, 1)),
         memory: gateway::control::MemoryState::default(),
         http: HttpSnapshot::default(),
         reload: ReloadSnapshot { success: true, at: 0, applied: 0, refused: 0 },

@@ -26,6 +26,8 @@ pub struct ControlSnapshot {
     pub ready: bool,
     /// How near the end of memory is.
     pub memory: MemoryState,
+    /// Whether the port's link is up, how often it was lost, how many own addresses another host has; `None` without a port.
+    pub port: Option<(bool, u64, usize)>,
     /// The HTTP server.
     pub http: HttpSnapshot,
     /// Reloads of the configuration.
@@ -99,6 +101,26 @@ pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers:
     let memory = memory.map(|(owner, bytes)| (vec![("owner", owner.clone())], *bytes as f64)).collect();
     families.gauges("gateway_memory_planned_bytes", "Memory reserved at the start, by owner.", memory);
     memory_state(families, &control.memory);
+    port(families, control.port);
+}
+
+fn port(families: &mut Families, state: Option<(bool, u64, usize)>) {
+    let (link_up, losses, taken) = state.unwrap_or((true, 0, 0));
+    families.gauge(
+        "gateway_port_link_up",
+        "0 while the link of the port is down; 1 otherwise, and with the kernel's sockets.",
+        f64::from(u8::from(link_up)),
+    );
+    families.counter(
+        "gateway_port_link_losses_total",
+        "Times that the link of the port went down.",
+        losses as f64,
+    );
+    families.gauge(
+        "gateway_port_addresses_taken",
+        "Addresses of dpdk.addresses that another host on the link has, so that they are not used.",
+        taken as f64,
+    );
 }
 
 fn memory_state(families: &mut Families, state: &MemoryState) {

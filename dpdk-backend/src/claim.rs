@@ -1,0 +1,167 @@
+//! One process an interface: a claim on the names behind virtual devices, taken before DPDK starts.
+//!
+//! DPDK lets two processes have one TAP interface: the kernel then gives each of them some of the frames, and the first to end takes
+//! the link down. A claim is a socket in the abstract namespace (unix(7)), which belongs to the network namespace, as interfaces
+//! do, and ends with its process, however that ends. It holds among our own programs; another program's interface is found by its
+//! being there.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// IFF_MULTI_QUEUE and IFF_PERSIST, linux/if_tun.h.
+const TUN_SHARED: u32 = 0x0100 | 0x0800;
+
+/// Why an interface can't be had.
+#[derive(Debug)]
+pub enum ClaimError {
+    /// Another process of ours has it.
+    Taken(String),
+    /// It is there already, and no process of ours has it.
+    Exists(String),
+    /// The system refuses the claim.
+    System(String, io::Error),
+}
+
+impl fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClaimError::Taken(name) => write!(
+                f,
+                "another gateway, or load generator, has {name}: both would get some of its frames; stop that one, or write \
+                 another name"
+            ),
+            ClaimError::Exists(name) => write!(
+                f,
+                "the interface {name} is there already: another program has it, or it was left behind; write another iface, or \
+                 take it away (ip link delete {name})"
+            ),
+            ClaimError::System(name, error) => write!(f, "{name} can't be claimed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ClaimError {}
+
+/// What this process has, until it ends: a device's driver keeps its interface longer than its port.
+static CLAIMS: Mutex<Vec<(String, UnixListener)>> = Mutex::new(Vec::new());
+
+/// Claims for this process what these devices stand on: interfaces, and sockets that a memif server makes. What it has already
+/// is claimed once.
+///
+/// # Errors
+/// [`ClaimError::Taken`] for the first that another process has; [`ClaimError::System`].
+pub fn take(devices: &[String]) -> Result<(), ClaimError> {
+    let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in devices.iter().filter_map(|device| claimed(device)) {
+        if !claims.iter().any(|(had, _)| *had == name) {
+            let socket = claim(&name)?;
+            claims.push((name, socket));
+        }
+    }
+    Ok(())
+}
+
+fn claim(name: &str) -> Result<UnixListener, ClaimError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => ClaimError::Taken(name.to_owned()),
+        _ => ClaimError::System(name.to_owned(), error),
+    };
+    // A name of a socket is short; long paths differ at their ends.
+    let whole = format!("gateway-dpdk/{name}");
+    let tail = whole.as_bytes().len().saturating_sub(100);
+    let address = SocketAddr::from_abstract_name(&whole.as_bytes()[tail..]).map_err(failed)?;
+    UnixListener::bind_addr(&address).map_err(failed)
+}
+
+/// An argument of a device's.
+fn argument<'a>(device: &'a str, wanted: &str) -> Option<&'a str> {
+    let pairs = device.split(',').skip(1).filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == wanted).map(|(_, value)| value).next()
+}
+
+/// What a device stands on that two processes must not share.
+fn claimed(device: &str) -> Option<String> {
+    if device.starts_with("net_memif") {
+        let serves = argument(device, "role").is_some_and(|role| role == "server" || role == "master");
+        return serves.then(|| argument(device, "socket").unwrap_or("/run/memif.sock").to_owned());
+    }
+    let has_interface = ["net_tap", "net_tun", "net_af_packet", "net_af_xdp"];
+    let by_name = has_interface.iter().any(|driver| device.starts_with(driver));
+    argument(device, "iface").filter(|_| by_name).map(str::to_owned)
+}
+
+/// Finds a TAP interface that is there before DPDK makes it. One that was made to stay and to be shared
+/// (`ip tuntap add mode tap multi_queue`) is meant to be there.
+///
+/// # Errors
+/// [`ClaimError::Exists`].
+pub fn check_interfaces(devices: &[String]) -> Result<(), ClaimError> {
+    check_interfaces_in(Path::new("/sys/class/net"), devices)
+}
+
+fn check_interfaces_in(folder: &Path, devices: &[String]) -> Result<(), ClaimError> {
+    for device in
+        devices.iter().filter(|device| device.starts_with("net_tap") || device.starts_with("net_tun"))
+    {
+        let Some(name) = argument(device, "iface") else { continue };
+        if !folder.join(name).exists() {
+            continue;
+        }
+        let flags = fs::read_to_string(folder.join(name).join("tun_flags")).unwrap_or_default();
+        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0);
+        if flags & TUN_SHARED != TUN_SHARED {
+            return Err(ClaimError::Exists(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_had_once_and_again_when_it_was_given_back() {
+        let name = format!("claim{}", std::process::id());
+        // As another process has it.
+        let first = claim(&name).unwrap();
+        let devices = [format!("net_tap0,iface={name}"), "net_null0".to_owned()];
+        let error = take(&devices).unwrap_err();
+        assert!(matches!(error, ClaimError::Taken(_)), "{error}");
+        drop(first);
+        take(&devices).unwrap();
+        take(&devices).unwrap();
+        assert!(claim(&name).is_err(), "it is had now");
+    }
+
+    #[test]
+    fn interfaces_and_servers_sockets_are_claimed() {
+        let name = |device: &str| claimed(device);
+        assert_eq!(name("net_tap0,iface=gateway0,mac=fixed").as_deref(), Some("gateway0"));
+        assert_eq!(name("net_af_packet0,qpairs=2,iface=veth1").as_deref(), Some("veth1"));
+        assert_eq!(name("net_memif0,role=server,socket=/run/x.sock").as_deref(), Some("/run/x.sock"));
+        assert_eq!(name("net_memif0,role=client,socket=/run/x.sock"), None);
+        assert_eq!((name("net_null0"), name("0000:03:00.0")), (None, None));
+        let long = format!("net_memif0,role=server,socket=/{}", "x".repeat(300));
+        take(&[long]).unwrap();
+    }
+
+    #[test]
+    fn an_interface_that_is_there_is_somebody_elses() {
+        let folder = std::env::temp_dir().join(format!("claim-{}", std::process::id()));
+        let devices = ["net_tap0,iface=one".to_owned()];
+        assert!(check_interfaces_in(&folder, &devices).is_ok());
+        fs::create_dir_all(folder.join("one")).unwrap();
+        assert!(matches!(check_interfaces_in(&folder, &devices), Err(ClaimError::Exists(_))));
+        fs::write(folder.join("one/tun_flags"), "0x1102\n").unwrap();
+        assert!(check_interfaces_in(&folder, &devices).is_err(), "not made to stay");
+        fs::write(folder.join("one/tun_flags"), "0x1902\n").unwrap();
+        assert!(check_interfaces_in(&folder, &devices).is_ok());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
