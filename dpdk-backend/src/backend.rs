@@ -16,8 +16,8 @@ use crate::tcp::TcpConfig;
 use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, Buffer, BufferPools, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, MonotonicClock, PoolSize, SendError, SharedBuffer, Timestamp, Waker,
-    release_spare,
+    ListenerConfig, ListenerId, MonotonicClock, PoolSize, Priority, SendError, SendStoreLevel, SharedBuffer,
+    Timestamp, Waiting, Waker, release_spare,
 };
 use rustix::thread::{Timespec, nanosleep};
 use std::io;
@@ -127,7 +127,7 @@ impl PollConfig {
     /// The engine's defaults for these sizes; [`TcpConfig::memory`] says what its tables take.
     pub fn engine(backend: &BackendConfig) -> TcpConfig {
         let mut tcp = TcpConfig::new(backend.connections_max);
-        tcp.pieces_max = backend.send_pieces_max;
+        tcp.pieces_max = backend.send_pieces_shared;
         tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
         tcp.copy_break = backend.copy_break;
         tcp.put_back_max = (backend.pools.receive.count + RECEIVE_RESERVE) as usize;
@@ -171,7 +171,7 @@ pub struct PollBackend<D, C> {
     limits: ListenLimits,
     connections_max: usize,
     batch_max: usize,
-    waiting: Waiting,
+    waiting: WaitingList,
     accepting: bool,
     /// Payloads that had found no buffer when the pools were told last.
     pauses: u64,
@@ -202,19 +202,19 @@ impl Work {
     }
 }
 
-/// Connections whose peers are slow: more is queued than may be in flight, which is what a kernel's socket would have taken.
+/// Connections whose peers may be slow: more is queued than may be in flight, which is what a kernel's socket would have taken.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingList {
     /// Bytes that a connection may keep without being slow: those in flight at most, the least of all listeners.
     flight_bytes_max: usize,
     /// Sent more than that since the last poll. What is not noted can't be slow after the round: a round adds nothing.
     fresh: Vec<ConnectionId>,
-    slow: Vec<ConnectionId>,
+    slow: Vec<Waiting>,
     /// By index: which list it is in.
     listed: Vec<Listed>,
 }
 
-/// Which list of [`Waiting`] a connection is in.
+/// Which list of [`WaitingList`] a connection is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listed {
     No,
@@ -222,10 +222,14 @@ enum Listed {
     Slow,
 }
 
-impl Waiting {
-    fn new(connections_max: usize, flight_bytes_max: usize) -> Waiting {
-        let list = || Vec::with_capacity(connections_max);
-        Waiting { flight_bytes_max, fresh: list(), slow: list(), listed: vec![Listed::No; connections_max] }
+impl WaitingList {
+    fn new(connections_max: usize, flight_bytes_max: usize) -> WaitingList {
+        WaitingList {
+            flight_bytes_max,
+            fresh: Vec::with_capacity(connections_max),
+            slow: Vec::with_capacity(connections_max),
+            listed: vec![Listed::No; connections_max],
+        }
     }
 
     fn note(&mut self, connection: ConnectionId) {
@@ -244,21 +248,26 @@ impl Waiting {
         match std::mem::replace(&mut self.listed[connection.index()], Listed::No) {
             Listed::No => {}
             Listed::Fresh => self.fresh.retain(|one| *one != connection),
-            Listed::Slow => self.slow.retain(|one| *one != connection),
+            Listed::Slow => self.slow.retain(|one| one.connection != connection),
         }
     }
 
-    /// After a round: who has more queued than may be in flight is slow, until nothing is queued any more.
+    /// After a round: a connection with more queued than may be in flight waits, until nothing is queued any more.
     fn update(&mut self, stack: &Stack) {
-        let Waiting { flight_bytes_max, fresh, slow, listed } = self;
-        let mut keep = |connection: &ConnectionId, above: usize| {
-            let waits = stack.queued_bytes(*connection) > above;
+        let WaitingList { flight_bytes_max, fresh, slow, listed } = self;
+        let mut keep = |connection: ConnectionId, above: usize| {
+            let waits = stack.queued_bytes(connection) > above;
             listed[connection.index()] = if waits { Listed::Slow } else { Listed::No };
-            waits
+            if waits { stack.waiting(connection) } else { None }
         };
-        slow.retain(|connection| keep(connection, 0));
-        fresh.retain(|connection| keep(connection, *flight_bytes_max));
-        slow.append(fresh);
+        slow.retain_mut(|one| match keep(one.connection, 0) {
+            Some(now) => {
+                *one = now;
+                true
+            }
+            None => false,
+        });
+        slow.extend(fresh.drain(..).filter_map(|connection| keep(connection, *flight_bytes_max)));
     }
 }
 
@@ -277,7 +286,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
             limits: ListenLimits::of(&config.tcp),
             connections_max: config.backend.connections_max,
             batch_max: config.backend.batch_max,
-            waiting: Waiting::new(config.backend.connections_max, config.kept_bytes_max()),
+            waiting: WaitingList::new(config.backend.connections_max, config.kept_bytes_max()),
             pauses: 0,
             accepting: true,
             polls: 0,
@@ -432,16 +441,17 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         }
     }
 
-    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
-        self.stack.send(self.recent, connection, buffer)?;
+    fn send_as(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), SendError> {
+        self.stack.send_as(self.recent, connection, buffer, priority)?;
         if self.stack.queued_bytes(connection) > self.waiting.flight_bytes_max {
             self.waiting.note(connection);
         }
         Ok(())
-    }
-
-    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
-        self.stack.send_last(self.recent, connection, last)
     }
 
     fn put_back(&mut self, connection: ConnectionId, buffer: Buffer, size: usize) -> Result<(), Buffer> {
@@ -477,8 +487,21 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         self.stack.trim();
     }
 
-    fn waiting(&self) -> &[ConnectionId] {
+    fn queued_pieces(&self, connection: ConnectionId) -> usize {
+        self.stack.queued_pieces(connection)
+    }
+
+    fn send_store(&self) -> SendStoreLevel {
+        self.stack.send_store()
+    }
+
+    fn waiting(&self) -> &[Waiting] {
         &self.waiting.slow
+    }
+
+    fn stalled_for(&self, connection: ConnectionId, now: Timestamp) -> Duration {
+        let waiting = self.is_waiting(connection).then(|| self.stack.waiting(connection)).flatten();
+        waiting.map_or(Duration::ZERO, |waiting| waiting.stalled_for(now))
     }
 
     fn is_waiting(&self, connection: ConnectionId) -> bool {

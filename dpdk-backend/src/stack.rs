@@ -1,5 +1,7 @@
 //! Interface and TCP together: frames in, frames out, events for the owner.
 
+mod send;
+
 use crate::Counters;
 use crate::device::{Device, Received};
 use crate::iface::{IcmpPacket, Interface, InterfaceConfig};
@@ -390,34 +392,6 @@ impl Stack {
             Err(ConnectFailure::NoAddress) => Err(Some(io::ErrorKind::AddrNotAvailable.into())),
             Err(ConnectFailure::NoPort) => Err(Some(io::ErrorKind::AddrInUse.into())),
         }
-    }
-
-    /// Queues a buffer behind earlier ones; it leaves at the next poll.
-    ///
-    /// # Errors
-    /// [`netpoll::SendError`], with the buffer.
-    pub fn send(
-        &mut self,
-        now: Timestamp,
-        connection: ConnectionId,
-        buffer: SharedBuffer,
-    ) -> Result<(), netpoll::SendError> {
-        let (tcp, mut context) = self.context(now);
-        tcp.send(&mut context, connection, buffer)
-    }
-
-    /// The same over the bound on a queue's bytes: see [`netpoll::Backend::send_last`].
-    ///
-    /// # Errors
-    /// [`netpoll::SendError`], with the buffer.
-    pub fn send_last(
-        &mut self,
-        now: Timestamp,
-        connection: ConnectionId,
-        last: SharedBuffer,
-    ) -> Result<(), netpoll::SendError> {
-        let (tcp, mut context) = self.context(now);
-        tcp.send_last(&mut context, connection, last)
     }
 
     /// Takes a payload back, to be told again when a block of `size` bytes is free: see [`netpoll::Backend::put_back`].

@@ -76,7 +76,7 @@ pub enum DevicePolicy {
 pub enum SlowConsumer {
     /// The message is dropped and counted.
     Drop,
-    /// The connection is closed with code 3008.
+    /// The message is refused and counted, and a connection that takes nothing for a time is closed with code 3008.
     Close,
 }
 
@@ -98,6 +98,8 @@ pub struct Reloadable {
     pub idle_timeout: Duration,
     /// How long a frame that has begun, or a message in fragments, may take to come whole.
     pub frame_timeout: Duration,
+    /// How long a receiver whose queue is full may take nothing before it is closed as too slow.
+    pub slow_consumer_timeout: Duration,
     /// Connections of one user.
     pub device_policy: DevicePolicy,
     /// By message class, in the order of `MessageClass::ALL`.
@@ -125,6 +127,7 @@ impl Default for Reloadable {
             auth_timeout: Duration::from_secs(8),
             idle_timeout: Duration::from_secs(540),
             frame_timeout: Duration::from_secs(30),
+            slow_consumer_timeout: Duration::from_secs(2),
             device_policy: DevicePolicy::Allow(16),
             slow_consumer: [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop],
             reconnect_delay: (Duration::from_millis(500), Duration::from_secs(10)),

@@ -5,6 +5,7 @@ mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, send_message, settings};
 use gateway::memory::{Level, ROOM_MAX, Signal};
+use gateway::metrics::SlowReason;
 use gateway::settings::{SlowConsumer, WorkerSettings};
 use gateway_proto::body::{Closed, RoomKey, Target};
 use gateway_proto::codes::CloseCode;
@@ -159,7 +160,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     let mut quick = gateway.login(2, "");
     let slow: Vec<_> = (0..10).map(|mid| slow_receiver(&gateway, &mut sender, 100 + mid)).collect();
     signal.tell(Level::Close, ROOM_MAX);
-    let closes = || sum(&gateway, |one| one.memory_closes.get());
+    let closes = || sum(&gateway, |one| one.slow_closes_for(SlowReason::Memory).get());
     let until = Instant::now() + Duration::from_secs(5);
     while closes() < 8 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
@@ -170,7 +171,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     while closes() < 10 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!((closes(), sum(&gateway, |one| one.slow_closes.get())), (10, 10));
+    assert_eq!((closes(), sum(&gateway, |one| one.slow_closes_in_all())), (10, 10));
     assert_eq!(quick.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
     drop(slow);
 }

@@ -306,6 +306,6 @@ fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &Bac
     assert_eq!(sender.read(), Said::Close(Some(CloseCode::MESSAGE_TOO_BIG)));
     assert_eq!(talker.ask(Operation::HEARTBEAT, 1, b"").operation, 3);
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].pressure_closes.get(), 0);
+    assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].slow_closes_in_all(), 0);
     drop(slow);
 }

@@ -101,7 +101,7 @@ fn main() {
     let (count, depth, size, seconds) = (next(100), next(1), next(64), next(5));
     let mut config = BackendConfig::small(count + 8);
     config.pools.receive = PoolSize { size: 4096, count: 1024 };
-    config.send_pieces_max = 4 * count + 1024;
+    config.send_pieces_shared = 4 * count + 1024;
     let epoll = EpollBackend::new(&config).expect("epoll");
     let uring = UringBackend::new(&config, &UringConfig::default()).expect("a ring");
     let mut epoll = Side::open(epoll, &config, count, depth * size);

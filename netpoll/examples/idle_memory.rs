@@ -13,7 +13,7 @@ const DEMOTE: Duration = Duration::from_secs(4);
 fn main() {
     let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(9_000);
     let mut config = BackendConfig::small(count);
-    config.send_pieces_max = count;
+    config.send_pieces_shared = count;
     let mut client = UringBackend::new(&config, &UringConfig::default()).expect("a ring");
     config.idle_demote = Some(DEMOTE);
     let mut server = UringBackend::new(&config, &UringConfig::default()).expect("a ring");

@@ -18,7 +18,7 @@
 //! * nothing is reported for a connection after its `Closed`;
 //! * an idle connection owns no buffer, and a pool run dry pauses receiving without losing a byte;
 //! * a connection that the owner has stopped ([`Backend::set_receiving`]) is left unread and holds no receive buffer;
-//! * a full send queue hands the buffer back;
+//! * a full send queue hands the buffer back, and an empty one always takes a piece, whatever other connections hold;
 //! * what is sent before `Connected` is queued, and leaves when the connection is open;
 //! * an owner that finished, or closed, is told `Closed { Local }`, whichever side's FIN came first; only an error in between
 //!   has another reason;
@@ -43,9 +43,9 @@ pub struct BackendConfig {
     pub batch_max: usize,
     /// Buffers.
     pub pools: PoolsConfig,
-    /// Queued pieces over all connections at most (24 bytes each).
-    pub send_pieces_max: usize,
-    /// Bytes queued for one connection at most, what the socket has taken not counted.
+    /// Queued pieces (24 bytes each) that all connections share, beside one for every connection that nothing else can take.
+    pub send_pieces_shared: usize,
+    /// Bytes queued for one connection at most, what the socket has taken not counted; see [`Priority`].
     pub send_queue_bytes_max: usize,
     /// Bytes up to which a piece that has to wait is copied out of a larger block.
     pub copy_break: usize,
@@ -70,7 +70,7 @@ impl BackendConfig {
                 ],
                 huge_pages: false,
             },
-            send_pieces_max: 16 << 10,
+            send_pieces_shared: 16 << 10,
             send_queue_bytes_max: 1 << 20,
             copy_break: 512,
             idle_demote: None,
@@ -203,11 +203,79 @@ impl CloseReason {
     }
 }
 
+/// What a send may use of a queue and of the store of pieces.
+///
+/// What others cause to be sent to a connection leaves room for what the connection itself asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// The last of a connection: its queue has no bound for it, the store is as for a reply.
+    Last,
+    /// What the connection asked for, or must be told before it ends: all of [`BackendConfig::send_queue_bytes_max`], and the
+    /// part of the store that is kept for replies.
+    Reply,
+    /// What comes from others and should not be lost: three quarters of the queue.
+    Push,
+    /// What comes from others and may be dropped: half of the queue.
+    Droppable,
+}
+
+impl Priority {
+    /// Bytes that the queue may hold behind such a send, of the most that any may.
+    pub const fn bytes_max(self, queue_bytes_max: usize) -> usize {
+        match self {
+            Priority::Last => usize::MAX,
+            Priority::Reply => queue_bytes_max,
+            Priority::Push => queue_bytes_max / 4 * 3,
+            Priority::Droppable => queue_bytes_max / 2,
+        }
+    }
+}
+
+/// A connection whose socket has taken less than was offered, and whose queue has not been empty since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which one.
+    pub connection: ConnectionId,
+    /// When its socket took bytes last, or took none of the first that had to wait: milliseconds of the backend's clock, as far
+    /// as 32 bits hold them.
+    progress_ms: u32,
+}
+
+impl Waiting {
+    /// A connection whose socket took bytes, or should have, at `progress`.
+    pub fn new(connection: ConnectionId, progress: Timestamp) -> Waiting {
+        Waiting { connection, progress_ms: progress.as_millis() as u32 }
+    }
+
+    /// The same under another id: of a backend that puts several together.
+    pub fn known_as(self, connection: ConnectionId) -> Waiting {
+        Waiting { connection, ..self }
+    }
+
+    /// How long its socket has taken nothing. A stall of 49 days begins anew.
+    pub fn stalled_for(&self, now: Timestamp) -> Duration {
+        let since = (now.as_millis() as u32).wrapping_sub(self.progress_ms);
+        // The clock of the list may be a little ahead of the caller's.
+        Duration::from_millis(if since > u32::MAX / 2 { 0 } else { u64::from(since) })
+    }
+}
+
+/// How full the part of a store of pieces is that connections share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendStoreLevel {
+    /// Pieces in use.
+    pub used: usize,
+    /// Pieces in all.
+    pub max: usize,
+}
+
 /// Why [`Backend::send`] did not take a buffer. The buffer comes back.
 #[derive(Debug)]
 pub enum SendError {
-    /// The connection's queue, or the backend's store of pieces, is full: the peer is slow.
+    /// The connection's own queue holds as much as it may: its bytes, or its share of the store of pieces.
     Full(SharedBuffer),
+    /// The store of pieces is used up by other connections. An empty queue is never refused for that.
+    Exhausted(SharedBuffer),
     /// The connection is closed, closing or was never there.
     Closed(SharedBuffer),
 }
@@ -359,11 +427,25 @@ pub trait Backend {
     /// Only what makes the backend unusable; trouble with one connection is its `Closed`.
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()>;
 
-    /// Queues `buffer` behind earlier sends of the connection; it leaves at the next poll, together with them.
+    /// Queues `buffer` behind earlier sends of the connection, using of its queue and of the store of pieces what `priority`
+    /// may; it leaves at the next poll, together with them.
     ///
     /// # Errors
     /// [`SendError`], with the buffer.
-    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError>;
+    fn send_as(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), SendError>;
+
+    /// [`Backend::send_as`] with [`Priority::Reply`].
+    ///
+    /// # Errors
+    /// [`SendError`], with the buffer.
+    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
+        self.send_as(connection, buffer, Priority::Reply)
+    }
 
     /// Gives bytes back that were told as received: the owner has no block of the `size` that it needs for them. They are told
     /// again, before anything newer of the connection, when such a block may be free. Whatever else the owner was told of the
@@ -399,7 +481,9 @@ pub trait Backend {
     ///
     /// # Errors
     /// [`SendError`], with the buffer: the store of pieces is full, or the connection is closing.
-    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError>;
+    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
+        self.send_as(connection, last, Priority::Last)
+    }
 
     /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still sends is
     /// discarded until it ends its side. The owner bounds the time with [`Backend::close`]; the table bounds how many linger.
@@ -423,9 +507,20 @@ pub trait Backend {
     /// is in use stays, and what was promised holds: in particular, ids of the past stay dead.
     fn trim(&mut self) {}
 
-    /// Connections that have something queued because their sockets took less than was offered: those whose peers are
-    /// slow. Each once, in no order; what was queued since the last poll makes nobody slow yet.
-    fn waiting(&self) -> &[ConnectionId];
+    /// Pieces of the store that the connection's queue holds.
+    fn queued_pieces(&self, connection: ConnectionId) -> usize;
+
+    /// How full the shared part of the store of pieces is.
+    fn send_store(&self) -> SendStoreLevel;
+
+    /// Connections that have something queued because their sockets took less than was offered. Each once, in no order; what
+    /// was queued since the last poll is not in it yet. Whether a peer is slow is for its owner to say: by how long its socket
+    /// has taken nothing ([`Waiting::stalled_for`]).
+    fn waiting(&self) -> &[Waiting];
+
+    /// How long the connection's socket has taken nothing of what waits for it; zero for a connection that is not
+    /// among those of [`Backend::waiting`]. Does not search.
+    fn stalled_for(&self, connection: ConnectionId, now: Timestamp) -> Duration;
 
     /// Whether the live connection is among those of [`Backend::waiting`]: asked for each delivery while memory is short, so
     /// it must not search.

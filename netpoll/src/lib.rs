@@ -36,7 +36,7 @@ pub mod uring;
 
 pub use backend::{
     Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError,
-    ListenerConfig, ListenerId, SendError, SharesThread,
+    ListenerConfig, ListenerId, Priority, SendError, SendStoreLevel, SharesThread, Waiting,
 };
 pub use buffer::{
     Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolLevel, PoolSet, PoolSize,
@@ -47,7 +47,7 @@ pub use connection_id::{CONNECTIONS_PER_BACKEND_MAX, ConnectionId};
 pub use connection_table::ConnectionTable;
 pub use fifo::Fifo;
 pub use mailbox::{Mailbox, MailboxSender, mailbox, mailbox_bytes};
-pub use send_queue::PIECE_BYTES;
+pub use send_queue::{PIECE_BYTES, Refusal, Shares};
 pub use sizes::SIZES;
 pub use sys::gang::{GANG_SEATS_MAX, Gang, GangSeat};
 pub use sys::pages::{map_large_allocations, release_queue, release_spare, release_zeroed};

@@ -13,12 +13,13 @@
 
 use crate::connection_table::ConnectionTable;
 use crate::fifo::Fifo;
-use crate::send_queue::{Pieces, SendQueue};
+use crate::send_queue::{Pieces, Refusal, SendQueue};
 use crate::{
-    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, PoolSet, SendError,
-    SharedBuffer,
+    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, PoolSet, Priority,
+    SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
 };
 use std::io;
+use std::time::Duration;
 
 /// Where a connection is in its life. See the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,44 @@ impl State {
 
     pub(crate) fn is_over(self) -> bool {
         matches!(self, State::Ended | State::Closing)
+    }
+}
+
+/// A push for a connection that waits finds room while its queue holds at most one part in so many of the free bytes of all
+/// blocks: the dynamic threshold of [`crate::Shares`], for what the pieces keep from their pools.
+const WAITING_PART: usize = 4;
+/// Bytes that the queue of a connection that waits may hold however few blocks are free.
+const WAITING_BYTES_MIN: usize = 64 << 10;
+
+/// Pieces of a queue that [`Common::queued_blocks`] looks at.
+const PIECES_COUNTED: usize = 1024;
+
+/// The buffer that was copied last for a connection that waits, and its copy: what goes to many of those is copied once. Lives for
+/// a turn.
+#[derive(Default)]
+struct Moved(Option<(SharedBuffer, SharedBuffer)>);
+
+impl Moved {
+    /// `buffer`, or a copy of it in a smaller block: it will stay for as long as a slow peer likes.
+    fn keep(
+        &mut self,
+        buffer: SharedBuffer,
+        pools: &mut BufferPools,
+        copy_break: usize,
+        copies: &mut u64,
+    ) -> SharedBuffer {
+        if let Some((original, copy)) = &self.0
+            && original.as_ptr() == buffer.as_ptr()
+            && original.len() == buffer.len()
+        {
+            return copy.clone();
+        }
+        let (kept, copied) = pools.retain(buffer.clone(), copy_break);
+        if copied {
+            *copies += 1;
+            self.0 = Some((buffer, kept.clone()));
+        }
+        kept
     }
 }
 
@@ -139,7 +178,10 @@ pub(crate) struct Common<S> {
     /// Completions to be reported first.
     pub(crate) notices: Fifo<Notice>,
     pub(crate) pieces: Pieces,
-    waiting: Vec<ConnectionId>,
+    waiting: Vec<Waiting>,
+    /// The present, as far as the list of the waiting needs it: see [`Common::note_time`].
+    now: Timestamp,
+    moved: Moved,
     pub(crate) pools: BufferPools,
     pub(crate) counters: BackendCounters,
     send_queue_bytes_max: usize,
@@ -149,7 +191,7 @@ pub(crate) struct Common<S> {
 impl<S: Slot> Common<S> {
     /// Bytes of user space that a connection takes here, its places in the lists included.
     pub(crate) const BYTES_PER_CONNECTION: usize =
-        ConnectionTable::<S>::BYTES_PER_SLOT + 2 * size_of::<Notice>() + size_of::<ConnectionId>();
+        ConnectionTable::<S>::BYTES_PER_SLOT + 2 * size_of::<Notice>() + size_of::<Waiting>();
 
     /// Reserves everything that `config` names, for `slots` connections.
     pub(crate) fn new(config: &BackendConfig, slots: usize) -> io::Result<Common<S>> {
@@ -157,8 +199,10 @@ impl<S: Slot> Common<S> {
             table: ConnectionTable::with_capacity(slots),
             // At most one Closed, and one Connected or Sent before it, a connection.
             notices: Fifo::with_capacity(2 * slots),
-            pieces: Pieces::with_capacity(config.send_pieces_max),
+            pieces: Pieces::new(slots, config.send_pieces_shared),
             waiting: Vec::with_capacity(slots),
+            now: Timestamp::ZERO,
+            moved: Moved::default(),
             pools: BufferPools::new(&config.pools)?,
             counters: BackendCounters::default(),
             send_queue_bytes_max: config.send_queue_bytes_max,
@@ -183,27 +227,32 @@ impl<S: Slot> Common<S> {
     // --- sending -------------------------------------------------------------------------------------------------
 
     /// Queues a send and returns the slot, for the backend to note that there is something to do.
-    pub(crate) fn queue(&mut self, id: ConnectionId, buffer: SharedBuffer) -> Result<&mut S, SendError> {
-        self.queue_within(id, buffer, self.send_queue_bytes_max)
-    }
-
-    /// The same over the queue's bound on bytes: the owner says nothing after it.
-    pub(crate) fn queue_last(&mut self, id: ConnectionId, last: SharedBuffer) -> Result<&mut S, SendError> {
-        self.queue_within(id, last, usize::MAX)
-    }
-
-    fn queue_within(
+    pub(crate) fn queue(
         &mut self,
         id: ConnectionId,
         buffer: SharedBuffer,
-        bytes_max: usize,
+        priority: Priority,
     ) -> Result<&mut S, SendError> {
         let Some(slot) = self.table.get_mut(id).filter(|slot| slot.life().state.takes_sends()) else {
             return Err(SendError::Closed(buffer));
         };
-        let queue = &mut slot.life_mut().queue;
-        self.pieces.push(queue, buffer, bytes_max).map_err(SendError::Full)?;
-        Ok(slot)
+        let life = slot.life_mut();
+        let mut bytes_max = priority.bytes_max(self.send_queue_bytes_max);
+        let pushed = if life.is_waiting() {
+            let Common { pools, moved, counters, copy_break, .. } = self;
+            if matches!(priority, Priority::Push | Priority::Droppable) {
+                bytes_max = bytes_max.min(WAITING_BYTES_MIN.max(pools.free_block_bytes() / WAITING_PART));
+            }
+            let keep = |buffer| moved.keep(buffer, pools, *copy_break, &mut counters.send_copies);
+            self.pieces.push(&mut life.queue, buffer, bytes_max, priority, keep)
+        } else {
+            self.pieces.push(&mut life.queue, buffer, bytes_max, priority, |buffer| buffer)
+        };
+        match pushed {
+            Ok(()) => Ok(slot),
+            Err((Refusal::Queue, buffer)) => Err(SendError::Full(buffer)),
+            Err((Refusal::Store, buffer)) => Err(SendError::Exhausted(buffer)),
+        }
     }
 
     /// The owner is through: `last` is queued, and nothing after it.
@@ -213,8 +262,8 @@ impl<S: Slot> Common<S> {
         };
         let life = slot.life_mut();
         if let Some(last) = last {
-            // A full store of pieces loses the farewell, not the close.
-            let _ = self.pieces.push(&mut life.queue, last, usize::MAX);
+            // A full store of pieces loses the farewell, not the close; an empty queue is sure of a piece.
+            let _ = self.pieces.push(&mut life.queue, last, usize::MAX, Priority::Last, |last| last);
         }
         life.reason = CloseReason::Local;
         match life.state {
@@ -229,17 +278,31 @@ impl<S: Slot> Common<S> {
     pub(crate) fn sent(&mut self, id: ConnectionId, count: usize) {
         let Some(slot) = self.table.get_mut(id) else { return };
         self.counters.send_bytes += count as u64;
-        self.pieces.advance(&mut slot.life_mut().queue, count);
+        let life = slot.life_mut();
+        self.pieces.advance(&mut life.queue, count);
+        if count > 0 && life.is_waiting() {
+            self.waiting[life.place as usize] = Waiting::new(id, self.now);
+        }
+    }
+
+    /// Declares the present to be what `now` returns: before sends are tried, and again before their outcomes are taken in. Asks
+    /// for it only while a connection waits.
+    pub(crate) fn note_time(&mut self, now: impl FnOnce() -> Timestamp) {
+        self.moved = Moved::default();
+        if !self.waiting.is_empty() {
+            self.now = now();
+        }
     }
 
     /// The socket took less than was offered.
-    pub(crate) fn send_must_wait(&mut self, id: ConnectionId) {
+    pub(crate) fn send_must_wait(&mut self, id: ConnectionId, now: impl FnOnce() -> Timestamp) {
         let Some(slot) = self.table.get_mut(id) else { return };
         let life = slot.life_mut();
         life.send_waits = true;
         if !life.is_waiting() {
             life.place = self.waiting.len() as u32;
-            self.waiting.push(id);
+            self.now = now();
+            self.waiting.push(Waiting::new(id, self.now));
         }
         self.counters.send_waits += 1;
         self.counters.send_copies += self.pieces.retain(&life.queue, &mut self.pools, self.copy_break);
@@ -273,7 +336,8 @@ impl<S: Slot> Common<S> {
         };
         let place = std::mem::replace(&mut life.place, NOWHERE);
         self.waiting.swap_remove(place as usize);
-        if let Some(moved) = self.waiting.get(place as usize).and_then(|id| self.table.get_mut(*id)) {
+        let moved = self.waiting.get(place as usize);
+        if let Some(moved) = moved.and_then(|moved| self.table.get_mut(moved.connection)) {
             moved.life_mut().place = place;
         }
     }
@@ -284,8 +348,25 @@ impl<S: Slot> Common<S> {
     }
 
     /// Connections in the list of the waiting, each once, in no order.
-    pub(crate) fn waiting(&self) -> &[ConnectionId] {
+    pub(crate) fn waiting(&self) -> &[Waiting] {
         &self.waiting
+    }
+
+    /// How long the socket of a connection in the list of the waiting has taken nothing.
+    pub(crate) fn stalled_for(&self, id: ConnectionId, now: Timestamp) -> Duration {
+        let place = self.table.get(id).map_or(NOWHERE, |slot| slot.life().place);
+        self.waiting.get(place as usize).map_or(Duration::ZERO, |waiting| waiting.stalled_for(now))
+    }
+
+    /// Pieces queued for a connection.
+    pub(crate) fn queued_pieces(&self, id: ConnectionId) -> usize {
+        self.table.get(id).map_or(0, |slot| self.pieces.count(&slot.life().queue))
+    }
+
+    /// How full the shared part of the store of pieces is.
+    pub(crate) fn send_store(&self) -> SendStoreLevel {
+        let shares = self.pieces.shares();
+        SendStoreLevel { used: shares.used(), max: shares.max() }
     }
 
     /// Bytes queued for a connection.
@@ -296,7 +377,7 @@ impl<S: Slot> Common<S> {
     /// Bytes of the blocks of `pools` that wait for a connection.
     pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: PoolSet) -> usize {
         let Some(slot) = self.table.get(id) else { return 0 };
-        let pieces = self.pieces.iter(&slot.life().queue);
+        let pieces = self.pieces.iter(&slot.life().queue).take(PIECES_COUNTED);
         pieces.filter(|piece| self.pools.is_shared_of(piece, pools)).map(|piece| piece.block_size()).sum()
     }
 
@@ -353,8 +434,20 @@ macro_rules! common_methods {
             self.common.queued_blocks(connection, pools)
         }
 
-        fn waiting(&self) -> &[ConnectionId] {
+        fn queued_pieces(&self, connection: ConnectionId) -> usize {
+            self.common.queued_pieces(connection)
+        }
+
+        fn send_store(&self) -> $crate::SendStoreLevel {
+            self.common.send_store()
+        }
+
+        fn waiting(&self) -> &[$crate::Waiting] {
             self.common.waiting()
+        }
+
+        fn stalled_for(&self, connection: ConnectionId, now: Timestamp) -> std::time::Duration {
+            self.common.stalled_for(connection, now)
         }
 
         fn is_waiting(&self, connection: ConnectionId) -> bool {
@@ -398,13 +491,13 @@ mod tests {
 
     fn queue(common: &mut Common<Life>, id: ConnectionId) {
         let bytes = common.pools.copy(b"bytes").unwrap().freeze();
-        common.queue(id, bytes).unwrap();
+        common.queue(id, bytes, Priority::Reply).unwrap();
     }
 
     fn waiting(common: &Common<Life>) -> Vec<usize> {
-        let mut all: Vec<_> = common.waiting().iter().map(|id| id.index()).collect();
-        for (place, id) in common.waiting().iter().enumerate() {
-            assert_eq!(common.table.get(*id).unwrap().place as usize, place);
+        let mut all: Vec<_> = common.waiting().iter().map(|one| one.connection.index()).collect();
+        for (place, one) in common.waiting().iter().enumerate() {
+            assert_eq!(common.table.get(one.connection).unwrap().place as usize, place);
         }
         all.sort_unstable();
         all
@@ -415,8 +508,8 @@ mod tests {
         let (mut common, ids) = common(4);
         for id in &ids {
             queue(&mut common, *id);
-            common.send_must_wait(*id);
-            common.send_must_wait(*id);
+            common.send_must_wait(*id, || Timestamp::ZERO);
+            common.send_must_wait(*id, || Timestamp::ZERO);
         }
         assert_eq!(waiting(&common), [0, 1, 2, 3]);
         assert!(common.end(ids[0], CloseReason::Local) && !common.end(ids[0], CloseReason::Failed));
@@ -436,6 +529,25 @@ mod tests {
         assert_eq!(reason, CloseReason::PeerClosed);
         common.end(ids[1], reason);
         assert!(waiting(&common).is_empty() && common.pieces.used() == 0);
+    }
+
+    #[test]
+    fn a_stall_lasts_from_the_last_byte_that_the_socket_took() {
+        let (mut common, ids) = common(2);
+        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        queue(&mut common, ids[0]);
+        common.send_must_wait(ids[0], || at(1));
+        assert_eq!(common.stalled_for(ids[0], at(4)), Duration::from_secs(3));
+        assert_eq!(common.stalled_for(ids[1], at(4)), Duration::ZERO, "it does not wait");
+        common.note_time(|| at(5));
+        common.sent(ids[0], 0);
+        assert_eq!(common.stalled_for(ids[0], at(6)), Duration::from_secs(5), "nothing was taken");
+        common.sent(ids[0], 2);
+        common.send_must_wait(ids[0], || at(9));
+        assert_eq!(common.stalled_for(ids[0], at(6)), Duration::from_secs(1));
+        assert_eq!(common.stalled_for(ids[0], at(4)), Duration::ZERO, "a clock that is behind");
+        common.end(ids[0], CloseReason::Local);
+        assert_eq!(common.stalled_for(ids[0], at(9)), Duration::ZERO);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub const SIZES: &[(&str, usize)] = &[
     ("epoll slot", size_of::<SlabEntry<epoll::Slot>>()),
     ("epoll slot and generation", ConnectionTable::<epoll::Slot>::BYTES_PER_SLOT),
     ("notice", size_of::<Notice>()),
+    ("waiting connection", size_of::<crate::Waiting>()),
     ("send to be confirmed", size_of::<Sent>()),
     ("io_uring connection", uring::UringBackend::BYTES_PER_CONNECTION),
     ("epoll connection", epoll::EpollBackend::BYTES_PER_CONNECTION),

@@ -45,7 +45,7 @@ fn one_ring_holds_as_many_connections_as_the_limit_on_descriptors() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(20_000);
     let count = (limit as usize).min(20_000);
     let mut config = BackendConfig::small(count);
-    config.send_pieces_max = count;
+    config.send_pieces_shared = count;
     let mut server = UringBackend::new(&config, &UringConfig::default()).unwrap();
     let mut client = UringBackend::new(&config, &UringConfig::default()).unwrap();
     let (_, address) = server.listen(&loopback()).unwrap();

@@ -50,6 +50,9 @@ impl EphemeralPorts {
     }
 }
 
+/// Pieces, and segments, in flight for each connection, on average, that the defaults have room for.
+const IN_FLIGHT: usize = 4;
+
 /// What the engine is made with. Every table is reserved from it at once.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
@@ -65,11 +68,11 @@ pub struct TcpConfig {
     pub time_wait_max: usize,
     /// Connections at most with something in flight, queued or out of order at the same time.
     pub active_max: usize,
-    /// Pieces queued and unsent at most, over all connections.
+    /// Pieces that all connections share for what waits to be sent, beside one for every connection that nothing else can take.
     pub pieces_max: usize,
-    /// Pieces in flight at most besides, over all connections.
+    /// Pieces that are added to those for what waits to be acknowledged.
     pub flight_pieces_max: usize,
-    /// Segments in flight at most, over all connections.
+    /// Segments in flight that all connections share, beside one for every connection that nothing else can take.
     pub segments_max: usize,
     /// Segments in flight at most for one connection: what one acknowledgement may have to look at.
     pub segments_per_connection_max: u32,
@@ -135,8 +138,9 @@ impl TcpConfig {
             time_wait_max: (connections_max / 8).clamp(1024, 65_536),
             active_max: connections_max + orphans_max,
             pieces_max: connections_max.max(16 << 10),
-            flight_pieces_max: connections_max.max(16 << 10),
-            segments_max: connections_max.max(16 << 10),
+            // Peers that acknowledge late keep some of each; what is reserved here is touched as it is used.
+            flight_pieces_max: (IN_FLIGHT * connections_max).max(128 << 10),
+            segments_max: (IN_FLIGHT * connections_max).max(128 << 10),
             segments_per_connection_max: 1024,
             out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
             out_of_order_per_connection_max: 64,
@@ -187,8 +191,14 @@ impl TcpConfig {
             ("closed connections", self.orphans_max * size_of::<ControlBlock>()),
             ("flow table", self.flows_max() * FlowTable::BYTES_PER_FLOW),
             ("active blocks", self.active_max * Slab::<Active>::BYTES_PER_SLOT),
-            ("queued pieces", (self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE),
-            ("segments in flight", self.segments_max * Slab::<SentSegment>::BYTES_PER_SLOT),
+            (
+                "queued pieces",
+                (self.blocks_max() + self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE,
+            ),
+            (
+                "segments in flight",
+                (self.blocks_max() + self.segments_max) * Slab::<SentSegment>::BYTES_PER_SLOT,
+            ),
             ("out-of-order segments", self.out_of_order_max * Slab::<Kept>::BYTES_PER_SLOT),
             ("payloads put back", self.put_back_max * PutBack::BYTES_PER_PAYLOAD),
             ("half-open connections", self.half_open_max * size_of::<HalfOpen>()),

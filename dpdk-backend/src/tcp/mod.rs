@@ -237,8 +237,8 @@ impl Tcp {
             table: Table::new(config.connections_max, config.orphans_max),
             flows: FlowTable::new(config.flows_max()),
             actives: Slab::new(config.active_max),
-            pieces: Pieces::new(config.pieces_max, config.flight_pieces_max),
-            segments: Slab::new(config.segments_max),
+            pieces: Pieces::new(config.blocks_max(), config.pieces_max + config.flight_pieces_max),
+            segments: Slab::new(config.blocks_max() + config.segments_max),
             kept: Slab::new(config.out_of_order_max),
             wheel: Wheel::new(),
             syn_cache: SynCache::new(

@@ -277,6 +277,7 @@ impl Tcp {
     /// What may leave next, by both windows; `None` when nothing may.
     fn next_stretch(&mut self, index: u32, large_max: u32) -> Option<Stretch> {
         let limit = self.limits(self.table[index].listener).flight_bytes_max;
+        let allowed = self.segments_allowed();
         let block = &mut self.table[index];
         let active = &self.actives[block.active];
         let mss = u32::from(block.mss);
@@ -285,7 +286,7 @@ impl Tcp {
         if active.unsent == 0 {
             return owes_fin.then_some(Stretch { sequence, size: 0, fin: true, push: false, cut: 0 });
         }
-        if active.flight.count >= self.config.segments_per_connection_max {
+        if active.flight.count >= allowed {
             return None;
         }
         let flight = block.flight();
@@ -306,7 +307,9 @@ impl Tcp {
         }
         let mut cut = 0;
         if size == mss && large_max > mss {
-            let large = active.unsent.min(window).min(congestion.max(mss)).min(large_max) / mss * mss;
+            let segments = mss.saturating_mul(allowed - active.flight.count);
+            let large = active.unsent.min(window).min(congestion.max(mss)).min(large_max).min(segments);
+            let large = large / mss * mss;
             if large > mss {
                 (size, cut) = (large, block.mss);
             }

@@ -4,7 +4,9 @@ use super::control_block::{State, flag};
 use super::end::Farewell;
 use super::{Context, Limits, Listener, Notice, Tcp};
 use crate::wire::Ip;
-use netpoll::{Buffer, CloseReason, ConnectionId, ListenerId, SendError, SharedBuffer};
+use netpoll::{
+    Buffer, CloseReason, ConnectionId, ListenerId, Priority, Refusal, SendError, SharedBuffer, Shares,
+};
 use std::net::SocketAddr;
 
 /// Why a connect could not start.
@@ -72,31 +74,16 @@ impl Tcp {
         cx: &mut Context<'_>,
         id: ConnectionId,
         buffer: SharedBuffer,
-    ) -> Result<(), SendError> {
-        self.send_within(cx, id, buffer, self.config.send_queue_bytes_max)
-    }
-
-    /// The same over the bound on a queue's bytes: the owner says nothing after it.
-    pub(crate) fn send_last(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: ConnectionId,
-        last: SharedBuffer,
-    ) -> Result<(), SendError> {
-        self.send_within(cx, id, last, usize::MAX)
-    }
-
-    fn send_within(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: ConnectionId,
-        buffer: SharedBuffer,
-        bytes_max: usize,
+        priority: Priority,
     ) -> Result<(), SendError> {
         let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
             return Err(SendError::Closed(buffer));
         };
-        self.enqueue(cx, index, buffer, bytes_max).map_err(SendError::Full)
+        let bytes_max = priority.bytes_max(self.config.send_queue_bytes_max);
+        self.enqueue(cx, index, buffer, bytes_max, priority).map_err(|(refusal, buffer)| match refusal {
+            Refusal::Queue => SendError::Full(buffer),
+            Refusal::Store => SendError::Exhausted(buffer),
+        })
     }
 
     fn enqueue(
@@ -105,24 +92,25 @@ impl Tcp {
         index: u32,
         buffer: SharedBuffer,
         bytes_max: usize,
-    ) -> Result<(), SharedBuffer> {
+        priority: Priority,
+    ) -> Result<(), (Refusal, SharedBuffer)> {
         let size = buffer.len();
         if size == 0 {
             return Ok(());
         }
         let before = self.unacknowledged(index);
         if (before > 0 && before + size > bytes_max) || before + size > i32::MAX as usize {
-            return Err(buffer);
+            return Err((Refusal::Queue, buffer));
         }
         let Some(active) = self.make_active(index, cx.now) else {
             cx.counters.send_store_full += 1;
-            return Err(buffer);
+            return Err((Refusal::Store, buffer));
         };
         let active = &mut self.actives[active];
-        if let Err(buffer) = self.pieces.push(&mut active.queue, buffer) {
+        if let Err(refused) = self.pieces.push(&mut active.queue, buffer, priority) {
             cx.counters.send_store_full += 1;
             self.settle(index, cx.now);
-            return Err(buffer);
+            return Err(refused);
         }
         active.unsent += size as u32;
         self.mark_dirty(index);
@@ -151,8 +139,8 @@ impl Tcp {
             return;
         };
         if let Some(last) = last {
-            // A full store of pieces loses the farewell, not the close.
-            let _ = self.enqueue(cx, index, last, usize::MAX);
+            // A full store of pieces loses the farewell, not the close; an empty queue is sure of a piece.
+            let _ = self.enqueue(cx, index, last, usize::MAX, Priority::Reply);
         }
         match self.table[index].state {
             State::SynSent | State::SynReceived => self.end_gone(cx, index, CloseReason::Local),
@@ -197,6 +185,30 @@ impl Tcp {
     /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
     pub(crate) fn queued_bytes(&self, id: ConnectionId) -> usize {
         self.live(id).map_or(0, |index| self.unacknowledged(index))
+    }
+
+    /// Pieces that the connection keeps: queued, and in flight until they are acknowledged.
+    pub(crate) fn queued_pieces(&self, id: ConnectionId) -> usize {
+        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        active.map_or(0, |active| self.pieces.count(&active.queue))
+    }
+
+    /// When something of the connection was acknowledged last, or first sent, in milliseconds; `None` while it keeps nothing.
+    pub(crate) fn progress_ms(&self, id: ConnectionId) -> Option<u32> {
+        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        active.map(|active| active.progress_ms)
+    }
+
+    /// The account of the pieces that connections share.
+    pub(crate) fn send_shares(&self) -> Shares {
+        self.pieces.shares()
+    }
+
+    /// Segments that one connection may have in flight: a quarter of what is free of those that all share, and one in any case,
+    /// so that peers which do not acknowledge leave room for all others.
+    pub(super) fn segments_allowed(&self) -> u32 {
+        let free = self.config.segments_max.saturating_sub(self.segments.len());
+        (free.div_ceil(4).max(1) as u32).min(self.config.segments_per_connection_max)
     }
 
     fn unacknowledged(&self, index: u32) -> usize {

@@ -9,13 +9,15 @@
 //! connections it goes to. The head begins at `snd_una`: what is acknowledged is dropped at once.
 
 use super::slab::NONE;
-use netpoll::{BufferPools, SharedBuffer};
+use netpoll::{BufferPools, Priority, Refusal, SharedBuffer, Shares};
 
 #[derive(Debug)]
 struct Piece {
     /// `None` while the node is free.
     buffer: Option<SharedBuffer>,
     next: u32,
+    /// Its number in its queue; they rise by one, and wrap.
+    ordinal: u32,
 }
 
 /// One connection's queue.
@@ -41,26 +43,26 @@ impl Queue {
     }
 }
 
-/// The store that all queues share.
+/// The store of all queues: one piece for each that nothing else can take, and a part that all share ([`Shares`]). What waits to
+/// be acknowledged counts like what waits to be sent.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     nodes: Vec<Piece>,
     free: u32,
     used: usize,
     capacity: usize,
-    /// Pieces with bytes that were never sent, and how many there may be.
-    unsent: usize,
-    unsent_max: usize,
+    shares: Shares,
 }
 
 impl Pieces {
     pub(crate) const BYTES_PER_PIECE: usize = size_of::<Piece>();
 
-    /// Room for `unsent_max` pieces that wait to be sent, and for `flight_max` that wait to be acknowledged.
-    pub(crate) fn new(unsent_max: usize, flight_max: usize) -> Pieces {
-        let capacity = unsent_max + flight_max;
+    /// A store for `queues` queues, which share `shared` pieces beside the one that each is sure of.
+    pub(crate) fn new(queues: usize, shared: usize) -> Pieces {
+        let capacity = queues + shared;
         assert!(capacity < NONE as usize);
-        Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity, unsent: 0, unsent_max }
+        let shares = Shares::new(shared);
+        Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity, shares }
     }
 
     /// Gives the memory of an empty store back.
@@ -77,24 +79,48 @@ impl Pieces {
         self.used
     }
 
+    /// The account of the shared part.
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares
+    }
+
+    /// Pieces in a queue.
+    pub(crate) fn count(&self, queue: &Queue) -> usize {
+        let ordinal = |index: u32| self.nodes.get(index as usize).map_or(0, |piece| piece.ordinal);
+        if queue.is_empty() { 0 } else { ordinal(queue.tail).wrapping_sub(ordinal(queue.head)) as usize + 1 }
+    }
+
     /// Appends `buffer`, which is not empty; neighbours in one block become one piece.
     ///
     /// # Errors
-    /// The buffer, when the store is full.
-    pub(crate) fn push(&mut self, queue: &mut Queue, buffer: SharedBuffer) -> Result<(), SharedBuffer> {
+    /// The buffer, when the store has no piece for it.
+    pub(crate) fn push(
+        &mut self,
+        queue: &mut Queue,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), (Refusal, SharedBuffer)> {
         let buffer = match self.join_tail(queue, buffer) {
             Ok(()) => return Ok(()),
             Err(buffer) => buffer,
         };
-        // A connection with nothing unsent gets one: those that wait for their peers must not stop all others.
-        if self.unsent >= self.unsent_max && queue.cursor != NONE {
-            return Err(buffer);
+        if !queue.is_empty() {
+            let mut shares = self.shares;
+            let taken = shares.take(priority, || self.count(queue));
+            self.shares = shares;
+            if let Err(refusal) = taken {
+                return Err((refusal, buffer));
+            }
         }
-        let index = self.allocate(buffer)?;
-        self.unsent += 1;
+        let index = self.allocate(buffer);
         match queue.tail {
             NONE => queue.head = index,
-            tail => self.nodes[tail as usize].next = index,
+            tail => {
+                let last = &mut self.nodes[tail as usize];
+                last.next = index;
+                let ordinal = last.ordinal.wrapping_add(1);
+                self.nodes[index as usize].ordinal = ordinal;
+            }
         }
         queue.tail = index;
         if queue.cursor == NONE {
@@ -110,26 +136,24 @@ impl Pieces {
         tail.try_join(buffer)?;
         if queue.cursor == NONE {
             (queue.cursor, queue.cursor_offset) = (queue.tail, before);
-            self.unsent += 1;
         }
         Ok(())
     }
 
-    fn allocate(&mut self, buffer: SharedBuffer) -> Result<u32, SharedBuffer> {
+    /// A node for `buffer`. There is one: the shared part has its account, and every queue its own.
+    fn allocate(&mut self, buffer: SharedBuffer) -> u32 {
+        let piece = Piece { buffer: Some(buffer), next: NONE, ordinal: 0 };
+        self.used += 1;
         if self.free != NONE {
             let index = self.free;
             let node = &mut self.nodes[index as usize];
             self.free = node.next;
-            *node = Piece { buffer: Some(buffer), next: NONE };
-            self.used += 1;
-            return Ok(index);
+            *node = piece;
+            return index;
         }
-        if self.nodes.len() == self.capacity {
-            return Err(buffer);
-        }
-        self.nodes.push(Piece { buffer: Some(buffer), next: NONE });
-        self.used += 1;
-        Ok(self.nodes.len() as u32 - 1)
+        assert!(self.nodes.len() < self.capacity, "more queues than were declared");
+        self.nodes.push(piece);
+        self.nodes.len() as u32 - 1
     }
 
     fn release(&mut self, index: u32) -> u32 {
@@ -166,10 +190,15 @@ impl Pieces {
             if queue.cursor == queue.head {
                 self.pass_cursor(queue);
             }
-            queue.head = self.release(queue.head);
+            self.release_head(queue);
         }
-        if queue.head == NONE {
-            queue.tail = NONE;
+    }
+
+    fn release_head(&mut self, queue: &mut Queue) {
+        queue.head = self.release(queue.head);
+        match queue.head {
+            NONE => queue.tail = NONE,
+            _ => self.shares.give_back(),
         }
     }
 
@@ -187,7 +216,6 @@ impl Pieces {
     }
 
     fn pass_cursor(&mut self, queue: &mut Queue) {
-        self.unsent -= 1;
         (queue.cursor, queue.cursor_offset) = (self.next(queue.cursor), 0);
     }
 
@@ -211,7 +239,6 @@ impl Pieces {
         let Some(node) = self.nodes.get_mut(queue.cursor as usize) else { return };
         let mut index = queue.cursor;
         if queue.cursor_offset > 0 {
-            self.unsent -= 1;
             if let Some(buffer) = node.buffer.as_mut() {
                 *buffer = buffer.slice(0, queue.cursor_offset as usize);
             }
@@ -227,9 +254,12 @@ impl Pieces {
             self.nodes[last as usize].next = NONE;
             queue.tail = last;
         }
+        let mut is_guaranteed = queue.head == NONE; // the last to go is the one that was not taken from the shared part
         while index != NONE {
-            self.unsent -= 1;
             index = self.release(index);
+            if !std::mem::take(&mut is_guaranteed) {
+                self.shares.give_back();
+            }
         }
         (queue.cursor, queue.cursor_offset) = (NONE, 0);
     }
@@ -238,7 +268,7 @@ impl Pieces {
     pub(crate) fn clear(&mut self, queue: &mut Queue) {
         self.drop_unsent(queue);
         while queue.head != NONE {
-            queue.head = self.release(queue.head);
+            self.release_head(queue);
         }
         *queue = Queue::default();
     }
@@ -351,9 +381,9 @@ mod tests {
 
     fn setup(parts: &[&str]) -> (BufferPools, Pieces, Queue) {
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
-        let (mut pieces, mut queue) = (Pieces::new(8, 8), Queue::default());
+        let (mut pieces, mut queue) = (Pieces::new(2, 7), Queue::default());
         for part in parts {
-            pieces.push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze()).unwrap();
+            pieces.push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze(), Priority::Reply).unwrap();
         }
         (pools, pieces, queue)
     }
@@ -379,7 +409,9 @@ mod tests {
                 );
                 assert_eq!(queue.is_empty(), flight == 0);
                 pieces.acknowledge(&mut queue, flight);
-                assert!(queue.is_empty() && pieces.used() == 0 && pieces.unsent == 0 && pools.is_full());
+                assert!(
+                    queue.is_empty() && pieces.used() == 0 && pieces.shares.used() == 0 && pools.is_full()
+                );
             }
         }
     }
@@ -388,9 +420,9 @@ mod tests {
     fn neighbours_join_also_behind_the_cursor() {
         let (mut pools, mut pieces, mut queue) = setup(&[]);
         let mut buffer = pools.copy(b"onetwo").unwrap();
-        pieces.push(&mut queue, buffer.split_to(3).freeze()).unwrap();
+        pieces.push(&mut queue, buffer.split_to(3).freeze(), Priority::Reply).unwrap();
         pieces.advance_cursor(&mut queue, 3);
-        pieces.push(&mut queue, buffer.freeze()).unwrap();
+        pieces.push(&mut queue, buffer.freeze(), Priority::Reply).unwrap();
         assert_eq!(pieces.used(), 1);
         assert_eq!(text(pieces.unsent(&queue, 3)), "two");
         assert_eq!(text(pieces.sent(&queue, 1, 5)), "netwo");
@@ -403,8 +435,8 @@ mod tests {
         let mut buffer = pools.take_receive().unwrap();
         buffer.append(b"small");
         let shared = buffer.freeze();
-        pieces.push(&mut queue, shared.clone()).unwrap();
-        pieces.push(&mut other, shared).unwrap();
+        pieces.push(&mut queue, shared.clone(), Priority::Reply).unwrap();
+        pieces.push(&mut other, shared, Priority::Reply).unwrap();
         let mut moved = Moved::default();
         assert_eq!(pieces.move_out(&queue, &mut pools, 64, &mut moved), 1);
         assert_eq!(pieces.move_out(&other, &mut pools, 64, &mut moved), 0);
@@ -420,9 +452,17 @@ mod tests {
     #[test]
     fn a_full_store_hands_the_buffer_back() {
         let (mut pools, mut pieces, mut queue) = setup(&["1", "2", "3", "4", "5", "6", "7", "8"]);
-        let refused = pieces.push(&mut queue, pools.copy(b"9").unwrap().freeze());
-        assert_eq!(&*refused.unwrap_err(), b"9");
+        let refused = pieces.push(&mut queue, pools.copy(b"9").unwrap().freeze(), Priority::Reply);
+        let (refusal, buffer) = refused.unwrap_err();
+        assert_eq!((refusal, &*buffer), (Refusal::Store, &b"9"[..]));
+        let mut other = Queue::default();
+        pieces.push(&mut other, buffer, Priority::Droppable).expect("an empty queue is sure of a piece");
+        assert_eq!((pieces.count(&queue), pieces.count(&other)), (8, 1));
+        pieces.advance_cursor(&mut queue, 3);
+        pieces.acknowledge(&mut queue, 2);
+        assert_eq!((pieces.count(&queue), pieces.shares.used()), (6, 5), "what is in flight counts");
         pieces.clear(&mut queue);
-        assert!(pieces.used() == 0 && pools.is_full());
+        pieces.clear(&mut other);
+        assert!(pieces.used() == 0 && pieces.shares.used() == 0 && pools.is_full());
     }
 }

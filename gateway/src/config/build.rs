@@ -123,6 +123,7 @@ impl Builder<'_> {
             memberships: self.some("limits.memberships_per_worker_max"),
             text_bytes: self.some("limits.text_bytes_per_worker_max"),
             send_queue_bytes_max: size("send_queue_bytes_max"),
+            send_pieces: self.some("limits.send_pieces_per_worker_max"),
             mailbox_messages_max: size("mailbox_messages_max"),
             fanout_deliveries_per_turn_max: size("fanout_deliveries_per_turn_max"),
         }
@@ -201,6 +202,7 @@ impl Builder<'_> {
         Reloadable {
             auth_timeout: self.milliseconds("session.auth_timeout_ms"),
             idle_timeout: self.milliseconds("session.idle_timeout_ms"),
+            slow_consumer_timeout: self.milliseconds("session.slow_consumer_timeout_ms"),
             frame_timeout: self.milliseconds("session.frame_timeout_ms"),
             device_policy: match self.values.text("session.device_policy").as_str() {
                 "per-platform" => DevicePolicy::PerPlatform,

@@ -135,6 +135,8 @@ pub struct LimitsConfig {
     pub text_bytes: Option<usize>,
     /// Bytes that may wait for one receiver.
     pub send_queue_bytes_max: usize,
+    /// Queued pieces that the connections of a worker share; `None`: by the connections.
+    pub send_pieces: Option<usize>,
     /// Messages in a worker's mailbox.
     pub mailbox_messages_max: usize,
     /// Deliveries of fan-outs in one turn.

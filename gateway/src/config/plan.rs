@@ -7,7 +7,7 @@ use super::problem::Problems;
 use super::{Config, Values};
 use crate::address::WORKERS_MAX;
 use crate::memory::KERNEL_BYTES_PER_CONNECTION;
-use crate::settings::{TableSizes, WorkerSettings};
+use crate::settings::{ListenerKind, TableSizes, WorkerSettings};
 use netpoll::{BackendConfig, CONNECTIONS_PER_BACKEND_MAX, PoolSize, PoolsConfig};
 use std::fmt;
 use std::net::SocketAddr;
@@ -489,7 +489,7 @@ fn backend_config(config: &Config, connections: usize) -> BackendConfig {
             blocks: blocks(config.limits.frame_body_size_max, connections),
             huge_pages: config.memory.huge_pages,
         },
-        send_pieces_max: connections.max(16 << 10),
+        send_pieces_shared: config.limits.send_pieces.unwrap_or((2 * connections).max(64 << 10)),
         send_queue_bytes_max: config.limits.send_queue_bytes_max,
         copy_break: config.memory.copy_break,
         idle_demote: config.io.idle_demote,
@@ -546,6 +546,11 @@ fn memory_plan(
     };
     entries.extend([MemoryEntry::new("blocks", block_bytes), MemoryEntry::new("mailboxes", mailbox)]);
     entries.extend(worker_memory(tables, workers, backend));
+    let echoes = config.listeners.iter().filter(|listener| listener.kind == ListenerKind::WebSocketEcho);
+    if let Some(size_max) = echoes.map(|listener| listener.message_size_max).max() {
+        let bytes = size_max.saturating_mul(crate::handler::ECHO_MESSAGES_MAX);
+        entries.push(MemoryEntry { owner: "echoes".into(), bytes });
+    }
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);
     }

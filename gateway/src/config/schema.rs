@@ -108,7 +108,11 @@ pub const KEYS: &[Key] = &[
     key("limits.text_bytes_per_worker_max", Integer(0, 1 << 34), "0", Restart,
         "Text of a worker's keys, user ids and rooms, each in cells of 36 bytes. 0: three cells a connection, and 1024."),
     key("limits.send_queue_bytes_max", Integer(4096, 1 << 30), "1048576", Restart,
-        "Bytes that may wait for one slow receiver."),
+        "Bytes that may wait for one receiver: half of it for messages that may be dropped, three quarters for all messages, the rest \
+         for replies."),
+    key("limits.send_pieces_per_worker_max", Integer(0, 256 << 20), "0", Restart,
+        "Messages that may wait on a worker beside one for each connection, 24 bytes each; a connection may have a quarter of what is \
+         free. 0: two a connection, 65536 at least."),
     key("limits.mailbox_messages_max", Integer(64, 1 << 20), "4096", Restart,
         "Messages that may wait in a worker's mailbox."),
     key("limits.fanout_deliveries_per_turn_max", Integer(16, 1 << 20), "32", Restart,
@@ -136,6 +140,9 @@ pub const KEYS: &[Key] = &[
         "How long a session may be silent. goim's clients beat every 240 s."),
     key("session.frame_timeout_ms", Integer(1000, WEEK_MS), "30000", Reload,
         "How long a frame that has begun, or a WebSocket message in fragments, may take to come whole."),
+    key("session.slow_consumer_timeout_ms", Integer(100, 600_000), "2000", Reload,
+        "How long a receiver whose queue is full may take nothing before slow_consumer closes it; until then what finds no room is \
+         refused and its sender learns of it."),
     key("session.device_policy", Choice(&["allow", "per-platform"]), "allow", Reload,
         "allow: devices_per_user_max connections a user. per-platform: one for each platform, the newest wins."),
     key("session.devices_per_user_max", Integer(0, 65_536), "16", Reload,
@@ -160,7 +167,8 @@ pub const KEYS: &[Key] = &[
         "Logins that may wait for the verifier; beyond that they are refused as overload."),
 
     key("slow_consumer.user", DROP_OR_CLOSE, "close", Reload,
-        "A message to a user or a connection that a slow receiver has no room for. A reply always closes it."),
+        "A message to a user or a connection that a receiver has no room for. drop: it is lost. close: the receiver is closed when it \
+         takes nothing for session.slow_consumer_timeout_ms. Replies beyond the bound always close it."),
     key("slow_consumer.room", DROP_OR_CLOSE, "drop", Reload, "The same for a message to a room."),
     key("slow_consumer.broadcast", DROP_OR_CLOSE, "drop", Reload, "The same for a broadcast."),
 

@@ -1,10 +1,12 @@
 //! Pushes, encoded once for all receivers.
 
+use crate::memory::Signal;
 use crate::worker::message::{MessageClass, Push};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
 use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header};
 use netpoll::{Buffer, BufferPools, PoolsConfig, SharedBuffer};
 use std::io;
+use std::sync::Arc;
 
 /// Why a push could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(super) enum EncodeError {
 /// Receivers over TCP get what begins with the first frame.
 pub(super) struct Encoder {
     pools: BufferPools,
+    /// Where workers are asked for blocks that their receivers hold.
+    signal: Arc<Signal>,
     body_size_max: u32,
 }
 
@@ -33,8 +37,16 @@ impl Encoder {
     ///
     /// # Errors
     /// When the memory can't be had.
-    pub(super) fn new(body_size_max: u32) -> io::Result<Encoder> {
-        Ok(Encoder { pools: BufferPools::new(&pools_config(body_size_max))?, body_size_max })
+    pub(super) fn new(body_size_max: u32, signal: Arc<Signal>) -> io::Result<Encoder> {
+        Ok(Encoder { pools: BufferPools::new(&pools_config(body_size_max))?, signal, body_size_max })
+    }
+
+    /// A block of `size` bytes. When there is none, the workers are asked for those that slow receivers hold.
+    fn take(&mut self, size: usize) -> Result<Buffer, EncodeError> {
+        self.pools.take(size).ok_or_else(|| {
+            self.signal.request_blocks();
+            EncodeError::NoMemory
+        })
     }
 
     /// The push of `bodies` (at least one), a frame each; several must fit one envelope.
@@ -64,7 +76,7 @@ impl Encoder {
             prefix[prefix_size..prefix_size + HEADER_SIZE].copy_from_slice(&outer.to_bytes());
             prefix_size += HEADER_SIZE;
         }
-        let mut buffer = self.pools.take(prefix_size + frames_size).ok_or(EncodeError::NoMemory)?;
+        let mut buffer = self.take(prefix_size + frames_size)?;
         buffer.append(&prefix[..prefix_size]);
         for body in bodies {
             buffer.append(&Header::new(Operation(operation), 0, body.len() as u32).to_bytes());
@@ -80,7 +92,9 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError::NoMemory`].
     pub(super) fn text(&mut self, text: &str) -> Result<SharedBuffer, EncodeError> {
-        self.pools.copy(text.as_bytes()).map(Buffer::freeze).ok_or(EncodeError::NoMemory)
+        let mut buffer = self.take(text.len())?;
+        buffer.append(text.as_bytes());
+        Ok(buffer.freeze())
     }
 }
 
@@ -97,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_push_is_a_websocket_message_and_behind_its_header_a_frame() {
-        let mut encoder = Encoder::new(65_536).unwrap();
+        let mut encoder = Encoder::new(65_536, Arc::default()).unwrap();
         for size in [0, 109, 110, 65_519, 65_520, 65_536] {
             let body = vec![7; size];
             let push = encoder.push(MessageClass::User, 1000, &[&body]).unwrap();
@@ -115,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_an_envelope_for_websocket_and_a_row_of_frames_for_tcp() {
-        let mut encoder = Encoder::new(65_536).unwrap();
+        let mut encoder = Encoder::new(65_536, Arc::default()).unwrap();
         let bodies: [&[u8]; 3] = [b"one", b"", &[7; 300]];
         let push = encoder.push(MessageClass::Room, 1000, &bodies).unwrap();
         let outer = usize::from(push.websocket_header);
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn pushes_held_by_slow_receivers_run_out_and_come_back() {
-        let mut encoder = Encoder::new(4096).unwrap();
+        let mut encoder = Encoder::new(4096, Arc::default()).unwrap();
         let held: Vec<_> = std::iter::from_fn(|| encoder.push(MessageClass::Room, 1000, &[&[0; 4096]]).ok())
             .take(1 << 20)
             .collect();

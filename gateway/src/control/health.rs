@@ -166,17 +166,17 @@ mod tests {
     fn a_store_is_nearly_full_after_a_moment_and_until_it_is_a_tenth_emptier() {
         let (watch, metrics, start) = watch();
         let at = |used, milliseconds| {
-            metrics[1].stores.set(Store::SendPieces, used, 1000);
+            metrics[1].stores.set(Store::ReceiveBuffers, used, 1000);
             watch.look(&metrics, start + Duration::from_millis(milliseconds))
         };
         assert!(at(950, 0).is_empty() && at(950, 1999).is_empty(), "a burst is over in a moment");
         assert!(at(899, 2000).is_empty() && at(950, 2100).is_empty(), "the moment begins anew");
-        assert_eq!(at(950, 4100), [Store::SendPieces]);
-        assert_eq!(watch.nearly_full(), Some(Store::SendPieces));
-        assert_eq!(at(850, 10_000), [Store::SendPieces], "within the hysteresis");
-        assert_eq!(at(799, 11_000), [Store::SendPieces]);
-        assert_eq!(at(850, 12_000), [Store::SendPieces]);
-        assert_eq!(at(799, 13_000), [Store::SendPieces]);
+        assert_eq!(at(950, 4100), [Store::ReceiveBuffers]);
+        assert_eq!(watch.nearly_full(), Some(Store::ReceiveBuffers));
+        assert_eq!(at(850, 10_000), [Store::ReceiveBuffers], "within the hysteresis");
+        assert_eq!(at(799, 11_000), [Store::ReceiveBuffers]);
+        assert_eq!(at(850, 12_000), [Store::ReceiveBuffers]);
+        assert_eq!(at(799, 13_000), [Store::ReceiveBuffers]);
         assert!(at(799, 15_000).is_empty() && watch.nearly_full().is_none());
     }
 

@@ -217,9 +217,10 @@ async fn live(
         config.journal.clone().map_or_else(Journal::off, |journal| Journal::start(journal, io_uring));
     let (connections_max, requests_max) = (config.control.connections_max, config.control.requests_max);
     let frame_body_size_max = config.limits.frame_body_size_max;
+    let signal = Arc::clone(&memory);
     let memory = MemoryWatch::new(Source::find(config.memory.memory_max), memory);
     let control = Arc::new(Control {
-        encoder: Encoder::new(frame_body_size_max)?.into(),
+        encoder: Encoder::new(frame_body_size_max, signal)?.into(),
         config: RwLock::new(Arc::new(config)),
         facts,
         heartbeats: Heartbeats::new(&workers),

@@ -2,15 +2,15 @@
 
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::memory::Level;
-use crate::metrics::{OperationClass, WorkerMetrics};
+use crate::metrics::{OperationClass, SlowReason, WorkerMetrics};
 use crate::router::fanout::Target;
 use crate::session::Session;
 use crate::session::Sessions;
 use crate::settings::Reloadable;
 use crate::settings::SlowConsumer;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, Push};
-use netpoll::{Backend, ConnectionId, SendError};
+use crate::worker::message::{Exclude, MessageClass, Push};
+use netpoll::{Backend, ConnectionId, Priority, SendError, Timestamp};
 
 /// The lowest operation that accept sets filter.
 const FILTERED_MIN: i32 = 1000;
@@ -23,6 +23,7 @@ struct Outlet<'w, B> {
     reloadable: &'w Reloadable,
     metrics: &'w WorkerMetrics,
     slow: &'w mut Vec<ConnectionId>,
+    now: Timestamp,
     /// Memory is short: see [`Level::Shed`].
     sheds: bool,
 }
@@ -48,7 +49,7 @@ impl<B: Backend> Outlet<'_, B> {
             true => push.bytes.clone(),
             false => push.bytes.slice(outer, push.bytes.len()),
         };
-        match self.backend.send(connection, bytes) {
+        match self.backend.send_as(connection, bytes, self.priority(push)) {
             Ok(()) => {
                 let frames = u64::from(push.frames);
                 self.metrics.deliveries[push.class as usize].add(frames);
@@ -60,6 +61,12 @@ impl<B: Backend> Outlet<'_, B> {
                 self.refused(connection, push);
                 false
             }
+            // Other connections' queues fill the store, so this one is not to blame, whatever its class says.
+            Err(SendError::Exhausted(_)) => {
+                self.metrics.store_refusals.add(1);
+                self.metrics.count_drop(push, false);
+                false
+            }
         }
     }
 
@@ -68,9 +75,21 @@ impl<B: Backend> Outlet<'_, B> {
         self.reloadable.slow_consumer(push.class) == SlowConsumer::Drop && self.backend.is_waiting(connection)
     }
 
-    /// The receiver's queue is full: the policy for the class decides.
+    /// What a push may take of its receiver's queue.
+    fn priority(&self, push: &Push) -> Priority {
+        match (push.class, self.reloadable.slow_consumer(push.class)) {
+            (MessageClass::Reply, _) => Priority::Reply,
+            (_, SlowConsumer::Close) => Priority::Push,
+            (_, SlowConsumer::Drop) => Priority::Droppable,
+        }
+    }
+
+    /// The receiver's queue is full: the policy for the class decides. A queue that a burst has filled makes no receiver slow: its
+    /// socket is slow when it has taken nothing for a time.
     fn refused(&mut self, connection: ConnectionId, push: &Push) {
-        let closes = self.reloadable.slow_consumer(push.class) == SlowConsumer::Close;
+        let may_close = self.reloadable.slow_consumer(push.class) == SlowConsumer::Close;
+        let closes = may_close
+            && self.backend.stalled_for(connection, self.now) >= self.reloadable.slow_consumer_timeout;
         self.metrics.count_drop(push, closes);
         if closes && self.slow.len() < self.slow.capacity() {
             self.slow.push(connection);
@@ -88,6 +107,7 @@ impl<B: Backend> Worker<B> {
             reloadable: &self.reloadable,
             metrics: &self.metrics,
             slow: &mut self.slow,
+            now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
         };
         let session = self.shard.sessions.get(connection);
@@ -136,6 +156,7 @@ impl<B: Backend> Worker<B> {
             reloadable: &self.reloadable,
             metrics: &self.metrics,
             slow: &mut self.slow,
+            now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
         };
         let made = self.shard.fanouts.run(
@@ -161,7 +182,7 @@ impl<B: Backend> Worker<B> {
 
     fn close_slow(&mut self) {
         while let Some(connection) = self.slow.pop() {
-            self.end_slow(connection);
+            self.end_slow(connection, SlowReason::Stalled);
         }
     }
 }

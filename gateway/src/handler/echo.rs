@@ -2,7 +2,11 @@
 //!
 //! Messages of any size come back whole, so a message is gathered on the heap and fed out as the peer takes it. This is
 //! the one part of a worker that allocates; listeners of this kind are for development.
+//!
+//! At most [`MESSAGES_MAX`] of the largest messages' bytes in all echoes of a worker: beyond that the echo that holds most ends
+//! with 3001. An echo whose answers wait is not read from, so one that never reads holds one message and its answer.
 
+use crate::settings::ListenerKind;
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{Decoded, HEADER_SIZE_MAX, Kind, Limits, Opcode, Role, emit_header};
@@ -12,6 +16,11 @@ use std::collections::HashMap;
 /// Bytes that wait at the backend for one echo connection before more are handed over.
 const QUEUED_MAX: usize = 256 << 10;
 const CHUNK_SIZE: usize = 64 << 10;
+/// Bytes of the echoes of a worker, in messages of `message_size_max`: one that is complete lies in input, message and answer, and
+/// vectors that grow have up to twice the room.
+pub(crate) const MESSAGES_MAX: u64 = 4;
+/// What an echo with nothing to do may keep of its vectors.
+const KEPT_MAX: usize = 64 << 10;
 /// Where not even a block of this size is to be had, there is no memory.
 const CHUNK_SIZE_MIN: usize = 256;
 
@@ -25,40 +34,81 @@ struct Echo {
     /// Bytes to send, and how many of them the backend has.
     output: Vec<u8>,
     sent: usize,
+    /// It is not read from, for its answers wait.
+    stopped: bool,
     /// The close frame's code, once everything is said.
     closing: Option<Option<CloseCode>>,
 }
 
 /// The echo connections of a worker.
 #[derive(Debug, Default)]
-pub struct EchoConnections(HashMap<ConnectionId, Echo>);
+pub struct EchoConnections {
+    all: HashMap<ConnectionId, Echo>,
+    /// Bytes of all their vectors.
+    held: usize,
+}
 
 impl EchoConnections {
     /// Whether something waits to be said.
     pub fn has_output(&self) -> bool {
-        self.0.values().any(|echo| !echo.output.is_empty())
+        self.all.values().any(|echo| !echo.output.is_empty())
+    }
+
+    fn take(&mut self, connection: ConnectionId) -> Option<Echo> {
+        let echo = self.all.remove(&connection)?;
+        self.held -= echo.held();
+        Some(echo)
+    }
+
+    fn put(&mut self, connection: ConnectionId, mut echo: Echo) {
+        echo.trim();
+        self.held += echo.held();
+        self.all.insert(connection, echo);
+    }
+
+    /// The one that holds most.
+    fn largest(&self) -> Option<ConnectionId> {
+        self.all.iter().max_by_key(|(_, echo)| echo.held()).map(|(connection, _)| *connection)
     }
 
     /// Bytes of a connection that are not decoded yet.
     pub fn pending(&self, connection: ConnectionId) -> &[u8] {
-        self.0.get(&connection).map_or(&[], |echo| &echo.input)
+        self.all.get(&connection).map_or(&[], |echo| &echo.input)
     }
 
     /// Forgets a connection.
     pub fn remove(&mut self, connection: ConnectionId) {
-        self.0.remove(&connection);
+        self.take(connection);
     }
 }
 
 impl<B: Backend> Worker<B> {
     /// Bytes of an echo connection.
     pub(crate) fn echo_received(&mut self, connection: ConnectionId, buffer: &Buffer) {
-        let mut echo = self.echo.0.remove(&connection).unwrap_or_default();
+        let mut echo = self.echo.take(connection).unwrap_or_default();
         echo.input.extend_from_slice(buffer.as_slice());
         let open = self.echo_decode(connection, &mut echo);
         if open {
             self.echo_pump(connection, &mut echo);
-            self.echo.0.insert(connection, echo);
+            self.echo.put(connection, echo);
+            self.bound_echoes();
+        }
+    }
+
+    /// Ends the echoes that hold most while all together hold too much.
+    fn bound_echoes(&mut self) {
+        let echoes =
+            self.context.settings.listeners.iter().filter(|one| one.kind == ListenerKind::WebSocketEcho);
+        let size_max = echoes.map(|listener| listener.message_size_max).max().unwrap_or(0);
+        let bytes_max = usize::try_from(size_max.saturating_mul(MESSAGES_MAX)).unwrap_or(usize::MAX);
+        while self.echo.held > bytes_max.max(MESSAGES_MAX as usize * KEPT_MAX) {
+            let Some(connection) = self.echo.largest() else { return };
+            self.echo.take(connection);
+            self.end(
+                connection,
+                CloseCode::OVERLOAD,
+                "the echoes hold too much; send smaller messages, or fewer at once",
+            );
         }
     }
 
@@ -109,10 +159,15 @@ impl<B: Backend> Worker<B> {
             match self.backend.send(connection, chunk.freeze()) {
                 Ok(()) => echo.sent += size,
                 // The bound on queues is lower than ours: later. Or it is gone, which its `Closed` tells.
-                Err(SendError::Full(_) | SendError::Closed(_)) => return,
+                Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => return,
             }
         }
-        if echo.sent == echo.output.len() {
+        let is_said = echo.sent == echo.output.len();
+        if is_said == echo.stopped {
+            echo.stopped = !is_said;
+            self.backend.set_receiving(connection, is_said);
+        }
+        if is_said {
             echo.output.clear();
             echo.sent = 0;
             if let Some(code) = echo.closing {
@@ -138,14 +193,31 @@ impl<B: Backend> Worker<B> {
             return;
         }
         let mut all = std::mem::take(&mut self.echo);
-        for (connection, echo) in all.0.iter_mut().filter(|(_, echo)| !echo.output.is_empty()) {
+        for (connection, echo) in all.all.iter_mut().filter(|(_, echo)| !echo.output.is_empty()) {
+            all.held -= echo.held();
             self.echo_pump(*connection, echo);
+            echo.trim();
+            all.held += echo.held();
         }
         self.echo = all;
     }
 }
 
 impl Echo {
+    /// Bytes of its vectors.
+    fn held(&self) -> usize {
+        self.input.capacity() + self.message.capacity() + self.output.capacity()
+    }
+
+    /// Gives back what a large message has left behind.
+    fn trim(&mut self) {
+        for bytes in [&mut self.input, &mut self.message, &mut self.output] {
+            if bytes.is_empty() && bytes.capacity() > KEPT_MAX {
+                bytes.shrink_to(KEPT_MAX);
+            }
+        }
+    }
+
     fn frame(&mut self, payload: std::ops::Range<usize>, kind: &Kind) {
         match *kind {
             Kind::Data { text, first, last } => {

@@ -2,7 +2,7 @@
 
 use super::linger::Answer;
 use crate::address::Fingerprint;
-use crate::metrics::OperationClass;
+use crate::metrics::{OperationClass, SlowReason};
 use crate::session::{Phase, Session, User};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
@@ -10,7 +10,7 @@ use crate::worker::message::{AuditKind, Message};
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Header, Operation};
-use gateway_proto::websocket::{Opcode, emit_close};
+use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_close};
 use netpoll::{Backend, ConnectionId, SharedBuffer};
 use std::fmt::{Display, Write};
 use std::sync::Arc;
@@ -73,11 +73,11 @@ impl<B: Backend> Worker<B> {
         let write = |body: &mut [u8]| {
             closed.emit(body);
         };
-        let word = self.encoder.frame(self.backend.pools(), websocket, header, write);
+        let word = self.encode(connection, websocket, header, write);
         if word.is_some() {
             self.metrics.count_sent(OperationClass::Notice, header.frame_size());
         }
-        let close = if websocket { self.close_frame(code, &brief) } else { None };
+        let close = if websocket { self.close_frame(connection, code, &brief) } else { None };
         let last = match (word, close) {
             (Some(mut word), Some(close)) => match word.try_join(close) {
                 Ok(()) => Some(word),
@@ -93,28 +93,47 @@ impl<B: Backend> Worker<B> {
 
     /// Ends a WebSocket for a fault of its framing: a close frame, and no frame of ours.
     pub(crate) fn end_websocket(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
-        let close = self.close_frame(code, &Brief::of(reason));
+        let close = self.close_frame(connection, code, &Brief::of(reason));
         self.part(connection, code, close, Answer::Awaited);
     }
 
     /// The peer's close frame, answered with its own code (RFC 6455 §5.5.1).
     pub(crate) fn answer_close(&mut self, connection: ConnectionId, code: Option<CloseCode>) {
         let close = match code {
-            Some(code) => self.close_frame(code, &Brief::of(&"")),
-            None => self.encoder.control(self.backend.pools(), Opcode::Close, &[]),
+            Some(code) => self.close_frame(connection, code, &Brief::of(&"")),
+            None => self.control_frame(connection, Opcode::Close, &[]),
         };
         self.part(connection, CloseCode::NORMAL, close, Answer::Came);
     }
 
-    fn close_frame(&mut self, code: CloseCode, reason: &Brief) -> Option<SharedBuffer> {
+    fn close_frame(
+        &mut self,
+        connection: ConnectionId,
+        code: CloseCode,
+        reason: &Brief,
+    ) -> Option<SharedBuffer> {
         let mut payload = [0; 125];
         let size = emit_close(code, Reason::truncated(reason.as_str()), &mut payload)?;
-        self.encoder.control(self.backend.pools(), Opcode::Close, &payload[..size])
+        self.control_frame(connection, Opcode::Close, &payload[..size])
+    }
+
+    /// A WebSocket control frame.
+    pub(super) fn control_frame(
+        &mut self,
+        connection: ConnectionId,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> Option<SharedBuffer> {
+        self.with_block(connection, payload.len() + HEADER_SIZE_MAX, |worker| {
+            worker.encoder.control(worker.backend.pools(), opcode, payload)
+        })
     }
 
     /// Ends a connection with plain bytes as its last (an HTTP response).
     pub(crate) fn last_bytes(&mut self, connection: ConnectionId, bytes: &[u8], code: CloseCode) {
-        let last = self.encoder.bytes(self.backend.pools(), bytes);
+        let last = self.with_block(connection, bytes.len(), |worker| {
+            worker.encoder.bytes(worker.backend.pools(), bytes)
+        });
         self.part(connection, code, last, Answer::Came);
     }
 
@@ -132,12 +151,12 @@ impl<B: Backend> Worker<B> {
     }
 
     /// A peer that does not take what it is sent.
-    pub(crate) fn end_slow(&mut self, connection: ConnectionId) {
+    pub(crate) fn end_slow(&mut self, connection: ConnectionId, reason: SlowReason) {
         let is_live = |session: &Session| session.phase != Phase::Closing;
         if !self.shard.sessions.get(connection).is_some_and(is_live) {
             return; // several messages of one slice found its queue full
         }
-        self.metrics.slow_closes.add(1);
+        self.metrics.slow_closes_for(reason).add(1);
         self.end(connection, CloseCode::SLOW_CONSUMER, "the connection takes messages too slowly");
     }
 
@@ -159,6 +178,10 @@ impl<B: Backend> Worker<B> {
         self.leave(connection);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.set_close_code(code);
+        }
+        let store = self.backend.send_store();
+        if store.used == store.max {
+            self.make_room_in_store(connection); // else the last word could be lost
         }
         self.linger(connection, last, watch);
     }

@@ -158,7 +158,7 @@ impl<B: Backend> Worker<B> {
                         session.framing = Framing::UntilClose(watch);
                     }
                 }
-                Err(SendError::Full(last) | SendError::Closed(last)) => {
+                Err(SendError::Full(last) | SendError::Exhausted(last) | SendError::Closed(last)) => {
                     self.backend.finish(connection, Some(last));
                 }
             },

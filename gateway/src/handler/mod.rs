@@ -6,7 +6,8 @@
 //! * `deliver`: pushes on their way to sessions.
 //! * `end`: farewells, timeouts, drains.
 //! * `linger`: how long a connection is kept after its farewell, so that it arrives.
-//! * `pressure`: who goes when buffers run short.
+//! * `pressure`: frames that have not come whole, when buffers run short.
+//! * `relief`: which receivers go when pieces, blocks or memory run short.
 //! * `scarcity`: who goes when the machine's or the container's memory does.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
@@ -19,6 +20,7 @@ mod linger;
 mod login;
 mod message;
 mod pressure;
+mod relief;
 mod reply;
 mod room;
 mod scarcity;
@@ -26,6 +28,7 @@ mod subscribe;
 mod websocket;
 
 pub use echo::EchoConnections;
+pub(crate) use echo::MESSAGES_MAX as ECHO_MESSAGES_MAX;
 pub use linger::Lingering;
 pub(crate) use scarcity::{Admissions, Refusals};
 pub(crate) use websocket::{PROTOCOL_SIZE_MAX, message_size_bound};

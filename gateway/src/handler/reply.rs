@@ -1,6 +1,7 @@
 //! What the server says to one connection.
 
-use crate::metrics::OperationClass;
+use super::pressure::CLOSES_MAX;
+use crate::metrics::{OperationClass, SlowReason};
 use crate::session::Phase;
 use crate::settings::BusMode;
 use crate::worker::{Worker, rewrite_in_place};
@@ -13,16 +14,45 @@ use netpoll::{Backend, Buffer, ConnectionId, SendError, SharedBuffer};
 const COPIED_MAX: usize = 256;
 
 impl<B: Backend> Worker<B> {
-    /// Queues bytes that must not be lost: when they can't be queued, the peer is too slow and the connection ends.
-    /// Nothing follows a connection's last word.
+    /// Queues bytes that must not be lost. When the connection's own queue is full, the peer does not take what it asks for,
+    /// and the connection ends. When others' queues have used the store up, those that hold most end. Nothing follows a last word.
     pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) {
         if self.shard.sessions.get(connection).is_none_or(|session| session.phase == Phase::Closing) {
             return;
         }
-        match self.backend.send(connection, bytes) {
-            Ok(()) | Err(SendError::Closed(_)) => {}
-            Err(SendError::Full(_)) => self.end_slow(connection),
+        let mut bytes = bytes;
+        for _ in 0..=CLOSES_MAX {
+            bytes = match self.backend.send(connection, bytes) {
+                Ok(()) | Err(SendError::Closed(_)) => return,
+                Err(SendError::Full(_)) => return self.end_slow(connection, SlowReason::Replies),
+                Err(SendError::Exhausted(bytes)) => bytes,
+            };
+            self.metrics.store_refusals.add(1);
+            if !self.make_room_in_store(connection) {
+                break;
+            }
         }
+        self.end(connection, CloseCode::OVERLOAD, "too much waits to be sent");
+    }
+
+    /// Makes a frame whose body `write` fills. `None` when there is no block for it although all that hold such blocks have been
+    /// asked to go.
+    pub(super) fn encode(
+        &mut self,
+        connection: ConnectionId,
+        websocket: bool,
+        header: Header,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Option<SharedBuffer> {
+        let mut write = Some(write);
+        self.with_block(connection, header.frame_size(), |worker| {
+            let fill = |body: &mut [u8]| {
+                if let Some(write) = write.take() {
+                    write(body);
+                }
+            };
+            worker.encoder.frame(worker.backend.pools(), websocket, header, fill)
+        })
     }
 
     /// Queues a frame whose body `write` fills.
@@ -30,7 +60,7 @@ impl<B: Backend> Worker<B> {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let websocket = session.websocket;
         self.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
-        match self.encoder.frame(self.backend.pools(), websocket, header, write) {
+        match self.encode(connection, websocket, header, write) {
             Some(bytes) => self.send(connection, bytes),
             None => self.abort(connection, CloseCode::OVERLOAD),
         }

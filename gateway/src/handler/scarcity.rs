@@ -16,6 +16,7 @@
 //! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
 use super::linger::LINGER;
+use super::relief::{Shortage, Wanted};
 use crate::memory::Level;
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
@@ -92,10 +93,8 @@ impl<B: Backend> Worker<B> {
         }
         self.pace.memory_served = told.reading;
         for _ in 0..CLOSES_PER_READING {
-            let waiting = self.backend.waiting().iter().map(|id| (self.backend.queued_bytes(*id), *id));
-            let Some((_, connection)) = waiting.max_by_key(|(held, _)| *held) else { return };
-            if self.abort_slow(connection) {
-                self.metrics.memory_closes.add(1);
+            if !self.close_holder(&Wanted { what: Shortage::Memory, at_least: 1, asker: None }) {
+                return;
             }
         }
     }

@@ -157,7 +157,10 @@ impl<B: Backend> Worker<B> {
         {
             self.shard.sessions.timers.cancel(connection.index()); // nobody logs in to an echo
         }
-        match self.encoder.bytes(self.backend.pools(), response) {
+        let bytes = self.with_block(connection, response.len(), |worker| {
+            worker.encoder.bytes(worker.backend.pools(), response)
+        });
+        match bytes {
             Some(response) => self.send(connection, response),
             None => self.abort(connection, CloseCode::OVERLOAD),
         }
@@ -357,7 +360,7 @@ impl<B: Backend> Worker<B> {
 
     pub(crate) fn websocket_control(&mut self, connection: ConnectionId, payload: &[u8], kind: Kind) {
         match kind {
-            Kind::Ping => match self.encoder.control(self.backend.pools(), Opcode::Pong, payload) {
+            Kind::Ping => match self.control_frame(connection, Opcode::Pong, payload) {
                 Some(pong) => self.send(connection, pong),
                 None => self.abort(connection, CloseCode::OVERLOAD),
             },

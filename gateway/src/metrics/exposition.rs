@@ -10,7 +10,9 @@ mod stack;
 
 pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
 
-use super::{Histogram, OperationClass, PoolGauges, Store, StoreLevel, WorkerMetrics, bucket_bound};
+use super::{
+    Histogram, OperationClass, PoolGauges, SlowReason, Store, StoreLevel, WorkerMetrics, bucket_bound,
+};
 use crate::auth::VerifierMetrics;
 use crate::worker::message::MessageClass;
 use families::Families;
@@ -107,17 +109,8 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         "Logins refused.",
         sum(workers, |one| one.auth_failures.get()),
     );
-    families.counter(
-        "gateway_slow_consumer_closes_total",
-        "Connections closed because their send queue was full.",
-        sum(workers, |one| one.slow_closes.get()),
-    );
+    slow_closes(families, workers);
     lingering(families, workers);
-    families.counter(
-        "gateway_pressure_closes_total",
-        "Slow consumers closed because buffers ran short; included in gateway_slow_consumer_closes_total.",
-        sum(workers, |one| one.pressure_closes.get()),
-    );
     scarcity(families, workers);
     incomplete_frames(families, workers);
     accept_pauses(families, workers);
@@ -127,6 +120,27 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
         sum(workers, |one| one.rooms.get()),
     );
     families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
+}
+
+/// Who was too slow, and why that was no longer borne.
+fn slow_closes(families: &mut Families, workers: &Workers) {
+    let of = |reason| sum(workers, |one| one.slow_closes_for(reason).get());
+    let row = |reason: SlowReason| (vec![("reason", reason.label().to_owned())], of(reason));
+    families.counters(
+        "gateway_slow_consumer_closes_total",
+        "Connections closed because they took too slowly what they were sent, by what made it matter.",
+        SlowReason::ALL.into_iter().map(row).collect(),
+    );
+    families.counter(
+        "gateway_pressure_closes_total",
+        "Slow consumers closed because buffers or pieces ran short; included in gateway_slow_consumer_closes_total.",
+        of(SlowReason::Pressure),
+    );
+    families.counter(
+        "gateway_send_store_refusals_total",
+        "Messages and replies that found the store of pieces used up by other connections.",
+        sum(workers, |one| one.store_refusals.get()),
+    );
 }
 
 /// What was done because memory was short.
@@ -144,7 +158,7 @@ fn scarcity(families: &mut Families, workers: &Workers) {
     families.counter(
         "gateway_memory_closes_total",
         "Slow consumers closed because memory was short; included in gateway_slow_consumer_closes_total.",
-        sum(workers, |one| one.memory_closes.get()),
+        sum(workers, |one| one.slow_closes_for(SlowReason::Memory).get()),
     );
 }
 

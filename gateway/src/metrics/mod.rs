@@ -12,6 +12,6 @@ pub use counter::{Counter, Gauge, Histogram, bucket_bound};
 pub use exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, exposition};
 pub use stores::{Store, StoreGauges, StoreLevel};
 pub use worker::{
-    BackendMetrics, CODES_MAX, EndReason, LISTENERS_MAX, OperationClass, POOLS_MAX, PoolGauges, Traffic,
-    WorkerMetrics,
+    BackendMetrics, CODES_MAX, EndReason, LISTENERS_MAX, OperationClass, POOLS_MAX, PoolGauges, SlowReason,
+    Traffic, WorkerMetrics,
 };

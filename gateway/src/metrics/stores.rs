@@ -77,7 +77,9 @@ impl Store {
         match self {
             // A worker may hold as many as were planned, so only the last place counts.
             Store::Connections => Some(100),
-            Store::SendPieces | Store::ReceiveBuffers | Store::Blocks => Some(90),
+            // Pushes leave an eighth to replies, so the rest is full below that.
+            Store::SendPieces => Some(85),
+            Store::ReceiveBuffers | Store::Blocks => Some(90),
             // Sized by the connections: full tables of a worker with all of its connections are as planned.
             Store::Rooms | Store::Memberships | Store::Names | Store::Text => Some(97),
             Store::Mailbox | Store::Fanouts => Some(90),

@@ -81,6 +81,36 @@ pub enum EndReason {
     Code(CloseCode),
 }
 
+/// Why a slow consumer was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SlowReason {
+    /// It took nothing for a time, and a message that may not be dropped found its queue full.
+    Stalled,
+    /// Replies to its own requests found its queue full.
+    Replies,
+    /// Buffers or pieces ran short, and it held most of them.
+    Pressure,
+    /// Memory was short, and its queue was the longest.
+    Memory,
+}
+
+impl SlowReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [SlowReason; 4] =
+        [SlowReason::Stalled, SlowReason::Replies, SlowReason::Pressure, SlowReason::Memory];
+
+    /// Name as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            SlowReason::Stalled => "stalled",
+            SlowReason::Replies => "replies",
+            SlowReason::Pressure => "pressure",
+            SlowReason::Memory => "memory",
+        }
+    }
+}
+
 /// Frames and bytes.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -137,10 +167,10 @@ pub struct WorkerMetrics {
     pub drops: [Counter; 4],
     /// Messages lost because the receiver's queue was full and it was closed for that, by message class.
     pub losses: [Counter; 4],
-    /// Connections closed because their queue was full.
-    pub slow_closes: Counter,
-    /// Those of them that were closed because buffers ran short.
-    pub pressure_closes: Counter,
+    /// Slow consumers closed, in the order of `SlowReason::ALL`.
+    pub slow_closes: [Counter; SlowReason::ALL.len()],
+    /// Replies and pushes that found the store of pieces used up by others.
+    pub store_refusals: Counter,
     /// Connections closed because buffers ran short and they held one for a frame that had not come whole.
     pub shed_frames: Counter,
     /// Connections closed because a frame did not come whole in time.
@@ -153,8 +183,6 @@ pub struct WorkerMetrics {
     pub memory_refusals: Counter,
     /// Messages dropped because memory was short and the receiver had not taken earlier ones.
     pub memory_drops: Counter,
-    /// Slow consumers closed because memory was short.
-    pub memory_closes: Counter,
     /// Sessions logged in since the start.
     pub logins: Counter,
     /// WebSocket upgrades refused.
@@ -275,6 +303,16 @@ impl WorkerMetrics {
     pub fn count_sent_frames(&self, class: OperationClass, frames: u64, bytes: usize) {
         self.sent[class as usize].frames.add(frames);
         self.sent[class as usize].bytes.add(bytes as u64);
+    }
+
+    /// Slow consumers closed, whatever the reason.
+    pub fn slow_closes_in_all(&self) -> u64 {
+        self.slow_closes.iter().map(Counter::get).sum()
+    }
+
+    /// Slow consumers closed for `reason`.
+    pub fn slow_closes_for(&self, reason: SlowReason) -> &Counter {
+        &self.slow_closes[reason as usize]
     }
 
     /// Counts what found no room at its receiver, which stays or is `closed` for it.

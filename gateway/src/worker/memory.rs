@@ -68,7 +68,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
     let blocks = backend.pools.blocks.iter().map(|pool| pool.count as usize).sum();
     vec![
         addend("connections", tables.connections_max * netpoll::CONNECTION_BYTES_MAX),
-        addend("send queues", backend.send_pieces_max * netpoll::PIECE_BYTES),
+        addend("send queues", (tables.connections_max + backend.send_pieces_shared) * netpoll::PIECE_BYTES),
         addend(
             "sessions and timers",
             tables.connections_max * Sessions::BYTES_PER_CONNECTION
@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn an_idle_session_in_three_rooms_fits_its_budget() {
         // Exact, so that growth is a decision: user space for one idle authenticated connection.
-        assert_eq!((session_bytes(0), KEY_BYTES), (307, 83));
-        assert_eq!(session_bytes(3), 379);
+        assert_eq!((session_bytes(0), KEY_BYTES), (311, 83));
+        assert_eq!(session_bytes(3), 383);
     }
 
     #[test]

@@ -136,10 +136,43 @@ pub(crate) struct Pace {
     pub(crate) memory_served: u32,
     /// Connections taken on since the last reading of memory.
     pub(crate) admissions: Admissions,
+    /// When relief looks for connections to close next, after it found none.
+    pub(crate) relief_due: Timestamp,
+    /// Requests of other owners for their blocks that were served, and when the next one may be.
+    pub(crate) block_requests: u32,
+    pub(crate) requests_due: Timestamp,
+    /// A connection is being closed for a shortage: its last word makes no others go.
+    pub(crate) relieves: bool,
+    /// Where in the backend's list of the waiting it goes on.
+    pub(crate) relief_cursor: usize,
     /// Connections refused with a reason lately.
     pub(crate) refusals: Refusals,
     /// When a connection that speaks another protocol is reported next.
     pub(crate) foreign_due: Timestamp,
+}
+
+impl Pace {
+    fn new(now: Timestamp) -> Pace {
+        Pace {
+            now,
+            totals_due: now,
+            publish_due: now,
+            frames_due: now,
+            full_at: None,
+            receives: 0,
+            fanouts_rest: false,
+            memory: Told::default(),
+            memory_served: 0,
+            admissions: Admissions::default(),
+            relief_due: now,
+            block_requests: 0,
+            requests_due: now,
+            relieves: false,
+            relief_cursor: 0,
+            refusals: Refusals::default(),
+            foreign_due: now,
+        }
+    }
 }
 
 /// How a turn ended.
@@ -198,20 +231,7 @@ impl<B: Backend> Worker<B> {
             drain: None,
             parting: parting::Parting::default(),
             silence: silence::Silence::default(),
-            pace: Pace {
-                now,
-                totals_due: now,
-                publish_due: now,
-                frames_due: now,
-                full_at: None,
-                receives: 0,
-                fanouts_rest: false,
-                memory: Told::default(),
-                memory_served: 0,
-                admissions: Admissions::default(),
-                refusals: Refusals::default(),
-                foreign_due: now,
-            },
+            pace: Pace::new(now),
             reloadable: Arc::new(context.settings.reloadable.clone()),
             context,
             addresses,

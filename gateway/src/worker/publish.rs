@@ -48,6 +48,8 @@ impl<B: Backend> Worker<B> {
         stores.set(Store::Fanouts, shard.fanouts.len(), tables.fanouts_max);
         stores.set(Store::Outcomes, shard.sums.len(), tables.sums_max());
         stores.set(Store::Mailbox, self.mailbox.len(), tables.mailbox_capacity);
+        let pieces = self.backend.send_store();
+        stores.set(Store::SendPieces, pieces.used, pieces.max);
         let pools = self.backend.pools();
         let receive = pools.receive_level();
         stores.set(Store::ReceiveBuffers, (receive.count - receive.free) as usize, receive.count as usize);

@@ -45,6 +45,7 @@ impl<B: Backend> Worker<B> {
         self.handle_messages();
         self.run_fanouts();
         self.relieve_pressure();
+        self.serve_block_requests();
         self.relieve_memory();
         self.give_up_places();
         self.pump_echoes();

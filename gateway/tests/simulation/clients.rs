@@ -81,6 +81,8 @@ pub struct Client {
     pub echo: bool,
     pub phase: Phase,
     pub fate: Fate,
+    /// It has left its socket unread for a while: it may have been closed for that.
+    pub was_deaf: bool,
     /// Who it is: a number, a text where it is negative, nobody where it is 0.
     pub mid: i64,
     pub token: Token,
@@ -139,6 +141,7 @@ impl Client {
             echo: false,
             phase: Phase::Connecting,
             fate: Fate::None,
+            was_deaf: false,
             mid: 0,
             token: Token::NotNeeded,
             key: None,

@@ -128,6 +128,8 @@ pub struct Plan {
     pub uids: f64,
     /// Share of clients that speak to the echo.
     pub echoes: f64,
+    /// Chance that, instead of an action, a client stops reading until all come to rest.
+    pub deafness: f64,
     /// Chance of a push to a room in the moment in which somebody has entered it.
     pub probes: f64,
     /// Rounds in which somebody comes or goes end with a race: nothing is asked for after it, so it is judged.
@@ -152,7 +154,11 @@ impl Plan {
             settings.auth = AuthMode::Jwt;
         }
         let idles = rng.chance(0.15);
+        // Drawn apart, so that the runs without it are what they were.
+        let odds = &mut Rng::new(seed ^ 0x6465_6166);
+        settings.reloadable.slow_consumer_timeout = Duration::from_millis([1, 50, 2000][odds.below(3)]);
         Plan {
+            deafness: [0.0, 0.0, 0.0, 0.05][odds.below(4)],
             backend: backend(rng, tight),
             faults: faults(rng),
             hosts: 1 + rng.below(3),
@@ -267,7 +273,7 @@ fn backend(rng: &mut Rng, tight: bool) -> BackendConfig {
             blocks: vec![pool(128, counts[1]), pool(1024, counts[2]), pool(8192, counts[3])],
             huge_pages: false,
         },
-        send_pieces_max: if tight && rng.chance(0.3) { 8 } else { 4096 },
+        send_pieces_shared: if tight && rng.chance(0.3) { 8 } else { 4096 },
         send_queue_bytes_max: [200, 2000, 100_000][rng.below(3)],
         copy_break: [0, 64, 512][rng.below(3)],
         idle_demote: None,

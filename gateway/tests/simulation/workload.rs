@@ -16,6 +16,9 @@ use netpoll::Backend;
 impl World {
     /// Does something; if `only_talk`, nothing that moves anybody.
     pub fn act(&mut self, only_talk: bool) {
+        if !only_talk && self.deaf_rng.chance(self.plan.deafness) {
+            return self.deafen();
+        }
         let weights = self.plan.weights;
         let all =
             || Action::ALL.into_iter().zip(weights).filter(|(action, _)| !only_talk || action.is_talk());
@@ -265,6 +268,32 @@ impl World {
         }
         client.output.clear();
         note!(self, "client {id} leaves, way {way}");
+    }
+
+    /// A client leaves its socket unread until the round ends.
+    fn deafen(&mut self) {
+        let usable: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_usable()).collect();
+        if usable.is_empty() {
+            return;
+        }
+        let id = usable[self.deaf_rng.below(usable.len())];
+        self.churn += 1;
+        note!(self, "client {id} reads nothing from here on");
+        let client = &mut self.clients[id];
+        client.was_deaf = true;
+        self.hosts[client.host].backend.set_receiving(client.connection, false);
+        self.deaf.push(id);
+    }
+
+    /// Those that read nothing go on reading.
+    pub fn hear_again(&mut self) {
+        for id in std::mem::take(&mut self.deaf) {
+            let client = &self.clients[id];
+            if client.phase != Phase::Gone {
+                self.hosts[client.host].backend.set_receiving(client.connection, true);
+                self.network.nudge(self.shards.len() + client.host);
+            }
+        }
     }
 
     fn garbage(&mut self, id: usize) {

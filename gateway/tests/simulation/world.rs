@@ -61,6 +61,7 @@ pub struct World {
     pub rng: Rng,
     /// When workers give memory back: of its own, for it changes nothing else.
     trim_rng: Rng,
+    pub deaf_rng: Rng,
     pub names: Fingerprints,
     pub shards: Vec<Shard>,
     pub hosts: Vec<Host>,
@@ -74,6 +75,8 @@ pub struct World {
     pub verifier: Option<Verifier>,
     /// By backend: no turns until then.
     stalled_until: Vec<Timestamp>,
+    /// Clients that read nothing.
+    pub deaf: Vec<usize>,
     skipped: usize,
     /// Anything that changes who is there was done; the receivers of a message cannot be told then.
     pub churn: u64,
@@ -116,9 +119,11 @@ impl World {
         };
         let hosts: Vec<_> = (0..plan.hosts).map(host).collect();
         World {
+            deaf: vec![],
             stalled_until: vec![Timestamp::ZERO; shards.len() + hosts.len()],
             rng: Rng::new(seed ^ 0x776f_726b),
             trim_rng: Rng::new(seed ^ 0x7472_696d),
+            deaf_rng: Rng::new(seed ^ 0x6865_6172),
             plan,
             network,
             names,

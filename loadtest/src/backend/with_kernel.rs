@@ -11,7 +11,7 @@
 
 use netpoll::{
     Backend, BackendCounters, BufferPools, Completion, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, SendError, SharedBuffer, Timestamp, Waker,
+    ListenerConfig, ListenerId, Priority, SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +32,7 @@ pub(crate) struct WithKernel<L, K> {
     /// Something waits to be handed to the kernel.
     unsent: bool,
     looked_at: Timestamp,
-    waiting: Vec<ConnectionId>,
+    waiting: Vec<Waiting>,
 }
 
 impl<L: Backend, K: Backend> WithKernel<L, K> {
@@ -145,26 +145,22 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         self.waiting.clear();
         self.waiting.extend_from_slice(self.link.waiting());
         let bound = self.link.index_bound();
-        self.waiting.extend(self.kernel.waiting().iter().map(|id| behind(*id, bound)));
+        let kernel = self.kernel.waiting().iter();
+        self.waiting.extend(kernel.map(|one| one.known_as(behind(one.connection, bound))));
         Ok(())
     }
 
-    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
+    fn send_as(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), SendError> {
         match self.of_kernel(connection) {
-            None => self.link.send(connection, buffer),
+            None => self.link.send_as(connection, buffer, priority),
             Some(id) => {
                 self.unsent = true;
-                self.kernel.send(id, buffer)
-            }
-        }
-    }
-
-    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
-        match self.of_kernel(connection) {
-            None => self.link.send_last(connection, last),
-            Some(id) => {
-                self.unsent = true;
-                self.kernel.send_last(id, last)
+                self.kernel.send_as(id, buffer, priority)
             }
         }
     }
@@ -197,8 +193,26 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         }
     }
 
-    fn waiting(&self) -> &[ConnectionId] {
+    fn queued_pieces(&self, connection: ConnectionId) -> usize {
+        match self.of_kernel(connection) {
+            None => self.link.queued_pieces(connection),
+            Some(id) => self.kernel.queued_pieces(id),
+        }
+    }
+
+    fn send_store(&self) -> SendStoreLevel {
+        self.link.send_store()
+    }
+
+    fn waiting(&self) -> &[Waiting] {
         &self.waiting
+    }
+
+    fn stalled_for(&self, connection: ConnectionId, now: Timestamp) -> Duration {
+        match self.of_kernel(connection) {
+            None => self.link.stalled_for(connection, now),
+            Some(id) => self.kernel.stalled_for(id, self.kernel.now()),
+        }
     }
 
     fn is_waiting(&self, connection: ConnectionId) -> bool {

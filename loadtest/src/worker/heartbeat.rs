@@ -86,7 +86,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 self.fleet.connections[index].beat_sent = now.max(1);
                 self.stats.beats.sent += 1;
             }
-            Err(SendError::Full(_) | SendError::Closed(_)) => self.odds.stalls += 1,
+            Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => {
+                self.odds.stalls += 1;
+            }
         }
     }
 }

@@ -37,9 +37,7 @@ use control::{Control, Gauges, Interval, Window};
 use ending::{CLOSE_WAIT, Ending};
 use fleet::Fleet;
 use flow::Flow;
-use netpoll::{
-    Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig, SendError,
-};
+use netpoll::{Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig};
 use share::thread_cpu;
 use stage::Departures;
 use std::collections::BTreeMap;
@@ -149,7 +147,7 @@ pub(crate) fn backend_config(plan: &Plan, duty: &Duty) -> BackendConfig {
         connections_max: duty.count() as usize + others + 1,
         batch_max: 512,
         pools: PoolsConfig { receive, blocks, huge_pages: false },
-        send_pieces_max: 64 << 10,
+        send_pieces_shared: 64 << 10,
         send_queue_bytes_max: 1 << 20,
         copy_break: 512,
         idle_demote: None,
@@ -335,7 +333,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.odds.stalls += 1;
             return self.backend.close(id);
         };
-        if let Err(SendError::Full(_) | SendError::Closed(_)) = self.backend.send(id, buffer.freeze()) {
+        if self.backend.send(id, buffer.freeze()).is_err() {
             self.backend.close(id);
         }
     }

@@ -71,6 +71,8 @@ macro_rules! contract_suite {
             queues: an_empty_queue_takes_a_piece_of_any_size;
             queues: a_queue_full_of_bytes_hands_back;
             queues: a_store_full_of_pieces_hands_back;
+            queues: peers_that_do_not_read_leave_the_store_to_others;
+            queues: pushes_leave_a_part_of_the_queue_to_replies;
             queues: queued_bytes_are_counted;
             queues: who_is_slow_is_listed_until_it_has_caught_up_or_gone;
             pools: an_empty_pool_pauses_and_loses_nothing;

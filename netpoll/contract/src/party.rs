@@ -162,7 +162,7 @@ fn flush_backlog(
     while let Some(piece) = pieces.pop_front() {
         match backend.send(connection, piece) {
             Ok(()) => {}
-            Err(SendError::Full(piece)) => {
+            Err(SendError::Full(piece) | SendError::Exhausted(piece)) => {
                 pieces.push_front(piece);
                 return;
             }
@@ -182,7 +182,7 @@ fn flush_stream(backend: &mut impl Backend, connection: ConnectionId, outgoing: 
         outgoing.pattern.fill(outgoing.offset, buffer.as_mut_slice());
         match backend.send(connection, buffer.freeze()) {
             Ok(()) => outgoing.offset += size,
-            Err(SendError::Full(_)) => return true,
+            Err(SendError::Full(_) | SendError::Exhausted(_)) => return true,
             Err(SendError::Closed(_)) => return false,
         }
     }

@@ -60,6 +60,8 @@ pub struct PoolSet(u32);
 impl PoolSet {
     /// All pools.
     pub const ALL: PoolSet = PoolSet(u32::MAX);
+    /// Pools of other owners: what was received or encoded elsewhere and is held here.
+    pub const FOREIGN: PoolSet = PoolSet(1 << 31);
     /// The receive pool.
     const RECEIVE: PoolSet = PoolSet(1);
 
@@ -258,8 +260,18 @@ impl BufferPools {
         Some(buffer)
     }
 
+    /// The same from the pools of which at least a quarter is free: the last quarter of each is for replies, logins and frames
+    /// that have not come whole, not for what waits for slow peers.
+    fn copy_to_wait(&mut self, bytes: &[u8]) -> Option<Buffer> {
+        let size = bytes.len();
+        let mut fitting = self.blocks.iter_mut().filter(|pool| pool.blocks.block_size() as usize >= size);
+        let mut buffer = fitting.find_map(|pool| if pool.is_below(4) { None } else { pool.take() })?;
+        buffer.append(bytes);
+        Some(buffer)
+    }
+
     /// For a buffer that has to wait: a copy in a right-sized block when that frees a larger one and the bytes are
-    /// at most `copy_break` (or at any size when the receive pool is low); else the same buffer.
+    /// at most `copy_break` (or at any size when the receive pool is low); else the same buffer. Leaves a quarter of each pool.
     ///
     /// Says whether it copied.
     pub fn retain(&mut self, buffer: SharedBuffer, copy_break: usize) -> (SharedBuffer, bool) {
@@ -267,7 +279,7 @@ impl BufferPools {
         if !worth_it || buffer.len() * 2 > buffer.block_size() {
             return (buffer, false);
         }
-        match self.copy(&buffer) {
+        match self.copy_to_wait(&buffer) {
             Some(copy) if copy.capacity() < buffer.block_size() => (copy.freeze(), true),
             _ => (buffer, false),
         }
@@ -321,6 +333,20 @@ impl BufferPools {
         fitting.fold(PoolSet::default(), |set, (index, _)| set.with(PoolSet::block(index)))
     }
 
+    /// Bytes of the blocks in `pools`, as far as they are of this owner.
+    pub fn bytes_of(&self, pools: PoolSet) -> usize {
+        let bytes = |pool: &Pool| pool.blocks.count() as usize * pool.blocks.block_size() as usize;
+        let receive = if pools.shares(PoolSet::RECEIVE) { bytes(&self.receive) } else { 0 };
+        let blocks = self.blocks.iter().enumerate().filter(|(index, _)| pools.shares(PoolSet::block(*index)));
+        receive + blocks.map(|(_, pool)| bytes(pool)).sum::<usize>()
+    }
+
+    /// Bytes of free blocks, those of the receive pool not counted and without a look at what came back.
+    pub(crate) fn free_block_bytes(&self) -> usize {
+        let bytes = |pool: &Pool| pool.blocks.free_count() as usize * pool.blocks.block_size() as usize;
+        self.blocks.iter().map(bytes).sum()
+    }
+
     /// How many blocks [`BufferPools::take`] could hand out for `size` bytes: looks no further than `enough`.
     pub fn free_for(&mut self, size: usize, enough: u32) -> u32 {
         let mut free = 0;
@@ -354,13 +380,13 @@ impl BufferPools {
         pools.shares(self.pool_at(buffer.span.home()))
     }
 
-    /// The pool with this home; the empty set for one of another owner.
+    /// The pool with this home.
     fn pool_at(&self, home: usize) -> PoolSet {
         if self.receive.blocks.home() == home {
             return PoolSet::RECEIVE;
         }
         let found = self.blocks.iter().position(|pool| pool.blocks.home() == home);
-        found.map_or(PoolSet::default(), PoolSet::block)
+        found.map_or(PoolSet::FOREIGN, PoolSet::block)
     }
 
     /// Blocks in all pools but the receive pool.

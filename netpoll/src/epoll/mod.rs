@@ -21,7 +21,8 @@ use crate::send_queue::{PIECES_PER_WRITE, Pieces};
 use crate::sys::{descriptors, socket};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
-    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer, Timestamp, Waker,
+    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SharedBuffer, Timestamp,
+    Waker,
 };
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -397,12 +398,12 @@ impl EpollBackend {
                 Ok(count) => {
                     self.common.sent(id, count);
                     if count < offered {
-                        return self.common.send_must_wait(id);
+                        return self.common.send_must_wait(id, || self.clock.now());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.common.send_must_wait(id);
+                    return self.common.send_must_wait(id, || self.clock.now());
                 }
                 Err(error) => return self.end(id, CloseReason::of_error(&error)),
             }
@@ -499,6 +500,7 @@ impl Backend for EpollBackend {
 
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
         batch.admit(self.batch_max);
+        self.common.note_time(|| self.clock.now());
         self.flush_all();
         self.wait(wait, batch)?;
         self.note_events();
@@ -508,8 +510,13 @@ impl Backend for EpollBackend {
         Ok(())
     }
 
-    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
-        let slot = self.common.queue(connection, buffer)?;
+    fn send_as(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), SendError> {
+        let slot = self.common.queue(connection, buffer, priority)?;
         if !std::mem::replace(&mut slot.in_dirty, true) {
             self.dirty.push(connection);
         }
@@ -521,12 +528,6 @@ impl Backend for EpollBackend {
         if std::mem::replace(&mut slot.stopped, !receiving) && receiving {
             self.mark_ready(connection);
         }
-    }
-
-    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
-        self.common.queue_last(connection, last)?;
-        self.mark_dirty(connection);
-        Ok(())
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

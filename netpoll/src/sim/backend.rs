@@ -11,7 +11,7 @@ use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
 use crate::send_queue::{PIECES_PER_WRITE, Pieces};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
-    ConnectionId, ListenerConfig, ListenerId, SendError, SharedBuffer, Timestamp, Waker,
+    ConnectionId, ListenerConfig, ListenerId, Priority, SendError, SharedBuffer, Timestamp, Waker,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -233,10 +233,12 @@ impl SimBackend {
                 Ok(count) => {
                     self.common.sent(id, count);
                     if count < offered {
-                        return self.common.send_must_wait(id);
+                        return self.common.send_must_wait(id, || Timestamp::from_nanos(core.now));
                     }
                 }
-                Err(Stop::WouldBlock) => return self.common.send_must_wait(id),
+                Err(Stop::WouldBlock) => {
+                    return self.common.send_must_wait(id, || Timestamp::from_nanos(core.now));
+                }
                 Err(Stop::Broken(reason)) => return self.end(id, reason),
             }
         }
@@ -360,6 +362,7 @@ impl Backend for SimBackend {
         let core = &mut *network.borrow_mut();
         self.common.counters.polls += 1;
         core.run_due();
+        self.common.note_time(|| Timestamp::from_nanos(core.now));
         self.flush_all(core);
         if !core.chance(|faults| faults.idle_poll) {
             self.admit(core, batch);
@@ -376,8 +379,13 @@ impl Backend for SimBackend {
         Ok(())
     }
 
-    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
-        self.common.queue(connection, buffer)?;
+    fn send_as(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), SendError> {
+        self.common.queue(connection, buffer, priority)?;
         self.mark_dirty(connection);
         self.want_turn();
         Ok(())
@@ -389,13 +397,6 @@ impl Backend for SimBackend {
             self.mark_ready(connection);
             self.want_turn();
         }
-    }
-
-    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
-        self.common.queue_last(connection, last)?;
-        self.mark_dirty(connection);
-        self.want_turn();
-        Ok(())
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

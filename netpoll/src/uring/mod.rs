@@ -31,7 +31,7 @@ use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completions, ConnectError,
-    ConnectionId, GangSeat, ListenerConfig, ListenerId, MonotonicClock, SendError, SharedBuffer,
+    ConnectionId, GangSeat, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SharedBuffer,
     SharesThread, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
@@ -380,6 +380,7 @@ impl Backend for UringBackend {
         self.prepare();
         let wait = if batch.is_full() { Duration::ZERO } else { self.wait_allowed(wait) };
         self.enter(wait)?;
+        self.common.note_time(|| self.clock.now());
         self.report_notices(batch);
         self.deliver_accepted(batch);
         self.reap(batch);
@@ -389,8 +390,13 @@ impl Backend for UringBackend {
         Ok(())
     }
 
-    fn send(&mut self, connection: ConnectionId, buffer: SharedBuffer) -> Result<(), SendError> {
-        let slot = self.common.queue(connection, buffer)?;
+    fn send_as(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), SendError> {
+        let slot = self.common.queue(connection, buffer, priority)?;
         if slot.todo.is_empty() {
             self.todo.push_back(connection);
         }
@@ -400,12 +406,6 @@ impl Backend for UringBackend {
 
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
         self.change_receiving(connection, receiving);
-    }
-
-    fn send_last(&mut self, connection: ConnectionId, last: SharedBuffer) -> Result<(), SendError> {
-        self.common.queue_last(connection, last)?;
-        self.mark(connection, Todo::SEND);
-        Ok(())
     }
 
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {

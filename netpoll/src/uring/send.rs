@@ -175,7 +175,7 @@ impl UringBackend {
     }
 
     fn send_must_wait(&mut self, id: ConnectionId) {
-        self.common.send_must_wait(id);
+        self.common.send_must_wait(id, || self.clock.now());
         self.mark(id, Todo::WAIT_WRITABLE);
     }
 

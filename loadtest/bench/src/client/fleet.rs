@@ -124,7 +124,7 @@ fn backend_config(count: usize) -> BackendConfig {
             blocks: vec![PoolSize { size: 512, count: 1024 }, PoolSize { size: 128 << 10, count: 64 }],
             huge_pages: false,
         },
-        send_pieces_max: 4 * count + 1024,
+        send_pieces_shared: 4 * count + 1024,
         send_queue_bytes_max: 1 << 20,
         copy_break: 0,
         idle_demote: None,

@@ -166,7 +166,7 @@ fn sizes(count: usize) -> BackendConfig {
             ],
             huge_pages: false,
         },
-        send_pieces_max: 4 * count + 1024,
+        send_pieces_shared: 4 * count + 1024,
         send_queue_bytes_max: 1 << 20,
         copy_break: 0,
         idle_demote: None,

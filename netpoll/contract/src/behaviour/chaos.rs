@@ -17,7 +17,7 @@ fn drawn(rng: &mut Rng, connections_max: usize) -> BackendConfig {
         PoolSize { size: 128, count: 8 + rng.below(64) as u32 },
         PoolSize { size: 1024, count: 8 + rng.below(64) as u32 },
     ];
-    config.send_pieces_max = 4 + rng.below(200);
+    config.send_pieces_shared = 4 + rng.below(200);
     config.send_queue_bytes_max = 1 + rng.below(20_000);
     config.copy_break = rng.below(1024);
     config

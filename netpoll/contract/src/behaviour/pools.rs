@@ -119,7 +119,7 @@ pub fn everything_tiny_works<W: World>(seed: u64) {
         config.batch_max = 1;
         config.pools.receive = PoolSize { size: 16, count: 1 };
         config.pools.blocks = vec![PoolSize { size: 16, count: 2 }];
-        config.send_pieces_max = 2;
+        config.send_pieces_shared = 2;
         config.send_queue_bytes_max = 20;
         config.copy_break = 8;
         config

@@ -1,7 +1,8 @@
 //! Send queues: their bounds, their order, and when they say `Sent`.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
-use netpoll::{Backend, PoolSize, SendError};
+use netpoll::{Backend, ConnectionId, PoolSize, Priority, SendError};
+use std::time::Duration;
 
 /// A world whose client reads nothing once its few receive buffers are held.
 fn with_stalled_client<W: World>(setup: &mut Setup) -> (Harness<W>, Pair) {
@@ -28,7 +29,7 @@ fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
         };
         match h.backend(Side::Server).send(pair.server, buffer.freeze()) {
             Ok(()) => taken += piece.len(),
-            Err(SendError::Full(back)) => {
+            Err(SendError::Full(back) | SendError::Exhausted(back)) => {
                 assert!(*back == piece, "the buffer comes back as it was");
                 let queued = h.backend(Side::Server).queued_bytes(pair.server);
                 h.settle();
@@ -92,24 +93,108 @@ pub fn a_queue_full_of_bytes_hands_back<W: World>(seed: u64) {
     h.end();
 }
 
-/// A backend whose store of pieces is used up hands back what comes, for every connection, until some have left.
+/// A backend whose store of pieces is used up hands back what comes, for every connection that has something queued, until
+/// some have left; it says that the connection is not at fault.
 pub fn a_store_full_of_pieces_hands_back<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
-    setup.client.send_pieces_max = 4;
+    setup.client.send_pieces_shared = 2;
     let mut h = Harness::<W>::new(&setup);
-    let pairs = h.pairs(2);
+    let pairs = h.pairs(3);
     for (pair, text) in [(0, b"a"), (1, b"b"), (0, b"c"), (1, b"d")] {
         h.send(Side::Client, pairs[pair].client, text).unwrap();
     }
-    for pair in &pairs {
+    for pair in &pairs[..2] {
         let refused = h.send(Side::Client, pair.client, b"over");
-        assert!(matches!(refused, Err(SendError::Full(back)) if *back == *b"over"));
+        assert!(matches!(refused, Err(SendError::Exhausted(back)) if *back == *b"over"));
     }
+    h.send(Side::Client, pairs[2].client, b"an empty queue is sure of a piece").unwrap();
+    let store = h.backend(Side::Client).send_store();
+    assert_eq!((store.used, store.max), (2, 2));
     h.expect(Side::Server, pairs[0].server, b"ac");
     h.expect(Side::Server, pairs[1].server, b"bd");
     h.settle();
     h.send(Side::Client, pairs[0].client, b"!").unwrap();
     h.expect(Side::Server, pairs[0].server, b"ac!");
+    h.expect(Side::Server, pairs[2].server, b"an empty queue is sure of a piece");
+    h.end();
+}
+
+/// Pushes to connections whose peers do not read use up no more of the store than their shares, the same for each; all others are
+/// sent to as ever, and replies even to a connection that has its share.
+pub fn peers_that_do_not_read_leave_the_store_to_others<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_pieces_shared = 800;
+    setup.server.send_queue_bytes_max = 8 << 20;
+    // What moves from a small block to another frees nothing, so pieces stay as they are.
+    setup.server.copy_break = 0;
+    let (mut h, first) = with_stalled_client::<W>(&mut setup);
+    let hogs = [first, h.pair(), h.pair(), h.pair()];
+    for hog in &hogs {
+        fill_socket(&mut h, hog.server);
+    }
+    let text = h.buffer(Side::Server, b"xy");
+    for round in 0..800 {
+        // In turns, as a broadcast goes round.
+        let hog = hogs[round % hogs.len()].server;
+        if let Err(error) = h.backend(Side::Server).send_as(hog, text.slice(0, 1), Priority::Push) {
+            assert!(matches!(error, SendError::Full(_) | SendError::Exhausted(_)), "{error:?}");
+        }
+    }
+    let held: Vec<usize> = hogs.iter().map(|hog| h.backend(Side::Server).queued_pieces(hog.server)).collect();
+    let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+    assert!(*least > 40 && most - least < 40, "their shares are the same: {held:?}");
+    let store = h.backend(Side::Server).send_store();
+    assert!(store.used * 4 < store.max * 3, "four leave a part to others: {store:?}");
+    h.send(Side::Server, hogs[0].server, b"a reply goes on").unwrap();
+    for _ in 0..8 {
+        let other = h.pair();
+        for text in [&b"one"[..], b"two", b"three"] {
+            let copy = h.buffer(Side::Server, text);
+            h.backend(Side::Server).send_as(other.server, copy, Priority::Droppable).unwrap();
+        }
+    }
+    drop(text);
+    h.client().let_go();
+    h.until("the hogs have caught up", |h| {
+        hogs.iter().all(|hog| h.backend(Side::Server).queued_bytes(hog.server) == 0)
+    });
+    h.settle();
+    assert_eq!(h.backend(Side::Server).send_store().used, 0);
+    h.end();
+}
+
+/// Sends large pieces until the peer's socket takes no more and something waits.
+fn fill_socket<W: World>(h: &mut Harness<W>, server: ConnectionId) {
+    let filler = [7; 16 << 10];
+    while !h.backend(Side::Server).is_waiting(server) {
+        let Some(buffer) = h.backend(Side::Server).pools().copy(&filler) else {
+            h.settle();
+            continue;
+        };
+        let _ = h.backend(Side::Server).send(server, buffer.freeze());
+        h.poll(Side::Server, Duration::ZERO);
+        h.world.idle();
+    }
+}
+
+/// A push leaves a quarter of the queue to replies, and one that may be dropped a half.
+pub fn pushes_leave_a_part_of_the_queue_to_replies<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.client.send_queue_bytes_max = 4000;
+    let mut h = Harness::<W>::new(&setup);
+    let pair = h.pair();
+    for (priority, most) in [(Priority::Droppable, 2000), (Priority::Push, 3000), (Priority::Reply, 4000)] {
+        loop {
+            let piece = h.backend(Side::Client).pools().copy(&[1; 100]).expect("a block").freeze();
+            match h.backend(Side::Client).send_as(pair.client, piece, priority) {
+                Ok(()) => {}
+                Err(SendError::Full(_)) => break,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!(h.backend(Side::Client).queued_bytes(pair.client), most, "{priority:?}");
+    }
+    h.until("all of it", |h| h.server().received_bytes(pair.server) == 4000);
     h.end();
 }
 
@@ -136,11 +221,15 @@ pub fn who_is_slow_is_listed_until_it_has_caught_up_or_gone<W: World>(seed: u64)
     let (mut h, first) = with_stalled_client::<W>(&mut setup);
     let pairs = [first, h.pair(), h.pair(), h.pair()];
     let waiting = |h: &mut Harness<W>| {
-        let mut ids = h.backend(Side::Server).waiting().to_vec();
+        let mut ids: Vec<_> =
+            h.backend(Side::Server).waiting().iter().map(|waiting| waiting.connection).collect();
         ids.sort_unstable();
         for pair in &pairs {
             let (id, backend) = (pair.server, h.backend(Side::Server));
             assert_eq!(backend.is_waiting(id), ids.contains(&id), "{id:?} of {ids:?}");
+            let (minute, now) = (Duration::from_secs(60), backend.now());
+            let stalled = backend.stalled_for(id, now + minute);
+            assert_eq!(stalled >= minute, ids.contains(&id), "{id:?}: {stalled:?}");
         }
         ids
     };

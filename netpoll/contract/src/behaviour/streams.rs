@@ -55,7 +55,7 @@ pub fn pieces_of_one_turn_arrive_as_one_stream<W: World>(seed: u64) {
 /// Ranges that follow each other in one block count as one piece, and strangers do not.
 pub fn neighbours_join<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
-    setup.client.send_pieces_max = 1;
+    setup.client.send_pieces_shared = 0;
     let mut h = Harness::<W>::new(&setup);
     let pair = h.pair();
     let pattern = Pattern::new(3);

@@ -1,0 +1,51 @@
+//! What the owner of a stack sends, and what waits of it.
+
+use super::Stack;
+use netpoll::{ConnectionId, Priority, SendStoreLevel, SharedBuffer, Timestamp, Waiting};
+
+impl Stack {
+    /// Queues a buffer behind earlier ones; it leaves at the next poll.
+    ///
+    /// # Errors
+    /// [`netpoll::SendError`], with the buffer.
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+    ) -> Result<(), netpoll::SendError> {
+        self.send_as(now, connection, buffer, Priority::Reply)
+    }
+
+    /// The same, using of the queue and of the store of pieces what `priority` may.
+    ///
+    /// # Errors
+    /// [`netpoll::SendError`], with the buffer.
+    pub fn send_as(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        buffer: SharedBuffer,
+        priority: Priority,
+    ) -> Result<(), netpoll::SendError> {
+        let (tcp, mut context) = self.context(now);
+        tcp.send(&mut context, connection, buffer, priority)
+    }
+
+    /// Pieces of the store that a connection keeps.
+    pub fn queued_pieces(&self, connection: ConnectionId) -> usize {
+        self.tcp.queued_pieces(connection)
+    }
+
+    /// How full the shared part of the store of pieces is.
+    pub fn send_store(&self) -> SendStoreLevel {
+        let shares = self.tcp.send_shares();
+        SendStoreLevel { used: shares.used(), max: shares.max() }
+    }
+
+    /// A connection that keeps something, with the time when something of it was acknowledged last, or first sent.
+    pub(crate) fn waiting(&self, connection: ConnectionId) -> Option<Waiting> {
+        let progress = u64::from(self.tcp.progress_ms(connection)?);
+        Some(Waiting::new(connection, Timestamp::from_nanos(progress * 1_000_000)))
+    }
+}

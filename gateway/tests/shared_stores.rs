@@ -1,0 +1,312 @@
+//! No connection pays for another's queue: receivers that never read fill what all share, and bystanders do not notice.
+
+mod common;
+
+use common::{BackendChoice, Client, Gateway, encoded, settings};
+use gateway::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
+use gateway::settings::SlowConsumer;
+use gateway::worker::message::{Message, MessageClass, Origin, Push};
+use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::Operation;
+use gateway_proto::websocket::handshake::client_request;
+use gateway_proto::websocket::{Opcode, emit_masked_header};
+use netpoll::{BackendConfig, PoolSize};
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+on_each_backend!(
+    receivers_that_never_read_cost_bystanders_nothing,
+    receivers_that_take_nothing_are_closed_where_messages_may_not_be_lost,
+    a_receiver_that_reads_survives_a_burst,
+    requests_whose_answers_are_not_read_cost_bystanders_nothing,
+    blocks_that_wait_for_some_are_there_for_logins,
+    blocks_of_other_owners_come_back_from_receivers_that_take_nothing,
+    echoes_that_gather_large_messages_are_bounded_in_all,
+);
+
+/// Pieces that connections share: as many as a few hundred messages to the hogs use up.
+const PIECES: usize = 2000;
+const HOGS: i64 = 20;
+
+fn start(backend: &BackendChoice, room: SlowConsumer, adjust: impl FnOnce(&mut BackendConfig)) -> Gateway {
+    let mut settings = settings(1, 128);
+    settings.reloadable.slow_consumer[MessageClass::Room as usize] = room;
+    settings.reloadable.slow_consumer_timeout = Duration::from_millis(500);
+    for listener in &mut settings.listeners {
+        listener.socket.send_buffer = Some(8 << 10);
+    }
+    let mut config = BackendConfig { send_pieces_shared: PIECES, ..BackendConfig::small(128) };
+    config.pools.receive = PoolSize { size: 4096, count: 512 };
+    adjust(&mut config);
+    Gateway::start_with(settings, config, backend.clone())
+}
+
+fn metrics(gateway: &Gateway) -> &WorkerMetrics {
+    &gateway.threads.as_ref().unwrap().metrics[0]
+}
+
+fn pieces(gateway: &Gateway) -> StoreLevel {
+    metrics(gateway).stores.level(Store::SendPieces)
+}
+
+/// A message to the room "hot", which is answered only when it reached no receiver.
+fn to_room(payload: &[u8]) -> Vec<u8> {
+    let target = Target::Room(RoomKey::parse(b"hot").unwrap());
+    let message = SendMessage {
+        target,
+        not_to_self: true,
+        quiet: true,
+        push_operation: None,
+        traceparent: None,
+        payload,
+    };
+    encoded(&message)
+}
+
+/// A member of the room "hot" that reads nothing more, and whose system takes little for it.
+fn hog(gateway: &Gateway, number: i64) -> Client {
+    let client = gateway.login(1 + number, "hot");
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 4096).unwrap();
+    client
+}
+
+/// The answer to a heartbeat, behind whatever else there is to read.
+fn beat(client: &mut Client, sequence: i32) {
+    client.send(Operation::HEARTBEAT, sequence, b"");
+    loop {
+        let frame = client.read();
+        if (frame.operation, frame.sequence) == (3, sequence) {
+            return;
+        }
+        // Messages, errors, and answers to messages that found no receiver or no room.
+        assert!(matches!(frame.operation, 5 | 112 | 1000), "{frame:?}");
+    }
+}
+
+/// Publishes to the room until the receivers' sockets take no more, then `count` small messages; after each hundred of them the
+/// bystanders' heartbeats are answered and a newcomer logs in.
+fn flood(gateway: &Gateway, publisher: &mut Client, bystanders: &mut [Client], count: usize) {
+    let large = to_room(&[7; 2000]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while metrics(gateway).backend.send_waits.get() < HOGS as u64 {
+        assert!(Instant::now() < until, "the hogs' sockets take everything");
+        (0..20).for_each(|_| publisher.send(Operation::SEND_MESSAGE, 1, &large));
+        beat(publisher, 1);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let small = to_room(&[8; 32]);
+    for round in 0..count.div_ceil(100) {
+        (0..100).for_each(|_| publisher.send(Operation::SEND_MESSAGE, 2, &small));
+        beat(publisher, 2);
+        let sequence = 100 + round as i32;
+        bystanders.iter_mut().for_each(|one| beat(one, sequence));
+        let mut newcomer = gateway.login(1000 + i64::from(sequence), "");
+        beat(&mut newcomer, 1);
+    }
+}
+
+fn receivers_that_never_read_cost_bystanders_nothing(backend: &BackendChoice) {
+    let gateway = start(backend, SlowConsumer::Drop, |_| {});
+    let hogs: Vec<_> = (0..HOGS).map(|mid| hog(&gateway, mid)).collect();
+    let mut bystanders: Vec<_> = (0..10).map(|mid| gateway.login(100 + mid, "")).collect();
+    let mut reader = gateway.login(200, "hot");
+    let mut publisher = gateway.login(300, "hot");
+    flood(&gateway, &mut publisher, &mut bystanders, 1000);
+    beat(&mut reader, 1);
+    let level = pieces(&gateway);
+    assert!(level.used < level.max, "replies have a part of their own: {level:?}");
+    assert!(
+        metrics(&gateway).drops[MessageClass::Room as usize].get() > 0,
+        "the hogs lost what found no room"
+    );
+    for end in &metrics(&gateway).end_codes {
+        assert!([0, 3008].contains(&end.get()), "only slow consumers may go: {}", end.get());
+    }
+    bystanders.iter_mut().for_each(|one| beat(one, 9999));
+    drop(hogs);
+}
+
+fn receivers_that_take_nothing_are_closed_where_messages_may_not_be_lost(backend: &BackendChoice) {
+    let gateway = start(backend, SlowConsumer::Close, |_| {});
+    let hogs: Vec<_> = (0..HOGS).map(|mid| hog(&gateway, mid)).collect();
+    let mut bystanders: Vec<_> = (0..10).map(|mid| gateway.login(100 + mid, "")).collect();
+    let mut publisher = gateway.login(300, "hot");
+    let closed = || metrics(&gateway).slow_closes_in_all();
+    let until = Instant::now() + Duration::from_secs(60);
+    while closed() < HOGS as u64 {
+        assert!(Instant::now() < until, "{} of {HOGS} were closed", closed());
+        flood(&gateway, &mut publisher, &mut bystanders, 100);
+    }
+    let stalled = metrics(&gateway).slow_closes_for(SlowReason::Stalled).get();
+    let pressure = metrics(&gateway).slow_closes_for(SlowReason::Pressure).get();
+    assert_eq!(stalled + pressure, HOGS as u64, "with their reason: {stalled} and {pressure}");
+    bystanders.iter_mut().for_each(|one| beat(one, 9999));
+    drop(hogs);
+}
+
+/// A receiver that reads as fast as it can is not slow, however full a burst makes its queue for a moment.
+fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
+    let gateway = start(backend, SlowConsumer::Close, |config| config.send_queue_bytes_max = 128 << 10);
+    let mut victim = gateway.login(1, "hot");
+    let mut publisher = gateway.login(2, "hot");
+    let reading = std::thread::spawn(move || {
+        let mut count = 0;
+        loop {
+            match victim.read() {
+                frame if frame.operation == 1000 && frame.body == b"the end" => return (victim, count),
+                frame if frame.operation == 1000 => count += 1,
+                frame => panic!("closed after {count}: {:?}", Closed::parse(&frame.body)),
+            }
+        }
+    });
+    let small = to_room(&[9; 64]);
+    for _ in 0..200 {
+        (0..100).for_each(|_| publisher.send(Operation::SEND_MESSAGE, 1, &small));
+        beat(&mut publisher, 1);
+    }
+    let end = to_room(b"the end");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !reading.is_finished() {
+        assert!(Instant::now() < until, "the victim hears nothing any more");
+        publisher.send(Operation::SEND_MESSAGE, 2, &end);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (mut victim, count) = reading.join().unwrap();
+    assert!(count > 0);
+    beat(&mut victim, 5);
+    assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
+}
+
+/// Clients that ask and do not read the answers are closed for it; who only asks now and then is answered.
+fn requests_whose_answers_are_not_read_cost_bystanders_nothing(backend: &BackendChoice) {
+    let gateway = start(backend, SlowConsumer::Drop, |config| {
+        config.send_pieces_shared = 300;
+        config.send_queue_bytes_max = 256 << 10;
+    });
+    let mut bystanders: Vec<_> = (0..10).map(|mid| gateway.login(100 + mid, "")).collect();
+    let mut hogs: Vec<_> = (0..6).map(|mid| gateway.login(1 + mid, "")).collect();
+    let until = Instant::now() + Duration::from_secs(60);
+    let body = vec![5; 3000];
+    let mut sequence = 0;
+    while metrics(&gateway).slow_closes_in_all() == 0 {
+        assert!(Instant::now() < until, "clients that read no answer are never closed");
+        sequence += 1;
+        for hog in &mut hogs {
+            // One that has been closed is none of our business; one that is not read from any more waits.
+            hog.stream.set_nonblocking(true).unwrap();
+            let frames: Vec<u8> =
+                (0..20).flat_map(|_| common::frame(Operation(200), sequence, &body)).collect();
+            let _ = hog.stream.write(&frames);
+        }
+        bystanders.iter_mut().for_each(|one| beat(one, sequence));
+    }
+    let codes: Vec<u64> = metrics(&gateway).end_codes.iter().map(|code| code.get()).collect();
+    let slow = u64::from(CloseCode::SLOW_CONSUMER.get());
+    assert!(codes.iter().all(|code| *code == 0 || *code == slow), "{codes:?}");
+    bystanders.iter_mut().for_each(|one| beat(one, 9999));
+}
+
+/// Blocks of the smallest size are few, and what waits for hogs is copied to such blocks: a login's answer still finds one.
+fn blocks_that_wait_for_some_are_there_for_logins(backend: &BackendChoice) {
+    let gateway = start(backend, SlowConsumer::Drop, |config| {
+        let pool = |size, count| PoolSize { size, count };
+        config.pools.blocks = vec![pool(256, 64), pool(4096, 32), pool(72 << 10, 8)];
+    });
+    let hogs: Vec<_> = (0..HOGS).map(|mid| hog(&gateway, mid)).collect();
+    let mut bystanders: Vec<_> = (0..4).map(|mid| gateway.login(100 + mid, "")).collect();
+    let mut publisher = gateway.login(300, "hot");
+    flood(&gateway, &mut publisher, &mut bystanders, 500);
+    let slow = u64::from(CloseCode::SLOW_CONSUMER.get());
+    for end in &metrics(&gateway).end_codes {
+        assert!(end.get() == 0 || end.get() == slow, "only slow consumers may go: {}", end.get());
+    }
+    drop(hogs);
+}
+
+/// Blocks of the control thread, or of another worker, that a receiver holds which takes nothing: their owner asks for them.
+fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &BackendChoice) {
+    let mut settings = settings(1, 128);
+    settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
+    settings.reloadable.slow_consumer_timeout = Duration::from_millis(300);
+    settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
+    let signal = std::sync::Arc::clone(&settings.memory);
+    let gateway = Gateway::start_with(settings, BackendConfig::small(128), backend.clone());
+    let _hog = hog(&gateway, 0);
+    let mut bystander = gateway.login(2, "");
+    let mut pools = netpoll::BufferPools::new(&netpoll::PoolsConfig {
+        receive: PoolSize { size: 64, count: 1 },
+        blocks: vec![PoolSize { size: 8192, count: 32 }],
+        huge_pages: false,
+    })
+    .unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    let body = common::frame(Operation(1000), 0, &[6; 6000]);
+    // Until all blocks of this owner are held.
+    while let Some(block) = pools.copy(&body) {
+        let push = Push {
+            bytes: block.freeze(),
+            websocket_header: 0,
+            class: MessageClass::User,
+            operation: 1000,
+            frames: 1,
+        };
+        let (name, origin) = (gateway.names.mid(1), Origin::Nobody);
+        gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
+        beat(&mut bystander, 1);
+        assert!(Instant::now() < until, "the receiver takes everything");
+    }
+    while pools.copy(&body).is_none() {
+        assert!(Instant::now() < until, "the blocks never came back");
+        signal.request_blocks();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(metrics(&gateway).slow_closes_for(SlowReason::Pressure).get(), 1);
+    beat(&mut bystander, 2);
+}
+
+/// A WebSocket to the echo listener.
+fn echo(gateway: &Gateway) -> Client {
+    let mut client = Client::connect(gateway.addresses[2]);
+    let mut out = [0; 512];
+    let (size, _) = client_request("/sub", "localhost", [7; 16], None, &mut out).unwrap();
+    client.write(&out[..size]);
+    let mut head = vec![];
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    client
+}
+
+fn echoes_that_gather_large_messages_are_bounded_in_all(backend: &BackendChoice) {
+    let mut settings = settings(1, 128);
+    settings.listeners[2].message_size_max = 256 << 10;
+    let gateway = Gateway::start_on(backend, settings);
+    let mut small = echo(&gateway);
+    let mut large: Vec<_> = (0..20).map(|_| echo(&gateway)).collect();
+    let mut header = [0; 14];
+    let size = emit_masked_header(Opcode::Binary, true, 256 << 10, [0; 4], &mut header).unwrap();
+    for client in &mut large {
+        // Most of a message, and never the rest. A connection that was closed is none of our business.
+        let _ = client.stream.write_all(&header[..size]);
+        let _ = client.stream.write_all(&vec![1; 200 << 10]);
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    let overload = u64::from(CloseCode::OVERLOAD.get());
+    let closed = || {
+        let codes = metrics(&gateway).end_codes.iter().zip(&metrics(&gateway).ends_code);
+        codes.filter(|(code, _)| code.get() == overload).map(|(_, count)| count.get()).sum::<u64>()
+    };
+    // Four messages of 256 KiB are what all echoes hold.
+    while closed() < 14 {
+        assert!(Instant::now() < until, "{} of 20 were closed", closed());
+        let size = emit_masked_header(Opcode::Binary, true, 2, [0; 4], &mut header).unwrap();
+        small.write(&header[..size]);
+        small.write(b"hi");
+        let mut answer = [0; 4];
+        small.stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [0x82, 2, b'h', b'i'], "who holds little goes on");
+    }
+}
