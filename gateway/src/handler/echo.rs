@@ -103,12 +103,9 @@ impl<B: Backend> Worker<B> {
         let bytes_max = usize::try_from(size_max.saturating_mul(MESSAGES_MAX)).unwrap_or(usize::MAX);
         while self.echo.held > bytes_max.max(MESSAGES_MAX as usize * KEPT_MAX) {
             let Some(connection) = self.echo.largest() else { return };
+            let reason = "the echoes hold too much; send smaller messages, or fewer at once";
+            self.end(connection, CloseCode::OVERLOAD, reason);
             self.echo.take(connection);
-            self.end(
-                connection,
-                CloseCode::OVERLOAD,
-                "the echoes hold too much; send smaller messages, or fewer at once",
-            );
         }
     }
 
