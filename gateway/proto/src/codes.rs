@@ -9,6 +9,7 @@
 //! | 3001 | `OVERLOAD` | yes | the server sheds load |
 //! | 3002 | `IDLE_TIMEOUT` | yes | nothing was received for the idle time |
 //! | 3003 | `AUTH_TIMEOUT` | yes | no auth frame in time |
+//! | 3004 | `RATE_LIMITED` | yes | it sent above its rate, and went on when it was refused |
 //! | 3008 | `SLOW_CONSUMER` | yes | the outbox was full; recover by (epoch, offset) |
 //! | 3009 | `INTERNAL` | yes | a fault of the server |
 //! | 3010 | `TOKEN_EXPIRED` | yes | refresh the token, then come back |
@@ -59,6 +60,8 @@ impl CloseCode {
     pub const IDLE_TIMEOUT: Self = Self(3002);
     /// No auth frame in time.
     pub const AUTH_TIMEOUT: Self = Self(3003);
+    /// The peer sent above its rate, and went on when it was refused.
+    pub const RATE_LIMITED: Self = Self(3004);
     /// The receiver reads too slowly.
     pub const SLOW_CONSUMER: Self = Self(3008);
     /// A fault of the server.
@@ -119,6 +122,7 @@ impl CloseCode {
             Self::OVERLOAD => "overload",
             Self::IDLE_TIMEOUT => "idle_timeout",
             Self::AUTH_TIMEOUT => "auth_timeout",
+            Self::RATE_LIMITED => "rate_limited",
             Self::SLOW_CONSUMER => "slow_consumer",
             Self::INTERNAL => "internal",
             Self::TOKEN_EXPIRED => "token_expired",

@@ -28,7 +28,7 @@ fn the_range_says_whether_to_reconnect() {
 fn labels_form_a_small_closed_set() {
     let close: BTreeSet<_> = (0..=u16::MAX).filter_map(CloseCode::new).map(CloseCode::label).collect();
     let error: BTreeSet<_> = (1..=u16::MAX).filter_map(ErrorCode::new).map(ErrorCode::label).collect();
-    assert_eq!((close.len(), error.len()), (23, 12));
+    assert_eq!((close.len(), error.len()), (24, 12));
     assert_eq!(CloseCode::KICKED.to_string(), "3503 (kicked)");
     assert_eq!(ErrorCode::LIMITED.to_string(), "429 (limited)");
     assert_eq!(ErrorCode::new(0), None);
