@@ -1,6 +1,7 @@
 //! What a worker is told at its start. The configuration (`config`) is what an operator writes; this is what it means.
 
 use crate::memory::Signal;
+use crate::session::Instant16;
 use crate::worker::message::MessageClass;
 use netpoll::ListenerConfig;
 use std::sync::Arc;
@@ -89,6 +90,64 @@ pub enum BusMode {
     Echo,
 }
 
+/// How much connections may send. 0 stands for no limit in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Messages of a connection; see `session::flow::cost` for what counts as several.
+    pub messages_per_second: u32,
+    /// Messages that it may send at once.
+    pub messages_burst: u32,
+    /// Bytes of a connection.
+    pub bytes_per_second: u32,
+    /// Bytes that it may send at once.
+    pub bytes_burst: u32,
+    /// Messages of all connections of a user, which share them evenly.
+    pub user_messages_per_second: u32,
+    /// Bytes of all connections of a user.
+    pub user_bytes_per_second: u32,
+    /// After how long above the rate requests are refused, in sixteenths of a second.
+    pub refuse_after_ticks: u32,
+    /// After how long above the rate a connection is closed, in sixteenths of a second.
+    pub close_after_ticks: u32,
+    /// Frames before the login that are none, WebSocket pings included.
+    pub frames_before_login: u8,
+    /// Faulty requests of a connection; a second forgets one.
+    pub faulty_requests: u8,
+}
+
+impl RateLimits {
+    /// No limit at all.
+    pub const NONE: RateLimits = RateLimits {
+        messages_per_second: 0,
+        messages_burst: 0,
+        bytes_per_second: 0,
+        bytes_burst: 0,
+        user_messages_per_second: 0,
+        user_bytes_per_second: 0,
+        refuse_after_ticks: 0,
+        close_after_ticks: 0,
+        frames_before_login: 0,
+        faulty_requests: 0,
+    };
+}
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits {
+            messages_per_second: 1000,
+            messages_burst: 2000,
+            bytes_per_second: 1 << 20,
+            bytes_burst: 1 << 20,
+            user_messages_per_second: 2000,
+            user_bytes_per_second: 2 << 20,
+            refuse_after_ticks: 5 * Instant16::PER_SECOND,
+            close_after_ticks: 15 * Instant16::PER_SECOND,
+            frames_before_login: 16,
+            faulty_requests: 100,
+        }
+    }
+}
+
 /// What may change while running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloadable {
@@ -108,6 +167,8 @@ pub struct Reloadable {
     pub reconnect_delay: (Duration, Duration),
     /// Where they are sent; empty: to the same address.
     pub reconnect_address: String,
+    /// How much connections may send.
+    pub rate: RateLimits,
     /// Whether only members may send to a room.
     pub room_members_only: bool,
     /// Whether clients may send at all (SendMessage, Publish).
@@ -132,6 +193,7 @@ impl Default for Reloadable {
             slow_consumer: [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop],
             reconnect_delay: (Duration::from_millis(500), Duration::from_secs(10)),
             reconnect_address: String::new(),
+            rate: RateLimits::default(),
             room_members_only: true,
             client_send: true,
         }

@@ -52,8 +52,11 @@ fn answer(client: &mut Client, target: Target<'_>) -> (Result<(), ErrorCode>, u3
 
 #[test]
 fn a_service_sends_to_everyone_where_clients_may_send_to_nobody() {
+    // What a service sends below is far above a client's rate.
+    let rate = ["rate.messages_per_second_max=1", "rate.messages_burst_max=50", "rate.bytes_burst_max=1024"];
     let sets =
         ["auth.mode=jwt", "auth.service_scope=gateway:send", "application.client_send=false", "io.workers=2"];
+    let sets: Vec<&str> = sets.into_iter().chain(rate).collect();
     let mut order = gateway("run", &sets);
     order.env("GATEWAY_AUTH__SECRET", SECRET);
     let running = Running::of(&mut order);

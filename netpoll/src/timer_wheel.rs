@@ -62,6 +62,11 @@ impl TimerWheel {
         self.tick * (SLOTS as u32 - 1)
     }
 
+    /// Whether the timer of `index` is set.
+    pub fn is_set(&self, index: usize) -> bool {
+        self.nodes.get(index).is_some_and(|node| node.slot != UNSET)
+    }
+
     /// Number of timers set.
     pub fn armed(&self) -> usize {
         self.armed

@@ -7,7 +7,8 @@ use crate::auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
 use crate::memory::Thresholds;
 use crate::metrics::LISTENERS_MAX;
 use crate::ports::collide;
-use crate::settings::{DevicePolicy, ListenerKind, SlowConsumer};
+use crate::session::Instant16;
+use crate::settings::{DevicePolicy, ListenerKind, RateLimits, SlowConsumer};
 use gateway_proto::frame::HEADER_SIZE;
 use netpoll::ListenerConfig;
 use std::io;
@@ -211,8 +212,50 @@ impl Builder<'_> {
             slow_consumer,
             reconnect_delay: (delay[0], delay[1]),
             reconnect_address: self.values.text("drain.reconnect_address"),
+            rate: self.rate(),
             room_members_only: self.values.text("application.room_send") == "members",
             client_send: self.values.flag("application.client_send"),
+        }
+    }
+
+    fn rate(&mut self) -> RateLimits {
+        let number = |name: &str| self.values.size(&format!("rate.{name}"));
+        let ticks = |name: &str| (number(name) as u32 * Instant16::PER_SECOND).div_ceil(1000);
+        let limits = RateLimits {
+            messages_per_second: number("messages_per_second_max") as u32,
+            messages_burst: number("messages_burst_max") as u32,
+            bytes_per_second: number("bytes_per_second_max") as u32,
+            bytes_burst: number("bytes_burst_max") as u32,
+            user_messages_per_second: number("user_messages_per_second_max") as u32,
+            user_bytes_per_second: number("user_bytes_per_second_max") as u32,
+            refuse_after_ticks: ticks("refuse_after_ms"),
+            close_after_ticks: ticks("close_after_ms"),
+            frames_before_login: number("frames_before_login_max") as u8,
+            faulty_requests: number("faulty_requests_max") as u8,
+        };
+        let (refuse, close) = (number("refuse_after_ms"), number("close_after_ms"));
+        if close > 0 && (refuse == 0 || close < refuse) {
+            let advice = "expected rate.refuse_after_ms above 0 and at most as long: a client is told before it is closed";
+            self.complain("rate.close_after_ms", advice);
+        }
+        self.check_frame_time();
+        limits
+    }
+
+    /// A frame of the largest size must come whole in time at the rate that its connection is held to.
+    fn check_frame_time(&mut self) {
+        let frame = self.values.size("limits.frame_body_size_max") + HEADER_SIZE;
+        let timeout_ms = self.values.size("session.frame_timeout_ms");
+        for path in ["rate.bytes_per_second_max", "rate.user_bytes_per_second_max"] {
+            let rate = self.values.size(path);
+            if rate > 0 && rate.saturating_mul(timeout_ms) / 1000 < frame {
+                let least = (frame * 1000).div_ceil(timeout_ms.max(1));
+                let advice = format!(
+                    "a frame of limits.frame_body_size_max takes longer than session.frame_timeout_ms = {timeout_ms} at this rate; \
+                     write {least} or more, or 0 for no limit"
+                );
+                self.complain(path, advice);
+            }
         }
     }
 

@@ -16,6 +16,9 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often a stopped connection is looked at: a reload, or another connection of its user's that leaves, may shorten the stop.
+const STOP_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Text of at most 123 bytes (`REASON_SIZE_MAX`), written without allocating.
 struct Brief {
     bytes: [u8; 123],
@@ -176,6 +179,7 @@ impl<B: Backend> Worker<B> {
         }
         let watch = self.close_watch(connection, answer);
         self.leave(connection);
+        self.forget_stop(connection); // what comes is discarded from here on
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.set_close_code(code);
         }
@@ -252,7 +256,7 @@ impl<B: Backend> Worker<B> {
         self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
     }
 
-    /// A connection's one timer: login, idleness, the end of its token, or the end of the peer's moment.
+    /// A connection's one timer: login, idleness, the end of its token, the end of a stop, or the end of the peer's moment.
     pub(crate) fn timer_fired(&mut self, index: usize) {
         let Some(session) = self.shard.sessions.at(index) else { return };
         let connection = session.connection;
@@ -268,23 +272,41 @@ impl<B: Backend> Worker<B> {
                 }
                 self.end(connection, CloseCode::AUTH_TIMEOUT, "no login in time");
             }
-            Phase::Open => {
-                let idle_until = session.heard_at.timestamp() + reloadable.idle_timeout;
-                let token_until = self.token_deadline(session.expires_at);
-                if now >= idle_until {
-                    self.end(connection, CloseCode::IDLE_TIMEOUT, "nothing was heard for too long");
-                } else if token_until.is_some_and(|end| now >= end) {
-                    self.end(
-                        connection,
-                        CloseCode::TOKEN_EXPIRED,
-                        "the token has ended; log in with a new one",
-                    );
-                } else {
-                    let next = token_until.map_or(idle_until, |end| end.min(idle_until));
-                    self.shard.sessions.timers.set(index, next);
-                }
-            }
+            Phase::Open => self.open_timer_fired(connection),
         }
+    }
+
+    fn open_timer_fired(&mut self, connection: ConnectionId) {
+        let now = self.pace.now;
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let token_until = self.token_deadline(session.expires_at);
+        if session.flow.is_stopped() && now >= self.resume_at(connection) {
+            self.resume(connection);
+        }
+        if token_until.is_some_and(|end| now >= end) {
+            self.end(connection, CloseCode::TOKEN_EXPIRED, "the token has ended; log in with a new one");
+        } else if self.idle_deadline(connection).is_some_and(|end| now >= end) {
+            self.end(connection, CloseCode::IDLE_TIMEOUT, "nothing was heard for too long");
+        } else if let Some(next) = self.open_deadline(connection) {
+            self.shard.sessions.timers.set(connection.index(), next);
+        }
+    }
+
+    /// When a session will have been silent for too long; `None` while its socket is left unread.
+    fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
+        let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
+        Some(session.heard_at.timestamp() + self.reloadable.idle_timeout)
+    }
+
+    /// When the timer of a session that is logged in has to fire next.
+    pub(super) fn open_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
+        let session = self.shard.sessions.get(connection)?;
+        let resume_at = session
+            .flow
+            .is_stopped()
+            .then(|| self.resume_at(connection).min(self.pace.now + STOP_LOOK_EVERY));
+        let ends = [self.token_deadline(session.expires_at), self.idle_deadline(connection), resume_at];
+        ends.into_iter().flatten().min()
     }
 
     /// When a token that ends at `expires_at` (Unix seconds; 0: never) ends on the worker's clock.

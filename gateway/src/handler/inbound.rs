@@ -1,7 +1,8 @@
 //! Bytes to frames over TCP, and frames to handlers.
 
 use crate::metrics::OperationClass;
-use crate::session::{Instant16, Phase};
+use crate::session::Phase;
+use crate::session::flow::cost;
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
 use crate::worker::message::AuditKind;
@@ -17,18 +18,16 @@ const FOREIGN_INTERVAL: Duration = Duration::from_secs(60);
 impl<B: Backend> Worker<B> {
     /// Bytes of a connection.
     pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
-        let now = Instant16::of(self.pace.now);
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        session.heard_at = now;
-        let (phase, listener) = (session.phase, usize::from(session.listener));
+        let Some((phase, listener)) = self.count_bytes(connection, buffer.len()) else { return };
         // What came before it waits for a block.
         if self.backend.has_put_back(connection) {
+            let count = buffer.len();
             match self.backend.put_back(connection, buffer, usize::MAX) {
-                Ok(()) => return,
+                Ok(()) => return self.return_bytes(connection, count),
                 Err(back) => buffer = back,
             }
         }
-        let kind = self.context.settings.listeners[listener].kind;
+        let kind = self.context.settings.listeners[usize::from(listener)].kind;
         match (phase, kind) {
             (Phase::Closing, _) => self.discard_until_close(connection, buffer.as_slice()),
             (Phase::Vacant, _) => {}
@@ -37,6 +36,7 @@ impl<B: Backend> Worker<B> {
             (_, ListenerKind::WebSocket) => self.websocket_received(connection, buffer),
             (_, ListenerKind::WebSocketEcho) => self.echo_received(connection, &buffer),
         }
+        self.slow_down(connection);
     }
 
     /// How large a frame's body may be now.
@@ -204,6 +204,7 @@ impl<B: Backend> Worker<B> {
         } else {
             self.frames_received(connection, buffer);
         }
+        self.slow_down(connection);
     }
 
     /// One frame: `buffer` ends with it, and its body begins at `body_start`.
@@ -216,12 +217,16 @@ impl<B: Backend> Worker<B> {
     ) {
         let class = OperationClass::of(header.operation);
         self.metrics.count_received(class, header.frame_size());
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        match session.phase {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        session.flow.charge(cost(header.operation));
+        let (phase, is_above) = (session.phase, session.flow.is_over() && !session.service);
+        match phase {
+            Phase::Open if is_above && !self.admits_above(connection, header) => {}
             Phase::Open => self.operation(connection, header, buffer, body_start),
             Phase::Unauthenticated if header.operation == Operation::AUTH => {
                 self.auth(connection, header.sequence, buffer, body_start);
             }
+            Phase::Unauthenticated if !self.may_speak_before_login(connection) => {}
             Phase::Unauthenticated => {
                 self.refuse(connection, header, ErrorCode::NOT_AUTHENTICATED, "the first frame must be Auth");
             }

@@ -2,8 +2,10 @@
 
 use crate::address::{Address, Fingerprint};
 use crate::router::fanout::Target;
+use crate::session::flow::Allowance;
+use crate::settings::Reloadable;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, KickTarget, Message, NameKind, Origin, Push};
+use crate::worker::message::{Exclude, KickTarget, Message, NameKind, Origin, Push, SHARERS_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, ConnectionId, SharedBuffer};
 use std::sync::Arc;
@@ -14,7 +16,8 @@ impl<B: Backend> Worker<B> {
         match message {
             Message::Claim { kind, name, from, platform } => self.claim(kind, name, from, platform),
             Message::Granted { connection } => self.login_answered(connection),
-            Message::Release { name, from } => self.shard.directory.release(name, from),
+            Message::Sharers { connection, count } => self.share_rate(connection, count),
+            Message::Release { name, from } => self.release(name, from),
             Message::Evict { connection, code, reason } => self.kick(connection, code, reason.as_ref()),
             Message::ToName { name, push, exclude, origin } => {
                 self.relay_to_name(name, &push, exclude, origin);
@@ -71,7 +74,7 @@ impl<B: Backend> Worker<B> {
                 self.report(Origin::Control { ticket }, Some(closed));
             }
             Message::Inspect(inspection) => self.inspect(inspection),
-            Message::Reload(reloadable) => self.reloadable = Arc::clone(&reloadable),
+            Message::Reload(reloadable) => self.reload(&reloadable),
             Message::Drain { over } => self.begin_drain(over),
             Message::Stop => self.stop(),
             Message::Parting(word) => self.parting_heard(word),
@@ -90,12 +93,42 @@ impl<B: Backend> Worker<B> {
             post.send(address.worker(), Message::Evict { connection, code, reason: None });
         };
         let answer = match self.shard.directory.claim(kind, name, from, platform, policy, evict) {
-            Ok(()) => Message::Granted { connection: from.connection() },
+            Ok(()) => {
+                if kind == NameKind::User {
+                    self.divide_rate(name, 2); // one that is alone has been told nothing else
+                }
+                Message::Granted { connection: from.connection() }
+            }
             Err(_) => {
                 Message::Evict { connection: from.connection(), code: CloseCode::OVERLOAD, reason: None }
             }
         };
         self.post.send(from.worker(), answer);
+    }
+
+    fn release(&mut self, name: Fingerprint, from: Address) {
+        self.shard.directory.release(name, from);
+        self.divide_rate(name, 1);
+    }
+
+    fn reload(&mut self, reloadable: &Arc<Reloadable>) {
+        self.lone_allowance = Allowance::new(&reloadable.rate, 1);
+        self.reloadable = Arc::clone(reloadable);
+    }
+
+    /// As the home of a user: says to the hosts of its connections, the newest first, among how many its rate is divided now.
+    /// Fewer than `from` need not be told.
+    /// A lone connection is not told what it begins with, unless it is what is left.
+    fn divide_rate(&mut self, name: Fingerprint, from: u8) {
+        let max = usize::from(SHARERS_MAX);
+        let count = self.shard.directory.connections(name).take(max).count() as u8;
+        if count < from {
+            return;
+        }
+        for address in self.shard.directory.connections(name).take(max) {
+            let connection = address.connection();
+            self.post.send(address.worker(), Message::Sharers { connection, count });
+        }
     }
 
     /// As the home of a user or key: hands the push to the hosts of its connections, which report who got it.

@@ -197,6 +197,7 @@ impl<B: Backend> Worker<B> {
         let (sequence, heard_at, expires_at) =
             (session.auth_sequence, session.heard_at.timestamp(), session.expires_at);
         let room_refused = std::mem::take(&mut session.rooms.refused);
+        session.flow.logged_in();
         self.shard.sessions.set_open(connection);
         let idle_until = heard_at + self.reloadable.idle_timeout;
         let deadline = self.token_deadline(expires_at).map_or(idle_until, |end| end.min(idle_until));

@@ -11,6 +11,9 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId, SharedBuffer};
 
+/// Members that a room is taken to have for its messages' cost when none of them is on the sender's worker.
+const UNKNOWN_MEMBERS: u32 = 1024;
+
 /// What its sender gets to hear.
 #[derive(Clone, Copy)]
 enum Answer {
@@ -92,7 +95,19 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Where a client's message may go. A service's may go everywhere.
-    fn route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
+    fn route(&mut self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
+        let route = self.find_route(from, target)?;
+        match route {
+            Route::Room(room) => {
+                let found = self.shard.rooms.find(room);
+                let members = found.map_or(UNKNOWN_MEMBERS, |room| self.shard.rooms.total(room));
+                if self.admits_room(from, members) { Ok(route) } else { Err(ErrorCode::LIMITED) }
+            }
+            Route::Name(_) | Route::MadeKey(..) => Ok(route),
+        }
+    }
+
+    fn find_route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let is_service = || self.shard.sessions.get(from).is_some_and(|session| session.service);
         if !(self.reloadable.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
@@ -231,7 +246,9 @@ impl<B: Backend> Worker<B> {
     }
 
     fn answer_send(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
-        self.metrics.errors.add(u64::from(result.is_err()));
+        if !self.count_result(connection, result) {
+            return;
+        }
         let reply = SendMessageReply { result: result.map(|_| ()), receivers: result.unwrap_or(0) };
         let header = Header::new(Operation::SEND_MESSAGE_REPLY, sequence, SendMessageReply::SIZE as u32);
         self.reply(connection, header, |body| {
@@ -239,8 +256,16 @@ impl<B: Backend> Worker<B> {
         });
     }
 
-    fn answer_publish(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
+    /// Counts what became of a message; false when the connection is ending for it.
+    fn count_result(&mut self, connection: ConnectionId, result: Result<u32, ErrorCode>) -> bool {
         self.metrics.errors.add(u64::from(result.is_err()));
+        result.err().is_none_or(|code| self.may_err(connection, code))
+    }
+
+    fn answer_publish(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
+        if !self.count_result(connection, result) {
+            return;
+        }
         let reply = PublishReply {
             result: result.map(|_| ()),
             position: Position::default(),

@@ -7,6 +7,7 @@
 //! * `end`: farewells, timeouts, drains.
 //! * `linger`: how long a connection is kept after its farewell, so that it arrives.
 //! * `pressure`: frames that have not come whole, when buffers run short.
+//! * `rate`: how fast a connection may ask.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
 //! * `scarcity`: who goes when the machine's or the container's memory does.
 //! * `echo`: the WebSocket echo for development and conformance tests.
@@ -20,6 +21,7 @@ mod linger;
 mod login;
 mod message;
 mod pressure;
+mod rate;
 mod relief;
 mod reply;
 mod room;

@@ -57,7 +57,12 @@ impl<B: Backend> Worker<B> {
         if pools.free_for(size, 1) > 0 || pools.fitting(size).is_empty() {
             return Some(buffer);
         }
-        self.backend.put_back(connection, buffer, size).err()
+        let received = buffer.len();
+        let refused = self.backend.put_back(connection, buffer, size).err();
+        if refused.is_none() {
+            self.return_bytes(connection, received);
+        }
+        refused
     }
 
     /// Lets a connection's carry grow to `size` bytes by `grow`, which is called again when somebody has made room. Ends

@@ -75,6 +75,9 @@ impl<B: Backend> Worker<B> {
         reason: &str,
     ) {
         self.metrics.errors.add(1);
+        if !self.may_err(connection, code) {
+            return;
+        }
         let error = Error { code, operation: request.operation, reason: Reason::truncated(reason) };
         let header = Header {
             body_size: error.encoded_size() as u32,

@@ -303,6 +303,7 @@ impl<B: Backend> Worker<B> {
             return;
         }
         if let Kind::Data { last, .. } = kind {
+            session.flow.charge(1);
             session.carry.keep_fragment(payload, consumed);
             if last {
                 self.assembled_message(connection);
@@ -337,6 +338,7 @@ impl<B: Backend> Worker<B> {
             }
             Kind::Data { last, .. } => {
                 self.metrics.straddles.add(1);
+                self.count_fragment(connection);
                 let fragment = &buffer.as_slice()[payload];
                 let Some(size) = self.may_carry(connection, fragment.len()) else { return };
                 self.grow_carry(connection, size, |carry, pools| carry.append_fragment(pools, fragment));
@@ -359,6 +361,9 @@ impl<B: Backend> Worker<B> {
     }
 
     pub(crate) fn websocket_control(&mut self, connection: ConnectionId, payload: &[u8], kind: Kind) {
+        if matches!(kind, Kind::Ping | Kind::Pong) && !self.admits_control(connection) {
+            return;
+        }
         match kind {
             Kind::Ping => match self.control_frame(connection, Opcode::Pong, payload) {
                 Some(pong) => self.send(connection, pong),

@@ -241,6 +241,9 @@ fn traffic(families: &mut Families, workers: &Workers) {
     let mut count =
         |name, help, of: fn(&WorkerMetrics) -> u64| families.counter(name, help, sum(workers, of));
     count("gateway_request_errors_total", "Requests refused with an error code.", |one| one.errors.get());
+    rates(families, workers);
+    let mut count =
+        |name, help, of: fn(&WorkerMetrics) -> u64| families.counter(name, help, sum(workers, of));
     count("gateway_frame_straddles_total", "Frames copied once because they straddled two buffers.", |one| {
         one.straddles.get()
     });
@@ -252,6 +255,45 @@ fn traffic(families: &mut Families, workers: &Workers) {
     count("gateway_bus_requests_total", "Frames of application operations handed to the bus.", |one| {
         one.bus_requests.get()
     });
+}
+
+/// Senders above their rate, and those that only make mistakes.
+fn rates(families: &mut Families, workers: &Workers) {
+    let rows = |label: &'static str, rows: &[(&str, fn(&WorkerMetrics) -> u64)]| {
+        let row = |(value, of): &(&str, fn(&WorkerMetrics) -> u64)| {
+            (vec![(label, (*value).to_owned())], sum(workers, of))
+        };
+        rows.iter().map(row).collect::<Vec<_>>()
+    };
+    families.counters(
+        "gateway_rate_limited_total",
+        "Above its rate: times that a connection was left unread for a while, then requests refused with 429, then \
+         connections closed.",
+        rows(
+            "stage",
+            &[
+                ("slowed", |one| one.rate_slowed.get()),
+                ("refused", |one| one.rate_refused.get()),
+                ("closed", |one| one.rate_closed.get()),
+            ],
+        ),
+    );
+    families.gauge(
+        "gateway_rate_stopped_connections",
+        "Connections that are left unread because they sent above their rate.",
+        sum(workers, |one| one.rate_stopped.get()),
+    );
+    families.counters(
+        "gateway_faulty_closes_total",
+        "Connections closed because they sent too many frames before the login, or too many faulty requests after it.",
+        rows(
+            "phase",
+            &[
+                ("before_login", |one| one.closes_before_login.get()),
+                ("logged_in", |one| one.faulty_closes.get()),
+            ],
+        ),
+    );
 }
 
 fn fan_out(families: &mut Families, workers: &Workers) {

@@ -195,6 +195,18 @@ pub struct WorkerMetrics {
     pub verifier_overloads: Counter,
     /// Requests refused with an error code.
     pub errors: Counter,
+    /// Times that a connection was left unread because it sent above its rate.
+    pub rate_slowed: Counter,
+    /// Requests refused because the connection went on sending above its rate.
+    pub rate_refused: Counter,
+    /// Connections closed because they went on after that.
+    pub rate_closed: Counter,
+    /// Connections left unread now.
+    pub rate_stopped: Gauge,
+    /// Connections closed because they sent too much before the login that was none.
+    pub closes_before_login: Counter,
+    /// Connections closed because they sent too many faulty requests.
+    pub faulty_closes: Counter,
     /// Frames that straddled two receive buffers and were copied once.
     pub straddles: Counter,
     /// Payloads that could not be rewritten in place and were copied.

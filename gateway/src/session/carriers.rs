@@ -98,7 +98,9 @@ impl Sessions {
             };
             match self.get(connection) {
                 Some(session) if !session.carry.is_empty() => {
-                    let is_overdue = session.phase == Phase::Open && session.carry.since() < deadline;
+                    // While its socket is left unread the rest of the frame can't come.
+                    let may_come = session.phase == Phase::Open && !session.flow.is_stopped();
+                    let is_overdue = may_come && session.carry.since() < deadline;
                     self.carriers.cursor += 1;
                     if is_overdue {
                         return Some(connection);

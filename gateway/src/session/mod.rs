@@ -12,6 +12,7 @@
 pub mod accept_set;
 mod carriers;
 mod carry;
+pub mod flow;
 pub mod text;
 
 pub use carriers::Carriers;
@@ -19,6 +20,7 @@ pub use carry::{Carry, PoolExhausted};
 
 use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
+use flow::Flow;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{CloseWatch, Decoder};
 use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
@@ -107,6 +109,8 @@ pub struct Instant16(u32);
 
 impl Instant16 {
     const PER_TICK_NANOS: u64 = 62_500_000;
+    /// Ticks of a second.
+    pub const PER_SECOND: u32 = 16;
     /// A time that does not come.
     pub const NEVER: Instant16 = Instant16(u32::MAX);
 
@@ -118,6 +122,26 @@ impl Instant16 {
     /// The tick's time.
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_nanos(u64::from(self.0) * Self::PER_TICK_NANOS)
+    }
+
+    /// Ticks from `earlier` to this one.
+    pub fn ticks_since(self, earlier: Instant16) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// So many ticks later.
+    pub fn after(self, ticks: u32) -> Instant16 {
+        Instant16(self.0.saturating_add(ticks))
+    }
+
+    /// Whole seconds since the worker's start.
+    pub fn seconds(self) -> u32 {
+        self.0 / Self::PER_SECOND
+    }
+
+    /// The tick's number modulo 2^16, for times of less than an hour.
+    pub fn low_half(self) -> u16 {
+        self.0 as u16
     }
 }
 
@@ -146,6 +170,8 @@ pub struct Session {
     pub heard_at: Instant16,
     /// When it was accepted.
     pub opened_at: Instant16,
+    /// How much it sends. Time has paid up to `heard_at`.
+    pub flow: Flow,
     /// The code that the server closed it with; 0: none.
     close_code: u16,
     peer: Peer,
@@ -178,6 +204,8 @@ pub struct FieldBytes {
     pub rooms: usize,
     /// When it was heard of, accepted, ends; sequence of its Auth.
     pub times: usize,
+    /// Its rate.
+    pub rate: usize,
     /// Its peer's address.
     pub peer: usize,
     /// Platform, close code, accept set, states; and what alignment takes.
@@ -190,9 +218,10 @@ pub const FIELD_BYTES: FieldBytes = {
     let incoming = size_of::<Carry>() + size_of::<Framing>();
     let rooms = size_of::<SessionRooms>();
     let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<i32>();
+    let rate = size_of::<Flow>();
     let peer = size_of::<Peer>();
-    let rest = size_of::<Session>() - names - incoming - rooms - times - peer;
-    FieldBytes { names, incoming, rooms, times, peer, rest }
+    let rest = size_of::<Session>() - names - incoming - rooms - times - rate - peer;
+    FieldBytes { names, incoming, rooms, times, rate, peer, rest }
 };
 
 impl Session {
@@ -209,6 +238,7 @@ impl Session {
             auth_sequence: 0,
             heard_at: Instant16(0),
             opened_at: Instant16(0),
+            flow: Flow::default(),
             close_code: 0,
             peer: Peer { ip: [0; 16], port: 0 },
             accepts: AcceptSetId::EMPTY,
@@ -363,6 +393,10 @@ impl Sessions {
             assert!(!is_over || session.carry.is_empty(), "{connection:?} is over and carries bytes");
             let waits = session.phase == Phase::Registering;
             assert!(!waits || session.answers_due > 0, "{connection:?} waits for nothing");
+            // Nothing but its timer ends a stop.
+            let is_stopped = session.flow.is_stopped() && session.is_open();
+            let has_timer = self.timers.is_set(connection.index());
+            assert!(!is_stopped || has_timer, "{connection:?} is stopped for ever");
         }
         let users = |id| self.slots.iter().filter(|session| session.accepts == id).count() as u32;
         self.accept_sets.invariants(users);

@@ -10,7 +10,7 @@
 //!   origin ── ToName, ToRoom ──► home ── Deliver, DeliverRoom ──► host ──► sockets
 //!      ▲                           ▲ └─ rooms: their size ─┐        │
 //!      └──────── Outcome ──────────┴─ names: what each host reports ┘
-//!   host ── Claim, Release, RoomMembers ──► home ── Granted, Evict, RoomReady, RoomTotal ──► host
+//!   host ── Claim, Release, RoomMembers ──► home ── Granted, Sharers, Evict, RoomReady, RoomTotal ──► host
 //! ```
 
 use crate::address::{Address, Fingerprint, WorkerId};
@@ -133,6 +133,13 @@ pub enum Message {
     Granted {
         /// The connection that claimed.
         connection: ConnectionId,
+    },
+    /// To a host: so many connections share the rate of the connection's user.
+    Sharers {
+        /// One of them.
+        connection: ConnectionId,
+        /// All of them, itself included; at most [`SHARERS_MAX`].
+        count: u8,
     },
     /// To a home: `from` no longer stands for `name`.
     Release {
@@ -270,6 +277,9 @@ pub enum Message {
     /// To every worker, from one that stops.
     Parting(super::Word),
 }
+
+/// Connections of a user among which its rate is divided exactly: of more of them each has this part of it.
+pub const SHARERS_MAX: u8 = 32;
 
 /// Whom a kick is meant for.
 #[derive(Clone, Copy, Debug)]

@@ -41,6 +41,7 @@ use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::Sessions;
+use crate::session::flow::Allowance;
 use crate::session::text::TextStore;
 use crate::settings::{Reloadable, WorkerSettings};
 use message::Message;
@@ -109,6 +110,8 @@ pub struct Worker<B: Backend> {
     silence: silence::Silence,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
+    /// What a connection may send that shares its user's rate with none.
+    pub(crate) lone_allowance: Allowance,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Heap allocations so far; the thread's own count has those of other workers in it.
     allocations: u64,
@@ -232,6 +235,7 @@ impl<B: Backend> Worker<B> {
             parting: parting::Parting::default(),
             silence: silence::Silence::default(),
             pace: Pace::new(now),
+            lone_allowance: Allowance::new(&context.settings.reloadable.rate, 1),
             reloadable: Arc::new(context.settings.reloadable.clone()),
             context,
             addresses,

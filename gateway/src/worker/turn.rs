@@ -151,6 +151,7 @@ impl<B: Backend> Worker<B> {
             self.audit(connection, AuditKind::Disconnected(reason));
         }
         self.leave(connection);
+        self.forget_stop(connection);
         self.echo.remove(connection);
         self.stop_lingering(connection);
         self.shard.sessions.remove(&mut self.shard.texts, connection);

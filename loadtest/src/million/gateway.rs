@@ -71,6 +71,8 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
     format!(
         "[io]\nbackend = \"{name}\"\nworkers = {workers}\npin_workers = false\nscheduling = \"batch\"\n{waiting}\n{dpdk}\
          [limits]\nconnections_max = {connections}\nmailbox_messages_max = 1024\n{slice}\n\
+         [rate]\nmessages_per_second_max = 0\nuser_messages_per_second_max = 0\nbytes_per_second_max = 0\n\
+         user_bytes_per_second_max = 0\n\n\
          [memory]\nreceive_buffer_size_bytes = 4096\nreceive_buffers_per_worker = {buffers}\nhuge_pages = false\n\n\
          [drain]\ndrain_ms = 2000\n\n\
          [control]\naddress = \"{CONTROL}\"\n\n\

@@ -17,6 +17,11 @@ use std::time::Duration;
 const CONFIGURATION: &str = r#"
 [limits]
 connections_max = 10000
+[rate]
+messages_per_second_max = 0
+bytes_per_second_max = 0
+user_messages_per_second_max = 0
+user_bytes_per_second_max = 0
 [application]
 bus = "echo"
 [io]

@@ -1,0 +1,199 @@
+//! How fast a connection may ask, and what it may ask wrongly.
+//!
+//! ```text
+//!   received ─► time pays, bytes are charged ─► frames: each is charged, refused or the end ─► above the burst? stop the socket
+//!                                                                                 timer: paid down ─► receive again
+//! ```
+//!
+//! `session::flow` has the arithmetic; here is what it means for a connection. Services are exempt (`auth.service_scope`), echoes
+//! have no session to speak of. A connection that has not logged in has a number of frames, not a rate.
+
+use crate::session::flow::Stage;
+use crate::session::{Instant16, Phase};
+use crate::settings::ListenerKind;
+use crate::worker::Worker;
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::Header;
+use netpoll::{Backend, ConnectionId, Timestamp};
+
+/// To a request above the rate.
+const SLOW_DOWN: &str = "above the rate for too long: send less, or the connection is closed";
+
+/// Whether a refusal is the fault of the request, and not of its time or its target.
+fn is_faulty(code: ErrorCode) -> bool {
+    use ErrorCode as E;
+    [E::MALFORMED, E::NOT_AUTHENTICATED, E::FORBIDDEN, E::ALREADY, E::TOO_LARGE, E::UNSUPPORTED]
+        .contains(&code)
+}
+
+impl<B: Backend> Worker<B> {
+    /// Notes that `count` bytes were received now; returns the session's phase and listener.
+    pub(super) fn count_bytes(&mut self, connection: ConnectionId, count: usize) -> Option<(Phase, u8)> {
+        let now = Instant16::of(self.pace.now);
+        let session = self.shard.sessions.get_mut(connection)?;
+        if now != session.heard_at {
+            let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+            session.flow.pay(session.heard_at, now, &allowance);
+            session.heard_at = now;
+        }
+        session.flow.charge_bytes(count);
+        Some((session.phase, session.listener))
+    }
+
+    /// Bytes were put back, and will be received once more.
+    pub(super) fn return_bytes(&mut self, connection: ConnectionId, count: usize) {
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.flow.return_bytes(count);
+        }
+    }
+
+    /// Says whether a request that was charged is to be handled, for a connection that has been above its rate. If not it has
+    /// been refused, or the connection is ending.
+    pub(super) fn admits_above(&mut self, connection: ConnectionId, header: Header) -> bool {
+        match self.stage(connection) {
+            Stage::Within | Stage::Slowed => true,
+            Stage::Refused => {
+                self.refuse(connection, header, ErrorCode::LIMITED, SLOW_DOWN);
+                false
+            }
+            Stage::Closed => false,
+        }
+    }
+
+    /// What becomes of a request now. One that is to be refused is counted, and a connection that is to be closed is.
+    fn stage(&mut self, connection: ConnectionId) -> Stage {
+        let now = Instant16::of(self.pace.now);
+        let rate = &self.reloadable.rate;
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return Stage::Closed };
+        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        let stage = session.flow.stage(now, &allowance, rate);
+        match stage {
+            Stage::Within | Stage::Slowed => {}
+            Stage::Refused => self.metrics.rate_refused.add(1),
+            Stage::Closed => {
+                self.metrics.rate_closed.add(1);
+                let why = "above the rate for too long, and refusals did not help; come back and send less";
+                self.end(connection, CloseCode::RATE_LIMITED, why);
+            }
+        }
+        stage
+    }
+
+    /// A WebSocket ping or pong: says whether it is to be answered. Before the login it is a frame like others.
+    pub(super) fn admits_control(&mut self, connection: ConnectionId) -> bool {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+        if session.phase == Phase::Open {
+            session.flow.charge(1);
+            let is_above = session.flow.is_over() && !session.service;
+            return !is_above || matches!(self.stage(connection), Stage::Within | Stage::Slowed);
+        }
+        let listener = usize::from(session.listener);
+        let is_echo = self.context.settings.listeners[listener].kind == ListenerKind::WebSocketEcho;
+        is_echo || self.may_speak_before_login(connection)
+    }
+
+    /// A fragment of a WebSocket message.
+    pub(super) fn count_fragment(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.flow.charge(1);
+        }
+    }
+
+    /// Charges a message to a room for its deliveries; false when there were too many of them: then it is to be refused.
+    pub(super) fn admits_room(&mut self, from: ConnectionId, members: u32) -> bool {
+        let rate = &self.reloadable.rate;
+        let Some(session) = self.shard.sessions.get_mut(from).filter(|session| !session.service) else {
+            return true;
+        };
+        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        let admits = session.flow.charge_room(members, &allowance);
+        self.metrics.rate_refused.add(u64::from(!admits));
+        admits
+    }
+
+    /// A frame before the login that is none: false when there were too many, and the connection is ending.
+    pub(super) fn may_speak_before_login(&mut self, connection: ConnectionId) -> bool {
+        let max = self.reloadable.rate.frames_before_login;
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+        let may = session.flow.fault(max);
+        if !may {
+            self.metrics.closes_before_login.add(1);
+            let why = "too many frames before the login; the first one must be Auth";
+            self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+        }
+        may
+    }
+
+    /// A request was refused with `code`: says whether the connection is to be told so, and ends it when it has made too
+    /// many faulty ones.
+    pub(super) fn may_err(&mut self, connection: ConnectionId, code: ErrorCode) -> bool {
+        let max = self.reloadable.rate.faulty_requests;
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
+        if session.phase != Phase::Open || session.service || !is_faulty(code) || session.flow.fault(max) {
+            return true;
+        }
+        self.metrics.faulty_closes.add(1);
+        let why = "too many requests were malformed, unknown or forbidden";
+        self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+        false
+    }
+
+    // --- the socket --------------------------------------------------------------------------------------------------
+
+    /// Leaves the socket unread while the debt exceeds the burst. Called after each receive.
+    pub(super) fn slow_down(&mut self, connection: ConnectionId) {
+        let rate = &self.reloadable.rate;
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        let is_limited = session.phase == Phase::Open && !session.service && !session.flow.is_stopped();
+        if !session.flow.exceeds(&allowance) || !is_limited {
+            return;
+        }
+        session.flow.stage(Instant16::of(self.pace.now), &allowance, rate); // it may be above from here on
+        session.flow.set_stopped(true);
+        self.metrics.rate_slowed.add(1);
+        self.metrics.rate_stopped.increment();
+        self.backend.set_receiving(connection, false);
+        if let Some(next) = self.open_deadline(connection) {
+            self.shard.sessions.timers.set(connection.index(), next);
+        }
+    }
+
+    /// When time will have paid for what a stopped connection has sent.
+    pub(super) fn resume_at(&self, connection: ConnectionId) -> Timestamp {
+        let Some(session) = self.shard.sessions.get(connection) else { return self.pace.now };
+        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+        session.heard_at.after(session.flow.ticks_to_burst(&allowance)).timestamp()
+    }
+
+    /// Receives again. The time in which nothing could be heard of the client is no silence of its own, and no time that it
+    /// took for a frame.
+    pub(super) fn resume(&mut self, connection: ConnectionId) {
+        let now = Instant16::of(self.pace.now);
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+        session.flow.pay(session.heard_at, now, &allowance);
+        session.heard_at = now;
+        session.flow.set_stopped(false);
+        if !session.carry.is_empty() {
+            session.carry.begin(now);
+        }
+        self.metrics.rate_stopped.decrement();
+        self.backend.set_receiving(connection, true);
+    }
+
+    /// A connection is gone: if it was stopped, it no longer counts.
+    pub(crate) fn forget_stop(&mut self, connection: ConnectionId) {
+        let session = self.shard.sessions.get_mut(connection);
+        if session.is_some_and(|session| session.flow.set_stopped(false)) {
+            self.metrics.rate_stopped.decrement();
+        }
+    }
+
+    /// The user of a connection has so many connections now.
+    pub(super) fn share_rate(&mut self, connection: ConnectionId, sharers: u8) {
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.flow.set_sharers(sharers);
+        }
+    }
+}

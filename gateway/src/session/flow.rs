@@ -1,0 +1,403 @@
+//! The rate of one connection: what it has sent beyond what time has paid for, and what follows from that.
+//!
+//! ```text
+//!   a receive ─► + its bytes  ┐ debt ≤ burst ──────────────► handled
+//!   a frame   ─► + its cost   ┘ debt > burst ──────────────► handled, and the socket is left unread until it no longer is
+//!                                  │  for refuse_after ────► requests beyond the rate: Error 429
+//!                                  └─ for close_after ─────► closed with 3004
+//!   each sixteenth of a second: − a sixteenth of the rate
+//! ```
+//!
+//! The token buckets are kept as debts, so that an idle connection's are zero and need no refill. They are integers that time
+//! pays off in whole ticks of the clock that the session has anyway (`heard_at`), so nothing is lost to rounding. What is
+//! received is charged and handled even beyond the burst: it has been taken from the socket, and the sender pays by the length of
+//! the stop.
+//!
+//! Bounds: a debt saturates at 2^32 units. All times are ticks of an [`Instant16`].
+
+use super::Instant16;
+use crate::settings::RateLimits;
+use gateway_proto::frame::Operation;
+
+/// Units of debt that one message is: time pays by the sixteenth of a second.
+const UNITS: u32 = Instant16::PER_SECOND;
+
+/// Members of a room for each message that a message to it counts as besides itself.
+pub const MEMBERS_PER_MESSAGE: u32 = 64;
+/// What a faulty request costs besides itself: its answer is several times as large.
+pub const FAULT_COST: u32 = 8;
+
+/// As how many messages a frame counts: as often as its work for others is larger than a heartbeat's.
+pub const fn cost(operation: Operation) -> u32 {
+    match operation {
+        Operation::CHANGE_ROOM
+        | Operation::JOIN
+        | Operation::LEAVE
+        | Operation::SUBSCRIBE
+        | Operation::UNSUBSCRIBE => 4,
+        _ => 1,
+    }
+}
+
+/// What one connection may do: its share of its user's rate, or its own rate if that is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Units of messages that a tick pays for; `u32::MAX`: no limit.
+    messages_per_tick: u32,
+    /// Units of messages.
+    messages_burst: u32,
+    /// Bytes that a tick pays for; `u32::MAX`: no limit.
+    bytes_per_tick: u32,
+    bytes_burst: u32,
+}
+
+/// The less of a rate and a share of another; 0: no limit. With its burst, in the same proportion.
+fn least(own: u32, burst: u32, of_user: u32, sharers: u8) -> Option<(u32, u32)> {
+    let share = of_user / u32::from(sharers.max(1));
+    match (own, of_user) {
+        (0, 0) => None,
+        (own, of_user) if of_user == 0 || (own > 0 && own <= share) => Some((own, burst)),
+        (own, of_user) => {
+            let whole = u64::from(if own > 0 { own } else { of_user });
+            let burst = u64::from(burst) * u64::from(share) / whole;
+            Some((share.max(1), burst.max(1) as u32))
+        }
+    }
+}
+
+impl Allowance {
+    /// Of one of `sharers` connections of a user.
+    pub fn new(limits: &RateLimits, sharers: u8) -> Allowance {
+        let RateLimits { messages_per_second, messages_burst, user_messages_per_second, .. } = *limits;
+        let RateLimits { bytes_per_second, bytes_burst, user_bytes_per_second, .. } = *limits;
+        let messages = least(messages_per_second, messages_burst, user_messages_per_second, sharers);
+        let bytes = least(bytes_per_second, bytes_burst, user_bytes_per_second, sharers);
+        let (messages_per_tick, messages_burst) = messages.unwrap_or((u32::MAX, u32::MAX));
+        let (bytes, bytes_burst) = bytes.unwrap_or((u32::MAX, u32::MAX));
+        Allowance {
+            messages_per_tick,
+            messages_burst: messages_burst.saturating_mul(UNITS),
+            bytes_per_tick: if bytes == u32::MAX { bytes } else { (bytes / UNITS).max(1) },
+            bytes_burst,
+        }
+    }
+}
+
+/// What becomes of a connection's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// They are handled.
+    Within,
+    /// They are handled, and then the socket is left unread for a while.
+    Slowed,
+    /// They are refused.
+    Refused,
+    /// The connection is closed.
+    Closed,
+}
+
+/// The rate of one connection. See the module's text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Debt in units of messages.
+    messages: u32,
+    /// Debt in bytes.
+    bytes: u32,
+    /// When the debt exceeded the burst, while `over`: the low half of an [`Instant16`], which is enough for an hour.
+    over_since: u16,
+    /// Faulty requests that have not been forgotten; before the login frames that are no login.
+    faults: u8,
+    /// Connections that share the user's rate with this one, itself included; 0: none that is known.
+    sharers: u8,
+    /// The debt has exceeded the burst, and was not halved since.
+    over: bool,
+    /// A request was refused since then: before that a connection is not closed.
+    refused: bool,
+    /// The socket is left unread.
+    stopped: bool,
+}
+
+impl Flow {
+    /// What this connection may do; `lone` is the allowance of one that shares with none, made once.
+    pub fn allowance(&self, limits: &RateLimits, lone: &Allowance) -> Allowance {
+        if self.sharers <= 1 { *lone } else { Allowance::new(limits, self.sharers) }
+    }
+
+    /// The user has so many connections now.
+    pub fn set_sharers(&mut self, sharers: u8) {
+        self.sharers = sharers;
+    }
+
+    /// Time has passed from `then` to `now`: it pays for messages and bytes, and a second lets one fault be forgotten.
+    pub fn pay(&mut self, then: Instant16, now: Instant16, allowance: &Allowance) {
+        let ticks = now.ticks_since(then);
+        if ticks == 0 {
+            return;
+        }
+        self.messages = self.messages.saturating_sub(allowance.messages_per_tick.saturating_mul(ticks));
+        self.bytes = self.bytes.saturating_sub(allowance.bytes_per_tick.saturating_mul(ticks));
+        let seconds = now.seconds() - then.seconds();
+        self.faults = self.faults.saturating_sub(u8::try_from(seconds).unwrap_or(u8::MAX));
+        if self.messages <= allowance.messages_burst / 2 && self.bytes <= allowance.bytes_burst / 2 {
+            (self.over, self.refused) = (false, false);
+        }
+    }
+
+    /// Bytes were received.
+    pub fn charge_bytes(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_add(count as u32);
+    }
+
+    /// Bytes that were charged will be received once more.
+    pub fn return_bytes(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_sub(count as u32);
+    }
+
+    /// Something was asked for that counts as `messages`.
+    pub fn charge(&mut self, messages: u32) {
+        self.messages = self.messages.saturating_add(messages.saturating_mul(UNITS));
+    }
+
+    /// A message to a room of `members` is charged for its deliveries, by at most half a burst; false when the debt is
+    /// twice the burst already: then it is not to be made on credit.
+    pub fn charge_room(&mut self, members: u32, allowance: &Allowance) -> bool {
+        let extra = members / MEMBERS_PER_MESSAGE;
+        if extra > 0 && self.messages > allowance.messages_burst.saturating_mul(2) {
+            return false;
+        }
+        let units = extra.saturating_mul(UNITS).min(allowance.messages_burst / 2);
+        self.messages = self.messages.saturating_add(units);
+        true
+    }
+
+    /// A faulty request, or before the login a frame that is none; false when more than `max` are remembered.
+    pub fn fault(&mut self, max: u8) -> bool {
+        self.charge(FAULT_COST);
+        self.faults = self.faults.saturating_add(1);
+        max == 0 || self.faults <= max
+    }
+
+    /// The login succeeded: what came before it is forgiven.
+    pub fn logged_in(&mut self) {
+        self.faults = 0;
+    }
+
+    /// Whether the debt exceeds the burst.
+    pub fn exceeds(&self, allowance: &Allowance) -> bool {
+        self.messages > allowance.messages_burst || self.bytes > allowance.bytes_burst
+    }
+
+    /// Whether the debt has exceeded the burst and was not halved since. While it is false every request is handled.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What becomes of requests at `now`.
+    pub fn stage(&mut self, now: Instant16, allowance: &Allowance, limits: &RateLimits) -> Stage {
+        if !self.exceeds(allowance) {
+            return Stage::Within;
+        }
+        if !std::mem::replace(&mut self.over, true) {
+            self.over_since = now.low_half();
+        }
+        let ticks = u32::from(now.low_half().wrapping_sub(self.over_since));
+        let for_long = |after: u32| after > 0 && ticks >= after;
+        match () {
+            () if for_long(limits.close_after_ticks) && self.refused => Stage::Closed,
+            () if for_long(limits.refuse_after_ticks) => {
+                // However long the stop before it was: a client has the time from the first refusal on to heed it.
+                if !std::mem::replace(&mut self.refused, true) {
+                    self.over_since = now.low_half().wrapping_sub(limits.refuse_after_ticks as u16);
+                }
+                Stage::Refused
+            }
+            () => Stage::Slowed,
+        }
+    }
+
+    /// Ticks until time has paid the debt down to the burst; 0: it is not above.
+    pub fn ticks_to_burst(&self, allowance: &Allowance) -> u32 {
+        let wait = |debt: u32, burst: u32, per_tick: u32| debt.saturating_sub(burst).div_ceil(per_tick);
+        let messages = wait(self.messages, allowance.messages_burst, allowance.messages_per_tick);
+        messages.max(wait(self.bytes, allowance.bytes_burst, allowance.bytes_per_tick))
+    }
+
+    /// Whether the socket is left unread.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Notes that the socket is left unread from now on, or no longer; false when that is nothing new.
+    pub fn set_stopped(&mut self, stopped: bool) -> bool {
+        std::mem::replace(&mut self.stopped, stopped) != stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netpoll::Timestamp;
+
+    fn limits() -> RateLimits {
+        RateLimits {
+            messages_per_second: 100,
+            messages_burst: 200,
+            bytes_per_second: 16_000,
+            bytes_burst: 32_000,
+            user_messages_per_second: 150,
+            user_bytes_per_second: 0,
+            ..RateLimits::default()
+        }
+    }
+
+    fn at(millis: u64) -> Instant16 {
+        Instant16::of(Timestamp::from_nanos(millis * 1_000_000))
+    }
+
+    /// Sends `per_step` messages every `step` milliseconds, as far as the connection is not stopped, from `start` to `end`;
+    /// returns how many were handled.
+    fn offer(
+        flow: &mut Flow,
+        limits: &RateLimits,
+        (start, end): (u64, u64),
+        per_step: u32,
+        step: u64,
+    ) -> u32 {
+        let allowance = Allowance::new(limits, 1);
+        let (mut then, mut handled) = (at(start), 0);
+        for millis in (start..end).step_by(step as usize) {
+            let now = at(millis);
+            flow.pay(then, now, &allowance);
+            then = now;
+            if flow.ticks_to_burst(&allowance) == 0 {
+                flow.charge(per_step);
+                handled += per_step;
+                flow.stage(now, &allowance, limits);
+            }
+        }
+        handled
+    }
+
+    #[test]
+    fn over_time_exactly_the_rate_passes_however_much_is_offered() {
+        for per_step in [1, 7, 160] {
+            let mut flow = Flow::default();
+            let handled = offer(&mut flow, &limits(), (0, 60_000), per_step, 5);
+            let least = 60 * 100;
+            assert!((least..=least + 200 + per_step).contains(&handled), "{per_step} at a time: {handled}");
+        }
+    }
+
+    #[test]
+    fn a_rate_below_one_a_tick_is_kept_too() {
+        let limits = RateLimits { messages_per_second: 1, messages_burst: 1, ..limits() };
+        let handled = offer(&mut Flow::default(), &limits, (0, 100_000), 1, 10);
+        assert!((100..=102).contains(&handled), "{handled}");
+    }
+
+    #[test]
+    fn a_burst_passes_at_once_and_time_pays_for_it() {
+        let mut flow = Flow::default();
+        let allowance = Allowance::new(&limits(), 1);
+        flow.charge(200);
+        assert_eq!(flow.stage(at(0), &allowance, &limits()), Stage::Within);
+        flow.charge(1);
+        assert_eq!(flow.stage(at(0), &allowance, &limits()), Stage::Slowed);
+        assert_eq!(flow.ticks_to_burst(&allowance), 1);
+        flow.pay(at(0), at(1000), &allowance);
+        assert!(flow.is_over(), "half the burst is still owed");
+        flow.pay(at(1000), at(1100), &allowance);
+        assert!(!flow.is_over());
+        flow.pay(at(1100), at(3000), &allowance);
+        assert_eq!(flow, Flow { over_since: flow.over_since, ..Flow::default() }, "nothing is owed");
+    }
+
+    #[test]
+    fn whoever_goes_on_is_slowed_then_refused_then_closed() {
+        let limits = limits();
+        let mut flow = Flow::default();
+        let mut stages = vec![];
+        let (mut then, allowance) = (at(0), Allowance::new(&limits, 1));
+        for millis in (0..60_000).step_by(50) {
+            let now = at(millis);
+            flow.pay(then, now, &allowance);
+            then = now;
+            flow.charge(50);
+            let stage = flow.stage(now, &allowance, &limits);
+            if stages.last().is_none_or(|(_, last)| *last != stage) {
+                stages.push((millis, stage));
+            }
+        }
+        let order: Vec<Stage> = stages.iter().map(|(_, stage)| *stage).collect();
+        assert_eq!(order, [Stage::Within, Stage::Slowed, Stage::Refused, Stage::Closed]);
+        assert!((5000..5300).contains(&(stages[2].0 - stages[1].0)), "{stages:?}");
+        assert!((15_000..15_600).contains(&(stages[3].0 - stages[1].0)), "{stages:?}");
+    }
+
+    #[test]
+    fn a_connection_is_refused_before_it_is_closed() {
+        let limits = limits();
+        let (mut flow, allowance) = (Flow::default(), Allowance::new(&limits, 1));
+        flow.charge(10_000);
+        assert_eq!(flow.stage(at(0), &allowance, &limits), Stage::Slowed);
+        // The stop alone was longer than the time to be closed.
+        flow.pay(at(0), at(90_000), &allowance);
+        assert_eq!(flow.stage(at(90_000), &allowance, &limits), Stage::Refused);
+        assert_eq!(flow.stage(at(99_900), &allowance, &limits), Stage::Refused, "ten seconds to heed it");
+        assert_eq!(flow.stage(at(100_000), &allowance, &limits), Stage::Closed);
+    }
+
+    #[test]
+    fn bytes_count_as_messages_do() {
+        let mut flow = Flow::default();
+        let allowance = Allowance::new(&limits(), 1);
+        flow.charge_bytes(32_000 + 1_000);
+        assert_eq!(flow.stage(at(0), &allowance, &limits()), Stage::Slowed);
+        assert_eq!(flow.ticks_to_burst(&allowance), 1);
+        flow.return_bytes(1_000);
+        assert_eq!(flow.ticks_to_burst(&allowance), 0);
+        flow.charge_bytes(usize::MAX);
+        assert!(flow.ticks_to_burst(&allowance) > 4_000_000, "a debt saturates");
+    }
+
+    #[test]
+    fn a_users_connections_share_its_rate_and_a_lone_one_keeps_its_own() {
+        let limits = limits();
+        let of = |sharers| Allowance::new(&limits, sharers);
+        assert_eq!(of(0), of(1));
+        assert_eq!((of(1).messages_per_tick, of(1).messages_burst), (100, 200 * 16));
+        assert_eq!((of(3).messages_per_tick, of(3).messages_burst), (50, 100 * 16));
+        assert_eq!((of(250).messages_per_tick, of(250).messages_burst), (1, 16), "never nothing");
+        assert_eq!(of(3).bytes_per_tick, of(1).bytes_per_tick, "without a user's limit");
+        let user_only = RateLimits { messages_per_second: 0, ..limits };
+        assert_eq!(Allowance::new(&user_only, 3).messages_burst, 66 * 16);
+        let off = Allowance::new(&RateLimits::NONE, 7);
+        let mut flow = Flow::default();
+        flow.charge(1 << 30);
+        flow.charge_bytes(1 << 31);
+        assert_eq!((flow.exceeds(&off), flow.ticks_to_burst(&off)), (false, 0), "no limit at all");
+    }
+
+    #[test]
+    fn a_message_to_a_room_costs_its_deliveries_and_is_never_impossible() {
+        let (mut flow, limits) = (Flow::default(), limits());
+        let allowance = Allowance::new(&limits, 1);
+        assert!(flow.charge_room(63, &allowance) && flow.messages == 0, "a small room costs nothing more");
+        assert!(flow.charge_room(5000, &allowance));
+        assert_eq!(flow.messages, 78 * 16);
+        let mut flow = Flow::default();
+        let sent = (0..20).filter(|_| flow.charge_room(10_000_000, &allowance)).count();
+        assert_eq!(sent, 5, "half a burst each, up to twice the burst and once beyond");
+        assert!(flow.charge_room(10, &allowance), "what costs others nothing is not refused for that");
+    }
+
+    #[test]
+    fn a_second_forgets_a_fault() {
+        let mut flow = Flow::default();
+        let allowance = Allowance::new(&limits(), 1);
+        assert!((0..10).all(|_| flow.fault(10)) && !flow.fault(10));
+        flow.pay(at(500), at(1500), &allowance);
+        assert!(flow.fault(11) && !flow.fault(11));
+        assert!((0..1000).all(|_| flow.fault(0)), "0: no limit");
+    }
+}
