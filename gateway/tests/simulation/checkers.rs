@@ -35,7 +35,10 @@ impl World {
     pub fn run(&mut self) {
         for round in 0..self.plan.rounds {
             let before = self.before_round();
-            for _ in 0..self.plan.actions {
+            for action in 0..self.plan.actions {
+                if self.plan.floods && round % 2 == 0 && action == self.plan.actions / 2 {
+                    self.begin_flood();
+                }
                 while !self.rng.chance(self.plan.pace) {
                     self.tick();
                 }
@@ -75,6 +78,9 @@ impl World {
         (self.tally.replaced, self.tally.devices) = (told(3504), told(3505));
         (self.tally.idle, self.tally.overload) = (told(3002), told(3001));
         (self.tally.tokens_ended, self.tally.tokens_refused) = (told(3010), told(3501));
+        self.tally.rate_stops = self.total(|metrics| metrics.rate_slowed.get());
+        self.tally.rate_refusals = self.total(|metrics| metrics.rate_refused.get());
+        self.tally.rate_closes = told(3004);
         self.tally.blurred = self.clients.iter().filter(|client| client.blurred).count() as u64;
     }
 
@@ -304,7 +310,7 @@ impl World {
     /// A connection's end has a cause.
     pub fn judge_end(&self, id: usize) {
         let client = &self.clients[id];
-        if client.fate == Fate::Left || client.fate == Fate::Garbage || client.was_deaf || self.stopping {
+        if client.fate == Fate::Left || client.is_lawless() || client.was_deaf || self.stopping {
             return;
         }
         let Some(code) = client.farewell else {
@@ -409,6 +415,7 @@ impl World {
             let shard = entry.worker.shard();
             assert!((0..32).all(|slot| shard.sessions.at(slot).is_none()), "leaks: a session of {number}");
             assert_eq!(shard.sessions.open_count(), 0, "leaks: the count of sessions of {number}");
+            assert_eq!(entry.metrics.rate_stopped.get(), 0, "leaks: stopped connections of {number}");
             assert_eq!(shard.sessions.timers.armed(), 0, "leaks: a timer of worker {number}");
             assert!(shard.sums.is_empty(), "leaks: a sum of outcomes of worker {number}");
             assert!(shard.sessions.accept_sets.is_unused(), "leaks: an accept set of worker {number}");

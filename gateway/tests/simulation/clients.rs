@@ -35,6 +35,8 @@ pub enum Fate {
     Garbage,
     /// It never logs in.
     Mute,
+    /// It sends as fast as it can, whatever it hears.
+    Flooder,
 }
 
 /// A request under way.
@@ -178,6 +180,11 @@ impl Client {
     /// Whether it goes on: nothing has been done or heard that ends it.
     pub fn is_well(&self) -> bool {
         self.phase != Phase::Gone && self.fate == Fate::None && self.farewell.is_none()
+    }
+
+    /// Whether what it hears, and why it ends, follows from what it should not have done.
+    pub fn is_lawless(&self) -> bool {
+        matches!(self.fate, Fate::Garbage | Fate::Flooder)
     }
 
     /// Whether it may send requests. What waits for the answer to a login has a bound.

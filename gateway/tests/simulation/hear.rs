@@ -124,7 +124,7 @@ impl World {
             Said::Message(..) => unreachable!("only echoes are told bare messages"),
             Said::Pong(payload) => {
                 let ping = client.pings.pop_front();
-                let garbled = client.fate == Fate::Garbage;
+                let garbled = client.is_lawless();
                 assert!(
                     garbled || ping == Some(payload),
                     "replies: client {id} got a pong to no ping, or out of order"
@@ -224,7 +224,7 @@ impl World {
         let client = &mut self.clients[id];
         let sequence = frame.sequence;
         let Some(request) = client.pending.remove(&sequence) else {
-            if client.fate == Fate::Garbage {
+            if client.is_lawless() {
                 return;
             }
             panic!("replies: client {id} got {frame:?} and had not asked, or had its answer");
@@ -292,7 +292,7 @@ impl World {
     fn refused(&mut self, id: usize, frame: &Frame) {
         let error = Error::parse(&frame.body).expect("wire: an Error");
         let client = &mut self.clients[id];
-        if client.fate == Fate::Garbage {
+        if client.is_lawless() {
             return;
         }
         let code = error.code.get();

@@ -4,8 +4,8 @@
 //! out reach states that runs of everything never do ("swarm testing", Groce et al., 2012).
 
 use gateway::settings::{
-    AuthMode, BusMode, DevicePolicy, ListenerKind, ListenerSettings, Reloadable, SlowConsumer, TableSizes,
-    WorkerSettings,
+    AuthMode, BusMode, DevicePolicy, ListenerKind, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
+    TableSizes, WorkerSettings,
 };
 use netpoll::sim::{FaultConfig, Rng};
 use netpoll::{BackendConfig, ListenerConfig, PoolSize, PoolsConfig};
@@ -134,6 +134,8 @@ pub struct Plan {
     pub probes: f64,
     /// Rounds in which somebody comes or goes end with a race: nothing is asked for after it, so it is judged.
     pub races: bool,
+    /// A client of each round floods until it is closed; else clients may only be slowed, and lose nothing by it.
+    pub floods: bool,
     /// Drain before the end.
     pub drains: bool,
     /// Wait for the idle time-out at the end.
@@ -157,7 +159,11 @@ impl Plan {
         // Drawn apart, so that the runs without it are what they were.
         let odds = &mut Rng::new(seed ^ 0x6465_6166);
         settings.reloadable.slow_consumer_timeout = Duration::from_millis([1, 50, 2000][odds.below(3)]);
+        let rate_rng = &mut Rng::new(seed ^ 0x7261_7465);
+        let floods = rate_rng.chance(0.15);
+        settings.reloadable.rate = rate(rate_rng, floods);
         Plan {
+            floods,
             deafness: [0.0, 0.0, 0.0, 0.05][odds.below(4)],
             backend: backend(rng, tight),
             faults: faults(rng),
@@ -184,6 +190,32 @@ impl Plan {
             idles,
             settings,
         }
+    }
+}
+
+/// Rates that nobody reaches; or a flooder alone does; or everybody, who is slowed and nothing else.
+fn rate(rng: &mut Rng, floods: bool) -> RateLimits {
+    if floods {
+        return RateLimits {
+            messages_per_second: 300,
+            messages_burst: 1000,
+            refuse_after_ticks: 8,
+            close_after_ticks: 24,
+            ..RateLimits::NONE
+        };
+    }
+    if rng.chance(0.7) {
+        return RateLimits::default();
+    }
+    let or_none = |rng: &mut Rng, limit: usize| if rng.chance(0.5) { limit as u32 } else { 0 };
+    RateLimits {
+        messages_per_second: 60 + rng.below(140) as u32,
+        messages_burst: 1 + rng.below(40) as u32,
+        bytes_per_second: 20_000,
+        bytes_burst: 1024 + rng.below(8000) as u32,
+        user_messages_per_second: or_none(rng, 120),
+        user_bytes_per_second: or_none(rng, 40_000),
+        ..RateLimits::NONE
     }
 }
 

@@ -57,6 +57,10 @@ tally! {
     kicked_nobody,
     /// Pushes to a room in the moment in which somebody has entered it.
     probes,
+    /// Times that a client was left unread, requests refused for its rate, clients closed for it.
+    rate_stops,
+    rate_refusals,
+    rate_closes,
     /// Connections with a refused request for a room.
     blurred,
 }

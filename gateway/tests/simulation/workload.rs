@@ -12,6 +12,7 @@ use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Join, MessageId, Name, Publish, PushOperation, RoomKey, SendMessage};
 use gateway_proto::frame::Operation;
 use netpoll::Backend;
+use std::time::Duration;
 
 impl World {
     /// Does something; if `only_talk`, nothing that moves anybody.
@@ -305,6 +306,35 @@ impl World {
         client.output.extend(bytes);
         // What makes sense by chance, or is the beginning of something, ends with the connection.
         client.output.extend([0; 32]);
+        self.network.nudge(self.shards.len() + client.host);
+    }
+
+    /// A client that is logged in sends without end from here on.
+    pub fn begin_flood(&mut self) {
+        let open = |id: &usize| self.clients[*id].is_open() && !self.clients[*id].echo;
+        let Some(id) = (0..self.clients.len()).find(open) else { return };
+        note!(self, "client {id} floods");
+        self.churn += 1;
+        self.clients[id].fate = Fate::Flooder;
+        self.flooder = Some((id, self.network.now()));
+    }
+
+    /// Gives the flooder more to say when its socket has taken what it had, each millisecond at most: a socket whose peer is
+    /// gone takes everything, and no time would pass.
+    pub fn feed_flood(&mut self) {
+        let now = self.network.now();
+        let Some((id, _)) = self.flooder.filter(|(_, last)| now >= *last + Duration::from_millis(1)) else {
+            return;
+        };
+        self.flooder = Some((id, now)).filter(|_| self.clients[id].phase != Phase::Gone);
+        let client = &mut self.clients[id];
+        let queued = self.hosts[client.host].backend.queued_bytes(client.connection);
+        if client.farewell.is_some() || !client.output.is_empty() || queued > 4096 {
+            return;
+        }
+        let beat = |number: i32| wire::frame(2, 1_000_000 + number, b"");
+        let frames: Vec<u8> = (0..100).flat_map(beat).collect();
+        client.say(&frames, &[], [7; 4], None);
         self.network.nudge(self.shards.len() + client.host);
     }
 

@@ -71,6 +71,8 @@ pub struct World {
     pub control: Control,
     /// The room of the last race: whoever enters it is pushed to.
     pub contested: Option<usize>,
+    /// The client that floods, and when it said something last.
+    pub flooder: Option<(usize, Timestamp)>,
     /// Where clients bring tokens.
     pub verifier: Option<Verifier>,
     /// By backend: no turns until then.
@@ -134,6 +136,7 @@ impl World {
             messages: vec![],
             control,
             contested: None,
+            flooder: None,
             verifier,
             skipped: 0,
             churn: 0,
@@ -187,6 +190,7 @@ impl World {
     /// One turn of somebody.
     pub fn tick(&mut self) {
         self.ticks += 1;
+        self.feed_flood();
         self.control_turn();
         self.verifier_turn();
         let Some(number) = self.network.step() else {
@@ -318,6 +322,7 @@ impl World {
             Phase::Gone => false,
             // It may be the beginning of something.
             _ if client.fate == Fate::Garbage => !client.output.is_empty(),
+            _ if client.fate == Fate::Flooder => true, // it goes on until it is closed
             Phase::Echoing => !World::echo_rests(client),
             Phase::Open => !(client.is_well() && client.output.is_empty() && client.pending.is_empty()),
             _ => true,
@@ -325,6 +330,8 @@ impl World {
         self.control.is_at_rest()
             && self.verifier.as_ref().is_none_or(Verifier::is_at_rest)
             && self.shards.iter().all(|shard| shard.stopped || shard.worker.is_settled())
+            // Behind what is left unread a client may have left.
+            && self.shards.iter().all(|shard| shard.stopped || shard.metrics.rate_stopped.get() == 0)
             && !self.clients.iter().any(waits)
             && self.network.is_quiet()
     }
