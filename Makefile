@@ -74,6 +74,7 @@ memory: ## resident memory of an idle session in three rooms, on io_uring and on
 fairness: ## echo latency of well-behaved connections beside troublemakers, against its quiet value
 	cargo build --release -p gateway -p loadtest
 	gateway/tests/e2e/fairness.sh
+	gateway/tests/e2e/flood.sh
 
 hostile: ## over a hundred abuses, each beside 2 000 well-behaved connections that must not notice (BACKEND=io_uring|epoll ROUNDS=3)
 	cargo build --release -p gateway -p hostile
