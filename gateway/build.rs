@@ -28,11 +28,14 @@ fn given(name: &str) -> Option<String> {
 
 /// Commit and day of the repository that the sources are in, with a mark when they were changed since.
 fn of_repository() -> (String, String) {
-    // A checkout moves HEAD, a commit the branch that it names.
-    for name in ["HEAD", "logs/HEAD", "index"] {
+    // A checkout moves HEAD, a commit the branch that it names; an edit makes the mark true or false.
+    for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", name]) {
             println!("cargo::rerun-if-changed={path}");
         }
+    }
+    for sources in ["src", "assets", "proto/src", "../netpoll/src", "../dpdk-backend/src", "../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={sources}");
     }
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
         return ("unknown commit".into(), "unknown date".into());

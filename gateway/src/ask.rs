@@ -39,7 +39,9 @@ pub(crate) fn ask(address: SocketAddr, question: Question<'_>, out: &mut impl Wr
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), TIMEOUT)?;
+    // Where all interfaces are listened on, this machine's own is asked, and named as the host.
+    let address = SocketAddr::new(ip, address.port());
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let method = if body.is_some() { "POST" } else { "GET" };
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;

@@ -71,6 +71,17 @@ enabled = true
 }
 
 #[test]
+fn a_list_by_another_name_is_told_the_right_one() {
+    expect(
+        "[[listeners]]\nname = \"tcp\"\naddress = \"127.0.0.1:1\"\n\n[[things]]\nname = \"x\"\n",
+        &[
+            "gateway.toml:1: [[listeners]]: no such list; did you mean [[listener]]?",
+            "gateway.toml:5: [[things]]: no such list; the only one is [[listener]]",
+        ],
+    );
+}
+
+#[test]
 fn environment_and_flags_are_checked_like_the_file() {
     let found = problems(
         "",

@@ -343,7 +343,7 @@ fn who_stops_the_gateway_waits_longer_than_a_drain_takes() {
     let drain = number_of("gateway.edge-io_uring.toml", "drain_ms =") / 1000;
     assert!(number_of("systemd/gateway.service", "TimeoutStopSec=") > drain + rest);
     let drain = number_of("gateway.epoll.toml", "drain_ms =") / 1000;
-    let before = number_of("k8s/gateway.yaml", "\"sleep\", \"");
+    let before = number_of("k8s/gateway.yaml", "exec: {command: [\"/usr/local/bin/gateway\", \"sleep\",");
     assert!(number_of("k8s/gateway.yaml", "terminationGracePeriodSeconds:") > before + drain + rest);
 }
 
