@@ -8,10 +8,11 @@ mod program;
 
 use program::{Running, gateway};
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 fn full() -> Stdio {
@@ -114,4 +115,49 @@ fn commands_end_quietly_when_their_reader_has_gone() {
     }
     let mut wrong = gateway("check", &["io.workers=x"]);
     assert_eq!(wrong.stderr(full()).status().unwrap().code(), Some(2));
+}
+
+// Without descriptors nothing can be accepted, ten times a second: said, and not ten times a second.
+#[test]
+fn ports_that_cannot_accept_say_so_once_in_a_while() {
+    let mut child = gateway("run", &["io.workers=1", "io.backend=epoll"]).spawn().unwrap();
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let (heard, stderr) = (Arc::clone(&lines), child.stderr.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            heard.lock().unwrap().push(line);
+        }
+    });
+    let until = |done: &dyn Fn(&[String]) -> bool| {
+        let start = Instant::now();
+        while !done(&lines.lock().unwrap()) {
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", lines.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let count = |lines: &[String], what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    until(&|lines| count(lines, "serving ") == 1);
+    let serving = lines.lock().unwrap().iter().find(|line| line.contains("serving ")).unwrap().clone();
+    let address = |what: &str| {
+        let rest = serving.split_once(what).unwrap().1;
+        rest.chars().take_while(|one| one.is_ascii_digit() || matches!(one, '.' | ':')).collect::<String>()
+    };
+    let limit =
+        Command::new("prlimit").args(["--nofile=5:5", "--pid", &child.id().to_string()]).status().unwrap();
+    assert!(limit.success());
+    let waiting: Vec<TcpStream> = [address("control="), address("tcp on ")]
+        .iter()
+        .map(|address| TcpStream::connect(address).unwrap())
+        .collect();
+    let (control, clients) = ("the control port can't accept", "client listeners can't accept");
+    until(&|lines| count(lines, control) > 0 && count(lines, clients) > 0);
+    std::thread::sleep(Duration::from_secs(3));
+    for what in [control, clients] {
+        // Every 10 s: twice at most in a test that a crowded machine holds up.
+        assert!((1..=2).contains(&count(&lines.lock().unwrap(), what)), "{:?}", lines.lock().unwrap());
+    }
+    drop(waiting);
+    signal(&child, "-TERM");
+    assert_eq!(code(&mut child), Some(0));
+    reader.join().unwrap();
 }
