@@ -141,7 +141,10 @@ fn what_is_not_json_is_refused_wherever_it_stands() {
     {
         assert_eq!(error(body), Some(AuthError::Syntax), "{body}");
     }
-    assert_eq!(error("\u{feff}{}"), Some(AuthError::Syntax));
+    // RFC 8259 §8.1: one byte order mark may be ignored, where it can stand.
+    assert_eq!(error("\u{feff}{}"), None);
+    assert_eq!(error("\u{feff}\u{feff}{}"), Some(AuthError::Syntax));
+    assert_eq!(error("{}\u{feff}"), Some(AuthError::TrailingBytes));
     assert_eq!(AuthRequest::parse(b"{\"key\":\"\xff\"}", &mut []), Err(AuthError::NotUtf8));
 }
 

@@ -166,7 +166,7 @@ fn every_deviation_has_its_refusal() {
         ("GET /sub/ HTTP/1.1", NotFound),
         ("GET /SUB HTTP/1.1", NotFound),
         ("GET * HTTP/1.1", Malformed),
-        ("GET http://server.example.com/sub HTTP/1.1", Malformed),
+        ("GET gopher://server.example.com/sub HTTP/1.1", Malformed),
         ("GET  /sub HTTP/1.1", Malformed),
         ("G\u{0}T /sub HTTP/1.1", Malformed),
     ];
