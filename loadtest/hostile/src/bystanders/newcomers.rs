@@ -74,12 +74,13 @@ async fn log_in(shared: &Shared, number: u32) -> Result<Link, String> {
     link.login(&shared.auth(mid, &[room, further.clone()], &more)).await?;
     link.send(op::JOIN, 2, &join_body(&further)).await.map_err(|error| ending(&error))?;
     link.send(op::HEARTBEAT, 3, &[]).await.map_err(|error| ending(&error))?;
-    let mut joined = false;
+    // The heartbeat's reply may come first: a room's home may be on another worker.
+    let (mut joined, mut beat) = (false, false);
     loop {
         while let Some(item) = link.next().await.map_err(|error| error.to_string())? {
             let Item::Frame(frame) = item else { continue };
             match (frame.operation, frame.sequence) {
-                (op::HEARTBEAT_REPLY, 3) if joined => return Ok(link),
+                (op::HEARTBEAT_REPLY, 3) => beat = true,
                 (op::JOIN_REPLY, 2) if frame.code() == 0 => joined = true,
                 (op::JOIN_REPLY, _) => return Err(format!("Join answered {}", frame.code())),
                 (op::CLOSED, _) => return Err(format!("closed with {}", frame.code())),
@@ -88,6 +89,9 @@ async fn log_in(shared: &Shared, number: u32) -> Result<Link, String> {
                     return Err(format!("error {} to operation {}", frame.code(), frame.word(4)));
                 }
                 _ => {}
+            }
+            if joined && beat {
+                return Ok(link);
             }
         }
         link.wait().await.map_err(|error| format!("its requests cut off: {}", ending(&error)))?;
