@@ -34,13 +34,14 @@ setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and
 	.ci/setup-tests.sh $(CACHE)
 
 e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; nginx and HAProxy; 60 000 connections on four rings
-	cargo build --release -p gateway -p loadtest $(FEATURES)
+	cargo build --release -p gateway -p loadtest -p hostile $(FEATURES)
 	gateway/tests/e2e/run.sh $(CACHE)
 	gateway/tests/e2e/proxies.sh $(CACHE)
 	gateway/tests/e2e/scale.sh
 	gateway/tests/e2e/million.sh
 	gateway/tests/e2e/shortage.sh
 	gateway/tests/e2e/restart.sh
+	gateway/tests/e2e/hostile.sh
 
 conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once more under production limits
 	cargo build --release -p gateway -p loadtest $(FEATURES)

@@ -183,10 +183,14 @@ impl Flood {
         Flood { peers, reads, copies: 0, bytes_out: 0, bytes_back: 0, ended: 0 }
     }
 
-    /// Until the moment, or until no connection is left. Without bytes it only reads.
+    /// Until the moment, or until no connection is left; one round at least. Without bytes it only reads.
     pub(crate) fn run(&mut self, bytes: &[u8], until: Instant) {
-        while !self.peers.is_empty() && Instant::now() < until {
-            if !self.round(bytes) {
+        while !self.peers.is_empty() {
+            let moved = self.round(bytes);
+            if Instant::now() >= until {
+                break;
+            }
+            if !moved {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }

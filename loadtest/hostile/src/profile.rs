@@ -4,6 +4,7 @@ use crate::error::RunError;
 use crate::tokens::{AUDIENCE, ISSUER, Signer};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Which gateway an abuse needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +36,44 @@ pub(crate) const GOIM_API_KEY: &str = "hostile-suite-goim-key-0123456789abcdef";
 /// The one origin whose pages may connect in the production profile.
 pub(crate) const ORIGIN: &str = "https://chat.example.org";
 
+/// What production sets on top: keys that an older gateway may lack, so that the suite can be run on it for comparison.
+const HARDENING: &[(&str, &str)] = &[
+    ("application.room_access", "* = claim"),
+    ("application.client_push_operations", "1000"),
+    ("limits.connections_per_address_max", "500"),
+];
+
+/// The keys of [`HARDENING`] that this gateway has, as `section.key=value`; those that it has not are printed.
+///
+/// # Errors
+/// Where the program does not run.
+pub(crate) fn hardening(program: &Path) -> Result<Vec<String>, RunError> {
+    let schema = Command::new(program).arg("schema").output().map_err(|error| {
+        RunError::new(
+            format!("cannot start {}: {error}", program.display()),
+            "build it: cargo build --release -p gateway, and name it with --gateway",
+        )
+    })?;
+    let schema = String::from_utf8_lossy(&schema.stdout).into_owned();
+    let (known, unknown): (Vec<_>, Vec<_>) = HARDENING.iter().partition(|(key, _)| has_key(&schema, key));
+    unknown.iter().for_each(|(key, _)| println!("this gateway has no {key}"));
+    Ok(known.iter().map(|(key, value)| format!("{key}={value}")).collect())
+}
+
+/// Whether the output of `gateway schema` describes a key.
+fn has_key(schema: &str, key: &str) -> bool {
+    let Some((section, name)) = key.split_once('.') else { return false };
+    let mut lines = schema.lines().skip_while(|line| *line != format!("[{section}]")).skip(1);
+    lines.by_ref().take_while(|line| !line.starts_with('[')).any(|line| line.split(' ').next() == Some(name))
+}
+
 /// What a gateway is started with.
 pub(crate) struct Setup<'a> {
     pub(crate) profile: Profile,
     pub(crate) backend: &'a str,
     pub(crate) connections_max: u32,
     /// Keys as `section.key=value`, which come after the file.
-    pub(crate) sets: &'a [String],
+    pub(crate) sets: Vec<String>,
 }
 
 impl Setup<'_> {
@@ -138,3 +170,17 @@ bus = "echo"
 [control]
 address = "127.0.0.1:0"
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_as_whole_words() {
+        let schema = "[io]\nworkers = 0\n[application]\n# room_access of all.\nroom_access = [\"* = open\"]\n[limits]\nx = 1\n";
+        assert!(has_key(schema, "application.room_access"));
+        for other in ["application.room", "application.x", "io.room_access", "x"] {
+            assert!(!has_key(schema, other), "{other}");
+        }
+    }
+}

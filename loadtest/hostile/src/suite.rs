@@ -7,7 +7,7 @@ use crate::bystanders::{Bystanders, Settings};
 use crate::error::{Exit, RunError};
 use crate::gateway::Gateway;
 use crate::levels::{Levels, rss};
-use crate::profile::{Profile, Setup};
+use crate::profile::{Profile, Setup, hardening};
 use crate::report::{Report, Row, Verdict};
 use crate::target::Order;
 use crate::tokens::Signer;
@@ -148,12 +148,10 @@ struct Stage<'p> {
 impl<'p> Stage<'p> {
     fn start(plan: &'p Plan, profile: Profile, folder: &Path) -> Result<Stage<'p>, RunError> {
         let signer = Signer::generate()?;
-        let setup = Setup {
-            profile,
-            backend: &plan.backend,
-            connections_max: plan.connections_max,
-            sets: &plan.sets,
-        };
+        let mut sets = if profile.is_production() { hardening(&plan.program)? } else { vec![] };
+        sets.extend(plan.sets.iter().cloned());
+        let (backend, connections_max) = (&*plan.backend, plan.connections_max);
+        let setup = Setup { profile, backend, connections_max, sets };
         let all = pin(plan.pin, true);
         let gateway = Gateway::start(&plan.program, folder, &setup, &signer)?;
         if plan.pin {

@@ -232,8 +232,9 @@ fn ws_talks_behind_close(target: &Target) -> io::Result<Outcome> {
 }
 
 fn echo_largest_messages(target: &Target) -> io::Result<Outcome> {
+    let message = ws_frame(ws::BINARY, true, &vec![7; 16 << 20]);
     let peers = target.open_many(30, |_| target.echo());
-    let flood = target.flood(peers, &ws_frame(ws::BINARY, true, &vec![7; 16 << 20]), false);
+    let flood = target.flood(peers, &message, false);
     let mut outcome = Outcome::of("KiB of messages").did(flood.bytes_out >> 10);
     outcome.answer(format!("{} closed", flood.ended));
     Ok(outcome)
