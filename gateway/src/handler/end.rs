@@ -266,7 +266,7 @@ impl<B: Backend> Worker<B> {
             Phase::Vacant => {}
             Phase::Closing => self.linger_is_over(connection),
             Phase::Handshake | Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
-                let deadline = session.opened_at.timestamp() + reloadable.auth_timeout;
+                let deadline = session.opened_at.before(now) + reloadable.auth_timeout;
                 if now < deadline {
                     return self.shard.sessions.timers.set(index, deadline);
                 }
@@ -295,7 +295,7 @@ impl<B: Backend> Worker<B> {
     /// When a session will have been silent for too long; `None` while its socket is left unread.
     fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
         let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
-        Some(session.heard_at.timestamp() + self.reloadable.idle_timeout)
+        Some(session.heard_at.before(self.pace.now) + self.reloadable.idle_timeout)
     }
 
     /// When the timer of a session that is logged in has to fire next.

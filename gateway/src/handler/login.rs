@@ -195,7 +195,7 @@ impl<B: Backend> Worker<B> {
     fn login_complete(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let (sequence, heard_at, expires_at) =
-            (session.auth_sequence, session.heard_at.timestamp(), session.expires_at);
+            (session.auth_sequence, session.heard_at.before(self.pace.now), session.expires_at);
         let room_refused = std::mem::take(&mut session.rooms.refused);
         session.flow.logged_in();
         self.shard.sessions.set_open(connection);

@@ -37,7 +37,7 @@ impl<B: Backend> Worker<B> {
         let now = self.pace.now.as_nanos();
         let graceful = netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64));
         let late = Instant16::of(graceful);
-        self.shed_carrier(pools, |session| session.carry.since() < late)
+        self.shed_carrier(pools, |session| session.carry.since().compare(late).is_lt())
     }
 
     /// Gives `buffer`, of which `count` bytes are to be carried, back to the backend when no block is free for them and it takes

@@ -163,7 +163,7 @@ impl<B: Backend> Worker<B> {
     pub(super) fn resume_at(&self, connection: ConnectionId) -> Timestamp {
         let Some(session) = self.shard.sessions.get(connection) else { return self.pace.now };
         let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
-        session.heard_at.after(session.flow.ticks_to_burst(&allowance)).timestamp()
+        session.heard_at.before(self.pace.now) + Instant16::duration(session.flow.ticks_to_burst(&allowance))
     }
 
     /// Receives again. The time in which nothing could be heard of the client is no silence of its own, and no time that it

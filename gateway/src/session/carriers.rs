@@ -82,8 +82,11 @@ impl Sessions {
     pub fn first_carrier(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
         self.drop_stale();
         let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
-        let order = |session: &&Session| (session.phase == Phase::Open, session.carry.since());
-        sessions.filter(|session| may_go(session)).min_by_key(order).map(|session| session.connection)
+        let is_open = |session: &Session| session.phase == Phase::Open;
+        let order = |one: &&Session, other: &&Session| {
+            is_open(one).cmp(&is_open(other)).then(one.carry.since().compare(other.carry.since()))
+        };
+        sessions.filter(|session| may_go(session)).min_by(order).map(|session| session.connection)
     }
 
     /// Looks at the next `count` entries at most and returns the first connection that is logged in and carries something
@@ -100,7 +103,7 @@ impl Sessions {
                 Some(session) if !session.carry.is_empty() => {
                     // While its socket is left unread the rest of the frame can't come.
                     let may_come = session.phase == Phase::Open && !session.flow.is_stopped();
-                    let is_overdue = may_come && session.carry.since() < deadline;
+                    let is_overdue = may_come && session.carry.since().compare(deadline).is_lt();
                     self.carriers.cursor += 1;
                     if is_overdue {
                         return Some(connection);

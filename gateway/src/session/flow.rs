@@ -136,7 +136,7 @@ impl Flow {
         }
         self.messages = self.messages.saturating_sub(allowance.messages_per_tick.saturating_mul(ticks));
         self.bytes = self.bytes.saturating_sub(allowance.bytes_per_tick.saturating_mul(ticks));
-        let seconds = now.seconds() - then.seconds();
+        let seconds = now.seconds_since(then);
         self.faults = self.faults.saturating_sub(u8::try_from(seconds).unwrap_or(u8::MAX));
         if self.messages <= allowance.messages_burst / 2 && self.bytes <= allowance.bytes_burst / 2 {
             (self.over, self.refused) = (false, false);

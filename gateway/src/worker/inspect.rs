@@ -73,8 +73,8 @@ impl<B: Backend> Worker<B> {
                 ""
             }),
             peer: session.peer(),
-            connected_ms: now.since(session.opened_at.timestamp()).as_millis() as u64,
-            idle_ms: now.since(session.heard_at.timestamp()).as_millis() as u64,
+            connected_ms: now.since(session.opened_at.before(now)).as_millis() as u64,
+            idle_ms: now.since(session.heard_at.before(now)).as_millis() as u64,
             rooms: u32::from(session.rooms.count),
             queued_bytes: self.backend.queued_bytes(session.connection) as u64,
             accepts: self.shard.sessions.accept_sets.size(session.accepts) as u32,

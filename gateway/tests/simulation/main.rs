@@ -18,6 +18,7 @@ mod wire;
 mod workload;
 mod world;
 
+use netpoll::Timestamp;
 use netpoll::sim::Mutation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tally::Tally;
@@ -37,7 +38,12 @@ struct Ran {
 
 /// Runs a seed; `Err` says what went wrong.
 fn run(seed: u64, mutation: Option<Mutation>, log_size: usize) -> Result<Ran, String> {
-    let mut world = World::new(seed, mutation, log_size);
+    run_from(Timestamp::ZERO, seed, mutation, log_size)
+}
+
+/// The same with a clock that begins at `start`.
+fn run_from(start: Timestamp, seed: u64, mutation: Option<Mutation>, log_size: usize) -> Result<Ran, String> {
+    let mut world = World::new(start, seed, mutation, log_size);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let Err(failure) = result else {
         return Ok(Ran { trace_hash: world.network.trace_hash(), ticks: world.ticks, tally: world.tally });
@@ -75,6 +81,33 @@ fn schedules() {
     println!("{tally:#?}");
     assert_eq!(failures, 0, "seeds failed; see above");
     assert!(alone.is_some() || count < 1000 || tally.unseen().is_empty(), "unseen: {:?}", tally.unseen());
+}
+
+/// Seeds that are run over each wrap.
+const SEEDS_PER_WRAP: u64 = 12;
+/// Nanoseconds of what times are kept in somewhere: sixteenths of a second, a timer's tick, microseconds, milliseconds, nanoseconds.
+const UNITS: [u64; 5] = [62_500_000, 64_000_000, 1_000, 1_000_000, 1];
+
+/// A clock that runs over the end of 16, 31 or 32 bits of any unit, while connections come, wait and go, is a clock like any
+/// other. `SIM_START=nanoseconds SIM_SEED=n` replays one run.
+#[test]
+fn far_clocks() {
+    let replayed = number("SIM_START").zip(number("SIM_SEED"));
+    let wraps = UNITS.iter().flat_map(|unit| [16, 31, 32].map(|bits| unit << bits));
+    // Runs take a minute or several: the wrap is in their first, and in the first seconds of some.
+    let early = [1_000_000_000, 20_000_000_000, 60_000_000_000];
+    let starts = wraps.flat_map(|wrap| early.map(|early: u64| wrap.saturating_sub(early)));
+    let runs = starts.flat_map(|start| (0..SEEDS_PER_WRAP / 3).map(move |seed| (start, seed)));
+    let mut all: Vec<_> = replayed.map_or_else(|| runs.collect(), |one| vec![one]);
+    all.sort_unstable();
+    all.dedup();
+    for (start, seed) in all {
+        let log_size = if replayed.is_some() { 3000 } else { 0 };
+        let ran = run_from(Timestamp::from_nanos(start), seed, None, log_size);
+        let replay =
+            format!("SIM_START={start} SIM_SEED={seed} cargo test -p gateway --test simulation far_clocks");
+        assert!(ran.is_ok(), "{}\n  replay: {replay}", ran.unwrap_err());
+    }
 }
 
 #[test]

@@ -102,9 +102,10 @@ macro_rules! note {
 }
 
 impl World {
-    pub fn new(seed: u64, mutation: Option<Mutation>, log_size: usize) -> World {
+    /// `start` is what the clock shows at the beginning.
+    pub fn new(start: Timestamp, seed: u64, mutation: Option<Mutation>, log_size: usize) -> World {
         let plan = Plan::drawn(seed);
-        let network = SimNetwork::new(seed, plan.faults.clone());
+        let network = SimNetwork::starting_at(start, seed, plan.faults.clone());
         network.keep_trace(log_size);
         if let Some(mutation) = mutation {
             network.mutate(mutation);

@@ -69,6 +69,13 @@ impl SimNetwork {
         SimNetwork { core: Rc::new(RefCell::new(Core::new(seed, faults))) }
     }
 
+    /// The same with a clock that begins at `start`, however far.
+    pub fn starting_at(start: Timestamp, seed: u64, faults: FaultConfig) -> SimNetwork {
+        let network = SimNetwork::new(seed, faults);
+        network.core.borrow_mut().now = start.as_nanos();
+        network
+    }
+
     /// A further backend, numbered from 0.
     ///
     /// # Errors
