@@ -35,9 +35,15 @@ fn until(backend: &mut EpollBackend, mut done: impl FnMut(&mut EpollBackend, Com
     panic!("it took too long");
 }
 
+#[allow(unsafe_code)]
+fn own_descriptors(waker: Waker) -> EpollBackend {
+    // SAFETY: the thread opens nothing but what its backend does, and hands none of it out; the waker is held by others.
+    unsafe { EpollBackend::with_own_descriptors(&BackendConfig::small(EACH), waker) }.unwrap()
+}
+
 /// Accepts all, echoes one message of each, and stays until it is told to end by another thread's wake-up.
 fn serve(waker: Waker, mailbox: &Mailbox<()>, listening: &Sender<SocketAddr>, holds: &Sender<usize>) {
-    let mut backend = EpollBackend::with_own_descriptors(&BackendConfig::small(EACH), waker).unwrap();
+    let mut backend = own_descriptors(waker);
     let (_, address) = backend.listen(&listener()).unwrap();
     listening.send(address).unwrap();
     let mut echoed = 0;
@@ -61,7 +67,7 @@ fn serve(waker: Waker, mailbox: &Mailbox<()>, listening: &Sender<SocketAddr>, ho
 }
 
 fn connect(waker: Waker, server: SocketAddr, stay: &Receiver<()>) {
-    let mut backend = EpollBackend::with_own_descriptors(&BackendConfig::small(EACH), waker).unwrap();
+    let mut backend = own_descriptors(waker);
     for _ in 0..EACH {
         backend.connect(None, server).unwrap();
     }

@@ -270,7 +270,7 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
         match &plan.backend {
             BackendChoice::Epoll { .. } => seats.into_iter().for_each(|seat| {
                 let backend = match &seat.waker {
-                    Some(waker) => EpollBackend::with_own_descriptors(&plan.backend_config, waker.clone()),
+                    Some(waker) => own_descriptors(&plan.backend_config, waker.clone()),
                     None => EpollBackend::new(&plan.backend_config),
                 };
                 run(&plan, seat, backend, |_| String::new());
@@ -296,6 +296,14 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
     };
     let builder = std::thread::Builder::new().name(format!("worker-{number}"));
     builder.spawn(body).map_err(SpawnError::System)
+}
+
+/// A backend whose descriptors are this thread's alone.
+#[allow(unsafe_code)]
+fn own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
+    // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; messages between workers and the
+    // control thread carry no descriptors. Wakers were made before, and the spawner holds them for longer than the threads live.
+    unsafe { EpollBackend::with_own_descriptors(config, waker) }
 }
 
 /// A worker alone on its thread, from start to end.

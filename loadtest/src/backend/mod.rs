@@ -120,7 +120,7 @@ pub(crate) fn work<P: Protocol>(
     let epoll = |to: Assignment| {
         let apart = limits::one_table_is_too_small(&to.plan, limits::raise_descriptors());
         let make = |config: &BackendConfig| match apart {
-            true => EpollBackend::with_own_descriptors(config, Waker::event_fd()?),
+            true => own_descriptors(config),
             false => EpollBackend::new(config),
         };
         run(worker(make, protocol, to)?)
@@ -158,4 +158,11 @@ fn worker<B: Backend, P: Protocol>(
         )
     })?;
     Ok(Worker::new(backend, protocol.clone(), to))
+}
+
+/// A backend whose descriptors are this thread's alone.
+#[allow(unsafe_code)]
+fn own_descriptors(config: &BackendConfig) -> std::io::Result<EpollBackend> {
+    // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; what it reports carries no descriptors.
+    unsafe { EpollBackend::with_own_descriptors(config, Waker::event_fd()?) }
 }

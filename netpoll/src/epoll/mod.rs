@@ -92,15 +92,24 @@ impl EpollBackend {
     /// The same on a thread that has, from here on, a table of descriptors of its own: RLIMIT_NOFILE then bounds the connections
     /// of this backend, not those of the process.
     ///
-    /// For a thread that does nothing else. What is open already stays so under the same number until the thread ends,
+    /// For a thread that runs this backend and nothing else. What is open already stays so under the same number until the thread ends,
     /// `waker` in particular, which for that reason others must have made before: as long as any thread may use it, it is to be
     /// held by one that shares the process's table, for only there closing it is the end of it. What the thread opens, its
     /// connections and listeners, no other thread can use, nor a `/proc/PID/fd` show: they are in `/proc/PID/task/TID/fd`.
     ///
+    /// # Safety
+    /// A descriptor is a number in a table, and from here on this thread's numbers mean other files than those of the process.
+    /// So from this call to the thread's end nothing that owns or borrows a descriptor may pass between this thread and others,
+    /// in either direction (`std::io`, "I/O Safety"): neither what this thread opens (a `File` that is sent elsewhere would be
+    /// another file there), nor what another thread opens later. What was open before, and is kept open by the others, may
+    /// be used here, and must not be closed here for the last time.
+    ///
     /// # Errors
     /// As [`EpollBackend::new`]; `ENOSYS` before Linux 5.9, `EPERM` where a sandbox forbids `close_range(2)`.
-    pub fn with_own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
-        descriptors::own_table()?;
+    #[allow(unsafe_code)]
+    pub unsafe fn with_own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
+        // SAFETY: handed on to the caller.
+        unsafe { descriptors::own_table() }?;
         EpollBackend::make(config, waker)
     }
 
@@ -109,7 +118,7 @@ impl EpollBackend {
     /// # Errors
     /// As [`EpollBackend::with_own_descriptors`], and what keeps a thread from starting.
     pub fn probe_own_descriptors() -> io::Result<()> {
-        let thread = std::thread::Builder::new().spawn(descriptors::own_table)?;
+        let thread = std::thread::Builder::new().spawn(descriptors::try_own_table)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     }
 

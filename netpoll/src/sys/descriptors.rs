@@ -13,11 +13,24 @@ use std::io;
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.9, `EPERM` where a sandbox forbids the call, `ENOMEM`.
+///
+/// # Safety
+/// From here on to the thread's end nothing that owns or borrows a descriptor passes between this thread and others: its
+/// number means another file there.
 #[allow(unsafe_code)]
-pub(crate) fn own_table() -> io::Result<()> {
+pub(crate) unsafe fn own_table() -> io::Result<()> {
     let none = libc::c_uint::MAX;
-    // SAFETY: no descriptor has this number, so none is closed. That numbers mean other files on other threads from now on is for
-    // the caller to keep in mind: `EpollBackend`, which opens them, is not Send, and so neither are they.
+    // SAFETY: no descriptor has this number, so none is closed; what follows for those of this thread is the caller's to keep.
     let result = unsafe { libc::syscall(libc::SYS_close_range, none, none, libc::CLOSE_RANGE_UNSHARE) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Tries it out, for a thread that ends with it.
+///
+/// # Errors
+/// As [`own_table`].
+#[allow(unsafe_code)]
+pub(crate) fn try_own_table() -> io::Result<()> {
+    // SAFETY: the thread opens nothing and ends.
+    unsafe { own_table() }
 }
