@@ -1,4 +1,8 @@
-//! Bounded, lock-free hand-over between workers.
+//! Bounded hand-over between workers, without a lock.
+//!
+//! It is not lock-free in the strict sense: a sender or receiver that is preempted between taking its place in the ring of
+//! numbers and filling it (two instructions, `crossbeam_queue::ArrayQueue`) makes those that reach that place spin, then
+//! yield, until it runs again.
 //!
 //! Many producers, one consumer that also sleeps in its backend's `poll`. A producer wakes it only when it sleeps,
 //! so a busy worker costs its senders no system call. Order holds per producer.

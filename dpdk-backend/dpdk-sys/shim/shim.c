@@ -171,7 +171,8 @@ void shim_received(const struct rte_mbuf *packet, struct shim_received *out)
 	out->index = space->index;
 	out->offset = packet->data_off;
 	out->size = packet->data_len;
-	out->segments = (uint8_t)packet->nb_segs;
+	out->segments = packet->nb_segs;
+	out->is_own = RTE_MBUF_DIRECT(packet) && rte_mbuf_refcnt_read(packet) == 1;
 	out->tcp_checksum_good =
 		(packet->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 }

@@ -82,8 +82,11 @@ struct shim_received {
 	uint32_t size;
 	/* 1: the device found the TCP checksum right. */
 	uint8_t tcp_checksum_good;
+	/* 1: its bytes are in this very buffer, which nothing else refers to: neither external memory, as of mlx5 with multi-packet
+	 * receive queues, nor another packet's. */
+	uint8_t is_own;
 	/* Buffers that the packet is spread over; 1 is all that is taken. */
-	uint8_t segments;
+	uint16_t segments;
 };
 void shim_received(const struct rte_mbuf *packet, struct shim_received *out);
 

@@ -4,6 +4,9 @@
 //! the worker that asked, or whose segment was too big, may be another one. So the queue that such a frame comes in by
 //! offers a copy to all others, and each stack sorts out what it has no use for.
 //!
+//! No queue waits for another: a ring that is being read or written at this moment is tried a few times, then the frame is lost
+//! as on a line; who asked asks again.
+//!
 //! ```text
 //!   card ─► queue 0 ─ answer, error? ─ copy ──► ring of queue 1, ring of queue 2, …
 //! ```
@@ -11,10 +14,12 @@
 use super::loopback::Ring;
 use crate::wire::{be16, ethernet, ipv4};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Frames that wait for a queue at most; more than those are lost, as on a line.
 const WAITING_MAX: usize = 64;
+/// Times that a ring is tried which another thread has.
+const TRIES: usize = 128;
 /// ARP: an answer (RFC 826).
 const ARP_REPLY: u16 = 2;
 /// ICMP: destination unreachable, time exceeded, parameter problem (RFC 792).
@@ -31,8 +36,16 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The ring, unless another thread has it for longer than it copies a frame.
+    fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
+        for _ in 0..TRIES {
+            match self.ring.try_lock() {
+                Ok(ring) => return Some(ring),
+                Err(TryLockError::Poisoned(ring)) => return Some(ring.into_inner()),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        None
     }
 }
 
@@ -61,7 +74,8 @@ impl Sibling {
         let others = self.inboxes.iter().enumerate().filter(|(index, _)| *index != self.own);
         let mut count = 0;
         for (_, inbox) in others {
-            inbox.ring().push(|out| {
+            let Some(mut ring) = inbox.ring() else { continue };
+            ring.push(|out| {
                 let size = frame.len().min(out.len());
                 out[..size].copy_from_slice(&frame[..size]);
                 inbox.count.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +94,7 @@ impl Sibling {
     /// Writes the oldest one to `out`; returns its size, 0 when there is none, or when it does not fit.
     pub fn take(&self, out: &mut [u8]) -> usize {
         let inbox = &self.inboxes[self.own];
-        let mut ring = inbox.ring();
+        let Some(mut ring) = inbox.ring() else { return 0 };
         let Some(frame) = ring.front() else { return 0 };
         let size = frame.len();
         if let Some(out) = out.get_mut(..size) {

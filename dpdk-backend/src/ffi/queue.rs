@@ -49,6 +49,7 @@ macro_rules! queue_counters {
 
 queue_counters! {
     drop_segments: "Frames that came spread over several buffers.",
+    drop_foreign_buffer: "Frames that a driver delivered in other memory than the receive pool's.",
     drop_lost_buffer: "Frames in buffers that were not the card's to fill.",
     drop_refused: "Frames that the driver would not send.",
     drop_stuck: "Frames that the card did not take for a second.",
@@ -122,8 +123,15 @@ impl Queue {
             unsafe { sys::shim_mbuf_free(packet) };
             return None;
         }
-        // SAFETY: the packet came from the pool whose memory was lent to `pools`, and is ours; it is not touched until its
-        // number is lent again.
+        // An index that another pool's packet happens to have leads to another packet.
+        if facts.is_own == 0 || self.receive.packet(facts.index) != Some(packet) {
+            self.counters.drop_foreign_buffer += 1;
+            // SAFETY: the packet is ours.
+            unsafe { sys::shim_mbuf_free(packet) };
+            return None;
+        }
+        // SAFETY: the packet is that of its index in the pool whose memory was lent to `pools`, its bytes are in its own buffer,
+        // and it is ours alone; it is not touched until its number is lent again.
         let filled = unsafe { Filled::new(facts.index, facts.offset, facts.size) };
         let Some(buffer) = pools.claim_receive(&filled) else {
             // Not one of the stack's buffers, so nobody else gives it back; its driver lost count.
@@ -140,6 +148,12 @@ impl Queue {
             let room = self.receive.pool.room();
             // SAFETY: a fresh buffer of ours, with that much room.
             let start = unsafe { sys::shim_mbuf_append(packet.as_ptr(), room as u16) };
+            if start.is_null() {
+                self.counters.drop_handed_over += 1;
+                // SAFETY: the packet is ours.
+                unsafe { sys::shim_mbuf_free(packet.as_ptr()) };
+                return;
+            }
             // SAFETY: so many bytes, ours alone, initialised as all memory of the pool.
             let out = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), room) };
             let size = self.sibling.take(out);
@@ -149,7 +163,10 @@ impl Queue {
                     received.checksums_verified = false;
                     frames.push(received);
                 }
-                _ => self.counters.drop_handed_over += 1,
+                _ => {
+                    self.counters.drop_handed_over += 1;
+                    return; // it did not fit, or another thread has the ring: in the next round
+                }
             }
         }
     }
@@ -209,7 +226,11 @@ impl Queue {
                     left = room;
                 }
                 let (now, later) = bytes.split_at(bytes.len().min(left));
-                append(head, now);
+                if !append(head, now) {
+                    // SAFETY: the chain is ours.
+                    unsafe { sys::shim_mbuf_free(head.as_ptr()) };
+                    return None;
+                }
                 left -= now.len();
                 bytes = later;
             }
@@ -235,15 +256,16 @@ impl Queue {
     }
 }
 
-/// Copies `bytes` to the end of a chain whose last buffer has room for them.
-fn append(head: NonNull<sys::rte_mbuf>, bytes: &[u8]) {
+/// Copies `bytes` to the end of a chain; false when its last buffer has no room for them.
+fn append(head: NonNull<sys::rte_mbuf>, bytes: &[u8]) -> bool {
     // SAFETY: the chain is ours.
     let start = unsafe { sys::shim_mbuf_append(head.as_ptr(), bytes.len() as u16) };
-    debug_assert!(!start.is_null());
-    if !start.is_null() {
-        // SAFETY: room for so many bytes, which nothing else refers to.
-        unsafe { start.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    if start.is_null() {
+        return false;
     }
+    // SAFETY: room for so many bytes, which nothing else refers to.
+    unsafe { start.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    true
 }
 
 /// Tells the card what is left to it.

@@ -141,6 +141,7 @@ fn streams(offloads: Offloads, queues: u16) {
     for name in [
         "drop_tcp_checksum",
         "port_drop_segments",
+        "port_drop_foreign_buffer",
         "port_drop_lost_buffer",
         "port_drop_refused",
         "resets_sent",

@@ -35,7 +35,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Alignment of the mapping's start when huge pages are asked for, and of its size.
+/// Alignment of an arena's start when huge pages are asked for, and of its size.
 pub const HUGE_PAGE_SIZE: usize = 2 << 20;
 const PAGE_SIZE: usize = 4096;
 
@@ -44,6 +44,8 @@ const PAGE_SIZE: usize = 4096;
 pub struct Arena {
     base: NonNull<u8>,
     size: usize,
+    /// What was mapped: more than `size`, so that `base` could be aligned.
+    mapped: (NonNull<u8>, usize),
 }
 
 // SAFETY: the mapping is plain memory; who may touch which byte is settled by spans.
@@ -60,18 +62,24 @@ impl Arena {
     pub fn map(size: usize, huge_pages: bool) -> io::Result<Arc<Arena>> {
         let size = size.max(1).next_multiple_of(if huge_pages { HUGE_PAGE_SIZE } else { PAGE_SIZE });
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // The kernel aligns to pages; what is mapped beyond is never touched, so it costs addresses only.
+        let whole = size + if huge_pages { HUGE_PAGE_SIZE - PAGE_SIZE } else { 0 };
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
-        let base =
-            unsafe { mmap_anonymous(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), whole, protection, flags) }?;
+        let start: NonNull<u8> = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let alignment = if huge_pages { HUGE_PAGE_SIZE } else { PAGE_SIZE };
+        let skipped = start.addr().get().next_multiple_of(alignment) - start.addr().get();
+        // SAFETY: `skipped` is below a huge page, by which the mapping is longer than `size`; 0 where pages are aligned.
+        let base = unsafe { start.add(skipped) };
         if huge_pages {
             // SAFETY: the range was mapped just above. The advice changes no byte; a kernel without THP refuses it.
-            let _ = unsafe { madvise(base, size, Advice::LinuxHugepage) };
+            let _ = unsafe { madvise(base.as_ptr().cast(), size, Advice::LinuxHugepage) };
         }
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Arc::new(Arena { base, size }))
+        Ok(Arc::new(Arena { base, size, mapped: (start, whole) }))
     }
 
-    /// Size of the mapping in bytes.
+    /// Size of what buffers may take, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -80,7 +88,7 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: the range was mapped in `map`; every `Blocks` over it holds an `Arc` of it, so none is left.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.size) };
+        let _ = unsafe { munmap(self.mapped.0.as_ptr().cast(), self.mapped.1) };
     }
 }
 
@@ -179,12 +187,20 @@ struct Home {
     returned: AtomicU32,
 }
 
+impl Home {
+    /// A home on the heap, without an owner.
+    fn leaked() -> NonNull<Home> {
+        NonNull::from(Box::leak(Box::new(Home { returned: AtomicU32::new(NONE) })))
+    }
+}
+
 /// The blocks of one pool: `count` blocks of `size` bytes, taken by one owner, given back from anywhere.
 pub(super) struct Blocks {
     /// Of the blocks that have been used; the others have never been touched, and have none yet. It never grows beyond
     /// its capacity, so headers stay where they are.
     headers: Vec<Block>,
-    home: Box<Home>,
+    /// Leaked, and freed at the end: holds point to it while `Blocks` moves, which a `Box` would not allow.
+    home: NonNull<Home>,
     /// Indexes of blocks nobody holds, the warmest last.
     free: Vec<u32>,
     count: u32,
@@ -213,7 +229,7 @@ impl Blocks {
     pub(super) fn new(arena: Arc<Arena>, offset: usize, size: u32, count: u32) -> Blocks {
         let end = offset + size as usize * count as usize;
         assert!(end <= arena.size && count < NONE, "blocks end at {end}, arena at {}", arena.size);
-        let home = Box::new(Home { returned: AtomicU32::new(NONE) });
+        let home = Home::leaked();
         // SAFETY: the blocks lie inside the mapping, as asserted above.
         let data = unsafe { arena.base.add(offset) };
         let room = count as usize;
@@ -232,14 +248,14 @@ impl Blocks {
     /// The blocks of `memory`, which are all with its owner.
     pub(super) fn over(memory: LentMemory) -> Blocks {
         let LentMemory { blocks, size, owner, .. } = memory;
-        let home = Box::new(Home { returned: AtomicU32::new(NONE) });
+        let home = Home::leaked();
         let block = |(index, data): (usize, &NonNull<u8>)| Block {
             holds: AtomicU32::new(LENT),
             next: AtomicU32::new(NONE),
             index: index as u32,
             size,
             data: *data,
-            home: NonNull::from(&*home),
+            home,
         };
         let headers: Vec<Block> = blocks.iter().enumerate().map(block).collect();
         let (count, free) = (headers.len() as u32, Vec::with_capacity(headers.len()));
@@ -282,7 +298,7 @@ impl Blocks {
 
     /// A number that is this pool's alone among those that live: what its blocks' holds are compared with.
     pub(super) fn home(&self) -> usize {
-        std::ptr::from_ref(&*self.home).addr()
+        self.home.as_ptr().addr()
     }
 
     /// Blocks that nobody holds, as far as the owner has been told; [`Blocks::reclaim`] asks.
@@ -315,7 +331,7 @@ impl Blocks {
         }
         let data = self.block(self.data?, index);
         let (holds, next) = (AtomicU32::new(0), AtomicU32::new(NONE));
-        let home = NonNull::from(&*self.home);
+        let home = self.home;
         self.headers.push(Block { holds, next, index, size: self.size, data, home });
         Some(index)
     }
@@ -356,7 +372,9 @@ impl Blocks {
     /// Moves the blocks that came back to the free list.
     pub(super) fn reclaim(&mut self) {
         // Acquire pairs with the Release of `Hold::drop`: the last holder's accesses happened before.
-        let mut index = self.home.returned.swap(NONE, Ordering::Acquire);
+        // SAFETY: freed in `drop` at the earliest.
+        let home = unsafe { self.home.as_ref() };
+        let mut index = home.returned.swap(NONE, Ordering::Acquire);
         while index != NONE {
             self.free.push(index);
             index = self.headers[index as usize].next.load(Ordering::Relaxed);
@@ -367,7 +385,7 @@ impl Blocks {
     pub(super) fn give_back(&mut self, span: Span) {
         let block = span.block.header();
         let sole = block.holds.load(Ordering::Acquire) == 1;
-        if !sole || block.home != NonNull::from(&*self.home) {
+        if !sole || block.home != self.home {
             return; // dropping the span does the right thing
         }
         let index = block.index;
@@ -384,9 +402,10 @@ impl Drop for Blocks {
         if self.free_count() + self.lent != self.count() {
             std::mem::forget(self.memory.take());
             std::mem::forget(std::mem::take(&mut self.headers));
-            let home = std::mem::replace(&mut self.home, Box::new(Home { returned: AtomicU32::new(NONE) }));
-            let _ = Box::leak(home);
+            return; // and `home` stays, for those holds to return to
         }
+        // SAFETY: made by `Home::leaked`, and freed here only; no hold is left that could reach it.
+        drop(unsafe { Box::from_raw(self.home.as_ptr()) });
     }
 }
 

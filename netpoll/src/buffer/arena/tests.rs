@@ -56,3 +56,27 @@ fn lent_memory_lives_as_long_as_a_hold() {
     drop(BufferPools::over(&config(), memory).unwrap());
     assert_eq!(Arc::strong_count(&card), 1);
 }
+
+#[test]
+fn an_arena_of_huge_pages_begins_at_one() {
+    for size in [1, HUGE_PAGE_SIZE, HUGE_PAGE_SIZE + 1] {
+        let arenas = [(); 3].map(|()| Arena::map(size, true).unwrap());
+        for arena in &arenas {
+            assert_eq!((arena.base.addr().get() % HUGE_PAGE_SIZE, arena.size % HUGE_PAGE_SIZE), (0, 0));
+            let mut blocks = Blocks::new(Arc::clone(arena), arena.size - 64, 64, 1);
+            blocks.take().unwrap().as_mut_slice().fill(7); // the last bytes are there
+        }
+    }
+}
+
+#[test]
+fn blocks_move_while_holds_are_out() {
+    let mut blocks = Blocks::new(Arena::map(4096, false).unwrap(), 0, 64, 4);
+    let hold = blocks.take().unwrap().freeze();
+    let other = hold.clone();
+    let mut moved = Box::new(blocks);
+    drop(hold);
+    std::thread::spawn(move || drop(other)).join().unwrap();
+    moved.reclaim();
+    assert_eq!(moved.free_count(), 4);
+}
