@@ -381,12 +381,19 @@ impl Builder<'_> {
         if !address.ip().is_loopback() && goim_api_key.is_none() {
             self.warnings.push(format!("/goim/push on {address} takes messages from anyone, as goim does; control.goim_api_key closes it"));
         }
+        let hosts = self.values.texts("control.hosts");
+        if hosts.iter().any(|host| host.is_empty() || host.bytes().any(|byte| !is_of_host(byte))) {
+            self.complain(
+                "control.hosts",
+                "expected names as callers write them into Host, such as \"gateway.internal\", without http:// and paths",
+            );
+        }
         ControlConfig {
             address,
             api_key,
             goim_api_key,
             cpu: usize::try_from(self.values.integer("control.cpu")).ok(),
-            hosts: self.values.texts("control.hosts"),
+            hosts,
             connections_max: self.values.size("control.connections_max"),
             requests_max: self.values.size("control.requests_max"),
             header_timeout: self.milliseconds("control.header_timeout_ms"),
@@ -536,6 +543,11 @@ impl Builder<'_> {
             taken.push((path, address));
         }
     }
+}
+
+/// What names and addresses are made of, with a port (RFC 3986 §3.2.2), as far as they are used.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
 }
 
 /// RFC 6455 §4.1: a token (RFC 9110 §5.6.2), of a length that the answer has room for.

@@ -324,3 +324,21 @@ fn a_reload_is_judged_by_what_would_be_in_force() {
     let merged = old.reloaded(&load(&format!("{key}[session]\nidle_timeout_ms = 300000\n")), &read).unwrap();
     assert_eq!(merged.reloadable.idle_timeout.as_secs(), 300);
 }
+
+#[test]
+fn names_that_could_never_match_are_refused() {
+    for (section, key, bad, good) in [
+        ("[control]", "hosts", "[\"http://gateway.internal\"]", "[\"gateway.internal\", \"[::1]:3111\"]"),
+        (
+            "[[listener]]\nname = \"ws\"\nkind = \"websocket\"\naddress = \"127.0.0.1:0\"",
+            "protocols",
+            "[\"goim v1\"]",
+            "[\"goim.v1\"]",
+        ),
+    ] {
+        let problems = load(&from_file(&format!("{section}\n{key} = {bad}\n"))).unwrap_err().to_string();
+        assert!(problems.contains(key) && problems.contains("expected names"), "{problems}");
+        load(&from_file(&format!("{section}\n{key} = {good}\n")))
+            .unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
