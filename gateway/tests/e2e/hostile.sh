@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hostile.sh: the hostile suite in small: every abuse beside 200 well-behaved connections, alone for 0.4 s and then all at once.
+# hostile.sh: the hostile suite in small: every abuse beside 200 well-behaved connections, alone for 0.3 s and then all at once.
 # No bystander may be closed or refused, or lose a message; what abuses took must come back. The production profile runs on
 # io_uring where the system allows it, the development profile on epoll. Nothing here depends on time.
 set -euo pipefail

@@ -72,7 +72,7 @@ struct Options {
     /// An abuse also fails when the bystanders' p99 exceeds its quiet value by this factor.
     #[arg(long, value_name = "X")]
     ratio_max: Option<f64>,
-    /// Short: 200 well-behaved connections, 0.4 s an abuse, no quiet times, what is left is looked at once at the end.
+    /// Short: 200 well-behaved connections, 0.3 s an abuse, no quiet times, what is left is looked at once at the end.
     #[arg(long)]
     small: bool,
     /// The gateway on the first processor, everything else on the others: needs two.
@@ -172,7 +172,7 @@ impl Options {
             program: self.gateway,
             well_behaved,
             backend: self.backend,
-            budget: if small { ms(self.budget_ms.min(400)) } else { ms(self.budget_ms) },
+            budget: if small { ms(self.budget_ms.min(300)) } else { ms(self.budget_ms) },
             quiet: if small { Duration::ZERO } else { ms(self.quiet_ms) },
             rounds: self.rounds,
             ratio_max: self.ratio_max.filter(|_| !small),

@@ -131,7 +131,11 @@ impl Peer {
         loop {
             match self.read(until.saturating_duration_since(Instant::now())) {
                 Ok(Some(Item::Frame(frame))) if frame.operation == 111 => code = Some(frame.code()),
-                Ok(Some(Item::Close(number))) => code = code.or(Some(i32::from(number))),
+                Ok(Some(Item::Close(number))) => {
+                    code = code.or(Some(i32::from(number)));
+                    // The gateway waits for it before it ends (RFC 6455 §7.1.2).
+                    let _ = self.write(&ws_frame(ws::CLOSE, true, &number.to_be_bytes()));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return code.map_or("open".into(), |code| format!("closed {code}, not ended")),
                 Err(error) => {

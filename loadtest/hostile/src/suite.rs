@@ -45,9 +45,9 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
 /// Resident memory beyond what the start screen plans for: the program itself, stacks, allocator.
 const RSS_ALLOWANCE: u64 = 48 << 20;
 /// A worker gives empty memory back when it had no connection for five seconds.
-const TRIM_PATIENCE: Duration = Duration::from_secs(12);
+const TRIM_PATIENCE: Duration = Duration::from_secs(20);
 /// Resident memory at the end beyond that before any connection.
-const RSS_RESIDUE_MAX: u64 = 32 << 20;
+const RSS_RESIDUE_MAX: u64 = 48 << 20;
 /// Bytes of log that an abuse may cause, in a second.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
