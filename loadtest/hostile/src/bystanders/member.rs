@@ -216,7 +216,8 @@ impl<'a> Session<'a> {
         };
         let asked = self.pending.swap_remove(found);
         let Some(message) = asked.message else { return };
-        if frame.code() != 0 {
+        // 0 receivers: to a user, none of its connections took it. Of a room that is not known.
+        if frame.code() != 0 || (frame.word(4) == 0 && message.way != Way::Room) {
             self.excuse(message);
         }
         let there = self.shared.is_settled(message.to, asked.sent_at.elapsed() + SETTLED);
