@@ -73,7 +73,7 @@ fn claim(name: &str) -> Result<UnixListener, ClaimError> {
     };
     // A name of a socket is short; long paths differ at their ends.
     let whole = format!("gateway-dpdk/{name}");
-    let tail = whole.as_bytes().len().saturating_sub(100);
+    let tail = whole.len().saturating_sub(100);
     let address = SocketAddr::from_abstract_name(&whole.as_bytes()[tail..]).map_err(failed)?;
     UnixListener::bind_addr(&address).map_err(failed)
 }

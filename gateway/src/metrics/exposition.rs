@@ -257,12 +257,13 @@ fn traffic(families: &mut Families, workers: &Workers) {
     });
 }
 
+/// A label's value, and the counter of a worker that it stands for.
+type CounterRow<'a> = (&'a str, fn(&WorkerMetrics) -> u64);
+
 /// Senders above their rate, and those that only make mistakes.
 fn rates(families: &mut Families, workers: &Workers) {
-    let rows = |label: &'static str, rows: &[(&str, fn(&WorkerMetrics) -> u64)]| {
-        let row = |(value, of): &(&str, fn(&WorkerMetrics) -> u64)| {
-            (vec![(label, (*value).to_owned())], sum(workers, of))
-        };
+    let rows = |label: &'static str, rows: &[CounterRow]| {
+        let row = |(value, of): &CounterRow| (vec![(label, (*value).to_owned())], sum(workers, of));
         rows.iter().map(row).collect::<Vec<_>>()
     };
     families.counters(
