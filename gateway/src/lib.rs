@@ -2,6 +2,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written: `output` does not.
 
+pub mod access;
 pub mod address;
 pub mod alloc_guard;
 mod ask;
@@ -21,8 +22,10 @@ pub mod preflight;
 pub mod router;
 pub mod session;
 pub mod settings;
+pub mod sources;
 pub mod start;
 pub mod start_screen;
+pub mod wall_clock;
 pub mod worker;
 
 pub use inline_text::InlineText;

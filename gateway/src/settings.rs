@@ -1,7 +1,10 @@
 //! What a worker is told at its start. The configuration (`config`) is what an operator writes; this is what it means.
 
+use crate::access::{PushOperations, RoomRules};
 use crate::memory::Signal;
 use crate::session::Instant16;
+use crate::sources::Sources;
+use crate::wall_clock::WallClock;
 use crate::worker::message::MessageClass;
 use netpoll::ListenerConfig;
 use std::sync::Arc;
@@ -173,6 +176,10 @@ pub struct Reloadable {
     pub room_members_only: bool,
     /// Whether clients may send at all (SendMessage, Publish).
     pub client_send: bool,
+    /// Push operations that a client's SendMessage may name besides the default one. Services may name any.
+    pub client_push_operations: PushOperations,
+    /// Which rooms clients may enter. Services may enter any.
+    pub room_access: RoomRules,
 }
 
 impl Reloadable {
@@ -196,6 +203,8 @@ impl Default for Reloadable {
             rate: RateLimits::default(),
             room_members_only: true,
             client_send: true,
+            client_push_operations: PushOperations::default(),
+            room_access: RoomRules::default(),
         }
     }
 }
@@ -234,8 +243,8 @@ impl TableSizes {
             memberships_max: 4 * connections_max,
             rooms_per_connection_max: 32,
             names_max: 2 * names,
-            accept_sets_max: 1024,
-            text_cells_max: 3 * connections_max + 1024,
+            accept_sets_max: (connections_max / 4).clamp(1024, 4096),
+            text_cells_max: 4 * connections_max + 1024,
             mailbox_capacity: 4096,
             fanouts_max: 1024,
         }
@@ -243,6 +252,11 @@ impl TableSizes {
 }
 
 impl TableSizes {
+    /// Pushes to many that wait for a fan-out: as many as messages that may come in, and never few.
+    pub fn bulk_max(&self) -> usize {
+        self.mailbox_capacity.max(1024)
+    }
+
     /// Outcomes that hosts report one by one, at a time: as many as messages that may come in, and never few.
     pub fn sums_max(&self) -> usize {
         self.mailbox_capacity.max(1024)
@@ -276,6 +290,12 @@ pub struct WorkerSettings {
     pub audit: bool,
     /// Where the control thread says how near the end of memory is: one for all workers.
     pub memory: Arc<Signal>,
+    /// How many connections each address has, over all workers, and how many it may have; `None`: any number.
+    pub sources: Option<(Arc<Sources>, u32)>,
+    /// How many tokens of each address wait for the verifier, over all workers.
+    pub verifying: Arc<Sources>,
+    /// Where it says how far the wall clock was moved: one for all workers, too.
+    pub wall: Arc<WallClock>,
     /// What may change while running.
     pub reloadable: Reloadable,
 }

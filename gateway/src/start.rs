@@ -19,6 +19,7 @@ use crate::metrics::WorkerMetrics;
 use crate::notify::Notifier;
 use crate::ports::{self, Claims, Patience, PortError};
 use crate::settings::{TableSizes, WorkerSettings};
+use crate::wall_clock::WallClock;
 use crate::worker::message::Message;
 use netpoll::{BackendConfig, MailboxSender, mailbox};
 use std::fmt;
@@ -276,7 +277,7 @@ pub fn start(
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
     let senders = (control, verifier);
-    let (prepared, memory, workers) = start_workers(prepared, host, &senders, names)?;
+    let (prepared, (memory, wall), workers) = start_workers(prepared, host, &senders, names)?;
     let Prepared { config, plan, backend_reason, .. } = prepared;
     let StartedWorkers { senders: workers_senders, metrics, addresses, backend, capture, port, threads } =
         workers;
@@ -299,8 +300,8 @@ pub fn start(
         _ => None,
     };
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
-    let facts =
-        Facts { plan: plan.clone(), backend_reason: backend_reason.clone(), listeners, started, started_at };
+    let (plan_of_facts, reason) = (plan.clone(), backend_reason.clone());
+    let facts = Facts { plan: plan_of_facts, backend_reason: reason, listeners, started, started_at, wall };
     let workers = Workers::new(senders, metrics, names);
     let parts = Parts {
         config,
@@ -337,6 +338,9 @@ fn take_ports(prepared: &Prepared, notifier: &Notifier) -> Result<(TcpListener, 
     Ok((listener, claims))
 }
 
+/// What the control thread writes for all workers: how near the end of memory is, and how far the wall clock was moved.
+type Shared = (Arc<Signal>, Arc<WallClock>);
+
 /// Starts the workers; with `io.backend = "auto"` on epoll where the rings can't be had. What was prepared in the end, and
 /// where the workers are told of memory.
 fn start_workers(
@@ -344,11 +348,11 @@ fn start_workers(
     host: &dyn WorkerHost,
     (control, verifier): &(ControlSender, Option<VerifySender>),
     names: Fingerprints,
-) -> Result<(Prepared, Arc<Signal>, StartedWorkers), StartError> {
+) -> Result<(Prepared, Shared, StartedWorkers), StartError> {
     loop {
         let Prepared { config, plan, .. } = &prepared;
         let settings = plan.worker_settings(config);
-        let memory = Arc::clone(&settings.memory);
+        let shared = (Arc::clone(&settings.memory), Arc::clone(&settings.wall));
         let order = WorkerOrder {
             settings: vec![settings; plan.workers],
             plan,
@@ -359,7 +363,7 @@ fn start_workers(
             names,
         };
         match host.start(order) {
-            Ok(workers) => return Ok((prepared, memory, workers)),
+            Ok(workers) => return Ok((prepared, shared, workers)),
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory && prepared.may_fall_back() => {
                 tracing::warn!("io_uring can't be used, so epoll is (io.backend = \"auto\"): {error}");
                 let why = error.to_string();

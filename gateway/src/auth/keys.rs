@@ -1,8 +1,9 @@
 //! Keys that tokens are checked with. Each knows its one algorithm.
 
 use base64::Engine as _;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value};
 
 /// The shortest shared secret, in bytes: RFC 7518 §3.2, "a key of the same size as the hash output or larger".
 pub const SECRET_SIZE_MIN: usize = 32;
@@ -61,6 +62,8 @@ impl TokenAlgorithm {
 #[derive(Clone, Debug)]
 pub(super) struct VerifyKey {
     pub(super) id: Option<String>,
+    /// Index of `id` in [`KeySet::names`], and one; 0 without an id, or with one too many.
+    pub(super) number: u8,
     pub(super) algorithm: TokenAlgorithm,
     pub(super) key: DecodingKey,
 }
@@ -69,6 +72,11 @@ pub(super) struct VerifyKey {
 #[derive(Clone, Debug)]
 pub struct KeySet {
     pub(super) keys: Vec<VerifyKey>,
+    /// The ids of these keys and of those before them, at most 255. A session keeps the number of its token's key, so that
+    /// the sessions of a key can be closed after the key was removed.
+    names: Vec<String>,
+    /// Keys of a set that are not used, each with the reason.
+    left_out: Vec<String>,
 }
 
 impl KeySet {
@@ -84,7 +92,7 @@ impl KeySet {
             ));
         }
         let key = DecodingKey::from_secret(secret);
-        Ok(KeySet { keys: vec![VerifyKey { id: None, algorithm: TokenAlgorithm::Hs256, key }] })
+        Ok(KeySet::of(vec![VerifyKey { id: None, number: 0, algorithm: TokenAlgorithm::Hs256, key }]))
     }
 
     /// A public key in PEM; its type says the algorithm.
@@ -115,39 +123,79 @@ impl KeySet {
             Ok((TokenAlgorithm::EdDsa, _)) if !pem_bytes(pem).windows(ED25519_KEY.len()).any(|part| part == ED25519_KEY) => {
                 Err(unreadable(pem).into())
             }
-            Ok((algorithm, key)) => Ok(KeySet { keys: vec![VerifyKey { id: None, algorithm, key }] }),
+            Ok((algorithm, key)) => Ok(KeySet::of(vec![VerifyKey { id: None, number: 0, algorithm, key }])),
             Err(_) => Err(unreadable(pem).into()),
         }
     }
 
-    /// A JWK set (RFC 7517). Keys for encryption and of types that are not spoken are left out.
+    fn of(keys: Vec<VerifyKey>) -> KeySet {
+        KeySet { keys, names: Vec::new(), left_out: Vec::new() }
+    }
+
+    /// A JWK set. What is not understood in it is left out, never the whole set refused: "Implementations SHOULD ignore JWKs
+    /// within a JWK Set that use "kty" (key type) values that are not understood by the implementations, that are missing
+    /// required members, or for which values are out of the supported ranges" (RFC 7517 §5).
     ///
     /// # Errors
-    /// What to do instead, when no key is left.
+    /// What to do instead, when it is no set, or no key is left.
     pub fn from_jwks(json: &[u8]) -> Result<KeySet, String> {
-        let set: JwkSet =
-            serde_json::from_slice(json).map_err(|error| format!("is no JWK set (RFC 7517 §5): {error}"))?;
+        let no_set = |why: &dyn std::fmt::Display| format!("is no JWK set (RFC 7517 §5): {why}");
+        let set: Value = serde_json::from_slice(json).map_err(|error| no_set(&error))?;
+        let list = set.get("keys").and_then(Value::as_array);
+        let list = list.ok_or_else(|| no_set(&"it has no list named \"keys\""))?;
+        let mut set = KeySet::of(Vec::new());
+        for (index, jwk) in list.iter().enumerate() {
+            match verify_key(jwk) {
+                Ok(key) => set.keys.push(key),
+                Err(why) => {
+                    let id = jwk.get("kid").and_then(Value::as_str);
+                    let name = id.map_or_else(|| format!("number {}", index + 1), str::to_owned);
+                    set.left_out.push(format!("key {name} {why}"));
+                }
+            }
+        }
         if set.keys.len() > KEYS_MAX {
             return Err(format!("holds {} keys; at most {KEYS_MAX} are used", set.keys.len()));
         }
-        let mut keys = Vec::new();
-        for jwk in &set.keys {
-            let Some(algorithm) = algorithm_of(jwk) else { continue };
-            let name = || jwk.common.key_id.clone().unwrap_or_else(|| "without kid".into());
-            if algorithm == TokenAlgorithm::Hs256 {
-                return Err(format!("key {}: a shared secret does not belong into a JWK set", name()));
-            }
-            let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {}: {error}", name()))?;
-            if modulus_of(jwk).is_some_and(|bits| bits < RSA_BITS_MIN) {
-                return Err(format!("key {}: {}", name(), too_short()));
-            }
-            keys.push(VerifyKey { id: jwk.common.key_id.clone(), algorithm, key });
+        if set.keys.is_empty() {
+            let why = if set.left_out.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", set.left_out.join("; "))
+            };
+            return Err(format!("holds no key for RS256, ES256 or EdDSA{why}"));
         }
-        if keys.is_empty() {
-            Err("holds no key for RS256, ES256 or EdDSA".into())
-        } else {
-            Ok(KeySet { keys })
+        Ok(set.numbered_after(&[]))
+    }
+
+    /// Keys of the set that are not used, each with the reason.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// The same keys in place of `before`: ids keep their numbers.
+    pub fn in_place_of(self, before: &KeySet) -> KeySet {
+        self.numbered_after(&before.names)
+    }
+
+    fn numbered_after(mut self, names: &[String]) -> KeySet {
+        self.names = names.to_vec();
+        for key in &mut self.keys {
+            let Some(id) = &key.id else { continue };
+            let known = self.names.iter().position(|name| name == id);
+            let index = known.or_else(|| {
+                let has_room = self.names.len() < usize::from(u8::MAX);
+                has_room.then(|| self.names.push(id.clone()))?;
+                Some(self.names.len() - 1)
+            });
+            key.number = index.map_or(0, |index| index as u8 + 1);
         }
+        self
+    }
+
+    /// The number of the key with this id: one of these, or of those before them. `None` when there was none.
+    pub fn number_of(&self, id: &str) -> Option<u8> {
+        self.names.iter().position(|name| name == id).map(|index| index as u8 + 1)
     }
 
     /// Only the keys for `algorithms`; all of them when none is named.
@@ -239,25 +287,55 @@ fn modulus_bits(der: &[u8]) -> Option<usize> {
     })
 }
 
-/// The one algorithm that a JWK is good for.
-fn algorithm_of(jwk: &Jwk) -> Option<TokenAlgorithm> {
-    if matches!(jwk.common.public_key_use, Some(ref usage) if *usage != PublicKeyUse::Signature) {
-        return None;
+/// Members of a JWK that say what the key is. Others, such as certificates, are not looked at: whatever is in them does not
+/// make the key another one.
+const JWK_MEMBERS: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
+
+/// The key in an element of a set, or why it is not used: a clause that follows its name.
+fn verify_key(jwk: &Value) -> Result<VerifyKey, String> {
+    let members = jwk.as_object().ok_or("is no object")?;
+    let kind = members.get("kty").and_then(Value::as_str).ok_or("has no kty")?;
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    if members.contains_key("use") && text("use") != Some("sig") {
+        return Err("is not for signatures (use)".into());
     }
-    let by_type = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => TokenAlgorithm::Rs256,
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => TokenAlgorithm::Es256,
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-            TokenAlgorithm::EdDsa
+    // RFC 7517 §4.3: a list of what the key may be used for.
+    let verifies = |operations: &Value| {
+        operations.as_array().is_some_and(|list| list.iter().any(|one| one.as_str() == Some("verify")))
+    };
+    if members.get("key_ops").is_some_and(|operations| !verifies(operations)) {
+        return Err("is not for checking signatures (key_ops)".into());
+    }
+    if kind == "oct" {
+        return Err(
+            "is a shared secret, which does not belong into a JWK set; give it as GATEWAY_AUTH__SECRET"
+                .into(),
+        );
+    }
+    let known = JWK_MEMBERS.iter().filter_map(|name| Some(((*name).to_owned(), members.get(*name)?.clone())));
+    let jwk: Jwk = serde_json::from_value(Value::Object(known.collect::<Map<_, _>>()))
+        .map_err(|error| format!("is of a type that is not used here, or incomplete: {error}"))?;
+    let algorithm = algorithm_of(&jwk).ok_or("is of a type or curve that is not used here")?;
+    if members.contains_key("alg") && text("alg") != Some(algorithm.label()) {
+        return Err(format!("is for another algorithm than {} (alg)", algorithm.label()));
+    }
+    if modulus_of(&jwk).is_some_and(|bits| bits < RSA_BITS_MIN) {
+        return Err(too_short());
+    }
+    let key = DecodingKey::from_jwk(&jwk).map_err(|error| format!("can't be read: {error}"))?;
+    Ok(VerifyKey { id: text("kid").map(str::to_owned), number: 0, algorithm, key })
+}
+
+/// The one algorithm that a public key is good for.
+fn algorithm_of(jwk: &Jwk) -> Option<TokenAlgorithm> {
+    match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Some(TokenAlgorithm::Rs256),
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            Some(TokenAlgorithm::Es256)
         }
-        AlgorithmParameters::OctetKey(_) => TokenAlgorithm::Hs256,
-        _ => return None,
-    };
-    let named = match by_type {
-        TokenAlgorithm::Hs256 => KeyAlgorithm::HS256,
-        TokenAlgorithm::Rs256 => KeyAlgorithm::RS256,
-        TokenAlgorithm::Es256 => KeyAlgorithm::ES256,
-        TokenAlgorithm::EdDsa => KeyAlgorithm::EdDSA,
-    };
-    jwk.common.key_algorithm.as_ref().is_none_or(|algorithm| *algorithm == named).then_some(by_type)
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            Some(TokenAlgorithm::EdDsa)
+        }
+        _ => None,
+    }
 }

@@ -17,34 +17,54 @@
 mod keys;
 mod policy;
 #[cfg(test)]
+mod set_tests;
+#[cfg(test)]
 mod tests;
 mod verifier;
 
 pub use keys::{KeySet, SECRET_SIZE_MIN, TokenAlgorithm};
-pub use policy::{Bearer, TokenPolicy, UserKind};
+pub(crate) use policy::unix_now_ms;
+pub use policy::{Bearer, ROOMS_SIZE_MAX, TokenPolicy, UserKind};
 pub(crate) use verifier::reserved_bytes;
 pub use verifier::{Lane, Verifier, VerifierMetrics, VerifyQueue, VerifySender, verify_queue};
 
+use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Buffer, ConnectionId, SharedBuffer};
 
 /// What a token says about its bearer, after its signature and its times were checked.
 #[derive(Debug, Clone)]
 pub struct Claims {
-    /// goim's integer user id, if the token names the user by one.
-    pub mid: Option<i64>,
-    /// User id as text (UTF-8, 1 to 128 bytes, no control characters), if the token names the user by one.
-    pub uid: Option<SharedBuffer>,
-    /// When the token ends, in seconds since 1970; `u32::MAX` (in 2106) stands for all that is later.
-    pub expires_at: u32,
+    /// goim's integer user id; 0: the token names the user by a text.
+    pub mid: i64,
+    /// User id (UTF-8, at most 128 bytes, none if empty) and rooms (at most [`ROOMS_SIZE_MAX`]), one behind the other.
+    text: Option<SharedBuffer>,
+    /// Bytes of the user id in `text`.
+    uid_size: u8,
+    /// How long the token still held when it was checked, in milliseconds, leeway included. Not a time of the day: the
+    /// machine's clock may be put right later.
+    pub valid_for_ms: u64,
+    /// When it was issued, in seconds since 1970; when it was checked, where it does not say.
+    pub issued_at: u32,
+    /// The number of its key ([`KeySet::number_of`]); 0: the key has no id.
+    pub key_number: u8,
     /// It is a service, which may send to everyone.
     pub service: bool,
 }
 
 impl Claims {
+    fn text(&self) -> &str {
+        self.text.as_ref().and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
     /// The user id as text.
     pub fn uid(&self) -> Option<&str> {
-        self.uid.as_ref().and_then(|uid| std::str::from_utf8(uid).ok())
+        self.text().get(..usize::from(self.uid_size)).filter(|uid| !uid.is_empty())
+    }
+
+    /// The rooms, and patterns of rooms, that its bearer may enter, with a line feed between them.
+    pub fn rooms(&self) -> &str {
+        self.text().get(usize::from(self.uid_size)..).unwrap_or_default()
     }
 }
 
@@ -76,13 +96,17 @@ pub enum AuthError {
     User,
     /// The request names another user than the token.
     Mismatch,
+    /// The request names another connection key than the token.
+    Key,
+    /// The token's rooms are no list of texts, or too long together.
+    Rooms,
     /// The verifier has no room for more.
     Overload,
 }
 
 impl AuthError {
     /// All of them, for metrics.
-    pub const ALL: [AuthError; 13] = [
+    pub const ALL: [AuthError; 15] = [
         AuthError::Malformed,
         AuthError::TokenMissing,
         AuthError::TokenInvalid,
@@ -95,6 +119,8 @@ impl AuthError {
         AuthError::Issuer,
         AuthError::User,
         AuthError::Mismatch,
+        AuthError::Key,
+        AuthError::Rooms,
         AuthError::Overload,
     ];
 
@@ -113,6 +139,8 @@ impl AuthError {
             AuthError::Issuer => "issuer",
             AuthError::User => "user",
             AuthError::Mismatch => "mismatch",
+            AuthError::Key => "key",
+            AuthError::Rooms => "rooms",
             AuthError::Overload => "overload",
         }
     }
@@ -133,6 +161,8 @@ impl AuthError {
 pub struct Verdict {
     /// Who asked.
     pub connection: ConnectionId,
+    /// Where it comes from.
+    pub source: Source,
     /// Sequence of its Auth frame.
     pub sequence: i32,
     /// The whole body of the Auth frame, as it came.

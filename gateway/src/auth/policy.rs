@@ -3,9 +3,11 @@
 use super::AuthError;
 use super::keys::{KeySet, VerifyKey};
 use gateway_proto::auth::{AuthRequest, TOKEN_SIZE_MAX, UID_SIZE_MAX};
+use gateway_proto::body::Name;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the user claim holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub struct TokenPolicy {
     pub user_kind: UserKind,
     /// The word in the scope claim by which a service is known; `None`: nobody is one.
     pub service_scope: Option<String>,
+    /// The claim with the only connection key that the bearer may use; `None`: any key that no other user has.
+    pub key_claim: Option<String>,
+    /// The claim that lists the rooms, or patterns of rooms, that the bearer may enter.
+    pub rooms_claim: String,
     /// Threads that check.
     pub threads: usize,
     /// Requests that may wait.
@@ -48,32 +54,58 @@ pub struct Bearer {
     pub mid: Option<i64>,
     /// User id as text.
     pub uid: Option<String>,
-    /// When the token ends, in seconds since 1970.
-    pub expires_at: i64,
+    /// How long the token still holds, in milliseconds, leeway included.
+    pub valid_for_ms: u64,
+    /// When it was issued, in seconds since 1970; when it was checked, where it does not say.
+    pub issued_at: u32,
+    /// The number of its key ([`KeySet::number_of`]); 0: the key has no id.
+    pub key_number: u8,
     /// It is a service, which may send to everyone.
     pub service: bool,
+    /// The rooms and patterns of rooms of its claim, with a line feed between them; empty: none.
+    pub rooms: String,
 }
 
+/// The wall clock, in milliseconds since 1970.
+pub(crate) fn unix_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64
+}
+
+/// Bytes of a token's room claim at most, its separators included: each session keeps it.
+pub const ROOMS_SIZE_MAX: usize = 2048;
+
 impl TokenPolicy {
-    /// Checks the token of an Auth request, and that the request does not name somebody else.
+    /// Checks the token of an Auth request at `now_ms`, milliseconds since 1970, and that the request does not name somebody
+    /// else, nor a key that is not the bearer's.
     ///
     /// # Errors
     /// Why the login is refused.
-    pub fn check_request(&self, request: &AuthRequest<'_>) -> Result<Bearer, AuthError> {
+    pub fn check_request(&self, request: &AuthRequest<'_>, now_ms: u64) -> Result<Bearer, AuthError> {
         if request.token.is_empty() {
             return Err(AuthError::TokenMissing);
         }
-        let bearer = self.check(request.token)?;
+        let (bearer, key) = self.check_with_key(request.token, now_ms)?;
         let same_mid = request.mid == 0 || Some(request.mid) == bearer.mid;
         let same_uid = request.uid.is_none_or(|uid| Some(uid.as_str()) == bearer.uid.as_deref());
-        if same_mid && same_uid { Ok(bearer) } else { Err(AuthError::Mismatch) }
+        if !(same_mid && same_uid) {
+            return Err(AuthError::Mismatch);
+        }
+        // Without the claim no key is the bearer's, so the server makes one.
+        let own_key = |wanted: Name<'_>| key.as_deref() == Some(wanted.as_str());
+        let may_have_key = self.key_claim.is_none() || request.key.is_none_or(own_key);
+        if may_have_key { Ok(bearer) } else { Err(AuthError::Key) }
     }
 
-    /// Checks a token.
+    /// Checks a token at `now_ms`, milliseconds since 1970.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn check(&self, token: &str) -> Result<Bearer, AuthError> {
+    pub fn check(&self, token: &str, now_ms: u64) -> Result<Bearer, AuthError> {
+        self.check_with_key(token, now_ms).map(|(bearer, _)| bearer)
+    }
+
+    fn check_with_key(&self, token: &str, now_ms: u64) -> Result<(Bearer, Option<String>), AuthError> {
         if token.len() > TOKEN_SIZE_MAX {
             return Err(AuthError::TokenInvalid);
         }
@@ -82,29 +114,45 @@ impl TokenPolicy {
         if header.crit.is_some() {
             return Err(AuthError::TokenInvalid);
         }
-        let key = self.key_for(&header)?;
-        let claims = decode::<Map<String, Value>>(token, &key.key, &self.validation(key));
-        let claims = claims.map_err(|error| reason(error.kind()))?.claims;
-        self.bearer(&claims)
+        let mut refused = AuthError::Signature;
+        for key in self.keys_for(&header)? {
+            match decode::<Map<String, Value>>(token, &key.key, &self.validation(key)) {
+                Ok(token) => return self.bearer(&token.claims, key, now_ms),
+                Err(error) => refused = reason(error.kind()),
+            }
+            // Anything else was found behind a signature that fits.
+            if refused != AuthError::Signature {
+                break;
+            }
+        }
+        Err(refused)
     }
 
-    fn key_for(&self, header: &Header) -> Result<&VerifyKey, AuthError> {
-        let keys = &self.keys.keys;
-        let of_algorithm = |key: &&VerifyKey| key.algorithm.native() == header.alg;
-        let by_id = header.kid.as_ref().and_then(|id| keys.iter().find(|key| key.id.as_ref() == Some(id)));
-        match (by_id, &header.kid) {
-            (Some(key), _) => Some(key).filter(of_algorithm).ok_or(AuthError::Algorithm),
-            // A kid that no key has means another key, unless our only key has no kid to compare with.
-            (None, Some(_)) if keys.iter().any(|key| key.id.is_some()) => Err(AuthError::UnknownKey),
-            (None, _) => keys.iter().find(of_algorithm).ok_or(AuthError::Algorithm),
+    /// The keys that may have signed the token: those with its `kid`; where there are none, or it names none, those that
+    /// can't be told apart by it. "The "kid" (key ID) Header Parameter is a hint" (RFC 7515 §4.1.4), and optional.
+    fn keys_for(&self, header: &Header) -> Result<impl Iterator<Item = &VerifyKey>, AuthError> {
+        let keys = || self.keys.keys.iter();
+        let id = header.kid.as_ref().filter(|id| keys().any(|key| key.id.as_ref() == Some(id)));
+        let fits = move |key: &&VerifyKey| match (&header.kid, id) {
+            (_, Some(id)) => key.id.as_ref() == Some(id),
+            (Some(_), None) => key.id.is_none(),
+            (None, None) => true,
+        };
+        if !keys().any(|key| fits(&key)) {
+            return Err(AuthError::UnknownKey);
         }
+        let of_algorithm = |key: &&VerifyKey| key.algorithm.native() == header.alg;
+        if !keys().any(|key| fits(&key) && of_algorithm(&key)) {
+            return Err(AuthError::Algorithm);
+        }
+        Ok(keys().filter(move |key| fits(key) && of_algorithm(key)))
     }
 
     fn validation(&self, key: &VerifyKey) -> Validation {
         let mut validation = Validation::new(key.algorithm.native());
         let mut required = vec!["exp"];
-        validation.leeway = self.leeway_s;
-        validation.validate_nbf = true;
+        // Times are checked by the clock that the caller reads.
+        validation.validate_exp = false;
         validation.validate_aud = !self.audience.is_empty();
         if validation.validate_aud {
             validation.set_audience(&self.audience);
@@ -118,11 +166,18 @@ impl TokenPolicy {
         validation
     }
 
-    fn bearer(&self, claims: &Map<String, Value>) -> Result<Bearer, AuthError> {
-        let exp = claims.get("exp").and_then(Value::as_f64).ok_or(AuthError::TokenInvalid)?;
+    fn bearer(
+        &self,
+        claims: &Map<String, Value>,
+        key: &VerifyKey,
+        now_ms: u64,
+    ) -> Result<(Bearer, Option<String>), AuthError> {
+        let (valid_for_ms, issued_at) = self.times(claims, now_ms)?;
         let user = claims.get(&self.user_claim).ok_or(AuthError::User)?;
         let service = self.service_scope.as_deref().is_some_and(|wanted| has_scope(claims, wanted));
-        let mut bearer = Bearer { mid: None, uid: None, expires_at: exp as i64, service };
+        let rooms = rooms_of(claims.get(&self.rooms_claim))?;
+        let key_number = key.number;
+        let mut bearer = Bearer { mid: None, uid: None, valid_for_ms, issued_at, key_number, service, rooms };
         match (self.user_kind, user) {
             (UserKind::Auto | UserKind::Mid, Value::Number(number)) => bearer.mid = number.as_i64(),
             (UserKind::Mid, Value::String(text)) => bearer.mid = text.parse().ok(),
@@ -138,8 +193,49 @@ impl TokenPolicy {
             (None, Some(uid)) => uid_fits(uid),
             _ => false,
         };
-        if valid { Ok(bearer) } else { Err(AuthError::User) }
+        let own_key = self.key_claim.as_ref().and_then(|claim| claims.get(claim)).and_then(Value::as_str);
+        if valid { Ok((bearer, own_key.map(str::to_owned))) } else { Err(AuthError::User) }
     }
+
+    /// How long the token still holds, in milliseconds, and when it was issued, in seconds since 1970.
+    ///
+    /// The first is no longer than the token's whole life from its issue: a clock that is behind does not lengthen it.
+    fn times(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<(u64, u32), AuthError> {
+        let time = |name: &str| match claims.get(name) {
+            None => Ok(None),
+            Some(value) => {
+                value.as_f64().map(|seconds| Some((seconds * 1000.0) as i64)).ok_or(AuthError::TokenInvalid)
+            }
+        };
+        let (now, leeway) = (now_ms as i64, self.leeway_s as i64 * 1000);
+        let exp = time("exp")?.ok_or(AuthError::TokenInvalid)?;
+        let left = exp.saturating_add(leeway).saturating_sub(now);
+        if left < 0 {
+            return Err(AuthError::Expired);
+        }
+        if time("nbf")?.is_some_and(|nbf| nbf > now.saturating_add(leeway)) {
+            return Err(AuthError::NotYetValid);
+        }
+        let issued = time("iat")?;
+        let life = issued.map_or(i64::MAX, |issued| exp.saturating_sub(issued).max(0).saturating_add(leeway));
+        let issued_at = issued.unwrap_or(now) / 1000;
+        Ok((left.min(life) as u64, u32::try_from(issued_at).unwrap_or(u32::MAX)))
+    }
+}
+
+/// The rooms of a claim: a text, or a list of texts.
+fn rooms_of(claim: Option<&Value>) -> Result<String, AuthError> {
+    let list: Vec<&str> = match claim {
+        None | Some(Value::Null) => return Ok(String::new()),
+        Some(Value::String(room)) => vec![room],
+        Some(Value::Array(rooms)) => {
+            rooms.iter().map(Value::as_str).collect::<Option<_>>().ok_or(AuthError::Rooms)?
+        }
+        Some(_) => return Err(AuthError::Rooms),
+    };
+    let fits = |room: &&str| !room.is_empty() && !room.chars().any(char::is_control);
+    let text = list.join("\n");
+    if text.len() <= ROOMS_SIZE_MAX && list.iter().all(fits) { Ok(text) } else { Err(AuthError::Rooms) }
 }
 
 /// Whether the scope claim (RFC 8693 §4.2: words with a space between them) has this word; some issuers write a list.

@@ -3,13 +3,14 @@
 //! One bounded lane a thread. A worker chooses a lane by the connection, and the next one when that is full. Pushing
 //! into a lane takes no lock and no allocation; a sleeping thread is woken through its event descriptor.
 
-use super::policy::{Bearer, TokenPolicy};
+use super::policy::{Bearer, ROOMS_SIZE_MAX, TokenPolicy, unix_now_ms};
 use super::{AuthError, Claims, Verdict};
 use crate::address::WorkerId;
 use crate::metrics::{Counter, Histogram};
 use crate::worker::message::{Message, VerifyRequest};
-use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
-use netpoll::{BufferPools, Mailbox, MailboxSender, PoolSize, PoolsConfig, Waker, mailbox};
+use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX, UID_SIZE_MAX};
+use netpoll::{BufferPools, Mailbox, MailboxSender, PoolSize, PoolsConfig, SharedBuffer, Waker, mailbox};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,14 +20,23 @@ use std::time::{Duration, Instant};
 /// A verdict waits this long for room in a full worker mailbox; then the login runs into its timeout.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
-/// User ids on their way to workers at most, a thread.
+/// Verdicts that wait for room in workers' mailboxes at most, a thread; with more, no further token is checked.
+const HELD_MAX: usize = 4096;
+
+/// How often those are tried again.
+const RETRY_EVERY: Duration = Duration::from_micros(200);
+
+/// User ids on their way to workers at most, a thread; and how many of those may have rooms with them.
 const UIDS_MAX: u32 = 4096;
+const ROOMS_MAX: u32 = 256;
 
 /// The workers' end of the queue.
 #[derive(Clone, Debug)]
 pub struct VerifySender {
     /// At least one.
     lanes: Arc<[MailboxSender<VerifyRequest>]>,
+    /// Requests of all lanes at most.
+    capacity: usize,
 }
 
 impl VerifySender {
@@ -44,6 +54,11 @@ impl VerifySender {
             }
         }
         Err(request)
+    }
+
+    /// Requests that may come besides those that wait.
+    pub fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.len())
     }
 
     /// Requests waiting.
@@ -86,7 +101,8 @@ pub fn verify_queue(threads: usize, requests_max: usize) -> io::Result<(VerifySe
         senders.push(sender);
         lanes.push((lane, waker));
     }
-    Ok((VerifySender { lanes: senders.into() }, VerifyQueue(lanes)))
+    let capacity = requests_max.max(1);
+    Ok((VerifySender { lanes: senders.into(), capacity }, VerifyQueue(lanes)))
 }
 
 /// What a verifier thread counts.
@@ -132,6 +148,7 @@ impl Verifier {
             let metrics = Arc::clone(&lane.metrics);
             let thread = LaneThread {
                 lane,
+                held: VecDeque::with_capacity(HELD_MAX),
                 waker: waker.clone(),
                 workers: workers.to_vec(),
                 stop: Arc::clone(&verifier.stop),
@@ -178,8 +195,9 @@ pub(crate) fn reserved_bytes(threads: usize, requests_max: usize) -> usize {
 }
 
 fn pools_config() -> PoolsConfig {
-    let uids = PoolSize { size: gateway_proto::auth::UID_SIZE_MAX as u32, count: UIDS_MAX };
-    PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![uids], huge_pages: false }
+    let uids = PoolSize { size: UID_SIZE_MAX as u32, count: UIDS_MAX };
+    let rooms = PoolSize { size: (UID_SIZE_MAX + ROOMS_SIZE_MAX) as u32, count: ROOMS_MAX };
+    PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![uids, rooms], huge_pages: false }
 }
 
 /// One lane: its requests, and what checking them takes.
@@ -199,17 +217,19 @@ impl Lane {
         Ok(Lane { mailbox, policy, pools, scratch: vec![0; SCRATCH_SIZE_MAX], metrics })
     }
 
-    /// Checks the next token that waits: the verdict, and the worker that it is for. `None` when none waits.
-    pub fn next_verdict(&mut self) -> Option<(WorkerId, Verdict)> {
-        let VerifyRequest { address, sequence, body } = self.mailbox.pop()?;
+    /// Checks the next token that waits, at `now_ms`, milliseconds since 1970: the verdict, and the worker that it is for.
+    /// `None` when none waits.
+    pub fn next_verdict(&mut self, now_ms: u64) -> Option<(WorkerId, Verdict)> {
+        let VerifyRequest { address, source, sequence, body } = self.mailbox.pop()?;
         let start = Instant::now();
-        let result = self.check(body.as_slice());
+        let result = self.check(body.as_slice(), now_ms);
         self.metrics.check_time.record(start.elapsed().as_nanos() as u64, 1);
         match &result {
             Ok(_) => self.metrics.accepted.add(1),
             Err(error) => self.metrics.refused[*error as usize].add(1),
         }
-        Some((address.worker(), Verdict { connection: address.connection(), sequence, body, result }))
+        let connection = address.connection();
+        Some((address.worker(), Verdict { connection, source, sequence, body, result }))
     }
 
     /// Whether no verdict holds any of the lane's memory.
@@ -217,24 +237,41 @@ impl Lane {
         self.pools.is_full()
     }
 
-    fn check(&mut self, body: &[u8]) -> Result<Claims, AuthError> {
+    fn check(&mut self, body: &[u8], now_ms: u64) -> Result<Claims, AuthError> {
         let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
         let request = AuthRequest::parse(body, &mut self.scratch).map_err(|_| AuthError::Malformed)?;
-        let Bearer { mid, uid, expires_at, service } = policy.check_request(&request)?;
-        let uid = match uid {
-            Some(uid) => Some(self.pools.copy(uid.as_bytes()).ok_or(AuthError::Overload)?.freeze()),
-            None => None,
+        let bearer = policy.check_request(&request, now_ms)?;
+        let uid = bearer.uid.as_deref().unwrap_or_default();
+        let text = match uid.len() + bearer.rooms.len() {
+            0 => None,
+            _ => Some(self.keep(&[uid.as_bytes(), bearer.rooms.as_bytes()]).ok_or(AuthError::Overload)?),
         };
-        // Clocks may differ at the end of a session as much as at its beginning.
-        let expires_at = expires_at.saturating_add(policy.leeway_s as i64);
-        let expires_at = u32::try_from(expires_at).unwrap_or(u32::MAX);
-        Ok(Claims { mid, uid, expires_at, service })
+        let Bearer { mid, valid_for_ms, issued_at, key_number, service, .. } = bearer;
+        let uid_size = uid.len() as u8; // at most 128
+        Ok(Claims { mid: mid.unwrap_or(0), text, uid_size, valid_for_ms, issued_at, key_number, service })
     }
+
+    /// A block with these texts; `None` when none is free.
+    fn keep(&mut self, texts: &[&[u8]]) -> Option<SharedBuffer> {
+        let mut block = self.pools.take(texts.iter().map(|text| text.len()).sum())?;
+        for text in texts {
+            block.append(text);
+        }
+        Some(block.freeze())
+    }
+}
+
+/// A verdict that found its worker's mailbox full.
+struct Held {
+    worker: usize,
+    message: Message,
+    since: Instant,
 }
 
 /// A lane's thread.
 struct LaneThread {
     lane: Lane,
+    held: VecDeque<Held>,
     waker: Waker,
     workers: Vec<MailboxSender<Message>>,
     stop: Arc<AtomicBool>,
@@ -243,26 +280,37 @@ struct LaneThread {
 impl LaneThread {
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            while let Some((worker, verdict)) = self.lane.next_verdict() {
+            self.hand_over_held();
+            while self.held.len() < HELD_MAX
+                && let Some((worker, verdict)) = self.lane.next_verdict(unix_now_ms())
+            {
                 self.hand_over(worker.index(), verdict);
             }
-            if self.lane.mailbox.prepare_sleep() {
+            if !self.held.is_empty() {
+                std::thread::sleep(RETRY_EVERY);
+            } else if self.lane.mailbox.prepare_sleep() {
                 self.waker.wait(Duration::from_secs(1));
                 self.lane.mailbox.finish_sleep();
             }
         }
     }
 
-    fn hand_over(&self, worker: usize, verdict: Verdict) {
-        let Some(worker) = self.workers.get(worker) else { return };
-        let start = Instant::now();
-        let mut message = Message::Verified(verdict);
-        while let Err(back) = worker.send(message) {
-            if start.elapsed() > HAND_OVER_MAX || self.stop.load(Ordering::Acquire) {
-                return self.lane.metrics.lost.add(1);
+    /// Verdicts for a worker whose mailbox is full wait, those for others do not wait behind them.
+    fn hand_over(&mut self, worker: usize, verdict: Verdict) {
+        let Some(sender) = self.workers.get(worker) else { return };
+        if let Err(message) = sender.send(Message::Verified(verdict)) {
+            self.held.push_back(Held { worker, message, since: Instant::now() });
+        }
+    }
+
+    fn hand_over_held(&mut self) {
+        for _ in 0..self.held.len() {
+            let Some(Held { worker, message, since }) = self.held.pop_front() else { return };
+            match self.workers[worker].send(message) {
+                Ok(()) => {}
+                Err(_) if since.elapsed() > HAND_OVER_MAX => self.lane.metrics.lost.add(1),
+                Err(message) => self.held.push_back(Held { worker, message, since }),
             }
-            message = back;
-            std::thread::sleep(Duration::from_micros(200));
         }
     }
 }

@@ -102,7 +102,8 @@ pub(super) fn token(settings: &Settings, order: &Token) -> ExitCode {
             Ok(token) => token,
             Err(why) => return wrong(why),
         };
-        let refused = config.auth.as_ref().and_then(|policy| policy.check(&token).err());
+        let refused =
+            config.auth.as_ref().and_then(|policy| policy.check(&token, crate::auth::unix_now_ms()).err());
         if let Some(error) = refused {
             complain(format_args!(
                 "a gateway with this configuration would refuse it ({}); sign with the key that auth.key_file or auth.jwks_file \

@@ -117,6 +117,9 @@ impl Builder<'_> {
         let size = |name: &str| self.values.size(&format!("limits.{name}"));
         LimitsConfig {
             connections_max: self.some("limits.connections_max"),
+            connections_per_address_max: self
+                .some("limits.connections_per_address_max")
+                .map(|max| max as u32),
             frame_body_size_max: size("frame_body_size_max") as u32,
             auth_body_size_max: size("auth_body_size_max") as u32,
             rooms_per_connection_max: size("rooms_per_connection_max") as u8,
@@ -215,6 +218,8 @@ impl Builder<'_> {
             rate: self.rate(),
             room_members_only: self.values.text("application.room_send") == "members",
             client_send: self.values.flag("application.client_send"),
+            client_push_operations: self.client_push_operations(),
+            room_access: self.room_access(),
         }
     }
 
@@ -495,6 +500,8 @@ impl Builder<'_> {
                 _ => UserKind::Auto,
             },
             service_scope,
+            key_claim: Some(values.text("auth.key_claim")).filter(|claim| !claim.is_empty()),
+            rooms_claim: values.text("auth.rooms_claim"),
             threads: values.size("auth.verifier_threads"),
             queue_requests_max: values.size("auth.queue_requests_max"),
         }))
@@ -522,7 +529,11 @@ impl Builder<'_> {
             _ => KeySet::from_jwks(&self.file(path, &text)?),
         };
         match parsed.and_then(|keys| keys.restricted(algorithms)) {
-            Ok(keys) => Some(keys),
+            Ok(keys) => {
+                self.warnings
+                    .extend(keys.left_out().iter().map(|key| format!("{path}: {key}; it is not used")));
+                Some(keys)
+            }
             Err(advice) => {
                 self.complain(path, advice);
                 None

@@ -14,6 +14,7 @@
 //! [`schema`] declares every key once. All problems are reported at once, each with its place and its remedy; a start,
 //! `gateway check` and a reload go through the same steps and so give the same verdict.
 
+mod access;
 mod build;
 mod dpdk;
 mod dpdk_devices;
@@ -121,6 +122,8 @@ pub struct IoConfig {
 pub struct LimitsConfig {
     /// Connections to hold; `None`: a default, or what fits.
     pub connections_max: Option<usize>,
+    /// Connections of one address; `None`: any number.
+    pub connections_per_address_max: Option<u32>,
     /// Body of a frame, in bytes.
     pub frame_body_size_max: u32,
     /// Body of a frame before the login, in bytes.

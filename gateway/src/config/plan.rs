@@ -8,9 +8,11 @@ use super::{Config, Values};
 use crate::address::WORKERS_MAX;
 use crate::memory::KERNEL_BYTES_PER_CONNECTION;
 use crate::settings::{ListenerKind, TableSizes, WorkerSettings};
+use crate::sources::Sources;
 use netpoll::{BackendConfig, CONNECTIONS_PER_BACKEND_MAX, PoolSize, PoolsConfig};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Connections to hold when nobody says how many.
 const CONNECTIONS_DEFAULT: usize = 10_000;
@@ -212,6 +214,12 @@ impl Plan {
             default_push_operation: config.application.default_push_operation,
             audit: config.journal.is_some() || config.log.level >= tracing::Level::DEBUG,
             memory: Default::default(),
+            wall: Default::default(),
+            sources: config
+                .limits
+                .connections_per_address_max
+                .map(|max| (Arc::new(Sources::new(self.connections_max)), max)),
+            verifying: Arc::new(Sources::new(verifier_queue(config))),
             reloadable: config.reloadable.clone(),
         }
     }
@@ -516,6 +524,11 @@ pub(crate) fn blocks(frame_body_size_max: u32, connections: usize) -> Vec<PoolSi
     pools
 }
 
+/// Tokens that may wait for the verifier.
+fn verifier_queue(config: &Config) -> usize {
+    config.auth.as_ref().map_or(0, |policy| policy.queue_requests_max)
+}
+
 fn memory_plan(
     config: &Config,
     workers: usize,
@@ -554,6 +567,9 @@ fn memory_plan(
     for entry in &mut entries {
         entry.bytes = entry.bytes.saturating_mul(workers as u64);
     }
+    let connections = backend.connections_max * workers;
+    let counted = config.limits.connections_per_address_max.map_or(0, |_| Sources::bytes(connections));
+    entries.push(MemoryEntry::new("counts by address", counted + Sources::bytes(verifier_queue(config))));
     let control = crate::control::reserved_bytes(config.limits.frame_body_size_max);
     entries.push(MemoryEntry::new("control thread", control));
     let http = crate::control::http_bytes(config.control.connections_max, config.limits.frame_body_size_max);

@@ -1,6 +1,7 @@
 //! `/api/v1`: publishing, kicking, statistics.
 
 use super::Control;
+use super::kick::Many;
 use super::publish::Target;
 use super::reply::{ApiError, Json};
 use super::tickets::Ticket;
@@ -69,6 +70,9 @@ struct KickRequest {
     key: Option<String>,
     mid: Option<Mid>,
     uid: Option<String>,
+    all: Option<bool>,
+    kid: Option<String>,
+    issued_before: Option<u32>,
     code: Option<u16>,
     reason: Option<String>,
 }
@@ -383,6 +387,9 @@ pub(super) async fn kick(
 }
 
 async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -> Result<u64, ApiError> {
+    if let Some(many) = request.many()? {
+        return many.kick(control, code, request.reason.as_deref()).await;
+    }
     let names = control.workers.names();
     let reason = request.reason.clone();
     let (worker, target) = match request {
@@ -412,14 +419,27 @@ async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -
     Ok(ticket.answer().await?)
 }
 
-const WHOM: &str = "give exactly one of connection, key, mid and uid, each of 1 to 255 bytes";
+const WHOM: &str = "give exactly one of connection, key, mid, uid, kid, each of 1 to 255 bytes, issued_before, and all: true";
 
 impl KickRequest {
     fn describe(&self) -> Value {
         // Names that are too long are refused later, and must not fill the journal before.
         let cut = |name: &Option<String>| name.as_deref().map(|name| super::gate::cut(name).to_owned());
         let mid = self.mid.map(|Mid(mid)| mid);
-        json!({ "connection": cut(&self.connection), "key": cut(&self.key), "mid": mid, "uid": cut(&self.uid) })
+        let many = self.many().ok().flatten().map(|many| super::gate::cut(&many.describe()).to_owned());
+        let (connection, key, uid) = (cut(&self.connection), cut(&self.key), cut(&self.uid));
+        json!({ "connection": connection, "key": key, "mid": mid, "uid": uid, "many": many })
+    }
+
+    /// Whom it means, if it means many.
+    fn many(&self) -> Result<Option<Many>, ApiError> {
+        let several = [self.all.map(|_| Many::All), self.kid.clone().map(Many::KeyId)];
+        let mut given = several.into_iter().flatten().chain(self.issued_before.map(Many::IssuedBefore));
+        let many = given.next();
+        let names_one =
+            self.connection.is_some() || self.key.is_some() || self.mid.is_some() || self.uid.is_some();
+        let is_one = given.next().is_none() && !(names_one && many.is_some());
+        if is_one && self.all != Some(false) { Ok(many) } else { Err(ApiError::bad_request(WHOM)) }
     }
 }
 

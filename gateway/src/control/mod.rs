@@ -27,6 +27,7 @@ mod http;
 mod inspect;
 mod inspection;
 mod journal;
+mod kick;
 mod lifecycle;
 mod memory;
 mod metrics;
@@ -117,6 +118,8 @@ pub struct Facts {
     pub started: Instant,
     /// The same, on the wall clock.
     pub started_at: SystemTime,
+    /// Where workers read how far the wall clock was moved since.
+    pub wall: Arc<crate::wall_clock::WallClock>,
 }
 
 /// Everything that handlers share.

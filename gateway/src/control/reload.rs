@@ -102,7 +102,7 @@ fn or_nothing(paths: &[String]) -> String {
 
 fn take_keys(verifier: &Verifier, new: &TokenPolicy) {
     let mut policy = TokenPolicy::clone(&verifier.policy());
-    policy.keys = new.keys.clone();
+    policy.keys = new.keys.clone().in_place_of(&policy.keys);
     verifier.set_policy(Arc::new(policy));
 }
 

@@ -9,7 +9,7 @@ use crate::session::Sessions;
 use crate::settings::Reloadable;
 use crate::settings::SlowConsumer;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, MessageClass, Push};
+use crate::worker::message::{Exclude, Message, MessageClass, Push};
 use netpoll::{Backend, ConnectionId, Priority, SendError, Timestamp};
 
 /// The lowest operation that accept sets filter.
@@ -117,7 +117,7 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Sessions that a push to everyone is for: those that accept its operation.
-    pub(crate) fn accepting_count(&self, operation: i32) -> u32 {
+    fn accepting_count(&self, operation: i32) -> u32 {
         let sessions = &self.shard.sessions;
         match operation >= FILTERED_MIN {
             true => sessions.accept_sets.users_of(operation),
@@ -125,14 +125,67 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// A push to many begins when there is a fan-out for it, behind those that wait.
+    pub(crate) fn bulk(&mut self, message: Message) {
+        let shard = &mut self.shard;
+        if let Message::DeliverRoom { room, push, .. } = &message
+            && let Some(room) = shard.rooms.find(*room)
+            && shard.rooms.has_share(room, shard.fanouts.share())
+        {
+            if shard.bulk.has_heavy_room() {
+                shard.rooms.count_heavy(room, true);
+                return shard.bulk.push_heavy(message);
+            }
+            self.metrics.bulk_drops.add(1);
+            return self.metrics.count_drop(push, false);
+        }
+        if shard.bulk.has_only_heavy() && shard.fanouts.has_room() {
+            self.begin_bulk(message);
+        } else {
+            shard.bulk.push(message);
+        }
+    }
+
+    /// Begins as many of the pushes that wait as there are fan-outs for.
+    fn continue_bulk(&mut self) {
+        while self.shard.fanouts.has_room() {
+            let Some(message) = self.shard.bulk.pop() else { break };
+            self.begin_bulk(message);
+        }
+        while self.shard.fanouts.has_room() {
+            let shard = &mut self.shard;
+            let (rooms, share) = (&shard.rooms, shard.fanouts.share());
+            let waits = |room| rooms.find(room).is_some_and(|room| rooms.queued(room) >= share);
+            let Some(message) = shard.bulk.pop_heavy(waits) else { return };
+            if let Message::DeliverRoom { room, .. } = &message
+                && let Some(room) = shard.rooms.find(*room)
+            {
+                shard.rooms.count_heavy(room, false);
+            }
+            self.begin_bulk(message);
+        }
+    }
+
+    fn begin_bulk(&mut self, message: Message) {
+        match message {
+            Message::ToAll { push, rate, origin } => {
+                let receivers = self.accepting_count(push.operation);
+                self.fan_out(Target::Everyone, push, Exclude::default(), rate);
+                self.report(origin, Some(receivers));
+            }
+            Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
+            _ => debug_assert!(false, "not a push to many"),
+        }
+    }
+
     /// Delivers to the room's members here, in slices.
-    pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
+    fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
         let Some(room) = self.shard.rooms.find(name) else { return };
         self.fan_out(Target::Room(room), push, exclude, 0);
     }
 
     /// Begins a fan-out. Its caller has made sure that there is room.
-    pub(crate) fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
+    fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
         let now = self.pace.now;
         let rate = if self.is_stopping() { 0 } else { rate };
         self.pace.fanouts_rest = false;
@@ -172,6 +225,7 @@ impl<B: Backend> Worker<B> {
         );
         self.pace.fanouts_rest = made == 0;
         self.close_slow();
+        self.continue_bulk();
     }
 
     /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued here has been handed over.

@@ -1,7 +1,7 @@
 //! Messages of other workers, of the control thread, and of this worker to itself.
 
 use crate::address::{Address, Fingerprint};
-use crate::router::fanout::Target;
+use crate::router::ClaimError;
 use crate::session::flow::Allowance;
 use crate::settings::Reloadable;
 use crate::worker::Worker;
@@ -14,10 +14,14 @@ impl<B: Backend> Worker<B> {
     /// Handles one message.
     pub(crate) fn message(&mut self, message: Message) {
         match message {
-            Message::Claim { kind, name, from, platform } => self.claim(kind, name, from, platform),
+            Message::Claim { kind, name, from, tag } => self.claim(kind, name, from, tag),
+            Message::Reclaim { connection, from, tag } => self.reclaim(connection, from, tag),
             Message::Granted { connection } => self.login_answered(connection),
             Message::Sharers { connection, count } => self.share_rate(connection, count),
             Message::Release { name, from } => self.release(name, from),
+            Message::Evict { connection, code: CloseCode::AUTH_FAILED, reason: None } => {
+                self.refuse_login(connection, CloseCode::AUTH_FAILED, "the key belongs to another user");
+            }
             Message::Evict { connection, code, reason } => self.kick(connection, code, reason.as_ref()),
             Message::ToName { name, push, exclude, origin } => {
                 self.relay_to_name(name, &push, exclude, origin);
@@ -28,16 +32,11 @@ impl<B: Backend> Worker<B> {
             Message::ToRoom { room, push, exclude, origin } => {
                 self.relay_to_room(room, &push, exclude, origin)
             }
-            Message::ToAll { push, rate, origin } => {
-                let receivers = self.accepting_count(push.operation);
-                self.fan_out(Target::Everyone, push, Exclude::default(), rate);
-                self.report(origin, Some(receivers));
-            }
+            message @ (Message::ToAll { .. } | Message::DeliverRoom { .. }) => self.bulk(message),
             Message::Deliver { connection, push, origin } => {
                 let taken = self.deliver(connection, &push);
                 self.report(origin, Some(u32::from(taken)));
             }
-            Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
             Message::RoomMembers { worker, change } => {
                 let (room, appearance) = (change.room, change.appearance);
                 match self.shard.rooms.set_host_count(&mut self.shard.texts, worker, change) {
@@ -69,6 +68,9 @@ impl<B: Backend> Worker<B> {
                 let (home, target) = (name.home(self.post.workers()), KickTarget::Name(name));
                 self.post.send(home, Message::Kick { target, code, reason, ticket });
             }
+            Message::Kick { target: KickTarget::Many(filter), code, reason, ticket } => {
+                self.begin_sweep(filter, code, reason, ticket);
+            }
             Message::Kick { target, code, reason, ticket } => {
                 let closed = self.kick_target(target, code, reason.as_ref());
                 self.report(Origin::Control { ticket }, Some(closed));
@@ -81,7 +83,7 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn claim(&mut self, kind: NameKind, name: Fingerprint, from: Address, platform: u32) {
+    fn claim(&mut self, kind: NameKind, name: Fingerprint, from: Address, tag: u32) {
         let policy = self.reloadable.device_policy;
         let code = match kind {
             NameKind::Key => CloseCode::REPLACED,
@@ -92,16 +94,35 @@ impl<B: Backend> Worker<B> {
             let connection = address.connection();
             post.send(address.worker(), Message::Evict { connection, code, reason: None });
         };
-        let answer = match self.shard.directory.claim(kind, name, from, platform, policy, evict) {
-            Ok(()) => {
-                if kind == NameKind::User {
-                    self.divide_rate(name, 2); // one that is alone has been told nothing else
-                }
-                Message::Granted { connection: from.connection() }
+        let claimed = self.shard.directory.claim(kind, name, from, tag, policy, evict);
+        if kind == NameKind::User && claimed.is_ok() {
+            self.divide_rate(name, 2); // one that is alone has been told nothing else
+        }
+        self.answer_claim(from, claimed);
+    }
+
+    /// A connection brings the key that was made for one here.
+    fn reclaim(&mut self, connection: ConnectionId, from: Address, tag: u32) {
+        let session = self.shard.sessions.get(connection);
+        let holder = session.filter(|session| session.is_open() && session.key.is_none());
+        let claimed = match holder.map(|session| self.owner_tag(session)) {
+            Some(owner) if owner != tag => Err(ClaimError::Taken),
+            Some(_) => {
+                self.kick(connection, CloseCode::REPLACED, None);
+                Ok(())
             }
-            Err(_) => {
-                Message::Evict { connection: from.connection(), code: CloseCode::OVERLOAD, reason: None }
-            }
+            None => Ok(()),
+        };
+        self.answer_claim(from, claimed);
+    }
+
+    fn answer_claim(&mut self, from: Address, claimed: Result<(), ClaimError>) {
+        let connection = from.connection();
+        let evict = |code| Message::Evict { connection, code, reason: None };
+        let answer = match claimed {
+            Ok(()) => Message::Granted { connection },
+            Err(ClaimError::Full) => evict(CloseCode::OVERLOAD),
+            Err(ClaimError::Taken) => evict(CloseCode::AUTH_FAILED),
         };
         self.post.send(from.worker(), answer);
     }
@@ -196,6 +217,7 @@ impl<B: Backend> Worker<B> {
     fn kick_target(&mut self, target: KickTarget, code: CloseCode, reason: Option<&SharedBuffer>) -> u32 {
         let mut closed = 0;
         match target {
+            KickTarget::Many(_) => {} // a sweep
             KickTarget::Connection(connection) | KickTarget::MadeKey(connection, _) => {
                 closed += u32::from(self.shard.sessions.get(connection).is_some());
                 self.kick(connection, code, reason);

@@ -1,8 +1,11 @@
 //! Logging in: the Auth frame, the verifier's verdict, and the answers of the homes.
 
+use super::end::token_deadline;
+use crate::address::Address;
 use crate::auth::{AuthError, Verdict};
-use crate::router::rooms::{Awaiting, JoinError};
-use crate::session::{Phase, User};
+use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
+use crate::session::text::TextUse;
+use crate::session::{Phase, Session, User};
 use crate::settings::AuthMode;
 use crate::worker::Worker;
 use crate::worker::message::{AuditKind, Message, NameKind, VerifyRequest};
@@ -10,16 +13,30 @@ use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId};
+use std::sync::Arc;
 
 /// Who a client turned out to be.
 #[derive(Clone, Copy)]
 struct Identity<'a> {
     mid: i64,
     uid: Option<&'a str>,
-    /// Unix seconds; 0: never.
-    expires_at: u32,
+    /// What its token says besides; `None`: nobody is asked for one.
+    token: Option<Token<'a>>,
+}
+
+/// What a session keeps of a token.
+#[derive(Clone, Copy)]
+struct Token<'a> {
+    /// How long it still holds, in milliseconds.
+    valid_for_ms: u64,
+    /// Unix seconds.
+    issued_at: u32,
+    /// Of its key.
+    key_number: u8,
     /// It may send to everyone.
     service: bool,
+    /// Rooms, and patterns of rooms, with a line feed between them.
+    rooms: &'a str,
 }
 
 impl<B: Backend> Worker<B> {
@@ -38,11 +55,8 @@ impl<B: Backend> Worker<B> {
         match self.context.settings.auth {
             AuthMode::None => self.login(connection, buffer.as_slice(), None),
             AuthMode::Jwt => {
-                if let Some(session) = self.shard.sessions.get_mut(connection) {
-                    session.phase = Phase::Verifying;
-                }
-                let request = VerifyRequest { address: self.address(connection), sequence, body: buffer };
-                if self.post.verify(request).is_err() {
+                self.shard.sessions.set_logging_in(connection, Phase::Verifying);
+                if !self.verify(connection, sequence, buffer) {
                     self.metrics.verifier_overloads.add(1);
                     self.refuse_login(connection, CloseCode::OVERLOAD, "too many logins at once");
                 }
@@ -50,8 +64,26 @@ impl<B: Backend> Worker<B> {
         }
     }
 
+    /// Hands a token to the verifier; false when it has too much to do. An address may have as many tokens waiting as places
+    /// are left: one that sends garbage without end leaves half of them to others.
+    fn verify(&mut self, connection: ConnectionId, sequence: i32, body: Buffer) -> bool {
+        let Some(session) = self.shard.sessions.get(connection) else { return true };
+        let verifying = Arc::clone(&self.context.settings.verifying);
+        let source = verifying.source(session.peer().ip());
+        let address = self.address(connection);
+        let is_fair = verifying.of(source) as usize <= self.post.verifier_room();
+        if !is_fair || self.post.verify(VerifyRequest { address, source, sequence, body }).is_err() {
+            return false;
+        }
+        verifying.add(source);
+        self.verdicts_due += 1;
+        true
+    }
+
     /// The verifier has looked at a token.
     pub(crate) fn verified(&mut self, verdict: Verdict) {
+        self.verdicts_due = self.verdicts_due.saturating_sub(1);
+        self.context.settings.verifying.remove(verdict.source);
         let connection = verdict.connection;
         let waits =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase == Phase::Verifying);
@@ -61,10 +93,15 @@ impl<B: Backend> Worker<B> {
         match &verdict.result {
             Ok(claims) => {
                 let identity = Identity {
-                    mid: claims.mid.unwrap_or(0),
+                    mid: claims.mid,
                     uid: claims.uid(),
-                    expires_at: claims.expires_at,
-                    service: claims.service,
+                    token: Some(Token {
+                        valid_for_ms: claims.valid_for_ms,
+                        issued_at: claims.issued_at,
+                        key_number: claims.key_number,
+                        service: claims.service,
+                        rooms: claims.rooms(),
+                    }),
                 };
                 self.login(connection, verdict.body.as_slice(), Some(identity));
             }
@@ -72,7 +109,12 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn refuse_login(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
+    /// Ends a connection whose login is not accepted; one that has ended otherwise stays as it is.
+    pub(crate) fn refuse_login(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
+        let lives = |session: &Session| session.phase != Phase::Closing;
+        if !self.shard.sessions.get(connection).is_some_and(lives) {
+            return;
+        }
         self.metrics.auth_failures.add(1);
         self.audit(connection, AuditKind::Refused(code));
         self.end(connection, code, reason);
@@ -91,7 +133,7 @@ impl<B: Backend> Worker<B> {
             }
         };
         let uid = request.uid.map(|uid| uid.as_str());
-        let claimed = Identity { mid: request.mid, uid, expires_at: 0, service: false };
+        let claimed = Identity { mid: request.mid, uid, token: None };
         let identity = match verified {
             None => claimed,
             Some(verified) if contradicts(&claimed, &verified) => {
@@ -114,46 +156,77 @@ impl<B: Backend> Worker<B> {
         identity: Identity<'_>,
     ) -> Option<u8> {
         let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice());
-        let session = self.shard.sessions.get_mut(connection)?;
         // From here on whatever was entered is given up with the session, so an early return leaks nothing.
-        session.phase = Phase::Registering;
-        session.accepts = accepts?;
-        session.expires_at = identity.expires_at;
-        session.service = identity.service;
-        session.platform = request.platform.map_or(0, |platform| {
-            self.context.names.key(platform.as_str()).bits() as u32 | 1 // never 0: that is "none given"
-        });
+        self.shard.sessions.set_logging_in(connection, Phase::Registering);
+        self.shard.sessions.get_mut(connection)?.accepts = accepts?;
+        if let Some(token) = identity.token {
+            self.keep_token(connection, token)?;
+        }
+        let texts = &mut self.shard.texts;
+        let session = self.shard.sessions.get_mut(connection)?;
         if let Some(key) = request.key {
-            session.key = self.shard.texts.insert(key.as_str().as_bytes())?;
+            session.key = texts.insert(key.as_str().as_bytes(), TextUse::Login)?;
         }
         session.user = match (identity.uid, identity.mid) {
-            (Some(uid), _) => User::Uid(self.shard.texts.insert(uid.as_bytes())?),
+            (Some(uid), _) => User::Uid(texts.insert(uid.as_bytes(), TextUse::Login)?),
             (None, 0) => User::Anonymous,
             (None, mid) => User::Mid(mid),
         };
-        let room = request.room.map(|room| room.as_str());
-        if let Some(earlier) = request.key.and_then(|key| self.context.names.address_in(key.as_str())) {
-            let (connection, code) = (earlier.connection(), CloseCode::REPLACED);
-            self.post.send(earlier.worker(), Message::Evict { connection, code, reason: None });
-        }
-        let mut answers_due = self.claim_names(connection);
-        if let Some(room) = room {
+        let platform = request.platform.map_or(0, |platform| {
+            self.context.names.key(platform.as_str()).bits() as u32 | 1 // never 0: that is "none given"
+        });
+        let earlier = request.key.and_then(|key| self.context.names.address_in(key.as_str()));
+        let mut answers_due = self.claim_names(connection, platform, earlier);
+        if let Some(room) = request.room.map(|room| room.as_str()) {
             answers_due += self.login_room(connection, room)?;
         }
         self.shard.sessions.get_mut(connection)?.answers_due = answers_due;
         Some(answers_due)
     }
 
-    fn claim_names(&mut self, connection: ConnectionId) -> u8 {
+    /// Keeps what a token says; `None` when there is no room for its rooms. Its end is a time of the worker's own clock, which
+    /// nobody sets: a wall clock that is put right later moves nothing.
+    fn keep_token(&mut self, connection: ConnectionId, token: Token<'_>) -> Option<()> {
+        let ends_s = self.pace.now.as_millis().saturating_add(token.valid_for_ms).div_ceil(1000);
+        let session = self.shard.sessions.get_mut(connection)?;
+        session.ends_s = u32::try_from(ends_s).unwrap_or(u32::MAX);
+        session.issued_at = token.issued_at;
+        session.set_key_number(token.key_number);
+        session.service = token.service;
+        if !token.rooms.is_empty() {
+            let grants = self.shard.texts.insert(token.rooms.as_bytes(), TextUse::Login)?;
+            self.shard.sessions.set_grants(connection, grants);
+        }
+        Some(())
+    }
+
+    /// Whose a key is: its user by hash, never 0; where nobody is asked for a token, 0 for all, for there any client takes any
+    /// key over, as in goim.
+    pub(crate) fn owner_tag(&self, session: &Session) -> u32 {
+        match self.context.settings.auth {
+            AuthMode::None => 0,
+            AuthMode::Jwt => self.user_name(session).map_or(1, |name| name.bits() as u32 | 1),
+        }
+    }
+
+    fn claim_names(&mut self, connection: ConnectionId, platform: u32, earlier: Option<Address>) -> u8 {
         let Some(session) = self.shard.sessions.get(connection) else { return 0 };
-        let platform = session.platform;
-        let names = [(NameKind::Key, self.own_key_name(session)), (NameKind::User, self.user_name(session))];
+        let owner = self.owner_tag(session);
+        let names = [
+            (NameKind::Key, self.own_key_name(session), owner),
+            (NameKind::User, self.user_name(session), platform),
+        ];
         let from = self.address(connection);
         let workers = self.post.workers();
         let mut claims = 0;
-        for (kind, name) in names {
+        if let Some(earlier) = earlier {
+            let connection = earlier.connection();
+            self.post.send(earlier.worker(), Message::Reclaim { connection, from, tag: owner });
+            claims += 1;
+        }
+        for (kind, name, tag) in names {
             let Some(name) = name else { continue };
-            self.post.send(name.home(workers), Message::Claim { kind, name, from, platform });
+            self.post.send(name.home(workers), Message::Claim { kind, name, from, tag });
             claims += 1;
         }
         claims
@@ -161,20 +234,26 @@ impl<B: Backend> Worker<B> {
 
     /// Joins the room of the Auth frame; returns how many answers that needs.
     fn login_room(&mut self, connection: ConnectionId, room: &str) -> Option<u8> {
+        if !self.may_enter(connection, room) {
+            self.shard.sessions.get_mut(connection)?.rooms.refused = Some(RoomRefusal::Forbidden);
+            return Some(0);
+        }
         let name = self.context.names.room(room);
         let max = self.context.settings.tables.rooms_per_connection_max;
         let session = self.shard.sessions.get_mut(connection)?;
         let index = connection.index() as u32;
         let texts = &mut self.shard.texts;
-        match self.shard.rooms.join(texts, (name, room), index, &mut session.rooms, max) {
+        let limit = JoinLimit { rooms_max: max, leaving: 0 };
+        match self.shard.rooms.join(texts, (name, room), index, &mut session.rooms, limit) {
             Ok(member) => {
                 session.rooms.primary = Some(member);
                 let waits = self.shard.rooms.must_wait(member, Awaiting::Login, session.auth_sequence);
                 Some(u8::from(waits))
             }
             // Others may have filled the tables: that is no reason to turn this client away.
-            Err(JoinError::Already(_) | JoinError::TooMany | JoinError::Full) => {
-                session.rooms.refused = true;
+            Err(error @ (JoinError::Already(_) | JoinError::TooMany | JoinError::Full)) => {
+                self.metrics.table_refusals.add(u64::from(error == JoinError::Full));
+                session.rooms.refused = Some(RoomRefusal::Full);
                 Some(0)
             }
         }
@@ -194,20 +273,27 @@ impl<B: Backend> Worker<B> {
 
     fn login_complete(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let (sequence, heard_at, expires_at) =
-            (session.auth_sequence, session.heard_at.before(self.pace.now), session.expires_at);
+        let (sequence, heard_at, ends_s) =
+            (session.auth_sequence, session.heard_at.before(self.pace.now), session.ends_s);
         let room_refused = std::mem::take(&mut session.rooms.refused);
         session.flow.logged_in();
         self.shard.sessions.set_open(connection);
         let idle_until = heard_at + self.reloadable.idle_timeout;
-        let deadline = self.token_deadline(expires_at).map_or(idle_until, |end| end.min(idle_until));
+        let deadline = token_deadline(ends_s).map_or(idle_until, |end| end.min(idle_until));
         self.shard.sessions.timers.set(connection.index(), deadline);
         self.metrics.logins.add(1);
         self.audit(connection, AuditKind::Connected);
         self.reply(connection, Header::new(Operation::AUTH_REPLY, sequence, 0), |_| {});
-        if room_refused {
-            let why = "logged in, but not in the room: the room table is full; join it later";
-            self.refuse(connection, Header::new(Operation::AUTH, sequence, 0), ErrorCode::BUSY, why);
+        if let Some(refusal) = room_refused {
+            let (code, why) = match refusal {
+                RoomRefusal::Full => {
+                    (ErrorCode::BUSY, "logged in, but not in the room: the room table is full; join it later")
+                }
+                RoomRefusal::Forbidden => {
+                    (ErrorCode::FORBIDDEN, "logged in, but not in the room: it is not one of the token's")
+                }
+            };
+            self.refuse(connection, Header::new(Operation::AUTH, sequence, 0), code, why);
         }
         self.resume_frames(connection);
     }
@@ -237,6 +323,7 @@ fn label_of(error: AuthError) -> &'static str {
         AuthError::Expired => "the token has expired",
         AuthError::NotYetValid => "the token is not valid yet",
         AuthError::Mismatch => "the token names another user",
+        AuthError::Key => "the key is not the token's",
         AuthError::Overload => "too many logins at once",
         _ => "the token was refused",
     }

@@ -46,10 +46,15 @@ impl<B: Backend> Worker<B> {
             Ok(route) => route,
             Err(code) => return self.answer_send(from, header.sequence, Err(code)),
         };
-        let operation = match message.push_operation {
-            Some(operation) => operation.get(),
-            None => Operation(self.context.settings.default_push_operation),
-        };
+        let default = self.context.settings.default_push_operation;
+        let operation = message.push_operation.map_or(Operation(default), |operation| operation.get());
+        // What a service pushes must not be what any client can push.
+        let may_name = operation.0 == default
+            || self.reloadable.client_push_operations.contains(operation.0)
+            || self.is_service(from);
+        if !may_name {
+            return self.answer_send(from, header.sequence, Err(ErrorCode::FORBIDDEN));
+        }
         let exclude = self.exclude(from, route, message.not_to_self);
         let answer = Answer::Send { quiet: message.quiet };
         let payload_start = body_start + message.payload_offset();
@@ -72,7 +77,7 @@ impl<B: Backend> Worker<B> {
             stream: message.target,
             sender: self.sender_name(from, &mut sender),
             position: Position::default(),
-            server_time_ms: self.context.unix_start_ms + self.pace.now.as_millis(),
+            server_time_ms: self.wall_clock_ms(),
             traceparent: message.traceparent,
         };
         let mut bytes = [0; DeliverPrefix::SIZE_MAX];
@@ -81,6 +86,11 @@ impl<B: Backend> Worker<B> {
         let payload_start = body_start + message.payload_offset();
         let push = self.relay(buffer, payload_start, Operation::DELIVER, &bytes[..size]);
         self.dispatch(from, header.sequence, Answer::Publish, (route, exclude), push);
+    }
+
+    /// The wall clock, in milliseconds since 1970.
+    fn wall_clock_ms(&self) -> u64 {
+        self.context.settings.wall.now_ms(self.context.unix_start_ms + self.pace.now.as_millis())
     }
 
     /// Who a message is from, as its receivers see it: the user id, as text.
@@ -108,11 +118,12 @@ impl<B: Backend> Worker<B> {
     }
 
     fn find_route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
-        let is_service = || self.shard.sessions.get(from).is_some_and(|session| session.service);
+        let is_service = || self.is_service(from);
         if !(self.reloadable.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
         }
-        if self.post.is_congested() || !self.shard.fanouts.has_room() {
+        let is_bulk = matches!(target, Target::Room(_));
+        if self.post.is_congested() || is_bulk && self.shard.bulk.is_crowded() {
             return Err(ErrorCode::BUSY);
         }
         let names = &self.context.names;
@@ -125,13 +136,19 @@ impl<B: Backend> Worker<B> {
                 Ok(made.map_or(Route::Name(name), |address| Route::MadeKey(address, name)))
             }
             Target::Room(room) => {
-                let room = names.room(room.as_str());
-                let allowed =
-                    !self.reloadable.room_members_only || self.is_member(from, room) || is_service();
-                if allowed { Ok(Route::Room(room)) } else { Err(ErrorCode::FORBIDDEN) }
+                let name = names.room(room.as_str());
+                // Whoever may not enter a room may not speak in it from outside either.
+                let may_from_outside =
+                    || !self.reloadable.room_members_only && self.may_enter(from, room.as_str());
+                let allowed = self.is_member(from, name) || may_from_outside() || is_service();
+                if allowed { Ok(Route::Room(name)) } else { Err(ErrorCode::FORBIDDEN) }
             }
             Target::Stream(_) => Err(ErrorCode::UNSUPPORTED),
         }
+    }
+
+    fn is_service(&self, connection: ConnectionId) -> bool {
+        self.shard.sessions.get(connection).is_some_and(|session| session.service)
     }
 
     fn is_member(&self, connection: ConnectionId, room: Fingerprint) -> bool {

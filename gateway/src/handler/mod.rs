@@ -10,8 +10,10 @@
 //! * `rate`: how fast a connection may ask.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
 //! * `scarcity`: who goes when the machine's or the container's memory does.
+//! * `crowd`: who comes in while many do.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
+mod crowd;
 mod deliver;
 mod echo;
 mod end;

@@ -1,15 +1,37 @@
 //! Rooms, as clients ask for them.
 
+use crate::access::{self, RoomAccess};
 use crate::address::Fingerprint;
-use crate::router::rooms::{Awaiting, JoinError, MemberIndex};
+use crate::auth::ROOMS_SIZE_MAX;
+use crate::router::rooms::{Awaiting, JoinError, JoinLimit, MemberIndex, RoomRefusal};
 use crate::worker::Worker;
 use gateway_proto::body::{ChangeRoom, Join, JoinReply, Leave, LeaveReply, Position, RoomKey};
 use gateway_proto::codes::ErrorCode;
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, ConnectionId};
 
+/// Changes of rooms of one connection that may wait for their homes at a time.
+const CHANGES_MAX: u8 = 8;
+
+const NOT_YOURS: &str = "the room is not one of the token's";
+
 impl<B: Backend> Worker<B> {
-    /// Puts a connection into a room, `instead` of its one room in goim's sense or besides its others.
+    /// Whether a connection may enter the room, or send to it without being a member.
+    pub(crate) fn may_enter(&self, connection: ConnectionId, room: &str) -> bool {
+        let access = self.reloadable.room_access.of(room);
+        let Some(session) = self.shard.sessions.get(connection) else { return false };
+        if access == RoomAccess::Open || session.service {
+            return true;
+        }
+        let mut scratch = [0; ROOMS_SIZE_MAX];
+        let grants = session.grants();
+        access == RoomAccess::Claim
+            && !grants.is_none()
+            && access::lists(self.shard.texts.read(grants, &mut scratch), room)
+    }
+
+    /// Puts a connection into a room, `instead` of its first room or besides its others. A ChangeRoom that waits for its home
+    /// leaves a room as soon as it is answered, so that room does not count here.
     fn enter(
         &mut self,
         connection: ConnectionId,
@@ -18,19 +40,35 @@ impl<B: Backend> Worker<B> {
         instead: bool,
     ) -> Result<MemberIndex, JoinError> {
         let max = self.context.settings.tables.rooms_per_connection_max;
+        let rooms = &mut self.shard.rooms;
         let session = self.shard.sessions.get_mut(connection).ok_or(JoinError::Full)?;
-        // One more for a moment, if the room before is left as soon as this one is entered.
-        let max = max.saturating_add(u8::from(instead && session.rooms.primary.is_some()));
+        let (leaving, changing) = rooms.leaving(&session.rooms, instead);
+        let limit = JoinLimit { rooms_max: max, leaving };
         let index = connection.index() as u32;
-        let member =
-            self.shard.rooms.join(&mut self.shard.texts, (name, room), index, &mut session.rooms, max)?;
-        if session.rooms.primary.is_none() {
-            session.rooms.primary = Some(member);
+        match rooms.join(&mut self.shard.texts, (name, room), index, &mut session.rooms, limit) {
+            Ok(member) => {
+                if session.rooms.primary.is_none() && !changing {
+                    session.rooms.primary = Some(member);
+                }
+                Ok(member)
+            }
+            // Joined again before the change that leaves it was answered: it is kept.
+            Err(JoinError::Already(member)) if changing && session.rooms.primary == Some(member) => {
+                if !instead && session.rooms.count >= max.saturating_add(leaving) {
+                    return Err(JoinError::TooMany);
+                }
+                session.rooms.keeps_first |= !rooms.is_awaiting(member);
+                Err(JoinError::Already(member))
+            }
+            Err(error) => {
+                self.metrics.table_refusals.add(u64::from(error == JoinError::Full));
+                Err(error)
+            }
         }
-        Ok(member)
     }
 
-    /// Operation 12: goim's one room, changed or left. Answered with the room when messages to it arrive.
+    /// Operation 12: goim's one room, changed or left. Answered with the room when messages to it arrive, never before: a
+    /// request behind it does not hasten the answer.
     pub(crate) fn change_room(&mut self, connection: ConnectionId, header: Header, body: &[u8]) {
         let change = match ChangeRoom::parse(body) {
             Ok(change) => change,
@@ -38,32 +76,27 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
-        if !self.settle_change(connection) {
-            return;
+        let Some(room) = change.room else { return self.leave_first_room(connection, header) };
+        if !self.may_enter(connection, room.as_str()) {
+            return self.refuse(connection, header, ErrorCode::FORBIDDEN, NOT_YOURS);
         }
+        let name = self.context.names.room(room.as_str());
         let Some(session) = self.shard.sessions.get(connection) else { return };
-        let primary = session.rooms.primary;
-        let name = change.room.map(|room| self.context.names.room(room.as_str()));
-        let joined = name.and_then(|name| self.shard.rooms.membership(name, &session.rooms));
-        if let Some(member) = joined.filter(|member| self.shard.rooms.is_awaiting(*member)) {
-            if joined != primary {
-                return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
-            }
-            if !self.settle(connection, member) {
-                return;
-            }
+        let rooms = &self.shard.rooms;
+        let is_awaited = |member: MemberIndex| rooms.is_awaiting(member);
+        if rooms.membership(name, &session.rooms).is_some_and(is_awaited) {
+            return self.refuse(connection, header, ErrorCode::BUSY, "the room is being joined");
         }
-        let (Some(room), Some(name)) = (change.room, name) else {
-            let primary = self.shard.sessions.get(connection).and_then(|session| session.rooms.primary);
-            if primary.is_none_or(|member| self.leave_member(connection, member)) {
-                self.room_changed(connection, header, "");
-            }
-            return;
-        };
+        if rooms.changes(&session.rooms) >= CHANGES_MAX {
+            let why = "too many changes of rooms wait for their answers";
+            return self.refuse(connection, header, ErrorCode::BUSY, why);
+        }
         // The old room is left when the new one is entered: a request that is refused leaves everything as it was.
         match self.enter(connection, room.as_str(), name, true) {
             Ok(member) | Err(JoinError::Already(member)) => {
+                // Changes that wait are answered now only where this one is certain to leave their rooms.
                 if !self.shard.rooms.must_wait(member, Awaiting::Change, header.sequence)
+                    && self.settle_changes(connection, None)
                     && self.move_to(connection, member)
                 {
                     self.room_changed(connection, header, room.as_str());
@@ -78,17 +111,35 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Answers a ChangeRoom that still waits for its room's home, for another request builds on it. False when the answer
-    /// ended the connection.
-    fn settle_change(&mut self, connection: ConnectionId) -> bool {
-        let Some(session) = self.shard.sessions.get(connection) else { return false };
-        let changing = {
-            let mut members = self.shard.rooms.memberships(&session.rooms);
-            members.find(|member| self.shard.rooms.awaits_change(*member))
-        };
-        match changing {
-            Some(member) => self.settle(connection, member),
-            None => true,
+    /// A ChangeRoom without a room. It can't be refused, so changes before it are answered: it leaves their rooms.
+    fn leave_first_room(&mut self, connection: ConnectionId, header: Header) {
+        if !self.settle_changes(connection, None) {
+            return;
+        }
+        let primary = self.shard.sessions.get(connection).and_then(|session| session.rooms.primary);
+        if primary.is_none_or(|member| self.leave_member(connection, member)) {
+            self.room_changed(connection, header, "");
+        }
+    }
+
+    /// Answers each ChangeRoom that waits for its room's home, the oldest first; only those older than the one of `newest`, if
+    /// that is given. For requests that leave their rooms in any case: whoever is answered before the home knows of it may
+    /// miss a message. False when an answer ended the connection.
+    fn settle_changes(&mut self, connection: ConnectionId, newest: Option<MemberIndex>) -> bool {
+        loop {
+            let Some(session) = self.shard.sessions.get(connection) else { return false };
+            let rooms = &self.shard.rooms;
+            let members = rooms.memberships(&session.rooms);
+            let older = members.skip_while(|member| newest.is_some_and(|newest| *member != newest));
+            let older = older.filter(|member| Some(*member) != newest && rooms.awaits_change(*member));
+            match older.last() {
+                Some(member) => {
+                    if !self.settle(connection, member) {
+                        return false;
+                    }
+                }
+                None => return true,
+            }
         }
     }
 
@@ -100,11 +151,12 @@ impl<B: Backend> Worker<B> {
         self.shard.sessions.get(connection).is_some_and(|session| session.is_open())
     }
 
-    /// Makes a membership the connection's one room in goim's sense, and ends that of the room before. False when that ended
-    /// the connection.
+    /// Makes a membership that of the connection's first room, and ends that of the room before unless it was joined again.
+    /// False when that ended the connection.
     fn move_to(&mut self, connection: ConnectionId, member: MemberIndex) -> bool {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
-        let old = session.rooms.primary.replace(member).filter(|old| *old != member);
+        let keeps = std::mem::take(&mut session.rooms.keeps_first);
+        let old = session.rooms.primary.replace(member).filter(|old| *old != member && !keeps);
         old.is_none_or(|old| self.leave_member(connection, old))
     }
 
@@ -121,11 +173,11 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the Join is malformed");
             }
         };
+        if !self.may_enter(connection, join.room.as_str()) {
+            return self.joined(connection, header.sequence, join.room, Err(ErrorCode::FORBIDDEN));
+        }
         if self.post.is_congested() {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::BUSY));
-        }
-        if !self.settle_change(connection) {
-            return;
         }
         let name = self.context.names.room(join.room.as_str());
         match self.enter(connection, join.room.as_str(), name, false) {
@@ -175,9 +227,6 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), "the room's key is malformed");
             }
         };
-        if !self.settle_change(connection) {
-            return;
-        }
         let name = self.context.names.room(room.as_str());
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let member = self.shard.rooms.membership(name, &session.rooms);
@@ -253,7 +302,11 @@ impl<B: Backend> Worker<B> {
                 let name = self.shard.rooms.name(room);
                 let session = self.shard.sessions.get(connection);
                 let member = session.and_then(|session| self.shard.rooms.membership(name, &session.rooms));
-                if member.is_some_and(|member| self.move_to(connection, member)) {
+                // Changes before this one come first: this one leaves the room of the last of them.
+                let moves = |member| {
+                    self.settle_changes(connection, Some(member)) && self.move_to(connection, member)
+                };
+                if member.is_some_and(moves) {
                     self.room_changed(connection, Header::new(Operation::CHANGE_ROOM, sequence, 0), text);
                 }
             }
@@ -271,12 +324,13 @@ impl<B: Backend> Worker<B> {
         let text = self.shard.texts.read(self.shard.rooms.text(room), &mut scratch);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             self.shard.rooms.leave(member, &mut session.rooms);
+            session.rooms.keeps_first &= self.shard.rooms.changes(&session.rooms) > 0;
         }
         match awaiting {
             Awaiting::Nothing => {}
             Awaiting::Login => {
                 if let Some(session) = self.shard.sessions.get_mut(connection) {
-                    session.rooms.refused = true;
+                    session.rooms.refused = Some(RoomRefusal::Full);
                 }
                 self.login_answered(connection);
             }

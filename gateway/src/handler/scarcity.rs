@@ -45,7 +45,7 @@ pub(crate) struct Refusals {
 
 impl Refusals {
     /// Whether one more may be given a reason.
-    fn admit(&mut self, now: Timestamp) -> bool {
+    pub(super) fn admit(&mut self, now: Timestamp) -> bool {
         if now.since(self.since) >= LINGER {
             *self = Refusals { since: now, count: 0 };
         }

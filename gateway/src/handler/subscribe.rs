@@ -18,9 +18,8 @@ impl<B: Backend> Worker<B> {
         };
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let old = session.accepts;
-        match self.shard.sessions.accept_sets.acquire_changed(old, list.iter(), add) {
+        match self.shard.sessions.accept_sets.change(old, list.iter(), add) {
             Some(new) => {
-                self.shard.sessions.accept_sets.release(old);
                 if let Some(session) = self.shard.sessions.get_mut(connection) {
                     session.accepts = new;
                 }

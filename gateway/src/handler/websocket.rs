@@ -156,6 +156,7 @@ impl<B: Backend> Worker<B> {
             && self.context.settings.listeners[listener].kind == ListenerKind::WebSocketEcho
         {
             self.shard.sessions.timers.cancel(connection.index()); // nobody logs in to an echo
+            self.shard.sessions.unlist_unauthenticated(connection);
         }
         let bytes = self.with_block(connection, response.len(), |worker| {
             worker.encoder.bytes(worker.backend.pools(), response)

@@ -151,6 +151,26 @@ fn scarcity(families: &mut Families, workers: &Workers) {
         sum(workers, |one| one.memory_refusals.get()),
     );
     families.counter(
+        "gateway_address_refused_connections_total",
+        "Connections refused because their address has limits.connections_per_address_max.",
+        sum(workers, |one| one.address_refusals.get()),
+    );
+    families.counter(
+        "gateway_unauthenticated_evictions_total",
+        "Connections closed before they began to log in, for newcomers while slots were short.",
+        sum(workers, |one| one.unauthenticated_evictions.get()),
+    );
+    families.counter(
+        "gateway_table_refusals_total",
+        "Requests to enter a room that found a table full, or more than a share of what is left taken.",
+        sum(workers, |one| one.table_refusals.get()),
+    );
+    families.counter(
+        "gateway_bulk_drops_total",
+        "Pushes to rooms that were lost because the room had all places to wait in; one for each worker with members.",
+        sum(workers, |one| one.bulk_drops.get()),
+    );
+    families.counter(
         "gateway_memory_dropped_messages_total",
         "Messages to slow receivers dropped because memory was short; included in gateway_dropped_messages_total.",
         sum(workers, |one| one.memory_drops.get()),

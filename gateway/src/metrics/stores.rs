@@ -34,11 +34,19 @@ pub enum Store {
     Outcomes,
     /// Messages in the worker's mailbox.
     Mailbox,
+    /// Rooms with a member on the worker, without those of which it is only the home.
+    HostedRooms,
+    /// Memberships besides one that is kept for each connection.
+    SharedMemberships,
+    /// Cells of text that are not for logins alone.
+    SharedText,
+    /// Pushes to rooms and everyone that wait for a fan-out.
+    Bulk,
 }
 
 impl Store {
     /// All stores, in the order of their numbers.
-    pub const ALL: [Store; 12] = [
+    pub const ALL: [Store; 16] = [
         Store::Connections,
         Store::SendPieces,
         Store::ReceiveBuffers,
@@ -51,6 +59,10 @@ impl Store {
         Store::Fanouts,
         Store::Outcomes,
         Store::Mailbox,
+        Store::HostedRooms,
+        Store::SharedMemberships,
+        Store::SharedText,
+        Store::Bulk,
     ];
 
     /// Name as a metric label.
@@ -68,6 +80,10 @@ impl Store {
             Store::Fanouts => "fanouts",
             Store::Outcomes => "outcomes",
             Store::Mailbox => "mailbox",
+            Store::HostedRooms => "hosted_rooms",
+            Store::SharedMemberships => "shared_memberships",
+            Store::SharedText => "shared_text",
+            Store::Bulk => "bulk",
         }
     }
 
@@ -82,7 +98,11 @@ impl Store {
             Store::ReceiveBuffers | Store::Blocks => Some(90),
             // Sized by the connections: full tables of a worker with all of its connections are as planned.
             Store::Rooms | Store::Memberships | Store::Names | Store::Text => Some(97),
-            Store::Mailbox | Store::Fanouts => Some(90),
+            Store::Mailbox => Some(90),
+            // Pushes to many wait behind them, and nothing else does.
+            Store::Fanouts => None,
+            Store::Bulk => Some(90),
+            Store::HostedRooms | Store::SharedMemberships | Store::SharedText => Some(97),
             Store::AcceptSets | Store::Outcomes => None,
         }
     }
@@ -107,6 +127,16 @@ impl Store {
             Store::AcceptSets => "the table of accept sets is full",
             Store::Fanouts => "the list of fan-outs is nearly full",
             Store::Outcomes => "the table of outcomes is full",
+            Store::HostedRooms => "a worker has nearly as many rooms as it may (limits.rooms_per_worker_max)",
+            Store::SharedMemberships => {
+                "a worker has nearly as many memberships as it may (limits.memberships_per_worker_max)"
+            }
+            Store::SharedText => {
+                "the text that rooms and long names share is nearly used up (limits.text_bytes_per_worker_max)"
+            }
+            Store::Bulk => {
+                "pushes to rooms wait in numbers: clients do not take what they are sent as fast as it comes"
+            }
             Store::Mailbox => "a worker's mailbox is nearly full (limits.mailbox_messages_max)",
         }
     }

@@ -181,6 +181,14 @@ pub struct WorkerMetrics {
     pub linger_evictions: Counter,
     /// Connections refused because memory was short.
     pub memory_refusals: Counter,
+    /// Connections refused because their address has as many as it may.
+    pub address_refusals: Counter,
+    /// Connections that had not begun to log in and gave their slots to newcomers.
+    pub unauthenticated_evictions: Counter,
+    /// Requests to enter a room that found a table full, or its share of it taken.
+    pub table_refusals: Counter,
+    /// Pushes to rooms that had their share of the fan-outs and of the places behind it.
+    pub bulk_drops: Counter,
     /// Messages dropped because memory was short and the receiver had not taken earlier ones.
     pub memory_drops: Counter,
     /// Sessions logged in since the start.

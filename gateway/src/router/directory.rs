@@ -22,7 +22,8 @@ struct Record {
 #[derive(Clone, Copy, Debug)]
 struct Device {
     address: Address,
-    platform: u32,
+    /// Of a user's connection its platform, of a key's its user.
+    tag: u32,
     /// The next older one among the further devices; of a free place, the next free one.
     older: u32,
 }
@@ -87,9 +88,14 @@ pub struct Directory {
     further: Store<Device>,
 }
 
-/// The directory is full: a claim was refused.
+/// Why a claim was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DirectoryFull;
+pub enum ClaimError {
+    /// The directory is full.
+    Full,
+    /// The key is that of a connection of another user.
+    Taken,
+}
 
 impl Directory {
     /// Bytes that a name with one connection takes: its record, and its share of the table.
@@ -112,38 +118,39 @@ impl Directory {
 
     /// Enters `from` under `name` and calls `evict` for each connection that has to go for it.
     ///
-    /// A key has one connection, the newest. A user has what `policy` allows; on one platform or over the number the
-    /// oldest goes.
+    /// A key has one connection, the newest, and `tag` says whose: only that user's own take its place. A user has what
+    /// `policy` allows, `tag` being the platform; on one platform or over the number the oldest goes.
     ///
     /// # Errors
-    /// [`DirectoryFull`]; nothing has changed then.
+    /// [`ClaimError`]; nothing has changed then.
     pub fn claim(
         &mut self,
         kind: NameKind,
         name: Fingerprint,
         from: Address,
-        platform: u32,
+        tag: u32,
         policy: DevicePolicy,
         mut evict: impl FnMut(Address),
-    ) -> Result<(), DirectoryFull> {
-        let device = Device { address: from, platform, older: NONE };
+    ) -> Result<(), ClaimError> {
+        let device = Device { address: from, tag, older: NONE };
         let Some(record) = self.find(name) else {
             return self.insert_record(Record { name, newest: device });
         };
         let before = self.records.items[record as usize].newest;
         if kind == NameKind::Key {
+            if before.tag != tag {
+                return Err(ClaimError::Taken);
+            }
             self.records.items[record as usize].newest = device;
             evict(before.address);
             return Ok(());
         }
-        let older = self.further.insert(before, |free| free.older).ok_or(DirectoryFull)?;
+        let older = self.further.insert(before, |free| free.older).ok_or(ClaimError::Full)?;
         self.records.items[record as usize].newest = Device { older, ..device };
         match policy {
             DevicePolicy::Allow(0) => {}
             DevicePolicy::Allow(max) => self.cut(record, |position, _| position >= max, &mut evict),
-            DevicePolicy::PerPlatform => {
-                self.cut(record, |_, device| device.platform == platform, &mut evict)
-            }
+            DevicePolicy::PerPlatform => self.cut(record, |_, device| device.tag == tag, &mut evict),
         }
         Ok(())
     }
@@ -253,9 +260,9 @@ impl Directory {
         self.table.find(name, |index| self.records.items[index as usize].name == name)
     }
 
-    fn insert_record(&mut self, record: Record) -> Result<(), DirectoryFull> {
+    fn insert_record(&mut self, record: Record) -> Result<(), ClaimError> {
         let name = record.name;
-        let index = self.records.insert(record, |free| free.newest.older).ok_or(DirectoryFull)?;
+        let index = self.records.insert(record, |free| free.newest.older).ok_or(ClaimError::Full)?;
         let entered = self.table.insert(name, index);
         debug_assert!(entered, "the table has room for every record");
         Ok(())
@@ -316,6 +323,25 @@ mod tests {
     }
 
     #[test]
+    fn only_connections_of_the_same_user_take_a_key_over() {
+        let mut directory = Directory::with_capacity(4);
+        let name = Fingerprints::new((1, 2)).mid(7);
+        let mut claim = |from: u32, user: u32| {
+            let evict = |gone: Address| assert_eq!((gone, from), (address(1), 3));
+            directory.claim(NameKind::Key, name, address(from), user, DevicePolicy::Allow(0), evict)
+        };
+        assert_eq!(claim(1, 100), Ok(()));
+        assert_eq!(claim(2, 200), Err(ClaimError::Taken));
+        assert_eq!(claim(3, 100), Ok(()));
+        assert_eq!(all(&directory), [3]);
+        directory.release(name, address(2));
+        assert_eq!(all(&directory), [3], "whoever was refused has nothing to give up");
+        directory.release(name, address(3));
+        assert!(directory.is_empty());
+        directory.invariants();
+    }
+
+    #[test]
     fn the_oldest_device_goes_over_the_number() {
         let mut directory = Directory::with_capacity(8);
         for from in 1..=3 {
@@ -359,7 +385,7 @@ mod tests {
         for round in 0..3 {
             assert_eq!(enter(&mut directory, 1), Ok(()), "round {round}");
             assert_eq!(enter(&mut directory, 2), Ok(()));
-            assert_eq!(enter(&mut directory, 3), Err(DirectoryFull));
+            assert_eq!(enter(&mut directory, 3), Err(ClaimError::Full));
             directory.invariants();
             for mid in [2, 1] {
                 directory.release(names.mid(mid), address(mid as u32));

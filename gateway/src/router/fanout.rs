@@ -15,6 +15,9 @@ const NONE: u32 = u32::MAX;
 /// Deliveries for one target before the next has its turn.
 const QUANTUM: usize = 128;
 
+/// Parts of what is left of the fan-outs; a room that has one of them has its share.
+const ROOM_SHARES: usize = 4;
+
 /// Whom a fan-out is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -98,6 +101,12 @@ impl Fanouts {
         }
     }
 
+    /// How many a room may have that has no more than its share. It shrinks with what is left, so that rooms to which much is
+    /// said leave some to others.
+    pub fn share(&self) -> u32 {
+        (((self.items.capacity() - self.used) / ROOM_SHARES) as u32).max(1)
+    }
+
     /// Whether there is room for another.
     pub fn has_room(&self) -> bool {
         self.used < self.items.capacity()
@@ -158,6 +167,9 @@ impl Fanouts {
             self.items.len() as u32 - 1
         };
         self.used += 1;
+        if let Target::Room(room) = target {
+            rooms.count_queued(room, true);
+        }
         let ends = match target {
             Target::Room(room) => rooms.fanouts(room),
             Target::Everyone => &mut self.everyone,
@@ -272,6 +284,9 @@ impl Fanouts {
     }
 
     fn finish_head(&mut self, rooms: &mut Rooms, target: Target) {
+        if let Target::Room(room) = target {
+            rooms.count_queued(room, false);
+        }
         let ends = match target {
             Target::Room(room) => rooms.fanouts(room),
             Target::Everyone => &mut self.everyone,

@@ -15,16 +15,20 @@
 mod hosts;
 mod invariants;
 mod member;
+mod shares;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use super::index_table::IndexTable;
 use crate::address::{Fingerprint, WorkerId};
-use crate::session::text::{TextId, TextStore};
+use crate::session::text::{TextId, TextStore, TextUse};
 use hosts::Hosts;
 pub use member::Awaiting;
 use member::{Member, ROOMS_MAX};
 use netpoll::release_spare;
+pub use shares::JoinLimit;
+use shares::hosted_max;
 
 const NONE: u32 = u32::MAX;
 
@@ -52,6 +56,9 @@ struct Room {
     appearance: u32,
     /// First and last fan-out of this room, by index in `Fanouts`.
     fanouts: (u32, u32),
+    /// How many those are, and how many pushes wait to be some (`Bulk`), at most 65 535 of each.
+    queued: u16,
+    heavy: u16,
     flags: Flags,
 }
 
@@ -74,13 +81,25 @@ pub struct SessionRooms {
     pub primary: Option<MemberIndex>,
     /// Memberships.
     pub count: u8,
-    /// The room of its Auth frame could not be entered; an Error follows the reply.
-    pub refused: bool,
+    /// Why the room of its Auth frame was not entered, if it was not; an Error follows the reply.
+    pub refused: Option<RoomRefusal>,
+    /// The first room was joined again while a ChangeRoom that leaves it waits for its home: it is kept.
+    pub keeps_first: bool,
 }
 
 impl SessionRooms {
     /// None.
-    pub const EMPTY: SessionRooms = SessionRooms { head: NONE, primary: None, count: 0, refused: false };
+    pub const EMPTY: SessionRooms =
+        SessionRooms { head: NONE, primary: None, count: 0, refused: None, keeps_first: false };
+}
+
+/// Why the room of a login was not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomRefusal {
+    /// A table is full.
+    Full,
+    /// The client may not enter it.
+    Forbidden,
 }
 
 /// Why a connection cannot join.
@@ -116,6 +135,13 @@ pub struct Rooms {
     members: Vec<Member>,
     free_member: u32,
     members_used: usize,
+    /// Memberships, besides one for each connection that is in a room, that all connections share.
+    shared_members: usize,
+    /// Connections that are in a room.
+    members_first: usize,
+    /// Rooms with members here, and how many there may be: what is beyond is for rooms of which the worker is only the home.
+    hosted: usize,
+    hosted_max: usize,
     /// At the room's home.
     hosts: Hosts,
     count_dirty: Vec<RoomIndex>,
@@ -146,6 +172,10 @@ impl Rooms {
             members: Vec::with_capacity(memberships_max),
             free_member: NONE,
             members_used: 0,
+            shared_members: memberships_max,
+            members_first: 0,
+            hosted: 0,
+            hosted_max: hosted_max(rooms_max, workers),
             hosts: Hosts::with_capacity(rooms_max, workers),
             count_dirty: Vec::with_capacity(rooms_max),
             total_dirty: Vec::with_capacity(rooms_max),
@@ -174,6 +204,8 @@ impl Rooms {
             cursor: NONE,
             appearance: self.appearances,
             fanouts: (NONE, NONE),
+            queued: 0,
+            heavy: 0,
             flags,
         };
         let index = if self.free_room != NONE {
@@ -209,24 +241,30 @@ impl Rooms {
         (name, key): (Fingerprint, &str),
         session: u32,
         rooms: &mut SessionRooms,
-        rooms_max: u8,
+        limit: JoinLimit,
     ) -> Result<MemberIndex, JoinError> {
         if let Some(member) = self.membership(name, rooms) {
             return Err(JoinError::Already(member));
         }
-        if rooms.count >= rooms_max {
+        if rooms.count >= limit.rooms_max.saturating_add(limit.leaving) {
             return Err(JoinError::TooMany);
         }
-        if self.free_member == NONE && self.members.len() == self.members.capacity() {
+        let keeps = usize::from(rooms.count.saturating_sub(limit.leaving));
+        if !self.has_membership_for(keeps) {
+            return Err(JoinError::Full);
+        }
+        let hosted = self.find(name).filter(|room| !self.rooms[room.0 as usize].text.is_none());
+        if hosted.is_none() && !self.has_room_for(texts, key, keeps, rooms) {
             return Err(JoinError::Full);
         }
         let room = self.find_or_insert(name).ok_or(JoinError::Full)?;
         if self.rooms[room.0 as usize].text.is_none() {
-            let Some(text) = texts.insert(key.as_bytes()) else {
+            let Some(text) = texts.insert(key.as_bytes(), TextUse::Room) else {
                 self.free_if_unused(room, texts);
                 return Err(JoinError::Full);
             };
             self.rooms[room.0 as usize].text = text;
+            self.hosted += 1;
         }
         Ok(self.link(room, session, rooms))
     }
@@ -250,6 +288,7 @@ impl Rooms {
         record.members = index;
         record.local += 1;
         rooms.head = index;
+        self.members_first += usize::from(rooms.count == 0);
         rooms.count += 1;
         self.members_used += 1;
         self.mark_count_dirty(room);
@@ -289,8 +328,10 @@ impl Rooms {
             previous => self.members[previous as usize].next_in_session = next,
         }
         rooms.count -= 1;
+        self.members_first -= usize::from(rooms.count == 0);
         if rooms.primary == Some(member) {
             rooms.primary = None;
+            rooms.keeps_first = false;
         }
     }
 
@@ -522,6 +563,11 @@ impl Rooms {
         self.table.is_empty()
     }
 
+    /// Connections that are in a room.
+    pub fn joined_len(&self) -> usize {
+        self.members_first
+    }
+
     /// Memberships.
     pub fn memberships_len(&self) -> usize {
         self.members_used
@@ -530,7 +576,8 @@ impl Rooms {
     fn free_if_unused(&mut self, room: RoomIndex, texts: &mut TextStore) {
         let record = &mut self.rooms[room.0 as usize];
         let dirty = record.flags.count_dirty || record.flags.total_dirty;
-        if record.members != NONE || record.fanouts.0 != NONE || dirty || !record.flags.in_use {
+        let waits = record.fanouts.0 != NONE || record.heavy > 0;
+        if record.members != NONE || waits || dirty || !record.flags.in_use {
             return;
         }
         if !self.hosts.is_empty(room) {
@@ -538,37 +585,12 @@ impl Rooms {
         }
         let record = &mut self.rooms[room.0 as usize];
         let name = record.name;
-        texts.remove(std::mem::replace(&mut record.text, TextId::NONE));
+        let text = std::mem::replace(&mut record.text, TextId::NONE);
+        self.hosted -= usize::from(!text.is_none());
+        texts.remove(text, TextUse::Room);
         record.flags.in_use = false;
         record.members = self.free_room;
         self.free_room = room.0;
         self.table.remove(name, room.0);
-    }
-
-    // --- fan-out ---------------------------------------------------------------------------------------------------
-
-    /// First and last fan-out of the room.
-    pub(super) fn fanouts(&mut self, room: RoomIndex) -> &mut (u32, u32) {
-        &mut self.rooms[room.0 as usize].fanouts
-    }
-
-    /// Begins to visit the members of the room.
-    pub(super) fn begin_visit(&mut self, room: RoomIndex) {
-        let record = &mut self.rooms[room.0 as usize];
-        record.cursor = record.members;
-    }
-
-    /// The session of the next member to visit.
-    pub(super) fn visit(&mut self, room: RoomIndex) -> Option<u32> {
-        let record = &mut self.rooms[room.0 as usize];
-        let member = self.members.get(record.cursor as usize)?;
-        record.cursor = member.next_in_room;
-        Some(member.session)
-    }
-
-    /// The room has no more fan-outs.
-    pub(super) fn fanouts_done(&mut self, room: RoomIndex, texts: &mut TextStore) {
-        self.rooms[room.0 as usize].cursor = NONE;
-        self.free_if_unused(room, texts);
     }
 }

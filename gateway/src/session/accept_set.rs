@@ -29,7 +29,12 @@ pub struct AcceptSets {
     /// Of each set in use; 0 of the others. A login looks through these and not through the sets, which are 66 times as large.
     hashes: Vec<u32>,
     capacity: usize,
+    /// Sets in use, the empty one counted.
+    used: usize,
 }
+
+/// One of so many places is for logins alone.
+const LOGIN_SHARE: usize = 4;
 
 impl AcceptSets {
     /// Room for `capacity` different sets.
@@ -39,7 +44,7 @@ impl AcceptSets {
         let capacity = sets.capacity();
         let mut hashes = Vec::with_capacity(capacity);
         hashes.push(EMPTY_HASH);
-        AcceptSets { capacity, sets, hashes }
+        AcceptSets { capacity, sets, hashes, used: 1 }
     }
 
     /// The set of these operations, with one more user; `None` when there is no room for another set.
@@ -49,11 +54,13 @@ impl AcceptSets {
         for operation in operations {
             insert_sorted(&mut sorted, &mut count, operation.0);
         }
-        self.acquire_sorted(&sorted, count)
+        self.acquire_sorted(&sorted, count, 0)
     }
 
-    /// The set of `base` with `operations` added or taken away, with one more user; `base` keeps its own.
-    pub fn acquire_changed(
+    /// The set of `base` with `operations` added or taken away, in place of `base`, which has one user less then. `None`, and
+    /// nothing has changed, when a set has no room for so many operations, or when there is none for another set: some are kept
+    /// for logins. A set that nobody else uses is changed where it is, so whoever changes its own again and again takes no more.
+    pub fn change(
         &mut self,
         base: AcceptSetId,
         operations: impl Iterator<Item = Operation>,
@@ -71,10 +78,24 @@ impl AcceptSets {
                 count -= 1;
             }
         }
-        self.acquire_sorted(&sorted, count)
+        let is_own = base != AcceptSetId::EMPTY && self.sets[usize::from(base.0)].users == 1;
+        if is_own {
+            // Its place is free now, and is the new set's unless there is one like it.
+            self.release(base);
+            return self.acquire_sorted(&sorted, count, 0);
+        }
+        let changed = self.acquire_sorted(&sorted, count, self.capacity / LOGIN_SHARE)?;
+        self.release(base);
+        Some(changed)
     }
 
-    fn acquire_sorted(&mut self, sorted: &[i32; ACCEPTS_MAX], count: usize) -> Option<AcceptSetId> {
+    /// The set, of which `spare` places must be left if it takes one.
+    fn acquire_sorted(
+        &mut self,
+        sorted: &[i32; ACCEPTS_MAX],
+        count: usize,
+        spare: usize,
+    ) -> Option<AcceptSetId> {
         if count == 0 {
             return Some(AcceptSetId::EMPTY);
         }
@@ -82,6 +103,9 @@ impl AcceptSets {
         let same = |set: &Set| set.operations[..usize::from(set.count)] == sorted[..count];
         let mut alike = self.hashes.iter().enumerate().filter(|(_, other)| **other == hash);
         let found = alike.find(|(index, _)| same(&self.sets[*index])).map(|(index, _)| index);
+        if found.is_none() && self.used + spare >= self.capacity {
+            return None;
+        }
         let vacant = || self.hashes.iter().position(|hash| *hash == 0);
         let index = found.or_else(vacant).unwrap_or(self.sets.len());
         if index == self.capacity {
@@ -96,6 +120,7 @@ impl AcceptSets {
         if set.users == 0 {
             set.operations = *sorted;
             set.count = count as u8;
+            self.used += 1;
         }
         set.users += 1;
         Some(AcceptSetId(index as u16))
@@ -109,6 +134,7 @@ impl AcceptSets {
             set.users = set.users.saturating_sub(1);
             if set.users == 0 {
                 self.hashes[usize::from(id.0)] = 0;
+                self.used -= 1;
             }
         }
     }
@@ -142,6 +168,7 @@ impl AcceptSets {
             unused.map(|(index, _)| self.hashes[index]).all(|hash| hash == 0)
                 && self.hashes.len() == self.sets.len()
         );
+        assert_eq!(used.count() + 1, self.used, "accept sets in use");
         assert!(self.sets[0].count == 0 && self.sets.len() <= self.capacity, "the empty set is the first");
     }
 
@@ -155,12 +182,12 @@ impl AcceptSets {
 
     /// Sets in use, the empty one counted.
     pub fn used(&self) -> usize {
-        1 + self.sets[1..].iter().filter(|set| set.users > 0).count()
+        self.used
     }
 
     /// Whether nobody uses a set but the empty one.
     pub fn is_unused(&self) -> bool {
-        self.sets[1..].iter().all(|set| set.users == 0)
+        self.used == 1
     }
 
     /// Gives the memory back when nobody uses a set.
@@ -219,15 +246,44 @@ mod tests {
     }
 
     #[test]
+    fn whoever_changes_its_set_again_and_again_takes_one_place() {
+        let mut sets = AcceptSets::with_capacity(8);
+        let mut own = sets.acquire(&ops(&[1])).unwrap();
+        for operation in 2..60 {
+            own = sets.change(own, ops(&[operation]).into_iter(), true).unwrap();
+            assert_eq!(sets.used(), 2);
+            sets.invariants(|id| u32::from(id == own));
+        }
+        assert!(sets.change(own, ops(&(100..120).collect::<Vec<_>>()).into_iter(), true).is_none());
+        assert!(sets.accepts(own, 59), "a change that is refused changes nothing");
+        // Others fill what is not for logins alone: of 8 places 2 are.
+        let shared = sets.acquire(&ops(&[1000])).unwrap();
+        let mut held = vec![own, shared];
+        for operation in 0..3 {
+            let another = sets.acquire(&ops(&[1000])).unwrap();
+            held.push(sets.change(another, ops(&[2000 + operation]).into_iter(), true).unwrap());
+        }
+        let another = sets.acquire(&ops(&[1000])).unwrap();
+        assert_eq!(sets.change(another, ops(&[3000]).into_iter(), true), None, "the rest is for logins");
+        assert!(sets.change(held[2], ops(&[4000]).into_iter(), true).is_some(), "its own place is its own");
+        assert!(sets.acquire(&ops(&[7])).is_some() && sets.acquire(&ops(&[8])).is_some());
+        assert!(sets.acquire(&ops(&[9])).is_none());
+        assert!(sets.acquire(&ops(&[1000])).is_some(), "one that is there costs no place");
+    }
+
+    #[test]
     fn subscribing_makes_another_set_and_releasing_makes_room() {
         let mut sets = AcceptSets::with_capacity(3);
         let one = sets.acquire(&ops(&[1000])).unwrap();
-        let two = sets.acquire_changed(one, ops(&[1001]).into_iter(), true).unwrap();
+        assert_eq!(sets.acquire(&ops(&[1000])), Some(one));
+        let two = sets.change(one, ops(&[1001]).into_iter(), true).unwrap();
         assert!(sets.accepts(two, 1000) && sets.accepts(two, 1001) && !sets.accepts(one, 1001));
         assert_eq!(sets.acquire(&ops(&[5])), None, "full");
         sets.release(one);
-        let three = sets.acquire_changed(two, ops(&[1000, 7]).into_iter(), false).unwrap();
+        let three = sets.change(two, ops(&[1000, 7]).into_iter(), false).unwrap();
         assert!(sets.accepts(three, 1001) && sets.size(three) == 1);
+        assert_eq!(sets.change(three, ops(&[1001]).into_iter(), false), Some(AcceptSetId::EMPTY));
+        assert!(sets.is_unused());
     }
 
     #[test]
@@ -256,7 +312,7 @@ mod tests {
     fn a_set_has_64_operations_at_most() {
         let mut sets = AcceptSets::with_capacity(8);
         let full = sets.acquire(&ops(&(0..64).collect::<Vec<_>>())).unwrap();
-        assert_eq!(sets.acquire_changed(full, ops(&[64]).into_iter(), true), None);
-        assert_eq!(sets.acquire_changed(full, ops(&[63]).into_iter(), true), Some(full));
+        assert_eq!(sets.change(full, ops(&[64]).into_iter(), true), None);
+        assert_eq!(sets.change(full, ops(&[63]).into_iter(), true), Some(full));
     }
 }

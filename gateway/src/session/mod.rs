@@ -14,6 +14,7 @@ mod carriers;
 mod carry;
 pub mod flow;
 pub mod text;
+mod unauthenticated;
 
 pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
@@ -27,7 +28,8 @@ use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use text::{TextId, TextStore};
+use text::{TextId, TextStore, TextUse};
+use unauthenticated::{UNLISTED, Unauthenticated};
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,10 +177,12 @@ pub struct Session {
     pub framing: Framing,
     /// Its rooms.
     pub rooms: SessionRooms,
-    /// Platform by hash; 0: none given.
-    pub platform: u32,
-    /// When its token ends, in seconds since 1970 (until 2106); 0: never.
-    pub expires_at: u32,
+    /// Before the login its neighbors in the list of unauthenticated connections; then the rooms of its token.
+    pair: [u32; 2],
+    /// When its token was issued, in seconds since 1970; 0: it has none.
+    pub issued_at: u32,
+    /// When its token ends, in seconds on the worker's clock; 0: never.
+    pub ends_s: u32,
     /// Sequence of its Auth frame, for the reply.
     pub auth_sequence: i32,
     /// When it was last heard of.
@@ -187,7 +191,7 @@ pub struct Session {
     pub opened_at: Instant16,
     /// How much it sends. Time has paid up to `heard_at`.
     pub flow: Flow,
-    /// The code that the server closed it with; 0: none.
+    /// While it is logged in the number of its token's key; then the code that the server closed it with. 0: none.
     close_code: u16,
     peer: Peer,
     /// Pushes that it takes.
@@ -206,33 +210,33 @@ pub struct Session {
     pub answers_due: u8,
 }
 
-const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a million are held");
+const _: () = assert!(size_of::<Session>() <= 168, "a session must stay small: a million are held");
 
 /// Bytes of a session's fields, in groups.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldBytes {
-    /// Connection, user, key.
+    /// Connection, user, key; rooms of its token.
     pub names: usize,
     /// Carry and WebSocket framing.
     pub incoming: usize,
     /// Its memberships.
     pub rooms: usize,
-    /// When it was heard of, accepted, ends; sequence of its Auth.
+    /// When it was heard of, accepted, ends, its token's issue; sequence of its Auth.
     pub times: usize,
     /// Its rate.
     pub rate: usize,
     /// Its peer's address.
     pub peer: usize,
-    /// Platform, close code, accept set, states; and what alignment takes.
+    /// Close code, accept set, token's key, states; and what alignment takes.
     pub rest: usize,
 }
 
 /// Of this build.
 pub const FIELD_BYTES: FieldBytes = {
-    let names = size_of::<ConnectionId>() + size_of::<User>() + size_of::<TextId>();
+    let names = size_of::<ConnectionId>() + size_of::<User>() + 2 * size_of::<TextId>();
     let incoming = size_of::<Carry>() + size_of::<Framing>();
     let rooms = size_of::<SessionRooms>();
-    let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<i32>();
+    let times = 2 * size_of::<Instant16>() + 2 * size_of::<u32>() + size_of::<i32>();
     let rate = size_of::<Flow>();
     let peer = size_of::<Peer>();
     let rest = size_of::<Session>() - names - incoming - rooms - times - rate - peer;
@@ -248,8 +252,9 @@ impl Session {
             carry: Carry::default(),
             framing: Framing::default(),
             rooms: SessionRooms::EMPTY,
-            platform: 0,
-            expires_at: 0,
+            pair: UNLISTED,
+            issued_at: 0,
+            ends_s: 0,
             auth_sequence: 0,
             heard_at: Instant16(0),
             opened_at: Instant16(0),
@@ -266,6 +271,14 @@ impl Session {
         }
     }
 
+    /// The rooms, and patterns of rooms, of its token. None before the login.
+    pub fn grants(&self) -> TextId {
+        match self.phase {
+            Phase::Registering | Phase::Open => TextId::unpack(self.pair),
+            _ => TextId::NONE,
+        }
+    }
+
     /// Where it comes from.
     pub fn peer(&self) -> SocketAddr {
         let ip = Ipv6Addr::from(self.peer.ip);
@@ -274,7 +287,20 @@ impl Session {
 
     /// The code that the server closed it with.
     pub fn close_code(&self) -> Option<CloseCode> {
-        CloseCode::new(self.close_code)
+        let is_over = matches!(self.phase, Phase::Closing | Phase::Vacant);
+        CloseCode::new(self.close_code).filter(|_| is_over)
+    }
+
+    /// The number of its token's key; 0: it has none.
+    pub fn key_number(&self) -> u8 {
+        let is_logged_in = matches!(self.phase, Phase::Registering | Phase::Open);
+        if is_logged_in { self.close_code as u8 } else { 0 }
+    }
+
+    /// Keeps the number of its token's key until it ends.
+    pub fn set_key_number(&mut self, number: u8) {
+        debug_assert!(self.phase == Phase::Registering);
+        self.close_code = u16::from(number);
     }
 
     /// Keeps the code that the server closes it with.
@@ -299,6 +325,7 @@ pub struct Sessions {
     /// One timer a connection.
     pub timers: TimerWheel,
     carriers: Carriers,
+    unauthenticated: Unauthenticated,
 }
 
 /// How fine timers are.
@@ -317,6 +344,7 @@ impl Sessions {
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
             timers: TimerWheel::new(index_bound, TIMER_TICK),
             carriers: Carriers::with_capacity(blocks),
+            unauthenticated: Unauthenticated::default(),
         }
     }
 
@@ -351,7 +379,8 @@ impl Sessions {
             opened_at: Instant16::of(now),
             ..Session::vacant()
         };
-        session
+        self.list_unauthenticated(connection.index());
+        &mut self.slots[connection.index()]
     }
 
     /// The live session of a connection.
@@ -374,6 +403,11 @@ impl Sessions {
     /// Slots used so far: an upper bound of the indexes.
     pub fn slots(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Sessions, those that are ending included.
+    pub fn live_count(&self) -> usize {
+        self.live
     }
 
     /// Whether no connection has a session.
@@ -401,6 +435,7 @@ impl Sessions {
             let is_registered = matches!(session.phase, Phase::Registering | Phase::Open);
             let has_nothing = session.key.is_none()
                 && session.user == User::Anonymous
+                && session.grants().is_none()
                 && session.rooms.count == 0
                 && session.accepts == AcceptSetId::EMPTY;
             assert!(is_registered || has_nothing, "{connection:?} in {:?} has a name", session.phase);
@@ -416,6 +451,7 @@ impl Sessions {
         let users = |id| self.slots.iter().filter(|session| session.accepts == id).count() as u32;
         self.accept_sets.invariants(users);
         self.carrier_invariants();
+        self.unauthenticated_invariants();
     }
 
     /// The session has logged in.
@@ -427,20 +463,43 @@ impl Sessions {
         }
     }
 
+    /// Its token is looked at, or it is entered under its names.
+    pub fn set_logging_in(&mut self, connection: ConnectionId, phase: Phase) {
+        debug_assert!(matches!(phase, Phase::Verifying | Phase::Registering));
+        self.unlist_unauthenticated(connection);
+        if let Some(session) = self.get_mut(connection) {
+            session.phase = phase;
+            session.pair = TextId::NONE.pack();
+        }
+    }
+
+    /// Keeps the rooms of its token, which has none yet.
+    pub fn set_grants(&mut self, connection: ConnectionId, grants: TextId) {
+        if let Some(session) = self.get_mut(connection) {
+            debug_assert!(session.phase == Phase::Registering && session.grants().is_none());
+            session.pair = grants.pack();
+        }
+    }
+
     /// Gives up the handles of a session that leaves, and moves it to `Closing`. Its rooms must be left before.
     pub fn forget(&mut self, texts: &mut TextStore, connection: ConnectionId) {
+        self.unlist_unauthenticated(connection);
         let Some(session) = self.get_mut(connection) else { return };
         debug_assert!(session.rooms.count == 0);
+        texts.remove(session.grants(), TextUse::Login);
         let was_open = session.phase == Phase::Open;
+        if session.phase != Phase::Closing {
+            session.close_code = 0;
+        }
         session.phase = Phase::Closing;
         session.carry = Carry::default();
         let key = std::mem::replace(&mut session.key, TextId::NONE);
         let user = std::mem::replace(&mut session.user, User::Anonymous);
         let accepts = std::mem::replace(&mut session.accepts, AcceptSetId::EMPTY);
         self.open -= usize::from(was_open);
-        texts.remove(key);
+        texts.remove(key, TextUse::Login);
         if let User::Uid(uid) = user {
-            texts.remove(uid);
+            texts.remove(uid, TextUse::Login);
         }
         self.accept_sets.release(accepts);
     }
@@ -465,6 +524,7 @@ impl Sessions {
         self.accept_sets.trim();
         self.timers.trim();
         self.carriers.clear();
+        self.unauthenticated = Unauthenticated::default();
     }
 }
 

@@ -16,7 +16,7 @@ const _: () = assert!(size_of::<Cell>() == 40);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextId {
     head: u32,
-    size: u8,
+    size: u16,
 }
 
 impl TextId {
@@ -32,32 +32,112 @@ impl TextId {
     pub fn cells(self) -> usize {
         usize::from(self.size).div_ceil(CELL_SIZE)
     }
+
+    /// As two numbers.
+    pub(super) fn pack(self) -> [u32; 2] {
+        [self.head, u32::from(self.size)]
+    }
+
+    pub(super) fn unpack([head, size]: [u32; 2]) -> TextId {
+        TextId { head, size: size as u16 }
+    }
 }
 
-/// Texts of at most 255 bytes, each a chain of cells. Reserved once, touched as used.
+/// What a text is for. Logins and rooms share the store, and rooms must not fill it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextUse {
+    /// The key or user of a connection, or the rooms of its token.
+    Login,
+    /// The key of a room.
+    Room,
+}
+
+/// Texts, each a chain of cells. Reserved once, touched as used.
+///
+/// A part of the cells is for logins alone, and there is one of those for each key and user id that connections can have: a
+/// login with short names finds room whatever others hold. What is left is shared by rooms, which have half of it at most,
+/// and by all that is longer than a cell.
 #[derive(Debug)]
 pub struct TextStore {
     cells: Vec<Cell>,
     free: u32,
     free_count: usize,
     capacity: usize,
+    /// Cells for the first cell of each text of a login.
+    reserve: usize,
+    /// Texts of logins, and cells of these and of rooms.
+    login_texts: usize,
+    login_cells: usize,
+    room_cells: usize,
 }
 
 impl TextStore {
     /// Bytes of a cell.
     pub const CELL_BYTES: usize = size_of::<Cell>();
 
-    /// Room for `capacity` cells of 36 bytes.
-    pub fn with_capacity(capacity: usize) -> TextStore {
-        TextStore { cells: Vec::with_capacity(capacity), free: NONE, free_count: 0, capacity }
+    /// Room for `capacity` cells of 36 bytes, `login_texts` of them for logins alone, but two thirds of all at most.
+    pub fn with_capacity(capacity: usize, login_texts: usize) -> TextStore {
+        TextStore {
+            cells: Vec::with_capacity(capacity),
+            free: NONE,
+            free_count: 0,
+            capacity,
+            reserve: login_texts.min(capacity * 2 / 3),
+            login_texts: 0,
+            login_cells: 0,
+            room_cells: 0,
+        }
     }
 
-    /// Keeps `text`; `None` when it is empty, over 255 bytes, or when the cells are used up.
-    pub fn insert(&mut self, text: &[u8]) -> Option<TextId> {
-        let size = u8::try_from(text.len()).ok()?;
+    /// Cells that are not for logins alone.
+    fn shared(&self) -> usize {
+        self.capacity - self.reserve
+    }
+
+    /// Cells of the shared part in use.
+    fn shared_used(&self) -> usize {
+        self.room_cells + self.login_cells - self.login_texts.min(self.reserve)
+    }
+
+    /// Cells that a text takes.
+    pub fn cells_for(text: &str) -> usize {
+        text.len().div_ceil(CELL_SIZE)
+    }
+
+    /// Cells that keys of rooms may still take.
+    pub fn room_cells_left(&self) -> usize {
+        let of_rooms = (self.shared() / 2).saturating_sub(self.room_cells);
+        of_rooms.min(self.shared().saturating_sub(self.shared_used()))
+    }
+
+    /// Used and all cells of the part that rooms and long names share.
+    pub fn shared_level(&self) -> (usize, usize) {
+        (self.shared_used(), self.shared())
+    }
+
+    fn has_room(&self, needed: usize, of: TextUse) -> bool {
+        match of {
+            TextUse::Room => needed <= self.room_cells_left(),
+            TextUse::Login => {
+                let own = usize::from(self.login_texts < self.reserve);
+                needed - own.min(needed) <= self.shared().saturating_sub(self.shared_used())
+            }
+        }
+    }
+
+    /// Keeps `text`; `None` when it is empty, over 64 KiB, or when the cells for its use are used up.
+    pub fn insert(&mut self, text: &[u8], of: TextUse) -> Option<TextId> {
+        let size = u16::try_from(text.len()).ok()?;
         let needed = text.len().div_ceil(CELL_SIZE);
-        if needed == 0 || needed > self.free_cells() {
+        if needed == 0 || !self.has_room(needed, of) {
             return None;
+        }
+        match of {
+            TextUse::Room => self.room_cells += needed,
+            TextUse::Login => {
+                self.login_texts += 1;
+                self.login_cells += needed;
+            }
         }
         let mut head = NONE;
         for chunk in text.chunks(CELL_SIZE).rev() {
@@ -82,7 +162,17 @@ impl TextStore {
     }
 
     /// Frees a text; the id must not be used again.
-    pub fn remove(&mut self, id: TextId) {
+    pub fn remove(&mut self, id: TextId, of: TextUse) {
+        if id.is_none() {
+            return;
+        }
+        match of {
+            TextUse::Room => self.room_cells -= id.cells(),
+            TextUse::Login => {
+                self.login_texts -= 1;
+                self.login_cells -= id.cells();
+            }
+        }
         let mut index = id.head;
         while index != NONE {
             let cell = &mut self.cells[index as usize];
@@ -93,10 +183,10 @@ impl TextStore {
         }
     }
 
-    /// Copies a text to the front of `scratch` and returns it.
-    pub fn read<'s>(&self, id: TextId, scratch: &'s mut [u8; 255]) -> &'s str {
+    /// Copies a text, as much as fits, to the front of `scratch` and returns it.
+    pub fn read<'s>(&self, id: TextId, scratch: &'s mut [u8]) -> &'s str {
         let (mut index, mut at) = (id.head, 0);
-        let size = usize::from(id.size);
+        let size = usize::from(id.size).min(scratch.len());
         while index != NONE && at < size {
             let cell = &self.cells[index as usize];
             let count = CELL_SIZE.min(size - at);
@@ -133,6 +223,8 @@ impl TextStore {
             index = cell.next;
         }
         assert_eq!(count, self.free_count, "free cells");
+        assert_eq!(self.login_cells + self.room_cells, self.used_cells(), "cells of logins and of rooms");
+        assert!(self.shared_used() <= self.shared(), "the part that is for logins alone");
         assert!(self.cells.len() <= self.capacity, "cells");
     }
 
@@ -148,24 +240,44 @@ mod tests {
 
     #[test]
     fn texts_of_every_size_come_back_and_their_cells_too() {
-        let mut store = TextStore::with_capacity(64);
-        let text = "ö0123456789".repeat(40);
-        for size in (1..=255).filter(|size| text.is_char_boundary(*size)) {
-            let id = store.insert(&text.as_bytes()[..size]).unwrap();
-            assert_eq!(store.read(id, &mut [0; 255]), &text[..size]);
-            store.remove(id);
-            assert_eq!(store.free_cells(), 64);
+        let mut store = TextStore::with_capacity(128, 2);
+        let text = "ö0123456789".repeat(200);
+        for size in (1..=2100).filter(|size| text.is_char_boundary(*size)) {
+            let id = store.insert(&text.as_bytes()[..size], TextUse::Login).unwrap();
+            assert_eq!(store.read(id, &mut [0; 2200]), &text[..size]);
+            store.invariants();
+            store.remove(id, TextUse::Login);
+            assert_eq!(store.free_cells(), 128);
         }
     }
 
     #[test]
     fn what_does_not_fit_is_refused_whole() {
-        let mut store = TextStore::with_capacity(2);
-        assert_eq!(store.insert(b""), None);
-        assert_eq!(store.insert(&[b'a'; 73]), None);
-        let id = store.insert(&[b'a'; 72]).unwrap();
-        assert_eq!(store.insert(b"b"), None);
-        store.remove(id);
-        assert!(store.insert(b"b").is_some());
+        let mut store = TextStore::with_capacity(2, 0);
+        assert_eq!(store.insert(b"", TextUse::Login), None);
+        assert_eq!(store.insert(&[b'a'; 73], TextUse::Login), None);
+        let id = store.insert(&[b'a'; 72], TextUse::Login).unwrap();
+        assert_eq!(store.insert(b"b", TextUse::Login), None);
+        store.remove(id, TextUse::Login);
+        assert!(store.insert(b"b", TextUse::Login).is_some());
+    }
+
+    #[test]
+    fn logins_with_short_names_find_room_whatever_others_hold() {
+        let mut store = TextStore::with_capacity(30, 16);
+        while store.insert(&[b'r'; 255], TextUse::Room).is_some()
+            || store.insert(b"r", TextUse::Room).is_some()
+        {}
+        assert_eq!(store.shared_level(), (7, 14), "rooms have half of what is shared");
+        let long = store.insert(&[b'l'; 128], TextUse::Login).unwrap();
+        while store.insert(&[b'l'; 255], TextUse::Login).is_some() {}
+        while store.insert(&[b'l'; 72], TextUse::Login).is_some() {}
+        while store.insert(b"short", TextUse::Login).is_some() {
+            store.invariants();
+        }
+        assert_eq!(store.free_cells(), 0);
+        assert!(store.login_texts >= 16, "{store:?}");
+        store.remove(long, TextUse::Login);
+        store.invariants();
     }
 }

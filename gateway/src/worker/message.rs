@@ -15,6 +15,7 @@
 
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::router::rooms::CountChange;
+use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::preface::Preface;
 use netpoll::{Buffer, CloseReason, ConnectionId, SharedBuffer, Timestamp};
@@ -126,8 +127,19 @@ pub enum Message {
         name: Fingerprint,
         /// The connection.
         from: Address,
-        /// Its platform, interned by hash (0: none given).
-        platform: u32,
+        /// A user's: the connection's platform by hash, 0 if none was given. A key's: its user by hash, 0 where nobody is
+        /// asked for a token.
+        tag: u32,
+    },
+    /// To a host: `from` brings the key that was made for `connection`, which gives way if it is the same user's. Answered with
+    /// `Granted`.
+    Reclaim {
+        /// The connection that the key was made for.
+        connection: ConnectionId,
+        /// The connection that brings it.
+        from: Address,
+        /// Its user, as in `Claim`.
+        tag: u32,
     },
     /// To a host: a `Claim` was entered.
     Granted {
@@ -252,7 +264,7 @@ pub enum Message {
     },
     /// To a host, from the verifier of tokens.
     Verified(crate::auth::Verdict),
-    /// From the control thread, to the home of the user or key or to the host of the connection: close them.
+    /// From the control thread, to the home of the user or key, to the host of the connection, or to every host: close them.
     Kick {
         /// Whom.
         target: KickTarget,
@@ -290,6 +302,19 @@ pub enum KickTarget {
     Connection(ConnectionId),
     /// The connection that a made key names, at its host; if it has ended, whoever brought the key again.
     MadeKey(ConnectionId, Fingerprint),
+    /// Every connection of the host for which this holds.
+    Many(Filter),
+}
+
+/// Which connections of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All, those that have not logged in included.
+    All,
+    /// Those that have logged in with a token of the key of this number.
+    TokenKey(u8),
+    /// Those that have logged in with a token issued before this time, in seconds since 1970.
+    IssuedBefore(u32),
 }
 
 /// To the control thread.
@@ -343,6 +368,8 @@ pub enum AuditKind {
 pub struct VerifyRequest {
     /// Who asks.
     pub address: Address,
+    /// Where it comes from; comes back in the verdict.
+    pub source: Source,
     /// Sequence of its Auth frame.
     pub sequence: i32,
     /// The whole body of the Auth frame (JSON); comes back in the verdict.

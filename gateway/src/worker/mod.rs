@@ -24,6 +24,7 @@ mod parting;
 mod post;
 mod publish;
 mod silence;
+mod sweep;
 mod threads;
 mod turn;
 
@@ -39,13 +40,13 @@ use crate::alloc_guard::thread_allocations;
 use crate::handler::{Admissions, EchoConnections, Lingering, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
-use crate::router::{Directory, Fanouts, Rooms, Sums};
+use crate::router::{Bulk, Directory, Fanouts, Rooms, Sums};
 use crate::session::Sessions;
 use crate::session::flow::Allowance;
 use crate::session::text::TextStore;
-use crate::settings::{Reloadable, WorkerSettings};
+use crate::settings::{Reloadable, TableSizes, WorkerSettings};
 use message::Message;
-use netpoll::{Backend, Completions, ConnectionId, Mailbox, Timestamp};
+use netpoll::{Backend, Completions, ConnectionId, Fifo, Mailbox, Timestamp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,29 @@ pub struct Shard {
     pub sums: Sums,
     /// Connections kept for a moment after their last word.
     pub lingering: Lingering,
+    /// Pushes to many that wait for a fan-out.
+    pub bulk: Bulk,
+}
+
+impl Shard {
+    /// Reserves all tables.
+    fn with_capacity<B: Backend>(tables: &TableSizes, workers: usize, backend: &mut B) -> Shard {
+        Shard {
+            sessions: Sessions::with_capacity(
+                backend.index_bound(),
+                tables.accept_sets_max,
+                backend.pools().block_count(),
+            ),
+            texts: TextStore::with_capacity(tables.text_cells_max, 2 * backend.index_bound()),
+            rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers)
+                .for_connections(backend.index_bound()),
+            directory: Directory::with_capacity(tables.names_max),
+            fanouts: Fanouts::with_capacity(tables.fanouts_max),
+            sums: Sums::with_capacity(tables.sums_max()),
+            lingering: Lingering::with_capacity(tables.connections_max),
+            bulk: Bulk::with_capacity(tables.bulk_max()),
+        }
+    }
 }
 
 /// A draining worker's progress.
@@ -106,12 +130,16 @@ pub struct Worker<B: Backend> {
     /// Connections found too slow while something was iterated over; closed right after.
     pub(crate) slow: Vec<ConnectionId>,
     drain: Option<Drain>,
+    /// Kicks of many that are under way.
+    sweeps: Fifo<sweep::Sweep>,
     parting: parting::Parting,
     silence: silence::Silence,
     pub(crate) pace: Pace,
     pub(crate) reloadable: Arc<Reloadable>,
     /// What a connection may send that shares its user's rate with none.
     pub(crate) lone_allowance: Allowance,
+    /// Tokens that the verifier has, and whose verdicts come to this worker's mailbox.
+    pub(crate) verdicts_due: usize,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Heap allocations so far; the thread's own count has those of other workers in it.
     allocations: u64,
@@ -210,20 +238,7 @@ impl<B: Backend> Worker<B> {
             addresses.push(address);
         }
         let tables = context.settings.tables;
-        let workers = context.settings.workers;
-        let shard = Shard {
-            sessions: Sessions::with_capacity(
-                backend.index_bound(),
-                tables.accept_sets_max,
-                backend.pools().block_count(),
-            ),
-            texts: TextStore::with_capacity(tables.text_cells_max),
-            rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers),
-            directory: Directory::with_capacity(tables.names_max),
-            fanouts: Fanouts::with_capacity(tables.fanouts_max),
-            sums: Sums::with_capacity(tables.sums_max()),
-            lingering: Lingering::with_capacity(tables.connections_max),
-        };
+        let shard = Shard::with_capacity(&tables, context.settings.workers, &mut backend);
         let now = backend.now();
         let mut worker = Worker {
             post: Post::new(context.id, ports, tables.mailbox_capacity),
@@ -232,11 +247,13 @@ impl<B: Backend> Worker<B> {
             echo: EchoConnections::default(),
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
             drain: None,
+            sweeps: Fifo::with_capacity(sweep::SWEEPS_MAX),
             parting: parting::Parting::default(),
             silence: silence::Silence::default(),
             pace: Pace::new(now),
             lone_allowance: Allowance::new(&context.settings.reloadable.rate, 1),
             reloadable: Arc::new(context.settings.reloadable.clone()),
+            verdicts_due: 0,
             context,
             addresses,
             backend,
@@ -271,7 +288,10 @@ impl<B: Backend> Worker<B> {
 
     /// Whether nothing waits for a further turn: no message in or out, no fan-out. For tests and simulations.
     pub fn is_settled(&self) -> bool {
-        self.mailbox.is_empty() && !self.post.has_any() && self.shard.fanouts.is_empty()
+        self.mailbox.is_empty()
+            && !self.post.has_any()
+            && self.shard.fanouts.is_empty()
+            && self.shard.bulk.is_empty()
     }
 
     /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
@@ -279,8 +299,8 @@ impl<B: Backend> Worker<B> {
     /// threads with several workers.
     pub fn doze(&self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
-        // What is in the mailbox while the store of fan-outs is full can't be handled by waking up for it.
-        let may_wait = !wait.is_zero() && (self.mailbox.prepare_sleep() || !self.shard.fanouts.has_room());
+        // What is in the mailbox while pushes to many have no place to wait can't be handled by waking up for it.
+        let may_wait = !wait.is_zero() && (self.mailbox.prepare_sleep() || !self.shard.bulk.has_room());
         if may_wait { wait } else { Duration::ZERO }
     }
 }

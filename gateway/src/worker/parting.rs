@@ -7,7 +7,8 @@
 //! 2. "I have heard that of all": no answer follows from this home.
 //!
 //! Who has heard both words of all others has an empty mailbox for good and empty tables. A worker that died says
-//! nothing; the others wait for it for [`PATIENCE`].
+//! nothing; the others wait for it for [`PATIENCE`]. The verifier answers each token that it was given, so a worker also waits
+//! for the verdicts that are due, although their connections are gone.
 
 use super::Worker;
 use super::message::Message;
@@ -68,7 +69,10 @@ impl<B: Backend> Worker<B> {
         let others = self.post.workers() - 1;
         let is_done = |worker: &Self| {
             let shard = &worker.shard;
-            !worker.post.has_local() && !shard.rooms.has_changes() && shard.sums.is_empty()
+            !worker.post.has_local()
+                && !shard.rooms.has_changes()
+                && shard.sums.is_empty()
+                && worker.verdicts_due == 0
         };
         if self.parting.said == 0 && is_done(self) {
             self.say_to_others(Word::NoConnection);
@@ -80,6 +84,7 @@ impl<B: Backend> Worker<B> {
             && self.parting.heard[1] >= others
             && is_done(self)
             && self.shard.fanouts.is_empty()
+            && self.shard.bulk.is_empty()
             && !self.post.has_waiting();
         complete || self.pace.now >= since + PATIENCE
     }

@@ -135,6 +135,11 @@ impl Post {
         self.ports.control.send(message).is_ok()
     }
 
+    /// Tokens that the verifier takes besides those that wait for it.
+    pub fn verifier_room(&self) -> usize {
+        self.ports.verifier.as_ref().map_or(0, VerifySender::room)
+    }
+
     /// Asks the verifier.
     ///
     /// # Errors

@@ -41,6 +41,12 @@ impl<B: Backend> Worker<B> {
         let stores = &self.metrics.stores;
         stores.set(Store::Connections, self.backend.connection_count(), tables.connections_max);
         stores.set(Store::Rooms, shard.rooms.len(), tables.rooms_max);
+        let (used, max) = shard.texts.shared_level();
+        stores.set(Store::SharedText, used, max);
+        let [(hosted, hosted_max), (shared, shared_max)] = shard.rooms.shared_levels();
+        stores.set(Store::HostedRooms, hosted, hosted_max);
+        stores.set(Store::SharedMemberships, shared, shared_max);
+        stores.set(Store::Bulk, shard.bulk.len(), tables.bulk_max());
         stores.set(Store::Memberships, shard.rooms.memberships_len(), tables.memberships_max);
         stores.set(Store::Names, shard.directory.len(), tables.names_max);
         stores.set(Store::Text, shard.texts.used_cells(), tables.text_cells_max);

@@ -66,5 +66,6 @@ impl Shard {
         self.fanouts.trim();
         self.sums.trim();
         self.lingering.trim();
+        self.bulk.trim();
     }
 }

@@ -51,6 +51,7 @@ impl<B: Backend> Worker<B> {
         self.pump_echoes();
         self.expire_timers();
         self.expire_frames();
+        self.continue_sweep();
         self.continue_drain();
         self.tell_homes();
         self.handle_local();
@@ -71,7 +72,7 @@ impl<B: Backend> Worker<B> {
         }
         let wait = wait.min(if self.echo.has_output() { Duration::from_millis(1) } else { WAIT_MAX });
         let totals_left = self.pace.totals_due <= self.pace.now && self.shard.rooms.has_changes();
-        let hurries = totals_left || self.drain.is_some();
+        let hurries = totals_left || self.drain.is_some() || !self.sweeps.is_empty();
         let wait = if hurries { wait.min(Duration::from_millis(10)) } else { wait };
         let wait = self.until_places(wait);
         self.shard.sessions.timers.next_expiry(self.pace.now, wait)
@@ -99,7 +100,7 @@ impl<B: Backend> Worker<B> {
 
     /// Messages to itself, as soon as they are there: the homes' answers to a login are worth no second turn.
     fn handle_local(&mut self) {
-        while self.shard.fanouts.has_room() {
+        while self.shard.bulk.has_room() {
             let Some(message) = self.post.next_local() else { return };
             self.message(message);
         }
@@ -107,8 +108,8 @@ impl<B: Backend> Worker<B> {
 
     fn handle_messages(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
-            // A full store of fan-outs leaves messages where they are: the senders' posts fill up, and they refuse.
-            if !self.shard.fanouts.has_room() {
+            // Where no push to many could wait any more, messages stay where they are: the senders' posts fill up, and they refuse.
+            if !self.shard.bulk.has_room() {
                 return;
             }
             let Some(message) = self.mailbox.pop() else { return };
@@ -137,6 +138,8 @@ impl<B: Backend> Worker<B> {
         } else if !self.has_memory_for_one() {
             self.refuse_for_memory(connection);
         }
+        self.admit_from_address(connection, peer);
+        self.make_room_besides(connection);
     }
 
     fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {
@@ -154,6 +157,7 @@ impl<B: Backend> Worker<B> {
         self.forget_stop(connection);
         self.echo.remove(connection);
         self.stop_lingering(connection);
+        self.leave_address(connection);
         self.shard.sessions.remove(&mut self.shard.texts, connection);
         self.metrics.count_end(end);
         if let Some(count) = self.metrics.connections.get(listener) {

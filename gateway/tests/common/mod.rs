@@ -6,6 +6,7 @@ mod dpdk;
 pub mod program;
 pub mod websocket;
 
+use gateway::access::PushOperations;
 use gateway::address::Fingerprints;
 use gateway::settings::{
     AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
@@ -83,7 +84,13 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         default_push_operation: 1000,
         audit: false,
         memory: Default::default(),
-        reloadable: Reloadable::default(),
+        wall: Default::default(),
+        sources: None,
+        verifying: std::sync::Arc::new(gateway::sources::Sources::new(64)),
+        reloadable: Reloadable {
+            client_push_operations: PushOperations::parse(&["1000-2147483647".to_owned()]).unwrap(),
+            ..Reloadable::default()
+        },
     }
 }
 

@@ -186,6 +186,7 @@ impl FakeWorker {
             }
             Message::Kick { target, code, reason, ticket } => {
                 let closed = match target {
+                    KickTarget::Many(_) => true,
                     KickTarget::Name(name) => self.knows(name),
                     KickTarget::MadeKey(connection, _) => connection.index() < CONNECTIONS,
                     KickTarget::Connection(connection) => connection.index() < CONNECTIONS,

@@ -18,6 +18,9 @@ use std::time::Duration;
 const REST_WITHIN: Duration = Duration::from_secs(30);
 const TICKS_MAX: u64 = 400_000;
 
+/// How long a session may outlast its token: its end is kept to a second, and counted from the verdict.
+const TOKEN_LATE_MAX_MS: u64 = 2000;
+
 /// How things stood when a round began.
 struct Before {
     churn: u64,
@@ -25,10 +28,6 @@ struct Before {
     /// Everybody was logged in, and their rooms known.
     is_clear: bool,
 }
-
-/// How long after the end of its token a client may still be there: the verifier's leeway of a second, for a login in its last
-/// moment, and what a timer may be late.
-const TOKEN_LATE_MS: u64 = 1250;
 
 impl World {
     /// A whole run.
@@ -101,7 +100,10 @@ impl World {
     /// Nobody stays for long after the end of its token.
     fn check_tokens(&self) {
         let ended = |client: &&crate::clients::Client| {
-            client.token.end_ms().is_some_and(|end| client.is_open() && self.unix_ms() > end + TOKEN_LATE_MS)
+            client
+                .token
+                .end_ms()
+                .is_some_and(|end| client.is_open() && self.unix_ms() > end + TOKEN_LATE_MAX_MS)
         };
         let client = self.clients.iter().find(ended);
         assert!(client.is_none(), "timers: a token has ended, its bearer is still there: {client:?}");
@@ -333,6 +335,8 @@ impl World {
         let same_user = |other: &crate::clients::Client| client.mid != 0 && other.mid == client.mid;
         let others =
             || self.clients.iter().enumerate().filter(|(other, _)| *other != id).map(|(_, other)| other);
+        // Where tokens say who clients are, a key is its user's.
+        let same_owner = |other: &crate::clients::Client| self.verifier.is_none() || other.mid == client.mid;
         let explained = match code {
             3000 => self.draining,
             3001 => self.plan.tight || self.plan.verifier_queue.is_some_and(|queue| queue < 64),
@@ -341,9 +345,9 @@ impl World {
             // An echo is fed no more than it takes.
             3008 => !client.echo && self.may_be_slow(),
             3010 => client.token.end_ms().is_some_and(|end| self.unix_ms() >= end),
-            3501 => !client.token.is_valid(),
+            3501 => !client.token.is_valid() || others().any(|other| same_key(other) && !same_owner(other)),
             3503 => self.control.kicks > 0,
-            3504 => others().any(same_key),
+            3504 => others().any(|other| same_key(other) && same_owner(other)),
             3505 => others().any(same_user),
             _ => false,
         };

@@ -3,6 +3,7 @@
 //! Every size is drawn from tiny to ample, and each kind of action is off, rare or frequent: runs that leave some things
 //! out reach states that runs of everything never do ("swarm testing", Groce et al., 2012).
 
+use gateway::access::PushOperations;
 use gateway::settings::{
     AuthMode, BusMode, DevicePolicy, ListenerKind, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
     TableSizes, WorkerSettings,
@@ -43,10 +44,14 @@ pub enum Action {
     Flood,
     Race,
     Echo,
+    /// Changes of rooms, joins and leaves, one behind the other before any is answered.
+    Shuffle,
+    /// A client that enters many rooms with long names.
+    Hog,
 }
 
 impl Action {
-    pub const ALL: [Action; 25] = [
+    pub const ALL: [Action; 27] = [
         Action::Connect,
         Action::Heartbeat,
         Action::SendToUser,
@@ -72,6 +77,8 @@ impl Action {
         Action::Flood,
         Action::Race,
         Action::Echo,
+        Action::Shuffle,
+        Action::Hog,
     ];
 
     /// Whether it leaves everybody where they are.
@@ -90,8 +97,14 @@ impl Action {
             Action::Join => 12,
             Action::SendToUser | Action::Leave | Action::Echo => 8,
             Action::Disconnect => 3,
-            Action::Garbage | Action::Kick | Action::KickConnection | Action::Inspect | Action::Reload => 1,
+            Action::Hog
+            | Action::Garbage
+            | Action::Kick
+            | Action::KickConnection
+            | Action::Inspect
+            | Action::Reload => 1,
             Action::Flood => 2,
+            Action::Shuffle => 6,
             _ => 4,
         }
     }
@@ -142,6 +155,9 @@ pub struct Plan {
     pub idles: bool,
 }
 
+/// Seeds from here on have clients that change rooms behind unanswered changes, and some that take all the rooms they get.
+pub const SHUFFLES: u64 = 1 << 40;
+
 impl Plan {
     pub fn drawn(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed ^ 0x706c_616e);
@@ -174,6 +190,8 @@ impl Plan {
             pace: [0.02, 0.1, 0.5][rng.below(3)],
             weights: Action::ALL.map(|action| match action {
                 Action::Connect => action.weight(),
+                // Without a draw, so that the runs of other seeds stay what they are.
+                Action::Shuffle | Action::Hog => action.weight() * usize::from(seed >= SHUFFLES),
                 _ => action.weight() * [0, 1, 1, 3][rng.below(4)],
             }),
             payload_max,
@@ -186,7 +204,8 @@ impl Plan {
             echoes: [0.0, 0.0, 0.1, 0.4][rng.below(4)],
             probes: [0.0, 0.5, 1.0][rng.below(3)],
             races: rng.chance(0.5),
-            drains: rng.chance(0.2),
+            // Who takes all it gets does not answer a farewell, and leaves later than a drain is watched.
+            drains: rng.chance(0.2) && seed < SHUFFLES,
             idles,
             settings,
         }
@@ -248,12 +267,12 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
     let mailbox = [2, 3, 8, 256][rng.below(4)];
     let tables = TableSizes {
         connections_max: 32,
-        rooms_max: pick(rng, 2, 16),
+        rooms_max: pick(rng, 2, 512),
         memberships_max: pick(rng, 6, 256),
         rooms_per_connection_max: [1, 2, 32][rng.below(3)],
         names_max: pick(rng, 4, 128),
         accept_sets_max: pick(rng, 2, 64),
-        text_cells_max: pick(rng, 8, 256),
+        text_cells_max: pick(rng, 8, 1024),
         mailbox_capacity: mailbox,
         fanouts_max: [1, 2, 4, 64][rng.below(4)],
     };
@@ -270,6 +289,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         device_policy: policy,
         slow_consumer: [SlowConsumer::Close, slow(rng), slow(rng), slow(rng)],
         room_members_only: rng.chance(0.5),
+        client_push_operations: PushOperations::parse(&["1000-1003".to_owned()]).expect("a range"),
         ..Reloadable::default()
     };
     WorkerSettings {
@@ -289,6 +309,9 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         default_push_operation: 1000,
         audit: rng.chance(0.2),
         memory: Default::default(),
+        wall: Default::default(),
+        sources: None,
+        verifying: std::sync::Arc::new(gateway::sources::Sources::new(64)),
         reloadable,
     }
 }

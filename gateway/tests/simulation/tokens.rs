@@ -1,8 +1,7 @@
 //! Tokens of clients, good and bad.
 //!
-//! A token's times are checked twice: by the verifier at the login, with the machine's clock, and by the worker while the
-//! session lives, with its own. Only the second clock is simulated, and it starts decades ahead of any machine's: no token
-//! has ended when it is verified.
+//! A token's times are checked by the verifier at the login, with the wall clock that the simulation shows it; what is left of
+//! the token's time then runs on the worker's own clock.
 
 use crate::world::UNIX_START_MS;
 use gateway::auth::{KeySet, TokenPolicy, UserKind};
@@ -87,6 +86,8 @@ pub fn policy(queue_requests_max: usize) -> Arc<TokenPolicy> {
         user_claim: "sub".into(),
         user_kind: UserKind::Auto,
         service_scope: None,
+        key_claim: None,
+        rooms_claim: "rooms".into(),
         threads: 1,
         queue_requests_max,
     })

@@ -33,12 +33,13 @@ impl Verifier {
 impl World {
     /// Now and then it has looked at another token.
     pub fn verifier_turn(&mut self) {
+        let now_ms = self.unix_ms();
         let Some(verifier) = &mut self.verifier else { return };
         if verifier.is_at_rest() || !self.rng.chance(0.3) {
             return;
         }
         let next = verifier.held.take().or_else(|| {
-            let (worker, verdict) = verifier.lane.next_verdict()?;
+            let (worker, verdict) = verifier.lane.next_verdict(now_ms)?;
             self.tally.verdicts += 1;
             Some((worker.index(), Message::Verified(verdict)))
         });
@@ -51,6 +52,6 @@ impl World {
     pub fn stop_verifier(&mut self) {
         let Some(verifier) = &mut self.verifier else { return };
         verifier.held = None;
-        while verifier.lane.next_verdict().is_some() {}
+        while verifier.lane.next_verdict(0).is_some() {}
     }
 }

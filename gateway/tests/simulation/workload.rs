@@ -98,12 +98,7 @@ impl World {
                     self.join(id, room);
                 }
             }
-            Action::ChangeRoom => {
-                let room = self.rng.chance(0.8).then_some(room);
-                let text = room.map(|room| format!("live://{room}")).unwrap_or_default();
-                let left = self.clients[id].primary;
-                self.request(id, 12, Request::ChangeRoom { room, left }, text.as_bytes());
-            }
+            Action::ChangeRoom => self.change_room(id, room),
             Action::Subscribe => {
                 let operations: Vec<i32> =
                     (0..1 + self.rng.below(2)).map(|_| 1000 + self.rng.below(4) as i32).collect();
@@ -118,10 +113,62 @@ impl World {
                 let request = Request::Application { operation, body: body.clone() };
                 self.request(id, operation, request, &body);
             }
+            Action::Shuffle => self.shuffle(id),
+            Action::Hog => self.hog(id),
             Action::Ping => self.ping(id),
             Action::Disconnect => self.disconnect(id),
             Action::Garbage => self.garbage(id),
             _ => unreachable!("not a client's action"),
+        }
+    }
+
+    fn change_room(&mut self, id: usize, room: usize) {
+        let room = self.rng.chance(0.8).then_some(room);
+        let text = room.map(|room| format!("live://{room}")).unwrap_or_default();
+        let left = self.clients[id].primary;
+        self.request(id, 12, Request::ChangeRoom { room, left }, text.as_bytes());
+    }
+
+    /// Requests for rooms that build on each other, while the home of one of them is behind now and then.
+    fn shuffle(&mut self, id: usize) {
+        let behind = self.rng.below(self.plan.rooms);
+        if self.rng.chance(0.5) {
+            let home = self.room_name(behind).home(self.shards.len()).index();
+            let time = Duration::from_micros(1 + self.rng.below(3000) as u64);
+            self.stall_for(home, time);
+            let count = self.rng.below(4);
+            self.flood(behind, count);
+        }
+        for _ in 0..2 + self.rng.below(4) {
+            if !self.clients[id].is_usable() {
+                return;
+            }
+            let room = self.rng.below(self.plan.rooms);
+            match self.rng.below(4) {
+                0 => self.join(id, room),
+                1 => self.leave(id, room),
+                _ => self.change_room(id, room),
+            }
+        }
+        if self.rng.chance(0.5) {
+            self.flood(behind, 1);
+        }
+    }
+
+    /// Takes all the rooms with long names that it gets. From here on it is not looked at: what others get is.
+    fn hog(&mut self, id: usize) {
+        if !self.clients[id].is_open() {
+            return;
+        }
+        self.churn += 1;
+        note!(self, "client {id} takes what it gets");
+        self.clients[id].fate = Fate::Garbage;
+        for number in 0..32 {
+            let room = format!("hog://{id}/{number}/{}", "x".repeat(220));
+            let join = Join { room: RoomKey::parse(room.as_bytes()).expect("a room"), since: None };
+            let mut body = [0; 300];
+            let size = join.emit(&mut body).expect("a Join fits");
+            self.say(id, &wire::frame(104, 1_000_000 + number, &body[..size]));
         }
     }
 

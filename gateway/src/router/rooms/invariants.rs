@@ -17,6 +17,7 @@ impl Rooms {
             members += self.member_list(index as u32);
             self.counts(index);
             assert!(room.cursor == NONE || room.fanouts.0 != NONE, "room {index} is visited for no fan-out");
+            assert_eq!(room.queued == 0, room.fanouts.0 == NONE, "queued fan-outs of room {index}");
             assert_eq!(
                 room.fanouts.0 == NONE,
                 room.fanouts.1 == NONE,
@@ -25,6 +26,8 @@ impl Rooms {
         }
         assert_eq!(rooms, self.table.len(), "rooms in use and names of rooms");
         assert_eq!(members, self.members_used, "members of all rooms and memberships");
+        let hosted = self.rooms.iter().filter(|room| room.flags.in_use && !room.text.is_none()).count();
+        assert_eq!(hosted, self.hosted, "rooms with members here");
         let free = self.free_list(self.rooms.len(), self.free_room, |index| self.rooms[index].members);
         assert_eq!(rooms + free, self.rooms.len(), "rooms in use and free ones");
         let next = |index: usize| self.members[index].next_in_session;
@@ -58,7 +61,7 @@ impl Rooms {
         let room = &self.rooms[index];
         let hosts = self.hosts(RoomIndex(index as u32)).count();
         assert!(room.total as usize >= hosts, "room {index}: {} members on {hosts} hosts", room.total);
-        let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE;
+        let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE || room.heavy > 0;
         assert!(needed || room.flags.count_dirty || room.flags.total_dirty, "room {index} is of no use");
         assert!(room.local == 0 || !room.text.is_none(), "room {index} has members and no key");
     }

@@ -1,6 +1,8 @@
 use super::*;
 use crate::address::Fingerprints;
 
+const LIMIT: JoinLimit = JoinLimit { rooms_max: 9, leaving: 0 };
+
 fn change(room: Fingerprint, count: u32, before: u32) -> CountChange {
     CountChange { room, count, before, appearance: 1 }
 }
@@ -11,7 +13,7 @@ fn a_home_knows_its_hosts_and_the_sum_through_random_changes() {
     let names = Fingerprints::new((1, 2));
     let room_names: Vec<Fingerprint> = (0..5).map(|room| names.room(&format!("r://{room}"))).collect();
     let mut rooms = Rooms::with_capacity(8, 8, workers);
-    let mut texts = TextStore::with_capacity(8);
+    let mut texts = TextStore::with_capacity(16, 0);
     let mut counts = vec![vec![0_u32; workers]; room_names.len()];
     let mut random = 1_u64;
     for _ in 0..50_000 {
@@ -40,7 +42,7 @@ fn what_was_told_while_the_table_was_full_does_not_count() {
     let names = Fingerprints::new((1, 2));
     let (first, second) = (names.room("a://1"), names.room("a://2"));
     let mut rooms = Rooms::with_capacity(1, 4, 2);
-    let mut texts = TextStore::with_capacity(8);
+    let mut texts = TextStore::with_capacity(16, 0);
     assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(first, 3, 0)), Some((3, true)));
     assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 2, 0)), None);
     assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(first, 0, 3)), Some((0, false)));
@@ -59,24 +61,24 @@ fn a_host_tells_what_it_said_before() {
     let names = Fingerprints::new((1, 2));
     let name = names.room("a://1");
     let mut rooms = Rooms::with_capacity(4, 4, 1);
-    let mut texts = TextStore::with_capacity(8);
+    let mut texts = TextStore::with_capacity(16, 0);
     let mut sessions = [SessionRooms::EMPTY; 3];
     let told = |rooms: &mut Rooms, texts: &mut TextStore| {
         rooms.next_count_change(texts).map(|change| (change.before, change.count))
     };
     for (session, list) in sessions.iter_mut().enumerate().take(2) {
-        rooms.join(&mut texts, (name, "a://1"), session as u32, list, 9).unwrap();
+        rooms.join(&mut texts, (name, "a://1"), session as u32, list, LIMIT).unwrap();
     }
     assert_eq!(told(&mut rooms, &mut texts), Some((0, 2)));
     // All leave and another comes before the home is told: it was never without members here.
     sessions.iter_mut().for_each(|list| rooms.leave_all(list));
-    rooms.join(&mut texts, (name, "a://1"), 2, &mut sessions[2], 9).unwrap();
+    rooms.join(&mut texts, (name, "a://1"), 2, &mut sessions[2], LIMIT).unwrap();
     assert_eq!(told(&mut rooms, &mut texts), Some((2, 1)));
     rooms.leave_all(&mut sessions[2]);
     assert_eq!(told(&mut rooms, &mut texts), Some((1, 0)));
     assert_eq!(told(&mut rooms, &mut texts), None);
     assert!(rooms.is_empty());
-    assert_eq!(texts.free_cells(), 8);
+    assert_eq!(texts.free_cells(), 16);
 }
 
 #[test]

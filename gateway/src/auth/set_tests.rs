@@ -1,0 +1,202 @@
+//! What a JWK set may hold (RFC 7517 §4, §5), and which of its keys a token is checked with (RFC 7515 §4.1.4).
+
+use super::tests::{EC, ED, Pair, RSA, good_claims, hs_policy, hs_token, new_ec, now, policy, token};
+use super::{AuthError, KeySet, ROOMS_SIZE_MAX, TokenPolicy};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
+use serde_json::{Value, json};
+
+fn now_ms() -> u64 {
+    now() as u64 * 1000
+}
+
+fn set(keys: &[Value]) -> Result<KeySet, String> {
+    KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes())
+}
+
+fn accepts(policy: &TokenPolicy, pair: &Pair, kid: Option<&str>) -> Result<Option<i64>, AuthError> {
+    let token = token(pair.algorithm, &pair.signing, kid, &good_claims());
+    policy.check(&token, now_ms()).map(|bearer| bearer.mid)
+}
+
+fn with(jwk: &Value, name: &str, value: Value) -> Value {
+    let mut changed = jwk.clone();
+    changed[name] = value;
+    changed
+}
+
+#[test]
+fn without_a_kid_every_key_that_fits_is_tried() {
+    let (one, two, foreign) = (new_ec("one"), new_ec("two"), new_ec("three"));
+    let both = policy(set(&[one.jwk.clone(), RSA.jwk.clone(), two.jwk.clone()]));
+    for pair in [&one, &two, &*RSA] {
+        assert_eq!(accepts(&both, pair, None), Ok(Some(42)));
+    }
+    assert_eq!(accepts(&both, &foreign, None), Err(AuthError::Signature));
+    let expired = json!({ "sub": 42, "exp": now() - 120 });
+    let expired = token(two.algorithm, &two.signing, None, &expired);
+    assert_eq!(
+        both.check(&expired, now_ms()),
+        Err(AuthError::Expired),
+        "it was the second key's, and has ended"
+    );
+}
+
+#[test]
+fn a_kid_is_a_hint_and_may_be_that_of_several_keys() {
+    let (one, two) = (new_ec("same"), new_ec("same"));
+    let same = policy(set(&[one.jwk.clone(), two.jwk.clone()]));
+    assert_eq!(accepts(&same, &one, Some("same")), Ok(Some(42)));
+    assert_eq!(accepts(&same, &two, Some("same")), Ok(Some(42)));
+    assert_eq!(accepts(&same, &two, Some("other")), Err(AuthError::UnknownKey));
+    let mut bare = two.jwk.clone();
+    bare.as_object_mut().unwrap().remove("kid");
+    let mixed = policy(set(&[one.jwk.clone(), bare]));
+    assert_eq!(accepts(&mixed, &two, Some("other")), Ok(Some(42)), "a key without an id may be any token's");
+    assert_eq!(
+        accepts(&mixed, &one, Some("other")),
+        Err(AuthError::Signature),
+        "the one with another id is not"
+    );
+    let mixed = policy(set(&[with(&RSA.jwk, "kid", json!("same")), two.jwk.clone()]));
+    assert_eq!(accepts(&mixed, &two, Some("same")), Ok(Some(42)), "of two types");
+}
+
+#[test]
+fn what_is_not_understood_is_left_out_and_never_the_whole_set() {
+    let short = "tjUQaGU3GvnEcjhceA7yy4_VP0R3q4c8wVHVwUCReXdfvCmhcYxcUZjjVehiS0d6wLK8QrE5tR5m48Qbr41mgazXKN_RWNXUB03P5RlXS6yNjU1OeoCywAhk3ReLCRjvBdhs";
+    let padded = [vec![0; 160], URL_SAFE_NO_PAD.decode(&short[..128]).unwrap()].concat();
+    let odd = [
+        json!({ "kty": "oct", "kid": "odd", "k": "AAAA" }),
+        json!({ "kty": "AKP", "kid": "odd", "alg": "ML-DSA-65", "pub": "AAAA" }),
+        json!({ "kty": 7, "kid": "odd" }),
+        json!({ "kid": "odd" }),
+        json!({ "kty": "EC", "crv": "P-384", "kid": "odd", "x": "AAAA", "y": "AAAA" }),
+        json!({ "kty": "EC", "crv": "secp256k1", "kid": "odd", "x": "AAAA", "y": "AAAA" }),
+        json!({ "kty": "EC", "crv": "P-256", "kid": "odd", "x": "AAAA" }),
+        json!({ "kty": "OKP", "crv": "X25519", "kid": "odd", "x": "AAAA" }),
+        json!({ "kty": "RSA", "kid": "odd", "n": "!", "e": "AQAB" }),
+        json!({ "kty": "RSA", "kid": "odd", "n": short, "e": "AQAB" }),
+        json!({ "kty": "RSA", "kid": "odd", "n": URL_SAFE_NO_PAD.encode(padded), "e": "AQAB" }),
+        with(&with(&RSA.jwk, "kid", json!("odd")), "use", json!("enc")),
+        with(&with(&RSA.jwk, "kid", json!("odd")), "alg", json!("RS512")),
+        with(&with(&RSA.jwk, "kid", json!("odd")), "alg", json!("RSA-OAEP")),
+        with(&with(&RSA.jwk, "kid", json!("odd")), "alg", json!("none")),
+        with(&with(&EC.jwk, "kid", json!("odd")), "key_ops", json!(["encrypt", "wrapKey"])),
+        with(&with(&EC.jwk, "kid", json!("odd")), "key_ops", json!([])),
+        json!("odd"),
+        json!(null),
+    ];
+    for key in odd {
+        let keys =
+            set(&[RSA.jwk.clone(), key.clone(), EC.jwk.clone()]).unwrap_or_else(|why| panic!("{key}: {why}"));
+        assert_eq!(keys.left_out().len(), 1, "{key}");
+        let name = if key.is_object() { "key odd " } else { "key number 2 " };
+        assert!(keys.left_out()[0].starts_with(name), "{:?}", keys.left_out());
+        let policy = policy(Ok(keys));
+        assert_eq!(
+            (accepts(&policy, &RSA, None), accepts(&policy, &EC, None)),
+            (Ok(Some(42)), Ok(Some(42))),
+            "{key}"
+        );
+        assert!(set(&[key]).is_err_and(|why| why.contains("holds no key for RS256, ES256 or EdDSA: key ")));
+    }
+}
+
+#[test]
+fn members_that_say_nothing_of_the_key_do_no_harm() {
+    for (name, value) in [
+        ("x5c", json!("not a list")),
+        ("x5c", json!(["AAAA"])),
+        ("x5t", json!(7)),
+        ("x5u", json!("https://keys.example.org/1")),
+        ("use", json!("sig")),
+        ("key_ops", json!(["sign", "verify"])),
+        ("alg", json!("EdDSA")),
+        ("ext", json!(true)),
+        ("d", json!("a private part that does not belong here")),
+    ] {
+        let keys = policy(set(&[with(&ED.jwk, name, value.clone())]));
+        assert_eq!(accepts(&keys, &ED, Some("ed")), Ok(Some(42)), "{name} = {value}");
+    }
+    assert!(KeySet::from_jwks(br#"{"keys":{}}"#).unwrap_err().contains("RFC 7517"));
+}
+
+#[test]
+fn the_number_of_a_key_outlives_the_key() {
+    let (one, two) = (new_ec("one"), new_ec("two"));
+    let before = set(&[one.jwk.clone()]).unwrap();
+    let number = |keys: &KeySet, pair: &Pair| {
+        let token = token(pair.algorithm, &pair.signing, None, &good_claims());
+        policy(Ok(keys.clone())).check(&token, now_ms()).unwrap().key_number
+    };
+    assert_eq!(before.number_of("one"), Some(number(&before, &one)));
+    let after = set(&[two.jwk.clone()]).unwrap().in_place_of(&before);
+    assert_eq!(after.number_of("one"), before.number_of("one"), "its sessions can still be found");
+    assert_eq!(after.number_of("two"), Some(number(&after, &two)));
+    assert_ne!(after.number_of("one"), after.number_of("two"));
+    assert_eq!(after.number_of("three"), None);
+    let back = set(&[one.jwk.clone()]).unwrap().in_place_of(&after);
+    assert_eq!(number(&back, &one), number(&before, &one));
+}
+
+#[test]
+fn what_is_left_of_a_tokens_time_does_not_depend_on_when_the_clock_is_put_right() {
+    let claims = |iat: Option<i64>| json!({ "sub": 1, "iat": iat, "exp": 1_000_000 });
+    let left = |iat: Option<i64>, at_s: u64| {
+        let mut claims = claims(iat);
+        if iat.is_none() {
+            claims.as_object_mut().unwrap().remove("iat");
+        }
+        hs_policy()
+            .check(&hs_token(&claims), at_s * 1000)
+            .map(|bearer| (bearer.valid_for_ms, bearer.issued_at))
+    };
+    // Leeway is 30 s.
+    assert_eq!(left(None, 999_990), Ok((40_000, 999_990)), "issued, as far as is known, now");
+    assert_eq!(left(None, 1_000_030), Ok((0, 1_000_030)));
+    assert_eq!(left(None, 1_000_031), Err(AuthError::Expired));
+    assert_eq!(left(Some(996_400), 999_990), Ok((40_000, 996_400)));
+    // The clock is a day behind: the session lasts as long as the token was meant to, not a day longer.
+    assert_eq!(left(Some(996_400), 996_400 - 86_400), Ok((3_630_000, 996_400)));
+    assert_eq!(left(Some(2_000_000), 10), Ok((30_000, 2_000_000)), "it ends before it begins");
+}
+
+#[test]
+fn a_key_may_be_bound_to_a_claim() {
+    let mut policy = hs_policy();
+    let token = hs_token(&json!({ "sub": 42, "exp": now() + 60, "device": "alice-phone" }));
+    let bare = hs_token(&good_claims());
+    let check = |policy: &TokenPolicy, token: &str, key: Option<&str>| {
+        let body = json!({ "token": token, "key": key }).to_string();
+        let mut scratch = [0; SCRATCH_SIZE_MAX];
+        let request = AuthRequest::parse(body.as_bytes(), &mut scratch).unwrap();
+        policy.check_request(&request, now_ms()).map(|bearer| bearer.mid)
+    };
+    assert_eq!(check(&policy, &token, Some("bob-phone")), Ok(Some(42)), "unless it is configured");
+    policy.key_claim = Some("device".into());
+    assert_eq!(check(&policy, &token, Some("alice-phone")), Ok(Some(42)));
+    assert_eq!(check(&policy, &token, None), Ok(Some(42)));
+    assert_eq!(check(&policy, &token, Some("bob-phone")), Err(AuthError::Key));
+    assert_eq!(check(&policy, &bare, Some("alice-phone")), Err(AuthError::Key));
+    assert_eq!(check(&policy, &bare, None), Ok(Some(42)));
+}
+
+#[test]
+fn rooms_are_a_text_or_a_list_of_texts_of_bounded_size() {
+    let rooms = |rooms: Value| {
+        let token = hs_token(&json!({ "sub": 42, "exp": now() + 60, "rooms": rooms }));
+        hs_policy().check(&token, now_ms()).map(|bearer| bearer.rooms)
+    };
+    assert_eq!(rooms(json!(null)), Ok(String::new()));
+    assert_eq!(rooms(json!([])), Ok(String::new()));
+    assert_eq!(rooms(json!("live://1")), Ok("live://1".into()));
+    assert_eq!(rooms(json!(["live://1", "team://7/*"])), Ok("live://1\nteam://7/*".into()));
+    assert!(rooms(json!("r".repeat(ROOMS_SIZE_MAX))).is_ok());
+    for odd in
+        [json!(7), json!({}), json!([7]), json!([""]), json!(["a\nb"]), json!("r".repeat(ROOMS_SIZE_MAX + 1))]
+    {
+        assert_eq!(rooms(odd.clone()), Err(AuthError::Rooms), "{odd}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The connections that have not begun to log in, in the order in which they came.
+//!
+//! Whoever connects and says nothing holds a slot. While slots are short the oldest of these give theirs up, so that
+//! newcomers get in. The list runs through the sessions, by two numbers that mean something else after the login; a
+//! connection leaves it when its token is looked at or its names are entered, and at its end.
+
+use super::{Phase, Sessions};
+use netpoll::ConnectionId;
+
+const NONE: u32 = u32::MAX;
+const OUTSIDE: u32 = u32::MAX - 1;
+
+/// The pair of a session that is in no list.
+pub(super) const UNLISTED: [u32; 2] = [OUTSIDE; 2];
+
+/// The ends of the list, by slot.
+#[derive(Debug)]
+pub(super) struct Unauthenticated {
+    oldest: u32,
+    newest: u32,
+    count: usize,
+}
+
+impl Default for Unauthenticated {
+    fn default() -> Unauthenticated {
+        Unauthenticated { oldest: NONE, newest: NONE, count: 0 }
+    }
+}
+
+impl Sessions {
+    /// Connections that have not begun to log in.
+    pub fn unauthenticated_count(&self) -> usize {
+        self.unauthenticated.count
+    }
+
+    /// The oldest connection that has not begun to log in, besides `newcomer`.
+    pub fn oldest_unauthenticated(&self, newcomer: ConnectionId) -> Option<ConnectionId> {
+        let oldest = self.slots.get(self.unauthenticated.oldest as usize)?;
+        Some(oldest.connection).filter(|connection| *connection != newcomer)
+    }
+
+    pub(super) fn list_unauthenticated(&mut self, slot: usize) {
+        let older = std::mem::replace(&mut self.unauthenticated.newest, slot as u32);
+        self.slots[slot].pair = [older, NONE];
+        match self.slots.get_mut(older as usize) {
+            Some(older) => older.pair[1] = slot as u32,
+            None => self.unauthenticated.oldest = slot as u32,
+        }
+        self.unauthenticated.count += 1;
+    }
+
+    /// Takes a connection off the list, if it is there. An echo's, too, which nobody logs in to.
+    pub fn unlist_unauthenticated(&mut self, connection: ConnectionId) {
+        let Some(session) = self.get_mut(connection) else { return };
+        let is_before = matches!(session.phase, Phase::Handshake | Phase::Unauthenticated);
+        if !is_before || session.pair == UNLISTED {
+            return;
+        }
+        let [older, newer] = std::mem::replace(&mut session.pair, UNLISTED);
+        match self.slots.get_mut(older as usize) {
+            Some(older) => older.pair[1] = newer,
+            None => self.unauthenticated.oldest = newer,
+        }
+        match self.slots.get_mut(newer as usize) {
+            Some(newer) => newer.pair[0] = older,
+            None => self.unauthenticated.newest = older,
+        }
+        self.unauthenticated.count -= 1;
+    }
+
+    /// The list goes both ways and has whom it should.
+    pub(super) fn unauthenticated_invariants(&self) {
+        let (mut before, mut slot, mut count) = (NONE, self.unauthenticated.oldest, 0);
+        while let Some(session) = self.slots.get(slot as usize) {
+            let is_before = matches!(session.phase, Phase::Handshake | Phase::Unauthenticated);
+            assert!(is_before, "{:?} in {:?} is listed", session.connection, session.phase);
+            assert_eq!(session.pair[0], before, "the list of unauthenticated connections goes both ways");
+            count += 1;
+            assert!(count <= self.unauthenticated.count, "unauthenticated connections go round in circles");
+            (before, slot) = (slot, session.pair[1]);
+        }
+        assert_eq!(
+            (before, count),
+            (self.unauthenticated.newest, self.unauthenticated.count),
+            "ends of the list"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::text::TextStore;
+    use netpoll::Timestamp;
+
+    #[test]
+    fn the_oldest_is_found_whoever_left_from_the_middle() {
+        let mut sessions = Sessions::with_capacity(8, 1, 1);
+        let mut texts = TextStore::with_capacity(8, 2);
+        let id = |index| ConnectionId::new(index, 0);
+        let peer = "192.0.2.1:7".parse().unwrap();
+        for index in 0..5 {
+            sessions.insert(id(index), (0, false), peer, Timestamp::ZERO);
+        }
+        assert_eq!(sessions.oldest_unauthenticated(id(4)), Some(id(0)));
+        sessions.set_logging_in(id(1), Phase::Verifying);
+        sessions.remove(&mut texts, id(0));
+        sessions.unauthenticated_invariants();
+        assert_eq!(sessions.oldest_unauthenticated(id(4)), Some(id(2)));
+        sessions.remove(&mut texts, id(4));
+        sessions.set_logging_in(id(2), Phase::Verifying);
+        assert_eq!((sessions.oldest_unauthenticated(id(3)), sessions.unauthenticated_count()), (None, 1));
+        sessions.insert(id(0), (0, true), peer, Timestamp::ZERO);
+        assert_eq!(sessions.oldest_unauthenticated(id(0)), Some(id(3)), "the slot is another connection's");
+        sessions.unauthenticated_invariants();
+    }
+}

@@ -1,0 +1,180 @@
+//! What connections share, and nobody keeps from others: slots, text, rooms, memberships, accept sets, fan-outs.
+
+mod common;
+
+use common::{BackendChoice, Client, Gateway, auth_body, send_message, settings};
+use gateway::settings::Reloadable;
+use gateway::sources::Sources;
+use gateway_proto::body::{Closed, Join, JoinReply, RoomKey, SendMessageReply, Target};
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::Operation;
+use netpoll::BackendConfig;
+use std::sync::Arc;
+use std::time::Duration;
+
+on_each_backend!(
+    who_says_nothing_keeps_nobody_out,
+    an_address_has_as_many_connections_as_it_may,
+    rooms_with_long_names_keep_nobody_from_logging_in,
+    memberships_of_some_leave_others_a_room,
+    accept_sets_of_some_leave_others_theirs,
+    a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking,
+);
+
+fn metric(gateway: &Gateway, value: impl Fn(&gateway::metrics::WorkerMetrics) -> u64) -> u64 {
+    gateway.threads.as_ref().unwrap().metrics.iter().map(|metrics| value(metrics)).sum()
+}
+
+fn join(client: &mut Client, room: &str) -> Result<(), ErrorCode> {
+    let join = Join { room: RoomKey::parse(room.as_bytes()).unwrap(), since: None };
+    let mut body = [0; 300];
+    let size = join.emit(&mut body).unwrap();
+    let reply = client.ask(Operation::JOIN, 9, &body[..size]);
+    JoinReply::parse(&reply.body).unwrap().result
+}
+
+fn lives(client: &mut Client) {
+    assert_eq!(client.ask(Operation::HEARTBEAT, 77, b"").operation, 3);
+}
+
+fn who_says_nothing_keeps_nobody_out(backend: &BackendChoice) {
+    let mut settings = settings(1, 64);
+    settings.reloadable = Reloadable { auth_timeout: Duration::from_secs(600), ..settings.reloadable };
+    let gateway = Gateway::start_on(backend, settings);
+    let mut bystander = gateway.login(1, "");
+    let silent: Vec<Client> = (0..100).map(|_| gateway.client()).collect();
+    let mut clients: Vec<Client> = (2..42).map(|mid| gateway.login(mid, "")).collect();
+    clients.iter_mut().for_each(lives);
+    lives(&mut bystander);
+    assert!(metric(&gateway, |one| one.unauthenticated_evictions.get()) >= 77);
+    drop(silent);
+}
+
+fn an_address_has_as_many_connections_as_it_may(backend: &BackendChoice) {
+    let mut settings = settings(2, 64);
+    settings.sources = Some((Arc::new(Sources::new(64)), 5));
+    let gateway = Gateway::start_on(backend, settings);
+    let mut clients: Vec<Client> = (1..=5).map(|mid| gateway.login(mid, "")).collect();
+    let mut refused = gateway.client();
+    let closed = refused.read();
+    assert_eq!(closed.operation, 111);
+    let closed = Closed::parse(&closed.body).unwrap();
+    assert_eq!(closed.code, CloseCode::OVERLOAD);
+    assert!(closed.reason.as_str().contains("this address"), "{:?}", closed.reason);
+    assert_eq!(metric(&gateway, |one| one.address_refusals.get()), 1);
+    drop(refused);
+    drop(clients.pop());
+    // The ends of both are heard of a little later.
+    std::thread::sleep(Duration::from_millis(2500));
+    clients.push(gateway.login(6, ""));
+    clients.iter_mut().for_each(lives);
+}
+
+fn rooms_with_long_names_keep_nobody_from_logging_in(backend: &BackendChoice) {
+    for workers in [1, 2] {
+        let gateway = Gateway::start_on(backend, settings(workers, 256));
+        let mut bystander = gateway.login(1, "live://1");
+        let mut refused = 0;
+        let mut greedy: Vec<Client> = (100..160).map(|mid| gateway.login(mid, "")).collect();
+        for (number, client) in greedy.iter_mut().enumerate() {
+            for room in 0..32 {
+                let name = format!("{number:>3}/{room:>2}/{}", "x".repeat(248));
+                refused += u32::from(join(client, &name) == Err(ErrorCode::BUSY));
+            }
+        }
+        assert!(refused > 60 * 16, "{refused} of {}", 60 * 32);
+        assert!(metric(&gateway, |one| one.table_refusals.get()) >= u64::from(refused));
+        let key = |mid: i64| format!("{mid:0>36}");
+        let mut honest: Vec<Client> = Vec::new();
+        for mid in 1000..1060 {
+            let mut client = gateway.client();
+            client.send(Operation::AUTH, 1, &auth_body(mid, &key(mid), &format!("live://{mid}")));
+            assert_eq!(client.read().operation, 8, "{mid} of 1000 to 1059");
+            lives(&mut client); // an Error for its room would have come before
+            assert_eq!(join(&mut client, "live://1"), Ok(()), "a room that is there costs no text");
+            honest.push(client);
+        }
+        lives(&mut bystander);
+        drop(greedy);
+    }
+}
+
+fn memberships_of_some_leave_others_a_room(backend: &BackendChoice) {
+    let mut settings = settings(1, 64);
+    settings.tables.memberships_max = 128;
+    let gateway = Gateway::start_on(backend, settings);
+    let mut popular: Vec<Client> = (1..=4).map(|mid| gateway.login(mid, "")).collect();
+    let mut refused = 0;
+    let rooms: Vec<String> = (0..31).map(|room| format!("live://{room}")).collect();
+    for client in &mut popular {
+        refused += rooms.iter().filter(|room| join(client, room) == Err(ErrorCode::BUSY)).count();
+    }
+    let mut others: Vec<Client> = (10..60).map(|mid| gateway.login(mid, "live://1")).collect();
+    for client in &mut others {
+        lives(client); // and in its room: an Error would have come before
+    }
+    assert!(refused > 40, "{refused} of 124: those who are in many were refused");
+}
+
+fn accept_sets_of_some_leave_others_theirs(backend: &BackendChoice) {
+    let mut settings = settings(1, 64);
+    settings.tables.accept_sets_max = 8;
+    let gateway = Gateway::start_on(backend, settings);
+    let mut cycling = gateway.login(1, "");
+    for operation in 2000..2200 {
+        let text = operation.to_string();
+        assert_eq!(cycling.ask(Operation::SUBSCRIBE, 3, text.as_bytes()).operation, 15);
+        assert_eq!(cycling.ask(Operation::UNSUBSCRIBE, 4, text.as_bytes()).operation, 17);
+    }
+    let mut greedy: Vec<Client> = (10..20).map(|mid| gateway.login(mid, "")).collect();
+    let refused = greedy.iter_mut().zip(3000..).filter_map(|(client, operation): (_, i32)| {
+        let reply = client.ask(Operation::SUBSCRIBE, 3, operation.to_string().as_bytes());
+        (reply.operation == 112).then_some(())
+    });
+    assert!(refused.count() >= 4, "a part of the places is for logins");
+    let mut clients: Vec<Client> = (30..40).map(|mid| gateway.login(mid, "")).collect();
+    clients.iter_mut().for_each(lives);
+}
+
+/// More pushes to one room than there are fan-outs, in slices of one delivery: whatever else comes must not wait for them.
+fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendChoice) {
+    let mut settings = settings(2, 64);
+    settings.tables.fanouts_max = 8;
+    settings.fanout_slice = 1;
+    let mut config = BackendConfig::small(64);
+    config.send_queue_bytes_max = 16 << 20;
+    let gateway = Gateway::start_with(settings, config, backend.clone());
+    let room = "live://crowd";
+    let mut members: Vec<Client> = (1..=30).map(|mid| gateway.login(mid, room)).collect();
+    let mut bystander = gateway.login(100, "");
+    let target = || Target::Room(RoomKey::parse(room.as_bytes()).unwrap());
+    let burst: Vec<u8> = (0..400)
+        .flat_map(|number| {
+            common::frame(Operation::SEND_MESSAGE, 1000 + number, &send_message(target(), b"x", false))
+        })
+        .collect();
+    members[0].write(&burst);
+    for mid in 200..220 {
+        let mut newcomer = gateway.login(mid, "");
+        let reply =
+            newcomer.ask(Operation::SEND_MESSAGE, 5, &send_message(Target::Mid(100), b"hello", false));
+        let reply = SendMessageReply::parse(&reply.body).unwrap();
+        assert_eq!((reply.result, reply.receivers), (Ok(()), 1), "a message to a user is not a room's");
+        assert_eq!(bystander.read().operation, 1000);
+    }
+    // All that was accepted arrives, in order of its acceptance.
+    let mut pushes = 0;
+    let accepted = loop {
+        let frame = members[0].read();
+        match frame.operation {
+            1000 => pushes += 1,
+            5 if frame.sequence == 1399 => break 400 - metric(&gateway, |one| one.errors.get()),
+            _ => {}
+        }
+    };
+    while pushes < accepted {
+        assert_eq!(members[0].read().operation, 1000);
+        pushes += 1;
+    }
+    assert_eq!(metric(&gateway, |one| one.bulk_drops.get()), 0);
+}
