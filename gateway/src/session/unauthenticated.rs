@@ -4,7 +4,7 @@
 //! newcomers get in. The list runs through the sessions, by two numbers that mean something else after the login; a
 //! connection leaves it when its token is looked at or its names are entered, and at its end.
 
-use super::{Phase, Sessions};
+use super::{Phase, Session, Sessions};
 use netpoll::ConnectionId;
 
 const NONE: u32 = u32::MAX;
@@ -33,10 +33,9 @@ impl Sessions {
         self.unauthenticated.count
     }
 
-    /// The oldest connection that has not begun to log in, besides `newcomer`.
-    pub fn oldest_unauthenticated(&self, newcomer: ConnectionId) -> Option<ConnectionId> {
-        let oldest = self.slots.get(self.unauthenticated.oldest as usize)?;
-        Some(oldest.connection).filter(|connection| *connection != newcomer)
+    /// The oldest connection that has not begun to log in.
+    pub fn oldest_unauthenticated(&self) -> Option<&Session> {
+        self.slots.get(self.unauthenticated.oldest as usize)
     }
 
     pub(super) fn list_unauthenticated(&mut self, slot: usize) {
@@ -102,16 +101,18 @@ mod tests {
         for index in 0..5 {
             sessions.insert(id(index), (0, false), peer, Timestamp::ZERO);
         }
-        assert_eq!(sessions.oldest_unauthenticated(id(4)), Some(id(0)));
+        let oldest =
+            |sessions: &Sessions| sessions.oldest_unauthenticated().map(|session| session.connection);
+        assert_eq!(oldest(&sessions), Some(id(0)));
         sessions.set_logging_in(id(1), Phase::Verifying);
         sessions.remove(&mut texts, id(0));
         sessions.unauthenticated_invariants();
-        assert_eq!(sessions.oldest_unauthenticated(id(4)), Some(id(2)));
+        assert_eq!(oldest(&sessions), Some(id(2)));
         sessions.remove(&mut texts, id(4));
         sessions.set_logging_in(id(2), Phase::Verifying);
-        assert_eq!((sessions.oldest_unauthenticated(id(3)), sessions.unauthenticated_count()), (None, 1));
+        assert_eq!((oldest(&sessions), sessions.unauthenticated_count()), (Some(id(3)), 1));
         sessions.insert(id(0), (0, true), peer, Timestamp::ZERO);
-        assert_eq!(sessions.oldest_unauthenticated(id(0)), Some(id(3)), "the slot is another connection's");
+        assert_eq!(oldest(&sessions), Some(id(3)), "the slot is another connection's");
         sessions.unauthenticated_invariants();
     }
 }

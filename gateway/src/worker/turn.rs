@@ -42,6 +42,7 @@ impl<B: Backend> Worker<B> {
         self.pace.now = self.backend.now();
         self.pace.memory = self.context.settings.memory.told();
         self.handle_batch();
+        self.relieve_slots();
         self.handle_messages();
         self.run_fanouts();
         self.relieve_pressure();
@@ -139,7 +140,6 @@ impl<B: Backend> Worker<B> {
             self.refuse_for_memory(connection);
         }
         self.admit_from_address(connection, peer);
-        self.make_room_besides(connection);
     }
 
     fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {
@@ -192,6 +192,11 @@ impl<B: Backend> Worker<B> {
         }
         let lag = self.shard.sessions.timers.lag(self.pace.now);
         self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
+    }
+
+    /// Whether listeners are open: neither a drain nor the end has begun.
+    pub(crate) fn takes_newcomers(&self) -> bool {
+        self.drain.is_none() && !self.is_stopping()
     }
 
     // --- draining ----------------------------------------------------------------------------------------------------
