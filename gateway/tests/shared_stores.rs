@@ -4,7 +4,7 @@ mod common;
 
 use common::{BackendChoice, Client, Gateway, encoded, settings};
 use gateway::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
-use gateway::settings::SlowConsumer;
+use gateway::settings::{RateLimits, SlowConsumer};
 use gateway::worker::message::{Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
 use gateway_proto::codes::CloseCode;
@@ -33,6 +33,8 @@ fn start(backend: &BackendChoice, room: SlowConsumer, adjust: impl FnOnce(&mut B
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::Room as usize] = room;
     settings.reloadable.slow_consumer_timeout = Duration::from_millis(500);
+    // What the stores do under a flood is shown by a sender that nothing slows.
+    settings.reloadable.rate = RateLimits::NONE;
     for listener in &mut settings.listeners {
         listener.socket.send_buffer = Some(8 << 10);
     }
