@@ -126,18 +126,18 @@ fn members_that_say_nothing_of_the_key_do_no_harm() {
 #[test]
 fn the_number_of_a_key_outlives_the_key() {
     let (one, two) = (new_ec("one"), new_ec("two"));
-    let before = set(&[one.jwk.clone()]).unwrap();
+    let before = set(std::slice::from_ref(&one.jwk)).unwrap();
     let number = |keys: &KeySet, pair: &Pair| {
         let token = token(pair.algorithm, &pair.signing, None, &good_claims());
         policy(Ok(keys.clone())).check(&token, now_ms()).unwrap().key_number
     };
     assert_eq!(before.number_of("one"), Some(number(&before, &one)));
-    let after = set(&[two.jwk.clone()]).unwrap().in_place_of(&before);
+    let after = set(std::slice::from_ref(&two.jwk)).unwrap().in_place_of(&before);
     assert_eq!(after.number_of("one"), before.number_of("one"), "its sessions can still be found");
     assert_eq!(after.number_of("two"), Some(number(&after, &two)));
     assert_ne!(after.number_of("one"), after.number_of("two"));
     assert_eq!(after.number_of("three"), None);
-    let back = set(&[one.jwk.clone()]).unwrap().in_place_of(&after);
+    let back = set(std::slice::from_ref(&one.jwk)).unwrap().in_place_of(&after);
     assert_eq!(number(&back, &one), number(&before, &one));
 }
 
