@@ -14,7 +14,7 @@
 //!
 //! After `kill -9` a port may stay taken with no process behind it: the kernel takes a dead ring apart, about 36 us for each
 //! of its connections, and its listeners go last. Such a port is waited for, `io.bind_wait_ms` at most. A port that a living
-//! process has is not: whether one has it is asked of `/proc` ([`owner`]).
+//! process has is not: whether one has it is asked of `/proc` (`owner`).
 
 mod owner;
 
