@@ -7,6 +7,7 @@ use crate::backend::RECEIVE_RESERVE;
 use crate::device::{Capabilities, siblings};
 use crate::wire::{Mac, ethernet};
 use dpdk_sys as sys;
+use rustix::net::{AddressFamily, SocketType};
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -347,15 +348,12 @@ fn info(number: u16, device: &str) -> Result<sys::shim_port_info, PortError> {
     if result == 0 { Ok(info) } else { Err(failed()) }
 }
 
-/// The name of the kernel's interface with this number; 0 is none.
+/// The name of the kernel's interface with this number, in the network namespace of this thread (netdevice(7)); 0 is none. Not by
+/// `/sys/class/net`, which shows the namespace in which it was mounted.
 fn interface_name(number: u32) -> Option<String> {
-    let entries = std::fs::read_dir("/sys/class/net").ok().filter(|_| number > 0)?;
-    let has_number = |entry: &std::fs::DirEntry| {
-        let text = std::fs::read_to_string(entry.path().join("ifindex")).ok();
-        text.and_then(|text| text.trim().parse::<u32>().ok()) == Some(number)
-    };
-    let found = entries.filter_map(Result::ok).find(has_number)?;
-    Some(found.file_name().to_string_lossy().into_owned())
+    let number = Some(number).filter(|number| *number > 0)?;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::index_to_name(socket, number).ok()
 }
 
 /// Mbit/s, where the driver says; `None` while the link is down.
