@@ -205,7 +205,8 @@ impl Flood {
         let (mut moved, mut chunk) = (false, [0; 65_536]);
         let Flood { peers, reads, copies, bytes_out, bytes_back, ended } = self;
         peers.retain_mut(|(peer, at)| {
-            let alive = match peer.stream.write(&bytes[*at..]) {
+            // The last round has nothing more to write, wherever each one is.
+            let alive = match peer.stream.write(bytes.get(*at..).unwrap_or_default()) {
                 // Nothing to write: this one only reads.
                 Ok(0) => true,
                 Ok(size) => {
