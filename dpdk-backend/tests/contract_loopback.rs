@@ -60,10 +60,10 @@ fn backend(
     let mac = Mac([2, 0, 0, 0, 0, v4.octets()[3]]);
     let interface = InterfaceConfig::new(mac, ip, 24);
     let mut config = PollConfig::new(config, interface, [seed, seed ^ 0x5555]);
-    // Beyond the orphans a close is a reset, which is said once: a rough line loses some, and who has nothing in flight never hears
-    // of it. What becomes of many resets is in `crowd.rs`.
     // The suite counts pieces of the store that it sizes.
     config.tcp.flight_pieces_max = 0;
+    // Beyond the orphans a close is a reset, which is said once: a rough line loses some, and a peer with nothing in flight never
+    // hears of it. What becomes of many resets is in `crowd.rs`.
     config.tcp.orphans_max = config.tcp.connections_max;
     config.tcp.active_max = 2 * config.tcp.connections_max;
     PollBackend::new(&config, device, VirtualClock(Rc::clone(now))).expect("pools")

@@ -1,9 +1,9 @@
 //! netpoll's contract suite over two TAP devices and a bridge of the kernel between them.
 
-use crate::host::{Host, Tap, Turn, host, wait_for_turn};
+use crate::host::{Host, Tap, Turn, host_on, wait_for_turn};
 use crate::namespace::ip;
-use dpdk_backend::ffi::Offloads;
-use netpoll::{Backend, Completions};
+use dpdk_backend::ffi::{Offloads, PortFacts, Queue};
+use netpoll::{Backend, BackendConfig, Completions};
 use netpoll_contract::{Setup, Side, World, contract_suite};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -43,6 +43,11 @@ fn bridge(taps: &[Tap; 2]) {
     }
 }
 
+/// A host whose store of pieces has the size that the suite gives it, with nothing added for what is in flight.
+fn counted(config: &BackendConfig, queue: Queue, facts: &PortFacts, address: IpAddr, seed: u64) -> Host {
+    host_on(config, queue, facts, &[address], seed, |tcp| tcp.flight_pieces_max = 0)
+}
+
 impl World for Bridged {
     type Backend = Host;
     const NAME: &'static str = "dpdk on net_tap";
@@ -58,8 +63,8 @@ impl World for Bridged {
         let (client, client_facts) = open(&taps[1], setup.client.pools.receive.count);
         bridge(&taps);
         Bridged {
-            server: host(&setup.server, server, &server_facts, &[SERVER], setup.seed),
-            client: host(&setup.client, client, &client_facts, &[CLIENT], setup.seed + 7),
+            server: counted(&setup.server, server, &server_facts, SERVER, setup.seed),
+            client: counted(&setup.client, client, &client_facts, CLIENT, setup.seed + 7),
             polls: 0,
             frames: [0; 2],
             still: 0,
