@@ -18,6 +18,9 @@ const SOON: Duration = Duration::from_millis(50);
 const ON_THE_WAY_STEPS: u32 = 5;
 /// Steps, of two milliseconds or so, after which no frame is expected any more: a retransmission, and the one after it.
 const STILL_STEPS: u32 = 500;
+/// The same while a closed connection still has bytes to deliver: its retransmission timeout may have been doubled several
+/// times, and stays so until a round trip is measured (RFC 6298, 5).
+const ORPHAN_STILL_STEPS: u32 = 10_000;
 
 struct Bridged {
     // In the order of their end: hosts, devices, and only then the next test.
@@ -51,6 +54,7 @@ fn counted(config: &BackendConfig, queue: Queue, facts: &PortFacts, address: IpA
 impl World for Bridged {
     type Backend = Host;
     const NAME: &'static str = "dpdk on net_tap";
+    const IDLE_STEPS_MAX: u32 = 2 * ORPHAN_STILL_STEPS;
 
     fn new(setup: &Setup) -> Self {
         let turn = wait_for_turn();
@@ -97,15 +101,19 @@ impl World for Bridged {
             counters.frames_received + counters.frames_sent
         });
         self.still = if std::mem::replace(&mut self.frames, frames) == frames { self.still + 1 } else { 0 };
-        let busy = Side::BOTH.into_iter().any(|side| {
+        let mut patience = ON_THE_WAY_STEPS;
+        for side in Side::BOTH {
             let backend = self.backend(side);
             let now = backend.now();
-            let levels = backend.stack().levels();
+            let [orphans, half_open, _] = backend.stack().levels();
             let timer = backend.stack().next_timer(now);
-            // Closed connections that still say goodbye, and half-open ones.
-            levels[..2].iter().any(|level| *level > 0) || timer.is_some_and(|timer| timer <= SOON)
-        });
-        self.still < ON_THE_WAY_STEPS || busy && self.still < STILL_STEPS
+            patience = match () {
+                () if orphans > 0 => ORPHAN_STILL_STEPS,
+                () if half_open > 0 || timer.is_some_and(|timer| timer <= SOON) => patience.max(STILL_STEPS),
+                () => patience,
+            };
+        }
+        self.still < patience
     }
 
     fn server_address(&self) -> SocketAddr {
