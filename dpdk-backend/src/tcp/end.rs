@@ -109,7 +109,9 @@ impl Tcp {
         self.wheel.cancel(&mut self.table, index);
         let generation = self.table[orphan].generation;
         let mut block = ControlBlock { generation, ..self.table[index] };
-        block.clear(flag::LISTED | flag::ACK_LATER | flag::PUT_BACK);
+        // A window that the owner had shut opens again: the peer may have something in flight, and would wait for it until its
+        // timers give up. Its data is answered with a reset, as for any orphan.
+        block.clear(flag::LISTED | flag::ACK_LATER | flag::PUT_BACK | flag::STOPPED);
         block.set(flag::ORPHAN | flag::FIN_QUEUED);
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
         block.set(flag::ACK_NOW);
