@@ -177,6 +177,17 @@ fn garbage_closes_the_connection_and_is_counted() {
 }
 
 #[test]
+fn a_server_that_closes_idle_http_connections_loses_no_request() {
+    let peer = Peer::start(Faults { http_idle_max: Some(Duration::from_secs(5)), ..Faults::default() });
+    // The connections are there before a ramp of six seconds, and carry their first request after it.
+    let (exit, report) =
+        run(&peer, "push -c 60 --connect-rate 10 --rate 200 --warmup 0ms --duration 200ms --settle 10s");
+    assert_eq!(exit, Exit::Met, "{report}");
+    assert_eq!(count(&report, "refused"), 0.0, "{report}");
+    assert!(count(&report, "delivered") > 0.0, "{report}");
+}
+
+#[test]
 fn a_server_that_goes_away_ends_the_run_and_is_named() {
     for line in ["echo -c 5 --depth 1", "idle -c 5 --heartbeat 100ms", "push -c 5 --rate 100"] {
         let peer = Peer::start(Faults { vanish: Some(Duration::from_millis(600)), ..Faults::default() });

@@ -7,6 +7,11 @@ use netpoll::{Buffer, ConnectionId};
 use std::collections::VecDeque;
 use std::io::Write;
 
+/// A connection without a request for this long is replaced, ns: a server may close one that is idle at any moment (after 5 s of
+/// silence many do), and a request on its way just then would be lost. No multiple of a usual interval between requests, or each
+/// of them would meet its connection while it is replaced.
+const IDLE_MAX: u64 = 2_300_000_000;
+
 /// A request without an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
@@ -22,12 +27,25 @@ pub(crate) struct Pusher {
     pub(crate) ready: bool,
     pub(crate) partial: Option<Buffer>,
     pub(crate) pending: VecDeque<Pending>,
+    /// When it was opened, or a request left, or an answer came.
+    pub(crate) used_at: u64,
 }
 
 impl Pusher {
     /// A connection that keeps at most `pipeline` requests under way.
     pub(crate) fn new(pipeline: usize) -> Pusher {
-        Pusher { id: None, ready: false, partial: None, pending: VecDeque::with_capacity(pipeline) }
+        Pusher {
+            id: None,
+            ready: false,
+            partial: None,
+            pending: VecDeque::with_capacity(pipeline),
+            used_at: 0,
+        }
+    }
+
+    /// Whether it has been idle for longer than a server can be relied on to keep it.
+    pub(crate) fn is_stale(&self, now: u64) -> bool {
+        self.ready && self.pending.is_empty() && now.saturating_sub(self.used_at) >= IDLE_MAX
     }
 
     /// Whether one more request may be sent.

@@ -224,7 +224,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         if !self.has_begun {
             self.begin(now);
         }
-        self.open_pushers();
+        self.open_pushers(now);
         self.open_connections(now);
         self.follow_phase(now);
         self.close_connections(now);
@@ -308,15 +308,23 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    fn open_pushers(&mut self) {
+    /// Opens the HTTP connections that are missing. One that is stale is closed, and missing once that is confirmed: the table has
+    /// no place for both.
+    fn open_pushers(&mut self, now: u64) {
         let Some(address) = self.to.plan.endpoints.http else { return };
         for number in 0..self.pushers.len() {
+            let pusher = &mut self.pushers[number];
+            if let Some(id) = pusher.id.filter(|_| pusher.is_stale(now)) {
+                pusher.ready = false;
+                self.backend.close(id);
+            }
             if self.pushers[number].id.is_some() || self.odds.network_error.is_some() {
                 continue;
             }
             match self.backend.connect(None, address) {
                 Ok(id) => {
-                    self.pushers[number].id = Some(id);
+                    let pusher = &mut self.pushers[number];
+                    (pusher.id, pusher.used_at) = (Some(id), now);
                     self.fleet.own_pusher(id, number);
                 }
                 Err(error) => self.odds.network_error = Some(format!("HTTP connection: {error:?}")),

@@ -152,6 +152,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let now = self.now();
         let connections = self.to.plan.connections;
         let pusher = &mut self.pushers[pusher];
+        pusher.used_at = now;
         let mut partial = pusher.partial.take();
         let (flows, pending) = (&mut self.flows, &mut pusher.pending);
         let mut unasked = 0;
@@ -184,18 +185,24 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     /// Requests without an answer may or may not have been carried out: nobody is owed them.
     fn pusher_closed(&mut self, number: usize, reason: CloseReason) {
         let pusher = &mut self.pushers[number];
-        if !pusher.ready {
+        let asked = reason == CloseReason::Local;
+        if !pusher.ready && !asked {
             self.odds.network_error = Some(format!("HTTP connection: {}", reason.label()));
         }
         pusher.id = None;
         pusher.ready = false;
         pusher.partial = None;
+        let notice = match (asked, pusher.pending.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some("idle http connection closed"),
+            (false, false) => Some("http connection closed before its answers"),
+        };
         for request in pusher.pending.drain(..) {
             let Some(flow) = self.flows.get_mut(usize::from(request.flow)) else { continue };
             flow.refused += 1;
             flow.excused += u64::from(flow.plan.members(request.audience, self.to.plan.connections));
         }
-        count(&mut self.odds.notices, "http connection closed");
+        notice.into_iter().for_each(|notice| count(&mut self.odds.notices, notice));
     }
 }
 

@@ -194,6 +194,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             return Attempt::Stalled;
         }
         pusher.pending.push_back(Pending { flow: flow.index, audience: from.audience, intended });
+        pusher.used_at = now;
         if let Some(window) = &self.window {
             flow.recorder.sent(now, intended, u64::from(members), window);
         }

@@ -35,6 +35,9 @@ pub struct Faults {
     pub mute: bool,
     /// Refuse every Join.
     pub refuse_joins: bool,
+    /// Close an HTTP connection, without an answer, at a request that comes after so long a silence: as if it had been closed
+    /// just before.
+    pub http_idle_max: Option<Duration>,
     /// End, ports and connections with it, so long after five connections were there.
     pub vanish: Option<Duration>,
 }
@@ -149,12 +152,16 @@ impl Server {
                 fans.collect::<Vec<_>>().into_iter().for_each(|id| self.send(id, &input));
                 input.len()
             }
+            Kind::Http if self.faults.http_idle_max.is_some_and(|max| session.used_at.elapsed() > max) => {
+                return self.backend.close(id);
+            }
             Kind::Http => http::serve(self, id, &input),
             Kind::Tcp => session::frames(self, id, &input),
             Kind::WebSocket | Kind::WebSocketEcho => session::messages(self, id, &mut input),
         };
         if let Some(session) = self.sessions.get_mut(&id) {
             session.input = input[used..].to_vec();
+            session.used_at = Instant::now();
         }
     }
 

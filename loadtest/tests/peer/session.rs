@@ -8,10 +8,12 @@ use gateway_proto::frame::{Frames, HEADER_SIZE, Header, Operation, Peek};
 use gateway_proto::websocket::handshake::{HandshakeParse, HandshakeRules, Request, accept_response};
 use gateway_proto::websocket::{self as ws, Decoded, Decoder, Limits, Opcode, Role, emit_header};
 use netpoll::ConnectionId;
+use std::time::Instant;
 
 pub struct Session {
     pub kind: Kind,
     pub input: Vec<u8>,
+    pub used_at: Instant,
     upgraded: bool,
     decoder: Decoder,
     pub mid: i64,
@@ -27,6 +29,7 @@ impl Session {
         Session {
             kind,
             input: Vec::new(),
+            used_at: Instant::now(),
             upgraded: false,
             decoder: Decoder::default(),
             mid: 0,
