@@ -8,7 +8,6 @@ if [ "${IN_NAMESPACE:-}" != yes ]; then
 fi
 . "$(dirname "$0")/lib.sh"
 cache=$(cd "${1:?usage: dpdk.sh CACHE}" && pwd)
-loadtest=${LOADTEST:-$root/target/release/loadtest}
 control_port=13111
 ip link set lo up
 
@@ -28,8 +27,8 @@ for offloads in all none; do
     begin --set "dpdk.offloads=$offloads"
     grep backend "$work/gateway.log"
     for host in 10.77.0.2 '[fd77::2]'; do
-        curl -sf -m 10 -o "$work/page" "http://$host:13102/"
-        grep -qi '<!doctype html>' "$work/page" || { echo "no demo page from $host" >&2; exit 1; }
+        curl -sf -m 90 -o "$work/page" "http://$host:13102/"
+        grep -qi '<!doctype html>' "$work/page" || fail "no demo page from $host"
         "$cache/python/bin/python" "$here/client.py" "ws://$host:13102/sub" http://127.0.0.1:13111
     done
     node "$here/client.mjs" "$cache" ws://10.77.0.2:13102/sub
@@ -38,24 +37,28 @@ done
 
 echo "== a thousand clients at once, with heartbeats, pushes and echoes"
 begin --set dpdk.gateway_v4=10.77.0.1
-common=(--server 10.77.0.2:13101 --http 127.0.0.1:13111 -c 1000 --connect-timeout 30s
+common=(--server 10.77.0.2:13101 --http 127.0.0.1:13111 -c 1000 --connect-timeout 90s --settle 120s
     --goal ready=1 --goal loss=0 --goal violations=0)
-"$loadtest" push "${common[@]}" --rate 1000 --duration 3s --settle 5s -q
-"$loadtest" broadcast "${common[@]}" --rate 2 --duration 3s --warmup 0s --settle 10s -q
+run() { # SCENARIO FLAG…
+    generate "$@" "${common[@]}" -q
+    cat "$work/generator"
+}
+run push --rate 1000 --duration 3s
+run broadcast --rate 2 --duration 3s --warmup 0s
 
 echo "== the same with one frame in twenty lost each way"
 iptables -A INPUT -i gateway0 -m statistic --mode random --probability 0.05 -j DROP
 iptables -A OUTPUT -o gateway0 -m statistic --mode random --probability 0.05 -j DROP
-"$loadtest" push "${common[@]}" --rate 300 --duration 3s --settle 20s -q
+run push --rate 300 --duration 3s
 iptables -F INPUT
 iptables -F OUTPUT
 
 echo "== a narrow link behind the router: the path's MTU is learnt from ICMP"
 page=$(stat -c %s "$work/page")
-[ "$page" -gt 3000 ] || { echo "the demo page has only $page bytes: too few for this" >&2; exit 1; }
+[ "$page" -gt 3000 ] || fail "the demo page has only $page bytes: too few for this"
 behind=gateway-test-$$
 ip netns add "$behind"
-trap 'ip netns delete "$behind"; finish' EXIT
+cleanup() { ip netns delete "$behind"; }
 ip link add narrow type veth peer name wide netns "$behind"
 ip address add 10.78.0.1/24 dev narrow
 ip link set narrow mtu 1200 up
@@ -63,17 +66,16 @@ ip -n "$behind" address add 10.78.0.2/24 dev wide
 ip -n "$behind" link set wide up
 ip -n "$behind" route add default via 10.78.0.1
 echo 1 >/proc/sys/net/ipv4/ip_forward
-ip netns exec "$behind" curl -sf -m 20 -o "$work/page2" http://10.77.0.2:13102/
+ip netns exec "$behind" curl -sf -m 90 -o "$work/page2" http://10.77.0.2:13102/
 cmp "$work/page" "$work/page2"
-sleep 0.5 # counts are published ten times a second
-updates=$(curl -sf http://127.0.0.1:13111/metrics | awk '$1 == "gateway_stack_events_total{event=\"pmtu_updates\"}" { print $2 }')
-[ "${updates:-0}" -gt 0 ] || { echo "no MTU was learnt: nothing was too big" >&2; exit 1; }
+mtu_is_learnt() { curl -sf http://127.0.0.1:13111/metrics | grep -Eq '^gateway_stack_events_total\{event="pmtu_updates"\} [1-9]'; }
+await "an MTU that is learnt, for something was too big," mtu_is_learnt
 
 "$gateway" dpdk-stats --config "$here/dpdk.toml" | head -12
 curl -sf http://127.0.0.1:13111/metrics | promtool check metrics
-for reason in tcp_checksum port_segments port_lost_buffer port_refused port_stuck; do
-    count=$(curl -sf http://127.0.0.1:13111/metrics | awk -v name="gateway_stack_drops_total{reason=\"$reason\"}" '$1 == name { print $2 }')
-    [ "$count" = 0 ] || { echo "$count frames were dropped: $reason" >&2; exit 1; }
+for cause in tcp_checksum port_segments port_lost_buffer port_refused port_stuck; do
+    count=$(curl -sf http://127.0.0.1:13111/metrics | awk -v name="gateway_stack_drops_total{reason=\"$cause\"}" '$1 == name { print $2 }')
+    [ "$count" = 0 ] || fail "$count frames were dropped: $cause"
 done
 
 echo "== an idle gateway leaves its cores alone"
@@ -81,6 +83,6 @@ before=$(awk '{ print $14 + $15 }' "/proc/$gateway_pid/stat")
 sleep 5
 used=$(($(awk '{ print $14 + $15 }' "/proc/$gateway_pid/stat") - before))
 echo "used $used of 500 ticks on two workers"
-[ "$used" -lt 100 ] || { echo "an idle gateway uses more than a fifth of a core" >&2; exit 1; }
+[ "$used" -lt 100 ] || fail "an idle gateway uses more than a fifth of a core"
 stop_gateway
 echo "dpdk: ok"

@@ -8,8 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 cycles=${1:-5}
 control_port=13111
-loadtest=${LOADTEST:-$root/target/release/loadtest}
-ulimit -n 20000 2>/dev/null || { echo "needs RLIMIT_NOFILE 20000: raise the hard limit" >&2; exit 1; }
+ulimit -n 20000 2>/dev/null || fail "needs RLIMIT_NOFILE 20000: raise the hard limit"
 backend=${BACKEND:-io_uring}
 start_gateway "$here/e2e.toml" --set "io.backend=$backend" --set io.workers=${WORKERS:-1} --set limits.connections_max=10000 --set drain.drain_ms=0
 target=(--server 127.0.0.1:13101 --http 127.0.0.1:13111 --backend io_uring -q)

@@ -2,12 +2,7 @@
 # million.sh: `make million` in small: a few thousand connections through every stage (ramp, idle, pushes, messages, rooms, a
 # broadcast, churn, mass disconnect, storm, recovery), over TCP and WebSocket, io_uring and epoll, and with epoll on both sides where a
 # process may have half as many descriptors as there are connections. Nothing may be lost, doubled or reordered, everyone must connect, the gateway must stay small and end well on SIGTERM.
-set -euo pipefail
-root=$(cd "$(dirname "$0")/../../.." && pwd)
-loadtest=${LOADTEST:-$root/target/release/loadtest}
-gateway=${GATEWAY:-$root/target/release/gateway}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/lib.sh"
 
 descriptors=$(ulimit -n)
 for run in "io_uring tcp auto" "io_uring ws auto" "epoll tcp auto" "epoll tcp epoll 1500"; do
@@ -18,22 +13,25 @@ for run in "io_uring tcp auto" "io_uring ws auto" "epoll tcp auto" "epoll tcp ep
         ulimit -n "${limit:-$descriptors}"
         "$loadtest" million --quick -q --gateway "$gateway" --gateway-backend "$backend" --transport "$transport" \
             --backend "$generator" --report "$work/$name" --goal ready=1 loss=0 violations=0 memory=4KiB
-    ) >"$work/out" 2>&1 || { tail -60 "$work/out" >&2; exit 1; }
+    ) >"$work/generator" 2>&1 || { code=$?; cat "$work/generator"; fail "loadtest million, $name, ended with $code"; }
     for file in report.html report.json summary.md; do
-        [ -s "$work/$name/$file" ] || { echo "no $file" >&2; exit 1; }
+        [ -s "$work/$name/$file" ] || fail "no $file"
     done
     [ -z "$limit" ] || grep -q "a table of descriptors of its own" "$work/$name/summary.md" ||
-        { echo "more connections than descriptors, and not a word of it" >&2; exit 1; }
+        fail "more connections than descriptors, and not a word of it"
 done
 
 echo "== interrupted"
 before=$(sha256sum "$work/io_uring-tcp/"*)
-"$loadtest" million --quick -q --gateway "$gateway" --report "$work/io_uring-tcp" >"$work/out" 2>&1 &
+"$loadtest" million --quick -q --gateway "$gateway" --report "$work/io_uring-tcp" >"$work/generator" 2>&1 &
 run=$!
-sleep 3
+pids+=("$run")
+await "a run that has begun" grep -q "connections through" "$work/generator"
+sleep 1
 kill -INT "$run"
 code=0
 wait "$run" || code=$?
-[ "$code" = 1 ] && grep -q "interrupted, so nothing is stored" "$work/out" || { tail -20 "$work/out" >&2; exit 1; }
-[ "$before" = "$(sha256sum "$work/io_uring-tcp/"*)" ] || { echo "half a run took the place of a whole one" >&2; exit 1; }
+pids=()
+[ "$code" = 1 ] && grep -q "interrupted, so nothing is stored" "$work/generator" || fail "an interrupted run ended with $code"
+[ "$before" = "$(sha256sum "$work/io_uring-tcp/"*)" ] || fail "half a run took the place of a whole one"
 echo "million, quick: ok"

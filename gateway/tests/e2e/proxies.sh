@@ -35,9 +35,9 @@ EOF
 cat >"$work/haproxy.cfg" <<EOF
 defaults
     mode http
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
+    timeout connect 60s
+    timeout client 60s
+    timeout server 60s
     timeout tunnel 600s
 frontend front
     bind 127.0.0.1:13122
@@ -53,11 +53,11 @@ start_proxy() {
     "$@" >"$work/proxy-$port.log" 2>&1 &
     proxies+=("$!")
     pids+=("$!")
-    for _ in $(seq 100); do
-        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return 0; fi
-        sleep 0.1
-    done
-    cat "$work/proxy-$port.log" >&2
+    await "a proxy that listens on $port" listens "$port" "$!"
+}
+listens() { # PORT PID
+    if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return 0; fi
+    ! ended "$2" || fail "the proxy of port $1 ended: $(tail -3 "$work/proxy-$1.log")"
     return 1
 }
 

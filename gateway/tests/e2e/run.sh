@@ -12,10 +12,10 @@ for backend in epoll io_uring; do
     node "$here/browser.mjs" "$cache" http://127.0.0.1:13102/ ${SCREENSHOT:-}
     curl -sf http://127.0.0.1:13111/metrics >"$work/metrics"
     promtool check metrics <"$work/metrics"
-    grep -q "backend=\"$backend\"" "$work/metrics" || { echo "the metrics do not name the backend" >&2; exit 1; }
+    grep -q "backend=\"$backend\"" "$work/metrics" || fail "the metrics do not name the backend"
     # A second instance must not share the ports.
-    if "$gateway" run --config "$here/e2e.toml" >"$work/second.log" 2>&1; then echo "a second instance started" >&2; exit 1; fi
-    grep -qi "in use" "$work/second.log" || { cat "$work/second.log" >&2; exit 1; }
+    if timeout 90 "$gateway" run --config "$here/e2e.toml" >"$work/second.log" 2>&1; then fail "a second instance started"; fi
+    grep -qi "in use" "$work/second.log" || { cat "$work/second.log"; fail "a second instance does not say that ports are in use"; }
     stop_gateway
 done
 echo "end to end: ok"
