@@ -54,6 +54,11 @@ pub fn mailbox<T>(capacity: usize, waker: Waker) -> (MailboxSender<T>, Mailbox<T
 }
 
 impl<T> MailboxSender<T> {
+    /// Messages that the mailbox has room for.
+    pub fn capacity(&self) -> usize {
+        self.0.queue.capacity()
+    }
+
     /// Hands `message` over without waking the consumer; [`MailboxSender::notify`] does that once for several.
     ///
     /// # Errors

@@ -6,6 +6,10 @@ use crate::worker::message::Message;
 use netpoll::MailboxSender;
 use std::sync::Arc;
 
+/// One in so many places of a mailbox is for what must not be lost. Workers leave an eighth to the control thread
+/// (`worker::Post`), and this is a part of it.
+const ORDER_PARTS: usize = 32;
+
 /// A worker's mailbox was full: nothing was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MailboxFull(pub WorkerId);
@@ -76,12 +80,16 @@ impl Workers {
         sender.send(message).map_err(|_| MailboxFull(worker))
     }
 
-    /// Leaves `message` in the worker's mailbox without waking it; [`Workers::wake`] does.
+    /// Leaves a push in the worker's mailbox without waking it; [`Workers::wake`] does. Pushes leave a part of the mailbox to
+    /// what must not be lost: kicks, reloads, the end, verdicts on tokens.
     ///
     /// # Errors
     /// As [`Workers::send`].
     pub fn push(&self, worker: WorkerId, message: Message) -> Result<(), MailboxFull> {
         let sender = self.senders.get(worker.index()).ok_or(MailboxFull(worker))?;
+        if sender.len() >= sender.capacity() - sender.capacity() / ORDER_PARTS {
+            return Err(MailboxFull(worker));
+        }
         sender.push(message).map_err(|_| MailboxFull(worker))
     }
 

@@ -292,10 +292,12 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// When a session will have been silent for too long; `None` while its socket is left unread.
+    /// When a session will have been silent for too long; `None` while its socket is left unread for the rate. One that is held
+    /// is looked at again: nothing could be heard of it.
     fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
         let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
-        Some(session.heard_at.before(self.pace.now) + self.reloadable.idle_timeout)
+        let heard_at = session.heard_at.before(self.pace.now);
+        Some(if session.flow.is_held() { self.pace.now } else { heard_at } + self.reloadable.idle_timeout)
     }
 
     /// When the timer of a session that is logged in has to fire next.

@@ -104,9 +104,17 @@ impl<B: Backend> Worker<B> {
         Name::parse(text.as_bytes()).ok()
     }
 
-    /// Where a client's message may go. A service's may go everywhere.
+    /// Where a client's message may go, and that there is room for it. A service's may go everywhere.
     fn route(&mut self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let route = self.find_route(from, target)?;
+        let workers = self.post.workers();
+        let to = match route {
+            Route::Name(name) | Route::Room(name) => name.home(workers),
+            Route::MadeKey(address, _) => address.worker(),
+        };
+        if !self.admits_post(from, to) {
+            return Err(ErrorCode::BUSY);
+        }
         match route {
             Route::Room(room) => {
                 let found = self.shard.rooms.find(room);
@@ -122,8 +130,7 @@ impl<B: Backend> Worker<B> {
         if !(self.reloadable.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
         }
-        let is_bulk = matches!(target, Target::Room(_));
-        if self.post.is_congested() || is_bulk && self.shard.bulk.is_crowded() {
+        if matches!(target, Target::Room(_)) && self.shard.bulk.is_crowded() {
             return Err(ErrorCode::BUSY);
         }
         let names = &self.context.names;
@@ -219,16 +226,16 @@ impl<B: Backend> Worker<B> {
         match route {
             Route::Name(name) => {
                 let push = push(MessageClass::User);
-                self.post.send(name.home(workers), Message::ToName { name, push, exclude, origin });
+                self.post.request(name.home(workers), Message::ToName { name, push, exclude, origin });
             }
             Route::MadeKey(address, name) => {
                 let (connection, push) = (address.connection(), push(MessageClass::User));
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
-                self.post.send(address.worker(), message);
+                self.post.request(address.worker(), message);
             }
             Route::Room(room) => {
                 let push = push(MessageClass::Room);
-                self.post.send(room.home(workers), Message::ToRoom { room, push, exclude, origin });
+                self.post.request(room.home(workers), Message::ToRoom { room, push, exclude, origin });
             }
         }
     }

@@ -8,11 +8,13 @@
 //! * `linger`: how long a connection is kept after its farewell, so that it arrives.
 //! * `pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
+//! * `backpressure`: whose socket is left unread while messages wait for other workers, and who is refused.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
 //! * `scarcity`: who goes when the machine's or the container's memory does.
 //! * `crowd`: who comes in while many do.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
+mod backpressure;
 mod crowd;
 mod deliver;
 mod echo;
@@ -31,6 +33,7 @@ mod scarcity;
 mod subscribe;
 mod websocket;
 
+pub use backpressure::Held;
 pub use echo::EchoConnections;
 pub(crate) use echo::MESSAGES_MAX as ECHO_MESSAGES_MAX;
 pub use linger::Lingering;

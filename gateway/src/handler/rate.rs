@@ -166,27 +166,22 @@ impl<B: Backend> Worker<B> {
         session.heard_at.before(self.pace.now) + Instant16::duration(session.flow.ticks_to_burst(&allowance))
     }
 
-    /// Receives again. The time in which nothing could be heard of the client is no silence of its own, and no time that it
-    /// took for a frame.
+    /// Time has paid.
     pub(super) fn resume(&mut self, connection: ConnectionId) {
-        let now = Instant16::of(self.pace.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
-        session.flow.pay(session.heard_at, now, &allowance);
-        session.heard_at = now;
         session.flow.set_stopped(false);
-        if !session.carry.is_empty() {
-            session.carry.begin(now);
-        }
         self.metrics.rate_stopped.decrement();
-        self.backend.set_receiving(connection, true);
+        self.receive_again(connection);
     }
 
-    /// A connection is gone: if it was stopped, it no longer counts.
+    /// A connection is gone: if it was left unread, it no longer counts.
     pub(crate) fn forget_stop(&mut self, connection: ConnectionId) {
-        let session = self.shard.sessions.get_mut(connection);
-        if session.is_some_and(|session| session.flow.set_stopped(false)) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if session.flow.set_stopped(false) {
             self.metrics.rate_stopped.decrement();
+        }
+        if session.flow.set_held(false) {
+            self.metrics.held.decrement();
         }
     }
 

@@ -176,10 +176,10 @@ impl<B: Backend> Worker<B> {
         if !self.may_enter(connection, join.room.as_str()) {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::FORBIDDEN));
         }
-        if self.post.is_congested() {
+        let name = self.context.names.room(join.room.as_str());
+        if !self.admits_post(connection, name.home(self.post.workers())) {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::BUSY));
         }
-        let name = self.context.names.room(join.room.as_str());
         match self.enter(connection, join.room.as_str(), name, false) {
             Err(JoinError::Already(member)) if self.shard.rooms.is_awaiting(member) => {
                 self.joined(connection, header.sequence, join.room, Err(ErrorCode::ALREADY));

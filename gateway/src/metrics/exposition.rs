@@ -354,6 +354,21 @@ fn fan_out(families: &mut Families, workers: &Workers) {
         "Messages that found another worker's mailbox full and had to wait.",
         sum(workers, |one| one.mailbox_waits.get()),
     );
+    families.counter(
+        "gateway_backpressure_refusals_total",
+        "Clients' requests refused with 503 because what waits for another worker left their connection no share.",
+        sum(workers, |one| one.outbox_refusals.get()),
+    );
+    families.counter(
+        "gateway_backpressure_stops_total",
+        "Times that a connection was left unread because what it had sent had to wait for another worker.",
+        sum(workers, |one| one.holds.get()),
+    );
+    families.gauge(
+        "gateway_backpressure_stopped_connections",
+        "Connections that are left unread because what they had sent has to wait for another worker.",
+        sum(workers, |one| one.held.get()),
+    );
 }
 
 fn turns(families: &mut Families, workers: &Workers) {

@@ -42,11 +42,13 @@ pub enum Store {
     SharedText,
     /// Pushes to rooms and everyone that wait for a fan-out.
     Bulk,
+    /// Clients' requests that wait for room in other workers' mailboxes.
+    Outbox,
 }
 
 impl Store {
     /// All stores, in the order of their numbers.
-    pub const ALL: [Store; 16] = [
+    pub const ALL: [Store; 17] = [
         Store::Connections,
         Store::SendPieces,
         Store::ReceiveBuffers,
@@ -63,6 +65,7 @@ impl Store {
         Store::SharedMemberships,
         Store::SharedText,
         Store::Bulk,
+        Store::Outbox,
     ];
 
     /// Name as a metric label.
@@ -84,6 +87,7 @@ impl Store {
             Store::SharedMemberships => "shared_memberships",
             Store::SharedText => "shared_text",
             Store::Bulk => "bulk",
+            Store::Outbox => "outbox",
         }
     }
 
@@ -98,7 +102,9 @@ impl Store {
             Store::ReceiveBuffers | Store::Blocks => Some(90),
             // Sized by the connections: full tables of a worker with all of its connections are as planned.
             Store::Rooms | Store::Memberships | Store::Names | Store::Text => Some(97),
-            Store::Mailbox => Some(90),
+            // Workers leave an eighth to the control thread.
+            Store::Mailbox => Some(85),
+            Store::Outbox => Some(90),
             // Pushes to many wait behind them, and nothing else does.
             Store::Fanouts => None,
             Store::Bulk => Some(90),
@@ -136,6 +142,9 @@ impl Store {
             }
             Store::Bulk => {
                 "pushes to rooms wait in numbers: clients do not take what they are sent as fast as it comes"
+            }
+            Store::Outbox => {
+                "clients' requests wait in numbers for a worker whose mailbox is full (limits.mailbox_messages_max)"
             }
             Store::Mailbox => "a worker's mailbox is nearly full (limits.mailbox_messages_max)",
         }

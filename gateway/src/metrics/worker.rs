@@ -227,6 +227,12 @@ pub struct WorkerMetrics {
     pub mailbox_depth: Gauge,
     /// Messages that found another worker's mailbox full and had to wait.
     pub mailbox_waits: Counter,
+    /// Requests of clients refused because what waits for another worker left their connection no share.
+    pub outbox_refusals: Counter,
+    /// Times that a connection was left unread because what it posts had to wait.
+    pub holds: Counter,
+    /// Connections left unread for that now.
+    pub held: Gauge,
     /// Rooms with a member here.
     pub rooms: Gauge,
     /// Memberships here.

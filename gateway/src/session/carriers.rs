@@ -102,7 +102,7 @@ impl Sessions {
             match self.get(connection) {
                 Some(session) if !session.carry.is_empty() => {
                     // While its socket is left unread the rest of the frame can't come.
-                    let may_come = session.phase == Phase::Open && !session.flow.is_stopped();
+                    let may_come = session.phase == Phase::Open && !session.flow.is_unread();
                     let is_overdue = may_come && session.carry.since().compare(deadline).is_lt();
                     self.carriers.cursor += 1;
                     if is_overdue {

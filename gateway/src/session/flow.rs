@@ -113,8 +113,10 @@ pub struct Flow {
     over: bool,
     /// A request was refused since then: before that a connection is not closed.
     refused: bool,
-    /// The socket is left unread.
+    /// The socket is left unread for the rate.
     stopped: bool,
+    /// The socket is left unread until what waits for other workers has become less.
+    held: bool,
 }
 
 impl Flow {
@@ -222,12 +224,27 @@ impl Flow {
         messages.max(wait(self.bytes, allowance.bytes_burst, allowance.bytes_per_tick))
     }
 
-    /// Whether the socket is left unread.
+    /// Whether the socket is left unread, for whatever reason.
+    pub fn is_unread(&self) -> bool {
+        self.stopped || self.held
+    }
+
+    /// Whether the socket is left unread for what has to wait.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Notes that the socket is left unread for what has to wait, or no longer; false when that is nothing new.
+    pub fn set_held(&mut self, held: bool) -> bool {
+        std::mem::replace(&mut self.held, held) != held
+    }
+
+    /// Whether the socket is left unread for the rate.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    /// Notes that the socket is left unread from now on, or no longer; false when that is nothing new.
+    /// Notes that the socket is left unread for the rate from now on, or no longer; false when that is nothing new.
     pub fn set_stopped(&mut self, stopped: bool) -> bool {
         std::mem::replace(&mut self.stopped, stopped) != stopped
     }

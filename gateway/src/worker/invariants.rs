@@ -55,6 +55,7 @@ impl<B: Backend> Worker<B> {
     /// When something does not hold.
     pub fn invariants(&self) {
         self.shard.invariants();
+        self.post.invariants();
         let slots = 0..self.shard.sessions.slots();
         let live = slots.filter(|index| self.shard.sessions.at(*index).is_some()).count();
         // A backend may be done with a connection before it reports the end.

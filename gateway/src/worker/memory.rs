@@ -3,7 +3,7 @@
 //! Reserved means address space: a page becomes resident when it is first used, so an empty worker is small and grows
 //! with its connections up to the sum.
 
-use crate::handler::Lingering;
+use crate::handler::{Held, Lingering};
 use crate::router::{Directory, Fanouts, Rooms, Sums};
 use crate::session::text::TextStore;
 use crate::session::{Carriers, Sessions};
@@ -86,7 +86,12 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
         addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
         addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
         // Messages that wait for room in others' mailboxes, the worker's messages to itself, and pushes to many.
-        addend("waiting messages", (3 * tables.mailbox_capacity + tables.bulk_max()) * size_of::<Message>()),
+        addend(
+            "waiting messages",
+            super::post::reserved_bytes(tables.mailbox_capacity)
+                + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION
+                + tables.bulk_max() * size_of::<Message>(),
+        ),
     ]
 }
 

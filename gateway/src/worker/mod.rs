@@ -20,6 +20,7 @@ mod inspect;
 mod invariants;
 mod memory;
 pub mod message;
+mod outbox;
 mod parting;
 mod post;
 mod publish;
@@ -37,7 +38,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::alloc_guard::thread_allocations;
-use crate::handler::{Admissions, EchoConnections, Lingering, Refusals};
+use crate::handler::{Admissions, EchoConnections, Held, Lingering, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Bulk, Directory, Fanouts, Rooms, Sums};
@@ -124,6 +125,8 @@ pub struct Worker<B: Backend> {
     batch: Completions,
     mailbox: Mailbox<Message>,
     pub(crate) post: Post,
+    /// Connections left unread while what they post has to wait.
+    pub(crate) held: Held,
     pub(crate) shard: Shard,
     pub(crate) encoder: Encoder,
     pub(crate) echo: EchoConnections,
@@ -242,6 +245,7 @@ impl<B: Backend> Worker<B> {
         let now = backend.now();
         let mut worker = Worker {
             post: Post::new(context.id, ports, tables.mailbox_capacity),
+            held: Held::with_capacity(tables.mailbox_capacity),
             batch: Completions::with_capacity(context.settings.completions_per_turn_max),
             encoder: Encoder::default(),
             echo: EchoConnections::default(),
@@ -290,6 +294,7 @@ impl<B: Backend> Worker<B> {
     pub fn is_settled(&self) -> bool {
         self.mailbox.is_empty()
             && !self.post.has_any()
+            && self.held.is_empty()
             && self.shard.fanouts.is_empty()
             && self.shard.bulk.is_empty()
     }

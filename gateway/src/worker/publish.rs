@@ -53,6 +53,8 @@ impl<B: Backend> Worker<B> {
         stores.set(Store::AcceptSets, shard.sessions.accept_sets.used(), tables.accept_sets_max);
         stores.set(Store::Fanouts, shard.fanouts.len(), tables.fanouts_max);
         stores.set(Store::Outcomes, shard.sums.len(), tables.sums_max());
+        let (requests, requests_max) = self.post.requests_level();
+        stores.set(Store::Outbox, requests, requests_max);
         stores.set(Store::Mailbox, self.mailbox.len(), tables.mailbox_capacity);
         let pieces = self.backend.send_store();
         stores.set(Store::SendPieces, pieces.used, pieces.max);

@@ -53,6 +53,7 @@ impl<B: Backend> Worker<B> {
         self.batch.trim();
         self.mailbox.trim();
         self.post.trim();
+        self.held.trim();
     }
 }
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// Messages of other workers handled in a turn at most.
 const MESSAGES_PER_TURN: usize = 1024;
+/// After so many messages to other workers a batch of completions is interrupted for what they have sent: for each message
+/// two may come back, and they wait in the sender's memory where this worker's mailbox is full.
+const EXCHANGE_EVERY: usize = 256;
 /// Timers handled in a turn at most.
 const TIMERS_PER_TURN: usize = 1024;
 /// The longest wait: metrics stay fresh and a lost wake-up could not hurt for longer.
@@ -43,7 +46,7 @@ impl<B: Backend> Worker<B> {
         self.pace.memory = self.context.settings.memory.told();
         self.handle_batch();
         self.relieve_slots();
-        self.handle_messages();
+        self.handle_messages(MESSAGES_PER_TURN);
         self.run_fanouts();
         self.relieve_pressure();
         self.serve_block_requests();
@@ -58,6 +61,7 @@ impl<B: Backend> Worker<B> {
         self.handle_local();
         let stopped = self.part_from_others();
         self.post.flush();
+        self.release_held();
         self.encoder.release();
         self.use_silence();
         self.finish_turn();
@@ -68,6 +72,7 @@ impl<B: Backend> Worker<B> {
         if self.post.has_waiting() || self.is_stopping() {
             return wait.min(Duration::from_millis(1)); // another worker's mailbox is full, or the end is near
         }
+        let wait = if self.held.is_empty() { wait } else { wait.min(Duration::from_millis(1)) };
         if !self.shard.fanouts.is_empty() {
             return if self.pace.fanouts_rest { wait.min(Duration::from_millis(1)) } else { Duration::ZERO };
         }
@@ -95,6 +100,10 @@ impl<B: Backend> Worker<B> {
                 Completion::Sent { .. } | Completion::Connected { .. } => {}
             }
             self.handle_local();
+            if self.post.handed_over() >= EXCHANGE_EVERY {
+                self.post.take_handed_over();
+                self.handle_messages(2 * EXCHANGE_EVERY);
+            }
         }
         self.batch = batch;
     }
@@ -107,8 +116,8 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn handle_messages(&mut self) {
-        for _ in 0..MESSAGES_PER_TURN {
+    fn handle_messages(&mut self, max: usize) {
+        for _ in 0..max {
             // Where no push to many could wait any more, messages stay where they are: the senders' posts fill up, and they refuse.
             if !self.shard.bulk.has_room() {
                 return;

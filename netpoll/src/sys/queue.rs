@@ -123,6 +123,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Messages that there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.order.capacity()
+    }
+
     /// Messages in it.
     pub(crate) fn len(&self) -> usize {
         self.order.len()

@@ -1,0 +1,115 @@
+//! Connections that are left unread while what they post has to wait, and requests that are refused for that.
+//!
+//! ```text
+//!   a request that becomes a message ─► its destination takes it at once ─────────────────► posted
+//!                                    ├─► it waits, and little does ──────────────────────► posted, as far as its share goes
+//!                                    └─► much waits ─► posted, one message at least ─► the socket is left unread
+//!                                                                                        │ at most 16 a turn, in order
+//!                                                                      it drains ────────┴─► receive again
+//! ```
+//!
+//! A request is refused with 503 where its connection has used up its share of the turn, so the connection that posts most
+//! is refused, and one that posts now and then is not. `worker::Post` has the arithmetic.
+//!
+//! [`super::rate`] stops sockets, too, for another reason and for longer: a connection is received from again when both
+//! reasons are gone. Silence is not counted against a connection while it is left unread.
+//!
+//! Bounds: as many connections are held as requests may wait; one more is not held. A hold ends when the destination has
+//! taken most of what waits, which depends on no client.
+
+use crate::address::WorkerId;
+use crate::session::{Instant16, Phase};
+use crate::worker::Worker;
+use netpoll::{Backend, ConnectionId, Fifo};
+
+/// Held connections that are looked at in a turn at most.
+const LOOKS_PER_TURN: usize = 16;
+
+/// Connections that are held, the longest first, each with the worker that it posted to; and some that are not any more.
+#[derive(Debug)]
+pub struct Held(Fifo<(ConnectionId, WorkerId)>);
+
+impl Held {
+    /// Bytes that a connection takes.
+    pub const BYTES_PER_CONNECTION: usize = size_of::<(ConnectionId, WorkerId)>();
+
+    /// Room for so many.
+    pub fn with_capacity(capacity: usize) -> Held {
+        Held(Fifo::with_capacity(capacity))
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Gives the memory back when none is held.
+    pub(crate) fn trim(&mut self) {
+        self.0.trim();
+    }
+}
+
+impl<B: Backend> Worker<B> {
+    /// Says whether a connection's request may become a message to `to`; if not, it is to be refused as busy.
+    pub(super) fn admits_post(&mut self, from: ConnectionId, to: WorkerId) -> bool {
+        if self.post.is_free(to) {
+            return true;
+        }
+        let is_held = self.shard.sessions.get(from).is_some_and(|session| session.flow.is_held());
+        let admits = self.post.admits(from, is_held, to);
+        if self.post.is_pressed(to) {
+            self.hold(from, to);
+        }
+        self.metrics.outbox_refusals.add(u64::from(!admits));
+        admits
+    }
+
+    /// Leaves a connection unread until less waits for `to`.
+    fn hold(&mut self, connection: ConnectionId, to: WorkerId) {
+        let has_place = self.held.0.len() < self.held.0.capacity();
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if !has_place || session.phase != Phase::Open || !session.flow.set_held(true) {
+            return;
+        }
+        self.held.0.push_back((connection, to));
+        self.metrics.held.increment();
+        self.metrics.holds.add(1);
+        self.backend.set_receiving(connection, false);
+    }
+
+    /// Receives again from connections for whose messages there is room.
+    pub(crate) fn release_held(&mut self) {
+        for _ in 0..LOOKS_PER_TURN.min(self.held.0.len()) {
+            let Some((connection, to)) = self.held.0.pop_front() else { return };
+            if self.post.is_calm(to) || self.is_stopping() {
+                self.end_hold(connection);
+            } else if self.shard.sessions.get(connection).is_some_and(|session| session.flow.is_held()) {
+                self.held.0.push_back((connection, to));
+            }
+        }
+    }
+
+    fn end_hold(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if session.flow.set_held(false) {
+            self.metrics.held.decrement();
+            self.receive_again(connection);
+        }
+    }
+
+    /// Receives again, unless there is another reason not to. The time in which nothing could be heard of the client is no
+    /// silence of its own, and no time that it took for a frame.
+    pub(super) fn receive_again(&mut self, connection: ConnectionId) {
+        let now = Instant16::of(self.pace.now);
+        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+        session.flow.pay(session.heard_at, now, &allowance);
+        session.heard_at = now;
+        if !session.carry.is_empty() {
+            session.carry.begin(now);
+        }
+        if !session.flow.is_unread() {
+            self.backend.set_receiving(connection, true);
+        }
+    }
+}
