@@ -7,15 +7,23 @@ const LINE_SIZE_MAX: usize = 256;
 /// Bytes of the trailer section at most. Trailers are ignored (RFC 9110 §6.5.1 allows that).
 const TRAILERS_SIZE_MAX: usize = 4 << 10;
 
-/// The coding is broken: where the next request begins is not known.
+/// Digits of a chunk's size at most: those of 64 bits.
+const SIZE_DIGITS_MAX: usize = 16;
+
+/// Why a body in chunks is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadChunk;
+pub(super) enum ChunkError {
+    /// The coding is broken: where the next request begins is not known.
+    Malformed,
+    /// The body exceeds its bound, or a chunk announces that it will.
+    TooLarge,
+}
 
 /// Where in a body the reader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Size,
-    Data(u64),
+    Data(usize),
     DataEnd,
     Trailers(usize),
     End,
@@ -32,37 +40,34 @@ impl Chunks {
         Chunks { at: At::Size }
     }
 
-    /// Moves what can be decoded from `input` to `body`; true when the body is whole. Stops as soon as `body` exceeds
-    /// `size_max`.
+    /// Moves what can be decoded from `input` to `body`; true when the body is whole.
     ///
     /// # Errors
-    /// [`BadChunk`].
+    /// [`ChunkError`]; a chunk that would make `body` exceed `size_max` is refused before its first byte.
     pub(super) fn decode(
         &mut self,
         input: &mut BytesMut,
         body: &mut BytesMut,
         size_max: usize,
-    ) -> Result<bool, BadChunk> {
-        while body.len() <= size_max {
+    ) -> Result<bool, ChunkError> {
+        loop {
             match self.at {
-                At::Size => match httparse::parse_chunk_size(input).map_err(|_| BadChunk)? {
-                    httparse::Status::Complete((line, size)) => {
-                        input.advance(line);
-                        self.at = if size == 0 { At::Trailers(0) } else { At::Data(size) };
+                At::Size => {
+                    let Some(line) = take_line(input, LINE_SIZE_MAX)? else { return Ok(false) };
+                    let size = chunk_size(&line)?;
+                    if size > (size_max - body.len().min(size_max)) as u64 {
+                        return Err(ChunkError::TooLarge);
                     }
-                    httparse::Status::Partial if input.len() > LINE_SIZE_MAX => return Err(BadChunk),
-                    httparse::Status::Partial => return Ok(false),
-                },
+                    self.at = if size == 0 { At::Trailers(0) } else { At::Data(size as usize) };
+                }
                 At::Data(left) => {
                     if input.is_empty() {
                         return Ok(false);
                     }
-                    let left_here = usize::try_from(left).unwrap_or(usize::MAX);
-                    let some = left_here.min(input.len()).min(size_max + 1 - body.len());
+                    let some = left.min(input.len());
                     body.extend_from_slice(&input[..some]);
                     input.advance(some);
-                    let left = left - some as u64;
-                    self.at = if left == 0 { At::DataEnd } else { At::Data(left) };
+                    self.at = if left == some { At::DataEnd } else { At::Data(left - some) };
                 }
                 At::DataEnd => match (input.first(), input.get(1)) {
                     (Some(b'\r'), Some(b'\n')) => {
@@ -70,36 +75,71 @@ impl Chunks {
                         self.at = At::Size;
                     }
                     (None, _) | (Some(b'\r'), None) => return Ok(false),
-                    _ => return Err(BadChunk),
+                    _ => return Err(ChunkError::Malformed),
                 },
                 At::Trailers(size) => {
-                    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
-                        return if size + input.len() > TRAILERS_SIZE_MAX {
-                            Err(BadChunk)
-                        } else {
-                            Ok(false)
-                        };
-                    };
-                    let is_empty = input[..end].trim_ascii().is_empty();
-                    input.advance(end + 1);
-                    let size = size + end + 1;
-                    if size > TRAILERS_SIZE_MAX {
-                        return Err(BadChunk);
-                    }
-                    self.at = if is_empty { At::End } else { At::Trailers(size) };
+                    let Some(line) = take_line(input, TRAILERS_SIZE_MAX - size)? else { return Ok(false) };
+                    self.at =
+                        if line.is_empty() { At::End } else { At::Trailers(size + trailer_size(&line)?) };
                 }
                 At::End => return Ok(true),
             }
         }
-        Ok(false)
     }
+}
+
+/// A line without its CRLF, once it is whole. A bare CR or LF ends none (RFC 9112 §2.2 leaves a bare LF to the recipient; a
+/// proxy in front may read it otherwise).
+fn take_line(input: &mut BytesMut, size_max: usize) -> Result<Option<BytesMut>, ChunkError> {
+    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+        return if input.len() > size_max { Err(ChunkError::Malformed) } else { Ok(None) };
+    };
+    if end > size_max || end == 0 || input[end - 1] != b'\r' {
+        return Err(ChunkError::Malformed);
+    }
+    let mut line = input.split_to(end + 1);
+    line.truncate(end - 1);
+    Ok(Some(line))
+}
+
+/// Of `chunk-size [ chunk-ext ]`: `1*HEXDIG`, then nothing, or what a semicolon begins. Extensions are ignored (RFC 9112 §7.1.1).
+fn chunk_size(line: &[u8]) -> Result<u64, ChunkError> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (size, extensions) = line.split_at(digits);
+    let begins_well = extensions.is_empty() || extensions.trim_ascii_start().first() == Some(&b';');
+    if digits == 0 || !begins_well || !extensions.iter().all(|&byte| is_field_byte(byte)) {
+        return Err(ChunkError::Malformed);
+    }
+    if digits > SIZE_DIGITS_MAX {
+        return Err(ChunkError::TooLarge);
+    }
+    Ok(size.iter().fold(0, |size, &digit| size << 4 | u64::from(hex_value(digit))))
+}
+
+fn hex_value(digit: u8) -> u8 {
+    (digit as char).to_digit(16).map_or(0, |value| value as u8)
+}
+
+/// Bytes that a trailer field takes of [`TRAILERS_SIZE_MAX`]: `field-name ":" field-value` (RFC 9112 §5).
+fn trailer_size(line: &[u8]) -> Result<usize, ChunkError> {
+    let colon = line.iter().position(|&byte| byte == b':').ok_or(ChunkError::Malformed)?;
+    let has_name = colon > 0 && line[..colon].iter().all(|byte| byte.is_ascii_graphic());
+    if !has_name || !line[colon..].iter().all(|&byte| is_field_byte(byte)) {
+        return Err(ChunkError::Malformed);
+    }
+    Ok(line.len() + 2)
+}
+
+/// Of a field's value: printable, a space or a tab, or beyond ASCII (RFC 9110 §5.5).
+fn is_field_byte(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decode(text: &str, step: usize) -> Result<(bool, Vec<u8>, usize), BadChunk> {
+    fn decode(text: &str, step: usize) -> Result<(bool, Vec<u8>, usize), ChunkError> {
         let (mut chunks, mut input, mut body) = (Chunks::new(), BytesMut::new(), BytesMut::new());
         let mut done = false;
         for piece in text.as_bytes().chunks(step) {
@@ -121,19 +161,47 @@ mod tests {
 
     #[test]
     fn what_is_no_chunk_is_refused() {
-        for bad in ["zz\r\n", "5\r\nhelloX\r\n", "ffffffffffffffffff\r\n", "-1\r\n\r\n"] {
-            assert_eq!(decode(bad, 99), Err(BadChunk), "{bad:?}");
+        let bad = [
+            "zz\r\n",
+            "5\r\nhelloX\r\n",
+            "-1\r\n\r\n",
+            "0x5\r\nhello\r\n",
+            "+5\r\nhello\r\n",
+            "5 5\r\nhello\r\n",
+            "5\nhello\r\n",
+            // A size has a digit (`1*HEXDIG`): none of these is the last chunk.
+            "\r\n\r\n",
+            ";x\r\n\r\n",
+            " \r\n\r\n",
+            "\t\r\n\r\n",
+            ";\r\n\r\n",
+            " 0\r\n\r\n",
+            "\n\n",
+            "5\r\nhello\r\n\r\n\r\n",
+            "5;a\0b\r\n",
+            "0\r\na: \0\r\n\r\n",
+            "0\r\nno field\r\n\r\n",
+            "0\r\n: b\r\n\r\n",
+            "0\r\n\n",
+        ];
+        for bad in bad {
+            assert_eq!(decode(bad, 99), Err(ChunkError::Malformed), "{bad:?}");
+            assert_eq!(decode(bad, 1), Err(ChunkError::Malformed), "{bad:?} by single bytes");
         }
-        assert_eq!(decode(&format!("5;{}", "x".repeat(300)), 400), Err(BadChunk));
-        assert_eq!(decode(&format!("0\r\n{}", "a: b\r\n".repeat(1000)), 99), Err(BadChunk));
+        assert_eq!(decode(&format!("5;{}", "x".repeat(300)), 400), Err(ChunkError::Malformed));
+        assert_eq!(decode(&format!("0\r\n{}", "a: b\r\n".repeat(1000)), 99), Err(ChunkError::Malformed));
     }
 
     #[test]
-    fn a_body_ends_right_behind_its_bound() {
-        let (mut chunks, mut body) = (Chunks::new(), BytesMut::new());
-        let mut input = BytesMut::from(&b"ff\r\n"[..]);
-        input.extend_from_slice(&[b'x'; 255]);
-        assert_eq!(chunks.decode(&mut input, &mut body, 100), Ok(false));
-        assert_eq!(body.len(), 101);
+    fn a_body_beyond_its_bound_is_refused_when_it_is_announced() {
+        for large in ["3e9\r\n", "FFFFFFFFFFFFFFFF\r\n", "ffffffffffffffffff\r\n", "3e8\r\n"] {
+            let whole = format!("1\r\nx\r\n{large}");
+            assert_eq!(decode(&whole, 99), Err(ChunkError::TooLarge), "{large:?}");
+        }
+        assert_eq!(
+            decode("1\r\nx\r\n3e7\r\n", 99).map(|(done, ..)| done),
+            Ok(false),
+            "1 000 bytes are its bound"
+        );
     }
 }

@@ -12,7 +12,7 @@
 use super::admission::{Doing, Taken};
 use super::answer::{SharedBody, Then, write_head};
 use super::budget::OUTPUT_OWN;
-use super::chunks::Chunks;
+use super::chunks::{ChunkError, Chunks};
 use super::head::{self, Framing, Head, HeadError, HeadScan};
 use super::wire::{Gone, Wire};
 use super::{Caller, End};
@@ -332,9 +332,11 @@ impl BodyReader {
             BodyReader::Sized(size) => Ok((input.len() >= *size).then(|| input.split_to(*size).freeze())),
             BodyReader::Chunked(chunks, joined) => match chunks.decode(input, joined, size_max) {
                 Ok(true) => Ok(Some(std::mem::take(joined).freeze())),
-                Ok(false) if joined.len() > size_max => Err(too_large(size_max)),
                 Ok(false) => Ok(None),
-                Err(_) => Err(ApiError::bad_request("a chunk of the body is malformed (RFC 9112 §7.1)")),
+                Err(ChunkError::TooLarge) => Err(too_large(size_max)),
+                Err(ChunkError::Malformed) => {
+                    Err(ApiError::bad_request("a chunk of the body is malformed (RFC 9112 §7.1)"))
+                }
             },
         }
     }
