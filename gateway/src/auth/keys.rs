@@ -1,6 +1,8 @@
 //! Keys that tokens are checked with. Each knows its one algorithm.
 
+use aws_lc_rs::signature;
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
@@ -16,6 +18,15 @@ const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x
 
 /// What is before the 32 bytes of an Ed25519 key in DER (RFC 8410 §4).
 const ED25519_KEY: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// The name of EdDSA on that curve (RFC 9864 §2.2).
+pub(super) const ED25519: &str = "Ed25519";
+
+/// Bytes of a coordinate of P-256 (RFC 7518 §6.2.1.2), and of a key of Ed25519 (RFC 8032 §5.1.5).
+const COORDINATE_SIZE: usize = 32;
+
+/// Bits of an RSA key's exponent at most, as in the library that checks the signatures.
+const EXPONENT_BITS_MAX: usize = 33;
 
 /// Keys of a set at most.
 const KEYS_MAX: usize = 64;
@@ -252,11 +263,61 @@ fn unreadable(file: &[u8]) -> &'static str {
      -out public.pem` makes one of a private key"
 }
 
-/// Bits of an RSA key's modulus.
-fn modulus_of(jwk: &Jwk) -> Option<usize> {
-    let AlgorithmParameters::RSA(key) = &jwk.algorithm else { return None };
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&key.n).ok()?;
-    Some(significant_bits(&bytes))
+/// Writes the numbers of a key as the library wants them, where a publisher left zeros in front of them or left those out that belong
+/// there. A key that could never verify anything is refused now: otherwise all its tokens would be, with a code that says "do not
+/// come back".
+fn repair(jwk: &mut Jwk) -> Result<(), String> {
+    match &mut jwk.algorithm {
+        AlgorithmParameters::RSA(key) => repair_rsa(&mut key.n, &mut key.e),
+        AlgorithmParameters::EllipticCurve(key) => {
+            let (x, y) = (coordinate(&key.x)?, coordinate(&key.y)?);
+            let point = [&[4], x.as_slice(), y.as_slice()].concat();
+            signature::ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
+                .map_err(|_| "is no point of the curve P-256 (x, y)")?;
+            (key.x, key.y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+            Ok(())
+        }
+        AlgorithmParameters::OctetKeyPair(key) => {
+            let bytes = number(&key.x)?;
+            let is_key = bytes.len() == COORDINATE_SIZE
+                && signature::ParsedPublicKey::new(&signature::ED25519, &bytes).is_ok();
+            if is_key { Ok(()) } else { Err("is no key of Ed25519: x has 32 bytes (RFC 8037 §2)".into()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn repair_rsa(n: &mut String, e: &mut String) -> Result<(), String> {
+    let strip =
+        |text: &str| number(text).map(|bytes| bytes.into_iter().skip_while(|byte| *byte == 0).collect());
+    let (modulus, exponent): (Vec<u8>, Vec<u8>) = (strip(n)?, strip(e)?);
+    if significant_bits(&modulus) < RSA_BITS_MIN {
+        return Err(too_short());
+    }
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    // RFC 8017 §3.1: n is a product of odd primes, e is odd and at least 3.
+    let bits = significant_bits(&exponent);
+    if !is_odd(&modulus) || !is_odd(&exponent) || !(2..=EXPONENT_BITS_MAX).contains(&bits) {
+        return Err("is no key of RSA: n and e are odd, e is at least 3 (RFC 8017 §3.1)".into());
+    }
+    (*n, *e) = (URL_SAFE_NO_PAD.encode(modulus), URL_SAFE_NO_PAD.encode(exponent));
+    Ok(())
+}
+
+fn number(text: &str) -> Result<Vec<u8>, String> {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| "has a member that is not base64url without padding (RFC 7515 §2)".into())
+}
+
+/// A coordinate in its full size.
+fn coordinate(text: &str) -> Result<[u8; COORDINATE_SIZE], String> {
+    let digits: Vec<u8> = number(text)?.into_iter().skip_while(|byte| *byte == 0).collect();
+    let mut full = [0; COORDINATE_SIZE];
+    let before =
+        COORDINATE_SIZE.checked_sub(digits.len()).ok_or("has a coordinate of more than 32 bytes (x, y)")?;
+    full[before..].copy_from_slice(&digits);
+    Ok(full)
 }
 
 /// Bits of a big-endian number without its leading zeros.
@@ -313,15 +374,15 @@ fn verify_key(jwk: &Value) -> Result<VerifyKey, String> {
         );
     }
     let known = JWK_MEMBERS.iter().filter_map(|name| Some(((*name).to_owned(), members.get(*name)?.clone())));
-    let jwk: Jwk = serde_json::from_value(Value::Object(known.collect::<Map<_, _>>()))
+    let mut jwk: Jwk = serde_json::from_value(Value::Object(known.collect::<Map<_, _>>()))
         .map_err(|error| format!("is of a type that is not used here, or incomplete: {error}"))?;
     let algorithm = algorithm_of(&jwk).ok_or("is of a type or curve that is not used here")?;
-    if members.contains_key("alg") && text("alg") != Some(algorithm.label()) {
+    let is_own_name =
+        |name: &str| name == algorithm.label() || algorithm == TokenAlgorithm::EdDsa && name == ED25519;
+    if members.contains_key("alg") && !text("alg").is_some_and(is_own_name) {
         return Err(format!("is for another algorithm than {} (alg)", algorithm.label()));
     }
-    if modulus_of(&jwk).is_some_and(|bits| bits < RSA_BITS_MIN) {
-        return Err(too_short());
-    }
+    repair(&mut jwk)?;
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| format!("can't be read: {error}"))?;
     Ok(VerifyKey { id: text("kid").map(str::to_owned), number: 0, algorithm, key })
 }

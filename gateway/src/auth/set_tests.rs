@@ -200,3 +200,123 @@ fn rooms_are_a_text_or_a_list_of_texts_of_bounded_size() {
         assert_eq!(rooms(odd.clone()), Err(AuthError::Rooms), "{odd}");
     }
 }
+
+fn digits(jwk: &Value, name: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap()
+}
+
+fn without_zeros(jwk: &Value, name: &str) -> Value {
+    let bytes: Vec<u8> = digits(jwk, name).into_iter().skip_while(|byte| *byte == 0).collect();
+    with(jwk, name, json!(URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+fn with_zero(jwk: &Value, name: &str) -> Value {
+    with(jwk, name, json!(URL_SAFE_NO_PAD.encode([vec![0], digits(jwk, name)].concat())))
+}
+
+/// Publishers write numbers in more than one way: a signed big integer has a zero in front, an unsigned one loses those it has.
+#[test]
+fn zeros_in_front_of_a_number_make_no_other_key() {
+    let short = loop {
+        let pair = new_ec("short");
+        if digits(&pair.jwk, "x")[0] == 0 || digits(&pair.jwk, "y")[0] == 0 {
+            break pair;
+        }
+    };
+    let bare = without_zeros(&without_zeros(&short.jwk, "x"), "y");
+    for (pair, jwk) in [
+        (&*RSA, with_zero(&RSA.jwk, "n")),
+        (&*RSA, with_zero(&with_zero(&RSA.jwk, "e"), "n")),
+        (&*EC, with_zero(&EC.jwk, "x")),
+        (&*EC, with_zero(&EC.jwk, "y")),
+        (&short, bare),
+    ] {
+        assert_eq!(accepts(&policy(set(std::slice::from_ref(&jwk))), pair, None), Ok(Some(42)), "{jwk}");
+    }
+}
+
+#[test]
+fn a_key_that_can_never_verify_is_left_out_with_its_name() {
+    let bent = |jwk: &Value, name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = digits(jwk, name);
+        change(&mut bytes);
+        with(jwk, name, json!(URL_SAFE_NO_PAD.encode(bytes)))
+    };
+    let bad = [
+        bent(&EC.jwk, "x", &|x| x[31] ^= 1),
+        bent(&EC.jwk, "x", &Vec::clear),
+        bent(&EC.jwk, "y", &|y| y.insert(0, 1)),
+        bent(&RSA.jwk, "n", &|n| *n.last_mut().unwrap() &= 0xfe),
+        bent(&RSA.jwk, "e", &Vec::clear),
+        bent(&RSA.jwk, "e", &|e| *e = vec![1]),
+        bent(&RSA.jwk, "e", &|e| *e = vec![1, 0]),
+        bent(&RSA.jwk, "e", &|e| *e = vec![1; 9]),
+        bent(&ED.jwk, "x", &|x| x.truncate(31)),
+        bent(&ED.jwk, "x", &|x| x.push(0)),
+    ];
+    let good = new_ec("good");
+    for jwk in bad {
+        let keys = set(&[with(&jwk, "kid", json!("bent")), good.jwk.clone()]).unwrap();
+        assert!(
+            matches!(keys.left_out(), [why] if why.starts_with("key bent ")),
+            "{jwk}: {:?}",
+            keys.left_out()
+        );
+        assert_eq!(accepts(&policy(Ok(keys)), &good, Some("good")), Ok(Some(42)));
+    }
+}
+
+/// RFC 9864 deprecates "EdDSA" for "Ed25519", which signs alike.
+#[test]
+fn ed25519_is_eddsa_in_keys_and_in_tokens() {
+    let keys = policy(set(&[with(&ED.jwk, "alg", json!("Ed25519"))]));
+    assert_eq!(accepts(&keys, &ED, Some("ed")), Ok(Some(42)));
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let sign = |algorithm: &str| {
+        let signed = format!("{}.{}", part(json!({ "alg": algorithm, "kid": "ed" })), part(good_claims()));
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &ED.signing, ED.algorithm).unwrap();
+        format!("{signed}.{signature}")
+    };
+    assert_eq!(keys.check(&sign("Ed25519"), now_ms()).map(|bearer| bearer.mid), Ok(Some(42)));
+    for other in ["Ed448", "ed25519", "none", ""] {
+        assert!(keys.check(&sign(other), now_ms()).is_err(), "{other}");
+    }
+    let others = policy(set(&[RSA.jwk.clone(), EC.jwk.clone()]));
+    assert!(others.check(&sign("Ed25519"), now_ms()).is_err(), "it is no other key's name");
+    assert!(set(&[with(&EC.jwk, "alg", json!("Ed25519"))]).is_err());
+}
+
+/// What issuers write, and what RFC 7519 §4.1 says of it.
+#[test]
+fn registered_claims_are_read_as_their_clauses_say() {
+    let mut policy = hs_policy();
+    (policy.issuer, policy.audience) = (Some("https://i".into()), vec!["me".into()]);
+    let check = |name: &str, value: Value| {
+        let mut claims = good_claims();
+        (claims["iss"], claims["aud"]) = (json!("https://i"), json!("me"));
+        claims[name] = value;
+        policy.check(&hs_token(&claims), now_ms()).map(|bearer| bearer.mid)
+    };
+    for (name, value) in [
+        ("nbf", json!(null)),
+        ("iat", json!(null)),
+        ("exp", json!(18_446_744_073_709_551_615_u64)),
+        ("exp", json!(1.7e26)),
+        ("aud", json!(["other", "me"])),
+    ] {
+        assert_eq!(check(name, value.clone()), Ok(Some(42)), "{name} = {value}");
+    }
+    for (name, value, why) in [
+        ("exp", json!(-5), AuthError::Expired),
+        ("exp", json!(0), AuthError::Expired),
+        ("exp", json!(null), AuthError::TokenInvalid),
+        ("exp", json!("tomorrow"), AuthError::TokenInvalid),
+        ("iss", json!(["https://evil", "https://i"]), AuthError::Issuer),
+        ("iss", json!(null), AuthError::Issuer),
+        ("aud", json!([1, "me"]), AuthError::Audience),
+        ("aud", json!([]), AuthError::Audience),
+        ("aud", json!({ "me": "me" }), AuthError::Audience),
+    ] {
+        assert_eq!(check(name, value.clone()), Err(why), "{name} = {value}");
+    }
+}
