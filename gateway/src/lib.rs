@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dpdk;
+mod files;
 pub mod handler;
 mod inline_text;
 pub mod memory;

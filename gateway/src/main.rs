@@ -8,6 +8,7 @@ use std::process::ExitCode;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
+    netpoll::take_signals();
     netpoll::map_large_allocations();
     gateway::cli::main(std::env::args_os(), &KernelWorkers)
 }

@@ -51,6 +51,7 @@ pub use send_queue::{PIECE_BYTES, Refusal, Shares};
 pub use sizes::SIZES;
 pub use sys::gang::{GANG_SEATS_MAX, Gang, GangSeat};
 pub use sys::pages::{map_large_allocations, release_queue, release_spare, release_zeroed};
+pub use sys::signals::take_signals;
 pub use sys::thread::{batch_current_thread, pin_current_thread};
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;

@@ -2,7 +2,7 @@
 
 use super::colors_wanted;
 use super::log::start_log;
-use super::settings::{Settings, Usage, load};
+use super::settings::{Settings, Usage, load_again};
 use crate::config::Problems;
 use crate::control::{LogHandle, ReloadSource};
 use crate::output::{LogQueue, complain};
@@ -39,7 +39,7 @@ fn serve(
     log: LogHandle,
     lines: &LogQueue,
 ) -> ExitCode {
-    let reload = ReloadSource::new(move || match load(&settings) {
+    let reload = ReloadSource::new(move || match load_again(&settings) {
         Ok(loaded) => loaded,
         Err(Usage(what)) => {
             let mut problems = Problems::default();

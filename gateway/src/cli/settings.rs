@@ -1,8 +1,10 @@
 //! The flags that every command takes, and the configuration that they, the file and the environment make.
 
 use crate::config::{Config, Problems, Sources};
+use crate::files;
 use clap::Args;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Settings {
@@ -56,12 +58,12 @@ impl Settings {
         Ok(flags)
     }
 
-    fn sources(&self) -> Result<Sources, Usage> {
+    fn sources(&self, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Sources, Usage> {
         let file = match &self.config {
             None => None,
             Some(path) => {
                 let name = path.display().to_string();
-                let bytes = std::fs::read(path).map_err(|error| {
+                let bytes = read(path).map_err(|error| {
                     Usage(format!("{name}: can't be read: {error}; --config names the file"))
                 })?;
                 let text =
@@ -78,5 +80,11 @@ impl Settings {
 
 /// Reads and checks the configuration.
 pub(super) fn load(settings: &Settings) -> Result<Result<Config, Problems>, Usage> {
-    Ok(Config::load(&settings.sources()?, &|file| std::fs::read(file)))
+    Ok(Config::load(&settings.sources(|path| files::read(path))?, &|file| files::read(file)))
+}
+
+/// As [`load`], while the gateway runs: of regular files only.
+pub(super) fn load_again(settings: &Settings) -> Result<Result<Config, Problems>, Usage> {
+    let sources = settings.sources(|path| files::read_regular(path))?;
+    Ok(Config::load(&sources, &|file| files::read_regular(file)))
 }

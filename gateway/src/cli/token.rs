@@ -139,7 +139,7 @@ fn signer(config: &Config, order: &Token) -> Result<Signer, String> {
         )?,
     };
     let shown = file.display();
-    let pem = std::fs::read(&file).map_err(|error| format!("{shown}: can't be read: {error}"))?;
+    let pem = crate::files::read(&file).map_err(|error| format!("{shown}: can't be read: {error}"))?;
     Signer::from_pem(&pem).map_err(|why| format!("{shown}: {why}"))
 }
 

@@ -6,7 +6,8 @@
 
 use super::Control;
 use crate::auth::{TokenPolicy, Verifier};
-use crate::config::{Config, Problems};
+use crate::config::{Config, Origin, Problems};
+use crate::files;
 use crate::worker::message::Message;
 use std::fmt;
 use std::sync::Arc;
@@ -15,16 +16,20 @@ use std::time::{Duration, Instant};
 /// A worker with a full mailbox gets this long to take a message that must not be lost.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
+/// A file system that hangs is waited for no longer than this.
+const READ_MAX: Duration = Duration::from_secs(5);
+
 /// Bytes of the problems that are journaled at most.
 const PROBLEMS_SIZE_MAX: usize = 2000;
 
 /// Reads the configuration again, from where it was read at the start.
-pub struct ReloadSource(Box<dyn Fn() -> Result<Config, Problems> + Send>);
+#[derive(Clone)]
+pub struct ReloadSource(Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>);
 
 impl ReloadSource {
     /// Reads with `load`.
-    pub fn new(load: impl Fn() -> Result<Config, Problems> + Send + 'static) -> ReloadSource {
-        ReloadSource(Box::new(load))
+    pub fn new(load: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static) -> ReloadSource {
+        ReloadSource(Arc::new(load))
     }
 }
 
@@ -54,11 +59,7 @@ impl fmt::Debug for LogHandle {
 /// Reads, checks and applies. Says what happened in the log, the journal and the metrics.
 pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHandle) {
     let old = control.config();
-    let checked = (source.0)().and_then(|new| {
-        let in_force = old.reloaded(&new, &|file| std::fs::read(file))?;
-        Ok((new, in_force))
-    });
-    let (new, in_force) = match checked {
+    let (new, in_force) = match read(Arc::clone(&old), source.clone()).await {
         Ok((new, in_force)) => (new, Arc::new(in_force)),
         Err(problems) => return refuse(control, &problems),
     };
@@ -76,13 +77,39 @@ pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHa
     if let (Some(verifier), Some(policy)) = (&control.verifier, &in_force.auth) {
         take_keys(verifier, policy);
     }
+    let warnings = in_force.source.warnings.clone();
     control.set_config(in_force);
     control.metrics.count_reload(true);
     control.journal.record("reload", serde_json::json!({ "applied": applied, "need_restart": waiting }));
     tracing::info!("configuration reloaded; changed: {}", or_nothing(&applied));
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     if !waiting.is_empty() {
         tracing::warn!("these changes need a restart: {}", waiting.join(", "));
     }
+}
+
+/// Reads and checks, on a thread of its own: what serves signals and `/healthz` never waits for a file.
+async fn read(old: Arc<Config>, source: ReloadSource) -> Result<(Config, Config), Problems> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let check = move || {
+        let new = (source.0)()?;
+        let in_force = old.reloaded(&new, &|file| files::read_regular(file))?;
+        Ok((new, in_force))
+    };
+    let thread = std::thread::Builder::new().name("reload".into()).spawn(move || drop(answer.send(check())));
+    let why = match (thread, tokio::time::timeout(READ_MAX, answered).await) {
+        (Ok(_), Ok(Ok(checked))) => return checked,
+        (Err(error), _) => format!("no thread to read the files with: {error}"),
+        (Ok(_), Ok(Err(_))) => "the check of the configuration has failed; please report it".to_owned(),
+        (Ok(_), Err(_)) => {
+            format!("its files were not read within {} s; look at their file system", READ_MAX.as_secs())
+        }
+    };
+    let mut problems = Problems::default();
+    problems.push(&Origin::Default, "", why);
+    Err(problems)
 }
 
 fn refuse(control: &Control, problems: &Problems) {

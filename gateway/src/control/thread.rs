@@ -117,15 +117,19 @@ pub struct ControlThread {
 }
 
 impl ControlThread {
-    /// Starts the thread.
+    /// Starts the thread, and waits until it takes signals: one that comes behind the line that says what is served must not meet
+    /// its default action, which ends the process without a drain.
     ///
     /// # Errors
     /// When no thread can be had.
     pub fn start(parts: Parts) -> io::Result<ControlThread> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let own_commands = commands.clone();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let own = Orders { commands: commands.clone(), inbox, ready };
         let builder = std::thread::Builder::new().name("control".into());
-        let thread = builder.spawn(move || run(parts, own_commands, inbox))?;
+        let thread = builder.spawn(move || run(parts, own))?;
+        // It hangs up when it can't start, which `join` says.
+        let _ = is_ready.recv();
         Ok(ControlThread { commands, thread })
     }
 
@@ -143,7 +147,14 @@ impl ControlThread {
     }
 }
 
-fn run(parts: Parts, commands: mpsc::Sender<Command>, inbox: mpsc::Receiver<Command>) -> io::Result<Exit> {
+/// What it is commanded, and where it says that it can be.
+struct Orders {
+    commands: mpsc::Sender<Command>,
+    inbox: mpsc::Receiver<Command>,
+    ready: std::sync::mpsc::Sender<()>,
+}
+
+fn run(parts: Parts, orders: Orders) -> io::Result<Exit> {
     if let Some(cpu) = parts.config.control.cpu
         && let Err(error) = netpoll::pin_current_thread(cpu)
     {
@@ -157,14 +168,14 @@ fn run(parts: Parts, commands: mpsc::Sender<Command>, inbox: mpsc::Receiver<Comm
     // Who asks for epoll by name may run where io_uring kills a process, so it is not even tried.
     if parts.config.io.backend != Some(BackendKind::Epoll) {
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-            Ok(runtime) => return runtime.block_on(live(parts, commands, inbox, true)),
+            Ok(runtime) => return runtime.block_on(live(parts, orders, true)),
             Err(error) => {
                 tracing::info!(%error, "io_uring is not to be had; the control thread does without")
             }
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, live(parts, commands, inbox, false))
+    tokio::task::LocalSet::new().block_on(&runtime, live(parts, orders, false))
 }
 
 /// Messages of workers, and who waits for them.
@@ -190,12 +201,8 @@ pub fn control_waker() -> io::Result<(Waker, UnixStream)> {
     Ok((Waker::writing_to(written.into()), read))
 }
 
-async fn live(
-    parts: Parts,
-    commands: mpsc::Sender<Command>,
-    mut orders: mpsc::Receiver<Command>,
-    io_uring: bool,
-) -> io::Result<Exit> {
+async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> {
+    let Orders { commands, inbox: mut orders, ready } = orders;
     let Parts {
         config,
         facts,
@@ -258,6 +265,7 @@ async fn live(
     if signals {
         listen_to_signals(&commands)?;
     }
+    let _ = ready.send(());
     spawn_local(dispatch(inbox, Arc::clone(&control)));
     let notifier = Rc::new(notifier);
     spawn_local(watch(Arc::clone(&control), Rc::clone(&notifier)));

@@ -4,6 +4,7 @@ pub(crate) mod descriptors;
 pub(crate) mod gang;
 pub(crate) mod pages;
 pub(crate) mod queue;
+pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod uring;
