@@ -33,6 +33,16 @@ impl<'a> Question<'a> {
 /// # Errors
 /// What the system says, what another status than 200 says, or an answer that ends early.
 pub(crate) fn ask(address: SocketAddr, question: Question<'_>, out: &mut impl Write) -> io::Result<u64> {
+    exchange(address, question, out).map_err(|error| match error.kind() {
+        // A read beyond its time limit is either of the two (socket(7), SO_RCVTIMEO).
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", TIMEOUT.as_secs()))
+        }
+        _ => error,
+    })
+}
+
+fn exchange(address: SocketAddr, question: Question<'_>, out: &mut impl Write) -> io::Result<u64> {
     let Question { path, body, key } = question;
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -10,9 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long one of several addresses of a name is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A message's payload is at most this large, in bytes: what the largest frame holds.
 const PAYLOAD_SIZE_MAX: u64 = 16 << 20;
@@ -21,11 +25,21 @@ const PAYLOAD_SIZE_MAX: u64 = 16 << 20;
 #[derive(Args, Clone, Debug)]
 pub(super) struct Port {
     /// Address of the control port; without it, control.address of the configuration.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = destination)]
     to: Option<SocketAddr>,
     /// File with the API key; without it, the configuration's key.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+}
+
+/// An address, or a name and a port. Of several addresses the first that takes a connection: `localhost` is often ::1 first.
+fn destination(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|error| format!("{error}; write HOST:PORT"))?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    let answers = |address: &SocketAddr| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok();
+    let first = addresses.first().copied().ok_or_else(|| format!("{text} has no address"))?;
+    let several = addresses.len() > 1;
+    Ok(if several { addresses.into_iter().find(answers).unwrap_or(first) } else { first })
 }
 
 #[derive(Args, Clone, Debug)]

@@ -399,6 +399,7 @@ impl Builder<'_> {
             goim_api_key,
             cpu: usize::try_from(self.values.integer("control.cpu")).ok(),
             hosts,
+            node_host: self.values.text("control.node_host"),
             connections_max: self.values.size("control.connections_max"),
             requests_max: self.values.size("control.requests_max"),
             header_timeout: self.milliseconds("control.header_timeout_ms"),

@@ -185,6 +185,8 @@ pub struct ControlConfig {
     pub cpu: Option<usize>,
     /// Further names of this gateway in Host.
     pub hosts: Vec<String>,
+    /// Where clients find this node; empty: under the machine's name.
+    pub node_host: String,
     /// HTTP connections at a time.
     pub connections_max: usize,
     /// HTTP requests under way at a time.

@@ -220,6 +220,8 @@ pub const KEYS: &[Key] = &[
     key("control.cpu", Integer(-1, 1023), "-1", Restart, "Core for the control thread. -1: any."),
     key("control.hosts", Texts(64), "", Restart,
         "Further names of this gateway, as callers write them into Host. Needed where no API key is set: pages of other names are refused."),
+    key("control.node_host", Text(255), "", Restart,
+        "Host name that /goim/nodes gives to clients as where they find this node. Empty: the machine's name, which clients elsewhere may not resolve."),
     key("control.connections_max", Integer(4, 65_536), "512", Restart,
         "HTTP connections at a time; for one more, one that has been idle for a second is closed."),
     key("control.requests_max", Integer(1, 65_536), "128", Restart, "HTTP requests under way at a time."),

@@ -67,10 +67,10 @@ fn counted(control: &Control, head: &Head, error: ApiError) -> ApiError {
 }
 
 fn check_key(access: Access, key: &Secret, headers: &HeaderMap) -> Result<(), ApiError> {
-    // RFC 9110 §11.1: the scheme is case-insensitive.
+    // RFC 9110 §11.1: the scheme is case-insensitive; §11.4: one space or more follow it.
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key.trim_ascii_start())
     });
     let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
     let given = given.ok_or_else(ApiError::unauthorized)?;
@@ -100,6 +100,8 @@ fn check_page(config: &Config, head: &Head) -> Result<(), ApiError> {
 /// loopback also an address, which no name can be made to be, and the machine's own name.
 fn is_own_host(config: &Config, host: &str) -> bool {
     let name = without_port(host);
+    // The final dot of a fully qualified name (RFC 3986 §3.2.2).
+    let name = name.strip_suffix('.').unwrap_or(name);
     let configured = |known: &String| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host);
     let address: Option<IpAddr> = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
     let is_local = name.eq_ignore_ascii_case("localhost")

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use gateway_proto::frame::Operation;
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Keys, mids or rooms of one request at most.
@@ -171,8 +171,11 @@ fn push_form(control: &Control, route: PushRoute, form: &[u8]) -> Result<(), Goi
 fn targets(route: PushRoute, parameters: &Parameters<'_>) -> Result<Vec<Target>, GoimError> {
     match route {
         PushRoute::Mids => {
-            let mids = parameters.all("mids")?.map(|mid| mid.parse().map(Target::Mid));
-            mids.collect::<Result<_, _>>().map_err(|_| GoimError::Request("mids are 64-bit numbers".into()))
+            let mids: Result<Vec<i64>, _> = parameters.all("mids")?.map(str::parse).collect();
+            let mids = mids.map_err(|_| GoimError::Request("mids are 64-bit numbers".into()))?;
+            // goim keeps users in a map (`PushMids`): one that is named twice is sent the message once.
+            let mut seen = HashSet::with_capacity(mids.len());
+            Ok(mids.into_iter().filter(|mid| seen.insert(*mid)).map(Target::Mid).collect())
         }
         PushRoute::Room => {
             parameters.required("operation")?;
@@ -307,22 +310,13 @@ pub(super) async fn nodes_instances(State(control): State<Arc<Control>>) -> Answ
     }]))))
 }
 
-/// Where clients find this node: the address for departing clients if one is set, else the host's name.
+/// Where clients find this node (`control.node_host`), else the host's name.
 fn node_host(control: &Control) -> String {
-    let configured = control.config().reloadable.reconnect_address.clone();
-    if !configured.is_empty() {
-        return host_of(&configured).to_owned();
-    }
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// An address without its port, if it has one: `[::1]` and `::1` have none.
-fn host_of(address: &str) -> &str {
-    match address.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
-            host
-        }
-        _ => address,
+    let configured = control.config().control.node_host.clone();
+    if configured.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        configured
     }
 }
 
@@ -334,19 +328,6 @@ fn port(control: &Control, kind: ListenerKind) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_lose_their_port_and_nothing_else() {
-        for (address, host) in [
-            ("edge.example.org:3101", "edge.example.org"),
-            ("edge.example.org", "edge.example.org"),
-            ("[2001:db8::1]:3101", "[2001:db8::1]"),
-            ("[2001:db8::1]", "[2001:db8::1]"),
-            ("2001:db8::1", "2001:db8::1"),
-        ] {
-            assert_eq!(host_of(address), host);
-        }
-    }
 
     #[test]
     fn forms_are_decoded_as_browsers_encode_them() {

@@ -4,6 +4,7 @@
 //! refused. And while slots are short the oldest connections that have not begun to log in within a second are reset, so silent
 //! connections keep no newcomer out for long. Connections that have logged in, or whose token is looked at, keep theirs.
 
+use super::websocket::TOO_MANY;
 use crate::session::{Instant16, Session};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
@@ -28,10 +29,13 @@ impl<B: Backend> Worker<B> {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
         self.metrics.address_refusals.add(1);
-        if is_tcp && self.pace.refusals.admit(self.pace.now) {
+        if !self.pace.refusals.admit(self.pace.now) {
+            self.abort(connection, CloseCode::OVERLOAD);
+        } else if is_tcp {
             self.end(connection, CloseCode::OVERLOAD, "this address has as many connections as it may");
         } else {
-            self.abort(connection, CloseCode::OVERLOAD);
+            self.metrics.upgrade_failures.add(1);
+            self.last_bytes(connection, TOO_MANY, CloseCode::OVERLOAD);
         }
     }
 

@@ -42,6 +42,11 @@ const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nC
 const NOT_NOW: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nthis server can't serve now: come back in a few moments";
 
+/// To a connection beyond `limits.connections_per_address_max`, before its request (RFC 6585 §4).
+pub(super) const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 5\r\n\
+    Content-Type: text/plain\r\nContent-Length: 48\r\n\r\nthis address has as many connections as it may.\n";
+
 macro_rules! page_head {
     ($kind:literal) => {
         concat!(
@@ -417,7 +422,7 @@ mod tests {
 
     #[test]
     fn refusals_have_the_length_that_they_name() {
-        for response in [NO_MEMORY, TOO_LATE, NOT_NOW] {
+        for response in [NO_MEMORY, TOO_LATE, NOT_NOW, TOO_MANY] {
             let text = std::str::from_utf8(response).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("Content-Length: {}", body.len())), "{text}");

@@ -26,6 +26,25 @@ fn pushes_go_to_the_homes_of_their_names_and_are_answered_as_goim_answers() {
     assert_eq!(&push.bytes[usize::from(push.websocket_header)..], [&frame[..], b"hello"].concat());
 }
 
+// goim keeps users in a map (`PushMids`), keys in a list (`PushKeys`).
+#[test]
+fn a_user_that_is_named_twice_is_sent_the_message_once() {
+    let gateway = Gateway::start("");
+    assert_eq!(gateway.post("/goim/push/mids?operation=1000&mids=7&mids=8&mids=7&mids=07", b"x").text, OK);
+    assert_eq!(gateway.pushes.lock().unwrap().len(), 2, "{:?}", gateway.seen);
+}
+
+#[test]
+fn nodes_are_named_by_what_clients_can_resolve() {
+    let gateway = Gateway::start("node_host = \"edge.example.org\"\n");
+    let nodes = gateway.get("/goim/nodes/weighted").json()["data"].clone();
+    assert_eq!(
+        (&nodes["domain"], &nodes["nodes"]),
+        (&json!("edge.example.org"), &json!(["edge.example.org"]))
+    );
+    assert_eq!(gateway.get("/goim/nodes/instances").json()["data"][0]["hostname"], "edge.example.org");
+}
+
 #[test]
 fn bad_requests_are_minus_400_with_status_200() {
     let gateway = Gateway::start("");
