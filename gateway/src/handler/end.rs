@@ -229,7 +229,7 @@ impl<B: Backend> Worker<B> {
 
     /// The name that a session's user is known by.
     pub(crate) fn user_name(&self, session: &Session) -> Option<Fingerprint> {
-        match session.user {
+        match session.user() {
             User::Anonymous => None,
             User::Mid(mid) => Some(self.context.names.mid(mid)),
             User::Uid(uid) => {

@@ -167,11 +167,11 @@ impl<B: Backend> Worker<B> {
         if let Some(key) = request.key {
             session.key = texts.insert(key.as_str().as_bytes(), TextUse::Login)?;
         }
-        session.user = match (identity.uid, identity.mid) {
+        session.set_user(match (identity.uid, identity.mid) {
             (Some(uid), _) => User::Uid(texts.insert(uid.as_bytes(), TextUse::Login)?),
             (None, 0) => User::Anonymous,
             (None, mid) => User::Mid(mid),
-        };
+        });
         let platform = request.platform.map_or(0, |platform| {
             self.context.names.key(platform.as_str()).bits() as u32 | 1 // never 0: that is "none given"
         });

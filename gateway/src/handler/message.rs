@@ -96,7 +96,7 @@ impl<B: Backend> Worker<B> {
     /// Who a message is from, as its receivers see it: the user id, as text.
     fn sender_name<'s>(&self, from: ConnectionId, scratch: &'s mut [u8; 255]) -> Option<Name<'s>> {
         let session = self.shard.sessions.get(from)?;
-        let text = match session.user {
+        let text = match session.user() {
             User::Anonymous => self.key_text(session, scratch),
             User::Uid(uid) => self.shard.texts.read(uid, scratch),
             User::Mid(mid) => decimal(mid, scratch),

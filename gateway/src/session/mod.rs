@@ -96,6 +96,37 @@ pub enum User {
     Uid(TextId),
 }
 
+/// A [`User`] without the padding of its number: which kind it is, and the number's bytes or the text's.
+#[derive(Clone, Copy, Debug)]
+struct PackedUser {
+    kind: u8,
+    bytes: [u8; 8],
+}
+
+impl PackedUser {
+    const ANONYMOUS: PackedUser = PackedUser { kind: 0, bytes: [0; 8] };
+
+    fn pack(user: User) -> PackedUser {
+        match user {
+            User::Anonymous => PackedUser::ANONYMOUS,
+            User::Mid(mid) => PackedUser { kind: 1, bytes: mid.to_le_bytes() },
+            User::Uid(uid) => {
+                let [head, size] = uid.pack().map(u64::from);
+                PackedUser { kind: 2, bytes: (head | size << 32).to_le_bytes() }
+            }
+        }
+    }
+
+    fn unpack(self) -> User {
+        let number = u64::from_le_bytes(self.bytes);
+        match self.kind {
+            0 => User::Anonymous,
+            1 => User::Mid(number.cast_signed()),
+            _ => User::Uid(TextId::unpack([number as u32, (number >> 32) as u32])),
+        }
+    }
+}
+
 /// A peer's address, without the padding of `SocketAddr`.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
@@ -167,8 +198,7 @@ impl Instant16 {
 pub struct Session {
     /// Its id; of the last connection in this slot while vacant.
     pub connection: ConnectionId,
-    /// Who it is.
-    pub user: User,
+    user: PackedUser,
     /// The key that it brought; none: the server made its key, which follows from its address.
     pub key: TextId,
     /// Bytes of a frame that has not come whole.
@@ -210,7 +240,7 @@ pub struct Session {
     pub answers_due: u8,
 }
 
-const _: () = assert!(size_of::<Session>() <= 168, "a session must stay small: a million are held");
+const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a million are held");
 
 /// Bytes of a session's fields, in groups.
 #[derive(Clone, Copy, Debug)]
@@ -233,7 +263,8 @@ pub struct FieldBytes {
 
 /// Of this build.
 pub const FIELD_BYTES: FieldBytes = {
-    let names = size_of::<ConnectionId>() + size_of::<User>() + 2 * size_of::<TextId>();
+    let names =
+        size_of::<ConnectionId>() + size_of::<PackedUser>() + size_of::<TextId>() + size_of::<[u32; 2]>();
     let incoming = size_of::<Carry>() + size_of::<Framing>();
     let rooms = size_of::<SessionRooms>();
     let times = 2 * size_of::<Instant16>() + 2 * size_of::<u32>() + size_of::<i32>();
@@ -247,7 +278,7 @@ impl Session {
     fn vacant() -> Session {
         Session {
             connection: ConnectionId::new(0, 0),
-            user: User::Anonymous,
+            user: PackedUser::ANONYMOUS,
             key: TextId::NONE,
             carry: Carry::default(),
             framing: Framing::default(),
@@ -269,6 +300,16 @@ impl Session {
             service: false,
             answers_due: 0,
         }
+    }
+
+    /// Who it is.
+    pub fn user(&self) -> User {
+        self.user.unpack()
+    }
+
+    /// It is this user's.
+    pub fn set_user(&mut self, user: User) {
+        self.user = PackedUser::pack(user);
     }
 
     /// The rooms, and patterns of rooms, of its token. None before the login.
@@ -434,7 +475,7 @@ impl Sessions {
             let connection = session.connection;
             let is_registered = matches!(session.phase, Phase::Registering | Phase::Open);
             let has_nothing = session.key.is_none()
-                && session.user == User::Anonymous
+                && session.user() == User::Anonymous
                 && session.grants().is_none()
                 && session.rooms.count == 0
                 && session.accepts == AcceptSetId::EMPTY;
@@ -494,7 +535,7 @@ impl Sessions {
         session.phase = Phase::Closing;
         session.carry = Carry::default();
         let key = std::mem::replace(&mut session.key, TextId::NONE);
-        let user = std::mem::replace(&mut session.user, User::Anonymous);
+        let user = std::mem::replace(&mut session.user, PackedUser::ANONYMOUS).unpack();
         let accepts = std::mem::replace(&mut session.accepts, AcceptSetId::EMPTY);
         self.open -= usize::from(was_open);
         texts.remove(key, TextUse::Login);
@@ -533,6 +574,24 @@ mod tests {
     use super::*;
 
     const TICK: u64 = Instant16::PER_TICK_NANOS;
+
+    #[test]
+    fn a_user_is_the_same_after_it_was_packed() {
+        let mut texts = TextStore::with_capacity(70_000, 0);
+        let mut users = vec![User::Anonymous];
+        users.extend([i64::MIN, -1, 0, 1, 7 << 40, i64::MAX].map(User::Mid));
+        for text in [&b"a"[..], &[b'u'; 36], &[b'u'; 2000]] {
+            users.push(User::Uid(texts.insert(text, TextUse::Login).unwrap()));
+        }
+        // A text whose first cell has a number of more than sixteen bits.
+        while texts.used_cells() < 68_000 {
+            texts.insert(&[b'x'; 36_000], TextUse::Login).unwrap();
+        }
+        users.push(User::Uid(texts.insert(b"late", TextUse::Login).unwrap()));
+        for user in users {
+            assert_eq!(PackedUser::pack(user).unpack(), user);
+        }
+    }
 
     #[test]
     fn a_noted_instant_is_never_before_the_real_one_and_less_than_a_tick_after() {

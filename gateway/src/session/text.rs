@@ -15,17 +15,26 @@ const _: () = assert!(size_of::<Cell>() == 40);
 /// A text in a [`TextStore`], or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextId {
-    head: u32,
+    /// The first cell, its lower half first.
+    head: [u16; 2],
     size: u16,
 }
 
 impl TextId {
     /// No text.
-    pub const NONE: TextId = TextId { head: NONE, size: 0 };
+    pub const NONE: TextId = TextId::new(NONE, 0);
+
+    const fn new(head: u32, size: u16) -> TextId {
+        TextId { head: [head as u16, (head >> 16) as u16], size }
+    }
+
+    fn head(self) -> u32 {
+        u32::from(self.head[0]) | u32::from(self.head[1]) << 16
+    }
 
     /// Whether there is no text.
     pub fn is_none(self) -> bool {
-        self.head == NONE
+        self.head() == NONE
     }
 
     /// Cells that it takes.
@@ -35,11 +44,11 @@ impl TextId {
 
     /// As two numbers.
     pub(super) fn pack(self) -> [u32; 2] {
-        [self.head, u32::from(self.size)]
+        [self.head(), u32::from(self.size)]
     }
 
     pub(super) fn unpack([head, size]: [u32; 2]) -> TextId {
-        TextId { head, size: size as u16 }
+        TextId::new(head, size as u16)
     }
 }
 
@@ -145,7 +154,7 @@ impl TextStore {
             bytes[..chunk.len()].copy_from_slice(chunk);
             head = self.take(Cell { next: head, bytes });
         }
-        Some(TextId { head, size })
+        Some(TextId::new(head, size))
     }
 
     fn take(&mut self, cell: Cell) -> u32 {
@@ -173,7 +182,7 @@ impl TextStore {
                 self.login_cells -= id.cells();
             }
         }
-        let mut index = id.head;
+        let mut index = id.head();
         while index != NONE {
             let cell = &mut self.cells[index as usize];
             let next = std::mem::replace(&mut cell.next, self.free);
@@ -185,7 +194,7 @@ impl TextStore {
 
     /// Copies a text, as much as fits, to the front of `scratch` and returns it.
     pub fn read<'s>(&self, id: TextId, scratch: &'s mut [u8]) -> &'s str {
-        let (mut index, mut at) = (id.head, 0);
+        let (mut index, mut at) = (id.head(), 0);
         let size = usize::from(id.size).min(scratch.len());
         while index != NONE && at < size {
             let cell = &self.cells[index as usize];

@@ -57,7 +57,7 @@ impl<B: Backend> Worker<B> {
     fn connection_row(&self, session: &Session) -> ConnectionRow {
         let mut scratch = [0; 255];
         let now = self.pace.now;
-        let uid = match session.user {
+        let uid = match session.user() {
             User::Uid(uid) => InlineText::truncated(self.shard.texts.read(uid, &mut scratch)),
             User::Mid(_) | User::Anonymous => InlineText::EMPTY,
         };
@@ -65,7 +65,7 @@ impl<B: Backend> Worker<B> {
             address: self.address(session.connection),
             listener: session.listener,
             authenticated: session.is_open(),
-            mid: if let User::Mid(mid) = session.user { mid } else { 0 },
+            mid: if let User::Mid(mid) = session.user() { mid } else { 0 },
             uid,
             key: InlineText::truncated(if session.is_open() {
                 self.key_text(session, &mut scratch)

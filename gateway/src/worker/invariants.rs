@@ -37,7 +37,7 @@ impl Shard {
             memberships += count;
             joined += usize::from(count > 0);
             cells += session.key.cells() + session.grants().cells();
-            if let User::Uid(uid) = session.user {
+            if let User::Uid(uid) = session.user() {
                 cells += uid.cells();
             }
         }

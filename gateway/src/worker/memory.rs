@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn an_idle_session_in_three_rooms_fits_its_budget() {
         // Exact, so that growth is a decision: user space for one idle authenticated connection.
-        assert_eq!((session_bytes(0), KEY_BYTES), (335, 83));
-        assert_eq!(session_bytes(3), 407);
+        assert_eq!((session_bytes(0), KEY_BYTES), (327, 83));
+        assert_eq!(session_bytes(3), 399);
     }
 
     #[test]

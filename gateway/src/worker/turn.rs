@@ -182,7 +182,7 @@ impl<B: Backend> Worker<B> {
 
     /// Tells the control thread of it, whether there is a journal or not.
     pub(crate) fn tell_control(&self, connection: ConnectionId, kind: AuditKind) {
-        let mid = match self.shard.sessions.get(connection).map(|session| session.user) {
+        let mid = match self.shard.sessions.get(connection).map(|session| session.user()) {
             Some(crate::session::User::Mid(mid)) => mid,
             _ => 0,
         };
