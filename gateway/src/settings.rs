@@ -2,6 +2,7 @@
 
 use crate::access::{PushOperations, RoomRules};
 use crate::memory::Signal;
+use crate::router::rooms;
 use crate::session::Instant16;
 use crate::sources::Sources;
 use crate::wall_clock::WallClock;
@@ -233,18 +234,20 @@ pub struct TableSizes {
 }
 
 impl TableSizes {
-    /// What `connections_max` connections need when each is in at most four rooms on average.
+    /// What `connections_max` connections need when each is in at most four rooms on average. Besides what each connection is
+    /// guaranteed (decision 0023) there are rooms for a quarter of that to share, and 1024.
     pub fn for_connections(connections_max: usize, workers: usize) -> TableSizes {
         // A home serves names of all workers; the hash spreads them evenly, but not exactly.
         let names = if workers == 1 { connections_max } else { connections_max + connections_max / 4 + 64 };
+        let hosted = rooms::entries_for(connections_max) + 1024;
         TableSizes {
             connections_max,
-            rooms_max: names.max(4096),
-            memberships_max: 4 * connections_max,
+            rooms_max: rooms::records_for(hosted, workers),
+            memberships_max: 4 * connections_max + 1024,
             rooms_per_connection_max: 32,
             names_max: 2 * names,
             accept_sets_max: (connections_max / 4).clamp(1024, 4096),
-            text_cells_max: 4 * connections_max + 1024,
+            text_cells_max: 3 * connections_max + hosted + 1024,
             mailbox_capacity: 4096,
             fanouts_max: 1024,
         }

@@ -216,9 +216,13 @@ fn prepare_with(
             }
         }
     }
-    let memory =
-        plan.kernel_memory_warning(&config, &system).filter(|one| !config.source.warnings.contains(one));
-    config.source.warnings.extend(memory);
+    for warning in
+        plan.kernel_memory_warning(&config, &system).into_iter().chain(plan.table_warnings(&config))
+    {
+        if !config.source.warnings.contains(&warning) {
+            config.source.warnings.push(warning);
+        }
+    }
     Ok(Prepared { config, plan, backend_reason, system })
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, auth_body, send_message, settings};
+use gateway::router::rooms::{entries_for, records_for};
 use gateway::settings::Reloadable;
 use gateway::sources::Sources;
 use gateway_proto::body::{Closed, Join, JoinReply, RoomKey, SendMessageReply, Target};
@@ -17,6 +18,7 @@ on_each_backend!(
     an_address_has_as_many_connections_as_it_may,
     rooms_with_long_names_keep_nobody_from_logging_in,
     memberships_of_some_leave_others_a_room,
+    rooms_of_some_leave_each_connection_two,
     accept_sets_of_some_leave_others_theirs,
     a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking,
 );
@@ -114,6 +116,41 @@ fn memberships_of_some_leave_others_a_room(backend: &BackendChoice) {
         lives(client); // and in its room: an Error would have come before
     }
     assert!(refused > 40, "{refused} of 124: those who are in many were refused");
+}
+
+/// Tables as small as the guarantee allows, and connections that take what they get: rooms of their own, rooms in pairs, long
+/// names. Each newcomer enters a room at its login and another one, both of which no other connection is in.
+fn rooms_of_some_leave_each_connection_two(backend: &BackendChoice) {
+    for workers in [1, 2] {
+        let connections = 64;
+        let mut settings = settings(workers, connections);
+        let hosted = entries_for(connections);
+        settings.tables.rooms_max = records_for(hosted, workers);
+        settings.tables.memberships_max = hosted;
+        settings.tables.text_cells_max = 2 * connections + hosted * 4 / 3 + 1;
+        let gateway = Gateway::start_on(backend, settings);
+        let mut refused = 0;
+        let mut greedy: Vec<Client> = (100..124).map(|mid| gateway.login(mid, "")).collect();
+        for (number, client) in greedy.iter_mut().enumerate() {
+            for room in 0..32 {
+                let name = match number % 3 {
+                    0 => format!("own://{number}/{room}"),
+                    1 => format!("pair://{}/{room}", number % 6),
+                    _ => format!("{number:>3}/{room:>2}/{}", "x".repeat(248)),
+                };
+                refused += u32::from(join(client, &name) == Err(ErrorCode::BUSY));
+            }
+        }
+        assert!(refused > 24 * 16, "{refused} of {}: the shared part is used up", 24 * 32);
+        let mut newcomers: Vec<Client> = Vec::new();
+        for mid in 1000..1040 {
+            let mut client = gateway.login(mid, &format!("live://first/{mid}"));
+            lives(&mut client); // an Error for its room would have come before
+            assert_eq!(join(&mut client, &format!("live://second/{mid}")), Ok(()), "newcomer {mid}");
+            newcomers.push(client);
+        }
+        newcomers.iter_mut().for_each(lives);
+    }
 }
 
 fn accept_sets_of_some_leave_others_theirs(backend: &BackendChoice) {

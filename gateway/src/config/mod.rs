@@ -20,6 +20,7 @@ mod dpdk;
 mod dpdk_devices;
 mod dubious;
 pub mod fuzzing;
+mod guarantee;
 mod limits;
 mod nearest;
 mod opening;

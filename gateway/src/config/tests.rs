@@ -219,6 +219,26 @@ fn the_kernels_part_of_connections_is_foretold() {
 }
 
 #[test]
+fn tables_too_small_for_what_is_guaranteed_are_warned_of_with_what_is_enough() {
+    let tables = |text: &str| {
+        let config =
+            load(&from_file(&format!("[io]\nworkers = 3\n[limits]\nconnections_max = 6000\n{text}")))
+                .unwrap();
+        let plan = Plan::new(&config, &small_system(), BackendKind::Epoll, &|_, _, _| Vec::new()).unwrap();
+        plan.table_warnings(&config)
+    };
+    assert_eq!(tables(""), [""; 0], "the tables that the gateway sizes itself are large enough");
+    for key in ["rooms_per_worker_max", "memberships_per_worker_max", "text_bytes_per_worker_max"] {
+        let warnings = tables(&format!("{key} = 1000"));
+        assert!(warnings.len() == 1 && warnings[0].contains(key), "{key}: {warnings:?}");
+        let (_, least) = warnings[0].split_once("write ").unwrap();
+        let least: usize = least.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(tables(&format!("{key} = {least}")), [""; 0], "what is advised is enough");
+        assert_eq!(tables(&format!("{key} = {}", least * 99 / 100)).len(), 1, "and hardly more than that");
+    }
+}
+
+#[test]
 fn memory_thresholds_come_in_their_order() {
     let text = "[memory]\nrefuse_at_percent = 80\nshed_at_percent = 70\nclose_at_percent = 60";
     let problems = load(&from_file(text)).unwrap_err().to_string();

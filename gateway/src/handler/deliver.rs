@@ -212,17 +212,11 @@ impl<B: Backend> Worker<B> {
             now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
         };
-        let made = self.shard.fanouts.run(
-            &mut self.shard.rooms,
-            &mut self.shard.texts,
-            position,
-            slice,
-            |delivery| {
-                if let Some(session) = outlet.sessions.at(delivery.session as usize) {
-                    outlet.deliver(session, delivery.push, delivery.exclude, delivery.filtered);
-                }
-            },
-        );
+        let made = self.shard.fanouts.run(&mut self.shard.rooms, position, slice, |delivery| {
+            if let Some(session) = outlet.sessions.at(delivery.session as usize) {
+                outlet.deliver(session, delivery.push, delivery.exclude, delivery.filtered);
+            }
+        });
         self.pace.fanouts_rest = made == 0;
         self.close_slow();
         self.continue_bulk();

@@ -202,7 +202,7 @@ impl<B: Backend> Worker<B> {
             }
         }
         if let Some(session) = self.shard.sessions.get_mut(connection) {
-            self.shard.rooms.leave_all(&mut session.rooms);
+            self.shard.rooms.leave_all(&mut self.shard.texts, &mut session.rooms);
         }
         self.shard.sessions.forget(&mut self.shard.texts, connection);
     }

@@ -39,7 +39,7 @@ impl<B: Backend> Worker<B> {
             }
             Message::RoomMembers { worker, change } => {
                 let (room, appearance) = (change.room, change.appearance);
-                match self.shard.rooms.set_host_count(&mut self.shard.texts, worker, change) {
+                match self.shard.rooms.set_host_count(worker, change) {
                     Some((_, false)) => {}
                     Some((total, true)) => {
                         self.post.send(worker, Message::RoomReady { room, total: Some(total), appearance });

@@ -240,11 +240,10 @@ impl<B: Backend> Worker<B> {
         }
         let name = self.context.names.room(room);
         let max = self.context.settings.tables.rooms_per_connection_max;
+        let limit = JoinLimit { rooms_max: max, leaving: 0, sharers: 1 };
+        let joined = self.join_room(connection, (name, room), limit);
         let session = self.shard.sessions.get_mut(connection)?;
-        let index = connection.index() as u32;
-        let texts = &mut self.shard.texts;
-        let limit = JoinLimit { rooms_max: max, leaving: 0 };
-        match self.shard.rooms.join(texts, (name, room), index, &mut session.rooms, limit) {
+        match joined {
             Ok(member) => {
                 session.rooms.primary = Some(member);
                 let waits = self.shard.rooms.must_wait(member, Awaiting::Login, session.auth_sequence);

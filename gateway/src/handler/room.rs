@@ -4,7 +4,7 @@ use crate::access::{self, RoomAccess};
 use crate::address::Fingerprint;
 use crate::auth::ROOMS_SIZE_MAX;
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, MemberIndex, RoomRefusal};
-use crate::worker::Worker;
+use crate::worker::{Shard, Worker};
 use gateway_proto::body::{ChangeRoom, Join, JoinReply, Leave, LeaveReply, Position, RoomKey};
 use gateway_proto::codes::ErrorCode;
 use gateway_proto::frame::{Header, Operation};
@@ -30,6 +30,27 @@ impl<B: Backend> Worker<B> {
             && access::lists(self.shard.texts.read(grants, &mut scratch), room)
     }
 
+    /// Joins a room. Where records are missing that only wait for homes to hear of rooms without members, homes hear of them
+    /// first.
+    pub(super) fn join_room(
+        &mut self,
+        connection: ConnectionId,
+        room: (Fingerprint, &str),
+        limit: JoinLimit,
+    ) -> Result<MemberIndex, JoinError> {
+        let index = connection.index() as u32;
+        let join = |shard: &mut Shard| {
+            let session = shard.sessions.get_mut(connection).ok_or(JoinError::Full)?;
+            shard.rooms.join(&mut shard.texts, room, index, &mut session.rooms, limit)
+        };
+        let joined = join(&mut self.shard);
+        if joined != Err(JoinError::Full) || !self.shard.rooms.lacks_records() {
+            return joined;
+        }
+        self.tell_counts();
+        join(&mut self.shard)
+    }
+
     /// Puts a connection into a room, `instead` of its first room or besides its others. A ChangeRoom that waits for its home
     /// leaves a room as soon as it is answered, so that room does not count here.
     fn enter(
@@ -40,12 +61,13 @@ impl<B: Backend> Worker<B> {
         instead: bool,
     ) -> Result<MemberIndex, JoinError> {
         let max = self.context.settings.tables.rooms_per_connection_max;
-        let rooms = &mut self.shard.rooms;
+        let session = self.shard.sessions.get(connection).ok_or(JoinError::Full)?;
+        let (leaving, changing) = self.shard.rooms.leaving(&session.rooms, instead);
+        let limit = JoinLimit { rooms_max: max, leaving, sharers: session.flow.sharers() };
+        let joined = self.join_room(connection, (name, room), limit);
+        let rooms = &self.shard.rooms;
         let session = self.shard.sessions.get_mut(connection).ok_or(JoinError::Full)?;
-        let (leaving, changing) = rooms.leaving(&session.rooms, instead);
-        let limit = JoinLimit { rooms_max: max, leaving };
-        let index = connection.index() as u32;
-        match rooms.join(&mut self.shard.texts, (name, room), index, &mut session.rooms, limit) {
+        match joined {
             Ok(member) => {
                 if session.rooms.primary.is_none() && !changing {
                     session.rooms.primary = Some(member);
@@ -248,7 +270,7 @@ impl<B: Backend> Worker<B> {
             return false;
         }
         match self.shard.sessions.get_mut(connection).filter(|session| session.is_open()) {
-            Some(session) => self.shard.rooms.leave(member, &mut session.rooms),
+            Some(session) => self.shard.rooms.leave(&mut self.shard.texts, member, &mut session.rooms),
             None => return false,
         }
         true
@@ -323,7 +345,7 @@ impl<B: Backend> Worker<B> {
         let mut scratch = [0; 255];
         let text = self.shard.texts.read(self.shard.rooms.text(room), &mut scratch);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
-            self.shard.rooms.leave(member, &mut session.rooms);
+            self.shard.rooms.leave(&mut self.shard.texts, member, &mut session.rooms);
             session.rooms.keeps_first &= self.shard.rooms.changes(&session.rooms) > 0;
         }
         match awaiting {

@@ -34,11 +34,11 @@ pub enum Store {
     Outcomes,
     /// Messages in the worker's mailbox.
     Mailbox,
-    /// Rooms with a member on the worker, without those of which it is only the home.
-    HostedRooms,
-    /// Memberships besides one that is kept for each connection.
+    /// Rooms that are a further one of any member, beyond those that each connection is guaranteed.
+    SharedRooms,
+    /// Memberships beyond those that each connection is guaranteed.
     SharedMemberships,
-    /// Cells of text that are not for logins alone.
+    /// Cells of text beyond the first one of each text.
     SharedText,
     /// Pushes to rooms and everyone that wait for a fan-out.
     Bulk,
@@ -61,7 +61,7 @@ impl Store {
         Store::Fanouts,
         Store::Outcomes,
         Store::Mailbox,
-        Store::HostedRooms,
+        Store::SharedRooms,
         Store::SharedMemberships,
         Store::SharedText,
         Store::Bulk,
@@ -83,7 +83,7 @@ impl Store {
             Store::Fanouts => "fanouts",
             Store::Outcomes => "outcomes",
             Store::Mailbox => "mailbox",
-            Store::HostedRooms => "hosted_rooms",
+            Store::SharedRooms => "shared_rooms",
             Store::SharedMemberships => "shared_memberships",
             Store::SharedText => "shared_text",
             Store::Bulk => "bulk",
@@ -108,7 +108,9 @@ impl Store {
             // Pushes to many wait behind them, and nothing else does.
             Store::Fanouts => None,
             Store::Bulk => Some(90),
-            Store::HostedRooms | Store::SharedMemberships | Store::SharedText => Some(97),
+            Store::SharedText => Some(97),
+            // Connections are refused a further room there; their first ones are guaranteed.
+            Store::SharedRooms | Store::SharedMemberships => None,
             Store::AcceptSets | Store::Outcomes => None,
         }
     }
@@ -133,9 +135,11 @@ impl Store {
             Store::AcceptSets => "the table of accept sets is full",
             Store::Fanouts => "the list of fan-outs is nearly full",
             Store::Outcomes => "the table of outcomes is full",
-            Store::HostedRooms => "a worker has nearly as many rooms as it may (limits.rooms_per_worker_max)",
+            Store::SharedRooms => {
+                "a worker has nearly as many further rooms as it may (limits.rooms_per_worker_max)"
+            }
             Store::SharedMemberships => {
-                "a worker has nearly as many memberships as it may (limits.memberships_per_worker_max)"
+                "a worker has nearly as many further memberships as it may (limits.memberships_per_worker_max)"
             }
             Store::SharedText => {
                 "the text that rooms and long names share is nearly used up (limits.text_bytes_per_worker_max)"

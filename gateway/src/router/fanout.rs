@@ -5,7 +5,6 @@
 //! room keep their order.
 
 use super::rooms::{RoomIndex, Rooms};
-use crate::session::text::TextStore;
 use crate::worker::message::{Exclude, Push};
 use netpoll::Timestamp;
 use std::collections::VecDeque;
@@ -196,7 +195,6 @@ impl Fanouts {
     pub fn run(
         &mut self,
         rooms: &mut Rooms,
-        texts: &mut TextStore,
         (sessions, now): (usize, Timestamp),
         count: usize,
         mut deliver: impl FnMut(Delivery<'_>),
@@ -212,7 +210,7 @@ impl Fanouts {
             if more {
                 self.ring.push_back(target);
             } else if let Target::Room(room) = target {
-                rooms.fanouts_done(room, texts);
+                rooms.fanouts_done(room);
             }
             idle_round = if made == before && more { idle_round + 1 } else { 0 };
         }

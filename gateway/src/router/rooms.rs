@@ -9,26 +9,31 @@
 //! is it sure that the next message reaches it.
 //!
 //! Invariants: a room's record exists while it has members, hosts, or fan-outs; `local` is the length of the member
-//! list; at the home, a host's bit is set while the last count that it told, and that found room, is not 0, and `total` is
-//! the sum of those; at a host, `total` is what the home said last.
+//! list, and `further` the number of its members for which the room is a further one (`shares`); a room has its key while
+//! it has members; at the home, a host's bit is set while the last count that it told, and that found room, is not 0, and
+//! `total` is the sum of those; at a host, `total` is what the home said last.
 
+mod home;
+mod host;
 mod hosts;
 mod invariants;
 mod member;
+#[cfg(test)]
+mod share_tests;
 mod shares;
 #[cfg(test)]
 mod tests;
 mod visit;
 
 use super::index_table::IndexTable;
-use crate::address::{Fingerprint, WorkerId};
-use crate::session::text::{TextId, TextStore, TextUse};
+use crate::address::Fingerprint;
+use crate::session::text::TextId;
 use hosts::Hosts;
 pub use member::Awaiting;
 use member::{Member, ROOMS_MAX};
 use netpoll::release_spare;
-pub use shares::JoinLimit;
-use shares::hosted_max;
+use shares::Shares;
+pub use shares::{GUARANTEED_ROOMS, JoinLimit, entries_for, hosted_max, records_for};
 
 const NONE: u32 = u32::MAX;
 
@@ -47,6 +52,8 @@ struct Room {
     /// First member; while the record is free, the next free record.
     members: u32,
     local: u32,
+    /// Members for which the room is not one of their guaranteed ones.
+    further: u32,
     /// What the home was told last.
     told: u32,
     total: u32,
@@ -62,15 +69,33 @@ struct Room {
     flags: Flags,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Flags {
-    in_use: bool,
+const _: () = assert!(size_of::<Room>() == 64);
+
+/// Bits of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flags(u8);
+
+impl Flags {
+    const NONE: Flags = Flags(0);
+    const IN_USE: Flags = Flags(1);
     /// The home knows of members here.
-    ready: bool,
+    const READY: Flags = Flags(2);
     /// In the list of rooms whose local count the home must be told.
-    count_dirty: bool,
+    const COUNT_DIRTY: Flags = Flags(4);
     /// In the list of rooms whose total the hosts must be told.
-    total_dirty: bool,
+    const TOTAL_DIRTY: Flags = Flags(8);
+
+    /// Whether any of `flags` is set.
+    fn has(self, flags: Flags) -> bool {
+        self.0 & flags.0 != 0
+    }
+
+    /// Sets a flag or clears it; returns whether it was set.
+    fn set(&mut self, flag: Flags, on: bool) -> bool {
+        let was = self.has(flag);
+        self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
+        was
+    }
 }
 
 /// A connection's memberships: a list, and which of them is goim's one room.
@@ -134,14 +159,7 @@ pub struct Rooms {
     free_room: u32,
     members: Vec<Member>,
     free_member: u32,
-    members_used: usize,
-    /// Memberships, besides one for each connection that is in a room, that all connections share.
-    shared_members: usize,
-    /// Connections that are in a room.
-    members_first: usize,
-    /// Rooms with members here, and how many there may be: what is beyond is for rooms of which the worker is only the home.
-    hosted: usize,
-    hosted_max: usize,
+    shares: Shares,
     /// At the room's home.
     hosts: Hosts,
     count_dirty: Vec<RoomIndex>,
@@ -171,11 +189,7 @@ impl Rooms {
             free_room: NONE,
             members: Vec::with_capacity(memberships_max),
             free_member: NONE,
-            members_used: 0,
-            shared_members: memberships_max,
-            members_first: 0,
-            hosted: 0,
-            hosted_max: hosted_max(rooms_max, workers),
+            shares: Shares::of_all(memberships_max, hosted_max(rooms_max, workers)),
             hosts: Hosts::with_capacity(rooms_max, workers),
             count_dirty: Vec::with_capacity(rooms_max),
             total_dirty: Vec::with_capacity(rooms_max),
@@ -192,13 +206,16 @@ impl Rooms {
         if let Some(room) = self.find(name) {
             return Some(room);
         }
-        let flags = Flags { in_use: true, ..Flags::default() };
+        if self.is_full() {
+            self.free_unneeded();
+        }
         self.appearances = self.appearances.wrapping_add(1);
         let record = Room {
             name,
             text: TextId::NONE,
             members: NONE,
             local: 0,
+            further: 0,
             told: 0,
             total: 0,
             cursor: NONE,
@@ -206,7 +223,7 @@ impl Rooms {
             fanouts: (NONE, NONE),
             queued: 0,
             heavy: 0,
-            flags,
+            flags: Flags::IN_USE,
         };
         let index = if self.free_room != NONE {
             let index = self.free_room;
@@ -221,268 +238,13 @@ impl Rooms {
             return None;
         };
         if !self.table.insert(name, index) {
-            self.rooms[index as usize].flags.in_use = false;
+            self.rooms[index as usize].flags = Flags::NONE;
             self.rooms[index as usize].members = self.free_room;
             self.free_room = index;
             return None;
         }
         Some(RoomIndex(index))
     }
-
-    // --- host ------------------------------------------------------------------------------------------------------
-
-    /// Puts the connection at `session` into the room `key`.
-    ///
-    /// # Errors
-    /// [`JoinError`]; nothing has changed then.
-    pub fn join(
-        &mut self,
-        texts: &mut TextStore,
-        (name, key): (Fingerprint, &str),
-        session: u32,
-        rooms: &mut SessionRooms,
-        limit: JoinLimit,
-    ) -> Result<MemberIndex, JoinError> {
-        if let Some(member) = self.membership(name, rooms) {
-            return Err(JoinError::Already(member));
-        }
-        if rooms.count >= limit.rooms_max.saturating_add(limit.leaving) {
-            return Err(JoinError::TooMany);
-        }
-        let keeps = usize::from(rooms.count.saturating_sub(limit.leaving));
-        if !self.has_membership_for(keeps) {
-            return Err(JoinError::Full);
-        }
-        let hosted = self.find(name).filter(|room| !self.rooms[room.0 as usize].text.is_none());
-        if hosted.is_none() && !self.has_room_for(texts, key, keeps, rooms) {
-            return Err(JoinError::Full);
-        }
-        let room = self.find_or_insert(name).ok_or(JoinError::Full)?;
-        if self.rooms[room.0 as usize].text.is_none() {
-            let Some(text) = texts.insert(key.as_bytes(), TextUse::Room) else {
-                self.free_if_unused(room, texts);
-                return Err(JoinError::Full);
-            };
-            self.rooms[room.0 as usize].text = text;
-            self.hosted += 1;
-        }
-        Ok(self.link(room, session, rooms))
-    }
-
-    fn link(&mut self, room: RoomIndex, session: u32, rooms: &mut SessionRooms) -> MemberIndex {
-        let record = &mut self.rooms[room.0 as usize];
-        let member = Member::new(room, session, record.members, rooms.head);
-        let index = if self.free_member != NONE {
-            let index = self.free_member;
-            self.free_member = self.members[index as usize].next_in_session;
-            self.members[index as usize] = member;
-            index
-        } else {
-            self.members.push(member);
-            self.members.len() as u32 - 1
-        };
-        if member.next_in_room != NONE {
-            self.members[member.next_in_room as usize].previous_in_room = index;
-        }
-        let record = &mut self.rooms[room.0 as usize];
-        record.members = index;
-        record.local += 1;
-        rooms.head = index;
-        self.members_first += usize::from(rooms.count == 0);
-        rooms.count += 1;
-        self.members_used += 1;
-        self.mark_count_dirty(room);
-        MemberIndex(index)
-    }
-
-    /// Ends a membership.
-    pub fn leave(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
-        let node = self.members[member.0 as usize];
-        self.unlink_from_session(member, rooms);
-        let record = &mut self.rooms[node.room().0 as usize];
-        if record.cursor == member.0 {
-            record.cursor = node.next_in_room;
-        }
-        record.local -= 1;
-        match node.previous_in_room {
-            NONE => record.members = node.next_in_room,
-            previous => self.members[previous as usize].next_in_room = node.next_in_room,
-        }
-        if node.next_in_room != NONE {
-            self.members[node.next_in_room as usize].previous_in_room = node.previous_in_room;
-        }
-        self.members[member.0 as usize].next_in_session = self.free_member;
-        self.free_member = member.0;
-        self.members_used -= 1;
-        self.mark_count_dirty(node.room());
-    }
-
-    fn unlink_from_session(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
-        let next = self.members[member.0 as usize].next_in_session;
-        let (mut previous, mut index) = (NONE, rooms.head);
-        while index != member.0 {
-            (previous, index) = (index, self.members[index as usize].next_in_session);
-        }
-        match previous {
-            NONE => rooms.head = next,
-            previous => self.members[previous as usize].next_in_session = next,
-        }
-        rooms.count -= 1;
-        self.members_first -= usize::from(rooms.count == 0);
-        if rooms.primary == Some(member) {
-            rooms.primary = None;
-            rooms.keeps_first = false;
-        }
-    }
-
-    /// Ends all memberships of a connection.
-    pub fn leave_all(&mut self, rooms: &mut SessionRooms) {
-        while rooms.head != NONE {
-            self.leave(MemberIndex(rooms.head), rooms);
-        }
-    }
-
-    /// The connection's membership in the room of this name.
-    pub fn membership(&self, name: Fingerprint, rooms: &SessionRooms) -> Option<MemberIndex> {
-        self.memberships(rooms).find(|member| self.name(self.room_of(*member)) == name)
-    }
-
-    /// The connection's memberships, the newest first.
-    pub fn memberships(&self, rooms: &SessionRooms) -> impl Iterator<Item = MemberIndex> + '_ {
-        let mut index = rooms.head;
-        std::iter::from_fn(move || {
-            let member = self.members.get(index as usize)?;
-            Some(MemberIndex(std::mem::replace(&mut index, member.next_in_session)))
-        })
-    }
-
-    /// The room of a membership.
-    pub fn room_of(&self, member: MemberIndex) -> RoomIndex {
-        self.members[member.0 as usize].room()
-    }
-
-    /// Notes what a new member waits with; false when it need not wait, for the home knows of this host.
-    pub fn must_wait(&mut self, member: MemberIndex, awaiting: Awaiting, sequence: i32) -> bool {
-        let node = &mut self.members[member.0 as usize];
-        if self.rooms[node.room().0 as usize].flags.ready {
-            return false;
-        }
-        node.await_with(awaiting);
-        node.sequence = sequence;
-        true
-    }
-
-    /// The home has answered: it knows of this host, or has no room.
-    pub fn set_ready(&mut self, room: RoomIndex, ready: bool) {
-        self.rooms[room.0 as usize].flags.ready = ready;
-    }
-
-    /// The room's newest member.
-    pub fn first_member(&self, room: RoomIndex) -> Option<MemberIndex> {
-        let head = self.rooms[room.0 as usize].members;
-        (head != NONE).then_some(MemberIndex(head))
-    }
-
-    /// The member that joined before this one.
-    pub fn next_member(&self, member: MemberIndex) -> Option<MemberIndex> {
-        let next = self.members[member.0 as usize].next_in_room;
-        (next != NONE).then_some(MemberIndex(next))
-    }
-
-    /// Whether a request waits with the member for the home's answer.
-    pub fn is_awaiting(&self, member: MemberIndex) -> bool {
-        self.members[member.0 as usize].awaiting() != Awaiting::Nothing
-    }
-
-    /// Whether a ChangeRoom waits with the member.
-    pub fn awaits_change(&self, member: MemberIndex) -> bool {
-        self.members[member.0 as usize].awaiting() == Awaiting::Change
-    }
-
-    /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.
-    pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
-        let member = &mut self.members[member.0 as usize];
-        (member.session, member.await_with(Awaiting::Nothing), member.sequence)
-    }
-
-    fn mark_count_dirty(&mut self, room: RoomIndex) {
-        if !std::mem::replace(&mut self.rooms[room.0 as usize].flags.count_dirty, true) {
-            self.count_dirty.push(room);
-        }
-    }
-
-    /// Which of this host's appearances in the room is the present one: an answer to an earlier one says nothing.
-    pub fn appearance(&self, room: RoomIndex) -> u32 {
-        self.rooms[room.0 as usize].appearance
-    }
-
-    /// A room whose home must be told the local count. Call until `None`, once a turn.
-    pub fn next_count_change(&mut self, texts: &mut TextStore) -> Option<CountChange> {
-        let room = self.count_dirty.pop()?;
-        let record = &mut self.rooms[room.0 as usize];
-        record.flags.count_dirty = false;
-        let before = std::mem::replace(&mut record.told, record.local);
-        let change =
-            CountChange { room: record.name, count: record.local, before, appearance: record.appearance };
-        if record.local == 0 {
-            self.appearances = self.appearances.wrapping_add(1);
-            record.appearance = self.appearances;
-            record.flags.ready = false; // the home will forget this host
-            self.free_if_unused(room, texts);
-        }
-        Some(change)
-    }
-
-    // --- home ------------------------------------------------------------------------------------------------------
-
-    /// A host has told its count. Returns the total, and whether the host had no members before (it waits for an
-    /// answer then); `None` when the table is full.
-    pub fn set_host_count(
-        &mut self,
-        texts: &mut TextStore,
-        worker: WorkerId,
-        change: CountChange,
-    ) -> Option<(u32, bool)> {
-        let CountChange { room: name, count, before, .. } = change;
-        let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
-        let Some(room) = room else { return (count == 0).then_some((0, false)) };
-        // What a host told while the table was full did not count.
-        let is_known = self.hosts.set(room, worker, count > 0);
-        let before = if is_known { before } else { 0 };
-        let record = &mut self.rooms[room.0 as usize];
-        record.total = record.total + count - before;
-        let total = record.total;
-        if before != count && !std::mem::replace(&mut record.flags.total_dirty, true) {
-            self.total_dirty.push(room);
-        }
-        self.free_if_unused(room, texts);
-        Some((total, !is_known && count > 0))
-    }
-
-    /// Workers with members of the room, at its home.
-    pub fn hosts(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
-        self.hosts.iter(room)
-    }
-
-    /// A room whose hosts must be told the total. Call until `None`, now and then.
-    pub fn next_total_change(&mut self, texts: &mut TextStore) -> Option<RoomIndex> {
-        loop {
-            let room = self.total_dirty.pop()?;
-            let record = &mut self.rooms[room.0 as usize];
-            record.flags.total_dirty = false;
-            if record.total > 0 {
-                return Some(room);
-            }
-            self.free_if_unused(room, texts);
-        }
-    }
-
-    /// Whether homes or hosts must be told something.
-    pub fn has_changes(&self) -> bool {
-        !self.count_dirty.is_empty() || !self.total_dirty.is_empty()
-    }
-
-    // --- both ------------------------------------------------------------------------------------------------------
 
     /// Members everywhere, as far as this worker knows.
     pub fn total(&self, room: RoomIndex) -> u32 {
@@ -500,12 +262,21 @@ impl Rooms {
         self.rooms[room.0 as usize].local
     }
 
+    fn member(&self, member: MemberIndex) -> &Member {
+        &self.members[member.0 as usize]
+    }
+
     /// The room's name.
     pub fn name(&self, room: RoomIndex) -> Fingerprint {
         self.rooms[room.0 as usize].name
     }
 
-    /// The room's key; none where this worker is only its home.
+    /// Whether every record is in use.
+    fn is_full(&self) -> bool {
+        self.free_room == NONE && self.rooms.len() == self.rooms.capacity()
+    }
+
+    /// The room's key; none where it has no members.
     pub fn text(&self, room: RoomIndex) -> TextId {
         self.rooms[room.0 as usize].text
     }
@@ -515,7 +286,7 @@ impl Rooms {
         let range = from as usize..self.rooms.len();
         range.map(|index| RoomIndex(index as u32)).filter(|room| {
             let record = &self.rooms[room.0 as usize];
-            record.flags.in_use && record.local > 0
+            record.local > 0
         })
     }
 
@@ -526,12 +297,12 @@ impl Rooms {
 
     /// Keys of all rooms that have one.
     pub fn texts(&self) -> impl Iterator<Item = TextId> + '_ {
-        self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.text)
+        self.rooms.iter().filter(|room| room.flags.has(Flags::IN_USE)).map(|room| room.text)
     }
 
     /// The first fan-out of each room that has any.
     pub fn fanout_heads(&self) -> impl Iterator<Item = u32> + '_ {
-        let heads = self.rooms.iter().filter(|room| room.flags.in_use).map(|room| room.fanouts.0);
+        let heads = self.rooms.iter().filter(|room| room.flags.has(Flags::IN_USE)).map(|room| room.fanouts.0);
         heads.filter(|head| *head != NONE)
     }
 
@@ -541,7 +312,7 @@ impl Rooms {
             return;
         }
         // No room: no member, and nothing to be told of any.
-        debug_assert!(self.members_used == 0 && !self.has_changes());
+        debug_assert!(self.memberships_len() == 0 && !self.has_changes());
         self.table.trim();
         self.rooms.clear();
         self.members.clear();
@@ -563,32 +334,21 @@ impl Rooms {
         self.table.is_empty()
     }
 
-    /// Connections that are in a room.
-    pub fn joined_len(&self) -> usize {
-        self.members_first
-    }
-
-    /// Memberships.
-    pub fn memberships_len(&self) -> usize {
-        self.members_used
-    }
-
-    fn free_if_unused(&mut self, room: RoomIndex, texts: &mut TextStore) {
-        let record = &mut self.rooms[room.0 as usize];
-        let dirty = record.flags.count_dirty || record.flags.total_dirty;
+    /// Frees the record of a room that nothing needs.
+    fn free_if_unused(&mut self, room: RoomIndex) {
+        let record = &self.rooms[room.0 as usize];
         let waits = record.fanouts.0 != NONE || record.heavy > 0;
-        if record.members != NONE || waits || dirty || !record.flags.in_use {
+        let is_listed = record.flags.has(Flags(Flags::COUNT_DIRTY.0 | Flags::TOTAL_DIRTY.0));
+        if record.local > 0 || waits || is_listed || !record.flags.has(Flags::IN_USE) {
             return;
         }
         if !self.hosts.is_empty(room) {
             return;
         }
         let record = &mut self.rooms[room.0 as usize];
+        debug_assert!(record.text.is_none() && record.further == 0, "a room without members has no key");
         let name = record.name;
-        let text = std::mem::replace(&mut record.text, TextId::NONE);
-        self.hosted -= usize::from(!text.is_none());
-        texts.remove(text, TextUse::Room);
-        record.flags.in_use = false;
+        record.flags = Flags::NONE;
         record.members = self.free_room;
         self.free_room = room.0;
         self.table.remove(name, room.0);

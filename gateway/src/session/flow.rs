@@ -125,6 +125,11 @@ impl Flow {
         if self.sharers <= 1 { *lone } else { Allowance::new(limits, self.sharers) }
     }
 
+    /// Connections of the user, as far as they are known; 0: none but this one.
+    pub fn sharers(&self) -> u8 {
+        self.sharers
+    }
+
     /// The user has so many connections now.
     pub fn set_sharers(&mut self, sharers: u8) {
         self.sharers = sharers;

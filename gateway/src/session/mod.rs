@@ -577,7 +577,7 @@ mod tests {
 
     #[test]
     fn a_user_is_the_same_after_it_was_packed() {
-        let mut texts = TextStore::with_capacity(70_000, 0);
+        let mut texts = TextStore::with_capacity(70_000, 0, 0);
         let mut users = vec![User::Anonymous];
         users.extend([i64::MIN, -1, 0, 1, 7 << 40, i64::MAX].map(User::Mid));
         for text in [&b"a"[..], &[b'u'; 36], &[b'u'; 2000]] {

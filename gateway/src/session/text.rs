@@ -1,7 +1,7 @@
 //! Short texts (connection keys, user ids, room names) in cells of one reserved store.
 
 /// Bytes of text in one cell: a UUID in its usual form.
-const CELL_SIZE: usize = 36;
+pub const CELL_SIZE: usize = 36;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Debug)]
@@ -12,13 +12,15 @@ struct Cell {
 
 const _: () = assert!(size_of::<Cell>() == 40);
 
-/// A text in a [`TextStore`], or none.
+/// A text in a [`TextStore`], or none. In six bytes: sessions and rooms keep some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextId {
     /// The first cell, its lower half first.
     head: [u16; 2],
     size: u16,
 }
+
+const _: () = assert!(size_of::<TextId>() == 6);
 
 impl TextId {
     /// No text.
@@ -52,7 +54,7 @@ impl TextId {
     }
 }
 
-/// What a text is for. Logins and rooms share the store, and rooms must not fill it.
+/// What a text is for. Logins and rooms share the store, and neither must fill it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextUse {
     /// The key or user of a connection, or the rooms of its token.
@@ -63,49 +65,78 @@ pub enum TextUse {
 
 /// Texts, each a chain of cells. Reserved once, touched as used.
 ///
-/// A part of the cells is for logins alone, and there is one of those for each key and user id that connections can have: a
-/// login with short names finds room whatever others hold. What is left is shared by rooms, which have half of it at most,
-/// and by all that is longer than a cell.
+/// The first cell of each text comes from a part that is for texts of its use alone: one cell for each key and user id that
+/// connections can have, and one for each room that the worker can host. So short names find room whatever others hold. What
+/// is longer than a cell shares the rest, of which rooms have half at most.
 #[derive(Debug)]
 pub struct TextStore {
     cells: Vec<Cell>,
     free: u32,
     free_count: usize,
     capacity: usize,
-    /// Cells for the first cell of each text of a login.
-    reserve: usize,
-    /// Texts of logins, and cells of these and of rooms.
-    login_texts: usize,
-    login_cells: usize,
-    room_cells: usize,
+    logins: Part,
+    rooms: Part,
+}
+
+/// The texts of one use.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Cells that first cells of its texts have alone.
+    own: usize,
+    texts: usize,
+    cells: usize,
+}
+
+impl Part {
+    /// Cells in use that are not of its own.
+    fn shared(self) -> usize {
+        self.cells - self.texts.min(self.own)
+    }
+
+    /// Cells that one more text of `needed` cells takes from what is shared.
+    fn more_shared(self, needed: usize) -> usize {
+        needed - usize::from(self.texts < self.own).min(needed)
+    }
 }
 
 impl TextStore {
     /// Bytes of a cell.
     pub const CELL_BYTES: usize = size_of::<Cell>();
 
-    /// Room for `capacity` cells of 36 bytes, `login_texts` of them for logins alone, but two thirds of all at most.
-    pub fn with_capacity(capacity: usize, login_texts: usize) -> TextStore {
+    /// Room for `capacity` cells of 36 bytes, `login_texts` of them for logins alone, but half of all at most, and
+    /// `room_texts` for rooms alone, but three quarters of the others at most.
+    pub fn with_capacity(capacity: usize, login_texts: usize, room_texts: usize) -> TextStore {
+        let (of_logins, of_rooms) = TextStore::own_cells(capacity, login_texts, room_texts);
+        let part = |own| Part { own, texts: 0, cells: 0 };
         TextStore {
             cells: Vec::with_capacity(capacity),
             free: NONE,
             free_count: 0,
             capacity,
-            reserve: login_texts.min(capacity * 2 / 3),
-            login_texts: 0,
-            login_cells: 0,
-            room_cells: 0,
+            logins: part(of_logins),
+            rooms: part(of_rooms),
         }
     }
 
-    /// Cells that are not for logins alone.
+    /// Cells of `capacity` that are for logins alone and for rooms alone.
+    pub fn own_cells(capacity: usize, login_texts: usize, room_texts: usize) -> (usize, usize) {
+        let of_logins = login_texts.min(capacity / 2);
+        (of_logins, room_texts.min((capacity - of_logins) * 3 / 4))
+    }
+
+    /// Rooms whose names have a cell of their own.
+    pub fn room_names_max(&self) -> usize {
+        self.rooms.own
+    }
+
+    /// Cells that are no text's own.
     fn shared(&self) -> usize {
-        self.capacity - self.reserve
+        self.capacity - self.logins.own - self.rooms.own
     }
 
     /// Cells of the shared part in use.
     fn shared_used(&self) -> usize {
-        self.room_cells + self.login_cells - self.login_texts.min(self.reserve)
+        self.logins.shared() + self.rooms.shared()
     }
 
     /// Cells that a text takes.
@@ -113,24 +144,31 @@ impl TextStore {
         text.len().div_ceil(CELL_SIZE)
     }
 
-    /// Cells that keys of rooms may still take.
+    /// Shared cells that names of rooms may still take.
     pub fn room_cells_left(&self) -> usize {
-        let of_rooms = (self.shared() / 2).saturating_sub(self.room_cells);
+        let of_rooms = (self.shared() / 2).saturating_sub(self.rooms.shared());
         of_rooms.min(self.shared().saturating_sub(self.shared_used()))
     }
 
-    /// Used and all cells of the part that rooms and long names share.
+    /// Used and all cells of the shared part.
     pub fn shared_level(&self) -> (usize, usize) {
         (self.shared_used(), self.shared())
     }
 
     fn has_room(&self, needed: usize, of: TextUse) -> bool {
         match of {
-            TextUse::Room => needed <= self.room_cells_left(),
+            TextUse::Room => self.rooms.more_shared(needed) <= self.room_cells_left(),
             TextUse::Login => {
-                let own = usize::from(self.login_texts < self.reserve);
-                needed - own.min(needed) <= self.shared().saturating_sub(self.shared_used())
+                let left = self.shared().saturating_sub(self.shared_used());
+                self.logins.more_shared(needed) <= left
             }
+        }
+    }
+
+    fn part(&mut self, of: TextUse) -> &mut Part {
+        match of {
+            TextUse::Login => &mut self.logins,
+            TextUse::Room => &mut self.rooms,
         }
     }
 
@@ -141,13 +179,9 @@ impl TextStore {
         if needed == 0 || !self.has_room(needed, of) {
             return None;
         }
-        match of {
-            TextUse::Room => self.room_cells += needed,
-            TextUse::Login => {
-                self.login_texts += 1;
-                self.login_cells += needed;
-            }
-        }
+        let part = self.part(of);
+        part.texts += 1;
+        part.cells += needed;
         let mut head = NONE;
         for chunk in text.chunks(CELL_SIZE).rev() {
             let mut bytes = [0; CELL_SIZE];
@@ -175,13 +209,9 @@ impl TextStore {
         if id.is_none() {
             return;
         }
-        match of {
-            TextUse::Room => self.room_cells -= id.cells(),
-            TextUse::Login => {
-                self.login_texts -= 1;
-                self.login_cells -= id.cells();
-            }
-        }
+        let part = self.part(of);
+        part.texts -= 1;
+        part.cells -= id.cells();
         let mut index = id.head();
         while index != NONE {
             let cell = &mut self.cells[index as usize];
@@ -232,8 +262,8 @@ impl TextStore {
             index = cell.next;
         }
         assert_eq!(count, self.free_count, "free cells");
-        assert_eq!(self.login_cells + self.room_cells, self.used_cells(), "cells of logins and of rooms");
-        assert!(self.shared_used() <= self.shared(), "the part that is for logins alone");
+        assert_eq!(self.logins.cells + self.rooms.cells, self.used_cells(), "cells of logins and of rooms");
+        assert!(self.shared_used() <= self.shared(), "cells of their own are taken by others");
         assert!(self.cells.len() <= self.capacity, "cells");
     }
 
@@ -249,7 +279,7 @@ mod tests {
 
     #[test]
     fn texts_of_every_size_come_back_and_their_cells_too() {
-        let mut store = TextStore::with_capacity(128, 2);
+        let mut store = TextStore::with_capacity(128, 2, 2);
         let text = "ö0123456789".repeat(200);
         for size in (1..=2100).filter(|size| text.is_char_boundary(*size)) {
             let id = store.insert(&text.as_bytes()[..size], TextUse::Login).unwrap();
@@ -262,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_whole() {
-        let mut store = TextStore::with_capacity(2, 0);
+        let mut store = TextStore::with_capacity(2, 0, 0);
         assert_eq!(store.insert(b"", TextUse::Login), None);
         assert_eq!(store.insert(&[b'a'; 73], TextUse::Login), None);
         let id = store.insert(&[b'a'; 72], TextUse::Login).unwrap();
@@ -271,22 +301,39 @@ mod tests {
         assert!(store.insert(b"b", TextUse::Login).is_some());
     }
 
-    #[test]
-    fn logins_with_short_names_find_room_whatever_others_hold() {
-        let mut store = TextStore::with_capacity(30, 16);
-        while store.insert(&[b'r'; 255], TextUse::Room).is_some()
-            || store.insert(b"r", TextUse::Room).is_some()
-        {}
-        assert_eq!(store.shared_level(), (7, 14), "rooms have half of what is shared");
-        let long = store.insert(&[b'l'; 128], TextUse::Login).unwrap();
-        while store.insert(&[b'l'; 255], TextUse::Login).is_some() {}
-        while store.insert(&[b'l'; 72], TextUse::Login).is_some() {}
-        while store.insert(b"short", TextUse::Login).is_some() {
-            store.invariants();
+    /// Inserts texts of a use until none finds room, the longest first. Returns them.
+    fn fill(store: &mut TextStore, of: TextUse, sizes: &[usize]) -> Vec<TextId> {
+        let mut texts = vec![];
+        for size in sizes {
+            while let Some(text) = store.insert(&vec![b'x'; *size], of) {
+                texts.push(text);
+                store.invariants();
+            }
         }
-        assert_eq!(store.free_cells(), 0);
-        assert!(store.login_texts >= 16, "{store:?}");
-        store.remove(long, TextUse::Login);
+        texts
+    }
+
+    #[test]
+    fn logins_with_short_names_find_room_whatever_rooms_hold() {
+        let mut store = TextStore::with_capacity(40, 16, 8);
+        fill(&mut store, TextUse::Room, &[255, 72, 1]);
+        let short = (0..16).filter(|_| store.insert(&[b'k'; 36], TextUse::Login).is_some());
+        assert_eq!(short.count(), 16);
+        assert!(store.insert(&[b'k'; 128], TextUse::Login).is_some(), "rooms have half of what is shared");
+        store.invariants();
+    }
+
+    #[test]
+    fn rooms_with_short_names_find_room_whatever_logins_hold() {
+        let mut store = TextStore::with_capacity(40, 16, 8);
+        fill(&mut store, TextUse::Login, &[2000, 255, 72, 1]);
+        assert_eq!(store.room_names_max(), 8);
+        let short: Vec<_> = (0..8).filter_map(|_| store.insert(&[b'r'; 36], TextUse::Room)).collect();
+        assert_eq!(short.len(), 8);
+        assert_eq!((store.insert(b"r", TextUse::Room), store.free_cells()), (None, 0));
+        store.remove(short[3], TextUse::Room);
+        assert_eq!(store.insert(b"k", TextUse::Login), None, "what a room gives back is a room's");
+        assert!(store.insert(b"r", TextUse::Room).is_some());
         store.invariants();
     }
 }

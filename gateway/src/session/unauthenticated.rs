@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn the_oldest_is_found_whoever_left_from_the_middle() {
         let mut sessions = Sessions::with_capacity(8, 1, 1);
-        let mut texts = TextStore::with_capacity(8, 2);
+        let mut texts = TextStore::with_capacity(8, 2, 0);
         let id = |index| ConnectionId::new(index, 0);
         let peer = "192.0.2.1:7".parse().unwrap();
         for index in 0..5 {

@@ -41,7 +41,7 @@ use crate::alloc_guard::thread_allocations;
 use crate::handler::{Admissions, EchoConnections, Held, Lingering, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
-use crate::router::{Bulk, Directory, Fanouts, Rooms, Sums};
+use crate::router::{Bulk, Directory, Fanouts, Rooms, Sums, rooms};
 use crate::session::Sessions;
 use crate::session::flow::Allowance;
 use crate::session::text::TextStore;
@@ -89,15 +89,19 @@ pub struct Shard {
 impl Shard {
     /// Reserves all tables.
     fn with_capacity<B: Backend>(tables: &TableSizes, workers: usize, backend: &mut B) -> Shard {
+        // A backend has more indexes than connections where some are for accepts in flight.
+        let connections = tables.connections_max;
+        let names_max = rooms::hosted_max(tables.rooms_max, workers);
+        let texts = TextStore::with_capacity(tables.text_cells_max, 2 * connections, names_max);
         Shard {
             sessions: Sessions::with_capacity(
                 backend.index_bound(),
                 tables.accept_sets_max,
                 backend.pools().block_count(),
             ),
-            texts: TextStore::with_capacity(tables.text_cells_max, 2 * backend.index_bound()),
             rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers)
-                .for_connections(backend.index_bound()),
+                .for_connections(connections, texts.room_names_max()),
+            texts,
             directory: Directory::with_capacity(tables.names_max),
             fanouts: Fanouts::with_capacity(tables.fanouts_max),
             sums: Sums::with_capacity(tables.sums_max()),

@@ -43,8 +43,8 @@ impl<B: Backend> Worker<B> {
         stores.set(Store::Rooms, shard.rooms.len(), tables.rooms_max);
         let (used, max) = shard.texts.shared_level();
         stores.set(Store::SharedText, used, max);
-        let [(hosted, hosted_max), (shared, shared_max)] = shard.rooms.shared_levels();
-        stores.set(Store::HostedRooms, hosted, hosted_max);
+        let [(rooms, rooms_max), (shared, shared_max)] = shard.rooms.shared_levels();
+        stores.set(Store::SharedRooms, rooms, rooms_max);
         stores.set(Store::SharedMemberships, shared, shared_max);
         stores.set(Store::Bulk, shard.bulk.len(), tables.bulk_max());
         stores.set(Store::Memberships, shard.rooms.memberships_len(), tables.memberships_max);

@@ -236,19 +236,24 @@ impl<B: Backend> Worker<B> {
 
     // --- the end of a turn -------------------------------------------------------------------------------------------
 
-    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
-    fn tell_homes(&mut self) {
+    /// Tells the homes of rooms how many members are here.
+    pub(crate) fn tell_counts(&mut self) {
         let workers = self.post.workers();
         let worker = self.context.id;
-        while let Some(change) = self.shard.rooms.next_count_change(&mut self.shard.texts) {
+        while let Some(change) = self.shard.rooms.next_count_change() {
             self.post.send(change.room.home(workers), Message::RoomMembers { worker, change });
         }
+    }
+
+    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
+    fn tell_homes(&mut self) {
+        self.tell_counts();
         if self.pace.now < self.pace.totals_due && !self.is_stopping() {
             return;
         }
         let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
         for _ in 0..TOTALS_PER_TURN {
-            let Some(room) = self.shard.rooms.next_total_change(&mut self.shard.texts) else {
+            let Some(room) = self.shard.rooms.next_total_change() else {
                 self.pace.totals_due = self.pace.now + TOTALS_EVERY;
                 return;
             };

@@ -1,6 +1,6 @@
 //! What holds of the rooms between two messages.
 
-use super::{NONE, RoomIndex, Rooms};
+use super::{Flags, NONE, RoomIndex, Rooms};
 
 impl Rooms {
     /// The invariants in the module's text, and that every record is in exactly one list.
@@ -11,7 +11,7 @@ impl Rooms {
         self.table.invariants();
         let mut members = 0;
         let mut rooms = 0;
-        for (index, room) in self.rooms.iter().enumerate().filter(|(_, room)| room.flags.in_use) {
+        for (index, room) in self.rooms.iter().enumerate().filter(|(_, room)| room.flags.has(Flags::IN_USE)) {
             rooms += 1;
             assert_eq!(self.find(room.name), Some(RoomIndex(index as u32)), "a room is found by its name");
             members += self.member_list(index as u32);
@@ -25,9 +25,8 @@ impl Rooms {
             );
         }
         assert_eq!(rooms, self.table.len(), "rooms in use and names of rooms");
-        assert_eq!(members, self.members_used, "members of all rooms and memberships");
-        let hosted = self.rooms.iter().filter(|room| room.flags.in_use && !room.text.is_none()).count();
-        assert_eq!(hosted, self.hosted, "rooms with members here");
+        assert_eq!(members, self.memberships_len(), "members of all rooms and memberships");
+        self.share_invariants();
         let free = self.free_list(self.rooms.len(), self.free_room, |index| self.rooms[index].members);
         assert_eq!(rooms + free, self.rooms.len(), "rooms in use and free ones");
         let next = |index: usize| self.members[index].next_in_session;
@@ -35,24 +34,27 @@ impl Rooms {
         assert_eq!(members + free, self.members.len(), "members in use and free ones");
         let dirty = |list: &[RoomIndex], flag: &dyn Fn(usize) -> bool| {
             assert!(list.iter().all(|room| flag(room.0 as usize)), "a listed room has its flag");
-            let flagged =
-                (0..self.rooms.len()).filter(|index| self.rooms[*index].flags.in_use && flag(*index));
+            let flagged = (0..self.rooms.len())
+                .filter(|index| self.rooms[*index].flags.has(Flags::IN_USE) && flag(*index));
             assert_eq!(list.len(), flagged.count(), "a flagged room is listed, once");
         };
-        dirty(&self.count_dirty, &|index| self.rooms[index].flags.count_dirty);
-        dirty(&self.total_dirty, &|index| self.rooms[index].flags.total_dirty);
+        dirty(&self.count_dirty, &|index| self.rooms[index].flags.has(Flags::COUNT_DIRTY));
+        dirty(&self.total_dirty, &|index| self.rooms[index].flags.has(Flags::TOTAL_DIRTY));
     }
 
     /// The list goes both ways, is as long as `local` says, and has only members of the room.
     fn member_list(&self, room: u32) -> usize {
         let (mut previous, mut index, mut count) = (NONE, self.rooms[room as usize].members, 0);
+        let mut further = 0;
         while let Some(member) = self.members.get(index as usize) {
             assert_eq!((member.room().0, member.previous_in_room), (room, previous), "member {index}");
+            further += u32::from(!member.is_guaranteed());
             count += 1;
-            assert!(count <= self.members_used, "the members of room {room} go round in circles");
+            assert!(count <= self.memberships_len(), "the members of room {room} go round in circles");
             (previous, index) = (index, member.next_in_room);
         }
-        assert_eq!(count, self.rooms[room as usize].local as usize, "members of room {room}");
+        let record = &self.rooms[room as usize];
+        assert_eq!((count, further), (record.local as usize, record.further), "members of room {room}");
         count
     }
 
@@ -62,8 +64,9 @@ impl Rooms {
         let hosts = self.hosts(RoomIndex(index as u32)).count();
         assert!(room.total as usize >= hosts, "room {index}: {} members on {hosts} hosts", room.total);
         let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE || room.heavy > 0;
-        assert!(needed || room.flags.count_dirty || room.flags.total_dirty, "room {index} is of no use");
-        assert!(room.local == 0 || !room.text.is_none(), "room {index} has members and no key");
+        let is_listed = room.flags.has(Flags::COUNT_DIRTY) || room.flags.has(Flags::TOTAL_DIRTY);
+        assert!(needed || is_listed, "room {index} is of no use");
+        assert_eq!(room.local == 0, room.text.is_none(), "the key of room {index}");
     }
 
     fn free_list(&self, bound: usize, first: u32, next: impl Fn(usize) -> u32) -> usize {

@@ -1,12 +1,26 @@
-//! How much of the rooms, memberships and text a connection gets, so that nobody fills what all share.
+//! How much of the rooms, memberships and names of rooms a connection gets.
 //!
-//! A connection gets no more of a table than a part of what is left of it. A first membership is kept for each connection, and
-//! all hosts together can't have more rooms than their homes have place for.
+//! Each table of a worker has two parts (decision 0023):
+//!
+//! * The **guaranteed** part is as large as all connections times [`GUARANTEED_ROOMS`]. A connection's first rooms come from
+//!   it, so nothing that others hold keeps a connection from them: there is a membership, a record and a cell of text for
+//!   each.
+//! * The **shared** part is for further rooms. A connection takes from it while it holds less than a quarter of what is free
+//!   (Choudhury and Hahne 1998), all connections of its user together as far as their number is known here. So the
+//!   connection with the most rooms is refused first, and one without a further room last.
+//!
+//! A room belongs to the shared part while it is a further room of any member, and to the guaranteed part else. The number
+//! of rooms is thus at most that of guaranteed memberships and of shared rooms, whoever comes and goes: a room does not
+//! become a further one when a member leaves. The first cell of a name comes with the record. The cells beyond it are
+//! shared, whichever room it is.
+//!
+//! Only hosts refuse. A home has a record for whatever its hosts may hold ([`records_for`]).
 
-use super::{Rooms, SessionRooms};
+use super::{MemberIndex, Room, RoomIndex, Rooms, SessionRooms};
 use crate::session::text::TextStore;
 
-const NONE: u32 = super::NONE;
+/// Rooms that each connection can be in, whatever others hold.
+pub const GUARANTEED_ROOMS: u8 = 2;
 
 /// How many rooms a connection may be in.
 #[derive(Clone, Copy, Debug)]
@@ -15,71 +29,213 @@ pub struct JoinLimit {
     pub rooms_max: u8,
     /// Rooms that it leaves by then.
     pub leaving: u8,
+    /// Connections of its user, itself included, as far as that is known: all of them count as one holder.
+    pub sharers: u8,
 }
 
-/// Parts of what is left of a table; whoever holds more than one of them gets no more.
-const SHARES: usize = 16;
-
-/// Whether a connection that holds `held` of a table may have `more`, of which `left` are left. Its share shrinks with what is
-/// left, so that whoever takes all it can get leaves something to others, and whoever has nothing yet is refused last.
-fn is_fair(held: usize, more: usize, left: usize) -> bool {
-    more <= left && held + more <= (left / SHARES).max(1)
-}
-
-/// Rooms with members on a worker at most. All hosts together can then have as many different rooms as their homes have place
-/// for, with some to spare, for names are spread over homes by hash: no home must refuse one.
-pub(super) const fn hosted_max(rooms_max: usize, workers: usize) -> usize {
-    if workers <= 1 {
-        return rooms_max;
+impl JoinLimit {
+    fn holders(self) -> usize {
+        usize::from(self.sharers.max(1))
     }
-    let even = rooms_max * workers / (2 * workers - 1);
-    let max = even - even / 8;
-    if max == 0 { 1 } else { max }
+}
+
+/// The part of the tables that a membership comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One of the connection's first rooms.
+    Guaranteed,
+    /// A further one.
+    Further,
+}
+
+/// Parts of what is free of which a holder may have one.
+const PARTS: usize = 4;
+
+/// Whether a holder of `held` may take `more`, where `left` are free.
+fn is_fair(held: usize, more: usize, left: usize) -> bool {
+    more <= left && PARTS * (held + more - 1) < left
+}
+
+/// Entries in use, and how many there may be.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    used: usize,
+    max: usize,
+}
+
+impl Level {
+    fn left(self) -> usize {
+        self.max.saturating_sub(self.used)
+    }
+}
+
+/// What is taken of each part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shares {
+    /// Memberships that are one of their connections' guaranteed ones.
+    guaranteed: Level,
+    /// Other memberships.
+    further: Level,
+    /// Rooms that are a further one of any member.
+    rooms: Level,
+    /// Rooms with members here.
+    hosted: usize,
+}
+
+impl Shares {
+    /// Everything is shared.
+    pub(super) fn of_all(memberships_max: usize, hosted_max: usize) -> Shares {
+        Shares {
+            guaranteed: Level { used: 0, max: 0 },
+            further: Level { used: 0, max: memberships_max },
+            rooms: Level { used: 0, max: hosted_max },
+            hosted: 0,
+        }
+    }
+
+    /// A membership in `room` was entered.
+    pub(super) fn entered(&mut self, place: Place, room: &mut Room) {
+        self.hosted += usize::from(room.local == 1);
+        match place {
+            Place::Guaranteed => self.guaranteed.used += 1,
+            Place::Further => {
+                self.further.used += 1;
+                self.rooms.used += usize::from(room.further == 0);
+                room.further += 1;
+            }
+        }
+    }
+
+    /// A membership in `room` has ended.
+    pub(super) fn left(&mut self, place: Place, room: &mut Room) {
+        self.hosted -= usize::from(room.local == 0);
+        match place {
+            Place::Guaranteed => self.guaranteed.used -= 1,
+            Place::Further => self.no_longer_further(room),
+        }
+    }
+
+    fn no_longer_further(&mut self, room: &mut Room) {
+        self.further.used -= 1;
+        room.further -= 1;
+        self.rooms.used -= usize::from(room.further == 0);
+    }
+}
+
+/// Records that a worker of `workers` needs where each hosts `hosted` rooms at most: for those, for the rooms of other hosts
+/// whose home it is, and for rooms that have ended and wait for their fan-outs.
+///
+/// All other hosts together have `(workers - 1) * hosted` rooms at most, which a keyed hash spreads over the homes. Eight
+/// standard deviations above the mean are never met.
+pub fn records_for(hosted: usize, workers: usize) -> usize {
+    let of_others = hosted * workers.saturating_sub(1) / workers.max(1);
+    hosted + of_others + 8 * of_others.isqrt() + hosted / 32
+}
+
+/// Rooms with members on a worker at most, so that all homes have records for them: the inverse of [`records_for`].
+pub fn hosted_max(rooms_max: usize, workers: usize) -> usize {
+    let (mut most, mut too_many) = (rooms_max.min(1), rooms_max + 1);
+    while most + 1 < too_many {
+        let middle = most.midpoint(too_many);
+        *(if records_for(middle, workers) <= rooms_max { &mut most } else { &mut too_many }) = middle;
+    }
+    most
+}
+
+/// The guaranteed part of a table of `max` entries: what so many connections need, but four fifths at most.
+fn guaranteed_part(connections_max: usize, max: usize) -> usize {
+    let needed = connections_max * usize::from(GUARANTEED_ROOMS);
+    needed.min(max - max.div_ceil(5))
+}
+
+/// Entries that a table must have so that its guaranteed part is enough for so many connections.
+pub fn entries_for(connections_max: usize) -> usize {
+    (connections_max * usize::from(GUARANTEED_ROOMS) * 5).div_ceil(4)
 }
 
 impl Rooms {
-    /// Keeps a membership for each of so many connections, as far as half of them all go: whoever is in no room can enter one,
-    /// however many memberships others have.
-    pub fn for_connections(mut self, connections_max: usize) -> Rooms {
-        let memberships_max = self.members.capacity();
-        self.shared_members = memberships_max - connections_max.min(memberships_max / 2);
+    /// Guarantees [`GUARANTEED_ROOMS`] to each of so many connections, as far as the tables go. `names_max` are the rooms
+    /// whose names have a cell.
+    pub fn for_connections(mut self, connections_max: usize, names_max: usize) -> Rooms {
+        let (memberships_max, hosted_max) = (self.shares.further.max, self.shares.rooms.max.min(names_max));
+        let part = |max| guaranteed_part(connections_max, max);
+        let guaranteed = part(memberships_max).min(part(hosted_max));
+        self.shares.guaranteed.max = guaranteed;
+        self.shares.further.max = memberships_max - guaranteed;
+        self.shares.rooms.max = hosted_max - guaranteed;
         self
     }
 
-    /// Whether there is a membership for a connection that is in `keeps` rooms besides.
-    pub(super) fn has_membership_for(&self, keeps: usize) -> bool {
-        let is_free = self.free_member != NONE || self.members.len() < self.members.capacity();
-        let reserve = self.members.capacity() - self.shared_members;
-        let shared_used = self.members_used - self.members_first.min(reserve);
-        is_free && (keeps == 0 || is_fair(keeps - 1, 1, self.shared_members.saturating_sub(shared_used)))
+    /// Where a membership of the connection in `room`, or in one without a record here, would come from; `None`: the
+    /// connection has its share.
+    pub(super) fn place_for(
+        &self,
+        room: Option<RoomIndex>,
+        rooms: &SessionRooms,
+        limit: JoinLimit,
+    ) -> Option<Place> {
+        let shares = &self.shares;
+        let own = self.memberships(rooms).filter(|member| self.member(*member).is_guaranteed());
+        if shares.guaranteed.left() > 0 && own.count() < usize::from(GUARANTEED_ROOMS) {
+            return Some(Place::Guaranteed);
+        }
+        let keeps = rooms.count.saturating_sub(limit.leaving);
+        let held = usize::from(keeps.saturating_sub(GUARANTEED_ROOMS)) * limit.holders();
+        let is_shared = room.is_some_and(|room| self.rooms[room.0 as usize].further > 0);
+        let has_record = is_shared || is_fair(held, 1, shares.rooms.left());
+        (has_record && is_fair(held, 1, shares.further.left())).then_some(Place::Further)
     }
 
-    /// Whether a connection that is in `keeps` rooms besides may have a room that nobody here is in yet.
-    pub(super) fn has_room_for(
+    /// Whether there is text for the name of a room that is new here. The first cell comes with the record; of the cells
+    /// beyond it a connection has its share, those of all of its rooms counted.
+    pub(super) fn has_text_for(
         &self,
         texts: &TextStore,
         key: &str,
-        keeps: usize,
         rooms: &SessionRooms,
+        limit: JoinLimit,
     ) -> bool {
-        let (cells, cells_left) = (TextStore::cells_for(key), texts.room_cells_left());
-        let rooms_left = self.hosted_max.saturating_sub(self.hosted);
-        let (own, own_cells) = if keeps == 0 { (0, 0) } else { self.held_alone(rooms) };
-        is_fair(own, 1, rooms_left) && is_fair(own_cells, cells, cells_left)
+        let beyond = |cells: usize| cells.saturating_sub(1);
+        let more = beyond(TextStore::cells_for(key));
+        let names = self.memberships(rooms).map(|member| self.text(self.room_of(member)));
+        more == 0 || {
+            let held = names.map(|text| beyond(text.cells())).sum::<usize>() * limit.holders();
+            is_fair(held, more, texts.room_cells_left())
+        }
     }
 
-    /// Rooms that a connection is in alone on this worker, so that they are here for it only, and the cells of their keys.
-    pub fn held_alone(&self, rooms: &SessionRooms) -> (usize, usize) {
-        let records = self.memberships(rooms).map(|member| &self.rooms[self.room_of(member).0 as usize]);
-        let alone = records.filter(|room| room.local == 1);
-        alone.fold((0, 0), |(count, cells), room| (count + 1, cells + room.text.cells()))
+    /// A guaranteed membership has ended: a further one of the same connection takes its place.
+    pub(super) fn pass_guarantee(&mut self, rooms: &SessionRooms) {
+        let heir = self.memberships(rooms).find(|member| !self.member(*member).is_guaranteed());
+        let Some(MemberIndex(heir)) = heir else { return };
+        let member = &mut self.members[heir as usize];
+        member.set_guaranteed(true);
+        self.shares.guaranteed.used += 1;
+        self.shares.no_longer_further(&mut self.rooms[member.room().0 as usize]);
     }
 
-    /// Used and all: rooms with members here, and memberships that connections share.
+    /// Used and all of what is shared: rooms, and memberships.
     pub fn shared_levels(&self) -> [(usize, usize); 2] {
-        let reserve = self.members.capacity() - self.shared_members;
-        let shared_used = self.members_used - self.members_first.min(reserve);
-        [(self.hosted, self.hosted_max), (shared_used, self.shared_members)]
+        [self.shares.rooms, self.shares.further].map(|level| (level.used, level.max))
+    }
+
+    /// Memberships.
+    pub fn memberships_len(&self) -> usize {
+        self.shares.guaranteed.used + self.shares.further.used
+    }
+
+    /// The counts are those of the records, and none is above its part.
+    pub(super) fn share_invariants(&self) {
+        let Shares { guaranteed, further, rooms, hosted } = self.shares;
+        let records = || self.rooms.iter().filter(|room| room.local > 0);
+        assert_eq!(records().count(), hosted, "rooms with members here");
+        assert_eq!(records().filter(|room| room.further > 0).count(), rooms.used, "shared rooms");
+        let members = records().map(|room| room.further as usize).sum::<usize>();
+        assert_eq!(members, further.used, "further memberships");
+        for (level, what) in [(guaranteed, "guaranteed"), (further, "further"), (rooms, "rooms")] {
+            assert!(level.used <= level.max, "{what}: {level:?}");
+        }
+        assert!(hosted <= guaranteed.max + rooms.max, "more rooms than their homes have records for");
     }
 
     /// ChangeRooms of a connection that wait for their homes.

@@ -1,7 +1,8 @@
 use super::*;
-use crate::address::Fingerprints;
+use crate::address::{Fingerprints, WorkerId};
+use crate::session::text::TextStore;
 
-const LIMIT: JoinLimit = JoinLimit { rooms_max: 9, leaving: 0 };
+const LIMIT: JoinLimit = JoinLimit { rooms_max: 255, leaving: 0, sharers: 0 };
 
 fn change(room: Fingerprint, count: u32, before: u32) -> CountChange {
     CountChange { room, count, before, appearance: 1 }
@@ -13,7 +14,6 @@ fn a_home_knows_its_hosts_and_the_sum_through_random_changes() {
     let names = Fingerprints::new((1, 2));
     let room_names: Vec<Fingerprint> = (0..5).map(|room| names.room(&format!("r://{room}"))).collect();
     let mut rooms = Rooms::with_capacity(8, 8, workers);
-    let mut texts = TextStore::with_capacity(16, 0);
     let mut counts = vec![vec![0_u32; workers]; room_names.len()];
     let mut random = 1_u64;
     for _ in 0..50_000 {
@@ -22,10 +22,10 @@ fn a_home_knows_its_hosts_and_the_sum_through_random_changes() {
         let count = (random >> 50) as u32 % 3;
         let before = std::mem::replace(&mut counts[room][worker], count);
         let told = change(room_names[room], count, before);
-        let answer = rooms.set_host_count(&mut texts, WorkerId(worker as u8), told);
+        let answer = rooms.set_host_count(WorkerId(worker as u8), told);
         let total: u32 = counts[room].iter().sum();
         assert_eq!(answer, Some((total, before == 0 && count > 0)));
-        while rooms.next_total_change(&mut texts).is_some() {}
+        while rooms.next_total_change().is_some() {}
         let hosts: Vec<usize> = (0..workers).filter(|worker| counts[room][*worker] > 0).collect();
         match rooms.find(room_names[room]) {
             Some(found) => {
@@ -42,17 +42,16 @@ fn what_was_told_while_the_table_was_full_does_not_count() {
     let names = Fingerprints::new((1, 2));
     let (first, second) = (names.room("a://1"), names.room("a://2"));
     let mut rooms = Rooms::with_capacity(1, 4, 2);
-    let mut texts = TextStore::with_capacity(16, 0);
-    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(first, 3, 0)), Some((3, true)));
-    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 2, 0)), None);
-    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(first, 0, 3)), Some((0, false)));
-    while rooms.next_total_change(&mut texts).is_some() {}
+    assert_eq!(rooms.set_host_count(WorkerId(0), change(first, 3, 0)), Some((3, true)));
+    assert_eq!(rooms.set_host_count(WorkerId(1), change(second, 2, 0)), None);
+    assert_eq!(rooms.set_host_count(WorkerId(0), change(first, 0, 3)), Some((0, false)));
+    while rooms.next_total_change().is_some() {}
     // One more has joined there before the refusal was heard; now there is room.
-    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 3, 2)), Some((3, true)));
+    assert_eq!(rooms.set_host_count(WorkerId(1), change(second, 3, 2)), Some((3, true)));
     // Of a host that is not known, nothing is taken away.
-    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(0), change(second, 0, 7)), Some((3, false)));
-    assert_eq!(rooms.set_host_count(&mut texts, WorkerId(1), change(second, 0, 3)), Some((0, false)));
-    while rooms.next_total_change(&mut texts).is_some() {}
+    assert_eq!(rooms.set_host_count(WorkerId(0), change(second, 0, 7)), Some((3, false)));
+    assert_eq!(rooms.set_host_count(WorkerId(1), change(second, 0, 3)), Some((0, false)));
+    while rooms.next_total_change().is_some() {}
     assert!(rooms.is_empty());
 }
 
@@ -61,22 +60,20 @@ fn a_host_tells_what_it_said_before() {
     let names = Fingerprints::new((1, 2));
     let name = names.room("a://1");
     let mut rooms = Rooms::with_capacity(4, 4, 1);
-    let mut texts = TextStore::with_capacity(16, 0);
+    let mut texts = TextStore::with_capacity(16, 0, 4);
     let mut sessions = [SessionRooms::EMPTY; 3];
-    let told = |rooms: &mut Rooms, texts: &mut TextStore| {
-        rooms.next_count_change(texts).map(|change| (change.before, change.count))
-    };
+    let told = |rooms: &mut Rooms| rooms.next_count_change().map(|change| (change.before, change.count));
     for (session, list) in sessions.iter_mut().enumerate().take(2) {
         rooms.join(&mut texts, (name, "a://1"), session as u32, list, LIMIT).unwrap();
     }
-    assert_eq!(told(&mut rooms, &mut texts), Some((0, 2)));
+    assert_eq!(told(&mut rooms), Some((0, 2)));
     // All leave and another comes before the home is told: it was never without members here.
-    sessions.iter_mut().for_each(|list| rooms.leave_all(list));
+    sessions.iter_mut().for_each(|list| rooms.leave_all(&mut texts, list));
     rooms.join(&mut texts, (name, "a://1"), 2, &mut sessions[2], LIMIT).unwrap();
-    assert_eq!(told(&mut rooms, &mut texts), Some((2, 1)));
-    rooms.leave_all(&mut sessions[2]);
-    assert_eq!(told(&mut rooms, &mut texts), Some((1, 0)));
-    assert_eq!(told(&mut rooms, &mut texts), None);
+    assert_eq!(told(&mut rooms), Some((2, 1)));
+    rooms.leave_all(&mut texts, &mut sessions[2]);
+    assert_eq!(told(&mut rooms), Some((1, 0)));
+    assert_eq!(told(&mut rooms), None);
     assert!(rooms.is_empty());
     assert_eq!(texts.free_cells(), 16);
 }

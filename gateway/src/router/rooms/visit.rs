@@ -1,7 +1,6 @@
 //! A room's fan-outs: how many there are, and the members that the one under way has still to visit.
 
 use super::{NONE, RoomIndex, Rooms};
-use crate::session::text::TextStore;
 
 fn count(number: &mut u16, more: bool) {
     *number = if more { number.saturating_add(1) } else { number.saturating_sub(1) };
@@ -47,8 +46,8 @@ impl Rooms {
     }
 
     /// The room has no more fan-outs.
-    pub(in crate::router) fn fanouts_done(&mut self, room: RoomIndex, texts: &mut TextStore) {
+    pub(in crate::router) fn fanouts_done(&mut self, room: RoomIndex) {
         self.rooms[room.0 as usize].cursor = NONE;
-        self.free_if_unused(room, texts);
+        self.free_if_unused(room);
     }
 }

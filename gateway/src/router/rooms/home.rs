@@ -1,0 +1,75 @@
+//! Rooms at their home: which hosts have members, and how many there are in all.
+
+use super::{CountChange, Flags, RoomIndex, Rooms};
+use crate::address::WorkerId;
+
+impl Rooms {
+    /// A host has told its count. Returns the total, and whether the host had no members before (it waits for an
+    /// answer then); `None` when the table is full.
+    pub fn set_host_count(&mut self, worker: WorkerId, change: CountChange) -> Option<(u32, bool)> {
+        let CountChange { room: name, count, before, .. } = change;
+        let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
+        let Some(room) = room else { return (count == 0).then_some((0, false)) };
+        // What a host told while the table was full did not count.
+        let is_known = self.hosts.set(room, worker, count > 0);
+        let before = if is_known { before } else { 0 };
+        let record = &mut self.rooms[room.0 as usize];
+        record.total = record.total + count - before;
+        let total = record.total;
+        if before != count && !record.flags.set(Flags::TOTAL_DIRTY, true) {
+            self.total_dirty.push(room);
+        }
+        self.free_if_unused(room);
+        Some((total, !is_known && count > 0))
+    }
+
+    /// Workers with members of the room, at its home.
+    pub fn hosts(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
+        self.hosts.iter(room)
+    }
+
+    /// A room whose hosts must be told the total. Call until `None`, now and then.
+    pub fn next_total_change(&mut self) -> Option<RoomIndex> {
+        loop {
+            let room = self.total_dirty.pop()?;
+            let record = &mut self.rooms[room.0 as usize];
+            record.flags.set(Flags::TOTAL_DIRTY, false);
+            if record.total > 0 {
+                return Some(room);
+            }
+            self.free_if_unused(room);
+        }
+    }
+
+    /// Whether homes or hosts must be told something.
+    pub fn has_changes(&self) -> bool {
+        !self.count_dirty.is_empty() || !self.total_dirty.is_empty()
+    }
+
+    /// Frees the records of rooms that have ended and only wait in a list for it to be worked off: no host is to be told of
+    /// them. Called when a record is missing. Bounds: `shares` keeps so many records spare that a call frees many.
+    pub(super) fn free_unneeded(&mut self) {
+        let mut index = 0;
+        while let Some(room) = self.total_dirty.get(index).copied() {
+            if self.rooms[room.0 as usize].total > 0 {
+                index += 1;
+                continue;
+            }
+            self.total_dirty.swap_remove(index);
+            self.rooms[room.0 as usize].flags.set(Flags::TOTAL_DIRTY, false);
+            self.free_if_unused(room);
+        }
+        index = 0;
+        while let Some(room) = self.count_dirty.get(index).copied() {
+            let record = &mut self.rooms[room.0 as usize];
+            if record.local > 0 || record.told > 0 {
+                index += 1;
+                continue;
+            }
+            // It came and went within a turn, so its home has never heard of members here.
+            record.flags.set(Flags::COUNT_DIRTY, false);
+            self.count_dirty.swap_remove(index);
+            self.free_if_unused(room);
+        }
+    }
+}
