@@ -7,9 +7,9 @@ root=$(cd "$(dirname "$0")/../../.." && pwd)
 gateway=${GATEWAY:-$root/target/release/gateway}
 hostile=${HOSTILE:-$root/target/release/hostile}
 ulimit -n 20000 2>/dev/null || { echo "needs RLIMIT_NOFILE 20000: raise the hard limit" >&2; exit 1; }
-# Floods, fan-outs, crowded tables and receivers that never read are left to `make hostile`: bystanders are answered 503 there
-# while a worker's mailbox or the rooms' tables are full (docs/hostile.md, "What is noticed").
-kinds=(before_login framing websocket http_upgrade half_requests closings identities control_port operators)
+# Floods, fan-outs and receivers that never read are left to `make hostile`: bystanders are answered 503 there while a worker's
+# mailbox is full (docs/hostile.md, "What is noticed").
+kinds=(before_login framing websocket http_upgrade half_requests names_and_tables closings identities control_port operators)
 "$hostile" run "${kinds[@]}" --small --gateway "$gateway" --profile production --backend auto "$@"
 "$hostile" run "${kinds[@]}" --small --gateway "$gateway" --profile development --backend epoll "$@"
 echo "hostile, small: ok"
