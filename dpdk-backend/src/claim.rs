@@ -5,16 +5,13 @@
 //! do, and ends with its process, however that ends. It holds among our own programs; another program's interface is found by its
 //! being there.
 
+mod netlink;
+
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-
-/// IFF_MULTI_QUEUE and IFF_PERSIST, linux/if_tun.h.
-const TUN_SHARED: u32 = 0x0100 | 0x0800;
 
 /// Why an interface can't be had.
 #[derive(Debug)]
@@ -99,23 +96,14 @@ fn claimed(device: &str) -> Option<String> {
 /// (`ip tuntap add mode tap multi_queue`) is meant to be there.
 ///
 /// # Errors
-/// [`ClaimError::Exists`].
+/// [`ClaimError::Exists`]; [`ClaimError::System`].
 pub fn check_interfaces(devices: &[String]) -> Result<(), ClaimError> {
-    check_interfaces_in(Path::new("/sys/class/net"), devices)
-}
-
-fn check_interfaces_in(folder: &Path, devices: &[String]) -> Result<(), ClaimError> {
-    for device in
-        devices.iter().filter(|device| device.starts_with("net_tap") || device.starts_with("net_tun"))
-    {
-        let Some(name) = argument(device, "iface") else { continue };
-        if !folder.join(name).exists() {
-            continue;
-        }
-        let flags = fs::read_to_string(folder.join(name).join("tun_flags")).unwrap_or_default();
-        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0);
-        if flags & TUN_SHARED != TUN_SHARED {
-            return Err(ClaimError::Exists(name.to_owned()));
+    let makes_interface = |device: &&String| device.starts_with("net_tap") || device.starts_with("net_tun");
+    for name in devices.iter().filter(makes_interface).filter_map(|device| argument(device, "iface")) {
+        match netlink::interface(name) {
+            Ok(Some(found)) if !found.is_shared_tun => return Err(ClaimError::Exists(name.to_owned())),
+            Ok(_) => {}
+            Err(error) => return Err(ClaimError::System(name.to_owned(), error)),
         }
     }
     Ok(())
@@ -152,16 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_there_is_somebody_elses() {
-        let folder = std::env::temp_dir().join(format!("claim-{}", std::process::id()));
-        let devices = ["net_tap0,iface=one".to_owned()];
-        assert!(check_interfaces_in(&folder, &devices).is_ok());
-        fs::create_dir_all(folder.join("one")).unwrap();
-        assert!(matches!(check_interfaces_in(&folder, &devices), Err(ClaimError::Exists(_))));
-        fs::write(folder.join("one/tun_flags"), "0x1102\n").unwrap();
-        assert!(check_interfaces_in(&folder, &devices).is_err(), "not made to stay");
-        fs::write(folder.join("one/tun_flags"), "0x1902\n").unwrap();
-        assert!(check_interfaces_in(&folder, &devices).is_ok());
-        fs::remove_dir_all(folder).unwrap();
+    fn an_interface_that_is_there_is_refused_by_name() {
+        let devices = |name: &str| [format!("net_tap0,iface={name}")];
+        assert!(matches!(check_interfaces(&devices("lo")), Err(ClaimError::Exists(name)) if name == "lo"));
+        assert!(check_interfaces(&devices("not-there")).is_ok());
+        assert!(check_interfaces(&["net_af_packet0,iface=lo".to_owned()]).is_ok(), "it stands on one");
     }
 }

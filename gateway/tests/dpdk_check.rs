@@ -125,7 +125,10 @@ fn virtual_devices_need_what_they_stand_on() {
     let (text, _) = files.said(&plain("net_tap0,iface=gateway0"));
     assert!(text.contains("takes CAP_NET_ADMIN"), "{text}");
     let (text, _) = files.said(&plain("net_af_packet0,iface=eth7"));
-    assert!(text.contains("/sys/class/net/eth7 is not there"), "{text}");
+    assert!(text.contains("there is no interface eth7"), "{text}");
+    files.file("proc/net/dev", "Inter-|   Receive\n face |bytes\n    lo: 0 0\n  eth7: 12 1\n");
+    let (text, is_complete) = files.said(&plain("net_af_packet0,iface=eth7"));
+    assert!(is_complete && text.contains("eth7 is there"), "{text}");
     let (text, _) = files.said(&plain("net_memif0,socket=/run/gateway/memif.sock"));
     assert!(text.contains("mkdir -p /run/gateway"), "{text}");
 }

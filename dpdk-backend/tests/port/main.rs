@@ -3,6 +3,7 @@
 //! Needs root (a namespace, TAP devices) and no huge pages. Without the feature `dpdk` there is nothing here.
 #![cfg(feature = "dpdk")]
 
+mod claims;
 mod contract;
 mod ends;
 mod host;

@@ -77,6 +77,12 @@ impl Machine {
         Some(fs::read_link(self.path(path)).ok()?.file_name()?.to_string_lossy().into_owned())
     }
 
+    /// Whether this process's network namespace has an interface; `/sys` may be another one's.
+    fn has_interface(&self, name: &str) -> bool {
+        let table = self.text("/proc/net/dev").unwrap_or_default();
+        table.lines().any(|line| line.trim_start().split_once(':').is_some_and(|(one, _)| one == name))
+    }
+
     fn capability(&self, bit: u32) -> bool {
         let status = self.text("/proc/self/status").unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -302,10 +308,18 @@ fn virtual_device(machine: &Machine, name: &str, arguments: &str) -> Vec<Finding
         }
         return findings;
     }
+    if let Some(interface) = argument("iface").filter(|_| driver == "net_af_packet" || driver == "net_af_xdp")
+    {
+        return vec![match machine.has_interface(interface) {
+            true => good("device", format!("{name}: the interface {interface} is there")),
+            false => missing(
+                "device",
+                format!("{name}: there is no interface {interface} in this network namespace"),
+                &[format!("ip link show   # and write an interface that is there instead of {interface}")],
+            ),
+        }];
+    }
     let needed = match driver {
-        "net_af_packet" | "net_af_xdp" => {
-            argument("iface").map(|interface| format!("/sys/class/net/{interface}"))
-        }
         "net_virtio_user" => argument("path").map(str::to_owned),
         "net_memif" => argument("socket")
             .and_then(|socket| Path::new(socket).parent().map(|one| one.display().to_string())),
@@ -323,11 +337,7 @@ fn remedy_of(driver: &str, path: &str) -> String {
     match driver {
         "net_memif" => format!("mkdir -p {path}"),
         "net_virtio_user" if path == "/dev/vhost-net" => "modprobe vhost-net".into(),
-        "net_virtio_user" => format!("start the other end first: it makes {path}"),
-        _ => format!(
-            "ip link show   # and write an interface that is there instead of {}",
-            path.rsplit('/').next().unwrap_or_default()
-        ),
+        _ => format!("start the other end first: it makes {path}"),
     }
 }
 

@@ -46,6 +46,23 @@ run() { # SCENARIO FLAG…
 run push --rate 1000 --duration 3s
 run broadcast --rate 2 --duration 3s --warmup 0s
 
+echo "== a second gateway on the interface of the first is refused, and the first loses nothing"
+# Other control port, other addresses: only the interface is the same.
+sed 's/10\.77\.0\.2/10.77.0.3/; s/13111/13112/' "$here/dpdk.toml" >"$work/second.toml"
+"$loadtest" push "${common[@]}" --rate 1000 --duration 6s --settle 10s -q &
+load=$!
+for command in run dpdk-check run; do
+    if timeout 30 "$gateway" "$command" --config "$work/second.toml" >"$work/second" 2>&1; then
+        echo "gateway $command passed beside the first" >&2
+        exit 1
+    fi
+    grep -q 'another gateway, or load generator, has gateway0' "$work/second" || { cat "$work/second" >&2; exit 1; }
+    for _ in $(seq 5); do curl -sf -m 5 -o /dev/null http://10.77.0.2:13102/; done
+    curl -sf -o /dev/null http://127.0.0.1:13111/readyz
+done
+wait "$load"
+ip link show up dev gateway0 | grep -q LOWER_UP
+
 echo "== the same with one frame in twenty lost each way"
 iptables -A INPUT -i gateway0 -m statistic --mode random --probability 0.05 -j DROP
 iptables -A OUTPUT -o gateway0 -m statistic --mode random --probability 0.05 -j DROP
