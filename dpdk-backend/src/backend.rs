@@ -16,8 +16,8 @@ use crate::tcp::TcpConfig;
 use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, Buffer, BufferPools, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, MonotonicClock, PoolSize, Priority, SendError, SendStoreLevel, SharedBuffer,
-    Timestamp, Waiting, Waker, release_spare,
+    ListenerConfig, ListenerId, MonotonicClock, PoolSet, PoolSize, Priority, SendError, SendStoreLevel,
+    SharedBuffer, Timestamp, Waiting, Waker, release_spare,
 };
 use rustix::thread::{Timespec, nanosleep};
 use std::io;
@@ -202,7 +202,8 @@ impl Work {
     }
 }
 
-/// Connections whose peers may be slow: more is queued than may be in flight, which is what a kernel's socket would have taken.
+/// Connections whose peers may be slow: more is queued than may be in flight, which is what a kernel's socket would have taken, or
+/// so many pieces that they are a burden to pools and store whatever their bytes.
 #[derive(Debug)]
 struct WaitingList {
     /// Bytes that a connection may keep without being slow: those in flight at most, the least of all listeners.
@@ -252,22 +253,22 @@ impl WaitingList {
         }
     }
 
-    /// After a round: a connection with more queued than may be in flight waits, until nothing is queued any more.
+    /// After a round: a connection that keeps too much waits, until nothing is queued any more.
     fn update(&mut self, stack: &Stack) {
         let WaitingList { flight_bytes_max, fresh, slow, listed } = self;
-        let mut keep = |connection: ConnectionId, above: usize| {
-            let waits = stack.queued_bytes(connection) > above;
+        let mut keep = |connection: ConnectionId, waits: bool| {
             listed[connection.index()] = if waits { Listed::Slow } else { Listed::No };
             if waits { stack.waiting(connection) } else { None }
         };
-        slow.retain_mut(|one| match keep(one.connection, 0) {
+        slow.retain_mut(|one| match keep(one.connection, stack.queued_bytes(one.connection) > 0) {
             Some(now) => {
                 *one = now;
                 true
             }
             None => false,
         });
-        slow.extend(fresh.drain(..).filter_map(|connection| keep(connection, *flight_bytes_max)));
+        let may_be_slow = |connection| stack.may_be_slow(connection, *flight_bytes_max);
+        slow.extend(fresh.drain(..).filter_map(|connection| keep(connection, may_be_slow(connection))));
     }
 }
 
@@ -448,7 +449,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         priority: Priority,
     ) -> Result<(), SendError> {
         self.stack.send_as(self.recent, connection, buffer, priority)?;
-        if self.stack.queued_bytes(connection) > self.waiting.flight_bytes_max {
+        if self.stack.may_be_slow(connection, self.waiting.flight_bytes_max) {
             self.waiting.note(connection);
         }
         Ok(())
@@ -479,6 +480,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn queued_bytes(&self, connection: ConnectionId) -> usize {
         self.stack.queued_bytes(connection)
+    }
+
+    fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
+        self.stack.queued_blocks(connection, pools)
     }
 
     fn trim(&mut self) {

@@ -5,7 +5,7 @@ use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::tcp::TcpConfig;
 use dpdk_backend::wire::Mac;
 use dpdk_backend::{Event, ListenLimits, Stack, StackConfig};
-use netpoll::{Buffer, ConnectionId, PoolSize, PoolsConfig, Timestamp};
+use netpoll::{Buffer, ConnectionId, PoolSet, PoolSize, PoolsConfig, Timestamp};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ struct Host {
 }
 
 impl Host {
-    fn new(last: u8, line: Loopback) -> Host {
+    fn new(last: u8, line: Loopback, small_blocks: u32) -> Host {
         let interface = InterfaceConfig::new(Mac([2, 0, 0, 0, 0, last]), IpAddr::from([10, 0, 0, last]), 24);
         let pools = PoolsConfig {
             receive: PoolSize { size: 2048, count: RECEIVE_BUFFERS },
-            blocks: vec![PoolSize { size: 256, count: 64 }, PoolSize { size: 4096, count: 64 }],
+            blocks: vec![PoolSize { size: 256, count: small_blocks }, PoolSize { size: 4096, count: 64 }],
             huge_pages: false,
         };
         let config = StackConfig { interface, tcp: TcpConfig::new(16), pools, receive_reserve: 0 };
@@ -59,9 +59,14 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
+        Scene::with(64)
+    }
+
+    fn with(small_blocks: u32) -> Scene {
         let (a, b) = Loopback::pair(512);
         let now = Timestamp::from_nanos(1 << 30);
-        let mut scene = Scene { server: Host::new(1, a), client: Host::new(2, b), now };
+        let mut scene =
+            Scene { server: Host::new(1, a, small_blocks), client: Host::new(2, b, small_blocks), now };
         let address = SocketAddr::from(([10, 0, 0, 1], 80));
         let limits = ListenLimits { user_timeout_ms: 0, flight_bytes_max: 1 << 20, window_max: 1 << 16 };
         scene.server.stack.listen(address, 16, limits).expect("a free port");
@@ -177,4 +182,25 @@ fn what_is_ahead_of_a_gap_leaves_its_receive_buffer() {
         after.receive_copies - before.receive_copies,
         documented("at most 256 bytes, ahead of a gap").0
     );
+}
+
+/// A message for a peer that has vanished: it is sent, and stays until it is acknowledged, which is never. Each came in a receive
+/// buffer of its own, as messages of many senders do.
+#[test]
+fn what_a_vanished_peer_does_not_acknowledge_leaves_half_of_the_receive_buffers() {
+    for size in [16, 32, 200] {
+        let mut scene = Scene::with(512);
+        for _ in 0..300 {
+            let server = &mut scene.server;
+            let mut message = server.stack.pools().take_receive().expect("a receive buffer is free");
+            message.set_len(size);
+            server.stack.send(scene.now, server.open[0], message.freeze()).expect("room");
+            server.turn(scene.now);
+            scene.now = scene.now + Duration::from_micros(10);
+        }
+        let level = scene.server.stack.pools().receive_level();
+        assert!(level.free * 2 + 4 >= level.count, "{size} bytes: {level:?}");
+        let kept = scene.server.stack.queued_blocks(scene.server.open[0], PoolSet::ALL);
+        assert!(kept > 300 * 256, "{kept} bytes of blocks");
+    }
 }

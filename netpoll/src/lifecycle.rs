@@ -13,10 +13,10 @@
 
 use crate::connection_table::ConnectionTable;
 use crate::fifo::Fifo;
-use crate::send_queue::{Pieces, Refusal, SendQueue};
+use crate::send_queue::SendQueue;
 use crate::{
-    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, PoolSet, Priority,
-    SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
+    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, LastCopy, PieceStore,
+    PoolSet, Priority, Refusal, SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
 };
 use std::io;
 use std::time::Duration;
@@ -55,43 +55,8 @@ impl State {
     }
 }
 
-/// A push for a connection that waits finds room while its queue holds at most one part in so many of the free bytes of all
-/// blocks: the dynamic threshold of [`crate::Shares`], for what the pieces keep from their pools.
-const WAITING_PART: usize = 4;
-/// Bytes that the queue of a connection that waits may hold however few blocks are free.
-const WAITING_BYTES_MIN: usize = 64 << 10;
-
 /// Pieces of a queue that [`Common::queued_blocks`] looks at.
 const PIECES_COUNTED: usize = 1024;
-
-/// The buffer that was copied last for a connection that waits, and its copy: what goes to many of those is copied once. Lives for
-/// a turn.
-#[derive(Default)]
-struct Moved(Option<(SharedBuffer, SharedBuffer)>);
-
-impl Moved {
-    /// `buffer`, or a copy of it in a smaller block: it will stay for as long as a slow peer likes.
-    fn keep(
-        &mut self,
-        buffer: SharedBuffer,
-        pools: &mut BufferPools,
-        copy_break: usize,
-        copies: &mut u64,
-    ) -> SharedBuffer {
-        if let Some((original, copy)) = &self.0
-            && original.as_ptr() == buffer.as_ptr()
-            && original.len() == buffer.len()
-        {
-            return copy.clone();
-        }
-        let (kept, copied) = pools.retain(buffer.clone(), copy_break);
-        if copied {
-            *copies += 1;
-            self.0 = Some((buffer, kept.clone()));
-        }
-        kept
-    }
-}
 
 /// Not in the list of the waiting.
 const NOWHERE: u32 = u32::MAX;
@@ -177,11 +142,11 @@ pub(crate) struct Common<S> {
     pub(crate) table: ConnectionTable<S>,
     /// Completions to be reported first.
     pub(crate) notices: Fifo<Notice>,
-    pub(crate) pieces: Pieces,
+    pub(crate) pieces: PieceStore,
     waiting: Vec<Waiting>,
     /// The present, as far as the list of the waiting needs it: see [`Common::note_time`].
     now: Timestamp,
-    moved: Moved,
+    moved: LastCopy,
     pub(crate) pools: BufferPools,
     pub(crate) counters: BackendCounters,
     send_queue_bytes_max: usize,
@@ -199,10 +164,10 @@ impl<S: Slot> Common<S> {
             table: ConnectionTable::with_capacity(slots),
             // At most one Closed, and one Connected or Sent before it, a connection.
             notices: Fifo::with_capacity(2 * slots),
-            pieces: Pieces::new(slots, config.send_pieces_shared),
+            pieces: PieceStore::new(slots, config.send_pieces_shared),
             waiting: Vec::with_capacity(slots),
             now: Timestamp::ZERO,
-            moved: Moved::default(),
+            moved: LastCopy::default(),
             pools: BufferPools::new(&config.pools)?,
             counters: BackendCounters::default(),
             send_queue_bytes_max: config.send_queue_bytes_max,
@@ -241,12 +206,12 @@ impl<S: Slot> Common<S> {
         let pushed = if life.is_waiting() {
             let Common { pools, moved, counters, copy_break, .. } = self;
             if matches!(priority, Priority::Push | Priority::Droppable) {
-                bytes_max = bytes_max.min(WAITING_BYTES_MIN.max(pools.free_block_bytes() / WAITING_PART));
+                bytes_max = bytes_max.min(pools.waiting_bytes_max());
             }
             let keep = |buffer| moved.keep(buffer, pools, *copy_break, &mut counters.send_copies);
-            self.pieces.push(&mut life.queue, buffer, bytes_max, priority, keep)
+            life.queue.push(&mut self.pieces, buffer, bytes_max, priority, keep)
         } else {
-            self.pieces.push(&mut life.queue, buffer, bytes_max, priority, |buffer| buffer)
+            life.queue.push(&mut self.pieces, buffer, bytes_max, priority, |buffer| buffer)
         };
         match pushed {
             Ok(()) => Ok(slot),
@@ -263,7 +228,7 @@ impl<S: Slot> Common<S> {
         let life = slot.life_mut();
         if let Some(last) = last {
             // A full store of pieces loses the farewell, not the close; an empty queue is sure of a piece.
-            let _ = self.pieces.push(&mut life.queue, last, usize::MAX, Priority::Last, |last| last);
+            let _ = life.queue.push(&mut self.pieces, last, usize::MAX, Priority::Last, |last| last);
         }
         life.reason = CloseReason::Local;
         match life.state {
@@ -279,7 +244,7 @@ impl<S: Slot> Common<S> {
         let Some(slot) = self.table.get_mut(id) else { return };
         self.counters.send_bytes += count as u64;
         let life = slot.life_mut();
-        self.pieces.advance(&mut life.queue, count);
+        life.queue.advance(&mut self.pieces, count);
         if count > 0 && life.is_waiting() {
             self.waiting[life.place as usize] = Waiting::new(id, self.now);
         }
@@ -288,7 +253,7 @@ impl<S: Slot> Common<S> {
     /// Declares the present to be what `now` returns: before sends are tried, and again before their outcomes are taken in. Asks
     /// for it only while a connection waits.
     pub(crate) fn note_time(&mut self, now: impl FnOnce() -> Timestamp) {
-        self.moved = Moved::default();
+        self.moved.clear();
         if !self.waiting.is_empty() {
             self.now = now();
         }
@@ -305,7 +270,7 @@ impl<S: Slot> Common<S> {
             self.waiting.push(Waiting::new(id, self.now));
         }
         self.counters.send_waits += 1;
-        self.counters.send_copies += self.pieces.retain(&life.queue, &mut self.pools, self.copy_break);
+        self.counters.send_copies += life.queue.retain(&mut self.pieces, &mut self.pools, self.copy_break);
     }
 
     /// The socket has taken everything.
@@ -360,7 +325,7 @@ impl<S: Slot> Common<S> {
 
     /// Pieces queued for a connection.
     pub(crate) fn queued_pieces(&self, id: ConnectionId) -> usize {
-        self.table.get(id).map_or(0, |slot| self.pieces.count(&slot.life().queue))
+        self.table.get(id).map_or(0, |slot| self.pieces.count(slot.life().queue.list()))
     }
 
     /// How full the shared part of the store of pieces is.
@@ -377,8 +342,8 @@ impl<S: Slot> Common<S> {
     /// Bytes of the blocks of `pools` that wait for a connection.
     pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: PoolSet) -> usize {
         let Some(slot) = self.table.get(id) else { return 0 };
-        let pieces = self.pieces.iter(&slot.life().queue).take(PIECES_COUNTED);
-        pieces.filter(|piece| self.pools.is_shared_of(piece, pools)).map(|piece| piece.block_size()).sum()
+        let is_counted = |piece: &SharedBuffer| self.pools.is_shared_of(piece, pools);
+        self.pieces.block_bytes(slot.life().queue.list(), PIECES_COUNTED, is_counted)
     }
 
     // --- ending --------------------------------------------------------------------------------------------------
@@ -406,7 +371,7 @@ impl<S: Slot> Common<S> {
         }
         life.state = State::Ended;
         life.reason = reason;
-        self.pieces.clear(&mut life.queue);
+        life.queue.clear(&mut self.pieces);
         self.stop_waiting(id);
         true
     }

@@ -1,8 +1,9 @@
 //! What a connection takes in a backend, part by part, for docs/memory.md: a test of the gateway compares each figure.
 
+use crate::PIECE_BYTES;
 use crate::connection_table::SlabEntry;
 use crate::lifecycle::{Life, Notice};
-use crate::send_queue::{PIECE_BYTES, SendQueue};
+use crate::send_queue::SendQueue;
 use crate::uring::Sent;
 use crate::{BufferPools, ConnectionId, ConnectionTable, TimerWheel, epoll, uring};
 

@@ -1,7 +1,7 @@
 //! What the owner of a stack sends, and what waits of it.
 
 use super::Stack;
-use netpoll::{ConnectionId, Priority, SendStoreLevel, SharedBuffer, Timestamp, Waiting};
+use netpoll::{ConnectionId, PoolSet, Priority, SendStoreLevel, SharedBuffer, Timestamp, Waiting};
 
 impl Stack {
     /// Queues a buffer behind earlier ones; it leaves at the next poll.
@@ -35,6 +35,16 @@ impl Stack {
     /// Pieces of the store that a connection keeps.
     pub fn queued_pieces(&self, connection: ConnectionId) -> usize {
         self.tcp.queued_pieces(connection)
+    }
+
+    /// Bytes of the blocks of `pools` that a connection keeps.
+    pub fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
+        self.tcp.queued_blocks(connection, &self.pools, pools)
+    }
+
+    /// Whether a connection keeps more than `bytes_max`, or very many pieces.
+    pub(crate) fn may_be_slow(&self, connection: ConnectionId, bytes_max: usize) -> bool {
+        self.tcp.may_be_slow(connection, bytes_max)
     }
 
     /// How full the shared part of the store of pieces is.

@@ -6,7 +6,6 @@ use super::flow_table::FlowTable;
 use super::out_of_order::Kept;
 use super::put_back::PutBack;
 use super::scoreboard::SentSegment;
-use super::send_queue::Pieces;
 use super::slab::Slab;
 use super::syn_cache::HalfOpen;
 use super::time_wait::TimeWaitRecord;
@@ -193,7 +192,7 @@ impl TcpConfig {
             ("active blocks", self.active_max * Slab::<Active>::BYTES_PER_SLOT),
             (
                 "queued pieces",
-                (self.blocks_max() + self.pieces_max + self.flight_pieces_max) * Pieces::BYTES_PER_PIECE,
+                (self.blocks_max() + self.pieces_max + self.flight_pieces_max) * netpoll::PIECE_BYTES,
             ),
             (
                 "segments in flight",

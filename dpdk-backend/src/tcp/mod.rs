@@ -69,11 +69,11 @@ use cookies::Cookies;
 use flow_table::{FlowTable, Record};
 use index_list::IndexList;
 use keys::Keys;
-use netpoll::{Buffer, BufferPools, CloseReason, release_queue};
+use netpoll::{Buffer, BufferPools, CloseReason, LastCopy, release_queue};
 use out_of_order::Kept;
 use put_back::PutBack;
 use scoreboard::SentSegment;
-use send_queue::{Moved, Pieces};
+use send_queue::Pieces;
 use slab::{NONE, Slab};
 use std::collections::VecDeque;
 use syn_cache::SynCache;
@@ -197,7 +197,7 @@ pub(crate) struct Tcp {
     /// The folded sum of the payload that was summed last: a fan-out sums it once.
     last_sum: Option<(usize, usize, u16)>,
     /// The payload that was moved out of a receive buffer last.
-    moved: Moved,
+    moved: LastCopy,
 }
 
 /// What the next poll has to look at.
@@ -272,7 +272,7 @@ impl Tcp {
             buffer_payload: buffer_payload.max(1),
             next_ports: [0; PORT_COUNTS],
             last_sum: None,
-            moved: Moved::default(),
+            moved: LastCopy::default(),
             config,
         }
     }

@@ -9,7 +9,7 @@ use super::control_block::{State, flag};
 use super::end::Farewell;
 use super::replies::{is_small, is_worth_opening};
 use super::scoreboard::{SentSegment, sent};
-use super::send_queue::Payload;
+use super::send_queue::{Keeper, Payload};
 use super::slab::NONE;
 use super::{Context, Notice, Tcp, congestion, recovery, rtt};
 use crate::device::{Device, DeviceFull, Frame, Offload};
@@ -171,7 +171,10 @@ impl Tcp {
             return Ok(());
         };
         let retransmitted = self.retransmit(cx, line, index, mac)?;
+        let unsent =
+            self.actives.get(self.table[index].active).map_or(NONE, |active| active.queue.first_unsent());
         let sent = self.send_new(cx, line, index, mac)?;
+        self.move_out(cx, index, unsent, sent);
         self.after_sending(cx, index, retransmitted, sent);
         Ok(())
     }
@@ -358,20 +361,28 @@ impl Tcp {
         }
     }
 
-    /// Timers, and what the owner has to know, after something may have left.
-    fn after_sending(&mut self, cx: &mut Context<'_>, index: u32, retransmitted: bool, sent: bool) {
-        let block = &mut self.table[index];
-        let active = &mut self.actives[block.active];
-        // What has left stays until it is acknowledged; a receive buffer is too much to keep for a few bytes where they are short.
-        let level = cx.pools.receive_level();
-        let copies = match level.free < level.count / 2 {
-            true => self.pieces.move_out(&active.queue, cx.pools, self.config.copy_break, &mut self.moved),
-            false => 0,
-        };
+    /// Moves small pieces out of receive buffers where those are short: from the piece at `from` on, what has left now and stays
+    /// until it is acknowledged; and all that begins to wait.
+    fn move_out(&mut self, cx: &mut Context<'_>, index: u32, from: u32, sent: bool) {
+        let block = &self.table[index];
+        let begins_to_wait = self.actives[block.active].unsent > 0 && !block.has(flag::WAITED);
+        if !(sent || begins_to_wait) || !cx.pools.receive_is_half_taken() {
+            return;
+        }
+        let most = if begins_to_wait { usize::MAX } else { SEGMENTS_PER_TURN };
+        let (pools, last) = (&mut *cx.pools, &mut self.moved);
+        let mut keeper = Keeper { pools, last, copy_break: self.config.copy_break };
+        let copies = self.pieces.move_out(from, most, &mut keeper);
         if copies > 0 {
             cx.counters.send_copies += copies;
             self.last_sum = None; // what was summed has moved, and its place may be taken
         }
+    }
+
+    /// Timers, and what the owner has to know, after something may have left.
+    fn after_sending(&mut self, cx: &mut Context<'_>, index: u32, retransmitted: bool, sent: bool) {
+        let block = &mut self.table[index];
+        let active = &mut self.actives[block.active];
         let waits = active.unsent > 0 && !block.has(flag::DIRTY);
         if waits && !block.test_and_set(flag::WAITED) {
             cx.counters.send_waits += 1;

@@ -2,12 +2,17 @@
 
 use super::control_block::{State, flag};
 use super::end::Farewell;
+use super::send_queue::Keeper;
 use super::{Context, Limits, Listener, Notice, Tcp};
 use crate::wire::Ip;
 use netpoll::{
-    Buffer, CloseReason, ConnectionId, ListenerId, Priority, Refusal, SendError, SharedBuffer, Shares,
+    Buffer, BufferPools, CloseReason, ConnectionId, ListenerId, PoolSet, Priority, Refusal, SendError,
+    SharedBuffer, Shares,
 };
 use std::net::SocketAddr;
+
+/// Pieces of a queue that [`Tcp::queued_blocks`] looks at.
+const PIECES_COUNTED: usize = 1024;
 
 /// Why a connect could not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +84,10 @@ impl Tcp {
         let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
             return Err(SendError::Closed(buffer));
         };
-        let bytes_max = priority.bytes_max(self.config.send_queue_bytes_max);
+        let mut bytes_max = priority.bytes_max(self.config.send_queue_bytes_max);
+        if self.table[index].has(flag::WAITED) && matches!(priority, Priority::Push | Priority::Droppable) {
+            bytes_max = bytes_max.min(cx.pools.waiting_bytes_max());
+        }
         self.enqueue(cx, index, buffer, bytes_max, priority).map_err(|(refusal, buffer)| match refusal {
             Refusal::Queue => SendError::Full(buffer),
             Refusal::Store => SendError::Exhausted(buffer),
@@ -107,7 +115,13 @@ impl Tcp {
             return Err((Refusal::Store, buffer));
         };
         let active = &mut self.actives[active];
-        if let Err(refused) = self.pieces.push(&mut active.queue, buffer, priority) {
+        // What waits behind a slow peer does not keep receive buffers for a few bytes where those are short.
+        let moves = self.table[index].has(flag::WAITED) && cx.pools.receive_is_half_taken();
+        let (pools, last) = (&mut *cx.pools, &mut self.moved);
+        let mut keeper = Keeper { pools, last, copy_break: self.config.copy_break };
+        let copies = &mut cx.counters.send_copies;
+        let keep = |buffer| if moves { keeper.keep(buffer, copies) } else { buffer };
+        if let Err(refused) = self.pieces.push(&mut active.queue, buffer, priority, keep) {
             cx.counters.send_store_full += 1;
             self.settle(index, cx.now);
             return Err(refused);
@@ -191,6 +205,24 @@ impl Tcp {
     pub(crate) fn queued_pieces(&self, id: ConnectionId) -> usize {
         let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
         active.map_or(0, |active| self.pieces.count(&active.queue))
+    }
+
+    /// Bytes of the blocks of `pools` that the connection keeps.
+    pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: &BufferPools, set: PoolSet) -> usize {
+        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        let is_counted = |piece: &SharedBuffer| pools.is_shared_of(piece, set);
+        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, PIECES_COUNTED, is_counted))
+    }
+
+    /// Whether the connection keeps so much that its peer may be slow: more than `bytes_max`, or more pieces than a queue has which
+    /// is no burden to the store. Pieces are counted only of one that had to wait.
+    pub(crate) fn may_be_slow(&self, id: ConnectionId, bytes_max: usize) -> bool {
+        let Some(index) = self.live(id) else { return false };
+        let block = &self.table[index];
+        let Some(active) = self.actives.get(block.active) else { return false };
+        self.unacknowledged(index) > bytes_max
+            || active.flight.count as usize > Shares::REPLIES_MIN
+            || (block.has(flag::WAITED) && self.pieces.count(&active.queue) > Shares::REPLIES_MIN)
     }
 
     /// When something of the connection was acknowledged last, or first sent, in milliseconds; `None` while it keeps nothing.

@@ -5,92 +5,82 @@
 //!    in flight (kept for retransmission) │ unsent
 //! ```
 //!
-//! A piece is 24 bytes: a counted reference into pooled memory and a link. The payload itself exists once, however many
-//! connections it goes to. The head begins at `snd_una`: what is acknowledged is dropped at once.
+//! The store and its lists are netpoll's ([`PieceStore`]); a queue adds the place up to which its list is sent. The head begins at
+//! `snd_una`: what is acknowledged is dropped at once.
 
 use super::slab::NONE;
-use netpoll::{BufferPools, Priority, Refusal, SharedBuffer, Shares};
+use netpoll::{BufferPools, LastCopy, PieceList, PieceStore, Priority, Refusal, SharedBuffer, Shares};
 
-#[derive(Debug)]
-struct Piece {
-    /// `None` while the node is free.
-    buffer: Option<SharedBuffer>,
-    next: u32,
-    /// Its number in its queue; they rise by one, and wrap.
-    ordinal: u32,
-}
+const _: () = assert!(NONE == PieceList::NONE);
 
 /// One connection's queue.
 ///
 /// Invariant: `cursor` and `cursor_offset` name the first unsent byte; `cursor` is [`NONE`] when all is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queue {
-    head: u32,
-    tail: u32,
+    list: PieceList,
     cursor: u32,
     cursor_offset: u32,
 }
 
 impl Default for Queue {
     fn default() -> Queue {
-        Queue { head: NONE, tail: NONE, cursor: NONE, cursor_offset: 0 }
+        Queue { list: PieceList::new(), cursor: NONE, cursor_offset: 0 }
     }
 }
 
 impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.head == NONE
+        self.list.is_empty()
+    }
+
+    /// The piece with the first unsent byte, or [`NONE`].
+    pub(crate) fn first_unsent(&self) -> u32 {
+        self.cursor
     }
 }
 
-/// The store of all queues: one piece for each that nothing else can take, and a part that all share ([`Shares`]). What waits to
-/// be acknowledged counts like what waits to be sent.
+/// The store of all queues ([`PieceStore`]). What waits to be acknowledged counts like what waits to be sent.
 #[derive(Debug)]
-pub(crate) struct Pieces {
-    nodes: Vec<Piece>,
-    free: u32,
-    used: usize,
-    capacity: usize,
-    shares: Shares,
-}
+pub(crate) struct Pieces(PieceStore);
 
 impl Pieces {
-    pub(crate) const BYTES_PER_PIECE: usize = size_of::<Piece>();
-
     /// A store for `queues` queues, which share `shared` pieces beside the one that each is sure of.
     pub(crate) fn new(queues: usize, shared: usize) -> Pieces {
-        let capacity = queues + shared;
-        assert!(capacity < NONE as usize);
-        let shares = Shares::new(shared);
-        Pieces { nodes: Vec::with_capacity(capacity), free: NONE, used: 0, capacity, shares }
+        Pieces(PieceStore::new(queues, shared))
     }
 
     /// Gives the memory of an empty store back.
     pub(crate) fn trim(&mut self) {
-        if self.used == 0 {
-            self.nodes.clear();
-            self.free = NONE;
-            netpoll::release_spare(&mut self.nodes);
-        }
+        self.0.trim();
     }
 
     /// Pieces in all queues.
     pub(crate) fn used(&self) -> usize {
-        self.used
+        self.0.used()
     }
 
     /// The account of the shared part.
     pub(crate) fn shares(&self) -> Shares {
-        self.shares
+        self.0.shares()
     }
 
     /// Pieces in a queue.
     pub(crate) fn count(&self, queue: &Queue) -> usize {
-        let ordinal = |index: u32| self.nodes.get(index as usize).map_or(0, |piece| piece.ordinal);
-        if queue.is_empty() { 0 } else { ordinal(queue.tail).wrapping_sub(ordinal(queue.head)) as usize + 1 }
+        self.0.count(&queue.list)
     }
 
-    /// Appends `buffer`, which is not empty; neighbours in one block become one piece.
+    /// Bytes of the blocks that the first `pieces_max` pieces of a queue keep, of those that `is_counted` says.
+    pub(crate) fn block_bytes(
+        &self,
+        queue: &Queue,
+        pieces_max: usize,
+        is_counted: impl Fn(&SharedBuffer) -> bool,
+    ) -> usize {
+        self.0.block_bytes(&queue.list, pieces_max, is_counted)
+    }
+
+    /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in one block become one piece.
     ///
     /// # Errors
     /// The buffer, when the store has no piece for it.
@@ -99,106 +89,36 @@ impl Pieces {
         queue: &mut Queue,
         buffer: SharedBuffer,
         priority: Priority,
+        keep: impl FnOnce(SharedBuffer) -> SharedBuffer,
     ) -> Result<(), (Refusal, SharedBuffer)> {
-        let buffer = match self.join_tail(queue, buffer) {
-            Ok(()) => return Ok(()),
-            Err(buffer) => buffer,
-        };
-        if !queue.is_empty() {
-            let mut shares = self.shares;
-            let taken = shares.take(priority, || self.count(queue));
-            self.shares = shares;
-            if let Err(refusal) = taken {
-                return Err((refusal, buffer));
-            }
-        }
-        let index = self.allocate(buffer);
-        match queue.tail {
-            NONE => queue.head = index,
-            tail => {
-                let last = &mut self.nodes[tail as usize];
-                last.next = index;
-                let ordinal = last.ordinal.wrapping_add(1);
-                self.nodes[index as usize].ordinal = ordinal;
-            }
-        }
-        queue.tail = index;
+        let at = self.0.push(&mut queue.list, buffer, priority, keep)?;
         if queue.cursor == NONE {
-            (queue.cursor, queue.cursor_offset) = (index, 0);
+            (queue.cursor, queue.cursor_offset) = (at.index, at.offset);
         }
         Ok(())
-    }
-
-    fn join_tail(&mut self, queue: &mut Queue, buffer: SharedBuffer) -> Result<(), SharedBuffer> {
-        let tail = self.nodes.get_mut(queue.tail as usize).and_then(|tail| tail.buffer.as_mut());
-        let Some(tail) = tail else { return Err(buffer) };
-        let before = tail.len() as u32;
-        tail.try_join(buffer)?;
-        if queue.cursor == NONE {
-            (queue.cursor, queue.cursor_offset) = (queue.tail, before);
-        }
-        Ok(())
-    }
-
-    /// A node for `buffer`. There is one: the shared part has its account, and every queue its own.
-    fn allocate(&mut self, buffer: SharedBuffer) -> u32 {
-        let piece = Piece { buffer: Some(buffer), next: NONE, ordinal: 0 };
-        self.used += 1;
-        if self.free != NONE {
-            let index = self.free;
-            let node = &mut self.nodes[index as usize];
-            self.free = node.next;
-            *node = piece;
-            return index;
-        }
-        assert!(self.nodes.len() < self.capacity, "more queues than were declared");
-        self.nodes.push(piece);
-        self.nodes.len() as u32 - 1
-    }
-
-    fn release(&mut self, index: u32) -> u32 {
-        let node = &mut self.nodes[index as usize];
-        node.buffer = None;
-        let next = std::mem::replace(&mut node.next, self.free);
-        self.free = index;
-        self.used -= 1;
-        next
     }
 
     fn size(&self, index: u32) -> u32 {
-        self.nodes.get(index as usize).and_then(|node| node.buffer.as_ref()).map_or(0, |b| b.len() as u32)
-    }
-
-    fn next(&self, index: u32) -> u32 {
-        self.nodes.get(index as usize).map_or(NONE, |node| node.next)
+        self.0.get(index).map_or(0, |buffer| buffer.len() as u32)
     }
 
     /// Drops the first `count` bytes: they are acknowledged, so they have been sent.
     pub(crate) fn acknowledge(&mut self, queue: &mut Queue, mut count: u32) {
-        while count > 0 && queue.head != NONE {
-            let size = self.size(queue.head);
+        while count > 0 && !queue.list.is_empty() {
+            let first = queue.list.first();
+            let size = self.size(first);
             if count < size {
-                if let Some(buffer) = self.nodes[queue.head as usize].buffer.as_mut() {
-                    buffer.advance(count as usize);
-                }
-                if queue.cursor == queue.head {
+                self.0.advance(&mut queue.list, count as usize);
+                if queue.cursor == first {
                     queue.cursor_offset = queue.cursor_offset.saturating_sub(count);
                 }
                 return;
             }
             count -= size;
-            if queue.cursor == queue.head {
+            if queue.cursor == first {
                 self.pass_cursor(queue);
             }
-            self.release_head(queue);
-        }
-    }
-
-    fn release_head(&mut self, queue: &mut Queue) {
-        queue.head = self.release(queue.head);
-        match queue.head {
-            NONE => queue.tail = NONE,
-            _ => self.shares.give_back(),
+            self.0.pop(&mut queue.list);
         }
     }
 
@@ -216,122 +136,65 @@ impl Pieces {
     }
 
     fn pass_cursor(&mut self, queue: &mut Queue) {
-        (queue.cursor, queue.cursor_offset) = (self.next(queue.cursor), 0);
+        (queue.cursor, queue.cursor_offset) = (self.0.next(queue.cursor), 0);
     }
 
     /// The first `size` unsent bytes.
     pub(crate) fn unsent(&self, queue: &Queue, size: u32) -> Payload<'_> {
-        Payload { store: Some(self), index: queue.cursor, offset: queue.cursor_offset, left: size }
+        Payload { store: Some(&self.0), index: queue.cursor, offset: queue.cursor_offset, left: size }
     }
 
     /// `size` bytes from `offset` behind `snd_una` on, for a retransmission.
     pub(crate) fn sent(&self, queue: &Queue, offset: u32, size: u32) -> Payload<'_> {
-        let (mut index, mut offset) = (queue.head, offset);
+        let (mut index, mut offset) = (queue.list.first(), offset);
         while index != NONE && offset >= self.size(index) {
             offset -= self.size(index);
-            index = self.next(index);
+            index = self.0.next(index);
         }
-        Payload { store: Some(self), index, offset, left: size }
+        Payload { store: Some(&self.0), index, offset, left: size }
     }
 
     /// Drops what has not been sent.
     pub(crate) fn drop_unsent(&mut self, queue: &mut Queue) {
-        let Some(node) = self.nodes.get_mut(queue.cursor as usize) else { return };
-        let mut index = queue.cursor;
-        if queue.cursor_offset > 0 {
-            if let Some(buffer) = node.buffer.as_mut() {
-                *buffer = buffer.slice(0, queue.cursor_offset as usize);
-            }
-            queue.tail = queue.cursor;
-            index = std::mem::replace(&mut node.next, NONE);
-        } else if queue.cursor == queue.head {
-            (queue.head, queue.tail) = (NONE, NONE);
-        } else {
-            let mut last = queue.head;
-            while self.next(last) != queue.cursor {
-                last = self.next(last);
-            }
-            self.nodes[last as usize].next = NONE;
-            queue.tail = last;
+        if queue.cursor != NONE {
+            self.0.truncate(&mut queue.list, queue.cursor, queue.cursor_offset);
+            (queue.cursor, queue.cursor_offset) = (NONE, 0);
         }
-        let mut is_guaranteed = queue.head == NONE; // the last to go is the one that was not taken from the shared part
-        while index != NONE {
-            index = self.release(index);
-            if !std::mem::take(&mut is_guaranteed) {
-                self.shares.give_back();
-            }
-        }
-        (queue.cursor, queue.cursor_offset) = (NONE, 0);
     }
 
     /// Drops everything.
     pub(crate) fn clear(&mut self, queue: &mut Queue) {
-        self.drop_unsent(queue);
-        while queue.head != NONE {
-            self.release_head(queue);
-        }
+        self.0.clear(&mut queue.list);
         *queue = Queue::default();
     }
 
-    /// Moves small pieces, of the first few, out of blocks as large as a receive buffer: they stay until they are
-    /// acknowledged. A piece that was moved for the connection before is moved to the same copy. Returns how many copies were
+    /// Moves small pieces, of at most `pieces_max` from `from` on, out of larger blocks: they stay until they are acknowledged.
+    /// A piece that was moved for another connection in the same turn is moved to the same copy. Returns how many copies were
     /// made.
-    pub(crate) fn move_out(
-        &mut self,
-        queue: &Queue,
-        pools: &mut BufferPools,
-        copy_break: usize,
-        moved: &mut Moved,
-    ) -> u64 {
+    pub(crate) fn move_out(&mut self, from: u32, pieces_max: usize, keeper: &mut Keeper<'_>) -> u64 {
         let mut copies = 0;
-        let mut index = queue.head;
-        for _ in 0..PIECES_LOOKED_AT {
-            let Some(node) = self.nodes.get_mut(index as usize) else { break };
-            index = node.next;
-            let Some(buffer) = node.buffer.as_mut() else { continue };
-            let is_small = buffer.len() <= copy_break && buffer.len() * 2 <= buffer.block_size();
-            if !is_small || buffer.block_size() < pools.receive_size() {
-                continue;
-            }
-            if let Some(copy) = moved.of(buffer) {
-                *buffer = copy;
-            } else if let Some(copy) = pools.copy(buffer) {
-                let copy = copy.freeze();
-                copies += 1;
-                if copy.block_size() < buffer.block_size() {
-                    let original = std::mem::replace(buffer, copy.clone());
-                    *moved = Moved(Some((original, copy)));
-                }
-            }
-        }
+        self.0.change_from(from, pieces_max, |buffer| keeper.keep(buffer, &mut copies));
         copies
     }
 }
 
-/// Pieces of a queue that [`Pieces::move_out`] looks at.
-const PIECES_LOOKED_AT: usize = 8;
+/// What makes copies of pieces that stay for long.
+pub(crate) struct Keeper<'a> {
+    pub(crate) pools: &'a mut BufferPools,
+    pub(crate) last: &'a mut LastCopy,
+    pub(crate) copy_break: usize,
+}
 
-/// The piece that was moved last, and its copy: a fan-out moves its payload once. Cleared with the turn.
-#[derive(Debug, Default)]
-pub(crate) struct Moved(Option<(SharedBuffer, SharedBuffer)>);
-
-impl Moved {
-    fn of(&self, buffer: &SharedBuffer) -> Option<SharedBuffer> {
-        let (original, copy) = self.0.as_ref()?;
-        let is_same = original.as_ptr() == buffer.as_ptr() && original.len() == buffer.len();
-        is_same.then(|| copy.clone())
-    }
-
-    /// Lets both go.
-    pub(crate) fn clear(&mut self) {
-        self.0 = None;
+impl Keeper<'_> {
+    pub(crate) fn keep(&mut self, buffer: SharedBuffer, copies: &mut u64) -> SharedBuffer {
+        self.last.keep(buffer, self.pools, self.copy_break, copies)
     }
 }
 
 /// A range of a queue, piece by piece: what a frame carries. Copying it copies no byte of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload<'a> {
-    store: Option<&'a Pieces>,
+    store: Option<&'a PieceStore>,
     index: u32,
     offset: u32,
     left: u32,
@@ -360,12 +223,12 @@ impl<'a> Iterator for Payload<'a> {
         if self.left == 0 {
             return None;
         }
-        let node = self.store?.nodes.get(self.index as usize)?;
-        let buffer = node.buffer.as_ref()?;
+        let store = self.store?;
+        let buffer = store.get(self.index)?;
         let start = self.offset as usize;
         let size = (buffer.len() - start).min(self.left as usize);
         self.left -= size as u32;
-        (self.index, self.offset) = (node.next, 0);
+        (self.index, self.offset) = (store.next(self.index), 0);
         Some((buffer, start..start + size))
     }
 }
@@ -383,7 +246,9 @@ mod tests {
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
         let (mut pieces, mut queue) = (Pieces::new(2, 7), Queue::default());
         for part in parts {
-            pieces.push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze(), Priority::Reply).unwrap();
+            pieces
+                .push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze(), Priority::Reply, |b| b)
+                .unwrap();
         }
         (pools, pieces, queue)
     }
@@ -410,7 +275,7 @@ mod tests {
                 assert_eq!(queue.is_empty(), flight == 0);
                 pieces.acknowledge(&mut queue, flight);
                 assert!(
-                    queue.is_empty() && pieces.used() == 0 && pieces.shares.used() == 0 && pools.is_full()
+                    queue.is_empty() && pieces.used() == 0 && pieces.shares().used() == 0 && pools.is_full()
                 );
             }
         }
@@ -420,9 +285,9 @@ mod tests {
     fn neighbours_join_also_behind_the_cursor() {
         let (mut pools, mut pieces, mut queue) = setup(&[]);
         let mut buffer = pools.copy(b"onetwo").unwrap();
-        pieces.push(&mut queue, buffer.split_to(3).freeze(), Priority::Reply).unwrap();
+        pieces.push(&mut queue, buffer.split_to(3).freeze(), Priority::Reply, |b| b).unwrap();
         pieces.advance_cursor(&mut queue, 3);
-        pieces.push(&mut queue, buffer.freeze(), Priority::Reply).unwrap();
+        pieces.push(&mut queue, buffer.freeze(), Priority::Reply, |b| b).unwrap();
         assert_eq!(pieces.used(), 1);
         assert_eq!(text(pieces.unsent(&queue, 3)), "two");
         assert_eq!(text(pieces.sent(&queue, 1, 5)), "netwo");
@@ -435,12 +300,13 @@ mod tests {
         let mut buffer = pools.take_receive().unwrap();
         buffer.append(b"small");
         let shared = buffer.freeze();
-        pieces.push(&mut queue, shared.clone(), Priority::Reply).unwrap();
-        pieces.push(&mut other, shared, Priority::Reply).unwrap();
-        let mut moved = Moved::default();
-        assert_eq!(pieces.move_out(&queue, &mut pools, 64, &mut moved), 1);
-        assert_eq!(pieces.move_out(&other, &mut pools, 64, &mut moved), 0);
-        moved.clear();
+        pieces.push(&mut queue, shared.clone(), Priority::Reply, |b| b).unwrap();
+        pieces.push(&mut other, shared, Priority::Reply, |b| b).unwrap();
+        let mut last = LastCopy::default();
+        let mut keeper = Keeper { pools: &mut pools, last: &mut last, copy_break: 64 };
+        assert_eq!(pieces.move_out(queue.first_unsent(), 8, &mut keeper), 1);
+        assert_eq!(pieces.move_out(other.first_unsent(), 8, &mut keeper), 0);
+        last.clear();
         assert_eq!(
             (text(pieces.unsent(&queue, 5)), text(pieces.unsent(&other, 5))),
             ("small".into(), "small".into())
@@ -452,17 +318,19 @@ mod tests {
     #[test]
     fn a_full_store_hands_the_buffer_back() {
         let (mut pools, mut pieces, mut queue) = setup(&["1", "2", "3", "4", "5", "6", "7", "8"]);
-        let refused = pieces.push(&mut queue, pools.copy(b"9").unwrap().freeze(), Priority::Reply);
+        let refused = pieces.push(&mut queue, pools.copy(b"9").unwrap().freeze(), Priority::Reply, |b| b);
         let (refusal, buffer) = refused.unwrap_err();
         assert_eq!((refusal, &*buffer), (Refusal::Store, &b"9"[..]));
         let mut other = Queue::default();
-        pieces.push(&mut other, buffer, Priority::Droppable).expect("an empty queue is sure of a piece");
+        pieces
+            .push(&mut other, buffer, Priority::Droppable, |b| b)
+            .expect("an empty queue is sure of a piece");
         assert_eq!((pieces.count(&queue), pieces.count(&other)), (8, 1));
         pieces.advance_cursor(&mut queue, 3);
         pieces.acknowledge(&mut queue, 2);
-        assert_eq!((pieces.count(&queue), pieces.shares.used()), (6, 5), "what is in flight counts");
+        assert_eq!((pieces.count(&queue), pieces.shares().used()), (6, 5), "what is in flight counts");
         pieces.clear(&mut queue);
         pieces.clear(&mut other);
-        assert!(pieces.used() == 0 && pieces.shares.used() == 0 && pools.is_full());
+        assert!(pieces.used() == 0 && pieces.shares().used() == 0 && pools.is_full());
     }
 }

@@ -84,6 +84,12 @@ impl PoolSet {
     }
 }
 
+/// A push for a connection that waits finds room while its queue holds at most one part in so many of the free bytes of all
+/// blocks: the dynamic threshold of [`crate::Shares`], for what the pieces keep from their pools.
+const WAITING_PART: usize = 4;
+/// Bytes that the queue of a connection that waits may hold however few blocks are free.
+const WAITING_BYTES_MIN: usize = 64 << 10;
+
 struct Pool {
     blocks: Blocks,
     exhausted: u64,
@@ -276,7 +282,9 @@ impl BufferPools {
     /// Says whether it copied.
     pub fn retain(&mut self, buffer: SharedBuffer, copy_break: usize) -> (SharedBuffer, bool) {
         let worth_it = buffer.len() <= copy_break || self.receive_is_low();
-        if !worth_it || buffer.len() * 2 > buffer.block_size() {
+        let mut sizes = self.blocks.iter().map(|pool| pool.blocks.block_size() as usize);
+        let frees = sizes.any(|size| (buffer.len()..buffer.block_size()).contains(&size));
+        if !worth_it || !frees || buffer.len() * 2 > buffer.block_size() {
             return (buffer, false);
         }
         match self.copy_to_wait(&buffer) {
@@ -299,6 +307,12 @@ impl BufferPools {
             self.receive.blocks.reclaim();
         }
         self.receive_stock() < self.receive_low_water
+    }
+
+    /// Whether fewer than half of the receive buffers that the owner may hold are free: small pieces that stay are copied out of
+    /// them then, on a backend that keeps what it sends where it came in.
+    pub fn receive_is_half_taken(&mut self) -> bool {
+        self.receive_is_below(2)
     }
 
     /// Declares that `count` of the taken receive buffers wait empty with the kernel: they count as free.
@@ -342,9 +356,15 @@ impl BufferPools {
     }
 
     /// Bytes of free blocks, those of the receive pool not counted and without a look at what came back.
-    pub(crate) fn free_block_bytes(&self) -> usize {
+    fn free_block_bytes(&self) -> usize {
         let bytes = |pool: &Pool| pool.blocks.free_count() as usize * pool.blocks.block_size() as usize;
         self.blocks.iter().map(bytes).sum()
+    }
+
+    /// Bytes that the queue of a connection which waits may hold behind a push: what such queues keep from their pools is
+    /// divided among them, and leaves a part free.
+    pub fn waiting_bytes_max(&self) -> usize {
+        WAITING_BYTES_MIN.max(self.free_block_bytes() / WAITING_PART)
     }
 
     /// How many blocks [`BufferPools::take`] could hand out for `size` bytes: looks no further than `enough`.

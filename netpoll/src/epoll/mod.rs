@@ -15,9 +15,10 @@
 
 mod slot;
 
+use crate::PieceStore;
 use crate::fifo::Fifo;
 use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
-use crate::send_queue::{PIECES_PER_WRITE, Pieces};
+use crate::send_queue::PIECES_PER_WRITE;
 use crate::sys::{descriptors, socket};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
@@ -454,12 +455,12 @@ impl EpollBackend {
 }
 
 /// Offers the socket the front of the queue in one call; returns what was offered and what came of it.
-fn write_front(slot: &Slot, pieces: &Pieces) -> (usize, io::Result<usize>) {
-    match pieces.front(&slot.life.queue) {
-        Some(only) if pieces.is_single(&slot.life.queue) => (only.len(), socket::send(&slot.socket, only)),
+fn write_front(slot: &Slot, pieces: &PieceStore) -> (usize, io::Result<usize>) {
+    match slot.life.queue.front(pieces) {
+        Some(only) if slot.life.queue.is_single() => (only.len(), socket::send(&slot.socket, only)),
         _ => {
             let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
-            let count = pieces.gather(&slot.life.queue, &mut slices);
+            let count = slot.life.queue.gather(pieces, &mut slices);
             let offered = slices[..count].iter().map(|slice| slice.len()).sum();
             (offered, socket::send_vectored(&slot.socket, &slices[..count]))
         }

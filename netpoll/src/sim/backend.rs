@@ -7,8 +7,9 @@ use super::link::SocketId;
 use super::slot::Slot;
 use super::socket::Stop;
 use super::{Mutation, SimNetwork};
+use crate::PieceStore;
 use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
-use crate::send_queue::{PIECES_PER_WRITE, Pieces};
+use crate::send_queue::PIECES_PER_WRITE;
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
     ConnectionId, ListenerConfig, ListenerId, Priority, SendError, SharedBuffer, Timestamp, Waker,
@@ -310,10 +311,10 @@ impl SimBackend {
 }
 
 /// Offers the socket the front of the queue in one call; returns what was offered and what came of it.
-fn write_front(core: &mut Core, slot: &Slot, pieces: &Pieces) -> (usize, Result<usize, Stop>) {
-    let front = || pieces.iter(&slot.life.queue).take(PIECES_PER_WRITE);
+fn write_front(core: &mut Core, slot: &Slot, pieces: &PieceStore) -> (usize, Result<usize, Stop>) {
+    let front = || pieces.iter(slot.life.queue.list()).take(PIECES_PER_WRITE);
     let offered = front().map(|piece| piece.len()).sum();
-    if !pieces.is_single(&slot.life.queue) && core.mutates(Mutation::ReorderTwoSends) {
+    if !slot.life.queue.is_single() && core.mutates(Mutation::ReorderTwoSends) {
         let swapped = front().skip(1).take(1).chain(front().take(1)).chain(front().skip(2));
         return (offered, core.send(slot.socket, swapped.map(|piece| &**piece), offered));
     }

@@ -98,13 +98,13 @@ impl UringBackend {
             return;
         }
         let pieces = &self.common.pieces;
-        let offered = match pieces.front(&slot.life.queue) {
+        let offered = match slot.life.queue.front(pieces) {
             None => return self.queue_emptied(id),
-            Some(only) if pieces.is_single(&slot.life.queue) => {
+            Some(only) if slot.life.queue.is_single() => {
                 self.ring.send(id, only);
                 only.len()
             }
-            Some(_) => self.ring.send_all(id, pieces.iter(&slot.life.queue)),
+            Some(_) => self.ring.send_all(id, pieces.iter(slot.life.queue.list())),
         };
         self.sends.serial = self.sends.serial.wrapping_add(1);
         slot.serial = self.sends.serial;

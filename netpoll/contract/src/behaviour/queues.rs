@@ -1,7 +1,7 @@
 //! Send queues: their bounds, their order, and when they say `Sent`.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
-use netpoll::{Backend, ConnectionId, PoolSize, Priority, SendError};
+use netpoll::{Backend, ConnectionId, PoolSet, PoolSize, Priority, SendError};
 use std::time::Duration;
 
 /// A world whose client reads nothing once its few receive buffers are held.
@@ -249,5 +249,53 @@ pub fn who_is_slow_is_listed_until_it_has_caught_up_or_gone<W: World>(seed: u64)
     h.client().let_go();
     h.until("both have caught up", |h| waiting(h).is_empty());
     assert_eq!(h.backend(Side::Server).queued_bytes(pairs[0].server), 0);
+    h.end();
+}
+
+/// Small messages that wait for a peer which does not read keep at most half of the receive buffers they came in, and a few that
+/// came in one turn: others are heard.
+pub fn small_messages_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(seed: u64) {
+    const MESSAGES: usize = 200;
+    let mut setup = Setup::small(16, seed);
+    setup.server.pools.receive = PoolSize { size: 4096, count: 64 };
+    setup.server.send_queue_bytes_max = 8 << 20;
+    let (mut h, slow) = with_stalled_client::<W>(&mut setup);
+    let sender = h.pair();
+    fill_socket(&mut h, slow.server);
+    h.server().mode = Mode::Hold;
+    for number in 1..=MESSAGES {
+        h.send(Side::Client, sender.client, &[number as u8; 32]).unwrap();
+        h.until("a message of another", |h| h.server().received_bytes(sender.server) == number * 32);
+        for (_, message) in std::mem::take(&mut h.server().held) {
+            h.backend(Side::Server).send(slow.server, message.freeze()).expect("room in the queue");
+        }
+    }
+    h.poll(Side::Server, Duration::ZERO);
+    let level = h.backend(Side::Server).pools().receive_level();
+    assert!(level.free * 4 >= level.count, "{level:?}");
+    assert!(h.backend(Side::Server).counters().send_copies > 0);
+    h.server().forget();
+    h.client().let_go();
+    h.until("the slow one has it all", |h| h.backend(Side::Server).queued_bytes(slow.server) == 0);
+    h.end();
+}
+
+/// What a connection's queue keeps is counted in blocks, and of the pools that are asked for.
+pub fn blocks_that_wait_are_counted_by_pool<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_queue_bytes_max = 8 << 20;
+    let (mut h, slow) = with_stalled_client::<W>(&mut setup);
+    fill_socket(&mut h, slow.server);
+    h.settle();
+    let backend = h.backend(Side::Server);
+    let queued = backend.queued_bytes(slow.server);
+    let large = backend.pools().fitting(16 << 10);
+    let held = backend.queued_blocks(slow.server, large);
+    assert!(held >= queued && held.is_multiple_of(128 << 10), "{held} for {queued}");
+    assert_eq!(backend.queued_blocks(slow.server, PoolSet::FOREIGN), 0);
+    assert_eq!(backend.queued_blocks(slow.server, PoolSet::ALL), held);
+    h.client().let_go();
+    h.until("the slow one has it all", |h| h.backend(Side::Server).queued_bytes(slow.server) == 0);
+    assert_eq!(h.backend(Side::Server).queued_blocks(slow.server, PoolSet::ALL), 0);
     h.end();
 }

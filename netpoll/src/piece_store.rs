@@ -1,0 +1,540 @@
+//! The store of pieces that all send queues of a backend share, and the lists in it.
+//!
+//! A piece is 24 bytes: a reference into pooled memory, a link, and its number in its list. A [`PieceList`] is two indexes and
+//! owns nothing while it is empty. The payload exists once, however many lists refer to it.
+//!
+//! The store has one piece for every list that nothing else can take, and a part that all share ([`Shares`]): a list that is
+//! empty always takes a piece, whatever others hold.
+
+use crate::{BufferPools, Priority, SharedBuffer};
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Piece {
+    /// `None` while the node is free.
+    buffer: Option<SharedBuffer>,
+    next: u32,
+    /// Its number in its list; they rise by one, and wrap.
+    ordinal: u32,
+}
+
+/// Bytes of a queued piece.
+pub const PIECE_BYTES: usize = size_of::<Piece>();
+
+const _: () = assert!(PIECE_BYTES == 24);
+
+/// Why a queue did not take a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The queue itself holds as much as it may.
+    Queue,
+    /// Other queues hold what it would need.
+    Store,
+}
+
+/// The account of a store of pieces: one guaranteed piece a queue, which is not counted here, and a shared part.
+///
+/// A queue may take from the shared part while it holds less than a quarter of what is free: a dynamic threshold (Choudhury
+/// and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998). However many queues take all that they
+/// may, N of them leave 1 part in (1 + N / 4) free, and each has the same. An eighth of the shared part is for replies alone, of
+/// which a queue may hold [`Shares::REPLIES_MIN`] while any piece is free.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    shared: usize,
+    used: usize,
+}
+
+impl Shares {
+    /// What is free, divided by this, is what one queue may hold.
+    const PART: usize = 4;
+    /// The shared part, divided by this, is for replies alone.
+    const RESERVE: usize = 8;
+    /// Shared pieces that a queue of replies may hold while any is free. A queue that holds fewer is not what fills the store.
+    pub const REPLIES_MIN: usize = 64;
+
+    /// The account of a store with `shared` pieces beside those guaranteed.
+    pub fn new(shared: usize) -> Shares {
+        Shares { shared, used: 0 }
+    }
+
+    /// Shared pieces in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Shared pieces in all.
+    pub fn max(&self) -> usize {
+        self.shared
+    }
+
+    /// Takes a shared piece for a queue that is not empty and holds `held` pieces. `held` is asked for only when the store is so
+    /// full that one queue could have too many.
+    ///
+    /// # Errors
+    /// Whose fault it is that there is none for it.
+    pub fn take(&mut self, priority: Priority, held: impl FnOnce() -> usize) -> Result<(), Refusal> {
+        let free = self.shared - self.used;
+        let limit = match priority {
+            Priority::Last | Priority::Reply if free == 0 => 0,
+            Priority::Last | Priority::Reply => free.div_ceil(Shares::PART).max(Shares::REPLIES_MIN),
+            Priority::Push | Priority::Droppable => {
+                free.saturating_sub(self.shared / Shares::RESERVE).div_ceil(Shares::PART)
+            }
+        };
+        // No queue holds more shared pieces than all do.
+        if self.used >= limit {
+            let held = held().saturating_sub(1);
+            if held >= limit {
+                let is_own = held >= Shares::REPLIES_MIN;
+                return Err(if is_own { Refusal::Queue } else { Refusal::Store });
+            }
+        }
+        self.used += 1;
+        Ok(())
+    }
+
+    /// Gives a shared piece back.
+    pub fn give_back(&mut self) {
+        self.used -= 1;
+    }
+}
+
+/// One queue's pieces.
+///
+/// Invariant: both are `NONE`, or the ends of one list in one store; no piece of it is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct PieceList {
+    head: u32,
+    tail: u32,
+}
+
+impl PieceList {
+    /// An index that is no piece's.
+    pub const NONE: u32 = NONE;
+
+    /// Without pieces.
+    pub const fn new() -> PieceList {
+        PieceList { head: NONE, tail: NONE }
+    }
+
+    /// Whether it has no piece.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    /// Whether it has exactly one piece.
+    pub fn is_single(&self) -> bool {
+        self.head != NONE && self.head == self.tail
+    }
+
+    /// The index of its first piece, or [`PieceList::NONE`].
+    #[inline]
+    pub fn first(&self) -> u32 {
+        self.head
+    }
+}
+
+impl Default for PieceList {
+    fn default() -> PieceList {
+        PieceList::new()
+    }
+}
+
+/// Where in a list the bytes of a push begin: an index, and bytes of that piece before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushedAt {
+    /// The piece.
+    pub index: u32,
+    /// Bytes of it that were there before.
+    pub offset: u32,
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct PieceStore {
+    nodes: Vec<Piece>,
+    free: u32,
+    used: usize,
+    capacity: usize,
+    shares: Shares,
+}
+
+impl PieceStore {
+    /// A store for `lists` lists, which share `shared` pieces beside the one that each is sure of.
+    ///
+    /// # Panics
+    /// If an index does not name them all.
+    pub fn new(lists: usize, shared: usize) -> PieceStore {
+        let capacity = lists + shared;
+        assert!(capacity < NONE as usize);
+        let nodes = Vec::with_capacity(capacity);
+        PieceStore { nodes, free: NONE, used: 0, capacity, shares: Shares::new(shared) }
+    }
+
+    /// Gives the memory back when no list has a piece.
+    pub fn trim(&mut self) {
+        if self.used == 0 {
+            self.nodes.clear();
+            self.free = NONE;
+            crate::release_spare(&mut self.nodes);
+        }
+    }
+
+    /// Pieces in all lists.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// The account of the shared part.
+    pub fn shares(&self) -> Shares {
+        self.shares
+    }
+
+    /// Pieces in a list.
+    pub fn count(&self, list: &PieceList) -> usize {
+        let ordinal = |index: u32| self.nodes.get(index as usize).map_or(0, |piece| piece.ordinal);
+        if list.is_empty() { 0 } else { ordinal(list.tail).wrapping_sub(ordinal(list.head)) as usize + 1 }
+    }
+
+    /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in one block become one piece.
+    /// Says where its bytes begin.
+    ///
+    /// # Errors
+    /// The buffer, when the store has no piece for it.
+    #[inline]
+    pub fn push(
+        &mut self,
+        list: &mut PieceList,
+        buffer: SharedBuffer,
+        priority: Priority,
+        keep: impl FnOnce(SharedBuffer) -> SharedBuffer,
+    ) -> Result<PushedAt, (Refusal, SharedBuffer)> {
+        let buffer = match self.join_tail(list, buffer) {
+            Ok(offset) => return Ok(PushedAt { index: list.tail, offset }),
+            Err(buffer) => buffer,
+        };
+        if !list.is_empty() {
+            let mut shares = self.shares;
+            let taken = shares.take(priority, || self.count(list));
+            self.shares = shares;
+            if let Err(refusal) = taken {
+                return Err((refusal, buffer));
+            }
+        }
+        let index = self.allocate(keep(buffer));
+        match list.tail {
+            NONE => list.head = index,
+            tail => {
+                let last = &mut self.nodes[tail as usize];
+                last.next = index;
+                let ordinal = last.ordinal.wrapping_add(1);
+                self.nodes[index as usize].ordinal = ordinal;
+            }
+        }
+        list.tail = index;
+        Ok(PushedAt { index, offset: 0 })
+    }
+
+    /// The size of the last piece before `buffer` became its end.
+    fn join_tail(&mut self, list: &PieceList, buffer: SharedBuffer) -> Result<u32, SharedBuffer> {
+        let tail = self.nodes.get_mut(list.tail as usize).and_then(|tail| tail.buffer.as_mut());
+        let Some(tail) = tail else { return Err(buffer) };
+        let before = tail.len() as u32;
+        tail.try_join(buffer)?;
+        Ok(before)
+    }
+
+    /// A node for `buffer`. There is one: the shared part has its account, and every list its own.
+    fn allocate(&mut self, buffer: SharedBuffer) -> u32 {
+        let piece = Piece { buffer: Some(buffer), next: NONE, ordinal: 0 };
+        self.used += 1;
+        let index = self.free;
+        if index != NONE {
+            let node = &mut self.nodes[index as usize];
+            self.free = node.next;
+            *node = piece;
+            return index;
+        }
+        assert!(self.nodes.len() < self.capacity, "more lists than were declared");
+        self.nodes.push(piece);
+        self.nodes.len() as u32 - 1
+    }
+
+    /// The piece at `index`.
+    #[inline]
+    pub fn get(&self, index: u32) -> Option<&SharedBuffer> {
+        self.nodes.get(index as usize).and_then(|node| node.buffer.as_ref())
+    }
+
+    /// The index of the piece behind that at `index`, or [`PieceList::NONE`].
+    #[inline]
+    pub fn next(&self, index: u32) -> u32 {
+        self.nodes.get(index as usize).map_or(NONE, |node| node.next)
+    }
+
+    /// The list's pieces, first to last.
+    pub fn iter(&self, list: &PieceList) -> impl Iterator<Item = &SharedBuffer> {
+        let mut index = list.head;
+        std::iter::from_fn(move || {
+            let piece = self.nodes.get(index as usize)?;
+            index = piece.next;
+            piece.buffer.as_ref()
+        })
+    }
+
+    /// Drops the first `count` bytes of the list, which are there.
+    ///
+    /// # Panics
+    /// If the list is shorter.
+    #[inline]
+    pub fn advance(&mut self, list: &mut PieceList, mut count: usize) {
+        while count > 0 {
+            let node = &mut self.nodes[list.head as usize];
+            let buffer = node.buffer.as_mut().expect("a listed piece has a buffer");
+            if count < buffer.len() {
+                buffer.advance(count);
+                return;
+            }
+            count -= buffer.len();
+            self.pop(list);
+        }
+    }
+
+    /// Takes the first piece off.
+    #[inline]
+    pub fn pop(&mut self, list: &mut PieceList) -> Option<SharedBuffer> {
+        let index = list.head;
+        let node = self.nodes.get_mut(index as usize)?;
+        let buffer = node.buffer.take();
+        list.head = std::mem::replace(&mut node.next, self.free);
+        match list.head {
+            NONE => list.tail = NONE,
+            _ => self.shares.give_back(),
+        }
+        self.free = index;
+        self.used -= 1;
+        buffer
+    }
+
+    /// Drops all pieces.
+    pub fn clear(&mut self, list: &mut PieceList) {
+        while self.pop(list).is_some() {}
+    }
+
+    /// Drops all bytes behind the first `size` of the piece at `index`, which the list has. Looks for the piece before that when
+    /// `size` is 0.
+    pub fn truncate(&mut self, list: &mut PieceList, index: u32, size: u32) {
+        let last = if size > 0 { index } else { self.before(list, index) };
+        if last == NONE {
+            return self.clear(list);
+        }
+        let node = &mut self.nodes[last as usize];
+        let rest = std::mem::replace(&mut node.next, NONE);
+        if size > 0
+            && let Some(buffer) = node.buffer.as_mut()
+        {
+            *buffer = buffer.slice(0, size as usize);
+        }
+        // Of a list that stays the first piece is the one that was not taken from the shared part.
+        let mut cut = PieceList { head: rest, tail: list.tail };
+        list.tail = last;
+        if self.pop(&mut cut).is_some() {
+            self.shares.give_back();
+        }
+        self.clear(&mut cut);
+    }
+
+    /// The piece before that at `index`, or `NONE` when that is the first.
+    fn before(&self, list: &PieceList, index: u32) -> u32 {
+        let (mut last, mut at) = (NONE, list.head);
+        while at != index {
+            (last, at) = (at, self.next(at));
+        }
+        last
+    }
+
+    /// Changes all pieces of a list to what `change` makes of them; their sizes stay.
+    pub fn change(&mut self, list: &PieceList, change: impl FnMut(SharedBuffer) -> SharedBuffer) {
+        self.change_from(list.head, usize::MAX, change);
+    }
+
+    /// The same of a list's pieces from that at `index` on, `pieces_max` at most.
+    pub fn change_from(
+        &mut self,
+        mut index: u32,
+        pieces_max: usize,
+        mut change: impl FnMut(SharedBuffer) -> SharedBuffer,
+    ) {
+        for _ in 0..pieces_max {
+            let Some(node) = self.nodes.get_mut(index as usize) else { return };
+            index = node.next;
+            node.buffer = node.buffer.take().map(&mut change);
+        }
+    }
+
+    /// Bytes of the blocks of `pools` that the first `pieces_max` pieces of a list keep.
+    pub fn block_bytes(
+        &self,
+        list: &PieceList,
+        pieces_max: usize,
+        is_counted: impl Fn(&SharedBuffer) -> bool,
+    ) -> usize {
+        let pieces = self.iter(list).take(pieces_max).filter(|piece| is_counted(piece));
+        pieces.map(SharedBuffer::block_size).sum()
+    }
+}
+
+/// The buffer that was copied last for a queue that waits, and its copy: what goes to many such queues is copied once. Lives for a
+/// turn.
+#[derive(Debug, Default)]
+pub struct LastCopy(Option<(SharedBuffer, SharedBuffer)>);
+
+impl LastCopy {
+    /// `buffer`, or a copy of it in a smaller block, where [`BufferPools::retain`] makes one: it will stay for as long as a slow
+    /// peer likes. Adds to `copies` when one was made.
+    pub fn keep(
+        &mut self,
+        buffer: SharedBuffer,
+        pools: &mut BufferPools,
+        copy_break: usize,
+        copies: &mut u64,
+    ) -> SharedBuffer {
+        if let Some((original, copy)) = &self.0
+            && original.as_ptr() == buffer.as_ptr()
+            && original.len() == buffer.len()
+        {
+            return copy.clone();
+        }
+        let (kept, copied) = pools.retain(buffer.clone(), copy_break);
+        if copied {
+            *copies += 1;
+            self.0 = Some((buffer, kept.clone()));
+        }
+        kept
+    }
+
+    /// Returns both to their pools.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BackendConfig;
+
+    #[test]
+    fn a_list_is_cut_anywhere_and_the_account_stays_right() {
+        for cut in 0..9_usize {
+            let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+            let (mut store, mut list) = (PieceStore::new(1, 8), PieceList::new());
+            let mut places = vec![];
+            for part in ["ab", "cdef", "ghi"] {
+                let buffer = pools.copy(part.as_bytes()).unwrap().freeze();
+                let at = store.push(&mut list, buffer, Priority::Reply, |b| b).unwrap();
+                places.extend((0..part.len() as u32).map(|offset| (at.index, at.offset + offset)));
+            }
+            let (index, size) = places[cut];
+            store.truncate(&mut list, index, size);
+            let left: Vec<u8> = store.iter(&list).flat_map(|piece| piece.to_vec()).collect();
+            assert_eq!(left, b"abcdefghi"[..cut]);
+            let pieces = [0, 1, 1, 2, 2, 2, 2, 3, 3][cut];
+            assert_eq!((store.count(&list), store.used()), (pieces, pieces));
+            assert_eq!(store.shares().used(), pieces.saturating_sub(1));
+            // What is pushed then is behind the cut.
+            let more = pools.copy(b"x").unwrap().freeze();
+            let at = store.push(&mut list, more, Priority::Reply, |b| b).unwrap();
+            assert_eq!(store.next(at.index), PieceList::NONE);
+            assert_eq!(store.iter(&list).map(|piece| piece.len()).sum::<usize>(), cut + 1);
+            store.clear(&mut list);
+            assert!(store.used() == 0 && store.shares().used() == 0 && pools.is_full());
+        }
+    }
+
+    /// Pushes pieces of a byte each until one is refused; returns how many the queue holds, and why it is not one more.
+    fn fill(
+        pools: &mut BufferPools,
+        pieces: &mut PieceStore,
+        queue: &mut PieceList,
+        priority: Priority,
+    ) -> (usize, Refusal) {
+        let buffer = pools.copy(b"xy").unwrap().freeze();
+        loop {
+            // One byte of two, so that no two are neighbours.
+            if let Err((refusal, _)) = pieces.push(queue, buffer.slice(0, 1), priority, |b| b) {
+                return (pieces.count(queue), refusal);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_takes_a_piece_whatever_others_hold() {
+        let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+        let mut pieces = PieceStore::new(100, 1000);
+        let mut queues: Vec<PieceList> = (0..100).map(|_| PieceList::new()).collect();
+        for _ in 0..100 {
+            for queue in &mut queues[..20] {
+                fill(&mut pools, &mut pieces, queue, Priority::Reply);
+            }
+        }
+        assert!(pieces.shares().used() > 900, "{}", pieces.shares().used());
+        for queue in &mut queues[20..] {
+            let one = pools.copy(b"x").unwrap().freeze();
+            pieces.push(queue, one, Priority::Droppable, |b| b).unwrap();
+        }
+        queues.iter_mut().for_each(|queue| pieces.clear(queue));
+        assert_eq!((pieces.used(), pieces.shares().used()), (0, 0));
+    }
+
+    #[test]
+    fn queues_that_take_all_they_may_leave_a_part_to_others_and_have_the_same() {
+        for hogs in [1, 4, 20, 100] {
+            let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+            let mut pieces = PieceStore::new(hogs, 80_000);
+            let mut queues: Vec<PieceList> = (0..hogs).map(|_| PieceList::new()).collect();
+            let buffer = pools.copy(b"xy").unwrap().freeze();
+            let mut taken = true;
+            while taken {
+                taken = false;
+                for queue in &mut queues {
+                    taken |= pieces.push(queue, buffer.slice(0, 1), Priority::Push, |b| b).is_ok();
+                }
+            }
+            let counts: Vec<usize> = queues.iter().map(|queue| pieces.count(queue)).collect();
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(most - least <= 2, "{least} to {most}");
+            // 70 000 are for pushes: N queues with a quarter of the rest each leave 1 part in 1 + N / 4.
+            let left = 70_000 * 4 / (4 + hogs);
+            let free = pieces.shares().max() - pieces.shares().used() - 10_000;
+            assert!(free.abs_diff(left) <= hogs + 4, "{hogs} hogs leave {free}, not {left}");
+        }
+    }
+
+    #[test]
+    fn pushes_leave_an_eighth_to_replies_and_the_blame_is_where_it_belongs() {
+        let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+        let mut pieces = PieceStore::new(12, 8000);
+        let mut hogs: Vec<PieceList> = (0..10).map(|_| PieceList::new()).collect();
+        for _ in 0..100 {
+            for hog in &mut hogs {
+                let (count, refusal) = fill(&mut pools, &mut pieces, hog, Priority::Push);
+                assert!(count > 150 && refusal == Refusal::Queue);
+            }
+        }
+        let mut replies = PieceList::new();
+        let (count, refusal) = fill(&mut pools, &mut pieces, &mut replies, Priority::Reply);
+        assert!(count > 300 && refusal == Refusal::Queue, "{count}");
+        // A store that replies of others have used up is not the fault of a queue that holds one.
+        let mut small = PieceStore::new(3, 100);
+        let mut queues = [PieceList::new(), PieceList::new(), PieceList::new()];
+        let first = fill(&mut pools, &mut small, &mut queues[0], Priority::Reply);
+        assert_eq!(first, (65, Refusal::Queue));
+        let second = fill(&mut pools, &mut small, &mut queues[1], Priority::Reply);
+        assert_eq!(second, (37, Refusal::Store), "36 of the shared part were left");
+        let third = fill(&mut pools, &mut small, &mut queues[2], Priority::Reply);
+        assert_eq!(third, (1, Refusal::Store));
+    }
+}
