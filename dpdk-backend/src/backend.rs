@@ -36,6 +36,8 @@ const FLIGHT_BLOCKS_MIN: u32 = 16;
 const SLOW_PART_OF_BLOCKS: usize = 16;
 /// And so many bytes at least.
 const SLOW_BYTES_MIN: usize = 16 << 10;
+/// How long timers may wait while frames keep coming: a queue that never empties puts nothing off for longer.
+const BEHIND_MAX: Duration = Duration::from_millis(50);
 /// The longest rest when nobody can tell when the next frame comes.
 const REST_MAX: Duration = Duration::from_millis(1);
 
@@ -176,11 +178,30 @@ pub struct PollBackend<D, C> {
     /// Payloads that had found no buffer when the pools were told last.
     pauses: u64,
     polls: u64,
+    heard: Heard,
     work: Work,
     /// The present as the last poll left it. Sends take it for theirs: their bytes leave in the next poll, by its clock, and
     /// a clock that is read for each of many small messages is part of what they cost (docs/decisions/0015 measured it, with another
     /// change).
     recent: Timestamp,
+}
+
+/// Up to when everything that came has been taken in: timers go by that. A thread that had no processor for a while finds timers due
+/// and, in its queue, the acknowledgements that stop them.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Timestamp,
+    /// Since when the queue has been looked into without being emptied.
+    behind_since: Option<Timestamp>,
+}
+
+impl Heard {
+    fn note(&mut self, now: Timestamp, is_empty: bool) {
+        let since = *self.behind_since.get_or_insert(now);
+        if is_empty || now.since(since) > BEHIND_MAX {
+            *self = Heard { at: now, behind_since: None };
+        }
+    }
 }
 
 /// How long there was something to do. In poll mode a thread uses its processor whether or not there is, so processor time says
@@ -291,6 +312,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
             pauses: 0,
             accepting: true,
             polls: 0,
+            heard: Heard { at: clock.now(), behind_since: None },
             work: Work::default(),
             recent: clock.now(),
             clock,
@@ -339,13 +361,16 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
     /// One round without waiting, from `now` on.
     fn turn(&mut self, now: Timestamp, batch: &mut Completions) {
         self.polls += 1;
-        self.stack.poll(now, &mut self.device);
+        self.stack.poll_heard(now, self.heard.at, &mut self.device);
         self.report(batch);
         // One burst, so that it is answered before the next is taken: whoever waits for an answer sends nothing meanwhile.
         if !batch.is_full() && self.stack.has_room() {
             self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
+            self.heard.note(now, self.frames.len() < BURST);
             self.stack.handle_burst(now, &mut self.frames);
             self.report(batch);
+        } else {
+            self.heard.note(now, false);
         }
     }
 

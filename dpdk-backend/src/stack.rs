@@ -293,10 +293,17 @@ impl Stack {
 
     /// Fires timers, lets waiting peers in, and gives the device what has become due to be sent.
     pub fn poll<D: Device>(&mut self, now: Timestamp, device: &mut D) {
+        self.poll_heard(now, now, device);
+    }
+
+    /// The same where only what came up to `heard` has been handed in: timers fire that were due by then. What may have come since
+    /// may be the acknowledgement that a timer waits for.
+    pub fn poll_heard<D: Device>(&mut self, now: Timestamp, heard: Timestamp, device: &mut D) {
         self.refresh_budget(0);
         self.net.poll_addresses(&mut self.counters, Now::new(now));
-        let (tcp, mut context) = self.context(now);
+        let (tcp, mut context) = self.context(heard);
         tcp.expire(&mut context);
+        let (tcp, mut context) = self.context(now);
         tcp.tell_again(&mut context);
         tcp.accept_waiting(&mut context);
         let has_room = self.net.flush_replies(&mut self.counters, device, now);

@@ -200,3 +200,36 @@ mod rough {
     use super::*;
     contract_suite!(Cable<Rough>);
 }
+
+/// A host whose thread had no processor for a while finds its timers due, and in its queue the acknowledgements that they wait for.
+/// Nothing was lost, so nothing is sent again: neither data nor a FIN, whose second copy would be answered after its connection
+/// has gone.
+#[test]
+fn a_stall_of_the_host_is_no_loss() {
+    let mut h = netpoll_contract::Harness::<Cable<Perfect>>::small(1);
+    let pair = h.pair();
+    let stall = |h: &mut netpoll_contract::Harness<Cable<Perfect>>| {
+        h.poll(Side::Server, Duration::ZERO); // it leaves
+        h.poll(Side::Client, Duration::ZERO); // it is taken in,
+        h.poll(Side::Client, Duration::ZERO); // and answered
+        h.world.now.set(h.world.now.get() + Duration::from_secs(3));
+        h.poll(Side::Server, Duration::ZERO);
+        h.settle();
+    };
+    for number in 1..=40 {
+        // Two segments, which are acknowledged at once.
+        h.send(Side::Server, pair.server, &[7; 100]).unwrap();
+        h.poll(Side::Server, Duration::ZERO);
+        h.send(Side::Server, pair.server, &[8; 100]).unwrap();
+        stall(&mut h);
+        assert_eq!(h.client().received_bytes(pair.client), number * 200);
+    }
+    h.backend(Side::Server).finish(pair.server, None);
+    stall(&mut h);
+    let counters = *h.backend(Side::Server).stack().counters();
+    assert_eq!(
+        (counters.retransmits, counters.tail_loss_probes, counters.retransmission_timeouts),
+        (0, 0, 0)
+    );
+    h.end();
+}
