@@ -1,12 +1,13 @@
 //! What a server that polls says of itself.
 //!
 //! ```text
-//!   worker ── publish, every turn ──► Teller (two numbers) ◄── a thread of its own ── a line on standard input: tell
-//!                                                            └──► standard output: busy nanoseconds, frames
+//!   worker ── publish, every turn ──► Teller (four numbers) ◄── a thread of its own ── a line on standard input: tell
+//!                                                            └──► standard output: busy nanoseconds, frames,
+//!                                                                 retransmissions, probes (the last two only of a TCP)
 //! ```
 //!
 //! A poll loop uses its processor whether or not there is something to do, so the scheduler's count says nothing about a message;
-//! the loop's own count of the time that it had something to do does. Telling costs the loop two stores a turn.
+//! the loop's own count of the time that it had something to do does. Telling costs the loop four stores a turn.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -19,13 +20,38 @@ pub struct Tally {
     pub busy: Duration,
     /// Frames taken from the port and handed to it.
     pub frames: u64,
+    /// What its TCP sent again.
+    pub resent: Option<Resent>,
+}
+
+/// What a TCP sent more than once, or to find out whether something was lost. On a line that loses nothing both are waste.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// Segments.
+    pub segments: u64,
+    /// Tail-loss probes.
+    pub probes: u64,
+}
+
+impl Resent {
+    /// What came between two counts.
+    pub fn since(self, before: Resent) -> Resent {
+        Resent { segments: self.segments - before.segments, probes: self.probes - before.probes }
+    }
+
+    /// Both ends together.
+    pub fn and(self, other: Resent) -> Resent {
+        Resent { segments: self.segments + other.segments, probes: self.probes + other.probes }
+    }
 }
 
 impl Tally {
     fn parse(line: &str) -> Option<Tally> {
         let mut numbers = line.split_ascii_whitespace().map(str::parse);
         let (busy, frames) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-        Some(Tally { busy: Duration::from_nanos(busy), frames })
+        let mut count = || numbers.next().and_then(Result::ok);
+        let resent = count().zip(count()).map(|(segments, probes)| Resent { segments, probes });
+        Some(Tally { busy: Duration::from_nanos(busy), frames, resent })
     }
 }
 
@@ -67,6 +93,8 @@ pub(crate) mod teller {
     pub(crate) struct Teller {
         busy_nanos: AtomicU64,
         frames: AtomicU64,
+        resent: AtomicU64,
+        probes: AtomicU64,
     }
 
     impl Teller {
@@ -79,9 +107,10 @@ pub(crate) mod teller {
             let told = teller.clone();
             let tell = move || {
                 for _ in io::stdin().lock().lines().map_while(Result::ok) {
-                    let [busy, frames] =
-                        [&told.busy_nanos, &told.frames].map(|one| one.load(Ordering::Relaxed));
-                    if writeln!(io::stdout(), "{busy} {frames}").is_err() {
+                    let [busy, frames, resent, probes] =
+                        [&told.busy_nanos, &told.frames, &told.resent, &told.probes]
+                            .map(|one| one.load(Ordering::Relaxed));
+                    if writeln!(io::stdout(), "{busy} {frames} {resent} {probes}").is_err() {
                         return; // nobody listens any more
                     }
                 }
@@ -94,6 +123,9 @@ pub(crate) mod teller {
         pub(crate) fn publish(&self, tally: Tally) {
             self.busy_nanos.store(tally.busy.as_nanos() as u64, Ordering::Relaxed);
             self.frames.store(tally.frames, Ordering::Relaxed);
+            let resent = tally.resent.unwrap_or_default();
+            self.resent.store(resent.segments, Ordering::Relaxed);
+            self.probes.store(resent.probes, Ordering::Relaxed);
         }
     }
 }
@@ -103,9 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_two_numbers() {
-        let tally = Tally { busy: Duration::from_nanos(1500), frames: 7 };
+    fn an_answer_is_two_numbers_and_two_of_a_tcp() {
+        let tally = Tally { busy: Duration::from_nanos(1500), frames: 7, resent: None };
         assert_eq!(Tally::parse("1500 7\n"), Some(tally));
+        let resent = Some(Resent { segments: 3, probes: 4 });
+        assert_eq!(Tally::parse("1500 7 3 4\n"), Some(Tally { resent, ..tally }));
         assert_eq!(Tally::parse("1500\n"), None);
         assert_eq!(Tally::parse(""), None);
     }

@@ -2,8 +2,11 @@
 //! `bench broadcast`; see `bench --help`.
 
 use bench::client::Window;
-use bench::run::{Broadcast, CASES, Options, Progress, QUICK_CASES, Report, run, verdicts, write_files};
-use std::path::PathBuf;
+use bench::run::{
+    Against, Broadcast, CASES, Options, Progress, QUICK_CASES, Report, pairs_table, run, verdicts,
+    write_files,
+};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ bench: the gateway side by side with bare echo servers and other WebSocket serve
   --nice N         priority of both; needs a privilege (-19)
   --client KIND    the generator's backend, io_uring or epoll (io_uring where it can be had)
   --server FILE    the bench-server binary (next to this one)
+  --against FILE   the bench of another build, its bench-server next to it: run after run alternately, --cycles pairs, and ratios.
+                   Both ends of a connection are of one build. pairs.md and pairs.json go to --out
 
 bench broadcast: what the bare send of one message to very many costs, over several rings; JSON on standard output
 
@@ -36,6 +41,7 @@ const CHILD: &str = "--child";
 
 struct Arguments {
     quick: bool,
+    against: Option<PathBuf>,
     options: Options,
     out: PathBuf,
 }
@@ -101,6 +107,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
     let uring = netpoll::uring::probe().is_ok();
     let mut parsed = Arguments {
         quick: false,
+        against: None,
         options: Options {
             server: std::env::current_exe()?.with_file_name("bench-server"),
             cycles: 5,
@@ -133,6 +140,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
             "--seconds" => options.window.length = Duration::try_from_secs_f64(value.parse()?)?,
             "--case" => options.only.0.clone_from(value),
             "--row" => options.only.1.clone_from(value),
+            "--against" => parsed.against = Some(value.into()),
             "--out" => parsed.out = value.into(),
             "--nice" => options.nice = value.parse()?,
             "--client" => options.client_uring = value == "io_uring",
@@ -148,7 +156,10 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
 }
 
 fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
-    let Arguments { quick, options, out } = parse(arguments)?;
+    let Arguments { quick, against, options, out } = parse(arguments)?;
+    if let Some(other) = against {
+        return side_by_side(other, &options, &out).map(|()| true);
+    }
     if !options.uring {
         bench::note!("io_uring is not to be had here: its rows are left out");
     }
@@ -179,6 +190,33 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     write_files(&report, &out)?;
     bench::say!("written: {}", out.display());
     Ok(reached(&report))
+}
+
+/// This build beside another one.
+fn side_by_side(other: PathBuf, options: &Options, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let word = |name: &str, value: String| [name.to_owned(), value];
+    let (server, client) = options.processors;
+    let client_kind = if options.client_uring { "io_uring" } else { "epoll" };
+    let words = [
+        word("--seconds", options.window.length.as_secs_f64().to_string()),
+        word("--row", options.only.1.clone()),
+        word("--cpus", format!("{server},{client}")),
+        word("--nice", options.nice.to_string()),
+        word("--client", client_kind.to_owned()),
+    ];
+    let against =
+        Against { builds: [other, std::env::current_exe()?], pairs: options.cycles, words: words.concat() };
+    let mut all = vec![];
+    for case in CASES.iter().filter(|case| case.name.contains(&options.only.0)) {
+        all.extend(against.run(case.name, |what| bench::note!("{what}"))?);
+    }
+    let text = format!("{}\n\n{}", machine(), pairs_table(&all));
+    bench::say!("\n{text}");
+    std::fs::create_dir_all(out)?;
+    std::fs::write(out.join("pairs.md"), &text)?;
+    std::fs::write(out.join("pairs.json"), serde_json::to_string_pretty(&all)? + "\n")?;
+    bench::say!("written: {}", out.display());
+    Ok(())
 }
 
 /// A rate that the generator held down decides nothing.

@@ -1,5 +1,6 @@
 //! What the generator asks of the way that its bytes go.
 
+use crate::tally::Resent;
 use netpoll::{Backend, BufferPools, Completions, ConnectError, ConnectionId, SendError, SharedBuffer};
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,9 @@ pub trait Line {
 
     /// How long it had something to do so far, where it polls: then processor time says nothing.
     fn busy(&mut self) -> Option<Duration>;
+
+    /// What it sent again so far, where it is a TCP that counts that.
+    fn resent(&mut self) -> Option<Resent>;
 }
 
 impl<B: Backend> Line for B {
@@ -57,5 +61,15 @@ impl<B: Backend> Line for B {
             }
         });
         busy
+    }
+
+    fn resent(&mut self) -> Option<Resent> {
+        let (mut segments, mut probes) = (None, 0);
+        self.details(&mut |name, count| match name {
+            "retransmits" => segments = Some(count),
+            "tail_loss_probes" => probes = count,
+            _ => {}
+        });
+        segments.map(|segments| Resent { segments, probes })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Line, Problem};
 use crate::cpu;
-use crate::tally::{Asked, Tally};
+use crate::tally::{Asked, Resent, Tally};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
@@ -47,8 +47,18 @@ struct Snapshot {
     messages: u64,
     /// What the server told of its frames.
     tally: Option<Tally>,
+    /// What the generator's TCP sent again.
+    resent: Option<Resent>,
     server: Side,
     client: Side,
+}
+
+impl Snapshot {
+    fn resent_since(&self, begin: &Snapshot) -> Option<Resent> {
+        let of_server = |one: &Snapshot| one.tally.and_then(|tally| tally.resent);
+        let server = of_server(self)?.since(of_server(begin)?);
+        Some(server.and(self.resent?.since(begin.resent?)))
+    }
 }
 
 /// What a window showed.
@@ -64,6 +74,8 @@ pub struct Measured {
     pub client: Duration,
     /// Frames that the server took and sent, where it sees them.
     pub frames: Option<u64>,
+    /// What both ends sent again, where both count it.
+    pub resent: Option<Resent>,
     /// Share of the server's processor that others used.
     pub foreign_server: f64,
     /// Share of the generator's processor that others used.
@@ -168,7 +180,8 @@ impl Watch {
         let server = Side { ran, worked, core: cpu::busy(probe.server_cpu)? };
         let ran = cpu::of_this_thread();
         let client = Side { ran, worked: line.busy().unwrap_or(ran), core: cpu::busy(probe.client_cpu)? };
-        Ok(Snapshot { taken: (begun, Instant::now()), messages: self.messages, tally, server, client })
+        let (messages, resent) = (self.messages, line.resent());
+        Ok(Snapshot { taken: (begun, Instant::now()), messages, tally, resent, server, client })
     }
 
     fn measured(&self, begin: Snapshot, end: Snapshot) -> Measured {
@@ -182,6 +195,7 @@ impl Watch {
             messages: end.messages - begin.messages,
             server: end.server.worked - begin.server.worked,
             client: end.client.worked - begin.client.worked,
+            resent: end.resent_since(&begin),
             frames: end.tally.zip(begin.tally).map(|(end, begin)| end.frames - begin.frames),
             foreign_server: foreign(begin.server, end.server),
             foreign_client: foreign(begin.client, end.client),

@@ -70,7 +70,7 @@ impl Floor {
     fn run(&mut self, teller: &Teller) -> ! {
         let mut clock = SystemClock::sleeping_at_most(IDLE_SLEEP_MAX);
         let waker = Waker::flag();
-        let mut tally = Tally { busy: Duration::ZERO, frames: 0 };
+        let mut tally = Tally { busy: Duration::ZERO, frames: 0, resent: None };
         loop {
             let start = clock.now();
             let moved = self.turn(start);

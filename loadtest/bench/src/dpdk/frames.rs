@@ -4,6 +4,7 @@
 
 use super::wire::{HEADER_SIZE, Kind, PAYLOAD_MAX, header, number, transmit};
 use crate::client::Line;
+use crate::tally::Resent;
 use dpdk_backend::backend::{Clock, SystemClock};
 use dpdk_backend::device::{Device, Received};
 use dpdk_backend::ffi::Queue;
@@ -168,5 +169,9 @@ impl Line for Frames {
 
     fn busy(&mut self) -> Option<Duration> {
         Some(self.busy)
+    }
+
+    fn resent(&mut self) -> Option<Resent> {
+        None
     }
 }

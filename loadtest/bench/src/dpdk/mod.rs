@@ -19,8 +19,8 @@ pub use frames::Frames;
 
 use crate::client::{BATCH, Fleet, Problem};
 use crate::servers::gateway;
-use crate::tally::Tally;
 use crate::tally::teller::Teller;
+use crate::tally::{Resent, Tally};
 use ::gateway::config::BackendKind;
 use dpdk_backend::backend::PollConfig;
 use dpdk_backend::ffi::{Eal, Queue, WorkerThread};
@@ -119,7 +119,9 @@ pub fn serve_gateway(socket: &Path) -> io::Result<()> {
     let backend = host.backend(0, &sizes, PollConfig::engine(&sizes))?;
     let teller = Teller::start()?;
     gateway::serve(settings, backend, |backend: &mut HostBackend| {
-        teller.publish(Tally { busy: backend.busy(), frames: backend.frame_count() });
+        let counters = backend.stack().counters();
+        let resent = Resent { segments: counters.retransmits, probes: counters.tail_loss_probes };
+        teller.publish(Tally { busy: backend.busy(), frames: backend.frame_count(), resent: Some(resent) });
     })
 }
 

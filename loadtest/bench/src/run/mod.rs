@@ -9,6 +9,7 @@
 //! A run during which others used much of either processor is made again, a bounded number of times; the quietest try
 //! counts, and is marked.
 
+mod against;
 mod broadcast;
 mod plan;
 mod report;
@@ -17,6 +18,7 @@ mod server;
 mod stats;
 mod verdict;
 
+pub use against::{Against, BuildRun, Pairs, table as pairs_table};
 pub use broadcast::{Broadcast, BroadcastFigures, RINGS_MAX, SIZES};
 pub use plan::{CASES, Case, Load, QUICK_CASES, ROWS, Row, Way};
 pub use report::{Report, write_files};

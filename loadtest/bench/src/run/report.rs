@@ -23,6 +23,10 @@ pub struct RunFigures {
     pub rate: f64,
     /// Frames a second that the server took and sent, where it sees them.
     pub frame_rate: Option<f64>,
+    /// Segments that both ends sent again, and tail-loss probes, where they count them.
+    pub retransmits: Option<u64>,
+    /// See `retransmits`.
+    pub probes: Option<u64>,
     /// Share of the time that the server ran; where it polls, that it had something to do.
     pub server_busy: f64,
     /// The same of the generator.
@@ -47,6 +51,8 @@ impl RunFigures {
             client_ns: measured.client_per_message(),
             rate: measured.rate(),
             frame_rate: measured.frame_rate(),
+            retransmits: measured.resent.map(|resent| resent.segments),
+            probes: measured.resent.map(|resent| resent.probes),
             server_busy: measured.server_busy(),
             client_busy: measured.client_busy(),
             foreign: measured.foreign(),
@@ -195,6 +201,11 @@ impl RowReport {
         }
         let frames = Spread::of(self.runs.iter().filter_map(|run| run.frame_rate));
         notes.extend(frames.map(|frames| format!("{:.0} k frames/s", frames.median / 1e3)));
+        let sum = |count: fn(&RunFigures) -> Option<u64>| self.runs.iter().filter_map(count).sum::<u64>();
+        if self.runs.iter().any(|run| run.retransmits.is_some()) {
+            let (again, probes) = (sum(|run| run.retransmits), sum(|run| run.probes));
+            notes.push(format!("{again} retransmissions, {probes} probes"));
+        }
         if self.generator_bound() {
             notes.push("generator-bound".to_owned());
         }
