@@ -279,7 +279,7 @@ impl<B: Backend> Worker<B> {
     fn open_timer_fired(&mut self, connection: ConnectionId) {
         let now = self.pace.now;
         let Some(session) = self.shard.sessions.get(connection) else { return };
-        let token_until = token_deadline(session.ends_s);
+        let token_until = session.ends.time();
         if session.flow.is_stopped() && now >= self.resume_at(connection) {
             self.resume(connection);
         }
@@ -307,12 +307,7 @@ impl<B: Backend> Worker<B> {
             .flow
             .is_stopped()
             .then(|| self.resume_at(connection).min(self.pace.now + STOP_LOOK_EVERY));
-        let ends = [token_deadline(session.ends_s), self.idle_deadline(connection), resume_at];
+        let ends = [session.ends.time(), self.idle_deadline(connection), resume_at];
         ends.into_iter().flatten().min()
     }
-}
-
-/// When a token that ends at `ends_s` (seconds on the worker's clock; 0: never) ends.
-pub(super) fn token_deadline(ends_s: u32) -> Option<netpoll::Timestamp> {
-    (ends_s > 0).then(|| netpoll::Timestamp::ZERO + Duration::from_secs(u64::from(ends_s)))
 }

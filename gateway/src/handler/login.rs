@@ -1,11 +1,10 @@
 //! Logging in: the Auth frame, the verifier's verdict, and the answers of the homes.
 
-use super::end::token_deadline;
 use crate::address::Address;
 use crate::auth::{AuthError, Verdict};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
 use crate::session::text::TextUse;
-use crate::session::{Phase, Session, User};
+use crate::session::{Phase, Session, TokenEnd, User};
 use crate::settings::AuthMode;
 use crate::worker::Worker;
 use crate::worker::message::{AuditKind, Message, NameKind, VerifyRequest};
@@ -187,9 +186,9 @@ impl<B: Backend> Worker<B> {
     /// Keeps what a token says; `None` when there is no room for its rooms. Its end is a time of the worker's own clock, which
     /// nobody sets: a wall clock that is put right later moves nothing.
     fn keep_token(&mut self, connection: ConnectionId, token: Token<'_>) -> Option<()> {
-        let ends_s = self.pace.now.as_millis().saturating_add(token.valid_for_ms).div_ceil(1000);
+        let ends = TokenEnd::after(self.pace.now, token.valid_for_ms);
         let session = self.shard.sessions.get_mut(connection)?;
-        session.ends_s = u32::try_from(ends_s).unwrap_or(u32::MAX);
+        session.ends = ends;
         session.issued_at = token.issued_at;
         session.set_key_number(token.key_number);
         session.service = token.service;
@@ -272,13 +271,13 @@ impl<B: Backend> Worker<B> {
 
     fn login_complete(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let (sequence, heard_at, ends_s) =
-            (session.auth_sequence, session.heard_at.before(self.pace.now), session.ends_s);
+        let (sequence, heard_at, ends) =
+            (session.auth_sequence, session.heard_at.before(self.pace.now), session.ends);
         let room_refused = std::mem::take(&mut session.rooms.refused);
         session.flow.logged_in();
         self.shard.sessions.set_open(connection);
         let idle_until = heard_at + self.reloadable.idle_timeout;
-        let deadline = token_deadline(ends_s).map_or(idle_until, |end| end.min(idle_until));
+        let deadline = ends.time().map_or(idle_until, |end| end.min(idle_until));
         self.shard.sessions.timers.set(connection.index(), deadline);
         self.metrics.logins.add(1);
         self.audit(connection, AuditKind::Connected);

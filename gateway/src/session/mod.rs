@@ -14,11 +14,13 @@ mod carriers;
 mod carry;
 pub mod flow;
 pub mod text;
+mod token_end;
 mod unauthenticated;
 mod user;
 
 pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
+pub use token_end::TokenEnd;
 pub use user::User;
 
 use crate::router::rooms::SessionRooms;
@@ -172,8 +174,8 @@ pub struct Session {
     pair: [u32; 2],
     /// When its token was issued, in seconds since 1970; 0: it has none.
     pub issued_at: u32,
-    /// When its token ends, in seconds on the worker's clock; 0: never.
-    pub ends_s: u32,
+    /// When its token ends.
+    pub ends: TokenEnd,
     /// Sequence of its Auth frame, for the reply.
     pub auth_sequence: i32,
     /// When it was last heard of.
@@ -228,7 +230,7 @@ pub const FIELD_BYTES: FieldBytes = {
         size_of::<ConnectionId>() + size_of::<PackedUser>() + size_of::<TextId>() + size_of::<[u32; 2]>();
     let incoming = size_of::<Carry>() + size_of::<Framing>();
     let rooms = size_of::<SessionRooms>();
-    let times = 2 * size_of::<Instant16>() + 2 * size_of::<u32>() + size_of::<i32>();
+    let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<TokenEnd>() + size_of::<i32>();
     let rate = size_of::<Flow>();
     let peer = size_of::<Peer>();
     let rest = size_of::<Session>() - names - incoming - rooms - times - rate - peer;
@@ -246,7 +248,7 @@ impl Session {
             rooms: SessionRooms::EMPTY,
             pair: UNLISTED,
             issued_at: 0,
-            ends_s: 0,
+            ends: TokenEnd::NEVER,
             auth_sequence: 0,
             heard_at: Instant16(0),
             opened_at: Instant16(0),

@@ -18,8 +18,8 @@ use std::time::Duration;
 const REST_WITHIN: Duration = Duration::from_secs(30);
 const TICKS_MAX: u64 = 400_000;
 
-/// How long a session may outlast its token: its end is kept to a second, and counted from the verdict.
-const TOKEN_LATE_MAX_MS: u64 = 2000;
+/// How long a session may outlast its token: its end is kept to a quarter of a second, and counted from the verdict.
+const TOKEN_LATE_MAX_MS: u64 = 1000;
 
 /// How things stood when a round began.
 struct Before {
