@@ -2,13 +2,19 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// How long a connection is kept for the next request: for less than the second after which the gateway may give the place of an
+/// idle one to another, or a POST would meet its end.
+const KEPT_MAX: Duration = Duration::from_millis(500);
 
 /// One connection, made when it is needed.
 pub(crate) struct Http {
     to: SocketAddr,
-    stream: Option<TcpStream>,
+    /// The connection that is kept, and since when it is idle.
+    stream: Option<(TcpStream, Instant)>,
 }
 
 /// An answer.
@@ -42,8 +48,8 @@ impl Http {
     }
 
     async fn once(&mut self, method: &str, target: &str, head: &str, body: &[u8]) -> io::Result<Answer> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
+        let mut stream = match self.stream.take().filter(|(_, since)| since.elapsed() < KEPT_MAX) {
+            Some((stream, _)) => stream,
             None => TcpStream::connect(self.to).await?,
         };
         stream.set_nodelay(true)?;
@@ -54,7 +60,7 @@ impl Http {
         request.extend_from_slice(body);
         stream.write_all(&request).await?;
         let (answer, keeps) = read_answer(&mut stream).await?;
-        self.stream = keeps.then_some(stream);
+        self.stream = keeps.then(|| (stream, Instant::now()));
         Ok(answer)
     }
 }
