@@ -205,7 +205,7 @@ mod tests {
         let (to, mut from) = UnixStream::pair().unwrap();
         let queue = LogQueue::start(to).unwrap();
         (0..1000).for_each(|index| queue.push(format!("{index}\n").as_bytes()));
-        queue.flush(Duration::from_secs(10));
+        queue.flush(Duration::from_secs(60));
         let expected: String = (0..1000).map(|index| format!("{index}\n")).collect();
         let mut read = vec![0; expected.len()];
         from.read_exact(&mut read).unwrap();
@@ -232,7 +232,7 @@ mod tests {
         drop(from);
         let before = dropped_lines();
         queue.push(b"one\ntwo\n");
-        queue.flush(Duration::from_secs(10));
+        queue.flush(Duration::from_secs(60));
         assert!(dropped_lines() >= before + 2);
     }
 }

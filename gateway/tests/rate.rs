@@ -44,7 +44,7 @@ fn count(gateway: &Gateway, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..400 {
+    for _ in 0..1200 {
         if done() {
             return;
         }

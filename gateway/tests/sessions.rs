@@ -181,22 +181,22 @@ fn the_same_key_replaces_and_says_so(backend: &BackendChoice) {
 
 fn silence_before_and_after_login_is_bounded(backend: &BackendChoice) {
     let mut settings = settings(1, 8);
-    settings.reloadable.auth_timeout = Duration::from_millis(200);
-    settings.reloadable.idle_timeout = Duration::from_millis(600);
+    settings.reloadable.auth_timeout = Duration::from_millis(2000);
+    settings.reloadable.idle_timeout = Duration::from_millis(2000);
     let gateway = Gateway::start_on(backend, settings);
     let code = |client: &mut Client| Closed::parse(&client.read().body).unwrap().code;
     let came = Instant::now();
     assert_eq!(code(&mut gateway.client()), CloseCode::AUTH_TIMEOUT);
-    assert!(came.elapsed() >= Duration::from_millis(200), "a login's time was over early");
+    assert!(came.elapsed() >= Duration::from_millis(2000), "a login's time was over early");
     let mut client = gateway.login(1, "");
     let mut spoke = Instant::now();
     for _ in 0..8 {
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(300));
         spoke = Instant::now();
         client.ask(Operation(200), 1, b"any frame counts");
     }
     assert_eq!(code(&mut client), CloseCode::IDLE_TIMEOUT);
-    assert!(spoke.elapsed() >= Duration::from_millis(600), "idle before its time");
+    assert!(spoke.elapsed() >= Duration::from_millis(2000), "idle before its time");
 }
 
 fn what_comes_before_login_is_refused_and_what_comes_with_it_waits(backend: &BackendChoice) {
@@ -248,7 +248,7 @@ fn bad_lengths_and_bad_logins_end_with_a_code(backend: &BackendChoice) {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         if done() {
             return;
         }
@@ -389,12 +389,12 @@ fn idle_workers_sleep(backend: &BackendChoice) {
     drop(gateway.login(7, "live://1")); // it has begun, and once had something to do
     std::thread::sleep(Duration::from_millis(100));
     let turns = || gateway.threads.as_ref().unwrap().metrics.iter().map(|one| one.turns.get());
-    let before: Vec<u64> = turns().collect();
+    let (before, start) = (turns().collect::<Vec<u64>>(), Instant::now());
     std::thread::sleep(Duration::from_millis(1500));
-    for (worker, (after, before)) in turns().zip(before).enumerate() {
-        let turned = after - before;
-        assert!((3..60).contains(&turned), "worker {worker} turned {turned} times");
-    }
+    until("turns that are due", || turns().zip(&before).all(|(after, before)| after >= before + 3));
+    let turned: Vec<u64> = turns().zip(&before).map(|(after, before)| after - before).collect();
+    let most = start.elapsed().as_millis() as u64 / 25;
+    assert!(turned.iter().all(|turned| *turned < most), "{turned:?} turns, {most} at most");
 }
 
 fn workers_say_what_their_backends_run_with(backend: &BackendChoice) {

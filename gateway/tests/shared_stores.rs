@@ -168,7 +168,7 @@ fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
         beat(&mut publisher, 1);
     }
     let end = to_room(b"the end");
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     while !reading.is_finished() {
         assert!(Instant::now() < until, "the victim hears nothing any more");
         publisher.send(Operation::SEND_MESSAGE, 2, &end);
@@ -295,7 +295,7 @@ fn echoes_that_gather_large_messages_are_bounded_in_all(backend: &BackendChoice)
         let _ = client.stream.write_all(&header[..size]);
         let _ = client.stream.write_all(&vec![1; 200 << 10]);
     }
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     let overload = u64::from(CloseCode::OVERLOAD.get());
     let closed = || {
         let codes = metrics(&gateway).end_codes.iter().zip(&metrics(&gateway).ends_code);

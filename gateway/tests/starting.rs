@@ -50,7 +50,7 @@ fn threads_run_under_the_policy_that_was_asked_for() {
         let since = Instant::now();
         // A thread gives itself its policy.
         while policies(&running) != wanted {
-            assert!(since.elapsed() < Duration::from_secs(20), "{name}: {:?}", policies(&running));
+            assert!(since.elapsed() < Duration::from_secs(60), "{name}: {:?}", policies(&running));
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -231,9 +231,9 @@ fn systemd_is_told_of_the_services_life() {
     let folder = Folder::new("notify");
     let path = folder.0.join("socket");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let heard = |wanted: &str| {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let mut bytes = [0; 256];
             let size = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{wanted}: {error}"));
@@ -266,7 +266,7 @@ fn with_log(folder: &Folder, order: &mut Command) -> (std::process::Child, impl 
     let stream = file.metadata().map(|file| format!("{}:{}", file.dev(), file.ino())).unwrap();
     let child = order.env("JOURNAL_STREAM", stream).stderr(file).spawn().unwrap();
     let line = move |wanted: &str| {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let said = fs::read_to_string(&path).unwrap();
             if let Some(line) = said.lines().find(|line| line.contains(wanted)) {
@@ -308,7 +308,7 @@ fn a_line_that_a_crash_left_half_written_is_cut_off_and_said_so() {
     let sets = ["journal.enabled=true", &journal];
     let mut first = Running::start(&sets);
     let written = |parts: usize| {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let text = fs::read_to_string(&file).unwrap_or_default();
             if text.matches('\n').count() >= parts && text.ends_with('\n') {
@@ -368,7 +368,7 @@ fn the_journal_and_the_metrics_tell_ends_alike_and_notices_are_counted() {
     let (tcp, control) = (running.address("tcp on "), running.address("control="));
     let login = |mid: u32| {
         let mut stream = TcpStream::connect(&tcp).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.write_all(&frame(7, 1, format!("{{\"mid\":{mid}}}").as_bytes())).unwrap();
         assert_eq!(next(&mut stream).0, 8);
         stream
@@ -390,7 +390,7 @@ fn the_journal_and_the_metrics_tell_ends_alike_and_notices_are_counted() {
         "gateway_connection_ends_total{by=\"transport\",reason=\"peer_closed\"} 1\n",
         "gateway_request_errors_total 2\n",
     ];
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let (metrics, lines) = (
             http(&control, "GET /metrics", ""),

@@ -192,12 +192,12 @@ fn a_server_that_goes_away_ends_the_run_and_is_named() {
     for line in ["echo -c 5 --depth 1", "idle -c 5 --heartbeat 100ms", "push -c 5 --rate 100"] {
         let peer = Peer::start(Faults { vanish: Some(Duration::from_millis(600)), ..Faults::default() });
         let begun = Instant::now();
-        let (exit, report) = run(&peer, &format!("{line} --warmup 0ms --duration 60s --settle 30s"));
+        let (exit, report) = run(&peer, &format!("{line} --warmup 0ms --duration 600s --settle 600s"));
         assert_eq!(exit, Exit::Missed, "{line}: {report}");
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         let reason = report["verdict"]["reasons"][0].as_str().unwrap();
         assert!(reason.starts_with("server gone: nobody listens at 127.0.0.1:"), "{line}: {reason}");
-        assert!(begun.elapsed() < Duration::from_secs(20), "{line}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(120), "{line}: {:?}", begun.elapsed());
     }
 }
 
@@ -208,9 +208,9 @@ fn what_cannot_end_well_is_refused_before_the_run() {
     for flag in ["--json", "--html"] {
         let begun = Instant::now();
         let line =
-            format!("loadtest echo -c 5 -q --server {} --duration 30s {flag} /nonexistent/report", peer.tcp);
+            format!("loadtest echo -c 5 -q --server {} --duration 600s {flag} /nonexistent/report", peer.tcp);
         assert_eq!(loadtest::run(line.split(' ').map(OsString::from)), Exit::CouldNotRun, "{flag}");
-        assert!(begun.elapsed() < Duration::from_secs(5), "{flag}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{flag}: {:?}", begun.elapsed());
     }
     passes(&peer, "echo -c 5 --depth 1 --transport websocket");
 }

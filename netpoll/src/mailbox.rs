@@ -186,7 +186,7 @@ mod tests {
                 expected += 1;
             }
             if expected < total && mailbox.prepare_sleep() {
-                assert!(waker.wait(Duration::from_secs(10)), "slept through message {expected}");
+                assert!(waker.wait(Duration::from_secs(60)), "slept through message {expected}");
                 mailbox.finish_sleep();
             }
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const MEMBERS: usize = 5;
 /// A thread that nobody wakes sleeps for a second; so many times of that are noticed.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(120);
 const ROUNDS: u32 = 40;
 /// The message that ends a member.
 const END: u32 = u32::MAX;

@@ -75,7 +75,7 @@ fn the_steady_state_does_not_allocate() {
         let mut closed = 0;
         let start = Instant::now();
         while !done.load(Ordering::Relaxed) || closed < 300 {
-            assert!(start.elapsed() < Duration::from_secs(20), "{closed} closed, {:?}", backend.counters());
+            assert!(start.elapsed() < Duration::from_secs(60), "{closed} closed, {:?}", backend.counters());
             backend.poll(Duration::from_millis(1), &mut batch).unwrap();
             for completion in batch.drain() {
                 match completion {

@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// So long that a wake-up which did not come is noticed.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(120);
 
 /// More than the 16 ring descriptors that a thread can register.
 const RINGS: usize = 20;

