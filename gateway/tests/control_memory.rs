@@ -32,6 +32,13 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
+/// Bytes that requests hold, as the program counts them.
+fn held_by_requests(address: &str) -> u64 {
+    let text = get(address, "/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix("gateway_http_held_bytes{what=\"requests\"} "));
+    line.unwrap().parse::<f64>().unwrap() as u64
+}
+
 /// What the program says that it takes at most.
 fn planned(address: &str) -> u64 {
     let text = get(address, "/metrics");
@@ -99,9 +106,7 @@ fn flood(request: &str) {
         assert!(start.elapsed() < Duration::from_secs(60), "{} connections are left", connections());
         std::thread::sleep(Duration::from_millis(50));
     }
-    let text = get(&address, "/metrics");
-    let held = text.lines().find_map(|line| line.strip_prefix("gateway_http_held_bytes{what=\"requests\"} "));
-    assert_eq!(held, Some("0"), "all that was held is given back");
+    assert_eq!(held_by_requests(&address), 0, "all that was held is given back");
 }
 
 #[test]
@@ -167,4 +172,72 @@ fn requests_that_never_end_stay_within_the_sum_and_make_room() {
         std::thread::sleep(Duration::from_millis(100));
     }
     drop(held);
+}
+
+/// Whether the peer has neither answered nor closed.
+fn waits(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let read = stream.read(&mut [0; 64]);
+    read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+/// Heads are held while the body is awaited: in the target, in fields, and behind them. Each is counted, or refused.
+#[test]
+fn large_heads_whose_body_does_not_come_are_counted() {
+    const HEADS: usize = 300;
+    let target = format!("/goim/push/keys?operation=1000&keys={}", vec!["k".repeat(100); 2600].join(","));
+    let fields: String = (0..15).map(|index| format!("X-{index}: {}\r\n", "y".repeat(1000))).collect();
+    let many: String = (0..60).map(|index| format!("X-{}{index}: z\r\n", "n".repeat(200))).collect();
+    let heads = [
+        format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\na"),
+        format!(
+            "GET /healthz?{} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 100\r\n\r\na",
+            "a".repeat(50_000)
+        ),
+        format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{many}Content-Length: 100\r\n\r\na"),
+        // A whole request, and one byte of the next.
+        format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\naP"),
+    ];
+    for (kind, head) in heads.iter().enumerate() {
+        let running = Running::start(&["io.workers=1", "control.body_timeout_ms=600000"]);
+        let address = running.address("control=");
+        let (planned, before) = (planned(&address), resident(&running));
+        let mut held: Vec<TcpStream> = Vec::new();
+        let mut most = before;
+        for _ in 0..HEADS {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+            // One that is refused may be closed before it has sent everything.
+            let _ = stream.write_all(head.as_bytes());
+            held.push(stream);
+            most = most.max(resident(&running));
+        }
+        // Where the whole request was answered, one byte is left of it.
+        let each = if kind == 3 { 0 } else { head.len().saturating_sub(4 << 10) as u64 };
+        let start = Instant::now();
+        loop {
+            held.retain_mut(waits);
+            let (waiting, counted) = (held.len() as u64, held_by_requests(&address));
+            most = most.max(resident(&running));
+            assert!(counted <= 4 << 20, "kind {kind}: {counted} bytes are more than the bound");
+            if counted >= waiting * each {
+                break;
+            }
+            let late = start.elapsed() > Duration::from_secs(20);
+            assert!(!late, "kind {kind}: {waiting} wait with {each} bytes each, {counted} are counted");
+        }
+        // What a connection has of its own, and what is counted; malloc and the kernel's pages round up.
+        let own = (HEADS * (16 << 10)) as u64;
+        assert!(
+            most - before <= own + 2 * (4 << 20) + (8 << 20),
+            "kind {kind}: {before} -> {most} bytes resident"
+        );
+        assert!(most <= planned, "kind {kind}: {most} bytes resident, {planned} planned");
+        drop(held);
+        let start = Instant::now();
+        while held_by_requests(&address) > 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "kind {kind}: something is held for ever");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }

@@ -85,7 +85,8 @@ const BODY_COPIES: usize = 2;
 const INPUTS_MAX: usize = 4 << 20;
 
 fn inputs_max(frame_body_size_max: u32) -> usize {
-    api::body_size_max(frame_body_size_max).max(INPUTS_MAX)
+    let largest = http::HEAD_SIZE_MAX + api::body_size_max(frame_body_size_max) + http::STEP_MAX;
+    largest.max(INPUTS_MAX)
 }
 
 /// What the control thread reserves: pools for pushes, and its mailbox.

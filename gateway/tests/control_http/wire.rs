@@ -261,7 +261,9 @@ fn a_body_that_does_not_come_in_time_is_answered_and_counted() {
     let gateway = Gateway::start("body_timeout_ms = 200\n");
     assert_eq!(ask(&gateway, push("hello").replace("hello", "h").as_bytes()).status, 408);
     let ends = "gateway_http_connection_ends_total{reason=\"body_timeout\"}";
-    gateway.until(|gateway| metric(gateway, ends) == 1);
+    gateway.until(|gateway| metric(gateway, ends) == 1 && metric(gateway, "gateway_http_connections") <= 1);
+    let refused = "gateway_http_connection_ends_total{reason=\"refused\"}";
+    assert_eq!(metric(&gateway, refused), 0, "one connection has one end");
     let mut ended = connect(&gateway);
     ended.write_all(push("hello").replace("hello", "h").as_bytes()).unwrap();
     ended.shutdown(Shutdown::Write).unwrap();

@@ -1,6 +1,6 @@
 //! The chunked transfer coding, read from pieces that are cut anywhere (RFC 9112 §7.1).
 
-use bytes::{Buf, BytesMut};
+use super::input::Input;
 
 /// Bytes of a chunk's first line at most, extensions included.
 const LINE_SIZE_MAX: usize = 256;
@@ -46,8 +46,8 @@ impl Chunks {
     /// [`ChunkError`]; a chunk that would make `body` exceed `size_max` is refused before its first byte.
     pub(super) fn decode(
         &mut self,
-        input: &mut BytesMut,
-        body: &mut BytesMut,
+        input: &mut Input,
+        body: &mut Vec<u8>,
         size_max: usize,
     ) -> Result<bool, ChunkError> {
         loop {
@@ -140,13 +140,13 @@ mod tests {
     use super::*;
 
     fn decode(text: &str, step: usize) -> Result<(bool, Vec<u8>, usize), ChunkError> {
-        let (mut chunks, mut input, mut body) = (Chunks::new(), BytesMut::new(), BytesMut::new());
+        let (mut chunks, mut input, mut body) = (Chunks::new(), Input::default(), Vec::new());
         let mut done = false;
         for piece in text.as_bytes().chunks(step) {
-            input.extend_from_slice(piece);
+            input.end().extend_from_slice(piece);
             done = chunks.decode(&mut input, &mut body, 1000)?;
         }
-        Ok((done, body.to_vec(), input.len()))
+        Ok((done, body, input.len()))
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::answer::{SharedBody, Then, write_head};
 use super::budget::OUTPUT_OWN;
 use super::chunks::{ChunkError, Chunks};
 use super::head::{self, Framing, Head, HeadError, HeadScan};
+use super::input::Input;
 use super::wire::{Gone, Wire};
 use super::{Caller, End};
 use crate::control::lifecycle::Stage;
@@ -24,7 +25,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, header};
 use axum::response::IntoResponse;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -86,7 +87,7 @@ impl From<Gone> for End {
 impl Connection {
     /// One request and its answer.
     async fn next(&mut self) -> Result<(), End> {
-        let head = self.head().await?;
+        let mut head = self.head().await?;
         self.wire.place.begins(Doing::Receiving);
         let (control, place) = (&self.service.control, &self.wire.place);
         let checked = gate::check(control, &head, self.caller, place.is_spare);
@@ -99,7 +100,7 @@ impl Connection {
                 Err(error) => return self.answer(&head, error.into_response(), false).await,
             },
         };
-        let (response, at_once) = self.handle(&head, body).await?;
+        let (response, at_once) = self.handle(&mut head, body).await?;
         self.answer(&head, response, true).await?;
         self.wire.settle();
         self.served = self.served.wrapping_add(1);
@@ -141,26 +142,33 @@ impl Connection {
         loop {
             match scan.whole(&self.wire.input) {
                 Ok(Some(size)) => {
-                    let bytes = self.wire.input.split_to(size).freeze();
-                    return head::parse(&bytes).or_else(|error| self.refuse(error));
+                    let (bytes, held) = self.wire.input.take(size);
+                    let head = match head::parse(&bytes, held) {
+                        Ok(head) => head,
+                        Err(error) => return self.refuse(error),
+                    };
+                    drop(bytes);
+                    self.wire.hold_beside(head.held).await.map_err(|gone| self.head_failed(gone))?;
+                    return Ok(head);
                 }
                 Ok(None) => {}
                 Err(error) => return self.refuse(error),
             }
-            match self.receive(until).await {
-                Ok(()) => {}
-                Err(Gone::TimedOut) => {
-                    let why = "the request's head did not come in time (control.header_timeout_ms)";
-                    self.last_word(ApiError::request_timeout(why).into_response());
-                    return Err(End::HeadTimeout);
-                }
-                Err(Gone::Busy) => {
-                    self.last_word(ApiError::bodies_busy().into_response());
-                    return Err(End::Busy);
-                }
-                Err(gone) => return Err(gone.into()),
-            }
+            self.receive(until).await.map_err(|gone| self.head_failed(gone))?;
         }
+    }
+
+    /// Says why a head that has begun is not waited for any longer, where the peer may still hear it.
+    fn head_failed(&mut self, gone: Gone) -> End {
+        match gone {
+            Gone::TimedOut => {
+                let why = "the request's head did not come in time (control.header_timeout_ms)";
+                self.last_word(ApiError::request_timeout(why).into_response());
+            }
+            Gone::Busy => self.last_word(ApiError::bodies_busy().into_response()),
+            Gone::Peer | Gone::Unread | Gone::Evicted => {}
+        }
+        gone.into()
     }
 
     /// Sends what waits, then waits for more.
@@ -180,15 +188,21 @@ impl Connection {
                 Some(size) => BodyReader::Sized(size),
                 None => return Ok(Err(too_large(size_max))),
             },
-            Framing::Chunked => BodyReader::Chunked(Chunks::new(), BytesMut::new()),
+            Framing::Chunked => BodyReader::Chunked(Chunks::new(), Vec::new()),
         };
         let until = Instant::now() + self.service.control.config().control.body_timeout;
         let mut may_continue = head.expects_continue;
         loop {
-            match reader.take(&mut self.wire.input, size_max) {
-                Ok(Some(body)) => return Ok(Ok(body)),
-                Ok(None) => {}
+            let body = match reader.take(&mut self.wire.input, size_max) {
+                Ok(body) => body,
                 Err(error) => return Ok(Err(error)),
+            };
+            let held = body.as_ref().map_or_else(|| reader.joined(), |(_, held)| *held);
+            match (self.wire.hold_beside(head.held + held).await, body) {
+                (Ok(()), Some((body, _))) => return Ok(Ok(body)),
+                (Ok(()), None) => {}
+                (Err(Gone::Busy), _) => return Ok(Err(ApiError::bodies_busy())),
+                (Err(gone), _) => return Err(gone.into()),
             }
             if std::mem::take(&mut may_continue) {
                 self.wire.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -200,9 +214,9 @@ impl Connection {
             match self.wire.fill(until, reader.joined()).await {
                 Ok(()) => {}
                 Err(Gone::TimedOut) => {
-                    self.service.control.metrics.count_end(End::BodyTimeout);
                     let why = "the request's body did not come in time (control.body_timeout_ms)";
-                    return Ok(Err(ApiError::request_timeout(why)));
+                    self.last_word(ApiError::request_timeout(why).into_response());
+                    return Err(End::BodyTimeout);
                 }
                 Err(Gone::Busy) => return Ok(Err(ApiError::bodies_busy())),
                 Err(Gone::Peer) => return Ok(Err(ApiError::bad_request("the body ended early"))),
@@ -214,7 +228,7 @@ impl Connection {
     // --- the answer ------------------------------------------------------------------------------------------------
 
     /// Calls the handler; also says whether it answered at once. While it waits, earlier answers leave.
-    async fn handle(&mut self, head: &Head, body: Bytes) -> Result<(Response<Body>, bool), End> {
+    async fn handle(&mut self, head: &mut Head, body: Bytes) -> Result<(Response<Body>, bool), End> {
         self.wire.place.begins(Doing::Handling);
         let mut answer = pin!(dispatch(&self.service, self.caller, head, body));
         if let Some(response) = at_once(answer.as_mut()).await {
@@ -253,7 +267,7 @@ impl Connection {
         if self.wire.output.len() + body.len() <= OUTPUT_OWN {
             self.wire.output.extend_from_slice(&body);
         } else {
-            self.wire.place.holds(held.as_ref().map_or(0, |held| held.bytes()));
+            self.wire.place.holds(self.wire.held() + held.as_ref().map_or(0, |held| held.bytes()));
             self.wire.send(body).await?;
         }
         if then == Then::Close { Err(if is_read { End::Answered } else { End::Refused }) } else { Ok(()) }
@@ -322,16 +336,19 @@ enum BodyReader {
     /// Of so many bytes.
     Sized(usize),
     /// In chunks, with what they were joined to.
-    Chunked(Chunks, BytesMut),
+    Chunked(Chunks, Vec<u8>),
 }
 
 impl BodyReader {
-    /// The body, once it is whole.
-    fn take(&mut self, input: &mut BytesMut, size_max: usize) -> Result<Option<Bytes>, ApiError> {
+    /// The body, once it is whole, and the memory that it holds.
+    fn take(&mut self, input: &mut Input, size_max: usize) -> Result<Option<(Bytes, usize)>, ApiError> {
         match self {
-            BodyReader::Sized(size) => Ok((input.len() >= *size).then(|| input.split_to(*size).freeze())),
+            BodyReader::Sized(size) => Ok((input.len() >= *size).then(|| input.take(*size))),
             BodyReader::Chunked(chunks, joined) => match chunks.decode(input, joined, size_max) {
-                Ok(true) => Ok(Some(std::mem::take(joined).freeze())),
+                Ok(true) => {
+                    let held = joined.capacity();
+                    Ok(Some((Bytes::from(std::mem::take(joined)), held)))
+                }
                 Ok(false) => Ok(None),
                 Err(ChunkError::TooLarge) => Err(too_large(size_max)),
                 Err(ChunkError::Malformed) => {
@@ -341,7 +358,7 @@ impl BodyReader {
         }
     }
 
-    /// Bytes beside those in the connection's buffer.
+    /// Bytes of memory beside the connection's buffer.
     fn joined(&self) -> usize {
         match self {
             BodyReader::Sized(_) => 0,
@@ -350,8 +367,8 @@ impl BodyReader {
     }
 }
 
-/// To the routes that carry messages, or to the router.
-async fn dispatch(service: &Service, caller: Caller, head: &Head, body: Bytes) -> Response<Body> {
+/// To the routes that carry messages, or to the router, which takes the fields.
+async fn dispatch(service: &Service, caller: Caller, head: &mut Head, body: Bytes) -> Response<Body> {
     let control = &service.control;
     if let Some(route) = PushRoute::of(&head.method, head.path()) {
         return pushes::serve(control, route, head.query(), &head.fields, body).await;
@@ -370,7 +387,7 @@ async fn dispatch(service: &Service, caller: Caller, head: &Head, body: Bytes) -
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = head.version;
-    request.headers_mut().clone_from(&head.fields);
+    *request.headers_mut() = std::mem::take(&mut head.fields);
     request.extensions_mut().insert(caller);
     service.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
 }

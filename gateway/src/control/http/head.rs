@@ -21,6 +21,12 @@ pub(in crate::control) const LINE_SIZE_MAX: usize = NAMES_MAX * (NAME_SIZE + "&k
 pub(in crate::control) const FIELDS_SIZE_MAX: usize = 16 << 10;
 /// Header fields at most.
 pub(in crate::control) const FIELDS_MAX: usize = 64;
+/// What a map of fields takes for each: name, value, links, hash and index; and for each repeated one.
+const FIELD_SIZE: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 40;
+const REPEATED_FIELD_SIZE: usize = 2 * (size_of::<HeaderValue>() + 32);
+/// Bytes of memory of a head at most: its text, names once more, and the map.
+pub(in crate::control) const HEAD_SIZE_MAX: usize =
+    LINE_SIZE_MAX + 2 * FIELDS_SIZE_MAX + FIELDS_MAX * (2 * FIELD_SIZE + REPEATED_FIELD_SIZE);
 /// Bytes of a target that the router takes (a limit of `http::Uri`); targets of pushes may be longer.
 const ROUTED_TARGET_SIZE_MAX: usize = (u16::MAX - 1) as usize;
 /// A method is no longer than this, in bytes: the longest registered one has 17.
@@ -171,6 +177,8 @@ pub(in crate::control) struct Head {
     pub(in crate::control) keeps_alive: bool,
     /// Whether the client waits for 100 (Continue) before its body.
     pub(in crate::control) expects_continue: bool,
+    /// Bytes of memory that it holds.
+    pub(in crate::control) held: usize,
 }
 
 impl Head {
@@ -307,11 +315,11 @@ pub(in crate::control) fn is_proxy_v2(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")
 }
 
-/// Parses a whole head, as [`HeadScan`] found it.
+/// Parses a whole head, as [`HeadScan`] found it. Its `bytes`, which the result refers to, hold `held` bytes of memory.
 ///
 /// # Errors
 /// [`HeadError`].
-pub(in crate::control) fn parse(bytes: &Bytes) -> Result<Head, HeadError> {
+pub(in crate::control) fn parse(bytes: &Bytes, held: usize) -> Result<Head, HeadError> {
     let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut slots);
     match parsed.parse(bytes) {
@@ -331,11 +339,19 @@ pub(in crate::control) fn parse(bytes: &Bytes) -> Result<Head, HeadError> {
     let target = parsed.path.unwrap_or_default();
     let (target, authority) = target_form(&method, target)?;
     let host = host(&fields, version, authority)?;
-    let host = host.map_or_else(Bytes::new, |host| Bytes::copy_from_slice(host.as_bytes()));
+    let host = host.map_or_else(Bytes::new, |host| bytes.slice_ref(host.as_bytes()));
     let target = target.map_or(Bytes::from_static(b"/"), |target| bytes.slice_ref(target.as_bytes()));
     let (keeps_alive, framing) = (keeps_alive(&fields, version), framing(&fields, version)?);
     let expects_continue = expects_continue(&fields, version)?;
-    Ok(Head { method, target, version, fields, framing, host, keeps_alive, expects_continue })
+    let held = held + fields_size(&fields);
+    Ok(Head { method, target, version, fields, framing, host, keeps_alive, expects_continue, held })
+}
+
+/// Bytes of memory that a map of fields takes, without the values' text.
+fn fields_size(fields: &HeaderMap) -> usize {
+    let names: usize = fields.keys().map(|name| name.as_str().len()).sum();
+    let repeated = fields.len() - fields.keys_len();
+    names + fields.capacity() * FIELD_SIZE + repeated * REPEATED_FIELD_SIZE
 }
 
 fn of_parser(error: httparse::Error, bytes: &[u8]) -> HeadError {

@@ -4,7 +4,7 @@ fn head(text: &str) -> Result<Head, HeadError> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     let mut scan = HeadScan::default();
     match scan.whole(&bytes)? {
-        Some(size) => parse(&bytes.slice(..size)),
+        Some(size) => parse(&bytes.slice(..size), size),
         None => panic!("not whole: {text:?}"),
     }
 }

@@ -14,12 +14,14 @@ mod budget;
 mod chunks;
 mod connection;
 mod head;
+mod input;
 mod wire;
 
 pub(super) use admission::{Admission, SPARE_PLACES};
 pub(super) use answer::SharedBody;
 pub(super) use budget::{ANSWERS_MAX, Budget, Counted, INPUT_OWN, OUTPUT_OWN};
-pub(super) use head::{Head, HeadError};
+pub(super) use head::{HEAD_SIZE_MAX, Head, HeadError};
+pub(super) use wire::STEP_MAX;
 
 use super::Control;
 use super::routes::router;

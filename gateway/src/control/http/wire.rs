@@ -5,6 +5,7 @@
 
 use super::admission::{Admission, Doing, Place};
 use super::budget::{Budget, Held, INPUT_OWN};
+use super::input::Input;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const LINGER_SIZE_MAX: usize = 16 << 20;
 const CLAIM_TRIES: u32 = 20;
 const CLAIM_AGAIN: Duration = Duration::from_millis(5);
 /// Bytes received at a time at most.
-const STEP_MAX: usize = 64 << 10;
+pub(in crate::control) const STEP_MAX: usize = 64 << 10;
 
 /// Why a connection can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +45,14 @@ pub(super) enum Gone {
 pub(super) struct Wire {
     stream: TcpStream,
     /// Received, not yet used.
-    pub(super) input: BytesMut,
+    pub(super) input: Input,
     /// Answers that have not left yet: at most `OUTPUT_OWN` bytes, and one head.
     pub(super) output: BytesMut,
     pub(super) place: Arc<Place>,
     admission: Arc<Admission>,
-    /// What `input`, and a body that is put together beside it, take of the shared budget.
+    /// Bytes that the request under way holds outside of `input`: its head, its body.
+    beside: usize,
+    /// What `input` and those take of the shared budget.
     held: Held,
 }
 
@@ -62,24 +65,22 @@ impl Wire {
     ) -> Wire {
         // Only costs latency when it fails.
         let _ = stream.set_nodelay(true);
-        let (input, output) = (BytesMut::new(), BytesMut::new());
-        Wire { stream, input, output, place, admission, held: budget.empty() }
+        let (input, output) = (Input::default(), BytesMut::new());
+        Wire { stream, input, output, place, admission, beside: 0, held: budget.empty() }
     }
 
-    /// Receives some bytes before `until`, `beside` bytes of the same request being held elsewhere.
+    /// Receives some bytes before `until`; the more have come already, here and to a body of `joined` bytes, the more at once.
     ///
     /// # Errors
     /// [`Gone`]; what was received stays.
-    pub(super) async fn fill(&mut self, until: Instant, beside: usize) -> Result<(), Gone> {
-        let step = (self.input.len() + beside).clamp(INPUT_OWN / 2, STEP_MAX);
-        self.claim_soon(self.input.len() + beside + step).await?;
+    pub(super) async fn fill(&mut self, until: Instant, joined: usize) -> Result<(), Gone> {
+        let step = (self.input.len() + joined).clamp(INPUT_OWN / 2, STEP_MAX);
+        self.claim_soon(self.input.held_with(step) + self.beside).await?;
         self.input.reserve(step);
-        // A buffer that grows doubles.
-        self.claim_soon(self.input.capacity() + beside).await?;
         // What has come by now is taken also of a connection whose place is needed.
         tokio::select! {
             biased;
-            received = self.stream.read_buf(&mut self.input) => match received {
+            received = self.stream.read_buf(self.input.end()) => match received {
                 Ok(0) | Err(_) => Err(Gone::Peer),
                 Ok(bytes) => {
                     self.place.moved(bytes);
@@ -110,14 +111,28 @@ impl Wire {
         fits
     }
 
+    /// Counts `bytes` that the request under way holds outside of `input` from now on.
+    ///
+    /// # Errors
+    /// [`Gone::Busy`] when there is no room for them.
+    pub(super) async fn hold_beside(&mut self, bytes: usize) -> Result<(), Gone> {
+        self.beside = bytes;
+        self.input.shrink();
+        self.claim_soon(self.input.held() + bytes).await
+    }
+
     /// The request is done: what it took is given back, as far as nothing follows it.
     pub(super) fn settle(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > INPUT_OWN {
-            self.input = BytesMut::new();
-        }
+        self.beside = 0;
+        self.input.shrink();
         // Less than before, which always fits.
-        let _ = self.held.set(self.input.len().saturating_sub(INPUT_OWN).min(self.held.bytes()));
+        let _ = self.held.set(self.input.held().saturating_sub(INPUT_OWN).min(self.held.bytes()));
         self.place.holds(self.held.bytes());
+    }
+
+    /// Bytes of the shared budget that requests of this connection hold.
+    pub(super) fn held(&self) -> usize {
+        self.held.bytes()
     }
 
     /// Sends what waits.
@@ -170,7 +185,8 @@ impl Wire {
             return;
         }
         self.place.begins(Doing::Idle);
-        self.input = BytesMut::with_capacity(INPUT_OWN);
+        self.input = Input::default();
+        self.settle();
         let (until, mut dropped) = (Instant::now() + LINGER_MAX, 0);
         while dropped < LINGER_SIZE_MAX && self.fill(until, 0).await.is_ok() {
             dropped += self.input.len();
