@@ -1,42 +1,31 @@
-//! What a reload must not open by leaving something out.
+//! What a reload must not change by leaving something out.
 //!
 //! A file that is read while it is written, or that was emptied, is good TOML with less in it: defaults stand for what is
 //! missing. At a start that is what was asked for. While running it would take away a key, or a bound that an operator has set,
-//! and the log would say "reloaded". So a reload opens only what is written down, and takes away a key in no case.
+//! and the log would say "reloaded". So a value that was written stays in force until another one is written: a reload that
+//! leaves it out is refused. That holds for every key of the schema, whichever is added to it, but for those of [`HARMLESS`].
 
-use super::value::Value;
+use super::schema::{Change, KEYS};
 use super::{Config, Origin, Problems};
 
-/// Whether the change from one value to another opens something.
-type Opens = fn(&Value, &Value) -> bool;
-
-/// Keys whose default is more open than another value, and whether the change from one value to another opens something.
-const BOUNDS: [(&str, Opens); 5] = [
-    ("application.client_send", |old, new| *old == Value::Bool(false) && *new == Value::Bool(true)),
-    ("application.room_send", |old, new| is_text(old, "members") && !is_text(new, "members")),
-    ("auth.algorithms", |old, new| is_list(old) && *old != *new),
-    ("session.device_policy", |old, new| is_text(old, "per-platform") && *old != *new),
-    ("session.devices_per_user_max", |old, new| devices(new) > devices(old)),
+/// Keys that a reload may leave out: their default is never more open than any other value.
+const HARMLESS: [&str; 10] = [
+    // Fewer keys are trusted; without any the configuration is refused as a whole.
+    "auth.key_file",
+    "auth.jwks_file",
+    "auth.secret",
+    // One may replace the other; that one of them is there is checked apart.
+    "control.api_key",
+    "control.api_key_file",
+    "control.goim_api_key",
+    // They bound nothing.
+    "drain.reconnect_delay_min_ms",
+    "drain.reconnect_delay_max_ms",
+    "drain.reconnect_address",
+    "log.level",
 ];
 
-fn is_text(value: &Value, text: &str) -> bool {
-    matches!(value, Value::Text(written) if written == text)
-}
-
-fn is_list(value: &Value) -> bool {
-    matches!(value, Value::Texts(written) if !written.is_empty())
-}
-
-/// 0 is any number.
-fn devices(value: &Value) -> i64 {
-    match value {
-        Value::Integer(0) => i64::MAX,
-        Value::Integer(count) => *count,
-        _ => 0,
-    }
-}
-
-/// Adds what `merged` would open of what `old` closes, without `new` saying so.
+/// Adds what `merged` would change of what was written in `old`, without `new` saying so.
 pub(super) fn check(old: &Config, merged: &Config, new: &Config, problems: &mut Problems) {
     if old.source.values.are_from_file() && !new.source.values.are_from_file() {
         let file = new.source.file.as_deref().unwrap_or("the configuration file");
@@ -53,14 +42,88 @@ pub(super) fn check(old: &Config, merged: &Config, new: &Config, problems: &mut 
             merged.source.values.complain(problems, path, advice);
         }
     }
-    for (path, opens) in BOUNDS {
-        let (before, after) = (old.source.values.get(path), merged.source.values.get(path));
-        let is_left_out = merged.source.values.origin(path) == Origin::Default;
-        if is_left_out && opens(&before, &after) {
+    for key in KEYS.iter().filter(|key| key.change != Change::Restart && !HARMLESS.contains(&key.path)) {
+        let (before, after) = (old.source.values.get(key.path), merged.source.values.get(key.path));
+        let is_left_out = merged.source.values.origin(key.path) == Origin::Default;
+        if is_left_out && before != after {
+            let before = old.source.values.shown(key.path);
             let advice = format!(
-                "is left out, and its default is more open than {before}, which is in force; write the value that is meant"
+                "is left out, and {before} is in force; write the value that is meant, also if it is the default"
             );
-            merged.source.values.complain(problems, path, advice);
+            merged.source.values.complain(problems, key.path, advice);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sources;
+    use super::super::value::Kind;
+    use super::*;
+
+    fn load(text: &str) -> Config {
+        let sources = Sources { file: Some(("gateway.toml".into(), text.into())), ..Sources::default() };
+        Config::load(&sources, &|_| Err(std::io::ErrorKind::NotFound.into()))
+            .unwrap_or_else(|problems| panic!("{text}{problems}"))
+    }
+
+    /// A value that is not the default, and with which the configuration is a good one.
+    fn other(path: &str, kind: Kind, default: &str) -> Option<String> {
+        Some(match (path, kind) {
+            // Files and secrets of tokens have no meaning where none are checked.
+            (path, _) if path.starts_with("auth.") => return None,
+            ("control.api_key_file", _) => return None,
+            ("application.room_access", _) => "[\"private://* = closed\", \"* = open\"]".into(),
+            ("application.client_push_operations", _) => "[\"1000\", \"2000-2999\"]".into(),
+            ("memory.refuse_at_percent", _) => "80".into(),
+            ("memory.shed_at_percent", _) => "96".into(),
+            ("memory.close_at_percent", _) => "99".into(),
+            (_, Kind::Integer(..)) => (default.parse::<i64>().unwrap() + 1).to_string(),
+            (_, Kind::Bool) => (default == "false").to_string(),
+            (_, Kind::Choice(choices)) => {
+                format!("{:?}", choices.iter().find(|one| **one != default).unwrap())
+            }
+            (_, Kind::Text(_)) => "\"something\"".into(),
+            (path, kind) => panic!("{path}: {kind:?}"),
+        })
+    }
+
+    /// Each key that a reload applies, written and then left out, as in a file that is only half there.
+    #[test]
+    fn what_was_written_stays_until_something_else_is_written() {
+        // What a reload may take away without opening, or locking, anything; everything else is a bound.
+        let harmless = [
+            "drain.reconnect_delay_min_ms",
+            "drain.reconnect_delay_max_ms",
+            "drain.reconnect_address",
+            "log.level",
+        ];
+        let mut checked = 0;
+        for key in KEYS.iter().filter(|key| key.change != Change::Restart) {
+            let Some(value) = other(key.path, key.kind, key.default) else { continue };
+            let (section, name) = key.path.split_once('.').unwrap();
+            let rest = "[io]\nworkers = 1\n";
+            let old = load(&format!("{rest}[{section}]\n{name} = {value}\n"));
+            let read = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+            let half = old.reloaded(&load(rest), &read);
+            if harmless.contains(&key.path) {
+                assert!(half.is_ok(), "{}", key.path);
+                continue;
+            }
+            let problems = half.expect_err(key.path).to_string();
+            assert!(problems.contains(key.path), "{}: {problems}", key.path);
+            let default = match key.kind {
+                Kind::Texts(_) => format!("[{:?}]", key.default),
+                Kind::Text(_) | Kind::Choice(_) | Kind::Address => format!("{:?}", key.default),
+                Kind::Integer(..) | Kind::Bool => key.default.into(),
+            };
+            if key.change == Change::Reload {
+                let written = load(&format!("{rest}[{section}]\n{name} = {default}\n"));
+                assert!(old.reloaded(&written, &read).is_ok(), "{} = {default}, written", key.path);
+            }
+            checked += 1;
+        }
+        assert!(checked > 25, "{checked}");
+        assert!(HARMLESS.iter().all(|path| KEYS.iter().any(|key| key.path == *path)));
     }
 }

@@ -71,14 +71,14 @@ fn a_reload_applies_what_it_may_and_leaves_the_rest() {
     assert_eq!(gateway.call("GET", "/api/v1/stats", &[("x-api-key", "two")], b"").status, 200);
     assert_eq!(gateway.saw("reload 300"), 2, "a bad file changes nothing");
 
-    gateway.reload("api_key = \"two\"\n");
+    gateway.reload("api_key = \"two\"\n[session]\nidle_timeout_ms = 540000\n");
     gateway.until(|gateway| gateway.saw("reload 540") == 2);
     assert!(gateway.get("/metrics").text.contains("\ngateway_config_reload_success 1\n"));
 }
 
 #[test]
 fn a_reload_does_not_open_what_was_closed() {
-    let closed = "api_key = \"one\"\ngoim_api_key = \"two\"\n[application]\nclient_send = false\n[session]\ndevices_per_user_max = 2\n";
+    let closed = "api_key = \"one\"\ngoim_api_key = \"two\"\n[application]\nclient_send = false\nroom_access = [\"private://* = closed\", \"* = open\"]\n[session]\ndevices_per_user_max = 2\n";
     let gateway = Gateway::start(closed);
     let refused = std::cell::Cell::new(0);
     let still_closed = || {
@@ -97,6 +97,7 @@ fn a_reload_does_not_open_what_was_closed() {
         "api_key = \"one\"\n",
         "goim_api_key = \"two\"\n",
         "client_send = false\n",
+        "room_access = [\"private://* = closed\", \"* = open\"]\n",
         "devices_per_user_max = 2\n",
     ] {
         gateway.reload(&closed.replace(left_out, ""));
@@ -105,7 +106,7 @@ fn a_reload_does_not_open_what_was_closed() {
     gateway.reload(&closed.replace("\"one\"", "\"\""));
     still_closed();
     // Another key, and what is written down, are what was asked for.
-    gateway.reload("api_key = \"three\"\ngoim_api_key = \"two\"\n[application]\nclient_send = true\n[session]\ndevices_per_user_max = 0\n");
+    gateway.reload("api_key = \"three\"\ngoim_api_key = \"two\"\n[application]\nclient_send = true\nroom_access = [\"* = open\"]\n[session]\ndevices_per_user_max = 0\n");
     gateway
         .until(|gateway| gateway.call("GET", "/api/v1/stats", &[("x-api-key", "three")], b"").status == 200);
     assert!(gateway.get("/metrics").text.contains("gateway_config_reloads_total{result=\"applied\"} 1\n"));

@@ -1,6 +1,7 @@
 //! The chunked transfer coding, read from pieces that are cut anywhere (RFC 9112 §7.1).
 
 use super::input::Input;
+use bytes::Bytes;
 
 /// Bytes of a chunk's first line at most, extensions included.
 const LINE_SIZE_MAX: usize = 256;
@@ -90,14 +91,14 @@ impl Chunks {
 
 /// A line without its CRLF, once it is whole. A bare CR or LF ends none (RFC 9112 §2.2 leaves a bare LF to the recipient; a
 /// proxy in front may read it otherwise).
-fn take_line(input: &mut BytesMut, size_max: usize) -> Result<Option<BytesMut>, ChunkError> {
+fn take_line(input: &mut Input, size_max: usize) -> Result<Option<Bytes>, ChunkError> {
     let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
         return if input.len() > size_max { Err(ChunkError::Malformed) } else { Ok(None) };
     };
     if end > size_max || end == 0 || input[end - 1] != b'\r' {
         return Err(ChunkError::Malformed);
     }
-    let mut line = input.split_to(end + 1);
+    let (mut line, _) = input.take(end + 1);
     line.truncate(end - 1);
     Ok(Some(line))
 }
