@@ -15,6 +15,7 @@
 //! is computed, so a public key can't be taken for a shared secret.
 
 mod keys;
+mod pending;
 mod policy;
 #[cfg(test)]
 mod set_tests;
@@ -23,12 +24,12 @@ mod tests;
 mod verifier;
 
 pub use keys::{KeySet, SECRET_SIZE_MIN, TokenAlgorithm};
+pub use pending::{PendingLogin, PendingLogins};
 pub(crate) use policy::unix_now_ms;
 pub use policy::{Bearer, ROOMS_SIZE_MAX, TokenPolicy, UserKind};
 pub(crate) use verifier::reserved_bytes;
 pub use verifier::{Lane, Verifier, VerifierMetrics, VerifyQueue, VerifySender, verify_queue};
 
-use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Buffer, ConnectionId, SharedBuffer};
 
@@ -161,8 +162,8 @@ impl AuthError {
 pub struct Verdict {
     /// Who asked.
     pub connection: ConnectionId,
-    /// Where it comes from.
-    pub source: Source,
+    /// Counts it for as long as the verdict lives.
+    pub pending: PendingLogin,
     /// Sequence of its Auth frame.
     pub sequence: i32,
     /// The whole body of the Auth frame, as it came.

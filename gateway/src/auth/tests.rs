@@ -13,6 +13,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use netpoll::{BufferPools, Mailbox, PoolSize, PoolsConfig, Waker, mailbox};
 use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -320,7 +321,12 @@ struct Bench {
     verifier: Verifier,
     worker: Mailbox<Message>,
     pools: BufferPools,
+    sources: Arc<Sources>,
+    pending: Arc<PendingLogins>,
 }
+
+/// Where all tokens come from.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 fn bench(policy: TokenPolicy, mailbox_capacity: usize) -> Bench {
     let (sender, queue) = verify_queue(policy.threads, policy.queue_requests_max).unwrap();
@@ -329,15 +335,17 @@ fn bench(policy: TokenPolicy, mailbox_capacity: usize) -> Bench {
     let size = PoolSize { size: 4096, count: 256 };
     let config =
         PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![size], huge_pages: false };
-    Bench { sender, verifier, worker, pools: BufferPools::new(&config).unwrap() }
+    let sources = Arc::new(Sources::new(64));
+    let pending = PendingLogins::new(Arc::clone(&sources));
+    Bench { sender, verifier, worker, pools: BufferPools::new(&config).unwrap(), sources, pending }
 }
 
 impl Bench {
     fn ask(&mut self, index: u32, body: &str) -> Result<(), VerifyRequest> {
         let address = Address::new(WorkerId(0), netpoll::ConnectionId::new(index, 3));
         let body = self.pools.copy(body.as_bytes()).unwrap();
-        let source = Sources::new(1).source("192.0.2.1".parse().unwrap());
-        self.sender.send(VerifyRequest { address, source, sequence: 9, body })
+        let pending = self.pending.begin(self.sources.source(CLIENT));
+        self.sender.send(VerifyRequest { address, pending, sequence: 9, body })
     }
 
     fn verdict(&self) -> Verdict {
@@ -402,8 +410,13 @@ fn a_full_queue_hands_the_request_back_and_no_verdict_is_lost() {
     }
     // Each thread may hold one more, and the mailbox one.
     assert!((16..=19).contains(&taken), "{taken}");
-    for _ in 0..taken {
+    assert_eq!(
+        (bench.pending.due(), bench.sources.of(bench.sources.source(CLIENT))),
+        (taken as usize, taken)
+    );
+    for left in (0..taken).rev() {
         assert!(bench.verdict().result.is_ok());
+        assert_eq!((bench.pending.due(), bench.sources.is_empty()), (left as usize, left == 0));
     }
     assert!(bench.sender.is_empty());
     drop(bench.verifier);

@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A verdict waits this long for room in a full worker mailbox; then the login runs into its timeout.
+/// A verdict waits this long for room in a full worker mailbox; then it is dropped, and the login runs into its timeout.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// Verdicts that wait for room in workers' mailboxes at most, a thread; with more, no further token is checked.
@@ -220,7 +220,7 @@ impl Lane {
     /// Checks the next token that waits, at `now_ms`, milliseconds since 1970: the verdict, and the worker that it is for.
     /// `None` when none waits.
     pub fn next_verdict(&mut self, now_ms: u64) -> Option<(WorkerId, Verdict)> {
-        let VerifyRequest { address, source, sequence, body } = self.mailbox.pop()?;
+        let VerifyRequest { address, pending, sequence, body } = self.mailbox.pop()?;
         let start = Instant::now();
         let result = self.check(body.as_slice(), now_ms);
         self.metrics.check_time.record(start.elapsed().as_nanos() as u64, 1);
@@ -229,7 +229,7 @@ impl Lane {
             Err(error) => self.metrics.refused[*error as usize].add(1),
         }
         let connection = address.connection();
-        Some((address.worker(), Verdict { connection, source, sequence, body, result }))
+        Some((address.worker(), Verdict { connection, pending, sequence, body, result }))
     }
 
     /// Whether no verdict holds any of the lane's memory.
@@ -312,5 +312,57 @@ impl LaneThread {
                 Err(message) => self.held.push_back(Held { worker, message, since }),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::auth::PendingLogins;
+    use crate::auth::tests::hs_policy;
+    use crate::sources::Sources;
+    use netpoll::ConnectionId;
+
+    /// A worker that takes nothing: verdicts for it are given up one day, and their address may log in again.
+    #[test]
+    fn a_verdict_that_is_given_up_counts_for_its_address_no_longer() {
+        let (requests, mut queue) = verify_queue(1, 16).unwrap();
+        let (worker, mailbox) = mailbox(1, Waker::event_fd().unwrap());
+        assert!(
+            worker.send(Message::Reload(Arc::new(crate::settings::Reloadable::default()))).is_ok(),
+            "now it is full"
+        );
+        let (mailbox_of_lane, waker) = queue.0.pop().unwrap();
+        let mut thread = LaneThread {
+            lane: Lane::new(mailbox_of_lane, Arc::new(RwLock::new(Arc::new(hs_policy())))).unwrap(),
+            held: VecDeque::new(),
+            waker,
+            workers: vec![worker],
+            stop: Arc::default(),
+        };
+        let sources = Arc::new(Sources::new(16));
+        let pending = PendingLogins::new(Arc::clone(&sources));
+        let source = sources.source("192.0.2.1".parse().unwrap());
+        let mut pools = BufferPools::new(&pools_config()).unwrap();
+        for index in 0..3 {
+            let address = Address::new(WorkerId(0), ConnectionId::new(index, 1));
+            let body = pools.copy(b"{}").unwrap();
+            requests
+                .send(VerifyRequest { address, pending: pending.begin(source), sequence: 1, body })
+                .unwrap();
+            let (worker, verdict) = thread.lane.next_verdict(unix_now_ms()).unwrap();
+            thread.hand_over(worker.index(), verdict);
+        }
+        thread.hand_over_held();
+        assert_eq!((pending.due(), sources.of(source), thread.held.len()), (3, 3, 3), "not yet");
+        for held in thread.held.iter_mut().take(2) {
+            held.since = Instant::now().checked_sub(2 * HAND_OVER_MAX).unwrap();
+        }
+        thread.hand_over_held();
+        assert_eq!((pending.due(), sources.of(source), thread.lane.metrics.lost.get()), (1, 1, 2));
+        drop(thread);
+        assert_eq!((pending.due(), sources.is_empty()), (0, true), "nor does one whose verifier has ended");
+        drop(mailbox);
     }
 }

@@ -12,7 +12,6 @@ use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId};
-use std::sync::Arc;
 
 /// Who a client turned out to be.
 #[derive(Clone, Copy)]
@@ -67,22 +66,19 @@ impl<B: Backend> Worker<B> {
     /// are left: one that sends garbage without end leaves half of them to others.
     fn verify(&mut self, connection: ConnectionId, sequence: i32, body: Buffer) -> bool {
         let Some(session) = self.shard.sessions.get(connection) else { return true };
-        let verifying = Arc::clone(&self.context.settings.verifying);
+        let verifying = &self.context.settings.verifying;
         let source = verifying.source(session.peer().ip());
         let address = self.address(connection);
         let is_fair = verifying.of(source) as usize <= self.post.verifier_room();
-        if !is_fair || self.post.verify(VerifyRequest { address, source, sequence, body }).is_err() {
+        if !is_fair {
             return false;
         }
-        verifying.add(source);
-        self.verdicts_due += 1;
-        true
+        let pending = self.verdicts.begin(source);
+        self.post.verify(VerifyRequest { address, pending, sequence, body }).is_ok()
     }
 
     /// The verifier has looked at a token.
     pub(crate) fn verified(&mut self, verdict: Verdict) {
-        self.verdicts_due = self.verdicts_due.saturating_sub(1);
-        self.context.settings.verifying.remove(verdict.source);
         let connection = verdict.connection;
         let waits =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase == Phase::Verifying);

@@ -14,8 +14,8 @@
 //! ```
 
 use crate::address::{Address, Fingerprint, WorkerId};
+use crate::auth::PendingLogin;
 use crate::router::rooms::CountChange;
-use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::preface::Preface;
 use netpoll::{Buffer, CloseReason, ConnectionId, SharedBuffer, Timestamp};
@@ -368,8 +368,8 @@ pub enum AuditKind {
 pub struct VerifyRequest {
     /// Who asks.
     pub address: Address,
-    /// Where it comes from; comes back in the verdict.
-    pub source: Source,
+    /// Counts it; comes back in the verdict.
+    pub pending: PendingLogin,
     /// Sequence of its Auth frame.
     pub sequence: i32,
     /// The whole body of the Auth frame (JSON); comes back in the verdict.

@@ -38,6 +38,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::alloc_guard::thread_allocations;
+use crate::auth::PendingLogins;
 use crate::handler::{Admissions, EchoConnections, Held, Lingering, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
@@ -146,7 +147,7 @@ pub struct Worker<B: Backend> {
     /// What a connection may send that shares its user's rate with none.
     pub(crate) lone_allowance: Allowance,
     /// Tokens that the verifier has, and whose verdicts come to this worker's mailbox.
-    pub(crate) verdicts_due: usize,
+    pub(crate) verdicts: Arc<PendingLogins>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Heap allocations so far; the thread's own count has those of other workers in it.
     allocations: u64,
@@ -261,7 +262,7 @@ impl<B: Backend> Worker<B> {
             pace: Pace::new(now),
             lone_allowance: Allowance::new(&context.settings.reloadable.rate, 1),
             reloadable: Arc::new(context.settings.reloadable.clone()),
-            verdicts_due: 0,
+            verdicts: PendingLogins::new(Arc::clone(&context.settings.verifying)),
             context,
             addresses,
             backend,

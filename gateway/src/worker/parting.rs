@@ -72,7 +72,7 @@ impl<B: Backend> Worker<B> {
             !worker.post.has_local()
                 && !shard.rooms.has_changes()
                 && shard.sums.is_empty()
-                && worker.verdicts_due == 0
+                && worker.verdicts.due() == 0
         };
         if self.parting.said == 0 && is_done(self) {
             self.say_to_others(Word::NoConnection);
