@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{Running, check, gateway};
+use common::program::{Folder, Running, check, gateway};
 use common::{Client, encoded};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{
@@ -11,7 +11,7 @@ use gateway_proto::body::{
 };
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,12 +37,15 @@ fn token(mid: i64, more: &Value) -> String {
 
 /// A client that has asked to log in.
 fn knock(running: &Running, mid: i64, key: &str, room: &str, more: &Value) -> Client {
+    knock_with(running, &token(mid, more), key, room)
+}
+
+fn knock_with(running: &Running, token: &str, key: &str, room: &str) -> Client {
     let mut client = Client::connect(running.address("tcp on ").parse().unwrap());
     let mut accepts = Accepts::default();
     [1000, 2000].into_iter().for_each(|operation| accepts.push(Operation(operation)).unwrap());
-    let token = token(mid, more);
     let request = AuthRequest {
-        token: &token,
+        token,
         key: Name::parse(key.as_bytes()).ok(),
         room: RoomKey::parse(room.as_bytes()).ok(),
         accepts,
@@ -225,19 +228,76 @@ fn rules_that_can_not_work_are_refused_with_advice() {
     assert!(said.contains("with auth.mode = \"none\" these rooms are closed"), "{said}");
 }
 
+/// Asks the control port for a kick.
+fn kicked(running: &Running, body: &Value) -> (u16, Value) {
+    let url = format!("http://{}/api/v1/kick", running.address("control="));
+    let request = ureq::post(&url).header("Content-Type", "application/json");
+    let mut response = request.config().http_status_as_error(false).build().send(body.to_string()).unwrap();
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().unwrap();
+    (status, serde_json::from_str::<Value>(&text).unwrap())
+}
+
+/// A key pair made for this test, and its public part as the key `kid` of a set.
+const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgi3hvUm1hwqPu/v9c
+jmHFWysGs6jgyViB2s5Ue6F5f2qhRANCAASMLFWrGf2kRUMtpxsfuxek619/e6qC
+jA8AnCZYydyZHYQkPuISRcadVUMNWWSeJBSNoftomynmjb72D9LiRbDc
+-----END PRIVATE KEY-----
+";
+
+fn public_key(kid: &str) -> Value {
+    json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": kid,
+        "x": "jCxVqxn9pEVDLacbH7sXpOtff3uqgowPAJwmWMncmR0", "y": "hCQ-4hJFxp1VQw1ZZJ4kFI2h-2ibKeaNvvYP0uJFsNw" })
+}
+
+/// A signing key has leaked: it is taken out of the set, and the sessions that it opened are closed, those and no others.
+#[test]
+fn sessions_of_a_key_that_leaked_are_closed_after_it_was_removed() {
+    let folder = Folder::new("leaked-key");
+    let file = folder.0.join("keys.json");
+    let write = |kids: &[&str]| {
+        let keys: Vec<Value> = kids.iter().map(|kid| public_key(kid)).collect();
+        std::fs::write(&file, json!({ "keys": keys }).to_string()).unwrap();
+    };
+    write(&["leaked", "good"]);
+    let jwks = format!("auth.jwks_file={}", file.display());
+    let running = Running::start(&["auth.mode=jwt", &jwks, "io.workers=2"]);
+    let login = |mid: i64, kid: &str| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::ES256) };
+        let key = EncodingKey::from_ec_pem(SIGNING_KEY.as_bytes()).unwrap();
+        let token = encode(&header, &json!({ "sub": mid, "exp": now + 600 }), &key).unwrap();
+        let mut client = knock_with(&running, &token, "", "");
+        let operation = client.read().operation;
+        (client, operation)
+    };
+    let (mut leaked, mut good) = (login(1, "leaked"), login(2, "good"));
+    assert_eq!((leaked.1, good.1), (8, 8));
+    write(&["good", "next"]);
+    let pid = rustix::process::Pid::from_child(&running.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    // Once the reload has happened a token of the key is refused.
+    let start = std::time::Instant::now();
+    while login(3, "leaked").1 == 8 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "never reloaded");
+    }
+    let (status, answer) = kicked(&running, &json!({ "kid": "leaked" }));
+    assert!(status == 200 && answer["closed"].as_u64() >= Some(1), "{status} {answer}");
+    assert_eq!(ended_with(&mut leaked.0).0, CloseCode::KICKED);
+    lives(&mut good.0);
+    assert_eq!(kicked(&running, &json!({ "kid": "leaked" })).0, 404, "nobody is left");
+    let mut next = login(4, "next");
+    assert_eq!(kicked(&running, &json!({ "kid": "next" })), (200, json!({ "closed": 1 })));
+    assert_eq!(ended_with(&mut next.0).0, CloseCode::KICKED);
+    lives(&mut good.0);
+}
+
 #[test]
 fn sessions_of_a_key_of_a_time_and_all_are_closed_by_a_kick() {
     on_both(&[], |running| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let kick = |body: Value| {
-            let url = format!("http://{}/api/v1/kick", running.address("control="));
-            let request = ureq::post(&url).header("Content-Type", "application/json");
-            let mut response =
-                request.config().http_status_as_error(false).build().send(body.to_string()).unwrap();
-            let status = response.status().as_u16();
-            let text = response.body_mut().read_to_string().unwrap();
-            (status, serde_json::from_str::<Value>(&text).unwrap())
-        };
+        let kick = |body: Value| kicked(running, &body);
         let mut old = login(running, 1, "", "", &json!({ "iat": now - 100 }));
         let mut young = login(running, 2, "", "", &json!({ "iat": now - 10 }));
         let mut bare = login(running, 3, "", "", &json!({}));

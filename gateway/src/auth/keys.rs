@@ -79,13 +79,23 @@ pub(super) struct VerifyKey {
     pub(super) key: DecodingKey,
 }
 
+/// The id of a key that has a number.
+#[derive(Clone, Debug)]
+struct Name {
+    id: String,
+    /// Age of the last set that it was in.
+    last: u64,
+}
+
 /// The keys. At least one, at most 64.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     pub(super) keys: Vec<VerifyKey>,
-    /// The ids of these keys and of those before them, at most 255. A session keeps the number of its token's key, so that
-    /// the sessions of a key can be closed after the key was removed.
-    names: Vec<String>,
+    /// The ids of these keys and of those before them, at most 255, by number. A session keeps the number of its token's key,
+    /// so that the sessions of a key can be closed after the key was removed.
+    names: Vec<Name>,
+    /// Sets before this one.
+    age: u64,
     /// Keys of a set that are not used, each with the reason.
     left_out: Vec<String>,
 }
@@ -140,7 +150,7 @@ impl KeySet {
     }
 
     fn of(keys: Vec<VerifyKey>) -> KeySet {
-        KeySet { keys, names: Vec::new(), left_out: Vec::new() }
+        KeySet { keys, names: Vec::new(), age: 0, left_out: Vec::new() }
     }
 
     /// A JWK set. What is not understood in it is left out, never the whole set refused: "Implementations SHOULD ignore JWKs
@@ -176,7 +186,8 @@ impl KeySet {
             };
             return Err(format!("holds no key for RS256, ES256 or EdDSA{why}"));
         }
-        Ok(set.numbered_after(&[]))
+        set.number(|_| false);
+        Ok(set)
     }
 
     /// Keys of the set that are not used, each with the reason.
@@ -184,29 +195,49 @@ impl KeySet {
         &self.left_out
     }
 
-    /// The same keys in place of `before`: ids keep their numbers.
-    pub fn in_place_of(self, before: &KeySet) -> KeySet {
-        self.numbered_after(&before.names)
+    /// The same keys in place of `before`: ids keep their numbers. When there are no more numbers, a new id gets that of an
+    /// earlier one that no session is `in_use` of. None of the set just before: its tokens may still be on their way to a session.
+    pub fn in_place_of(mut self, before: &KeySet, in_use: impl Fn(u8) -> bool) -> KeySet {
+        self.names = before.names.clone();
+        self.age = before.age + 1;
+        self.number(in_use);
+        self
     }
 
-    fn numbered_after(mut self, names: &[String]) -> KeySet {
-        self.names = names.to_vec();
+    fn number(&mut self, in_use: impl Fn(u8) -> bool) {
+        let (names, age) = (&mut self.names, self.age);
+        // Ids that have numbers first: theirs are not free.
+        for name in names.iter_mut() {
+            if self.keys.iter().any(|key| key.id.as_ref() == Some(&name.id)) {
+                name.last = age;
+            }
+        }
         for key in &mut self.keys {
             let Some(id) = &key.id else { continue };
-            let known = self.names.iter().position(|name| name == id);
-            let index = known.or_else(|| {
-                let has_room = self.names.len() < usize::from(u8::MAX);
-                has_room.then(|| self.names.push(id.clone()))?;
-                Some(self.names.len() - 1)
+            let index = names.iter().position(|name| name.id == *id).or_else(|| {
+                let name = Name { id: id.clone(), last: age };
+                if names.len() < usize::from(u8::MAX) {
+                    names.push(name);
+                    return Some(names.len() - 1);
+                }
+                let free = |index: &usize| names[*index].last + 1 < age && !in_use(*index as u8 + 1);
+                let oldest = (0..names.len()).filter(free).min_by_key(|index| names[*index].last)?;
+                names[oldest] = name;
+                Some(oldest)
             });
             key.number = index.map_or(0, |index| index as u8 + 1);
         }
-        self
     }
 
     /// The number of the key with this id: one of these, or of those before them. `None` when there was none.
     pub fn number_of(&self, id: &str) -> Option<u8> {
-        self.names.iter().position(|name| name == id).map(|index| index as u8 + 1)
+        self.names.iter().position(|name| name.id == id).map(|index| index as u8 + 1)
+    }
+
+    /// Ids of keys that no number was left for: their sessions are not found by them.
+    pub fn unnumbered(&self) -> impl Iterator<Item = &str> {
+        let without = self.keys.iter().filter(|key| key.number == 0);
+        without.filter_map(|key| key.id.as_deref())
     }
 
     /// Only the keys for `algorithms`; all of them when none is named.

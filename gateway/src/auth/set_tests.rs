@@ -132,13 +132,35 @@ fn the_number_of_a_key_outlives_the_key() {
         policy(Ok(keys.clone())).check(&token, now_ms()).unwrap().key_number
     };
     assert_eq!(before.number_of("one"), Some(number(&before, &one)));
-    let after = set(std::slice::from_ref(&two.jwk)).unwrap().in_place_of(&before);
+    let after = set(std::slice::from_ref(&two.jwk)).unwrap().in_place_of(&before, |_| false);
     assert_eq!(after.number_of("one"), before.number_of("one"), "its sessions can still be found");
     assert_eq!(after.number_of("two"), Some(number(&after, &two)));
     assert_ne!(after.number_of("one"), after.number_of("two"));
     assert_eq!(after.number_of("three"), None);
-    let back = set(std::slice::from_ref(&one.jwk)).unwrap().in_place_of(&after);
+    let back = set(std::slice::from_ref(&one.jwk)).unwrap().in_place_of(&after, |_| false);
     assert_eq!(number(&back, &one), number(&before, &one));
+}
+
+/// Keys are rolled three hundred times while the sessions of a few old ones stay.
+#[test]
+fn numbers_of_keys_without_sessions_are_given_to_new_ones() {
+    let jwk = |id: &str| with(&EC.jwk, "kid", json!(id));
+    let mut keys = set(&[jwk("first"), jwk("second")]).unwrap();
+    let kept = [keys.number_of("first").unwrap(), keys.number_of("second").unwrap()];
+    for round in 0..300 {
+        let id = format!("rolled-{round}");
+        let before = keys.clone();
+        keys = set(&[jwk(&id)]).unwrap().in_place_of(&before, |number| kept.contains(&number));
+        assert!(keys.number_of(&id).is_some_and(|number| !kept.contains(&number)), "{id}");
+        if round > 0 {
+            let last = format!("rolled-{}", round - 1);
+            assert_eq!(keys.number_of(&last), before.number_of(&last), "tokens of {last} are on their way");
+        }
+        assert_eq!([keys.number_of("first"), keys.number_of("second")], kept.map(Some), "after {id}");
+    }
+    assert_eq!(keys.unnumbered().count(), 0);
+    let full = set(&[jwk("new")]).unwrap().in_place_of(&keys, |_| true);
+    assert_eq!((full.number_of("new"), full.unnumbered().collect::<Vec<_>>()), (None, vec!["new"]));
 }
 
 #[test]

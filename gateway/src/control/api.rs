@@ -386,7 +386,7 @@ pub(super) async fn kick(
     }
 }
 
-async fn kick_target(control: &Control, request: KickRequest, code: CloseCode) -> Result<u64, ApiError> {
+async fn kick_target(control: &Arc<Control>, request: KickRequest, code: CloseCode) -> Result<u64, ApiError> {
     if let Some(many) = request.many()? {
         return many.kick(control, code, request.reason.as_deref()).await;
     }

@@ -137,6 +137,8 @@ pub(crate) struct Control {
     admission: Arc<http::Admission>,
     refusals: gate::Refusals,
     lists: inspect::Lists,
+    /// Kicks of many connections under way.
+    sweeps: Arc<tokio::sync::Semaphore>,
     /// One file of captured frames at a time: the plan has room for one copy.
     captures: Arc<tokio::sync::Semaphore>,
     /// The last exposition of metrics.

@@ -75,7 +75,7 @@ pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHa
     }
     (log.0)(in_force.log.level);
     if let (Some(verifier), Some(policy)) = (&control.verifier, &in_force.auth) {
-        take_keys(verifier, policy);
+        take_keys(control, verifier, policy);
     }
     let warnings = in_force.source.warnings.clone();
     control.set_config(in_force);
@@ -127,9 +127,17 @@ fn or_nothing(paths: &[String]) -> String {
     if paths.is_empty() { "nothing (key files were read again)".into() } else { paths.join(", ") }
 }
 
-fn take_keys(verifier: &Verifier, new: &TokenPolicy) {
+fn take_keys(control: &Control, verifier: &Verifier, new: &TokenPolicy) {
     let mut policy = TokenPolicy::clone(&verifier.policy());
-    policy.keys = new.keys.clone().in_place_of(&policy.keys);
+    let in_use = |number| control.workers.metrics().iter().any(|worker| worker.token_keys.of(number) > 0);
+    policy.keys = new.keys.clone().in_place_of(&policy.keys, in_use);
+    let without: Vec<&str> = policy.keys.unnumbered().collect();
+    if !without.is_empty() {
+        tracing::warn!(
+            "255 earlier keys have sessions, so sessions of {} can not be closed by their kid",
+            without.join(", ")
+        );
+    }
     verifier.set_policy(Arc::new(policy));
 }
 

@@ -95,6 +95,11 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    pub(super) fn kicks_busy() -> ApiError {
+        let message = "eight kicks of many connections are under way; retry after a second";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
     pub(super) fn bodies_busy() -> ApiError {
         let message =
             "too much is being sent in large bodies at a time; retry after a second, or send less in each";

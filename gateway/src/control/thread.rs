@@ -240,6 +240,7 @@ async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> 
         admission: Admission::new(connections_max),
         refusals: Refusals::default(),
         lists: Lists::new(),
+        sweeps: Arc::new(tokio::sync::Semaphore::new(crate::worker::SWEEPS_MAX)),
         captures: Arc::new(tokio::sync::Semaphore::new(1)),
         scrapes: Scrapes::default(),
         workers,

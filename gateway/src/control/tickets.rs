@@ -71,8 +71,22 @@ impl Tickets {
     /// # Errors
     /// [`TicketError::TooMany`].
     pub(super) fn outcomes(&self, count: usize) -> Result<Ticket<'_, u64>, TicketError> {
+        self.outcomes_until(count, Instant::now() + TICKET_TIMEOUT)
+    }
+
+    /// A ticket for `count` outcomes that may take until `deadline`.
+    ///
+    /// # Errors
+    /// [`TicketError::TooMany`].
+    pub(super) fn outcomes_until(
+        &self,
+        count: usize,
+        deadline: Instant,
+    ) -> Result<Ticket<'_, u64>, TicketError> {
         let (done, answer) = oneshot::channel();
-        self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, done }, answer)
+        let mut ticket = self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, done }, answer)?;
+        ticket.deadline = deadline;
+        Ok(ticket)
     }
 
     /// A ticket for a list.

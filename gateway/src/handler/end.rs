@@ -194,6 +194,9 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn leave(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         if matches!(session.phase, Phase::Registering | Phase::Open) {
+            if session.key_number() > 0 {
+                self.metrics.token_keys.remove(session.key_number());
+            }
             let names = [self.own_key_name(session), self.user_name(session)];
             let from = self.address(connection);
             let workers = self.post.workers();

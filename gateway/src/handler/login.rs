@@ -187,6 +187,9 @@ impl<B: Backend> Worker<B> {
         session.ends = ends;
         session.issued_at = token.issued_at;
         session.set_key_number(token.key_number);
+        if token.key_number > 0 {
+            self.metrics.token_keys.add(token.key_number);
+        }
         session.service = token.service;
         if !token.rooms.is_empty() {
             let grants = self.shard.texts.insert(token.rooms.as_bytes(), TextUse::Login)?;

@@ -13,5 +13,5 @@ pub use exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, exposition};
 pub use stores::{Store, StoreGauges, StoreLevel};
 pub use worker::{
     BackendMetrics, CODES_MAX, EndReason, LISTENERS_MAX, OperationClass, POOLS_MAX, PoolGauges, SlowReason,
-    Traffic, WorkerMetrics,
+    TokenKeySessions, Traffic, WorkerMetrics,
 };

@@ -140,6 +140,33 @@ pub const LISTENERS_MAX: usize = 8;
 /// Close codes counted one by one (see [`WorkerMetrics::count_end`]); others fall together.
 pub const CODES_MAX: usize = 32;
 
+/// Sessions by the number of their token's key.
+#[derive(Debug)]
+pub struct TokenKeySessions([Gauge; 256]);
+
+impl Default for TokenKeySessions {
+    fn default() -> TokenKeySessions {
+        TokenKeySessions(std::array::from_fn(|_| Gauge::default()))
+    }
+}
+
+impl TokenKeySessions {
+    /// One more.
+    pub fn add(&self, number: u8) {
+        self.0[usize::from(number)].increment();
+    }
+
+    /// One less.
+    pub fn remove(&self, number: u8) {
+        self.0[usize::from(number)].decrement();
+    }
+
+    /// Sessions whose token's key has this number.
+    pub fn of(&self, number: u8) -> u64 {
+        self.0[usize::from(number)].get()
+    }
+}
+
 /// All counts of one worker. Each field's name says its unit; the alignment (two lines of 64 bytes, which
 /// processors fetch in pairs) keeps workers off each other's lines.
 #[derive(Debug, Default)]
@@ -149,6 +176,8 @@ pub struct WorkerMetrics {
     pub connections: [Gauge; LISTENERS_MAX],
     /// Sessions logged in.
     pub sessions: Gauge,
+    /// Sessions that are logging in or logged in, by the number of their token's key; those without one are not counted.
+    pub token_keys: TokenKeySessions,
     /// Connections accepted, by listener.
     pub accepts: [Counter; LISTENERS_MAX],
     /// Ends by the transport's reason, in the order of `CloseReason::ALL`.

@@ -55,6 +55,14 @@ impl<B: Backend> Worker<B> {
         self.post.invariants();
         let slots = 0..self.shard.sessions.slots();
         let live = slots.filter(|index| self.shard.sessions.at(*index).is_some()).count();
+        let mut token_keys = [0; 256];
+        for session in (0..self.shard.sessions.slots()).filter_map(|index| self.shard.sessions.at(index)) {
+            token_keys[usize::from(session.key_number())] += 1;
+        }
+        for number in 1..=u8::MAX {
+            let counted = self.metrics.token_keys.of(number);
+            assert_eq!(counted, token_keys[usize::from(number)], "sessions of the token key {number}");
+        }
         // A backend may be done with a connection before it reports the end.
         assert!(self.backend.connection_count() <= live, "a connection without a session");
     }

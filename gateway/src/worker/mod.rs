@@ -34,6 +34,7 @@ pub use host::KernelWorkers;
 pub use memory::{Reservation, SIZES, memory_plan, session_bytes};
 pub use parting::Word;
 pub use post::{Ports, Post};
+pub(crate) use sweep::SWEEPS_MAX;
 pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};

@@ -9,8 +9,8 @@ use netpoll::{Backend, SharedBuffer};
 /// Slots looked at in a turn at most.
 const SLOTS_PER_TURN: usize = 1024;
 
-/// Sweeps that may wait for one another; a further one is answered at once, with nothing closed.
-pub(super) const SWEEPS_MAX: usize = 8;
+/// Sweeps that may wait for one another. The control thread orders no further one before a sweep is reported.
+pub(crate) const SWEEPS_MAX: usize = 8;
 
 /// A sweep and how far it is.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl<B: Backend> Worker<B> {
         ticket: u64,
     ) {
         if self.sweeps.len() == SWEEPS_MAX {
-            return self.report(Origin::Control { ticket }, Some(0));
+            return; // the control thread gave up on one of these; the asker of this one hears that it took too long
         }
         self.sweeps.push_back(Sweep { filter, code, reason, ticket, cursor: 0, closed: 0 });
     }

@@ -143,6 +143,40 @@ fn kicks_close_by_any_name() {
     }
 }
 
+/// Kicks of all connections, at once, on workers that take their time.
+#[test]
+fn a_kick_of_many_is_done_or_refused_and_never_half() {
+    let behaviour = Behaviour { kicks_late: true, ..Behaviour::default() };
+    let gateway = Gateway::start_with("", behaviour);
+    let kick = || post(&gateway, "/api/v1/kick", &json!({ "all": true }));
+    std::thread::scope(|scope| {
+        let under_way: Vec<_> = (0..8).map(|_| scope.spawn(kick)).collect();
+        gateway.until(|gateway| gateway.saw("kick 3503") == 16);
+        assert_eq!(kick().error(), (503, "busy".into()), "the ninth");
+        assert_eq!(gateway.saw("kick 3503"), 16, "no worker has heard of it");
+        gateway.seen.lock().unwrap().push((0, "go".into()));
+        for kick in under_way {
+            assert_eq!(kick.join().unwrap().json(), json!({ "closed": 2 }));
+        }
+    });
+    assert_eq!(kick().json(), json!({ "closed": 2 }), "and now there is room");
+}
+
+#[test]
+fn a_kick_of_many_waits_for_a_worker_whose_mailbox_is_full() {
+    let behaviour = Behaviour { stuck: true, ..Behaviour::default() };
+    let gateway = Gateway::start_with("[limits]\nmailbox_messages_max = 64\n", behaviour);
+    for _ in 0..64 {
+        gateway.post("/goim/push/all?operation=1000", b"x");
+    }
+    std::thread::scope(|scope| {
+        let kick = scope.spawn(|| post(&gateway, "/api/v1/kick", &json!({ "all": true })));
+        gateway.seen.lock().unwrap().push((0, "free".into()));
+        assert_eq!(kick.join().unwrap().json(), json!({ "closed": 2 }));
+    });
+    assert_eq!(gateway.saw("kick 3503"), 2, "each worker once");
+}
+
 #[test]
 fn lists_come_in_pages_without_gaps_and_repetitions() {
     let gateway = Gateway::start("");

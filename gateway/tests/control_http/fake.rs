@@ -35,6 +35,8 @@ pub struct Behaviour {
     pub dies: bool,
     /// Does not take messages out of its mailbox.
     pub stuck: bool,
+    /// Reports what it kicked only once it is told to go.
+    pub kicks_late: bool,
     /// Not of the workers: epoll is asked for by name, so the control thread does without io_uring too.
     pub plain_files: bool,
 }
@@ -93,6 +95,7 @@ impl WorkerHost for FakeHost {
                 pushes: Arc::clone(&self.pushes),
                 behaviour: self.behaviour,
                 leaving: None,
+                kicked: Vec::new(),
             };
             started.threads.push(std::thread::spawn(move || worker.run()));
             started.senders.push(sender);
@@ -114,6 +117,8 @@ struct FakeWorker {
     pushes: Arc<Mutex<Vec<Push>>>,
     behaviour: Behaviour,
     leaving: Option<Instant>,
+    /// Kicks that are not reported yet.
+    kicked: Vec<(u64, u32)>,
 }
 
 impl FakeWorker {
@@ -127,6 +132,11 @@ impl FakeWorker {
             }
             if self.leaving.is_some_and(|at| Instant::now() >= at) {
                 self.metrics.connections[0].set(0);
+            }
+            if !self.behaviour.kicks_late || self.is_told("go") {
+                for (ticket, closed) in std::mem::take(&mut self.kicked) {
+                    self.outcome(Origin::Control { ticket }, closed);
+                }
             }
             self.metrics.turns.add(1);
             if self.behaviour.stuck {
@@ -143,9 +153,13 @@ impl FakeWorker {
         if self.behaviour.stuck && self.mailbox.len() < 64 {
             return None;
         }
-        self.behaviour.stuck =
-            self.behaviour.stuck && !self.seen.lock().unwrap().iter().any(|(_, word)| word == "free");
+        self.behaviour.stuck = self.behaviour.stuck && !self.is_told("free");
         if self.behaviour.stuck { None } else { self.mailbox.pop() }
+    }
+
+    /// Whether the test has said `word`.
+    fn is_told(&self, word: &str) -> bool {
+        self.seen.lock().unwrap().iter().any(|(_, said)| said == word)
     }
 
     fn tell(&self, message: ControlMessage) {
@@ -203,7 +217,7 @@ impl FakeWorker {
                         mid: 7,
                     }));
                 }
-                self.outcome(Origin::Control { ticket }, u32::from(closed));
+                self.kicked.push((ticket, u32::from(closed)));
             }
             Message::Inspect(mut inspection) => {
                 self.inspections.fetch_add(1, Ordering::Relaxed);
