@@ -1,7 +1,8 @@
 //! Alive, and ready: two different questions.
 //!
-//! Ready is a process that new clients should be sent to: not while memory is short, and not while a store that its
-//! connections share is nearly full ([`StoreWatch`]).
+//! Ready is a process that new clients should be sent to: not while memory is short, and not while most of them would be refused
+//! or badly served because stores that connections share are nearly full ([`StoreWatch`]). A store that one client can fill on
+//! its worker is no reason: a client at each replica would take the whole service out of its balancer.
 //!
 //! A process is alive while every worker turns. A worker turns at least once a second, also when nothing happens: its
 //! wait is bounded. So a turn counter that stands still for [`SILENCE_MAX`] is a worker that hangs.
@@ -96,32 +97,48 @@ impl StoreWatch {
                 state.look(store, metrics.stores.level(store), now);
             }
         }
-        let is_full = |store: &Store| states.iter().any(|one| one[*store as usize].nearly_full);
-        Store::ALL.into_iter().filter(is_full).collect()
+        Store::ALL.into_iter().filter(|store| workers_with(&states, *store) > 0).collect()
     }
 
-    /// The first store that was nearly full on some worker when the levels were looked at last.
-    pub(super) fn nearly_full(&self) -> Option<Store> {
+    /// The first store that was nearly full on enough workers to send new clients elsewhere when the levels were looked at last.
+    pub(super) fn shortage(&self) -> Option<Store> {
         let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Store::ALL.into_iter().find(|store| states.iter().any(|one| one[*store as usize].nearly_full))
+        Store::ALL.into_iter().find(|store| {
+            let enough = store.workers_until_unready(states.len());
+            enough.is_some_and(|enough| workers_with(&states, *store) >= enough)
+        })
     }
 }
 
-/// Looks at the shared stores again and again; says in the log and the journal when one becomes nearly full.
+/// Workers on which the store is nearly full.
+fn workers_with(states: &[[StoreState; Store::ALL.len()]], store: Store) -> usize {
+    states.iter().filter(|one| one[store as usize].nearly_full).count()
+}
+
+/// Looks at the shared stores again and again; says in the log and the journal when one becomes nearly full on a worker, and
+/// in the log when the process is not ready for it.
 pub(super) async fn watch_stores(control: Arc<Control>) {
-    let mut before = Vec::new();
+    let (mut before, mut short_before) = (Vec::new(), None);
     loop {
         tokio::time::sleep(STORES_INTERVAL).await;
         let now = control.stores.look(control.workers.metrics(), Instant::now());
         for store in now.iter().filter(|store| !before.contains(*store)) {
-            tracing::warn!("not ready: {}", store.unready_reason());
+            tracing::warn!("on a worker {}", store.unready_reason());
             control.journal.record("store_nearly_full", json!({ "store": store.label() }));
         }
         for store in before.iter().filter(|store| !now.contains(*store)) {
             tracing::info!("the store of {} has room again", store.label());
             control.journal.record("store_has_room", json!({ "store": store.label() }));
         }
-        before = now;
+        let short = control.stores.shortage();
+        match (short_before, short) {
+            (before, Some(store)) if before != short => {
+                tracing::warn!("not ready: {}", store.unready_reason());
+            }
+            (Some(_), None) => tracing::info!("ready again: the shared stores have room"),
+            _ => {}
+        }
+        (before, short_before) = (now, short);
     }
 }
 
@@ -157,32 +174,32 @@ pub(super) fn options(control: &Control) -> impl IntoResponse + use<> {
 mod tests {
     use super::*;
 
-    fn watch() -> (StoreWatch, Vec<Arc<WorkerMetrics>>, Instant) {
-        let metrics = (0..2).map(|_| Arc::new(WorkerMetrics::default())).collect();
-        (StoreWatch::new(2), metrics, Instant::now())
+    fn watch(workers: usize) -> (StoreWatch, Vec<Arc<WorkerMetrics>>, Instant) {
+        let metrics = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
+        (StoreWatch::new(workers), metrics, Instant::now())
     }
 
     #[test]
     fn a_store_is_nearly_full_after_a_moment_and_until_it_is_a_tenth_emptier() {
-        let (watch, metrics, start) = watch();
+        let (watch, metrics, start) = watch(1);
         let at = |used, milliseconds| {
-            metrics[1].stores.set(Store::ReceiveBuffers, used, 1000);
+            metrics[0].stores.set(Store::ReceiveBuffers, used, 1000);
             watch.look(&metrics, start + Duration::from_millis(milliseconds))
         };
         assert!(at(950, 0).is_empty() && at(950, 1999).is_empty(), "a burst is over in a moment");
         assert!(at(899, 2000).is_empty() && at(950, 2100).is_empty(), "the moment begins anew");
         assert_eq!(at(950, 4100), [Store::ReceiveBuffers]);
-        assert_eq!(watch.nearly_full(), Some(Store::ReceiveBuffers));
+        assert_eq!(watch.shortage(), Some(Store::ReceiveBuffers));
         assert_eq!(at(850, 10_000), [Store::ReceiveBuffers], "within the hysteresis");
         assert_eq!(at(799, 11_000), [Store::ReceiveBuffers]);
         assert_eq!(at(850, 12_000), [Store::ReceiveBuffers]);
         assert_eq!(at(799, 13_000), [Store::ReceiveBuffers]);
-        assert!(at(799, 15_000).is_empty() && watch.nearly_full().is_none());
+        assert!(at(799, 15_000).is_empty() && watch.shortage().is_none());
     }
 
     #[test]
     fn places_for_connections_are_short_only_when_all_are_taken() {
-        let (watch, metrics, start) = watch();
+        let (watch, metrics, start) = watch(2);
         let at = |used, seconds| {
             metrics[0].stores.set(Store::Connections, used, 100);
             watch.look(&metrics, start + Duration::from_secs(seconds)).contains(&Store::Connections)
@@ -192,8 +209,39 @@ mod tests {
     }
 
     #[test]
+    fn a_store_of_one_worker_of_several_makes_nothing_unready() {
+        for (workers, most) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
+            let (watch, metrics, start) = watch(workers);
+            let look = |full: usize, seconds| {
+                for (index, worker) in metrics.iter().enumerate() {
+                    worker.stores.set(Store::Blocks, if index < full { 1000 } else { 0 }, 1000);
+                }
+                watch.look(&metrics, start + Duration::from_secs(seconds));
+                watch.look(&metrics, start + Duration::from_secs(seconds + 3))
+            };
+            for full in 1..=workers {
+                let nearly_full = look(full, 10 * full as u64);
+                assert_eq!(nearly_full, [Store::Blocks], "the log says so in any case");
+                assert_eq!(watch.shortage().is_some(), full >= most, "{full} of {workers}");
+            }
+            look(most - 1, 900);
+            assert_eq!(watch.shortage(), None, "{workers} workers");
+        }
+    }
+
+    /// What is beyond the guaranteed parts refuses some requests of clients that are here.
+    #[test]
+    fn what_logins_do_not_need_makes_nothing_unready() {
+        let (watch, metrics, start) = watch(1);
+        metrics[0].stores.set(Store::SharedText, 1000, 1000);
+        watch.look(&metrics, start);
+        assert_eq!(watch.look(&metrics, start + Duration::from_secs(60)), [Store::SharedText]);
+        assert_eq!(watch.shortage(), None);
+    }
+
+    #[test]
     fn a_store_whose_shortage_is_one_requests_alone_does_not_matter() {
-        let (watch, metrics, start) = watch();
+        let (watch, metrics, start) = watch(2);
         metrics[0].stores.set(Store::AcceptSets, 1024, 1024);
         watch.look(&metrics, start);
         assert!(watch.look(&metrics, start + Duration::from_secs(60)).is_empty());

@@ -171,7 +171,7 @@ impl Control {
     fn unready_reason(&self) -> Option<&'static str> {
         let short = self.memory.state().level >= Level::Refuse;
         let short = short.then_some("memory is short: new connections are refused");
-        let store = || self.stores.nearly_full().map(|store| store.unready_reason());
+        let store = || self.stores.shortage().map(|store| store.unready_reason());
         let port = || self.port.unready_reason();
         self.lifecycle.unready_reason().or_else(port).or(short).or_else(store)
     }

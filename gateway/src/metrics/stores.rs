@@ -91,8 +91,8 @@ impl Store {
         }
     }
 
-    /// From how many percent on the store is nearly full, so that clients are better served elsewhere; `None` where a full
-    /// store is no reason: what it refuses is one request, or it empties by itself.
+    /// From how many percent on the store is nearly full, which the log and the journal say; `None` where that is no news: what
+    /// a full one refuses is one request, or it empties by itself.
     pub const fn nearly_full_percent(self) -> Option<u64> {
         match self {
             // A worker may hold as many as were planned, so only the last place counts.
@@ -112,6 +112,20 @@ impl Store {
             // Connections are refused a further room there; their first ones are guaranteed.
             Store::SharedRooms | Store::SharedMemberships => None,
             Store::AcceptSets | Store::Outcomes => None,
+        }
+    }
+
+    /// On how many of `workers` the store has to be nearly full before new clients are better served elsewhere; `None`: it never
+    /// keeps a new client out.
+    pub const fn workers_until_unready(self, workers: usize) -> Option<usize> {
+        match self {
+            // A client that the kernel gives to a full worker waits in its backlog, and no client chooses its worker.
+            Store::Connections => Some(1),
+            // What is beyond the parts that each connection is guaranteed.
+            Store::SharedRooms | Store::SharedMemberships | Store::SharedText => None,
+            _ if self.nearly_full_percent().is_none() => None,
+            // A few connections of one worker can do that, and it relieves itself; most clients go to others.
+            _ => Some(workers / 2 + 1),
         }
     }
 
