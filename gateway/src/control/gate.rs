@@ -2,7 +2,7 @@
 //!
 //! Where a key is set, it is needed. Where none is, the port is open to programs that reach it, and closed to pages in
 //! browsers: a page of another origin is refused by its `Origin` (cross-site request forgery), and one that has its own name
-//! point here by its `Host` (DNS rebinding).
+//! point here by its `Host` (DNS rebinding). That holds for `/metrics` too, which needs no key where one is set.
 
 use super::Control;
 use super::http::{Caller, Head};
@@ -30,11 +30,16 @@ pub(super) fn check(
     let config = control.config();
     let path = head.path();
     let access = routes::access(path);
-    if is_spare && access != Access::Open {
+    if is_spare && !access.is_always_served() {
         return Err(counted(control, head, ApiError::places_busy()));
     }
     let key = match access {
+        // The liveness of a process is no secret, and probes send what Host they like.
         Access::Open => return body_size(control, head, SMALL_BODY),
+        // Scrapers have no key. They come by any name where a key keeps the rest closed; where none is set, pages in
+        // browsers are kept out, as from the rest.
+        Access::Metrics if config.control.api_key.is_some() => return body_size(control, head, SMALL_BODY),
+        Access::Metrics => None,
         Access::Goim => config.control.goim_api_key.as_ref(),
         Access::Api => config.control.api_key.as_ref(),
     };

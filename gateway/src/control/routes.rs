@@ -4,7 +4,8 @@
 //!   connection ─► gate: key, page ─► under way < requests_max? ─► handler, at most request_timeout ─► counted
 //! ```
 //!
-//! Health and metrics pass even when the API is busy, and need no key: probes and scrapers come without.
+//! Health and metrics pass even when the API is busy, and need no key: probes and scrapers come without. Health is open to any
+//! Host, metrics only where a key is set (see [`gate`](super::gate)).
 
 use super::http::{Caller, SharedBody};
 use super::pushes::PushRoute;
@@ -32,17 +33,26 @@ const INDEX: &str = include_str!("../../assets/index.html");
 pub(super) enum Access {
     /// Anyone who reaches the port, also when the API is busy.
     Open,
+    /// The same without pages in browsers, unless `control.api_key` is set.
+    Metrics,
     /// Who has `control.goim_api_key`, if it is set.
     Goim,
     /// Who has `control.api_key`, if it is set.
     Api,
 }
 
+impl Access {
+    /// Whether a request is served also when the API is busy.
+    pub(super) const fn is_always_served(self) -> bool {
+        matches!(self, Access::Open | Access::Metrics)
+    }
+}
+
 type Route = (&'static str, &'static str, Access, MethodRouter<Arc<Control>>);
 
 #[rustfmt::skip]
 fn table() -> Vec<Route> {
-    use Access::{Api, Goim, Open};
+    use Access::{Api, Goim, Metrics, Open};
     // Their POST goes past the router; what is here answers other methods, and describes them.
     let push = |route: PushRoute| {
         ("POST", route.path(), route.access(), post(|| async { ApiError::method_not_allowed() }))
@@ -52,7 +62,7 @@ fn table() -> Vec<Route> {
         ("GET", "/", Open, get(|| async { (Extension(SharedBody), Html(INDEX)) }).options(health::readyz)),
         ("GET", "/healthz", Open, get(health::healthz).options(health::healthz)),
         ("GET", "/readyz", Open, get(health::readyz).options(health::readyz)),
-        ("GET", "/metrics", Open, get(super::metrics::exposition)),
+        ("GET", "/metrics", Metrics, get(super::metrics::exposition)),
         ("GET", "/goim/online/top", Goim, get(goim::online_top)),
         ("GET", "/goim/online/room", Goim, get(goim::online_room)),
         ("GET", "/goim/online/total", Goim, get(goim::online_total)),
@@ -139,11 +149,10 @@ async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Respon
 
 /// Lets a request in that finds room, for as long as the permit lives. Its body is here already, so a slow peer holds none.
 pub(super) fn admit(control: &Control, access: Access) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
-    match (access, control.metrics.requests.try_acquire()) {
-        (Access::Open, _) => Ok(None),
-        (_, Ok(permit)) => Ok(Some(permit)),
-        (_, Err(_)) => Err(ApiError::busy()),
+    if access.is_always_served() {
+        return Ok(None);
     }
+    control.metrics.requests.try_acquire().map(Some).map_err(|_| ApiError::busy())
 }
 
 /// Counts every request by route, method and status: all three from closed sets.

@@ -310,7 +310,7 @@ fn pages_of_other_origins_are_refused_where_no_key_is_set() {
         ("Host: 10.1.2.3\r\n", "foreign_host"),
         ("Host: \r\n", "foreign_host"),
     ] {
-        for (method, path) in [("POST", all), ("GET", "/api/v1/stats")] {
+        for (method, path) in [("POST", all), ("GET", "/api/v1/stats"), ("GET", "/metrics")] {
             let answer = ask(method, path, fields);
             assert_eq!(answer.status, 403, "{method} {path} {fields}");
             assert!(answer.body.contains(code) && answer.body.contains("control."), "{}", answer.body);
@@ -327,12 +327,15 @@ fn pages_of_other_origins_are_refused_where_no_key_is_set() {
     ] {
         assert_eq!(ask("POST", all, fields).status, 200, "{fields}");
         assert_eq!(ask("GET", "/api/v1/stats", fields).status, 200, "{fields}");
+        assert_eq!(ask("GET", "/metrics", fields).status, 200, "{fields}");
     }
-    // Probes and scrapers come by whatever name the address has.
+    // Probes come by whatever name the address has; so do scrapers, where a key closes the rest.
     assert_eq!(ask("GET", "/readyz", "Host: 10.1.2.3:3111\r\n").status, 200);
     let keyed = Gateway::start("api_key = \"k\"\ngoim_api_key = \"k\"\n");
     let foreign = [("origin", "https://console.example"), ("x-api-key", "k")];
     assert_eq!(keyed.call("POST", all, &foreign, b"x").status, 200, "the key is what counts");
+    let scrape = b"GET /metrics HTTP/1.1\r\nHost: gateway-0.gateway:3111\r\nConnection: close\r\n\r\n";
+    assert_eq!(super::wire::ask(&keyed, scrape).status, 200, "a scraper has no key");
 }
 
 // P4: a connection that is in use is not closed for another.
