@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -224,6 +224,49 @@ fn a_successor_starts_while_its_predecessor_drains() {
     login(&tcp, 51);
     assert!(old.child.try_wait().unwrap().is_none(), "{}", successor.said);
     drop(clients);
+}
+
+/// `order` with 64 KiB of locked memory, which no two rings fit in; also where tests may lock what they like.
+fn with_little_locked_memory(order: &Command) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.args(["--memlock=65536", "--"]);
+    if rustix::process::geteuid().is_root() {
+        limited.args(["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "--"]);
+    }
+    limited.arg(order.get_program()).args(order.get_args());
+    // Of the tests' own surroundings only what finds the programs.
+    limited.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    limited
+}
+
+#[test]
+fn locked_memory_that_is_short_is_named_alike_by_a_check_and_a_start() {
+    let sets = ["io.backend=io_uring", "io.workers=64"];
+    let said = |word: &str, sets: &[&str]| {
+        let output = with_little_locked_memory(&gateway(word, sets)).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let reason = |said: &str| {
+        let from = said.find("locked memory is short").unwrap_or_else(|| panic!("no reason: {said}"));
+        let line = said[from..].lines().next().unwrap();
+        line.trim_end_matches("; or write \"auto\", which falls back to epoll").to_owned()
+    };
+    let (checked, started) = (said("check", &sets), said("run", &sets));
+    assert!(checked.0 != Some(0) && started.0 != Some(0), "{checked:?} {started:?}");
+    let advice = reason(&checked.1);
+    assert_eq!(advice, reason(&started.1));
+    assert!(
+        advice.contains("RLIMIT_MEMLOCK is 64.0 KiB") && advice.contains("LimitMEMLOCK=infinity"),
+        "{advice}"
+    );
+    // Where the backend is not written, epoll is taken, and the screen says why.
+    let running = Running::of(&mut with_little_locked_memory(&gateway("run", &["io.workers=64"])));
+    assert!(
+        running.said.contains("epoll (io_uring can't be used: locked memory is short"),
+        "{}",
+        running.said
+    );
 }
 
 #[test]

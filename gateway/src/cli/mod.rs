@@ -155,8 +155,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         Order::DpdkStats { all } => with_config(&cli.settings, |config| dpdk::stats(&config, all)),
         Order::DpdkCapture { file } => with_config(&cli.settings, |config| dpdk::capture(&config, &file)),
         Order::Run => with_config(&cli.settings, |config| {
-            with_prepared(config, host, prepare, |prepared| {
-                let problems = preflight::look(&prepared.config).problems;
+            with_prepared(config, host, prepare, |prepared, problems| {
                 if problems.is_empty() {
                     run(prepared, host, cli.settings.clone())
                 } else {
@@ -168,9 +167,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
 }
 
 fn check(config: Config, host: &dyn WorkerHost) -> ExitCode {
-    with_prepared(config, host, prepare_and_try, |prepared| {
+    with_prepared(config, host, prepare_and_try, |prepared, mut problems| {
         show(screen(&prepared));
-        let mut problems = preflight::look(&prepared.config).problems;
         problems.extend(preflight::ports(&prepared));
         if !problems.is_empty() {
             let code = cant_start(&problems);
@@ -231,20 +229,20 @@ fn with_config(settings: &Settings, then: impl FnOnce(Config) -> ExitCode) -> Ex
     }
 }
 
-/// With what `prepare` makes of the configuration here, and the warnings of what it meets.
+/// With what `prepare` makes of the configuration here, the warnings of what it meets, and the problems.
 fn with_prepared(
     config: Config,
     host: &dyn WorkerHost,
     prepare: impl FnOnce(Config, SystemLimits, &dyn WorkerHost) -> Result<Prepared, Problems>,
-    then: impl FnOnce(Prepared) -> ExitCode,
+    then: impl FnOnce(Prepared, Vec<String>) -> ExitCode,
 ) -> ExitCode {
     let mut system = SystemLimits::read();
     system.descriptors_max = SystemLimits::raise_descriptors();
     match prepare(config, system, host) {
         Ok(mut prepared) => {
-            let warnings = preflight::look(&prepared.config).warnings;
+            let preflight::Findings { problems, warnings } = preflight::look(&prepared.config);
             prepared.config.source.warnings.extend(warnings);
-            then(prepared)
+            then(prepared, problems)
         }
         Err(problems) => wrong(problems_text(&problems)),
     }

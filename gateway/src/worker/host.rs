@@ -24,11 +24,19 @@ impl WorkerHost for KernelWorkers {
         if wanted == Some(BackendKind::Dpdk) {
             return dpdk_version();
         }
-        match (wanted, probe()) {
-            (Some(BackendKind::Epoll), _) => Ok((BackendKind::Epoll, "as configured".into())),
-            (_, Ok(features)) => Ok((BackendKind::IoUring, features.to_string())),
-            (None, Err(error)) => Ok((BackendKind::Epoll, error.to_string())),
-            (Some(_), Err(error)) => Err(format!("{error}; or write \"auto\", which falls back to epoll")),
+        if wanted == Some(BackendKind::Epoll) {
+            return Ok((BackendKind::Epoll, "as configured".into()));
+        }
+        let why = match probe() {
+            Ok(features) => return Ok((BackendKind::IoUring, features.to_string())),
+            Err(error) if error.error.kind() == io::ErrorKind::OutOfMemory => {
+                format!("io_uring can't be used: {}", locked_memory_short())
+            }
+            Err(error) => error.to_string(),
+        };
+        match wanted {
+            None => Ok((BackendKind::Epoll, why)),
+            Some(_) => Err(format!("{why}; or write \"auto\", which falls back to epoll")),
         }
     }
 
@@ -53,7 +61,7 @@ impl WorkerHost for KernelWorkers {
         }
         let tried = probe_rings(plan.workers, &plan.backend_config, &UringConfig::default());
         tried.map_err(|(made, error)| match error.kind() {
-            io::ErrorKind::OutOfMemory => rings_too_large(plan.workers, Some(made)),
+            io::ErrorKind::OutOfMemory => locked_memory_short(),
             _ => format!("ring {} of {} can't be made: {error}", made + 1, plan.workers),
         })
     }
@@ -77,10 +85,9 @@ impl WorkerHost for KernelWorkers {
             control: order.control,
             verifier: order.verifier,
         };
-        let workers = plan.settings.len();
         let started = spawn(&plan).map(super::Threads::into_started).map_err(|error| match error {
             SpawnError::System(error) if is_short_of_rings(&plan.backend, &error) => {
-                io::Error::new(io::ErrorKind::OutOfMemory, rings_too_large(workers, None))
+                io::Error::new(io::ErrorKind::OutOfMemory, locked_memory_short())
             }
             error => io::Error::other(error),
         })?;
@@ -99,14 +106,13 @@ fn is_short_of_rings(backend: &BackendChoice, error: &io::Error) -> bool {
     matches!(backend, BackendChoice::Uring(..)) && error.kind() == io::ErrorKind::OutOfMemory
 }
 
-/// Why not all rings can be had, and what to do: they are charged against RLIMIT_MEMLOCK, over all processes of a user.
-fn rings_too_large(workers: usize, made: Option<usize>) -> String {
+/// Why not all rings can be had, and what to do, whichever of them was the first that could not: they are charged against
+/// RLIMIT_MEMLOCK, over all processes of a user, and for a moment after they have ended.
+fn locked_memory_short() -> String {
     let limit = getrlimit(Resource::Memlock).current;
     let limit = limit.map_or("unlimited".to_owned(), crate::config::bytes_text);
-    let rings = if workers == 1 { "its ring does".into() } else { format!("its {workers} rings do") };
-    let made = made.map_or(String::new(), |made| format!(" ({made} do)"));
     format!(
-        "locked memory is short: {rings} not fit{made}, however small; RLIMIT_MEMLOCK is {limit} for all that this user runs: \
+        "locked memory is short: the workers' rings do not fit, however small; RLIMIT_MEMLOCK is {limit} for all that this user runs: \
          raise it (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1; shell: ulimit -l), grant CAP_IPC_LOCK, \
          start fewer workers (io.workers), or write io.backend = \"epoll\""
     )
