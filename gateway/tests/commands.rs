@@ -110,6 +110,13 @@ fn tokens_have_the_claims_that_were_asked_for_and_fit_the_configuration() {
     assert_eq!(claims["rooms"], serde_json::json!(["live://1"]));
     assert_eq!((&claims["level"], &claims["name"]), (&3.into(), &"Al".into()));
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 7200);
+    // Where the configuration reads them.
+    let claim = ["--set", "auth.rooms_claim=https://example.org/rooms", "--room", "team://7/*"];
+    let token = printed(&[&order[..], &claim].concat());
+    let claims: serde_json::Value =
+        serde_json::from_slice(&base64_url(token.trim().split('.').nth(1).unwrap())).unwrap();
+    assert_eq!(claims["https://example.org/rooms"], serde_json::json!(["team://7/*"]));
+    assert!(claims["rooms"].is_null());
     // Another key than the one that is checked with.
     let (other, _) = initialized(&folder, "epoll");
     let (refused, code) =

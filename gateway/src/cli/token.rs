@@ -35,7 +35,8 @@ pub(super) struct Token {
     /// Words of its scope claim, such as the one that auth.service_scope names. May be repeated.
     #[arg(long, value_name = "WORD")]
     scope: Vec<String>,
-    /// Rooms, as a list in the claim "rooms": for an application's own services, the gateway does not read it. May be repeated.
+    /// Rooms, or prefixes with * behind them, as a list in the claim that auth.rooms_claim names: the user may enter them where
+    /// application.room_access says "claim". May be repeated.
     #[arg(long)]
     room: Vec<String>,
     /// Another claim, its value as JSON or else as text: --claim level=3. May be repeated.
@@ -166,7 +167,7 @@ fn claims(config: &Config, order: &Token, now: SystemTime) -> Result<Map<String,
         claims.insert("scope".into(), order.scope.join(" ").into());
     }
     if !order.room.is_empty() {
-        claims.insert("rooms".into(), order.room.clone().into());
+        claims.insert(values.text("auth.rooms_claim"), order.room.clone().into());
     }
     for claim in &order.claim {
         let (name, value) = claim
