@@ -3,6 +3,8 @@
 //! DPDK takes a name whose beginning is a driver's (`net_tapp0` is a TAP device), and some drivers pass over arguments that they
 //! do not know (`ifaces=gateway0` makes an interface called dtap0). So a typo starts a gateway on another interface.
 
+use super::nearest::nearest;
+
 /// A driver, and its arguments; `None`: not checked.
 struct Driver {
     name: &'static str,
@@ -139,7 +141,7 @@ pub(super) fn check(device: &str) -> Result<(), String> {
     for pair in arguments.split(',').filter(|pair| !pair.is_empty()) {
         let key = pair.split('=').next().unwrap_or_default();
         if !known.contains(&key) {
-            let meant = nearest(key, known.iter().copied());
+            let meant = nearest(key, known);
             let meant = meant.map_or_else(String::new, |meant| format!(", is {meant} meant?"));
             return Err(format!("{name} has no argument {key}{meant} ({})", known.join(", ")));
         }
@@ -178,39 +180,20 @@ fn check_values(name: &str, stem: &str, arguments: &str) -> Result<(), String> {
 }
 
 fn unknown_driver(name: &str, stem: &str) -> String {
-    match nearest(stem, DRIVERS.iter().map(|driver| driver.name)) {
+    let drivers: Vec<&str> = DRIVERS.iter().map(|driver| driver.name).collect();
+    match nearest(stem, &drivers) {
         Some(meant) => {
             let number = &name[stem.len()..];
             let number = if number.is_empty() { "0" } else { number };
             format!("{name} is no device of DPDK's: is {meant}{number} meant?")
         }
         None => {
-            let all: Vec<&str> = DRIVERS.iter().map(|driver| driver.name).collect();
             format!(
                 "{name} is no device of DPDK's: write a PCI address such as 0000:03:00.0, or one of {}, with a number",
-                all.join(", ")
+                drivers.join(", ")
             )
         }
     }
-}
-
-/// The name that is at most two letters away.
-fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = names.map(|name| (distance(wrong, name), name));
-    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, name)| name)
-}
-
-/// Letters that have to be put in, taken out or exchanged (Levenshtein, 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.bytes().enumerate() {
-            let least = (diagonal + usize::from(left != right)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], least);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -244,10 +227,5 @@ mod tests {
         assert!(said("net_tap0,iface=a-name-that-is-too-long").contains("15 bytes"));
         let long = format!("net_memif0,socket=/{}", "x".repeat(107));
         assert!(said(&long).contains("107 bytes at most, this one has 108"));
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!((distance("", "abc"), distance("kitten", "sitting"), distance("a", "a")), (3, 3, 0));
     }
 }
