@@ -5,7 +5,10 @@
 //! that serves.
 
 use super::collide;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, netlink, recv,
+    send, socket_with, sockopt,
+};
 use rustix::process::geteuid;
 use std::fmt;
 use std::fs;
@@ -59,15 +62,71 @@ pub(super) fn find(address: SocketAddr) -> Option<Owner> {
 }
 
 /// Whether another user's process sits on a lock's name. The kernel lets no two users share a port, so that one is no gateway
-/// to be kept apart from. A queue that is full does not let us ask: then it is taken for one of ours.
+/// to be kept apart from. The kernel is asked whose the socket is, and where it does not say, the socket itself: one that takes
+/// no connection is then taken for one of ours.
 pub(super) fn is_squatted(name: &str) -> bool {
-    let holder = || {
+    // Connections that wait in the socket's queue have its name and no inode.
+    let mut sockets = locks().into_iter().filter(|(lock, inode)| lock == name && *inode != 0);
+    let user = sockets.find_map(|(_, inode)| user_of(u32::try_from(inode).ok()?).ok().flatten());
+    let asked = || {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
-        sockopt::socket_peercred(&socket)
+        sockopt::socket_peercred(&socket).map(|holder| holder.uid.as_raw())
     };
-    holder().is_ok_and(|holder| holder.uid != geteuid())
+    user.or_else(|| asked().ok()).is_some_and(|user| user != geteuid().as_raw())
+}
+
+/// Bytes of a message's header, netlink(7), and of the request and the answer of sock_diag(7) for a Unix socket.
+const NETLINK_HEADER: usize = 16;
+const UNIX_DIAG: usize = 16;
+/// SOCK_DIAG_BY_FAMILY and NLM_F_REQUEST.
+const BY_FAMILY: u16 = 20;
+const REQUEST: u16 = 1;
+/// UDIAG_SHOW_UID, and the attribute that answers it (Linux 5.3).
+const SHOW_USER: u32 = 0x40;
+const USER_ATTRIBUTE: u16 = 7;
+
+/// The user whose the Unix socket with this inode is; `None` where the kernel does not say.
+fn user_of(inode: u32) -> rustix::io::Result<Option<u32>> {
+    let size = NETLINK_HEADER + 24;
+    let mut request = Vec::with_capacity(size);
+    request.extend_from_slice(&(size as u32).to_ne_bytes());
+    request.extend_from_slice(&BY_FAMILY.to_ne_bytes());
+    request.extend_from_slice(&REQUEST.to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&[AddressFamily::UNIX.as_raw() as u8, 0, 0, 0]);
+    // Any state; this inode; the user; whichever socket has it now.
+    for word in [u32::MAX, inode, SHOW_USER, u32::MAX, u32::MAX] {
+        request.extend_from_slice(&word.to_ne_bytes());
+    }
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    // The kernel answers before the call returns.
+    send(&socket, &request, SendFlags::empty())?;
+    let mut answer = [0; 512];
+    let (size, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
+    Ok(user_in(&answer[..size]))
+}
+
+/// The user in an answer of sock_diag.
+fn user_in(answer: &[u8]) -> Option<u32> {
+    let half = |at: usize| Some(u16::from_ne_bytes(answer.get(at..at + 2)?.try_into().ok()?));
+    if half(4)? != BY_FAMILY {
+        return None; // an error
+    }
+    let mut at = NETLINK_HEADER + UNIX_DIAG;
+    loop {
+        let (size, kind) = (usize::from(half(at)?), half(at + 2)?);
+        if kind == USER_ATTRIBUTE {
+            return Some(u32::from_ne_bytes(answer.get(at + 4..at + 8)?.try_into().ok()?));
+        }
+        at += size.max(4).next_multiple_of(4);
+    }
 }
 
 /// Whether the lock of this name keeps others from `address`.

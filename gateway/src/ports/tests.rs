@@ -98,6 +98,39 @@ fn a_lock_of_ours_is_not_taken_for_a_squatters() {
     assert!(lock("test", &std::process::id()).is_err());
 }
 
+/// Another user's process has taken the name of our lock: one that takes connections, one whose queue is full, and one that does
+/// not listen.
+#[test]
+fn a_squatter_on_a_locks_name_keeps_no_gateway_from_starting() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can be another user
+    }
+    for kind in ["takes", "full", "deaf"] {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let name = owner::lock_name("starting", &address.port());
+        let code = format!(
+            "import os, socket, sys\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\nkind = {kind:?}\ntype = socket.SOCK_DGRAM if kind == 'datagram' else socket.SOCK_STREAM\n\
+             s = socket.socket(socket.AF_UNIX, type)\ns.bind('\\0' + {name:?})\n\
+             if kind in ('takes', 'full'): s.listen(0)\nheld = []\n\
+             while kind == 'full':\n  c = socket.socket(socket.AF_UNIX, type)\n  c.setblocking(False)\n\
+             \x20 try: c.connect('\\0' + {name:?})\n  except BlockingIOError: break\n  held.append(c)\n\
+             print('there', flush=True)\nsys.stdin.read()"
+        );
+        let mut squatter = std::process::Command::new("python3");
+        squatter.args(["-c", &code]);
+        let piped = std::process::Stdio::piped;
+        let mut child = squatter.stdin(piped()).stdout(piped()).spawn().unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        assert_eq!(line, "there\n", "{kind}");
+        let claims = claim(address, &impatient());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let claims = claims.unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!((claims.starting.len(), claims.listening.len()), (0, 1), "{kind}");
+    }
+}
+
 #[test]
 fn one_gateway_may_listen_on_several_addresses_with_one_port() {
     let port = free_port();
