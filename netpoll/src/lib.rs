@@ -30,6 +30,7 @@ mod piece_store;
 mod send_queue;
 pub mod sim;
 mod sizes;
+mod sync;
 mod sys;
 mod timer_wheel;
 mod turns;

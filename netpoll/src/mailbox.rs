@@ -1,62 +1,65 @@
 //! Bounded hand-over between workers, without a lock.
 //!
-//! It is not lock-free in the strict sense: a sender or receiver that is preempted between taking its place in the ring of
-//! numbers and filling it (two instructions, `crossbeam_queue::ArrayQueue`) makes those that reach that place spin, then
-//! yield, until it runs again.
-//!
-//! Many producers, one consumer that also sleeps in its backend's `poll`. A producer wakes it only when it sleeps,
-//! so a busy worker costs its senders no system call. Order holds per producer.
-//!
-//! The sleep protocol (a store, a fence, then a look at the other side's variable, on both sides):
+//! Many producers, one consumer that also sleeps in its backend's `poll`. A producer wakes it only when it sleeps, so a busy
+//! worker costs its senders no system call. Order holds per producer. A producer or consumer that is preempted, wherever, delays
+//! its own message only (`sys/ring.rs`).
 //!
 //! ```text
-//!   consumer: sleeping = true; fence; queue empty? → poll(wait) : poll(0); sleeping = false
-//!   producer: push; fence; sleeping.swap(false)? → wake
+//!   consumer: prepare_sleep ─ nothing came? ─► poll(wait), else poll(0);  finish_sleep
+//!   producer: push, notify ─ it sleeps, or is about to? ─► wake
 //! ```
-
-use crate::sys::queue::Queue;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+//!
+//! No wake-up is lost between the two: `sys/sleep_flag.rs` says why, and models explore every order (`netpoll/loom`).
 
 use crate::Waker;
+use crate::sync::Arc;
+use crate::sys::queue::{Popper, Pusher, bytes_per_message, queue};
+use crate::sys::sleep_flag::SleepFlag;
 
+/// The consumer's sleep, to its producers.
 #[derive(Debug)]
-struct Shared<T> {
-    queue: Queue<T>,
-    sleeping: AtomicBool,
+struct Sleep {
+    flag: SleepFlag,
     waker: Waker,
 }
 
 /// The sending side. Cheap to clone; one per producer.
 #[derive(Debug)]
-pub struct MailboxSender<T>(Arc<Shared<T>>);
+pub struct MailboxSender<T> {
+    queue: Pusher<T>,
+    sleep: Arc<Sleep>,
+}
 
 impl<T> Clone for MailboxSender<T> {
     fn clone(&self) -> Self {
-        MailboxSender(Arc::clone(&self.0))
+        MailboxSender { queue: self.queue.clone(), sleep: Arc::clone(&self.sleep) }
     }
 }
 
 /// The receiving side, owned by the thread that sleeps in the backend whose waker was given.
 #[derive(Debug)]
-pub struct Mailbox<T>(Arc<Shared<T>>);
+pub struct Mailbox<T> {
+    queue: Popper<T>,
+    sleep: Arc<Sleep>,
+}
 
 /// Bytes of address space that each place in a mailbox for messages of type `T` takes; resident become those that are
-/// needed at a time, and 16 bytes of each.
+/// needed at a time, and 8 to 16 bytes of each.
 pub const fn mailbox_bytes<T>() -> usize {
-    Queue::<T>::BYTES_PER_MESSAGE
+    bytes_per_message::<T>()
 }
 
 /// A mailbox for `capacity` messages whose consumer is woken by `waker`.
 pub fn mailbox<T>(capacity: usize, waker: Waker) -> (MailboxSender<T>, Mailbox<T>) {
-    let shared = Arc::new(Shared { queue: Queue::new(capacity), sleeping: AtomicBool::new(false), waker });
-    (MailboxSender(Arc::clone(&shared)), Mailbox(shared))
+    let sleep = Arc::new(Sleep { flag: SleepFlag::new(), waker });
+    let (pusher, popper) = queue(capacity);
+    (MailboxSender { queue: pusher, sleep: Arc::clone(&sleep) }, Mailbox { queue: popper, sleep })
 }
 
 impl<T> MailboxSender<T> {
     /// Messages that the mailbox has room for.
     pub fn capacity(&self) -> usize {
-        self.0.queue.capacity()
+        self.queue.capacity()
     }
 
     /// Hands `message` over without waking the consumer; [`MailboxSender::notify`] does that once for several.
@@ -64,15 +67,14 @@ impl<T> MailboxSender<T> {
     /// # Errors
     /// The message itself when the mailbox is full.
     pub fn push(&self, message: T) -> Result<(), T> {
-        self.0.queue.push(message)
+        self.queue.push(message)
     }
 
     /// Wakes the consumer if it sleeps. Returns whether it did.
     pub fn notify(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let slept = self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::Relaxed);
+        let slept = self.sleep.flag.take();
         if slept {
-            self.0.waker.wake();
+            self.sleep.waker.wake();
         }
         slept
     }
@@ -87,45 +89,44 @@ impl<T> MailboxSender<T> {
         Ok(())
     }
 
-    /// Messages waiting.
+    /// Messages waiting, about: some may be on their way in or out.
     pub fn len(&self) -> usize {
-        self.0.queue.len()
+        self.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, just as roughly.
     pub fn is_empty(&self) -> bool {
-        self.0.queue.is_empty()
+        self.len() == 0
     }
 }
 
 impl<T> Mailbox<T> {
     /// The oldest message.
     pub fn pop(&self) -> Option<T> {
-        self.0.queue.pop()
+        self.queue.pop()
     }
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        self.0.queue.len()
+        self.queue.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.0.queue.is_empty()
+        self.queue.is_empty()
     }
 
     /// Gives the memory of the places for messages back, unless one waits or is being put in. A sender may find the mailbox
     /// full meanwhile, for some microseconds.
     pub fn trim(&self) {
-        self.0.queue.trim();
+        self.queue.trim();
     }
 
     /// Declares that the consumer is about to sleep; false when a message came in the meantime and it must not.
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {
-        self.0.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.0.queue.is_empty() {
+        self.sleep.flag.declare();
+        if self.queue.is_empty() {
             return true;
         }
         self.finish_sleep();
@@ -134,12 +135,12 @@ impl<T> Mailbox<T> {
 
     /// Declares that the consumer is awake: senders need not wake it.
     pub fn finish_sleep(&self) {
-        self.0.sleeping.store(false, Ordering::Relaxed);
+        self.sleep.flag.clear();
     }
 
     /// A sender to this mailbox.
     pub fn sender(&self) -> MailboxSender<T> {
-        MailboxSender(Arc::clone(&self.0))
+        MailboxSender { queue: self.queue.pusher(), sleep: Arc::clone(&self.sleep) }
     }
 }
 

@@ -26,3 +26,5 @@ pub const SIZES: &[(&str, usize)] = &[
     ("queued piece", PIECE_BYTES),
     ("block header", BufferPools::BYTES_PER_BLOCK),
 ];
+
+const _: () = assert!(BufferPools::BYTES_PER_BLOCK == 32 + size_of::<u32>());

@@ -27,13 +27,13 @@
 //! 3. the whole mapping is initialised memory (anonymous mappings are zeroed; who lends memory promises it).
 #![allow(unsafe_code)]
 
+use crate::sync::{Access, AtomicU32, Ordering};
 use crate::sys::pages;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::any::Any;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Alignment of an arena's start when huge pages are asked for, and of its size.
 pub const HUGE_PAGE_SIZE: usize = 2 << 20;
@@ -177,9 +177,9 @@ struct Block {
     size: u32,
     data: NonNull<u8>,
     home: NonNull<Home>,
+    /// Of the bytes.
+    access: Access,
 }
-
-const _: () = assert!(size_of::<Block>() == 32);
 
 /// What a hold needs of its pool when it goes.
 struct Home {
@@ -256,6 +256,7 @@ impl Blocks {
             size,
             data: *data,
             home,
+            access: Access::default(),
         };
         let headers: Vec<Block> = blocks.iter().enumerate().map(block).collect();
         let (count, free) = (headers.len() as u32, Vec::with_capacity(headers.len()));
@@ -332,7 +333,8 @@ impl Blocks {
         let data = self.block(self.data?, index);
         let (holds, next) = (AtomicU32::new(0), AtomicU32::new(NONE));
         let home = self.home;
-        self.headers.push(Block { holds, next, index, size: self.size, data, home });
+        let (size, access) = (self.size, Access::default());
+        self.headers.push(Block { holds, next, index, size, data, home, access });
         Some(index)
     }
 
@@ -502,12 +504,14 @@ impl Span {
 
     #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
+        self.block.header().access.read();
         // SAFETY: the range is this span's alone (invariant 2), initialised (3), alive (1).
         unsafe { self.block.data(self.start, self.end).as_ref() }
     }
 
     #[inline]
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.block.header().access.write();
         // SAFETY: as above, and `&mut self` is the only way to it.
         unsafe { self.block.data(self.start, self.end).as_mut() }
     }
@@ -549,6 +553,7 @@ const _: () = assert!(size_of::<SharedSpan>() == 16);
 impl SharedSpan {
     #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
+        self.block.header().access.read();
         // SAFETY: nobody writes a frozen range (invariant 2); initialised (3), alive (1).
         unsafe { self.block.data(self.start, self.end).as_ref() }
     }

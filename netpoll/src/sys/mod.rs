@@ -1,11 +1,15 @@
-//! The only system calls of this crate, as thin wrappers without policy, and the queue under a mailbox.
+//! The only system calls of this crate, as thin wrappers without policy, and what threads share: queue, sleep.
 
 pub(crate) mod descriptors;
 pub(crate) mod gang;
 pub(crate) mod pages;
 pub(crate) mod queue;
+mod ring;
+mod signal;
 pub(crate) mod signals;
+pub(crate) mod sleep_flag;
 pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod uring;
 pub(crate) mod waker;
+mod zeroed;

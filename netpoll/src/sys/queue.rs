@@ -19,12 +19,14 @@
 #![allow(unsafe_code)]
 
 use super::pages;
-use crossbeam_queue::ArrayQueue;
-use std::cell::UnsafeCell;
+use super::ring::Ring;
+use super::zeroed::zeroed_slice;
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, UnsafeCell};
+use std::cell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 struct Cell<T> {
     /// The stack's next cell, in the encoding of [`Top`]; meaningful only while this one is on it.
@@ -37,9 +39,9 @@ struct Cell<T> {
 struct Top(AtomicU64);
 
 /// See the module's text.
-pub(crate) struct Queue<T> {
+struct Queue<T> {
     /// Cells with messages, the oldest first.
-    order: ArrayQueue<u32>,
+    order: Ring,
     /// Zeros until they are used: pages that the system has not given out yet.
     cells: Box<[Cell<T>]>,
     free: Top,
@@ -52,43 +54,112 @@ unsafe impl<T: Send> Send for Queue<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Queue<T> {}
 
-impl<T> Queue<T> {
-    /// Bytes that each of the places takes.
-    pub(crate) const BYTES_PER_MESSAGE: usize = size_of::<Cell<T>>() + 2 * size_of::<usize>();
+/// Bytes that each of the places for messages of type `T` takes at most.
+pub(crate) const fn bytes_per_message<T>() -> usize {
+    size_of::<Cell<T>>() + 2 * Ring::PLACE_BYTES
+}
 
-    /// Room for `capacity` messages, one at least.
-    pub(crate) fn new(capacity: usize) -> Queue<T> {
-        assert!(capacity < u32::MAX as usize, "{capacity} messages");
-        let cells = Box::<[Cell<T>]>::new_zeroed_slice(capacity);
-        Queue {
-            order: ArrayQueue::new(capacity),
-            // SAFETY: a cell of zeros is a link and room for a message, uninitialised.
-            cells: unsafe { cells.assume_init() },
-            free: Top(AtomicU64::new(0)),
-            touched: AtomicU32::new(0),
-        }
+/// A queue with room for `capacity` messages, by its two ends.
+pub(crate) fn queue<T>(capacity: usize) -> (Pusher<T>, Popper<T>) {
+    let queue = Arc::new(Queue::new(capacity));
+    (Pusher(Arc::clone(&queue)), Popper { queue, not_shared: PhantomData })
+}
+
+/// The end for any number of threads.
+pub(crate) struct Pusher<T>(Arc<Queue<T>>);
+
+impl<T> Clone for Pusher<T> {
+    fn clone(&self) -> Self {
+        Pusher(Arc::clone(&self.0))
     }
+}
 
+impl<T> Pusher<T> {
     /// Adds the newest.
     ///
     /// # Errors
     /// The message itself when there is no room.
     pub(crate) fn push(&self, message: T) -> Result<(), T> {
+        self.0.push(message)
+    }
+
+    /// Messages that there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.cells.len()
+    }
+
+    /// Messages in it, about: some may be on their way in or out.
+    pub(crate) fn len(&self) -> usize {
+        self.0.order.len()
+    }
+}
+
+/// The end for one thread at a time: there is one of it, and two threads can't share it.
+pub(crate) struct Popper<T> {
+    queue: Arc<Queue<T>>,
+    not_shared: PhantomData<cell::Cell<()>>,
+}
+
+impl<T> Popper<T> {
+    /// Takes the oldest.
+    pub(crate) fn pop(&self) -> Option<T> {
+        // SAFETY: the only popper of its queue, and not `Sync`.
+        unsafe { self.queue.pop() }
+    }
+
+    /// Whether there is nothing to pop.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.order.is_empty()
+    }
+
+    /// Messages in it: all that have been pushed, and perhaps not some that are on their way in.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.order.len().max(usize::from(!self.is_empty()))
+    }
+
+    /// Gives the memory of all cells back, unless one is in use. A push meanwhile may find the queue full.
+    pub(crate) fn trim(&self) {
+        self.queue.trim();
+    }
+
+    /// The other end.
+    pub(crate) fn pusher(&self) -> Pusher<T> {
+        Pusher(Arc::clone(&self.queue))
+    }
+}
+
+impl<T> Queue<T> {
+    fn new(capacity: usize) -> Queue<T> {
+        assert!(capacity < u32::MAX as usize, "{capacity} messages");
+        let cell = || Cell { next: AtomicU32::new(0), message: UnsafeCell::new(MaybeUninit::uninit()) };
+        Queue {
+            order: Ring::new(capacity),
+            // SAFETY: a cell of zeros is a link to nothing, and room for a message, uninitialized.
+            cells: unsafe { zeroed_slice(capacity, cell) },
+            free: Top(AtomicU64::new(0)),
+            touched: AtomicU32::new(0),
+        }
+    }
+
+    fn push(&self, message: T) -> Result<(), T> {
         let Some(index) = self.take_free().or_else(|| self.take_fresh()) else { return Err(message) };
-        let place = self.cell(index).message.get();
-        // SAFETY: the number is in this hand, so nobody else touches the message; there is none to be dropped.
-        unsafe { place.write(MaybeUninit::new(message)) };
+        self.cell(index).message.with_mut(|place| {
+            // SAFETY: the number is in this hand, so no other touches the message; there is none to be dropped.
+            unsafe { place.write(MaybeUninit::new(message)) };
+        });
         // Each number is there once, and there is room for all.
-        assert!(self.order.push(index).is_ok(), "a ring with room for every cell");
+        assert!(self.order.push(index), "a ring with room for every cell");
         Ok(())
     }
 
-    /// Takes the oldest.
-    pub(crate) fn pop(&self) -> Option<T> {
+    /// # Safety
+    /// One thread at a time: two at once might get the same message.
+    unsafe fn pop(&self) -> Option<T> {
         let index = self.order.pop()?;
-        let place = self.cell(index).message.get();
-        // SAFETY: the number is in this hand, so nobody else touches the message.
-        let message = unsafe { place.read() };
+        let message = self.cell(index).message.with(|place| {
+            // SAFETY: the number is in this hand, so no other touches the message.
+            unsafe { place.read() }
+        });
         // SAFETY: it came out of the ring, where it goes with a message only; and that is read once, for the number goes on
         // to the stack.
         let message = unsafe { message.assume_init() };
@@ -96,8 +167,7 @@ impl<T> Queue<T> {
         Some(message)
     }
 
-    /// Gives the memory of all cells back, unless one is in use. Who pushes meanwhile may find the queue full.
-    pub(crate) fn trim(&self) {
+    fn trim(&self) {
         // What is taken is kept in a list of its own, linked as the stack is.
         let (mut taken, mut count) = (0, 0);
         while let Some(index) = self.take_free() {
@@ -121,21 +191,6 @@ impl<T> Queue<T> {
         if forgotten.is_err() {
             (0..touched).for_each(|index| self.give_back(index)); // a further cell was taken meanwhile
         }
-    }
-
-    /// Messages that there is room for.
-    pub(crate) fn capacity(&self) -> usize {
-        self.order.capacity()
-    }
-
-    /// Messages in it.
-    pub(crate) fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
     }
 
     fn cell(&self, index: u32) -> &Cell<T> {
@@ -184,68 +239,80 @@ impl<T> Queue<T> {
 
 impl<T> Drop for Queue<T> {
     fn drop(&mut self) {
-        while self.pop().is_some() {}
+        // SAFETY: borrowed mutably, so no other thread has it.
+        while unsafe { self.pop() }.is_some() {}
     }
 }
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Queue({} of {})", self.len(), self.cells.len())
+        write!(f, "Queue({} of {})", self.order.len(), self.cells.len())
+    }
+}
+
+impl<T> fmt::Debug for Pusher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T> fmt::Debug for Popper<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.queue.fmt(f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn messages_come_out_in_order_and_a_full_queue_hands_back() {
-        let queue = Queue::new(3);
+        let (pusher, popper) = queue(3);
         for round in 0..10 {
             for number in 0..3 {
-                queue.push(round + number).unwrap();
+                pusher.push(round + number).unwrap();
             }
-            assert_eq!((queue.push(99), queue.len()), (Err(99), 3));
-            assert_eq!(queue.pop(), Some(round));
-            queue.push(round + 3).unwrap();
-            assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [1, 2, 3].map(|n| round + n));
-            assert!(queue.is_empty());
+            assert_eq!((pusher.push(99), pusher.len(), popper.len()), (Err(99), 3, 3));
+            assert_eq!(popper.pop(), Some(round));
+            pusher.push(round + 3).unwrap();
+            assert_eq!(std::iter::from_fn(|| popper.pop()).collect::<Vec<_>>(), [1, 2, 3].map(|n| round + n));
+            assert!(popper.is_empty());
         }
     }
 
     #[test]
     fn only_as_many_cells_are_touched_as_messages_wait_at_a_time() {
-        let queue = Queue::new(1000);
+        let (pusher, popper) = queue(1000);
         for number in 0..5000 {
-            queue.push(number).unwrap();
-            queue.push(number).unwrap();
-            assert_eq!((queue.pop(), queue.pop()), (Some(number), Some(number)));
+            pusher.push(number).unwrap();
+            pusher.push(number).unwrap();
+            assert_eq!((popper.pop(), popper.pop()), (Some(number), Some(number)));
         }
-        assert_eq!(queue.touched.load(Ordering::Relaxed), 2);
+        assert_eq!(popper.queue.touched.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn a_trimmed_queue_is_as_new_and_one_in_use_stays() {
-        let queue = Queue::new(1000);
+        let (pusher, popper) = queue(1000);
         for round in 0..3 {
             for number in 0..1000 {
-                queue.push([number; 14]).unwrap();
+                pusher.push([number; 14]).unwrap();
             }
             for number in 0..999 {
-                assert_eq!(queue.pop(), Some([number; 14]));
+                assert_eq!(popper.pop(), Some([number; 14]));
             }
-            queue.trim();
-            assert_eq!(queue.touched.load(Ordering::Relaxed), 1000, "one is in use");
+            popper.trim();
+            assert_eq!(popper.queue.touched.load(Ordering::Relaxed), 1000, "one is in use");
             for number in 0..999 {
-                queue.push([number; 14]).unwrap();
+                pusher.push([number; 14]).unwrap();
             }
-            assert!(queue.push([0; 14]).is_err(), "round {round}");
-            assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 1000);
-            queue.trim();
-            assert_eq!(queue.touched.load(Ordering::Relaxed), 0);
-            queue.trim();
+            assert!(pusher.push([0; 14]).is_err(), "round {round}");
+            assert_eq!(std::iter::from_fn(|| popper.pop()).count(), 1000);
+            popper.trim();
+            assert_eq!(popper.queue.touched.load(Ordering::Relaxed), 0);
+            popper.trim();
         }
     }
 
@@ -258,66 +325,65 @@ mod tests {
             }
         }
         let drops = Arc::new(AtomicUsize::new(0));
-        let queue = Queue::new(8);
+        let (pusher, popper) = queue(8);
         for _ in 0..8 {
-            assert!(queue.push(Counted(Arc::clone(&drops))).is_ok());
+            assert!(pusher.push(Counted(Arc::clone(&drops))).is_ok());
         }
-        drop(queue.push(Counted(Arc::clone(&drops))));
+        drop(pusher.push(Counted(Arc::clone(&drops))));
         assert_eq!(drops.load(Ordering::Relaxed), 1, "handed back");
-        drop((queue.pop(), queue.pop()));
+        drop((popper.pop(), popper.pop()));
         assert_eq!(drops.load(Ordering::Relaxed), 3);
-        drop(queue);
+        drop(popper);
+        assert_eq!(drops.load(Ordering::Relaxed), 3, "a sender is left");
+        drop(pusher);
         assert_eq!(drops.load(Ordering::Relaxed), 9);
     }
 
     /// Each message carries its sender and number twice, so that one that was torn, doubled or lost shows.
     #[test]
-    fn many_senders_and_receivers_lose_and_mix_up_nothing() {
+    fn many_senders_lose_and_mix_up_nothing_while_memory_is_given_back() {
         const SENDERS: u64 = 4;
         const COUNT: u64 = 50_000;
-        for (capacity, receivers) in [(1, 1), (2, 2), (7, 1), (64, 3)] {
-            let queue = Queue::<Box<[u64; 4]>>::new(capacity);
-            let taken = AtomicU64::new(0);
-            let receive = || {
+        for capacity in [1, 2, 7, 64] {
+            let (pusher, popper) = queue::<Box<[u64; 4]>>(capacity);
+            let all = AtomicU64::new(0);
+            let receive = |popper: Popper<Box<[u64; 4]>>| {
                 let mut last = [0; SENDERS as usize];
-                let mut sum = 0;
-                while taken.load(Ordering::Relaxed) < SENDERS * COUNT {
-                    let Some(message) = queue.pop() else {
-                        std::thread::yield_now();
-                        continue;
+                for _ in 0..SENDERS * COUNT {
+                    let message = loop {
+                        match popper.pop() {
+                            Some(message) => break message,
+                            None => std::thread::yield_now(),
+                        }
                     };
-                    taken.fetch_add(1, Ordering::Relaxed);
                     let [sender, number, again, and_again] = *message;
-                    assert_eq!((sender, number), (again, and_again));
-                    assert!(last[sender as usize] < number, "in order, as far as one receiver can tell");
+                    assert_eq!((sender, number), (again, and_again), "capacity {capacity}");
+                    assert_eq!(last[sender as usize] + 1, number, "in the order of its sender");
                     last[sender as usize] = number;
-                    sum += number;
                 }
-                sum
+                all.store(1, Ordering::Relaxed);
+                assert!(popper.pop().is_none());
             };
-            let queue = &queue;
-            let send = |sender: u64| {
+            let send = &|sender: u64| {
                 for number in 1..=COUNT {
                     let mut message = Box::new([sender, number, sender, number]);
-                    while let Err(back) = queue.push(message) {
+                    while let Err(back) = pusher.push(message) {
                         message = back;
                         std::thread::yield_now();
                     }
                 }
             };
             let trim = || {
-                while taken.load(Ordering::Relaxed) < SENDERS * COUNT {
-                    queue.trim();
+                while all.load(Ordering::Relaxed) == 0 {
+                    pusher.0.trim();
                     std::thread::yield_now();
                 }
             };
-            let sum: u64 = std::thread::scope(|scope| {
+            std::thread::scope(|scope| {
                 scope.spawn(trim);
                 (0..SENDERS).for_each(|sender| drop(scope.spawn(move || send(sender))));
-                let threads: Vec<_> = (0..receivers).map(|_| scope.spawn(receive)).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+                scope.spawn(|| receive(popper));
             });
-            assert_eq!(sum, SENDERS * COUNT * (COUNT + 1) / 2, "capacity {capacity}");
         }
     }
 }

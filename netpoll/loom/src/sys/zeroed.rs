@@ -1,0 +1,7 @@
+//! loom's atomics are not zeros, so each is made.
+#![allow(unsafe_code)]
+
+/// As in netpoll, where it is unsafe.
+pub(super) unsafe fn zeroed_slice<T>(count: usize, zero: impl Fn() -> T) -> Box<[T]> {
+    (0..count).map(|_| zero()).collect()
+}

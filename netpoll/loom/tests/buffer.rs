@@ -1,0 +1,99 @@
+//! A shared buffer's count, and the way of a block back to its pool from another thread.
+//!
+//! Each model fails when an ordering in `netpoll/src/buffer/arena.rs` is weakened to `Relaxed`; the comments say which one.
+
+use loom::thread;
+use netpoll_loom::{BufferPools, PoolSize, PoolsConfig, SharedBuffer, explore};
+
+/// Pools with one block of each kind: whoever takes again takes what has come back.
+fn pools(count: u32) -> BufferPools {
+    let one = PoolSize { size: 64, count };
+    BufferPools::new(&PoolsConfig { receive: one, blocks: vec![one], huge_pages: false }).unwrap()
+}
+
+fn shared(pools: &mut BufferPools, text: &[u8]) -> SharedBuffer {
+    pools.copy(text).unwrap().freeze()
+}
+
+/// The owner writes to a block again only after every holder has read it for the last time, whichever drops last.
+/// Fails with `fetch_sub(1, Relaxed)`, with `load(Relaxed)` of a sole hold, with a returned block's exchange or `reclaim`'s swap at
+/// `Relaxed`.
+#[test]
+fn a_block_is_written_again_only_after_its_last_reader() {
+    explore(3, || {
+        let mut pools = pools(1);
+        let mine = shared(&mut pools, b"first");
+        let theirs = mine.clone();
+        let reader = thread::spawn(move || {
+            assert_eq!(&theirs[..], b"first");
+        });
+        assert_eq!(&mine[..], b"first");
+        drop(mine);
+        // None while the reader still holds it.
+        if let Some(mut again) = pools.take(5) {
+            again.append(b"again");
+        }
+        reader.join().unwrap();
+        assert!(pools.copy(b"at last").is_some(), "the block has come back");
+        assert!(pools.is_full());
+    });
+}
+
+/// The last two holds of one block go at once on two threads that never met its pool's owner: it comes back once.
+/// Fails with `fetch_sub` split into a load and a store, or at `Relaxed`.
+#[test]
+fn two_last_holds_that_go_at_once_return_the_block_once() {
+    explore(3, || {
+        let mut pools = pools(1);
+        let first = shared(&mut pools, b"text");
+        let second = first.clone();
+        let threads = [first, second].map(|hold| {
+            thread::spawn(move || {
+                assert_eq!(&hold[..], b"text");
+            })
+        });
+        let early = pools.copy(b"early");
+        drop(early);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(pools.is_full());
+        let taken = pools.take(1).unwrap();
+        assert!(pools.take(1).is_none(), "the block came back twice");
+        drop(taken);
+    });
+}
+
+/// Blocks that come back at once from two threads while the owner empties the stack: none is lost, none comes twice.
+/// Fails when the exchange in `Hold::drop` becomes a load and a store, or `Relaxed`.
+#[test]
+fn blocks_that_come_back_at_once_are_all_there() {
+    explore(3, || {
+        let mut pools = pools(2);
+        let both = [shared(&mut pools, b"a"), shared(&mut pools, b"b")];
+        let threads = both.map(|hold| thread::spawn(move || drop(hold)));
+        let early = pools.copy(b"c");
+        drop(early);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let taken = [pools.copy(b"d").unwrap(), pools.copy(b"e").unwrap()];
+        assert!(pools.take(1).is_none());
+        drop(taken);
+        assert!(pools.is_full());
+    });
+}
+
+/// The owner goes while another thread still holds a block: the memory stays as long as it must.
+#[test]
+fn a_hold_outlives_its_pools() {
+    explore(3, || {
+        let mut pools = pools(1);
+        let hold = shared(&mut pools, b"text");
+        let reader = thread::spawn(move || {
+            assert_eq!(&hold[..], b"text");
+        });
+        drop(pools);
+        reader.join().unwrap();
+    });
+}
