@@ -525,6 +525,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         self.stack.send_store()
     }
 
+    fn flight_store(&self) -> SendStoreLevel {
+        self.stack.flight_store()
+    }
+
     fn waiting(&self) -> &[Waiting] {
         &self.waiting.slow
     }

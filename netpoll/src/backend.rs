@@ -260,12 +260,12 @@ impl Waiting {
     }
 }
 
-/// How full the part of a store of pieces is that connections share.
+/// How full a store of pieces or segments is that connections share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendStoreLevel {
-    /// Pieces in use.
+    /// Entries in use.
     pub used: usize,
-    /// Pieces in all.
+    /// Entries in all.
     pub max: usize,
 }
 
@@ -512,6 +512,12 @@ pub trait Backend {
 
     /// How full the shared part of the store of pieces is.
     fn send_store(&self) -> SendStoreLevel;
+
+    /// How full the store is of what has been sent and is not known to have arrived (segments of a backend with a TCP of its own)
+    /// or to have been taken (sends of a ring). All zeros where there is no such store.
+    fn flight_store(&self) -> SendStoreLevel {
+        SendStoreLevel::default()
+    }
 
     /// Connections that have something queued because their sockets took less than was offered. Each once, in no order; what
     /// was queued since the last poll is not in it yet. Whether a peer is slow is for its owner to say: by how long its socket

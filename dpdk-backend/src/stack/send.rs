@@ -53,6 +53,11 @@ impl Stack {
         SendStoreLevel { used: shares.used(), max: shares.max() }
     }
 
+    /// How full the store of segments in flight is.
+    pub fn flight_store(&self) -> SendStoreLevel {
+        self.tcp.flight_level()
+    }
+
     /// A connection that keeps something, with the time when something of it was acknowledged last, or first sent.
     pub(crate) fn waiting(&self, connection: ConnectionId) -> Option<Waiting> {
         let progress = u64::from(self.tcp.progress_ms(connection)?);

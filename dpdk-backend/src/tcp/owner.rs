@@ -7,7 +7,7 @@ use super::{Context, Limits, Listener, Notice, Tcp};
 use crate::wire::Ip;
 use netpoll::{
     Buffer, BufferPools, CloseReason, ConnectionId, ListenerId, PoolSet, Priority, Refusal, SendError,
-    SharedBuffer, Shares,
+    SendStoreLevel, SharedBuffer, Shares,
 };
 use std::net::SocketAddr;
 
@@ -234,6 +234,12 @@ impl Tcp {
     /// The account of the pieces that connections share.
     pub(crate) fn send_shares(&self) -> Shares {
         self.pieces.shares()
+    }
+
+    /// How full the store of segments in flight is.
+    pub(crate) fn flight_level(&self) -> SendStoreLevel {
+        let used = self.segments.len();
+        SendStoreLevel { used, max: used + self.segments.room() }
     }
 
     /// Segments that one connection may have in flight: a quarter of what is free of those that all share, and one in any case,

@@ -44,11 +44,13 @@ pub enum Store {
     Bulk,
     /// Clients' requests that wait for room in other workers' mailboxes.
     Outbox,
+    /// What was sent and is not known to have arrived: segments on dpdk; on io_uring sends that the kernel has not confirmed.
+    Segments,
 }
 
 impl Store {
     /// All stores, in the order of their numbers.
-    pub const ALL: [Store; 17] = [
+    pub const ALL: [Store; 18] = [
         Store::Connections,
         Store::SendPieces,
         Store::ReceiveBuffers,
@@ -66,6 +68,7 @@ impl Store {
         Store::SharedText,
         Store::Bulk,
         Store::Outbox,
+        Store::Segments,
     ];
 
     /// Name as a metric label.
@@ -88,6 +91,7 @@ impl Store {
             Store::SharedText => "shared_text",
             Store::Bulk => "bulk",
             Store::Outbox => "outbox",
+            Store::Segments => "segments",
         }
     }
 
@@ -111,6 +115,8 @@ impl Store {
             Store::SharedText => Some(97),
             // Connections are refused a further room there; their first ones are guaranteed.
             Store::SharedRooms | Store::SharedMemberships => None,
+            // Connections wait for their own acknowledgements.
+            Store::Segments => None,
             Store::AcceptSets | Store::Outcomes => None,
         }
     }
@@ -164,6 +170,7 @@ impl Store {
             Store::Outbox => {
                 "clients' requests wait in numbers for a worker whose mailbox is full (limits.mailbox_messages_max)"
             }
+            Store::Segments => "the store of segments in flight is nearly full",
             Store::Mailbox => "a worker's mailbox is nearly full (limits.mailbox_messages_max)",
         }
     }

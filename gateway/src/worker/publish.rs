@@ -58,6 +58,8 @@ impl<B: Backend> Worker<B> {
         stores.set(Store::Mailbox, self.mailbox.len(), tables.mailbox_capacity);
         let pieces = self.backend.send_store();
         stores.set(Store::SendPieces, pieces.used, pieces.max);
+        let flight = self.backend.flight_store();
+        stores.set(Store::Segments, flight.used, flight.max);
         let pools = self.backend.pools();
         let receive = pools.receive_level();
         stores.set(Store::ReceiveBuffers, (receive.count - receive.free) as usize, receive.count as usize);

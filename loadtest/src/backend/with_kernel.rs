@@ -204,6 +204,10 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         self.link.send_store()
     }
 
+    fn flight_store(&self) -> SendStoreLevel {
+        self.link.flight_store()
+    }
+
     fn waiting(&self) -> &[Waiting] {
         &self.waiting
     }

@@ -31,8 +31,8 @@ use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completions, ConnectError,
-    ConnectionId, GangSeat, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SharedBuffer,
-    SharesThread, Timestamp, Waker,
+    ConnectionId, GangSeat, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SendStoreLevel,
+    SharedBuffer, SharesThread, Timestamp, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
 use lending::Lending;
@@ -444,6 +444,10 @@ impl Backend for UringBackend {
     }
 
     common_methods!();
+
+    fn flight_store(&self) -> SendStoreLevel {
+        self.sends.level()
+    }
 
     fn now(&self) -> Timestamp {
         self.clock.now()

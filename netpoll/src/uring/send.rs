@@ -31,9 +31,9 @@
 use super::UringBackend;
 use super::receive::reason_of;
 use super::slot::Todo;
-use crate::ConnectionId;
 use crate::lifecycle::{Emptied, State};
 use crate::sys::uring::{Event, tag};
+use crate::{ConnectionId, SendStoreLevel};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Sent {
@@ -72,6 +72,14 @@ impl Sends {
     /// Whether the ring must not wait, because something is to follow a send that is not confirmed.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited
+    }
+
+    /// How many are kept track of, and how many there may be.
+    pub(super) fn level(&self) -> SendStoreLevel {
+        SendStoreLevel {
+            used: self.fresh.len() + self.confirming.len(),
+            max: self.fresh.capacity() + self.confirming.capacity(),
+        }
     }
 
     /// Gives the memory of the lists back, as far as they are not in use.

@@ -160,6 +160,8 @@ pub fn peers_that_do_not_read_leave_the_store_to_others<W: World>(seed: u64) {
     });
     h.settle();
     assert_eq!(h.backend(Side::Server).send_store().used, 0);
+    let flight = h.backend(Side::Server).flight_store();
+    assert_eq!(flight.used, 0, "all has arrived");
     h.end();
 }
 
