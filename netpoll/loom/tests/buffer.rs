@@ -16,8 +16,7 @@ fn shared(pools: &mut BufferPools, text: &[u8]) -> SharedBuffer {
 }
 
 /// The owner writes to a block again only after every holder has read it for the last time, whichever drops last.
-/// Fails with `fetch_sub(1, Relaxed)`, with `load(Relaxed)` of a sole hold, with a returned block's exchange or `reclaim`'s swap at
-/// `Relaxed`.
+/// Fails with a `fetch_sub` that is not both Acquire and Release, and with a returned block's exchange or `reclaim`'s swap at `Relaxed`.
 #[test]
 fn a_block_is_written_again_only_after_its_last_reader() {
     explore(3, || {
@@ -40,7 +39,7 @@ fn a_block_is_written_again_only_after_its_last_reader() {
 }
 
 /// The last two holds of one block go at once on two threads that never met its pool's owner: it comes back once.
-/// Fails with `fetch_sub` split into a load and a store, or at `Relaxed`.
+/// Fails with `fetch_sub` split into a load and a store, or at `Relaxed`, and with `load(Relaxed)` of a sole hold.
 #[test]
 fn two_last_holds_that_go_at_once_return_the_block_once() {
     explore(3, || {
@@ -80,6 +79,27 @@ fn blocks_that_come_back_at_once_are_all_there() {
         let taken = [pools.copy(b"d").unwrap(), pools.copy(b"e").unwrap()];
         assert!(pools.take(1).is_none());
         drop(taken);
+        assert!(pools.is_full());
+    });
+}
+
+/// The owner gives a part of a block back without the detour over the stack, which it may only when it is the last part.
+/// Fails with `load(Relaxed)` in `Blocks::give_back`.
+#[test]
+fn a_part_that_is_given_back_at_once_was_the_last_of_its_block() {
+    explore(3, || {
+        let mut pools = pools(1);
+        let mut mine = pools.take_receive().unwrap();
+        mine.append(b"ab");
+        let theirs = mine.split_to(1);
+        let reader = thread::spawn(move || {
+            assert_eq!(theirs.as_slice(), b"a");
+        });
+        pools.give_back(mine);
+        if let Some(mut again) = pools.take_receive() {
+            again.append(b"again");
+        }
+        reader.join().unwrap();
         assert!(pools.is_full());
     });
 }
