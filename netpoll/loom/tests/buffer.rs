@@ -1,6 +1,6 @@
 //! A shared buffer's count, and the way of a block back to its pool from another thread.
 //!
-//! Each model fails when an ordering in `netpoll/src/buffer/arena.rs` is weakened to `Relaxed`; the comments say which one.
+//! Each model but the last fails when something in `netpoll/src/buffer/arena.rs` is weakened; the comments say what.
 
 use loom::thread;
 use netpoll_loom::{BufferPools, PoolSize, PoolsConfig, SharedBuffer, explore};
@@ -84,7 +84,7 @@ fn blocks_that_come_back_at_once_are_all_there() {
 }
 
 /// The owner gives a part of a block back without the detour over the stack, which it may only when it is the last part.
-/// Fails with `load(Relaxed)` in `Blocks::give_back`.
+/// Fails when `Blocks::give_back` does not look whether it is.
 #[test]
 fn a_part_that_is_given_back_at_once_was_the_last_of_its_block() {
     explore(3, || {
