@@ -5,9 +5,10 @@
 
 use loom::thread;
 use netpoll_loom::{Mailbox, MailboxSender, Waker, explore, mailbox};
+use std::time::Duration;
 
 fn pair(capacity: usize) -> (Waker, MailboxSender<Box<u32>>, Mailbox<Box<u32>>) {
-    let waker = Waker::event_fd();
+    let waker = Waker::flag();
     let (sender, mailbox) = mailbox(capacity, waker.clone());
     (waker, sender, mailbox)
 }
@@ -19,7 +20,7 @@ fn next(waker: &Waker, mailbox: &Mailbox<Box<u32>>) -> u32 {
             return *message;
         }
         if mailbox.prepare_sleep() {
-            waker.wait();
+            waker.wait(Duration::MAX);
             mailbox.finish_sleep();
         }
     }
@@ -155,7 +156,7 @@ fn messages_that_wait_are_dropped_by_the_last_end() {
         let message = loom::sync::Arc::new(());
         let weight = message.clone();
         drop((sender, mailbox));
-        let waker = Waker::event_fd();
+        let waker = Waker::flag();
         let (sender, mailbox) = netpoll_loom::mailbox(1, waker);
         let producer = thread::spawn(move || sender.send(weight).unwrap());
         drop(mailbox);

@@ -2,6 +2,7 @@
 
 use super::gang::GangSeat;
 use super::signal::Signal;
+use std::io;
 use std::time::Duration;
 
 /// As in netpoll.
@@ -16,7 +17,15 @@ enum Kind {
 
 impl Waker {
     /// Of a thread that sleeps by [`Waker::wait`].
-    pub fn event_fd() -> Waker {
+    ///
+    /// # Errors
+    /// None; as in netpoll.
+    pub fn event_fd() -> io::Result<Waker> {
+        Ok(Waker(Kind::Signal(Signal::new()?)))
+    }
+
+    /// The same here.
+    pub fn flag() -> Waker {
         Waker(Kind::Signal(Signal::new().unwrap()))
     }
 
@@ -33,10 +42,13 @@ impl Waker {
         }
     }
 
-    /// Waits for a wake-up. A gang waits by its own sleep.
-    pub fn wait(&self) {
-        if let Kind::Signal(signal) = &self.0 {
-            signal.to_wait_for().unwrap().wait(Duration::ZERO).unwrap();
+    /// Waits for a wake-up, without an end of its own. A gang waits by its own sleep.
+    pub fn wait(&self, _: Duration) -> bool {
+        match &self.0 {
+            Kind::Signal(signal) => {
+                signal.to_wait_for().is_ok_and(|signal| signal.wait(Duration::ZERO).is_ok())
+            }
+            Kind::Gang(_) => false,
         }
     }
 }
