@@ -67,6 +67,9 @@ fn has_key(schema: &str, key: &str) -> bool {
     lines.by_ref().take_while(|line| !line.starts_with('[')).any(|line| line.split(' ').next() == Some(name))
 }
 
+/// The listeners of both profiles.
+const LISTENERS: &str = include_str!("../../loopback.toml");
+
 /// What a gateway is started with.
 pub(crate) struct Setup<'a> {
     pub(crate) profile: Profile,
@@ -102,8 +105,11 @@ impl Setup<'_> {
             self.backend, self.connections_max
         );
         match self.profile {
-            Profile::Production => common + &production(folder),
-            Profile::Development => common + DEVELOPMENT,
+            // What follows a listener's table is that listener's.
+            Profile::Production => {
+                format!("{common}{LISTENERS}origins = [\"{ORIGIN}\"]\n{}", production(folder))
+            }
+            Profile::Development => format!("{common}{LISTENERS}demo_page = true\n{DEVELOPMENT}"),
         }
     }
 }
@@ -111,17 +117,7 @@ impl Setup<'_> {
 fn production(folder: &Path) -> String {
     let folder = folder.display();
     format!(
-        r#"[[listener]]
-name = "tcp"
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listener]]
-name = "websocket"
-kind = "websocket"
-address = "127.0.0.1:0"
-origins = ["{ORIGIN}"]
-
+        r#"
 [auth]
 mode = "jwt"
 jwks_file = "{folder}/jwks.json"
@@ -145,17 +141,7 @@ files_max = 4
     )
 }
 
-const DEVELOPMENT: &str = r#"[[listener]]
-name = "tcp"
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listener]]
-name = "websocket"
-kind = "websocket"
-address = "127.0.0.1:0"
-demo_page = true
-
+const DEVELOPMENT: &str = r#"
 [[listener]]
 name = "echo"
 kind = "websocket-echo"

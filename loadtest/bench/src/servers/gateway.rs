@@ -29,16 +29,7 @@ workers = 1
 "#;
 
 /// Its listeners where the kernel's TCP serves.
-const ON_LOOPBACK: &str = r#"
-[[listener]]
-name = "tcp"
-kind = "tcp"
-address = "127.0.0.1:0"
-[[listener]]
-name = "websocket"
-kind = "websocket"
-address = "127.0.0.1:0"
-"#;
+const ON_LOOPBACK: &str = include_str!("../../../loopback.toml");
 
 pub(super) fn serve_epoll() -> io::Result<()> {
     let (settings, backend) = planned(BackendKind::Epoll, ON_LOOPBACK)?;
