@@ -1,6 +1,6 @@
 //! Checks of the whole: at rest, at a connection's end, and when everything has stopped.
 
-use crate::clients::{Fate, Phase};
+use crate::clients::{Client, Fate, Phase};
 use crate::model::{Outcome, Target};
 use crate::note;
 use crate::verifier::Verifier;
@@ -20,6 +20,10 @@ const TICKS_MAX: u64 = 400_000;
 
 /// How long a session may outlast its token: its end is kept to a quarter of a second, and counted from the verdict.
 const TOKEN_LATE_MAX_MS: u64 = 1000;
+
+/// How long a client that is sent away may take to be gone: one that answers neither the close frame nor FIN is kept for two
+/// seconds (`handler/linger.rs`), and a stalled worker is late by a stall.
+const DEPARTURE_MAX: Duration = Duration::from_secs(3);
 
 /// How things stood when a round began.
 struct Before {
@@ -339,7 +343,10 @@ impl World {
         let same_owner = |other: &crate::clients::Client| self.verifier.is_none() || other.mid == client.mid;
         let explained = match code {
             3000 => self.draining,
-            3001 => self.plan.tight || self.plan.verifier_queue.is_some_and(|queue| queue < 64),
+            3001 => {
+                let is_short = self.plan.tight || self.plan.verifier_queue.is_some_and(|queue| queue < 64);
+                is_short || self.may_lose_half_frames(client)
+            }
             3002 => self.was_idle(client),
             3003 => client.ended_in != Phase::Open,
             // An echo is fed no more than it takes.
@@ -352,6 +359,14 @@ impl World {
             _ => false,
         };
         assert!(explained, "ends: client {id} was closed with {code} for no reason");
+    }
+
+    /// Whether a client may be closed for a frame that has not come whole: where clients that do not read hold the buffers.
+    fn may_lose_half_frames(&self, client: &Client) -> bool {
+        let is_deaf = |client: &Client| client.was_deaf;
+        client.ended_in != Phase::Open
+            && self.clients.iter().any(is_deaf)
+            && self.total(|metrics| metrics.shed_frames.get()) > 0
     }
 
     /// Whether a client that goes on reading may be closed as slow: where queues are so short that its own answers fill them, or
@@ -381,8 +396,9 @@ impl World {
         let over = Duration::from_millis(self.rng.below(2000) as u64);
         note!(self, "drain over {over:?}");
         self.tell_all(|| Message::Drain { over });
-        let until = self.network.now() + over + Duration::from_millis(500);
-        while self.network.now() < until {
+        let until = self.network.now() + over + DEPARTURE_MAX;
+        let stays = |client: &Client| client.phase != Phase::Gone;
+        while self.network.now() < until && self.clients.iter().any(stays) {
             self.tick();
         }
         self.come_to_rest();

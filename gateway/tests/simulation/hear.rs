@@ -156,7 +156,7 @@ impl World {
             110 => self.clients[id].reconnect = true,
             111 => {
                 let closed = Closed::parse(&frame.body).expect("wire: a Closed");
-                note!(self, "client {id} is told {}", closed.code);
+                note!(self, "client {id} is told {}: {:?}", closed.code, closed.reason);
                 self.churn += 1;
                 self.clients[id].farewell = Some(closed.code.get());
                 self.clients[id].farewell_at = self.network.now();

@@ -110,17 +110,6 @@ fn far_clocks() {
     }
 }
 
-/// Requests for rooms behind unanswered ones, and clients that take all the rooms that they get: others are not refused, and what
-/// was answered holds.
-#[test]
-fn room_changes_behind_one_another() {
-    for seed in (plan::SHUFFLES..).take(200) {
-        if let Err(failure) = run(seed, None, 0) {
-            panic!("{failure}\n  replay: SIM_SEED={seed} cargo test -p gateway --test simulation schedules");
-        }
-    }
-}
-
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {

@@ -17,9 +17,6 @@ use std::time::Duration;
 impl World {
     /// Does something; if `only_talk`, nothing that moves anybody.
     pub fn act(&mut self, only_talk: bool) {
-        if !only_talk && self.deaf_rng.chance(self.plan.deafness) {
-            return self.deafen();
-        }
         let weights = self.plan.weights;
         let all =
             || Action::ALL.into_iter().zip(weights).filter(|(action, _)| !only_talk || action.is_talk());
@@ -115,6 +112,7 @@ impl World {
             }
             Action::Shuffle => self.shuffle(id),
             Action::Hog => self.hog(id),
+            Action::Deafen => self.deafen(id),
             Action::Ping => self.ping(id),
             Action::Disconnect => self.disconnect(id),
             Action::Garbage => self.garbage(id),
@@ -319,12 +317,7 @@ impl World {
     }
 
     /// A client leaves its socket unread until the round ends.
-    fn deafen(&mut self) {
-        let usable: Vec<usize> = (0..self.clients.len()).filter(|id| self.clients[*id].is_usable()).collect();
-        if usable.is_empty() {
-            return;
-        }
-        let id = usable[self.deaf_rng.below(usable.len())];
+    fn deafen(&mut self, id: usize) {
         self.churn += 1;
         note!(self, "client {id} reads nothing from here on");
         let client = &mut self.clients[id];

@@ -61,7 +61,6 @@ pub struct World {
     pub rng: Rng,
     /// When workers give memory back: of its own, for it changes nothing else.
     trim_rng: Rng,
-    pub deaf_rng: Rng,
     pub names: Fingerprints,
     pub shards: Vec<Shard>,
     pub hosts: Vec<Host>,
@@ -126,7 +125,6 @@ impl World {
             stalled_until: vec![Timestamp::ZERO; shards.len() + hosts.len()],
             rng: Rng::new(seed ^ 0x776f_726b),
             trim_rng: Rng::new(seed ^ 0x7472_696d),
-            deaf_rng: Rng::new(seed ^ 0x6865_6172),
             plan,
             network,
             names,
