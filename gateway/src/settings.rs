@@ -2,6 +2,7 @@
 
 use crate::access::{PushOperations, RoomRules};
 use crate::memory::Signal;
+use crate::router::places::FanoutSizes;
 use crate::router::rooms;
 use crate::session::Instant16;
 use crate::sources::Sources;
@@ -229,7 +230,7 @@ pub struct TableSizes {
     pub text_cells_max: usize,
     /// Messages in its mailbox.
     pub mailbox_capacity: usize,
-    /// Fan-outs under way at a time.
+    /// Pushes to rooms and to everyone that are being delivered at a time.
     pub fanouts_max: usize,
 }
 
@@ -249,15 +250,15 @@ impl TableSizes {
             accept_sets_max: (connections_max / 4).clamp(1024, 4096),
             text_cells_max: 3 * connections_max + hosted + 1024,
             mailbox_capacity: 4096,
-            fanouts_max: 1024,
+            fanouts_max: 5120,
         }
     }
 }
 
 impl TableSizes {
-    /// Pushes to many that wait for a fan-out: as many as messages that may come in, and never few.
-    pub fn bulk_max(&self) -> usize {
-        self.mailbox_capacity.max(1024)
+    /// The fan-outs by what they are for.
+    pub fn fanouts(&self) -> FanoutSizes {
+        FanoutSizes::of(self.fanouts_max)
     }
 
     /// Outcomes that hosts report one by one, at a time: as many as messages that may come in, and never few.

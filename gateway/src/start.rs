@@ -18,6 +18,7 @@ use crate::memory::Signal;
 use crate::metrics::WorkerMetrics;
 use crate::notify::Notifier;
 use crate::ports::{self, Claims, Patience, PortError};
+use crate::router::FanoutPlaces;
 use crate::settings::{TableSizes, WorkerSettings};
 use crate::wall_clock::WallClock;
 use crate::worker::message::Message;
@@ -98,6 +99,8 @@ pub struct WorkerOrder<'a> {
 pub struct StartedWorkers {
     /// Their mailboxes, by number.
     pub senders: Vec<MailboxSender<Message>>,
+    /// Their places for fan-outs.
+    pub places: Arc<FanoutPlaces>,
     /// Their counts, by number.
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The listeners' addresses, by number.
@@ -283,8 +286,8 @@ pub fn start(
     let senders = (control, verifier);
     let (prepared, (memory, wall), workers) = start_workers(prepared, host, &senders, names)?;
     let Prepared { config, plan, backend_reason, .. } = prepared;
-    let StartedWorkers { senders: workers_senders, metrics, addresses, backend, capture, port, threads } =
-        workers;
+    let StartedWorkers { senders: workers_senders, places, metrics, addresses, backend, .. } = workers;
+    let (capture, port, threads) = (workers.capture, workers.port, workers.threads);
     claims.listening(if plan.backend == BackendKind::Dpdk { &[] } else { &addresses });
     let backend_reason = backend.unwrap_or(backend_reason);
     let (control, verifier) = senders;
@@ -306,7 +309,7 @@ pub fn start(
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
     let (plan_of_facts, reason) = (plan.clone(), backend_reason.clone());
     let facts = Facts { plan: plan_of_facts, backend_reason: reason, listeners, started, started_at, wall };
-    let workers = Workers::new(senders, metrics, names);
+    let workers = Workers::new(senders, places, metrics, names);
     let parts = Parts {
         config,
         facts,

@@ -107,8 +107,8 @@ impl Caller {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             match gateway.control.pop() {
-                Some(ControlMessage::Outcome { ticket, receivers }) if ticket == self.tickets => {
-                    return receivers;
+                Some(ControlMessage::Outcome { ticket, result }) if ticket == self.tickets => {
+                    return result.expect("a push finds its receiver, and room there");
                 }
                 Some(_) => {}
                 None => std::thread::sleep(Duration::from_micros(100)),

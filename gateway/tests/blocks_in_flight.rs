@@ -10,6 +10,7 @@ use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::wire::Mac;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
+use gateway::router::FanoutPlaces;
 use gateway::worker::{Context, Ports, Worker};
 use gateway_proto::frame::Operation;
 use netpoll::{
@@ -77,7 +78,8 @@ impl World {
         let capacity = settings.tables.mailbox_capacity;
         let (sender, inbox) = mailbox(capacity, backend.waker());
         let (control, _) = mailbox(capacity, Waker::flag());
-        let ports = Ports { workers: vec![sender], control, verifier: None };
+        let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
+        let ports = Ports { workers: vec![sender], control, places, verifier: None };
         let context =
             Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
         let metrics = Arc::new(WorkerMetrics::default());

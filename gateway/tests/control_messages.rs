@@ -9,7 +9,7 @@ use gateway::metrics::SlowReason;
 use gateway::settings::DevicePolicy;
 use gateway::worker::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Closed, Reconnect};
-use gateway_proto::codes::CloseCode;
+use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
 use netpoll::{BackendConfig, BufferPools, PoolSize, PoolsConfig};
 use std::time::{Duration, Instant};
@@ -64,9 +64,9 @@ fn answer<T>(gateway: &Gateway, mut wanted: impl FnMut(ControlMessage) -> Option
     panic!("no answer in time");
 }
 
-fn outcome(gateway: &Gateway, wanted: u64) -> u32 {
+fn outcome(gateway: &Gateway, wanted: u64) -> Result<u32, ErrorCode> {
     answer(gateway, |message| match message {
-        ControlMessage::Outcome { ticket, receivers } if ticket == wanted => Some(receivers),
+        ControlMessage::Outcome { ticket, result } if ticket == wanted => Some(result),
         _ => None,
     })
 }
@@ -98,7 +98,7 @@ fn a_broadcast_reaches_everyone_who_accepts_it(backend: &BackendChoice) {
                 gateway.tell(worker, Message::ToAll { push: push.clone(), rate: 0, origin });
             }
         }
-        let receivers: u32 = (0..4).map(|_| outcome(&gateway, u64::from(round))).sum();
+        let receivers: u32 = (0..4).map(|_| outcome(&gateway, u64::from(round)).unwrap()).sum();
         assert_eq!(receivers, 200, "those who take one of the two");
     }
     for client in &mut clients {
@@ -117,7 +117,7 @@ fn an_essential_room_message_is_not_filtered(backend: &BackendChoice) {
     let push = push(&mut pools(), 1009, MessageClass::User, b"not in its accept set");
     let (room, origin) = (gateway.names.room("r"), Origin::Control { ticket: 1 });
     gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
-    assert_eq!((outcome(&gateway, 1), client.read().operation), (1, 1009));
+    assert_eq!((outcome(&gateway, 1), client.read().operation), (Ok(1), 1009));
 }
 
 /// Two frames in a push, and both are counted. (`websocket.rs` has the other half.)
@@ -132,7 +132,7 @@ fn a_batch_reaches_tcp_receivers_as_frames(backend: &BackendChoice) {
     let push = Push { bytes, websocket_header, class, operation: 1000, frames: 2 };
     let (name, origin) = (gateway.names.mid(1), Origin::Control { ticket: 1 });
     gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
-    assert_eq!(outcome(&gateway, 1), 1);
+    assert_eq!(outcome(&gateway, 1), Ok(1));
     assert_eq!((client.read().body, client.read().body), (b"one".into(), b"two".into()));
     assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].deliveries[class as usize].get(), 2);
 }
@@ -166,7 +166,7 @@ fn kicks_close_users_keys_and_connections(backend: &BackendChoice) {
                 (ticket == 2).then(|| pools.copy("too loud, bitte später".as_bytes()).unwrap().freeze());
             gateway.tell(worker, Message::Kick { target, code: CloseCode::KICKED, reason, ticket });
         }
-        outcome(&gateway, ticket) + outcome(&gateway, ticket)
+        outcome(&gateway, ticket).unwrap() + outcome(&gateway, ticket).unwrap()
     };
     assert_eq!(kick(KickTarget::Name(gateway.names.key("phone")), 1), 1);
     assert_eq!(last_word(&mut phone), (CloseCode::KICKED, "kicked".into()));
@@ -201,21 +201,21 @@ fn a_made_key_finds_its_connection_and_may_be_brought_again(backend: &BackendCho
             .tell(host, Message::ToMadeKey { connection, name, push, exclude: Default::default(), origin });
         outcome(&gateway, 5)
     };
-    assert_eq!(to_key(b"made"), 1);
+    assert_eq!(to_key(b"made"), Ok(1));
     assert_eq!(first.read().body, b"made");
     // Its owner comes back with the key, as clients do that were told theirs: the earlier connection goes.
     let mut again = gateway.client();
     again.login(2, &key, "");
     assert_eq!(close_code(&mut first), CloseCode::REPLACED);
     drop(first);
-    assert_eq!(to_key(b"brought"), 1);
+    assert_eq!(to_key(b"brought"), Ok(1));
     assert_eq!(again.read().body, b"brought");
     let target = KickTarget::MadeKey(connection, name);
     gateway.tell(host, Message::Kick { target, code: CloseCode::KICKED, reason: None, ticket: 6 });
-    assert_eq!(outcome(&gateway, 6), 1);
+    assert_eq!(outcome(&gateway, 6), Ok(1));
     assert_eq!(close_code(&mut again), CloseCode::KICKED);
     drop(again);
-    assert_eq!(to_key(b"nobody"), 0);
+    assert_eq!(to_key(b"nobody"), Err(ErrorCode::NOT_FOUND));
 }
 
 fn inspections_list_connections_and_rooms(backend: &BackendChoice) {
@@ -305,7 +305,7 @@ fn a_slow_consumer_loses_droppable_messages_or_its_connection(backend: &BackendC
         let push = push(&mut pools, 1000, MessageClass::Room, &body);
         let (room, origin) = (names.room("r"), Origin::Control { ticket: 1 });
         gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
-        assert_eq!(outcome(&gateway, 1), 2);
+        assert_eq!(outcome(&gateway, 1), Ok(2));
         assert_eq!(quick.read().body, body);
     }
     let dropped = metrics.drops[MessageClass::Room as usize].get();
@@ -329,7 +329,12 @@ fn a_slow_consumer_loses_droppable_messages_or_its_connection(backend: &BackendC
             origin: Origin::Control { ticket: 2 },
         };
         gateway.tell(0, message);
-        if outcome(&gateway, 2) == 0 {
+        let result = outcome(&gateway, 2);
+        assert!(
+            [Ok(1), Err(ErrorCode::BUSY)].contains(&result),
+            "a push that found no room is no push to nobody: {result:?}"
+        );
+        if result.is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

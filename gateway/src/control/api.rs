@@ -4,7 +4,7 @@ use super::Control;
 use super::kick::Many;
 use super::publish::Target;
 use super::reply::{ApiError, Json};
-use super::tickets::Ticket;
+use super::tickets::{Reached, Ticket};
 use crate::address::{Address, WORKERS_MAX};
 use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
 use axum::extract::State;
@@ -208,11 +208,11 @@ impl Control {
     /// Sends a message and waits until the workers say how many connections got it.
     async fn publish(&self, message: &Message) -> Result<u64, ApiError> {
         let ticket = self.hand_over(std::slice::from_ref(message))?;
-        Ok(ticket.answer().await?)
+        Ok(ticket.receivers().await?)
     }
 
     /// Hands messages to one target (at least one) to the workers, as one push.
-    fn hand_over(&self, messages: &[Message]) -> Result<Ticket<'_, u64>, ApiError> {
+    fn hand_over(&self, messages: &[Message]) -> Result<Ticket<'_, Reached>, ApiError> {
         let first = &messages[0];
         let class = if first.essential { MessageClass::User } else { first.target.class() };
         let size_max = self.config().limits.frame_body_size_max as usize;
@@ -254,12 +254,12 @@ impl Control {
 }
 
 /// Messages that left as one push, what they wait for, and the place that this takes.
-type Sent<'c> = (usize, Result<Ticket<'c, u64>, ApiError>, Option<SemaphorePermit<'c>>);
+type Sent<'c> = (usize, Result<Ticket<'c, Reached>, ApiError>, Option<SemaphorePermit<'c>>);
 
 /// Waits for the outcome of messages that left as one push: each has it as its result.
 async fn push_result(results: &mut Vec<Value>, (count, ticket, permit): Sent<'_>) {
     let receivers = match ticket {
-        Ok(ticket) => ticket.answer().await.map_err(ApiError::from),
+        Ok(ticket) => ticket.receivers().await.map_err(ApiError::from),
         Err(error) => Err(error),
     };
     drop(permit);
@@ -416,7 +416,7 @@ async fn kick_target(control: &Arc<Control>, request: KickRequest, code: CloseCo
     let reason = reason.transpose().map_err(|error| ApiError::encode(error, REASON_SIZE_MAX))?;
     let ticket = control.tickets.outcomes(1)?;
     control.workers.send(worker, WorkerMessage::Kick { target, code, reason, ticket: ticket.number() })?;
-    Ok(ticket.answer().await?)
+    Ok(ticket.receivers().await?)
 }
 
 const WHOM: &str = "give exactly one of connection, key, mid, uid, kid, each of 1 to 255 bytes, issued_before, and all: true";

@@ -1,14 +1,15 @@
 //! goim's HTTP API, as its publishers know it (goim `internal/logic/http`).
 //!
 //! The answer is always HTTP 200 with `{"code": 0 | -400 | -500, "message": …}`, and `data` where there is some. A push
-//! is answered when it was handed to the workers, not when it was delivered, as goim answers when it is in Kafka.
+//! is answered when it was accepted, not when it was delivered, as goim answers when it is in Kafka: one to names when it was
+//! handed to the workers, one to a room when the room's home has found places for it.
 
 use super::Control;
 use super::publish::Target;
 use super::pushes::PushRoute;
 use super::reply::{ApiError, Json};
 use crate::settings::ListenerKind;
-use crate::worker::message::Origin;
+use crate::worker::message::{Origin, Push};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -129,8 +130,8 @@ pub(super) async fn push(
     body: Bytes,
 ) -> Response {
     let pushed = match form(query, headers, &body) {
-        Some(form) => push_form(control, route, form),
-        None => push_as_asked(control, route, query, &body),
+        Some(form) => push_form(control, route, form).await,
+        None => push_as_asked(control, route, query, &body).await,
     };
     match pushed {
         // Almost always.
@@ -139,10 +140,15 @@ pub(super) async fn push(
     }
 }
 
-fn push_as_asked(control: &Control, route: PushRoute, query: &str, body: &[u8]) -> Result<(), GoimError> {
+async fn push_as_asked(
+    control: &Control,
+    route: PushRoute,
+    query: &str,
+    body: &[u8],
+) -> Result<(), GoimError> {
     let parameters = Parameters::parse(query)?;
     let targets = targets(route, &parameters)?;
-    push_to(control, &parameters, &targets, body)
+    push_to(control, &parameters, &targets, body).await
 }
 
 /// The text of a form that brings all parameters, for more names than a request line holds; its `message` is the message. Only
@@ -154,7 +160,7 @@ fn form<'b>(query: &str, headers: &HeaderMap, body: &'b [u8]) -> Option<&'b [u8]
     (query.is_empty() && is_form).then_some(body)
 }
 
-fn push_form(control: &Control, route: PushRoute, form: &[u8]) -> Result<(), GoimError> {
+async fn push_form(control: &Control, route: PushRoute, form: &[u8]) -> Result<(), GoimError> {
     let no_text = "the form is not UTF-8 text; percent-encode it";
     let form = std::str::from_utf8(form).map_err(|_| GoimError::Request(no_text.into()))?;
     let parameters = Parameters::parse(form)?;
@@ -165,7 +171,7 @@ fn push_form(control: &Control, route: PushRoute, form: &[u8]) -> Result<(), Goi
             "message is missing: without a query, a form brings all parameters and the message".into(),
         )
     })?;
-    push_to(control, &parameters, &targets, message)
+    push_to(control, &parameters, &targets, message).await
 }
 
 fn targets(route: PushRoute, parameters: &Parameters<'_>) -> Result<Vec<Target>, GoimError> {
@@ -200,7 +206,7 @@ fn room_key(parameters: &Parameters<'_>, room: &str) -> String {
     }
 }
 
-fn push_to(
+async fn push_to(
     control: &Control,
     parameters: &Parameters<'_>,
     targets: &[Target],
@@ -217,6 +223,9 @@ fn push_to(
     let push = control
         .encode(first.class(), operation, &[body])
         .map_err(|error| GoimError::Server(ApiError::encode(error, size_max).message))?;
+    if let Target::Room(_) = first {
+        return push_to_room(control, first, push).await.map_err(|error| GoimError::Server(error.message));
+    }
     let failed =
         targets.iter().filter(|target| control.send(target, push.clone(), Origin::Nobody).is_err()).count();
     if failed > 0 {
@@ -226,6 +235,14 @@ fn push_to(
         );
         return Err(GoimError::Server(message));
     }
+    Ok(())
+}
+
+/// Hands a push to a room's home, and waits until it was accepted there. A room without members is no error.
+async fn push_to_room(control: &Control, room: &Target, push: Push) -> Result<(), ApiError> {
+    let ticket = control.tickets.outcomes(1)?;
+    control.send(room, push, Origin::Control { ticket: ticket.number() })?;
+    ticket.receivers().await?;
     Ok(())
 }
 

@@ -107,7 +107,7 @@ async fn carry_out(
             tokio::time::sleep(AGAIN).await;
         }
     }
-    let closed = ticket.answer().await;
+    let closed = ticket.receivers().await;
     drop(permit);
     closed
 }

@@ -8,6 +8,21 @@ use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
 use netpoll::SharedBuffer;
 use std::sync::PoisonError;
 
+/// Why a push was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// The worker has no room for more messages.
+    MailboxFull(MailboxFull),
+    /// As many broadcasts as may be are being delivered.
+    NoFanout,
+}
+
+impl From<MailboxFull> for SendError {
+    fn from(error: MailboxFull) -> SendError {
+        SendError::MailboxFull(error)
+    }
+}
+
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
@@ -65,8 +80,8 @@ impl Control {
     /// Hands `push` to the worker that knows the target, or to all of them.
     ///
     /// # Errors
-    /// [`MailboxFull`]; a broadcast may have reached other workers by then.
-    pub(super) fn send(&self, target: &Target, push: Push, origin: Origin) -> Result<(), MailboxFull> {
+    /// [`SendError`]; a broadcast may have reached other workers when a mailbox is full.
+    pub(super) fn send(&self, target: &Target, push: Push, origin: Origin) -> Result<(), SendError> {
         let names = self.workers.names();
         let exclude = Exclude::default();
         let name = match target {
@@ -75,23 +90,21 @@ impl Control {
             Target::Key(key) => {
                 let name = names.key(key);
                 let Some(address) = target.made_key(names) else {
-                    return self.send_to_name(name, push, origin);
+                    return Ok(self.send_to_name(name, push, origin)?);
                 };
                 let connection = address.connection();
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
-                return self.bell.send(&self.workers, address.worker(), message);
+                return Ok(self.bell.send(&self.workers, address.worker(), message)?);
             }
             Target::Room(room) => {
                 let room = names.room(room);
-                return self.bell.send(
-                    &self.workers,
-                    self.workers.home(room),
-                    Message::ToRoom { room, push, exclude, origin },
-                );
+                let (home, message) =
+                    (self.workers.home(room), Message::ToRoom { room, push, exclude, origin });
+                return Ok(self.bell.send(&self.workers, home, message)?);
             }
             Target::All { rate } => return self.send_to_all(&push, *rate, origin),
         };
-        self.send_to_name(name, push, origin)
+        Ok(self.send_to_name(name, push, origin)?)
     }
 
     fn send_to_name(&self, name: Fingerprint, push: Push, origin: Origin) -> Result<(), MailboxFull> {
@@ -99,13 +112,19 @@ impl Control {
         self.bell.send(&self.workers, self.workers.home(name), message)
     }
 
-    fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), MailboxFull> {
+    fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), SendError> {
+        if !self.workers.places().take_for_everyone() {
+            return Err(SendError::NoFanout);
+        }
         let rate = rate.div_ceil(self.workers.count() as u32);
         let mut result = Ok(());
         for worker in self.workers.ids() {
             let message = Message::ToAll { push: push.clone(), rate, origin };
             let sent = self.bell.send(&self.workers, worker, message);
-            result = result.and(sent);
+            if sent.is_err() {
+                self.workers.places().return_everyone(worker);
+            }
+            result = result.and(sent.map_err(SendError::from));
         }
         result
     }

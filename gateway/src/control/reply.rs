@@ -2,6 +2,7 @@
 
 use super::encoder::EncodeError;
 use super::http::HeadError;
+use super::publish::SendError;
 use super::tickets::TicketError;
 use super::workers::MailboxFull;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -106,6 +107,11 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    pub(super) fn target_busy() -> ApiError {
+        let message = "refused: as much waits for the target already as may wait; retry after a second";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "target_busy", message)
+    }
+
     pub(super) fn places_busy() -> ApiError {
         let message =
             "all connections to this port are in use (control.connections_max); retry after a second";
@@ -138,10 +144,20 @@ impl From<MailboxFull> for ApiError {
     }
 }
 
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> ApiError {
+        match error {
+            SendError::MailboxFull(full) => full.into(),
+            SendError::NoFanout => ApiError::target_busy(),
+        }
+    }
+}
+
 impl From<TicketError> for ApiError {
     fn from(error: TicketError) -> ApiError {
         match error {
             TicketError::TooMany => ApiError::busy(),
+            TicketError::Refused => ApiError::target_busy(),
             TicketError::TimedOut => ApiError::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "worker_timeout",

@@ -317,7 +317,7 @@ async fn dispatch(inbox: Inbox, control: Arc<Control>) {
 impl Inbox {
     fn handle(&self, control: &Control, message: ControlMessage) {
         match message {
-            ControlMessage::Outcome { ticket, receivers } => control.tickets.outcome(ticket, receivers),
+            ControlMessage::Outcome { ticket, result } => control.tickets.outcome(ticket, result),
             ControlMessage::Inspected(inspection) => control.tickets.inspected(inspection),
             ControlMessage::Audit(event) => audit(&control.journal, &event),
             ControlMessage::Stopped(worker) => {

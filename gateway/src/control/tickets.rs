@@ -1,6 +1,7 @@
 //! Requests that wait for workers: a number, who waits, and until when.
 
 use super::inspection::Inspection;
+use gateway_proto::codes::ErrorCode;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,13 +24,22 @@ pub enum TicketError {
     TooMany,
     /// The workers took too long.
     TimedOut,
+    /// The workers refused what was asked, each of them.
+    Refused,
 }
 
 enum Waiting {
-    /// For so many outcomes; the receivers so far.
-    Outcomes { left: usize, receivers: u64, done: oneshot::Sender<u64> },
+    /// For so many outcomes; the receivers so far, and how many were refusals.
+    Outcomes { left: usize, receivers: u64, refused: usize, done: oneshot::Sender<Reached> },
     /// For a list.
     List(oneshot::Sender<Box<Inspection>>),
+}
+
+/// The sum of outcomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reached {
+    receivers: u64,
+    refused: usize,
 }
 
 /// All waiting requests.
@@ -70,7 +80,7 @@ impl Tickets {
     ///
     /// # Errors
     /// [`TicketError::TooMany`].
-    pub(super) fn outcomes(&self, count: usize) -> Result<Ticket<'_, u64>, TicketError> {
+    pub(super) fn outcomes(&self, count: usize) -> Result<Ticket<'_, Reached>, TicketError> {
         self.outcomes_until(count, Instant::now() + TICKET_TIMEOUT)
     }
 
@@ -82,9 +92,9 @@ impl Tickets {
         &self,
         count: usize,
         deadline: Instant,
-    ) -> Result<Ticket<'_, u64>, TicketError> {
+    ) -> Result<Ticket<'_, Reached>, TicketError> {
         let (done, answer) = oneshot::channel();
-        let mut ticket = self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, done }, answer)?;
+        let mut ticket = self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, refused: 0, done }, answer)?;
         ticket.deadline = deadline;
         Ok(ticket)
     }
@@ -98,17 +108,19 @@ impl Tickets {
         self.open(Waiting::List(done), answer)
     }
 
-    /// A worker's outcome has come. Outcomes nobody waits for any more are dropped.
-    pub(super) fn outcome(&self, ticket: u64, reached: u32) {
+    /// A worker's outcome has come. Outcomes of a ticket that is gone are dropped. A target that does not exist has no receivers;
+    /// any other error is a refusal.
+    pub(super) fn outcome(&self, ticket: u64, result: Result<u32, ErrorCode>) {
         let mut all = self.lock();
-        let Some(Waiting::Outcomes { left, receivers, .. }) = all.get_mut(&ticket) else { return };
-        *receivers += u64::from(reached);
+        let Some(Waiting::Outcomes { left, receivers, refused, .. }) = all.get_mut(&ticket) else { return };
+        *receivers += u64::from(result.unwrap_or(0));
+        *refused += usize::from(result.is_err_and(|code| code != ErrorCode::NOT_FOUND));
         *left -= 1;
         if *left == 0
-            && let Some(Waiting::Outcomes { receivers, done, .. }) = all.remove(&ticket)
+            && let Some(Waiting::Outcomes { receivers, refused, done, .. }) = all.remove(&ticket)
         {
-            // The asker may have given up; then nobody minds.
-            let _ = done.send(receivers);
+            // The asker may have given up.
+            let _ = done.send(Reached { receivers, refused });
         }
     }
 
@@ -138,6 +150,17 @@ impl<T> Ticket<'_, T> {
                 Err(TicketError::TimedOut)
             }
         }
+    }
+}
+
+impl Ticket<'_, Reached> {
+    /// Waits for the outcomes: the receivers.
+    ///
+    /// # Errors
+    /// [`TicketError::TimedOut`]; [`TicketError::Refused`] where there is no receiver, and a worker has refused.
+    pub(super) async fn receivers(self) -> Result<u64, TicketError> {
+        let Reached { receivers, refused } = self.answer().await?;
+        if receivers == 0 && refused > 0 { Err(TicketError::Refused) } else { Ok(receivers) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::address::{Fingerprint, Fingerprints, WorkerId};
 use crate::metrics::WorkerMetrics;
+use crate::router::FanoutPlaces;
 use crate::worker::message::Message;
 use netpoll::MailboxSender;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub struct MailboxFull(pub WorkerId);
 pub struct Workers {
     /// By number; at least one.
     senders: Arc<[MailboxSender<Message>]>,
+    places: Arc<FanoutPlaces>,
     /// By number; as many.
     metrics: Arc<[Arc<WorkerMetrics>]>,
     names: Fingerprints,
@@ -31,6 +33,7 @@ impl Workers {
     /// If there is none, or the lists differ in length.
     pub fn new(
         senders: Vec<MailboxSender<Message>>,
+        places: Arc<FanoutPlaces>,
         metrics: Vec<Arc<WorkerMetrics>>,
         names: Fingerprints,
     ) -> Workers {
@@ -38,7 +41,7 @@ impl Workers {
             !senders.is_empty() && senders.len() == metrics.len(),
             "one mailbox and one set of counts a worker"
         );
-        Workers { senders: senders.into(), metrics: metrics.into(), names }
+        Workers { senders: senders.into(), places, metrics: metrics.into(), names }
     }
 
     /// How many there are.
@@ -59,6 +62,11 @@ impl Workers {
     /// How names become fingerprints.
     pub fn names(&self) -> &Fingerprints {
         &self.names
+    }
+
+    /// Their places for fan-outs.
+    pub fn places(&self) -> &FanoutPlaces {
+        &self.places
     }
 
     /// What each counts.

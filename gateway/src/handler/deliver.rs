@@ -3,17 +3,31 @@
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::memory::Level;
 use crate::metrics::{OperationClass, SlowReason, WorkerMetrics};
-use crate::router::fanout::Target;
+use crate::router::fanout::{Progress, Target};
 use crate::session::Session;
 use crate::session::Sessions;
 use crate::settings::Reloadable;
 use crate::settings::SlowConsumer;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, Message, MessageClass, Push};
+use crate::worker::message::{Exclude, MessageClass, Origin, Push};
+use gateway_proto::codes::ErrorCode;
 use netpoll::{Backend, ConnectionId, Priority, SendError, Timestamp};
 
 /// The lowest operation that accept sets filter.
 const FILTERED_MIN: i32 = 1000;
+
+/// What became of a push at one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivered {
+    /// It is queued.
+    Queued,
+    /// It is not for this session: excluded, filtered, or closed.
+    NotMeant,
+    /// Its queue, or what all queues share, is full.
+    NoRoom,
+    /// What all queues share is full, and the receiver has taken all that its socket was given: in the next turn there is room.
+    Later,
+}
 
 /// What one delivery needs of the worker, apart from the stores that a fan-out walks through.
 struct Outlet<'w, B> {
@@ -26,23 +40,25 @@ struct Outlet<'w, B> {
     now: Timestamp,
     /// Memory is short: see [`Level::Shed`].
     sheds: bool,
+    /// A delivery that finds the store full may wait for the next turn.
+    may_wait: bool,
 }
 
 impl<B: Backend> Outlet<'_, B> {
-    /// Hands the push to one session; says whether it took it. Room pushes are not `filtered`, as in goim.
-    fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude, filtered: bool) -> bool {
+    /// Hands the push to one session. Room pushes are not `filtered`, as in goim.
+    fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude, filtered: bool) -> Delivered {
         let connection = session.connection;
         if !session.is_open() || exclude.address == Some(Address::new(self.me, connection)) {
-            return false;
+            return Delivered::NotMeant;
         }
         let filtered = filtered && push.operation >= FILTERED_MIN;
         if filtered && !self.sessions.accept_sets.accepts(session.accepts, push.operation) {
-            return false;
+            return Delivered::NotMeant;
         }
         if self.sheds && self.sheds_for_memory(connection, push) {
             self.metrics.memory_drops.add(u64::from(push.frames));
             self.metrics.count_drop(push, false);
-            return false;
+            return Delivered::NoRoom;
         }
         let outer = usize::from(push.websocket_header);
         let bytes = match session.websocket {
@@ -54,18 +70,21 @@ impl<B: Backend> Outlet<'_, B> {
                 let frames = u64::from(push.frames);
                 self.metrics.deliveries[push.class as usize].add(frames);
                 self.metrics.count_sent_frames(OperationClass::Push, frames, push.bytes.len() - outer);
-                true
+                Delivered::Queued
             }
-            Err(SendError::Closed(_)) => false,
+            Err(SendError::Closed(_)) => Delivered::NotMeant,
             Err(SendError::Full(_)) => {
                 self.refused(connection, push);
-                false
+                Delivered::NoRoom
             }
             // Other connections' queues fill the store, so this one is not to blame, whatever its class says.
             Err(SendError::Exhausted(_)) => {
+                if self.may_wait && !self.backend.is_waiting(connection) {
+                    return Delivered::Later;
+                }
                 self.metrics.store_refusals.add(1);
                 self.metrics.count_drop(push, false);
-                false
+                Delivered::NoRoom
             }
         }
     }
@@ -98,8 +117,8 @@ impl<B: Backend> Outlet<'_, B> {
 }
 
 impl<B: Backend> Worker<B> {
-    /// Delivers to one connection; says whether it took the push.
-    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push) -> bool {
+    /// Delivers to one connection; says whether it got the push, or why there was no room for it.
+    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push) -> Result<u32, ErrorCode> {
         let mut outlet = Outlet {
             me: self.context.id,
             backend: &mut self.backend,
@@ -109,11 +128,16 @@ impl<B: Backend> Worker<B> {
             slow: &mut self.slow,
             now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
+            may_wait: false,
         };
         let session = self.shard.sessions.get(connection);
-        let taken = session.is_some_and(|session| outlet.deliver(session, push, Exclude::default(), true));
+        let delivered = session.map(|session| outlet.deliver(session, push, Exclude::default(), true));
         self.close_slow();
-        taken
+        match delivered {
+            Some(Delivered::Queued) => Ok(1),
+            Some(Delivered::NoRoom | Delivered::Later) => Err(ErrorCode::BUSY),
+            Some(Delivered::NotMeant) | None => Ok(0),
+        }
     }
 
     /// Sessions that a push to everyone is for: those that accept its operation.
@@ -125,71 +149,28 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// A push to many begins when there is a fan-out for it, behind those that wait.
-    pub(crate) fn bulk(&mut self, message: Message) {
-        let shard = &mut self.shard;
-        if let Message::DeliverRoom { room, push, .. } = &message
-            && let Some(room) = shard.rooms.find(*room)
-            && shard.rooms.has_share(room, shard.fanouts.share())
-        {
-            if shard.bulk.has_heavy_room() {
-                shard.rooms.count_heavy(room, true);
-                return shard.bulk.push_heavy(message);
-            }
-            self.metrics.bulk_drops.add(1);
-            return self.metrics.count_drop(push, false);
-        }
-        if shard.bulk.has_only_heavy() && shard.fanouts.has_room() {
-            self.begin_bulk(message);
-        } else {
-            shard.bulk.push(message);
-        }
-    }
-
-    /// Begins as many of the pushes that wait as there are fan-outs for.
-    fn continue_bulk(&mut self) {
-        while self.shard.fanouts.has_room() {
-            let Some(message) = self.shard.bulk.pop() else { break };
-            self.begin_bulk(message);
-        }
-        while self.shard.fanouts.has_room() {
-            let shard = &mut self.shard;
-            let (rooms, share) = (&shard.rooms, shard.fanouts.share());
-            let waits = |room| rooms.find(room).is_some_and(|room| rooms.queued(room) >= share);
-            let Some(message) = shard.bulk.pop_heavy(waits) else { return };
-            if let Message::DeliverRoom { room, .. } = &message
-                && let Some(room) = shard.rooms.find(*room)
-            {
-                shard.rooms.count_heavy(room, false);
-            }
-            self.begin_bulk(message);
-        }
-    }
-
-    fn begin_bulk(&mut self, message: Message) {
-        match message {
-            Message::ToAll { push, rate, origin } => {
-                let receivers = self.accepting_count(push.operation);
-                self.fan_out(Target::Everyone, push, Exclude::default(), rate);
-                self.report(origin, Some(receivers));
-            }
-            Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
-            _ => debug_assert!(false, "not a push to many"),
-        }
+    /// Delivers to all sessions here, in slices.
+    pub(crate) fn deliver_to_all(&mut self, push: Push, rate: u32, origin: Origin) {
+        let receivers = self.accepting_count(push.operation);
+        self.fan_out(Target::Everyone, push, Exclude::default(), rate);
+        self.report(origin, Ok(receivers));
     }
 
     /// Delivers to the room's members here, in slices.
-    fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
-        let Some(room) = self.shard.rooms.find(name) else { return };
-        self.fan_out(Target::Room(room), push, exclude, 0);
+    pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
+        match self.shard.rooms.find(name) {
+            Some(room) => self.fan_out(Target::Room(room), push, exclude, 0),
+            None => self.post.places().return_room(self.context.id, name),
+        }
     }
 
-    /// Begins a fan-out. Its caller has made sure that there is room.
+    /// Begins a fan-out. Its sender has taken a place for it, so there is room.
     fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
         let now = self.pace.now;
         let rate = if self.is_stopping() { 0 } else { rate };
         self.pace.fanouts_rest = false;
         let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
+        debug_assert!(pushed.is_ok(), "a push to many has a place");
         if let Err(push) = pushed {
             self.metrics.count_drop(&push, false);
         }
@@ -211,15 +192,18 @@ impl<B: Backend> Worker<B> {
             slow: &mut self.slow,
             now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
+            may_wait: false,
         };
         let made = self.shard.fanouts.run(&mut self.shard.rooms, position, slice, |delivery| {
-            if let Some(session) = outlet.sessions.at(delivery.session as usize) {
-                outlet.deliver(session, delivery.push, delivery.exclude, delivery.filtered);
-            }
+            let session = outlet.sessions.at(delivery.session as usize);
+            let delivered = session
+                .map(|session| outlet.deliver(session, delivery.push, delivery.exclude, delivery.filtered));
+            // The first of a turn never waits, so no receiver holds the others up.
+            outlet.may_wait = true;
+            if delivered == Some(Delivered::Later) { Progress::Again } else { Progress::Done }
         });
         self.pace.fanouts_rest = made == 0;
         self.close_slow();
-        self.continue_bulk();
     }
 
     /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued here has been handed over.

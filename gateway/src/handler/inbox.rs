@@ -32,10 +32,11 @@ impl<B: Backend> Worker<B> {
             Message::ToRoom { room, push, exclude, origin } => {
                 self.relay_to_room(room, &push, exclude, origin)
             }
-            message @ (Message::ToAll { .. } | Message::DeliverRoom { .. }) => self.bulk(message),
+            Message::ToAll { push, rate, origin } => self.deliver_to_all(push, rate, origin),
+            Message::DeliverRoom { room, push, exclude } => self.deliver_room(room, push, exclude),
             Message::Deliver { connection, push, origin } => {
-                let taken = self.deliver(connection, &push);
-                self.report(origin, Some(u32::from(taken)));
+                let result = self.deliver(connection, &push);
+                self.report(origin, result);
             }
             Message::RoomMembers { worker, change } => {
                 let (room, appearance) = (change.room, change.appearance);
@@ -53,14 +54,12 @@ impl<B: Backend> Worker<B> {
                     self.shard.rooms.set_total(room, total);
                 }
             }
-            Message::Outcome { origin: Origin::Sum { index, .. }, receivers } => {
-                if let Some((origin, total)) = self.shard.sums.add(index, receivers.unwrap_or(0)) {
-                    self.report(origin, Some(total));
+            Message::Outcome { origin: Origin::Sum { index, .. }, result } => {
+                if let Some((origin, sum)) = self.shard.sums.add(index, result) {
+                    self.report(origin, sum);
                 }
             }
-            Message::Outcome { origin, receivers } => {
-                self.outcome(origin, receivers.ok_or(ErrorCode::NOT_FOUND))
-            }
+            Message::Outcome { origin, result } => self.outcome(origin, result),
             Message::Verified(verdict) => self.verified(verdict),
             Message::Kick { target: KickTarget::MadeKey(connection, name), code, reason, ticket }
                 if !self.has_made_key(connection) =>
@@ -73,7 +72,7 @@ impl<B: Backend> Worker<B> {
             }
             Message::Kick { target, code, reason, ticket } => {
                 let closed = self.kick_target(target, code, reason.as_ref());
-                self.report(Origin::Control { ticket }, Some(closed));
+                self.report(Origin::Control { ticket }, Ok(closed));
             }
             Message::Inspect(inspection) => self.inspect(inspection),
             Message::Reload(reloadable) => self.reload(&reloadable),
@@ -160,7 +159,7 @@ impl<B: Backend> Worker<B> {
         let hosts_report = match (origin, count) {
             (_, 0) => {
                 let found = all().next().is_some();
-                return self.report(origin, found.then_some(0));
+                return self.report(origin, if found { Ok(0) } else { Err(ErrorCode::NOT_FOUND) });
             }
             (Origin::Nobody, _) | (_, 1) => origin,
             // Without room for a sum nobody is asked, and all count as receivers.
@@ -175,7 +174,7 @@ impl<B: Backend> Worker<B> {
             self.post.send(address.worker(), Message::Deliver { connection, push, origin: hosts_report });
         }
         if hosts_report == Origin::Nobody {
-            self.report(origin, Some(count));
+            self.report(origin, Ok(count));
         }
     }
 
@@ -192,8 +191,8 @@ impl<B: Backend> Worker<B> {
             return self.post.send(home, Message::ToName { name, push, exclude, origin });
         }
         let excluded = exclude.address == Some(self.address(connection));
-        let taken = !excluded && self.deliver(connection, &push);
-        self.report(origin, Some(u32::from(taken)));
+        let result = if excluded { Ok(0) } else { self.deliver(connection, &push) };
+        self.report(origin, result);
     }
 
     /// Whether the connection is logged in with the key that was made for it.
@@ -202,15 +201,22 @@ impl<B: Backend> Worker<B> {
         session.is_some_and(|session| session.is_open() && session.key.is_none())
     }
 
-    /// As the home of a room: hands the push to the hosts of its members.
+    /// As the home of a room: hands the push to the hosts of its members, or refuses it where one of them has no place for it.
     fn relay_to_room(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
-        let Some(room) = self.shard.rooms.find(name) else { return self.report(origin, None) };
-        for worker in self.shard.rooms.hosts(room) {
+        let rooms = &self.shard.rooms;
+        let Some(room) = rooms.find(name).filter(|room| rooms.total(*room) > 0) else {
+            return self.report(origin, Err(ErrorCode::NOT_FOUND));
+        };
+        if !self.post.places().take_for_room(name, || rooms.hosts(room)) {
+            self.metrics.fanout_refusals.add(1);
+            return self.report(origin, Err(ErrorCode::BUSY));
+        }
+        for worker in rooms.hosts(room) {
             self.post.send(worker, Message::DeliverRoom { room: name, push: push.clone(), exclude });
         }
-        let total = self.shard.rooms.total(room);
+        let total = rooms.total(room);
         let receivers = total - u32::from(exclude.is_counted).min(total);
-        self.report(origin, (total > 0).then_some(receivers));
+        self.report(origin, Ok(receivers));
     }
 
     /// Closes the target's connections here, or has their hosts close them; returns how many.

@@ -2,7 +2,7 @@
 
 use crate::address::{Address, Fingerprint};
 use crate::session::User;
-use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
+use crate::worker::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
 use crate::worker::{Framed, Worker, rewrite_in_place};
 use gateway_proto::body::{
     DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,
@@ -130,9 +130,6 @@ impl<B: Backend> Worker<B> {
         if !(self.reloadable.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
         }
-        if matches!(target, Target::Room(_)) && self.shard.bulk.is_crowded() {
-            return Err(ErrorCode::BUSY);
-        }
         let names = &self.context.names;
         match target {
             Target::Mid(mid) => Ok(Route::Name(names.mid(*mid))),
@@ -241,19 +238,17 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Tells an origin what became of its message.
-    pub(crate) fn report(&mut self, origin: Origin, receivers: Option<u32>) {
+    pub(crate) fn report(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
         match origin {
             Origin::Nobody => {}
-            Origin::Client { quiet: true, .. } if receivers.is_some_and(|count| count > 0) => {}
+            Origin::Client { quiet: true, .. } if result.is_ok_and(|count| count > 0) => {}
             Origin::Client { address, .. } => {
-                self.post.send(address.worker(), Message::Outcome { origin, receivers });
+                self.post.send(address.worker(), Message::Outcome { origin, result });
             }
-            Origin::Sum { home, .. } => self.post.send(home, Message::Outcome { origin, receivers }),
+            Origin::Sum { home, .. } => self.post.send(home, Message::Outcome { origin, result }),
             Origin::Control { ticket } => {
-                let receivers = receivers.unwrap_or(0);
                 // A full mailbox loses the answer: the request times out at the control thread.
-                let _ =
-                    self.post.control(crate::worker::message::ControlMessage::Outcome { ticket, receivers });
+                let _ = self.post.control(ControlMessage::Outcome { ticket, result });
             }
         }
     }

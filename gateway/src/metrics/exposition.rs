@@ -166,9 +166,9 @@ fn scarcity(families: &mut Families, workers: &Workers) {
         sum(workers, |one| one.table_refusals.get()),
     );
     families.counter(
-        "gateway_bulk_drops_total",
-        "Pushes to rooms that were lost because the room had all places to wait in; one for each worker with members.",
-        sum(workers, |one| one.bulk_drops.get()),
+        "gateway_fanout_refusals_total",
+        "Pushes to rooms refused with 503 because a worker with members had no fan-out left, or the room its share of them.",
+        sum(workers, |one| one.fanout_refusals.get()),
     );
     families.counter(
         "gateway_memory_dropped_messages_total",

@@ -28,7 +28,7 @@ pub enum Store {
     Text,
     /// Different accept sets.
     AcceptSets,
-    /// Fan-outs waiting or under way.
+    /// Places for fan-outs.
     Fanouts,
     /// Outcomes that hosts report one by one.
     Outcomes,
@@ -40,8 +40,6 @@ pub enum Store {
     SharedMemberships,
     /// Cells of text beyond the first one of each text.
     SharedText,
-    /// Pushes to rooms and everyone that wait for a fan-out.
-    Bulk,
     /// Clients' requests that wait for room in other workers' mailboxes.
     Outbox,
     /// What was sent and is not known to have arrived: segments on dpdk; on io_uring sends that the kernel has not confirmed.
@@ -50,7 +48,7 @@ pub enum Store {
 
 impl Store {
     /// All stores, in the order of their numbers.
-    pub const ALL: [Store; 18] = [
+    pub const ALL: [Store; 17] = [
         Store::Connections,
         Store::SendPieces,
         Store::ReceiveBuffers,
@@ -66,7 +64,6 @@ impl Store {
         Store::SharedRooms,
         Store::SharedMemberships,
         Store::SharedText,
-        Store::Bulk,
         Store::Outbox,
         Store::Segments,
     ];
@@ -89,7 +86,6 @@ impl Store {
             Store::SharedRooms => "shared_rooms",
             Store::SharedMemberships => "shared_memberships",
             Store::SharedText => "shared_text",
-            Store::Bulk => "bulk",
             Store::Outbox => "outbox",
             Store::Segments => "segments",
         }
@@ -108,10 +104,7 @@ impl Store {
             Store::Rooms | Store::Memberships | Store::Names | Store::Text => Some(97),
             // Workers leave an eighth to the control thread.
             Store::Mailbox => Some(85),
-            Store::Outbox => Some(90),
-            // Pushes to many wait behind them, and nothing else does.
-            Store::Fanouts => None,
-            Store::Bulk => Some(90),
+            Store::Outbox | Store::Fanouts => Some(90),
             Store::SharedText => Some(97),
             // Connections are refused a further room there; their first ones are guaranteed.
             Store::SharedRooms | Store::SharedMemberships => None,
@@ -153,7 +146,9 @@ impl Store {
             Store::Names => "the directory of users and keys is nearly full (limits.connections_max)",
             Store::Text => "the table of text is nearly full (limits.text_bytes_per_worker_max)",
             Store::AcceptSets => "the table of accept sets is full",
-            Store::Fanouts => "the list of fan-outs is nearly full",
+            Store::Fanouts => {
+                "pushes to rooms wait in numbers: clients do not take what they are sent as fast as it comes"
+            }
             Store::Outcomes => "the table of outcomes is full",
             Store::SharedRooms => {
                 "a worker has nearly as many further rooms as it may (limits.rooms_per_worker_max)"
@@ -163,9 +158,6 @@ impl Store {
             }
             Store::SharedText => {
                 "the text that rooms and long names share is nearly used up (limits.text_bytes_per_worker_max)"
-            }
-            Store::Bulk => {
-                "pushes to rooms wait in numbers: clients do not take what they are sent as fast as it comes"
             }
             Store::Outbox => {
                 "clients' requests wait in numbers for a worker whose mailbox is full (limits.mailbox_messages_max)"

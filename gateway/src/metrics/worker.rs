@@ -216,8 +216,8 @@ pub struct WorkerMetrics {
     pub unauthenticated_evictions: Counter,
     /// Requests to enter a room that found a table full, or its share of it taken.
     pub table_refusals: Counter,
-    /// Pushes to rooms that had their share of the fan-outs and of the places behind it.
-    pub bulk_drops: Counter,
+    /// Pushes to rooms refused because a host of members had no fan-out left for the room.
+    pub fanout_refusals: Counter,
     /// Messages dropped because memory was short and the receiver had not taken earlier ones.
     pub memory_drops: Counter,
     /// Sessions logged in since the start.

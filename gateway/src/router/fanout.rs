@@ -4,18 +4,27 @@
 //! deliveries each. So a broadcast to everyone delays a small room by quanta, not by itself, and messages to one
 //! room keep their order.
 
+use super::places::{FanoutPlaces, FanoutSizes};
 use super::rooms::{RoomIndex, Rooms};
+use crate::address::WorkerId;
 use crate::worker::message::{Exclude, Push};
 use netpoll::Timestamp;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 const NONE: u32 = u32::MAX;
 
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is done, with or without success.
+    Done,
+    /// It is to be made again in a later turn; nothing is delivered before it.
+    Again,
+}
+
 /// Deliveries for one target before the next has its turn.
 const QUANTUM: usize = 128;
-
-/// Parts of what is left of the fan-outs; a room that has one of them has its share.
-const ROOM_SHARES: usize = 4;
 
 /// Whom a fan-out is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +48,12 @@ struct Fanout {
 }
 
 /// The fan-outs of one worker.
+///
+/// Whoever sends a push to many takes a place for it first ([`FanoutPlaces`]), so there is a record for each that arrives.
 #[derive(Debug)]
 pub struct Fanouts {
+    places: Arc<FanoutPlaces>,
+    me: WorkerId,
     items: Vec<Fanout>,
     free: u32,
     used: usize,
@@ -49,6 +62,17 @@ pub struct Fanouts {
     everyone: (u32, u32),
     /// Next session to visit for everyone.
     everyone_cursor: usize,
+}
+
+/// How far a target was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// It has no more fan-outs.
+    All,
+    /// It has more.
+    More,
+    /// A delivery of its first fan-out is to be made again.
+    Again,
 }
 
 /// One delivery to make.
@@ -68,9 +92,12 @@ impl Fanouts {
     /// Bytes that a fan-out takes.
     pub const BYTES_PER_FANOUT: usize = size_of::<Fanout>() + size_of::<Target>();
 
-    /// Room for `capacity` fan-outs at a time.
-    pub fn with_capacity(capacity: usize) -> Fanouts {
+    /// Room for as many fan-outs of worker `me` as there are places.
+    pub fn with_capacity(sizes: FanoutSizes, me: WorkerId, places: Arc<FanoutPlaces>) -> Fanouts {
+        let capacity = sizes.total();
         Fanouts {
+            places,
+            me,
             items: Vec::with_capacity(capacity),
             free: NONE,
             used: 0,
@@ -98,17 +125,6 @@ impl Fanouts {
             netpoll::release_spare(&mut self.items);
             netpoll::release_queue(&mut self.ring);
         }
-    }
-
-    /// How many a room may have that has no more than its share. It shrinks with what is left, so that rooms to which much is
-    /// said leave some to others.
-    pub fn share(&self) -> u32 {
-        (((self.items.capacity() - self.used) / ROOM_SHARES) as u32).max(1)
-    }
-
-    /// Whether there is room for another.
-    pub fn has_room(&self) -> bool {
-        self.used < self.items.capacity()
     }
 
     /// Every fan-out is in the list of its target (`rooms` has the heads of the rooms' lists) or free, once; the targets
@@ -152,7 +168,7 @@ impl Fanouts {
         rate: u32,
         now: Timestamp,
     ) -> Result<(), Push> {
-        if !self.has_room() {
+        if self.used == self.items.capacity() {
             return Err(push);
         }
         let item = Fanout { push: Some(push), exclude, rate, started: now, delivered: 0, next: NONE };
@@ -166,9 +182,6 @@ impl Fanouts {
             self.items.len() as u32 - 1
         };
         self.used += 1;
-        if let Target::Room(room) = target {
-            rooms.count_queued(room, true);
-        }
         let ends = match target {
             Target::Room(room) => rooms.fanouts(room),
             Target::Everyone => &mut self.everyone,
@@ -191,13 +204,14 @@ impl Fanouts {
         }
     }
 
-    /// Makes at most `count` deliveries, `sessions` being the number of table slots in use. Returns how many it made.
+    /// Makes at most `count` deliveries, `sessions` being the number of table slots in use; fewer when one is to be made again,
+    /// which the first of them never is. Returns how many it made.
     pub fn run(
         &mut self,
         rooms: &mut Rooms,
         (sessions, now): (usize, Timestamp),
         count: usize,
-        mut deliver: impl FnMut(Delivery<'_>),
+        mut deliver: impl FnMut(Delivery<'_>) -> Progress,
     ) -> usize {
         let mut made = 0;
         // A target limited by its rate makes nothing: after a whole round of those there is nothing to do now.
@@ -206,18 +220,22 @@ impl Fanouts {
             let Some(target) = self.ring.pop_front() else { break };
             let before = made;
             let quantum = QUANTUM.min(count - made);
-            let more = self.serve(rooms, target, (sessions, now), quantum, &mut made, &mut deliver);
-            if more {
-                self.ring.push_back(target);
-            } else if let Target::Room(room) = target {
-                rooms.fanouts_done(room);
+            let served = self.serve(rooms, target, (sessions, now), quantum, &mut made, &mut deliver);
+            match (served, target) {
+                (Served::More, _) => self.ring.push_back(target),
+                (Served::Again, _) => {
+                    self.ring.push_front(target);
+                    break;
+                }
+                (Served::All, Target::Room(room)) => rooms.fanouts_done(room),
+                (Served::All, Target::Everyone) => {}
             }
-            idle_round = if made == before && more { idle_round + 1 } else { 0 };
+            idle_round = if made == before && served == Served::More { idle_round + 1 } else { 0 };
         }
         made
     }
 
-    /// Serves one target; false when it has no more fan-outs.
+    /// Serves one target.
     fn serve(
         &mut self,
         rooms: &mut Rooms,
@@ -225,30 +243,35 @@ impl Fanouts {
         (sessions, now): (usize, Timestamp),
         quantum: usize,
         made: &mut usize,
-        deliver: &mut impl FnMut(Delivery<'_>),
-    ) -> bool {
+        deliver: &mut impl FnMut(Delivery<'_>) -> Progress,
+    ) -> Served {
         let end = *made + quantum;
         loop {
             let head = self.head(rooms, target);
             if head == NONE {
-                return false;
+                return Served::All;
             }
             let end = end.min(*made + self.allowance(head, now));
             while *made < end {
+                let before = self.cursor(rooms, target);
                 let Some(session) = self.next_session(rooms, target, sessions) else {
                     self.finish_head(rooms, target);
                     break;
                 };
                 let item = &mut self.items[head as usize];
-                item.delivered += 1;
-                *made += 1;
                 if let Some(push) = &item.push {
                     let filtered = target == Target::Everyone;
-                    deliver(Delivery { session, push, exclude: item.exclude, filtered });
+                    let delivery = Delivery { session, push, exclude: item.exclude, filtered };
+                    if deliver(delivery) == Progress::Again {
+                        self.go_back(rooms, target, before);
+                        return Served::Again;
+                    }
                 }
+                item.delivered += 1;
+                *made += 1;
             }
             if *made >= end && self.head(rooms, target) == head {
-                return true;
+                return Served::More;
             }
         }
     }
@@ -270,6 +293,20 @@ impl Fanouts {
         }
     }
 
+    fn cursor(&self, rooms: &Rooms, target: Target) -> usize {
+        match target {
+            Target::Room(room) => rooms.cursor(room) as usize,
+            Target::Everyone => self.everyone_cursor,
+        }
+    }
+
+    fn go_back(&mut self, rooms: &mut Rooms, target: Target, cursor: usize) {
+        match target {
+            Target::Room(room) => rooms.set_cursor(room, cursor as u32),
+            Target::Everyone => self.everyone_cursor = cursor,
+        }
+    }
+
     fn next_session(&mut self, rooms: &mut Rooms, target: Target, sessions: usize) -> Option<u32> {
         match target {
             Target::Room(room) => rooms.visit(room),
@@ -282,9 +319,6 @@ impl Fanouts {
     }
 
     fn finish_head(&mut self, rooms: &mut Rooms, target: Target) {
-        if let Target::Room(room) = target {
-            rooms.count_queued(room, false);
-        }
         let ends = match target {
             Target::Room(room) => rooms.fanouts(room),
             Target::Everyone => &mut self.everyone,
@@ -299,6 +333,83 @@ impl Fanouts {
         item.next = self.free;
         self.free = index;
         self.used -= 1;
+        match target {
+            Target::Room(room) => self.places.return_room(self.me, rooms.name(room)),
+            Target::Everyone => self.places.return_everyone(self.me),
+        }
         self.begin(rooms, target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rooms::{JoinLimit, SessionRooms};
+    use super::*;
+    use crate::address::{Fingerprint, Fingerprints};
+    use crate::session::text::TextStore;
+    use crate::worker::message::MessageClass;
+    use netpoll::{BackendConfig, BufferPools};
+
+    const ME: WorkerId = WorkerId(0);
+
+    struct World {
+        rooms: Rooms,
+        places: Arc<FanoutPlaces>,
+        fanouts: Fanouts,
+        push: Push,
+        name: Fingerprint,
+    }
+
+    /// A room with `members` members.
+    fn world(members: u32) -> World {
+        let (mut rooms, mut texts) = (Rooms::with_capacity(8, 64, 1), TextStore::with_capacity(64, 0, 8));
+        let name = Fingerprints::new((1, 2)).room("live://1");
+        for session in 0..members {
+            let limit = JoinLimit { rooms_max: 8, leaving: 0, sharers: 1 };
+            let mut own = SessionRooms::EMPTY;
+            rooms.join(&mut texts, (name, "live://1"), session, &mut own, limit).unwrap();
+        }
+        let sizes = FanoutSizes::of(8);
+        let places = Arc::new(FanoutPlaces::new(1, sizes));
+        let fanouts = Fanouts::with_capacity(sizes, ME, Arc::clone(&places));
+        let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+        let bytes = pools.copy(b"hello").unwrap().freeze();
+        let class = MessageClass::Room;
+        let push = Push { bytes, websocket_header: 0, class, operation: 1000, frames: 1 };
+        World { rooms, places, fanouts, push, name }
+    }
+
+    #[test]
+    fn a_delivery_that_is_put_off_is_made_in_a_later_turn_and_none_before_it() {
+        for everyone in [false, true] {
+            let mut world = world(4);
+            let room = world.rooms.find(world.name).unwrap();
+            let (target, taken) = match everyone {
+                true => (Target::Everyone, world.places.take_for_everyone()),
+                false => (Target::Room(room), world.places.take_for_room(world.name, || [ME].into_iter())),
+            };
+            assert!(taken);
+            let push = (world.push.clone(), Exclude::default());
+            world.fanouts.push(&mut world.rooms, target, push, 0, Timestamp::ZERO).unwrap();
+            let mut received = vec![];
+            let mut turns = vec![];
+            while !world.fanouts.is_empty() {
+                let mut first = true;
+                let position = (4, Timestamp::ZERO);
+                let made = world.fanouts.run(&mut world.rooms, position, 32, |delivery| {
+                    if !std::mem::take(&mut first) && received.len() < 3 {
+                        return Progress::Again;
+                    }
+                    received.push(delivery.session);
+                    Progress::Done
+                });
+                turns.push(made);
+                world.fanouts.invariants(world.rooms.fanout_heads());
+            }
+            assert_eq!(turns, [1, 1, 2], "everyone: {everyone}");
+            received.sort_unstable();
+            assert_eq!(received, [0, 1, 2, 3], "everyone: {everyone}");
+            assert_eq!(world.places.taken(ME), 0);
+        }
     }
 }

@@ -3,15 +3,15 @@
 //! State is sharded by name: each user, key and room has a home worker that knows which workers host its
 //! connections. See [`crate::worker::message`] for the conversation between them.
 
-mod bulk;
 pub mod directory;
 pub mod fanout;
 mod index_table;
+pub mod places;
 pub mod rooms;
 mod sums;
 
-pub use bulk::Bulk;
 pub use directory::{ClaimError, Directory};
 pub use fanout::Fanouts;
+pub use places::FanoutPlaces;
 pub use rooms::Rooms;
 pub use sums::Sums;

@@ -63,9 +63,6 @@ struct Room {
     appearance: u32,
     /// First and last fan-out of this room, by index in `Fanouts`.
     fanouts: (u32, u32),
-    /// How many those are, and how many pushes wait to be some (`Bulk`), at most 65 535 of each.
-    queued: u16,
-    heavy: u16,
     flags: Flags,
 }
 
@@ -221,8 +218,6 @@ impl Rooms {
             cursor: NONE,
             appearance: self.appearances,
             fanouts: (NONE, NONE),
-            queued: 0,
-            heavy: 0,
             flags: Flags::IN_USE,
         };
         let index = if self.free_room != NONE {
@@ -337,7 +332,7 @@ impl Rooms {
     /// Frees the record of a room that nothing needs.
     fn free_if_unused(&mut self, room: RoomIndex) {
         let record = &self.rooms[room.0 as usize];
-        let waits = record.fanouts.0 != NONE || record.heavy > 0;
+        let waits = record.fanouts.0 != NONE;
         let is_listed = record.flags.has(Flags(Flags::COUNT_DIRTY.0 | Flags::TOTAL_DIRTY.0));
         if record.local > 0 || waits || is_listed || !record.flags.has(Flags::IN_USE) {
             return;

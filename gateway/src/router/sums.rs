@@ -7,6 +7,7 @@
 //! Every `Deliver` is answered exactly once, also for a connection that is gone, so a record lives for a round trip.
 
 use crate::worker::message::Origin;
+use gateway_proto::codes::ErrorCode;
 
 const NONE: u32 = u32::MAX;
 
@@ -17,6 +18,8 @@ struct Sum {
     left: u32,
     /// Receivers so far; while the record is free, the next free one.
     receivers: u32,
+    /// A connection had no room for the message.
+    had_no_room: bool,
 }
 
 /// The outcomes that this home adds up.
@@ -39,7 +42,7 @@ impl Sums {
     /// Begins to add up `reports` (at least one) for `origin`; `None` when there is no room.
     pub fn open(&mut self, origin: Origin, reports: u32) -> Option<u32> {
         debug_assert!(reports > 0);
-        let sum = Sum { origin, left: reports, receivers: 0 };
+        let sum = Sum { origin, left: reports, receivers: 0, had_no_room: false };
         let index = if self.free != NONE {
             let index = self.free;
             self.free = self.items[index as usize].receivers;
@@ -55,15 +58,22 @@ impl Sums {
         Some(index)
     }
 
-    /// Adds a report. With the last one: whom to tell, and the sum.
-    pub fn add(&mut self, index: u32, receivers: u32) -> Option<(Origin, u32)> {
+    /// Adds a report. With the last one: the origin, and the sum; [`ErrorCode::BUSY`] where no connection got the message, and one
+    /// had no room for it.
+    pub fn add(
+        &mut self,
+        index: u32,
+        report: Result<u32, ErrorCode>,
+    ) -> Option<(Origin, Result<u32, ErrorCode>)> {
         let sum = self.items.get_mut(index as usize).filter(|sum| sum.left > 0)?;
         sum.left -= 1;
-        sum.receivers += receivers;
+        sum.receivers += report.unwrap_or(0);
+        sum.had_no_room |= report.is_err();
         if sum.left > 0 {
             return None;
         }
-        let total = sum.receivers;
+        let is_refused = sum.receivers == 0 && sum.had_no_room;
+        let total = if is_refused { Err(ErrorCode::BUSY) } else { Ok(sum.receivers) };
         sum.receivers = self.free;
         let origin = sum.origin;
         self.free = index;
@@ -118,13 +128,13 @@ mod tests {
         let one = sums.open(origin(1), 2).unwrap();
         let two = sums.open(origin(2), 1).unwrap();
         assert_eq!(sums.open(origin(3), 1), None, "full");
-        assert_eq!(sums.add(one, 1), None);
-        assert_eq!(sums.add(two, 0), Some((origin(2), 0)));
+        assert_eq!(sums.add(one, Ok(1)), None);
+        assert_eq!(sums.add(two, Ok(0)), Some((origin(2), Ok(0))));
         sums.invariants();
         assert_eq!(sums.open(origin(3), 1), Some(two));
-        assert_eq!(sums.add(one, 1), Some((origin(1), 2)));
-        assert_eq!(sums.add(one, 1), None, "nobody waits any more");
-        assert_eq!(sums.add(two, 1), Some((origin(3), 1)));
+        assert_eq!(sums.add(one, Err(ErrorCode::BUSY)), Some((origin(1), Ok(1))));
+        assert_eq!(sums.add(one, Ok(1)), None, "all reports have come");
+        assert_eq!(sums.add(two, Err(ErrorCode::BUSY)), Some((origin(3), Err(ErrorCode::BUSY))));
         assert!(sums.is_empty());
         sums.invariants();
     }

@@ -4,7 +4,7 @@
 //! with its connections up to the sum.
 
 use crate::handler::{Held, Lingering};
-use crate::router::{Directory, Fanouts, Rooms, Sums};
+use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums};
 use crate::session::text::TextStore;
 use crate::session::{Carriers, Sessions};
 use crate::settings::TableSizes;
@@ -83,14 +83,16 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
             tables.rooms_max * Rooms::bytes_per_room(workers)
                 + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
         ),
-        addend("fan-outs", tables.fanouts_max * Fanouts::BYTES_PER_FANOUT),
+        addend(
+            "fan-outs",
+            tables.fanouts().total() * Fanouts::BYTES_PER_FANOUT + FanoutPlaces::BYTES_PER_WORKER,
+        ),
         addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
-        // Messages that wait for room in others' mailboxes, the worker's messages to itself, and pushes to many.
+        // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
         addend(
             "waiting messages",
             super::post::reserved_bytes(tables.mailbox_capacity)
-                + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION
-                + tables.bulk_max() * size_of::<Message>(),
+                + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION,
         ),
     ]
 }

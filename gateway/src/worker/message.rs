@@ -16,7 +16,7 @@
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::auth::PendingLogin;
 use crate::router::rooms::CountChange;
-use gateway_proto::codes::CloseCode;
+use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::preface::Preface;
 use netpoll::{Buffer, CloseReason, ConnectionId, SharedBuffer, Timestamp};
 use std::sync::Arc;
@@ -259,8 +259,8 @@ pub enum Message {
     Outcome {
         /// Who asked.
         origin: Origin,
-        /// Connections that got it; `None` when there is no such target.
-        receivers: Option<u32>,
+        /// Connections that got it, or why it was refused: [`ErrorCode::NOT_FOUND`] when there is no such target.
+        result: Result<u32, ErrorCode>,
     },
     /// To a host, from the verifier of tokens.
     Verified(crate::auth::Verdict),
@@ -324,8 +324,8 @@ pub enum ControlMessage {
     Outcome {
         /// Number of the request.
         ticket: u64,
-        /// Connections reached.
-        receivers: u32,
+        /// Connections reached, or why none was.
+        result: Result<u32, ErrorCode>,
     },
     /// A list that was asked for.
     Inspected(Box<crate::control::Inspection>),

@@ -43,7 +43,7 @@ use crate::auth::PendingLogins;
 use crate::handler::{Admissions, EchoConnections, Held, Lingering, Refusals};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
-use crate::router::{Bulk, Directory, Fanouts, Rooms, Sums, rooms};
+use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums, rooms};
 use crate::session::Sessions;
 use crate::session::flow::Allowance;
 use crate::session::text::TextStore;
@@ -84,13 +84,16 @@ pub struct Shard {
     pub sums: Sums,
     /// Connections kept for a moment after their last word.
     pub lingering: Lingering,
-    /// Pushes to many that wait for a fan-out.
-    pub bulk: Bulk,
 }
 
 impl Shard {
     /// Reserves all tables.
-    fn with_capacity<B: Backend>(tables: &TableSizes, workers: usize, backend: &mut B) -> Shard {
+    fn with_capacity<B: Backend>(
+        (me, places): (WorkerId, Arc<FanoutPlaces>),
+        tables: &TableSizes,
+        workers: usize,
+        backend: &mut B,
+    ) -> Shard {
         // A backend has more indexes than connections where some are for accepts in flight.
         let connections = tables.connections_max;
         let names_max = rooms::hosted_max(tables.rooms_max, workers);
@@ -105,10 +108,9 @@ impl Shard {
                 .for_connections(connections, texts.room_names_max()),
             texts,
             directory: Directory::with_capacity(tables.names_max),
-            fanouts: Fanouts::with_capacity(tables.fanouts_max),
+            fanouts: Fanouts::with_capacity(tables.fanouts(), me, places),
             sums: Sums::with_capacity(tables.sums_max()),
             lingering: Lingering::with_capacity(tables.connections_max),
-            bulk: Bulk::with_capacity(tables.bulk_max()),
         }
     }
 }
@@ -247,7 +249,8 @@ impl<B: Backend> Worker<B> {
             addresses.push(address);
         }
         let tables = context.settings.tables;
-        let shard = Shard::with_capacity(&tables, context.settings.workers, &mut backend);
+        let places = (context.id, Arc::clone(&ports.places));
+        let shard = Shard::with_capacity(places, &tables, context.settings.workers, &mut backend);
         let now = backend.now();
         let mut worker = Worker {
             post: Post::new(context.id, ports, tables.mailbox_capacity),
@@ -302,7 +305,6 @@ impl<B: Backend> Worker<B> {
             && !self.post.has_any()
             && self.held.is_empty()
             && self.shard.fanouts.is_empty()
-            && self.shard.bulk.is_empty()
     }
 
     /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
@@ -310,9 +312,7 @@ impl<B: Backend> Worker<B> {
     /// threads with several workers.
     pub fn doze(&self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
-        // What is in the mailbox while pushes to many have no place to wait can't be handled by waking up for it.
-        let may_wait = !wait.is_zero() && (self.mailbox.prepare_sleep() || !self.shard.bulk.has_room());
-        if may_wait { wait } else { Duration::ZERO }
+        if !wait.is_zero() && self.mailbox.prepare_sleep() { wait } else { Duration::ZERO }
     }
 }
 

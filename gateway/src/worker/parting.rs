@@ -84,7 +84,6 @@ impl<B: Backend> Worker<B> {
             && self.parting.heard[1] >= others
             && is_done(self)
             && self.shard.fanouts.is_empty()
-            && self.shard.bulk.is_empty()
             && !self.post.has_waiting();
         complete || self.pace.now >= since + PATIENCE
     }

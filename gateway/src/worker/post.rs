@@ -5,7 +5,9 @@ use super::outbox::Outbox;
 use crate::address::WorkerId;
 use crate::auth::VerifySender;
 use crate::control::ControlSender;
+use crate::router::FanoutPlaces;
 use netpoll::{ConnectionId, Fifo, MailboxSender};
+use std::sync::Arc;
 
 /// Messages that an outbox has reserved, for each request of a client that may wait in it.
 const OUTBOX_PARTS: usize = 2;
@@ -22,6 +24,8 @@ pub struct Ports {
     pub workers: Vec<MailboxSender<Message>>,
     /// The control thread's.
     pub control: ControlSender,
+    /// Places for fan-outs, one for all workers and the control thread.
+    pub places: Arc<FanoutPlaces>,
     /// The verifier's, where tokens are asked for.
     pub verifier: Option<VerifySender>,
 }
@@ -111,6 +115,11 @@ impl Post {
             waits: 0,
             handed_over: 0,
         }
+    }
+
+    /// Places for fan-outs at all workers.
+    pub fn places(&self) -> &FanoutPlaces {
+        &self.ports.places
     }
 
     /// Number of workers.
@@ -319,6 +328,7 @@ impl Post {
 mod tests {
     use super::*;
     use crate::control::ControlSender;
+    use crate::router::places::FanoutSizes;
     use netpoll::{Mailbox, Waker, mailbox};
 
     const REQUESTS_MAX: usize = 4096;
@@ -341,7 +351,8 @@ mod tests {
     fn post(workers: usize, capacity: usize) -> (Post, Vec<Mailbox<Message>>) {
         let (senders, mailboxes) = (0..workers).map(|_| mailbox(capacity, Waker::flag())).unzip();
         let control: ControlSender = mailbox(4, Waker::flag()).0;
-        let ports = Ports { workers: senders, control, verifier: None };
+        let places = Arc::new(FanoutPlaces::new(workers, FanoutSizes::of(8)));
+        let ports = Ports { workers: senders, control, places, verifier: None };
         (Post::new(WorkerId(0), ports, REQUESTS_MAX), mailboxes)
     }
 
@@ -385,7 +396,8 @@ mod tests {
                 (0..workers).map(|_| mailbox(capacity, Waker::flag())).unzip();
             let all = (1..workers).map(|id| {
                 let control: ControlSender = mailbox(4, Waker::flag()).0;
-                let ports = Ports { workers: senders.clone(), control, verifier: None };
+                let places = Arc::new(FanoutPlaces::new(workers, FanoutSizes::of(8)));
+                let ports = Ports { workers: senders.clone(), control, places, verifier: None };
                 Post::new(WorkerId(id as u8), ports, REQUESTS_MAX)
             });
             let mut all: Vec<Post> = all.collect();

@@ -46,12 +46,11 @@ impl<B: Backend> Worker<B> {
         let [(rooms, rooms_max), (shared, shared_max)] = shard.rooms.shared_levels();
         stores.set(Store::SharedRooms, rooms, rooms_max);
         stores.set(Store::SharedMemberships, shared, shared_max);
-        stores.set(Store::Bulk, shard.bulk.len(), tables.bulk_max());
         stores.set(Store::Memberships, shard.rooms.memberships_len(), tables.memberships_max);
         stores.set(Store::Names, shard.directory.len(), tables.names_max);
         stores.set(Store::Text, shard.texts.used_cells(), tables.text_cells_max);
         stores.set(Store::AcceptSets, shard.sessions.accept_sets.used(), tables.accept_sets_max);
-        stores.set(Store::Fanouts, shard.fanouts.len(), tables.fanouts_max);
+        stores.set(Store::Fanouts, self.post.places().taken(self.context.id), tables.fanouts().total());
         stores.set(Store::Outcomes, shard.sums.len(), tables.sums_max());
         let (requests, requests_max) = self.post.requests_level();
         stores.set(Store::Outbox, requests, requests_max);

@@ -67,6 +67,5 @@ impl Shard {
         self.fanouts.trim();
         self.sums.trim();
         self.lingering.trim();
-        self.bulk.trim();
     }
 }

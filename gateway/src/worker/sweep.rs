@@ -3,7 +3,7 @@
 use super::Worker;
 use super::message::{Filter, Origin};
 use crate::session::{Phase, Session};
-use gateway_proto::codes::CloseCode;
+use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, SharedBuffer};
 
 /// Slots looked at in a turn at most.
@@ -45,7 +45,7 @@ impl<B: Backend> Worker<B> {
         ticket: u64,
     ) {
         if self.sweeps.len() == SWEEPS_MAX {
-            return; // the control thread gave up on one of these; the asker of this one hears that it took too long
+            return self.report(Origin::Control { ticket }, Err(ErrorCode::BUSY));
         }
         self.sweeps.push_back(Sweep { filter, code, reason, ticket, cursor: 0, closed: 0 });
     }
@@ -65,7 +65,7 @@ impl<B: Backend> Worker<B> {
         if sweep.cursor < self.shard.sessions.slots() {
             self.sweeps.push_front(sweep);
         } else {
-            self.report(Origin::Control { ticket: sweep.ticket }, Some(sweep.closed));
+            self.report(Origin::Control { ticket: sweep.ticket }, Ok(sweep.closed));
         }
     }
 }

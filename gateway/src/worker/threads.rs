@@ -18,6 +18,7 @@ use crate::address::{Fingerprints, WorkerId};
 use crate::auth::VerifySender;
 use crate::control::ControlSender;
 use crate::metrics::WorkerMetrics;
+use crate::router::FanoutPlaces;
 use crate::settings::WorkerSettings;
 use netpoll::epoll::EpollBackend;
 use netpoll::{
@@ -75,6 +76,8 @@ pub struct Plan {
 pub struct Threads {
     /// Their mailboxes.
     pub senders: Vec<MailboxSender<Message>>,
+    /// Their places for fan-outs.
+    pub places: Arc<FanoutPlaces>,
     /// Their counts.
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// Where they listen, in the order of the settings.
@@ -88,9 +91,10 @@ impl Threads {
     /// As a started gateway keeps them.
     pub(super) fn into_started(self) -> crate::start::StartedWorkers {
         let backend = self.backend_text();
-        let Threads { senders, metrics, addresses, handles, .. } = self;
+        let Threads { senders, places, metrics, addresses, handles, .. } = self;
         crate::start::StartedWorkers {
             senders,
+            places,
             metrics,
             addresses,
             backend,
@@ -185,6 +189,7 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
         backends.push(description);
     }
     let capacity = first.tables.mailbox_capacity;
+    let places = Arc::new(FanoutPlaces::new(count, first.tables.fanouts()));
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
         wakers.into_iter().map(|waker| mailbox(capacity, waker)).unzip();
     let mut addresses = vec![];
@@ -196,13 +201,14 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
         let ports = Ports {
             workers: senders.clone(),
             control: plan.control.clone(),
+            places: Arc::clone(&places),
             verifier: plan.verifier.clone(),
         };
         let introduction = Introduction { mailbox, ports, settings };
         worker.introductions.send(introduction).map_err(|_| ended_early())?;
         addresses = worker.listening.recv().map_err(|_| ended_early())??;
     }
-    Ok(Threads { senders, metrics, addresses, backends, handles })
+    Ok(Threads { senders, places, metrics, addresses, backends, handles })
 }
 
 fn ended_early() -> SpawnError {

@@ -110,18 +110,13 @@ impl<B: Backend> Worker<B> {
 
     /// Messages to itself, as soon as they are there: the homes' answers to a login are worth no second turn.
     fn handle_local(&mut self) {
-        while self.shard.bulk.has_room() {
-            let Some(message) = self.post.next_local() else { return };
+        while let Some(message) = self.post.next_local() {
             self.message(message);
         }
     }
 
     fn handle_messages(&mut self, max: usize) {
         for _ in 0..max {
-            // Where no push to many could wait any more, messages stay where they are: the senders' posts fill up, and they refuse.
-            if !self.shard.bulk.has_room() {
-                return;
-            }
             let Some(message) = self.mailbox.pop() else { return };
             self.message(message);
             self.handle_local();

@@ -35,6 +35,26 @@ fn a_message_reports_how_many_it_was_handed_to() {
 }
 
 #[test]
+fn a_push_that_workers_refuse_is_no_push_to_nobody() {
+    let gateway = Gateway::start("");
+    let push = |target: Value| json!({ "target": target, "operation": 1000, "payload": "x" });
+    for target in [json!({ "room": "live://503" }), json!({ "mid": 503 })] {
+        let answer = post(&gateway, "/api/v1/publish", &push(target));
+        assert_eq!(answer.error(), (503, "target_busy".into()));
+        assert_eq!(answer.retry_after.as_deref(), Some("1"));
+    }
+    let list = json!([push(json!({ "room": "live://503" })), push(json!({ "room": "live://1" }))]);
+    let results = post(&gateway, "/api/v1/publish", &list).json();
+    assert_eq!((&results[0]["error"]["code"], &results[1]["receivers"]), (&json!("target_busy"), &json!(3)));
+    let answer = post(&gateway, "/api/v1/publish", &push(json!({ "room": "live://404" })));
+    assert_eq!(answer.json(), json!({ "receivers": 0 }), "a room without members");
+    for (room, code) in [("503", -500), ("404", 0), ("1", 0)] {
+        let path = format!("/goim/push/room?operation=1000&type=live&room={room}");
+        assert_eq!(gateway.post(&path, b"x").json()["code"], code, "room {room}");
+    }
+}
+
+#[test]
 fn a_list_of_messages_has_a_result_each_and_neighbours_leave_together() {
     let gateway = Gateway::start("");
     let to =

@@ -7,10 +7,12 @@ use gateway::control::{
     Command, ConnectionRow, ControlSender, Inspection, LogHandle, Query, ReloadSource, RoomRow,
 };
 use gateway::metrics::WorkerMetrics;
+use gateway::router::FanoutPlaces;
+use gateway::router::places::FanoutSizes;
 use gateway::settings::TableSizes;
 use gateway::start::{Running, StartedWorkers, WorkerHost, WorkerOrder, prepare, start};
 use gateway::worker::message::{AuditEvent, AuditKind, ControlMessage, KickTarget, Message, Origin, Push};
-use gateway_proto::codes::CloseCode;
+use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{BackendConfig, ConnectionId, Mailbox, Timestamp, Waker, mailbox};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +69,11 @@ impl WorkerHost for FakeHost {
             listeners.map(|(listener, port)| (listener.socket.address.ip(), port).into()).collect();
         let mut started = StartedWorkers {
             senders: vec![],
+            // Fake workers deliver nothing, so they return no place either.
+            places: Arc::new(FanoutPlaces::new(
+                order.settings.len(),
+                FanoutSizes { rooms: 1 << 20, everyone: 1 << 20 },
+            )),
             metrics: vec![],
             addresses,
             backend: None,
@@ -181,7 +188,7 @@ impl FakeWorker {
         if let Origin::Control { ticket } = origin
             && !self.behaviour.mute
         {
-            self.tell(ControlMessage::Outcome { ticket, receivers });
+            self.tell(ControlMessage::Outcome { ticket, result: Ok(receivers) });
         }
     }
 
@@ -191,6 +198,17 @@ impl FakeWorker {
 
     fn handle(&mut self, message: Message) -> bool {
         match message {
+            Message::ToName { name, origin: Origin::Control { ticket }, .. }
+            | Message::ToRoom { room: name, origin: Origin::Control { ticket }, .. }
+                if [self.names.mid(503), self.names.room("live://503")].contains(&name) =>
+            {
+                self.tell(ControlMessage::Outcome { ticket, result: Err(ErrorCode::BUSY) });
+            }
+            Message::ToRoom { room, origin: Origin::Control { ticket }, .. }
+                if room == self.names.room("live://404") =>
+            {
+                self.tell(ControlMessage::Outcome { ticket, result: Err(ErrorCode::NOT_FOUND) });
+            }
             Message::ToName { name, push, origin, .. } => {
                 return self.pushed("name", push, origin, u32::from(self.knows(name)));
             }

@@ -1,10 +1,11 @@
 //! Checks of the whole: at rest, at a connection's end, and when everything has stopped.
 
 use crate::clients::{Client, Fate, Phase};
-use crate::model::{Outcome, Target};
+use crate::model::{Duty, Outcome, Target};
 use crate::note;
 use crate::verifier::Verifier;
 use crate::world::World;
+use gateway::address::WorkerId;
 use gateway::metrics::WorkerMetrics;
 use gateway::settings::DevicePolicy;
 use gateway::worker::message::{Message, MessageClass};
@@ -169,10 +170,17 @@ impl World {
 
     /// At rest, each message has reached whom it must, or drops were counted.
     fn judge_messages(&mut self, before: &Before) {
-        let mut missing = [0_u64; 4];
+        let (mut missing, mut refused) = ([0_u64; 4], [0_u64; 4]);
         let (mut duties, mut outcomes) = (0, 0);
         let is_stable = before.churn == self.churn && before.is_clear;
         for (number, message) in self.messages.iter().enumerate().filter(|(_, message)| !message.judged) {
+            if let Outcome::Refused { code } = message.outcome {
+                let stands = |duty: &&Duty| message.stands(duty, &self.clients[duty.client]);
+                let due = message.duties.iter().filter(stands).count() as u64;
+                assert!(due == 0 || code != 404, "delivery: message {number} found no target, it has {due}");
+                // Its sender knows; a queue that had no room for it has counted a drop.
+                refused[message.class() as usize] += due;
+            }
             let accepted = matches!(message.outcome, Outcome::Accepted { .. });
             if !accepted {
                 continue;
@@ -198,8 +206,13 @@ impl World {
         }
         if is_stable {
             let drops = self.drops();
-            let dropped = std::array::from_fn(|class| drops[class] - before.drops[class]);
-            assert_eq!(missing, dropped, "drops: what is missing, by class, and what was dropped");
+            let dropped: [u64; 4] = std::array::from_fn(|class| drops[class] - before.drops[class]);
+            let is_exact =
+                |class: usize| (missing[class]..=missing[class] + refused[class]).contains(&dropped[class]);
+            assert!(
+                (0..4).all(is_exact),
+                "drops: {missing:?} are missing, by class, {dropped:?} dropped, {refused:?} refused"
+            );
             self.tally.drops_exact += missing.iter().sum::<u64>();
         }
         self.tally.duties += duties;
@@ -443,6 +456,10 @@ impl World {
             assert_eq!(shard.rooms.len(), 0, "leaks: rooms of worker {number}");
             assert_eq!(shard.directory.len(), 0, "leaks: names of worker {number}");
             assert_eq!(shard.texts.free_cells(), cells, "leaks: texts of worker {number}");
+        }
+        for number in 0..self.shards.len() {
+            let taken = self.places.taken(WorkerId(number as u8));
+            assert_eq!(taken, 0, "leaks: places for fan-outs of worker {number}");
         }
         for (number, entry) in self.shards.iter_mut().enumerate() {
             let pools = entry.worker.backend().pools();

@@ -10,7 +10,7 @@ use gateway::address::{Fingerprint, WorkerId};
 use gateway::control::{Inspection, Query};
 use gateway::settings::{Reloadable, SlowConsumer};
 use gateway::worker::message::{ControlMessage, Exclude, KickTarget, Message, Origin, Push};
-use gateway_proto::codes::CloseCode;
+use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{BackendConfig, BufferPools, ConnectionId, Mailbox};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,12 +21,21 @@ pub struct Control {
     pub pools: BufferPools,
     /// By worker: messages that its mailbox has not taken.
     outbox: Vec<VecDeque<Message>>,
-    /// Answers that are still due, and how many connections they may speak of.
-    tickets: BTreeMap<u64, (usize, u32)>,
+    tickets: BTreeMap<u64, Ticket>,
     next_ticket: u64,
     pub kicks: usize,
     /// Connections that an operator has seen, by worker; most are gone.
     seen: Vec<(usize, ConnectionId)>,
+}
+
+/// A request that waits for workers.
+struct Ticket {
+    /// Answers that are still due.
+    due: usize,
+    /// How many connections each may speak of.
+    receivers_max: u32,
+    /// The message that is accepted or refused by them.
+    message: Option<usize>,
 }
 
 impl Control {
@@ -50,18 +59,22 @@ impl Control {
 
     fn ticket(&mut self, answers: usize) -> u64 {
         self.next_ticket += 1;
-        self.tickets.insert(self.next_ticket, (answers, u32::MAX));
+        let ticket = Ticket { due: answers, receivers_max: u32::MAX, message: None };
+        self.tickets.insert(self.next_ticket, ticket);
         self.next_ticket
     }
 
-    fn answered(&mut self, ticket: u64, receivers: u32) {
-        let (due, receivers_max) =
-            self.tickets.get_mut(&ticket).expect("control: an answer nobody asked for, or one too many");
-        assert!(receivers <= *receivers_max, "control: {receivers} connections, {receivers_max} at most");
-        *due -= 1;
-        if *due == 0 {
-            self.tickets.remove(&ticket);
+    /// Takes an answer; returns the message that it is about, if it is about one.
+    fn answered(&mut self, number: u64, receivers: u32) -> Option<usize> {
+        let ticket =
+            self.tickets.get_mut(&number).expect("control: an answer to no question, or one too many");
+        let (max, message) = (ticket.receivers_max, ticket.message);
+        assert!(receivers <= max, "control: {receivers} connections, {max} at most");
+        ticket.due -= 1;
+        if ticket.due == 0 {
+            self.tickets.remove(&number);
         }
+        message
     }
 
     pub fn tell(&mut self, worker: usize, message: Message) {
@@ -84,8 +97,15 @@ impl World {
         }
         while let Some(message) = self.control.mailbox.pop() {
             match message {
-                ControlMessage::Outcome { ticket, receivers } => self.control.answered(ticket, receivers),
-                ControlMessage::Inspected(inspection) => self.control.answered(inspection.ticket(), 0),
+                ControlMessage::Outcome { ticket, result } => {
+                    let message = self.control.answered(ticket, result.unwrap_or(0));
+                    if let Some((message, code)) = message.zip(result.err()) {
+                        self.push_refused(message, code);
+                    }
+                }
+                ControlMessage::Inspected(inspection) => {
+                    self.control.answered(inspection.ticket(), 0);
+                }
                 ControlMessage::Audit(_) | ControlMessage::Stopped(_) => {}
             }
         }
@@ -110,11 +130,17 @@ impl World {
             expected: None,
             judged: false,
         };
-        let push = self.encode(&message);
-        self.enter_message(message);
         let workers = self.shards.len();
         let everyone = target == Target::Everyone;
+        if everyone && !self.places.take_for_everyone() {
+            return; // refused before it is anything
+        }
+        let push = self.encode(&message);
+        self.enter_message(message);
         let ticket = self.control.ticket(if everyone { workers } else { 1 });
+        if let Some(ticket) = self.control.tickets.get_mut(&ticket) {
+            ticket.message = Some(number);
+        }
         let origin = Origin::Control { ticket };
         note!(self, "control pushes message {number} to {target:?}");
         let exclude = Exclude::default();
@@ -140,6 +166,15 @@ impl World {
             }
         };
         self.control.tell(home.index(), message);
+    }
+
+    /// A push was refused: no connection gets it.
+    fn push_refused(&mut self, number: usize, code: ErrorCode) {
+        note!(self, "control learns that message {number} is refused: {code}");
+        let got = self.clients.iter().position(|client| client.received.contains(&number));
+        assert_eq!(got, None, "pushes: a client got message {number}, which was refused with {code}");
+        self.messages[number].outcome = Outcome::Refused { code: code.get() };
+        self.tally.pushes_refused += u64::from(code == ErrorCode::BUSY);
     }
 
     fn encode(&mut self, message: &Sent) -> Push {
@@ -204,7 +239,9 @@ impl World {
         let (worker, connection) = self.control.seen[chosen];
         let is_there = self.shards[worker].worker.shard().sessions.get(connection).is_some();
         let ticket = self.control.ticket(1);
-        self.control.tickets.insert(ticket, (1, u32::from(is_there)));
+        if let Some(ticket) = self.control.tickets.get_mut(&ticket) {
+            ticket.receivers_max = u32::from(is_there);
+        }
         self.tally.kicked_connections += u64::from(is_there);
         self.tally.kicked_nobody += u64::from(!is_there);
         self.churn += 1;

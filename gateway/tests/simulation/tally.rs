@@ -48,6 +48,8 @@ tally! {
     verdicts,
     tokens_ended,
     tokens_refused,
+    /// Pushes of the control plane that found no place for a fan-out.
+    pushes_refused,
     /// Messages that came back from an echo.
     echoes,
     /// Messages to users that are known by a text.

@@ -17,6 +17,7 @@ use crate::tally::Tally;
 use crate::verifier::Verifier;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
+use gateway::router::FanoutPlaces;
 use gateway::worker::{Context, Ports, Turn, Worker};
 use netpoll::sim::{Mutation, Rng, SimBackend, SimNetwork};
 use netpoll::{Backend, BackendConfig, Completions, ConnectionId, MailboxSender, Timestamp, mailbox};
@@ -62,6 +63,7 @@ pub struct World {
     /// When workers give memory back: of its own, for it changes nothing else.
     trim_rng: Rng,
     pub names: Fingerprints,
+    pub places: Arc<FanoutPlaces>,
     pub shards: Vec<Shard>,
     pub hosts: Vec<Host>,
     pub addresses: Vec<SocketAddr>,
@@ -113,7 +115,8 @@ impl World {
         let backends: Vec<_> =
             (0..plan.settings.workers).map(|_| network.backend(&plan.backend).expect("pools")).collect();
         let verifier = plan.verifier_queue.map(Verifier::new);
-        let (shards, control, addresses) = introduce(&plan, names, backends, verifier.as_ref());
+        let places = Arc::new(FanoutPlaces::new(plan.settings.workers, plan.settings.tables.fanouts()));
+        let (shards, control, addresses) = introduce(&plan, names, backends, verifier.as_ref(), &places);
         let host = |_| Host {
             backend: network.backend(&BackendConfig::small(64)).expect("pools"),
             batch: Completions::with_capacity(256),
@@ -128,6 +131,7 @@ impl World {
             plan,
             network,
             names,
+            places,
             shards,
             hosts,
             addresses,
@@ -342,6 +346,7 @@ fn introduce(
     names: Fingerprints,
     backends: Vec<SimBackend>,
     verifier: Option<&Verifier>,
+    places: &Arc<FanoutPlaces>,
 ) -> (Vec<Shard>, Control, Vec<SocketAddr>) {
     let capacity = plan.settings.tables.mailbox_capacity;
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
@@ -351,7 +356,8 @@ fn introduce(
     let entries = backends.into_iter().zip(mailboxes).enumerate();
     let shards = entries.map(|(index, (backend, mailbox))| {
         let verifier = verifier.map(|verifier| verifier.sender.clone());
-        let ports = Ports { workers: senders.clone(), control: control_sender.clone(), verifier };
+        let (control, places) = (control_sender.clone(), Arc::clone(places));
+        let ports = Ports { workers: senders.clone(), control, places, verifier };
         let settings = plan.settings.clone();
         let id = WorkerId(index as u8);
         let context = Context { id, settings, names, unix_start_ms: UNIX_START_MS };

@@ -17,7 +17,6 @@ impl Rooms {
             members += self.member_list(index as u32);
             self.counts(index);
             assert!(room.cursor == NONE || room.fanouts.0 != NONE, "room {index} is visited for no fan-out");
-            assert_eq!(room.queued == 0, room.fanouts.0 == NONE, "queued fan-outs of room {index}");
             assert_eq!(
                 room.fanouts.0 == NONE,
                 room.fanouts.1 == NONE,
@@ -63,7 +62,7 @@ impl Rooms {
         let room = &self.rooms[index];
         let hosts = self.hosts(RoomIndex(index as u32)).count();
         assert!(room.total as usize >= hosts, "room {index}: {} members on {hosts} hosts", room.total);
-        let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE || room.heavy > 0;
+        let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE;
         let is_listed = room.flags.has(Flags::COUNT_DIRTY) || room.flags.has(Flags::TOTAL_DIRTY);
         assert!(needed || is_listed, "room {index} is of no use");
         assert_eq!(room.local == 0, room.text.is_none(), "the key of room {index}");

@@ -4,6 +4,7 @@ use super::announce;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::config::{BackendKind, Config, Plan, Sources, SystemLimits};
 use gateway::metrics::WorkerMetrics;
+use gateway::router::FanoutPlaces;
 use gateway::settings::WorkerSettings;
 use gateway::worker::{Context, Ports, Worker};
 use netpoll::epoll::EpollBackend;
@@ -63,7 +64,8 @@ pub(crate) fn serve<B: Backend>(
     let capacity = settings.tables.mailbox_capacity;
     let (worker, mailbox_end) = mailbox(capacity, backend.waker());
     let (control, _control_end) = mailbox(capacity, Waker::event_fd()?);
-    let ports = Ports { workers: vec![worker], control, verifier: None };
+    let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
+    let ports = Ports { workers: vec![worker], control, places, verifier: None };
     let context = Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
     let mut worker = Worker::new(context, backend, mailbox_end, ports, Arc::new(WorkerMetrics::default()))
         .map_err(io::Error::other)?;
