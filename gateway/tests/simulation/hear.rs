@@ -293,6 +293,10 @@ impl World {
         let error = Error::parse(&frame.body).expect("wire: an Error");
         let client = &mut self.clients[id];
         if client.is_lawless() {
+            // What it asked before may have been refused for what it is; its rooms are not known from here on.
+            if client.pending.remove(&frame.sequence).is_some() {
+                client.blur();
+            }
             return;
         }
         let code = error.code.get();

@@ -267,7 +267,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         accept_sets_max: pick(rng, 2, 64),
         text_cells_max: pick(rng, 8, 1024),
         mailbox_capacity: mailbox,
-        fanouts_max: [1, 2, 4, 64][rng.below(4)],
+        fanouts_max: [1, 4, 64, 512][rng.below(4)],
     };
     let policy = match rng.below(4) {
         0 => DevicePolicy::Allow(0),
