@@ -92,11 +92,9 @@ fn a_broadcast_reaches_everyone_who_accepts_it(backend: &BackendChoice) {
     for round in 0..3_u8 {
         let unwanted = push(&mut pools, 1003, MessageClass::Broadcast, b"not in the accept sets");
         let wanted = push(&mut pools, 1001, MessageClass::Broadcast, &[round; 600]);
-        for worker in 0..2 {
-            for push in [&unwanted, &wanted] {
-                let origin = Origin::Control { ticket: u64::from(round) };
-                gateway.tell(worker, Message::ToAll { push: push.clone(), rate: 0, origin });
-            }
+        for push in [&unwanted, &wanted] {
+            let origin = Origin::Control { ticket: u64::from(round) };
+            gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 0, origin });
         }
         let receivers: u32 = (0..4).map(|_| outcome(&gateway, u64::from(round)).unwrap()).sum();
         assert_eq!(receivers, 200, "those who take one of the two");
@@ -143,7 +141,7 @@ fn a_rated_broadcast_takes_its_time(backend: &BackendChoice) {
     let mut pools = pools();
     let push = push(&mut pools, 1000, MessageClass::Broadcast, b"slowly");
     let start = Instant::now();
-    gateway.tell(0, Message::ToAll { push, rate: 40, origin: Origin::Nobody });
+    gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 40, origin: Origin::Nobody });
     assert_eq!(clients[3].ask(Operation(200), 1, b"meanwhile").operation, 200, "others are not held up");
     for client in &mut clients {
         while client.read().operation != 1000 {}

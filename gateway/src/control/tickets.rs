@@ -94,7 +94,8 @@ impl Tickets {
         deadline: Instant,
     ) -> Result<Ticket<'_, Reached>, TicketError> {
         let (done, answer) = oneshot::channel();
-        let mut ticket = self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, refused: 0, done }, answer)?;
+        let mut ticket =
+            self.open(Waiting::Outcomes { left: count.max(1), receivers: 0, refused: 0, done }, answer)?;
         ticket.deadline = deadline;
         Ok(ticket)
     }

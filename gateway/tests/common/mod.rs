@@ -174,6 +174,14 @@ impl Gateway {
         self.threads.as_ref().unwrap().senders[worker].send(message).unwrap();
     }
 
+    /// To every worker, with the places for fan-outs that the control thread takes for it.
+    #[allow(dead_code)] // each test program uses its part
+    pub fn tell_all(&self, message: impl Fn() -> Message) {
+        let threads = self.threads.as_ref().unwrap();
+        assert!(threads.places.take_for_everyone(), "no place for a broadcast");
+        (0..threads.senders.len()).for_each(|worker| self.tell(worker, message()));
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.addresses[0])
     }
