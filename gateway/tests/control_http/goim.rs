@@ -31,6 +31,8 @@ fn pushes_go_to_the_homes_of_their_names_and_are_answered_as_goim_answers() {
 fn a_user_that_is_named_twice_is_sent_the_message_once() {
     let gateway = Gateway::start("");
     assert_eq!(gateway.post("/goim/push/mids?operation=1000&mids=7&mids=8&mids=7&mids=07", b"x").text, OK);
+    gateway.until(|gateway| gateway.pushes.lock().unwrap().len() >= 2);
+    assert_eq!(gateway.get("/healthz").status, 200);
     assert_eq!(gateway.pushes.lock().unwrap().len(), 2, "{:?}", gateway.seen);
 }
 
