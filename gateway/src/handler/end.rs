@@ -6,7 +6,7 @@ use crate::metrics::{OperationClass, SlowReason};
 use crate::session::{Phase, Session, User};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
-use crate::worker::message::{AuditKind, Message};
+use crate::worker::message::{AuditKind, Message, NameKind};
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Header, Operation};
@@ -197,11 +197,13 @@ impl<B: Backend> Worker<B> {
             if session.key_number() > 0 {
                 self.metrics.token_keys.remove(session.key_number());
             }
-            let names = [self.own_key_name(session), self.user_name(session)];
+            let names =
+                [(NameKind::Key, self.own_key_name(session)), (NameKind::User, self.user_name(session))];
             let from = self.address(connection);
             let workers = self.post.workers();
-            for name in names.into_iter().flatten() {
-                self.post.send(name.home(workers), Message::Release { name, from });
+            for (kind, name) in names {
+                let Some(name) = name else { continue };
+                self.post.send(name.home(workers), Message::Release { kind, name, from });
             }
         }
         if let Some(session) = self.shard.sessions.get_mut(connection) {

@@ -18,7 +18,7 @@ impl<B: Backend> Worker<B> {
             Message::Reclaim { connection, from, tag } => self.reclaim(connection, from, tag),
             Message::Granted { connection } => self.login_answered(connection),
             Message::Sharers { connection, count } => self.share_rate(connection, count),
-            Message::Release { name, from } => self.release(name, from),
+            Message::Release { kind, name, from } => self.release(kind, name, from),
             Message::Evict { connection, code: CloseCode::AUTH_FAILED, reason: None } => {
                 self.refuse_login(connection, CloseCode::AUTH_FAILED, "the key belongs to another user");
             }
@@ -126,9 +126,12 @@ impl<B: Backend> Worker<B> {
         self.post.send(from.worker(), answer);
     }
 
-    fn release(&mut self, name: Fingerprint, from: Address) {
+    /// Only a user's rate is divided: the holder of a key has no other part of its user's rate by that key.
+    fn release(&mut self, kind: NameKind, name: Fingerprint, from: Address) {
         self.shard.directory.release(name, from);
-        self.divide_rate(name, 1);
+        if kind == NameKind::User {
+            self.divide_rate(name, 1);
+        }
     }
 
     fn reload(&mut self, reloadable: &Arc<Reloadable>) {

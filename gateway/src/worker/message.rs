@@ -158,6 +158,8 @@ pub enum Message {
         /// The name.
         name: Fingerprint,
         /// The connection.
+        /// Kind of the name.
+        kind: NameKind,
         from: Address,
     },
     /// To a host: close the connection, with code and reason as its last word.

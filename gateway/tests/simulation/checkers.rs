@@ -7,6 +7,7 @@ use crate::verifier::Verifier;
 use crate::world::World;
 use gateway::address::WorkerId;
 use gateway::metrics::WorkerMetrics;
+use gateway::session::User;
 use gateway::settings::DevicePolicy;
 use gateway::worker::message::{Message, MessageClass};
 use gateway_proto::codes::CloseCode;
@@ -54,6 +55,7 @@ impl World {
             self.come_to_rest();
             self.judge_messages(&before);
             self.check_names();
+            self.check_rates();
         }
         self.check_online();
         if self.plan.idles {
@@ -287,6 +289,24 @@ impl World {
                 }
             };
             assert!(allowed, "devices: user {mid} has {platforms:?}");
+        }
+    }
+
+    /// The connections of a user have its rate among them, and none has more than its part.
+    fn check_rates(&self) {
+        let mut users: BTreeMap<i64, Vec<u8>> = BTreeMap::new();
+        for shard in &self.shards {
+            let sessions = &shard.worker.shard().sessions;
+            let open = (0..sessions.slots()).filter_map(|index| sessions.at(index));
+            for session in open.filter(|session| session.is_open()) {
+                if let User::Mid(mid) = session.user() {
+                    users.entry(mid).or_default().push(session.flow.sharers().max(1));
+                }
+            }
+        }
+        for (mid, sharers) in users {
+            let all: f64 = sharers.iter().map(|count| 1.0 / f64::from(*count)).sum();
+            assert!(all < 1.001, "rates: the connections of user {mid} divide its rate by {sharers:?}");
         }
     }
 
