@@ -13,7 +13,7 @@ use crate::session::{Instant16, Phase};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use gateway_proto::frame::Header;
+use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, ConnectionId, Timestamp};
 
 /// To a request above the rate.
@@ -50,23 +50,19 @@ impl<B: Backend> Worker<B> {
     /// Says whether a request that was charged is to be handled, for a connection that has been above its rate. If not it has
     /// been refused, or the connection is ending.
     pub(super) fn admits_above(&mut self, connection: ConnectionId, header: Header) -> bool {
-        match self.stage(connection) {
-            Stage::Within | Stage::Slowed => true,
-            Stage::Refused => {
-                self.refuse(connection, header, ErrorCode::LIMITED, SLOW_DOWN);
-                false
-            }
-            Stage::Closed => false,
+        let stage = self.stage(connection);
+        if stage == Stage::Refused {
+            self.note_refusal(connection);
+            self.refuse(connection, header, ErrorCode::LIMITED, SLOW_DOWN);
         }
+        matches!(stage, Stage::Within | Stage::Slowed)
     }
 
     /// What becomes of a request now. One that is to be refused is counted, and a connection that is to be closed is.
     fn stage(&mut self, connection: ConnectionId) -> Stage {
-        let now = Instant16::of(self.pace.now);
         let rate = &self.reloadable.rate;
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return Stage::Closed };
-        let allowance = session.flow.allowance(rate, &self.lone_allowance);
-        let stage = session.flow.stage(now, &allowance, rate);
+        let Some(session) = self.shard.sessions.get(connection) else { return Stage::Closed };
+        let stage = session.flow.stage(&session.flow.allowance(rate, &self.lone_allowance), rate);
         match stage {
             Stage::Within | Stage::Slowed => {}
             Stage::Refused => self.metrics.rate_refused.add(1),
@@ -79,13 +75,25 @@ impl<B: Backend> Worker<B> {
         stage
     }
 
+    /// Notes that the client is told of a refusal; true when it is the first since it was above its rate.
+    fn note_refusal(&mut self, connection: ConnectionId) -> bool {
+        let session = self.shard.sessions.get_mut(connection);
+        session.is_some_and(|session| session.flow.note_refusal(&self.reloadable.rate))
+    }
+
     /// A WebSocket ping or pong: says whether it is to be answered. Before the login it is a frame like others.
     pub(super) fn admits_control(&mut self, connection: ConnectionId) -> bool {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
         if session.phase == Phase::Open {
             session.flow.charge(1);
             let is_above = session.flow.is_over() && !session.service;
-            return !is_above || matches!(self.stage(connection), Stage::Within | Stage::Slowed);
+            let stage = if is_above { self.stage(connection) } else { Stage::Within };
+            // A ping has no answer that refuses it, so the first of them is told by an Error to a heartbeat.
+            if stage == Stage::Refused && self.note_refusal(connection) {
+                let heartbeat = Header::new(Operation::HEARTBEAT, 0, 0);
+                self.refuse(connection, heartbeat, ErrorCode::LIMITED, SLOW_DOWN);
+            }
+            return matches!(stage, Stage::Within | Stage::Slowed);
         }
         let listener = usize::from(session.listener);
         let is_echo = self.context.settings.listeners[listener].kind == ListenerKind::WebSocketEcho;
@@ -149,7 +157,7 @@ impl<B: Backend> Worker<B> {
         if !session.flow.exceeds(&allowance) || !is_limited {
             return;
         }
-        session.flow.stage(Instant16::of(self.pace.now), &allowance, rate); // it may be above from here on
+        session.flow.note_excess();
         session.flow.set_stopped(true);
         self.metrics.rate_slowed.add(1);
         self.metrics.rate_stopped.increment();
@@ -168,7 +176,12 @@ impl<B: Backend> Worker<B> {
 
     /// Time has paid.
     pub(super) fn resume(&mut self, connection: ConnectionId) {
+        let now = Instant16::of(self.pace.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+        // Up to here the time is that of a stop.
+        session.flow.pay(session.heard_at, now, &allowance);
+        session.heard_at = now;
         session.flow.set_stopped(false);
         self.metrics.rate_stopped.decrement();
         self.receive_again(connection);

@@ -8,6 +8,10 @@
 //!   each sixteenth of a second: − a sixteenth of the rate
 //! ```
 //!
+//! What counts for the last two steps is the time above the burst, less the time below it since: a client that keeps to its
+//! rate is above only for moments, however near the burst it stays. A step is left when nothing of that time remains, or when
+//! half of the burst is free. A debt is paid in whole ticks, so up to a tick's payment beyond the burst is not above it.
+//!
 //! The token buckets are kept as debts, so that an idle connection's are zero and need no refill. They are integers that time
 //! pays off in whole ticks of the clock that the session has anyway (`heard_at`), so nothing is lost to rounding. What is
 //! received is charged and handled even beyond the burst: it has been taken from the socket, and the sender pays by the length of
@@ -103,15 +107,15 @@ pub struct Flow {
     messages: u32,
     /// Debt in bytes.
     bytes: u32,
-    /// When the debt exceeded the burst, while `over`: the low half of an [`Instant16`], which is enough for an hour.
-    over_since: u16,
+    /// Ticks for which the debt has exceeded the burst, less those for which it has not since; while `over`.
+    above: u16,
     /// Faulty requests that have not been forgotten; before the login frames that are no login.
     faults: u8,
     /// Connections that share the user's rate with this one, itself included; 0: none that is known.
     sharers: u8,
-    /// The debt has exceeded the burst, and was not halved since.
+    /// The debt has exceeded the burst, and what follows from that has not been forgotten.
     over: bool,
-    /// A request was refused since then: before that a connection is not closed.
+    /// The client was told since then that it is refused: before that a connection is not closed.
     refused: bool,
     /// The socket is left unread for the rate.
     stopped: bool,
@@ -141,12 +145,24 @@ impl Flow {
         if ticks == 0 {
             return;
         }
+        // A stop may end late; that is no time in which the client has held back.
+        let above = match () {
+            () if !self.over => 0,
+            () if self.stopped => ticks,
+            () => self.ticks_to_burst(allowance).min(ticks),
+        };
         self.messages = self.messages.saturating_sub(allowance.messages_per_tick.saturating_mul(ticks));
         self.bytes = self.bytes.saturating_sub(allowance.bytes_per_tick.saturating_mul(ticks));
         let seconds = now.seconds_since(then);
         self.faults = self.faults.saturating_sub(u8::try_from(seconds).unwrap_or(u8::MAX));
-        if self.messages <= allowance.messages_burst / 2 && self.bytes <= allowance.bytes_burst / 2 {
-            (self.over, self.refused) = (false, false);
+        if self.over {
+            let spent = u32::from(self.above).saturating_add(above).saturating_sub(ticks - above);
+            self.above = u16::try_from(spent).unwrap_or(u16::MAX);
+            let half =
+                self.messages <= allowance.messages_burst / 2 && self.bytes <= allowance.bytes_burst / 2;
+            if half || (self.above == 0 && !self.exceeds(allowance)) {
+                (self.over, self.refused, self.above) = (false, false, 0);
+            }
         }
     }
 
@@ -191,40 +207,46 @@ impl Flow {
 
     /// Whether the debt exceeds the burst.
     pub fn exceeds(&self, allowance: &Allowance) -> bool {
-        self.messages > allowance.messages_burst || self.bytes > allowance.bytes_burst
+        self.ticks_to_burst(allowance) > 0
     }
 
-    /// Whether the debt has exceeded the burst and was not halved since. While it is false every request is handled.
+    /// Whether the debt has exceeded the burst, and what follows from that has not been forgotten. While it is false every
+    /// request is handled.
     pub fn is_over(&self) -> bool {
         self.over
     }
 
-    /// What becomes of requests at `now`.
-    pub fn stage(&mut self, now: Instant16, allowance: &Allowance, limits: &RateLimits) -> Stage {
-        if !self.exceeds(allowance) {
-            return Stage::Within;
-        }
-        if !std::mem::replace(&mut self.over, true) {
-            self.over_since = now.low_half();
-        }
-        let ticks = u32::from(now.low_half().wrapping_sub(self.over_since));
-        let for_long = |after: u32| after > 0 && ticks >= after;
-        match () {
-            () if for_long(limits.close_after_ticks) && self.refused => Stage::Closed,
-            () if for_long(limits.refuse_after_ticks) => {
-                // However long the stop before it was: a client has the time from the first refusal on to heed it.
-                if !std::mem::replace(&mut self.refused, true) {
-                    self.over_since = now.low_half().wrapping_sub(limits.refuse_after_ticks as u16);
-                }
-                Stage::Refused
-            }
-            () => Stage::Slowed,
-        }
+    /// Notes that the debt exceeds the burst: the time above it counts from here on.
+    pub fn note_excess(&mut self) {
+        self.over = true;
     }
 
-    /// Ticks until time has paid the debt down to the burst; 0: it is not above.
+    /// What becomes of requests, when time has paid up to now.
+    pub fn stage(&self, allowance: &Allowance, limits: &RateLimits) -> Stage {
+        let for_long = |after: u32| after > 0 && u32::from(self.above) >= after;
+        match () {
+            () if for_long(limits.close_after_ticks) && self.refused => Stage::Closed,
+            () if for_long(limits.refuse_after_ticks) => Stage::Refused,
+            () => Stage::Slowed,
+        }
+            () if !self.over || !self.exceeds(allowance) => Stage::Within,
+    }
+
+    /// Notes that the client is told of a refusal; true when it is the first. However long the stop before it was, the client has
+    /// the time from the first refusal on to heed it.
+    pub fn note_refusal(&mut self, limits: &RateLimits) -> bool {
+        let is_first = !std::mem::replace(&mut self.refused, true);
+        if is_first {
+            self.above = u16::try_from(limits.refuse_after_ticks).unwrap_or(u16::MAX).min(self.above);
+        }
+        is_first
+    }
+
+    /// Ticks until time has paid the debt down to the burst; 0: it is not above by more than a tick pays.
     pub fn ticks_to_burst(&self, allowance: &Allowance) -> u32 {
-        let wait = |debt: u32, burst: u32, per_tick: u32| debt.saturating_sub(burst).div_ceil(per_tick);
+        let wait = |debt: u32, burst: u32, per_tick: u32| {
+            debt.saturating_sub(burst).div_ceil(per_tick).saturating_sub(1)
+        };
         let messages = wait(self.messages, allowance.messages_burst, allowance.messages_per_tick);
         messages.max(wait(self.bytes, allowance.bytes_burst, allowance.bytes_per_tick))
     }
@@ -276,45 +298,114 @@ mod tests {
         Instant16::of(Timestamp::from_nanos(millis * 1_000_000))
     }
 
-    /// Sends `per_step` messages every `step` milliseconds, as far as the connection is not stopped, from `start` to `end`;
-    /// returns how many were handled.
-    fn offer(
-        flow: &mut Flow,
-        limits: &RateLimits,
-        (start, end): (u64, u64),
-        per_step: u32,
-        step: u64,
-    ) -> u32 {
-        let allowance = Allowance::new(limits, 1);
-        let (mut then, mut handled) = (at(start), 0);
-        for millis in (start..end).step_by(step as usize) {
+    /// What became of messages, and when the connection was closed.
+    #[derive(Debug, Default)]
+    struct Offered {
+        handled: u32,
+        refused: u32,
+        first_refusal: Option<u64>,
+        closed: Option<u64>,
+    }
+
+    /// Sends `sends(millis)` messages every millisecond for `duration`, as a worker takes them: one at a time while the socket is
+    /// read, which has room for 300.
+    fn offer(limits: &RateLimits, duration: u64, sends: impl Fn(u64) -> u32) -> Offered {
+        let (mut flow, allowance) = (Flow::default(), Allowance::new(limits, 1));
+        let (mut then, mut waiting, mut offered) = (at(0), 0, Offered::default());
+        for millis in 0..duration {
             let now = at(millis);
             flow.pay(then, now, &allowance);
             then = now;
-            if flow.ticks_to_burst(&allowance) == 0 {
-                flow.charge(per_step);
-                handled += per_step;
-                flow.stage(now, &allowance, limits);
+            for _ in 0..std::mem::take(&mut waiting) {
+                flow.charge(1);
+                match flow.stage(&allowance, limits) {
+                    Stage::Within | Stage::Slowed => offered.handled += 1,
+                    Stage::Refused => {
+                        flow.note_refusal(limits);
+                        offered.refused += 1;
+                        offered.first_refusal.get_or_insert(millis);
+                    }
+                    Stage::Closed => {
+                        offered.closed = Some(millis);
+                        return offered;
+                    }
+                }
+            }
+            if flow.exceeds(&allowance) {
+                flow.note_excess();
+                flow.set_stopped(true);
             }
         }
-        handled
+        offered
     }
+            waiting = (waiting + sends(millis)).min(300);
+            if flow.is_stopped() && now.ticks_since(then) < flow.ticks_to_burst(&allowance) || waiting == 0 {
+                continue;
+            }
 
+            flow.set_stopped(false);
     #[test]
     fn over_time_exactly_the_rate_passes_however_much_is_offered() {
         for per_step in [1, 7, 160] {
-            let mut flow = Flow::default();
-            let handled = offer(&mut flow, &limits(), (0, 60_000), per_step, 5);
-            let least = 60 * 100;
-            assert!((least..=least + 200 + per_step).contains(&handled), "{per_step} at a time: {handled}");
+            let offered = offer(&limits, 60_000, |millis| if millis % 5 == 0 { per_step } else { 0 });
+            // What was taken from the socket is handled, and the burst besides.
+            let bounds = 60 * 100..=60 * 100 + 200 + 7 + 300;
+            assert!(bounds.contains(&offered.handled), "{per_step} at a time: {offered:?}");
+            assert_eq!((offered.refused, offered.closed), (0, None));
         }
     }
 
     #[test]
     fn a_rate_below_one_a_tick_is_kept_too() {
-        let limits = RateLimits { messages_per_second: 1, messages_burst: 1, ..limits() };
-        let handled = offer(&mut Flow::default(), &limits, (0, 100_000), 1, 10);
-        assert!((100..=102).contains(&handled), "{handled}");
+        let limits = RateLimits { refuse_after_ticks: 0, close_after_ticks: 0, ..limits() };
+        let off = RateLimits { refuse_after_ticks: 0, close_after_ticks: 0, ..limits() };
+        let limits = RateLimits { messages_per_second: 1, messages_burst: 1, ..off };
+        let offered = offer(&limits, 100_000, |millis| u32::from(millis % 900 == 0));
+        assert!((100..=105).contains(&offered.handled), "{offered:?}");
+    }
+
+    #[test]
+    fn a_client_that_keeps_to_its_rate_is_never_refused_however_near_the_burst_it_stays() {
+        let limits = limits();
+        for (step, per_step) in [(100, 10), (10, 1), (500, 50), (1000, 100)] {
+            // The burst less one step is spent at once; some steps come late, together with the next.
+            for late in [0, 3] {
+                let sends = |millis: u64| match (millis, millis % step, millis / step) {
+                    (0, ..) => 200 - per_step,
+                    (_, 0, number) if late > 0 && number % late == 0 => 0,
+                    (_, 0, number) if late > 0 && number % late == 1 && number > 1 => 2 * per_step,
+                    (_, 0, _) => per_step,
+                    _ => 0,
+                };
+                let offered = offer(&limits, 120_000, sends);
+                let sent: u32 = (0..120_000).map(sends).sum();
+                assert_eq!(
+                    (offered.refused, offered.closed),
+                    (0, None),
+                    "{per_step} each {step} ms: {offered:?}"
+                );
+                assert_eq!(offered.handled, sent);
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_that_is_too_large_is_forgotten_by_a_client_that_keeps_to_its_rate_then() {
+        let offered = offer(&limits(), 120_000, |millis| match millis {
+            0 => 450,
+            _ if millis > 2600 && millis % 100 == 0 => 9,
+            _ => 0,
+        });
+        assert_eq!((offered.refused, offered.closed), (0, None), "{offered:?}");
+    }
+
+    #[test]
+    fn whoever_sends_half_as_much_again_is_refused_and_then_closed() {
+        let offered = offer(&limits(), 60_000, |millis| if millis % 20 == 0 { 3 } else { 0 });
+        // The burst lasts for four seconds of that.
+        let (refused, closed) = (offered.first_refusal.unwrap(), offered.closed.unwrap());
+        assert!((8_500..11_000).contains(&refused), "{offered:?}");
+        assert!((18_000..24_000).contains(&closed), "{offered:?}");
     }
 
     #[test]
@@ -322,61 +413,58 @@ mod tests {
         let mut flow = Flow::default();
         let allowance = Allowance::new(&limits(), 1);
         flow.charge(200);
-        assert_eq!(flow.stage(at(0), &allowance, &limits()), Stage::Within);
+        assert!(!flow.exceeds(&allowance));
+        flow.charge(6);
+        assert!(!flow.exceeds(&allowance), "a tick pays for these");
         flow.charge(1);
-        assert_eq!(flow.stage(at(0), &allowance, &limits()), Stage::Slowed);
+        flow.note_excess();
+        assert_eq!(flow.stage(&allowance, &limits()), Stage::Slowed);
         assert_eq!(flow.ticks_to_burst(&allowance), 1);
-        flow.pay(at(0), at(1000), &allowance);
-        assert!(flow.is_over(), "half the burst is still owed");
-        flow.pay(at(1000), at(1100), &allowance);
+        flow.pay(at(0), at(62), &allowance);
+        assert!(flow.is_over(), "a moment above is remembered for as long");
+        flow.pay(at(62), at(1000), &allowance);
         assert!(!flow.is_over());
-        flow.pay(at(1100), at(3000), &allowance);
-        assert_eq!(flow, Flow { over_since: flow.over_since, ..Flow::default() }, "nothing is owed");
+        flow.pay(at(1000), at(3000), &allowance);
+        assert_eq!(flow, Flow::default(), "nothing is owed");
     }
 
     #[test]
     fn whoever_goes_on_is_slowed_then_refused_then_closed() {
         let limits = limits();
-        let mut flow = Flow::default();
-        let mut stages = vec![];
-        let (mut then, allowance) = (at(0), Allowance::new(&limits, 1));
-        for millis in (0..60_000).step_by(50) {
-            let now = at(millis);
-            flow.pay(then, now, &allowance);
-            then = now;
-            flow.charge(50);
-            let stage = flow.stage(now, &allowance, &limits);
-            if stages.last().is_none_or(|(_, last)| *last != stage) {
-                stages.push((millis, stage));
-            }
-        }
-        let order: Vec<Stage> = stages.iter().map(|(_, stage)| *stage).collect();
-        assert_eq!(order, [Stage::Within, Stage::Slowed, Stage::Refused, Stage::Closed]);
-        assert!((5000..5300).contains(&(stages[2].0 - stages[1].0)), "{stages:?}");
-        assert!((15_000..15_600).contains(&(stages[3].0 - stages[1].0)), "{stages:?}");
+        let offered = offer(&limits, 60_000, |_| 1);
+        let (refused, closed) = (offered.first_refusal.unwrap(), offered.closed.unwrap());
+        assert!((5000..8000).contains(&refused), "the burst, and five seconds above it: {offered:?}");
+        assert!(closed >= refused + 10_000, "ten seconds to heed it: {offered:?}");
+        assert!(closed < 60_000 && offered.handled >= 200 && offered.refused > 0, "{offered:?}");
     }
 
     #[test]
     fn a_connection_is_refused_before_it_is_closed() {
         let limits = limits();
         let (mut flow, allowance) = (Flow::default(), Allowance::new(&limits, 1));
-        flow.charge(10_000);
-        assert_eq!(flow.stage(at(0), &allowance, &limits), Stage::Slowed);
+        flow.charge(20_000);
+        flow.note_excess();
+        assert_eq!(flow.stage(&allowance, &limits), Stage::Slowed);
         // The stop alone was longer than the time to be closed.
         flow.pay(at(0), at(90_000), &allowance);
-        assert_eq!(flow.stage(at(90_000), &allowance, &limits), Stage::Refused);
-        assert_eq!(flow.stage(at(99_900), &allowance, &limits), Stage::Refused, "ten seconds to heed it");
-        assert_eq!(flow.stage(at(100_000), &allowance, &limits), Stage::Closed);
+        assert_eq!(flow.stage(&allowance, &limits), Stage::Refused);
+        assert_eq!(flow.stage(&allowance, &limits), Stage::Refused, "a look is no refusal");
+        assert!(flow.note_refusal(&limits) && !flow.note_refusal(&limits));
+        flow.pay(at(90_000), at(99_900), &allowance);
+        assert_eq!(flow.stage(&allowance, &limits), Stage::Refused, "ten seconds to heed it");
+        flow.pay(at(99_900), at(100_000), &allowance);
+        assert_eq!(flow.stage(&allowance, &limits), Stage::Closed);
     }
 
     #[test]
     fn bytes_count_as_messages_do() {
         let mut flow = Flow::default();
         let allowance = Allowance::new(&limits(), 1);
-        flow.charge_bytes(32_000 + 1_000);
-        assert_eq!(flow.stage(at(0), &allowance, &limits()), Stage::Slowed);
+        flow.charge_bytes(32_000 + 2_000);
+        flow.note_excess();
+        assert_eq!(flow.stage(&allowance, &limits()), Stage::Slowed);
         assert_eq!(flow.ticks_to_burst(&allowance), 1);
-        flow.return_bytes(1_000);
+        flow.return_bytes(2_000);
         assert_eq!(flow.ticks_to_burst(&allowance), 0);
         flow.charge_bytes(usize::MAX);
         assert!(flow.ticks_to_burst(&allowance) > 4_000_000, "a debt saturates");

@@ -149,11 +149,6 @@ impl Instant16 {
     pub fn seconds_since(self, earlier: Instant16) -> u32 {
         (earlier.0 % Self::PER_SECOND + self.ticks_since(earlier)) / Self::PER_SECOND
     }
-
-    /// The tick's number modulo 2^16, for times of less than an hour.
-    pub fn low_half(self) -> u16 {
-        self.0 as u16
-    }
 }
 
 /// One connection.
