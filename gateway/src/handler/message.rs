@@ -11,7 +11,8 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId, SharedBuffer};
 
-/// Members that a room is taken to have for its messages' cost when none of them is on the sender's worker.
+/// Members that a room is taken to have for its messages' cost when none of them is on the sender's worker, until its home has
+/// said how many they are: the outcome settles it.
 const UNKNOWN_MEMBERS: u32 = 1024;
 
 /// What its sender gets to hear.
@@ -26,7 +27,11 @@ enum Answer {
 enum Route {
     Name(Fingerprint),
     MadeKey(Address, Fingerprint),
-    Room(Fingerprint),
+    Room {
+        name: Fingerprint,
+        /// Messages that were charged for its deliveries although its size is not known here.
+        prepaid: u8,
+    },
 }
 
 impl<B: Backend> Worker<B> {
@@ -109,17 +114,20 @@ impl<B: Backend> Worker<B> {
         let route = self.find_route(from, target)?;
         let workers = self.post.workers();
         let to = match route {
-            Route::Name(name) | Route::Room(name) => name.home(workers),
+            Route::Name(name) | Route::Room { name, .. } => name.home(workers),
             Route::MadeKey(address, _) => address.worker(),
         };
         if !self.admits_post(from, to) {
             return Err(ErrorCode::BUSY);
         }
         match route {
-            Route::Room(room) => {
-                let found = self.shard.rooms.find(room);
-                let members = found.map_or(UNKNOWN_MEMBERS, |room| self.shard.rooms.total(room));
-                if self.admits_room(from, members) { Ok(route) } else { Err(ErrorCode::LIMITED) }
+            Route::Room { name, .. } => {
+                let known = self.shard.rooms.find(name);
+                let size = known.map(|room| self.shard.rooms.total(room));
+                let charged = self.admits_room(from, size.unwrap_or(UNKNOWN_MEMBERS));
+                let charged = charged.ok_or(ErrorCode::LIMITED)?;
+                let prepaid = if size.is_some() { 0 } else { u8::try_from(charged).unwrap_or(u8::MAX) };
+                Ok(Route::Room { name, prepaid })
             }
             Route::Name(_) | Route::MadeKey(..) => Ok(route),
         }
@@ -145,7 +153,7 @@ impl<B: Backend> Worker<B> {
                 let may_from_outside =
                     || !self.reloadable.room_members_only && self.may_enter(from, room.as_str());
                 let allowed = self.is_member(from, name) || may_from_outside() || is_service();
-                if allowed { Ok(Route::Room(name)) } else { Err(ErrorCode::FORBIDDEN) }
+                if allowed { Ok(Route::Room { name, prepaid: 0 }) } else { Err(ErrorCode::FORBIDDEN) }
             }
             Target::Stream(_) => Err(ErrorCode::UNSUPPORTED),
         }
@@ -163,7 +171,7 @@ impl<B: Backend> Worker<B> {
     /// The sender's own connection, if it wants to be left out.
     fn exclude(&self, from: ConnectionId, route: Route, not_to_self: bool) -> Exclude {
         let reached = match route {
-            Route::Room(room) => self.is_member(from, room),
+            Route::Room { name, .. } => self.is_member(from, name),
             Route::Name(name) => self.shard.sessions.get(from).is_some_and(|session| {
                 self.user_name(session) == Some(name) || self.own_key_name(session) == Some(name)
             }),
@@ -209,7 +217,8 @@ impl<B: Backend> Worker<B> {
     ) {
         let publish = matches!(answer, Answer::Publish);
         let quiet = matches!(answer, Answer::Send { quiet: true });
-        let origin = Origin::Client { address: self.address(from), sequence, publish, quiet };
+        let prepaid = if let Route::Room { prepaid, .. } = route { prepaid } else { 0 };
+        let origin = Origin::Client { address: self.address(from), sequence, publish, quiet, prepaid };
         let Some((bytes, websocket_header)) = push else {
             return self.outcome(origin, Err(ErrorCode::BUSY));
         };
@@ -230,7 +239,7 @@ impl<B: Backend> Worker<B> {
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
                 self.post.request(address.worker(), message);
             }
-            Route::Room(room) => {
+            Route::Room { name: room, .. } => {
                 let push = push(MessageClass::Room);
                 self.post.request(room.home(workers), Message::ToRoom { room, push, exclude, origin });
             }
@@ -241,7 +250,7 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn report(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
         match origin {
             Origin::Nobody => {}
-            Origin::Client { quiet: true, .. } if result.is_ok_and(|count| count > 0) => {}
+            Origin::Client { quiet: true, prepaid: 0, .. } if result.is_ok_and(|count| count > 0) => {}
             Origin::Client { address, .. } => {
                 self.post.send(address.worker(), Message::Outcome { origin, result });
             }
@@ -255,8 +264,14 @@ impl<B: Backend> Worker<B> {
 
     /// Answers the client that a message came from.
     pub(crate) fn outcome(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
-        let Origin::Client { address, sequence, publish, .. } = origin else { return };
+        let Origin::Client { address, sequence, publish, quiet, prepaid } = origin else { return };
         let connection: ConnectionId = Address::connection(address);
+        if prepaid > 0 {
+            self.settle_room(connection, prepaid, result.unwrap_or(0));
+        }
+        if quiet && result.is_ok_and(|count| count > 0) {
+            return;
+        }
         if publish {
             self.answer_publish(connection, sequence, result);
         } else {

@@ -107,16 +107,31 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Charges a message to a room for its deliveries; false when there were too many of them: then it is to be refused.
-    pub(super) fn admits_room(&mut self, from: ConnectionId, members: u32) -> bool {
+    /// Charges a message to a room for its deliveries; returns as how many messages, or `None` when there were too many of them:
+    /// then it is to be refused.
+    pub(super) fn admits_room(&mut self, from: ConnectionId, members: u32) -> Option<u32> {
         let rate = &self.reloadable.rate;
         let Some(session) = self.shard.sessions.get_mut(from).filter(|session| !session.service) else {
-            return true;
+            return Some(0);
         };
         let allowance = session.flow.allowance(rate, &self.lone_allowance);
-        let admits = session.flow.charge_room(members, &allowance);
-        self.metrics.rate_refused.add(u64::from(!admits));
-        admits
+        let charged = session.flow.charge_room(members, &allowance);
+        self.metrics.rate_refused.add(u64::from(charged.is_none()));
+        charged
+    }
+
+    /// A room whose size was not known turned out to have so many members: its message costs what it does to any other room.
+    pub(super) fn settle_room(&mut self, from: ConnectionId, prepaid: u8, members: u32) {
+        let rate = &self.reloadable.rate;
+        let Some(session) = self.shard.sessions.get_mut(from) else { return };
+        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        session.flow.settle_room(u32::from(prepaid), members, &allowance);
+        // It may have been stopped for what is paid back now.
+        if session.is_open() && session.flow.is_stopped() && !session.flow.exceeds(&allowance) {
+            self.resume(from);
+        } else {
+            self.slow_down(from);
+        }
     }
 
     /// A frame before the login that is none: false when there were too many, and the connection is ending.

@@ -181,16 +181,26 @@ impl Flow {
         self.messages = self.messages.saturating_add(messages.saturating_mul(UNITS));
     }
 
-    /// A message to a room of `members` is charged for its deliveries, by at most half a burst; false when the debt is
-    /// twice the burst already: then it is not to be made on credit.
-    pub fn charge_room(&mut self, members: u32, allowance: &Allowance) -> bool {
-        let extra = members / MEMBERS_PER_MESSAGE;
-        if extra > 0 && self.messages > allowance.messages_burst.saturating_mul(2) {
-            return false;
+    /// What a message to a room of `members` costs besides itself, by at most half a burst.
+    fn room_cost(members: u32, allowance: &Allowance) -> u32 {
+        (members / MEMBERS_PER_MESSAGE).min(allowance.messages_burst / 2 / UNITS)
+    }
+
+    /// A message to a room of `members` is charged for its deliveries; returns as how many messages. `None` when the debt is twice
+    /// the burst already: then it is not to be made on credit.
+    pub fn charge_room(&mut self, members: u32, allowance: &Allowance) -> Option<u32> {
+        let cost = Self::room_cost(members, allowance);
+        if cost > 0 && self.messages > allowance.messages_burst.saturating_mul(2) {
+            return None;
         }
-        let units = extra.saturating_mul(UNITS).min(allowance.messages_burst / 2);
-        self.messages = self.messages.saturating_add(units);
-        true
+        self.charge(cost);
+        Some(cost)
+    }
+
+    /// The room that `charged` messages were charged for has so many members.
+    pub fn settle_room(&mut self, charged: u32, members: u32, allowance: &Allowance) {
+        self.messages = self.messages.saturating_sub(charged.saturating_mul(UNITS));
+        self.charge(Self::room_cost(members, allowance));
     }
 
     /// A faulty request, or before the login a frame that is none; false when more than `max` are remembered.
@@ -225,11 +235,11 @@ impl Flow {
     pub fn stage(&self, allowance: &Allowance, limits: &RateLimits) -> Stage {
         let for_long = |after: u32| after > 0 && u32::from(self.above) >= after;
         match () {
+            () if !self.over || !self.exceeds(allowance) => Stage::Within,
             () if for_long(limits.close_after_ticks) && self.refused => Stage::Closed,
             () if for_long(limits.refuse_after_ticks) => Stage::Refused,
             () => Stage::Slowed,
         }
-            () if !self.over || !self.exceeds(allowance) => Stage::Within,
     }
 
     /// Notes that the client is told of a refusal; true when it is the first. However long the stop before it was, the client has
@@ -314,7 +324,12 @@ mod tests {
         let (mut then, mut waiting, mut offered) = (at(0), 0, Offered::default());
         for millis in 0..duration {
             let now = at(millis);
+            waiting = (waiting + sends(millis)).min(300);
+            if flow.is_stopped() && now.ticks_since(then) < flow.ticks_to_burst(&allowance) || waiting == 0 {
+                continue;
+            }
             flow.pay(then, now, &allowance);
+            flow.set_stopped(false);
             then = now;
             for _ in 0..std::mem::take(&mut waiting) {
                 flow.charge(1);
@@ -338,14 +353,10 @@ mod tests {
         }
         offered
     }
-            waiting = (waiting + sends(millis)).min(300);
-            if flow.is_stopped() && now.ticks_since(then) < flow.ticks_to_burst(&allowance) || waiting == 0 {
-                continue;
-            }
 
-            flow.set_stopped(false);
     #[test]
     fn over_time_exactly_the_rate_passes_however_much_is_offered() {
+        let limits = RateLimits { refuse_after_ticks: 0, close_after_ticks: 0, ..limits() };
         for per_step in [1, 7, 160] {
             let offered = offer(&limits, 60_000, |millis| if millis % 5 == 0 { per_step } else { 0 });
             // What was taken from the socket is handled, and the burst besides.
@@ -357,7 +368,6 @@ mod tests {
 
     #[test]
     fn a_rate_below_one_a_tick_is_kept_too() {
-        let limits = RateLimits { refuse_after_ticks: 0, close_after_ticks: 0, ..limits() };
         let off = RateLimits { refuse_after_ticks: 0, close_after_ticks: 0, ..limits() };
         let limits = RateLimits { messages_per_second: 1, messages_burst: 1, ..off };
         let offered = offer(&limits, 100_000, |millis| u32::from(millis % 900 == 0));
@@ -492,13 +502,21 @@ mod tests {
     fn a_message_to_a_room_costs_its_deliveries_and_is_never_impossible() {
         let (mut flow, limits) = (Flow::default(), limits());
         let allowance = Allowance::new(&limits, 1);
-        assert!(flow.charge_room(63, &allowance) && flow.messages == 0, "a small room costs nothing more");
-        assert!(flow.charge_room(5000, &allowance));
-        assert_eq!(flow.messages, 78 * 16);
+        assert_eq!(flow.charge_room(63, &allowance), Some(0), "a small room costs nothing more");
+        assert_eq!((flow.charge_room(5000, &allowance), flow.messages), (Some(78), 78 * 16));
+        flow.settle_room(78, 5000, &allowance);
+        assert_eq!(flow.messages, 78 * 16, "it was as large as it was taken for");
+        flow.settle_room(78, 2, &allowance);
+        assert_eq!(flow.messages, 0, "it was small");
+        flow.settle_room(16, 64_000, &allowance);
+        assert_eq!(flow.messages, 100 * 16, "half a burst at most");
         let mut flow = Flow::default();
-        let sent = (0..20).filter(|_| flow.charge_room(10_000_000, &allowance)).count();
+        let sent = (0..20).filter(|_| flow.charge_room(10_000_000, &allowance).is_some()).count();
         assert_eq!(sent, 5, "half a burst each, up to twice the burst and once beyond");
-        assert!(flow.charge_room(10, &allowance), "what costs others nothing is not refused for that");
+        assert!(
+            flow.charge_room(10, &allowance).is_some(),
+            "what costs others nothing is not refused for that"
+        );
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub enum Origin {
         publish: bool,
         /// It wants to hear only of a message that reached nobody.
         quiet: bool,
+        /// Messages that it was charged for the deliveries to a room whose size its worker does not know: the outcome says it,
+        /// whether the client wants to hear of it or not. 0: nothing is to be settled.
+        prepaid: u8,
     },
     /// A request of the control thread.
     Control {
@@ -155,11 +158,11 @@ pub enum Message {
     },
     /// To a home: `from` no longer stands for `name`.
     Release {
+        /// Kind of the name.
+        kind: NameKind,
         /// The name.
         name: Fingerprint,
         /// The connection.
-        /// Kind of the name.
-        kind: NameKind,
         from: Address,
     },
     /// To a host: close the connection, with code and reason as its last word.
