@@ -250,10 +250,15 @@ impl<S: Slot> Common<S> {
         }
     }
 
+    /// Sends have been handed over and the wait begins: what was moved last is kept no longer.
+    pub(crate) fn end_sends(&mut self) {
+        self.moved.clear();
+    }
+
     /// Declares the present to be what `now` returns: before sends are tried, and again before their outcomes are taken in. Asks
     /// for it only while a connection waits.
     pub(crate) fn note_time(&mut self, now: impl FnOnce() -> Timestamp) {
-        self.moved.clear();
+        self.end_sends();
         if !self.waiting.is_empty() {
             self.now = now();
         }
@@ -525,3 +530,18 @@ mod tests {
         assert_eq!(common.queue_emptied(ids[0]), Emptied::End(CloseReason::Local));
     }
 }
+    #[test]
+    fn what_was_moved_last_is_kept_only_until_the_wait() {
+        let (mut common, ids) = common(1);
+        queue(&mut common, ids[0]);
+        common.send_must_wait(ids[0], || Timestamp::ZERO);
+        let mut received = common.pools.take_receive().unwrap();
+        received.append(b"from another");
+        common.queue(ids[0], received.freeze(), Priority::Push).unwrap();
+        assert_eq!(common.counters.send_copies, 1);
+        assert!(common.end(ids[0], CloseReason::Local));
+        assert!(!common.pools.is_full(), "the next receiver of the same bytes would find the copy");
+        common.end_sends();
+        assert!(common.pools.is_full());
+    }
+

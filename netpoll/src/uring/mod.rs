@@ -379,6 +379,7 @@ impl Backend for UringBackend {
         batch.admit(self.batch_max);
         self.prepare();
         let wait = if batch.is_full() { Duration::ZERO } else { self.wait_allowed(wait) };
+        self.common.end_sends();
         self.enter(wait)?;
         self.common.note_time(|| self.clock.now());
         self.report_notices(batch);
