@@ -16,8 +16,8 @@ use crate::tcp::TcpConfig;
 use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, Buffer, BufferPools, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, MonotonicClock, PoolSet, PoolSize, Priority, SendError, SendStoreLevel,
-    SharedBuffer, Timestamp, Waiting, Waker, release_spare,
+    ListenerConfig, ListenerId, MonotonicClock, PoolId, PoolSet, PoolSize, Priority, SendError,
+    SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker, release_spare,
 };
 use rustix::thread::{Timespec, nanosleep};
 use std::io;
@@ -509,6 +509,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
         self.stack.queued_blocks(connection, pools)
+    }
+
+    fn queued_blocks_of(&self, connection: ConnectionId, pool: PoolId) -> usize {
+        self.stack.queued_blocks_of(connection, pool)
     }
 
     fn trim(&mut self) {

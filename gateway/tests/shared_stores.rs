@@ -11,7 +11,7 @@ use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use gateway_proto::websocket::handshake::client_request;
 use gateway_proto::websocket::{Opcode, emit_masked_header};
-use netpoll::{BackendConfig, PoolSize};
+use netpoll::{BackendConfig, BufferPools, PoolSet, PoolSize, PoolsConfig, SharedBuffer};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ on_each_backend!(
     requests_whose_answers_are_not_read_cost_bystanders_nothing,
     blocks_that_wait_for_some_are_there_for_logins,
     blocks_of_other_owners_come_back_from_receivers_that_take_nothing,
+    blocks_of_one_owner_cost_receivers_of_anothers_nothing,
+    a_hog_goes_before_a_frame_that_has_not_come_whole,
     echoes_that_gather_large_messages_are_bounded_in_all,
 );
 
@@ -153,7 +155,7 @@ fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
     let mut victim = gateway.login(1, "hot");
     let mut publisher = gateway.login(2, "hot");
     let reading = std::thread::spawn(move || {
-        let mut count = 0;
+        let mut count = 0_u64;
         loop {
             match victim.read() {
                 frame if frame.operation == 1000 && frame.body == b"the end" => return (victim, count),
@@ -175,7 +177,9 @@ fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
         std::thread::sleep(Duration::from_millis(10));
     }
     let (mut victim, count) = reading.join().unwrap();
-    assert!(count > 0);
+    let lost = metrics(&gateway).drops[MessageClass::Room as usize].get();
+    assert!(count <= 20_000 && count + lost >= 20_000, "{count} of 20000 came, {lost} were counted as lost");
+    assert!(count > 5000, "{count}: one that reads gets most");
     beat(&mut victim, 5);
     assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
 }
@@ -226,6 +230,20 @@ fn blocks_that_wait_for_some_are_there_for_logins(backend: &BackendChoice) {
     drop(hogs);
 }
 
+/// Pools of an owner that is no worker here.
+fn blocks(count: u32) -> BufferPools {
+    let receive = PoolSize { size: 64, count: 1 };
+    let blocks = vec![PoolSize { size: 8192, count }];
+    BufferPools::new(&PoolsConfig { receive, blocks, huge_pages: false }).unwrap()
+}
+
+/// Pushes a frame to a user.
+fn push(gateway: &Gateway, mid: i64, bytes: SharedBuffer) {
+    let push = Push { bytes, websocket_header: 0, class: MessageClass::User, operation: 1000, frames: 1 };
+    let (name, origin) = (gateway.names.mid(mid), Origin::Nobody);
+    gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
+}
+
 /// Blocks of the control thread, or of another worker, that a receiver holds which takes nothing: their owner asks for them.
 fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &BackendChoice) {
     let mut settings = settings(1, 128);
@@ -236,35 +254,102 @@ fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &B
     let gateway = Gateway::start_with(settings, BackendConfig::small(128), backend.clone());
     let _hog = hog(&gateway, 0);
     let mut bystander = gateway.login(2, "");
-    let mut pools = netpoll::BufferPools::new(&netpoll::PoolsConfig {
-        receive: PoolSize { size: 64, count: 1 },
-        blocks: vec![PoolSize { size: 8192, count: 32 }],
-        huge_pages: false,
-    })
-    .unwrap();
+    let mut pools = blocks(32);
     let until = Instant::now() + Duration::from_secs(60);
     let body = common::frame(Operation(1000), 0, &[6; 6000]);
     // Until all blocks of this owner are held.
     while let Some(block) = pools.copy(&body) {
-        let push = Push {
-            bytes: block.freeze(),
-            websocket_header: 0,
-            class: MessageClass::User,
-            operation: 1000,
-            frames: 1,
-        };
-        let (name, origin) = (gateway.names.mid(1), Origin::Nobody);
-        gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
+        push(&gateway, 1, block.freeze());
         beat(&mut bystander, 1);
         assert!(Instant::now() < until, "the receiver takes everything");
     }
     while pools.copy(&body).is_none() {
         assert!(Instant::now() < until, "the blocks never came back");
-        signal.request_blocks();
+        signal.request_blocks(pools.ids(PoolSet::ALL));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(metrics(&gateway).slow_closes_for(SlowReason::Pressure).get(), 1);
     beat(&mut bystander, 2);
+}
+
+/// Two owners, and a receiver that holds many blocks of each although its socket is not stalled: the owner that is short gets its
+/// blocks back, and the receiver that holds more of the other's stays.
+fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoice) {
+    let mut settings = settings(1, 128);
+    settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
+    settings.reloadable.slow_consumer_timeout = Duration::from_secs(3600);
+    settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
+    let signal = std::sync::Arc::clone(&settings.memory);
+    let mut config = BackendConfig::small(128);
+    config.send_queue_bytes_max = 64 << 20;
+    // What waits may be a quarter of what is free.
+    config.pools.blocks = vec![PoolSize { size: 8192, count: 2048 }];
+    config.copy_break = 0;
+    let gateway = Gateway::start_with(settings, config, backend.clone());
+    let (_hog, mut healthy) = (hog(&gateway, 0), hog(&gateway, 1));
+    let mut bystander = gateway.login(9, "");
+    let (mut short, mut other) = (blocks(200), blocks(300));
+    let body = common::frame(Operation(1000), 0, &[6; 6000]);
+    let mut sent = [0_u64; 2];
+    for (number, pools) in [&mut short, &mut other].into_iter().enumerate() {
+        while let Some(block) = pools.copy(&body) {
+            push(&gateway, 1 + number as i64, block.freeze());
+            beat(&mut bystander, 1);
+            sent[number] += 1;
+            assert!(sent[number] < 10_000, "the receiver takes everything");
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    while short.copy(&body).is_none() {
+        assert!(Instant::now() < until, "the blocks never came back");
+        signal.request_blocks(short.ids(PoolSet::ALL));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..10 {
+        signal.request_blocks(short.ids(PoolSet::ALL));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    beat(&mut bystander, 2);
+    assert_eq!(metrics(&gateway).slow_closes_in_all(), 1);
+    for number in 0..sent[1] {
+        assert_eq!(healthy.read().operation, 1000, "{number} of {sent:?}");
+    }
+    beat(&mut healthy, 3);
+}
+
+/// The blocks of a pool are used up by receivers that read nothing, while a client has sent a part of a frame: those go.
+fn a_hog_goes_before_a_frame_that_has_not_come_whole(backend: &BackendChoice) {
+    let mut settings = settings(1, 128);
+    settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
+    settings.reloadable.slow_consumer_timeout = Duration::from_millis(500);
+    settings.reloadable.rate = RateLimits::NONE;
+    settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
+    let mut config = BackendConfig::small(128);
+    let pool = |size, count| PoolSize { size, count };
+    config.pools.blocks = vec![pool(256, 1024), pool(4096, 256), pool(72 << 10, 24)];
+    let gateway = Gateway::start_with(settings, config, backend.clone());
+    let _hogs: Vec<_> = (0..HOGS).map(|mid| hog(&gateway, mid)).collect();
+    let mut honest = gateway.login(100, "");
+    let frame = common::frame(Operation(200), 7, &[3; 50_000]);
+    honest.write(&frame[..40_000]);
+    let mut publishers: Vec<_> = (200..204).map(|mid| gateway.login(mid, "")).collect();
+    // Longer than a frame has without question.
+    std::thread::sleep(Duration::from_millis(1500));
+    let until = Instant::now() + Duration::from_secs(60);
+    for mid in (1..=HOGS).cycle() {
+        if metrics(&gateway).slow_closes_in_all() > 0 {
+            break;
+        }
+        assert!(Instant::now() < until, "the hogs' sockets take everything");
+        // A block for each of them.
+        let large = common::send_message(Target::Mid(mid), &[7; 60_000], false);
+        publishers.iter_mut().for_each(|one| one.send(Operation::SEND_MESSAGE, 1, &large));
+        publishers.iter_mut().for_each(|one| beat(one, 1));
+    }
+    honest.write(&frame[40_000..]);
+    let reply = honest.read();
+    assert_eq!((reply.operation, reply.sequence, reply.body.len()), (200, 7, 50_000));
+    assert_eq!(metrics(&gateway).shed_frames.get(), 0);
 }
 
 /// A WebSocket to the echo listener.

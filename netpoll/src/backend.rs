@@ -28,7 +28,7 @@
 //! * memory of an operation in flight stays until the operation has ended.
 
 use crate::{
-    Buffer, BufferPools, ConnectionId, GangSeat, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker,
+    Buffer, BufferPools, ConnectionId, GangSeat, PoolId, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -502,6 +502,9 @@ pub trait Backend {
     fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
         if pools.is_empty() { 0 } else { self.queued_bytes(connection) }
     }
+
+    /// The same for one pool, which may be another owner's.
+    fn queued_blocks_of(&self, connection: ConnectionId, pool: PoolId) -> usize;
 
     /// Gives memory of emptied tables and pools back to the system, for an owner that has had no connection for a while. What
     /// is in use stays, and what was promised holds: in particular, ids of the past stay dead.

@@ -41,7 +41,7 @@ pub use backend::{
     ListenerConfig, ListenerId, Priority, SendError, SendStoreLevel, SharesThread, Waiting,
 };
 pub use buffer::{
-    Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolLevel, PoolSet, PoolSize,
+    Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolId, PoolLevel, PoolSet, PoolSize,
     PoolsConfig, SharedBuffer,
 };
 pub use clock::{MonotonicClock, Timestamp};

@@ -16,7 +16,7 @@ use crate::fifo::Fifo;
 use crate::send_queue::SendQueue;
 use crate::{
     BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, LastCopy, PieceStore,
-    PoolSet, Priority, Refusal, SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
+    PoolId, PoolSet, Priority, Refusal, SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
 };
 use std::io;
 use std::time::Duration;
@@ -351,6 +351,13 @@ impl<S: Slot> Common<S> {
         self.pieces.block_bytes(slot.life().queue.list(), PIECES_COUNTED, is_counted)
     }
 
+    /// Bytes of the blocks of `pool`, whoever's it is, that wait for a connection.
+    pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
+        let Some(slot) = self.table.get(id) else { return 0 };
+        let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
+        self.pieces.block_bytes(slot.life().queue.list(), PIECES_COUNTED, is_counted)
+    }
+
     // --- ending --------------------------------------------------------------------------------------------------
 
     /// The peer's FIN: why the connection ends now, or `None` when it goes on because something is queued for the peer,
@@ -402,6 +409,10 @@ macro_rules! common_methods {
 
         fn queued_blocks(&self, connection: ConnectionId, pools: $crate::PoolSet) -> usize {
             self.common.queued_blocks(connection, pools)
+        }
+
+        fn queued_blocks_of(&self, connection: ConnectionId, pool: $crate::PoolId) -> usize {
+            self.common.queued_blocks_of(connection, pool)
         }
 
         fn queued_pieces(&self, connection: ConnectionId) -> usize {
@@ -521,16 +532,6 @@ mod tests {
     }
 
     #[test]
-    fn who_finishes_is_told_that_it_was_himself() {
-        let (mut common, ids) = common(1);
-        queue(&mut common, ids[0]);
-        assert_eq!(common.peer_finished(ids[0]), None);
-        assert_eq!(common.finish(ids[0], None), Finish::Flush);
-        common.sent(ids[0], 5);
-        assert_eq!(common.queue_emptied(ids[0]), Emptied::End(CloseReason::Local));
-    }
-}
-    #[test]
     fn what_was_moved_last_is_kept_only_until_the_wait() {
         let (mut common, ids) = common(1);
         queue(&mut common, ids[0]);
@@ -545,3 +546,13 @@ mod tests {
         assert!(common.pools.is_full());
     }
 
+    #[test]
+    fn who_finishes_is_told_that_it_was_himself() {
+        let (mut common, ids) = common(1);
+        queue(&mut common, ids[0]);
+        assert_eq!(common.peer_finished(ids[0]), None);
+        assert_eq!(common.finish(ids[0], None), Finish::Flush);
+        common.sent(ids[0], 5);
+        assert_eq!(common.queue_emptied(ids[0]), Emptied::End(CloseReason::Local));
+    }
+}

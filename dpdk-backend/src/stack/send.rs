@@ -1,7 +1,7 @@
 //! What the owner of a stack sends, and what waits of it.
 
 use super::Stack;
-use netpoll::{ConnectionId, PoolSet, Priority, SendStoreLevel, SharedBuffer, Timestamp, Waiting};
+use netpoll::{ConnectionId, PoolId, PoolSet, Priority, SendStoreLevel, SharedBuffer, Timestamp, Waiting};
 
 impl Stack {
     /// Queues a buffer behind earlier ones; it leaves at the next poll.
@@ -45,6 +45,11 @@ impl Stack {
     /// Whether a connection keeps more than `bytes_max`, or very many pieces.
     pub(crate) fn may_be_slow(&self, connection: ConnectionId, bytes_max: usize) -> bool {
         self.tcp.may_be_slow(connection, bytes_max)
+    }
+
+    /// Bytes of the blocks of `pool` that a connection keeps.
+    pub fn queued_blocks_of(&self, connection: ConnectionId, pool: PoolId) -> usize {
+        self.tcp.queued_blocks_of(connection, pool)
     }
 
     /// How full the shared part of the store of pieces is.

@@ -6,8 +6,8 @@ use super::send_queue::Keeper;
 use super::{Context, Limits, Listener, Notice, Tcp};
 use crate::wire::Ip;
 use netpoll::{
-    Buffer, BufferPools, CloseReason, ConnectionId, ListenerId, PoolSet, Priority, Refusal, SendError,
-    SendStoreLevel, SharedBuffer, Shares,
+    Buffer, BufferPools, CloseReason, ConnectionId, ListenerId, PoolId, PoolSet, Priority, Refusal,
+    SendError, SendStoreLevel, SharedBuffer, Shares,
 };
 use std::net::SocketAddr;
 
@@ -223,6 +223,13 @@ impl Tcp {
         self.unacknowledged(index) > bytes_max
             || active.flight.count as usize > Shares::REPLIES_MIN
             || (block.has(flag::WAITED) && self.pieces.count(&active.queue) > Shares::REPLIES_MIN)
+    }
+
+    /// Bytes of the blocks of `pool` that the connection keeps.
+    pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
+        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
+        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, PIECES_COUNTED, is_counted))
     }
 
     /// When something of the connection was acknowledged last, or first sent, in milliseconds; `None` while it keeps nothing.

@@ -44,7 +44,7 @@ impl Encoder {
     /// A block of `size` bytes. When there is none, the workers are asked for those that slow receivers hold.
     fn take(&mut self, size: usize) -> Result<Buffer, EncodeError> {
         self.pools.take(size).ok_or_else(|| {
-            self.signal.request_blocks();
+            self.signal.request_blocks(self.pools.ids(self.pools.fitting(size)));
             EncodeError::NoMemory
         })
     }

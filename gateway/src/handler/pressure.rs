@@ -1,19 +1,16 @@
 //! Frames that have not come whole, when buffers run short: which connections go, and which may not be asked to.
 //!
-//! The order under pressure (DESIGN): droppable messages are dropped by the bound of each queue; then, of the connections whose
-//! end gives blocks of the very pool back that is short:
+//! Under pressure droppable messages are dropped by the bound of each queue; then, of the connections whose end gives blocks of the
+//! very pool back that is short, some are closed in the order that `relief` has: a frame that has not come whole is let come for a
+//! second while there is a receiver to close that hogs the pool; and only when there is none of them is the request at hand refused.
 //!
-//! 1. those that hold a block for a frame that has not come whole: without a login first, then the others, the oldest first;
-//! 2. the receivers that hold most (`relief`);
-//!
-//! and only when there is none of them is the request at hand refused. A request that no pool could ever serve makes
-//! nobody go, and one of a connection that has not logged in only others that have not. Those are also held to half of a
-//! pool among them: beyond that the newest takes the place of the oldest.
+//! A request that no pool could ever serve makes no connection go, and one of a connection that has not logged in only others
+//! that have not. Those are also held to half of a pool among them: beyond that the newest takes the place of the oldest.
 //!
 //! Before all that, a client whose bytes find no block waits for one where the backend can let it: there blocks are away until
 //! peers acknowledge them, and come home although nobody goes (docs/decisions/0010).
 
-use super::relief::{Shortage, Wanted};
+use super::relief::Bearers;
 use crate::session::{Carry, Instant16, Phase, PoolExhausted, Session};
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
@@ -31,13 +28,28 @@ const FRAMES_PER_TURN: usize = 1024;
 /// How often that is.
 const FRAMES_EVERY: Duration = Duration::from_millis(50);
 
+impl Bearers {
+    fn include(self, session: &Session) -> bool {
+        self == Bearers::All || session.phase != Phase::Open
+    }
+}
+
+fn is_before(session: &Session, instant: Instant16) -> bool {
+    session.carry.since().compare(instant).is_lt()
+}
+
 impl<B: Backend> Worker<B> {
-    /// Ends the first connection whose frame has had its time of those that hold a block of `pools`. False when there is none.
-    pub(super) fn shed_late_carrier(&mut self, pools: PoolSet) -> bool {
+    /// Ends the first connection whose frame has had its time of those of `bearers` that hold a block of `pools`. False when there
+    /// is none.
+    pub(super) fn shed_late_carrier(&mut self, pools: PoolSet, bearers: Bearers) -> bool {
+        let late = self.late();
+        self.shed_carrier(pools, |session| bearers.include(session) && is_before(session, late))
+    }
+
+    /// A frame that began before this has had its time.
+    pub(super) fn late(&self) -> Instant16 {
         let now = self.pace.now.as_nanos();
-        let graceful = netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64));
-        let late = Instant16::of(graceful);
-        self.shed_carrier(pools, |session| session.carry.since().compare(late).is_lt())
+        Instant16::of(netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64)))
     }
 
     /// Gives `buffer`, of which `count` bytes are to be carried, back to the backend when no block is free for them and it takes
@@ -73,7 +85,7 @@ impl<B: Backend> Worker<B> {
         size: usize,
         mut grow: impl FnMut(&mut Carry, &mut BufferPools) -> Result<(), PoolExhausted>,
     ) {
-        let is_stranger = |session: &Session| session.phase != Phase::Open;
+        let is_stranger = |session: &Session| Bearers::Unauthenticated.include(session);
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let capacity = session.carry.block().map_or(0, Buffer::capacity);
         let stranger = is_stranger(session);
@@ -94,10 +106,12 @@ impl<B: Backend> Worker<B> {
                 return;
             }
             let pools = self.backend.pools().fitting(size);
-            let may_go =
-                |other: &Session| other.connection != connection && (!stranger || is_stranger(other));
-            let wanted = Wanted { what: Shortage::Blocks(pools), at_least: 1, asker: Some(connection) };
-            if !self.shed_carrier(pools, may_go) && (stranger || !self.close_holder(&wanted)) {
+            let others = |other: &Session| other.connection != connection && is_stranger(other);
+            let has_room = match stranger {
+                true => self.shed_carrier(pools, others),
+                false => self.make_room_in_pools(pools, connection, Self::end_for_block),
+            };
+            if !has_room {
                 break;
             }
         }
@@ -108,21 +122,40 @@ impl<B: Backend> Worker<B> {
     /// come whole. False when there is none.
     fn shed_carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> bool {
         let Some(connection) = self.carrier(pools, may_go) else { return false };
-        self.metrics.shed_frames.add(1);
-        self.pace.relieves = true;
-        self.end(connection, CloseCode::OVERLOAD, "buffers are short, and a frame has not come whole");
-        self.pace.relieves = false;
+        self.shed(connection, Self::end_for_block);
         true
     }
 
-    /// The same without a word, for a block that `asker` needs.
-    pub(super) fn abort_carrier(&mut self, pools: PoolSet, asker: ConnectionId) -> bool {
-        let Some(connection) = self.carrier(pools, |session| session.connection != asker) else {
-            return false;
-        };
+    /// Ends a connection whose frame has not come whole, by `end`.
+    pub(super) fn shed(&mut self, connection: ConnectionId, end: fn(&mut Self, ConnectionId)) {
         self.metrics.shed_frames.add(1);
+        end(self, connection);
+    }
+
+    pub(super) fn end_for_block(&mut self, connection: ConnectionId) {
+        self.pace.relieves = true;
+        self.end(connection, CloseCode::OVERLOAD, "buffers are short, and a frame has not come whole");
+        self.pace.relieves = false;
+    }
+
+    /// The same without a word, which would need a block.
+    pub(super) fn abort_for_block(&mut self, connection: ConnectionId) {
         self.abort(connection, CloseCode::OVERLOAD);
-        true
+    }
+
+    /// The first connection but `asker` of `bearers` that holds a block of `pools` for a frame that has not come whole, and that
+    /// began before `late` if that is given.
+    pub(super) fn carrier_but(
+        &mut self,
+        asker: ConnectionId,
+        pools: PoolSet,
+        bearers: Bearers,
+        late: Option<Instant16>,
+    ) -> Option<ConnectionId> {
+        self.carrier(pools, |session| {
+            let is_late = late.is_none_or(|late| is_before(session, late));
+            session.connection != asker && bearers.include(session) && is_late
+        })
     }
 
     fn carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {

@@ -2,11 +2,15 @@
 //!
 //! Not a message: a mailbox may be full when memory is short, and a level that is told late, or lost, is told in vain.
 //!
-//! A second word is written by any thread whose pools are short although it holds nothing of them itself: receivers of other
-//! workers hold its blocks, and those workers close some of them.
+//! Beside it are the pools that are short although their owner holds nothing of them itself: receivers of other workers hold the
+//! blocks, and those workers close some of them. A request names its pool, so no receiver goes for what another pool lacks.
 
 use super::Level;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use netpoll::PoolId;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Requests for blocks that are kept; an owner that is still short asks again.
+const REQUESTS_KEPT: u32 = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub struct Signal {
     word: AtomicU64,
     /// Requests for blocks that others hold, so far.
     requests: AtomicU32,
+    /// The pools of the last of them, each at its number modulo [`REQUESTS_KEPT`].
+    pools: [AtomicUsize; REQUESTS_KEPT as usize],
 }
 
 /// What a worker reads.
@@ -34,7 +40,8 @@ pub const ROOM_MAX: u32 = (1 << 24) - 1;
 
 impl Default for Signal {
     fn default() -> Signal {
-        Signal { word: AtomicU64::new(u64::from(ROOM_MAX) << 8), requests: AtomicU32::new(0) }
+        let pools = std::array::from_fn(|_| AtomicUsize::new(0));
+        Signal { word: AtomicU64::new(u64::from(ROOM_MAX) << 8), requests: AtomicU32::new(0), pools }
     }
 }
 
@@ -52,14 +59,37 @@ impl Signal {
         self.word.store(word | u64::from(level as u8), Ordering::Relaxed);
     }
 
-    /// Asks all workers for the caller's blocks that their receivers hold.
-    pub fn request_blocks(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    /// Asks all workers for the blocks of these pools that their receivers hold.
+    pub fn request_blocks(&self, pools: impl Iterator<Item = PoolId>) {
+        for pool in pools {
+            let mut number = self.requests.load(Ordering::Relaxed);
+            // The pool is there before the count says so. If another thread takes the number, either pool stands there: both ask.
+            loop {
+                self.pools[(number % REQUESTS_KEPT) as usize].store(pool.to_bits(), Ordering::Relaxed);
+                let next = number.wrapping_add(1);
+                match self.requests.compare_exchange(number, next, Ordering::Release, Ordering::Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => number = now,
+                }
+            }
+        }
     }
 
-    /// Requests for blocks so far: a worker serves them when this has changed.
+    /// Requests for blocks so far.
     pub fn block_requests(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// The pools of the requests from number `served` on that are still known, with the number behind each. A pool may come more
+    /// than once.
+    pub fn requests_since(&self, served: u32) -> impl Iterator<Item = (u32, PoolId)> + '_ {
+        let all = self.block_requests();
+        let new = all.wrapping_sub(served).min(REQUESTS_KEPT);
+        (0..new).map(move |position| {
+            let number = all.wrapping_sub(new - position);
+            let bits = self.pools[(number % REQUESTS_KEPT) as usize].load(Ordering::Relaxed);
+            (number.wrapping_add(1), PoolId::from_bits(bits))
+        })
     }
 
     /// What was told last.
@@ -84,5 +114,20 @@ mod tests {
         }
         signal.tell(Level::Normal, u32::MAX);
         assert_eq!(signal.told().room, ROOM_MAX);
+    }
+
+    #[test]
+    fn requests_name_their_pools_and_the_last_are_known() {
+        let signal = Signal::default();
+        let since = |served| -> Vec<usize> {
+            signal.requests_since(served).map(|(_, pool)| pool.to_bits()).collect()
+        };
+        assert!(since(0).is_empty());
+        signal.request_blocks([7, 8].map(PoolId::from_bits).into_iter());
+        assert_eq!((since(0), since(1), since(2)), (vec![7, 8], vec![8], vec![]));
+        assert_eq!(signal.requests_since(0).map(|(served, _)| served).collect::<Vec<_>>(), [1, 2]);
+        signal.request_blocks((100..140).map(PoolId::from_bits));
+        assert_eq!(since(2), (108..140).collect::<Vec<_>>(), "older ones are asked for again");
+        assert_eq!(signal.block_requests(), 42);
     }
 }

@@ -187,6 +187,8 @@ pub(crate) struct Pace {
     pub(crate) relieves: bool,
     /// Where in the backend's list of the waiting it goes on.
     pub(crate) relief_cursor: usize,
+    /// Entries and pieces that it has looked at in this turn.
+    pub(crate) relief_looks: usize,
     /// Connections refused with a reason lately.
     pub(crate) refusals: Refusals,
     /// When a connection that speaks another protocol is reported next.
@@ -211,6 +213,7 @@ impl Pace {
             requests_due: now,
             relieves: false,
             relief_cursor: 0,
+            relief_looks: 0,
             refusals: Refusals::default(),
             foreign_due: now,
         }

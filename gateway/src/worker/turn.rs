@@ -43,6 +43,7 @@ impl<B: Backend> Worker<B> {
         self.mailbox.finish_sleep();
         polled?;
         self.pace.now = self.backend.now();
+        self.pace.relief_looks = 0;
         self.pace.memory = self.context.settings.memory.told();
         self.handle_batch();
         self.relieve_slots();

@@ -11,7 +11,8 @@
 
 use netpoll::{
     Backend, BackendCounters, BufferPools, Completion, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, Priority, SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker,
+    ListenerConfig, ListenerId, PoolId, Priority, SendError, SendStoreLevel, SharedBuffer, Timestamp,
+    Waiting, Waker,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -190,6 +191,13 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         match self.of_kernel(connection) {
             None => self.link.queued_bytes(connection),
             Some(id) => self.kernel.queued_bytes(id),
+        }
+    }
+
+    fn queued_blocks_of(&self, connection: ConnectionId, pool: PoolId) -> usize {
+        match self.of_kernel(connection) {
+            None => self.link.queued_blocks_of(connection, pool),
+            Some(id) => self.kernel.queued_blocks_of(id, pool),
         }
     }
 

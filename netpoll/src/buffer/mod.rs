@@ -15,7 +15,7 @@ mod pool;
 mod tests;
 
 pub use arena::{Arena, Filled, HUGE_PAGE_SIZE, LentMemory};
-pub use pool::{BufferPools, PoolLevel, PoolSet, PoolSize, PoolsConfig};
+pub use pool::{BufferPools, PoolId, PoolLevel, PoolSet, PoolSize, PoolsConfig};
 
 use arena::{SharedSpan, Span};
 use std::fmt;
@@ -185,6 +185,11 @@ impl SharedBuffer {
     #[inline]
     pub fn try_join(&mut self, next: SharedBuffer) -> Result<(), SharedBuffer> {
         self.span.try_join(next.span).map_err(|span| SharedBuffer { span })
+    }
+
+    /// The pool that its block returns to.
+    pub fn pool(&self) -> PoolId {
+        PoolId::from_bits(self.span.home())
     }
 
     /// Size in bytes of the block that this reference keeps from its pool.

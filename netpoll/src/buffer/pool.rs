@@ -60,8 +60,6 @@ pub struct PoolSet(u32);
 impl PoolSet {
     /// All pools.
     pub const ALL: PoolSet = PoolSet(u32::MAX);
-    /// Pools of other owners: what was received or encoded elsewhere and is held here.
-    pub const FOREIGN: PoolSet = PoolSet(1 << 31);
     /// The receive pool.
     const RECEIVE: PoolSet = PoolSet(1);
 
@@ -89,6 +87,23 @@ impl PoolSet {
 const WAITING_PART: usize = 4;
 /// Bytes that the queue of a connection that waits may hold however few blocks are free.
 const WAITING_BYTES_MIN: usize = 64 << 10;
+
+/// One pool, of whichever owner: what a thread that is short of blocks asks others for. No two pools that exist at a time have
+/// the same, and while a block is held its pool's is no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolId(usize);
+
+impl PoolId {
+    /// As a number, to be handed to other threads.
+    pub const fn to_bits(self) -> usize {
+        self.0
+    }
+
+    /// What [`PoolId::to_bits`] returned.
+    pub const fn from_bits(bits: usize) -> PoolId {
+        PoolId(bits)
+    }
+}
 
 struct Pool {
     blocks: Blocks,
@@ -400,13 +415,21 @@ impl BufferPools {
         pools.shares(self.pool_at(buffer.span.home()))
     }
 
-    /// The pool with this home.
+    /// The pool with this home; none when another owner's is.
     fn pool_at(&self, home: usize) -> PoolSet {
         if self.receive.blocks.home() == home {
             return PoolSet::RECEIVE;
         }
         let found = self.blocks.iter().position(|pool| pool.blocks.home() == home);
-        found.map_or(PoolSet::FOREIGN, PoolSet::block)
+        found.map_or(PoolSet::default(), PoolSet::block)
+    }
+
+    /// The pools of `set`, by what other threads know them by.
+    pub fn ids(&self, set: PoolSet) -> impl Iterator<Item = PoolId> + '_ {
+        let receive = set.shares(PoolSet::RECEIVE).then(|| self.receive.blocks.home());
+        let blocks =
+            self.blocks.iter().enumerate().filter(move |(index, _)| set.shares(PoolSet::block(*index)));
+        receive.into_iter().chain(blocks.map(|(_, pool)| pool.blocks.home())).map(PoolId)
     }
 
     /// Blocks in all pools but the receive pool.

@@ -1,7 +1,7 @@
 //! Send queues: their bounds, their order, and when they say `Sent`.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
-use netpoll::{Backend, ConnectionId, PoolSet, PoolSize, Priority, SendError};
+use netpoll::{Backend, BufferPools, ConnectionId, PoolId, PoolSet, PoolSize, Priority, SendError};
 use std::time::Duration;
 
 /// A world whose client reads nothing once its few receive buffers are held.
@@ -294,8 +294,13 @@ pub fn blocks_that_wait_are_counted_by_pool<W: World>(seed: u64) {
     let large = backend.pools().fitting(16 << 10);
     let held = backend.queued_blocks(slow.server, large);
     assert!(held >= queued && held.is_multiple_of(128 << 10), "{held} for {queued}");
-    assert_eq!(backend.queued_blocks(slow.server, PoolSet::FOREIGN), 0);
     assert_eq!(backend.queued_blocks(slow.server, PoolSet::ALL), held);
+    // The same as another thread asks for them, and of another owner's pools of the same sizes.
+    let ids: Vec<PoolId> = backend.pools().ids(large).collect();
+    let by_id: usize = ids.into_iter().map(|pool| backend.queued_blocks_of(slow.server, pool)).sum();
+    assert_eq!(by_id, held);
+    let others = BufferPools::new(&setup.server.pools).unwrap();
+    assert!(others.ids(PoolSet::ALL).all(|pool| backend.queued_blocks_of(slow.server, pool) == 0));
     h.client().let_go();
     h.until("the slow one has it all", |h| h.backend(Side::Server).queued_bytes(slow.server) == 0);
     assert_eq!(h.backend(Side::Server).queued_blocks(slow.server, PoolSet::ALL), 0);
