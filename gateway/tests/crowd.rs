@@ -15,11 +15,14 @@ use std::time::{Duration, Instant};
 
 on_each_backend!(
     who_says_nothing_keeps_nobody_out,
+    as_many_slots_are_freed_as_are_short,
+    a_slow_client_keeps_its_slot_beside_an_address_that_takes_all,
     an_address_has_as_many_connections_as_it_may,
     rooms_with_long_names_keep_nobody_from_logging_in,
     memberships_of_some_leave_others_a_room,
     rooms_of_some_leave_each_connection_two,
     accept_sets_of_some_leave_others_theirs,
+    accept_sets_of_an_address_leave_others_theirs,
     a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking,
     a_flood_to_one_room_costs_another_none_of_its_messages,
 );
@@ -50,6 +53,53 @@ fn who_says_nothing_keeps_nobody_out(backend: &BackendChoice) {
     clients.iter_mut().for_each(lives);
     lives(&mut bystander);
     assert!(metric(&gateway, |one| one.unauthenticated_evictions.get()) >= 77);
+    drop(silent);
+}
+
+/// Connections that are closed already, and whose end the backend has not reported yet, are not closed for again.
+fn as_many_slots_are_freed_as_are_short(backend: &BackendChoice) {
+    let mut settings = settings(1, 64);
+    settings.reloadable = Reloadable { auth_timeout: Duration::from_secs(600), ..settings.reloadable };
+    let gateway = Gateway::start_on(backend, settings);
+    let silent: Vec<Client> = (0..64).map(|_| gateway.client()).collect();
+    let until = Instant::now() + Duration::from_secs(60);
+    while metric(&gateway, |one| one.unauthenticated_evictions.get()) == 0 {
+        assert!(Instant::now() < until, "no slot is freed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Some turns later one slot is free, as it should be.
+    let mut client = gateway.login(1, "");
+    lives(&mut client);
+    while metric(&gateway, |one| one.unauthenticated_evictions.get()) < 2 {
+        assert!(Instant::now() < until, "no slot is freed for the next one");
+        lives(&mut client);
+    }
+    (0..100).for_each(|_| lives(&mut client));
+    assert_eq!(metric(&gateway, |one| one.unauthenticated_evictions.get()), 2);
+    drop(silent);
+}
+
+/// Its first frame comes long after the second that each connection has: a satellite, a slow proxy.
+fn a_slow_client_keeps_its_slot_beside_an_address_that_takes_all(backend: &BackendChoice) {
+    let mut settings = settings(1, 64);
+    settings.reloadable = Reloadable { auth_timeout: Duration::from_secs(600), ..settings.reloadable };
+    let gateway = Gateway::start_on(backend, settings);
+    let address = gateway.addresses[0];
+    if !address.ip().is_loopback() {
+        return; // the port has one peer
+    }
+    let mut slow = Client::connect_from(9, address);
+    let silent: Vec<Client> = (0..100).map(|_| gateway.client()).collect();
+    let until = Instant::now() + Duration::from_secs(60);
+    // Newcomers come in on and on.
+    let mut clients = vec![];
+    while metric(&gateway, |one| one.unauthenticated_evictions.get()) < 40 {
+        assert!(Instant::now() < until, "slots are not freed");
+        clients.push(gateway.client());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    slow.login(1, "", "");
+    lives(&mut slow);
     drop(silent);
 }
 
@@ -183,6 +233,30 @@ fn accept_sets_of_some_leave_others_theirs(backend: &BackendChoice) {
     clients.iter_mut().for_each(lives);
 }
 
+/// Sets of operations that no other connection has, brought at the login.
+fn accept_sets_of_an_address_leave_others_theirs(backend: &BackendChoice) {
+    let mut settings = settings(1, 64);
+    settings.tables.accept_sets_max = 16;
+    let gateway = Gateway::start_on(backend, settings);
+    let address = gateway.addresses[0];
+    if !address.ip().is_loopback() {
+        return; // the port has one peer
+    }
+    let login = |client: &mut Client, operation: i32| {
+        let body = format!(r#"{{"mid":{operation},"accepts":[{operation}]}}"#);
+        client.ask(Operation::AUTH, 1, body.as_bytes()).operation
+    };
+    let mut greedy: Vec<Client> = (0..30).map(|_| gateway.client()).collect();
+    let refused =
+        greedy.iter_mut().zip(2000..).filter_map(|(client, set)| (login(client, set) == 111).then_some(()));
+    assert_eq!(refused.count(), 22, "an address has as many places as it leaves");
+    for last in 3..8 {
+        let mut honest = Client::connect_from(last, address);
+        assert_eq!(login(&mut honest, 3000 + i32::from(last)), 8, "127.0.0.{last}");
+        lives(&mut honest);
+    }
+}
+
 /// More pushes to one room than there are fan-outs, in slices of one delivery: whatever else comes must not wait for them.
 fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendChoice) {
     let mut settings = settings(2, 64);
@@ -195,9 +269,10 @@ fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendC
     let mut members: Vec<Client> = (1..=30).map(|mid| gateway.login(mid, room)).collect();
     let mut bystander = gateway.login(100, "");
     let target = || Target::Room(RoomKey::parse(room.as_bytes()).unwrap());
-    let burst: Vec<u8> = (0..400)
+    let burst: Vec<u8> = (0..400_i32)
         .flat_map(|number| {
-            common::frame(Operation::SEND_MESSAGE, 1000 + number, &send_message(target(), b"x", false))
+            let body = send_message(target(), &number.to_be_bytes(), false);
+            common::frame(Operation::SEND_MESSAGE, 1000 + number, &body)
         })
         .collect();
     members[0].write(&burst);
@@ -209,20 +284,22 @@ fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendC
         assert_eq!((reply.result, reply.receivers), (Ok(()), 1), "a message to a user is not a room's");
         assert_eq!(bystander.read().operation, 1000);
     }
-    // All that was accepted arrives, in order of its acceptance.
-    let mut pushes = 0;
-    let accepted = loop {
+    // All that was accepted arrives, in the order of its acceptance.
+    let (mut accepted, mut arrived, mut answered) = (vec![], vec![], 0);
+    while answered < 400 || arrived.len() < accepted.len() {
         let frame = members[0].read();
         match frame.operation {
-            1000 => pushes += 1,
-            5 if frame.sequence == 1399 => break 400 - metric(&gateway, |one| one.errors.get()),
-            _ => {}
+            1000 => arrived.push(i32::from_be_bytes(frame.body.try_into().unwrap())),
+            5 => {
+                answered += 1;
+                let reply = SendMessageReply::parse(&frame.body).unwrap();
+                accepted.extend(reply.result.is_ok().then_some(frame.sequence - 1000));
+            }
+            other => panic!("operation {other}"),
         }
-    };
-    while pushes < accepted {
-        assert_eq!(members[0].read().operation, 1000);
-        pushes += 1;
     }
+    assert!(accepted.len() >= 8, "{} were accepted", accepted.len());
+    assert_eq!(arrived, accepted);
 }
 
 /// One room takes all the fan-outs that it gets, on both workers. Another, to which little is said, is refused nothing, and what

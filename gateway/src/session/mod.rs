@@ -319,6 +319,7 @@ pub struct Sessions {
     slots: Vec<Session>,
     live: usize,
     open: usize,
+    closing: usize,
     /// Accept sets.
     pub accept_sets: AcceptSets,
     /// One timer a connection.
@@ -340,6 +341,7 @@ impl Sessions {
             slots: Vec::with_capacity(index_bound),
             live: 0,
             open: 0,
+            closing: 0,
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
             timers: TimerWheel::new(index_bound, TIMER_TICK),
             carriers: Carriers::with_capacity(blocks),
@@ -419,6 +421,11 @@ impl Sessions {
         self.open
     }
 
+    /// Sessions that are ending: those that linger, and those whose end the backend is to report.
+    pub fn closing_count(&self) -> usize {
+        self.closing
+    }
+
     /// The counts are right; a vacant or closing session has given up everything, and one that is not logged in has
     /// nothing to give up.
     ///
@@ -429,6 +436,8 @@ impl Sessions {
         assert_eq!(open, self.open, "open sessions");
         let live = self.slots.iter().filter(|session| session.phase != Phase::Vacant).count();
         assert_eq!(live, self.live, "sessions");
+        let closing = self.slots.iter().filter(|session| session.phase == Phase::Closing).count();
+        assert_eq!(closing, self.closing, "sessions that are ending");
         for session in &self.slots {
             let connection = session.connection;
             let is_registered = matches!(session.phase, Phase::Registering | Phase::Open);
@@ -487,7 +496,8 @@ impl Sessions {
         debug_assert!(session.rooms.count == 0);
         texts.remove(session.grants(), TextUse::Login);
         let was_open = session.phase == Phase::Open;
-        if session.phase != Phase::Closing {
+        let begins = session.phase != Phase::Closing;
+        if begins {
             session.close_code = 0;
         }
         session.phase = Phase::Closing;
@@ -496,6 +506,7 @@ impl Sessions {
         let user = std::mem::replace(&mut session.user, PackedUser::ANONYMOUS).unpack();
         let accepts = std::mem::replace(&mut session.accepts, AcceptSetId::EMPTY);
         self.open -= usize::from(was_open);
+        self.closing += usize::from(begins);
         texts.remove(key, TextUse::Login);
         if let User::Uid(uid) = user {
             texts.remove(uid, TextUse::Login);
@@ -510,6 +521,7 @@ impl Sessions {
         if let Some(session) = self.get_mut(connection) {
             session.phase = Phase::Vacant;
             self.live -= 1;
+            self.closing -= 1;
         }
     }
 

@@ -38,6 +38,12 @@ impl Sessions {
         self.slots.get(self.unauthenticated.oldest as usize)
     }
 
+    /// The connections that have not begun to log in, the oldest first.
+    pub fn unauthenticated(&self) -> impl Iterator<Item = &Session> {
+        let next = |session: &&Session| self.slots.get(session.pair[1] as usize);
+        std::iter::successors(self.oldest_unauthenticated(), next)
+    }
+
     pub(super) fn list_unauthenticated(&mut self, slot: usize) {
         let older = std::mem::replace(&mut self.unauthenticated.newest, slot as u32);
         self.slots[slot].pair = [older, NONE];
@@ -101,6 +107,8 @@ mod tests {
         for index in 0..5 {
             sessions.insert(id(index), (0, false), peer, Timestamp::ZERO);
         }
+        let order: Vec<_> = sessions.unauthenticated().map(|session| session.connection).collect();
+        assert_eq!(order, (0..5).map(id).collect::<Vec<_>>());
         let oldest =
             |sessions: &Sessions| sessions.oldest_unauthenticated().map(|session| session.connection);
         assert_eq!(oldest(&sessions), Some(id(0)));
