@@ -65,9 +65,8 @@ impl<B: Backend> Worker<B> {
     /// Hands a token to the verifier; false when it has too much to do. An address may have as many tokens waiting as places
     /// are left: one that sends garbage without end leaves half of them to others.
     fn verify(&mut self, connection: ConnectionId, sequence: i32, body: Buffer) -> bool {
-        let Some(session) = self.shard.sessions.get(connection) else { return true };
+        let Some(source) = self.source(connection) else { return true };
         let verifying = &self.context.settings.verifying;
-        let source = verifying.source(session.peer().ip());
         let address = self.address(connection);
         let is_fair = verifying.of(source) as usize <= self.post.verifier_room();
         if !is_fair {
@@ -150,7 +149,8 @@ impl<B: Backend> Worker<B> {
         request: &AuthRequest<'_>,
         identity: Identity<'_>,
     ) -> Option<u8> {
-        let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice());
+        let source = self.source(connection)?;
+        let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice(), source);
         // From here on whatever was entered is given up with the session, so an early return leaks nothing.
         self.shard.sessions.set_logging_in(connection, Phase::Registering);
         self.shard.sessions.get_mut(connection)?.accepts = accepts?;

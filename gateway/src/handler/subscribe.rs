@@ -16,9 +16,10 @@ impl<B: Backend> Worker<B> {
                 return self.refuse(connection, header, error.error_code(), why);
             }
         };
+        let Some(source) = self.source(connection) else { return };
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let old = session.accepts;
-        match self.shard.sessions.accept_sets.change(old, list.iter(), add) {
+        match self.shard.sessions.accept_sets.change(old, list.iter(), add, source) {
             Some(new) => {
                 if let Some(session) = self.shard.sessions.get_mut(connection) {
                     session.accepts = new;

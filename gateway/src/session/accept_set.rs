@@ -1,5 +1,10 @@
 //! The push operations that connections accept, each different set kept once.
+//!
+//! A place is taken by the address whose connection brought the set first. An address takes another place as long as it has not
+//! more of them than are left: one that brings sets without end leaves half of the places to others. A set that is there
+//! already costs no place.
 
+use crate::sources::Source;
 use gateway_proto::auth::ACCEPTS_MAX;
 use gateway_proto::frame::Operation;
 use netpoll::release_spare;
@@ -28,6 +33,8 @@ pub struct AcceptSets {
     sets: Vec<Set>,
     /// Of each set in use; 0 of the others. A login looks through these and not through the sets, which are 66 times as large.
     hashes: Vec<u32>,
+    /// Which address each place was taken by.
+    takers: Vec<Source>,
     capacity: usize,
     /// Sets in use, the empty one counted.
     used: usize,
@@ -35,6 +42,15 @@ pub struct AcceptSets {
 
 /// One of so many places is for logins alone.
 const LOGIN_SHARE: usize = 4;
+
+/// What a set that takes a place must leave.
+#[derive(Clone, Copy)]
+struct Spare {
+    /// Places for logins.
+    places: usize,
+    /// As many places as this address has; `None`: any.
+    of: Option<Source>,
+}
 
 impl AcceptSets {
     /// Room for `capacity` different sets.
@@ -44,17 +60,19 @@ impl AcceptSets {
         let capacity = sets.capacity();
         let mut hashes = Vec::with_capacity(capacity);
         hashes.push(EMPTY_HASH);
-        AcceptSets { capacity, sets, hashes, used: 1 }
+        let mut takers = Vec::with_capacity(capacity);
+        takers.push(Source::default());
+        AcceptSets { capacity, sets, hashes, takers, used: 1 }
     }
 
-    /// The set of these operations, with one more user; `None` when there is no room for another set.
-    pub fn acquire(&mut self, operations: &[Operation]) -> Option<AcceptSetId> {
+    /// The set of these operations, with one more user, at `source`; `None` when there is no room for another set of that.
+    pub fn acquire(&mut self, operations: &[Operation], source: Source) -> Option<AcceptSetId> {
         let mut sorted = [0; ACCEPTS_MAX];
         let mut count = 0;
         for operation in operations {
             insert_sorted(&mut sorted, &mut count, operation.0);
         }
-        self.acquire_sorted(&sorted, count, 0)
+        self.acquire_sorted(&sorted, count, source, Spare { places: 0, of: Some(source) })
     }
 
     /// The set of `base` with `operations` added or taken away, in place of `base`, which has one user less then. `None`, and
@@ -65,6 +83,7 @@ impl AcceptSets {
         base: AcceptSetId,
         operations: impl Iterator<Item = Operation>,
         add: bool,
+        source: Source,
     ) -> Option<AcceptSetId> {
         let from = &self.sets[usize::from(base.0)];
         let (mut sorted, mut count) = (from.operations, usize::from(from.count));
@@ -82,19 +101,22 @@ impl AcceptSets {
         if is_own {
             // Its place is free now, and is the new set's unless there is one like it.
             self.release(base);
-            return self.acquire_sorted(&sorted, count, 0);
+            let taker = self.takers[usize::from(base.0)];
+            return self.acquire_sorted(&sorted, count, taker, Spare { places: 0, of: None });
         }
-        let changed = self.acquire_sorted(&sorted, count, self.capacity / LOGIN_SHARE)?;
+        let spare = Spare { places: self.capacity / LOGIN_SHARE, of: Some(source) };
+        let changed = self.acquire_sorted(&sorted, count, source, spare)?;
         self.release(base);
         Some(changed)
     }
 
-    /// The set, of which `spare` places must be left if it takes one.
+    /// The set, with a place of `taker` if it takes one.
     fn acquire_sorted(
         &mut self,
         sorted: &[i32; ACCEPTS_MAX],
         count: usize,
-        spare: usize,
+        taker: Source,
+        spare: Spare,
     ) -> Option<AcceptSetId> {
         if count == 0 {
             return Some(AcceptSetId::EMPTY);
@@ -103,7 +125,7 @@ impl AcceptSets {
         let same = |set: &Set| set.operations[..usize::from(set.count)] == sorted[..count];
         let mut alike = self.hashes.iter().enumerate().filter(|(_, other)| **other == hash);
         let found = alike.find(|(index, _)| same(&self.sets[*index])).map(|(index, _)| index);
-        if found.is_none() && self.used + spare >= self.capacity {
+        if found.is_none() && !self.has_place(spare) {
             return None;
         }
         let vacant = || self.hashes.iter().position(|hash| *hash == 0);
@@ -114,16 +136,32 @@ impl AcceptSets {
         if index == self.sets.len() {
             self.sets.push(Set { users: 0, count: 0, operations: [0; ACCEPTS_MAX] });
             self.hashes.push(0);
+            self.takers.push(taker);
         }
         self.hashes[index] = hash;
         let set = &mut self.sets[index];
         if set.users == 0 {
             set.operations = *sorted;
             set.count = count as u8;
+            self.takers[index] = taker;
             self.used += 1;
         }
         set.users += 1;
         Some(AcceptSetId(index as u16))
+    }
+
+    /// Whether a set finds a place that leaves what it must.
+    fn has_place(&self, spare: Spare) -> bool {
+        let left = self.capacity - self.used;
+        let is_fair = |source: Source| {
+            // No address has more than are used.
+            left >= self.used || {
+                let places = self.takers.iter().zip(&self.hashes).skip(1);
+                let taken = places.filter(|(taker, hash)| **hash != 0 && **taker == source).count();
+                taken <= left
+            }
+        };
+        left > spare.places && spare.of.is_none_or(is_fair)
     }
 
     /// One user less.
@@ -195,6 +233,7 @@ impl AcceptSets {
         if self.sets.len() > 1 && self.is_unused() {
             self.sets.truncate(1);
             self.hashes.truncate(1);
+            self.takers.truncate(1);
             release_spare(&mut self.sets);
         }
     }
@@ -236,58 +275,78 @@ mod tests {
         list.iter().map(|op| Operation(*op)).collect()
     }
 
+    /// Addresses, each another one.
+    fn sources() -> impl FnMut() -> Source {
+        let (sources, mut last) = (crate::sources::Sources::new(8), 0);
+        move || {
+            last += 1;
+            sources.source(std::net::Ipv4Addr::from_bits(last).into())
+        }
+    }
+
     #[test]
     fn equal_sets_are_one_set_whatever_their_order() {
+        let mut next = sources();
         let mut sets = AcceptSets::with_capacity(8);
-        let one = sets.acquire(&ops(&[1002, 1000, 1000])).unwrap();
-        assert_eq!(sets.acquire(&ops(&[1000, 1002])), Some(one));
+        let one = sets.acquire(&ops(&[1002, 1000, 1000]), next()).unwrap();
+        assert_eq!(sets.acquire(&ops(&[1000, 1002]), next()), Some(one));
         assert!(sets.accepts(one, 1002) && !sets.accepts(one, 1001));
-        assert_eq!(sets.acquire(&[]), Some(AcceptSetId::EMPTY));
+        assert_eq!(sets.acquire(&[], next()), Some(AcceptSetId::EMPTY));
     }
 
     #[test]
     fn whoever_changes_its_set_again_and_again_takes_one_place() {
+        let mut next = sources();
         let mut sets = AcceptSets::with_capacity(8);
-        let mut own = sets.acquire(&ops(&[1])).unwrap();
+        let mut own = sets.acquire(&ops(&[1]), next()).unwrap();
         for operation in 2..60 {
-            own = sets.change(own, ops(&[operation]).into_iter(), true).unwrap();
+            own = sets.change(own, ops(&[operation]).into_iter(), true, next()).unwrap();
             assert_eq!(sets.used(), 2);
             sets.invariants(|id| u32::from(id == own));
         }
-        assert!(sets.change(own, ops(&(100..120).collect::<Vec<_>>()).into_iter(), true).is_none());
+        assert!(sets.change(own, ops(&(100..120).collect::<Vec<_>>()).into_iter(), true, next()).is_none());
         assert!(sets.accepts(own, 59), "a change that is refused changes nothing");
         // Others fill what is not for logins alone: of 8 places 2 are.
-        let shared = sets.acquire(&ops(&[1000])).unwrap();
+        let shared = sets.acquire(&ops(&[1000]), next()).unwrap();
         let mut held = vec![own, shared];
         for operation in 0..3 {
-            let another = sets.acquire(&ops(&[1000])).unwrap();
-            held.push(sets.change(another, ops(&[2000 + operation]).into_iter(), true).unwrap());
+            let another = sets.acquire(&ops(&[1000]), next()).unwrap();
+            held.push(sets.change(another, ops(&[2000 + operation]).into_iter(), true, next()).unwrap());
         }
-        let another = sets.acquire(&ops(&[1000])).unwrap();
-        assert_eq!(sets.change(another, ops(&[3000]).into_iter(), true), None, "the rest is for logins");
-        assert!(sets.change(held[2], ops(&[4000]).into_iter(), true).is_some(), "its own place is its own");
-        assert!(sets.acquire(&ops(&[7])).is_some() && sets.acquire(&ops(&[8])).is_some());
-        assert!(sets.acquire(&ops(&[9])).is_none());
-        assert!(sets.acquire(&ops(&[1000])).is_some(), "one that is there costs no place");
+        let another = sets.acquire(&ops(&[1000]), next()).unwrap();
+        assert_eq!(
+            sets.change(another, ops(&[3000]).into_iter(), true, next()),
+            None,
+            "the rest is for logins"
+        );
+        assert!(
+            sets.change(held[2], ops(&[4000]).into_iter(), true, next()).is_some(),
+            "its own place is its own"
+        );
+        assert!(sets.acquire(&ops(&[7]), next()).is_some() && sets.acquire(&ops(&[8]), next()).is_some());
+        assert!(sets.acquire(&ops(&[9]), next()).is_none());
+        assert!(sets.acquire(&ops(&[1000]), next()).is_some(), "one that is there costs no place");
     }
 
     #[test]
     fn subscribing_makes_another_set_and_releasing_makes_room() {
+        let mut next = sources();
         let mut sets = AcceptSets::with_capacity(3);
-        let one = sets.acquire(&ops(&[1000])).unwrap();
-        assert_eq!(sets.acquire(&ops(&[1000])), Some(one));
-        let two = sets.change(one, ops(&[1001]).into_iter(), true).unwrap();
+        let one = sets.acquire(&ops(&[1000]), next()).unwrap();
+        assert_eq!(sets.acquire(&ops(&[1000]), next()), Some(one));
+        let two = sets.change(one, ops(&[1001]).into_iter(), true, next()).unwrap();
         assert!(sets.accepts(two, 1000) && sets.accepts(two, 1001) && !sets.accepts(one, 1001));
-        assert_eq!(sets.acquire(&ops(&[5])), None, "full");
+        assert_eq!(sets.acquire(&ops(&[5]), next()), None, "full");
         sets.release(one);
-        let three = sets.change(two, ops(&[1000, 7]).into_iter(), false).unwrap();
+        let three = sets.change(two, ops(&[1000, 7]).into_iter(), false, next()).unwrap();
         assert!(sets.accepts(three, 1001) && sets.size(three) == 1);
-        assert_eq!(sets.change(three, ops(&[1001]).into_iter(), false), Some(AcceptSetId::EMPTY));
+        assert_eq!(sets.change(three, ops(&[1001]).into_iter(), false, next()), Some(AcceptSetId::EMPTY));
         assert!(sets.is_unused());
     }
 
     #[test]
     fn thousands_come_and_go_and_each_set_is_there_once() {
+        let mut next = sources();
         let mut sets = AcceptSets::with_capacity(64);
         let mut held: Vec<(u32, AcceptSetId)> = Vec::new();
         let mut state = 7_u32;
@@ -296,7 +355,7 @@ mod tests {
             let wanted = state >> 8 & 0x7f;
             if state >> 30 == 0 && !held.is_empty() {
                 sets.release(held.swap_remove(wanted as usize % held.len()).1);
-            } else if let Some(id) = sets.acquire(&ops(&[wanted as i32 + 1, 1000])) {
+            } else if let Some(id) = sets.acquire(&ops(&[wanted as i32 + 1, 1000]), next()) {
                 let known = held.iter().find(|(other, _)| *other == wanted);
                 assert!(known.is_none_or(|(_, other)| *other == id));
                 held.push((wanted, id));
@@ -310,9 +369,36 @@ mod tests {
 
     #[test]
     fn a_set_has_64_operations_at_most() {
+        let mut next = sources();
         let mut sets = AcceptSets::with_capacity(8);
-        let full = sets.acquire(&ops(&(0..64).collect::<Vec<_>>())).unwrap();
-        assert_eq!(sets.change(full, ops(&[64]).into_iter(), true), None);
-        assert_eq!(sets.change(full, ops(&[63]).into_iter(), true), Some(full));
+        let full = sets.acquire(&ops(&(0..64).collect::<Vec<_>>()), next()).unwrap();
+        assert_eq!(sets.change(full, ops(&[64]).into_iter(), true, next()), None);
+        assert_eq!(sets.change(full, ops(&[63]).into_iter(), true, next()), Some(full));
+    }
+
+    #[test]
+    fn an_address_has_no_more_places_than_it_leaves() {
+        let mut next = sources();
+        let mut sets = AcceptSets::with_capacity(65);
+        let greedy = [next(), next(), next()];
+        let mut taken = [0; 3];
+        let mut wanted = 100;
+        for _ in 0..100 {
+            for (source, taken) in greedy.iter().zip(&mut taken) {
+                wanted += 1;
+                *taken += usize::from(sets.acquire(&ops(&[wanted]), *source).is_some());
+            }
+        }
+        assert_eq!(taken, [17, 16, 16], "three that take all they may leave a quarter");
+        let known = sets.acquire(&ops(&[101]), greedy[0]);
+        assert!(known.is_some(), "a set that is there costs no place");
+        let honest: Vec<_> =
+            (1..=10).map(|operation| sets.acquire(&ops(&[operation]), next()).unwrap()).collect();
+        assert_eq!(sets.acquire(&ops(&[999]), greedy[1]), None);
+        // A set that was changed in its place is still its taker's.
+        let changed = sets.change(honest[0], ops(&[11]).into_iter(), true, greedy[1]).unwrap();
+        assert_eq!((changed, sets.used()), (honest[0], 60));
+        sets.release(changed);
+        assert!(sets.acquire(&ops(&[1]), next()).is_some());
     }
 }
