@@ -349,7 +349,12 @@ impl World {
     /// A connection's end has a cause.
     pub fn judge_end(&self, id: usize) {
         let client = &self.clients[id];
-        if client.fate == Fate::Left || client.is_lawless() || client.was_deaf || self.stopping {
+        if client.fate == Fate::Left || client.is_lawless() || self.stopping {
+            return;
+        }
+        // What a client has left unread explains that it is closed as slow, that it hears nothing of its end, and that it speaks
+        // on when it was closed as idle: no other code.
+        if client.was_deaf && matches!(client.farewell, None | Some(3002 | 3008)) {
             return;
         }
         let Some(code) = client.farewell else {
