@@ -260,7 +260,7 @@ fn accept_sets_of_an_address_leave_others_theirs(backend: &BackendChoice) {
 /// More pushes to one room than there are fan-outs, in slices of one delivery: whatever else comes must not wait for them.
 fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendChoice) {
     let mut settings = settings(2, 64);
-    settings.tables.fanouts_max = 8;
+    settings.tables.fanouts_max = 64;
     settings.fanout_slice = 1;
     let mut config = BackendConfig::small(64);
     config.send_queue_bytes_max = 16 << 20;
