@@ -8,6 +8,7 @@ pub mod websocket;
 
 use gateway::access::PushOperations;
 use gateway::address::Fingerprints;
+use gateway::auth::VerifySender;
 use gateway::settings::{
     AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
@@ -111,11 +112,21 @@ impl Gateway {
         Gateway::start_with(settings, backend_config, backend.clone())
     }
 
-    #[cfg_attr(not(feature = "dpdk"), expect(unused_mut, reason = "the port has addresses of its own"))]
     pub fn start_with(
+        settings: WorkerSettings,
+        backend_config: BackendConfig,
+        backend: BackendChoice,
+    ) -> Gateway {
+        Gateway::start_verified(settings, backend_config, backend, None)
+    }
+
+    /// Whose logins wait in this queue of a verifier's.
+    #[cfg_attr(not(feature = "dpdk"), expect(unused_mut, reason = "the port has addresses of its own"))]
+    pub fn start_verified(
         mut settings: WorkerSettings,
         backend_config: BackendConfig,
         backend: BackendChoice,
+        verifier: Option<VerifySender>,
     ) -> Gateway {
         #[cfg(feature = "dpdk")]
         let link = matches!(backend, BackendChoice::Dpdk).then(|| dpdk::Link::new(&mut settings));
@@ -141,7 +152,7 @@ impl Gateway {
             names,
             unix_now_ms: 1_700_000_000_000,
             control: sender,
-            verifier: None,
+            verifier,
         };
         let threads = spawn(&plan).unwrap();
         #[cfg(feature = "dpdk")]
@@ -254,7 +265,10 @@ pub fn auth_body(mid: i64, key: &str, room: &str) -> Vec<u8> {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+        Client::of(TcpStream::connect(address).unwrap())
+    }
+
+    fn of(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Client { stream }
@@ -266,10 +280,7 @@ impl Client {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&socket, &SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
         connect(&socket, &address).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Client { stream }
+        Client::of(TcpStream::from(socket))
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
