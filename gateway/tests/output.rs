@@ -161,3 +161,28 @@ fn ports_that_cannot_accept_say_so_once_in_a_while() {
     assert_eq!(code(&mut child), Some(0));
     reader.join().unwrap();
 }
+
+/// What `gateway check` writes to a terminal, by script(1).
+fn on_a_terminal(environment: &[(&str, &str)]) -> String {
+    let check = gateway("check", &[]);
+    let words: Vec<_> = check.get_args().map(|word| word.to_str().unwrap()).collect();
+    let order = format!("{} {}", env!("CARGO_BIN_EXE_gateway"), words.join(" "));
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &order, "/dev/null"]).env_clear();
+    command.env("PATH", "/usr/bin:/bin").env("TERM", "xterm-256color").envs(environment.iter().copied());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn no_color_on_a_terminal_whose_user_wants_none() {
+    let escape = |environment: &[(&str, &str)]| {
+        let said = on_a_terminal(environment);
+        assert!(said.contains("the configuration is good"), "{said}");
+        said.contains('\x1b')
+    };
+    assert!(escape(&[]), "a terminal has colors");
+    assert!(escape(&[("NO_COLOR", "")]), "an empty value says nothing (no-color.org)");
+    assert!(!escape(&[("NO_COLOR", "1")]));
+    assert!(!escape(&[("NO_COLOR", "0")]), "any value says no");
+}

@@ -91,6 +91,32 @@ fn what_a_start_would_fail_on_fails_the_check() {
     assert!(String::from_utf8(offline.stdout).unwrap().contains("were not looked at"));
 }
 
+/// Without the right to ports below 1024, as a service's user is: in a network namespace of its own, whose
+/// `net.ipv4.ip_unprivileged_port_start` is the kernel's default.
+fn without_privileges(order: &str, set: &str) -> std::process::Output {
+    let drop = ["--net", "--", "setpriv", "--bounding-set", "-net_bind_service", "--"];
+    let plain = gateway(order, &[set]);
+    let mut command = Command::new("unshare");
+    if !rustix::process::getuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(drop).arg(plain.get_program()).args(plain.get_args()).env_clear();
+    command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").output().unwrap()
+}
+
+#[test]
+fn a_privileged_port_is_refused_with_what_to_do() {
+    let set = "listener.tcp.address=0.0.0.0:80";
+    for order in ["check", "run"] {
+        let output = without_privileges(order, set);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{order}: {said}");
+        let problem = "listener.tcp.address = \"0.0.0.0:80\": this user may not listen on port 80; write one above 1023, or grant \
+                       CAP_NET_BIND_SERVICE";
+        assert!(said.contains(problem), "{order}: {said}");
+    }
+}
+
 #[test]
 fn a_journal_that_cannot_be_written_is_refused_by_check_and_start_alike() {
     let folder = Folder::new("preflight");
