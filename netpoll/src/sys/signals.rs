@@ -29,12 +29,12 @@ mod tests {
     #[test]
     #[allow(unsafe_code)]
     fn nothing_stays_blocked_and_a_large_file_ends_no_process() {
-        // SAFETY: as in `take_signals`; the mask is this thread's alone.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
-        }
+        // SAFETY: `sigset_t` is plain data, for which zero is a valid value.
+        let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: writes to a live set.
+        unsafe { libc::sigfillset(&raw mut all) };
+        // SAFETY: reads a live set; no old one is asked for, and the mask is this thread's alone.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
         assert_ne!(mask("SigBlk:"), 0);
         take_signals();
         assert_eq!(mask("SigBlk:"), 0);
