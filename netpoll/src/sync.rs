@@ -30,7 +30,7 @@ impl<T> UnsafeCell<T> {
 
 /// Notes each use of memory outside a cell, such as a block's bytes. Only a model looks at it: nothing here, in no bytes.
 #[derive(Default)]
-pub(crate) struct Access;
+pub(crate) struct Access(());
 
 impl Access {
     /// The bytes are about to be read.

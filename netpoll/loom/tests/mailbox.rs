@@ -52,7 +52,7 @@ fn two_producers_and_a_sleeper() {
         let producers: Vec<_> = producers.collect();
         let sum = next(&waker, &mailbox) + next(&waker, &mailbox);
         assert_eq!(sum, 3);
-        assert!(mailbox.pop().is_none() && mailbox.len() == 0);
+        assert!(mailbox.pop().is_none() && mailbox.is_empty());
         producers.into_iter().for_each(|producer| producer.join().unwrap());
     });
 }
