@@ -30,7 +30,7 @@ const FRAMES_EVERY: Duration = Duration::from_millis(50);
 
 impl Bearers {
     fn include(self, session: &Session) -> bool {
-        self == Bearers::All || session.phase != Phase::Open
+        self == Bearers::All || matches!(session.phase, Phase::Handshake | Phase::Unauthenticated)
     }
 }
 
@@ -85,13 +85,16 @@ impl<B: Backend> Worker<B> {
         size: usize,
         mut grow: impl FnMut(&mut Carry, &mut BufferPools) -> Result<(), PoolExhausted>,
     ) {
-        let is_stranger = |session: &Session| Bearers::Unauthenticated.include(session);
+        let is_stranger = |session: &Session| session.phase != Phase::Open;
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let capacity = session.carry.block().map_or(0, Buffer::capacity);
         let stranger = is_stranger(session);
         if stranger && capacity < size {
             let crowded = self.backend.pools().half_taken(size);
-            self.shed_carrier(crowded, |other| is_stranger(other) && other.connection != connection);
+            // What receivers hold of the pool is no fault of those that log in.
+            if self.carried_bytes(crowded, is_stranger) * 2 >= self.backend.pools().bytes_of(crowded) {
+                self.shed_carrier(crowded, |other| is_stranger(other) && other.connection != connection);
+            }
         }
         for _ in 0..=CLOSES_MAX {
             let Some(session) = self.shard.sessions.get_mut(connection) else { return };
@@ -156,6 +159,16 @@ impl<B: Backend> Worker<B> {
             let is_late = late.is_none_or(|late| is_before(session, late));
             session.connection != asker && bearers.include(session) && is_late
         })
+    }
+
+    /// Bytes of blocks of `pools` that connections hold for frames that have not come whole, of those for which `counts` holds.
+    fn carried_bytes(&mut self, pools: PoolSet, counts: impl Fn(&Session) -> bool) -> usize {
+        if pools.is_empty() {
+            return 0;
+        }
+        let own: &BufferPools = self.backend.pools();
+        let holds = |session: &Session| session.carry.block().is_some_and(|block| own.is_of(block, pools));
+        self.shard.sessions.carried_bytes(|session| counts(session) && holds(session))
     }
 
     fn carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {

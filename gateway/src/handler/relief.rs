@@ -73,7 +73,7 @@ struct Holder {
 /// Whose frames that have not come whole may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bearers {
-    /// Of connections without a login.
+    /// Of connections that have not begun to log in.
     Unauthenticated,
     /// Of all, those without a login first.
     All,

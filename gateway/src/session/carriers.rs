@@ -6,7 +6,7 @@
 //! room for twice as many entries as there are blocks makes throwing the stale ones out cheap.
 
 use super::{Instant16, Phase, Session, Sessions};
-use netpoll::{ConnectionId, release_spare};
+use netpoll::{Buffer, ConnectionId, release_spare};
 
 /// See the module.
 #[derive(Debug)]
@@ -87,6 +87,13 @@ impl Sessions {
             is_open(one).cmp(&is_open(other)).then(one.carry.since().compare(other.carry.since()))
         };
         sessions.filter(|session| may_go(session)).min_by(order).map(|session| session.connection)
+    }
+
+    /// Bytes of the blocks that connections hold for frames that have not come whole, of those for which `counts` holds.
+    pub fn carried_bytes(&self, counts: impl Fn(&Session) -> bool) -> usize {
+        let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
+        let blocks = sessions.filter(|session| counts(session)).filter_map(|session| session.carry.block());
+        blocks.map(Buffer::capacity).sum()
     }
 
     /// Looks at the next `count` entries at most and returns the first connection that is logged in and carries something
