@@ -12,7 +12,7 @@ DPDK := --features gateway/dpdk,loadtest/dpdk
 HAS_DPDK = $(shell pkg-config --exists libdpdk && echo yes)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile browsers million setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile browsers sanitize million setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ hostile: ## over a hundred abuses, each beside 2 000 well-behaved connections th
 browsers: ## how Chromium and Firefox see a kick while they write (needs chromium and firefox-esr)
 	cargo build --release -p gateway
 	gateway/tests/e2e/browsers.sh
+
+sanitize: ## netpoll's tests and the gateway's over real sockets under AddressSanitizer; with rust-src under ThreadSanitizer, too
+	.ci/sanitize.sh
 
 million: ## a million connections through every stage (BACKEND=io_uring|epoll|dpdk CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
 	cargo build --release -p gateway -p loadtest -p bench $(if $(filter dpdk,$(BACKEND)),$(DPDK))
