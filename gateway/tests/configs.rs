@@ -395,3 +395,27 @@ fn examples_of_the_protocols_description_are_test_vectors() {
     let strange: Vec<_> = examples.iter().filter(|example| !vectors.contains(example)).collect();
     assert!(strange.is_empty(), "not among the vectors: {strange:#?}");
 }
+
+/// The image is built from what its Dockerfile copies: every member of the workspace, whose manifests cargo reads, and every file that a
+/// source includes from outside its crate.
+#[test]
+fn the_image_is_built_from_all_that_the_build_reads() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let dockerfile = read("configs/Dockerfile");
+    let copied: Vec<&str> =
+        dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")?.split(' ').next()).collect();
+    let manifest = read("Cargo.toml");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.contains(&"gateway"), "{members:?}");
+    for member in members {
+        let folder = member.split('/').next().unwrap();
+        assert!(copied.contains(&folder), "COPY {folder}: a member of the workspace");
+    }
+    let init = read("gateway/src/cli/init.rs");
+    assert!(
+        init.contains("/configs/") && copied.contains(&"configs"),
+        "COPY configs: `gateway init` has its profiles"
+    );
+}
