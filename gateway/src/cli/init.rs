@@ -179,7 +179,7 @@ fn next_steps(folder: &Path, profile: Profile) -> String {
     let config = format!("--config {folder}/{CONFIG}");
     let page = match profile {
         Profile::Local => format!(
-            "Then, with a browser:  http://127.0.0.1:3102/  (More: paste the token, `cat {folder}/{TOKEN}`)\n"
+            "Then, with a browser:  http://127.0.0.1:3102/  (I am: 7; More: paste the token, `cat {folder}/{TOKEN}`)\n"
         ),
         Profile::Epoll | Profile::EdgeIoUring => {
             "Before others use it: set origins, audience and issuer; docs/operations.md has a checklist.\n"
