@@ -10,7 +10,7 @@
 //! places are apart from those of rooms.
 //!
 //! A room may take a place at a host while it has none there, or fewer than half of those that are free: N rooms that take all
-//! they may leave one part in N / 2 + 1. Rooms are told apart by [`ROOMS`] counts, so two rooms may share one by chance.
+//! they may leave one part in N / 2 + 1. Rooms are told apart by `ROOMS` counts, so two rooms may share one by chance.
 //!
 //! Every count is the places taken, by any worker, and not returned. An addition that finds the last place taken is undone.
 
