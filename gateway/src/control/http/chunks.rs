@@ -79,7 +79,9 @@ impl Chunks {
                     _ => return Err(ChunkError::Malformed),
                 },
                 At::Trailers(size) => {
-                    let Some(line) = take_line(input, TRAILERS_SIZE_MAX - size)? else { return Ok(false) };
+                    let Some(line) = take_line(input, TRAILERS_SIZE_MAX.saturating_sub(size))? else {
+                        return Ok(false);
+                    };
                     self.at =
                         if line.is_empty() { At::End } else { At::Trailers(size + trailer_size(&line)?) };
                 }
@@ -191,6 +193,17 @@ mod tests {
         }
         assert_eq!(decode(&format!("5;{}", "x".repeat(300)), 400), Err(ChunkError::Malformed));
         assert_eq!(decode(&format!("0\r\n{}", "a: b\r\n".repeat(1000)), 99), Err(ChunkError::Malformed));
+    }
+
+    #[test]
+    fn trailers_end_at_their_bound_whatever_the_last_line_leaves_of_it() {
+        let with =
+            |size: usize, more: &str| decode(&format!("0\r\na:{}\r\n{more}\r\n", "x".repeat(size)), 9999);
+        for size in TRAILERS_SIZE_MAX - 16..TRAILERS_SIZE_MAX + 16 {
+            let fits = 2 + size + 2 + 1 <= TRAILERS_SIZE_MAX; // the line, and the last CRLF's place behind it
+            assert_eq!(with(size, "").is_ok(), fits, "{size}");
+            assert_eq!(with(size, &"b: c\r\n".repeat(100)), Err(ChunkError::Malformed), "{size}, and more");
+        }
     }
 
     #[test]
