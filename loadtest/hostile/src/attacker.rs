@@ -4,7 +4,7 @@
 //! It gets an [`Order`] as a line of JSON on its standard input, writes what came of it as JSON to its standard output, and
 //! ends when the input ends: with this program, whatever happens to it, all its connections are gone.
 
-use crate::abuse;
+use crate::abuse::{self, Abuse};
 use crate::error::RunError;
 use crate::outcome::Outcome;
 use crate::target::{Order, Target};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -111,12 +112,8 @@ fn run(order: &Order) -> Attempts {
         abuse::ALL.iter().zip(0_u32..).filter(|(abuse, _)| order.names.iter().any(|name| name == abuse.name));
     let threads: Vec<_> = chosen
         .map(|(abuse, number)| {
-            let (order, run) = (order.clone(), abuse.run);
-            let thread = std::thread::spawn(move || match Signer::import(&order.key) {
-                Ok(signer) => attempt(run(&Target::new(&order, number, signer))),
-                Err(error) => Attempt { error: Some(error.to_string()), ..Attempt::default() },
-            });
-            (abuse.name, thread)
+            let order = order.clone();
+            (abuse.name, std::thread::spawn(move || attempt(&order, abuse, number)))
         })
         .collect();
     let joined = threads.into_iter().map(|(name, thread)| {
@@ -126,9 +123,51 @@ fn run(order: &Order) -> Attempts {
     joined.collect()
 }
 
-fn attempt(result: io::Result<Outcome>) -> Attempt {
-    match result {
+fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
+    let failed = |error: String| Attempt { error: Some(error), ..Attempt::default() };
+    let target = |number| Ok(Target::new(order, number, abuse.behind_nat, Signer::import(&order.key)?));
+    let (own, neighbour) = match (target(number), target(NEIGHBOUR + number)) {
+        (Ok(own), Ok(neighbour)) => (own, neighbour),
+        (Err(error), _) | (_, Err(error)) => return failed(RunError::to_string(&error)),
+    };
+    let over = AtomicBool::new(false);
+    let (tried, seen) = std::thread::scope(|scope| {
+        // Beside a hundred others a login may be refused for want of anything.
+        let watches = abuse.behind_nat && !order.crowded;
+        let seen = watches.then(|| scope.spawn(|| watch(neighbour, &over)));
+        let tried = (abuse.run)(&own);
+        over.store(true, Ordering::Relaxed);
+        (tried, seen.map(|seen| seen.join().unwrap_or_default()))
+    });
+    let mut attempt = match tried {
         Ok(outcome) => Attempt { outcome, error: None },
-        Err(error) => Attempt { outcome: Outcome::default(), error: Some(error.to_string()) },
+        Err(error) => failed(error.to_string()),
+    };
+    own.take_refusals().into_iter().for_each(|(how, count)| attempt.outcome.answered(how, count));
+    seen.into_iter().for_each(|neighbours| attempt.outcome.neighbours(neighbours));
+    attempt
+}
+
+/// Users of neighbours are numbered behind those of abuses.
+const NEIGHBOUR: u32 = 500;
+/// How long a neighbour may have to wait for a login when the abuse is over.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Logs in from an address that an abuse comes from, again and again until it is over and a login has been taken then; what came
+/// of each.
+fn watch(target: Target, over: &AtomicBool) -> BTreeMap<String, u64> {
+    let (mut seen, mut over_since) = (BTreeMap::new(), None);
+    loop {
+        if over.load(Ordering::Relaxed) {
+            over_since.get_or_insert_with(Instant::now);
+        }
+        let login = target.user(&serde_json::json!(null));
+        let how = login.as_ref().map_or_else(ToString::to_string, |_| "taken".to_owned());
+        *seen.entry(how).or_insert(0) += 1;
+        let is_late = |since: Instant| since.elapsed() > NEIGHBOUR_PATIENCE;
+        if over_since.is_some_and(|since| login.is_ok() || is_late(since)) {
+            return seen;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -1,5 +1,6 @@
 //! Blocking clients for abuses: one that speaks frames or anything else, floods over many of them, and plain HTTP.
 
+use crate::heard::{Heard, Responses, Tally};
 use crate::wire::{Frame, Item, Reader, frame, upgrade_request, ws, ws_frame};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,16 +24,25 @@ pub(crate) fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> io::R
     Ok(stream)
 }
 
-/// A connection to a client listener.
+/// A connection to a client listener, or to the control port.
 pub(crate) struct Peer {
     stream: TcpStream,
     reader: Reader,
+    /// What a flood reads of it, where that is HTTP.
+    responses: Option<Responses>,
     websocket: bool,
+    /// A flood has read the last word.
+    has_last_word: bool,
 }
 
 impl Peer {
     pub(crate) fn tcp(stream: TcpStream) -> Peer {
-        Peer { stream, reader: Reader::new(false), websocket: false }
+        Peer { stream, reader: Reader::new(false), responses: None, websocket: false, has_last_word: false }
+    }
+
+    /// A connection that is answered in HTTP.
+    pub(crate) fn http(stream: TcpStream) -> Peer {
+        Peer { responses: Some(Responses::default()), ..Peer::tcp(stream) }
     }
 
     /// Upgrades the connection.
@@ -56,7 +66,7 @@ impl Peer {
         }
         let mut reader = Reader::new(true);
         reader.push(&rest);
-        Ok(Peer { stream, reader, websocket: true })
+        Ok(Peer { stream, reader, responses: None, websocket: true, has_last_word: false })
     }
 
     /// Frames as this listener takes them: as they are, or in one binary message.
@@ -150,6 +160,33 @@ impl Peer {
         &self.stream
     }
 
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Counts the answers in `bytes`, which were read of the stream; false when they are none.
+    fn hear(&mut self, bytes: &[u8], tally: &mut Tally) -> bool {
+        if let Some(responses) = &mut self.responses {
+            responses.push(bytes, tally);
+            return true;
+        }
+        self.reader.push(bytes);
+        loop {
+            match self.reader.next() {
+                Ok(Some(item)) => {
+                    let heard = Heard::of(&item);
+                    // Over WebSocket it is said twice: in a frame, and in the close frame.
+                    if !(self.has_last_word && matches!(heard, Some(Heard::Closed(_)))) {
+                        heard.into_iter().for_each(|heard| tally.add(heard));
+                    }
+                    self.has_last_word |= matches!(heard, Some(Heard::Closed(_)));
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Closing this connection will reset it.
     pub(crate) fn reset_at_end(&self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
@@ -170,6 +207,8 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 pub(crate) struct Flood {
     peers: Vec<(Peer, usize)>,
     reads: bool,
+    /// Connections that it began with.
+    pub(crate) opened: u64,
     /// Whole copies of the bytes that were taken.
     pub(crate) copies: u64,
     /// Bytes that were taken.
@@ -178,13 +217,21 @@ pub(crate) struct Flood {
     pub(crate) bytes_back: u64,
     /// Connections that the gateway ended.
     pub(crate) ended: u64,
+    /// What was answered, as far as it was read.
+    pub(crate) heard: Tally,
 }
+
+/// How long the last answers of connections that have not been read are waited for, and how much of each is read.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(500);
+const LAST_WORDS_SIZE: usize = 1 << 20;
 
 impl Flood {
     pub(crate) fn new(peers: Vec<Peer>, reads: bool) -> Flood {
         peers.iter().for_each(|peer| drop(peer.stream.set_nonblocking(true)));
+        let opened = peers.len() as u64;
         let peers = peers.into_iter().map(|peer| (peer, 0)).collect();
-        Flood { peers, reads, copies: 0, bytes_out: 0, bytes_back: 0, ended: 0 }
+        let heard = Tally::default();
+        Flood { peers, reads, opened, copies: 0, bytes_out: 0, bytes_back: 0, ended: 0, heard }
     }
 
     /// Until the moment, or until no connection is left; one round at least. Without bytes it only reads.
@@ -200,15 +247,23 @@ impl Flood {
         }
     }
 
+    /// Reads what connections that were not read have been answered, their ends included.
+    pub(crate) fn last_words(&mut self) {
+        self.reads = true;
+        let (until, before) = (Instant::now() + LAST_WORDS_PATIENCE, self.bytes_back);
+        let enough = (self.peers.len() * LAST_WORDS_SIZE) as u64;
+        while self.round(&[]) && Instant::now() < until && self.bytes_back - before < enough {}
+    }
+
     /// One write and one read of each; whether any byte moved.
     fn round(&mut self, bytes: &[u8]) -> bool {
         let (mut moved, mut chunk) = (false, [0; 65_536]);
-        let Flood { peers, reads, copies, bytes_out, bytes_back, ended } = self;
+        let Flood { peers, reads, copies, bytes_out, bytes_back, ended, heard, .. } = self;
         peers.retain_mut(|(peer, at)| {
             // The last round has nothing more to write, wherever each one is.
-            let alive = match peer.stream.write(bytes.get(*at..).unwrap_or_default()) {
+            let written = match peer.stream.write(bytes.get(*at..).unwrap_or_default()) {
                 // Nothing to write: this one only reads.
-                Ok(0) => true,
+                Ok(0) => Ok(()),
                 Ok(size) => {
                     moved = true;
                     *at += size;
@@ -216,25 +271,47 @@ impl Flood {
                     if *at == bytes.len() {
                         (*copies, *at) = (*copies + 1, 0);
                     }
-                    true
+                    Ok(())
                 }
-                Err(error) => is_timeout(&error),
+                Err(error) if is_timeout(&error) => Ok(()),
+                Err(_) => Err(Heard::Reset),
             };
-            let alive = alive
-                && (!*reads
-                    || match peer.stream.read(&mut chunk) {
-                        Ok(0) => false,
-                        Ok(size) => {
-                            moved = true;
-                            *bytes_back += size as u64;
-                            true
-                        }
-                        Err(error) => is_timeout(&error),
-                    });
-            *ended += u64::from(!alive);
-            alive
+            // What came before a reset may still be there to be read.
+            let read =
+                if !*reads { Ok(()) } else { read_some(peer, &mut chunk, heard, &mut moved, bytes_back) };
+            let alive = read.and(written);
+            if let Err(end) = alive {
+                *ended += 1;
+                if !peer.has_last_word {
+                    heard.add(end);
+                }
+            }
+            alive.is_ok()
         });
         moved
+    }
+}
+
+/// Reads once of a connection.
+///
+/// # Errors
+/// How it has ended.
+fn read_some(
+    peer: &mut Peer,
+    chunk: &mut [u8],
+    heard: &mut Tally,
+    moved: &mut bool,
+    bytes_back: &mut u64,
+) -> Result<(), Heard> {
+    match peer.stream.read(chunk) {
+        Ok(0) => Err(Heard::Ended),
+        Ok(size) => {
+            *moved = true;
+            *bytes_back += size as u64;
+            if peer.hear(&chunk[..size], heard) { Ok(()) } else { Err(Heard::Malformed) }
+        }
+        Err(error) if is_timeout(&error) => Ok(()),
+        Err(_) => Err(Heard::Reset),
     }
 }
 

@@ -13,7 +13,6 @@ const HELD: &[(&str, f64)] = &[
     ("gateway_sessions", 48.0),
     ("gateway_rooms", 48.0),
     ("gateway_memberships", 48.0),
-    ("gateway_table_entries", 48.0),
     ("gateway_store_used", 64.0),
     ("gateway_fanouts_pending", 16.0),
     ("gateway_worker_mailbox_messages", 64.0),
@@ -22,10 +21,36 @@ const HELD: &[(&str, f64)] = &[
     ("gateway_worker_accept_paused", 0.0),
     ("process_open_fds", 16.0),
 ];
+/// Levels of connections, which never exceed [`CONNECTIONS`]: when all have left, one that is still counted never comes back. A
+/// connection whose client has gone may be counted for minutes: what it sent above its rate is read when time has paid for it.
+const OF_CONNECTIONS: &[&str] = &[
+    "gateway_rate_stopped_connections",
+    "gateway_backpressure_stopped_connections",
+    "gateway_lingering_connections",
+];
+const CONNECTIONS: &str = "gateway_connections";
 /// Metrics that must come back up, but for [`FREE_SHARE`] and [`FREE_SLACK`] that bystanders' traffic may hold.
 const FREE: &[&str] = &["gateway_pool_buffers_free", "gateway_worker_receive_buffers_free"];
 const FREE_SHARE: f64 = 0.1;
 const FREE_SLACK: f64 = 8.0;
+/// Each worker's publishes its counts when it has had a turn, several times a second.
+const TURNS: &str = "gateway_worker_turns_total";
+/// Counts that explain what bystanders notice.
+const COUNTED: &[&str] = &[
+    "gateway_dropped_messages_total",
+    "gateway_send_store_refusals_total",
+    "gateway_memory_dropped_messages_total",
+    "gateway_slow_consumer_closes_total",
+    "gateway_fanout_refusals_total",
+    "gateway_backpressure_refusals_total",
+    "gateway_table_refusals_total",
+    "gateway_pool_exhausted_total",
+    "gateway_rate_limited_total",
+    "gateway_http_evictions_total",
+    "gateway_http_requests_total",
+    "gateway_connection_ends_total",
+];
+const PLANNED: &str = "gateway_memory_planned_bytes";
 
 /// One reading.
 #[derive(Clone, Debug, Default)]
@@ -44,13 +69,44 @@ impl Levels {
         Some(Levels { values: parse(&answer), rss: rss(pid), descriptors: descriptors(pid) })
     }
 
-    /// Sum of what all owners plan for, in bytes.
-    pub(crate) fn planned(&self) -> u64 {
-        self.sum("gateway_memory_planned_bytes") as u64
+    /// Sum of what is planned for, in bytes, of the owners that `counts` takes.
+    pub(crate) fn planned(&self, counts: impl Fn(&str) -> bool) -> u64 {
+        let owner = |name: &str| name.split('"').nth(1).unwrap_or_default().to_owned();
+        self.family(PLANNED).filter(|(name, _)| counts(&owner(name))).map(|(_, value)| value as u64).sum()
     }
 
-    fn sum(&self, family: &str) -> f64 {
-        self.family(family).map(|(_, value)| value).sum()
+    /// Levels of connections above the number of connections that there are.
+    pub(crate) fn excess(&self) -> Vec<String> {
+        let sum = |family: &str| self.family(family).map(|(_, value)| value).sum::<f64>();
+        let connections = sum(CONNECTIONS);
+        let levels = OF_CONNECTIONS.iter().map(|family| (family, sum(family)));
+        let above = levels.filter(|(_, level)| *level > connections);
+        above
+            .map(|(family, level)| format!("{family} is {level:.0} of {connections:.0} connections"))
+            .collect()
+    }
+
+    /// What the gateway has counted of drops, refusals and closes since `before`: why a bystander noticed something.
+    pub(crate) fn counted_since(&self, before: &Levels) -> Vec<String> {
+        let is_kept = |(name, _): &(&String, f64)| !name.contains("status=") || name.contains("status=\"5");
+        let all = COUNTED.iter().flat_map(|family| self.family(family)).filter(is_kept);
+        let more = all.map(|(name, now)| (name, now - before.values.get(name).copied().unwrap_or(0.0)));
+        more.filter(|(_, more)| *more > 0.0).map(|(name, more)| format!("{name} + {more:.0}")).collect()
+    }
+
+    /// Metrics that the suite looks at and that this gateway does not have: what is not counted can't come back.
+    pub(crate) fn absent(&self) -> Vec<&'static str> {
+        let looked_at = HELD.iter().map(|(family, _)| *family).chain(FREE.iter().copied());
+        let all = looked_at.chain([TURNS, PLANNED]);
+        all.chain(OF_CONNECTIONS.iter().chain(COUNTED).copied())
+            .filter(|family| self.family(family).next().is_none())
+            .collect()
+    }
+
+    /// Whether every worker has published its counts since `earlier` was read, which may itself be a turn old.
+    pub(crate) fn is_newer_than(&self, earlier: &Levels) -> bool {
+        let newer = |(name, was): (&String, f64)| self.values.get(name).is_some_and(|now| *now >= was + 2.0);
+        earlier.family(TURNS).all(newer)
     }
 
     fn family<'a>(&'a self, family: &'a str) -> impl Iterator<Item = (&'a String, f64)> {
@@ -62,7 +118,7 @@ impl Levels {
 
     /// What has not come back since `before`, each in a few words. Empty: all is as it was.
     pub(crate) fn residue(&self, before: &Levels) -> Vec<String> {
-        let mut left = vec![];
+        let mut left: Vec<String> = self.absent().iter().map(|family| format!("{family} is gone")).collect();
         for (family, slack) in HELD {
             for (name, now) in self.family(family) {
                 let was = before.values.get(name).copied().unwrap_or(0.0);
@@ -115,16 +171,25 @@ mod tests {
         Levels { values: parse(text), rss: 0, descriptors: 20 }
     }
 
+    /// Everything that is looked at, with these values.
+    fn all(rooms: u32, free: u32, turns: u32) -> Levels {
+        let held = HELD.iter().map(|(family, _)| *family).filter(|family| *family != "gateway_rooms");
+        let zero: String = held
+            .chain(COUNTED.iter().chain(OF_CONNECTIONS).copied())
+            .chain([PLANNED, FREE[1]])
+            .map(|family| format!("{family} 0\n"))
+            .collect();
+        levels(&format!(
+            "# HELP x\n{zero}gateway_rooms {rooms}\n{}{{pool=\"blocks\",size=\"256\"}} {free}\n{TURNS}{{worker=\"0\"}} {turns}\n",
+            FREE[0]
+        ))
+    }
+
     #[test]
     fn what_stays_is_named_and_what_comes_back_is_not() {
-        let before =
-            levels("gateway_rooms 100\ngateway_pool_buffers_free{pool=\"blocks\",size=\"256\"} 900\n");
-        let same = levels(
-            "# HELP x\ngateway_rooms 104\ngateway_pool_buffers_free{pool=\"blocks\",size=\"256\"} 880\n",
-        );
-        assert_eq!(same.residue(&before), Vec::<String>::new());
-        let mut worse =
-            levels("gateway_rooms 200\ngateway_pool_buffers_free{pool=\"blocks\",size=\"256\"} 10\n");
+        let before = all(100, 900, 1);
+        assert_eq!(all(104, 880, 1).residue(&before), Vec::<String>::new());
+        let mut worse = all(200, 10, 1);
         worse.descriptors = 99;
         let left = worse.residue(&before);
         assert_eq!(left.len(), 3, "{left:?}");
@@ -132,10 +197,42 @@ mod tests {
     }
 
     #[test]
+    fn a_metric_that_is_not_there_is_named() {
+        assert_eq!(all(1, 1, 1).absent(), Vec::<&str>::new());
+        let none = levels("gateway_rooms 1\n");
+        assert_eq!(
+            none.absent().len(),
+            HELD.len() - 1 + FREE.len() + 2 + OF_CONNECTIONS.len() + COUNTED.len()
+        );
+        assert!(none.residue(&none).iter().any(|left| left == "gateway_sessions is gone"));
+    }
+
+    #[test]
+    fn more_stopped_connections_than_connections_are_too_many() {
+        let level = |stopped: u32| {
+            levels(&format!(
+                "{CONNECTIONS}{{listener=\"tcp\"}} 2\n{CONNECTIONS}{{listener=\"ws\"}} 3\n{} {stopped}\n",
+                OF_CONNECTIONS[0]
+            ))
+        };
+        assert_eq!(level(5).excess(), Vec::<String>::new());
+        assert_eq!(level(6).excess(), ["gateway_rate_stopped_connections is 6 of 5 connections"]);
+    }
+
+    #[test]
+    fn levels_are_newer_when_every_worker_has_had_turns() {
+        let two =
+            |a: u32, b: u32| levels(&format!("{TURNS}{{worker=\"0\"}} {a}\n{TURNS}{{worker=\"1\"}} {b}\n"));
+        assert!(two(12, 7).is_newer_than(&two(10, 5)));
+        assert!(!two(12, 6).is_newer_than(&two(10, 5)));
+    }
+
+    #[test]
     fn sums_take_a_family_and_not_its_namesakes() {
-        let one =
-            levels("gateway_memory_planned_bytes{owner=\"a b\"} 10\ngateway_memory_planned_bytes_other 5\n");
-        assert_eq!(one.planned(), 10);
+        let one = levels(&format!(
+            "{PLANNED}{{owner=\"a b\"}} 10\n{PLANNED}{{owner=\"echoes\"}} 7\n{PLANNED}_other 5\n"
+        ));
+        assert_eq!((one.planned(|_| true), one.planned(|owner| owner != "echoes")), (17, 10));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod cli;
 mod client;
 mod error;
 mod gateway;
+mod heard;
 mod levels;
 mod outcome;
 mod profile;

@@ -1,10 +1,14 @@
 //! What an abuse did, what the gateway answered, and which of the answers were wrong.
 
+use crate::abuse::answers::ADDRESS;
+use crate::client::{Flood, Peer};
+use crate::heard::Heard;
+use crate::wire::Frame;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Kinds of answers kept of one abuse; more are counted under `other`.
-const ANSWERS_MAX: usize = 12;
+const ANSWERS_MAX: usize = 24;
 const WRONG_MAX: usize = 8;
 
 /// The attacker's side of an abuse.
@@ -13,8 +17,10 @@ pub(crate) struct Outcome {
     /// How many of `unit` were done. 0: the abuse could not be tried.
     pub(crate) did: u64,
     pub(crate) unit: String,
-    /// What was answered, and how often.
+    /// What was answered, and how often: in the words of [`crate::heard`], which the abuse's table judges.
     pub(crate) answers: BTreeMap<String, u64>,
+    /// What else is worth saying.
+    pub(crate) notes: Vec<String>,
     /// Answers that are not the right ones.
     pub(crate) wrong: Vec<String>,
 }
@@ -34,9 +40,39 @@ impl Outcome {
     }
 
     pub(crate) fn answer(&mut self, what: impl Into<String>) {
-        let what = what.into();
+        self.answered(what.into(), 1);
+    }
+
+    /// The same so many times.
+    pub(crate) fn answered(&mut self, what: String, count: u64) {
         let known = self.answers.contains_key(&what) || self.answers.len() < ANSWERS_MAX;
-        *self.answers.entry(if known { what } else { "other".into() }).or_insert(0) += 1;
+        *self.answers.entry(if known { what } else { "other".into() }).or_insert(0) += count;
+    }
+
+    /// The word for a reply.
+    pub(crate) fn reply(&mut self, frame: &Frame) {
+        self.answer(Heard::of_frame(frame).map_or("a push".into(), |heard| heard.to_string()));
+    }
+
+    pub(crate) fn note(&mut self, what: impl Into<String>) {
+        self.notes.push(what.into());
+    }
+
+    /// Takes over what the connections of a flood were answered; those that have not been read are read now.
+    pub(crate) fn flooded(&mut self, mut flood: Flood) {
+        flood.last_words();
+        flood.heard.iter().for_each(|(heard, count)| self.answered(heard.to_string(), count));
+        let Flood { opened, ended, bytes_out, bytes_back, .. } = flood;
+        self.note(format!(
+            "{ended} of {opened} closed, {} KiB in, {} KiB back",
+            bytes_out >> 10,
+            bytes_back >> 10
+        ));
+    }
+
+    /// The same of connections that were held open.
+    pub(crate) fn held(&mut self, peers: Vec<Peer>) {
+        self.flooded(Flood::new(peers, true));
     }
 
     /// Records `what` as wrong unless `right`.
@@ -46,12 +82,23 @@ impl Outcome {
         }
     }
 
+    /// What logins from the same address came to, beside the abuse and behind it.
+    pub(crate) fn neighbours(&mut self, seen: BTreeMap<String, u64>) {
+        self.expect(seen.contains_key("taken"), "no login of a neighbour was taken");
+        for (how, count) in seen {
+            let right = how == "taken" || ADDRESS.contains(&how.as_str());
+            self.expect(right, format!("a neighbour's {how}"));
+            self.note(format!("neighbours: {how} × {count}"));
+        }
+    }
+
     /// In a few words.
     pub(crate) fn summary(&self) -> String {
         let mut text = format!("{} {}", self.did, self.unit);
         for (what, count) in &self.answers {
             text += &if *count == 1 { format!("; {what}") } else { format!("; {what} × {count}") };
         }
+        self.notes.iter().for_each(|note| text += &format!("; {note}"));
         text
     }
 }
@@ -65,7 +112,7 @@ mod tests {
         let mut outcome = Outcome::of("frames").did(3);
         (0..40).for_each(|number| outcome.answer(format!("code {number}")));
         assert_eq!(outcome.answers.len(), ANSWERS_MAX + 1);
-        assert_eq!(outcome.answers["other"], 28);
+        assert_eq!(outcome.answers["other"], 40 - ANSWERS_MAX as u64);
         outcome.expect(true, "fine");
         outcome.expect(false, "bad");
         assert_eq!(outcome.wrong, ["bad"]);

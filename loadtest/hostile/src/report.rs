@@ -42,6 +42,8 @@ pub(crate) struct Row {
     pub(crate) rss_peak: u64,
     pub(crate) log_bytes: u64,
     pub(crate) residue: Vec<String>,
+    /// What the gateway counted meanwhile of drops, refusals and closes.
+    pub(crate) counted: Vec<String>,
 }
 
 impl Row {
@@ -61,6 +63,7 @@ impl Row {
             rss_peak: 0,
             log_bytes: 0,
             residue: vec![],
+            counted: vec![],
         }
     }
 
@@ -138,6 +141,7 @@ impl Row {
             println!("    did: {}", self.did);
             self.reasons.iter().for_each(|reason| println!("    {reason}"));
             self.notes.iter().for_each(|(what, count)| println!("    {what} × {count}"));
+            self.counted.iter().for_each(|count| println!("    counted: {count}"));
             self.residue.iter().take(12).for_each(|left| println!("    left: {left}"));
         }
     }

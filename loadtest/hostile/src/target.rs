@@ -1,11 +1,15 @@
 //! What an abuse is given: where the gateway is, identities to use, and the bounds that it keeps.
 
+use crate::abuse::answers::is_of_a_crowd;
+use crate::bystanders::person;
 use crate::client::{Flood, Peer};
+use crate::heard::Heard;
 use crate::tokens::Signer;
 use crate::wire::op;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -35,6 +39,8 @@ pub(crate) struct Order {
     pub(crate) nice: i32,
     /// Connections that one abuse may have at a time.
     pub(crate) crowd_max: u32,
+    /// Many abuses run at once.
+    pub(crate) crowded: bool,
 }
 
 /// One abuse's view of the gateway.
@@ -43,15 +49,30 @@ pub(crate) struct Target {
     /// Number of the abuse in the table: its own users, rooms and source address.
     number: u32,
     signer: Signer,
+    /// It comes from the address of bystanders.
+    behind_nat: bool,
+    /// Logins that were refused, by the answer.
+    refusals: RefCell<BTreeMap<String, u64>>,
     /// End of the budget; it begins anew when connections have been opened.
     until: Cell<Instant>,
     next_user: Cell<u32>,
 }
 
 impl Target {
-    pub(crate) fn new(order: &Order, number: u32, signer: Signer) -> Target {
-        let until = Instant::now() + Duration::from_millis(order.budget_ms);
-        Target { order: order.clone(), number, signer, until: Cell::new(until), next_user: Cell::new(0) }
+    pub(crate) fn new(order: &Order, number: u32, behind_nat: bool, signer: Signer) -> Target {
+        let until = Cell::new(Instant::now() + Duration::from_millis(order.budget_ms));
+        let (order, refusals, next_user) = (order.clone(), RefCell::default(), Cell::new(0));
+        Target { order, number, signer, behind_nat, refusals, until, next_user }
+    }
+
+    /// Logins that were refused so far, by the answer.
+    pub(crate) fn take_refusals(&self) -> BTreeMap<String, u64> {
+        self.refusals.take()
+    }
+
+    /// Whether `answer` is right because many abuses run at once.
+    pub(crate) fn excuses(&self, answer: &str) -> bool {
+        self.order.crowded && is_of_a_crowd(answer)
     }
 
     pub(crate) fn is_production(&self) -> bool {
@@ -112,9 +133,13 @@ impl Target {
         self.pause(Duration::from_secs(3600));
     }
 
-    /// This abuse's own address: 127.66.0.0/16, apart from those of bystanders.
+    /// This abuse's own address: 127.66.0.0/16, apart from those of bystanders; or that of the first of them.
     pub(crate) fn source(&self) -> Ipv4Addr {
-        Ipv4Addr::new(127, 66, 0, 1 + (self.number % 250) as u8)
+        if self.behind_nat {
+            person::source(0)
+        } else {
+            Ipv4Addr::new(127, 66, 0, 1 + (self.number % 250) as u8)
+        }
     }
 
     /// One of many addresses, as a botnet has.
@@ -198,13 +223,16 @@ impl Target {
     pub(crate) fn login_as(&self, peer: &mut Peer, mid: i64, more: &Value) -> io::Result<()> {
         let body = self.auth(mid, more);
         peer.send(op::AUTH, 1, &body)?;
-        match peer.reply_to(1, Duration::from_secs(5))? {
-            Some(frame) if frame.operation == op::AUTH_REPLY => Ok(()),
-            Some(frame) => {
-                Err(io::Error::other(format!("login answered {}: {}", frame.operation, frame.code())))
-            }
-            None => Err(io::Error::other("login not answered within 5 s")),
-        }
+        let how = match peer.reply_to(1, Duration::from_secs(5)) {
+            Ok(Some(frame)) if frame.operation == op::AUTH_REPLY => return Ok(()),
+            Ok(Some(frame)) => Heard::of_frame(&frame).unwrap_or(Heard::Taken).to_string(),
+            Ok(None) => "not answered".into(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Heard::Ended.to_string(),
+            Err(_) => Heard::Reset.to_string(),
+        };
+        let how = format!("login {how}");
+        *self.refusals.borrow_mut().entry(how.clone()).or_insert(0) += 1;
+        Err(io::Error::other(how))
     }
 
     /// A logged-in user over TCP.

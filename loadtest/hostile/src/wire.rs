@@ -22,11 +22,13 @@ pub(crate) mod op {
     pub(crate) const UNSUBSCRIBE: i32 = 16;
     pub(crate) const APPLICATION: i32 = 50;
     pub(crate) const PUBLISH: i32 = 100;
+    pub(crate) const PUBLISH_REPLY: i32 = 101;
     pub(crate) const DELIVER: i32 = 102;
     pub(crate) const DELIVER_ACK: i32 = 103;
     pub(crate) const JOIN: i32 = 104;
     pub(crate) const JOIN_REPLY: i32 = 105;
     pub(crate) const LEAVE: i32 = 106;
+    pub(crate) const LEAVE_REPLY: i32 = 107;
     pub(crate) const RECONNECT: i32 = 110;
     pub(crate) const CLOSED: i32 = 111;
     pub(crate) const ERROR: i32 = 112;

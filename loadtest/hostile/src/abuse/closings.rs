@@ -1,6 +1,7 @@
 //! Ends of connections: not ended by the peer, ended in the middle, ended by a reset.
 
-use super::{Abuse, Needs, On, abuse};
+use super::answers::{ADDRESS, answers};
+use super::{Abuse, Needs, On, abuse, hold};
 use crate::client::Peer;
 use crate::outcome::Outcome;
 use crate::target::Target;
@@ -16,7 +17,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         never_ends_its_side,
         "Hundreds of connections break the protocol, are closed, and keep their side open.",
-        "Their slots are free after two seconds.",
+        ("Their slots are free after two seconds.", answers(&["closed 3500"], &[ADDRESS])),
     ),
     abuse(
         "never_ends_and_sends",
@@ -24,7 +25,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         never_ends_and_sends,
         "Hundreds of connections are closed and go on sending without a pause.",
-        "What comes is discarded; their slots are free after two seconds.",
+        (
+            "What comes is discarded; their slots are free after two seconds.",
+            answers(&["closed 3500", "reset"], &[ADDRESS]),
+        ),
     ),
     abuse(
         "half_close_with_requests",
@@ -32,7 +36,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         half_close_with_requests,
         "Users write requests and end their side right behind them.",
-        "The session ends; messages to others are delivered.",
+        ("The session ends; messages to others are delivered.", answers(&[], &[])),
     ),
     abuse(
         "reset_with_requests",
@@ -40,7 +44,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         reset_with_requests,
         "Users write requests and reset the connection right behind them.",
-        "The session ends; nothing is left.",
+        ("The session ends; nothing is left.", answers(&[], &[])),
     ),
     abuse(
         "reset_while_registering",
@@ -48,7 +52,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         reset_while_registering,
         "Connections with good tokens are reset while the token is checked and the names are registered.",
-        "Names, rooms and slots come back.",
+        ("Names, rooms and slots come back.", answers(&[], &[])),
     ),
     abuse(
         "reset_while_room_speaks",
@@ -56,7 +60,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         reset_while_room_speaks,
         "Members of a busy room are reset in the middle of its fan-outs and come back.",
-        "Deliveries to others go on; nothing is left.",
+        ("Deliveries to others go on; nothing is left.", answers(&[], &[])),
     ),
 ];
 
@@ -75,9 +79,7 @@ fn broken(target: &Target, count: u32) -> Vec<Peer> {
 }
 
 fn never_ends_its_side(target: &Target) -> io::Result<Outcome> {
-    let peers = broken(target, 600);
-    target.hold();
-    Ok(Outcome::of("connections").did(peers.len() as u64))
+    Ok(hold(target, broken(target, 600), "connections"))
 }
 
 fn never_ends_and_sends(target: &Target) -> io::Result<Outcome> {
@@ -85,7 +87,7 @@ fn never_ends_and_sends(target: &Target) -> io::Result<Outcome> {
     let opened = peers.len() as u64;
     let flood = target.flood(peers, &frame(op::HEARTBEAT, 1, &[0; 1000]).repeat(10), false);
     let mut outcome = Outcome::of("connections").did(opened);
-    outcome.answer(format!("{} ended, {} KiB sent behind the end", flood.ended, flood.bytes_out >> 10));
+    outcome.flooded(flood);
     Ok(outcome)
 }
 

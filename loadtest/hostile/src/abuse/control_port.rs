@@ -1,5 +1,6 @@
 //! The control port: pipelines, bad heads, large bodies, walks over everything, and pages of other origins.
 
+use super::answers::{GONE, answers};
 use super::{Abuse, Needs, On, abuse};
 use crate::client::{Peer, status};
 use crate::outcome::Outcome;
@@ -16,7 +17,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         pipelined_metrics_never_read,
         "Sixty connections ask for /metrics six hundred times each at once and never read.",
-        "A few hundred KiB of answers each, then they are not read from; memory stays within the plan.",
+        (
+            "A few hundred KiB of answers each, then they are not read from; memory stays within the plan.",
+            answers(&["200"], &[GONE, &["503"]]),
+        ),
     ),
     abuse(
         "pipelined_publishes_never_read",
@@ -24,7 +28,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         pipelined_publishes_never_read,
         "Sixty connections of a service publish six hundred times each at once and never read.",
-        "They are not read from; other pushes are answered.",
+        ("They are not read from; other pushes are answered.", answers(&["200"], &[GONE, &["503"]])),
     ),
     abuse(
         "pipelined_and_gone",
@@ -32,7 +36,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         pipelined_and_gone,
         "Connections ask for /metrics a hundred times at once and are reset.",
-        "What was still to be answered is dropped; memory comes back.",
+        ("What was still to be answered is dropped; memory comes back.", answers(&[], &[])),
     ),
     abuse(
         "walks_never_read",
@@ -40,7 +44,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         walks_never_read,
         "Forty connections ask for pages of all connections and rooms, pipelined, and never read.",
-        "What waits is bounded; health is answered meanwhile.",
+        ("What waits is bounded; health is answered meanwhile.", answers(&["200"], &[GONE, &["503"]])),
     ),
     abuse(
         "bad_http_heads",
@@ -48,7 +52,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         bad_http_heads,
         "Garbage, too many and too long fields, two lengths, unknown codings, other versions, no Host, two Hosts.",
-        "400, 414, 431, 501 or 505, then the end; never silence.",
+        (
+            "400, 414, 431, 501 or 505, then the end; never silence.",
+            answers(&["400"], &[&["414", "431", "501", "505", "reset"]]),
+        ),
     ),
     abuse(
         "bytes_behind_requests",
@@ -56,7 +63,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         bytes_behind_requests,
         "Requests with an empty line before them, behind them, or the beginning of the next one behind them.",
-        "The answer at once.",
+        ("The answer at once.", answers(&["200"], &[])),
     ),
     abuse(
         "largest_bodies",
@@ -64,7 +71,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         largest_bodies,
         "Sixteen connections publish lists of a megabyte without a pause.",
-        "503 beyond what is taken at a time; small pushes of others are answered.",
+        (
+            "503 beyond what is taken at a time; small pushes of others are answered.",
+            answers(&["200", "503"], &[GONE, &["413"]]),
+        ),
     ),
     abuse(
         "bodies_beyond_the_limit",
@@ -72,7 +82,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         bodies_beyond_the_limit,
         "Bodies of eight megabytes, announced and sent.",
-        "413; nothing beyond the limit is buffered.",
+        ("413; nothing beyond the limit is buffered.", answers(&["413", "reset"], &[])),
     ),
     abuse(
         "odd_json",
@@ -80,7 +90,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         odd_json,
         "Bodies that are no JSON, nest without end, repeat fields, or hold numbers beyond any range.",
-        "400 with what is wrong.",
+        ("400 with what is wrong.", answers(&["400"], &[&["413", "415", "422"]])),
     ),
     abuse(
         "lists_to_users_who_are_away",
@@ -88,7 +98,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         lists_to_users_who_are_away,
         "Four connections publish lists of a thousand messages to users that do not exist, without a pause.",
-        "Answered; pushes of others are answered beside them.",
+        ("Answered; pushes of others are answered beside them.", answers(&["200"], &[&["503"]])),
     ),
     abuse(
         "walks_over_everything",
@@ -96,7 +106,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         walks_over_everything,
         "Twenty connections ask for the top rooms, all rooms and all connections without a pause.",
-        "One walk at a time; health is answered meanwhile.",
+        ("One walk at a time; health is answered meanwhile.", answers(&["200"], &[&["503"]])),
     ),
     abuse(
         "long_paths",
@@ -104,7 +114,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         long_paths,
         "Requests for paths of fifteen kilobytes without a key, without a pause.",
-        "401 or 404; the journal grows by a bounded number of short lines.",
+        (
+            "401 or 404; the journal grows by a bounded number of short lines.",
+            answers(&["401"], &[&["404", "503"]]),
+        ),
     ),
     abuse(
         "odd_methods",
@@ -112,7 +125,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         odd_methods,
         "TRACE, CONNECT, DELETE, PRI and methods that do not exist, on each route.",
-        "405, 400 or 501; never silence.",
+        ("405, 400 or 501; never silence.", answers(&["405"], &[&["400", "401", "403", "404", "501"]])),
     ),
     abuse(
         "pages_of_other_origins",
@@ -120,7 +133,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Development,
         pages_of_other_origins,
         "Pushes with the Origin of a foreign page, and requests with a foreign Host, to a gateway without keys.",
-        "403: no page that a developer visits may push or read.",
+        ("403: no page that a developer visits may push or read.", answers(&["403"], &[])),
     ),
     abuse(
         "control_connections_come_and_go",
@@ -128,18 +141,17 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         control_connections_come_and_go,
         "Connections to the control port ask once and are reset, without a pause.",
-        "Requests of others are answered.",
+        ("Requests of others are answered.", answers(&[], &[])),
     ),
 ];
 
 /// Connections to the control port that write `bytes` over and over.
 fn never_read(target: &Target, count: u32, bytes: &[u8]) -> Outcome {
-    let peers = target.open_many(count, |_| Ok(Peer::tcp(target.control()?)));
+    let peers = target.open_many(count, |_| Ok(Peer::http(target.control()?)));
     peers.iter().for_each(Peer::small_window);
-    let opened = peers.len();
     let flood = target.flood(peers, bytes, false);
     let mut outcome = Outcome::of("KiB of requests").did(flood.bytes_out >> 10);
-    outcome.answer(format!("{} of {opened} closed", flood.ended));
+    outcome.flooded(flood);
     outcome
 }
 
@@ -198,7 +210,7 @@ fn each(target: &Target, requests: &[(String, &[&str])]) -> io::Result<Outcome> 
         let how = status(&mut stream, Duration::from_secs(8));
         let line: String = request.trim_start().lines().next().unwrap_or_default().chars().take(40).collect();
         outcome.expect(
-            right.contains(&how.as_str()),
+            right.contains(&how.as_str()) || target.excuses(&how),
             format!("request {} ({line}): {how}", number % requests.len()),
         );
         outcome.answer(how);
@@ -248,11 +260,10 @@ fn bytes_behind_requests(target: &Target) -> io::Result<Outcome> {
 
 /// `count` connections that write a request over and over and read the answers.
 fn without_a_pause(target: &Target, count: u32, request: &str) -> Outcome {
-    let peers = target.open_many(count, |_| Ok(Peer::tcp(target.control()?)));
-    let opened = peers.len();
+    let peers = target.open_many(count, |_| Ok(Peer::http(target.control()?)));
     let flood = target.flood(peers, request.as_bytes(), true);
     let mut outcome = Outcome::of("KiB of requests").did(flood.bytes_out >> 10);
-    outcome.answer(format!("{} of {opened} closed, {} KiB back", flood.ended, flood.bytes_back >> 10));
+    outcome.flooded(flood);
     outcome
 }
 

@@ -1,5 +1,6 @@
 //! As much as a connection takes: messages, requests, and what they cost others.
 
+use super::answers::{BUSY, RATED, answers};
 use super::{Abuse, Needs, On, abuse};
 use crate::bystanders::person;
 use crate::client::Peer;
@@ -16,7 +17,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         flood_at_one_bystander,
         "A user sends small quiet messages to one bystander without a pause.",
-        "The sender is slowed, told with 429, then closed; the bystander stays.",
+        (
+            "The sender is slowed, told with 429, then closed; the bystander stays.",
+            answers(&[], &[RATED, BUSY]),
+        ),
     ),
     abuse(
         "flood_of_many_at_one_bystander",
@@ -24,7 +28,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         flood_of_many_at_one_bystander,
         "Sixteen connections of one user send small quiet messages to one bystander without a pause.",
-        "The user is slowed as one; the bystander stays.",
+        ("The user is slowed as one; the bystander stays.", answers(&[], &[RATED, BUSY, &["taken"]])),
     ),
     abuse(
         "large_messages_at_one_bystander",
@@ -32,7 +36,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         large_messages_at_one_bystander,
         "A user sends messages of 60 KiB to one bystander without a pause.",
-        "The sender is slowed; the bystander stays.",
+        ("The sender is slowed; the bystander stays.", answers(&[], &[RATED, BUSY])),
     ),
     abuse(
         "publishes_at_one_bystander",
@@ -40,7 +44,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         publishes_at_one_bystander,
         "A user publishes to one bystander by key without a pause.",
-        "The sender is slowed; the bystander stays.",
+        ("The sender is slowed; the bystander stays.", answers(&["taken"], &[RATED, BUSY])),
     ),
     abuse(
         "flood_at_all_bystanders",
@@ -48,7 +52,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         flood_at_all_bystanders,
         "A user sends quiet messages to one bystander after the other without a pause.",
-        "The sender is slowed; no bystander's queue fills.",
+        ("The sender is slowed; no bystander's queue fills.", answers(&[], &[RATED, BUSY])),
     ),
     abuse(
         "messages_to_users_who_are_away",
@@ -56,7 +60,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         messages_to_users_who_are_away,
         "Five users send messages to users that do not exist, and read the answers.",
-        "Answered 404 at a bounded rate.",
+        ("Answered 404 at a bounded rate.", answers(&["answered 404"], &[RATED, BUSY])),
     ),
     abuse(
         "heartbeat_flood",
@@ -64,7 +68,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         heartbeat_flood,
         "Ten users send heartbeats without a pause, and read the replies.",
-        "They are answered at a bounded rate, or closed.",
+        ("They are answered at a bounded rate, or closed.", answers(&["taken"], &[RATED, &["closed 3008"]])),
     ),
     abuse(
         "subscribe_flood",
@@ -72,7 +76,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         subscribe_flood,
         "Five users subscribe and unsubscribe without a pause.",
-        "They are answered at a bounded rate, or closed.",
+        ("They are answered at a bounded rate, or closed.", answers(&["taken"], &[RATED, &["closed 3008"]])),
     ),
     abuse(
         "fanouts_from_one_sender",
@@ -80,7 +84,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         fanouts_from_one_sender,
         "A user in thirty-two rooms sends to one after the other without a pause, in bursts.",
-        "Its fan-outs are bounded; room messages of others go through.",
+        ("Its fan-outs are bounded; room messages of others go through.", answers(&[], &[RATED, BUSY])),
     ),
     abuse(
         "mailbox_of_one_worker",
@@ -88,7 +92,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         mailbox_of_one_worker,
         "Eight users send to one name without a pause: all goes through the mailbox of that name's worker.",
-        "Senders are slowed or answered 503; messages of others go through.",
+        (
+            "Senders are slowed or answered 503; messages of others go through.",
+            answers(&["answered 404"], &[RATED, BUSY]),
+        ),
     ),
     abuse(
         "acknowledgement_flood",
@@ -96,7 +103,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         acknowledgement_flood,
         "Five users send DeliverAck, which has no reply, without a pause.",
-        "They are read at a bounded rate.",
+        ("They are read at a bounded rate.", answers(&[], &[RATED])),
     ),
     abuse(
         "distributed_flood",
@@ -104,7 +111,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         distributed_flood,
         "A hundred users from a hundred addresses send quiet messages to one bystander, each as fast as it may.",
-        "The bystander stays: it reads, so it is not slow.",
+        ("The bystander stays: it reads, so it is not slow.", answers(&[], &[RATED, BUSY, &["taken"]])),
     ),
 ];
 
@@ -115,10 +122,9 @@ fn victim(target: &Target) -> u32 {
 
 /// `peers` write `bytes`, which hold so many messages, without a pause, and read what comes back.
 fn eager(target: &Target, peers: Vec<Peer>, bytes: &[u8], messages: u64) -> Outcome {
-    let opened = peers.len();
     let flood = target.flood(peers, bytes, true);
     let mut outcome = Outcome::of("messages").did(flood.copies * messages);
-    outcome.answer(format!("{} of {opened} closed, {} KiB back", flood.ended, flood.bytes_back >> 10));
+    outcome.flooded(flood);
     outcome
 }
 

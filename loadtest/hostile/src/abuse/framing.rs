@@ -1,6 +1,7 @@
 //! Lies and odd shapes in frames over TCP.
 
-use super::{Abuse, Needs, On, abuse};
+use super::answers::{ADDRESS, FAULTY, RATED, answers};
+use super::{Abuse, Needs, On, abuse, hold};
 use crate::outcome::Outcome;
 use crate::target::Target;
 use crate::wire::{frame, op, raw_frame};
@@ -15,7 +16,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         lying_lengths,
         "Frames whose length or header length is too small, too large, negative, or short of the limit by one.",
-        "Closed with 3500 or 3506.",
+        ("Closed with 3500 or 3506.", answers(&["closed 3500"], &[&["closed 3506"]])),
     ),
     abuse(
         "random_bytes",
@@ -23,7 +24,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         random_bytes,
         "Connections that send noise, before and after a login.",
-        "Closed with 3500 or 3506.",
+        ("Closed with 3500 or 3506.", answers(&["closed 3500", "closed 3506"], &[])),
     ),
     abuse(
         "foreign_protocols",
@@ -31,7 +32,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         foreign_protocols,
         "HTTP, TLS, SSH, PROXY v1 and v2, and MQTT spoken to the TCP listener.",
-        "Closed at once with a code.",
+        ("Closed at once with a code.", answers(&["closed 3500", "closed 3506"], &[])),
     ),
     abuse(
         "frames_byte_by_byte",
@@ -39,7 +40,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         frames_byte_by_byte,
         "Fifty users send their frames one byte at a time without a pause.",
-        "They are served; the turn of others does not wait.",
+        ("They are served; the turn of others does not wait.", answers(&["taken"], &[RATED])),
     ),
     abuse(
         "half_frames",
@@ -47,7 +48,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         half_frames,
         "Four hundred users begin a frame of 64 KiB and leave it at that.",
-        "They hold a bounded part of the blocks; the oldest are closed when these run short.",
+        (
+            "They hold a bounded part of the blocks; the oldest are closed when these run short.",
+            answers(&[], &[ADDRESS, &["closed 3002"]]),
+        ),
     ),
     abuse(
         "unknown_operations",
@@ -55,7 +59,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         unknown_operations,
         "A user sends operations that only a server may send, negative ones and a second Auth, and reads the errors.",
-        "Errors 501 and 409 at a bounded rate, then closed.",
+        (
+            "Errors 501 and 409 at a bounded rate, then closed.",
+            answers(&["error 501"], &[FAULTY, RATED, &["error 409"]]),
+        ),
     ),
     abuse(
         "malformed_bodies",
@@ -63,7 +70,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         malformed_bodies,
         "A user sends bodies that end early, have reserved bits, lie about the size of their names, or hold no UTF-8.",
-        "Error 400 or 501 to each; the connection stays, or is closed when it goes on.",
+        (
+            "Error 400 or 501 to each; the connection stays, or is closed when it goes on.",
+            answers(&["answered 400"], &[FAULTY, RATED, &["error 400", "error 501", "answered 501"]]),
+        ),
     ),
     abuse(
         "largest_frames",
@@ -71,7 +81,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         largest_frames,
         "Ten users send application frames of the largest size without a pause, and read the replies.",
-        "They are served at their rate; blocks come back.",
+        ("They are served at their rate; blocks come back.", answers(&["taken"], &[RATED, &["closed 3008"]])),
     ),
     abuse(
         "empty_frames",
@@ -79,7 +89,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         empty_frames,
         "Five users send empty application frames without a pause, and read the replies.",
-        "They are served at their rate.",
+        ("They are served at their rate.", answers(&["taken"], &[RATED, &["closed 3008"]])),
     ),
 ];
 
@@ -104,7 +114,6 @@ fn lying_lengths(target: &Target) -> io::Result<Outcome> {
         let Ok((mut peer, _)) = target.user(&json!(null)) else { continue };
         peer.write(&raw_frame(length, header, version, op::HEARTBEAT, 5, &[0; 4]))?;
         let how = peer.ending(Duration::from_secs(3));
-        outcome.expect(how == "closed 3500" || how == "closed 3506", format!("length {length}: {how}"));
         outcome.answer(how);
         outcome.add(1);
     }
@@ -135,7 +144,6 @@ fn random_bytes(target: &Target) -> io::Result<Outcome> {
         }
         let _ = peer.write(&noise(2000, number));
         let how = peer.ending(Duration::from_secs(3));
-        outcome.expect(how != "open", "noise is taken");
         outcome.answer(how);
         outcome.add(1);
     }
@@ -143,26 +151,24 @@ fn random_bytes(target: &Target) -> io::Result<Outcome> {
 }
 
 fn foreign_protocols(target: &Target) -> io::Result<Outcome> {
-    let protocols: [(&str, &[u8]); 6] = [
-        ("HTTP", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
-        ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n"),
-        ("PROXY v1", b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n"),
-        ("PROXY v2", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x04\x57\x08\xae"),
-        ("MQTT", b"\x10\x0f\0\x04MQTT\x04\x02\0\x3c\0\x03abc"),
+    let protocols: [&[u8]; 6] = [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x04\x57\x08\xae",
+        b"\x10\x0f\0\x04MQTT\x04\x02\0\x3c\0\x03abc",
     ];
     let mut outcome = Outcome::of("connections");
     for number in 0..1200 {
         if target.is_over_after(number, protocols.len()) {
             break;
         }
-        let (name, bytes) = protocols[number % protocols.len()];
+        let bytes = protocols[number % protocols.len()];
         let mut peer = target.tcp()?;
         let _ = peer.write(bytes);
         let how = peer.ending(Duration::from_secs(3));
-        // Fewer bytes than a header say nothing yet.
-        outcome.expect(how != "open" || bytes.len() < 24, format!("{name}: {how}"));
-        outcome.answer(format!("{name}: {how}"));
+        outcome.answer(how);
         outcome.add(1);
     }
     Ok(outcome)
@@ -181,18 +187,15 @@ fn frames_byte_by_byte(target: &Target) -> io::Result<Outcome> {
             }
         }
     }
+    outcome.held(users.into_iter().map(|user| user.0).collect());
     Ok(outcome)
 }
 
 fn half_frames(target: &Target) -> io::Result<Outcome> {
-    let mut users = target.users(400, |_| json!(null));
     let whole = frame(op::APPLICATION, 3, &[9; 65_536]);
-    let mut outcome = Outcome::of("half frames");
-    for (peer, _) in &mut users {
-        outcome.add(u64::from(peer.write(&whole[..40_000]).is_ok()));
-    }
-    target.hold();
-    Ok(outcome)
+    let mut peers: Vec<_> = target.users(400, |_| json!(null)).into_iter().map(|user| user.0).collect();
+    peers.retain_mut(|peer| peer.write(&whole[..40_000]).is_ok());
+    Ok(hold(target, peers, "half frames"))
 }
 
 fn unknown_operations(target: &Target) -> io::Result<Outcome> {
@@ -203,7 +206,7 @@ fn unknown_operations(target: &Target) -> io::Result<Outcome> {
         .collect();
     let flood = target.flood(users.into_iter().map(|user| user.0).collect(), &bytes, true);
     let mut outcome = Outcome::of("frames").did(flood.copies * 11);
-    outcome.answer(format!("{} closed, {} KiB of errors", flood.ended, flood.bytes_back >> 10));
+    outcome.flooded(flood);
     Ok(outcome)
 }
 
@@ -227,7 +230,7 @@ fn malformed_bodies(target: &Target) -> io::Result<Outcome> {
             let Ok(reply) = peer.ask(operation, sequence, body) else { break };
             let refused = reply.operation == op::ERROR || reply.operation == op::CLOSED || reply.code() != 0;
             outcome.expect(refused, format!("operation {operation}, body {sequence}: taken"));
-            outcome.answer(format!("{} {}", reply.operation, reply.code()));
+            outcome.reply(&reply);
             outcome.add(1);
         }
     }
@@ -237,10 +240,9 @@ fn malformed_bodies(target: &Target) -> io::Result<Outcome> {
 /// `count` users who send `bytes` without a pause and read what comes back.
 fn eager(target: &Target, count: u32, bytes: &[u8], unit: &str) -> io::Result<Outcome> {
     let users = target.users(count, |_| json!(null));
-    let opened = users.len();
     let flood = target.flood(users.into_iter().map(|user| user.0).collect(), bytes, true);
     let mut outcome = Outcome::of(unit).did(flood.copies);
-    outcome.answer(format!("{} of {opened} closed, {} KiB back", flood.ended, flood.bytes_back >> 10));
+    outcome.flooded(flood);
     Ok(outcome)
 }
 

@@ -1,6 +1,7 @@
 //! Requests that never end, or take forever: upgrades, heads and bodies in halves and in single bytes.
 
-use super::{Abuse, Needs, On, abuse};
+use super::answers::{ADDRESS, GONE, answers};
+use super::{Abuse, Needs, On, abuse, hold};
 use crate::client::Peer;
 use crate::outcome::Outcome;
 use crate::profile::API_KEY;
@@ -17,7 +18,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         half_upgrades,
         "Six hundred connections send half an upgrade request and wait.",
-        "Closed after session.auth_timeout_ms; they hold a bounded part of the blocks.",
+        (
+            "Closed after session.auth_timeout_ms; they hold a bounded part of the blocks.",
+            answers(&[], &[ADDRESS, &["408", "503"]]),
+        ),
     ),
     abuse(
         "upgrades_byte_by_byte",
@@ -25,7 +29,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         upgrades_byte_by_byte,
         "A hundred upgrades arrive one byte at a time.",
-        "They are served as their bytes come, or closed after session.auth_timeout_ms.",
+        (
+            "They are served as their bytes come, or closed after session.auth_timeout_ms.",
+            answers(&[], &[&["101", "408"]]),
+        ),
     ),
     abuse(
         "half_control_heads",
@@ -33,7 +40,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         half_control_heads,
         "Three hundred connections to the control port send half a head and wait.",
-        "They go after control.header_timeout_ms, or earlier for others; requests of others are answered.",
+        (
+            "They go after control.header_timeout_ms, or earlier for others; requests of others are answered.",
+            answers(&[], &[GONE, &["408", "503"]]),
+        ),
     ),
     abuse(
         "half_control_bodies",
@@ -41,7 +51,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         half_control_bodies,
         "A hundred and thirty pushes announce a body of ten bytes and send one.",
-        "They hold nothing that other pushes need.",
+        ("They hold nothing that other pushes need.", answers(&[], &[GONE, &["408", "503"]])),
     ),
     abuse(
         "control_heads_byte_by_byte",
@@ -49,7 +59,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         control_heads_byte_by_byte,
         "Fifty requests to the control port arrive one byte at a time.",
-        "Requests of others are answered.",
+        ("Requests of others are answered.", answers(&[], &[GONE, &["200", "408", "503"]])),
     ),
     abuse(
         "control_bodies_byte_by_byte",
@@ -57,7 +67,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         control_bodies_byte_by_byte,
         "Fifty pushes with bodies of 60 KiB arrive one byte at a time.",
-        "They hold nothing that other pushes need.",
+        ("They hold nothing that other pushes need.", answers(&[], &[GONE, &["408", "503"]])),
     ),
     abuse(
         "silent_control_connections",
@@ -65,7 +75,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         silent_control_connections,
         "Five hundred connections to the control port say nothing.",
-        "The longest idle ones go; connections in use stay.",
+        ("The longest idle ones go; connections in use stay.", answers(&[], &[GONE, &["408", "503"]])),
     ),
     abuse(
         "endless_chunks",
@@ -73,7 +83,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Tokens,
         endless_chunks,
         "Twenty pushes whose chunked body never ends.",
-        "413 or 408; what is buffered is bounded.",
+        ("413 or 408; what is buffered is bounded.", answers(&["413", "503", "reset"], &[&["408", "ended"]])),
     ),
 ];
 
@@ -89,6 +99,7 @@ fn halves(target: &Target, count: u32, to: SocketAddr, bytes: &[u8]) -> Outcome 
         outcome.add(u64::from(stream.write_all(bytes).is_ok()));
     }
     target.hold();
+    outcome.held(streams.into_iter().map(Peer::http).collect());
     outcome
 }
 
@@ -104,6 +115,7 @@ fn drips(target: &Target, count: u32, to: SocketAddr, bytes: &[u8]) -> Outcome {
             break;
         }
     }
+    outcome.held(streams.into_iter().map(Peer::http).collect());
     outcome
 }
 
@@ -147,23 +159,23 @@ fn control_bodies_byte_by_byte(target: &Target) -> io::Result<Outcome> {
         outcome.add(streams.len() as u64);
         target.pause(Duration::from_millis(5));
     }
+    outcome.held(streams.into_iter().map(Peer::http).collect());
     Ok(outcome)
 }
 
 fn silent_control_connections(target: &Target) -> io::Result<Outcome> {
     let streams = streams(target, 500, target.control_address());
-    target.hold();
-    Ok(Outcome::of("connections").did(streams.len() as u64))
+    Ok(hold(target, streams.into_iter().map(Peer::http).collect(), "connections"))
 }
 
 fn endless_chunks(target: &Target) -> io::Result<Outcome> {
     let head = push_head("Transfer-Encoding: chunked");
     let mut streams = streams(target, 20, target.control_address());
     streams.retain_mut(|stream| stream.write_all(head.as_bytes()).is_ok());
-    let peers: Vec<Peer> = streams.into_iter().map(Peer::tcp).collect();
+    let peers: Vec<Peer> = streams.into_iter().map(Peer::http).collect();
     let chunk = [b"1000\r\n".to_vec(), vec![b' '; 4096], b"\r\n".to_vec()].concat();
     let flood = target.flood(peers, &chunk, true);
     let mut outcome = Outcome::of("chunks of 4 KiB").did(flood.copies);
-    outcome.answer(format!("{} closed", flood.ended));
+    outcome.flooded(flood);
     Ok(outcome)
 }

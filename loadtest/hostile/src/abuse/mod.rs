@@ -3,6 +3,8 @@
 //! A module for each kind. An abuse is bounded in time by its target's budget and in number by constants of its own; it
 //! reports how much it did, what was answered, and which answers were wrong. Bystanders say the rest.
 
+pub(crate) mod answers;
+
 mod amplification;
 mod before_login;
 mod closings;
@@ -17,9 +19,13 @@ mod never_reading;
 mod operators;
 mod websocket;
 
+use crate::client::Peer;
+use crate::heard::Heard;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
 use crate::target::Target;
+use crate::wire::Frame;
+use answers::Answers;
 use std::io;
 use std::sync::LazyLock;
 
@@ -43,6 +49,17 @@ impl On {
             On::Echo => "echo",
             On::Control => "control",
             On::Process => "process",
+        }
+    }
+
+    /// Whether what the start screen plans for `owner` is what such an abuse makes resident: clients fill workers' tables, queues and
+    /// buffers and the journal; callers of the control port have its part and, with what they push, that of clients; signals have
+    /// none.
+    pub(crate) fn fills(self, owner: &str) -> bool {
+        match owner {
+            "echoes" => self == On::Echo,
+            "HTTP" | "control thread" => self == On::Control,
+            _ => self != On::Process,
         }
     }
 }
@@ -69,6 +86,10 @@ pub(crate) struct Abuse {
     pub(crate) does: &'static str,
     /// What the gateway should answer, in a sentence.
     pub(crate) right: &'static str,
+    /// The answers that say so.
+    pub(crate) answers: Answers,
+    /// It comes from the address of fifty bystanders.
+    pub(crate) behind_nat: bool,
     pub(crate) run: fn(&Target) -> io::Result<Outcome>,
 }
 
@@ -88,10 +109,48 @@ const fn abuse(
     needs: Needs,
     run: fn(&Target) -> io::Result<Outcome>,
     does: &'static str,
-    right: &'static str,
+    (right, answers): (&'static str, Answers),
 ) -> Abuse {
-    Abuse { name, kind: "", on, needs, does, right, run }
+    Abuse { name, kind: "", on, needs, does, right, answers, behind_nat: false, run }
 }
+
+/// Connections that stay open until the end; what they have been answered by then.
+fn hold(target: &Target, peers: Vec<Peer>, unit: &str) -> Outcome {
+    target.hold();
+    let mut outcome = Outcome::of(unit).did(peers.len() as u64);
+    outcome.held(peers);
+    outcome
+}
+
+/// The word for a reply that was waited for.
+fn reply_word(reply: io::Result<Option<Frame>>) -> String {
+    match reply {
+        Ok(Some(frame)) => Heard::of_frame(&frame).map_or("a push".into(), |heard| heard.to_string()),
+        Ok(None) => "no answer".into(),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Heard::Ended.to_string(),
+        Err(_) => Heard::Reset.to_string(),
+    }
+}
+
+/// Abuses that are run once more from an address that bystanders have.
+const BEHIND_NAT: &[(&str, &str)] = &[
+    ("silent_connections", "silent_connections_behind_nat"),
+    ("half_auth_frames", "half_auth_frames_behind_nat"),
+    ("heartbeats_before_login", "heartbeats_before_login_behind_nat"),
+    ("forged_tokens", "forged_tokens_behind_nat"),
+    ("login_storm", "login_storm_behind_nat"),
+    ("half_upgrades", "half_upgrades_behind_nat"),
+    ("accept_sets_of_many", "accept_sets_of_many_behind_nat"),
+    ("many_rooms", "many_rooms_behind_nat"),
+    ("long_keys", "long_keys_behind_nat"),
+    ("never_ends_its_side", "never_ends_its_side_behind_nat"),
+    ("heartbeat_flood", "heartbeat_flood_behind_nat"),
+    ("users_never_read", "users_never_read_behind_nat"),
+];
+
+const RIGHT_BEHIND_NAT: &str = "As from an address of its own. Connections that are logged in from this address do not notice; a login \
+     from it is taken, or refused while the address has as many connections, or logins under way, as it may (3001; beyond 256 \
+     refusals in two seconds without a word), and taken again when they are gone.";
 
 type Kind = (&'static str, &'static [Abuse]);
 
@@ -115,7 +174,13 @@ const KINDS: &[Kind] = &[
 pub(crate) static ALL: LazyLock<Vec<Abuse>> = LazyLock::new(|| {
     let of_kind =
         |(kind, abuses): &Kind| abuses.iter().map(|abuse| Abuse { kind, ..*abuse }).collect::<Vec<_>>();
-    KINDS.iter().flat_map(of_kind).collect()
+    let mut all: Vec<Abuse> = KINDS.iter().flat_map(of_kind).collect();
+    for (name, behind_nat) in BEHIND_NAT {
+        let Some(at) = all.iter().position(|abuse| abuse.name == *name) else { continue };
+        let again = Abuse { name: behind_nat, behind_nat: true, right: RIGHT_BEHIND_NAT, ..all[at] };
+        all.insert(at + 1, again);
+    }
+    all
 });
 
 #[cfg(test)]
@@ -139,5 +204,6 @@ mod tests {
         for (kind, abuses) in KINDS {
             assert!(!abuses.is_empty(), "{kind}");
         }
+        assert_eq!(ALL.iter().filter(|abuse| abuse.behind_nat).count(), BEHIND_NAT.len());
     }
 }

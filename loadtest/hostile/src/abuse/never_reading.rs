@@ -1,7 +1,8 @@
 //! Receivers that do not read, or hardly: what waits for them must not be taken from others.
 
+use super::answers::{BUSY, FAULTY, OVERLOAD, RATED, SLOW, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse};
-use crate::client::{Flood, Peer, is_timeout};
+use crate::client::{Flood, Peer};
 use crate::outcome::Outcome;
 use crate::target::Target;
 use crate::wire::{QUIET, To, frame, join_body, op, send_body};
@@ -16,7 +17,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         room_never_reads,
         "Twenty users in one room never read; another one sends small messages to it without a pause.",
-        "Pushes to them are dropped or they are closed by class policy; no other connection is.",
+        (
+            "Pushes to them are dropped or they are closed by class policy; no other connection is.",
+            answers(&[], &[RATED, BUSY, SLOW, &["answered 404"]]),
+        ),
     ),
     abuse(
         "users_never_read",
@@ -24,7 +28,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         users_never_read,
         "Fifty users never read; another one sends small messages to each without a pause.",
-        "They are closed with 3008 when they make no progress; no other connection is.",
+        (
+            "They are closed with 3008 when they make no progress; no other connection is.",
+            answers(&[], &[RATED, BUSY, SLOW, &["answered 404"]]),
+        ),
     ),
     abuse(
         "large_messages_never_read",
@@ -32,7 +39,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         large_messages_never_read,
         "Fifty users never read; another one sends messages of 60 KiB to each without a pause.",
-        "What waits is bounded in all; they are closed when they make no progress.",
+        (
+            "What waits is bounded in all; they are closed when they make no progress.",
+            answers(&[], &[RATED, BUSY, SLOW, &["answered 404"]]),
+        ),
     ),
     abuse(
         "many_hold_little",
@@ -40,7 +50,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         many_hold_little,
         "Four hundred users never read; messages of 200 B go to each in turn, so that each holds little and all hold much.",
-        "Connections that hold most and make no progress go; no other connection does.",
+        (
+            "Connections that hold most and make no progress go; no other connection does.",
+            answers(&[], &[RATED, BUSY, SLOW, &["answered 404"]]),
+        ),
     ),
     abuse(
         "replies_never_read",
@@ -48,7 +61,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         replies_never_read,
         "A hundred users ask for replies without a pause and never read one.",
-        "They are not read from, then closed with 3008.",
+        (
+            "They are not read from, then closed with 3008.",
+            answers(&["taken", "reset", "closed 3008"], &[RATED, SLOW]),
+        ),
     ),
     abuse(
         "errors_never_read",
@@ -56,7 +72,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         errors_never_read,
         "A hundred users send operations that do not exist without a pause and never read an error.",
-        "They are not read from, then closed.",
+        (
+            "They are not read from, then closed.",
+            answers(&["error 501", "reset", "closed 3008"], &[RATED, SLOW, FAULTY]),
+        ),
     ),
     abuse(
         "joins_never_read",
@@ -64,7 +83,13 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         joins_never_read,
         "A hundred users join and leave rooms without a pause and never read a reply.",
-        "They are not read from, then closed.",
+        (
+            "They are not read from, then closed.",
+            answers(
+                &["taken", "reset", "closed 3008"],
+                &[RATED, SLOW, BUSY, &["answered 404", "answered 409"]],
+            ),
+        ),
     ),
     abuse(
         "large_echoes_never_read",
@@ -72,7 +97,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Development,
         large_echoes_never_read,
         "A hundred users have application frames of 60 KiB sent back and never read.",
-        "What waits is bounded in all; they are not read from, then closed.",
+        (
+            "What waits is bounded in all; they are not read from, then closed.",
+            answers(&[], &[TAKEN, RATED, SLOW, OVERLOAD]),
+        ),
     ),
     abuse(
         "one_byte_a_while",
@@ -80,7 +108,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         one_byte_a_while,
         "Forty users with a tiny receive window read one byte each 50 ms while messages come for them.",
-        "They keep what their class allows; no other connection waits.",
+        (
+            "They keep what their class allows; no other connection waits.",
+            answers(&[], &[RATED, BUSY, SLOW, &["answered 404"]]),
+        ),
     ),
     abuse(
         "messages_among_deaf_users",
@@ -88,7 +119,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         messages_among_deaf_users,
         "Sixty users send messages to one of them without a pause and never read.",
-        "They are not read from, then closed with 3008.",
+        (
+            "They are not read from, then closed with 3008.",
+            answers(&[], &[TAKEN, RATED, BUSY, SLOW, &["answered 404"]]),
+        ),
     ),
 ];
 
@@ -100,29 +134,12 @@ fn hogs(target: &Target, count: u32, more: impl Fn(u32) -> serde_json::Value) ->
 }
 
 /// One sender floods with `bytes` and reads what comes back to it; `hogs` stay open.
-fn against(target: &Target, sender: Peer, bytes: &[u8], hogs: &[(Peer, i64)], messages: u64) -> Outcome {
+fn against(target: &Target, sender: Peer, bytes: &[u8], hogs: Vec<(Peer, i64)>, messages: u64) -> Outcome {
     let flood = target.flood(vec![sender], bytes, true);
     let mut outcome = Outcome::of("messages").did(flood.copies * messages);
-    outcome.answer(format!("sender {}", if flood.ended > 0 { "closed" } else { "open" }));
-    let closed = hogs.iter().filter(|(peer, _)| !matches!(has_ended(peer), Ok(false))).count();
-    outcome.answer(format!("{closed} of {} never-readers closed", hogs.len()));
+    outcome.flooded(flood);
+    outcome.held(hogs.into_iter().map(|hog| hog.0).collect());
     outcome
-}
-
-/// Whether the gateway has ended a connection whose bytes nothing has read yet: they are read now.
-fn has_ended(peer: &Peer) -> io::Result<bool> {
-    let mut stream = peer.stream();
-    stream.set_nonblocking(true)?;
-    let mut chunk = [0; 65_536];
-    for _ in 0..1000 {
-        match stream.read(&mut chunk) {
-            Ok(0) => return Ok(true),
-            Ok(_) => {}
-            Err(error) if is_timeout(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(false)
 }
 
 fn room_never_reads(target: &Target) -> io::Result<Outcome> {
@@ -130,7 +147,7 @@ fn room_never_reads(target: &Target) -> io::Result<Outcome> {
     let lazy = hogs(target, 20, |_| json!({ "room_id": room }));
     let (sender, _) = target.user(&json!({ "room_id": room }))?;
     let bytes = frame(op::SEND, 2, &send_body(To::Room(&room), QUIET, 0, &[1; 32])).repeat(100);
-    Ok(against(target, sender, &bytes, &lazy, 100))
+    Ok(against(target, sender, &bytes, lazy, 100))
 }
 
 /// One message to each of the hogs in turn.
@@ -143,7 +160,7 @@ fn to_each(target: &Target, count: u32, size: usize) -> io::Result<Outcome> {
         .flat_map(|(_, mid)| frame(op::SEND, 2, &send_body(To::Mid(*mid), QUIET, 0, &payload)))
         .collect();
     let messages = lazy.len() as u64;
-    Ok(against(target, sender, &bytes, &lazy, messages))
+    Ok(against(target, sender, &bytes, lazy, messages))
 }
 
 fn users_never_read(target: &Target) -> io::Result<Outcome> {
@@ -161,10 +178,9 @@ fn many_hold_little(target: &Target) -> io::Result<Outcome> {
 /// Users flood with `bytes` and do not read.
 fn deaf(target: &Target, peers: Vec<Peer>, bytes: &[u8]) -> Outcome {
     peers.iter().for_each(Peer::small_window);
-    let opened = peers.len();
     let flood = target.flood(peers, bytes, false);
     let mut outcome = Outcome::of("KiB of requests").did(flood.bytes_out >> 10);
-    outcome.answer(format!("{} of {opened} closed", flood.ended));
+    outcome.flooded(flood);
     outcome
 }
 
@@ -222,7 +238,7 @@ fn one_byte_a_while(target: &Target) -> io::Result<Outcome> {
         }
         target.pause(Duration::from_millis(1));
     }
-    outcome.answer(format!("sender {}", if flood.ended > 0 { "closed" } else { "open" }));
+    outcome.flooded(flood);
     Ok(outcome)
 }
 

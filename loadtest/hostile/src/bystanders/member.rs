@@ -81,7 +81,7 @@ pub(crate) async fn live(shared: Rc<Shared>, index: u32) {
 impl<'a> Session<'a> {
     async fn open(shared: &'a Shared, index: u32, generation: u32) -> Result<Session<'a>, String> {
         let websocket = person::is_websocket(index);
-        let opened = Link::open(shared.source(index), shared.listener(websocket), websocket).await;
+        let opened = Link::open(person::source(index), shared.listener(websocket), websocket).await;
         let mut link = opened.map_err(|error| format!("connect: {}", ending(&error)))?;
         let body = shared.auth(
             person::mid(index),
@@ -256,7 +256,7 @@ impl<'a> Session<'a> {
             Verdict::InOrder => {}
             Verdict::Gap(missing) => {
                 window.counts.lost += missing;
-                window.note(format!("{:?} messages lost", stamp.way));
+                window.note(format!("{:?} messages lost on the way to member {}", stamp.way, self.index));
             }
             Verdict::Again => {
                 window.counts.misordered += 1;

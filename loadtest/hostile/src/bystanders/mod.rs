@@ -19,7 +19,7 @@ use ledger::Ledger;
 pub(crate) use member::SERVICE_PUSH;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -113,11 +113,6 @@ impl Shared {
 
     fn listener(&self, websocket: bool) -> SocketAddr {
         if websocket { self.websocket } else { self.tcp }
-    }
-
-    /// Bystanders share addresses by the fifty, as clients behind one router do.
-    fn source(&self, index: u32) -> Ipv4Addr {
-        Ipv4Addr::new(127, 1, (index / 50 / 250) as u8, 1 + (index / 50 % 250) as u8)
     }
 
     fn auth(&self, mid: i64, rooms: &[String], more: &Value) -> Vec<u8> {
@@ -268,8 +263,8 @@ fn serve(settings: &Settings, ledger: Ledger, phase: Arc<AtomicU8>, open: Arc<At
 
 fn count_missing(shared: &Shared) {
     let mut window = shared.ledger.lock();
-    for (way, _, _, missing) in shared.flows.borrow().missing() {
+    for (way, _, to, missing) in shared.flows.borrow().missing() {
         window.counts.lost += missing;
-        window.note(format!("{way:?} messages missing at the end"));
+        window.note(format!("{way:?} messages to member {to} missing at the end"));
     }
 }

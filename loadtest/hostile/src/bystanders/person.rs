@@ -1,5 +1,7 @@
 //! The identities of bystanders: known to abuses too, which aim at them.
 
+use std::net::Ipv4Addr;
+
 /// Bystanders of one room.
 const ROOM_SIZE: u32 = 10;
 
@@ -21,6 +23,11 @@ pub(crate) fn room(index: u32) -> String {
 /// The bystander that it writes to, over the other transport.
 pub(crate) fn peer(index: u32, count: u32) -> u32 {
     if index ^ 1 < count { index ^ 1 } else { index }
+}
+
+/// Its address: they share one by the fifty, as clients behind one router do.
+pub(crate) fn source(index: u32) -> Ipv4Addr {
+    Ipv4Addr::new(127, 1, (index / 50 / 250) as u8, 1 + (index / 50 % 250) as u8)
 }
 
 /// Even ones speak TCP, odd ones WebSocket.
