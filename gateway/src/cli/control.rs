@@ -154,7 +154,7 @@ fn at(
 ) -> ExitCode {
     let file = match &port.api_key_file {
         None => None,
-        Some(path) => match std::fs::read_to_string(path) {
+        Some(path) => match crate::files::read_text(path) {
             Ok(text) => Secret::new(text.trim()),
             Err(error) => return super::wrong(format!("--api-key-file {}: {error}", path.display())),
         },

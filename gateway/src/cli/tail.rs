@@ -132,7 +132,7 @@ fn login(config: &Config, order: &Tail) -> Result<Vec<u8>, String> {
     let token = match &order.token_file {
         None => String::new(),
         Some(file) => {
-            std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?
+            crate::files::read_text(file).map_err(|error| format!("{}: {error}", file.display()))?
         }
     };
     let (uid, key) = (name("uid", order.uid.as_deref())?, name("key", order.key.as_deref())?);
