@@ -36,6 +36,11 @@ pub fn look(config: &Config) -> Findings {
     findings
 }
 
+/// Whether a start would have the journal's folder to itself now.
+pub fn journal_is_free(config: &Config) -> Option<String> {
+    Some(crate::control::Claim::check(config.journal.as_ref()?).err()?.to_string())
+}
+
 /// Whether a start would get its ports now.
 pub fn ports(prepared: &Prepared) -> Vec<String> {
     let control = ("control.address".to_owned(), prepared.config.control.address);

@@ -11,8 +11,8 @@ use crate::address::Fingerprints;
 use crate::auth::{Verifier, VerifySender, verify_queue};
 use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
 use crate::control::{
-    CaptureSource, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, PortSource,
-    ReloadSource, Workers, control_waker,
+    CaptureSource, Claim, ClaimError, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY,
+    Parts, PortSource, ReloadSource, Workers, control_waker,
 };
 use crate::memory::Signal;
 use crate::metrics::WorkerMetrics;
@@ -146,6 +146,12 @@ impl From<PortError> for StartError {
     }
 }
 
+impl From<ClaimError> for StartError {
+    fn from(error: ClaimError) -> StartError {
+        StartError(error.to_string())
+    }
+}
+
 fn failed(what: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError(format!("{what}: {error}"))
 }
@@ -274,7 +280,7 @@ pub fn start(
 ) -> Result<Running, StartError> {
     let (started, started_at) = (Instant::now(), SystemTime::now());
     let notifier = if signals { Notifier::from_environment() } else { Notifier::default() };
-    let (listener, mut claims) = take_ports(&prepared, &notifier)?;
+    let (listener, mut claims, journal) = take_ports(&prepared, &notifier)?;
     let control_address = listener.local_addr().map_err(failed("control.address"))?;
     let (waker, wake_ups) = control_waker().map_err(failed("no descriptor for the control thread"))?;
     let (control, inbox) = mailbox(MAILBOX_CAPACITY, waker);
@@ -322,6 +328,7 @@ pub fn start(
         port,
         listener,
         claims,
+        journal,
         notifier,
         reload,
         log,
@@ -331,18 +338,22 @@ pub fn start(
     Ok(Running { control, control_address, addresses, backend_reason, plan, threads, _wakers: wakers })
 }
 
-/// The control port, and the claim to the clients' ones; waits for what no living process has.
-fn take_ports(prepared: &Prepared, notifier: &Notifier) -> Result<(TcpListener, Claims), StartError> {
+/// The control port, and the claims to the clients' ones and to the journal's folder; waits for what no living process has.
+fn take_ports(
+    prepared: &Prepared,
+    notifier: &Notifier,
+) -> Result<(TcpListener, Claims, Option<Claim>), StartError> {
     let Prepared { config, plan, .. } = prepared;
     let wait_max = config.io.bind_wait;
     let waiting = |line: &str| {
         tracing::warn!("{line}");
-        notifier.extend_start(START_MAX, "waiting for a port");
+        notifier.extend_start(START_MAX, "waiting for a port, or for the journal's folder");
     };
     let patience = Patience::new(wait_max, &waiting);
     let listener = ports::bind_control(config.control.address, &patience)?;
     let claims = Claims::new(plan.kernel_ports(config), &patience)?;
-    Ok((listener, claims))
+    let journal = config.journal.as_ref().map(|journal| Claim::take(journal, &patience)).transpose()?;
+    Ok((listener, claims, journal))
 }
 
 /// What the control thread writes for all workers: how near the end of memory is, and how far the wall clock was moved.

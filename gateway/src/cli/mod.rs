@@ -170,6 +170,7 @@ fn check(config: Config, host: &dyn WorkerHost) -> ExitCode {
     with_prepared(config, host, prepare_and_try, |prepared, mut problems| {
         show(screen(&prepared));
         problems.extend(preflight::ports(&prepared));
+        problems.extend(preflight::journal_is_free(&prepared.config));
         if !problems.is_empty() {
             let code = cant_start(&problems);
             complain("`gateway check --offline` looks at the configuration only");

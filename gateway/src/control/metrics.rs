@@ -189,7 +189,7 @@ fn exposed(control: &Control) -> String {
         log_dropped: crate::output::dropped_lines(),
         ticket_timeouts: load(&control.tickets.timeouts),
         worker_messages: load(&control.metrics.messages),
-        journal: [load(&journal.written), load(&journal.dropped), load(&journal.errors)],
+        journal: [&journal.written, &journal.dropped, &journal.errors, &journal.damages].map(load),
         mailbox_depths: control.workers.mailbox_depths().collect(),
     };
     let verifiers = control.verifier.as_ref().map_or(&[][..], |verifier| verifier.metrics());

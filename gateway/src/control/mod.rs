@@ -46,7 +46,7 @@ pub use capture::CaptureSource;
 pub(crate) use clock::rfc3339;
 pub use http::End as HttpEnd;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
-pub use journal::{Journal, JournalMetrics};
+pub use journal::{Claim, ClaimError, Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
 pub use memory::MemoryState;
 pub use metrics::HttpMetrics;

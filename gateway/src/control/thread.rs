@@ -16,7 +16,7 @@ use super::gate::Refusals;
 use super::health::{Heartbeats, StoreWatch, watch_stores};
 use super::http::{ANSWERS_MAX, Admission, Budget};
 use super::inspect::Lists;
-use super::journal::Journal;
+use super::journal::{Claim, Journal};
 use super::lifecycle::{Lifecycle, Stage};
 use super::memory::{MemoryWatch, watch_memory};
 use super::metrics::{HttpMetrics, Scrapes};
@@ -99,6 +99,8 @@ pub struct Parts {
     pub listener: std::net::TcpListener,
     /// The clients' ports; given back when the workers close their listeners.
     pub claims: Claims,
+    /// The journal's folder, if one is written.
+    pub journal: Option<Claim>,
     /// The service manager.
     pub notifier: Notifier,
     /// Where a reload reads from.
@@ -215,13 +217,13 @@ async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> 
         port,
         listener,
         claims,
+        journal,
         notifier,
         reload: source,
         log,
         signals,
     } = parts;
-    let journal =
-        config.journal.clone().map_or_else(Journal::off, |journal| Journal::start(journal, io_uring));
+    let journal = journal.map_or_else(Journal::off, |claim| Journal::start(claim, io_uring));
     let (connections_max, requests_max) = (config.control.connections_max, config.control.requests_max);
     let frame_body_size_max = config.limits.frame_body_size_max;
     let signal = Arc::clone(&memory);
@@ -453,7 +455,9 @@ async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>, claims: 
     let deadline = tokio::time::Instant::now() + drain;
     // Departures end a little before the deadline, so that the last ones are heard.
     send_to_all(control, || Message::Drain { over: drain * 3 / 4 }).await;
-    // Listeners close with it, so a successor may have the ports while the last clients are sent away.
+    // Listeners close with it, so a successor may have the ports while the last clients are sent away; the journal's folder first,
+    // for it is looked at once the ports are there.
+    control.journal.hand_over();
     drop(claims);
     while control.workers.connections() > 0 && tokio::time::Instant::now() < deadline {
         tokio::select! {

@@ -47,6 +47,25 @@ impl<'a> Patience<'a> {
     pub fn new(wait_max: Duration, report: &'a dyn Fn(&str)) -> Patience<'a> {
         Patience { started: Instant::now(), wait_max, report }
     }
+
+    /// How long it has been waited.
+    pub(crate) fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether there is nothing left to wait.
+    pub(crate) fn is_over(&self) -> bool {
+        self.waited() >= self.wait_max
+    }
+
+    /// Says what is waited for, and for how long already.
+    pub(crate) fn report(&self, what: &str) {
+        (self.report)(&format!(
+            "{what}; waited for {:.1} s, of {} s at most (io.bind_wait_ms)",
+            self.waited().as_secs_f32(),
+            self.wait_max.as_secs()
+        ));
+    }
 }
 
 impl fmt::Debug for Patience<'_> {
@@ -193,17 +212,13 @@ fn when_free<T>(
         }
         let now = Instant::now();
         if now >= report_due {
-            let waited = patience.started.elapsed();
             let owner = owner::find(address);
-            if owner.is_some() || waited >= patience.wait_max {
-                return Err(failed(error, owner, waited));
+            if owner.is_some() || patience.is_over() {
+                return Err(failed(error, owner, patience.waited()));
             }
-            (patience.report)(&format!(
+            patience.report(&format!(
                 "{key} = \"{address}\" is taken, but no living process is seen to listen there: the kernel frees the \
-                 connections of one that was killed, or another gateway is starting; waited for {:.1} s, of {} s at most \
-                 (io.bind_wait_ms)",
-                waited.as_secs_f32(),
-                patience.wait_max.as_secs()
+                 connections of one that was killed, or another gateway is starting"
             ));
             report_due = now + REPORT_INTERVAL;
         }

@@ -87,7 +87,7 @@ fn snapshot() -> ControlSnapshot {
         log_dropped: 0,
         ticket_timeouts: 0,
         worker_messages: 0,
-        journal: [0; 3],
+        journal: [0; 4],
         mailbox_depths: vec![0; 60],
     }
 }

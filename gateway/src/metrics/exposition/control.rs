@@ -39,7 +39,7 @@ pub struct ControlSnapshot {
     /// Messages from workers to the control thread.
     pub worker_messages: u64,
     /// Journal lines written and dropped, and errors.
-    pub journal: [u64; 3],
+    pub journal: [u64; 4],
     /// Messages in workers' mailboxes now.
     pub mailbox_depths: Vec<usize>,
 }
@@ -259,7 +259,7 @@ pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
     );
     let waiting = control.mailbox_depths.iter().sum::<usize>();
     families.gauge("gateway_mailbox_messages", "Messages in all workers' mailboxes.", waiting as f64);
-    let [written, dropped, errors] = control.journal.map(|count| count as f64);
+    let [written, dropped, errors, damages] = control.journal.map(|count| count as f64);
     families.counter("gateway_journal_lines_total", "Lines written to the audit journal.", written);
     families.counter(
         "gateway_journal_dropped_lines_total",
@@ -267,6 +267,11 @@ pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
         dropped,
     );
     families.counter("gateway_journal_errors_total", "Times that the journal could not be written.", errors);
+    families.counter(
+        "gateway_journal_damages_total",
+        "Times that a file of the journal was found removed, cut short or written by something else.",
+        damages,
+    );
     let reload = &control.reload;
     families.gauge(
         "gateway_config_reload_success",

@@ -10,14 +10,24 @@
 //! full, at the end, and otherwise once a second while there is something new: a power cut loses the last second, a
 //! crash of the process nothing that was written. When the disk is full or broken, lines are dropped and counted, the
 //! gateway serves on, and the file is tried again after a second from the end of its last whole batch.
+//!
+//! One gateway has the folder, and each file has one writer (`claim`, `files`). Once a second it is looked whether the file is still
+//! where it was, and as long as it was written: one that was removed, cut or written by something else is left as it is.
+
+mod claim;
+mod files;
+
+pub use claim::{Claim, ClaimError};
 
 use super::clock::rfc3339;
 use crate::config::JournalConfig;
+use claim::{Damage, Lock};
+use files::Held;
 use serde_json::{Value, json};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,6 +60,8 @@ pub struct JournalMetrics {
     pub dropped: AtomicU64,
     /// Times that opening, writing or syncing failed.
     pub errors: AtomicU64,
+    /// Times that a file was found removed, cut or written by something else.
+    pub damages: AtomicU64,
     /// Bytes that wait to be written.
     waiting: AtomicUsize,
 }
@@ -58,6 +70,7 @@ pub struct JournalMetrics {
 #[derive(Clone)]
 pub struct Journal {
     orders: Option<mpsc::Sender<Order>>,
+    lock: Option<Arc<Lock>>,
     /// What it counts.
     pub metrics: Arc<JournalMetrics>,
 }
@@ -65,16 +78,36 @@ pub struct Journal {
 impl Journal {
     /// A journal that writes nothing.
     pub fn off() -> Journal {
-        Journal { orders: None, metrics: Arc::default() }
+        Journal { orders: None, lock: None, metrics: Arc::default() }
     }
 
     /// Starts the task that writes. Call it on the control thread's runtime, within its local set.
-    pub fn start(config: JournalConfig, io_uring: bool) -> Journal {
+    pub fn start(claim: Claim, io_uring: bool) -> Journal {
+        let Claim { config, lock, number, damages } = claim;
         let (orders, inbox) = mpsc::channel(LINES_MAX);
         let metrics = Arc::<JournalMetrics>::default();
-        let writer = Writer { config, io_uring, file: None, number: 0, synced: Instant::now(), dirty: false };
+        let lock = Arc::new(lock);
+        let now = Instant::now();
+        let writer = Writer {
+            config,
+            lock: Arc::clone(&lock),
+            io_uring,
+            file: None,
+            number,
+            synced: now,
+            checked: now,
+            dirty: false,
+            damages,
+        };
         tokio::task::spawn_local(write(writer, inbox, Arc::clone(&metrics)));
-        Journal { orders: Some(orders), metrics }
+        Journal { orders: Some(orders), lock: Some(lock), metrics }
+    }
+
+    /// Gives the folder to a successor; what is recorded from now on goes into this gateway's own file.
+    pub fn hand_over(&self) {
+        if let Some(lock) = &self.lock {
+            lock.release();
+        }
     }
 
     /// Whether anything is written.
@@ -83,13 +116,9 @@ impl Journal {
     }
 
     /// Records an event with further fields. Never waits: what finds no room is dropped and counted.
-    pub fn record(&self, event: &str, mut fields: Value) {
+    pub fn record(&self, event: &str, fields: Value) {
         let Some(orders) = &self.orders else { return };
-        if let Some(fields) = fields.as_object_mut() {
-            fields.insert("time".into(), json!(rfc3339(SystemTime::now())));
-            fields.insert("event".into(), json!(event));
-        }
-        let line = fields.to_string();
+        let line = line(event, fields);
         let size = line.len();
         let fits = self.metrics.waiting.fetch_add(size, Ordering::Relaxed) + size <= WAITING_MAX;
         if !fits || orders.try_send(Order::Line(line)).is_err() {
@@ -108,6 +137,15 @@ impl Journal {
     }
 }
 
+/// One record.
+fn line(event: &str, mut fields: Value) -> String {
+    if let Some(fields) = fields.as_object_mut() {
+        fields.insert("time".into(), json!(rfc3339(SystemTime::now())));
+        fields.insert("event".into(), json!(event));
+    }
+    fields.to_string()
+}
+
 async fn write(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, metrics: Arc<JournalMetrics>) {
     let mut retry_at = Instant::now();
     let batch_size = BATCH_SIZE.min(writer.config.size_max as usize / 2);
@@ -117,9 +155,11 @@ async fn write(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, metrics: Ar
             Ok(None) => return,
             Err(_) => None,
         };
-        let (batch, lines, finished) = gather(order, &mut inbox, batch_size);
+        let (mut batch, mut lines, finished) = gather(order, &mut inbox, batch_size);
         // Each line has an end of its own in the batch.
         metrics.waiting.fetch_sub(batch.len() - lines as usize, Ordering::Relaxed);
+        writer.check().await;
+        lines += writer.confess(&mut batch, &metrics);
         if lines > 0 && Instant::now() < retry_at && finished.is_none() {
             metrics.dropped.fetch_add(lines, Ordering::Relaxed);
         } else if let Err(error) = writer.append(batch, finished.is_some()).await {
@@ -162,17 +202,22 @@ fn gather(
 
 struct Writer {
     config: JournalConfig,
+    lock: Arc<Lock>,
     io_uring: bool,
     file: Option<JournalFile>,
     /// Number of the newest file.
     number: u64,
     synced: Instant,
+    checked: Instant,
     dirty: bool,
+    /// What is to be said, counted and recorded.
+    damages: Vec<Damage>,
 }
 
 struct JournalFile {
     handle: Handle,
-    /// Bytes of whole batches in it: where the next one goes.
+    held: Held,
+    /// Bytes of whole batches in it.
     size: u64,
 }
 
@@ -212,6 +257,7 @@ impl Writer {
         self.synced = Instant::now();
         if let Some(file) = &self.file {
             file.handle.sync_data().await?;
+            self.lock.note(self.number, file.size);
         }
         self.dirty = false;
         Ok(())
@@ -225,42 +271,123 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the newest file, or the next one where `added` bytes no longer fit, and removes the oldest ones.
+    /// Opens the newest file, or the first after it that has room for `added` bytes, no other writer and nothing in it that is no
+    /// record, and removes the oldest ones.
     fn open(&mut self, added: u64) -> io::Result<JournalFile> {
         let directory = &self.config.directory;
         fs::create_dir_all(directory)?;
-        let mut numbers = numbers(directory)?;
-        self.number = self.number.max(numbers.last().copied().unwrap_or(1));
-        let mut path = file_path(directory, self.number);
-        let mut size = whole_lines(&path)?;
-        if size > 0 && size + added > self.config.size_max {
-            self.number += 1;
-            path = file_path(directory, self.number);
-            size = whole_lines(&path)?;
-        }
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        // What is behind the last whole line was torn by a full disk or a crash.
-        let torn = file.metadata()?.len().saturating_sub(size);
-        if torn > 0 {
-            tracing::warn!(
-                file = %path.display(),
-                bytes = torn,
-                "the audit journal ends in a half-written line, as a crash or a full disk leaves it; it is cut off"
-            );
-            file.set_len(size)?;
-        }
-        numbers.retain(|number| *number != self.number);
-        let surplus = (numbers.len() + 1).saturating_sub(self.config.files_max);
-        for number in numbers.into_iter().take(surplus) {
-            fs::remove_file(file_path(directory, number))?;
-        }
+        self.number = self.number.max(files::numbers(directory)?.last().copied().unwrap_or(1));
+        let (file, held, size) = loop {
+            match self.try_open(added)? {
+                Some(opened) => break opened,
+                None => self.number += 1,
+            }
+        };
+        files::remove_oldest(&self.config.directory, self.number, self.config.files_max)?;
         let handle = if self.io_uring {
             Handle::Uring(tokio_uring::fs::File::from_std(file))
         } else {
             Handle::Plain(Arc::new(file))
         };
-        Ok(JournalFile { handle, size })
+        Ok(JournalFile { handle, held, size })
     }
+
+    /// The file of the present number, its lock, and how much is in it; `None`: the next one has to do.
+    fn try_open(&mut self, added: u64) -> io::Result<Option<(fs::File, Held, u64)>> {
+        let path = files::path(&self.config.directory, self.number);
+        let file = files::open(&path, true)?;
+        let Some(held) = Held::lock(file.try_clone()?)? else { return Ok(None) };
+        let content = files::end(&file)?;
+        let size = content.whole;
+        if content.bad_lines > 0 || (size > 0 && size + added > self.config.size_max) {
+            return Ok(None);
+        }
+        // What is behind the last whole line was torn by a full disk or a crash.
+        if content.torn > 0 {
+            tracing::warn!(
+                file = %path.display(),
+                bytes = content.torn,
+                "the audit journal ends in a half-written line, as a crash or a full disk leaves it; it is cut off"
+            );
+            file.set_len(size)?;
+        }
+        Ok(Some((file, held, size)))
+    }
+
+    /// Once a second, and behind what was written meanwhile: are the file and the lock still what they were?
+    async fn check(&mut self) {
+        if self.checked.elapsed() < SYNC_INTERVAL {
+            return;
+        }
+        self.checked = Instant::now();
+        self.check_lock().await;
+        let Some(file) = &self.file else { return };
+        let path = files::path(&self.config.directory, self.number);
+        let (what, bytes) = match look_up(&path, self.io_uring).await {
+            Ok((inode, size)) if inode == file.held.inode && size == file.size => return,
+            Ok((inode, size)) if inode == file.held.inode && size < file.size => {
+                ("it was cut short", file.size - size)
+            }
+            Ok((inode, size)) if inode == file.held.inode => {
+                ("something else writes to it", size - file.size)
+            }
+            Ok(_) => ("the file was replaced", file.size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                ("the file was removed or renamed", file.size)
+            }
+            Err(_) => return, // a broken disk is noticed when it is written to
+        };
+        self.damages.push(Damage::new(self.number, what, 0, bytes));
+        let _ = self.close().await;
+        self.file = None;
+        self.number += 1;
+    }
+
+    async fn check_lock(&mut self) {
+        let Some(inode) = self.lock.inode() else { return };
+        let directory = &self.config.directory;
+        match look_up(&claim::lock_path(directory), self.io_uring).await {
+            Ok((now, _)) if now == inode => return,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => {}
+        }
+        let directory = directory.display();
+        match self.lock.renew(&self.config.directory) {
+            Ok(true) => {
+                tracing::warn!(%directory, "the audit journal's audit.lock was removed; it is made again")
+            }
+            Ok(false) => {
+                tracing::error!(%directory, "the audit journal's audit.lock was removed, and another gateway writes this folder now; this one goes on in files of its own: give each gateway a folder of its own and restart it")
+            }
+            Err(error) => {
+                tracing::error!(%directory, %error, "the audit journal's audit.lock was removed and can't be made again; a second gateway in this folder would not be refused")
+            }
+        }
+    }
+
+    /// Says and counts what was found damaged, and puts it before the other lines; returns how many lines that are.
+    fn confess(&mut self, batch: &mut Vec<u8>, metrics: &JournalMetrics) -> u64 {
+        let lines = self.damages.len() as u64;
+        let mut first = Vec::new();
+        for damage in self.damages.drain(..) {
+            damage.report(&self.config.directory);
+            metrics.damages.fetch_add(1, Ordering::Relaxed);
+            first.extend_from_slice(line("journal_damaged", damage.fields()).as_bytes());
+            first.push(b'\n');
+        }
+        batch.splice(0..0, first);
+        lines
+    }
+}
+
+/// What a name leads to: the file's inode and size.
+async fn look_up(path: &Path, io_uring: bool) -> io::Result<(u64, u64)> {
+    if io_uring {
+        let found = tokio_uring::fs::statx(path).await?;
+        return Ok((found.stx_ino, found.stx_size));
+    }
+    let path = path.to_owned();
+    blocking(move || fs::metadata(path).map(|found| (found.ino(), found.len()))).await
 }
 
 impl Handle {
@@ -285,37 +412,6 @@ impl Handle {
     }
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
-fn file_path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("audit-{number:08}.jsonl"))
-}
-
-/// Numbers of the files that are there, rising.
-fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        let number: Option<u64> =
-            name.to_str().and_then(|name| name.strip_prefix("audit-")?.strip_suffix(".jsonl")?.parse().ok());
-        numbers.extend(number);
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Size of a file up to its last line's end; 0 when there is none. Looks at the last 64 KiB only: no line is longer.
-fn whole_lines(path: &Path) -> io::Result<u64> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let size = file.metadata()?.len();
-    let start = size.saturating_sub(BATCH_SIZE as u64);
-    let mut tail = vec![0; (size - start) as usize];
-    file.read_exact_at(&mut tail, start)?;
-    Ok(tail.iter().rposition(|byte| *byte == b'\n').map_or(start, |at| start + at as u64 + 1))
 }
