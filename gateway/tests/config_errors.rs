@@ -58,7 +58,7 @@ enabled = true
         &[
             r#"gateway.toml:2: io.backend = "io-uring": expected one of "auto", "io_uring", "epoll", "dpdk"; write "io_uring""#,
             "gateway.toml:3: io.workers = 300: expected a whole number from 0 to 255",
-            r#"gateway.toml:4: io.pin_workers = "yes": expected true or false"#,
+            r#"gateway.toml:4: io.pin_workers = "yes": expected true or false; write true"#,
             "gateway.toml:7: limits.conections_max = 5: no such key; did you mean limits.connections_max?",
             "gateway.toml:8: limits.frame_body_size_max = 1.5: expected a whole number from 1024 to 16777216",
             r#"gateway.toml:11: session.idle_timeout_ms = "10s": expected a whole number from 1000 to 604800000; write a plain number: the key's name says the unit"#,
@@ -82,6 +82,104 @@ fn a_list_by_another_name_is_told_the_right_one() {
 }
 
 #[test]
+fn names_that_other_products_use_are_told_the_ones_here() {
+    let file = r#"port = 3101
+
+[listeners]
+tcp = "0.0.0.0:3101"
+
+[control]
+port = 3111
+Hosts = ["a.example"]
+
+[IO]
+Backend = "uring"
+
+[limits]
+max_connections = 5
+connections = 5
+
+[logging]
+level = "info"
+
+[log]
+level = "WARNING"
+format = "plain"
+
+[auth]
+mode = "token"
+public_key = "a.pem"
+
+[drain]
+timeout = 5
+
+[server]
+connections_max = 5
+
+[mystery]
+level = "info"
+words = 5
+"#;
+    expect(
+        file,
+        &[
+            "gateway.toml:1: port = 3101: no such key; did you mean control.address, listener.tcp.address or listener.websocket.address?",
+            "gateway.toml:3: listeners: listeners are written as [[listener]], with two brackets, one a listener",
+            "gateway.toml:7: control.port = 3111: no such key; did you mean control.address?",
+            r#"gateway.toml:8: control.Hosts = ["a.example"]: no such key; did you mean control.hosts?"#,
+            r#"gateway.toml:11: IO.Backend = "uring": no such key; did you mean io.backend?"#,
+            "gateway.toml:14: limits.max_connections = 5: no such key; did you mean limits.connections_max?",
+            "gateway.toml:15: limits.connections = 5: no such key; did you mean limits.connections_max?",
+            r#"gateway.toml:18: logging.level = "info": no such key; did you mean log.level?"#,
+            r#"gateway.toml:21: log.level = "WARNING": expected one of "error", "warn", "info", "debug", "trace"; write "warn""#,
+            r#"gateway.toml:22: log.format = "plain": expected one of "text", "json"; write "text""#,
+            r#"gateway.toml:25: auth.mode = "token": expected one of "none", "jwt"; write "jwt""#,
+            "gateway.toml:26: auth.public_key = (not shown): no such key; did you mean auth.key_file?",
+            "gateway.toml:29: drain.timeout = 5: no such key; did you mean drain.drain_ms?",
+            "gateway.toml:31: server: listeners are written as [[listener]], with two brackets, one a listener",
+            r#"gateway.toml:35: mystery.level = "info": no such key; did you mean log.level?"#,
+            "gateway.toml:36: mystery.words = 5: no such key; `gateway schema` lists all",
+        ],
+    );
+}
+
+#[test]
+fn listeners_and_variables_by_other_names_too() {
+    let listener = "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\n";
+    expect(
+        &format!("{listener}port = 1\ntype = \"tcp\"\n[[Server]]\nname = \"b\"\n"),
+        &[
+            "gateway.toml:4: listener.a.port = 1: no such key; did you mean listener.a.address?",
+            r#"gateway.toml:5: listener.a.type = "tcp": no such key; did you mean listener.a.kind?"#,
+            "gateway.toml:6: [[Server]]: no such list; did you mean [[listener]]?",
+        ],
+    );
+    let variables =
+        [("GATEWAY_LISTENERS__TCP__PORT", "1"), ("GATEWAY_IO_BACKEND", "epoll"), ("GATEWAY_PORT", "1")];
+    let expected = [
+        "GATEWAY_LISTENERS__TCP__PORT: listeners.tcp.port = 1: no such key; did you mean listener.tcp.address?",
+        "GATEWAY_IO_BACKEND: no such setting; did you mean GATEWAY_IO__BACKEND?",
+    ];
+    assert_eq!(problems("", &variables, &[]), expected.join("\n"));
+}
+
+#[test]
+fn a_command_by_another_name_is_told_the_right_one() {
+    for (written, meant) in [
+        ("serve", "'run'"),
+        ("start", "'run'"),
+        ("RUN", "'run'"),
+        ("publish", "'push'"),
+        ("chekc", "'check'"),
+    ] {
+        let said = String::from_utf8(gateway(&[written]).stderr).unwrap();
+        assert!(said.contains(meant), "{written}: {said}");
+    }
+    let said = String::from_utf8(gateway(&["gateway.toml"]).stderr).unwrap();
+    assert!(said.contains("gateway run --config gateway.toml"), "{said}");
+}
+
+#[test]
 fn environment_and_flags_are_checked_like_the_file() {
     let found = problems(
         "",
@@ -97,7 +195,7 @@ fn environment_and_flags_are_checked_like_the_file() {
         "GATEWAY_IO__WORKERS: io.workers = many: expected a whole number from 0 to 255",
         "GATEWAY_LISTENER__TPC__BACKLOG: listener.tpc.backlog = 1: no such key; did you mean listener.tcp.backlog?",
         "--set control.addres: control.addres = x: no such key; did you mean control.address?",
-        r#"--set log.level: log.level = verbose: expected one of "error", "warn", "info", "debug", "trace""#,
+        r#"--set log.level: log.level = verbose: expected one of "error", "warn", "info", "debug", "trace"; write "debug""#,
         "--set nonsense: nonsense = 1: no such key; `gateway schema` lists all",
     ];
     assert_eq!(found, expected.join("\n"));

@@ -18,10 +18,11 @@ mod tail;
 mod token;
 pub(crate) mod version;
 
-use crate::config::{Config, Problems, SystemLimits, effective, schema_text};
+use crate::config::{Config, Problems, SystemLimits, effective, nearest, schema_text};
 use crate::output::{complain, say, show};
 use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use run::{run, screen};
 use settings::{Settings, Usage, load};
@@ -128,7 +129,8 @@ enum Order {
 pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            suggest(&mut error);
             // Help and version end with 0, wrong flags with 2; nothing is left to do when the terminal is gone.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
@@ -163,6 +165,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
                 }
             })
         }),
+    }
+}
+
+/// For a command by another product's name, and for a file where a command belongs: clap looks at letters alone.
+fn suggest(error: &mut clap::Error) {
+    let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let names: Vec<String> = Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    if written.ends_with(".toml") {
+        let tip = format!("a configuration is named with --config: gateway run --config {written}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    } else if let Some(meant) = nearest(written, &names.iter().map(String::as_str).collect::<Vec<_>>()) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant.to_owned()]));
     }
 }
 

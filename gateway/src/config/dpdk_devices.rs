@@ -222,7 +222,8 @@ mod tests {
         assert_eq!(said("net_tap,iface=g"), "net_tap needs a number, as DPDK's devices have: write net_tap0");
         assert!(said("net_tap0,ifaces=g").starts_with("net_tap0 has no argument ifaces, is iface meant?"));
         assert!(said("net_memif0,rol=server").contains("is role meant?"));
-        assert!(said("tap0").contains("0000:03:00.0"));
+        assert!(said("tap0").contains("is net_tap0 meant?"));
+        assert!(said("x0").contains("0000:03:00.0"));
         assert!(said("net_memif0,role=sever").contains("server or client"));
         assert!(said("net_tap0,iface=a-name-that-is-too-long").contains("15 bytes"));
         let long = format!("net_memif0,socket=/{}", "x".repeat(107));

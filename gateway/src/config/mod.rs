@@ -31,6 +31,7 @@ pub mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod value;
 mod values;
 
@@ -38,6 +39,7 @@ mod values;
 pub(crate) use dpdk::is_pci;
 pub use dpdk::{CardWork, DpdkConfig, OwnAddress};
 pub use limits::SystemLimits;
+pub(crate) use nearest::nearest;
 pub use plan::{BackendKind, MemoryEntry, MemoryPlan, Plan, bytes_text};
 pub(crate) use plan::{blocks, grouped, largest_block};
 pub use print::{effective, schema as schema_text};

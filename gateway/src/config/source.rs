@@ -1,7 +1,7 @@
 //! Where settings are written: a TOML file, the environment, flags. Each becomes a list of `path = value` with its place.
 
-use super::nearest::nearest;
 use super::problem::{Origin, Problems};
+use super::unknown::means_listener;
 use super::value::Value;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -76,27 +76,25 @@ pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> Opti
                     reader.listener(item, problems);
                 }
             }
-            ("listener", _) => {
-                let origin = reader.origin(&name.span());
-                problems.push(
-                    &origin,
-                    "listener",
-                    "listeners are written as [[listener]], with two brackets, one a listener",
-                );
-            }
-            (section, DeValue::Array(items))
-                if items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) =>
-            {
-                let advice = match nearest(section, &["listener"]) {
-                    Some(meant) => format!("no such list; did you mean [[{meant}]]?"),
-                    None => "no such list; the only one is [[listener]]".into(),
+            (section, DeValue::Array(items)) if is_list_of_tables(items) => {
+                let advice = match means_listener(section) {
+                    true => "no such list; did you mean [[listener]]?",
+                    false => "no such list; the only one is [[listener]]",
                 };
                 problems.push(&reader.origin(&name.span()), format!("[[{}]]", shorten(section)), advice);
+            }
+            (section, _) if section == "listener" || means_listener(section) => {
+                let advice = "listeners are written as [[listener]], with two brackets, one a listener";
+                problems.push(&reader.origin(&name.span()), shorten(section), advice);
             }
             (section, value_ref) => reader.value(section.to_owned(), &value.span(), value_ref, 0),
         }
     }
     Some(reader.content)
+}
+
+fn is_list_of_tables(items: &[Spanned<DeValue<'_>>]) -> bool {
+    items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_)))
 }
 
 struct FileReader<'a> {
@@ -277,6 +275,13 @@ pub(super) fn environment_entries(variables: &[(String, String)]) -> Vec<Entry> 
         })
     });
     settings.collect()
+}
+
+/// The variable that was meant by one with `_` where `__` belongs, as far as there is such a key.
+pub(super) fn meant_variable(name: &str, paths: &[String]) -> Option<String> {
+    let rest = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
+    let path = paths.iter().find(|path| path.replace('.', "_") == rest)?;
+    Some(format!("{PREFIX}{}", path.to_ascii_uppercase().replace('.', "__")))
 }
 
 /// The settings among the flags.

@@ -95,7 +95,7 @@ impl Kind {
                 Ok(number) => Value::Integer(number),
                 Err(_) => return Err(plain_number(text)),
             },
-            Kind::Bool => Value::Bool(text.parse().map_err(|_| None)?),
+            Kind::Bool => Value::Bool(text.parse().map_err(|_| true_or_false(text))?),
             Kind::Texts(_) if text.is_empty() => Value::Texts(Vec::new()),
             Kind::Texts(_) if text.trim_start().starts_with('[') => toml_texts(text).ok_or_else(|| {
                 Some(
@@ -123,6 +123,7 @@ impl Kind {
             (Kind::Integer(min, max), Value::Integer(number)) => (min..=max).contains(&number),
             (Kind::Integer(..), Value::Text(text)) => return Err(plain_number(text)),
             (Kind::Bool, Value::Bool(_)) => true,
+            (Kind::Bool, other) => return Err(true_or_false(other.to_string().trim_matches('"'))),
             (Kind::Text(size_max), Value::Text(text)) => text.len() <= *size_max && printable(text),
             (Kind::Address, Value::Text(text)) => text.parse::<SocketAddr>().is_ok(),
             (Kind::Texts(count_max), Value::Texts(texts)) => {
@@ -149,6 +150,15 @@ fn toml_texts(text: &str) -> Option<Value> {
 
 fn printable(text: &str) -> bool {
     !text.chars().any(char::is_control)
+}
+
+/// For the words and numbers that other products take.
+fn true_or_false(text: &str) -> Option<String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" | "enabled" => Some("true".into()),
+        "false" | "no" | "off" | "0" | "disabled" => Some("false".into()),
+        _ => None,
+    }
 }
 
 /// For numbers written with a unit: the unit is part of the key's name.

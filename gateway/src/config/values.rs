@@ -1,11 +1,11 @@
 //! The layers put on top of each other: defaults, file, environment, flags. What remains fits its key.
 
-use super::nearest::nearest;
 use super::problem::{Origin, Problems};
 use super::schema::{self, Change, Key};
 use super::source::{
-    Entry, FileContent, Sources, Written, environment_entries, flag_entries, read_file, show,
+    Entry, FileContent, Sources, Written, environment_entries, flag_entries, meant_variable, read_file, show,
 };
+use super::unknown;
 use super::value::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -39,6 +39,7 @@ impl Values {
         for entry in layers.into_iter().flatten() {
             values.enter(entry, problems);
         }
+        values.near_variables(&sources.environment, problems);
         Some(values)
     }
 
@@ -82,6 +83,20 @@ impl Values {
         }
     }
 
+    /// Variables that are no settings, and would be with one more `_`.
+    fn near_variables(&self, environment: &[(String, String)], problems: &mut Problems) {
+        let paths = self.paths();
+        for (name, _) in environment {
+            if let Some(meant) = meant_variable(name, &paths) {
+                problems.push(
+                    &Origin::Environment(name.clone()),
+                    "",
+                    format!("no such setting; did you mean {meant}?"),
+                );
+            }
+        }
+    }
+
     fn find(&self, path: &str) -> Option<&'static Key> {
         let listener = schema::listener_path(path).map(|(name, _)| name);
         if listener.is_some_and(|listener| self.listeners.iter().all(|(name, _)| name != listener)) {
@@ -92,24 +107,7 @@ impl Values {
 
     fn unknown(&self, path: &str) -> String {
         let paths = self.paths();
-        let candidates: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let section = path.split('.').next().unwrap_or_default();
-        let name = path.rsplit('.').next().unwrap_or_default();
-        // The right name in the wrong section is a frequent slip, and far away by letters.
-        let same_name = candidates.iter().copied().find(|other| other.rsplit('.').next() == Some(name));
-        match nearest(path, &candidates).or(same_name) {
-            Some(meant) => format!("no such key; did you mean {meant}?"),
-            None if section == "listener" => {
-                let names: Vec<&str> = self.listeners.iter().map(|(name, _)| name.as_str()).collect();
-                format!("no such key; the listeners are {}", names.join(", "))
-            }
-            None => {
-                match candidates.iter().filter(|other| other.split('.').next() == Some(section)).count() {
-                    0 => "no such key; `gateway schema` lists all".into(),
-                    _ => format!("no such key; `gateway schema` lists those of [{section}]"),
-                }
-            }
-        }
+        unknown::advice(path, &paths.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// All keys, those of every listener included.
