@@ -267,6 +267,8 @@ fn the_demo_page_is_served(backend: &BackendChoice) {
         client.stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
         assert_eq!(answer.contains("<!doctype html>"), has_page);
+        // What its script keeps to: a frame of more would end the connection.
+        assert_eq!(answer.contains(r#"<meta name="limits" content="65536 8192">"#), has_page, "{answer}");
     }
 }
 

@@ -26,6 +26,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// The OpenAPI 3.1 document. A test holds it against [`routes`].
 pub const OPENAPI: &str = include_str!("../../assets/openapi.json");
 
+const ICON: &str = include_str!("../../assets/icon.svg");
+
 const INDEX: &str = include_str!("../../assets/index.html");
 
 /// Who may call a route.
@@ -60,6 +62,10 @@ fn table() -> Vec<Route> {
     let others: Vec<Route> = vec![
         // A load balancer's default check asks OPTIONS of the root: may clients be sent here?
         ("GET", "/", Open, get(|| async { (Extension(SharedBody), Html(INDEX)) }).options(health::readyz)),
+        // Browsers ask for it beside any page, JSON too.
+        ("GET", "/favicon.ico", Open, get(|| async {
+            (Extension(SharedBody), [(header::CONTENT_TYPE, "image/svg+xml")], ICON)
+        })),
         ("GET", "/healthz", Open, get(health::healthz).options(health::healthz)),
         ("GET", "/readyz", Open, get(health::readyz).options(health::readyz)),
         ("GET", "/metrics", Metrics, get(super::metrics::exposition)),

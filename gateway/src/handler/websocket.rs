@@ -11,6 +11,7 @@ use gateway_proto::websocket::handshake::{
 };
 use gateway_proto::websocket::{Decoded, Kind, Limits, Opcode, Role, WebSocketError};
 use netpoll::{Backend, Buffer, ConnectionId};
+use std::io::Write as _;
 use std::ops::Range;
 
 /// Origins of one listener at most.
@@ -62,6 +63,9 @@ const PAGES: [(&str, &str, &str); 2] = [
     ("/", page_head!("text/html; charset=utf-8"), include_str!("../../assets/demo.html")),
     ("/favicon.ico", page_head!("image/svg+xml"), include_str!("../../assets/icon.svg")),
 ];
+
+/// Where a page has it, the limits of frames are written.
+const LIMITS_MARK: &str = "<!-- limits -->";
 
 impl<B: Backend> Worker<B> {
     fn limits(&mut self, connection: ConnectionId) -> Option<Limits> {
@@ -186,15 +190,33 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Serves a page, in chunks of a block each.
+    /// Serves a page, in chunks of a block each; one that asks for them is told the limits of frames.
     fn page(&mut self, connection: ConnectionId, head: &str, content: &str) {
-        for chunk in std::iter::once(head.as_bytes()).chain(content.as_bytes().chunks(4096)) {
+        let mut limits = [0; 64];
+        let (before, after) = content.split_once(LIMITS_MARK).unwrap_or((content, ""));
+        let limits = if after.is_empty() { "" } else { self.write_limits(connection, &mut limits) };
+        let parts = [head, before, limits, after];
+        for chunk in parts.iter().flat_map(|part| part.as_bytes().chunks(4096)) {
             match self.encoder.bytes(self.backend.pools(), chunk) {
                 Some(bytes) => self.send(connection, bytes),
                 None => return self.abort(connection, CloseCode::OVERLOAD),
             }
         }
         self.last_bytes(connection, &[], CloseCode::NORMAL);
+    }
+
+    /// Bytes of a frame's body that a client of this listener may send, and of its login's.
+    fn write_limits<'a>(&mut self, connection: ConnectionId, out: &'a mut [u8; 64]) -> &'a str {
+        let bound = message_size_bound(self.backend.pools().block_size_max()) as u64;
+        let listener = self.shard.sessions.get(connection).map_or(0, |session| usize::from(session.listener));
+        let message = self.context.settings.listeners[listener].message_size_max.min(bound);
+        let body = message.saturating_sub(HEADER_SIZE as u64);
+        let of = |phase| body.min(u64::from(self.body_size_max(phase)));
+        let mut rest = &mut out[..];
+        let (open, login) = (of(Phase::Open), of(Phase::Unauthenticated));
+        let _ = write!(rest, "<meta name=\"limits\" content=\"{open} {login}\">");
+        let left = rest.len();
+        str::from_utf8(&out[..out.len() - left]).unwrap_or_default()
     }
 
     // --- messages --------------------------------------------------------------------------------------------------

@@ -66,6 +66,20 @@ try {
     await refused(seven, why);
     assert.equal(await seven.inputValue("#text"), "lost", "what was written is kept");
   }
+  // More than a frame holds, in bytes: said as it is written, and again at an attempt to send it; the connection stays.
+  await seven.fill("#target", "uid:alice");
+  await seven.fill("#text", "é".repeat(35_000));
+  await refused(seven, "This message has 70000 bytes; at most");
+  await shoot(seven, "too-long");
+  await seven.click("#send");
+  await refused(seven, "This message has 70000 bytes; at most");
+  const most = await seven.evaluate(() => BODY_MAX);
+  assert.ok(most > 60_000, `a frame holds ${most} bytes`);
+  await seven.fill("#text", "x".repeat(most - 8 - "alice".length - 8));
+  assert.equal(await seven.locator("#alert").isHidden(), true, "what fits is no fault");
+  await seven.click("#send");
+  await sees(alice, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+  assert.equal(await seven.locator("#status").getAttribute("data-state"), "open");
   await shoot(seven, "chat");
   await alice.click("#connect");
   await sees(alice, "Disconnected.");
