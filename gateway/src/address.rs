@@ -91,6 +91,14 @@ pub struct Fingerprints {
     key: (u64, u64),
 }
 
+/// A user's number as text, if `text` is just what the number is printed as: `7` or `-2`. `007` and `+7` are none, for elsewhere
+/// such a text is another user's name.
+pub(crate) fn mid_from_text(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_plain = text == "0" || !digits.starts_with(['0', '+']);
+    text.parse().ok().filter(|_| is_plain)
+}
+
 impl Fingerprints {
     /// With a secret of 128 random bits.
     pub const fn new(key: (u64, u64)) -> Fingerprints {

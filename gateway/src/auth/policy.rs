@@ -2,6 +2,7 @@
 
 use super::AuthError;
 use super::keys::{ED25519, KeySet, VerifyKey};
+use crate::address::mid_from_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_proto::auth::{AuthRequest, TOKEN_SIZE_MAX, UID_SIZE_MAX};
@@ -186,7 +187,7 @@ impl TokenPolicy {
         let mut bearer = Bearer { mid: None, uid: None, valid_for_ms, issued_at, key_number, service, rooms };
         match (self.user_kind, user) {
             (UserKind::Auto | UserKind::Mid, Value::Number(number)) => bearer.mid = number.as_i64(),
-            (UserKind::Mid, Value::String(text)) => bearer.mid = text.parse().ok(),
+            (UserKind::Mid, Value::String(text)) => bearer.mid = mid_from_text(text),
             (UserKind::Auto | UserKind::Uid, Value::String(text)) => bearer.uid = Some(text.clone()),
             (UserKind::Uid, Value::Number(number)) => bearer.uid = Some(number.to_string()),
             _ => return Err(AuthError::User),

@@ -236,6 +236,8 @@ fn the_user_is_a_number_or_a_text_as_configured() {
         (Auto, json!("a".repeat(129))),
         (Auto, json!("a\u{0}")),
         (Mid, json!("seven")),
+        // Another subject than "7", and so not its user.
+        (Mid, json!("007")),
     ] {
         assert_eq!(check(kind, sub.clone()), Err(AuthError::User), "{kind:?} {sub}");
     }

@@ -1,5 +1,6 @@
 //! The flags that every command takes, and the configuration that they, the file and the environment make.
 
+use crate::address::mid_from_text;
 use crate::config::{Config, Problems, Sources};
 use crate::files;
 use clap::Args;
@@ -75,6 +76,18 @@ impl Settings {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
         Ok(Sources { file, environment: environment.collect(), flags: self.flags()? })
+    }
+}
+
+/// A user's number, as a flag has it.
+pub(super) fn mid(text: &str) -> Result<i64, String> {
+    match (mid_from_text(text), text.parse::<i64>()) {
+        (Some(0), _) => Err("0 is no user; one without a number is --uid NAME".into()),
+        (Some(mid), _) => Ok(mid),
+        (None, Ok(mid)) => Err(format!("is this user {mid}, or --uid {text}? Write one of the two")),
+        (None, Err(_)) => {
+            Err(format!("expected a whole number of 64 bits, such as 7; a user with a name is --uid {text}"))
+        }
     }
 }
 

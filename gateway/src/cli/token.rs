@@ -1,6 +1,6 @@
 //! `gateway token`: signs a token as a login service would, to try the gateway with.
 
-use super::settings::Settings;
+use super::settings::{Settings, mid};
 use super::{say, with_config, wrong};
 use crate::config::Config;
 use crate::output::complain;
@@ -18,7 +18,7 @@ pub(super) const PRIVATE_KEY: &str = "private.pem";
 #[group(required = true, multiple = false)]
 pub(super) struct User {
     /// The user's number.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = mid)]
     mid: Option<i64>,
     /// The user's name.
     #[arg(long)]

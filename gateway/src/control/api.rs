@@ -5,7 +5,7 @@ use super::kick::Many;
 use super::publish::Target;
 use super::reply::{ApiError, Json};
 use super::tickets::{Reached, Ticket};
-use crate::address::{Address, WORKERS_MAX};
+use crate::address::{Address, WORKERS_MAX, mid_from_text};
 use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for Mid {
         impl Visitor<'_> for OfNumber {
             type Value = Mid;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("mid as a whole number of 64 bits, such as 7, or the same as text, such as \"7\"")
+                f.write_str("mid as a whole number of 64 bits, such as 7, or the same as text, such as \"7\", without zeros in front")
             }
             fn visit_i64<E: DeError>(self, mid: i64) -> Result<Mid, E> {
                 Ok(Mid(mid))
@@ -124,7 +124,7 @@ impl<'de> Deserialize<'de> for Mid {
                 i64::try_from(mid).map(Mid).map_err(|_| E::invalid_value(Unexpected::Unsigned(mid), &self))
             }
             fn visit_str<E: DeError>(self, text: &str) -> Result<Mid, E> {
-                text.parse().map(Mid).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+                mid_from_text(text).map(Mid).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(OfNumber)
@@ -419,7 +419,7 @@ async fn kick_target(control: &Arc<Control>, request: KickRequest, code: CloseCo
     Ok(ticket.receivers().await?)
 }
 
-const WHOM: &str = "give exactly one of connection, key, mid, uid, kid, each of 1 to 255 bytes, issued_before, and all: true";
+const WHOM: &str = "give exactly one of these: connection, key, mid, uid or kid (1 to 255 bytes each), issued_before, all: true";
 
 impl KickRequest {
     fn describe(&self) -> Value {

@@ -7,7 +7,7 @@ use super::api::{address_text, parse_address};
 use super::goim::form_pairs;
 use super::inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow};
 use super::reply::{ApiError, Json};
-use crate::address::WorkerId;
+use crate::address::{WorkerId, mid_from_text};
 use crate::worker::message::Message;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -258,7 +258,12 @@ pub(super) async fn connections(
         (None, None) => None,
         (None, Some(uid)) => Some(names.uid(uid)),
         (Some(mid), None) => {
-            Some(names.mid(mid.parse().map_err(|_| ApiError::bad_request("mid must be a 64-bit number"))?))
+            let mid = mid_from_text(mid).ok_or_else(|| {
+                ApiError::bad_request(
+                    "mid must be a 64-bit number, without zeros in front; a user with a name is uid",
+                )
+            })?;
+            Some(names.mid(mid))
         }
         (Some(_), Some(_)) => return Err(ApiError::bad_request("give mid or uid, not both")),
     };

@@ -106,6 +106,7 @@ fn what_does_not_fit_is_refused_with_advice() {
             json!({ "target": { "mid": "x" }, "operation": 1000, "payload": "x" }),
             "mid as a whole number of 64 bits, such as 7",
         ),
+        (json!({ "target": { "mid": "007" }, "operation": 1000, "payload": "x" }), "without zeros in front"),
         (
             json!({ "target": { "mid": 7.0 }, "operation": 1000, "payload": "x" }),
             "floating point `7.0`, expected mid as a whole number",
