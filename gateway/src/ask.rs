@@ -84,9 +84,16 @@ fn exchange(address: SocketAddr, question: Question<'_>, out: &mut impl Write) -
 
 /// Status, and the body's size where it is told.
 fn head(answer: &mut impl BufRead) -> io::Result<(u16, Option<u64>)> {
-    let strange = || io::Error::new(io::ErrorKind::InvalidData, "this is no gateway's control port");
-    let mut lines = answer.take(HEAD_SIZE_MAX).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "what answers there speaks no HTTP");
+    let mut answer = answer.take(HEAD_SIZE_MAX);
+    let mut first = Vec::new();
+    // A port of goim clients says why in a frame of its own, and may reset the connection over the request.
+    match answer.read_until(b'\n', &mut first) {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    let first = String::from_utf8(first).map_err(|_| strange())?;
+    let lines = answer.lines();
     let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     let (status, mut size) = (status.ok_or_else(strange)?, None);
     for line in lines {
@@ -139,6 +146,9 @@ mod tests {
         assert!(given("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nbody").0.is_err());
         let refused = given("HTTP/1.1 404 Not Found\r\n\r\nno frames").0.unwrap_err().to_string();
         assert_eq!(refused, "it answers 404: no frames");
-        assert!(given("SSH-2.0-x\r\n").0.is_err());
+        for other in ["SSH-2.0-x\r\n", "\0\0\0\x10\0\x10\0\x01\0\0\0\x6f\0\0\0\0\u{7f}", ""] {
+            let strange = given(other).0.unwrap_err();
+            assert_eq!(strange.kind(), io::ErrorKind::InvalidData, "{strange}");
+        }
     }
 }

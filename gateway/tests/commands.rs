@@ -220,12 +220,17 @@ fn a_first_hour_from_init_to_a_message() {
     assert_eq!(line("push")["payload"], "everyone");
     assert!(json.wait().unwrap().success(), "three messages were asked for");
     let nobody = run(&["push", "--uid", "nobody", "x"]);
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("nobody took it"));
+    assert!(
+        String::from_utf8_lossy(&nobody.stderr).contains("no connection took it: user \"nobody\" has none")
+    );
     assert_eq!(String::from_utf8_lossy(&nobody.stdout), "receivers 0\n");
     // Without the right token, and when the gateway goes.
     let refused = run(&["tail"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("does it need a token (--token-file)?"));
+    let other = run(&["tail", "--token-file", &token, "--mid", "8"]);
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(said.contains("its user the one of --mid") && !said.contains("need a token"), "{said}");
     let (mut text, _lines) = tail(&flags, &["--token-file", &token]);
     drop(running);
     assert_eq!(text.wait().unwrap().code(), Some(1));
@@ -258,4 +263,31 @@ fn the_program_says_what_it_is_and_how_it_is_used() {
     assert_eq!(said(&["schema", "no such key"]).1, 2);
     assert!(printed(&["schema", "bind_wait"]).contains("[io]"));
     printed(&["sleep", "0"]);
+}
+
+#[test]
+fn what_is_no_control_port_or_no_number_is_said_to_be_none() {
+    let folder = Folder::new("wrong");
+    let (_, config) = initialized(&folder, "local");
+    let (running, flags) = served(&config);
+    let run = |order: &[&str]| {
+        let flags = flags.iter().map(String::as_str);
+        output(&order.iter().copied().chain(flags).collect::<Vec<_>>())
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    // A number in another writing may be another user's name.
+    for (written, why) in
+        [("007", "user 7, or --uid 007?"), ("+7", "user 7"), ("0", "0 is no user"), ("x", "--uid x")]
+    {
+        let refused = run(&["push", "--mid", written, "x"]);
+        assert_eq!(refused.status.code(), Some(2), "{written}");
+        assert!(said(&refused).contains(why), "{written}: {}", said(&refused));
+    }
+    let (tcp, websocket) = (running.address("tcp on "), running.address("websocket on "));
+    for port in [&tcp, &websocket] {
+        let refused = run(&["push", "--to", port, "--mid", "7", "x"]);
+        assert!(said(&refused).contains("that is no control port"), "{}", said(&refused));
+    }
+    let refused = run(&["tail", "--server", &running.address("control=")]);
+    assert!(said(&refused).contains("an HTTP server answers there"), "{}", said(&refused));
 }

@@ -1,6 +1,6 @@
 //! Commands that ask a running gateway's control port: `gateway push` and `gateway health`.
 
-use super::settings::Settings;
+use super::settings::{Settings, mid};
 use super::{say, with_config};
 use crate::ask::{Question, ask};
 use crate::config::Secret;
@@ -46,7 +46,7 @@ fn destination(text: &str) -> Result<SocketAddr, String> {
 #[group(required = true, multiple = false)]
 pub(super) struct Target {
     /// To a user by number.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = mid)]
     mid: Option<i64>,
     /// To a user by name.
     #[arg(long)]
@@ -100,10 +100,7 @@ pub(super) fn push(settings: &Settings, push: &Push) -> ExitCode {
         let receivers =
             serde_json::from_slice::<Value>(&answer).ok().and_then(|answer| answer["receivers"].as_u64());
         match receivers {
-            Some(0) => complain(format_args!(
-                "nobody took it: no connection of this gateway has that name, or none accepts operation {}",
-                push.operation
-            )),
+            Some(0) => complain(format_args!("no connection took it: {}", no_receiver(push))),
             Some(_) => {}
             None => {
                 complain(format_args!(
@@ -115,6 +112,25 @@ pub(super) fn push(settings: &Settings, push: &Push) -> ExitCode {
         }
         say(&format!("receivers {}\n", receivers.unwrap_or_default()))
     })
+}
+
+/// Why a push may have reached no connection.
+fn no_receiver(push: &Push) -> String {
+    let operation = push.operation;
+    match &push.target {
+        Target { room: Some(room), .. } => format!("{room} has no members on this gateway"),
+        Target { all: true, .. } => format!("none of this gateway accepts operation {operation}"),
+        Target { mid: Some(mid), .. } => {
+            format!("user {mid} has none on this gateway, or none that accepts operation {operation}")
+        }
+        Target { uid: Some(uid), .. } => {
+            format!("user {uid:?} has none on this gateway, or none that accepts operation {operation}")
+        }
+        Target { key, .. } => {
+            let key = key.as_deref().unwrap_or_default();
+            format!("none on this gateway has the key {key:?}, or it does not accept operation {operation}")
+        }
+    }
 }
 
 /// `gateway health`.
@@ -130,7 +146,7 @@ pub(super) fn health(settings: &Settings, health: &Health) -> ExitCode {
 }
 
 fn not_answered(address: SocketAddr, error: &std::io::Error) -> ExitCode {
-    complain(format_args!("the gateway at control.address {address}: {error}{}", advice(error)));
+    complain(format_args!("the control port at {address}: {error}{}", advice(error)));
     ExitCode::FAILURE
 }
 
@@ -140,6 +156,10 @@ fn advice(error: &std::io::Error) -> &'static str {
         "; nothing listens there: start it, or name its configuration (--config) or its address (--to)"
     } else if said.contains("answers 401") || said.contains("answers 403") {
         "; name the file with its API key (--api-key-file), or its configuration (--config)"
+    } else if error.kind() == std::io::ErrorKind::InvalidData
+        || ["answers 405", "answers 426"].iter().any(|one| said.contains(one))
+    {
+        "; that is no control port, but one of clients, say: --to takes what control.address says, 3111 by default"
     } else {
         ""
     }

@@ -2,7 +2,7 @@
 //!
 //! It ends when the gateway closes the connection (exit code 1, with the reason), after `--count` messages, or by Ctrl-C.
 
-use super::settings::Settings;
+use super::settings::{Settings, mid};
 use super::{with_config, wrong};
 use crate::config::Config;
 use crate::control::rfc3339;
@@ -34,8 +34,8 @@ pub(super) struct Tail {
     #[arg(long, value_name = "ADDRESS")]
     server: Option<SocketAddr>,
     /// Log in as the user with this number.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0, hide_default_value = true)]
-    mid: i64,
+    #[arg(long, allow_negative_numbers = true, value_parser = mid)]
+    mid: Option<i64>,
     /// Log in as the user with this name.
     #[arg(long, conflicts_with = "mid")]
     uid: Option<String>,
@@ -65,7 +65,7 @@ pub(super) fn tail(settings: &Settings, order: &Tail) -> ExitCode {
         let ended = listener(&config, order).map_err(End::Usage).and_then(|address| {
             let login = login(&config, order).map_err(End::Usage)?;
             let mut client = Client::connect(address).map_err(|error| End::Broken(address, error))?;
-            let printer = Printer { json: order.json };
+            let printer = Printer { json: order.json, has_token: order.token_file.is_some() };
             client.run(&login, order, &printer).map_err(|end| end.at(address))
         });
         match ended {
@@ -144,8 +144,16 @@ fn login(config: &Config, order: &Tail) -> Result<Vec<u8>, String> {
         accepts.push(Operation(*operation)).map_err(|error| format!("--accept: {error}"))?;
     }
     let platform = Name::parse(b"gateway-tail").ok();
-    let request =
-        AuthRequest { mid: order.mid, key, room, platform, accepts, token: token.trim(), uid, resume: None };
+    let request = AuthRequest {
+        mid: order.mid.unwrap_or(0),
+        key,
+        room,
+        platform,
+        accepts,
+        token: token.trim(),
+        uid,
+        resume: None,
+    };
     let mut body = vec![0; 64 << 10];
     let size = request.emit(&mut body).ok_or("the login does not fit a frame; the token is too long")?;
     body.truncate(size);
@@ -190,6 +198,11 @@ impl Client {
                     return Ok(Some((header, frame[HEADER_SIZE..].to_vec())));
                 }
                 Ok(Peek::Incomplete { .. }) => {}
+                Err(_) if self.received.starts_with(b"HTTP/") => {
+                    return Err(End::Closed(
+                        "an HTTP server answers there: name a TCP listener's address with --server".into(),
+                    ));
+                }
                 Err(error) => {
                     return Err(End::Closed(format!(
                         "what arrives are no frames of goim ({error}): is this a TCP listener?"
@@ -248,6 +261,8 @@ impl Client {
 
 struct Printer {
     json: bool,
+    /// Whether the login brought one.
+    has_token: bool,
 }
 
 impl Printer {
@@ -255,7 +270,7 @@ impl Printer {
     fn frame(&self, header: &Header, body: &[u8]) -> Result<bool, End> {
         match header.operation {
             Operation::HEARTBEAT_REPLY => return Ok(false),
-            Operation::CLOSED => return Err(closed(body)),
+            Operation::CLOSED => return Err(closed(body, self.has_token)),
             Operation::RAW => return self.batch(body),
             Operation::DELIVER => self.deliver(body)?,
             operation if operation.0 >= 1000 => self.push(operation, body)?,
@@ -359,7 +374,7 @@ impl Printer {
     }
 }
 
-fn closed(body: &[u8]) -> End {
+fn closed(body: &[u8], has_token: bool) -> End {
     End::Closed(Closed::parse(body).map_or("the gateway closed the connection".into(), |closed| {
         let again = if closed.code.reconnect() {
             "it may come back later"
@@ -367,6 +382,9 @@ fn closed(body: &[u8]) -> End {
             "change something before it comes back"
         };
         let hint = match closed.code.get() {
+            3501 if has_token => {
+                "; is the token still valid, and its user the one of --mid or --uid? Without these it is the token's"
+            }
             3501 => "; does it need a token (--token-file)?",
             _ => "",
         };
