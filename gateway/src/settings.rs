@@ -5,7 +5,7 @@ use crate::memory::Signal;
 use crate::router::places::FanoutSizes;
 use crate::router::rooms;
 use crate::session::Instant16;
-use crate::sources::Sources;
+use crate::sources::{AddressCounts, Sources};
 use crate::wall_clock::WallClock;
 use crate::worker::message::MessageClass;
 use netpoll::ListenerConfig;
@@ -295,7 +295,7 @@ pub struct WorkerSettings {
     /// Where the control thread says how near the end of memory is: one for all workers.
     pub memory: Arc<Signal>,
     /// How many connections each address has, over all workers, and how many it may have; `None`: any number.
-    pub sources: Option<(Arc<Sources>, u32)>,
+    pub sources: Option<AddressCounts>,
     /// How many tokens of each address wait for the verifier, over all workers.
     pub verifying: Arc<Sources>,
     /// Where it says how far the wall clock was moved: one for all workers, too.

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An address, as the table knows it: a hash. To be given back with what it was counted for.
@@ -21,6 +22,9 @@ pub struct Sources {
     counts: Box<[AtomicU32]>,
     key: RandomState,
 }
+
+/// Connections by address, and how many one may have.
+pub type AddressCounts = (Arc<Sources>, u32);
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,6 +80,14 @@ impl Sources {
         first.min(second)
     }
 
+    /// How many the address with the most holds, or a little more: an address counts in one counter of either row, and none of a
+    /// row has more than its fullest. Reads all counters, 16 bytes or more for each thing that may be counted.
+    pub fn busiest(&self) -> u32 {
+        let (first, second) = self.counts.split_at(self.counts.len() / 2);
+        let fullest = |row: &[AtomicU32]| row.iter().map(|count| count.load(Ordering::Relaxed)).max();
+        fullest(first).min(fullest(second)).unwrap_or(0)
+    }
+
     /// Whether nothing is counted.
     pub fn is_empty(&self) -> bool {
         self.counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
@@ -111,6 +123,7 @@ mod tests {
         (0..1000).for_each(|_| add(0));
         (1..=3000).for_each(add);
         assert!((1000..1010).contains(&sources.of(source(0))));
+        assert!((1000..1010).contains(&sources.busiest()));
         let off = (1..=3000).filter(|number| sources.of(source(*number)) > 3).count();
         assert!(off < 20, "{off} of 3000 count for more than they hold");
         assert!((1..=3000).all(|number| sources.of(source(number)) >= 1));

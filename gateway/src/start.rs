@@ -20,6 +20,7 @@ use crate::notify::Notifier;
 use crate::ports::{self, Claims, Patience, PortError};
 use crate::router::FanoutPlaces;
 use crate::settings::{TableSizes, WorkerSettings};
+use crate::sources::AddressCounts;
 use crate::wall_clock::WallClock;
 use crate::worker::message::Message;
 use netpoll::{BackendConfig, MailboxSender, mailbox};
@@ -290,7 +291,7 @@ pub fn start(
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
     let senders = (control, verifier);
-    let (prepared, (memory, wall), workers) = start_workers(prepared, host, &senders, names)?;
+    let (prepared, (memory, wall, sources), workers) = start_workers(prepared, host, &senders, names)?;
     let Prepared { config, plan, backend_reason, .. } = prepared;
     let StartedWorkers { senders: workers_senders, places, metrics, addresses, backend, .. } = workers;
     let (capture, port, threads) = (workers.capture, workers.port, workers.threads);
@@ -314,7 +315,8 @@ pub fn start(
     };
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
     let (plan_of_facts, reason) = (plan.clone(), backend_reason.clone());
-    let facts = Facts { plan: plan_of_facts, backend_reason: reason, listeners, started, started_at, wall };
+    let facts =
+        Facts { plan: plan_of_facts, backend_reason: reason, listeners, started, started_at, wall, sources };
     let workers = Workers::new(senders, places, metrics, names);
     let parts = Parts {
         config,
@@ -356,8 +358,8 @@ fn take_ports(
     Ok((listener, claims, journal))
 }
 
-/// What the control thread writes for all workers: how near the end of memory is, and how far the wall clock was moved.
-type Shared = (Arc<Signal>, Arc<WallClock>);
+/// What control thread and workers share: how near the end of memory is, how far the wall clock was moved, what addresses hold.
+type Shared = (Arc<Signal>, Arc<WallClock>, Option<AddressCounts>);
 
 /// Starts the workers; with `io.backend = "auto"` on epoll where the rings can't be had. What was prepared in the end, and
 /// where the workers are told of memory.
@@ -370,7 +372,7 @@ fn start_workers(
     loop {
         let Prepared { config, plan, .. } = &prepared;
         let settings = plan.worker_settings(config);
-        let shared = (Arc::clone(&settings.memory), Arc::clone(&settings.wall));
+        let shared = (Arc::clone(&settings.memory), Arc::clone(&settings.wall), settings.sources.clone());
         let order = WorkerOrder {
             settings: vec![settings; plan.workers],
             plan,

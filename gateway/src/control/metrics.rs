@@ -173,6 +173,7 @@ fn exposed(control: &Control) -> String {
             .collect(),
         worker_threads: control.facts.plan.threads,
         connections_max: control.facts.plan.backend_config.connections_max * control.facts.plan.workers,
+        busiest_address: control.facts.sources.as_ref().map(|(sources, max)| (sources.busiest(), *max)),
         memory_planned: control
             .facts
             .plan

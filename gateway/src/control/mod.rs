@@ -121,6 +121,8 @@ pub struct Facts {
     pub started_at: SystemTime,
     /// Where workers read how far the wall clock was moved since.
     pub wall: Arc<crate::wall_clock::WallClock>,
+    /// How many connections each address has; `None`: they are not counted.
+    pub sources: Option<crate::sources::AddressCounts>,
 }
 
 /// Everything that handlers share.

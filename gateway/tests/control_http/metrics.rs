@@ -77,6 +77,7 @@ fn snapshot() -> ControlSnapshot {
         backend_reason: String::new(),
         listeners: vec![("tcp".into(), "tcp"); 2],
         connections_max: 1,
+        busiest_address: Some((40, 500)),
         worker_threads: 1,
         memory_planned: vec![],
         ready: true,
@@ -107,6 +108,8 @@ fn what_was_refused_unchecked_and_what_was_lost_with_its_receiver_are_told_apart
         "gateway_dropped_messages_total{class=\"room\",receiver=\"kept\"} 4",
         "gateway_dropped_messages_total{class=\"room\",receiver=\"closed\"} 5",
         "gateway_accept_paused_seconds_total 1.5",
+        "gateway_address_connections 40",
+        "gateway_address_connections_max 500",
         "gateway_worker_accept_paused{worker=\"0\"} 0",
     ] {
         assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");

@@ -18,6 +18,8 @@ pub struct ControlSnapshot {
     pub listeners: Vec<(String, &'static str)>,
     /// Connections that there is room for.
     pub connections_max: usize,
+    /// Connections of the address that has the most, and how many one may have; `None`: they are not counted.
+    pub busiest_address: Option<(u32, u32)>,
     /// Threads that run the workers.
     pub worker_threads: usize,
     /// Memory reserved at the start, by owner, in bytes.
@@ -91,6 +93,17 @@ pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers:
         "gateway_connections_max",
         "Connections that there is room for.",
         control.connections_max as f64,
+    );
+    let (busiest, max) = control.busiest_address.unwrap_or_default();
+    families.gauge(
+        "gateway_address_connections",
+        "Connections of the address (a /64 of IPv6) that has the most, or a few more; 0 without limits.connections_per_address_max.",
+        f64::from(busiest),
+    );
+    families.gauge(
+        "gateway_address_connections_max",
+        "limits.connections_per_address_max; 0: no limit.",
+        f64::from(max),
     );
     families.gauge(
         "gateway_ready",
