@@ -267,6 +267,9 @@ impl TableSizes {
     }
 }
 
+/// How long connections linger, see [`WorkerSettings::linger`].
+pub const LINGER: Duration = Duration::from_secs(2);
+
 /// Everything that a worker is made from.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
@@ -290,6 +293,9 @@ pub struct WorkerSettings {
     pub fanout_slice: usize,
     /// Push operation of a SendMessage that names none.
     pub default_push_operation: i32,
+    /// How long a connection that has had its last word is kept at most, so that it arrives: three quarters of it for the close
+    /// frame of a WebSocket peer. [`LINGER`], but in tests.
+    pub linger: Duration,
     /// Report connects and closes, to the audit journal or to a log at level debug.
     pub audit: bool,
     /// Where the control thread says how near the end of memory is: one for all workers.

@@ -6,6 +6,7 @@ mod common;
 use common::websocket::{Said, WebSocket, masked};
 use common::{BackendChoice, Client, Gateway, frame, settings};
 use gateway::metrics::WorkerMetrics;
+use gateway::settings::LINGER;
 use gateway::worker::message::{KickTarget, Message};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
@@ -23,10 +24,15 @@ on_each_backend!(
     an_upgrade_that_never_comes_whole_is_answered,
 );
 
-/// How long the server waits for a client's close frame.
-const CLOSE_FRAME_WAIT: Duration = Duration::from_millis(1500);
-/// Long enough to see that FIN does not come by itself, short against [`CLOSE_FRAME_WAIT`].
+/// Long enough to see that FIN does not come by itself.
 const MOMENT: Duration = Duration::from_millis(150);
+
+/// A gateway whose connections linger until something ends that: no stall of the machine does.
+fn patient(backend: &BackendChoice, connections_max: usize) -> Gateway {
+    let mut settings = settings(1, connections_max);
+    settings.linger = Duration::from_secs(24 * 3600);
+    Gateway::start_on(backend, settings)
+}
 
 fn kick(gateway: &Gateway, mid: i64) {
     let target = KickTarget::Name(gateway.names.mid(mid));
@@ -65,7 +71,7 @@ fn metric(gateway: &Gateway, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
 }
 
 /// `before` is what the client has sent when it is closed, `after` what it still sends before its close frame.
-fn answered(gateway: &Gateway, mid: i64, before: &[u8], after: &[u8]) -> Duration {
+fn answered(gateway: &Gateway, mid: i64, before: &[u8], after: &[u8]) {
     let mut client = WebSocket::login(gateway.addresses[1], mid, "");
     client.write(before);
     std::thread::sleep(Duration::from_millis(20)); // it has arrived
@@ -74,15 +80,13 @@ fn answered(gateway: &Gateway, mid: i64, before: &[u8], after: &[u8]) -> Duratio
     assert!(!has_ended(&mut client.stream, MOMENT), "FIN came before the client's close frame");
     client.write(after);
     assert!(!has_ended(&mut client.stream, MOMENT), "what is no close frame was taken for one");
-    let answered = Instant::now();
     client.write(&masked(Opcode::Close, true, &CloseCode::KICKED.get().to_be_bytes()));
     client.write(&masked(Opcode::Binary, true, b"and more"));
-    assert!(has_ended(&mut client.stream, Duration::from_secs(60)));
-    answered.elapsed()
+    assert!(has_ended(&mut client.stream, Duration::from_secs(60)), "the end did not follow the close frame");
 }
 
 fn a_websocket_ends_behind_the_clients_close_frame(backend: &BackendChoice) {
-    let gateway = Gateway::start_on(backend, settings(1, 64));
+    let gateway = patient(backend, 64);
     // Its payload reads as close frames, were it taken for headers.
     let message = masked(Opcode::Binary, true, &frame(Operation(200), 1, &[0x88 ^ 0x11; 5000]));
     let fragment = masked(Opcode::Binary, false, &[0x88; 300]);
@@ -93,22 +97,17 @@ fn a_websocket_ends_behind_the_clients_close_frame(backend: &BackendChoice) {
     cases.push((fragment.clone(), [&ping[..], &masked(Opcode::Continuation, true, &[0x88; 300])].concat()));
     cases.push(([&fragment[..], &ping[..3]].concat(), ping[3..].to_vec()));
     for (number, (before, after)) in cases.iter().enumerate() {
-        // A crowded machine may take its time, but not each time.
-        let is_soon =
-            |_| answered(&gateway, number as i64 + 1, before, after) < CLOSE_FRAME_WAIT - 2 * MOMENT;
-        assert!((0..5).any(is_soon), "case {number}: the end did not follow the close frame");
+        println!("case {number}");
+        answered(&gateway, number as i64 + 1, before, after);
     }
     // The close frame may have come before the connection ended, behind bytes that are in the way.
     let refused = masked(Opcode::Text, true, b"no text here");
     let close = masked(Opcode::Close, true, &[]);
     for bytes in [[&refused[..], &close].concat(), [&refused[..], &message, &ping, &close].concat()] {
-        let is_soon = |_| {
-            let mut client = WebSocket::login(gateway.addresses[1], 99, "");
-            client.write(&bytes);
-            assert_eq!(client.read(), Said::Close(Some(CloseCode::UNSUPPORTED_DATA)));
-            has_ended(&mut client.stream, CLOSE_FRAME_WAIT - MOMENT)
-        };
-        assert!((0..5).any(is_soon), "the close frame was overlooked");
+        let mut client = WebSocket::login(gateway.addresses[1], 99, "");
+        client.write(&bytes);
+        assert_eq!(client.read(), Said::Close(Some(CloseCode::UNSUPPORTED_DATA)));
+        assert!(has_ended(&mut client.stream, Duration::from_secs(60)), "the close frame was overlooked");
     }
 }
 
@@ -137,7 +136,7 @@ fn flood<T>(
 }
 
 fn a_client_that_writes_without_pause_loses_nothing(backend: &BackendChoice) {
-    let gateway = Gateway::start_on(backend, settings(1, 64));
+    let gateway = patient(backend, 64);
     let message = frame(Operation(200), 1, &[7; 100]);
     for mid in 1..6 {
         let mut client = WebSocket::login(gateway.addresses[1], mid, "");
@@ -167,11 +166,11 @@ fn a_client_that_writes_without_pause_loses_nothing(backend: &BackendChoice) {
 fn a_client_that_never_answers_is_ended_all_the_same(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(1, 64));
     let mut client = WebSocket::login(gateway.addresses[1], 1, "");
+    let kicked = Instant::now();
     kick(&gateway, 1);
     expect_last_word(&mut client);
-    let heard = Instant::now();
     assert!(has_ended(&mut client.stream, Duration::from_secs(60)), "it sees FIN, not a reset");
-    assert!(heard.elapsed() >= CLOSE_FRAME_WAIT / 2, "it had its time");
+    assert!(kicked.elapsed() >= LINGER / 2, "it had its time");
     wait_until(|| metric(&gateway, |one| one.lingering.get()) == 0, "the end of the connection");
     assert_eq!(metric(&gateway, |one| one.linger_evictions.get()), 0);
 }
@@ -187,7 +186,7 @@ fn wait_until(done: impl Fn() -> bool, what: &str) {
 
 fn those_that_linger_make_room_for_newcomers(backend: &BackendChoice) {
     const PLACES: usize = 16;
-    let gateway = Gateway::start_on(backend, settings(1, PLACES));
+    let gateway = patient(backend, PLACES);
     let mut old: Vec<_> =
         (1..=PLACES as i64).map(|mid| WebSocket::login(gateway.addresses[1], mid, "")).collect();
     for (mid, client) in old.iter_mut().enumerate() {
@@ -196,8 +195,7 @@ fn those_that_linger_make_room_for_newcomers(backend: &BackendChoice) {
     }
     let new: Vec<_> = (0..PLACES as i64).map(|mid| gateway.login(100 + mid, "")).collect();
     wait_until(|| metric(&gateway, |one| one.lingering.get()) == 0, "the old ones to go");
-    // Some may have run out of their time on a crowded machine; all of them only if no place was made.
-    assert!(metric(&gateway, |one| one.linger_evictions.get()) > 0);
+    assert_eq!(metric(&gateway, |one| one.linger_evictions.get()), PLACES as u64);
     drop((old, new));
 }
 

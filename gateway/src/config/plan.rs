@@ -7,7 +7,7 @@ use super::problem::Problems;
 use super::{Config, Values};
 use crate::address::WORKERS_MAX;
 use crate::memory::KERNEL_BYTES_PER_CONNECTION;
-use crate::settings::{ListenerKind, TableSizes, WorkerSettings};
+use crate::settings::{LINGER, ListenerKind, TableSizes, WorkerSettings};
 use crate::sources::Sources;
 use netpoll::{BackendConfig, CONNECTIONS_PER_BACKEND_MAX, PoolSize, PoolsConfig};
 use std::fmt;
@@ -212,6 +212,7 @@ impl Plan {
             completions_per_turn_max: config.io.completions_per_turn_max,
             fanout_slice: self.fanout_slice(config.limits.fanout_deliveries_per_turn_max),
             default_push_operation: config.application.default_push_operation,
+            linger: LINGER,
             audit: config.journal.is_some() || config.log.level >= tracing::Level::DEBUG,
             memory: Default::default(),
             wall: Default::default(),

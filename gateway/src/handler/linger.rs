@@ -10,7 +10,7 @@
 //! until the peer's close frame and ends the connection first then (RFC 6455 §7.1.1, §7.1.2); a peer that has sent its close
 //! frame writes no more. Over TCP there is no such frame, and a half-close is the most that can be said.
 //!
-//! A lingering connection keeps its place, which newcomers may need: for at most [`LINGER`], and while the table of connections is
+//! A lingering connection keeps its place, which newcomers may need: for at most `WorkerSettings::linger`, and while the table of connections is
 //! full those that have lingered for longest go, at most [`PLACES_PER_TURN`] a turn, none before [`LINGER_MIN`]. The order is
 //! kept of at most an eighth of a worker's connections ([`Lingering::bound`]); further ones wait for their time.
 
@@ -21,11 +21,10 @@ use netpoll::{Backend, ConnectionId, SendError, SharedBuffer, Timestamp, release
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long a connection lingers at most.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
-
-/// How much of it is for the peer's close frame: one that knows of none still sees FIN before the end.
-const CLOSE_FRAME_WAIT: Duration = Duration::from_millis(1500);
+/// How much of its time a connection lingers for the peer's close frame: a peer that knows of none still sees FIN before the end.
+const fn close_frame_wait(linger: Duration) -> Duration {
+    Duration::from_millis(linger.as_millis() as u64 * 3 / 4)
+}
 
 /// How long a connection lingers at least: its last word has left by then, and has come to most peers.
 const LINGER_MIN: Duration = Duration::from_millis(250);
@@ -148,11 +147,11 @@ impl<B: Backend> Worker<B> {
         last: Option<SharedBuffer>,
         watch: Option<CloseWatch>,
     ) {
-        let mut wait = LINGER;
+        let mut wait = self.context.settings.linger;
         match (last, watch) {
             (Some(last), Some(watch)) => match self.backend.send_last(connection, last) {
                 Ok(()) => {
-                    wait = CLOSE_FRAME_WAIT;
+                    wait = close_frame_wait(wait);
                     self.backend.set_receiving(connection, true); // or its close frame would never be seen
                     if let Some(session) = self.shard.sessions.get_mut(connection) {
                         session.framing = Framing::UntilClose(watch);
@@ -196,7 +195,9 @@ impl<B: Backend> Worker<B> {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         session.framing = Framing::default();
         self.backend.finish(connection, None);
-        self.shard.sessions.timers.set(connection.index(), self.pace.now + (LINGER - CLOSE_FRAME_WAIT));
+        let linger = self.context.settings.linger;
+        let rest = linger - close_frame_wait(linger);
+        self.shard.sessions.timers.set(connection.index(), self.pace.now + rest);
     }
 
     /// The time of a closing connection is over: the one for its close frame, or all of it.

@@ -15,10 +15,9 @@
 //! A reason is kept for its client until he has read it or a moment has passed, and with it all that a connection takes. So
 //! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
-use super::linger::LINGER;
 use super::relief::{Shortage, Wanted};
 use crate::memory::Level;
-use crate::settings::ListenerKind;
+use crate::settings::{LINGER, ListenerKind};
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, ConnectionId, Timestamp};

@@ -10,7 +10,7 @@ use gateway::access::PushOperations;
 use gateway::address::Fingerprints;
 use gateway::auth::VerifySender;
 use gateway::settings::{
-    AuthMode, BusMode, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
+    AuthMode, BusMode, LINGER, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
 use gateway::worker::message::{ControlMessage, Message};
 use gateway::worker::{Plan, Threads, spawn};
@@ -83,6 +83,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         completions_per_turn_max: 256,
         fanout_slice: 512,
         default_push_operation: 1000,
+        linger: LINGER,
         audit: false,
         memory: Default::default(),
         wall: Default::default(),

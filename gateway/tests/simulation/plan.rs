@@ -5,8 +5,8 @@
 
 use gateway::access::PushOperations;
 use gateway::settings::{
-    AuthMode, BusMode, DevicePolicy, ListenerKind, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
-    TableSizes, WorkerSettings,
+    AuthMode, BusMode, DevicePolicy, LINGER, ListenerKind, ListenerSettings, RateLimits, Reloadable,
+    SlowConsumer, TableSizes, WorkerSettings,
 };
 use netpoll::sim::{FaultConfig, Rng};
 use netpoll::{BackendConfig, ListenerConfig, PoolSize, PoolsConfig};
@@ -300,6 +300,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         completions_per_turn_max: 256,
         fanout_slice: 1 + rng.below(7),
         default_push_operation: 1000,
+        linger: LINGER,
         audit: rng.chance(0.2),
         memory: Default::default(),
         wall: Default::default(),
