@@ -64,6 +64,13 @@ await() {
 }
 # ended PID: true when the process, a child, has ended.
 ended() { ! kill -0 "$1" 2>/dev/null; }
+# fail_if_ended PID WHAT: ends the script when the process, a child, has ended, with its exit code (128 and the signal's number).
+fail_if_ended() {
+    ended "$1" || return 0
+    local code=0
+    wait "$1" || code=$?
+    fail "$2: it ended with $code"
+}
 
 # start_gateway CONFIG [FLAG…]: returns when it is ready. Ports are those of the config.
 start_gateway() {
@@ -76,7 +83,7 @@ start_gateway() {
 }
 gateway_is_up() {
     curl -sf -m 10 -o /dev/null "http://127.0.0.1:$control_port/readyz" && return 0
-    ! ended "$gateway_pid" || fail "the gateway ended instead of becoming ready"
+    fail_if_ended "$gateway_pid" "the gateway did not become ready"
     return 1
 }
 

@@ -27,7 +27,7 @@ began=$(date +%s.%N)
 gateway_pid=$!
 pids+=("$gateway_pid")
 until curl -sf -o /dev/null http://127.0.0.1:13111/readyz; do
-    ! ended "$gateway_pid" || fail "the start after the kill failed"
+    fail_if_ended "$gateway_pid" "the start after the kill failed"
     sleep 0.02
 done
 ended=$(date +%s.%N)
@@ -35,6 +35,15 @@ kill "$clients" 2>/dev/null || true
 echo "$backend: killed with $open connections, serving again after $(awk "BEGIN {printf \"%.2f\", $ended - $began}") s;" \
     "$(grep -c 'no living process' "$work/gateway.log" || true) lines said that it waited"
 stop_gateway
+
+# what_it_said LOG…: the last lines of logs, for a gateway that is gone.
+what_it_said() {
+    local log
+    for log in "$@"; do
+        echo "--- the end of ${log##*/}"
+        cut -c 1-300 "$log" | tail -8
+    done >&2
+}
 
 # Whether of two gateways one serves and the other has ended, or both have.
 decided() {
@@ -50,7 +59,8 @@ for _ in $(seq "$pairs"); do
     serving=0
     for pid in "$one" "$two"; do kill -0 "$pid" 2>/dev/null && serving=$((serving + 1)); done
     [ "$serving" = 2 ] && both=$((both + 1))
-    [ "$serving" = 0 ] && { none=$((none + 1)); cat "$work/one.log" "$work/two.log" >&2; }
+    [ "$serving" = 1 ] || what_it_said "$work/one.log" "$work/two.log"
+    [ "$serving" = 0 ] && none=$((none + 1))
     kill "$one" "$two" 2>/dev/null || true
     wait "$one" "$two" 2>/dev/null || true
 done
