@@ -6,7 +6,7 @@ use crate::note;
 use crate::verifier::Verifier;
 use crate::world::World;
 use gateway::address::WorkerId;
-use gateway::metrics::WorkerMetrics;
+use gateway::metrics::{SlowReason, WorkerMetrics};
 use gateway::session::User;
 use gateway::settings::DevicePolicy;
 use gateway::worker::message::{Message, MessageClass};
@@ -94,8 +94,12 @@ impl World {
     fn come_to_rest(&mut self) {
         self.hear_again();
         let (ticks, deadline) = (self.ticks + TICKS_MAX, self.network.now() + REST_WITHIN);
+        let late = self.network.now() + REST_WITHIN * 2 / 3;
         while !self.is_at_rest() {
             self.tick();
+            if self.network.now() > late {
+                self.give_up_slow_flood();
+            }
             if self.network.now() > deadline || self.ticks > ticks {
                 self.report_unrest();
             }
@@ -149,6 +153,11 @@ impl World {
 
     fn total(&self, count: impl Fn(&WorkerMetrics) -> u64) -> u64 {
         self.shards.iter().map(|shard| count(&shard.metrics)).sum()
+    }
+
+    /// Connections that the workers have closed for their rate; some may linger still.
+    fn rate_closes(&self) -> u64 {
+        self.total(|metrics| metrics.rate_closed.get())
     }
 
     // --- messages ----------------------------------------------------------------------------------------------------
@@ -349,7 +358,7 @@ impl World {
     /// A connection's end has a cause.
     pub fn judge_end(&self, id: usize) {
         let client = &self.clients[id];
-        if client.fate == Fate::Left || client.is_lawless() || self.stopping {
+        if client.fate == Fate::Left || self.stopping {
             return;
         }
         // What a client has left unread explains that it is closed as slow, that it hears nothing of its end, and that it speaks
@@ -365,7 +374,12 @@ impl World {
                 Some(CloseReason::Refused) => faults.refuse > 0.0 || self.draining,
                 Some(CloseReason::TimedOut) => faults.connect_timeout > 0.0 || self.draining,
                 Some(CloseReason::PeerReset) => {
-                    faults.reset > 0.0 || self.plan.tight || (is_wordless && self.control.kicks > 0)
+                    // A flooder writes on, so that its end destroys what it has not read.
+                    let was_flooding = client.fate == Fate::Flooder && self.rate_closes() > 0;
+                    faults.reset > 0.0
+                        || self.plan.tight
+                        || was_flooding
+                        || (is_wordless && self.control.kicks > 0)
                 }
                 Some(CloseReason::PeerClosed) => self.plan.tight || is_wordless,
                 _ => false,
@@ -385,10 +399,10 @@ impl World {
                 let is_short = self.plan.tight || self.plan.verifier_queue.is_some_and(|queue| queue < 64);
                 is_short || self.may_lose_half_frames(client)
             }
-            3002 => self.was_idle(client),
+            3002 => self.was_idle(client) || self.was_left_waiting(client),
             3003 => client.ended_in != Phase::Open,
             // An echo is fed no more than it takes.
-            3008 => !client.echo && self.may_be_slow(),
+            3008 => !client.echo && self.may_be_slow(client),
             3010 => client.token.end_ms().is_some_and(|end| self.unix_ms() >= end),
             3501 => !client.token.is_valid() || others().any(|other| same_key(other) && !same_owner(other)),
             3503 => self.control.kicks > 0,
@@ -396,6 +410,7 @@ impl World {
             3505 => others().any(same_user),
             _ => false,
         };
+        let explained = explained || client.has_earned(code);
         assert!(explained, "ends: client {id} was closed with {code} for no reason");
     }
 
@@ -407,13 +422,21 @@ impl World {
             && self.total(|metrics| metrics.shed_frames.get()) > 0
     }
 
-    /// Whether a client that goes on reading may be closed as slow: where queues are so short that its own answers fill them, or
-    /// where a stall of its host counts. Else it would pay for a client that does not read.
-    fn may_be_slow(&self) -> bool {
-        let reloadable = &self.plan.settings.reloadable;
+    /// Whether a client that goes on reading may be closed as slow: where queues are so short that answers to what it asked fill
+    /// them, or where its host was stalled for as long as a receiver may take nothing. Else it would pay for a client that does
+    /// not read.
+    fn may_be_slow(&self, client: &Client) -> bool {
+        let closes = |reason| self.total(|metrics| metrics.slow_closes_for(reason).get()) > 0;
         let is_short = self.plan.tight || self.plan.backend.send_queue_bytes_max < 100_000;
-        let is_strict = reloadable.slow_consumer_timeout < Duration::from_secs(1);
-        self.total(|metrics| metrics.slow_closes_in_all()) > 0 && (is_short || is_strict)
+        let timeout = self.plan.settings.reloadable.slow_consumer_timeout;
+        let took_nothing = timeout <= self.longest_silence(client.host);
+        (is_short && closes(SlowReason::Replies)) || (took_nothing && closes(SlowReason::Stalled))
+    }
+
+    /// Whether its garbage was the beginning of a frame, whose rest was waited for: never for less than the time for a frame.
+    fn was_left_waiting(&self, client: &Client) -> bool {
+        let waited = client.farewell_at.since(client.spoilt_at);
+        client.fate == Fate::Garbage && waited >= self.plan.settings.reloadable.frame_timeout
     }
 
     /// Whether it was silent for the idle time, all of it: never early.

@@ -24,6 +24,9 @@ pub enum Phase {
     Gone,
 }
 
+/// Sequences of what floods and hogs ask for, and nothing keeps: from here on.
+pub const UNASKED_FROM: i32 = 1_000_000;
+
 /// What the client has done that may end its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -33,6 +36,8 @@ pub enum Fate {
     Left,
     /// It has sent garbage.
     Garbage,
+    /// It has taken all the rooms that it got.
+    Hog,
     /// It never logs in.
     Mute,
     /// It sends as fast as it can, whatever it hears.
@@ -128,6 +133,8 @@ pub struct Client {
     pub ended_in: Phase,
     /// Online count of the last heartbeat.
     pub online: Option<i32>,
+    /// When it sent garbage.
+    pub spoilt_at: netpoll::Timestamp,
     /// When it sent something last.
     pub spoke_at: netpoll::Timestamp,
     /// When it sent something last, a second or more before that.
@@ -172,6 +179,7 @@ impl Client {
             end: None,
             ended_in: Phase::Gone,
             online: None,
+            spoilt_at: netpoll::Timestamp::ZERO,
             spoke_at: netpoll::Timestamp::ZERO,
             spoke_before: netpoll::Timestamp::ZERO,
         }
@@ -182,9 +190,26 @@ impl Client {
         self.phase != Phase::Gone && self.fate == Fate::None && self.farewell.is_none()
     }
 
-    /// Whether what it hears, and why it ends, follows from what it should not have done.
-    pub fn is_lawless(&self) -> bool {
-        matches!(self.fate, Fate::Garbage | Fate::Flooder)
+    /// Whether it has earned this code by what it should not have done: by bytes that are no frames, or by more than its rate. Its
+    /// other ends need another reason.
+    pub fn has_earned(&self, code: u16) -> bool {
+        match self.fate {
+            // RFC 6455 §7.4.1; by chance the bytes may be a close frame.
+            Fate::Garbage if self.websocket => (1000..1016).contains(&code) || matches!(code, 3500 | 3506),
+            Fate::Garbage => matches!(code, 3500 | 3506),
+            Fate::Flooder => code == 3004,
+            _ => false,
+        }
+    }
+
+    /// Whether this answers what it sent as a flooder or a hog, of which no requests are kept.
+    pub fn is_unasked(&self, frame: &wire::Frame) -> bool {
+        let reply = match self.fate {
+            Fate::Flooder => 3,
+            Fate::Hog => 105,
+            _ => return false,
+        };
+        frame.sequence >= UNASKED_FROM && [reply, 112].contains(&frame.operation)
     }
 
     /// Whether it may send requests. What waits for the answer to a login has a bound.

@@ -124,7 +124,7 @@ impl World {
             Said::Message(..) => unreachable!("only echoes are told bare messages"),
             Said::Pong(payload) => {
                 let ping = client.pings.pop_front();
-                let garbled = client.is_lawless();
+                let garbled = client.fate == Fate::Garbage;
                 assert!(
                     garbled || ping == Some(payload),
                     "replies: client {id} got a pong to no ping, or out of order"
@@ -224,7 +224,7 @@ impl World {
         let client = &mut self.clients[id];
         let sequence = frame.sequence;
         let Some(request) = client.pending.remove(&sequence) else {
-            if client.is_lawless() {
+            if client.is_unasked(frame) {
                 return;
             }
             panic!("replies: client {id} got {frame:?} and had not asked, or had its answer");
@@ -292,8 +292,11 @@ impl World {
     fn refused(&mut self, id: usize, frame: &Frame) {
         let error = Error::parse(&frame.body).expect("wire: an Error");
         let client = &mut self.clients[id];
-        if client.is_lawless() {
-            // What it asked before may have been refused for what it is; its rooms are not known from here on.
+        if client.is_unasked(frame) {
+            return;
+        }
+        if client.fate == Fate::Flooder && error.code.get() == 429 {
+            // What it asked before may have been refused for what came behind it; its rooms are not known from here on.
             if client.pending.remove(&frame.sequence).is_some() {
                 client.blur();
             }

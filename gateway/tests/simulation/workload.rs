@@ -1,6 +1,6 @@
 //! What clients and services do, drawn step by step.
 
-use crate::clients::{Client, Fate, Phase, Request};
+use crate::clients::{Client, Fate, Phase, Request, UNASKED_FROM};
 use crate::hear::wire_target;
 use crate::model::{self, Message, Outcome, Target};
 use crate::note;
@@ -13,6 +13,9 @@ use gateway_proto::body::{Join, MessageId, Name, Publish, PushOperation, RoomKey
 use gateway_proto::frame::Operation;
 use netpoll::Backend;
 use std::time::Duration;
+
+/// Bytes of a window that lets through about as many frames a second as a flooder may send, however short the way.
+const NARROW_WINDOW: usize = 16;
 
 impl World {
     /// Does something; if `only_talk`, nothing that moves anybody.
@@ -160,13 +163,13 @@ impl World {
         }
         self.churn += 1;
         note!(self, "client {id} takes what it gets");
-        self.clients[id].fate = Fate::Garbage;
+        self.clients[id].fate = Fate::Hog;
         for number in 0..32 {
             let room = format!("hog://{id}/{number}/{}", "x".repeat(220));
             let join = Join { room: RoomKey::parse(room.as_bytes()).expect("a room"), since: None };
             let mut body = [0; 300];
             let size = join.emit(&mut body).expect("a Join fits");
-            self.say(id, &wire::frame(104, 1_000_000 + number, &body[..size]));
+            self.say(id, &wire::frame(104, UNASKED_FROM + number, &body[..size]));
         }
     }
 
@@ -343,6 +346,7 @@ impl World {
         note!(self, "client {id} sends garbage {bytes:?}");
         let client = &mut self.clients[id];
         client.fate = Fate::Garbage;
+        client.spoilt_at = self.network.now();
         client.output.extend(bytes);
         // What makes sense by chance, or is the beginning of something, ends with the connection.
         client.output.extend([0; 32]);
@@ -359,6 +363,13 @@ impl World {
         self.flooder = Some((id, self.network.now()));
     }
 
+    /// A network of so narrow a window lets no flood far above the rate: it may go on for ever, and so ends of itself.
+    pub fn give_up_slow_flood(&mut self) {
+        if self.plan.faults.window.1 <= NARROW_WINDOW {
+            self.flooder = None;
+        }
+    }
+
     /// Gives the flooder more to say when its socket has taken what it had, each millisecond at most: a socket whose peer is
     /// gone takes everything, and no time would pass.
     pub fn feed_flood(&mut self) {
@@ -372,7 +383,7 @@ impl World {
         if client.farewell.is_some() || !client.output.is_empty() || queued > 4096 {
             return;
         }
-        let beat = |number: i32| wire::frame(2, 1_000_000 + number, b"");
+        let beat = |number: i32| wire::frame(2, UNASKED_FROM + number, b"");
         let frames: Vec<u8> = (0..100).flat_map(beat).collect();
         client.say(&frames, &[], [7; 4], None);
         self.network.nudge(self.shards.len() + client.host);

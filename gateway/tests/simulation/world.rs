@@ -78,6 +78,8 @@ pub struct World {
     pub verifier: Option<Verifier>,
     /// By backend: no turns until then.
     stalled_until: Vec<Timestamp>,
+    /// By backend: since when it has had none, and the longest time that it has been so.
+    stalls: Vec<(Timestamp, Duration)>,
     /// Clients that read nothing.
     pub deaf: Vec<usize>,
     skipped: usize,
@@ -126,6 +128,7 @@ impl World {
         World {
             deaf: vec![],
             stalled_until: vec![Timestamp::ZERO; shards.len() + hosts.len()],
+            stalls: vec![(Timestamp::ZERO, Duration::ZERO); shards.len() + hosts.len()],
             rng: Rng::new(seed ^ 0x776f_726b),
             trim_rng: Rng::new(seed ^ 0x7472_696d),
             plan,
@@ -185,9 +188,22 @@ impl World {
 
     /// Keeps the backend of that number from its turns.
     pub fn stall_for(&mut self, number: usize, time: Duration) {
-        let until = self.network.now() + time;
+        let now = self.network.now();
+        let until = now + time;
         note!(self, "backend {number} stalls until {}", until.as_nanos());
+        let (since, longest) = &mut self.stalls[number];
+        if self.stalled_until[number] < now {
+            *since = now;
+        }
+        *longest = (*longest).max(until.since(*since));
         self.stalled_until[number] = until;
+    }
+
+    /// The longest time that a host of clients may have left its sockets unread, what was on its way included.
+    pub fn longest_silence(&self, host: usize) -> Duration {
+        let faults = &self.plan.faults;
+        let way = faults.latency + faults.jitter + faults.delay_max;
+        self.stalls[self.shards.len() + host].1 + 2 * way
     }
 
     /// One turn of somebody.
@@ -324,8 +340,9 @@ impl World {
         let waits = |client: &Client| match client.phase {
             Phase::Gone => false,
             // It may be the beginning of something.
-            _ if client.fate == Fate::Garbage => !client.output.is_empty(),
-            _ if client.fate == Fate::Flooder => true, // it goes on until it is closed
+            _ if matches!(client.fate, Fate::Garbage | Fate::Hog) => !client.output.is_empty(),
+            // It goes on until it is closed.
+            _ if client.fate == Fate::Flooder => self.flooder.is_some() || !client.output.is_empty(),
             Phase::Echoing => !World::echo_rests(client),
             Phase::Open => !(client.is_well() && client.output.is_empty() && client.pending.is_empty()),
             _ => true,
