@@ -155,11 +155,6 @@ impl World {
         self.shards.iter().map(|shard| count(&shard.metrics)).sum()
     }
 
-    /// Connections that the workers have closed for their rate; some may linger still.
-    fn rate_closes(&self) -> u64 {
-        self.total(|metrics| metrics.rate_closed.get())
-    }
-
     // --- messages ----------------------------------------------------------------------------------------------------
 
     /// Connections that a message reaches if nothing else is under way.
@@ -370,18 +365,16 @@ impl World {
             let faults = &self.plan.faults;
             // Before the upgrade there are no words.
             let is_wordless = matches!(client.ended_in, Phase::Connecting | Phase::Upgrading);
+            // Answers to a flood may be more than its network takes while the connection lingers: they are before the word.
+            let is_behind_answers = client.fate == Fate::Flooder;
             let explained = match client.end {
                 Some(CloseReason::Refused) => faults.refuse > 0.0 || self.draining,
                 Some(CloseReason::TimedOut) => faults.connect_timeout > 0.0 || self.draining,
                 Some(CloseReason::PeerReset) => {
-                    // A flooder writes on, so that its end destroys what it has not read.
-                    let was_flooding = client.fate == Fate::Flooder && self.rate_closes() > 0;
-                    faults.reset > 0.0
-                        || self.plan.tight
-                        || was_flooding
-                        || (is_wordless && self.control.kicks > 0)
+                    let is_kicked = is_wordless && self.control.kicks > 0;
+                    faults.reset > 0.0 || self.plan.tight || is_kicked || is_behind_answers
                 }
-                Some(CloseReason::PeerClosed) => self.plan.tight || is_wordless,
+                Some(CloseReason::PeerClosed) => self.plan.tight || is_wordless || is_behind_answers,
                 _ => false,
             };
             assert!(explained, "ends: client {id} ended without a word: {:?}", client.end);
