@@ -1,6 +1,6 @@
 //! As much as a connection takes: messages, requests, and what they cost others.
 
-use super::answers::{BUSY, RATED, answers};
+use super::answers::{BUSY, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse};
 use crate::bystanders::person;
 use crate::client::Peer;
@@ -68,7 +68,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         heartbeat_flood,
         "Ten users send heartbeats without a pause, and read the replies.",
-        ("They are answered at a bounded rate, or closed.", answers(&["taken"], &[RATED, &["closed 3008"]])),
+        ("They are answered at a bounded rate, or closed.", answers(&["taken"], &[RATED, SLOW])),
     ),
     abuse(
         "subscribe_flood",
@@ -76,7 +76,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         subscribe_flood,
         "Five users subscribe and unsubscribe without a pause.",
-        ("They are answered at a bounded rate, or closed.", answers(&["taken"], &[RATED, &["closed 3008"]])),
+        ("They are answered at a bounded rate, or closed.", answers(&["taken"], &[RATED, SLOW])),
     ),
     abuse(
         "fanouts_from_one_sender",

@@ -1,6 +1,6 @@
 //! Lies and odd shapes in frames over TCP.
 
-use super::answers::{ADDRESS, FAULTY, RATED, answers};
+use super::answers::{ADDRESS, FAULTY, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse, hold};
 use crate::outcome::Outcome;
 use crate::target::Target;
@@ -81,7 +81,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         largest_frames,
         "Ten users send application frames of the largest size without a pause, and read the replies.",
-        ("They are served at their rate; blocks come back.", answers(&["taken"], &[RATED, &["closed 3008"]])),
+        ("They are served at their rate; blocks come back.", answers(&["taken"], &[RATED, SLOW])),
     ),
     abuse(
         "empty_frames",
@@ -89,7 +89,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         empty_frames,
         "Five users send empty application frames without a pause, and read the replies.",
-        ("They are served at their rate.", answers(&["taken"], &[RATED, &["closed 3008"]])),
+        ("They are served at their rate.", answers(&["taken"], &[RATED, SLOW])),
     ),
 ];
 
