@@ -291,6 +291,8 @@ pub struct WorkerSettings {
     pub completions_per_turn_max: usize,
     /// Deliveries of fan-outs in one turn at most.
     pub fanout_slice: usize,
+    /// Bytes that a connection's queue may hold: what its backend has been told.
+    pub send_queue_bytes_max: usize,
     /// Push operation of a SendMessage that names none.
     pub default_push_operation: i32,
     /// How long a connection that has had its last word is kept at most, so that it arrives: three quarters of it for the close

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{BackendChoice, Client, Gateway, encoded, settings};
+use common::{BackendChoice, Client, Frame, Gateway, encoded, settings};
 use gateway::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
 use gateway::settings::{RateLimits, SlowConsumer};
 use gateway::worker::message::{Message, MessageClass, Origin, Push};
@@ -19,6 +19,7 @@ on_each_backend!(
     receivers_that_never_read_cost_bystanders_nothing,
     receivers_that_take_nothing_are_closed_where_messages_may_not_be_lost,
     a_receiver_that_reads_survives_a_burst,
+    a_flood_of_users_costs_a_receiver_that_keeps_up_none_of_its_rooms,
     requests_whose_answers_are_not_read_cost_bystanders_nothing,
     blocks_that_wait_for_some_are_there_for_logins,
     blocks_of_other_owners_come_back_from_receivers_that_take_nothing,
@@ -32,9 +33,18 @@ const PIECES: usize = 2000;
 const HOGS: i64 = 20;
 
 fn start(backend: &BackendChoice, room: SlowConsumer, adjust: impl FnOnce(&mut BackendConfig)) -> Gateway {
+    start_patient(backend, (room, Duration::from_millis(500)), adjust)
+}
+
+/// The same with the time in which a receiver that takes nothing is not slow yet.
+fn start_patient(
+    backend: &BackendChoice,
+    (room, timeout): (SlowConsumer, Duration),
+    adjust: impl FnOnce(&mut BackendConfig),
+) -> Gateway {
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::Room as usize] = room;
-    settings.reloadable.slow_consumer_timeout = Duration::from_millis(500);
+    settings.reloadable.slow_consumer_timeout = timeout;
     // What the stores do under a flood is shown by a sender that nothing slows.
     settings.reloadable.rate = RateLimits::NONE;
     for listener in &mut settings.listeners {
@@ -57,15 +67,16 @@ fn pieces(gateway: &Gateway) -> StoreLevel {
 /// A message to the room "hot", which is answered only when it reached no receiver.
 fn to_room(payload: &[u8]) -> Vec<u8> {
     let target = Target::Room(RoomKey::parse(b"hot").unwrap());
-    let message = SendMessage {
-        target,
-        not_to_self: true,
-        quiet: true,
-        push_operation: None,
-        traceparent: None,
-        payload,
-    };
-    encoded(&message)
+    encoded(&SendMessage { quiet: true, ..message(target, payload) })
+}
+
+/// A message that is answered.
+fn to(target: Target<'_>, payload: &[u8]) -> Vec<u8> {
+    encoded(&message(target, payload))
+}
+
+fn message<'m>(target: Target<'m>, payload: &'m [u8]) -> SendMessage<'m> {
+    SendMessage { target, not_to_self: true, quiet: false, push_operation: None, traceparent: None, payload }
 }
 
 /// A member of the room "hot" that reads nothing more, and whose system takes little for it.
@@ -73,6 +84,11 @@ fn hog(gateway: &Gateway, number: i64) -> Client {
     let client = gateway.login(1 + number, "hot");
     rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 4096).unwrap();
     client
+}
+
+/// The next frame of an operation.
+fn next(client: &mut Client, operation: i32) -> Frame {
+    std::iter::repeat_with(|| client.read()).find(|frame| frame.operation == operation).unwrap()
 }
 
 /// The answer to a heartbeat, behind whatever else there is to read.
@@ -182,6 +198,41 @@ fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
     assert!(count > 5000, "{count}: one that reads gets most");
     beat(&mut victim, 5);
     assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
+}
+
+/// Messages of users fill the queue of a receiver that has not had the time to be slow. Their senders are told; the sender of a message to
+/// its room is not, so that one has to arrive.
+fn a_flood_of_users_costs_a_receiver_that_keeps_up_none_of_its_rooms(backend: &BackendChoice) {
+    let gateway = start_patient(backend, (SlowConsumer::Drop, Duration::from_secs(3600)), |config| {
+        config.send_queue_bytes_max = 128 << 10;
+    });
+    let mut victim = hog(&gateway, 0);
+    let (mut flooder, mut member) = (gateway.login(50, ""), gateway.login(60, "hot"));
+    let until = Instant::now() + Duration::from_secs(60);
+    let to_victim = |size: usize| to(Target::Mid(1), &vec![7; size]);
+    for size in [2000, 200] {
+        let mut refused = 0;
+        // What the socket still takes makes room: full is a queue that refuses all of a hundred.
+        while refused < 100 {
+            assert!(Instant::now() < until, "the victim's queue takes everything");
+            flooder.send(Operation::SEND_MESSAGE, 3, &to_victim(size));
+            let code = next(&mut flooder, 5).body[..4].to_vec();
+            refused = if code == 503_i32.to_be_bytes() { refused + 1 } else { 0 };
+        }
+    }
+    let before = metrics(&gateway).deliveries[MessageClass::Room as usize].get();
+    for _ in 0..20 {
+        member.send(Operation::SEND_MESSAGE, 4, &to_room(b"to the room"));
+        beat(&mut member, 4);
+    }
+    let dropped = || metrics(&gateway).drops[MessageClass::Room as usize].get();
+    let delivered = || metrics(&gateway).deliveries[MessageClass::Room as usize].get() - before;
+    while delivered() + dropped() < 20 {
+        assert!(Instant::now() < until, "{} delivered, {} dropped", delivered(), dropped());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!((delivered(), dropped()), (20, 0));
+    (0..20).for_each(|_| while next(&mut victim, 1000).body != b"to the room" {});
 }
 
 /// Clients that ask and do not read the answers are closed for it; who only asks now and then is answered.

@@ -210,6 +210,7 @@ impl Plan {
             auth: config.auth_mode(),
             bus: config.application.bus,
             completions_per_turn_max: config.io.completions_per_turn_max,
+            send_queue_bytes_max: config.limits.send_queue_bytes_max,
             fanout_slice: self.fanout_slice(config.limits.fanout_deliveries_per_turn_max),
             default_push_operation: config.application.default_push_operation,
             linger: LINGER,

@@ -1,5 +1,6 @@
 //! Pushes on their way to sessions.
 
+use super::reserve::{PUSH_SIZE_MAX, Reserve};
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::memory::Level;
 use crate::metrics::{OperationClass, SlowReason, WorkerMetrics};
@@ -40,6 +41,9 @@ struct Outlet<'w, B> {
     now: Timestamp,
     /// Memory is short: see [`Level::Shed`].
     sheds: bool,
+    reserve: &'w mut Reserve,
+    /// Bytes that a queue may hold.
+    queue_bytes_max: usize,
     /// A delivery that finds the store full may wait for the next turn.
     may_wait: bool,
 }
@@ -65,7 +69,8 @@ impl<B: Backend> Outlet<'_, B> {
             true => push.bytes.clone(),
             false => push.bytes.slice(outer, push.bytes.len()),
         };
-        match self.backend.send_as(connection, bytes, self.priority(push)) {
+        let sent = self.backend.send_as(connection, bytes, self.priority(push));
+        match sent.or_else(|refused| self.send_from_reserve(connection, push, refused)) {
             Ok(()) => {
                 let frames = u64::from(push.frames);
                 self.metrics.deliveries[push.class as usize].add(frames);
@@ -87,6 +92,38 @@ impl<B: Backend> Outlet<'_, B> {
                 Delivered::NoRoom
             }
         }
+    }
+
+    /// A push to many that was refused is queued all the same while the receiver keeps up, and such pushes alone have not filled
+    /// their part of its queue (`super::reserve`).
+    ///
+    /// # Errors
+    /// `refused`.
+    fn send_from_reserve(
+        &mut self,
+        connection: ConnectionId,
+        push: &Push,
+        refused: SendError,
+    ) -> Result<(), SendError> {
+        let bytes = match &refused {
+            SendError::Full(bytes) => bytes,
+            SendError::Exhausted(bytes) if !self.may_wait || self.backend.is_waiting(connection) => bytes,
+            SendError::Exhausted(_) | SendError::Closed(_) => return Err(refused),
+        };
+        let is_for_many = matches!(push.class, MessageClass::Room | MessageClass::Broadcast);
+        if !is_for_many || bytes.len() > PUSH_SIZE_MAX {
+            return Err(refused);
+        }
+        let (queued, part) =
+            (self.backend.queued_bytes(connection), self.priority(push).bytes_max(self.queue_bytes_max));
+        let fills_its_part = queued <= part && queued + bytes.len() > part;
+        let is_slow = self.backend.stalled_for(connection, self.now) >= self.reloadable.slow_consumer_timeout;
+        if fills_its_part || is_slow || !self.reserve.take(connection, bytes.len(), self.now) {
+            return Err(refused);
+        }
+        let copy = self.backend.pools().copy(bytes).filter(|copy| copy.capacity() <= PUSH_SIZE_MAX);
+        let Some(copy) = copy else { return Err(refused) };
+        self.backend.send_as(connection, copy.freeze(), Priority::Reply).map_err(|_| refused)
     }
 
     /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken yet.
@@ -128,6 +165,8 @@ impl<B: Backend> Worker<B> {
             slow: &mut self.slow,
             now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
+            reserve: &mut self.reserve,
+            queue_bytes_max: self.context.settings.send_queue_bytes_max,
             may_wait: false,
         };
         let session = self.shard.sessions.get(connection);
@@ -192,6 +231,8 @@ impl<B: Backend> Worker<B> {
             slow: &mut self.slow,
             now: self.pace.now,
             sheds: self.pace.memory.level >= Level::Shed,
+            reserve: &mut self.reserve,
+            queue_bytes_max: self.context.settings.send_queue_bytes_max,
             may_wait: false,
         };
         let made = self.shard.fanouts.run(&mut self.shard.rooms, position, slice, |delivery| {

@@ -40,7 +40,7 @@ pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::alloc_guard::thread_allocations;
 use crate::auth::PendingLogins;
-use crate::handler::{Admissions, EchoConnections, Held, Lingering, Refusals};
+use crate::handler::{Admissions, EchoConnections, Held, Lingering, Refusals, Reserve};
 use crate::memory::Told;
 use crate::metrics::WorkerMetrics;
 use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums, rooms};
@@ -140,6 +140,8 @@ pub struct Worker<B: Backend> {
     pub(crate) echo: EchoConnections,
     /// Connections found too slow while something was iterated over; closed right after.
     pub(crate) slow: Vec<ConnectionId>,
+    /// What flooded receivers still get of pushes to many.
+    pub(crate) reserve: Reserve,
     drain: Option<Drain>,
     /// Kicks of many that are under way.
     sweeps: Fifo<sweep::Sweep>,
@@ -262,6 +264,7 @@ impl<B: Backend> Worker<B> {
             encoder: Encoder::default(),
             echo: EchoConnections::default(),
             slow: Vec::with_capacity(context.settings.fanout_slice.max(64)),
+            reserve: Reserve::new(),
             drain: None,
             sweeps: Fifo::with_capacity(sweep::SWEEPS_MAX),
             parting: parting::Parting::default(),

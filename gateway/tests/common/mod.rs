@@ -82,6 +82,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         bus: BusMode::Echo,
         completions_per_turn_max: 256,
         fanout_slice: 512,
+        send_queue_bytes_max: 1 << 20,
         default_push_operation: 1000,
         linger: LINGER,
         audit: false,
@@ -122,13 +123,13 @@ impl Gateway {
     }
 
     /// Whose logins wait in this queue of a verifier's.
-    #[cfg_attr(not(feature = "dpdk"), expect(unused_mut, reason = "the port has addresses of its own"))]
     pub fn start_verified(
         mut settings: WorkerSettings,
         backend_config: BackendConfig,
         backend: BackendChoice,
         verifier: Option<VerifySender>,
     ) -> Gateway {
+        settings.send_queue_bytes_max = backend_config.send_queue_bytes_max;
         #[cfg(feature = "dpdk")]
         let link = matches!(backend, BackendChoice::Dpdk).then(|| dpdk::Link::new(&mut settings));
         let backend = match backend {

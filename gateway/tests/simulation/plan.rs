@@ -173,7 +173,7 @@ impl Plan {
         settings.reloadable.slow_consumer_timeout = Duration::from_millis([1, 50, 2000][rng.below(3)]);
         let floods = rng.chance(0.15);
         settings.reloadable.rate = rate(rng, floods);
-        Plan {
+        let mut plan = Plan {
             floods,
             backend: backend(rng, tight),
             faults: faults(rng),
@@ -201,7 +201,9 @@ impl Plan {
             drains: rng.chance(0.3),
             idles,
             settings,
-        }
+        };
+        plan.settings.send_queue_bytes_max = plan.backend.send_queue_bytes_max;
+        plan
     }
 }
 
@@ -299,6 +301,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         bus: BusMode::Echo,
         completions_per_turn_max: 256,
         fanout_slice: 1 + rng.below(7),
+        send_queue_bytes_max: 1 << 20,
         default_push_operation: 1000,
         linger: LINGER,
         audit: rng.chance(0.2),
