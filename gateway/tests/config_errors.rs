@@ -175,6 +175,8 @@ fn a_command_by_another_name_is_told_the_right_one() {
         let said = String::from_utf8(gateway(&[written]).stderr).unwrap();
         assert!(said.contains(meant), "{written}: {said}");
     }
+    let said = String::from_utf8(gateway(&["schema", "logging"]).stderr).unwrap();
+    assert_eq!(said, "no key has \"logging\" in its name; did you mean `gateway schema log`?\n");
     let said = String::from_utf8(gateway(&["gateway.toml"]).stderr).unwrap();
     assert!(said.contains("gateway run --config gateway.toml"), "{said}");
 }

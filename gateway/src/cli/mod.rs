@@ -18,7 +18,7 @@ mod tail;
 mod token;
 pub(crate) mod version;
 
-use crate::config::{Config, Problems, SystemLimits, effective, nearest, schema_text};
+use crate::config::{Config, Problems, SystemLimits, effective, meant_section, nearest, schema_text};
 use crate::output::{complain, say, show};
 use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
@@ -206,7 +206,9 @@ fn schema(part: Option<&str>) -> ExitCode {
         Some(text) => say(&text),
         None => {
             let part = part.unwrap_or_default();
-            wrong(format!("no key has {part:?} in its name; `gateway schema` lists all"))
+            let meant = meant_section(part).map(|meant| format!("; did you mean `gateway schema {meant}`?"));
+            let advice = meant.unwrap_or_else(|| "; `gateway schema` lists all".into());
+            wrong(format!("no key has {part:?} in its name{advice}"))
         }
     }
 }

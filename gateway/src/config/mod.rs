@@ -45,6 +45,7 @@ pub(crate) use plan::{blocks, grouped, largest_block};
 pub use print::{effective, schema as schema_text};
 pub use problem::{Origin, Problem, Problems};
 pub use source::{FILE_SIZE_MAX, Sources};
+pub(crate) use unknown::meant_section;
 pub use value::{Kind, Value};
 pub use values::Values;
 

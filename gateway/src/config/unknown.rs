@@ -72,13 +72,18 @@ fn any_of(names: &[&str]) -> String {
     }
 }
 
-/// Whether a section of this name, which there is not, was meant to be one of listeners.
-pub(super) fn means_listener(section: &str) -> bool {
-    let known = super::schema::KEYS.iter().map(|key| key.path).collect::<Vec<_>>();
+/// The section that was meant by a name that is none's.
+pub(crate) fn meant_section(section: &str) -> Option<&'static str> {
+    let known = super::schema::KEYS.iter().map(|key| key.path).collect::<Vec<&'static str>>();
     let mut names = sections(&known);
     if names.contains(&section) {
-        return false;
+        return None;
     }
     names.push("listener");
-    nearest(section, &names) == Some("listener")
+    nearest(section, &names)
+}
+
+/// Whether a section of this name, which there is not, was meant to be one of listeners.
+pub(super) fn means_listener(section: &str) -> bool {
+    meant_section(section) == Some("listener")
 }
