@@ -125,7 +125,7 @@ fn run(order: &Order) -> Attempts {
 
 fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
     let failed = |error: String| Attempt { error: Some(error), ..Attempt::default() };
-    let target = |number| Ok(Target::new(order, number, abuse.behind_nat, Signer::import(&order.key)?));
+    let target = |number| Ok(Target::new(order, number, abuse, Signer::import(&order.key)?));
     let (own, neighbour) = match (target(number), target(NEIGHBOUR + number)) {
         (Ok(own), Ok(neighbour)) => (own, neighbour),
         (Err(error), _) | (_, Err(error)) => return failed(RunError::to_string(&error)),

@@ -207,6 +207,8 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 pub(crate) struct Flood {
     peers: Vec<(Peer, usize)>,
     reads: bool,
+    /// Some answer has to come.
+    pub(crate) expects: bool,
     /// Connections that it began with.
     pub(crate) opened: u64,
     /// Whole copies of the bytes that were taken.
@@ -224,6 +226,8 @@ pub(crate) struct Flood {
 /// How long the last answers of connections that have not been read are waited for, and how much of each is read.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(500);
 const LAST_WORDS_SIZE: usize = 1 << 20;
+/// How long the first answer is waited for, where one has to come: a machine may have no time for the gateway.
+const FIRST_WORD_PATIENCE: Duration = Duration::from_secs(15);
 
 impl Flood {
     pub(crate) fn new(peers: Vec<Peer>, reads: bool) -> Flood {
@@ -231,7 +235,17 @@ impl Flood {
         let opened = peers.len() as u64;
         let peers = peers.into_iter().map(|peer| (peer, 0)).collect();
         let heard = Tally::default();
-        Flood { peers, reads, opened, copies: 0, bytes_out: 0, bytes_back: 0, ended: 0, heard }
+        Flood {
+            peers,
+            reads,
+            expects: false,
+            opened,
+            copies: 0,
+            bytes_out: 0,
+            bytes_back: 0,
+            ended: 0,
+            heard,
+        }
     }
 
     /// Until the moment, or until no connection is left; one round at least. Without bytes it only reads.
@@ -250,9 +264,19 @@ impl Flood {
     /// Reads what connections that were not read have been answered, their ends included.
     pub(crate) fn last_words(&mut self) {
         self.reads = true;
-        let (until, before) = (Instant::now() + LAST_WORDS_PATIENCE, self.bytes_back);
+        let (since, before) = (Instant::now(), self.bytes_back);
         let enough = (self.peers.len() * LAST_WORDS_SIZE) as u64;
-        while self.round(&[]) && Instant::now() < until && self.bytes_back - before < enough {}
+        while !self.peers.is_empty() {
+            let moved = self.round(&[]);
+            let waits = self.expects && self.heard.is_empty() && since.elapsed() < FIRST_WORD_PATIENCE;
+            let goes_on = moved && since.elapsed() < LAST_WORDS_PATIENCE && self.bytes_back - before < enough;
+            if !waits && !goes_on {
+                return;
+            }
+            if !moved {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// One write and one read of each; whether any byte moved.

@@ -77,6 +77,10 @@ impl Tally {
         *self.0.entry(heard).or_insert(0) += 1;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Heard, u64)> + '_ {
         self.0.iter().map(|(heard, count)| (*heard, *count))
     }

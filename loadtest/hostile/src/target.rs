@@ -1,5 +1,6 @@
 //! What an abuse is given: where the gateway is, identities to use, and the bounds that it keeps.
 
+use crate::abuse::Abuse;
 use crate::abuse::answers::is_of_a_crowd;
 use crate::bystanders::person;
 use crate::client::{Flood, Peer};
@@ -51,6 +52,8 @@ pub(crate) struct Target {
     signer: Signer,
     /// It comes from the address of bystanders.
     behind_nat: bool,
+    /// Some answer has to come.
+    expects: bool,
     /// Logins that were refused, by the answer.
     refusals: RefCell<BTreeMap<String, u64>>,
     /// End of the budget; it begins anew when connections have been opened.
@@ -59,10 +62,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(order: &Order, number: u32, behind_nat: bool, signer: Signer) -> Target {
+    pub(crate) fn new(order: &Order, number: u32, abuse: &Abuse, signer: Signer) -> Target {
         let until = Cell::new(Instant::now() + Duration::from_millis(order.budget_ms));
         let (order, refusals, next_user) = (order.clone(), RefCell::default(), Cell::new(0));
-        Target { order, number, signer, behind_nat, refusals, until, next_user }
+        let (behind_nat, expects) = (abuse.behind_nat, !abuse.answers.must.is_empty());
+        Target { order, number, signer, behind_nat, expects, refusals, until, next_user }
     }
 
     /// Logins that were refused so far, by the answer.
@@ -269,9 +273,16 @@ impl Target {
         })
     }
 
+    /// A flood that has not begun.
+    pub(crate) fn flood_of(&self, peers: Vec<Peer>, reads: bool) -> Flood {
+        let mut flood = Flood::new(peers, reads);
+        flood.expects = self.expects;
+        flood
+    }
+
     /// Writes `bytes` again and again to each peer until the time is over.
     pub(crate) fn flood(&self, peers: Vec<Peer>, bytes: &[u8], reads: bool) -> Flood {
-        let mut flood = Flood::new(peers, reads);
+        let mut flood = self.flood_of(peers, reads);
         flood.run(bytes, self.until.get());
         flood
     }

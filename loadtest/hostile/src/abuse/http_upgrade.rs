@@ -160,7 +160,7 @@ fn pipelined_upgrades(target: &Target) -> io::Result<Outcome> {
     let request = upgrade_request("localhost").repeat(200);
     let mut outcome = Outcome::of("connections");
     for _ in 0..1000 {
-        if target.is_over() {
+        if target.is_over_after(outcome.did as usize, 1) {
             break;
         }
         let mut stream = target.connect(target.websocket_address())?;
@@ -185,7 +185,7 @@ fn demo_page_never_read(target: &Target) -> io::Result<Outcome> {
 fn upgrade_and_leave(target: &Target) -> io::Result<Outcome> {
     let mut outcome = Outcome::of("upgrades");
     for _ in 0..20_000 {
-        if target.is_over() {
+        if target.is_over_after(outcome.did as usize, 1) {
             break;
         }
         let Ok(mut stream) = target.connect(target.websocket_address()) else { continue };

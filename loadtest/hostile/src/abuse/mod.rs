@@ -118,7 +118,7 @@ const fn abuse(
 fn hold(target: &Target, peers: Vec<Peer>, unit: &str) -> Outcome {
     target.hold();
     let mut outcome = Outcome::of(unit).did(peers.len() as u64);
-    outcome.held(peers);
+    outcome.flooded(target.flood_of(peers, true));
     outcome
 }
 

@@ -45,8 +45,8 @@ pub(super) const ABUSES: &[Abuse] = &[
         ws_endless_message,
         "Two hundred users begin a message in fragments that never ends.",
         (
-            "Closed with 1009 or 3002; they hold a bounded part of the blocks.",
-            answers(&["closed 1009", "closed 1008", "reset"], &[OVERLOAD, RATED, &["closed 3002"]]),
+            "Closed with 1009, with 3001 where blocks are short, or with 3002; they hold a bounded part of the blocks.",
+            answers(&[], &[OVERLOAD, RATED, &["closed 1009", "closed 1008", "closed 3002", "reset"]]),
         ),
     ),
     abuse(

@@ -223,7 +223,9 @@ impl<'a> Session<'a> {
         let there = self.shared.is_settled(message.to, asked.sent_at.elapsed() + SETTLED);
         if there && (frame.code() != 0 || frame.word(4) == 0) {
             window.counts.refused += 1;
-            window.note(format!("a message answered {} with {} receivers", frame.code(), frame.word(4)));
+            let (way, to) = (message.way, message.to);
+            let how = format!("answered {} with {} receivers", frame.code(), frame.word(4));
+            window.note(format!("{way:?} message for member {to} {how}"));
         }
     }
 
