@@ -45,8 +45,8 @@ impl Attacker {
     pub(crate) fn start(order: &Order) -> Result<Attacker, RunError> {
         let failed =
             |error: io::Error| RunError::new(format!("no process for abuses: {error}"), "see `ulimit -u`");
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut child = Command::new(program)
+        // The program that runs, also where another build has taken its place since.
+        let mut child = Command::new("/proc/self/exe")
             .arg("attack")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
