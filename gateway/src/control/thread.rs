@@ -51,6 +51,8 @@ use tokio::task::spawn_local;
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How often turn counters are looked at.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A pause of the process that is worth a line of the log.
+const PAUSE_SAID: Duration = Duration::from_secs(1);
 /// As `systemctl status` shows it.
 const SERVING: &str = "serving";
 /// The last log line of a process that ends at once gets this long.
@@ -378,7 +380,15 @@ async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
     let interval = notifier.interval().map_or(HEARTBEAT_INTERVAL, |wanted| wanted.min(HEARTBEAT_INTERVAL));
     let (mut accept_errors, mut refused) = (0, Seldom::default());
     loop {
+        let asleep = Instant::now();
         tokio::time::sleep(interval).await;
+        let late = asleep.elapsed().saturating_sub(interval);
+        if late >= PAUSE_SAID {
+            tracing::warn!(
+                "the process stood still for {:.1} s: it was stopped (a signal, a debugger, a frozen cgroup), its machine was paused, or it got no processor; what clients sent meanwhile is read before their time is up (gateway_worker_late_seconds_total)",
+                late.as_secs_f32()
+            );
+        }
         let all = control.workers.metrics().iter().map(|one| one.backend.accept_errors.get()).sum::<u64>();
         let times = all.saturating_sub(std::mem::replace(&mut accept_errors, all));
         if let Some(times) = refused.due(times, Instant::now()) {

@@ -271,7 +271,8 @@ impl<B: Backend> Worker<B> {
             Phase::Vacant => {}
             Phase::Closing => self.linger_is_over(connection),
             Phase::Handshake | Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
-                let deadline = session.opened_at.before(now) + reloadable.auth_timeout;
+                let opened_at = session.opened_at.before(now);
+                let deadline = opened_at + reloadable.auth_timeout + self.stood_still(opened_at);
                 if now < deadline {
                     return self.shard.sessions.timers.set(index, deadline);
                 }
@@ -302,7 +303,8 @@ impl<B: Backend> Worker<B> {
     fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
         let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
         let heard_at = session.heard_at.before(self.pace.now);
-        Some(if session.flow.is_held() { self.pace.now } else { heard_at } + self.reloadable.idle_timeout)
+        let since = if session.flow.is_held() { self.pace.now } else { heard_at };
+        Some(since + self.reloadable.idle_timeout + self.stood_still(since))
     }
 
     /// When the timer of a session that is logged in has to fire next.

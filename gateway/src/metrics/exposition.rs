@@ -416,6 +416,11 @@ fn turns(families: &mut Families, workers: &Workers) {
         "How late a worker's timers fired at worst in its last turns.",
         each(&|one| one.timer_lag_nanos.get() as f64 / 1e9),
     );
+    families.counters(
+        "gateway_worker_late_seconds_total",
+        "By how much a worker's turns began too late: stopped, paused, or without a processor.",
+        each(&|one| one.late_nanos.get() as f64 / 1e9),
+    );
     families.gauges(
         "gateway_worker_receive_buffers_free",
         "Receive buffers of a worker that nobody holds.",

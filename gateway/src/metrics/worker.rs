@@ -282,6 +282,8 @@ pub struct WorkerMetrics {
     pub receive_to_send: Histogram,
     /// How late timers fired at worst in the last turns, in nanoseconds.
     pub timer_lag_nanos: Gauge,
+    /// By how much turns began too late, in nanoseconds.
+    pub late_nanos: Counter,
     /// Heap allocations by this worker's thread since its start.
     pub allocations: Counter,
     /// The receive pool.

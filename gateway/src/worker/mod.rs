@@ -18,6 +18,7 @@ mod gang;
 mod host;
 mod inspect;
 mod invariants;
+mod late;
 mod memory;
 pub mod message;
 mod outbox;
@@ -162,6 +163,7 @@ pub struct Worker<B: Backend> {
 #[derive(Debug)]
 pub(crate) struct Pace {
     pub(crate) now: Timestamp,
+    lateness: late::Lateness,
     /// When the rooms' totals are told next.
     totals_due: Timestamp,
     /// When the metrics are written next.
@@ -201,6 +203,7 @@ impl Pace {
     fn new(now: Timestamp) -> Pace {
         Pace {
             now,
+            lateness: late::Lateness::new(now),
             totals_due: now,
             publish_due: now,
             frames_due: now,
@@ -316,9 +319,11 @@ impl<B: Backend> Worker<B> {
     /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
     /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn, and for
     /// threads with several workers.
-    pub fn doze(&self, wait: Duration) -> Duration {
+    pub fn doze(&mut self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
-        if !wait.is_zero() && self.mailbox.prepare_sleep() { wait } else { Duration::ZERO }
+        let wait = if !wait.is_zero() && self.mailbox.prepare_sleep() { wait } else { Duration::ZERO };
+        self.pace.lateness.expect(self.pace.now + wait);
+        wait
     }
 }
 

@@ -42,7 +42,7 @@ impl<B: Backend> Worker<B> {
         let polled = self.backend.poll(wait, &mut self.batch);
         self.mailbox.finish_sleep();
         polled?;
-        self.pace.now = self.backend.now();
+        let timers_fire = self.take_time(self.batch.len());
         self.pace.relief_looks = 0;
         self.pace.memory = self.context.settings.memory.told();
         self.handle_batch();
@@ -54,8 +54,10 @@ impl<B: Backend> Worker<B> {
         self.relieve_memory();
         self.give_up_places();
         self.pump_echoes();
-        self.expire_timers();
-        self.expire_frames();
+        self.expire_timers(timers_fire);
+        if timers_fire {
+            self.expire_frames();
+        }
         self.continue_sweep();
         self.continue_drain();
         self.tell_homes();
@@ -70,6 +72,9 @@ impl<B: Backend> Worker<B> {
     }
 
     pub(super) fn wait_time(&self, wait: Duration) -> Duration {
+        if self.pace.lateness.hurries() {
+            return Duration::ZERO; // what has come meanwhile is read before timers fire
+        }
         if self.post.has_waiting() || self.is_stopping() {
             return wait.min(Duration::from_millis(1)); // another worker's mailbox is full, or the end is near
         }
@@ -190,13 +195,18 @@ impl<B: Backend> Worker<B> {
 
     // --- timers ------------------------------------------------------------------------------------------------------
 
-    fn expire_timers(&mut self) {
-        for _ in 0..TIMERS_PER_TURN {
+    fn expire_timers(&mut self, fire: bool) {
+        for _ in 0..if fire { TIMERS_PER_TURN } else { 0 } {
             let Some(index) = self.shard.sessions.timers.expire(self.pace.now) else { break };
             self.timer_fired(index);
         }
         let lag = self.shard.sessions.timers.lag(self.pace.now);
         self.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
+    }
+
+    /// How much of the time since then counts for no client, for the worker stood still.
+    pub(crate) fn stood_still(&self, since: Timestamp) -> Duration {
+        self.pace.lateness.stood_still(since)
     }
 
     /// Whether listeners are open: neither a drain nor the end has begun.

@@ -44,9 +44,20 @@ impl WebSocket {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        WebSocket::ask(&mut stream);
+        WebSocket::answered(stream)
+    }
+
+    /// Sends the request to upgrade.
+    pub fn ask(stream: &mut TcpStream) {
         let mut out = [0; 512];
-        let (size, key) = client_request("/sub", "localhost", [7; 16], None, &mut out).unwrap();
+        let (size, _) = client_request("/sub", "localhost", [7; 16], None, &mut out).unwrap();
         stream.write_all(&out[..size]).unwrap();
+    }
+
+    /// Waits for the answer to it.
+    pub fn answered(mut stream: TcpStream) -> WebSocket {
+        let (_, key) = client_request("/sub", "localhost", [7; 16], None, &mut [0; 512]).unwrap();
         let mut input = vec![];
         loop {
             let mut byte = [0];
