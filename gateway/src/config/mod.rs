@@ -16,6 +16,7 @@
 
 mod access;
 mod build;
+mod descriptors;
 mod dpdk;
 mod dpdk_devices;
 mod dubious;

@@ -141,6 +141,33 @@ fn a_million_connections_on_small_rings_need_53_workers() {
 }
 
 #[test]
+fn the_process_has_descriptors_for_its_rings() {
+    let of = |text: &str, descriptors_max: u64| {
+        let config = load(&from_file(text)).unwrap_or_else(|problems| panic!("{problems}"));
+        let system = SystemLimits { descriptors_max, ..small_system() };
+        let listeners = config.listeners.len() as u64;
+        let plan = Plan::new(&config, &system, BackendKind::IoUring, &|_, _, _| Vec::new())?;
+        // A ring and the listeners each, beside those of the process.
+        let needed = 40 + plan.workers as u64 * (1 + listeners);
+        assert!(needed <= descriptors_max, "{} workers of {descriptors_max} descriptors", plan.workers);
+        Ok::<_, Problems>(plan)
+    };
+    let mut before = 0;
+    for descriptors_max in (180..1000).step_by(10) {
+        let found = of("", descriptors_max).unwrap().connections_max;
+        assert!(
+            found >= before,
+            "{descriptors_max} descriptors hold {found} connections, fewer held {before}"
+        );
+        before = found;
+    }
+    assert_eq!(before, 10_000);
+    let refused = of("limits.connections_max = 2000", 200).unwrap_err().to_string();
+    assert!(refused.contains("and there are at most 44 rings; raise RLIMIT_NOFILE"), "{refused}");
+    assert!(of("limits.connections_max = 2000", 230).is_ok());
+}
+
+#[test]
 fn workers_on_epoll_have_descriptors_of_their_own_where_one_table_is_too_small() {
     let found = plan("limits.connections_max = 18450", BackendKind::Epoll).unwrap();
     assert_eq!((found.workers, found.own_descriptors), (2, false));
