@@ -26,6 +26,7 @@ pub mod settings;
 pub mod sources;
 pub mod start;
 pub mod start_screen;
+mod threads;
 pub mod wall_clock;
 pub mod worker;
 

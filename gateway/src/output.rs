@@ -96,7 +96,7 @@ impl LogQueue {
         let queue = LogQueue(Arc::default());
         queue.lock().waiting.reserve_exact(WAITING_MAX);
         let writer = queue.clone();
-        std::thread::Builder::new().name("log".into()).spawn(move || writer.write_for_ever(&to))?;
+        crate::threads::spawn("log".into(), move || writer.write_for_ever(&to))?;
         Ok(queue)
     }
 

@@ -296,6 +296,21 @@ fn locked_memory_that_is_short_is_named_alike_by_a_check_and_a_start() {
 }
 
 #[test]
+fn a_limit_of_the_process_on_memory_is_named_alike_by_a_check_and_a_start() {
+    for (flag, name) in [("--data=30000000", "RLIMIT_DATA"), ("--as=60000000", "RLIMIT_AS")] {
+        for order in ["check", "run"] {
+            let plain = gateway(order, &["limits.connections_max=2000"]);
+            let mut bounded = Command::new("prlimit");
+            bounded.arg(flag).arg(plain.get_program()).args(plain.get_args());
+            let output = bounded.output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{order}: {said}");
+            assert!(said.contains(&format!("would be reserved, but {name} leaves ")), "{order}: {said}");
+        }
+    }
+}
+
+#[test]
 fn systemd_is_told_of_the_services_life() {
     let folder = Folder::new("notify");
     let path = folder.0.join("socket");

@@ -153,8 +153,8 @@ impl Verifier {
                 workers: workers.to_vec(),
                 stop: Arc::clone(&verifier.stop),
             };
-            let builder = std::thread::Builder::new().name(format!("verifier-{index}"));
-            verifier.threads.push((builder.spawn(move || thread.run())?, waker));
+            let thread = crate::threads::spawn(format!("verifier-{index}"), move || thread.run())?;
+            verifier.threads.push((thread, waker));
             verifier.metrics.push(metrics);
         }
         Ok(verifier)

@@ -23,7 +23,7 @@ pub(super) fn run(prepared: Prepared, host: &dyn WorkerHost, settings: Settings)
     let (log, lines) = match start_log(&prepared.config) {
         Ok(started) => started,
         Err(error) => {
-            complain(format_args!("the gateway can't start: no thread for its log: {error}"));
+            complain(format_args!("the gateway can't start: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -19,6 +19,8 @@ pub struct SystemLimits {
     pub cgroup_memory: Option<u64>,
     /// MemAvailable, in bytes; `None` where the system does not say.
     pub memory_available: Option<u64>,
+    /// What is left of RLIMIT_DATA or RLIMIT_AS, whichever is less, in bytes, and its name; `None`: no limit.
+    pub own_memory: Option<(u64, &'static str)>,
     /// net.core.somaxconn, which caps every backlog.
     pub backlog_max: Option<u32>,
     /// The kernel's release.
@@ -34,6 +36,7 @@ impl SystemLimits {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             cgroup_memory: Source::find(None).read(0).map(Reading::left),
             memory_available: memory_available(),
+            own_memory: own_memory(),
             backlog_max: number("/proc/sys/net/core/somaxconn").and_then(|number| u32::try_from(number).ok()),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         }
@@ -51,8 +54,25 @@ impl SystemLimits {
     pub fn memory_left(&self) -> Option<(u64, &'static str)> {
         let cgroup = self.cgroup_memory.map(|bytes| (bytes, "cgroup's memory limit"));
         let machine = self.memory_available.map(|bytes| (bytes, "MemAvailable"));
-        cgroup.into_iter().chain(machine).min()
+        cgroup.into_iter().chain(machine).chain(self.own_memory).min()
     }
+}
+
+/// Bytes of a limit that are for the stacks of threads.
+const STACKS: u64 = 16 << 20;
+
+/// setrlimit(2): mappings that a process writes to, and all of its mappings. Beyond them no memory is had, whoever has some.
+fn own_memory() -> Option<(u64, &'static str)> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    // proc_pid_statm(5): all, resident, shared, text, lib, data and stack; in pages.
+    let pages: Vec<u64> = text.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+    let left = |resource, field: usize, name| {
+        let used = pages.get(field).copied().unwrap_or(0) * rustix::param::page_size() as u64;
+        let limit = getrlimit(resource).current?;
+        Some((limit.saturating_sub(used).saturating_sub(STACKS), name))
+    };
+    let both = [left(Resource::Data, 5, "RLIMIT_DATA"), left(Resource::As, 0, "RLIMIT_AS")];
+    both.into_iter().flatten().min()
 }
 
 fn number(file: impl AsRef<Path>) -> Option<u64> {

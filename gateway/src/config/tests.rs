@@ -21,6 +21,7 @@ fn small_system() -> SystemLimits {
         cores: 2,
         cgroup_memory: None,
         memory_available: Some(24 << 30),
+        own_memory: None,
         backlog_max: Some(4096),
         kernel: "6.18".into(),
     }

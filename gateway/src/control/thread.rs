@@ -130,8 +130,7 @@ impl ControlThread {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let own = Orders { commands: commands.clone(), inbox, ready };
-        let builder = std::thread::Builder::new().name("control".into());
-        let thread = builder.spawn(move || run(parts, own))?;
+        let thread = crate::threads::spawn("control".into(), move || run(parts, own))?;
         // It hangs up when it can't start, which `join` says.
         let _ = is_ready.recv();
         Ok(ControlThread { commands, thread })

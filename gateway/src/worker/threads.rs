@@ -300,8 +300,7 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
             }),
         }
     };
-    let builder = std::thread::Builder::new().name(format!("worker-{number}"));
-    builder.spawn(body).map_err(SpawnError::System)
+    crate::threads::spawn(format!("worker-{number}"), body).map_err(SpawnError::System)
 }
 
 /// A backend whose descriptors are this thread's alone.
