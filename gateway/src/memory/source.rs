@@ -93,16 +93,22 @@ impl Source {
     }
 
     /// Share of the last ten seconds in which some task waited for memory, in percent: of the process's cgroup where that
-    /// is told, else of the machine; 0 where neither is. Of a whole machine it counts only while hardly any memory is
-    /// available: tasks also stall while the page cache makes room, and then there is room.
+    /// is told, else of the machine; 0 where neither is. It counts only while little is left: a quarter of what the cgroup may have,
+    /// or a tenth of the machine's. Tasks also stall while the page cache makes room, and then there is room.
     pub fn stall_percent(&self) -> f32 {
+        self.stalls(fs::read_to_string("/proc/meminfo").is_ok_and(|text| is_scarce(&text)))
+    }
+
+    fn stalls(&self, machine_is_scarce: bool) -> f32 {
         let own = self.cgroups.iter().find(|(version, _)| *version == Version::V2);
         let own = own.and_then(|(_, folder)| fs::read_to_string(folder.join("memory.pressure")).ok());
-        let machine = || {
-            let scarce = fs::read_to_string("/proc/meminfo").is_ok_and(|text| is_scarce(&text));
-            scarce.then(|| fs::read_to_string("/proc/pressure/memory").ok()).flatten()
+        let is_scarce = || self.read(0).is_some_and(|reading| reading.left() < reading.limit / 4);
+        let stalls = match own {
+            Some(own) => (machine_is_scarce || is_scarce()).then_some(own),
+            None if machine_is_scarce => fs::read_to_string("/proc/pressure/memory").ok(),
+            None => None,
         };
-        own.or_else(machine).as_deref().and_then(stall_percent).unwrap_or(0.0)
+        stalls.as_deref().and_then(stall_percent).unwrap_or(0.0)
     }
 }
 
@@ -243,7 +249,9 @@ mod tests {
         );
         let source = tree.source("0::/pods/gateway\n");
         assert_eq!(source.read(0), Some(Reading { used: 700, limit: 900 }));
-        assert_eq!(source.stall_percent(), 12.5);
+        assert_eq!(source.stalls(false), 12.5);
+        fs::write(tree.0.join("pods/gateway/memory.current"), "600\n").unwrap();
+        assert_eq!((source.stalls(false), source.stalls(true)), (0.0, 12.5), "there is room");
         assert_eq!(source.label(), "cgroup memory.max");
     }
 
