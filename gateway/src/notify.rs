@@ -18,6 +18,9 @@ use std::time::Duration;
 /// A wake-up per interval is enough; systemd.service(5) advises half of what it was told.
 const WATCHDOG_SHARE: u32 = 2;
 
+/// However short the watchdog's time is, the control thread has other things to do.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notifier {
@@ -33,13 +36,21 @@ impl Notifier {
         let own = |pid: u64| pid == u64::from(std::process::id());
         // sd_watchdog_enabled(3): without WATCHDOG_PID it is meant for whoever reads it.
         let watched = number("WATCHDOG_USEC").filter(|_| number("WATCHDOG_PID").is_none_or(own));
-        Notifier::new(socket.as_deref(), watched)
+        let notifier = Notifier::new(socket.as_deref(), watched);
+        if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+            && notifier.manager.is_none()
+        {
+            tracing::warn!(
+                "NOTIFY_SOCKET = {name:?} is no socket that the service manager can be told by: an absolute path, or @ and a name; it hears nothing, and with Type=notify gives the start up"
+            );
+        }
+        notifier
     }
 
     fn new(socket: Option<&str>, watchdog_us: Option<u64>) -> Notifier {
         let address = socket.and_then(|name| match name.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name).ok(),
-            None => SocketAddr::from_pathname(name).ok(),
+            Some(name) => SocketAddr::from_abstract_name(name).ok().filter(|_| !name.is_empty()),
+            None => SocketAddr::from_pathname(name).ok().filter(|_| name.starts_with('/')),
         });
         let manager = address.and_then(|address| {
             let socket = UnixDatagram::unbound().ok()?;
@@ -81,7 +92,7 @@ impl Notifier {
 
     /// How often [`Notifier::alive`] has to be called at least; `None`: nobody watches.
     pub fn interval(&self) -> Option<Duration> {
-        self.watchdog.map(|timeout| timeout / WATCHDOG_SHARE)
+        self.watchdog.map(|timeout| (timeout / WATCHDOG_SHARE).max(INTERVAL_MIN))
     }
 
     fn send(&self, what: &str) {
@@ -118,6 +129,16 @@ mod tests {
         assert_eq!(heard(), "EXTEND_TIMEOUT_USEC=2000000\nSTATUS=waiting");
         notifier.alive();
         assert_eq!(heard(), "WATCHDOG=1");
+    }
+
+    #[test]
+    fn odd_values_are_no_manager_and_no_busy_loop() {
+        for odd in ["", "@", "relative", "vsock:2:1234", &"/x".repeat(200)] {
+            let heard = Notifier::new(Some(odd), Some(1)).manager.is_some();
+            assert!(!heard, "{odd}");
+        }
+        let name = format!("@gateway-notify-odd-{}", std::process::id());
+        assert_eq!(Notifier::new(Some(&name), Some(1)).interval(), Some(Duration::from_millis(10)));
     }
 
     #[test]

@@ -51,6 +51,17 @@ fn free_port() -> String {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for flags in [&["--help"][..], &["--version"], &["check", "--help"], &["schema"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        let output = command.args(flags).env_clear().stdout(full()).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flags:?}: {said}");
+        assert!(said.contains("the output can't be written: "), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn a_gateway_serves_when_its_log_cannot_be_written() {
     for format in ["text", "json"] {
         let address = free_port();

@@ -132,7 +132,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         Err(mut error) => {
             suggest(&mut error);
             // Help and version end with 0, wrong flags with 2; nothing is left to do when the terminal is gone.
-            let _ = error.print();
+            if let Err(unwritten) = error.print()
+                && unwritten.kind() != std::io::ErrorKind::BrokenPipe
+                && !error.use_stderr()
+            {
+                complain(format_args!("the output can't be written: {unwritten}"));
+                return ExitCode::FAILURE;
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
