@@ -55,9 +55,6 @@ impl State {
     }
 }
 
-/// Pieces of a queue that [`Common::queued_blocks`] looks at.
-const PIECES_COUNTED: usize = 1024;
-
 /// Not in the list of the waiting.
 const NOWHERE: u32 = u32::MAX;
 
@@ -348,14 +345,14 @@ impl<S: Slot> Common<S> {
     pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: PoolSet) -> usize {
         let Some(slot) = self.table.get(id) else { return 0 };
         let is_counted = |piece: &SharedBuffer| self.pools.is_shared_of(piece, pools);
-        self.pieces.block_bytes(slot.life().queue.list(), PIECES_COUNTED, is_counted)
+        self.pieces.block_bytes(slot.life().queue.list(), is_counted)
     }
 
     /// Bytes of the blocks of `pool`, whoever's it is, that wait for a connection.
     pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
         let Some(slot) = self.table.get(id) else { return 0 };
         let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
-        self.pieces.block_bytes(slot.life().queue.list(), PIECES_COUNTED, is_counted)
+        self.pieces.block_bytes(slot.life().queue.list(), is_counted)
     }
 
     // --- ending --------------------------------------------------------------------------------------------------

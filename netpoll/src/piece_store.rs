@@ -162,6 +162,9 @@ pub struct PieceStore {
 }
 
 impl PieceStore {
+    /// Pieces of a list that [`PieceStore::block_bytes`] looks at.
+    pub const PIECES_COUNTED: usize = 1024;
+
     /// A store for `lists` lists, which share `shared` pieces beside the one that each is sure of.
     ///
     /// # Panics
@@ -374,15 +377,22 @@ impl PieceStore {
         }
     }
 
-    /// Bytes of the blocks of `pools` that the first `pieces_max` pieces of a list keep.
-    pub fn block_bytes(
-        &self,
-        list: &PieceList,
-        pieces_max: usize,
-        is_counted: impl Fn(&SharedBuffer) -> bool,
-    ) -> usize {
-        let pieces = self.iter(list).take(pieces_max).filter(|piece| is_counted(piece));
-        pieces.map(SharedBuffer::block_size).sum()
+    /// Bytes of the blocks that the first [`PieceStore::PIECES_COUNTED`] pieces of a list keep, of those that `is_counted` says:
+    /// each block once, however many of the pieces lie in it.
+    pub fn block_bytes(&self, list: &PieceList, is_counted: impl Fn(&SharedBuffer) -> bool) -> usize {
+        let (mut blocks, mut count) = ([(0, 0); PieceStore::PIECES_COUNTED], 0);
+        for piece in self.iter(list).take(blocks.len()).filter(|piece| is_counted(piece)) {
+            let block = (piece.block(), piece.block_size());
+            // Most pieces of a block follow one another.
+            if count == 0 || blocks[count - 1] != block {
+                blocks[count] = block;
+                count += 1;
+            }
+        }
+        let blocks = &mut blocks[..count];
+        blocks.sort_unstable();
+        let first = |position: &usize| *position == 0 || blocks[*position] != blocks[*position - 1];
+        (0..count).filter(first).map(|position| blocks[position].1).sum()
     }
 }
 
@@ -452,6 +462,25 @@ mod tests {
             store.clear(&mut list);
             assert!(store.used() == 0 && store.shares().used() == 0 && pools.is_full());
         }
+    }
+
+    #[test]
+    fn a_block_counts_once_however_many_pieces_lie_in_it() {
+        let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+        let (mut store, mut list) = (PieceStore::new(1, 100), PieceList::new());
+        let blocks = [b"abcdefghij"; 3].map(|bytes| pools.copy(bytes).unwrap().freeze());
+        // No two pieces are neighbors, and the blocks take turns.
+        for start in [0, 2, 4, 6, 8] {
+            for block in &blocks {
+                let piece = block.slice(start, start + 1);
+                store.push(&mut list, piece, Priority::Reply, |b| b).unwrap();
+            }
+        }
+        assert_eq!(store.count(&list), 15);
+        assert_eq!(store.block_bytes(&list, |_| true), 3 * 256);
+        assert_eq!(store.block_bytes(&list, |piece| piece.block() == blocks[1].block()), 256);
+        assert_eq!(store.block_bytes(&list, |_| false), 0);
+        store.clear(&mut list);
     }
 
     /// Pushes pieces of a byte each until one is refused; returns how many the queue holds, and why it is not one more.

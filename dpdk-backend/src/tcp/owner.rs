@@ -11,9 +11,6 @@ use netpoll::{
 };
 use std::net::SocketAddr;
 
-/// Pieces of a queue that [`Tcp::queued_blocks`] looks at.
-const PIECES_COUNTED: usize = 1024;
-
 /// Why a connect could not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectFailure {
@@ -211,7 +208,7 @@ impl Tcp {
     pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: &BufferPools, set: PoolSet) -> usize {
         let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
         let is_counted = |piece: &SharedBuffer| pools.is_shared_of(piece, set);
-        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, PIECES_COUNTED, is_counted))
+        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, is_counted))
     }
 
     /// Whether the connection keeps so much that its peer may be slow: more than `bytes_max`, or more pieces than a queue has which
@@ -229,7 +226,7 @@ impl Tcp {
     pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
         let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
         let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
-        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, PIECES_COUNTED, is_counted))
+        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, is_counted))
     }
 
     /// When something of the connection was acknowledged last, or first sent, in milliseconds; `None` while it keeps nothing.

@@ -70,14 +70,10 @@ impl Pieces {
         self.0.count(&queue.list)
     }
 
-    /// Bytes of the blocks that the first `pieces_max` pieces of a queue keep, of those that `is_counted` says.
-    pub(crate) fn block_bytes(
-        &self,
-        queue: &Queue,
-        pieces_max: usize,
-        is_counted: impl Fn(&SharedBuffer) -> bool,
-    ) -> usize {
-        self.0.block_bytes(&queue.list, pieces_max, is_counted)
+    /// Bytes of the blocks that the first pieces of a queue keep, of those that `is_counted` says
+    /// ([`PieceStore::PIECES_COUNTED`]).
+    pub(crate) fn block_bytes(&self, queue: &Queue, is_counted: impl Fn(&SharedBuffer) -> bool) -> usize {
+        self.0.block_bytes(&queue.list, is_counted)
     }
 
     /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in one block become one piece.

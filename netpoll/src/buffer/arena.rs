@@ -1,10 +1,9 @@
 //! The one mapping that buffers live in, and the two kinds of hold on a piece of it.
 //!
-//! An [`Arena`] is an anonymous mapping. [`Blocks`] cuts a part of it into blocks of one size. A block in use
-//! is held through [`Span`]s (exclusive: each byte belongs to at most one span) and [`SharedSpan`]s (read-only,
-//! counted); the last hold to go puts the block on its pool's `returned` stack, from any thread and without a
-//! lock. Only the pool's owner takes blocks, so the stack is pushed by many and emptied by one (`swap` of
-//! the whole stack: no ABA).
+//! An [`Arena`] is an anonymous mapping. [`Blocks`] cuts a part of it into blocks of one size. A block in use is held through
+//! [`Span`]s (exclusive: each byte belongs to at most one span) and [`SharedSpan`]s (read-only, counted); the last hold to go puts
+//! the block on its pool's `returned` stack, from any thread and without a lock. Only the pool's owner takes blocks, so the stack
+//! is pushed by many and emptied by one (`swap` of the whole stack: no ABA).
 //!
 //! ```text
 //!   owner: take ── free list ── empty? swap(returned) ──► free list
@@ -22,8 +21,8 @@
 //!
 //! This file holds all `unsafe` of the buffers. Its safety rests on three invariants:
 //! 1. a block's memory and header outlive every hold (`Blocks::drop` leaks them when a hold is still out);
-//! 2. exclusive spans of one block never overlap one another or a shared span (they are only made by taking a
-//!    whole block with no other hold, by splitting a span in two, and by freezing one);
+//! 2. exclusive spans of one block never overlap one another or a shared span (they are only made by taking a whole block with
+//!    no other hold, by splitting a span in two, and by freezing one);
 //! 3. the whole mapping is initialised memory (anonymous mappings are zeroed; who lends memory promises it).
 #![allow(unsafe_code)]
 
@@ -54,8 +53,8 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Maps at least `size` bytes. With `huge_pages`, asks for transparent huge pages (`madvise(2)`,
-    /// `MADV_HUGEPAGE`): fewer TLB misses, and 2 MiB resident at the first touch of each.
+    /// Maps at least `size` bytes. With `huge_pages`, asks for transparent huge pages (`madvise(2)`, `MADV_HUGEPAGE`): fewer TLB
+    /// misses, and 2 MiB resident at the first touch of each.
     ///
     /// # Errors
     /// `ENOMEM` when the address space or the overcommit limit does not allow it.
@@ -568,9 +567,9 @@ impl SharedSpan {
         self.block.header().home.as_ptr().addr()
     }
 
-    /// Size of the whole block that the hold keeps from its pool.
-    pub(super) fn block_size(&self) -> u32 {
-        self.block.header().size
+    /// Which block, as a number, and its size: what the hold keeps from its pool.
+    pub(super) fn block(&self) -> (usize, u32) {
+        (self.block.0.addr().get(), self.block.header().size)
     }
 
     #[inline]

@@ -194,7 +194,12 @@ impl SharedBuffer {
 
     /// Size in bytes of the block that this reference keeps from its pool.
     pub fn block_size(&self) -> usize {
-        self.span.block_size() as usize
+        self.span.block().1 as usize
+    }
+
+    /// Which block that is, as a number that no other block has while this one is held.
+    pub(crate) fn block(&self) -> usize {
+        self.span.block().0
     }
 }
 
