@@ -229,6 +229,11 @@ impl Priority {
             Priority::Droppable => queue_bytes_max / 2,
         }
     }
+
+    /// Whether others caused the send, not the connection itself.
+    pub const fn is_of_others(self) -> bool {
+        matches!(self, Priority::Push | Priority::Droppable)
+    }
 }
 
 /// A connection whose socket has taken less than was offered, and whose queue has not been empty since.

@@ -41,8 +41,8 @@ pub use backend::{
     ListenerConfig, ListenerId, Priority, SendError, SendStoreLevel, SharesThread, Waiting,
 };
 pub use buffer::{
-    Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolId, PoolLevel, PoolSet, PoolSize,
-    PoolsConfig, SharedBuffer,
+    ASKED_MAX, Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolId, PoolLevel, PoolSet,
+    PoolSize, PoolsConfig, SharedBuffer,
 };
 pub use clock::{MonotonicClock, Timestamp};
 pub use connection_id::{CONNECTIONS_PER_BACKEND_MAX, ConnectionId};

@@ -202,13 +202,17 @@ impl<S: Slot> Common<S> {
         let mut bytes_max = priority.bytes_max(self.send_queue_bytes_max);
         let pushed = if life.is_waiting() {
             let Common { pools, moved, counters, copy_break, .. } = self;
-            if matches!(priority, Priority::Push | Priority::Droppable) {
+            let (copy_break, copies) = (*copy_break, &mut counters.send_copies);
+            if priority.is_of_others() {
                 bytes_max = bytes_max.min(pools.waiting_bytes_max());
+                let keep = |buffer| moved.keep_if_plenty(buffer, pools, copy_break, copies);
+                life.queue.push(&mut self.pieces, buffer, bytes_max, priority, keep)
+            } else {
+                let keep = |buffer| Ok(moved.keep(buffer, pools, copy_break, copies));
+                life.queue.push(&mut self.pieces, buffer, bytes_max, priority, keep)
             }
-            let keep = |buffer| moved.keep(buffer, pools, *copy_break, &mut counters.send_copies);
-            life.queue.push(&mut self.pieces, buffer, bytes_max, priority, keep)
         } else {
-            life.queue.push(&mut self.pieces, buffer, bytes_max, priority, |buffer| buffer)
+            life.queue.push(&mut self.pieces, buffer, bytes_max, priority, Ok)
         };
         match pushed {
             Ok(()) => Ok(slot),
@@ -225,7 +229,7 @@ impl<S: Slot> Common<S> {
         let life = slot.life_mut();
         if let Some(last) = last {
             // A full store of pieces loses the farewell, not the close; an empty queue is sure of a piece.
-            let _ = life.queue.push(&mut self.pieces, last, usize::MAX, Priority::Last, |last| last);
+            let _ = life.queue.push(&mut self.pieces, last, usize::MAX, Priority::Last, Ok);
         }
         life.reason = CloseReason::Local;
         match life.state {

@@ -205,28 +205,28 @@ impl PieceStore {
     /// Says where its bytes begin.
     ///
     /// # Errors
-    /// The buffer, when the store has no piece for it.
+    /// The buffer, when the store has no piece for it, or `keep` does not take it into the list.
     #[inline]
     pub fn push(
         &mut self,
         list: &mut PieceList,
         buffer: SharedBuffer,
         priority: Priority,
-        keep: impl FnOnce(SharedBuffer) -> SharedBuffer,
+        keep: impl FnOnce(SharedBuffer) -> Result<SharedBuffer, SharedBuffer>,
     ) -> Result<PushedAt, (Refusal, SharedBuffer)> {
         let buffer = match self.join_tail(list, buffer) {
             Ok(offset) => return Ok(PushedAt { index: list.tail, offset }),
             Err(buffer) => buffer,
         };
-        if !list.is_empty() {
-            let mut shares = self.shares;
-            let taken = shares.take(priority, || self.count(list));
-            self.shares = shares;
-            if let Err(refusal) = taken {
-                return Err((refusal, buffer));
-            }
+        let mut shares = self.shares;
+        if !list.is_empty()
+            && let Err(refusal) = shares.take(priority, || self.count(list))
+        {
+            return Err((refusal, buffer));
         }
-        let index = self.allocate(keep(buffer));
+        let kept = keep(buffer).map_err(|buffer| (Refusal::Queue, buffer))?;
+        self.shares = shares;
+        let index = self.allocate(kept);
         match list.tail {
             NONE => list.head = index,
             tail => {
@@ -425,6 +425,24 @@ impl LastCopy {
         kept
     }
 
+    /// The same for what goes to a queue of a peer that has refused bytes, and is not what that peer asked for: it does not keep
+    /// a block that others need ([`BufferPools::is_scarce`]).
+    ///
+    /// # Errors
+    /// The buffer, when it would keep such a block.
+    pub fn keep_if_plenty(
+        &mut self,
+        buffer: SharedBuffer,
+        pools: &mut BufferPools,
+        copy_break: usize,
+        copies: &mut u64,
+    ) -> Result<SharedBuffer, SharedBuffer> {
+        let pool = buffer.pool();
+        let kept = self.keep(buffer, pools, copy_break, copies);
+        // A copy is of a pool that has enough.
+        if kept.pool() == pool && pools.is_scarce(&kept) { Err(kept) } else { Ok(kept) }
+    }
+
     /// Returns both to their pools.
     pub fn clear(&mut self) {
         self.0 = None;
@@ -444,7 +462,7 @@ mod tests {
             let mut places = vec![];
             for part in ["ab", "cdef", "ghi"] {
                 let buffer = pools.copy(part.as_bytes()).unwrap().freeze();
-                let at = store.push(&mut list, buffer, Priority::Reply, |b| b).unwrap();
+                let at = store.push(&mut list, buffer, Priority::Reply, Ok).unwrap();
                 places.extend((0..part.len() as u32).map(|offset| (at.index, at.offset + offset)));
             }
             let (index, size) = places[cut];
@@ -456,7 +474,7 @@ mod tests {
             assert_eq!(store.shares().used(), pieces.saturating_sub(1));
             // What is pushed then is behind the cut.
             let more = pools.copy(b"x").unwrap().freeze();
-            let at = store.push(&mut list, more, Priority::Reply, |b| b).unwrap();
+            let at = store.push(&mut list, more, Priority::Reply, Ok).unwrap();
             assert_eq!(store.next(at.index), PieceList::NONE);
             assert_eq!(store.iter(&list).map(|piece| piece.len()).sum::<usize>(), cut + 1);
             store.clear(&mut list);
@@ -473,13 +491,25 @@ mod tests {
         for start in [0, 2, 4, 6, 8] {
             for block in &blocks {
                 let piece = block.slice(start, start + 1);
-                store.push(&mut list, piece, Priority::Reply, |b| b).unwrap();
+                store.push(&mut list, piece, Priority::Reply, Ok).unwrap();
             }
         }
         assert_eq!(store.count(&list), 15);
         assert_eq!(store.block_bytes(&list, |_| true), 3 * 256);
         assert_eq!(store.block_bytes(&list, |piece| piece.block() == blocks[1].block()), 256);
         assert_eq!(store.block_bytes(&list, |_| false), 0);
+        store.clear(&mut list);
+    }
+
+    #[test]
+    fn a_piece_that_may_not_stay_leaves_the_account_as_it_was() {
+        let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
+        let (mut store, mut list) = (PieceStore::new(1, 8), PieceList::new());
+        let one = pools.copy(b"one").unwrap().freeze();
+        store.push(&mut list, one.clone(), Priority::Push, Ok).unwrap();
+        let refused = store.push(&mut list, one, Priority::Push, Err);
+        assert!(matches!(refused, Err((Refusal::Queue, buffer)) if *buffer == *b"one"));
+        assert_eq!((store.count(&list), store.used(), store.shares().used()), (1, 1, 0));
         store.clear(&mut list);
     }
 
@@ -493,7 +523,7 @@ mod tests {
         let buffer = pools.copy(b"xy").unwrap().freeze();
         loop {
             // One byte of two, so that no two are neighbours.
-            if let Err((refusal, _)) = pieces.push(queue, buffer.slice(0, 1), priority, |b| b) {
+            if let Err((refusal, _)) = pieces.push(queue, buffer.slice(0, 1), priority, Ok) {
                 return (pieces.count(queue), refusal);
             }
         }
@@ -512,7 +542,7 @@ mod tests {
         assert!(pieces.shares().used() > 900, "{}", pieces.shares().used());
         for queue in &mut queues[20..] {
             let one = pools.copy(b"x").unwrap().freeze();
-            pieces.push(queue, one, Priority::Droppable, |b| b).unwrap();
+            pieces.push(queue, one, Priority::Droppable, Ok).unwrap();
         }
         queues.iter_mut().for_each(|queue| pieces.clear(queue));
         assert_eq!((pieces.used(), pieces.shares().used()), (0, 0));
@@ -529,7 +559,7 @@ mod tests {
             while taken {
                 taken = false;
                 for queue in &mut queues {
-                    taken |= pieces.push(queue, buffer.slice(0, 1), Priority::Push, |b| b).is_ok();
+                    taken |= pieces.push(queue, buffer.slice(0, 1), Priority::Push, Ok).is_ok();
                 }
             }
             let counts: Vec<usize> = queues.iter().map(|queue| pieces.count(queue)).collect();

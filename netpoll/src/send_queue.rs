@@ -43,14 +43,14 @@ impl SendQueue {
     /// Appends `buffer`, in the form in which `keep` has it stay. An empty queue takes a piece of any size.
     ///
     /// # Errors
-    /// The buffer, when the queue would exceed `bytes_max`, or when the store has no piece for it.
+    /// The buffer, when the queue would exceed `bytes_max`, when the store has no piece for it, or when `keep` does not take it.
     pub(crate) fn push(
         &mut self,
         store: &mut PieceStore,
         buffer: SharedBuffer,
         bytes_max: usize,
         priority: Priority,
-        keep: impl FnOnce(SharedBuffer) -> SharedBuffer,
+        keep: impl FnOnce(SharedBuffer) -> Result<SharedBuffer, SharedBuffer>,
     ) -> Result<(), (Refusal, SharedBuffer)> {
         let size = buffer.len();
         if size == 0 {
@@ -128,7 +128,7 @@ mod tests {
         for cut in 0..=9 {
             let (mut pools, mut pieces, mut queue) = setup(8);
             for part in ["ab", "cdef", "", "ghi"] {
-                queue.push(&mut pieces, piece(&mut pools, part), 100, Priority::Reply, |b| b).unwrap();
+                queue.push(&mut pieces, piece(&mut pools, part), 100, Priority::Reply, Ok).unwrap();
             }
             queue.advance(&mut pieces, cut);
             assert_eq!(text(&pieces, &queue), "abcdefghi"[cut..]);
@@ -143,10 +143,10 @@ mod tests {
         let (mut pools, mut pieces, mut queue) = setup(2);
         for round in 0..3 {
             for part in ["ab", "cd", "ef"] {
-                queue.push(&mut pieces, piece(&mut pools, part), 100, Priority::Reply, |b| b).unwrap();
+                queue.push(&mut pieces, piece(&mut pools, part), 100, Priority::Reply, Ok).unwrap();
             }
             assert!(
-                queue.push(&mut pieces, piece(&mut pools, "x"), 100, Priority::Reply, |b| b).is_err(),
+                queue.push(&mut pieces, piece(&mut pools, "x"), 100, Priority::Reply, Ok).is_err(),
                 "round {round}"
             );
             pieces.trim();
@@ -162,8 +162,8 @@ mod tests {
         let (mut pools, mut pieces, mut queue) = setup(0);
         let mut buffer = pools.copy(b"onetwo").unwrap();
         let first = buffer.split_to(3).freeze();
-        queue.push(&mut pieces, first, 100, Priority::Reply, |b| b).unwrap();
-        queue.push(&mut pieces, buffer.freeze(), 100, Priority::Reply, |b| b).unwrap();
+        queue.push(&mut pieces, first, 100, Priority::Reply, Ok).unwrap();
+        queue.push(&mut pieces, buffer.freeze(), 100, Priority::Reply, Ok).unwrap();
         assert!(queue.is_single());
         assert_eq!(text(&pieces, &queue), "onetwo");
     }
@@ -171,18 +171,18 @@ mod tests {
     #[test]
     fn both_bounds_hand_the_buffer_back() {
         let (mut pools, mut pieces, mut queue) = setup(1);
-        queue.push(&mut pieces, piece(&mut pools, "0123456789"), 4, Priority::Reply, |b| b).unwrap();
+        queue.push(&mut pieces, piece(&mut pools, "0123456789"), 4, Priority::Reply, Ok).unwrap();
         assert!(
-            queue.push(&mut pieces, piece(&mut pools, "x"), 4, Priority::Reply, |b| b).is_err(),
+            queue.push(&mut pieces, piece(&mut pools, "x"), 4, Priority::Reply, Ok).is_err(),
             "over the bytes"
         );
-        queue.push(&mut pieces, piece(&mut pools, "y"), 100, Priority::Reply, |b| b).unwrap();
+        queue.push(&mut pieces, piece(&mut pools, "y"), 100, Priority::Reply, Ok).unwrap();
         assert!(
-            queue.push(&mut pieces, piece(&mut pools, "z"), 100, Priority::Reply, |b| b).is_err(),
+            queue.push(&mut pieces, piece(&mut pools, "z"), 100, Priority::Reply, Ok).is_err(),
             "over the pieces"
         );
         queue.advance(&mut pieces, 10);
-        queue.push(&mut pieces, piece(&mut pools, "z"), 100, Priority::Reply, |b| b).unwrap();
+        queue.push(&mut pieces, piece(&mut pools, "z"), 100, Priority::Reply, Ok).unwrap();
         assert_eq!(text(&pieces, &queue), "yz");
     }
 
@@ -191,7 +191,7 @@ mod tests {
         let (mut pools, mut pieces, mut queue) = setup(2);
         let mut buffer = pools.take_receive().unwrap();
         buffer.append(b"small");
-        queue.push(&mut pieces, buffer.freeze(), 100, Priority::Reply, |b| b).unwrap();
+        queue.push(&mut pieces, buffer.freeze(), 100, Priority::Reply, Ok).unwrap();
         assert_eq!(queue.retain(&mut pieces, &mut pools, 512), 1);
         assert_eq!(text(&pieces, &queue), "small");
         assert_eq!(pools.receive_level().free, pools.receive_level().count);

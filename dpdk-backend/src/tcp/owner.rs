@@ -82,7 +82,7 @@ impl Tcp {
             return Err(SendError::Closed(buffer));
         };
         let mut bytes_max = priority.bytes_max(self.config.send_queue_bytes_max);
-        if self.table[index].has(flag::WAITED) && matches!(priority, Priority::Push | Priority::Droppable) {
+        if self.table[index].has(flag::WAITED) && priority.is_of_others() {
             bytes_max = bytes_max.min(cx.pools.waiting_bytes_max());
         }
         self.enqueue(cx, index, buffer, bytes_max, priority).map_err(|(refusal, buffer)| match refusal {
@@ -113,11 +113,17 @@ impl Tcp {
         };
         let active = &mut self.actives[active];
         // What waits behind a slow peer does not keep receive buffers for a few bytes where those are short.
-        let moves = self.table[index].has(flag::WAITED) && cx.pools.receive_is_half_taken();
+        let waits = self.table[index].has(flag::WAITED);
+        let moves = waits && cx.pools.receive_is_half_taken();
         let (pools, last) = (&mut *cx.pools, &mut self.moved);
         let mut keeper = Keeper { pools, last, copy_break: self.config.copy_break };
         let copies = &mut cx.counters.send_copies;
-        let keep = |buffer| if moves { keeper.keep(buffer, copies) } else { buffer };
+        let keep = |buffer| {
+            if waits && priority.is_of_others() && (moves || keeper.pools.is_scarce(&buffer)) {
+                return keeper.keep_if_plenty(buffer, copies);
+            }
+            Ok(if moves { keeper.keep(buffer, copies) } else { buffer })
+        };
         if let Err(refused) = self.pieces.push(&mut active.queue, buffer, priority, keep) {
             cx.counters.send_store_full += 1;
             self.settle(index, cx.now);

@@ -79,13 +79,13 @@ impl Pieces {
     /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in one block become one piece.
     ///
     /// # Errors
-    /// The buffer, when the store has no piece for it.
+    /// The buffer, when the store has no piece for it, or `keep` does not take it into the queue.
     pub(crate) fn push(
         &mut self,
         queue: &mut Queue,
         buffer: SharedBuffer,
         priority: Priority,
-        keep: impl FnOnce(SharedBuffer) -> SharedBuffer,
+        keep: impl FnOnce(SharedBuffer) -> Result<SharedBuffer, SharedBuffer>,
     ) -> Result<(), (Refusal, SharedBuffer)> {
         let at = self.0.push(&mut queue.list, buffer, priority, keep)?;
         if queue.cursor == NONE {
@@ -185,6 +185,14 @@ impl Keeper<'_> {
     pub(crate) fn keep(&mut self, buffer: SharedBuffer, copies: &mut u64) -> SharedBuffer {
         self.last.keep(buffer, self.pools, self.copy_break, copies)
     }
+
+    pub(crate) fn keep_if_plenty(
+        &mut self,
+        buffer: SharedBuffer,
+        copies: &mut u64,
+    ) -> Result<SharedBuffer, SharedBuffer> {
+        self.last.keep_if_plenty(buffer, self.pools, self.copy_break, copies)
+    }
 }
 
 /// A range of a queue, piece by piece: what a frame carries. Copying it copies no byte of it.
@@ -243,7 +251,7 @@ mod tests {
         let (mut pieces, mut queue) = (Pieces::new(2, 7), Queue::default());
         for part in parts {
             pieces
-                .push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze(), Priority::Reply, |b| b)
+                .push(&mut queue, pools.copy(part.as_bytes()).unwrap().freeze(), Priority::Reply, Ok)
                 .unwrap();
         }
         (pools, pieces, queue)
@@ -281,9 +289,9 @@ mod tests {
     fn neighbours_join_also_behind_the_cursor() {
         let (mut pools, mut pieces, mut queue) = setup(&[]);
         let mut buffer = pools.copy(b"onetwo").unwrap();
-        pieces.push(&mut queue, buffer.split_to(3).freeze(), Priority::Reply, |b| b).unwrap();
+        pieces.push(&mut queue, buffer.split_to(3).freeze(), Priority::Reply, Ok).unwrap();
         pieces.advance_cursor(&mut queue, 3);
-        pieces.push(&mut queue, buffer.freeze(), Priority::Reply, |b| b).unwrap();
+        pieces.push(&mut queue, buffer.freeze(), Priority::Reply, Ok).unwrap();
         assert_eq!(pieces.used(), 1);
         assert_eq!(text(pieces.unsent(&queue, 3)), "two");
         assert_eq!(text(pieces.sent(&queue, 1, 5)), "netwo");
@@ -296,8 +304,8 @@ mod tests {
         let mut buffer = pools.take_receive().unwrap();
         buffer.append(b"small");
         let shared = buffer.freeze();
-        pieces.push(&mut queue, shared.clone(), Priority::Reply, |b| b).unwrap();
-        pieces.push(&mut other, shared, Priority::Reply, |b| b).unwrap();
+        pieces.push(&mut queue, shared.clone(), Priority::Reply, Ok).unwrap();
+        pieces.push(&mut other, shared, Priority::Reply, Ok).unwrap();
         let mut last = LastCopy::default();
         let mut keeper = Keeper { pools: &mut pools, last: &mut last, copy_break: 64 };
         assert_eq!(pieces.move_out(queue.first_unsent(), 8, &mut keeper), 1);
@@ -314,13 +322,11 @@ mod tests {
     #[test]
     fn a_full_store_hands_the_buffer_back() {
         let (mut pools, mut pieces, mut queue) = setup(&["1", "2", "3", "4", "5", "6", "7", "8"]);
-        let refused = pieces.push(&mut queue, pools.copy(b"9").unwrap().freeze(), Priority::Reply, |b| b);
+        let refused = pieces.push(&mut queue, pools.copy(b"9").unwrap().freeze(), Priority::Reply, Ok);
         let (refusal, buffer) = refused.unwrap_err();
         assert_eq!((refusal, &*buffer), (Refusal::Store, &b"9"[..]));
         let mut other = Queue::default();
-        pieces
-            .push(&mut other, buffer, Priority::Droppable, |b| b)
-            .expect("an empty queue is sure of a piece");
+        pieces.push(&mut other, buffer, Priority::Droppable, Ok).expect("an empty queue is sure of a piece");
         assert_eq!((pieces.count(&queue), pieces.count(&other)), (8, 1));
         pieces.advance_cursor(&mut queue, 3);
         pieces.acknowledge(&mut queue, 2);

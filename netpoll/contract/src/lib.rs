@@ -76,6 +76,8 @@ macro_rules! contract_suite {
             queues: queued_bytes_are_counted;
             queues: who_is_slow_is_listed_until_it_has_caught_up_or_gone;
             queues: small_messages_for_a_slow_peer_leave_receive_buffers_to_others;
+            queues: pushes_for_a_slow_peer_leave_receive_buffers_to_others;
+            queues: pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks;
             queues: blocks_that_wait_are_counted_by_pool;
             pools: an_empty_pool_pauses_and_loses_nothing;
             pools: few_buffers_serve_many_connections;

@@ -15,7 +15,7 @@ mod pool;
 mod tests;
 
 pub use arena::{Arena, Filled, HUGE_PAGE_SIZE, LentMemory};
-pub use pool::{BufferPools, PoolId, PoolLevel, PoolSet, PoolSize, PoolsConfig};
+pub use pool::{ASKED_MAX, BufferPools, PoolId, PoolLevel, PoolSet, PoolSize, PoolsConfig};
 
 use arena::{SharedSpan, Span};
 use std::fmt;

@@ -61,11 +61,21 @@ impl PoolSet {
     /// All pools.
     pub const ALL: PoolSet = PoolSet(u32::MAX);
     /// The receive pool.
-    const RECEIVE: PoolSet = PoolSet(1);
+    pub const RECEIVE: PoolSet = PoolSet(1);
 
     /// The block pool at `index`.
     const fn block(index: usize) -> PoolSet {
         PoolSet(2_u32.wrapping_shl(index as u32))
+    }
+
+    /// Its pools but those of `other`.
+    pub const fn without(self, other: PoolSet) -> PoolSet {
+        PoolSet(self.0 & !other.0)
+    }
+
+    /// Its pools, each alone.
+    pub fn each(self) -> impl Iterator<Item = PoolSet> {
+        (0..u32::BITS).map(|bit| PoolSet(1 << bit)).filter(move |pool| pool.shares(self))
     }
 
     /// Whether no pool is in it.
@@ -73,7 +83,8 @@ impl PoolSet {
         self.0 == 0
     }
 
-    const fn with(self, other: PoolSet) -> PoolSet {
+    /// The pools of both.
+    pub const fn with(self, other: PoolSet) -> PoolSet {
         PoolSet(self.0 | other.0)
     }
 
@@ -104,6 +115,9 @@ impl PoolId {
         PoolId(bits)
     }
 }
+
+/// Pools of other owners that a [`BufferPools`] knows to be short, at most.
+pub const ASKED_MAX: usize = 16;
 
 struct Pool {
     blocks: Blocks,
@@ -148,6 +162,8 @@ pub struct BufferPools {
     receive_lent: u32,
     /// Receive buffers that the owner never gets: what the owner of their memory always keeps, and what a backend does.
     receive_reserve: u32,
+    /// Pools of other owners whose blocks are asked for.
+    asked: [Option<PoolId>; ASKED_MAX],
 }
 
 impl BufferPools {
@@ -200,6 +216,7 @@ impl BufferPools {
             blocks: config.blocks.iter().map(|pool| cut(*pool)).collect(),
             receive_low_water: 0,
             receive_reserve: 0,
+            asked: [None; ASKED_MAX],
         };
         pools.reserve_receive(receive_reserve);
         Ok(pools)
@@ -281,12 +298,14 @@ impl BufferPools {
         Some(buffer)
     }
 
-    /// The same from the pools of which at least a quarter is free: the last quarter of each is for replies, logins and frames
-    /// that have not come whole, not for what waits for slow peers.
-    fn copy_to_wait(&mut self, bytes: &[u8]) -> Option<Buffer> {
-        let size = bytes.len();
-        let mut fitting = self.blocks.iter_mut().filter(|pool| pool.blocks.block_size() as usize >= size);
-        let mut buffer = fitting.find_map(|pool| if pool.is_below(4) { None } else { pool.take() })?;
+    /// The same in a block of less than `size_below` bytes, from the pools of which at least a quarter is free: the last quarter of
+    /// each is for replies, logins and frames that have not come whole, not for what waits for slow peers.
+    fn copy_to_wait(&mut self, bytes: &[u8], size_below: usize) -> Option<Buffer> {
+        let sizes = bytes.len()..size_below;
+        let mut fitting =
+            self.blocks.iter_mut().filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
+        let mut buffer =
+            fitting.find_map(|pool| if pool.is_below(WAITING_PART as u32) { None } else { pool.take() })?;
         buffer.append(bytes);
         Some(buffer)
     }
@@ -302,10 +321,33 @@ impl BufferPools {
         if !worth_it || !frees || buffer.len() * 2 > buffer.block_size() {
             return (buffer, false);
         }
-        match self.copy_to_wait(&buffer) {
-            Some(copy) if copy.capacity() < buffer.block_size() => (copy.freeze(), true),
-            _ => (buffer, false),
+        match self.copy_to_wait(&buffer, buffer.block_size()) {
+            Some(copy) => (copy.freeze(), true),
+            None => (buffer, false),
         }
+    }
+
+    /// Whether `buffer`, whose bytes wait for a slow peer, keeps a block that others need: fewer than a quarter of its pool are free,
+    /// as far as the owner may hold them, or it is another owner's pool and that one asks for blocks of it.
+    pub fn is_scarce(&mut self, buffer: &SharedBuffer) -> bool {
+        let home = buffer.span.home();
+        if self.receive.blocks.home() == home {
+            return self.receive_is_low();
+        }
+        match self.blocks.iter_mut().find(|pool| pool.blocks.home() == home) {
+            Some(pool) => pool.is_below(WAITING_PART as u32),
+            None => self.asked.contains(&Some(PoolId(home))),
+        }
+    }
+
+    /// Declares the pools of other owners whose blocks are asked for, until the next such call: [`BufferPools::is_scarce`].
+    pub fn set_asked(&mut self, pools: [Option<PoolId>; ASKED_MAX]) {
+        self.asked = pools;
+    }
+
+    /// The pools of which fewer than a quarter is free.
+    pub fn scarce(&mut self) -> PoolSet {
+        self.below(WAITING_PART as u32)
     }
 
     /// Gives a buffer back at once. Dropping it does the same, a little later.
@@ -322,6 +364,14 @@ impl BufferPools {
             self.receive.blocks.reclaim();
         }
         self.receive_stock() < self.receive_low_water
+    }
+
+    /// Whether the owner holds all receive buffers that it may.
+    pub fn receive_is_dry(&mut self) -> bool {
+        if self.receive_stock() == 0 {
+            self.receive.blocks.reclaim();
+        }
+        self.receive_stock() == 0
     }
 
     /// Whether fewer than half of the receive buffers that the owner may hold are free: small pieces that stay are copied out of
@@ -345,12 +395,16 @@ impl BufferPools {
 
     /// The pools of which fewer than an eighth is free.
     pub fn short(&mut self) -> PoolSet {
-        let none = PoolSet::default();
-        let receive = self.receive_is_below(8).then_some(PoolSet::RECEIVE);
+        self.below(8)
+    }
+
+    /// The pools of which less than one part in `parts` is free.
+    fn below(&mut self, parts: u32) -> PoolSet {
+        let receive = self.receive_is_below(parts).then_some(PoolSet::RECEIVE);
         let blocks = self.blocks.iter_mut().enumerate();
-        blocks.fold(receive.unwrap_or(none), |short, (index, pool)| match pool.is_below(8) {
-            true => short.with(PoolSet::block(index)),
-            false => short,
+        blocks.fold(receive.unwrap_or_default(), |below, (index, pool)| match pool.is_below(parts) {
+            true => below.with(PoolSet::block(index)),
+            false => below,
         })
     }
 

@@ -117,6 +117,36 @@ fn a_low_receive_pool_copies_whatever_fits() {
 }
 
 #[test]
+fn a_block_is_scarce_below_a_quarter_of_its_pool_or_when_its_owner_asks() {
+    let (mut pools, mut others) = (pools(), pools());
+    let waiting = pools.take_receive().unwrap().freeze();
+    let mut held: Vec<_> = (0..5).map(|_| pools.take_receive().unwrap()).collect();
+    assert!(!pools.is_scarce(&waiting) && pools.scarce().is_empty(), "two of eight are free");
+    held.push(pools.take_receive().unwrap());
+    assert!(pools.is_scarce(&waiting) && pools.scarce() == PoolSet::RECEIVE && !pools.receive_is_dry());
+    held.push(pools.take_receive().unwrap());
+    assert!(pools.receive_is_dry() && !pools.is_scarce(&pools_block(&mut others)));
+    held.truncate(5);
+    assert!(!pools.is_scarce(&waiting), "what came back is looked for");
+    let block = pools.take(64).unwrap().freeze();
+    let small: Vec<_> = (0..3).map(|_| pools.take(64).unwrap()).collect();
+    assert!(pools.is_scarce(&block) && !pools.is_scarce(&waiting), "each pool for itself");
+    drop(small);
+    assert!(!pools.is_scarce(&block));
+    let (foreign, another) = (others.take_receive().unwrap().freeze(), pools_block(&mut others));
+    let mut asked = [None; ASKED_MAX];
+    asked[3] = Some(foreign.pool());
+    pools.set_asked(asked);
+    assert!(pools.is_scarce(&foreign) && !pools.is_scarce(&another));
+    pools.set_asked([None; ASKED_MAX]);
+    assert!(!pools.is_scarce(&foreign));
+}
+
+fn pools_block(pools: &mut BufferPools) -> SharedBuffer {
+    pools.take(64).unwrap().freeze()
+}
+
+#[test]
 fn references_may_be_dropped_by_other_threads() {
     let mut pools = pools();
     let (sender, receiver) = mpsc::channel::<SharedBuffer>();

@@ -1,7 +1,9 @@
 //! Send queues: their bounds, their order, and when they say `Sent`.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
-use netpoll::{Backend, BufferPools, ConnectionId, PoolId, PoolSet, PoolSize, Priority, SendError};
+use netpoll::{
+    ASKED_MAX, Backend, BufferPools, ConnectionId, PoolId, PoolSet, PoolSize, Priority, SendError,
+};
 use std::time::Duration;
 
 /// A world whose client reads nothing once its few receive buffers are held.
@@ -277,6 +279,72 @@ pub fn small_messages_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(
     assert!(level.free * 4 >= level.count, "{level:?}");
     assert!(h.backend(Side::Server).counters().send_copies > 0);
     h.server().forget();
+    h.client().let_go();
+    h.until("the slow one has it all", |h| h.backend(Side::Server).queued_bytes(slow.server) == 0);
+    h.end();
+}
+
+/// What others send to a peer that does not read, in pieces too large to be copied, leaves a quarter of the receive buffers it came
+/// in, and what goes beyond is refused. The peer's own replies are not.
+pub fn pushes_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(seed: u64) {
+    const SIZE: usize = 3000;
+    let mut setup = Setup::small(16, seed);
+    setup.server.pools.receive = PoolSize { size: 4096, count: 64 };
+    setup.server.send_queue_bytes_max = 8 << 20;
+    let (mut h, slow) = with_stalled_client::<W>(&mut setup);
+    let sender = h.pair();
+    fill_socket(&mut h, slow.server);
+    h.server().mode = Mode::Hold;
+    let mut refused = 0;
+    for number in 1..=200 {
+        h.send(Side::Client, sender.client, &[number as u8; SIZE]).unwrap();
+        h.until("a message of another", |h| h.server().received_bytes(sender.server) == number * SIZE);
+        for (_, message) in std::mem::take(&mut h.server().held) {
+            let push = message.freeze();
+            match h.backend(Side::Server).send_as(slow.server, push, Priority::Droppable) {
+                Ok(()) => {}
+                Err(SendError::Full(back)) => refused += usize::from(!back.is_empty()),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+    let level = h.backend(Side::Server).pools().receive_level();
+    // One or two may be on their way back to a backend that lends them to the kernel.
+    assert!((level.free + 2) * 4 >= level.count, "{level:?}");
+    assert!(refused > 0, "{level:?}");
+    h.send(Side::Server, slow.server, b"a reply").expect("a reply has its place");
+    h.server().forget();
+    h.client().let_go();
+    h.until("the slow one has it all", |h| h.backend(Side::Server).queued_bytes(slow.server) == 0);
+    h.end();
+}
+
+/// Blocks of another owner that asks for them are not queued for a peer that does not read, as long as it asks; they are for one
+/// that reads.
+pub fn pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks<W: World>(seed: u64) {
+    let mut setup = Setup::small(16, seed);
+    setup.server.send_queue_bytes_max = 8 << 20;
+    setup.server.copy_break = 0;
+    let (mut h, slow) = with_stalled_client::<W>(&mut setup);
+    let healthy = h.pair();
+    fill_socket(&mut h, slow.server);
+    let mut others = BufferPools::new(&setup.server.pools).unwrap();
+    let bytes = others.copy(&[1; 100]).unwrap().freeze();
+    let push = |h: &mut Harness<W>, to: Pair, priority| {
+        // A part of the block, so that it joins none before it.
+        h.backend(Side::Server).send_as(to.server, bytes.slice(0, 10), priority).is_ok()
+    };
+    assert!(push(&mut h, slow, Priority::Push) && push(&mut h, slow, Priority::Droppable));
+    let mut asked = [None; ASKED_MAX];
+    asked[0] = others.ids(others.fitting(100)).next();
+    h.backend(Side::Server).pools().set_asked(asked);
+    assert!(!push(&mut h, slow, Priority::Push) && !push(&mut h, slow, Priority::Droppable));
+    assert!(push(&mut h, slow, Priority::Reply) && push(&mut h, healthy, Priority::Push));
+    h.backend(Side::Server).pools().set_asked([None; ASKED_MAX]);
+    assert!(push(&mut h, slow, Priority::Push));
+    // The block is counted once, and no byte of a push is lost that was taken.
+    let pool = bytes.pool();
+    assert_eq!(h.backend(Side::Server).queued_blocks_of(slow.server, pool), bytes.block_size());
     h.client().let_go();
     h.until("the slow one has it all", |h| h.backend(Side::Server).queued_bytes(slow.server) == 0);
     h.end();
