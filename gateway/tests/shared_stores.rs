@@ -3,6 +3,7 @@
 mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, encoded, settings};
+use gateway::memory::Signal;
 use gateway::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
 use gateway::settings::{RateLimits, SlowConsumer};
 use gateway::worker::message::{Message, MessageClass, Origin, Push};
@@ -13,6 +14,7 @@ use gateway_proto::websocket::handshake::client_request;
 use gateway_proto::websocket::{Opcode, emit_masked_header};
 use netpoll::{BackendConfig, BufferPools, PoolSet, PoolSize, PoolsConfig, SharedBuffer};
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 on_each_backend!(
@@ -24,7 +26,9 @@ on_each_backend!(
     blocks_that_wait_for_some_are_there_for_logins,
     blocks_of_other_owners_come_back_from_receivers_that_take_nothing,
     blocks_of_one_owner_cost_receivers_of_anothers_nothing,
-    a_hog_goes_before_a_frame_that_has_not_come_whole,
+    blocks_that_are_asked_for_are_not_kept_and_close_no_receiver,
+    a_frame_that_has_not_come_whole_survives_receivers_that_take_nothing,
+    a_receiver_that_has_not_stalled_survives_a_flood_of_many,
     echoes_that_gather_large_messages_are_bounded_in_all,
 );
 
@@ -89,6 +93,11 @@ fn hog(gateway: &Gateway, number: i64) -> Client {
 /// The next frame of an operation.
 fn next(client: &mut Client, operation: i32) -> Frame {
     std::iter::repeat_with(|| client.read()).find(|frame| frame.operation == operation).unwrap()
+}
+
+/// A hog begins to read, as fast as others.
+fn reads(hog: &Client) {
+    rustix::net::sockopt::set_socket_recv_buffer_size(&hog.stream, 1 << 20).unwrap();
 }
 
 /// The answer to a heartbeat, behind whatever else there is to read.
@@ -232,7 +241,7 @@ fn a_flood_of_users_costs_a_receiver_that_keeps_up_none_of_its_rooms(backend: &B
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!((delivered(), dropped()), (20, 0));
-    rustix::net::sockopt::set_socket_recv_buffer_size(&victim.stream, 1 << 20).unwrap();
+    reads(&victim);
     (0..20).for_each(|_| while next(&mut victim, 1000).body != b"to the room" {});
 }
 
@@ -317,27 +326,32 @@ fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &B
     }
     while pools.copy(&body).is_none() {
         assert!(Instant::now() < until, "the blocks never came back");
-        signal.request_blocks(pools.ids(PoolSet::ALL));
+        signal.request_blocks(pools.ids(PoolSet::ALL), true);
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(metrics(&gateway).slow_closes_for(SlowReason::Pressure).get(), 1);
     beat(&mut bystander, 2);
 }
 
-/// Two owners, and a receiver that holds many blocks of each although its socket is not stalled: the owner that is short gets its
-/// blocks back, and the receiver that holds more of the other's stays.
-fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoice) {
+/// Blocks of the control thread's or another worker's that receivers hold: settings for a gateway whose hogs' sockets take little.
+fn foreign(timeout: Duration, backend: &BackendChoice) -> (Gateway, Arc<Signal>) {
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
-    settings.reloadable.slow_consumer_timeout = Duration::from_secs(3600);
+    settings.reloadable.slow_consumer_timeout = timeout;
     settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
-    let signal = std::sync::Arc::clone(&settings.memory);
+    let signal = Arc::clone(&settings.memory);
     let mut config = BackendConfig::small(128);
     config.send_queue_bytes_max = 64 << 20;
     // What waits may be a quarter of what is free.
     config.pools.blocks = vec![PoolSize { size: 8192, count: 2048 }];
     config.copy_break = 0;
-    let gateway = Gateway::start_with(settings, config, backend.clone());
+    (Gateway::start_with(settings, config, backend.clone()), signal)
+}
+
+/// Two owners, and receivers that take nothing and hold many blocks, one of each: the owner that is short gets its blocks back, and
+/// the receiver that holds more of the other's stays.
+fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoice) {
+    let (gateway, signal) = foreign(Duration::from_millis(300), backend);
     let (_hog, mut healthy) = (hog(&gateway, 0), hog(&gateway, 1));
     let mut bystander = gateway.login(9, "");
     let (mut short, mut other) = (blocks(200), blocks(300));
@@ -354,23 +368,68 @@ fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoic
     let until = Instant::now() + Duration::from_secs(60);
     while short.copy(&body).is_none() {
         assert!(Instant::now() < until, "the blocks never came back");
-        signal.request_blocks(short.ids(PoolSet::ALL));
+        signal.request_blocks(short.ids(PoolSet::ALL), true);
         std::thread::sleep(Duration::from_millis(20));
     }
     for _ in 0..10 {
-        signal.request_blocks(short.ids(PoolSet::ALL));
+        signal.request_blocks(short.ids(PoolSet::ALL), true);
         std::thread::sleep(Duration::from_millis(20));
     }
     beat(&mut bystander, 2);
     assert_eq!(metrics(&gateway).slow_closes_in_all(), 1);
+    reads(&healthy);
     for number in 0..sent[1] {
         assert_eq!(healthy.read().operation, 1000, "{number} of {sent:?}");
     }
     beat(&mut healthy, 3);
 }
 
-/// The blocks of a pool are used up by receivers that read nothing, while a client has sent a part of a frame: those go.
-fn a_hog_goes_before_a_frame_that_has_not_come_whole(backend: &BackendChoice) {
+/// An owner asks for its blocks, of which a receiver holds many that has not stalled: it goes on and loses nothing that was queued,
+/// and further blocks are not queued for it. Another owner's are.
+fn blocks_that_are_asked_for_are_not_kept_and_close_no_receiver(backend: &BackendChoice) {
+    let (gateway, signal) = foreign(Duration::from_secs(3600), backend);
+    let mut slow = hog(&gateway, 0);
+    let mut bystander = gateway.login(9, "");
+    let (mut short, mut other) = (blocks(400), blocks(400));
+    let body = common::frame(Operation(1000), 0, &[6; 6000]);
+    let counts = || {
+        let lost = metrics(&gateway).drops[MessageClass::User as usize].get();
+        let queued = metrics(&gateway).deliveries[MessageClass::User as usize].get();
+        (queued, lost)
+    };
+    let mut pushed = 0;
+    let mut push_one = |pools: &mut BufferPools, bystander: &mut Client| {
+        push(&gateway, 1, pools.copy(&body).expect("a block").freeze());
+        pushed += 1;
+        beat(bystander, 1);
+        let (queued, lost) = counts();
+        assert_eq!(queued + lost, pushed, "each push has its outcome");
+        lost
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while metrics(&gateway).backend.send_waits.get() == 0 {
+        assert_eq!(push_one(&mut short, &mut bystander), 0);
+        // Figures are published now and then.
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(Instant::now() < until, "the receiver takes everything");
+    }
+    while push_one(&mut short, &mut bystander) == 0 {
+        signal.request_blocks(short.ids(PoolSet::ALL), true);
+        assert!(Instant::now() < until, "blocks of an owner that asks are queued");
+    }
+    let (queued, lost) = counts();
+    assert_eq!(push_one(&mut other, &mut bystander), lost, "no one asks for these");
+    reads(&slow);
+    for number in 0..=queued {
+        assert_eq!(slow.read().operation, 1000, "{number} of {queued}");
+    }
+    beat(&mut slow, 3);
+    assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
+}
+
+/// The large blocks of a worker are used up by what waits for receivers that read nothing, while a client has sent a part of a frame:
+/// the frame comes whole and is answered.
+fn a_frame_that_has_not_come_whole_survives_receivers_that_take_nothing(backend: &BackendChoice) {
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
     settings.reloadable.slow_consumer_timeout = Duration::from_millis(500);
@@ -388,8 +447,9 @@ fn a_hog_goes_before_a_frame_that_has_not_come_whole(backend: &BackendChoice) {
     // Longer than a frame has without question.
     std::thread::sleep(Duration::from_millis(1500));
     let until = Instant::now() + Duration::from_secs(60);
+    let refused = || metrics(&gateway).drops[MessageClass::User as usize].get();
     for mid in (1..=HOGS).cycle() {
-        if metrics(&gateway).slow_closes_in_all() > 0 {
+        if refused() + metrics(&gateway).slow_closes_in_all() > 0 {
             break;
         }
         assert!(Instant::now() < until, "the hogs' sockets take everything");
@@ -398,10 +458,62 @@ fn a_hog_goes_before_a_frame_that_has_not_come_whole(backend: &BackendChoice) {
         publishers.iter_mut().for_each(|one| one.send(Operation::SEND_MESSAGE, 1, &large));
         publishers.iter_mut().for_each(|one| beat(one, 1));
     }
+    // Every hog has its message, or as much as there is room for.
+    for mid in 1..=HOGS {
+        let large = common::send_message(Target::Mid(mid), &[7; 60_000], false);
+        publishers.iter_mut().for_each(|one| one.send(Operation::SEND_MESSAGE, 2, &large));
+        publishers.iter_mut().for_each(|one| beat(one, 2));
+    }
     honest.write(&frame[40_000..]);
     let reply = honest.read();
     assert_eq!((reply.operation, reply.sequence, reply.body.len()), (200, 7, 50_000));
     assert_eq!(metrics(&gateway).shed_frames.get(), 0);
+}
+
+/// Many send to one receiver whose socket takes no more for now, while receive buffers are few: others are heard, it stays, and it hears
+/// all that was not refused.
+fn a_receiver_that_has_not_stalled_survives_a_flood_of_many(backend: &BackendChoice) {
+    const SENDERS: i64 = 24;
+    const EACH: u64 = 100;
+    let gateway = start_patient(backend, (SlowConsumer::Drop, Duration::from_secs(3600)), |config| {
+        config.pools.receive = PoolSize { size: 4096, count: 32 };
+        config.send_queue_bytes_max = 4 << 20;
+        // Nothing is copied.
+        config.pools.blocks = vec![PoolSize { size: 256, count: 1024 }, PoolSize { size: 4096, count: 256 }];
+    });
+    let mut victim = hog(&gateway, 0);
+    let mut first = gateway.login(99, "");
+    let message = common::send_message(Target::Mid(1), &[9; 1500], false);
+    let class = MessageClass::User as usize;
+    let delivered = || metrics(&gateway).deliveries[class].get();
+    let refused = || metrics(&gateway).drops[class].get();
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut sent = 0;
+    while metrics(&gateway).backend.send_waits.get() == 0 {
+        assert!(Instant::now() < until, "the receiver takes everything");
+        first.send(Operation::SEND_MESSAGE, 1, &message);
+        beat(&mut first, 2);
+        sent += 1;
+    }
+    let senders: Vec<_> = (0..SENDERS).map(|mid| gateway.login(100 + mid, "")).collect();
+    let flood = |mut sender: Client| {
+        let message = message.clone();
+        std::thread::spawn(move || {
+            (0..EACH).for_each(|_| sender.send(Operation::SEND_MESSAGE, 1, &message));
+            beat(&mut sender, 2);
+        })
+    };
+    let floods: Vec<_> = senders.into_iter().map(flood).collect();
+    floods.into_iter().for_each(|flood| flood.join().expect("every sender is heard, and stays"));
+    sent += SENDERS as u64 * EACH;
+    assert_eq!(delivered() + refused(), sent, "each message has its outcome");
+    assert!(refused() > 0 && metrics(&gateway).slow_closes_in_all() == 0);
+    reads(&victim);
+    for number in 0..delivered() {
+        let frame = victim.read();
+        assert_eq!(frame.operation, 1000, "closed after {number}: {:?}", Closed::parse(&frame.body));
+    }
+    beat(&mut victim, 4);
 }
 
 /// A WebSocket to the echo listener.

@@ -7,6 +7,7 @@ use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header};
 use netpoll::{Buffer, BufferPools, PoolsConfig, SharedBuffer};
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Why a push could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,13 @@ pub(super) struct Encoder {
     pools: BufferPools,
     /// Where workers are asked for blocks that their receivers hold.
     signal: Arc<Signal>,
+    /// When they were asked last because blocks are scarce.
+    asked_at: Option<Instant>,
     body_size_max: u32,
 }
+
+/// How often workers are asked while a pool is scarce: oftener than they look.
+const ASKED_EVERY: Duration = Duration::from_millis(10);
 
 impl Encoder {
     /// With pools of its own.
@@ -38,13 +44,19 @@ impl Encoder {
     /// # Errors
     /// When the memory can't be had.
     pub(super) fn new(body_size_max: u32, signal: Arc<Signal>) -> io::Result<Encoder> {
-        Ok(Encoder { pools: BufferPools::new(&pools_config(body_size_max))?, signal, body_size_max })
+        let pools = BufferPools::new(&pools_config(body_size_max))?;
+        Ok(Encoder { pools, signal, asked_at: None, body_size_max })
     }
 
-    /// A block of `size` bytes. When there is none, the workers are asked for those that slow receivers hold.
+    /// A block of `size` bytes. When they are scarce, the workers are asked for those that slow receivers hold.
     fn take(&mut self, size: usize) -> Result<Buffer, EncodeError> {
+        let is_scarce = !self.pools.scarce().is_empty();
+        if is_scarce && self.asked_at.is_none_or(|at| at.elapsed() >= ASKED_EVERY) {
+            self.asked_at = Some(Instant::now());
+            self.signal.ask_for(&mut self.pools);
+        }
         self.pools.take(size).ok_or_else(|| {
-            self.signal.request_blocks(self.pools.ids(self.pools.fitting(size)));
+            self.signal.request_blocks(self.pools.ids(self.pools.fitting(size)), true);
             EncodeError::NoMemory
         })
     }

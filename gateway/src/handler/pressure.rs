@@ -171,6 +171,21 @@ impl<B: Backend> Worker<B> {
         self.shard.sessions.carried_bytes(|session| counts(session) && holds(session))
     }
 
+    /// The pools of `pools` of which frames that have not come whole hold at least half: what receivers hold is no fault of clients
+    /// that send slowly.
+    pub(super) fn hogged_by_frames(&mut self, pools: PoolSet) -> PoolSet {
+        let mut hogged = PoolSet::default();
+        if !self.shard.sessions.has_carriers() {
+            return hogged;
+        }
+        for pool in pools.each() {
+            if self.carried_bytes(pool, |_| true) * 2 >= self.backend.pools().bytes_of(pool).max(1) {
+                hogged = hogged.with(pool);
+            }
+        }
+        hogged
+    }
+
     fn carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
         if pools.is_empty() || !self.shard.sessions.has_carriers() {
             return None;

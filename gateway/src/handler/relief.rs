@@ -3,16 +3,20 @@
 //! One order for the pieces of send queues, for blocks of each size and for memory:
 //!
 //! 1. blocks only: connections without a login that hold one for a frame that has not come whole for a second (`pressure`);
-//! 2. receivers whose sockets have taken nothing for `session.slow_consumer_timeout_ms`, that which holds most first; then those
-//!    that hold at least a [`HOG_PART`] of the store although their sockets take bytes, so that a burst to many closes none;
-//! 3. blocks only: connections with a login whose frame has not come whole for a second.
+//! 2. receivers whose sockets have taken nothing for `session.slow_consumer_timeout_ms`, that which holds most first;
+//! 3. blocks only: connections with a login whose frame has not come whole for a second, where such frames hold half of a pool.
 //!
-//! A request at hand that cannot go on without goes further: frames of a moment ago without a login, receivers that hold
-//! anything, and frames of a moment ago.
+//! A receiver whose socket takes bytes is none of them, whatever others send to it: what would keep a scarce block behind others
+//! is refused when it is queued ([`netpoll::BufferPools::is_scarce`]), and pieces have their shares.
 //!
-//! Blocks that receivers of one worker hold may be another worker's, or the control thread's: an owner whose pool is short and that
-//! has no such receiver itself asks all workers for the blocks of that pool ([`crate::memory::Signal`]), and each closes one that
-//! holds such by the same order.
+//! Where nothing at all is left that goes further. A request at hand that finds no block or no piece takes one of a receiver that
+//! holds at least a [`HOG_PART`] of the pool, of a frame of a moment ago without a login, of a receiver that holds anything, or of
+//! a frame of a moment ago. So do bytes that have found no receive buffer for [`DROUGHT_MAX`], and memory at its end. Of receivers
+//! those go first whose sockets have taken nothing for [`STILL_MIN`].
+//!
+//! Blocks that receivers of one worker hold may be another worker's, or the control thread's: an owner with a pool of which fewer
+//! than a quarter is free asks all workers for its blocks ([`crate::memory::Signal`]). Each takes that pool for scarce then, and
+//! closes one stalled receiver that holds such blocks when fewer than an eighth is free.
 //!
 //! The connection that asks is never among them. One look is bounded ([`LOOK_MAX`]) and goes on where the last one ended, so
 //! a turn is.
@@ -22,22 +26,23 @@ use crate::metrics::SlowReason;
 use crate::session::Phase;
 use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, ConnectionId, PoolId, PoolSet};
-use std::sync::Arc;
+use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolId, PoolSet};
 use std::time::Duration;
 
-/// A receiver that takes bytes goes only if it holds at least this part of the store.
+/// A receiver that has not stalled goes before a frame of a client's only if it holds at least this part of the pool.
 const HOG_PART: usize = 32;
-/// Bytes of other owners' blocks that a receiver must hold to be closed although it takes bytes.
-const FOREIGN_HOG_BYTES: usize = 256 << 10;
+/// A receiver whose socket has taken nothing for this long goes before those that read.
+const STILL_MIN: Duration = Duration::from_millis(250);
+/// How long no receive buffer may be left for any connection while no receiver counts as stalled.
+const DROUGHT_MAX: Duration = Duration::from_secs(1);
 /// Pieces and connections looked at for one decision.
 const LOOK_MAX: usize = 32 << 10;
 /// The same for all decisions of a turn.
 const LOOKS_PER_TURN: usize = 4 * LOOK_MAX;
-/// Requests for blocks of other owners that are served at a time.
-const REQUESTS_SERVED_MAX: usize = 4;
-/// How long relief rests after a look that found no connection to close.
+/// How long relief rests after a look that found no connection to close, and how often blocks are asked for.
 const REST: Duration = Duration::from_millis(10);
+/// How often requests for blocks are served: each time those of every owner that goes on asking are among them.
+const SERVED_EVERY: Duration = Duration::from_millis(20);
 
 /// What is short.
 #[derive(Clone, Copy, Debug)]
@@ -56,16 +61,27 @@ pub(super) enum Shortage {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
     pub(super) what: Shortage,
-    /// What a receiver whose socket takes bytes must hold to be closed: pieces, or bytes.
-    pub(super) at_least: usize,
+    /// Whether nothing at all is left: then receivers that have not stalled go, too.
+    pub(super) is_last_resort: bool,
     /// The connection that asks.
     pub(super) asker: Option<ConnectionId>,
+}
+
+/// How a receiver's socket takes what waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Uptake {
+    /// It has taken bytes within [`STILL_MIN`].
+    Reads,
+    /// It has taken none for that long.
+    Still,
+    /// It has taken none for `session.slow_consumer_timeout_ms`.
+    Stalled,
 }
 
 /// A receiver that holds of what is wanted. The greatest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Holder {
-    is_stalled: bool,
+    uptake: Uptake,
     held: usize,
     connection: ConnectionId,
 }
@@ -80,52 +96,83 @@ pub(super) enum Bearers {
 }
 
 impl<B: Backend> Worker<B> {
-    /// Closes the connections that hold most while a pool or the store of pieces is short, at most [`CLOSES_MAX`] of them.
+    /// Closes stalled receivers and late half frames while a pool or the store of pieces is short, at most [`CLOSES_MAX`] of them,
+    /// and asks other workers for the blocks of scarce pools.
     pub(crate) fn relieve_pressure(&mut self) {
-        if self.pace.now < self.pace.relief_due {
+        let scarce = self.backend.pools().scarce();
+        if !scarce.is_empty() && self.pace.now >= self.pace.blocks_due {
+            self.pace.blocks_due = self.pace.now + REST;
+            self.context.settings.memory.ask_for(self.backend.pools());
+        }
+        self.note_drought(scarce);
+        if self.pace.now < self.pace.relief_due || (scarce.is_empty() && !self.is_store_short()) {
             return;
         }
         for _ in 0..CLOSES_MAX {
             let blocks = self.backend.pools().short();
-            let is_short = !blocks.is_empty() || self.is_store_short();
-            if !is_short {
+            if blocks.is_empty() && !self.is_store_short() {
                 return;
             }
             let is_relieved = self.shed_late_carrier(blocks, Bearers::Unauthenticated)
-                || self.close_hog(blocks)
-                || self.shed_late_carrier(blocks, Bearers::All);
+                || self.close_stalled(blocks)
+                || self.shed_late_hog(blocks)
+                || self.end_drought();
             if !is_relieved {
-                // Receivers of other workers may hold them.
-                let short = self.backend.pools().ids(blocks);
-                self.context.settings.memory.request_blocks(short);
                 self.pace.relief_due = self.pace.now + REST;
                 return;
             }
         }
     }
 
-    /// Closes the receiver that holds most blocks of a pool of another owner that has asked for them: one for each such pool, and
-    /// not oftener than every [`REST`].
+    /// Closes a connection with a late half frame where such frames hold much of a pool. False when there is none.
+    fn shed_late_hog(&mut self, blocks: PoolSet) -> bool {
+        let hogged = self.hogged_by_frames(blocks);
+        self.shed_late_carrier(hogged, Bearers::All)
+    }
+
+    /// Takes the time from when on no connection finds a receive buffer.
+    fn note_drought(&mut self, scarce: PoolSet) {
+        let is_dry = !scarce.is_empty() && self.pace.receives == 0 && self.backend.pools().receive_is_dry();
+        self.pace.dry_since = is_dry.then(|| self.pace.dry_since.unwrap_or(self.pace.now));
+    }
+
+    /// Closes a receiver, stalled or not, that holds receive buffers of which none has come home for [`DROUGHT_MAX`]. False when
+    /// there is none.
+    fn end_drought(&mut self) -> bool {
+        let is_long = |since| self.pace.now.since(since) >= DROUGHT_MAX;
+        if !self.pace.dry_since.is_some_and(is_long) || !self.backend.pools().receive_is_dry() {
+            return false;
+        }
+        let what = Shortage::Blocks(PoolSet::RECEIVE);
+        self.close_holder(&Wanted { what, is_last_resort: true, asker: None })
+    }
+
+    /// Learns which pools of other owners are asked for, and closes the stalled receiver that holds most blocks of each that is
+    /// short: not oftener than every [`SERVED_EVERY`].
     pub(crate) fn serve_block_requests(&mut self) {
-        let memory = Arc::clone(&self.context.settings.memory);
-        if memory.block_requests() == self.pace.block_requests || self.pace.now < self.pace.requests_due {
+        let memory = &self.context.settings.memory;
+        let has_news = self.pace.knows_requests || memory.block_requests() != self.pace.block_requests;
+        if !has_news || self.pace.now < self.pace.requests_due {
             return;
         }
-        self.pace.requests_due = self.pace.now + REST;
-        let (mut pools, mut count) = ([None; REQUESTS_SERVED_MAX], 0);
-        for (served, pool) in memory.requests_since(self.pace.block_requests) {
-            if !pools.contains(&Some(pool)) {
-                if count == REQUESTS_SERVED_MAX {
-                    break;
-                }
-                pools[count] = Some(pool);
-                count += 1;
+        self.pace.requests_due = self.pace.now + SERVED_EVERY;
+        let (mut pools, mut are_short, mut count) = ([None; ASKED_MAX], [false; ASKED_MAX], 0);
+        for (served, pool, is_short) in memory.requests_since(self.pace.block_requests) {
+            let known = pools[..count].iter().position(|known| *known == Some(pool));
+            let place = known.unwrap_or(count);
+            if place == ASKED_MAX {
+                break;
             }
+            (pools[place], count) = (Some(pool), count.max(place + 1));
+            are_short[place] |= is_short;
             self.pace.block_requests = served;
         }
-        for pool in pools.into_iter().flatten() {
+        self.pace.knows_requests = count > 0;
+        self.backend.pools().set_asked(pools);
+        let short = pools.into_iter().zip(are_short).filter(|(_, is_short)| *is_short);
+        for pool in short.filter_map(|(pool, _)| pool) {
             let what = Shortage::Foreign(pool);
-            self.close_holder(&Wanted { what, at_least: FOREIGN_HOG_BYTES, asker: None });
+            self.close_holder(&Wanted { what, is_last_resort: false, asker: None });
         }
     }
 
@@ -135,28 +182,22 @@ impl<B: Backend> Worker<B> {
         store.used * 4 > store.max * 3
     }
 
-    /// Bytes of the blocks of `pools` that make a receiver that takes bytes one to close.
+    /// Bytes of the blocks of `pools` that make a receiver that has not stalled one to close before a frame of a client's.
     fn hog_bytes(&mut self, pools: PoolSet) -> usize {
         (self.backend.pools().bytes_of(pools) / HOG_PART).max(1)
     }
 
-    /// Closes the receiver that holds most of what is short, if it should not hold as much. False when there is none.
-    fn close_hog(&mut self, blocks: PoolSet) -> bool {
-        if !blocks.is_empty() {
-            let at_least = self.hog_bytes(blocks);
-            let wanted = Wanted { what: Shortage::Blocks(blocks), at_least, asker: None };
-            if self.close_holder(&wanted) {
-                return true;
-            }
-        }
-        let at_least = (self.backend.send_store().max / HOG_PART).max(1);
-        self.is_store_short() && self.close_holder(&Wanted { what: Shortage::Pieces, at_least, asker: None })
+    /// Closes the stalled receiver that holds most of what is short. False when there is none.
+    fn close_stalled(&mut self, blocks: PoolSet) -> bool {
+        let stalled = |what| Wanted { what, is_last_resort: false, asker: None };
+        (!blocks.is_empty() && self.close_holder(&stalled(Shortage::Blocks(blocks))))
+            || (self.is_store_short() && self.close_holder(&stalled(Shortage::Pieces)))
     }
 
     /// Makes room in the store of pieces for `asker`. False when no other connection holds any.
     pub(super) fn make_room_in_store(&mut self, asker: ConnectionId) -> bool {
-        !self.pace.relieves
-            && self.close_holder(&Wanted { what: Shortage::Pieces, at_least: 1, asker: Some(asker) })
+        let wanted = Wanted { what: Shortage::Pieces, is_last_resort: true, asker: Some(asker) };
+        !self.pace.relieves && self.close_holder(&wanted)
     }
 
     /// Calls `make`, which needs a block of `size` bytes, until it has one: connections other than `asker` that hold such blocks
@@ -191,15 +232,21 @@ impl<B: Backend> Worker<B> {
         asker: ConnectionId,
         end: fn(&mut Self, ConnectionId),
     ) -> bool {
-        let wanted = Wanted { what: Shortage::Blocks(pools), at_least: 1, asker: Some(asker) };
+        let wanted = Wanted { what: Shortage::Blocks(pools), is_last_resort: true, asker: Some(asker) };
         let late = Some(self.late());
         if let Some(carrier) = self.carrier_but(asker, pools, Bearers::Unauthenticated, late) {
             self.shed(carrier, end);
             return true;
         }
+        let hogged = self.hogged_by_frames(pools);
+        if let Some(carrier) = self.carrier_but(asker, hogged, Bearers::All, late) {
+            self.shed(carrier, end);
+            return true;
+        }
         let hog = self.hog_bytes(pools);
         let receiver = self.holder(&wanted);
-        let is_hog = receiver.is_some_and(|receiver| receiver.is_stalled || receiver.held >= hog);
+        let is_hog =
+            receiver.is_some_and(|receiver| receiver.uptake == Uptake::Stalled || receiver.held >= hog);
         let carrier = match is_hog {
             true => None,
             false => self
@@ -229,7 +276,8 @@ impl<B: Backend> Worker<B> {
         true
     }
 
-    /// The receiver to close: of those that are stalled, else of all, the one that holds most.
+    /// The receiver to close: of those that are stalled the one that holds most; as a last resort of those that are still, else of
+    /// all.
     fn holder(&mut self, wanted: &Wanted) -> Option<Holder> {
         let look_max = LOOK_MAX.min(LOOKS_PER_TURN.saturating_sub(self.pace.relief_looks));
         let (now, timeout) = (self.pace.now, self.reloadable.slow_consumer_timeout);
@@ -241,7 +289,13 @@ impl<B: Backend> Worker<B> {
                 break;
             }
             looked += 1;
-            if Some(one.connection) == wanted.asker {
+            let uptake = match one.stalled_for(now) {
+                still if still >= timeout => Uptake::Stalled,
+                still if still >= STILL_MIN => Uptake::Still,
+                _ => Uptake::Reads,
+            };
+            let may_go = uptake == Uptake::Stalled || wanted.is_last_resort;
+            if !may_go || Some(one.connection) == wanted.asker {
                 continue;
             }
             let held = match wanted.what {
@@ -257,9 +311,8 @@ impl<B: Backend> Worker<B> {
                 }
                 Shortage::Memory => self.backend.queued_bytes(one.connection),
             };
-            let is_stalled = one.stalled_for(now) >= timeout;
-            if held > 0 && (is_stalled || held >= wanted.at_least) {
-                best = best.max(Some(Holder { is_stalled, held, connection: one.connection }));
+            if held > 0 {
+                best = best.max(Some(Holder { uptake, held, connection: one.connection }));
             }
         }
         self.pace.relief_cursor = start + looked;

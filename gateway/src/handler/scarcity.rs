@@ -92,7 +92,8 @@ impl<B: Backend> Worker<B> {
         }
         self.pace.memory_served = told.reading;
         for _ in 0..CLOSES_PER_READING {
-            if !self.close_holder(&Wanted { what: Shortage::Memory, at_least: 1, asker: None }) {
+            let wanted = Wanted { what: Shortage::Memory, is_last_resort: true, asker: None };
+            if !self.close_holder(&wanted) {
                 return;
             }
         }

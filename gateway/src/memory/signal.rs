@@ -2,11 +2,12 @@
 //!
 //! Not a message: a mailbox may be full when memory is short, and a level that is told late, or lost, is told in vain.
 //!
-//! Beside it are the pools that are short although their owner holds nothing of them itself: receivers of other workers hold the
-//! blocks, and those workers close some of them. A request names its pool, so no receiver goes for what another pool lacks.
+//! Beside it are the pools that are scarce at their owners: receivers of other workers may hold the blocks, and those workers queue
+//! no more of them for receivers that wait, and where the pool is short close one that has stalled. A request names its pool, so
+//! no receiver goes for what another pool lacks.
 
 use super::Level;
-use netpoll::PoolId;
+use netpoll::{BufferPools, PoolId};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Requests for blocks that are kept; an owner that is still short asks again.
@@ -19,7 +20,7 @@ pub struct Signal {
     word: AtomicU64,
     /// Requests for blocks that others hold, so far.
     requests: AtomicU32,
-    /// The pools of the last of them, each at its number modulo [`REQUESTS_KEPT`].
+    /// The pools of the last of them, each at its number modulo [`REQUESTS_KEPT`]: twice its number, and 1 if it is short.
     pools: [AtomicUsize; REQUESTS_KEPT as usize],
 }
 
@@ -59,13 +60,22 @@ impl Signal {
         self.word.store(word | u64::from(level as u8), Ordering::Relaxed);
     }
 
-    /// Asks all workers for the blocks of these pools that their receivers hold.
-    pub fn request_blocks(&self, pools: impl Iterator<Item = PoolId>) {
+    /// Asks all workers for the blocks of those of an owner's pools of which fewer than a quarter, or an eighth, is free. To be
+    /// repeated for as long as that is so, every 10 ms.
+    pub fn ask_for(&self, pools: &mut BufferPools) {
+        let (scarce, short) = (pools.scarce(), pools.short());
+        self.request_blocks(pools.ids(short), true);
+        self.request_blocks(pools.ids(scarce.without(short)), false);
+    }
+
+    /// Asks all workers for the blocks of these pools that their receivers hold, which are short or only scarce.
+    pub fn request_blocks(&self, pools: impl Iterator<Item = PoolId>, are_short: bool) {
         for pool in pools {
+            let bits = pool.to_bits() << 1 | usize::from(are_short);
             let mut number = self.requests.load(Ordering::Relaxed);
             // The pool is there before the count says so. If another thread takes the number, either pool stands there: both ask.
             loop {
-                self.pools[(number % REQUESTS_KEPT) as usize].store(pool.to_bits(), Ordering::Relaxed);
+                self.pools[(number % REQUESTS_KEPT) as usize].store(bits, Ordering::Relaxed);
                 let next = number.wrapping_add(1);
                 match self.requests.compare_exchange(number, next, Ordering::Release, Ordering::Relaxed) {
                     Ok(_) => break,
@@ -80,15 +90,15 @@ impl Signal {
         self.requests.load(Ordering::Acquire)
     }
 
-    /// The pools of the requests from number `served` on that are still known, with the number behind each. A pool may come more
-    /// than once.
-    pub fn requests_since(&self, served: u32) -> impl Iterator<Item = (u32, PoolId)> + '_ {
+    /// The pools of the requests from number `served` on that are still known, with the number behind each, and whether it is
+    /// short. A pool may come more than once.
+    pub fn requests_since(&self, served: u32) -> impl Iterator<Item = (u32, PoolId, bool)> + '_ {
         let all = self.block_requests();
         let new = all.wrapping_sub(served).min(REQUESTS_KEPT);
         (0..new).map(move |position| {
             let number = all.wrapping_sub(new - position);
             let bits = self.pools[(number % REQUESTS_KEPT) as usize].load(Ordering::Relaxed);
-            (number.wrapping_add(1), PoolId::from_bits(bits))
+            (number.wrapping_add(1), PoolId::from_bits(bits >> 1), bits & 1 == 1)
         })
     }
 
@@ -120,13 +130,16 @@ mod tests {
     fn requests_name_their_pools_and_the_last_are_known() {
         let signal = Signal::default();
         let since = |served| -> Vec<usize> {
-            signal.requests_since(served).map(|(_, pool)| pool.to_bits()).collect()
+            signal.requests_since(served).map(|(_, pool, _)| pool.to_bits()).collect()
         };
         assert!(since(0).is_empty());
-        signal.request_blocks([7, 8].map(PoolId::from_bits).into_iter());
+        signal.request_blocks([7].map(PoolId::from_bits).into_iter(), true);
+        signal.request_blocks([8].map(PoolId::from_bits).into_iter(), false);
         assert_eq!((since(0), since(1), since(2)), (vec![7, 8], vec![8], vec![]));
-        assert_eq!(signal.requests_since(0).map(|(served, _)| served).collect::<Vec<_>>(), [1, 2]);
-        signal.request_blocks((100..140).map(PoolId::from_bits));
+        let (numbers, short): (Vec<_>, Vec<_>) =
+            signal.requests_since(0).map(|(served, _, is_short)| (served, is_short)).unzip();
+        assert_eq!((numbers, short), (vec![1, 2], vec![true, false]));
+        signal.request_blocks((100..140).map(PoolId::from_bits), false);
         assert_eq!(since(2), (108..140).collect::<Vec<_>>(), "older ones are asked for again");
         assert_eq!(signal.block_requests(), 42);
     }

@@ -184,9 +184,14 @@ pub(crate) struct Pace {
     pub(crate) admissions: Admissions,
     /// When relief looks for connections to close next, after it found none.
     pub(crate) relief_due: Timestamp,
-    /// Requests of other owners for their blocks that were served, and when the next one may be.
+    /// When this worker asks for blocks of its own pools next.
+    pub(crate) blocks_due: Timestamp,
+    /// Since when no receive buffer has been left, and nothing was received.
+    pub(crate) dry_since: Option<Timestamp>,
+    /// Requests of other owners for their blocks that were served, when the next ones may be, and whether the last were any.
     pub(crate) block_requests: u32,
     pub(crate) requests_due: Timestamp,
+    pub(crate) knows_requests: bool,
     /// A connection is being closed for a shortage: its last word makes no others go.
     pub(crate) relieves: bool,
     /// Where in the backend's list of the waiting it goes on.
@@ -214,8 +219,11 @@ impl Pace {
             memory_served: 0,
             admissions: Admissions::default(),
             relief_due: now,
+            blocks_due: now,
+            dry_since: None,
             block_requests: 0,
             requests_due: now,
+            knows_requests: false,
             relieves: false,
             relief_cursor: 0,
             relief_looks: 0,
