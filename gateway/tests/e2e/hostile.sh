@@ -7,9 +7,8 @@ root=$(cd "$(dirname "$0")/../../.." && pwd)
 gateway=${GATEWAY:-$root/target/release/gateway}
 hostile=${HOSTILE:-$root/target/release/hostile}
 ulimit -n 20000 2>/dev/null || { echo "needs RLIMIT_NOFILE 20000: raise the hard limit" >&2; exit 1; }
-# Floods, fan-outs and receivers that never read are left to `make hostile`: relief closes a receiver that others flood now and then,
-# and it may be a bystander (docs/hostile.md, "What is noticed").
-kinds=(before_login framing websocket http_upgrade half_requests names_and_tables closings identities control_port operators)
+kinds=(before_login framing websocket http_upgrade half_requests floods amplification never_reading names_and_tables closings
+  identities control_port operators)
 # When a receiver counts as slow is a figure of time: a busy machine may keep a bystander from reading for two seconds.
 set -- --set session.slow_consumer_timeout_ms=60000 "$@"
 "$hostile" run "${kinds[@]}" --small --gateway "$gateway" --profile production --backend auto "$@"
