@@ -117,7 +117,7 @@ pub(super) const ABUSES: &[Abuse] = &[
 
 /// The bystander that floods aim at: one over TCP.
 fn victim(target: &Target) -> u32 {
-    (target.bystanders() / 2) & !1
+    person::flooded(target.bystanders())
 }
 
 /// `peers` write `bytes`, which hold so many messages, without a pause, and read what comes back.

@@ -73,7 +73,12 @@ async fn push(shared: Rc<Shared>, service: u32) {
             return;
         }
         let what = if service == 0 { "publish" } else { GOIM };
-        judge(&shared, what, since, &answer, &[200]);
+        let is_full = |answer: &Answer| {
+            answer.status == 503 && answer.body.windows(11).any(|part| part == b"target_busy")
+        };
+        if to != person::flooded(shared.count) || !answer.as_ref().is_ok_and(is_full) {
+            judge(&shared, what, since, &answer, &[200]);
+        }
         let refused = |answer: &Answer| answer.status != 200 || service == 1 && !goim_took(answer);
         if answer.as_ref().is_ok_and(refused) {
             shared.flows.borrow_mut().take_back(Way::Push, service, to);

@@ -221,7 +221,8 @@ impl<'a> Session<'a> {
             self.excuse(message);
         }
         let there = self.shared.is_settled(message.to, asked.sent_at.elapsed() + SETTLED);
-        if there && (frame.code() != 0 || frame.word(4) == 0) {
+        let is_full = frame.code() == 503 && message.to == person::flooded(self.shared.count);
+        if there && !is_full && (frame.code() != 0 || frame.word(4) == 0) {
             window.counts.refused += 1;
             let (way, to) = (message.way, message.to);
             let how = format!("answered {} with {} receivers", frame.code(), frame.word(4));
