@@ -150,6 +150,8 @@ fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
 
 /// Users of neighbours are numbered behind those of abuses.
 const NEIGHBOUR: u32 = 500;
+/// What is wrong whatever came before.
+pub(crate) const NEVER_TAKEN: &str = "login is not taken when the abuse is over";
 /// How long a neighbour may have to wait for a login when the abuse is over.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -166,6 +168,9 @@ fn watch(target: Target, over: &AtomicBool) -> BTreeMap<String, u64> {
         *seen.entry(how).or_insert(0) += 1;
         let is_late = |since: Instant| since.elapsed() > NEIGHBOUR_PATIENCE;
         if over_since.is_some_and(|since| login.is_ok() || is_late(since)) {
+            if login.is_err() {
+                seen.insert(NEVER_TAKEN.into(), 1);
+            }
             return seen;
         }
         std::thread::sleep(Duration::from_millis(100));
