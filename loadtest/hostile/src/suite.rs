@@ -1,5 +1,6 @@
 //! One run: a gateway for each profile, bystanders on it, one abuse after another, then all at once, then what is left.
 
+use crate::abuse::answers::ADDRESS;
 use crate::abuse::{self, Abuse, On};
 use crate::attacker::{Attacker, Attempt, Attempts};
 use crate::bystanders::ledger::Window;
@@ -359,7 +360,8 @@ impl<'p> Stage<'p> {
         let Some(abuse) = abuse::ALL.iter().find(|abuse| abuse.name == name) else { return };
         let (is_alone, right) = (row.abuse == name, &abuse.answers);
         for (what, count) in &attempt.outcome.answers {
-            if !right.allow(what, !is_alone) {
+            let is_of_address = abuse.behind_nat && ADDRESS.contains(&what.as_str());
+            if !right.allow(what, !is_alone) && !is_of_address {
                 row.fail(format!("{name}: {what} × {count}, where these are right: {}", right.list()));
             }
         }

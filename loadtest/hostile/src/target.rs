@@ -20,6 +20,10 @@ const SETUP: Duration = Duration::from_secs(3);
 /// Time behind the budget for what has to be done at least.
 const OVERTIME: Duration = Duration::from_secs(8);
 
+/// Connections from one address, one after the other, before the next of so many.
+const PER_ADDRESS: usize = 100;
+const ADDRESSES: usize = 64;
+
 /// An order to the attacker's process, as JSON on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
@@ -54,6 +58,8 @@ pub(crate) struct Target {
     behind_nat: bool,
     /// Some answer has to come.
     expects: bool,
+    /// Which of its addresses it comes from.
+    turn: Cell<u8>,
     /// Logins that were refused, by the answer.
     refusals: RefCell<BTreeMap<String, u64>>,
     /// End of the budget; it begins anew when connections have been opened.
@@ -66,7 +72,7 @@ impl Target {
         let until = Cell::new(Instant::now() + Duration::from_millis(order.budget_ms));
         let (order, refusals, next_user) = (order.clone(), RefCell::default(), Cell::new(0));
         let (behind_nat, expects) = (abuse.behind_nat, !abuse.answers.must.is_empty());
-        Target { order, number, signer, behind_nat, expects, refusals, until, next_user }
+        Target { order, number, signer, behind_nat, expects, turn: Cell::new(0), refusals, until, next_user }
     }
 
     /// Logins that were refused so far, by the answer.
@@ -110,8 +116,10 @@ impl Target {
     }
 
     /// The same, but not before `least` things have been done: on a crowded machine an abuse takes longer, and is tried in full.
-    /// Over at [`OVERTIME`] behind the end, whatever was done.
+    /// Over at [`OVERTIME`] behind the end, whatever was done. Each [`PER_ADDRESS`] the abuse goes on from another address: what it does
+    /// one after the other is not to be refused for the connections that its address has, of which closed ones linger for a moment.
     pub(crate) fn is_over_after(&self, done: usize, least: usize) -> bool {
+        self.turn.set((done / PER_ADDRESS % ADDRESSES) as u8);
         let late = Instant::now().saturating_duration_since(self.until.get());
         if done < least { late > OVERTIME } else { self.is_over() }
     }
@@ -137,12 +145,11 @@ impl Target {
         self.pause(Duration::from_secs(3600));
     }
 
-    /// This abuse's own address: 127.66.0.0/16, apart from those of bystanders; or that of the first of them.
+    /// This abuse's own address: one of 127.66.0.0/16, apart from those of bystanders; or that of the first of them.
     pub(crate) fn source(&self) -> Ipv4Addr {
-        if self.behind_nat {
-            person::source(0)
-        } else {
-            Ipv4Addr::new(127, 66, 0, 1 + (self.number % 250) as u8)
+        match self.behind_nat {
+            true => person::source(0),
+            false => Ipv4Addr::new(127, 66, self.turn.get(), 1 + (self.number % 250) as u8),
         }
     }
 
