@@ -9,6 +9,7 @@ mod control;
 mod echo;
 mod hear;
 mod model;
+mod pause;
 mod plan;
 mod race;
 mod tally;

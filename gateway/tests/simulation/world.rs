@@ -358,7 +358,7 @@ impl World {
 }
 
 /// Workers on `backends` that know one another and the control plane.
-fn introduce(
+pub fn introduce(
     plan: &Plan,
     names: Fingerprints,
     backends: Vec<SimBackend>,
