@@ -119,7 +119,10 @@ impl Levels {
     /// What has not come back since `before`, each in a few words. Empty: all is as it was.
     pub(crate) fn residue(&self, before: &Levels) -> Vec<String> {
         let mut left: Vec<String> = self.absent().iter().map(|family| format!("{family} is gone")).collect();
+        let stopped = self.family(OF_CONNECTIONS[0]).map(|(_, value)| value).sum::<f64>();
         for (family, slack) in HELD {
+            let has_stopped = ["gateway_connections", "gateway_sessions"].contains(family);
+            let slack = slack + if has_stopped { stopped } else { 0.0 };
             for (name, now) in self.family(family) {
                 let was = before.values.get(name).copied().unwrap_or(0.0);
                 if now > was + slack {
