@@ -262,7 +262,7 @@ impl<'p> Stage<'p> {
         let loud = self.bystanders.ledger.take();
         self.judge(row, quiet.as_ref(), &loud);
         row.rss_peak = row.rss_peak.max(rss_peak);
-        row.log_bytes += self.gateway.log_size() - log_before;
+        row.log_bytes += self.gateway.log_size().saturating_sub(log_before);
         match attempts {
             Ok(attempts) => {
                 order.names.iter().for_each(|name| self.judge_attempt(row, name, attempts.get(name)))
