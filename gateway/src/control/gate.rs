@@ -5,7 +5,7 @@
 //! point here by its `Host` (DNS rebinding). That holds for `/metrics` too, which needs no key where one is set.
 
 use super::Control;
-use super::http::{Caller, Head};
+use super::http::{Caller, Head, Serves};
 use super::reply::ApiError;
 use super::routes::{self, Access};
 use crate::config::{Config, Secret};
@@ -25,12 +25,17 @@ pub(super) fn check(
     control: &Control,
     head: &Head,
     caller: Caller,
-    is_spare: bool,
+    serves: Serves,
 ) -> Result<usize, ApiError> {
     let config = control.config();
     let path = head.path();
     let access = routes::access(path);
-    if is_spare && !access.is_always_served() {
+    let is_served = match serves {
+        Serves::All => true,
+        Serves::Keyed => access.is_always_served() || has_key(&config, access, head),
+        Serves::Probes => access.is_always_served(),
+    };
+    if !is_served {
         return Err(counted(control, head, ApiError::places_busy()));
     }
     let key = match access {
@@ -39,9 +44,7 @@ pub(super) fn check(
         // Scrapers have no key. They come by any name where a key keeps the rest closed; where none is set, pages in
         // browsers are kept out, as from the rest.
         Access::Metrics if config.control.api_key.is_some() => return body_size(control, head, SMALL_BODY),
-        Access::Metrics => None,
-        Access::Goim => config.control.goim_api_key.as_ref(),
-        Access::Api => config.control.api_key.as_ref(),
+        Access::Metrics | Access::Goim | Access::Api => needed_key(&config, access),
     };
     let allowed = match key {
         Some(key) => check_key(access, key, &head.fields),
@@ -69,6 +72,20 @@ fn counted(control: &Control, head: &Head, error: ApiError) -> ApiError {
     let (route, method) = (routes::route_label(head.path()), routes::known_method(&head.method));
     control.metrics.count(route, method, error.status.as_u16(), std::time::Duration::ZERO);
     error
+}
+
+/// The key that a route needs, if one is set.
+fn needed_key(config: &Config, access: Access) -> Option<&Secret> {
+    match access {
+        Access::Open | Access::Metrics => None,
+        Access::Goim => config.control.goim_api_key.as_ref(),
+        Access::Api => config.control.api_key.as_ref(),
+    }
+}
+
+/// Whether a request has the key that its route needs.
+fn has_key(config: &Config, access: Access, head: &Head) -> bool {
+    needed_key(config, access).is_some_and(|key| check_key(access, key, &head.fields).is_ok())
 }
 
 fn check_key(access: Access, key: &Secret, headers: &HeaderMap) -> Result<(), ApiError> {

@@ -113,13 +113,29 @@ fn probes_pass_while_every_connection_is_being_answered() {
     }
 }
 
+/// A caller with a key has one of the spare places, for one request, whatever holds the others.
+#[test]
+fn callers_with_a_key_pass_while_every_place_is_held() {
+    let mute = Behaviour { mute: true, ..Behaviour::default() };
+    let gateway = Gateway::start_with(&format!("{PATIENT}connections_max = 4\napi_key = \"key\"\n"), mute);
+    let mut held: Vec<TcpStream> = (0..4).map(|_| connect(&gateway)).collect();
+    held.iter_mut().for_each(|stream| ask_mute_workers_with(stream, "x-api-key: key\r\n"));
+    let stats = |key: &str| gateway.call("GET", "/api/v1/stats", &[("x-api-key", key)], b"").status;
+    gateway.until(|_| stats("wrong") == 503);
+    assert_eq!(stats("key"), 200);
+}
+
 /// A request whose handling takes two seconds where no worker answers.
 fn ask_mute_workers(stream: &mut TcpStream) {
+    ask_mute_workers_with(stream, "");
+}
+
+fn ask_mute_workers_with(stream: &mut TcpStream, fields: &str) {
     let body = r#"{"target":{"mid":7},"operation":1000,"payload":"x"}"#;
     let size = body.len();
     write!(
         stream,
-        "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n{body}"
+        "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n{fields}\r\n{body}"
     )
     .unwrap();
 }

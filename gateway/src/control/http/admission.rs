@@ -4,7 +4,8 @@
 //!   accept ─► fewer than connections_max? ─ yes ─► a place
 //!                     │ no
 //!                     ├─► a connection that is idle, or too slow, for a second ─► it is closed, and its place given on
-//!                     └─► none ─► a spare place: health and metrics only, everything else is answered 503 `busy`
+//!                     └─► none ─► a spare place: health and metrics, in half of them
+//!                                 one request with a valid key; everything else is answered 503 `busy`
 //! ```
 //!
 //! A connection that is in use keeps its place. In use is: a request arrives, or its answer is taken, at
@@ -42,12 +43,23 @@ pub(super) enum Doing {
     Sending,
 }
 
+/// Requests that a place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Serves {
+    /// All.
+    All,
+    /// Health, metrics, and callers with a key: those without may not keep a service out by holding all places.
+    Keyed,
+    /// Health and metrics.
+    Probes,
+}
+
 /// A connection's place. Given up when [`Taken`] is dropped.
 pub(super) struct Place {
     number: u64,
     admission: Arc<Admission>,
-    /// Whether only health and metrics are served here.
-    pub(super) is_spare: bool,
+    /// What is served here; one request only, unless it is all.
+    pub(super) serves: Serves,
     doing: AtomicU8,
     /// Since when, in milliseconds since the start.
     since_ms: AtomicU64,
@@ -88,22 +100,27 @@ impl Admission {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let mut evicted = false;
         if places.taken.len() - places.spare >= self.places_max {
-            evicted = places.evict(now, |place| !place.is_spare);
+            evicted = places.evict(now, |place| !place.is_spare());
         }
         let is_spare = places.taken.len() - places.spare >= self.places_max;
         if is_spare && places.spare >= SPARE_PLACES {
             // A spare place is answered at once, so it is soon free, or its peer does not read.
-            if !places.evict(now, |place| place.is_spare) {
+            if !places.evict(now, |place| place.is_spare()) {
                 return None;
             }
             evicted = true;
         }
+        let serves = match is_spare {
+            false => Serves::All,
+            true if places.spare < SPARE_PLACES / 2 => Serves::Keyed,
+            true => Serves::Probes,
+        };
         places.spare += usize::from(is_spare);
         places.next += 1;
         let place = Arc::new(Place {
             number: places.next,
             admission: Arc::clone(self),
-            is_spare,
+            serves,
             doing: AtomicU8::new(Doing::Receiving as u8),
             since_ms: AtomicU64::new(now),
             moved: AtomicU64::new(0),
@@ -146,12 +163,17 @@ impl Places {
 
     fn leave(&mut self, number: u64) -> Option<Arc<Place>> {
         let place = self.taken.remove(&number)?;
-        self.spare -= usize::from(place.is_spare);
+        self.spare -= usize::from(place.is_spare());
         Some(place)
     }
 }
 
 impl Place {
+    /// Whether it is one of [`SPARE_PLACES`].
+    pub(super) fn is_spare(&self) -> bool {
+        self.serves != Serves::All
+    }
+
     pub(super) fn doing(&self) -> Doing {
         match self.doing.load(Ordering::Relaxed) {
             0 => Doing::Idle,
@@ -243,11 +265,11 @@ mod tests {
         does(&busy, Doing::Handling, 60_000, 0);
         does(&idle, Doing::Idle, 900, 1);
         let (spare, evicted) = take(&admission);
-        assert!(!evicted && spare.0.is_spare, "idle for less than a second is in use");
+        assert!(!evicted && spare.0.is_spare(), "idle for less than a second is in use");
         drop(spare);
         does(&idle, Doing::Idle, 1100, 1);
         let (third, evicted) = take(&admission);
-        assert!(evicted && !third.0.is_spare && idle.0.is_evicted() && !busy.0.is_evicted());
+        assert!(evicted && !third.0.is_spare() && idle.0.is_evicted() && !busy.0.is_evicted());
         // The one that was closed gives up nothing a second time.
         drop(idle);
         assert_eq!(admission.places.lock().unwrap().taken.len(), 2);
@@ -255,7 +277,7 @@ mod tests {
         let (fourth, _) = take(&admission);
         assert!(third.0.is_evicted(), "reads less than {PACE_MIN} bytes a second");
         does(&fourth, Doing::Receiving, 10_000, 11 * PACE_MIN);
-        assert!(take(&admission).0.0.is_spare, "one that sends fast enough stays");
+        assert!(take(&admission).0.0.is_spare(), "one that sends fast enough stays");
     }
 
     #[test]
@@ -264,7 +286,9 @@ mod tests {
         let first = take(&admission).0;
         does(&first, Doing::Handling, 5000, 0);
         let spare: Vec<Taken> = (0..SPARE_PLACES).map(|_| take(&admission).0).collect();
-        assert!(spare.iter().all(|taken| taken.0.is_spare) && admission.take().is_none());
+        assert!(spare.iter().all(|taken| taken.0.is_spare()) && admission.take().is_none());
+        let keyed = spare.iter().filter(|taken| taken.0.serves == Serves::Keyed).count();
+        assert_eq!(keyed, SPARE_PLACES / 2, "services leave the rest to probes");
         does(&spare[3], Doing::Sending, 2000, 0);
         assert!(take(&admission).1 && spare[3].0.is_evicted());
         drop((first, spare));

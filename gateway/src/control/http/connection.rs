@@ -90,7 +90,7 @@ impl Connection {
         let mut head = self.head().await?;
         self.wire.place.begins(Doing::Receiving);
         let (control, place) = (&self.service.control, &self.wire.place);
-        let checked = gate::check(control, &head, self.caller, place.is_spare);
+        let checked = gate::check(control, &head, self.caller, place.serves);
         let has_body = head.framing != Framing::Length(0);
         let body = match checked {
             // The body of a request that is refused is not read, so what follows it can't be.
@@ -278,7 +278,7 @@ impl Connection {
         let control = &self.service.control;
         let ends = !head.keeps_alive
             || !is_read
-            || self.wire.place.is_spare
+            || self.wire.place.is_spare()
             || self.wire.place.is_evicted()
             || control.lifecycle.stage() >= Stage::Draining;
         if ends { Then::Close } else { Then::Keep(control.config().control.idle_timeout) }

@@ -17,7 +17,7 @@ mod head;
 mod input;
 mod wire;
 
-pub(super) use admission::{Admission, SPARE_PLACES};
+pub(super) use admission::{Admission, SPARE_PLACES, Serves};
 pub(super) use answer::SharedBody;
 pub(super) use budget::{ANSWERS_MAX, Budget, Counted, INPUT_OWN, OUTPUT_OWN};
 pub(super) use head::{HEAD_SIZE_MAX, Head, HeadError};
