@@ -300,13 +300,13 @@ impl<'p> Stage<'p> {
         row.counted.extend(counted_since(&counts_before, self.control, self.gateway.pid()));
     }
 
-    /// What the start screen plans for what these abuses fill, in bytes.
+    /// What the start screen plans for what these abuses fill, in bytes. In small the one before may still fill its part.
     fn planned(&self, names: &[String]) -> u64 {
         let on: Vec<On> = self
             .plan
             .chosen
             .iter()
-            .filter(|abuse| names.iter().any(|name| name == abuse.name))
+            .filter(|abuse| !self.plan.settles_each || names.iter().any(|name| name == abuse.name))
             .map(|abuse| abuse.on)
             .collect();
         self.before.planned(|owner| on.iter().any(|on| on.fills(owner)))
