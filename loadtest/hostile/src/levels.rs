@@ -162,6 +162,16 @@ pub(crate) fn rss(pid: i32) -> u64 {
     pages().unwrap_or(0) * rustix::param::page_size() as u64
 }
 
+/// For how long a process's threads have been ready to run and had no processor (`schedstat`, proc(5)), in nanoseconds.
+pub(crate) fn run_delay(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let delay = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    tasks.flatten().filter_map(delay).sum()
+}
+
 fn descriptors(pid: i32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
 }

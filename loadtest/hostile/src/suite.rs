@@ -7,7 +7,7 @@ use crate::bystanders::ledger::Window;
 use crate::bystanders::{Bystanders, Settings};
 use crate::error::{Exit, RunError};
 use crate::gateway::Gateway;
-use crate::levels::{Levels, rss};
+use crate::levels::{Levels, rss, run_delay};
 use crate::profile::{Profile, Setup, hardening};
 use crate::report::{Report, Row};
 use crate::target::Order;
@@ -256,11 +256,13 @@ impl<'p> Stage<'p> {
         });
         let (log_before, rss_before) = (self.gateway.log_size(), rss(self.gateway.pid()));
         let counts_before = Levels::read(self.control, self.gateway.pid()).unwrap_or_default();
+        let delays_before = self.run_delays();
         let (attempts, rss_peak) = self.attack(order);
         // What the abuse set in motion is noticed a moment later.
         std::thread::sleep(Duration::from_millis(if self.plan.settles_each { 500 } else { 50 }));
         let loud = self.bystanders.ledger.take();
-        self.judge(row, quiet.as_ref(), &loud);
+        let delays = std::array::from_fn(|one| self.run_delays()[one].saturating_sub(delays_before[one]));
+        self.judge(row, quiet.as_ref(), &loud, delays);
         row.rss_peak = row.rss_peak.max(rss_peak);
         row.log_bytes += self.gateway.log_size().saturating_sub(log_before);
         match attempts {
@@ -292,7 +294,7 @@ impl<'p> Stage<'p> {
                 row.fail("not all came back".into());
             }
             let after = self.bystanders.ledger.take();
-            self.judge(row, None, &after);
+            self.judge(row, None, &after, [0; 2]);
         } else {
             // So that the next abuse is not blamed for what this one still keeps busy.
             self.settle(Duration::from_secs(2));
@@ -327,7 +329,12 @@ impl<'p> Stage<'p> {
         }
     }
 
-    fn judge(&self, row: &mut Row, quiet: Option<&Window>, loud: &Window) {
+    /// For how long threads of the bystanders, and of the gateway, have waited for a processor, in nanoseconds.
+    fn run_delays(&self) -> [u64; 2] {
+        [run_delay(std::process::id()), run_delay(self.gateway.pid().unsigned_abs())]
+    }
+
+    fn judge(&self, row: &mut Row, quiet: Option<&Window>, loud: &Window, delays: [u64; 2]) {
         row.noticed(loud);
         let Some(quiet) = quiet else { return };
         row.noticed(quiet);
@@ -335,7 +342,11 @@ impl<'p> Stage<'p> {
         if let (Some(max), Some(ratio)) = (self.plan.ratio_max, row.ratio())
             && ratio > max
         {
-            row.fail(format!("p99 {ratio:.1} × its quiet value"));
+            let [own, gateway] = delays.map(|nanos| nanos / 1_000_000);
+            row.fail(format!(
+                "p99 {ratio:.1} × its quiet value; meanwhile the bystanders' threads waited {own} ms for a processor, and \
+                 the gateway's {gateway} ms"
+            ));
         }
     }
 

@@ -1,6 +1,6 @@
 //! A little in, much out: answers, fan-outs, log lines, disk.
 
-use super::answers::{BUSY, FAULTY, RATED, answers};
+use super::answers::{BUSY, FAULTY, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse};
 use crate::client::{Flood, Peer, status};
 use crate::outcome::Outcome;
@@ -66,7 +66,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         presence_of_a_busy_room,
         "Fifty users change between two rooms without a pause: sizes go to their homes and hosts again and again.",
-        ("They are slowed; others' joins go through.", answers(&["taken"], &[RATED, BUSY])),
+        ("They are slowed; others' joins go through.", answers(&["taken"], &[RATED, BUSY, SLOW])),
     ),
 ];
 

@@ -82,7 +82,10 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Nothing,
         auth_byte_by_byte,
         "A hundred logins arrive one byte at a time.",
-        ("They are served as their bytes come; no others wait.", answers(&[], &[TAKEN, &["closed 3003"]])),
+        (
+            "They are served as their bytes come; no others wait.",
+            answers(&[], &[TAKEN, &["closed 3003", "closed 3505"]]),
+        ),
     ),
     abuse(
         "malformed_auth_bodies",

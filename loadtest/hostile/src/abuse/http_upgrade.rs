@@ -65,7 +65,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         Needs::Development,
         demo_page_never_read,
         "Two hundred connections ask for the demo page over and over and never read.",
-        ("What waits for them is bounded.", answers(&["200"], &[GONE, &["503"]])),
+        ("What waits for them is bounded.", answers(&["200", "reset"], &[GONE, &["503"]])),
     ),
     abuse(
         "upgrade_and_leave",

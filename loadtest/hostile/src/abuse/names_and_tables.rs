@@ -1,6 +1,6 @@
 //! Tables that connections share: rooms, memberships, names, text, accept sets, and the places of one user.
 
-use super::answers::{ADDRESS, BUSY, FAULTY, RATED, TAKEN, answers};
+use super::answers::{ADDRESS, BUSY, FAULTY, RATED, SLOW, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse, hold};
 use crate::client::Peer;
 use crate::outcome::Outcome;
@@ -98,7 +98,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         "Twenty users join and leave new rooms without a pause, and read.",
         (
             "They are served at their rate; records come back.",
-            answers(&["taken"], &[RATED, &["answered 404", "answered 409", "answered 503"]]),
+            answers(&["taken"], &[RATED, SLOW, &["answered 404", "answered 409", "answered 503"]]),
         ),
     ),
     abuse(
@@ -109,7 +109,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         "Twenty users write Join, ChangeRoom and Leave of the same rooms behind each other without waiting.",
         (
             "Each is answered in order, or with 409 and 503; records come back.",
-            answers(&["taken"], &[FAULTY, RATED, BUSY, &["answered 404", "answered 409"]]),
+            answers(&["taken"], &[FAULTY, RATED, BUSY, SLOW, &["answered 404", "answered 409"]]),
         ),
     ),
     abuse(
