@@ -15,6 +15,7 @@ mod files;
 pub mod handler;
 mod inline_text;
 pub mod memory;
+pub mod message;
 pub mod metrics;
 pub mod notify;
 pub mod output;

@@ -2,12 +2,12 @@
 
 use crate::access::{PushOperations, RoomRules};
 use crate::memory::Signal;
+use crate::message::MessageClass;
 use crate::router::places::FanoutSizes;
 use crate::router::rooms;
 use crate::session::Instant16;
 use crate::sources::{AddressCounts, Sources};
 use crate::wall_clock::WallClock;
-use crate::worker::message::MessageClass;
 use netpoll::ListenerConfig;
 use std::sync::Arc;
 use std::time::Duration;

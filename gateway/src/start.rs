@@ -8,13 +8,14 @@
 //! runs workers is behind [`WorkerHost`]: the real one, or a fake one in tests.
 
 use crate::address::Fingerprints;
-use crate::auth::{Verifier, VerifySender, verify_queue};
+use crate::auth::Verifier;
 use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
 use crate::control::{
-    CaptureSource, Claim, ClaimError, ControlSender, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY,
-    Parts, PortSource, ReloadSource, Workers, control_waker,
+    CaptureSource, Claim, ClaimError, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, PortSource,
+    ReloadSource, Workers, control_waker,
 };
 use crate::memory::Signal;
+use crate::message::{ControlSender, Message, VerifySender, verify_queue};
 use crate::metrics::WorkerMetrics;
 use crate::notify::Notifier;
 use crate::ports::{self, Claims, Patience, PortError};
@@ -22,7 +23,6 @@ use crate::router::FanoutPlaces;
 use crate::settings::{TableSizes, WorkerSettings};
 use crate::sources::AddressCounts;
 use crate::wall_clock::WallClock;
-use crate::worker::message::Message;
 use netpoll::{BackendConfig, MailboxSender, mailbox};
 use std::fmt;
 use std::io;

@@ -4,10 +4,10 @@ mod common;
 
 use common::{BackendChoice, Client, Gateway, frame, settings};
 use gateway::address::{Address, WorkerId};
-use gateway::control::{Inspection, Query};
+use gateway::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
+use gateway::message::{Inspection, Query};
 use gateway::metrics::SlowReason;
 use gateway::settings::DevicePolicy;
-use gateway::worker::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Closed, Reconnect};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;

@@ -284,7 +284,7 @@ fn a_reload_lifts_the_limit(backend: &BackendChoice) {
     until("the stop", || count(&gateway, |one| one.rate_stopped.get()) == 1);
     let mut reloadable = settings(1, 8).reloadable;
     reloadable.rate = RateLimits::NONE;
-    gateway.tell(0, gateway::worker::message::Message::Reload(std::sync::Arc::new(reloadable)));
+    gateway.tell(0, gateway::message::Message::Reload(std::sync::Arc::new(reloadable)));
     expect_beats(&mut client, 400); // the stop would have been one of minutes
 }
 

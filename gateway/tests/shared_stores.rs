@@ -4,9 +4,9 @@ mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, encoded, settings};
 use gateway::memory::Signal;
+use gateway::message::{Message, MessageClass, Origin, Push};
 use gateway::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
 use gateway::settings::{RateLimits, SlowConsumer};
-use gateway::worker::message::{Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;

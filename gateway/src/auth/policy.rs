@@ -1,8 +1,8 @@
 //! What a token must be like, and what it then says.
 
-use super::AuthError;
 use super::keys::{ED25519, KeySet, VerifyKey};
 use crate::address::mid_from_text;
+use crate::message::{AuthError, ROOMS_SIZE_MAX};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_proto::auth::{AuthRequest, TOKEN_SIZE_MAX, UID_SIZE_MAX};
@@ -74,9 +74,6 @@ pub(crate) fn unix_now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as u64
 }
-
-/// Bytes of a token's room claim at most, its separators included: each session keeps it.
-pub const ROOMS_SIZE_MAX: usize = 2048;
 
 impl TokenPolicy {
     /// Checks the token of an Auth request at `now_ms`, milliseconds since 1970, and that the request does not name somebody

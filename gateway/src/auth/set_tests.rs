@@ -1,7 +1,8 @@
 //! What a JWK set may hold (RFC 7517 §4, §5), and which of its keys a token is checked with (RFC 7515 §4.1.4).
 
 use super::tests::{EC, ED, Pair, RSA, good_claims, hs_policy, hs_token, new_ec, now, policy, token};
-use super::{AuthError, KeySet, ROOMS_SIZE_MAX, TokenPolicy};
+use super::{KeySet, TokenPolicy};
+use crate::message::{AuthError, ROOMS_SIZE_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};

@@ -1,7 +1,7 @@
 use super::*;
 use crate::address::{Address, WorkerId};
+use crate::message::{AuthError, Message, PendingLogins, Verdict, VerifyRequest, VerifySender, verify_queue};
 use crate::sources::Sources;
-use crate::worker::message::{Message, VerifyRequest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;

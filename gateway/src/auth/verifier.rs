@@ -3,13 +3,12 @@
 //! One bounded lane a thread. A worker chooses a lane by the connection, and the next one when that is full. Pushing
 //! into a lane takes no lock and no allocation; a sleeping thread is woken through its event descriptor.
 
-use super::policy::{Bearer, ROOMS_SIZE_MAX, TokenPolicy, unix_now_ms};
-use super::{AuthError, Claims, Verdict};
+use super::policy::{Bearer, TokenPolicy, unix_now_ms};
 use crate::address::WorkerId;
+use crate::message::{AuthError, Claims, Message, ROOMS_SIZE_MAX, Verdict, VerifyQueue, VerifyRequest};
 use crate::metrics::{Counter, Histogram};
-use crate::worker::message::{Message, VerifyRequest};
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX, UID_SIZE_MAX};
-use netpoll::{BufferPools, Mailbox, MailboxSender, PoolSize, PoolsConfig, SharedBuffer, Waker, mailbox};
+use netpoll::{BufferPools, Mailbox, MailboxSender, PoolSize, PoolsConfig, SharedBuffer, Waker};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,79 +29,13 @@ const RETRY_EVERY: Duration = Duration::from_micros(200);
 const UIDS_MAX: u32 = 4096;
 const ROOMS_MAX: u32 = 256;
 
-/// The workers' end of the queue.
-#[derive(Clone, Debug)]
-pub struct VerifySender {
-    /// At least one.
-    lanes: Arc<[MailboxSender<VerifyRequest>]>,
-    /// Requests of all lanes at most.
-    capacity: usize,
-}
-
-impl VerifySender {
-    /// Hands a request over. Never blocks, never allocates.
-    ///
-    /// # Errors
-    /// The request itself when all lanes are full: the login is refused as [`AuthError::Overload`].
-    pub fn send(&self, request: VerifyRequest) -> Result<(), VerifyRequest> {
-        let first = request.address.connection().index();
-        let mut request = request;
-        for offset in 0..self.lanes.len() {
-            match self.lanes[(first + offset) % self.lanes.len()].send(request) {
-                Ok(()) => return Ok(()),
-                Err(back) => request = back,
-            }
-        }
-        Err(request)
-    }
-
-    /// Requests that may come besides those that wait.
-    pub fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.len())
-    }
-
-    /// Requests waiting.
-    pub fn len(&self) -> usize {
-        self.lanes.iter().map(MailboxSender::len).sum()
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// The verifier's end of the queue.
-#[derive(Debug)]
-pub struct VerifyQueue(Vec<(Mailbox<VerifyRequest>, Waker)>);
-
-impl VerifyQueue {
-    /// The work without its threads, for who calls it otherwise.
-    ///
-    /// # Errors
-    /// When memory for the pools can't be had.
-    pub fn into_lanes(self, policy: Arc<TokenPolicy>) -> io::Result<Vec<Lane>> {
-        let policy = Arc::new(RwLock::new(policy));
-        self.0.into_iter().map(|(mailbox, _)| Lane::new(mailbox, Arc::clone(&policy))).collect()
-    }
-}
-
-/// A queue for `requests_max` requests in `threads` lanes.
+/// The work of `queue` without its threads: a lane each, for a caller with a schedule of its own.
 ///
 /// # Errors
-/// When no descriptor is free.
-pub fn verify_queue(threads: usize, requests_max: usize) -> io::Result<(VerifySender, VerifyQueue)> {
-    let threads = threads.max(1);
-    let mut senders = Vec::new();
-    let mut lanes = Vec::new();
-    for _ in 0..threads {
-        let waker = Waker::event_fd()?;
-        let (sender, lane) = mailbox(requests_max.div_ceil(threads).max(1), waker.clone());
-        senders.push(sender);
-        lanes.push((lane, waker));
-    }
-    let capacity = requests_max.max(1);
-    Ok((VerifySender { lanes: senders.into(), capacity }, VerifyQueue(lanes)))
+/// When memory for the pools can't be had.
+pub fn lanes(queue: VerifyQueue, policy: Arc<TokenPolicy>) -> io::Result<Vec<Lane>> {
+    let policy = Arc::new(RwLock::new(policy));
+    queue.into_lanes().map(|(mailbox, _)| Lane::new(mailbox, Arc::clone(&policy))).collect()
 }
 
 /// What a verifier thread counts.
@@ -143,7 +76,7 @@ impl Verifier {
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
         };
-        for (index, (mailbox, waker)) in queue.0.into_iter().enumerate() {
+        for (index, (mailbox, waker)) in queue.into_lanes().enumerate() {
             let lane = Lane::new(mailbox, Arc::clone(&verifier.policy))?;
             let metrics = Arc::clone(&lane.metrics);
             let thread = LaneThread {
@@ -319,21 +252,21 @@ impl LaneThread {
 mod tests {
     use super::*;
     use crate::address::Address;
-    use crate::auth::PendingLogins;
     use crate::auth::tests::hs_policy;
+    use crate::message::{PendingLogins, verify_queue};
     use crate::sources::Sources;
-    use netpoll::ConnectionId;
+    use netpoll::{ConnectionId, mailbox};
 
     /// A worker that takes nothing: verdicts for it are given up one day, and their address may log in again.
     #[test]
     fn a_verdict_that_is_given_up_counts_for_its_address_no_longer() {
-        let (requests, mut queue) = verify_queue(1, 16).unwrap();
+        let (requests, queue) = verify_queue(1, 16).unwrap();
         let (worker, mailbox) = mailbox(1, Waker::event_fd().unwrap());
         assert!(
             worker.send(Message::Reload(Arc::new(crate::settings::Reloadable::default()))).is_ok(),
             "now it is full"
         );
-        let (mailbox_of_lane, waker) = queue.0.pop().unwrap();
+        let (mailbox_of_lane, waker) = queue.into_lanes().next().unwrap();
         let mut thread = LaneThread {
             lane: Lane::new(mailbox_of_lane, Arc::new(RwLock::new(Arc::new(hs_policy())))).unwrap(),
             held: VecDeque::new(),

@@ -2,7 +2,7 @@
 
 use super::build::Builder;
 use crate::access::{PushOperations, RoomRules};
-use crate::auth::ROOMS_SIZE_MAX;
+use crate::message::ROOMS_SIZE_MAX;
 use gateway_proto::auth::{KEY_SIZE_MAX, PLATFORM_SIZE_MAX, ROOM_SIZE_MAX, TOKEN_SIZE_MAX, UID_SIZE_MAX};
 
 /// Default of `limits.auth_body_size_max`, in bytes.

@@ -414,7 +414,7 @@ fn memory_plan(
 ) -> MemoryPlan {
     let pools = &backend.pools;
     let block_bytes = pools.blocks.iter().map(|pool| pool.bytes()).sum();
-    let mailbox = tables.mailbox_capacity * netpoll::mailbox_bytes::<crate::worker::message::Message>();
+    let mailbox = tables.mailbox_capacity * netpoll::mailbox_bytes::<crate::message::Message>();
     let mut entries = match &config.dpdk {
         // In DPDK's own memory, which is taken at the start.
         Some(dpdk) => {

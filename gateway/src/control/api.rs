@@ -6,7 +6,7 @@ use super::publish::Target;
 use super::reply::{ApiError, Json};
 use super::tickets::{Reached, Ticket};
 use crate::address::{Address, WORKERS_MAX, mid_from_text};
-use crate::worker::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
+use crate::message::{KickTarget, Message as WorkerMessage, MessageClass, Origin};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine;

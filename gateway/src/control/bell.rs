@@ -5,7 +5,7 @@
 
 use super::workers::{MailboxFull, Workers};
 use crate::address::WorkerId;
-use crate::worker::message::Message;
+use crate::message::Message;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Notify;
 

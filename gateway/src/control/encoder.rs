@@ -1,7 +1,7 @@
 //! Pushes, encoded once for all receivers.
 
 use crate::memory::Signal;
-use crate::worker::message::{MessageClass, Push};
+use crate::message::{MessageClass, Push};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
 use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header};
 use netpoll::{Buffer, BufferPools, PoolsConfig, SharedBuffer};

@@ -5,10 +5,9 @@
 use super::Control;
 use super::api::{address_text, parse_address};
 use super::goim::form_pairs;
-use super::inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow};
 use super::reply::{ApiError, Json};
 use crate::address::{WorkerId, mid_from_text};
-use crate::worker::message::Message;
+use crate::message::{ConnectionRow, Inspection, Message, Query, ROWS_MAX, RoomRow};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use serde_json::{Value, json};

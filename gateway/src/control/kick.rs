@@ -7,7 +7,7 @@ use super::Control;
 use super::encoder::EncodeError;
 use super::reply::ApiError;
 use super::tickets::TicketError;
-use crate::worker::message::{Filter, KickTarget, Message};
+use crate::message::{Filter, KickTarget, Message};
 use gateway_proto::body::REASON_SIZE_MAX;
 use gateway_proto::codes::CloseCode;
 use netpoll::SharedBuffer;

@@ -25,7 +25,6 @@ mod goim;
 mod health;
 mod http;
 mod inspect;
-mod inspection;
 mod journal;
 mod kick;
 mod lifecycle;
@@ -45,7 +44,6 @@ mod workers;
 pub use capture::CaptureSource;
 pub(crate) use clock::rfc3339;
 pub use http::End as HttpEnd;
-pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use journal::{Claim, ClaimError, Journal, JournalMetrics};
 pub use lifecycle::{Lifecycle, Stage};
 pub use memory::MemoryState;
@@ -60,21 +58,17 @@ pub use workers::{MailboxFull, Workers};
 use crate::auth::Verifier;
 use crate::config::{Config, Plan};
 use crate::memory::Level;
-use crate::worker::message::ControlMessage;
+use crate::message::ControlMessage;
 use bell::Bell;
 use encoder::Encoder;
 use health::{Heartbeats, StoreWatch};
 use http::Budget;
 use memory::MemoryWatch;
-use netpoll::MailboxSender;
 use port::PortWatch;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 use tickets::Tickets;
-
-/// What workers use to talk to the control thread: takes no lock, allocates nothing, never blocks.
-pub type ControlSender = MailboxSender<ControlMessage>;
 
 /// Messages from workers that may wait for the control thread.
 pub(crate) const MAILBOX_CAPACITY: usize = 16 << 10;

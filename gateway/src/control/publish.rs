@@ -4,7 +4,7 @@ use super::Control;
 use super::encoder::EncodeError;
 use super::workers::MailboxFull;
 use crate::address::{Address, Fingerprint, Fingerprints};
-use crate::worker::message::{Exclude, Message, MessageClass, Origin, Push};
+use crate::message::{Exclude, Message, MessageClass, Origin, Push};
 use netpoll::SharedBuffer;
 use std::sync::PoisonError;
 

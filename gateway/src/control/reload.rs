@@ -8,7 +8,7 @@ use super::Control;
 use crate::auth::{TokenPolicy, Verifier};
 use crate::config::{Config, Origin, Problems};
 use crate::files;
-use crate::worker::message::Message;
+use crate::message::Message;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Requests that wait for workers: a number, who waits, and until when.
 
-use super::inspection::Inspection;
+use crate::message::Inspection;
 use gateway_proto::codes::ErrorCode;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

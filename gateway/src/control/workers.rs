@@ -1,9 +1,9 @@
 //! The workers, as the control thread sees them: mailboxes to send to, counts to read.
 
 use crate::address::{Fingerprint, Fingerprints, WorkerId};
+use crate::message::Message;
 use crate::metrics::WorkerMetrics;
 use crate::router::FanoutPlaces;
-use crate::worker::message::Message;
 use netpoll::MailboxSender;
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 use super::reserve::{PUSH_SIZE_MAX, Reserve};
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::memory::Level;
+use crate::message::{Exclude, MessageClass, Origin, Push};
 use crate::metrics::{OperationClass, SlowReason, WorkerMetrics};
 use crate::router::fanout::{Progress, Target};
 use crate::session::Session;
@@ -10,7 +11,6 @@ use crate::session::Sessions;
 use crate::settings::Reloadable;
 use crate::settings::SlowConsumer;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, MessageClass, Origin, Push};
 use gateway_proto::codes::ErrorCode;
 use netpoll::{Backend, ConnectionId, Priority, SendError, Timestamp};
 

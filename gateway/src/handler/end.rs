@@ -2,11 +2,11 @@
 
 use super::linger::Answer;
 use crate::address::Fingerprint;
+use crate::message::{AuditKind, Message, NameKind};
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::{Phase, Session, User};
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
-use crate::worker::message::{AuditKind, Message, NameKind};
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Header, Operation};

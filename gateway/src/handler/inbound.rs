@@ -1,11 +1,11 @@
 //! Bytes to frames over TCP, and frames to handlers.
 
+use crate::message::AuditKind;
 use crate::metrics::OperationClass;
 use crate::session::Phase;
 use crate::session::flow::cost;
 use crate::settings::ListenerKind;
 use crate::worker::Worker;
-use crate::worker::message::AuditKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
 use gateway_proto::preface::Preface;

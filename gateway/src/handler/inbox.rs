@@ -1,11 +1,11 @@
 //! Messages of other workers, of the control thread, and of this worker to itself.
 
 use crate::address::{Address, Fingerprint};
+use crate::message::{Exclude, KickTarget, Message, NameKind, Origin, Push, SHARERS_MAX};
 use crate::router::ClaimError;
 use crate::session::flow::Allowance;
 use crate::settings::Reloadable;
 use crate::worker::Worker;
-use crate::worker::message::{Exclude, KickTarget, Message, NameKind, Origin, Push, SHARERS_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, ConnectionId, SharedBuffer};
 use std::sync::Arc;

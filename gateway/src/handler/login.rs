@@ -1,13 +1,12 @@
 //! Logging in: the Auth frame, the verifier's verdict, and the answers of the homes.
 
 use crate::address::Address;
-use crate::auth::{AuthError, Verdict};
+use crate::message::{AuditKind, AuthError, Message, NameKind, Verdict, VerifyRequest};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
 use crate::session::text::TextUse;
 use crate::session::{Phase, Session, TokenEnd, User};
 use crate::settings::AuthMode;
 use crate::worker::Worker;
-use crate::worker::message::{AuditKind, Message, NameKind, VerifyRequest};
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};

@@ -1,8 +1,8 @@
 //! SendMessage and Publish: messages between clients, relayed where they were received.
 
 use crate::address::{Address, Fingerprint};
+use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
 use crate::session::User;
-use crate::worker::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
 use crate::worker::{Framed, Worker, rewrite_in_place};
 use gateway_proto::body::{
     DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,

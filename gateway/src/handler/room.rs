@@ -2,7 +2,7 @@
 
 use crate::access::{self, RoomAccess};
 use crate::address::Fingerprint;
-use crate::auth::ROOMS_SIZE_MAX;
+use crate::message::ROOMS_SIZE_MAX;
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, MemberIndex, RoomRefusal};
 use crate::worker::{Shard, Worker};
 use gateway_proto::body::{ChangeRoom, Join, JoinReply, Leave, LeaveReply, Position, RoomKey};

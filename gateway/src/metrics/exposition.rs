@@ -14,7 +14,7 @@ use super::{
     Histogram, OperationClass, PoolGauges, SlowReason, Store, StoreLevel, WorkerMetrics, bucket_bound,
 };
 use crate::auth::VerifierMetrics;
-use crate::worker::message::MessageClass;
+use crate::message::MessageClass;
 use families::Families;
 use gateway_proto::codes::CloseCode;
 use netpoll::CloseReason;

@@ -2,7 +2,7 @@
 
 use super::counter::{Counter, Gauge, Histogram};
 use super::stores::StoreGauges;
-use crate::worker::message::Push;
+use crate::message::Push;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use netpoll::{Backend, CloseReason};

@@ -6,8 +6,8 @@
 
 use super::index_table::IndexTable;
 use crate::address::{Address, Fingerprint};
+use crate::message::NameKind;
 use crate::settings::DevicePolicy;
-use crate::worker::message::NameKind;
 
 const NONE: u32 = u32::MAX;
 

@@ -7,7 +7,7 @@
 use super::places::{FanoutPlaces, FanoutSizes};
 use super::rooms::{RoomIndex, Rooms};
 use crate::address::WorkerId;
-use crate::worker::message::{Exclude, Push};
+use crate::message::{Exclude, Push};
 use netpoll::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -346,8 +346,8 @@ mod tests {
     use super::super::rooms::{JoinLimit, SessionRooms};
     use super::*;
     use crate::address::{Fingerprint, Fingerprints};
+    use crate::message::MessageClass;
     use crate::session::text::TextStore;
-    use crate::worker::message::MessageClass;
     use netpoll::{BackendConfig, BufferPools};
 
     const ME: WorkerId = WorkerId(0);

@@ -135,19 +135,6 @@ pub enum JoinError {
     Full,
 }
 
-/// What a host tells a room's home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CountChange {
-    /// The room.
-    pub room: Fingerprint,
-    /// Members at the host.
-    pub count: u32,
-    /// What the host told last.
-    pub before: u32,
-    /// Which of the host's appearances in the room it is.
-    pub appearance: u32,
-}
-
 /// All rooms of this worker.
 #[derive(Debug)]
 pub struct Rooms {

@@ -6,7 +6,7 @@
 //!
 //! Every `Deliver` is answered exactly once, also for a connection that is gone, so a record lives for a round trip.
 
-use crate::worker::message::Origin;
+use crate::message::Origin;
 use gateway_proto::codes::ErrorCode;
 
 const NONE: u32 = u32::MAX;

@@ -1,10 +1,9 @@
 //! Answers to the control thread's questions about connections and rooms.
 
 use super::Worker;
-use super::message::ControlMessage;
 use crate::InlineText;
 use crate::address::Fingerprint;
-use crate::control::{ConnectionRow, Inspection, Query, RoomRow, SLOTS_PER_VISIT_MAX};
+use crate::message::{ConnectionRow, ControlMessage, Inspection, Query, RoomRow, SLOTS_PER_VISIT_MAX};
 use crate::router::rooms::RoomIndex;
 use crate::session::{Phase, Session, User};
 use netpoll::Backend;

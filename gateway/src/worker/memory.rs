@@ -4,11 +4,11 @@
 //! with its connections up to the sum.
 
 use crate::handler::{Held, Lingering};
+use crate::message::Message;
 use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums};
 use crate::session::text::TextStore;
 use crate::session::{Carriers, Sessions};
 use crate::settings::TableSizes;
-use crate::worker::message::Message;
 use netpoll::BackendConfig;
 
 /// An addend.

@@ -5,8 +5,8 @@
 //! Requests of clients are counted apart from what workers answer: an answer cannot be refused, so it may use the whole
 //! store and, beyond the store, the heap; requests are bounded by what [`super::Post`] admits.
 
-use super::message::Message;
 use crate::address::WorkerId;
+use crate::message::Message;
 use netpoll::release_spare;
 
 const NONE: u32 = u32::MAX;

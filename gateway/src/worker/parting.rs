@@ -11,22 +11,12 @@
 //! for the verdicts that are due, although their connections are gone.
 
 use super::Worker;
-use super::message::Message;
+use crate::message::{Message, Word};
 use netpoll::{Backend, Timestamp};
 use std::time::Duration;
 
 /// How long others are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The two words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Word {
-    /// No request follows.
-    NoConnection,
-    /// No answer follows.
-    NothingMore,
-}
 
 /// How far a stopping worker is.
 #[derive(Debug, Default)]

@@ -1,10 +1,8 @@
 //! What a worker has to say to others: itself, other workers, the control thread, the verifier.
 
-use super::message::{ControlMessage, Message, VerifyRequest};
 use super::outbox::Outbox;
 use crate::address::WorkerId;
-use crate::auth::VerifySender;
-use crate::control::ControlSender;
+use crate::message::{ControlMessage, ControlSender, Message, VerifyRequest, VerifySender};
 use crate::router::FanoutPlaces;
 use netpoll::{ConnectionId, Fifo, MailboxSender};
 use std::sync::Arc;
@@ -327,7 +325,7 @@ impl Post {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::ControlSender;
+    use crate::message::ControlSender;
     use crate::router::places::FanoutSizes;
     use netpoll::{Mailbox, Waker, mailbox};
 

@@ -1,7 +1,7 @@
 //! Closing many connections at once, some in each turn: a kick of all, or of those that came with certain tokens.
 
 use super::Worker;
-use super::message::{Filter, Origin};
+use crate::message::{Filter, Origin};
 use crate::session::{Phase, Session};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, SharedBuffer};

@@ -12,11 +12,9 @@
 //! workers t, t + T, … .
 
 use super::gang;
-use super::message::{ControlMessage, Message};
 use super::{Context, ListenError, Ports, Turn, Worker};
 use crate::address::{Fingerprints, WorkerId};
-use crate::auth::VerifySender;
-use crate::control::ControlSender;
+use crate::message::{ControlMessage, ControlSender, Message, VerifySender};
 use crate::metrics::WorkerMetrics;
 use crate::router::FanoutPlaces;
 use crate::settings::WorkerSettings;

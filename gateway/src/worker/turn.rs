@@ -1,8 +1,8 @@
 //! The worker's turn.
 
-use super::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use super::{Drain, Turn, Worker};
 use crate::alloc_guard::thread_allocations;
+use crate::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use crate::metrics::EndReason;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, CloseReason, Completion, ConnectionId, Timestamp};

@@ -8,11 +8,11 @@ pub mod websocket;
 
 use gateway::access::PushOperations;
 use gateway::address::Fingerprints;
-use gateway::auth::VerifySender;
+use gateway::message::VerifySender;
+use gateway::message::{ControlMessage, Message};
 use gateway::settings::{
     AuthMode, BusMode, LINGER, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
-use gateway::worker::message::{ControlMessage, Message};
 use gateway::worker::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};

@@ -3,15 +3,16 @@
 use gateway::InlineText;
 use gateway::address::{Address, Fingerprint, Fingerprints, WorkerId};
 use gateway::config::{BackendKind, Config, MemoryEntry, Problems, Sources, SystemLimits};
-use gateway::control::{
-    Command, ConnectionRow, ControlSender, Inspection, LogHandle, Query, ReloadSource, RoomRow,
+use gateway::control::{Command, LogHandle, ReloadSource};
+use gateway::message::{
+    AuditEvent, AuditKind, ConnectionRow, ControlMessage, ControlSender, Inspection, KickTarget, Message,
+    Origin, Push, Query, RoomRow,
 };
 use gateway::metrics::WorkerMetrics;
 use gateway::router::FanoutPlaces;
 use gateway::router::places::FanoutSizes;
 use gateway::settings::TableSizes;
 use gateway::start::{Running, StartedWorkers, WorkerHost, WorkerOrder, prepare, start};
-use gateway::worker::message::{AuditEvent, AuditKind, ControlMessage, KickTarget, Message, Origin, Push};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{BackendConfig, ConnectionId, Mailbox, Timestamp, Waker, mailbox};
 use std::io;

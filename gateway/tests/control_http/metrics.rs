@@ -101,7 +101,7 @@ fn what_was_refused_unchecked_and_what_was_lost_with_its_receiver_are_told_apart
     worker.losses[2].add(5);
     worker.accept_paused_nanos.add(1_500_000_000);
     let verifier = std::sync::Arc::new(gateway::auth::VerifierMetrics::default());
-    verifier.refused[gateway::auth::AuthError::Overload as usize].add(2);
+    verifier.refused[gateway::message::AuthError::Overload as usize].add(2);
     let text = exposition(&[worker], &[verifier], &snapshot());
     for line in [
         "gateway_token_checks_total{result=\"overload\"} 5",

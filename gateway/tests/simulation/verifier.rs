@@ -2,8 +2,8 @@
 
 use crate::tokens;
 use crate::world::World;
-use gateway::auth::{Lane, VerifySender, verify_queue};
-use gateway::worker::message::Message;
+use gateway::auth::{Lane, lanes};
+use gateway::message::{Message, VerifySender, verify_queue};
 
 /// The verifier and what it could not hand over yet.
 pub struct Verifier {
@@ -16,7 +16,7 @@ pub struct Verifier {
 impl Verifier {
     pub fn new(queue_requests_max: usize) -> Verifier {
         let (sender, queue) = verify_queue(1, queue_requests_max).expect("a descriptor");
-        let mut lanes = queue.into_lanes(tokens::policy(queue_requests_max)).expect("pools");
+        let mut lanes = lanes(queue, tokens::policy(queue_requests_max)).expect("pools");
         Verifier { lane: lanes.remove(0), sender, held: None }
     }
 

@@ -41,7 +41,7 @@ const TRIM_CHANCE: f64 = 0.1;
 pub struct Shard {
     pub worker: Worker<SimBackend>,
     pub metrics: Arc<WorkerMetrics>,
-    pub sender: MailboxSender<gateway::worker::message::Message>,
+    pub sender: MailboxSender<gateway::message::Message>,
     pub stopped: bool,
     turns: u64,
     /// Since when it has had something to do and no turn, stalls not counted.

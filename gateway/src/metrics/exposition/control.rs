@@ -1,9 +1,10 @@
 //! The control thread's part of a scrape.
 
 use super::families::Families;
-use crate::auth::{AuthError, VerifierMetrics};
+use crate::auth::VerifierMetrics;
 use crate::control::MemoryState;
 use crate::memory::Level;
+use crate::message::AuthError;
 use crate::metrics::Histogram;
 use std::sync::Arc;
 

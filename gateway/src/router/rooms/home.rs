@@ -1,7 +1,8 @@
 //! Rooms at their home: which hosts have members, and how many there are in all.
 
-use super::{CountChange, Flags, RoomIndex, Rooms};
+use super::{Flags, RoomIndex, Rooms};
 use crate::address::WorkerId;
+use crate::message::CountChange;
 
 impl Rooms {
     /// A host has told its count. Returns the total, and whether the host had no members before (it waits for an

@@ -2,8 +2,9 @@
 
 use super::member::{Awaiting, Member};
 use super::shares::Place;
-use super::{CountChange, Flags, JoinError, JoinLimit, MemberIndex, NONE, RoomIndex, Rooms, SessionRooms};
+use super::{Flags, JoinError, JoinLimit, MemberIndex, NONE, RoomIndex, Rooms, SessionRooms};
 use crate::address::Fingerprint;
+use crate::message::CountChange;
 use crate::session::text::{TextId, TextStore, TextUse};
 
 impl Rooms {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::address::{Fingerprints, WorkerId};
+use crate::message::CountChange;
 use crate::session::text::TextStore;
 
 const LIMIT: JoinLimit = JoinLimit { rooms_max: 255, leaving: 0, sharers: 0 };

@@ -13,43 +13,25 @@
 //!   host ── Claim, Release, RoomMembers ──► home ── Granted, Sharers, Evict, RoomReady, RoomTotal ──► host
 //! ```
 
+mod class;
+mod control;
+mod inspection;
+mod login;
+mod pending;
+mod verifier;
+
+pub use class::MessageClass;
+pub use control::{AuditEvent, AuditKind, ControlMessage, ControlSender};
+pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
+pub use login::{AuthError, Claims, ROOMS_SIZE_MAX, Verdict, VerifyRequest};
+pub use pending::{PendingLogin, PendingLogins};
+pub use verifier::{VerifyQueue, VerifySender, verify_queue};
+
 use crate::address::{Address, Fingerprint, WorkerId};
-use crate::auth::PendingLogin;
-use crate::router::rooms::CountChange;
+use crate::settings::Reloadable;
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use gateway_proto::preface::Preface;
-use netpoll::{Buffer, CloseReason, ConnectionId, SharedBuffer, Timestamp};
+use netpoll::{ConnectionId, SharedBuffer};
 use std::sync::Arc;
-
-/// What the slow-consumer policy may do with a message when its receiver's queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum MessageClass {
-    /// An answer to the client's own request. Never dropped.
-    Reply,
-    /// To a user or a connection.
-    User,
-    /// To a room.
-    Room,
-    /// To everyone.
-    Broadcast,
-}
-
-impl MessageClass {
-    /// All of them, for metrics.
-    pub const ALL: [MessageClass; 4] =
-        [MessageClass::Reply, MessageClass::User, MessageClass::Room, MessageClass::Broadcast];
-
-    /// Name as a metric label and in the configuration.
-    pub const fn label(self) -> &'static str {
-        match self {
-            MessageClass::Reply => "reply",
-            MessageClass::User => "user",
-            MessageClass::Room => "room",
-            MessageClass::Broadcast => "broadcast",
-        }
-    }
-}
 
 /// Frames encoded once for every receiver: `[WebSocket header][frame]`, or `[WebSocket header][envelope's header][frame]…`,
 /// in one buffer. A TCP receiver's reference begins behind what is only for WebSocket.
@@ -268,7 +250,7 @@ pub enum Message {
         result: Result<u32, ErrorCode>,
     },
     /// To a host, from the verifier of tokens.
-    Verified(crate::auth::Verdict),
+    Verified(Verdict),
     /// From the control thread, to the home of the user or key, to the host of the connection, or to every host: close them.
     Kick {
         /// Whom.
@@ -281,9 +263,9 @@ pub enum Message {
         ticket: u64,
     },
     /// To a worker, from the control thread: fill the list and send it back.
-    Inspect(Box<crate::control::Inspection>),
+    Inspect(Box<Inspection>),
     /// To every worker: new values for what may change while running.
-    Reload(Arc<crate::settings::Reloadable>),
+    Reload(Arc<Reloadable>),
     /// To every worker: stop accepting and send the clients away until `deadline`.
     Drain {
         /// How long the departures are spread over.
@@ -292,7 +274,30 @@ pub enum Message {
     /// To every worker: close what is left and end the thread.
     Stop,
     /// To every worker, from one that stops.
-    Parting(super::Word),
+    Parting(Word),
+}
+
+/// What a worker that stops has said to the others (`worker/parting.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Word {
+    /// No request follows.
+    NoConnection,
+    /// No answer follows.
+    NothingMore,
+}
+
+/// What a host tells a room's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountChange {
+    /// The room.
+    pub room: Fingerprint,
+    /// Members at the host.
+    pub count: u32,
+    /// What the host told last.
+    pub before: u32,
+    /// Which of the host's appearances in the room it is.
+    pub appearance: u32,
 }
 
 /// Connections of a user among which its rate is divided exactly: of more of them each has this part of it.
@@ -320,65 +325,6 @@ pub enum Filter {
     TokenKey(u8),
     /// Those that have logged in with a token issued before this time, in seconds since 1970.
     IssuedBefore(u32),
-}
-
-/// To the control thread.
-#[derive(Debug)]
-pub enum ControlMessage {
-    /// What became of a request with a ticket; a broadcast gives one a worker.
-    Outcome {
-        /// Number of the request.
-        ticket: u64,
-        /// Connections reached, or why none was.
-        result: Result<u32, ErrorCode>,
-    },
-    /// A list that was asked for.
-    Inspected(Box<crate::control::Inspection>),
-    /// Something for the audit journal.
-    Audit(AuditEvent),
-    /// A worker has ended.
-    Stopped(WorkerId),
-}
-
-/// An entry of the audit journal, as the worker sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct AuditEvent {
-    /// When, on the worker's clock.
-    pub at: Timestamp,
-    /// Which connection.
-    pub address: Address,
-    /// What.
-    pub kind: AuditKind,
-    /// goim's user id, if any.
-    pub mid: i64,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuditKind {
-    /// A client has logged in.
-    Connected,
-    /// It is gone, and not because the server closed it.
-    Disconnected(CloseReason),
-    /// It was closed by the server with a code.
-    Kicked(CloseCode),
-    /// Its login was refused.
-    Refused(CloseCode),
-    /// It began in another protocol.
-    Foreign(Preface),
-}
-
-/// A question to the verifier of tokens.
-#[derive(Debug)]
-pub struct VerifyRequest {
-    /// Who asks.
-    pub address: Address,
-    /// Counts it; comes back in the verdict.
-    pub pending: PendingLogin,
-    /// Sequence of its Auth frame.
-    pub sequence: i32,
-    /// The whole body of the Auth frame (JSON); comes back in the verdict.
-    pub body: Buffer,
 }
 
 const _: () = assert!(size_of::<Message>() <= 112, "mailboxes are arrays of messages");
