@@ -30,5 +30,6 @@ pub mod start_screen;
 mod threads;
 pub mod wall_clock;
 pub mod worker;
+pub mod workers;
 
 pub use inline_text::InlineText;

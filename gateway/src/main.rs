@@ -1,7 +1,7 @@
 //! The gateway's program: its allocator and its workers; everything else is the library's.
 
 use gateway::alloc_guard::CountingAllocator;
-use gateway::worker::KernelWorkers;
+use gateway::workers::KernelWorkers;
 use std::process::ExitCode;
 
 #[global_allocator]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const UNSAFE_ALLOWED: [&str; 13] = [
     "netpoll/src/epoll/mod.rs",
     "netpoll/tests/epoll_descriptors.rs",
-    "gateway/src/worker/threads.rs",
+    "gateway/src/workers/threads.rs",
     "loadtest/src/backend/mod.rs",
     "netpoll/src/sys/",
     "netpoll/src/buffer/arena",

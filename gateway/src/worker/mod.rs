@@ -11,11 +11,7 @@
 //! Everything in a turn is bounded: completions by the batch, messages, deliveries and timers by a number each. Time is
 //! read once a turn, from the backend.
 
-#[cfg(feature = "dpdk")]
-mod dpdk;
 mod encoder;
-mod gang;
-mod host;
 mod inspect;
 mod invariants;
 mod late;
@@ -26,15 +22,12 @@ mod post;
 mod publish;
 mod silence;
 mod sweep;
-mod threads;
 mod turn;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
-pub use host::KernelWorkers;
 pub use memory::{Reservation, SIZES, memory_plan, session_bytes};
 pub use post::{Ports, Post};
 pub(crate) use sweep::SWEEPS_MAX;
-pub use threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 
 use crate::address::{Address, Fingerprints, WorkerId};
 use crate::alloc_guard::thread_allocations;
@@ -47,7 +40,7 @@ use crate::session::Sessions;
 use crate::session::flow::Allowance;
 use crate::session::text::TextStore;
 use crate::settings::{Reloadable, TableSizes, WorkerSettings};
-use netpoll::{Backend, Completions, ConnectionId, Fifo, Mailbox, Timestamp};
+use netpoll::{Backend, Completions, ConnectionId, Fifo, Mailbox, SharesThread, Timestamp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -329,6 +322,21 @@ impl<B: Backend> Worker<B> {
         let wait = if !wait.is_zero() && self.mailbox.prepare_sleep() { wait } else { Duration::ZERO };
         self.pace.lateness.expect(self.pace.now + wait);
         wait
+    }
+}
+
+impl<B: SharesThread> Worker<B> {
+    /// Ends a time of turns: submits what they queued, declares to the mailbox that the worker sleeps, and returns for how
+    /// long it would.
+    ///
+    /// # Errors
+    /// Those of the backend's submission.
+    pub fn rest(&mut self, wait: Duration) -> std::io::Result<Duration> {
+        let before = thread_allocations();
+        let wait = self.doze(wait);
+        let settled = self.backend.settle(wait);
+        self.allocations += thread_allocations() - before;
+        settled
     }
 }
 

@@ -13,7 +13,7 @@ use gateway::message::{ControlMessage, Message};
 use gateway::settings::{
     AuthMode, BusMode, LINGER, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
-use gateway::worker::{Plan, Threads, spawn};
+use gateway::workers::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
@@ -133,14 +133,14 @@ impl Gateway {
         #[cfg(feature = "dpdk")]
         let link = matches!(backend, BackendChoice::Dpdk).then(|| dpdk::Link::new(&mut settings));
         let backend = match backend {
-            BackendChoice::Epoll => gateway::worker::BackendChoice::Epoll { own_descriptors: false },
+            BackendChoice::Epoll => gateway::workers::BackendChoice::Epoll { own_descriptors: false },
             BackendChoice::Uring(threads) => {
-                gateway::worker::BackendChoice::Uring(UringConfig::default(), threads)
+                gateway::workers::BackendChoice::Uring(UringConfig::default(), threads)
             }
             #[cfg(feature = "dpdk")]
             BackendChoice::Dpdk => {
                 let link = link.as_ref().expect("made just now");
-                gateway::worker::BackendChoice::Dpdk(link.port(settings.workers, &backend_config))
+                gateway::workers::BackendChoice::Dpdk(link.port(settings.workers, &backend_config))
             }
         };
         let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());

@@ -12,12 +12,12 @@
 //! workers t, t + T, … .
 
 use super::gang;
-use super::{Context, ListenError, Ports, Turn, Worker};
 use crate::address::{Fingerprints, WorkerId};
 use crate::message::{ControlMessage, ControlSender, Message, VerifySender};
 use crate::metrics::WorkerMetrics;
 use crate::router::FanoutPlaces;
 use crate::settings::WorkerSettings;
+use crate::worker::{Context, ListenError, Ports, Turn, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
     Backend, BackendConfig, GANG_SEATS_MAX, MailboxSender, UringBackend, UringConfig, Waker,

@@ -1,7 +1,6 @@
 //! The workers that a started gateway gets: threads on the kernel's backends.
 
-use super::memory_plan;
-use super::threads::{BackendChoice, Plan, SpawnError, spawn};
+use super::threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
 use crate::config::{BackendKind, MemoryEntry};
 use crate::control::CaptureSource;
 use crate::control::PortSource;
@@ -9,6 +8,7 @@ use crate::control::PortSource;
 use crate::control::PortState;
 use crate::settings::TableSizes;
 use crate::start::{StartedWorkers, WorkerHost, WorkerOrder};
+use crate::worker::{Reservation, memory_plan};
 use netpoll::uring::{probe, probe_rings};
 use netpoll::{BackendConfig, UringConfig};
 use rustix::process::{Resource, getrlimit};
@@ -47,7 +47,7 @@ impl WorkerHost for KernelWorkers {
         workers: usize,
         backend: &BackendConfig,
     ) -> Vec<MemoryEntry> {
-        let entry = |addend: super::Reservation| MemoryEntry::new(addend.owner, addend.bytes);
+        let entry = |addend: Reservation| MemoryEntry::new(addend.owner, addend.bytes);
         let entries = memory_plan(tables, workers, backend).into_iter().map(entry);
         match kind {
             BackendKind::Dpdk => in_user_space(entries, backend),
@@ -85,7 +85,7 @@ impl WorkerHost for KernelWorkers {
             control: order.control,
             verifier: order.verifier,
         };
-        let started = spawn(&plan).map(super::Threads::into_started).map_err(|error| match error {
+        let started = spawn(&plan).map(Threads::into_started).map_err(|error| match error {
             SpawnError::System(error) if is_short_of_rings(&plan.backend, &error) => {
                 io::Error::new(io::ErrorKind::OutOfMemory, locked_memory_short())
             }

@@ -2,27 +2,13 @@
 //!
 //! A worker that nothing happens to turns when it is due, four times a second.
 
-use super::Worker;
 use super::threads::{Employed, Plan, Seat};
-use crate::alloc_guard::thread_allocations;
 use netpoll::{Gang, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;
 
 /// What a worker that has nothing to do would wait at most.
 const WAIT: Duration = Duration::from_secs(1);
-
-impl<B: SharesThread> Worker<B> {
-    /// Ends a time of turns: submits what they queued, declares to the mailbox that the worker sleeps, and returns for how
-    /// long it would.
-    fn rest(&mut self, wait: Duration) -> io::Result<Duration> {
-        let before = thread_allocations();
-        let wait = self.doze(wait);
-        let settled = self.backend.settle(wait);
-        self.allocations += thread_allocations() - before;
-        settled
-    }
-}
 
 impl<B: SharesThread> TakesTurns for Employed<B> {
     type Backend = B;
