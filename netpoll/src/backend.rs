@@ -28,7 +28,7 @@
 //! * memory of an operation in flight stays until the operation has ended.
 
 use crate::{
-    Buffer, BufferPools, ConnectionId, GangSeat, PoolId, PoolSet, PoolsConfig, SharedBuffer, Timestamp, Waker,
+    Buffer, BufferPools, ConnectionId, PoolId, PoolSet, PoolsConfig, SharedBuffer, Timestamp, WaitSlot, Waker,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -568,17 +568,17 @@ pub trait Backend {
 }
 
 /// A backend that can share its thread with others: the thread's owner waits for all of them at once, in
-/// [`Gang::sleep`](crate::Gang::sleep).
+/// [`SharedWait::sleep`](crate::SharedWait::sleep).
 ///
 /// ```text
 ///   poll(0) ─► owner handles the batch ─► settle ─► nothing to do? ─► watch, is_ready? ─► sleep ─► poll(0) of those ready
 /// ```
 pub trait SharesThread: Backend {
-    /// Takes a seat: from now on `waker` wakes the gang, and `poll` is only called with no wait. Before any wait.
+    /// Takes a wait slot: from now on `waker` wakes the ring group, and `poll` is only called with no wait. Before any wait.
     ///
     /// # Errors
     /// What the system says to being watched.
-    fn take_seat(&mut self, seat: GangSeat) -> io::Result<()>;
+    fn join_wait(&mut self, slot: WaitSlot) -> io::Result<()>;
 
     /// Does what a poll does before it waits, and says for how long it would wait, at most `wait`.
     ///
@@ -586,7 +586,7 @@ pub trait SharesThread: Backend {
     /// Only what makes the backend unusable.
     fn settle(&mut self, wait: Duration) -> io::Result<Duration>;
 
-    /// Tells the kernel whether to end the gang's sleep when something happens. Followed by a fence of the owner's and a look
+    /// Tells the kernel whether to end the shared sleep when something happens. Followed by a fence of the owner's and a look
     /// at [`SharesThread::is_ready`].
     fn watch(&mut self, watch: bool);
 

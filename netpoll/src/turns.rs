@@ -15,9 +15,9 @@
 //! to it meanwhile goes out with the same system call.
 //!
 //! A message from one member to another of the thread costs no system call, and neither does one from elsewhere while
-//! the thread is awake ([`Gang`]).
+//! the thread is awake ([`SharedWait`]).
 
-use crate::{Gang, MonotonicClock, SharesThread, Timestamp};
+use crate::{MonotonicClock, SharedWait, SharesThread, Timestamp};
 use std::time::Duration;
 
 /// The longest sleep, whatever the members say.
@@ -28,7 +28,7 @@ const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
 
 /// An owner of a backend that shares its thread with others.
 pub trait TakesTurns {
-    /// Its backend, which has taken its seat.
+    /// Its backend, which has taken its wait slot.
     type Backend: SharesThread;
 
     /// Its backend.
@@ -64,29 +64,29 @@ impl<M: TakesTurns> Place<M> {
     }
 }
 
-/// Lets `members`, whose seats are their places in the list, take turns until all have ended. Each is handed to `ended` when
+/// Lets `members`, whose wait slots are their places in the list, take turns until all have ended. Each is handed to `ended` when
 /// it has, while the others go on.
-pub fn take_turns<M: TakesTurns>(gang: &Gang, members: Vec<M>, mut ended: impl FnMut(M)) {
+pub fn take_turns<M: TakesTurns>(shared: &SharedWait, members: Vec<M>, mut ended: impl FnMut(M)) {
     let place = |member| Some(Place { member, due: Timestamp::ZERO, restless: false });
     let mut places: Vec<_> = members.into_iter().map(place).collect();
     let clock = MonotonicClock::start();
     while places.iter().any(Option::is_some) {
-        if !pass(gang, &mut places, clock.now(), &mut ended) {
-            sleep(gang, &mut places, &clock);
+        if !pass(shared, &mut places, clock.now(), &mut ended) {
+            sleep(shared, &mut places, &clock);
         }
     }
 }
 
 /// Lets each member do what it has to; false when none had anything.
 fn pass<M: TakesTurns>(
-    gang: &Gang,
+    shared: &SharedWait,
     places: &mut [Option<Place<M>>],
     now: Timestamp,
     ended: &mut impl FnMut(M),
 ) -> bool {
     let mut busy = false;
-    for (seat, place) in places.iter_mut().enumerate() {
-        let woken = gang.take_woken(seat);
+    for (slot, place) in places.iter_mut().enumerate() {
+        let woken = shared.take_woken(slot);
         let Some(member) = place else { continue };
         let goes_on = match () {
             () if woken || member.due <= now || member.member.backend().is_ready() => member.turn(),
@@ -101,14 +101,14 @@ fn pass<M: TakesTurns>(
     busy
 }
 
-fn sleep<M: TakesTurns>(gang: &Gang, places: &mut [Option<Place<M>>], clock: &MonotonicClock) {
+fn sleep<M: TakesTurns>(shared: &SharedWait, places: &mut [Option<Place<M>>], clock: &MonotonicClock) {
     let mut due = clock.now() + WAIT;
     for place in places.iter_mut().flatten() {
         due = due.min(place.due);
         place.member.backend().watch(true);
     }
     let is_busy = || places.iter_mut().flatten().any(|place| place.member.backend().is_ready());
-    let slept = gang.sleep(due.since(clock.now()), is_busy);
+    let slept = shared.sleep(due.since(clock.now()), is_busy);
     // One's own descriptor can't fail; if it did, the thread would go on without sleeping.
     debug_assert!(slept.is_ok(), "{slept:?}");
     places.iter_mut().flatten().for_each(|place| place.member.backend().watch(false));

@@ -1,8 +1,8 @@
 //! The contract suite over io_uring and the kernel's loopback: as it is meant to run, with queues so small that they
-//! overflow all the time, with connections that are demoted as soon as they pause, and with both sides as a gang: one
+//! overflow all the time, with connections that are demoted as soon as they pause, and with both sides as a ring group: one
 //! thread that waits for all of its rings at once, outside of them.
 
-use netpoll::{Backend, Completions, Gang, SharesThread, UringBackend, UringConfig};
+use netpoll::{Backend, Completions, SharedWait, SharesThread, UringBackend, UringConfig};
 use netpoll_contract::{Setup, Side, World, contract_suite};
 use std::io;
 use std::sync::atomic::{Ordering, fence};
@@ -72,23 +72,23 @@ mount!(demoting, "io_uring with idle demotion", setup => {
     Pair::new(&setup, &UringConfig::default())
 });
 
-/// Both sides in one gang. A poll that may wait sleeps outside the rings, as the owner of a thread with several would.
-struct Ganged {
-    gang: Gang,
+/// Both sides in one ring group. A poll that may wait sleeps outside the rings, as the owner of a thread with several would.
+struct SharingPair {
+    shared: SharedWait,
     pair: Pair,
 }
 
-impl Ganged {
-    fn new(setup: &Setup, uring: &UringConfig) -> Ganged {
-        let (gang, mut pair) = (Gang::new().unwrap(), Pair::new(setup, uring));
+impl SharingPair {
+    fn new(setup: &Setup, uring: &UringConfig) -> SharingPair {
+        let (shared, mut pair) = (SharedWait::new().unwrap(), Pair::new(setup, uring));
         for side in Side::BOTH {
-            pair.side(side).take_seat(gang.seat(side as usize)).unwrap();
+            pair.side(side).join_wait(shared.slot(side as usize)).unwrap();
         }
-        Ganged { gang, pair }
+        SharingPair { shared, pair }
     }
 
     fn poll(&mut self, side: Side, wait: Duration, batch: &mut Completions) -> io::Result<()> {
-        let woken = self.gang.take_woken(side as usize);
+        let woken = self.shared.take_woken(side as usize);
         let backend = self.pair.side(side);
         backend.poll(Duration::ZERO, batch)?;
         if woken || wait.is_zero() || !batch.is_empty() {
@@ -98,28 +98,28 @@ impl Ganged {
         if !wait.is_zero() {
             backend.watch(true);
             fence(Ordering::SeqCst);
-            self.gang.sleep(wait, || backend.is_ready())?;
+            self.shared.sleep(wait, || backend.is_ready())?;
             backend.watch(false);
-            self.gang.take_woken(side as usize);
+            self.shared.take_woken(side as usize);
         }
         backend.poll(Duration::ZERO, batch)
     }
 }
 
-/// Mounts the suite over [`Ganged`] in a module of its own.
-macro_rules! mount_gang {
+/// Mounts the suite over [`SharingPair`] in a module of its own.
+macro_rules! mount_shared {
     ($module:ident, $name:literal, $uring:expr) => {
         mod $module {
             use super::*;
 
-            struct Uring(Ganged);
+            struct Uring(SharingPair);
 
             impl World for Uring {
                 type Backend = UringBackend;
                 const NAME: &'static str = $name;
 
                 fn new(setup: &Setup) -> Uring {
-                    Uring(Ganged::new(setup, &$uring))
+                    Uring(SharingPair::new(setup, &$uring))
                 }
 
                 fn backend(&mut self, side: Side) -> &mut UringBackend {
@@ -136,5 +136,5 @@ macro_rules! mount_gang {
     };
 }
 
-mount_gang!(gang, "io_uring, a gang", UringConfig::default());
-mount_gang!(tiny_gang, "io_uring with tiny queues, a gang", TINY);
+mount_shared!(group, "io_uring, a ring group", UringConfig::default());
+mount_shared!(tiny_group, "io_uring with tiny queues, a ring group", TINY);

@@ -1,7 +1,7 @@
 //! Members that take turns on a thread: each is woken by its mailbox and its ring, and ends by itself.
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, Gang, ListenerConfig, Mailbox, MailboxSender,
+    Backend, BackendConfig, Completion, Completions, ListenerConfig, Mailbox, MailboxSender, SharedWait,
     SharesThread, TakesTurns, UringBackend, UringConfig, mailbox, take_turns,
 };
 use std::io::Write;
@@ -73,11 +73,11 @@ fn start() -> Thread {
     let (to, said) = channel();
     let (tell, told) = channel();
     let thread = std::thread::spawn(move || {
-        let gang = Gang::new().unwrap();
+        let shared = SharedWait::new().unwrap();
         let member = |number| {
             let config = BackendConfig::small(16);
             let mut backend = UringBackend::new(&config, &UringConfig::default()).unwrap();
-            backend.take_seat(gang.seat(number)).unwrap();
+            backend.join_wait(shared.slot(number)).unwrap();
             let (_, address) =
                 backend.listen(&ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
             let (sender, inbox) = mailbox(8, backend.waker());
@@ -86,7 +86,7 @@ fn start() -> Thread {
             Member { number, backend, batch, inbox, to: to.clone() }
         };
         let members = (0..MEMBERS).map(member).collect();
-        take_turns(&gang, members, |member| to.send(Said::Ended(member.number)).unwrap());
+        take_turns(&shared, members, |member| to.send(Said::Ended(member.number)).unwrap());
     });
     let (boxes, addresses) = (0..MEMBERS).map(|_| told.recv().unwrap()).unzip();
     Thread { boxes, addresses, said, thread }

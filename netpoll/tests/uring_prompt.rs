@@ -5,7 +5,7 @@
 //! `cargo test --release -p netpoll --test uring_prompt -- --nocapture` prints how late the last answer of a round came.
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, Gang, ListenerConfig, SharesThread,
+    Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, SharedWait, SharesThread,
     UringBackend, UringConfig, Waker,
 };
 use std::io::{Read, Write};
@@ -50,7 +50,7 @@ impl Waits for Alone {
 }
 
 /// A turn is a poll that does not wait; what the turn queued is submitted before the sleep, which is outside of the ring.
-struct Sharing(Gang, UringBackend);
+struct Sharing(SharedWait, UringBackend);
 
 impl Waits for Sharing {
     fn poll(&mut self, batch: &mut Completions) {
@@ -165,9 +165,9 @@ fn a_ring_of_its_own_puts_nothing_off() {
 fn a_ring_that_shares_its_thread_puts_nothing_off() {
     for (name, uring) in [("shared thread", UringConfig::default()), ("shared thread, small queues", SMALL)] {
         run(name, || {
-            let (gang, mut backend) = (Gang::new().unwrap(), backend(&uring));
-            backend.take_seat(gang.seat(0)).unwrap();
-            Sharing(gang, backend)
+            let (shared, mut backend) = (SharedWait::new().unwrap(), backend(&uring));
+            backend.join_wait(shared.slot(0)).unwrap();
+            Sharing(shared, backend)
         });
     }
 }

@@ -3,7 +3,7 @@
 //! A worker that nothing happens to turns when it is due, four times a second.
 
 use super::threads::{Employed, Plan, Seat};
-use netpoll::{Gang, SharesThread, TakesTurns, take_turns};
+use netpoll::{SharedWait, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub(super) fn run<B: SharesThread>(
     make: impl Fn() -> io::Result<B>,
     describe: impl Fn(&B) -> String,
 ) {
-    let gang = match Gang::new() {
-        Ok(gang) => gang,
+    let shared = match SharedWait::new() {
+        Ok(shared) => shared,
         Err(error) => {
             seats.first().and_then(|seat| seat.show(Err(error), &describe));
             return;
@@ -47,7 +47,7 @@ pub(super) fn run<B: SharesThread>(
     let mut backends = Vec::with_capacity(seats.len());
     for (number, seat) in seats.iter().enumerate() {
         let backend = make().and_then(|mut backend| {
-            backend.take_seat(gang.seat(number))?;
+            backend.join_wait(shared.slot(number))?;
             Ok(backend)
         });
         let Some(backend) = seat.show(backend, &describe) else { return };
@@ -58,5 +58,5 @@ pub(super) fn run<B: SharesThread>(
         let Some(employed) = seat.employ(plan, backend) else { return };
         members.push(employed);
     }
-    take_turns(&gang, members, drop);
+    take_turns(&shared, members, drop);
 }

@@ -20,7 +20,7 @@ use crate::settings::WorkerSettings;
 use crate::worker::{Context, ListenError, Ports, Turn, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, GANG_SEATS_MAX, MailboxSender, UringBackend, UringConfig, Waker,
+    Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker,
     batch_current_thread, mailbox, pin_current_thread,
 };
 use std::io;
@@ -250,7 +250,7 @@ fn seat(id: WorkerId, metrics: &Arc<WorkerMetrics>) -> (Starting, Seat) {
 fn start_threads(plan: &Plan, seats: Vec<Seat>) -> Result<Vec<JoinHandle<()>>, SpawnError> {
     let count = match plan.backend {
         BackendChoice::Uring(_, threads) if threads > 0 => {
-            threads.clamp(seats.len().div_ceil(GANG_SEATS_MAX), seats.len())
+            threads.clamp(seats.len().div_ceil(WAIT_SLOTS_MAX), seats.len())
         }
         _ => seats.len(),
     };

@@ -11,7 +11,9 @@ use crate::limits;
 use crate::plan::{BackendKind, Plan};
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config, run_together};
 use netpoll::epoll::EpollBackend;
-use netpoll::{Backend, BackendConfig, GANG_SEATS_MAX, Gang, SharesThread, UringBackend, UringConfig, Waker};
+use netpoll::{
+    Backend, BackendConfig, SharedWait, SharesThread, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker,
+};
 use std::io;
 #[cfg(feature = "dpdk")]
 use std::sync::Arc;
@@ -86,7 +88,7 @@ impl Ground {
 /// How many threads `workers` of them take, which may share `threads`.
 pub(crate) fn threads(kind: BackendKind, threads: u32, workers: usize) -> usize {
     match kind {
-        BackendKind::IoUring => (threads as usize).clamp(workers.div_ceil(GANG_SEATS_MAX), workers.max(1)),
+        BackendKind::IoUring => (threads as usize).clamp(workers.div_ceil(WAIT_SLOTS_MAX), workers.max(1)),
         BackendKind::Epoll | BackendKind::Dpdk => workers,
     }
 }
@@ -104,18 +106,18 @@ pub(crate) fn work<P: Protocol>(
     let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
     let ring = |config: &BackendConfig| UringBackend::new(config, &uring);
     if kind == BackendKind::IoUring && hand.len() > 1 {
-        let gang = Gang::new().map_err(|error| {
+        let shared = SharedWait::new().map_err(|error| {
             Trouble::new(format!("no descriptor for a thread: {error}"), "raise the limit (ulimit -n)")
         })?;
-        let seated = |(number, to): (usize, Assignment)| {
-            let take_seat = |config: &BackendConfig| {
+        let with_slot = |(number, to): (usize, Assignment)| {
+            let join_wait = |config: &BackendConfig| {
                 let mut backend = ring(config)?;
-                backend.take_seat(gang.seat(number)).map(|()| backend)
+                backend.join_wait(shared.slot(number)).map(|()| backend)
             };
-            worker(take_seat, protocol, to)
+            worker(join_wait, protocol, to)
         };
-        let workers = hand.into_iter().enumerate().map(seated).collect::<Result<Vec<_>, _>>()?;
-        return run_together(&gang, workers).map_err(|error| broken(&error));
+        let workers = hand.into_iter().enumerate().map(with_slot).collect::<Result<Vec<_>, _>>()?;
+        return run_together(&shared, workers).map_err(|error| broken(&error));
     }
     let epoll = |to: Assignment| {
         let apart = limits::one_table_is_too_small(&to.plan, limits::raise_descriptors());

@@ -2,7 +2,7 @@
 
 use super::{Worker, WorkerResult};
 use crate::client::Protocol;
-use netpoll::{Gang, SharesThread, TakesTurns, take_turns};
+use netpoll::{SharedWait, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;
 
@@ -35,17 +35,17 @@ impl<B: SharesThread, P: Protocol> TakesTurns for Member<B, P> {
     }
 }
 
-/// Lets `workers`, whose backends have taken their seats in this order, work until the coordinator says to finish.
+/// Lets `workers`, whose backends have taken their wait slot in this order, work until the coordinator says to finish.
 ///
 /// # Errors
 /// What made one of their backends unusable.
 pub(crate) fn run_together<B: SharesThread, P: Protocol>(
-    gang: &Gang,
+    shared: &SharedWait,
     workers: Vec<Worker<B, P>>,
 ) -> io::Result<Vec<WorkerResult>> {
     let mut results = Vec::with_capacity(workers.len());
     let members = workers.into_iter().map(|worker| Member { worker, failed: None }).collect();
-    take_turns(gang, members, |member| {
+    take_turns(shared, members, |member| {
         results.push(match member.failed {
             Some(error) => Err(error),
             None => Ok(member.worker.into_result().0),

@@ -3,7 +3,7 @@
 //! may return under the memory model.
 //!
 //! ```text
-//!   netpoll/src/{mailbox, buffer/*, sys/{queue, ring, gang, sleep_flag, pages}}.rs    the sources, unchanged
+//!   netpoll/src/{mailbox, buffer/*, sys/{queue, ring, shared_wait, sleep_flag, pages}}.rs    the sources, unchanged
 //!                     │ crate::sync                    │ super::{signal, waker, zeroed}
 //!                     ▼                                ▼
 //!              loom's atomics, cells, Arc       what the kernel does, as little of it as there is
@@ -25,8 +25,8 @@ pub use buffer::{
     Arena, Buffer, BufferPools, Filled, LentMemory, PoolLevel, PoolSize, PoolsConfig, SharedBuffer,
 };
 pub use mailbox::{Mailbox, MailboxSender, mailbox, mailbox_bytes};
-pub use sys::gang::{Gang, GangSeat};
 pub use sys::pages::release_spare;
+pub use sys::shared_wait::{SharedWait, WaitSlot};
 pub use sys::waker::Waker;
 
 /// Explores `model` in every order of its threads in which at most `preemptions` of them are interrupted where they could

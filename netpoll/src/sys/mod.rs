@@ -1,10 +1,10 @@
 //! The only system calls of this crate, as thin wrappers without policy, and what threads share: queue, sleep.
 
 pub(crate) mod descriptors;
-pub(crate) mod gang;
 pub(crate) mod pages;
 pub(crate) mod queue;
 mod ring;
+pub(crate) mod shared_wait;
 mod signal;
 pub(crate) mod signals;
 pub(crate) mod sleep_flag;

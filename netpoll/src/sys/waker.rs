@@ -1,6 +1,6 @@
 //! Ending a wait from another thread.
 
-use super::gang::GangSeat;
+use super::shared_wait::WaitSlot;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ pub struct Waker(Kind);
 enum Kind {
     EventFd(Arc<OwnedFd>),
     Flag(Arc<AtomicBool>),
-    Gang(GangSeat),
+    Shared(WaitSlot),
 }
 
 impl Waker {
@@ -41,8 +41,8 @@ impl Waker {
     }
 
     /// A waker of one backend among several that share a thread and its sleep.
-    pub(crate) fn seat(seat: GangSeat) -> Waker {
-        Waker(Kind::Gang(seat))
+    pub(crate) fn slot(slot: WaitSlot) -> Waker {
+        Waker(Kind::Shared(slot))
     }
 
     /// Wakes. Wakes before the wait has begun count; several count as one.
@@ -51,22 +51,22 @@ impl Waker {
             // The only error is a counter at 2^64 - 2 (EAGAIN), and then the wake-up is pending anyway.
             Kind::EventFd(fd) => drop(rustix::io::write(&**fd, &1_u64.to_ne_bytes())),
             Kind::Flag(flag) => flag.store(true, Ordering::Release),
-            Kind::Gang(seat) => seat.wake(),
+            Kind::Shared(slot) => slot.wake(),
         }
     }
 
     /// Takes a pending wake-up of a flag waker.
     pub(crate) fn take(&self) -> bool {
         match &self.0 {
-            Kind::EventFd(_) | Kind::Gang(_) => false,
+            Kind::EventFd(_) | Kind::Shared(_) => false,
             Kind::Flag(flag) => flag.swap(false, Ordering::Acquire),
         }
     }
 
-    /// Waits for a wake-up, for at most `timeout`, on the thread itself; true when it came. A gang waits by its own sleep.
+    /// Waits for a wake-up, for at most `timeout`, on the thread itself; true when it came. A ring group waits by its own sleep.
     pub fn wait(&self, timeout: Duration) -> bool {
         match &self.0 {
-            Kind::Flag(_) | Kind::Gang(_) => self.take(),
+            Kind::Flag(_) | Kind::Shared(_) => self.take(),
             Kind::EventFd(fd) => {
                 let timeout =
                     Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
@@ -80,7 +80,7 @@ impl Waker {
     pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Kind::EventFd(fd) => Some(fd.as_fd()),
-            Kind::Flag(_) | Kind::Gang(_) => None,
+            Kind::Flag(_) | Kind::Shared(_) => None,
         }
     }
 }

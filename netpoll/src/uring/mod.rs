@@ -31,8 +31,8 @@ use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completions, ConnectError,
-    ConnectionId, GangSeat, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SendStoreLevel,
-    SharedBuffer, SharesThread, Timestamp, Waker,
+    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SendStoreLevel,
+    SharedBuffer, SharesThread, Timestamp, WaitSlot, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
 use lending::Lending;
@@ -456,10 +456,10 @@ impl Backend for UringBackend {
 }
 
 impl SharesThread for UringBackend {
-    fn take_seat(&mut self, seat: GangSeat) -> io::Result<()> {
-        self.ring.register_eventfd(seat.as_fd())?;
-        self.waker = Waker::seat(seat);
-        self.watching = true; // by the gang
+    fn join_wait(&mut self, slot: WaitSlot) -> io::Result<()> {
+        self.ring.register_eventfd(slot.as_fd())?;
+        self.waker = Waker::slot(slot);
+        self.watching = true; // by the ring group
         self.shares_thread = true;
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::echo::difference;
 use super::fleet::{Fleet, loopback};
 use super::{Problem, Protocol};
 use crate::cpu;
-use netpoll::{Gang, SharesThread, TakesTurns, UringBackend, take_turns};
+use netpoll::{SharedWait, SharesThread, TakesTurns, UringBackend, take_turns};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -53,8 +53,8 @@ struct Crew {
 /// The receivers of one ring.
 struct Member {
     fleet: Fleet<UringBackend>,
-    /// Its seat in the gang.
-    seat: usize,
+    /// Its slot in the ring group.
+    slot: usize,
     /// Whether its connection 0 is the sender.
     sends: bool,
     message: Arc<[u8]>,
@@ -166,7 +166,7 @@ struct Opening {
 
 /// A crew's thread: opens its share, then takes part in each message.
 fn work(opening: &Opening, messages: &Receiver<Arc<[u8]>>, done: &Sender<Result<(), Problem>>) {
-    let (gang, mut members) = match assemble(opening) {
+    let (shared, mut members) = match assemble(opening) {
         Ok(assembled) => assembled,
         Err(problem) => return drop(done.send(Err(problem))),
     };
@@ -174,8 +174,8 @@ fn work(opening: &Opening, messages: &Receiver<Arc<[u8]>>, done: &Sender<Result<
     for message in messages {
         members.iter_mut().for_each(|member| member.begin(&message));
         let mut ended = Vec::with_capacity(members.len());
-        take_turns(&gang, members, |member| ended.push(member));
-        ended.sort_by_key(|member| member.seat); // a place in the list is a seat
+        take_turns(&shared, members, |member| ended.push(member));
+        ended.sort_by_key(|member| member.slot); // a place in the list is a slot
         members = ended;
         let problem = members.iter_mut().find_map(|member| member.problem.take());
         if done.send(problem.map_or(Ok(()), Err)).is_err() {
@@ -184,19 +184,19 @@ fn work(opening: &Opening, messages: &Receiver<Arc<[u8]>>, done: &Sender<Result<
     }
 }
 
-fn assemble(opening: &Opening) -> Result<(Gang, Vec<Member>), Problem> {
-    let gang = Gang::new()?;
+fn assemble(opening: &Opening) -> Result<(SharedWait, Vec<Member>), Problem> {
+    let shared = SharedWait::new()?;
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, opening.port));
     let mut members = Vec::with_capacity(opening.shares.len());
-    for (seat, share) in opening.shares.iter().enumerate() {
+    for (slot, share) in opening.shares.iter().enumerate() {
         let mut fleet = Fleet::over_uring(*share)?;
         fleet.come_from(opening.sources.clone());
-        fleet.take_seat(gang.seat(seat))?;
+        fleet.join_wait(shared.slot(slot))?;
         fleet.open(server, Protocol::Raw, *share, false)?;
         members.push(Member {
             fleet,
-            seat,
-            sends: opening.sends && seat == 0,
+            slot,
+            sends: opening.sends && slot == 0,
             message: Arc::default(),
             offsets: vec![0; *share],
             waiting: 0,
@@ -204,7 +204,7 @@ fn assemble(opening: &Opening) -> Result<(Gang, Vec<Member>), Problem> {
             problem: None,
         });
     }
-    Ok((gang, members))
+    Ok((shared, members))
 }
 
 impl Member {

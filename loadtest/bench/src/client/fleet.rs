@@ -4,8 +4,8 @@ use super::Line;
 use super::wire::{Protocol, Step};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    BackendConfig, Completion, Completions, ConnectError, ConnectionId, GangSeat, PoolSize, PoolsConfig,
-    SharedBuffer, SharesThread, UringBackend, UringConfig,
+    BackendConfig, Completion, Completions, ConnectError, ConnectionId, PoolSize, PoolsConfig, SharedBuffer,
+    SharesThread, UringBackend, UringConfig, WaitSlot,
 };
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -90,13 +90,13 @@ impl Fleet<UringBackend> {
         self.sources = sources;
     }
 
-    /// Shares its thread with others: it takes a seat in their gang, and never waits by itself.
+    /// Shares its thread with others: it takes a wait slot in their ring group, and never waits by itself.
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn take_seat(&mut self, seat: GangSeat) -> io::Result<()> {
+    pub(super) fn join_wait(&mut self, slot: WaitSlot) -> io::Result<()> {
         self.wait = Duration::ZERO;
-        self.line.take_seat(seat)
+        self.line.join_wait(slot)
     }
 }
 

@@ -1,6 +1,6 @@
-//! Wakers of a lone sleeper and of a seat in a gang; netpoll's write to a descriptor.
+//! Wakers of a lone sleeper and of a slot in a ring group; netpoll's write to a descriptor.
 
-use super::gang::GangSeat;
+use super::shared_wait::WaitSlot;
 use super::signal::Signal;
 use std::io;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub struct Waker(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Signal(Signal),
-    Gang(GangSeat),
+    Shared(WaitSlot),
 }
 
 impl Waker {
@@ -30,25 +30,25 @@ impl Waker {
     }
 
     /// Of one backend among several that share a thread and its sleep.
-    pub fn seat(seat: GangSeat) -> Waker {
-        Waker(Kind::Gang(seat))
+    pub fn slot(slot: WaitSlot) -> Waker {
+        Waker(Kind::Shared(slot))
     }
 
     /// Wakes.
     pub fn wake(&self) {
         match &self.0 {
             Kind::Signal(signal) => signal.signal(),
-            Kind::Gang(seat) => seat.wake(),
+            Kind::Shared(slot) => slot.wake(),
         }
     }
 
-    /// Waits for a wake-up, without an end of its own. A gang waits by its own sleep.
+    /// Waits for a wake-up, without an end of its own. A ring group waits by its own sleep.
     pub fn wait(&self, _: Duration) -> bool {
         match &self.0 {
             Kind::Signal(signal) => {
                 signal.to_wait_for().is_ok_and(|signal| signal.wait(Duration::ZERO).is_ok())
             }
-            Kind::Gang(_) => false,
+            Kind::Shared(_) => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Several rings on one thread: what ends their common sleep, and that nobody pays for a wake-up while it is awake.
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, Gang, ListenerConfig, SharesThread,
+    Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, SharedWait, SharesThread,
     UringBackend, UringConfig, mailbox,
 };
 use std::io::{Read, Write};
@@ -25,24 +25,24 @@ struct Member {
 }
 
 struct Thread {
-    gang: Gang,
+    shared: SharedWait,
     members: Vec<Member>,
 }
 
 impl Thread {
     fn new(rings: usize, idle_demote: Option<Duration>) -> Thread {
-        let gang = Gang::new().unwrap();
+        let shared = SharedWait::new().unwrap();
         let members = (0..rings).map(|number| {
             let config = BackendConfig { idle_demote, ..BackendConfig::small(16) };
             let mut backend = UringBackend::new(&config, &UringConfig::default()).unwrap();
-            backend.take_seat(gang.seat(number)).unwrap();
+            backend.join_wait(shared.slot(number)).unwrap();
             let listener = ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
             let (_, address) = backend.listen(&listener).unwrap();
             let batch = Completions::with_capacity(config.batch_max);
             Member { backend, address, batch, accepted: vec![], received: 0, closed: 0 }
         });
         let members = members.collect();
-        Thread { gang, members }
+        Thread { shared, members }
     }
 
     /// Polls until nothing is left to do.
@@ -55,7 +55,7 @@ impl Thread {
         self.members.iter_mut().for_each(|member| member.backend.watch(true));
         fence(Ordering::SeqCst);
         let members = &mut self.members;
-        self.gang.sleep(wait, || members.iter_mut().any(|member| member.backend.is_ready())).unwrap();
+        self.shared.sleep(wait, || members.iter_mut().any(|member| member.backend.is_ready())).unwrap();
         self.members.iter_mut().for_each(|member| member.backend.watch(false));
         (0..self.members.len()).filter(|number| self.members[*number].backend.is_ready()).collect()
     }
@@ -152,7 +152,7 @@ fn a_demoted_connection_ends_the_sleep() {
 }
 
 #[test]
-fn a_quiet_gang_sleeps_as_long_as_it_may() {
+fn a_quiet_ring_group_sleeps_as_long_as_it_may() {
     let mut thread = Thread::new(RINGS, None);
     let mut client = TcpStream::connect(thread.members[3].address).unwrap();
     client.write_all(b"hello").unwrap();
@@ -164,37 +164,37 @@ fn a_quiet_gang_sleeps_as_long_as_it_may() {
 }
 
 #[test]
-fn mailboxes_wake_their_own_seat() {
+fn mailboxes_wake_their_own_slot() {
     let thread = Thread::new(2, None);
     let boxes: Vec<_> =
         thread.members.iter().map(|member| mailbox::<u32>(8, member.backend.waker())).collect();
     let (sender, inbox) = &boxes[1];
     assert!(inbox.prepare_sleep());
     sender.send(1).unwrap();
-    assert!(!thread.gang.take_woken(0) && thread.gang.take_woken(1) && !thread.gang.take_woken(1));
+    assert!(!thread.shared.take_woken(0) && thread.shared.take_woken(1) && !thread.shared.take_woken(1));
     assert_eq!(inbox.pop(), Some(1));
     // The same from another thread, into a sleep.
     assert!(inbox.prepare_sleep());
     let other = sender.clone();
     let sending = soon(move || other.send(2).unwrap());
     let start = Instant::now();
-    thread.gang.sleep(LONG, || false).unwrap();
-    assert!(start.elapsed() < LONG / 2 && thread.gang.take_woken(1));
+    thread.shared.sleep(LONG, || false).unwrap();
+    assert!(start.elapsed() < LONG / 2 && thread.shared.take_woken(1));
     sending.join().unwrap();
     // And a wake-up before the sleep is not lost.
     assert_eq!(inbox.pop(), Some(2));
     assert!(inbox.prepare_sleep());
     sender.send(3).unwrap();
-    thread.gang.sleep(LONG, || false).unwrap();
+    thread.shared.sleep(LONG, || false).unwrap();
     assert!(start.elapsed() < LONG / 2);
 }
 
 #[test]
 fn no_wake_up_is_lost_between_two_threads() {
-    let gang = Gang::new().unwrap();
+    let shared = SharedWait::new().unwrap();
     let config = BackendConfig::small(1);
     let mut backend = UringBackend::new(&config, &UringConfig::default()).unwrap();
-    backend.take_seat(gang.seat(77)).unwrap();
+    backend.join_wait(shared.slot(77)).unwrap();
     let (sender, mailbox) = mailbox(64, backend.waker());
     let total = 200_000_u64;
     let producer = std::thread::spawn(move || {
@@ -206,7 +206,7 @@ fn no_wake_up_is_lost_between_two_threads() {
     });
     let mut expected = 0;
     while expected < total {
-        gang.take_woken(77);
+        shared.take_woken(77);
         mailbox.finish_sleep();
         while let Some(message) = mailbox.pop() {
             assert_eq!(message, expected);
@@ -214,7 +214,7 @@ fn no_wake_up_is_lost_between_two_threads() {
         }
         if expected < total && mailbox.prepare_sleep() {
             let start = Instant::now();
-            gang.sleep(LONG, || false).unwrap();
+            shared.sleep(LONG, || false).unwrap();
             assert!(start.elapsed() < LONG, "slept through message {expected}");
         }
     }

@@ -1,7 +1,7 @@
 //! One sleep for several rings: an eventfd that rings and mailboxes signal, and the thread that waits on it.
 //!
 //! ```text
-//!   mailbox ─ wake(seat) ─► bit of the seat; asleep? ──┐
+//!   mailbox ─ wake(slot) ─► bit of the slot; asleep? ──┐
 //!   ring ─ the kernel has something, and is to tell ───┴─► eventfd ─ epoll, edge-triggered ─► the thread's sleep ends
 //! ```
 //!
@@ -16,82 +16,82 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Seats that a gang has.
-pub const GANG_SEATS_MAX: usize = 256;
+/// Wait slots that a ring group has.
+pub const WAIT_SLOTS_MAX: usize = 256;
 
-/// What other threads know of a gang.
+/// What other threads know of a ring group.
 #[derive(Debug)]
-struct Bell {
+struct WakeFlags {
     signal: Signal,
     sleep: SleepFlag,
-    /// Seats that were woken, a bit each.
-    woken: [AtomicU64; GANG_SEATS_MAX / 64],
+    /// Wait slots that were woken, a bit each.
+    woken: [AtomicU64; WAIT_SLOTS_MAX / 64],
 }
 
 /// The thread's side. See the module's text.
 #[derive(Debug)]
-pub struct Gang {
-    bell: Arc<Bell>,
+pub struct SharedWait {
+    flags: Arc<WakeFlags>,
     wait: SignalWait,
 }
 
-/// The place of one backend in a gang.
+/// The place of one backend in a ring group.
 #[derive(Clone, Debug)]
-pub struct GangSeat {
-    bell: Arc<Bell>,
+pub struct WaitSlot {
+    flags: Arc<WakeFlags>,
     number: usize,
 }
 
-impl Gang {
-    /// A gang without backends yet.
+impl SharedWait {
+    /// A ring group without backends yet.
     ///
     /// # Errors
     /// `EMFILE` or `ENFILE` when no descriptor is free.
-    pub fn new() -> io::Result<Gang> {
+    pub fn new() -> io::Result<SharedWait> {
         let signal = Signal::new()?;
         let wait = signal.to_wait_for()?;
-        let bell = Bell { signal, sleep: SleepFlag::new(), woken: from_fn(|_| AtomicU64::new(0)) };
-        Ok(Gang { bell: Arc::new(bell), wait })
+        let flags = WakeFlags { signal, sleep: SleepFlag::new(), woken: from_fn(|_| AtomicU64::new(0)) };
+        Ok(SharedWait { flags: Arc::new(flags), wait })
     }
 
-    /// Seat `number`, below [`GANG_SEATS_MAX`].
-    pub fn seat(&self, number: usize) -> GangSeat {
-        assert!(number < GANG_SEATS_MAX, "a gang has {GANG_SEATS_MAX} seats");
-        GangSeat { bell: Arc::clone(&self.bell), number }
+    /// Slot `number`, below [`WAIT_SLOTS_MAX`].
+    pub fn slot(&self, number: usize) -> WaitSlot {
+        assert!(number < WAIT_SLOTS_MAX, "a ring group has {WAIT_SLOTS_MAX} wait slots");
+        WaitSlot { flags: Arc::clone(&self.flags), number }
     }
 
-    /// Whether the seat was woken since the last call.
+    /// Whether the slot was woken since the last call.
     pub fn take_woken(&self, number: usize) -> bool {
-        let (word, bit) = (&self.bell.woken[number / 64], 1 << (number % 64));
+        let (word, bit) = (&self.flags.woken[number / 64], 1 << (number % 64));
         // Looked at in every pass and seldom set: without the load each look would take the line from all wakers.
         word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
-    /// Sleeps until a seat is woken or a ring signals, for at most `wait`; not at all when a seat was woken before, or when
+    /// Sleeps until a slot is woken or a ring signals, for at most `wait`; not at all when a slot was woken before, or when
     /// `is_busy`, asked after the sleep has been declared, says so.
     ///
     /// # Errors
     /// None that a descriptor of one's own can cause.
     pub fn sleep(&self, wait: Duration, is_busy: impl FnOnce() -> bool) -> io::Result<()> {
-        self.bell.sleep.declare();
-        let woken = self.bell.woken.iter().any(|word| word.load(Ordering::Relaxed) != 0);
+        self.flags.sleep.declare();
+        let woken = self.flags.woken.iter().any(|word| word.load(Ordering::Relaxed) != 0);
         let slept = if woken || is_busy() { Ok(()) } else { self.wait.wait(wait) };
-        self.bell.sleep.clear();
+        self.flags.sleep.clear();
         slept
     }
 }
 
-impl GangSeat {
-    /// Wakes the gang for this seat.
+impl WaitSlot {
+    /// Wakes the ring group for this slot.
     pub(super) fn wake(&self) {
-        self.bell.woken[self.number / 64].fetch_or(1 << (self.number % 64), Ordering::Release);
-        if self.bell.sleep.take() {
-            self.bell.signal.signal();
+        self.flags.woken[self.number / 64].fetch_or(1 << (self.number % 64), Ordering::Release);
+        if self.flags.sleep.take() {
+            self.flags.signal.signal();
         }
     }
 
     /// What a ring signals.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.signal.as_fd()
+        self.flags.signal.as_fd()
     }
 }

@@ -5,39 +5,39 @@
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use netpoll_loom::{Gang, Waker, explore, mailbox};
+use netpoll_loom::{SharedWait, Waker, explore, mailbox};
 use std::time::Duration;
 
-/// A thread that is woken for a seat wakes up, and finds the seat's bit.
+/// A thread that is woken for a slot wakes up, and finds the slot's bit.
 /// Fails without either fence of `sleep_flag.rs`, and with a sleep that looks at the bits before it declares itself.
 #[test]
-fn no_wake_up_of_a_seat_is_lost() {
+fn no_wake_up_of_a_slot_is_lost() {
     explore(3, || {
-        let gang = Gang::new().unwrap();
-        let waker = Waker::seat(gang.seat(1));
+        let shared = SharedWait::new().unwrap();
+        let waker = Waker::slot(shared.slot(1));
         let other = thread::spawn(move || waker.wake());
-        while !gang.take_woken(1) {
-            gang.sleep(Duration::MAX, || false).unwrap();
+        while !shared.take_woken(1) {
+            shared.sleep(Duration::MAX, || false).unwrap();
         }
-        assert!(!gang.take_woken(0) && !gang.take_woken(1));
+        assert!(!shared.take_woken(0) && !shared.take_woken(1));
         other.join().unwrap();
     });
 }
 
-/// What a thread has written before it wakes a seat is there for the thread that finds the seat's bit.
+/// What a thread has written before it wakes a slot is there for the thread that finds the slot's bit.
 /// Fails with `Relaxed` in setting the bit, and in taking it.
 #[test]
 fn a_wake_up_brings_what_was_written_before_it() {
     explore(3, || {
-        let gang = Gang::new().unwrap();
-        let waker = Waker::seat(gang.seat(0));
+        let shared = SharedWait::new().unwrap();
+        let waker = Waker::slot(shared.slot(0));
         let written = Arc::new(UnsafeCell::new(()));
         let theirs = Arc::clone(&written);
         let other = thread::spawn(move || {
             theirs.with_mut(drop);
             waker.wake();
         });
-        while !gang.take_woken(0) {
+        while !shared.take_woken(0) {
             thread::yield_now();
         }
         written.with(drop); // fails when it races with the write
@@ -45,36 +45,36 @@ fn a_wake_up_brings_what_was_written_before_it() {
     });
 }
 
-/// Two seats that are woken at once: neither bit is lost, though one signal may end the sleep for both.
+/// Two slots that are woken at once: neither bit is lost, though one signal may end the sleep for both.
 /// Fails when setting or taking a bit becomes a load and a store.
 #[test]
-fn two_seats_that_are_woken_at_once() {
+fn two_slots_that_are_woken_at_once() {
     explore(2, || {
-        let gang = Gang::new().unwrap();
-        let others = [0, 1].map(|seat| {
-            let waker = Waker::seat(gang.seat(seat));
+        let shared = SharedWait::new().unwrap();
+        let others = [0, 1].map(|slot| {
+            let waker = Waker::slot(shared.slot(slot));
             thread::spawn(move || waker.wake())
         });
         let mut woken = [false; 2];
         while woken != [true; 2] {
-            let seen: Vec<_> = (0..2).filter(|seat| gang.take_woken(*seat)).collect();
-            seen.iter().for_each(|seat| woken[*seat] = true);
+            let seen: Vec<_> = (0..2).filter(|slot| shared.take_woken(*slot)).collect();
+            seen.iter().for_each(|slot| woken[*slot] = true);
             if seen.is_empty() {
-                gang.sleep(Duration::MAX, || false).unwrap();
+                shared.sleep(Duration::MAX, || false).unwrap();
             }
         }
         others.into_iter().for_each(|other| other.join().unwrap());
     });
 }
 
-/// A message to a member of a gang, as `turns.rs` and a worker have it: two sleeps, one inside the other. The member looks into its
+/// A message to a member of a ring group, as `turns.rs` and a worker have it: two sleeps, one inside the other. The member looks into its
 /// mailbox when it is woken and before it rests, the thread at the bits before it sleeps.
 /// Fails without either fence, and when a member rests without `prepare_sleep`.
 #[test]
-fn a_message_to_a_member_of_a_gang() {
+fn a_message_to_a_member_of_a_ring_group() {
     explore(2, || {
-        let gang = Gang::new().unwrap();
-        let (sender, inbox) = mailbox(1, Waker::seat(gang.seat(0)));
+        let shared = SharedWait::new().unwrap();
+        let (sender, inbox) = mailbox(1, Waker::slot(shared.slot(0)));
         let other = thread::spawn(move || sender.send(7).unwrap());
         let heard = loop {
             inbox.finish_sleep();
@@ -84,8 +84,8 @@ fn a_message_to_a_member_of_a_gang() {
             if !inbox.prepare_sleep() {
                 continue;
             }
-            while !gang.take_woken(0) {
-                gang.sleep(Duration::MAX, || false).unwrap();
+            while !shared.take_woken(0) {
+                shared.sleep(Duration::MAX, || false).unwrap();
             }
         };
         assert_eq!(heard, 7);
