@@ -214,7 +214,7 @@ fn a_stall_of_the_host_is_no_loss() {
         h.poll(Side::Client, Duration::ZERO); // and answered
         h.world.now.set(h.world.now.get() + Duration::from_secs(3));
         h.poll(Side::Server, Duration::ZERO);
-        h.settle();
+        h.until_quiet();
     };
     for number in 1..=40 {
         // Two segments, which are acknowledged at once.

@@ -79,7 +79,7 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
             million::render(&folders).map(|()| Exit::Met)
         }
         Some((name, matches)) => {
-            settle(name, matches).and_then(|(name, settings)| run(name, &settings, line))
+            resolve_settings(name, matches).and_then(|(name, settings)| run(name, &settings, line))
         }
         None => Ok(Exit::CouldNotRun),
     };
@@ -90,7 +90,7 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
 }
 
 /// The scenario and its settings, from flags and perhaps a file.
-fn settle(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), Trouble> {
+fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), Trouble> {
     let flags = Settings::from_arg_matches(matches)
         .map_err(|error| Trouble::new(error.to_string(), "see loadtest --help"))?;
     let (wanted, settings) = match matches.try_get_one::<String>("file") {

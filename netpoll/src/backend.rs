@@ -571,7 +571,7 @@ pub trait Backend {
 /// [`SharedWait::sleep`](crate::SharedWait::sleep).
 ///
 /// ```text
-///   poll(0) ─► owner handles the batch ─► settle ─► nothing to do? ─► watch, is_ready? ─► sleep ─► poll(0) of those ready
+///   poll(0) ─► owner handles the batch ─► flush_before_wait ─► nothing to do? ─► watch, is_ready? ─► sleep ─► poll(0) of those ready
 /// ```
 pub trait SharesThread: Backend {
     /// Takes a wait slot: from now on `waker` wakes the ring group, and `poll` is only called with no wait. Before any wait.
@@ -584,7 +584,7 @@ pub trait SharesThread: Backend {
     ///
     /// # Errors
     /// Only what makes the backend unusable.
-    fn settle(&mut self, wait: Duration) -> io::Result<Duration>;
+    fn flush_before_wait(&mut self, wait: Duration) -> io::Result<Duration>;
 
     /// Tells the kernel whether to end the shared sleep when something happens. Followed by a fence of the owner's and a look
     /// at [`SharesThread::is_ready`].

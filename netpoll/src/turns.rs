@@ -37,8 +37,8 @@ pub trait TakesTurns {
     /// Does what there is to do, and polls without waiting. False: it has ended.
     fn turn(&mut self) -> bool;
 
-    /// Submits what turns have queued ([`SharesThread::settle`]), and says for how long nothing is due; nothing: it has ended.
-    fn rest(&mut self) -> Option<Duration>;
+    /// Submits what turns have queued ([`SharesThread::flush_before_wait`]), and says for how long nothing is due; nothing: it has ended.
+    fn begin_wait(&mut self) -> Option<Duration>;
 }
 
 struct Place<M> {
@@ -46,19 +46,19 @@ struct Place<M> {
     /// When it turns, whatever happens; never before it has rested.
     due: Timestamp,
     /// It has turned and not rested since.
-    restless: bool,
+    has_turned: bool,
 }
 
 impl<M: TakesTurns> Place<M> {
     fn turn(&mut self) -> bool {
-        self.restless = true;
+        self.has_turned = true;
         self.due = NEVER;
         self.member.turn()
     }
 
-    fn rest(&mut self, now: Timestamp) -> bool {
-        self.restless = false;
-        let wait = self.member.rest();
+    fn begin_wait(&mut self, now: Timestamp) -> bool {
+        self.has_turned = false;
+        let wait = self.member.begin_wait();
         self.due = now + wait.unwrap_or_default();
         wait.is_some()
     }
@@ -67,7 +67,7 @@ impl<M: TakesTurns> Place<M> {
 /// Lets `members`, whose wait slots are their places in the list, take turns until all have ended. Each is handed to `ended` when
 /// it has, while the others go on.
 pub fn take_turns<M: TakesTurns>(shared: &SharedWait, members: Vec<M>, mut ended: impl FnMut(M)) {
-    let place = |member| Some(Place { member, due: Timestamp::ZERO, restless: false });
+    let place = |member| Some(Place { member, due: Timestamp::ZERO, has_turned: false });
     let mut places: Vec<_> = members.into_iter().map(place).collect();
     let clock = MonotonicClock::start();
     while places.iter().any(Option::is_some) {
@@ -90,7 +90,7 @@ fn pass<M: TakesTurns>(
         let Some(member) = place else { continue };
         let goes_on = match () {
             () if woken || member.due <= now || member.member.backend().is_ready() => member.turn(),
-            () if member.restless => member.rest(now),
+            () if member.has_turned => member.begin_wait(now),
             () => continue,
         };
         busy = true;

@@ -94,7 +94,7 @@ impl SharingPair {
         if woken || wait.is_zero() || !batch.is_empty() {
             return Ok(());
         }
-        let wait = backend.settle(wait)?;
+        let wait = backend.flush_before_wait(wait)?;
         if !wait.is_zero() {
             backend.watch(true);
             fence(Ordering::SeqCst);

@@ -55,9 +55,9 @@ impl TakesTurns for Member {
         true
     }
 
-    fn rest(&mut self) -> Option<Duration> {
+    fn begin_wait(&mut self) -> Option<Duration> {
         let wait = if self.inbox.prepare_sleep() { LONG } else { Duration::ZERO };
-        Some(self.backend.settle(wait).unwrap())
+        Some(self.backend.flush_before_wait(wait).unwrap())
     }
 }
 

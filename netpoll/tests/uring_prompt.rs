@@ -54,7 +54,7 @@ struct Sharing(SharedWait, UringBackend);
 
 impl Waits for Sharing {
     fn poll(&mut self, batch: &mut Completions) {
-        let wait = self.1.settle(WAIT).unwrap();
+        let wait = self.1.flush_before_wait(WAIT).unwrap();
         if !wait.is_zero() && !self.0.take_woken(0) {
             self.1.watch(true);
             fence(Ordering::SeqCst);

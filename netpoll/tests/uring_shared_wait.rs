@@ -88,7 +88,7 @@ impl Member {
                 Completion::Sent { .. } | Completion::Connected { .. } => {}
             }
         }
-        news | self.backend.settle(LONG).unwrap().is_zero()
+        news | self.backend.flush_before_wait(LONG).unwrap().is_zero()
     }
 }
 

@@ -334,7 +334,7 @@ impl<B: SharesThread> Worker<B> {
     pub fn rest(&mut self, wait: Duration) -> std::io::Result<Duration> {
         let before = thread_allocations();
         let wait = self.doze(wait);
-        let settled = self.backend.settle(wait);
+        let settled = self.backend.flush_before_wait(wait);
         self.allocations += thread_allocations() - before;
         settled
     }

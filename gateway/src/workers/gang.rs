@@ -22,7 +22,7 @@ impl<B: SharesThread> TakesTurns for Employed<B> {
         self.goes_on(turned)
     }
 
-    fn rest(&mut self) -> Option<Duration> {
+    fn begin_wait(&mut self) -> Option<Duration> {
         match self.worker.rest(WAIT) {
             Ok(wait) => Some(wait),
             Err(error) => self.goes_on(Err(error)).then_some(Duration::ZERO),

@@ -17,7 +17,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// `EINVAL` when there is no such processor.
-pub fn settle(cpu: usize, nice: i32) -> io::Result<()> {
+pub fn isolate_process(cpu: usize, nice: i32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     netpoll::pin_current_thread(cpu)?;
     if nice != 0 {

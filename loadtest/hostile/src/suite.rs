@@ -289,7 +289,7 @@ impl<'p> Stage<'p> {
             return row.fail(error);
         }
         if self.plan.settles_each {
-            row.residue = self.settle(SETTLE_PATIENCE);
+            row.residue = self.wait_until_released(SETTLE_PATIENCE);
             if !row.residue.is_empty() {
                 row.fail("not all came back".into());
             }
@@ -297,7 +297,7 @@ impl<'p> Stage<'p> {
             self.judge(row, None, &after, [0; 2]);
         } else {
             // So that the next abuse is not blamed for what this one still keeps busy.
-            self.settle(Duration::from_secs(2));
+            self.wait_until_released(Duration::from_secs(2));
         }
         row.counted.extend(counted_since(&counts_before, self.control, self.gateway.pid()));
     }
@@ -388,7 +388,7 @@ impl<'p> Stage<'p> {
     }
 
     /// What has not come back when the patience is over. What workers published before is not looked at.
-    fn settle(&mut self, patience: Duration) -> Vec<String> {
+    fn wait_until_released(&mut self, patience: Duration) -> Vec<String> {
         let since = Instant::now();
         let earlier = Levels::read(self.control, self.gateway.pid()).unwrap_or_default();
         loop {
@@ -416,7 +416,7 @@ impl<'p> Stage<'p> {
             return report.add(row);
         }
         let counts_before = Levels::read(self.control, self.gateway.pid()).unwrap_or_default();
-        row.residue = self.settle(SETTLE_PATIENCE);
+        row.residue = self.wait_until_released(SETTLE_PATIENCE);
         if !row.residue.is_empty() {
             row.fail("not all came back".into());
         }

@@ -31,7 +31,7 @@ pub(crate) fn called() -> Option<String> {
 /// When the program cannot be started again in it.
 pub(super) fn enter() -> Result<Vec<String>, Trouble> {
     if std::env::var_os(INSIDE).is_some() {
-        return Ok(vec![settle()]);
+        return Ok(vec![apply_sysctls()]);
     }
     let root = rustix::process::geteuid().is_root();
     let able = || Command::new("unshare").args(["--net", "ip", "link", "set", "lo", "up"]).output();
@@ -53,7 +53,7 @@ pub(super) fn enter() -> Result<Vec<String>, Trouble> {
     Err(Trouble::new(format!("cannot start in a network namespace: {error}"), "run it as another user"))
 }
 
-fn settle() -> String {
+fn apply_sysctls() -> String {
     let set: Vec<String> = SYSCTLS
         .iter()
         .filter(|(path, value)| std::fs::write(format!("/proc/sys/{path}"), value).is_ok())

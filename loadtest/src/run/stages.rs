@@ -22,7 +22,7 @@ impl Run<'_> {
             StageKind::Disconnect | StageKind::Reconnect => self.turn_over(stage),
         };
         findings.syns = self.ground.flood(0).saturating_sub(before);
-        self.rest(plan.stages[stage].rest);
+        self.pause(plan.stages[stage].rest);
         findings.rested = self.watcher.read();
         self.stages.push(findings);
     }
@@ -68,7 +68,7 @@ impl Run<'_> {
             self.control.end(stage, window.end);
         }
         let end = self.read_end();
-        let unsettled = self.settle(&window);
+        let unsettled = self.wait_for_deliveries(&window);
         self.findings(window, before, end, unsettled)
     }
 
@@ -120,7 +120,7 @@ impl Run<'_> {
     }
 
     /// Waits for what is still on its way, at most as long as allowed; true when it was still coming in then.
-    fn settle(&mut self, window: &Window) -> bool {
+    fn wait_for_deliveries(&mut self, window: &Window) -> bool {
         let settle_max = self.plan.stages[window.stage].phases.settle_max;
         let patience = settle_max.as_nanos() as u64;
         let deadline = self.now() + patience;
@@ -218,7 +218,7 @@ impl Run<'_> {
         None
     }
 
-    fn rest(&mut self, time: Duration) {
+    fn pause(&mut self, time: Duration) {
         let until = self.now() + time.as_nanos() as u64;
         while self.now() < until && !self.stop.load(Relaxed) {
             self.look();

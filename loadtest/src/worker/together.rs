@@ -29,9 +29,9 @@ impl<B: SharesThread, P: Protocol> TakesTurns for Member<B, P> {
         self.kept(turned).unwrap_or(false)
     }
 
-    fn rest(&mut self) -> Option<Duration> {
-        let settled = self.worker.backend.settle(self.worker.time_to_wait());
-        self.kept(settled)
+    fn begin_wait(&mut self) -> Option<Duration> {
+        let flushed = self.worker.backend.flush_before_wait(self.worker.time_to_wait());
+        self.kept(flushed)
     }
 }
 

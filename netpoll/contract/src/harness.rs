@@ -145,7 +145,7 @@ impl<W: World> Harness<W> {
     }
 
     /// Steps until nothing more happens.
-    pub fn settle(&mut self) {
+    pub fn until_quiet(&mut self) {
         self.idle_steps = 0;
         let mut idle_steps = 0;
         while idle_steps < QUIET_STEPS || self.in_flight {
@@ -156,7 +156,7 @@ impl<W: World> Harness<W> {
     }
 
     /// Polls one side only, long enough for what is under way to it to arrive; the other does nothing, as a slow peer would.
-    pub fn settle_alone(&mut self, side: Side) {
+    pub fn poll_alone(&mut self, side: Side) {
         for _ in 0..ALONE_POLLS {
             self.poll(side, W::IDLE_WAIT);
             self.world.idle();
@@ -262,7 +262,7 @@ impl<W: World> Harness<W> {
                 let live: Vec<ConnectionId> = self.party(side).ledger.live().collect();
                 live.into_iter().for_each(|id| self.backend(side).close(id));
             }
-            self.settle();
+            self.until_quiet();
             if Side::BOTH.iter().all(|side| self.party(*side).ledger.live_count() == 0) {
                 break;
             }

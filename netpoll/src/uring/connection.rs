@@ -55,7 +55,7 @@ impl UringBackend {
             self.mark(event.id, Todo::RECEIVE);
             self.mark(event.id, Todo::SEND);
         }
-        self.settle(event.id);
+        self.report_end_if_last(event.id);
     }
 
     pub(super) fn begin_finish(&mut self, id: ConnectionId, last: Option<SharedBuffer>) {
@@ -93,7 +93,7 @@ impl UringBackend {
         let Some(slot) = self.common.table.get_mut(event.id) else { return };
         debug_assert!(event.result == 0, "closing {:?} returned {}", event.id, event.result);
         slot.in_flight.remove(tag::CLOSE);
-        self.settle(event.id);
+        self.report_end_if_last(event.id);
     }
 
     /// FIN has been sent, or could not be: the peer has reset, or the descriptor was closed in the meantime.
@@ -105,11 +105,11 @@ impl UringBackend {
             libc::ENOTCONN => self.end(event.id, CloseReason::PeerReset),
             _ => self.end(event.id, reason_of(event.result)),
         }
-        self.settle(event.id);
+        self.report_end_if_last(event.id);
     }
 
     /// After a completion: reports the end if it was the last one.
-    pub(super) fn settle(&mut self, id: ConnectionId) {
+    pub(super) fn report_end_if_last(&mut self, id: ConnectionId) {
         let Some(slot) = self.common.table.get(id) else { return };
         if slot.life.state == State::Closing && slot.in_flight.is_empty() {
             self.common.notices.push_back(Notice::Closed(id, slot.life.reason()));

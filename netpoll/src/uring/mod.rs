@@ -464,7 +464,7 @@ impl SharesThread for UringBackend {
         Ok(())
     }
 
-    fn settle(&mut self, wait: Duration) -> io::Result<Duration> {
+    fn flush_before_wait(&mut self, wait: Duration) -> io::Result<Duration> {
         self.prepare();
         self.enter(Duration::ZERO)?;
         Ok(self.wait_allowed(wait))

@@ -218,7 +218,7 @@ impl UringBackend {
             }
         }
         if !event.more {
-            self.settle(connection);
+            self.report_end_if_last(connection);
         }
     }
 
@@ -306,7 +306,7 @@ impl UringBackend {
                 _ => self.end(connection, reason_of(event.result)),
             }
         }
-        self.settle(connection);
+        self.report_end_if_last(connection);
     }
 
     // --- idle connections ----------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ impl UringBackend {
             self.readable = true;
             self.mark(event.id, Todo::RECEIVE);
         }
-        self.settle(event.id);
+        self.report_end_if_last(event.id);
     }
 }
 

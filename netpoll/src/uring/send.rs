@@ -131,7 +131,7 @@ impl UringBackend {
                 if self.ring.reaped() < self.sends.mark {
                     return;
                 }
-                self.settle_confirmed();
+                self.complete_confirmed();
             }
             if self.sends.fresh.is_empty() {
                 self.sends.awaited = false;
@@ -146,7 +146,7 @@ impl UringBackend {
     }
 
     /// Settles the sends in `confirming`, whose failures would have been seen.
-    fn settle_confirmed(&mut self) {
+    fn complete_confirmed(&mut self) {
         while let Some(sent) = self.sends.confirming.pop() {
             let Some(slot) = self.common.table.get_mut(sent.id) else { continue };
             if slot.serial != sent.serial || slot.offered == 0 || slot.life.state.is_over() {
@@ -192,7 +192,7 @@ impl UringBackend {
         slot.in_flight.remove(tag::WRITABLE);
         slot.life.send_waits = false;
         self.mark(event.id, Todo::SEND);
-        self.settle(event.id);
+        self.report_end_if_last(event.id);
     }
 
     fn queue_emptied(&mut self, id: ConnectionId) {

@@ -41,7 +41,7 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     if let Some(cpu) = cpu {
-        bench::cpu::settle(cpu, nice)?;
+        bench::cpu::isolate_process(cpu, nice)?;
     }
     if let Some(parent) = parent {
         bench::cpu::end_with_parent(parent)?;

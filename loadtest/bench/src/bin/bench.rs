@@ -36,7 +36,7 @@ bench broadcast: what the bare send of one message to very many costs, over seve
   --parent PID     end when this process, which started it, does
 ";
 
-/// Said to the child that does the work: it has a session of its own (see `bench::cpu::settle`).
+/// Said to the child that does the work: it has a session of its own (see `bench::cpu::isolate_process`).
 const CHILD: &str = "--child";
 
 struct Arguments {
@@ -166,7 +166,7 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     if !options.dpdk {
         bench::note!("built without DPDK (--features bench/dpdk): its rows are left out");
     }
-    bench::cpu::settle(options.processors.1, options.nice)?;
+    bench::cpu::isolate_process(options.processors.1, options.nice)?;
     let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };
     let mut report = run(&options, cases, tell);
     report.machine = machine();

@@ -121,7 +121,7 @@ impl Crowd {
     ///
     /// # Errors
     /// [`Problem`]: the server is busy for ever.
-    pub fn settle(&self, server: u32) -> Result<(), Problem> {
+    pub fn wait_until_accepted(&self, server: u32) -> Result<(), Problem> {
         let until = Instant::now() + STALL;
         let mut before = cpu::of_process(server)?;
         while Instant::now() < until {
@@ -264,10 +264,10 @@ impl TakesTurns for Member {
         self.goes_on(turned)
     }
 
-    fn rest(&mut self) -> Option<Duration> {
-        let settled = self.fleet.line.settle(Duration::from_secs(1));
-        let wait = settled.as_ref().map_or(Duration::ZERO, |wait| *wait);
-        self.goes_on(settled.map(drop).map_err(Problem::from)).then_some(wait)
+    fn begin_wait(&mut self) -> Option<Duration> {
+        let flushed = self.fleet.line.flush_before_wait(Duration::from_secs(1));
+        let wait = flushed.as_ref().map_or(Duration::ZERO, |wait| *wait);
+        self.goes_on(flushed.map(drop).map_err(Problem::from)).then_some(wait)
     }
 }
 

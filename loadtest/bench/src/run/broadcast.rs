@@ -63,7 +63,7 @@ impl Broadcast {
         tell(&format!("{} receivers connect", self.connections));
         let port = *ports.first().ok_or_else(|| Problem("the server has no port".into()))?;
         let mut crowd = Crowd::gather(self.connections as usize, self.rings as usize, port)?;
-        crowd.settle(server.id())?;
+        crowd.wait_until_accepted(server.id())?;
         if server.has_ended() {
             return Err(Problem("the server has ended; what it says is above".into()));
         }

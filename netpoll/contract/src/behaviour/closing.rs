@@ -11,7 +11,7 @@ pub fn close_is_reported_once<W: World>(seed: u64) {
         let reason = h.close_pair(side, pair);
         assert_eq!(reason, CloseReason::PeerClosed, "nothing was unread");
     }
-    h.settle(); // the ledger would see a second Closed, or anything after the first
+    h.until_quiet(); // the ledger would see a second Closed, or anything after the first
     h.end();
 }
 
@@ -60,7 +60,7 @@ pub fn a_reused_slot_has_a_new_generation<W: World>(seed: u64) {
     assert!(matches!(h.send(Side::Client, old.client, b"stray"), Err(SendError::Closed(_))));
     h.send(Side::Client, new.client, b"alive").unwrap();
     h.expect(Side::Server, new.server, b"alive");
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.backend(Side::Server).connection_count(), 1);
     h.end();
 }
@@ -114,7 +114,7 @@ pub fn close_drops_what_is_queued<W: World>(seed: u64) {
     h.client().mode = Mode::Hold;
     let (waiting, fresh) = (h.pair(), h.pair());
     h.stream(Side::Server, waiting.server, Pattern::new(1), 4 << 20, 32 << 10);
-    h.settle();
+    h.until_quiet();
     assert!(h.backend(Side::Server).queued_bytes(waiting.server) > 0);
     h.backend(Side::Server).close(waiting.server);
     let _ = h.send(Side::Server, fresh.server, &[1; 200]); // queued and never offered to the socket
@@ -157,7 +157,7 @@ pub fn close_while_connecting<W: World>(seed: u64) {
         h.backend(Side::Client).close(client);
         assert_eq!(h.closed(Side::Client, client), CloseReason::Local);
     }
-    h.settle(); // whoever was accepted sees its peer go
+    h.until_quiet(); // whoever was accepted sees its peer go
     let accepted: Vec<_> = h.server().accepted.iter().map(|arrival| arrival.connection).collect();
     for server in accepted {
         let reason = h.closed(Side::Server, server);
@@ -204,7 +204,7 @@ pub fn closing_twice_is_closing_once<W: World>(seed: u64) {
     h.backend(Side::Client).close(pair.client);
     assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
     h.closed(Side::Server, pair.server);
-    h.settle();
+    h.until_quiet();
     h.end();
 }
 
@@ -235,7 +235,7 @@ pub fn peer_close_is_reported_once<W: World>(seed: u64) {
     pattern.check(0, h.server().received(pair.server));
     assert_eq!(h.server().received(pair.server).len(), 30_000);
     h.backend(Side::Server).close(pair.server);
-    h.settle();
+    h.until_quiet();
     h.end();
 }
 
@@ -247,7 +247,7 @@ pub fn closing_over_unread_bytes_resets<W: World>(seed: u64) {
     h.server().mode = Mode::Hold;
     let pair = h.pair();
     h.stream(Side::Client, pair.client, Pattern::new(1), 20_000, 20_000);
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.server().held.len(), 1, "the rest is unread");
     assert_eq!(h.close_pair(Side::Server, pair), CloseReason::PeerReset);
     assert!(matches!(h.send(Side::Client, pair.client, b"late"), Err(SendError::Closed(_))));

@@ -19,7 +19,7 @@ pub fn finish_sends_queue_and_last_then_fin<W: World>(seed: u64) {
     pattern.check(0, &received[..200_000]);
     assert_eq!(&received[200_000..], b"farewell");
     assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
-    h.settle();
+    h.until_quiet();
     h.end();
 }
 
@@ -108,11 +108,11 @@ pub fn close_ends_a_finish<W: World>(seed: u64) {
     h.client().mode = Mode::Hold;
     let (queued, idle) = (h.pair(), h.pair());
     h.stream(Side::Server, queued.server, Pattern::new(1), 4 << 20, 32 << 10);
-    h.settle();
+    h.until_quiet();
     assert!(h.backend(Side::Server).queued_bytes(queued.server) > 0);
     for pair in [queued, idle] {
         h.backend(Side::Server).finish(pair.server, None);
-        h.settle();
+        h.until_quiet();
         h.backend(Side::Server).close(pair.server);
         assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
     }
@@ -127,14 +127,14 @@ pub fn a_peers_finish_leaves_our_queue<W: World>(seed: u64) {
     h.client().mode = Mode::Hold;
     let pair = h.pair();
     h.stream(Side::Server, pair.server, Pattern::new(6), 700_000, 60_000);
-    h.settle();
+    h.until_quiet();
     // What does not fit the queue is not part of this: only what was taken must arrive.
     h.server().forget();
     let queued = h.backend(Side::Server).queued_bytes(pair.server);
     assert!(queued > 0, "the peer reads nothing");
     h.backend(Side::Client).finish(pair.client, None);
     h.poll(Side::Client, Duration::ZERO); // says FIN, and discards a little
-    h.settle_alone(Side::Server);
+    h.poll_alone(Side::Server);
     assert!(!h.server().closed.contains_key(&pair.server), "its queue comes first");
     let counted = h.backend(Side::Client).counters().receive_bytes;
     h.client().let_go();
@@ -154,11 +154,11 @@ pub fn finish_behind_a_peers_finish_is_local<W: World>(seed: u64) {
     h.client().mode = Mode::Hold;
     let pair = h.pair();
     h.stream(Side::Server, pair.server, Pattern::new(6), 4 << 20, 60_000);
-    h.settle();
+    h.until_quiet();
     h.server().forget();
     h.backend(Side::Client).finish(pair.client, None);
     h.poll(Side::Client, Duration::ZERO); // says FIN, and discards a little
-    h.settle_alone(Side::Server);
+    h.poll_alone(Side::Server);
     h.backend(Side::Server).finish(pair.server, None);
     h.client().let_go();
     assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
@@ -175,7 +175,7 @@ pub fn finish_after_a_reset_ends<W: World>(seed: u64) {
         h.client().mode = Mode::Hold;
         let pair = h.pair();
         h.stream(Side::Server, pair.server, Pattern::new(1), 20_000, 20_000);
-        h.settle();
+        h.until_quiet();
         h.backend(Side::Client).close(pair.client);
         while !h.client().closed.contains_key(&pair.client) {
             h.poll(Side::Client, W::IDLE_WAIT);
@@ -198,7 +198,7 @@ pub fn a_farewell_survives_what_the_peer_still_sends<W: World>(seed: u64) {
     h.server().mode = Mode::Hold;
     let pair = h.pair();
     h.stream(Side::Client, pair.client, Pattern::new(1), 400_000, 60_000);
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.server().held.len(), 2, "the rest lies unread");
     let last = h.buffer(Side::Server, b"farewell");
     h.backend(Side::Server).finish(pair.server, Some(last));

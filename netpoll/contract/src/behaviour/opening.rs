@@ -63,7 +63,7 @@ pub fn peers_wait_while_the_table_is_full<W: World>(seed: u64) {
     }
     for served in 0..6 {
         h.until("the next peer", |h| h.server().accepted.len() > served);
-        h.settle();
+        h.until_quiet();
         assert_eq!(h.server().accepted.len(), (served + 2).min(6), "no more than there is room for");
         assert_eq!(h.backend(Side::Server).is_full(), served < 5, "full while there is no room");
         let server = h.server().accepted[served].connection;
@@ -81,7 +81,7 @@ pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let open = h.pair();
     h.backend(Side::Server).set_accepting(false);
-    h.settle(); // an accept that was under way may still end
+    h.until_quiet(); // an accept that was under way may still end
     let before = h.server().accepted.len();
     let waiting = [h.connect(), h.connect()];
     for client in waiting {
@@ -89,7 +89,7 @@ pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
     }
     h.send(Side::Client, open.client, b"still here").unwrap();
     h.expect(Side::Server, open.server, b"still here");
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.server().accepted.len(), before, "nobody gets in");
     h.backend(Side::Server).set_accepting(true);
     h.until("the peers that waited", |h| h.server().accepted.len() == before + 2);
@@ -105,13 +105,13 @@ pub fn closed_listeners_refuse_and_keep_what_is_open<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let open = h.pair();
     h.backend(Side::Server).close_listeners();
-    h.settle();
+    h.until_quiet();
     let late = h.connect();
     assert_eq!(h.closed(Side::Client, late), CloseReason::Refused);
     h.send(Side::Client, open.client, b"still here").unwrap();
     h.expect(Side::Server, open.server, b"still here");
     h.backend(Side::Server).set_accepting(true);
-    h.settle();
+    h.until_quiet();
     let later = h.connect();
     assert_eq!(h.closed(Side::Client, later), CloseReason::Refused, "for good");
     h.end();
@@ -136,12 +136,12 @@ pub fn sends_may_precede_connected<W: World>(seed: u64) {
 pub fn a_peer_that_spoke_and_left_before_accept_is_heard<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.backend(Side::Server).set_accepting(false);
-    h.settle();
+    h.until_quiet();
     let client = h.connect();
     h.until("Connected", |h| h.client().connected.contains(&client));
     h.send(Side::Client, client, b"hello").unwrap();
     h.backend(Side::Client).finish(client, None);
-    h.settle();
+    h.until_quiet();
     h.backend(Side::Server).set_accepting(true);
     h.until("Accepted", |h| h.server().accepted.len() == 1);
     let server = h.server().accepted[0].connection;
@@ -196,7 +196,7 @@ pub fn counts_are_right<W: World>(seed: u64) {
     h.server().mode = Mode::Hold;
     h.send(Side::Client, pairs[0].client, b"held").unwrap();
     h.until("bytes", |h| h.server().received_bytes(pairs[0].server) == 4);
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.backend(Side::Server).pools().receive_level().exhausted, 0);
     h.server().let_go();
     h.end();

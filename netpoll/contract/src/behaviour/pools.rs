@@ -13,7 +13,7 @@ pub fn an_empty_pool_pauses_and_loses_nothing<W: World>(seed: u64) {
     for (number, pair) in pairs.iter().enumerate() {
         h.stream(Side::Client, pair.client, Pattern::new(number as u64), 20_000, 3000);
     }
-    h.settle();
+    h.until_quiet();
     assert!(h.server().held.len() <= 4, "no buffer from nowhere");
     assert!(h.backend(Side::Server).counters().receive_pauses > 0);
     assert!(h.backend(Side::Server).pools().receive_level().exhausted > 0, "all held, and bytes waited");
@@ -62,7 +62,7 @@ pub fn buffers_outlive_their_connection<W: World>(seed: u64) {
     h.close_pair(Side::Server, pair);
     let other = h.pair();
     h.send(Side::Client, other.client, &[0xff; 4000]).unwrap();
-    h.settle();
+    h.until_quiet();
     assert!(!h.backend(Side::Server).pools().is_full(), "buffers are held");
     h.server().let_go();
     pattern.check(0, h.server().received(pair.server));

@@ -23,7 +23,7 @@ fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
         pattern.fill(taken, &mut piece);
         // A pool without a block is as good as a full queue: nothing leaves any more.
         let Some(buffer) = h.backend(Side::Server).pools().copy(&piece) else {
-            h.settle();
+            h.until_quiet();
             if h.backend(Side::Server).pools().take(4096).is_none() {
                 return taken;
             }
@@ -34,7 +34,7 @@ fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
             Err(SendError::Full(back) | SendError::Exhausted(back)) => {
                 assert!(*back == piece, "the buffer comes back as it was");
                 let queued = h.backend(Side::Server).queued_bytes(pair.server);
-                h.settle();
+                h.until_quiet();
                 if h.backend(Side::Server).queued_bytes(pair.server) == queued {
                     return taken;
                 }
@@ -57,7 +57,7 @@ pub fn a_slow_reader_gets_everything_once<W: World>(seed: u64) {
     h.client().let_go();
     h.expect_stream(Side::Client, pair.client, pattern, size);
     h.until("Sent", |h| h.server().sent.contains_key(&pair.server));
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.server().sent[&pair.server], 1);
     assert_eq!(h.backend(Side::Server).queued_bytes(pair.server), 0);
     assert_eq!(h.client().received(pair.client).len(), size);
@@ -114,7 +114,7 @@ pub fn a_store_full_of_pieces_hands_back<W: World>(seed: u64) {
     assert_eq!((store.used, store.max), (2, 2));
     h.expect(Side::Server, pairs[0].server, b"ac");
     h.expect(Side::Server, pairs[1].server, b"bd");
-    h.settle();
+    h.until_quiet();
     h.send(Side::Client, pairs[0].client, b"!").unwrap();
     h.expect(Side::Server, pairs[0].server, b"ac!");
     h.expect(Side::Server, pairs[2].server, b"an empty queue is sure of a piece");
@@ -160,7 +160,7 @@ pub fn peers_that_do_not_read_leave_the_store_to_others<W: World>(seed: u64) {
     h.until("the hogs have caught up", |h| {
         hogs.iter().all(|hog| h.backend(Side::Server).queued_bytes(hog.server) == 0)
     });
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.backend(Side::Server).send_store().used, 0);
     let flight = h.backend(Side::Server).flight_store();
     assert_eq!(flight.used, 0, "all has arrived");
@@ -172,7 +172,7 @@ fn fill_socket<W: World>(h: &mut Harness<W>, server: ConnectionId) {
     let filler = [7; 16 << 10];
     while !h.backend(Side::Server).is_waiting(server) {
         let Some(buffer) = h.backend(Side::Server).pools().copy(&filler) else {
-            h.settle();
+            h.until_quiet();
             continue;
         };
         let _ = h.backend(Side::Server).send(server, buffer.freeze());
@@ -211,7 +211,7 @@ pub fn queued_bytes_are_counted<W: World>(seed: u64) {
         assert_eq!(h.backend(Side::Client).queued_bytes(pair.client), queued);
     }
     h.expect(Side::Server, pair.server, b"fourseven..");
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.backend(Side::Client).queued_bytes(pair.client), 0);
     assert_eq!(h.backend(Side::Server).queued_bytes(pair.server), 0);
     h.end();
@@ -244,7 +244,7 @@ pub fn who_is_slow_is_listed_until_it_has_caught_up_or_gone<W: World>(seed: u64)
     h.server().forget();
     assert_eq!(waiting(&mut h), [], "nothing has been offered yet");
     h.until("three slow ones", |h| waiting(h).len() == 3);
-    h.settle();
+    h.until_quiet();
     let mut slow: Vec<_> = pairs[..3].iter().map(|pair| pair.server).collect();
     slow.sort_unstable();
     assert_eq!(waiting(&mut h), slow);
@@ -356,7 +356,7 @@ pub fn blocks_that_wait_are_counted_by_pool<W: World>(seed: u64) {
     setup.server.send_queue_bytes_max = 8 << 20;
     let (mut h, slow) = with_stalled_client::<W>(&mut setup);
     fill_socket(&mut h, slow.server);
-    h.settle();
+    h.until_quiet();
     let backend = h.backend(Side::Server);
     let queued = backend.queued_bytes(slow.server);
     let large = backend.pools().fitting(16 << 10);

@@ -12,7 +12,7 @@ const LITTLE: usize = 3_000;
 fn stopped<W: World>(h: &mut Harness<W>) -> Pair {
     let pair = h.pair();
     h.backend(Side::Server).set_receiving(pair.server, false);
-    h.settle();
+    h.until_quiet();
     pair
 }
 
@@ -27,7 +27,7 @@ pub fn a_stopped_connection_is_left_unread<W: World>(seed: u64) {
     h.stream(Side::Client, pair.client, Pattern::new(1), MUCH, 4_000);
     h.stream(Side::Client, neighbor.client, Pattern::new(2), 400_000, 4_000);
     h.expect_stream(Side::Server, neighbor.server, Pattern::new(2), 400_000);
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.server().received_bytes(pair.server), 0, "it is left unread");
     assert!(h.backend(Side::Server).pools().is_full(), "it holds no buffer");
     let queued = h.backend(Side::Client).queued_bytes(pair.client);
@@ -43,12 +43,12 @@ pub fn what_lay_there_is_reported_after_the_resume<W: World>(seed: u64) {
     let pair = stopped(&mut h);
     for round in 0..3 {
         h.send(Side::Client, pair.client, b"waiting").unwrap();
-        h.settle();
+        h.until_quiet();
         assert_eq!(h.server().received_bytes(pair.server), 7 * round);
         h.backend(Side::Server).set_receiving(pair.server, true);
         h.until("what lay there", |h| h.server().received_bytes(pair.server) == 7 * (round + 1));
         h.backend(Side::Server).set_receiving(pair.server, false);
-        h.settle();
+        h.until_quiet();
     }
     h.end();
 }
@@ -88,7 +88,7 @@ pub fn a_stopped_connection_is_sent_to<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = stopped(&mut h);
     h.stream(Side::Client, pair.client, Pattern::new(3), MUCH, 50_000);
-    h.settle();
+    h.until_quiet();
     h.stream(Side::Server, pair.server, Pattern::new(4), 300_000, 20_000);
     h.expect_stream(Side::Client, pair.client, Pattern::new(4), 300_000);
     assert_eq!(h.server().received_bytes(pair.server), 0);
@@ -105,10 +105,10 @@ pub fn stopping_while_no_buffer_is_free<W: World>(seed: u64) {
     for (number, pair) in pairs.iter().enumerate() {
         h.stream(Side::Client, pair.client, Pattern::new(number as u64), 20_000, 3_000);
     }
-    h.settle();
+    h.until_quiet();
     h.backend(Side::Server).set_receiving(pairs[0].server, false);
     h.backend(Side::Server).set_receiving(pairs[1].server, false);
-    h.settle();
+    h.until_quiet();
     h.backend(Side::Server).set_receiving(pairs[1].server, true);
     h.server().let_go();
     for number in [1, 2] {
@@ -127,10 +127,10 @@ pub fn a_peer_that_leaves_a_stopped_connection_is_heard<W: World>(seed: u64) {
         let size = if with_bytes { LITTLE } else { 0 };
         if with_bytes {
             h.stream(Side::Client, pair.client, Pattern::new(5), size, size);
-            h.settle();
+            h.until_quiet();
         }
         h.backend(Side::Client).finish(pair.client, None);
-        h.settle();
+        h.until_quiet();
         h.backend(Side::Server).set_receiving(pair.server, true);
         assert_eq!(h.closed(Side::Server, pair.server), CloseReason::PeerClosed);
         assert_eq!(h.server().received_bytes(pair.server), size);
@@ -147,10 +147,10 @@ pub fn a_peer_that_resets_a_stopped_connection_is_heard<W: World>(seed: u64) {
     h.client().mode = Mode::Hold;
     let pair = stopped(&mut h);
     h.stream(Side::Server, pair.server, Pattern::new(1), 20_000, 20_000);
-    h.settle();
+    h.until_quiet();
     h.backend(Side::Client).close(pair.client);
     assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
-    h.settle();
+    h.until_quiet();
     h.backend(Side::Server).set_receiving(pair.server, true);
     assert_eq!(h.closed(Side::Server, pair.server), CloseReason::PeerReset);
     h.end();
@@ -161,7 +161,7 @@ pub fn close_while_stopped<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = stopped(&mut h);
     h.stream(Side::Client, pair.client, Pattern::new(6), MUCH, 50_000);
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.close_pair(Side::Server, pair), CloseReason::PeerReset);
     let quiet = stopped(&mut h);
     assert_eq!(h.close_pair(Side::Server, quiet), CloseReason::PeerClosed, "nothing was unread");
@@ -174,7 +174,7 @@ pub fn finish_while_stopped_discards_what_lies_unread<W: World>(seed: u64) {
     for resumes in [false, true] {
         let pair = stopped(&mut h);
         h.stream(Side::Client, pair.client, Pattern::new(7), MUCH, 50_000);
-        h.settle();
+        h.until_quiet();
         let last = h.buffer(Side::Server, b"too fast");
         h.backend(Side::Server).finish(pair.server, Some(last));
         h.backend(Side::Server).set_receiving(pair.server, resumes);

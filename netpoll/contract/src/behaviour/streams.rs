@@ -47,7 +47,7 @@ pub fn pieces_of_one_turn_arrive_as_one_stream<W: World>(seed: u64) {
         size += piece_size;
     }
     h.expect_stream(Side::Server, pair.server, pattern, size);
-    h.settle();
+    h.until_quiet();
     assert_eq!(h.server().received(pair.server).len(), size);
     h.end();
 }
@@ -76,7 +76,7 @@ pub fn an_empty_buffer_is_no_piece<W: World>(seed: u64) {
     let pair = h.pair();
     h.send(Side::Client, pair.client, b"").unwrap();
     assert_eq!(h.backend(Side::Client).queued_bytes(pair.client), 0);
-    h.settle();
+    h.until_quiet();
     h.send(Side::Client, pair.client, b"a").unwrap();
     h.send(Side::Client, pair.client, b"").unwrap();
     h.send(Side::Client, pair.client, b"b").unwrap();

@@ -18,7 +18,7 @@ fn measured<W: World>(h: &mut Harness<W>, wait: Duration) -> Duration {
 pub fn a_wake_before_the_wait_counts<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.pair();
-    h.settle();
+    h.until_quiet();
     let waker = h.backend(Side::Server).waker();
     for _ in 0..3 {
         waker.wake();
@@ -32,7 +32,7 @@ pub fn a_wake_before_the_wait_counts<W: World>(seed: u64) {
 pub fn a_wake_from_another_thread_ends_the_wait<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.pair();
-    h.settle();
+    h.until_quiet();
     let waker = h.backend(Side::Server).waker();
     if W::REAL_TIME {
         let thread = std::thread::spawn(move || {
@@ -52,7 +52,7 @@ pub fn a_wake_from_another_thread_ends_the_wait<W: World>(seed: u64) {
 pub fn a_wait_ends_in_time<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.pair();
-    h.settle();
+    h.until_quiet();
     let wait = Duration::from_millis(20);
     // A wake-up or another left-over may end one wait early; it cannot end all of them.
     let longest = (0..5).map(|_| measured(&mut h, wait)).max().unwrap_or_default();
