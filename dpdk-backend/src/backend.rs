@@ -480,11 +480,11 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         Ok(())
     }
 
-    fn put_back(&mut self, connection: ConnectionId, buffer: Buffer, size: usize) -> Result<(), Buffer> {
+    fn unread(&mut self, connection: ConnectionId, buffer: Buffer, size: usize) -> Result<(), Buffer> {
         self.stack.put_back(self.recent, connection, buffer, size)
     }
 
-    fn has_put_back(&self, connection: ConnectionId) -> bool {
+    fn has_unread(&self, connection: ConnectionId) -> bool {
         self.stack.has_put_back(connection)
     }
 

@@ -401,7 +401,7 @@ impl Stack {
         }
     }
 
-    /// Takes a payload back, to be told again when a block of `size` bytes is free: see [`netpoll::Backend::put_back`].
+    /// Takes a payload back, to be told again when a block of `size` bytes is free: see [`netpoll::Backend::unread`].
     ///
     /// # Errors
     /// The payload.

@@ -459,12 +459,12 @@ pub trait Backend {
     ///
     /// # Errors
     /// The bytes: this backend never takes any, or blocks have been short for too long.
-    fn put_back(&mut self, _connection: ConnectionId, buffer: Buffer, _size: usize) -> Result<(), Buffer> {
+    fn unread(&mut self, _connection: ConnectionId, buffer: Buffer, _size: usize) -> Result<(), Buffer> {
         Err(buffer)
     }
 
     /// Whether bytes of the connection were put back and not told again since.
-    fn has_put_back(&self, _connection: ConnectionId) -> bool {
+    fn has_unread(&self, _connection: ConnectionId) -> bool {
         false
     }
 

@@ -20,9 +20,9 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         let Some((phase, listener)) = self.count_bytes(connection, buffer.len()) else { return };
         // What came before it waits for a block.
-        if self.backend.has_put_back(connection) {
+        if self.backend.has_unread(connection) {
             let count = buffer.len();
-            match self.backend.put_back(connection, buffer, usize::MAX) {
+            match self.backend.unread(connection, buffer, usize::MAX) {
                 Ok(()) => return self.return_bytes(connection, count),
                 Err(back) => buffer = back,
             }

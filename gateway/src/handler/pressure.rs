@@ -70,7 +70,7 @@ impl<B: Backend> Worker<B> {
             return Some(buffer);
         }
         let received = buffer.len();
-        let refused = self.backend.put_back(connection, buffer, size).err();
+        let refused = self.backend.unread(connection, buffer, size).err();
         if refused.is_none() {
             self.return_bytes(connection, received);
         }
