@@ -1,6 +1,6 @@
 //! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`, `loadtest compare A B …`, `loadtest pages FOLDER …`.
 
-use crate::error::{Exit, Trouble};
+use crate::error::{Exit, RunError};
 use crate::goals::Goal;
 use crate::million;
 use crate::report::build::About;
@@ -83,21 +83,21 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
         }
         None => Ok(Exit::CouldNotRun),
     };
-    outcome.unwrap_or_else(|trouble| {
-        note!("loadtest: {trouble}");
+    outcome.unwrap_or_else(|error| {
+        note!("loadtest: {error}");
         Exit::CouldNotRun
     })
 }
 
 /// The scenario and its settings, from flags and perhaps a file.
-fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), Trouble> {
+fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), RunError> {
     let flags = Settings::from_arg_matches(matches)
-        .map_err(|error| Trouble::new(error.to_string(), "see loadtest --help"))?;
+        .map_err(|error| RunError::new(error.to_string(), "see loadtest --help"))?;
     let (wanted, settings) = match matches.try_get_one::<String>("file") {
         Ok(Some(path)) => {
             let (scenario, file) = settings::load(path)?;
             let merged = flags.over(&file).map_err(|error| {
-                Trouble::new(
+                RunError::new(
                     format!("{path} and the flags do not go together: {error}"),
                     "leave the flag out",
                 )
@@ -109,7 +109,7 @@ fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, S
     let known = scenario::ALL.iter().map(|(known, _)| *known).find(|known| *known == wanted);
     let names = || scenario::ALL.map(|(name, _)| name).join(", ");
     let known = known.ok_or_else(|| {
-        Trouble::new(format!("no scenario `{wanted}`"), format!("scenarios are: {}", names()))
+        RunError::new(format!("no scenario `{wanted}`"), format!("scenarios are: {}", names()))
     });
     Ok((known?, settings))
 }
@@ -117,7 +117,7 @@ fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, S
 /// Set when the run is to end early.
 pub(crate) type Stop = Arc<AtomicBool>;
 
-fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit, Trouble> {
+fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit, RunError> {
     for path in settings.json.iter().chain(&settings.html) {
         json::probe(path)?;
     }
@@ -153,7 +153,7 @@ fn without_token(command: String, settings: &Settings) -> String {
 }
 
 /// Writes what --json and --html ask for.
-pub(crate) fn store(settings: &Settings, report: &Report) -> Result<(), Trouble> {
+pub(crate) fn store(settings: &Settings, report: &Report) -> Result<(), RunError> {
     if let Some(path) = &settings.json {
         json::write(path, &json::encode(report))?;
     }
@@ -176,10 +176,12 @@ fn stop_on_signal() -> Arc<AtomicBool> {
     stop
 }
 
-fn compare_files(matches: &ArgMatches) -> Result<Exit, Trouble> {
+fn compare_files(matches: &ArgMatches) -> Result<Exit, RunError> {
     let paths: Vec<&String> = matches.get_many("reports").into_iter().flatten().collect();
-    let reports =
-        paths.iter().map(|path| Ok((named(path), json::load(path)?))).collect::<Result<Vec<_>, Trouble>>()?;
+    let reports = paths
+        .iter()
+        .map(|path| Ok((named(path), json::load(path)?)))
+        .collect::<Result<Vec<_>, RunError>>()?;
     let table = compare::Comparison::of(&reports);
     say!("{}", table.text());
     if let Some(path) = matches.get_one::<String>("html") {

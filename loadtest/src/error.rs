@@ -4,25 +4,25 @@ use std::fmt;
 
 /// A run that could not start, or could not go on.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct RunError {
     what: String,
     advice: String,
 }
 
-impl Trouble {
+impl RunError {
     /// What is wrong, and what to do about it.
-    pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> Trouble {
-        Trouble { what: what.into(), advice: advice.into() }
+    pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> RunError {
+        RunError { what: what.into(), advice: advice.into() }
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n  → {}", self.what, self.advice)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for RunError {}
 
 /// The outcome of a whole run, as the process tells it to a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

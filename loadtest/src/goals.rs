@@ -3,7 +3,7 @@
 //! `name=value`, where the name says which way it is bounded: latencies, losses and costs from above, `rate` and
 //! `ready` from below.
 
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::settings::units::Span;
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +57,8 @@ impl Goal {
     ///
     /// # Errors
     /// A name or a value that makes no sense.
-    pub(crate) fn parse(text: &str) -> Result<Goal, Trouble> {
-        let wrong = |advice: &str| Trouble::new(format!("goal `{text}` makes no sense"), advice);
+    pub(crate) fn parse(text: &str) -> Result<Goal, RunError> {
+        let wrong = |advice: &str| RunError::new(format!("goal `{text}` makes no sense"), advice);
         let (name, value) = text.split_once('=').ok_or_else(|| wrong("write it like p99=5ms or loss=0"))?;
         let measure = match name.trim() {
             "max" => Measure::LatencyMax,

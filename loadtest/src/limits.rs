@@ -1,6 +1,6 @@
 //! What the machine must allow, worked out before anything is opened: descriptors and ports, each as a sum.
 
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::plan::{BackendKind, Path, Plan};
 use netpoll::epoll::EpollBackend;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -44,7 +44,7 @@ pub(crate) fn raise_descriptors() -> u64 {
 ///
 /// # Errors
 /// With what to change.
-pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> {
+pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), RunError> {
     let connections = u64::from(plan.connections_total());
     let crew = plan.crew();
     let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
@@ -54,7 +54,7 @@ pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> 
             return Ok(());
         }
         let workers = connections.div_ceil(limit.saturating_sub(beside).max(1));
-        Err(Trouble::new(
+        Err(RunError::new(
             format!(
                 "too few descriptors: {largest} connections of one worker + {beside} others = {needed}, {table} holds \
                  RLIMIT_NOFILE = {limit}"
@@ -73,7 +73,7 @@ pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), Trouble> 
             }
             let needed = connections + http + beside;
             let room = limit.saturating_sub(http + beside);
-            Err(Trouble::new(
+            Err(RunError::new(
                 format!(
                     "too few descriptors for epoll: {connections} connections + {http} HTTP + {beside} others = \
                      {needed}, RLIMIT_NOFILE is {limit}"
@@ -119,7 +119,11 @@ pub(crate) fn ports_per_pair() -> u32 {
 ///
 /// # Errors
 /// Too few ports for the connections, with the sum; or a list that is none.
-pub(crate) fn sources(asked: Option<&str>, server: IpAddr, connections: u32) -> Result<Vec<IpAddr>, Trouble> {
+pub(crate) fn sources(
+    asked: Option<&str>,
+    server: IpAddr,
+    connections: u32,
+) -> Result<Vec<IpAddr>, RunError> {
     let ports = ports_per_pair();
     let needed = connections.div_ceil((ports * PORTS_USED_PERCENT / 100).max(1)).max(1);
     let list = match asked {
@@ -130,7 +134,7 @@ pub(crate) fn sources(asked: Option<&str>, server: IpAddr, connections: u32) -> 
     let pairs = list.len().max(1) as u64;
     let room = pairs * u64::from(ports);
     if u64::from(connections) > room {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!(
                 "too few ports: {connections} connections, but {pairs} source address(es) × {ports} ports \
                  (ip_local_port_range) = {room}"
@@ -141,13 +145,13 @@ pub(crate) fn sources(asked: Option<&str>, server: IpAddr, connections: u32) -> 
     Ok(list)
 }
 
-fn parse_sources(text: &str) -> Result<Vec<IpAddr>, Trouble> {
+fn parse_sources(text: &str) -> Result<Vec<IpAddr>, RunError> {
     if let Ok(count) = text.parse::<u32>() {
         return Ok(loopback(count));
     }
     let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(|part| part.trim().parse()).collect();
     addresses.map_err(|error| {
-        Trouble::new(
+        RunError::new(
             format!("--source-addresses {text}: {error}"),
             "give a number of loopback addresses, such as 40, or a list such as 10.0.0.2,10.0.0.3",
         )

@@ -2,7 +2,7 @@
 
 use super::with_kernel::WithKernel;
 use crate::client::Protocol;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::plan::{BackendKind, LinkPlan, Plan};
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config};
 use dpdk_backend::backend::{PollBackend, PollConfig, SystemClock};
@@ -31,13 +31,13 @@ const BLOCKS_BYTES_MAX: u32 = 128 << 20;
 ///
 /// # Errors
 /// What DPDK says, and what to do about it.
-pub(super) fn open(plan: &Plan) -> Result<Option<Host>, Trouble> {
+pub(super) fn open(plan: &Plan) -> Result<Option<Host>, RunError> {
     let (BackendKind::Dpdk, Some(link)) = (plan.machinery.backend, &plan.machinery.link) else {
         return Ok(None);
     };
     let crew = plan.crew();
     let [duty] = crew.as_slice() else {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("{} workers on one queue", crew.len()),
             "with --backend dpdk there is one worker: leave --workers, --slow-connections and --churn-rate out",
         ));
@@ -58,7 +58,7 @@ fn host(plan: &Plan, link: &LinkPlan) -> HostConfig {
     }
 }
 
-fn explain(error: &HostError, link: &LinkPlan) -> Trouble {
+fn explain(error: &HostError, link: &LinkPlan) -> RunError {
     let device = &link.device;
     let advice = match error {
         HostError::Eal(_) if link.huge_pages => {
@@ -72,7 +72,7 @@ fn explain(error: &HostError, link: &LinkPlan) -> Trouble {
              socket-abstract=no"
         }
     };
-    Trouble::new(format!("no host on {device}: {error}"), advice)
+    RunError::new(format!("no host on {device}: {error}"), advice)
 }
 
 /// Sizes of a worker's backend where sent bytes stay in its own blocks until they are acknowledged, and not in a socket.
@@ -98,12 +98,15 @@ fn engine(config: &BackendConfig) -> TcpConfig {
 ///
 /// # Errors
 /// What the system says to making the backend, or to using it; that the link does not come up.
-pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerResult, Trouble> {
+pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerResult, RunError> {
     let host = to.ground.host.clone();
     let host = host
-        .ok_or_else(|| Trouble::new("no port was opened", "that is a bug in loadtest; please report it"))?;
+        .ok_or_else(|| RunError::new("no port was opened", "that is a bug in loadtest; please report it"))?;
     let broken = |error: std::io::Error| {
-        Trouble::new(format!("cannot make a backend on DPDK: {error}"), "lower --connections, or free memory")
+        RunError::new(
+            format!("cannot make a backend on DPDK: {error}"),
+            "lower --connections, or free memory",
+        )
     };
     let _known_to_dpdk = host.enter().map_err(broken)?;
     let config = sizes(&backend_config(&to.plan, &to.duty));
@@ -118,7 +121,7 @@ pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerRes
     let kernel = BackendConfig { connections_max: connections, batch_max: 64, pools, ..config };
     let kernel = EpollBackend::new(&kernel).map_err(broken)?;
     let server = to.plan.endpoints.server.ip();
-    let failed = |error| Trouble::new(format!("a worker's backend failed: {error}"), "see dmesg; try again");
+    let failed = |error| RunError::new(format!("a worker's backend failed: {error}"), "see dmesg; try again");
     let (result, both) =
         Worker::new(WithKernel::new(link, kernel, server), protocol, to).run().map_err(failed)?;
     both.into_link().linger(GOODBYE_MAX).map_err(failed)?;
@@ -128,12 +131,12 @@ pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerRes
 fn wait_for_link(
     link: &mut PollBackend<SynFlood<Queue>, SystemClock>,
     to: &Assignment,
-) -> Result<(), Trouble> {
+) -> Result<(), RunError> {
     let since = Instant::now();
     while !link.device().inner().link_is_up() {
         if since.elapsed() > LINK_PATIENCE {
             let device = to.plan.machinery.link.as_ref().map_or("", |link| link.device.as_str());
-            return Err(Trouble::new(format!("the link of {device} does not come up"), SERVER_FIRST));
+            return Err(RunError::new(format!("the link of {device} does not come up"), SERVER_FIRST));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

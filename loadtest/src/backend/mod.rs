@@ -6,7 +6,7 @@ mod dpdk;
 mod with_kernel;
 
 use crate::client::Protocol;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::limits;
 use crate::plan::{BackendKind, Plan};
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config, run_together};
@@ -27,14 +27,14 @@ pub(crate) fn best() -> BackendKind {
 ///
 /// # Errors
 /// What stands in its way.
-pub(crate) fn check(kind: BackendKind) -> Result<(), Trouble> {
+pub(crate) fn check(kind: BackendKind) -> Result<(), RunError> {
     match kind {
         BackendKind::Epoll => Ok(()),
         BackendKind::IoUring => netpoll::uring::probe().map(drop).map_err(|error| {
-            Trouble::new(format!("io_uring is not to be had: {error}"), "use --backend epoll, or auto")
+            RunError::new(format!("io_uring is not to be had: {error}"), "use --backend epoll, or auto")
         }),
         BackendKind::Dpdk if cfg!(feature = "dpdk") => Ok(()),
-        BackendKind::Dpdk => Err(Trouble::new(
+        BackendKind::Dpdk => Err(RunError::new(
             "this loadtest was built without DPDK",
             "build one with cargo build --release -p loadtest --features loadtest/dpdk (docs/dpdk.md says what that needs), or use \
              --backend epoll or io_uring",
@@ -57,7 +57,7 @@ impl Ground {
     /// # Errors
     /// What DPDK says, and what to do about it.
     #[cfg(feature = "dpdk")]
-    pub(crate) fn lay(plan: &Plan) -> Result<Ground, Trouble> {
+    pub(crate) fn lay(plan: &Plan) -> Result<Ground, RunError> {
         Ok(Ground { host: dpdk::open(plan)?.map(Arc::new), flood: Arc::default() })
     }
 
@@ -80,7 +80,7 @@ impl Ground {
     /// # Errors
     /// Those of [`check`].
     #[cfg(not(feature = "dpdk"))]
-    pub(crate) fn lay(plan: &Plan) -> Result<Ground, Trouble> {
+    pub(crate) fn lay(plan: &Plan) -> Result<Ground, RunError> {
         check(plan.machinery.backend).map(|()| Ground::default())
     }
 }
@@ -101,13 +101,13 @@ pub(crate) fn work<P: Protocol>(
     kind: BackendKind,
     protocol: &P,
     hand: Vec<Assignment>,
-) -> Result<Vec<WorkerResult>, Trouble> {
+) -> Result<Vec<WorkerResult>, RunError> {
     // It accepts nothing; one slot is the least that is reserved for it.
     let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
     let ring = |config: &BackendConfig| UringBackend::new(config, &uring);
     if kind == BackendKind::IoUring && hand.len() > 1 {
         let shared = SharedWait::new().map_err(|error| {
-            Trouble::new(format!("no descriptor for a thread: {error}"), "raise the limit (ulimit -n)")
+            RunError::new(format!("no descriptor for a thread: {error}"), "raise the limit (ulimit -n)")
         })?;
         let with_slot = |(number, to): (usize, Assignment)| {
             let join_wait = |config: &BackendConfig| {
@@ -138,23 +138,23 @@ pub(crate) fn work<P: Protocol>(
     hand.into_iter().map(alone).collect()
 }
 
-fn run<B: Backend, P: Protocol>(worker: Worker<B, P>) -> Result<WorkerResult, Trouble> {
+fn run<B: Backend, P: Protocol>(worker: Worker<B, P>) -> Result<WorkerResult, RunError> {
     worker.run().map(|(result, _)| result).map_err(|error| broken(&error))
 }
 
-fn broken(error: &io::Error) -> Trouble {
-    Trouble::new(format!("a worker's backend failed: {error}"), "see dmesg; try again")
+fn broken(error: &io::Error) -> RunError {
+    RunError::new(format!("a worker's backend failed: {error}"), "see dmesg; try again")
 }
 
 fn worker<B: Backend, P: Protocol>(
     make: impl FnOnce(&BackendConfig) -> io::Result<B>,
     protocol: &P,
     to: Assignment,
-) -> Result<Worker<B, P>, Trouble> {
+) -> Result<Worker<B, P>, RunError> {
     let config = backend_config(&to.plan, &to.duty);
     let memory = config.pools.bytes() >> 20;
     let backend = make(&config).map_err(|error| {
-        Trouble::new(
+        RunError::new(
             format!("cannot make a backend with {memory} MiB of buffers: {error}"),
             "lower --workers or --connections, or free memory",
         )

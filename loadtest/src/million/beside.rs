@@ -2,7 +2,7 @@
 
 use super::bars::Bar;
 use super::outcome::Outcome;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::report::html::date;
 use crate::report::units::number;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub(super) fn stored_next_to(folder: &str, own: &Outcome) -> Beside {
 ///
 /// # Errors
 /// A folder without a report, or one that cannot be written.
-pub(crate) fn render(folders: &[String]) -> Result<(), Trouble> {
+pub(crate) fn render(folders: &[String]) -> Result<(), RunError> {
     for folder in folders {
         Outcome::load(Path::new(folder))?.store_pages(folder)?;
     }

@@ -1,6 +1,6 @@
 //! What a run needs of descriptors and memory, as a sum that a person can check, made before anything starts.
 
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::limits;
 use crate::monitor::kernel;
 use crate::report::units::{bytes, number};
@@ -40,7 +40,7 @@ impl Budget {
     ///
     /// # Errors
     /// Never yet; a machine that cannot hold it is told by [`Budget::check`], behind the sum.
-    pub(super) fn of(settings: &Settings, backend: GatewayBackend) -> Result<Budget, Trouble> {
+    pub(super) fn of(settings: &Settings, backend: GatewayBackend) -> Result<Budget, RunError> {
         let asked = settings.connections.map_or(0, |count| count.0);
         let limit = limits::raise_descriptors();
         let mut notes = Vec::new();
@@ -110,13 +110,13 @@ impl Budget {
     ///
     /// # Errors
     /// With how many connections it could hold.
-    pub(super) fn check(&self) -> Result<(), Trouble> {
+    pub(super) fn check(&self) -> Result<(), RunError> {
         if self.needed <= self.available {
             return Ok(());
         }
         let each = (self.needed - BASE) / u64::from(self.connections.max(1));
         let room = self.available.saturating_sub(BASE) / each.max(1) / 1000 * 1000;
-        Err(Trouble::new(
+        Err(RunError::new(
             format!(
                 "this machine cannot hold it: {} needed, {} available",
                 bytes(self.needed as f64),

@@ -6,7 +6,7 @@
 
 use super::outcome::name;
 use crate::cli::Stop;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::report::units::number;
 use crate::settings::GatewayBackend;
 use serde::Deserialize;
@@ -50,7 +50,7 @@ pub(super) fn measure(
     connections: u32,
     rings: u32,
     stop: &Stop,
-) -> Result<Option<Floor>, Trouble> {
+) -> Result<Option<Floor>, RunError> {
     let child = Command::new(program)
         .args(["broadcast", "--connections", &connections.to_string(), "--rings", &rings.to_string()])
         .args(["--parent", &std::process::id().to_string()])
@@ -59,7 +59,7 @@ pub(super) fn measure(
         .spawn();
     let mut bench = Bench(child.map_err(|error| absent(program, &error.to_string()))?);
     let failed = |what: String| {
-        Trouble::new(
+        RunError::new(
             format!("{program} broadcast: {what}"),
             "see what it says above; the run's other figures stand",
         )
@@ -85,7 +85,7 @@ pub(super) fn measure(
 ///
 /// # Errors
 /// With how to build it.
-pub(super) fn check(program: &str) -> Result<(), Trouble> {
+pub(super) fn check(program: &str) -> Result<(), RunError> {
     match Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(absent(program, &status.to_string())),
@@ -93,8 +93,8 @@ pub(super) fn check(program: &str) -> Result<(), Trouble> {
     }
 }
 
-fn absent(program: &str, why: &str) -> Trouble {
-    Trouble::new(
+fn absent(program: &str, why: &str) -> RunError {
+    RunError::new(
         format!("cannot start {program}: {why}"),
         "build it: cargo build --release -p bench, and name it with --floor, or leave that out",
     )

@@ -1,7 +1,7 @@
 //! The gateway under test: its configuration, its start, its end.
 
 use super::budget::Budget;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::settings::{GatewayBackend, Transport};
 use std::fs::{self, DirBuilder};
 use std::io::{Read, Write};
@@ -106,9 +106,9 @@ impl Gateway {
     ///
     /// # Errors
     /// What its log says when it does not become ready.
-    pub(super) fn start(program: &str, config: &str, listening: &str) -> Result<Gateway, Trouble> {
-        let trouble = |error: std::io::Error| {
-            Trouble::new(
+    pub(super) fn start(program: &str, config: &str, listening: &str) -> Result<Gateway, RunError> {
+        let error = |error: std::io::Error| {
+            RunError::new(
                 format!("cannot start {program}: {error}"),
                 "build it: cargo build --release -p gateway, and name it with --gateway",
             )
@@ -116,11 +116,11 @@ impl Gateway {
         // Without a namespace of one's own a gateway may be there that must not be taken for this one.
         [CONTROL, listening].into_iter().try_for_each(check_free)?;
         let folder = folder();
-        DirBuilder::new().mode(0o700).create(folder).map_err(trouble)?;
+        DirBuilder::new().mode(0o700).create(folder).map_err(error)?;
         let path = folder.join("gateway.toml");
-        fs::write(&path, config).map_err(trouble)?;
-        let log = fs::File::create(folder.join("gateway.log")).map_err(trouble)?;
-        let errors = log.try_clone().map_err(trouble)?;
+        fs::write(&path, config).map_err(error)?;
+        let log = fs::File::create(folder.join("gateway.log")).map_err(error)?;
+        let errors = log.try_clone().map_err(error)?;
         let child = Command::new(program)
             .args(["run", "--config"])
             .arg(&path)
@@ -130,7 +130,7 @@ impl Gateway {
             // A terminal's Ctrl-C is for this program, which then ends the gateway.
             .process_group(0)
             .spawn();
-        let child = child.inspect_err(|_| drop(fs::remove_dir_all(folder))).map_err(trouble)?;
+        let child = child.inspect_err(|_| drop(fs::remove_dir_all(folder))).map_err(error)?;
         let keeper = keeper(child.id(), folder);
         let mut gateway = Gateway { child, keeper };
         let since = Instant::now();
@@ -154,7 +154,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When it does not.
-    pub(super) fn stop(mut self) -> Result<(), Trouble> {
+    pub(super) fn stop(mut self) -> Result<(), RunError> {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid()) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -169,11 +169,11 @@ impl Gateway {
         Err(self.complain("the gateway did not end within a minute of SIGTERM"))
     }
 
-    fn complain(&self, what: &str) -> Trouble {
+    fn complain(&self, what: &str) -> RunError {
         let log = fs::read_to_string(folder().join("gateway.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
-        Trouble::new(format!("{what}; its log ends:\n  {last}"), "see above")
+        RunError::new(format!("{what}; its log ends:\n  {last}"), "see above")
     }
 }
 
@@ -200,10 +200,10 @@ fn keeper(gateway: u32, folder: &Path) -> Option<Child> {
 
 /// # Errors
 /// When somebody listens there.
-fn check_free(address: &str) -> Result<(), Trouble> {
-    let address: SocketAddr = address.parse().map_err(|_| Trouble::new(address, "no address"))?;
+fn check_free(address: &str) -> Result<(), RunError> {
+    let address: SocketAddr = address.parse().map_err(|_| RunError::new(address, "no address"))?;
     match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-        Ok(_) => Err(Trouble::new(
+        Ok(_) => Err(RunError::new(
             format!("somebody listens on {address} already"),
             format!(
                 "end it (ss -ltnp 'sport = :{}'), or run as root: then there is a network namespace of one's own",

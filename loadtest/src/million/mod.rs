@@ -24,7 +24,7 @@ pub(crate) use beside::render;
 pub(crate) use namespace::called;
 
 use crate::cli::Stop;
-use crate::error::{Exit, Trouble};
+use crate::error::{Exit, RunError};
 use crate::goals::Goal;
 use crate::plan::{BackendKind, Plan};
 use crate::report::build::{self, About};
@@ -47,7 +47,7 @@ const SMALL: u32 = 10_000;
 ///
 /// # Errors
 /// What the machine, the gateway or the flags do not allow.
-pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exit, Trouble> {
+pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exit, RunError> {
     let backend = settings.gateway_backend.unwrap_or(GatewayBackend::IoUring);
     let mut settings = settings.clone();
     if backend == GatewayBackend::Dpdk {
@@ -87,9 +87,9 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
         return Ok(interrupted());
     }
     // What was measured is not to be lost for want of something to compare it with.
-    let floor = session.floor().unwrap_or_else(|trouble| {
-        note!("loadtest: {trouble}");
-        notes.push(format!("no floor of the broadcast: {trouble}"));
+    let floor = session.floor().unwrap_or_else(|error| {
+        note!("loadtest: {error}");
+        notes.push(format!("no floor of the broadcast: {error}"));
         None
     });
     let outcome = Outcome::of(full, small, backend, notes, &budget, floor.as_ref());
@@ -118,20 +118,20 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// What can be wrong with the flags and the programs, told before anything takes time.
-    fn check(&self) -> Result<(), Trouble> {
+    fn check(&self) -> Result<(), RunError> {
         self.goals()?;
         self.settings.floor.as_deref().map_or(Ok(()), floor::check)?;
         self.settings.report.as_deref().map_or(Ok(()), Outcome::probe)?;
         self.plan(self.budget.connections, "full", 0).map(drop)
     }
 
-    fn goals(&self) -> Result<Vec<Goal>, Trouble> {
+    fn goals(&self) -> Result<Vec<Goal>, RunError> {
         self.settings.goal.iter().flatten().map(|text| Goal::parse(text)).collect()
     }
 
     /// The floor of a broadcast: measured now where that was asked for and the gateway's rings are the kernel's, else what
     /// is stored.
-    fn floor(&self) -> Result<Option<Floor>, Trouble> {
+    fn floor(&self) -> Result<Option<Floor>, RunError> {
         match &self.settings.floor {
             Some(program) if self.backend == GatewayBackend::IoUring => {
                 floor::measure(program, self.budget.connections, self.budget.workers, self.stop)
@@ -141,7 +141,7 @@ impl Session<'_> {
     }
 
     /// A fresh gateway, all stages with so many connections, and its end.
-    fn once(&self, connections: u32, label: &str) -> Result<Report, Trouble> {
+    fn once(&self, connections: u32, label: &str) -> Result<Report, RunError> {
         let transport = self.settings.transport.unwrap_or(Transport::Tcp);
         let program = self.settings.gateway.as_deref().unwrap_or_default();
         let gateway = {
@@ -170,7 +170,7 @@ impl Session<'_> {
     }
 
     /// The plan of one run against a gateway started here.
-    fn plan(&self, connections: u32, label: &str, pid: i32) -> Result<Plan, Trouble> {
+    fn plan(&self, connections: u32, label: &str, pid: i32) -> Result<Plan, RunError> {
         let mut settings = self.settings.clone();
         settings.connections = Some(Count(connections));
         settings.workers = settings.workers.map(|workers| workers.min(connections));

@@ -1,6 +1,6 @@
 //! A network namespace of its own, where root can have one: every sysctl set in it ends with it.
 
-use crate::error::Trouble;
+use crate::error::RunError;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -29,7 +29,7 @@ pub(crate) fn called() -> Option<String> {
 ///
 /// # Errors
 /// When the program cannot be started again in it.
-pub(super) fn enter() -> Result<Vec<String>, Trouble> {
+pub(super) fn enter() -> Result<Vec<String>, RunError> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(vec![apply_sysctls()]);
     }
@@ -40,7 +40,7 @@ pub(super) fn enter() -> Result<Vec<String>, Trouble> {
         return Ok(vec![format!("network: this machine's own, as it is ({why})")]);
     }
     let program = std::env::current_exe().map_err(|error| {
-        Trouble::new(format!("cannot find this program: {error}"), "start it by its path")
+        RunError::new(format!("cannot find this program: {error}"), "start it by its path")
     })?;
     // exec all the way: the process, and who may signal it, stay the same. A namespace inside a namespace, for the size of
     // TCP's table is that which the one around it had set when it was made.
@@ -50,7 +50,7 @@ pub(super) fn enter() -> Result<Vec<String>, Trouble> {
         .args(std::env::args_os().skip(1))
         .env(INSIDE, std::env::args_os().next().unwrap_or_default())
         .exec();
-    Err(Trouble::new(format!("cannot start in a network namespace: {error}"), "run it as another user"))
+    Err(RunError::new(format!("cannot start in a network namespace: {error}"), "run it as another user"))
 }
 
 fn apply_sysctls() -> String {

@@ -4,7 +4,7 @@ use super::bars::{self, Bar, Verdict};
 use super::budget::Budget;
 use super::floor::Floor;
 use super::{beside, page, summary};
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::report::{Report, json};
 use crate::settings::GatewayBackend;
 use serde::{Deserialize, Serialize};
@@ -64,9 +64,9 @@ impl Outcome {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub(super) fn probe(folder: &str) -> Result<(), Trouble> {
+    pub(super) fn probe(folder: &str) -> Result<(), RunError> {
         std::fs::create_dir_all(folder).map_err(|error| {
-            Trouble::new(
+            RunError::new(
                 format!("cannot make {folder}: {error}"),
                 "name a folder that you may write with --report",
             )
@@ -78,7 +78,7 @@ impl Outcome {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub(super) fn store(&self, folder: &str) -> Result<(), Trouble> {
+    pub(super) fn store(&self, folder: &str) -> Result<(), RunError> {
         let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
         Outcome::probe(folder)?;
         json::write(&path("report.json"), &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
@@ -89,7 +89,7 @@ impl Outcome {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub(super) fn store_pages(&self, folder: &str) -> Result<(), Trouble> {
+    pub(super) fn store_pages(&self, folder: &str) -> Result<(), RunError> {
         let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
         let beside = beside::stored_next_to(folder, self);
         json::write(&path("summary.md"), &summary::markdown(self, &beside))?;
@@ -100,7 +100,7 @@ impl Outcome {
     ///
     /// # Errors
     /// When there is no such report.
-    pub(super) fn load(folder: &Path) -> Result<Outcome, Trouble> {
+    pub(super) fn load(folder: &Path) -> Result<Outcome, RunError> {
         let path = folder.join("report.json");
         let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
         let outcome =
@@ -111,7 +111,7 @@ impl Outcome {
         });
         outcome.map_err(|error| {
             let path = path.display();
-            Trouble::new(
+            RunError::new(
                 format!("cannot read {path}: {error}"),
                 "name folders that loadtest million wrote with --report",
             )

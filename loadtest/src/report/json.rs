@@ -1,15 +1,15 @@
 //! Reports as files.
 
 use super::{FORMAT, Report};
-use crate::error::Trouble;
+use crate::error::RunError;
 
 /// Writes `text` to `path`.
-pub(crate) fn write(path: &str, text: &str) -> Result<(), Trouble> {
+pub(crate) fn write(path: &str, text: &str) -> Result<(), RunError> {
     std::fs::write(path, text).map_err(|error| unwritable(path, &error))
 }
 
 /// Tries whether `path` can be written, before the run whose report it is to hold. What is there stays as it is.
-pub(crate) fn probe(path: &str) -> Result<(), Trouble> {
+pub(crate) fn probe(path: &str) -> Result<(), RunError> {
     let is_new = !std::path::Path::new(path).exists();
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| unwritable(path, &error))?;
@@ -20,8 +20,8 @@ pub(crate) fn probe(path: &str) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn unwritable(path: &str, error: &std::io::Error) -> Trouble {
-    Trouble::new(format!("cannot write {path}: {error}"), "name a file in a folder that exists and is yours")
+fn unwritable(path: &str, error: &std::io::Error) -> RunError {
+    RunError::new(format!("cannot write {path}: {error}"), "name a file in a folder that exists and is yours")
 }
 
 /// The stored form.
@@ -30,15 +30,15 @@ pub(crate) fn encode(report: &Report) -> String {
 }
 
 /// Reads a stored report.
-pub(crate) fn load(path: &str) -> Result<Report, Trouble> {
+pub(crate) fn load(path: &str) -> Result<Report, RunError> {
     let advice = "name files that `loadtest … --json FILE` wrote";
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Trouble::new(format!("cannot read {path}: {error}"), advice))?;
+        .map_err(|error| RunError::new(format!("cannot read {path}: {error}"), advice))?;
     let report: Report = serde_json::from_str(&text)
-        .map_err(|error| Trouble::new(format!("{path} is no report: {error}"), advice))?;
+        .map_err(|error| RunError::new(format!("{path} is no report: {error}"), advice))?;
     if !(1..=FORMAT).contains(&report.format) {
         let what = format!("{path} has format {}, this program reads 1 to {FORMAT}", report.format);
-        return Err(Trouble::new(what, "read it with the version that wrote it"));
+        return Err(RunError::new(what, "read it with the version that wrote it"));
     }
     Ok(report)
 }

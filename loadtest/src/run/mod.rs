@@ -11,7 +11,7 @@ use crate::backend::{self, Ground};
 use crate::client::goim::Goim;
 use crate::client::raw::{Raw, WebSocketRaw};
 use crate::client::websocket::Upgrade;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::histogram::{fresh, merge};
 use crate::limits;
 use crate::monitor::{self, Usage, Watched};
@@ -88,7 +88,7 @@ pub(crate) struct Watch {
 
 struct Crew {
     gauges: Vec<Arc<Gauges>>,
-    threads: Vec<JoinHandle<Result<Vec<WorkerResult>, Trouble>>>,
+    threads: Vec<JoinHandle<Result<Vec<WorkerResult>, RunError>>>,
     intervals: Vec<mpsc::Receiver<Interval>>,
 }
 
@@ -116,7 +116,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// Why it could not run.
-pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Findings, Trouble> {
+pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Findings, RunError> {
     let limit = limits::raise_descriptors();
     backend::check(plan.machinery.backend)?;
     limits::check_descriptors(&plan, limit)?;
@@ -176,10 +176,10 @@ fn watched(plan: &Plan) -> SocketAddr {
 }
 
 /// A plain connect says soonest whether anybody is there.
-fn reach(flag: &str, address: SocketAddr) -> Result<(), Trouble> {
+fn reach(flag: &str, address: SocketAddr) -> Result<(), RunError> {
     match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Trouble::new(
+        Err(error) => Err(RunError::new(
             format!("cannot reach {address}: {error}"),
             format!("start the server, or name its address with --{flag}"),
         )),
@@ -199,7 +199,7 @@ fn start(
     control: &Arc<Control>,
     clock: MonotonicClock,
     ground: &Ground,
-) -> Result<Crew, Trouble> {
+) -> Result<Crew, RunError> {
     let (senders, intervals): (Vec<_>, Vec<_>) = plan.flows.iter().map(|_| mpsc::channel()).unzip();
     let mut crew = Crew { gauges: Vec::new(), threads: Vec::new(), intervals };
     let duties = plan.crew();
@@ -225,7 +225,7 @@ fn start(
             let pin = &plan.machinery.pin;
             if let Some(cpu) = pin.get(number % pin.len().max(1)) {
                 netpoll::pin_current_thread(*cpu).map_err(|error| {
-                    Trouble::new(
+                    RunError::new(
                         format!("cannot pin a worker to processor {cpu}: {error}"),
                         "check --pin against nproc",
                     )
@@ -235,14 +235,14 @@ fn start(
         };
         let thread = std::thread::Builder::new().name(format!("loadtest-{number}")).spawn(work);
         crew.threads.push(thread.map_err(|error| {
-            Trouble::new(format!("cannot start thread {number}: {error}"), "lower --workers or --threads")
+            RunError::new(format!("cannot start thread {number}: {error}"), "lower --workers or --threads")
         })?);
     }
     Ok(crew)
 }
 
 /// Chooses the protocol; the backend is chosen by [`backend::work`].
-fn speak(plan: &Plan, hand: Vec<Assignment>) -> Result<Vec<WorkerResult>, Trouble> {
+fn speak(plan: &Plan, hand: Vec<Assignment>) -> Result<Vec<WorkerResult>, RunError> {
     let kind = plan.machinery.backend;
     let path = plan.endpoints.websocket_path.clone();
     let upgrade = Upgrade { path, host: plan.endpoints.server_name.clone() };
@@ -345,14 +345,14 @@ impl Run<'_> {
         false
     }
 
-    fn finish(mut self, usage: Usages, metrics: BTreeMap<String, [f64; 2]>) -> Result<Findings, Trouble> {
+    fn finish(mut self, usage: Usages, metrics: BTreeMap<String, [f64; 2]>) -> Result<Findings, RunError> {
         self.progress.phase("closing", 0);
         self.control.finish.store(true, Relaxed);
         let threads = std::mem::take(&mut self.crew.threads);
         let mut results = Vec::new();
         for thread in threads {
             let result = thread.join().map_err(|_| {
-                Trouble::new(
+                RunError::new(
                     "a worker panicked",
                     "that is a bug in loadtest; please report it with the message above",
                 )
@@ -389,19 +389,20 @@ fn seal(second: Second, latency: &Histogram<u64>) -> Second {
 }
 
 /// Nobody connected at all: then nothing was measured. What a server did that is gone by now, was.
-fn none_connected(plan: &Plan, results: &[WorkerResult], gone: bool) -> Result<(), Trouble> {
+fn none_connected(plan: &Plan, results: &[WorkerResult], gone: bool) -> Result<(), RunError> {
     let network = results.iter().find_map(|result| result.network_error.clone()).filter(|_| !gone);
     let fleets = || results.iter().flat_map(|result| &result.stages).map(|stats| &stats.fleet);
     let established: u64 = fleets().map(|fleet| fleet.established).sum();
     if established > 0 || !results.iter().any(|result| result.role != Role::Slow) {
-        return network.map_or(Ok(()), |error| Err(Trouble::new(error, "check --http and the server's log")));
+        return network
+            .map_or(Ok(()), |error| Err(RunError::new(error, "check --http and the server's log")));
     }
     let violations = results.iter().flat_map(|result| result.violations.keys());
     let why = fleets().flat_map(|fleet| fleet.failures.keys()).chain(violations);
     let mut why: Vec<&str> = why.map(String::as_str).collect();
     why.sort_unstable();
     why.dedup();
-    Err(Trouble::new(
+    Err(RunError::new(
         format!("none of {} connections became ready: {}", plan.connections_total(), why.join(", ")),
         "check --transport, --protocol and --server against what listens there, and the server's log",
     ))

@@ -1,7 +1,7 @@
 //! The flows of each scenario.
 
 use super::rate;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::plan::{FlowKind, FlowPlan, Pace, Path, Route};
 use crate::settings::{By, Compat, Settings, Speech, Via};
 use crate::stamp::STAMP_SIZE;
@@ -10,11 +10,15 @@ use crate::stamp::STAMP_SIZE;
 const PAYLOAD_SIZE_MAX: u32 = 60 << 10;
 
 /// The flows of `scenario` over `connections` measured connections.
-pub(super) fn flows(scenario: &str, settings: &Settings, connections: u32) -> Result<Vec<FlowPlan>, Trouble> {
+pub(super) fn flows(
+    scenario: &str,
+    settings: &Settings,
+    connections: u32,
+) -> Result<Vec<FlowPlan>, RunError> {
     let size = settings.size.map_or(64, |count| count.0);
     let heartbeats = scenario == "echo" && settings.echo_operation == Some(2);
     let builder = match heartbeats {
-        true if size != 0 => return Err(Trouble::new("heartbeats carry no payload", "add --size 0")),
+        true if size != 0 => return Err(RunError::new("heartbeats carry no payload", "add --size 0")),
         true => Builder { settings, connections, size: 0 },
         false => Builder::new(settings, connections, size)?,
     };
@@ -29,7 +33,7 @@ pub(super) fn flows(scenario: &str, settings: &Settings, connections: u32) -> Re
     };
     let goim_only = flows.iter().find(|flow| matches!(flow.path, Path::Http(_)));
     match (settings.protocol, goim_only) {
-        (Some(Speech::Raw | Speech::WsEcho), Some(flow)) => Err(Trouble::new(
+        (Some(Speech::Raw | Speech::WsEcho), Some(flow)) => Err(RunError::new(
             format!("{} over HTTP needs goim's protocol", flow.kind.name()),
             "leave --protocol out, or use echo, or room with --via socket",
         )),
@@ -49,9 +53,9 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// A size that no stamp fits, or no frame.
-    pub(super) fn new(settings: &'a Settings, connections: u32, size: u32) -> Result<Builder<'a>, Trouble> {
+    pub(super) fn new(settings: &'a Settings, connections: u32, size: u32) -> Result<Builder<'a>, RunError> {
         if !(STAMP_SIZE as u32..=PAYLOAD_SIZE_MAX).contains(&size) {
-            return Err(Trouble::new(
+            return Err(RunError::new(
                 format!("--size {size}"),
                 format!("a payload holds a stamp of {STAMP_SIZE} bytes and at most {PAYLOAD_SIZE_MAX}"),
             ));
@@ -60,16 +64,16 @@ impl<'a> Builder<'a> {
     }
 
     /// Open at `--rate` (or `default`), closed at `--depth` (or `depth`).
-    fn pace(&self, depth: u16, default: Option<f64>) -> Result<Pace, Trouble> {
+    fn pace(&self, depth: u16, default: Option<f64>) -> Result<Pace, RunError> {
         match (self.settings.rate, self.settings.depth) {
-            (Some(_), Some(_)) => Err(Trouble::new(
+            (Some(_), Some(_)) => Err(RunError::new(
                 "--rate and --depth together",
                 "a loop is open (--rate) or closed (--depth); leave one out",
             )),
             (Some(given), None) => Ok(Pace::Open { rate: rate(given, "--rate")? }),
-            (None, Some(0)) => Err(Trouble::new("--depth 0", "give 1 or more")),
+            (None, Some(0)) => Err(RunError::new("--depth 0", "give 1 or more")),
             (None, Some(depth)) if depth > 1024 => {
-                Err(Trouble::new(format!("--depth {depth}"), "give at most 1024 messages in one write"))
+                Err(RunError::new(format!("--depth {depth}"), "give at most 1024 messages in one write"))
             }
             (None, Some(depth)) => Ok(Pace::Closed { depth }),
             (None, None) => match default {
@@ -92,10 +96,10 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub(super) fn push(&self, pace: Pace) -> Result<FlowPlan, Trouble> {
+    pub(super) fn push(&self, pace: Pace) -> Result<FlowPlan, RunError> {
         let batch = self.settings.batch.map_or(1, |count| count.0);
         if batch == 0 || batch > 1000 {
-            return Err(Trouble::new(format!("--batch {batch}"), "push to 1 to 1000 users at once"));
+            return Err(RunError::new(format!("--batch {batch}"), "push to 1 to 1000 users at once"));
         }
         let route = match self.settings.by.unwrap_or(By::Mids) {
             By::Mids => Route::Mids,
@@ -113,22 +117,22 @@ impl<'a> Builder<'a> {
         })
     }
 
-    pub(super) fn room(&self, pace: Pace) -> Result<FlowPlan, Trouble> {
+    pub(super) fn room(&self, pace: Pace) -> Result<FlowPlan, RunError> {
         let goim = self.settings.compat == Some(Compat::Goim);
         let size = self.settings.room_size.map_or(self.connections, |count| count.0).min(self.connections);
         let publishers = self.settings.publishers.unwrap_or(1);
         let via = self.settings.via.unwrap_or(if goim { Via::Http } else { Via::Socket });
         if size == 0 {
-            return Err(Trouble::new("--room-size 0", "give the connections of one room"));
+            return Err(RunError::new("--room-size 0", "give the connections of one room"));
         }
         if goim && via == Via::Socket {
-            return Err(Trouble::new(
+            return Err(RunError::new(
                 "goim's clients cannot send to a room",
                 "use --via http or --compat full",
             ));
         }
         if publishers == 0 || (via == Via::Socket && u32::from(publishers) > size) {
-            return Err(Trouble::new(
+            return Err(RunError::new(
                 format!("{publishers} publishers in rooms of {size}"),
                 "give at least one, and no more than a room has members",
             ));
@@ -163,7 +167,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Every kind whose rate was given; all of them, at modest rates, when none was.
-    fn mix(&self) -> Result<Vec<FlowPlan>, Trouble> {
+    fn mix(&self) -> Result<Vec<FlowPlan>, RunError> {
         let given = self.settings;
         let rates = match is_whole_mix(given) {
             true => [Some(1000.0), Some(200.0), Some(10.0), Some(1.0)],

@@ -1,6 +1,6 @@
 //! `--backend dpdk`: the generator's own end of a link, and its addresses there.
 
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::plan::{BackendKind, LinkPlan, Plan};
 use crate::settings::Settings;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,12 +26,12 @@ const ADDRESSES_MAX: u32 = 200;
 ///
 /// # Errors
 /// What is given without the backend, or is no address.
-pub(super) fn plan(settings: &Settings, backend: BackendKind) -> Result<Option<LinkPlan>, Trouble> {
+pub(super) fn plan(settings: &Settings, backend: BackendKind) -> Result<Option<LinkPlan>, RunError> {
     if backend != BackendKind::Dpdk {
         let stray = settings.given().into_iter().find(|name| name.starts_with("dpdk_"));
         return match stray {
             None => Ok(None),
-            Some(name) => Err(Trouble::new(
+            Some(name) => Err(RunError::new(
                 format!("--{} without --backend dpdk", name.replace('_', "-")),
                 "leave it out, or give --backend dpdk",
             )),
@@ -39,7 +39,7 @@ pub(super) fn plan(settings: &Settings, backend: BackendKind) -> Result<Option<L
     }
     let device = settings.dpdk_device.clone().unwrap_or_else(|| DEVICE.to_owned());
     if device.starts_with('-') || !device.starts_with("net_") {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("--dpdk-device {device} is no virtual device"),
             format!("give one of DPDK's with its arguments, such as {DEVICE}"),
         ));
@@ -57,13 +57,13 @@ pub(super) fn plan(settings: &Settings, backend: BackendKind) -> Result<Option<L
 }
 
 /// `10.77.1.1/16`.
-fn first_address(settings: &Settings) -> Result<(IpAddr, u8), Trouble> {
+fn first_address(settings: &Settings) -> Result<(IpAddr, u8), RunError> {
     let text = settings.dpdk_address.as_deref().unwrap_or(ADDRESS);
     let parsed = text.split_once('/').and_then(|(ip, bits)| Some((ip.parse().ok()?, bits.parse().ok()?)));
     parsed
         .filter(|(ip, bits): &(IpAddr, u8)| (1..=if ip.is_ipv4() { 30 } else { 126 }).contains(bits))
         .ok_or_else(|| {
-            Trouble::new(
+            RunError::new(
                 format!("--dpdk-address {text} is none"),
                 format!(
                     "give the generator's first address and the bits of the link's prefix, such as {ADDRESS}"
@@ -76,7 +76,7 @@ fn first_address(settings: &Settings) -> Result<(IpAddr, u8), Trouble> {
 ///
 /// # Errors
 /// Too many, with the sum; or not on one link with the server.
-pub(super) fn sources(settings: &Settings, plan: &Plan) -> Result<Vec<IpAddr>, Trouble> {
+pub(super) fn sources(settings: &Settings, plan: &Plan) -> Result<Vec<IpAddr>, RunError> {
     let (first, bits) = first_address(settings)?;
     let connections = plan.connections_total();
     let needed = connections.div_ceil(PORTS * PORTS_USED_PERCENT / 100).max(1);
@@ -84,14 +84,14 @@ pub(super) fn sources(settings: &Settings, plan: &Plan) -> Result<Vec<IpAddr>, T
         None => needed,
         Some(Ok(count)) if count > 0 => count,
         Some(_) => {
-            return Err(Trouble::new(
+            return Err(RunError::new(
                 "--source-addresses with --backend dpdk is a number",
                 "give how many, and the first of them with --dpdk-address",
             ));
         }
     };
     if count > ADDRESSES_MAX || u64::from(connections) > u64::from(count) * u64::from(PORTS) {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!(
                 "too few ports: {connections} connections, but {count} source address(es) × {PORTS} ports, and a host has \
                  {ADDRESSES_MAX} addresses at most"
@@ -104,7 +104,7 @@ pub(super) fn sources(settings: &Settings, plan: &Plan) -> Result<Vec<IpAddr>, T
     let apart = all.iter().find(|ip| !on_one_link(**ip, server, bits) || **ip == server);
     match apart {
         None => Ok(all),
-        Some(ip) => Err(Trouble::new(
+        Some(ip) => Err(RunError::new(
             format!("the generator's {ip}/{bits} and the server's {server} are not two hosts of one link"),
             "give --dpdk-address (the first of the generator's) and --server on the same link, and not each other's",
         )),

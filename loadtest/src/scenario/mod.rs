@@ -22,7 +22,7 @@ mod stages;
 pub(crate) use apply::{applies, unsuited};
 
 use crate::client::websocket::Upgrade;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::limits;
 use crate::plan::{
     BackendKind, ChurnPlan, ConnectPlan, Endpoints, IdentityPlan, Machinery, Phases, Plan, ProtocolKind,
@@ -65,9 +65,9 @@ pub(crate) fn defaults(scenario: &str, settings: &Settings) -> Settings {
 ///
 /// # Errors
 /// What does not go together, what is missing, or what the machine does not allow.
-pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, Trouble> {
+pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, RunError> {
     if let Some(name) = unsuited(scenario, settings) {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("{scenario} has no use for --{}", name.replace('_', "-")),
             format!("leave it out; `loadtest {scenario} --help` lists what applies"),
         ));
@@ -79,7 +79,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
     let churn = churn(scenario, settings, connections)?;
     let measured = if scenario == "churn" { 0 } else { connections };
     if measured == 0 && churn.is_none() {
-        return Err(Trouble::new("no connections", "give --connections 1 or more"));
+        return Err(RunError::new("no connections", "give --connections 1 or more"));
     }
     let slow_default = match scenario {
         "slow-reader" => 10,
@@ -88,7 +88,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
     };
     let slow = settings.slow_connections.map_or(slow_default, |count| count.0);
     if settings.duration.is_some_and(|span| span.0.is_zero()) {
-        return Err(Trouble::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
+        return Err(RunError::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
     }
     let (stages, flows) = stages::stages(scenario, settings, measured)?;
     let mut plan = Plan {
@@ -120,9 +120,9 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
 }
 
 /// Rates are positive.
-fn rate(per_second: f64, flag: &str) -> Result<Rate, Trouble> {
+fn rate(per_second: f64, flag: &str) -> Result<Rate, RunError> {
     Rate::new(per_second).ok_or_else(|| {
-        Trouble::new(format!("{flag} {per_second} is no rate"), "give a positive number, at most 10^9")
+        RunError::new(format!("{flag} {per_second} is no rate"), "give a positive number, at most 10^9")
     })
 }
 
@@ -132,7 +132,7 @@ fn run_number() -> u32 {
     (since.as_nanos() as u32).rotate_left(7) ^ std::process::id().wrapping_mul(0x9e37_79b1)
 }
 
-fn churn(scenario: &str, settings: &Settings, connections: u32) -> Result<Option<ChurnPlan>, Trouble> {
+fn churn(scenario: &str, settings: &Settings, connections: u32) -> Result<Option<ChurnPlan>, RunError> {
     let per_second = match (scenario, settings.churn_rate.or(settings.rate)) {
         ("churn", given) => given.unwrap_or(100.0),
         ("mix", _) if settings.churn_rate.is_some() => settings.churn_rate.unwrap_or_default(),
@@ -148,12 +148,12 @@ fn churn(scenario: &str, settings: &Settings, connections: u32) -> Result<Option
     Ok(Some(ChurnPlan { connections: connections.max(1), rate }))
 }
 
-pub(crate) fn resolve(flag: &str, text: &str) -> Result<SocketAddr, Trouble> {
+pub(crate) fn resolve(flag: &str, text: &str) -> Result<SocketAddr, RunError> {
     let advice = || format!("give --{flag} as host:port, such as 127.0.0.1:3101");
     let mut addresses = text
         .to_socket_addrs()
-        .map_err(|error| Trouble::new(format!("cannot resolve --{flag} {text}: {error}"), advice()))?;
-    addresses.next().ok_or_else(|| Trouble::new(format!("--{flag} {text} has no address"), advice()))
+        .map_err(|error| RunError::new(format!("cannot resolve --{flag} {text}: {error}"), advice()))?;
+    addresses.next().ok_or_else(|| RunError::new(format!("--{flag} {text} has no address"), advice()))
 }
 
 fn endpoints(
@@ -161,7 +161,7 @@ fn endpoints(
     speech: Speech,
     transport: Transport,
     flows: &[crate::plan::FlowPlan],
-) -> Result<Endpoints, Trouble> {
+) -> Result<Endpoints, RunError> {
     let port = if transport == Transport::Ws { 3102 } else { 3101 };
     // Past the kernel, the server is a host of its own; its control port is this machine's in any case.
     let own_host = settings.backend == Some(BackendChoice::Dpdk);
@@ -176,21 +176,21 @@ fn endpoints(
     let websocket_path = settings.websocket_path.clone().unwrap_or_else(|| default_path.to_owned());
     let upgrade = Upgrade { path: websocket_path.clone(), host: server_name.clone() };
     if !upgrade.is_valid() {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("--websocket-path {websocket_path} cannot stand in a request"),
             "begin it with / and use visible ASCII without spaces",
         ));
     }
     if speech == Speech::Raw && transport == Transport::Ws {
-        return Err(Trouble::new("--protocol raw is bare TCP", "use --protocol ws-echo for bare WebSocket"));
+        return Err(RunError::new("--protocol raw is bare TCP", "use --protocol ws-echo for bare WebSocket"));
     }
     Ok(Endpoints { server, server_name, http, http_name, websocket_path, sources: Vec::new() })
 }
 
-fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Machinery, Trouble> {
+fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Machinery, RunError> {
     let workers = settings.workers.unwrap_or(1);
     if workers == 0 || workers > 1024 || workers > connections {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("--workers {workers} for {connections} connections"),
             "give at least one worker, at most 1024, and no more than there are connections",
         ));
@@ -214,27 +214,27 @@ fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Ma
 }
 
 /// More threads than processors would only take turns, and each hop between two connections would wake one.
-fn threads(settings: &Settings) -> Result<u32, Trouble> {
+fn threads(settings: &Settings) -> Result<u32, RunError> {
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
     match settings.threads.unwrap_or_else(processors) {
-        0 => Err(Trouble::new("--threads 0", "give at least one, or leave it out")),
+        0 => Err(RunError::new("--threads 0", "give at least one, or leave it out")),
         threads => Ok(threads),
     }
 }
 
 /// Rooms to join after the login.
-fn further_rooms(settings: &Settings) -> Result<u8, Trouble> {
+fn further_rooms(settings: &Settings) -> Result<u8, RunError> {
     let Some(rooms) = settings.rooms_per_connection else { return Ok(0) };
     let Some(further) = rooms.checked_sub(1) else {
-        return Err(Trouble::new("--rooms-per-connection 0", "leave it out for connections without rooms"));
+        return Err(RunError::new("--rooms-per-connection 0", "leave it out for connections without rooms"));
     };
     if settings.room_size.is_some_and(|count| count.0 == 0) {
-        return Err(Trouble::new("--room-size 0", "give the connections of one room"));
+        return Err(RunError::new("--room-size 0", "give the connections of one room"));
     }
     let speaks_join =
         settings.compat != Some(Compat::Goim) && matches!(settings.protocol, None | Some(Speech::Goim));
     if further > 0 && !speaks_join {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("--rooms-per-connection {rooms} needs the gateway's own Join"),
             "leave out --compat goim and --protocol, or stay with one room",
         ));
@@ -246,19 +246,19 @@ fn identity(
     settings: &Settings,
     measured: u32,
     flows: &[crate::plan::FlowPlan],
-) -> Result<IdentityPlan, Trouble> {
+) -> Result<IdentityPlan, RunError> {
     let goim = settings.compat == Some(Compat::Goim);
     if goim && settings.token.is_some() {
-        return Err(Trouble::new("goim knows no token", "leave --token out, or use --compat full"));
+        return Err(RunError::new("goim knows no token", "leave --token out, or use --compat full"));
     }
     let push_operation = settings.operation.unwrap_or(1000);
     let echo_operation = settings.echo_operation.unwrap_or(500);
     if push_operation < 1000 {
-        return Err(Trouble::new(format!("--operation {push_operation} is no push"), "give 1000 or more"));
+        return Err(RunError::new(format!("--operation {push_operation} is no push"), "give 1000 or more"));
     }
     let usable = gateway_proto::frame::Operation(echo_operation).is_application() && echo_operation < 1000;
     if !(usable || echo_operation == 2) {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("--echo-operation {echo_operation} does not come back as an echo"),
             "give 18-99 or 200-999 (an application operation), or 2 (heartbeat) with --size 0",
         ));
@@ -281,7 +281,7 @@ fn identity(
     })
 }
 
-fn connect(settings: &Settings) -> Result<ConnectPlan, Trouble> {
+fn connect(settings: &Settings) -> Result<ConnectPlan, RunError> {
     Ok(ConnectPlan {
         rate: settings.connect_rate.map(|per_second| rate(per_second, "--connect-rate")).transpose()?,
         in_flight: settings.connect_in_flight.map_or(256, |count| count.0.max(1) as usize),
@@ -290,17 +290,17 @@ fn connect(settings: &Settings) -> Result<ConnectPlan, Trouble> {
     })
 }
 
-fn heartbeat(scenario: &str, settings: &Settings, speech: Speech) -> Result<Option<Duration>, Trouble> {
+fn heartbeat(scenario: &str, settings: &Settings, speech: Speech) -> Result<Option<Duration>, RunError> {
     let default = (scenario == "idle" && speech == Speech::Goim).then_some(Duration::from_secs(30));
     let heartbeat = settings.heartbeat.map(|span| span.0).or(default);
     if heartbeat.is_some_and(|every| every < Duration::from_millis(50)) {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             "--heartbeat below 50ms",
             "use `echo --echo-operation 2 --size 0` for fast heartbeats",
         ));
     }
     if heartbeat.is_some() && settings.echo_operation == Some(2) {
-        return Err(Trouble::new("heartbeats both as echo and by the clock", "leave --heartbeat out"));
+        return Err(RunError::new("heartbeats both as echo and by the clock", "leave --heartbeat out"));
     }
     Ok(heartbeat)
 }

@@ -3,7 +3,7 @@
 
 use super::flows::{Builder, flows};
 use super::rate;
-use crate::error::Trouble;
+use crate::error::RunError;
 use crate::plan::{FlowKind, FlowPlan, Pace, Path, Phases, Route, StageKind, StagePlan};
 use crate::settings::units::{Count, Span};
 use crate::settings::{BackendChoice, Settings};
@@ -23,7 +23,7 @@ pub(super) fn stages(
     scenario: &str,
     settings: &Settings,
     connections: u32,
-) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), Trouble> {
+) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), RunError> {
     if scenario == "million" {
         return million(settings, connections);
     }
@@ -82,7 +82,7 @@ pub(super) fn http_workers(scenario: &str, workers: u32) -> u32 {
 }
 
 /// The stages of `million`, with their flows.
-fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), Trouble> {
+fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), RunError> {
     let span = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
     let (warmup, measure, settle) = (span(settings.warmup), span(settings.duration), span(settings.settle));
     let size = settings.size.map_or(64, |count| count.0);
@@ -130,9 +130,9 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
 }
 
 /// The same echoes twice: in peace, and while connection requests come from addresses that nobody has.
-fn syn_flood(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), Trouble> {
+fn syn_flood(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), RunError> {
     if settings.backend != Some(BackendChoice::Dpdk) {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             "the kernel lets nobody send from addresses that are not this machine's",
             "give --backend dpdk, with the server on the other end of its link (docs/dpdk.md)",
         ));

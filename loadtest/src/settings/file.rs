@@ -1,7 +1,7 @@
 //! Scenario files: `scenario = "echo"` and any settings, in TOML. Unknown keys are refused, with the nearest known one.
 
 use super::Settings;
-use crate::error::Trouble;
+use crate::error::RunError;
 use serde::Deserialize;
 
 /// A scenario file: the scenario's name, and its settings.
@@ -14,9 +14,9 @@ struct Head {
 ///
 /// # Errors
 /// What is wrong with it, with the line.
-pub(crate) fn load(path: &str) -> Result<(String, Settings), Trouble> {
+pub(crate) fn load(path: &str) -> Result<(String, Settings), RunError> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Trouble::new(
+        RunError::new(
             format!("cannot read {path}: {error}"),
             "name a scenario file such as configs/loadtest.echo.toml",
         )
@@ -24,10 +24,10 @@ pub(crate) fn load(path: &str) -> Result<(String, Settings), Trouble> {
     parse(path, &text)
 }
 
-fn parse(path: &str, text: &str) -> Result<(String, Settings), Trouble> {
+fn parse(path: &str, text: &str) -> Result<(String, Settings), RunError> {
     let head: Head = toml::from_str(text).map_err(|error| explain(path, text, &error))?;
     let Some(scenario) = head.scenario else {
-        return Err(Trouble::new(
+        return Err(RunError::new(
             format!("{path} names no scenario"),
             "add a line such as: scenario = \"echo\"",
         ));
@@ -42,7 +42,7 @@ fn parse(path: &str, text: &str) -> Result<(String, Settings), Trouble> {
     Ok((scenario, settings))
 }
 
-fn explain(path: &str, text: &str, error: &toml::de::Error) -> Trouble {
+fn explain(path: &str, text: &str, error: &toml::de::Error) -> RunError {
     let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let message = error.message();
     let what =
@@ -51,9 +51,9 @@ fn explain(path: &str, text: &str, error: &toml::de::Error) -> Trouble {
     match quoted.split_first() {
         Some((unknown, known)) if message.starts_with("unknown field") => {
             let nearest = known.iter().min_by_key(|name| distance(unknown, name));
-            Trouble::new(what, format!("did you mean `{}`?", nearest.unwrap_or(&"scenario")))
+            RunError::new(what, format!("did you mean `{}`?", nearest.unwrap_or(&"scenario")))
         }
-        _ => Trouble::new(what, "see `loadtest <scenario> --help`: a key is a flag's name with underscores"),
+        _ => RunError::new(what, "see `loadtest <scenario> --help`: a key is a flag's name with underscores"),
     }
 }
 
