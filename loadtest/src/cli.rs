@@ -137,8 +137,8 @@ fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit,
     let about =
         About { label, command: without_token(command, settings), started_at: since.as_secs(), goals };
     let stop = stop_on_signal();
-    let findings = execute(plan.clone(), &watch, &stop)?;
-    let report = crate::report::build::report(&plan, findings, about);
+    let output = execute(plan.clone(), &watch, &stop)?;
+    let report = crate::report::build::report(&plan, output, about);
     say!("{}", terminal::render(&report));
     store(settings, &report)?;
     Ok(if report.verdict.passed { Exit::Met } else { Exit::Missed })

@@ -157,14 +157,14 @@ impl Session<'_> {
             quiet: self.settings.quiet.unwrap_or(false),
         };
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let findings = execute(plan.clone(), &watch, self.stop);
+        let output = execute(plan.clone(), &watch, self.stop);
         let about = About {
             label: format!("{label}, {connections} connections"),
             command: self.command.to_owned(),
             started_at: since.as_secs(),
             goals,
         };
-        let report = findings.map(|findings| build::report(&plan, findings, about));
+        let report = output.map(|output| build::report(&plan, output, about));
         gateway.stop()?;
         report
     }

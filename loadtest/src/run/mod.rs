@@ -38,10 +38,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 const ASK_EVERY: u64 = 200_000_000;
 
 /// Everything a run brought home, not yet summed up.
-pub(crate) struct Findings {
+pub(crate) struct RunOutput {
     pub(crate) results: Vec<WorkerResult>,
     /// One for each stage that was begun.
-    pub(crate) stages: Vec<StageFindings>,
+    pub(crate) stages: Vec<StageOutput>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) pids: Vec<i32>,
     pub(crate) usage: Usages,
@@ -53,7 +53,7 @@ pub(crate) struct Findings {
 
 /// What the coordinator saw of one stage.
 #[derive(Clone, Debug)]
-pub(crate) struct StageFindings {
+pub(crate) struct StageOutput {
     pub(crate) window: Window,
     /// Deliveries were still arriving when settling had to end.
     pub(crate) unsettled: bool,
@@ -103,7 +103,7 @@ struct Run<'a> {
     metrics: Option<SocketAddr>,
     /// By stage and second.
     seconds: BTreeMap<(usize, u32), (Second, Histogram<u64>)>,
-    stages: Vec<StageFindings>,
+    stages: Vec<StageOutput>,
     stop: &'a AtomicBool,
     /// The server was found gone.
     gone: bool,
@@ -116,7 +116,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// Why it could not run.
-pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Findings, RunError> {
+pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<RunOutput, RunError> {
     let limit = limits::raise_descriptors();
     backend::check(plan.machinery.backend)?;
     limits::check_descriptors(&plan, limit)?;
@@ -345,7 +345,7 @@ impl Run<'_> {
         false
     }
 
-    fn finish(mut self, usage: Usages, metrics: BTreeMap<String, [f64; 2]>) -> Result<Findings, RunError> {
+    fn finish(mut self, usage: Usages, metrics: BTreeMap<String, [f64; 2]>) -> Result<RunOutput, RunError> {
         self.progress.phase("closing", 0);
         self.control.finish.store(true, Relaxed);
         let threads = std::mem::take(&mut self.crew.threads);
@@ -366,11 +366,11 @@ impl Run<'_> {
         self.gone |= results.iter().any(|result| result.network_error.is_some()) && !self.answers();
         none_connected(&self.plan, &results, self.gone)?;
         for ((stage, _), (second, latency)) in self.seconds {
-            if let Some(findings) = self.stages.get_mut(stage) {
-                findings.seconds.push(seal(second, &latency));
+            if let Some(output) = self.stages.get_mut(stage) {
+                output.seconds.push(seal(second, &latency));
             }
         }
-        Ok(Findings {
+        Ok(RunOutput {
             results,
             stages: self.stages,
             samples,

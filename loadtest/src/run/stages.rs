@@ -1,6 +1,6 @@
 //! One stage after the other.
 
-use super::{ASK_EVERY, LOOK_EVERY, Run, StageFindings};
+use super::{ASK_EVERY, LOOK_EVERY, Run, StageOutput};
 use crate::monitor::{self, Usage};
 use crate::plan::StageKind;
 use crate::worker;
@@ -17,14 +17,14 @@ impl Run<'_> {
     pub(super) fn stage(&mut self, stage: usize) {
         let plan = self.plan.clone();
         let before = self.ground.flood(plan.stages[stage].syn_rate.unwrap_or(0));
-        let mut findings = match plan.stages[stage].kind {
+        let mut output = match plan.stages[stage].kind {
             StageKind::Hold | StageKind::Churn { .. } => self.traffic(stage),
             StageKind::Disconnect | StageKind::Reconnect => self.turn_over(stage),
         };
-        findings.syns = self.ground.flood(0).saturating_sub(before);
+        output.syns = self.ground.flood(0).saturating_sub(before);
         self.pause(plan.stages[stage].rest);
-        findings.rested = self.watcher.read();
-        self.stages.push(findings);
+        output.rested = self.watcher.read();
+        self.stages.push(output);
     }
 
     fn read(&self) -> Usage {
@@ -40,7 +40,7 @@ impl Run<'_> {
     }
 
     /// Warm-up, window, and what is still on its way then.
-    fn traffic(&mut self, stage: usize) -> StageFindings {
+    fn traffic(&mut self, stage: usize) -> StageOutput {
         let plan = self.plan.stages[stage].clone();
         // By then every worker has heard of it.
         let traffic_start = self.now() + 2 * worker::wait_max(&self.plan).as_nanos() as u64;
@@ -69,11 +69,11 @@ impl Run<'_> {
         }
         let end = self.read_end();
         let unsettled = self.wait_for_deliveries(&window);
-        self.findings(window, before, end, unsettled)
+        self.output(window, before, end, unsettled)
     }
 
-    fn findings(&self, window: Window, start: Usage, end: Usage, unsettled: bool) -> StageFindings {
-        StageFindings {
+    fn output(&self, window: Window, start: Usage, end: Usage, unsettled: bool) -> StageOutput {
+        StageOutput {
             window,
             unsettled,
             settled_at: self.now(),
@@ -159,7 +159,7 @@ impl Run<'_> {
     }
 
     /// Everyone leaves, or everyone comes back.
-    fn turn_over(&mut self, stage: usize) -> StageFindings {
+    fn turn_over(&mut self, stage: usize) -> StageOutput {
         let plan = self.plan.stages[stage].clone();
         let leaving = plan.kind == StageKind::Disconnect;
         let start = self.now();
@@ -178,7 +178,7 @@ impl Run<'_> {
         let end = self.read_end();
         self.control.end(stage, window.end);
         self.sample(self.now());
-        StageFindings { emptied_at, ..self.findings(window, before, end, !done) }
+        StageOutput { emptied_at, ..self.output(window, before, end, !done) }
     }
 
     fn until_gone(&mut self, total: u64, deadline: u64) -> bool {

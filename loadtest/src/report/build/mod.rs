@@ -1,4 +1,4 @@
-//! From findings to a report: sums over the workers, the final reconciliation, goals and verdicts.
+//! From output to a report: sums over the workers, the final reconciliation, goals and verdicts.
 
 mod stage;
 mod verdict;
@@ -11,7 +11,7 @@ use crate::goals::Goal;
 use crate::histogram::{fresh, merge};
 use crate::monitor::{self, Usage};
 use crate::plan::{FlowPlan, Pace, Path, Plan, ProtocolKind, Role};
-use crate::run::Findings;
+use crate::run::RunOutput;
 use crate::schedule::Schedule;
 use crate::worker::control::Window;
 use crate::worker::{Beats, ChurnStats, FleetStats, FlowResult, Share, StageStats, WorkerResult};
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 /// Violations described in words.
 const EXAMPLES_MAX: usize = 8;
 
-/// What the report is told beside the findings.
+/// What the report is told beside the output.
 pub(crate) struct About {
     pub(crate) label: String,
     pub(crate) command: String,
@@ -31,10 +31,10 @@ pub(crate) struct About {
 }
 
 /// Sums up.
-pub(crate) fn report(plan: &Plan, findings: Findings, about: About) -> Report {
-    let windows = || findings.stages.iter().map(|stage| &stage.window);
+pub(crate) fn report(plan: &Plan, output: RunOutput, about: About) -> Report {
+    let windows = || output.stages.iter().map(|stage| &stage.window);
     let warmup = |window: &Window| window.start.saturating_sub(window.traffic_start) as f64 / 1e9;
-    let results = &findings.results;
+    let results = &output.results;
     let totals: Vec<StageStats> = results.iter().map(|result| total(&result.stages)).collect();
     let mut report = Report {
         format: FORMAT,
@@ -48,15 +48,15 @@ pub(crate) fn report(plan: &Plan, findings: Findings, about: About) -> Report {
         machine: monitor::machine(),
         measured_seconds: windows().map(Window::seconds).sum(),
         warmup_seconds: windows().next().map_or(0.0, warmup),
-        unsettled: findings.stages.iter().any(|stage| stage.unsettled),
-        interrupted: findings.interrupted,
-        server_gone: findings.server_gone,
+        unsettled: output.stages.iter().any(|stage| stage.unsettled),
+        interrupted: output.interrupted,
+        server_gone: output.server_gone,
         connect: connect(plan, results, &totals),
-        flows: (0..plan.flows.len()).map(|index| flow(plan, &findings, index)).collect(),
+        flows: (0..plan.flows.len()).map(|index| flow(plan, &output, index)).collect(),
         heartbeats: heartbeats(&totals),
         churn: plan.churn.map(|_| churn(&totals)),
         slow_readers: slow_readers(plan, results),
-        generator: generator(plan, &findings),
+        generator: generator(plan, &output),
         ..Report::default()
     };
     for result in results {
@@ -67,15 +67,15 @@ pub(crate) fn report(plan: &Plan, findings: Findings, about: About) -> Report {
             .examples
             .extend(examples.take(EXAMPLES_MAX - report.examples.len().min(EXAMPLES_MAX)).cloned());
     }
-    report.server = server(&findings, &report);
+    report.server = server(&output, &report);
     if plan.stages.len() > 1 {
         report.stages =
-            (0..findings.stages.len()).map(|index| stage::stage(plan, &findings, &report, index)).collect();
+            (0..output.stages.len()).map(|index| stage::stage(plan, &output, &report, index)).collect();
     } else {
-        report.seconds = findings.stages.into_iter().next().map_or_else(Vec::new, |stage| stage.seconds);
+        report.seconds = output.stages.into_iter().next().map_or_else(Vec::new, |stage| stage.seconds);
     }
-    report.metrics = findings.metrics;
-    report.samples = findings.samples;
+    report.metrics = output.metrics;
+    report.samples = output.samples;
     report.verdict = verdict::verdict(&report);
     report.goals = about.goals.iter().map(|goal| verdict::judge(goal, &report)).collect();
     let missed =
@@ -194,12 +194,12 @@ fn flow_name(plan: &Plan, flow: &FlowPlan) -> String {
     }
 }
 
-fn flow(plan: &Plan, findings: &Findings, index: usize) -> FlowReport {
+fn flow(plan: &Plan, output: &RunOutput, index: usize) -> FlowReport {
     let flow = &plan.flows[index];
-    let found = || findings.results.iter().map(|result| &result.flows[index]);
+    let found = || output.results.iter().map(|result| &result.flows[index]);
     let sum = |of: fn(&FlowResult) -> u64| found().map(of).sum::<u64>() as f64;
     // A run that was cut short may not have come to its stage.
-    let window = findings.stages.get(flow.stage).map_or(Window::default(), |stage| stage.window);
+    let window = output.stages.get(flow.stage).map_or(Window::default(), |stage| stage.window);
     let seconds = window.seconds().max(1e-9);
     let sent = sum(|flow| flow.recorder.sent_measured);
     let fan_out = if sent > 0.0 {
@@ -233,7 +233,7 @@ fn flow(plan: &Plan, findings: &Findings, index: usize) -> FlowReport {
         answer: (answered && matches!(flow.path, Path::Http(_)))
             .then(|| merged(found().map(|flow| &flow.recorder.answer))),
         lag: merged(found().map(|flow| &flow.recorder.lag)),
-        conservation: reconcile(plan, &findings.results, index),
+        conservation: reconcile(plan, &output.results, index),
     }
 }
 
@@ -273,24 +273,24 @@ fn slow_readers(plan: &Plan, results: &[WorkerResult]) -> Option<SlowReaders> {
 }
 
 /// The generator over all windows.
-fn generator(plan: &Plan, findings: &Findings) -> Generator {
-    let time: f64 = findings.stages.iter().map(|stage| stage.window.seconds()).sum();
+fn generator(plan: &Plan, output: &RunOutput) -> Generator {
+    let time: f64 = output.stages.iter().map(|stage| stage.window.seconds()).sum();
     let share = |of: fn(&Share) -> u64| {
         let spent = |result: &&WorkerResult| {
             result.stages.iter().skip(1).filter_map(|stage| stage.share).map(|share| of(&share)).sum::<u64>()
         };
-        let threads = findings.results.iter().filter(|result| result.speaks_for_thread);
+        let threads = output.results.iter().filter(|result| result.speaks_for_thread);
         threads.map(|result| spent(&result) as f64 / 1e9 / time.max(1e-9)).collect()
     };
     let sum = |of: fn(&netpoll::BackendCounters) -> u64| {
-        findings.results.iter().map(|result| of(&result.counters)).sum()
+        output.results.iter().map(|result| of(&result.counters)).sum()
     };
     Generator {
-        backend: findings.results.first().map_or("", |result| result.backend).to_owned(),
+        backend: output.results.first().map_or("", |result| result.backend).to_owned(),
         workers: plan.machinery.workers,
         busy: share(|share| share.cpu),
         starved: share(|share| share.waited),
-        stalls: findings.results.iter().map(|result| result.stalls).sum(),
+        stalls: output.results.iter().map(|result| result.stalls).sum(),
         rss_bytes: monitor::own_rss(),
         polls: sum(|counters| counters.polls),
         receives: sum(|counters| counters.receives),
@@ -300,16 +300,16 @@ fn generator(plan: &Plan, findings: &Findings) -> Generator {
 }
 
 /// The server over all windows, and its memory at the seams of the run.
-fn server(findings: &Findings, report: &Report) -> Option<Server> {
+fn server(output: &RunOutput, report: &Report) -> Option<Server> {
     let flows = |flow: &FlowReport| flow.delivered * flow.seconds;
     let flows = report.flows.iter().map(flows).sum::<f64>();
     let beats = report.heartbeats.as_ref().map_or(0, |beats| beats.measured) as f64;
     let churned = report.churn.as_ref().map_or(0, |churn| churn.measured) as f64;
     let messages = if flows > 0.0 { flows } else { beats + churned };
-    let windows = findings.stages.iter().map(|stage| stage.end.since(&stage.start));
+    let windows = output.stages.iter().map(|stage| stage.end.since(&stage.start));
     let spent = windows.reduce(|a, b| a + b);
-    let usage = &findings.usage;
-    let server = spending(&findings.pids, &spent.unwrap_or_default(), messages)?;
+    let usage = &output.usage;
+    let server = spending(&output.pids, &spent.unwrap_or_default(), messages)?;
     let connections = report.connect.ready.max(1) as f64;
     Some(Server {
         rss_before: usage.before.rss,

@@ -3,14 +3,14 @@
 use super::super::{Departure, FlowReport, Generator, Report, Server, StageReport};
 use super::{add, churn, heartbeats, merged, opening, spending};
 use crate::plan::{Plan, Role, StageKind};
-use crate::run::{Findings, StageFindings};
+use crate::run::{RunOutput, StageOutput};
 use crate::worker::{FleetStats, StageStats};
 
 /// The report of stage `index`; `report` has the flows already.
-pub(super) fn stage(plan: &Plan, findings: &Findings, report: &Report, index: usize) -> StageReport {
-    let (stage, found) = (&plan.stages[index], &findings.stages[index]);
+pub(super) fn stage(plan: &Plan, output: &RunOutput, report: &Report, index: usize) -> StageReport {
+    let (stage, found) = (&plan.stages[index], &output.stages[index]);
     let stats: Vec<&StageStats> =
-        findings.results.iter().filter_map(|result| result.stages.get(index + 1)).collect();
+        output.results.iter().filter_map(|result| result.stages.get(index + 1)).collect();
     let fleets: Vec<&FleetStats> = stats.iter().map(|stats| &stats.fleet).collect();
     let flows = plan.flows.iter().zip(&report.flows).filter(|(flow, _)| flow.stage == index);
     let at = |time: u64| time as f64 / 1e9;
@@ -35,13 +35,13 @@ pub(super) fn stage(plan: &Plan, findings: &Findings, report: &Report, index: us
         }),
         ..StageReport::default()
     };
-    let measured = findings.results.iter().zip(&fleets).filter(|(result, _)| result.role != Role::Slow);
+    let measured = output.results.iter().zip(&fleets).filter(|(result, _)| result.role != Role::Slow);
     measured.for_each(|(_, fleet)| add(&mut out.lost, &fleet.lost));
-    out.server = server(findings, found, &out);
+    out.server = server(output, found, &out);
     out
 }
 
-fn departure(found: &StageFindings, fleets: &[&FleetStats]) -> Departure {
+fn departure(found: &StageOutput, fleets: &[&FleetStats]) -> Departure {
     let since = |time: u64| time.saturating_sub(found.window.start) as f64 / 1e9;
     Departure {
         closed: fleets.iter().map(|fleet| fleet.parted).sum(),
@@ -63,14 +63,14 @@ fn messages(stage: &StageReport) -> f64 {
     if flows > 0.0 { flows } else { counts.into_iter().flatten().next().unwrap_or(0) as f64 }
 }
 
-fn server(findings: &Findings, found: &StageFindings, stage: &StageReport) -> Option<Server> {
-    let server = spending(&findings.pids, &found.end.since(&found.start), messages(stage))?;
+fn server(output: &RunOutput, found: &StageOutput, stage: &StageReport) -> Option<Server> {
+    let server = spending(&output.pids, &found.end.since(&found.start), messages(stage))?;
     let rss = [found.start.rss, found.end.rss, found.rested.rss];
     let [rss_before, rss_connected, rss_after] = rss;
     Some(Server { rss_before, rss_connected, rss_after, ..server })
 }
 
-fn generator(whole: &Generator, found: &StageFindings, stats: &[&StageStats]) -> Generator {
+fn generator(whole: &Generator, found: &StageOutput, stats: &[&StageStats]) -> Generator {
     let end = found.emptied_at.unwrap_or(found.window.end).max(found.window.end);
     let time = end.saturating_sub(found.window.start).max(1) as f64;
     Generator {
