@@ -76,7 +76,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             return;
         }
         let Some(mut buffer) = self.backend.pools().take(beat.size()) else {
-            self.odds.stalls += 1;
+            self.counts.stalls += 1;
             return;
         };
         beat.write_plain(buffer.spare_mut());
@@ -87,7 +87,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 self.stats.beats.sent += 1;
             }
             Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => {
-                self.odds.stalls += 1;
+                self.counts.stalls += 1;
             }
         }
     }

@@ -74,7 +74,7 @@ pub(crate) struct Assignment {
 
 /// What is neither about connections nor about flows.
 #[derive(Debug, Default)]
-struct Odds {
+struct WorkerStats {
     notices: BTreeMap<String, u64>,
     violations: BTreeMap<String, u64>,
     /// Sends put off because the pools were empty.
@@ -111,7 +111,7 @@ pub(crate) struct Worker<B, P> {
     behind: bool,
     /// Everything is being closed.
     ending: Option<Ending>,
-    odds: Odds,
+    counts: WorkerStats,
 }
 
 /// The longest sleep of a turn, so that the coordinator's word is heard; longer where many workers share few processors.
@@ -183,7 +183,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             has_begun: false,
             behind: false,
             ending: None,
-            odds: Odds::default(),
+            counts: WorkerStats::default(),
             backend,
             protocol,
             to,
@@ -239,7 +239,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         self.has_begun = true;
         self.fleet.begin(now);
-        self.odds.share_before = self.to.speaks_for_thread.then(Share::read);
+        self.counts.share_before = self.to.speaks_for_thread.then(Share::read);
     }
 
     /// How long nothing is to be done, if nothing comes.
@@ -279,8 +279,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         gauges.unanswered.store(pending + opening + waiting, Relaxed);
         // Last: who sees the stage sees its other numbers too.
         gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
-        if self.to.speaks_for_thread && now >= self.odds.cpu_read_at + CPU_EVERY {
-            self.odds.cpu_read_at = now;
+        if self.to.speaks_for_thread && now >= self.counts.cpu_read_at + CPU_EVERY {
+            self.counts.cpu_read_at = now;
             gauges.cpu.store(thread_cpu(), Relaxed);
         }
     }
@@ -318,7 +318,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 pusher.ready = false;
                 self.backend.close(id);
             }
-            if self.pushers[number].id.is_some() || self.odds.network_error.is_some() {
+            if self.pushers[number].id.is_some() || self.counts.network_error.is_some() {
                 continue;
             }
             match self.backend.connect(None, address) {
@@ -327,7 +327,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                     (pusher.id, pusher.used_at) = (Some(id), now);
                     self.fleet.own_pusher(id, number);
                 }
-                Err(error) => self.odds.network_error = Some(format!("HTTP connection: {error:?}")),
+                Err(error) => self.counts.network_error = Some(format!("HTTP connection: {error:?}")),
             }
         }
     }
@@ -338,7 +338,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     fn send_scratch(&mut self, local: u32) {
         let Some(id) = self.fleet.connections[local as usize].id else { return };
         let Some(buffer) = self.backend.pools().copy(&self.scratch) else {
-            self.odds.stalls += 1;
+            self.counts.stalls += 1;
             return self.backend.close(id);
         };
         if self.backend.send(id, buffer.freeze()).is_err() {

@@ -3,7 +3,7 @@
 use super::fleet::{Aftermath, Connection, count};
 use super::flow::Flow;
 use super::stage::Beats;
-use super::{Odds, Worker};
+use super::{Worker, WorkerStats};
 use crate::client::feed::feed;
 use crate::client::{Notice, Protocol, Sink, Stage};
 use crate::conservation::Verdict;
@@ -110,7 +110,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.scratch.clear();
         let mut inbox = Inbox {
             flows: &mut self.flows,
-            odds: &mut self.odds,
+            counts: &mut self.counts,
             beats: &mut self.stats.beats,
             owed: &mut self.scratch,
             window: self.window,
@@ -131,7 +131,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         connection.partial = partial;
         let after = connection.link.stage;
         if let Err(violation) = result {
-            count(&mut self.odds.violations, violation.0);
+            count(&mut self.counts.violations, violation.0);
             return self.backend.close(id);
         }
         if !self.scratch.is_empty() {
@@ -177,7 +177,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         pusher.partial = partial;
         let violation = result.err().map(|violation| violation.0);
         if let Some(violation) = violation.or((unasked > 0).then_some("http_answer_unasked")) {
-            count(&mut self.odds.violations, violation);
+            count(&mut self.counts.violations, violation);
             self.backend.close(id);
         }
     }
@@ -187,7 +187,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let pusher = &mut self.pushers[number];
         let asked = reason == CloseReason::Local;
         if !pusher.ready && !asked {
-            self.odds.network_error = Some(format!("HTTP connection: {}", reason.label()));
+            self.counts.network_error = Some(format!("HTTP connection: {}", reason.label()));
         }
         pusher.id = None;
         pusher.ready = false;
@@ -202,14 +202,14 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             flow.refused += 1;
             flow.excused += u64::from(flow.plan.members(request.audience, self.to.plan.connections));
         }
-        notice.into_iter().for_each(|notice| count(&mut self.odds.notices, notice));
+        notice.into_iter().for_each(|notice| count(&mut self.counts.notices, notice));
     }
 }
 
 /// Takes the messages of one receive.
 struct Inbox<'a> {
     flows: &'a mut [Flow],
-    odds: &'a mut Odds,
+    counts: &'a mut WorkerStats,
     beats: &'a mut Beats,
     owed: &'a mut Vec<u8>,
     window: Option<Window>,
@@ -228,7 +228,7 @@ impl Inbox<'_> {
     fn judge(&mut self, stamp: &Stamp) {
         let flow = self.flows.get_mut(usize::from(stamp.flow));
         let Some((flow, window)) = flow.and_then(|flow| flow.window.map(|window| (flow, window))) else {
-            return count(&mut self.odds.violations, "message_of_no_flow");
+            return count(&mut self.counts.violations, "message_of_no_flow");
         };
         let audience = flow.audience_of(self.global);
         if flow.checker.check(self.local, audience, stamp) == Verdict::Refused {
@@ -259,7 +259,7 @@ impl Sink for Inbox<'_> {
         let stamp = Stamp::parse(payload);
         let index = stamp.map_or(0, |stamp| usize::from(stamp.flow));
         let Some(flow) = self.flows.get_mut(index) else {
-            return count(&mut self.odds.violations, "message_of_no_flow");
+            return count(&mut self.counts.violations, "message_of_no_flow");
         };
         match stamp
             .filter(|_| payload.len() == flow.plan.payload_size && payload[STAMP_SIZE..] == *flow.filler)
@@ -276,7 +276,7 @@ impl Sink for Inbox<'_> {
         // goim answers with an empty body: whose it is follows from the sequence number.
         let begun = self.begun;
         let (local, global) = (self.local, self.global);
-        let Some(flow) = self.echo_flow() else { return count(&mut self.odds.violations, "echo_unasked") };
+        let Some(flow) = self.echo_flow() else { return count(&mut self.counts.violations, "echo_unasked") };
         let intended = match (flow.plan.pace, flow.schedule) {
             (Pace::Open { .. }, Some(schedule)) => schedule.intended_round(sequence, global),
             _ => begun,
@@ -293,7 +293,7 @@ impl Sink for Inbox<'_> {
         if accepted {
             return;
         }
-        count(&mut self.odds.notices, "publication refused");
+        count(&mut self.counts.notices, "publication refused");
         let (global, connections) = (self.global, self.connections);
         let stage = self.window.map_or(0, |window| window.stage);
         let published = |flow: &&mut Flow| {
@@ -331,7 +331,7 @@ impl Sink for Inbox<'_> {
         };
         let size = 40 - rest.len();
         debug_assert!(written.is_ok(), "the longest line has 33 bytes");
-        count(&mut self.odds.notices, std::str::from_utf8(&line[..size]).unwrap_or_default());
+        count(&mut self.counts.notices, std::str::from_utf8(&line[..size]).unwrap_or_default());
     }
 
     fn owe(&mut self, bytes: &[u8]) {

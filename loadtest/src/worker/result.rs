@@ -61,12 +61,12 @@ impl<B: Backend, P> Worker<B, P> {
             speaks_for_thread: self.to.speaks_for_thread,
             stages: self.finished,
             flows: self.flows.into_iter().map(FlowResult::from).collect(),
-            notices: self.odds.notices,
-            violations: self.odds.violations,
-            stalls: self.odds.stalls,
+            notices: self.counts.notices,
+            violations: self.counts.violations,
+            stalls: self.counts.stalls,
             counters: self.backend.counters(),
             backend: self.backend.name(),
-            network_error: self.odds.network_error,
+            network_error: self.counts.network_error,
         };
         (result, self.backend)
     }

@@ -102,11 +102,11 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
         self.window = Some(window);
         if self.to.speaks_for_thread {
-            if now >= window.start && self.odds.share_before.is_none() {
-                self.odds.share_before = Some(Share::read());
+            if now >= window.start && self.counts.share_before.is_none() {
+                self.counts.share_before = Some(Share::read());
             }
-            if now >= window.end && self.odds.share_after.is_none() {
-                self.odds.share_after = Some(Share::read());
+            if now >= window.end && self.counts.share_after.is_none() {
+                self.counts.share_after = Some(Share::read());
             }
         }
         for flow in self.flows.iter_mut().filter(|flow| flow.plan.stage == window.stage) {
@@ -144,9 +144,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     pub(super) fn turn_page(&mut self, now: u64) {
         let mut stats = std::mem::replace(&mut self.stats, StageStats::new());
         stats.fleet = self.fleet.turn_page(now);
-        let after = self.odds.share_after.take();
+        let after = self.counts.share_after.take();
         stats.share =
-            self.odds.share_before.take().map(|before| after.unwrap_or_else(Share::read).since(before));
+            self.counts.share_before.take().map(|before| after.unwrap_or_else(Share::read).since(before));
         self.finished.push(stats);
     }
 

@@ -52,7 +52,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             }
             match self.send_one(index, self.flows[index].cursor, intended, now) {
                 Attempt::Stalled => {
-                    self.odds.stalls += 1;
+                    self.counts.stalls += 1;
                     self.flows[index].stalled = true;
                     return false;
                 }
@@ -95,7 +95,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             }
             match self.send_wave(index, sender as usize, depth, now, now) {
                 Attempt::Stalled => {
-                    self.odds.stalls += 1;
+                    self.counts.stalls += 1;
                     return false;
                 }
                 Attempt::Sent | Attempt::Skipped => self.flows[index].idle.pop_front(),
