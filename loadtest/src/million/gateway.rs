@@ -107,7 +107,7 @@ impl Gateway {
     /// # Errors
     /// What its log says when it does not become ready.
     pub(super) fn start(program: &str, config: &str, listening: &str) -> Result<Gateway, RunError> {
-        let error = |error: std::io::Error| {
+        let failed = |error: std::io::Error| {
             RunError::new(
                 format!("cannot start {program}: {error}"),
                 "build it: cargo build --release -p gateway, and name it with --gateway",
@@ -116,11 +116,11 @@ impl Gateway {
         // Without a namespace of one's own a gateway may be there that must not be taken for this one.
         [CONTROL, listening].into_iter().try_for_each(check_free)?;
         let folder = folder();
-        DirBuilder::new().mode(0o700).create(folder).map_err(error)?;
+        DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
         let path = folder.join("gateway.toml");
-        fs::write(&path, config).map_err(error)?;
-        let log = fs::File::create(folder.join("gateway.log")).map_err(error)?;
-        let errors = log.try_clone().map_err(error)?;
+        fs::write(&path, config).map_err(failed)?;
+        let log = fs::File::create(folder.join("gateway.log")).map_err(failed)?;
+        let errors = log.try_clone().map_err(failed)?;
         let child = Command::new(program)
             .args(["run", "--config"])
             .arg(&path)
@@ -130,7 +130,7 @@ impl Gateway {
             // A terminal's Ctrl-C is for this program, which then ends the gateway.
             .process_group(0)
             .spawn();
-        let child = child.inspect_err(|_| drop(fs::remove_dir_all(folder))).map_err(error)?;
+        let child = child.inspect_err(|_| drop(fs::remove_dir_all(folder))).map_err(failed)?;
         let keeper = keeper(child.id(), folder);
         let mut gateway = Gateway { child, keeper };
         let since = Instant::now();
