@@ -46,8 +46,8 @@ pub(crate) fn raise_descriptors() -> u64 {
 /// With what to change.
 pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), RunError> {
     let connections = u64::from(plan.connections_total());
-    let crew = plan.crew();
-    let largest = crew.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
+    let duties = plan.duties();
+    let largest = duties.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
     let too_few = |table: &str, beside: u64| {
         let needed = largest + beside;
         if needed <= limit {
@@ -100,9 +100,9 @@ pub(crate) fn one_table_is_too_small(plan: &Plan, limit: u64) -> bool {
 /// Descriptors of HTTP connections, and of neither them nor measured connections, where all workers share a table.
 fn beside_epoll(plan: &Plan) -> (u64, u64) {
     let pushes = plan.flows.iter().any(|flow| matches!(flow.path, Path::Http(_)));
-    let crew = plan.crew().len() as u64;
-    let http = if pushes { u64::from(plan.machinery.http_connections) * crew } else { 0 };
-    (http, DESCRIPTORS_BESIDE + 2 * crew)
+    let workers = plan.duties().len() as u64;
+    let http = if pushes { u64::from(plan.machinery.http_connections) * workers } else { 0 };
+    (http, DESCRIPTORS_BESIDE + 2 * workers)
 }
 
 /// Ports of one pair of addresses (`ip_local_port_range`).

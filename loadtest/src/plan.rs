@@ -261,7 +261,7 @@ pub(crate) struct Machinery {
     /// With [`BackendKind::Dpdk`].
     pub(crate) link: Option<LinkPlan>,
     pub(crate) workers: u32,
-    /// Threads that the crew shares at most; where backends cannot share one, each worker has its own.
+    /// Threads that the workers share at most; where backends cannot share one, each worker has its own.
     pub(crate) threads: u32,
     pub(crate) pin: Vec<usize>,
     /// HTTP connections of each worker that pushes.
@@ -306,27 +306,27 @@ impl Plan {
     }
 
     /// The workers of the run, each with its role and share.
-    pub(crate) fn crew(&self) -> Vec<Duty> {
-        let mut crew = Vec::new();
+    pub(crate) fn duties(&self) -> Vec<Duty> {
+        let mut duties = Vec::new();
         let workers = self.machinery.workers;
         for number in 0..workers {
-            crew.push(Duty { role: Role::Measured, first: number, step: workers, end: self.connections });
+            duties.push(Duty { role: Role::Measured, first: number, step: workers, end: self.connections });
         }
         let slow_end = self.connections + self.slow_connections;
         if self.slow_connections > 0 {
-            crew.push(Duty { role: Role::Slow, first: self.connections, step: 1, end: slow_end });
+            duties.push(Duty { role: Role::Slow, first: self.connections, step: 1, end: slow_end });
         }
         if let Some(churn) = self.churn {
             let churners = if self.connections == 0 { workers } else { 1 };
             if self.connections == 0 {
-                crew.clear();
+                duties.clear();
             }
             let end = slow_end + churn.connections;
             for number in 0..churners {
-                crew.push(Duty { role: Role::Churn, first: slow_end + number, step: churners, end });
+                duties.push(Duty { role: Role::Churn, first: slow_end + number, step: churners, end });
             }
         }
-        crew
+        duties
     }
 }
 

@@ -35,15 +35,15 @@ pub(super) fn open(plan: &Plan) -> Result<Option<Host>, RunError> {
     let (BackendKind::Dpdk, Some(link)) = (plan.machinery.backend, &plan.machinery.link) else {
         return Ok(None);
     };
-    let crew = plan.crew();
-    let [duty] = crew.as_slice() else {
+    let duties = plan.duties();
+    let [duty] = duties.as_slice() else {
         return Err(RunError::new(
-            format!("{} workers on one queue", crew.len()),
+            format!("{} workers on one queue", duties.len()),
             "with --backend dpdk there is one worker: leave --workers, --slow-connections and --churn-rate out",
         ));
     };
     let config = sizes(&backend_config(plan, duty));
-    Host::open(host(plan, link), crew.len(), &config).map(Some).map_err(|error| explain(&error, link))
+    Host::open(host(plan, link), duties.len(), &config).map(Some).map_err(|error| explain(&error, link))
 }
 
 fn host(plan: &Plan, link: &LinkPlan) -> HostConfig {

@@ -86,7 +86,7 @@ pub(crate) struct Watch {
     pub(crate) quiet: bool,
 }
 
-struct Crew {
+struct WorkerPool {
     gauges: Vec<Arc<Gauges>>,
     threads: Vec<JoinHandle<Result<Vec<WorkerResult>, RunError>>>,
     intervals: Vec<mpsc::Receiver<Interval>>,
@@ -96,7 +96,7 @@ struct Run<'a> {
     plan: Arc<Plan>,
     control: Arc<Control>,
     clock: MonotonicClock,
-    crew: Crew,
+    pool: WorkerPool,
     watcher: Watcher,
     ground: Ground,
     /// Where the server tells how many connections it has, if it does.
@@ -141,12 +141,12 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Ru
     let control = Arc::new(Control::new(plan.stages.len()));
     let watcher = Watcher::new(server, watch.metrics);
     let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
-    let crew = start(&plan, &control, clock, &ground)?;
+    let pool = start(&plan, &control, clock, &ground)?;
     let mut run = Run {
         plan,
         control,
         clock,
-        crew,
+        pool,
         watcher,
         ground,
         metrics: watch.metrics.filter(|_| tells),
@@ -199,15 +199,15 @@ fn start(
     control: &Arc<Control>,
     clock: MonotonicClock,
     ground: &Ground,
-) -> Result<Crew, RunError> {
+) -> Result<WorkerPool, RunError> {
     let (senders, intervals): (Vec<_>, Vec<_>) = plan.flows.iter().map(|_| mpsc::channel()).unzip();
-    let mut crew = Crew { gauges: Vec::new(), threads: Vec::new(), intervals };
-    let duties = plan.crew();
+    let mut pool = WorkerPool { gauges: Vec::new(), threads: Vec::new(), intervals };
+    let duties = plan.duties();
     let count = backend::threads(plan.machinery.backend, plan.machinery.threads, duties.len());
     let mut hands: Vec<Vec<Assignment>> = (0..count).map(|_| Vec::new()).collect();
     for (number, duty) in duties.into_iter().enumerate() {
         let gauges = Arc::new(Gauges::default());
-        crew.gauges.push(gauges.clone());
+        pool.gauges.push(gauges.clone());
         hands[number % count].push(Assignment {
             plan: plan.clone(),
             duty,
@@ -234,11 +234,11 @@ fn start(
             speak(&plan, hand)
         };
         let thread = std::thread::Builder::new().name(format!("loadtest-{number}")).spawn(work);
-        crew.threads.push(thread.map_err(|error| {
+        pool.threads.push(thread.map_err(|error| {
             RunError::new(format!("cannot start thread {number}: {error}"), "lower --workers or --threads")
         })?);
     }
-    Ok(crew)
+    Ok(pool)
 }
 
 /// Chooses the protocol; the backend is chosen by [`backend::work`].
@@ -266,11 +266,11 @@ impl Run<'_> {
     }
 
     fn sum(&self, of: fn(&Gauges) -> &AtomicU64) -> u64 {
-        self.crew.gauges.iter().map(|gauges| of(gauges).load(Relaxed)).sum()
+        self.pool.gauges.iter().map(|gauges| of(gauges).load(Relaxed)).sum()
     }
 
     fn stopped(&self) -> bool {
-        self.gone || self.stop.load(Relaxed) || self.crew.threads.iter().any(JoinHandle::is_finished)
+        self.gone || self.stop.load(Relaxed) || self.pool.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// While connections should be there: without a single one left, and nobody who listens, the server is gone. What is
@@ -303,7 +303,7 @@ impl Run<'_> {
     }
 
     fn collect(&mut self) {
-        for (flow, receiver) in self.plan.flows.iter().zip(&self.crew.intervals) {
+        for (flow, receiver) in self.plan.flows.iter().zip(&self.pool.intervals) {
             while let Ok(interval) = receiver.try_recv() {
                 let entry = self.seconds.entry((flow.stage, interval.second));
                 let (second, latency) = entry.or_insert_with(|| (Second::default(), fresh(2)));
@@ -348,7 +348,7 @@ impl Run<'_> {
     fn finish(mut self, usage: Usages, metrics: BTreeMap<String, [f64; 2]>) -> Result<RunOutput, RunError> {
         self.progress.phase("closing", 0);
         self.control.finish.store(true, Relaxed);
-        let threads = std::mem::take(&mut self.crew.threads);
+        let threads = std::mem::take(&mut self.pool.threads);
         let mut results = Vec::new();
         for thread in threads {
             let result = thread.join().map_err(|_| {

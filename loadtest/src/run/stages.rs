@@ -127,7 +127,7 @@ impl Run<'_> {
         let (mut quiet_since, mut last) = (self.now(), (u64::MAX, 0));
         let mut unsettled = true;
         self.progress.phase("settling", settle_max.as_millis() as u64);
-        while self.now() < deadline && !self.gone && !self.crew.threads.iter().any(JoinHandle::is_finished) {
+        while self.now() < deadline && !self.gone && !self.pool.threads.iter().any(JoinHandle::is_finished) {
             self.watch_server();
             let delivered = self.sum(|gauges| &gauges.delivered);
             let unanswered = self.sum(|gauges| &gauges.unanswered);
@@ -155,7 +155,7 @@ impl Run<'_> {
     /// Whether all workers have turned to `stage`, so that their gauges speak of it.
     fn everyone_is_in(&self, stage: usize) -> bool {
         let is_in = |gauges: &std::sync::Arc<Gauges>| gauges.stage.load(Acquire) > stage;
-        self.crew.gauges.iter().all(is_in)
+        self.pool.gauges.iter().all(is_in)
     }
 
     /// Everyone leaves, or everyone comes back.

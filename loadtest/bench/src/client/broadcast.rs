@@ -4,7 +4,7 @@
 //! of a processor take turns on one thread, which sleeps when none has anything.
 //!
 //! ```text
-//!   Crowd ─ message ─► crew (a thread each): connection 0 of the first sends it; members take turns until each has all
+//!   Crowd ─ message ─► its threads: connection 0 of the first sends it; members take turns until each has all
 //!         ◄─ done ───
 //! ```
 
@@ -40,12 +40,12 @@ pub struct Round {
 ///
 /// Their threads end with the process: taking very many connections apart politely takes minutes.
 pub struct Crowd {
-    crews: Vec<Crew>,
+    threads: Vec<ReceiverThread>,
     receivers: usize,
 }
 
 /// A thread of receivers, and what it says when it has done what it was told.
-struct Crew {
+struct ReceiverThread {
     messages: Sender<Arc<[u8]>>,
     done: Receiver<Result<(), Problem>>,
 }
@@ -72,7 +72,7 @@ impl Crowd {
     /// # Errors
     /// [`Problem`]: what the system says, or a server that does not take them all.
     pub fn gather(count: usize, rings: usize, port: u16) -> Result<Crowd, Problem> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut left = count + 1;
         let mut shares = Vec::with_capacity(rings);
         for number in 0..rings {
@@ -80,17 +80,17 @@ impl Crowd {
             left -= shares[number];
         }
         let sources = loopback((count / PORTS_OF_SOURCE).max(SOURCES_MIN) as u32);
-        let mut crews = Vec::with_capacity(threads);
-        for (number, shares) in shares.chunks(rings.div_ceil(threads)).enumerate() {
+        let mut threads = Vec::with_capacity(processors);
+        for (number, shares) in shares.chunks(rings.div_ceil(processors)).enumerate() {
             let ((messages, inbox), (outbox, done)) = (channel(), channel());
             let opening =
                 Opening { shares: shares.to_vec(), port, sources: sources.clone(), sends: number == 0 };
             std::thread::Builder::new()
-                .name(format!("crew-{number}"))
+                .name(format!("receivers-{number}"))
                 .spawn(move || work(&opening, &inbox, &outbox))?;
-            crews.push(Crew { messages, done });
+            threads.push(ReceiverThread { messages, done });
         }
-        let crowd = Crowd { crews, receivers: count };
+        let crowd = Crowd { threads, receivers: count };
         crowd.wait()?;
         Ok(crowd)
     }
@@ -103,18 +103,18 @@ impl Crowd {
         self.tell(&Arc::default())
     }
 
-    /// Tells all crews of a message, and waits until they have it.
+    /// Tells all threads of a message, and waits until they have it.
     fn tell(&self, message: &Arc<[u8]>) -> Result<(), Problem> {
-        for crew in &self.crews {
-            let _ = crew.messages.send(Arc::clone(message)); // one that has ended is told by the wait
+        for thread in &self.threads {
+            let _ = thread.messages.send(Arc::clone(message)); // one that has ended is told by the wait
         }
         self.wait()
     }
 
-    /// Waits until all crews have done what they were told.
+    /// Waits until all threads have done what they were told.
     fn wait(&self) -> Result<(), Problem> {
         let gone = |_| Problem("a thread of receivers has ended; what it says is above".into());
-        self.crews.iter().try_for_each(|crew| crew.done.recv().map_err(gone)?)
+        self.threads.iter().try_for_each(|thread| thread.done.recv().map_err(gone)?)
     }
 
     /// Waits until `server`, a process, has accepted all: a connection is the client's before that, for the kernel answers.
@@ -154,7 +154,7 @@ impl Crowd {
     }
 }
 
-/// What a crew opens.
+/// What a thread opens.
 struct Opening {
     /// Connections of each ring.
     shares: Vec<usize>,
@@ -164,7 +164,7 @@ struct Opening {
     sends: bool,
 }
 
-/// A crew's thread: opens its share, then takes part in each message.
+/// A receiver thread: opens its share, then takes part in each message.
 fn work(opening: &Opening, messages: &Receiver<Arc<[u8]>>, done: &Sender<Result<(), Problem>>) {
     let (shared, mut members) = match assemble(opening) {
         Ok(assembled) => assembled,
