@@ -99,7 +99,7 @@ fn engine(config: &BackendConfig) -> TcpConfig {
 /// # Errors
 /// What the system says to making the backend, or to using it; that the link does not come up.
 pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerResult, RunError> {
-    let host = to.ground.host.clone();
+    let host = to.context.host.clone();
     let host = host
         .ok_or_else(|| RunError::new("no port was opened", "that is a bug in loadtest; please report it"))?;
     let broken = |error: std::io::Error| {
@@ -110,7 +110,7 @@ pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerRes
     };
     let _known_to_dpdk = host.enter().map_err(broken)?;
     let config = sizes(&backend_config(&to.plan, &to.duty));
-    let (flood, seed) = (to.ground.flood.clone(), u64::from(to.plan.run));
+    let (flood, seed) = (to.context.flood.clone(), u64::from(to.plan.run));
     let layer = |queue| SynFlood::new(queue, flood, seed);
     let mut link = host.backend_over(0, &config, engine(&config), layer).map_err(broken)?;
     wait_for_link(&mut link, &to)?;

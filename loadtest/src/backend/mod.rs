@@ -44,21 +44,21 @@ pub(crate) fn check(kind: BackendKind) -> Result<(), RunError> {
 
 /// What the workers of a run share of their backend. Made once, before any of them.
 #[derive(Clone, Default)]
-pub(crate) struct Ground {
+pub(crate) struct BackendContext {
     #[cfg(feature = "dpdk")]
     host: Option<Arc<dpdk_backend::host::Host>>,
     #[cfg(feature = "dpdk")]
     flood: Arc<dpdk_backend::device::FloodSwitch>,
 }
 
-impl Ground {
+impl BackendContext {
     /// For `plan`. On DPDK: starts it and opens the port, before other threads are there.
     ///
     /// # Errors
     /// What DPDK says, and what to do about it.
     #[cfg(feature = "dpdk")]
-    pub(crate) fn lay(plan: &Plan) -> Result<Ground, RunError> {
-        Ok(Ground { host: dpdk::open(plan)?.map(Arc::new), flood: Arc::default() })
+    pub(crate) fn open(plan: &Plan) -> Result<BackendContext, RunError> {
+        Ok(BackendContext { host: dpdk::open(plan)?.map(Arc::new), flood: Arc::default() })
     }
 
     /// Sends so many connection requests a second from addresses that nobody has, from now on; 0: none. Returns how many were sent
@@ -80,8 +80,8 @@ impl Ground {
     /// # Errors
     /// Those of [`check`].
     #[cfg(not(feature = "dpdk"))]
-    pub(crate) fn lay(plan: &Plan) -> Result<Ground, RunError> {
-        check(plan.machinery.backend).map(|()| Ground::default())
+    pub(crate) fn open(plan: &Plan) -> Result<BackendContext, RunError> {
+        check(plan.machinery.backend).map(|()| BackendContext::default())
     }
 }
 

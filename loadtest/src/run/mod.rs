@@ -7,7 +7,7 @@
 mod stages;
 mod watcher;
 
-use crate::backend::{self, Ground};
+use crate::backend::{self, BackendContext};
 use crate::client::goim::Goim;
 use crate::client::raw::{Raw, WebSocketRaw};
 use crate::client::websocket::Upgrade;
@@ -98,7 +98,7 @@ struct Run<'a> {
     clock: MonotonicClock,
     pool: WorkerPool,
     watcher: Watcher,
-    ground: Ground,
+    context: BackendContext,
     /// Where the server tells how many connections it has, if it does.
     metrics: Option<SocketAddr>,
     /// By stage and second.
@@ -131,7 +131,7 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Ru
         Some(pid) => vec![pid],
         None => monitor::listening_on(watched(&plan)),
     };
-    let ground = Ground::lay(&plan)?;
+    let context = BackendContext::open(&plan)?;
     // In this order: what the server needs to be asked for its metrics is no cost of connections.
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
     let tells = metrics_before.contains_key("gateway_connections");
@@ -141,14 +141,14 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Ru
     let control = Arc::new(Control::new(plan.stages.len()));
     let watcher = Watcher::new(server, watch.metrics);
     let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
-    let pool = start(&plan, &control, clock, &ground)?;
+    let pool = start(&plan, &control, clock, &context)?;
     let mut run = Run {
         plan,
         control,
         clock,
         pool,
         watcher,
-        ground,
+        context,
         metrics: watch.metrics.filter(|_| tells),
         seconds: BTreeMap::new(),
         stages: Vec::new(),
@@ -198,7 +198,7 @@ fn start(
     plan: &Arc<Plan>,
     control: &Arc<Control>,
     clock: MonotonicClock,
-    ground: &Ground,
+    context: &BackendContext,
 ) -> Result<WorkerPool, RunError> {
     let (senders, intervals): (Vec<_>, Vec<_>) = plan.flows.iter().map(|_| mpsc::channel()).unzip();
     let mut pool = WorkerPool { gauges: Vec::new(), threads: Vec::new(), intervals };
@@ -215,7 +215,7 @@ fn start(
             control: control.clone(),
             gauges,
             clock,
-            ground: ground.clone(),
+            context: context.clone(),
             intervals: senders.clone(),
         });
     }

@@ -16,12 +16,12 @@ impl Run<'_> {
     /// One stage, from its start until it has settled and rested.
     pub(super) fn stage(&mut self, stage: usize) {
         let plan = self.plan.clone();
-        let before = self.ground.flood(plan.stages[stage].syn_rate.unwrap_or(0));
+        let before = self.context.flood(plan.stages[stage].syn_rate.unwrap_or(0));
         let mut output = match plan.stages[stage].kind {
             StageKind::Hold | StageKind::Churn { .. } => self.traffic(stage),
             StageKind::Disconnect | StageKind::Reconnect => self.turn_over(stage),
         };
-        output.syns = self.ground.flood(0).saturating_sub(before);
+        output.syns = self.context.flood(0).saturating_sub(before);
         self.pause(plan.stages[stage].rest);
         output.rested = self.watcher.read();
         self.stages.push(output);

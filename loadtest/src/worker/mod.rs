@@ -28,7 +28,7 @@ pub(crate) use share::Share;
 pub(crate) use stage::{Beats, ChurnStats, StageStats};
 pub(crate) use together::run_together;
 
-use crate::backend::Ground;
+use crate::backend::BackendContext;
 use crate::client::Protocol;
 use crate::client::template::Template;
 use crate::http::Pusher;
@@ -67,7 +67,7 @@ pub(crate) struct Assignment {
     pub(crate) clock: MonotonicClock,
     /// What the workers share of their backend.
     #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "kernel backends share nothing"))]
-    pub(crate) ground: Ground,
+    pub(crate) context: BackendContext,
     /// One a flow.
     pub(crate) intervals: Vec<mpsc::Sender<Interval>>,
 }
