@@ -3,14 +3,13 @@
 //!
 //! ```text
 //!   own network namespace ─► budget: descriptors, ports, memory ─► gateway ─► stages (10 000 connections, then all)
-//!                                                                     └─ SIGTERM, exit checked ─► floor ─► bars, page, summary
+//!                                                                     └─ SIGTERM, exit checked ─► floor ─► thresholds, page, summary
 //! ```
 //!
 //! Nothing is left behind: the namespace ends with the process, and with it every sysctl that was set in it.
 
-mod bars;
-mod beside;
 mod budget;
+mod comparison;
 mod floor;
 mod gateway;
 mod memory;
@@ -19,8 +18,9 @@ mod outcome;
 mod page;
 mod peers;
 mod summary;
+mod thresholds;
 
-pub(crate) use beside::render;
+pub(crate) use comparison::render;
 pub(crate) use namespace::called;
 
 use crate::cli::Stop;
@@ -94,7 +94,7 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     });
     let outcome = Outcome::of(full, small, backend, notes, &budget, floor.as_ref());
     say!("{}", terminal::render(&outcome.full));
-    say!("{}", summary::bars(&outcome));
+    say!("{}", summary::thresholds(&outcome));
     if let Some(folder) = &settings.report {
         outcome.store(folder)?;
     }

@@ -1,9 +1,9 @@
 //! Everything of a whole `million`, and the files it becomes.
 
-use super::bars::{self, Bar, Verdict};
 use super::budget::Budget;
 use super::floor::Floor;
-use super::{beside, page, summary};
+use super::thresholds::{self, Measurement, Verdict};
+use super::{comparison, page, summary};
 use crate::error::RunError;
 use crate::report::{Report, json};
 use crate::settings::GatewayBackend;
@@ -16,7 +16,7 @@ const FORMAT: u32 = 1;
 const FILES: [&str; 3] = ["report.html", "report.json", "summary.md"];
 /// Samples that are kept of a run.
 const SAMPLES_MAX: usize = 600;
-/// The size from which the bars are meant.
+/// The size from which the thresholds are meant.
 pub(super) const FULL_SIZE: u64 = 1_000_000;
 
 /// See the module's text.
@@ -27,7 +27,8 @@ pub(super) struct Outcome {
     pub(super) notes: Vec<String>,
     pub(super) budget: Vec<String>,
     pub(super) noise: Vec<String>,
-    pub(super) bars: Vec<Bar>,
+    #[serde(rename = "thresholds")]
+    pub(super) measurements: Vec<Measurement>,
     pub(super) full: Report,
     pub(super) small: Option<Report>,
 }
@@ -42,7 +43,7 @@ impl Outcome {
         floor: Option<&Floor>,
     ) -> Outcome {
         let past = super::gateway::is_past(backend);
-        let bars = bars::all(&full, small.as_ref(), floor, past);
+        let measurements = thresholds::all(&full, small.as_ref(), floor, past);
         let noise = summary::noise(&full);
         for report in [Some(&mut full), small.as_mut()].into_iter().flatten() {
             let step = report.samples.len().div_ceil(SAMPLES_MAX).max(1);
@@ -50,14 +51,23 @@ impl Outcome {
             report.samples = samples.into_iter().step_by(step).collect();
         }
         let backend = name(backend).to_owned();
-        Outcome { format: FORMAT, backend, notes, budget: budget.sum.clone(), noise, bars, full, small }
+        Outcome {
+            format: FORMAT,
+            backend,
+            notes,
+            budget: budget.sum.clone(),
+            noise,
+            measurements,
+            full,
+            small,
+        }
     }
 
-    /// Nothing lost, everyone connected, goals met; and at full size, no bar missed.
+    /// Nothing lost, everyone connected, goals met; and at full size, no threshold missed.
     pub(super) fn passed(&self) -> bool {
-        let bars = || self.bars.iter().all(|bar| bar.verdict != Verdict::Missed);
+        let met = || self.measurements.iter().all(|row| row.verdict != Verdict::Missed);
         let sound = self.full.verdict.passed && self.small.as_ref().is_none_or(|small| small.verdict.passed);
-        sound && (self.full.connect.asked < FULL_SIZE || bars())
+        sound && (self.full.connect.asked < FULL_SIZE || met())
     }
 
     /// Tries whether [`Outcome::store`] can write its files, and makes the folder. What is there stays as it is.
@@ -91,9 +101,9 @@ impl Outcome {
     /// When the folder cannot be written.
     pub(super) fn store_pages(&self, folder: &str) -> Result<(), RunError> {
         let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
-        let beside = beside::stored_next_to(folder, self);
-        json::write(&path("summary.md"), &summary::markdown(self, &beside))?;
-        json::write(&path("report.html"), &page::render(self, &beside))
+        let comparison = comparison::stored_next_to(folder, self);
+        json::write(&path("summary.md"), &summary::markdown(self, &comparison))?;
+        json::write(&path("report.html"), &page::render(self, &comparison))
     }
 
     /// What was stored in `folder`.

@@ -1,8 +1,8 @@
-//! The outcome as one self-contained page: the bars, the whole run over time, then each stage.
+//! The outcome as one self-contained page: the thresholds, the whole run over time, then each stage.
 
-use super::bars::{Bar, Verdict, cores};
-use super::beside::Beside;
+use super::comparison::Comparison;
 use super::outcome::Outcome;
+use super::thresholds::{Measurement, Verdict, cores};
 use super::{peers, summary};
 use crate::report::chart::{Chart, Line, Scale, Unit, escape};
 use crate::report::html::{latency_row, percentiles};
@@ -17,13 +17,13 @@ const STAGE: (Scale, Unit, &str) =
     (Scale::Linear, Unit::Seconds, "seconds since the stage's traffic started");
 
 /// The page.
-pub(super) fn render(outcome: &Outcome, beside: &Beside) -> String {
+pub(super) fn render(outcome: &Outcome, comparison: &Comparison) -> String {
     let full = &outcome.full;
     let notes = outcome.noise.iter().chain(&outcome.notes).chain(&outcome.budget);
     let notes: String = notes.map(|line| format!("<li class=\"warn\">{}</li>", escape(line))).collect();
     let body = [
         head(outcome),
-        section("What it must show", &bars(&outcome.bars)),
+        section("What it must show", &thresholds(&outcome.measurements)),
         section("Stages", &table(&stages::HEAD, &stages::rows(full))),
         section("The whole run", &whole(full)),
         section("Ramp", &ramp(full)),
@@ -33,7 +33,7 @@ pub(super) fn render(outcome: &Outcome, beside: &Beside) -> String {
             section(&title, &table(&stages::HEAD, &stages::rows(small)))
         }),
         section("Noise, preparation, sums", &format!("<ul class=\"reasons\">{notes}</ul>")),
-        others_of_ours(beside),
+        others_of_ours(comparison),
         section("What others publish", &others()),
         section("Run", &run(full)),
     ]
@@ -43,10 +43,14 @@ pub(super) fn render(outcome: &Outcome, beside: &Beside) -> String {
 
 fn head(outcome: &Outcome) -> String {
     let chip = |class: &str, text: String| format!("<span class=\"chip {class}\">{text}</span>");
-    let verdicts = |verdict: Verdict| outcome.bars.iter().filter(|bar| bar.verdict == verdict).count();
-    let (aims, reached, missed) = (verdicts(Verdict::Aim), verdicts(Verdict::Bar), verdicts(Verdict::Missed));
-    let mut chips =
-        vec![chip("good", format!("✓ {} bars reached, {aims} of them with their aim", aims + reached))];
+    let verdicts =
+        |verdict: Verdict| outcome.measurements.iter().filter(|row| row.verdict == verdict).count();
+    let (targets, reached, missed) =
+        (verdicts(Verdict::TargetMet), verdicts(Verdict::ThresholdMet), verdicts(Verdict::Missed));
+    let mut chips = vec![chip(
+        "good",
+        format!("✓ {} thresholds met, {targets} of them with their target", targets + reached),
+    )];
     if missed > 0 {
         chips.push(chip("bad", format!("✗ {missed} missed")));
     }
@@ -59,32 +63,34 @@ fn head(outcome: &Outcome) -> String {
     )
 }
 
-fn bars(bars: &[Bar]) -> String {
-    let row = |bar: &Bar| {
-        let mark = match bar.verdict {
+fn thresholds(thresholds: &[Measurement]) -> String {
+    let row = |row: &Measurement| {
+        let mark = match row.verdict {
             Verdict::Missed => "!✗ missed".to_owned(),
-            Verdict::Aim | Verdict::Bar => format!("✓ {}", bar.verdict.words()),
+            Verdict::TargetMet | Verdict::ThresholdMet => format!("✓ {}", row.verdict.words()),
             other => other.words().to_owned(),
         };
-        vec![bar.measure.clone(), bar.bar.clone(), bar.aim.clone(), bar.found.clone(), mark]
+        vec![row.measure.clone(), row.threshold.clone(), row.target.clone(), row.found.clone(), mark]
     };
-    let notes: String = bars
+    let notes: String = thresholds
         .iter()
-        .filter(|bar| !bar.note.is_empty())
-        .map(|bar| format!("<dt>{}</dt><dd>{}</dd>", escape(&bar.measure), escape(&bar.note)))
+        .filter(|row| !row.note.is_empty())
+        .map(|row| format!("<dt>{}</dt><dd>{}</dd>", escape(&row.measure), escape(&row.note)))
         .collect();
-    table(&["measure", "bar", "aim", "measured", "verdict"], &bars.iter().map(row).collect::<Vec<_>>())
-        + &format!("<dl>{notes}</dl>")
+    table(
+        &["measure", "threshold", "target", "measured", "verdict"],
+        &thresholds.iter().map(row).collect::<Vec<_>>(),
+    ) + &format!("<dl>{notes}</dl>")
 }
 
-fn others_of_ours(beside: &Beside) -> String {
-    if beside.rows.is_empty() {
+fn others_of_ours(comparison: &Comparison) -> String {
+    if comparison.rows.is_empty() {
         return String::new();
     }
-    let head: Vec<&str> = beside.head.iter().map(String::as_str).collect();
+    let head: Vec<&str> = comparison.head.iter().map(String::as_str).collect();
     section(
         "The same stages on other backends: stored runs, each of its own day and noise",
-        &table(&head, &beside.rows),
+        &table(&head, &comparison.rows),
     )
 }
 

@@ -1,30 +1,30 @@
-//! The outcome as text: the bars on the terminal, and summary.md.
+//! The outcome as text: the thresholds on the terminal, and summary.md.
 
-use super::bars::{Bar, cores, slab};
-use super::beside::Beside;
+use super::comparison::Comparison;
 use super::outcome::{FULL_SIZE, Outcome};
 use super::peers;
+use super::thresholds::{Measurement, cores, slab};
 use crate::report::units::{bytes, number};
 use crate::report::{Report, stages, terminal};
 use crate::settings::GatewayBackend;
 use std::fmt::Write;
 
-/// The bars as a table for the terminal.
-pub(super) fn bars(outcome: &Outcome) -> String {
-    let row = |bar: &Bar| {
+/// The thresholds as a table for the terminal.
+pub(super) fn thresholds(outcome: &Outcome) -> String {
+    let row = |row: &Measurement| {
         vec![
-            bar.measure.clone(),
-            bar.bar.clone(),
-            bar.aim.clone(),
-            bar.found.clone(),
-            bar.verdict.words().to_owned(),
+            row.measure.clone(),
+            row.threshold.clone(),
+            row.target.clone(),
+            row.found.clone(),
+            row.verdict.words().to_owned(),
         ]
     };
     let mut out = format!("\n{}\n", meant(outcome));
     terminal::table(
         &mut out,
-        &["measure", "bar", "aim", "found", ""],
-        &outcome.bars.iter().map(row).collect::<Vec<_>>(),
+        &["measure", "threshold", "target", "found", ""],
+        &outcome.measurements.iter().map(row).collect::<Vec<_>>(),
     );
     for line in &outcome.noise {
         let _ = writeln!(out, "  {line}");
@@ -32,14 +32,14 @@ pub(super) fn bars(outcome: &Outcome) -> String {
     out
 }
 
-/// Whether the bars are meant for this run.
+/// Whether the thresholds are meant for this run.
 pub(super) fn meant(outcome: &Outcome) -> String {
     let count = outcome.full.connect.ready;
     if outcome.full.connect.asked >= FULL_SIZE {
         format!("{} connections, gateway on {}", number(count as f64), outcome.backend)
     } else {
         format!(
-            "{} connections, gateway on {}: the bars are for a million, and shown for comparison",
+            "{} connections, gateway on {}: the thresholds are for a million, and shown for comparison",
             number(count as f64),
             outcome.backend
         )
@@ -103,7 +103,7 @@ fn table(head: &[impl ToString], rows: &[Vec<String>]) -> String {
 }
 
 /// summary.md.
-pub(super) fn markdown(outcome: &Outcome, beside: &Beside) -> String {
+pub(super) fn markdown(outcome: &Outcome, comparison: &Comparison) -> String {
     let full = &outcome.full;
     let machine: Vec<String> = full.machine.iter().map(|(name, value)| format!("{name} {value}")).collect();
     let mut out = format!(
@@ -114,20 +114,20 @@ pub(super) fn markdown(outcome: &Outcome, beside: &Beside) -> String {
         machine.join(", "),
         full.command
     );
-    let bar = |bar: &Bar| {
-        let Bar { measure, bar, aim, found, verdict, note } = bar;
+    let cells = |row: &Measurement| {
+        let Measurement { measure, threshold, target, found, verdict, note } = row;
         vec![
             measure.clone(),
-            bar.clone(),
-            aim.clone(),
+            threshold.clone(),
+            target.clone(),
             found.clone(),
             verdict.words().to_owned(),
             note.clone(),
         ]
     };
     out += &table(
-        &["measure", "bar", "aim", "measured", "verdict", "notes"],
-        &outcome.bars.iter().map(bar).collect::<Vec<_>>(),
+        &["measure", "threshold", "target", "measured", "verdict", "notes"],
+        &outcome.measurements.iter().map(cells).collect::<Vec<_>>(),
     );
     out += "## Stages\n\nLatencies: deliveries from the intended time of an open-loop schedule; reconnects from the intended \
             close to ready again; closes to their confirmation. CPU is the gateway's; a piece is a delivery, reconnect, \
@@ -154,9 +154,9 @@ pub(super) fn markdown(outcome: &Outcome, beside: &Beside) -> String {
     for line in outcome.noise.iter().chain(&outcome.notes).chain(&outcome.budget) {
         let _ = writeln!(out, "- {line}");
     }
-    if !beside.rows.is_empty() {
+    if !comparison.rows.is_empty() {
         out += "\n## The same stages on other backends\n\nStored runs, each of its own day and noise.\n\n";
-        out += table(&beside.head, &beside.rows).trim_end();
+        out += table(&comparison.head, &comparison.rows).trim_end();
         out += "\n";
     }
     out += "\n## What others publish\n\nSelf-reported, on other machines, with other software around them: for a sense of scale, not a race.\n\n";

@@ -1,4 +1,4 @@
-//! What the run must show: each measure with its bar and its aim.
+//! What the run must show: each measure with its threshold and its target.
 
 use super::floor::Floor;
 use crate::report::units::{bytes, nanos, number, percent};
@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 /// One measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Bar {
+pub(super) struct Measurement {
     pub(super) measure: String,
-    pub(super) bar: String,
-    pub(super) aim: String,
+    #[serde(rename = "bar")]
+    pub(super) threshold: String,
+    #[serde(rename = "aim")]
+    pub(super) target: String,
     pub(super) found: String,
     pub(super) verdict: Verdict,
     pub(super) note: String,
@@ -20,8 +22,10 @@ pub(super) struct Bar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
-    Aim,
-    Bar,
+    #[serde(rename = "aim")]
+    TargetMet,
+    #[serde(rename = "bar")]
+    ThresholdMet,
     Missed,
     Reported,
     NotMeasured,
@@ -30,8 +34,8 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn words(self) -> &'static str {
         match self {
-            Verdict::Aim => "aim reached",
-            Verdict::Bar => "bar reached",
+            Verdict::TargetMet => "target met",
+            Verdict::ThresholdMet => "threshold met",
             Verdict::Missed => "missed",
             Verdict::Reported => "reported",
             Verdict::NotMeasured => "not measured",
@@ -42,29 +46,29 @@ impl Verdict {
 /// A bound with its value in words; lower is better unless `more`.
 struct Bounds<'a> {
     measure: &'a str,
-    bar: Option<(f64, &'a str)>,
-    aim: Option<(f64, &'a str)>,
+    threshold: Option<(f64, &'a str)>,
+    target: Option<(f64, &'a str)>,
     more: bool,
 }
 
 impl Bounds<'_> {
-    fn judge(&self, found: Option<(f64, String)>, note: impl Into<String>) -> Bar {
+    fn judge(&self, found: Option<(f64, String)>, note: impl Into<String>) -> Measurement {
         let met = |bound: Option<(f64, &str)>, value: f64| {
             bound.is_some_and(|(bound, _)| if self.more { value >= bound } else { value <= bound })
         };
         let verdict = match &found {
             None => Verdict::NotMeasured,
-            Some((value, _)) if met(self.aim, *value) => Verdict::Aim,
-            Some((value, _)) if met(self.bar, *value) => Verdict::Bar,
-            Some(_) if self.bar.is_none() => Verdict::Reported,
+            Some((value, _)) if met(self.target, *value) => Verdict::TargetMet,
+            Some((value, _)) if met(self.threshold, *value) => Verdict::ThresholdMet,
+            Some(_) if self.threshold.is_none() => Verdict::Reported,
             Some(_) => Verdict::Missed,
         };
         let words =
             |bound: Option<(f64, &str)>| bound.map_or("–".to_owned(), |(_, words)| words.to_owned());
-        Bar {
+        Measurement {
             measure: self.measure.to_owned(),
-            bar: words(self.bar),
-            aim: words(self.aim),
+            threshold: words(self.threshold),
+            target: words(self.target),
             found: found.map_or_else(|| "–".to_owned(), |(_, words)| words),
             verdict,
             note: note.into(),
@@ -72,8 +76,12 @@ impl Bounds<'_> {
     }
 }
 
-fn less<'a>(measure: &'a str, bar: Option<(f64, &'a str)>, aim: Option<(f64, &'a str)>) -> Bounds<'a> {
-    Bounds { measure, bar, aim, more: false }
+fn less<'a>(
+    measure: &'a str,
+    threshold: Option<(f64, &'a str)>,
+    target: Option<(f64, &'a str)>,
+) -> Bounds<'a> {
+    Bounds { measure, threshold, target, more: false }
 }
 
 /// A stage by its name.
@@ -121,17 +129,22 @@ pub(super) fn faults(report: &Report) -> u64 {
 
 /// Every row of the table.
 /// `past`: there was no kernel between the gateway and its clients.
-pub(super) fn all(full: &Report, small: Option<&Report>, floor: Option<&Floor>, past: bool) -> Vec<Bar> {
-    let mut bars = holding(full, past);
-    bars.extend(pushing(full));
-    bars.extend(moving(full, small, floor, past));
-    bars
+pub(super) fn all(
+    full: &Report,
+    small: Option<&Report>,
+    floor: Option<&Floor>,
+    past: bool,
+) -> Vec<Measurement> {
+    let mut measurements = holding(full, past);
+    measurements.extend(pushing(full));
+    measurements.extend(moving(full, small, floor, past));
+    measurements
 }
 
 /// Its memory: past the kernel, TCP's is the gateway's own, and huge pages are counted in.
-fn memory(rss: Option<f64>, peak: f64, past: bool) -> Bar {
+fn memory(rss: Option<f64>, peak: f64, past: bool) -> Measurement {
     let mib = 1048576.0;
-    let (bar, aim) = match past {
+    let (threshold, target) = match past {
         true => ((768.0 * mib, "≤ 768 MiB"), (512.0 * mib, "≤ 512 MiB")),
         false => ((512.0 * mib, "≤ 512 MiB"), (320.0 * mib, "≤ 320 MiB")),
     };
@@ -140,13 +153,13 @@ fn memory(rss: Option<f64>, peak: f64, past: bool) -> Bar {
     } else {
         "gateway RSS with all of them"
     };
-    less(what, Some(bar), Some(aim)).judge(
+    less(what, Some(threshold), Some(target)).judge(
         rss.map(|rss| (rss, bytes(rss))),
         format!("at the end of idle; {} at the highest, in any stage", bytes(peak)),
     )
 }
 
-fn holding(full: &Report, past: bool) -> Vec<Bar> {
+fn holding(full: &Report, past: bool) -> Vec<Measurement> {
     let server = full.server.as_ref();
     let idle = stage(full, "idle");
     let lost: u64 = full.connect.lost.values().sum();
@@ -162,7 +175,7 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
         .and_then(|stage| Some((stage.server.as_ref()?.wakeups as f64 / stage.measured_seconds()).round()));
     let beats =
         idle.and_then(|stage| Some(stage.heartbeats.as_ref()?.measured as f64 / stage.measured_seconds()));
-    let mut bars = vec![
+    let mut measurements = vec![
         Bounds {
             more: true,
             ..less(
@@ -178,13 +191,13 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
         memory(rss, peak, past),
     ];
     // Past the kernel there is none.
-    bars.extend((!past).then(|| {
+    measurements.extend((!past).then(|| {
         less("kernel slab a connection, server side", None, Some((4100.0, "≤ 4.1 KB"))).judge(
             slab.map(|(both, _)| (both / 2.0, format!("{:.0} B", both / 2.0))),
             format!("half of what both sides grew by; both: {parts} B"),
         )
     }));
-    bars.push(
+    measurements.push(
         less(
             "gateway CPU, idle, a heartbeat a connection and interval",
             Some((0.15, "≤ 15 % of a core")),
@@ -199,19 +212,19 @@ fn holding(full: &Report, past: bool) -> Vec<Bar> {
             ),
         ),
     );
-    bars
+    measurements
 }
 
 /// Pushes that come one by one, by each of two ways in; then what a publisher over HTTP can do about its cost.
-fn pushing(full: &Report) -> Vec<Bar> {
-    let mut bars = pushes(full, "service", "a service's connection");
-    bars.extend(pushes(full, "push", "HTTP, a request each"));
-    bars.push(lists(full));
-    bars
+fn pushing(full: &Report) -> Vec<Measurement> {
+    let mut measurements = pushes(full, "service", "a service's connection");
+    measurements.extend(pushes(full, "push", "HTTP, a request each"));
+    measurements.push(lists(full));
+    measurements
 }
 
 /// Of one way in, by its stage: the bounds are the same for all.
-fn pushes(full: &Report, name: &str, over: &str) -> Vec<Bar> {
+fn pushes(full: &Report, name: &str, over: &str) -> Vec<Measurement> {
     let found = stage(full, name);
     let flow = found.and_then(|stage| stage.flows.first());
     let latency = flow.map(|flow| &flow.latency).filter(|latency| latency.count > 0);
@@ -230,8 +243,9 @@ fn pushes(full: &Report, name: &str, over: &str) -> Vec<Bar> {
     });
     let ms = 1e6;
     let busy = found.and_then(cores);
-    let row = |what: &str, bar, aim, value, note: String| {
-        less(&format!("push to random users over {over}: {what}"), Some(bar), Some(aim)).judge(value, note)
+    let row = |what: &str, threshold, target, value, note: String| {
+        less(&format!("push to random users over {over}: {what}"), Some(threshold), Some(target))
+            .judge(value, note)
     };
     let max = latency.map_or_else(String::new, |latency| format!("max {}", nanos(latency.max as f64)));
     vec![
@@ -248,8 +262,8 @@ fn pushes(full: &Report, name: &str, over: &str) -> Vec<Bar> {
     ]
 }
 
-/// As many deliveries, in requests to several users each: nobody set a bar.
-fn lists(full: &Report) -> Bar {
+/// As many deliveries, in requests to several users each: no threshold is set.
+fn lists(full: &Report) -> Measurement {
     let stage = stage(full, "list");
     let flow = stage.and_then(|stage| stage.flows.first()).filter(|flow| flow.latency.count > 0);
     let note = flow.map_or_else(String::new, |flow| {
@@ -276,7 +290,7 @@ fn broadcasts(full: &Report) -> Vec<(f64, &StageReport)> {
 
 /// The broadcasts' row, by the median one. The bare floor sends through the kernel: past it there is nothing to compare with, and
 /// the cost is reported.
-fn broadcast(full: &Report, floor: Option<&Floor>, past: bool) -> Bar {
+fn broadcast(full: &Report, floor: Option<&Floor>, past: bool) -> Measurement {
     let all = broadcasts(full);
     let median = all.get(all.len() / 2);
     let cost = median.map(|(cost, _)| *cost);
@@ -343,7 +357,7 @@ fn dearer(full: &Report, small: Option<&Report>) -> (Option<f64>, String) {
     (most, words)
 }
 
-fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>, past: bool) -> Vec<Bar> {
+fn moving(full: &Report, small: Option<&Report>, floor: Option<&Floor>, past: bool) -> Vec<Measurement> {
     let connect = &full.connect;
     let storm = stage(full, "storm").and_then(|stage| stage.connect.as_ref());
     let storm = storm.map_or_else(String::new, |storm| {

@@ -1,7 +1,7 @@
 //! Stored runs of the same stages over other backends and transports: each report shows the others' figures beside its own.
 
-use super::bars::Bar;
 use super::outcome::Outcome;
+use super::thresholds::Measurement;
 use crate::error::RunError;
 use crate::report::html::date;
 use crate::report::units::number;
@@ -9,34 +9,34 @@ use std::path::{Path, PathBuf};
 
 /// A table: the measures of one run, and what it and others found.
 #[derive(Debug, Default)]
-pub(super) struct Beside {
+pub(super) struct Comparison {
     pub(super) head: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
-impl Beside {
+impl Comparison {
     /// Of `own`, with `others` in their order and the names of their folders. Without any there is nothing to show.
-    pub(super) fn of(own: &Outcome, others: &[(String, &Outcome)]) -> Beside {
+    pub(super) fn of(own: &Outcome, others: &[(String, &Outcome)]) -> Comparison {
         if others.is_empty() {
-            return Beside::default();
+            return Comparison::default();
         }
         let all = || [own].into_iter().chain(others.iter().map(|(_, outcome)| *outcome));
         // Two runs of a day may differ in what no column says: the folder's name does.
         let named = others.iter().map(|(folder, outcome)| format!("{} ({folder})", name(outcome)));
         let mut measures: Vec<&str> = Vec::new();
-        for bar in all().flat_map(|outcome| &outcome.bars) {
-            if !measures.contains(&bar.measure.as_str()) {
-                measures.push(&bar.measure);
+        for row in all().flat_map(|outcome| &outcome.measurements) {
+            if !measures.contains(&row.measure.as_str()) {
+                measures.push(&row.measure);
             }
         }
         let found = |outcome: &Outcome, measure: &str| {
-            let bar = outcome.bars.iter().find(|bar: &&Bar| bar.measure == measure);
-            bar.map_or_else(|| "–".to_owned(), |bar| bar.found.clone())
+            let row = outcome.measurements.iter().find(|row: &&Measurement| row.measure == measure);
+            row.map_or_else(|| "–".to_owned(), |row| row.found.clone())
         };
         let row = |measure: &&str| {
             [(*measure).to_owned()].into_iter().chain(all().map(|outcome| found(outcome, measure))).collect()
         };
-        Beside {
+        Comparison {
             head: ["measure".to_owned(), name(own)].into_iter().chain(named).collect(),
             rows: measures.iter().map(row).collect(),
         }
@@ -63,10 +63,10 @@ fn next_to(folder: &Path) -> Vec<(PathBuf, Outcome)> {
 }
 
 /// What was found next to `folder`, beside `own`.
-pub(super) fn stored_next_to(folder: &str, own: &Outcome) -> Beside {
+pub(super) fn stored_next_to(folder: &str, own: &Outcome) -> Comparison {
     let others = next_to(Path::new(folder));
     let folder = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Beside::of(own, &others.iter().map(|(path, outcome)| (folder(path), outcome)).collect::<Vec<_>>())
+    Comparison::of(own, &others.iter().map(|(path, outcome)| (folder(path), outcome)).collect::<Vec<_>>())
 }
 
 /// Writes the pages of the stored reports in `folders` anew, each with those next to it.
