@@ -28,21 +28,21 @@ const STEP: usize = 64 << 20;
 const KEEPER: &str = "trap '' INT TERM HUP; cat >/dev/null; echo \"$1\" >\"$2\"";
 
 /// As long as it lives, the memory stays; then reporting is as it was.
-pub(super) struct Warm {
+pub(super) struct MemoryPrefault {
     keeper: Option<Child>,
     /// What was done, for the report.
     pub(super) note: Option<String>,
 }
 
-impl Warm {
+impl MemoryPrefault {
     /// Keeps the host from taking free memory back, then touches `needed` bytes of it and more, where this is a virtual
     /// machine that reports free memory and this process may stop that (root, not in a container). Elsewhere it does nothing.
     /// That takes up to a minute, or until `stop`.
-    pub(super) fn up(needed: u64, stop: &AtomicBool) -> Warm {
+    pub(super) fn begin(needed: u64, stop: &AtomicBool) -> MemoryPrefault {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let order = std::fs::read_to_string(REPORTED).ok().and_then(|order| order.trim().parse::<u32>().ok());
         let (Some(order), true, true) = (order, is_virtual(&flags), needed >= WORTH_IT) else {
-            return Warm { keeper: None, note: None };
+            return MemoryPrefault { keeper: None, note: None };
         };
         match stop_reporting(order) {
             Ok(keeper) => {
@@ -59,12 +59,12 @@ impl Warm {
                     bytes(size as f64),
                     since.elapsed().as_secs_f64()
                 );
-                Warm { keeper, note: Some(note) }
+                MemoryPrefault { keeper, note: Some(note) }
             }
             Err(error) => {
                 let note =
                     format!("memory: as the host of this virtual machine gives it ({REPORTED}: {error})");
-                Warm { keeper: None, note: Some(note) }
+                MemoryPrefault { keeper: None, note: Some(note) }
             }
         }
     }
@@ -79,7 +79,7 @@ fn stop_reporting(order: u32) -> io::Result<Option<Child>> {
         .args(["-c", KEEPER, "sh", &order.to_string(), REPORTED])
         .stdin(Stdio::piped())
         .spawn()?;
-    let keeper = Warm { keeper: Some(keeper), note: None };
+    let keeper = MemoryPrefault { keeper: Some(keeper), note: None };
     std::fs::write(REPORTED, (ORDER_MAX + 1).to_string())?;
     let now = std::fs::read_to_string(REPORTED)?;
     if now.trim().parse::<u32>().is_ok_and(|order| order > ORDER_MAX) {
@@ -88,13 +88,13 @@ fn stop_reporting(order: u32) -> io::Result<Option<Child>> {
     Err(io::Error::other(format!("it stays at {}", now.trim())))
 }
 
-impl Warm {
+impl MemoryPrefault {
     fn into_keeper(mut self) -> Option<Child> {
         self.keeper.take()
     }
 }
 
-impl Drop for Warm {
+impl Drop for MemoryPrefault {
     fn drop(&mut self) {
         if let Some(keeper) = &mut self.keeper {
             drop(keeper.stdin.take());
@@ -182,7 +182,7 @@ mod tests {
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(!path.exists());
-        drop(Warm { keeper: Some(keeper), note: None });
+        drop(MemoryPrefault { keeper: Some(keeper), note: None });
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "9\n");
         std::fs::remove_file(&path).unwrap();
     }

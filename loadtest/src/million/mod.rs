@@ -36,7 +36,7 @@ use crate::settings::{BackendChoice, GatewayBackend, Settings, Transport};
 use budget::Budget;
 use floor::Floor;
 use gateway::Gateway;
-use memory::Warm;
+use memory::MemoryPrefault;
 use outcome::Outcome;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -65,8 +65,8 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     budget.check()?;
     let session = Session { settings: &settings, command, backend, budget: &budget, stop };
     session.check()?;
-    let warm = Warm::up(budget.needed, stop);
-    if let Some(note) = &warm.note {
+    let prefault = MemoryPrefault::begin(budget.needed, stop);
+    if let Some(note) = &prefault.note {
         note!("{note}");
         notes.push(note.clone());
     }
