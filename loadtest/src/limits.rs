@@ -1,7 +1,7 @@
 //! What the machine must allow, worked out before anything is opened: descriptors and ports, each as a sum.
 
 use crate::error::RunError;
-use crate::plan::{BackendKind, Path, Plan};
+use crate::plan::{BackendKind, Path, RunPlan};
 use netpoll::epoll::EpollBackend;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,7 +44,7 @@ pub(crate) fn raise_descriptors() -> u64 {
 ///
 /// # Errors
 /// With what to change.
-pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), RunError> {
+pub(crate) fn check_descriptors(plan: &RunPlan, limit: u64) -> Result<(), RunError> {
     let connections = u64::from(plan.connections_total());
     let duties = plan.duties();
     let largest = duties.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
@@ -92,13 +92,13 @@ pub(crate) fn check_descriptors(plan: &Plan, limit: u64) -> Result<(), RunError>
 }
 
 /// Whether workers on epoll need descriptors of their own: one table of `limit` is too small for all of `plan`.
-pub(crate) fn one_table_is_too_small(plan: &Plan, limit: u64) -> bool {
+pub(crate) fn one_table_is_too_small(plan: &RunPlan, limit: u64) -> bool {
     let (http, beside) = beside_epoll(plan);
     u64::from(plan.connections_total()) + http + beside > limit
 }
 
 /// Descriptors of HTTP connections, and of neither them nor measured connections, where all workers share a table.
-fn beside_epoll(plan: &Plan) -> (u64, u64) {
+fn beside_epoll(plan: &RunPlan) -> (u64, u64) {
     let pushes = plan.flows.iter().any(|flow| matches!(flow.path, Path::Http(_)));
     let workers = plan.duties().len() as u64;
     let http = if pushes { u64::from(plan.machinery.http_connections) * workers } else { 0 };

@@ -91,7 +91,7 @@ pub(crate) enum Pace {
 /// [`Path::Service`] the first connections of the run take turns.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowPlan {
-    /// The stage it runs in, an index into [`Plan::stages`].
+    /// The stage it runs in, an index into [`RunPlan::stages`].
     pub(crate) stage: usize,
     pub(crate) kind: FlowKind,
     pub(crate) path: Path,
@@ -274,7 +274,7 @@ pub(crate) struct Machinery {
 
 /// The run.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct RunPlan {
     pub(crate) scenario: &'static str,
     pub(crate) run: u32,
     pub(crate) endpoints: Endpoints,
@@ -294,7 +294,7 @@ pub(crate) struct Plan {
     pub(crate) stages: Vec<StagePlan>,
 }
 
-impl Plan {
+impl RunPlan {
     /// Whether `stage` is the last one, or comes after it.
     pub(crate) fn is_last(&self, stage: usize) -> bool {
         stage + 1 >= self.stages.len()

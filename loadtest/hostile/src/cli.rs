@@ -4,7 +4,7 @@ use crate::abuse::{self, Abuse};
 use crate::attacker;
 use crate::error::{Exit, RunError};
 use crate::profile::Profile;
-use crate::suite::{self, Plan};
+use crate::suite::{self, SuitePlan};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -156,13 +156,13 @@ fn choose(names: &[String]) -> Result<Vec<&'static Abuse>, RunError> {
 }
 
 impl Options {
-    fn plan(self, chosen: Vec<&'static Abuse>, all_at_once: bool) -> Plan {
+    fn plan(self, chosen: Vec<&'static Abuse>, all_at_once: bool) -> SuitePlan {
         let wanted = self.profile.as_deref();
         let chosen =
             chosen.into_iter().filter(|abuse| wanted.is_none_or(|name| abuse.profile().name() == name));
         let (small, ms) = (self.small, Duration::from_millis);
         let well_behaved = if small { self.well_behaved.min(200) } else { self.well_behaved };
-        Plan {
+        SuitePlan {
             chosen: chosen.collect(),
             profiles: Profile::ALL
                 .into_iter()

@@ -3,7 +3,7 @@
 use crate::bystanders::ledger::{Counts, Window};
 use crate::error::{Exit, RunError};
 use crate::profile::Profile;
-use crate::suite::Plan;
+use crate::suite::SuitePlan;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -178,7 +178,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan) -> Report {
+    pub(crate) fn new(plan: &SuitePlan) -> Report {
         Report {
             gateway: plan.program.display().to_string(),
             backend: plan.backend.clone(),

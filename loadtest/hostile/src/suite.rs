@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What is to be run, and how.
-pub(crate) struct Plan {
+pub(crate) struct SuitePlan {
     pub(crate) chosen: Vec<&'static Abuse>,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) all_at_once: bool,
@@ -59,7 +59,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// Where the suite could not run.
-pub(crate) fn run(plan: &Plan) -> Result<Exit, RunError> {
+pub(crate) fn run(plan: &SuitePlan) -> Result<Exit, RunError> {
     let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     raise_descriptors(plan)?;
     let mut report = Report::new(plan);
@@ -86,7 +86,7 @@ fn is_interrupted() -> bool {
 }
 
 /// Bystanders and their attacker have descriptors of their own; both need as many as there may be.
-fn raise_descriptors(plan: &Plan) -> Result<(), RunError> {
+fn raise_descriptors(plan: &SuitePlan) -> Result<(), RunError> {
     let limits = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum });
     let needed = u64::from(plan.well_behaved.max(plan.crowd_max)) + 500;
@@ -100,7 +100,7 @@ fn raise_descriptors(plan: &Plan) -> Result<(), RunError> {
 }
 
 fn run_profile(
-    plan: &Plan,
+    plan: &SuitePlan,
     profile: Profile,
     chosen: &[&Abuse],
     report: &mut Report,
@@ -135,7 +135,7 @@ fn run_profile(
 
 /// A gateway with bystanders on it.
 struct Stage<'p> {
-    plan: &'p Plan,
+    plan: &'p SuitePlan,
     profile: Profile,
     gateway: Gateway,
     bystanders: Bystanders,
@@ -148,7 +148,7 @@ struct Stage<'p> {
 }
 
 impl<'p> Stage<'p> {
-    fn start(plan: &'p Plan, profile: Profile, folder: &Path) -> Result<Stage<'p>, RunError> {
+    fn start(plan: &'p SuitePlan, profile: Profile, folder: &Path) -> Result<Stage<'p>, RunError> {
         let signer = Signer::generate()?;
         let mut sets = if profile.is_production() { hardening(&plan.program)? } else { vec![] };
         sets.extend(plan.sets.iter().cloned());

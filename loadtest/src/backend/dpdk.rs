@@ -3,7 +3,7 @@
 use super::with_kernel::WithKernel;
 use crate::client::Protocol;
 use crate::error::RunError;
-use crate::plan::{BackendKind, LinkPlan, Plan};
+use crate::plan::{BackendKind, LinkPlan, RunPlan};
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config};
 use dpdk_backend::backend::{PollBackend, PollConfig, SystemClock};
 use dpdk_backend::device::SynFlood;
@@ -31,7 +31,7 @@ const BLOCKS_BYTES_MAX: u32 = 128 << 20;
 ///
 /// # Errors
 /// What DPDK says, and what to do about it.
-pub(super) fn open(plan: &Plan) -> Result<Option<Host>, RunError> {
+pub(super) fn open(plan: &RunPlan) -> Result<Option<Host>, RunError> {
     let (BackendKind::Dpdk, Some(link)) = (plan.machinery.backend, &plan.machinery.link) else {
         return Ok(None);
     };
@@ -46,7 +46,7 @@ pub(super) fn open(plan: &Plan) -> Result<Option<Host>, RunError> {
     Host::open(host(plan, link), duties.len(), &config).map(Some).map_err(|error| explain(&error, link))
 }
 
-fn host(plan: &Plan, link: &LinkPlan) -> HostConfig {
+fn host(plan: &RunPlan, link: &LinkPlan) -> HostConfig {
     let sources = plan.endpoints.sources.iter();
     let address = |ip: &_| AddressConfig { ip: *ip, prefix_length: link.prefix_length };
     HostConfig {

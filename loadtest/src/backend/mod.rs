@@ -8,7 +8,7 @@ mod with_kernel;
 use crate::client::Protocol;
 use crate::error::RunError;
 use crate::limits;
-use crate::plan::{BackendKind, Plan};
+use crate::plan::{BackendKind, RunPlan};
 use crate::worker::{Assignment, Worker, WorkerResult, backend_config, run_together};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
@@ -57,7 +57,7 @@ impl BackendContext {
     /// # Errors
     /// What DPDK says, and what to do about it.
     #[cfg(feature = "dpdk")]
-    pub(crate) fn open(plan: &Plan) -> Result<BackendContext, RunError> {
+    pub(crate) fn open(plan: &RunPlan) -> Result<BackendContext, RunError> {
         Ok(BackendContext { host: dpdk::open(plan)?.map(Arc::new), flood: Arc::default() })
     }
 
@@ -80,7 +80,7 @@ impl BackendContext {
     /// # Errors
     /// Those of [`check`].
     #[cfg(not(feature = "dpdk"))]
-    pub(crate) fn open(plan: &Plan) -> Result<BackendContext, RunError> {
+    pub(crate) fn open(plan: &RunPlan) -> Result<BackendContext, RunError> {
         check(plan.machinery.backend).map(|()| BackendContext::default())
     }
 }

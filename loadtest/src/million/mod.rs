@@ -26,7 +26,7 @@ pub(crate) use namespace::called;
 use crate::cli::Stop;
 use crate::error::{Exit, RunError};
 use crate::goals::Goal;
-use crate::plan::{BackendKind, Plan};
+use crate::plan::{BackendKind, RunPlan};
 use crate::report::build::{self, About};
 use crate::report::{Report, terminal};
 use crate::run::{Watch, execute};
@@ -170,7 +170,7 @@ impl Session<'_> {
     }
 
     /// The plan of one run against a gateway started here.
-    fn plan(&self, connections: u32, label: &str, pid: i32) -> Result<Plan, RunError> {
+    fn plan(&self, connections: u32, label: &str, pid: i32) -> Result<RunPlan, RunError> {
         let mut settings = self.settings.clone();
         settings.connections = Some(Count(connections));
         settings.workers = settings.workers.map(|workers| workers.min(connections));

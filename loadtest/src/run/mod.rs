@@ -15,7 +15,7 @@ use crate::error::RunError;
 use crate::histogram::{fresh, merge};
 use crate::limits;
 use crate::monitor::{self, Usage, Watched};
-use crate::plan::{Plan, ProtocolKind, Role};
+use crate::plan::{ProtocolKind, Role, RunPlan};
 use crate::progress::Progress;
 use crate::report::{Sample, Second};
 use crate::worker::control::{Control, Gauges, Interval, Window};
@@ -93,7 +93,7 @@ struct WorkerPool {
 }
 
 struct Run<'a> {
-    plan: Arc<Plan>,
+    plan: Arc<RunPlan>,
     control: Arc<Control>,
     clock: MonotonicClock,
     pool: WorkerPool,
@@ -116,7 +116,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// Why it could not run.
-pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<RunOutput, RunError> {
+pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result<RunOutput, RunError> {
     let limit = limits::raise_descriptors();
     backend::check(plan.machinery.backend)?;
     limits::check_descriptors(&plan, limit)?;
@@ -170,7 +170,7 @@ pub(crate) fn execute(plan: Plan, watch: &Watch, stop: &AtomicBool) -> Result<Ru
 }
 
 /// Where this machine's kernel knows the server's process by: past it, only the control port.
-fn watched(plan: &Plan) -> SocketAddr {
+fn watched(plan: &RunPlan) -> SocketAddr {
     let control = plan.endpoints.http.or_else(|| plan.endpoints.http_name.parse().ok());
     control.filter(|_| plan.machinery.link.is_some()).unwrap_or(plan.endpoints.server)
 }
@@ -195,7 +195,7 @@ fn deltas(before: BTreeMap<String, f64>, address: Option<SocketAddr>) -> BTreeMa
 }
 
 fn start(
-    plan: &Arc<Plan>,
+    plan: &Arc<RunPlan>,
     control: &Arc<Control>,
     clock: MonotonicClock,
     context: &BackendContext,
@@ -242,7 +242,7 @@ fn start(
 }
 
 /// Chooses the protocol; the backend is chosen by [`backend::work`].
-fn speak(plan: &Plan, hand: Vec<Assignment>) -> Result<Vec<WorkerResult>, RunError> {
+fn speak(plan: &RunPlan, hand: Vec<Assignment>) -> Result<Vec<WorkerResult>, RunError> {
     let kind = plan.machinery.backend;
     let path = plan.endpoints.websocket_path.clone();
     let upgrade = Upgrade { path, host: plan.endpoints.server_name.clone() };
@@ -389,7 +389,7 @@ fn seal(second: Second, latency: &Histogram<u64>) -> Second {
 }
 
 /// Nobody connected at all: then nothing was measured. What a server did that is gone by now, was.
-fn none_connected(plan: &Plan, results: &[WorkerResult], gone: bool) -> Result<(), RunError> {
+fn none_connected(plan: &RunPlan, results: &[WorkerResult], gone: bool) -> Result<(), RunError> {
     let network = results.iter().find_map(|result| result.network_error.clone()).filter(|_| !gone);
     let fleets = || results.iter().flat_map(|result| &result.stages).map(|stats| &stats.fleet);
     let established: u64 = fleets().map(|fleet| fleet.established).sum();

@@ -1,7 +1,7 @@
 //! `--backend dpdk`: the generator's own end of a link, and its addresses there.
 
 use crate::error::RunError;
-use crate::plan::{BackendKind, LinkPlan, Plan};
+use crate::plan::{BackendKind, LinkPlan, RunPlan};
 use crate::settings::Settings;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn first_address(settings: &Settings) -> Result<(IpAddr, u8), RunError> {
 ///
 /// # Errors
 /// Too many, with the sum; or not on one link with the server.
-pub(super) fn sources(settings: &Settings, plan: &Plan) -> Result<Vec<IpAddr>, RunError> {
+pub(super) fn sources(settings: &Settings, plan: &RunPlan) -> Result<Vec<IpAddr>, RunError> {
     let (first, bits) = first_address(settings)?;
     let connections = plan.connections_total();
     let needed = connections.div_ceil(PORTS * PORTS_USED_PERCENT / 100).max(1);

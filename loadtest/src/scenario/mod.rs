@@ -1,4 +1,4 @@
-//! The scenarios: from what was asked for to a [`Plan`].
+//! The scenarios: from what was asked for to a [`RunPlan`].
 //!
 //! | scenario | what happens | what is measured |
 //! |---|---|---|
@@ -25,7 +25,7 @@ use crate::client::websocket::Upgrade;
 use crate::error::RunError;
 use crate::limits;
 use crate::plan::{
-    BackendKind, ChurnPlan, ConnectPlan, Endpoints, IdentityPlan, Machinery, Phases, Plan, ProtocolKind,
+    BackendKind, ChurnPlan, ConnectPlan, Endpoints, IdentityPlan, Machinery, Phases, ProtocolKind, RunPlan,
 };
 use crate::schedule::Rate;
 use crate::settings::{BackendChoice, Compat, Settings, Speech, Transport};
@@ -65,7 +65,7 @@ pub(crate) fn defaults(scenario: &str, settings: &Settings) -> Settings {
 ///
 /// # Errors
 /// What does not go together, what is missing, or what the machine does not allow.
-pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, RunError> {
+pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<RunPlan, RunError> {
     if let Some(name) = unsuited(scenario, settings) {
         return Err(RunError::new(
             format!("{scenario} has no use for --{}", name.replace('_', "-")),
@@ -91,7 +91,7 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<Plan, 
         return Err(RunError::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
     }
     let (stages, flows) = stages::stages(scenario, settings, measured)?;
-    let mut plan = Plan {
+    let mut plan = RunPlan {
         scenario,
         run: run_number(),
         endpoints: endpoints(settings, speech, transport, &flows)?,

@@ -5,7 +5,7 @@ use super::recorder::Recorder;
 use crate::client::template::Template;
 use crate::conservation::Checker;
 use crate::permutation::Permutation;
-use crate::plan::{Duty, FlowPlan, Pace, Path, Plan, Role, SERVICES};
+use crate::plan::{Duty, FlowPlan, Pace, Path, Role, RunPlan, SERVICES};
 use crate::schedule::Schedule;
 use crate::stamp::filler;
 use std::collections::VecDeque;
@@ -59,7 +59,7 @@ pub(crate) const NOBODY: u32 = u32::MAX;
 impl Flow {
     pub(crate) fn new(
         index: usize,
-        plan: &Plan,
+        plan: &RunPlan,
         duty: &Duty,
         template: Template,
         intervals: mpsc::Sender<Interval>,
@@ -131,7 +131,7 @@ impl Flow {
 }
 
 /// The senders of a flow that fall to `duty`, in their order, and how many there are on all workers.
-fn senders(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+fn senders(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     match flow.path {
         Path::Direct => pairs(flow, plan, duty),
         Path::Service => serving(flow, plan, duty),
@@ -141,7 +141,7 @@ fn senders(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
 }
 
 /// Connections that send: the first ones of each audience.
-fn publishing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+fn publishing(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     let (mut senders, mut position) = (Vec::new(), 0);
     for audience in 0..flow.audiences(plan.connections) {
         // A small last audience has fewer members than slots.
@@ -157,7 +157,7 @@ fn publishing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
 }
 
 /// HTTP connections that push: the turns go round the workers that have some.
-fn pushing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+fn pushing(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     let (audiences, slots) = (flow.audiences(plan.connections), u32::from(flow.slots));
     let workers = plan.machinery.http_workers.clamp(1, duty.step);
     let (own, total) = (duty.first % duty.step, audiences * slots);
@@ -173,7 +173,7 @@ fn pushing(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
 }
 
 /// A few connections that push to everyone: turn `p` is of connection `p` modulo their number.
-fn serving(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+fn serving(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     let (services, turns) = (SERVICES.min(plan.connections), flow.turns(plan.connections));
     let own = (0..services).filter_map(|service| Some((service, duty.local(service)?)));
     let mut senders: Vec<Sender> = Vec::new();
@@ -189,7 +189,7 @@ fn serving(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
 }
 
 /// Everyone sends to somebody: turn `p` is of client `a(p)` to user `b(p)`, for two shuffles `a` and `b`.
-fn pairs(flow: &FlowPlan, plan: &Plan, duty: &Duty) -> (Vec<Sender>, u32) {
+fn pairs(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     let clients = Permutation::new(plan.connections, 0x636c_6965);
     let users = flow.turns(plan.connections);
     let sender = |local| {

@@ -32,7 +32,7 @@ use crate::backend::BackendContext;
 use crate::client::Protocol;
 use crate::client::template::Template;
 use crate::http::Pusher;
-use crate::plan::{Duty, Path, Plan, Role};
+use crate::plan::{Duty, Path, Role, RunPlan};
 use control::{Control, Gauges, Interval, Window};
 use ending::{CLOSE_WAIT, Ending};
 use fleet::Fleet;
@@ -58,7 +58,7 @@ const OPEN_BATCH: usize = 64;
 /// What a worker is given.
 #[derive(Clone)]
 pub(crate) struct Assignment {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) plan: Arc<RunPlan>,
     pub(crate) duty: Duty,
     /// Of the workers that share the thread, this one counts its processor time.
     pub(crate) speaks_for_thread: bool,
@@ -115,12 +115,12 @@ pub(crate) struct Worker<B, P> {
 }
 
 /// The longest sleep of a turn, so that the coordinator's word is heard; longer where many workers share few processors.
-pub(crate) fn wait_max(plan: &Plan) -> Duration {
+pub(crate) fn wait_max(plan: &RunPlan) -> Duration {
     Duration::from_millis(if plan.machinery.workers > 8 { 100 } else { 10 })
 }
 
 /// Sizes of a worker's backend.
-pub(crate) fn backend_config(plan: &Plan, duty: &Duty) -> BackendConfig {
+pub(crate) fn backend_config(plan: &RunPlan, duty: &Duty) -> BackendConfig {
     let frame = |payload: usize| payload + 400;
     let depth = |flow: &crate::plan::FlowPlan| match flow.pace {
         crate::plan::Pace::Closed { depth } => usize::from(depth),

@@ -22,18 +22,18 @@ struct Pending {
     reply: i32,
     sent_at: Instant,
     /// The message that it answers.
-    message: Option<Message>,
+    message: Option<SentMessage>,
 }
 
 /// What a member sent: the flow, its number, and the receiver that it has to reach.
 #[derive(Clone, Copy)]
-struct Message {
+struct SentMessage {
     way: Way,
     to: u32,
     number: u64,
 }
 
-impl Message {
+impl SentMessage {
     /// The flow's receiver: rooms have none of their own.
     fn flow_to(self) -> u32 {
         if self.way == Way::Room { 0 } else { self.to }
@@ -140,7 +140,7 @@ impl<'a> Session<'a> {
             Way::Peer => person::peer(self.index, self.shared.count),
             _ => self.index,
         };
-        let mut message = Message { way, to, number: 0 };
+        let mut message = SentMessage { way, to, number: 0 };
         // A receiver that is not there, or only just, would be missed rightly.
         if !self.shared.is_settled(to, SETTLED) {
             return Ok(());
@@ -155,7 +155,7 @@ impl<'a> Session<'a> {
         self.request(op::SEND, &send_body(target, 0, 0, &payload), Some(message)).await
     }
 
-    async fn request(&mut self, operation: i32, body: &[u8], message: Option<Message>) -> io::Result<()> {
+    async fn request(&mut self, operation: i32, body: &[u8], message: Option<SentMessage>) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let (sequence, reply, sent_at) = (self.sequence, operation + 1, Instant::now());
         self.pending.push(Pending { sequence, reply, sent_at, message });
@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
     }
 
     /// A message that was refused is not lost.
-    fn excuse(&self, message: Message) {
+    fn excuse(&self, message: SentMessage) {
         self.shared.flows.borrow_mut().refused(message.way, self.index, message.flow_to(), message.number);
     }
 

@@ -10,7 +10,7 @@ use crate::conservation::Counts;
 use crate::goals::Goal;
 use crate::histogram::{fresh, merge};
 use crate::monitor::{self, Usage};
-use crate::plan::{FlowPlan, Pace, Path, Plan, ProtocolKind, Role};
+use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan};
 use crate::run::RunOutput;
 use crate::schedule::Schedule;
 use crate::worker::control::Window;
@@ -31,7 +31,7 @@ pub(crate) struct About {
 }
 
 /// Sums up.
-pub(crate) fn report(plan: &Plan, output: RunOutput, about: About) -> Report {
+pub(crate) fn report(plan: &RunPlan, output: RunOutput, about: About) -> Report {
     let windows = || output.stages.iter().map(|stage| &stage.window);
     let warmup = |window: &Window| window.start.saturating_sub(window.traffic_start) as f64 / 1e9;
     let results = &output.results;
@@ -92,7 +92,7 @@ fn total(stages: &[StageStats]) -> StageStats {
     total
 }
 
-fn protocol(plan: &Plan) -> String {
+fn protocol(plan: &RunPlan) -> String {
     match (plan.protocol, plan.websocket) {
         (ProtocolKind::Goim, false) => "goim over TCP",
         (ProtocolKind::Goim, true) => "goim over WebSocket",
@@ -115,7 +115,7 @@ fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Latency {
 }
 
 /// The opening; failures and losses of the whole run.
-fn connect(plan: &Plan, results: &[WorkerResult], totals: &[StageStats]) -> Connect {
+fn connect(plan: &RunPlan, results: &[WorkerResult], totals: &[StageStats]) -> Connect {
     let openings = results.iter().filter_map(|result| result.stages.first());
     let openings: Vec<&FleetStats> = openings.map(|stage| &stage.fleet).collect();
     // Churning connections open beside the measured ones; what they do later is no part of the opening.
@@ -153,7 +153,7 @@ fn opening(asked: u64, fleets: &[&FleetStats]) -> Connect {
     connect
 }
 
-fn reconcile(plan: &Plan, results: &[WorkerResult], index: usize) -> Conservation {
+fn reconcile(plan: &RunPlan, results: &[WorkerResult], index: usize) -> Conservation {
     let flow = &plan.flows[index];
     let slots = usize::from(flow.slots);
     let mut sent = vec![0_u32; flow.audiences(plan.connections) as usize * slots];
@@ -187,14 +187,14 @@ fn reconcile(plan: &Plan, results: &[WorkerResult], index: usize) -> Conservatio
 }
 
 /// By its kind, or by its stage where there are several.
-fn flow_name(plan: &Plan, flow: &FlowPlan) -> String {
+fn flow_name(plan: &RunPlan, flow: &FlowPlan) -> String {
     match plan.stages.get(flow.stage) {
         Some(stage) if plan.stages.len() > 1 => stage.name.clone(),
         _ => flow.kind.name().to_owned(),
     }
 }
 
-fn flow(plan: &Plan, output: &RunOutput, index: usize) -> FlowReport {
+fn flow(plan: &RunPlan, output: &RunOutput, index: usize) -> FlowReport {
     let flow = &plan.flows[index];
     let found = || output.results.iter().map(|result| &result.flows[index]);
     let sum = |of: fn(&FlowResult) -> u64| found().map(of).sum::<u64>() as f64;
@@ -261,7 +261,7 @@ fn churn<S: Borrow<StageStats>>(stats: &[S]) -> Requests {
     }
 }
 
-fn slow_readers(plan: &Plan, results: &[WorkerResult]) -> Option<SlowReaders> {
+fn slow_readers(plan: &RunPlan, results: &[WorkerResult]) -> Option<SlowReaders> {
     let slow = results.iter().filter(|result| result.role == Role::Slow);
     (plan.slow_connections > 0).then(|| SlowReaders {
         connections: u64::from(plan.slow_connections),
@@ -273,7 +273,7 @@ fn slow_readers(plan: &Plan, results: &[WorkerResult]) -> Option<SlowReaders> {
 }
 
 /// The generator over all windows.
-fn generator(plan: &Plan, output: &RunOutput) -> Generator {
+fn generator(plan: &RunPlan, output: &RunOutput) -> Generator {
     let time: f64 = output.stages.iter().map(|stage| stage.window.seconds()).sum();
     let share = |of: fn(&Share) -> u64| {
         let spent = |result: &&WorkerResult| {

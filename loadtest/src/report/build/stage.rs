@@ -2,12 +2,12 @@
 
 use super::super::{Departure, FlowReport, Generator, Report, Server, StageReport};
 use super::{add, churn, heartbeats, merged, opening, spending};
-use crate::plan::{Plan, Role, StageKind};
+use crate::plan::{Role, RunPlan, StageKind};
 use crate::run::{RunOutput, StageOutput};
 use crate::worker::{FleetStats, StageStats};
 
 /// The report of stage `index`; `report` has the flows already.
-pub(super) fn stage(plan: &Plan, output: &RunOutput, report: &Report, index: usize) -> StageReport {
+pub(super) fn stage(plan: &RunPlan, output: &RunOutput, report: &Report, index: usize) -> StageReport {
     let (stage, found) = (&plan.stages[index], &output.stages[index]);
     let stats: Vec<&StageStats> =
         output.results.iter().filter_map(|result| result.stages.get(index + 1)).collect();
