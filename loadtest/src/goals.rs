@@ -90,7 +90,7 @@ impl Goal {
     }
 
     /// A finding, in the goal's unit.
-    pub(crate) fn show(&self, found: f64) -> String {
+    pub(crate) fn format(&self, found: f64) -> String {
         use crate::report::units::{bytes, nanos, number};
         match self.measure {
             Measure::Latency(_) | Measure::LatencyMax | Measure::Connect(_) | Measure::Cpu => nanos(found),

@@ -165,7 +165,7 @@ impl Peer {
     }
 
     /// Counts the answers in `bytes`, which were read of the stream; false when they are none.
-    fn hear(&mut self, bytes: &[u8], tally: &mut Tally) -> bool {
+    fn handle_bytes(&mut self, bytes: &[u8], tally: &mut Tally) -> bool {
         if let Some(responses) = &mut self.responses {
             responses.push(bytes, tally);
             return true;
@@ -332,7 +332,7 @@ fn read_some(
         Ok(size) => {
             *moved = true;
             *bytes_back += size as u64;
-            if peer.hear(&chunk[..size], heard) { Ok(()) } else { Err(Heard::Malformed) }
+            if peer.handle_bytes(&chunk[..size], heard) { Ok(()) } else { Err(Heard::Malformed) }
         }
         Err(error) if is_timeout(&error) => Ok(()),
         Err(_) => Err(Heard::Reset),

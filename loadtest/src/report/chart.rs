@@ -38,7 +38,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    fn format(self, value: f64) -> String {
         match self {
             Unit::Seconds => format!("{} s", trim(value)),
             Unit::Nanos => units::nanos(value),
@@ -57,7 +57,7 @@ impl Unit {
             Unit::Nanos | Unit::Bytes if value == 0.0 => "0".to_owned(),
             Unit::Nanos => round_time(value),
             Unit::Bytes => round_size(value),
-            _ => self.show(value),
+            _ => self.format(value),
         }
     }
 }
@@ -254,7 +254,7 @@ impl Chart {
                 .map(|point| {
                     let (x, y) = self.place(frame, point);
                     let tenth = |place: f64| (place * 10.0).round() / 10.0;
-                    (tenth(x), tenth(y), self.x.1.show(point.0), self.y.1.show(point.1))
+                    (tenth(x), tenth(y), self.x.1.format(point.0), self.y.1.format(point.1))
                 })
                 .collect();
             serde_json::json!({ "n": line.name, "c": line.colour, "p": points })

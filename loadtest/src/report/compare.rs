@@ -9,7 +9,7 @@ use super::{Latency, Report, terminal};
 struct Row {
     name: String,
     values: Vec<Option<f64>>,
-    show: fn(f64) -> String,
+    format: fn(f64) -> String,
 }
 
 /// See the module's text.
@@ -26,10 +26,10 @@ impl Comparison {
         };
         let names = reports.iter().map(name).collect();
         let mut rows = Vec::new();
-        let mut add = |name: String, show: fn(f64) -> String, of: &dyn Fn(&Report) -> Option<f64>| {
+        let mut add = |name: String, format: fn(f64) -> String, of: &dyn Fn(&Report) -> Option<f64>| {
             let values: Vec<Option<f64>> = reports.iter().map(|(_, report)| of(report)).collect();
             if values.iter().any(Option::is_some) {
-                rows.push(Row { name, values, show });
+                rows.push(Row { name, values, format });
             }
         };
         let flows = reports.iter().map(|(_, report)| report.flows.len()).max().unwrap_or(0);
@@ -76,14 +76,14 @@ impl Comparison {
 
     fn cells(&self) -> Vec<Vec<String>> {
         let cells = |row: &Row| {
-            let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), row.show);
+            let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), row.format);
             let base = row.values.first().copied().flatten();
             let ratio = |value: Option<f64>| match (base, value) {
                 (Some(base), Some(value)) if base != 0.0 => format!("{:.2}×", value / base),
                 _ => "–".to_owned(),
             };
-            let others = row.values.iter().skip(1).flat_map(|value| [show(*value), ratio(*value)]);
-            [row.name.clone(), show(base)].into_iter().chain(others).collect()
+            let others = row.values.iter().skip(1).flat_map(|value| [cell(*value), ratio(*value)]);
+            [row.name.clone(), cell(base)].into_iter().chain(others).collect()
         };
         self.rows.iter().map(cells).collect()
     }

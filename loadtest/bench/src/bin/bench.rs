@@ -168,7 +168,7 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     }
     bench::cpu::isolate_process(options.processors.1, options.nice)?;
     let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };
-    let mut report = run(&options, cases, tell);
+    let mut report = run(&options, cases, print_progress);
     report.machine = machine();
     report.method = format!(
         "{} cycles of {:.1} s a run, servers on processor {}, generator ({}) on {}",
@@ -224,7 +224,7 @@ fn reached(report: &Report) -> bool {
     !report.has_problem() && report.verdicts.iter().all(|verdict| verdict.reached || verdict.generator_bound)
 }
 
-fn tell(progress: Progress<'_>) {
+fn print_progress(progress: Progress<'_>) {
     let Progress { case, row, cycle, result } = progress;
     let figures = match result {
         Ok(figures) => figures,

@@ -100,11 +100,11 @@ impl Crowd {
     /// # Errors
     /// [`Problem`]: a delivery that is one too many.
     pub fn finish(&mut self) -> Result<(), Problem> {
-        self.tell(&Arc::default())
+        self.publish(&Arc::default())
     }
 
     /// Tells all threads of a message, and waits until they have it.
-    fn tell(&self, message: &Arc<[u8]>) -> Result<(), Problem> {
+    fn publish(&self, message: &Arc<[u8]>) -> Result<(), Problem> {
         for thread in &self.threads {
             let _ = thread.messages.send(Arc::clone(message)); // one that has ended is told by the wait
         }
@@ -145,7 +145,7 @@ impl Crowd {
         let message: Arc<[u8]> = payload.into();
         let before = cpu::of_process(server)?;
         let sent_at = Instant::now();
-        self.tell(&message)?;
+        self.publish(&message)?;
         let used = cpu::of_process(server)?.saturating_sub(before);
         Ok(Round {
             server_ns: used.as_nanos() as f64 / self.receivers.max(1) as f64,

@@ -46,12 +46,12 @@ pub(super) fn serve_uring() -> io::Result<()> {
 pub(crate) fn planned(backend: BackendKind, more: &str) -> io::Result<(WorkerSettings, BackendConfig)> {
     let file = Some(("bench.toml".to_owned(), format!("{CONFIGURATION}{more}")));
     let sources = Sources { file, environment: vec![], flags: vec![] };
-    let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).map_err(told)?;
-    let plan = Plan::new(&config, &SystemLimits::read(), backend, &|_, _, _| vec![]).map_err(told)?;
+    let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).map_err(failed)?;
+    let plan = Plan::new(&config, &SystemLimits::read(), backend, &|_, _, _| vec![]).map_err(failed)?;
     Ok((plan.worker_settings(&config), plan.backend_config))
 }
 
-fn told(problems: impl std::fmt::Display) -> io::Error {
+fn failed(problems: impl std::fmt::Display) -> io::Error {
     io::Error::other(problems.to_string())
 }
 

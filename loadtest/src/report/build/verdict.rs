@@ -142,7 +142,7 @@ pub(super) fn judge(goal: &Goal, report: &Report) -> Outcome {
     if found.is_nan() {
         return Outcome { goal: goal.text.clone(), found: "nothing to measure it by".to_owned(), met: false };
     }
-    Outcome { goal: goal.text.clone(), found: goal.show(found), met: goal.is_met(found) }
+    Outcome { goal: goal.text.clone(), found: goal.format(found), met: goal.is_met(found) }
 }
 
 fn violations(report: &Report) -> f64 {
