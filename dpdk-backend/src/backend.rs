@@ -16,8 +16,8 @@ use crate::tcp::TcpConfig;
 use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, Buffer, BufferPools, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, MonotonicClock, PoolId, PoolSet, PoolSize, Priority, SendError,
-    SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker, release_spare,
+    Introspect, ListenerConfig, ListenerId, MonotonicClock, PoolId, PoolSet, PoolSize, Priority, Queues,
+    SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker, release_spare,
 };
 use rustix::thread::{Timespec, nanosleep};
 use std::io;
@@ -390,10 +390,6 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
 }
 
 impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
-    fn name(&self) -> &'static str {
-        "dpdk"
-    }
-
     fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
         let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).max(2048);
         let limits = ListenLimits {
@@ -503,6 +499,26 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         self.waiting.remove(connection);
     }
 
+    fn trim(&mut self) {
+        release_spare(&mut self.waiting.fresh);
+        release_spare(&mut self.waiting.slow);
+        self.stack.trim();
+    }
+
+    fn pools(&mut self) -> &mut BufferPools {
+        self.stack.pools()
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl<D: Device, C: Clock> Queues for PollBackend<D, C> {
     fn queued_bytes(&self, connection: ConnectionId) -> usize {
         self.stack.queued_bytes(connection)
     }
@@ -513,12 +529,6 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn queued_blocks_of(&self, connection: ConnectionId, pool: PoolId) -> usize {
         self.stack.queued_blocks_of(connection, pool)
-    }
-
-    fn trim(&mut self) {
-        release_spare(&mut self.waiting.fresh);
-        release_spare(&mut self.waiting.slow);
-        self.stack.trim();
     }
 
     fn queued_pieces(&self, connection: ConnectionId) -> usize {
@@ -545,6 +555,12 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
     fn is_waiting(&self, connection: ConnectionId) -> bool {
         self.waiting.is_slow(connection)
     }
+}
+
+impl<D: Device, C: Clock> Introspect for PollBackend<D, C> {
+    fn name(&self) -> &'static str {
+        "dpdk"
+    }
 
     fn connection_count(&self) -> usize {
         self.stack.connection_count()
@@ -556,18 +572,6 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
 
     fn index_bound(&self) -> usize {
         self.connections_max
-    }
-
-    fn pools(&mut self) -> &mut BufferPools {
-        self.stack.pools()
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     fn details(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {

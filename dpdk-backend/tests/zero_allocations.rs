@@ -7,7 +7,8 @@ use dpdk_backend::device::{Capture, CaptureRing, Impair, ImpairConfig, Loopback}
 use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::wire::Mac;
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, Timestamp, Waker,
+    Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, ListenerConfig, Timestamp,
+    Waker,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -6,8 +6,8 @@
 
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, PoolSize, SharedBuffer,
-    UringBackend, UringConfig,
+    Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, ListenerConfig, PoolSize,
+    SharedBuffer, UringBackend, UringConfig,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;

@@ -2,7 +2,8 @@
 //! /proc/slabinfo. Prints, by cache, the bytes that demotion and promotion free and take again, for each connection.
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, UringBackend, UringConfig,
+    Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, ListenerConfig, UringBackend,
+    UringConfig,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

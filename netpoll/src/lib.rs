@@ -37,8 +37,8 @@ mod turns;
 pub mod uring;
 
 pub use backend::{
-    Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError,
-    ListenerConfig, ListenerId, Priority, SendError, SendStoreLevel, SharesThread, Waiting,
+    Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError, Introspect,
+    ListenerConfig, ListenerId, Priority, Queues, SendError, SendStoreLevel, SharesThread, Waiting,
 };
 pub use buffer::{
     ASKED_MAX, Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolId, PoolLevel, PoolSet,

@@ -401,8 +401,8 @@ impl<S: Slot> Common<S> {
     }
 }
 
-/// The methods of [`crate::Backend`] that any backend with a field `common` leaves to it.
-macro_rules! common_methods {
+/// The methods of [`crate::Queues`], for a backend with a field `common`.
+macro_rules! common_queues {
     () => {
         fn queued_bytes(&self, connection: ConnectionId) -> usize {
             self.common.queued_bytes(connection)
@@ -435,22 +435,10 @@ macro_rules! common_methods {
         fn is_waiting(&self, connection: ConnectionId) -> bool {
             self.common.is_waiting(connection)
         }
-
-        fn index_bound(&self) -> usize {
-            self.common.table.capacity()
-        }
-
-        fn waker(&self) -> Waker {
-            self.waker.clone()
-        }
-
-        fn counters(&self) -> BackendCounters {
-            self.common.counters
-        }
     };
 }
 
-pub(crate) use common_methods;
+pub(crate) use common_queues;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ListenerConfig, Mailbox, MailboxSender, Waker, mailbox,
+    Backend, BackendConfig, Completion, Completions, Introspect, ListenerConfig, Mailbox, MailboxSender,
+    Waker, mailbox,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;

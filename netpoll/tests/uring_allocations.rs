@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ListenerConfig, PoolSize, UringBackend, UringConfig,
+    Backend, BackendConfig, Completion, Completions, Introspect, ListenerConfig, PoolSize, UringBackend,
+    UringConfig,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,7 +1,8 @@
 //! More connections than the process may have descriptors, and more rings than a thread may register.
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectError, ListenerConfig, UringBackend, UringConfig,
+    Backend, BackendConfig, Completion, Completions, ConnectError, Introspect, ListenerConfig, UringBackend,
+    UringConfig,
 };
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! Several rings on one thread: what ends their common sleep, and that nobody pays for a wake-up while it is awake.
 
 use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, SharedWait, SharesThread,
-    UringBackend, UringConfig, mailbox,
+    Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, ListenerConfig, SharedWait,
+    SharesThread, UringBackend, UringConfig, mailbox,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

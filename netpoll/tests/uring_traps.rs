@@ -1,8 +1,8 @@
 //! What io_uring does to the unwary, each trap sprung on purpose: against plain sockets of the standard library.
 
 use netpoll::{
-    Backend, BackendConfig, CloseReason, Completion, Completions, ConnectionId, ListenerConfig, PoolSize,
-    UringBackend, UringConfig,
+    Backend, BackendConfig, CloseReason, Completion, Completions, ConnectionId, Introspect, ListenerConfig,
+    PoolSize, Queues, UringBackend, UringConfig,
 };
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};

@@ -7,7 +7,7 @@ use dpdk_backend::backend::{PollBackend, SystemClock};
 use dpdk_backend::device::{Device, Impair, ImpairConfig};
 use dpdk_backend::ffi::{Offloads, PortFacts, Queue};
 use dpdk_backend::tcp::{Keepalive, TcpConfig};
-use netpoll::{Backend, BackendConfig, CloseReason, Completion, Completions, ListenerConfig};
+use netpoll::{Backend, BackendConfig, CloseReason, Completion, Completions, Introspect, ListenerConfig};
 use rustix::net::sockopt;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{ErrorKind, Read, Write};

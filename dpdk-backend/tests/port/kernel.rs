@@ -3,7 +3,7 @@
 use crate::host::{Host, Tap, host, wait_for_turn};
 use crate::namespace::ip;
 use dpdk_backend::ffi::{Offloads, Queue};
-use netpoll::{Backend, BackendConfig, Completion, Completions, ListenerConfig};
+use netpoll::{Backend, BackendConfig, Completion, Completions, Introspect, ListenerConfig};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;

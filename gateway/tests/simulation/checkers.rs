@@ -11,7 +11,7 @@ use gateway::metrics::{SlowReason, WorkerMetrics};
 use gateway::session::User;
 use gateway::settings::DevicePolicy;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, CloseReason};
+use netpoll::{Backend, CloseReason, Introspect};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

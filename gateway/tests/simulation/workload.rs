@@ -12,6 +12,7 @@ use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Join, MessageId, Name, Publish, PushOperation, RoomKey, SendMessage};
 use gateway_proto::frame::Operation;
 use netpoll::Backend;
+use netpoll::Queues;
 use std::time::Duration;
 
 /// Bytes of a window that lets through about as many frames a second as a flooder may send, however short the way.

@@ -10,8 +10,8 @@
 //! [`LOOK_EVERY`].
 
 use netpoll::{
-    Backend, BackendCounters, BufferPools, Completion, Completions, ConnectError, ConnectionId,
-    ListenerConfig, ListenerId, PoolId, Priority, SendError, SendStoreLevel, SharedBuffer, Timestamp,
+    Backend, BackendCounters, BufferPools, Completion, Completions, ConnectError, ConnectionId, Introspect,
+    ListenerConfig, ListenerId, PoolId, Priority, Queues, SendError, SendStoreLevel, SharedBuffer, Timestamp,
     Waiting, Waker,
 };
 use std::io;
@@ -101,10 +101,6 @@ fn moved(completion: Completion, bound: usize) -> Completion {
 }
 
 impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
-    fn name(&self) -> &'static str {
-        self.link.name()
-    }
-
     fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
         self.link.listen(config)
     }
@@ -187,6 +183,20 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         }
     }
 
+    fn pools(&mut self) -> &mut BufferPools {
+        self.link.pools()
+    }
+
+    fn waker(&self) -> Waker {
+        self.link.waker()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.link.now()
+    }
+}
+
+impl<L: Backend, K: Backend> Queues for WithKernel<L, K> {
     fn queued_bytes(&self, connection: ConnectionId) -> usize {
         match self.of_kernel(connection) {
             None => self.link.queued_bytes(connection),
@@ -233,6 +243,12 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
             Some(id) => self.kernel.is_waiting(id),
         }
     }
+}
+
+impl<L: Backend, K: Backend> Introspect for WithKernel<L, K> {
+    fn name(&self) -> &'static str {
+        self.link.name()
+    }
 
     fn connection_count(&self) -> usize {
         self.link.connection_count() + self.kernel.connection_count()
@@ -244,18 +260,6 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
 
     fn index_bound(&self) -> usize {
         self.link.index_bound() + self.kernel.index_bound()
-    }
-
-    fn pools(&mut self) -> &mut BufferPools {
-        self.link.pools()
-    }
-
-    fn waker(&self) -> Waker {
-        self.link.waker()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.link.now()
     }
 
     fn details(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {

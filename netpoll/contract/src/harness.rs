@@ -2,7 +2,8 @@
 
 use crate::{Mode, Party, Pattern, Rng, Setup, Side, World};
 use netpoll::{
-    Backend, CloseReason, Completions, ConnectionId, ListenerConfig, ListenerId, SendError, SharedBuffer,
+    Backend, CloseReason, Completions, ConnectionId, Introspect, ListenerConfig, ListenerId, SendError,
+    SharedBuffer,
 };
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -17,13 +17,13 @@ mod slot;
 
 use crate::PieceStore;
 use crate::fifo::Fifo;
-use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
+use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_queues};
 use crate::send_queue::PIECES_PER_WRITE;
 use crate::sys::{descriptors, socket};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
-    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SharedBuffer, Timestamp,
-    Waker,
+    ConnectionId, Introspect, ListenerConfig, ListenerId, MonotonicClock, Priority, Queues, SendError,
+    SharedBuffer, Timestamp, Waker,
 };
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -468,10 +468,6 @@ fn write_front(slot: &Slot, pieces: &PieceStore) -> (usize, io::Result<usize>) {
 }
 
 impl Backend for EpollBackend {
-    fn name(&self) -> &'static str {
-        "epoll"
-    }
-
     fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
         let id = u8::try_from(self.listeners.len()).map_err(|_| io::ErrorKind::QuotaExceeded)?;
         let (socket, address) = socket::listen(config)?;
@@ -561,6 +557,28 @@ impl Backend for EpollBackend {
         crate::release_spare(&mut self.dirty);
     }
 
+    fn pools(&mut self) -> &mut BufferPools {
+        &mut self.common.pools
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Queues for EpollBackend {
+    common_queues!();
+}
+
+impl Introspect for EpollBackend {
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+
     fn connection_count(&self) -> usize {
         self.common.table.len()
     }
@@ -569,13 +587,11 @@ impl Backend for EpollBackend {
         self.accepting && self.common.table.len() == self.common.table.capacity()
     }
 
-    fn pools(&mut self) -> &mut BufferPools {
-        &mut self.common.pools
+    fn index_bound(&self) -> usize {
+        self.common.table.capacity()
     }
 
-    common_methods!();
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
+    fn counters(&self) -> BackendCounters {
+        self.common.counters
     }
 }

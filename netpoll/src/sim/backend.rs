@@ -8,11 +8,12 @@ use super::slot::Slot;
 use super::socket::Stop;
 use super::{Mutation, SimNetwork};
 use crate::PieceStore;
-use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_methods};
+use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_queues};
 use crate::send_queue::PIECES_PER_WRITE;
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
-    ConnectionId, ListenerConfig, ListenerId, Priority, SendError, SharedBuffer, Timestamp, Waker,
+    ConnectionId, Introspect, ListenerConfig, ListenerId, Priority, Queues, SendError, SharedBuffer,
+    Timestamp, Waker,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -322,10 +323,6 @@ fn write_front(core: &mut Core, slot: &Slot, pieces: &PieceStore) -> (usize, Res
 }
 
 impl Backend for SimBackend {
-    fn name(&self) -> &'static str {
-        "sim"
-    }
-
     fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
         let mut core = self.network.borrow_mut();
         let id =
@@ -419,6 +416,28 @@ impl Backend for SimBackend {
         self.common.trim();
     }
 
+    fn pools(&mut self) -> &mut BufferPools {
+        &mut self.common.pools
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.network.borrow().now)
+    }
+}
+
+impl Queues for SimBackend {
+    common_queues!();
+}
+
+impl Introspect for SimBackend {
+    fn name(&self) -> &'static str {
+        "sim"
+    }
+
     fn connection_count(&self) -> usize {
         self.common.table.len()
     }
@@ -427,14 +446,12 @@ impl Backend for SimBackend {
         self.accepting && self.common.table.len() == self.common.table.capacity()
     }
 
-    fn pools(&mut self) -> &mut BufferPools {
-        &mut self.common.pools
+    fn index_bound(&self) -> usize {
+        self.common.table.capacity()
     }
 
-    common_methods!();
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.network.borrow().now)
+    fn counters(&self) -> BackendCounters {
+        self.common.counters
     }
 }
 

@@ -26,13 +26,13 @@ pub use crate::sys::uring::setup::{RingMode, RingSetup};
 pub use probe::{Features, ProbeError, probe, probe_rings};
 
 use crate::fifo::Fifo;
-use crate::lifecycle::{Common, State, common_methods};
+use crate::lifecycle::{Common, State, common_queues};
 use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completions, ConnectError,
-    ConnectionId, ListenerConfig, ListenerId, MonotonicClock, Priority, SendError, SendStoreLevel,
-    SharedBuffer, SharesThread, Timestamp, WaitSlot, Waker,
+    ConnectionId, Introspect, ListenerConfig, ListenerId, MonotonicClock, Priority, Queues, SendError,
+    SendStoreLevel, SharedBuffer, SharesThread, Timestamp, WaitSlot, Waker,
 };
 use accept::{ACCEPT_REST, Accepts};
 use lending::Lending;
@@ -351,10 +351,6 @@ fn table_size(connections_max: usize, accepts: usize) -> usize {
 }
 
 impl Backend for UringBackend {
-    fn name(&self) -> &'static str {
-        "io_uring"
-    }
-
     fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
         self.add_listener(config)
     }
@@ -431,6 +427,33 @@ impl Backend for UringBackend {
         self.renew_table();
     }
 
+    fn pools(&mut self) -> &mut BufferPools {
+        self.common.pools.set_receive_lent(self.ring.lent_count() as u32);
+        &mut self.common.pools
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Queues for UringBackend {
+    fn flight_store(&self) -> SendStoreLevel {
+        self.sends.level()
+    }
+
+    common_queues!();
+}
+
+impl Introspect for UringBackend {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
     fn connection_count(&self) -> usize {
         self.live_count()
     }
@@ -439,19 +462,12 @@ impl Backend for UringBackend {
         self.is_accepting() && self.live_count() >= self.connections_max
     }
 
-    fn pools(&mut self) -> &mut BufferPools {
-        self.common.pools.set_receive_lent(self.ring.lent_count() as u32);
-        &mut self.common.pools
+    fn index_bound(&self) -> usize {
+        self.common.table.capacity()
     }
 
-    common_methods!();
-
-    fn flight_store(&self) -> SendStoreLevel {
-        self.sends.level()
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
+    fn counters(&self) -> BackendCounters {
+        self.common.counters
     }
 }
 

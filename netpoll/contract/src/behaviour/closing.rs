@@ -1,7 +1,7 @@
 //! `close`, from either side and at any moment.
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
-use netpoll::{Backend, CloseReason, PoolSize, SendError};
+use netpoll::{Backend, CloseReason, Introspect, PoolSize, Queues, SendError};
 
 /// `close` ends in one `Closed { Local }`; the peer sees the end.
 pub fn close_is_reported_once<W: World>(seed: u64) {

@@ -1,7 +1,7 @@
 //! Many connections, at once and one after the other.
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
-use netpoll::{Backend, PoolSize};
+use netpoll::{Backend, Introspect, PoolSize};
 
 /// Connections at once.
 const CROWD: usize = 500;

@@ -1,7 +1,7 @@
 //! `finish`: a farewell that arrives.
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
-use netpoll::{Backend, CloseReason, PoolSize, SendError};
+use netpoll::{Backend, CloseReason, Introspect, PoolSize, Queues, SendError};
 use std::time::Duration;
 
 /// The queue leaves, then the last piece, then FIN; what was sent before is read before the end is seen.

@@ -1,7 +1,7 @@
 //! How connections begin.
 
 use crate::{Harness, Mode, Setup, Side, World};
-use netpoll::{Backend, CloseReason, ConnectError, ListenerConfig, ListenerId};
+use netpoll::{Backend, CloseReason, ConnectError, Introspect, ListenerConfig, ListenerId};
 
 /// `Accepted` carries the listener that the peer came to and the address that it came from.
 pub fn accepted_names_the_listener_and_the_peer<W: World>(seed: u64) {

@@ -1,7 +1,7 @@
 //! Few buffers, small batches: scarcity pauses, and loses nothing.
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
-use netpoll::{Backend, BackendConfig, PoolSize};
+use netpoll::{Backend, BackendConfig, Introspect, PoolSize};
 
 /// When the owner holds all buffers receiving pauses; when it lets them go every byte comes.
 pub fn an_empty_pool_pauses_and_loses_nothing<W: World>(seed: u64) {

@@ -2,7 +2,8 @@
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
 use netpoll::{
-    ASKED_MAX, Backend, BufferPools, ConnectionId, PoolId, PoolSet, PoolSize, Priority, SendError,
+    ASKED_MAX, Backend, BufferPools, ConnectionId, Introspect, PoolId, PoolSet, PoolSize, Priority, Queues,
+    SendError,
 };
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `set_receiving`: an owner that stops a connection slows its peer, loses nothing, and harms no other.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
-use netpoll::{Backend, CloseReason, PoolSize};
+use netpoll::{Backend, CloseReason, PoolSize, Queues};
 
 /// More than sockets and windows take in.
 const MUCH: usize = 16 << 20;

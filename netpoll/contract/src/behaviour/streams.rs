@@ -2,6 +2,7 @@
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
 use netpoll::Backend;
+use netpoll::Queues;
 
 /// An echo of 1 B … 4 MiB, cut into pieces of random sizes, comes back as it was.
 pub fn streams_of_all_sizes_come_back<W: World>(seed: u64) {

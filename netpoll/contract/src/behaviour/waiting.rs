@@ -2,6 +2,7 @@
 
 use crate::{Harness, Side, World};
 use netpoll::Backend;
+use netpoll::Queues;
 use std::time::Duration;
 
 /// Longer than any test may take: a wait that is not ended fails.
