@@ -1,14 +1,14 @@
 //! Sizes and habits of the engine, and the sum of its memory by owner.
 
-use super::active::Active;
-use super::control_block::ControlBlock;
-use super::flow_table::FlowTable;
-use super::out_of_order::Kept;
-use super::put_back::PutBack;
-use super::scoreboard::SentSegment;
-use super::slab::Slab;
-use super::syn_cache::HalfOpen;
-use super::time_wait::TimeWaitRecord;
+use crate::tcp::control::put_back::PutBack;
+use crate::tcp::tables::active::Active;
+use crate::tcp::tables::control_block::ControlBlock;
+use crate::tcp::tables::flow_table::FlowTable;
+use crate::tcp::tables::out_of_order::Kept;
+use crate::tcp::tables::scoreboard::SentSegment;
+use crate::tcp::tables::slab::Slab;
+use crate::tcp::tables::syn_cache::HalfOpen;
+use crate::tcp::tables::time_wait::TimeWaitRecord;
 
 /// How often an unanswered connection is asked whether it is still there (RFC 9293, 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl TcpConfig {
             ("TIME-WAIT records", self.time_wait_max * size_of::<TimeWaitRecord>()),
             ("free lists", self.blocks_max() * size_of::<u32>()),
             ("turn lists", self.blocks_max() * lists),
-            ("timer wheel", super::wheel::Wheel::BYTES),
+            ("timer wheel", crate::tcp::tables::wheel::Wheel::BYTES),
         ]
     }
 }

@@ -143,6 +143,20 @@ impl Keys {
     }
 }
 
+/// A keyed hash of addresses, for tables elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressKey(Keys);
+
+impl AddressKey {
+    pub(crate) fn new(secret: u64) -> AddressKey {
+        AddressKey(Keys::new([secret, !secret]))
+    }
+
+    pub(crate) fn hash(&self, ip: Ip) -> u64 {
+        self.0.address(ip)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,8 +8,8 @@
 //! Waiting ones have completed the handshake, but their owner does not accept, or has no room. Their data is refused with
 //! a window of zero, so that they stay this small; the window opens when they are accepted.
 
-use super::keys::Tuple;
-use super::slab::NONE;
+use crate::tcp::keys::Tuple;
+use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use crate::wire::{Ip, Mac};
 

@@ -5,8 +5,8 @@
 //! or before the earliest, and is set again for what is left. A deadline in the far wheel fires early by up to one turn
 //! of its slot and is then set near, by the same rule.
 
-use super::control_block::{Table, TimerNode, UNLISTED};
-use super::slab::NONE;
+use crate::tcp::tables::control_block::{Table, TimerNode, UNLISTED};
+use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 
 const NEAR_SLOTS: u32 = 4096;

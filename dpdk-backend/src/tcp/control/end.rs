@@ -12,16 +12,16 @@
 //! same time: the ended block owes it, is listed for output like one with data, and is freed when the reset has left and its end
 //! was reported, whichever comes last.
 
-use super::control_block::{ControlBlock, State, flag};
-use super::flow_table::Record;
-use super::slab::NONE;
-use super::time_wait::TimeWaitRecord;
-use super::{Context, Tcp};
+use crate::tcp::engine::{Context, Tcp};
+use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::flow_table::Record;
+use crate::tcp::tables::slab::NONE;
+use crate::tcp::tables::time_wait::TimeWaitRecord;
 use netpoll::CloseReason;
 
 /// How a connection parts from its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(in crate::tcp) enum Farewell {
     /// With a FIN behind what is in flight.
     Fin,
     /// With a reset.
@@ -30,7 +30,7 @@ pub(super) enum Farewell {
 
 impl Tcp {
     /// The connection is over and nothing is left to be said.
-    pub(super) fn end_gone(&mut self, cx: &mut Context<'_>, index: u32, reason: CloseReason) {
+    pub(in crate::tcp) fn end_gone(&mut self, cx: &mut Context<'_>, index: u32, reason: CloseReason) {
         let hash = self.hash_of(cx.net, index);
         self.flows.remove(hash, Record::Connection(index));
         self.forget_block(index, reason);
@@ -51,7 +51,7 @@ impl Tcp {
     }
 
     /// Sends the reset that an ended block owes, if it does; who calls has seen to room for it.
-    pub(super) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: u32) {
         if !self.table[index].has(flag::RESET_OWED) {
             return;
         }
@@ -63,7 +63,7 @@ impl Tcp {
     }
 
     /// The owner knows of the end of a block: it is free, unless it owes a reset.
-    pub(super) fn note_reported(&mut self, index: u32) {
+    pub(in crate::tcp) fn note_reported(&mut self, index: u32) {
         match self.table[index].has(flag::RESET_OWED) {
             true => self.table[index].set(flag::REPORTED),
             false => self.table.free(index),
@@ -71,7 +71,7 @@ impl Tcp {
     }
 
     /// Gives back everything in a block's active part.
-    pub(super) fn release_active(&mut self, index: u32) {
+    pub(in crate::tcp) fn release_active(&mut self, index: u32) {
         let active = std::mem::replace(&mut self.table[index].active, NONE);
         if active == NONE {
             return;
@@ -83,7 +83,7 @@ impl Tcp {
     }
 
     /// The connection is over for its owner.
-    pub(super) fn end_for_owner(
+    pub(in crate::tcp) fn end_for_owner(
         &mut self,
         cx: &mut Context<'_>,
         index: u32,
@@ -135,7 +135,7 @@ impl Tcp {
     }
 
     /// The gap before what was kept was not filled in time: it is let go, and comes again if its peer has it still (RFC 2018, 8).
-    pub(super) fn forget_kept(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn forget_kept(&mut self, cx: &mut Context<'_>, index: u32) {
         cx.counters.out_of_order_expired += 1;
         self.drop_kept(index);
     }
@@ -155,7 +155,7 @@ impl Tcp {
     }
 
     /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement leaves now.
-    pub(super) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: u32) {
         if self.table[index].has(flag::ACK_NOW | flag::ACK_LATER) {
             self.send_ack(cx, index, None);
         }

@@ -3,7 +3,7 @@
 //! A block that is freed and used again while it is listed leaves a stale entry; whoever takes it sees that the flag is
 //! not set. A list at its capacity is freed of stale entries, so it never grows.
 
-use super::control_block::Table;
+use crate::tcp::tables::control_block::Table;
 use std::collections::VecDeque;
 
 /// The list.
@@ -66,7 +66,7 @@ impl IndexList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::control_block::flag;
+    use crate::tcp::tables::control_block::flag;
 
     #[test]
     fn a_block_is_listed_once_and_stale_entries_cost_no_room() {

@@ -1,12 +1,15 @@
 //! Active opens (RFC 9293, 3.10.1 and 3.10.7.3), simultaneous ones among them.
 
-use super::control_block::{ControlBlock, State, flag};
-use super::flow_table::Record;
-use super::listen::Opening;
-use super::owner::ConnectFailure;
-use super::seq::{at_or_before, before};
-use super::syn_cache::agreed;
-use super::{Context, NO_LISTENER, Notice, Segment, Tcp, Tuple, rtt};
+use crate::tcp::congestion::rtt;
+use crate::tcp::control::owner::ConnectFailure;
+use crate::tcp::engine::{Context, NO_LISTENER, Notice, Tcp};
+use crate::tcp::input::listen::Opening;
+use crate::tcp::keys::Tuple;
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::{at_or_before, before};
+use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::flow_table::Record;
+use crate::tcp::tables::syn_cache::agreed;
 use crate::wire::Ip;
 use crate::wire::tcp::{self, Flags, Options};
 use netpoll::CloseReason;
@@ -90,7 +93,7 @@ impl Tcp {
     fn choose_port(&mut self, cx: &Context<'_>, tuple: impl Fn(u16) -> Tuple) -> Option<Tuple> {
         let example = tuple(0);
         let (offset, group) = self.keys.port_offset(example.remote, example.remote_port);
-        let count = group as usize % super::PORT_COUNTS;
+        let count = group as usize % crate::tcp::engine::PORT_COUNTS;
         let ports = self.config.ephemeral_ports;
         for _ in 0..ports.count {
             self.next_ports[count] = self.next_ports[count].wrapping_add(1);
@@ -103,7 +106,7 @@ impl Tcp {
     }
 
     /// Sends the SYN, or the SYN-ACK of a simultaneous open.
-    pub(super) fn send_syn(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_syn(&mut self, cx: &mut Context<'_>, index: u32) {
         // The clock runs also while the neighbour is asked for.
         if self.make_active(index, cx.now).is_none() {
             return self.mark_dirty(index);
@@ -141,7 +144,7 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.10.7.3.
-    pub(super) fn handle_syn_sent(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    pub(in crate::tcp) fn handle_syn_sent(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
         let header = &segment.header;
         let block = &self.table[index];
         let acknowledges = header.flags.has(Flags::ACK);
@@ -237,7 +240,7 @@ impl Tcp {
     }
 
     /// Our SYN is acknowledged: the connection is open.
-    pub(super) fn established(&mut self, cx: &mut Context<'_>, index: u32, acknowledgement: u32) {
+    pub(in crate::tcp) fn established(&mut self, cx: &mut Context<'_>, index: u32, acknowledgement: u32) {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd_una = acknowledgement;

@@ -4,11 +4,12 @@
 //!   timestamps (7323, 5.3) ─ sequence ─ RST (5961, 3) ─ SYN (5961, 4) ─ ACK (5961, 5) ─ payload ─ FIN
 //! ```
 
-use super::control_block::{State, flag};
-use super::flow_table::Record;
-use super::seq::{ahead, at_or_before, before};
-use super::{Context, Segment, Tcp};
 use crate::iface::IcmpError;
+use crate::tcp::engine::{Context, Tcp};
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::{ahead, at_or_before, before};
+use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::flow_table::Record;
 use crate::wire::icmp::Message;
 use crate::wire::tcp::Flags;
 use netpoll::{Buffer, CloseReason};
@@ -29,7 +30,7 @@ enum Verdict {
 
 impl Tcp {
     /// A segment for a control block.
-    pub(super) fn handle_connection(
+    pub(in crate::tcp) fn handle_connection(
         &mut self,
         cx: &mut Context<'_>,
         index: u32,
@@ -263,7 +264,7 @@ impl Tcp {
     }
 
     /// Bytes of the window that are left beyond `sequence`, for payload that begins there.
-    pub(super) fn window_beyond(&self, index: u32, sequence: u32) -> u32 {
+    pub(in crate::tcp) fn window_beyond(&self, index: u32, sequence: u32) -> u32 {
         let block = &self.table[index];
         ahead(sequence, block.rcv_nxt.wrapping_add(block.window_left()))
     }

@@ -1,12 +1,12 @@
 //! What a connection needs only while something is in flight, queued or out of order. Taken from a slab, given back when
 //! all is quiet.
 
-use super::congestion::Cubic;
-use super::hystart::HyStart;
-use super::out_of_order::OutOfOrder;
-use super::recovery::{Prr, Rack, TailLossProbe};
-use super::scoreboard::Flight;
-use super::send_queue::Queue;
+use crate::tcp::congestion::cubic::Cubic;
+use crate::tcp::congestion::hystart::HyStart;
+use crate::tcp::congestion::recovery::{Prr, Rack, TailLossProbe};
+use crate::tcp::tables::out_of_order::OutOfOrder;
+use crate::tcp::tables::scoreboard::Flight;
+use crate::tcp::tables::send_queue::Queue;
 use crate::time::Now;
 
 /// What the one deadline of the sending side is for.

@@ -4,16 +4,17 @@
 //! within a turn, so that a fan-out sums its payload once. Where the device fills in checksums or cuts segments, it is
 //! left to it.
 
-use super::active::TimerKind;
-use super::control_block::{State, flag};
-use super::end::Farewell;
-use super::replies::{is_small, is_worth_opening};
-use super::scoreboard::{SentSegment, sent};
-use super::send_queue::{Keeper, Payload};
-use super::slab::NONE;
-use super::{Context, Notice, Tcp, congestion, recovery, rtt};
 use crate::device::{Device, DeviceFull, Frame, Offload};
 use crate::iface::{HEADER_SIZE_MAX, TcpFrame};
+use crate::tcp::congestion::{cubic, recovery, rtt};
+use crate::tcp::control::end::Farewell;
+use crate::tcp::engine::{Context, Notice, Tcp};
+use crate::tcp::output::replies::{is_small, is_worth_opening};
+use crate::tcp::tables::active::TimerKind;
+use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::scoreboard::{SentSegment, sent};
+use crate::tcp::tables::send_queue::{Keeper, Payload};
+use crate::tcp::tables::slab::NONE;
 use crate::wire::Mac;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::tcp::{self, Flags, SACK_BLOCKS_MAX};
@@ -273,7 +274,7 @@ impl Tcp {
     fn restart_after_idle(&mut self, index: u32, cx: &Context<'_>) {
         let block = &mut self.table[index];
         if block.flight() == 0 && cx.now.since(block.sent_ms) > rtt::rto_base_ms(block) {
-            congestion::restart_after_idle(block);
+            cubic::restart_after_idle(block);
         }
     }
 
@@ -438,7 +439,7 @@ impl Tcp {
         index: u32,
         mac: Mac,
         stretch: &Stretch,
-        again: Option<(super::send_queue::Queue, u32)>,
+        again: Option<(crate::tcp::tables::send_queue::Queue, u32)>,
     ) -> Result<(), DeviceFull> {
         let window = self.announce(index);
         let block = &self.table[index];

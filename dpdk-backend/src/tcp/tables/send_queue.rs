@@ -8,7 +8,7 @@
 //! The store and its lists are netpoll's ([`PieceStore`]); a queue adds the place up to which its list is sent. The head begins at
 //! `snd_una`: what is acknowledged is dropped at once.
 
-use super::slab::NONE;
+use crate::tcp::tables::slab::NONE;
 use netpoll::{BufferPools, LastCopy, PieceList, PieceStore, Priority, Refusal, SharedBuffer, Shares};
 
 const _: () = assert!(NONE == PieceList::NONE);

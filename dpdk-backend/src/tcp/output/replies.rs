@@ -1,9 +1,11 @@
 //! Segments without payload: acknowledgements, probes, resets, SYN-ACKs. They leave as control frames.
 
-use super::control_block::{ControlBlock, flag};
-use super::seq::{ahead, before};
-use super::{Context, Segment, Tcp, Tuple};
 use crate::iface::TcpFrame;
+use crate::tcp::engine::{Context, Tcp};
+use crate::tcp::keys::Tuple;
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::{ahead, before};
+use crate::tcp::tables::control_block::{ControlBlock, flag};
 use crate::wire::Mac;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
 
@@ -12,26 +14,26 @@ const DISCARD_SEGMENTS: u32 = 32;
 
 /// Whether a window of `target` is enough more than what is announced to be told (RFC 9293, 3.8.6.2.2): a segment, or half
 /// of a small window.
-pub(super) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
+pub(in crate::tcp) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
     let step = u32::from(block.mss).min(target / 2).max(1);
     target >= block.window_left().saturating_add(step)
 }
 
 /// Whether a window is too small to be left at that.
-pub(super) fn is_small(window: u32, block: &ControlBlock, window_max: u32) -> bool {
+pub(in crate::tcp) fn is_small(window: u32, block: &ControlBlock, window_max: u32) -> bool {
     window < u32::from(block.mss).min(window_max / 2)
 }
 
 impl Tcp {
     /// Sends a bare acknowledgement now; a range that came twice is reported first (RFC 2883).
-    pub(super) fn send_ack(&mut self, cx: &mut Context<'_>, index: u32, twice: Option<(u32, u32)>) {
+    pub(in crate::tcp) fn send_ack(&mut self, cx: &mut Context<'_>, index: u32, twice: Option<(u32, u32)>) {
         let sequence = self.table[index].snd_nxt;
         self.send_empty(cx, index, sequence, twice);
     }
 
     /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC 9293, 3.8.4; window
     /// probe as Linux sends it).
-    pub(super) fn send_probe(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_probe(&mut self, cx: &mut Context<'_>, index: u32) {
         let sequence = self.table[index].snd_una.wrapping_sub(1);
         self.send_empty(cx, index, sequence, None);
     }
@@ -57,7 +59,7 @@ impl Tcp {
     }
 
     /// Options of a segment of an open connection.
-    pub(super) fn options(
+    pub(in crate::tcp) fn options(
         &self,
         block: &ControlBlock,
         clock_ms: u32,
@@ -86,7 +88,7 @@ impl Tcp {
     }
 
     /// The hardware address of a block's peer; a block whose peer's is not known yet waits for it.
-    pub(super) fn resolve(&mut self, cx: &mut Context<'_>, index: u32) -> Option<Mac> {
+    pub(in crate::tcp) fn resolve(&mut self, cx: &mut Context<'_>, index: u32) -> Option<Mac> {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
         let found = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
@@ -100,7 +102,7 @@ impl Tcp {
 
     /// The window field of a segment that leaves now, which announces it: what the budget allows, never less than was
     /// announced before, and nothing silly (RFC 9293, 3.8.6.2.2).
-    pub(super) fn announce(&mut self, index: u32) -> u16 {
+    pub(in crate::tcp) fn announce(&mut self, index: u32) -> u16 {
         let target = self.window_target(index);
         let block = &mut self.table[index];
         let scale = block.receive_scale();
@@ -118,7 +120,7 @@ impl Tcp {
 
     /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment. What is
     /// discarded takes no buffer: its peer may send on although the owner holds them all.
-    pub(super) fn window_target(&self, index: u32) -> u32 {
+    pub(in crate::tcp) fn window_target(&self, index: u32) -> u32 {
         if self.is_shut(index) {
             return 0;
         }
@@ -134,7 +136,7 @@ impl Tcp {
     }
 
     /// RFC 5961: somebody may be guessing; a peer that is real will react to this. The limit is each connection's own (CVE-2016-5696).
-    pub(super) fn challenge(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn challenge(&mut self, cx: &mut Context<'_>, index: u32) {
         if !self.table[index].may_answer(cx.now) {
             cx.counters.challenge_acks_limited += 1;
             return;
@@ -145,7 +147,7 @@ impl Tcp {
 
     /// An old segment is acknowledged again; one that brought data is reported as having come twice. Of those without data each
     /// connection has its own limit, so that two hosts do not answer each other for ever.
-    pub(super) fn acknowledge_again(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    pub(in crate::tcp) fn acknowledge_again(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
         let may = segment.payload_size > 0 || self.table[index].may_answer(cx.now);
         if !may || !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;
@@ -160,7 +162,7 @@ impl Tcp {
     }
 
     /// Resets a connection: the peer gets <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
-    pub(super) fn send_reset(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_reset(&mut self, cx: &mut Context<'_>, index: u32) {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
         let mac = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
@@ -182,7 +184,7 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.10.7.1: the answer to a segment that belongs to nobody.
-    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, segment: &Segment) {
+    pub(in crate::tcp) fn refuse(&mut self, cx: &mut Context<'_>, segment: &Segment) {
         let header = &segment.header;
         if header.flags.has(Flags::RST) {
             return;
@@ -211,7 +213,13 @@ impl Tcp {
     }
 
     /// Queues an empty segment; false when there was no room.
-    pub(super) fn reply(&mut self, cx: &mut Context<'_>, mac: Mac, tuple: Tuple, header: &tcp::Tcp) -> bool {
+    pub(in crate::tcp) fn reply(
+        &mut self,
+        cx: &mut Context<'_>,
+        mac: Mac,
+        tuple: Tuple,
+        header: &tcp::Tcp,
+    ) -> bool {
         cx.counters.tcp_segments_sent += 1;
         cx.net.reply(cx.counters, |net, out| {
             let frame = TcpFrame { mac, tuple, header, payload_size: 0, payload_sum: Some(0) };

@@ -1,9 +1,9 @@
 //! What the owner asks for, and what it is told.
 
-use super::control_block::{State, flag};
-use super::end::Farewell;
-use super::send_queue::Keeper;
-use super::{Context, Limits, Listener, Notice, Tcp};
+use crate::tcp::control::end::Farewell;
+use crate::tcp::engine::{Context, Limits, Listener, Notice, Tcp};
+use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::send_queue::Keeper;
 use crate::wire::Ip;
 use netpoll::{
     Buffer, BufferPools, CloseReason, ConnectionId, ListenerId, PoolId, PoolSet, Priority, Refusal,
@@ -35,7 +35,7 @@ pub(crate) enum Report {
 impl Tcp {
     /// Listens; port 0 takes a free one. `None` when the table of listeners is full or the port is taken.
     pub(crate) fn listen(&mut self, ip: Ip, port: u16, backlog: usize, limits: Limits) -> Option<(u8, u16)> {
-        if self.listeners.len() >= usize::from(super::NO_LISTENER) {
+        if self.listeners.len() >= usize::from(crate::tcp::engine::NO_LISTENER) {
             return None;
         }
         let overlaps = |l: &Listener, port: u16| {
@@ -61,7 +61,7 @@ impl Tcp {
     }
 
     /// The block of an id that its owner may still use.
-    pub(super) fn live(&self, id: ConnectionId) -> Option<u32> {
+    pub(in crate::tcp) fn live(&self, id: ConnectionId) -> Option<u32> {
         let index = self.table.inner(id.index(), id.generation())?;
         (self.table[index].state != State::Ended).then_some(index)
     }
@@ -254,7 +254,7 @@ impl Tcp {
 
     /// Segments that one connection may have in flight: a quarter of what is free of those that all share, and one in any case,
     /// so that peers which do not acknowledge leave room for all others.
-    pub(super) fn segments_allowed(&self) -> u32 {
+    pub(in crate::tcp) fn segments_allowed(&self) -> u32 {
         let free = self.config.segments_max.saturating_sub(self.segments.len());
         (free.div_ceil(4).max(1) as u32).min(self.config.segments_per_connection_max)
     }

@@ -1,7 +1,7 @@
 //! The control block: what the engine keeps of a connection that is idle. Two cache lines.
 //!
 //! The first line decides what to do with a segment that comes in; the second answers. Everything that exists only
-//! while something is in flight, queued or out of order is in an [`super::active::Active`] block.
+//! while something is in flight, queued or out of order is in an [`crate::tcp::tables::active::Active`] block.
 //!
 //! ```text
 //!   SynSent ─► Established ─► FinWait1 ─► FinWait2 ─► (record in TIME-WAIT)
@@ -12,8 +12,8 @@
 //! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset. Passive opens have no block before the handshake is
 //! over; they live in the SYN cache.
 
-use super::keys::Tuple;
-use super::slab::NONE;
+use crate::tcp::keys::Tuple;
+use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use crate::wire::Ip;
 
@@ -283,7 +283,7 @@ impl ControlBlock {
 
     /// Bytes of the announced window that the peer has not used.
     pub(crate) fn window_left(&self) -> u32 {
-        super::seq::ahead(self.rcv_nxt, self.rcv_wup.wrapping_add(self.rcv_wnd))
+        crate::tcp::seq::ahead(self.rcv_nxt, self.rcv_wup.wrapping_add(self.rcv_wnd))
     }
 
     /// RFC 5961, 7: whether a segment that is not what a peer of ours should send may be answered now: one in 512 ms of each

@@ -10,8 +10,8 @@
 //! Only while the threshold is the first, infinite one (RFC 9406, 4.3). What is remembered lives in the active block: a connection that
 //! was quiet begins with a new round.
 
-use super::control_block::ControlBlock;
-use super::seq::at_or_before;
+use crate::tcp::seq::at_or_before;
+use crate::tcp::tables::control_block::ControlBlock;
 
 /// RFC 9406, 4.3, in microseconds.
 const MIN_RTT_THRESH_US: u32 = 4000;

@@ -3,16 +3,17 @@
 //! Payload in order goes to the owner in the buffer that it came in. There is no receive buffer: what the owner holds is
 //! the owner's, and the budget of buffers that are left makes the windows.
 
-use super::control_block::{State, flag};
-use super::end::Farewell;
-use super::out_of_order::Insertion;
-use super::seq::{ahead, at_or_before, before};
-use super::{Context, Segment, Tcp};
+use crate::tcp::control::end::Farewell;
+use crate::tcp::engine::{Context, Tcp};
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::{ahead, at_or_before, before};
+use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::out_of_order::Insertion;
 use netpoll::{Buffer, CloseReason};
 
 impl Tcp {
     /// Takes in payload. False when the connection is gone.
-    pub(super) fn receive(
+    pub(in crate::tcp) fn receive(
         &mut self,
         cx: &mut Context<'_>,
         index: u32,
@@ -69,7 +70,9 @@ impl Tcp {
         let block = &mut self.table[index];
         let is_discarded = block.has(flag::DISCARD);
         // What nobody will read needs no buffer beyond the one that it came in.
-        if !is_discarded && (self.budget == 0 || self.reports.received.len() == super::RECEIVED_MAX) {
+        if !is_discarded
+            && (self.budget == 0 || self.reports.received.len() == crate::tcp::engine::RECEIVED_MAX)
+        {
             return false;
         }
         let size = payload.len() as u32;
@@ -91,7 +94,7 @@ impl Tcp {
             let block = &self.table[index];
             let rcv_nxt = block.rcv_nxt;
             let Some(active) = self.actives.get_mut(block.active) else { return any };
-            let has_room = self.budget > 0 && self.reports.received.len() < super::RECEIVED_MAX;
+            let has_room = self.budget > 0 && self.reports.received.len() < crate::tcp::engine::RECEIVED_MAX;
             if !has_room || !active.out_of_order.continues(&self.kept, rcv_nxt) {
                 // What is in order and finds no room is dropped: the peer sends it again.
                 if !has_room && active.out_of_order.continues(&self.kept, rcv_nxt) {
@@ -135,13 +138,13 @@ impl Tcp {
     }
 
     /// Whether the owner has stopped receiving, and has not finished.
-    pub(super) fn is_shut(&self, index: u32) -> bool {
+    pub(in crate::tcp) fn is_shut(&self, index: u32) -> bool {
         let block = &self.table[index];
         block.has(flag::STOPPED) && !block.has(flag::DISCARD)
     }
 
     /// No buffer, or no window: the payload is dropped and the peer told how much it may send, which may be nothing.
-    pub(super) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: u32) {
         let is_shut = self.is_shut(index);
         let count = if is_shut { &mut cx.counters.drop_stopped } else { &mut cx.counters.receive_pauses };
         *count += 1;
@@ -214,7 +217,7 @@ impl Tcp {
     // --- FIN -----------------------------------------------------------------------------------------------------
 
     /// A FIN, now or remembered, counts when everything before it is there. Settles the block.
-    pub(super) fn receive_fin(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    pub(in crate::tcp) fn receive_fin(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
         if Self::has_fin(segment) && self.table[index].state.receives() {
             let at = segment.header.sequence.wrapping_add(segment.payload_size);
             if before(self.table[index].rcv_nxt, at) {

@@ -5,7 +5,7 @@
 //! CUBIC remembers of an epoch lives in the active block and goes with it: a connection that was idle starts over
 //! from its window.
 
-use super::control_block::ControlBlock;
+use crate::tcp::tables::control_block::ControlBlock;
 use crate::time::Now;
 
 /// RFC 9438, 4.6: beta = 0.7.

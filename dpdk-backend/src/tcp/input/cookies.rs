@@ -8,7 +8,7 @@
 //! A cookie is good for two epochs, and only within two epochs of one having been sent: who was not flooded need not look
 //! at stray acknowledgements. Without timestamps the peer gets neither window scaling nor SACK.
 
-use super::keys::{Keys, Tuple};
+use crate::tcp::keys::{Keys, Tuple};
 use crate::time::Now;
 
 /// MSS values that a cookie can tell; the largest that the peer's allows is meant.

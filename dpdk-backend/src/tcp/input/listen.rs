@@ -3,13 +3,16 @@
 //! No control block exists before the handshake is over (RFC 4987, 3.3). A peer whose handshake is over while the owner
 //! does not accept, or has no room, waits in the SYN cache with a shut window.
 
-use super::control_block::{ControlBlock, State, flag};
-use super::cookies::Extras;
-use super::flow_table::Record;
-use super::seq::before;
-use super::syn_cache::{Due, HalfOpen, agreed};
-use super::time_wait::TimeWait;
-use super::{Context, Notice, Segment, Tcp, Tuple, congestion, rtt};
+use crate::tcp::congestion::{cubic, rtt};
+use crate::tcp::engine::{Context, Notice, Tcp};
+use crate::tcp::input::cookies::Extras;
+use crate::tcp::keys::Tuple;
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::before;
+use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::flow_table::Record;
+use crate::tcp::tables::syn_cache::{Due, HalfOpen, agreed};
+use crate::tcp::tables::time_wait::TimeWait;
 use crate::wire::ethernet;
 use crate::wire::tcp::{self, Flags, Options};
 use netpoll::Buffer;
@@ -21,31 +24,31 @@ const MSS_MIN: u16 = 88;
 
 /// What a handshake has settled.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opening {
-    pub(super) tuple: Tuple,
-    pub(super) local_index: u8,
-    pub(super) listener: u8,
-    pub(super) irs: u32,
-    pub(super) iss: u32,
-    pub(super) mss: u16,
+pub(in crate::tcp) struct Opening {
+    pub(in crate::tcp) tuple: Tuple,
+    pub(in crate::tcp) local_index: u8,
+    pub(in crate::tcp) listener: u8,
+    pub(in crate::tcp) irs: u32,
+    pub(in crate::tcp) iss: u32,
+    pub(in crate::tcp) mss: u16,
     /// [`agreed`].
-    pub(super) agreed: u8,
+    pub(in crate::tcp) agreed: u8,
     /// The peer's window scale.
-    pub(super) scale: u8,
-    pub(super) ts_recent: u32,
-    pub(super) ts_offset: u32,
+    pub(in crate::tcp) scale: u8,
+    pub(in crate::tcp) ts_recent: u32,
+    pub(in crate::tcp) ts_offset: u32,
     /// The peer's window, as on the wire.
-    pub(super) window: u16,
+    pub(in crate::tcp) window: u16,
     /// The window that we have announced, in bytes.
-    pub(super) announced: u32,
-    pub(super) retransmitted: bool,
+    pub(in crate::tcp) announced: u32,
+    pub(in crate::tcp) retransmitted: bool,
 }
 
 impl Tcp {
     // --- segments that belong to nobody --------------------------------------------------------------------------
 
     /// RFC 9293, 3.10.7.1 and 3.10.7.2.
-    pub(super) fn handle_stranger(&mut self, cx: &mut Context<'_>, segment: &Segment, frame: Buffer) {
+    pub(in crate::tcp) fn handle_stranger(&mut self, cx: &mut Context<'_>, segment: &Segment, frame: Buffer) {
         let flags = segment.header.flags;
         if flags.has(Flags::RST) {
             cx.counters.drop_no_connection += 1;
@@ -74,7 +77,7 @@ impl Tcp {
     }
 
     fn listener_of(&self, tuple: &Tuple) -> Option<u8> {
-        let hears = |l: &super::Listener| {
+        let hears = |l: &crate::tcp::engine::Listener| {
             l.port == tuple.local_port && (l.ip == tuple.local || l.ip.is_any_of_family(tuple.local))
         };
         let position = self.listeners.iter().position(hears).filter(|_| self.listening)?;
@@ -184,17 +187,17 @@ impl Tcp {
     }
 
     /// The window of a SYN or SYN-ACK, which is never scaled.
-    pub(super) fn initial_window(&self, listener: u8) -> u16 {
+    pub(in crate::tcp) fn initial_window(&self, listener: u8) -> u16 {
         self.limits(listener).window_max.min(0xffff) as u16
     }
 
     /// The MSS that we announce: what fits the link.
-    pub(super) fn own_mss(&self, cx: &Context<'_>, tuple: &Tuple) -> u16 {
+    pub(in crate::tcp) fn own_mss(&self, cx: &Context<'_>, tuple: &Tuple) -> u16 {
         (cx.net.mtu - if tuple.local.is_v4() { 40 } else { 60 }).min(self.config.mss_max.max(MSS_MIN))
     }
 
     /// A segment for a half-open connection (RFC 9293, 3.10.7.4, SYN-RECEIVED).
-    pub(super) fn handle_half_open(
+    pub(in crate::tcp) fn handle_half_open(
         &mut self,
         cx: &mut Context<'_>,
         index: u32,
@@ -299,7 +302,7 @@ impl Tcp {
     }
 
     /// Sends SYN-ACKs again, and gives up what has been tried often enough; `count_max` at most.
-    pub(super) fn expire_half_open(&mut self, cx: &mut Context<'_>, count_max: usize) {
+    pub(in crate::tcp) fn expire_half_open(&mut self, cx: &mut Context<'_>, count_max: usize) {
         for _ in 0..count_max {
             match self.syn_cache.expire(cx.now) {
                 Some(Due::Retransmit(index)) => {
@@ -317,7 +320,7 @@ impl Tcp {
 
     // --- accepting -----------------------------------------------------------------------------------------------
 
-    pub(super) fn may_accept(&self) -> bool {
+    pub(in crate::tcp) fn may_accept(&self) -> bool {
         self.accepting && self.table.has_room()
     }
 
@@ -445,7 +448,7 @@ impl Tcp {
     }
 
     /// The block of a connection whose handshake is over.
-    pub(super) fn fresh_block(&self, cx: &Context<'_>, opening: &Opening) -> ControlBlock {
+    pub(in crate::tcp) fn fresh_block(&self, cx: &Context<'_>, opening: &Opening) -> ControlBlock {
         let has = |what: u8| opening.agreed & what != 0;
         let own_scale = self.config.window_scale();
         let mut block = ControlBlock {
@@ -481,13 +484,19 @@ impl Tcp {
         // RFC 5681, 3.1: a handshake that lost its SYN starts with one segment.
         block.cwnd = match opening.retransmitted {
             true => u32::from(block.mss),
-            false => congestion::initial_window(block.mss),
+            false => cubic::initial_window(block.mss),
         };
         block
     }
 
     /// Payload bytes of a full segment: what the peer takes and the link carries, less our options.
-    pub(super) fn segment_size(&self, cx: &Context<'_>, tuple: &Tuple, theirs: u16, timestamps: bool) -> u16 {
+    pub(in crate::tcp) fn segment_size(
+        &self,
+        cx: &Context<'_>,
+        tuple: &Tuple,
+        theirs: u16,
+        timestamps: bool,
+    ) -> u16 {
         let whole = theirs.max(MSS_MIN).min(self.own_mss(cx, tuple));
         whole - if timestamps { 12 } else { 0 }
     }
@@ -495,7 +504,7 @@ impl Tcp {
     // --- TIME-WAIT -----------------------------------------------------------------------------------------------
 
     /// RFC 9293, 3.10.7.4 for TIME-WAIT, with RFC 1337's and RFC 6191's care.
-    pub(super) fn handle_time_wait(
+    pub(in crate::tcp) fn handle_time_wait(
         &mut self,
         cx: &mut Context<'_>,
         index: u32,

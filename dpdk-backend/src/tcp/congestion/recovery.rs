@@ -9,12 +9,13 @@
 //!
 //! Everything here works on a connection's two blocks and its segments; timers and frames are the caller's.
 
-use super::active::{Active, Mode};
-use super::control_block::{ControlBlock, flag};
-use super::scoreboard::{SentSegment, sent};
-use super::seq::{ahead, at_or_before, before, later};
-use super::slab::Slab;
-use super::{Segment, congestion};
+use crate::tcp::congestion::cubic;
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::{ahead, at_or_before, before, later};
+use crate::tcp::tables::active::{Active, Mode};
+use crate::tcp::tables::control_block::{ControlBlock, flag};
+use crate::tcp::tables::scoreboard::{SentSegment, sent};
+use crate::tcp::tables::slab::Slab;
 use crate::time::Now;
 
 /// Duplicate acknowledgements, or segments beyond a hole, that show a loss (RFC 5681, RFC 6675).
@@ -208,7 +209,7 @@ pub(crate) fn detect_losses_without_sack(
 /// Losses were found by acknowledgements: reduce once for the whole flight (RFC 6675, 5; RFC 6937).
 pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
     let flight = block.flight();
-    block.ssthresh = congestion::on_loss(block, &mut active.cubic, flight);
+    block.ssthresh = cubic::on_loss(block, &mut active.cubic, flight);
     active.mode = Mode::Recovery;
     active.recovery_point = block.snd_nxt;
     active.prr = Prr { delivered: 0, out: 0, flight_at_start: flight.max(1) };
@@ -220,7 +221,7 @@ pub(crate) fn enter_timeout(block: &mut ControlBlock, active: &mut Active, store
     // Only the first timeout of a row reduces the threshold (RFC 5681, 3.1).
     if active.mode != Mode::Timeout {
         let flight = block.flight();
-        block.ssthresh = congestion::on_loss(block, &mut active.cubic, flight);
+        block.ssthresh = cubic::on_loss(block, &mut active.cubic, flight);
     }
     active.flight.mark_all_lost(store);
     active.mode = Mode::Timeout;
@@ -322,7 +323,7 @@ pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
 /// out than a receiver has to acknowledge at once (RFC 9293, 3.8.6.3: two full segments).
 pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     if !block.has(flag::HAS_RTT) {
-        return super::rtt::RTO_INITIAL_MS;
+        return crate::tcp::congestion::rtt::RTO_INITIAL_MS;
     }
     let may_be_delayed = block.flight() < 2 * u32::from(block.mss);
     let delayed_us = if may_be_delayed { PEER_DELAY_MAX_US } else { 2000 };
@@ -333,7 +334,7 @@ pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
         false => 0,
     };
     let timeout_us = trips_us.max(varied_us) + delayed_us;
-    timeout_us.div_ceil(1000).min(u64::from(super::rtt::RTO_MAX_MS)) as u32
+    timeout_us.div_ceil(1000).min(u64::from(crate::tcp::congestion::rtt::RTO_MAX_MS)) as u32
 }
 
 /// RFC 2883: whether the first block reports something that is already acknowledged, or lies in the second block.

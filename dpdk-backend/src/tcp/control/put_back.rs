@@ -9,8 +9,8 @@
 //!                                                                └ none for long ────► told again, and not taken back
 //! ```
 
-use super::control_block::flag;
-use super::{Context, Tcp};
+use crate::tcp::engine::{Context, Tcp};
+use crate::tcp::tables::control_block::flag;
 use netpoll::{Buffer, BufferPools, ConnectionId, release_queue};
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ const WORTH_TELLING: usize = 32;
 
 /// See the text of this file. All that wait are told at once, or none: so the order of each connection's stays what it was.
 #[derive(Debug)]
-pub(super) struct PutBack {
+pub(in crate::tcp) struct PutBack {
     waiting: VecDeque<(u32, Buffer)>,
     /// How many of them, from the front on, are to be told again.
     told: usize,
@@ -35,10 +35,10 @@ pub(super) struct PutBack {
 }
 
 impl PutBack {
-    pub(super) const BYTES_PER_PAYLOAD: usize = size_of::<(u32, Buffer)>();
+    pub(in crate::tcp) const BYTES_PER_PAYLOAD: usize = size_of::<(u32, Buffer)>();
 
     /// For `capacity` payloads at most.
-    pub(super) fn new(capacity: usize) -> PutBack {
+    pub(in crate::tcp) fn new(capacity: usize) -> PutBack {
         PutBack {
             waiting: VecDeque::with_capacity(capacity),
             told: 0,
@@ -48,28 +48,28 @@ impl PutBack {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::tcp) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Gives the memory of what is not used back.
-    pub(super) fn trim(&mut self) {
+    pub(in crate::tcp) fn trim(&mut self) {
         release_queue(&mut self.waiting);
     }
 
     /// Whether something is to be told again.
-    pub(super) fn has_told(&self) -> bool {
+    pub(in crate::tcp) fn has_told(&self) -> bool {
         self.told > 0
     }
 
     /// The next payload to be told again.
-    pub(super) fn next(&mut self) -> Option<(u32, Buffer)> {
+    pub(in crate::tcp) fn next(&mut self) -> Option<(u32, Buffer)> {
         self.told = self.told.checked_sub(1)?;
         self.waiting.pop_front()
     }
 
     /// Forgets a connection's; returns whether there were any.
-    pub(super) fn purge(&mut self, index: u32) -> bool {
+    pub(in crate::tcp) fn purge(&mut self, index: u32) -> bool {
         if self.waiting.is_empty() {
             return false;
         }
@@ -148,7 +148,7 @@ impl Tcp {
     }
 
     /// A connection is over: what it has put back is told before that, and with it all else.
-    pub(super) fn tell_before_end(&mut self, index: u32) -> bool {
+    pub(in crate::tcp) fn tell_before_end(&mut self, index: u32) -> bool {
         let waits = !self.put_back.is_empty() && self.table[index].has(flag::PUT_BACK);
         if waits {
             self.tell_all_again(self.put_back.since_ms);

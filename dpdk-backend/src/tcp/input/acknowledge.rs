@@ -1,17 +1,24 @@
 //! The ACK field (RFC 9293, 3.10.7.4, fifth): what arrived, what that says about losses, and what may leave now.
 
-use super::active::{Active, Mode, TimerKind};
-use super::control_block::{ControlBlock, State, flag};
-use super::recovery::{self, Delivery, ProbeAnswer};
-use super::seq::{ahead, at_or_before, before};
-use super::slab::NONE;
-use super::{Context, Notice, Segment, Tcp, congestion, rtt};
+use crate::tcp::congestion::recovery::{self, Delivery, ProbeAnswer};
+use crate::tcp::congestion::{cubic, rtt};
+use crate::tcp::engine::{Context, Notice, Tcp};
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::{ahead, at_or_before, before};
+use crate::tcp::tables::active::{Active, Mode, TimerKind};
+use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use crate::wire::tcp::Flags;
 
 impl Tcp {
     /// Takes in an acknowledgement that was found acceptable. False when the connection is gone.
-    pub(super) fn acknowledge(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) -> bool {
+    pub(in crate::tcp) fn acknowledge(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: u32,
+        segment: &Segment,
+    ) -> bool {
         let block = &mut self.table[index];
         let acknowledgement = segment.header.acknowledgement;
         if before(acknowledgement, block.snd_una) {
@@ -147,7 +154,7 @@ impl Tcp {
         if recovery::on_probe_ack(active, answer) && active.mode == Mode::Open {
             // RFC 8985, 7.4.2: the probe repaired the loss; what is left is to slow down.
             cx.counters.tail_loss_recoveries += 1;
-            block.ssthresh = congestion::on_loss(block, &mut active.cubic, delivery.flight_before);
+            block.ssthresh = cubic::on_loss(block, &mut active.cubic, delivery.flight_before);
             block.cwnd = block.ssthresh;
         }
         if found && active.mode == Mode::Open {
@@ -171,7 +178,7 @@ impl Tcp {
             recovery::reduce_proportionally(block, active, delivered);
         } else if delivery.acked > 0 && is_window_limited(block.cwnd, block.ssthresh, block.mss, delivery) {
             let growth = if is_first_start { growth } else { delivery.acked };
-            congestion::on_ack(block, &mut active.cubic, growth, cx.now);
+            cubic::on_ack(block, &mut active.cubic, growth, cx.now);
         }
         wait_us
     }
@@ -220,7 +227,7 @@ impl Tcp {
     }
 
     /// Whether a segment may end our discarding of its sender's data: it has a FIN.
-    pub(super) fn has_fin(segment: &Segment) -> bool {
+    pub(in crate::tcp) fn has_fin(segment: &Segment) -> bool {
         segment.header.flags.has(Flags::FIN)
     }
 }

@@ -3,7 +3,7 @@
 //! The list of a connection covers `snd_una..snd_nxt` without gaps, in order. A FIN is a segment that takes one
 //! sequence number more than it has bytes.
 
-use super::slab::{NONE, Slab};
+use crate::tcp::tables::slab::{NONE, Slab};
 
 /// Facts of a segment.
 pub(crate) mod sent {

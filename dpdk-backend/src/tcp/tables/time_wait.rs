@@ -3,8 +3,8 @@
 //! A record is recognised by the 64-bit keyed hash of its tuple. The ring is a queue: the oldest is the next to expire,
 //! and makes room when the ring is full.
 
-use super::flow_table::{FlowTable, Record};
-use super::seq::before;
+use crate::tcp::seq::before;
+use crate::tcp::tables::flow_table::{FlowTable, Record};
 use crate::time::Now;
 
 /// A record's wait is restarted so often at most, in milliseconds.

@@ -3,8 +3,8 @@
 //! What is there stays as it came; a newcomer is cut to the part that is new. Overlaps are therefore settled in favour of
 //! the bytes that arrived first.
 
-use super::seq::{at_or_before, before};
-use super::slab::{NONE, Slab};
+use crate::tcp::seq::{at_or_before, before};
+use crate::tcp::tables::slab::{NONE, Slab};
 use crate::wire::tcp::SACK_BLOCKS_MAX;
 use netpoll::Buffer;
 
@@ -67,7 +67,7 @@ impl OutOfOrder {
             (previous, next) = (next, kept.next);
         }
         if let Some(kept) = store.get(previous) {
-            let covered = super::seq::ahead(sequence, kept.end());
+            let covered = crate::tcp::seq::ahead(sequence, kept.end());
             if covered as usize >= buffer.len() {
                 self.latest = kept.sequence;
                 return Insertion::Duplicate(whole.0, whole.1);

@@ -1,6 +1,6 @@
 //! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200 ms.
 
-use super::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::control_block::{ControlBlock, State, flag};
 
 /// RTO before anything was measured, in milliseconds (RFC 6298, 2.1).
 pub(crate) const RTO_INITIAL_MS: u32 = 1000;

@@ -3,14 +3,14 @@
 //! A block has one node in the wheel, for the earliest of its deadlines: the sending side's (in the active block), the
 //! keepalive's, and an orphan's patience. The node may be early; who fires looks at the true deadlines and arms again.
 
-use super::active::TimerKind;
-use super::control_block::{State, flag};
-use super::end::Farewell;
-use super::recovery;
-use super::rtt;
-use super::scoreboard::sent;
-use super::slab::NONE;
-use super::{Context, Tcp};
+use crate::tcp::congestion::recovery;
+use crate::tcp::congestion::rtt;
+use crate::tcp::control::end::Farewell;
+use crate::tcp::engine::{Context, Tcp};
+use crate::tcp::tables::active::TimerKind;
+use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::scoreboard::sent;
+use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use netpoll::CloseReason;
 
@@ -18,7 +18,7 @@ impl Tcp {
     // --- arming --------------------------------------------------------------------------------------------------
 
     /// Sets the node for the block's earliest deadline, unless it fires early enough already.
-    pub(super) fn schedule(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn schedule(&mut self, index: u32, now: Now) {
         if let Some(due_ms) = self.earliest_deadline(index, now) {
             self.wheel.arm(&mut self.table, index, due_ms);
         } else {
@@ -70,21 +70,21 @@ impl Tcp {
         self.end_gone(cx, index, CloseReason::Local);
     }
 
-    pub(super) fn stop_timer(&mut self, index: u32) {
+    pub(in crate::tcp) fn stop_timer(&mut self, index: u32) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.timer = TimerKind::None;
         }
     }
 
     /// Something was acknowledged, or leaves after a shut window.
-    pub(super) fn progress(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn progress(&mut self, index: u32, now: Now) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.progress(now);
         }
     }
 
     /// RFC 6298, 5.1, 5.3 and 5.6: starts the retransmission timer anew.
-    pub(super) fn restart_retransmission(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn restart_retransmission(&mut self, index: u32, now: Now) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.rto_from_ms = now.ms;
         }
@@ -92,7 +92,7 @@ impl Tcp {
     }
 
     /// Arms the retransmission timer for what is left of it.
-    pub(super) fn arm_retransmission(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn arm_retransmission(&mut self, index: u32, now: Now) {
         let wait = self.rto_left_ms(index, now);
         self.arm(index, TimerKind::Retransmit, wait, now);
     }
@@ -105,7 +105,7 @@ impl Tcp {
     }
 
     /// Sets the sending side's deadline; never beyond what the user timeout leaves.
-    pub(super) fn arm(&mut self, index: u32, kind: TimerKind, wait_ms: u32, now: Now) {
+    pub(in crate::tcp) fn arm(&mut self, index: u32, kind: TimerKind, wait_ms: u32, now: Now) {
         let limit = self.limits(self.table[index].listener).user_timeout_ms;
         let Some(active) = self.actives.get_mut(self.table[index].active) else { return };
         let mut wait_ms = wait_ms;
@@ -118,11 +118,11 @@ impl Tcp {
 
     /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe achieves, else the
     /// retransmission timeout. A probe that would come after that takes its place: the timeout follows it.
-    pub(super) fn arm_probe_or_retransmission(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: u32, now: Now) {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return };
         let may_probe = block.has(flag::SACK)
-            && active.mode == super::active::Mode::Open
+            && active.mode == crate::tcp::tables::active::Mode::Open
             && active.flight.sacked == 0
             && active.flight.lost == 0
             && !active.probe.in_flight
@@ -307,7 +307,7 @@ impl Tcp {
         let block = &mut self.table[index];
         let Some(active) = self.actives.get_mut(block.active) else { return };
         let (found, wait) = recovery::detect_losses(block, active, &mut self.segments, false, cx.now);
-        if found && active.mode == super::active::Mode::Open {
+        if found && active.mode == crate::tcp::tables::active::Mode::Open {
             cx.counters.fast_recoveries += 1;
             recovery::enter_recovery(block, active);
             recovery::reduce_proportionally(block, active, 0);

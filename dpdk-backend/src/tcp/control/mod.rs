@@ -1,0 +1,7 @@
+//! What begins, ends and waits: the owner's requests and reports, opening, closing, timers.
+
+pub(in crate::tcp) mod connect;
+pub(in crate::tcp) mod end;
+pub(in crate::tcp) mod owner;
+pub(in crate::tcp) mod put_back;
+pub(in crate::tcp) mod timers;

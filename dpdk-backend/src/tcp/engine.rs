@@ -1,0 +1,338 @@
+//! The engine of one stack: its tables, and what all its methods share.
+//!
+//! The methods of [`Tcp`] stand in the folder of what they do: `input`, `output`, `control`.
+
+use crate::Counters;
+use crate::iface::Interface;
+use crate::tcp::config::TcpConfig;
+use crate::tcp::control::put_back::PutBack;
+use crate::tcp::input::cookies::Cookies;
+use crate::tcp::keys::Keys;
+use crate::tcp::seq::at_or_before;
+use crate::tcp::tables::active::Active;
+use crate::tcp::tables::block_list::IndexList;
+use crate::tcp::tables::control_block::{ControlBlock, State, Table, flag};
+use crate::tcp::tables::flow_table::FlowTable;
+use crate::tcp::tables::out_of_order::Kept;
+use crate::tcp::tables::scoreboard::{SentSegment, sent};
+use crate::tcp::tables::send_queue::Pieces;
+use crate::tcp::tables::slab::{NONE, Slab};
+use crate::tcp::tables::syn_cache::SynCache;
+use crate::tcp::tables::time_wait::TimeWait;
+use crate::tcp::tables::wheel::Wheel;
+use crate::time::{Now, RateLimit};
+use crate::wire::Ip;
+use netpoll::{Buffer, BufferPools, CloseReason, LastCopy, release_queue};
+use std::collections::VecDeque;
+
+/// Payloads that may wait to be reported at once.
+pub(crate) const RECEIVED_MAX: usize = 1024;
+/// Counts of ports that destinations share; one for all would tell each how many connections go to others.
+pub(in crate::tcp) const PORT_COUNTS: usize = 64;
+/// The listener of connections that were opened actively.
+pub(in crate::tcp) const NO_LISTENER: u8 = u8::MAX;
+
+/// What the engine works with besides its own tables.
+pub(crate) struct Context<'a> {
+    pub(crate) net: &'a mut Interface,
+    pub(crate) pools: &'a mut BufferPools,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) now: Now,
+}
+
+/// A listening port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener {
+    /// The address listened at; unspecified: all.
+    pub(crate) ip: Ip,
+    pub(crate) port: u16,
+    /// Connections that may wait to be accepted.
+    pub(crate) backlog: usize,
+    pub(crate) limits: Limits,
+}
+
+/// Limits of one listener's connections, or of those that were opened actively.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) user_timeout_ms: u32,
+    pub(crate) flight_bytes_max: u32,
+    pub(crate) window_max: u32,
+}
+
+/// Something that the owner has to know, before anything that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Accepted(u32),
+    Connected(u32),
+    Sent(u32),
+}
+
+/// The engine of one stack.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    pub(in crate::tcp) config: TcpConfig,
+    pub(in crate::tcp) keys: Keys,
+    pub(in crate::tcp) table: Table,
+    pub(in crate::tcp) flows: FlowTable,
+    pub(in crate::tcp) actives: Slab<Active>,
+    pub(in crate::tcp) pieces: Pieces,
+    pub(in crate::tcp) segments: Slab<SentSegment>,
+    pub(in crate::tcp) kept: Slab<Kept>,
+    pub(in crate::tcp) wheel: Wheel,
+    pub(in crate::tcp) syn_cache: SynCache,
+    pub(in crate::tcp) cookies: Cookies,
+    pub(in crate::tcp) time_wait: TimeWait,
+    pub(in crate::tcp) listeners: Vec<Listener>,
+    pub(in crate::tcp) accepting: bool,
+    /// Its listeners were not closed.
+    pub(in crate::tcp) listening: bool,
+    pub(in crate::tcp) turn: Turn,
+    pub(in crate::tcp) reports: Reports,
+    pub(in crate::tcp) put_back: PutBack,
+    pub(in crate::tcp) rates: Rates,
+    /// Receive buffers that may still be handed to the owner.
+    pub(in crate::tcp) budget: u32,
+    /// Payload bytes that one receive buffer holds.
+    pub(in crate::tcp) buffer_payload: u32,
+    /// RFC 6056, algorithm 4: a count of ports for each of so many groups of destinations.
+    pub(in crate::tcp) next_ports: [u32; PORT_COUNTS],
+    /// The folded sum of the payload that was summed last: a fan-out sums it once.
+    pub(in crate::tcp) last_sum: Option<(usize, usize, u16)>,
+    /// The payload that was moved out of a receive buffer last.
+    pub(in crate::tcp) moved: LastCopy,
+}
+
+/// What the next poll has to look at.
+#[derive(Debug)]
+pub(in crate::tcp) struct Turn {
+    /// Blocks with something to send.
+    pub(in crate::tcp) dirty: IndexList,
+    /// Acknowledgements that wait for company, with the time at which the first look is due.
+    pub(in crate::tcp) delayed: VecDeque<(u32, u32)>,
+    /// Blocks whose window is shut for want of buffers.
+    pub(in crate::tcp) starved: IndexList,
+    /// Blocks whose neighbour is not known yet.
+    pub(in crate::tcp) unresolved: IndexList,
+    /// Blocks that found a store of descriptors full.
+    pub(in crate::tcp) short: IndexList,
+}
+
+/// What the owner is to be told, in this order: notices, payloads, ends.
+#[derive(Debug)]
+pub(in crate::tcp) struct Reports {
+    pub(in crate::tcp) notices: VecDeque<Notice>,
+    pub(in crate::tcp) received: VecDeque<(u32, Buffer)>,
+    pub(in crate::tcp) closings: VecDeque<(u32, CloseReason)>,
+}
+
+#[derive(Debug)]
+pub(in crate::tcp) struct Rates {
+    pub(in crate::tcp) reset: RateLimit,
+    pub(in crate::tcp) duplicate: RateLimit,
+}
+
+impl Tcp {
+    pub(crate) fn new(config: TcpConfig, secret: [u64; 2], buffer_payload: u32) -> Tcp {
+        let blocks_max = config.blocks_max();
+        Tcp {
+            keys: Keys::new(secret),
+            table: Table::new(config.connections_max, config.orphans_max),
+            flows: FlowTable::new(config.flows_max()),
+            actives: Slab::new(config.active_max),
+            pieces: Pieces::new(config.blocks_max(), config.pieces_max + config.flight_pieces_max),
+            segments: Slab::new(config.blocks_max() + config.segments_max),
+            kept: Slab::new(config.out_of_order_max),
+            wheel: Wheel::new(),
+            syn_cache: SynCache::new(
+                config.half_open_max,
+                config.half_open_per_network_max,
+                config.syn_retries_max,
+            ),
+            cookies: Cookies::default(),
+            time_wait: TimeWait::new(config.time_wait_max, config.time_wait_ms),
+            listeners: Vec::with_capacity(usize::from(u8::MAX)),
+            accepting: true,
+            listening: true,
+            turn: Turn {
+                dirty: IndexList::new(blocks_max, flag::DIRTY),
+                delayed: VecDeque::with_capacity(blocks_max.min(1 << 16)),
+                starved: IndexList::new(blocks_max, flag::STARVED),
+                unresolved: IndexList::new(blocks_max, flag::UNRESOLVED),
+                short: IndexList::new(blocks_max, flag::SHORT),
+            },
+            reports: Reports {
+                notices: VecDeque::with_capacity(2 * config.connections_max + 1),
+                received: VecDeque::with_capacity(RECEIVED_MAX),
+                closings: VecDeque::with_capacity(config.connections_max + 1),
+            },
+            put_back: PutBack::new(config.put_back_max),
+            rates: Rates {
+                reset: RateLimit::new(config.resets_per_second, secret[0].rotate_left(7)),
+                duplicate: RateLimit::new(config.duplicate_acks_per_second, secret[1].rotate_left(7)),
+            },
+            budget: 0,
+            buffer_payload: buffer_payload.max(1),
+            next_ports: [0; PORT_COUNTS],
+            last_sum: None,
+            moved: LastCopy::default(),
+            config,
+        }
+    }
+
+    pub(in crate::tcp) fn limits(&self, listener: u8) -> Limits {
+        match self.listeners.get(usize::from(listener)) {
+            Some(listener) => listener.limits,
+            None => Limits {
+                user_timeout_ms: self.config.user_timeout_ms,
+                flight_bytes_max: self.config.flight_bytes_max,
+                window_max: self.config.window_max,
+            },
+        }
+    }
+
+    pub(in crate::tcp) fn hash_of(&self, net: &Interface, index: u32) -> u64 {
+        let block = &self.table[index];
+        self.keys.flow(&block.tuple(net.local(block.local_index)))
+    }
+
+    /// How many receive buffers may be handed out before the next call.
+    pub(crate) fn set_budget(&mut self, buffers: u32) {
+        self.budget = buffers;
+    }
+
+    /// Whether a frame may be handled: whatever it brings can be reported.
+    pub(crate) fn has_report_room(&self) -> bool {
+        let most = 1 + usize::from(self.config.out_of_order_per_connection_max);
+        self.reports.received.len() + most <= RECEIVED_MAX
+    }
+
+    pub(in crate::tcp) fn mark_dirty(&mut self, index: u32) {
+        self.turn.dirty.push(&mut self.table, index);
+    }
+
+    /// The active block of a connection, taken if it has none; `None` when there is none left.
+    pub(in crate::tcp) fn make_active(&mut self, index: u32, now: Now) -> Option<u32> {
+        let block = &mut self.table[index];
+        if block.active == NONE {
+            block.active = self.actives.insert(Active { progress_ms: now.ms, ..Active::default() })?;
+        }
+        Some(block.active)
+    }
+
+    /// Gives the active block back if nothing is left in it, and sets the timer for what is.
+    pub(in crate::tcp) fn settle(&mut self, index: u32, now: Now) {
+        let block = &mut self.table[index];
+        if !block.state.is_synchronized() && block.state != State::SynSent {
+            return;
+        }
+        let idle = self.actives.get(block.active).is_some_and(Active::is_quiet);
+        if idle && !block.has(flag::FIN_AHEAD) {
+            self.actives.remove(block.active);
+            block.active = NONE;
+        }
+        self.schedule(index, now);
+    }
+
+    /// Gives the memory of what is empty back, if the owner has no connection.
+    pub(crate) fn trim(&mut self) {
+        if self.table.connection_count() > 0 || self.has_reports() {
+            return;
+        }
+        let Turn { dirty, delayed, starved, unresolved, short } = &mut self.turn;
+        [dirty, starved, unresolved, short].into_iter().for_each(|list| list.trim(&self.table));
+        delayed.retain(|(index, _)| self.table[*index].has(flag::IN_DELAYED));
+        release_queue(delayed);
+        release_queue(&mut self.reports.notices);
+        release_queue(&mut self.reports.received);
+        release_queue(&mut self.reports.closings);
+        self.put_back.trim();
+        self.table.trim();
+        self.actives.trim();
+        self.pieces.trim();
+        self.segments.trim();
+        self.kept.trim();
+    }
+
+    /// Whether everything is as it was when the engine was made, but for counters: nothing leaked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.connection_count() == 0
+            && self.table.orphan_count() == 0
+            && self.actives.len() == 0
+            && self.pieces.used() == 0
+            && self.segments.len() == 0
+            && self.kept.len() == 0
+            && self.wheel.armed() == 0
+            && self.syn_cache.len() == 0
+            && self.flows.len() == self.time_wait.len()
+            && self.reports.received.is_empty()
+            && self.put_back.is_empty()
+    }
+
+    pub(crate) fn debug(&self) -> String {
+        let mut text = format!(
+            "budget {} starved {} dirty {} ",
+            self.budget,
+            self.turn.starved.len(),
+            self.turn.dirty.len()
+        );
+        for index in self.table.indexes() {
+            let b = &self.table[index];
+            if b.state != State::Free {
+                let a = self.actives.get(b.active);
+                text += &format!(
+                    "\n   [{index} {:?} flags {:x} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
+                    b.state,
+                    b.flags,
+                    b.snd_una,
+                    b.flight(),
+                    b.snd_wnd,
+                    b.cwnd,
+                    b.window_left(),
+                    b.backoff,
+                    a.map(|a| a.timer),
+                    a.map_or(0, |a| a.timer_due_ms),
+                    a.map(|a| a.unsent),
+                    a.map(|a| a.flight.lost),
+                    a.map(|a| a.mode)
+                );
+            }
+        }
+        text
+    }
+
+    /// Panics where an invariant between the tables does not hold.
+    pub(crate) fn invariants(&self) {
+        let mut actives = 0;
+        for index in self.table.indexes() {
+            let block: &ControlBlock = &self.table[index];
+            if matches!(block.state, State::Free | State::Ended) {
+                assert_eq!(block.active, NONE, "block {index} is over and keeps an active block");
+                continue;
+            }
+            assert!(at_or_before(block.snd_una, block.snd_nxt), "block {index}: una beyond nxt");
+            assert!(block.cwnd > 0, "block {index}: no congestion window");
+            let Some(active) = self.actives.get(block.active) else { continue };
+            actives += 1;
+            self.check_flight(index, block, active);
+        }
+        assert_eq!(actives, self.actives.len(), "an active block without a connection");
+        let flows = self.table.connection_count() + self.table.orphan_count();
+        assert!(self.flows.len() <= flows + self.syn_cache.len() + self.time_wait.len());
+    }
+
+    /// The segments cover what is in flight, without gaps, and their sums are right.
+    fn check_flight(&self, index: u32, block: &ControlBlock, active: &Active) {
+        let (mut at, mut lost, mut sacked) = (block.snd_una, 0, 0);
+        let mut next = active.flight.head;
+        while let Some(segment) = self.segments.get(next) {
+            assert_eq!(segment.sequence, at, "block {index}: a gap in its segments");
+            at = segment.end();
+            lost += if segment.has(sent::LOST) { segment.span() } else { 0 };
+            sacked += if segment.has(sent::SACKED) { segment.span() } else { 0 };
+            next = segment.next;
+        }
+        let has_syn = matches!(block.state, State::SynSent | State::SynReceived);
+        assert!(has_syn || at == block.snd_nxt, "block {index}: segments end before nxt");
+        assert_eq!((lost, sacked), (active.flight.lost, active.flight.sacked), "block {index}: sums");
+    }
+}
