@@ -9,7 +9,7 @@
 //! owner answers: an answer carries the acknowledgement. The clock is a parameter, so that the same loop runs in virtual
 //! time.
 
-use crate::device::{Device, Received};
+use crate::device::{BURST, Device, RECEIVE_RESERVE, Received};
 use crate::iface::InterfaceConfig;
 use crate::stack::{ListenLimits, Stack, StackConfig};
 use crate::tcp::TcpConfig;
@@ -24,10 +24,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Frames taken from the device at once.
-const BURST: usize = 32;
-/// Receive buffers that the owner never gets: two bursts.
-pub(crate) const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
 /// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
 /// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
 const FLIGHT_BLOCKS_MIN: u32 = 16;

@@ -26,6 +26,7 @@ pub mod fuzzing;
 #[cfg(feature = "dpdk")]
 pub mod host;
 pub mod iface;
+mod keys;
 mod stack;
 pub mod tcp;
 mod time;

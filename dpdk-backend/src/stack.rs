@@ -2,13 +2,14 @@
 
 mod send;
 
-use crate::Counters;
-use crate::device::{Device, Received};
+use crate::counters::Counters;
+use crate::device::{BURST, Device, Received};
 use crate::iface::{IcmpPacket, Interface, InterfaceConfig};
-use crate::tcp::{ConnectFailure, Context, Limits, Line, Report, Segment, Tcp, TcpConfig, Tuple};
+use crate::tcp::{ConnectFailure, Context, Limits, Line, Report, Segment, Tcp, TcpConfig};
 use crate::time::Now;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::flow::Tuple;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::Ipv6;
 use crate::wire::{Ip, Mac, WireError, tcp};
@@ -21,9 +22,6 @@ use std::time::Duration;
 
 /// What the owner learns; the completions of netpoll's seam.
 pub type Event = Completion;
-
-/// Frames that are looked up together.
-const BURST: usize = 32;
 
 /// What a stack is made with.
 #[derive(Clone, Debug)]

@@ -28,6 +28,11 @@ impl Now {
     pub(crate) fn since(self, earlier: u32) -> u32 {
         (self.ms.wrapping_sub(earlier) as i32).max(0) as u32
     }
+
+    /// Milliseconds until `deadline`; 0 when it has come.
+    pub(crate) fn until(self, deadline: u32) -> u32 {
+        (deadline.wrapping_sub(self.ms) as i32).max(0) as u32
+    }
 }
 
 /// So many a second on average, and in each second a number that nobody outside can know: from half as many to half as many again.

@@ -8,7 +8,7 @@
 //! pass without being kept, and are counted: the thread that moves frames waits for nobody.
 
 use super::loopback::FRAME_SIZE_MAX;
-use super::{Capabilities, Device, DeviceFull, Frame, Received};
+use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use netpoll::{BufferPools, LentMemory, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -4,7 +4,7 @@
 //! they are due; a store run full loses what comes, as a router would.
 
 use super::loopback::FRAME_SIZE_MAX;
-use super::{Device, DeviceFull, Frame, Received};
+use super::seam::{Device, DeviceFull, Frame, Received};
 use crate::wire::{be16, ethernet};
 use netpoll::sim::Rng;
 use netpoll::{BufferPools, LentMemory, Timestamp};

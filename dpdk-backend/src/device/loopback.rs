@@ -2,7 +2,7 @@
 //!
 //! A full ring drops what comes (tail drop), as a switch does; a pool without a buffer leaves frames in the ring.
 
-use super::{Capabilities, Device, DeviceFull, Frame, Received};
+use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use crate::wire::checksum::{self, Sum};
 use crate::wire::{be16, ethernet};
 use netpoll::{BufferPools, Timestamp};

@@ -5,7 +5,7 @@
 //! that it sends. Sources are drawn from 100.64.0.0/10 (RFC 6598), ports and sequence numbers with them. The answers go to the
 //! host's hardware address, for the flooded host answers the frame; its stack drops them as nobody's.
 
-use super::{Capabilities, Device, DeviceFull, Frame, Received};
+use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};

@@ -14,11 +14,13 @@
 #![allow(unsafe_code)]
 
 mod eal;
+mod open;
 mod pool;
 mod port;
 mod queue;
 mod signals;
 
 pub use eal::{Eal, EalError, WorkerThread};
-pub use port::{LinkWatch, Offloads, PortConfig, PortError, PortFacts};
+pub use open::{Offloads, PortConfig};
+pub use port::{LinkWatch, PortError, PortFacts};
 pub use queue::Queue;

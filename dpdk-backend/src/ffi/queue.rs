@@ -1,8 +1,8 @@
 //! A pair of queues of a port: a worker's device.
 
 use super::pool::{Pool, ReceivePool};
-use super::port::{PENDING, Port};
-use crate::device::{Capabilities, Device, DeviceFull, Frame, Received, Sibling};
+use super::port::Port;
+use crate::device::{BURST, Capabilities, Device, DeviceFull, Frame, Received, Sibling};
 use crate::wire::checksum;
 use crate::wire::{be16, ethernet};
 use dpdk_sys as sys;
@@ -11,8 +11,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Frames taken at once.
-const BURST: usize = 32;
+/// Frames that a queue takes before they are handed to the card.
+pub(super) const PENDING: usize = 64;
 
 /// A frame that is not taken for so long is given up: behind it all others wait.
 const STUCK: Duration = Duration::from_secs(1);

@@ -9,9 +9,9 @@ mod peer;
 
 use crate::device::Received;
 use crate::iface::InterfaceConfig;
+use crate::stack::{Event, ListenLimits, Stack, StackConfig};
 use crate::tcp::{Keepalive, TcpConfig};
 use crate::wire::tcp::{Flags, Options};
-use crate::{Event, ListenLimits, Stack, StackConfig};
 use netpoll::{ConnectionId, PoolSize, PoolsConfig, Timestamp};
 use peer::{Family, IRS, OWN_MAC, PEER_MAC, Tap};
 use std::net::SocketAddr;

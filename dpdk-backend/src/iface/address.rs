@@ -9,11 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The least MTU: IPv6's on a link that speaks it is 1280, but tests may want less.
 pub(crate) const MTU_MIN: u16 = 576;
 /// Probes before an address is taken for free.
-pub(crate) const PROBES: u8 = 3;
-/// An address that somebody else has is asked about anew so often, in milliseconds (RFC 5227, 2.1.1: once a minute at most).
-const ASK_AGAIN_MS: u32 = 60_000;
-/// Between probes, in milliseconds.
-pub(crate) const PROBE_INTERVAL_MS: u32 = 300;
+pub(super) const PROBES: u8 = 3;
 
 /// An address with its link's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +67,7 @@ impl AddressWatch {
         (0..32).filter(move |place| taken >> place & 1 == 1)
     }
 
-    fn note(&self, place: usize, state: AddressState) {
+    pub(super) fn note(&self, place: usize, state: AddressState) {
         let Some(bit) = u32::try_from(place).ok().and_then(|place| 1_u32.checked_shl(place)) else { return };
         let set = |word: &AtomicU32, is_so: bool| match is_so {
             true => word.fetch_or(bit, Ordering::Relaxed),
@@ -131,84 +127,5 @@ impl Address {
 
     pub(crate) fn is_usable(&self) -> bool {
         self.state == AddressState::Usable
-    }
-}
-
-impl super::Interface {
-    /// Sends the probes that are due, and takes into use what nobody claimed.
-    pub(crate) fn poll_addresses(&mut self, counters: &mut crate::Counters, now: Now) {
-        for position in 0..self.addresses.len() {
-            let address = self.addresses[position];
-            let (left, due_ms) = match address.state {
-                AddressState::Usable => continue,
-                AddressState::Tentative { left, due_ms } => (left, due_ms),
-                AddressState::Duplicate { due_ms } => (PROBES, due_ms),
-            };
-            if !now.reached(due_ms) {
-                continue;
-            }
-            let Some(left) = left.checked_sub(1) else {
-                self.set_address(position, AddressState::Usable);
-                self.announce(counters, address.ip);
-                continue;
-            };
-            let due_ms = now.ms.wrapping_add(PROBE_INTERVAL_MS);
-            self.set_address(position, AddressState::Tentative { left, due_ms });
-            match address.ip.v4() {
-                // RFC 5227, 2.1.1: a probe has no sender address.
-                Some(target) => self.send_arp_request(counters, [0; 4], target),
-                None => self.send_solicitation(counters, Ip::UNSPECIFIED, address.ip.octets()),
-            }
-        }
-    }
-
-    /// RFC 5227, 2.3, and RFC 4861, 7.2.6: tells the link whose the address is now.
-    fn announce(&mut self, counters: &mut crate::Counters, ip: Ip) {
-        match ip.v4() {
-            Some(v4) => self.send_arp_request(counters, v4, v4),
-            None => self.send_advertisement(
-                counters,
-                ip.octets(),
-                None,
-                Mac::of_ipv6_group(super::ndp::ALL_NODES),
-            ),
-        }
-    }
-
-    /// Somebody else uses, or probes for, an address of ours.
-    pub(crate) fn claimed_by_other(&mut self, counters: &mut crate::Counters, now: Now, ip: Ip) {
-        let Some(position) = self.addresses.iter().position(|address| address.ip == ip) else { return };
-        let due_ms = now.ms.wrapping_add(ASK_AGAIN_MS);
-        match self.addresses[position].state {
-            AddressState::Tentative { .. } => {
-                self.set_address(position, AddressState::Duplicate { due_ms });
-                counters.dad_failures += 1;
-            }
-            AddressState::Usable => counters.arp_conflicts += 1,
-            AddressState::Duplicate { .. } => {}
-        }
-    }
-
-    fn set_address(&mut self, position: usize, state: AddressState) {
-        self.addresses[position].state = state;
-        self.note_address(position);
-    }
-
-    /// Tells the watch, if there is one, how far an address is.
-    pub(crate) fn note_address(&self, position: usize) {
-        if let Some(watch) = &self.watch {
-            watch.note(position, self.addresses[position].state);
-        }
-    }
-
-    /// When the next probe is due, in milliseconds.
-    pub(crate) fn next_probe_ms(&self, now: Now) -> Option<u32> {
-        let due = |address: &Address| match address.state {
-            AddressState::Tentative { due_ms, .. } | AddressState::Duplicate { due_ms } => {
-                Some(now.since_inverse(due_ms))
-            }
-            AddressState::Usable => None,
-        };
-        self.addresses.iter().filter_map(due).min()
     }
 }

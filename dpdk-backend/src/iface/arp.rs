@@ -3,9 +3,9 @@
 //! Only packets that concern us teach anything: a request for our address tells who asks, a reply is believed only when
 //! we have asked. Gratuitous packets update what we already use (RFC 826's merge) and create nothing.
 
-use super::Interface;
+use super::interface::Interface;
 use super::neighbour::Source;
-use crate::Counters;
+use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::arp::{Arp, Operation, PACKET_SIZE};
 use crate::wire::ethernet::{self, Ethernet};

@@ -1,9 +1,9 @@
 //! Headers of frames that leave, made anew for each transmission.
 
-use super::Interface;
-use crate::tcp::Tuple;
+use super::interface::Interface;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::flow::Tuple;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{Ip, Mac, tcp};

@@ -3,13 +3,13 @@
 //! RFC 5927: whoever can guess a tuple can send an error about it. So an error counts only with a sequence number that is
 //! in flight, never ends an established connection, and never lowers the MTU below the least that a link may have.
 
-use super::Interface;
-use crate::Counters;
-use crate::tcp::Tuple;
+use super::interface::Interface;
+use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::checksum::{self, Sum};
+use crate::wire::flow::Tuple;
 use crate::wire::icmp::{self, Message, kind};
-use crate::wire::{Ip, Mac, array, be16, be32, ethernet, ipv4, ipv6};
+use crate::wire::{Ip, Mac, array, be16, be32, ethernet, ipv4, ipv6, ndp};
 use netpoll::Buffer;
 
 /// Bytes of the offending packet that are quoted (RFC 792: the header and 8 bytes; here so much as a small frame holds).
@@ -71,7 +71,7 @@ impl Interface {
                 let found = if is_v4 { quoted_v4(quote) } else { quoted_v6(quote) };
                 found.map(|(tuple, sequence)| IcmpError { tuple, sequence, message: parsed })
             }
-            Message::Other { kind } if !is_v4 && super::ndp::is_discovery(kind) => {
+            Message::Other { kind } if !is_v4 && ndp::is_discovery(kind) => {
                 self.handle_ndp(counters, now, packet, message);
                 None
             }

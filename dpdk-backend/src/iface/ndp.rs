@@ -1,27 +1,13 @@
 //! Neighbour Discovery (RFC 4861): answers for our addresses, questions of ours, duplicate address detection (RFC 4862).
 
-use super::Interface;
 use super::icmp::IcmpPacket;
+use super::interface::Interface;
 use super::neighbour::Source;
-use crate::Counters;
+use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::checksum::Sum;
-use crate::wire::ndp::{ADVERTISEMENT, MESSAGE_SIZE, MESSAGE_SIZE_MIN, Ndp, SOLICITATION};
+use crate::wire::ndp::{ALL_NODES, MESSAGE_SIZE, MESSAGE_SIZE_MIN, Ndp, solicited_node};
 use crate::wire::{Ip, Mac, ipv4};
-
-/// ff02::1.
-pub(super) const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-
-/// RFC 4291, 2.7.1: ff02::1:ffXX:XXXX.
-pub(crate) fn solicited_node(target: [u8; 16]) -> [u8; 16] {
-    let [.., a, b, c] = target;
-    [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]
-}
-
-/// Whether an ICMPv6 type is one of discovery's that are spoken here.
-pub(super) fn is_discovery(kind: u8) -> bool {
-    kind == SOLICITATION || kind == ADVERTISEMENT
-}
 
 impl Interface {
     /// Whether an IPv6 packet to this group is for us: all nodes, or the solicited-node group of an address of ours.

@@ -4,7 +4,8 @@
 //! neighbours replaces other unasked entries, never an asked one. Entries are asked for again after a while (stale), and
 //! stay in use meanwhile.
 
-use crate::Counters;
+use crate::counters::Counters;
+use crate::keys::AddressKey;
 use crate::time::Now;
 use crate::wire::{Ip, Mac};
 
@@ -58,7 +59,7 @@ const VACANT: Entry = Entry {
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     entries: Vec<Entry>,
-    keys: crate::tcp::AddressKey,
+    keys: AddressKey,
 }
 
 /// What a look-up found.
@@ -72,7 +73,7 @@ pub(crate) struct Found {
 impl Neighbours {
     pub(crate) fn new(capacity: usize, secret: u64) -> Neighbours {
         let sets = capacity.div_ceil(WAYS).clamp(1, usize::from(u16::MAX) / WAYS - 1);
-        Neighbours { entries: vec![VACANT; sets * WAYS], keys: crate::tcp::AddressKey::new(secret) }
+        Neighbours { entries: vec![VACANT; sets * WAYS], keys: AddressKey::new(secret) }
     }
 
     fn set(&self, ip: Ip) -> usize {

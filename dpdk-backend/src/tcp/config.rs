@@ -1,6 +1,5 @@
 //! Sizes and habits of the engine, and the sum of its memory by owner.
 
-use crate::tcp::control::put_back::PutBack;
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::control_block::ControlBlock;
 use crate::tcp::tables::flow_table::FlowTable;
@@ -9,6 +8,7 @@ use crate::tcp::tables::scoreboard::SentSegment;
 use crate::tcp::tables::slab::Slab;
 use crate::tcp::tables::syn_cache::HalfOpen;
 use crate::tcp::tables::time_wait::TimeWaitRecord;
+use crate::tcp::tables::unread::Unread;
 
 /// How often an unanswered connection is asked whether it is still there (RFC 9293, 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl TcpConfig {
                 (self.blocks_max() + self.segments_max) * Slab::<SentSegment>::BYTES_PER_SLOT,
             ),
             ("out-of-order segments", self.out_of_order_max * Slab::<Kept>::BYTES_PER_SLOT),
-            ("payloads put back", self.put_back_max * PutBack::BYTES_PER_PAYLOAD),
+            ("payloads put back", self.put_back_max * Unread::BYTES_PER_PAYLOAD),
             ("half-open connections", self.half_open_max * size_of::<HalfOpen>()),
             ("TIME-WAIT records", self.time_wait_max * size_of::<TimeWaitRecord>()),
             ("free lists", self.blocks_max() * size_of::<u32>()),

@@ -2,12 +2,11 @@
 //!
 //! The methods of [`Tcp`] stand in the folder of what they do: `input`, `output`, `control`.
 
-use crate::Counters;
+use crate::counters::Counters;
 use crate::iface::Interface;
+use crate::keys::Keys;
 use crate::tcp::config::TcpConfig;
-use crate::tcp::control::put_back::PutBack;
 use crate::tcp::input::cookies::Cookies;
-use crate::tcp::keys::Keys;
 use crate::tcp::seq::at_or_before;
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::block_list::IndexList;
@@ -19,6 +18,7 @@ use crate::tcp::tables::send_queue::Pieces;
 use crate::tcp::tables::slab::{NONE, Slab};
 use crate::tcp::tables::syn_cache::SynCache;
 use crate::tcp::tables::time_wait::TimeWait;
+use crate::tcp::tables::unread::Unread;
 use crate::tcp::tables::wheel::Wheel;
 use crate::time::{Now, RateLimit};
 use crate::wire::Ip;
@@ -88,7 +88,7 @@ pub(crate) struct Tcp {
     pub(in crate::tcp) listening: bool,
     pub(in crate::tcp) turn: Turn,
     pub(in crate::tcp) reports: Reports,
-    pub(in crate::tcp) put_back: PutBack,
+    pub(in crate::tcp) unread: Unread,
     pub(in crate::tcp) rates: Rates,
     /// Receive buffers that may still be handed to the owner.
     pub(in crate::tcp) budget: u32,
@@ -165,7 +165,7 @@ impl Tcp {
                 received: VecDeque::with_capacity(RECEIVED_MAX),
                 closings: VecDeque::with_capacity(config.connections_max + 1),
             },
-            put_back: PutBack::new(config.put_back_max),
+            unread: Unread::new(config.put_back_max),
             rates: Rates {
                 reset: RateLimit::new(config.resets_per_second, secret[0].rotate_left(7)),
                 duplicate: RateLimit::new(config.duplicate_acks_per_second, secret[1].rotate_left(7)),
@@ -245,7 +245,7 @@ impl Tcp {
         release_queue(&mut self.reports.notices);
         release_queue(&mut self.reports.received);
         release_queue(&mut self.reports.closings);
-        self.put_back.trim();
+        self.unread.trim();
         self.table.trim();
         self.actives.trim();
         self.pieces.trim();
@@ -265,7 +265,7 @@ impl Tcp {
             && self.syn_cache.len() == 0
             && self.flows.len() == self.time_wait.len()
             && self.reports.received.is_empty()
-            && self.put_back.is_empty()
+            && self.unread.is_empty()
     }
 
     pub(crate) fn debug(&self) -> String {

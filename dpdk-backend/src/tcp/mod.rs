@@ -20,7 +20,6 @@ mod congestion;
 mod control;
 mod engine;
 mod input;
-mod keys;
 mod output;
 mod segment;
 mod seq;
@@ -29,11 +28,8 @@ mod tables;
 pub use config::{EphemeralPorts, Keepalive, TcpConfig};
 pub(crate) use control::owner::{ConnectFailure, Report};
 pub(crate) use engine::{Context, Limits, Tcp};
-pub(crate) use keys::AddressKey;
-pub use keys::Tuple;
 pub(crate) use output::stream::Line;
 pub(crate) use segment::Segment;
-pub use tables::send_queue::Payload;
 
 /// Bytes of a control block.
 pub const CONTROL_BLOCK_BYTES: usize = size_of::<tables::control_block::ControlBlock>();

@@ -1,6 +1,6 @@
 //! A TCP segment on its way into the engine.
 
-use crate::tcp::keys::Tuple;
+use crate::wire::flow::Tuple;
 use crate::wire::{Mac, tcp};
 
 /// A segment that came in, checked as far as one can without its connection.

@@ -12,6 +12,20 @@ pub const MESSAGE_SIZE: usize = 32;
 /// Bytes of a message without an option, as duplicate address detection sends it.
 pub const MESSAGE_SIZE_MIN: usize = 24;
 
+/// The group of all nodes on the link: ff02::1.
+pub const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// The group that an address is asked for in (RFC 4291, 2.7.1): ff02::1:ffXX:XXXX.
+pub fn solicited_node(target: [u8; 16]) -> [u8; 16] {
+    let [.., a, b, c] = target;
+    [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]
+}
+
+/// Whether an ICMPv6 type is one of discovery's that are spoken here.
+pub fn is_discovery(kind: u8) -> bool {
+    kind == SOLICITATION || kind == ADVERTISEMENT
+}
+
 /// A message, without its ICMPv6 checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ndp {

@@ -6,3 +6,4 @@ pub(in crate::tcp) mod cubic;
 pub(in crate::tcp) mod hystart;
 pub(in crate::tcp) mod recovery;
 pub(in crate::tcp) mod rtt;
+pub(in crate::tcp) mod state;

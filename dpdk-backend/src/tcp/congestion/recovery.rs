@@ -10,6 +10,7 @@
 //! Everything here works on a connection's two blocks and its segments; timers and frames are the caller's.
 
 use crate::tcp::congestion::cubic;
+use crate::tcp::congestion::state::Prr;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before, later};
 use crate::tcp::tables::active::{Active, Mode};
@@ -23,45 +24,6 @@ pub(crate) const DUPLICATE_THRESHOLD: u32 = 3;
 
 /// RFC 8985, 7.2: TLP.max_ack_delay, in microseconds.
 const PEER_DELAY_MAX_US: u64 = 200_000;
-
-/// RFC 6937: how much of the reduction has been paid.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Prr {
-    delivered: u32,
-    out: u32,
-    flight_at_start: u32,
-}
-
-/// RFC 8985, 5.2: what was delivered last, by time of sending.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Rack {
-    /// RACK.xmit_ts and RACK.end_seq; count once `is_set`.
-    sent_us: u32,
-    end: u32,
-    /// RACK.rtt.
-    rtt_us: u32,
-    /// RACK.fack: the highest sequence number delivered.
-    highest: u32,
-    /// RACK.reo_wnd_mult.
-    multiplier: u8,
-    /// RACK.reo_wnd_persist.
-    persist: u8,
-    is_set: bool,
-    reordering_seen: bool,
-    /// RACK.dsack_round: a round ends when this is acknowledged.
-    round: u32,
-    in_round: bool,
-}
-
-/// RFC 8985, 7: a probe that is in flight.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TailLossProbe {
-    /// TLP.end_seq, while `in_flight`.
-    pub(crate) end: u32,
-    pub(crate) in_flight: bool,
-    /// TLP.is_retrans.
-    pub(crate) is_retransmission: bool,
-}
 
 /// What one acknowledgement told.
 #[derive(Clone, Copy, Debug, Default)]

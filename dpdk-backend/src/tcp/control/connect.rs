@@ -4,13 +4,13 @@ use crate::tcp::congestion::rtt;
 use crate::tcp::control::owner::ConnectFailure;
 use crate::tcp::engine::{Context, NO_LISTENER, Notice, Tcp};
 use crate::tcp::input::listen::Opening;
-use crate::tcp::keys::Tuple;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{at_or_before, before};
 use crate::tcp::tables::control_block::{ControlBlock, State, flag};
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::syn_cache::agreed;
 use crate::wire::Ip;
+use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options};
 use netpoll::CloseReason;
 

@@ -3,5 +3,5 @@
 pub(in crate::tcp) mod connect;
 pub(in crate::tcp) mod end;
 pub(in crate::tcp) mod owner;
-pub(in crate::tcp) mod put_back;
 pub(in crate::tcp) mod timers;
+pub(in crate::tcp) mod unread;

@@ -196,7 +196,7 @@ impl Tcp {
         self.reports.received.retain(|(other, _)| *other != index);
         let told = self.reports.received.len() < before;
         self.table[index].clear(flag::PUT_BACK);
-        self.put_back.purge(index) | told
+        self.unread.purge(index) | told
     }
 
     /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
@@ -281,7 +281,7 @@ impl Tcp {
         let reports = &self.reports;
         let is_empty =
             reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty();
-        !is_empty || self.put_back.has_told()
+        !is_empty || self.unread.has_told()
     }
 
     /// The next report: openings first, then payloads, then ends. An end frees the block, or lets its reset do so.
@@ -313,7 +313,7 @@ impl Tcp {
 
     /// What was put back is older than what has come since.
     fn next_payload(&mut self) -> Option<(u32, Buffer)> {
-        self.put_back.next().or_else(|| self.reports.received.pop_front())
+        self.unread.next().or_else(|| self.reports.received.pop_front())
     }
 
     fn of_notice(&mut self, notice: Notice) -> Option<Report> {

@@ -36,7 +36,7 @@ impl Tcp {
             self.patience_deadline(index),
             self.gap_deadline(index),
         ];
-        deadlines.into_iter().flatten().min_by_key(|due_ms| now.since_inverse(*due_ms))
+        deadlines.into_iter().flatten().min_by_key(|due_ms| now.until(*due_ms))
     }
 
     /// RFC 9293, 3.8.4: only while nothing else would tell that the peer is gone.
@@ -101,7 +101,7 @@ impl Tcp {
     fn rto_left_ms(&self, index: u32, now: Now) -> u32 {
         let block = &self.table[index];
         let from_ms = self.actives.get(block.active).map_or(now.ms, |active| active.rto_from_ms);
-        now.since_inverse(from_ms.wrapping_add(rtt::rto_ms(block))).max(1)
+        now.until(from_ms.wrapping_add(rtt::rto_ms(block))).max(1)
     }
 
     /// Sets the sending side's deadline; never beyond what the user timeout leaves.
@@ -151,7 +151,7 @@ impl Tcp {
 
     /// When something will be due, in milliseconds.
     pub(crate) fn next_due_ms(&self, now: Now) -> Option<u32> {
-        let delayed = self.turn.delayed.front().map(|(_, due_ms)| now.since_inverse(*due_ms));
+        let delayed = self.turn.delayed.front().map(|(_, due_ms)| now.until(*due_ms));
         [self.wheel.next_ms(now), self.syn_cache.next_due(now), delayed].into_iter().flatten().min()
     }
 

@@ -8,8 +8,9 @@
 //! A cookie is good for two epochs, and only within two epochs of one having been sent: who was not flooded need not look
 //! at stray acknowledgements. Without timestamps the peer gets neither window scaling nor SACK.
 
-use crate::tcp::keys::{Keys, Tuple};
+use crate::keys::Keys;
 use crate::time::Now;
+use crate::wire::flow::Tuple;
 
 /// MSS values that a cookie can tell; the largest that the peer's allows is meant.
 const MSS: [u16; 8] = [216, 536, 1024, 1220, 1360, 1440, 1460, 8960];

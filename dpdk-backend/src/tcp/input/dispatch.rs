@@ -2,9 +2,9 @@
 
 use crate::iface::Interface;
 use crate::tcp::engine::{Context, Tcp};
-use crate::tcp::keys::Tuple;
 use crate::tcp::segment::Segment;
 use crate::tcp::tables::flow_table::Record;
+use crate::wire::flow::Tuple;
 use netpoll::Buffer;
 
 impl Tcp {

@@ -6,7 +6,6 @@
 use crate::tcp::congestion::{cubic, rtt};
 use crate::tcp::engine::{Context, Notice, Tcp};
 use crate::tcp::input::cookies::Extras;
-use crate::tcp::keys::Tuple;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::before;
 use crate::tcp::tables::control_block::{ControlBlock, State, flag};
@@ -14,6 +13,7 @@ use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::syn_cache::{Due, HalfOpen, agreed};
 use crate::tcp::tables::time_wait::TimeWait;
 use crate::wire::ethernet;
+use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options};
 use netpoll::Buffer;
 

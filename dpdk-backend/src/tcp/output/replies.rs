@@ -2,11 +2,11 @@
 
 use crate::iface::TcpFrame;
 use crate::tcp::engine::{Context, Tcp};
-use crate::tcp::keys::Tuple;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, before};
 use crate::tcp::tables::control_block::{ControlBlock, flag};
 use crate::wire::Mac;
+use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
 
 /// Full segments of which a connection whose bytes are discarded may count a quarter as its window.

@@ -4,6 +4,7 @@
 //! within a turn, so that a fan-out sums its payload once. Where the device fills in checksums or cuts segments, it is
 //! left to it.
 
+use crate::device::Payload;
 use crate::device::{Device, DeviceFull, Frame, Offload};
 use crate::iface::{HEADER_SIZE_MAX, TcpFrame};
 use crate::tcp::congestion::{cubic, recovery, rtt};
@@ -13,7 +14,7 @@ use crate::tcp::output::replies::{is_small, is_worth_opening};
 use crate::tcp::tables::active::TimerKind;
 use crate::tcp::tables::control_block::{State, flag};
 use crate::tcp::tables::scoreboard::{SentSegment, sent};
-use crate::tcp::tables::send_queue::{Keeper, Payload};
+use crate::tcp::tables::send_queue::Keeper;
 use crate::tcp::tables::slab::NONE;
 use crate::wire::Mac;
 use crate::wire::checksum::{self, Sum};

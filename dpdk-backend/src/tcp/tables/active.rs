@@ -3,7 +3,7 @@
 
 use crate::tcp::congestion::cubic::Cubic;
 use crate::tcp::congestion::hystart::HyStart;
-use crate::tcp::congestion::recovery::{Prr, Rack, TailLossProbe};
+use crate::tcp::congestion::state::{Prr, Rack, TailLossProbe};
 use crate::tcp::tables::out_of_order::OutOfOrder;
 use crate::tcp::tables::scoreboard::Flight;
 use crate::tcp::tables::send_queue::Queue;

@@ -12,10 +12,10 @@
 //! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset. Passive opens have no block before the handshake is
 //! over; they live in the SYN cache.
 
-use crate::tcp::keys::Tuple;
 use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use crate::wire::Ip;
+use crate::wire::flow::Tuple;
 
 /// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have records of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,4 +16,5 @@ pub(in crate::tcp) mod send_queue;
 pub(in crate::tcp) mod slab;
 pub(in crate::tcp) mod syn_cache;
 pub(in crate::tcp) mod time_wait;
+pub(in crate::tcp) mod unread;
 pub(in crate::tcp) mod wheel;

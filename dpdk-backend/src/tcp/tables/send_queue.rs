@@ -8,6 +8,7 @@
 //! The store and its lists are netpoll's ([`PieceStore`]); a queue adds the place up to which its list is sent. The head begins at
 //! `snd_una`: what is acknowledged is dropped at once.
 
+use crate::device::Payload;
 use crate::tcp::tables::slab::NONE;
 use netpoll::{BufferPools, LastCopy, PieceList, PieceStore, Priority, Refusal, SharedBuffer, Shares};
 
@@ -137,7 +138,7 @@ impl Pieces {
 
     /// The first `size` unsent bytes.
     pub(crate) fn unsent(&self, queue: &Queue, size: u32) -> Payload<'_> {
-        Payload { store: Some(&self.0), index: queue.cursor, offset: queue.cursor_offset, left: size }
+        Payload::new(&self.0, queue.cursor, queue.cursor_offset, size)
     }
 
     /// `size` bytes from `offset` behind `snd_una` on, for a retransmission.
@@ -147,7 +148,7 @@ impl Pieces {
             offset -= self.size(index);
             index = self.0.next(index);
         }
-        Payload { store: Some(&self.0), index, offset, left: size }
+        Payload::new(&self.0, index, offset, size)
     }
 
     /// Drops what has not been sent.
@@ -192,48 +193,6 @@ impl Keeper<'_> {
         copies: &mut u64,
     ) -> Result<SharedBuffer, SharedBuffer> {
         self.last.keep_if_plenty(buffer, self.pools, self.copy_break, copies)
-    }
-}
-
-/// A range of a queue, piece by piece: what a frame carries. Copying it copies no byte of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Payload<'a> {
-    store: Option<&'a PieceStore>,
-    index: u32,
-    offset: u32,
-    left: u32,
-}
-
-impl<'a> Payload<'a> {
-    /// No payload.
-    pub const EMPTY: Payload<'static> = Payload { store: None, index: NONE, offset: 0, left: 0 };
-
-    /// Bytes in all.
-    pub fn len(&self) -> usize {
-        self.left as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.left == 0
-    }
-}
-
-impl<'a> Iterator for Payload<'a> {
-    /// The piece's buffer, and the range of it that is meant.
-    type Item = (&'a SharedBuffer, std::ops::Range<usize>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        let store = self.store?;
-        let buffer = store.get(self.index)?;
-        let start = self.offset as usize;
-        let size = (buffer.len() - start).min(self.left as usize);
-        self.left -= size as u32;
-        (self.index, self.offset) = (store.next(self.index), 0);
-        Some((buffer, start..start + size))
     }
 }
 

@@ -8,9 +8,9 @@
 //! Waiting ones have completed the handshake, but their owner does not accept, or has no room. Their data is refused with
 //! a window of zero, so that they stay this small; the window opens when they are accepted.
 
-use crate::tcp::keys::Tuple;
 use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
+use crate::wire::flow::Tuple;
 use crate::wire::{Ip, Mac};
 
 /// Counters of networks; several share one when there are more.
@@ -229,7 +229,7 @@ impl SynCache {
 
     /// When the next one is due, in milliseconds.
     pub(crate) fn next_due(&self, now: Now) -> Option<u32> {
-        let due = |head: &u32| self.entries.get(*head as usize).map(|entry| now.since_inverse(entry.due_ms));
+        let due = |head: &u32| self.entries.get(*head as usize).map(|entry| now.until(entry.due_ms));
         self.heads[..RETRIES].iter().filter_map(due).min()
     }
 

@@ -149,7 +149,7 @@ impl Wheel {
             return None;
         }
         let gap = [self.near_gap(), self.far_gap()].into_iter().flatten().min().unwrap_or(1 << FAR_SHIFT);
-        Some(now.since_inverse(self.hand_ms.wrapping_add(gap)))
+        Some(now.until(self.hand_ms.wrapping_add(gap)))
     }
 }
 
@@ -165,13 +165,6 @@ fn next_used(words: &[u64; WORDS], slot: u32) -> Option<u32> {
         let word = words[(first + ahead) % WORDS];
         (word != 0).then(|| 1 + ahead as u32 * 64 + word.trailing_zeros() - bit)
     })
-}
-
-impl Now {
-    /// Milliseconds until `deadline`; 0 when it has come.
-    pub(crate) fn since_inverse(self, deadline: u32) -> u32 {
-        (deadline.wrapping_sub(self.ms) as i32).max(0) as u32
-    }
 }
 
 #[cfg(test)]

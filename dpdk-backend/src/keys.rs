@@ -5,19 +5,7 @@
 //! size, so the length byte of the general form is a constant of the word count.
 
 use crate::wire::Ip;
-
-/// The four numbers that name a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tuple {
-    /// The peer.
-    pub remote: Ip,
-    /// This host.
-    pub local: Ip,
-    /// The peer's port.
-    pub remote_port: u16,
-    /// This host's port.
-    pub local_port: u16,
-}
+use crate::wire::flow::Tuple;
 
 #[derive(Clone, Copy, Debug)]
 struct Key(u64, u64);

@@ -1,0 +1,40 @@
+//! What loss recovery remembers of a connection, in its active block.
+
+/// RFC 6937: how much of the reduction has been paid.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Prr {
+    pub(super) delivered: u32,
+    pub(super) out: u32,
+    pub(super) flight_at_start: u32,
+}
+
+/// RFC 8985, 5.2: what was delivered last, by time of sending.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rack {
+    /// RACK.xmit_ts and RACK.end_seq; count once `is_set`.
+    pub(super) sent_us: u32,
+    pub(super) end: u32,
+    /// RACK.rtt.
+    pub(super) rtt_us: u32,
+    /// RACK.fack: the highest sequence number delivered.
+    pub(super) highest: u32,
+    /// RACK.reo_wnd_mult.
+    pub(super) multiplier: u8,
+    /// RACK.reo_wnd_persist.
+    pub(super) persist: u8,
+    pub(super) is_set: bool,
+    pub(super) reordering_seen: bool,
+    /// RACK.dsack_round: a round ends when this is acknowledged.
+    pub(super) round: u32,
+    pub(super) in_round: bool,
+}
+
+/// RFC 8985, 7: a probe that is in flight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TailLossProbe {
+    /// TLP.end_seq, while `in_flight`.
+    pub(crate) end: u32,
+    pub(crate) in_flight: bool,
+    /// TLP.is_retrans.
+    pub(crate) is_retransmission: bool,
+}

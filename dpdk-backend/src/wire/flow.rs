@@ -1,0 +1,16 @@
+//! What names a connection on the wire.
+
+use super::Ip;
+
+/// The four numbers that name a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// The peer.
+    pub remote: Ip,
+    /// This host.
+    pub local: Ip,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// This host's port.
+    pub local_port: u16,
+}
