@@ -7,7 +7,7 @@ use super::loopback::FRAME_SIZE_MAX;
 use super::seam::{Device, DeviceFull, Frame, Received};
 use crate::wire::{be16, ethernet};
 use netpoll::sim::Rng;
-use netpoll::{BufferPools, LentMemory, Timestamp};
+use netpoll::{BufferPools, FixedSlab, LentMemory, Slot, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -75,12 +75,12 @@ pub struct Impair<D> {
     inner: D,
     config: ImpairConfig,
     rng: Rng,
-    /// One place of [`FRAME_SIZE_MAX`] bytes a frame, and how many of them are used.
+    /// The size of each frame on its way.
+    sizes: FixedSlab<usize>,
+    /// [`FRAME_SIZE_MAX`] bytes for each slot of `sizes`.
     bytes: Vec<u8>,
-    sizes: Vec<usize>,
-    free: Vec<usize>,
-    /// Due time, order of arrival, slot.
-    due: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    /// Due time, order of arrival, index of the slot.
+    due: BinaryHeap<Reverse<(Timestamp, u64, u32)>>,
     count: u64,
     last_due: Timestamp,
     lost: u64,
@@ -94,8 +94,7 @@ impl<D: Device> Impair<D> {
             config,
             rng: Rng::new(seed),
             bytes: vec![0; config.frames_max * FRAME_SIZE_MAX],
-            sizes: vec![0; config.frames_max],
-            free: (0..config.frames_max).rev().collect(),
+            sizes: FixedSlab::new(config.frames_max),
             due: BinaryHeap::with_capacity(config.frames_max),
             count: 0,
             last_due: Timestamp::ZERO,
@@ -124,11 +123,11 @@ impl<D: Device> Impair<D> {
     }
 
     fn enqueue(&mut self, now: Timestamp, frame: &Frame<'_>) {
-        let Some(slot) = self.free.pop() else {
+        let Ok(slot) = self.sizes.insert(0) else {
             self.lost += 1;
             return;
         };
-        let place = &mut self.bytes[slot * FRAME_SIZE_MAX..(slot + 1) * FRAME_SIZE_MAX];
+        let place = &mut self.bytes[slot.index() as usize * FRAME_SIZE_MAX..][..FRAME_SIZE_MAX];
         let size = frame.gather(place);
         self.sizes[slot] = size;
         // The line's own check sum catches what it breaks; what gets through was broken in a router, behind the Ethernet
@@ -150,22 +149,23 @@ impl<D: Device> Impair<D> {
             self.last_due = due;
             due
         };
-        self.due.push(Reverse((due, self.count, slot)));
+        self.due.push(Reverse((due, self.count, slot.index())));
         self.count += 1;
     }
 
     fn deliver(&mut self, now: Timestamp) {
-        while let Some(Reverse((due, _, slot))) = self.due.peek().copied() {
+        while let Some(Reverse((due, _, index))) = self.due.peek().copied() {
             if due > now {
                 return;
             }
-            let start = slot * FRAME_SIZE_MAX;
+            let slot = Slot::new(index);
+            let start = index as usize * FRAME_SIZE_MAX;
             let frame = Frame::whole(&self.bytes[start..start + self.sizes[slot]]);
             if self.inner.transmit(now, &frame).is_err() {
                 return;
             }
             self.due.pop();
-            self.free.push(slot);
+            self.sizes.release(slot);
         }
     }
 }

@@ -5,10 +5,10 @@ use crate::tcp::tables::control_block::ControlBlock;
 use crate::tcp::tables::flow_table::FlowTable;
 use crate::tcp::tables::out_of_order::Kept;
 use crate::tcp::tables::scoreboard::SentSegment;
-use crate::tcp::tables::slab::Slab;
 use crate::tcp::tables::syn_cache::HalfOpen;
 use crate::tcp::tables::time_wait::TimeWaitRecord;
 use crate::tcp::tables::unread::Unread;
+use netpoll::FixedSlab;
 
 /// How often an unanswered connection is asked whether it is still there (RFC 9293, 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,18 +189,18 @@ impl TcpConfig {
             ("control blocks", self.connections_max * size_of::<ControlBlock>()),
             ("closed connections", self.orphans_max * size_of::<ControlBlock>()),
             ("flow table", self.flows_max() * FlowTable::BYTES_PER_FLOW),
-            ("active blocks", self.active_max * Slab::<Active>::BYTES_PER_SLOT),
+            ("active blocks", self.active_max * FixedSlab::<Active>::BYTES_PER_SLOT),
             (
                 "queued pieces",
                 (self.blocks_max() + self.pieces_max + self.flight_pieces_max) * netpoll::PIECE_BYTES,
             ),
             (
                 "segments in flight",
-                (self.blocks_max() + self.segments_max) * Slab::<SentSegment>::BYTES_PER_SLOT,
+                (self.blocks_max() + self.segments_max) * FixedSlab::<SentSegment>::BYTES_PER_SLOT,
             ),
-            ("out-of-order segments", self.out_of_order_max * Slab::<Kept>::BYTES_PER_SLOT),
+            ("out-of-order segments", self.out_of_order_max * FixedSlab::<Kept>::BYTES_PER_SLOT),
             ("payloads put back", self.put_back_max * Unread::BYTES_PER_PAYLOAD),
-            ("half-open connections", self.half_open_max * size_of::<HalfOpen>()),
+            ("half-open connections", self.half_open_max * FixedSlab::<HalfOpen>::BYTES_PER_SLOT),
             ("TIME-WAIT records", self.time_wait_max * size_of::<TimeWaitRecord>()),
             ("free lists", self.blocks_max() * size_of::<u32>()),
             ("turn lists", self.blocks_max() * lists),

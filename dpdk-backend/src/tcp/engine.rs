@@ -9,20 +9,20 @@ use crate::tcp::config::TcpConfig;
 use crate::tcp::input::cookies::Cookies;
 use crate::tcp::seq::at_or_before;
 use crate::tcp::tables::active::Active;
-use crate::tcp::tables::block_list::IndexList;
+use crate::tcp::tables::block_list::BlockList;
 use crate::tcp::tables::control_block::{ControlBlock, State, Table, flag};
 use crate::tcp::tables::flow_table::FlowTable;
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::out_of_order::Kept;
 use crate::tcp::tables::scoreboard::{SentSegment, sent};
 use crate::tcp::tables::send_queue::Pieces;
-use crate::tcp::tables::slab::{NONE, Slab};
 use crate::tcp::tables::syn_cache::SynCache;
 use crate::tcp::tables::time_wait::TimeWait;
 use crate::tcp::tables::unread::Unread;
 use crate::tcp::tables::wheel::Wheel;
 use crate::time::{Now, RateLimit};
 use crate::wire::Ip;
-use netpoll::{Buffer, BufferPools, CloseReason, LastCopy, release_queue};
+use netpoll::{Buffer, BufferPools, CloseReason, FixedSlab, LastCopy, Slot, release_queue};
 use std::collections::VecDeque;
 
 /// Payloads that may wait to be reported at once.
@@ -62,9 +62,9 @@ pub(crate) struct Limits {
 /// Something that the owner has to know, before anything that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    Accepted(u32),
-    Connected(u32),
-    Sent(u32),
+    Accepted(BlockIndex),
+    Connected(BlockIndex),
+    Sent(BlockIndex),
 }
 
 /// The engine of one stack.
@@ -74,10 +74,10 @@ pub(crate) struct Tcp {
     pub(in crate::tcp) keys: Keys,
     pub(in crate::tcp) table: Table,
     pub(in crate::tcp) flows: FlowTable,
-    pub(in crate::tcp) actives: Slab<Active>,
+    pub(in crate::tcp) actives: FixedSlab<Active>,
     pub(in crate::tcp) pieces: Pieces,
-    pub(in crate::tcp) segments: Slab<SentSegment>,
-    pub(in crate::tcp) kept: Slab<Kept>,
+    pub(in crate::tcp) segments: FixedSlab<SentSegment>,
+    pub(in crate::tcp) kept: FixedSlab<Kept>,
     pub(in crate::tcp) wheel: Wheel,
     pub(in crate::tcp) syn_cache: SynCache,
     pub(in crate::tcp) cookies: Cookies,
@@ -106,23 +106,23 @@ pub(crate) struct Tcp {
 #[derive(Debug)]
 pub(in crate::tcp) struct Turn {
     /// Blocks with something to send.
-    pub(in crate::tcp) dirty: IndexList,
+    pub(in crate::tcp) dirty: BlockList,
     /// Acknowledgements that wait for company, with the time at which the first look is due.
-    pub(in crate::tcp) delayed: VecDeque<(u32, u32)>,
+    pub(in crate::tcp) delayed: VecDeque<(BlockIndex, u32)>,
     /// Blocks whose window is shut for want of buffers.
-    pub(in crate::tcp) starved: IndexList,
+    pub(in crate::tcp) starved: BlockList,
     /// Blocks whose neighbour is not known yet.
-    pub(in crate::tcp) unresolved: IndexList,
+    pub(in crate::tcp) unresolved: BlockList,
     /// Blocks that found a store of descriptors full.
-    pub(in crate::tcp) short: IndexList,
+    pub(in crate::tcp) short: BlockList,
 }
 
 /// What the owner is to be told, in this order: notices, payloads, ends.
 #[derive(Debug)]
 pub(in crate::tcp) struct Reports {
     pub(in crate::tcp) notices: VecDeque<Notice>,
-    pub(in crate::tcp) received: VecDeque<(u32, Buffer)>,
-    pub(in crate::tcp) closings: VecDeque<(u32, CloseReason)>,
+    pub(in crate::tcp) received: VecDeque<(BlockIndex, Buffer)>,
+    pub(in crate::tcp) closings: VecDeque<(BlockIndex, CloseReason)>,
 }
 
 #[derive(Debug)]
@@ -138,10 +138,10 @@ impl Tcp {
             keys: Keys::new(secret),
             table: Table::new(config.connections_max, config.orphans_max),
             flows: FlowTable::new(config.flows_max()),
-            actives: Slab::new(config.active_max),
+            actives: FixedSlab::new(config.active_max),
             pieces: Pieces::new(config.blocks_max(), config.pieces_max + config.flight_pieces_max),
-            segments: Slab::new(config.blocks_max() + config.segments_max),
-            kept: Slab::new(config.out_of_order_max),
+            segments: FixedSlab::new(config.blocks_max() + config.segments_max),
+            kept: FixedSlab::new(config.out_of_order_max),
             wheel: Wheel::new(),
             syn_cache: SynCache::new(
                 config.half_open_max,
@@ -154,11 +154,11 @@ impl Tcp {
             accepting: true,
             listening: true,
             turn: Turn {
-                dirty: IndexList::new(blocks_max, flag::DIRTY),
+                dirty: BlockList::new(blocks_max, flag::DIRTY),
                 delayed: VecDeque::with_capacity(blocks_max.min(1 << 16)),
-                starved: IndexList::new(blocks_max, flag::STARVED),
-                unresolved: IndexList::new(blocks_max, flag::UNRESOLVED),
-                short: IndexList::new(blocks_max, flag::SHORT),
+                starved: BlockList::new(blocks_max, flag::STARVED),
+                unresolved: BlockList::new(blocks_max, flag::UNRESOLVED),
+                short: BlockList::new(blocks_max, flag::SHORT),
             },
             reports: Reports {
                 notices: VecDeque::with_capacity(2 * config.connections_max + 1),
@@ -190,7 +190,7 @@ impl Tcp {
         }
     }
 
-    pub(in crate::tcp) fn hash_of(&self, net: &Interface, index: u32) -> u64 {
+    pub(in crate::tcp) fn hash_of(&self, net: &Interface, index: BlockIndex) -> u64 {
         let block = &self.table[index];
         self.keys.flow(&block.tuple(net.local(block.local_index)))
     }
@@ -206,21 +206,21 @@ impl Tcp {
         self.reports.received.len() + most <= RECEIVED_MAX
     }
 
-    pub(in crate::tcp) fn mark_dirty(&mut self, index: u32) {
+    pub(in crate::tcp) fn mark_dirty(&mut self, index: BlockIndex) {
         self.turn.dirty.push(&mut self.table, index);
     }
 
     /// The active block of a connection, taken if it has none; `None` when there is none left.
-    pub(in crate::tcp) fn make_active(&mut self, index: u32, now: Now) -> Option<u32> {
+    pub(in crate::tcp) fn make_active(&mut self, index: BlockIndex, now: Now) -> Option<Slot<Active>> {
         let block = &mut self.table[index];
-        if block.active == NONE {
-            block.active = self.actives.insert(Active { progress_ms: now.ms, ..Active::default() })?;
+        if block.active.is_none() {
+            block.active = self.actives.insert(Active { progress_ms: now.ms, ..Active::default() }).ok()?;
         }
         Some(block.active)
     }
 
     /// Gives the active block back if nothing is left in it, and sets the timer for what is.
-    pub(in crate::tcp) fn settle(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn settle(&mut self, index: BlockIndex, now: Now) {
         let block = &mut self.table[index];
         if !block.state.is_synchronized() && block.state != State::SynSent {
             return;
@@ -228,7 +228,7 @@ impl Tcp {
         let idle = self.actives.get(block.active).is_some_and(Active::is_quiet);
         if idle && !block.has(flag::FIN_AHEAD) {
             self.actives.remove(block.active);
-            block.active = NONE;
+            block.active = Slot::NONE;
         }
         self.schedule(index, now);
     }
@@ -257,10 +257,10 @@ impl Tcp {
     pub(crate) fn is_empty(&self) -> bool {
         self.table.connection_count() == 0
             && self.table.orphan_count() == 0
-            && self.actives.len() == 0
+            && self.actives.is_empty()
             && self.pieces.used() == 0
-            && self.segments.len() == 0
-            && self.kept.len() == 0
+            && self.segments.is_empty()
+            && self.kept.is_empty()
             && self.wheel.armed() == 0
             && self.syn_cache.len() == 0
             && self.flows.len() == self.time_wait.len()
@@ -280,7 +280,7 @@ impl Tcp {
             if b.state != State::Free {
                 let a = self.actives.get(b.active);
                 text += &format!(
-                    "\n   [{index} {:?} flags {:x} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
+                    "\n   [{index:?} {:?} flags {:x} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
                     b.state,
                     b.flags,
                     b.snd_una,
@@ -306,11 +306,11 @@ impl Tcp {
         for index in self.table.indexes() {
             let block: &ControlBlock = &self.table[index];
             if matches!(block.state, State::Free | State::Ended) {
-                assert_eq!(block.active, NONE, "block {index} is over and keeps an active block");
+                assert!(block.active.is_none(), "block {index:?} is over and keeps an active block");
                 continue;
             }
-            assert!(at_or_before(block.snd_una, block.snd_nxt), "block {index}: una beyond nxt");
-            assert!(block.cwnd > 0, "block {index}: no congestion window");
+            assert!(at_or_before(block.snd_una, block.snd_nxt), "block {index:?}: una beyond nxt");
+            assert!(block.cwnd > 0, "block {index:?}: no congestion window");
             let Some(active) = self.actives.get(block.active) else { continue };
             actives += 1;
             self.check_flight(index, block, active);
@@ -321,18 +321,18 @@ impl Tcp {
     }
 
     /// The segments cover what is in flight, without gaps, and their sums are right.
-    fn check_flight(&self, index: u32, block: &ControlBlock, active: &Active) {
+    fn check_flight(&self, index: BlockIndex, block: &ControlBlock, active: &Active) {
         let (mut at, mut lost, mut sacked) = (block.snd_una, 0, 0);
         let mut next = active.flight.head;
         while let Some(segment) = self.segments.get(next) {
-            assert_eq!(segment.sequence, at, "block {index}: a gap in its segments");
+            assert_eq!(segment.sequence, at, "block {index:?}: a gap in its segments");
             at = segment.end();
             lost += if segment.has(sent::LOST) { segment.span() } else { 0 };
             sacked += if segment.has(sent::SACKED) { segment.span() } else { 0 };
             next = segment.next;
         }
         let has_syn = matches!(block.state, State::SynSent | State::SynReceived);
-        assert!(has_syn || at == block.snd_nxt, "block {index}: segments end before nxt");
-        assert_eq!((lost, sacked), (active.flight.lost, active.flight.sacked), "block {index}: sums");
+        assert!(has_syn || at == block.snd_nxt, "block {index:?}: segments end before nxt");
+        assert_eq!((lost, sacked), (active.flight.lost, active.flight.sacked), "block {index:?}: sums");
     }
 }

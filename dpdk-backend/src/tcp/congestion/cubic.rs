@@ -5,6 +5,7 @@
 //! CUBIC remembers of an epoch lives in the active block and goes with it: a connection that was idle starts over
 //! from its window.
 
+use crate::tcp::congestion::state::Cubic;
 use crate::tcp::tables::control_block::ControlBlock;
 use crate::time::Now;
 
@@ -12,20 +13,6 @@ use crate::time::Now;
 const BETA_TENTHS: u64 = 7;
 /// The farthest from K that the cubic is computed at; beyond, the window is far above any limit anyway.
 const DISTANCE_MAX_MS: i64 = 100_000;
-
-/// An epoch of CUBIC.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cubic {
-    /// W_max: the window at the last reduction, or what fast convergence left of it.
-    w_max: u32,
-    /// When congestion avoidance began; counts when `running`.
-    epoch_ms: u32,
-    /// K: the time from there to W_max, in milliseconds.
-    k_ms: u32,
-    /// W_est: what Reno would have.
-    w_est: u32,
-    running: bool,
-}
 
 /// RFC 6928, 2: min(10 * MSS, max(2 * MSS, 14600)).
 pub(crate) fn initial_window(mss: u16) -> u32 {

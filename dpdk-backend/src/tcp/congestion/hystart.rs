@@ -10,6 +10,7 @@
 //! Only while the threshold is the first, infinite one (RFC 9406, 4.3). What is remembered lives in the active block: a connection that
 //! was quiet begins with a new round.
 
+use crate::tcp::congestion::state::HyStart;
 use crate::tcp::seq::at_or_before;
 use crate::tcp::tables::control_block::ControlBlock;
 
@@ -22,20 +23,6 @@ const CSS_GROWTH_DIVISOR: u32 = 4;
 const CSS_ROUNDS: u8 = 5;
 /// Segments that one acknowledgement may add, for a sender that does not pace.
 const L: u32 = 8;
-
-/// The rounds of a slow start. Zero stands for the RFC's infinity.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HyStart {
-    /// windowEnd; counts while `running`.
-    round_end: u32,
-    last_min_us: u32,
-    current_min_us: u32,
-    /// cssBaselineMinRtt: set while slow start is conservative.
-    baseline_us: u32,
-    samples: u8,
-    css_rounds: u8,
-    running: bool,
-}
 
 impl HyStart {
     /// Takes in an acknowledgement of `acked` new bytes in the first slow start, and what it measured. Returns by how many

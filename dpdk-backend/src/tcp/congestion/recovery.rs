@@ -16,8 +16,8 @@ use crate::tcp::seq::{ahead, at_or_before, before, later};
 use crate::tcp::tables::active::{Active, Mode};
 use crate::tcp::tables::control_block::{ControlBlock, flag};
 use crate::tcp::tables::scoreboard::{SentSegment, sent};
-use crate::tcp::tables::slab::Slab;
 use crate::time::Now;
+use netpoll::FixedSlab;
 
 /// Duplicate acknowledgements, or segments beyond a hole, that show a loss (RFC 5681, RFC 6675).
 pub(crate) const DUPLICATE_THRESHOLD: u32 = 3;
@@ -120,7 +120,7 @@ fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: 
 pub(crate) fn detect_losses(
     block: &ControlBlock,
     active: &mut Active,
-    store: &mut Slab<SentSegment>,
+    store: &mut FixedSlab<SentSegment>,
     duplicate_sack: bool,
     now: Now,
 ) -> (bool, Option<u32>) {
@@ -154,7 +154,7 @@ pub(crate) fn detect_losses(
 /// that the first segment is lost.
 pub(crate) fn detect_losses_without_sack(
     active: &mut Active,
-    store: &mut Slab<SentSegment>,
+    store: &mut FixedSlab<SentSegment>,
     delivery: &Delivery,
 ) -> bool {
     let third = u32::from(active.duplicate_acks) >= DUPLICATE_THRESHOLD && active.mode == Mode::Open;
@@ -179,7 +179,11 @@ pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
 }
 
 /// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not reported is lost, the window is one segment.
-pub(crate) fn enter_timeout(block: &mut ControlBlock, active: &mut Active, store: &mut Slab<SentSegment>) {
+pub(crate) fn enter_timeout(
+    block: &mut ControlBlock,
+    active: &mut Active,
+    store: &mut FixedSlab<SentSegment>,
+) {
     // Only the first timeout of a row reduces the threshold (RFC 5681, 3.1).
     if active.mode != Mode::Timeout {
         let flight = block.flight();
@@ -312,7 +316,7 @@ pub(crate) fn is_duplicate_sack(ack: u32, blocks: &[(u32, u32)]) -> bool {
 pub(crate) fn mark_sacked(
     block: &ControlBlock,
     active: &mut Active,
-    store: &mut Slab<SentSegment>,
+    store: &mut FixedSlab<SentSegment>,
     blocks: &[(u32, u32)],
     delivery: &mut Delivery,
     now: Now,
@@ -343,7 +347,7 @@ pub(crate) fn mark_sacked(
 pub(crate) fn acknowledge(
     block: &ControlBlock,
     active: &mut Active,
-    store: &mut Slab<SentSegment>,
+    store: &mut FixedSlab<SentSegment>,
     delivery: &mut Delivery,
     now: Now,
 ) {
@@ -372,14 +376,15 @@ pub(crate) fn acknowledge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netpoll::Slot;
 
     fn at(us: u32) -> Now {
         Now { ms: us / 1000, us }
     }
 
     /// Ten segments of 1000 bytes, sent a microsecond apart.
-    fn setup() -> (ControlBlock, Active, Slab<SentSegment>) {
-        let mut store = Slab::new(32);
+    fn setup() -> (ControlBlock, Active, FixedSlab<SentSegment>) {
+        let mut store = FixedSlab::new(32);
         let mut active = Active::default();
         for number in 0..10_u32 {
             let segment = SentSegment {
@@ -436,7 +441,7 @@ mod tests {
         assert_eq!(block.ssthresh, 7000);
         let mut out = 0;
         let mut delivery = Delivery::default();
-        active.flight.mark_lost(&mut store[0]);
+        active.flight.mark_lost(&mut store[Slot::new(0)]);
         for number in 1..10 {
             mark_sacked(
                 &block,

@@ -1,4 +1,4 @@
-//! What loss recovery remembers of a connection, in its active block.
+//! What congestion control and loss recovery remember of a connection, in its active block.
 
 /// RFC 6937: how much of the reduction has been paid.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,4 +37,32 @@ pub(crate) struct TailLossProbe {
     pub(crate) in_flight: bool,
     /// TLP.is_retrans.
     pub(crate) is_retransmission: bool,
+}
+
+/// An epoch of CUBIC.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cubic {
+    /// W_max: the window at the last reduction, or what fast convergence left of it.
+    pub(super) w_max: u32,
+    /// When congestion avoidance began; counts when `running`.
+    pub(super) epoch_ms: u32,
+    /// K: the time from there to W_max, in milliseconds.
+    pub(super) k_ms: u32,
+    /// W_est: what Reno would have.
+    pub(super) w_est: u32,
+    pub(super) running: bool,
+}
+
+/// The rounds of a slow start. Zero stands for the RFC's infinity.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HyStart {
+    /// windowEnd; counts while `running`.
+    pub(super) round_end: u32,
+    pub(super) last_min_us: u32,
+    pub(super) current_min_us: u32,
+    /// cssBaselineMinRtt: set while slow start is conservative.
+    pub(super) baseline_us: u32,
+    pub(super) samples: u8,
+    pub(super) css_rounds: u8,
+    pub(super) running: bool,
 }

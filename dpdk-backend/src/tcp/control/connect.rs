@@ -8,6 +8,7 @@ use crate::tcp::segment::Segment;
 use crate::tcp::seq::{at_or_before, before};
 use crate::tcp::tables::control_block::{ControlBlock, State, flag};
 use crate::tcp::tables::flow_table::Record;
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::syn_cache::agreed;
 use crate::wire::Ip;
 use crate::wire::flow::Tuple;
@@ -21,7 +22,7 @@ impl Tcp {
         cx: &mut Context<'_>,
         local: Option<(Ip, u16)>,
         remote: (Ip, u16),
-    ) -> Result<u32, ConnectFailure> {
+    ) -> Result<BlockIndex, ConnectFailure> {
         if !self.table.has_room() {
             return Err(ConnectFailure::TableFull);
         }
@@ -106,7 +107,7 @@ impl Tcp {
     }
 
     /// Sends the SYN, or the SYN-ACK of a simultaneous open.
-    pub(in crate::tcp) fn send_syn(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_syn(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         // The clock runs also while the neighbour is asked for.
         if self.make_active(index, cx.now).is_none() {
             return self.mark_dirty(index);
@@ -144,7 +145,12 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.10.7.3.
-    pub(in crate::tcp) fn handle_syn_sent(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    pub(in crate::tcp) fn handle_syn_sent(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: BlockIndex,
+        segment: &Segment,
+    ) {
         let header = &segment.header;
         let block = &self.table[index];
         let acknowledges = header.flags.has(Flags::ACK);
@@ -191,7 +197,7 @@ impl Tcp {
     }
 
     /// Takes over what the peer's SYN says.
-    fn take_offer(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    fn take_offer(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         let header = &segment.header;
         let options = &header.options;
         let stamped = self.config.timestamps && options.timestamp.is_some();
@@ -240,7 +246,12 @@ impl Tcp {
     }
 
     /// Our SYN is acknowledged: the connection is open.
-    pub(in crate::tcp) fn established(&mut self, cx: &mut Context<'_>, index: u32, acknowledgement: u32) {
+    pub(in crate::tcp) fn established(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: BlockIndex,
+        acknowledgement: u32,
+    ) {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd_una = acknowledgement;

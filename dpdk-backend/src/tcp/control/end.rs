@@ -15,9 +15,9 @@
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::control_block::{ControlBlock, State, flag};
 use crate::tcp::tables::flow_table::Record;
-use crate::tcp::tables::slab::NONE;
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::time_wait::TimeWaitRecord;
-use netpoll::CloseReason;
+use netpoll::{CloseReason, Slot};
 
 /// How a connection parts from its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub(in crate::tcp) enum Farewell {
 
 impl Tcp {
     /// The connection is over and nothing is left to be said.
-    pub(in crate::tcp) fn end_gone(&mut self, cx: &mut Context<'_>, index: u32, reason: CloseReason) {
+    pub(in crate::tcp) fn end_gone(&mut self, cx: &mut Context<'_>, index: BlockIndex, reason: CloseReason) {
         let hash = self.hash_of(cx.net, index);
         self.flows.remove(hash, Record::Connection(index));
         self.forget_block(index, reason);
     }
 
     /// Frees what a block holds. An orphan's is free; an owner's waits to be reported.
-    fn forget_block(&mut self, index: u32, reason: CloseReason) {
+    fn forget_block(&mut self, index: BlockIndex, reason: CloseReason) {
         self.release_active(index);
         self.wheel.cancel(&mut self.table, index);
         if self.table[index].has(flag::ORPHAN) {
@@ -51,7 +51,7 @@ impl Tcp {
     }
 
     /// Sends the reset that an ended block owes, if it does; who calls has seen to room for it.
-    pub(in crate::tcp) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if !self.table[index].has(flag::RESET_OWED) {
             return;
         }
@@ -63,7 +63,7 @@ impl Tcp {
     }
 
     /// The owner knows of the end of a block: it is free, unless it owes a reset.
-    pub(in crate::tcp) fn note_reported(&mut self, index: u32) {
+    pub(in crate::tcp) fn note_reported(&mut self, index: BlockIndex) {
         match self.table[index].has(flag::RESET_OWED) {
             true => self.table[index].set(flag::REPORTED),
             false => self.table.free(index),
@@ -71,9 +71,9 @@ impl Tcp {
     }
 
     /// Gives back everything in a block's active part.
-    pub(in crate::tcp) fn release_active(&mut self, index: u32) {
-        let active = std::mem::replace(&mut self.table[index].active, NONE);
-        if active == NONE {
+    pub(in crate::tcp) fn release_active(&mut self, index: BlockIndex) {
+        let active = std::mem::replace(&mut self.table[index].active, Slot::NONE);
+        if active.is_none() {
             return;
         }
         let mut active = self.actives.remove(active);
@@ -86,7 +86,7 @@ impl Tcp {
     pub(in crate::tcp) fn end_for_owner(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         reason: CloseReason,
         farewell: Farewell,
     ) {
@@ -121,7 +121,7 @@ impl Tcp {
         };
         block.ack_due_ms = cx.now.ms.wrapping_add(patience_ms);
         self.table[orphan] = block;
-        self.table[index].active = NONE;
+        self.table[index].active = Slot::NONE;
         self.forget_block(index, reason);
         if self.table[orphan].has(flag::FIN_AHEAD) || self.has_kept(orphan) {
             self.drop_kept(orphan);
@@ -130,24 +130,24 @@ impl Tcp {
         self.settle(orphan, cx.now);
     }
 
-    fn has_kept(&self, index: u32) -> bool {
+    fn has_kept(&self, index: BlockIndex) -> bool {
         self.actives.get(self.table[index].active).is_some_and(|active| !active.out_of_order.is_empty())
     }
 
     /// The gap before what was kept was not filled in time: it is let go, and comes again if its peer has it still (RFC 2018, 8).
-    pub(in crate::tcp) fn forget_kept(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn forget_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.out_of_order_expired += 1;
         self.drop_kept(index);
     }
 
-    fn drop_kept(&mut self, index: u32) {
+    fn drop_kept(&mut self, index: BlockIndex) {
         self.table[index].clear(flag::FIN_AHEAD);
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.out_of_order.clear(&mut self.kept);
         }
     }
 
-    fn drop_unsent(&mut self, index: u32) {
+    fn drop_unsent(&mut self, index: BlockIndex) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             self.pieces.drop_unsent(&mut active.queue);
             active.unsent = 0;
@@ -155,7 +155,7 @@ impl Tcp {
     }
 
     /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement leaves now.
-    pub(in crate::tcp) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if self.table[index].has(flag::ACK_NOW | flag::ACK_LATER) {
             self.send_ack(cx, index, None);
         }

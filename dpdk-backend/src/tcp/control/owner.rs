@@ -3,6 +3,7 @@
 use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Limits, Listener, Notice, Tcp};
 use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::send_queue::Keeper;
 use crate::wire::Ip;
 use netpoll::{
@@ -61,13 +62,13 @@ impl Tcp {
     }
 
     /// The block of an id that its owner may still use.
-    pub(in crate::tcp) fn live(&self, id: ConnectionId) -> Option<u32> {
+    pub(in crate::tcp) fn live(&self, id: ConnectionId) -> Option<BlockIndex> {
         let index = self.table.inner(id.index(), id.generation())?;
         (self.table[index].state != State::Ended).then_some(index)
     }
 
-    pub(crate) fn id(&self, index: u32) -> ConnectionId {
-        ConnectionId::new(index, self.table[index].generation)
+    pub(crate) fn id(&self, index: BlockIndex) -> ConnectionId {
+        ConnectionId::new(index.get(), self.table[index].generation)
     }
 
     /// Queues a buffer behind earlier ones.
@@ -94,7 +95,7 @@ impl Tcp {
     fn enqueue(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         buffer: SharedBuffer,
         bytes_max: usize,
         priority: Priority,
@@ -191,7 +192,7 @@ impl Tcp {
     }
 
     /// Forgets payloads that were not reported; returns whether there were any.
-    fn purge_received(&mut self, index: u32) -> bool {
+    fn purge_received(&mut self, index: BlockIndex) -> bool {
         let before = self.reports.received.len();
         self.reports.received.retain(|(other, _)| *other != index);
         let told = self.reports.received.len() < before;
@@ -259,7 +260,7 @@ impl Tcp {
         (free.div_ceil(4).max(1) as u32).min(self.config.segments_per_connection_max)
     }
 
-    fn unacknowledged(&self, index: u32) -> usize {
+    fn unacknowledged(&self, index: BlockIndex) -> usize {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return 0 };
         let takes_number =
@@ -312,7 +313,7 @@ impl Tcp {
     }
 
     /// What was put back is older than what has come since.
-    fn next_payload(&mut self) -> Option<(u32, Buffer)> {
+    fn next_payload(&mut self) -> Option<(BlockIndex, Buffer)> {
         self.unread.next().or_else(|| self.reports.received.pop_front())
     }
 

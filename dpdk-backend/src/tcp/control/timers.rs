@@ -9,8 +9,8 @@ use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::active::TimerKind;
 use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::scoreboard::sent;
-use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use netpoll::CloseReason;
 
@@ -18,7 +18,7 @@ impl Tcp {
     // --- arming --------------------------------------------------------------------------------------------------
 
     /// Sets the node for the block's earliest deadline, unless it fires early enough already.
-    pub(in crate::tcp) fn schedule(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn schedule(&mut self, index: BlockIndex, now: Now) {
         if let Some(due_ms) = self.earliest_deadline(index, now) {
             self.wheel.arm(&mut self.table, index, due_ms);
         } else {
@@ -26,7 +26,7 @@ impl Tcp {
         }
     }
 
-    fn earliest_deadline(&self, index: u32, now: Now) -> Option<u32> {
+    fn earliest_deadline(&self, index: BlockIndex, now: Now) -> Option<u32> {
         let active = self.actives.get(self.table[index].active);
         let sending =
             active.filter(|active| active.timer != TimerKind::None).map(|active| active.timer_due_ms);
@@ -40,7 +40,7 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.8.4: only while nothing else would tell that the peer is gone.
-    fn keepalive_deadline(&self, index: u32) -> Option<u32> {
+    fn keepalive_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
         let keepalive = self.config.keepalive?;
         let is_idle = matches!(block.state, State::Established | State::CloseWait) && block.flight() == 0;
@@ -49,20 +49,20 @@ impl Tcp {
     }
 
     /// When an orphan is given up, whatever its peer still sends: a peer must not hold what nobody owns.
-    fn patience_deadline(&self, index: u32) -> Option<u32> {
+    fn patience_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
         block.has(flag::ORPHAN).then_some(block.ack_due_ms)
     }
 
     /// When what came ahead of a gap is let go.
-    fn gap_deadline(&self, index: u32) -> Option<u32> {
+    fn gap_deadline(&self, index: BlockIndex) -> Option<u32> {
         let active = self.actives.get(self.table[index].active)?;
         let waits = !active.out_of_order.is_empty();
         waits.then(|| active.gap_ms.wrapping_add(self.config.out_of_order_ms))
     }
 
     /// The end of the patience with an orphan.
-    fn fire_patience(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn fire_patience(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.orphans_expired += 1;
         if self.table[index].state != State::FinWait2 {
             self.send_reset(cx, index); // bytes are missing, and the peer has to know
@@ -70,21 +70,21 @@ impl Tcp {
         self.end_gone(cx, index, CloseReason::Local);
     }
 
-    pub(in crate::tcp) fn stop_timer(&mut self, index: u32) {
+    pub(in crate::tcp) fn stop_timer(&mut self, index: BlockIndex) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.timer = TimerKind::None;
         }
     }
 
     /// Something was acknowledged, or leaves after a shut window.
-    pub(in crate::tcp) fn progress(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn progress(&mut self, index: BlockIndex, now: Now) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.progress(now);
         }
     }
 
     /// RFC 6298, 5.1, 5.3 and 5.6: starts the retransmission timer anew.
-    pub(in crate::tcp) fn restart_retransmission(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn restart_retransmission(&mut self, index: BlockIndex, now: Now) {
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.rto_from_ms = now.ms;
         }
@@ -92,20 +92,20 @@ impl Tcp {
     }
 
     /// Arms the retransmission timer for what is left of it.
-    pub(in crate::tcp) fn arm_retransmission(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn arm_retransmission(&mut self, index: BlockIndex, now: Now) {
         let wait = self.rto_left_ms(index, now);
         self.arm(index, TimerKind::Retransmit, wait, now);
     }
 
     /// How long the retransmission timer still runs, in milliseconds; at least one.
-    fn rto_left_ms(&self, index: u32, now: Now) -> u32 {
+    fn rto_left_ms(&self, index: BlockIndex, now: Now) -> u32 {
         let block = &self.table[index];
         let from_ms = self.actives.get(block.active).map_or(now.ms, |active| active.rto_from_ms);
         now.until(from_ms.wrapping_add(rtt::rto_ms(block))).max(1)
     }
 
     /// Sets the sending side's deadline; never beyond what the user timeout leaves.
-    pub(in crate::tcp) fn arm(&mut self, index: u32, kind: TimerKind, wait_ms: u32, now: Now) {
+    pub(in crate::tcp) fn arm(&mut self, index: BlockIndex, kind: TimerKind, wait_ms: u32, now: Now) {
         let limit = self.limits(self.table[index].listener).user_timeout_ms;
         let Some(active) = self.actives.get_mut(self.table[index].active) else { return };
         let mut wait_ms = wait_ms;
@@ -118,7 +118,7 @@ impl Tcp {
 
     /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe achieves, else the
     /// retransmission timeout. A probe that would come after that takes its place: the timeout follows it.
-    pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: u32, now: Now) {
+    pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: BlockIndex, now: Now) {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return };
         let may_probe = block.has(flag::SACK)
@@ -155,7 +155,7 @@ impl Tcp {
         [self.wheel.next_ms(now), self.syn_cache.next_due(now), delayed].into_iter().flatten().min()
     }
 
-    fn fire(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn fire(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
         if !block.state.is_synchronized() && block.state != State::SynSent {
             return;
@@ -183,7 +183,7 @@ impl Tcp {
     }
 
     /// False when the connection is gone.
-    fn fire_sending(&mut self, cx: &mut Context<'_>, index: u32, kind: TimerKind) -> bool {
+    fn fire_sending(&mut self, cx: &mut Context<'_>, index: BlockIndex, kind: TimerKind) -> bool {
         if kind != TimerKind::Reorder && self.has_waited_too_long(cx, index) {
             cx.counters.user_timeouts += 1;
             self.give_up(cx, index);
@@ -202,7 +202,7 @@ impl Tcp {
     }
 
     /// RFC 5482 where it is set; else RFC 9293, 3.8.3: R2.
-    fn has_waited_too_long(&self, cx: &Context<'_>, index: u32) -> bool {
+    fn has_waited_too_long(&self, cx: &Context<'_>, index: BlockIndex) -> bool {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return false };
         if matches!(block.state, State::SynSent | State::SynReceived) {
@@ -223,7 +223,7 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.8.6.1 and 3.8.6.2.1: a shut window is probed, a small one is filled.
-    fn fire_persist(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn fire_persist(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
         let Some(active) = self.actives.get_mut(block.active) else { return };
         active.retries = active.retries.saturating_add(1);
@@ -240,7 +240,7 @@ impl Tcp {
     }
 
     /// The peer is gone.
-    fn give_up(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn give_up(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.connections_failed += 1;
         if self.table[index].state == State::SynSent {
             return self.end_gone(cx, index, CloseReason::TimedOut);
@@ -253,7 +253,7 @@ impl Tcp {
     }
 
     /// RFC 6298, 5.4 to 5.7.
-    fn fire_retransmission(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn fire_retransmission(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.backoff = block.backoff.saturating_add(1);
         if let Some(active) = self.actives.get_mut(block.active) {
@@ -265,7 +265,7 @@ impl Tcp {
             self.restart_retransmission(index, cx.now);
             return self.mark_dirty(index);
         }
-        if block.active == NONE {
+        if block.active.is_none() {
             return;
         }
         let active = &mut self.actives[block.active];
@@ -281,7 +281,7 @@ impl Tcp {
     }
 
     /// RFC 8985, 7.3: something new if there is any, else the last segment again.
-    fn fire_probe(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn fire_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.tail_loss_probes += 1;
         let block = &mut self.table[index];
         let Some(active) = self.actives.get_mut(block.active) else { return };
@@ -303,7 +303,7 @@ impl Tcp {
     }
 
     /// RFC 8985, 6.3: the reordering window has closed.
-    fn fire_reorder(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn fire_reorder(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         let Some(active) = self.actives.get_mut(block.active) else { return };
         let (found, wait) = recovery::detect_losses(block, active, &mut self.segments, false, cx.now);
@@ -320,7 +320,7 @@ impl Tcp {
     }
 
     /// Asks an idle peer whether it is there. False when it was asked often enough.
-    fn keep_alive(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
+    fn keep_alive(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
         let Some(keepalive) = self.config.keepalive else { return true };
         if self.table[index].probes >= keepalive.probes_max {
             self.give_up(cx, index);

@@ -11,6 +11,7 @@
 
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::control_block::flag;
+use crate::tcp::tables::index::BlockIndex;
 use netpoll::{Buffer, ConnectionId};
 
 /// As long as no block comes home, payloads wait at most: then their owner has to decide who goes.
@@ -76,7 +77,7 @@ impl Tcp {
     }
 
     /// A connection is over: what it has put back is told before that, and with it all else.
-    pub(in crate::tcp) fn tell_before_end(&mut self, index: u32) -> bool {
+    pub(in crate::tcp) fn tell_before_end(&mut self, index: BlockIndex) -> bool {
         let waits = !self.unread.is_empty() && self.table[index].has(flag::PUT_BACK);
         if waits {
             self.tell_all_again(self.unread.since_ms);

@@ -7,7 +7,7 @@ use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
 use crate::tcp::tables::active::{Active, Mode, TimerKind};
 use crate::tcp::tables::control_block::{ControlBlock, State, flag};
-use crate::tcp::tables::slab::NONE;
+use crate::tcp::tables::index::BlockIndex;
 use crate::time::Now;
 use crate::wire::tcp::Flags;
 
@@ -16,7 +16,7 @@ impl Tcp {
     pub(in crate::tcp) fn acknowledge(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         segment: &Segment,
     ) -> bool {
         let block = &mut self.table[index];
@@ -42,13 +42,13 @@ impl Tcp {
         };
         // RFC 5681, 2: a duplicate brings nothing, changes nothing, and something is in flight.
         let is_duplicate = acked == 0 && segment.span() == 0 && !changed;
-        if flight_before > 0 && block.active != NONE {
+        if flight_before > 0 && block.active.is_some() {
             self.take_delivery(cx, index, segment, delivery, is_duplicate);
         } else if let Some(active) = self.actives.get_mut(block.active) {
             // All has arrived; what a probe was for may still be in the air.
             let _ = recovery::on_probe_ack(active, &ProbeAnswer::of(segment, is_duplicate));
         }
-        if changed && self.table[index].active != NONE {
+        if changed && self.table[index].active.is_some() {
             self.mark_dirty(index);
         }
         if acked > 0 && self.table[index].has(flag::FIN_SENT) && self.table[index].flight() == 0 {
@@ -62,7 +62,7 @@ impl Tcp {
     }
 
     /// Our SYN of a simultaneous open is acknowledged.
-    fn open_received(&mut self, cx: &Context<'_>, index: u32) {
+    fn open_received(&mut self, cx: &Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd_una = block.snd_una.wrapping_add(1);
@@ -73,7 +73,7 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.10.7.4: SND.WND, unless the segment is older than the one it came from. Says whether it changed.
-    fn update_window(&mut self, index: u32, segment: &Segment) -> bool {
+    fn update_window(&mut self, index: BlockIndex, segment: &Segment) -> bool {
         let block = &mut self.table[index];
         let header = &segment.header;
         let window = u32::from(header.window) << block.send_scale();
@@ -93,7 +93,7 @@ impl Tcp {
     fn take_delivery(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         segment: &Segment,
         mut delivery: Delivery,
         is_duplicate: bool,
@@ -136,7 +136,7 @@ impl Tcp {
     fn repair(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         delivery: &Delivery,
         answer: &ProbeAnswer,
     ) -> Option<u32> {
@@ -184,7 +184,7 @@ impl Tcp {
     }
 
     /// RFC 6298, 5.2 and 5.3; RFC 8985, 7.2.
-    fn rearm(&mut self, index: u32, delivery: &Delivery, wait_us: Option<u32>, cx: &Context<'_>) {
+    fn rearm(&mut self, index: BlockIndex, delivery: &Delivery, wait_us: Option<u32>, cx: &Context<'_>) {
         let block = &self.table[index];
         let active = &mut self.actives[block.active];
         if block.flight() == 0 {
@@ -204,7 +204,7 @@ impl Tcp {
     }
 
     /// Our FIN has arrived. False when the connection is gone.
-    fn fin_acknowledged(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
+    fn fin_acknowledged(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
         match self.table[index].state {
             State::FinWait1 => {
                 let block = &mut self.table[index];

@@ -10,6 +10,7 @@ use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
 use crate::tcp::tables::control_block::{State, flag};
 use crate::tcp::tables::flow_table::Record;
+use crate::tcp::tables::index::BlockIndex;
 use crate::wire::icmp::Message;
 use crate::wire::tcp::Flags;
 use netpoll::{Buffer, CloseReason};
@@ -33,7 +34,7 @@ impl Tcp {
     pub(in crate::tcp) fn handle_connection(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         segment: &Segment,
         frame: Buffer,
     ) {
@@ -65,7 +66,7 @@ impl Tcp {
         self.settle(index, cx.now);
     }
 
-    fn check(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) -> Verdict {
+    fn check(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) -> Verdict {
         let header = &segment.header;
         let is_reset = header.flags.has(Flags::RST);
         if !is_reset && !self.check_timestamp(cx, index, segment) {
@@ -110,7 +111,7 @@ impl Tcp {
     }
 
     /// RFC 7323, 3.2 and 5.3, R1.
-    fn check_timestamp(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) -> bool {
+    fn check_timestamp(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) -> bool {
         let block = &self.table[index];
         if !block.has(flag::TIMESTAMPS) {
             return true;
@@ -131,7 +132,7 @@ impl Tcp {
     }
 
     /// RFC 9293, 3.10.7.4, first: the four cases of its table.
-    fn check_sequence(&self, index: u32, segment: &Segment) -> Verdict {
+    fn check_sequence(&self, index: BlockIndex, segment: &Segment) -> Verdict {
         let block = &self.table[index];
         let (start, span, window) = (segment.header.sequence, segment.span(), block.window_left());
         let in_window = |sequence: u32| sequence.wrapping_sub(block.rcv_nxt) < window;
@@ -153,7 +154,7 @@ impl Tcp {
         if is_near && window < u32::from(block.mss) { Verdict::Acknowledgement } else { Verdict::Nothing }
     }
 
-    fn handle_late_syn(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    fn handle_late_syn(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         let block = &self.table[index];
         let again = segment.header.sequence == block.rcv_nxt.wrapping_sub(1);
         if block.state == State::SynReceived && again && !segment.header.flags.has(Flags::ACK) {
@@ -170,7 +171,7 @@ impl Tcp {
     }
 
     /// RFC 5961, 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
-    fn check_acknowledgement(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) -> bool {
+    fn check_acknowledgement(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) -> bool {
         let block = &self.table[index];
         let acknowledgement = segment.header.acknowledgement;
         if block.state == State::SynReceived {
@@ -191,7 +192,7 @@ impl Tcp {
     }
 
     /// RFC 7323, 4.3: the timestamp to echo is that of the segment that the last acknowledgement ended in, or of an older one.
-    fn note_timestamp(&mut self, index: u32, segment: &Segment) {
+    fn note_timestamp(&mut self, index: BlockIndex, segment: &Segment) {
         let block = &mut self.table[index];
         if let Some((value, _)) = segment.header.options.timestamp.filter(|_| block.has(flag::TIMESTAMPS))
             && at_or_before(segment.header.sequence, block.rcv_wup)
@@ -201,7 +202,7 @@ impl Tcp {
         }
     }
 
-    fn reset_by_peer(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn reset_by_peer(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let reason = match self.table[index].state {
             State::SynReceived => CloseReason::Refused,
             _ => CloseReason::PeerReset,
@@ -236,7 +237,7 @@ impl Tcp {
     }
 
     /// RFC 1191, 3 and 6.3; RFC 8201, 4: never below the least MTU, never up.
-    fn lower_mtu(&mut self, cx: &mut Context<'_>, index: u32, mtu: u32) {
+    fn lower_mtu(&mut self, cx: &mut Context<'_>, index: BlockIndex, mtu: u32) {
         let is_v4 = self.table[index].remote.is_v4();
         let (least, headers) = if is_v4 { (552, 40) } else { (1280, 60) };
         let block = &mut self.table[index];
@@ -264,7 +265,7 @@ impl Tcp {
     }
 
     /// Bytes of the window that are left beyond `sequence`, for payload that begins there.
-    pub(in crate::tcp) fn window_beyond(&self, index: u32, sequence: u32) -> u32 {
+    pub(in crate::tcp) fn window_beyond(&self, index: BlockIndex, sequence: u32) -> u32 {
         let block = &self.table[index];
         ahead(sequence, block.rcv_nxt.wrapping_add(block.window_left()))
     }

@@ -10,12 +10,13 @@ use crate::tcp::segment::Segment;
 use crate::tcp::seq::before;
 use crate::tcp::tables::control_block::{ControlBlock, State, flag};
 use crate::tcp::tables::flow_table::Record;
+use crate::tcp::tables::index::{BlockIndex, TimeWaitIndex};
 use crate::tcp::tables::syn_cache::{Due, HalfOpen, agreed};
 use crate::tcp::tables::time_wait::TimeWait;
 use crate::wire::ethernet;
 use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options};
-use netpoll::Buffer;
+use netpoll::{Buffer, Slot};
 
 /// MSS of a peer that names none (RFC 9293, 3.7.1; IPv6: 1280 less 60).
 const MSS_DEFAULT: [u16; 2] = [536, 1220];
@@ -143,7 +144,7 @@ impl Tcp {
 
     // --- the SYN cache -------------------------------------------------------------------------------------------
 
-    fn send_syn_ack(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn send_syn_ack(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
         let entry = *self.syn_cache.get(index);
         let tuple = entry.tuple(cx.net.local(entry.local_index));
         let value = cx.now.ms.wrapping_add(self.keys.timestamp_offset(&tuple));
@@ -200,7 +201,7 @@ impl Tcp {
     pub(in crate::tcp) fn handle_half_open(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: Slot<HalfOpen>,
         segment: &Segment,
         frame: Buffer,
     ) {
@@ -267,7 +268,7 @@ impl Tcp {
     /// Says where we stand: with the window that the SYN-ACK announced (RFC 9293, SHLD-14), or with a shut one for a peer that
     /// waits. That one's window is taken back, so that it asks again by probes and gets on as soon as it is let in; otherwise its
     /// data would be dropped until its timers gave up.
-    fn acknowledge_half_open(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn acknowledge_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
         if !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;
             return;
@@ -294,7 +295,7 @@ impl Tcp {
         self.reply(cx, entry.mac, tuple, &header);
     }
 
-    fn forget_half_open(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn forget_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
         let entry = *self.syn_cache.get(index);
         let hash = self.keys.flow(&entry.tuple(cx.net.local(entry.local_index)));
         self.flows.remove(hash, Record::HalfOpen(index));
@@ -325,7 +326,7 @@ impl Tcp {
     }
 
     /// Turns an entry whose handshake is over into a connection. `announced`: the window that its peer knows of.
-    fn accept(&mut self, cx: &mut Context<'_>, index: u32, announced: u32) -> Option<u32> {
+    fn accept(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>, announced: u32) -> Option<BlockIndex> {
         let connection = self.table.take_connection()?;
         let entry = self.syn_cache.remove(index, self.keys.prefix(self.syn_cache.get(index).remote));
         let tuple = entry.tuple(cx.net.local(entry.local_index));
@@ -390,7 +391,7 @@ impl Tcp {
         true
     }
 
-    fn open_by_cookie(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Option<u32> {
+    fn open_by_cookie(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Option<BlockIndex> {
         let listener = self.listener_of(&segment.tuple)?;
         let header = &segment.header;
         let (irs, iss) = (header.sequence.wrapping_sub(1), header.acknowledgement.wrapping_sub(1));
@@ -438,7 +439,7 @@ impl Tcp {
     }
 
     /// Fills in a control block in ESTABLISHED and tells the owner.
-    fn open(&mut self, cx: &mut Context<'_>, index: u32, opening: &Opening) {
+    fn open(&mut self, cx: &mut Context<'_>, index: BlockIndex, opening: &Opening) {
         let block = self.fresh_block(cx, opening);
         let generation = self.table[index].generation;
         self.table[index] = ControlBlock { generation, ..block };
@@ -507,7 +508,7 @@ impl Tcp {
     pub(in crate::tcp) fn handle_time_wait(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: TimeWaitIndex,
         segment: &Segment,
         _frame: Buffer,
     ) {

@@ -8,6 +8,7 @@ use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
 use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::out_of_order::Insertion;
 use netpoll::{Buffer, CloseReason};
 
@@ -16,7 +17,7 @@ impl Tcp {
     pub(in crate::tcp) fn receive(
         &mut self,
         cx: &mut Context<'_>,
-        index: u32,
+        index: BlockIndex,
         segment: &Segment,
         mut frame: Buffer,
     ) -> bool {
@@ -66,7 +67,7 @@ impl Tcp {
     }
 
     /// Hands payload in order to the owner; false when no buffer is left for it.
-    fn deliver(&mut self, cx: &mut Context<'_>, index: u32, payload: Buffer) -> bool {
+    fn deliver(&mut self, cx: &mut Context<'_>, index: BlockIndex, payload: Buffer) -> bool {
         let block = &mut self.table[index];
         let is_discarded = block.has(flag::DISCARD);
         // What nobody will read needs no buffer beyond the one that it came in.
@@ -88,7 +89,7 @@ impl Tcp {
     }
 
     /// Delivers what was kept and is in order now. Says whether there was any.
-    fn deliver_kept(&mut self, cx: &mut Context<'_>, index: u32) -> bool {
+    fn deliver_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
         let mut any = false;
         loop {
             let block = &self.table[index];
@@ -112,7 +113,7 @@ impl Tcp {
 
     /// RFC 5681, 4.2: at once for every second segment, small ones too, and when a gap was filled, else within the delay. A sender
     /// whose small messages wait for the delay one after the other takes the tail for lost, or has no room for more.
-    fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: u32, at_once: bool) {
+    fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex, at_once: bool) {
         let block = &self.table[index];
         let has_gap = self.actives.get(block.active).is_some_and(|active| !active.out_of_order.is_empty());
         let block = &mut self.table[index];
@@ -138,13 +139,13 @@ impl Tcp {
     }
 
     /// Whether the owner has stopped receiving, and has not finished.
-    pub(in crate::tcp) fn is_shut(&self, index: u32) -> bool {
+    pub(in crate::tcp) fn is_shut(&self, index: BlockIndex) -> bool {
         let block = &self.table[index];
         block.has(flag::STOPPED) && !block.has(flag::DISCARD)
     }
 
     /// No buffer, or no window: the payload is dropped and the peer told how much it may send, which may be nothing.
-    pub(in crate::tcp) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let is_shut = self.is_shut(index);
         let count = if is_shut { &mut cx.counters.drop_stopped } else { &mut cx.counters.receive_pauses };
         *count += 1;
@@ -163,7 +164,7 @@ impl Tcp {
     }
 
     /// Keeps payload that came ahead of a gap, and tells the peer at once (RFC 5681, 4.2; RFC 2018, 4).
-    fn keep(&mut self, cx: &mut Context<'_>, index: u32, start: u32, payload: Buffer) {
+    fn keep(&mut self, cx: &mut Context<'_>, index: BlockIndex, start: u32, payload: Buffer) {
         let payload = self.compact(cx, payload);
         // A connection keeps an eighth of what is free at most, so that a few can't keep what all need.
         let share = (self.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
@@ -217,7 +218,7 @@ impl Tcp {
     // --- FIN -----------------------------------------------------------------------------------------------------
 
     /// A FIN, now or remembered, counts when everything before it is there. Settles the block.
-    pub(in crate::tcp) fn receive_fin(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    pub(in crate::tcp) fn receive_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         if Self::has_fin(segment) && self.table[index].state.receives() {
             let at = segment.header.sequence.wrapping_add(segment.payload_size);
             if before(self.table[index].rcv_nxt, at) {
@@ -240,14 +241,14 @@ impl Tcp {
         self.settle(index, cx.now);
     }
 
-    fn remember_fin(&mut self, index: u32, at: u32, cx: &mut Context<'_>) {
+    fn remember_fin(&mut self, index: BlockIndex, at: u32, cx: &mut Context<'_>) {
         if let Some(active) = self.make_active(index, cx.now) {
             self.actives[active].fin_sequence = at;
             self.table[index].set(flag::FIN_AHEAD);
         }
     }
 
-    fn take_fin(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn take_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.rcv_nxt = block.rcv_nxt.wrapping_add(1);
         block.clear(flag::FIN_AHEAD);

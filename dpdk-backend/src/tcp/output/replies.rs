@@ -5,6 +5,7 @@ use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, before};
 use crate::tcp::tables::control_block::{ControlBlock, flag};
+use crate::tcp::tables::index::BlockIndex;
 use crate::wire::Mac;
 use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
@@ -26,19 +27,30 @@ pub(in crate::tcp) fn is_small(window: u32, block: &ControlBlock, window_max: u3
 
 impl Tcp {
     /// Sends a bare acknowledgement now; a range that came twice is reported first (RFC 2883).
-    pub(in crate::tcp) fn send_ack(&mut self, cx: &mut Context<'_>, index: u32, twice: Option<(u32, u32)>) {
+    pub(in crate::tcp) fn send_ack(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: BlockIndex,
+        twice: Option<(u32, u32)>,
+    ) {
         let sequence = self.table[index].snd_nxt;
         self.send_empty(cx, index, sequence, twice);
     }
 
     /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC 9293, 3.8.4; window
     /// probe as Linux sends it).
-    pub(in crate::tcp) fn send_probe(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let sequence = self.table[index].snd_una.wrapping_sub(1);
         self.send_empty(cx, index, sequence, None);
     }
 
-    fn send_empty(&mut self, cx: &mut Context<'_>, index: u32, sequence: u32, twice: Option<(u32, u32)>) {
+    fn send_empty(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: BlockIndex,
+        sequence: u32,
+        twice: Option<(u32, u32)>,
+    ) {
         let Some(mac) = self.resolve(cx, index) else { return };
         let window = self.announce(index);
         let block = &self.table[index];
@@ -88,7 +100,7 @@ impl Tcp {
     }
 
     /// The hardware address of a block's peer; a block whose peer's is not known yet waits for it.
-    pub(in crate::tcp) fn resolve(&mut self, cx: &mut Context<'_>, index: u32) -> Option<Mac> {
+    pub(in crate::tcp) fn resolve(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> Option<Mac> {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
         let found = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
@@ -102,7 +114,7 @@ impl Tcp {
 
     /// The window field of a segment that leaves now, which announces it: what the budget allows, never less than was
     /// announced before, and nothing silly (RFC 9293, 3.8.6.2.2).
-    pub(in crate::tcp) fn announce(&mut self, index: u32) -> u16 {
+    pub(in crate::tcp) fn announce(&mut self, index: BlockIndex) -> u16 {
         let target = self.window_target(index);
         let block = &mut self.table[index];
         let scale = block.receive_scale();
@@ -120,7 +132,7 @@ impl Tcp {
 
     /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment. What is
     /// discarded takes no buffer: its peer may send on although the owner holds them all.
-    pub(in crate::tcp) fn window_target(&self, index: u32) -> u32 {
+    pub(in crate::tcp) fn window_target(&self, index: BlockIndex) -> u32 {
         if self.is_shut(index) {
             return 0;
         }
@@ -136,7 +148,7 @@ impl Tcp {
     }
 
     /// RFC 5961: somebody may be guessing; a peer that is real will react to this. The limit is each connection's own (CVE-2016-5696).
-    pub(in crate::tcp) fn challenge(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn challenge(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if !self.table[index].may_answer(cx.now) {
             cx.counters.challenge_acks_limited += 1;
             return;
@@ -147,7 +159,12 @@ impl Tcp {
 
     /// An old segment is acknowledged again; one that brought data is reported as having come twice. Of those without data each
     /// connection has its own limit, so that two hosts do not answer each other for ever.
-    pub(in crate::tcp) fn acknowledge_again(&mut self, cx: &mut Context<'_>, index: u32, segment: &Segment) {
+    pub(in crate::tcp) fn acknowledge_again(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: BlockIndex,
+        segment: &Segment,
+    ) {
         let may = segment.payload_size > 0 || self.table[index].may_answer(cx.now);
         if !may || !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;
@@ -162,7 +179,7 @@ impl Tcp {
     }
 
     /// Resets a connection: the peer gets <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
-    pub(in crate::tcp) fn send_reset(&mut self, cx: &mut Context<'_>, index: u32) {
+    pub(in crate::tcp) fn send_reset(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
         let mac = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);

@@ -13,13 +13,13 @@ use crate::tcp::engine::{Context, Notice, Tcp};
 use crate::tcp::output::replies::{is_small, is_worth_opening};
 use crate::tcp::tables::active::TimerKind;
 use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::scoreboard::{SentSegment, sent};
 use crate::tcp::tables::send_queue::Keeper;
-use crate::tcp::tables::slab::NONE;
 use crate::wire::Mac;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::tcp::{self, Flags, SACK_BLOCKS_MAX};
-use netpoll::{CloseReason, Timestamp};
+use netpoll::{CloseReason, PieceList, Slot, Timestamp};
 
 /// Segments of one connection in one turn at most; the rest follows in the next, so that others have theirs.
 const SEGMENTS_PER_TURN: usize = 64;
@@ -78,7 +78,7 @@ impl Tcp {
     }
 
     /// A store of descriptors is full: the connection waits until others have given back.
-    fn wait_for_store(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn wait_for_store(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.send_store_full += 1;
         self.turn.short.push(&mut self.table, index);
     }
@@ -115,7 +115,7 @@ impl Tcp {
         &mut self,
         cx: &mut Context<'_>,
         line: &mut Line<'_, D>,
-        index: u32,
+        index: BlockIndex,
     ) -> Result<(), DeviceFull> {
         match self.table[index].state {
             State::Free => return Ok(()),
@@ -132,7 +132,7 @@ impl Tcp {
             }
             _ => {}
         }
-        if self.table[index].active != NONE || self.owes_fin(index) {
+        if self.table[index].active.is_some() || self.owes_fin(index) {
             self.output_stream(cx, line, index)?;
         }
         if self.table[index].has(flag::ACK_NOW) {
@@ -143,13 +143,13 @@ impl Tcp {
         Ok(())
     }
 
-    fn owes_fin(&self, index: u32) -> bool {
+    fn owes_fin(&self, index: BlockIndex) -> bool {
         let block = &self.table[index];
         block.has(flag::FIN_QUEUED) && !block.has(flag::FIN_SENT)
     }
 
     /// The peer has closed, and our queue has left: so do we.
-    fn end_if_both_done(&mut self, cx: &mut Context<'_>, index: u32) {
+    fn end_if_both_done(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
         let unsent = self.actives.get(block.active).map_or(0, |active| active.unsent);
         if block.state == State::CloseWait && unsent == 0 && !block.has(flag::FIN_QUEUED | flag::ORPHAN) {
@@ -161,7 +161,7 @@ impl Tcp {
         &mut self,
         cx: &mut Context<'_>,
         line: &mut Line<'_, D>,
-        index: u32,
+        index: BlockIndex,
     ) -> Result<(), DeviceFull> {
         if self.make_active(index, cx.now).is_none() {
             self.wait_for_store(cx, index);
@@ -173,8 +173,10 @@ impl Tcp {
             return Ok(());
         };
         let retransmitted = self.retransmit(cx, line, index, mac)?;
-        let unsent =
-            self.actives.get(self.table[index].active).map_or(NONE, |active| active.queue.first_unsent());
+        let unsent = self
+            .actives
+            .get(self.table[index].active)
+            .map_or(PieceList::NONE, |active| active.queue.first_unsent());
         let sent = self.send_new(cx, line, index, mac)?;
         self.move_out(cx, index, unsent, sent);
         self.after_sending(cx, index, retransmitted, sent);
@@ -187,7 +189,7 @@ impl Tcp {
         &mut self,
         cx: &mut Context<'_>,
         line: &mut Line<'_, D>,
-        index: u32,
+        index: BlockIndex,
         mac: Mac,
     ) -> Result<bool, DeviceFull> {
         let mut at = self.actives[self.table[index].active].flight.head;
@@ -228,7 +230,7 @@ impl Tcp {
         Ok(any)
     }
 
-    fn note_retransmission(&mut self, cx: &mut Context<'_>, index: u32, at: u32) {
+    fn note_retransmission(&mut self, cx: &mut Context<'_>, index: BlockIndex, at: Slot<SentSegment>) {
         cx.counters.retransmits += 1;
         let active = &mut self.actives[self.table[index].active];
         let segment = &mut self.segments[at];
@@ -247,7 +249,7 @@ impl Tcp {
         &mut self,
         cx: &mut Context<'_>,
         line: &mut Line<'_, D>,
-        index: u32,
+        index: BlockIndex,
         mac: Mac,
     ) -> Result<bool, DeviceFull> {
         let large_max = line.device.capabilities().segmentation_max.min(LARGE_MAX);
@@ -272,7 +274,7 @@ impl Tcp {
     }
 
     /// RFC 5681, 4.1: after a retransmission timeout of silence the old window means nothing.
-    fn restart_after_idle(&mut self, index: u32, cx: &Context<'_>) {
+    fn restart_after_idle(&mut self, index: BlockIndex, cx: &Context<'_>) {
         let block = &mut self.table[index];
         if block.flight() == 0 && cx.now.since(block.sent_ms) > rtt::rto_base_ms(block) {
             cubic::restart_after_idle(block);
@@ -280,7 +282,7 @@ impl Tcp {
     }
 
     /// What may leave next, by both windows; `None` when nothing may.
-    fn next_stretch(&mut self, index: u32, large_max: u32) -> Option<Stretch> {
+    fn next_stretch(&mut self, index: BlockIndex, large_max: u32) -> Option<Stretch> {
         let limit = self.limits(self.table[index].listener).flight_bytes_max;
         let allowed = self.segments_allowed();
         let block = &mut self.table[index];
@@ -323,7 +325,7 @@ impl Tcp {
         Some(Stretch { sequence, size, fin: is_last && owes_fin, push: is_last, cut })
     }
 
-    fn note_sent(&mut self, cx: &mut Context<'_>, index: u32, stretch: &Stretch) {
+    fn note_sent(&mut self, cx: &mut Context<'_>, index: BlockIndex, stretch: &Stretch) {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
         if block.flight() == 0 {
@@ -347,7 +349,7 @@ impl Tcp {
                 sent_us: cx.now.us,
                 size: size as u16,
                 flags: if is_last && stretch.fin { sent::FIN } else { 0 },
-                next: NONE,
+                next: Slot::NONE,
             };
             let stored = active.flight.push(&mut self.segments, segment);
             debug_assert!(stored, "room was checked before");
@@ -365,7 +367,7 @@ impl Tcp {
 
     /// Moves small pieces out of receive buffers where those are short: from the piece at `from` on, what has left now and stays
     /// until it is acknowledged; and all that begins to wait.
-    fn move_out(&mut self, cx: &mut Context<'_>, index: u32, from: u32, sent: bool) {
+    fn move_out(&mut self, cx: &mut Context<'_>, index: BlockIndex, from: u32, sent: bool) {
         let block = &self.table[index];
         let begins_to_wait = self.actives[block.active].unsent > 0 && !block.has(flag::WAITED);
         if !(sent || begins_to_wait) || !cx.pools.receive_is_half_taken() {
@@ -382,7 +384,7 @@ impl Tcp {
     }
 
     /// Timers, and what the owner has to know, after something may have left.
-    fn after_sending(&mut self, cx: &mut Context<'_>, index: u32, retransmitted: bool, sent: bool) {
+    fn after_sending(&mut self, cx: &mut Context<'_>, index: BlockIndex, retransmitted: bool, sent: bool) {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
         let waits = active.unsent > 0 && !block.has(flag::DIRTY);
@@ -413,7 +415,7 @@ impl Tcp {
     }
 
     /// Something waits and nothing is in flight: only a probe can find out when it may leave.
-    fn arm_if_idle(&mut self, index: u32, cx: &Context<'_>) {
+    fn arm_if_idle(&mut self, index: BlockIndex, cx: &Context<'_>) {
         let block = &self.table[index];
         let active = &self.actives[block.active];
         let waits = active.unsent > 0 || (block.has(flag::FIN_QUEUED) && !block.has(flag::FIN_SENT));
@@ -437,7 +439,7 @@ impl Tcp {
         &mut self,
         cx: &mut Context<'_>,
         line: &mut Line<'_, D>,
-        index: u32,
+        index: BlockIndex,
         mac: Mac,
         stretch: &Stretch,
         again: Option<(crate::tcp::tables::send_queue::Queue, u32)>,

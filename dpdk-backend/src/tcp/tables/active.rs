@@ -1,9 +1,7 @@
 //! What a connection needs only while something is in flight, queued or out of order. Taken from a slab, given back when
 //! all is quiet.
 
-use crate::tcp::congestion::cubic::Cubic;
-use crate::tcp::congestion::hystart::HyStart;
-use crate::tcp::congestion::state::{Prr, Rack, TailLossProbe};
+use crate::tcp::congestion::state::{Cubic, HyStart, Prr, Rack, TailLossProbe};
 use crate::tcp::tables::out_of_order::OutOfOrder;
 use crate::tcp::tables::scoreboard::Flight;
 use crate::tcp::tables::send_queue::Queue;

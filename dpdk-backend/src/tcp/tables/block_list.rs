@@ -4,23 +4,24 @@
 //! not set. A list at its capacity is freed of stale entries, so it never grows.
 
 use crate::tcp::tables::control_block::Table;
+use crate::tcp::tables::index::BlockIndex;
 use std::collections::VecDeque;
 
 /// The list.
 #[derive(Debug)]
-pub(crate) struct IndexList {
-    items: VecDeque<u32>,
+pub(crate) struct BlockList {
+    items: VecDeque<BlockIndex>,
     flag: u32,
 }
 
-impl IndexList {
-    pub(crate) fn new(capacity: usize, flag: u32) -> IndexList {
-        IndexList { items: VecDeque::with_capacity(capacity + 1), flag }
+impl BlockList {
+    pub(crate) fn new(capacity: usize, flag: u32) -> BlockList {
+        BlockList { items: VecDeque::with_capacity(capacity + 1), flag }
     }
 
     /// Adds a block, unless it is listed.
     #[inline]
-    pub(crate) fn push(&mut self, table: &mut Table, index: u32) {
+    pub(crate) fn push(&mut self, table: &mut Table, index: BlockIndex) {
         if table[index].test_and_set(self.flag) {
             return;
         }
@@ -36,7 +37,7 @@ impl IndexList {
 
     /// Takes the next block whose flag is set, and clears it.
     #[inline]
-    pub(crate) fn pop(&mut self, table: &mut Table) -> Option<u32> {
+    pub(crate) fn pop(&mut self, table: &mut Table) -> Option<BlockIndex> {
         while let Some(index) = self.items.pop_front() {
             if table[index].has(self.flag) {
                 table[index].clear(self.flag);
@@ -72,19 +73,21 @@ mod tests {
     fn a_block_is_listed_once_and_stale_entries_cost_no_room() {
         let mut table = Table::new(4, 0);
         (0..4).for_each(|_| assert!(table.take_connection().is_some()));
-        let mut list = IndexList::new(4, flag::DIRTY);
+        let mut list = BlockList::new(4, flag::DIRTY);
         let capacity = list.items.capacity();
         for _ in 0..100 {
-            for index in 0..4 {
+            for number in 0..4 {
+                let index = BlockIndex::new(number);
                 list.push(&mut table, index);
                 list.push(&mut table, index);
-                if index % 2 == 0 {
-                    table.free(index); // and used again
+                if number % 2 == 0 {
+                    table.free(index);
+                    assert_eq!(table.take_connection(), Some(index), "it is used again");
                 }
             }
         }
         assert_eq!(list.items.capacity(), capacity);
-        let mut seen: Vec<u32> = std::iter::from_fn(|| list.pop(&mut table)).collect();
+        let mut seen: Vec<u32> = std::iter::from_fn(|| list.pop(&mut table)).map(BlockIndex::get).collect();
         seen.sort_unstable();
         assert_eq!(seen, [1, 3]);
     }

@@ -12,10 +12,12 @@
 //! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset. Passive opens have no block before the handshake is
 //! over; they live in the SYN cache.
 
-use crate::tcp::tables::slab::NONE;
+use crate::tcp::tables::active::Active;
+use crate::tcp::tables::index::BlockIndex;
 use crate::time::Now;
 use crate::wire::Ip;
 use crate::wire::flow::Tuple;
+use netpoll::{FixedSlab, Slot};
 
 /// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have records of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,8 +119,8 @@ pub(crate) mod flag {
 /// A timer's place in the wheel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimerNode {
-    pub(crate) next: u32,
-    pub(crate) previous: u32,
+    pub(crate) next: BlockIndex,
+    pub(crate) previous: BlockIndex,
     /// When it fires, in milliseconds.
     pub(crate) due_ms: u32,
 }
@@ -127,12 +129,13 @@ pub(crate) struct TimerNode {
 pub(crate) const UNLISTED: u16 = u16::MAX;
 
 impl TimerNode {
-    pub(crate) const UNSET: TimerNode = TimerNode { next: NONE, previous: NONE, due_ms: 0 };
+    pub(crate) const UNSET: TimerNode =
+        TimerNode { next: BlockIndex::NONE, previous: BlockIndex::NONE, due_ms: 0 };
 }
 
 /// One connection.
 ///
-/// Invariants: `snd_una ≤ snd_nxt`, both modulo 2^32; `active` is [`NONE`] if and only if nothing is in flight, queued or
+/// Invariants: `snd_una ≤ snd_nxt`, both modulo 2^32; `active` is [`Slot::NONE`] if and only if nothing is in flight, queued or
 /// out of order and no timer but keepalive runs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -187,8 +190,8 @@ pub(crate) struct ControlBlock {
     pub(crate) cwnd: u32,
     /// Slow-start threshold in bytes.
     pub(crate) ssthresh: u32,
-    /// Index of the active block, or [`NONE`].
-    pub(crate) active: u32,
+    /// Index of the active block, or [`Slot::NONE`].
+    pub(crate) active: Slot<Active>,
     pub(crate) timer: TimerNode,
     /// The wheel's list that the timer is in, or [`UNLISTED`].
     pub(crate) timer_slot: u16,
@@ -236,7 +239,7 @@ impl Default for ControlBlock {
             min_rtt_us: u32::MAX,
             cwnd: 0,
             ssthresh: u32::MAX,
-            active: NONE,
+            active: Slot::NONE,
             timer: TimerNode::UNSET,
             timer_slot: UNLISTED,
             neighbour: u16::MAX,
@@ -315,60 +318,44 @@ impl ControlBlock {
 /// those. Blocks of both are touched as they are first used.
 #[derive(Debug)]
 pub(crate) struct Table {
-    connections: Vec<ControlBlock>,
-    orphans: Vec<ControlBlock>,
-    connections_max: usize,
-    orphans_max: usize,
-    free_connections: Vec<u32>,
-    free_orphans: Vec<u32>,
+    connections: FixedSlab<ControlBlock>,
+    orphans: FixedSlab<ControlBlock>,
+    /// Indexes below it are connections', those from it on orphans'.
+    first_orphan: u32,
     /// Of blocks that are used for the first time since the last [`Table::trim`]: above that of any id before it.
     first_generation: u32,
 }
 
 impl Table {
     pub(crate) fn new(connections_max: usize, orphans_max: usize) -> Table {
-        assert!(connections_max + orphans_max < NONE as usize);
+        assert!(connections_max + orphans_max < u32::MAX as usize);
         Table {
-            connections: Vec::with_capacity(connections_max),
-            orphans: Vec::with_capacity(orphans_max),
-            connections_max,
-            orphans_max,
-            free_connections: Vec::with_capacity(connections_max),
-            free_orphans: Vec::with_capacity(orphans_max),
+            connections: FixedSlab::new(connections_max),
+            orphans: FixedSlab::new(orphans_max),
+            first_orphan: connections_max as u32,
             first_generation: 0,
         }
     }
 
     /// A block for a connection; the freed one that is warmest.
-    pub(crate) fn take_connection(&mut self) -> Option<u32> {
-        if let Some(index) = self.free_connections.pop() {
-            return Some(index);
-        }
-        if self.connections.len() == self.connections_max {
-            return None;
-        }
-        self.connections.push(ControlBlock { generation: self.first_generation, ..ControlBlock::default() });
-        Some(self.connections.len() as u32 - 1)
+    pub(crate) fn take_connection(&mut self) -> Option<BlockIndex> {
+        let generation = self.first_generation;
+        let slot = self.connections.acquire(|| ControlBlock { generation, ..ControlBlock::default() })?;
+        Some(BlockIndex::new(slot.index()))
     }
 
-    pub(crate) fn take_orphan(&mut self) -> Option<u32> {
-        if let Some(index) = self.free_orphans.pop() {
-            return Some(index);
-        }
-        if self.orphans.len() == self.orphans_max {
-            return None;
-        }
-        self.orphans.push(ControlBlock::default());
-        Some((self.connections_max + self.orphans.len()) as u32 - 1)
+    pub(crate) fn take_orphan(&mut self) -> Option<BlockIndex> {
+        let slot = self.orphans.acquire(ControlBlock::default)?;
+        Some(BlockIndex::new(self.first_orphan + slot.index()))
     }
 
     /// Frees a block; the next one in its slot has another generation.
-    pub(crate) fn free(&mut self, index: u32) {
+    pub(crate) fn free(&mut self, index: BlockIndex) {
         let block = &mut self[index];
         *block = ControlBlock { generation: block.generation.wrapping_add(1), ..ControlBlock::default() };
-        match (index as usize) < self.connections_max {
-            true => self.free_connections.push(index),
-            false => self.free_orphans.push(index),
+        match index.get().checked_sub(self.first_orphan) {
+            None => self.connections.release(Slot::new(index.get())),
+            Some(orphan) => self.orphans.release(Slot::new(orphan)),
         }
     }
 
@@ -377,59 +364,57 @@ impl Table {
         if self.connection_count() > 0 {
             return;
         }
-        let past = self.connections.drain(..).map(|block| block.generation);
+        let past = self.connections.slots().iter().map(|block| block.generation);
         self.first_generation = past.max().unwrap_or(self.first_generation);
-        self.free_connections.clear();
-        netpoll::release_spare(&mut self.connections);
-        netpoll::release_spare(&mut self.free_connections);
+        self.connections.trim();
     }
 
     /// Whether a connection can be taken.
     pub(crate) fn has_room(&self) -> bool {
-        self.connection_count() < self.connections_max
+        !self.connections.is_full()
     }
 
     /// Connections of the owner, those included whose end it has not been told of.
     pub(crate) fn connection_count(&self) -> usize {
-        self.connections.len() - self.free_connections.len()
+        self.connections.len()
     }
 
     pub(crate) fn orphan_count(&self) -> usize {
-        self.orphans.len() - self.free_orphans.len()
+        self.orphans.len()
     }
 
     /// Of all blocks ever used, orphans' included.
-    pub(crate) fn indexes(&self) -> impl Iterator<Item = u32> + use<> {
-        let first_orphan = self.connections_max as u32;
-        (0..self.connections.len() as u32).chain(first_orphan..first_orphan + self.orphans.len() as u32)
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = BlockIndex> + use<> {
+        let (connections, orphans) =
+            (self.connections.slots().len() as u32, self.orphans.slots().len() as u32);
+        (0..connections).chain(self.first_orphan..self.first_orphan + orphans).map(BlockIndex::new)
     }
 
     /// The block of an owner's index, in its generation.
-    pub(crate) fn inner(&self, outer: usize, generation: u32) -> Option<u32> {
-        let block = self.connections.get(outer)?;
-        (block.generation == generation && block.state != State::Free).then_some(outer as u32)
+    pub(crate) fn inner(&self, outer: usize, generation: u32) -> Option<BlockIndex> {
+        let block = self.connections.slots().get(outer)?;
+        let is_current = block.generation == generation && block.state != State::Free;
+        is_current.then_some(BlockIndex::new(outer as u32))
     }
 }
 
-impl std::ops::Index<u32> for Table {
+impl std::ops::Index<BlockIndex> for Table {
     type Output = ControlBlock;
     #[inline]
-    fn index(&self, index: u32) -> &ControlBlock {
-        let index = index as usize;
-        match self.connections.get(index) {
+    fn index(&self, index: BlockIndex) -> &ControlBlock {
+        match self.connections.get(Slot::new(index.get())) {
             Some(block) => block,
-            None => &self.orphans[index - self.connections_max],
+            None => &self.orphans[Slot::new(index.get() - self.first_orphan)],
         }
     }
 }
 
-impl std::ops::IndexMut<u32> for Table {
+impl std::ops::IndexMut<BlockIndex> for Table {
     #[inline]
-    fn index_mut(&mut self, index: u32) -> &mut ControlBlock {
-        let index = index as usize;
-        match self.connections.get_mut(index) {
+    fn index_mut(&mut self, index: BlockIndex) -> &mut ControlBlock {
+        match self.connections.get_mut(Slot::new(index.get())) {
             Some(block) => block,
-            None => &mut self.orphans[index - self.connections_max],
+            None => &mut self.orphans[Slot::new(index.get() - self.first_orphan)],
         }
     }
 }
@@ -443,12 +428,15 @@ mod tests {
         let mut table = Table::new(3, 1);
         let mut past = vec![];
         for round in 0..5 {
-            let taken: Vec<u32> = (0..1 + round % 3).map(|_| table.take_connection().unwrap()).collect();
+            let taken: Vec<_> = (0..1 + round % 3).map(|_| table.take_connection().unwrap()).collect();
             for index in taken {
                 table[index].state = State::Established;
                 past.push((index, table[index].generation));
                 table.trim(); // somebody is there: nothing happens
-                assert_eq!(table.inner(past[past.len() - 1].0 as usize, past[past.len() - 1].1), Some(index));
+                assert_eq!(
+                    table.inner(past[past.len() - 1].0.get() as usize, past[past.len() - 1].1),
+                    Some(index)
+                );
                 table.free(index);
             }
             table.trim();
@@ -456,6 +444,8 @@ mod tests {
         }
         let index = table.take_connection().unwrap();
         table[index].state = State::Established;
-        assert!(past.iter().all(|(outer, generation)| table.inner(*outer as usize, *generation).is_none()));
+        assert!(
+            past.iter().all(|(outer, generation)| table.inner(outer.get() as usize, *generation).is_none())
+        );
     }
 }

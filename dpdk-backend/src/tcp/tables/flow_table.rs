@@ -9,6 +9,10 @@
 //! finds no place there is refused, which with a keyed hash and half-full buckets does not happen by chance (less
 //! than 10^-12 a flow), nor by anybody who does not know the key.
 
+use crate::tcp::tables::index::{BlockIndex, TimeWaitIndex};
+use crate::tcp::tables::syn_cache::HalfOpen;
+use netpoll::Slot;
+
 const SLOTS: usize = 7;
 /// Buckets that a look-up reads at most.
 const PROBES_MAX: usize = 8;
@@ -18,11 +22,11 @@ const VACANT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
     /// A control block.
-    Connection(u32),
+    Connection(BlockIndex),
     /// An entry of the SYN cache.
-    HalfOpen(u32),
+    HalfOpen(Slot<HalfOpen>),
     /// A record of a connection in TIME-WAIT.
-    TimeWait(u32),
+    TimeWait(TimeWaitIndex),
 }
 
 impl Record {
@@ -31,9 +35,9 @@ impl Record {
 
     const fn pack(self) -> u32 {
         let (kind, index) = match self {
-            Record::Connection(index) => (0, index),
-            Record::HalfOpen(index) => (1, index),
-            Record::TimeWait(index) => (2, index),
+            Record::Connection(index) => (0, index.get()),
+            Record::HalfOpen(index) => (1, index.index()),
+            Record::TimeWait(index) => (2, index.get()),
         };
         kind << Record::KIND_SHIFT | (index & Record::INDEX_MASK)
     }
@@ -41,9 +45,9 @@ impl Record {
     const fn unpack(packed: u32) -> Record {
         let index = packed & Record::INDEX_MASK;
         match packed >> Record::KIND_SHIFT {
-            0 => Record::Connection(index),
-            1 => Record::HalfOpen(index),
-            _ => Record::TimeWait(index),
+            0 => Record::Connection(BlockIndex::new(index)),
+            1 => Record::HalfOpen(Slot::new(index)),
+            _ => Record::TimeWait(TimeWaitIndex::new(index)),
         }
     }
 }
@@ -190,6 +194,10 @@ mod tests {
     use netpoll::sim::Rng;
     use std::collections::HashMap;
 
+    fn connection(index: u32) -> Record {
+        Record::Connection(BlockIndex::new(index))
+    }
+
     #[test]
     fn the_table_says_what_a_map_says() {
         let mut rng = Rng::new(5);
@@ -198,23 +206,20 @@ mod tests {
         for round in 0..50_000_u32 {
             let hash = rng.next_u64();
             if model.len() < 1000 && rng.below(2) == 0 {
-                assert!(table.insert(hash, Record::Connection(round)));
+                assert!(table.insert(hash, connection(round)));
                 model.insert(hash, round);
             } else if let Some((&hash, &index)) = model.iter().next() {
-                table.remove(hash, Record::Connection(index));
+                table.remove(hash, connection(index));
                 model.remove(&hash);
-                assert_eq!(table.find(hash, |record| record == Record::Connection(index)), None);
+                assert_eq!(table.find(hash, |record| record == connection(index)), None);
             }
         }
         assert_eq!(table.len(), model.len());
         for (hash, index) in &model {
-            assert_eq!(
-                table.find(*hash, |record| record == Record::Connection(*index)),
-                Some(Record::Connection(*index))
-            );
+            assert_eq!(table.find(*hash, |record| record == connection(*index)), Some(connection(*index)));
         }
         for (hash, index) in model {
-            table.remove(hash, Record::Connection(index));
+            table.remove(hash, connection(index));
         }
         assert!(table.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.used == 0));
     }
@@ -222,9 +227,12 @@ mod tests {
     #[test]
     fn colliding_flows_fill_their_buckets_and_no_more() {
         let mut table = FlowTable::new(1000);
-        let taken = (0..1000).filter(|index| table.insert(42, Record::HalfOpen(*index))).count();
+        let taken = (0..1000).filter(|index| table.insert(42, Record::HalfOpen(Slot::new(*index)))).count();
         assert_eq!(taken, SLOTS * PROBES_MAX, "the work for one look-up is bounded");
-        assert_eq!(table.find(42, |record| record == Record::HalfOpen(3)), Some(Record::HalfOpen(3)));
+        assert_eq!(
+            table.find(42, |record| record == Record::HalfOpen(Slot::new(3))),
+            Some(Record::HalfOpen(Slot::new(3)))
+        );
         assert_eq!(table.find(43, |_| true), None);
     }
 
@@ -232,7 +240,10 @@ mod tests {
     fn a_full_table_of_random_flows_refuses_nobody() {
         let mut rng = Rng::new(9);
         let mut table = FlowTable::new(100_000);
-        assert!((0..100_000).all(|index| table.insert(rng.next_u64(), Record::TimeWait(index))));
+        assert!(
+            (0..100_000)
+                .all(|index| table.insert(rng.next_u64(), Record::TimeWait(TimeWaitIndex::new(index))))
+        );
         let far = table.buckets.iter().filter(|bucket| bucket.passed > 0).count();
         assert!(far * 20 < table.buckets.len(), "{far} buckets were passed");
     }

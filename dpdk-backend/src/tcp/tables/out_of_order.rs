@@ -4,16 +4,15 @@
 //! the bytes that arrived first.
 
 use crate::tcp::seq::{at_or_before, before};
-use crate::tcp::tables::slab::{NONE, Slab};
 use crate::wire::tcp::SACK_BLOCKS_MAX;
-use netpoll::Buffer;
+use netpoll::{Buffer, FixedSlab, Slot};
 
 /// A kept segment.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     buffer: Option<Buffer>,
     sequence: u32,
-    next: u32,
+    next: Slot<Kept>,
 }
 
 impl Kept {
@@ -25,7 +24,7 @@ impl Kept {
 /// A connection's list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutOfOrder {
-    head: u32,
+    head: Slot<Kept>,
     /// Where the segment that came last begins: RFC 2018 wants its block first.
     latest: u32,
     count: u16,
@@ -33,7 +32,7 @@ pub(crate) struct OutOfOrder {
 
 impl Default for OutOfOrder {
     fn default() -> OutOfOrder {
-        OutOfOrder { head: NONE, latest: 0, count: 0 }
+        OutOfOrder { head: Slot::NONE, latest: 0, count: 0 }
     }
 }
 
@@ -50,19 +49,19 @@ pub(crate) enum Insertion {
 
 impl OutOfOrder {
     pub(crate) fn is_empty(&self) -> bool {
-        self.head == NONE
+        self.head.is_none()
     }
 
     /// Keeps `buffer`, whose first byte is `sequence`, unless it brings nothing new or there is no room.
     pub(crate) fn insert(
         &mut self,
-        store: &mut Slab<Kept>,
+        store: &mut FixedSlab<Kept>,
         mut sequence: u32,
         mut buffer: Buffer,
         count_max: u16,
     ) -> Insertion {
         let whole = (sequence, sequence.wrapping_add(buffer.len() as u32));
-        let (mut previous, mut next) = (NONE, self.head);
+        let (mut previous, mut next) = (Slot::NONE, self.head);
         while let Some(kept) = store.get(next).filter(|kept| at_or_before(kept.sequence, sequence)) {
             (previous, next) = (next, kept.next);
         }
@@ -87,7 +86,7 @@ impl OutOfOrder {
         if self.count >= count_max {
             return Insertion::Full;
         }
-        let Some(index) = store.insert(Kept { buffer: Some(buffer), sequence, next }) else {
+        let Ok(index) = store.insert(Kept { buffer: Some(buffer), sequence, next }) else {
             return Insertion::Full;
         };
         match store.get_mut(previous) {
@@ -100,7 +99,7 @@ impl OutOfOrder {
     }
 
     /// Takes out the next segment that continues the stream at `rcv_nxt`, cut to what is new.
-    pub(crate) fn take_next(&mut self, store: &mut Slab<Kept>, rcv_nxt: u32) -> Option<Buffer> {
+    pub(crate) fn take_next(&mut self, store: &mut FixedSlab<Kept>, rcv_nxt: u32) -> Option<Buffer> {
         loop {
             let kept = store.get(self.head).filter(|kept| at_or_before(kept.sequence, rcv_nxt))?;
             let old = rcv_nxt.wrapping_sub(kept.sequence) as usize;
@@ -113,12 +112,12 @@ impl OutOfOrder {
     }
 
     /// Whether a segment is there that continues the stream at `rcv_nxt`.
-    pub(crate) fn continues(&self, store: &Slab<Kept>, rcv_nxt: u32) -> bool {
+    pub(crate) fn continues(&self, store: &FixedSlab<Kept>, rcv_nxt: u32) -> bool {
         store.get(self.head).is_some_and(|kept| at_or_before(kept.sequence, rcv_nxt))
     }
 
-    fn pop(&mut self, store: &mut Slab<Kept>) -> Option<Buffer> {
-        if self.head == NONE {
+    fn pop(&mut self, store: &mut FixedSlab<Kept>) -> Option<Buffer> {
+        if self.head.is_none() {
             return None;
         }
         let kept = store.remove(self.head);
@@ -128,7 +127,11 @@ impl OutOfOrder {
     }
 
     /// The runs of contiguous segments as SACK blocks, at most `room`; the one with the latest arrival first (RFC 2018, 4).
-    pub(crate) fn blocks(&self, store: &Slab<Kept>, room: usize) -> ([(u32, u32); SACK_BLOCKS_MAX], usize) {
+    pub(crate) fn blocks(
+        &self,
+        store: &FixedSlab<Kept>,
+        room: usize,
+    ) -> ([(u32, u32); SACK_BLOCKS_MAX], usize) {
         let mut blocks = [(0, 0); SACK_BLOCKS_MAX];
         let room = room.min(SACK_BLOCKS_MAX);
         let (mut count, mut index) = (0, self.head);
@@ -153,7 +156,7 @@ impl OutOfOrder {
     }
 
     /// Drops everything.
-    pub(crate) fn clear(&mut self, store: &mut Slab<Kept>) {
+    pub(crate) fn clear(&mut self, store: &mut FixedSlab<Kept>) {
         while self.pop(store).is_some() {}
     }
 }
@@ -174,7 +177,7 @@ mod tests {
         let mut rng = Rng::new(8);
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
         for _ in 0..500 {
-            let (mut store, mut list) = (Slab::new(64), OutOfOrder::default());
+            let (mut store, mut list) = (FixedSlab::new(64), OutOfOrder::default());
             let mut stream = Vec::new();
             for _ in 0..200 {
                 let start = 1 + rng.below(100) as u32;
@@ -199,7 +202,7 @@ mod tests {
                 }
             }
             assert!(stream.iter().zip(1..).all(|(byte, at)| *byte == at as u8));
-            assert_eq!(store.len(), 0);
+            assert!(store.is_empty());
         }
         assert!(pools.is_full());
     }
@@ -207,11 +210,11 @@ mod tests {
     #[test]
     fn the_bound_holds_and_duplicates_are_told() {
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
-        let (mut store, mut list) = (Slab::new(64), OutOfOrder::default());
+        let (mut store, mut list) = (FixedSlab::new(64), OutOfOrder::default());
         assert_eq!(list.insert(&mut store, 10, buffer(&mut pools, 10, 5), 1), Insertion::Kept);
         assert_eq!(list.insert(&mut store, 10, buffer(&mut pools, 10, 5), 1), Insertion::Duplicate(10, 15));
         assert_eq!(list.insert(&mut store, 30, buffer(&mut pools, 30, 5), 1), Insertion::Full);
         list.clear(&mut store);
-        assert!(pools.is_full() && store.len() == 0);
+        assert!(pools.is_full() && store.is_empty());
     }
 }

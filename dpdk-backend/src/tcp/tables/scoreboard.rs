@@ -3,7 +3,7 @@
 //! The list of a connection covers `snd_una..snd_nxt` without gaps, in order. A FIN is a segment that takes one
 //! sequence number more than it has bytes.
 
-use crate::tcp::tables::slab::{NONE, Slab};
+use netpoll::{FixedSlab, Slot};
 
 /// Facts of a segment.
 pub(crate) mod sent {
@@ -23,7 +23,7 @@ pub(crate) struct SentSegment {
     pub(crate) sequence: u32,
     /// When it was last sent, in microseconds.
     pub(crate) sent_us: u32,
-    pub(crate) next: u32,
+    pub(crate) next: Slot<SentSegment>,
     /// Payload bytes.
     pub(crate) size: u16,
     pub(crate) flags: u8,
@@ -49,8 +49,8 @@ impl SentSegment {
 /// A connection's segments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flight {
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
+    pub(crate) head: Slot<SentSegment>,
+    pub(crate) tail: Slot<SentSegment>,
     /// Sequence numbers that are selectively acknowledged.
     pub(crate) sacked: u32,
     /// Sequence numbers that are taken for lost and not sent again.
@@ -63,22 +63,22 @@ pub(crate) struct Flight {
 
 impl Default for Flight {
     fn default() -> Flight {
-        Flight { head: NONE, tail: NONE, sacked: 0, lost: 0, sacked_count: 0, count: 0 }
+        Flight { head: Slot::NONE, tail: Slot::NONE, sacked: 0, lost: 0, sacked_count: 0, count: 0 }
     }
 }
 
 impl Flight {
     pub(crate) fn is_empty(&self) -> bool {
-        self.head == NONE
+        self.head.is_none()
     }
 
     /// Appends a segment that has just been sent for the first time; false when the store is full.
     #[must_use]
-    pub(crate) fn push(&mut self, store: &mut Slab<SentSegment>, segment: SentSegment) -> bool {
-        let Some(index) = store.insert(SentSegment { next: NONE, ..segment }) else { return false };
-        match self.tail {
-            NONE => self.head = index,
-            tail => store[tail].next = index,
+    pub(crate) fn push(&mut self, store: &mut FixedSlab<SentSegment>, segment: SentSegment) -> bool {
+        let Ok(index) = store.insert(SentSegment { next: Slot::NONE, ..segment }) else { return false };
+        match store.get_mut(self.tail) {
+            Some(last) => last.next = index,
+            None => self.head = index,
         }
         self.tail = index;
         self.count += 1;
@@ -86,14 +86,14 @@ impl Flight {
     }
 
     /// Takes the first segment off.
-    pub(crate) fn pop(&mut self, store: &mut Slab<SentSegment>) -> Option<SentSegment> {
-        if self.head == NONE {
+    pub(crate) fn pop(&mut self, store: &mut FixedSlab<SentSegment>) -> Option<SentSegment> {
+        if self.head.is_none() {
             return None;
         }
         let segment = store.remove(self.head);
         self.head = segment.next;
-        if self.head == NONE {
-            self.tail = NONE;
+        if self.head.is_none() {
+            self.tail = Slot::NONE;
         }
         self.count -= 1;
         self.forget(&segment);
@@ -112,7 +112,7 @@ impl Flight {
     }
 
     /// Cuts the first `count` bytes off the first segment: a part of it is acknowledged.
-    pub(crate) fn trim(&mut self, store: &mut Slab<SentSegment>, count: u32) {
+    pub(crate) fn trim(&mut self, store: &mut FixedSlab<SentSegment>, count: u32) {
         let Some(segment) = store.get_mut(self.head) else { return };
         let count = count.min(u32::from(segment.size));
         segment.sequence = segment.sequence.wrapping_add(count);
@@ -127,7 +127,12 @@ impl Flight {
 
     /// Splits a segment so that it has at most `size` bytes; the rest follows it, equal in all facts. False when the
     /// store is full.
-    pub(crate) fn split(&mut self, store: &mut Slab<SentSegment>, index: u32, size: u16) -> bool {
+    pub(crate) fn split(
+        &mut self,
+        store: &mut FixedSlab<SentSegment>,
+        index: Slot<SentSegment>,
+        size: u16,
+    ) -> bool {
         let whole = store[index];
         if whole.size <= size {
             return true;
@@ -137,7 +142,7 @@ impl Flight {
             size: whole.size - size,
             ..whole
         };
-        let Some(rest) = store.insert(rest) else { return false };
+        let Ok(rest) = store.insert(rest) else { return false };
         self.count += 1;
         let first = &mut store[index];
         first.size = size;
@@ -173,7 +178,7 @@ impl Flight {
     }
 
     /// Marks everything that has not arrived as lost.
-    pub(crate) fn mark_all_lost(&mut self, store: &mut Slab<SentSegment>) {
+    pub(crate) fn mark_all_lost(&mut self, store: &mut FixedSlab<SentSegment>) {
         let mut index = self.head;
         while let Some(segment) = store.get_mut(index) {
             self.mark_lost(segment);
@@ -182,7 +187,7 @@ impl Flight {
     }
 
     /// Forgets what was selectively acknowledged: the peer has forgotten it too (RFC 2018, 8).
-    pub(crate) fn forget_sacked(&mut self, store: &mut Slab<SentSegment>) {
+    pub(crate) fn forget_sacked(&mut self, store: &mut FixedSlab<SentSegment>) {
         let mut index = self.head;
         while let Some(segment) = store.get_mut(index) {
             segment.flags &= !sent::SACKED;
@@ -192,7 +197,11 @@ impl Flight {
     }
 
     /// The first lost segment at or behind `from`.
-    pub(crate) fn next_lost(&self, store: &Slab<SentSegment>, from: u32) -> Option<u32> {
+    pub(crate) fn next_lost(
+        &self,
+        store: &FixedSlab<SentSegment>,
+        from: Slot<SentSegment>,
+    ) -> Option<Slot<SentSegment>> {
         let mut index = from;
         while let Some(segment) = store.get(index) {
             if segment.has(sent::LOST) {
@@ -204,7 +213,7 @@ impl Flight {
     }
 
     /// Frees everything.
-    pub(crate) fn clear(&mut self, store: &mut Slab<SentSegment>) {
+    pub(crate) fn clear(&mut self, store: &mut FixedSlab<SentSegment>) {
         while self.pop(store).is_some() {}
     }
 }
@@ -213,7 +222,7 @@ impl Flight {
 mod tests {
     use super::*;
 
-    fn flight(store: &mut Slab<SentSegment>) -> Flight {
+    fn flight(store: &mut FixedSlab<SentSegment>) -> Flight {
         let mut flight = Flight::default();
         for number in 0..3 {
             let flags = if number == 2 { sent::FIN } else { 0 };
@@ -227,7 +236,7 @@ mod tests {
 
     #[test]
     fn sums_follow_the_marks() {
-        let mut store = Slab::new(8);
+        let mut store = FixedSlab::new(8);
         let mut flight = flight(&mut store);
         flight.mark_all_lost(&mut store);
         assert_eq!((flight.lost, flight.sacked), (31, 0));
@@ -244,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_split_keeps_the_fin_at_the_end() {
-        let mut store = Slab::new(8);
+        let mut store = FixedSlab::new(8);
         let mut flight = flight(&mut store);
         let last = flight.tail;
         assert!(flight.split(&mut store, last, 4));

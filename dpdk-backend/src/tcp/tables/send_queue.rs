@@ -9,10 +9,10 @@
 //! `snd_una`: what is acknowledged is dropped at once.
 
 use crate::device::Payload;
-use crate::tcp::tables::slab::NONE;
 use netpoll::{BufferPools, LastCopy, PieceList, PieceStore, Priority, Refusal, SharedBuffer, Shares};
 
-const _: () = assert!(NONE == PieceList::NONE);
+/// No piece.
+const NONE: u32 = PieceList::NONE;
 
 /// One connection's queue.
 ///
@@ -35,7 +35,7 @@ impl Queue {
         self.list.is_empty()
     }
 
-    /// The piece with the first unsent byte, or [`NONE`].
+    /// The piece with the first unsent byte, or [`PieceList::NONE`].
     pub(crate) fn first_unsent(&self) -> u32 {
         self.cursor
     }

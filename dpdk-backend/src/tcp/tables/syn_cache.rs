@@ -8,10 +8,10 @@
 //! Waiting ones have completed the handshake, but their owner does not accept, or has no room. Their data is refused with
 //! a window of zero, so that they stay this small; the window opens when they are accepted.
 
-use crate::tcp::tables::slab::NONE;
 use crate::time::Now;
 use crate::wire::flow::Tuple;
 use crate::wire::{Ip, Mac};
+use netpoll::{FixedSlab, Slot};
 
 /// Counters of networks; several share one when there are more.
 const NETWORKS: usize = 4096;
@@ -47,8 +47,8 @@ pub(crate) struct HalfOpen {
     pub(crate) ts_recent: u32,
     /// When the next SYN-ACK is due, in milliseconds.
     pub(crate) due_ms: u32,
-    next: u32,
-    previous: u32,
+    next: Slot<HalfOpen>,
+    previous: Slot<HalfOpen>,
     pub(crate) mac: Mac,
     /// The window of the last segment, as on the wire.
     pub(crate) window: u16,
@@ -87,8 +87,8 @@ impl HalfOpen {
             iss: 0,
             ts_recent: 0,
             due_ms: 0,
-            next: NONE,
-            previous: NONE,
+            next: Slot::NONE,
+            previous: Slot::NONE,
             mac,
             window: 0,
             scale: 0,
@@ -102,13 +102,10 @@ impl HalfOpen {
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct SynCache {
-    entries: Vec<HalfOpen>,
-    free: u32,
-    used: usize,
+    entries: FixedSlab<HalfOpen>,
     waiting: usize,
-    capacity: usize,
-    heads: [u32; LISTS],
-    tails: [u32; LISTS],
+    heads: [Slot<HalfOpen>; LISTS],
+    tails: [Slot<HalfOpen>; LISTS],
     networks: Vec<u16>,
     per_network_max: u16,
     retries_max: u8,
@@ -118,38 +115,35 @@ pub(crate) struct SynCache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Send the SYN-ACK again.
-    Retransmit(u32),
+    Retransmit(Slot<HalfOpen>),
     /// Give up; the entry is still there.
-    GiveUp(u32),
+    GiveUp(Slot<HalfOpen>),
 }
 
 impl SynCache {
     pub(crate) fn new(capacity: usize, per_network_max: u16, retries_max: u8) -> SynCache {
         SynCache {
-            entries: Vec::with_capacity(capacity),
-            free: NONE,
-            used: 0,
+            entries: FixedSlab::new(capacity),
             waiting: 0,
-            capacity,
-            heads: [NONE; LISTS],
-            tails: [NONE; LISTS],
+            heads: [Slot::NONE; LISTS],
+            tails: [Slot::NONE; LISTS],
             networks: vec![0; NETWORKS],
             per_network_max,
             retries_max: retries_max.min(RETRIES as u8 - 1),
         }
     }
 
-    pub(crate) fn get(&self, index: u32) -> &HalfOpen {
-        &self.entries[index as usize]
+    pub(crate) fn get(&self, index: Slot<HalfOpen>) -> &HalfOpen {
+        &self.entries[index]
     }
 
-    pub(crate) fn get_mut(&mut self, index: u32) -> &mut HalfOpen {
-        &mut self.entries[index as usize]
+    pub(crate) fn get_mut(&mut self, index: Slot<HalfOpen>) -> &mut HalfOpen {
+        &mut self.entries[index]
     }
 
     /// Entries, those that wait included.
     pub(crate) fn len(&self) -> usize {
-        self.used
+        self.entries.len()
     }
 
     /// Those that wait to be accepted.
@@ -158,66 +152,52 @@ impl SynCache {
     }
 
     /// Adds an entry whose SYN-ACK leaves now. `network` numbers its network. `None` when there is no room.
-    pub(crate) fn insert(&mut self, entry: HalfOpen, network: u64, now: Now) -> Option<u32> {
+    pub(crate) fn insert(&mut self, entry: HalfOpen, network: u64, now: Now) -> Option<Slot<HalfOpen>> {
         let share = &mut self.networks[network as usize % NETWORKS];
-        if self.used == self.capacity || *share >= self.per_network_max {
+        if *share >= self.per_network_max {
             return None;
         }
+        let index = self.entries.insert(entry).ok()?;
         *share += 1;
-        let index = match self.free {
-            NONE => {
-                self.entries.push(entry);
-                self.entries.len() as u32 - 1
-            }
-            free => {
-                self.free = self.entries[free as usize].next;
-                self.entries[free as usize] = entry;
-                free
-            }
-        };
-        self.used += 1;
-        self.entries[index as usize].due_ms = now.ms.wrapping_add(1000);
+        self.entries[index].due_ms = now.ms.wrapping_add(1000);
         self.append(index, 0);
         Some(index)
     }
 
     /// Removes an entry and returns it.
-    pub(crate) fn remove(&mut self, index: u32, network: u64) -> HalfOpen {
+    pub(crate) fn remove(&mut self, index: Slot<HalfOpen>, network: u64) -> HalfOpen {
         self.unlink(index);
-        let entry = self.entries[index as usize];
         let share = &mut self.networks[network as usize % NETWORKS];
         *share = share.saturating_sub(1);
-        self.entries[index as usize].next = self.free;
-        self.free = index;
-        self.used -= 1;
-        entry
+        self.entries.release(index);
+        self.entries[index]
     }
 
     /// The handshake is over, and nobody accepts yet.
-    pub(crate) fn let_wait(&mut self, index: u32) {
-        if !self.entries[index as usize].is_waiting() {
+    pub(crate) fn let_wait(&mut self, index: Slot<HalfOpen>) {
+        if !self.entries[index].is_waiting() {
             self.unlink(index);
             self.append(index, WAITING);
         }
     }
 
     /// The one that has waited longest.
-    pub(crate) fn first_waiting(&self) -> Option<u32> {
-        Some(self.heads[usize::from(WAITING)]).filter(|index| *index != NONE)
+    pub(crate) fn first_waiting(&self) -> Option<Slot<HalfOpen>> {
+        Some(self.heads[usize::from(WAITING)]).filter(|index| index.is_some())
     }
 
     /// What is due; the caller calls until there is nothing.
     pub(crate) fn expire(&mut self, now: Now) -> Option<Due> {
         for list in 0..RETRIES {
             let index = self.heads[list];
-            if index == NONE || !now.reached(self.entries[index as usize].due_ms) {
+            if !self.entries.get(index).is_some_and(|entry| now.reached(entry.due_ms)) {
                 continue;
             }
             if list as u8 >= self.retries_max {
                 return Some(Due::GiveUp(index));
             }
             self.unlink(index);
-            let entry = &mut self.entries[index as usize];
+            let entry = &mut self.entries[index];
             // RFC 6298, 5.5: 1 s, 2 s, 4 s …
             entry.due_ms = now.ms.wrapping_add(1000 << (list + 1));
             entry.retransmitted = true;
@@ -229,32 +209,32 @@ impl SynCache {
 
     /// When the next one is due, in milliseconds.
     pub(crate) fn next_due(&self, now: Now) -> Option<u32> {
-        let due = |head: &u32| self.entries.get(*head as usize).map(|entry| now.until(entry.due_ms));
+        let due = |head: &Slot<HalfOpen>| self.entries.get(*head).map(|entry| now.until(entry.due_ms));
         self.heads[..RETRIES].iter().filter_map(due).min()
     }
 
-    fn append(&mut self, index: u32, list: u8) {
+    fn append(&mut self, index: Slot<HalfOpen>, list: u8) {
         let place = usize::from(list);
         let tail = std::mem::replace(&mut self.tails[place], index);
-        match tail {
-            NONE => self.heads[place] = index,
-            tail => self.entries[tail as usize].next = index,
+        match self.entries.get_mut(tail) {
+            Some(last) => last.next = index,
+            None => self.heads[place] = index,
         }
-        let entry = &mut self.entries[index as usize];
-        (entry.next, entry.previous, entry.list) = (NONE, tail, list);
+        let entry = &mut self.entries[index];
+        (entry.next, entry.previous, entry.list) = (Slot::NONE, tail, list);
         self.waiting += usize::from(list == WAITING);
     }
 
-    fn unlink(&mut self, index: u32) {
-        let entry = self.entries[index as usize];
+    fn unlink(&mut self, index: Slot<HalfOpen>) {
+        let entry = self.entries[index];
         let place = usize::from(entry.list);
-        match entry.previous {
-            NONE => self.heads[place] = entry.next,
-            previous => self.entries[previous as usize].next = entry.next,
+        match self.entries.get_mut(entry.previous) {
+            Some(previous) => previous.next = entry.next,
+            None => self.heads[place] = entry.next,
         }
-        match entry.next {
-            NONE => self.tails[place] = entry.previous,
-            next => self.entries[next as usize].previous = entry.previous,
+        match self.entries.get_mut(entry.next) {
+            Some(next) => next.previous = entry.previous,
+            None => self.tails[place] = entry.previous,
         }
         self.waiting -= usize::from(entry.list == WAITING);
     }
@@ -307,7 +287,7 @@ mod tests {
     #[test]
     fn those_that_wait_are_served_in_order_and_never_given_up() {
         let mut cache = SynCache::new(3, 9, 5);
-        let all: Vec<u32> = (0..3).map(|host| cache.insert(entry(host), 1, at(0)).unwrap()).collect();
+        let all: Vec<_> = (0..3).map(|host| cache.insert(entry(host), 1, at(0)).unwrap()).collect();
         [all[2], all[0], all[2]].into_iter().for_each(|index| cache.let_wait(index));
         assert_eq!((cache.waiting(), cache.first_waiting()), (2, Some(all[2])));
         cache.remove(all[2], 1);

@@ -5,6 +5,7 @@
 
 use crate::tcp::seq::before;
 use crate::tcp::tables::flow_table::{FlowTable, Record};
+use crate::tcp::tables::index::TimeWaitIndex;
 use crate::time::Now;
 
 /// A record's wait is restarted so often at most, in milliseconds.
@@ -45,8 +46,8 @@ impl TimeWait {
         TimeWait { ring: Vec::with_capacity(capacity), capacity, added: 0, removed: 0, live: 0, lifetime_ms }
     }
 
-    pub(crate) fn get(&self, index: u32) -> &TimeWaitRecord {
-        &self.ring[index as usize]
+    pub(crate) fn get(&self, index: TimeWaitIndex) -> &TimeWaitRecord {
+        &self.ring[index.get() as usize]
     }
 
     /// Records that have not expired.
@@ -77,7 +78,7 @@ impl TimeWait {
             Some(place) => *place = record,
             None => self.ring.push(record),
         }
-        flows.replace(record.hash, old, Record::TimeWait(index as u32));
+        flows.replace(record.hash, old, Record::TimeWait(TimeWaitIndex::new(index as u32)));
         self.added += 1;
         self.live += 1;
         evicted
@@ -85,19 +86,19 @@ impl TimeWait {
 
     /// RFC 9293, 3.10.7.4: a retransmitted FIN restarts the wait. The record moves to the ring's end, a second after it came
     /// there at the earliest: each move takes a place, and a peer that repeats its FIN must not take all others'.
-    pub(crate) fn restart(&mut self, flows: &mut FlowTable, index: u32, now: Now) {
-        let record = self.ring[index as usize];
+    pub(crate) fn restart(&mut self, flows: &mut FlowTable, index: TimeWaitIndex, now: Now) {
+        let record = self.ring[index.get() as usize];
         if now.since(record.due_ms.wrapping_sub(self.lifetime_ms)) < RESTART_MIN_MS {
             return;
         }
-        self.ring[index as usize].is_live = false;
+        self.ring[index.get() as usize].is_live = false;
         self.live -= 1;
         self.insert(flows, record, Record::TimeWait(index), now);
     }
 
     /// Forgets a record: its tuple is used anew. The caller has taken it out of the flow table.
-    pub(crate) fn forget(&mut self, index: u32) {
-        if std::mem::take(&mut self.ring[index as usize].is_live) {
+    pub(crate) fn forget(&mut self, index: TimeWaitIndex) {
+        if std::mem::take(&mut self.ring[index.get() as usize].is_live) {
             self.live -= 1;
         }
     }
@@ -107,7 +108,7 @@ impl TimeWait {
         self.removed += 1;
         let record = &mut self.ring[index];
         if std::mem::take(&mut record.is_live) {
-            flows.remove(record.hash, Record::TimeWait(index as u32));
+            flows.remove(record.hash, Record::TimeWait(TimeWaitIndex::new(index as u32)));
             self.live -= 1;
         }
     }
@@ -139,15 +140,18 @@ impl TimeWait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::tables::index::BlockIndex;
 
     fn at(ms: u32) -> Now {
         Now { ms, us: 0 }
     }
 
+    const OLD: Record = Record::Connection(BlockIndex::new(9));
+
     fn add(ring: &mut TimeWait, flows: &mut FlowTable, hash: u64, ms: u32) -> bool {
-        assert!(flows.insert(hash, Record::Connection(9)));
+        assert!(flows.insert(hash, OLD));
         let record = TimeWaitRecord { hash, ..TimeWaitRecord::default() };
-        ring.insert(flows, record, Record::Connection(9), at(ms))
+        ring.insert(flows, record, OLD, at(ms))
     }
 
     #[test]

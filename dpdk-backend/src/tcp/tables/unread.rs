@@ -1,5 +1,6 @@
 //! The payloads that their owner gave back, in order.
 
+use crate::tcp::tables::index::BlockIndex;
 use netpoll::{Buffer, BufferPools, release_queue};
 use std::collections::VecDeque;
 
@@ -10,7 +11,7 @@ const WORTH_TELLING: usize = 32;
 /// See the text of this file. All that wait are told at once, or none: so the order of each connection's stays what it was.
 #[derive(Debug)]
 pub(in crate::tcp) struct Unread {
-    pub(in crate::tcp) waiting: VecDeque<(u32, Buffer)>,
+    pub(in crate::tcp) waiting: VecDeque<(BlockIndex, Buffer)>,
     /// How many of them, from the front on, are to be told again.
     pub(in crate::tcp) told: usize,
     /// The least block that any of the others needs.
@@ -22,7 +23,7 @@ pub(in crate::tcp) struct Unread {
 }
 
 impl Unread {
-    pub(in crate::tcp) const BYTES_PER_PAYLOAD: usize = size_of::<(u32, Buffer)>();
+    pub(in crate::tcp) const BYTES_PER_PAYLOAD: usize = size_of::<(BlockIndex, Buffer)>();
 
     /// For `capacity` payloads at most.
     pub(in crate::tcp) fn new(capacity: usize) -> Unread {
@@ -50,13 +51,13 @@ impl Unread {
     }
 
     /// The next payload to be told again.
-    pub(in crate::tcp) fn next(&mut self) -> Option<(u32, Buffer)> {
+    pub(in crate::tcp) fn next(&mut self) -> Option<(BlockIndex, Buffer)> {
         self.told = self.told.checked_sub(1)?;
         self.waiting.pop_front()
     }
 
     /// Forgets a connection's; returns whether there were any.
-    pub(in crate::tcp) fn purge(&mut self, index: u32) -> bool {
+    pub(in crate::tcp) fn purge(&mut self, index: BlockIndex) -> bool {
         if self.waiting.is_empty() {
             return false;
         }

@@ -6,7 +6,7 @@
 //! of its slot and is then set near, by the same rule.
 
 use crate::tcp::tables::control_block::{Table, TimerNode, UNLISTED};
-use crate::tcp::tables::slab::NONE;
+use crate::tcp::tables::index::BlockIndex;
 use crate::time::Now;
 
 const NEAR_SLOTS: u32 = 4096;
@@ -18,7 +18,7 @@ const _: () = assert!(NEAR_SLOTS == FAR_SLOTS);
 /// The wheel. The nodes are in the control blocks.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    heads: Box<[u32]>,
+    heads: Box<[BlockIndex]>,
     /// One bit a list, near and far: not empty.
     used: [[u64; WORDS]; 2],
     /// The millisecond whose list is being emptied.
@@ -32,7 +32,7 @@ impl Wheel {
 
     pub(crate) fn new() -> Wheel {
         Wheel {
-            heads: vec![NONE; (NEAR_SLOTS + FAR_SLOTS) as usize].into_boxed_slice(),
+            heads: vec![BlockIndex::NONE; (NEAR_SLOTS + FAR_SLOTS) as usize].into_boxed_slice(),
             used: [[0; WORDS]; 2],
             hand_ms: 0,
             armed: 0,
@@ -46,7 +46,7 @@ impl Wheel {
 
     /// Sets the timer to fire at `due_ms`, or earlier; one that fires early enough already stays.
     #[inline]
-    pub(crate) fn arm(&mut self, table: &mut Table, index: u32, due_ms: u32) {
+    pub(crate) fn arm(&mut self, table: &mut Table, index: BlockIndex, due_ms: u32) {
         let node = table[index].timer;
         if table[index].timer_slot != UNLISTED && (node.due_ms.wrapping_sub(due_ms) as i32) <= 0 {
             return;
@@ -63,31 +63,31 @@ impl Wheel {
         self.link(table, index, slot as u16, due_ms);
     }
 
-    fn link(&mut self, table: &mut Table, index: u32, slot: u16, due_ms: u32) {
+    fn link(&mut self, table: &mut Table, index: BlockIndex, slot: u16, due_ms: u32) {
         let next = std::mem::replace(&mut self.heads[usize::from(slot)], index);
-        if next != NONE {
+        if next.is_some() {
             table[next].timer.previous = index;
         }
-        table[index].timer = TimerNode { next, previous: NONE, due_ms };
+        table[index].timer = TimerNode { next, previous: BlockIndex::NONE, due_ms };
         table[index].timer_slot = slot;
         *self.word(slot) |= 1 << (slot % 64);
         self.armed += 1;
     }
 
     /// Forgets the timer.
-    pub(crate) fn cancel(&mut self, table: &mut Table, index: u32) {
+    pub(crate) fn cancel(&mut self, table: &mut Table, index: BlockIndex) {
         let (node, slot) = (table[index].timer, table[index].timer_slot);
         if slot == UNLISTED {
             return;
         }
         match node.previous {
-            NONE => self.heads[usize::from(slot)] = node.next,
+            BlockIndex::NONE => self.heads[usize::from(slot)] = node.next,
             previous => table[previous].timer.next = node.next,
         }
-        if node.next != NONE {
+        if node.next.is_some() {
             table[node.next].timer.previous = node.previous;
         }
-        if self.heads[usize::from(slot)] == NONE {
+        if self.heads[usize::from(slot)] == BlockIndex::NONE {
             *self.word(slot) &= !(1 << (slot % 64));
         }
         table[index].timer = TimerNode::UNSET;
@@ -96,16 +96,16 @@ impl Wheel {
     }
 
     /// The next timer that is due, taken off. Call it until it returns `None`, or stop earlier: what is due stays due.
-    pub(crate) fn expire(&mut self, table: &mut Table, now: Now) -> Option<u32> {
+    pub(crate) fn expire(&mut self, table: &mut Table, now: Now) -> Option<BlockIndex> {
         loop {
             let near = self.heads[(self.hand_ms % NEAR_SLOTS) as usize];
-            if near != NONE {
+            if near.is_some() {
                 self.cancel(table, near);
                 return Some(near);
             }
             let far = NEAR_SLOTS + (self.hand_ms >> FAR_SHIFT) % FAR_SLOTS;
             let far = self.heads[far as usize];
-            if far != NONE {
+            if far.is_some() {
                 self.cancel(table, far);
                 return Some(far);
             }
@@ -172,6 +172,8 @@ mod tests {
     use super::*;
     use netpoll::sim::Rng;
 
+    const BLOCKS: [BlockIndex; 2] = [BlockIndex::new(0), BlockIndex::new(1)];
+
     fn at(ms: u32) -> Now {
         Now { ms, us: 0 }
     }
@@ -188,19 +190,19 @@ mod tests {
         let (mut table, mut wheel) = (table(200), Wheel::new());
         let deadlines: Vec<u32> = (0..200).map(|_| rng.below(60_000) as u32).collect();
         for (index, due) in deadlines.iter().enumerate() {
-            wheel.arm(&mut table, index as u32, *due);
+            wheel.arm(&mut table, BlockIndex::new(index as u32), *due);
         }
         let mut fired = [false; 200];
         let mut now = 0;
         while fired.iter().any(|fired| !fired) {
             now += wheel.next_ms(at(now)).expect("something is set").max(1);
             while let Some(index) = wheel.expire(&mut table, at(now)) {
-                let due = deadlines[index as usize];
+                let due = deadlines[index.get() as usize];
                 if due > now {
                     wheel.arm(&mut table, index, due); // early, from the far wheel
                 } else {
-                    assert!(now - due <= 1, "{index} was due at {due} and fired at {now}");
-                    assert!(!std::mem::replace(&mut fired[index as usize], true));
+                    assert!(now - due <= 1, "{index:?} was due at {due} and fired at {now}");
+                    assert!(!std::mem::replace(&mut fired[index.get() as usize], true));
                 }
             }
         }
@@ -211,12 +213,12 @@ mod tests {
     #[test]
     fn an_earlier_setting_stays_and_a_later_one_is_replaced() {
         let (mut table, mut wheel) = (table(2), Wheel::new());
-        wheel.arm(&mut table, 0, 10);
-        wheel.arm(&mut table, 0, 50);
-        assert_eq!(table[0].timer.due_ms, 10, "lazy");
-        wheel.arm(&mut table, 0, 5);
+        wheel.arm(&mut table, BLOCKS[0], 10);
+        wheel.arm(&mut table, BLOCKS[0], 50);
+        assert_eq!(table[BLOCKS[0]].timer.due_ms, 10, "lazy");
+        wheel.arm(&mut table, BLOCKS[0], 5);
         assert_eq!(wheel.expire(&mut table, at(4)), None);
-        assert_eq!(wheel.expire(&mut table, at(5)), Some(0));
+        assert_eq!(wheel.expire(&mut table, at(5)), Some(BLOCKS[0]));
         assert_eq!(wheel.expire(&mut table, at(1000)), None);
     }
 
@@ -225,12 +227,12 @@ mod tests {
         let (mut table, mut wheel) = (table(2), Wheel::new());
         let start = u32::MAX - 1000;
         wheel.hand_ms = start;
-        wheel.arm(&mut table, 0, start.wrapping_add(2000));
-        wheel.arm(&mut table, 1, start.wrapping_add(100_000));
+        wheel.arm(&mut table, BLOCKS[0], start.wrapping_add(2000));
+        wheel.arm(&mut table, BLOCKS[1], start.wrapping_add(100_000));
         let end = at(start.wrapping_add(500_000));
         let first = wheel.expire(&mut table, end);
         let second = wheel.expire(&mut table, end);
-        assert_eq!((first, second), (Some(0), Some(1)));
+        assert_eq!((first, second), (Some(BLOCKS[0]), Some(BLOCKS[1])));
         assert_eq!(wheel.expire(&mut table, end), None);
     }
 }
