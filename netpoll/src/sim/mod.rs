@@ -134,11 +134,6 @@ impl SimNetwork {
         self.core.borrow().links.len()
     }
 
-    /// Other faults from here on: a storm that passes, or the calm in which a run must come to its end.
-    pub fn set_faults(&self, faults: FaultConfig) {
-        self.core.borrow_mut().faults = faults;
-    }
-
     /// A hash of everything that has happened.
     pub fn trace_hash(&self) -> u64 {
         self.core.borrow().trace.hash()
