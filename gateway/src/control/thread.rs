@@ -204,8 +204,20 @@ pub fn control_waker() -> io::Result<(Waker, UnixStream)> {
     Ok((Waker::writing_to(written.into()), read))
 }
 
-async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> {
-    let Orders { commands, inbox: mut orders, ready } = orders;
+/// What the thread keeps of its parts for itself; all else is shared ([`Control`]).
+struct Own {
+    mailbox: Mailbox<ControlMessage>,
+    wake_ups: UnixStream,
+    listener: std::net::TcpListener,
+    claims: Claims,
+    notifier: Notifier,
+    source: ReloadSource,
+    log: LogHandle,
+    signals: bool,
+}
+
+/// Divides the parts. With `io_uring` the journal is written through it.
+fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
     let Parts {
         config,
         facts,
@@ -220,7 +232,7 @@ async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> 
         claims,
         journal,
         notifier,
-        reload: source,
+        reload,
         log,
         signals,
     } = parts;
@@ -256,6 +268,13 @@ async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> 
         capture,
         io_uring,
     });
+    Ok((control, Own { mailbox, wake_ups, listener, claims, notifier, source: reload, log, signals }))
+}
+
+async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> {
+    let Orders { commands, inbox: mut orders, ready } = orders;
+    let (control, own) = divided(parts, io_uring)?;
+    let Own { mailbox, wake_ups, listener, claims, notifier, source, log, signals } = own;
     let (stopped, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
     let inbox = Inbox {
         mailbox,
