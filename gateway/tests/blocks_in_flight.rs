@@ -11,7 +11,7 @@ use dpdk_backend::wire::Mac;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
 use gateway::router::FanoutPlaces;
-use gateway::worker::{Context, Ports, Worker};
+use gateway::worker::{Context, Peers, Worker};
 use gateway_proto::frame::Operation;
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Timestamp, Waker, mailbox,
@@ -79,11 +79,11 @@ impl World {
         let (sender, inbox) = mailbox(capacity, backend.waker());
         let (control, _) = mailbox(capacity, Waker::flag());
         let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
-        let ports = Ports { workers: vec![sender], control, places, verifier: None };
+        let peers = Peers { workers: vec![sender], control, places, verifier: None };
         let context =
             Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
         let metrics = Arc::new(WorkerMetrics::default());
-        let worker = Worker::new(context, backend, inbox, ports, metrics).unwrap();
+        let worker = Worker::new(context, backend, inbox, peers, metrics).unwrap();
         World { now, worker, clients, batch: Completions::with_capacity(1024), heard: HashMap::new() }
     }
 

@@ -54,7 +54,7 @@ fn strangers_are_turned_away_with_a_reason(backend: &BackendChoice) {
     let (gateway, signal) = start(backend, 1);
     let mut held = gateway.login(1, ROOM);
     for level in [Level::Refuse, Level::Shed] {
-        signal.tell(level, ROOM_MAX);
+        signal.publish(level, ROOM_MAX);
         let mut stranger = gateway.client();
         let word = stranger.read();
         let closed = Closed::parse(&word.body).unwrap();
@@ -69,13 +69,13 @@ fn strangers_are_turned_away_with_a_reason(backend: &BackendChoice) {
         assert_eq!(held.ask(Operation::HEARTBEAT, 1, b"").operation, 3, "who is in stays in");
     }
     assert_eq!(gateway.threads.as_ref().unwrap().metrics[0].memory_refusals.get(), 4);
-    signal.tell(Level::Normal, ROOM_MAX);
+    signal.publish(Level::Normal, ROOM_MAX);
     gateway.login(2, ROOM);
 }
 
 fn at_the_very_end_strangers_are_reset(backend: &BackendChoice) {
     let (gateway, signal) = start(backend, 1);
-    signal.tell(Level::Close, ROOM_MAX);
+    signal.publish(Level::Close, ROOM_MAX);
     assert!(gateway.client().try_read().is_none());
     assert_eq!(upgrade(&gateway), "");
 }
@@ -84,7 +84,7 @@ fn between_two_readings_no_more_are_taken_on_than_there_is_room_for(backend: &Ba
     let (gateway, signal) = start(backend, 1);
     let mut held = Vec::new();
     for (reading, room) in (0..).zip([3, 2]) {
-        signal.tell(Level::Normal, room);
+        signal.publish(Level::Normal, room);
         for mid in 0..i64::from(room) {
             held.push(gateway.login(10 * reading + mid, ROOM));
         }
@@ -133,7 +133,7 @@ fn droppable_messages_are_shed_for_slow_receivers_only(backend: &BackendChoice) 
     let mut slow = slow_receiver(&gateway, &mut sender, 3);
     to_room(&mut sender, b"before");
     assert_eq!(quick.read().body, b"before");
-    signal.tell(Level::Shed, ROOM_MAX);
+    signal.publish(Level::Shed, ROOM_MAX);
     // A turn that had begun has ended with the first answer, so all have heard of it with the third.
     for sequence in 0..3 {
         assert_eq!(quick.ask(Operation::HEARTBEAT, sequence, b"").operation, 3);
@@ -162,7 +162,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     let mut sender = gateway.login(1, "");
     let mut quick = gateway.login(2, "");
     let slow: Vec<_> = (0..10).map(|mid| slow_receiver(&gateway, &mut sender, 100 + mid)).collect();
-    signal.tell(Level::Close, ROOM_MAX);
+    signal.publish(Level::Close, ROOM_MAX);
     let closes = || sum(&gateway, |one| one.slow_closes_for(SlowReason::Memory).get());
     let until = Instant::now() + Duration::from_secs(60);
     while closes() < 8 && Instant::now() < until {
@@ -170,7 +170,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
     }
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(closes(), 8, "one reading, some closes");
-    signal.tell(Level::Close, ROOM_MAX);
+    signal.publish(Level::Close, ROOM_MAX);
     while closes() < 10 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -181,7 +181,7 @@ fn the_slowest_receivers_go_a_few_a_reading(backend: &BackendChoice) {
 
 fn a_storm_of_strangers_does_not_linger(backend: &BackendChoice) {
     let (gateway, signal) = start(backend, 1);
-    signal.tell(Level::Refuse, ROOM_MAX);
+    signal.publish(Level::Refuse, ROOM_MAX);
     let heard = (0..400).filter(|_| gateway.client().try_read().is_some()).count();
     assert!((256..400).contains(&heard), "{heard} of 400 got a reason");
 }

@@ -51,7 +51,7 @@ impl MemoryWatch {
         let stall_percent = self.source.stall_percent();
         let level = gauge.update(thresholds, reading, stall_percent);
         let room = reading.map(|reading| reading.room(thresholds.refuse_percent, workers.count()));
-        self.signal.tell(level, room.unwrap_or(ROOM_MAX));
+        self.signal.publish(level, room.unwrap_or(ROOM_MAX));
         let reading = reading.or_else(|| self.source.of_machine(connections));
         let state = MemoryState { reading, stall_percent, level };
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;

@@ -8,7 +8,7 @@ use netpoll::MailboxSender;
 use std::sync::Arc;
 
 /// One in so many places of a mailbox is for what must not be lost. Workers leave an eighth to the control thread
-/// (`worker::Post`), and this is a part of it.
+/// (`outbox::Outbox`), and this is a part of it.
 const ORDER_PARTS: usize = 32;
 
 /// A worker's mailbox was full: nothing was handed over.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A request is refused with 503 where its connection has used up its share of the turn, so the connection that posts most
-//! is refused, and one that posts now and then is not. `worker::Post` has the arithmetic.
+//! is refused, and one that posts now and then is not. `outbox::Outbox` has the arithmetic.
 //!
 //! [`super::rate`] stops sockets, too, for another reason and for longer: a connection is received from again when both
 //! reasons are gone. Silence is not counted against a connection while it is left unread.
@@ -17,9 +17,9 @@
 //! Bounds: as many connections are held as requests may wait; one more is not held. A hold ends when the destination has
 //! taken most of what waits, which depends on no client.
 
+use super::Handler;
 use crate::address::WorkerId;
 use crate::session::{Instant16, Phase};
-use crate::worker::Worker;
 use netpoll::{Backend, ConnectionId, Fifo};
 
 /// Held connections that are looked at in a turn at most.
@@ -49,18 +49,18 @@ impl Held {
     }
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Says whether a connection's request may become a message to `to`; if not, it is to be refused as busy.
     pub(super) fn admits_post(&mut self, from: ConnectionId, to: WorkerId) -> bool {
-        if self.post.is_free(to) {
+        if self.outbox.is_free(to) {
             return true;
         }
         let is_held = self.shard.sessions.get(from).is_some_and(|session| session.flow.is_held());
-        let admits = self.post.admits(from, is_held, to);
-        if self.post.is_pressed(to) {
+        let admits = self.outbox.admits(from, is_held, to);
+        if self.outbox.is_pressed(to) {
             self.hold(from, to);
         }
-        self.metrics.outbox_refusals.add(u64::from(!admits));
+        self.io.metrics.outbox_refusals.add(u64::from(!admits));
         admits
     }
 
@@ -72,16 +72,16 @@ impl<B: Backend> Worker<B> {
             return;
         }
         self.held.0.push_back((connection, to));
-        self.metrics.held.increment();
-        self.metrics.holds.add(1);
-        self.backend.set_receiving(connection, false);
+        self.io.metrics.held.increment();
+        self.io.metrics.holds.add(1);
+        self.io.backend.set_receiving(connection, false);
     }
 
     /// Receives again from connections for whose messages there is room.
     pub(crate) fn release_held(&mut self) {
         for _ in 0..LOOKS_PER_TURN.min(self.held.0.len()) {
             let Some((connection, to)) = self.held.0.pop_front() else { return };
-            if self.post.is_calm(to) || self.is_stopping() {
+            if self.outbox.is_calm(to) || self.turn.is_stopping() {
                 self.end_hold(connection);
             } else if self.shard.sessions.get(connection).is_some_and(|session| session.flow.is_held()) {
                 self.held.0.push_back((connection, to));
@@ -92,7 +92,7 @@ impl<B: Backend> Worker<B> {
     fn end_hold(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         if session.flow.set_held(false) {
-            self.metrics.held.decrement();
+            self.io.metrics.held.decrement();
             self.receive_again(connection);
         }
     }
@@ -100,16 +100,16 @@ impl<B: Backend> Worker<B> {
     /// Receives again, unless there is another reason not to. The time in which nothing could be heard of the client is no
     /// silence of its own, and no time that it took for a frame.
     pub(super) fn receive_again(&mut self, connection: ConnectionId) {
-        let now = Instant16::of(self.pace.now);
+        let now = Instant16::of(self.turn.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+        let allowance = self.policy.allowance(&session.flow);
         session.flow.pay(session.heard_at, now, &allowance);
         session.heard_at = now;
         if !session.carry.is_empty() {
             session.carry.begin(now);
         }
         if !session.flow.is_unread() {
-            self.backend.set_receiving(connection, true);
+            self.io.backend.set_receiving(connection, true);
         }
     }
 }

@@ -6,11 +6,11 @@
 //! merely slow keeps its slot beside an address that has many, also while those have their second. Connections that have logged in, or whose token is looked at,
 //! keep theirs.
 
+use super::Handler;
 use super::websocket::TOO_MANY;
 use crate::session::{Instant16, Session};
 use crate::settings::ListenerKind;
 use crate::sources::Source;
-use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, ConnectionId};
 use std::cmp::Reverse;
@@ -48,7 +48,7 @@ fn sort_by_crowd(candidates: &mut [Candidate]) {
     candidates.sort_unstable_by_key(|one| (Reverse(one.crowd), one.place));
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Counts a new connection for its address, and refuses it when that has as many as it may.
     pub(crate) fn admit_from_address(&mut self, connection: ConnectionId, peer: SocketAddr) {
         let Some((sources, max)) = &self.context.settings.sources else { return };
@@ -57,13 +57,13 @@ impl<B: Backend> Worker<B> {
         }
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
-        self.metrics.address_refusals.add(1);
-        if !self.pace.refusals.admit(self.pace.now) {
+        self.io.metrics.address_refusals.add(1);
+        if !self.memory.refusals.admit(self.turn.now) {
             self.abort(connection, CloseCode::OVERLOAD);
         } else if is_tcp {
             self.end(connection, CloseCode::OVERLOAD, "this address has as many connections as it may");
         } else {
-            self.metrics.upgrade_failures.add(1);
+            self.io.metrics.upgrade_failures.add(1);
             self.last_bytes(connection, TOO_MANY, CloseCode::OVERLOAD);
         }
     }
@@ -91,10 +91,10 @@ impl<B: Backend> Worker<B> {
         // Slots of connections that are closed already are as good as free.
         let closed = sessions.closing_count().saturating_sub(self.shard.lingering.count());
         let short = (sessions.live_count() - closed + spare).saturating_sub(slots);
-        if short == 0 || !self.takes_newcomers() {
+        if short == 0 || !self.turn.takes_newcomers() {
             return;
         }
-        let now = Instant16::of(self.pace.now);
+        let now = Instant16::of(self.turn.now);
         let is_late = |session: &Session| now.ticks_since(session.opened_at) > LOGIN_GRACE_TICKS;
         if !sessions.oldest_unauthenticated().is_some_and(is_late) {
             return;
@@ -119,7 +119,7 @@ impl<B: Backend> Worker<B> {
         let goes =
             |one: &&Candidate| one.is_late && usize::from(one.crowd) * SPARED_PART >= usize::from(busiest);
         for candidate in candidates[..count].iter().filter(goes).take(short) {
-            self.metrics.unauthenticated_evictions.add(1);
+            self.io.metrics.unauthenticated_evictions.add(1);
             // A last word would have to wait for the peer, and the slot with it.
             self.abort(candidate.connection, CloseCode::OVERLOAD);
         }

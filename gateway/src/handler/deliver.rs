@@ -1,16 +1,17 @@
 //! Pushes on their way to sessions.
 
+use super::Handler;
 use super::reserve::{PUSH_SIZE_MAX, Reserve};
-use crate::address::{Address, Fingerprint, WorkerId};
+use crate::address::{Address, Fingerprint};
+use crate::context::{Context, Policy};
+use crate::io::Io;
 use crate::memory::Level;
 use crate::message::{Exclude, MessageClass, Origin, Push};
-use crate::metrics::{OperationClass, SlowReason, WorkerMetrics};
+use crate::metrics::{OperationClass, SlowReason};
 use crate::router::fanout::{Progress, Target};
-use crate::session::Session;
-use crate::session::Sessions;
-use crate::settings::Reloadable;
+use crate::router::{Fanouts, Rooms};
+use crate::session::{Session, Sessions};
 use crate::settings::SlowConsumer;
-use crate::worker::Worker;
 use gateway_proto::codes::ErrorCode;
 use netpoll::{Backend, ConnectionId, Priority, SendError, Timestamp};
 
@@ -30,20 +31,32 @@ enum Delivered {
     Later,
 }
 
+/// What deliveries keep from one to the next.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// Connections found too slow while something was iterated over; closed right after.
+    slow: Vec<ConnectionId>,
+    /// What flooded receivers still get of pushes to many.
+    reserve: Reserve,
+}
+
+impl Delivery {
+    /// Notes at most so many slow connections at a time.
+    pub(super) fn with_capacity(slow_max: usize) -> Delivery {
+        Delivery { slow: Vec::with_capacity(slow_max), reserve: Reserve::new() }
+    }
+}
+
 /// What one delivery needs of the worker, apart from the stores that a fan-out walks through.
-struct Outlet<'w, B> {
-    me: WorkerId,
-    backend: &'w mut B,
+struct Outlet<'w, B: Backend> {
+    context: &'w Context,
+    policy: &'w Policy,
+    io: &'w mut Io<B>,
     sessions: &'w Sessions,
-    reloadable: &'w Reloadable,
-    metrics: &'w WorkerMetrics,
-    slow: &'w mut Vec<ConnectionId>,
+    state: &'w mut Delivery,
     now: Timestamp,
     /// Memory is short: see [`Level::Shed`].
     sheds: bool,
-    reserve: &'w mut Reserve,
-    /// Bytes that a queue may hold.
-    queue_bytes_max: usize,
     /// A delivery that finds the store full may wait for the next turn.
     may_wait: bool,
 }
@@ -52,7 +65,7 @@ impl<B: Backend> Outlet<'_, B> {
     /// Hands the push to one session. Room pushes are not `filtered`, as in goim.
     fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude, filtered: bool) -> Delivered {
         let connection = session.connection;
-        if !session.is_open() || exclude.address == Some(Address::new(self.me, connection)) {
+        if !session.is_open() || exclude.address == Some(Address::new(self.context.id, connection)) {
             return Delivered::NotMeant;
         }
         let filtered = filtered && push.operation >= FILTERED_MIN;
@@ -60,8 +73,8 @@ impl<B: Backend> Outlet<'_, B> {
             return Delivered::NotMeant;
         }
         if self.sheds && self.sheds_for_memory(connection, push) {
-            self.metrics.memory_drops.add(u64::from(push.frames));
-            self.metrics.count_drop(push, false);
+            self.io.metrics.memory_drops.add(u64::from(push.frames));
+            self.io.metrics.count_drop(push, false);
             return Delivered::NoRoom;
         }
         let outer = usize::from(push.websocket_header);
@@ -69,12 +82,12 @@ impl<B: Backend> Outlet<'_, B> {
             true => push.bytes.clone(),
             false => push.bytes.slice(outer, push.bytes.len()),
         };
-        let sent = self.backend.send_as(connection, bytes, self.priority(push));
+        let sent = self.io.backend.send_as(connection, bytes, self.priority(push));
         match sent.or_else(|refused| self.send_from_reserve(connection, push, refused)) {
             Ok(()) => {
                 let frames = u64::from(push.frames);
-                self.metrics.deliveries[push.class as usize].add(frames);
-                self.metrics.count_sent_frames(OperationClass::Push, frames, push.bytes.len() - outer);
+                self.io.metrics.deliveries[push.class as usize].add(frames);
+                self.io.metrics.count_sent_frames(OperationClass::Push, frames, push.bytes.len() - outer);
                 Delivered::Queued
             }
             Err(SendError::Closed(_)) => Delivered::NotMeant,
@@ -84,11 +97,11 @@ impl<B: Backend> Outlet<'_, B> {
             }
             // Other connections' queues fill the store, so this one is not to blame, whatever its class says.
             Err(SendError::Exhausted(_)) => {
-                if self.may_wait && !self.backend.is_waiting(connection) {
+                if self.may_wait && !self.io.backend.is_waiting(connection) {
                     return Delivered::Later;
                 }
-                self.metrics.store_refusals.add(1);
-                self.metrics.count_drop(push, false);
+                self.io.metrics.store_refusals.add(1);
+                self.io.metrics.count_drop(push, false);
                 Delivered::NoRoom
             }
         }
@@ -107,33 +120,35 @@ impl<B: Backend> Outlet<'_, B> {
     ) -> Result<(), SendError> {
         let bytes = match &refused {
             SendError::Full(bytes) => bytes,
-            SendError::Exhausted(bytes) if !self.may_wait || self.backend.is_waiting(connection) => bytes,
+            SendError::Exhausted(bytes) if !self.may_wait || self.io.backend.is_waiting(connection) => bytes,
             SendError::Exhausted(_) | SendError::Closed(_) => return Err(refused),
         };
         let is_for_many = matches!(push.class, MessageClass::Room | MessageClass::Broadcast);
         if !is_for_many || bytes.len() > PUSH_SIZE_MAX {
             return Err(refused);
         }
-        let (queued, part) =
-            (self.backend.queued_bytes(connection), self.priority(push).bytes_max(self.queue_bytes_max));
+        let (queued, part) = (
+            self.io.backend.queued_bytes(connection),
+            self.priority(push).bytes_max(self.context.settings.send_queue_bytes_max),
+        );
         let fills_its_part = queued <= part && queued + bytes.len() > part;
-        let is_slow = self.backend.stalled_for(connection, self.now) >= self.reloadable.slow_consumer_timeout;
-        if fills_its_part || is_slow || !self.reserve.take(connection, bytes.len(), self.now) {
+        let is_slow = self.io.backend.stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
+        if fills_its_part || is_slow || !self.state.reserve.take(connection, bytes.len(), self.now) {
             return Err(refused);
         }
-        let copy = self.backend.pools().copy(bytes).filter(|copy| copy.capacity() <= PUSH_SIZE_MAX);
+        let copy = self.io.backend.pools().copy(bytes).filter(|copy| copy.capacity() <= PUSH_SIZE_MAX);
         let Some(copy) = copy else { return Err(refused) };
-        self.backend.send_as(connection, copy.freeze(), Priority::Reply).map_err(|_| refused)
+        self.io.backend.send_as(connection, copy.freeze(), Priority::Reply).map_err(|_| refused)
     }
 
     /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken yet.
     fn sheds_for_memory(&self, connection: ConnectionId, push: &Push) -> bool {
-        self.reloadable.slow_consumer(push.class) == SlowConsumer::Drop && self.backend.is_waiting(connection)
+        self.policy.slow_consumer(push.class) == SlowConsumer::Drop && self.io.backend.is_waiting(connection)
     }
 
     /// What a push may take of its receiver's queue.
     fn priority(&self, push: &Push) -> Priority {
-        match (push.class, self.reloadable.slow_consumer(push.class)) {
+        match (push.class, self.policy.slow_consumer(push.class)) {
             (MessageClass::Reply, _) => Priority::Reply,
             (_, SlowConsumer::Close) => Priority::Push,
             (_, SlowConsumer::Drop) => Priority::Droppable,
@@ -143,33 +158,36 @@ impl<B: Backend> Outlet<'_, B> {
     /// The receiver's queue is full: the policy for the class decides. A queue that a burst has filled makes no receiver slow: its
     /// socket is slow when it has taken nothing for a time.
     fn refused(&mut self, connection: ConnectionId, push: &Push) {
-        let may_close = self.reloadable.slow_consumer(push.class) == SlowConsumer::Close;
+        let may_close = self.policy.slow_consumer(push.class) == SlowConsumer::Close;
         let closes = may_close
-            && self.backend.stalled_for(connection, self.now) >= self.reloadable.slow_consumer_timeout;
-        self.metrics.count_drop(push, closes);
-        if closes && self.slow.len() < self.slow.capacity() {
-            self.slow.push(connection);
+            && self.io.backend.stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
+        self.io.metrics.count_drop(push, closes);
+        if closes && self.state.slow.len() < self.state.slow.capacity() {
+            self.state.slow.push(connection);
         }
     }
 }
 
-impl<B: Backend> Worker<B> {
-    /// Delivers to one connection; says whether it got the push, or why there was no room for it.
-    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push) -> Result<u32, ErrorCode> {
-        let mut outlet = Outlet {
-            me: self.context.id,
-            backend: &mut self.backend,
+impl<B: Backend> Handler<B> {
+    /// The way out for deliveries, beside the tables that a fan-out walks through.
+    fn outlet(&mut self) -> (Outlet<'_, B>, &mut Fanouts, &mut Rooms) {
+        let outlet = Outlet {
+            context: &self.context,
+            policy: &self.policy,
+            io: &mut self.io,
             sessions: &self.shard.sessions,
-            reloadable: &self.reloadable,
-            metrics: &self.metrics,
-            slow: &mut self.slow,
-            now: self.pace.now,
-            sheds: self.pace.memory.level >= Level::Shed,
-            reserve: &mut self.reserve,
-            queue_bytes_max: self.context.settings.send_queue_bytes_max,
+            state: &mut self.delivery,
+            now: self.turn.now,
+            sheds: self.memory.state.level >= Level::Shed,
             may_wait: false,
         };
-        let session = self.shard.sessions.get(connection);
+        (outlet, &mut self.shard.fanouts, &mut self.shard.rooms)
+    }
+
+    /// Delivers to one connection; says whether it got the push, or why there was no room for it.
+    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push) -> Result<u32, ErrorCode> {
+        let (mut outlet, _, _) = self.outlet();
+        let session = outlet.sessions.get(connection);
         let delivered = session.map(|session| outlet.deliver(session, push, Exclude::default(), true));
         self.close_slow();
         match delivered {
@@ -199,19 +217,19 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
         match self.shard.rooms.find(name) {
             Some(room) => self.fan_out(Target::Room(room), push, exclude, 0),
-            None => self.post.places().return_room(self.context.id, name),
+            None => self.outbox.places().return_room(self.context.id, name),
         }
     }
 
     /// Begins a fan-out. Its sender has taken a place for it, so there is room.
     fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
-        let now = self.pace.now;
-        let rate = if self.is_stopping() { 0 } else { rate };
-        self.pace.fanouts_rest = false;
+        let now = self.turn.now;
+        let rate = if self.turn.is_stopping() { 0 } else { rate };
+        self.turn.fanouts_rest = false;
         let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
         debug_assert!(pushed.is_ok(), "a push to many has a place");
         if let Err(push) = pushed {
-            self.metrics.count_drop(&push, false);
+            self.io.metrics.count_drop(&push, false);
         }
     }
 
@@ -221,21 +239,9 @@ impl<B: Backend> Worker<B> {
             return;
         }
         let slice = self.slice();
-        let position = (self.shard.sessions.slots(), self.pace.now);
-        let mut outlet = Outlet {
-            me: self.context.id,
-            backend: &mut self.backend,
-            sessions: &self.shard.sessions,
-            reloadable: &self.reloadable,
-            metrics: &self.metrics,
-            slow: &mut self.slow,
-            now: self.pace.now,
-            sheds: self.pace.memory.level >= Level::Shed,
-            reserve: &mut self.reserve,
-            queue_bytes_max: self.context.settings.send_queue_bytes_max,
-            may_wait: false,
-        };
-        let made = self.shard.fanouts.run(&mut self.shard.rooms, position, slice, |delivery| {
+        let position = (self.shard.sessions.slots(), self.turn.now);
+        let (mut outlet, fanouts, rooms) = self.outlet();
+        let made = fanouts.run(rooms, position, slice, |delivery| {
             let session = outlet.sessions.at(delivery.session as usize);
             let delivered = session
                 .map(|session| outlet.deliver(session, delivery.push, delivery.exclude, delivery.filtered));
@@ -243,18 +249,18 @@ impl<B: Backend> Worker<B> {
             outlet.may_wait = true;
             if delivered == Some(Delivered::Later) { Progress::Again } else { Progress::Done }
         });
-        self.pace.fanouts_rest = made == 0;
+        self.turn.fanouts_rest = made == 0;
         self.close_slow();
     }
 
     /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued here has been handed over.
     fn slice(&self) -> usize {
         let slice = self.context.settings.fanout_slice;
-        if self.pace.receives > 0 { (slice / 4).max(1) } else { slice }
+        if self.turn.receives > 0 { (slice / 4).max(1) } else { slice }
     }
 
     fn close_slow(&mut self) {
-        while let Some(connection) = self.slow.pop() {
+        while let Some(connection) = self.delivery.slow.pop() {
             self.end_slow(connection, SlowReason::Stalled);
         }
     }

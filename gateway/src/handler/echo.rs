@@ -6,8 +6,8 @@
 //! At most [`MESSAGES_MAX`] of the largest messages' bytes in all echoes of a worker: beyond that the echo that holds most ends
 //! with 3001. An echo whose answers wait is not read from, so one that never reads holds one message and its answer.
 
+use super::Handler;
 use crate::settings::ListenerKind;
-use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{Decoded, HEADER_SIZE_MAX, Kind, Limits, Opcode, Role, emit_header};
 use netpoll::{Backend, Buffer, ConnectionId, SendError};
@@ -82,7 +82,7 @@ impl EchoConnections {
     }
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Bytes of an echo connection.
     pub(crate) fn echo_received(&mut self, connection: ConnectionId, buffer: &Buffer) {
         let mut echo = self.echo.take(connection).unwrap_or_default();
@@ -148,12 +148,12 @@ impl<B: Backend> Worker<B> {
         if self.takes_frames(connection).is_none() {
             return; // its last word has been said
         }
-        while echo.sent < echo.output.len() && self.backend.queued_bytes(connection) < QUEUED_MAX {
+        while echo.sent < echo.output.len() && self.io.backend.queued_bytes(connection) < QUEUED_MAX {
             let Some(chunk) = self.echo_chunk(&echo.output[echo.sent..]) else {
                 return self.abort(connection, CloseCode::OVERLOAD);
             };
             let size = chunk.len();
-            match self.backend.send(connection, chunk.freeze()) {
+            match self.io.backend.send(connection, chunk.freeze()) {
                 Ok(()) => echo.sent += size,
                 // The bound on queues is lower than ours: later. Or it is gone, which its `Closed` tells.
                 Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => return,
@@ -162,7 +162,7 @@ impl<B: Backend> Worker<B> {
         let is_said = echo.sent == echo.output.len();
         if is_said == echo.stopped {
             echo.stopped = !is_said;
-            self.backend.set_receiving(connection, is_said);
+            self.io.backend.set_receiving(connection, is_said);
         }
         if is_said {
             echo.output.clear();
@@ -177,7 +177,7 @@ impl<B: Backend> Worker<B> {
     fn echo_chunk(&mut self, output: &[u8]) -> Option<Buffer> {
         let mut size = output.len().min(CHUNK_SIZE);
         loop {
-            match self.backend.pools().copy(&output[..size]) {
+            match self.io.backend.pools().copy(&output[..size]) {
                 None if size > CHUNK_SIZE_MIN => size /= 2,
                 chunk => return chunk,
             }

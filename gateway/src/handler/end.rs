@@ -1,23 +1,25 @@
 //! How connections end: the last word, which [`super::linger`] gives the time to arrive.
 
+use super::Handler;
 use super::linger::Answer;
 use crate::address::Fingerprint;
 use crate::message::{AuditKind, Message, NameKind};
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::{Phase, Session, User};
 use crate::settings::ListenerKind;
-use crate::worker::Worker;
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Header, Operation};
 use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_close};
 use netpoll::{Backend, ConnectionId, SharedBuffer};
 use std::fmt::{Display, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a stopped connection is looked at: a reload, or another connection of its user's that leaves, may shorten the stop.
 const STOP_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Timers handled in a turn at most.
+const TIMERS_PER_TURN: usize = 1024;
 
 /// Text of at most 123 bytes (`REASON_SIZE_MAX`), written without allocating.
 struct Brief {
@@ -46,7 +48,7 @@ impl Write for Brief {
     }
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Ends a connection with a code and a reason as its last word (operation 111; over WebSocket a close frame
     /// besides). Its names and rooms are given up at once.
     pub(crate) fn end(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
@@ -57,7 +59,7 @@ impl<B: Backend> Worker<B> {
         self.context.settings.listeners[usize::from(session.listener)].kind
     }
 
-    /// [`Worker::end`] with anything that can be written as the reason.
+    /// [`Handler::end`] with anything that can be written as the reason.
     pub(crate) fn end_for(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         if session.phase == Phase::Closing {
@@ -78,14 +80,14 @@ impl<B: Backend> Worker<B> {
         };
         let word = self.encode(connection, websocket, header, write);
         if word.is_some() {
-            self.metrics.count_sent(OperationClass::Notice, header.frame_size());
+            self.io.metrics.count_sent(OperationClass::Notice, header.frame_size());
         }
         let close = if websocket { self.close_frame(connection, code, &brief) } else { None };
         let last = match (word, close) {
             (Some(mut word), Some(close)) => match word.try_join(close) {
                 Ok(()) => Some(word),
                 Err(close) => {
-                    let _ = self.backend.send(connection, word); // a farewell that does not fit is no loss
+                    let _ = self.io.backend.send(connection, word); // a farewell that does not fit is no loss
                     Some(close)
                 }
             },
@@ -127,15 +129,15 @@ impl<B: Backend> Worker<B> {
         opcode: Opcode,
         payload: &[u8],
     ) -> Option<SharedBuffer> {
-        self.with_block(connection, payload.len() + HEADER_SIZE_MAX, |worker| {
-            worker.encoder.control(worker.backend.pools(), opcode, payload)
+        self.with_block(connection, payload.len() + HEADER_SIZE_MAX, |handler| {
+            handler.io.encoder.control(handler.io.backend.pools(), opcode, payload)
         })
     }
 
     /// Ends a connection with plain bytes as its last (an HTTP response).
     pub(crate) fn last_bytes(&mut self, connection: ConnectionId, bytes: &[u8], code: CloseCode) {
-        let last = self.with_block(connection, bytes.len(), |worker| {
-            worker.encoder.bytes(worker.backend.pools(), bytes)
+        let last = self.with_block(connection, bytes.len(), |handler| {
+            handler.io.encoder.bytes(handler.io.backend.pools(), bytes)
         });
         self.part(connection, code, last, Answer::Came);
     }
@@ -150,7 +152,7 @@ impl<B: Backend> Worker<B> {
             session.set_close_code(session.close_code().unwrap_or(code));
         }
         self.stop_lingering(connection);
-        self.backend.close(connection);
+        self.io.backend.close(connection);
     }
 
     /// A peer that does not take what it is sent.
@@ -159,7 +161,7 @@ impl<B: Backend> Worker<B> {
         if !self.shard.sessions.get(connection).is_some_and(is_live) {
             return; // several messages of one slice found its queue full
         }
-        self.metrics.slow_closes_for(reason).add(1);
+        self.io.metrics.slow_closes_for(reason).add(1);
         self.end(connection, CloseCode::SLOW_CONSUMER, "the connection takes messages too slowly");
     }
 
@@ -183,7 +185,7 @@ impl<B: Backend> Worker<B> {
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.set_close_code(code);
         }
-        let store = self.backend.send_store();
+        let store = self.io.backend.send_store();
         if store.used == store.max {
             self.make_room_in_store(connection); // else the last word could be lost
         }
@@ -195,15 +197,15 @@ impl<B: Backend> Worker<B> {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         if matches!(session.phase, Phase::Registering | Phase::Open) {
             if session.key_number() > 0 {
-                self.metrics.token_keys.remove(session.key_number());
+                self.io.metrics.token_keys.remove(session.key_number());
             }
             let names =
                 [(NameKind::Key, self.own_key_name(session)), (NameKind::User, self.user_name(session))];
             let from = self.address(connection);
-            let workers = self.post.workers();
+            let workers = self.outbox.workers();
             for (kind, name) in names {
                 let Some(name) = name else { continue };
-                self.post.send(name.home(workers), Message::Release { kind, name, from });
+                self.outbox.send(name.home(workers), Message::Release { kind, name, from });
             }
         }
         if let Some(session) = self.shard.sessions.get_mut(connection) {
@@ -248,9 +250,9 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn send_away(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         if session.is_open() {
-            let reloadable = Arc::clone(&self.reloadable);
-            let (min, max) = reloadable.reconnect_delay;
-            let address = Name::parse(reloadable.reconnect_address.as_bytes()).ok();
+            let values = self.policy.values();
+            let (min, max) = values.reconnect_delay;
+            let address = Name::parse(values.reconnect_address.as_bytes()).ok();
             if let Ok(notice) = Reconnect::new(min.as_millis() as u32, max.as_millis() as u32, address) {
                 let header = Header::new(Operation::RECONNECT, 0, notice.encoded_size() as u32);
                 self.reply(connection, header, |body| {
@@ -261,18 +263,31 @@ impl<B: Backend> Worker<B> {
         self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down");
     }
 
+    /// Fires the timers that are due, and ends frames that are overdue, if they may `fire` in this turn.
+    pub(crate) fn expire(&mut self, fire: bool) {
+        for _ in 0..if fire { TIMERS_PER_TURN } else { 0 } {
+            let Some(index) = self.shard.sessions.timers.expire(self.turn.now) else { break };
+            self.timer_fired(index);
+        }
+        let lag = self.shard.sessions.timers.lag(self.turn.now);
+        self.io.metrics.timer_lag_nanos.set(lag.as_nanos() as u64);
+        if fire {
+            self.expire_frames();
+        }
+    }
+
     /// A connection's one timer: login, idleness, the end of its token, the end of a stop, or the end of the peer's moment.
-    pub(crate) fn timer_fired(&mut self, index: usize) {
+    fn timer_fired(&mut self, index: usize) {
         let Some(session) = self.shard.sessions.at(index) else { return };
         let connection = session.connection;
-        let now = self.pace.now;
-        let reloadable = &self.reloadable;
+        let now = self.turn.now;
+        let policy = &self.policy;
         match session.phase {
             Phase::Vacant => {}
             Phase::Closing => self.linger_is_over(connection),
             Phase::Handshake | Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
                 let opened_at = session.opened_at.before(now);
-                let deadline = opened_at + reloadable.auth_timeout + self.stood_still(opened_at);
+                let deadline = opened_at + policy.auth_timeout + self.stood_still(opened_at);
                 if now < deadline {
                     return self.shard.sessions.timers.set(index, deadline);
                 }
@@ -283,7 +298,7 @@ impl<B: Backend> Worker<B> {
     }
 
     fn open_timer_fired(&mut self, connection: ConnectionId) {
-        let now = self.pace.now;
+        let now = self.turn.now;
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let token_until = session.ends.time();
         if session.flow.is_stopped() && now >= self.resume_at(connection) {
@@ -302,9 +317,9 @@ impl<B: Backend> Worker<B> {
     /// is looked at again: nothing could be heard of it.
     fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
         let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
-        let heard_at = session.heard_at.before(self.pace.now);
-        let since = if session.flow.is_held() { self.pace.now } else { heard_at };
-        Some(since + self.reloadable.idle_timeout + self.stood_still(since))
+        let heard_at = session.heard_at.before(self.turn.now);
+        let since = if session.flow.is_held() { self.turn.now } else { heard_at };
+        Some(since + self.policy.idle_timeout + self.stood_still(since))
     }
 
     /// When the timer of a session that is logged in has to fire next.
@@ -313,7 +328,7 @@ impl<B: Backend> Worker<B> {
         let resume_at = session
             .flow
             .is_stopped()
-            .then(|| self.resume_at(connection).min(self.pace.now + STOP_LOOK_EVERY));
+            .then(|| self.resume_at(connection).min(self.turn.now + STOP_LOOK_EVERY));
         let ends = [session.ends.time(), self.idle_deadline(connection), resume_at];
         ends.into_iter().flatten().min()
     }

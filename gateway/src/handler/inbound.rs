@@ -1,11 +1,11 @@
 //! Bytes to frames over TCP, and frames to handlers.
 
+use super::Handler;
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
 use crate::session::Phase;
 use crate::session::flow::cost;
 use crate::settings::ListenerKind;
-use crate::worker::Worker;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
 use gateway_proto::preface::Preface;
@@ -15,14 +15,14 @@ use std::time::Duration;
 /// How often a worker reports connections that speak another protocol.
 const FOREIGN_INTERVAL: Duration = Duration::from_secs(60);
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Bytes of a connection.
     pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         let Some((phase, listener)) = self.count_bytes(connection, buffer.len()) else { return };
         // What came before it waits for a block.
-        if self.backend.has_unread(connection) {
+        if self.io.backend.has_unread(connection) {
             let count = buffer.len();
-            match self.backend.unread(connection, buffer, usize::MAX) {
+            match self.io.backend.unread(connection, buffer, usize::MAX) {
                 Ok(()) => return self.return_bytes(connection, count),
                 Err(back) => buffer = back,
             }
@@ -80,7 +80,7 @@ impl<B: Backend> Worker<B> {
                 Some(Peek::Incomplete { needed }) => {
                     let count = buffer.len();
                     let Some(buffer) = self.wait_for_block(connection, buffer, count) else { return };
-                    self.metrics.straddles.add(1);
+                    self.io.metrics.straddles.add(1);
                     return self.carry(connection, buffer.as_slice(), needed);
                 }
                 None => return,
@@ -154,8 +154,8 @@ impl<B: Backend> Worker<B> {
         let Some(preface) = preface.filter(|_| begins_so) else {
             return self.end_for(connection, error.close_code(), &error);
         };
-        if self.pace.now >= self.pace.foreign_due {
-            self.pace.foreign_due = self.pace.now + FOREIGN_INTERVAL;
+        if self.turn.now >= self.turn.foreign_due {
+            self.turn.foreign_due = self.turn.now + FOREIGN_INTERVAL;
             self.tell_control(connection, AuditKind::Foreign(preface));
         }
         self.end_for(connection, error.close_code(), &preface);
@@ -170,7 +170,7 @@ impl<B: Backend> Worker<B> {
 
     /// The carry's size with so many bytes more; ends the connection, and says `None`, when that exceeds the largest block.
     pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> Option<usize> {
-        let bound = self.backend.pools().block_size_max();
+        let bound = self.io.backend.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;
         let size = session.carry.assembled() + session.carry.pending() + count;
         if size <= bound {
@@ -216,7 +216,7 @@ impl<B: Backend> Worker<B> {
         body_start: usize,
     ) {
         let class = OperationClass::of(header.operation);
-        self.metrics.count_received(class, header.frame_size());
+        self.io.metrics.count_received(class, header.frame_size());
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         session.flow.charge(cost(header.operation));
         let (phase, is_above) = (session.phase, session.flow.is_over() && !session.service);

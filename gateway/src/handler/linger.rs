@@ -14,8 +14,8 @@
 //! full those that have lingered for longest go, at most [`PLACES_PER_TURN`] a turn, none before [`LINGER_MIN`]. The order is
 //! kept of at most an eighth of a worker's connections ([`Lingering::bound`]); further ones wait for their time.
 
+use super::Handler;
 use crate::session::{Framing, Phase, Session, Sessions};
-use crate::worker::Worker;
 use gateway_proto::websocket::CloseWatch;
 use netpoll::{Backend, ConnectionId, SendError, SharedBuffer, Timestamp, release_queue};
 use std::collections::VecDeque;
@@ -139,7 +139,7 @@ impl Lingering {
     }
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Says `last` and keeps the connection until the peer has had the time to take it. The session has been left.
     pub(super) fn linger(
         &mut self,
@@ -149,23 +149,23 @@ impl<B: Backend> Worker<B> {
     ) {
         let mut wait = self.context.settings.linger;
         match (last, watch) {
-            (Some(last), Some(watch)) => match self.backend.send_last(connection, last) {
+            (Some(last), Some(watch)) => match self.io.backend.send_last(connection, last) {
                 Ok(()) => {
                     wait = close_frame_wait(wait);
-                    self.backend.set_receiving(connection, true); // or its close frame would never be seen
+                    self.io.backend.set_receiving(connection, true); // or its close frame would never be seen
                     if let Some(session) = self.shard.sessions.get_mut(connection) {
                         session.framing = Framing::UntilClose(watch);
                     }
                 }
                 Err(SendError::Full(last) | SendError::Exhausted(last) | SendError::Closed(last)) => {
-                    self.backend.finish(connection, Some(last));
+                    self.io.backend.finish(connection, Some(last));
                 }
             },
-            (last, _) => self.backend.finish(connection, last),
+            (last, _) => self.io.backend.finish(connection, last),
         }
-        self.shard.sessions.timers.set(connection.index(), self.pace.now + wait);
+        self.shard.sessions.timers.set(connection.index(), self.turn.now + wait);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
-            self.shard.lingering.begin(session, self.pace.now);
+            self.shard.lingering.begin(session, self.turn.now);
         }
     }
 
@@ -194,10 +194,10 @@ impl<B: Backend> Worker<B> {
     fn stop_waiting_for_close(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         session.framing = Framing::default();
-        self.backend.finish(connection, None);
+        self.io.backend.finish(connection, None);
         let linger = self.context.settings.linger;
         let rest = linger - close_frame_wait(linger);
-        self.shard.sessions.timers.set(connection.index(), self.pace.now + rest);
+        self.shard.sessions.timers.set(connection.index(), self.turn.now + rest);
     }
 
     /// The time of a closing connection is over: the one for its close frame, or all of it.
@@ -205,7 +205,7 @@ impl<B: Backend> Worker<B> {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         match session.framing.close_watch() {
             Some(_) => self.stop_waiting_for_close(connection),
-            None => self.backend.close(connection),
+            None => self.io.backend.close(connection),
         }
     }
 
@@ -218,22 +218,22 @@ impl<B: Backend> Worker<B> {
 
     /// While newcomers may wait for a place, those that have lingered for longest make some.
     pub(crate) fn give_up_places(&mut self) {
-        if self.shard.lingering.count() == 0 || !self.backend.is_full() {
+        if self.shard.lingering.count() == 0 || !self.io.backend.is_full() {
             return;
         }
-        let nanos = self.pace.now.as_nanos().saturating_sub(LINGER_MIN.as_nanos() as u64);
+        let nanos = self.turn.now.as_nanos().saturating_sub(LINGER_MIN.as_nanos() as u64);
         for _ in 0..PLACES_PER_TURN {
             let before = Timestamp::from_nanos(nanos);
             let lingering = &mut self.shard.lingering;
             let Some(oldest) = lingering.take_oldest(&mut self.shard.sessions, before) else { return };
-            self.metrics.linger_evictions.add(1);
-            self.backend.close(oldest);
+            self.io.metrics.linger_evictions.add(1);
+            self.io.backend.close(oldest);
         }
     }
 
     /// How long the worker may wait before a lingering connection may have to make room.
     pub(crate) fn until_places(&self, wait: Duration) -> Duration {
-        let may_give = self.shard.lingering.count() > 0 && self.backend.is_full();
+        let may_give = self.shard.lingering.count() > 0 && self.io.backend.is_full();
         if may_give { wait.min(PLACES_EVERY) } else { wait }
     }
 }

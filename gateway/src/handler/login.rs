@@ -1,12 +1,12 @@
 //! Logging in: the Auth frame, the verifier's verdict, and the answers of the homes.
 
+use super::Handler;
 use crate::address::Address;
 use crate::message::{AuditKind, AuthError, Message, NameKind, Verdict, VerifyRequest};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
 use crate::session::text::TextUse;
 use crate::session::{Phase, Session, TokenEnd, User};
 use crate::settings::AuthMode;
-use crate::worker::Worker;
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
@@ -36,7 +36,7 @@ struct Token<'a> {
     rooms: &'a str,
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// The first frame of a connection.
     pub(crate) fn auth(
         &mut self,
@@ -54,7 +54,7 @@ impl<B: Backend> Worker<B> {
             AuthMode::Jwt => {
                 self.shard.sessions.set_logging_in(connection, Phase::Verifying);
                 if !self.verify(connection, sequence, buffer) {
-                    self.metrics.verifier_overloads.add(1);
+                    self.io.metrics.verifier_overloads.add(1);
                     self.refuse_login(connection, CloseCode::OVERLOAD, "too many logins at once");
                 }
             }
@@ -67,12 +67,12 @@ impl<B: Backend> Worker<B> {
         let Some(source) = self.source(connection) else { return true };
         let verifying = &self.context.settings.verifying;
         let address = self.address(connection);
-        let is_fair = verifying.of(source) as usize <= self.post.verifier_room();
+        let is_fair = verifying.of(source) as usize <= self.outbox.verifier_room();
         if !is_fair {
             return false;
         }
         let pending = self.verdicts.begin(source);
-        self.post.verify(VerifyRequest { address, pending, sequence, body }).is_ok()
+        self.outbox.verify(VerifyRequest { address, pending, sequence, body }).is_ok()
     }
 
     /// The verifier has looked at a token.
@@ -108,7 +108,7 @@ impl<B: Backend> Worker<B> {
         if !self.shard.sessions.get(connection).is_some_and(lives) {
             return;
         }
-        self.metrics.auth_failures.add(1);
+        self.io.metrics.auth_failures.add(1);
         self.audit(connection, AuditKind::Refused(code));
         self.end(connection, code, reason);
     }
@@ -120,7 +120,7 @@ impl<B: Backend> Worker<B> {
         let request = match AuthRequest::parse(body, &mut scratch) {
             Ok(request) => request,
             Err(error) => {
-                self.metrics.auth_failures.add(1);
+                self.io.metrics.auth_failures.add(1);
                 self.audit(connection, AuditKind::Refused(error.close_code()));
                 return self.end_for(connection, error.close_code(), &error);
             }
@@ -181,13 +181,13 @@ impl<B: Backend> Worker<B> {
     /// Keeps what a token says; `None` when there is no room for its rooms. Its end is a time of the worker's own clock, which
     /// nobody sets: a wall clock that is put right later moves nothing.
     fn keep_token(&mut self, connection: ConnectionId, token: Token<'_>) -> Option<()> {
-        let ends = TokenEnd::after(self.pace.now, token.valid_for_ms);
+        let ends = TokenEnd::after(self.turn.now, token.valid_for_ms);
         let session = self.shard.sessions.get_mut(connection)?;
         session.ends = ends;
         session.issued_at = token.issued_at;
         session.set_key_number(token.key_number);
         if token.key_number > 0 {
-            self.metrics.token_keys.add(token.key_number);
+            self.io.metrics.token_keys.add(token.key_number);
         }
         session.service = token.service;
         if !token.rooms.is_empty() {
@@ -214,16 +214,16 @@ impl<B: Backend> Worker<B> {
             (NameKind::User, self.user_name(session), platform),
         ];
         let from = self.address(connection);
-        let workers = self.post.workers();
+        let workers = self.outbox.workers();
         let mut claims = 0;
         if let Some(earlier) = earlier {
             let connection = earlier.connection();
-            self.post.send(earlier.worker(), Message::Reclaim { connection, from, tag: owner });
+            self.outbox.send(earlier.worker(), Message::Reclaim { connection, from, tag: owner });
             claims += 1;
         }
         for (kind, name, tag) in names {
             let Some(name) = name else { continue };
-            self.post.send(name.home(workers), Message::Claim { kind, name, from, tag });
+            self.outbox.send(name.home(workers), Message::Claim { kind, name, from, tag });
             claims += 1;
         }
         claims
@@ -248,7 +248,7 @@ impl<B: Backend> Worker<B> {
             }
             // Others may have filled the tables: that is no reason to turn this client away.
             Err(error @ (JoinError::Already(_) | JoinError::TooMany | JoinError::Full)) => {
-                self.metrics.table_refusals.add(u64::from(error == JoinError::Full));
+                self.io.metrics.table_refusals.add(u64::from(error == JoinError::Full));
                 session.rooms.refused = Some(RoomRefusal::Full);
                 Some(0)
             }
@@ -270,14 +270,14 @@ impl<B: Backend> Worker<B> {
     fn login_complete(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let (sequence, heard_at, ends) =
-            (session.auth_sequence, session.heard_at.before(self.pace.now), session.ends);
+            (session.auth_sequence, session.heard_at.before(self.turn.now), session.ends);
         let room_refused = std::mem::take(&mut session.rooms.refused);
         session.flow.logged_in();
         self.shard.sessions.set_open(connection);
-        let idle_until = heard_at + self.reloadable.idle_timeout;
+        let idle_until = heard_at + self.policy.idle_timeout;
         let deadline = ends.time().map_or(idle_until, |end| end.min(idle_until));
         self.shard.sessions.timers.set(connection.index(), deadline);
-        self.metrics.logins.add(1);
+        self.io.metrics.logins.add(1);
         self.audit(connection, AuditKind::Connected);
         self.reply(connection, Header::new(Operation::AUTH_REPLY, sequence, 0), |_| {});
         if let Some(refusal) = room_refused {

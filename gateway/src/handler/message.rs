@@ -1,9 +1,10 @@
 //! SendMessage and Publish: messages between clients, relayed where they were received.
 
+use super::Handler;
 use crate::address::{Address, Fingerprint};
+use crate::io::{Framed, rewrite_in_place};
 use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
 use crate::session::User;
-use crate::worker::{Framed, Worker, rewrite_in_place};
 use gateway_proto::body::{
     DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,
 };
@@ -34,7 +35,7 @@ enum Route {
     },
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Operation 4: the payload reaches its receivers as a push of the operation that the sender names.
     pub(crate) fn send_message(
         &mut self,
@@ -55,7 +56,7 @@ impl<B: Backend> Worker<B> {
         let operation = message.push_operation.map_or(Operation(default), |operation| operation.get());
         // What a service pushes must not be what any client can push.
         let may_name = operation.0 == default
-            || self.reloadable.client_push_operations.contains(operation.0)
+            || self.policy.client_push_operations.contains(operation.0)
             || self.is_service(from);
         if !may_name {
             return self.answer_send(from, header.sequence, Err(ErrorCode::FORBIDDEN));
@@ -95,7 +96,7 @@ impl<B: Backend> Worker<B> {
 
     /// The wall clock, in milliseconds since 1970.
     fn wall_clock_ms(&self) -> u64 {
-        self.context.settings.wall.now_ms(self.context.unix_start_ms + self.pace.now.as_millis())
+        self.context.settings.wall.now_ms(self.context.unix_start_ms + self.turn.now.as_millis())
     }
 
     /// Who a message is from, as its receivers see it: the user id, as text.
@@ -112,7 +113,7 @@ impl<B: Backend> Worker<B> {
     /// Where a client's message may go, and that there is room for it. A service's may go everywhere.
     fn route(&mut self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let route = self.find_route(from, target)?;
-        let workers = self.post.workers();
+        let workers = self.outbox.workers();
         let to = match route {
             Route::Name(name) | Route::Room { name, .. } => name.home(workers),
             Route::MadeKey(address, _) => address.worker(),
@@ -135,7 +136,7 @@ impl<B: Backend> Worker<B> {
 
     fn find_route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let is_service = || self.is_service(from);
-        if !(self.reloadable.client_send || is_service()) {
+        if !(self.policy.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
         }
         let names = &self.context.names;
@@ -151,7 +152,7 @@ impl<B: Backend> Worker<B> {
                 let name = names.room(room.as_str());
                 // Whoever may not enter a room may not speak in it from outside either.
                 let may_from_outside =
-                    || !self.reloadable.room_members_only && self.may_enter(from, room.as_str());
+                    || !self.policy.room_members_only && self.may_enter(from, room.as_str());
                 let allowed = self.is_member(from, name) || may_from_outside() || is_service();
                 if allowed { Ok(Route::Room { name, prepaid: 0 }) } else { Err(ErrorCode::FORBIDDEN) }
             }
@@ -193,10 +194,10 @@ impl<B: Backend> Worker<B> {
         match rewrite_in_place(buffer, payload_start, header, prefix, true) {
             Ok(framed) => Some(framed),
             Err(buffer) => {
-                self.metrics.payload_copies.add(1);
+                self.io.metrics.payload_copies.add(1);
                 let payload = &buffer.as_slice()[payload_start..];
-                let pools = self.backend.pools();
-                let bytes = self.encoder.frame(pools, true, header, |body| {
+                let pools = self.io.backend.pools();
+                let bytes = self.io.encoder.frame(pools, true, header, |body| {
                     let (head, rest) = body.split_at_mut(prefix.len());
                     head.copy_from_slice(prefix);
                     rest.copy_from_slice(payload);
@@ -228,20 +229,20 @@ impl<B: Backend> Worker<B> {
             _ => 0,
         };
         let push = |class| Push { bytes, websocket_header, class, operation, frames: 1 };
-        let workers = self.post.workers();
+        let workers = self.outbox.workers();
         match route {
             Route::Name(name) => {
                 let push = push(MessageClass::User);
-                self.post.request(name.home(workers), Message::ToName { name, push, exclude, origin });
+                self.outbox.request(name.home(workers), Message::ToName { name, push, exclude, origin });
             }
             Route::MadeKey(address, name) => {
                 let (connection, push) = (address.connection(), push(MessageClass::User));
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
-                self.post.request(address.worker(), message);
+                self.outbox.request(address.worker(), message);
             }
             Route::Room { name: room, .. } => {
                 let push = push(MessageClass::Room);
-                self.post.request(room.home(workers), Message::ToRoom { room, push, exclude, origin });
+                self.outbox.request(room.home(workers), Message::ToRoom { room, push, exclude, origin });
             }
         }
     }
@@ -252,12 +253,12 @@ impl<B: Backend> Worker<B> {
             Origin::Nobody => {}
             Origin::Client { quiet: true, prepaid: 0, .. } if result.is_ok_and(|count| count > 0) => {}
             Origin::Client { address, .. } => {
-                self.post.send(address.worker(), Message::Outcome { origin, result });
+                self.outbox.send(address.worker(), Message::Outcome { origin, result });
             }
-            Origin::Sum { home, .. } => self.post.send(home, Message::Outcome { origin, result }),
+            Origin::Sum { home, .. } => self.outbox.send(home, Message::Outcome { origin, result }),
             Origin::Control { ticket } => {
                 // A full mailbox loses the answer: the request times out at the control thread.
-                let _ = self.post.control(ControlMessage::Outcome { ticket, result });
+                let _ = self.outbox.control(ControlMessage::Outcome { ticket, result });
             }
         }
     }
@@ -292,7 +293,7 @@ impl<B: Backend> Worker<B> {
 
     /// Counts what became of a message; false when the connection is ending for it.
     fn count_result(&mut self, connection: ConnectionId, result: Result<u32, ErrorCode>) -> bool {
-        self.metrics.errors.add(u64::from(result.is_err()));
+        self.io.metrics.errors.add(u64::from(result.is_err()));
         result.err().is_none_or(|code| self.may_err(connection, code))
     }
 

@@ -10,9 +10,9 @@
 //! Before all that, a client whose bytes find no block waits for one where the backend can let it: there blocks are away until
 //! peers acknowledge them, and come home although nobody goes (docs/decisions/0010).
 
+use super::Handler;
 use super::relief::Bearers;
 use crate::session::{Carry, Instant16, Phase, PoolExhausted, Session};
-use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, Buffer, BufferPools, ConnectionId, PoolSet};
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn is_before(session: &Session, instant: Instant16) -> bool {
     session.carry.since().compare(instant).is_lt()
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Ends the first connection whose frame has had its time of those of `bearers` that hold a block of `pools`. False when there
     /// is none.
     pub(super) fn shed_late_carrier(&mut self, pools: PoolSet, bearers: Bearers) -> bool {
@@ -48,7 +48,7 @@ impl<B: Backend> Worker<B> {
 
     /// A frame that began before this has had its time.
     pub(super) fn late(&self) -> Instant16 {
-        let now = self.pace.now.as_nanos();
+        let now = self.turn.now.as_nanos();
         Instant16::of(netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64)))
     }
 
@@ -65,12 +65,12 @@ impl<B: Backend> Worker<B> {
         let Some(size) = session.and_then(|session| session.carry.block_for(count)) else {
             return Some(buffer);
         };
-        let pools = self.backend.pools();
+        let pools = self.io.backend.pools();
         if pools.free_for(size, 1) > 0 || pools.fitting(size).is_empty() {
             return Some(buffer);
         }
         let received = buffer.len();
-        let refused = self.backend.unread(connection, buffer, size).err();
+        let refused = self.io.backend.unread(connection, buffer, size).err();
         if refused.is_none() {
             self.return_bytes(connection, received);
         }
@@ -90,9 +90,9 @@ impl<B: Backend> Worker<B> {
         let capacity = session.carry.block().map_or(0, Buffer::capacity);
         let stranger = is_stranger(session);
         if stranger && capacity < size {
-            let crowded = self.backend.pools().half_taken(size);
+            let crowded = self.io.backend.pools().half_taken(size);
             // What receivers hold of the pool is no fault of those that log in.
-            if self.carried_bytes(crowded, is_stranger) * 2 >= self.backend.pools().bytes_of(crowded) {
+            if self.carried_bytes(crowded, is_stranger) * 2 >= self.io.backend.pools().bytes_of(crowded) {
                 self.shed_carrier(crowded, |other| is_stranger(other) && other.connection != connection);
             }
         }
@@ -102,13 +102,13 @@ impl<B: Backend> Worker<B> {
                 return;
             }
             let begins = session.carry.is_empty();
-            if grow(&mut session.carry, self.backend.pools()).is_ok() {
+            if grow(&mut session.carry, self.io.backend.pools()).is_ok() {
                 if begins {
-                    self.shard.sessions.list_carrier(connection, Instant16::of(self.pace.now));
+                    self.shard.sessions.list_carrier(connection, Instant16::of(self.turn.now));
                 }
                 return;
             }
-            let pools = self.backend.pools().fitting(size);
+            let pools = self.io.backend.pools().fitting(size);
             let others = |other: &Session| other.connection != connection && is_stranger(other);
             let has_room = match stranger {
                 true => self.shed_carrier(pools, others),
@@ -131,14 +131,14 @@ impl<B: Backend> Worker<B> {
 
     /// Ends a connection whose frame has not come whole, by `end`.
     pub(super) fn shed(&mut self, connection: ConnectionId, end: fn(&mut Self, ConnectionId)) {
-        self.metrics.shed_frames.add(1);
+        self.io.metrics.shed_frames.add(1);
         end(self, connection);
     }
 
     pub(super) fn end_for_block(&mut self, connection: ConnectionId) {
-        self.pace.relieves = true;
+        self.relief.is_closing = true;
         self.end(connection, CloseCode::OVERLOAD, "buffers are short, and a frame has not come whole");
-        self.pace.relieves = false;
+        self.relief.is_closing = false;
     }
 
     /// The same without a word, which would need a block.
@@ -166,7 +166,7 @@ impl<B: Backend> Worker<B> {
         if pools.is_empty() {
             return 0;
         }
-        let own: &BufferPools = self.backend.pools();
+        let own: &BufferPools = self.io.backend.pools();
         let holds = |session: &Session| session.carry.block().is_some_and(|block| own.is_of(block, pools));
         self.shard.sessions.carried_bytes(|session| counts(session) && holds(session))
     }
@@ -179,7 +179,7 @@ impl<B: Backend> Worker<B> {
             return hogged;
         }
         for pool in pools.each() {
-            if self.carried_bytes(pool, |_| true) * 2 >= self.backend.pools().bytes_of(pool).max(1) {
+            if self.carried_bytes(pool, |_| true) * 2 >= self.io.backend.pools().bytes_of(pool).max(1) {
                 hogged = hogged.with(pool);
             }
         }
@@ -190,7 +190,7 @@ impl<B: Backend> Worker<B> {
         if pools.is_empty() || !self.shard.sessions.has_carriers() {
             return None;
         }
-        let own: &BufferPools = self.backend.pools();
+        let own: &BufferPools = self.io.backend.pools();
         let holds = |session: &Session| session.carry.block().is_some_and(|block| own.is_of(block, pools));
         self.shard.sessions.first_carrier(|session| may_go(session) && holds(session))
     }
@@ -198,17 +198,17 @@ impl<B: Backend> Worker<B> {
     /// Ends connections that have begun a frame, or a message in fragments, and take too long to complete it. Those that
     /// have not logged in have the time of the login.
     pub(crate) fn expire_frames(&mut self) {
-        let now = self.pace.now;
-        if now < self.pace.frames_due || !self.shard.sessions.has_carriers() {
+        let now = self.turn.now;
+        if now < self.turn.frames_due || !self.shard.sessions.has_carriers() {
             return;
         }
-        self.pace.frames_due = now + FRAMES_EVERY;
-        let nanos = now.as_nanos().checked_sub(self.reloadable.frame_timeout.as_nanos() as u64);
+        self.turn.frames_due = now + FRAMES_EVERY;
+        let nanos = now.as_nanos().checked_sub(self.policy.frame_timeout.as_nanos() as u64);
         let Some(nanos) = nanos else { return };
         let deadline = Instant16::of(netpoll::Timestamp::from_nanos(nanos));
         let mut count = FRAMES_PER_TURN;
         while let Some(connection) = self.shard.sessions.overdue_carrier(deadline, &mut count) {
-            self.metrics.late_frames.add(1);
+            self.io.metrics.late_frames.add(1);
             self.end(connection, CloseCode::IDLE_TIMEOUT, "a frame was begun and not completed in time");
         }
     }

@@ -8,10 +8,10 @@
 //! `session::flow` has the arithmetic; here is what it means for a connection. Services are exempt (`auth.service_scope`), echoes
 //! have no session to speak of. A connection that has not logged in has a number of frames, not a rate.
 
+use super::Handler;
 use crate::session::flow::Stage;
 use crate::session::{Instant16, Phase};
 use crate::settings::ListenerKind;
-use crate::worker::Worker;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, ConnectionId, Timestamp};
@@ -26,13 +26,13 @@ fn is_faulty(code: ErrorCode) -> bool {
         .contains(&code)
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Notes that `count` bytes were received now; returns the session's phase and listener.
     pub(super) fn count_bytes(&mut self, connection: ConnectionId, count: usize) -> Option<(Phase, u8)> {
-        let now = Instant16::of(self.pace.now);
+        let now = Instant16::of(self.turn.now);
         let session = self.shard.sessions.get_mut(connection)?;
         if now != session.heard_at {
-            let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+            let allowance = self.policy.allowance(&session.flow);
             session.flow.pay(session.heard_at, now, &allowance);
             session.heard_at = now;
         }
@@ -60,14 +60,14 @@ impl<B: Backend> Worker<B> {
 
     /// What becomes of a request now. One that is to be refused is counted, and a connection that is to be closed is.
     fn stage(&mut self, connection: ConnectionId) -> Stage {
-        let rate = &self.reloadable.rate;
+        let rate = &self.policy.rate;
         let Some(session) = self.shard.sessions.get(connection) else { return Stage::Closed };
-        let stage = session.flow.stage(&session.flow.allowance(rate, &self.lone_allowance), rate);
+        let stage = session.flow.stage(&self.policy.allowance(&session.flow), rate);
         match stage {
             Stage::Within | Stage::Slowed => {}
-            Stage::Refused => self.metrics.rate_refused.add(1),
+            Stage::Refused => self.io.metrics.rate_refused.add(1),
             Stage::Closed => {
-                self.metrics.rate_closed.add(1);
+                self.io.metrics.rate_closed.add(1);
                 let why = "above the rate for too long, and refusals did not help; come back and send less";
                 self.end(connection, CloseCode::RATE_LIMITED, why);
             }
@@ -78,7 +78,7 @@ impl<B: Backend> Worker<B> {
     /// Notes that the client is told of a refusal; true when it is the first since it was above its rate.
     fn note_refusal(&mut self, connection: ConnectionId) -> bool {
         let session = self.shard.sessions.get_mut(connection);
-        session.is_some_and(|session| session.flow.note_refusal(&self.reloadable.rate))
+        session.is_some_and(|session| session.flow.note_refusal(&self.policy.rate))
     }
 
     /// A WebSocket ping or pong: says whether it is to be answered. Before the login it is a frame like others.
@@ -110,21 +110,19 @@ impl<B: Backend> Worker<B> {
     /// Charges a message to a room for its deliveries; returns as how many messages, or `None` when there were too many of them:
     /// then it is to be refused.
     pub(super) fn admits_room(&mut self, from: ConnectionId, members: u32) -> Option<u32> {
-        let rate = &self.reloadable.rate;
         let Some(session) = self.shard.sessions.get_mut(from).filter(|session| !session.service) else {
             return Some(0);
         };
-        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        let allowance = self.policy.allowance(&session.flow);
         let charged = session.flow.charge_room(members, &allowance);
-        self.metrics.rate_refused.add(u64::from(charged.is_none()));
+        self.io.metrics.rate_refused.add(u64::from(charged.is_none()));
         charged
     }
 
     /// A room whose size was not known turned out to have so many members: its message costs what it does to any other room.
     pub(super) fn settle_room(&mut self, from: ConnectionId, prepaid: u8, members: u32) {
-        let rate = &self.reloadable.rate;
         let Some(session) = self.shard.sessions.get_mut(from) else { return };
-        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        let allowance = self.policy.allowance(&session.flow);
         session.flow.settle_room(u32::from(prepaid), members, &allowance);
         // It may have been stopped for what is paid back now.
         if session.is_open() && session.flow.is_stopped() && !session.flow.exceeds(&allowance) {
@@ -136,11 +134,11 @@ impl<B: Backend> Worker<B> {
 
     /// A frame before the login that is none: false when there were too many, and the connection is ending.
     pub(super) fn may_speak_before_login(&mut self, connection: ConnectionId) -> bool {
-        let max = self.reloadable.rate.frames_before_login;
+        let max = self.policy.rate.frames_before_login;
         let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
         let may = session.flow.fault(max);
         if !may {
-            self.metrics.closes_before_login.add(1);
+            self.io.metrics.closes_before_login.add(1);
             let why = "too many frames before the login; the first one must be Auth";
             self.end(connection, CloseCode::PROTOCOL_ERROR, why);
         }
@@ -150,12 +148,12 @@ impl<B: Backend> Worker<B> {
     /// A request was refused with `code`: says whether the connection is to be told so, and ends it when it has made too
     /// many faulty ones.
     pub(super) fn may_err(&mut self, connection: ConnectionId, code: ErrorCode) -> bool {
-        let max = self.reloadable.rate.faulty_requests;
+        let max = self.policy.rate.faulty_requests;
         let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
         if session.phase != Phase::Open || session.service || !is_faulty(code) || session.flow.fault(max) {
             return true;
         }
-        self.metrics.faulty_closes.add(1);
+        self.io.metrics.faulty_closes.add(1);
         let why = "too many requests were malformed, unknown or forbidden";
         self.end(connection, CloseCode::PROTOCOL_ERROR, why);
         false
@@ -165,18 +163,17 @@ impl<B: Backend> Worker<B> {
 
     /// Leaves the socket unread while the debt exceeds the burst. Called after each receive.
     pub(super) fn slow_down(&mut self, connection: ConnectionId) {
-        let rate = &self.reloadable.rate;
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let allowance = session.flow.allowance(rate, &self.lone_allowance);
+        let allowance = self.policy.allowance(&session.flow);
         let is_limited = session.phase == Phase::Open && !session.service && !session.flow.is_stopped();
         if !session.flow.exceeds(&allowance) || !is_limited {
             return;
         }
         session.flow.note_excess();
         session.flow.set_stopped(true);
-        self.metrics.rate_slowed.add(1);
-        self.metrics.rate_stopped.increment();
-        self.backend.set_receiving(connection, false);
+        self.io.metrics.rate_slowed.add(1);
+        self.io.metrics.rate_stopped.increment();
+        self.io.backend.set_receiving(connection, false);
         if let Some(next) = self.open_deadline(connection) {
             self.shard.sessions.timers.set(connection.index(), next);
         }
@@ -184,21 +181,21 @@ impl<B: Backend> Worker<B> {
 
     /// When time will have paid for what a stopped connection has sent.
     pub(super) fn resume_at(&self, connection: ConnectionId) -> Timestamp {
-        let Some(session) = self.shard.sessions.get(connection) else { return self.pace.now };
-        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
-        session.heard_at.before(self.pace.now) + Instant16::duration(session.flow.ticks_to_burst(&allowance))
+        let Some(session) = self.shard.sessions.get(connection) else { return self.turn.now };
+        let allowance = self.policy.allowance(&session.flow);
+        session.heard_at.before(self.turn.now) + Instant16::duration(session.flow.ticks_to_burst(&allowance))
     }
 
     /// Time has paid.
     pub(super) fn resume(&mut self, connection: ConnectionId) {
-        let now = Instant16::of(self.pace.now);
+        let now = Instant16::of(self.turn.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        let allowance = session.flow.allowance(&self.reloadable.rate, &self.lone_allowance);
+        let allowance = self.policy.allowance(&session.flow);
         // Up to here the time is that of a stop.
         session.flow.pay(session.heard_at, now, &allowance);
         session.heard_at = now;
         session.flow.set_stopped(false);
-        self.metrics.rate_stopped.decrement();
+        self.io.metrics.rate_stopped.decrement();
         self.receive_again(connection);
     }
 
@@ -206,10 +203,10 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn forget_stop(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         if session.flow.set_stopped(false) {
-            self.metrics.rate_stopped.decrement();
+            self.io.metrics.rate_stopped.decrement();
         }
         if session.flow.set_held(false) {
-            self.metrics.held.decrement();
+            self.io.metrics.held.decrement();
         }
     }
 

@@ -21,12 +21,12 @@
 //! The connection that asks is never among them. One look is bounded ([`LOOK_MAX`]) and goes on where the last one ended, so
 //! a turn is.
 
+use super::Handler;
 use super::pressure::CLOSES_MAX;
 use crate::metrics::SlowReason;
 use crate::session::Phase;
-use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
-use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolId, PoolSet};
+use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolId, PoolSet, Timestamp};
 use std::time::Duration;
 
 /// A receiver that has not stalled goes before a frame of a client's only if it holds at least this part of the pool.
@@ -43,6 +43,47 @@ const LOOKS_PER_TURN: usize = 4 * LOOK_MAX;
 const REST: Duration = Duration::from_millis(10);
 /// How often requests for blocks are served: each time those of every owner that goes on asking are among them.
 const SERVED_EVERY: Duration = Duration::from_millis(20);
+
+/// How far relief is, from one turn to the next.
+#[derive(Debug)]
+pub(super) struct Relief {
+    /// When it looks for connections to close next, after it found none.
+    due: Timestamp,
+    /// When this worker asks for blocks of its own pools next.
+    blocks_due: Timestamp,
+    /// Since when no receive buffer has been left, and nothing was received.
+    dry_since: Option<Timestamp>,
+    /// Requests of other owners for their blocks that were served, when the next ones may be, and whether the last were any.
+    requests_served: u32,
+    requests_due: Timestamp,
+    knows_requests: bool,
+    /// A connection is being closed for a shortage: its last word makes no others go.
+    pub(super) is_closing: bool,
+    /// Where in the backend's list of the waiting it goes on.
+    cursor: usize,
+    /// Entries and pieces that it has looked at in this turn.
+    looks: usize,
+}
+
+impl Relief {
+    pub(super) fn new(now: Timestamp) -> Relief {
+        Relief {
+            due: now,
+            blocks_due: now,
+            dry_since: None,
+            requests_served: 0,
+            requests_due: now,
+            knows_requests: false,
+            is_closing: false,
+            cursor: 0,
+            looks: 0,
+        }
+    }
+
+    pub(super) fn begin_turn(&mut self) {
+        self.looks = 0;
+    }
+}
 
 /// What is short.
 #[derive(Clone, Copy, Debug)]
@@ -95,21 +136,21 @@ pub(super) enum Bearers {
     All,
 }
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Closes stalled receivers and late half frames while a pool or the store of pieces is short, at most [`CLOSES_MAX`] of them,
     /// and asks other workers for the blocks of scarce pools.
     pub(crate) fn relieve_pressure(&mut self) {
-        let scarce = self.backend.pools().scarce();
-        if !scarce.is_empty() && self.pace.now >= self.pace.blocks_due {
-            self.pace.blocks_due = self.pace.now + REST;
-            self.context.settings.memory.ask_for(self.backend.pools());
+        let scarce = self.io.backend.pools().scarce();
+        if !scarce.is_empty() && self.turn.now >= self.relief.blocks_due {
+            self.relief.blocks_due = self.turn.now + REST;
+            self.context.settings.memory.ask_for(self.io.backend.pools());
         }
         self.note_drought(scarce);
-        if self.pace.now < self.pace.relief_due || (scarce.is_empty() && !self.is_store_short()) {
+        if self.turn.now < self.relief.due || (scarce.is_empty() && !self.is_store_short()) {
             return;
         }
         for _ in 0..CLOSES_MAX {
-            let blocks = self.backend.pools().short();
+            let blocks = self.io.backend.pools().short();
             if blocks.is_empty() && !self.is_store_short() {
                 return;
             }
@@ -118,7 +159,7 @@ impl<B: Backend> Worker<B> {
                 || self.shed_late_hog(blocks)
                 || self.end_drought();
             if !is_relieved {
-                self.pace.relief_due = self.pace.now + REST;
+                self.relief.due = self.turn.now + REST;
                 return;
             }
         }
@@ -132,15 +173,16 @@ impl<B: Backend> Worker<B> {
 
     /// Takes the time from when on no connection finds a receive buffer.
     fn note_drought(&mut self, scarce: PoolSet) {
-        let is_dry = !scarce.is_empty() && self.pace.receives == 0 && self.backend.pools().receive_is_dry();
-        self.pace.dry_since = is_dry.then(|| self.pace.dry_since.unwrap_or(self.pace.now));
+        let is_dry =
+            !scarce.is_empty() && self.turn.receives == 0 && self.io.backend.pools().receive_is_dry();
+        self.relief.dry_since = is_dry.then(|| self.relief.dry_since.unwrap_or(self.turn.now));
     }
 
     /// Closes a receiver, stalled or not, that holds receive buffers of which none has come home for [`DROUGHT_MAX`]. False when
     /// there is none.
     fn end_drought(&mut self) -> bool {
-        let is_long = |since| self.pace.now.since(since) >= DROUGHT_MAX;
-        if !self.pace.dry_since.is_some_and(is_long) || !self.backend.pools().receive_is_dry() {
+        let is_long = |since| self.turn.now.since(since) >= DROUGHT_MAX;
+        if !self.relief.dry_since.is_some_and(is_long) || !self.io.backend.pools().receive_is_dry() {
             return false;
         }
         let what = Shortage::Blocks(PoolSet::RECEIVE);
@@ -151,13 +193,13 @@ impl<B: Backend> Worker<B> {
     /// short: not oftener than every [`SERVED_EVERY`].
     pub(crate) fn serve_block_requests(&mut self) {
         let memory = &self.context.settings.memory;
-        let has_news = self.pace.knows_requests || memory.block_requests() != self.pace.block_requests;
-        if !has_news || self.pace.now < self.pace.requests_due {
+        let has_news = self.relief.knows_requests || memory.block_requests() != self.relief.requests_served;
+        if !has_news || self.turn.now < self.relief.requests_due {
             return;
         }
-        self.pace.requests_due = self.pace.now + SERVED_EVERY;
+        self.relief.requests_due = self.turn.now + SERVED_EVERY;
         let (mut pools, mut are_short, mut count) = ([None; ASKED_MAX], [false; ASKED_MAX], 0);
-        for (served, pool, is_short) in memory.requests_since(self.pace.block_requests) {
+        for (served, pool, is_short) in memory.requests_since(self.relief.requests_served) {
             let known = pools[..count].iter().position(|known| *known == Some(pool));
             let place = known.unwrap_or(count);
             if place == ASKED_MAX {
@@ -165,10 +207,10 @@ impl<B: Backend> Worker<B> {
             }
             (pools[place], count) = (Some(pool), count.max(place + 1));
             are_short[place] |= is_short;
-            self.pace.block_requests = served;
+            self.relief.requests_served = served;
         }
-        self.pace.knows_requests = count > 0;
-        self.backend.pools().set_asked(pools);
+        self.relief.knows_requests = count > 0;
+        self.io.backend.pools().set_asked(pools);
         let short = pools.into_iter().zip(are_short).filter(|(_, is_short)| *is_short);
         for pool in short.filter_map(|(pool, _)| pool) {
             let what = Shortage::Foreign(pool);
@@ -178,13 +220,13 @@ impl<B: Backend> Worker<B> {
 
     /// Whether more than three quarters of the shared pieces are in use: pushes, which may use seven eighths, leave each other little.
     fn is_store_short(&self) -> bool {
-        let store = self.backend.send_store();
+        let store = self.io.backend.send_store();
         store.used * 4 > store.max * 3
     }
 
     /// Bytes of the blocks of `pools` that make a receiver that has not stalled one to close before a frame of a client's.
     fn hog_bytes(&mut self, pools: PoolSet) -> usize {
-        (self.backend.pools().bytes_of(pools) / HOG_PART).max(1)
+        (self.io.backend.pools().bytes_of(pools) / HOG_PART).max(1)
     }
 
     /// Closes the stalled receiver that holds most of what is short. False when there is none.
@@ -197,7 +239,7 @@ impl<B: Backend> Worker<B> {
     /// Makes room in the store of pieces for `asker`. False when no other connection holds any.
     pub(super) fn make_room_in_store(&mut self, asker: ConnectionId) -> bool {
         let wanted = Wanted { what: Shortage::Pieces, is_last_resort: true, asker: Some(asker) };
-        !self.pace.relieves && self.close_holder(&wanted)
+        !self.relief.is_closing && self.close_holder(&wanted)
     }
 
     /// Calls `make`, which needs a block of `size` bytes, until it has one: connections other than `asker` that hold such blocks
@@ -213,10 +255,10 @@ impl<B: Backend> Worker<B> {
             if let Some(made) = make(self) {
                 return Some(made);
             }
-            if self.pace.relieves {
+            if self.relief.is_closing {
                 return None;
             }
-            let pools = self.backend.pools().fitting(size);
+            let pools = self.io.backend.pools().fitting(size);
             if !self.make_room_in_pools(pools, asker, Self::abort_for_block) {
                 return None;
             }
@@ -279,10 +321,10 @@ impl<B: Backend> Worker<B> {
     /// The receiver to close: of those that are stalled the one that holds most; as a last resort of those that are still, else of
     /// all.
     fn holder(&mut self, wanted: &Wanted) -> Option<Holder> {
-        let look_max = LOOK_MAX.min(LOOKS_PER_TURN.saturating_sub(self.pace.relief_looks));
-        let (now, timeout) = (self.pace.now, self.reloadable.slow_consumer_timeout);
-        let waiting = self.backend.waiting();
-        let start = self.pace.relief_cursor.checked_rem(waiting.len())?;
+        let look_max = LOOK_MAX.min(LOOKS_PER_TURN.saturating_sub(self.relief.looks));
+        let (now, timeout) = (self.turn.now, self.policy.slow_consumer_timeout);
+        let waiting = self.io.backend.waiting();
+        let start = self.relief.cursor.checked_rem(waiting.len())?;
         let (mut looked, mut pieces, mut best) = (0, 0, None);
         for one in waiting[start..].iter().chain(&waiting[..start]) {
             if looked + pieces >= look_max {
@@ -300,23 +342,23 @@ impl<B: Backend> Worker<B> {
             }
             let held = match wanted.what {
                 // The first piece of a queue is its own.
-                Shortage::Pieces => self.backend.queued_pieces(one.connection).saturating_sub(1),
+                Shortage::Pieces => self.io.backend.queued_pieces(one.connection).saturating_sub(1),
                 Shortage::Blocks(pools) => {
-                    pieces += self.backend.queued_pieces(one.connection);
-                    self.backend.queued_blocks(one.connection, pools)
+                    pieces += self.io.backend.queued_pieces(one.connection);
+                    self.io.backend.queued_blocks(one.connection, pools)
                 }
                 Shortage::Foreign(pool) => {
-                    pieces += self.backend.queued_pieces(one.connection);
-                    self.backend.queued_blocks_of(one.connection, pool)
+                    pieces += self.io.backend.queued_pieces(one.connection);
+                    self.io.backend.queued_blocks_of(one.connection, pool)
                 }
-                Shortage::Memory => self.backend.queued_bytes(one.connection),
+                Shortage::Memory => self.io.backend.queued_bytes(one.connection),
             };
             if held > 0 {
                 best = best.max(Some(Holder { uptake, held, connection: one.connection }));
             }
         }
-        self.pace.relief_cursor = start + looked;
-        self.pace.relief_looks += looked + pieces;
+        self.relief.cursor = start + looked;
+        self.relief.looks += looked + pieces;
         best
     }
 
@@ -324,7 +366,7 @@ impl<B: Backend> Worker<B> {
     fn abort_slow(&mut self, connection: ConnectionId, reason: SlowReason) {
         let lives =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);
-        self.metrics.slow_closes_for(reason).add(u64::from(lives));
+        self.io.metrics.slow_closes_for(reason).add(u64::from(lives));
         self.abort(connection, CloseCode::SLOW_CONSUMER);
     }
 }

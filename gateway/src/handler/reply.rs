@@ -1,10 +1,11 @@
 //! What the server says to one connection.
 
+use super::Handler;
 use super::pressure::CLOSES_MAX;
+use crate::io::rewrite_in_place;
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::Phase;
 use crate::settings::BusMode;
-use crate::worker::{Worker, rewrite_in_place};
 use gateway_proto::body::{Error, HeartbeatReply, Reason};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Header;
@@ -13,7 +14,7 @@ use netpoll::{Backend, Buffer, ConnectionId, SendError, SharedBuffer};
 /// Bytes of an answer up to which copying it costs less than a piece of its own.
 const COPIED_MAX: usize = 256;
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Queues bytes that must not be lost. When the connection's own queue is full, the peer does not take what it asks for,
     /// and the connection ends. When others' queues have used the store up, those that hold most end. Nothing follows a last word.
     pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) {
@@ -22,12 +23,12 @@ impl<B: Backend> Worker<B> {
         }
         let mut bytes = bytes;
         for _ in 0..=CLOSES_MAX {
-            bytes = match self.backend.send(connection, bytes) {
+            bytes = match self.io.backend.send(connection, bytes) {
                 Ok(()) | Err(SendError::Closed(_)) => return,
                 Err(SendError::Full(_)) => return self.end_slow(connection, SlowReason::Replies),
                 Err(SendError::Exhausted(bytes)) => bytes,
             };
-            self.metrics.store_refusals.add(1);
+            self.io.metrics.store_refusals.add(1);
             if !self.make_room_in_store(connection) {
                 break;
             }
@@ -45,13 +46,13 @@ impl<B: Backend> Worker<B> {
         write: impl FnOnce(&mut [u8]),
     ) -> Option<SharedBuffer> {
         let mut write = Some(write);
-        self.with_block(connection, header.frame_size(), |worker| {
+        self.with_block(connection, header.frame_size(), |handler| {
             let fill = |body: &mut [u8]| {
                 if let Some(write) = write.take() {
                     write(body);
                 }
             };
-            worker.encoder.frame(worker.backend.pools(), websocket, header, fill)
+            handler.io.encoder.frame(handler.io.backend.pools(), websocket, header, fill)
         })
     }
 
@@ -59,7 +60,7 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn reply(&mut self, connection: ConnectionId, header: Header, write: impl FnOnce(&mut [u8])) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let websocket = session.websocket;
-        self.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
+        self.io.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
         match self.encode(connection, websocket, header, write) {
             Some(bytes) => self.send(connection, bytes),
             None => self.abort(connection, CloseCode::OVERLOAD),
@@ -74,7 +75,7 @@ impl<B: Backend> Worker<B> {
         code: ErrorCode,
         reason: &str,
     ) {
-        self.metrics.errors.add(1);
+        self.io.metrics.errors.add(1);
         if !self.may_err(connection, code) {
             return;
         }
@@ -109,7 +110,7 @@ impl<B: Backend> Worker<B> {
         buffer: Buffer,
         body_start: usize,
     ) {
-        self.metrics.bus_requests.add(1);
+        self.io.metrics.bus_requests.add(1);
         match self.context.settings.bus {
             BusMode::Acknowledge => self.reply(connection, Header { body_size: 0, ..header }, |_| {}),
             BusMode::Echo => self.echo_frame(connection, header, buffer, body_start),
@@ -121,17 +122,20 @@ impl<B: Backend> Worker<B> {
     fn echo_frame(&mut self, connection: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let websocket = session.websocket;
-        if websocket && buffer.len() - body_start <= COPIED_MAX && self.backend.queued_bytes(connection) > 0 {
+        if websocket
+            && buffer.len() - body_start <= COPIED_MAX
+            && self.io.backend.queued_bytes(connection) > 0
+        {
             return self
                 .reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));
         }
         match rewrite_in_place(buffer, body_start, header, &[], websocket) {
             Ok((bytes, _)) => {
-                self.metrics.count_sent(OperationClass::Application, header.frame_size());
+                self.io.metrics.count_sent(OperationClass::Application, header.frame_size());
                 self.send(connection, bytes);
             }
             Err(buffer) => {
-                self.metrics.payload_copies.add(1);
+                self.io.metrics.payload_copies.add(1);
                 self.reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));
             }
         }

@@ -1,10 +1,11 @@
 //! Rooms, as clients ask for them.
 
+use super::Handler;
 use crate::access::{self, RoomAccess};
 use crate::address::Fingerprint;
 use crate::message::ROOMS_SIZE_MAX;
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, MemberIndex, RoomRefusal};
-use crate::worker::{Shard, Worker};
+use crate::shard::Shard;
 use gateway_proto::body::{ChangeRoom, Join, JoinReply, Leave, LeaveReply, Position, RoomKey};
 use gateway_proto::codes::ErrorCode;
 use gateway_proto::frame::{Header, Operation};
@@ -15,10 +16,10 @@ const CHANGES_MAX: u8 = 8;
 
 const NOT_YOURS: &str = "the room is not one of the token's";
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Whether a connection may enter the room, or send to it without being a member.
     pub(crate) fn may_enter(&self, connection: ConnectionId, room: &str) -> bool {
-        let access = self.reloadable.room_access.of(room);
+        let access = self.policy.room_access.of(room);
         let Some(session) = self.shard.sessions.get(connection) else { return false };
         if access == RoomAccess::Open || session.service {
             return true;
@@ -83,7 +84,7 @@ impl<B: Backend> Worker<B> {
                 Err(JoinError::Already(member))
             }
             Err(error) => {
-                self.metrics.table_refusals.add(u64::from(error == JoinError::Full));
+                self.io.metrics.table_refusals.add(u64::from(error == JoinError::Full));
                 Err(error)
             }
         }
@@ -199,7 +200,7 @@ impl<B: Backend> Worker<B> {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::FORBIDDEN));
         }
         let name = self.context.names.room(join.room.as_str());
-        if !self.admits_post(connection, name.home(self.post.workers())) {
+        if !self.admits_post(connection, name.home(self.outbox.workers())) {
             return self.joined(connection, header.sequence, join.room, Err(ErrorCode::BUSY));
         }
         match self.enter(connection, join.room.as_str(), name, false) {
@@ -227,7 +228,7 @@ impl<B: Backend> Worker<B> {
         room: RoomKey<'_>,
         members: Result<u32, ErrorCode>,
     ) {
-        self.metrics.errors.add(u64::from(members.is_err()));
+        self.io.metrics.errors.add(u64::from(members.is_err()));
         let reply = JoinReply {
             result: members.map(|_| ()),
             recovered: false,
@@ -255,7 +256,7 @@ impl<B: Backend> Worker<B> {
         if member.is_some_and(|member| !self.leave_member(connection, member)) {
             return;
         }
-        self.metrics.errors.add(u64::from(member.is_none()));
+        self.io.metrics.errors.add(u64::from(member.is_none()));
         let reply = LeaveReply { result: member.map(|_| ()).ok_or(ErrorCode::NOT_FOUND), room };
         let header = header.reply(reply.encoded_size() as u32);
         self.reply(connection, header, |body| {
@@ -283,7 +284,7 @@ impl<B: Backend> Worker<B> {
             return; // its members have left since; those of today wait for their own answer
         }
         self.shard.rooms.set_ready(room, total.is_some());
-        let is_home = name.home(self.post.workers()) == self.post.me();
+        let is_home = name.home(self.outbox.workers()) == self.outbox.me();
         if let Some(total) = total.filter(|_| !is_home) {
             self.shard.rooms.set_total(room, total);
         }

@@ -15,10 +15,10 @@
 //! A reason is kept for its client until he has read it or a moment has passed, and with it all that a connection takes. So
 //! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
+use super::Handler;
 use super::relief::{Shortage, Wanted};
-use crate::memory::Level;
+use crate::memory::{Level, MemoryState};
 use crate::settings::{LINGER, ListenerKind};
-use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, ConnectionId, Timestamp};
 
@@ -30,14 +30,14 @@ const REASONS_MAX: u32 = 256;
 
 /// How many connections a worker took on since the last reading.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Admissions {
+struct Admissions {
     reading: u32,
     count: u32,
 }
 
 /// How many connections were refused with a reason since when.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Refusals {
+pub(super) struct Refusals {
     since: Timestamp,
     count: u32,
 }
@@ -53,15 +53,28 @@ impl Refusals {
     }
 }
 
-impl<B: Backend> Worker<B> {
+/// The state of memory, and what this worker has done about it.
+#[derive(Debug, Default)]
+pub(super) struct MemoryPressure {
+    /// How near the end of memory is.
+    pub(super) state: MemoryState,
+    /// The reading for which slow consumers were closed last.
+    served: u32,
+    /// Connections taken on since the last reading.
+    admissions: Admissions,
+    /// Connections refused with a reason lately.
+    pub(super) refusals: Refusals,
+}
+
+impl<B: Backend> Handler<B> {
     /// Whether memory lasts for one more connection; then it is counted.
     pub(crate) fn has_memory_for_one(&mut self) -> bool {
-        let told = self.pace.memory;
-        let admissions = &mut self.pace.admissions;
-        if admissions.reading != told.reading {
-            *admissions = Admissions { reading: told.reading, count: 0 };
+        let state = self.memory.state;
+        let admissions = &mut self.memory.admissions;
+        if admissions.reading != state.reading {
+            *admissions = Admissions { reading: state.reading, count: 0 };
         }
-        let has = told.level == Level::Normal && admissions.count < told.room;
+        let has = state.level == Level::Normal && admissions.count < state.room;
         admissions.count += u32::from(has);
         has
     }
@@ -71,11 +84,11 @@ impl<B: Backend> Worker<B> {
     pub(crate) fn refuse_for_memory(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
-        if self.pace.memory.level == Level::Close || !self.pace.refusals.admit(self.pace.now) {
-            self.metrics.memory_refusals.add(1);
+        if self.memory.state.level == Level::Close || !self.memory.refusals.admit(self.turn.now) {
+            self.io.metrics.memory_refusals.add(1);
             self.abort(connection, CloseCode::OVERLOAD);
         } else if is_tcp {
-            self.metrics.memory_refusals.add(1);
+            self.io.metrics.memory_refusals.add(1);
             self.end(
                 connection,
                 CloseCode::OVERLOAD,
@@ -86,11 +99,11 @@ impl<B: Backend> Worker<B> {
 
     /// Closes the slowest consumers while memory is nearly at its end.
     pub(crate) fn relieve_memory(&mut self) {
-        let told = self.pace.memory;
-        if told.level != Level::Close || told.reading == self.pace.memory_served {
+        let state = self.memory.state;
+        if state.level != Level::Close || state.reading == self.memory.served {
             return;
         }
-        self.pace.memory_served = told.reading;
+        self.memory.served = state.reading;
         for _ in 0..CLOSES_PER_READING {
             let wanted = Wanted { what: Shortage::Memory, is_last_resort: true, asker: None };
             if !self.close_holder(&wanted) {

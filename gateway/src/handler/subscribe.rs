@@ -1,12 +1,12 @@
 //! Subscribe and Unsubscribe: which pushes a connection takes.
 
-use crate::worker::Worker;
+use super::Handler;
 use gateway_proto::body::{OPERATIONS_MAX, OperationList};
 use gateway_proto::codes::ErrorCode;
 use gateway_proto::frame::Header;
 use netpoll::{Backend, ConnectionId};
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Operations 14 and 16.
     pub(crate) fn subscribe(&mut self, connection: ConnectionId, header: Header, body: &[u8], add: bool) {
         let list = match OperationList::parse(body, OPERATIONS_MAX) {

@@ -1,9 +1,9 @@
 //! Bytes to frames over WebSocket: the upgrade, then messages of whole frames, unmasked where they lie.
 
+use super::Handler;
 use crate::memory::Level;
 use crate::session::Phase;
 use crate::settings::ListenerKind;
-use crate::worker::Worker;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{HEADER_SIZE, Peek};
 use gateway_proto::websocket::handshake::{
@@ -67,9 +67,9 @@ const PAGES: [(&str, &str, &str); 2] = [
 /// Where a page has it, the limits of frames are written.
 const LIMITS_MARK: &str = "<!-- limits -->";
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     fn limits(&mut self, connection: ConnectionId) -> Option<Limits> {
-        let block = self.backend.pools().block_size_max();
+        let block = self.io.backend.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;
         let listener = &self.context.settings.listeners[usize::from(session.listener)];
         let mut size = listener.message_size_max.min(message_size_bound(block) as u64);
@@ -129,8 +129,8 @@ impl<B: Backend> Worker<B> {
                 let needed = listener.head_size_max;
                 self.carry(connection, request.as_slice(), needed);
             }
-            Ok(HandshakeParse::Upgrade { .. }) if self.pace.memory.level >= Level::Refuse => {
-                self.metrics.memory_refusals.add(1);
+            Ok(HandshakeParse::Upgrade { .. }) if self.memory.state.level >= Level::Refuse => {
+                self.io.metrics.memory_refusals.add(1);
                 self.last_bytes(connection, NO_MEMORY, CloseCode::OVERLOAD);
             }
             Ok(HandshakeParse::Upgrade { consumed, request: upgrade }) => {
@@ -167,8 +167,8 @@ impl<B: Backend> Worker<B> {
             self.shard.sessions.timers.cancel(connection.index()); // nobody logs in to an echo
             self.shard.sessions.unlist_unauthenticated(connection);
         }
-        let bytes = self.with_block(connection, response.len(), |worker| {
-            worker.encoder.bytes(worker.backend.pools(), response)
+        let bytes = self.with_block(connection, response.len(), |handler| {
+            handler.io.encoder.bytes(handler.io.backend.pools(), response)
         });
         match bytes {
             Some(response) => self.send(connection, response),
@@ -177,7 +177,7 @@ impl<B: Backend> Worker<B> {
     }
 
     fn refuse_upgrade(&mut self, connection: ConnectionId, error: HandshakeError) {
-        self.metrics.upgrade_failures.add(1);
+        self.io.metrics.upgrade_failures.add(1);
         self.last_bytes(connection, error.response(), CloseCode::PROTOCOL_ERROR);
     }
 
@@ -197,7 +197,7 @@ impl<B: Backend> Worker<B> {
         let limits = if after.is_empty() { "" } else { self.write_limits(connection, &mut limits) };
         let parts = [head, before, limits, after];
         for chunk in parts.iter().flat_map(|part| part.as_bytes().chunks(4096)) {
-            match self.encoder.bytes(self.backend.pools(), chunk) {
+            match self.io.encoder.bytes(self.io.backend.pools(), chunk) {
                 Some(bytes) => self.send(connection, bytes),
                 None => return self.abort(connection, CloseCode::OVERLOAD),
             }
@@ -207,7 +207,7 @@ impl<B: Backend> Worker<B> {
 
     /// Bytes of a frame's body that a client of this listener may send, and of its login's.
     fn write_limits<'a>(&mut self, connection: ConnectionId, out: &'a mut [u8; 64]) -> &'a str {
-        let bound = message_size_bound(self.backend.pools().block_size_max()) as u64;
+        let bound = message_size_bound(self.io.backend.pools().block_size_max()) as u64;
         let listener = self.shard.sessions.get(connection).map_or(0, |session| usize::from(session.listener));
         let message = self.context.settings.listeners[listener].message_size_max.min(bound);
         let body = message.saturating_sub(HEADER_SIZE as u64);
@@ -237,7 +237,7 @@ impl<B: Backend> Worker<B> {
                 Some(Decoded::Incomplete { needed }) => {
                     let count = buffer.len();
                     let Some(buffer) = self.wait_for_block(connection, buffer, count) else { return };
-                    self.metrics.straddles.add(1);
+                    self.io.metrics.straddles.add(1);
                     return self.carry_stream(connection, buffer.as_slice(), needed);
                 }
                 Some(Decoded::Frame { consumed, payload, kind }) => {
@@ -365,7 +365,7 @@ impl<B: Backend> Worker<B> {
                 self.message_frames(connection, buffer, payload.start)
             }
             Kind::Data { last, .. } => {
-                self.metrics.straddles.add(1);
+                self.io.metrics.straddles.add(1);
                 self.count_fragment(connection);
                 let fragment = &buffer.as_slice()[payload];
                 let Some(size) = self.may_carry(connection, fragment.len()) else { return };

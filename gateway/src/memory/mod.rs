@@ -16,7 +16,7 @@ mod signal;
 mod source;
 
 pub use gauge::{Gauge, Level, Thresholds};
-pub use signal::{ROOM_MAX, Signal, Told};
+pub use signal::{MemoryState, ROOM_MAX, Signal};
 pub use source::{Reading, Source, stall_percent};
 
 /// Kernel memory of an idle connection, in bytes: socket, its file and inode, its direct descriptor and its armed

@@ -26,7 +26,7 @@ pub struct Signal {
 
 /// What a worker reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct MemoryState {
     /// What the state of memory calls for.
     pub level: Level,
     /// Connections that a worker may take on until the next reading; further ones it refuses. They come faster than memory
@@ -46,15 +46,15 @@ impl Default for Signal {
     }
 }
 
-impl Default for Told {
-    fn default() -> Told {
-        Signal::default().told()
+impl Default for MemoryState {
+    fn default() -> MemoryState {
+        Signal::default().state()
     }
 }
 
 impl Signal {
-    /// Tells the level that another reading gave, and the room, of which more than [`ROOM_MAX`] is as good as that.
-    pub fn tell(&self, level: Level, room: u32) {
+    /// Publishes the level that another reading gave, and the room, of which more than [`ROOM_MAX`] is as good as that.
+    pub fn publish(&self, level: Level, room: u32) {
         let reading = (self.word.load(Ordering::Relaxed) >> 32) as u32;
         let word = u64::from(reading.wrapping_add(1)) << 32 | u64::from(room.min(ROOM_MAX)) << 8;
         self.word.store(word | u64::from(level as u8), Ordering::Relaxed);
@@ -102,11 +102,11 @@ impl Signal {
         })
     }
 
-    /// What was told last.
-    pub fn told(&self) -> Told {
+    /// What was published last.
+    pub fn state(&self) -> MemoryState {
         let word = self.word.load(Ordering::Relaxed);
         let level = Level::ALL.get((word & 0xff) as usize).copied().unwrap_or(Level::Close);
-        Told { level, room: (word >> 8) as u32 & ROOM_MAX, reading: (word >> 32) as u32 }
+        MemoryState { level, room: (word >> 8) as u32 & ROOM_MAX, reading: (word >> 32) as u32 }
     }
 }
 
@@ -117,13 +117,13 @@ mod tests {
     #[test]
     fn every_level_is_read_as_it_was_told_and_each_reading_is_another() {
         let signal = Signal::default();
-        assert_eq!(signal.told(), Told { level: Level::Normal, room: ROOM_MAX, reading: 0 });
+        assert_eq!(signal.state(), MemoryState { level: Level::Normal, room: ROOM_MAX, reading: 0 });
         for (index, level) in (0..).zip(Level::ALL) {
-            signal.tell(level, 7 * index);
-            assert_eq!(signal.told(), Told { level, room: 7 * index, reading: index + 1 });
+            signal.publish(level, 7 * index);
+            assert_eq!(signal.state(), MemoryState { level, room: 7 * index, reading: index + 1 });
         }
-        signal.tell(Level::Normal, u32::MAX);
-        assert_eq!(signal.told().room, ROOM_MAX);
+        signal.publish(Level::Normal, u32::MAX);
+        assert_eq!(signal.state().room, ROOM_MAX);
     }
 
     #[test]

@@ -274,27 +274,27 @@ pub enum Message {
     /// To every worker: close what is left and end the thread.
     Stop,
     /// To every worker, from one that stops.
-    Parting(Word),
+    Shutdown(ShutdownPhase),
 }
 
-/// What a worker that stops has said to the others (`worker/parting.rs`).
+/// What a stopping worker announces to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Word {
-    /// No request follows.
+pub enum ShutdownPhase {
+    /// It has no connection left: no request follows.
     NoConnection,
-    /// No answer follows.
+    /// It has heard [`ShutdownPhase::NoConnection`] of all others: no answer follows.
     NothingMore,
 }
 
-/// What a host tells a room's home.
+/// What a host reports to a room's home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountChange {
     /// The room.
     pub room: Fingerprint,
     /// Members at the host.
     pub count: u32,
-    /// What the host told last.
+    /// What the host reported last.
     pub before: u32,
     /// Which of the host's appearances in the room it is.
     pub appearance: u32,

@@ -91,7 +91,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
         // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
         addend(
             "waiting messages",
-            super::post::reserved_bytes(tables.mailbox_capacity)
+            crate::outbox::reserved_bytes(tables.mailbox_capacity)
                 + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION,
         ),
     ]

@@ -2,7 +2,25 @@
 
 use super::Worker;
 use crate::metrics::{PoolGauges, Store};
-use netpoll::{Backend, PoolLevel};
+use netpoll::{Backend, PoolLevel, Timestamp};
+use std::time::Duration;
+
+/// How often levels are written.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
+/// When metrics are written next, and since when accepting has been paused.
+#[derive(Debug)]
+pub(super) struct Publication {
+    due: Timestamp,
+    /// When the last turn ended with accepting paused, because the table is full.
+    full_at: Option<Timestamp>,
+}
+
+impl Publication {
+    pub(super) fn new(now: Timestamp) -> Publication {
+        Publication { due: now, full_at: None }
+    }
+}
 
 fn publish_pool(gauges: &PoolGauges, level: PoolLevel) {
     gauges.size.set(u64::from(level.size));
@@ -12,34 +30,67 @@ fn publish_pool(gauges: &PoolGauges, level: PoolLevel) {
 }
 
 impl<B: Backend> Worker<B> {
-    pub(super) fn publish_metrics(&mut self) {
-        let metrics = &self.metrics;
-        let counters = self.backend.counters();
+    /// Counts the turn; now and then writes the levels, too.
+    pub(super) fn publish(&mut self) {
+        let handler = &mut self.handler;
+        let now = handler.io.backend.now();
+        let nanos = now.since(handler.turn.now).as_nanos() as u64;
+        let metrics = &handler.io.metrics;
+        metrics.turns.add(1);
+        metrics.turn_time.record(nanos, 1);
+        if handler.turn.receives > 0 {
+            metrics.receive_to_send.record(nanos, std::mem::take(&mut handler.turn.receives));
+        }
+        self.publish_accepting(now);
+        if now >= self.publication.due {
+            self.publication.due = now + PUBLISH_EVERY;
+            self.publish_levels();
+            self.publish_stores();
+        }
+    }
+
+    /// Counts how long peers wait in the backlog because the table is full.
+    fn publish_accepting(&mut self, now: Timestamp) {
+        let io = &self.handler.io;
+        let full_at = io.backend.is_full().then_some(now);
+        let was_full_at = std::mem::replace(&mut self.publication.full_at, full_at);
+        if let Some(at) = was_full_at {
+            io.metrics.accept_paused_nanos.add(now.since(at).as_nanos() as u64);
+        }
+        if was_full_at.is_some() != full_at.is_some() {
+            io.metrics.accept_pauses.add(u64::from(was_full_at.is_none()));
+            io.metrics.accept_paused.set(u64::from(was_full_at.is_none()));
+        }
+    }
+
+    fn publish_levels(&mut self) {
+        let handler = &mut self.handler;
+        let (metrics, backend, shard) = (&handler.io.metrics, &mut handler.io.backend, &handler.shard);
+        let counters = backend.counters();
         metrics.backend.publish(&counters);
-        metrics.stack.publish(&mut self.backend);
-        let pools = self.backend.pools();
+        metrics.stack.publish(backend);
+        let pools = backend.pools();
         publish_pool(&metrics.receive_pool, pools.receive_level());
         for (gauges, level) in metrics.block_pools.iter().zip(pools.block_levels()) {
             publish_pool(gauges, level);
         }
-        metrics.sessions.set(self.shard.sessions.open_count() as u64);
-        metrics.lingering.set(self.shard.lingering.count() as u64);
-        metrics.rooms.set(self.shard.rooms.len() as u64);
-        metrics.memberships.set(self.shard.rooms.memberships_len() as u64);
-        self.publish_stores();
-        let metrics = &self.metrics;
-        metrics.fanouts_pending.set(self.shard.fanouts.len() as u64);
-        metrics.mailbox_depth.set(self.mailbox.len() as u64);
-        metrics.mailbox_waits.set(self.post.waits());
-        // In a silence the backend makes its table anew: no work waits for that, and nobody need hear of it.
+        metrics.sessions.set(shard.sessions.open_count() as u64);
+        metrics.lingering.set(shard.lingering.count() as u64);
+        metrics.rooms.set(shard.rooms.len() as u64);
+        metrics.memberships.set(shard.rooms.memberships_len() as u64);
+        metrics.fanouts_pending.set(shard.fanouts.len() as u64);
+        metrics.mailbox_depth.set(self.inbox.len() as u64);
+        metrics.mailbox_waits.set(handler.outbox.waits());
+        // An idle backend makes its table anew: no work waits for that.
         metrics.allocations.set(self.allocations.saturating_sub(counters.renewals));
     }
 
     /// The levels of the stores that connections share.
     fn publish_stores(&mut self) {
-        let (shard, tables) = (&self.shard, &self.context.settings.tables);
-        let stores = &self.metrics.stores;
-        stores.set(Store::Connections, self.backend.connection_count(), tables.connections_max);
+        let handler = &mut self.handler;
+        let (shard, tables) = (&handler.shard, &handler.context.settings.tables);
+        let (backend, stores) = (&mut handler.io.backend, &handler.io.metrics.stores);
+        stores.set(Store::Connections, backend.connection_count(), tables.connections_max);
         stores.set(Store::Rooms, shard.rooms.len(), tables.rooms_max);
         let (used, max) = shard.texts.shared_level();
         stores.set(Store::SharedText, used, max);
@@ -50,16 +101,20 @@ impl<B: Backend> Worker<B> {
         stores.set(Store::Names, shard.directory.len(), tables.names_max);
         stores.set(Store::Text, shard.texts.used_cells(), tables.text_cells_max);
         stores.set(Store::AcceptSets, shard.sessions.accept_sets.used(), tables.accept_sets_max);
-        stores.set(Store::Fanouts, self.post.places().taken(self.context.id), tables.fanouts().total());
+        stores.set(
+            Store::Fanouts,
+            handler.outbox.places().taken(handler.context.id),
+            tables.fanouts().total(),
+        );
         stores.set(Store::Outcomes, shard.sums.len(), tables.sums_max());
-        let (requests, requests_max) = self.post.requests_level();
+        let (requests, requests_max) = handler.outbox.requests_level();
         stores.set(Store::Outbox, requests, requests_max);
-        stores.set(Store::Mailbox, self.mailbox.len(), tables.mailbox_capacity);
-        let pieces = self.backend.send_store();
+        stores.set(Store::Mailbox, self.inbox.len(), tables.mailbox_capacity);
+        let pieces = backend.send_store();
         stores.set(Store::SendPieces, pieces.used, pieces.max);
-        let flight = self.backend.flight_store();
+        let flight = backend.flight_store();
         stores.set(Store::Segments, flight.used, flight.max);
-        let pools = self.backend.pools();
+        let pools = backend.pools();
         let receive = pools.receive_level();
         stores.set(Store::ReceiveBuffers, (receive.count - receive.free) as usize, receive.count as usize);
         let used = |level: &PoolLevel| f64::from(level.count - level.free) / f64::from(level.count.max(1));

@@ -1,10 +1,10 @@
 //! Closing many connections at once, some in each turn: a kick of all, or of those that came with certain tokens.
 
-use super::Worker;
+use crate::handler::Handler;
 use crate::message::{Filter, Origin};
 use crate::session::{Phase, Session};
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use netpoll::{Backend, SharedBuffer};
+use netpoll::{Backend, Fifo, SharedBuffer};
 
 /// Slots looked at in a turn at most.
 const SLOTS_PER_TURN: usize = 1024;
@@ -14,7 +14,7 @@ pub(crate) const SWEEPS_MAX: usize = 8;
 
 /// A sweep and how far it is.
 #[derive(Debug)]
-pub(crate) struct Sweep {
+struct Sweep {
     filter: Filter,
     code: CloseCode,
     reason: Option<SharedBuffer>,
@@ -25,7 +25,7 @@ pub(crate) struct Sweep {
 }
 
 impl Filter {
-    fn is_of(self, session: &Session) -> bool {
+    fn includes(self, session: &Session) -> bool {
         let is_logged_in = matches!(session.phase, Phase::Registering | Phase::Open);
         match self {
             Filter::All => session.phase != Phase::Closing,
@@ -35,37 +35,49 @@ impl Filter {
     }
 }
 
-impl<B: Backend> Worker<B> {
+/// The sweeps of a worker, one after the other.
+#[derive(Debug)]
+pub(super) struct Sweeps(Fifo<Sweep>);
+
+impl Sweeps {
+    pub(super) fn new() -> Sweeps {
+        Sweeps(Fifo::with_capacity(SWEEPS_MAX))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Begins a sweep behind those that are under way.
-    pub(crate) fn begin_sweep(
+    pub(super) fn begin<B: Backend>(
         &mut self,
+        handler: &mut Handler<B>,
         filter: Filter,
-        code: CloseCode,
-        reason: Option<SharedBuffer>,
+        (code, reason): (CloseCode, Option<SharedBuffer>),
         ticket: u64,
     ) {
-        if self.sweeps.len() == SWEEPS_MAX {
-            return self.report(Origin::Control { ticket }, Err(ErrorCode::BUSY));
+        if self.0.len() == SWEEPS_MAX {
+            return handler.report(Origin::Control { ticket }, Err(ErrorCode::BUSY));
         }
-        self.sweeps.push_back(Sweep { filter, code, reason, ticket, cursor: 0, closed: 0 });
+        self.0.push_back(Sweep { filter, code, reason, ticket, cursor: 0, closed: 0 });
     }
 
     /// A part of the first sweep.
-    pub(super) fn continue_sweep(&mut self) {
-        let Some(mut sweep) = self.sweeps.pop_front() else { return };
-        let end = self.shard.sessions.slots().min(sweep.cursor + SLOTS_PER_TURN);
+    pub(super) fn advance<B: Backend>(&mut self, handler: &mut Handler<B>) {
+        let Some(mut sweep) = self.0.pop_front() else { return };
+        let end = handler.shard.sessions.slots().min(sweep.cursor + SLOTS_PER_TURN);
         while sweep.cursor < end {
-            let session = self.shard.sessions.at(sweep.cursor).filter(|session| sweep.filter.is_of(session));
-            if let Some(connection) = session.map(|session| session.connection) {
-                self.kick(connection, sweep.code, sweep.reason.as_ref());
+            let session = handler.shard.sessions.at(sweep.cursor);
+            if let Some(session) = session.filter(|session| sweep.filter.includes(session)) {
+                handler.kick(session.connection, sweep.code, sweep.reason.as_ref());
                 sweep.closed += 1;
             }
             sweep.cursor += 1;
         }
-        if sweep.cursor < self.shard.sessions.slots() {
-            self.sweeps.push_front(sweep);
+        if sweep.cursor < handler.shard.sessions.slots() {
+            self.0.push_front(sweep);
         } else {
-            self.report(Origin::Control { ticket: sweep.ticket }, Ok(sweep.closed));
+            handler.report(Origin::Control { ticket: sweep.ticket }, Ok(sweep.closed));
         }
     }
 }

@@ -23,7 +23,7 @@ impl<B: SharesThread> TakesTurns for Employed<B> {
     }
 
     fn begin_wait(&mut self) -> Option<Duration> {
-        match self.worker.rest(WAIT) {
+        match self.worker.flush_and_wait(WAIT) {
             Ok(wait) => Some(wait),
             Err(error) => self.goes_on(Err(error)).then_some(Duration::ZERO),
         }

@@ -17,7 +17,7 @@ use crate::message::{ControlMessage, ControlSender, Message, VerifySender};
 use crate::metrics::WorkerMetrics;
 use crate::router::FanoutPlaces;
 use crate::settings::WorkerSettings;
-use crate::worker::{Context, ListenError, Ports, Turn, Worker};
+use crate::worker::{Context, ListenError, Peers, Turn, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
     Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker,
@@ -151,7 +151,7 @@ impl std::error::Error for SpawnError {}
 /// What a worker is given once all backends exist.
 struct Introduction {
     mailbox: netpoll::Mailbox<Message>,
-    ports: Ports,
+    peers: Peers,
     settings: WorkerSettings,
 }
 
@@ -196,13 +196,13 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
         for (listener, address) in settings.listeners.iter_mut().zip(&addresses) {
             listener.socket.address = *address;
         }
-        let ports = Ports {
+        let peers = Peers {
             workers: senders.clone(),
             control: plan.control.clone(),
             places: Arc::clone(&places),
             verifier: plan.verifier.clone(),
         };
-        let introduction = Introduction { mailbox, ports, settings };
+        let introduction = Introduction { mailbox, peers, settings };
         worker.introductions.send(introduction).map_err(|_| ended_early())?;
         addresses = worker.listening.recv().map_err(|_| ended_early())??;
     }
@@ -343,11 +343,11 @@ impl Seat {
     /// Waits to be introduced to the other workers, makes the worker and says where it listens. `None`: the start failed.
     pub(super) fn employ<B: Backend>(self, plan: &Plan, backend: B) -> Option<Employed<B>> {
         let Seat { id, metrics, introductions, listening, .. } = self;
-        let Introduction { mailbox, ports, settings } = introductions.recv().ok()?;
+        let Introduction { mailbox, peers, settings } = introductions.recv().ok()?;
         let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
         let context = Context { id, settings, names: plan.names, unix_start_ms };
-        let control = ports.control.clone();
-        match Worker::new(context, backend, mailbox, ports, metrics) {
+        let control = peers.control.clone();
+        match Worker::new(context, backend, mailbox, peers, metrics) {
             Ok(worker) => {
                 let _ = listening.send(Ok(worker.addresses().to_vec()));
                 Some(Employed { id, worker, control })

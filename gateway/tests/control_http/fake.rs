@@ -335,7 +335,7 @@ pub struct Gateway {
     file: Arc<Mutex<String>>,
 }
 
-/// Ports that the kernel would choose: those of the defaults are claimed, and gateways of other tests have them. The fake
+/// Peers that the kernel would choose: those of the defaults are claimed, and gateways of other tests have them. The fake
 /// workers say 3101 and 3102.
 const COMMON: &str = "[[listener]]\nname = \"tcp\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"websocket\"\nkind = \"websocket\"\naddress = \"127.0.0.1:0\"\n[io]\nworkers = 2\n[control]\naddress = \"127.0.0.1:0\"\n";
 

@@ -92,7 +92,7 @@ impl Scene {
             match self.network.step() {
                 Some(0) => {
                     self.shard.worker.turn(Duration::from_secs(1)).unwrap();
-                    let wait = self.shard.worker.doze(Duration::from_secs(1));
+                    let wait = self.shard.worker.begin_wait(Duration::from_secs(1));
                     self.network.set_wait(0, wait);
                 }
                 Some(_) => self.listen(),

@@ -18,7 +18,7 @@ use crate::verifier::Verifier;
 use gateway::address::{Fingerprints, WorkerId};
 use gateway::metrics::WorkerMetrics;
 use gateway::router::FanoutPlaces;
-use gateway::worker::{Context, Ports, Turn, Worker};
+use gateway::worker::{Context, Peers, Turn, Worker};
 use netpoll::sim::{Mutation, Rng, SimBackend, SimNetwork};
 use netpoll::{Backend, BackendConfig, Completions, ConnectionId, MailboxSender, Timestamp, mailbox};
 use std::collections::{BTreeMap, VecDeque};
@@ -274,7 +274,7 @@ impl World {
             note!(self, "worker {number} has stopped");
             return self.note_mail();
         }
-        let wait = shard.worker.doze(Duration::from_secs(1));
+        let wait = shard.worker.begin_wait(Duration::from_secs(1));
         self.network.set_wait(number, wait);
         self.note_mail();
     }
@@ -374,13 +374,13 @@ pub fn introduce(
     let shards = entries.map(|(index, (backend, mailbox))| {
         let verifier = verifier.map(|verifier| verifier.sender.clone());
         let (control, places) = (control_sender.clone(), Arc::clone(places));
-        let ports = Ports { workers: senders.clone(), control, places, verifier };
+        let peers = Peers { workers: senders.clone(), control, places, verifier };
         let settings = plan.settings.clone();
         let id = WorkerId(index as u8);
         let context = Context { id, settings, names, unix_start_ms: UNIX_START_MS };
         let metrics = Arc::new(WorkerMetrics::default());
         let worker =
-            Worker::new(context, backend, mailbox, ports, Arc::clone(&metrics)).expect("a worker listens");
+            Worker::new(context, backend, mailbox, peers, Arc::clone(&metrics)).expect("a worker listens");
         addresses = worker.addresses().to_vec();
         Shard { worker, metrics, sender: senders[index].clone(), stopped: false, turns: 0, waits_since: None }
     });

@@ -6,7 +6,7 @@ use gateway::config::{BackendKind, Config, Plan, Sources, SystemLimits};
 use gateway::metrics::WorkerMetrics;
 use gateway::router::FanoutPlaces;
 use gateway::settings::WorkerSettings;
-use gateway::worker::{Context, Ports, Worker};
+use gateway::worker::{Context, Peers, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{Backend, BackendConfig, UringBackend, UringConfig, Waker, mailbox};
 use std::io;
@@ -65,9 +65,9 @@ pub(crate) fn serve<B: Backend>(
     let (worker, mailbox_end) = mailbox(capacity, backend.waker());
     let (control, _control_end) = mailbox(capacity, Waker::event_fd()?);
     let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
-    let ports = Ports { workers: vec![worker], control, places, verifier: None };
+    let peers = Peers { workers: vec![worker], control, places, verifier: None };
     let context = Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
-    let mut worker = Worker::new(context, backend, mailbox_end, ports, Arc::new(WorkerMetrics::default()))
+    let mut worker = Worker::new(context, backend, mailbox_end, peers, Arc::new(WorkerMetrics::default()))
         .map_err(io::Error::other)?;
     announce(&worker.addresses().iter().map(SocketAddr::port).collect::<Vec<_>>());
     loop {

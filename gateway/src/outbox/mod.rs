@@ -1,9 +1,11 @@
 //! What a worker has to say to others: itself, other workers, the control thread, the verifier.
 
-use super::outbox::Outbox;
+mod backlog;
+
 use crate::address::WorkerId;
 use crate::message::{ControlMessage, ControlSender, Message, VerifyRequest, VerifySender};
 use crate::router::FanoutPlaces;
+use backlog::Backlog;
 use netpoll::{ConnectionId, Fifo, MailboxSender};
 use std::sync::Arc;
 
@@ -11,13 +13,13 @@ use std::sync::Arc;
 const OUTBOX_PARTS: usize = 2;
 
 /// Bytes that a worker's outgoing messages reserve, where so many requests may wait.
-pub(super) const fn reserved_bytes(requests_max: usize) -> usize {
-    requests_max * (size_of::<Message>() + OUTBOX_PARTS * Outbox::BYTES_PER_MESSAGE)
+pub(crate) const fn reserved_bytes(requests_max: usize) -> usize {
+    requests_max * (size_of::<Message>() + OUTBOX_PARTS * Backlog::BYTES_PER_MESSAGE)
 }
 
 /// The ways out of a worker.
 #[derive(Debug)]
-pub struct Ports {
+pub struct Peers {
     /// Mailboxes of all workers, this one's included.
     pub workers: Vec<MailboxSender<Message>>,
     /// The control thread's.
@@ -32,7 +34,7 @@ pub struct Ports {
 ///
 /// ```text
 ///   to this worker   local ──────────────────────────────► handled in the same turn, between completions
-///   to another one   its mailbox, up to 7/8 ── is full ──► outbox ──► tried again each turn, in order per destination
+///   to another one   its mailbox, up to 7/8 ── is full ──► backlog ─► tried again each turn, in order per destination
 /// ```
 ///
 /// Nothing is ever dropped. Answers and what sessions that end must still say wait without a bound of their own; requests of
@@ -40,20 +42,20 @@ pub struct Ports {
 ///
 /// * While a destination takes what comes, nothing is counted and no request is refused.
 /// * Behind a full mailbox one input of a connection adds at most a quarter of what is left of the destination's calm part,
-///   which is a third of what requests have free ([`Post::admits`]).
-/// * Beyond the calm part a connection that posts is left unread afterwards ([`Post::is_pressed`], `handler::backpressure`),
+///   which is a third of what requests have free ([`Outbox::admits`]).
+/// * Beyond the calm part a connection that posts is left unread afterwards ([`Outbox::is_pressed`], `handler::backpressure`),
 ///   and one input adds at most a 256th of what is free, one message at least. So it takes some hundred connections, each
 ///   with its one small post, to fill the rest, while the destination takes nothing at all.
 #[derive(Debug)]
-pub struct Post {
+pub struct Outbox {
     me: WorkerId,
-    ports: Ports,
+    peers: Peers,
     local: Fifo<Message>,
-    outbox: Outbox,
+    backlog: Backlog,
     /// Requests of clients that may wait.
     requests_max: usize,
     /// By worker.
-    peers: Vec<Peer>,
+    credits: Vec<Credit>,
     /// Messages that workers leave in a mailbox at most, and how many of those a worker takes for itself at a time.
     mailbox_part: usize,
     credit_max: usize,
@@ -66,9 +68,9 @@ pub struct Post {
 
 /// What is known of another worker's mailbox.
 #[derive(Clone, Copy, Debug, Default)]
-struct Peer {
+struct Credit {
     /// Places that this worker may fill before it looks at the mailbox again.
-    credit: u32,
+    left: u32,
     /// It got something this turn and may have to be woken.
     touched: bool,
 }
@@ -92,23 +94,23 @@ const SHARES: usize = 4;
 const PRESSED_SHARES: usize = 256;
 const PRESSED_MAX: usize = 16;
 
-impl Post {
+impl Outbox {
     /// For worker `me`, with room for `requests_max` requests of clients that wait.
-    pub fn new(me: WorkerId, ports: Ports, requests_max: usize) -> Post {
-        let workers = ports.workers.len();
-        let places = ports.workers.iter().map(MailboxSender::capacity).min().unwrap_or(1);
+    pub fn new(me: WorkerId, peers: Peers, requests_max: usize) -> Outbox {
+        let workers = peers.workers.len();
+        let places = peers.workers.iter().map(MailboxSender::capacity).min().unwrap_or(1);
         let reserve = (places / RESERVE_PARTS).max(1);
-        Post {
+        Outbox {
             me,
             local: Fifo::with_capacity(requests_max),
             // What cannot be refused comes on top.
-            outbox: Outbox::new(workers, OUTBOX_PARTS * requests_max),
+            backlog: Backlog::new(workers, OUTBOX_PARTS * requests_max),
             requests_max,
-            peers: vec![Peer::default(); workers],
+            credits: vec![Credit::default(); workers],
             mailbox_part: places.saturating_sub(reserve).max(1),
             // What all workers have taken for themselves is less than half of the reserve.
             credit_max: (reserve / (2 * workers)).clamp(1, CREDIT_MAX),
-            ports,
+            peers,
             poster: None,
             waits: 0,
             handed_over: 0,
@@ -117,12 +119,12 @@ impl Post {
 
     /// Places for fan-outs at all workers.
     pub fn places(&self) -> &FanoutPlaces {
-        &self.ports.places
+        &self.peers.places
     }
 
     /// Number of workers.
     pub fn workers(&self) -> usize {
-        self.ports.workers.len()
+        self.peers.workers.len()
     }
 
     /// This worker.
@@ -134,7 +136,11 @@ impl Post {
 
     /// Whether messages to `worker` arrive without waiting, as far as this worker knows.
     pub fn is_free(&self, worker: WorkerId) -> bool {
-        if worker == self.me { self.local.len() < self.requests_max } else { self.outbox.len_to(worker) == 0 }
+        if worker == self.me {
+            self.local.len() < self.requests_max
+        } else {
+            self.backlog.len_to(worker) == 0
+        }
     }
 
     /// Whether one more request of a connection may wait for `to`, or is handed over at once. `is_held`: the connection is left
@@ -157,17 +163,17 @@ impl Post {
 
     /// Whether so much waits for `to` that connections which post to it are to be left unread.
     pub fn is_pressed(&self, to: WorkerId) -> bool {
-        self.outbox.len_to(to) > self.calm_part()
+        self.backlog.len_to(to) > self.calm_part()
     }
 
     /// Whether so little waits for `to` that connections which were left unread may post again.
     pub fn is_calm(&self, to: WorkerId) -> bool {
-        self.outbox.len_to(to) <= self.calm_part() / 2
+        self.backlog.len_to(to) <= self.calm_part() / 2
     }
 
     /// Requests that may be added before none is admitted any more.
     fn free_places(&self) -> usize {
-        self.requests_max.saturating_sub(self.outbox.requests())
+        self.requests_max.saturating_sub(self.backlog.requests())
     }
 
     fn calm_part(&self) -> usize {
@@ -175,13 +181,13 @@ impl Post {
     }
 
     fn share(&self, to: WorkerId) -> usize {
-        let calm = self.calm_part().saturating_sub(self.outbox.len_to(to)) / SHARES;
+        let calm = self.calm_part().saturating_sub(self.backlog.len_to(to)) / SHARES;
         calm.max((self.free_places() / PRESSED_SHARES).clamp(1, PRESSED_MAX))
     }
 
     // --- messages ------------------------------------------------------------------------------------------------------
 
-    /// Sends what a client asked for, after [`Post::admits`].
+    /// Sends what a client asked for, after [`Outbox::admits`].
     pub fn request(&mut self, worker: WorkerId, message: Message) {
         self.post(worker, message, true);
     }
@@ -196,27 +202,27 @@ impl Post {
             return self.local.push_back(message);
         }
         let handed =
-            if self.outbox.len_to(worker) == 0 { self.hand_over(worker, message) } else { Err(message) };
+            if self.backlog.len_to(worker) == 0 { self.hand_over(worker, message) } else { Err(message) };
         if let Err(message) = handed {
             self.waits += 1;
-            self.outbox.push_back(worker, message, is_request);
+            self.backlog.push_back(worker, message, is_request);
         }
     }
 
     /// Leaves a message in a worker's mailbox; hands it back when workers have filled their part of it.
     fn hand_over(&mut self, worker: WorkerId, message: Message) -> Result<(), Message> {
-        let sender = &self.ports.workers[worker.index()];
-        let peer = &mut self.peers[worker.index()];
-        if peer.credit == 0 {
+        let sender = &self.peers.workers[worker.index()];
+        let credit = &mut self.credits[worker.index()];
+        if credit.left == 0 {
             let free = self.mailbox_part.saturating_sub(sender.len());
-            peer.credit = free.min(self.credit_max) as u32;
-            if peer.credit == 0 {
+            credit.left = free.min(self.credit_max) as u32;
+            if credit.left == 0 {
                 return Err(message);
             }
         }
         sender.push(message)?;
-        peer.credit -= 1;
-        peer.touched = true;
+        credit.left -= 1;
+        credit.touched = true;
         self.handed_over += 1;
         Ok(())
     }
@@ -239,21 +245,21 @@ impl Post {
     /// Tries again what waits, and wakes the workers that got something. Call it at the end of a turn.
     pub fn flush(&mut self) {
         self.poster = None;
-        for index in 0..self.peers.len() {
+        for index in 0..self.credits.len() {
             let worker = WorkerId(index as u8);
-            if self.outbox.len_to(worker) > 0 {
+            if self.backlog.len_to(worker) > 0 {
                 self.try_again(worker);
             }
-            if std::mem::take(&mut self.peers[index].touched) {
-                self.ports.workers[index].notify();
+            if std::mem::take(&mut self.credits[index].touched) {
+                self.peers.workers[index].notify();
             }
         }
     }
 
     fn try_again(&mut self, worker: WorkerId) {
-        while let Some((message, is_request)) = self.outbox.pop(worker) {
+        while let Some((message, is_request)) = self.backlog.pop(worker) {
             if let Err(message) = self.hand_over(worker, message) {
-                return self.outbox.push_front(worker, message, is_request);
+                return self.backlog.push_front(worker, message, is_request);
             }
         }
     }
@@ -261,7 +267,7 @@ impl Post {
     /// Gives the memory of the queues back, as far as they are empty.
     pub fn trim(&mut self) {
         self.local.trim();
-        self.outbox.trim();
+        self.backlog.trim();
     }
 
     /// What holds between two turns.
@@ -269,15 +275,15 @@ impl Post {
     /// # Panics
     /// When it does not.
     pub fn invariants(&self) {
-        self.outbox.invariants();
+        self.backlog.invariants();
         // The first one to find a mailbox full is admitted before that is known.
-        let bound = self.requests_max + self.peers.len();
-        assert!(self.outbox.requests() <= bound, "more requests wait than are admitted");
+        let bound = self.requests_max + self.credits.len();
+        assert!(self.backlog.requests() <= bound, "more requests wait than are admitted");
     }
 
     /// Whether messages wait for room in another worker's mailbox.
     pub fn has_waiting(&self) -> bool {
-        self.outbox.len() > 0
+        self.backlog.len() > 0
     }
 
     /// Whether any message is here, to this worker itself or to another.
@@ -292,7 +298,7 @@ impl Post {
 
     /// Requests of clients that wait, and how many may.
     pub fn requests_level(&self) -> (usize, usize) {
-        (self.outbox.requests(), self.requests_max)
+        (self.backlog.requests(), self.requests_max)
     }
 
     /// Messages that had to wait so far.
@@ -302,12 +308,12 @@ impl Post {
 
     /// Tells the control thread; false when its mailbox is full (it will time the request out).
     pub fn control(&self, message: ControlMessage) -> bool {
-        self.ports.control.send(message).is_ok()
+        self.peers.control.send(message).is_ok()
     }
 
     /// Tokens that the verifier takes besides those that wait for it.
     pub fn verifier_room(&self) -> usize {
-        self.ports.verifier.as_ref().map_or(0, VerifySender::room)
+        self.peers.verifier.as_ref().map_or(0, VerifySender::room)
     }
 
     /// Asks the verifier.
@@ -315,7 +321,7 @@ impl Post {
     /// # Errors
     /// The request itself when there is no verifier or it has too much to do.
     pub fn verify(&self, request: VerifyRequest) -> Result<(), VerifyRequest> {
-        match &self.ports.verifier {
+        match &self.peers.verifier {
             Some(verifier) => verifier.send(request),
             None => Err(request),
         }
@@ -346,45 +352,45 @@ mod tests {
         }
     }
 
-    fn post(workers: usize, capacity: usize) -> (Post, Vec<Mailbox<Message>>) {
+    fn outbox(workers: usize, capacity: usize) -> (Outbox, Vec<Mailbox<Message>>) {
         let (senders, mailboxes) = (0..workers).map(|_| mailbox(capacity, Waker::flag())).unzip();
         let control: ControlSender = mailbox(4, Waker::flag()).0;
         let places = Arc::new(FanoutPlaces::new(workers, FanoutSizes::of(8)));
-        let ports = Ports { workers: senders, control, places, verifier: None };
-        (Post::new(WorkerId(0), ports, REQUESTS_MAX), mailboxes)
+        let peers = Peers { workers: senders, control, places, verifier: None };
+        (Outbox::new(WorkerId(0), peers, REQUESTS_MAX), mailboxes)
     }
 
     /// A connection asks so often in one input; returns how often it is admitted.
-    fn ask(post: &mut Post, from: usize, to: WorkerId, held: &mut [bool], times: usize) -> usize {
+    fn ask(outbox: &mut Outbox, from: usize, to: WorkerId, held: &mut [bool], times: usize) -> usize {
         let mut admitted = 0;
         for _ in 0..times {
-            if post.admits(connection(from), held[from], to) {
-                post.request(to, message(from));
+            if outbox.admits(connection(from), held[from], to) {
+                outbox.request(to, message(from));
                 admitted += 1;
             }
-            held[from] |= !post.is_free(to) && post.is_pressed(to);
+            held[from] |= !outbox.is_free(to) && outbox.is_pressed(to);
         }
-        post.invariants();
+        outbox.invariants();
         admitted
     }
 
     #[test]
     fn a_full_mailbox_delays_no_message_to_another_worker() {
-        let (mut post, mailboxes) = post(3, 64);
-        (0..200).for_each(|number| post.send(WorkerId(1), message(number)));
-        post.send(WorkerId(2), message(7));
-        assert!(!post.is_free(WorkerId(1)) && post.is_free(WorkerId(2)));
+        let (mut outbox, mailboxes) = outbox(3, 64);
+        (0..200).for_each(|number| outbox.send(WorkerId(1), message(number)));
+        outbox.send(WorkerId(2), message(7));
+        assert!(!outbox.is_free(WorkerId(1)) && outbox.is_free(WorkerId(2)));
         assert_eq!(mailboxes[2].pop().as_ref().map(number), Some(7));
         // And what waits comes in its order, however it is taken.
         let mut received = vec![];
         while received.len() < 200 {
             received
                 .extend(std::iter::from_fn(|| mailboxes[1].pop()).take(13).map(|message| number(&message)));
-            post.flush();
-            post.invariants();
+            outbox.flush();
+            outbox.invariants();
         }
         assert_eq!(received, (0..200).collect::<Vec<_>>());
-        assert!(!post.has_any());
+        assert!(!outbox.has_any());
     }
 
     #[test]
@@ -395,13 +401,13 @@ mod tests {
             let all = (1..workers).map(|id| {
                 let control: ControlSender = mailbox(4, Waker::flag()).0;
                 let places = Arc::new(FanoutPlaces::new(workers, FanoutSizes::of(8)));
-                let ports = Ports { workers: senders.clone(), control, places, verifier: None };
-                Post::new(WorkerId(id as u8), ports, REQUESTS_MAX)
+                let peers = Peers { workers: senders.clone(), control, places, verifier: None };
+                Outbox::new(WorkerId(id as u8), peers, REQUESTS_MAX)
             });
-            let mut all: Vec<Post> = all.collect();
+            let mut all: Vec<Outbox> = all.collect();
             // In turns, so that each has taken places for itself when the mailbox becomes full.
             for _ in 0..2 * capacity {
-                all.iter_mut().for_each(|post| post.send(WorkerId(0), message(0)));
+                all.iter_mut().for_each(|outbox| outbox.send(WorkerId(0), message(0)));
             }
             let filled = mailboxes[0].len();
             assert!(filled <= capacity - capacity / 16, "{workers} workers: {filled} of {capacity}");
@@ -411,37 +417,37 @@ mod tests {
 
     #[test]
     fn a_hundred_floods_leave_room_for_those_that_post_now_and_then() {
-        let (mut post, mailboxes) = post(2, REQUESTS_MAX);
+        let (mut outbox, mailboxes) = outbox(2, REQUESTS_MAX);
         let to = WorkerId(1);
         let mut held = vec![false; 1000];
         let mut refused = 0;
         for from in 0..100 {
             // Several inputs of each, for it is left unread only when these have been handled.
             for input in 0..4 {
-                refused += 700 - ask(&mut post, from + input * 100 % 400, to, &mut held, 700);
+                refused += 700 - ask(&mut outbox, from + input * 100 % 400, to, &mut held, 700);
             }
         }
         assert!(refused > 100 * 700, "those who post much are refused");
         // The destination still takes nothing.
         for from in 400..700 {
-            assert_eq!(ask(&mut post, from, to, &mut held, 1), 1, "bystander {from}");
+            assert_eq!(ask(&mut outbox, from, to, &mut held, 1), 1, "bystander {from}");
         }
         // When it has taken everything nothing is refused any more.
-        while post.has_waiting() {
+        while outbox.has_waiting() {
             while mailboxes[1].pop().is_some() {}
-            post.flush();
+            outbox.flush();
         }
-        assert!(post.is_calm(to) && post.is_free(to));
-        assert_eq!(ask(&mut post, 1, to, &mut held, 700), 700);
+        assert!(outbox.is_calm(to) && outbox.is_free(to));
+        assert_eq!(ask(&mut outbox, 1, to, &mut held, 700), 700);
     }
 
     #[test]
     fn answers_wait_without_costing_requests_their_room() {
-        let (mut post, _mailboxes) = post(2, 64);
-        (0..3 * REQUESTS_MAX).for_each(|number| post.send(WorkerId(1), message(number)));
+        let (mut outbox, _mailboxes) = outbox(2, 64);
+        (0..3 * REQUESTS_MAX).for_each(|number| outbox.send(WorkerId(1), message(number)));
         let mut held = vec![false; 200];
         for from in 0..200 {
-            assert_eq!(ask(&mut post, from, WorkerId(1), &mut held, 1), 1);
+            assert_eq!(ask(&mut outbox, from, WorkerId(1), &mut held, 1), 1);
         }
         assert!(held.iter().all(|held| *held), "they are slowed");
     }

@@ -3,7 +3,7 @@
 //! Order holds per destination. A destination that takes nothing delays no message to another one.
 //!
 //! Requests of clients are counted apart from what workers answer: an answer cannot be refused, so it may use the whole
-//! store and, beyond the store, the heap; requests are bounded by what [`super::Post`] admits.
+//! store and, beyond the store, the heap; requests are bounded by what [`super::Outbox`] admits.
 
 use crate::address::WorkerId;
 use crate::message::Message;
@@ -29,7 +29,7 @@ struct Queue {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct Backlog {
     slots: Vec<Slot>,
     free: u32,
     /// By worker.
@@ -38,14 +38,14 @@ pub(super) struct Outbox {
     requests: usize,
 }
 
-impl Outbox {
+impl Backlog {
     /// Bytes that a message takes.
     pub(super) const BYTES_PER_MESSAGE: usize = size_of::<Slot>();
 
     /// For so many destinations, with `capacity` messages reserved.
-    pub(super) fn new(workers: usize, capacity: usize) -> Outbox {
+    pub(super) fn new(workers: usize, capacity: usize) -> Backlog {
         let queue = Queue { first: NONE, last: NONE, len: 0 };
-        Outbox {
+        Backlog {
             slots: Vec::with_capacity(capacity),
             free: NONE,
             queues: vec![queue; workers],
@@ -185,33 +185,33 @@ mod tests {
         }
     }
 
-    fn pop(outbox: &mut Outbox, worker: u8) -> Option<u64> {
-        outbox.pop(WorkerId(worker)).map(|(message, _)| number(&message))
+    fn pop(backlog: &mut Backlog, worker: u8) -> Option<u64> {
+        backlog.pop(WorkerId(worker)).map(|(message, _)| number(&message))
     }
 
     #[test]
     fn order_holds_per_destination_and_slots_are_used_again() {
-        let mut outbox = Outbox::new(3, 4);
+        let mut backlog = Backlog::new(3, 4);
         for round in 0..5 {
             let base = round * 100;
             for offset in 0..3 {
-                outbox.push_back(WorkerId(0), numbered(base + offset), true);
-                outbox.push_back(WorkerId(2), numbered(base + 10 + offset), false);
+                backlog.push_back(WorkerId(0), numbered(base + offset), true);
+                backlog.push_back(WorkerId(2), numbered(base + 10 + offset), false);
             }
-            assert_eq!((outbox.len(), outbox.requests(), outbox.len_to(WorkerId(2))), (6, 3, 3));
-            outbox.invariants();
-            assert_eq!(pop(&mut outbox, 2), Some(base + 10));
-            outbox.push_front(WorkerId(2), numbered(base + 10), false);
-            let all: Vec<_> = std::iter::from_fn(|| pop(&mut outbox, 2)).collect();
+            assert_eq!((backlog.len(), backlog.requests(), backlog.len_to(WorkerId(2))), (6, 3, 3));
+            backlog.invariants();
+            assert_eq!(pop(&mut backlog, 2), Some(base + 10));
+            backlog.push_front(WorkerId(2), numbered(base + 10), false);
+            let all: Vec<_> = std::iter::from_fn(|| pop(&mut backlog, 2)).collect();
             assert_eq!(all, [10, 11, 12].map(|offset| base + offset));
-            assert_eq!((pop(&mut outbox, 1), outbox.len_to(WorkerId(0))), (None, 3));
-            outbox.invariants();
-            while pop(&mut outbox, 0).is_some() {}
-            assert_eq!((outbox.len(), outbox.requests()), (0, 0));
-            assert_eq!(outbox.slots.len(), 6, "no more than waited at a time");
+            assert_eq!((pop(&mut backlog, 1), backlog.len_to(WorkerId(0))), (None, 3));
+            backlog.invariants();
+            while pop(&mut backlog, 0).is_some() {}
+            assert_eq!((backlog.len(), backlog.requests()), (0, 0));
+            assert_eq!(backlog.slots.len(), 6, "no more than waited at a time");
         }
-        outbox.trim();
-        outbox.invariants();
-        assert!(outbox.slots.is_empty());
+        backlog.trim();
+        backlog.invariants();
+        assert!(backlog.slots.is_empty());
     }
 }

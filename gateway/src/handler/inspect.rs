@@ -1,6 +1,6 @@
 //! Answers to the control thread's questions about connections and rooms.
 
-use super::Worker;
+use super::Handler;
 use crate::InlineText;
 use crate::address::Fingerprint;
 use crate::message::{ConnectionRow, ControlMessage, Inspection, Query, RoomRow, SLOTS_PER_VISIT_MAX};
@@ -8,7 +8,7 @@ use crate::router::rooms::RoomIndex;
 use crate::session::{Phase, Session, User};
 use netpoll::Backend;
 
-impl<B: Backend> Worker<B> {
+impl<B: Backend> Handler<B> {
     /// Fills the list and sends it back.
     pub(crate) fn inspect(&mut self, mut inspection: Box<Inspection>) {
         match inspection.query() {
@@ -28,7 +28,7 @@ impl<B: Backend> Worker<B> {
             }
         }
         // A full mailbox loses the answer: the request times out at the control thread, which says so to its client.
-        let _ = self.post.control(ControlMessage::Inspected(inspection));
+        let _ = self.outbox.control(ControlMessage::Inspected(inspection));
     }
 
     fn inspect_connections(
@@ -55,7 +55,7 @@ impl<B: Backend> Worker<B> {
 
     fn connection_row(&self, session: &Session) -> ConnectionRow {
         let mut scratch = [0; 255];
-        let now = self.pace.now;
+        let now = self.turn.now;
         let uid = match session.user() {
             User::Uid(uid) => InlineText::truncated(self.shard.texts.read(uid, &mut scratch)),
             User::Mid(_) | User::Anonymous => InlineText::EMPTY,
@@ -75,7 +75,7 @@ impl<B: Backend> Worker<B> {
             connected_ms: now.since(session.opened_at.before(now)).as_millis() as u64,
             idle_ms: now.since(session.heard_at.before(now)).as_millis() as u64,
             rooms: u32::from(session.rooms.count),
-            queued_bytes: self.backend.queued_bytes(session.connection) as u64,
+            queued_bytes: self.io.backend.queued_bytes(session.connection) as u64,
             accepts: self.shard.sessions.accept_sets.size(session.accepts) as u32,
         }
     }

@@ -5,8 +5,7 @@
 //! reading first, until a poll brings little, and only then lets timers fire. And time in which the worker stood still counts for
 //! no client: a WebSocket client can't log in before its upgrade is answered, and a peer's window may have been full.
 
-use super::Worker;
-use netpoll::{Backend, Timestamp};
+use netpoll::Timestamp;
 use std::time::Duration;
 
 /// A turn that begins so much later than it was to begin is late.
@@ -18,7 +17,7 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// How late turns are.
 #[derive(Debug)]
-pub(super) struct Lateness {
+pub(crate) struct Lateness {
     /// When the next turn was to begin at the latest.
     due: Timestamp,
     /// Timers wait until then at most: what has come is read first.
@@ -29,17 +28,17 @@ pub(super) struct Lateness {
 }
 
 impl Lateness {
-    pub(super) fn new(now: Timestamp) -> Lateness {
+    pub(crate) fn new(now: Timestamp) -> Lateness {
         Lateness { due: now, reading: None, ended: now, length: Duration::ZERO }
     }
 
     /// The next turn begins by `due`.
-    pub(super) fn expect(&mut self, due: Timestamp) {
+    pub(crate) fn expect(&mut self, due: Timestamp) {
         self.due = self.due.max(due);
     }
 
     /// A turn begins; by how much it is late, if it is.
-    fn begin(&mut self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn begin(&mut self, now: Timestamp) -> Option<Duration> {
         let late = now.since(std::mem::replace(&mut self.due, now));
         if late < LATE {
             return None;
@@ -52,7 +51,7 @@ impl Lateness {
     }
 
     /// Whether timers may fire, after a poll at `now` that was late or not, and brought little or not.
-    fn has_read(&mut self, now: Timestamp, is_late: bool, little: bool) -> bool {
+    pub(crate) fn has_read(&mut self, now: Timestamp, is_late: bool, little: bool) -> bool {
         if self.reading.is_some_and(|until| now < until && (is_late || !little)) {
             return false;
         }
@@ -61,29 +60,13 @@ impl Lateness {
     }
 
     /// Whether the next poll is not to wait.
-    pub(super) fn hurries(&self) -> bool {
+    pub(crate) fn reads_first(&self) -> bool {
         self.reading.is_some()
     }
 
     /// How much of the time since then counts for no client.
-    pub(super) fn stood_still(&self, since: Timestamp) -> Duration {
+    pub(crate) fn stood_still(&self, since: Timestamp) -> Duration {
         if since < self.ended { self.length } else { Duration::ZERO }
-    }
-}
-
-impl<B: Backend> Worker<B> {
-    /// After a poll that brought `count` completions: takes the time, and says whether timers may fire in this turn.
-    pub(super) fn take_time(&mut self, count: usize) -> bool {
-        let now = self.backend.now();
-        self.pace.now = now;
-        let late = self.pace.lateness.begin(now);
-        if let Some(late) = late {
-            self.metrics.late_nanos.add(late.as_nanos() as u64);
-            let frames = now + late.min(self.reloadable.frame_timeout);
-            self.pace.frames_due = self.pace.frames_due.max(frames);
-        }
-        let little = 2 * count <= self.context.settings.completions_per_turn_max;
-        self.pace.lateness.has_read(now, late.is_some(), little)
     }
 }
 
@@ -109,10 +92,10 @@ mod tests {
         assert_eq!(turn(&mut lateness, ms(300), true), (None, true));
         lateness.expect(ms(550));
         assert_eq!(turn(&mut lateness, ms(30_550), true), (Some(30_000), false), "it was interrupted");
-        assert!(lateness.hurries());
+        assert!(lateness.reads_first());
         assert_eq!(turn(&mut lateness, ms(30_551), false), (None, false), "there is more");
         assert_eq!(turn(&mut lateness, ms(30_552), true), (None, true));
-        assert!(!lateness.hurries());
+        assert!(!lateness.reads_first());
         assert_eq!(lateness.stood_still(ms(400)), Duration::from_secs(30));
         assert_eq!(lateness.stood_still(ms(30_551)), Duration::ZERO);
     }

@@ -1,0 +1,156 @@
+//! What a worker does as the home of names and rooms: it knows the hosts of their connections, and tells each what concerns it.
+
+use super::Handler;
+use crate::address::{Address, Fingerprint};
+use crate::message::{Exclude, Message, NameKind, Origin, Push, SHARERS_MAX};
+use crate::router::ClaimError;
+use gateway_proto::codes::{CloseCode, ErrorCode};
+use netpoll::{Backend, ConnectionId};
+use std::time::Duration;
+
+/// Rooms whose sizes are sent to hosts in a turn at most.
+const TOTALS_PER_TURN: usize = 1024;
+/// How often sizes of rooms are sent to hosts.
+const TOTALS_EVERY: Duration = Duration::from_secs(1);
+
+impl<B: Backend> Handler<B> {
+    pub(super) fn claim(&mut self, kind: NameKind, name: Fingerprint, from: Address, tag: u32) {
+        let policy = self.policy.device_policy;
+        let code = match kind {
+            NameKind::Key => CloseCode::REPLACED,
+            NameKind::User => CloseCode::DEVICE_LIMIT,
+        };
+        let outbox = &mut self.outbox;
+        let evict = |address: Address| {
+            let connection = address.connection();
+            outbox.send(address.worker(), Message::Evict { connection, code, reason: None });
+        };
+        let claimed = self.shard.directory.claim(kind, name, from, tag, policy, evict);
+        if kind == NameKind::User && claimed.is_ok() {
+            self.divide_rate(name, 2); // one that is alone has been told nothing else
+        }
+        self.answer_claim(from, claimed);
+    }
+
+    /// A connection brings the key that was made for one here.
+    pub(super) fn reclaim(&mut self, connection: ConnectionId, from: Address, tag: u32) {
+        let session = self.shard.sessions.get(connection);
+        let holder = session.filter(|session| session.is_open() && session.key.is_none());
+        let claimed = match holder.map(|session| self.owner_tag(session)) {
+            Some(owner) if owner != tag => Err(ClaimError::Taken),
+            Some(_) => {
+                self.kick(connection, CloseCode::REPLACED, None);
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        self.answer_claim(from, claimed);
+    }
+
+    fn answer_claim(&mut self, from: Address, claimed: Result<(), ClaimError>) {
+        let connection = from.connection();
+        let evict = |code| Message::Evict { connection, code, reason: None };
+        let answer = match claimed {
+            Ok(()) => Message::Granted { connection },
+            Err(ClaimError::Full) => evict(CloseCode::OVERLOAD),
+            Err(ClaimError::Taken) => evict(CloseCode::AUTH_FAILED),
+        };
+        self.outbox.send(from.worker(), answer);
+    }
+
+    /// Only a user's rate is divided: the holder of a key has no other part of its user's rate by that key.
+    pub(super) fn release(&mut self, kind: NameKind, name: Fingerprint, from: Address) {
+        self.shard.directory.release(name, from);
+        if kind == NameKind::User {
+            self.divide_rate(name, 1);
+        }
+    }
+
+    /// As the home of a user: says to the hosts of its connections, the newest first, among how many its rate is divided now.
+    /// Fewer than `from` need not be told.
+    /// A lone connection is not told what it begins with, unless it is what is left.
+    fn divide_rate(&mut self, name: Fingerprint, from: u8) {
+        let max = usize::from(SHARERS_MAX);
+        let count = self.shard.directory.connections(name).take(max).count() as u8;
+        if count < from {
+            return;
+        }
+        for address in self.shard.directory.connections(name).take(max) {
+            let connection = address.connection();
+            self.outbox.send(address.worker(), Message::Sharers { connection, count });
+        }
+    }
+
+    /// As the home of a user or key: hands the push to the hosts of its connections, which report who got it.
+    pub(super) fn relay_to_name(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
+        let all = || self.shard.directory.connections(name);
+        let meant = |address: &Address| exclude.address != Some(*address);
+        let count = all().filter(meant).count() as u32;
+        let hosts_report = match (origin, count) {
+            (_, 0) => {
+                let found = all().next().is_some();
+                return self.report(origin, if found { Ok(0) } else { Err(ErrorCode::NOT_FOUND) });
+            }
+            (Origin::Nobody, _) | (_, 1) => origin,
+            // Without room for a sum nobody is asked, and all count as receivers.
+            _ => self
+                .shard
+                .sums
+                .open(origin, count)
+                .map_or(Origin::Nobody, |index| Origin::Sum { home: self.outbox.me(), index }),
+        };
+        for address in self.shard.directory.connections(name).filter(meant) {
+            let (connection, push) = (address.connection(), push.clone());
+            self.outbox.send(address.worker(), Message::Deliver { connection, push, origin: hosts_report });
+        }
+        if hosts_report == Origin::Nobody {
+            self.report(origin, Ok(count));
+        }
+    }
+
+    /// As the home of a room: hands the push to the hosts of its members, or refuses it where one of them has no place for it.
+    pub(super) fn relay_to_room(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
+        let rooms = &self.shard.rooms;
+        let Some(room) = rooms.find(name).filter(|room| rooms.total(*room) > 0) else {
+            return self.report(origin, Err(ErrorCode::NOT_FOUND));
+        };
+        if !self.outbox.places().take_for_room(name, || rooms.hosts(room)) {
+            self.io.metrics.fanout_refusals.add(1);
+            return self.report(origin, Err(ErrorCode::BUSY));
+        }
+        for worker in rooms.hosts(room) {
+            self.outbox.send(worker, Message::DeliverRoom { room: name, push: push.clone(), exclude });
+        }
+        let total = rooms.total(room);
+        let receivers = total - u32::from(exclude.is_counted).min(total);
+        self.report(origin, Ok(receivers));
+    }
+
+    /// Tells the homes of rooms how many members are here.
+    pub(super) fn tell_counts(&mut self) {
+        let workers = self.outbox.workers();
+        let worker = self.context.id;
+        while let Some(change) = self.shard.rooms.next_count_change() {
+            self.outbox.send(change.room.home(workers), Message::RoomMembers { worker, change });
+        }
+    }
+
+    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
+    pub(crate) fn tell_homes(&mut self) {
+        self.tell_counts();
+        if self.turn.now < self.turn.totals_due && !self.turn.is_stopping() {
+            return;
+        }
+        let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
+        for _ in 0..TOTALS_PER_TURN {
+            let Some(room) = self.shard.rooms.next_total_change() else {
+                self.turn.totals_due = self.turn.now + TOTALS_EVERY;
+                return;
+            };
+            let (name, total) = (self.shard.rooms.name(room), self.shard.rooms.total(room));
+            for host in self.shard.rooms.hosts(room).filter(|host| *host != me) {
+                self.outbox.send(host, Message::RoomTotal { room: name, total });
+            }
+        }
+    }
+}
