@@ -10,11 +10,12 @@ use crate::tcp::input::cookies::Cookies;
 use crate::tcp::seq::at_or_before;
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::block_list::BlockList;
-use crate::tcp::tables::control_block::{ControlBlock, State, Table, flag};
+use crate::tcp::tables::control_block::{ControlBlock, State, Table};
 use crate::tcp::tables::flow_table::FlowTable;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Lists};
 use crate::tcp::tables::out_of_order::Kept;
-use crate::tcp::tables::scoreboard::{SentSegment, sent};
+use crate::tcp::tables::scoreboard::{SegmentFacts, SentSegment};
 use crate::tcp::tables::send_queue::Pieces;
 use crate::tcp::tables::syn_cache::SynCache;
 use crate::tcp::tables::time_wait::TimeWait;
@@ -154,11 +155,11 @@ impl Tcp {
             accepting: true,
             listening: true,
             turn: Turn {
-                dirty: BlockList::new(blocks_max, flag::DIRTY),
+                dirty: BlockList::new(blocks_max, Lists::DIRTY),
                 delayed: VecDeque::with_capacity(blocks_max.min(1 << 16)),
-                starved: BlockList::new(blocks_max, flag::STARVED),
-                unresolved: BlockList::new(blocks_max, flag::UNRESOLVED),
-                short: BlockList::new(blocks_max, flag::SHORT),
+                starved: BlockList::new(blocks_max, Lists::STARVED),
+                unresolved: BlockList::new(blocks_max, Lists::UNRESOLVED),
+                short: BlockList::new(blocks_max, Lists::SHORT),
             },
             reports: Reports {
                 notices: VecDeque::with_capacity(2 * config.connections_max + 1),
@@ -226,7 +227,7 @@ impl Tcp {
             return;
         }
         let idle = self.actives.get(block.active).is_some_and(Active::is_quiet);
-        if idle && !block.has(flag::FIN_AHEAD) {
+        if idle && !block.has(Facts::FIN_AHEAD) {
             self.actives.remove(block.active);
             block.active = Slot::NONE;
         }
@@ -240,7 +241,7 @@ impl Tcp {
         }
         let Turn { dirty, delayed, starved, unresolved, short } = &mut self.turn;
         [dirty, starved, unresolved, short].into_iter().for_each(|list| list.trim(&self.table));
-        delayed.retain(|(index, _)| self.table[*index].has(flag::IN_DELAYED));
+        delayed.retain(|(index, _)| self.table[*index].has(Lists::DELAYED));
         release_queue(delayed);
         release_queue(&mut self.reports.notices);
         release_queue(&mut self.reports.received);
@@ -280,9 +281,9 @@ impl Tcp {
             if b.state != State::Free {
                 let a = self.actives.get(b.active);
                 text += &format!(
-                    "\n   [{index:?} {:?} flags {:x} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
+                    "\n   [{index:?} {:?} {:?} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
                     b.state,
-                    b.flags,
+                    b.marks,
                     b.snd_una,
                     b.flight(),
                     b.snd_wnd,
@@ -327,8 +328,8 @@ impl Tcp {
         while let Some(segment) = self.segments.get(next) {
             assert_eq!(segment.sequence, at, "block {index:?}: a gap in its segments");
             at = segment.end();
-            lost += if segment.has(sent::LOST) { segment.span() } else { 0 };
-            sacked += if segment.has(sent::SACKED) { segment.span() } else { 0 };
+            lost += if segment.has(SegmentFacts::LOST) { segment.span() } else { 0 };
+            sacked += if segment.has(SegmentFacts::SACKED) { segment.span() } else { 0 };
             next = segment.next;
         }
         let has_syn = matches!(block.state, State::SynSent | State::SynReceived);

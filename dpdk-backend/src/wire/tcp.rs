@@ -9,6 +9,9 @@ pub const HEADER_SIZE_MAX: usize = 60;
 /// Bytes of options at most.
 pub const OPTIONS_SIZE_MAX: usize = 40;
 
+/// The largest shift count of a window scale (RFC 7323, 2.3).
+pub const WINDOW_SCALE_MAX: u8 = 14;
+
 /// The control bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);

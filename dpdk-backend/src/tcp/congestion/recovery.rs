@@ -14,8 +14,9 @@ use crate::tcp::congestion::state::Prr;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before, later};
 use crate::tcp::tables::active::{Active, Mode};
-use crate::tcp::tables::control_block::{ControlBlock, flag};
-use crate::tcp::tables::scoreboard::{SentSegment, sent};
+use crate::tcp::tables::control_block::ControlBlock;
+use crate::tcp::tables::marks::Facts;
+use crate::tcp::tables::scoreboard::{SegmentFacts, SentSegment};
 use crate::time::Now;
 use netpoll::FixedSlab;
 
@@ -47,7 +48,7 @@ pub(crate) struct Delivery {
 /// Sequence numbers in flight, as far as is known (RFC 6675's pipe). Without SACK every duplicate acknowledgement stands
 /// for a segment that arrived.
 pub(crate) fn pipe(block: &ControlBlock, active: &Active) -> u32 {
-    let arrived = if block.has(flag::SACK) {
+    let arrived = if block.has(Facts::SACK) {
         active.flight.sacked
     } else {
         u32::from(active.duplicate_acks) * u32::from(block.mss)
@@ -70,7 +71,7 @@ pub(crate) fn on_delivered(
 ) {
     let rack = &mut active.rack;
     let rtt_us = now.us.wrapping_sub(segment.sent_us);
-    let retransmitted = segment.has(sent::RETRANSMITTED);
+    let retransmitted = segment.has(SegmentFacts::RETRANSMITTED);
     delivery.delivered += segment.span();
     delivery.ambiguous |= retransmitted;
     if !retransmitted {
@@ -133,7 +134,7 @@ pub(crate) fn detect_losses(
     let mut index = active.flight.head;
     while let Some(segment) = store.get_mut(index) {
         index = segment.next;
-        if segment.has(sent::SACKED | sent::LOST) {
+        if segment.has(SegmentFacts::SACKED.or(SegmentFacts::LOST)) {
             continue;
         }
         if !sent_after(rack.sent_us, rack.end, segment.sent_us, segment.end()) {
@@ -207,8 +208,8 @@ pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
     }
     active.mode = Mode::Open;
     active.duplicate_acks = 0;
-    if !block.has(flag::SACK) && block.snd_una == active.recovery_point {
-        block.set(flag::RECOVERED);
+    if !block.has(Facts::SACK) && block.snd_una == active.recovery_point {
+        block.set(Facts::RECOVERED);
     }
     active.rack.persist = active.rack.persist.saturating_sub(1);
     if active.rack.persist == 0 {
@@ -288,7 +289,7 @@ pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
 /// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed acknowledgement where less is
 /// out than a receiver has to acknowledge at once (RFC 9293, 3.8.6.3: two full segments).
 pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
-    if !block.has(flag::HAS_RTT) {
+    if !block.has(Facts::HAS_RTT) {
         return crate::tcp::congestion::rtt::RTO_INITIAL_MS;
     }
     let may_be_delayed = block.flight() < 2 * u32::from(block.mss);
@@ -334,7 +335,7 @@ pub(crate) fn mark_sacked(
                 break;
             }
             let covered = at_or_before(*left, segment.sequence) && at_or_before(segment.end(), *right);
-            if covered && !segment.has(sent::SACKED) {
+            if covered && !segment.has(SegmentFacts::SACKED) {
                 on_delivered(block, active, &segment, delivery, now);
                 active.flight.mark_sacked(&mut store[index]);
             }
@@ -353,14 +354,14 @@ pub(crate) fn acknowledge(
 ) {
     while let Some(segment) = store.get(active.flight.head).copied() {
         if at_or_before(segment.end(), block.snd_una) {
-            if !segment.has(sent::SACKED) {
+            if !segment.has(SegmentFacts::SACKED) {
                 on_delivered(block, active, &segment, delivery, now);
             }
             active.flight.pop(store);
         } else {
             let part = ahead(segment.sequence, block.snd_una);
             if part > 0 {
-                delivery.delivered += if segment.has(sent::SACKED) { 0 } else { part };
+                delivery.delivered += if segment.has(SegmentFacts::SACKED) { 0 } else { part };
                 active.flight.trim(store, part);
             }
             break;
@@ -396,7 +397,7 @@ mod tests {
             assert!(active.flight.push(&mut store, segment));
         }
         let mut block = ControlBlock { mss: 1000, snd_nxt: 10_000, cwnd: 10_000, ..ControlBlock::default() };
-        block.flags = flag::SACK | flag::HAS_RTT;
+        block.set(Facts::SACK.or(Facts::HAS_RTT));
         (block.srtt_us, block.min_rtt_us) = (100_000, 100_000);
         (block, active, store)
     }

@@ -1,6 +1,7 @@
 //! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200 ms.
 
-use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::control_block::{ControlBlock, State};
+use crate::tcp::tables::marks::Facts;
 
 /// RTO before anything was measured, in milliseconds (RFC 6298, 2.1).
 pub(crate) const RTO_INITIAL_MS: u32 = 1000;
@@ -30,9 +31,9 @@ pub(crate) fn sample_echo(block: &mut ControlBlock, rtt_ms: u32) {
 /// there is one, the timeout may still be shorter than the path.
 fn smooth(block: &mut ControlBlock, rtt_us: u32) {
     block.backoff = 0;
-    if !block.has(flag::HAS_RTT) {
+    if !block.has(Facts::HAS_RTT) {
         // RFC 6298, 2.2: SRTT <- R, RTTVAR <- R/2.
-        block.set(flag::HAS_RTT);
+        block.set(Facts::HAS_RTT);
         block.srtt_us = rtt_us;
         block.rttvar_us = rtt_us / 2;
         return;
@@ -45,9 +46,9 @@ fn smooth(block: &mut ControlBlock, rtt_us: u32) {
 
 /// The timeout without backoff, in milliseconds.
 pub(crate) fn rto_base_ms(block: &ControlBlock) -> u32 {
-    if !block.has(flag::HAS_RTT) {
+    if !block.has(Facts::HAS_RTT) {
         let is_open = !matches!(block.state, State::SynSent | State::SynReceived);
-        return match is_open && block.has(flag::SYN_RETRANSMITTED) {
+        return match is_open && block.has(Facts::SYN_RETRANSMITTED) {
             true => RTO_FALLBACK_MS,
             false => RTO_INITIAL_MS,
         };
@@ -81,7 +82,7 @@ mod tests {
     fn the_timeout_follows_the_measurements() {
         let mut block = ControlBlock::default();
         assert_eq!(rto_ms(&block), 1000);
-        block.set(flag::SYN_RETRANSMITTED);
+        block.set(Facts::SYN_RETRANSMITTED);
         assert_eq!(rto_ms(&block), 3000);
         sample(&mut block, 100_000);
         assert_eq!(rto_ms(&block), 300, "R + max(200 ms, 4 * R/2)");

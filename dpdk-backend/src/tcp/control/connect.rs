@@ -1,18 +1,19 @@
 //! Active opens (RFC 9293, 3.10.1 and 3.10.7.3), simultaneous ones among them.
 
 use crate::tcp::congestion::rtt;
+use crate::tcp::control::open::Opening;
 use crate::tcp::control::owner::ConnectFailure;
 use crate::tcp::engine::{Context, NO_LISTENER, Notice, Tcp};
-use crate::tcp::input::listen::Opening;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{at_or_before, before};
-use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::control_block::{ControlBlock, State};
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::index::BlockIndex;
-use crate::tcp::tables::syn_cache::agreed;
+use crate::tcp::tables::marks::{Facts, Lists, Todos};
+use crate::tcp::tables::syn_cache::{Agreed, Handshake};
 use crate::wire::Ip;
 use crate::wire::flow::Tuple;
-use crate::wire::tcp::{self, Flags, Options};
+use crate::wire::tcp::{self, Flags, Options, WINDOW_SCALE_MAX};
 use netpoll::CloseReason;
 
 impl Tcp {
@@ -66,14 +67,8 @@ impl Tcp {
             tuple: *tuple,
             local_index,
             listener: NO_LISTENER,
-            irs: 0,
-            iss,
-            mss: u16::MAX,
-            agreed: 0,
-            scale: 0,
-            ts_recent: 0,
+            handshake: Handshake { iss, mss: u16::MAX, ..Handshake::default() },
             ts_offset: self.keys.timestamp_offset(tuple),
-            window: 0,
             announced: u32::from(self.initial_window(NO_LISTENER)),
             retransmitted: false,
         };
@@ -82,7 +77,7 @@ impl Tcp {
         block.snd_una = iss;
         block.snd_nxt = iss.wrapping_add(1);
         (block.rcv_nxt, block.rcv_wup) = (0, 0);
-        block.set(flag::ACK_NOW); // here: the SYN is to be sent
+        block.set(Todos::ACK_NOW); // here: the SYN is to be sent
         block
     }
 
@@ -119,7 +114,7 @@ impl Tcp {
         let answers = block.state == State::SynReceived;
         let stamp = (cx.now.ms.wrapping_add(block.ts_offset), if answers { block.ts_recent } else { 0 });
         // A simultaneous open answers with what the peer's SYN offered.
-        let offers = |flag: u32, ours: bool| if answers { block.has(flag) } else { ours };
+        let offers = |fact: Facts, ours: bool| if answers { block.has(fact) } else { ours };
         let scaled = !answers || block.scales != 0;
         let header = tcp::Tcp {
             source_port: tuple.local_port,
@@ -132,14 +127,14 @@ impl Tcp {
             options: Options {
                 mss: Some(self.own_mss(cx, &tuple)),
                 window_scale: scaled.then(|| self.config.window_scale()),
-                sack_permitted: offers(flag::SACK, self.config.sack),
-                timestamp: offers(flag::TIMESTAMPS, self.config.timestamps).then_some(stamp),
+                sack_permitted: offers(Facts::SACK, self.config.sack),
+                timestamp: offers(Facts::TIMESTAMPS, self.config.timestamps).then_some(stamp),
                 ..Options::default()
             },
         };
         if self.reply(cx, mac, tuple, &header) {
             let block = &mut self.table[index];
-            block.clear(flag::ACK_NOW);
+            block.clear(Todos::ACK_NOW);
             block.sent_ms = cx.now.ms;
         }
     }
@@ -191,7 +186,7 @@ impl Tcp {
             self.established(cx, index, header.acknowledgement);
         } else {
             self.table[index].state = State::SynReceived;
-            self.table[index].set(flag::ACK_NOW);
+            self.table[index].set(Todos::ACK_NOW);
             self.mark_dirty(index);
         }
     }
@@ -200,36 +195,34 @@ impl Tcp {
     fn take_offer(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         let header = &segment.header;
         let options = &header.options;
-        let stamped = self.config.timestamps && options.timestamp.is_some();
         let theirs = options.mss.unwrap_or(if segment.tuple.remote.is_v4() { 536 } else { 1220 });
         let old = self.table[index];
         let opening = Opening {
             tuple: segment.tuple,
             local_index: old.local_index,
             listener: NO_LISTENER,
-            irs: header.sequence,
-            iss: old.snd_una,
-            mss: theirs,
-            agreed: [
-                (stamped, agreed::TIMESTAMPS),
-                (self.config.sack && options.sack_permitted, agreed::SACK),
-                (options.window_scale.is_some(), agreed::SCALE),
-            ]
-            .iter()
-            .filter(|(is_set, _)| *is_set)
-            .fold(0, |bits, (_, bit)| bits | bit),
-            scale: options.window_scale.unwrap_or(0).min(14),
-            ts_recent: options.timestamp.map_or(0, |(value, _)| value),
+            handshake: Handshake {
+                irs: header.sequence,
+                iss: old.snd_una,
+                ts_recent: options.timestamp.map_or(0, |(value, _)| value),
+                mss: theirs,
+                window: header.window,
+                scale: options.window_scale.unwrap_or(0).min(WINDOW_SCALE_MAX),
+                agreed: Agreed::on([
+                    (Agreed::TIMESTAMPS, self.config.timestamps && options.timestamp.is_some()),
+                    (Agreed::SACK, self.config.sack && options.sack_permitted),
+                    (Agreed::SCALE, options.window_scale.is_some()),
+                ]),
+            },
             ts_offset: old.ts_offset,
-            window: header.window,
             announced: u32::from(self.initial_window(NO_LISTENER)),
-            retransmitted: old.has(flag::SYN_RETRANSMITTED),
+            retransmitted: old.has(Facts::SYN_RETRANSMITTED),
         };
         let fresh = self.fresh_block(cx, &opening);
-        let listed = old.flags & flag::LISTED;
+        let kept = old.marks.only(Lists::OF_TURN).or(old.marks.only(Facts::FIN_QUEUED));
         self.table[index] = ControlBlock {
             state: old.state,
-            flags: fresh.flags | listed | (old.flags & flag::FIN_QUEUED),
+            marks: fresh.marks.or(kept),
             snd_una: old.snd_una,
             snd_nxt: old.snd_nxt,
             sent_ms: old.sent_ms,
@@ -256,8 +249,8 @@ impl Tcp {
         block.state = State::Established;
         block.snd_una = acknowledgement;
         block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
-        block.set(flag::ACK_NOW);
-        if !block.has(flag::SYN_RETRANSMITTED) {
+        block.set(Todos::ACK_NOW);
+        if !block.has(Facts::SYN_RETRANSMITTED) {
             rtt::sample(block, cx.now.since(block.sent_ms).saturating_mul(1000));
         }
         self.stop_timer(index);

@@ -13,9 +13,10 @@
 //! was reported, whichever comes last.
 
 use crate::tcp::engine::{Context, Tcp};
-use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::control_block::{ControlBlock, State};
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Lists, Todos};
 use crate::tcp::tables::time_wait::TimeWaitRecord;
 use netpoll::{CloseReason, Slot};
 
@@ -40,32 +41,33 @@ impl Tcp {
     fn forget_block(&mut self, index: BlockIndex, reason: CloseReason) {
         self.release_active(index);
         self.wheel.cancel(&mut self.table, index);
-        if self.table[index].has(flag::ORPHAN) {
+        if self.table[index].has(Facts::ORPHAN) {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
         // A reset that is owed still says the timestamp that was agreed on, and what was put back is told before the end.
-        block.flags &= flag::LISTED | flag::TIMESTAMPS | flag::PUT_BACK;
+        block.marks =
+            block.marks.only(Lists::OF_TURN.or(Lists::UNREAD)).or(block.marks.only(Facts::TIMESTAMPS));
         block.state = State::Ended;
         self.reports.closings.push_back((index, reason));
     }
 
     /// Sends the reset that an ended block owes, if it does; who calls has seen to room for it.
     pub(in crate::tcp) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
-        if !self.table[index].has(flag::RESET_OWED) {
+        if !self.table[index].has(Todos::RESET) {
             return;
         }
-        self.table[index].clear(flag::RESET_OWED);
+        self.table[index].clear(Todos::RESET);
         self.send_reset(cx, index);
-        if self.table[index].has(flag::REPORTED) {
+        if self.table[index].has(Facts::REPORTED) {
             self.table.free(index);
         }
     }
 
     /// The owner knows of the end of a block: it is free, unless it owes a reset.
     pub(in crate::tcp) fn note_reported(&mut self, index: BlockIndex) {
-        match self.table[index].has(flag::RESET_OWED) {
-            true => self.table[index].set(flag::REPORTED),
+        match self.table[index].has(Todos::RESET) {
+            true => self.table[index].set(Facts::REPORTED),
             false => self.table.free(index),
         }
     }
@@ -90,7 +92,7 @@ impl Tcp {
         reason: CloseReason,
         farewell: Farewell,
     ) {
-        if self.table[index].has(flag::ORPHAN) {
+        if self.table[index].has(Facts::ORPHAN) {
             return;
         }
         let orphan = match farewell {
@@ -100,7 +102,7 @@ impl Tcp {
         let Some(orphan) = orphan else {
             cx.counters.orphans_overflow += u64::from(farewell == Farewell::Fin);
             self.end_gone(cx, index, reason);
-            self.table[index].set(flag::RESET_OWED);
+            self.table[index].set(Todos::RESET);
             return self.mark_dirty(index);
         };
         self.drop_unsent(index);
@@ -111,10 +113,12 @@ impl Tcp {
         let mut block = ControlBlock { generation, ..self.table[index] };
         // A window that the owner had shut opens again: the peer may have something in flight, and would wait for it until its
         // timers give up. Its data is answered with a reset, as for any orphan.
-        block.clear(flag::LISTED | flag::ACK_LATER | flag::PUT_BACK | flag::STOPPED);
-        block.set(flag::ORPHAN | flag::FIN_QUEUED);
+        block.clear(Lists::OF_TURN.or(Lists::UNREAD));
+        block.clear(Todos::ACK_LATER);
+        block.clear(Facts::STOPPED);
+        block.set(Facts::ORPHAN.or(Facts::FIN_QUEUED));
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
-        block.set(flag::ACK_NOW);
+        block.set(Todos::ACK_NOW);
         let patience_ms = match block.state {
             State::FinWait2 => self.config.fin_wait_2_ms,
             _ => self.config.orphan_ms,
@@ -123,7 +127,7 @@ impl Tcp {
         self.table[orphan] = block;
         self.table[index].active = Slot::NONE;
         self.forget_block(index, reason);
-        if self.table[orphan].has(flag::FIN_AHEAD) || self.has_kept(orphan) {
+        if self.table[orphan].has(Facts::FIN_AHEAD) || self.has_kept(orphan) {
             self.drop_kept(orphan);
         }
         self.mark_dirty(orphan);
@@ -141,7 +145,7 @@ impl Tcp {
     }
 
     fn drop_kept(&mut self, index: BlockIndex) {
-        self.table[index].clear(flag::FIN_AHEAD);
+        self.table[index].clear(Facts::FIN_AHEAD);
         if let Some(active) = self.actives.get_mut(self.table[index].active) {
             active.out_of_order.clear(&mut self.kept);
         }
@@ -156,7 +160,7 @@ impl Tcp {
 
     /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement leaves now.
     pub(in crate::tcp) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
-        if self.table[index].has(flag::ACK_NOW | flag::ACK_LATER) {
+        if self.table[index].has(Todos::ACK_NOW.or(Todos::ACK_LATER)) {
             self.send_ack(cx, index, None);
         }
         let block = &self.table[index];
@@ -166,7 +170,7 @@ impl Tcp {
             rcv_nxt: block.rcv_nxt,
             ts_recent: block.ts_recent,
             ts_offset: block.ts_offset,
-            has_timestamps: block.has(flag::TIMESTAMPS),
+            has_timestamps: block.has(Facts::TIMESTAMPS),
             ..TimeWaitRecord::default()
         };
         let evicted = self.time_wait.insert(&mut self.flows, record, Record::Connection(index), cx.now);

@@ -2,8 +2,9 @@
 
 use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Limits, Listener, Notice, Tcp};
-use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::control_block::State;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Lists, Todos};
 use crate::tcp::tables::send_queue::Keeper;
 use crate::wire::Ip;
 use netpoll::{
@@ -79,11 +80,11 @@ impl Tcp {
         buffer: SharedBuffer,
         priority: Priority,
     ) -> Result<(), SendError> {
-        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
+        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED)) else {
             return Err(SendError::Closed(buffer));
         };
         let mut bytes_max = priority.bytes_max(self.config.send_queue_bytes_max);
-        if self.table[index].has(flag::WAITED) && priority.is_of_others() {
+        if self.table[index].has(Facts::WAITED) && priority.is_of_others() {
             bytes_max = bytes_max.min(cx.pools.waiting_bytes_max());
         }
         self.enqueue(cx, index, buffer, bytes_max, priority).map_err(|(refusal, buffer)| match refusal {
@@ -114,7 +115,7 @@ impl Tcp {
         };
         let active = &mut self.actives[active];
         // What waits behind a slow peer does not keep receive buffers for a few bytes where those are short.
-        let waits = self.table[index].has(flag::WAITED);
+        let waits = self.table[index].has(Facts::WAITED);
         let moves = waits && cx.pools.receive_is_half_taken();
         let (pools, last) = (&mut *cx.pools, &mut self.moved);
         let mut keeper = Keeper { pools, last, copy_break: self.config.copy_break };
@@ -141,10 +142,10 @@ impl Tcp {
         let Some(index) = self.live(id) else { return };
         let block = &mut self.table[index];
         if !receiving {
-            block.set(flag::STOPPED);
+            block.set(Facts::STOPPED);
             (block.rcv_wup, block.rcv_wnd) = (block.rcv_nxt, 0);
-        } else if block.has(flag::STOPPED) {
-            block.clear(flag::STOPPED);
+        } else if block.has(Facts::STOPPED) {
+            block.clear(Facts::STOPPED);
             if block.state.receives() {
                 self.turn.starved.push(&mut self.table, index);
             }
@@ -153,7 +154,7 @@ impl Tcp {
 
     /// Sends what is queued, then `last`, then FIN; discards what still comes.
     pub(crate) fn finish(&mut self, cx: &mut Context<'_>, id: ConnectionId, last: Option<SharedBuffer>) {
-        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED)) else {
+        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED)) else {
             return;
         };
         if let Some(last) = last {
@@ -163,12 +164,12 @@ impl Tcp {
         match self.table[index].state {
             State::SynSent | State::SynReceived => self.end_gone(cx, index, CloseReason::Local),
             _ => {
-                self.table[index].set(flag::DISCARD | flag::FIN_QUEUED);
+                self.table[index].set(Facts::DISCARD.or(Facts::FIN_QUEUED));
                 self.purge_received(index);
                 // A window that is shut opens: see `window_target`.
                 let block = &mut self.table[index];
                 if block.window_left() < u32::from(block.mss) {
-                    block.set(flag::ACK_NOW);
+                    block.set(Todos::ACK_NOW);
                 }
                 self.mark_dirty(index);
             }
@@ -178,13 +179,13 @@ impl Tcp {
     /// Ends the connection for its owner; what is in flight still arrives, what is queued does not leave.
     pub(crate) fn close(&mut self, cx: &mut Context<'_>, id: ConnectionId) {
         let Some(index) = self.live(id) else { return };
-        let unread = self.purge_received(index) | self.table[index].has(flag::UNREAD);
+        let unread = self.purge_received(index) | self.table[index].has(Facts::PAYLOAD_REFUSED);
         match self.table[index].state {
             State::SynSent => self.end_gone(cx, index, CloseReason::Local),
             // Half of a simultaneous open: the peer has only its SYN to lose.
             State::SynReceived => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset),
             // RFC 2525, 2.17: data that nobody will read must not look as if it had been.
-            _ if unread && !self.table[index].has(flag::DISCARD) => {
+            _ if unread && !self.table[index].has(Facts::DISCARD) => {
                 self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset);
             }
             _ => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Fin),
@@ -196,7 +197,7 @@ impl Tcp {
         let before = self.reports.received.len();
         self.reports.received.retain(|(other, _)| *other != index);
         let told = self.reports.received.len() < before;
-        self.table[index].clear(flag::PUT_BACK);
+        self.table[index].clear(Lists::UNREAD);
         self.unread.purge(index) | told
     }
 
@@ -226,7 +227,7 @@ impl Tcp {
         let Some(active) = self.actives.get(block.active) else { return false };
         self.unacknowledged(index) > bytes_max
             || active.flight.count as usize > Shares::REPLIES_MIN
-            || (block.has(flag::WAITED) && self.pieces.count(&active.queue) > Shares::REPLIES_MIN)
+            || (block.has(Facts::WAITED) && self.pieces.count(&active.queue) > Shares::REPLIES_MIN)
     }
 
     /// Bytes of the blocks of `pool` that the connection keeps.
@@ -264,7 +265,7 @@ impl Tcp {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return 0 };
         let takes_number =
-            block.has(flag::FIN_SENT) || matches!(block.state, State::SynSent | State::SynReceived);
+            block.has(Facts::FIN_SENT) || matches!(block.state, State::SynSent | State::SynReceived);
         active.unsent as usize + (block.flight() as usize).saturating_sub(usize::from(takes_number))
     }
 
@@ -327,7 +328,7 @@ impl Tcp {
             }
             Notice::Connected(index) => Some(Report::Connected(self.id(index))),
             Notice::Sent(index) => {
-                self.table[index].clear(flag::SENT_LISTED);
+                self.table[index].clear(Lists::SENT);
                 let is_open = self.table[index].state != State::Ended;
                 is_open.then(|| Report::Sent(self.id(index)))
             }

@@ -8,9 +8,10 @@ use crate::tcp::congestion::rtt;
 use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::active::TimerKind;
-use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::control_block::State;
 use crate::tcp::tables::index::BlockIndex;
-use crate::tcp::tables::scoreboard::sent;
+use crate::tcp::tables::marks::{Facts, Lists, Todos};
+use crate::tcp::tables::scoreboard::SegmentFacts;
 use crate::time::Now;
 use netpoll::CloseReason;
 
@@ -51,7 +52,7 @@ impl Tcp {
     /// When an orphan is given up, whatever its peer still sends: a peer must not hold what nobody owns.
     fn patience_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
-        block.has(flag::ORPHAN).then_some(block.ack_due_ms)
+        block.has(Facts::ORPHAN).then_some(block.ack_due_ms)
     }
 
     /// When what came ahead of a gap is let go.
@@ -121,7 +122,7 @@ impl Tcp {
     pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: BlockIndex, now: Now) {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return };
-        let may_probe = block.has(flag::SACK)
+        let may_probe = block.has(Facts::SACK)
             && active.mode == crate::tcp::tables::active::Mode::Open
             && active.flight.sacked == 0
             && active.flight.lost == 0
@@ -214,11 +215,11 @@ impl Tcp {
         }
         // A shut window is no silence: its peer answers the probes, or the copies of what was in flight when it was shut (RFC
         // 9293, SHLD-17, MUST-35). An orphan must not be held so for ever.
-        let heard = !block.has(flag::ORPHAN)
+        let heard = !block.has(Facts::ORPHAN)
             && (active.timer == TimerKind::Persist || block.snd_wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
         let most =
-            if block.has(flag::ORPHAN) { self.config.retries_max.min(8) } else { self.config.retries_max };
+            if block.has(Facts::ORPHAN) { self.config.retries_max.min(8) } else { self.config.retries_max };
         active.retries >= most && !heard
     }
 
@@ -245,7 +246,7 @@ impl Tcp {
         if self.table[index].state == State::SynSent {
             return self.end_gone(cx, index, CloseReason::TimedOut);
         }
-        if self.table[index].has(flag::ORPHAN) {
+        if self.table[index].has(Facts::ORPHAN) {
             self.send_reset(cx, index);
             return self.end_gone(cx, index, CloseReason::TimedOut);
         }
@@ -261,7 +262,8 @@ impl Tcp {
         }
         cx.counters.retransmission_timeouts += 1;
         if matches!(block.state, State::SynSent | State::SynReceived) {
-            block.set(flag::SYN_RETRANSMITTED | flag::ACK_NOW);
+            block.set(Facts::SYN_RETRANSMITTED);
+            block.set(Todos::ACK_NOW);
             self.restart_retransmission(index, cx.now);
             return self.mark_dirty(index);
         }
@@ -270,7 +272,8 @@ impl Tcp {
         }
         let active = &mut self.actives[block.active];
         // RFC 2018, 8: a peer that has dropped what it reported begins to show it at the first segment.
-        let reneged = self.segments.get(active.flight.head).is_some_and(|first| first.has(sent::SACKED));
+        let reneged =
+            self.segments.get(active.flight.head).is_some_and(|first| first.has(SegmentFacts::SACKED));
         if reneged {
             cx.counters.reneged += 1;
             active.flight.forget_sacked(&mut self.segments);
@@ -342,14 +345,15 @@ impl Tcp {
             }
             self.turn.delayed.pop_front();
             let block = &mut self.table[index];
-            if !block.has(flag::IN_DELAYED) {
+            if !block.has(Lists::DELAYED) {
                 continue;
             }
-            if !block.has(flag::ACK_LATER) {
-                block.clear(flag::IN_DELAYED);
+            if !block.has(Todos::ACK_LATER) {
+                block.clear(Lists::DELAYED);
             } else if cx.now.reached(block.ack_due_ms) {
-                block.clear(flag::IN_DELAYED | flag::ACK_LATER);
-                block.set(flag::ACK_NOW);
+                block.clear(Lists::DELAYED);
+                block.clear(Todos::ACK_LATER);
+                block.set(Todos::ACK_NOW);
                 cx.counters.delayed_acks += 1;
                 self.mark_dirty(index);
             } else {

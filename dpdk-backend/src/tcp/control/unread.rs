@@ -10,8 +10,8 @@
 //! ```
 
 use crate::tcp::engine::{Context, Tcp};
-use crate::tcp::tables::control_block::flag;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Lists};
 use netpoll::{Buffer, ConnectionId};
 
 /// As long as no block comes home, payloads wait at most: then their owner has to decide who goes.
@@ -29,7 +29,7 @@ impl Tcp {
         payload: Buffer,
         size: usize,
     ) -> Result<(), Buffer> {
-        let index = self.live(id).filter(|index| !self.table[*index].has(flag::FIN_QUEUED));
+        let index = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED));
         let put_back = &mut self.unread;
         let Some(index) = index else { return Err(payload) };
         if put_back.refuses || put_back.waiting.len() == put_back.waiting.capacity() {
@@ -40,14 +40,14 @@ impl Tcp {
         }
         put_back.size_min = put_back.size_min.min(size);
         put_back.waiting.push_back((index, payload));
-        self.table[index].set(flag::PUT_BACK);
+        self.table[index].set(Lists::UNREAD);
         cx.counters.receives_put_back += 1;
         Ok(())
     }
 
     /// Whether something of the connection waits that was put back since it was told last.
     pub(crate) fn has_put_back(&self, id: ConnectionId) -> bool {
-        !self.unread.is_empty() && self.live(id).is_some_and(|index| self.table[index].has(flag::PUT_BACK))
+        !self.unread.is_empty() && self.live(id).is_some_and(|index| self.table[index].has(Lists::UNREAD))
     }
 
     /// Lets what was put back be told again, when there are blocks for it or there were none for long.
@@ -72,13 +72,13 @@ impl Tcp {
         let put_back = &mut self.unread;
         (put_back.told, put_back.size_min, put_back.since_ms) = (put_back.waiting.len(), usize::MAX, now_ms);
         for (index, _) in &put_back.waiting {
-            self.table[*index].clear(flag::PUT_BACK);
+            self.table[*index].clear(Lists::UNREAD);
         }
     }
 
     /// A connection is over: what it has put back is told before that, and with it all else.
     pub(in crate::tcp) fn tell_before_end(&mut self, index: BlockIndex) -> bool {
-        let waits = !self.unread.is_empty() && self.table[index].has(flag::PUT_BACK);
+        let waits = !self.unread.is_empty() && self.table[index].has(Lists::UNREAD);
         if waits {
             self.tell_all_again(self.unread.since_ms);
         }

@@ -6,8 +6,9 @@ use crate::tcp::engine::{Context, Notice, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
 use crate::tcp::tables::active::{Active, Mode, TimerKind};
-use crate::tcp::tables::control_block::{ControlBlock, State, flag};
+use crate::tcp::tables::control_block::{ControlBlock, State};
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::Facts;
 use crate::time::Now;
 use crate::wire::tcp::Flags;
 
@@ -51,10 +52,10 @@ impl Tcp {
         if changed && self.table[index].active.is_some() {
             self.mark_dirty(index);
         }
-        if acked > 0 && self.table[index].has(flag::FIN_SENT) && self.table[index].flight() == 0 {
+        if acked > 0 && self.table[index].has(Facts::FIN_SENT) && self.table[index].flight() == 0 {
             return self.fin_acknowledged(cx, index);
         }
-        if opens && !self.table[index].has(flag::ORPHAN) {
+        if opens && !self.table[index].has(Facts::ORPHAN) {
             self.reports.notices.push_back(Notice::Connected(index));
             cx.counters.connections_opened += 1;
         }
@@ -102,15 +103,15 @@ impl Tcp {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
         let acknowledgement = segment.header.acknowledgement;
-        let fin = u32::from(block.has(flag::FIN_SENT) && acknowledgement == block.snd_nxt);
+        let fin = u32::from(block.has(Facts::FIN_SENT) && acknowledgement == block.snd_nxt);
         block.snd_una = acknowledgement;
         if delivery.acked > 0 {
             self.pieces.acknowledge(&mut active.queue, delivery.acked - fin);
             recovery::acknowledge(block, active, &mut self.segments, &mut delivery, now);
-            block.clear(flag::RECOVERED);
+            block.clear(Facts::RECOVERED);
             active.progress(now);
         }
-        if block.has(flag::SACK) {
+        if block.has(Facts::SACK) {
             let blocks = segment.header.options.sack_blocks();
             delivery.duplicate_sack = recovery::is_duplicate_sack(acknowledgement, blocks);
             cx.counters.duplicate_sacks += u64::from(delivery.duplicate_sack);
@@ -127,7 +128,7 @@ impl Tcp {
         let wait_us = self.repair(cx, index, &delivery, &answer);
         self.rearm(index, &delivery, wait_us, cx);
         let active = &self.actives[self.table[index].active];
-        if active.unsent > 0 || active.flight.lost > 0 || self.table[index].has(flag::FIN_QUEUED) {
+        if active.unsent > 0 || active.flight.lost > 0 || self.table[index].has(Facts::FIN_QUEUED) {
             self.mark_dirty(index);
         }
     }
@@ -145,7 +146,7 @@ impl Tcp {
         let active = &mut self.actives[block.active];
         let store = &mut self.segments;
         recovery::leave_if_done(block, active);
-        let (found, wait_us) = if block.has(flag::SACK) {
+        let (found, wait_us) = if block.has(Facts::SACK) {
             recovery::detect_losses(block, active, store, delivery.duplicate_sack, cx.now)
         } else {
             count_duplicates(block, active, delivery, is_duplicate);
@@ -171,7 +172,7 @@ impl Tcp {
             false => 0,
         };
         if active.mode == Mode::Recovery {
-            let delivered = match block.has(flag::SACK) {
+            let delivered = match block.has(Facts::SACK) {
                 true => delivery.delivered,
                 false => delivery.acked.max(u32::from(is_duplicate) * u32::from(block.mss)),
             };
@@ -209,7 +210,7 @@ impl Tcp {
             State::FinWait1 => {
                 let block = &mut self.table[index];
                 block.state = State::FinWait2;
-                if block.has(flag::ORPHAN) {
+                if block.has(Facts::ORPHAN) {
                     block.ack_due_ms = cx.now.ms.wrapping_add(self.config.fin_wait_2_ms);
                 }
                 true
@@ -235,7 +236,7 @@ impl Tcp {
 /// RFC 7323, 4.1: the round trip, in milliseconds, that an echoed timestamp tells. One that no segment of ours can have had tells
 /// none.
 fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u32> {
-    let (_, echo) = segment.header.options.timestamp.filter(|_| block.has(flag::TIMESTAMPS))?;
+    let (_, echo) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))?;
     let passed_ms = now.ms.wrapping_add(block.ts_offset).wrapping_sub(echo);
     (passed_ms <= rtt::RTO_MAX_MS).then_some(passed_ms)
 }
@@ -243,7 +244,7 @@ fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u3
 /// Without SACK: how many segments have arrived beyond the hole, as far as duplicates tell.
 fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delivery, is_duplicate: bool) {
     let mss = block.mss;
-    if is_duplicate && block.has(flag::RECOVERED) {
+    if is_duplicate && block.has(Facts::RECOVERED) {
         // RFC 6582, 3.2, step 2: these answer what the last recovery sent twice, not what has left since.
     } else if is_duplicate {
         // No more can have arrived than is in flight behind the first.

@@ -8,9 +8,10 @@ use crate::iface::IcmpError;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
-use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::control_block::State;
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Todos};
 use crate::wire::icmp::Message;
 use crate::wire::tcp::Flags;
 use netpoll::{Buffer, CloseReason};
@@ -59,7 +60,7 @@ impl Tcp {
             if segment.payload_size > 0 && !self.receive(cx, index, segment, frame) {
                 return;
             }
-            if segment.header.flags.has(Flags::FIN) || self.table[index].has(flag::FIN_AHEAD) {
+            if segment.header.flags.has(Flags::FIN) || self.table[index].has(Facts::FIN_AHEAD) {
                 return self.receive_fin(cx, index, segment); // settles
             }
         }
@@ -113,7 +114,7 @@ impl Tcp {
     /// RFC 7323, 3.2 and 5.3, R1.
     fn check_timestamp(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) -> bool {
         let block = &self.table[index];
-        if !block.has(flag::TIMESTAMPS) {
+        if !block.has(Facts::TIMESTAMPS) {
             return true;
         }
         let Some((value, _)) = segment.header.options.timestamp else {
@@ -159,7 +160,7 @@ impl Tcp {
         let again = segment.header.sequence == block.rcv_nxt.wrapping_sub(1);
         if block.state == State::SynReceived && again && !segment.header.flags.has(Flags::ACK) {
             // A simultaneous open's SYN once more: our SYN-ACK was lost.
-            self.table[index].set(flag::ACK_NOW);
+            self.table[index].set(Todos::ACK_NOW);
             return self.mark_dirty(index);
         }
         if block.state == State::SynReceived && again && segment.header.acknowledgement == block.snd_nxt {
@@ -194,7 +195,7 @@ impl Tcp {
     /// RFC 7323, 4.3: the timestamp to echo is that of the segment that the last acknowledgement ended in, or of an older one.
     fn note_timestamp(&mut self, index: BlockIndex, segment: &Segment) {
         let block = &mut self.table[index];
-        if let Some((value, _)) = segment.header.options.timestamp.filter(|_| block.has(flag::TIMESTAMPS))
+        if let Some((value, _)) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))
             && at_or_before(segment.header.sequence, block.rcv_wup)
             && at_or_before(block.ts_recent, value)
         {
@@ -241,7 +242,7 @@ impl Tcp {
         let is_v4 = self.table[index].remote.is_v4();
         let (least, headers) = if is_v4 { (552, 40) } else { (1280, 60) };
         let block = &mut self.table[index];
-        let options = if block.has(flag::TIMESTAMPS) { 12 } else { 0 };
+        let options = if block.has(Facts::TIMESTAMPS) { 12 } else { 0 };
         // A router from before RFC 1191 says 0: the next plateau is the least.
         let mtu = mtu.max(least);
         let mss = mtu.saturating_sub(headers + options);

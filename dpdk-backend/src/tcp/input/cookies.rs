@@ -26,7 +26,7 @@ pub(crate) struct Cookie {
 }
 
 /// What the timestamp carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extras {
     pub(crate) sack: bool,
     /// The peer's window scale.

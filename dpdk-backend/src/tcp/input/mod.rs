@@ -11,5 +11,7 @@ pub(in crate::tcp) mod acknowledge;
 pub(in crate::tcp) mod connection;
 pub(in crate::tcp) mod cookies;
 pub(in crate::tcp) mod dispatch;
+pub(in crate::tcp) mod half_open;
 pub(in crate::tcp) mod listen;
 pub(in crate::tcp) mod receive;
+pub(in crate::tcp) mod time_wait;

@@ -7,8 +7,9 @@ use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
-use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::control_block::State;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Lists, Todos};
 use crate::tcp::tables::out_of_order::Insertion;
 use netpoll::{Buffer, CloseReason};
 
@@ -34,7 +35,7 @@ impl Tcp {
             self.acknowledge_again(cx, index, segment);
             return true;
         }
-        if block.has(flag::ORPHAN) {
+        if block.has(Facts::ORPHAN) {
             // RFC 9293, 3.10.7.4: data that comes when nobody is left to read it.
             cx.counters.drop_after_close += 1;
             self.send_reset(cx, index);
@@ -69,7 +70,7 @@ impl Tcp {
     /// Hands payload in order to the owner; false when no buffer is left for it.
     fn deliver(&mut self, cx: &mut Context<'_>, index: BlockIndex, payload: Buffer) -> bool {
         let block = &mut self.table[index];
-        let is_discarded = block.has(flag::DISCARD);
+        let is_discarded = block.has(Facts::DISCARD);
         // What nobody will read needs no buffer beyond the one that it came in.
         if !is_discarded
             && (self.budget == 0 || self.reports.received.len() == crate::tcp::engine::RECEIVED_MAX)
@@ -78,7 +79,7 @@ impl Tcp {
         }
         let size = payload.len() as u32;
         block.rcv_nxt = block.rcv_nxt.wrapping_add(size);
-        block.clear(flag::UNREAD);
+        block.clear(Facts::PAYLOAD_REFUSED);
         cx.counters.receives += 1;
         cx.counters.bytes_received += u64::from(size);
         if !is_discarded {
@@ -122,18 +123,18 @@ impl Tcp {
         if at_once
             || has_gap
             || full
-            || block.has(flag::ACK_LATER)
+            || block.has(Todos::ACK_LATER)
             || waiting >= 2 * u32::from(block.mss)
             || self.config.delayed_ack_ms == 0
         {
-            block.set(flag::ACK_NOW);
+            block.set(Todos::ACK_NOW);
             self.mark_dirty(index);
             return;
         }
-        if !block.test_and_set(flag::ACK_LATER) {
+        if !block.test_and_set(Todos::ACK_LATER) {
             block.ack_due_ms = cx.now.ms.wrapping_add(self.config.delayed_ack_ms);
         }
-        if !block.test_and_set(flag::IN_DELAYED) {
+        if !block.test_and_set(Lists::DELAYED) {
             self.turn.delayed.push_back((index, block.ack_due_ms));
         }
     }
@@ -141,7 +142,7 @@ impl Tcp {
     /// Whether the owner has stopped receiving, and has not finished.
     pub(in crate::tcp) fn is_shut(&self, index: BlockIndex) -> bool {
         let block = &self.table[index];
-        block.has(flag::STOPPED) && !block.has(flag::DISCARD)
+        block.has(Facts::STOPPED) && !block.has(Facts::DISCARD)
     }
 
     /// No buffer, or no window: the payload is dropped and the peer told how much it may send, which may be nothing.
@@ -150,7 +151,7 @@ impl Tcp {
         let count = if is_shut { &mut cx.counters.drop_stopped } else { &mut cx.counters.receive_pauses };
         *count += 1;
         let block = &mut self.table[index];
-        block.set(flag::UNREAD);
+        block.set(Facts::PAYLOAD_REFUSED);
         if self.budget == 0 || is_shut {
             // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it done: its
             // alternative is to drop whatever comes until the peer's timers give up.
@@ -232,7 +233,7 @@ impl Tcp {
         } else if Self::has_fin(segment) && at_or_before(segment.end(), self.table[index].rcv_nxt) {
             self.acknowledge_again(cx, index, segment);
         }
-        if self.table[index].has(flag::FIN_AHEAD) {
+        if self.table[index].has(Facts::FIN_AHEAD) {
             let at = self.actives.get(self.table[index].active).map(|active| active.fin_sequence);
             if at == Some(self.table[index].rcv_nxt) && self.table[index].state.receives() {
                 return self.take_fin(cx, index);
@@ -244,20 +245,20 @@ impl Tcp {
     fn remember_fin(&mut self, index: BlockIndex, at: u32, cx: &mut Context<'_>) {
         if let Some(active) = self.make_active(index, cx.now) {
             self.actives[active].fin_sequence = at;
-            self.table[index].set(flag::FIN_AHEAD);
+            self.table[index].set(Facts::FIN_AHEAD);
         }
     }
 
     fn take_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.rcv_nxt = block.rcv_nxt.wrapping_add(1);
-        block.clear(flag::FIN_AHEAD);
-        block.set(flag::ACK_NOW);
+        block.clear(Facts::FIN_AHEAD);
+        block.set(Todos::ACK_NOW);
         match block.state {
             State::Established => {
                 block.state = State::CloseWait;
                 let unsent = self.actives.get(block.active).map_or(0, |active| active.unsent);
-                if unsent == 0 && !self.table[index].has(flag::FIN_QUEUED) {
+                if unsent == 0 && !self.table[index].has(Facts::FIN_QUEUED) {
                     // Nothing is left to say either: our FIN goes with the acknowledgement.
                     return self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
                 }

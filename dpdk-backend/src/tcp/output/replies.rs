@@ -4,8 +4,9 @@ use crate::iface::TcpFrame;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, before};
-use crate::tcp::tables::control_block::{ControlBlock, flag};
+use crate::tcp::tables::control_block::ControlBlock;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Facts, Todos};
 use crate::wire::Mac;
 use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
@@ -66,7 +67,7 @@ impl Tcp {
         };
         let tuple = block.tuple(cx.net.local(block.local_index));
         if self.reply(cx, mac, tuple, &header) {
-            self.table[index].clear(flag::ACK_NOW | flag::ACK_LATER);
+            self.table[index].clear(Todos::ACK_NOW.or(Todos::ACK_LATER));
         }
     }
 
@@ -79,9 +80,9 @@ impl Tcp {
         sack_room: usize,
     ) -> Options {
         let timestamp =
-            block.has(flag::TIMESTAMPS).then(|| (clock_ms.wrapping_add(block.ts_offset), block.ts_recent));
+            block.has(Facts::TIMESTAMPS).then(|| (clock_ms.wrapping_add(block.ts_offset), block.ts_recent));
         let mut options = Options { timestamp, ..Options::default() };
-        if !block.has(flag::SACK) || sack_room == 0 {
+        if !block.has(Facts::SACK) || sack_room == 0 {
             return options;
         }
         let room = sack_room.min(if timestamp.is_some() { 3 } else { 4 });
@@ -105,7 +106,7 @@ impl Tcp {
         let (local, remote) = (block.local_index, block.remote);
         let found = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
         if found.is_none() {
-            block.set(flag::ACK_NOW);
+            block.set(Todos::ACK_NOW);
             cx.counters.neighbour_waits += 1;
             self.turn.unresolved.push(&mut self.table, index);
         }
@@ -138,7 +139,7 @@ impl Tcp {
         }
         let block = &self.table[index];
         let free = match self.budget {
-            0 if block.has(flag::DISCARD) => DISCARD_SEGMENTS,
+            0 if block.has(Facts::DISCARD) => DISCARD_SEGMENTS,
             free => free,
         };
         let room = u64::from(free) * u64::from(self.buffer_payload);

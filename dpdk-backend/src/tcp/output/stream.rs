@@ -12,9 +12,10 @@ use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Notice, Tcp};
 use crate::tcp::output::replies::{is_small, is_worth_opening};
 use crate::tcp::tables::active::TimerKind;
-use crate::tcp::tables::control_block::{State, flag};
+use crate::tcp::tables::control_block::State;
 use crate::tcp::tables::index::BlockIndex;
-use crate::tcp::tables::scoreboard::{SentSegment, sent};
+use crate::tcp::tables::marks::{Facts, Lists, Todos};
+use crate::tcp::tables::scoreboard::{SegmentFacts, SentSegment};
 use crate::tcp::tables::send_queue::Keeper;
 use crate::wire::Mac;
 use crate::wire::checksum::{self, Sum};
@@ -124,7 +125,7 @@ impl Tcp {
                 return Ok(());
             }
             State::SynSent | State::SynReceived => {
-                if self.table[index].has(flag::ACK_NOW) {
+                if self.table[index].has(Todos::ACK_NOW) {
                     self.send_syn(cx, index);
                 }
                 self.settle(index, cx.now);
@@ -135,7 +136,7 @@ impl Tcp {
         if self.table[index].active.is_some() || self.owes_fin(index) {
             self.output_stream(cx, line, index)?;
         }
-        if self.table[index].has(flag::ACK_NOW) {
+        if self.table[index].has(Todos::ACK_NOW) {
             self.send_ack(cx, index, None);
         }
         self.settle(index, cx.now);
@@ -145,14 +146,14 @@ impl Tcp {
 
     fn owes_fin(&self, index: BlockIndex) -> bool {
         let block = &self.table[index];
-        block.has(flag::FIN_QUEUED) && !block.has(flag::FIN_SENT)
+        block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT)
     }
 
     /// The peer has closed, and our queue has left: so do we.
     fn end_if_both_done(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
         let unsent = self.actives.get(block.active).map_or(0, |active| active.unsent);
-        if block.state == State::CloseWait && unsent == 0 && !block.has(flag::FIN_QUEUED | flag::ORPHAN) {
+        if block.state == State::CloseWait && unsent == 0 && !block.has(Facts::FIN_QUEUED.or(Facts::ORPHAN)) {
             self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
         }
     }
@@ -216,7 +217,7 @@ impl Tcp {
             let stretch = Stretch {
                 sequence: segment.sequence,
                 size: u32::from(segment.size),
-                fin: segment.has(sent::FIN),
+                fin: segment.has(SegmentFacts::FIN),
                 push: lost == active.flight.tail && segment.size > 0,
                 cut: 0,
             };
@@ -234,9 +235,7 @@ impl Tcp {
         cx.counters.retransmits += 1;
         let active = &mut self.actives[self.table[index].active];
         let segment = &mut self.segments[at];
-        active.flight.lost -= segment.span();
-        segment.flags = (segment.flags & !sent::LOST) | sent::RETRANSMITTED;
-        segment.sent_us = cx.now.us;
+        active.flight.note_sent_again(segment, cx.now.us);
         recovery::on_sent(active, segment.span());
         if at == active.flight.head {
             active.rto_from_ms = cx.now.ms; // it has a whole timeout to be acknowledged
@@ -289,7 +288,7 @@ impl Tcp {
         let active = &self.actives[block.active];
         let mss = u32::from(block.mss);
         let sequence = block.snd_nxt;
-        let owes_fin = block.has(flag::FIN_QUEUED) && !block.has(flag::FIN_SENT);
+        let owes_fin = block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT);
         if active.unsent == 0 {
             return owes_fin.then_some(Stretch { sequence, size: 0, fin: true, push: false, cut: 0 });
         }
@@ -303,7 +302,6 @@ impl Tcp {
         let congestion = block.cwnd.saturating_sub(pipe);
         let full = active.unsent.min(mss);
         if congestion < full && pipe > 0 {
-            block.set(flag::WINDOW_LIMITED);
             return None;
         }
         let mut size = full.min(window);
@@ -348,7 +346,7 @@ impl Tcp {
                 sequence: stretch.sequence.wrapping_add(offset),
                 sent_us: cx.now.us,
                 size: size as u16,
-                flags: if is_last && stretch.fin { sent::FIN } else { 0 },
+                facts: SegmentFacts::fin(is_last && stretch.fin),
                 next: Slot::NONE,
             };
             let stored = active.flight.push(&mut self.segments, segment);
@@ -356,7 +354,7 @@ impl Tcp {
             offset += size.max(1);
         }
         if stretch.fin {
-            block.set(flag::FIN_SENT);
+            block.set(Facts::FIN_SENT);
             block.state = match block.state {
                 State::CloseWait => State::LastAck,
                 State::Established => State::FinWait1,
@@ -369,7 +367,7 @@ impl Tcp {
     /// until it is acknowledged; and all that begins to wait.
     fn move_out(&mut self, cx: &mut Context<'_>, index: BlockIndex, from: u32, sent: bool) {
         let block = &self.table[index];
-        let begins_to_wait = self.actives[block.active].unsent > 0 && !block.has(flag::WAITED);
+        let begins_to_wait = self.actives[block.active].unsent > 0 && !block.has(Facts::WAITED);
         if !(sent || begins_to_wait) || !cx.pools.receive_is_half_taken() {
             return;
         }
@@ -387,14 +385,14 @@ impl Tcp {
     fn after_sending(&mut self, cx: &mut Context<'_>, index: BlockIndex, retransmitted: bool, sent: bool) {
         let block = &mut self.table[index];
         let active = &mut self.actives[block.active];
-        let waits = active.unsent > 0 && !block.has(flag::DIRTY);
-        if waits && !block.test_and_set(flag::WAITED) {
+        let waits = active.unsent > 0 && !block.has(Lists::DIRTY);
+        if waits && !block.test_and_set(Facts::WAITED) {
             cx.counters.send_waits += 1;
         }
-        let done = active.unsent == 0 && block.has(flag::WAITED);
+        let done = active.unsent == 0 && block.has(Facts::WAITED);
         if done {
-            block.clear(flag::WAITED);
-            if !block.has(flag::ORPHAN | flag::FIN_QUEUED) && !block.test_and_set(flag::SENT_LISTED) {
+            block.clear(Facts::WAITED);
+            if !block.has(Facts::ORPHAN.or(Facts::FIN_QUEUED)) && !block.test_and_set(Lists::SENT) {
                 self.reports.notices.push_back(Notice::Sent(index));
             }
         }
@@ -418,7 +416,7 @@ impl Tcp {
     fn arm_if_idle(&mut self, index: BlockIndex, cx: &Context<'_>) {
         let block = &self.table[index];
         let active = &self.actives[block.active];
-        let waits = active.unsent > 0 || (block.has(flag::FIN_QUEUED) && !block.has(flag::FIN_SENT));
+        let waits = active.unsent > 0 || (block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT));
         if waits && active.timer == TimerKind::None {
             let wait = match block.snd_wnd {
                 0 => rtt::rto_ms(block),
@@ -481,7 +479,7 @@ impl Tcp {
         line.device.transmit(line.now, &Frame { header: &out[..headers.size], payload, offload })?;
         cx.counters.frames_sent += 1;
         cx.counters.tcp_segments_sent += 1;
-        self.table[index].clear(flag::ACK_NOW | flag::ACK_LATER);
+        self.table[index].clear(Todos::ACK_NOW.or(Todos::ACK_LATER));
         Ok(())
     }
 }

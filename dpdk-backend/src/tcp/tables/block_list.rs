@@ -5,28 +5,29 @@
 
 use crate::tcp::tables::control_block::Table;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::Lists;
 use std::collections::VecDeque;
 
 /// The list.
 #[derive(Debug)]
 pub(crate) struct BlockList {
     items: VecDeque<BlockIndex>,
-    flag: u32,
+    list: Lists,
 }
 
 impl BlockList {
-    pub(crate) fn new(capacity: usize, flag: u32) -> BlockList {
-        BlockList { items: VecDeque::with_capacity(capacity + 1), flag }
+    pub(crate) fn new(capacity: usize, list: Lists) -> BlockList {
+        BlockList { items: VecDeque::with_capacity(capacity + 1), list }
     }
 
     /// Adds a block, unless it is listed.
     #[inline]
     pub(crate) fn push(&mut self, table: &mut Table, index: BlockIndex) {
-        if table[index].test_and_set(self.flag) {
+        if table[index].test_and_set(self.list) {
             return;
         }
         if self.items.len() == self.items.capacity() {
-            self.items.retain(|index| table[*index].has(self.flag));
+            self.items.retain(|index| table[*index].has(self.list));
             let items = self.items.make_contiguous();
             items.sort_unstable();
             let mut last = None;
@@ -39,8 +40,8 @@ impl BlockList {
     #[inline]
     pub(crate) fn pop(&mut self, table: &mut Table) -> Option<BlockIndex> {
         while let Some(index) = self.items.pop_front() {
-            if table[index].has(self.flag) {
-                table[index].clear(self.flag);
+            if table[index].has(self.list) {
+                table[index].clear(self.list);
                 return Some(index);
             }
         }
@@ -50,7 +51,7 @@ impl BlockList {
 
     /// Forgets stale entries, and gives the memory of an empty list back.
     pub(crate) fn trim(&mut self, table: &Table) {
-        self.items.retain(|index| table[*index].has(self.flag));
+        self.items.retain(|index| table[*index].has(self.list));
         netpoll::release_queue(&mut self.items);
     }
 
@@ -67,13 +68,12 @@ impl BlockList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::tables::control_block::flag;
 
     #[test]
     fn a_block_is_listed_once_and_stale_entries_cost_no_room() {
         let mut table = Table::new(4, 0);
         (0..4).for_each(|_| assert!(table.take_connection().is_some()));
-        let mut list = BlockList::new(4, flag::DIRTY);
+        let mut list = BlockList::new(4, Lists::DIRTY);
         let capacity = list.items.capacity();
         for _ in 0..100 {
             for number in 0..4 {

@@ -14,6 +14,7 @@
 
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::index::BlockIndex;
+use crate::tcp::tables::marks::{Mark, Marks};
 use crate::time::Now;
 use crate::wire::Ip;
 use crate::wire::flow::Tuple;
@@ -58,64 +59,6 @@ impl State {
     }
 }
 
-/// Yes-or-no facts of a connection.
-pub(crate) mod flag {
-    /// Timestamps were agreed on.
-    pub(crate) const TIMESTAMPS: u32 = 1;
-    /// SACK was agreed on.
-    pub(crate) const SACK: u32 = 1 << 1;
-    /// An acknowledgement has to leave with the next output.
-    pub(crate) const ACK_NOW: u32 = 1 << 2;
-    /// An acknowledgement may wait for company.
-    pub(crate) const ACK_LATER: u32 = 1 << 3;
-    /// Listed in the queue of delayed acknowledgements.
-    pub(crate) const IN_DELAYED: u32 = 1 << 4;
-    /// Listed for output.
-    pub(crate) const DIRTY: u32 = 1 << 5;
-    /// Its owner has been told of its end; it only says goodbye.
-    pub(crate) const ORPHAN: u32 = 1 << 6;
-    /// A FIN is to be sent behind the queue.
-    pub(crate) const FIN_QUEUED: u32 = 1 << 7;
-    /// The FIN has been sent.
-    pub(crate) const FIN_SENT: u32 = 1 << 8;
-    /// The owner has said `finish`: what comes in is dropped.
-    pub(crate) const DISCARD: u32 = 1 << 9;
-    /// The window is (nearly) shut for want of buffers; listed to be opened.
-    pub(crate) const STARVED: u32 = 1 << 10;
-    /// The queue had to wait; its owner is told when it is empty.
-    pub(crate) const WAITED: u32 = 1 << 11;
-    /// Payload of the peer's was refused for want of buffers and has not come since.
-    pub(crate) const UNREAD: u32 = 1 << 12;
-    /// A SYN had to be sent again (RFC 6298, 5.7; RFC 5681, 3.1).
-    pub(crate) const SYN_RETRANSMITTED: u32 = 1 << 13;
-    /// The last round was limited by the congestion window.
-    pub(crate) const WINDOW_LIMITED: u32 = 1 << 14;
-    /// Everything that says that a list has the block.
-    pub(crate) const LISTED: u32 = DIRTY | UNRESOLVED | STARVED | IN_DELAYED | SHORT;
-    /// Held back until the neighbour's address is known.
-    pub(crate) const UNRESOLVED: u32 = 1 << 15;
-    /// The peer's FIN came ahead of a gap; `Active::fin_sequence` says where.
-    pub(crate) const FIN_AHEAD: u32 = 1 << 16;
-    /// Listed until a store of descriptors has room.
-    pub(crate) const SHORT: u32 = 1 << 18;
-    /// Its owner is about to be told that its queue is empty.
-    pub(crate) const SENT_LISTED: u32 = 1 << 19;
-    /// The round-trip time has been measured.
-    pub(crate) const HAS_RTT: u32 = 1 << 17;
-    /// Over, and its peer is still to be told by a reset.
-    pub(crate) const RESET_OWED: u32 = 1 << 20;
-    /// Its owner knows of the end; the reset that is owed frees it.
-    pub(crate) const REPORTED: u32 = 1 << 21;
-    /// Payload of the peer's was told to the owner, who put it back.
-    pub(crate) const PUT_BACK: u32 = 1 << 22;
-    /// The owner has stopped receiving: its window is shut, whatever buffers there are.
-    pub(crate) const STOPPED: u32 = 1 << 23;
-    /// Without SACK: `snd_una` is where the last recovery ended (RFC 6582: recover).
-    pub(crate) const RECOVERED: u32 = 1 << 24;
-    /// The highest bits: when an odd segment was last answered, see [`super::ControlBlock::may_answer`].
-    pub(crate) const ANSWERED_SHIFT: u32 = 25;
-}
-
 /// A timer's place in the wheel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimerNode {
@@ -145,7 +88,7 @@ pub(crate) struct ControlBlock {
     pub(crate) scales: u8,
     /// Payload bytes of a full segment, options subtracted.
     pub(crate) mss: u16,
-    pub(crate) flags: u32,
+    pub(crate) marks: Marks,
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
     pub(crate) listener: u8,
@@ -214,7 +157,7 @@ impl Default for ControlBlock {
             state: State::Free,
             scales: 0,
             mss: 536,
-            flags: 0,
+            marks: Marks::default(),
             local_port: 0,
             remote_port: 0,
             listener: 0,
@@ -251,24 +194,24 @@ impl Default for ControlBlock {
 
 impl ControlBlock {
     #[inline]
-    pub(crate) fn has(&self, flags: u32) -> bool {
-        self.flags & flags != 0
+    pub(crate) fn has(&self, marks: impl Mark) -> bool {
+        self.marks.has(marks)
     }
 
     #[inline]
-    pub(crate) fn set(&mut self, flags: u32) {
-        self.flags |= flags;
+    pub(crate) fn set(&mut self, marks: impl Mark) {
+        self.marks.set(marks);
     }
 
     #[inline]
-    pub(crate) fn clear(&mut self, flags: u32) {
-        self.flags &= !flags;
+    pub(crate) fn clear(&mut self, marks: impl Mark) {
+        self.marks.clear(marks);
     }
 
-    /// Sets `flag` and says whether it was set before.
-    pub(crate) fn test_and_set(&mut self, flag: u32) -> bool {
-        let before = self.has(flag);
-        self.flags |= flag;
+    /// Sets `mark` and returns whether it was set before.
+    pub(crate) fn test_and_set(&mut self, mark: impl Mark) -> bool {
+        let before = self.has(mark);
+        self.set(mark);
         before
     }
 
@@ -293,19 +236,7 @@ impl ControlBlock {
     /// connection, as for Linux. The clock is kept to 7 bits, so after each 65 s there is half a second in which one answer may be
     /// missed; its cause comes again.
     pub(crate) fn may_answer(&mut self, now: Now) -> bool {
-        let tick = ControlBlock::answer_tick(now);
-        let is_new = self.flags >> flag::ANSWERED_SHIFT != tick;
-        self.flags = self.flags & ((1 << flag::ANSWERED_SHIFT) - 1) | tick << flag::ANSWERED_SHIFT;
-        is_new
-    }
-
-    /// As if the last answer had left long ago.
-    pub(crate) fn unanswered(now: Now) -> u32 {
-        (ControlBlock::answer_tick(now) ^ 0x40) << flag::ANSWERED_SHIFT
-    }
-
-    fn answer_tick(now: Now) -> u32 {
-        now.ms >> 9 & 0x7f
+        self.marks.note_answer(now)
     }
 
     /// Sequence numbers in flight.

@@ -11,6 +11,7 @@ pub(in crate::tcp) mod block_list;
 pub(in crate::tcp) mod control_block;
 pub(in crate::tcp) mod flow_table;
 pub(in crate::tcp) mod index;
+pub(in crate::tcp) mod marks;
 pub(in crate::tcp) mod out_of_order;
 pub(in crate::tcp) mod scoreboard;
 pub(in crate::tcp) mod send_queue;

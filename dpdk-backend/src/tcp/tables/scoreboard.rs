@@ -5,16 +5,34 @@
 
 use netpoll::{FixedSlab, Slot};
 
-/// Facts of a segment.
-pub(crate) mod sent {
+/// What is so of a segment: a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentFacts(u8);
+
+impl SegmentFacts {
     /// Selectively acknowledged.
-    pub(crate) const SACKED: u8 = 1;
-    /// Taken for lost and not sent again since.
-    pub(crate) const LOST: u8 = 2;
+    pub(crate) const SACKED: SegmentFacts = SegmentFacts(1);
+    /// Taken for lost, and not sent again since.
+    pub(crate) const LOST: SegmentFacts = SegmentFacts(2);
     /// Sent more than once.
-    pub(crate) const RETRANSMITTED: u8 = 4;
+    pub(crate) const RETRANSMITTED: SegmentFacts = SegmentFacts(4);
     /// Carries the FIN.
-    pub(crate) const FIN: u8 = 8;
+    pub(crate) const FIN: SegmentFacts = SegmentFacts(8);
+    const NONE: SegmentFacts = SegmentFacts(0);
+
+    /// Only the FIN, or nothing.
+    pub(crate) fn fin(is_last: bool) -> SegmentFacts {
+        if is_last { SegmentFacts::FIN } else { SegmentFacts::NONE }
+    }
+
+    /// Both sets.
+    pub(crate) const fn or(self, other: SegmentFacts) -> SegmentFacts {
+        SegmentFacts(self.0 | other.0)
+    }
+
+    fn clear(&mut self, other: SegmentFacts) {
+        self.0 &= !other.0;
+    }
 }
 
 /// One segment.
@@ -26,7 +44,7 @@ pub(crate) struct SentSegment {
     pub(crate) next: Slot<SentSegment>,
     /// Payload bytes.
     pub(crate) size: u16,
-    pub(crate) flags: u8,
+    pub(crate) facts: SegmentFacts,
 }
 
 const _: () = assert!(size_of::<SentSegment>() == 16);
@@ -34,15 +52,16 @@ const _: () = assert!(size_of::<SentSegment>() == 16);
 impl SentSegment {
     /// Sequence numbers that it takes.
     pub(crate) fn span(&self) -> u32 {
-        u32::from(self.size) + u32::from(self.has(sent::FIN))
+        u32::from(self.size) + u32::from(self.has(SegmentFacts::FIN))
     }
 
     pub(crate) fn end(&self) -> u32 {
         self.sequence.wrapping_add(self.span())
     }
 
-    pub(crate) fn has(&self, flags: u8) -> bool {
-        self.flags & flags != 0
+    #[inline]
+    pub(crate) fn has(&self, facts: SegmentFacts) -> bool {
+        self.facts.0 & facts.0 != 0
     }
 }
 
@@ -102,11 +121,11 @@ impl Flight {
 
     /// Takes a segment's (or a part's) numbers out of the sums.
     fn forget(&mut self, segment: &SentSegment) {
-        if segment.has(sent::SACKED) {
+        if segment.has(SegmentFacts::SACKED) {
             self.sacked -= segment.span();
             self.sacked_count -= 1;
         }
-        if segment.has(sent::LOST) {
+        if segment.has(SegmentFacts::LOST) {
             self.lost -= segment.span();
         }
     }
@@ -117,10 +136,10 @@ impl Flight {
         let count = count.min(u32::from(segment.size));
         segment.sequence = segment.sequence.wrapping_add(count);
         segment.size -= count as u16;
-        if segment.has(sent::SACKED) {
+        if segment.has(SegmentFacts::SACKED) {
             self.sacked -= count;
         }
-        if segment.has(sent::LOST) {
+        if segment.has(SegmentFacts::LOST) {
             self.lost -= count;
         }
     }
@@ -146,12 +165,12 @@ impl Flight {
         self.count += 1;
         let first = &mut store[index];
         first.size = size;
-        first.flags &= !sent::FIN;
+        first.facts.clear(SegmentFacts::FIN);
         first.next = rest;
         if self.tail == index {
             self.tail = rest;
         }
-        if whole.has(sent::SACKED) {
+        if whole.has(SegmentFacts::SACKED) {
             self.sacked_count += 1;
         }
         true
@@ -159,22 +178,31 @@ impl Flight {
 
     /// Marks a segment as selectively acknowledged.
     pub(crate) fn mark_sacked(&mut self, segment: &mut SentSegment) {
-        if segment.has(sent::LOST) {
+        if segment.has(SegmentFacts::LOST) {
             self.lost -= segment.span();
         }
-        segment.flags = (segment.flags & !sent::LOST) | sent::SACKED;
+        segment.facts.clear(SegmentFacts::LOST);
+        segment.facts = segment.facts.or(SegmentFacts::SACKED);
         self.sacked += segment.span();
         self.sacked_count += 1;
     }
 
     /// Marks a segment as lost, unless it has arrived.
     pub(crate) fn mark_lost(&mut self, segment: &mut SentSegment) -> bool {
-        if segment.has(sent::LOST | sent::SACKED) {
+        if segment.has(SegmentFacts::LOST.or(SegmentFacts::SACKED)) {
             return false;
         }
-        segment.flags |= sent::LOST;
+        segment.facts = segment.facts.or(SegmentFacts::LOST);
         self.lost += segment.span();
         true
+    }
+
+    /// Notes that a lost segment has been sent again.
+    pub(crate) fn note_sent_again(&mut self, segment: &mut SentSegment, now_us: u32) {
+        self.lost -= segment.span();
+        segment.facts.clear(SegmentFacts::LOST);
+        segment.facts = segment.facts.or(SegmentFacts::RETRANSMITTED);
+        segment.sent_us = now_us;
     }
 
     /// Marks everything that has not arrived as lost.
@@ -190,7 +218,7 @@ impl Flight {
     pub(crate) fn forget_sacked(&mut self, store: &mut FixedSlab<SentSegment>) {
         let mut index = self.head;
         while let Some(segment) = store.get_mut(index) {
-            segment.flags &= !sent::SACKED;
+            segment.facts.clear(SegmentFacts::SACKED);
             index = segment.next;
         }
         (self.sacked, self.sacked_count) = (0, 0);
@@ -204,7 +232,7 @@ impl Flight {
     ) -> Option<Slot<SentSegment>> {
         let mut index = from;
         while let Some(segment) = store.get(index) {
-            if segment.has(sent::LOST) {
+            if segment.has(SegmentFacts::LOST) {
                 return Some(index);
             }
             index = segment.next;
@@ -225,10 +253,10 @@ mod tests {
     fn flight(store: &mut FixedSlab<SentSegment>) -> Flight {
         let mut flight = Flight::default();
         for number in 0..3 {
-            let flags = if number == 2 { sent::FIN } else { 0 };
+            let facts = SegmentFacts::fin(number == 2);
             assert!(flight.push(
                 store,
-                SentSegment { sequence: number * 10, size: 10, flags, ..SentSegment::default() }
+                SentSegment { sequence: number * 10, size: 10, facts, ..SentSegment::default() }
             ));
         }
         flight
@@ -259,6 +287,6 @@ mod tests {
         assert!(flight.split(&mut store, last, 4));
         assert_eq!((store[last].span(), store[flight.tail].span()), (4, 7));
         assert_eq!(store[flight.tail].sequence, 24);
-        assert!(store[flight.tail].has(sent::FIN) && !store[last].has(sent::FIN));
+        assert!(store[flight.tail].has(SegmentFacts::FIN) && !store[last].has(SegmentFacts::FIN));
     }
 }

@@ -21,14 +21,45 @@ const RETRIES: usize = 8;
 const WAITING: u8 = RETRIES as u8;
 const LISTS: usize = RETRIES + 1;
 
-/// What was agreed on in the handshake, in a byte.
-pub(crate) mod agreed {
-    /// Timestamps.
-    pub(crate) const TIMESTAMPS: u8 = 1;
-    /// SACK.
-    pub(crate) const SACK: u8 = 2;
-    /// Window scaling.
-    pub(crate) const SCALE: u8 = 4;
+/// Options that both hosts speak: a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Agreed(u8);
+
+impl Agreed {
+    /// Timestamps (RFC 7323).
+    pub(crate) const TIMESTAMPS: Agreed = Agreed(1);
+    /// Selective acknowledgements (RFC 2018).
+    pub(crate) const SACK: Agreed = Agreed(2);
+    /// Window scaling (RFC 7323).
+    pub(crate) const SCALE: Agreed = Agreed(4);
+
+    /// Those options whose condition holds.
+    pub(crate) fn on(options: [(Agreed, bool); 3]) -> Agreed {
+        Agreed(
+            options.iter().filter(|(_, is_agreed)| *is_agreed).fold(0, |bits, (option, _)| bits | option.0),
+        )
+    }
+
+    pub(crate) fn has(self, option: Agreed) -> bool {
+        self.0 & option.0 != 0
+    }
+}
+
+/// What a handshake settles.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Handshake {
+    /// The peer's initial sequence number, and ours.
+    pub(crate) irs: u32,
+    pub(crate) iss: u32,
+    /// The peer's last timestamp.
+    pub(crate) ts_recent: u32,
+    /// The peer's MSS.
+    pub(crate) mss: u16,
+    /// The peer's window in its last segment, as on the wire.
+    pub(crate) window: u16,
+    /// The peer's window scale; counts with [`Agreed::SCALE`].
+    pub(crate) scale: u8,
+    pub(crate) agreed: Agreed,
 }
 
 /// A half-open connection.
@@ -39,23 +70,12 @@ pub(crate) struct HalfOpen {
     pub(crate) listener: u8,
     pub(crate) remote_port: u16,
     pub(crate) local_port: u16,
-    /// The peer's MSS.
-    pub(crate) mss: u16,
-    /// The peer's initial sequence number, and ours.
-    pub(crate) irs: u32,
-    pub(crate) iss: u32,
-    pub(crate) ts_recent: u32,
+    pub(crate) handshake: Handshake,
     /// When the next SYN-ACK is due, in milliseconds.
     pub(crate) due_ms: u32,
     next: Slot<HalfOpen>,
     previous: Slot<HalfOpen>,
     pub(crate) mac: Mac,
-    /// The window of the last segment, as on the wire.
-    pub(crate) window: u16,
-    /// The peer's window scale.
-    pub(crate) scale: u8,
-    /// [`agreed`].
-    pub(crate) agreed: u8,
     /// SYN-ACKs sent again, or [`WAITING`].
     list: u8,
     /// A SYN-ACK was sent more than once.
@@ -82,17 +102,11 @@ impl HalfOpen {
             listener,
             remote_port: tuple.remote_port,
             local_port: tuple.local_port,
-            mss: 536,
-            irs: 0,
-            iss: 0,
-            ts_recent: 0,
+            handshake: Handshake::default(),
             due_ms: 0,
             next: Slot::NONE,
             previous: Slot::NONE,
             mac,
-            window: 0,
-            scale: 0,
-            agreed: 0,
             list: 0,
             retransmitted: false,
         }
