@@ -98,7 +98,8 @@ impl Stack {
         };
         let mut pools = pools?;
         pools.reserve_receive(config.receive_reserve);
-        let payload = (u32::from(config.interface.mtu) - 40).min(u32::from(config.tcp.mss_max));
+        let headers_size = (ipv4::HEADER_SIZE + tcp::HEADER_SIZE) as u32;
+        let payload = (u32::from(config.interface.mtu) - headers_size).min(u32::from(config.tcp.mss_max));
         Ok(Stack {
             net: Interface::new(&config.interface, secret[0] ^ secret[1].rotate_left(17), Now::new(now)),
             tcp: Tcp::new(config.tcp.clone(), secret, payload),

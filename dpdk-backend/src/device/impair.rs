@@ -5,7 +5,7 @@
 
 use super::loopback::FRAME_SIZE_MAX;
 use super::seam::{Device, DeviceFull, Frame, Received};
-use crate::wire::{be16, ethernet};
+use crate::wire::ethernet;
 use netpoll::sim::Rng;
 use netpoll::{BufferPools, FixedSlab, LentMemory, Slot, Timestamp};
 use std::cmp::Reverse;
@@ -133,7 +133,8 @@ impl<D: Device> Impair<D> {
         // The line's own check sum catches what it breaks; what gets through was broken in a router, behind the Ethernet
         // header, and ARP passes no router.
         let start = ethernet::HEADER_SIZE;
-        let is_routed = size > start && be16(place, start - 2) != ethernet::ARP;
+        let is_routed = ethernet::Packet::new_checked(&place[..size])
+            .is_ok_and(|frame| size > start && frame.ether_type() != ethernet::ARP);
         if is_routed && self.rng.chance(self.config.corrupt) {
             let bit = self.rng.below((size - start) * 8);
             place[start + bit / 8] ^= 1 << (bit % 8);

@@ -3,8 +3,8 @@
 //! A full ring drops what comes (tail drop), as a switch does; a pool without a buffer leaves frames in the ring.
 
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
-use crate::wire::checksum::{self, Sum};
-use crate::wire::{be16, ethernet};
+use crate::wire::tcp::{self, Flags};
+use crate::wire::{ethernet, ipv4, ipv6};
 use netpoll::{BufferPools, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -136,14 +136,12 @@ impl Device for Loopback {
     fn transmit_burst(&mut self, _now: Timestamp) {}
 }
 
-/// Completes a checksum field that holds the pseudo-header's sum.
+/// Completes the TCP checksum of a frame, whose field holds the pseudo-header's sum.
 fn finish_checksum(frame: &mut [u8], ip_size: usize) {
-    let start = ethernet::HEADER_SIZE + ip_size;
-    if frame.len() < start + 20 {
-        return;
+    let segment = frame.get_mut(ethernet::HEADER_SIZE + ip_size..).unwrap_or_default();
+    if let Ok(mut segment) = tcp::Packet::new_checked(segment) {
+        segment.complete_checksum();
     }
-    let checksum = Sum::ZERO.bytes(&frame[start..]).finish();
-    frame[start + 16..start + 18].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// What a card does to a large frame: cuts it, counts sequence numbers up, keeps FIN and PSH for the last one.
@@ -152,40 +150,35 @@ fn for_each_segment(
     frame: &Frame<'_>,
     mut push: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize),
 ) {
-    let offload = frame.offload;
-    let (ip, ip_size, tcp_size) =
-        (ethernet::HEADER_SIZE, usize::from(offload.ip_size), usize::from(offload.tcp_size));
-    let header_size = ip + ip_size + tcp_size;
-    let tcp = ip + ip_size;
+    let (ip_size, tcp_size) = (usize::from(frame.offload.ip_size), usize::from(frame.offload.tcp_size));
+    let header_size = ethernet::HEADER_SIZE + ip_size + tcp_size;
     let Some((header, payload)) = whole.split_at_checked(header_size) else { return };
-    let sequence = crate::wire::be32(header, tcp + 4);
-    let size_max = usize::from(offload.segment_size);
+    let size_max = usize::from(frame.offload.segment_size);
     // The pseudo-header's sum in the field covers the whole length; a segment has its own.
-    let pseudo = be16(header, tcp + 16);
     let whole_size = (tcp_size + payload.len()) as u16;
     for (number, part) in payload.chunks(size_max).enumerate() {
         let offset = number * size_max;
         let is_last = offset + part.len() == payload.len();
         push(&mut |out| {
+            let size = header_size + part.len();
             out[..header_size].copy_from_slice(header);
-            out[header_size..header_size + part.len()].copy_from_slice(part);
-            let segment_size = (tcp_size + part.len()) as u16;
-            if ip_size == 20 {
-                out[ip + 2..ip + 4].copy_from_slice(&(segment_size + 20).to_be_bytes());
-                out[ip + 10..ip + 12].fill(0);
-                let sum = Sum::ZERO.bytes(&out[ip..ip + 20]).finish();
-                out[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
-            } else {
-                out[ip + 4..ip + 6].copy_from_slice(&segment_size.to_be_bytes());
+            out[header_size..size].copy_from_slice(part);
+            let (ip, segment) = out[ethernet::HEADER_SIZE..size].split_at_mut(ip_size);
+            let segment_size = segment.len() as u16;
+            if let Ok(mut packet) = ipv4::Packet::new_checked(&mut *ip) {
+                packet.set_payload_size(segment_size);
+            } else if let Ok(mut packet) = ipv6::Packet::new_checked(ip) {
+                packet.set_payload_size(segment_size);
             }
-            out[tcp + 4..tcp + 8].copy_from_slice(&sequence.wrapping_add(offset as u32).to_be_bytes());
-            if !is_last {
-                out[tcp + 13] &= !0x09;
+            if let Ok(mut segment) = tcp::Packet::new_checked(segment) {
+                segment.set_sequence(segment.sequence().wrapping_add(offset as u32));
+                if !is_last {
+                    segment.set_flags(segment.flags().without(Flags::FIN.with(Flags::PSH)));
+                }
+                segment.change_pseudo_length(whole_size, segment_size);
+                segment.complete_checksum();
             }
-            let own = !checksum::update(!pseudo, whole_size, segment_size);
-            out[tcp + 16..tcp + 18].copy_from_slice(&own.to_be_bytes());
-            finish_checksum(&mut out[..header_size + part.len()], ip_size);
-            header_size + part.len()
+            size
         });
     }
 }

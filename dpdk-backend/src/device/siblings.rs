@@ -12,7 +12,7 @@
 //! ```
 
 use super::loopback::Ring;
-use crate::wire::{be16, ethernet, ipv4};
+use crate::wire::{arp, ethernet, icmp, ipv4, ipv6, ndp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
@@ -20,14 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 const WAITING_MAX: usize = 64;
 /// Times that a ring is tried which another thread has.
 const TRIES: usize = 128;
-/// ARP: an answer (RFC 826).
-const ARP_REPLY: u16 = 2;
-/// ICMP: destination unreachable, time exceeded, parameter problem (RFC 792).
-const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
-/// ICMPv6: errors (RFC 4443, 2.1) up to here, beginning with 1.
-const ICMPV6_ERROR_LAST: u8 = 4;
-/// ICMPv6: neighbour advertisement (RFC 4861, 4.4).
-const ADVERTISEMENT: u8 = 136;
 
 #[derive(Debug)]
 struct Inbox {
@@ -108,19 +100,18 @@ impl Sibling {
 
 /// Whether a frame belongs to no flow, and is no question that one answer is enough for.
 fn is_for_all(frame: &[u8]) -> bool {
-    let Some((header, rest)) = frame.split_at_checked(ethernet::HEADER_SIZE) else { return false };
-    match be16(header, ethernet::HEADER_SIZE - 2) {
-        ethernet::ARP => rest.len() >= 8 && be16(rest, 6) == ARP_REPLY,
-        ethernet::IPV4 => {
-            let header_size = rest.first().map_or(0, |first| usize::from(first & 15) * 4);
-            let is_icmp = rest.get(9) == Some(&ipv4::ICMP);
-            is_icmp && rest.get(header_size).is_some_and(|kind| ICMP_ERRORS.contains(kind))
-        }
-        ethernet::IPV6 => {
-            let kind = rest.get(40).copied().unwrap_or(0);
-            let is_icmp = rest.get(6) == Some(&ipv4::ICMPV6);
-            is_icmp && ((1..=ICMPV6_ERROR_LAST).contains(&kind) || kind == ADVERTISEMENT)
-        }
+    let Ok(frame) = ethernet::Packet::new_checked(frame) else { return false };
+    let rest = frame.payload();
+    match frame.ether_type() {
+        ethernet::ARP => arp::operation(rest) == Some(arp::REPLY),
+        ethernet::IPV4 => ipv4::Packet::new_checked(rest).is_ok_and(|packet| {
+            packet.protocol() == ipv4::ICMP
+                && packet.payload().first().copied().is_some_and(icmp::is_error_v4)
+        }),
+        ethernet::IPV6 => ipv6::Packet::new_checked(rest).is_ok_and(|packet| {
+            let is_for_all = |kind| icmp::is_error_v6(kind) || kind == ndp::ADVERTISEMENT;
+            packet.next_header() == ipv4::ICMPV6 && packet.payload().first().copied().is_some_and(is_for_all)
+        }),
         _ => false,
     }
 }
@@ -170,7 +161,7 @@ mod tests {
         }
         let mut v6 = [0; 64];
         v6[12..14].copy_from_slice(&ethernet::IPV6.to_be_bytes());
-        v6[20] = ipv4::ICMPV6;
+        (v6[14], v6[20]) = (0x60, ipv4::ICMPV6);
         for (kind, expected) in [(0, false), (2, true), (128, false), (135, false), (136, true)] {
             v6[54] = kind;
             assert_eq!(is_for_all(&v6), expected, "{kind}");

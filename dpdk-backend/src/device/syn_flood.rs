@@ -9,7 +9,7 @@ use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::tcp::{Flags, HEADER_SIZE_MAX, Options, Tcp};
+use crate::wire::tcp::{self, Flags, HEADER_SIZE_MAX, Options, Tcp};
 use crate::wire::{Ip, Mac};
 use netpoll::{BufferPools, LentMemory, Timestamp};
 use std::sync::Arc;
@@ -127,8 +127,9 @@ impl<D> SynFlood<D> {
         };
         packet.emit(ip);
         let pseudo = Sum::ZERO.pseudo_header(Ip::from_v4(source), Ip::from_v4(target.ip), ipv4::TCP, size);
-        let checksum = pseudo.bytes(&segment[..size]).finish();
-        segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+        if let Ok(mut segment) = tcp::Packet::new_checked(&mut segment[..size]) {
+            segment.fill_checksum(pseudo);
+        }
         ethernet::HEADER_SIZE + ipv4::HEADER_SIZE + size
     }
 }
@@ -138,11 +139,10 @@ fn target_of(frame: &Frame<'_>) -> Option<Target> {
     let link = Ethernet::parse(frame.header).ok()?;
     let packet = frame.header.get(ethernet::HEADER_SIZE..).filter(|_| link.ether_type == ethernet::IPV4)?;
     // The headers stand in one piece, the payload may not: the packet's own length is not looked at.
-    let fixed: &[u8; ipv4::HEADER_SIZE] = packet.first_chunk()?;
-    let destination_port: &[u8; 2] = packet.get(usize::from(fixed[0] & 15) * 4 + 2..)?.first_chunk()?;
-    let [.., a, b, c, d] = *fixed;
-    let is_tcp = fixed[9] == ipv4::TCP && link.destination != Mac::BROADCAST;
-    is_tcp.then_some(Target { link, ip: [a, b, c, d], port: u16::from_be_bytes(*destination_port) })
+    let packet = ipv4::Packet::new_checked(packet).ok()?;
+    let is_tcp = packet.protocol() == ipv4::TCP && link.destination != Mac::BROADCAST;
+    let port = tcp::Quote::parse(packet.payload()).ok()?.destination_port;
+    is_tcp.then_some(Target { link, ip: packet.destination(), port })
 }
 
 impl<D: Device> Device for SynFlood<D> {

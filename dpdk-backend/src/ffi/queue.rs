@@ -3,8 +3,7 @@
 use super::pool::{Pool, ReceivePool};
 use super::port::Port;
 use crate::device::{BURST, Capabilities, Device, DeviceFull, Frame, Received, Sibling};
-use crate::wire::checksum;
-use crate::wire::{be16, ethernet};
+use crate::wire::{ethernet, ipv6, tcp};
 use dpdk_sys as sys;
 use netpoll::{BufferPools, Filled, LentMemory, Timestamp};
 use std::ptr::NonNull;
@@ -18,7 +17,7 @@ pub(super) const PENDING: usize = 64;
 const STUCK: Duration = Duration::from_secs(1);
 
 /// Bytes of the headers of a TCP segment at most.
-const HEADER_SIZE_MAX: usize = ethernet::HEADER_SIZE + 40 + 60;
+const HEADER_SIZE_MAX: usize = ethernet::HEADER_SIZE + ipv6::HEADER_SIZE + tcp::HEADER_SIZE_MAX;
 
 /// What a queue is made of.
 pub(super) struct QueueParts {
@@ -270,9 +269,10 @@ fn append(head: NonNull<sys::rte_mbuf>, bytes: &[u8]) -> bool {
 
 /// Tells the card what is left to it.
 fn offload(head: NonNull<sys::rte_mbuf>, frame: &Frame<'_>) {
-    let (ip, todo) = (ethernet::HEADER_SIZE, frame.offload);
-    let is_v4 = be16(frame.header, ip - 2) == ethernet::IPV4;
-    let (l2, l3, l4) = (ip as u8, todo.ip_size, todo.tcp_size);
+    let todo = frame.offload;
+    let ether_type = ethernet::Packet::new_checked(frame.header).map(|header| header.ether_type());
+    let is_v4 = ether_type == Ok(ethernet::IPV4);
+    let (l2, l3, l4) = (ethernet::HEADER_SIZE as u8, todo.ip_size, todo.tcp_size);
     // SAFETY: the chain is ours.
     unsafe { sys::shim_mbuf_offload(head.as_ptr(), is_v4.into(), l2, l3, l4, todo.segment_size) };
 }
@@ -355,11 +355,11 @@ impl Device for Queue {
 /// The pseudo-header's sum in the checksum field covers the length of the whole payload; DPDK wants it without one, for each
 /// segment has its own.
 fn uncount_length(header: &mut [u8], frame: &Frame<'_>) {
-    let at = ethernet::HEADER_SIZE + usize::from(frame.offload.ip_size) + 16;
     let size = usize::from(frame.offload.tcp_size) + frame.payload.len();
-    let Some(field) = header.get_mut(at..at + 2) else { return };
-    let sum = !checksum::update(!be16(field, 0), size as u16, 0);
-    field.copy_from_slice(&sum.to_be_bytes());
+    let segment = header.get_mut(ethernet::HEADER_SIZE + usize::from(frame.offload.ip_size)..);
+    if let Ok(mut segment) = tcp::Packet::new_checked(segment.unwrap_or_default()) {
+        segment.change_pseudo_length(size as u16, 0);
+    }
 }
 
 impl Drop for Queue {

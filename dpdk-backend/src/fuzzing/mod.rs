@@ -113,7 +113,7 @@ impl World {
             Options { timestamp: Some((self.now.as_millis() as u32, self.tap.stamp)), ..Options::default() };
         let ack = self.tap.sequence;
         self.put(flags, self.next, ack, options, size, 8000);
-        self.next = self.next.wrapping_add(size as u32 + u32::from(flags.has(Flags(3))));
+        self.next = self.next.wrapping_add(size as u32 + u32::from(flags.has(Flags::SYN.with(Flags::FIN))));
         self.poll();
     }
 

@@ -8,8 +8,8 @@ use crate::wire::icmp;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::ndp::{self, Ndp};
-use crate::wire::tcp::{Flags, Options, Tcp};
-use crate::wire::{Ip, Mac, be32};
+use crate::wire::tcp::{self, Flags, Options, Tcp};
+use crate::wire::{Ip, Mac};
 use netpoll::{BufferPools, Timestamp};
 use std::net::IpAddr;
 
@@ -36,18 +36,11 @@ impl Device for Tap {
     fn transmit(&mut self, _: Timestamp, frame: &Frame<'_>) -> Result<(), DeviceFull> {
         self.frames += 1;
         assert!(frame.size() <= 1514, "a frame of {} bytes", frame.size());
-        let header = frame.header;
-        let is_tcp = |from: usize, at: usize| header.len() >= from + 20 && header[at] == ipv4::TCP;
-        let at = match header.get(12..14) {
-            Some([8, 0]) if is_tcp(34, 23) => 34,
-            Some([0x86, 0xdd]) if is_tcp(54, 20) => 54,
-            _ => 0,
-        };
-        if at > 0
-            && let Ok(tcp) = Tcp::parse(&header[at..])
+        if let Some(segment) = segment_of(frame.header)
+            && let Ok(tcp) = Tcp::parse(segment)
         {
-            let size = frame.payload.len() as u32 + u32::from(tcp.flags.has(Flags(3)));
-            self.sequence = be32(header, at + 4).wrapping_add(size);
+            let size = frame.payload.len() as u32 + u32::from(tcp.flags.has(Flags::SYN.with(Flags::FIN)));
+            self.sequence = tcp.sequence.wrapping_add(size);
             self.ports = Some((tcp.source_port, tcp.destination_port));
             self.stamp = tcp.options.timestamp.map_or(self.stamp, |stamp| stamp.0);
         }
@@ -56,6 +49,22 @@ impl Device for Tap {
     }
 
     fn transmit_burst(&mut self, _: Timestamp) {}
+}
+
+/// The TCP segment behind a frame's headers, if it has one.
+fn segment_of(header: &[u8]) -> Option<&[u8]> {
+    let frame = ethernet::Packet::new_checked(header).ok()?;
+    match frame.ether_type() {
+        ethernet::IPV4 => {
+            let packet = ipv4::Packet::new_checked(frame.payload()).ok()?;
+            (packet.protocol() == ipv4::TCP).then(|| packet.payload())
+        }
+        ethernet::IPV6 => {
+            let packet = ipv6::Packet::new_checked(frame.payload()).ok()?;
+            (packet.next_header() == ipv4::TCP).then(|| packet.payload())
+        }
+        _ => None,
+    }
 }
 
 /// Which family the two hosts speak.
@@ -181,16 +190,18 @@ impl Family {
 
     /// A packet of the peer's with the checksum of its protocol made right.
     fn checked(self, protocol: u8, hop_limit: u8, payload: &mut [u8]) -> Vec<u8> {
-        let at = if protocol == ipv4::TCP { 16 } else { 2 };
-        if payload.len() >= at + 2 {
-            payload[at..at + 2].fill(0);
-            let (from, to) = (Ip::from(self.peer()), Ip::from(self.own()));
-            let pseudo = match protocol {
-                ipv4::ICMP => Sum::ZERO,
-                _ => Sum::ZERO.pseudo_header(from, to, protocol, payload.len()),
-            };
-            let sum = pseudo.bytes(payload).finish();
-            payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        let (from, to) = (Ip::from(self.peer()), Ip::from(self.own()));
+        let pseudo = match protocol {
+            ipv4::ICMP => Sum::ZERO,
+            _ => Sum::ZERO.pseudo_header(from, to, protocol, payload.len()),
+        };
+        if protocol == ipv4::TCP {
+            // A segment too short for a header has no place for a checksum.
+            if let Ok(mut segment) = tcp::Packet::new_checked(&mut *payload) {
+                segment.fill_checksum(pseudo);
+            }
+        } else if let Ok(mut message) = icmp::Packet::new_checked(&mut *payload) {
+            message.fill_checksum(pseudo);
         }
         self.packet((self.peer(), self.own()), protocol, hop_limit, payload)
     }
@@ -208,14 +219,14 @@ impl Family {
         let out = &mut frame[ethernet::HEADER_SIZE..];
         match (source.v4(), destination.v4()) {
             (Some(source), Some(destination)) => {
-                let header_size = 20;
+                let header_size = ipv4::HEADER_SIZE as u8;
                 let is_fragment = false;
                 Ipv4 { source, destination, protocol, hop_limit, payload_size, header_size, is_fragment }
                     .emit(out);
             }
             _ => {
                 let (source, destination) = (source.octets(), destination.octets());
-                let header_size = 40;
+                let header_size = ipv6::HEADER_SIZE as u16;
                 let is_fragment = false;
                 Ipv6 { source, destination, protocol, hop_limit, payload_size, header_size, is_fragment }
                     .emit(out);

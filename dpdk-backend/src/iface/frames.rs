@@ -6,7 +6,7 @@ use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::flow::Tuple;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{Ip, Mac, tcp};
+use crate::wire::{Ip, Mac, ip, tcp};
 
 /// Bytes of the largest header: Ethernet, IPv6, TCP with all its options.
 pub(crate) const HEADER_SIZE_MAX: usize = ethernet::HEADER_SIZE + ipv6::HEADER_SIZE + tcp::HEADER_SIZE_MAX;
@@ -75,8 +75,7 @@ impl Interface {
 
     /// Writes all headers of a TCP segment, its checksum as far as the payload's sum allows.
     pub(crate) fn write_tcp(&self, out: &mut [u8], frame: &TcpFrame<'_>) -> Headers {
-        let at = ethernet::HEADER_SIZE
-            + if frame.tuple.local.is_v4() { ipv4::HEADER_SIZE } else { ipv6::HEADER_SIZE };
+        let at = ethernet::HEADER_SIZE + ip::header_size(frame.tuple.local);
         let tcp_size = frame.header.emit(&mut out[at..]);
         let segment_size = tcp_size + frame.payload_size;
         let (from, to) = (frame.tuple.local, frame.tuple.remote);
@@ -86,7 +85,9 @@ impl Interface {
             Some(payload) => pseudo.bytes(&out[at..at + tcp_size]).part(payload, false).finish(),
             None => pseudo.fold(),
         };
-        out[at + 16..at + 18].copy_from_slice(&checksum.to_be_bytes());
+        if let Ok(mut segment) = tcp::Packet::new_checked(&mut out[at..]) {
+            segment.set_checksum(checksum);
+        }
         Headers { ip_size: (at - ethernet::HEADER_SIZE) as u8, tcp_size: tcp_size as u8, size: at + tcp_size }
     }
 }

@@ -9,11 +9,16 @@ use crate::time::Now;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::flow::Tuple;
 use crate::wire::icmp::{self, Message, kind};
-use crate::wire::{Ip, Mac, array, be16, be32, ethernet, ipv4, ipv6, ndp};
+use crate::wire::{Ip, Mac, ethernet, ip, ipv4, ipv6, ndp, tcp};
 use netpoll::Buffer;
 
 /// Bytes of the offending packet that are quoted (RFC 792: the header and 8 bytes; here so much as a small frame holds).
 const QUOTE_SIZE_MAX: usize = 48;
+/// Type and code: protocol unreachable (RFC 792).
+const UNREACHABLE_PROTOCOL: (u8, u8) = (kind::UNREACHABLE, 2);
+/// Type and code: unrecognized next header (RFC 4443, 3.4), and where that field is.
+const UNKNOWN_NEXT_HEADER: (u8, u8) = (kind::V6_PARAMETER, 1);
+const NEXT_HEADER_POINTER: u32 = 6;
 
 /// An error about a segment of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +96,7 @@ impl Interface {
         }
         let is_v4 = packet.source.is_v4();
         // A header with options would have to be answered with options; nobody needs that.
-        let plain = ethernet::HEADER_SIZE + if is_v4 { ipv4::HEADER_SIZE } else { ipv6::HEADER_SIZE };
-        if packet.at != plain {
+        if packet.at != ethernet::HEADER_SIZE + ip::header_size(packet.source) {
             counters.icmp_ignored += 1;
             return;
         }
@@ -100,15 +104,9 @@ impl Interface {
         let bytes = frame.as_mut_slice();
         let protocol = if is_v4 { ipv4::ICMP } else { ipv4::ICMPV6 };
         self.write_ip(bytes, packet.mac, packet.destination, packet.source, protocol, packet.size);
-        let (request, reply) = match is_v4 {
-            true => (kind::ECHO_REQUEST, kind::ECHO_REPLY),
-            false => (kind::V6_ECHO_REQUEST, kind::V6_ECHO_REPLY),
-        };
-        bytes[packet.at] = reply;
         // Source and destination swapped leave the pseudo-header's sum as it was.
-        let field = be16(bytes, packet.at + 2);
-        let field = checksum::update(field, u16::from(request) << 8, u16::from(reply) << 8);
-        bytes[packet.at + 2..packet.at + 4].copy_from_slice(&field.to_be_bytes());
+        let Ok(mut message) = icmp::Packet::new_checked(&mut bytes[packet.at..]) else { return };
+        message.replace_kind(if is_v4 { kind::ECHO_REPLY } else { kind::V6_ECHO_REPLY });
         counters.icmp_echoes += 1;
         self.reply_turned(counters, frame.freeze());
     }
@@ -132,15 +130,17 @@ impl Interface {
         self.reply(counters, |interface, out| {
             let protocol = if is_v4 { ipv4::ICMP } else { ipv4::ICMPV6 };
             let at = interface.write_ip(out, packet.mac, packet.destination, packet.source, protocol, size);
-            let (kind, code) = if is_v4 { (kind::UNREACHABLE, 2) } else { (kind::V6_PARAMETER, 1) };
-            out[at..at + 8].copy_from_slice(&[kind, code, 0, 0, 0, 0, 0, if is_v4 { 0 } else { 6 }]);
-            out[at + icmp::HEADER_SIZE..at + size].copy_from_slice(quote);
-            let pseudo = match is_v4 {
-                true => Sum::ZERO,
-                false => Sum::ZERO.pseudo_header(packet.destination, packet.source, protocol, size),
+            let (kind, pointer, pseudo) = match is_v4 {
+                true => (UNREACHABLE_PROTOCOL, 0, Sum::ZERO),
+                false => {
+                    let sum = Sum::ZERO.pseudo_header(packet.destination, packet.source, protocol, size);
+                    (UNKNOWN_NEXT_HEADER, NEXT_HEADER_POINTER, sum)
+                }
             };
-            let sum = pseudo.bytes(&out[at..at + size]).finish();
-            out[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
+            if let Ok(mut message) = icmp::Packet::new_checked(&mut out[at..at + size]) {
+                message.write_error(kind, pointer, quote);
+                message.fill_checksum(pseudo);
+            }
             at + size
         });
     }
@@ -148,26 +148,17 @@ impl Interface {
 
 /// Tuple and sequence number of a quoted IPv4 segment of ours. The quote may be cut anywhere behind 8 bytes of TCP.
 fn quoted_v4(quote: &[u8]) -> Option<(Tuple, u32)> {
-    let fixed: [u8; ipv4::HEADER_SIZE] = array(quote, 0)?;
-    let header_size = usize::from(fixed[0] & 0xf) * 4;
-    if fixed[0] >> 4 != 4 || header_size < ipv4::HEADER_SIZE || fixed[9] != ipv4::TCP {
-        return None;
-    }
-    let (local, remote) = (Ip::from_v4(array(&fixed, 12)?), Ip::from_v4(array(&fixed, 16)?));
-    quoted_tcp(quote.get(header_size..)?, local, remote)
+    let packet = ipv4::Packet::new_checked(quote).ok().filter(|packet| packet.protocol() == ipv4::TCP)?;
+    quoted_tcp(packet.payload(), Ip::from_v4(packet.source()), Ip::from_v4(packet.destination()))
 }
 
 fn quoted_v6(quote: &[u8]) -> Option<(Tuple, u32)> {
-    let fixed: [u8; ipv6::HEADER_SIZE] = array(quote, 0)?;
-    if fixed[0] >> 4 != 6 || fixed[6] != ipv4::TCP {
-        return None;
-    }
-    let (local, remote) = (Ip::from_v6(array(&fixed, 8)?), Ip::from_v6(array(&fixed, 24)?));
-    quoted_tcp(quote.get(ipv6::HEADER_SIZE..)?, local, remote)
+    let packet = ipv6::Packet::new_checked(quote).ok().filter(|packet| packet.next_header() == ipv4::TCP)?;
+    quoted_tcp(packet.payload(), Ip::from_v6(packet.source()), Ip::from_v6(packet.destination()))
 }
 
 fn quoted_tcp(segment: &[u8], local: Ip, remote: Ip) -> Option<(Tuple, u32)> {
-    let first: [u8; 8] = array(segment, 0)?;
-    let tuple = Tuple { remote, local, remote_port: be16(&first, 2), local_port: be16(&first, 0) };
-    Some((tuple, be32(&first, 4)))
+    let quote = tcp::Quote::parse(segment).ok()?;
+    let tuple = Tuple { remote, local, remote_port: quote.destination_port, local_port: quote.source_port };
+    Some((tuple, quote.sequence))
 }

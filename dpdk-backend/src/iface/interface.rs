@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Control frames that may wait at once.
 const REPLIES_MAX: usize = 1024;
 /// Bytes of a control frame without a buffer at most.
-const SMALL_SIZE_MAX: usize = 128;
+pub(crate) const SMALL_SIZE_MAX: usize = 128;
 
 /// A frame that is ready to leave.
 #[derive(Debug)]

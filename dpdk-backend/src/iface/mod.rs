@@ -16,4 +16,4 @@ mod neighbour;
 pub use address::{AddressConfig, AddressWatch, InterfaceConfig};
 pub(crate) use frames::{HEADER_SIZE_MAX, TcpFrame};
 pub(crate) use icmp::{IcmpError, IcmpPacket};
-pub(crate) use interface::Interface;
+pub(crate) use interface::{Interface, SMALL_SIZE_MAX};

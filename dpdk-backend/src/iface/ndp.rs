@@ -7,7 +7,7 @@ use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::checksum::Sum;
 use crate::wire::ndp::{ALL_NODES, MESSAGE_SIZE, MESSAGE_SIZE_MIN, Ndp, solicited_node};
-use crate::wire::{Ip, Mac, ipv4};
+use crate::wire::{Ip, Mac, icmp, ipv4};
 
 impl Interface {
     /// Whether an IPv6 packet to this group is for us: all nodes, or the solicited-node group of an address of ours.
@@ -56,7 +56,7 @@ impl Interface {
         let ip = Ip::from_v6(target);
         let is_probe = packet.source == Ip::UNSPECIFIED;
         // RFC 4861, 7.1.1: a probe carries no address and goes to the group.
-        if is_probe && (source_mac.is_some() || packet.destination.octets()[0] != 0xff) {
+        if is_probe && (source_mac.is_some() || !packet.destination.is_multicast()) {
             counters.drop_ndp += 1;
             return;
         }
@@ -129,8 +129,9 @@ impl Interface {
         self.reply(counters, |interface, out| {
             let mut bytes = [0; MESSAGE_SIZE];
             let size = message.emit(&mut bytes).max(MESSAGE_SIZE_MIN);
-            let sum = Sum::ZERO.pseudo_header(from, to, ipv4::ICMPV6, size).bytes(&bytes[..size]).finish();
-            bytes[2..4].copy_from_slice(&sum.to_be_bytes());
+            if let Ok(mut message) = icmp::Packet::new_checked(&mut bytes[..size]) {
+                message.fill_checksum(Sum::ZERO.pseudo_header(from, to, ipv4::ICMPV6, size));
+            }
             let at = interface.write_ip(out, mac, from, to, ipv4::ICMPV6, size);
             out[at..at + size].copy_from_slice(&bytes[..size]);
             at + size

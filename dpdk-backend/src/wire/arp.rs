@@ -5,6 +5,17 @@ use super::{Mac, WireError, array, be16};
 /// Bytes of a packet.
 pub const PACKET_SIZE: usize = 28;
 
+/// Where the operation is.
+const OPERATION: usize = 6;
+
+/// The operation field of a packet that may be cut off behind it: 1 asks, 2 answers.
+pub fn operation(packet: &[u8]) -> Option<u16> {
+    array(packet, OPERATION).map(u16::from_be_bytes)
+}
+
+/// The operation of an answer.
+pub const REPLY: u16 = 2;
+
 /// What a packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -39,9 +50,9 @@ impl Arp {
         if packet[..6] != [0, 1, 8, 0, 6, 4] {
             return Err(WireError::Unsupported);
         }
-        let operation = match be16(&packet, 6) {
+        let operation = match be16(&packet, OPERATION) {
             1 => Operation::Request,
-            2 => Operation::Reply,
+            REPLY => Operation::Reply,
             _ => return Err(WireError::Unsupported),
         };
         Ok(Arp {

@@ -12,6 +12,35 @@ pub const ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
 
+/// Where the type is.
+const ETHER_TYPE: usize = 12;
+
+/// The bytes of a frame, by field.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<T>(T);
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Takes bytes that are long enough for a header.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`].
+    pub fn new_checked(bytes: T) -> Result<Packet<T>, WireError> {
+        if bytes.as_ref().len() < HEADER_SIZE { Err(WireError::Truncated) } else { Ok(Packet(bytes)) }
+    }
+
+    /// The protocol of the payload.
+    pub fn ether_type(&self) -> u16 {
+        be16(self.0.as_ref(), ETHER_TYPE)
+    }
+}
+
+impl<'a> Packet<&'a [u8]> {
+    /// The bytes behind the header.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.0[HEADER_SIZE..]
+    }
+}
+
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ethernet {
@@ -35,7 +64,7 @@ impl Ethernet {
         Ok(Ethernet {
             destination: Mac([d0, d1, d2, d3, d4, d5]),
             source: Mac([s0, s1, s2, s3, s4, s5]),
-            ether_type: be16(&header, 12),
+            ether_type: be16(&header, ETHER_TYPE),
         })
     }
 
@@ -47,6 +76,6 @@ impl Ethernet {
     pub fn emit(&self, out: &mut [u8]) {
         out[0..6].copy_from_slice(&self.destination.0);
         out[6..12].copy_from_slice(&self.source.0);
-        out[12..14].copy_from_slice(&self.ether_type.to_be_bytes());
+        out[ETHER_TYPE..HEADER_SIZE].copy_from_slice(&self.ether_type.to_be_bytes());
     }
 }

@@ -1,6 +1,8 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo, and the errors that concern a TCP host.
 
-use super::{WireError, array, be32};
+use super::checksum::{self, Sum};
+use super::{WireError, array, be16, be32};
+use std::ops::Range;
 
 /// Bytes of a header, the four that depend on the type included.
 pub const HEADER_SIZE: usize = 8;
@@ -53,6 +55,68 @@ pub mod kind {
     pub const V6_ECHO_REPLY: u8 = 129;
 }
 
+/// Where the checksum is.
+const CHECKSUM: Range<usize> = 2..4;
+
+/// Errors of ICMP that concern one packet: destination unreachable, time exceeded, parameter problem (RFC 792).
+const V4_ERRORS: [u8; 3] = [kind::UNREACHABLE, 11, 12];
+/// Errors of ICMPv6 (RFC 4443, 2.1).
+const V6_ERRORS: std::ops::RangeInclusive<u8> = 1..=4;
+
+/// Whether an ICMP type is that of an error about a packet.
+pub fn is_error_v4(kind: u8) -> bool {
+    V4_ERRORS.contains(&kind)
+}
+
+/// Whether an ICMPv6 type is that of an error about a packet.
+pub fn is_error_v6(kind: u8) -> bool {
+    V6_ERRORS.contains(&kind)
+}
+
+/// The bytes of a message of either family, by field.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<T>(T);
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Takes bytes that are long enough for a header.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`].
+    pub fn new_checked(bytes: T) -> Result<Packet<T>, WireError> {
+        if bytes.as_ref().len() < HEADER_SIZE { Err(WireError::Truncated) } else { Ok(Packet(bytes)) }
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
+    /// Changes the type, and the checksum with it.
+    pub fn replace_kind(&mut self, kind: u8) {
+        let bytes = self.0.as_mut();
+        let old = std::mem::replace(&mut bytes[0], kind);
+        let field = be16(bytes, CHECKSUM.start);
+        let field = checksum::update(field, u16::from(old) << 8, u16::from(kind) << 8);
+        bytes[CHECKSUM].copy_from_slice(&field.to_be_bytes());
+    }
+
+    /// Makes the checksum right. `pseudo` is the sum of the pseudo-header, which only ICMPv6 has.
+    pub fn fill_checksum(&mut self, pseudo: Sum) {
+        let bytes = self.0.as_mut();
+        bytes[CHECKSUM].fill(0);
+        let checksum = pseudo.bytes(bytes).finish();
+        bytes[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// Writes an error about the packet that `quote` begins, checksum zero.
+    ///
+    /// # Panics
+    /// If header and quote do not fit.
+    pub fn write_error(&mut self, (kind, code): (u8, u8), pointer: u32, quote: &[u8]) {
+        let bytes = self.0.as_mut();
+        bytes[..4].copy_from_slice(&[kind, code, 0, 0]);
+        bytes[4..HEADER_SIZE].copy_from_slice(&pointer.to_be_bytes());
+        bytes[HEADER_SIZE..HEADER_SIZE + quote.len()].copy_from_slice(quote);
+    }
+}
+
 /// Reads an ICMP message (the checksum is the caller's: it covers a pseudo-header in IPv6 only).
 ///
 /// # Errors
@@ -99,5 +163,16 @@ mod tests {
         assert_eq!(parse_v6(&[2, 0, 0, 0, 0, 0, 5, 0]), Ok(Message::PacketTooBig { mtu: 1280 }));
         assert_eq!(parse_v6(&[1, 4, 0, 0, 0, 0, 0, 0]), Ok(Message::Unreachable { code: 4, hard: true }));
         assert_eq!(parse_v6(&[1, 4, 0, 0, 0, 0, 0]), Err(WireError::Truncated));
+    }
+
+    #[test]
+    fn a_changed_type_keeps_the_checksum_right() {
+        let mut bytes = [kind::V6_ECHO_REQUEST, 0, 0, 0, 1, 2, 3, 4, b'x', b'y'];
+        let pseudo = Sum::ZERO.word(7);
+        Packet::new_checked(&mut bytes[..]).unwrap().fill_checksum(pseudo);
+        assert!(checksum::is_correct(pseudo, &bytes));
+        Packet::new_checked(&mut bytes[..]).unwrap().replace_kind(kind::V6_ECHO_REPLY);
+        assert!(checksum::is_correct(pseudo, &bytes));
+        assert_eq!(parse_v6(&bytes), Ok(Message::EchoReply));
     }
 }

@@ -13,6 +13,85 @@ pub const TCP: u8 = 6;
 /// Protocol number of ICMPv6, which has no place in IPv4.
 pub const ICMPV6: u8 = 58;
 
+/// Where the fields are.
+mod field {
+    use std::ops::Range;
+
+    pub(super) const TOTAL_LENGTH: Range<usize> = 2..4;
+    pub(super) const FRAGMENT: usize = 6;
+    pub(super) const HOP_LIMIT: usize = 8;
+    pub(super) const PROTOCOL: usize = 9;
+    pub(super) const CHECKSUM: Range<usize> = 10..12;
+    pub(super) const SOURCE: Range<usize> = 12..16;
+    pub(super) const DESTINATION: Range<usize> = 16..20;
+}
+
+/// The bytes of a packet, by field. Its length may be that of a quote, or of the headers alone: the total length is not looked
+/// at.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<T>(T);
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Takes bytes that are long enough for the header that they begin with.
+    ///
+    /// # Errors
+    /// [`WireError::BadVersion`], [`WireError::BadLength`], [`WireError::Truncated`].
+    pub fn new_checked(bytes: T) -> Result<Packet<T>, WireError> {
+        let packet = Packet(bytes);
+        let bytes = packet.0.as_ref();
+        if bytes.len() < HEADER_SIZE {
+            return Err(WireError::Truncated);
+        }
+        if bytes[0] >> 4 != 4 {
+            return Err(WireError::BadVersion);
+        }
+        match packet.header_size() {
+            size if size < HEADER_SIZE => Err(WireError::BadLength),
+            size if size > bytes.len() => Err(WireError::Truncated),
+            _ => Ok(packet),
+        }
+    }
+
+    /// Bytes of the header, options included.
+    pub fn header_size(&self) -> usize {
+        usize::from(self.0.as_ref()[0] & 0xf) * 4
+    }
+
+    /// The protocol of the payload.
+    pub fn protocol(&self) -> u8 {
+        self.0.as_ref()[field::PROTOCOL]
+    }
+
+    /// The sender.
+    pub fn source(&self) -> [u8; 4] {
+        array(self.0.as_ref(), field::SOURCE.start).unwrap_or_default()
+    }
+
+    /// The receiver.
+    pub fn destination(&self) -> [u8; 4] {
+        array(self.0.as_ref(), field::DESTINATION.start).unwrap_or_default()
+    }
+}
+
+impl<'a> Packet<&'a [u8]> {
+    /// The bytes behind the header, as far as they are there.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.0[self.header_size()..]
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
+    /// Changes the total length to that of a payload of `size` bytes, and makes the checksum right.
+    pub fn set_payload_size(&mut self, size: u16) {
+        let header_size = self.header_size();
+        let bytes = self.0.as_mut();
+        bytes[field::TOTAL_LENGTH].copy_from_slice(&(size + header_size as u16).to_be_bytes());
+        bytes[field::CHECKSUM].fill(0);
+        let checksum = Sum::ZERO.bytes(&bytes[..header_size]).finish();
+        bytes[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
 /// A header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
@@ -44,7 +123,7 @@ impl Ipv4 {
             return Err(WireError::BadVersion);
         }
         let header_size = usize::from(fixed[0] & 0xf) * 4;
-        let total = usize::from(be16(&fixed, 2));
+        let total = usize::from(be16(&fixed, field::TOTAL_LENGTH.start));
         if header_size < HEADER_SIZE || total < header_size {
             return Err(WireError::BadLength);
         }
@@ -57,11 +136,11 @@ impl Ipv4 {
         Ok(Ipv4 {
             source: [fixed[12], fixed[13], fixed[14], fixed[15]],
             destination: [fixed[16], fixed[17], fixed[18], fixed[19]],
-            protocol: fixed[9],
-            hop_limit: fixed[8],
+            protocol: fixed[field::PROTOCOL],
+            hop_limit: fixed[field::HOP_LIMIT],
             payload_size: (total - header_size) as u16,
             header_size: header_size as u8,
-            is_fragment: be16(&fixed, 6) & 0x3fff != 0,
+            is_fragment: be16(&fixed, field::FRAGMENT) & 0x3fff != 0,
         })
     }
 
@@ -75,10 +154,10 @@ impl Ipv4 {
         let total = self.payload_size + HEADER_SIZE as u16;
         out[..4].copy_from_slice(&[0x45, 0, (total >> 8) as u8, total as u8]);
         out[4..12].copy_from_slice(&[0, 0, 0x40, 0, self.hop_limit, self.protocol, 0, 0]);
-        out[12..16].copy_from_slice(&self.source);
-        out[16..20].copy_from_slice(&self.destination);
+        out[field::SOURCE].copy_from_slice(&self.source);
+        out[field::DESTINATION].copy_from_slice(&self.destination);
         let checksum = Sum::ZERO.bytes(&out[..HEADER_SIZE]).finish();
-        out[10..12].copy_from_slice(&checksum.to_be_bytes());
+        out[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 
@@ -123,5 +202,25 @@ mod tests {
         let mut short = bytes;
         short[3] = 19;
         assert_eq!(Ipv4::parse(&short), Err(WireError::BadLength));
+    }
+
+    #[test]
+    fn a_changed_length_keeps_the_checksum_right() {
+        let (header, mut bytes) = sample();
+        Packet::new_checked(&mut bytes[..]).unwrap().set_payload_size(10);
+        assert_eq!(Ipv4::parse(&bytes), Ok(Ipv4 { payload_size: 10, ..header }));
+        let packet = Packet::new_checked(&bytes[..]).unwrap();
+        assert_eq!((packet.protocol(), packet.payload().len()), (TCP, 10));
+        assert_eq!((packet.source(), packet.destination()), (header.source, header.destination));
+    }
+
+    #[test]
+    fn a_packet_has_its_whole_header() {
+        let (_, mut bytes) = sample();
+        bytes[0] = 0x46;
+        assert!(Packet::new_checked(&bytes[..24]).is_ok());
+        assert_eq!(Packet::new_checked(&bytes[..23]).unwrap_err(), WireError::Truncated);
+        bytes[0] = 0x44;
+        assert_eq!(Packet::new_checked(&bytes[..]).unwrap_err(), WireError::BadLength);
     }
 }

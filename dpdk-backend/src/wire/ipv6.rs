@@ -18,6 +18,66 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 
+/// Where the fields are.
+mod field {
+    use std::ops::Range;
+
+    pub(super) const PAYLOAD_LENGTH: Range<usize> = 4..6;
+    pub(super) const NEXT_HEADER: usize = 6;
+    pub(super) const HOP_LIMIT: usize = 7;
+    pub(super) const SOURCE: Range<usize> = 8..24;
+    pub(super) const DESTINATION: Range<usize> = 24..40;
+}
+
+/// The bytes of a packet, by field of the fixed header. Its length may be that of a quote, or of the headers alone: the payload
+/// length is not looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<T>(T);
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Takes bytes that are long enough for a fixed header.
+    ///
+    /// # Errors
+    /// [`WireError::BadVersion`], [`WireError::Truncated`].
+    pub fn new_checked(bytes: T) -> Result<Packet<T>, WireError> {
+        match bytes.as_ref() {
+            bytes if bytes.len() < HEADER_SIZE => return Err(WireError::Truncated),
+            bytes if bytes[0] >> 4 != 6 => return Err(WireError::BadVersion),
+            _ => {}
+        }
+        Ok(Packet(bytes))
+    }
+
+    /// The type of the header behind the fixed one.
+    pub fn next_header(&self) -> u8 {
+        self.0.as_ref()[field::NEXT_HEADER]
+    }
+
+    /// The sender.
+    pub fn source(&self) -> [u8; 16] {
+        array(self.0.as_ref(), field::SOURCE.start).unwrap_or_default()
+    }
+
+    /// The receiver.
+    pub fn destination(&self) -> [u8; 16] {
+        array(self.0.as_ref(), field::DESTINATION.start).unwrap_or_default()
+    }
+}
+
+impl<'a> Packet<&'a [u8]> {
+    /// The bytes behind the fixed header, as far as they are there.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.0[HEADER_SIZE..]
+    }
+}
+
+impl<T: AsMut<[u8]>> Packet<T> {
+    /// Changes the payload length.
+    pub fn set_payload_size(&mut self, size: u16) {
+        self.0.as_mut()[field::PAYLOAD_LENGTH].copy_from_slice(&size.to_be_bytes());
+    }
+}
+
 /// A header, with the chain resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6 {
@@ -48,14 +108,14 @@ impl Ipv6 {
         if fixed[0] >> 4 != 6 {
             return Err(WireError::BadVersion);
         }
-        let end = HEADER_SIZE + usize::from(be16(&fixed, 4));
+        let end = HEADER_SIZE + usize::from(be16(&fixed, field::PAYLOAD_LENGTH.start));
         let packet = packet.get(..end).ok_or(WireError::Truncated)?;
-        let chain = walk(packet, fixed[6])?;
+        let chain = walk(packet, fixed[field::NEXT_HEADER])?;
         Ok(Ipv6 {
-            source: array(&fixed, 8).unwrap_or_default(),
-            destination: array(&fixed, 24).unwrap_or_default(),
+            source: array(&fixed, field::SOURCE.start).unwrap_or_default(),
+            destination: array(&fixed, field::DESTINATION.start).unwrap_or_default(),
             protocol: chain.protocol,
-            hop_limit: fixed[7],
+            hop_limit: fixed[field::HOP_LIMIT],
             payload_size: (end - chain.offset) as u16,
             header_size: chain.offset as u16,
             is_fragment: chain.is_fragment,
@@ -69,11 +129,11 @@ impl Ipv6 {
     #[inline]
     pub fn emit(&self, out: &mut [u8]) {
         out[..4].copy_from_slice(&[0x60, 0, 0, 0]);
-        out[4..6].copy_from_slice(&self.payload_size.to_be_bytes());
-        out[6] = self.protocol;
-        out[7] = self.hop_limit;
-        out[8..24].copy_from_slice(&self.source);
-        out[24..40].copy_from_slice(&self.destination);
+        out[field::PAYLOAD_LENGTH].copy_from_slice(&self.payload_size.to_be_bytes());
+        out[field::NEXT_HEADER] = self.protocol;
+        out[field::HOP_LIMIT] = self.hop_limit;
+        out[field::SOURCE].copy_from_slice(&self.source);
+        out[field::DESTINATION].copy_from_slice(&self.destination);
     }
 }
 

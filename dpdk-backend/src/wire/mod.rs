@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod flow;
 pub mod icmp;
+pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
@@ -95,6 +96,14 @@ impl Ip {
     /// Whether it stands for every address of `other`'s family; `::` stands for both families.
     pub fn is_any_of_family(self, other: Ip) -> bool {
         self == Ip::UNSPECIFIED || (self == Ip::from_v4([0; 4]) && other.is_v4())
+    }
+
+    /// Whether it names a group of hosts.
+    pub const fn is_multicast(self) -> bool {
+        match self.v4() {
+            Some([first, ..]) => first >= 224 && first < 240,
+            None => self.0[0] == 0xff,
+        }
     }
 
     /// All sixteen bytes.

@@ -1,6 +1,8 @@
 //! TCP headers and options (RFC 9293, 3.1 and 3.2; RFC 7323; RFC 2018).
 
+use super::checksum::{self, Sum};
 use super::{WireError, array, be16, be32};
+use std::ops::Range;
 
 /// Bytes of a header without options.
 pub const HEADER_SIZE: usize = 20;
@@ -34,6 +36,12 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
+    /// The bits that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     /// Whether any bit of `other` is set.
     pub const fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -49,6 +57,18 @@ impl std::fmt::Debug for Flags {
         }
         Ok(())
     }
+}
+
+/// Bytes that timestamps take in a segment, with the padding that Linux puts before them.
+pub const TIMESTAMP_SIZE: u16 = 12;
+/// Bytes of a SACK option before its blocks, with padding, and of each block.
+const SACK_HEAD_SIZE: usize = 4;
+const SACK_BLOCK_SIZE: usize = 8;
+
+/// SACK blocks that fit into `room` bytes of options.
+pub const fn sack_blocks_in(room: usize) -> usize {
+    let count = room.saturating_sub(SACK_HEAD_SIZE) / SACK_BLOCK_SIZE;
+    if count < SACK_BLOCKS_MAX { count } else { SACK_BLOCKS_MAX }
 }
 
 /// SACK blocks that fit one header.
@@ -155,7 +175,7 @@ impl Options {
         if let Some(shift) = self.window_scale {
             writer.put(&[1, 3, 3, shift]);
         }
-        let room = (OPTIONS_SIZE_MAX - writer.size).saturating_sub(4) / 8;
+        let room = sack_blocks_in(OPTIONS_SIZE_MAX - writer.size);
         let blocks = &self.sack_blocks()[..usize::from(self.sack_count).min(room)];
         if !blocks.is_empty() {
             writer.put(&[1, 1, 5, 2 + 8 * blocks.len() as u8]);
@@ -179,6 +199,110 @@ impl Writer<'_> {
             place.copy_from_slice(bytes);
             self.size += bytes.len();
         }
+    }
+}
+
+/// Where the fields are.
+mod field {
+    use super::Range;
+
+    pub(super) const SOURCE_PORT: Range<usize> = 0..2;
+    pub(super) const DESTINATION_PORT: Range<usize> = 2..4;
+    pub(super) const SEQUENCE: Range<usize> = 4..8;
+    pub(super) const ACKNOWLEDGEMENT: Range<usize> = 8..12;
+    pub(super) const DATA_OFFSET: usize = 12;
+    pub(super) const FLAGS: usize = 13;
+    pub(super) const WINDOW: Range<usize> = 14..16;
+    pub(super) const CHECKSUM: Range<usize> = 16..18;
+}
+
+/// The bytes of a segment, by field.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<T>(T);
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Takes bytes that are long enough for a header without options.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`].
+    #[inline]
+    pub fn new_checked(bytes: T) -> Result<Packet<T>, WireError> {
+        if bytes.as_ref().len() < HEADER_SIZE { Err(WireError::Truncated) } else { Ok(Packet(bytes)) }
+    }
+
+    /// The sequence number of the first byte.
+    pub fn sequence(&self) -> u32 {
+        be32(self.0.as_ref(), field::SEQUENCE.start)
+    }
+
+    /// The control bits.
+    pub fn flags(&self) -> Flags {
+        Flags(self.0.as_ref()[field::FLAGS])
+    }
+
+    /// The checksum field.
+    pub fn checksum(&self) -> u16 {
+        be16(self.0.as_ref(), field::CHECKSUM.start)
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
+    /// Changes the sequence number.
+    pub fn set_sequence(&mut self, sequence: u32) {
+        self.0.as_mut()[field::SEQUENCE].copy_from_slice(&sequence.to_be_bytes());
+    }
+
+    /// Changes the control bits.
+    pub fn set_flags(&mut self, flags: Flags) {
+        self.0.as_mut()[field::FLAGS] = flags.0;
+    }
+
+    /// Changes the checksum field.
+    #[inline]
+    pub fn set_checksum(&mut self, checksum: u16) {
+        self.0.as_mut()[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// Makes the checksum right. `pseudo` is the sum of the pseudo-header.
+    pub fn fill_checksum(&mut self, pseudo: Sum) {
+        self.set_checksum(0);
+        self.set_checksum(pseudo.bytes(self.0.as_ref()).finish());
+    }
+
+    /// Completes a checksum field that holds the sum of the pseudo-header, as a card does.
+    pub fn complete_checksum(&mut self) {
+        self.set_checksum(Sum::ZERO.bytes(self.0.as_ref()).finish());
+    }
+
+    /// Changes the length in a pseudo-header whose sum the checksum field holds.
+    pub fn change_pseudo_length(&mut self, old: u16, new: u16) {
+        self.set_checksum(!checksum::update(!self.checksum(), old, new));
+    }
+}
+
+/// What the first 8 bytes of a segment tell, which is what errors quote of it (RFC 792).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// The sender's port.
+    pub source_port: u16,
+    /// The receiver's port.
+    pub destination_port: u16,
+    /// Sequence number of the first byte.
+    pub sequence: u32,
+}
+
+impl Quote {
+    /// Reads the beginning of a segment.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`].
+    pub fn parse(segment: &[u8]) -> Result<Quote, WireError> {
+        let fixed: [u8; 8] = array(segment, 0).ok_or(WireError::Truncated)?;
+        Ok(Quote {
+            source_port: be16(&fixed, field::SOURCE_PORT.start),
+            destination_port: be16(&fixed, field::DESTINATION_PORT.start),
+            sequence: be32(&fixed, field::SEQUENCE.start),
+        })
     }
 }
 
@@ -211,18 +335,18 @@ impl Tcp {
     #[inline]
     pub fn parse(segment: &[u8]) -> Result<Tcp, WireError> {
         let fixed: [u8; HEADER_SIZE] = array(segment, 0).ok_or(WireError::Truncated)?;
-        let header_size = usize::from(fixed[12] >> 4) * 4;
+        let header_size = usize::from(fixed[field::DATA_OFFSET] >> 4) * 4;
         if header_size < HEADER_SIZE {
             return Err(WireError::BadLength);
         }
         let options = segment.get(HEADER_SIZE..header_size).ok_or(WireError::Truncated)?;
         Ok(Tcp {
-            source_port: be16(&fixed, 0),
-            destination_port: be16(&fixed, 2),
-            sequence: be32(&fixed, 4),
-            acknowledgement: be32(&fixed, 8),
-            flags: Flags(fixed[13]),
-            window: be16(&fixed, 14),
+            source_port: be16(&fixed, field::SOURCE_PORT.start),
+            destination_port: be16(&fixed, field::DESTINATION_PORT.start),
+            sequence: be32(&fixed, field::SEQUENCE.start),
+            acknowledgement: be32(&fixed, field::ACKNOWLEDGEMENT.start),
+            flags: Flags(fixed[field::FLAGS]),
+            window: be16(&fixed, field::WINDOW.start),
             header_size: header_size as u8,
             options: Options::parse(options),
         })
@@ -237,14 +361,14 @@ impl Tcp {
         let mut options = [0; OPTIONS_SIZE_MAX];
         let options_size = self.options.emit(&mut options);
         let size = HEADER_SIZE + options_size;
-        out[0..2].copy_from_slice(&self.source_port.to_be_bytes());
-        out[2..4].copy_from_slice(&self.destination_port.to_be_bytes());
-        out[4..8].copy_from_slice(&self.sequence.to_be_bytes());
-        out[8..12].copy_from_slice(&self.acknowledgement.to_be_bytes());
-        out[12] = (size as u8 / 4) << 4;
-        out[13] = self.flags.0;
-        out[14..16].copy_from_slice(&self.window.to_be_bytes());
-        out[16..20].fill(0);
+        out[field::SOURCE_PORT].copy_from_slice(&self.source_port.to_be_bytes());
+        out[field::DESTINATION_PORT].copy_from_slice(&self.destination_port.to_be_bytes());
+        out[field::SEQUENCE].copy_from_slice(&self.sequence.to_be_bytes());
+        out[field::ACKNOWLEDGEMENT].copy_from_slice(&self.acknowledgement.to_be_bytes());
+        out[field::DATA_OFFSET] = (size as u8 / 4) << 4;
+        out[field::FLAGS] = self.flags.0;
+        out[field::WINDOW].copy_from_slice(&self.window.to_be_bytes());
+        out[field::CHECKSUM.start..HEADER_SIZE].fill(0);
         out[HEADER_SIZE..size].copy_from_slice(&options[..options_size]);
         size
     }
@@ -319,5 +443,43 @@ mod tests {
         assert_eq!(Tcp::parse(&out[..39]), Err(WireError::Truncated));
         out[12] = 0x40;
         assert_eq!(Tcp::parse(&out), Err(WireError::BadLength));
+    }
+
+    #[test]
+    fn fields_of_a_segment_change_by_themselves() {
+        let mut out = [0; HEADER_SIZE + 10];
+        let header = Tcp {
+            source_port: 1,
+            destination_port: 2,
+            sequence: 3,
+            acknowledgement: 4,
+            flags: Flags::ACK.with(Flags::PSH).with(Flags::FIN),
+            window: 5,
+            header_size: HEADER_SIZE as u8,
+            options: Options::default(),
+        };
+        header.emit(&mut out);
+        assert_eq!(Quote::parse(&out[..8]), Ok(Quote { source_port: 1, destination_port: 2, sequence: 3 }));
+        let mut segment = Packet::new_checked(&mut out[..]).unwrap();
+        segment.set_sequence(9);
+        segment.set_flags(segment.flags().without(Flags::PSH.with(Flags::FIN)));
+        assert_eq!(Tcp::parse(&out), Ok(Tcp { sequence: 9, flags: Flags::ACK, ..header }));
+    }
+
+    #[test]
+    fn a_card_completes_what_the_stack_has_begun() {
+        let mut out = [7; HEADER_SIZE + 10];
+        let pseudo = |length: u16| Sum::ZERO.word(6).word(length);
+        let mut segment = Packet::new_checked(&mut out[..]).unwrap();
+        segment.set_checksum(pseudo(100).fold());
+        segment.change_pseudo_length(100, 30);
+        segment.complete_checksum();
+        assert!(checksum::is_correct(pseudo(30), &out));
+    }
+
+    #[test]
+    fn blocks_fit_beside_timestamps_and_alone() {
+        let beside = OPTIONS_SIZE_MAX - usize::from(TIMESTAMP_SIZE);
+        assert_eq!((sack_blocks_in(OPTIONS_SIZE_MAX), sack_blocks_in(beside), sack_blocks_in(11)), (4, 3, 0));
     }
 }

@@ -13,6 +13,7 @@ use crate::tcp::tables::marks::{Facts, Lists, Todos};
 use crate::tcp::tables::syn_cache::{Agreed, Handshake};
 use crate::wire::Ip;
 use crate::wire::flow::Tuple;
+use crate::wire::ip;
 use crate::wire::tcp::{self, Flags, Options, WINDOW_SCALE_MAX};
 use netpoll::CloseReason;
 
@@ -195,7 +196,7 @@ impl Tcp {
     fn take_offer(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         let header = &segment.header;
         let options = &header.options;
-        let theirs = options.mss.unwrap_or(if segment.tuple.remote.is_v4() { 536 } else { 1220 });
+        let theirs = options.mss.unwrap_or(ip::mss_default(segment.tuple.remote));
         let old = self.table[index];
         let opening = Opening {
             tuple: segment.tuple,

@@ -212,6 +212,6 @@ impl Tcp {
         timestamps: bool,
     ) -> u16 {
         let whole = theirs.max(MSS_MIN).min(self.own_mss(cx, tuple));
-        whole - if timestamps { 12 } else { 0 }
+        whole - if timestamps { tcp::TIMESTAMP_SIZE } else { 0 }
     }
 }

@@ -13,7 +13,8 @@ use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::marks::{Facts, Todos};
 use crate::wire::icmp::Message;
-use crate::wire::tcp::Flags;
+use crate::wire::ip;
+use crate::wire::tcp::{self, Flags};
 use netpoll::{Buffer, CloseReason};
 
 /// RFC 7323, 5.5: after so long a silence the peer's last timestamp means nothing.
@@ -239,13 +240,11 @@ impl Tcp {
 
     /// RFC 1191, 3 and 6.3; RFC 8201, 4: never below the least MTU, never up.
     fn lower_mtu(&mut self, cx: &mut Context<'_>, index: BlockIndex, mtu: u32) {
-        let is_v4 = self.table[index].remote.is_v4();
-        let (least, headers) = if is_v4 { (552, 40) } else { (1280, 60) };
         let block = &mut self.table[index];
-        let options = if block.has(Facts::TIMESTAMPS) { 12 } else { 0 };
+        let options_size = if block.has(Facts::TIMESTAMPS) { tcp::TIMESTAMP_SIZE } else { 0 };
         // A router from before RFC 1191 says 0: the next plateau is the least.
-        let mtu = mtu.max(least);
-        let mss = mtu.saturating_sub(headers + options);
+        let mtu = mtu.max(ip::path_mtu_min(block.remote));
+        let mss = mtu.saturating_sub(u32::from(ip::segment_headers_size(block.remote) + options_size));
         if mss >= u32::from(block.mss) {
             cx.counters.icmp_lies += u64::from(mss > u32::from(block.mss));
             return;

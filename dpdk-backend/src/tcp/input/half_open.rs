@@ -2,15 +2,16 @@
 //!
 //! A peer whose handshake is over while the owner does not accept, or has no room, waits in the SYN cache with a shut window.
 
+use crate::iface::SMALL_SIZE_MAX;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::input::cookies::Extras;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::before;
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::syn_cache::{Agreed, Due, HalfOpen, Handshake};
-use crate::wire::ethernet;
 use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options};
+use crate::wire::{ethernet, ip, ipv6};
 use netpoll::{Buffer, Slot};
 
 /// No peer talks us into smaller segments: each costs a header and a turn.
@@ -75,7 +76,7 @@ impl Tcp {
 
     /// The MSS that we announce: what fits the link.
     pub(in crate::tcp) fn own_mss(&self, cx: &Context<'_>, tuple: &Tuple) -> u16 {
-        (cx.net.mtu - if tuple.local.is_v4() { 40 } else { 60 }).min(self.config.mss_max.max(MSS_MIN))
+        (cx.net.mtu - ip::segment_headers_size(tuple.local)).min(self.config.mss_max.max(MSS_MIN))
     }
 
     /// A segment for a half-open connection (RFC 9293, 3.10.7.4, SYN-RECEIVED).
@@ -203,4 +204,9 @@ impl Tcp {
     }
 }
 
-const _: () = assert!(ethernet::HEADER_SIZE + 40 + 20 + 20 <= 128, "a SYN-ACK fits a control frame");
+/// Bytes of the options of a SYN-ACK: MSS, SACK permitted, timestamps, window scale.
+const SYN_OPTIONS_SIZE: usize = 20;
+const _: () = assert!(
+    ethernet::HEADER_SIZE + ipv6::HEADER_SIZE + tcp::HEADER_SIZE + SYN_OPTIONS_SIZE <= SMALL_SIZE_MAX,
+    "a SYN-ACK fits a control frame"
+);

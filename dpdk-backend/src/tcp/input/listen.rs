@@ -8,11 +8,9 @@ use crate::tcp::segment::Segment;
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::syn_cache::{Agreed, HalfOpen, Handshake};
 use crate::wire::flow::Tuple;
+use crate::wire::ip;
 use crate::wire::tcp::{Flags, WINDOW_SCALE_MAX};
 use netpoll::Buffer;
-
-/// MSS of a peer that names none (RFC 9293, 3.7.1; IPv6: 1280 less 60).
-const MSS_DEFAULT: [u16; 2] = [536, 1220];
 
 impl Tcp {
     /// RFC 9293, 3.10.7.1 and 3.10.7.2.
@@ -96,7 +94,7 @@ impl Tcp {
             irs: segment.header.sequence,
             iss: self.keys.initial_sequence(tuple, cx.now.us),
             ts_recent: timestamp.map_or(0, |(value, _)| value),
-            mss: options.mss.unwrap_or(MSS_DEFAULT[usize::from(!tuple.remote.is_v4())]),
+            mss: options.mss.unwrap_or(ip::mss_default(tuple.remote)),
             window: segment.header.window,
             scale: options.window_scale.unwrap_or(0).min(WINDOW_SCALE_MAX),
             agreed: Agreed::on([

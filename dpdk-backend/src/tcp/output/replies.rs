@@ -85,7 +85,8 @@ impl Tcp {
         if !block.has(Facts::SACK) || sack_room == 0 {
             return options;
         }
-        let room = sack_room.min(if timestamp.is_some() { 3 } else { 4 });
+        let used = if timestamp.is_some() { usize::from(tcp::TIMESTAMP_SIZE) } else { 0 };
+        let room = sack_room.min(tcp::sack_blocks_in(tcp::OPTIONS_SIZE_MAX - used));
         let (blocks, count) = match self.actives.get(block.active) {
             Some(active) => active.out_of_order.blocks(&self.kept, room),
             None => ([(0, 0); SACK_BLOCKS_MAX], 0),

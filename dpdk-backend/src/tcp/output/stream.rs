@@ -19,7 +19,7 @@ use crate::tcp::tables::scoreboard::{SegmentFacts, SentSegment};
 use crate::tcp::tables::send_queue::Keeper;
 use crate::wire::Mac;
 use crate::wire::checksum::{self, Sum};
-use crate::wire::tcp::{self, Flags, SACK_BLOCKS_MAX};
+use crate::wire::tcp::{self, Flags};
 use netpoll::{CloseReason, PieceList, Slot, Timestamp};
 
 /// Segments of one connection in one turn at most; the rest follows in the next, so that others have theirs.
@@ -445,7 +445,7 @@ impl Tcp {
         let window = self.announce(index);
         let block = &self.table[index];
         let room = u32::from(block.mss).saturating_sub(stretch.size) as usize;
-        let sack_room = if stretch.cut > 0 { 0 } else { (room.saturating_sub(4) / 8).min(SACK_BLOCKS_MAX) };
+        let sack_room = if stretch.cut > 0 { 0 } else { tcp::sack_blocks_in(room) };
         let mut flags = Flags::ACK;
         flags = if stretch.push { flags.with(Flags::PSH) } else { flags };
         flags = if stretch.fin { flags.with(Flags::FIN) } else { flags };
