@@ -34,7 +34,18 @@ fn of_repository() -> (String, String) {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    for sources in ["src", "assets", "proto/src", "../netpoll/src", "../dpdk-backend/src", "../Cargo.lock"] {
+    for sources in [
+        "src",
+        "assets",
+        "auth/src",
+        "config/src",
+        "control/src",
+        "core/src",
+        "proto/src",
+        "../netpoll/src",
+        "../dpdk-backend/src",
+        "../Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={sources}");
     }
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {

@@ -1,6 +1,6 @@
 //! One question to the control port of a gateway that runs.
 
-use crate::config::Secret;
+use gateway_config::Secret;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;

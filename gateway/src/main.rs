@@ -1,7 +1,7 @@
 //! The gateway's program: its allocator and its workers; everything else is the library's.
 
-use gateway::alloc_guard::CountingAllocator;
 use gateway::workers::KernelWorkers;
+use gateway_core::alloc_guard::CountingAllocator;
 use std::process::ExitCode;
 
 #[global_allocator]

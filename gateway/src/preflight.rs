@@ -3,9 +3,9 @@
 //! A problem keeps the gateway from starting, or from doing what the configuration asks for: a start and `gateway check` fail
 //! on it alike. Ports are tried by the check alone, for a start takes them itself. A warning is allowed, and shown.
 
-use crate::config::{Config, JournalConfig};
-use crate::ports;
 use crate::start::Prepared;
+use gateway_config::{Config, JournalConfig};
+use gateway_control::ports;
 use rustix::fs::{Access, access};
 use std::fmt::Display;
 use std::fs;
@@ -38,7 +38,7 @@ pub fn look(config: &Config) -> Findings {
 
 /// Whether a start would have the journal's folder to itself now.
 pub fn journal_is_free(config: &Config) -> Option<String> {
-    Some(crate::control::Claim::check(config.journal.as_ref()?).err()?.to_string())
+    Some(gateway_control::Claim::check(config.journal.as_ref()?).err()?.to_string())
 }
 
 /// Whether a start would get its ports now.

@@ -7,22 +7,22 @@
 //! `gateway check` ends after `prepare`; a start goes on with the same result, so the two never disagree. What makes and
 //! runs workers is behind [`WorkerHost`]: the real one, or a fake one in tests.
 
-use crate::address::Fingerprints;
-use crate::auth::Verifier;
-use crate::config::{BackendKind, Config, MemoryEntry, Plan, Problems, SystemLimits};
-use crate::control::{
+use gateway_auth::Verifier;
+use gateway_config::{BackendKind, Config, MemoryEntry, Plan, Problems, Reserves, SystemLimits};
+use gateway_control::notify::Notifier;
+use gateway_control::ports::{self, Claims, Patience, PortError};
+use gateway_control::{
     CaptureSource, Claim, ClaimError, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, PortSource,
     ReloadSource, Workers, control_waker,
 };
-use crate::memory::Signal;
-use crate::message::{ControlSender, Message, VerifySender, verify_queue};
-use crate::metrics::WorkerMetrics;
-use crate::notify::Notifier;
-use crate::ports::{self, Claims, Patience, PortError};
-use crate::router::FanoutPlaces;
-use crate::settings::{TableSizes, WorkerSettings};
-use crate::sources::AddressCounts;
-use crate::wall_clock::WallClock;
+use gateway_core::address::Fingerprints;
+use gateway_core::memory::Signal;
+use gateway_core::message::{ControlSender, Message, VerifySender, verify_queue};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::settings::{TableSizes, WorkerSettings};
+use gateway_core::sources::AddressCounts;
+use gateway_core::wall_clock::WallClock;
 use netpoll::{BackendConfig, MailboxSender, mailbox};
 use std::fmt;
 use std::io;
@@ -211,9 +211,15 @@ fn prepare_with(
     backend: BackendKind,
     backend_reason: String,
 ) -> Result<Prepared, Problems> {
-    let plan = Plan::new(&config, &system, backend, &|tables, workers, sizes| {
-        host.memory(backend, tables, workers, sizes)
-    })?;
+    let plan = Plan::new(
+        &config,
+        &system,
+        backend,
+        Reserves {
+            worker: &|tables, workers, sizes| host.memory(backend, tables, workers, sizes),
+            process: &gateway_control::memory_plan,
+        },
+    )?;
     for listener in &config.listeners {
         let kernel_limit = system.backlog_max.filter(|_| plan.backend != BackendKind::Dpdk);
         if let Some(max) = kernel_limit.filter(|max| *max < listener.socket.backlog) {

@@ -1,8 +1,8 @@
 //! What an operator sees first: one screen that answers what runs, with what, where, and what is dubious about it.
 
-use crate::config::{MemoryEntry, bytes_text};
-use crate::settings::ListenerKind;
 use crate::start::Prepared;
+use gateway_config::{MemoryEntry, bytes_text};
+use gateway_core::settings::ListenerKind;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 

@@ -6,9 +6,9 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, encoded, frame, send_message, settings};
-use gateway::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
-use gateway::metrics::WorkerMetrics;
-use gateway::settings::{RateLimits, WorkerSettings};
+use gateway_core::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::settings::{RateLimits, WorkerSettings};
 use gateway_proto::body::{Join, JoinReply, LeaveReply, RoomKey, SendMessage, SendMessageReply, Target};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{BackendConfig, BufferPools, PoolSize, PoolsConfig};

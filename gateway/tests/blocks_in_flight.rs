@@ -8,10 +8,10 @@ use dpdk_backend::backend::{Clock, PollBackend, PollConfig};
 use dpdk_backend::device::Loopback;
 use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::wire::Mac;
-use gateway::address::{Fingerprints, WorkerId};
-use gateway::metrics::WorkerMetrics;
-use gateway::router::FanoutPlaces;
-use gateway::worker::{Context, Peers, Worker};
+use gateway_core::address::{Fingerprints, WorkerId};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::worker::{Context, Peers, Worker};
 use gateway_proto::frame::Operation;
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Timestamp, Waker, mailbox,

@@ -5,11 +5,11 @@ mod common;
 
 use common::websocket::{Said, WebSocket};
 use common::{BackendChoice, Client, Gateway, settings};
-use gateway::auth::{KeySet, TokenPolicy, UserKind, Verifier};
-use gateway::message::{KickTarget, Message, verify_queue};
-use gateway::metrics::WorkerMetrics;
-use gateway::settings::AuthMode;
-use gateway::sources::Sources;
+use gateway_auth::{KeySet, TokenPolicy, UserKind, Verifier};
+use gateway_core::message::{KickTarget, Message, verify_queue};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::settings::AuthMode;
+use gateway_core::sources::Sources;
 use gateway_proto::body::Closed;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;

@@ -1,6 +1,6 @@
 //! What an operator reads when a configuration is wrong: exact texts, all at once, and the same from every command.
 
-use gateway::config::{Config, Sources, fuzzing};
+use gateway_config::{Config, Sources, fuzzing};
 use std::fs;
 use std::io;
 use std::path::PathBuf;

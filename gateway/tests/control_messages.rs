@@ -3,11 +3,11 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, frame, settings};
-use gateway::address::{Address, WorkerId};
-use gateway::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
-use gateway::message::{Inspection, Query};
-use gateway::metrics::SlowReason;
-use gateway::settings::DevicePolicy;
+use gateway_core::address::{Address, WorkerId};
+use gateway_core::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
+use gateway_core::message::{Inspection, Query};
+use gateway_core::metrics::SlowReason;
+use gateway_core::settings::DevicePolicy;
 use gateway_proto::body::{Closed, Reconnect};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;

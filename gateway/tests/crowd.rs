@@ -3,9 +3,9 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, auth_body, send_message, settings};
-use gateway::router::rooms::{entries_for, records_for};
-use gateway::settings::Reloadable;
-use gateway::sources::Sources;
+use gateway_core::router::rooms::{entries_for, records_for};
+use gateway_core::settings::Reloadable;
+use gateway_core::sources::Sources;
 use gateway_proto::body::{Closed, Join, JoinReply, RoomKey, SendMessageReply, Target};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
@@ -27,7 +27,7 @@ on_each_backend!(
     a_flood_to_one_room_costs_another_none_of_its_messages,
 );
 
-fn metric(gateway: &Gateway, value: impl Fn(&gateway::metrics::WorkerMetrics) -> u64) -> u64 {
+fn metric(gateway: &Gateway, value: impl Fn(&gateway_core::metrics::WorkerMetrics) -> u64) -> u64 {
     gateway.threads.as_ref().unwrap().metrics.iter().map(|metrics| value(metrics)).sum()
 }
 

@@ -1,7 +1,7 @@
 //! `gateway dpdk-check` on machines made of files, and the exact texts about `[dpdk]`.
 
-use gateway::config::{BackendKind, Config, DpdkConfig, Plan, Sources, SystemLimits};
 use gateway::dpdk::{Machine, State, check, report};
+use gateway_config::{BackendKind, Config, DpdkConfig, Plan, Reserves, Sources, SystemLimits};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -240,7 +240,7 @@ fn the_profile_says_how_many_huge_pages_a_card_needs() {
     let text = fs::read_to_string(path).unwrap();
     let sources = Sources { file: Some(("gateway.dpdk.toml".into(), text.clone())), ..Sources::default() };
     let config = Config::load(&sources, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
-    let plan = Plan::new(&config, &SystemLimits::read(), BackendKind::Dpdk, &|_, _, _| Vec::new()).unwrap();
+    let plan = Plan::new(&config, &SystemLimits::read(), BackendKind::Dpdk, Reserves::NONE).unwrap();
     let dpdk = plan.dpdk.as_ref().unwrap();
     let pages = dpdk.memory_mb(plan.workers, plan.backend_config.pools.receive.count) / 2;
     assert!(text.contains(&format!("for this file {pages}:")), "{pages} pages of 2 MiB");

@@ -5,9 +5,9 @@ mod common;
 
 use common::websocket::{Said, WebSocket, masked};
 use common::{BackendChoice, Client, Gateway, frame, settings};
-use gateway::message::{KickTarget, Message};
-use gateway::metrics::WorkerMetrics;
-use gateway::settings::LINGER;
+use gateway_core::message::{KickTarget, Message};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::settings::LINGER;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use gateway_proto::websocket::Opcode;

@@ -26,7 +26,7 @@ fn rows(text: &str) -> Vec<(String, String)> {
 fn every_figure_of_the_memory_page_is_the_size_of_what_it_names() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/memory.md");
     let text = fs::read_to_string(page).unwrap();
-    let sizes = netpoll::SIZES.iter().chain(gateway::worker::SIZES).copied();
+    let sizes = netpoll::SIZES.iter().chain(gateway_core::worker::SIZES).copied();
     let mut sizes: BTreeMap<&str, usize> = sizes.collect();
     let mut problems = vec![];
     for (name, bytes) in rows(&text) {

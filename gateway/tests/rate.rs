@@ -4,8 +4,8 @@
 mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, frame, send_message, settings};
-use gateway::metrics::WorkerMetrics;
-use gateway::settings::{RateLimits, WorkerSettings};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::settings::{RateLimits, WorkerSettings};
 use gateway_proto::body::{Closed, Error, Join, RoomKey, SendMessageReply, Target};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
@@ -284,7 +284,7 @@ fn a_reload_lifts_the_limit(backend: &BackendChoice) {
     until("the stop", || count(&gateway, |one| one.rate_stopped.get()) == 1);
     let mut reloadable = settings(1, 8).reloadable;
     reloadable.rate = RateLimits::NONE;
-    gateway.tell(0, gateway::message::Message::Reload(std::sync::Arc::new(reloadable)));
+    gateway.tell(0, gateway_core::message::Message::Reload(std::sync::Arc::new(reloadable)));
     expect_beats(&mut client, 400); // the stop would have been one of minutes
 }
 

@@ -4,9 +4,9 @@
 mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, send_message, settings};
-use gateway::memory::{Level, ROOM_MAX, Signal};
-use gateway::metrics::SlowReason;
-use gateway::settings::{SlowConsumer, WorkerSettings};
+use gateway_core::memory::{Level, ROOM_MAX, Signal};
+use gateway_core::metrics::SlowReason;
+use gateway_core::settings::{SlowConsumer, WorkerSettings};
 use gateway_proto::body::{Closed, RoomKey, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
@@ -120,7 +120,7 @@ fn to_room(sender: &mut Client, payload: &[u8]) {
     assert_eq!(sender.read().operation, 5);
 }
 
-fn sum(gateway: &Gateway, of: impl Fn(&gateway::metrics::WorkerMetrics) -> u64) -> u64 {
+fn sum(gateway: &Gateway, of: impl Fn(&gateway_core::metrics::WorkerMetrics) -> u64) -> u64 {
     gateway.threads.as_ref().unwrap().metrics.iter().map(|one| of(one)).sum()
 }
 

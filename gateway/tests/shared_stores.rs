@@ -3,10 +3,10 @@
 mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, encoded, settings};
-use gateway::memory::Signal;
-use gateway::message::{Message, MessageClass, Origin, Push};
-use gateway::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
-use gateway::settings::{RateLimits, SlowConsumer};
+use gateway_core::memory::Signal;
+use gateway_core::message::{Message, MessageClass, Origin, Push};
+use gateway_core::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
+use gateway_core::settings::{RateLimits, SlowConsumer};
 use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;

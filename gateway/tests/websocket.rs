@@ -4,7 +4,7 @@ mod common;
 
 use common::websocket::{Said, WebSocket, masked};
 use common::{BackendChoice, Client, Frame, Gateway, auth_body, frame, send_message, settings};
-use gateway::message::{Message, MessageClass, Origin, Push};
+use gateway_core::message::{Message, MessageClass, Origin, Push};
 use gateway_proto::body::{Reason, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;

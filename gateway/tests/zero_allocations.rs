@@ -4,7 +4,7 @@
 mod common;
 
 use common::{BackendChoice, Gateway, frame, send_message, settings};
-use gateway::alloc_guard::CountingAllocator;
+use gateway_core::alloc_guard::CountingAllocator;
 use gateway_proto::body::{Join, RoomKey, Target};
 use gateway_proto::frame::Operation;
 use std::time::{Duration, Instant};

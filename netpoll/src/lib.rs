@@ -56,6 +56,7 @@ pub use sizes::SIZES;
 pub use sys::pages::{map_large_allocations, release_queue, release_spare, release_zeroed};
 pub use sys::shared_wait::{SharedWait, WAIT_SLOTS_MAX, WaitSlot};
 pub use sys::signals::take_signals;
+pub use sys::spawn::spawn_thread;
 pub use sys::thread::{batch_current_thread, pin_current_thread};
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;

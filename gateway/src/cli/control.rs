@@ -3,11 +3,11 @@
 use super::settings::{Settings, mid};
 use super::{say, with_config};
 use crate::ask::{Question, ask};
-use crate::config::Secret;
-use crate::output::complain;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use gateway_config::Secret;
+use gateway_control::output::complain;
 use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -174,7 +174,7 @@ fn at(
 ) -> ExitCode {
     let file = match &port.api_key_file {
         None => None,
-        Some(path) => match crate::files::read_text(path) {
+        Some(path) => match gateway_config::files::read_text(path) {
             Ok(text) => Secret::new(text.trim()),
             Err(error) => return super::wrong(format!("--api-key-file {}: {error}", path.display())),
         },

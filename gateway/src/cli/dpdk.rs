@@ -1,18 +1,24 @@
 //! `gateway dpdk-check`, `dpdk-stats` and `dpdk-capture`: what a gateway past the kernel lacks, counts and keeps.
 
 use super::{problems_text, wrong};
-use crate::config::{BackendKind, Config, Plan, SystemLimits};
 use crate::dpdk;
-use crate::output::{complain, say};
 use crate::start::WorkerHost;
+use gateway_config::{BackendKind, Config, Plan, Problems, Reserves, SystemLimits};
+use gateway_control::output::{complain, say};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// The sums without what workers reserve.
+fn plan_of(config: &Config, system: &SystemLimits) -> Result<Plan, Problems> {
+    let reserves = Reserves { process: &gateway_control::memory_plan, ..Reserves::NONE };
+    Plan::new(config, system, BackendKind::Dpdk, reserves)
+}
 
 pub(super) fn check(config: &Config, host: &dyn WorkerHost) -> ExitCode {
     let system = SystemLimits::read();
     let machine = dpdk::Machine { root: "/".into(), cores: system.cores };
     let library = host.choose_backend(Some(BackendKind::Dpdk)).map(|(_, version)| version);
-    let plan = match Plan::new(config, &system, BackendKind::Dpdk, &|_, _, _| Vec::new()) {
+    let plan = match plan_of(config, &system) {
         Ok(plan) => plan,
         Err(problems) => return wrong(problems_text(&problems)),
     };
@@ -33,7 +39,7 @@ pub(super) fn check(config: &Config, host: &dyn WorkerHost) -> ExitCode {
 
 /// The child of `dpdk-check`: what it says goes to the parent.
 pub(super) fn try_port(config: &Config, host: &dyn WorkerHost) -> ExitCode {
-    let plan = match Plan::new(config, &SystemLimits::read(), BackendKind::Dpdk, &|_, _, _| Vec::new()) {
+    let plan = match plan_of(config, &SystemLimits::read()) {
         Ok(plan) => plan,
         Err(problems) => return wrong(problems_text(&problems)),
     };

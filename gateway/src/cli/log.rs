@@ -4,9 +4,9 @@
 //! `journalctl -p warning` and alerts by priority see what they should.
 
 use super::colors_wanted;
-use crate::config::Config;
-use crate::control::LogHandle;
-use crate::output::LogQueue;
+use gateway_config::Config;
+use gateway_control::LogHandle;
+use gateway_control::output::LogQueue;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;

@@ -18,12 +18,12 @@ mod tail;
 mod token;
 pub(crate) mod version;
 
-use crate::config::{Config, Problems, SystemLimits, effective, meant_section, nearest, schema_text};
-use crate::output::{complain, say, show};
 use crate::preflight;
 use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
+use gateway_config::{Config, Problems, SystemLimits, effective, meant_section, nearest, schema_text};
+use gateway_control::output::{complain, say, show};
 use run::{run, screen};
 use settings::{Settings, Usage, load};
 use std::ffi::OsString;

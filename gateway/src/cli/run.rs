@@ -3,11 +3,11 @@
 use super::colors_wanted;
 use super::log::start_log;
 use super::settings::{Settings, Usage, load_again};
-use crate::config::Problems;
-use crate::control::{LogHandle, ReloadSource};
-use crate::output::{LogQueue, complain};
 use crate::start::{Prepared, WorkerHost, start};
 use crate::start_screen::{Paint, render};
+use gateway_config::Problems;
+use gateway_control::output::{LogQueue, complain};
+use gateway_control::{LogHandle, ReloadSource};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn serve(
         Ok(loaded) => loaded,
         Err(Usage(what)) => {
             let mut problems = Problems::default();
-            problems.push(&crate::config::Origin::Default, "", what);
+            problems.push(&gateway_config::Origin::Default, "", what);
             Err(problems)
         }
     });

@@ -1,9 +1,9 @@
 //! The flags that every command takes, and the configuration that they, the file and the environment make.
 
-use crate::address::mid_from_text;
-use crate::config::{Config, Problems, Sources};
-use crate::files;
 use clap::Args;
+use gateway_config::files;
+use gateway_config::{Config, Problems, Sources};
+use gateway_core::address::mid_from_text;
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -4,13 +4,13 @@
 
 use super::settings::{Settings, mid};
 use super::{with_config, wrong};
-use crate::config::Config;
-use crate::control::rfc3339;
-use crate::output::complain;
-use crate::settings::ListenerKind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use gateway_config::Config;
+use gateway_control::output::complain;
+use gateway_control::rfc3339;
+use gateway_core::settings::ListenerKind;
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Closed, Deliver, Error, Join, JoinReply, Name, Reconnect, RoomKey, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation, Peek};
@@ -132,7 +132,7 @@ fn login(config: &Config, order: &Tail) -> Result<Vec<u8>, String> {
     let token = match &order.token_file {
         None => String::new(),
         Some(file) => {
-            crate::files::read_text(file).map_err(|error| format!("{}: {error}", file.display()))?
+            gateway_config::files::read_text(file).map_err(|error| format!("{}: {error}", file.display()))?
         }
     };
     let (uid, key) = (name("uid", order.uid.as_deref())?, name("key", order.key.as_deref())?);

@@ -2,9 +2,9 @@
 
 use super::settings::{Settings, mid};
 use super::{say, with_config, wrong};
-use crate::config::Config;
-use crate::output::complain;
 use clap::Args;
+use gateway_config::Config;
+use gateway_control::output::complain;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ pub(super) fn token(settings: &Settings, order: &Token) -> ExitCode {
             Err(why) => return wrong(why),
         };
         let refused =
-            config.auth.as_ref().and_then(|policy| policy.check(&token, crate::auth::unix_now_ms()).err());
+            config.auth.as_ref().and_then(|policy| policy.check(&token, gateway_auth::unix_now_ms()).err());
         if let Some(error) = refused {
             complain(format_args!(
                 "a gateway with this configuration would refuse it ({}); sign with the key that auth.key_file or auth.jwks_file \
@@ -140,7 +140,8 @@ fn signer(config: &Config, order: &Token) -> Result<Signer, String> {
         )?,
     };
     let shown = file.display();
-    let pem = crate::files::read(&file).map_err(|error| format!("{shown}: can't be read: {error}"))?;
+    let pem =
+        gateway_config::files::read(&file).map_err(|error| format!("{shown}: can't be read: {error}"))?;
     Signer::from_pem(&pem).map_err(|why| format!("{shown}: {why}"))
 }
 

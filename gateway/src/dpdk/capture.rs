@@ -1,7 +1,7 @@
 //! `gateway dpdk-capture`: the last frames of a gateway that runs, in a file that tcpdump and Wireshark read.
 
 use crate::ask::{Question, ask};
-use crate::config::Secret;
+use gateway_config::Secret;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 //!
 //! Everything is read from `/sys`, `/proc` and `/dev` under a root, so that tests bring a machine of their own.
 
-use crate::config::DpdkConfig;
+use gateway_config::DpdkConfig;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

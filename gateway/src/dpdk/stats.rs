@@ -40,7 +40,7 @@ pub fn table(exposition: &str, all: bool) -> Option<String> {
             let _ = writeln!(
                 text,
                 "  {:>16}  {}",
-                crate::config::grouped(*count as usize),
+                gateway_config::grouped(*count as usize),
                 name.replace('_', " ")
             );
         }

@@ -1,10 +1,10 @@
 //! Workers on a card in poll mode: what `[dpdk]` says, as the host on its port.
 
-use crate::config::{CardWork, DpdkConfig, OwnAddress, is_pci};
 use dpdk_backend::ffi::Offloads;
 use dpdk_backend::host::{CaptureSize, Host, HostConfig};
 use dpdk_backend::iface::AddressConfig;
 use dpdk_backend::wire::Mac;
+use gateway_config::{CardWork, DpdkConfig, OwnAddress, is_pci};
 use netpoll::BackendConfig;
 use std::io;
 
@@ -52,9 +52,9 @@ fn host(config: &DpdkConfig, workers: usize, backend: &BackendConfig) -> HostCon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Sources};
     use dpdk_backend::device::CaptureRing;
     use dpdk_backend::ffi::PortConfig;
+    use gateway_config::{Config, Sources};
 
     fn load(file: &str) -> DpdkConfig {
         let sources = Sources { file: Some(("x.toml".into(), file.into())), ..Sources::default() };

@@ -1,14 +1,14 @@
 //! The workers that a started gateway gets: threads on the kernel's backends.
 
 use super::threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
-use crate::config::{BackendKind, MemoryEntry};
-use crate::control::CaptureSource;
-use crate::control::PortSource;
-#[cfg(feature = "dpdk")]
-use crate::control::PortState;
-use crate::settings::TableSizes;
 use crate::start::{StartedWorkers, WorkerHost, WorkerOrder};
-use crate::worker::{Reservation, memory_plan};
+use gateway_config::{BackendKind, MemoryEntry};
+use gateway_control::CaptureSource;
+use gateway_control::PortSource;
+#[cfg(feature = "dpdk")]
+use gateway_control::PortState;
+use gateway_core::settings::TableSizes;
+use gateway_core::worker::{Reservation, memory_plan};
 use netpoll::uring::{probe, probe_rings};
 use netpoll::{BackendConfig, UringConfig};
 use rustix::process::{Resource, getrlimit};
@@ -55,7 +55,7 @@ impl WorkerHost for KernelWorkers {
         }
     }
 
-    fn try_backends(&self, plan: &crate::config::Plan) -> Result<(), String> {
+    fn try_backends(&self, plan: &gateway_config::Plan) -> Result<(), String> {
         if plan.backend != BackendKind::IoUring {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl WorkerHost for KernelWorkers {
     }
 
     #[cfg(feature = "dpdk")]
-    fn try_port(&self, plan: &crate::config::Plan) -> Result<String, String> {
+    fn try_port(&self, plan: &gateway_config::Plan) -> Result<String, String> {
         let config = plan.dpdk.as_ref().ok_or("io.backend is not \"dpdk\"")?;
         let port = super::dpdk::open(config, plan.workers, &plan.backend_config);
         port.map(|port| port.describe()).map_err(|error| error.to_string())
@@ -110,7 +110,7 @@ fn is_short_of_rings(backend: &BackendChoice, error: &io::Error) -> bool {
 /// RLIMIT_MEMLOCK, over all processes of a user, and for a moment after they have ended.
 fn locked_memory_short() -> String {
     let limit = getrlimit(Resource::Memlock).current;
-    let limit = limit.map_or("unlimited".to_owned(), crate::config::bytes_text);
+    let limit = limit.map_or("unlimited".to_owned(), gateway_config::bytes_text);
     format!(
         "locked memory is short: the workers' rings do not fit, however small; RLIMIT_MEMLOCK is {limit} for all that this user runs: \
          raise it (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1; shell: ulimit -l), grant CAP_IPC_LOCK, \
@@ -176,13 +176,13 @@ fn port(_: &BackendChoice) -> Option<PortSource> {
 }
 
 #[cfg(feature = "dpdk")]
-fn dpdk_choice(plan: &crate::config::Plan) -> io::Result<BackendChoice> {
+fn dpdk_choice(plan: &gateway_config::Plan) -> io::Result<BackendChoice> {
     let config = plan.dpdk.as_ref().ok_or_else(|| io::Error::other("[dpdk] is missing"))?;
     let port = super::dpdk::open(config, plan.workers, &plan.backend_config)?;
     Ok(BackendChoice::Dpdk(std::sync::Arc::new(port)))
 }
 
 #[cfg(not(feature = "dpdk"))]
-fn dpdk_choice(_: &crate::config::Plan) -> io::Result<BackendChoice> {
+fn dpdk_choice(_: &gateway_config::Plan) -> io::Result<BackendChoice> {
     dpdk_version().map_err(io::Error::other).and(Ok(BackendChoice::Epoll { own_descriptors: false }))
 }

@@ -12,12 +12,12 @@
 //! workers t, t + T, … .
 
 use super::gang;
-use crate::address::{Fingerprints, WorkerId};
-use crate::message::{ControlMessage, ControlSender, Message, VerifySender};
-use crate::metrics::WorkerMetrics;
-use crate::router::FanoutPlaces;
-use crate::settings::WorkerSettings;
-use crate::worker::{Context, ListenError, Peers, Turn, Worker};
+use gateway_core::address::{Fingerprints, WorkerId};
+use gateway_core::message::{ControlMessage, ControlSender, Message, VerifySender};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::settings::WorkerSettings;
+use gateway_core::worker::{Context, ListenError, Peers, Turn, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
     Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker,
@@ -161,7 +161,7 @@ type Made = (Waker, String);
 type Listening = Result<Vec<SocketAddr>, SpawnError>;
 
 /// Starts `plan.settings.workers` workers and returns when all listen. Whoever calls it has made sure that no other process
-/// has their ports ([`crate::ports::Claims`]): `SO_REUSEPORT` would share them unnoticed.
+/// has their ports ([`gateway_control::ports::Claims`]): `SO_REUSEPORT` would share them unnoticed.
 ///
 /// # Errors
 /// [`SpawnError`]; the threads that were started have ended then.
@@ -298,7 +298,7 @@ fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHand
             }),
         }
     };
-    crate::threads::spawn(format!("worker-{number}"), body).map_err(SpawnError::System)
+    netpoll::spawn_thread(format!("worker-{number}"), body).map_err(SpawnError::System)
 }
 
 /// A backend whose descriptors are this thread's alone.

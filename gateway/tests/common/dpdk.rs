@@ -5,7 +5,7 @@ mod namespace;
 
 use dpdk_backend::ffi::Eal;
 use dpdk_backend::host::{Host, HostConfig};
-use gateway::settings::WorkerSettings;
+use gateway_core::settings::WorkerSettings;
 use netpoll::BackendConfig;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,14 +6,14 @@ mod dpdk;
 pub mod program;
 pub mod websocket;
 
-use gateway::access::PushOperations;
-use gateway::address::Fingerprints;
-use gateway::message::VerifySender;
-use gateway::message::{ControlMessage, Message};
-use gateway::settings::{
+use gateway::workers::{Plan, Threads, spawn};
+use gateway_core::access::PushOperations;
+use gateway_core::address::Fingerprints;
+use gateway_core::message::VerifySender;
+use gateway_core::message::{ControlMessage, Message};
+use gateway_core::settings::{
     AuthMode, BusMode, LINGER, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
-use gateway::workers::{Plan, Threads, spawn};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
@@ -89,7 +89,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         memory: Default::default(),
         wall: Default::default(),
         sources: None,
-        verifying: std::sync::Arc::new(gateway::sources::Sources::new(64)),
+        verifying: std::sync::Arc::new(gateway_core::sources::Sources::new(64)),
         reloadable: Reloadable {
             client_push_operations: PushOperations::parse(&["1000-2147483647".to_owned()]).unwrap(),
             ..Reloadable::default()

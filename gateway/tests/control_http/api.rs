@@ -312,7 +312,7 @@ fn unknown_paths_and_methods_say_so() {
     assert_eq!(gateway.post("/api/v1/stats", b"").error(), (405, "method_not_allowed".into()));
     assert_eq!(gateway.get("/goim/push/all").error().0, 405);
     let index = gateway.get("/").text;
-    for (_, path) in gateway::control::routes()
+    for (_, path) in gateway_control::routes()
         .iter()
         .filter(|(method, path)| *method == "GET" && !path.contains(['{', '?']))
     {

@@ -1,18 +1,18 @@
 //! Workers that answer the control thread without a single socket.
 
-use gateway::InlineText;
-use gateway::address::{Address, Fingerprint, Fingerprints, WorkerId};
-use gateway::config::{BackendKind, Config, MemoryEntry, Problems, Sources, SystemLimits};
-use gateway::control::{Command, LogHandle, ReloadSource};
-use gateway::message::{
+use gateway::start::{Running, StartedWorkers, WorkerHost, WorkerOrder, prepare, start};
+use gateway_config::{BackendKind, Config, MemoryEntry, Problems, Sources, SystemLimits};
+use gateway_control::{Command, LogHandle, ReloadSource};
+use gateway_core::InlineText;
+use gateway_core::address::{Address, Fingerprint, Fingerprints, WorkerId};
+use gateway_core::message::{
     AuditEvent, AuditKind, ConnectionRow, ControlMessage, ControlSender, Inspection, KickTarget, Message,
     Origin, Push, Query, RoomRow,
 };
-use gateway::metrics::WorkerMetrics;
-use gateway::router::FanoutPlaces;
-use gateway::router::places::FanoutSizes;
-use gateway::settings::TableSizes;
-use gateway::start::{Running, StartedWorkers, WorkerHost, WorkerOrder, prepare, start};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::router::places::FanoutSizes;
+use gateway_core::settings::TableSizes;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{BackendConfig, ConnectionId, Mailbox, Timestamp, Waker, mailbox};
 use std::io;
@@ -90,7 +90,7 @@ impl WorkerHost for FakeHost {
             metrics.block_pools[0].size.set(256);
             metrics.receive_pool.size.set(4096);
             metrics.turn_time.record(30_000, 5);
-            metrics.count_end(gateway::metrics::EndReason::Code(CloseCode::KICKED));
+            metrics.count_end(gateway_core::metrics::EndReason::Code(CloseCode::KICKED));
             let worker = FakeWorker {
                 id: WorkerId(index as u8),
                 waker,

@@ -1,5 +1,5 @@
 use super::fake::{Behaviour, Gateway};
-use gateway::control::Command;
+use gateway_control::Command;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};

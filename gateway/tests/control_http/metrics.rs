@@ -1,5 +1,6 @@
 use super::fake::Gateway;
-use gateway::metrics::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, WorkerMetrics, exposition};
+use gateway_control::exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, exposition};
+use gateway_core::metrics::WorkerMetrics;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -82,7 +83,7 @@ fn snapshot() -> ControlSnapshot {
         memory_planned: vec![],
         ready: true,
         port: Some((true, 2, 1)),
-        memory: gateway::control::MemoryState::default(),
+        memory: gateway_control::MemoryState::default(),
         http: HttpSnapshot::default(),
         reload: ReloadSnapshot { success: true, at: 0, applied: 0, refused: 0 },
         log_dropped: 0,
@@ -100,8 +101,8 @@ fn what_was_refused_unchecked_and_what_was_lost_with_its_receiver_are_told_apart
     worker.drops[2].add(4);
     worker.losses[2].add(5);
     worker.accept_paused_nanos.add(1_500_000_000);
-    let verifier = std::sync::Arc::new(gateway::auth::VerifierMetrics::default());
-    verifier.refused[gateway::message::AuthError::Overload as usize].add(2);
+    let verifier = std::sync::Arc::new(gateway_auth::VerifierMetrics::default());
+    verifier.refused[gateway_core::message::AuthError::Overload as usize].add(2);
     let text = exposition(&[worker], &[verifier], &snapshot());
     for line in [
         "gateway_token_checks_total{result=\"overload\"} 5",

@@ -1,5 +1,5 @@
 use super::fake::Gateway;
-use gateway::control::{OPENAPI, routes};
+use gateway_control::{OPENAPI, routes};
 use serde_json::Value;
 use std::collections::BTreeSet;
 

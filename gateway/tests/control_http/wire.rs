@@ -234,7 +234,7 @@ fn a_draining_gateway_says_that_each_answer_is_the_last() {
     let stays = Behaviour { stays: true, ..Behaviour::default() };
     let gateway = Gateway::start_with("[drain]\ndrain_ms = 60000\n", stays);
     let mut stream = connect(&gateway);
-    gateway.command(gateway::control::Command::Terminate);
+    gateway.command(gateway_control::Command::Terminate);
     gateway.until(|gateway| gateway.get("/readyz").status == 503);
     write!(stream, "GET /healthz HTTP/1.1\r\n{HOST}\r\n").unwrap();
     let last = answer(&mut stream).unwrap();

@@ -5,7 +5,7 @@
 //! that has stayed what it was has received it, or a drop was counted for it.
 
 use crate::clients::Client;
-use gateway::message::MessageClass;
+use gateway_core::message::MessageClass;
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

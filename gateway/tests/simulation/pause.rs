@@ -2,9 +2,9 @@
 
 use crate::plan::Plan;
 use crate::world::{Shard, introduce};
-use gateway::address::Fingerprints;
-use gateway::router::FanoutPlaces;
-use gateway::settings::{AuthMode, Reloadable, TableSizes};
+use gateway_core::address::Fingerprints;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::settings::{AuthMode, Reloadable, TableSizes};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
 use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
 use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId};

@@ -3,8 +3,8 @@
 //! Every size is drawn from tiny to ample, and each kind of action is off, rare or frequent: runs that leave some things
 //! out reach states that runs of everything never do ("swarm testing", Groce et al., 2012).
 
-use gateway::access::PushOperations;
-use gateway::settings::{
+use gateway_core::access::PushOperations;
+use gateway_core::settings::{
     AuthMode, BusMode, DevicePolicy, LINGER, ListenerKind, ListenerSettings, RateLimits, Reloadable,
     SlowConsumer, TableSizes, WorkerSettings,
 };
@@ -308,7 +308,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         memory: Default::default(),
         wall: Default::default(),
         sources: None,
-        verifying: std::sync::Arc::new(gateway::sources::Sources::new(64)),
+        verifying: std::sync::Arc::new(gateway_core::sources::Sources::new(64)),
         reloadable,
     }
 }

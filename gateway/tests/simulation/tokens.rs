@@ -4,7 +4,7 @@
 //! the token's time then runs on the worker's own clock.
 
 use crate::world::UNIX_START_MS;
-use gateway::auth::{KeySet, TokenPolicy, UserKind};
+use gateway_auth::{KeySet, TokenPolicy, UserKind};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use crate::tokens;
 use crate::world::World;
-use gateway::auth::{Lane, lanes};
-use gateway::message::{Message, VerifySender, verify_queue};
+use gateway_auth::{Lane, lanes};
+use gateway_core::message::{Message, VerifySender, verify_queue};
 
 /// The verifier and what it could not hand over yet.
 pub struct Verifier {

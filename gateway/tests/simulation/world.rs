@@ -15,10 +15,10 @@ use crate::model::Message;
 use crate::plan::Plan;
 use crate::tally::Tally;
 use crate::verifier::Verifier;
-use gateway::address::{Fingerprints, WorkerId};
-use gateway::metrics::WorkerMetrics;
-use gateway::router::FanoutPlaces;
-use gateway::worker::{Context, Peers, Turn, Worker};
+use gateway_core::address::{Fingerprints, WorkerId};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::worker::{Context, Peers, Turn, Worker};
 use netpoll::sim::{Mutation, Rng, SimBackend, SimNetwork};
 use netpoll::{Backend, BackendConfig, Completions, ConnectionId, MailboxSender, Timestamp, mailbox};
 use std::collections::{BTreeMap, VecDeque};
@@ -41,7 +41,7 @@ const TRIM_CHANCE: f64 = 0.1;
 pub struct Shard {
     pub worker: Worker<SimBackend>,
     pub metrics: Arc<WorkerMetrics>,
-    pub sender: MailboxSender<gateway::message::Message>,
+    pub sender: MailboxSender<gateway_core::message::Message>,
     pub stopped: bool,
     turns: u64,
     /// Since when it has had something to do and no turn, stalls not counted.

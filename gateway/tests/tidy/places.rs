@@ -14,7 +14,7 @@ const UNSAFE_ALLOWED: [&str; 13] = [
     "loadtest/src/backend/mod.rs",
     "netpoll/src/sys/",
     "netpoll/src/buffer/arena",
-    "gateway/src/alloc_guard.rs",
+    "gateway/core/src/alloc_guard.rs",
     "netpoll/tests/uring_setup.rs",
     "netpoll/tests/uring_allocations.rs",
     "dpdk-backend/src/ffi/",

@@ -9,6 +9,7 @@ mod signal;
 pub(crate) mod signals;
 pub(crate) mod sleep_flag;
 pub(crate) mod socket;
+pub(crate) mod spawn;
 pub(crate) mod thread;
 pub(crate) mod uring;
 pub(crate) mod waker;

@@ -21,7 +21,7 @@ use crate::client::{BATCH, Fleet, Problem};
 use crate::servers::gateway;
 use crate::tally::teller::Teller;
 use crate::tally::{Resent, Tally};
-use ::gateway::config::BackendKind;
+use ::gateway_config::BackendKind;
 use dpdk_backend::backend::PollConfig;
 use dpdk_backend::ffi::{Eal, Queue, WorkerThread};
 use dpdk_backend::host::{Host, HostBackend, HostConfig};

@@ -1,12 +1,12 @@
 //! The gateway: one worker, made from a configuration as the program makes it, without the control thread.
 
 use super::announce;
-use gateway::address::{Fingerprints, WorkerId};
-use gateway::config::{BackendKind, Config, Plan, Sources, SystemLimits};
-use gateway::metrics::WorkerMetrics;
-use gateway::router::FanoutPlaces;
-use gateway::settings::WorkerSettings;
-use gateway::worker::{Context, Peers, Worker};
+use gateway_config::{BackendKind, Config, Plan, Reserves, Sources, SystemLimits};
+use gateway_core::address::{Fingerprints, WorkerId};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::settings::WorkerSettings;
+use gateway_core::worker::{Context, Peers, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{Backend, BackendConfig, UringBackend, UringConfig, Waker, mailbox};
 use std::io;
@@ -47,7 +47,7 @@ pub(crate) fn planned(backend: BackendKind, more: &str) -> io::Result<(WorkerSet
     let file = Some(("bench.toml".to_owned(), format!("{CONFIGURATION}{more}")));
     let sources = Sources { file, environment: vec![], flags: vec![] };
     let config = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).map_err(failed)?;
-    let plan = Plan::new(&config, &SystemLimits::read(), backend, &|_, _, _| vec![]).map_err(failed)?;
+    let plan = Plan::new(&config, &SystemLimits::read(), backend, Reserves::NONE).map_err(failed)?;
     Ok((plan.worker_settings(&config), plan.backend_config))
 }
 
