@@ -33,7 +33,7 @@ targets=("$@")
 for target in "${targets[@]}"; do
     case $target in
     # TOML is slow to read; longer files only have more of the same keys.
-    config) fuzz gateway config 512 -dict="$root/gateway/fuzz/config.dict" ;;
+    config) fuzz gateway/config config 512 -dict="$root/gateway/config/fuzz/config.dict" ;;
     # Long inputs make WebSocket runs slow and find no more: frames are judged by their first bytes.
     websocket) fuzz gateway/proto websocket 256 ;;
     # The user-space TCP/IP stack: some twenty operations of frames, owner and time.

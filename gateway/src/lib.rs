@@ -1,5 +1,5 @@
-//! The gateway's program as a library: command line, start, and workers on threads. What they start is in `gateway-core`,
-//! `gateway-auth`, `gateway-config` and `gateway-control`.
+//! The gateway's program as a library: command line, start, and workers on threads. What they start
+//! is in `gateway-core`, `gateway-auth`, `gateway-config` and `gateway-control`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written: `output` does not.
 

@@ -426,7 +426,7 @@ fn a_large_file_of_junk_is_refused_at_once() {
 #[test]
 fn no_input_makes_the_parser_panic() {
     let mut corpus: Vec<Vec<u8>> = Vec::new();
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/config");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/fuzz/corpus/config");
     for entry in fs::read_dir(folder).unwrap() {
         corpus.push(fs::read(entry.unwrap().path()).unwrap());
     }

@@ -275,7 +275,8 @@ fn a_full_worker_says_so_and_for_how_long(backend: &BackendChoice) {
 
 fn a_login_that_finds_the_verifiers_queue_full_is_counted(backend: &BackendChoice) {
     let mut settings = settings(1, 8);
-    settings.auth = gateway_core::settings::AuthMode::Jwt; // and no verifier: its queue has room for nothing
+    // Without a verifier, its queue has room for nothing.
+    settings.auth = gateway_core::settings::AuthMode::Jwt;
     let gateway = Gateway::start_on(backend, settings);
     let mut client = gateway.client();
     client.send(Operation::AUTH, 1, &auth_body(4, "", ""));

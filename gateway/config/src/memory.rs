@@ -1,5 +1,5 @@
-//! Where readings of memory come from: the process's cgroup (v2, or v1 where that holds the memory controller), else the
-//! configured maximum against what the process uses.
+//! Where readings of memory come from: the process's cgroup (v2, or v1 where that holds the memory
+//! controller), else the configured maximum against what the process uses.
 
 use gateway_core::memory::{KERNEL_BYTES_PER_CONNECTION, Reading};
 use rustix::param::page_size;
@@ -25,22 +25,23 @@ pub struct Source {
 }
 
 impl Source {
-    /// The limits that hold for this process. Cgroups are looked up once; their limits may change later and are read
-    /// again each time.
+    /// The limits that hold for this process. Cgroups are looked up once; their limits may change
+    /// later and are read again each time.
     pub fn find(configured: Option<u64>) -> Source {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| machine_bytes(&text));
         Source { cgroups: cgroups(&own, Path::new("/sys/fs/cgroup")), configured, machine }
     }
 
-    /// What this process uses of the machine, for operators where nothing else limits it: no level follows from it, for others
-    /// use the machine, too.
+    /// What this process uses of the machine, for operators where nothing else limits it: no level
+    /// follows from it, for others use the machine, too.
     pub fn of_machine(&self, connections: u64) -> Option<Reading> {
         let used = resident_bytes()? + connections * KERNEL_BYTES_PER_CONNECTION;
         Some(Reading { used, limit: self.machine? })
     }
 
-    /// The reading with the least left; `None` when there is no limit at all. `connections` is how many are held.
+    /// The reading with the least left; `None` when there is no limit at all. `connections` is how
+    /// many are held.
     pub fn read(&self, connections: u64) -> Option<Reading> {
         let configured = self.configured.and_then(|limit| {
             let used = resident_bytes()? + connections * KERNEL_BYTES_PER_CONNECTION;
@@ -64,9 +65,10 @@ impl Source {
         }
     }
 
-    /// Share of the last ten seconds in which some task waited for memory, in percent: of the process's cgroup where that
-    /// is told, else of the machine; 0 where neither is. It counts only while little is left: a quarter of what the cgroup may have,
-    /// or a tenth of the machine's. Tasks also stall while the page cache makes room, and then there is room.
+    /// Share of the last ten seconds in which some task waited for memory, in percent: of the
+    /// process's cgroup where that is told, else of the machine; 0 where neither is. It counts only
+    /// while little is left: a quarter of what the cgroup may have, or a tenth of the machine's.
+    /// Tasks also stall while the page cache makes room, and then there is room.
     pub fn stall_percent(&self) -> f32 {
         self.stalls(fs::read_to_string("/proc/meminfo").is_ok_and(|text| is_scarce(&text)))
     }
@@ -144,7 +146,8 @@ fn upwards(base: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
 fn read_cgroup(version: &Version, folder: &Path) -> Option<Reading> {
     let (limit, usage, cache) = match version {
         Version::V2 => {
-            // Above memory.high the kernel throttles the process until it is slower than it uses memory: that is an end too.
+            // Above memory.high the kernel throttles the process until it is slower than it uses
+            // memory: that is an end too.
             let files = ["memory.max", "memory.high"].map(|file| number(&folder.join(file)));
             (files.into_iter().flatten().min()?, "memory.current", "inactive_file ")
         }

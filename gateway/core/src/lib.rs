@@ -1,12 +1,14 @@
-//! What a worker does: sessions, the router, the handlers of what comes in, and the turn that drives them.
+//! What a worker does: sessions, the router, the handlers of what comes in, and the turn that
+//! drives them.
 //!
 //! ```text
 //!   worker ─► handler ─► router, session ─► message ─► settings, address
 //! ```
 //!
-//! [`message`] is what workers, the control thread and the verifier send each other. Everything here runs on workers'
-//! threads and allocates nothing after their start. There is no runtime, no HTTP, no serializer and no log below this
-//! crate: its dependencies are `netpoll`, `gateway-proto` and a hash.
+//! [`message`] is what workers, the control thread and the verifier send each other. Everything
+//! here runs on workers' threads and allocates nothing after their start. There is no runtime, no
+//! HTTP, no serializer and no log below this crate: its dependencies are `netpoll`, `gateway-proto`
+//! and a hash.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // What the program says goes through `output`.
 

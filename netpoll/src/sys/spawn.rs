@@ -1,6 +1,7 @@
 //! Threads, and what keeps a process from having one more.
 //!
-//! The kernel says "Resource temporarily unavailable" for each of several limits, none of which is named in it.
+//! The kernel says "Resource temporarily unavailable" for each of several limits, none of which is
+//! named in it.
 
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -46,7 +47,8 @@ fn limits(root: &Path) -> String {
     format!("raise what is short: {}", all.join("; "))
 }
 
-/// How many threads the cgroup has, and may have; of the first on the way to the root that has a limit.
+/// How many threads the cgroup has, and may have; of the first on the way to the root that has a
+/// limit.
 fn pids(own: &str, root: &Path) -> Option<(u64, u64)> {
     own.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);

@@ -17,7 +17,8 @@ impl Reading {
         self.limit.saturating_sub(self.used)
     }
 
-    /// How many new connections each of `workers` may take on before `percent` of the limit are used.
+    /// How many new connections each of `workers` may take on before `percent` of the limit are
+    /// used.
     pub fn room(self, percent: u8, workers: usize) -> u32 {
         let threshold = (u128::from(self.limit) * u128::from(percent) / 100) as u64;
         let connections = threshold.saturating_sub(self.used) / BYTES_PER_NEW_CONNECTION;
@@ -60,7 +61,8 @@ impl Level {
     }
 }
 
-/// Where the levels begin, in percent of the limit, and the share of time that tasks may stall for memory.
+/// Where the levels begin, in percent of the limit, and the share of time that tasks may stall for
+/// memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Refuse new connections from here.
@@ -69,8 +71,8 @@ pub struct Thresholds {
     pub shed_percent: u8,
     /// Close slow consumers from here.
     pub close_percent: u8,
-    /// Refuse new connections when tasks stalled for memory for this share of the last ten seconds (PSI, `some avg10`);
-    /// 0: never for that.
+    /// Refuse new connections when tasks stalled for memory for this share of the last ten seconds
+    /// (PSI, `some avg10`); 0: never for that.
     pub stall_percent: u8,
 }
 
