@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_part() {
+    fn neighbors_part() {
         let shuffle = Permutation::new(1_000_000, 1);
         let close = (0..10_000_u32).filter(|at| shuffle.at(*at).abs_diff(shuffle.at(at + 1)) < 1000).count();
         assert!(close < 60, "{close} of 10 000 stay close: 20 would be chance");

@@ -58,7 +58,7 @@ impl Stamp {
     }
 }
 
-/// A sum over all bytes but its own place, in which neighbours do not commute.
+/// A sum over all bytes but its own place, in which neighbors do not commute.
 fn check(bytes: &[u8; STAMP_SIZE]) -> u8 {
     let sum = bytes.iter().enumerate().filter(|(at, _)| *at != 15);
     sum.fold(0x5a, |sum: u8, (_, byte)| sum.rotate_left(1) ^ byte)

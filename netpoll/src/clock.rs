@@ -1,10 +1,10 @@
-//! Time as a value. Everything below the worker loop takes a [`Timestamp`] as an argument, so that the
-//! same code runs under the system's monotonic clock and under a simulated one.
+//! Time as a value. Everything below the worker loop takes a [`Timestamp`] as an argument, so that
+//! the same code runs under the system's monotonic clock and under a simulated one.
 
 use std::ops::{Add, Sub};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds on a monotonic clock since an epoch of the clock's own (the backend's start).
+/// Nanoseconds on a monotonic clock since the clock's own epoch (the backend's start).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -57,7 +57,7 @@ pub struct MonotonicClock {
 }
 
 impl MonotonicClock {
-    /// Starts at [`Timestamp::ZERO`].
+    /// A clock that starts at [`Timestamp::ZERO`].
     pub fn start() -> Self {
         MonotonicClock { start: Instant::now() }
     }

@@ -4,9 +4,10 @@ use std::fmt;
 
 /// A connection of one backend: a table index and the generation of that slot.
 ///
-/// A slot's generation rises each time the slot is freed, so an id kept after its connection has closed
-/// names nothing instead of the next connection in the same slot. The index fits 24 bits so that index,
-/// generation and an operation tag fit the 64-bit `user_data` of an io_uring submission.
+/// A slot's generation rises each time the slot is freed, so an id kept after its connection has
+/// closed names nothing instead of the next connection in the same slot. The index fits 24 bits so
+/// that index, generation and an operation tag fit the 64-bit `user_data` of an io_uring
+/// submission.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     index: u32,

@@ -10,14 +10,15 @@ pub(crate) enum SlabEntry<T> {
     Occupied(T),
 }
 
-/// Values of type `T` by [`ConnectionId`], at most `capacity` of them.
+/// Values of type `T` by [`ConnectionId`]; at most `capacity` of them.
 ///
-/// Space is reserved once, at creation, and pages are touched only as slots are first used: an empty table
-/// costs address space, not memory. A freed slot is the next to be used again (it is warm in the cache).
+/// Space is reserved once, at creation, and a page is touched when one of its slots is first used:
+/// an empty table costs address space, not memory. A freed slot is the next to be used again,
+/// because it is warm in the cache.
 ///
-/// Invariant: `generations[i]` exceeds the generation of every id that slot `i` has had and that is dead, so an id is
-/// live if and only if its slot is taken and its generation is the slot's. A slot begins with the generation `first` and
-/// takes the next one each time it is freed.
+/// Invariant: `generations[i]` exceeds the generation of every dead id that slot `i` has had, so an
+/// id is live if and only if its slot is taken and its generation is the slot's. A slot begins with
+/// the generation `first` and takes the next one each time it is freed.
 #[derive(Debug)]
 pub struct ConnectionTable<T> {
     slots: Slab<T>,
@@ -44,11 +45,12 @@ impl<T> ConnectionTable<T> {
         }
     }
 
-    /// Begins anew when no value is live, and gives the memory of slots and generations back. Ids of the past stay dead:
-    /// all slots go on with a generation that none of them has had.
+    /// Starts over when no value is live, and returns the memory of slots and generations to the
+    /// system. Ids of the past stay dead: all slots go on with a generation that none of them has
+    /// had. Returns whether that was done.
     ///
-    /// A `Slab` keeps what it has allocated, so it is made again: the one allocation of a backend after its start, at a
-    /// time when there is nothing else to do. Returns whether that was done.
+    /// A `Slab` keeps what it has allocated, so it is made again: the one allocation of a backend
+    /// after its start, at a time when there is nothing else to do.
     pub fn trim(&mut self) -> bool {
         if !self.slots.is_empty() || self.generations.is_empty() {
             return false;
@@ -61,7 +63,7 @@ impl<T> ConnectionTable<T> {
         true
     }
 
-    /// The id that the next [`ConnectionTable::insert`] will give, or `None` when the table is full.
+    /// The id that the next [`ConnectionTable::insert`] will give; `None` when the table is full.
     pub fn vacant_id(&self) -> Option<ConnectionId> {
         if self.slots.len() == self.capacity {
             return None;
@@ -71,7 +73,7 @@ impl<T> ConnectionTable<T> {
         Some(ConnectionId::new(index as u32, generation))
     }
 
-    /// Puts `value` into a free slot, or hands it back when the table is full.
+    /// Puts `value` into a free slot. A full table returns it.
     pub fn insert(&mut self, value: T) -> Result<ConnectionId, T> {
         let Some(id) = self.vacant_id() else { return Err(value) };
         if id.index() == self.generations.len() {
@@ -120,7 +122,7 @@ impl<T> ConnectionTable<T> {
             .map(|(index, value)| (ConnectionId::new(index as u32, self.generations[index]), value))
     }
 
-    /// Number of slots used so far, since the last [`ConnectionTable::trim`]: indexes below it may be live.
+    /// Number of slots used since the last [`ConnectionTable::trim`]: every live index is below it.
     pub fn high_water(&self) -> usize {
         self.generations.len()
     }

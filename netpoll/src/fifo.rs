@@ -2,51 +2,51 @@
 
 use std::collections::VecDeque;
 
-/// A ring buffer that begins again at its front whenever it runs empty.
+/// A ring buffer that starts over at its front whenever it runs empty.
 ///
-/// A plain ring walks through all of its memory however few entries it holds, so every page of it becomes resident. The
-/// lists of a backend are as long as its connections, and hold a handful: this one touches only as much as it once
-/// held.
+/// A plain ring walks through all of its memory however few entries it holds, so every page of it
+/// becomes resident. The lists of a backend are as long as its connections and hold a handful of
+/// entries: this one touches only as much as it once held.
 #[derive(Debug)]
 pub struct Fifo<T>(VecDeque<T>);
 
 impl<T> Fifo<T> {
-    /// Room for `capacity` entries, reserved and not touched.
+    /// A queue with room for `capacity` entries, reserved and not touched.
     pub fn with_capacity(capacity: usize) -> Fifo<T> {
         Fifo(VecDeque::with_capacity(capacity))
     }
 
-    /// Entries that there is room for.
+    /// The number of entries that there is room for.
     pub fn capacity(&self) -> usize {
         self.0.capacity()
     }
 
-    /// Entries.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The oldest.
+    /// The oldest entry.
     pub fn front(&self) -> Option<&T> {
         self.0.front()
     }
 
-    /// Adds the newest.
+    /// Adds an entry as the newest.
     pub fn push_back(&mut self, entry: T) {
         self.0.push_back(entry);
     }
 
-    /// Puts one back as the oldest.
+    /// Returns an entry to the front, as the oldest.
     pub fn push_front(&mut self, entry: T) {
         self.0.push_front(entry);
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest entry.
     pub fn pop_front(&mut self) -> Option<T> {
         let entry = self.0.pop_front();
         if self.0.is_empty() {
@@ -55,7 +55,7 @@ impl<T> Fifo<T> {
         entry
     }
 
-    /// Gives the memory back when it is empty; its capacity stays.
+    /// Returns the memory of an empty queue to the system; its capacity stays.
     pub fn trim(&mut self) {
         crate::release_queue(&mut self.0);
     }

@@ -7,15 +7,19 @@
 //!                     └──── send, finish, close, connect ◄──┘
 //! ```
 //!
-//! * [`Backend`] is the seam: one shape for readiness and for completion. [`epoll`], [`uring`] and [`sim`] fill it.
-//! * [`Buffer`] and [`SharedBuffer`] are holds on pooled memory ([`BufferPools`]): unique and writable, then counted
-//!   and read-only.
-//! * [`ConnectionId`] is an index with a generation; [`ConnectionTable`] a table of fixed size over them.
-//! * [`TimerWheel`] holds one lazily re-armed timer a connection; [`Timestamp`] is time as an argument.
-//! * [`mailbox()`] hands messages between threads and wakes a sleeping backend through its [`Waker`].
+//! * [`Backend`] is the seam: one shape for readiness and for completion. [`epoll`], [`uring`] and
+//!   [`sim`] implement it.
+//! * [`Buffer`] and [`SharedBuffer`] are holds on pooled memory ([`BufferPools`]): unique and
+//!   writable, then counted and read-only.
+//! * [`ConnectionId`] is an index with a generation; [`ConnectionTable`] is a table of fixed size
+//!   over such ids.
+//! * [`TimerWheel`] holds one lazily re-armed timer per connection; [`Timestamp`] is time as an
+//!   argument.
+//! * [`mailbox()`] passes messages between threads and wakes a sleeping backend through its
+//!   [`Waker`].
 //!
-//! One thread owns a backend, and everything here but mailboxes, wakers and shared buffers belongs to that thread.
-//! After a backend is made, nothing in this crate allocates.
+//! One thread owns a backend. Everything here belongs to that thread, except mailboxes, wakers and
+//! shared buffers. After a backend is made, nothing in this crate allocates.
 
 mod backend;
 mod buffer;
@@ -63,7 +67,8 @@ pub use timer_wheel::TimerWheel;
 pub use turns::{TakesTurns, take_turns};
 pub use uring::{UringBackend, UringConfig};
 
-/// Bytes of user space that a connection takes in its backend, whichever of the kernel's two that is.
+/// Bytes of user space that a connection takes in its backend: the larger figure of epoll and
+/// io_uring.
 pub const CONNECTION_BYTES_MAX: usize = {
     let (epoll, uring) = (epoll::EpollBackend::BYTES_PER_CONNECTION, UringBackend::BYTES_PER_CONNECTION);
     if epoll > uring { epoll } else { uring }

@@ -1,15 +1,18 @@
-//! What all backends have in common: the life of a connection, from its first state to the `Closed` that ends it.
+//! What all backends have in common: the life of a connection, from its first state to the `Closed`
+//! that ends it.
 //!
 //! ```text
-//!   Reserved ─► Open ─► Finishing ─► Finished ─► Ended (─► Closing)    finish: queue, FIN, wait for the peer's FIN
-//!   Connecting ─┘└────► PeerFinished ──────────► Ended (─► Closing)    the peer's FIN came first: queue, then gone
+//!   Reserved ─► Open ─► Finishing ─► Finished ─► Ended (─► Closing)   queue, FIN, peer's FIN
+//!   Connecting ─┘└────► PeerFinished ──────────► Ended (─► Closing)   peer's FIN, queue, end
 //! ```
 //!
-//! A backend moves bytes; [`Common`] keeps what waits to be sent, says which state follows, and remembers what is to be
-//! told. The system calls (or submissions) that belong to a step are the backend's: methods here return what is to be done.
+//! A backend moves bytes. [`Common`] keeps what waits to be sent, decides which state follows, and
+//! remembers what is to be reported. The system calls (or submissions) that belong to a step are
+//! the backend's: methods here return what is to be done.
 //!
-//! Invariants: a connection is in the list of the waiting (`Life::place`) from the send that its socket did not take whole
-//! until its queue is empty or it has ended; one that has ended has nothing queued.
+//! Invariants: a connection is in the waiting list (`Life::place`) from the first send that its
+//! socket did not take whole until its queue is empty or it has ended. A connection that has ended
+//! has nothing queued.
 
 use crate::connection_table::ConnectionTable;
 use crate::fifo::Fifo;
@@ -21,19 +24,20 @@ use crate::{
 use std::io;
 use std::time::Duration;
 
-/// Where a connection is in its life. See the module's text.
+/// The state of a connection. See the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// io_uring only: kept free for an accept in flight.
+    /// io_uring only: the slot is kept free for an accept in flight.
     Reserved,
     Connecting,
     Open,
     Finishing,
     Finished,
     PeerFinished,
-    /// Its `Closed` is on the way; with io_uring, the submission of its close.
+    /// `Closed` is to be reported; with io_uring, the close is to be submitted.
     Ended,
-    /// io_uring only: its close is submitted, and the last completion of the operations in flight is awaited.
+    /// io_uring only: the close is submitted, and completions of operations in flight are
+    /// outstanding.
     Closing,
 }
 
@@ -55,18 +59,19 @@ impl State {
     }
 }
 
-/// Not in the list of the waiting.
+/// The place of a connection that is not in the waiting list.
 const NOWHERE: u32 = u32::MAX;
 
 /// The part of a connection's slot that all backends have.
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) state: State,
-    /// What to say in the end: an owner that finished did it, whoever came first.
+    /// The reason that `Closed` will have: `Local` once the owner has finished, whichever side
+    /// ended first.
     reason: CloseReason,
-    /// The socket took less than was offered; news of room to send ends this.
+    /// The socket took less than was offered. Room to send ends this.
     pub(crate) send_waits: bool,
-    /// Where in the list of the waiting.
+    /// Index in the waiting list.
     place: u32,
     pub(crate) queue: SendQueue,
 }
@@ -83,7 +88,7 @@ impl Life {
         self.reason
     }
 
-    /// Whether the socket has at some time taken less than was offered, and the queue has not been empty since.
+    /// Whether the socket has taken less than was offered, and the queue has not been empty since.
     pub(crate) fn is_waiting(&self) -> bool {
         self.place != NOWHERE
     }
@@ -95,7 +100,7 @@ pub(crate) trait Slot {
     fn life_mut(&mut self) -> &mut Life;
 }
 
-/// Something to be told that did not come out of a receive or an accept.
+/// A fact to report that did not come out of a receive or an accept.
 #[derive(Clone, Copy)]
 pub(crate) enum Notice {
     Connected(ConnectionId),
@@ -113,11 +118,11 @@ impl From<Notice> for Completion {
     }
 }
 
-/// What follows from an empty queue.
+/// What follows when a queue runs empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Emptied {
     Nothing,
-    /// The farewell has left: FIN is to follow.
+    /// The last message has left: FIN is to follow.
     Shut,
     /// Both sides have finished.
     End(CloseReason),
@@ -126,22 +131,22 @@ pub(crate) enum Emptied {
 /// What follows from the owner's `finish`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// It is closing already, or gone.
+    /// The connection is closing already, or gone.
     Ignored,
-    /// It was never open: nobody to say farewell to.
+    /// The connection was never open, so there is no peer to send to.
     End,
-    /// The queue is to be sent, and what the peer still says to be received.
+    /// What is queued is to be sent, and what the peer still sends is to be received.
     Flush,
 }
 
-/// Connections with their queues and what is to be told of them.
+/// Connections with their queues, and the facts to be reported about them.
 pub(crate) struct Common<S> {
     pub(crate) table: ConnectionTable<S>,
-    /// Completions to be reported first.
+    /// Facts to be reported before anything else.
     pub(crate) notices: Fifo<Notice>,
     pub(crate) pieces: PieceStore,
     waiting: Vec<Waiting>,
-    /// The present, as far as the list of the waiting needs it: see [`Common::note_time`].
+    /// The present, as precisely as the waiting list needs it: see [`Common::note_time`].
     now: Timestamp,
     moved: LastCopy,
     pub(crate) pools: BufferPools,
@@ -151,7 +156,7 @@ pub(crate) struct Common<S> {
 }
 
 impl<S: Slot> Common<S> {
-    /// Bytes of user space that a connection takes here, its places in the lists included.
+    /// Bytes of user space that a connection takes here, including its entries in the lists.
     pub(crate) const BYTES_PER_CONNECTION: usize =
         ConnectionTable::<S>::BYTES_PER_SLOT + 2 * size_of::<Notice>() + size_of::<Waiting>();
 
@@ -159,7 +164,7 @@ impl<S: Slot> Common<S> {
     pub(crate) fn new(config: &BackendConfig, slots: usize) -> io::Result<Common<S>> {
         Ok(Common {
             table: ConnectionTable::with_capacity(slots),
-            // At most one Closed, and one Connected or Sent before it, a connection.
+            // For each connection at most one Closed, and one Connected or Sent before it.
             notices: Fifo::with_capacity(2 * slots),
             pieces: PieceStore::new(slots, config.send_pieces_shared),
             waiting: Vec::with_capacity(slots),
@@ -172,7 +177,7 @@ impl<S: Slot> Common<S> {
         })
     }
 
-    /// Gives the memory of what is empty back.
+    /// Returns the memory of what is empty to the system.
     pub(crate) fn trim(&mut self) {
         self.trim_table();
         self.notices.trim();
@@ -181,14 +186,15 @@ impl<S: Slot> Common<S> {
         self.pools.trim();
     }
 
-    /// Lets the table begin anew if it is empty.
+    /// Lets the table start over if it is empty.
     pub(crate) fn trim_table(&mut self) {
         self.counters.renewals += u64::from(self.table.trim());
     }
 
-    // --- sending -------------------------------------------------------------------------------------------------
+    // --- sending ---
 
-    /// Queues a send and returns the slot, for the backend to note that there is something to do.
+    /// Queues a send and returns the slot, in which the backend notes that there is something to
+    /// do.
     pub(crate) fn queue(
         &mut self,
         id: ConnectionId,
@@ -221,14 +227,15 @@ impl<S: Slot> Common<S> {
         }
     }
 
-    /// The owner is through: `last` is queued, and nothing after it.
+    /// Queues `last`, and accepts nothing after it: the owner has finished.
     pub(crate) fn finish(&mut self, id: ConnectionId, last: Option<SharedBuffer>) -> Finish {
         let Some(slot) = self.table.get_mut(id).filter(|slot| slot.life().state.takes_sends()) else {
             return Finish::Ignored;
         };
         let life = slot.life_mut();
         if let Some(last) = last {
-            // A full store of pieces loses the farewell, not the close; an empty queue is sure of a piece.
+            // A full store of pieces loses the last message, not the close. An empty queue always
+            // gets a piece.
             let _ = life.queue.push(&mut self.pieces, last, usize::MAX, Priority::Last, Ok);
         }
         life.reason = CloseReason::Local;
@@ -240,7 +247,7 @@ impl<S: Slot> Common<S> {
         Finish::Flush
     }
 
-    /// The socket has taken the first `count` queued bytes.
+    /// Drops the first `count` queued bytes: the socket has taken them.
     pub(crate) fn sent(&mut self, id: ConnectionId, count: usize) {
         let Some(slot) = self.table.get_mut(id) else { return };
         self.counters.send_bytes += count as u64;
@@ -251,13 +258,13 @@ impl<S: Slot> Common<S> {
         }
     }
 
-    /// Sends have been handed over and the wait begins: what was moved last is kept no longer.
+    /// Ends a round of sends, before the wait: the copy that was made last is no longer kept.
     pub(crate) fn end_sends(&mut self) {
         self.moved.clear();
     }
 
-    /// Declares the present to be what `now` returns: before sends are tried, and again before their outcomes are taken in. Asks
-    /// for it only while a connection waits.
+    /// Sets the present to what `now` returns: before sends are tried, and again before their
+    /// results are taken in. Calls `now` only while a connection waits.
     pub(crate) fn note_time(&mut self, now: impl FnOnce() -> Timestamp) {
         self.end_sends();
         if !self.waiting.is_empty() {
@@ -265,7 +272,7 @@ impl<S: Slot> Common<S> {
         }
     }
 
-    /// The socket took less than was offered.
+    /// Notes that the socket took less than was offered.
     pub(crate) fn send_must_wait(&mut self, id: ConnectionId, now: impl FnOnce() -> Timestamp) {
         let Some(slot) = self.table.get_mut(id) else { return };
         let life = slot.life_mut();
@@ -279,7 +286,7 @@ impl<S: Slot> Common<S> {
         self.counters.send_copies += life.queue.retain(&mut self.pieces, &mut self.pools, self.copy_break);
     }
 
-    /// The socket has taken everything.
+    /// Handles an empty queue: the socket has taken everything.
     pub(crate) fn queue_emptied(&mut self, id: ConnectionId) -> Emptied {
         let Some(slot) = self.table.get_mut(id) else { return Emptied::Nothing };
         let life = slot.life_mut();
@@ -313,17 +320,17 @@ impl<S: Slot> Common<S> {
         }
     }
 
-    /// Whether a connection is in the list of the waiting.
+    /// Whether a connection is in the waiting list.
     pub(crate) fn is_waiting(&self, id: ConnectionId) -> bool {
         self.table.get(id).is_some_and(|slot| slot.life().is_waiting())
     }
 
-    /// Connections in the list of the waiting, each once, in no order.
+    /// The waiting list: each connection once, in no order.
     pub(crate) fn waiting(&self) -> &[Waiting] {
         &self.waiting
     }
 
-    /// How long the socket of a connection in the list of the waiting has taken nothing.
+    /// How long the socket of a connection in the waiting list has taken nothing.
     pub(crate) fn stalled_for(&self, id: ConnectionId, now: Timestamp) -> Duration {
         let place = self.table.get(id).map_or(NOWHERE, |slot| slot.life().place);
         self.waiting.get(place as usize).map_or(Duration::ZERO, |waiting| waiting.stalled_for(now))
@@ -352,17 +359,18 @@ impl<S: Slot> Common<S> {
         self.pieces.block_bytes(slot.life().queue.list(), is_counted)
     }
 
-    /// Bytes of the blocks of `pool`, whoever's it is, that wait for a connection.
+    /// Bytes of the blocks of `pool`, which may belong to another owner, that wait for a
+    /// connection.
     pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
         let Some(slot) = self.table.get(id) else { return 0 };
         let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
         self.pieces.block_bytes(slot.life().queue.list(), is_counted)
     }
 
-    // --- ending --------------------------------------------------------------------------------------------------
+    // --- ending ---
 
-    /// The peer's FIN: why the connection ends now, or `None` when it goes on because something is queued for the peer,
-    /// which may have closed only its own side.
+    /// Handles the peer's FIN. Returns why the connection ends now, or `None` when it goes on
+    /// because something is queued for the peer, which may have closed only its own side.
     pub(crate) fn peer_finished(&mut self, id: ConnectionId) -> Option<CloseReason> {
         let life = self.table.get_mut(id)?.life_mut();
         if life.state.is_over() {
@@ -389,11 +397,11 @@ impl<S: Slot> Common<S> {
         true
     }
 
-    /// The next thing to be told.
+    /// The next fact to report.
     pub(crate) fn next_notice(&mut self) -> Option<Notice> {
         loop {
             match self.notices.pop_front()? {
-                // Nobody who has finished, or is gone, cares for room in his queue.
+                // A finished or closed connection does not need `Sent`.
                 Notice::Sent(id) if self.table.get(id).is_none_or(|s| s.life().state != State::Open) => {}
                 notice => return Some(notice),
             }
@@ -474,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn the_waiting_are_listed_once_until_their_queue_is_empty_or_they_end() {
+    fn waiting_connections_are_listed_once_until_their_queue_is_empty_or_they_end() {
         let (mut common, ids) = common(4);
         for id in &ids {
             queue(&mut common, *id);
@@ -521,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_moved_last_is_kept_only_until_the_wait() {
+    fn the_last_copy_is_kept_only_until_the_wait() {
         let (mut common, ids) = common(1);
         queue(&mut common, ids[0]);
         common.send_must_wait(ids[0], || Timestamp::ZERO);
@@ -536,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finishes_is_told_that_it_was_himself() {
+    fn a_connection_that_its_owner_finished_ends_as_local() {
         let (mut common, ids) = common(1);
         queue(&mut common, ids[0]);
         assert_eq!(common.peer_finished(ids[0]), None);

@@ -1,22 +1,24 @@
-//! Bounded hand-over between workers, without a lock.
+//! A bounded lock-free queue between workers.
 //!
-//! Many producers, one consumer that also sleeps in its backend's `poll`. A producer wakes it only when it sleeps, so a busy
-//! worker costs its senders no system call. Order holds per producer. A producer or consumer that is preempted, wherever, delays
-//! its own message only (`sys/ring.rs`).
+//! Many producers, and one consumer that also sleeps in its backend's `poll`. A producer wakes the
+//! consumer only when it sleeps, so a busy worker costs its senders no system call. Order holds per
+//! producer. A producer or consumer that is preempted, at whatever point, delays only its own
+//! message (`sys/ring.rs`).
 //!
 //! ```text
 //!   consumer: prepare_sleep ─ nothing came? ─► poll(wait), else poll(0);  finish_sleep
-//!   producer: push, notify ─ it sleeps, or is about to? ─► wake
+//!   producer: push, notify ─ consumer sleeps, or is about to? ─► wake
 //! ```
 //!
-//! No wake-up is lost between the two: `sys/sleep_flag.rs` says why, and models explore every order (`netpoll/loom`).
+//! No wake-up is lost between the two: `sys/sleep_flag.rs` says why, and models explore every order
+//! (`netpoll/loom`).
 
 use crate::Waker;
 use crate::sync::Arc;
 use crate::sys::queue::{Popper, Pusher, bytes_per_message, queue};
 use crate::sys::sleep_flag::SleepFlag;
 
-/// The consumer's sleep, to its producers.
+/// The consumer's sleep, as its producers see it.
 #[derive(Debug)]
 struct Sleep {
     flag: SleepFlag,
@@ -36,15 +38,15 @@ impl<T> Clone for MailboxSender<T> {
     }
 }
 
-/// The receiving side, owned by the thread that sleeps in the backend whose waker was given.
+/// The receiving side. Its owner is the thread that sleeps in the backend whose waker was given.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     queue: Popper<T>,
     sleep: Arc<Sleep>,
 }
 
-/// Bytes of address space that each place in a mailbox for messages of type `T` takes; resident become those that are
-/// needed at a time, and 8 to 16 bytes of each.
+/// Bytes of address space that each place in a mailbox for messages of type `T` takes. Resident are
+/// those that were in use at one time, and 8 to 16 bytes of each other place.
 pub const fn mailbox_bytes<T>() -> usize {
     bytes_per_message::<T>()
 }
@@ -57,12 +59,13 @@ pub fn mailbox<T>(capacity: usize, waker: Waker) -> (MailboxSender<T>, Mailbox<T
 }
 
 impl<T> MailboxSender<T> {
-    /// Messages that the mailbox has room for.
+    /// The number of messages that the mailbox has room for.
     pub fn capacity(&self) -> usize {
         self.queue.capacity()
     }
 
-    /// Hands `message` over without waking the consumer; [`MailboxSender::notify`] does that once for several.
+    /// Adds `message` without waking the consumer; [`MailboxSender::notify`] does that once for
+    /// several.
     ///
     /// # Errors
     /// The message itself when the mailbox is full.
@@ -89,40 +92,41 @@ impl<T> MailboxSender<T> {
         Ok(())
     }
 
-    /// Messages waiting, about: some may be on their way in or out.
+    /// The number of waiting messages, roughly: some may be on their way in or out.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether nothing waits, just as roughly.
+    /// Whether no message waits, just as roughly.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl<T> Mailbox<T> {
-    /// The oldest message.
+    /// Takes the oldest message.
     pub fn pop(&self) -> Option<T> {
         self.queue.pop()
     }
 
-    /// Messages waiting.
+    /// The number of waiting messages.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Gives the memory of the places for messages back, unless one waits or is being put in. A sender may find the mailbox
-    /// full meanwhile, for some microseconds.
+    /// Returns the memory of the places for messages to the system, unless one waits or is being
+    /// put in. A sender may find the mailbox full meanwhile, for some microseconds.
     pub fn trim(&self) {
         self.queue.trim();
     }
 
-    /// Declares that the consumer is about to sleep; false when a message came in the meantime and it must not.
+    /// Declares that the consumer is about to sleep. False when a message came in the meantime: the
+    /// consumer must not sleep.
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {
         self.sleep.flag.declare();

@@ -1,10 +1,11 @@
 //! The store of pieces that all send queues of a backend share, and the lists in it.
 //!
-//! A piece is 24 bytes: a reference into pooled memory, a link, and its number in its list. A [`PieceList`] is two indexes and
-//! owns nothing while it is empty. The payload exists once, however many lists refer to it.
+//! A piece is 24 bytes: a reference into pooled memory, a link, and its number in its list. A
+//! [`PieceList`] is two indexes and owns nothing while it is empty. The payload exists once,
+//! however many lists refer to it.
 //!
-//! The store has one piece for every list that nothing else can take, and a part that all share ([`Shares`]): a list that is
-//! empty always takes a piece, whatever others hold.
+//! The store has one piece for each list, which no other list can take, and a part that all share
+//! ([`Shares`]): an empty list always takes a piece, whatever other lists hold.
 
 use crate::{BufferPools, Priority, SharedBuffer};
 
@@ -15,7 +16,7 @@ struct Piece {
     /// `None` while the node is free.
     buffer: Option<SharedBuffer>,
     next: u32,
-    /// Its number in its list; they rise by one, and wrap.
+    /// The piece's number in its list; numbers rise by one, and wrap.
     ordinal: u32,
 }
 
@@ -27,18 +28,20 @@ const _: () = assert!(PIECE_BYTES == 24);
 /// Why a queue did not take a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The queue itself holds as much as it may.
+    /// The queue itself is at its bound.
     Queue,
     /// Other queues hold what it would need.
     Store,
 }
 
-/// The account of a store of pieces: one guaranteed piece a queue, which is not counted here, and a shared part.
+/// The account of a store of pieces: one guaranteed piece a queue, which is not counted here, and a
+/// shared part.
 ///
-/// A queue may take from the shared part while it holds less than a quarter of what is free: a dynamic threshold (Choudhury
-/// and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998). However many queues take all that they
-/// may, N of them leave 1 part in (1 + N / 4) free, and each has the same. An eighth of the shared part is for replies alone, of
-/// which a queue may hold [`Shares::REPLIES_MIN`] while any piece is free.
+/// A queue may take from the shared part while it holds less than a quarter of what is free: a
+/// dynamic threshold (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
+/// packet switches", 1998). However many queues take all that they may, N of them leave 1 part in
+/// (1 + N / 4) free, and each has the same. An eighth of the shared part is for replies alone; a
+/// queue may hold [`Shares::REPLIES_MIN`] of it while any piece is free.
 #[derive(Clone, Copy, Debug)]
 pub struct Shares {
     shared: usize,
@@ -46,14 +49,15 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// What is free, divided by this, is what one queue may hold.
+    /// One queue may hold what is free, divided by this.
     const PART: usize = 4;
     /// The shared part, divided by this, is for replies alone.
     const RESERVE: usize = 8;
-    /// Shared pieces that a queue of replies may hold while any is free. A queue that holds fewer is not what fills the store.
+    /// Shared pieces that a queue of replies may hold while any is free. A queue that holds fewer
+    /// does not fill the store.
     pub const REPLIES_MIN: usize = 64;
 
-    /// The account of a store with `shared` pieces beside those guaranteed.
+    /// The account of a store with `shared` pieces in addition to the guaranteed ones.
     pub fn new(shared: usize) -> Shares {
         Shares { shared, used: 0 }
     }
@@ -68,11 +72,11 @@ impl Shares {
         self.shared
     }
 
-    /// Takes a shared piece for a queue that is not empty and holds `held` pieces. `held` is asked for only when the store is so
-    /// full that one queue could have too many.
+    /// Takes a shared piece for a queue that is not empty and holds `held` pieces. Calls `held`
+    /// only when the store is so full that one queue could have too many.
     ///
     /// # Errors
-    /// Whose fault it is that there is none for it.
+    /// Which side is at its bound: the queue or the store.
     pub fn take(&mut self, priority: Priority, held: impl FnOnce() -> usize) -> Result<(), Refusal> {
         let free = self.shared - self.used;
         let limit = match priority {
@@ -94,7 +98,7 @@ impl Shares {
         Ok(())
     }
 
-    /// Gives a shared piece back.
+    /// Returns a shared piece.
     pub fn give_back(&mut self) {
         self.used -= 1;
     }
@@ -110,26 +114,26 @@ pub struct PieceList {
 }
 
 impl PieceList {
-    /// An index that is no piece's.
+    /// An index that names no piece.
     pub const NONE: u32 = NONE;
 
-    /// Without pieces.
+    /// A list without pieces.
     pub const fn new() -> PieceList {
         PieceList { head: NONE, tail: NONE }
     }
 
-    /// Whether it has no piece.
+    /// Whether the list has no piece.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.head == NONE
     }
 
-    /// Whether it has exactly one piece.
+    /// Whether the list has exactly one piece.
     pub fn is_single(&self) -> bool {
         self.head != NONE && self.head == self.tail
     }
 
-    /// The index of its first piece, or [`PieceList::NONE`].
+    /// The index of the first piece, or [`PieceList::NONE`].
     #[inline]
     pub fn first(&self) -> u32 {
         self.head
@@ -142,16 +146,16 @@ impl Default for PieceList {
     }
 }
 
-/// Where in a list the bytes of a push begin: an index, and bytes of that piece before them.
+/// Where in a list the bytes of a push begin: a piece, and the bytes in it before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushedAt {
-    /// The piece.
+    /// Index of the piece.
     pub index: u32,
-    /// Bytes of it that were there before.
+    /// Bytes of the piece that were there before.
     pub offset: u32,
 }
 
-/// The store.
+/// The store of pieces. See the module's text.
 #[derive(Debug)]
 pub struct PieceStore {
     nodes: Vec<Piece>,
@@ -161,17 +165,18 @@ pub struct PieceStore {
     shares: Shares,
 }
 
-/// Pieces of a list that counts as short.
+/// The number of pieces in a list that counts as short.
 const SHORT_LIST: usize = 32;
 
 impl PieceStore {
-    /// Pieces of a list that [`PieceStore::block_bytes`] looks at.
+    /// At most so many pieces of a list are looked at by [`PieceStore::block_bytes`].
     pub const PIECES_COUNTED: usize = 1024;
 
-    /// A store for `lists` lists, which share `shared` pieces beside the one that each is sure of.
+    /// A store for `lists` lists, which share `shared` pieces in addition to the guaranteed one of
+    /// each.
     ///
     /// # Panics
-    /// If an index does not name them all.
+    /// If a 32-bit index does not name them all.
     pub fn new(lists: usize, shared: usize) -> PieceStore {
         let capacity = lists + shared;
         assert!(capacity < NONE as usize);
@@ -179,7 +184,7 @@ impl PieceStore {
         PieceStore { nodes, free: NONE, used: 0, capacity, shares: Shares::new(shared) }
     }
 
-    /// Gives the memory back when no list has a piece.
+    /// Returns the memory to the system when no list has a piece.
     pub fn trim(&mut self) {
         if self.used == 0 {
             self.nodes.clear();
@@ -204,11 +209,11 @@ impl PieceStore {
         if list.is_empty() { 0 } else { ordinal(list.tail).wrapping_sub(ordinal(list.head)) as usize + 1 }
     }
 
-    /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in one block become one piece.
-    /// Says where its bytes begin.
+    /// Appends `buffer`, which is not empty, in the form that `keep` returns. Neighbors in one
+    /// block become one piece. Returns where the bytes begin.
     ///
     /// # Errors
-    /// The buffer, when the store has no piece for it, or `keep` does not take it into the list.
+    /// The buffer, when the store has no piece for it, or `keep` refuses it.
     #[inline]
     pub fn push(
         &mut self,
@@ -243,7 +248,7 @@ impl PieceStore {
         Ok(PushedAt { index, offset: 0 })
     }
 
-    /// The size of the last piece before `buffer` became its end.
+    /// Joins `buffer` to the last piece; returns the size that the piece had before.
     fn join_tail(&mut self, list: &PieceList, buffer: SharedBuffer) -> Result<u32, SharedBuffer> {
         let tail = self.nodes.get_mut(list.tail as usize).and_then(|tail| tail.buffer.as_mut());
         let Some(tail) = tail else { return Err(buffer) };
@@ -252,7 +257,8 @@ impl PieceStore {
         Ok(before)
     }
 
-    /// A node for `buffer`. There is one: the shared part has its account, and every list its own.
+    /// A node for `buffer`. There always is one: the shared part has its account, and every list
+    /// its own.
     fn allocate(&mut self, buffer: SharedBuffer) -> u32 {
         let piece = Piece { buffer: Some(buffer), next: NONE, ordinal: 0 };
         self.used += 1;
@@ -274,7 +280,7 @@ impl PieceStore {
         self.nodes.get(index as usize).and_then(|node| node.buffer.as_ref())
     }
 
-    /// The index of the piece behind that at `index`, or [`PieceList::NONE`].
+    /// The index of the piece behind the one at `index`, or [`PieceList::NONE`].
     #[inline]
     pub fn next(&self, index: u32) -> u32 {
         self.nodes.get(index as usize).map_or(NONE, |node| node.next)
@@ -290,7 +296,7 @@ impl PieceStore {
         })
     }
 
-    /// Drops the first `count` bytes of the list, which are there.
+    /// Drops the first `count` bytes of the list.
     ///
     /// # Panics
     /// If the list is shorter.
@@ -308,7 +314,7 @@ impl PieceStore {
         }
     }
 
-    /// Takes the first piece off.
+    /// Removes the first piece.
     #[inline]
     pub fn pop(&mut self, list: &mut PieceList) -> Option<SharedBuffer> {
         let index = list.head;
@@ -329,8 +335,8 @@ impl PieceStore {
         while self.pop(list).is_some() {}
     }
 
-    /// Drops all bytes behind the first `size` of the piece at `index`, which the list has. Looks for the piece before that when
-    /// `size` is 0.
+    /// Drops all bytes behind the first `size` of the piece at `index`, which the list has.
+    /// Searches for the piece before that when `size` is 0.
     pub fn truncate(&mut self, list: &mut PieceList, index: u32, size: u32) {
         let last = if size > 0 { index } else { self.before(list, index) };
         if last == NONE {
@@ -343,7 +349,7 @@ impl PieceStore {
         {
             *buffer = buffer.slice(0, size as usize);
         }
-        // Of a list that stays the first piece is the one that was not taken from the shared part.
+        // In a list that stays, the first piece is the one that was not taken from the shared part.
         let mut cut = PieceList { head: rest, tail: list.tail };
         list.tail = last;
         if self.pop(&mut cut).is_some() {
@@ -352,7 +358,7 @@ impl PieceStore {
         self.clear(&mut cut);
     }
 
-    /// The piece before that at `index`, or `NONE` when that is the first.
+    /// The piece before the one at `index`, or `NONE` when that is the first.
     fn before(&self, list: &PieceList, index: u32) -> u32 {
         let (mut last, mut at) = (NONE, list.head);
         while at != index {
@@ -361,12 +367,12 @@ impl PieceStore {
         last
     }
 
-    /// Changes all pieces of a list to what `change` makes of them; their sizes stay.
+    /// Replaces each piece of a list by what `change` makes of it; sizes stay.
     pub fn change(&mut self, list: &PieceList, change: impl FnMut(SharedBuffer) -> SharedBuffer) {
         self.change_from(list.head, usize::MAX, change);
     }
 
-    /// The same of a list's pieces from that at `index` on, `pieces_max` at most.
+    /// The same for at most `pieces_max` pieces, from the one at `index` on.
     pub fn change_from(
         &mut self,
         mut index: u32,
@@ -380,10 +386,11 @@ impl PieceStore {
         }
     }
 
-    /// Bytes of the blocks that the first [`PieceStore::PIECES_COUNTED`] pieces of a list keep, of those that `is_counted` says:
-    /// each block once, however many of the pieces lie in it.
+    /// Bytes of the blocks that the first [`PieceStore::PIECES_COUNTED`] pieces of a list hold, as
+    /// far as `is_counted` says so: each block once, however many of the pieces lie in it.
     pub fn block_bytes(&self, list: &PieceList, is_counted: impl Fn(&SharedBuffer) -> bool) -> usize {
-        // One decision asks thousands of lists, most of them short: clearing the large array would be most of the work.
+        // One decision asks thousands of lists, most of them short: clearing the large array would
+        // be most of the work.
         match self.count(list) {
             0..=SHORT_LIST => self.block_bytes_of_first::<SHORT_LIST>(list, is_counted),
             _ => self.block_bytes_of_first::<{ PieceStore::PIECES_COUNTED }>(list, is_counted),
@@ -412,14 +419,14 @@ impl PieceStore {
     }
 }
 
-/// The buffer that was copied last for a queue that waits, and its copy: what goes to many such queues is copied once. Lives for a
-/// turn.
+/// The buffer that was copied last for a waiting queue, and its copy: what goes to many such queues
+/// is copied once. Lives for a turn.
 #[derive(Debug, Default)]
 pub struct LastCopy(Option<(SharedBuffer, SharedBuffer)>);
 
 impl LastCopy {
-    /// `buffer`, or a copy of it in a smaller block, where [`BufferPools::retain`] makes one: it will stay for as long as a slow
-    /// peer likes. Adds to `copies` when one was made.
+    /// `buffer`, or a copy of it in a smaller block where [`BufferPools::retain`] makes one,
+    /// because it stays for as long as the peer is slow. Adds to `copies` when one was made.
     pub fn keep(
         &mut self,
         buffer: SharedBuffer,
@@ -441,11 +448,11 @@ impl LastCopy {
         kept
     }
 
-    /// The same for what goes to a queue of a peer that has refused bytes, and is not what that peer asked for: it does not keep
-    /// a block that others need ([`BufferPools::is_scarce`]).
+    /// The same for what goes to a queue of a peer that has refused bytes and did not ask for this:
+    /// it does not hold a block that is scarce ([`BufferPools::is_scarce`]).
     ///
     /// # Errors
-    /// The buffer, when it would keep such a block.
+    /// The buffer, when it would hold such a block.
     pub fn keep_if_plenty(
         &mut self,
         buffer: SharedBuffer,
@@ -455,7 +462,7 @@ impl LastCopy {
     ) -> Result<SharedBuffer, SharedBuffer> {
         let pool = buffer.pool();
         let kept = self.keep(buffer, pools, copy_break, copies);
-        // A copy is of a pool that has enough.
+        // A copy lies in a pool that has enough.
         if kept.pool() == pool && pools.is_scarce(&kept) { Err(kept) } else { Ok(kept) }
     }
 

@@ -1,4 +1,5 @@
-//! What waits to be sent, by connection: a list of pieces in the store that all share ([`crate::PieceStore`]), and its bytes.
+//! What waits to be sent on one connection: a list of pieces in the shared store
+//! ([`crate::PieceStore`]), and its bytes.
 //!
 //! A queue is 12 bytes in its connection's slot and owns nothing while it is empty.
 
@@ -6,7 +7,8 @@ use crate::piece_store::{PieceList, PieceStore, Refusal};
 use crate::{BufferPools, Priority, SharedBuffer};
 use std::io::IoSlice;
 
-/// Most pieces that one vectored write carries (the kernel's limit, UIO_MAXIOV, is 1024; gains end long before).
+/// At most so many pieces are carried by one vectored write. The kernel's limit, UIO_MAXIOV, is
+/// 1024; gains end long before.
 pub(crate) const PIECES_PER_WRITE: usize = 64;
 
 /// One connection's queue.
@@ -40,10 +42,11 @@ impl SendQueue {
         self.list.is_single()
     }
 
-    /// Appends `buffer`, in the form in which `keep` has it stay. An empty queue takes a piece of any size.
+    /// Appends `buffer`, in the form that `keep` returns. An empty queue takes a piece of any size.
     ///
     /// # Errors
-    /// The buffer, when the queue would exceed `bytes_max`, when the store has no piece for it, or when `keep` does not take it.
+    /// The buffer, when the queue would exceed `bytes_max`, when the store has no piece for it, or
+    /// when `keep` refuses it.
     pub(crate) fn push(
         &mut self,
         store: &mut PieceStore,
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_one_piece() {
+    fn neighbors_are_one_piece() {
         let (mut pools, mut pieces, mut queue) = setup(0);
         let mut buffer = pools.copy(b"onetwo").unwrap();
         let first = buffer.split_to(3).freeze();

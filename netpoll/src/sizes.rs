@@ -1,4 +1,5 @@
-//! What a connection takes in a backend, part by part, for docs/memory.md: a test of the gateway compares each figure.
+//! What a connection takes in a backend, part by part. A test of the gateway compares each figure
+//! with docs/memory.md.
 
 use crate::PIECE_BYTES;
 use crate::connection_table::SlabEntry;

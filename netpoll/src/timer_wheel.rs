@@ -1,12 +1,12 @@
 //! One lazily re-armed timer for each connection.
 //!
-//! A hashed wheel (Varghese & Lauck, 1987, scheme 6): `SLOTS` lists, one a tick, and a hand that visits a list a
-//! tick. A timer is a node in a parallel array, addressed by the connection's index: 12 bytes each, no
-//! allocation, O(1) to set and to cancel.
+//! A hashed wheel (Varghese & Lauck, 1987, scheme 6): `SLOTS` lists, one a tick, and a hand that
+//! visits a list a tick. A timer is a node in a parallel array, addressed by the connection's
+//! index: 12 bytes each, no allocation, O(1) to set and to cancel.
 //!
-//! Traffic does not touch the wheel. A session notes when it last heard of its peer; when its timer fires it either
-//! has really been silent or sets the timer again for the remaining time. A deadline beyond the horizon fires early
-//! and is set again, by the same rule.
+//! Traffic does not touch the wheel. A session notes when bytes of its peer last arrived. When its
+//! timer fires, the peer was silent for the whole time, or the session sets the timer again for the
+//! rest. A deadline beyond the horizon fires early and is set again, by the same rule.
 
 use crate::Timestamp;
 use std::time::Duration;
@@ -42,14 +42,14 @@ impl TimerWheel {
     /// Bytes that one timer takes.
     pub const BYTES_PER_TIMER: usize = size_of::<Node>();
 
-    /// A wheel for indexes below `capacity`, turning by one slot every `tick`.
+    /// A wheel for indexes below `capacity`, which turns by one slot every `tick`.
     pub fn new(capacity: usize, tick: Duration) -> TimerWheel {
         assert!(tick > Duration::ZERO && capacity < NONE as usize);
         let heads = vec![NONE; SLOTS].into_boxed_slice();
         TimerWheel { nodes: Vec::with_capacity(capacity), heads, tick, hand: 0, armed: 0 }
     }
 
-    /// Gives the memory of the timers back when none is set.
+    /// Returns the memory of the timers to the system when none is set.
     pub fn trim(&mut self) {
         if self.armed == 0 {
             self.nodes.clear();
@@ -72,7 +72,8 @@ impl TimerWheel {
         self.armed
     }
 
-    /// Sets the timer of `index` to fire at the first tick after `deadline`, in place of an earlier setting.
+    /// Sets the timer of `index` to fire at the first tick after `deadline`, in place of an earlier
+    /// setting.
     ///
     /// # Panics
     /// If `index` is not below the capacity.
@@ -93,7 +94,7 @@ impl TimerWheel {
         self.armed += 1;
     }
 
-    /// Forgets the timer of `index`; nothing happens when none is set.
+    /// Cancels the timer of `index`; does nothing when it is not set.
     pub fn cancel(&mut self, index: usize) {
         let Some(node) = self.nodes.get(index).copied().filter(|node| node.slot != UNSET) else { return };
         match node.previous {
@@ -107,8 +108,8 @@ impl TimerWheel {
         self.armed -= 1;
     }
 
-    /// The next index whose timer is due at `now`. Call it until it returns `None`, or stop earlier: what is due
-    /// stays due.
+    /// The next index whose timer is due at `now`. Call it until it returns `None`, or stop
+    /// earlier: what is due stays due.
     pub fn expire(&mut self, now: Timestamp) -> Option<usize> {
         let target = now.as_nanos() / self.tick.as_nanos() as u64;
         loop {
@@ -120,12 +121,13 @@ impl TimerWheel {
             if self.hand >= target {
                 return None;
             }
-            // With nothing set there is nothing to pass by on the way.
+            // With no timer set, the hand jumps.
             self.hand = if self.armed == 0 { target } else { self.hand + 1 };
         }
     }
 
-    /// When the next timer may fire: never later than the truth, at most `within` from `now`.
+    /// How long until the next timer may fire: never more than the truth, at most `within` from
+    /// `now`.
     pub fn next_expiry(&self, now: Timestamp, within: Duration) -> Duration {
         if self.armed == 0 {
             return within;
@@ -138,7 +140,8 @@ impl TimerWheel {
         Timestamp::from_nanos((self.hand + ahead) * tick).since(now).min(within)
     }
 
-    /// How far the hand is behind `now`, in whole ticks: zero after [`TimerWheel::expire`] has returned `None`.
+    /// How far the hand is behind `now`, in whole ticks: zero after [`TimerWheel::expire`] has
+    /// returned `None`.
     pub fn lag(&self, now: Timestamp) -> Duration {
         let behind = (now.as_nanos() / self.tick.as_nanos() as u64).saturating_sub(self.hand);
         self.tick * u32::try_from(behind).unwrap_or(u32::MAX)

@@ -1,21 +1,23 @@
 //! Several owners of backends on one thread.
 //!
-//! A ring holds as many connections as RLIMIT_NOFILE has descriptors, so a million of them take fifty rings, on however few
-//! processors. With a thread each, everything that concerns two rings would wake a thread. Here those of a processor take
-//! turns on one, and it sleeps once for all:
+//! A ring holds at most as many connections as RLIMIT_NOFILE has descriptors, so a million of them
+//! take fifty rings, on however few processors. With a thread each, everything that concerns two
+//! rings would wake a thread. Here the rings of a processor take turns on one thread, which sleeps
+//! once for all:
 //!
 //! ```text
-//!   pass: for each member: woken, due, or has its ring something? ─ yes ─► turn
-//!                          turned in the last pass?               ─ yes ─► rest: submit, say when it is due
-//!   a pass in which nobody did anything ─► sleep until a ring or a mailbox has something, or the next is due
+//!   pass: for each member: woken, due, or its ring is ready? ─ yes ─► turn
+//!                          turned in the last pass?          ─ yes ─► begin_wait: submit, say when due
+//!   a pass in which no member did anything ─► sleep until a ring or mailbox has something, or one is due
 //! ```
 //!
-//! Each member turns once a pass at most, and a turn is bounded, so nobody starves. What a turn has queued is submitted when
-//! the member rests, one pass later, or by its next turn if there is one first: what others of the thread have to say
-//! to it meanwhile goes out with the same system call.
+//! A member turns at most once per pass, and a turn is bounded, so no member starves. What a turn
+//! has queued is submitted when the member begins its wait, one pass later, or by its next turn if
+//! there is one first: messages of other members of the thread that arrive meanwhile go out with
+//! the same system call.
 //!
-//! A message from one member to another of the thread costs no system call, and neither does one from elsewhere while
-//! the thread is awake ([`SharedWait`]).
+//! A message from one member to another of the thread costs no system call, and neither does one
+//! from elsewhere while the thread is awake ([`SharedWait`]).
 
 use crate::{MonotonicClock, SharedWait, SharesThread, Timestamp};
 use std::time::Duration;
@@ -23,29 +25,30 @@ use std::time::Duration;
 /// The longest sleep, whatever the members say.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Longer than any process lives.
+/// A moment after the end of any process.
 const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
 
-/// An owner of a backend that shares its thread with others.
+/// An owner of a backend that shares its thread with other owners.
 pub trait TakesTurns {
-    /// Its backend, which has taken its wait slot.
+    /// The backend, which has joined the shared wait.
     type Backend: SharesThread;
 
-    /// Its backend.
+    /// The backend.
     fn backend(&mut self) -> &mut Self::Backend;
 
-    /// Does what there is to do, and polls without waiting. False: it has ended.
+    /// Does what there is to do, and polls without waiting. False when the member has ended.
     fn turn(&mut self) -> bool;
 
-    /// Submits what turns have queued ([`SharesThread::flush_before_wait`]), and says for how long nothing is due; nothing: it has ended.
+    /// Submits what turns have queued ([`SharesThread::flush_before_wait`]) and returns for how
+    /// long nothing is due; `None` when the member has ended.
     fn begin_wait(&mut self) -> Option<Duration>;
 }
 
 struct Place<M> {
     member: M,
-    /// When it turns, whatever happens; never before it has rested.
+    /// When the member turns, whatever happens; never before it has begun its wait.
     due: Timestamp,
-    /// It has turned and not rested since.
+    /// The member has turned and has not begun its wait since.
     has_turned: bool,
 }
 
@@ -64,8 +67,8 @@ impl<M: TakesTurns> Place<M> {
     }
 }
 
-/// Lets `members`, whose wait slots are their places in the list, take turns until all have ended. Each is handed to `ended` when
-/// it has, while the others go on.
+/// Runs `members`, whose wait slots are their places in the list, until all have ended. Each is
+/// passed to `ended` when it has, while the others go on.
 pub fn take_turns<M: TakesTurns>(shared: &SharedWait, members: Vec<M>, mut ended: impl FnMut(M)) {
     let place = |member| Some(Place { member, due: Timestamp::ZERO, has_turned: false });
     let mut places: Vec<_> = members.into_iter().map(place).collect();
@@ -77,7 +80,7 @@ pub fn take_turns<M: TakesTurns>(shared: &SharedWait, members: Vec<M>, mut ended
     }
 }
 
-/// Lets each member do what it has to; false when none had anything.
+/// Gives each member what it has to do; false when none had anything.
 fn pass<M: TakesTurns>(
     shared: &SharedWait,
     places: &mut [Option<Place<M>>],
@@ -109,7 +112,8 @@ fn sleep<M: TakesTurns>(shared: &SharedWait, places: &mut [Option<Place<M>>], cl
     }
     let is_busy = || places.iter_mut().flatten().any(|place| place.member.backend().is_ready());
     let slept = shared.sleep(due.since(clock.now()), is_busy);
-    // One's own descriptor can't fail; if it did, the thread would go on without sleeping.
+    // Waiting on one's own descriptor can't fail; if it did, the thread would go on without
+    // sleeping.
     debug_assert!(slept.is_ok(), "{slept:?}");
     places.iter_mut().flatten().for_each(|place| place.member.backend().watch(false));
 }

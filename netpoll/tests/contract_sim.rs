@@ -3,7 +3,7 @@
 
 use netpoll::sim::{FaultConfig, Mutation, Rng, SimBackend, SimNetwork};
 use netpoll::{Backend, Completions};
-use netpoll_contract::{Setup, Side, World, behaviour, contract_suite};
+use netpoll_contract::{Setup, Side, World, behavior, contract_suite};
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 #[test]
 fn anything_may_happen_under_drawn_faults() {
     for seed in seeds(100) {
-        let run = || behaviour::chaos::anything_may_happen::<Sim<Drawn>>(seed);
+        let run = || behavior::chaos::anything_may_happen::<Sim<Drawn>>(seed);
         if let Err(failure) = std::panic::catch_unwind(run) {
             eprintln!("replay with SIM_SEED={seed}");
             std::panic::resume_unwind(failure);
@@ -129,7 +129,7 @@ fn anything_may_happen_under_drawn_faults() {
     }
 }
 
-// --- bugs put in on purpose ----------------------------------------------------------------------------------------
+// --- bugs put in on purpose ---
 
 macro_rules! mutants {
     ($($name:ident: $mutation:ident, seen as $symptoms:expr;)*) => {
@@ -163,11 +163,11 @@ mutants! {
     a_forgotten_closed_is_seen: ForgetClose, seen as ["connections are counted", "slot is in use"];
 }
 
-/// Runs behaviours that say nothing of the bug until it shows, for a few seeds; each seed must show it.
+/// Runs behaviors that say nothing of the bug until it shows, for a few seeds; each seed must show it.
 fn must_be_seen<W: Weather>(symptoms: &[&str]) {
-    let crossing = behaviour::streams::connections_do_not_mix::<Sim<W>>;
-    let chaos = behaviour::chaos::anything_may_happen::<Sim<W>>;
-    let churn = behaviour::crowds::two_thousand_connections_come_and_go::<Sim<W>>;
+    let crossing = behavior::streams::connections_do_not_mix::<Sim<W>>;
+    let chaos = behavior::chaos::anything_may_happen::<Sim<W>>;
+    let churn = behavior::crowds::two_thousand_connections_come_and_go::<Sim<W>>;
     for seed in 1..=5 {
         let messages: Vec<String> =
             [("crossing streams", crossing as fn(u64)), ("chaos", chaos), ("churn", churn)]

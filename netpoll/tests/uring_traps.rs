@@ -492,7 +492,7 @@ fn a_reused_slot_hears_nothing_of_its_former_owner() {
 /// The kernel looks a shutdown's slot up when a worker thread of its gets to it. On a loaded machine the connection may be
 /// gone by then, and another one in its slot.
 #[test]
-fn a_late_shutdown_hits_nobody_else() {
+fn a_late_shutdown_hits_no_other_connection() {
     let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let load: Vec<_> = (0..8)
         .map(|_| {

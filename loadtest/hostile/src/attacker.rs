@@ -126,15 +126,15 @@ fn run(order: &Order) -> Attempts {
 fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
     let failed = |error: String| Attempt { error: Some(error), ..Attempt::default() };
     let target = |number| Ok(Target::new(order, number, abuse, Signer::import(&order.key)?));
-    let (own, neighbour) = match (target(number), target(NEIGHBOUR + number)) {
-        (Ok(own), Ok(neighbour)) => (own, neighbour),
+    let (own, neighbor) = match (target(number), target(NEIGHBOUR + number)) {
+        (Ok(own), Ok(neighbor)) => (own, neighbor),
         (Err(error), _) | (_, Err(error)) => return failed(RunError::to_string(&error)),
     };
     let over = AtomicBool::new(false);
     let (tried, seen) = std::thread::scope(|scope| {
         // Beside a hundred others a login may be refused for want of anything.
         let watches = abuse.behind_nat && !order.crowded;
-        let seen = watches.then(|| scope.spawn(|| watch(neighbour, &over)));
+        let seen = watches.then(|| scope.spawn(|| watch(neighbor, &over)));
         let tried = (abuse.run)(&own);
         over.store(true, Ordering::Relaxed);
         (tried, seen.map(|seen| seen.join().unwrap_or_default()))
@@ -144,15 +144,15 @@ fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
         Err(error) => failed(error.to_string()),
     };
     own.take_refusals().into_iter().for_each(|(how, count)| attempt.outcome.answered(how, count));
-    seen.into_iter().for_each(|neighbours| attempt.outcome.neighbours(neighbours));
+    seen.into_iter().for_each(|neighbors| attempt.outcome.neighbors(neighbors));
     attempt
 }
 
-/// Users of neighbours are numbered behind those of abuses.
+/// Users of neighbors are numbered behind those of abuses.
 const NEIGHBOUR: u32 = 500;
 /// What is wrong whatever came before.
 pub(crate) const NEVER_TAKEN: &str = "login is not taken when the abuse is over";
-/// How long a neighbour may have to wait for a login when the abuse is over.
+/// How long a neighbor may have to wait for a login when the abuse is over.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Logs in from an address that an abuse comes from, again and again until it is over and a login has been taken then; what came

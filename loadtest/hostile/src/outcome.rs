@@ -84,13 +84,13 @@ impl Outcome {
     }
 
     /// What logins from the same address came to, beside the abuse and behind it.
-    pub(crate) fn neighbours(&mut self, seen: BTreeMap<String, u64>) {
+    pub(crate) fn neighbors(&mut self, seen: BTreeMap<String, u64>) {
         for (how, count) in seen {
             // A login that takes longer than its patience is a matter of the machine; the last one has to be taken.
             let is_refusal = how == NEVER_TAKEN || how.starts_with("login closed");
             let right = !is_refusal || ADDRESS.contains(&how.as_str());
-            self.expect(right, format!("a neighbour's {how}"));
-            self.note(format!("neighbours: {how} × {count}"));
+            self.expect(right, format!("a neighbor's {how}"));
+            self.note(format!("neighbors: {how} × {count}"));
         }
     }
 
@@ -116,13 +116,13 @@ mod tests {
         assert_eq!(outcome.answers.len(), ANSWERS_MAX + 1);
         assert_eq!(outcome.answers["other"], 40 - ANSWERS_MAX as u64);
         outcome
-            .neighbours(["taken", "login closed 3001", "login reset"].map(|how| (how.to_owned(), 1)).into());
+            .neighbors(["taken", "login closed 3001", "login reset"].map(|how| (how.to_owned(), 1)).into());
         assert!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
         outcome.expect(true, "fine");
         outcome.expect(false, "bad");
         assert_eq!(outcome.wrong, ["bad"]);
         assert!(outcome.summary().starts_with("3 frames"));
-        outcome.neighbours([NEVER_TAKEN, "login closed 3501"].map(|how| (how.to_owned(), 1)).into());
+        outcome.neighbors([NEVER_TAKEN, "login closed 3501"].map(|how| (how.to_owned(), 1)).into());
         assert_eq!(outcome.wrong.len(), 3);
     }
 }

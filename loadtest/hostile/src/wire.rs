@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_fragments_envelopes_and_control_frames_are_told_apart() {
+    fn messages_fragments_envelopes_and_control_frames_are_distinguished() {
         let envelope = frame(op::RAW, 0, &[frame(1000, 0, b"a"), frame(1001, 0, b"b")].concat());
         let mut reader = Reader::new(true);
         reader.push(&unmasked(2, &envelope[..20]));

@@ -142,7 +142,7 @@ mod tests {
     use crate::settings::units::Count;
 
     #[test]
-    fn a_machine_that_is_too_small_is_told_how_many_it_holds() {
+    fn the_report_on_a_small_machine_says_how_many_it_holds() {
         let settings = Settings { connections: Some(Count(1_000_000)), ..Settings::default() };
         let mut budget = Budget::of(&settings, GatewayBackend::IoUring).unwrap();
         assert!(budget.sum[0].contains("MemAvailable") && budget.needed > 10 << 30, "{:?}", budget.sum);

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_benchmark_that_is_not_there_or_says_nothing_is_told() {
+    fn a_benchmark_that_is_missing_or_prints_nothing_is_reported() {
         let stop = Stop::default();
         let error = measure("/nowhere/bench", 10, 1, &stop).unwrap_err().to_string();
         assert!(error.contains("cannot start") && error.contains("--floor"), "{error}");

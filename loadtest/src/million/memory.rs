@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_told_to_stop_touches_nothing_more() {
+    fn a_stopped_prefault_touches_nothing_more() {
         assert_eq!(touch(2 << 20, &AtomicBool::new(true)), 0);
     }
 

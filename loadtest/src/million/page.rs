@@ -107,7 +107,7 @@ fn run(report: &Report) -> String {
     pairs(facts.into_iter())
 }
 
-// --- over time ---------------------------------------------------------------------------------------------------
+// --- over time ---
 
 fn over_time(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     samples.iter().map(|sample| (sample.time, of(sample))).collect()
@@ -192,7 +192,7 @@ fn stretch(report: &Report, from: f64, to: f64) -> Vec<Sample> {
     report.samples.iter().filter(within).cloned().collect()
 }
 
-// --- stages ------------------------------------------------------------------------------------------------------
+// --- stages ---
 
 fn ramp(report: &Report) -> String {
     let connect = &report.connect;

@@ -111,7 +111,7 @@ impl Latency {
         }
     }
 
-    /// The value at a percentile given in thousandths of a percent, from the stored curve's neighbours.
+    /// The value at a percentile given in thousandths of a percent, from the stored curve's neighbors.
     pub(crate) fn at(&self, milli_percent: u32) -> u64 {
         match milli_percent {
             50_000 => self.p50,

@@ -285,7 +285,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    // --- opening and closing -------------------------------------------------------------------------------------
+    // --- opening and closing ---
 
     fn source(&self, index: u32) -> Option<SocketAddr> {
         let sources = &self.to.plan.endpoints.sources;
@@ -332,7 +332,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    // --- sending -------------------------------------------------------------------------------------------------
+    // --- sending ---
 
     /// Queues what is in the scratch space for connection `local`.
     fn send_scratch(&mut self, local: u32) {

@@ -37,7 +37,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    // --- the life of a connection --------------------------------------------------------------------------------
+    // --- the life of a connection ---
 
     fn connected(&mut self, local: u32) {
         let now = self.now();
@@ -93,7 +93,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    // --- bytes ---------------------------------------------------------------------------------------------------
+    // --- bytes ---
 
     fn received(&mut self, local: u32, id: ConnectionId, buffer: Buffer) {
         let now = self.now();
@@ -146,7 +146,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    // --- HTTP ----------------------------------------------------------------------------------------------------
+    // --- HTTP ---
 
     fn answered(&mut self, pusher: usize, id: ConnectionId, buffer: Buffer) {
         let now = self.now();

@@ -83,7 +83,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    // --- over the connections themselves -------------------------------------------------------------------------
+    // --- over the connections themselves ---
 
     fn send_waves(&mut self, index: usize, depth: u16) -> bool {
         let Some(window) = self.window else { return false };
@@ -139,7 +139,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         Attempt::Sent
     }
 
-    // --- over HTTP -----------------------------------------------------------------------------------------------
+    // --- over HTTP ---
 
     fn push_in_a_loop(&mut self, index: usize, depth: u16) -> bool {
         let Some(window) = self.window else { return false };

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Steps without news that make a world quiet, unless it knows that more is on the way.
 const QUIET_STEPS: u32 = 5;
 
-/// How often the end of a behaviour closes what is open: peers that waited in a backlog come in one table at a time.
+/// How often the end of a behavior closes what is open: peers that waited in a backlog come in one table at a time.
 const END_ROUNDS_MAX: u32 = 100;
 
 /// Polls of a side that is alone.
@@ -30,7 +30,7 @@ pub struct Pair {
 pub struct Harness<W: World> {
     /// Both backends.
     pub world: W,
-    /// Choices of the behaviour.
+    /// Choices of the behavior.
     pub rng: Rng,
     /// Where the server listens.
     pub address: SocketAddr,
@@ -74,7 +74,7 @@ impl<W: World> Harness<W> {
         }
     }
 
-    // --- parties -------------------------------------------------------------------------------------------------
+    // --- parties ---
 
     /// One side's owner.
     pub fn party(&mut self, side: Side) -> &mut Party {
@@ -101,7 +101,7 @@ impl<W: World> Harness<W> {
         self.batches[side as usize] = Completions::with_capacity(capacity);
     }
 
-    // --- stepping ------------------------------------------------------------------------------------------------
+    // --- stepping ---
 
     /// Polls one side, waiting at most `wait`, and hands its owner the batch. Returns how much happened.
     pub fn poll(&mut self, side: Side, wait: Duration) -> usize {
@@ -115,7 +115,7 @@ impl<W: World> Harness<W> {
     /// One turn of both sides, in an order drawn from the seed.
     ///
     /// # Panics
-    /// If nothing has happened for far too many steps: a loop of a behaviour's own ends here too.
+    /// If nothing has happened for far too many steps: a loop of a behavior's own ends here too.
     pub fn step(&mut self) {
         let wait = if self.idle_steps > 0 { W::IDLE_WAIT } else { Duration::ZERO };
         let mut order = Side::BOTH;
@@ -164,7 +164,7 @@ impl<W: World> Harness<W> {
         }
     }
 
-    // --- connections ---------------------------------------------------------------------------------------------
+    // --- connections ---
 
     /// Starts to connect to the server.
     pub fn connect(&mut self) -> ConnectionId {
@@ -247,7 +247,7 @@ impl<W: World> Harness<W> {
         self.closed(other_side, other)
     }
 
-    // --- the end -------------------------------------------------------------------------------------------------
+    // --- the end ---
 
     /// Closes whatever is open and checks that nothing is left behind.
     ///

@@ -1,20 +1,20 @@
-//! One behaviour suite for every backend.
+//! One behavior suite for every backend.
 //!
 //! A backend is mounted by a [`World`]: two backends of one kind, a server's and a client's, that can reach each
-//! other. [`contract_suite!`] then expands to one `#[test]` per behaviour:
+//! other. [`contract_suite!`] then expands to one `#[test]` per behavior:
 //!
 //! ```text
-//!   World ── poll(side) ──► batch ──► Ledger (the promises) ──► Party (collect, hold or echo) ──► behaviour
+//!   World ── poll(side) ──► batch ──► Ledger (the promises) ──► Party (collect, hold or echo) ──► behavior
 //! ```
 //!
-//! * [`Ledger`] reads every batch of every behaviour and panics at the first broken promise: a reused id, a completion
+//! * [`Ledger`] reads every batch of every behavior and panics at the first broken promise: a reused id, a completion
 //!   after `Closed`, bytes before `Accepted` or `Connected`, an empty `Received`.
-//! * [`Harness`] steps both sides in an order drawn from a seed. It counts steps, not seconds: a behaviour that makes
+//! * [`Harness`] steps both sides in an order drawn from a seed. It counts steps, not seconds: a behavior that makes
 //!   no progress for [`World::IDLE_STEPS_MAX`] steps in a row has failed.
-//! * Every behaviour ends in [`Harness::end`]: no connection is left, every id that was opened was closed once, and
+//! * Every behavior ends in [`Harness::end`]: no connection is left, every id that was opened was closed once, and
 //!   every buffer is home.
 
-pub mod behaviour;
+pub mod behavior;
 mod harness;
 mod ledger;
 mod party;
@@ -28,11 +28,11 @@ pub use party::{Arrival, Mode, Party};
 pub use pattern::Pattern;
 pub use world::{Setup, Side, World};
 
-/// Runs one behaviour under every seed of its world, naming the seed that fails.
-pub fn run<W: World>(name: &str, behaviour: fn(u64)) {
+/// Runs one behavior under every seed of its world, naming the seed that fails.
+pub fn run<W: World>(name: &str, behavior: fn(u64)) {
     let is_gap = W::GAPS.contains(&name);
     for seed in W::SEEDS {
-        let run = || behaviour(*seed);
+        let run = || behavior(*seed);
         let outcome = std::panic::catch_unwind(run);
         if is_gap {
             assert!(outcome.is_err(), "{} keeps {name} now: take it from its GAPS", W::NAME);
@@ -45,13 +45,13 @@ pub fn run<W: World>(name: &str, behaviour: fn(u64)) {
     }
 }
 
-/// One `#[test]` per behaviour for the given [`World`].
+/// One `#[test]` per behavior for the given [`World`].
 #[macro_export]
 macro_rules! contract_suite {
     ($world:ty) => {
         $crate::contract_suite! { @tests $world;
             opening: accepted_names_the_listener_and_the_peer;
-            opening: nobody_at_the_address_refuses;
+            opening: an_address_without_a_listener_refuses;
             opening: a_full_table_refuses_to_connect;
             opening: peers_wait_while_the_table_is_full;
             opening: accepting_stops_and_resumes;
@@ -63,7 +63,7 @@ macro_rules! contract_suite {
             streams: streams_of_all_sizes_come_back;
             streams: both_directions_flow_at_once;
             streams: pieces_of_one_turn_arrive_as_one_stream;
-            streams: neighbours_join;
+            streams: neighbors_join;
             streams: an_empty_buffer_is_no_piece;
             streams: one_buffer_goes_to_many;
             streams: connections_do_not_mix;
@@ -74,7 +74,7 @@ macro_rules! contract_suite {
             queues: peers_that_do_not_read_leave_the_store_to_others;
             queues: pushes_leave_a_part_of_the_queue_to_replies;
             queues: queued_bytes_are_counted;
-            queues: who_is_slow_is_listed_until_it_has_caught_up_or_gone;
+            queues: slow_connections_are_listed_until_they_catch_up_or_end;
             queues: small_messages_for_a_slow_peer_leave_receive_buffers_to_others;
             queues: pushes_for_a_slow_peer_leave_receive_buffers_to_others;
             queues: pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks;
@@ -88,7 +88,7 @@ macro_rules! contract_suite {
             closing: close_is_reported_once;
             closing: a_dead_id_names_nothing;
             closing: a_reused_slot_has_a_new_generation;
-            closing: trimming_disturbs_nobody;
+            closing: trimming_disturbs_no_connection;
             closing: close_drops_what_is_queued;
             closing: close_while_receiving;
             closing: close_while_connecting;
@@ -132,7 +132,7 @@ macro_rules! contract_suite {
         $(
             #[test]
             fn $name() {
-                $crate::run::<$world>(stringify!($name), $crate::behaviour::$module::$name::<$world>);
+                $crate::run::<$world>(stringify!($name), $crate::behavior::$module::$name::<$world>);
             }
         )*
     };

@@ -22,7 +22,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The stream number `key`; neighbours differ from the first byte on.
+    /// The stream number `key`; neighbors differ from the first byte on.
     pub fn new(key: u64) -> Pattern {
         Pattern { key: (key.wrapping_mul(7_919) % PERIOD as u64) as usize }
     }

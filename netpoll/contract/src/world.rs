@@ -45,14 +45,14 @@ pub trait World: Sized {
 
     /// Its name, for messages.
     const NAME: &'static str;
-    /// Each behaviour runs once per seed.
+    /// Each behavior runs once per seed.
     const SEEDS: &'static [u64] = &[1];
-    /// Behaviours that this world is known not to keep yet. Each must fail: who mends it takes it from the list.
+    /// Behaviors that this world is known not to keep yet. Each must fail: who mends it takes it from the list.
     const GAPS: &'static [&'static str] = &[];
     /// How long a step that follows a step without news waits in each backend. Zero where [`World::idle`] lets time
     /// pass instead.
     const IDLE_WAIT: Duration = Duration::from_millis(1);
-    /// Steps in a row without news after which a behaviour has failed.
+    /// Steps in a row without news after which a behavior has failed.
     const IDLE_STEPS_MAX: u32 = 3_000;
     /// Whether a wait takes real time, so that another thread can end it.
     const REAL_TIME: bool = true;

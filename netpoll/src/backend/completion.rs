@@ -50,7 +50,8 @@ pub enum CloseReason {
     PeerClosed,
     /// The peer reset the connection.
     PeerReset,
-    /// The peer stopped acknowledging (TCP_USER_TIMEOUT, keepalive) or could not be reached in time.
+    /// The peer stopped acknowledging (TCP_USER_TIMEOUT, keepalive) or could not be reached in
+    /// time.
     TimedOut,
     /// No socket listens at the address that was connected to.
     Refused,

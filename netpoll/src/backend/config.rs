@@ -13,16 +13,16 @@ pub struct BackendConfig {
     pub batch_max: usize,
     /// Sizes of the buffer pools.
     pub pools: PoolsConfig,
-    /// Queued pieces (24 bytes each) that all connections share. Each connection has one piece of its
-    /// own besides, which no other connection can take.
+    /// Queued pieces (24 bytes each) that all connections share. Each connection has one piece of
+    /// its own besides, which no other connection can take.
     pub send_pieces_shared: usize,
     /// At most so many bytes are queued for one connection, not counting what its socket has taken;
     /// see [`Priority`](crate::Priority).
     pub send_queue_bytes_max: usize,
     /// A piece of at most so many bytes is copied out of a larger block when it has to wait.
     pub copy_break: usize,
-    /// A connection that was quiet for this long may be moved to a cheaper kind of waiting, in which
-    /// new ones begin (io_uring only; `None`: never).
+    /// A connection that was quiet for this long may be moved to a cheaper kind of waiting, in
+    /// which new ones begin (io_uring only; `None`: never).
     pub idle_demote: Option<Duration>,
 }
 
@@ -49,7 +49,8 @@ impl BackendConfig {
     }
 }
 
-/// Settings of a listening socket. Options are set on the listener; accepted connections inherit them.
+/// Settings of a listening socket. Options are set on the listener; accepted connections inherit
+/// them.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
     /// Address to listen at; port 0 lets the system choose.
@@ -80,6 +81,7 @@ impl ListenerConfig {
     }
 }
 
-/// A listener of one backend, numbered from 0 in the order of [`Backend::listen`](crate::Backend::listen).
+/// A listener of one backend, numbered from 0 in the order of
+/// [`Backend::listen`](crate::Backend::listen).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u8);

@@ -1,6 +1,7 @@
 //! What a backend holds and has done, in numbers.
 
-/// Questions about a backend as a whole, for metrics, readiness and tables that run parallel to its own.
+/// Questions about a backend as a whole, for metrics, readiness and tables that run parallel to its
+/// own.
 pub trait Introspect {
     /// The backend's name, as configured and as a metric label.
     fn name(&self) -> &'static str;
@@ -8,13 +9,13 @@ pub trait Introspect {
     /// Live connections, those that are closing included.
     fn connection_count(&self) -> usize;
 
-    /// Whether new peers wait in the backlog because the backend holds `connections_max` connections.
-    /// False while accepting is off.
+    /// Whether new peers wait in the backlog because the backend holds `connections_max`
+    /// connections. False while accepting is off.
     fn is_full(&self) -> bool;
 
-    /// Bound of the index of every [`ConnectionId`](crate::ConnectionId) of this backend: the size for
-    /// tables that run parallel to its own. It may exceed `connections_max`, by connections that were
-    /// accepted and are not reported yet.
+    /// Bound of the index of every [`ConnectionId`](crate::ConnectionId) of this backend: the size
+    /// for tables that run parallel to its own. It may exceed `connections_max`, by connections
+    /// that were accepted and are not reported yet.
     fn index_bound(&self) -> usize;
 
     /// What the backend has done since it was made.
@@ -41,8 +42,8 @@ pub struct BackendCounters {
     pub receive_bytes: u64,
     /// Times that receiving paused because no buffer was free.
     pub receive_pauses: u64,
-    /// Times that a receive found none of the buffers lent to the kernel, though others were free. Each
-    /// time the kernel is lent one more (io_uring only).
+    /// Times that a receive found none of the buffers lent to the kernel, though others were free.
+    /// Each time the kernel is lent one more (io_uring only).
     pub lend_shortages: u64,
     /// Receive operations armed again after they had ended by themselves.
     pub rearms: u64,

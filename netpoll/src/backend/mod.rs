@@ -24,17 +24,17 @@
 //! * each `Accepted` or `connect` is followed by exactly one `Closed`, also when the owner closes;
 //! * nothing is reported for a connection after its `Closed`;
 //! * an idle connection owns no buffer, and an empty pool pauses receiving without losing a byte;
-//! * a connection that the owner has stopped ([`Backend::set_receiving`]) is left unread and holds no
-//!   receive buffer;
+//! * a connection that the owner has stopped ([`Backend::set_receiving`]) is left unread and holds
+//!   no receive buffer;
 //! * a full send queue returns the buffer; an empty one always takes a piece, whatever other
 //!   connections hold;
 //! * what is sent before `Connected` is queued, and leaves when the connection is open;
-//! * a connection that its owner finished or closed ends with `Closed { Local }`, whichever side's FIN
-//!   came first; only an error in between has another reason;
-//! * after [`Backend::finish`] what the peer still sends is received and discarded, whether or not a
-//!   buffer is free: bytes left unread would make the system reset the connection in the end, and the
-//!   peer could lose a last message that it has not read yet. [`BackendCounters::receive_bytes`]
-//!   counts them, too;
+//! * a connection that its owner finished or closed ends with `Closed { Local }`, whichever side's
+//!   FIN came first; only an error in between has another reason;
+//! * after [`Backend::finish`] what the peer still sends is received and discarded, whether or not
+//!   a buffer is free: bytes left unread would make the system reset the connection in the end, and
+//!   the peer could lose a last message that it has not read yet.
+//!   [`BackendCounters::receive_bytes`] counts them, too;
 //! * memory of an operation in flight stays until the operation has ended.
 
 mod completion;
@@ -72,9 +72,9 @@ pub trait Backend: Queues + Introspect {
     /// Stops or resumes accepting on all listeners. Stopping closes nothing that was accepted.
     fn set_accepting(&mut self, accepting: bool);
 
-    /// Closes all listeners for good, as soon as no accept is under way. A peer that connects from then
-    /// on is refused, or reaches another process that listens at the same address. Connections that
-    /// wait to be accepted are reset; accepted ones stay.
+    /// Closes all listeners for good, as soon as no accept is under way. A peer that connects from
+    /// then on is refused, or reaches another process that listens at the same address. Connections
+    /// that wait to be accepted are reset; accepted ones stay.
     fn close_listeners(&mut self);
 
     /// Begins to connect to `remote`, from `local` if given (port 0: any). Ends in `Connected` or
@@ -88,16 +88,16 @@ pub trait Backend: Queues + Introspect {
         remote: SocketAddr,
     ) -> Result<ConnectionId, ConnectError>;
 
-    /// Hands queued sends to the system, waits at most `wait` for something to happen, and appends what
-    /// happened to `batch`, as far as it has room. It does not wait when work is left over from before,
-    /// or when the waker was used.
+    /// Hands queued sends to the system, waits at most `wait` for something to happen, and appends
+    /// what happened to `batch`, as far as it has room. It does not wait when work is left over
+    /// from before, or when the waker was used.
     ///
     /// # Errors
     /// Only what makes the backend unusable; a failure of one connection is its `Closed`.
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()>;
 
-    /// Queues `buffer` behind earlier sends of the connection, using of its queue and of the store of
-    /// pieces what `priority` may. It leaves at the next poll, together with them.
+    /// Queues `buffer` behind earlier sends of the connection, using of its queue and of the store
+    /// of pieces what `priority` may. It leaves at the next poll, together with them.
     ///
     /// # Errors
     /// [`SendError`], with the buffer.
@@ -116,12 +116,12 @@ pub trait Backend: Queues + Introspect {
         self.send_as(connection, buffer, Priority::Reply)
     }
 
-    /// Takes received bytes back, because the owner has no block of the `size` that it needs for them.
-    /// They are reported again, before anything newer of the connection, when such a block may be free.
-    /// Whatever else the owner received of the connection goes back behind them.
+    /// Takes received bytes back, because the owner has no block of the `size` that it needs for
+    /// them. They are reported again, before anything newer of the connection, when such a block
+    /// may be free. Whatever else the owner received of the connection goes back behind them.
     ///
-    /// A backend that keeps what it sends in the owner's blocks takes bytes back: there blocks return
-    /// by themselves, when the peer acknowledges.
+    /// A backend that keeps what it sends in the owner's blocks takes bytes back: there blocks
+    /// return by themselves, when the peer acknowledges.
     ///
     /// # Errors
     /// The bytes: this backend takes none back, or blocks have been short for too long.
@@ -140,11 +140,11 @@ pub trait Backend: Queues + Introspect {
     ///   stopped connection holds no receive buffer. What was taken from the socket before is still
     ///   reported: at most the rest of the batch, and the receive buffers that the system was lent.
     /// * Bytes that arrive meanwhile are reported after the resume, in order and once.
-    /// * The peer's end may lie behind unread bytes, where no system reports it: it is reported at the
-    ///   latest after the resume. An owner that stops a connection therefore resumes or ends it within
-    ///   a bounded time.
-    /// * [`Backend::finish`] overrules it: what the peer sends is received and discarded, as always.
-    ///   [`Backend::close`] finds unread bytes, and resets.
+    /// * The peer's end may lie behind unread bytes, where no system reports it: it is reported at
+    ///   the latest after the resume. An owner that stops a connection therefore resumes or ends it
+    ///   within a bounded time.
+    /// * [`Backend::finish`] overrules it: what the peer sends is received and discarded, as
+    ///   always. [`Backend::close`] finds unread bytes, and resets.
     /// * Repeating it, or naming a dead id, does nothing.
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool);
 
@@ -158,19 +158,19 @@ pub trait Backend: Queues + Introspect {
         self.send_as(connection, last, Priority::Last)
     }
 
-    /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer still
-    /// sends is discarded until it ends its side. The owner bounds the time with [`Backend::close`];
-    /// the table bounds how many connections linger.
+    /// Sends what is queued, then `last` (even over the queue's bound), then FIN; what the peer
+    /// still sends is discarded until it ends its side. The owner bounds the time with
+    /// [`Backend::close`]; the table bounds how many connections linger.
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>);
 
-    /// Ends the connection now and drops what is queued. `Closed { Local }` follows in a later poll.
-    /// Where bytes of the peer lie unread the system resets the connection, and the peer may lose what
-    /// it has not read yet: a last message goes by [`Backend::finish`].
+    /// Ends the connection now and drops what is queued. `Closed { Local }` follows in a later
+    /// poll. Where bytes of the peer lie unread the system resets the connection, and the peer may
+    /// lose what it has not read yet: a last message goes by [`Backend::finish`].
     fn close(&mut self, connection: ConnectionId);
 
     /// Returns memory of emptied tables and pools to the system, for an owner that has had no
-    /// connection for a while. What is in use stays, and every promise holds: in particular, ids of the
-    /// past stay dead.
+    /// connection for a while. What is in use stays, and every promise holds: in particular, ids of
+    /// the past stay dead.
     fn trim(&mut self) {}
 
     /// The buffers of this backend.
@@ -183,8 +183,8 @@ pub trait Backend: Queues + Introspect {
     fn now(&self) -> Timestamp;
 }
 
-/// A backend that can share its thread with others: the thread's owner waits for all of them at once,
-/// in [`SharedWait::sleep`](crate::SharedWait::sleep).
+/// A backend that can share its thread with others: the thread's owner waits for all of them at
+/// once, in [`SharedWait::sleep`](crate::SharedWait::sleep).
 ///
 /// ```text
 ///   poll(0) ─► owner handles the batch ─► flush_before_wait ─► nothing to do? ─► watch, is_ready?
@@ -192,21 +192,22 @@ pub trait Backend: Queues + Introspect {
 ///      └──────────────── those that are ready, or woken ◄──────────── sleep ◄───────┘
 /// ```
 pub trait SharesThread: Backend {
-    /// Takes a wait slot: from now on [`Backend::waker`] wakes the ring group, and [`Backend::poll`] is
-    /// only called with no wait. Called before any wait.
+    /// Takes a wait slot: from now on [`Backend::waker`] wakes the ring group, and
+    /// [`Backend::poll`] is only called with no wait. Called before any wait.
     ///
     /// # Errors
     /// What the system returns for watching the slot's descriptor.
     fn join_wait(&mut self, slot: WaitSlot) -> io::Result<()>;
 
-    /// Does what a poll does before it waits, and returns for how long it would wait, at most `wait`.
+    /// Does what a poll does before it waits, and returns for how long it would wait, at most
+    /// `wait`.
     ///
     /// # Errors
     /// Only what makes the backend unusable.
     fn flush_before_wait(&mut self, wait: Duration) -> io::Result<Duration>;
 
-    /// Tells the kernel whether an event ends the shared sleep. The caller passes a fence afterwards
-    /// and asks [`SharesThread::is_ready`].
+    /// Tells the kernel whether an event ends the shared sleep. The caller passes a fence
+    /// afterwards and asks [`SharesThread::is_ready`].
     fn watch(&mut self, watch: bool);
 
     /// Whether the kernel has something for the next poll. No system call.

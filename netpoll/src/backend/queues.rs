@@ -9,8 +9,9 @@ pub trait Queues {
     /// Bytes queued for the connection that its socket has not taken.
     fn queued_bytes(&self, connection: ConnectionId) -> usize;
 
-    /// Bytes of the blocks of `pools` that the connection's queue holds: an upper bound of what those
-    /// pools get back when the connection ends. Blocks that others hold as well do not come back then.
+    /// Bytes of the blocks of `pools` that the connection's queue holds: an upper bound of what
+    /// those pools get back when the connection ends. Blocks that others hold as well do not come
+    /// back then.
     fn queued_blocks(&self, connection: ConnectionId, pools: PoolSet) -> usize {
         if pools.is_empty() { 0 } else { self.queued_bytes(connection) }
     }
@@ -24,19 +25,20 @@ pub trait Queues {
     /// How full the shared part of the store of pieces is.
     fn send_store(&self) -> SendStoreLevel;
 
-    /// How full the store is of what was sent and is not known to have arrived (segments of a backend
-    /// with a TCP of its own) or to have been taken (sends of a ring). All zeros where there is none.
+    /// How full the store is of what was sent and is not known to have arrived (segments of a
+    /// backend with a TCP of its own) or to have been taken (sends of a ring). All zeros where
+    /// there is none.
     fn flight_store(&self) -> SendStoreLevel {
         SendStoreLevel::default()
     }
 
-    /// Connections that have something queued because their sockets took less than was offered: each
-    /// once, in no order. What was queued since the last poll is not in it yet. Whether a peer is slow
-    /// is the owner's decision, by [`Waiting::stalled_for`].
+    /// Connections that have something queued because their sockets took less than was offered:
+    /// each once, in no order. What was queued since the last poll is not in it yet. Whether a peer
+    /// is slow is the owner's decision, by [`Waiting::stalled_for`].
     fn waiting(&self) -> &[Waiting];
 
-    /// How long the connection's socket has taken nothing of what waits for it; zero for a connection
-    /// that is not in [`Queues::waiting`]. Constant time.
+    /// How long the connection's socket has taken nothing of what waits for it; zero for a
+    /// connection that is not in [`Queues::waiting`]. Constant time.
     fn stalled_for(&self, connection: ConnectionId, now: Timestamp) -> Duration;
 
     /// Whether the live connection is in [`Queues::waiting`]. Constant time: it is asked for each
@@ -62,7 +64,8 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// Bytes that the queue may hold after such a send, where `queue_bytes_max` is the most for any.
+    /// Bytes that the queue may hold after such a send, where `queue_bytes_max` is the most for
+    /// any.
     pub const fn bytes_max(self, queue_bytes_max: usize) -> usize {
         match self {
             Priority::Last => usize::MAX,

@@ -1,30 +1,39 @@
-//! The one mapping that buffers live in, and the two kinds of hold on a piece of it.
+//! The mapping that buffers live in, and the two kinds of hold on a piece of it.
 //!
-//! An [`Arena`] is an anonymous mapping. [`Blocks`] cuts a part of it into blocks of one size. A block in use is held through
-//! [`Span`]s (exclusive: each byte belongs to at most one span) and [`SharedSpan`]s (read-only, counted); the last hold to go puts
-//! the block on its pool's `returned` stack, from any thread and without a lock. Only the pool's owner takes blocks, so the stack
-//! is pushed by many and emptied by one (`swap` of the whole stack: no ABA).
+//! An [`Arena`] is an anonymous mapping. [`Blocks`] cuts a part of it into blocks of one size. A
+//! block in use is held through [`Span`]s (exclusive: each byte belongs to at most one span) and
+//! [`SharedSpan`]s (read-only, counted). The last hold to be dropped puts the block on its pool's
+//! `returned` stack, from any thread and without a lock. Only the pool's owner takes blocks, so the
+//! stack is pushed by many threads and emptied by one (`swap` of the whole stack: no ABA).
 //!
 //! ```text
-//!   owner: take ── free list ── empty? swap(returned) ──► free list
-//!   anyone: drop last hold ─────────► push on `returned`
+//!   owner:      take ── free list ── empty? swap(returned) ──► free list
+//!   any thread: drop the last hold ─────────► push on `returned`
 //! ```
 //!
-//! A pool may also be cut from memory of somebody else's, such as a network card's ([`LentMemory`]). Its blocks are with their
-//! owner until they are claimed with bytes in them, and are lent back when they have come home:
+//! A pool may also be cut from foreign memory, such as a network card's ([`LentMemory`]). Its
+//! blocks are with the memory's owner until they are claimed with bytes in them, and are lent back
+//! after they have returned to the pool:
 //!
 //! ```text
 //!   lent ── claim (filled) ──► held ── drop ──► returned ── lend ──► lent
 //! ```
 //!
-//! The reference count is a `u32` of our own: an mbuf's 16-bit count overflows at 65 535 receivers of one payload.
+//! The reference count is a `u32` of our own: an mbuf's 16-bit count overflows at 65 535 receivers
+//! of one payload.
 //!
 //! This file holds all `unsafe` of the buffers. Its safety rests on three invariants:
-//! 1. a block's memory and header outlive every hold (`Blocks::drop` leaks them when a hold is still out);
-//! 2. exclusive spans of one block never overlap one another or a shared span (they are only made by taking a whole block with
-//!    no other hold, by splitting a span in two, and by freezing one);
-//! 3. the whole mapping is initialised memory (anonymous mappings are zeroed; who lends memory promises it).
+//! 1. a block's memory and header outlive every hold (`Blocks::drop` leaks them when a hold is
+//!    still out);
+//! 2. exclusive spans of one block never overlap one another or a shared span (they are only made
+//!    by taking a whole block with no other hold, by splitting a span in two, and by freezing one);
+//! 3. the whole mapping is initialized memory (anonymous mappings are zeroed; the owner of lent
+//!    memory promises it).
 #![allow(unsafe_code)]
+
+mod lent;
+
+pub use lent::{Filled, LentMemory};
 
 use crate::sync::{Access, AtomicU32, Ordering};
 use crate::sys::pages;
@@ -43,25 +52,26 @@ const PAGE_SIZE: usize = 4096;
 pub struct Arena {
     base: NonNull<u8>,
     size: usize,
-    /// What was mapped: more than `size`, so that `base` could be aligned.
+    /// The mapping: more than `size`, so that `base` could be aligned.
     mapped: (NonNull<u8>, usize),
 }
 
-// SAFETY: the mapping is plain memory; who may touch which byte is settled by spans.
+// SAFETY: the mapping is plain memory; spans decide which code may touch which byte.
 unsafe impl Send for Arena {}
 // SAFETY: as above; `Arena` itself offers no access to the bytes.
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Maps at least `size` bytes. With `huge_pages`, asks for transparent huge pages (`madvise(2)`, `MADV_HUGEPAGE`): fewer TLB
-    /// misses, and 2 MiB resident at the first touch of each.
+    /// Maps at least `size` bytes. With `huge_pages`, asks for transparent huge pages
+    /// (`madvise(2)`, `MADV_HUGEPAGE`): fewer TLB misses, and 2 MiB resident at the first touch of
+    /// each.
     ///
     /// # Errors
     /// `ENOMEM` when the address space or the overcommit limit does not allow it.
     pub fn map(size: usize, huge_pages: bool) -> io::Result<Arc<Arena>> {
         let size = size.max(1).next_multiple_of(if huge_pages { HUGE_PAGE_SIZE } else { PAGE_SIZE });
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // The kernel aligns to pages; what is mapped beyond is never touched, so it costs addresses only.
+        // The kernel aligns to pages; the surplus is never touched, so it costs addresses only.
         let whole = size + if huge_pages { HUGE_PAGE_SIZE - PAGE_SIZE } else { 0 };
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
@@ -69,16 +79,18 @@ impl Arena {
         let start: NonNull<u8> = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let alignment = if huge_pages { HUGE_PAGE_SIZE } else { PAGE_SIZE };
         let skipped = start.addr().get().next_multiple_of(alignment) - start.addr().get();
-        // SAFETY: `skipped` is below a huge page, by which the mapping is longer than `size`; 0 where pages are aligned.
+        // SAFETY: `skipped` is below a huge page, by which the mapping is longer than `size`; 0
+        // where pages are aligned.
         let base = unsafe { start.add(skipped) };
         if huge_pages {
-            // SAFETY: the range was mapped just above. The advice changes no byte; a kernel without THP refuses it.
+            // SAFETY: the range was mapped just above. The advice changes no byte; a kernel without
+            // THP refuses it.
             let _ = unsafe { madvise(base.as_ptr().cast(), size, Advice::LinuxHugepage) };
         }
         Ok(Arc::new(Arena { base, size, mapped: (start, whole) }))
     }
 
-    /// Size of what buffers may take, in bytes.
+    /// Bytes that buffers may take.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -86,88 +98,17 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped in `map`; every `Blocks` over it holds an `Arc` of it, so none is left.
+        // SAFETY: the range was mapped in `map`; every `Blocks` over it holds an `Arc` of it, so
+        // none is left.
         let _ = unsafe { munmap(self.mapped.0.as_ptr().cast(), self.mapped.1) };
     }
 }
 
 const NONE: u32 = u32::MAX;
-/// In place of a count of holds: the block is with the owner of its memory.
+/// Stands in place of a count of holds: the block is with the owner of its memory.
 const LENT: u32 = u32::MAX;
 
-/// Memory for receive buffers that belongs to somebody else, who fills it: blocks of one size, numbered from 0.
-pub struct LentMemory {
-    blocks: Vec<NonNull<u8>>,
-    size: u32,
-    reserve: u32,
-    owner: Arc<dyn Any + Send + Sync>,
-}
-
-impl LentMemory {
-    /// Blocks of `size` bytes at these addresses. All of them are with the owner.
-    ///
-    /// # Safety
-    /// Each block is initialised memory, disjoint from the others, which stays where it is until the last clone of `owner` is
-    /// gone. The owner touches a block only while it is lent: until it hands it over as [`Filled`], and again from when
-    /// [`super::BufferPools::lend_receive`] has returned its number.
-    pub unsafe fn new(blocks: Vec<NonNull<u8>>, size: u32, owner: Arc<dyn Any + Send + Sync>) -> LentMemory {
-        LentMemory { blocks, size, reserve: 0, owner }
-    }
-
-    /// The owner always keeps `count` blocks: they are no stock to draw on.
-    #[must_use]
-    pub fn with_reserve(mut self, count: u32) -> LentMemory {
-        self.reserve = count;
-        self
-    }
-
-    /// Blocks that the owner always keeps.
-    pub fn reserve(&self) -> u32 {
-        self.reserve
-    }
-
-    /// Blocks.
-    pub fn count(&self) -> u32 {
-        self.blocks.len() as u32
-    }
-
-    /// Bytes of a block.
-    pub fn size(&self) -> u32 {
-        self.size
-    }
-}
-
-impl std::fmt::Debug for LentMemory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LentMemory({} × {} B)", self.count(), self.size)
-    }
-}
-
-/// A lent block with bytes in it, on its way from its owner to the pool.
-#[derive(Debug)]
-pub struct Filled {
-    index: u32,
-    start: u32,
-    size: u32,
-}
-
-impl Filled {
-    /// Bytes `start..start + size` of block `index` came in.
-    ///
-    /// # Safety
-    /// The owner of the [`LentMemory`] that the pool is made over has the block, hands it over hereby, and touches it no
-    /// more.
-    pub unsafe fn new(index: u32, start: u32, size: u32) -> Filled {
-        Filled { index, start, size }
-    }
-
-    /// Bytes that came in.
-    pub(super) fn size(&self) -> u32 {
-        self.size
-    }
-}
-
-/// Header of one block, apart from its data so that the data stays contiguous and aligned.
+/// The header of a block, apart from its data so that the data stays contiguous and aligned.
 struct Block {
     holds: AtomicU32,
     /// Next block on the `returned` stack; meaningful only while the block is on it.
@@ -175,46 +116,48 @@ struct Block {
     index: u32,
     size: u32,
     data: NonNull<u8>,
-    home: NonNull<Home>,
-    /// Of the bytes.
+    returns: NonNull<ReturnStack>,
+    /// A model's note of each use of the bytes.
     access: Access,
 }
 
-/// What a hold needs of its pool when it goes.
-struct Home {
-    /// Top of the stack of blocks that came back, by index.
+/// The part of a pool that a hold needs when it is dropped.
+struct ReturnStack {
+    /// Top of the stack of returned blocks, by index.
     returned: AtomicU32,
 }
 
-impl Home {
-    /// A home on the heap, without an owner.
-    fn leaked() -> NonNull<Home> {
-        NonNull::from(Box::leak(Box::new(Home { returned: AtomicU32::new(NONE) })))
+impl ReturnStack {
+    /// A stack on the heap that is freed by hand.
+    fn leaked() -> NonNull<ReturnStack> {
+        NonNull::from(Box::leak(Box::new(ReturnStack { returned: AtomicU32::new(NONE) })))
     }
 }
 
-/// The blocks of one pool: `count` blocks of `size` bytes, taken by one owner, given back from anywhere.
+/// The blocks of one pool: `count` blocks of `size` bytes, taken by one owner, returned from any
+/// thread.
 pub(super) struct Blocks {
-    /// Of the blocks that have been used; the others have never been touched, and have none yet. It never grows beyond
-    /// its capacity, so headers stay where they are.
+    /// Headers of the blocks that have been used; the others have never been touched, and have none
+    /// yet. The vector never grows beyond its capacity, so headers stay where they are.
     headers: Vec<Block>,
-    /// Leaked, and freed at the end: holds point to it while `Blocks` moves, which a `Box` would not allow.
-    home: NonNull<Home>,
-    /// Indexes of blocks nobody holds, the warmest last.
+    /// Leaked, and freed at the end: holds point to it while `Blocks` moves, which a `Box` would
+    /// not allow.
+    returns: NonNull<ReturnStack>,
+    /// Indexes of blocks without a hold, the warmest last.
     free: Vec<u32>,
     count: u32,
     size: u32,
-    /// Where the first block of an arena begins; `None` for blocks that lie where the owner of their memory has them, which
-    /// all have headers from the start.
+    /// Where the first block of an arena begins. `None` for blocks in lent memory, which all have
+    /// headers from the start.
     data: Option<NonNull<u8>>,
     /// Blocks that are with the owner of their memory.
     lent: u32,
-    /// Keeps the memory; leaked with it.
+    /// Keeps the memory alive; leaked with it.
     memory: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-// SAFETY: the raw pointers lead into `memory` and `home`, which `Blocks` owns or leaks; access to the data is
-// settled by spans, and `free` is reached through `&mut self` only.
+// SAFETY: the raw pointers lead into `memory` and `returns`, which `Blocks` owns or leaks; spans
+// decide the access to the data, and `free` is reached through `&mut self` only.
 unsafe impl Send for Blocks {}
 
 impl Blocks {
@@ -228,13 +171,13 @@ impl Blocks {
     pub(super) fn new(arena: Arc<Arena>, offset: usize, size: u32, count: u32) -> Blocks {
         let end = offset + size as usize * count as usize;
         assert!(end <= arena.size && count < NONE, "blocks end at {end}, arena at {}", arena.size);
-        let home = Home::leaked();
+        let returns = ReturnStack::leaked();
         // SAFETY: the blocks lie inside the mapping, as asserted above.
         let data = unsafe { arena.base.add(offset) };
         let room = count as usize;
         Blocks {
             headers: Vec::with_capacity(room),
-            home,
+            returns,
             free: Vec::with_capacity(room),
             count,
             size,
@@ -247,22 +190,22 @@ impl Blocks {
     /// The blocks of `memory`, which are all with its owner.
     pub(super) fn over(memory: LentMemory) -> Blocks {
         let LentMemory { blocks, size, owner, .. } = memory;
-        let home = Home::leaked();
+        let returns = ReturnStack::leaked();
         let block = |(index, data): (usize, &NonNull<u8>)| Block {
             holds: AtomicU32::new(LENT),
             next: AtomicU32::new(NONE),
             index: index as u32,
             size,
             data: *data,
-            home,
+            returns,
             access: Access::default(),
         };
         let headers: Vec<Block> = blocks.iter().enumerate().map(block).collect();
         let (count, free) = (headers.len() as u32, Vec::with_capacity(headers.len()));
-        Blocks { headers, home, free, count, size, data: None, lent: count, memory: Some(owner) }
+        Blocks { headers, returns, free, count, size, data: None, lent: count, memory: Some(owner) }
     }
 
-    /// Lends a block to the owner of its memory: one that has come home, and was reclaimed.
+    /// Lends a block to the owner of its memory: one that has returned, and was reclaimed.
     pub(super) fn lend(&mut self) -> Option<u32> {
         let index = self.free.pop()?;
         let before = self.headers[index as usize].holds.swap(LENT, Ordering::Relaxed);
@@ -271,7 +214,8 @@ impl Blocks {
         Some(index)
     }
 
-    /// The filled bytes of a lent block and the room behind them; `None` when it is not lent or has not so many bytes.
+    /// The filled bytes of a lent block and the room behind them. `None` when the block is not lent
+    /// or does not have so many bytes.
     pub(super) fn claim(&mut self, filled: &Filled) -> Option<Span> {
         let header = self.headers.get(filled.index as usize)?;
         let is_inside = filled.start.checked_add(filled.size)? <= header.size;
@@ -296,12 +240,12 @@ impl Blocks {
         self.size
     }
 
-    /// A number that is this pool's alone among those that live: what its blocks' holds are compared with.
-    pub(super) fn home(&self) -> usize {
-        self.home.as_ptr().addr()
+    /// A number that only this pool has among those that live: blocks' holds are compared with it.
+    pub(super) fn pool_key(&self) -> usize {
+        self.returns.as_ptr().addr()
     }
 
-    /// Blocks that nobody holds, as far as the owner has been told; [`Blocks::reclaim`] asks.
+    /// Blocks without a hold, as far as this owner has reclaimed them ([`Blocks::reclaim`]).
     pub(super) fn free_count(&self) -> u32 {
         self.free.len() as u32 + (self.count - self.touched_count())
     }
@@ -311,7 +255,7 @@ impl Blocks {
         self.headers.len() as u32
     }
 
-    /// Takes a whole block, or `None` when all are held.
+    /// Takes a whole block; `None` when all are held.
     pub(super) fn take(&mut self) -> Option<Span> {
         if self.free.is_empty() {
             self.reclaim();
@@ -323,7 +267,7 @@ impl Blocks {
         Some(Span { block: Hold(NonNull::from(header)), start: 0, end: header.size })
     }
 
-    /// Makes the header of a block that has never been used; `None` when all have been.
+    /// Makes the header of a block that has never been used; `None` when all have been used.
     fn touch(&mut self) -> Option<u32> {
         let index = self.touched_count();
         if index == self.count {
@@ -331,9 +275,9 @@ impl Blocks {
         }
         let data = self.block(self.data?, index);
         let (holds, next) = (AtomicU32::new(0), AtomicU32::new(NONE));
-        let home = self.home;
+        let returns = self.returns;
         let (size, access) = (self.size, Access::default());
-        self.headers.push(Block { holds, next, index, size, data, home, access });
+        self.headers.push(Block { holds, next, index, size, data, returns, access });
         Some(index)
     }
 
@@ -344,12 +288,12 @@ impl Blocks {
         unsafe { first.add(index as usize * self.size as usize) }
     }
 
-    /// Gives the memory of blocks that nobody holds back to the system, as far as it is whole pages. Lent memory is its
-    /// owner's to give.
+    /// Returns the memory of blocks without a hold to the system, as far as it is whole pages. Lent
+    /// memory is left to its owner.
     pub(super) fn trim(&mut self) {
         let Some(start) = self.data else { return };
         self.reclaim();
-        // The first blocks are taken first from here on, and the last ones may be as if never used.
+        // From here on the first blocks are taken first, and the last ones may count as never used.
         self.free.sort_unstable_by(|a, b| b.cmp(a));
         let mut end = self.free.len();
         while end > 0 {
@@ -357,7 +301,8 @@ impl Blocks {
             let run = self.free[..end].iter().rev().zip(first..).take_while(|(index, at)| *index == at);
             let length = run.count();
             let data = self.block(start, first);
-            // SAFETY: private anonymous memory, of neighbours that nobody holds: not even `returned` leads to them.
+            // SAFETY: private anonymous memory, of neighboring blocks without a hold: not even
+            // `returned` leads to them.
             unsafe { pages::release(data, length * self.size as usize) };
             end -= length;
         }
@@ -370,23 +315,23 @@ impl Blocks {
         crate::release_spare(&mut self.free);
     }
 
-    /// Moves the blocks that came back to the free list.
+    /// Moves the returned blocks to the free list.
     pub(super) fn reclaim(&mut self) {
-        // Acquire pairs with the Release of `Hold::drop`: the last holder's accesses happened before.
-        // SAFETY: freed in `drop` at the earliest.
-        let home = unsafe { self.home.as_ref() };
-        let mut index = home.returned.swap(NONE, Ordering::Acquire);
+        // Acquire pairs with the Release of `Hold::drop`: the last holder's accesses happened
+        // before. SAFETY: freed in `drop` at the earliest.
+        let returns = unsafe { self.returns.as_ref() };
+        let mut index = returns.returned.swap(NONE, Ordering::Acquire);
         while index != NONE {
             self.free.push(index);
             index = self.headers[index as usize].next.load(Ordering::Relaxed);
         }
     }
 
-    /// Gives a span back without the detour over the stack, when it is the block's only hold.
+    /// Returns a span without the detour over the stack, when it is the block's only hold.
     pub(super) fn give_back(&mut self, span: Span) {
         let block = span.block.header();
         let sole = block.holds.load(Ordering::Acquire) == 1;
-        if !sole || block.home != self.home {
+        if !sole || block.returns != self.returns {
             return; // dropping the span does the right thing
         }
         let index = block.index;
@@ -399,14 +344,16 @@ impl Blocks {
 impl Drop for Blocks {
     fn drop(&mut self) {
         self.reclaim();
-        // A block is on a list only after its last holder's final access, so all home means none in use.
+        // A block is on a list only after its last holder's final access, so with all on lists none
+        // is in use.
         if self.free_count() + self.lent != self.count() {
             std::mem::forget(self.memory.take());
             std::mem::forget(std::mem::take(&mut self.headers));
-            return; // and `home` stays, for those holds to return to
+            return; // and `returns` stays, for those holds to return to
         }
-        // SAFETY: made by `Home::leaked`, and freed here only; no hold is left that could reach it.
-        drop(unsafe { Box::from_raw(self.home.as_ptr()) });
+        // SAFETY: made by `ReturnStack::leaked`, and freed here only; no hold is left that could
+        // reach it.
+        drop(unsafe { Box::from_raw(self.returns.as_ptr()) });
     }
 }
 
@@ -451,19 +398,25 @@ impl Drop for Hold {
     #[inline]
     fn drop(&mut self) {
         let block = self.header();
-        // A sole hold has nobody to race with: a load and a store are cheaper than a locked subtraction.
+        // A sole hold has no other to race with: a load and a store are cheaper than a locked
+        // subtraction.
         if block.holds.load(Ordering::Acquire) == 1 {
             block.holds.store(0, Ordering::Relaxed);
         } else if block.holds.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        // SAFETY: `home` lives until every block is back on a list (invariant 1), and this one is not yet.
-        let home = unsafe { block.home.as_ref() };
-        let mut top = home.returned.load(Ordering::Relaxed);
+        // SAFETY: `returns` lives until every block is back on a list (invariant 1), and this one
+        // is not yet.
+        let returns = unsafe { block.returns.as_ref() };
+        let mut top = returns.returned.load(Ordering::Relaxed);
         loop {
             block.next.store(top, Ordering::Relaxed);
-            match home.returned.compare_exchange_weak(top, block.index, Ordering::Release, Ordering::Relaxed)
-            {
+            match returns.returned.compare_exchange_weak(
+                top,
+                block.index,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 Err(now) => top = now,
             }
@@ -479,11 +432,11 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Gives the memory behind the first `used` bytes back to the system, as far as it is whole pages.
+    /// Returns the memory behind the first `used` bytes to the system, as far as it is whole pages.
     pub(super) fn release(&mut self, used: u32) {
         let rest = self.block.data(self.start + used, self.end);
-        // SAFETY: private anonymous memory; the range is this span's alone (invariant 2), alive (1), and `&mut self` the
-        // only way to it. Zeros are initialised memory (3).
+        // SAFETY: private anonymous memory; the range is this span's alone (invariant 2), alive
+        // (1), and `&mut self` the only way to it. Zeros are initialized memory (3).
         unsafe { pages::release(rest.cast(), rest.len()) };
     }
 
@@ -492,9 +445,9 @@ impl Span {
         self.end - self.start
     }
 
-    /// Which pool the block goes home to, as in [`Blocks::home`].
-    pub(super) fn home(&self) -> usize {
-        self.block.header().home.as_ptr().addr()
+    /// The pool that the block returns to, as in [`Blocks::pool_key`].
+    pub(super) fn pool_key(&self) -> usize {
+        self.block.header().returns.as_ptr().addr()
     }
 
     pub(super) fn block_size(&self) -> u32 {
@@ -504,7 +457,7 @@ impl Span {
     #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         self.block.header().access.read();
-        // SAFETY: the range is this span's alone (invariant 2), initialised (3), alive (1).
+        // SAFETY: the range is this span's alone (invariant 2), initialized (3), alive (1).
         unsafe { self.block.data(self.start, self.end).as_ref() }
     }
 
@@ -553,7 +506,7 @@ impl SharedSpan {
     #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         self.block.header().access.read();
-        // SAFETY: nobody writes a frozen range (invariant 2); initialised (3), alive (1).
+        // SAFETY: a frozen range is never written (invariant 2); initialized (3), alive (1).
         unsafe { self.block.data(self.start, self.end).as_ref() }
     }
 
@@ -562,12 +515,12 @@ impl SharedSpan {
         self.end - self.start
     }
 
-    /// Which pool the block goes home to, as in [`Blocks::home`].
-    pub(super) fn home(&self) -> usize {
-        self.block.header().home.as_ptr().addr()
+    /// The pool that the block returns to, as in [`Blocks::pool_key`].
+    pub(super) fn pool_key(&self) -> usize {
+        self.block.header().returns.as_ptr().addr()
     }
 
-    /// Which block, as a number, and its size: what the hold keeps from its pool.
+    /// The block, as a number, and its size: what the hold keeps from its pool.
     pub(super) fn block(&self) -> (usize, u32) {
         (self.block.0.addr().get(), self.block.header().size)
     }
@@ -584,7 +537,7 @@ impl SharedSpan {
         self.end = self.start + len;
     }
 
-    /// Takes `next` in when it continues this range in the same block; else hands it back.
+    /// Joins `next` when it continues this range in the same block; otherwise returns it.
     #[inline]
     pub(super) fn try_join(&mut self, next: SharedSpan) -> Result<(), SharedSpan> {
         if self.block.0 != next.block.0 || self.end != next.start {

@@ -1,13 +1,14 @@
 //! Pooled memory for bytes on the move: arena → pool → [`Buffer`] → [`SharedBuffer`].
 //!
 //! ```text
-//!   BufferPools ── take(size) ──► Buffer (unique, writable) ── freeze() ──► SharedBuffer (counted, read-only)
-//!        ▲                          │ split_to(n): two buffers, one block       │ clone: one more reference
+//!   BufferPools ── take(size) ──► Buffer (unique, writable) ── freeze() ──► SharedBuffer (counted)
+//!        ▲                          │ split_to(n): two buffers, one block       │ clone: a reference
 //!        └──── the last hold on a block returns it, from any thread ◄───────────┘
 //! ```
 //!
-//! An idle connection owns no buffer. A backend takes one when bytes exist, the protocol handler splits it frame by
-//! frame, rewrites in place and freezes what is to be sent; nothing is copied on the way.
+//! An idle connection owns no buffer. A backend takes one when bytes exist, the protocol handler
+//! splits it frame by frame, rewrites in place and freezes what is to be sent; nothing is copied on
+//! the way.
 
 mod arena;
 mod pool;
@@ -23,7 +24,7 @@ use std::ops::Deref;
 
 /// A unique, writable piece of a pooled block: `len` bytes filled, the rest spare.
 ///
-/// Dropping it gives its hold on the block back. Two buffers may lie in one block, side by side
+/// Dropping it ends its hold on the block. Two buffers may lie in one block, side by side
 /// ([`Buffer::split_to`]); each is exclusive over its own bytes.
 pub struct Buffer {
     span: Span,
@@ -39,7 +40,7 @@ impl Buffer {
         Buffer { span, len }
     }
 
-    /// Filled bytes.
+    /// The number of filled bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
@@ -51,7 +52,7 @@ impl Buffer {
         self.len == 0
     }
 
-    /// Bytes that it could hold in all, filled ones included.
+    /// Bytes that the buffer can hold in all, filled ones included.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.span.len() as usize
@@ -63,21 +64,21 @@ impl Buffer {
         &self.span.as_slice()[..self.len as usize]
     }
 
-    /// The filled bytes, to be rewritten in place.
+    /// The filled bytes, writable in place.
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.len as usize;
         &mut self.span.as_mut_slice()[..len]
     }
 
-    /// The bytes behind the filled ones. They are initialised, with whatever was there before.
+    /// The bytes behind the filled ones. They are initialized, with unspecified values.
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
         let len = self.len as usize;
         &mut self.span.as_mut_slice()[len..]
     }
 
-    /// Declares the first `len` bytes filled.
+    /// Sets the number of filled bytes to `len`.
     ///
     /// # Panics
     /// If `len` exceeds the capacity.
@@ -87,7 +88,7 @@ impl Buffer {
         self.len = len as u32;
     }
 
-    /// Appends as much of `bytes` as fits and returns how many that was.
+    /// Appends as much of `bytes` as fits and returns how many bytes that was.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let spare = self.spare_mut();
         let count = bytes.len().min(spare.len());
@@ -108,7 +109,7 @@ impl Buffer {
         Buffer { span: head, len: at as u32 }
     }
 
-    /// Gives up the first `count` filled bytes; they stay unused until the block goes home.
+    /// Drops the first `count` filled bytes; they stay unused until the block returns to its pool.
     ///
     /// # Panics
     /// If fewer are filled.
@@ -119,19 +120,19 @@ impl Buffer {
         self.len -= count as u32;
     }
 
-    /// Forgets all filled bytes behind the first `len`; does nothing when fewer are filled.
+    /// Drops all filled bytes behind the first `len`; does nothing when fewer are filled.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len as u32);
     }
 
-    /// Gives the memory of the bytes behind the filled ones back to the system, as far as it is whole pages: they are
-    /// zeros, or as before.
+    /// Returns the memory of the bytes behind the filled ones to the system, as far as it is whole
+    /// pages: they are zeros, or as before.
     pub(crate) fn release(&mut self) {
         self.span.release(self.len);
     }
 
-    /// Gives up writing the filled bytes, so that they can be referenced any number of times.
+    /// Ends writing to the filled bytes, so that they can be referenced any number of times.
     #[inline]
     pub fn freeze(mut self) -> SharedBuffer {
         let span =
@@ -146,16 +147,17 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// A read-only, reference-counted range of a pooled block: 16 bytes of descriptor for a payload of any size.
+/// A read-only, reference-counted range of a pooled block: 16 bytes of descriptor for a payload of
+/// any size.
 ///
-/// Cloning adds a reference and copies nothing. May be held by any thread.
+/// Cloning adds a reference and copies nothing. Any thread may hold one.
 #[derive(Clone)]
 pub struct SharedBuffer {
     span: SharedSpan,
 }
 
 impl SharedBuffer {
-    /// Forgets the first `count` bytes (they were sent).
+    /// Drops the first `count` bytes, which were sent.
     ///
     /// # Panics
     /// If it is shorter.
@@ -177,11 +179,11 @@ impl SharedBuffer {
         SharedBuffer { span }
     }
 
-    /// Takes `next` in when it continues this range in the same block, so that both leave as one piece; else
-    /// hands it back.
+    /// Joins `next` when it continues this range in the same block, so that both leave as one
+    /// piece.
     ///
     /// # Errors
-    /// The buffer itself, when the two are not neighbours.
+    /// `next`, when the two are not neighbors.
     #[inline]
     pub fn try_join(&mut self, next: SharedBuffer) -> Result<(), SharedBuffer> {
         self.span.try_join(next.span).map_err(|span| SharedBuffer { span })
@@ -189,7 +191,7 @@ impl SharedBuffer {
 
     /// The pool that its block returns to.
     pub fn pool(&self) -> PoolId {
-        PoolId::from_bits(self.span.home())
+        PoolId::from_bits(self.span.pool_key())
     }
 
     /// Size in bytes of the block that this reference keeps from its pool.
@@ -197,7 +199,7 @@ impl SharedBuffer {
         self.span.block().1 as usize
     }
 
-    /// Which block that is, as a number that no other block has while this one is held.
+    /// The block, as a number that no other block has while this one is held.
     pub(crate) fn block(&self) -> usize {
         self.span.block().0
     }

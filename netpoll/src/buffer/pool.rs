@@ -20,12 +20,13 @@ impl PoolSize {
     }
 }
 
-/// What to reserve.
+/// Sizes of the pools to reserve.
 #[derive(Clone, Debug)]
 pub struct PoolsConfig {
     /// Buffers that the backend receives into.
     pub receive: PoolSize,
-    /// Blocks for everything else, by rising size: replies, straddling frames, what must outlive a turn.
+    /// Blocks for everything else, by rising size: replies, straddling frames, what must outlive a
+    /// turn.
     pub blocks: Vec<PoolSize>,
     /// Ask for transparent huge pages.
     pub huge_pages: bool,
@@ -45,9 +46,9 @@ pub struct PoolLevel {
     pub size: u32,
     /// Blocks in the pool.
     pub count: u32,
-    /// Blocks that nobody holds.
+    /// Blocks without a hold.
     pub free: u32,
-    /// Blocks used at least once, since the last [`BufferPools::trim`]: the pool's resident part.
+    /// Blocks used at least once since the last [`BufferPools::trim`]: the pool's resident part.
     pub touched: u32,
     /// Times that a block was wanted and none was free.
     pub exhausted: u64,
@@ -68,12 +69,12 @@ impl PoolSet {
         PoolSet(2_u32.wrapping_shl(index as u32))
     }
 
-    /// Its pools but those of `other`.
+    /// The pools of this set that are not in `other`.
     pub const fn without(self, other: PoolSet) -> PoolSet {
         PoolSet(self.0 & !other.0)
     }
 
-    /// Its pools, each alone.
+    /// The pools of this set, each alone.
     pub fn each(self) -> impl Iterator<Item = PoolSet> {
         (0..u32::BITS).map(|bit| PoolSet(1 << bit)).filter(move |pool| pool.shares(self))
     }
@@ -93,30 +94,32 @@ impl PoolSet {
     }
 }
 
-/// A push for a connection that waits finds room while its queue holds at most one part in so many of the free bytes of all
-/// blocks: the dynamic threshold of [`crate::Shares`], for what the pieces keep from their pools.
+/// A push for a waiting connection finds room while the connection's queue holds at most one part
+/// in so many of the free bytes of all blocks: the dynamic threshold of [`crate::Shares`], for what
+/// the pieces keep from their pools.
 const WAITING_PART: usize = 4;
-/// Bytes that the queue of a connection that waits may hold however few blocks are free.
+/// The queue of a waiting connection may hold so many bytes however few blocks are free.
 const WAITING_BYTES_MIN: usize = 64 << 10;
 
-/// One pool, of whichever owner: what a thread that is short of blocks asks others for. No two pools that exist at a time have
-/// the same, and while a block is held its pool's is no other's.
+/// One pool of any owner, by which a thread that is short of blocks asks others for them. No two
+/// pools that exist at a time have the same id, and while a block is held its pool's id is not used
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolId(usize);
 
 impl PoolId {
-    /// As a number, to be handed to other threads.
+    /// The id as a number, to be passed to other threads.
     pub const fn to_bits(self) -> usize {
         self.0
     }
 
-    /// What [`PoolId::to_bits`] returned.
+    /// The id that [`PoolId::to_bits`] returned.
     pub const fn from_bits(bits: usize) -> PoolId {
         PoolId(bits)
     }
 }
 
-/// Pools of other owners that a [`BufferPools`] knows to be short, at most.
+/// At most so many pools of other owners are known to be short by one [`BufferPools`].
 pub const ASKED_MAX: usize = 16;
 
 struct Pool {
@@ -153,32 +156,36 @@ impl Pool {
 
 /// A worker's pools: one to receive into, and blocks of rising size for the rest.
 ///
-/// Owned by one thread; what is taken from it may be dropped on any. Nothing here allocates after creation.
+/// Owned by one thread; what is taken from it may be dropped on any. Nothing here allocates after
+/// creation.
 pub struct BufferPools {
     receive: Pool,
     blocks: Vec<Pool>,
     receive_low_water: u32,
-    /// Receive buffers that a backend keeps with the kernel: taken, yet nobody's.
+    /// Receive buffers that a backend keeps with the kernel: taken, yet empty.
     receive_lent: u32,
-    /// Receive buffers that the owner never gets: what the owner of their memory always keeps, and what a backend does.
+    /// Receive buffers that the owner never gets: those that the owner of their memory always
+    /// keeps, and those that a backend does.
     receive_reserve: u32,
-    /// Pools of other owners whose blocks are asked for.
+    /// Pools of other owners that ask for their blocks.
     asked: [Option<PoolId>; ASKED_MAX],
 }
 
 impl BufferPools {
-    /// Bytes that a block takes besides its data: its header, and its place in the list of the free.
+    /// Bytes that a block takes in addition to its data: its header, and its entry in the free
+    /// list.
     pub const BYTES_PER_BLOCK: usize = Blocks::HEADER_BYTES + size_of::<u32>();
 
     /// Reserves everything in one mapping.
     ///
     /// # Errors
-    /// What `mmap(2)` says; `InvalidInput` when sizes do not rise or a pool is empty.
+    /// Those of `mmap(2)`; `InvalidInput` when sizes do not rise or a pool is empty.
     pub fn new(config: &PoolsConfig) -> io::Result<BufferPools> {
         BufferPools::map(config, None)
     }
 
-    /// The same with a receive pool in somebody else's memory; `config.receive` is what `memory` says then.
+    /// The same with a receive pool in foreign memory; the sizes of `memory` replace
+    /// `config.receive`.
     ///
     /// # Errors
     /// As [`BufferPools::new`].
@@ -222,61 +229,64 @@ impl BufferPools {
         Ok(pools)
     }
 
-    /// Keeps `count` more receive buffers back: the backend needs them to hear its peers while the owner holds all others.
+    /// Keeps `count` more receive buffers back: with them the backend can receive while the owner
+    /// holds all others.
     pub fn reserve_receive(&mut self, count: u32) {
         self.receive_reserve += count;
         self.receive_low_water = self.receive_share() / 4;
     }
 
-    /// Receive buffers that the owner may hold at most.
+    /// At most so many receive buffers may be held by the owner.
     fn receive_share(&self) -> u32 {
         self.receive.blocks.count().saturating_sub(self.receive_reserve)
     }
 
-    /// Those of them that are free, as far as is known without a look at what came back.
+    /// Free buffers of the owner's share, as far as is known without reclaiming.
     fn receive_stock(&self) -> u32 {
         (self.receive.blocks.free_count() + self.receive_lent).saturating_sub(self.receive_reserve)
     }
 
-    /// Declares that bytes were refused because the owner holds its share of the buffers: a shortage unless some of it are free
-    /// by now.
+    /// Notes that bytes were refused because the owner holds its share of the buffers: a shortage
+    /// unless some of the share is free by now.
     pub fn receive_refused(&mut self) {
         self.receive.blocks.reclaim();
         self.receive.exhausted += u64::from(self.receive_stock() == 0);
     }
 
-    /// Takes the blocks back that nobody holds any more; [`BufferPools::lend_receive`] lends them.
+    /// Takes blocks without a hold back; [`BufferPools::lend_receive`] lends them.
     pub fn reclaim_receive(&mut self) {
         self.receive.blocks.reclaim();
     }
 
-    /// Lends a block back to the owner of its memory, as far as some are home: its number in [`LentMemory`].
+    /// Lends a returned block to the owner of its memory; returns its number in [`LentMemory`].
     pub fn lend_receive(&mut self) -> Option<u32> {
         let index = self.receive.blocks.lend()?;
         self.receive_lent = self.receive.blocks.lent_count();
         Some(index)
     }
 
-    /// Bytes that came in by a lent block. `None` when it was not lent: the owner of the memory has lost count.
+    /// Bytes that arrived in a lent block. `None` when the block was not lent: the owner of the
+    /// memory has lost count.
     pub fn claim_receive(&mut self, filled: &Filled) -> Option<Buffer> {
         let span = self.receive.blocks.claim(filled)?;
         self.receive_lent = self.receive.blocks.lent_count();
         Some(Buffer::filled(span, filled.size()))
     }
 
-    /// An empty buffer to receive into, or `None` when all are held: the caller pauses receiving.
+    /// Takes an empty buffer to receive into; `None` when all are held: the caller pauses
+    /// receiving.
     pub fn take_receive(&mut self) -> Option<Buffer> {
         self.receive.take()
     }
 
-    /// A buffer to lend to the kernel. That none is left to lend is no shortage: bytes that find none are, and they are
-    /// declared by [`BufferPools::receive_starved`].
+    /// Takes a buffer to lend to the kernel. It is no shortage that none is left to lend: bytes
+    /// without a buffer are one, and [`BufferPools::receive_starved`] notes them.
     pub(crate) fn take_to_lend(&mut self) -> Option<Buffer> {
         self.receive.blocks.take().map(Buffer::new)
     }
 
-    /// Declares that bytes came and the kernel had no buffer for them: a shortage unless one is free here. Returns whether
-    /// it is.
+    /// Notes that bytes came and the kernel had no buffer for them: a shortage unless one is free
+    /// here. Returns whether it is.
     pub fn receive_starved(&mut self) -> bool {
         self.receive.blocks.reclaim();
         let is_shortage = self.receive.blocks.free_count() == 0;
@@ -284,7 +294,8 @@ impl BufferPools {
         is_shortage
     }
 
-    /// An empty buffer of at least `size` bytes: from the smallest pool that fits, else from a larger one.
+    /// Takes an empty buffer of at least `size` bytes: from the smallest pool that fits, otherwise
+    /// from a larger one.
     pub fn take(&mut self, size: usize) -> Option<Buffer> {
         let fitting = self.blocks.iter_mut().filter(|pool| pool.blocks.block_size() as usize >= size);
         fitting.into_iter().find_map(Pool::take)
@@ -298,8 +309,9 @@ impl BufferPools {
         Some(buffer)
     }
 
-    /// The same in a block of less than `size_below` bytes, from the pools of which at least a quarter is free: the last quarter of
-    /// each is for replies, logins and frames that have not come whole, not for what waits for slow peers.
+    /// The same in a block of less than `size_below` bytes, from the pools of which at least a
+    /// quarter is free: the last quarter of each is for replies, logins and partial frames, not for
+    /// what waits for slow peers.
     fn copy_to_wait(&mut self, bytes: &[u8], size_below: usize) -> Option<Buffer> {
         let sizes = bytes.len()..size_below;
         let mut fitting =
@@ -310,10 +322,11 @@ impl BufferPools {
         Some(buffer)
     }
 
-    /// For a buffer that has to wait: a copy in a right-sized block when that frees a larger one and the bytes are
-    /// at most `copy_break` (or at any size when the receive pool is low); else the same buffer. Leaves a quarter of each pool.
+    /// Returns a buffer that has to wait in the form in which it should: as a copy in a right-sized
+    /// block when that frees a larger one and the bytes are at most `copy_break` (or at any size
+    /// when the receive pool is low), otherwise as it is. Leaves a quarter of each pool.
     ///
-    /// Says whether it copied.
+    /// Returns also whether it copied.
     pub fn retain(&mut self, buffer: SharedBuffer, copy_break: usize) -> (SharedBuffer, bool) {
         let worth_it = buffer.len() <= copy_break || self.receive_is_low();
         let mut sizes = self.blocks.iter().map(|pool| pool.blocks.block_size() as usize);
@@ -327,20 +340,22 @@ impl BufferPools {
         }
     }
 
-    /// Whether `buffer`, whose bytes wait for a slow peer, keeps a block that others need: fewer than a quarter of its pool are free,
-    /// as far as the owner may hold them, or it is another owner's pool and that one asks for blocks of it.
+    /// Whether `buffer`, whose bytes wait for a slow peer, holds a block that is short: fewer than
+    /// a quarter of its pool are free, as far as the owner may hold them, or the pool is another
+    /// owner's, which asks for its blocks.
     pub fn is_scarce(&mut self, buffer: &SharedBuffer) -> bool {
-        let home = buffer.span.home();
-        if self.receive.blocks.home() == home {
+        let key = buffer.span.pool_key();
+        if self.receive.blocks.pool_key() == key {
             return self.receive_is_low();
         }
-        match self.blocks.iter_mut().find(|pool| pool.blocks.home() == home) {
+        match self.blocks.iter_mut().find(|pool| pool.blocks.pool_key() == key) {
             Some(pool) => pool.is_below(WAITING_PART as u32),
-            None => self.asked.contains(&Some(PoolId(home))),
+            None => self.asked.contains(&Some(PoolId(key))),
         }
     }
 
-    /// Declares the pools of other owners whose blocks are asked for, until the next such call: [`BufferPools::is_scarce`].
+    /// Sets the pools of other owners that ask for their blocks, until the next such call:
+    /// [`BufferPools::is_scarce`].
     pub fn set_asked(&mut self, pools: [Option<PoolId>; ASKED_MAX]) {
         self.asked = pools;
     }
@@ -350,7 +365,7 @@ impl BufferPools {
         self.below(WAITING_PART as u32)
     }
 
-    /// Gives a buffer back at once. Dropping it does the same, a little later.
+    /// Returns a buffer at once. Dropping it does the same, a little later.
     pub fn give_back(&mut self, buffer: Buffer) {
         let span = buffer.span;
         if span.block_size() == self.receive.blocks.block_size() {
@@ -358,7 +373,8 @@ impl BufferPools {
         }
     }
 
-    /// Whether fewer than a quarter of the receive buffers are free: what waits is copied out of them then.
+    /// Whether fewer than a quarter of the receive buffers are free: then waiting bytes are copied
+    /// out of them.
     pub fn receive_is_low(&mut self) -> bool {
         if self.receive_stock() < self.receive_low_water {
             self.receive.blocks.reclaim();
@@ -366,7 +382,7 @@ impl BufferPools {
         self.receive_stock() < self.receive_low_water
     }
 
-    /// Whether the owner holds all receive buffers that it may.
+    /// Whether the owner holds its whole share of the receive buffers.
     pub fn receive_is_dry(&mut self) -> bool {
         if self.receive_stock() == 0 {
             self.receive.blocks.reclaim();
@@ -374,13 +390,15 @@ impl BufferPools {
         self.receive_stock() == 0
     }
 
-    /// Whether fewer than half of the receive buffers that the owner may hold are free: small pieces that stay are copied out of
-    /// them then, on a backend that keeps what it sends where it came in.
+    /// Whether fewer than half of the owner's share of receive buffers are free: then small pieces
+    /// that stay are copied out of them, on a backend that keeps what it sends where it was
+    /// received.
     pub fn receive_is_half_taken(&mut self) -> bool {
         self.receive_is_below(2)
     }
 
-    /// Declares that `count` of the taken receive buffers wait empty with the kernel: they count as free.
+    /// Sets the number of taken receive buffers that wait empty with the kernel: they count as
+    /// free.
     pub(crate) fn set_receive_lent(&mut self, count: u32) {
         self.receive_lent = count;
     }
@@ -408,15 +426,15 @@ impl BufferPools {
         })
     }
 
-    /// The pools whose blocks have at least `size` bytes, those that [`BufferPools::take`] tries: none when `size` exceeds
-    /// them all.
+    /// The pools whose blocks have at least `size` bytes, which [`BufferPools::take`] tries: none
+    /// when `size` exceeds them all.
     pub fn fitting(&self, size: usize) -> PoolSet {
         let blocks = self.blocks.iter().enumerate();
         let fitting = blocks.filter(|(_, pool)| pool.blocks.block_size() as usize >= size);
         fitting.fold(PoolSet::default(), |set, (index, _)| set.with(PoolSet::block(index)))
     }
 
-    /// Bytes of the blocks in `pools`, as far as they are of this owner.
+    /// Bytes of the blocks in `pools`, as far as they belong to this owner.
     pub fn bytes_of(&self, pools: PoolSet) -> usize {
         let bytes = |pool: &Pool| pool.blocks.count() as usize * pool.blocks.block_size() as usize;
         let receive = if pools.shares(PoolSet::RECEIVE) { bytes(&self.receive) } else { 0 };
@@ -424,19 +442,20 @@ impl BufferPools {
         receive + blocks.map(|(_, pool)| bytes(pool)).sum::<usize>()
     }
 
-    /// Bytes of free blocks, those of the receive pool not counted and without a look at what came back.
+    /// Bytes of free blocks, without those of the receive pool and without reclaiming.
     fn free_block_bytes(&self) -> usize {
         let bytes = |pool: &Pool| pool.blocks.free_count() as usize * pool.blocks.block_size() as usize;
         self.blocks.iter().map(bytes).sum()
     }
 
-    /// Bytes that the queue of a connection which waits may hold behind a push: what such queues keep from their pools is
-    /// divided among them, and leaves a part free.
+    /// Bytes that the queue of a waiting connection may hold behind a push: what such queues keep
+    /// from their pools is divided among them, and leaves a part free.
     pub fn waiting_bytes_max(&self) -> usize {
         WAITING_BYTES_MIN.max(self.free_block_bytes() / WAITING_PART)
     }
 
-    /// How many blocks [`BufferPools::take`] could hand out for `size` bytes: looks no further than `enough`.
+    /// How many blocks [`BufferPools::take`] could return for `size` bytes; counts no further than
+    /// `enough`.
     pub fn free_for(&mut self, size: usize, enough: u32) -> u32 {
         let mut free = 0;
         for pool in self.blocks.iter_mut().filter(|pool| pool.blocks.block_size() as usize >= size) {
@@ -451,7 +470,8 @@ impl BufferPools {
         free
     }
 
-    /// The pool that [`BufferPools::take`] tries first for `size` bytes, if less than half of it is free.
+    /// The pool that [`BufferPools::take`] tries first for `size` bytes, if less than half of it is
+    /// free.
     pub fn half_taken(&mut self, size: usize) -> PoolSet {
         let mut blocks = self.blocks.iter_mut().enumerate();
         let first = blocks.find(|(_, pool)| pool.blocks.block_size() as usize >= size);
@@ -459,34 +479,34 @@ impl BufferPools {
         below.map_or(PoolSet::default(), PoolSet::block)
     }
 
-    /// Whether the buffer's block is of one of these pools.
+    /// Whether the buffer's block belongs to one of these pools.
     pub fn is_of(&self, buffer: &Buffer, pools: PoolSet) -> bool {
-        pools.shares(self.pool_at(buffer.span.home()))
+        pools.shares(self.pool_at(buffer.span.pool_key()))
     }
 
-    /// Whether the shared buffer's block is of one of these pools.
+    /// Whether the shared buffer's block belongs to one of these pools.
     pub fn is_shared_of(&self, buffer: &SharedBuffer, pools: PoolSet) -> bool {
-        pools.shares(self.pool_at(buffer.span.home()))
+        pools.shares(self.pool_at(buffer.span.pool_key()))
     }
 
-    /// The pool with this home; none when another owner's is.
-    fn pool_at(&self, home: usize) -> PoolSet {
-        if self.receive.blocks.home() == home {
+    /// The pool with this key; none when it is another owner's.
+    fn pool_at(&self, key: usize) -> PoolSet {
+        if self.receive.blocks.pool_key() == key {
             return PoolSet::RECEIVE;
         }
-        let found = self.blocks.iter().position(|pool| pool.blocks.home() == home);
+        let found = self.blocks.iter().position(|pool| pool.blocks.pool_key() == key);
         found.map_or(PoolSet::default(), PoolSet::block)
     }
 
-    /// The pools of `set`, by what other threads know them by.
+    /// The ids of the pools in `set`, by which other threads know them.
     pub fn ids(&self, set: PoolSet) -> impl Iterator<Item = PoolId> + '_ {
-        let receive = set.shares(PoolSet::RECEIVE).then(|| self.receive.blocks.home());
+        let receive = set.shares(PoolSet::RECEIVE).then(|| self.receive.blocks.pool_key());
         let blocks =
             self.blocks.iter().enumerate().filter(move |(index, _)| set.shares(PoolSet::block(*index)));
-        receive.into_iter().chain(blocks.map(|(_, pool)| pool.blocks.home())).map(PoolId)
+        receive.into_iter().chain(blocks.map(|(_, pool)| pool.blocks.pool_key())).map(PoolId)
     }
 
-    /// Blocks in all pools but the receive pool.
+    /// Blocks in all pools except the receive pool.
     pub fn block_count(&self) -> usize {
         self.blocks.iter().map(|pool| pool.blocks.count() as usize).sum()
     }
@@ -512,13 +532,13 @@ impl BufferPools {
         self.blocks.iter_mut().map(Pool::level)
     }
 
-    /// Gives the memory of the blocks that nobody holds back to the system.
+    /// Returns the memory of blocks without a hold to the system.
     pub fn trim(&mut self) {
         self.receive.blocks.trim();
         self.blocks.iter_mut().for_each(|pool| pool.blocks.trim());
     }
 
-    /// Whether every block is home: true after everything was dropped, or something leaked.
+    /// Whether every block is in its pool: true after everything was dropped, or something leaked.
     pub fn is_full(&mut self) -> bool {
         let full = |level: PoolLevel| level.free == level.count;
         let receive = full(self.receive_level());

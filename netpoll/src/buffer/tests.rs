@@ -1,4 +1,4 @@
-//! The pools' promises: exclusive pieces, counted references, everything home at the end.
+//! The pools' promises: exclusive pieces, counted references, every block back at the end.
 
 use super::*;
 use std::sync::mpsc;
@@ -29,7 +29,7 @@ fn a_split_buffer_has_two_writers_and_one_block() {
 }
 
 #[test]
-fn neighbours_join_and_strangers_do_not() {
+fn neighbors_join_and_strangers_do_not() {
     let mut pools = pools();
     let mut buffer = pools.take_receive().unwrap();
     buffer.append(b"abcdef");
@@ -192,7 +192,7 @@ fn trimming_keeps_what_is_held_and_forgets_the_rest() {
         assert_eq!(level.free as usize, 32 - held.len());
         assert!(level.touched as usize >= held.len());
         assert!(pools.block_levels().all(|level| level.touched == 0), "nothing of these pools is held");
-        // All blocks are there to be taken, each once, and those of the trimmed ones are zeros.
+        // All blocks can be taken, each once, and those of the trimmed ones are zeros.
         let rest: Vec<_> = std::iter::from_fn(|| pools.take_receive()).map(|one| fill(one, 9)).collect();
         assert_eq!(rest.len(), 32 - held.len());
         assert!(held.iter().all(|buffer| buffer.as_slice().iter().all(|byte| *byte == round)));

@@ -4,15 +4,17 @@
 //!   epoll_wait ──► events ──► ready list ──► receive one buffer each ──► batch
 //!                                 ▲   │ buffer filled whole, or no buffer free: stays ready
 //!                                 └───┘   (a filled one up to eight times a poll, in rounds)
-//!   send ──► queue of the connection, dirty list ──► next poll: one write each ──► short? wait for the edge
+//!   send ──► queue of the connection, dirty list ──► next poll: one write each ──► short? wait
 //! ```
 //!
-//! An edge says "something changed since you looked"; what is left over is remembered in the ready list. Receiving goes
-//! round by round, one buffer from each connection, so that none starves, and a burst of a peer is still answered by one
-//! write. A connection that the owner has stopped is kept out of the ready list; as edges are missed meanwhile, the resume
-//! puts it there unasked. A receive that does not fill its buffer has drained the socket (epoll(7), "Questions and answers", 9); a peer's
-//! FIN is seen as `EPOLLRDHUP`.
+//! An edge says "something changed since you looked"; what is left over is remembered in the ready
+//! list. Receiving goes in rounds, one buffer from each connection, so that none starves and a
+//! peer's burst is still answered by one write. A connection that the owner has stopped is kept out
+//! of the ready list; edges are missed meanwhile, so the resume puts it there unconditionally. A
+//! receive that does not fill its buffer has drained the socket (epoll(7), "Questions and answers",
+//! 9). A peer's FIN is seen as `EPOLLRDHUP`.
 
+mod accept;
 mod slot;
 
 use crate::PieceStore;
@@ -25,6 +27,7 @@ use crate::{
     ConnectionId, Introspect, ListenerConfig, ListenerId, MonotonicClock, Priority, Queues, SendError,
     SharedBuffer, Timestamp, Waker,
 };
+use accept::ACCEPT_REST;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 pub(crate) use slot::Slot;
@@ -34,17 +37,15 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// `ConnectionId::pack` tags of what an event may be about.
+/// `ConnectionId::pack` tags: what an event is about.
 const TAG_CONNECTION: u8 = 0;
 const TAG_LISTENER: u8 = 1;
 const TAG_WAKER: u8 = 2;
 
-/// How long accepting rests after the system ran short of descriptors or memory.
-const ACCEPT_REST: Duration = Duration::from_millis(20);
-/// How long to wait for buffers to come back when there are connections to receive from and none is free.
+/// How long to wait for buffers to return when connections are ready and no buffer is free.
 const BUFFER_REST: Duration = Duration::from_millis(1);
 
-/// Buffers that one connection may fill in one poll.
+/// At most so many buffers are filled by one connection in one poll.
 const RECEIVES_PER_POLL: usize = 8;
 
 const INTEREST: EventFlags =
@@ -54,7 +55,7 @@ const PEER_DONE: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(Eve
 
 struct Listener {
     socket: OwnedFd,
-    /// An edge came and `accept` has not said EAGAIN since.
+    /// An edge came and `accept` has not returned EAGAIN since.
     ready: bool,
 }
 
@@ -73,40 +74,46 @@ pub struct EpollBackend {
     batch_max: usize,
     waker: Waker,
     clock: MonotonicClock,
-    /// Its descriptors may be in the table of one thread only.
+    /// Its descriptors may be in the table of one thread only, so it stays on that thread.
     of_thread: PhantomData<*const ()>,
 }
 
 impl EpollBackend {
-    /// Bytes of user space that a connection takes, its places in the lists included.
+    /// Bytes of user space that a connection takes, including its entries in the lists.
     pub const BYTES_PER_CONNECTION: usize =
         Common::<Slot>::BYTES_PER_CONNECTION + 2 * size_of::<ConnectionId>();
 
     /// Makes the epoll instance and reserves everything that `config` names.
     ///
     /// # Errors
-    /// `EMFILE`, `ENFILE` or `ENOMEM`, as `epoll_create1(2)`, `eventfd(2)` and `mmap(2)` give them.
+    /// `EMFILE`, `ENFILE` or `ENOMEM`, as `epoll_create1(2)`, `eventfd(2)` and `mmap(2)` return
+    /// them.
     pub fn new(config: &BackendConfig) -> io::Result<EpollBackend> {
         EpollBackend::make(config, Waker::event_fd()?)
     }
 
-    /// The same on a thread that has, from here on, a table of descriptors of its own: RLIMIT_NOFILE then bounds the connections
-    /// of this backend, not those of the process.
+    /// The same on a thread that has, from here on, a table of descriptors of its own:
+    /// RLIMIT_NOFILE then bounds the connections of this backend, not those of the process.
     ///
-    /// For a thread that runs this backend and nothing else. What is open already stays so under the same number until the thread ends,
-    /// `waker` in particular, which for that reason others must have made before: as long as any thread may use it, it is to be
-    /// held by one that shares the process's table, for only there closing it is the end of it. What the thread opens, its
-    /// connections and listeners, no other thread can use, nor a `/proc/PID/fd` show: they are in `/proc/PID/task/TID/fd`.
+    /// For a thread that runs this backend and nothing else. What is open already stays open under
+    /// the same number until the thread ends. That includes `waker`, which another thread must
+    /// therefore have made before: as long as any thread may use the waker, a thread that shares
+    /// the process's table must hold it, because only there closing it ends it. No other thread can
+    /// use what this thread opens (connections and listeners), and `/proc/PID/fd` does not show it:
+    /// `/proc/PID/task/TID/fd` does.
     ///
     /// # Safety
-    /// A descriptor is a number in a table, and from here on this thread's numbers mean other files than those of the process.
-    /// So from this call to the thread's end nothing that owns or borrows a descriptor may pass between this thread and others,
-    /// in either direction (`std::io`, "I/O Safety"): neither what this thread opens (a `File` that is sent elsewhere would be
-    /// another file there), nor what another thread opens later. What was open before, and is kept open by the others, may
-    /// be used here, and must not be closed here for the last time.
+    /// A descriptor is a number in a table, and from here on this thread's numbers mean other files
+    /// than those of the process. So from this call to the thread's end nothing that owns or
+    /// borrows a descriptor may pass between this thread and others, in either direction
+    /// (`std::io`, "I/O Safety"): neither what this thread opens (a `File` that is sent elsewhere
+    /// would be another file there), nor what another thread opens later. What was open before, and
+    /// is kept open by other threads, may be used here, and must not be closed here for the last
+    /// time.
     ///
     /// # Errors
-    /// As [`EpollBackend::new`]; `ENOSYS` before Linux 5.9, `EPERM` where a sandbox forbids `close_range(2)`.
+    /// As [`EpollBackend::new`]; `ENOSYS` before Linux 5.9, `EPERM` where a sandbox forbids
+    /// `close_range(2)`.
     #[allow(unsafe_code)]
     pub unsafe fn with_own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
         // SAFETY: handed on to the caller.
@@ -114,7 +121,8 @@ impl EpollBackend {
         EpollBackend::make(config, waker)
     }
 
-    /// Whether threads can have descriptors of their own here. Tried out, on a thread that ends with it.
+    /// Tests, on a thread that ends with the call, whether threads can have descriptors of their
+    /// own here.
     ///
     /// # Errors
     /// As [`EpollBackend::with_own_descriptors`], and what keeps a thread from starting.
@@ -152,7 +160,7 @@ impl EpollBackend {
         self.common.table.insert(Slot::new(socket, state)).map_err(|_| ConnectError::TableFull)
     }
 
-    // --- waiting -------------------------------------------------------------------------------------------------
+    // --- waiting ---
 
     fn wait(&mut self, wait: Duration, batch: &Completions) -> io::Result<()> {
         let accept_rests = self.listeners.iter().any(|listener| listener.ready) && self.may_accept();
@@ -160,7 +168,7 @@ impl EpollBackend {
             !self.common.notices.is_empty() || (accept_rests && self.clock.now() >= self.accept_after);
         let wait = match () {
             () if left_over || batch.is_full() => Duration::ZERO,
-            // Only a pool run dry leaves connections ready with room in the batch.
+            // Only an empty pool leaves connections ready while the batch has room.
             () if !self.ready.is_empty() => match self.common.pools.receive_level().free {
                 0 => wait.min(BUFFER_REST),
                 _ => Duration::ZERO,
@@ -201,7 +209,7 @@ impl EpollBackend {
         if slot.life.state == State::Connecting
             && flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP)
         {
-            // The edge may be the last one: a peer that spoke and left at once is in it too.
+            // The edge may be the last one: it also stands for a peer that sent and left at once.
             slot.peer_done = flags.intersects(PEER_DONE);
             return self.finish_connecting(id);
         }
@@ -223,7 +231,7 @@ impl EpollBackend {
             return;
         }
         if self.ready.len() == self.ready.capacity() {
-            // Only connections that ended while no buffer was free can have filled it.
+            // Only connections that ended while no buffer was free can have filled the list.
             self.ready.retain(|id| self.common.table.get(*id).is_some());
         }
         self.ready.push_back(id);
@@ -249,59 +257,11 @@ impl EpollBackend {
         }
     }
 
-    // --- accepting -----------------------------------------------------------------------------------------------
+    // --- receiving ---
 
-    fn may_accept(&self) -> bool {
-        self.accepting && self.common.table.len() < self.common.table.capacity()
-    }
-
-    fn accept_all(&mut self, batch: &mut Completions) {
-        if !self.may_accept() || self.clock.now() < self.accept_after {
-            return;
-        }
-        // At most half of what is left: a storm of new connections must not silence those that are there.
-        let room_kept = batch.room() / 2;
-        for position in 0..self.listeners.len() {
-            while self.listeners[position].ready && self.may_accept() && batch.room() > room_kept {
-                let accepted = self.accept_one(position, batch);
-                if accepted.is_err_and(|error| self.accept_failed(position, &error)) {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn accept_one(&mut self, position: usize, batch: &mut Completions) -> io::Result<()> {
-        let (socket, peer) = socket::accept(&self.listeners[position].socket)?;
-        let connection = self.insert(socket, State::Open).map_err(|error| match error {
-            ConnectError::Io(error) => error,
-            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // `may_accept` has just said no
-        })?;
-        self.common.counters.accepts += 1;
-        batch.push(Completion::Accepted { connection, listener: ListenerId(position as u8), peer });
-        Ok(())
-    }
-
-    /// accept(2): EAGAIN ends the edge; a shortage (EMFILE, ENFILE, ENOBUFS, ENOMEM) calls for a rest of all
-    /// listeners, and is the one case that returns true; anything else concerns only the connection at hand.
-    fn accept_failed(&mut self, position: usize, error: &io::Error) -> bool {
-        if error.kind() == io::ErrorKind::WouldBlock {
-            self.listeners[position].ready = false;
-            return false;
-        }
-        self.common.counters.accept_errors += 1;
-        let shortage = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-        let is_shortage = error.raw_os_error().is_some_and(|number| shortage.contains(&number));
-        if is_shortage {
-            self.accept_after = self.clock.now() + ACCEPT_REST;
-        }
-        is_shortage
-    }
-
-    // --- receiving -----------------------------------------------------------------------------------------------
-
-    /// One buffer from each that is ready, then another from each that filled it: what a peer has sent at once should be
-    /// answered at once, and everybody has had one before anybody has two.
+    /// Receives one buffer from each ready connection, then another from each that filled it: what
+    /// a peer has sent at once should be answered at once, and no connection gets a second buffer
+    /// before each has had one.
     fn receive_all(&mut self, batch: &mut Completions) {
         for _ in 0..RECEIVES_PER_POLL {
             for _ in 0..self.ready.len() {
@@ -354,8 +314,9 @@ impl EpollBackend {
         true
     }
 
-    /// The owner has finished: what still comes is received into nowhere. Left unread it would make the kernel reset the
-    /// connection in the end, over a farewell that the peer may not have read.
+    /// Discards what arrives after the owner has finished. Left unread, it would make the kernel
+    /// reset the connection in the end, and the peer could lose a last message that it has not
+    /// read.
     fn discard_one(&mut self, connection: ConnectionId) {
         let Some(slot) = self.common.table.get_mut(connection) else { return };
         if !slot.life.state.receives() {
@@ -374,7 +335,7 @@ impl EpollBackend {
         }
     }
 
-    /// A receive that brought the peer's FIN, or an error.
+    /// Handles a receive that returned the peer's FIN, or an error.
     fn received_nothing(&mut self, connection: ConnectionId, result: io::Result<usize>) {
         match result.map_err(|error| (error.kind(), error)) {
             Ok(_) => {
@@ -388,7 +349,7 @@ impl EpollBackend {
         }
     }
 
-    // --- sending -------------------------------------------------------------------------------------------------
+    // --- sending ---
 
     fn flush_all(&mut self) {
         while let Some(id) = self.dirty.pop() {
@@ -430,13 +391,14 @@ impl EpollBackend {
         let Some(slot) = self.common.table.get(id) else { return };
         match socket::shutdown_write(&slot.socket) {
             Ok(()) => {}
-            // A socket that was connected and is not any more has been reset (shutdown(2), ENOTCONN).
+            // A connected socket that is not connected any more has been reset (shutdown(2),
+            // ENOTCONN).
             Err(error) if error.kind() == io::ErrorKind::NotConnected => self.end(id, CloseReason::PeerReset),
             Err(error) => self.end(id, CloseReason::of_error(&error)),
         }
     }
 
-    /// Drops what is queued and puts the `Closed` on its way; the slot goes when that is reported.
+    /// Drops what is queued and queues `Closed`; the slot is freed when that is reported.
     fn end(&mut self, id: ConnectionId, reason: CloseReason) {
         if self.common.end(id, reason) {
             self.common.notices.push_back(Notice::Closed(id, reason));
@@ -454,7 +416,7 @@ impl EpollBackend {
     }
 }
 
-/// Offers the socket the front of the queue in one call; returns what was offered and what came of it.
+/// Offers the socket the front of the queue in one call. Returns the bytes offered and the result.
 fn write_front(slot: &Slot, pieces: &PieceStore) -> (usize, io::Result<usize>) {
     match slot.life.queue.front(pieces) {
         Some(only) if slot.life.queue.is_single() => (only.len(), socket::send(&slot.socket, only)),

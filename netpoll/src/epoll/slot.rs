@@ -8,9 +8,9 @@ use std::os::fd::OwnedFd;
 pub(crate) struct Slot {
     pub(super) socket: OwnedFd,
     pub(super) life: Life,
-    /// In the ready list.
+    /// The connection is in the ready list.
     pub(super) in_ready: bool,
-    /// In the dirty list.
+    /// The connection is in the dirty list.
     pub(super) in_dirty: bool,
     /// The peer's FIN (or an error) lies behind the bytes still to be received.
     pub(super) peer_done: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Slot {
 const _: () = assert!(size_of::<Slot>() <= 28);
 
 impl Slot {
-    /// Whether its socket is left unread: the owner has stopped it, and has not finished.
+    /// Whether the socket is left unread: the owner has stopped receiving, and has not finished.
     pub(super) fn is_left_unread(&self) -> bool {
         self.stopped && self.life.state == State::Open
     }

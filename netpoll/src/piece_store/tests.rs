@@ -69,7 +69,8 @@ fn a_piece_that_may_not_stay_leaves_the_account_as_it_was() {
     store.clear(&mut list);
 }
 
-/// Pushes pieces of a byte each until one is refused; returns how many the queue holds, and why it is not one more.
+/// Pushes pieces of a byte each until one is refused; returns how many the queue holds, and why it
+/// is not one more.
 fn fill(
     pools: &mut BufferPools,
     pieces: &mut PieceStore,
@@ -78,7 +79,7 @@ fn fill(
 ) -> (usize, Refusal) {
     let buffer = pools.copy(b"xy").unwrap().freeze();
     loop {
-        // One byte of two, so that no two are neighbours.
+        // One byte of two, so that no two are neighbors.
         if let Err((refusal, _)) = pieces.push(queue, buffer.slice(0, 1), priority, Ok) {
             return (pieces.count(queue), refusal);
         }
@@ -121,7 +122,8 @@ fn queues_that_take_all_they_may_leave_a_part_to_others_and_have_the_same() {
         let counts: Vec<usize> = queues.iter().map(|queue| pieces.count(queue)).collect();
         let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
         assert!(most - least <= 2, "{least} to {most}");
-        // 70 000 are for pushes: N queues with a quarter of the rest each leave 1 part in 1 + N / 4.
+        // 70 000 are for pushes: N queues with a quarter of the rest each leave 1 part in 1 + N /
+        // 4.
         let left = 70_000 * 4 / (4 + hogs);
         let free = pieces.shares().max() - pieces.shares().used() - 10_000;
         assert!(free.abs_diff(left) <= hogs + 4, "{hogs} hogs leave {free}, not {left}");

@@ -1,6 +1,8 @@
-//! A backend on the simulated network: the readiness machine of the epoll backend over simulated system calls.
+//! A backend on the simulated network: the readiness machine of the epoll backend over simulated
+//! system calls.
 //!
-//! Queues, pieces, pools and the table are the real ones, so that a simulation runs the code that production runs.
+//! Queues, pieces, pools and the table are the real ones, so a simulation runs the code that
+//! production runs.
 
 use super::core::{Core, nanos};
 use super::link::SocketId;
@@ -22,7 +24,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long to wait for buffers to come back when there are connections to receive from and none is free.
+/// How long to wait for buffers to return when connections are ready and no buffer is free.
 const BUFFER_REST: Duration = Duration::from_millis(1);
 
 /// One backend of a [`SimNetwork`]. See the module's text.
@@ -55,17 +57,18 @@ impl SimBackend {
         })
     }
 
-    /// Its number in the network, from 0: what [`SimNetwork::step`] returns.
+    /// The backend's number in the network, from 0: what [`SimNetwork::step`] returns.
     pub fn number(&self) -> usize {
         self.host
     }
 
-    /// The network that it is on.
+    /// The network that the backend is on.
     pub fn network(&self) -> SimNetwork {
         SimNetwork { core: Rc::clone(&self.network) }
     }
 
-    /// Breaks a connection as a failing link would: both sides hear of a reset, what was under way is lost.
+    /// Breaks a connection as a failing link would: both sides see a reset, and what was under way
+    /// is lost.
     pub fn cut(&mut self, connection: ConnectionId) {
         if let Some(slot) = self.common.table.get(connection) {
             self.network.borrow_mut().cut(slot.socket);
@@ -78,7 +81,7 @@ impl SimBackend {
         Ok(id)
     }
 
-    // --- news ----------------------------------------------------------------------------------------------------
+    // --- news ---
 
     fn take_news(&mut self, core: &mut Core) {
         for _ in 0..self.batch_max {
@@ -123,7 +126,7 @@ impl SimBackend {
         }
     }
 
-    // --- accepting -----------------------------------------------------------------------------------------------
+    // --- accepting ---
 
     fn may_accept(&self) -> bool {
         self.accepting && self.common.table.len() < self.common.table.capacity()
@@ -140,7 +143,7 @@ impl SimBackend {
         }
     }
 
-    // --- receiving -----------------------------------------------------------------------------------------------
+    // --- receiving ---
 
     fn receive_all(&mut self, core: &mut Core, batch: &mut Completions) {
         if self.ready.is_empty() || core.chance(|faults| faults.empty_pool) {
@@ -215,7 +218,7 @@ impl SimBackend {
         }
     }
 
-    // --- sending -------------------------------------------------------------------------------------------------
+    // --- sending ---
 
     fn flush_all(&mut self, core: &mut Core) {
         while let Some(id) = self.dirty.pop() {
@@ -255,14 +258,14 @@ impl SimBackend {
         }
     }
 
-    /// Drops what is queued and puts the `Closed` on its way; the slot goes when that is reported.
+    /// Drops what is queued and queues `Closed`; the slot is freed when that is reported.
     fn end(&mut self, id: ConnectionId, reason: CloseReason) {
         if self.common.end(id, reason) {
             self.common.notices.push_back(Notice::Closed(id, reason));
         }
     }
 
-    // --- reporting -----------------------------------------------------------------------------------------------
+    // --- reporting ---
 
     fn report_notices(&mut self, core: &mut Core, batch: &mut Completions) {
         while !batch.is_full() {
@@ -291,7 +294,7 @@ impl SimBackend {
         }
     }
 
-    /// Tells the network when the next turn is wanted.
+    /// Publishes when the next turn is wanted.
     fn go_to_sleep(&mut self, core: &mut Core, wait: Duration) {
         let starved = !self.ready.is_empty() && self.common.pools.receive_level().free == 0;
         let wait = if starved { wait.min(BUFFER_REST) } else { wait };
@@ -305,13 +308,13 @@ impl SimBackend {
         host.deadline = if woken { core.now } else { core.now.saturating_add(nanos(wait)) };
     }
 
-    /// Something was asked for between two polls: the owner's next poll has work.
+    /// Asks for a turn: the owner queued something between two polls.
     fn want_turn(&self) {
         self.network.borrow_mut().hosts[self.host].left_over = true;
     }
 }
 
-/// Offers the socket the front of the queue in one call; returns what was offered and what came of it.
+/// Offers the socket the front of the queue in one call. Returns the bytes offered and the result.
 fn write_front(core: &mut Core, slot: &Slot, pieces: &PieceStore) -> (usize, Result<usize, Stop>) {
     let front = || pieces.iter(slot.life.queue.list()).take(PIECES_PER_WRITE);
     let offered = front().map(|piece| piece.len()).sum();
@@ -366,7 +369,7 @@ impl Backend for SimBackend {
             self.admit(core, batch);
             self.take_news(core);
             self.report_notices(core, batch);
-            // What is reported first has priority: bytes may not overtake their Connected.
+            // Notices come first: bytes may not overtake their Connected.
             if self.common.notices.is_empty() {
                 self.accept_all(core, batch);
                 self.receive_all(core, batch);
@@ -456,7 +459,7 @@ impl Introspect for SimBackend {
 }
 
 impl Drop for SimBackend {
-    /// A process that ends resets its connections and frees its addresses.
+    /// Resets the connections and frees the addresses, as the end of a process does.
     fn drop(&mut self) {
         let mut core = self.network.borrow_mut();
         for (_, slot) in self.common.table.iter() {

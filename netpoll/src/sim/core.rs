@@ -1,4 +1,4 @@
-//! The network's clock, its events, and whose turn it is.
+//! The network's clock, its events, and the choice of the next turn.
 
 use super::link::{Links, Phase, SocketId};
 use super::trace::Trace;
@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long a SYN that found a full backlog waits for its next try, and how many there are.
+/// How long a SYN that found a full backlog waits for its next try, and how many tries there are.
 const SYN_RETRY: Duration = Duration::from_secs(1);
 const SYN_ATTEMPTS_MAX: u8 = 6;
-/// How long a connect that gets no answer takes to fail.
+/// How long an unanswered connect takes to fail.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Something that will happen.
+/// An event to come.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Syn {
@@ -36,7 +36,7 @@ pub(super) enum Event {
     },
     /// A readiness that was held back.
     Ready(SocketId),
-    /// A connection that reaches its backlog.
+    /// A connection reaches its backlog.
     Backlog {
         listener: u32,
         socket: SocketId,
@@ -66,28 +66,28 @@ impl PartialOrd for Scheduled {
     }
 }
 impl Ord for Scheduled {
-    /// The earliest is the greatest: the heap's top.
+    /// The earliest event is the greatest: the heap's top.
     fn cmp(&self, other: &Scheduled) -> Ordering {
         (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }
 
-/// What the network knows of one backend.
+/// What the network knows about one backend.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) waker: Waker,
     /// Sockets with news, each once (`End::flagged`).
     pub(super) ready: VecDeque<SocketId>,
     pub(super) listeners: Vec<u32>,
-    /// A wake-up has arrived, or somebody asked for a turn.
+    /// A wake-up has arrived, or the harness asked for a turn.
     pub(super) woken: bool,
-    /// A delayed one is under way.
+    /// A delayed wake-up is under way.
     wake_comes: bool,
-    /// It wants a turn at this moment, whatever happens.
+    /// The backend wants a turn at this moment, whatever happens.
     pub(super) deadline: u64,
-    /// It has work that its last poll did not get to.
+    /// The backend has work that its last poll did not get to.
     pub(super) left_over: bool,
-    /// It would take a connection from a backlog.
+    /// The backend would take a connection from a backlog.
     pub(super) accepts: bool,
     alive: bool,
 }
@@ -113,11 +113,11 @@ pub(super) struct Core {
     pub(super) links: Links,
     pub(super) hosts: Vec<Host>,
     pub(super) listeners: Vec<Listener>,
-    /// The listeners that share an address, as SO_REUSEPORT lets them.
+    /// The listeners that share an address, as SO_REUSEPORT allows.
     pub(super) groups: BTreeMap<SocketAddr, Vec<u32>>,
     pub(super) next_port: u16,
     pub(super) trace: Trace,
-    /// Hosts with something to do, written anew at each step.
+    /// Hosts with something to do, computed anew at each step.
     due: Vec<usize>,
 }
 
@@ -160,13 +160,14 @@ impl Core {
         (self.hosts.len() - 1, waker)
     }
 
-    /// The backend is gone: its addresses are free again. Its connections are closed by itself.
+    /// Removes a dropped backend: its addresses are free again. The backend closes its own
+    /// connections.
     pub(super) fn remove_host(&mut self, host: usize) {
         self.hosts[host].alive = false;
         self.close_listeners(host);
     }
 
-    /// A host's addresses are free again; what waited in its backlogs is reset.
+    /// Frees a host's addresses; what waited in its backlogs is reset.
     pub(super) fn close_listeners(&mut self, host: usize) {
         for listener in std::mem::take(&mut self.hosts[host].listeners) {
             let entry = &mut self.listeners[listener as usize];
@@ -179,7 +180,7 @@ impl Core {
         self.groups.retain(|_, group| !group.is_empty());
     }
 
-    // --- chance --------------------------------------------------------------------------------------------------
+    // --- chance ---
 
     pub(super) fn chance(&mut self, fault: impl FnOnce(&FaultConfig) -> f64) -> bool {
         let probability = fault(&self.faults);
@@ -199,12 +200,12 @@ impl Core {
         self.now + 1 + self.rng.below(bound) as u64
     }
 
-    /// Whether the mutation is on and strikes, one time in eight.
+    /// Whether the mutation is on and strikes: one time in eight.
     pub(super) fn mutates(&mut self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation) && self.rng.below(8) == 0
     }
 
-    // --- events --------------------------------------------------------------------------------------------------
+    // --- events ---
 
     pub(super) fn schedule(&mut self, at: u64, event: Event) {
         self.sequence += 1;
@@ -215,7 +216,7 @@ impl Core {
         self.events.peek().map(|scheduled| scheduled.at)
     }
 
-    /// Lets everything happen that is due, and notices wake-ups.
+    /// Runs every event that is due, and takes in wake-ups.
     pub(super) fn run_due(&mut self) {
         while self.next_event_at().is_some_and(|at| at <= self.now) {
             if let Some(scheduled) = self.events.pop() {
@@ -273,7 +274,7 @@ impl Core {
         }
     }
 
-    /// Puts the socket on its owner's list of news.
+    /// Puts the socket on its owner's ready list.
     pub(super) fn announce(&mut self, id: SocketId) {
         if self.mutates(Mutation::LoseWakeup) {
             return;
@@ -340,7 +341,8 @@ impl Core {
     fn arrive(&mut self, to: SocketId, count: usize) {
         let Some(end) = self.links.end_mut(to) else { return };
         if end.phase == Phase::Absent {
-            // RFC 9293, 3.10.7.1: a segment for a connection that is not there is answered by a reset.
+            // RFC 9293, 3.10.7.1: a segment for a connection that does not exist is answered by a
+            // reset.
             let at = self.arrival();
             return self.schedule(at, Event::Reset { to: to.peer() });
         }
@@ -350,7 +352,8 @@ impl Core {
         self.announce(to);
     }
 
-    /// A reset arrives: what had arrived before may still be read, what is under way may not.
+    /// Handles an arriving reset: what had arrived before may still be read, what is under way is
+    /// lost.
     fn broken(&mut self, to: SocketId) {
         let Some(end) = self.links.end_mut(to).filter(|end| end.phase != Phase::Absent) else { return };
         end.incoming.bytes.truncate(end.incoming.arrived);
@@ -372,13 +375,13 @@ impl Core {
         }
     }
 
-    // --- turns ---------------------------------------------------------------------------------------------------
+    // --- turns ---
 
     pub(super) fn has_backlog(&self, host: usize) -> bool {
         self.hosts[host].listeners.iter().any(|l| !self.listeners[*l as usize].backlog.is_empty())
     }
 
-    /// Whether the host has news, or work left.
+    /// Whether the host has ready sockets, or work left.
     fn has_work(&self, host: usize) -> bool {
         let entry = &self.hosts[host];
         entry.alive
@@ -392,12 +395,12 @@ impl Core {
         self.has_work(host) || (self.hosts[host].alive && self.hosts[host].deadline <= self.now)
     }
 
-    /// Whether nothing will happen any more, deadlines apart.
+    /// Whether nothing will happen any more, apart from deadlines.
     pub(super) fn is_quiet(&self) -> bool {
         self.events.is_empty() && !(0..self.hosts.len()).any(|host| self.has_work(host))
     }
 
-    /// The next host to give a turn, after letting time pass until there is one.
+    /// The next host to give a turn; lets time pass until there is one.
     pub(super) fn step(&mut self) -> Option<usize> {
         loop {
             self.run_due();
@@ -434,14 +437,14 @@ impl Core {
         }
     }
 
-    /// Lets time pass until something happens, `limit` at most.
+    /// Lets time pass until something happens, at most `limit`.
     pub(super) fn advance(&mut self, limit: Duration) {
         let end = self.now.saturating_add(nanos(limit));
         self.now = self.next_event_at().map_or(end, |at| at.clamp(self.now, end));
         self.run_due();
     }
 
-    /// What `ConnectionId` the next socket with news has, if any.
+    /// The id of the next ready socket, if there is one.
     pub(super) fn next_ready(&mut self, host: usize) -> Option<ConnectionId> {
         loop {
             let count = self.hosts[host].ready.len();
@@ -450,7 +453,7 @@ impl Core {
                 self.hosts[host].ready.swap(0, other);
             }
             let id = self.hosts[host].ready.pop_front()?;
-            // A socket that was closed in the meantime has left its place in the list.
+            // A socket that was closed in the meantime has left its entry in the list.
             if let Some(end) = self.links.end_mut(id) {
                 end.flagged = false;
                 if end.token.is_some() {

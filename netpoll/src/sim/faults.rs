@@ -3,24 +3,27 @@
 use super::Rng;
 use std::time::Duration;
 
-/// Probabilities of everything that a network or a kernel may do to a program and still be right, and a few that end
-/// connections. All `f64` are probabilities in `0.0..=1.0` of one occasion.
+/// Probabilities of everything that a network or a kernel may do to a program and still be correct,
+/// and of a few faults that end connections. Each `f64` is the probability, in `0.0..=1.0`, of one
+/// occasion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultConfig {
-    /// Least time that a segment is under way.
+    /// The least time that a segment is under way.
     pub latency: Duration,
-    /// Drawn on top of it, segment by segment. Order within a connection holds all the same: TCP is a stream.
+    /// Extra time, drawn for each segment. Order within a connection holds all the same: TCP is a
+    /// stream.
     pub jitter: Duration,
     /// Upper bound of every delay below.
     pub delay_max: Duration,
-    /// Bytes that one direction of a connection holds unread, least and most; drawn by connection. A listener's
-    /// `send_buffer` takes their place for what it accepts.
+    /// Bytes that one direction of a connection holds unread, least and most; drawn for each
+    /// connection. A listener's `send_buffer` takes their place for what it accepts.
     pub window: (usize, usize),
     /// A receive brings only a part of what is there, at least one byte.
     pub short_read: f64,
     /// A write takes only a part of what would fit, at least one byte; the rest has to wait.
     pub partial_write: f64,
-    /// A receive or a write says EAGAIN although it need not have; readiness is announced again later.
+    /// A receive or a write says EAGAIN although it need not have; readiness is announced again
+    /// later.
     pub spurious_again: f64,
     /// A connection reaches its listener's backlog late.
     pub accept_delay: f64,
@@ -40,7 +43,7 @@ pub struct FaultConfig {
     pub stray_turn: f64,
     /// A write resets the connection, on both sides, and loses what was under way.
     pub reset: f64,
-    /// A connect is refused although somebody listens.
+    /// A connect is refused although a listener is there.
     pub refuse: f64,
     /// A connect ends in a time-out.
     pub connect_timeout: f64,
@@ -71,7 +74,7 @@ impl FaultConfig {
         }
     }
 
-    /// Everything that a correct program must not notice: nothing is lost, nobody is cut off.
+    /// Everything that a correct program must not notice: nothing is lost, no connection breaks.
     pub const fn rough() -> FaultConfig {
         FaultConfig {
             jitter: Duration::from_micros(200),
@@ -96,8 +99,9 @@ impl FaultConfig {
         FaultConfig { reset: 0.005, refuse: 0.02, connect_timeout: 0.02, ..FaultConfig::rough() }
     }
 
-    /// A mix drawn from `rng`: each fault of `hostile` is off, as it is there, or three times as likely. Runs that
-    /// leave some faults out reach states that runs with all of them never do (Groce et al., "Swarm testing", 2012).
+    /// A mix drawn from `rng`: each fault of `hostile` is off, as it is there, or three times as
+    /// likely. Runs that leave some faults out reach states that runs with all of them never do
+    /// (Groce et al., "Swarm testing", 2012).
     pub fn drawn(rng: &mut Rng) -> FaultConfig {
         let mut config = FaultConfig::hostile();
         for probability in config.probabilities() {
@@ -109,7 +113,7 @@ impl FaultConfig {
         config
     }
 
-    /// The same without what ends connections.
+    /// The same without the faults that end connections.
     #[must_use]
     pub fn lossless(self) -> FaultConfig {
         FaultConfig { reset: 0.0, refuse: 0.0, connect_timeout: 0.0, ..self }
@@ -135,7 +139,7 @@ impl FaultConfig {
     }
 }
 
-/// A bug put in on purpose, so that tests can show that the checkers see it.
+/// A bug put in on purpose, so that tests can check that the checkers find it.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
@@ -143,9 +147,9 @@ pub enum Mutation {
     ReorderTwoSends,
     /// A byte goes over the wire twice.
     DuplicateBytes,
-    /// A receive buffer never goes home.
+    /// A receive buffer never returns to its pool.
     LeakBuffer,
-    /// The news that a socket is ready gets lost.
+    /// A readiness event gets lost.
     LoseWakeup,
     /// `Closed` is reported twice.
     CloseTwice,

@@ -5,8 +5,8 @@
 //!                     ◄───────────                        ◄────────────
 //! ```
 //!
-//! Links are used again, with their memory, so that a churn of connections allocates nothing; a generation tells an
-//! event for the link's former life from one for the present.
+//! Links are used again, with their memory, so that a churn of connections allocates nothing. A
+//! generation tells an event for the link's former life from one for the present.
 
 use crate::{CloseReason, ConnectionId};
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ impl SocketId {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not yet there, or gone.
+    /// Not there yet, or gone.
     #[default]
     Absent,
     Connecting,
@@ -43,12 +43,12 @@ pub(super) enum Phase {
 /// Bytes towards one end. Invariant: `arrived <= bytes.len()`.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
-    /// Those that arrived, then those under way.
+    /// The bytes that arrived, then those under way.
     pub(super) bytes: VecDeque<u8>,
     pub(super) arrived: usize,
     /// The FIN has arrived.
     pub(super) ended: bool,
-    /// What is sent next arrives no earlier.
+    /// What is sent next arrives no earlier than this.
     pub(super) last_arrival: u64,
     pub(super) capacity: usize,
 }
@@ -70,32 +70,33 @@ impl Pipe {
 
     fn clear(&mut self) {
         self.bytes.clear();
-        // A pipe that once held megabytes would keep them through every later life of its link.
+        // Without this, a pipe that once held megabytes would keep them through every later life of
+        // its link.
         self.bytes.shrink_to(64 << 10);
         *self = Pipe { bytes: std::mem::take(&mut self.bytes), ..Pipe::default() };
     }
 }
 
-/// One end.
+/// One end of a link.
 #[derive(Debug, Default)]
 pub(super) struct End {
     pub(super) phase: Phase,
-    /// The backend that it belongs to, and its name there; `None` in a backlog.
+    /// The backend that the end belongs to, and its name there; `None` in a backlog.
     pub(super) host: u16,
     pub(super) token: Option<ConnectionId>,
-    /// In its host's list of ready sockets.
+    /// The end is in its host's list of ready sockets.
     pub(super) flagged: bool,
     pub(super) incoming: Pipe,
-    /// Why it is broken; reported behind what has arrived.
+    /// Why the end is broken; reported behind what has arrived.
     pub(super) error: Option<CloseReason>,
-    /// A write found no room: room is news.
+    /// A write found no room, so room makes the socket ready.
     pub(super) wants_room: bool,
-    /// Its FIN is on its way.
+    /// The end's FIN is on its way.
     pub(super) shut: bool,
 }
 
 impl End {
-    /// Whether a receive would not say EAGAIN.
+    /// Whether a receive would return something other than EAGAIN.
     pub(super) fn is_readable(&self) -> bool {
         self.incoming.arrived > 0 || self.incoming.ended || self.error.is_some()
     }
@@ -110,7 +111,7 @@ impl End {
 pub(super) struct Link {
     generation: u32,
     ends: [End; 2],
-    /// Of the end that connects.
+    /// The address of the end that connects.
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
 }
@@ -123,7 +124,7 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// A new link between two addresses; returns the connecting end.
+    /// Opens a link between two addresses; returns the connecting end.
     pub(super) fn open(&mut self, local: SocketAddr, remote: SocketAddr) -> SocketId {
         let link = self.free.pop().unwrap_or_else(|| {
             self.links.push(Link { generation: 0, ends: Default::default(), local, remote });
@@ -148,7 +149,7 @@ impl Links {
         Some(&mut link.ends[id.side as usize])
     }
 
-    /// Ends one end's life; the link goes with the second.
+    /// Ends one end's life; the link ends with the second.
     pub(super) fn leave(&mut self, id: SocketId) {
         let Some(link) = self.links.get_mut(id.link as usize).filter(|link| link.generation == id.generation)
         else {

@@ -1,36 +1,40 @@
 //! A network in one thread, drawn from one seed.
 //!
 //! ```text
-//!   harness ── step() ──► "it is backend 3's turn"       SimNetwork: virtual clock, events, links, listeners
-//!      │                                                        ▲  connect, accept, send, receive, close
-//!      └── worker 3's turn ── poll(wait), send, close ──► SimBackend ── SendQueue, BufferPools, ConnectionTable
+//!   harness ── step() ──► "backend 3"          SimNetwork: virtual clock, events, links, listeners
+//!      │                                            ▲  connect, accept, send, receive, close
+//!      └── worker 3's turn ── poll, send, close ──► SimBackend ── SendQueue, BufferPools, table
 //! ```
 //!
-//! **Time.** The clock is virtual, is shared by all backends of a network and stands still while code runs.
-//! [`SimBackend::poll`](crate::Backend::poll) never moves it: a poll reports what is there *now*, notes until when its
-//! owner would have slept (`wait`), and returns at once. [`SimNetwork::step`] is the scheduler. It picks, by the
-//! seed, one backend among those that have news, that have work left or whose wait is over; when there is none, it
-//! lets time pass to the next event or the next end of a wait. A harness is therefore this loop:
+//! **Time.** The clock is virtual, is shared by all backends of a network and stands still while
+//! code runs. [`SimBackend::poll`](crate::Backend::poll) never moves it: a poll reports what is
+//! there *now*, notes until when its owner would have slept (`wait`), and returns at once.
+//! [`SimNetwork::step`] is the scheduler. It picks, by the seed, one backend among those that have
+//! ready sockets, that have work left or whose wait is over. When there is none, it lets time pass
+//! to the next event or the next end of a wait. A harness is therefore this loop:
 //!
 //! ```text
 //!   while let Some(number) = network.step() { workers[number].turn(); check(); }
 //! ```
 //!
-//! `step` returns `None` when nothing will ever happen again: no event is under way and nobody's wait ends. Code that
-//! wants to wait in place, as a thread would, calls [`SimNetwork::sleep`].
+//! `step` returns `None` when nothing will ever happen again: no event is under way and no wait
+//! ends. Code that waits in place, as a thread would, calls [`SimNetwork::sleep`].
 //!
-//! **Wake-ups.** A [`Waker`](crate::Waker) makes its backend due, from any thread. A mailbox wakes only a consumer that
-//! says that it sleeps, and to the mailbox a poll that has returned is awake although its backend sleeps on. After each
-//! turn the harness therefore [`nudge`](SimNetwork::nudge)s every backend whose mailbox is not empty.
+//! **Wake-ups.** A [`Waker`](crate::Waker) makes its backend due, from any thread. A mailbox wakes
+//! only a consumer that has declared its sleep, and to the mailbox a poll that has returned is
+//! awake although its backend sleeps on. After each turn the harness therefore
+//! [`nudge`](SimNetwork::nudge)s every backend whose mailbox is not empty.
 //!
-//! **The wire.** A connection is two pipes of limited size. What is written is under way for `latency` plus a drawn
-//! jitter, arrives in order, and can be read until it is; a FIN goes behind the bytes, a reset too, but what had not
-//! arrived then is lost. Closing over unread bytes resets, writing to a socket that is gone is answered by a reset, and
-//! a listener's backlog is bounded, as in the kernel.
+//! **The wire.** A connection is two pipes of limited size. What is written is under way for
+//! `latency` plus a drawn jitter, arrives in order, and stays there until it is read. A FIN goes
+//! behind the bytes. So does a reset, and what had not arrived then is lost. Closing over unread
+//! bytes resets, writing to a socket that is gone is answered by a reset, and a listener's backlog
+//! is bounded, as in the kernel.
 //!
-//! **Faults.** [`FaultConfig`] says how often what goes wrong. All choices come from the network's one seed, in the order
-//! in which the harness runs the code: the same program with the same seed does the same, byte for byte, and
-//! [`SimNetwork::trace_hash`] proves it. [`SimNetwork::trace`] shows a failing seed's last events.
+//! **Faults.** [`FaultConfig`] says how often what goes wrong. All choices come from the network's
+//! one seed, in the order in which the harness runs the code: the same program with the same seed
+//! does the same, byte for byte, and [`SimNetwork::trace_hash`] proves it. [`SimNetwork::trace`]
+//! shows a failing seed's last events.
 
 mod backend;
 mod core;
@@ -64,7 +68,7 @@ pub struct SimNetwork {
 }
 
 impl SimNetwork {
-    /// A network without backends, everything of it drawn from `seed`.
+    /// A network without backends, with every choice drawn from `seed`.
     pub fn new(seed: u64, faults: FaultConfig) -> SimNetwork {
         SimNetwork { core: Rc::new(RefCell::new(Core::new(seed, faults))) }
     }
@@ -76,7 +80,7 @@ impl SimNetwork {
         network
     }
 
-    /// A further backend, numbered from 0.
+    /// Adds a backend; backends are numbered from 0.
     ///
     /// # Errors
     /// Those of [`crate::BufferPools::new`].
@@ -84,19 +88,20 @@ impl SimNetwork {
         SimBackend::new(Rc::clone(&self.core), config)
     }
 
-    /// The number of the backend whose turn it is, after letting time pass until there is one; `None` when nothing
-    /// will ever happen again.
+    /// The number of the backend that has the next turn; lets time pass until there is one. `None`
+    /// when nothing will ever happen again.
     #[allow(clippy::should_implement_trait)]
     pub fn step(&self) -> Option<usize> {
         self.core.borrow_mut().step()
     }
 
-    /// Lets time pass until the next event, `limit` at most, whoever may be due.
+    /// Lets time pass until the next event, at most `limit`, whichever backend is due.
     pub fn advance(&self, limit: Duration) {
         self.core.borrow_mut().advance(limit);
     }
 
-    /// Lets time pass until `backend` is due: it has news or work left, or the wait of its last poll is over.
+    /// Lets time pass until `backend` is due: it has ready sockets or work left, or the wait of its
+    /// last poll is over.
     pub fn sleep(&self, backend: &SimBackend) {
         self.core.borrow_mut().sleep(backend.number());
     }
@@ -109,8 +114,8 @@ impl SimNetwork {
         self.core.borrow_mut().hosts[number].woken = true;
     }
 
-    /// The backend of that number wants its next turn after `wait`, whatever its last poll said: its owner has had work
-    /// since, and would begin another wait now.
+    /// Replaces the wait of the last poll of the backend of that number by `wait`: its owner has
+    /// had work since, and would begin another wait now.
     ///
     /// # Panics
     /// If there is none.
@@ -119,7 +124,8 @@ impl SimNetwork {
         core.hosts[number].deadline = core.now.saturating_add(core::nanos(wait));
     }
 
-    /// Whether nothing is under way and no backend has news or work left. Waits may still be running.
+    /// Whether nothing is under way and no backend has ready sockets or work left. Waits may still
+    /// be running.
     pub fn is_quiet(&self) -> bool {
         self.core.borrow().is_quiet()
     }

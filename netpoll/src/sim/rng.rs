@@ -1,7 +1,8 @@
 //! Choices from a seed.
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; the constants
-/// are those of Vigna's public-domain splitmix64.c): eight bytes of state, no bad seed, about 1 ns a number.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
+/// 2014; the constants are those of Vigna's public-domain splitmix64.c): eight bytes of state, no
+/// bad seed, about 1 ns a number.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
@@ -20,7 +21,8 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..bound` (Lemire's multiplication; the bias is below 2^-32 for the bounds of simulations).
+    /// A number in `0..bound` (Lemire's multiplication; the bias is below 2^-32 for the bounds of
+    /// simulations).
     ///
     /// # Panics
     /// If `bound` is 0.
@@ -29,9 +31,10 @@ impl Rng {
         ((self.next_u64() as u128 * bound as u128) >> 64) as usize
     }
 
-    /// True with the given probability. What never happens costs no number.
+    /// True with the given probability. A probability of zero draws no number.
     pub fn chance(&mut self, probability: f64) -> bool {
-        // 53 bits, as many as the fraction of an f64 holds: the comparison is exact on every machine.
+        // 53 bits, as many as the fraction of an f64 holds: the comparison is exact on every
+        // machine.
         probability > 0.0 && ((self.next_u64() >> 11) as f64) < probability * (1_u64 << 53) as f64
     }
 }

@@ -8,16 +8,16 @@ use crate::lifecycle::{self, Life, State};
 pub(super) struct Slot {
     pub(super) socket: SocketId,
     pub(super) life: Life,
-    /// In the ready list.
+    /// The connection is in the ready list.
     pub(super) in_ready: bool,
-    /// In the dirty list.
+    /// The connection is in the dirty list.
     pub(super) in_dirty: bool,
     /// The owner has stopped receiving.
     pub(super) stopped: bool,
 }
 
 impl Slot {
-    /// Whether its socket is left unread: the owner has stopped it, and has not finished.
+    /// Whether the socket is left unread: the owner has stopped receiving, and has not finished.
     pub(super) fn is_left_unread(&self) -> bool {
         self.stopped && self.life.state == State::Open
     }

@@ -1,4 +1,5 @@
-//! The simulated system calls: what a backend does to a socket, with everything that may come of it.
+//! The simulated system calls: what a backend does to a socket, with every result that may come of
+//! it.
 
 use super::Mutation;
 use super::core::{Core, Event, Listener};
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 /// Why a call moved nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Later; the socket is announced then.
+    /// The call moves something later; the socket is announced then.
     WouldBlock,
     Broken(CloseReason),
 }
@@ -62,7 +63,8 @@ impl Core {
         id
     }
 
-    /// The oldest connection in a backlog of the host's listener number `position`, with its peer's address.
+    /// Takes the oldest connection from the backlog of the host's listener number `position`, with
+    /// its peer's address.
     pub(super) fn accept(&mut self, host: usize, position: usize) -> Option<(SocketId, SocketAddr)> {
         let listener = self.hosts[host].listeners[position];
         let id = self.listeners[listener as usize].backlog.pop_front()?;
@@ -71,7 +73,7 @@ impl Core {
         Some((id, peer))
     }
 
-    /// Gives the socket its owner's name, under which news of it are announced from here on.
+    /// Names the socket by its owner's id, under which its readiness is announced from here on.
     pub(super) fn name(&mut self, id: SocketId, token: ConnectionId) {
         let Some(end) = self.links.end_mut(id) else { return };
         end.token = Some(token);
@@ -80,7 +82,7 @@ impl Core {
         }
     }
 
-    /// Whether a connect is over, and how it went.
+    /// Whether a connect has ended, and with what result.
     pub(super) fn connect_result(&self, id: SocketId) -> Option<Result<(), CloseReason>> {
         let end = self.links.end(id)?;
         match (end.phase, end.error) {
@@ -126,7 +128,8 @@ impl Core {
         Stop::WouldBlock
     }
 
-    /// A reader has made room for this writer; the news of it travel as an acknowledgement does.
+    /// Notes that a reader has made room for this writer; the readiness travels as an
+    /// acknowledgement does.
     fn room_made(&mut self, writer: SocketId) {
         let Some(end) = self.links.end_mut(writer) else { return };
         if std::mem::take(&mut end.wants_room) {
@@ -150,7 +153,7 @@ impl Core {
         let to = id.peer();
         let is_there = self.links.end(to).is_some_and(|end| end.phase != Phase::Absent);
         if !is_there {
-            // Nobody will ever read it; the answer is a reset, one round trip later.
+            // No reader is left; the answer is a reset, one round trip later.
             let at = self.arrival();
             self.schedule(at, Event::Arrive { to, count: 0 });
             return Ok(offered);
@@ -186,7 +189,7 @@ impl Core {
         Stop::WouldBlock
     }
 
-    /// Puts the first `count` bytes on their way, behind what is under way.
+    /// Sends the first `count` bytes, behind what is under way.
     fn transmit<'a>(&mut self, to: SocketId, slices: impl Iterator<Item = &'a [u8]>, count: usize) {
         let duplicates = self.mutates(Mutation::DuplicateBytes);
         let at = self.arrival();

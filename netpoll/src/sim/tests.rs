@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 const FOREVER: Duration = Duration::MAX;
 
-/// One owner: echoes what it receives and counts what it sees.
+/// An owner of a backend that echoes what it receives and counts what it sees.
 struct Owner {
     backend: SimBackend,
     batch: Completions,
@@ -155,7 +155,7 @@ fn a_wake_up_may_be_late_and_is_never_lost() {
 }
 
 #[test]
-fn connects_fail_as_they_are_told_to() {
+fn connects_fail_as_the_faults_say() {
     let refuse = FaultConfig { refuse: 1.0, ..FaultConfig::calm() };
     assert_eq!(echo(1, refuse, 2).1[1].closed, [CloseReason::Refused; 2]);
     let timeout = FaultConfig { connect_timeout: 1.0, ..FaultConfig::calm() };
@@ -223,7 +223,8 @@ fn the_trace_keeps_the_last_events() {
     assert!(trace.windows(2).all(|pair| pair[0].at <= pair[1].at));
 }
 
-/// How fast it is: `cargo test --release -p netpoll --lib sim::tests::speed -- --ignored --nocapture`.
+/// Measures speed:
+/// `cargo test --release -p netpoll --lib sim::tests::speed -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures; run it in release"]
 fn speed() {

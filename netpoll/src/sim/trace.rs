@@ -1,4 +1,4 @@
-//! What happened, as a hash of everything and a ring of the last events.
+//! A record of what happened: a hash of everything and a ring of the last events.
 
 use crate::Timestamp;
 use std::collections::VecDeque;
@@ -7,13 +7,14 @@ use std::fmt;
 /// One event of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TraceEvent {
-    /// When, on the virtual clock.
+    /// The moment, on the virtual clock.
     pub at: Timestamp,
-    /// What.
+    /// The kind of event.
     pub what: &'static str,
-    /// Where: a connection of the network (its two ends are `2n` and `2n + 1`), or a backend's number.
+    /// The place: a connection of the network (its two ends are `2n` and `2n + 1`), or a backend's
+    /// number.
     pub place: u32,
-    /// How much: bytes, or a position.
+    /// The amount: bytes, or a position.
     pub amount: u32,
 }
 
@@ -41,7 +42,7 @@ impl Trace {
     }
 
     pub(super) fn record(&mut self, now: u64, what: &'static str, place: u32, amount: u32) {
-        // One word names the event well enough: its text's first bytes tell the kinds apart.
+        // One word names the event well enough: the first bytes of the text tell the kinds apart.
         let text = what.as_bytes();
         let kind = u64::from(text[0]) << 16 | u64::from(text[1]) << 8 | text.len() as u64;
         for word in [now ^ kind << 40, u64::from(place) << 32 | u64::from(amount)] {

@@ -1,4 +1,5 @@
-//! The only system calls of this crate, as thin wrappers without policy, and what threads share: queue, sleep.
+//! The only system calls of this crate, as thin wrappers without policy, and what threads share:
+//! the queue and the sleep protocol.
 
 pub(crate) mod descriptors;
 pub(crate) mod pages;

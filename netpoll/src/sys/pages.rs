@@ -1,8 +1,9 @@
-//! Memory that nobody needs for now goes back to the system; its addresses stay.
+//! Returns memory that is not needed to the system; its addresses stay.
 //!
-//! Tables are reserved once and become resident as they are used (`Vec::with_capacity`). An allocator takes nothing back
-//! of what is still allocated, so an emptied table would stay resident for ever. `MADV_DONTNEED` (madvise(2)) drops the
-//! pages behind an address range; the next touch finds zeros, as at the beginning.
+//! Tables are reserved once and become resident as they are used (`Vec::with_capacity`). An
+//! allocator takes nothing back of what is still allocated, so an emptied table would stay resident
+//! for ever. `MADV_DONTNEED` (madvise(2)) drops the pages behind an address range; the next touch
+//! finds zeros, as at the beginning.
 #![allow(unsafe_code)]
 
 use rustix::mm::{Advice, madvise};
@@ -11,11 +12,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-/// Gives the whole pages within `size` bytes from `start` on back; returns which bytes those are, counted from `start`.
+/// Returns the whole pages within `size` bytes from `start` on to the system, and says which bytes
+/// those are, counted from `start`.
 ///
 /// # Safety
-/// The bytes must be private anonymous memory, or such whose content nobody relies on, and nobody may refer to them
-/// meanwhile: they are zeros afterwards, or as before.
+/// The bytes must be private anonymous memory whose content no code relies on, and no reference to
+/// them may exist meanwhile: they are zeros afterwards, or as before.
 pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) -> Range<usize> {
     let page = page_size();
     let skipped = start.addr().get().next_multiple_of(page) - start.addr().get();
@@ -25,16 +27,17 @@ pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) -> Range<usize> {
     }
     // SAFETY: `skipped` is below `size`, or nothing would be left.
     let first = unsafe { start.add(skipped) };
-    // SAFETY: the range lies within the caller's, who vouches for it.
+    // SAFETY: the range lies within the caller's, which meets the conditions.
     let result = unsafe { madvise(first.as_ptr().cast(), whole, Advice::LinuxDontNeed) };
     if result.is_ok() { skipped..skipped + whole } else { 0..0 }
 }
 
-/// Gives the memory of a vector's spare capacity back, as far as it is whole pages. The capacity stays.
+/// Returns the memory of a vector's spare capacity to the system, as far as it is whole pages. The
+/// capacity stays.
 pub fn release_spare<T>(items: &mut Vec<T>) {
     let spare = items.spare_capacity_mut();
     let size = size_of_val(spare);
-    // SAFETY: borrowed mutably, so nobody else refers to it; and spare capacity has no content.
+    // SAFETY: borrowed mutably, so no other reference exists; and spare capacity has no content.
     unsafe { release(NonNull::from(spare).cast(), size) };
 }
 
@@ -48,18 +51,19 @@ pub fn release_queue<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// Makes all words zero, and gives their memory back as far as it is whole pages.
+/// Sets all words to zero, and returns their memory to the system as far as it is whole pages.
 pub fn release_zeroed(words: &mut [u64]) {
     let size = size_of_val(words);
-    // SAFETY: borrowed mutably, so nobody else refers to it; and whatever bits are there, they are words.
+    // SAFETY: borrowed mutably, so no other reference exists; and any bits are valid words.
     let released = unsafe { release(NonNull::from(&mut *words).cast(), size) };
     words[..released.start / 8].fill(0);
     words[released.end / 8..].fill(0);
 }
 
-/// Tells the C library to map each allocation of 128 KiB and more by itself, as it does at first, so that what is freed
-/// goes back to the system at once. It would raise that bound by itself to the largest size that was ever freed
-/// (mallopt(3), `M_MMAP_THRESHOLD`), and keep later tables when they are given up.
+/// Makes the C library map each allocation of 128 KiB and more by itself, as it does at first, so
+/// that what is freed goes back to the system at once. Without this it raises that bound to the
+/// largest size that was ever freed (mallopt(3), `M_MMAP_THRESHOLD`), and keeps later tables when
+/// they are freed.
 pub fn map_large_allocations() {
     #[cfg(target_env = "gnu")]
     {
@@ -72,7 +76,7 @@ pub fn map_large_allocations() {
 mod tests {
     use super::*;
 
-    /// Bytes of the page at `address` that are resident, by the kernel's account.
+    /// Whether the page at `address` is resident, by the kernel's account.
     fn is_resident(address: usize) -> bool {
         let mut state = 0_u8;
         let page = address / page_size() * page_size();

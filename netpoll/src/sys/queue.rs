@@ -1,21 +1,22 @@
 //! A bounded queue between threads that stays small while it is short.
 //!
-//! A ring of messages walks through all of its memory however few it holds: with 4096 places of 112 bytes and fifty
-//! workers that is 26 MB, resident for good and cold whenever it is touched. So the ring holds numbers of cells, and the
-//! messages lie in cells that a stack gives out: the one that was used last, which is warm, first. Cells that were never
-//! needed at the same time are never touched.
+//! A ring of messages walks through all of its memory however few it holds: with 4096 places of 112
+//! bytes and fifty workers that is 26 MB, resident for good and cold whenever it is touched. So the
+//! ring holds numbers of cells, and the messages lie in cells that a stack gives out: the one that
+//! was used last, which is warm, first. Cells that were never needed at the same time are never
+//! touched.
 //!
 //! ```text
 //!   push: cell ◄─ free stack (or a fresh one); message into it; its number ─► ring
 //!   pop:  number ◄─ ring; message out of the cell; cell ─► free stack
 //! ```
 //!
-//! A number is in one hand at a time: a pusher's, the ring's, a popper's, or the stack's, and only the hand that has it
-//! touches the message. The stack's top carries a count of its changes, so that one that was read before a change is
-//! never taken for the present one (Treiber, 1986, with IBM's counter).
+//! A number has one holder at a time: a pusher, the ring, a popper, or the stack. Only the holder
+//! touches the message. The stack's top carries a count of its changes, so a top that was read
+//! before a change is never taken for the present one (Treiber, 1986, with IBM's counter).
 //!
-//! To give memory back all cells that were ever used are taken off the stack. If none is anywhere else, their pages are
-//! dropped and they count as never used.
+//! To return memory, all cells that were ever used are taken off the stack. If none is anywhere
+//! else, their pages are dropped and they count as never used.
 #![allow(unsafe_code)]
 
 use super::pages;
@@ -29,12 +30,14 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 struct Cell<T> {
-    /// The stack's next cell, in the encoding of [`Top`]; meaningful only while this one is on it.
+    /// The stack's next cell, in the encoding of [`Top`]; meaningful only while this cell is on the
+    /// stack.
     next: AtomicU32,
     message: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// The top of the stack: changes so far in the upper half, the cell's number and one in the lower; 0 there: empty.
+/// The top of the stack: the number of changes in the upper half; the cell's number plus one, or 0
+/// for an empty stack, in the lower.
 #[repr(align(128))] // its own cache lines: all hands write it
 struct Top(AtomicU64);
 
@@ -49,7 +52,8 @@ struct Queue<T> {
     touched: AtomicU32,
 }
 
-// SAFETY: messages go from thread to thread, one hand at a time (the module's text); nobody gets a reference to one.
+// SAFETY: messages go from thread to thread with one holder at a time (the module's text); no
+// reference to one exists.
 unsafe impl<T: Send> Send for Queue<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Queue<T> {}
@@ -65,7 +69,7 @@ pub(crate) fn queue<T>(capacity: usize) -> (Pusher<T>, Popper<T>) {
     (Pusher(Arc::clone(&queue)), Popper { queue, not_shared: PhantomData })
 }
 
-/// The end for any number of threads.
+/// The sending end, for any number of threads.
 pub(crate) struct Pusher<T>(Arc<Queue<T>>);
 
 impl<T> Clone for Pusher<T> {
@@ -75,7 +79,7 @@ impl<T> Clone for Pusher<T> {
 }
 
 impl<T> Pusher<T> {
-    /// Adds the newest.
+    /// Adds the newest message.
     ///
     /// # Errors
     /// The message itself when there is no room.
@@ -88,20 +92,20 @@ impl<T> Pusher<T> {
         self.0.cells.len()
     }
 
-    /// Messages in it, about: some may be on their way in or out.
+    /// The number of messages, roughly: some may be on their way in or out.
     pub(crate) fn len(&self) -> usize {
         self.0.order.len()
     }
 }
 
-/// The end for one thread at a time: there is one of it, and two threads can't share it.
+/// The receiving end, for one thread at a time: there is one, and two threads can't share it.
 pub(crate) struct Popper<T> {
     queue: Arc<Queue<T>>,
     not_shared: PhantomData<cell::Cell<()>>,
 }
 
 impl<T> Popper<T> {
-    /// Takes the oldest.
+    /// Takes the oldest message.
     pub(crate) fn pop(&self) -> Option<T> {
         // SAFETY: the only popper of its queue, and not `Sync`.
         unsafe { self.queue.pop() }
@@ -112,17 +116,19 @@ impl<T> Popper<T> {
         self.queue.order.is_empty()
     }
 
-    /// Messages in it: all that have been pushed, and perhaps not some that are on their way in.
+    /// The number of messages: all that have been pushed, and perhaps not some that are on their
+    /// way in.
     pub(crate) fn len(&self) -> usize {
         self.queue.order.len().max(usize::from(!self.is_empty()))
     }
 
-    /// Gives the memory of all cells back, unless one is in use. A push meanwhile may find the queue full.
+    /// Returns the memory of all cells to the system, unless one is in use. A push meanwhile may
+    /// find the queue full.
     pub(crate) fn trim(&self) {
         self.queue.trim();
     }
 
-    /// The other end.
+    /// A sending end of this queue.
     pub(crate) fn pusher(&self) -> Pusher<T> {
         Pusher(Arc::clone(&self.queue))
     }
@@ -144,37 +150,41 @@ impl<T> Queue<T> {
     fn push(&self, message: T) -> Result<(), T> {
         let Some(index) = self.take_free().or_else(|| self.take_fresh()) else { return Err(message) };
         self.cell(index).message.with_mut(|place| {
-            // SAFETY: the number is in this hand, so no other touches the message; there is none to be dropped.
+            // SAFETY: this thread holds the number, so no other touches the message; there is none
+            // to be dropped.
             unsafe { place.write(MaybeUninit::new(message)) };
         });
-        // Each number is there once, and there is room for all.
+        // Each number exists once, and there is room for all.
         assert!(self.order.push(index), "a ring with room for every cell");
         Ok(())
     }
 
+    /// Takes the oldest message.
+    ///
     /// # Safety
     /// One thread at a time: two at once might get the same message.
     unsafe fn pop(&self) -> Option<T> {
         let index = self.order.pop()?;
         let message = self.cell(index).message.with(|place| {
-            // SAFETY: the number is in this hand, so no other touches the message.
+            // SAFETY: this thread holds the number, so no other touches the message.
             unsafe { place.read() }
         });
-        // SAFETY: it came out of the ring, where it goes with a message only; and that is read once, for the number goes on
-        // to the stack.
+        // SAFETY: the number came out of the ring, into which it goes with a message only; and the
+        // message is read once, because the number goes on to the stack.
         let message = unsafe { message.assume_init() };
         self.give_back(index);
         Some(message)
     }
 
     fn trim(&self) {
-        // What is taken is kept in a list of its own, linked as the stack is.
+        // The cells taken are kept in a list of their own, linked as the stack is.
         let (mut taken, mut count) = (0, 0);
         while let Some(index) = self.take_free() {
             self.cell(index).next.store(taken, Ordering::Relaxed);
             (taken, count) = (index + 1, count + 1);
         }
-        // Read after the taking, so that what was taken is below it: as many as it says are all there are.
+        // Read after the taking, so every cell taken is below it: when as many were taken, they are
+        // all.
         let touched = self.touched.load(Ordering::Acquire);
         if count < touched || count == 0 {
             while let Some(index) = taken.checked_sub(1) {
@@ -184,8 +194,9 @@ impl<T> Queue<T> {
             return;
         }
         let used = &self.cells[..touched as usize];
-        // SAFETY: memory that `new` had zeroed and that holds nothing: all numbers below `touched` are in this hand. A link
-        // may still be read by one who has seen an old top of the stack; zero is a link, and his change will fail.
+        // SAFETY: memory that `new` had zeroed and that holds nothing: this thread holds all
+        // numbers below `touched`. Another thread that has seen an old top of the stack may still
+        // read a link; zero is a valid link, and the exchange of that thread will fail.
         unsafe { pages::release(NonNull::from(used).cast(), size_of_val(used)) };
         let forgotten = self.touched.compare_exchange(touched, 0, Ordering::Release, Ordering::Relaxed);
         if forgotten.is_err() {
@@ -201,7 +212,8 @@ impl<T> Queue<T> {
         let mut top = self.free.0.load(Ordering::Acquire);
         loop {
             let index = (top as u32).checked_sub(1)?;
-            // It may have been taken and its link changed meanwhile: then the count has changed, too.
+            // The cell may have been taken and its link changed meanwhile: then the count has
+            // changed, too.
             let next = self.cell(index).next.load(Ordering::Relaxed);
             match self.change(top, next) {
                 Ok(_) => return Some(index),
@@ -225,7 +237,8 @@ impl<T> Queue<T> {
     fn change(&self, top: u64, to: u32) -> Result<u64, u64> {
         let new = ((top >> 32) as u32).wrapping_add(1);
         let new = u64::from(new) << 32 | u64::from(to);
-        // Release: what the giver did with the cell happened before; acquire: before what the taker does.
+        // Release: what the giver did with the cell happened before. Acquire: before what the taker
+        // does.
         self.free.0.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire)
     }
 
@@ -339,7 +352,7 @@ mod tests {
         assert_eq!(drops.load(Ordering::Relaxed), 9);
     }
 
-    /// Each message carries its sender and number twice, so that one that was torn, doubled or lost shows.
+    /// Each message carries its sender and number twice, so that a torn, doubled or lost one shows.
     #[test]
     fn many_senders_lose_and_mix_up_nothing_while_memory_is_given_back() {
         const SENDERS: u64 = 4;

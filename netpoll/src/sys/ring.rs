@@ -1,47 +1,49 @@
 //! A bounded ring of numbers: any thread pushes, one pops, and none ever waits for another.
 //!
-//! A place is one word: the lap, which is how often the ring has gone round, and the number plus one, or 0 while the
-//! place is free. One exchange of the word puts a number in, so there is no moment at which a place is taken and still empty, and
-//! a thread that is preempted anywhere holds up neither the threads that push nor the one that pops:
+//! A place is one word: the lap (how often the ring has gone round), and the number plus one, or 0
+//! while the place is free. One exchange of the word puts a number in, so there is no moment at
+//! which a place is taken and still empty. A thread that is preempted at any point holds up neither
+//! the threads that push nor the one that pops:
 //!
 //! ```text
 //!   push: place at tail is (lap, free)   ── exchange ─► (lap, number), tail + 1
-//!                     is (lap, number)   another push has it and may have been preempted: tail + 1 for it, and once more
+//!                     is (lap, number)   another push filled it: tail + 1 for it, and try again
 //!   pop:  place at head is (lap, number) ── store ────► (lap + 1, free), head + 1
 //! ```
 //!
-//! `tail` may lie behind what has been pushed, never ahead of it: it says where to begin to look. Places are filled in order, for a
-//! push moves on only past a place that it has seen filled. (Vyukov's bounded queue has a sequence number in each place, too;
-//! there a push takes its place first and fills it then.)
+//! `tail` may lie behind what has been pushed, never ahead of it: it says where to begin to look.
+//! Places are filled in order, because a push moves on only past a place that it has seen filled.
+//! (Vyukov's bounded queue has a sequence number in each place, too; there a push takes its place
+//! first and fills it then.)
 
 use super::zeroed::zeroed_slice;
 use crate::sync::{AtomicU64, Ordering};
 
-/// A count of its own cache lines. Acquire and Release throughout: a push that comes to a place by the count knows of all pops that
-/// freed it, also of those that other pushes have seen.
+/// A count with cache lines of its own. Acquire and Release throughout: a push that finds a place
+/// by the count has seen all pops that freed it, also those that other pushes have seen.
 #[repr(align(128))]
 struct Count(AtomicU64);
 
 /// See the module's text.
 pub(super) struct Ring {
-    /// A power of two of them; zeros at first, which is free in lap 0.
+    /// The places, a power of two; zeros at first, which means free in lap 0.
     places: Box<[AtomicU64]>,
     lap_shift: u32,
     tail: Count,
-    /// Written by the thread that pops.
+    /// Written only by the thread that pops.
     head: Count,
 }
 
-/// What a place holds: a lap, and a number plus one or 0.
+/// The content of a place: a lap, and a number plus one or 0.
 const fn word(lap: u32, content: u32) -> u64 {
     (lap as u64) << 32 | content as u64
 }
 
 impl Ring {
-    /// Bytes of a place; there are up to twice as many as `capacity` says.
+    /// Bytes of a place; there are up to twice as many places as `capacity` says.
     pub(super) const PLACE_BYTES: usize = size_of::<u64>();
 
-    /// Room for `capacity` numbers, one at least.
+    /// A ring with room for `capacity` numbers, at least one.
     #[allow(unsafe_code)]
     pub(super) fn new(capacity: usize) -> Ring {
         let count = capacity.next_power_of_two();
@@ -60,12 +62,13 @@ impl Ring {
         (&self.places[index], (position >> self.lap_shift) as u32)
     }
 
-    /// Adds the newest; false when there is no room.
+    /// Adds the newest number; false when there is no room.
     pub(super) fn push(&self, number: u32) -> bool {
         let mut tail = self.tail.0.load(Ordering::Acquire);
         loop {
             let (place, lap) = self.at(tail);
-            // Release: what the number stands for was written before. Acquire: whoever filled the place has seen those before.
+            // Release: what the number stands for was written before. Acquire: the thread that
+            // filled the place has seen those before.
             let new = word(lap, number + 1);
             let filled = place.compare_exchange(word(lap, 0), new, Ordering::Release, Ordering::Acquire);
             if let Err(found) = filled
@@ -73,7 +76,7 @@ impl Ring {
             {
                 return false; // of the lap before, and not taken yet
             }
-            // For one's own push or another's. The count may have been moved on meanwhile.
+            // Counts one's own push or another's. The count may have moved on meanwhile.
             let moved = self.tail.0.compare_exchange(tail, tail + 1, Ordering::AcqRel, Ordering::Acquire);
             if filled.is_ok() {
                 return true;
@@ -82,13 +85,13 @@ impl Ring {
         }
     }
 
-    /// Takes the oldest. For one thread at a time: two at once might both get it.
+    /// Takes the oldest number. For one thread at a time: two at once might both get it.
     pub(super) fn pop(&self) -> Option<u32> {
         let head = self.head.0.load(Ordering::Relaxed);
         let (place, lap) = self.at(head);
         // Acquire: pairs with the exchange of the push.
         let number = (place.load(Ordering::Acquire) as u32).checked_sub(1)?;
-        // Before the number can be pushed again, which is what keeps the place of a push free.
+        // Stored before the number can be pushed again, which keeps the place of a push free.
         place.store(word(lap.wrapping_add(1), 0), Ordering::Release);
         self.head.0.store(head + 1, Ordering::Release);
         Some(number)
@@ -100,7 +103,8 @@ impl Ring {
         place.load(Ordering::Relaxed) as u32 == 0
     }
 
-    /// Numbers in it, to any thread: of those that are pushed or popped at the moment some may be missing or too many.
+    /// The number of entries, as any thread sees it: some that are being pushed or popped may be
+    /// missing or counted too much.
     pub(super) fn len(&self) -> usize {
         let head = self.head.0.load(Ordering::Acquire);
         let tail = self.tail.0.load(Ordering::Acquire);
@@ -128,7 +132,7 @@ mod tests {
         }
     }
 
-    /// The lap is a number of 32 bits: the ring goes on when it begins anew.
+    /// The lap has 32 bits: the ring goes on when it wraps.
     #[test]
     fn a_ring_goes_on_when_its_laps_begin_anew() {
         let ring = Ring::new(2);

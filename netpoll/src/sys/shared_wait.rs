@@ -1,12 +1,14 @@
-//! One sleep for several rings: an eventfd that rings and mailboxes signal, and the thread that waits on it.
+//! One wait for several rings: an eventfd that rings and mailboxes signal, and the thread that
+//! waits on it.
 //!
 //! ```text
 //!   mailbox ─ wake(slot) ─► bit of the slot; asleep? ──┐
-//!   ring ─ the kernel has something, and is to tell ───┴─► eventfd ─ epoll, edge-triggered ─► the thread's sleep ends
+//!   ring ─ the kernel has something, and may signal ───┴─► eventfd ─► epoll ─► the wait ends
 //! ```
 //!
-//! While the thread is awake nobody pays for a wake-up: a waker sets a bit, and the kernel is told not to signal. Before the
-//! thread sleeps it declares so and then looks once more (`sleep_flag`). Models explore every order (`netpoll/loom`).
+//! While the thread is awake a wake-up costs no system call: a waker sets a bit, and the kernel
+//! does not signal. Before the thread sleeps it declares so and then looks once more
+//! (`sleep_flag`). Models explore every order (`netpoll/loom`).
 
 use super::signal::{Signal, SignalWait};
 use super::sleep_flag::SleepFlag;
@@ -16,26 +18,26 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Wait slots that a ring group has.
+/// At most so many backends share a wait.
 pub const WAIT_SLOTS_MAX: usize = 256;
 
-/// What other threads know of a ring group.
+/// The part of a shared wait that other threads reach.
 #[derive(Debug)]
 struct WakeFlags {
     signal: Signal,
     sleep: SleepFlag,
-    /// Wait slots that were woken, a bit each.
+    /// A bit for each slot, set when the slot was woken.
     woken: [AtomicU64; WAIT_SLOTS_MAX / 64],
 }
 
-/// The thread's side. See the module's text.
+/// A wait that several backends of one thread share: the thread's side. See the module's text.
 #[derive(Debug)]
 pub struct SharedWait {
     flags: Arc<WakeFlags>,
     wait: SignalWait,
 }
 
-/// The place of one backend in a ring group.
+/// The place of one backend in a shared wait.
 #[derive(Clone, Debug)]
 pub struct WaitSlot {
     flags: Arc<WakeFlags>,
@@ -43,7 +45,7 @@ pub struct WaitSlot {
 }
 
 impl SharedWait {
-    /// A ring group without backends yet.
+    /// A shared wait without backends yet.
     ///
     /// # Errors
     /// `EMFILE` or `ENFILE` when no descriptor is free.
@@ -63,12 +65,14 @@ impl SharedWait {
     /// Whether the slot was woken since the last call.
     pub fn take_woken(&self, number: usize) -> bool {
         let (word, bit) = (&self.flags.woken[number / 64], 1 << (number % 64));
-        // Looked at in every pass and seldom set: without the load each look would take the line from all wakers.
+        // Read in every pass and seldom set: without the load each look would take the cache line
+        // from all wakers.
         word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
-    /// Sleeps until a slot is woken or a ring signals, for at most `wait`; not at all when a slot was woken before, or when
-    /// `is_busy`, asked after the sleep has been declared, says so.
+    /// Sleeps until a slot is woken or a ring signals, for at most `wait`. Does not sleep when a
+    /// slot was woken before, or when `is_busy`, which is called after the sleep has been declared,
+    /// returns true.
     ///
     /// # Errors
     /// None that a descriptor of one's own can cause.
@@ -82,7 +86,7 @@ impl SharedWait {
 }
 
 impl WaitSlot {
-    /// Wakes the ring group for this slot.
+    /// Sets the slot's bit and ends the sleep of the thread, if it sleeps.
     pub(super) fn wake(&self) {
         self.flags.woken[self.number / 64].fetch_or(1 << (self.number % 64), Ordering::Release);
         if self.flags.sleep.take() {
@@ -90,7 +94,7 @@ impl WaitSlot {
         }
     }
 
-    /// What a ring signals.
+    /// The descriptor that a ring signals.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.flags.signal.as_fd()
     }

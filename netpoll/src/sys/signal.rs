@@ -1,4 +1,5 @@
-//! A signal that ends a thread's wait: an eventfd, which rings signal as well, under an edge-triggered epoll.
+//! A signal that ends a thread's wait: an eventfd, which rings signal as well, under an
+//! edge-triggered epoll.
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -7,11 +8,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// The side that signals. See the module's text.
+/// The side that signals.
 #[derive(Debug)]
 pub(super) struct Signal(OwnedFd);
 
-/// The side of the thread that waits.
+/// The side that waits.
 #[derive(Debug)]
 pub(super) struct SignalWait {
     epoll: OwnedFd,
@@ -26,7 +27,7 @@ impl Signal {
         Ok(Signal(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    /// The side that waits; of a signal that was given before the wait one ends at once.
+    /// The side that waits. A signal given before the wait ends it at once.
     ///
     /// # Errors
     /// As [`Signal::new`].
@@ -43,7 +44,7 @@ impl Signal {
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    /// What a ring signals.
+    /// The descriptor that a ring signals.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -76,7 +77,8 @@ impl SignalWait {
         let mut event = MaybeUninit::<libc::epoll_event>::uninit();
         let none = std::ptr::null::<libc::sigset_t>();
         let wait = libc::timespec { tv_sec: wait.tv_sec, tv_nsec: wait.tv_nsec };
-        // SAFETY: the kernel writes at most one event to a live local of that size, and reads a live timespec.
+        // SAFETY: the kernel writes at most one event to a live local of that size, and reads a
+        // live timespec.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait2,

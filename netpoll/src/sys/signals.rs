@@ -1,8 +1,9 @@
 //! Which signals reach the process.
 
-/// Lets through the signals that the parent process had blocked, for a mask is inherited across execve(2) and would keep SIGTERM
-/// away for ever; and ignores SIGXFSZ, so that a file beyond RLIMIT_FSIZE fails its write with `EFBIG` instead of ending the
-/// process (setrlimit(2)). To be called before any other thread is started: each inherits the mask.
+/// Unblocks the signals that the parent process had blocked, and ignores SIGXFSZ. A mask is
+/// inherited across execve(2), and a blocked SIGTERM would never arrive. With SIGXFSZ ignored, a
+/// write beyond RLIMIT_FSIZE fails with `EFBIG` instead of ending the process (setrlimit(2)).
+/// Called before any other thread is started, because each inherits the mask.
 #[allow(unsafe_code)]
 pub fn take_signals() {
     // SAFETY: `sigset_t` is plain data, for which zero is a valid value.

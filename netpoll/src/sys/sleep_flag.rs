@@ -1,7 +1,8 @@
-//! The sleep protocol: a thread that is about to sleep and one that has just left it something never miss each other.
+//! The sleep protocol: no wake-up is lost between a thread that is about to sleep and one that has
+//! just left it something.
 //!
-//! Each side writes its own variable, passes a fence, and then reads the other's, so at least one of the two sees what the
-//! other has written:
+//! Each side writes its own variable, passes a fence, and then reads the other's, so at least one
+//! of the two sees what the other has written:
 //!
 //! ```text
 //!   sleeper: asleep = true; fence; anything there? ── no ─► sleep;  asleep = false
@@ -17,12 +18,13 @@ use crate::sync::{AtomicBool, Ordering, fence};
 pub(crate) struct SleepFlag(AtomicBool);
 
 impl SleepFlag {
-    /// Of a thread that is awake.
+    /// The flag of a thread that is awake.
     pub(crate) fn new() -> SleepFlag {
         SleepFlag(AtomicBool::new(false))
     }
 
-    /// Declares that the thread is about to sleep. It must look afterwards whether anything was left for it.
+    /// Declares that the thread is about to sleep. The thread checks afterwards whether anything
+    /// was left for it.
     pub(crate) fn declare(&self) {
         self.0.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -33,7 +35,7 @@ impl SleepFlag {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the thread sleeps and the caller, who has just left it something, is the one that has to wake it.
+    /// Whether the thread sleeps and this call, made after leaving it something, has to wake it.
     pub(crate) fn take(&self) -> bool {
         fence(Ordering::SeqCst);
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Sockets: set-up by `socket2`, the moving of bytes by plain calls.
+//! Sockets: set-up through `socket2`, transfer of bytes by plain calls.
 
 use crate::ListenerConfig;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
@@ -7,7 +7,8 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// A non-blocking listener with `SO_REUSEPORT`, so that each worker has its own; what it accepts inherits its options.
+/// Opens a non-blocking listener with `SO_REUSEPORT`, so that each worker has its own; accepted
+/// sockets inherit its options.
 pub(crate) fn listen(config: &ListenerConfig) -> io::Result<(OwnedFd, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -33,13 +34,14 @@ pub(crate) fn listen(config: &ListenerConfig) -> io::Result<(OwnedFd, SocketAddr
     Ok((socket.into(), address))
 }
 
-/// Makes a listener wait instead of failing with EAGAIN: io_uring takes O_NONBLOCK at its word.
+/// Makes a listener wait instead of failing with EAGAIN: io_uring obeys O_NONBLOCK.
 pub(crate) fn set_blocking(listener: &OwnedFd) -> io::Result<()> {
     socket2::SockRef::from(listener).set_nonblocking(false)
 }
 
-/// A non-blocking socket bound to `local`, ready to connect. With a port of 0 the kernel picks one when it knows the
-/// remote address (`IP_BIND_ADDRESS_NO_PORT`), so that 28 000 ports serve each pair of addresses, not all of them.
+/// A non-blocking socket bound to `local`, ready to connect. With a port of 0 the kernel picks one
+/// when it knows the remote address (`IP_BIND_ADDRESS_NO_PORT`), so that 28 000 ports serve each
+/// pair of addresses, not all of them.
 pub(crate) fn client(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -53,7 +55,7 @@ pub(crate) fn client(local: Option<SocketAddr>, remote: SocketAddr) -> io::Resul
     Ok(socket.into())
 }
 
-/// Starts to connect; `Ok(false)` means that the outcome will show as writability.
+/// Starts to connect. `Ok(false)`: the socket becomes writable when the outcome is known.
 pub(crate) fn connect(socket: &OwnedFd, remote: SocketAddr) -> io::Result<bool> {
     match rustix::net::connect(socket, &remote) {
         Ok(()) => Ok(true),
@@ -62,7 +64,7 @@ pub(crate) fn connect(socket: &OwnedFd, remote: SocketAddr) -> io::Result<bool> 
     }
 }
 
-/// The pending error of a socket (`SO_ERROR`), taken.
+/// Takes the pending error of a socket (`SO_ERROR`).
 pub(crate) fn take_error(socket: &OwnedFd) -> io::Result<()> {
     Ok(rustix::net::sockopt::socket_error(socket)??)
 }
@@ -72,7 +74,7 @@ pub(crate) fn receive(socket: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
-/// Bytes that [`discard`] drops at most.
+/// At most so many bytes are dropped by one [`discard`].
 pub(crate) const DISCARD_MAX: usize = 16 << 10;
 
 /// Drops what can be received; 0 is the peer's FIN. With MSG_TRUNC, tcp(7), the bytes are skipped.
@@ -108,7 +110,8 @@ pub(crate) fn accept(listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
 #[allow(unsafe_code)]
 fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open, and the option reads one c_int from a live local of that size.
+    // SAFETY: the descriptor is open, and the option reads one c_int from a live local of that
+    // size.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -121,8 +124,8 @@ fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Ends listening at once, whoever holds the socket: shutdown(2) takes it out of its port's group, and resets what waits in
-/// its backlog.
+/// Ends listening at once, whatever else holds the socket: shutdown(2) takes it out of its port's
+/// group, and resets what waits in its backlog.
 pub(crate) fn stop_listening(listener: &OwnedFd) {
     let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both); // it can't fail on a listener
 }

@@ -29,8 +29,8 @@ impl Waker {
         Ok(Waker(Kind::EventFd(Arc::new(fd))))
     }
 
-    /// A waker that writes eight bytes to `fd`, which must not block: for a consumer that sleeps in somebody else's
-    /// event loop and reads the other end there. [`Waker::wait`] is not for this one.
+    /// A waker that writes eight bytes to `fd`, which must not block: for a consumer that sleeps in
+    /// a foreign event loop and reads the other end there. [`Waker::wait`] does not apply to it.
     pub fn writing_to(fd: OwnedFd) -> Waker {
         Waker(Kind::EventFd(Arc::new(fd)))
     }
@@ -40,15 +40,16 @@ impl Waker {
         Waker(Kind::Flag(Arc::new(AtomicBool::new(false))))
     }
 
-    /// A waker of one backend among several that share a thread and its sleep.
+    /// A waker of one backend in a shared wait.
     pub(crate) fn slot(slot: WaitSlot) -> Waker {
         Waker(Kind::Shared(slot))
     }
 
-    /// Wakes. Wakes before the wait has begun count; several count as one.
+    /// Wakes. Wakes before the wait count; several count as one.
     pub fn wake(&self) {
         match &self.0 {
-            // The only error is a counter at 2^64 - 2 (EAGAIN), and then the wake-up is pending anyway.
+            // The only error is a counter at 2^64 - 2 (EAGAIN), and then the wake-up is pending
+            // anyway.
             Kind::EventFd(fd) => drop(rustix::io::write(&**fd, &1_u64.to_ne_bytes())),
             Kind::Flag(flag) => flag.store(true, Ordering::Release),
             Kind::Shared(slot) => slot.wake(),
@@ -63,7 +64,8 @@ impl Waker {
         }
     }
 
-    /// Waits for a wake-up, for at most `timeout`, on the thread itself; true when it came. A ring group waits by its own sleep.
+    /// Waits for a wake-up on the thread itself, for at most `timeout`; true when it came. A shared
+    /// wait has its own sleep.
     pub fn wait(&self, timeout: Duration) -> bool {
         match &self.0 {
             Kind::Flag(_) | Kind::Shared(_) => self.take(),

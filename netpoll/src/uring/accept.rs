@@ -1,16 +1,18 @@
-//! Accepting: one-shot accepts in flight, each into a slot of the table reserved for it.
+//! Accepting: one-shot accepts in flight, each into a slot of the table that is reserved for it.
 //!
-//! One-shot, because a multishot accept tells no peer address. Each accept names the direct descriptor that it will
-//! fill: the reserved slot's index, so that the kernel's table and ours are one, and the kernel's can't run full (which
-//! would cost an accepted connection).
+//! Accepts are one-shot because a multishot accept does not return the peer's address. Each accept
+//! names the direct descriptor that it will fill: the reserved slot's index. So the kernel's table
+//! and ours are one, and the kernel's can't run full (which would cost an accepted connection).
 //!
-//! Accepts in flight have places of their own beside those of `connections_max`, shared evenly by the listeners, so that
-//! accepts of listeners where nobody comes take no connection's place. What arrives while there are `connections_max`
-//! connections is parked, as if in the backlog, until one goes.
+//! Accepts in flight have slots of their own in addition to those of `connections_max`, shared
+//! evenly by the listeners, so an accept of a quiet listener takes no connection's slot. A
+//! connection that arrives while there are `connections_max` is parked, as if in the backlog, until
+//! one ends.
 //!
-//! Slots reserved for accepts lie anywhere in the table and keep it from beginning anew ([`ConnectionTable::trim`]). Without
-//! connections all accepts are cancelled for that, and armed again at the first slots; who comes in between waits in the
-//! backlog for a turn.
+//! Slots reserved for accepts lie anywhere in the table and keep it from starting over
+//! ([`ConnectionTable::trim`]). A backend without connections therefore cancels all accepts and
+//! arms them again at the first slots; a connection that arrives in between waits in the backlog
+//! for a turn.
 
 use super::UringBackend;
 use super::slot::Slot;
@@ -26,10 +28,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// How long accepting rests after the system ran short of descriptors or memory.
+/// How long accepting pauses after the system ran short of descriptors or memory.
 pub(super) const ACCEPT_REST: Duration = Duration::from_millis(20);
 
-/// One accept, which its listener reuses.
+/// An accept, which its listener reuses.
 #[derive(Clone, Copy, Debug)]
 enum Accept {
     Idle,
@@ -40,10 +42,10 @@ enum Accept {
 }
 
 struct Listener {
-    /// `None`: closed.
+    /// `None` when the listener is closed.
     socket: Option<OwnedFd>,
     accepts: Box<[Accept]>,
-    /// Positions of those that are idle.
+    /// Positions of the idle accepts.
     idle: Vec<u32>,
 }
 
@@ -58,21 +60,21 @@ impl Listener {
     }
 }
 
-/// All listeners and their accepts.
+/// The listeners and their accepts.
 pub(super) struct Accepts {
     listeners: Vec<Listener>,
-    /// Accepts in flight or parked at most.
+    /// At most so many accepts are in flight or parked.
     in_flight_max: usize,
     accepting: bool,
     /// The listeners are to be closed.
     closing: bool,
     /// Accepts in flight are to be cancelled.
     stopping: bool,
-    /// None is armed until all have been cancelled and the table has begun anew.
+    /// No accept is armed until all are cancelled and the table has started over.
     renewing: bool,
     /// The ring had no room for an accept that was to be armed.
     unarmed: bool,
-    /// Rest until then; zero: do not.
+    /// Accepting pauses until then; zero: it does not pause.
     after: Timestamp,
     /// Slots of the table that belong to accepts, in flight or parked.
     pub(super) reserved: usize,
@@ -133,7 +135,8 @@ impl UringBackend {
 
     pub(super) fn begin_closing_listeners(&mut self) {
         self.accepts.closing = true;
-        // Operations that were cancelled hold the socket a little longer than its descriptor does: it has to end itself.
+        // Cancelled operations hold the socket a little longer than its descriptor does, so it has
+        // to stop listening by itself.
         self.accepts
             .listeners
             .iter()
@@ -142,8 +145,8 @@ impl UringBackend {
         self.set_accepts(false);
     }
 
-    /// Whether something is left to do for which no event will come: a peer that was accepted could be reported, for there is
-    /// room again, or the ring had no room for accepts that are to be armed or cancelled.
+    /// Whether work is left for which no event will come: an accepted peer can be reported because
+    /// there is room again, or the ring had no room for accepts to be armed or cancelled.
     pub(super) fn accepts_have_work(&self) -> bool {
         let may_report = !self.accepts.parked.is_empty() && self.live_count() < self.connections_max;
         may_report || self.accepts.stopping || self.accepts.unarmed
@@ -171,13 +174,13 @@ impl UringBackend {
             self.accepts.after = Timestamp::ZERO;
         }
         self.accepts.unarmed = false;
-        // Round after round, so that listeners share what room there is.
+        // Round after round, so that the listeners share the room that there is.
         while (0..self.accepts.listeners.len())
             .fold(false, |armed, listener| self.arm_accept(listener) | armed)
         {}
     }
 
-    /// Begins to make room for the table to begin anew, unless it has just done so.
+    /// Begins to empty the table so that it can start over, unless it has just done so.
     pub(super) fn renew_table(&mut self) {
         if self.accepts.reserved > 0 && self.common.table.high_water() > self.accepts.reserved {
             self.accepts.renewing = true;
@@ -185,7 +188,8 @@ impl UringBackend {
         }
     }
 
-    /// Ends the renewal when all accepts are cancelled, or when somebody has come: another silence will do.
+    /// Ends the renewal when all accepts are cancelled, or when a connection has come: the next
+    /// quiet time will do.
     fn continue_renewal(&mut self) {
         if self.live_count() > 0 {
             self.accepts.renewing = false;
@@ -195,7 +199,8 @@ impl UringBackend {
         }
     }
 
-    /// An accept names its listener by its descriptor's number until it is submitted: only then may the number be free.
+    /// Closes the sockets of listeners without accepts in flight. A submission names its listener
+    /// by descriptor number, so the number stays in use until then.
     fn close_quiet_listeners(&mut self) {
         let quiet = self.accepts.listeners.iter_mut().filter(|listener| listener.has_none_in_flight());
         quiet.for_each(|listener| listener.socket = None);
@@ -203,7 +208,7 @@ impl UringBackend {
 
     /// Arms one accept of a listener; false when it needs none or there is no room.
     fn arm_accept(&mut self, listener: usize) -> bool {
-        // A share of its own: else listeners where nobody comes would collect them all.
+        // A share of its own: otherwise quiet listeners would collect all accepts.
         let share = (self.accepts.in_flight_max / self.accepts.listeners.len()).max(1);
         let entry = &mut self.accepts.listeners[listener];
         let Some(socket) = &entry.socket else { return false };
@@ -226,7 +231,7 @@ impl UringBackend {
         true
     }
 
-    /// Cancels all accepts in flight; false when the kernel did not take all of it yet.
+    /// Cancels all accepts in flight; false when the ring did not take all cancellations yet.
     fn cancel_accepts(&mut self) -> bool {
         for listener in 0..self.accepts.listeners.len() {
             for position in 0..self.accepts.in_flight_max {
@@ -243,7 +248,7 @@ impl UringBackend {
         true
     }
 
-    /// An accept has completed: with a connection, or without.
+    /// Handles the completion of an accept, with or without a connection.
     pub(super) fn note_accept(&mut self, event: Event, batch: &mut Completions) {
         let accept = AcceptId::of(event.id);
         let entry = &mut self.accepts.listeners[accept.listener];
@@ -263,8 +268,8 @@ impl UringBackend {
         }
     }
 
-    /// accept(2): a shortage calls for a rest, and so does what would fail again at once (the listener itself is
-    /// broken); the network's errors concern only the connection that was at hand.
+    /// accept(2): a shortage pauses accepting, and so does an error that would recur at once (the
+    /// listener itself is broken). A network error concerns only the connection at hand.
     fn note_accept_error(&mut self, number: i32) {
         if number == libc::ECANCELED || self.accepts.closing {
             return;
@@ -276,7 +281,7 @@ impl UringBackend {
         }
     }
 
-    /// Reports what has arrived, as far as the bound on connections and the batch have room.
+    /// Reports accepted connections, as far as the bound on connections and the batch have room.
     pub(super) fn deliver_accepted(&mut self, batch: &mut Completions) {
         while !batch.is_full() && self.live_count() < self.connections_max {
             let Some(accept) = self.accepts.parked.pop_front() else { return };

@@ -1,13 +1,14 @@
 //! The beginning and the end of a connection.
 //!
-//! Closing a direct descriptor does not close its socket while an operation on it is armed. So an end is two kinds of
-//! submission together: a cancellation for each operation in flight, then the close of the descriptor; the socket goes,
-//! and FIN leaves, when the last of their completions is posted. The slot is freed, and `Closed` reported, when all
-//! have been seen: from then on nothing of this generation can come.
+//! Closing a direct descriptor does not close its socket while an operation on it is armed. So an
+//! end is two kinds of submission together: a cancellation for each operation in flight, then the
+//! close of the descriptor. The socket is closed, and FIN leaves, when the last of their
+//! completions is posted. The slot is freed, and `Closed` reported, when all completions have been
+//! seen: from then on no completion of this generation can come.
 //!
-//! A shutdown is one of those operations. The kernel hands it to a worker thread, which looks the slot up only when it
-//! runs: on a loaded machine after the connection has gone. Were the slot not kept until then, the shutdown would end the
-//! sending side of the next connection in it.
+//! A shutdown is one of those operations. The kernel passes it to a worker thread, which looks the
+//! slot up only when it runs: on a loaded machine after the connection has gone. If the slot were
+//! not kept until then, the shutdown would end the sending side of the next connection in it.
 
 use super::UringBackend;
 use super::receive::reason_of;
@@ -69,7 +70,7 @@ impl UringBackend {
         }
     }
 
-    /// Drops what is queued and puts the close on its way.
+    /// Drops what is queued and queues the close.
     pub(super) fn end(&mut self, id: ConnectionId, reason: CloseReason) {
         if self.common.end(id, reason) {
             self.mark(id, Todo::CLOSE);
@@ -96,7 +97,8 @@ impl UringBackend {
         self.report_end_if_last(event.id);
     }
 
-    /// FIN has been sent, or could not be: the peer has reset, or the descriptor was closed in the meantime.
+    /// Handles the result of a shutdown: FIN was sent, or the peer has reset, or the descriptor was
+    /// closed in the meantime.
     pub(super) fn note_shutdown(&mut self, event: Event) {
         let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::SHUTDOWN);
@@ -108,7 +110,7 @@ impl UringBackend {
         self.report_end_if_last(event.id);
     }
 
-    /// After a completion: reports the end if it was the last one.
+    /// Reports the end of a closing connection when its last completion has come.
     pub(super) fn report_end_if_last(&mut self, id: ConnectionId) {
         let Some(slot) = self.common.table.get(id) else { return };
         if slot.life.state == State::Closing && slot.in_flight.is_empty() {

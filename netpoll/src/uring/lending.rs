@@ -1,38 +1,40 @@
 //! How many receive buffers the kernel is lent.
 //!
-//! The kernel takes lent buffers in the order in which it got them, so all of them go round, and each becomes resident
-//! however few are in use at a time. Those that stay in the pool are reused from its warm end. So few are lent at first, and
-//! one more for each receive that found none; when less than half was in use at a time for long, fewer again.
+//! The kernel takes lent buffers in the order in which it got them, so all of them go round, and
+//! each becomes resident however few are in use at a time. Buffers that stay in the pool are reused
+//! from its warm end. So the kernel is lent few at first, one more for each receive that found
+//! none, and fewer again when less than half was in use at a time for long.
 //!
 //! ```text
 //!   32 ── a receive found none, the pool has some: one more ──► … ──► the ring's size
-//!    ◄──── 4096 polls that used less than half: a quarter of what is too much goes ────┘
+//!    ◄──── 4096 polls that used less than half: a quarter of the surplus goes ─────┘
 //! ```
 //!
-//! What the kernel has cannot be taken back: less is lent by not replacing what it uses up.
+//! The kernel's buffers cannot be taken back: it is lent fewer by not replacing those that it uses
+//! up.
 
-/// Buffers lent at least, as far as the ring and the pool have them.
+/// At least so many buffers are lent, as far as the ring and the pool have them.
 const LENT_MIN: usize = 32;
 
-/// Polls that brought bytes between two looks back.
+/// Polls with bytes between two reviews.
 const POLLS_PER_REVIEW: u32 = 4096;
 
-/// See the module's text.
+/// The number of buffers to lend. See the module's text.
 #[derive(Debug)]
 pub(super) struct Lending {
     /// Buffers that the kernel should have.
     wanted: usize,
     min: usize,
     max: usize,
-    /// Those that it had after the last poll began.
+    /// Buffers that the kernel had after the last poll began.
     lent: usize,
-    /// The most that one poll has used up since the last look back.
+    /// At most so many buffers were used up by one poll since the last review.
     used_max: usize,
     polls: u32,
 }
 
 impl Lending {
-    /// For a ring with room for `max` buffers.
+    /// The state for a ring with room for `max` buffers.
     pub(super) fn new(max: usize) -> Lending {
         let min = LENT_MIN.min(max);
         Lending { wanted: min, min, max, lent: 0, used_max: 0, polls: 0 }
@@ -43,19 +45,20 @@ impl Lending {
         self.wanted
     }
 
-    /// A receive found no buffer, and the pool has some.
+    /// Lends one more: a receive found no buffer, and the pool has some.
     pub(super) fn grow(&mut self) {
         self.wanted = self.max.min(self.wanted + 1);
         self.used_max = self.wanted;
     }
 
-    /// The kernel has been lent what it should have, or all that there is: `lent` buffers.
+    /// Notes that the kernel has been lent what it should have, or all that there is: `lent`
+    /// buffers.
     pub(super) fn replenished(&mut self, lent: usize) {
         self.lent = lent;
     }
 
-    /// Of what it was lent `left` are left, and used ones may be among `unseen` completions. Returns whether fewer will be
-    /// lent from here on.
+    /// Reviews how much was used: `left` buffers are left of those lent, and used ones may be among
+    /// `unseen` completions. Returns whether fewer are lent from here on.
     pub(super) fn review(&mut self, left: usize, unseen: usize) -> bool {
         let used = self.lent.saturating_sub(left) + unseen;
         if used == 0 {
@@ -78,7 +81,7 @@ impl Lending {
 mod tests {
     use super::*;
 
-    /// As many polls as lead to a look back, each using up `used`.
+    /// Polls up to the next review, each using up `used`.
     fn while_using(lending: &mut Lending, used: usize) -> bool {
         let polls = (0..POLLS_PER_REVIEW).map(|_| {
             lending.replenished(lending.wanted());

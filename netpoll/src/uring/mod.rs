@@ -6,11 +6,13 @@
 //!                        └────────── todo list: each connection at most once ◄───────┘
 //! ```
 //!
-//! * Sockets are direct descriptors: they live in the ring's own table, at the index of their connection, and count
-//!   against no limit of the process but the table's size (RLIMIT_NOFILE, per ring).
-//! * Every operation carries its connection's id and a tag. A slot is freed when nothing with its id is in flight any
-//!   more, and its generation makes sure of that.
-//! * Completions that the batch has no room for stay in the completion queue; nothing is reaped that could not be told.
+//! * Sockets are direct descriptors: they live in the ring's own table, at the index of their
+//!   connection, and count against no limit of the process but the table's size (RLIMIT_NOFILE, per
+//!   ring).
+//! * Every operation carries its connection's id and a tag. A slot is freed when nothing with its
+//!   id is in flight any more, and its generation guards against late completions.
+//! * Completions that the batch has no room for stay in the completion queue; nothing is reaped
+//!   that could not be reported.
 //!
 //! The files `accept`, `receive`, `send` and `connection` each begin with their own rules.
 
@@ -45,25 +47,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long to wait for buffers to come back when there are connections to receive from and none is free.
+/// How long to wait for buffers to return when connections are ready and no buffer is free.
 const BUFFER_REST: Duration = Duration::from_millis(1);
 
-/// Submissions that one connection can need at once: three cancellations and a close.
+/// At most so many submissions are needed by one connection at once: cancellations of what is in
+/// flight and a close.
 const SUBMISSIONS_PER_CONNECTION: usize = 8;
 
-/// Sizes of one ring. The defaults keep a process with fifty rings modest: 0.4 MiB of locked memory each.
+/// Sizes of one ring. The defaults keep a process with fifty rings modest: 0.4 MiB of locked memory
+/// each.
 #[derive(Clone, Debug)]
 pub struct UringConfig {
-    /// Submissions queued at most before they are handed over; a power of two.
+    /// At most so many submissions are queued before they are handed over; a power of two.
     pub sq_entries: u32,
-    /// Completions that the kernel can post at most before it falls back to a slow list; a power of two.
+    /// At most so many completions are posted before the kernel falls back to a slow list; a power
+    /// of two.
     pub cq_entries: u32,
-    /// Accepts in flight, over all listeners; they have places of their own beside the connections.
+    /// Accepts in flight, over all listeners. They have slots of their own in addition to the
+    /// connections.
     pub accepts_in_flight: u16,
-    /// Receive buffers with the kernel at most; the pool's count, if that is less. Rounded down to a power of two, at
-    /// most 32 768. It is lent few until it needs more.
+    /// At most so many receive buffers are with the kernel; the pool's count, if that is less.
+    /// Rounded down to a power of two, at most 32 768. The kernel is lent few until it needs more.
     pub receive_ring_max: u32,
-    /// Kernel threads that may run shutdowns, the one operation here that the kernel does not do in line.
+    /// Kernel threads that may run shutdowns, the one operation here that the kernel does not do in
+    /// line.
     pub kernel_workers_max: u32,
 }
 
@@ -80,14 +87,14 @@ impl Default for UringConfig {
 }
 
 impl UringConfig {
-    /// Accepts in flight of a ring, unless told otherwise.
+    /// Accepts in flight of a ring, by default.
     pub const ACCEPTS_IN_FLIGHT: u16 = 128;
 }
 
 /// The io_uring backend, bound to the thread that made it. See the module's text.
 pub struct UringBackend {
     ring: Ring,
-    /// What was asked for.
+    /// The setup that was asked for.
     wanted: RingSetup,
     common: Common<Slot>,
     connections_max: usize,
@@ -101,30 +108,32 @@ pub struct UringBackend {
     sweep: Sweep,
     suspects: Suspects,
     lending: Lending,
-    /// Buffers were lent that the kernel has not been shown yet.
+    /// Buffers were lent that the kernel has not seen yet.
     relent: bool,
     /// The waker's descriptor is being watched.
     watching: bool,
-    /// The thread waits for several backends, not in here.
+    /// The thread waits for several backends, outside of this one.
     shares_thread: bool,
     overflowing: bool,
-    /// Connections that waited for readability have it, since the last look.
+    /// Connections that waited for readability have become readable since the last look.
     readable: bool,
     waker: Waker,
     clock: MonotonicClock,
 }
 
 impl UringBackend {
-    /// Bytes of user space that a connection takes, its places in the lists included; those of sends between submission
-    /// and confirmation are touched only as far as one turn sends.
+    /// Bytes of user space that a connection takes, including its entries in the lists; those of
+    /// sends between submission and confirmation are touched only as far as one turn sends.
     pub const BYTES_PER_CONNECTION: usize =
         Common::<Slot>::BYTES_PER_CONNECTION + 5 * size_of::<ConnectionId>();
 
-    /// Makes the ring, on the thread that will use it, and reserves everything that the two configs name.
+    /// Makes the ring, on the thread that will use it, and reserves everything that the two configs
+    /// name.
     ///
     /// # Errors
-    /// `EPERM` or `ENOSYS` where io_uring is not to be had ([`probe()`] explains), `ENOMEM` when locked memory is short
-    /// even for the smallest ring, `EMFILE` when RLIMIT_NOFILE is below `connections_max`.
+    /// `EPERM` or `ENOSYS` where io_uring cannot be used ([`probe()`] explains), `ENOMEM` when
+    /// locked memory is short even for the smallest ring, `EMFILE` when RLIMIT_NOFILE is below
+    /// `connections_max`.
     pub fn new(config: &BackendConfig, uring: &UringConfig) -> io::Result<UringBackend> {
         let slots = table_size(config.connections_max, usize::from(uring.accepts_in_flight));
         let wanted = RingSetup::best(uring.sq_entries, uring.cq_entries);
@@ -156,12 +165,12 @@ impl UringBackend {
         })
     }
 
-    /// What the kernel gave.
+    /// The setup that the kernel granted.
     pub fn setup(&self) -> RingSetup {
         self.ring.setup()
     }
 
-    /// The same in words, with what was asked for where the kernel gave less.
+    /// The same in words, with what was asked for where the kernel granted less.
     pub fn description(&self) -> String {
         self.setup().describe(self.wanted)
     }
@@ -178,9 +187,9 @@ impl UringBackend {
         slot.todo.add(what);
     }
 
-    // --- a turn --------------------------------------------------------------------------------------------------
+    // --- a turn ---
 
-    /// What comes before entering the kernel.
+    /// Does everything that comes before entering the kernel.
     fn prepare(&mut self) {
         self.sends.begin_round();
         self.replenish();
@@ -245,8 +254,8 @@ impl UringBackend {
         }
     }
 
-    /// Whether something is to be done that no event of the kernel's will call for: waiting would put it off. The one place that
-    /// says so; a list that is worked off in parts belongs here.
+    /// Whether work is left that no event of the kernel will call for, so that waiting would delay
+    /// it. The one place that decides so: a list that is worked off in parts belongs here.
     fn has_work_left(&mut self) -> bool {
         !self.common.notices.is_empty()
             || !self.todo.is_empty()
@@ -257,7 +266,7 @@ impl UringBackend {
             || self.ring.waiting() > 0
     }
 
-    /// How long this turn may wait.
+    /// How long this turn may wait, at most `wait`.
     fn wait_allowed(&mut self, wait: Duration) -> Duration {
         if self.has_work_left() {
             return Duration::ZERO;
@@ -271,8 +280,9 @@ impl UringBackend {
         }
     }
 
-    /// Whether no connection has bytes or a FIN that its socket could take: each has nothing queued, waits for its socket, or has
-    /// offered all that is queued in this round, with nothing to follow. Looks at every slot: for assertions.
+    /// Whether no connection has bytes or a FIN that its socket could take: each has nothing
+    /// queued, waits for its socket, or has offered all that is queued in this round, with nothing
+    /// to follow. Looks at every slot, so it is for assertions only.
     fn nothing_may_leave(&self) -> bool {
         let slots = (0..self.common.table.high_water()).filter_map(|index| self.common.table.id_at(index));
         let mut slots = slots.filter_map(|id| self.common.table.get(id));
@@ -292,7 +302,7 @@ impl UringBackend {
             self.ring.publish();
         }
         match wait.is_zero() {
-            // Its turns have many causes, and most of them are not the kernel's.
+            // The turns of a shared thread have many causes, and most of them are not the kernel's.
             true if self.shares_thread && !self.ring.has_errand() => {
                 self.confirm_sends(); // what was consumed to make room for more may be certain
                 return Ok(());
@@ -307,8 +317,8 @@ impl UringBackend {
         Ok(())
     }
 
-    /// Receives from those that were told to be readable: their bytes are there, and no turn of the owner has to come in
-    /// between.
+    /// Receives from connections that have just become readable: their bytes are there, and the
+    /// owner need not turn in between.
     fn receive_at_once(&mut self, batch: &mut Completions) -> io::Result<()> {
         if std::mem::take(&mut self.readable) && !batch.is_full() {
             self.submit_todo();
@@ -343,7 +353,7 @@ impl UringBackend {
     }
 }
 
-/// Slots of the table: the connections and the accepts in flight, as far as RLIMIT_NOFILE allows more.
+/// Slots of the table: the connections and the accepts in flight, as far as RLIMIT_NOFILE allows.
 fn table_size(connections_max: usize, accepts: usize) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);

@@ -1,8 +1,8 @@
-//! Whether io_uring can be used here: not by asking, but by doing what the backend will do.
+//! Whether io_uring can be used here, found out by doing what the backend will do.
 //!
-//! Some sandboxes forbid io_uring_setup, some only io_uring_enter or io_uring_register, and some old kernels have the
-//! calls but not the operations. So the probe makes a full ring with lent buffers and a table of direct descriptors,
-//! and sends one message through a pair of sockets.
+//! Some sandboxes forbid io_uring_setup, some only io_uring_enter or io_uring_register, and some
+//! old kernels have the calls but not the operations. So the probe makes a full ring with lent
+//! buffers and a table of direct descriptors, and sends one message through a pair of sockets.
 
 use super::{RingSetup, UringConfig, table_size};
 use crate::sys::uring::ring::Ring;
@@ -32,14 +32,14 @@ impl fmt::Display for Features {
 /// Why io_uring can't be used here.
 #[derive(Debug)]
 pub struct ProbeError {
-    /// What was tried.
+    /// The step that failed.
     pub step: &'static str,
-    /// What the system said.
+    /// The system's error.
     pub error: io::Error,
 }
 
 impl ProbeError {
-    /// What it means and what to do about it.
+    /// What the error means and what to do about it.
     pub fn advice(&self) -> &'static str {
         match self.error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
@@ -67,7 +67,7 @@ impl fmt::Display for ProbeError {
 
 impl std::error::Error for ProbeError {}
 
-/// Tries io_uring out, on the calling thread, in well under a millisecond.
+/// Tests io_uring on the calling thread, in well under a millisecond.
 ///
 /// # Errors
 /// [`ProbeError`], one line for a log.
@@ -79,11 +79,13 @@ pub fn probe() -> Result<Features, ProbeError> {
     Ok(Features { setup })
 }
 
-/// Makes the rings of `count` backends, all at the same time as a start does, and ends them. A start at once afterwards may
-/// find their memory still charged to the user: the kernel takes rings apart in its own time.
+/// Makes the rings of `count` backends, all at the same time as a start does, and ends them. A
+/// start that follows at once may find their memory still charged to the user: the kernel takes
+/// rings apart asynchronously.
 ///
 /// # Errors
-/// How many could be made, and what the system said of the next; `ENOMEM` when locked memory is short even for small ones.
+/// How many could be made, and the error of the next; `ENOMEM` when locked memory is short even for
+/// small ones.
 pub fn probe_rings(
     count: usize,
     config: &BackendConfig,
@@ -99,7 +101,7 @@ pub fn probe_rings(
     Ok(())
 }
 
-/// Sends a message through the ring, which ends with it. Returns whether its end gave all memory back.
+/// Sends a message through the ring and drops the ring. Returns whether all memory came back.
 fn round_trip(mut ring: Ring) -> io::Result<bool> {
     let pool = PoolSize { size: 64, count: 2 };
     let mut pools = BufferPools::new(&PoolsConfig { receive: pool, blocks: vec![pool], huge_pages: false })?;

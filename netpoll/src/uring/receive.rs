@@ -1,4 +1,5 @@
-//! Receiving: a multishot receive per connection over buffers that all share; idle connections only wait.
+//! Receiving: a multishot receive per connection over buffers that all share; idle connections only
+//! wait.
 //!
 //! ```text
 //!   accepted ─► armed; where quiet ones are demoted: ─► wait for readability
@@ -10,20 +11,23 @@
 //!                                                        └─ and again soon ──► arm again
 //! ```
 //!
-//! # Ends that nobody tells
+//! # Ends without an event
 //!
-//! When bytes and a reset are there together, the kernel (6.18; mended in later ones) wakes the multishot receive once,
-//! delivers the bytes, sees that nothing more can be read and waits for a wake-up that has been. The connection would
-//! live until its owner gives up on it. So each connection that has received is listed, and a moment after its last bytes
-//! the ring asks once what a receive would say.
+//! When bytes and a reset arrive together, the kernel (6.18; mended in later ones) wakes the
+//! multishot receive once, delivers the bytes, sees that nothing more can be read and waits for a
+//! wake-up that has already been. The connection would live until its owner gives up on it. So each
+//! connection that has received is listed, and a moment after its last bytes the ring asks once
+//! what a receive would return.
 //!
 //! # Rules
 //!
-//! Whether the operation goes on is what the kernel says (`IORING_CQE_F_MORE`), never what the result suggests. A buffer
-//! that has left with its bytes is replaced at the next turn if the pool has one: an empty pool empties the ring, and
-//! that pauses receiving while the bytes wait in their sockets. A receive that found no buffer while the pool has some is
-//! armed again at the next turn, with more lent (`lending`). What comes after the owner's `finish` is discarded without a
-//! buffer. A receive of a connection that the owner has stopped is cancelled; what it had brought by then is told.
+//! Whether the operation goes on is what the kernel says (`IORING_CQE_F_MORE`), never what the
+//! result suggests. A buffer that has left with its bytes is replaced at the next turn if the pool
+//! has one: an empty pool empties the ring, and that pauses receiving while the bytes wait in their
+//! sockets. A receive that found no buffer while the pool has some is armed again at the next turn,
+//! with more lent (`lending`). What arrives after the owner's `finish` is discarded without a
+//! buffer. A receive of a connection that the owner has stopped is cancelled; what it had received
+//! by then is reported.
 
 use super::UringBackend;
 use super::slot::{Idling, Slot, Suspicion, Todo};
@@ -33,17 +37,17 @@ use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
 use std::io;
 use std::time::Duration;
 
-/// Slots that one turn of the idle sweep looks at, at most.
+/// At most so many slots are looked at by one turn of the idle sweep.
 const SWEEP_MAX: u128 = 1024;
 
-/// How long after its last bytes a connection is looked at, at least; at most twice that.
+/// A connection is looked at so long after its last bytes, at most twice that.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 
-/// Connections looked at in one poll at most.
+/// At most so many connections are looked at in one poll.
 const LOOKS_MAX: usize = 1024;
 
-/// Connections that have received and whose end may have been missed: those listed since the last exchange, and those
-/// before.
+/// Connections that have received and whose end may have been missed: those listed since the last
+/// exchange, and those before.
 pub(super) struct Suspects {
     young: Vec<ConnectionId>,
     old: Vec<ConnectionId>,
@@ -57,13 +61,13 @@ impl Suspects {
         Suspects { young: list(), old: list(), exchanged: Timestamp::ZERO }
     }
 
-    /// Gives the memory of the lists back, as far as they are not in use.
+    /// Returns the memory of the lists to the system, as far as they are not in use.
     pub(super) fn trim(&mut self) {
         crate::release_spare(&mut self.young);
         crate::release_spare(&mut self.old);
     }
 
-    /// How long the next poll may wait at `now`.
+    /// How long the next poll may wait at `now`, at most `wait`.
     pub(super) fn allow(&self, now: Timestamp, wait: Duration) -> Duration {
         match (self.old.is_empty(), self.young.is_empty()) {
             (false, _) => Duration::ZERO,
@@ -73,12 +77,12 @@ impl Suspects {
     }
 }
 
-/// The clock hand that finds idle connections: it passes every slot once in `period`, and a connection that has not
-/// received between two passes is idle.
+/// The clock hand that finds idle connections: it passes every slot once in `period`, and a
+/// connection that has not received between two passes is idle.
 pub(super) struct Sweep {
     period: Option<Duration>,
     hand: usize,
-    /// When the hand was where it is.
+    /// When the hand reached its place.
     at: Timestamp,
 }
 
@@ -103,8 +107,9 @@ impl Sweep {
 }
 
 impl UringBackend {
-    /// The first wait of a connection that was accepted. Where quiet ones wait in the cheaper way, it begins there: a receive
-    /// that goes on, armed for a login and cancelled in the silence after it, costs more than the login's own receive.
+    /// Begins the first wait of an accepted connection. Where quiet connections wait in the cheaper
+    /// way, it begins there: a multishot receive, armed for a login and cancelled when the
+    /// connection falls quiet after it, costs more than the login's own receive.
     pub(super) fn begin_receiving(&mut self, id: ConnectionId) {
         if self.sweep.period.is_none() {
             return self.mark(id, Todo::RECEIVE);
@@ -116,7 +121,7 @@ impl UringBackend {
         }
     }
 
-    /// Lends the kernel what it should have and has not.
+    /// Lends the kernel the buffers that it should have and does not have.
     pub(super) fn replenish(&mut self) {
         let left = self.ring.lent_count();
         self.lending.review(left, self.ring.waiting());
@@ -132,7 +137,7 @@ impl UringBackend {
         self.common.pools.set_receive_lent(lent as u32);
     }
 
-    /// Lets as many starved connections receive again as there are buffers for.
+    /// Resumes as many starved connections as there are buffers for.
     pub(super) fn feed_starved(&mut self) {
         let count = self.starved.len().min(self.ring.lent_count());
         for _ in 0..count {
@@ -157,7 +162,7 @@ impl UringBackend {
             self.lending.grow();
         }
         if self.starved.len() == self.starved.capacity() {
-            // Connections that closed while starved left their ids behind.
+            // Connections that closed while starved left their ids in the list.
             self.starved.retain(|id| self.common.table.get(*id).is_some());
         }
         self.starved.push_back(id);
@@ -180,9 +185,10 @@ impl UringBackend {
                     _ => Idling::Active,
                 };
                 match slot.suspicion {
-                    // The wait for readability that follows tells ends, too.
+                    // The wait for readability that follows reports ends, too.
                     _ if sampled => {}
-                    // Connections that closed while listed left their ids behind; if that ever fills the list, this one is not.
+                    // Connections that closed while listed left their ids in the list; if those
+                    // ever fill it, this one is not listed.
                     Suspicion::None if self.suspects.young.len() < self.suspects.young.capacity() => {
                         slot.suspicion = Suspicion::Listed;
                         self.suspects.young.push(connection);
@@ -229,7 +235,7 @@ impl UringBackend {
         }
     }
 
-    /// A receive has ended, with or without bytes, though the connection goes on.
+    /// Handles the end of a receive, with or without bytes, on a connection that goes on.
     fn receive_stopped(&mut self, id: ConnectionId) {
         if let Some(slot) = self.common.table.get_mut(id).filter(|slot| slot.idling != Idling::Stopped) {
             slot.idling = Idling::Active;
@@ -260,9 +266,9 @@ impl UringBackend {
         }
     }
 
-    // --- ends that nobody tells ----------------------------------------------------------------------------------
+    // --- ends without an event ---
 
-    /// Looks at those that have been quiet for a moment since they received.
+    /// Looks at connections that have been quiet for a moment since they received.
     pub(super) fn look_at_suspects(&mut self) {
         if self.suspects.old.is_empty() {
             if self.suspects.young.is_empty() {
@@ -290,7 +296,8 @@ impl UringBackend {
         }
     }
 
-    /// What a receive would say now. Bytes are none of our business: the receive that is armed will bring them.
+    /// Handles the answer to what a receive would return now. Bytes are ignored: the armed receive
+    /// delivers them.
     pub(super) fn note_look(&mut self, event: Event) {
         let connection = event.id;
         let Some(slot) = self.common.table.get_mut(connection) else { return };
@@ -309,7 +316,7 @@ impl UringBackend {
         self.report_end_if_last(connection);
     }
 
-    // --- idle connections ----------------------------------------------------------------------------------------
+    // --- idle connections ---
 
     /// Moves the clock hand on.
     pub(super) fn sweep_idle(&mut self) {
@@ -340,10 +347,10 @@ impl UringBackend {
         }
     }
 
-    // --- stopped connections -------------------------------------------------------------------------------------
+    // --- stopped connections ---
 
-    /// Leaves the socket unread from now on, or no longer. A receive in flight is cancelled; a wait for readability may end
-    /// by itself, and leads to nothing while the connection is stopped.
+    /// Leaves the socket unread from now on, or resumes. A receive in flight is cancelled. A wait
+    /// for readability may end by itself, and leads to nothing while the connection is stopped.
     pub(super) fn change_receiving(&mut self, id: ConnectionId, receiving: bool) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
         match (slot.idling == Idling::Stopped, receiving) {
@@ -352,7 +359,8 @@ impl UringBackend {
                 self.mark(id, Todo::DEMOTE);
             }
             (true, true) => {
-                // Armed at once, or when the cancellation (or the wait for readability) has ended.
+                // The receive is armed at once, or when the cancellation (or the wait for
+                // readability) has ended.
                 slot.idling = Idling::Active;
                 self.mark(id, Todo::RECEIVE);
             }
@@ -360,7 +368,7 @@ impl UringBackend {
         }
     }
 
-    /// A demoted connection has something to receive (or was closed).
+    /// Handles readability of a demoted connection, which has bytes or was closed.
     pub(super) fn note_readable(&mut self, event: Event) {
         let Some(slot) = self.common.table.get_mut(event.id) else { return };
         slot.in_flight.remove(tag::READABLE);
@@ -379,7 +387,7 @@ impl UringBackend {
     }
 }
 
-/// The reason behind a negated error number.
+/// The reason that a negated error number stands for.
 pub(super) fn reason_of(result: i32) -> CloseReason {
     CloseReason::of_error(&io::Error::from_raw_os_error(-result))
 }

@@ -1,32 +1,37 @@
 //! Sending: one submission per connection and turn, silent when the socket takes it all.
 //!
-//! A send is tried while it is submitted (`MSG_DONTWAIT`), completes silently when all bytes were taken, and posts one
-//! completion when they were not. So no send is ever under way between two turns, and two can't overtake each other;
-//! what is left to find out is how a send *ended*. Silence means success only once every completion that could say
-//! otherwise has been looked at, and those may lie behind others that the batch had no room for. Hence:
+//! A send is tried while it is submitted (`MSG_DONTWAIT`), completes silently when all bytes were
+//! taken, and posts one completion when they were not. So no send is ever under way between two
+//! turns, and two can't overtake each other; what remains to be found out is how a send *ended*.
+//! Silence means success only once every completion that could say otherwise has been looked at,
+//! and those may lie behind others that the batch had no room for. Hence:
 //!
 //! ```text
-//!   flush: fresh ── everything submitted, no overflow: note where the completion queue ends (`mark`) ──► confirming
-//!   reap:  a failed send is settled by its completion
-//!   confirm: reaped past `mark` ── every send in `confirming` not settled by then was taken whole
+//!   flush:   fresh ── all submitted, no overflow: note the queue's end (`mark`) ──► confirming
+//!   reap:    a failed send is resolved by its completion
+//!   confirm: reaped past `mark` ── every send in `confirming` that is not resolved was taken whole
 //! ```
 //!
-//! Both steps are made wherever they may have become possible: after entering the kernel, and after reaping. Neither takes a
-//! system call. So a send stays unconfirmed only while completions lie unread, the kernel has not consumed a submission, or the
-//! completion queue overflows. Whatever waits behind an unconfirmed send (further bytes, FIN, `Sent`) cannot leave yet, so
-//! the ring does not wait either until the send is confirmed (`Sends::awaited`).
+//! Both steps are made wherever they may have become possible: after entering the kernel, and after
+//! reaping. Neither takes a system call. So a send stays unconfirmed only while completions lie
+//! unread, the kernel has not consumed a submission, or the completion queue overflows. What waits
+//! behind an unconfirmed send (further bytes, FIN, `Sent`) cannot leave yet, so the ring does not
+//! wait either until the send is confirmed (`Sends::awaited`).
 //!
-//! Why that is right: when `io_uring_enter` has consumed a submission, its send has been tried and a failure is posted,
-//! to the completion queue or, that being full, to the kernel's overflow list. The kernel moves the list to the queue
-//! in order and clears `IORING_SQ_CQ_OVERFLOW` only when it is empty. So with all submissions consumed and the flag
-//! clear, the failures of all sends before lie in the queue ahead of its tail, and whoever has reaped up to that tail
-//! has seen them. Until then the connection starts no other send, and its pieces stay queued.
+//! Why that is right: when `io_uring_enter` has consumed a submission, its send has been tried and
+//! a failure is posted, to the completion queue or, if that is full, to the kernel's overflow list.
+//! The kernel moves the list to the queue in order and clears `IORING_SQ_CQ_OVERFLOW` only when it
+//! is empty. So with all submissions consumed and the flag clear, the failures of all sends before
+//! lie in the queue ahead of its tail, and a reader that has reaped up to that tail has seen them.
+//! Until then the connection starts no other send, and its pieces stay queued.
 //!
-//! A serial number ties an entry of the lists to its send: an entry whose send was settled by a completion in the
-//! meantime confirms nothing, in particular not a later send of the same connection.
+//! A serial number ties an entry of the lists to its send: an entry whose send was resolved by a
+//! completion in the meantime confirms nothing, in particular not a later send of the same
+//! connection.
 //!
-//! A connection whose socket took less waits for `POLLOUT`, as under epoll: a waiting send would own its payload for as
-//! long as the peer likes, and closing would have to wait for its cancellation.
+//! A connection whose socket took less waits for `POLLOUT`, as under epoll: a waiting send would
+//! own its payload for as long as the peer likes, and closing would have to wait for its
+//! cancellation.
 
 use super::UringBackend;
 use super::receive::reason_of;
@@ -45,10 +50,11 @@ pub(crate) struct Sent {
 pub(super) struct Sends {
     fresh: Vec<Sent>,
     confirming: Vec<Sent>,
-    /// Completions reaped in all when those in `confirming` are certain.
+    /// The number of completions reaped, in all, at which those in `confirming` are certain.
     mark: u64,
     serial: u32,
-    /// Something is to follow once the sends in the lists are confirmed. The ring must not wait until then.
+    /// Something follows once the sends in the lists are confirmed. The ring must not wait until
+    /// then.
     awaited: bool,
 }
 
@@ -63,8 +69,9 @@ impl Sends {
         }
     }
 
-    /// The next round of submissions begins. The sends of earlier rounds must be confirmed before the ring may wait: the owner
-    /// has had a turn since, and any of their connections may have more to say.
+    /// Begins the next round of submissions. Sends of earlier rounds must be confirmed before the
+    /// ring may wait: the owner has had a turn since, and any of their connections may have more to
+    /// send.
     pub(super) fn begin_round(&mut self) {
         self.awaited = !self.fresh.is_empty() || !self.confirming.is_empty();
     }
@@ -74,7 +81,7 @@ impl Sends {
         self.awaited
     }
 
-    /// How many are kept track of, and how many there may be.
+    /// How many sends are tracked, and how many there may be.
     pub(super) fn level(&self) -> SendStoreLevel {
         SendStoreLevel {
             used: self.fresh.len() + self.confirming.len(),
@@ -82,13 +89,13 @@ impl Sends {
         }
     }
 
-    /// Gives the memory of the lists back, as far as they are not in use.
+    /// Returns the memory of the lists to the system, as far as they are not in use.
     pub(super) fn trim(&mut self) {
         crate::release_spare(&mut self.fresh);
         crate::release_spare(&mut self.confirming);
     }
 
-    /// Whether no further send can be kept track of before the next confirmation.
+    /// Whether no further send can be tracked before the next confirmation.
     pub(super) fn is_full(&self) -> bool {
         self.fresh.len() == self.fresh.capacity()
     }
@@ -123,8 +130,9 @@ impl UringBackend {
         self.common.counters.sends += 1;
     }
 
-    /// Confirms the sends that have become certain, and notes from where on those that the kernel has consumed since will be.
-    /// To be called whenever the kernel was entered or completions were reaped.
+    /// Confirms the sends that have become certain, and notes the point at which those that the
+    /// kernel has consumed since will be. Called whenever the kernel was entered or completions
+    /// were reaped.
     pub(super) fn confirm_sends(&mut self) {
         loop {
             if !self.sends.confirming.is_empty() {
@@ -145,7 +153,7 @@ impl UringBackend {
         }
     }
 
-    /// Settles the sends in `confirming`, whose failures would have been seen.
+    /// Completes the sends in `confirming`, whose failures would have been seen.
     fn complete_confirmed(&mut self) {
         while let Some(sent) = self.sends.confirming.pop() {
             let Some(slot) = self.common.table.get_mut(sent.id) else { continue };
@@ -163,7 +171,7 @@ impl UringBackend {
         }
     }
 
-    /// A send that failed or fell short.
+    /// Handles a send that failed or fell short.
     pub(super) fn note_send(&mut self, event: Event) {
         let Some(slot) = self.common.table.get_mut(event.id) else { return };
         if slot.life.state.is_over() {

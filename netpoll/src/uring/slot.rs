@@ -21,7 +21,7 @@ impl Todo {
     pub(super) const SHUTDOWN: Todo = Todo(1 << 5);
     /// Cancel what is in flight and close.
     pub(super) const CLOSE: Todo = Todo(1 << 6);
-    /// Ask whether it has ended.
+    /// Ask whether the connection has ended.
     pub(super) const LOOK: Todo = Todo(1 << 7);
 
     pub(super) fn is_empty(self) -> bool {
@@ -63,8 +63,8 @@ impl InFlight {
 /// How an idle connection comes to wait in a cheaper way, and back.
 ///
 /// ```text
-///   Active ── swept ──► Quiet ── swept once more ──► Demoting: the receive is being cancelled; then it waits for readability
-///     ▲  ▲                │                             │  ▲
+///   Active ── swept ──► Quiet ── swept once more ──► Demoting: the receive is being cancelled;
+///     ▲  ▲                │                             │  ▲   then it waits for readability
 ///     │  └──── bytes ─────┘                    readable │  │ swept, or nothing came
 ///     │                                                 ▼  │
 ///     │                                              Sampling: one receive, then it waits again
@@ -72,13 +72,14 @@ impl InFlight {
 ///     └── bytes ── Promoting: receives again ◄─ readable ── Sampled
 /// ```
 ///
-/// Stopped is apart: the owner has stopped receiving. Whatever ends then is not armed again, until the owner resumes.
+/// Stopped is apart: the owner has stopped receiving. An operation that ends then is not armed
+/// again until the owner resumes.
 ///
 /// Where there is demotion, an accepted connection begins as Demoting, with nothing to cancel.
 ///
-/// So a client that only beats now and then costs a receive and a wait each time, and who says more than one thing in a
-/// period gets the receive back that goes on by itself. Promoting, it has not brought anything yet: demoting it then could
-/// go on for ever.
+/// So a client that only sends a heartbeat now and then costs a receive and a wait each time, and a
+/// client that sends more than once in a period gets the multishot receive back. A Promoting
+/// connection has not received anything yet: demoting it then could go on for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Idling {
     Active,
@@ -90,13 +91,13 @@ pub(super) enum Idling {
     Stopped,
 }
 
-/// Whether a connection's end may have been missed (`receive`, "Ends that nobody tells").
+/// Whether a connection's end may have been missed (`receive`, "Ends without an event").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Suspicion {
     None,
-    /// It has received, and will be looked at.
+    /// The connection has received, and will be looked at.
     Listed,
-    /// It has received again since it was listed.
+    /// The connection has received again since it was listed.
     Renewed,
 }
 
@@ -108,16 +109,16 @@ pub(crate) struct Slot {
     pub(super) in_flight: InFlight,
     pub(super) idling: Idling,
     pub(super) suspicion: Suspicion,
-    /// Bytes of the send that is not confirmed yet; 0: none.
+    /// Bytes of the send that is not confirmed yet; 0: there is none.
     pub(super) offered: u32,
-    /// Which send that is.
+    /// The serial number of that send.
     pub(super) serial: u32,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 32);
 
 impl Slot {
-    /// Whether its socket is left unread: the owner has stopped it, and has not finished.
+    /// Whether the socket is left unread: the owner has stopped receiving, and has not finished.
     pub(super) fn is_left_unread(&self) -> bool {
         self.idling == Idling::Stopped && self.life.state == State::Open
     }

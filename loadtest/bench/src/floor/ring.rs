@@ -141,7 +141,7 @@ impl Buffers {
             let position = usize::from(self.tail & (self.count - 1));
             // SAFETY: below `count`, so inside the leaked memory.
             let entry = unsafe { self.entries.add(position) };
-            // SAFETY: aligned and initialised; behind the tail, so the kernel does not read it.
+            // SAFETY: aligned and initialized; behind the tail, so the kernel does not read it.
             let entry = unsafe { &mut *entry };
             entry.set_addr(self.address(id) as u64);
             entry.set_len(self.size as u32);

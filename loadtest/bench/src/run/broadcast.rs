@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_done_is_told_with_its_flag() {
+    fn an_impossible_run_is_refused_with_its_flag() {
         let fine = Broadcast { server: PathBuf::new(), connections: 100, rings: 1, rounds: 1, size: 64 };
         let told = |asked: Broadcast| asked.slots().unwrap_err().0;
         assert!(told(Broadcast { rings: 0, ..fine.clone() }).contains("--rings 0"));

@@ -1,15 +1,15 @@
-//! Blocks by themselves.
+//! Tests of blocks without pools.
 
 use super::*;
 use crate::{BufferPools, PoolSize, PoolsConfig};
 
-/// Blocks of 64 bytes in memory of a card's, which this stands for.
+/// Blocks of 64 bytes in memory that stands for a card's.
 fn lent(count: usize) -> (LentMemory, Arc<Arena>) {
     let arena = Arena::map(count * 64, false).unwrap();
     // SAFETY: as many blocks fit the mapping.
     let blocks = (0..count).map(|index| unsafe { arena.base.add(index * 64) }).collect();
     let owner: Arc<dyn Any + Send + Sync> = Arc::clone(&arena) as _;
-    // SAFETY: disjoint parts of a zeroed mapping, which `owner` keeps; nobody touches one that is not lent.
+    // SAFETY: disjoint parts of a zeroed mapping, which `owner` keeps; only lent ones are touched.
     (unsafe { LentMemory::new(blocks, 64, owner) }, arena)
 }
 
@@ -19,7 +19,7 @@ fn config() -> PoolsConfig {
 }
 
 fn filled(index: u32, start: u32, size: u32) -> Filled {
-    // SAFETY: nobody else touches the memory of these tests.
+    // SAFETY: no other code touches the memory of these tests.
     unsafe { Filled::new(index, start, size) }
 }
 

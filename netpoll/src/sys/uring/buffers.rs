@@ -1,8 +1,9 @@
 //! Receive buffers lent to the kernel: a provided-buffer ring over pooled buffers.
 //!
-//! The kernel takes entries from the head as bytes arrive and names the buffer by its id in the completion; this side
-//! writes entries behind the tail and publishes the tail. The buffers themselves are [`Buffer`]s kept here by id, so
-//! that nobody else can hold them while the kernel may write.
+//! The kernel takes entries from the head as bytes arrive and names the buffer by its id in the
+//! completion; this side writes entries behind the tail and publishes the tail. The buffers
+//! themselves are [`Buffer`]s kept here by id, so no other code can hold them while the kernel may
+//! write.
 #![allow(unsafe_code)]
 
 use crate::Buffer;
@@ -11,8 +12,8 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// One entry, as `struct io_uring_buf` in linux/io_uring.h lays it out. The last field of the first entry is the
-/// ring's tail.
+/// One entry, as `struct io_uring_buf` in linux/io_uring.h lays it out. The last field of the first
+/// entry is the ring's tail.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Entry {
@@ -24,7 +25,7 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 16);
 
-/// Most entries that the kernel takes.
+/// At most so many entries are accepted by the kernel.
 pub(super) const ENTRIES_MAX: u32 = 32_768;
 
 /// The ring and the buffers in it.
@@ -58,7 +59,7 @@ impl ReceiveRing {
         })
     }
 
-    /// Where the entries begin, for registering.
+    /// Address of the entries, for registering.
     pub(super) fn address(&self) -> u64 {
         self.entries.as_ptr() as u64
     }
@@ -73,7 +74,8 @@ impl ReceiveRing {
         self.lent.len() - self.vacant.len()
     }
 
-    /// Lends an empty buffer under a vacant id, of which there must be one. The kernel sees it after [`ReceiveRing::publish`].
+    /// Lends an empty buffer under a vacant id, of which there must be one. The kernel sees it
+    /// after [`ReceiveRing::publish`].
     pub(super) fn lend(&mut self, buffer: Buffer) {
         let id = self.vacant.pop().expect("no more are lent than there is room for");
         self.write(id, buffer);
@@ -83,7 +85,8 @@ impl ReceiveRing {
         debug_assert!(buffer.is_empty());
         let room = buffer.spare_mut();
         let (address, len) = (room.as_mut_ptr() as u64, room.len() as u32);
-        // The kernel reads an entry only below the published tail, and at most `count` are lent: this one is free.
+        // The kernel reads an entry only below the published tail, and at most `count` are lent:
+        // this one is free.
         let position = usize::from(self.tail & (self.count - 1));
         // SAFETY: `position` is below `count`, so the entry lies inside the mapping.
         let mut entry = unsafe { self.entries.add(position) };
@@ -96,21 +99,22 @@ impl ReceiveRing {
         self.lent[usize::from(id)] = Some(buffer);
     }
 
-    /// Shows the kernel what was lent since.
+    /// Makes the kernel see what was lent since.
     pub(super) fn publish(&mut self) {
         // SAFETY: the first entry lies inside the mapping.
         let tail = unsafe { &raw mut (*self.entries.as_ptr()).tail };
-        // SAFETY: valid, aligned, and written by nobody else; the kernel only reads it.
+        // SAFETY: valid, aligned, and written only here; the kernel only reads it.
         let tail = unsafe { AtomicU16::from_ptr(tail) };
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// Gives the memory of what is lent back to the system; no receive may be armed.
+    /// Returns the memory of what is lent to the system; no receive may be armed.
     pub(super) fn trim(&mut self) {
         self.lent.iter_mut().flatten().for_each(Buffer::release);
     }
 
-    /// Takes the buffer that a completion names, with `len` bytes in it. The id is vacant from here on.
+    /// Takes the buffer that a completion names, with `len` bytes in it. The id is vacant from here
+    /// on.
     pub(super) fn take(&mut self, id: u16, len: usize) -> Buffer {
         let mut buffer =
             self.lent[usize::from(id)].take().expect("the kernel names a buffer that it was lent");
@@ -119,13 +123,13 @@ impl ReceiveRing {
         buffer
     }
 
-    /// Lends the buffer that a completion names again, its bytes unread.
+    /// Lends the buffer that a completion names again, without reading its bytes.
     pub(super) fn relend(&mut self, id: u16) {
         let buffer = self.lent[usize::from(id)].take().expect("the kernel names a buffer that it was lent");
         self.write(id, buffer);
     }
 
-    /// Gives up the buffers without ever reusing their memory: the kernel may still write to it.
+    /// Leaks the buffers, so that their memory is never reused: the kernel may still write to it.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.lent));
     }
@@ -134,8 +138,8 @@ impl ReceiveRing {
 impl Drop for ReceiveRing {
     fn drop(&mut self) {
         let size = usize::from(self.count) * size_of::<Entry>();
-        // SAFETY: mapped in `map` with this size; the ring is unregistered or its descriptor closed, and the kernel
-        // holds its own references to the pages while it needs them.
+        // SAFETY: mapped in `map` with this size; the ring is unregistered or its descriptor
+        // closed, and the kernel holds its own references to the pages while it needs them.
         let _ = unsafe { munmap(self.entries.as_ptr().cast(), size) };
     }
 }

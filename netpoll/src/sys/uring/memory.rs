@@ -8,11 +8,11 @@ use socket2::{SockAddr, SockAddrStorage};
 use std::cell::UnsafeCell;
 use std::net::SocketAddr;
 
-/// Vectored sends between two submissions at most; then what is queued is submitted.
+/// At most so many vectored sends between two submissions; then what is queued is submitted.
 const HEADERS: usize = 256;
-/// Pieces in them at most.
+/// At most so many pieces in them.
 const VECTORS: usize = 2048;
-/// Connects between two submissions at most.
+/// At most so many connects between two submissions.
 const CONNECTS: usize = 64;
 
 /// What sends and connects point to until the kernel has consumed their submissions.
@@ -42,13 +42,14 @@ impl SendMemory {
             && self.connects.len() < CONNECTS
     }
 
-    /// Keeps a payload; its address and length.
+    /// Keeps a payload; returns its address and length.
     pub(super) fn hold(&mut self, payload: &SharedBuffer) -> (*const u8, u32) {
         self.holds.push(payload.clone());
         (payload.as_ptr(), payload.len() as u32)
     }
 
-    /// Keeps up to [`PIECES_PER_WRITE`] payloads behind one message header; the header and their bytes in all.
+    /// Keeps up to [`PIECES_PER_WRITE`] payloads behind one message header; returns the header and
+    /// their bytes in all.
     pub(super) fn hold_all<'a>(
         &mut self,
         payloads: impl Iterator<Item = &'a SharedBuffer>,
@@ -61,7 +62,7 @@ impl SendMemory {
             self.vectors.push(libc::iovec { iov_base: base, iov_len: payload.len() });
             bytes += payload.len();
         }
-        // Neither list grows beyond its capacity (`has_room`), so nothing of them moves.
+        // Neither list grows beyond its capacity (`has_room`), so no element moves.
         assert!(self.headers.len() < HEADERS && self.vectors.len() <= VECTORS, "asked for room first");
         // SAFETY: all zeroes is a valid `msghdr`: null pointers and zero lengths.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -79,7 +80,7 @@ impl SendMemory {
         (kept.as_ptr().cast(), kept.len())
     }
 
-    /// Gives back the memory of what is not in use.
+    /// Returns the memory of what is not in use to the system.
     pub(super) fn trim(&mut self) {
         release_spare(&mut self.holds);
         release_spare(&mut self.headers);
@@ -87,7 +88,7 @@ impl SendMemory {
         release_spare(&mut self.connects);
     }
 
-    /// Lets everything go: the kernel has consumed all submissions.
+    /// Releases everything: the kernel has consumed all submissions.
     pub(super) fn release(&mut self) {
         self.holds.clear();
         self.headers.clear();
@@ -126,18 +127,19 @@ impl AcceptAddresses {
         (address.storage.get().cast(), address.len.get())
     }
 
-    /// The accept at `position` has completed: the kernel has let go of the address.
+    /// Notes that the accept at `position` has completed: the kernel does not write to the address
+    /// any more.
     pub(super) fn completed(&mut self, position: usize) {
         self.0[position].in_flight = false;
     }
 
-    /// The address at `position`, unless it is lent or no IP address.
+    /// The address at `position`, unless it is lent or not an IP address.
     pub(super) fn read(&self, position: usize) -> Option<SocketAddr> {
         let address = &self.0[position];
         if address.in_flight {
             return None;
         }
-        // SAFETY: not in flight, so nobody writes; plain old data that began zeroed.
+        // SAFETY: not in flight, so it is not being written; plain old data that began zeroed.
         let storage = unsafe { address.storage.get().read() };
         // SAFETY: as above.
         let len = unsafe { address.len.get().read() };
@@ -145,7 +147,7 @@ impl AcceptAddresses {
         unsafe { SockAddr::new(storage, len) }.as_socket()
     }
 
-    /// Whether the kernel may still write to any.
+    /// Whether the kernel may still write to any address.
     pub(super) fn any_in_flight(&self) -> bool {
         self.0.iter().any(|address| address.in_flight)
     }

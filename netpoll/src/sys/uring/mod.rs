@@ -1,23 +1,24 @@
-//! One io_uring with the memory that its operations refer to, behind a safe face.
+//! One io_uring with the memory that its operations refer to, behind a safe interface.
 //!
 //! ```text
 //!   Ring ── submission queue ── enter ── completion queue ──► reap: Event
-//!     ├ SendMemory       payloads, headers and vectors of sends, until the kernel has consumed the submission
-//!     ├ ReceiveRing      buffers lent to the kernel, by buffer id, until a completion brings them back
+//!     ├ SendMemory       payloads, headers and vectors of sends, until the submission is consumed
+//!     ├ ReceiveRing      buffers lent to the kernel, until a completion returns them
 //!     ├ AcceptAddresses  where an accept writes its peer's address, until its completion
 //!     └ connect addresses, until the kernel has consumed the submission
 //! ```
 //!
-//! Whatever a submission points to is owned by the [`ring::Ring`] itself, so callers need no `unsafe` and cannot free
-//! it early. Two rules of the kernel carry the argument:
-//! 1. what an operation only *reads at its start* (addresses, message headers, vectors) is copied before
-//!    `io_uring_enter` returns with the submission consumed (`IORING_FEAT_SUBMIT_STABLE`);
-//! 2. a send with `MSG_DONTWAIT` is tried during that same call and never again (the kernel marks it
-//!    `REQ_F_NOWAIT`: it is neither armed for polling nor handed to a worker thread), so its payload, too, is needed
-//!    only until the submission is consumed, however the send ends.
+//! Whatever a submission points to is owned by the [`ring::Ring`] itself, so callers need no
+//! `unsafe` and cannot free it early. Two rules of the kernel carry the argument:
+//! 1. what an operation only *reads at its start* (addresses, message headers, vectors) is copied
+//!    before `io_uring_enter` returns with the submission consumed (`IORING_FEAT_SUBMIT_STABLE`);
+//! 2. a send with `MSG_DONTWAIT` is tried during that same call and never again (the kernel marks
+//!    it `REQ_F_NOWAIT`: it is neither armed for polling nor passed to a worker thread), so its
+//!    payload, too, is needed only until the submission is consumed, however the send ends.
 //!
-//! What the kernel *writes* (receive buffers, peer addresses) stays with the ring until the completion that hands it
-//! over, and past the ring's end if the kernel could not be brought to let go.
+//! What the kernel *writes* (receive buffers, peer addresses) stays with the ring until the
+//! completion that delivers it, and past the ring's end if the kernel could not be made to release
+//! it.
 
 mod buffers;
 mod memory;
@@ -27,7 +28,7 @@ pub(crate) mod setup;
 
 use crate::ConnectionId;
 
-/// What a completion is about: the tag of its `user_data` ([`ConnectionId::pack`]).
+/// Tags of `user_data` ([`ConnectionId::pack`]): what a completion is about.
 pub(crate) mod tag {
     /// A look at whether the connection has ended.
     pub(crate) const LOOK: u8 = 0;
@@ -56,11 +57,11 @@ pub(crate) mod tag {
 /// One completion.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    /// What it is about, one of [`tag`].
+    /// The kind of operation, one of [`tag`].
     pub(crate) tag: u8,
-    /// Whom it is about.
+    /// The connection that the operation belongs to.
     pub(crate) id: ConnectionId,
-    /// What the operation returned, or a negated error number.
+    /// The result of the operation, or a negated error number.
     pub(crate) result: i32,
     /// Whether the operation goes on and more completions will follow.
     pub(crate) more: bool,

@@ -1,4 +1,5 @@
-//! Calls of io_uring_register(2) that the crate does not offer, or not with all of their answer.
+//! Calls of io_uring_register(2) that the io-uring crate does not offer, or not with their full
+//! answer.
 #![allow(unsafe_code)]
 
 use io_uring::IoUring;
@@ -10,10 +11,10 @@ use std::time::Duration;
 const REGISTER_RING_FDS: libc::c_uint = 20;
 const UNREGISTER_RING_FDS: libc::c_uint = 21;
 const REGISTER_SYNC_CANCEL: libc::c_uint = 24;
-/// IORING_ASYNC_CANCEL_ANY: whatever is in flight.
+/// IORING_ASYNC_CANCEL_ANY: every operation in flight.
 const CANCEL_ANY: u32 = 1 << 2;
 
-/// How long [`cancel_all`] waits for an operation that a worker of the kernel's has begun.
+/// How long [`cancel_all`] waits for an operation that a kernel worker has begun.
 const QUIESCE_ROUND: Duration = Duration::from_millis(10);
 
 /// See `struct io_uring_rsrc_update`.
@@ -36,19 +37,20 @@ struct SyncCancel {
 
 const _: () = assert!(size_of::<SyncCancel>() == 64);
 
-/// Registers the ring's descriptor with the calling thread; its index, or `None` where that is not to be had (an old
-/// kernel, or more than 16 rings on one thread).
+/// Registers the ring's descriptor with the calling thread. Returns its index, or `None` where that
+/// is not possible (an old kernel, or more than 16 rings on one thread).
 pub(super) fn register_ring_fd(uring: &IoUring) -> Option<u32> {
     let mut registration = RingRegistration { offset: u32::MAX, reserved: 0, data: uring.as_raw_fd() as u64 };
     let count = call_register(uring, REGISTER_RING_FDS, &raw mut registration);
     (count == 1).then_some(registration.offset)
 }
 
-/// Cancels all that is in flight, waiting for at most [`QUIESCE_ROUND`] for what a worker of the kernel's has begun. Returns how
-/// many operations were found: cancelled ones complete when the ring is entered next, and of none found none is left.
+/// Cancels everything in flight, waiting for at most [`QUIESCE_ROUND`] for what a kernel worker has
+/// begun. Returns how many operations were found: cancelled ones complete when the ring is entered
+/// next, and with none found none is left.
 ///
-/// The crate's `register_sync_cancel` keeps the count to itself, and for any number the kernel reports no error: not ENOENT
-/// for none either (`io_sync_cancel`, Linux 6.0 to 6.18).
+/// The crate's `register_sync_cancel` does not return the count, and for no count does the kernel
+/// report an error: not ENOENT for none either (`io_sync_cancel`, Linux 6.0 to 6.18).
 pub(super) fn cancel_all(uring: &IoUring) -> io::Result<usize> {
     let timeout = [0, i64::from(QUIESCE_ROUND.subsec_nanos())];
     let mut cancel = SyncCancel { user_data: 0, fd: -1, flags: CANCEL_ANY, timeout, reserved: [0; 4] };
@@ -68,6 +70,7 @@ pub(super) fn unregister_ring_fd(uring: &IoUring, index: u32) {
 }
 
 fn call_register<T>(uring: &IoUring, operation: libc::c_uint, argument: *mut T) -> i64 {
-    // SAFETY: io_uring_register(2) reads and writes one argument, a live local of the caller's, of the operation's type.
+    // SAFETY: io_uring_register(2) reads and writes one argument, a live local of the caller's, of
+    // the operation's type.
     unsafe { libc::syscall(libc::SYS_io_uring_register, uring.as_raw_fd(), operation, argument, 1) }
 }

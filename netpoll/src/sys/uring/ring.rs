@@ -1,6 +1,7 @@
 //! The ring itself: queueing operations, entering the kernel, reaping completions.
 //!
-//! Queueing never fails once [`Ring::reserve`] has said that there is room; it submits what is queued to make some.
+//! Queueing never fails after [`Ring::reserve`] has confirmed room; it submits what is queued to
+//! make some.
 #![allow(unsafe_code)]
 
 use super::buffers::{ENTRIES_MAX, ReceiveRing};
@@ -18,17 +19,17 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// ioprio bits of IORING_OP_RECV in linux/io_uring.h; the crate keeps them to itself.
+/// ioprio bits of IORING_OP_RECV in linux/io_uring.h, which the crate does not export.
 const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 const RECV_MULTISHOT: u16 = 1 << 1;
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
-/// Bytes that one operation discards at most.
+/// At most so many bytes are discarded by one operation.
 const DISCARD_MAX: usize = 16 << 10;
 
-/// How long the end of a ring waits for the kernel to let go of the memory it writes to: two rounds, unless a worker of the
-/// kernel's is busy with an operation, which each round waits for.
+/// How long the end of a ring waits until the kernel does not write to its memory any more: two
+/// rounds, unless a kernel worker is busy with an operation, which each round waits for.
 const QUIESCE_ROUNDS: u32 = 100;
 
 /// See `struct io_uring_getevents_arg`.
@@ -83,7 +84,7 @@ impl Ring {
         self.setup
     }
 
-    /// Bounds the worker threads that the kernel runs blocking operations on (only shutdowns are, here).
+    /// Bounds the kernel's worker threads for blocking operations, which are only shutdowns here.
     pub(crate) fn limit_workers(&self, count: u32) -> io::Result<()> {
         self.uring.submitter().register_iowq_max_workers(&mut [count, count])
     }
@@ -99,8 +100,8 @@ impl Ring {
         self.uring.submitter().register_eventfd(eventfd.as_raw_fd())
     }
 
-    /// Whether the kernel is to signal the eventfd when it has something. With deferred completions it does so when the first
-    /// piece of work is put off, else with each completion.
+    /// Sets whether the kernel signals the eventfd when it has something. With deferred completions
+    /// it does so when the first piece of work is deferred, otherwise with each completion.
     pub(crate) fn signal(&mut self, signal: bool) {
         match signal {
             true => self.uring.completion().enable_eventfd(),
@@ -108,15 +109,17 @@ impl Ring {
         }
     }
 
-    /// Whether entering would do anything: something is to be submitted, or the kernel has put work off.
+    /// Whether entering would do anything: something is to be submitted, or the kernel has deferred
+    /// work.
     pub(crate) fn has_errand(&mut self) -> bool {
         let queue = self.uring.submission();
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
-    // --- submitting ----------------------------------------------------------------------------------------------
+    // --- submitting ---
 
-    /// Makes room for `count` operations, by submitting if need be; false when the kernel takes none at present.
+    /// Makes room for `count` operations, by submitting if necessary; false when the kernel takes
+    /// none at present.
     pub(crate) fn reserve(&mut self, count: usize) -> bool {
         let queue = self.uring.submission();
         if queue.capacity() - queue.len() >= count && self.sends.has_room() {
@@ -145,8 +148,9 @@ impl Ring {
             timespec: timeout.map_or(0, |_| &raw const timespec as u64),
         };
         let to_submit = self.uring.submission().len();
-        // SAFETY: io_uring_enter(2) reads the argument and the timespec, both live locals, during the call; what the
-        // submissions point to is kept by this ring (each was queued with its own argument).
+        // SAFETY: io_uring_enter(2) reads the argument and the timespec, both live locals, during
+        // the call; what the submissions point to is kept by this ring (each was queued with its
+        // own argument).
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -166,7 +170,8 @@ impl Ring {
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
-            // Nothing came, a signal came, or the kernel is short of something: what is queued stays queued.
+            // Nothing came, a signal came, or the kernel is short of a resource: what is queued
+            // stays queued.
             Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Ok(()),
             _ => Err(error),
         }
@@ -177,7 +182,7 @@ impl Ring {
     /// # Safety
     /// What the operation points to lives, unmoved, until the kernel is done with it.
     unsafe fn push(&mut self, operation: &Entry) {
-        // SAFETY: handed on to the caller.
+        // SAFETY: the caller's obligation.
         let pushed = unsafe { self.uring.submission().push(operation) };
         pushed.expect("room was reserved");
     }
@@ -187,8 +192,8 @@ impl Ring {
         unsafe { self.push(operation) };
     }
 
-    /// Receives into lent buffers until told otherwise. It waits for readiness before its first try: tried at once
-    /// with no buffer lent it would fail on an idle socket.
+    /// Receives into lent buffers until cancelled. It waits for readiness before its first try:
+    /// tried at once with no buffer lent it would fail on an idle socket.
     pub(crate) fn receive(&mut self, id: ConnectionId) {
         let receive = opcode::Recv::new(fixed(id), std::ptr::null_mut(), 0)
             .ioprio(RECV_MULTISHOT | RECVSEND_POLL_FIRST)
@@ -200,7 +205,7 @@ impl Ring {
         unsafe { self.push(&receive) };
     }
 
-    /// Receives into one lent buffer what is there now.
+    /// Receives what is there now, once, into one lent buffer.
     pub(crate) fn receive_once(&mut self, id: ConnectionId) {
         let receive = opcode::Recv::new(fixed(id), std::ptr::null_mut(), 0)
             .flags(libc::MSG_DONTWAIT)
@@ -212,7 +217,8 @@ impl Ring {
         unsafe { self.push(&receive) };
     }
 
-    /// Drops what can be received, once, after waiting for readiness: with MSG_TRUNC, tcp(7), the bytes are skipped.
+    /// Drops what can be received, once, after waiting for readiness: with MSG_TRUNC, tcp(7), the
+    /// bytes are skipped.
     pub(crate) fn discard(&mut self, id: ConnectionId) {
         let nowhere = self.nowhere.as_mut_ptr();
         let discard = opcode::Recv::new(fixed(id), nowhere, DISCARD_MAX as u32)
@@ -220,18 +226,20 @@ impl Ring {
             .flags(libc::MSG_TRUNC)
             .build()
             .user_data(id.pack(tag::RECEIVE));
-        // SAFETY: nothing is written, and if it were, to memory that nobody reads and that this ring keeps (or leaks).
+        // SAFETY: nothing is written, and if it were, to memory that is never read and that this
+        // ring keeps (or leaks).
         unsafe { self.push(&discard) };
     }
 
-    /// Asks, without waiting or taking anything, what a receive would say now.
+    /// Asks, without waiting or taking anything, what a receive would return now.
     pub(crate) fn look(&mut self, id: ConnectionId) {
         let nowhere = self.nowhere.as_mut_ptr();
         let look = opcode::Recv::new(fixed(id), nowhere, 1)
             .flags(libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_TRUNC)
             .build()
             .user_data(id.pack(tag::LOOK));
-        // SAFETY: with MSG_TRUNC, tcp(7), nothing is written, and if it were, to memory as in `discard`.
+        // SAFETY: with MSG_TRUNC, tcp(7), nothing is written, and if it were, to memory as in
+        // `discard`.
         unsafe { self.push(&look) };
     }
 
@@ -257,8 +265,8 @@ impl Ring {
     pub(crate) fn send(&mut self, id: ConnectionId, payload: &SharedBuffer) {
         let (address, len) = self.sends.hold(payload);
         let send = opcode::Send::new(fixed(id), address, len).flags(SEND_FLAGS).build();
-        // SAFETY: the payload is held until the submission is consumed, and with MSG_DONTWAIT the kernel reads it
-        // no later.
+        // SAFETY: the payload is held until the submission is consumed, and with MSG_DONTWAIT the
+        // kernel reads it no later.
         unsafe { self.push(&send.flags(Flags::SKIP_SUCCESS).user_data(id.pack(tag::SEND))) };
     }
 
@@ -270,8 +278,8 @@ impl Ring {
     ) -> usize {
         let (header, bytes) = self.sends.hold_all(payloads);
         let send = opcode::SendMsg::new(fixed(id), header).flags(SEND_FLAGS as u32).build();
-        // SAFETY: header, vectors and payloads are held until the submission is consumed, and with MSG_DONTWAIT the
-        // kernel reads them no later.
+        // SAFETY: header, vectors and payloads are held until the submission is consumed, and with
+        // MSG_DONTWAIT the kernel reads them no later.
         unsafe { self.push(&send.flags(Flags::SKIP_SUCCESS).user_data(id.pack(tag::SEND))) };
         bytes
     }
@@ -299,12 +307,12 @@ impl Ring {
         unsafe { self.push(&operation.user_data(accept.packed())) };
     }
 
-    /// Asks for the end of an accept, which then completes.
+    /// Cancels an accept, which then completes.
     pub(crate) fn cancel_accept(&mut self, accept: AcceptId) {
         self.cancel_packed(accept.packed());
     }
 
-    /// Asks for the end of the connection's operation of kind `tag`, which then completes.
+    /// Cancels the connection's operation of kind `tag`, which then completes.
     pub(crate) fn cancel(&mut self, id: ConnectionId, tag: u8) {
         self.cancel_packed(id.pack(tag));
     }
@@ -315,21 +323,22 @@ impl Ring {
         self.push_plain(&cancel.flags(Flags::SKIP_SUCCESS).user_data(own));
     }
 
-    /// Sends FIN. The kernel does it on a worker thread, hence after all that was sent before, and looks the slot up when
-    /// that thread gets to it: the slot must not be used again before the completion.
+    /// Sends FIN. The kernel does it on a worker thread, hence after all that was sent before, and
+    /// looks the slot up when that thread runs: the slot must not be used again before the
+    /// completion.
     pub(crate) fn shutdown_write(&mut self, id: ConnectionId) {
         let shutdown = opcode::Shutdown::new(fixed(id), libc::SHUT_WR).build();
         self.push_plain(&shutdown.user_data(id.pack(tag::SHUTDOWN)));
     }
 
-    /// Empties the connection's slot; the socket goes with the last operation on it.
+    /// Empties the connection's slot; the socket is closed with the last operation on it.
     pub(crate) fn close(&mut self, id: ConnectionId) {
         self.push_plain(&opcode::Close::new(fixed(id)).build().user_data(id.pack(tag::CLOSE)));
     }
 
-    // --- completing ----------------------------------------------------------------------------------------------
+    // --- completing ---
 
-    /// The oldest completion.
+    /// Takes the oldest completion.
     pub(crate) fn reap(&mut self) -> Option<Event> {
         let entry = self.uring.completion().next()?;
         self.reaped += 1;
@@ -358,7 +367,8 @@ impl Ring {
         self.uring.completion().len()
     }
 
-    /// Whether the completion queue was too small and the kernel keeps further completions by itself.
+    /// Whether the completion queue was too small, so that the kernel keeps further completions
+    /// itself.
     pub(crate) fn is_overflowing(&mut self) -> bool {
         self.uring.submission().cq_overflow()
     }
@@ -368,7 +378,7 @@ impl Ring {
         self.addresses[accept.listener].read(accept.position)
     }
 
-    /// The buffer that a completion names, with its `len` bytes.
+    /// Takes the buffer that a completion names, with its `len` bytes.
     pub(crate) fn take_buffer(&mut self, buffer: u16, len: usize) -> Buffer {
         self.receive.take(buffer, len)
     }
@@ -388,28 +398,29 @@ impl Ring {
         self.receive.lend(buffer);
     }
 
-    /// Gives memory back to the system: of what is lent, and of what sends have used. The kernel writes to the former only
-    /// for a receive, so none may be armed, or its bytes would be lost.
+    /// Returns memory to the system: of what is lent, and of what sends have used. The kernel
+    /// writes to the former for a receive, so none may be armed, or its bytes would be lost.
     pub(crate) fn trim(&mut self) {
         self.receive.trim();
         self.sends.trim();
     }
 
-    /// Shows the kernel what was lent since; once a turn.
+    /// Makes the kernel see what was lent since; once a turn.
     pub(crate) fn publish(&mut self) {
         self.receive.publish();
     }
 
-    /// Buffers lent.
+    /// The number of buffers lent.
     pub(crate) fn lent_count(&self) -> usize {
         self.receive.lent_count()
     }
 
-    /// Ends all operations and waits until none may write to this ring's memory; false when some still may, after
-    /// [`QUIESCE_ROUNDS`].
+    /// Ends all operations and waits until none may write to this ring's memory; false when some
+    /// still may, after [`QUIESCE_ROUNDS`].
     fn quiesce(&mut self) -> bool {
         for _ in 0..QUIESCE_ROUNDS {
-            // What is queued is submitted, what was cancelled completes, and either may bring the other about.
+            // What is queued is submitted, what was cancelled completes, and each may cause the
+            // other.
             let mut reaped = 1;
             while reaped > 0 {
                 if self.enter(0, None).is_err() {
@@ -462,20 +473,22 @@ impl AcceptId {
     }
 }
 
-/// MSG_DONTWAIT makes a send end within the submission, MSG_WAITALL makes a short one count as failed.
+/// MSG_DONTWAIT makes a send end within the submission, MSG_WAITALL makes a short one count as
+/// failed.
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
 fn fixed(id: ConnectionId) -> Fixed {
     Fixed(id.index() as u32)
 }
 
-/// Registers a ring of provided buffers with at most `buffers` entries, fewer when locked memory is short.
+/// Registers a ring of provided buffers with at most `buffers` entries, fewer when locked memory is
+/// short.
 fn register_receive_ring(uring: &IoUring, buffers: u32) -> io::Result<ReceiveRing> {
     let mut count = 1 << buffers.clamp(1, ENTRIES_MAX).ilog2();
     loop {
         let ring = ReceiveRing::map(count)?;
-        // SAFETY: the entries are mapped and page-aligned; they are unmapped after unregistering, or after the
-        // kernel has dropped the ring with its own references to the pages.
+        // SAFETY: the entries are mapped and page-aligned; they are unmapped after unregistering,
+        // or after the kernel has dropped the ring with its own references to the pages.
         let registered = unsafe {
             uring.submitter().register_buf_ring_with_flags(ring.address(), ring.count(), BUFFER_GROUP, 0)
         };

@@ -1,20 +1,21 @@
 //! Making a ring: the best set of flags that the kernel takes, in sizes that the limits allow.
 //!
-//! Newer flags are dropped one set at a time when the kernel does not know them (`EINVAL`), and sizes are halved when
-//! locked memory is short (`ENOMEM`: rings are charged against RLIMIT_MEMLOCK, per user, without CAP_IPC_LOCK). Other
-//! errors are final.
+//! Newer flags are dropped one set at a time when the kernel does not know them (`EINVAL`), and
+//! sizes are halved when locked memory is short (`ENOMEM`: rings are charged against
+//! RLIMIT_MEMLOCK, per user, without CAP_IPC_LOCK). Other errors are final.
 
 use io_uring::IoUring;
 use std::{fmt, io};
 
-/// How the kernel hands completions to the ring's thread, the best first.
+/// How the kernel delivers completions to the ring's thread, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingMode {
     /// In batches, when the thread asks for them (`SINGLE_ISSUER | DEFER_TASKRUN`, Linux 6.1).
     Deferred,
-    /// At the thread's next entry into the kernel, without interrupting it (`COOP_TASKRUN`, Linux 5.19).
+    /// At the thread's next entry into the kernel, without interrupting it (`COOP_TASKRUN`, Linux
+    /// 5.19).
     Cooperative,
-    /// As they come.
+    /// As they occur.
     Plain,
 }
 
@@ -34,7 +35,7 @@ pub struct RingSetup {
 }
 
 impl RingMode {
-    /// Its name for people.
+    /// The mode's name in messages.
     pub const fn label(self) -> &'static str {
         match self {
             RingMode::Deferred => "deferred completions",
@@ -53,19 +54,20 @@ impl fmt::Display for RingSetup {
     }
 }
 
-/// Smallest sizes worth having.
+/// The smallest useful sizes.
 const SQ_ENTRIES_MIN: u32 = 16;
 const CQ_ENTRIES_MIN: u32 = 256;
 
 impl RingSetup {
-    /// What to ask for first.
+    /// The setup to ask for first.
     pub(crate) fn best(sq_entries: u32, cq_entries: u32) -> RingSetup {
         let sq_entries = sq_entries.max(SQ_ENTRIES_MIN).next_power_of_two();
         let cq_entries = cq_entries.next_power_of_two().max(sq_entries);
         RingSetup { sq_entries, cq_entries, mode: RingMode::Deferred, no_sq_array: true, registered: false }
     }
 
-    /// What was obtained when `wanted` was asked for first, for people: a size that had to shrink is named.
+    /// Describes what was obtained when `wanted` was asked for first, and names a size that had to
+    /// shrink.
     pub(crate) fn describe(self, wanted: RingSetup) -> String {
         let shrunk = self.sq_entries < wanted.sq_entries || self.cq_entries < wanted.cq_entries;
         match shrunk {
@@ -77,7 +79,7 @@ impl RingSetup {
         }
     }
 
-    /// What to ask for after `error`, or nothing when no less would do.
+    /// The setup to ask for after `error`; `None` when no smaller one would help.
     fn step_down(self, error: &io::Error) -> Option<RingSetup> {
         match error.raw_os_error()? {
             libc::EINVAL if self.no_sq_array => Some(RingSetup { no_sq_array: false, ..self }),
@@ -133,12 +135,12 @@ fn obtain<T>(
     }
 }
 
-/// Makes the best ring to be had.
+/// Makes the best ring that the kernel grants.
 pub(super) fn make(first: RingSetup) -> io::Result<(IoUring, RingSetup)> {
     let (ring, mut setup) = obtain(first, RingSetup::build)?;
     let parameters = ring.params();
-    // Without these nothing here holds: stable submissions, no dropped completions, a wait with a timeout, silent
-    // sends. All are in Linux 5.17.
+    // Everything here needs these: stable submissions, no dropped completions, a wait with a
+    // timeout, silent sends. All are in Linux 5.17.
     let features = [
         parameters.is_feature_submit_stable(),
         parameters.is_feature_nodrop(),
@@ -157,7 +159,7 @@ pub(super) fn make(first: RingSetup) -> io::Result<(IoUring, RingSetup)> {
 mod tests {
     use super::*;
 
-    /// The setups that are asked for when `refuse` says with which errors.
+    /// The setups that are asked for when `refuse` returns an error for them.
     fn asked(refuse: impl Fn(RingSetup) -> Option<i32>) -> (Vec<RingSetup>, Option<i32>) {
         let mut asked = Vec::new();
         let outcome = obtain(RingSetup::best(1024, 8192), |setup| {

@@ -54,7 +54,7 @@ pub fn pieces_of_one_turn_arrive_as_one_stream<W: World>(seed: u64) {
 }
 
 /// Ranges that follow each other in one block count as one piece, and strangers do not.
-pub fn neighbours_join<W: World>(seed: u64) {
+pub fn neighbors_join<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.send_pieces_shared = 0;
     let mut h = Harness::<W>::new(&setup);
@@ -63,7 +63,7 @@ pub fn neighbours_join<W: World>(seed: u64) {
     let mut whole = h.backend(Side::Client).pools().copy(&pattern.bytes(4000)).expect("a block");
     for _ in 0..8 {
         let part = whole.split_to(500).freeze();
-        h.backend(Side::Client).send(pair.client, part).expect("neighbours are one piece");
+        h.backend(Side::Client).send(pair.client, part).expect("neighbors are one piece");
     }
     drop(whole);
     assert!(h.send(Side::Client, pair.client, b"stranger").is_err(), "the store holds one piece");

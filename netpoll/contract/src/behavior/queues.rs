@@ -220,7 +220,7 @@ pub fn queued_bytes_are_counted<W: World>(seed: u64) {
 
 /// Connections whose peers do not take what they are sent are listed as waiting, each once, until they have taken it or
 /// have gone; what was merely queued makes nobody slow.
-pub fn who_is_slow_is_listed_until_it_has_caught_up_or_gone<W: World>(seed: u64) {
+pub fn slow_connections_are_listed_until_they_catch_up_or_end<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 8 << 20;
     let (mut h, first) = with_stalled_client::<W>(&mut setup);

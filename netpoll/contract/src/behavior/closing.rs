@@ -67,7 +67,7 @@ pub fn a_reused_slot_has_a_new_generation<W: World>(seed: u64) {
 
 /// Memory may be given back at any time: what is in use stays, ids of the past stay dead, and who comes at that moment is
 /// served.
-pub fn trimming_disturbs_nobody<W: World>(seed: u64) {
+pub fn trimming_disturbs_no_connection<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.server().mode = Mode::Echo;
     let trim = |h: &mut Harness<W>| [Side::Server, Side::Client].map(|side| h.backend(side).trim());

@@ -28,7 +28,7 @@ pub fn accepted_names_the_listener_and_the_peer<W: World>(seed: u64) {
 }
 
 /// Connecting where nobody listens ends in `Closed { Refused }`.
-pub fn nobody_at_the_address_refuses<W: World>(seed: u64) {
+pub fn an_address_without_a_listener_refuses<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let vacant = h.world.vacant_address();
     let id = h.connect_to(None, vacant);
