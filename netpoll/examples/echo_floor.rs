@@ -1,15 +1,17 @@
-//! What a backend costs at the least: a server that echoes 64-byte messages and does nothing else.
+//! The least that a backend costs: a server that echoes 64-byte messages and does nothing else.
 //!
 //! ```text
-//!   cargo run --release -p netpoll --example echo_floor [connections] [cycles] [milliseconds] [epoll|io_uring|both] [lent]
+//!   cargo run --release -p netpoll --example echo_floor \
+//!       [connections] [cycles] [milliseconds] [epoll|io_uring|both] [lent]
 //! ```
 //!
 //! `lent` bounds the receive buffers that the server lends to the kernel.
 //!
-//! The server runs on processor 0, the client on processor 1: 1000 connections in a closed loop, each sending a window
-//! of `depth` messages in one piece and waiting for all of it. The client is an io_uring backend for every server. Runs
-//! alternate between the backends, because a shared machine drifts; the third of the pairs counts in which the threads had to
-//! queue least for their processors (`/proc/thread-self/schedstat`); ratios are within pairs, reported are medians.
+//! The server runs on processor 0, the client on processor 1: 1000 connections in a closed loop,
+//! each sending a window of `depth` messages in one piece and waiting for all of it. The client is
+//! an io_uring backend for every server. Runs alternate between the backends, because a shared
+//! machine drifts. Of each three pairs the one counts in which the threads queued least for their
+//! processors (`/proc/thread-self/schedstat`). Ratios are within pairs, and medians are reported.
 
 use netpoll::epoll::EpollBackend;
 use netpoll::{
@@ -25,10 +27,10 @@ use std::time::{Duration, Instant};
 
 const MESSAGE: usize = 64;
 const WAIT: Duration = Duration::from_millis(10);
-/// Not measured: pages and caches are touched for the first time.
+/// Time that is not measured: pages and caches are touched for the first time.
 const WARM_UP: Duration = Duration::from_millis(150);
 
-/// What the client tells the server.
+/// Orders from the client to the server.
 #[derive(Default)]
 struct Phase {
     measure: AtomicBool,
@@ -42,11 +44,11 @@ struct Run {
     server_busy: f64,
     client_busy: f64,
     events_per_poll: f64,
-    /// Share of the time that a thread could have run and something else did.
+    /// Share of the time in which a thread could have run and another one did.
     disturbed: f64,
 }
 
-/// Of so many pairs of runs the quietest one counts.
+/// The number of pairs of runs of which the quietest counts.
 const TRIES_PER_CYCLE: usize = 3;
 
 fn config(connections: usize) -> BackendConfig {
@@ -63,7 +65,7 @@ fn uring(config: &BackendConfig) -> io::Result<UringBackend> {
     UringBackend::new(config, &uring)
 }
 
-/// Echoes until told to stop; returns the processor time of the measured part.
+/// Echoes until stopped; returns the processor time of the measured part.
 fn serve<B: Backend>(
     mut backend: B,
     phase: &Phase,

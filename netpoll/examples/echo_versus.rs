@@ -1,8 +1,10 @@
-//! What an echo costs a server on epoll and on io_uring, in one thread that alternates between the two every few
-//! milliseconds, so that a noisy machine is as noisy for both: `echo_versus [connections] [depth] [size] [seconds]`.
+//! What an echo costs a server on epoll and on io_uring, in one thread that alternates between the
+//! two every few milliseconds, so that a noisy machine is as noisy for both:
+//! `echo_versus [connections] [depth] [size] [seconds]`.
 //!
-//! The CPU time of the thread inside the server's part of each round is counted: its polls, and passing the bytes back.
-//! On loopback that includes the client's TCP receive path for what the server sends.
+//! The CPU time of the thread inside the server's part of each round is counted: its polls, and
+//! passing the bytes back. On loopback that includes the client's TCP receive path for what the
+//! server sends.
 
 use netpoll::epoll::EpollBackend;
 use netpoll::{
@@ -58,7 +60,7 @@ impl<B: Backend> Side<B> {
         Side { server, client, batch, ids, request, size, nanos: 0, rounds: 0 }
     }
 
-    /// Everybody sends, and waits for the echo.
+    /// All connections send, and wait for the echo.
     fn round(&mut self) {
         for id in &self.ids {
             self.client.send(*id, self.request.clone()).expect("room");

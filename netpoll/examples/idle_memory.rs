@@ -1,5 +1,6 @@
-//! Kernel memory of idle connections over io_uring, armed and demoted: `idle_memory [connections]`, as root for
-//! /proc/slabinfo. Prints, by cache, the bytes that demotion and promotion free and take again, for each connection.
+//! Kernel memory of idle connections over io_uring, armed and demoted: `idle_memory [connections]`,
+//! as root for /proc/slabinfo. Prints, by cache, the bytes that demotion and promotion free and
+//! take again, for each connection.
 
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, ListenerConfig, UringBackend,

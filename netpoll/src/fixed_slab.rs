@@ -4,7 +4,7 @@
 //! names: the slot of one table can not be used with a table of another type. Freed slots are kept
 //! on a stack, so the slot that is warmest in the cache is the next to be used.
 //!
-//! Unlike [`crate::ConnectionTable`] there are no generations: whoever holds a slot also owns it.
+//! Unlike [`crate::ConnectionTable`] there are no generations: the holder of a slot also owns it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -77,7 +77,8 @@ impl<T> fmt::Debug for Slot<T> {
 
 /// At most `capacity` values by [`Slot`].
 ///
-/// Address space is reserved once, at creation. A page becomes resident when its first slot is used.
+/// Address space is reserved once, at creation. A page becomes resident when its first slot is
+/// used.
 ///
 /// Invariant: `free` has each index below `items.len()` at most once, and none that is in use.
 #[derive(Debug)]
@@ -117,8 +118,8 @@ impl<T> FixedSlab<T> {
         Ok(Slot::new(self.items.len() as u32 - 1))
     }
 
-    /// Takes a slot into use with the value that it had when it was released; a slot that is used for
-    /// the first time gets what `first` makes. `None` when the slab is full.
+    /// Takes a slot into use with the value that it had when it was released; a slot that is used
+    /// for the first time gets what `first` makes. `None` when the slab is full.
     #[inline]
     pub fn acquire(&mut self, first: impl FnOnce() -> T) -> Option<Slot<T>> {
         match self.free.pop() {
@@ -157,8 +158,8 @@ impl<T> FixedSlab<T> {
         self.items.get_mut(slot.index as usize)
     }
 
-    /// The values of all slots that were used since the last [`FixedSlab::trim`], by index; those of
-    /// freed slots included.
+    /// The values of all slots that were used since the last [`FixedSlab::trim`], by index; those
+    /// of freed slots included.
     pub fn slots(&self) -> &[T] {
         &self.items
     }

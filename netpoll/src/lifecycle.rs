@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(waiting(&common), [1, 3]);
         assert!(matches!(common.next_notice(), Some(Notice::Sent(id)) if id == ids[2]));
         assert_eq!(common.finish(ids[3], None), Finish::Flush);
-        assert_eq!(waiting(&common), [1, 3], "a farewell behind a slow queue waits, too");
+        assert_eq!(waiting(&common), [1, 3], "a last message behind a slow queue waits, too");
         common.sent(ids[3], 5);
         assert_eq!(common.queue_emptied(ids[3]), Emptied::Shut);
         assert_eq!(common.peer_finished(ids[1]), None);

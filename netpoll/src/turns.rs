@@ -7,8 +7,8 @@
 //!
 //! ```text
 //!   pass: for each member: woken, due, or its ring is ready? ─ yes ─► turn
-//!                          turned in the last pass?          ─ yes ─► begin_wait: submit, say when due
-//!   a pass in which no member did anything ─► sleep until a ring or mailbox has something, or one is due
+//!                          turned in the last pass?          ─ yes ─► begin_wait: submit
+//!   a pass in which no member did anything ─► sleep until a ring, mailbox or time wakes one
 //! ```
 //!
 //! A member turns at most once per pass, and a turn is bounded, so no member starves. What a turn

@@ -1,5 +1,6 @@
-//! The contract suite over the simulated network: a calm one, and a rough one for several seeds. Then runs of
-//! everything at once under drawn faults, resets among them; and proof that the suite sees the bugs it is there for.
+//! The contract suite over the simulated network: a calm one, and a rough one for several seeds.
+//! Then runs of everything at once under drawn faults, resets among them; and proof that the suite
+//! finds the bugs that it is meant for.
 
 use netpoll::sim::{FaultConfig, Mutation, Rng, SimBackend, SimNetwork};
 use netpoll::{Backend, Completions};
@@ -9,7 +10,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What kind of network.
+/// The kind of network.
 trait Weather {
     const NAME: &'static str;
     const SEEDS: &'static [u64] = &[1];
@@ -44,7 +45,8 @@ impl<W: Weather> World for Sim<W> {
         }
     }
 
-    /// A poll that found nothing sleeps in place: virtual time passes until it is over or there is news.
+    /// A poll without events sleeps in place: virtual time passes until the wait is over or there
+    /// is an event.
     fn poll(&mut self, side: Side, wait: Duration, batch: &mut Completions) -> io::Result<()> {
         let network = self.network.clone();
         let backend = self.backend(side);
@@ -163,7 +165,8 @@ mutants! {
     a_forgotten_closed_is_seen: ForgetClose, seen as ["connections are counted", "slot is in use"];
 }
 
-/// Runs behaviors that say nothing of the bug until it shows, for a few seeds; each seed must show it.
+/// Runs behaviors that do not mention the bug until one fails, for a few seeds; each seed must find
+/// it.
 fn must_be_seen<W: Weather>(symptoms: &[&str]) {
     let crossing = behavior::streams::connections_do_not_mix::<Sim<W>>;
     let chaos = behavior::chaos::anything_may_happen::<Sim<W>>;

@@ -1,6 +1,7 @@
-//! The contract suite over io_uring and the kernel's loopback: as it is meant to run, with queues so small that they
-//! overflow all the time, with connections that are demoted as soon as they pause, and with both sides as a ring group: one
-//! thread that waits for all of its rings at once, outside of them.
+//! The contract suite over io_uring and the kernel's loopback: as in production, with queues so
+//! small that they overflow all the time, with connections that are demoted as soon as they pause,
+//! and with both sides as a ring group: one thread that waits for all of its rings at once, outside
+//! of them.
 
 use netpoll::{Backend, Completions, SharedWait, SharesThread, UringBackend, UringConfig};
 use netpoll_contract::{Setup, Side, World, contract_suite};
@@ -72,7 +73,8 @@ mount!(demoting, "io_uring with idle demotion", setup => {
     Pair::new(&setup, &UringConfig::default())
 });
 
-/// Both sides in one ring group. A poll that may wait sleeps outside the rings, as the owner of a thread with several would.
+/// Both sides in one ring group. A poll that may wait sleeps outside the rings, as the owner of a
+/// thread with several would.
 struct SharingPair {
     shared: SharedWait,
     pair: Pair,

@@ -1,5 +1,5 @@
-//! Threads with descriptors of their own: together they hold more connections than RLIMIT_NOFILE allows a process. In a program
-//! of its own, for the limit is the process's.
+//! Threads with descriptors of their own: together they hold more connections than RLIMIT_NOFILE
+//! allows a process. This is a program of its own, because the limit is the process's.
 
 use netpoll::epoll::EpollBackend;
 use netpoll::{
@@ -38,11 +38,12 @@ fn until(backend: &mut EpollBackend, mut done: impl FnMut(&mut EpollBackend, Com
 
 #[allow(unsafe_code)]
 fn own_descriptors(waker: Waker) -> EpollBackend {
-    // SAFETY: the thread opens nothing but what its backend does, and hands none of it out; the waker is held by others.
+    // SAFETY: the thread opens nothing but what its backend does, and passes none of it on; other
+    // threads hold the waker.
     unsafe { EpollBackend::with_own_descriptors(&BackendConfig::small(EACH), waker) }.unwrap()
 }
 
-/// Accepts all, echoes one message of each, and stays until it is told to end by another thread's wake-up.
+/// Accepts all, echoes one message of each, and stays until another thread's wake-up ends it.
 fn serve(waker: Waker, mailbox: &Mailbox<()>, listening: &Sender<SocketAddr>, holds: &Sender<usize>) {
     let mut backend = own_descriptors(waker);
     let (_, address) = backend.listen(&listener()).unwrap();
@@ -64,7 +65,7 @@ fn serve(waker: Waker, mailbox: &Mailbox<()>, listening: &Sender<SocketAddr>, ho
         mailbox.finish_sleep();
         batch.drain().for_each(drop);
     }
-    assert!(since.elapsed() < Duration::from_secs(60), "nobody was woken");
+    assert!(since.elapsed() < Duration::from_secs(60), "no thread was woken");
 }
 
 fn connect(waker: Waker, server: SocketAddr, stay: &Receiver<()>) {

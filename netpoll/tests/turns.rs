@@ -1,4 +1,5 @@
-//! Members that take turns on a thread: each is woken by its mailbox and its ring, and ends by itself.
+//! Members that take turns on a thread: each is woken by its mailbox and its ring, and ends by
+//! itself.
 
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ListenerConfig, Mailbox, MailboxSender, SharedWait,
@@ -10,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 const MEMBERS: usize = 5;
-/// A thread that nobody wakes sleeps for a second; so many times of that are noticed.
+/// A thread that is not woken sleeps for a second; so many times of that are noticed.
 const LONG: Duration = Duration::from_secs(120);
 const ROUNDS: u32 = 40;
 /// The message that ends a member.
@@ -93,12 +94,12 @@ fn start() -> Thread {
 }
 
 impl Thread {
-    /// Ends the members in this order, one after the other.
+    /// Ends the members in this order, one by one.
     fn end(self, order: &[usize]) {
         for (gone, number) in order.iter().enumerate() {
             self.boxes[*number].send(END).unwrap();
             assert_eq!(self.said.recv_timeout(LONG).unwrap(), Said::Ended(*number));
-            // Whoever is left goes on.
+            // The members that are left go on.
             if let Some(next) = order.get(gone + 1) {
                 self.boxes[*next].send(7).unwrap();
                 assert_eq!(self.said.recv_timeout(LONG).unwrap(), Said::Heard(*next, 7));

@@ -1,5 +1,5 @@
-//! After a backend is made and listens, nothing it does allocates: not accepting, receiving, sending, waiting for slow
-//! peers, demoting, connecting or closing.
+//! After a backend is made and listens, nothing it does allocates: not accepting, receiving,
+//! sending, waiting for slow peers, demoting, connecting or closing.
 #![allow(unsafe_code)]
 
 use netpoll::{
@@ -20,16 +20,16 @@ thread_local! {
 /// Counts the allocations of threads that asked for it.
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator unchanged.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get().map(|count| count + 1)));
-        // SAFETY: handed on.
+        // SAFETY: passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: handed on.
+        // SAFETY: passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Clients that say a word, read the answer slowly and go, some without a word; 300 in all.
+/// Clients that send a word, read the answer slowly and go, some without a word; 300 in all.
 fn clients(address: SocketAddr) {
     for round in 0..75 {
         let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -85,7 +85,7 @@ fn the_steady_state_does_not_allocate() {
                     }
                     Completion::Closed { .. } => closed += 1,
                     Completion::Accepted { connection, .. } if connection.generation() % 7 == 3 => {
-                        // Nobody listens there any more than at the discard port.
+                        // The discard port, which has no listener.
                         let begun = backend.connect(None, SocketAddr::from(([127, 0, 0, 1], 9)));
                         closed -= i32::from(begun.is_ok());
                     }

@@ -1,8 +1,10 @@
-//! Nothing that may leave waits: with batches far smaller than what happens at once, each answer leaves at once, on a ring of its
-//! own and on one that shares its thread. The rings wait for as long as no test would: a send that is put off until the next event
-//! stays for good, for the next event is its own answer.
+//! Nothing that may leave waits: with batches far smaller than what happens at once, each answer
+//! leaves at once, on a ring of its own and on one that shares its thread. The rings wait for
+//! longer than any test: a send that is delayed until the next event stays for good, because the
+//! next event is its own answer.
 //!
-//! `cargo test --release -p netpoll --test uring_prompt -- --nocapture` prints how late the last answer of a round came.
+//! `cargo test --release -p netpoll --test uring_prompt -- --nocapture` prints how late the last
+//! answer of a round came.
 
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ConnectionId, ListenerConfig, SharedWait, SharesThread,
@@ -15,18 +17,18 @@ use std::time::{Duration, Instant};
 
 /// Connections of the server.
 const CONNECTIONS: usize = 360;
-/// Completions that one poll brings at most.
+/// At most so many completions per poll.
 const BATCH: usize = 16;
 const ROUNDS: usize = 20;
-/// Answers to each request: to the one that asked, and to two others.
+/// Answers to each request: to the connection that asked, and to two others.
 const ANSWERS: usize = 3;
 const ANSWER: &[u8] = b"answered";
 /// How long the server would wait for an event.
 const WAIT: Duration = Duration::from_secs(240);
-/// A ring that waits over an answer wakes after half a second, to look for ends that were missed; nearly every round was that
-/// late when rings did so.
+/// A ring that waits over an answer wakes after half a second, to look for missed ends; nearly
+/// every round was that late when rings did so.
 const LATE: Duration = Duration::from_millis(300);
-/// Rounds that a crowded machine may stall for so long.
+/// Rounds that a loaded machine may stall for so long.
 const LATE_MAX: usize = 4;
 /// How long a client waits for its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,7 +51,8 @@ impl Waits for Alone {
     }
 }
 
-/// A turn is a poll that does not wait; what the turn queued is submitted before the sleep, which is outside of the ring.
+/// A turn is a poll that does not wait; what the turn queued is submitted before the sleep, which
+/// is outside of the ring.
 struct Sharing(SharedWait, UringBackend);
 
 impl Waits for Sharing {
@@ -101,7 +104,8 @@ fn serve(server: &mut impl Waits, done: &AtomicBool) {
     }
 }
 
-/// Asks on all connections at once, round after round; returns how long each took, the shortest first.
+/// Asks on all connections at once, round after round; returns how long each took, the shortest
+/// first.
 fn ask(address: SocketAddr) -> Vec<Duration> {
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
     clients.iter().for_each(|client| client.set_read_timeout(Some(PATIENCE)).unwrap());
@@ -172,7 +176,8 @@ fn a_ring_that_shares_its_thread_puts_nothing_off() {
     }
 }
 
-/// A peer that was accepted while as many were there as may be is reported as soon as one has gone, without a further event.
+/// A peer that was accepted while the table was full is reported as soon as a connection has gone,
+/// without a further event.
 #[test]
 fn a_place_that_becomes_free_is_given_at_once() {
     let mut backend = UringBackend::new(&BackendConfig::small(1), &UringConfig::default()).unwrap();

@@ -1,4 +1,5 @@
-//! More connections than the process may have descriptors, and more rings than a thread may register.
+//! More connections than the process may have descriptors, and more rings than a thread may
+//! register.
 
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ConnectError, Introspect, ListenerConfig, UringBackend,
@@ -21,7 +22,7 @@ struct Seen {
     closed: usize,
 }
 
-/// One turn; echoes if told so.
+/// One turn; echoes if `echo` is set.
 fn turn(backend: &mut UringBackend, batch: &mut Completions, seen: &mut Seen, echo: bool) {
     backend.poll(Duration::from_millis(1), batch).unwrap();
     for completion in batch.drain() {
@@ -39,8 +40,8 @@ fn turn(backend: &mut UringBackend, batch: &mut Completions, seen: &mut Seen, ec
     }
 }
 
-/// As many connections as RLIMIT_NOFILE allows one table (20 000 at most), on a ring for each side: twice that many
-/// sockets in one process, which then has a handful of descriptors.
+/// As many connections as RLIMIT_NOFILE allows one table (20 000 at most), on a ring for each side:
+/// twice that many sockets in one process, which then has a handful of descriptors.
 #[test]
 fn one_ring_holds_as_many_connections_as_the_limit_on_descriptors() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(20_000);
@@ -56,7 +57,8 @@ fn one_ring_holds_as_many_connections_as_the_limit_on_descriptors() {
     let mut ids = Vec::new();
     while of_server.opened < count || of_client.opened < count {
         for _ in 0..256.min(count - ids.len()) {
-            // From several addresses: the kernel's search for a free port grows slow as one runs out of them.
+            // From several addresses: the kernel's search for a free port gets slow as one runs out
+            // of them.
             let local = SocketAddr::from(([127, 0, 0, 2 + (ids.len() % 16) as u8], 0));
             ids.push(client.connect(Some(local), address).unwrap());
         }

@@ -1,11 +1,12 @@
-//! Where io_uring is forbidden, unknown or short of memory: with the kernel's own seccomp filters, which bind only the
-//! thread that installs them.
+//! Where io_uring is forbidden, unknown or short of memory: with the kernel's own seccomp filters,
+//! which bind only the thread that installs them.
 #![allow(unsafe_code)]
 
 use netpoll::uring::probe;
 use netpoll::{BackendConfig, UringBackend, UringConfig};
 
-/// From linux/filter.h and linux/seccomp.h: load the call's number; if it is `call`, fail with `error`; allow.
+/// From linux/filter.h and linux/seccomp.h: load the call's number; if it is `call`, fail with
+/// `error`; allow.
 fn deny(call: libc::c_long, error: i32) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
@@ -23,13 +24,13 @@ fn deny(call: libc::c_long, error: i32) {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// What the probe and the backend say on a thread where `call` fails with `error`.
+/// The results of the probe and of the backend on a thread where `call` fails with `error`.
 fn without(call: libc::c_long, error: i32) -> (String, Option<i32>) {
     std::thread::spawn(move || {
         deny(call, error);
-        let told = probe().expect_err("the probe must notice").to_string();
+        let message = probe().expect_err("the probe must notice").to_string();
         let made = UringBackend::new(&BackendConfig::small(4), &UringConfig::default());
-        (told, made.err().and_then(|error| error.raw_os_error()))
+        (message, made.err().and_then(|error| error.raw_os_error()))
     })
     .join()
     .unwrap()
@@ -45,31 +46,31 @@ fn it_works_here() {
 
 #[test]
 fn a_ban_is_named() {
-    let (told, number) = without(libc::SYS_io_uring_setup, libc::EPERM);
-    assert!(told.contains("making a ring") && told.contains("seccomp"), "{told}");
+    let (message, number) = without(libc::SYS_io_uring_setup, libc::EPERM);
+    assert!(message.contains("making a ring") && message.contains("seccomp"), "{message}");
     assert_eq!(number, Some(libc::EPERM));
 }
 
 #[test]
 fn a_ban_on_registering_or_entering_is_found_too() {
-    let (told, number) = without(libc::SYS_io_uring_register, libc::EPERM);
-    assert!(told.contains("seccomp"), "{told}");
+    let (message, number) = without(libc::SYS_io_uring_register, libc::EPERM);
+    assert!(message.contains("seccomp"), "{message}");
     assert_eq!(number, Some(libc::EPERM));
-    let (told, _) = without(libc::SYS_io_uring_enter, libc::EPERM);
-    assert!(told.contains("sending through a ring") && told.contains("seccomp"), "{told}");
+    let (message, _) = without(libc::SYS_io_uring_enter, libc::EPERM);
+    assert!(message.contains("sending through a ring") && message.contains("seccomp"), "{message}");
 }
 
 #[test]
 fn an_unknown_call_is_named() {
-    let (told, number) = without(libc::SYS_io_uring_setup, libc::ENOSYS);
-    assert!(told.contains("kernel or sandbox"), "{told}");
+    let (message, number) = without(libc::SYS_io_uring_setup, libc::ENOSYS);
+    assert!(message.contains("kernel or sandbox"), "{message}");
     assert_eq!(number, Some(libc::ENOSYS));
 }
 
 #[test]
 fn short_memory_is_named_after_smaller_sizes_were_tried() {
-    let (told, number) = without(libc::SYS_io_uring_setup, libc::ENOMEM);
-    assert!(told.contains("RLIMIT_MEMLOCK"), "{told}");
+    let (message, number) = without(libc::SYS_io_uring_setup, libc::ENOMEM);
+    assert!(message.contains("RLIMIT_MEMLOCK"), "{message}");
     assert_eq!(number, Some(libc::ENOMEM));
 }
 

@@ -1,4 +1,5 @@
-//! Several rings on one thread: what ends their common sleep, and that nobody pays for a wake-up while it is awake.
+//! Several rings on one thread: what ends their shared sleep, and that a wake-up costs nothing
+//! while the thread is awake.
 
 use netpoll::{
     Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, ListenerConfig, SharedWait,
@@ -9,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-/// So long that a wake-up which did not come is noticed.
+/// So long that a missing wake-up is noticed.
 const LONG: Duration = Duration::from_secs(120);
 
 /// More than the 16 ring descriptors that a thread can register.
@@ -50,7 +51,7 @@ impl Thread {
         while self.members.iter_mut().map(Member::turn).fold(false, |busy, one| busy | one) {}
     }
 
-    /// Sleeps; the members that were ready afterwards.
+    /// Sleeps; returns the members that were ready afterwards.
     fn sleep(&mut self, wait: Duration) -> Vec<usize> {
         self.members.iter_mut().for_each(|member| member.backend.watch(true));
         fence(Ordering::SeqCst);
@@ -60,7 +61,8 @@ impl Thread {
         (0..self.members.len()).filter(|number| self.members[*number].backend.is_ready()).collect()
     }
 
-    /// Runs until `done`, with long sleeps: every one of them has to be ended by what is waited for.
+    /// Runs until `done`, with long sleeps: every one of them has to be ended by what is waited
+    /// for.
     fn until(&mut self, what: &str, mut done: impl FnMut(&Thread) -> bool) {
         loop {
             self.run();
@@ -157,7 +159,8 @@ fn a_quiet_ring_group_sleeps_as_long_as_it_may() {
     let mut client = TcpStream::connect(thread.members[3].address).unwrap();
     client.write_all(b"hello").unwrap();
     thread.until("bytes", |thread| thread.members[3].received == 5);
-    // The kernel counts the completions of one's own polls as news, too; they must not be what ends the next sleep.
+    // The kernel counts the completions of one's own polls as events, too; they must not end the
+    // next sleep.
     let start = Instant::now();
     assert_eq!(thread.sleep(Duration::from_millis(100)), [0; 0]);
     assert!(start.elapsed() >= Duration::from_millis(90), "{:?}", start.elapsed());

@@ -1,4 +1,5 @@
-//! What io_uring does to the unwary, each trap sprung on purpose: against plain sockets of the standard library.
+//! What io_uring does to the unwary, each trap sprung on purpose: against plain sockets of the
+//! standard library.
 
 use netpoll::{
     Backend, BackendConfig, CloseReason, Completion, Completions, ConnectionId, Introspect, ListenerConfig,
@@ -51,7 +52,7 @@ impl Host {
         for completion in self.batch.drain() {
             match completion {
                 Completion::Accepted { connection, peer, .. } => self.accepted.push((connection, peer)),
-                Completion::Connected { .. } => panic!("nobody connected from here"),
+                Completion::Connected { .. } => panic!("nothing connects from here"),
                 Completion::Received { connection, buffer } => {
                     self.received.entry(connection).or_default().extend_from_slice(buffer.as_slice());
                     if self.hoarding {
@@ -145,12 +146,13 @@ fn failing_sends_with_a_batch_of_one(uring: &UringConfig) {
     listener.send_buffer = Some(16 << 10);
     let mut host = Host::listening(&config, uring, &listener);
     let mut clients = host.clients(48);
-    // What they say fills the completion queue first, and one completion a turn is taken out.
+    // Their bytes fill the completion queue first, and one completion a turn is taken out.
     for client in &mut clients {
         client.write_all(b"hello").unwrap();
     }
     host.until("the first bytes", |host| host.bytes_received() > 0);
-    // More than 48 × SO_SNDBUF and the peers' windows hold: most sends fail, far more at once than the queue takes.
+    // More than 48 × SO_SNDBUF and the peers' windows hold: most sends fail, far more at once than
+    // the queue takes.
     let mut block = host.backend.pools().take(128 << 10).unwrap();
     block.append(&(0..128 << 10).map(pattern).collect::<Vec<_>>());
     let block = block.freeze();
@@ -179,8 +181,8 @@ fn failing_sends_with_a_batch_of_one(uring: &UringConfig) {
     assert_eq!(host.backend.counters().send_bytes, 48 * (128 << 10));
 }
 
-/// A send fails and is settled while an earlier one is being confirmed; by the time that its own confirmation would be due,
-/// the next send of the same connection is under way, and fails too.
+/// A send fails and is resolved while an earlier one is being confirmed. By the time that its own
+/// confirmation would be due, the next send of the same connection is under way, and fails too.
 #[test]
 fn a_confirmation_belongs_to_one_send() {
     const PIECE: usize = 128 << 10;
@@ -219,10 +221,12 @@ fn a_confirmation_belongs_to_one_send() {
     }
     chatter(5..9);
     host.poll(); // there is room to send again, and two of four
-    host.poll(); // the second send fails; the other two, and the mark that the first one's confirmation waited for
+    // The second send fails; then the other two, and the mark that the first one's confirmation
+    // waited for.
+    host.poll();
     host.poll();
     assert_eq!(host.backend.counters().send_waits, 2);
-    assert!(host.backend.queued_bytes(slow_id) > 0, "nobody has taken the rest");
+    assert!(host.backend.queued_bytes(slow_id) > 0, "the peer has not taken the rest");
     slow.set_read_timeout(Some(PATIENCE)).unwrap();
     let reader = std::thread::spawn(move || {
         let from = received.len();
@@ -252,7 +256,7 @@ fn a_ring_without_buffers_pauses_and_resumes() {
     host.until("all bytes", |host| host.bytes_received() == 16 * 3000);
     assert!(host.received.values().all(|bytes| is_pattern(bytes)));
     assert!(host.backend.counters().rearms > 0);
-    assert!(host.backend.pools().is_full(), "what waits with the kernel is nobody's");
+    assert!(host.backend.pools().is_full(), "buffers that wait with the kernel count as free");
 }
 
 #[test]
@@ -275,7 +279,7 @@ fn as_many_buffers_are_lent_as_are_used_and_a_burst_gets_more() {
     assert!(counters.lend_shortages > 0, "2000 at once found 32: {counters:?}");
     assert_eq!(counters.receive_pauses, 0, "buffers were free: {counters:?}");
     assert_eq!(host.backend.pools().receive_level().exhausted, 0);
-    assert!(host.backend.pools().is_full(), "what waits with the kernel is nobody's");
+    assert!(host.backend.pools().is_full(), "buffers that wait with the kernel count as free");
 }
 
 #[test]
@@ -288,7 +292,8 @@ fn closing_over_an_armed_receive_closes() {
     host.until("the close", |host| host.closed == [(id, CloseReason::Local)]);
     old.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(old.read(&mut [0; 1]).unwrap(), 0, "FIN");
-    // What the old peer still says reaches nobody, in particular not the next in the same slot.
+    // What the old peer still sends reaches no connection, in particular not the next in the same
+    // slot.
     let mut new = host.clients(1).pop().unwrap();
     while host.id_of(&new).index() != id.index() {
         let (other, before) = (host.id_of(&new), host.closed.len());
@@ -305,7 +310,8 @@ fn closing_over_an_armed_receive_closes() {
     assert!(new_id.index() == id.index() && new_id != id);
 }
 
-/// Accepts in flight reserve slots anywhere; without connections they move to the front, and the table begins anew.
+/// Accepts in flight reserve slots anywhere; without connections they move to the front, and the
+/// table starts over.
 #[test]
 fn a_trimmed_table_begins_at_its_front() {
     let mut config = BackendConfig::small(1000);
@@ -332,13 +338,14 @@ fn a_trimmed_table_begins_at_its_front() {
     assert!(ids.iter().all(|id| id.index() < 32 && !past.contains(id)), "{ids:?}");
     clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
     host.until("words", |host| host.bytes_received() == 3016);
-    // While somebody is there nothing is cancelled.
+    // While a connection is there nothing is cancelled.
     host.backend.trim();
     host.poll_for(Duration::from_millis(2));
     assert_eq!((host.backend.connection_count(), host.clients(1).len()), (16, 1));
 }
 
-/// The kernel wakes a receive once for bytes and a reset that are there together, and forgets the reset.
+/// The kernel wakes a receive once for bytes and a reset that arrive together, and forgets the
+/// reset.
 #[test]
 fn a_reset_right_behind_the_last_bytes_is_heard() {
     let mut host = Host::new(&BackendConfig::small(64), &UringConfig::default());
@@ -360,7 +367,7 @@ fn a_reset_right_behind_the_last_bytes_is_heard() {
     assert_eq!(host.bytes_received(), 2 * 20 * 3);
 }
 
-/// Accepts of listeners where nobody comes take no connection's place.
+/// Accepts of quiet listeners take no connection's place.
 #[test]
 fn idle_listeners_take_no_connections_place() {
     let mut host = Host::new(&BackendConfig::small(10), &UringConfig::default());
@@ -372,7 +379,7 @@ fn idle_listeners_take_no_connections_place() {
     assert_eq!((clients.len(), host.backend.connection_count()), (10, 10));
 }
 
-/// However many come to one listener, the others' accepts stay theirs, and no more.
+/// However many connections come to one listener, the others' accepts stay theirs, and no more.
 #[test]
 fn a_busy_listener_keeps_its_share_of_accepts() {
     let mut host = Host::new(&BackendConfig::small(1000), &UringConfig::default());
@@ -435,8 +442,8 @@ fn what_a_slow_peer_does_not_take_waits_and_stays_in_order() {
     let mut client = host.clients(1).pop().unwrap();
     let id = host.id_of(&client);
     let mut total = 0;
-    // One piece far larger than the socket takes, then small ones that must not overtake it, in the same turn and
-    // in later ones.
+    // One piece far larger than the socket takes, then small ones that must not overtake it, in the
+    // same turn and in later ones.
     for size in [300_000, 1000, 1000].into_iter().chain([177; 600]) {
         let mut piece = host.backend.pools().take(size).unwrap();
         piece.append(&(total..total + size).map(pattern).collect::<Vec<_>>());
@@ -489,8 +496,8 @@ fn a_reused_slot_hears_nothing_of_its_former_owner() {
     assert!(host.backend.pools().is_full());
 }
 
-/// The kernel looks a shutdown's slot up when a worker thread of its gets to it. On a loaded machine the connection may be
-/// gone by then, and another one in its slot.
+/// The kernel looks a shutdown's slot up when one of its worker threads runs. On a loaded machine
+/// the connection may be gone by then, and another one in its slot.
 #[test]
 fn a_late_shutdown_hits_no_other_connection() {
     let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -509,13 +516,13 @@ fn a_late_shutdown_hits_no_other_connection() {
         let mut client = host.clients(1).pop().unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let id = host.id_of(&client);
-        let last = host.backend.pools().copy(b"farewell").unwrap().freeze();
+        let last = host.backend.pools().copy(b"last one").unwrap().freeze();
         host.backend.finish(id, Some(last));
         client.set_nonblocking(true).unwrap();
         let mut bytes = [0; 8];
-        host.until("the farewell", |_| match client.read(&mut bytes) {
+        host.until("the last message", |_| match client.read(&mut bytes) {
             Ok(count) => {
-                assert_eq!((&bytes[..count], round), (&b"farewell"[..], round), "ended without a word");
+                assert_eq!((&bytes[..count], round), (&b"last one"[..], round), "ended without a word");
                 true
             }
             Err(error) => {
@@ -566,14 +573,14 @@ fn quiet_connections_are_demoted_and_promoted_by_traffic() {
     assert!(after.samples >= before.samples + 40, "each was woken from a quiet time: {after:?}");
     assert!(after.promotions >= before.promotions + 40, "each was demoted and said much: {after:?}");
     drop(clients);
-    host.until("everyone's end", |host| host.closed.len() == 50);
+    host.until("every end", |host| host.closed.len() == 50);
     assert!(host.closed.iter().all(|(_, reason)| *reason == CloseReason::PeerClosed));
 }
 
 #[test]
 fn newcomers_wait_in_the_cheap_way_where_quiet_ones_do() {
     let mut config = BackendConfig::small(20);
-    config.idle_demote = Some(Duration::from_secs(3600)); // nobody becomes quiet here
+    config.idle_demote = Some(Duration::from_secs(3600)); // no connection becomes quiet
     let mut host = Host::new(&config, &UringConfig::default());
     let mut clients = host.clients(20);
     let mut say = |host: &mut Host, word: &[u8], all: usize| {

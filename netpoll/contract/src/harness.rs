@@ -1,4 +1,4 @@
-//! Steps a world, and says when it got stuck.
+//! Steps a world, and detects when it is stuck.
 
 use crate::{Mode, Party, Pattern, Rng, Setup, Side, World};
 use netpoll::{
@@ -8,16 +8,17 @@ use netpoll::{
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Steps without news that make a world quiet, unless it knows that more is on the way.
+/// Steps without events that make a world quiet, unless it knows that more is under way.
 const QUIET_STEPS: u32 = 5;
 
-/// How often the end of a behavior closes what is open: peers that waited in a backlog come in one table at a time.
+/// At most so many rounds close what is open at the end of a behavior: peers that waited in a
+/// backlog come one table at a time.
 const END_ROUNDS_MAX: u32 = 100;
 
-/// Polls of a side that is alone.
+/// Polls of a side that is polled alone.
 const ALONE_POLLS: u32 = 50;
 
-/// One connection's two ids.
+/// The two ids of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// On the client's backend.
@@ -26,20 +27,20 @@ pub struct Pair {
     pub server: ConnectionId,
 }
 
-/// A world, its two owners, and a listener of the server's.
+/// A world, its two owners, and a listener of the server.
 pub struct Harness<W: World> {
     /// Both backends.
     pub world: W,
     /// Choices of the behavior.
     pub rng: Rng,
-    /// Where the server listens.
+    /// The address that the server listens at.
     pub address: SocketAddr,
     parties: [Party; 2],
     batches: [Completions; 2],
     idle_steps: u32,
-    /// Sent and received by both, when the last step had ended.
+    /// Bytes sent and received by both sides, at the end of the last step.
     bytes_moved: u64,
-    /// What the world said last: more is on the way.
+    /// The world's last answer: more is under way.
     in_flight: bool,
 }
 
@@ -49,7 +50,7 @@ impl<W: World> Harness<W> {
         Harness::new(&Setup::small(16, seed))
     }
 
-    /// A world as `setup` says, its server listening.
+    /// A world of the sizes in `setup`, with its server listening.
     pub fn new(setup: &Setup) -> Harness<W> {
         Harness::listening(setup, |_| {})
     }
@@ -76,7 +77,7 @@ impl<W: World> Harness<W> {
 
     // --- parties ---
 
-    /// One side's owner.
+    /// The owner of one side.
     pub fn party(&mut self, side: Side) -> &mut Party {
         &mut self.parties[side as usize]
     }
@@ -96,14 +97,15 @@ impl<W: World> Harness<W> {
         self.world.backend(side)
     }
 
-    /// Gives a side's polls a batch of `capacity`, whatever its backend was configured for.
+    /// Gives a side's polls a batch of `capacity`, whatever its backend is configured for.
     pub fn widen_batch(&mut self, side: Side, capacity: usize) {
         self.batches[side as usize] = Completions::with_capacity(capacity);
     }
 
     // --- stepping ---
 
-    /// Polls one side, waiting at most `wait`, and hands its owner the batch. Returns how much happened.
+    /// Polls one side, waiting at most `wait`, and passes the batch to its owner. Returns how many
+    /// completions there were.
     pub fn poll(&mut self, side: Side, wait: Duration) -> usize {
         let batch = &mut self.batches[side as usize];
         self.world.poll(side, wait, batch).expect("a backend that works");
@@ -115,7 +117,7 @@ impl<W: World> Harness<W> {
     /// One turn of both sides, in an order drawn from the seed.
     ///
     /// # Panics
-    /// If nothing has happened for far too many steps: a loop of a behavior's own ends here too.
+    /// If nothing has happened for far too many steps: this ends a behavior's own loops, too.
     pub fn step(&mut self) {
         let wait = if self.idle_steps > 0 { W::IDLE_WAIT } else { Duration::ZERO };
         let mut order = Side::BOTH;
@@ -156,7 +158,8 @@ impl<W: World> Harness<W> {
         }
     }
 
-    /// Polls one side only, long enough for what is under way to it to arrive; the other does nothing, as a slow peer would.
+    /// Polls only one side, long enough for what is under way to it to arrive. The other does
+    /// nothing, as a slow peer would.
     pub fn poll_alone(&mut self, side: Side) {
         for _ in 0..ALONE_POLLS {
             self.poll(side, W::IDLE_WAIT);
@@ -203,7 +206,7 @@ impl<W: World> Harness<W> {
     /// Sends `bytes` as one piece.
     ///
     /// # Errors
-    /// What the backend says.
+    /// Those of the backend.
     pub fn send(&mut self, side: Side, id: ConnectionId, bytes: &[u8]) -> Result<(), SendError> {
         let buffer = self.buffer(side, bytes);
         self.backend(side).send(id, buffer)
@@ -230,13 +233,14 @@ impl<W: World> Harness<W> {
         pattern.check(0, received);
     }
 
-    /// Waits for the id's `Closed` and returns why.
+    /// Waits for the id's `Closed` and returns its reason.
     pub fn closed(&mut self, side: Side, id: ConnectionId) -> CloseReason {
         self.until("Closed", |h| h.party(side).closed.contains_key(&id));
         self.party(side).closed[&id]
     }
 
-    /// Closes from `side`; waits until both ends have said so and returns why the other end did.
+    /// Closes from `side`, waits for `Closed` at both ends, and returns the reason at the other
+    /// end.
     pub fn close_pair(&mut self, side: Side, pair: Pair) -> CloseReason {
         let (own, other, other_side) = match side {
             Side::Server => (pair.server, pair.client, Side::Client),
@@ -249,10 +253,10 @@ impl<W: World> Harness<W> {
 
     // --- the end ---
 
-    /// Closes whatever is open and checks that nothing is left behind.
+    /// Closes every open connection and checks that nothing is left behind.
     ///
     /// # Panics
-    /// If a connection is left, or a buffer is not home.
+    /// If a connection is left, or a buffer is not back in its pool.
     pub fn end(mut self) {
         for side in Side::BOTH {
             self.party(side).forget();

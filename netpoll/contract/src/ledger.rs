@@ -23,7 +23,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty one.
+    /// A ledger without entries.
     pub fn new() -> Ledger {
         Ledger::default()
     }
@@ -62,12 +62,12 @@ impl Ledger {
         self.live.keys().copied()
     }
 
-    /// How many they are.
+    /// The number of live ids.
     pub fn live_count(&self) -> usize {
         self.live.len()
     }
 
-    /// Connections that were announced, ever.
+    /// The number of connections that were ever announced.
     pub fn opened(&self) -> u64 {
         self.opened
     }

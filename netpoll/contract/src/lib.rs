@@ -1,18 +1,19 @@
 //! One behavior suite for every backend.
 //!
-//! A backend is mounted by a [`World`]: two backends of one kind, a server's and a client's, that can reach each
-//! other. [`contract_suite!`] then expands to one `#[test]` per behavior:
+//! A backend is mounted by a [`World`]: two backends of one kind, a server's and a client's, that
+//! can reach each other. [`contract_suite!`] then expands to one `#[test]` per behavior:
 //!
 //! ```text
-//!   World ── poll(side) ──► batch ──► Ledger (the promises) ──► Party (collect, hold or echo) ──► behavior
+//!   World ── poll(side) ──► batch ──► Ledger ──► Party (collect, hold or echo) ──► behavior
 //! ```
 //!
-//! * [`Ledger`] reads every batch of every behavior and panics at the first broken promise: a reused id, a completion
-//!   after `Closed`, bytes before `Accepted` or `Connected`, an empty `Received`.
-//! * [`Harness`] steps both sides in an order drawn from a seed. It counts steps, not seconds: a behavior that makes
-//!   no progress for [`World::IDLE_STEPS_MAX`] steps in a row has failed.
-//! * Every behavior ends in [`Harness::end`]: no connection is left, every id that was opened was closed once, and
-//!   every buffer is home.
+//! * [`Ledger`] reads every batch of every behavior and panics at the first broken promise: a
+//!   reused id, a completion after `Closed`, bytes before `Accepted` or `Connected`, an empty
+//!   `Received`.
+//! * [`Harness`] steps both sides in an order drawn from a seed. It counts steps, not seconds: a
+//!   behavior that makes no progress for [`World::IDLE_STEPS_MAX`] steps in a row has failed.
+//! * Every behavior ends in [`Harness::end`]: no connection is left, every id that was opened was
+//!   closed once, and every buffer is back in its pool.
 
 pub mod behavior;
 mod harness;

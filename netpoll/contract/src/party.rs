@@ -1,4 +1,5 @@
-//! One side's owner: what it does with what its backend reports, and what it still wants to send.
+//! The owner of one side: what it does with what its backend reports, and what it still wants to
+//! send.
 
 use crate::{Ledger, Pattern};
 use netpoll::{
@@ -7,26 +8,26 @@ use netpoll::{
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-/// What becomes of received buffers.
+/// What a party does with received buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Their bytes are collected by connection and the buffers go home.
+    /// Collects the bytes by connection and returns the buffers to their pool.
     #[default]
     Collect,
-    /// They are kept, so that the pool runs dry.
+    /// Keeps the buffers, so that the pool runs empty.
     Hold,
-    /// They are sent back where they came from.
+    /// Sends the bytes back on the connection that they came from.
     Echo,
 }
 
-/// One `Accepted`.
+/// A record of one `Accepted`.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// The new connection.
     pub connection: ConnectionId,
-    /// Where it came in.
+    /// The listener that the peer connected to.
     pub listener: ListenerId,
-    /// Where it came from.
+    /// The peer's address.
     pub peer: SocketAddr,
 }
 
@@ -39,12 +40,12 @@ struct Outgoing {
     piece_max: usize,
 }
 
-/// One side's owner.
+/// The owner of one side.
 #[derive(Debug, Default)]
 pub struct Party {
-    /// The promises so far.
+    /// The promises checked so far.
     pub ledger: Ledger,
-    /// What becomes of received buffers.
+    /// What the party does with received buffers.
     pub mode: Mode,
     /// Every `Accepted`, oldest first.
     pub accepted: Vec<Arrival>,
@@ -57,7 +58,7 @@ pub struct Party {
     /// Buffers kept in [`Mode::Hold`].
     pub held: Vec<(ConnectionId, Buffer)>,
     received: BTreeMap<ConnectionId, Vec<u8>>,
-    /// Received in all modes, in bytes.
+    /// Bytes received in all modes.
     received_bytes: BTreeMap<ConnectionId, usize>,
     outgoing: BTreeMap<ConnectionId, Outgoing>,
     /// Echoes that found the queue full.
@@ -65,7 +66,7 @@ pub struct Party {
 }
 
 impl Party {
-    /// Takes in a batch: each completion is checked, then acted upon.
+    /// Takes in a batch: checks each completion, then acts on it.
     pub fn take(&mut self, backend: &mut impl Backend, batch: &mut Completions) {
         for completion in batch.drain() {
             self.ledger.observe(&completion);
@@ -111,12 +112,12 @@ impl Party {
         self.received.get(&connection).map_or(&[], |bytes| bytes)
     }
 
-    /// How many bytes came from `connection`, in any mode.
+    /// The number of bytes that came from `connection`, in any mode.
     pub fn received_bytes(&self, connection: ConnectionId) -> usize {
         self.received_bytes.get(&connection).copied().unwrap_or(0)
     }
 
-    /// Drops what was held, and collects from here on; what was held counts as collected first.
+    /// Drops what was held and collects from here on; what was held counts as collected first.
     pub fn let_go(&mut self) {
         self.mode = Mode::Collect;
         for (connection, buffer) in std::mem::take(&mut self.held) {
@@ -124,7 +125,7 @@ impl Party {
         }
     }
 
-    /// Forgets everything that is still to be sent.
+    /// Drops everything that is still to be sent.
     pub fn forget(&mut self) {
         self.outgoing.clear();
         self.backlog.clear();
@@ -132,7 +133,8 @@ impl Party {
         self.mode = Mode::Collect;
     }
 
-    /// Sends `size` bytes of `pattern` in pieces of up to `piece_max` bytes, as the queue takes them.
+    /// Sends `size` bytes of `pattern` in pieces of up to `piece_max` bytes, as the queue takes
+    /// them.
     pub fn stream(&mut self, connection: ConnectionId, pattern: Pattern, size: usize, piece_max: usize) {
         let before = self.outgoing.insert(connection, Outgoing { pattern, offset: 0, size, piece_max });
         assert!(before.is_none(), "one stream at a time");
@@ -172,7 +174,7 @@ fn flush_backlog(
     backlog.remove(&connection);
 }
 
-/// Queues pieces of a stream; false when it has come to its end or its connection has gone.
+/// Queues pieces of a stream; false when it has ended or its connection has gone.
 fn flush_stream(backend: &mut impl Backend, connection: ConnectionId, outgoing: &mut Outgoing) -> bool {
     while outgoing.offset < outgoing.size {
         let size_max = outgoing.piece_max.min(backend.pools().block_size_max());

@@ -8,14 +8,14 @@ use std::time::Duration;
 /// One of the two backends of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
-    /// Listens.
+    /// The side that listens.
     Server,
-    /// Connects.
+    /// The side that connects.
     Client,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const BOTH: [Side; 2] = [Side::Server, Side::Client];
 }
 
@@ -26,7 +26,7 @@ pub struct Setup {
     pub server: BackendConfig,
     /// The client's sizes.
     pub client: BackendConfig,
-    /// Where choices come from: the order of polls, the sizes of pieces, a simulated network's faults.
+    /// Seed of all choices: the order of polls, the sizes of pieces, a simulated network's faults.
     pub seed: u64,
 }
 
@@ -40,30 +40,32 @@ impl Setup {
 
 /// Two backends of one kind that can reach each other.
 pub trait World: Sized {
-    /// The kind.
+    /// The kind of backend.
     type Backend: Backend;
 
-    /// Its name, for messages.
+    /// The backend's name in messages.
     const NAME: &'static str;
     /// Each behavior runs once per seed.
     const SEEDS: &'static [u64] = &[1];
-    /// Behaviors that this world is known not to keep yet. Each must fail: who mends it takes it from the list.
+    /// Behaviors that this world is known not to keep yet. Each must fail: a change that mends it
+    /// removes it from the list.
     const GAPS: &'static [&'static str] = &[];
-    /// How long a step that follows a step without news waits in each backend. Zero where [`World::idle`] lets time
-    /// pass instead.
+    /// How long a step after a step without events waits in each backend. Zero where
+    /// [`World::idle`] lets time pass instead.
     const IDLE_WAIT: Duration = Duration::from_millis(1);
-    /// Steps in a row without news after which a behavior has failed.
+    /// Steps in a row without events after which a behavior has failed.
     const IDLE_STEPS_MAX: u32 = 3_000;
     /// Whether a wait takes real time, so that another thread can end it.
     const REAL_TIME: bool = true;
 
-    /// Makes both.
+    /// Makes both backends.
     fn new(setup: &Setup) -> Self;
 
     /// One of the backends.
     fn backend(&mut self, side: Side) -> &mut Self::Backend;
 
-    /// Polls one of them. A world with a clock of its own lets the time of the wait pass here.
+    /// Polls one of the backends. A world with a clock of its own lets the time of the wait pass
+    /// here.
     ///
     /// # Errors
     /// Those of [`Backend::poll`]; the suite expects none.
@@ -71,23 +73,23 @@ pub trait World: Sized {
         self.backend(side).poll(wait, batch)
     }
 
-    /// Called when neither side had news. A world without a kernel lets its network move on; true says that more is
-    /// on the way.
+    /// Called when neither side had events. A world without a kernel lets its network move on; true
+    /// means that more is under way.
     fn idle(&mut self) -> bool {
         false
     }
 
-    /// Where the server listens; port 0 lets the backend choose.
+    /// The address that the server listens at; port 0 lets the backend choose.
     fn server_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
     }
 
-    /// An address that clients may connect from, other than the server's; port 0.
+    /// An address that clients may connect from, different from the server's; port 0.
     fn client_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 2], 0))
     }
 
-    /// An address of the server's where nobody listens.
+    /// An address of the server's without a listener.
     fn vacant_address(&mut self) -> SocketAddr {
         let probe = std::net::TcpListener::bind(self.server_address()).expect("a free port");
         probe.local_addr().expect("a bound socket has an address")

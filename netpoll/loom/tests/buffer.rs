@@ -1,13 +1,14 @@
 //! A shared buffer's count, and the way of a block back to its pool from another thread.
 //!
-//! Each model but the last fails when something in `netpoll/src/buffer/arena.rs` is weakened; the comments say what.
+//! Each model but the last fails when something in `netpoll/src/buffer/arena.rs` is weakened; the
+//! comments say what.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use netpoll_loom::{BufferPools, PoolSize, PoolsConfig, SharedBuffer, explore};
 
-/// Pools with one block of each kind: whoever takes again takes what has come back.
+/// Pools with one block of each kind: a second take gets the block that has come back.
 fn pools(count: u32) -> BufferPools {
     let one = PoolSize { size: 64, count };
     BufferPools::new(&PoolsConfig { receive: one, blocks: vec![one], huge_pages: false }).unwrap()
@@ -17,8 +18,9 @@ fn shared(pools: &mut BufferPools, text: &[u8]) -> SharedBuffer {
     pools.copy(text).unwrap().freeze()
 }
 
-/// The owner writes to a block again only after every holder has read it for the last time, whichever drops last.
-/// Fails with a `fetch_sub` that is not both Acquire and Release, and with a returned block's exchange or `reclaim`'s swap at `Relaxed`.
+/// The owner writes to a block again only after every holder has read it for the last time,
+/// whichever drops last. Fails with a `fetch_sub` that is not both Acquire and Release, and with a
+/// returned block's exchange or `reclaim`'s swap at `Relaxed`.
 #[test]
 fn a_block_is_written_again_only_after_its_last_reader() {
     explore(3, || {
@@ -40,8 +42,9 @@ fn a_block_is_written_again_only_after_its_last_reader() {
     });
 }
 
-/// The last two holds of one block go at once on two threads that never met its pool's owner: it comes back once.
-/// Fails with `fetch_sub` split into a load and a store, or at `Relaxed`, and with `load(Relaxed)` of a sole hold.
+/// The last two holds of one block are dropped at once on two threads that have never synchronized
+/// with its pool's owner: the block comes back once. Fails with `fetch_sub` split into a load and a
+/// store, or at `Relaxed`, and with `load(Relaxed)` of a sole hold.
 #[test]
 fn two_last_holds_that_go_at_once_return_the_block_once() {
     explore(3, || {
@@ -65,8 +68,9 @@ fn two_last_holds_that_go_at_once_return_the_block_once() {
     });
 }
 
-/// Blocks that come back at once from two threads while the owner empties the stack: none is lost, none comes twice.
-/// Fails when the exchange in `Hold::drop` becomes a load and a store, or `Relaxed`.
+/// Blocks that come back at once from two threads while the owner empties the stack: none is lost,
+/// none comes twice. Fails when the exchange in `Hold::drop` becomes a load and a store, or
+/// `Relaxed`.
 #[test]
 fn blocks_that_come_back_at_once_are_all_there() {
     explore(3, || {
@@ -85,12 +89,13 @@ fn blocks_that_come_back_at_once_are_all_there() {
     });
 }
 
-/// The owner gives a part of a block back without the detour over the stack, which it may only when it is the last part.
-/// Fails when `Blocks::give_back` does not look whether it is, and when it looks with `Relaxed`: the other part's last read is then
-/// not before the block's next write.
+/// The owner returns a part of a block without the detour over the stack, which it may only when it
+/// is the last part. Fails when `Blocks::give_back` does not check that, and when it checks with
+/// `Relaxed`: the other part's last read is then not before the block's next write.
 ///
-/// loom looks for another order at the last access of an atomic only. Here that is the reader's own load in `Hold::drop`, so it would
-/// never let the other part go before the owner looks. The flag makes it: `Relaxed`, it orders nothing by itself.
+/// loom looks for another order at the last access of an atomic only. Here that is the reader's own
+/// load in `Hold::drop`, so it would never drop the other part before the owner looks. The flag
+/// makes it do so: `Relaxed`, it orders nothing by itself.
 #[test]
 fn a_part_that_is_given_back_at_once_was_the_last_of_its_block() {
     explore(3, || {
@@ -115,7 +120,8 @@ fn a_part_that_is_given_back_at_once_was_the_last_of_its_block() {
     });
 }
 
-/// The owner goes while another thread still holds a block: the memory stays as long as it must.
+/// The owner is dropped while another thread still holds a block: the memory stays as long as it
+/// must.
 #[test]
 fn a_hold_outlives_its_pools() {
     explore(3, || {

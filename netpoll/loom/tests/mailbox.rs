@@ -1,7 +1,8 @@
 //! The mailbox: its queue of cells, its ring of numbers, and the sleep of its consumer.
 //!
-//! Each model fails when the ordering or fence that its comment names is weakened to `Relaxed` or taken away. The ring's counts are
-//! Acquire and Release for an exchange that fails and reads an old value; loom's never does, so no model needs them.
+//! Each model fails when the ordering or fence that its comment names is weakened to `Relaxed` or
+//! removed. The ring's counts are Acquire and Release for an exchange that fails and reads an old
+//! value; loom's never does, so no model needs them.
 
 use loom::thread;
 use netpoll_loom::{Mailbox, MailboxSender, Waker, explore, mailbox};
@@ -13,7 +14,7 @@ fn pair(capacity: usize) -> (Waker, MailboxSender<Box<u32>>, Mailbox<Box<u32>>) 
     (waker, sender, mailbox)
 }
 
-/// Pops, and sleeps while there is nothing. A wake-up that is lost is a deadlock.
+/// Pops, and sleeps while the mailbox is empty. A lost wake-up is a deadlock.
 fn next(waker: &Waker, mailbox: &Mailbox<Box<u32>>) -> u32 {
     loop {
         if let Some(message) = mailbox.pop() {
@@ -26,8 +27,8 @@ fn next(waker: &Waker, mailbox: &Mailbox<Box<u32>>) -> u32 {
     }
 }
 
-/// A consumer that goes to sleep while a message comes in wakes up.
-/// Fails without either fence of `sleep_flag.rs` (each may be taken away alone), with `prepare_sleep` that does not look again, and
+/// A consumer that goes to sleep while a message arrives wakes up. Fails without either fence of
+/// `sleep_flag.rs` (each may be removed alone), with `prepare_sleep` that does not look again, and
 /// with the ring's exchange at `Relaxed` (the message's bytes race).
 #[test]
 fn no_wake_up_is_lost() {
@@ -39,7 +40,8 @@ fn no_wake_up_is_lost() {
     });
 }
 
-/// Two producers, of which one may be interrupted anywhere: both messages arrive, each once, and the consumer never sleeps over one.
+/// Two producers, of which one may be interrupted at any point: both messages arrive, each once,
+/// and the consumer never sleeps over one.
 #[test]
 fn two_producers_and_a_sleeper() {
     explore(2, || {
@@ -57,8 +59,9 @@ fn two_producers_and_a_sleeper() {
     });
 }
 
-/// Messages of one producer come in its order, lap after lap, in a ring with one place. What a push finds full is full.
-/// Fails with `Relaxed` in the exchange of the stack's top (`queue.rs`), or of the ring's place.
+/// Messages of one producer arrive in its order, lap after lap, in a ring with one place. A push
+/// that finds the ring full is right. Fails with `Relaxed` in the exchange of the stack's top
+/// (`queue.rs`), or of the ring's place.
 #[test]
 fn one_place_is_used_again_and_again_in_order() {
     explore(3, || {
@@ -80,7 +83,7 @@ fn one_place_is_used_again_and_again_in_order() {
     });
 }
 
-/// Sums of what was sent and of what came: each message once.
+/// Sums of what was sent and of what arrived: each message once.
 fn all(mailbox: &Mailbox<Box<u32>>) -> u32 {
     std::iter::from_fn(|| mailbox.pop()).map(|message| *message).sum()
 }
@@ -90,9 +93,9 @@ fn sent(sender: &MailboxSender<Box<u32>>, number: u32) -> u32 {
     if sender.push(Box::new(number)).is_ok() { number } else { 0 }
 }
 
-/// Cells that are taken, given back and taken again by two producers at once: no message is lost, doubled or torn, and a ring
-/// with a place for each cell is never full.
-/// Fails with an exchange of the stack's top that is not both Acquire and Release, when a cell is given back before it is read
+/// Cells that are taken, returned and taken again by two producers at once: no message is lost,
+/// doubled or torn, and a ring with a place for each cell is never full. Fails with an exchange of
+/// the stack's top that is not both Acquire and Release, when a cell is returned before it is read
 /// (`queue.rs`), and when a place is looked at and filled in two steps (`ring.rs`).
 #[test]
 fn cells_go_round_between_two_producers() {
@@ -109,9 +112,9 @@ fn cells_go_round_between_two_producers() {
     });
 }
 
-/// A producer that is preempted while it takes a cell, and goes on when that cell is the top of the stack again, with another below
-/// it (ABA): no cell with a message in it is given out.
-/// Fails when the top's count of changes does not count.
+/// A producer that is preempted while it takes a cell, and goes on when that cell is the top of the
+/// stack again, with another below it (ABA): no cell with a message in it is given out. Fails when
+/// the top's count of changes does not count.
 #[test]
 fn a_cell_in_use_is_never_given_out() {
     explore(2, || {
@@ -128,9 +131,10 @@ fn a_cell_in_use_is_never_given_out() {
     });
 }
 
-/// Memory is given back while messages come in: they arrive, or are handed back, and no cell is written before it has been read.
-/// Fails with `Relaxed` in the exchange of `touched` (`trim`) or in `take_fresh`, when `trim` does not compare counts, and when it sets `touched`
-/// whatever that is.
+/// Memory is returned while messages arrive: they arrive, or come back to their sender, and no cell
+/// is written before it has been read. Fails with `Relaxed` in the exchange of `touched` (`trim`)
+/// or in `take_fresh`, when `trim` does not compare counts, and when it sets `touched`
+/// unconditionally.
 #[test]
 fn memory_is_given_back_beside_pushes() {
     explore(3, || {
@@ -148,7 +152,7 @@ fn memory_is_given_back_beside_pushes() {
     });
 }
 
-/// Whoever goes last drops what waits.
+/// The last end to be dropped drops the waiting messages.
 #[test]
 fn messages_that_wait_are_dropped_by_the_last_end() {
     explore(3, || {

@@ -1,6 +1,7 @@
-//! The sleep that several rings of a thread share, and mailboxes over it.
+//! The wait that several rings of a thread share, and mailboxes over it.
 //!
-//! Each model fails when the ordering or fence that its comment names is weakened to `Relaxed` or taken away.
+//! Each model fails when the ordering or fence that its comment names is weakened to `Relaxed` or
+//! removed.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -8,8 +9,8 @@ use loom::thread;
 use netpoll_loom::{SharedWait, Waker, explore, mailbox};
 use std::time::Duration;
 
-/// A thread that is woken for a slot wakes up, and finds the slot's bit.
-/// Fails without either fence of `sleep_flag.rs`, and with a sleep that looks at the bits before it declares itself.
+/// A thread that is woken for a slot wakes up, and finds the slot's bit. Fails without either fence
+/// of `sleep_flag.rs`, and with a sleep that looks at the bits before it declares itself.
 #[test]
 fn no_wake_up_of_a_slot_is_lost() {
     explore(3, || {
@@ -24,8 +25,8 @@ fn no_wake_up_of_a_slot_is_lost() {
     });
 }
 
-/// What a thread has written before it wakes a slot is there for the thread that finds the slot's bit.
-/// Fails with `Relaxed` in setting the bit, and in taking it.
+/// What a thread has written before it wakes a slot is visible to the thread that finds the slot's
+/// bit. Fails with `Relaxed` in setting the bit, and in taking it.
 #[test]
 fn a_wake_up_brings_what_was_written_before_it() {
     explore(3, || {
@@ -45,8 +46,8 @@ fn a_wake_up_brings_what_was_written_before_it() {
     });
 }
 
-/// Two slots that are woken at once: neither bit is lost, though one signal may end the sleep for both.
-/// Fails when setting or taking a bit becomes a load and a store.
+/// Two slots that are woken at once: neither bit is lost, although one signal may end the sleep for
+/// both. Fails when setting or taking a bit becomes a load and a store.
 #[test]
 fn two_slots_that_are_woken_at_once() {
     explore(2, || {
@@ -67,9 +68,10 @@ fn two_slots_that_are_woken_at_once() {
     });
 }
 
-/// A message to a member of a ring group, as `turns.rs` and a worker have it: two sleeps, one inside the other. The member looks into its
-/// mailbox when it is woken and before it rests, the thread at the bits before it sleeps.
-/// Fails without either fence, and when a member rests without `prepare_sleep`.
+/// A message to a member of a ring group, as in `turns.rs` and a worker: two sleeps, one inside the
+/// other. The member looks into its mailbox when it is woken and before it begins its wait, the
+/// thread at the bits before it sleeps. Fails without either fence, and when a member begins its
+/// wait without `prepare_sleep`.
 #[test]
 fn a_message_to_a_member_of_a_ring_group() {
     explore(2, || {

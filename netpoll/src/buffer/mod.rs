@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   BufferPools ── take(size) ──► Buffer (unique, writable) ── freeze() ──► SharedBuffer (counted)
-//!        ▲                          │ split_to(n): two buffers, one block       │ clone: a reference
+//!        ▲                          │ split_to(n): two buffers, one block       │ clone: count
 //!        └──── the last hold on a block returns it, from any thread ◄───────────┘
 //! ```
 //!

@@ -37,7 +37,7 @@ impl EpollBackend {
         let (socket, peer) = socket::accept(&self.listeners[position].socket)?;
         let connection = self.insert(socket, State::Open).map_err(|error| match error {
             ConnectError::Io(error) => error,
-            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // `may_accept` has just said no
+            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // excluded by `may_accept`
         })?;
         self.common.counters.accepts += 1;
         batch.push(Completion::Accepted { connection, listener: ListenerId(position as u8), peer });

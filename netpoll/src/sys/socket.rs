@@ -127,5 +127,6 @@ fn set_bind_address_no_port(socket: &Socket) -> io::Result<()> {
 /// Ends listening at once, whatever else holds the socket: shutdown(2) takes it out of its port's
 /// group, and resets what waits in its backlog.
 pub(crate) fn stop_listening(listener: &OwnedFd) {
-    let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both); // it can't fail on a listener
+    // It can't fail on a listener.
+    let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both);
 }

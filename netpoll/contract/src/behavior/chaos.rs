@@ -3,9 +3,9 @@
 use crate::{Harness, Mode, Pattern, Rng, Setup, Side, World};
 use netpoll::{Backend, BackendConfig, ConnectError, ConnectionId, PoolSize, SendError};
 
-/// Things that owners do in one run.
+/// Actions of owners in one run.
 const ACTIONS: usize = 300;
-/// Bytes of one stream at most.
+/// At most so many bytes per stream.
 const STREAM_MAX: usize = 20_000;
 
 fn drawn(rng: &mut Rng, connections_max: usize) -> BackendConfig {
@@ -23,8 +23,8 @@ fn drawn(rng: &mut Rng, connections_max: usize) -> BackendConfig {
     config
 }
 
-/// Connects, streams, holds, closes and finishes on both sides. Any connection may end for any reason; what each
-/// received is the beginning of what was sent to it, and nothing is left behind.
+/// Connects, streams, holds, closes and finishes on both sides. Any connection may end for any
+/// reason; what each received is the beginning of what was sent to it, and nothing is left behind.
 pub fn anything_may_happen<W: World>(seed: u64) {
     let mut rng = Rng::new(seed);
     let (room, clients) = (1 + rng.below(12), 1 + rng.below(16));

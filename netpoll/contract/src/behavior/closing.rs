@@ -43,7 +43,7 @@ pub fn a_reused_slot_has_a_new_generation<W: World>(seed: u64) {
     let old = h.pair();
     h.close_pair(Side::Client, old);
     let mut new = h.pair();
-    // A backend may have set other slots aside for connections to come.
+    // A backend may have reserved other slots for connections to come.
     for _ in 0..300 {
         if new.server.index() == old.server.index() {
             break;
@@ -65,8 +65,8 @@ pub fn a_reused_slot_has_a_new_generation<W: World>(seed: u64) {
     h.end();
 }
 
-/// Memory may be given back at any time: what is in use stays, ids of the past stay dead, and who comes at that moment is
-/// served.
+/// Memory may be trimmed at any time: what is in use stays, ids of the past stay dead, and a
+/// connection that arrives at that moment is served.
 pub fn trimming_disturbs_no_connection<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.server().mode = Mode::Echo;
@@ -101,12 +101,13 @@ pub fn trimming_disturbs_no_connection<W: World>(seed: u64) {
         h.expect(Side::Client, comer, b"new");
         h.backend(Side::Client).close(comer);
         h.closed(Side::Client, comer);
-        h.until("nobody there", |h| h.backend(Side::Server).connection_count() == 0);
+        h.until("an empty backend", |h| h.backend(Side::Server).connection_count() == 0);
     }
     h.end();
 }
 
-/// What waits in the queue of a closed connection is dropped, and its buffers go home.
+/// What waits in the queue of a closed connection is dropped, and its buffers return to their
+/// pools.
 pub fn close_drops_what_is_queued<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.pools.receive = PoolSize { size: 1024, count: 2 };
@@ -130,7 +131,7 @@ pub fn close_drops_what_is_queued<W: World>(seed: u64) {
     h.end();
 }
 
-/// Closing in the middle of a stream that comes in.
+/// Closing in the middle of an arriving stream.
 pub fn close_while_receiving<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     for closer in Side::BOTH {
@@ -146,7 +147,7 @@ pub fn close_while_receiving<W: World>(seed: u64) {
     h.end();
 }
 
-/// A connect that is given up, at once or a little later.
+/// A connect that is closed, at once or a little later.
 pub fn close_while_connecting<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     for polls in 0..4 {
@@ -157,7 +158,7 @@ pub fn close_while_connecting<W: World>(seed: u64) {
         h.backend(Side::Client).close(client);
         assert_eq!(h.closed(Side::Client, client), CloseReason::Local);
     }
-    h.until_quiet(); // whoever was accepted sees its peer go
+    h.until_quiet(); // an accepted connection sees its peer go
     let accepted: Vec<_> = h.server().accepted.iter().map(|arrival| arrival.connection).collect();
     for server in accepted {
         let reason = h.closed(Side::Server, server);
@@ -208,7 +209,7 @@ pub fn closing_twice_is_closing_once<W: World>(seed: u64) {
     h.end();
 }
 
-/// Both owners close in the same turn: each hears of its own.
+/// Both owners close in the same turn: each gets `Closed` for its own.
 pub fn both_close_at_once<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pairs = h.pairs(8);
@@ -224,7 +225,8 @@ pub fn both_close_at_once<W: World>(seed: u64) {
     h.end();
 }
 
-/// The peer's close is reported behind its bytes, once; closing an id that is already gone adds nothing.
+/// The peer's close is reported behind its bytes, once; closing an id that is already gone adds
+/// nothing.
 pub fn peer_close_is_reported_once<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = h.pair();
@@ -239,7 +241,7 @@ pub fn peer_close_is_reported_once<W: World>(seed: u64) {
     h.end();
 }
 
-/// Closing over bytes that were never read resets the connection, and the peer is told so.
+/// Closing over bytes that were never read resets the connection, and the peer sees a reset.
 pub fn closing_over_unread_bytes_resets<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.pools.receive = PoolSize { size: 256, count: 1 };

@@ -35,7 +35,7 @@ pub fn five_hundred_connections_echo<W: World>(seed: u64) {
             h.step();
         }
     }
-    h.until("everybody", |h| h.server().accepted.len() == CROWD && h.client().connected.len() == CROWD);
+    h.until("all connections", |h| h.server().accepted.len() == CROWD && h.client().connected.len() == CROWD);
     assert_eq!(h.backend(Side::Server).connection_count(), CROWD);
     for number in silent {
         let (client, pattern, size) = clients[number];
@@ -47,7 +47,7 @@ pub fn five_hundred_connections_echo<W: World>(seed: u64) {
     h.end();
 }
 
-/// Two thousand connections come, say a word and go, sixteen at a time; either side may close.
+/// Two thousand connections come, send a word and go, sixteen at a time; either side may close.
 pub fn two_thousand_connections_come_and_go<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     h.server().mode = Mode::Echo;
@@ -85,12 +85,12 @@ pub fn two_thousand_connections_come_and_go<W: World>(seed: u64) {
     h.end();
 }
 
-/// Everybody goes at once, with answers under way.
+/// All connections go at once, with answers under way.
 pub fn a_crowd_disappears<W: World>(seed: u64) {
     let mut h = crowd::<W>(seed);
     h.server().mode = Mode::Echo;
     let clients: Vec<_> = (0..CROWD / 2).map(|_| h.connect()).collect();
-    h.until("everybody", |h| h.server().accepted.len() == clients.len());
+    h.until("all connections", |h| h.server().accepted.len() == clients.len());
     for client in &clients {
         let _ = h.send(Side::Client, *client, &[7; 200]);
     }
@@ -98,7 +98,7 @@ pub fn a_crowd_disappears<W: World>(seed: u64) {
         h.step();
     }
     clients.iter().for_each(|client| h.backend(Side::Client).close(*client));
-    h.until("nobody", |h| {
+    h.until("no connection", |h| {
         h.server().closed.len() == clients.len() && h.client().closed.len() == clients.len()
     });
     h.end();

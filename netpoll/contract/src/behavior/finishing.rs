@@ -1,29 +1,30 @@
-//! `finish`: a farewell that arrives.
+//! `finish`: an end in order, with a last message that arrives.
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
 use netpoll::{Backend, CloseReason, Introspect, PoolSize, Queues, SendError};
 use std::time::Duration;
 
-/// The queue leaves, then the last piece, then FIN; what was sent before is read before the end is seen.
+/// The queue leaves, then the last piece, then FIN; what was sent before is read before the end is
+/// seen.
 pub fn finish_sends_queue_and_last_then_fin<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = h.pair();
     let pattern = Pattern::new(4);
     h.stream(Side::Server, pair.server, pattern, 200_000, 60_000);
-    let last = h.buffer(Side::Server, b"farewell");
+    let last = h.buffer(Side::Server, b"last one");
     h.backend(Side::Server).finish(pair.server, Some(last));
     assert!(matches!(h.send(Side::Server, pair.server, b"more"), Err(SendError::Closed(_))));
     assert_eq!(h.closed(Side::Client, pair.client), CloseReason::PeerClosed);
     let received = h.client().received(pair.client);
     assert_eq!(received.len(), 200_008);
     pattern.check(0, &received[..200_000]);
-    assert_eq!(&received[200_000..], b"farewell");
+    assert_eq!(&received[200_000..], b"last one");
     assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
     h.until_quiet();
     h.end();
 }
 
-/// The farewell is taken even when the queue is at its bound of bytes.
+/// The last message is taken even when the queue is at its bound of bytes.
 pub fn finish_takes_last_over_the_bound<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 100;
@@ -54,7 +55,8 @@ pub fn finish_on_an_empty_queue<W: World>(seed: u64) {
     h.end();
 }
 
-/// After `finish` the peer may go on talking: it is neither reported nor reset, and its sends leave.
+/// After `finish` the peer may go on sending: its bytes are neither reported nor answered by a
+/// reset, and they leave its queue.
 pub fn finish_discards_what_the_peer_sends<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.pools.receive = PoolSize { size: 1024, count: 2 };
@@ -64,7 +66,8 @@ pub fn finish_discards_what_the_peer_sends<W: World>(seed: u64) {
     h.until("some bytes", |h| h.client().received_bytes(pair.client) > 0);
     h.backend(Side::Client).finish(pair.client, None);
     let reported = h.client().received_bytes(pair.client);
-    // The server hears of the FIN only behind its own queue; how far its stream got by then is its own affair.
+    // The server sees the FIN only behind its own queue; how far its stream got by then does not
+    // matter.
     let reason = h.closed(Side::Server, pair.server);
     assert_eq!(reason, CloseReason::PeerClosed, "the stream was discarded, not reset");
     assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
@@ -83,7 +86,7 @@ pub fn finish_while_connecting<W: World>(seed: u64) {
     h.end();
 }
 
-/// Farewells that cross both arrive.
+/// Last messages that cross both arrive.
 pub fn both_finish_at_once<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pairs = h.pairs(8);
@@ -128,7 +131,7 @@ pub fn a_peers_finish_leaves_our_queue<W: World>(seed: u64) {
     let pair = h.pair();
     h.stream(Side::Server, pair.server, Pattern::new(6), 700_000, 60_000);
     h.until_quiet();
-    // What does not fit the queue is not part of this: only what was taken must arrive.
+    // What does not fit the queue is not part of this: only accepted pieces must arrive.
     h.server().forget();
     let queued = h.backend(Side::Server).queued_bytes(pair.server);
     assert!(queued > 0, "the peer reads nothing");
@@ -146,7 +149,8 @@ pub fn a_peers_finish_leaves_our_queue<W: World>(seed: u64) {
     h.end();
 }
 
-/// An owner that finishes, over a queue that the peer's FIN has already come for, is told `Local`: it ended it too.
+/// An owner that finishes, over a queue for which the peer's FIN has come already, gets `Local`: it
+/// ended the connection too.
 pub fn finish_behind_a_peers_finish_is_local<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.pools.receive = PoolSize { size: 2048, count: 2 };
@@ -166,7 +170,7 @@ pub fn finish_behind_a_peers_finish_is_local<W: World>(seed: u64) {
     h.end();
 }
 
-/// A FIN that cannot be sent any more, because the peer has reset, is no error of ours.
+/// A FIN that cannot be sent any more, because the peer has reset, is no error of this side.
 pub fn finish_after_a_reset_ends<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.pools.receive = PoolSize { size: 256, count: 1 };
@@ -189,8 +193,9 @@ pub fn finish_after_a_reset_ends<W: World>(seed: u64) {
     h.end();
 }
 
-/// A farewell to a peer that goes on talking, more than the buffers hold, arrives whole: nothing that lies unread makes the
-/// system reset the connection over it, though no buffer is free to receive into.
+/// A last message to a peer that goes on sending, more than the buffers hold, arrives whole: no
+/// unread byte makes the system reset the connection over it, although no buffer is free to receive
+/// into.
 pub fn a_farewell_survives_what_the_peer_still_sends<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.pools.receive = PoolSize { size: 256, count: 2 };
@@ -200,10 +205,10 @@ pub fn a_farewell_survives_what_the_peer_still_sends<W: World>(seed: u64) {
     h.stream(Side::Client, pair.client, Pattern::new(1), 400_000, 60_000);
     h.until_quiet();
     assert_eq!(h.server().held.len(), 2, "the rest lies unread");
-    let last = h.buffer(Side::Server, b"farewell");
+    let last = h.buffer(Side::Server, b"last one");
     h.backend(Side::Server).finish(pair.server, Some(last));
     assert_eq!(h.closed(Side::Client, pair.client), CloseReason::PeerClosed);
-    assert_eq!(h.client().received(pair.client), b"farewell");
+    assert_eq!(h.client().received(pair.client), b"last one");
     assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
     h.server().let_go();
     h.end();

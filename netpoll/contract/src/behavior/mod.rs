@@ -1,4 +1,4 @@
-//! The behaviors, by what they are about. Each takes a seed, builds its own world and ends it.
+//! The behaviors, by subject. Each takes a seed, builds its own world and ends it.
 
 pub mod chaos;
 pub mod closing;

@@ -3,7 +3,7 @@
 use crate::{Harness, Mode, Setup, Side, World};
 use netpoll::{Backend, CloseReason, ConnectError, Introspect, ListenerConfig, ListenerId};
 
-/// `Accepted` carries the listener that the peer came to and the address that it came from.
+/// `Accepted` carries the listener that the peer connected to and the peer's address.
 pub fn accepted_names_the_listener_and_the_peer<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let config = ListenerConfig::new(h.world.server_address());
@@ -27,7 +27,7 @@ pub fn accepted_names_the_listener_and_the_peer<W: World>(seed: u64) {
     h.end();
 }
 
-/// Connecting where nobody listens ends in `Closed { Refused }`.
+/// Connecting to an address without a listener ends in `Closed { Refused }`.
 pub fn an_address_without_a_listener_refuses<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let vacant = h.world.vacant_address();
@@ -38,7 +38,7 @@ pub fn an_address_without_a_listener_refuses<W: World>(seed: u64) {
     h.end();
 }
 
-/// A table without room says so at once, and works again when room is made.
+/// A full table refuses to connect at once, and works again when there is room.
 pub fn a_full_table_refuses_to_connect<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.connections_max = 2;
@@ -52,7 +52,7 @@ pub fn a_full_table_refuses_to_connect<W: World>(seed: u64) {
     h.end();
 }
 
-/// A server without room leaves further peers in the backlog, with what they say, until it has.
+/// A server without room leaves further peers in the backlog, with their bytes, until it has room.
 pub fn peers_wait_while_the_table_is_full<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.connections_max = 2;
@@ -76,7 +76,7 @@ pub fn peers_wait_while_the_table_is_full<W: World>(seed: u64) {
     h.end();
 }
 
-/// While accepting is off peers wait; nothing that is open closes; then they get in.
+/// While accepting is off peers wait and nothing that is open closes; afterwards they are accepted.
 pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let open = h.pair();
@@ -90,7 +90,7 @@ pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
     h.send(Side::Client, open.client, b"still here").unwrap();
     h.expect(Side::Server, open.server, b"still here");
     h.until_quiet();
-    assert_eq!(h.server().accepted.len(), before, "nobody gets in");
+    assert_eq!(h.server().accepted.len(), before, "no peer is accepted");
     h.backend(Side::Server).set_accepting(true);
     h.until("the peers that waited", |h| h.server().accepted.len() == before + 2);
     for position in [before, before + 1] {
@@ -100,7 +100,7 @@ pub fn accepting_stops_and_resumes<W: World>(seed: u64) {
     h.end();
 }
 
-/// Closed listeners refuse whoever comes, and what was accepted goes on.
+/// Closed listeners refuse new peers, and what was accepted goes on.
 pub fn closed_listeners_refuse_and_keep_what_is_open<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let open = h.pair();
@@ -155,7 +155,8 @@ pub fn a_peer_that_spoke_and_left_before_accept_is_heard<W: World>(seed: u64) {
 pub fn a_server_that_leaves_at_once_is_heard<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let client = h.connect();
-    // Some backends begin the handshake only in a poll; the first one without news may be too early to be alone.
+    // Some backends begin the handshake only in a poll; the first poll without events may be too
+    // early to be alone.
     while h.server().accepted.is_empty() {
         if h.poll(Side::Server, W::IDLE_WAIT) == 0 {
             h.step();
@@ -192,7 +193,7 @@ pub fn counts_are_right<W: World>(seed: u64) {
     }
     h.connect();
     assert_eq!(h.backend(Side::Client).connection_count(), 3, "a connecting one counts");
-    // An owner that holds one buffer of many is no shortage, whoever has the others.
+    // An owner that holds one buffer of many is no shortage, wherever the others are.
     h.server().mode = Mode::Hold;
     h.send(Side::Client, pairs[0].client, b"held").unwrap();
     h.until("bytes", |h| h.server().received_bytes(pairs[0].server) == 4);

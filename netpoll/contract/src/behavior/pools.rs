@@ -1,9 +1,9 @@
-//! Few buffers, small batches: scarcity pauses, and loses nothing.
+//! Few buffers, small batches: a shortage pauses, and loses nothing.
 
 use crate::{Harness, Mode, Pattern, Setup, Side, World};
 use netpoll::{Backend, BackendConfig, Introspect, PoolSize};
 
-/// When the owner holds all buffers receiving pauses; when it lets them go every byte comes.
+/// When the owner holds all buffers receiving pauses; when it drops them every byte arrives.
 pub fn an_empty_pool_pauses_and_loses_nothing<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.pools.receive = PoolSize { size: 512, count: 4 };
@@ -23,7 +23,7 @@ pub fn an_empty_pool_pauses_and_loses_nothing<W: World>(seed: u64) {
         let mode = std::mem::replace(&mut h.server().mode, Mode::Hold);
         h.server().let_go();
         h.server().mode = mode;
-        h.until("bytes after a buffer went home", |h| {
+        h.until("bytes after a buffer was returned", |h| {
             pairs.iter().map(|pair| h.server().received_bytes(pair.server)).sum::<usize>() > before
         });
     }
@@ -51,7 +51,8 @@ pub fn few_buffers_serve_many_connections<W: World>(seed: u64) {
     h.end();
 }
 
-/// A received buffer stays what it is after its connection has gone, and goes home when it is dropped.
+/// A received buffer keeps its bytes after its connection has gone, and returns to its pool when it
+/// is dropped.
 pub fn buffers_outlive_their_connection<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = h.pair();
@@ -88,7 +89,8 @@ pub fn a_batch_of_one_works<W: World>(seed: u64) {
     h.end();
 }
 
-/// A batch with more room than the backend's own bound is filled to the bound, poll by poll, and nothing is lost.
+/// A batch with more room than the backend's own bound is filled to the bound, poll by poll, and
+/// nothing is lost.
 pub fn a_poll_appends_no_more_than_it_is_configured_to<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.batch_max = 3;

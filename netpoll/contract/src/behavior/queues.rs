@@ -1,4 +1,4 @@
-//! Send queues: their bounds, their order, and when they say `Sent`.
+//! Send queues: their bounds, their order, and when `Sent` is reported.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
 use netpoll::{
@@ -22,7 +22,7 @@ fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
     loop {
         let mut piece = [0; 4096];
         pattern.fill(taken, &mut piece);
-        // A pool without a block is as good as a full queue: nothing leaves any more.
+        // A pool without a block has the effect of a full queue: nothing leaves any more.
         let Some(buffer) = h.backend(Side::Server).pools().copy(&piece) else {
             h.until_quiet();
             if h.backend(Side::Server).pools().take(4096).is_none() {
@@ -45,7 +45,8 @@ fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
     }
 }
 
-/// A slow reader makes the queue wait; all of it arrives, once and in order, and then `Sent` comes, once.
+/// A slow reader makes the queue wait. All of it arrives, once and in order, and then `Sent` is
+/// reported, once.
 pub fn a_slow_reader_gets_everything_once<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 256 << 10;
@@ -65,7 +66,7 @@ pub fn a_slow_reader_gets_everything_once<W: World>(seed: u64) {
     h.end();
 }
 
-/// The bound on bytes does not hold up a single piece that is larger than it.
+/// The bound on bytes does not stop a single piece that is larger than it.
 pub fn an_empty_queue_takes_a_piece_of_any_size<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.send_queue_bytes_max = 1000;
@@ -78,7 +79,7 @@ pub fn an_empty_queue_takes_a_piece_of_any_size<W: World>(seed: u64) {
     h.end();
 }
 
-/// A queue at its bound of bytes hands back what comes, and takes again after it has drained.
+/// A queue at its bound of bytes returns further pieces, and takes them again after it has drained.
 pub fn a_queue_full_of_bytes_hands_back<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 64 << 10;
@@ -96,8 +97,8 @@ pub fn a_queue_full_of_bytes_hands_back<W: World>(seed: u64) {
     h.end();
 }
 
-/// A backend whose store of pieces is used up hands back what comes, for every connection that has something queued, until
-/// some have left; it says that the connection is not at fault.
+/// A backend whose store of pieces is used up returns further pieces, for every connection that has
+/// something queued, until some have left. The error says that the connection is not at fault.
 pub fn a_store_full_of_pieces_hands_back<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.send_pieces_shared = 2;
@@ -122,13 +123,14 @@ pub fn a_store_full_of_pieces_hands_back<W: World>(seed: u64) {
     h.end();
 }
 
-/// Pushes to connections whose peers do not read use up no more of the store than their shares, the same for each; all others are
-/// sent to as ever, and replies even to a connection that has its share.
+/// Pushes to connections whose peers do not read use up no more of the store than their shares, the
+/// same for each. All other connections are sent to as before, and replies even to a connection
+/// that has its share.
 pub fn peers_that_do_not_read_leave_the_store_to_others<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_pieces_shared = 800;
     setup.server.send_queue_bytes_max = 8 << 20;
-    // What moves from a small block to another frees nothing, so pieces stay as they are.
+    // Moving a piece from a small block to another frees nothing, so pieces stay where they are.
     setup.server.copy_break = 0;
     let (mut h, first) = with_stalled_client::<W>(&mut setup);
     let hogs = [first, h.pair(), h.pair(), h.pair()];
@@ -137,7 +139,7 @@ pub fn peers_that_do_not_read_leave_the_store_to_others<W: World>(seed: u64) {
     }
     let text = h.buffer(Side::Server, b"xy");
     for round in 0..800 {
-        // In turns, as a broadcast goes round.
+        // In turns, as a broadcast does.
         let hog = hogs[round % hogs.len()].server;
         if let Err(error) = h.backend(Side::Server).send_as(hog, text.slice(0, 1), Priority::Push) {
             assert!(matches!(error, SendError::Full(_) | SendError::Exhausted(_)), "{error:?}");
@@ -182,7 +184,7 @@ fn fill_socket<W: World>(h: &mut Harness<W>, server: ConnectionId) {
     }
 }
 
-/// A push leaves a quarter of the queue to replies, and one that may be dropped a half.
+/// A push leaves a quarter of the queue to replies, and a droppable one a half.
 pub fn pushes_leave_a_part_of_the_queue_to_replies<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.send_queue_bytes_max = 4000;
@@ -218,8 +220,8 @@ pub fn queued_bytes_are_counted<W: World>(seed: u64) {
     h.end();
 }
 
-/// Connections whose peers do not take what they are sent are listed as waiting, each once, until they have taken it or
-/// have gone; what was merely queued makes nobody slow.
+/// Connections whose peers do not take what they are sent are listed as waiting, each once, until
+/// the peers have taken it or the connections have ended. A queue alone makes no connection slow.
 pub fn slow_connections_are_listed_until_they_catch_up_or_end<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 8 << 20;
@@ -257,8 +259,8 @@ pub fn slow_connections_are_listed_until_they_catch_up_or_end<W: World>(seed: u6
     h.end();
 }
 
-/// Small messages that wait for a peer which does not read keep at most half of the receive buffers they came in, and a few that
-/// came in one turn: others are heard.
+/// Small messages that wait for a peer which does not read keep at most half of the receive buffers
+/// that they arrived in, and a few that arrived in one turn: other peers are still received from.
 pub fn small_messages_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(seed: u64) {
     const MESSAGES: usize = 200;
     let mut setup = Setup::small(16, seed);
@@ -285,8 +287,9 @@ pub fn small_messages_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(
     h.end();
 }
 
-/// What others send to a peer that does not read, in pieces too large to be copied, leaves a quarter of the receive buffers it came
-/// in, and what goes beyond is refused. The peer's own replies are not.
+/// What others send to a peer that does not read, in pieces too large to be copied, leaves a
+/// quarter of the receive buffers that it arrived in, and what goes beyond is refused. The peer's
+/// own replies are not.
 pub fn pushes_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(seed: u64) {
     const SIZE: usize = 3000;
     let mut setup = Setup::small(16, seed);
@@ -320,8 +323,8 @@ pub fn pushes_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(seed: u6
     h.end();
 }
 
-/// Blocks of another owner that asks for them are not queued for a peer that does not read, as long as it asks; they are for one
-/// that reads.
+/// Blocks of another owner that asks for them are not queued for a peer that does not read, as long
+/// as it asks. They are queued for a peer that reads.
 pub fn pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 8 << 20;
@@ -343,7 +346,7 @@ pub fn pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks<W: World>(seed:
     assert!(push(&mut h, slow, Priority::Reply) && push(&mut h, healthy, Priority::Push));
     h.backend(Side::Server).pools().set_asked([None; ASKED_MAX]);
     assert!(push(&mut h, slow, Priority::Push));
-    // The block is counted once, and no byte of a push is lost that was taken.
+    // The block is counted once, and no accepted byte of a push is lost.
     let pool = bytes.pool();
     assert_eq!(h.backend(Side::Server).queued_blocks_of(slow.server, pool), bytes.block_size());
     h.client().let_go();
@@ -351,7 +354,7 @@ pub fn pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks<W: World>(seed:
     h.end();
 }
 
-/// What a connection's queue keeps is counted in blocks, and of the pools that are asked for.
+/// What a connection's queue holds is counted in blocks, and for the given pools.
 pub fn blocks_that_wait_are_counted_by_pool<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.send_queue_bytes_max = 8 << 20;
@@ -364,7 +367,7 @@ pub fn blocks_that_wait_are_counted_by_pool<W: World>(seed: u64) {
     let held = backend.queued_blocks(slow.server, large);
     assert!(held >= queued && held.is_multiple_of(128 << 10), "{held} for {queued}");
     assert_eq!(backend.queued_blocks(slow.server, PoolSet::ALL), held);
-    // The same as another thread asks for them, and of another owner's pools of the same sizes.
+    // The same by ids, as another thread asks, and for another owner's pools of the same sizes.
     let ids: Vec<PoolId> = backend.pools().ids(large).collect();
     let by_id: usize = ids.into_iter().map(|pool| backend.queued_blocks_of(slow.server, pool)).sum();
     assert_eq!(by_id, held);

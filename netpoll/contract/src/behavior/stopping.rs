@@ -1,11 +1,12 @@
-//! `set_receiving`: an owner that stops a connection slows its peer, loses nothing, and harms no other.
+//! `set_receiving`: an owner that stops a connection slows its peer, loses nothing, and harms no
+//! other.
 
 use crate::{Harness, Mode, Pair, Pattern, Setup, Side, World};
 use netpoll::{Backend, CloseReason, PoolSize, Queues};
 
-/// More than sockets and windows take in.
+/// More bytes than sockets and windows hold.
 const MUCH: usize = 16 << 20;
-/// Less than they do.
+/// Fewer bytes than they hold.
 const LITTLE: usize = 3_000;
 
 /// A pair whose server has stopped receiving, with nothing under way.
@@ -16,8 +17,8 @@ fn stopped<W: World>(h: &mut Harness<W>) -> Pair {
     pair
 }
 
-/// Nothing is taken from a stopped connection and no buffer is held for it; its neighbor is served. After the resume every byte
-/// comes.
+/// Nothing is taken from a stopped connection and no buffer is held for it; its neighbor is served.
+/// After the resume every byte arrives.
 pub fn a_stopped_connection_is_left_unread<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.send_queue_bytes_max = 100_000; // the client's blocks are for both
@@ -37,7 +38,8 @@ pub fn a_stopped_connection_is_left_unread<W: World>(seed: u64) {
     h.end();
 }
 
-/// What had come before the stop, and lay there, is reported after the resume although nothing more comes.
+/// What arrived before the stop and was unread is reported after the resume, although nothing more
+/// arrives.
 pub fn what_lay_there_is_reported_after_the_resume<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = stopped(&mut h);
@@ -53,7 +55,8 @@ pub fn what_lay_there_is_reported_after_the_resume<W: World>(seed: u64) {
     h.end();
 }
 
-/// Stopped and resumed at any moment, twice in one turn too, a stream comes whole, in order and once.
+/// Stopped and resumed at any moment, also twice in one turn, a stream arrives whole, in order and
+/// once.
 pub fn stopping_in_the_middle_loses_nothing<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.pools.receive = PoolSize { size: 1024, count: 8 };
@@ -95,7 +98,7 @@ pub fn a_stopped_connection_is_sent_to<W: World>(seed: u64) {
     h.end();
 }
 
-/// A pool that ran dry and a stop together: neither forgets the connection.
+/// An empty pool and a stop together: neither loses the connection.
 pub fn stopping_while_no_buffer_is_free<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.pools.receive = PoolSize { size: 512, count: 4 };
@@ -119,7 +122,7 @@ pub fn stopping_while_no_buffer_is_free<W: World>(seed: u64) {
     h.end();
 }
 
-/// The peer's end is reported behind the bytes that lay there: at the latest after the resume, once.
+/// The peer's end is reported behind unread bytes: at the latest after the resume, once.
 pub fn a_peer_that_leaves_a_stopped_connection_is_heard<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     for with_bytes in [false, true] {
@@ -139,7 +142,8 @@ pub fn a_peer_that_leaves_a_stopped_connection_is_heard<W: World>(seed: u64) {
     h.end();
 }
 
-/// A peer that resets a stopped connection: the end is reported at the latest after the resume, once.
+/// The end of a stopped connection that its peer resets is reported at the latest after the resume,
+/// once.
 pub fn a_peer_that_resets_a_stopped_connection_is_heard<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.pools.receive = PoolSize { size: 256, count: 1 };
@@ -168,7 +172,8 @@ pub fn close_while_stopped<W: World>(seed: u64) {
     h.end();
 }
 
-/// The farewell of a stopped connection arrives: what the peer still sends is received into nowhere.
+/// The last message of a stopped connection arrives: what the peer still sends is received and
+/// discarded.
 pub fn finish_while_stopped_discards_what_lies_unread<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     for resumes in [false, true] {
@@ -190,7 +195,7 @@ pub fn finish_while_stopped_discards_what_lies_unread<W: World>(seed: u64) {
     h.end();
 }
 
-/// A dead id is nobody's, and the next connection in the slot of a stopped one receives.
+/// A dead id names no connection, and the next connection in the slot of a stopped one receives.
 pub fn a_stop_ends_with_its_connection<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.server.connections_max = 1;

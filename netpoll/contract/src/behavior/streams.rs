@@ -53,7 +53,7 @@ pub fn pieces_of_one_turn_arrive_as_one_stream<W: World>(seed: u64) {
     h.end();
 }
 
-/// Ranges that follow each other in one block count as one piece, and strangers do not.
+/// Ranges that follow each other in one block count as one piece, and others do not.
 pub fn neighbors_join<W: World>(seed: u64) {
     let mut setup = Setup::small(16, seed);
     setup.client.send_pieces_shared = 0;
@@ -71,7 +71,7 @@ pub fn neighbors_join<W: World>(seed: u64) {
     h.end();
 }
 
-/// A buffer without bytes is taken and is nothing.
+/// A buffer without bytes is accepted and has no effect.
 pub fn an_empty_buffer_is_no_piece<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pair = h.pair();
@@ -85,7 +85,7 @@ pub fn an_empty_buffer_is_no_piece<W: World>(seed: u64) {
     h.end();
 }
 
-/// One block may be on its way to many peers; it goes home when the last has it.
+/// One block may be on its way to many peers; it returns to its pool when the last has it.
 pub fn one_buffer_goes_to_many<W: World>(seed: u64) {
     let mut h = Harness::<W>::small(seed);
     let pairs = h.pairs(10);

@@ -5,10 +5,11 @@ use netpoll::Backend;
 use netpoll::Queues;
 use std::time::Duration;
 
-/// Longer than any test may take: a wait that is not ended fails.
+/// Longer than any test may take: a wait that does not end fails.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Settles, so that nothing is left over that would end a wait early, and measures the next one.
+/// Steps until quiet, so that nothing is left over that would end a wait early, and measures the
+/// next wait.
 fn measured<W: World>(h: &mut Harness<W>, wait: Duration) -> Duration {
     let before = h.backend(Side::Server).now();
     h.poll(Side::Server, wait);
@@ -37,7 +38,8 @@ pub fn a_wake_from_another_thread_ends_the_wait<W: World>(seed: u64) {
     let waker = h.backend(Side::Server).waker();
     if W::REAL_TIME {
         let thread = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20)); // the wait has most likely begun; either way must work
+            // Usually the wait has begun by then; both orders must work.
+            std::thread::sleep(Duration::from_millis(20));
             waker.wake();
         });
         assert!(measured(&mut h, LONG) < LONG / 2);
@@ -62,7 +64,7 @@ pub fn a_wait_ends_in_time<W: World>(seed: u64) {
     h.end();
 }
 
-/// A batch that was too small leaves work over, and then nothing is waited for.
+/// A batch that was too small leaves work over, and then no poll waits.
 pub fn no_wait_while_work_is_left<W: World>(seed: u64) {
     let mut setup = crate::Setup::small(16, seed);
     setup.server.batch_max = 1;

@@ -1,4 +1,5 @@
-//! A signal as the kernel has it: one that is given while no thread waits ends the next wait at once.
+//! A signal as the kernel provides it: one that is given while no thread waits ends the next wait
+//! at once.
 
 use loom::sync::{Condvar, Mutex};
 use std::io;
@@ -38,7 +39,8 @@ impl Signal {
 }
 
 impl SignalWait {
-    /// Without an end of its own: a signal that does not come is a deadlock, which fails the model.
+    /// Waits without a time limit: a signal that does not come is a deadlock, which fails the
+    /// model.
     pub(super) fn wait(&self, _: Duration) -> io::Result<()> {
         let mut given = self.0.given.lock().unwrap();
         while !*given {

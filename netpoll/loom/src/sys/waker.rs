@@ -1,4 +1,4 @@
-//! Wakers of a lone sleeper and of a slot in a ring group; netpoll's write to a descriptor.
+//! Wakers of a single sleeper and of a slot in a shared wait; netpoll's write to a descriptor.
 
 use super::shared_wait::WaitSlot;
 use super::signal::Signal;
@@ -16,7 +16,7 @@ enum Kind {
 }
 
 impl Waker {
-    /// Of a thread that sleeps by [`Waker::wait`].
+    /// A waker of a thread that sleeps by [`Waker::wait`].
     ///
     /// # Errors
     /// None; as in netpoll.
@@ -24,12 +24,12 @@ impl Waker {
         Ok(Waker(Kind::Signal(Signal::new()?)))
     }
 
-    /// The same here.
+    /// A waker over a flag; here the same as [`Waker::event_fd`].
     pub fn flag() -> Waker {
         Waker(Kind::Signal(Signal::new().unwrap()))
     }
 
-    /// Of one backend among several that share a thread and its sleep.
+    /// A waker of one backend in a shared wait.
     pub fn slot(slot: WaitSlot) -> Waker {
         Waker(Kind::Shared(slot))
     }
@@ -42,7 +42,7 @@ impl Waker {
         }
     }
 
-    /// Waits for a wake-up, without an end of its own. A ring group waits by its own sleep.
+    /// Waits for a wake-up without a time limit. A shared wait has its own sleep.
     pub fn wait(&self, _: Duration) -> bool {
         match &self.0 {
             Kind::Signal(signal) => {

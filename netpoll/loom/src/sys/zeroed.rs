@@ -1,4 +1,4 @@
-//! loom's atomics are not zeros, so each is made.
+//! Slices of values that are made one by one, because loom's atomics are not zeros.
 #![allow(unsafe_code)]
 
 /// As in netpoll, where it is unsafe.

@@ -37,7 +37,7 @@ fn lent_blocks_are_claimed_held_and_lent_again() {
     let many: Vec<_> = two.map(|_| one.clone()).collect();
     drop(one);
     pools.reclaim_receive();
-    assert!(pools.lend_receive().is_none(), "somebody holds it");
+    assert!(pools.lend_receive().is_none(), "the block is held");
     drop(many);
     pools.reclaim_receive();
     assert_eq!((pools.lend_receive(), pools.lend_receive()), (Some(2), None));
