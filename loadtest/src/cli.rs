@@ -1,4 +1,5 @@
-//! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`, `loadtest compare A B …`, `loadtest pages FOLDER …`.
+//! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`,
+//! `loadtest compare A B …`, `loadtest pages FOLDER …`.
 
 use crate::error::{Exit, RunError};
 use crate::goals::Goal;
@@ -28,7 +29,7 @@ Examples:
 fn command() -> Command {
     let mut command = Command::new("loadtest")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Load generator for goim-compatible gateways: offers a schedule, checks every delivery, says who was the bottleneck")
+        .about("Load generator for goim-compatible gateways: offers a schedule, checks every delivery, says what was the bottleneck")
         .after_help(AFTER)
         .subcommand_required(true)
         .arg_required_else_help(true);
@@ -57,7 +58,7 @@ fn command() -> Command {
     command.subcommand(run).subcommand(compare).subcommand(pages)
 }
 
-/// Parses, runs, reports. What a `main` returns.
+/// Parses, runs, reports; returns what a `main` returns.
 pub(crate) fn main(words: Vec<OsString>) -> Exit {
     let mut line: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     if let (Some(first), Some(called)) = (line.first_mut(), crate::million::called()) {
@@ -89,7 +90,7 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
     })
 }
 
-/// The scenario and its settings, from flags and perhaps a file.
+/// Resolves the scenario and its settings, from flags and perhaps a file.
 fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), RunError> {
     let flags = Settings::from_arg_matches(matches)
         .map_err(|error| RunError::new(error.to_string(), "see loadtest --help"))?;
@@ -144,7 +145,7 @@ fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit,
     Ok(if report.verdict.passed { Exit::Met } else { Exit::Missed })
 }
 
-/// A credential does not belong in a report.
+/// Removes the credential, which does not belong in a report.
 fn without_token(command: String, settings: &Settings) -> String {
     match settings.token.as_deref().filter(|token| !token.is_empty()) {
         Some(token) => command.replace(token, "…"),
@@ -152,7 +153,7 @@ fn without_token(command: String, settings: &Settings) -> String {
     }
 }
 
-/// Writes what --json and --html ask for.
+/// Writes the files of --json and --html.
 pub(crate) fn store(settings: &Settings, report: &Report) -> Result<(), RunError> {
     if let Some(path) = &settings.json {
         json::write(path, &json::encode(report))?;

@@ -1,21 +1,24 @@
-//! The delivery check: each message once, in order by sender, to the right receivers, and nothing else.
+//! The delivery check: each message once, in order by sender, to the right receivers, and nothing
+//! else.
 //!
-//! A receiver expects the next sequence number of every sender (slot) of its audience. A number above it leaves a
-//! gap, which is remembered; a number below it either fills a remembered gap (then it came out of order) or is a
-//! duplicate. At the end the numbers that senders reached are compared with those that receivers expect: what is
-//! still missing is lost. Memory is four bytes a receiver and slot, and a bounded set of gaps.
+//! A receiver expects the next sequence number of every sender (slot) of its audience. A number
+//! above it leaves a gap, which is remembered; a number below it either fills a remembered gap
+//! (then it came out of order) or is a duplicate. At the end the numbers that senders reached are
+//! compared with those that receivers expect: the difference is lost. Memory is four bytes per
+//! receiver and slot, and a bounded set of gaps.
 
 use crate::stamp::Stamp;
 use std::collections::HashSet;
 
-/// Gaps remembered by one worker and flow; further ones are counted as lost at once.
+/// At most so many gaps are remembered by one worker and flow; further ones are counted as lost at
+/// once.
 const GAPS_MAX: usize = 1 << 16;
 /// Violations described in words.
 const EXAMPLES_MAX: usize = 8;
-/// In place of an expected number: this receiver takes no part.
+/// Stands in place of an expected number: this receiver takes no part.
 const ABSENT: u32 = u32::MAX;
 
-/// What a receiver counted.
+/// The counts of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Delivered for the first time.
@@ -44,12 +47,12 @@ impl Counts {
     }
 }
 
-/// What became of one message.
+/// What a message counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It counts: delivered, in order or late.
+    /// Delivered, in order or late.
     Delivered,
-    /// It does not.
+    /// Not delivered by the rules.
     Refused,
 }
 
@@ -66,7 +69,8 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// For `receivers` receivers that hear `slots` senders each. All are absent until [`Checker::admit`].
+    /// The check for `receivers` receivers with `slots` senders each. All receivers are absent
+    /// until [`Checker::admit`].
     pub(crate) fn new(run: u32, receivers: usize, slots: u16) -> Checker {
         let expected = vec![ABSENT; receivers * usize::from(slots)];
         let gaps = HashSet::new();
@@ -81,14 +85,14 @@ impl Checker {
         }
     }
 
-    /// From now on the receiver is owed everything, beginning with sequence 0.
+    /// Admits the receiver: from now on every message is owed to it, beginning with sequence 0.
     pub(crate) fn admit(&mut self, receiver: u32) {
         let slots = usize::from(self.slots);
         let first = receiver as usize * slots;
         self.expected[first..first + slots].fill(0);
     }
 
-    /// Judges a message that `receiver`, a member of `audience`, got.
+    /// Judges a message that arrived at `receiver`, a member of `audience`.
     pub(crate) fn check(&mut self, receiver: u32, audience: u32, stamp: &Stamp) -> Verdict {
         let stream = receiver as usize * usize::from(self.slots) + usize::from(stamp.slot);
         let known = stamp.slot < self.slots && stamp.audience == audience && stamp.run == self.run;
@@ -149,7 +153,7 @@ impl Checker {
         }
     }
 
-    /// The run whose messages it takes.
+    /// The run whose messages it accepts.
     pub(crate) fn run(&self) -> u32 {
         self.run
     }
@@ -159,8 +163,9 @@ impl Checker {
         &self.examples
     }
 
-    /// Compares with the end: `audience_of` tells a receiver's audience, `sent` how many messages a slot of an
-    /// audience sent. Returns the final counts, and how many deliveries were owed.
+    /// Compares with the end: `audience_of` returns a receiver's audience, `sent` the number of
+    /// messages that a slot of an audience sent. Returns the final counts, and how many deliveries
+    /// were owed.
     pub(crate) fn reconcile(
         &self,
         audience_of: impl Fn(u32) -> u32,
@@ -175,7 +180,7 @@ impl Checker {
             let sent = sent(audience_of(receiver), slot);
             owed += u64::from(sent);
             counts.lost += u64::from(sent.saturating_sub(*expected));
-            // More arrived than was ever sent: the sequence numbers were made up on the way.
+            // More arrived than was ever sent: sequence numbers were invented on the way.
             counts.misdelivered += u64::from(expected.saturating_sub(sent));
         }
         (counts, owed)

@@ -1,4 +1,4 @@
-//! Why the generator could not run. Always exit code 2, always with what to do next.
+//! Why the generator could not run. Always exit code 2, always with advice.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub(crate) struct RunError {
 }
 
 impl RunError {
-    /// What is wrong, and what to do about it.
+    /// An error from what is wrong, and what to do about it.
     pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> RunError {
         RunError { what: what.into(), advice: advice.into() }
     }
@@ -24,7 +24,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// The outcome of a whole run, as the process tells it to a script.
+/// The outcome of a whole run, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// All goals met, nothing lost, nothing out of place.

@@ -1,13 +1,13 @@
 //! Goals: what must hold for exit code 0.
 //!
-//! `name=value`, where the name says which way it is bounded: latencies, losses and costs from above, `rate` and
-//! `ready` from below.
+//! `name=value`, where the name says which way it is bounded: latencies, losses and costs from
+//! above, `rate` and `ready` from below.
 
 use crate::error::RunError;
 use crate::settings::units::Span;
 use serde::{Deserialize, Serialize};
 
-/// What a goal is about.
+/// The quantity that a goal bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
     /// A latency percentile of every flow; thousandths of a percent.
@@ -24,11 +24,11 @@ pub(crate) enum Measure {
     Violations,
     /// Connections ready over asked for.
     Ready,
-    /// Server's processor time a message.
+    /// The server's processor time per message.
     Cpu,
-    /// Server's RSS growth a connection.
+    /// The server's RSS growth per connection.
     Memory,
-    /// Deliveries (or answers) a second.
+    /// Deliveries (or answers) per second.
     Throughput,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Goal {
     pub(crate) bound: f64,
 }
 
-/// How a goal went.
+/// The result of a goal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) goal: String,
@@ -49,7 +49,7 @@ pub(crate) struct Outcome {
     pub(crate) met: bool,
 }
 
-/// The names, for people.
+/// The names, for messages.
 const NAMES: &str = "p50 p90 p99 p999 p9999 max connect-p99 rate loss violations ready cpu memory throughput";
 
 impl Goal {
@@ -89,7 +89,7 @@ impl Goal {
         }
     }
 
-    /// A finding, in the goal's unit.
+    /// Formats a measured value in the goal's unit.
     pub(crate) fn format(&self, found: f64) -> String {
         use crate::report::units::{bytes, nanos, number};
         match self.measure {

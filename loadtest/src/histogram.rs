@@ -1,8 +1,9 @@
-//! Latency recording: HDR histograms of three digits for the whole measured phase, and of two for each second.
+//! Latency recording: HDR histograms of three digits for the whole measured phase, and of two for
+//! each second.
 
 use hdrhistogram::Histogram;
 
-/// Latencies above it are counted as it, in nanoseconds.
+/// Latencies above it count as it, in nanoseconds.
 const HIGHEST: u64 = 120_000_000_000;
 
 /// An empty histogram from 1 ns to two minutes.
@@ -11,8 +12,8 @@ pub(crate) fn fresh(digits: u8) -> Histogram<u64> {
     Histogram::new_with_bounds(1, HIGHEST, digits).expect("constant histogram bounds are valid")
 }
 
-/// An empty histogram that grows with what it is given: for what most stages of many workers never count. It allocates
-/// when a latency exceeds all before it by half, so a few times in a run.
+/// An empty histogram that grows with what is recorded: for what most stages of many workers never
+/// count. It allocates when a latency exceeds all before it by half, so a few times in a run.
 pub(crate) fn growing() -> Histogram<u64> {
     Histogram::new(3).expect("three digits are valid")
 }

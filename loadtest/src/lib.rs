@@ -1,17 +1,19 @@
 //! Load generator for goim-compatible gateways.
 //!
 //! ```text
-//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── output ──► report ──► terminal, JSON, HTML
+//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── output ──► report ──► text, JSON, HTML
 //!                                                     │
 //!                        schedule ─ stamp ─ client ─ netpoll::Backend ─ conservation ─ histogram
 //! ```
 //!
-//! Three things set it apart. The schedule is fixed in advance, and latency is counted from the intended time, so a
-//! server that stalls cannot hide it. Every message is stamped, and every receiver checks that each one comes once, in
-//! order, and to the right place; counts reconcile at the end. And the generator watches itself: when it was the
-//! bottleneck, the report says so, apart from the verdict on the server.
+//! Three things set it apart. The schedule is fixed in advance, and latency is counted from the
+//! intended time, so a server that stalls cannot hide it. Every message is stamped, and every
+//! receiver checks that each one comes once, in order, and to the right place; counts reconcile at
+//! the end. And the generator watches itself: when it was the bottleneck, the report says so, apart
+//! from the verdict on the server.
 //!
-//! Workers are clients of the same [`netpoll::Backend`] that the gateway is built on, one backend a thread.
+//! Workers are clients of the same [`netpoll::Backend`] that the gateway is built on, one backend a
+//! thread.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written.
 
@@ -44,7 +46,7 @@ pub use error::Exit;
 
 use std::ffi::OsString;
 
-/// Runs a command line, the program's name first, and says how it went.
+/// Runs a command line, the program's name first, and returns its outcome.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> Exit {
     cli::main(words.into_iter().collect())
 }

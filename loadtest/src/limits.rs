@@ -1,4 +1,5 @@
-//! What the machine must allow, worked out before anything is opened: descriptors and ports, each as a sum.
+//! What the machine must allow, computed before anything is opened: descriptors and ports, each as
+//! a sum.
 
 use crate::error::RunError;
 use crate::plan::{BackendKind, Path, RunPlan};
@@ -6,23 +7,25 @@ use netpoll::epoll::EpollBackend;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Descriptors beside the connections: standard streams, reports, /proc, one ring or epoll and one waker a worker.
+/// Descriptors that are not connections: standard streams, reports, /proc, one ring or epoll and
+/// one waker a worker.
 const DESCRIPTORS_BESIDE: u64 = 48;
 
-/// Places in a ring's table beside connections and HTTP connections.
+/// Places in a ring's table that are neither connections nor HTTP connections.
 const RING_BESIDE: u64 = 2;
 
-/// How many of a pair's ports are planned for, in percent. `connect()` looks for a free port first among those of one
-/// parity, beginning at a hashed place: with more than half of them taken it walks through hundreds and at last thousands
-/// of them, each with a lock and a lookup, and a ramp that began at 20 000 a second ends at a few hundred. Reconnects
-/// leave ports in TIME_WAIT on top of that.
+/// How many of a pair's ports are used at most, in percent. `connect()` looks for a free port first
+/// among those of one parity, beginning at a hashed place: with more than half of them taken it
+/// walks through hundreds and at last thousands of them, each with a lock and a lookup, and a ramp
+/// that began at 20 000 a second ends at a few hundred. Reconnects leave ports in TIME_WAIT in
+/// addition.
 const PORTS_USED_PERCENT: u32 = 30;
 
-/// Connections of one ring as a share of its descriptors, in percent: `SO_REUSEPORT` spreads by hash, not evenly, so that
-/// a server's rings need some air.
+/// Connections of one ring as a share of its descriptors, in percent: `SO_REUSEPORT` spreads by
+/// hash, not evenly, so a server's rings need spare room.
 const RING_FILL_PERCENT: u32 = 94;
 
-/// Rings that hold `connections` direct descriptors between them, RLIMIT_NOFILE each.
+/// Rings that together hold `connections` direct descriptors, RLIMIT_NOFILE each.
 pub(crate) fn rings(connections: u32) -> u32 {
     let limit = u32::try_from(raise_descriptors()).unwrap_or(u32::MAX).min(1 << 20);
     let each = (limit / 100 * RING_FILL_PERCENT).saturating_sub(64).max(1);
@@ -43,7 +46,7 @@ pub(crate) fn raise_descriptors() -> u64 {
 /// Refuses a plan that `limit` descriptors cannot hold; the message is the sum.
 ///
 /// # Errors
-/// With what to change.
+/// The sum, and what to change.
 pub(crate) fn check_descriptors(plan: &RunPlan, limit: u64) -> Result<(), RunError> {
     let connections = u64::from(plan.connections_total());
     let duties = plan.duties();
@@ -86,18 +89,20 @@ pub(crate) fn check_descriptors(plan: &RunPlan, limit: u64) -> Result<(), RunErr
         }
         // Connections are in user space.
         BackendKind::Dpdk => Ok(()),
-        // The table has places for HTTP connections, a reconnect and an accept beside them.
+        // The table also has places for HTTP connections, a reconnect and an accept.
         BackendKind::IoUring => too_few("a ring", u64::from(plan.machinery.http_connections) + RING_BESIDE),
     }
 }
 
-/// Whether workers on epoll need descriptors of their own: one table of `limit` is too small for all of `plan`.
+/// Whether workers on epoll need descriptors of their own: one table of `limit` is too small for
+/// all of `plan`.
 pub(crate) fn one_table_is_too_small(plan: &RunPlan, limit: u64) -> bool {
     let (http, beside) = beside_epoll(plan);
     u64::from(plan.connections_total()) + http + beside > limit
 }
 
-/// Descriptors of HTTP connections, and of neither them nor measured connections, where all workers share a table.
+/// Descriptors of HTTP connections, and those that are neither these nor measured connections,
+/// where all workers share a table.
 fn beside_epoll(plan: &RunPlan) -> (u64, u64) {
     let pushes = plan.flows.iter().any(|flow| matches!(flow.path, Path::Http(_)));
     let workers = plan.duties().len() as u64;
@@ -115,10 +120,11 @@ pub(crate) fn ports_per_pair() -> u32 {
     }
 }
 
-/// The local addresses to connect from: as asked for, or as many loopback addresses as the ports need.
+/// The local addresses to connect from: as asked for, or as many loopback addresses as the ports
+/// need.
 ///
 /// # Errors
-/// Too few ports for the connections, with the sum; or a list that is none.
+/// Too few ports for the connections, with the sum; or a list that is invalid.
 pub(crate) fn sources(
     asked: Option<&str>,
     server: IpAddr,

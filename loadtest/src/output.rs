@@ -1,15 +1,15 @@
-//! What the program says. A reader that has gone, or a full disk, costs the text and never the program: the standard macros
-//! panic then, and an abort loses the run.
+//! Output to stdout and stderr that never ends the program. The standard macros panic when a reader
+//! has gone or a disk is full, and an abort loses the run; here only the text is lost.
 
 use std::fmt::Arguments;
 use std::io::Write;
 
-/// To stdout, without a line's end.
+/// Writes to stdout, without a line's end.
 pub(crate) fn out(text: Arguments<'_>) {
     let _ = std::io::stdout().write_fmt(text).and_then(|()| std::io::stdout().flush());
 }
 
-/// A line to stderr.
+/// Writes a line to stderr.
 pub(crate) fn line(text: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

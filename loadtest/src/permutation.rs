@@ -1,7 +1,9 @@
-//! A fixed shuffle of `0..size` that needs no table: who comes next is not who came before plus one.
+//! A fixed shuffle of `0..size` that needs no table: neighbors in the order are not neighbors in
+//! number.
 //!
-//! Four rounds of a Feistel network over the smallest even number of bits that holds `size`; a value outside is sent
-//! through again until it falls inside (cycle walking). It is the same in every run, and it can be undone.
+//! Four rounds of a Feistel network over the smallest even number of bits that holds `size`; a
+//! value outside is sent through again until it falls inside (cycle walking). It is the same in
+//! every run, and it can be inverted.
 
 /// Rounds of the network.
 const ROUNDS: u32 = 4;
@@ -15,18 +17,18 @@ pub(crate) struct Permutation {
 }
 
 impl Permutation {
-    /// Of `0..size`, one for each `key`.
+    /// The shuffle of `0..size` for a `key`.
     pub(crate) fn new(size: u32, key: u32) -> Permutation {
         let bits = u32::BITS - size.saturating_sub(1).leading_zeros();
         Permutation { size, half_bits: bits.div_ceil(2).max(1), key }
     }
 
-    /// Where `index` goes; itself outside of `0..size`.
+    /// The image of `index`; itself outside of `0..size`.
     pub(crate) fn at(&self, index: u32) -> u32 {
         self.walk(index, |value| (0..ROUNDS).fold(value, |value, round| self.forth(value, round)))
     }
 
-    /// What goes to `value`.
+    /// The index whose image is `value`.
     pub(crate) fn inverse(&self, value: u32) -> u32 {
         self.walk(value, |value| (0..ROUNDS).rev().fold(value, |value, round| self.back(value, round)))
     }

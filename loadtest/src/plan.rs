@@ -1,12 +1,12 @@
-//! A run that was thought through: every number settled, every flow laid out. Made by `scenario` from the settings,
-//! read by everything else.
+//! A fully resolved run: every number and every flow. Made by `scenario` from the settings, read by
+//! everything else.
 
 use crate::permutation::Permutation;
 use crate::schedule::Rate;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What the connections speak.
+/// The protocol of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProtocolKind {
     /// goim frames, over TCP or WebSocket.
@@ -17,7 +17,7 @@ pub(crate) enum ProtocolKind {
     WebSocketRaw,
 }
 
-/// Which IO backend drives the sockets.
+/// The IO backend that drives the sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BackendKind {
     Epoll,
@@ -26,7 +26,7 @@ pub(crate) enum BackendKind {
     Dpdk,
 }
 
-/// What a flow is, for people.
+/// The kind of a flow, as reports name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlowKind {
     Echo,
@@ -51,7 +51,7 @@ impl FlowKind {
 /// Connections that push, of [`Path::Service`].
 pub(crate) const SERVICES: u32 = 8;
 
-/// How its messages get in.
+/// How a flow's messages enter the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
     /// A frame that the server answers or echoes on the same connection.
@@ -86,9 +86,10 @@ pub(crate) enum Pace {
 
 /// One stream of operations through the measured connections.
 ///
-/// Connection `c` belongs to audience `c / audience_size`. `slots` senders send to each audience; for [`Path::Publish`]
-/// they are the audience's first connections; for [`Path::Direct`] everyone sends to somebody, both drawn by shuffles; for
-/// [`Path::Service`] the first connections of the run take turns.
+/// Connection `c` belongs to audience `c / audience_size`. `slots` senders send to each audience;
+/// for [`Path::Publish`] they are the audience's first connections; for [`Path::Direct`] every
+/// connection sends, and senders and receivers are drawn by shuffles; for [`Path::Service`] the
+/// first connections of the run take turns.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowPlan {
     /// The stage it runs in, an index into [`RunPlan::stages`].
@@ -99,7 +100,7 @@ pub(crate) struct FlowPlan {
     pub(crate) payload_size: usize,
     pub(crate) audience_size: u32,
     pub(crate) slots: u16,
-    /// Audiences take their turns in a shuffled order, not one after the other.
+    /// Audiences take turns in a shuffled order, not one after the other.
     pub(crate) shuffled: bool,
 }
 
@@ -134,14 +135,14 @@ pub(crate) struct ConnectPlan {
     pub(crate) retries: u8,
 }
 
-/// Connections that come and go beside the measured ones.
+/// Connections that come and go in addition to the measured ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChurnPlan {
     pub(crate) connections: u32,
     pub(crate) rate: Rate,
 }
 
-/// Who the clients say they are.
+/// The identities of the clients.
 #[derive(Clone, Debug)]
 pub(crate) struct IdentityPlan {
     pub(crate) first_mid: i64,
@@ -150,7 +151,7 @@ pub(crate) struct IdentityPlan {
     pub(crate) room_type: String,
     /// Connections of one room; 0: no room.
     pub(crate) room_size: u32,
-    /// Rooms of each connection beside its first: joined after the login.
+    /// Rooms of each connection in addition to its first: joined after the login.
     pub(crate) further_rooms: u8,
     /// Measured connections; those beyond them (slow, churning) are spread over the same rooms.
     pub(crate) measured: u32,
@@ -170,8 +171,9 @@ impl IdentityPlan {
         Some(if index < self.measured { index / self.room_size } else { index % rooms })
     }
 
-    /// Number of the `nth` room (from 1) that connection `index` joins after its login. There are as many such rooms as
-    /// rooms of logins for each `nth`, of about the same size, and their members are others each time.
+    /// Number of the `nth` room (from 1) that connection `index` joins after its login. For each
+    /// `nth` there are as many such rooms as rooms of logins, of about the same size, with
+    /// different members each time.
     pub(crate) fn further_room(&self, index: u32, nth: u8) -> Option<u32> {
         let rooms = self.rooms()?;
         let nth = u32::from(nth);
@@ -190,9 +192,9 @@ pub(crate) struct Phases {
 /// What happens to the connections in a stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StageKind {
-    /// They stay; the stage's flows run, if it has any.
+    /// Connections stay; the stage's flows run, if it has any.
     Hold,
-    /// They close and come back, in a shuffled order.
+    /// Connections close and come back, in a shuffled order.
     Churn { rate: Rate },
     /// All close at once. It ends when all are closed, on both sides.
     Disconnect,
@@ -216,17 +218,18 @@ impl StageKind {
 pub(crate) struct StagePlan {
     pub(crate) name: String,
     pub(crate) kind: StageKind,
-    /// For [`StageKind::Disconnect`] and [`StageKind::Reconnect`], `measure` is the longest that they may take.
+    /// For [`StageKind::Disconnect`] and [`StageKind::Reconnect`], `measure` is the longest that
+    /// they may take.
     pub(crate) phases: Phases,
     /// The window ends as soon as everything that was sent has arrived.
     pub(crate) until_delivered: bool,
-    /// Time after it in which nothing is asked of the server.
+    /// Time after it in which the server gets no requests.
     pub(crate) rest: Duration,
-    /// Connection requests a second from addresses that nobody has, beside everything else.
+    /// Connection requests per second from unused addresses, in addition to everything else.
     pub(crate) syn_rate: Option<u32>,
 }
 
-/// Where everything is.
+/// The addresses of the server and of the generator.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) server: SocketAddr,
@@ -246,10 +249,10 @@ pub(crate) struct Endpoints {
 pub(crate) struct LinkPlan {
     /// DPDK's virtual device, with its arguments.
     pub(crate) device: String,
-    /// Of the link that the sources and the server are on.
+    /// Prefix length of the link that the sources and the server are on.
     pub(crate) prefix_length: u8,
     pub(crate) huge_pages: bool,
-    /// How long an idle worker sleeps at most.
+    /// At most so long an idle worker sleeps.
     pub(crate) idle_sleep_max: Duration,
     pub(crate) eal_args: Vec<String>,
 }
@@ -261,12 +264,13 @@ pub(crate) struct Machinery {
     /// With [`BackendKind::Dpdk`].
     pub(crate) link: Option<LinkPlan>,
     pub(crate) workers: u32,
-    /// Threads that the workers share at most; where backends cannot share one, each worker has its own.
+    /// At most so many threads are shared by the workers; where backends cannot share one, each
+    /// worker has its own.
     pub(crate) threads: u32,
     pub(crate) pin: Vec<usize>,
     /// HTTP connections of each worker that pushes.
     pub(crate) http_connections: u32,
-    /// Requests without an answer on one HTTP connection.
+    /// Requests without an answer on one HTTP connection, at most.
     pub(crate) http_pipeline: usize,
     /// Workers that push.
     pub(crate) http_workers: u32,
@@ -330,7 +334,7 @@ impl RunPlan {
     }
 }
 
-/// What a worker's connections are for.
+/// The purpose of a worker's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Carry the flows and are checked.

@@ -1,5 +1,5 @@
-//! Live progress: a bar with an ETA on a terminal, plain lines elsewhere. On standard error, so that reports can be
-//! piped.
+//! Live progress: a bar with an ETA on a terminal, plain lines elsewhere. On standard error, so
+//! that reports can be piped.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -19,7 +19,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Silent when `quiet`.
+    /// Prints nothing when `quiet`.
     pub(crate) fn new(quiet: bool) -> Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = (!quiet && terminal).then(|| {
@@ -39,7 +39,7 @@ impl Progress {
         }
     }
 
-    /// A phase of `total` steps begins.
+    /// Begins a phase of `total` steps.
     pub(crate) fn phase(&mut self, phase: &str, total: u64) {
         (self.phase, self.total, self.began) = (phase.to_owned(), total, Instant::now());
         if let Some(bar) = &self.bar {
@@ -54,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// So far within the phase.
+    /// Shows progress within the phase.
     pub(crate) fn at(&mut self, step: u64, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(step.min(self.total));
@@ -69,7 +69,7 @@ impl Progress {
         }
     }
 
-    /// Nothing more to show.
+    /// Ends the display.
     pub(crate) fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

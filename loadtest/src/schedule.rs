@@ -1,10 +1,12 @@
 //! The open-loop schedule: when each operation is meant to happen, fixed before the first one does.
 //!
-//! Operation `i` of a flow is due at `start + i / rate`, whatever the server does. Latency is counted from there, so
-//! a stall of the server shows in every operation that it delayed (no coordinated omission).
+//! Operation `i` of a flow is due at `start + i / rate`, whatever the server does. Latency is
+//! counted from there, so a stall of the server shows in every operation that it delayed (no
+//! coordinated omission).
 //!
-//! Operations go round the senders: in round `r`, the sender at position `p` of `total` does operation
-//! `r × total + p`. A sender therefore does one operation a round, and its own sequence number is the round.
+//! Operations go round the senders: in round `r`, the sender at position `p` of `total` does
+//! operation `r × total + p`. A sender therefore does one operation a round, and its own sequence
+//! number is the round.
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -44,7 +46,8 @@ impl Schedule {
 
     /// When operation `index` is due.
     pub(crate) fn intended(&self, index: u64) -> u64 {
-        // Thousandths of a second's operations: 10^9 ns × 10^3 / milli-rate, exactly, without drift.
+        // Thousandths of a second's operations: 10^9 ns × 10^3 / milli-rate, exactly, without
+        // drift.
         let offset = u128::from(index) * 1_000_000_000_000 / u128::from(self.rate.milli);
         self.start.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
     }
@@ -59,7 +62,7 @@ impl Schedule {
         self.due_before(to).saturating_sub(self.due_before(from))
     }
 
-    /// Operations whose intended time is before `time`.
+    /// The number of operations whose intended time is before `time`.
     fn due_before(&self, time: u64) -> u64 {
         let elapsed = u128::from(time.saturating_sub(self.start)) * u128::from(self.rate.milli);
         u64::try_from(elapsed.div_ceil(1_000_000_000_000)).unwrap_or(u64::MAX)

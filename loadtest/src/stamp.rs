@@ -1,5 +1,5 @@
-//! What every message carries: the first 24 bytes of its payload, so that its receiver can tell whose it is, whether
-//! one is missing before it, and when it was meant to leave.
+//! What every message carries: the first 24 bytes of its payload, from which its receiver knows the
+//! sender, whether a message is missing before it, and when it was meant to leave.
 //!
 //! ```text
 //!  0     4          8          12     14     15      16           24
@@ -8,8 +8,9 @@
 //!  └─────┴──────────┴──────────┴──────┴──────┴───────┴────────────┴─────────────
 //! ```
 //!
-//! An audience is a set of receivers that are sent to together: one connection (echo), a batch of users (push), a
-//! room, or everyone (broadcast). A slot numbers the senders of an audience; `sequence` counts by audience and slot.
+//! An audience is a set of receivers that are sent to together: one connection (echo), a batch of
+//! users (push), a room, or all (broadcast). A slot numbers the senders of an audience; `sequence`
+//! counts by audience and slot.
 
 /// Size of the stamp, and so of the smallest payload, in bytes.
 pub(crate) const STAMP_SIZE: usize = 24;
@@ -66,7 +67,7 @@ fn check(bytes: &[u8; STAMP_SIZE]) -> u8 {
 
 /// The filler behind the stamp: the same for every message, so that receivers compare it.
 pub(crate) fn filler(size: usize) -> Vec<u8> {
-    // Letters only: servers that log or parse a payload as text are not led astray.
+    // Letters only, so that servers which log or parse a payload as text work as usual.
     (0..size).map(|at| b'a' + (at * 7 % 26) as u8).collect()
 }
 

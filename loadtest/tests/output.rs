@@ -1,4 +1,4 @@
-//! What becomes of the program when its output can't be written.
+//! How the program behaves when its output can't be written.
 
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;

@@ -101,7 +101,7 @@ fn a_run_of_many_stages() {
         assert_eq!(stage(name)["departure"]["closed"], 200, "{name}");
     }
     assert_eq!(stage("storm")["connect"]["ready"], 200);
-    // What connections cost is what is there beyond this.
+    // The cost of connections is what is there beyond this.
     let first = &report["samples"][0];
     assert_eq!((first["ready"].as_u64(), first["time"].as_f64()), (Some(0), Some(0.0)), "{first}");
     let beats = stage("idle")["heartbeats"]["measured"].as_u64().unwrap();
@@ -136,7 +136,7 @@ fn connections_in_several_rooms() {
     drop(peer);
     let full = Peer::start(Faults { refuse_joins: true, ..Faults::default() });
     let line = "connect -c 3 --rooms-per-connection 2 --connect-retries 0";
-    assert_eq!(run(&full, line).0, Exit::CouldNotRun, "nobody became ready");
+    assert_eq!(run(&full, line).0, Exit::CouldNotRun, "no connection became ready");
 }
 
 #[test]
@@ -179,7 +179,8 @@ fn garbage_closes_the_connection_and_is_counted() {
 #[test]
 fn a_server_that_closes_idle_http_connections_loses_no_request() {
     let peer = Peer::start(Faults { http_idle_max: Some(Duration::from_secs(5)), ..Faults::default() });
-    // The connections are there before a ramp of six seconds, and carry their first request after it.
+    // The connections are there before a ramp of six seconds, and carry their first request after
+    // it.
     let (exit, report) =
         run(&peer, "push -c 60 --connect-rate 10 --rate 200 --warmup 0ms --duration 200ms --settle 10s");
     assert_eq!(exit, Exit::Met, "{report}");
@@ -196,7 +197,7 @@ fn a_server_that_goes_away_ends_the_run_and_is_named() {
         assert_eq!(exit, Exit::Missed, "{line}: {report}");
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         let reason = report["verdict"]["reasons"][0].as_str().unwrap();
-        assert!(reason.starts_with("server gone: nobody listens at 127.0.0.1:"), "{line}: {reason}");
+        assert!(reason.starts_with("server gone: nothing listens at 127.0.0.1:"), "{line}: {reason}");
         assert!(begun.elapsed() < Duration::from_secs(120), "{line}: {:?}", begun.elapsed());
     }
 }
@@ -232,7 +233,7 @@ fn exit_codes() {
     drop(peer);
     let mute = Peer::start(Faults { mute: true, ..Faults::default() });
     let (exit, _) = run(&mute, "connect -c 3 --connect-timeout 100ms --connect-retries 0");
-    assert_eq!(exit, Exit::CouldNotRun, "nobody became ready");
+    assert_eq!(exit, Exit::CouldNotRun, "no connection became ready");
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The generator's workers allocate nothing per message: what they cost must not hide what the server does. Counted by the
-//! allocator on their threads; a run that sends far more messages allocates no more.
+//! The generator's workers allocate nothing per message: what they cost must not hide what the
+//! server does. Counted by the allocator on their threads; a run that sends far more messages
+//! allocates no more.
 #![allow(missing_docs, unreachable_pub, reason = "a test")]
 #![allow(unsafe_code, reason = "an allocator")]
 
@@ -20,7 +21,8 @@ struct WorkersAllocator;
 static ALLOCATOR: WorkersAllocator = WorkersAllocator;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Whether a thread is a worker. Its name is not there from its first allocation on, so it is asked for a few times.
+/// Whether a thread is a worker. Its name is not there from its first allocation on, so it is asked
+/// for a few times.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Thread {
     Unknown(u8),
@@ -54,7 +56,7 @@ fn count() {
     });
 }
 
-// SAFETY: every method hands its arguments to `System` unchanged, whose contract is the same.
+// SAFETY: every method passes its arguments to `System` unchanged, whose contract is the same.
 unsafe impl GlobalAlloc for WorkersAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -75,12 +77,13 @@ unsafe impl GlobalAlloc for WorkersAllocator {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: `block` came from `System` through this allocator, with this layout; the caller vouches for `size`.
+        // SAFETY: `block` came from `System` through this allocator, with this layout; the caller
+        // guarantees `size`.
         unsafe { System.realloc(block, layout, size) }
     }
 }
 
-/// A second hands its histogram to the coordinator: so many allocations a second and flow.
+/// A second passes its histogram to the coordinator: so many allocations per second and flow.
 const PER_SECOND: u64 = 6;
 
 /// Allocations of the workers and messages of a run that measures for so many milliseconds.

@@ -1,4 +1,5 @@
-//! The generator as a host of its own on a link: clients on our TCP/IP engine, over a queue of DPDK's.
+//! The generator as a host of its own on a link: clients on our TCP/IP engine, over a queue of
+//! DPDK's.
 
 use super::with_kernel::WithKernel;
 use crate::client::Protocol;
@@ -17,20 +18,21 @@ use std::time::{Duration, Instant};
 
 /// How long the link may take to come up: a memif client looks for its server every 100 ms or so.
 const LINK_PATIENCE: Duration = Duration::from_secs(5);
-/// What to do when nobody is there.
+/// The advice when the other end of the link does not answer.
 const SERVER_FIRST: &str = "start the gateway first, with the other end of the link in [dpdk] devices: role=server, and the same id, \
                             socket and socket-abstract";
-/// How long the last goodbyes may take.
+/// How long the last closes may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
-/// The largest blocks whose number follows the connections, in bytes: sent bytes stay in them until they are acknowledged.
+/// The largest blocks whose number follows the connections, in bytes: sent bytes stay in them until
+/// they are acknowledged.
 const BLOCK_SIZE_OF_WAVES: u32 = 16 << 10;
-/// Bytes of such blocks of one size at most.
+/// At most so many bytes of such blocks of one size.
 const BLOCKS_BYTES_MAX: u32 = 128 << 20;
 
-/// The host of `plan`; `None` where another backend was chosen.
+/// Opens the host of `plan`; `None` where another backend was chosen.
 ///
 /// # Errors
-/// What DPDK says, and what to do about it.
+/// DPDK's error, with advice.
 pub(super) fn open(plan: &RunPlan) -> Result<Option<Host>, RunError> {
     let (BackendKind::Dpdk, Some(link)) = (plan.machinery.backend, &plan.machinery.link) else {
         return Ok(None);
@@ -75,7 +77,8 @@ fn explain(error: &HostError, link: &LinkPlan) -> RunError {
     RunError::new(format!("no host on {device}: {error}"), advice)
 }
 
-/// Sizes of a worker's backend where sent bytes stay in its own blocks until they are acknowledged, and not in a socket.
+/// Sizes of a worker's backend where sent bytes stay in its own blocks until they are acknowledged,
+/// and not in a socket.
 fn sizes(config: &BackendConfig) -> BackendConfig {
     let mut config = config.clone();
     let connections = config.connections_max.min(1 << 16) as u32;
@@ -85,10 +88,11 @@ fn sizes(config: &BackendConfig) -> BackendConfig {
     config
 }
 
-/// The engine of a host that only connects, and whose owner may close all at once.
+/// The engine of a host that only connects, and that may close all connections at once.
 fn engine(config: &BackendConfig) -> TcpConfig {
     let engine = PollConfig::engine(config);
-    // Beyond them a close is a reset, and resets are limited by the second: the server would keep the rest.
+    // Beyond them a close is a reset, and resets are limited per second: the server would keep the
+    // rest.
     let orphans_max = config.connections_max.max(64);
     let active_max = config.connections_max + orphans_max;
     TcpConfig { ephemeral_ports: EphemeralPorts::ALL, orphans_max, active_max, ..engine }
@@ -97,7 +101,7 @@ fn engine(config: &BackendConfig) -> TcpConfig {
 /// Works on the host's queue until the end.
 ///
 /// # Errors
-/// What the system says to making the backend, or to using it; that the link does not come up.
+/// The system's errors from making or using the backend; the link does not come up.
 pub(super) fn work<P: Protocol>(protocol: P, to: Assignment) -> Result<WorkerResult, RunError> {
     let host = to.context.host.clone();
     let host = host

@@ -1,4 +1,4 @@
-//! Which backend drives the workers: the one place that names them.
+//! The choice of the backend that drives the workers: the one place that names them.
 
 #[cfg(feature = "dpdk")]
 mod dpdk;
@@ -18,15 +18,15 @@ use std::io;
 #[cfg(feature = "dpdk")]
 use std::sync::Arc;
 
-/// What `auto` means here.
+/// The backend that `auto` stands for.
 pub(crate) fn best() -> BackendKind {
     if netpoll::uring::probe().is_ok() { BackendKind::IoUring } else { BackendKind::Epoll }
 }
 
-/// Whether the backend can be had at all.
+/// Checks that the backend can be used at all.
 ///
 /// # Errors
-/// What stands in its way.
+/// The reason why not.
 pub(crate) fn check(kind: BackendKind) -> Result<(), RunError> {
     match kind {
         BackendKind::Epoll => Ok(()),
@@ -42,7 +42,7 @@ pub(crate) fn check(kind: BackendKind) -> Result<(), RunError> {
     }
 }
 
-/// What the workers of a run share of their backend. Made once, before any of them.
+/// What the workers of a run share of their backend. Made once, before any worker.
 #[derive(Clone, Default)]
 pub(crate) struct BackendContext {
     #[cfg(feature = "dpdk")]
@@ -52,30 +52,30 @@ pub(crate) struct BackendContext {
 }
 
 impl BackendContext {
-    /// For `plan`. On DPDK: starts it and opens the port, before other threads are there.
+    /// The context of `plan`. On DPDK: starts it and opens the port, before other threads exist.
     ///
     /// # Errors
-    /// What DPDK says, and what to do about it.
+    /// DPDK's error, with advice.
     #[cfg(feature = "dpdk")]
     pub(crate) fn open(plan: &RunPlan) -> Result<BackendContext, RunError> {
         Ok(BackendContext { host: dpdk::open(plan)?.map(Arc::new), flood: Arc::default() })
     }
 
-    /// Sends so many connection requests a second from addresses that nobody has, from now on; 0: none. Returns how many were sent
-    /// so far.
+    /// Sends so many connection requests a second from unused addresses, from now on; 0: none.
+    /// Returns how many were sent so far.
     #[cfg(feature = "dpdk")]
     pub(crate) fn flood(&self, per_second: u32) -> u64 {
         self.flood.set(per_second);
         self.flood.sent()
     }
 
-    /// Nothing: the kernel sends from its own addresses only.
+    /// Does nothing: the kernel sends from its own addresses only.
     #[cfg(not(feature = "dpdk"))]
     pub(crate) fn flood(&self, _: u32) -> u64 {
         0
     }
 
-    /// For `plan`: the kernel's backends share nothing.
+    /// The context of `plan`: the kernel's backends share nothing.
     ///
     /// # Errors
     /// Those of [`check`].
@@ -85,7 +85,7 @@ impl BackendContext {
     }
 }
 
-/// How many threads `workers` of them take, which may share `threads`.
+/// The number of threads for `workers` workers, which may share `threads`.
 pub(crate) fn threads(kind: BackendKind, threads: u32, workers: usize) -> usize {
     match kind {
         BackendKind::IoUring => (threads as usize).clamp(workers.div_ceil(WAIT_SLOTS_MAX), workers.max(1)),
@@ -93,16 +93,16 @@ pub(crate) fn threads(kind: BackendKind, threads: u32, workers: usize) -> usize 
     }
 }
 
-/// Makes the backends of the assignments of one thread, which is the calling one, and works on them until the end.
+/// Makes the backends for the assignments of the calling thread, and works on them until the end.
 ///
 /// # Errors
-/// What the system says to making them, or to using them.
+/// The system's errors from making or using them.
 pub(crate) fn work<P: Protocol>(
     kind: BackendKind,
     protocol: &P,
     hand: Vec<Assignment>,
 ) -> Result<Vec<WorkerResult>, RunError> {
-    // It accepts nothing; one slot is the least that is reserved for it.
+    // The generator accepts nothing; one slot is the least that is reserved for accepts.
     let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
     let ring = |config: &BackendConfig| UringBackend::new(config, &uring);
     if kind == BackendKind::IoUring && hand.len() > 1 {
@@ -165,6 +165,7 @@ fn worker<B: Backend, P: Protocol>(
 /// A backend whose descriptors are this thread's alone.
 #[allow(unsafe_code)]
 fn own_descriptors(config: &BackendConfig) -> std::io::Result<EpollBackend> {
-    // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; what it reports carries no descriptors.
+    // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; its
+    // reports carry no descriptors.
     unsafe { EpollBackend::with_own_descriptors(config, Waker::event_fd()?) }
 }

@@ -1,13 +1,13 @@
-//! Two backends on one thread: the server is reached past the kernel, everything else (its HTTP, on the control port) over the
-//! kernel's sockets.
+//! Two backends on one thread: the server is reached past the kernel, everything else (its HTTP, on
+//! the control port) over the kernel's sockets.
 //!
 //! ```text
 //!   connect(server) ──► link: indexes as they are          ids from below `link.index_bound()`
 //!   connect(other)  ──► kernel: indexes behind the link's
 //! ```
 //!
-//! The kernel's side is looked at once in a while, for that is a system call: at once when something was sent over it, else every
-//! [`LOOK_EVERY`].
+//! The kernel's side is polled rarely, because that is a system call: at once when something was
+//! sent over it, otherwise every [`LOOK_EVERY`].
 
 use netpoll::{
     Backend, BackendCounters, BufferPools, Completion, Completions, ConnectError, ConnectionId, Introspect,
@@ -18,26 +18,26 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// The longest that an answer over the kernel's sockets lies unseen.
+/// At most so long an answer over the kernel's sockets stays unseen.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
-/// Completions of the kernel's side in one poll.
+/// At most so many completions of the kernel's side per poll.
 const BATCH: usize = 64;
 
 /// See the module's text.
 pub(crate) struct WithKernel<L, K> {
     link: L,
     kernel: K,
-    /// Who is reached over the link.
+    /// The address that is reached over the link.
     server: IpAddr,
     from_kernel: Completions,
-    /// Something waits to be handed to the kernel.
+    /// Something is queued for the kernel's side.
     unsent: bool,
     looked_at: Timestamp,
     waiting: Vec<Waiting>,
 }
 
 impl<L: Backend, K: Backend> WithKernel<L, K> {
-    /// `server` over `link`, all others over `kernel`.
+    /// Reaches `server` over `link`, and all other addresses over `kernel`.
     pub(crate) fn new(link: L, kernel: K, server: IpAddr) -> WithKernel<L, K> {
         let slots = link.index_bound() + kernel.index_bound();
         WithKernel {
@@ -51,12 +51,12 @@ impl<L: Backend, K: Backend> WithKernel<L, K> {
         }
     }
 
-    /// The one that reached the server.
+    /// The backend that reached the server.
     pub(crate) fn into_link(self) -> L {
         self.link
     }
 
-    /// The kernel's own id, if the connection is one of its.
+    /// The kernel side's own id, if the connection is on that side.
     fn of_kernel(&self, id: ConnectionId) -> Option<ConnectionId> {
         let index = id.index().checked_sub(self.link.index_bound())?;
         Some(ConnectionId::new(index as u32, id.generation()))
@@ -77,7 +77,7 @@ impl<L: Backend, K: Backend> WithKernel<L, K> {
     }
 }
 
-/// The id behind `bound` slots of others.
+/// The id behind `bound` slots of the other backend.
 fn behind(id: ConnectionId, bound: usize) -> ConnectionId {
     ConnectionId::new((id.index() + bound) as u32, id.generation())
 }
@@ -279,7 +279,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    /// Polls until `found` says so of a completion.
+    /// Polls until `found` returns true for a completion.
     fn until(
         both: &mut WithKernel<EpollBackend, EpollBackend>,
         mut found: impl FnMut(&Completion) -> bool,

@@ -1,13 +1,15 @@
-//! From received buffers to whole frames: in place where a buffer holds whole ones, in one small block where a frame
-//! straddles two.
+//! From received buffers to whole frames: in place where a buffer holds whole ones, in one small
+//! block where a frame straddles two.
 
 use super::{Progress, Violation};
 use netpoll::{Buffer, BufferPools};
 
-/// No memory for the rest of a frame: the pools are too small, or the frame too large for any block.
+/// No block for the rest of a frame: the pools are too small, or the frame is too large for any
+/// block.
 const NO_BLOCK: Violation = Violation("frame_over_largest_block");
 
-/// Hands `input` to `read`, behind what `partial` holds of the frame before it; keeps the unread rest in `partial`.
+/// Passes `input` to `read`, behind what `partial` holds of the frame before it; keeps the unread
+/// rest in `partial`.
 ///
 /// # Errors
 /// Those of `read`; then the connection is to be closed.
@@ -18,7 +20,7 @@ pub(crate) fn feed(
     mut read: impl FnMut(&mut [u8]) -> Result<Progress, Violation>,
 ) -> Result<(), Violation> {
     while let Some(mut held) = partial.take() {
-        // How many bytes the frame needs was not kept: its first bytes tell again.
+        // The size that the frame needs was not kept: its first bytes give it again.
         let progress = read(held.as_mut_slice())?;
         held.advance(progress.consumed);
         if held.is_empty() {
@@ -50,7 +52,7 @@ pub(crate) fn feed(
     Ok(())
 }
 
-/// `held` itself if `size` bytes fit, else its bytes in a larger block.
+/// `held` itself if `size` bytes fit, otherwise its bytes in a larger block.
 fn grow(held: Buffer, size: usize, pools: &mut BufferPools) -> Result<Buffer, Violation> {
     if held.capacity() >= size {
         return Ok(held);

@@ -1,7 +1,8 @@
 //! goim's protocol from the client's side, over TCP or in WebSocket messages.
 //!
 //! ```text
-//!   connected ─► [upgrade] ─► auth frame ─► auth reply ─► [joins ─► replies] ─► ready: heartbeats, echo frames, SendMessage, pushes
+//!   connected ─► [upgrade] ─► auth frame ─► auth reply ─► [joins ─► replies] ─► ready:
+//!                                               heartbeats, echo frames, SendMessage, pushes
 //! ```
 
 use super::template::{ROOM_DIGITS, Template, digits, payload};
@@ -51,7 +52,7 @@ impl Goim {
         self.emit(&template, out);
     }
 
-    /// The Joins of connection `index`, in one go. Returns how many.
+    /// Writes the Joins of connection `index` at once. Returns how many there are.
     fn joins(&self, index: u32, out: &mut Vec<u8>) -> u8 {
         let identity = &*self.identity;
         for nth in 1..=identity.further_rooms {
@@ -99,13 +100,13 @@ impl Goim {
         Template::new(frame(Operation::SEND_MESSAGE, &encoded), Some(payload_at), Some(12), Some(room_at))
     }
 
-    /// A message to a user, whose number is patched in.
+    /// A message to a user; the user's number is patched in.
     fn direct_template(&self, flow: &FlowPlan) -> Template {
         let body = payload(flow.payload_size);
         let message = SendMessage {
             target: Target::Mid(self.identity.first_mid),
             not_to_self: false,
-            // Services hear of what went wrong, clients of each message.
+            // Services receive replies for failures, clients for each message.
             quiet: flow.path == Path::Service,
             push_operation: PushOperation::new(Operation(self.identity.push_operation)),
             traceparent: None,
@@ -118,7 +119,7 @@ impl Goim {
             .with_user_at(payload_at - size_of::<i64>())
     }
 
-    /// One frame.
+    /// Handles one frame.
     fn dispatch(
         &self,
         link: &mut Link,
@@ -174,7 +175,7 @@ impl Goim {
         Operation(self.identity.echo_operation).reply().0
     }
 
-    /// Whole frames off a TCP stream.
+    /// Reads whole frames off a TCP stream.
     fn read_stream(
         &self,
         link: &mut Link,
@@ -224,7 +225,8 @@ impl Protocol for Goim {
             let progress = upgrade.verify(index, input)?;
             if progress.consumed > 0 {
                 upgraded(link);
-                // Back to the worker, which sends the auth frame; nothing can have come before that.
+                // Returns to the worker, which sends the auth frame; nothing can have come before
+                // that.
                 link.stage = Stage::Authenticating;
             }
             return Ok(progress);
@@ -273,7 +275,7 @@ fn room_text(identity: &IdentityPlan, room: Option<u32>) -> String {
     }
 }
 
-/// A whole frame, sequence 1.
+/// A whole frame with sequence 1.
 fn frame(operation: Operation, body: &[u8]) -> Vec<u8> {
     let mut bytes = Header::new(operation, 1, body.len() as u32).to_bytes().to_vec();
     bytes.extend_from_slice(body);

@@ -1,7 +1,9 @@
-//! The client side of a connection, without IO: what to say first, how to read what comes, what a message looks like.
+//! The client side of a connection, without IO: what to send first, how to read what arrives, what
+//! a message looks like.
 //!
-//! [`Protocol`] is the small seam between the workers, which move bytes and keep time, and what the server speaks.
-//! [`goim`] is the real thing over TCP and WebSocket; [`raw`] is bare bytes and bare WebSocket messages, for floors.
+//! [`Protocol`] is the small seam between the workers, which move bytes and keep time, and the
+//! server's protocol. [`goim`] is goim's over TCP and WebSocket; [`raw`] is bare bytes and bare
+//! WebSocket messages, for floors.
 
 pub(crate) mod feed;
 pub(crate) mod goim;
@@ -13,14 +15,14 @@ use crate::plan::FlowPlan;
 use gateway_proto::websocket::Decoder;
 use template::Template;
 
-/// How far a connection has come.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// No socket.
     Closed,
     /// The TCP handshake is under way.
     Connecting,
-    /// The WebSocket handshake is.
+    /// The WebSocket handshake is under way.
     Upgrading,
     /// The auth frame was sent.
     Authenticating,
@@ -45,7 +47,7 @@ impl Link {
     }
 }
 
-/// How much of the input was read, and how much there must be to read on.
+/// How much of the input was read, and how much is needed to read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) consumed: usize,
@@ -53,24 +55,24 @@ pub(crate) struct Progress {
     pub(crate) needed: usize,
 }
 
-/// A server's word that is not about a message.
+/// A notice of the server that is not about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// It closes, with this code (0: none given).
+    /// The server closes, with this code (0: none given).
     Closing(u16),
-    /// It refused a request.
+    /// The server refused a request.
     Refused(u16),
-    /// It asks to come back later.
+    /// The server asks the client to reconnect later.
     Reconnect,
     /// A WebSocket ping was answered.
     Ping,
 }
 
-/// What the server broke. The connection is closed.
+/// A rule that the server broke. The connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) &'static str);
 
-/// Takes what a protocol reads.
+/// Receiver of what a protocol reads.
 pub(crate) trait Sink {
     /// A stamped message for this connection.
     fn message(&mut self, payload: &[u8]);
@@ -80,22 +82,23 @@ pub(crate) trait Sink {
     fn publish_reply(&mut self, accepted: bool);
     /// The answer to a heartbeat.
     fn heartbeat_reply(&mut self);
-    /// Something else.
+    /// Another notice.
     fn notice(&mut self, notice: Notice);
-    /// Bytes that the protocol owes the server (a pong).
+    /// Bytes that the protocol has to send to the server (a pong).
     fn owe(&mut self, bytes: &[u8]);
 }
 
-/// What the server speaks, seen from a client.
+/// The server's protocol, from the client's side.
 pub(crate) trait Protocol: Clone + Send + 'static {
-    /// Writes what connection `index` sends at its present stage, moves it on, and returns the size. Called when the
-    /// socket is connected, and again whenever [`Protocol::receive`] moved the stage on and it is not ready.
+    /// Writes what connection `index` sends at its present stage, moves it on, and returns the
+    /// size. Called when the socket is connected, and again whenever [`Protocol::receive`] moved
+    /// the stage on and it is not ready.
     fn hello(&self, index: u32, link: &mut Link, out: &mut Vec<u8>);
 
-    /// Reads as much of `input` as is whole.
+    /// Reads the whole units in `input`.
     ///
     /// # Errors
-    /// The first breach of the protocol.
+    /// The first violation of the protocol.
     fn receive(
         &self,
         index: u32,

@@ -1,8 +1,8 @@
 //! Bare bytes and bare WebSocket messages: what a server costs without a protocol of its own.
 //!
-//! A plain TCP stream is cut into messages of one fixed size, which everything on it must have. A connection is ready
-//! as soon as it is connected (or upgraded). The same bytes serve as echo and, where the server sends what one
-//! connection says to all, as bare fan-out.
+//! A plain TCP stream is cut into messages of one fixed size. A connection is ready as soon as it
+//! is connected (or upgraded). The same bytes serve as echo and, where the server sends each
+//! message of one connection to all, as bare fan-out.
 
 use super::template::{Template, payload};
 use super::websocket::{Upgrade, read_messages, upgraded};

@@ -1,5 +1,5 @@
-//! A message encoded once, patched in place for each send: stamp, sequence, room digits or user number. A WebSocket client's payload
-//! is masked, so the patches are too.
+//! A message encoded once, patched in place for each send: stamp, sequence, room digits or user
+//! number. A WebSocket client's payload is masked, so the patches are too.
 
 use crate::stamp::{STAMP_SIZE, Stamp, filler};
 use gateway_proto::websocket::apply_mask;
@@ -7,8 +7,9 @@ use gateway_proto::websocket::apply_mask;
 /// Digits of a room's number in its name.
 pub(crate) const ROOM_DIGITS: usize = 8;
 
-/// The mask of every frame. RFC 6455 §5.3 wants it unpredictable, against proxies in the way; a generator wants it
-/// cheap. It is not zero, so that the server does the work it would do for a browser.
+/// The mask of every frame. RFC 6455 §5.3 requires an unpredictable one, against proxies in the
+/// way; a generator needs a cheap one. It is not zero, so that the server does the work that it
+/// would do for a browser.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// One encoded message.
@@ -19,11 +20,11 @@ pub(crate) struct Template {
     sequence_at: Option<usize>,
     room_at: Option<usize>,
     user_at: Option<usize>,
-    /// Where the masked part begins, if one does.
+    /// Where the masked part begins, if there is one.
     masked_from: Option<usize>,
 }
 
-/// What is not the same in the next message.
+/// The fields that differ from message to message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patch {
     pub(crate) stamp: Stamp,

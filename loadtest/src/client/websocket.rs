@@ -1,4 +1,5 @@
-//! WebSocket for clients: the upgrade, and the payloads of binary messages. Around `gateway_proto::websocket`.
+//! WebSocket for clients: the upgrade, and the payloads of binary messages. Around
+//! `gateway_proto::websocket`.
 
 use super::{Notice, Progress, Sink, Stage, Violation};
 use gateway_proto::websocket::handshake::{KEY_SIZE, ResponseParse, client_request, verify_response};
@@ -7,7 +8,7 @@ use gateway_proto::websocket::{
     apply_mask, emit_masked_header,
 };
 
-/// What a server may send: whole messages of up to 16 MiB in one piece.
+/// Limits for what a server may send: whole messages of up to 16 MiB in one piece.
 const LIMITS: Limits =
     Limits { frame_payload_size_max: 16 << 20, message_size_max: 16 << 20, fragments_max: 1 };
 
@@ -24,7 +25,8 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    /// The nonce of a connection: fixed by its index, so that nothing need be kept to verify the answer.
+    /// The nonce of a connection: fixed by its index, so that nothing need be kept to verify the
+    /// answer.
     fn nonce(index: u32) -> [u8; 16] {
         let mixed = u128::from(index).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         mixed.to_be_bytes()
@@ -63,10 +65,10 @@ impl Upgrade {
     }
 }
 
-/// Reads messages off `input` and hands each payload to `each`.
+/// Reads messages off `input` and passes each payload to `each`.
 ///
 /// # Errors
-/// The first breach of RFC 6455, or what `each` says.
+/// The first violation of RFC 6455, or the error of `each`.
 pub(crate) fn read_messages<S: Sink>(
     decoder: &mut Decoder,
     input: &mut [u8],
@@ -108,7 +110,7 @@ fn owe_pong(payload: &[u8], sink: &mut impl Sink) {
     sink.owe(&frame[..head + payload.len()]);
 }
 
-/// The stage after the upgrade was answered.
+/// Sets the stage that follows the answer to the upgrade.
 pub(crate) fn upgraded(link: &mut super::Link) {
     debug_assert_eq!(link.stage, Stage::Upgrading);
     link.decoder = Decoder::default();

@@ -1,5 +1,5 @@
-//! A minimal HTTP/1.1 client for goim's push routes, on the same backend as everything else: keep-alive, pipelined,
-//! no allocation a request.
+//! A minimal HTTP/1.1 client for goim's push routes, on the same backend as everything else:
+//! keep-alive, pipelined, without an allocation per request.
 
 use crate::client::{Progress, Violation};
 use crate::plan::Route;
@@ -7,9 +7,10 @@ use netpoll::{Buffer, ConnectionId};
 use std::collections::VecDeque;
 use std::io::Write;
 
-/// A connection without a request for this long is replaced, ns: a server may close one that is idle at any moment (after 5 s of
-/// silence many do), and a request on its way just then would be lost. No multiple of a usual interval between requests, or each
-/// of them would meet its connection while it is replaced.
+/// A connection without a request for this long is replaced, in ns: a server may close an idle one
+/// at any moment (many do after 5 s), and a request on its way just then would be lost. It is not a
+/// multiple of a usual interval between requests, or each request would meet its connection while
+/// it is replaced.
 const IDLE_MAX: u64 = 2_300_000_000;
 
 /// A request without an answer.
@@ -43,7 +44,7 @@ impl Pusher {
         }
     }
 
-    /// Whether it has been idle for longer than a server can be relied on to keep it.
+    /// Whether it has been idle for longer than servers reliably keep it open.
     pub(crate) fn is_stale(&self, now: u64) -> bool {
         self.ready && self.pending.is_empty() && now.saturating_sub(self.used_at) >= IDLE_MAX
     }
@@ -54,7 +55,7 @@ impl Pusher {
     }
 }
 
-/// What a push request is about.
+/// The subject of a push request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) route: Route,
@@ -70,12 +71,12 @@ pub(crate) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Size of the head at most.
+    /// At most so many bytes are in the head.
     pub(crate) fn head_size_max(&self) -> usize {
         200 + self.host.len() + self.room_type.len() + 26 * self.count as usize
     }
 
-    /// Writes the head before a body of `size` bytes; returns its size, `None` if it does not fit.
+    /// Writes the head before a body of `size` bytes. Returns its size; `None` if it does not fit.
     pub(crate) fn write_head(&self, size: usize, out: &mut [u8]) -> Option<usize> {
         let room = out.len();
         let mut rest: &mut [u8] = out;
@@ -108,7 +109,7 @@ impl Request<'_> {
 /// Reads whole responses off `input`; `each` gets goim's code of each (0: accepted).
 ///
 /// # Errors
-/// What is no HTTP response, or one whose size is not announced by Content-Length.
+/// Bytes that are no HTTP response, or a response without Content-Length.
 pub(crate) fn read_responses(input: &[u8], mut each: impl FnMut(i32)) -> Result<Progress, Violation> {
     let mut at = 0;
     while at < input.len() {

@@ -1,4 +1,5 @@
-//! What a run needs of descriptors and memory, as a sum that a person can check, made before anything starts.
+//! What a run needs of descriptors and memory, as a sum that the reader can check, made before
+//! anything starts.
 
 use crate::error::RunError;
 use crate::limits;
@@ -7,18 +8,18 @@ use crate::report::units::{bytes, number};
 use crate::settings::{GatewayBackend, Settings};
 use netpoll::epoll::EpollBackend;
 
-/// The kernel's part of one side of a connection, in bytes: socket, inode, file, and what io_uring keeps of it. Measured:
-/// see docs/benchmarks.md.
+/// The kernel's part of one side of a connection, in bytes: socket, inode, file, and what io_uring
+/// keeps of it. Measured: see docs/benchmarks.md.
 const KERNEL_EACH_SIDE: u64 = 4700;
-/// The gateway's, and the generator's with all flows.
+/// Bytes of a connection in the gateway, and in the generator with all flows.
 const GATEWAY: u64 = 512;
 const GENERATOR: u64 = 768;
-/// Its TCP/IP stack, where that is not the kernel's: control block and place in the flow table on either side, and what a
-/// connection needs more while something is in flight.
+/// Bytes of a connection in a TCP/IP stack of our own: control block and entry in the flow table on
+/// either side, and what it needs in addition while something is in flight.
 const STACK_EACH_SIDE: u64 = 512;
-/// One message on its way to everyone: a socket buffer and its data.
+/// One message under way to all connections: a socket buffer and its data.
 const ON_ITS_WAY: u64 = 1024;
-/// Whatever the number of connections: pools, rings, both programs.
+/// Bytes for any number of connections: pools, rings, both programs.
 const BASE: u64 = 512 << 20;
 /// Descriptors of a gateway with epoll that are not connections.
 const EPOLL_RESERVE: u32 = 512;
@@ -36,10 +37,11 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For what `settings` ask.
+    /// The budget of `settings`.
     ///
     /// # Errors
-    /// Never yet; a machine that cannot hold it is told by [`Budget::check`], behind the sum.
+    /// None so far; [`Budget::check`] refuses a machine that cannot hold it, after the sum was
+    /// printed.
     pub(super) fn of(settings: &Settings, backend: GatewayBackend) -> Result<Budget, RunError> {
         let asked = settings.connections.map_or(0, |count| count.0);
         let limit = limits::raise_descriptors();
@@ -51,7 +53,8 @@ impl Budget {
                 (asked, workers)
             }
             GatewayBackend::Epoll => {
-                // The kernel spreads connections unevenly over workers, so the gateway wants a twentieth to spare.
+                // The kernel spreads connections unevenly over workers, so the gateway needs a
+                // twentieth to spare.
                 let room = u32::try_from(limit).unwrap_or(u32::MAX).saturating_sub(EPOLL_RESERVE) / 21 * 20;
                 if room < asked {
                     notes.push(format!(
@@ -88,7 +91,7 @@ impl Budget {
             },
             ("gateway", GATEWAY),
             ("generator", GENERATOR),
-            ("a message on its way to everyone", ON_ITS_WAY),
+            ("a message on its way to all connections", ON_ITS_WAY),
         ];
         let each: u64 = parts.iter().map(|(_, size)| size).sum();
         let needed = count * each + BASE;
@@ -109,7 +112,7 @@ impl Budget {
     /// Refuses what the machine cannot hold.
     ///
     /// # Errors
-    /// With how many connections it could hold.
+    /// How many connections it could hold.
     pub(super) fn check(&self) -> Result<(), RunError> {
         if self.needed <= self.available {
             return Ok(());
@@ -127,7 +130,7 @@ impl Budget {
     }
 }
 
-/// What is said of descriptors where one table of `limit` is too small.
+/// The text about descriptors where one table of `limit` is too small.
 fn tables(connections: u32, workers: u32, limit: u64) -> String {
     format!(
         "descriptors: {workers} workers of the one gateway process on epoll, each a thread with a table of descriptors of its own, \

@@ -1,4 +1,5 @@
-//! Stored runs of the same stages over other backends and transports: each report shows the others' figures beside its own.
+//! A comparison with stored runs of the same stages over other backends and transports, shown in
+//! each report.
 
 use super::outcome::Outcome;
 use super::thresholds::Measurement;
@@ -7,7 +8,7 @@ use crate::report::html::date;
 use crate::report::units::number;
 use std::path::{Path, PathBuf};
 
-/// A table: the measures of one run, and what it and others found.
+/// A table: the measures of one run, and the values of it and of others.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     pub(super) head: Vec<String>,
@@ -15,7 +16,8 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Of `own`, with `others` in their order and the names of their folders. Without any there is nothing to show.
+    /// The comparison of `own` with `others`, in their order and with the names of their folders.
+    /// Empty without others.
     pub(super) fn of(own: &Outcome, others: &[(String, &Outcome)]) -> Comparison {
         if others.is_empty() {
             return Comparison::default();
@@ -43,7 +45,7 @@ impl Comparison {
     }
 }
 
-/// What a run was, and of which day: machines change.
+/// A run's name, with its day: machines change.
 fn name(outcome: &Outcome) -> String {
     let transport = if outcome.full.protocol.contains("WebSocket") { "WebSocket" } else { "TCP" };
     let (count, since) = (number(outcome.full.connect.ready as f64), date(outcome.full.started_at));
@@ -62,7 +64,7 @@ fn next_to(folder: &Path) -> Vec<(PathBuf, Outcome)> {
     folders.into_iter().filter(|path| !same(path)).filter_map(stored).collect()
 }
 
-/// What was found next to `folder`, beside `own`.
+/// The comparison of `own` with the runs that are stored next to `folder`.
 pub(super) fn stored_next_to(folder: &str, own: &Outcome) -> Comparison {
     let others = next_to(Path::new(folder));
     let folder = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();

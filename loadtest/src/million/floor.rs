@@ -1,8 +1,10 @@
-//! What a broadcast's delivery is compared with: the bare send to as many receivers, by a server that does nothing else.
+//! What a broadcast's delivery is compared with: the bare send to as many receivers, by a server
+//! that does nothing else.
 //!
-//! Nanoseconds of two days are not to be compared on a machine whose speed changes, and a send to one of a million sockets, none
-//! of which is in a cache, costs more than to one of five thousand. So the floor is measured in the same run where it can
-//! be: by `bench broadcast`, over as many rings, in the same namespace, as soon as the gateway is gone.
+//! Nanoseconds of two days do not compare on a machine whose speed changes, and a send to one of a
+//! million sockets, none of which is in a cache, costs more than to one of five thousand. So the
+//! floor is measured in the same run where possible: by `bench broadcast`, over as many rings, in
+//! the same namespace, as soon as the gateway has ended.
 
 use super::outcome::name;
 use crate::cli::Stop;
@@ -17,7 +19,7 @@ use std::time::Duration;
 /// The benchmark's stored report, which has a floor of another day.
 const STORED: &str = "docs/reports/bench/report.json";
 
-/// What the bare floor of the benchmark costs a delivery, and where that is from.
+/// What the bare floor of the benchmark costs per delivery, and its source.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
     pub(super) nanos: f64,
@@ -31,7 +33,7 @@ struct Figures {
     server_ns: Vec<f64>,
 }
 
-/// It ends with the value, and its server with it.
+/// The benchmark's process; it ends when this is dropped, and its server with it.
 struct Bench(Child);
 
 impl Drop for Bench {
@@ -41,10 +43,11 @@ impl Drop for Bench {
     }
 }
 
-/// Has `program`, the benchmark, measure it with so many receivers on so many rings. Nothing when the run is to stop.
+/// Runs `program`, the benchmark, with so many receivers on so many rings. `None` when the run is
+/// to stop.
 ///
 /// # Errors
-/// When it cannot be started, or says that something went wrong.
+/// It cannot be started, or it reports an error.
 pub(super) fn measure(
     program: &str,
     connections: u32,
@@ -81,10 +84,10 @@ pub(super) fn measure(
     }
 }
 
-/// Refuses a program that is not there, before anything is measured for it.
+/// Refuses a program that does not exist, before anything is measured for it.
 ///
 /// # Errors
-/// With how to build it.
+/// How to build it.
 pub(super) fn check(program: &str) -> Result<(), RunError> {
     match Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
@@ -112,7 +115,8 @@ fn of(figures: &str) -> Option<Floor> {
     })
 }
 
-/// The fan-out floor on the same backend: CPU a delivery as the benchmark's stored report has it, where that is found.
+/// The fan-out floor on the same backend: CPU per delivery in the benchmark's stored report, if
+/// there is one.
 pub(super) fn stored(backend: GatewayBackend) -> Option<Floor> {
     let text = std::fs::read_to_string(STORED).ok()?;
     let report: serde_json::Value = serde_json::from_str(&text).ok()?;

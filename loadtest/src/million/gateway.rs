@@ -13,15 +13,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where its control plane is.
+/// The address of its control plane.
 pub(super) const CONTROL: &str = "127.0.0.1:23111";
 /// How long it may take to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Receive buffers of a gateway past the kernel: frames that its connections may hold between two turns. 8 MB.
+/// Receive buffers of a gateway past the kernel: frames that its connections may hold between two
+/// turns. 8 MB.
 const FRAMES_HELD: u32 = 4096;
 
-/// Where its clients connect.
+/// The address that its clients connect to.
 pub(super) fn clients(backend: GatewayBackend) -> &'static str {
     match backend {
         GatewayBackend::Dpdk => "10.77.0.2:23101",
@@ -29,7 +30,8 @@ pub(super) fn clients(backend: GatewayBackend) -> &'static str {
     }
 }
 
-/// What is made for it, and goes with it. Nobody can have made it before.
+/// The folder of its files, removed with it. Its name is fresh, so no other program can have made
+/// it before.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -45,8 +47,9 @@ pub(super) fn link(role: &str) -> String {
     format!("net_memif0,role={role},id=0,socket={},socket-abstract=no", socket.display())
 }
 
-/// A gateway's configuration for so many mostly quiet connections: small receive buffers that all connections of a
-/// worker share, and connections demoted to the cheaper wait after ten seconds; past the kernel, one queue and plain pages.
+/// A gateway's configuration for so many mostly quiet connections: small receive buffers that all
+/// connections of a worker share, and connections demoted to the cheaper wait after ten seconds;
+/// past the kernel, one queue and plain pages.
 pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Budget) -> String {
     let (kind, path) = match transport {
         Transport::Tcp => ("tcp", ""),
@@ -60,7 +63,8 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
         link("server")
     );
     let dpdk = if is_past(backend) { dpdk } else { String::new() };
-    // A delivery past the kernel takes a tenth of the time, so as many more are a turn's (docs/decisions/0013).
+    // A delivery past the kernel takes a tenth of the time, so a turn has ten times as many
+    // (docs/decisions/0013).
     let slice = if is_past(backend) { "fanout_deliveries_per_turn_max = 256\n" } else { "" };
     let clients = clients(backend);
     let waiting = match backend {
@@ -80,8 +84,8 @@ pub(super) fn config(backend: GatewayBackend, transport: Transport, budget: &Bud
     )
 }
 
-/// Threads of a gateway that shares the processors with its load: half of them, one at least. Rings beyond that take turns, and
-/// fewer threads are woken less often (docs/decisions/0017).
+/// Threads of a gateway that shares the processors with its load: half of them, at least one. Rings
+/// beyond that take turns, and fewer threads are woken less often (docs/decisions/0017).
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get() / 2).max(1)
 }
@@ -91,11 +95,13 @@ pub(super) fn is_past(backend: GatewayBackend) -> bool {
     backend == GatewayBackend::Dpdk
 }
 
-/// Waits for a word. When its input ends without one, this program was killed: then it ends the gateway, and removes its folder.
+/// A script that waits for a line. When its input ends without one, this program was killed: then
+/// it ends the gateway, and removes its folder.
 const KEEPER: &str =
     "trap '' INT TERM HUP; read -r word; [ \"$word\" = ended ] && exit; kill -TERM \"$1\"; rm -rf \"$2\"";
 
-/// A running gateway. It is killed when dropped, unless it was stopped; it ends, too, when this program is killed.
+/// A running gateway. It is killed when dropped, unless it was stopped; it also ends when this
+/// program is killed.
 pub(super) struct Gateway {
     child: Child,
     keeper: Option<Child>,
@@ -105,7 +111,7 @@ impl Gateway {
     /// Starts `program` with this configuration; returns when it is ready.
     ///
     /// # Errors
-    /// What its log says when it does not become ready.
+    /// Its log, when it does not become ready.
     pub(super) fn start(program: &str, config: &str, listening: &str) -> Result<Gateway, RunError> {
         let failed = |error: std::io::Error| {
             RunError::new(
@@ -113,7 +119,8 @@ impl Gateway {
                 "build it: cargo build --release -p gateway, and name it with --gateway",
             )
         };
-        // Without a namespace of one's own a gateway may be there that must not be taken for this one.
+        // Without a namespace of one's own another gateway may be there, which must not be taken
+        // for this one.
         [CONTROL, listening].into_iter().try_for_each(check_free)?;
         let folder = folder();
         DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
@@ -127,7 +134,7 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            // A terminal's Ctrl-C is for this program, which then ends the gateway.
+            // A terminal's Ctrl-C goes to this program, which then ends the gateway.
             .process_group(0)
             .spawn();
         let child = child.inspect_err(|_| drop(fs::remove_dir_all(folder))).map_err(failed)?;
@@ -150,10 +157,10 @@ impl Gateway {
         self.child.id().cast_signed()
     }
 
-    /// SIGTERM; it must end by itself, with exit code 0.
+    /// Sends SIGTERM; the gateway must end by itself, with exit code 0.
     ///
     /// # Errors
-    /// When it does not.
+    /// It does not.
     pub(super) fn stop(mut self) -> Result<(), RunError> {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid()) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -191,20 +198,22 @@ impl Drop for Gateway {
     }
 }
 
-/// Who ends `gateway` when this program is killed; nobody where there is no shell.
+/// Starts the process that ends `gateway` when this program is killed; `None` without a shell.
 fn keeper(gateway: u32, folder: &Path) -> Option<Child> {
     let mut keeper = Command::new("sh");
     keeper.args(["-c", KEEPER, "sh", &gateway.to_string()]).arg(folder);
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 
+/// Checks that an address is free.
+///
 /// # Errors
-/// When somebody listens there.
+/// A socket listens there.
 fn check_free(address: &str) -> Result<(), RunError> {
     let address: SocketAddr = address.parse().map_err(|_| RunError::new(address, "no address"))?;
     match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
         Ok(_) => Err(RunError::new(
-            format!("somebody listens on {address} already"),
+            format!("another socket listens on {address} already"),
             format!(
                 "end it (ss -ltnp 'sport = :{}'), or run as root: then there is a network namespace of one's own",
                 address.port()

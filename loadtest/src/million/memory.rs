@@ -1,8 +1,10 @@
-//! Memory that the host of a virtual machine has given already, so that a run measures the gateway and not the host.
+//! Memory that the host of a virtual machine has already given, so that a run measures the gateway
+//! and not the host.
 //!
-//! A hypervisor gives memory when it is touched for the first time, and takes free memory back where the guest reports it
-//! (`mm/page_reporting.c`, virtio-balloon's free page reporting). For the kernel's fresh slabs that was a fifth of both
-//! processors in a ramp to a million (docs/decisions/0017). A machine of its own has neither.
+//! A hypervisor gives memory when it is touched for the first time, and takes free memory back
+//! where the guest reports it (`mm/page_reporting.c`, virtio-balloon's free page reporting). For
+//! the kernel's fresh slabs that was a fifth of both processors in a ramp to a million
+//! (docs/decisions/0017). A physical machine has neither.
 
 use crate::monitor::kernel;
 use crate::report::units::bytes;
@@ -12,22 +14,24 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Free blocks of this order (4 KiB << order) and larger are reported to the host; -1 where no device asks for reports.
+/// Free blocks of this order (4 KiB << order) and larger are reported to the host; -1 where no
+/// device asks for reports.
 const REPORTED: &str = "/sys/module/page_reporting/parameters/page_reporting_order";
-/// The largest order of free blocks that there is.
+/// The largest order of free blocks.
 const ORDER_MAX: u32 = 10;
-/// Left alone, for whatever else runs here.
+/// Bytes left alone, for whatever else runs here.
 const SPARED: u64 = 1 << 30;
 /// The free memory that the kernel takes first is not known, so more is touched than a run needs.
 const TOUCHED_TO_NEEDED: u64 = 4;
 /// A run that needs less is over before it matters.
 const WORTH_IT: u64 = 1 << 30;
-/// Bytes that are touched between two looks at whether to stop.
+/// Bytes that are touched between two checks of `stop`.
 const STEP: usize = 64 << 20;
-/// Waits for the end of its input, which is that of this program however it comes about, and sets the order again.
+/// A script that waits for the end of its input, which is that of this program however it ends, and
+/// then sets the order back.
 const KEEPER: &str = "trap '' INT TERM HUP; cat >/dev/null; echo \"$1\" >\"$2\"";
 
-/// As long as it lives, the memory stays; then reporting is as it was.
+/// Holds the memory while it lives; when it is dropped, reporting is as it was.
 pub(super) struct MemoryPrefault {
     keeper: Option<Child>,
     /// What was done, for the report.
@@ -35,9 +39,10 @@ pub(super) struct MemoryPrefault {
 }
 
 impl MemoryPrefault {
-    /// Keeps the host from taking free memory back, then touches `needed` bytes of it and more, where this is a virtual
-    /// machine that reports free memory and this process may stop that (root, not in a container). Elsewhere it does nothing.
-    /// That takes up to a minute, or until `stop`.
+    /// Stops the host from taking free memory back, then touches `needed` bytes of it and more,
+    /// where this is a virtual machine that reports free memory and this process may stop that
+    /// (root, not in a container). Elsewhere it does nothing. Takes up to a minute, or until
+    /// `stop`.
     pub(super) fn begin(needed: u64, stop: &AtomicBool) -> MemoryPrefault {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let order = std::fs::read_to_string(REPORTED).ok().and_then(|order| order.trim().parse::<u32>().ok());
@@ -70,7 +75,8 @@ impl MemoryPrefault {
     }
 }
 
-/// Has no free block reported from now on, and returns who sets that back; nobody where none was reported before.
+/// Stops the reporting of free blocks. Returns the process that sets it back; `None` where none was
+/// reported before.
 fn stop_reporting(order: u32) -> io::Result<Option<Child>> {
     if order > ORDER_MAX {
         return Ok(None);
@@ -113,16 +119,17 @@ fn is_virtual(cpuinfo: &str) -> bool {
     flags.flat_map(str::split_ascii_whitespace).any(|flag| flag == "hypervisor")
 }
 
-/// How much of `free` bytes to touch for a run that needs so many.
+/// Bytes of `free` to touch for a run that needs `needed`.
 fn share(needed: u64, free: u64) -> u64 {
     (needed * TOUCHED_TO_NEEDED).min(free.saturating_sub(SPARED))
 }
 
-/// Writes so many bytes, by all processors, and gives them back; returns how many it could have, and had until `stop`.
+/// Writes so many bytes, on all processors, and releases them; returns how many it had, up to
+/// `stop`.
 fn touch(size: u64, stop: &AtomicBool) -> u64 {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let each = usize::try_from(size).unwrap_or(0) / threads;
-    // All at once: what one thread gave back would be what another gets.
+    // All at once: what one thread released would be what another gets.
     let touched: Vec<Vec<u8>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| touched(each, stop))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()

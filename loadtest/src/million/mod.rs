@@ -1,12 +1,13 @@
-//! `loadtest million --gateway PROGRAM`: one command that prepares, starts a gateway, takes it through every stage, stops
-//! it, and writes what came of it.
+//! `loadtest million --gateway PROGRAM`: one command that prepares, starts a gateway, runs every
+//! stage against it, stops it, and writes the results.
 //!
 //! ```text
-//!   own network namespace ─► budget: descriptors, ports, memory ─► gateway ─► stages (10 000 connections, then all)
-//!                                                                     └─ SIGTERM, exit checked ─► floor ─► thresholds, page, summary
+//!   own network namespace ─► budget: descriptors, ports, memory ─► gateway ─► stages
+//!       (10 000 connections, then all) ─► SIGTERM, exit checked ─► floor ─► page, summary
 //! ```
 //!
-//! Nothing is left behind: the namespace ends with the process, and with it every sysctl that was set in it.
+//! Nothing is left behind: the namespace ends with the process, and with it every sysctl that was
+//! set in it.
 
 mod budget;
 mod comparison;
@@ -86,7 +87,7 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
         say!("{}", terminal::render(&full));
         return Ok(interrupted());
     }
-    // What was measured is not to be lost for want of something to compare it with.
+    // Measurements must not be lost for lack of something to compare them with.
     let floor = session.floor().unwrap_or_else(|error| {
         note!("loadtest: {error}");
         notes.push(format!("no floor of the broadcast: {error}"));
@@ -102,7 +103,7 @@ pub(crate) fn run(settings: &Settings, command: &str, stop: &Stop) -> Result<Exi
     Ok(if outcome.passed() { Exit::Met } else { Exit::Missed })
 }
 
-/// Half a run is no report, and must not take the place of a whole one.
+/// Half a run is no report, and must not replace a whole one.
 fn interrupted() -> Exit {
     note!("loadtest: interrupted, so nothing is stored");
     Exit::Missed
@@ -117,7 +118,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// What can be wrong with the flags and the programs, told before anything takes time.
+    /// Checks the flags and the programs, before anything takes time.
     fn check(&self) -> Result<(), RunError> {
         self.goals()?;
         self.settings.floor.as_deref().map_or(Ok(()), floor::check)?;
@@ -129,8 +130,8 @@ impl Session<'_> {
         self.settings.goal.iter().flatten().map(|text| Goal::parse(text)).collect()
     }
 
-    /// The floor of a broadcast: measured now where that was asked for and the gateway's rings are the kernel's, else what
-    /// is stored.
+    /// The floor of a broadcast: measured now where that was asked for and the gateway's rings are
+    /// the kernel's, otherwise the stored one.
     fn floor(&self) -> Result<Option<Floor>, RunError> {
         match &self.settings.floor {
             Some(program) if self.backend == GatewayBackend::IoUring => {
@@ -182,7 +183,7 @@ impl Session<'_> {
         settings.server_pid = Some(pid);
         settings.backend = settings.backend.or(Some(BackendChoice::Auto));
         if label == "small" {
-            // Only its pushes are compared; the rest shows that all is well, and may be short.
+            // Only its pushes are compared; the rest checks that all is well, and may be short.
             let shorter = |span: Option<crate::settings::units::Span>| {
                 span.map(|span| crate::settings::units::Span(span.0.min(std::time::Duration::from_secs(20))))
             };

@@ -4,10 +4,11 @@ use crate::error::RunError;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Says to the program that it is inside already, and how it was called.
+/// Tells the program that it runs inside already, and how it was called.
 const INSIDE: &str = "LOADTEST_NAMESPACE";
 
-/// Sets the table's size where the kernel can (6.1 and later), and goes on in a namespace that has it.
+/// Sets the table's size where the kernel can (6.1 and later), and continues in a namespace that
+/// has it.
 const INNER: &str = "echo 4194304 2>/dev/null >/proc/sys/net/ipv4/tcp_child_ehash_entries; \
     exec unshare --net sh -c 'ip link set lo up && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
 
@@ -16,19 +17,21 @@ const SYSCTLS: [(&str, &str); 4] = [
     ("net/ipv4/ip_local_port_range", "1024 65535"),
     ("net/core/somaxconn", "65535"),
     ("net/ipv4/tcp_max_syn_backlog", "65535"),
-    // A TIME_WAIT socket that is dropped for want of room is one less on both the kernel's account and ours.
+    // A TIME_WAIT socket that is dropped for lack of room is one less on the kernel's account and
+    // on ours.
     ("net/ipv4/tcp_max_tw_buckets", "2000000"),
 ];
 
-/// How the program was called, if it was started again in here by its whole path, which is nobody's business in a report.
+/// How the program was called, if it was started again in here by its whole path, which does not
+/// belong in a report.
 pub(crate) fn called() -> Option<String> {
     std::env::var_os(INSIDE).map(|name| name.to_string_lossy().into_owned())
 }
 
-/// Goes on in a namespace of its own, as root and where that is possible; says how things are.
+/// Continues in a namespace of its own, as root and where that is possible; returns a description.
 ///
 /// # Errors
-/// When the program cannot be started again in it.
+/// The program cannot be started again in it.
 pub(super) fn enter() -> Result<Vec<String>, RunError> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(vec![apply_sysctls()]);
@@ -42,8 +45,9 @@ pub(super) fn enter() -> Result<Vec<String>, RunError> {
     let program = std::env::current_exe().map_err(|error| {
         RunError::new(format!("cannot find this program: {error}"), "start it by its path")
     })?;
-    // exec all the way: the process, and who may signal it, stay the same. A namespace inside a namespace, for the size of
-    // TCP's table is that which the one around it had set when it was made.
+    // exec all the way: the process, and the right to signal it, stay the same. A namespace inside
+    // a namespace, because the size of TCP's table is what the outer one had set when the inner one
+    // was made.
     let error = Command::new("unshare")
         .args(["--net", "sh", "-c", INNER])
         .arg(program)

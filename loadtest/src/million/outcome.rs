@@ -1,4 +1,4 @@
-//! Everything of a whole `million`, and the files it becomes.
+//! The outcome of a whole `million`, and the files it becomes.
 
 use super::budget::Budget;
 use super::floor::Floor;
@@ -12,11 +12,11 @@ use std::path::Path;
 
 /// Version of the stored form.
 const FORMAT: u32 = 1;
-/// What a folder gets.
+/// Files of a folder.
 const FILES: [&str; 3] = ["report.html", "report.json", "summary.md"];
-/// Samples that are kept of a run.
+/// At most so many samples are kept of a run.
 const SAMPLES_MAX: usize = 600;
-/// The size from which the thresholds are meant.
+/// The size from which the thresholds apply.
 pub(super) const FULL_SIZE: u64 = 1_000_000;
 
 /// See the module's text.
@@ -63,17 +63,19 @@ impl Outcome {
         }
     }
 
-    /// Nothing lost, everyone connected, goals met; and at full size, no threshold missed.
+    /// Whether nothing was lost, all connections were made and goals were met; and at full size, no
+    /// threshold missed.
     pub(super) fn passed(&self) -> bool {
         let met = || self.measurements.iter().all(|row| row.verdict != Verdict::Missed);
         let sound = self.full.verdict.passed && self.small.as_ref().is_none_or(|small| small.verdict.passed);
         sound && (self.full.connect.asked < FULL_SIZE || met())
     }
 
-    /// Tries whether [`Outcome::store`] can write its files, and makes the folder. What is there stays as it is.
+    /// Tests whether [`Outcome::store`] can write its files, and makes the folder. What is there
+    /// stays as it is.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// The folder cannot be written.
     pub(super) fn probe(folder: &str) -> Result<(), RunError> {
         std::fs::create_dir_all(folder).map_err(|error| {
             RunError::new(
@@ -87,7 +89,7 @@ impl Outcome {
     /// Writes report.html, report.json and summary.md.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// The folder cannot be written.
     pub(super) fn store(&self, folder: &str) -> Result<(), RunError> {
         let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
         Outcome::probe(folder)?;
@@ -95,10 +97,10 @@ impl Outcome {
         self.store_pages(folder)
     }
 
-    /// Writes what people read, with the runs beside it that are stored next to `folder`.
+    /// Writes the pages, with a comparison to the runs that are stored next to `folder`.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// The folder cannot be written.
     pub(super) fn store_pages(&self, folder: &str) -> Result<(), RunError> {
         let path = |name: &str| Path::new(folder).join(name).to_string_lossy().into_owned();
         let comparison = comparison::stored_next_to(folder, self);
@@ -106,10 +108,10 @@ impl Outcome {
         json::write(&path("report.html"), &page::render(self, &comparison))
     }
 
-    /// What was stored in `folder`.
+    /// Reads what was stored in `folder`.
     ///
     /// # Errors
-    /// When there is no such report.
+    /// There is no such report.
     pub(super) fn load(folder: &Path) -> Result<Outcome, RunError> {
         let path = folder.join("report.json");
         let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());

@@ -1,4 +1,5 @@
-//! The outcome as one self-contained page: the thresholds, the whole run over time, then each stage.
+//! The outcome as one self-contained page: the thresholds, the whole run over time, then each
+//! stage.
 
 use super::comparison::Comparison;
 use super::outcome::Outcome;

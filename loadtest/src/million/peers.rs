@@ -1,4 +1,5 @@
-//! What others publish, with their hardware: self-reported unless noted, read in their repositories and blogs in 2026.
+//! What other projects publish, with their hardware: self-reported unless noted, read in their
+//! repositories and blogs in 2026.
 
 /// Head of the table.
 pub(super) const HEAD: [&str; 6] =

@@ -32,7 +32,7 @@ pub(super) fn thresholds(outcome: &Outcome) -> String {
     out
 }
 
-/// Whether the thresholds are meant for this run.
+/// Whether the thresholds apply to this run.
 pub(super) fn meant(outcome: &Outcome) -> String {
     let count = outcome.full.connect.ready;
     if outcome.full.connect.asked >= FULL_SIZE {
@@ -46,7 +46,7 @@ pub(super) fn meant(outcome: &Outcome) -> String {
     }
 }
 
-/// How busy the machine was with other things, and what held the generator back.
+/// How busy the machine was with other work, and what limited the generator.
 pub(super) fn noise(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     let mut others: Vec<f64> = report.samples.iter().map(|sample| sample.other_cpu).collect();
@@ -102,7 +102,7 @@ fn table(head: &[impl ToString], rows: &[Vec<String>]) -> String {
     out + "\n"
 }
 
-/// summary.md.
+/// The text of summary.md.
 pub(super) fn markdown(outcome: &Outcome, comparison: &Comparison) -> String {
     let full = &outcome.full;
     let machine: Vec<String> = full.machine.iter().map(|(name, value)| format!("{name} {value}")).collect();

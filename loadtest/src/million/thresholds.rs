@@ -1,4 +1,4 @@
-//! What the run must show: each measure with its threshold and its target.
+//! What the run must achieve: each measure with its threshold and its target.
 
 use super::floor::Floor;
 use crate::report::units::{bytes, nanos, number, percent};
@@ -18,7 +18,7 @@ pub(super) struct Measurement {
     pub(super) note: String,
 }
 
-/// What came of it.
+/// The verdict on a measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
@@ -102,7 +102,8 @@ pub(super) fn net_cost(report: &Report, name: &str) -> Option<f64> {
     Some(net * 1e9 / server.messages as f64)
 }
 
-/// Kernel bytes a connection at the end of the idle stage, both sides together, and what each cache has of it.
+/// Kernel bytes a connection at the end of the idle stage, both sides together, and what each cache
+/// has of it.
 pub(super) fn slab(report: &Report) -> Option<(f64, Vec<(String, f64)>)> {
     let idle = report.stages.iter().position(|stage| stage.name == "idle")? + 1;
     let first = report.samples.iter().find(|sample| !sample.slab.is_empty())?;
@@ -127,8 +128,7 @@ pub(super) fn faults(report: &Report) -> u64 {
     report.flows.iter().map(|flow| of(&flow.conservation)).sum()
 }
 
-/// Every row of the table.
-/// `past`: there was no kernel between the gateway and its clients.
+/// All rows of the table. `past`: there was no kernel between the gateway and its clients.
 pub(super) fn all(
     full: &Report,
     small: Option<&Report>,
@@ -141,7 +141,8 @@ pub(super) fn all(
     measurements
 }
 
-/// Its memory: past the kernel, TCP's is the gateway's own, and huge pages are counted in.
+/// The row of its memory: past the kernel, TCP's is the gateway's own, and huge pages are counted
+/// in.
 fn memory(rss: Option<f64>, peak: f64, past: bool) -> Measurement {
     let mib = 1048576.0;
     let (threshold, target) = match past {
@@ -190,7 +191,7 @@ fn holding(full: &Report, past: bool) -> Vec<Measurement> {
         ),
         memory(rss, peak, past),
     ];
-    // Past the kernel there is none.
+    // Past the kernel there is no slab.
     measurements.extend((!past).then(|| {
         less("kernel slab a connection, server side", None, Some((4100.0, "≤ 4.1 KB"))).judge(
             slab.map(|(both, _)| (both / 2.0, format!("{:.0} B", both / 2.0))),
@@ -215,7 +216,8 @@ fn holding(full: &Report, past: bool) -> Vec<Measurement> {
     measurements
 }
 
-/// Pushes that come one by one, by each of two ways in; then what a publisher over HTTP can do about its cost.
+/// Single pushes, over each of two ways in; then what a publisher over HTTP can do about their
+/// cost.
 fn pushing(full: &Report) -> Vec<Measurement> {
     let mut measurements = pushes(full, "service", "a service's connection");
     measurements.extend(pushes(full, "push", "HTTP, a request each"));
@@ -223,7 +225,7 @@ fn pushing(full: &Report) -> Vec<Measurement> {
     measurements
 }
 
-/// Of one way in, by its stage: the bounds are the same for all.
+/// The rows of one way in, by its stage: the bounds are the same for all.
 fn pushes(full: &Report, name: &str, over: &str) -> Vec<Measurement> {
     let found = stage(full, name);
     let flow = found.and_then(|stage| stage.flows.first());
@@ -262,7 +264,7 @@ fn pushes(full: &Report, name: &str, over: &str) -> Vec<Measurement> {
     ]
 }
 
-/// As many deliveries, in requests to several users each: no threshold is set.
+/// The same number of deliveries, in requests to several users each: no threshold is set.
 fn lists(full: &Report) -> Measurement {
     let stage = stage(full, "list");
     let flow = stage.and_then(|stage| stage.flows.first()).filter(|flow| flow.latency.count > 0);
@@ -288,8 +290,8 @@ fn broadcasts(full: &Report) -> Vec<(f64, &StageReport)> {
     costs
 }
 
-/// The broadcasts' row, by the median one. The bare floor sends through the kernel: past it there is nothing to compare with, and
-/// the cost is reported.
+/// The broadcasts' row, by the median one. The bare floor sends through the kernel: past it there
+/// is nothing to compare with, and the cost is reported.
 fn broadcast(full: &Report, floor: Option<&Floor>, past: bool) -> Measurement {
     let all = broadcasts(full);
     let median = all.get(all.len() / 2);
@@ -339,7 +341,8 @@ fn times(ratio: f64) -> (f64, String) {
     (ratio, format!("{ratio:.2} ×"))
 }
 
-/// How many times as much a push costs as with few connections: of the ways in, that for which it is more.
+/// How many times the cost of a push with few connections a push costs: the larger figure of the
+/// ways in.
 fn dearer(full: &Report, small: Option<&Report>) -> (Option<f64>, String) {
     let of = |(name, over): (&str, &str)| {
         let (full, small) = (net_cost(full, name)?, net_cost(small?, name).filter(|small| *small > 0.0)?);

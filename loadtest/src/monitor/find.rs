@@ -1,4 +1,4 @@
-//! Which processes listen on a port.
+//! Finds the processes that listen on a port.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,7 +24,7 @@ pub(crate) fn listening_on(address: SocketAddr) -> Vec<i32> {
     found
 }
 
-/// Binding says whether an address is ours.
+/// Whether an address belongs to this machine: then binding to it works.
 fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -39,7 +39,8 @@ fn listeners(table: &str, port: u16) -> Vec<String> {
 
 fn holds(pid: i32, links: &HashSet<String>) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    // Mostly all threads have the same descriptors, and the first is enough; some servers' have descriptors of their own.
+    // Usually all threads have the same descriptors, and the first is enough; in some servers
+    // threads have descriptors of their own.
     let tables = tasks.flatten().take(8).filter_map(|task| fs::read_dir(task.path().join("fd")).ok());
     // A server with many connections has its listeners among its first descriptors.
     let targets = tables.flat_map(|table| table.flatten().take(4096));

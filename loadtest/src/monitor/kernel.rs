@@ -1,10 +1,10 @@
-//! What the kernel spends on connections: its slab caches by name, and what memory is left.
+//! What the kernel spends on connections: its slab caches by name, and the memory that is left.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Caches that grow with connections, whoever holds them.
+/// Caches that grow with connections of any process.
 const CACHES: [&str; 13] = [
     "TCP",
     "sock_inode_cache",
@@ -21,7 +21,8 @@ const CACHES: [&str; 13] = [
     "lsm_file_cache",
 ];
 
-/// Bytes of the caches of interest, by name; `kmalloc` is the sum of those. Empty unless root reads it.
+/// Bytes of the caches of interest, by name; `kmalloc` is the sum of those. Empty unless root reads
+/// it.
 pub(crate) fn slab() -> BTreeMap<String, u64> {
     parse_slab(&fs::read_to_string("/proc/slabinfo").unwrap_or_default())
 }
@@ -31,8 +32,8 @@ pub(crate) fn slab_is_readable() -> bool {
     fs::File::open("/proc/slabinfo").is_ok()
 }
 
-/// slabinfo(5), version 2.1: name, active objects, all objects, object size, objects a slab, pages a slab, then
-/// `: tunables` and `: slabdata <active> <slabs> <shared>`.
+/// slabinfo(5), version 2.1: name, active objects, all objects, object size, objects a slab, pages
+/// a slab, then `: tunables` and `: slabdata <active> <slabs> <shared>`.
 fn parse_slab(text: &str) -> BTreeMap<String, u64> {
     let mut sizes = BTreeMap::new();
     for line in text.lines().skip(2) {
@@ -49,8 +50,8 @@ fn parse_slab(text: &str) -> BTreeMap<String, u64> {
     sizes
 }
 
-/// Time that all processors were busy since the machine started, ns: proc_stat(5) in ticks of 1/100 s, without idle and
-/// iowait.
+/// Time that all processors were busy since the machine started, ns: proc_stat(5) in ticks of 1/100
+/// s, without idle and iowait.
 pub(crate) fn busy() -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = text.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1);
@@ -63,13 +64,13 @@ pub(crate) fn memory_available() -> u64 {
     memory("MemAvailable:")
 }
 
-/// MemFree, in bytes: what nobody has, not even the page cache.
+/// MemFree, in bytes: unused memory, without the page cache.
 pub(crate) fn memory_free() -> u64 {
     memory("MemFree:")
 }
 
-/// What this process' control groups leave it of their memory.max (cgroup v2), in bytes, the page cache that can go counted
-/// as left; without a limit, no end of it.
+/// What this process's control groups leave it of their memory.max (cgroup v2), in bytes, with
+/// reclaimable page cache counted as left; without a limit, the largest number.
 pub(crate) fn memory_left_in_cgroup() -> u64 {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();

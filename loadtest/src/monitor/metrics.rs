@@ -1,21 +1,21 @@
-//! A look at the server's /metrics: every counter and gauge, summed over its labels.
+//! Reads the server's /metrics: every counter and gauge, summed over its labels.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Names kept at most.
+/// At most so many names are kept.
 const NAMES_MAX: usize = 400;
-/// Bytes read at most.
+/// At most so many bytes are read.
 const SIZE_MAX: u64 = 16 << 20;
 
-/// Scrapes `address`; empty when nobody answers there.
+/// Scrapes `address`; empty without an answer.
 pub(crate) fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     fetch(address).map(|text| parse(&text)).unwrap_or_default()
 }
 
-/// The value of one series, labels and all; `None` where it is not told.
+/// The value of one series, named with its labels; `None` where it is missing.
 pub(crate) fn series(address: SocketAddr, name: &str) -> Option<f64> {
     let text = fetch(address)?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

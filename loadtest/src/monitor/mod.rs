@@ -17,18 +17,19 @@ use std::time::Duration;
 pub(crate) struct Usage {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
-    /// Time on a processor as the scheduler counted it, to the nanosecond; the two above come in ticks.
+    /// Time on a processor as the scheduler counted it, to the nanosecond; the two above come in
+    /// ticks.
     pub(crate) run: Duration,
     pub(crate) rss: u64,
     /// Times that a thread gave up its processor because it had nothing to do: each is one wake-up.
     pub(crate) voluntary: u64,
-    /// Times that it was made to.
+    /// Times that the scheduler took the processor away.
     pub(crate) involuntary: u64,
     /// Time that threads were ready to run while something else ran.
     pub(crate) waited: Duration,
-    /// Of `run`: threads that poll whether or not there is something to do.
+    /// The part of `run` of threads that poll whether or not there is something to do.
     polling: Duration,
-    /// How long those had something to do, by their own count; `None`: no thread polls.
+    /// How long those threads had something to do, by their own count; `None`: no thread polls.
     pub(crate) busy: Option<Duration>,
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct Usage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
     pub(crate) pids: Vec<i32>,
-    /// Where a server in poll mode tells how long its workers had something to do.
+    /// Where a server in poll mode publishes how long its workers had something to do.
     pub(crate) busy_at: Option<SocketAddr>,
 }
 
@@ -49,7 +50,7 @@ impl Watched {
     }
 }
 
-/// Busy time of workers in poll mode, as the gateway tells it.
+/// Busy time of workers in poll mode, as the gateway publishes it.
 const BUSY: &str = "gateway_stack_events_total{event=\"busy_nanos\"}";
 /// Names of such threads.
 const POLLING: &str = "worker-";
@@ -86,8 +87,8 @@ impl Usage {
         self.involuntary += kib_field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
     }
 
-    /// Processor time of both kinds, as exactly as it is known; of threads that poll only the time that they had something to do,
-    /// by the clock.
+    /// Processor time of both kinds, as exactly as it is known; of threads that poll only the time
+    /// that they had something to do, by the clock.
     pub(crate) fn cpu(&self) -> Duration {
         if let Some(busy) = self.busy {
             return busy + self.run.saturating_sub(self.polling);
@@ -95,7 +96,7 @@ impl Usage {
         if self.run.is_zero() { self.user + self.system } else { self.run }
     }
 
-    /// What came between `earlier` and this, as far as it adds up; memory is this one's.
+    /// The difference between `earlier` and this, as far as it adds up; memory is this one's.
     pub(crate) fn since(&self, earlier: &Usage) -> Usage {
         Usage {
             user: self.user.saturating_sub(earlier.user),
@@ -114,7 +115,7 @@ impl Usage {
 impl Add for Usage {
     type Output = Usage;
 
-    /// Of two windows; memory is the later one's.
+    /// The sum of two windows; memory is the later one's.
     fn add(self, later: Usage) -> Usage {
         Usage {
             user: self.user + later.user,
@@ -130,7 +131,8 @@ impl Add for Usage {
     }
 }
 
-/// utime and stime, fields 14 and 15 of proc_pid_stat(5), in ticks of 1/100 s. The name (field 2) may hold anything.
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5), in ticks of 1/100 s. The name (field 2)
+/// may hold anything.
 fn cpu_of_stat(stat: &str) -> Option<(Duration, Duration)> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11);
@@ -162,7 +164,7 @@ pub(crate) fn command_of(pid: i32) -> String {
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// What is worth knowing of this machine.
+/// Facts about this machine, for reports.
 pub(crate) fn machine() -> BTreeMap<String, String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");

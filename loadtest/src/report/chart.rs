@@ -1,4 +1,5 @@
-//! Line charts as SVG: drawn once here, so that the page needs no library; a little script adds the reading of points.
+//! Line charts as SVG: drawn here once, so that the page needs no library; a small script adds the
+//! reading of points.
 
 use super::units;
 use std::fmt::Write;
@@ -11,10 +12,10 @@ const LEFT: f64 = 68.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 40.0;
-/// Points of one line at most: more cannot be told apart.
+/// At most so many points per line: more cannot be distinguished.
 const POINTS_MAX: usize = 400;
 
-/// How an axis runs.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// From zero, evenly.
@@ -25,7 +26,7 @@ pub(crate) enum Scale {
     Nines,
 }
 
-/// What numbers on an axis are.
+/// The unit of the numbers on an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Seconds,
@@ -50,7 +51,7 @@ impl Unit {
         }
     }
 
-    /// Shorter, for ticks.
+    /// A shorter form, for ticks.
     fn tick(self, value: f64) -> String {
         match self {
             Unit::Rate | Unit::Count | Unit::Processors | Unit::Seconds => short(value),
@@ -70,7 +71,7 @@ pub(crate) struct Line {
     pub(crate) colour: usize,
     /// Filled below.
     pub(crate) area: bool,
-    /// Dashed: what was wanted, as against what came.
+    /// Dashed: the intended value, beside the measured one.
     pub(crate) dashed: bool,
     pub(crate) points: Vec<(f64, f64)>,
 }

@@ -53,7 +53,7 @@ fn reasons(report: &Report) -> String {
     if all.is_empty() { all } else { format!("<ul class=\"reasons\">{all}</ul>") }
 }
 
-/// The latency that the run is about.
+/// The latency that the run measures.
 pub(crate) fn main_latency(report: &Report) -> (&Latency, &str) {
     match (report.flows.first(), &report.churn, &report.heartbeats) {
         (Some(flow), _, _) => (&flow.latency, "from intended time"),
@@ -152,7 +152,7 @@ pub(crate) fn percentiles(curves: &[(String, &Latency)]) -> Chart {
     }
 }
 
-/// What was not measured, for shading.
+/// The times that were not measured, for shading.
 fn unmeasured(report: &Report) -> Vec<(f64, f64, String)> {
     let last = report.seconds.last().map_or(0.0, |second| f64::from(second.second) + 1.0);
     let end = report.warmup_seconds + report.measured_seconds;

@@ -8,13 +8,13 @@ pub(crate) fn write(path: &str, text: &str) -> Result<(), RunError> {
     std::fs::write(path, text).map_err(|error| unwritable(path, &error))
 }
 
-/// Tries whether `path` can be written, before the run whose report it is to hold. What is there stays as it is.
+/// Tests whether `path` can be written, before the run of its report. What is there stays as it is.
 pub(crate) fn probe(path: &str) -> Result<(), RunError> {
     let is_new = !std::path::Path::new(path).exists();
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| unwritable(path, &error))?;
     if is_new {
-        // The file of a run that fails would only be taken for a report.
+        // An empty file of a failed run would be taken for a report.
         let _ = std::fs::remove_file(path);
     }
     Ok(())

@@ -37,7 +37,8 @@ pub(crate) struct Report {
     /// Deliveries were still arriving when settling had to end.
     pub(crate) unsettled: bool,
     pub(crate) interrupted: bool,
-    /// The server went away during the run: nobody listened any more, and every connection was lost.
+    /// The server went away during the run: it did not listen any more, and every connection was
+    /// lost.
     pub(crate) server_gone: bool,
     pub(crate) connect: Connect,
     pub(crate) flows: Vec<FlowReport>,
@@ -47,9 +48,9 @@ pub(crate) struct Report {
     pub(crate) generator: Generator,
     pub(crate) server: Option<Server>,
     pub(crate) metrics: BTreeMap<String, [f64; 2]>,
-    /// Of a run of one stage; else each stage has its own.
+    /// The seconds of a run of one stage; otherwise each stage has its own.
     pub(crate) seconds: Vec<Second>,
-    /// Of a run of several.
+    /// The stages of a run of several.
     pub(crate) stages: Vec<StageReport>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) notices: BTreeMap<String, u64>,
@@ -59,7 +60,7 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
 }
 
-/// The verdict on the product, and beside it the one on the generator.
+/// The verdict on the product and, separately, the one on the generator.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Verdict {
@@ -111,7 +112,8 @@ impl Latency {
         }
     }
 
-    /// The value at a percentile given in thousandths of a percent, from the stored curve's neighbors.
+    /// The value at a percentile given in thousandths of a percent, from the stored curve's
+    /// neighbors.
     pub(crate) fn at(&self, milli_percent: u32) -> u64 {
         match milli_percent {
             50_000 => self.p50,
@@ -143,13 +145,14 @@ pub(crate) struct StageReport {
     pub(crate) flows: Vec<FlowReport>,
     pub(crate) heartbeats: Option<Requests>,
     pub(crate) churn: Option<Requests>,
-    /// Of a reconnect.
+    /// The reconnect, in a stage that reconnects.
     pub(crate) connect: Option<Connect>,
-    /// Of a disconnect.
+    /// The departure, in a stage that disconnects.
     pub(crate) departure: Option<Departure>,
-    /// Connections that closed though nobody asked them to.
+    /// Connections that closed without this side's asking.
     pub(crate) lost: BTreeMap<String, u64>,
-    /// Connection requests a second from addresses that nobody has, over traffic, warm-up included, and settling.
+    /// Connection requests per second from unused addresses, over traffic, warm-up included, and
+    /// settling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) syns_per_second: Option<f64>,
     pub(crate) server: Option<Server>,
@@ -163,28 +166,28 @@ impl StageReport {
         (self.to - self.from).max(1e-9)
     }
 
-    /// Length of the time in which both sides' processors were watched: after a departure until the server told of no
-    /// connections, which may be later than the generator's last.
+    /// Length of the time in which both sides' processors were watched: after a departure until the
+    /// server reported no connections, which may be later than the generator's last.
     pub(crate) fn watched_seconds(&self) -> f64 {
         let emptied = self.departure.as_ref().and_then(|departure| departure.server_seconds);
         self.measured_seconds().max(emptied.unwrap_or_default())
     }
 }
 
-/// Everyone leaving.
+/// The departure of all connections.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Departure {
     pub(crate) closed: u64,
     /// Until the generator's last connection was confirmed closed.
     pub(crate) seconds: f64,
-    /// Until the server told of none.
+    /// Seconds until the server reported no connections.
     pub(crate) server_seconds: Option<f64>,
     /// From asking for a close to its confirmation.
     pub(crate) latency: Latency,
 }
 
-/// How the connections came to be.
+/// How the connections were opened.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Connect {
@@ -228,7 +231,7 @@ pub(crate) struct FlowReport {
     pub(crate) conservation: Conservation,
 }
 
-/// The count of every message, warm-up and settling included.
+/// The counts of all messages, warm-up and settling included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Conservation {
@@ -256,7 +259,7 @@ pub(crate) struct Requests {
     pub(crate) latency: Latency,
 }
 
-/// What became of connections that do not read.
+/// The counts of connections that do not read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct SlowReaders {
@@ -272,7 +275,7 @@ pub(crate) struct Generator {
     pub(crate) workers: u32,
     /// Share of the measured phase that each thread spent on a processor.
     pub(crate) busy: Vec<f64>,
-    /// Share that it waited for a processor which something else had.
+    /// Share of it in which the thread waited for a processor that another one had.
     pub(crate) starved: Vec<f64>,
     pub(crate) stalls: u64,
     pub(crate) rss_bytes: u64,
@@ -293,13 +296,15 @@ pub(crate) struct Server {
     /// Within the measured phase, in seconds.
     pub(crate) user_seconds: f64,
     pub(crate) system_seconds: f64,
-    /// Its threads waited so long for a processor which something else had.
+    /// Seconds in which its threads waited for a processor that another one had.
     pub(crate) starved_seconds: f64,
     /// Processor time by the scheduler's count, in seconds.
     pub(crate) cpu_seconds: f64,
-    /// Of workers in poll mode only the time that they had something to do, by the clock: `cpu_seconds` and what follows from it.
+    /// `cpu_seconds`, and what follows from it, counts only the time in which workers in poll mode
+    /// had something to do, by the clock.
     pub(crate) is_busy_time: bool,
-    /// Times that its threads gave up a processor by themselves (each is a wake-up), and that they were made to.
+    /// Times that its threads gave up a processor voluntarily (each is a wake-up), and that the
+    /// scheduler took it.
     pub(crate) wakeups: u64,
     pub(crate) preemptions: u64,
     /// Messages that this is spread over.
@@ -341,14 +346,14 @@ pub(crate) struct Sample {
     pub(crate) server_wakeups: f64,
     pub(crate) server_preemptions: f64,
     pub(crate) generator_cpu: f64,
-    /// Of everything else on the machine.
+    /// Processors that everything else on the machine used.
     pub(crate) other_cpu: f64,
     pub(crate) generator_rss: u64,
-    /// Bytes of the kernel's caches, both sides' and everyone's on this machine.
+    /// Bytes of the kernel's caches, on both sides and for every other process of this machine.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) slab: BTreeMap<String, u64>,
     pub(crate) memory_available: u64,
-    /// Of the server, where they were fetched just before.
+    /// The server's metrics, where they were fetched just before.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metrics: BTreeMap<String, f64>,
 }

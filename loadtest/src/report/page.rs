@@ -1,4 +1,4 @@
-//! The frame of a page: style and script inline, nothing from elsewhere, light and dark.
+//! The frame of a page: style and script inline, no external resources, light and dark.
 
 use super::chart::escape;
 use std::fmt::Write;

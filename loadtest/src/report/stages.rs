@@ -47,7 +47,7 @@ pub(crate) fn done(stage: &StageReport) -> (f64, &'static str, f64) {
     }
 }
 
-/// What a stage under a flood kept of the rate of the one before it.
+/// The part of the rate before it that a stage under a flood kept.
 pub(crate) struct Kept<'a> {
     stage: &'a StageReport,
     syns_per_second: f64,
@@ -58,7 +58,7 @@ impl Kept<'_> {
     /// In words.
     pub(crate) fn words(&self) -> String {
         format!(
-            "{}: {} connection requests/s from addresses that nobody has; the established kept {} of their rate",
+            "{}: {} connection requests/s from unused addresses; the established kept {} of their rate",
             self.stage.name,
             number(self.syns_per_second.round()),
             percent(self.share)
@@ -128,7 +128,7 @@ fn time(stage: &StageReport) -> String {
     if watched == measured { measured } else { format!("{measured} (server {watched})") }
 }
 
-/// Shares of many workers: each, while there are few; else the spread, and which is worst.
+/// Shares of many workers: each, while there are few; otherwise the spread, and which is worst.
 pub(crate) fn spread(shares: &[f64]) -> String {
     if shares.len() <= 4 {
         return shares.iter().map(|share| percent(*share)).collect::<Vec<_>>().join(", ");

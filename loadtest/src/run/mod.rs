@@ -1,4 +1,5 @@
-//! The coordinator: starts the workers, moves them from stage to stage, watches processes, collects.
+//! The coordinator: starts the workers, moves them from stage to stage, watches processes,
+//! collects.
 //!
 //! ```text
 //!   preflight ─► workers connect ─► each stage: warm-up, window ─► settle ─► finish ─► results
@@ -37,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How often a server without connections is asked whether it is there, ns.
 const ASK_EVERY: u64 = 200_000_000;
 
-/// Everything a run brought home, not yet summed up.
+/// What a run yields, not yet summed up.
 pub(crate) struct RunOutput {
     pub(crate) results: Vec<WorkerResult>,
     /// One for each stage that was begun.
@@ -47,7 +48,7 @@ pub(crate) struct RunOutput {
     pub(crate) usage: Usages,
     pub(crate) metrics: BTreeMap<String, [f64; 2]>,
     pub(crate) interrupted: bool,
-    /// Nobody listens any more, and every connection is lost.
+    /// The server does not listen any more, and every connection is lost.
     pub(crate) server_gone: bool,
 }
 
@@ -63,15 +64,15 @@ pub(crate) struct StageOutput {
     /// Readings of the server at the ends of the window.
     pub(crate) start: Usage,
     pub(crate) end: Usage,
-    /// And when the stage had settled and rested.
+    /// Readings after the stage had settled and its pause was over.
     pub(crate) rested: Usage,
-    /// When the server told of no connections any more; after a disconnect.
+    /// When the server reported no connections any more; after a disconnect.
     pub(crate) emptied_at: Option<u64>,
-    /// Connection requests that were sent from addresses that nobody has.
+    /// Connection requests that were sent from unused addresses.
     pub(crate) syns: u64,
 }
 
-/// Readings of the server at the seams of the run.
+/// Readings of the server between the parts of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usages {
     pub(crate) before: Usage,
@@ -79,7 +80,7 @@ pub(crate) struct Usages {
     pub(crate) after: Usage,
 }
 
-/// What is watched beside the workers.
+/// What is watched in addition to the workers.
 pub(crate) struct Watch {
     pub(crate) server_pid: Option<i32>,
     pub(crate) metrics: Option<SocketAddr>,
@@ -99,7 +100,7 @@ struct Run<'a> {
     pool: WorkerPool,
     watcher: Watcher,
     context: BackendContext,
-    /// Where the server tells how many connections it has, if it does.
+    /// Where the server publishes its number of connections, if it does.
     metrics: Option<SocketAddr>,
     /// By stage and second.
     seconds: BTreeMap<(usize, u32), (Second, Histogram<u64>)>,
@@ -107,7 +108,7 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     /// The server was found gone.
     gone: bool,
-    /// When it was last asked whether it is.
+    /// When the server was last asked whether it is there.
     asked: u64,
     progress: Progress,
 }
@@ -115,12 +116,12 @@ struct Run<'a> {
 /// Runs `plan` to its end, or until `stop`.
 ///
 /// # Errors
-/// Why it could not run.
+/// The reason why it could not run.
 pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result<RunOutput, RunError> {
     let limit = limits::raise_descriptors();
     backend::check(plan.machinery.backend)?;
     limits::check_descriptors(&plan, limit)?;
-    // Past the kernel, nobody reaches the server but the workers.
+    // Past the kernel, only the workers reach the server.
     if plan.machinery.link.is_none() {
         reach("server", plan.endpoints.server)?;
     }
@@ -132,7 +133,7 @@ pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result
         None => monitor::listening_on(watched(&plan)),
     };
     let context = BackendContext::open(&plan)?;
-    // In this order: what the server needs to be asked for its metrics is no cost of connections.
+    // In this order: what the server needs to answer for its metrics is no cost of connections.
     let metrics_before = watch.metrics.map(monitor::metrics::scrape).unwrap_or_default();
     let tells = metrics_before.contains_key("gateway_connections");
     let busy_at = plan.machinery.link.as_ref().map(|_| watched(&plan));
@@ -169,13 +170,14 @@ pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result
     run.finish(usage, metrics)
 }
 
-/// Where this machine's kernel knows the server's process by: past it, only the control port.
+/// The address by which this machine's kernel knows the server's process: past it, only the control
+/// port.
 fn watched(plan: &RunPlan) -> SocketAddr {
     let control = plan.endpoints.http.or_else(|| plan.endpoints.http_name.parse().ok());
     control.filter(|_| plan.machinery.link.is_some()).unwrap_or(plan.endpoints.server)
 }
 
-/// A plain connect says soonest whether anybody is there.
+/// Checks by a plain connect, which is the quickest, whether a server is there.
 fn reach(flag: &str, address: SocketAddr) -> Result<(), RunError> {
     match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
         Ok(_) => Ok(()),
@@ -273,8 +275,8 @@ impl Run<'_> {
         self.gone || self.stop.load(Relaxed) || self.pool.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// While connections should be there: without a single one left, and nobody who listens, the server is gone. What is
-    /// measured from then on would say nothing of it.
+    /// Detects that the server is gone: connections should be there, not one is left, and no socket
+    /// listens. What is measured from then on would say nothing about it.
     fn watch_server(&mut self) {
         let now = self.now();
         if self.gone || now < self.asked + ASK_EVERY || self.sum(|gauges| &gauges.ready) > 0 {
@@ -284,15 +286,15 @@ impl Run<'_> {
         self.gone = !self.answers();
     }
 
-    /// Whether anybody listens at the server's address; past the kernel, at its control port. A server past the kernel whose
-    /// control port was not named is taken to be there.
+    /// Whether a socket listens at the server's address; past the kernel, at its control port. A
+    /// server past the kernel whose control port was not named counts as there.
     fn answers(&self) -> bool {
         let (is_past, http) = (self.plan.machinery.link.is_some(), self.plan.endpoints.http);
         (is_past && http.is_none())
             || TcpStream::connect_timeout(&watched(&self.plan), Duration::from_secs(1)).is_ok()
     }
 
-    /// One look: intervals in, a sample now and then.
+    /// Collects intervals, and takes a sample now and then.
     fn look(&mut self) {
         std::thread::sleep(LOOK_EVERY);
         self.collect();
@@ -362,7 +364,7 @@ impl Run<'_> {
         self.collect();
         let samples = self.watcher.finish();
         self.progress.end();
-        // Whoever pushes by HTTP may have noticed first.
+        // A worker that pushes over HTTP may have noticed first.
         self.gone |= results.iter().any(|result| result.network_error.is_some()) && !self.answers();
         none_connected(&self.plan, &results, self.gone)?;
         for ((stage, _), (second, latency)) in self.seconds {
@@ -388,7 +390,8 @@ fn seal(second: Second, latency: &Histogram<u64>) -> Second {
     Second { p50: at(0.5), p99: at(0.99), max: latency.max(), ..second }
 }
 
-/// Nobody connected at all: then nothing was measured. What a server did that is gone by now, was.
+/// Fails when no connection was made at all: then nothing was measured. What a server did that is
+/// gone by now stays.
 fn none_connected(plan: &RunPlan, results: &[WorkerResult], gone: bool) -> Result<(), RunError> {
     let network = results.iter().find_map(|result| result.network_error.clone()).filter(|_| !gone);
     let fleets = || results.iter().flat_map(|result| &result.stages).map(|stats| &stats.fleet);

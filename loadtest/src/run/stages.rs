@@ -1,4 +1,4 @@
-//! One stage after the other.
+//! The stages of a run, one after the other.
 
 use super::{ASK_EVERY, LOOK_EVERY, Run, StageOutput};
 use crate::monitor::{self, Usage};
@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// By then a worker has told its counts: it does every 100 ms, and turns every 250 ms at least.
+/// Within this time a worker has published its counts: it does so every 100 ms, and turns at least
+/// every 250 ms.
 const TOLD_WITHIN: Duration = Duration::from_millis(350);
 
 impl Run<'_> {
@@ -31,7 +32,8 @@ impl Run<'_> {
         self.watcher.read()
     }
 
-    /// At the end of a window. A worker in poll mode tells its counts a few times a second, so what it did last is told later.
+    /// Reads the server at the end of a window. A worker in poll mode publishes its counts a few
+    /// times a second, so its last ones come later.
     fn read_end(&self) -> Usage {
         if self.plan.machinery.link.is_some() {
             std::thread::sleep(TOLD_WITHIN);
@@ -39,10 +41,10 @@ impl Run<'_> {
         self.read()
     }
 
-    /// Warm-up, window, and what is still on its way then.
+    /// Warm-up, window, and what is still under way then.
     fn traffic(&mut self, stage: usize) -> StageOutput {
         let plan = self.plan.stages[stage].clone();
-        // By then every worker has heard of it.
+        // Every worker has seen the stage by then.
         let traffic_start = self.now() + 2 * worker::wait_max(&self.plan).as_nanos() as u64;
         let start = traffic_start + plan.phases.warmup.as_nanos() as u64;
         let mut window =
@@ -86,7 +88,8 @@ impl Run<'_> {
         }
     }
 
-    /// Until `time`; or, with a number of deliveries, until there are more and no more are owed.
+    /// Waits until `time`; or, with a number of deliveries, until there are more and no more are
+    /// owed.
     fn wait_until(&mut self, time: u64, from: u64, delivered_before: Option<u64>) {
         let mut last = (self.now(), self.sum(|gauges| &gauges.delivered));
         while self.now() < time && !self.stopped() {
@@ -119,7 +122,8 @@ impl Run<'_> {
         })
     }
 
-    /// Waits for what is still on its way, at most as long as allowed; true when it was still coming in then.
+    /// Waits for what is still under way, at most as long as allowed; true when deliveries were
+    /// still arriving then.
     fn wait_for_deliveries(&mut self, window: &Window) -> bool {
         let settle_max = self.plan.stages[window.stage].phases.settle_max;
         let patience = settle_max.as_nanos() as u64;
@@ -146,19 +150,19 @@ impl Run<'_> {
             }
             self.look();
         }
-        // What comes twice comes late: one more moment for it.
+        // Duplicates come late: one more moment for them.
         std::thread::sleep(Duration::from_millis(50));
         self.sample(self.now());
         unsettled
     }
 
-    /// Whether all workers have turned to `stage`, so that their gauges speak of it.
+    /// Whether all workers have turned to `stage`, so that their gauges are about it.
     fn everyone_is_in(&self, stage: usize) -> bool {
         let is_in = |gauges: &std::sync::Arc<Gauges>| gauges.stage.load(Acquire) > stage;
         self.pool.gauges.iter().all(is_in)
     }
 
-    /// Everyone leaves, or everyone comes back.
+    /// Closes or reopens all connections.
     fn turn_over(&mut self, stage: usize) -> StageOutput {
         let plan = self.plan.stages[stage].clone();
         let leaving = plan.kind == StageKind::Disconnect;
@@ -193,14 +197,15 @@ impl Run<'_> {
         false
     }
 
-    /// Asks the server until it has no connections any more; `None` where it does not tell, or keeps some.
+    /// Asks the server until it has no connections any more; `None` where it does not report them,
+    /// or keeps some.
     fn until_server_empty(&mut self, deadline: u64) -> Option<u64> {
         let address = self.metrics?;
         let mut most = 1.0_f64;
         while !self.stopped() && self.now() < deadline {
             let levels = monitor::metrics::scrape(address);
             if levels.is_empty() {
-                // It has too much to do to answer in time, or it is gone.
+                // It is too busy to answer in time, or it is gone.
                 self.watch_server();
             } else {
                 let left = levels.get("gateway_connections").copied()?;

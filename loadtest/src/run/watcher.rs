@@ -1,5 +1,5 @@
-//! Samples through the whole run: processes, kernel memory, and now and then the server's own metrics, which a thread
-//! of its own fetches so that a slow answer delays nothing.
+//! Samples through the whole run: processes, kernel memory, and now and then the server's own
+//! metrics, which a thread of its own fetches so that a slow answer delays nothing.
 
 use crate::monitor::{self, Usage, Watched, kernel};
 use crate::report::Sample;
@@ -12,12 +12,13 @@ use std::time::Duration;
 
 /// How often processes are sampled, ns.
 const SAMPLE_EVERY: u64 = 500_000_000;
-/// How often the kernel's slab is read, ns: it takes three milliseconds of a processor that a kernel without preemption gives to nobody
-/// meanwhile, so that a worker whose turn it was sent that much later.
+/// How often the kernel's slab is read, in ns: it takes three milliseconds of a processor, and a
+/// kernel without preemption runs nothing else there meanwhile, so a worker that was due sends that
+/// much later.
 const SLAB_EVERY: u64 = 5_000_000_000;
-/// The least between two samples, ns: rates over less are noise.
+/// The least time between two samples, in ns: rates over less are noise.
 const APART_MIN: u64 = 200_000_000;
-/// How often the server's metrics are fetched: rarely, for that costs the server something.
+/// How often the server's metrics are fetched: rarely, because it costs the server time.
 const FETCH_EVERY: Duration = Duration::from_secs(5);
 /// The metrics that samples keep.
 const KEPT: [&str; 6] = [
@@ -41,7 +42,8 @@ struct Last {
 /// See the module's text.
 pub(super) struct Watcher {
     watched: Watched,
-    /// When it is read next, and the stage that it was read in last; `None`: it can't be read.
+    /// When the slab is read next, and the stage in which it was read last; `None`: it can't be
+    /// read.
     slab: Option<(u64, usize)>,
     samples: Vec<Sample>,
     last: Last,
@@ -51,7 +53,8 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Of this server; with `metrics`, of what is told there as well. The first sample is of now, when nobody has connected.
+    /// A watcher of this server, with its metrics where `metrics` is given. The first sample is
+    /// taken now, before any connection.
     pub(super) fn new(watched: Watched, metrics: Option<SocketAddr>) -> Watcher {
         let (fetched, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
         let (to, until) = (fetched.clone(), stop.clone());
@@ -84,7 +87,7 @@ impl Watcher {
         &self.watched.pids
     }
 
-    /// The server now.
+    /// The server's usage now.
     pub(super) fn read(&self) -> Usage {
         self.watched.read()
     }
@@ -94,7 +97,7 @@ impl Watcher {
         now >= self.last.time + SAMPLE_EVERY
     }
 
-    /// One sample: `ready` connections, and `cpu` of the generator's threads so far.
+    /// Takes one sample: `ready` connections, and `cpu` of the generator's threads so far.
     pub(super) fn sample(&mut self, now: u64, ready: u64, cpu: u64, stage: usize) {
         if now < self.last.time + APART_MIN {
             return;
@@ -127,7 +130,7 @@ impl Watcher {
         self.last = Last { time: now, server: usage, generator: cpu, machine };
     }
 
-    /// The kernel's slab where it is due: now and then, and at once in each stage.
+    /// Reads the kernel's slab where it is due: now and then, and at once in each stage.
     fn read_slab(&mut self, now: u64, stage: usize) -> BTreeMap<String, u64> {
         match &mut self.slab {
             Some((due, last)) if now >= *due || stage != *last => {

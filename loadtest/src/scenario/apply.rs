@@ -1,8 +1,8 @@
-//! Which settings mean something to which scenario.
+//! Which settings apply to which scenario.
 
 use crate::settings::Settings;
 
-/// Settings that every scenario understands.
+/// Settings of every scenario.
 const COMMON: &[&str] = &[
     "server",
     "http",
@@ -45,7 +45,7 @@ const COMMON: &[&str] = &[
     "quiet",
 ];
 
-/// Whether `scenario` understands the setting called `name`.
+/// Whether the setting called `name` applies to `scenario`.
 pub(crate) fn applies(scenario: &str, name: &str) -> bool {
     let own: &[&str] = match scenario {
         "echo" => &["rate", "depth", "size", "echo_operation"],
@@ -99,7 +99,7 @@ pub(crate) fn applies(scenario: &str, name: &str) -> bool {
     COMMON.contains(&name) || own.contains(&name)
 }
 
-/// The first given setting that `scenario` has no use for.
+/// The first given setting that does not apply to `scenario`.
 pub(crate) fn unsuited(scenario: &str, settings: &Settings) -> Option<String> {
     settings.given().into_iter().find(|name| !applies(scenario, name))
 }

@@ -41,7 +41,7 @@ pub(super) fn flows(
     }
 }
 
-/// Lays out one flow after the other.
+/// Builds one flow after the other.
 pub(super) struct Builder<'a> {
     settings: &'a Settings,
     connections: u32,
@@ -49,7 +49,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// For payloads of `size` bytes.
+    /// A builder for payloads of `size` bytes.
     ///
     /// # Errors
     /// A size that no stamp fits, or no frame.
@@ -191,7 +191,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whether a mix was asked for without saying of what: then it has all six kinds of traffic.
+/// Whether a mix was asked for without naming its parts: then it has all six kinds of traffic.
 pub(super) fn is_whole_mix(given: &Settings) -> bool {
     let rates = [given.echo_rate, given.push_rate, given.room_rate, given.broadcast_rate, given.churn_rate];
     rates.iter().all(Option::is_none) && given.slow_connections.is_none()

@@ -10,22 +10,26 @@ use std::time::Duration;
 const DEVICE: &str = "net_memif0,role=client,id=0,socket=/run/gateway/memif.sock,socket-abstract=no";
 /// The first of the generator's addresses, on the link of the same profile.
 const ADDRESS: &str = "10.77.1.1/16";
-/// Where that profile listens; the port is that of the transport.
+/// The address that profile listens at; the port is that of the transport.
 pub(super) const SERVER_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// The longest sleep of an idle worker, in microseconds: what an answer may have to wait after a silence.
+/// The longest sleep of an idle worker, in microseconds: an answer after a quiet time may have to
+/// wait so long.
 const IDLE_SLEEP_US: u32 = 50;
 
-/// Ports of one source address: all but the first 1024. A host of our own has no others who want some.
+/// Ports of one source address: all except the first 1024. A host of our own shares them with no
+/// other program.
 const PORTS: u32 = 64_512;
-/// How many of them are planned for, in percent: the rest are in TIME-WAIT, or make the search for a free one short.
+/// At most so many of them are used, in percent: the rest are in TIME-WAIT, or keep the search for
+/// a free one short.
 const PORTS_USED_PERCENT: u32 = 70;
-/// Addresses of one host at most: an interface has 255, and each frame is looked up among them.
+/// At most so many addresses per host: an interface has 255, and each frame is looked up among
+/// them.
 const ADDRESSES_MAX: u32 = 200;
 
 /// The link, with [`crate::plan::BackendKind::Dpdk`].
 ///
 /// # Errors
-/// What is given without the backend, or is no address.
+/// A setting of the link without the backend, or one that is no address.
 pub(super) fn plan(settings: &Settings, backend: BackendKind) -> Result<Option<LinkPlan>, RunError> {
     if backend != BackendKind::Dpdk {
         let stray = settings.given().into_iter().find(|name| name.starts_with("dpdk_"));
@@ -56,7 +60,7 @@ pub(super) fn plan(settings: &Settings, backend: BackendKind) -> Result<Option<L
     }))
 }
 
-/// `10.77.1.1/16`.
+/// Reads an address with its prefix length, such as `10.77.1.1/16`.
 fn first_address(settings: &Settings) -> Result<(IpAddr, u8), RunError> {
     let text = settings.dpdk_address.as_deref().unwrap_or(ADDRESS);
     let parsed = text.split_once('/').and_then(|(ip, bits)| Some((ip.parse().ok()?, bits.parse().ok()?)));

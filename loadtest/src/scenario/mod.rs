@@ -3,16 +3,16 @@
 //! | scenario | what happens | what is measured |
 //! |---|---|---|
 //! | connect | connections are opened, as a storm or a ramp | time to ready, rate, server memory |
-//! | idle | connections beat and say nothing else | heartbeats, server memory and CPU |
+//! | idle | connections only send heartbeats | heartbeats, server memory and CPU |
 //! | echo | frames come back on their own connection | round trip |
 //! | push | HTTP pushes to users | intended time of the request to arrival |
 //! | room | members (or HTTP) send to rooms | to arrival at every member |
-//! | broadcast | HTTP pushes to everyone | to arrival everywhere |
+//! | broadcast | HTTP pushes to all | to arrival everywhere |
 //! | churn | connections close and come back | time to ready |
-//! | slow-reader | some stop reading while a room talks | the others' latency |
-//! | syn-flood | echoes, then the same under a flood of connection requests | how much of their rate they keep |
+//! | slow-reader | some stop reading while a room has traffic | the others' latency |
+//! | syn-flood | echoes, then echoes under a flood of connection requests | the rate that they keep |
 //! | mix | several of these at once | each |
-//! | million | stages over the same connections: idle, push, messages, rooms, broadcast, churn, storm | each stage |
+//! | million | stages over the same connections, from idle to a storm | each stage |
 
 mod apply;
 mod flows;
@@ -39,13 +39,10 @@ pub(crate) const ALL: [(&str, &str); 11] = [
     ("echo", "Frames that come back: closed loop of some depth, or open loop at a rate"),
     ("push", "HTTP pushes to users, out over their sockets"),
     ("room", "Messages to rooms, by members or over HTTP, out to every member"),
-    ("broadcast", "HTTP pushes to everyone"),
+    ("broadcast", "HTTP pushes to all"),
     ("churn", "Connections that close and come back at a rate"),
     ("slow-reader", "Some connections stop reading while others are measured"),
-    (
-        "syn-flood",
-        "Echoes in peace, then under connection requests from addresses that nobody has; needs --backend dpdk",
-    ),
+    ("syn-flood", "Echoes alone, then under connection requests from unused addresses; needs --backend dpdk"),
     (
         "mix",
         "Echo, push, room, broadcast, churn and slow readers at once; with a rate of any, only those with one",
@@ -56,15 +53,15 @@ pub(crate) const ALL: [(&str, &str); 11] = [
     ),
 ];
 
-/// What is asked for, with the scenario's own defaults where it has some that depend on each other.
+/// The given settings, with the scenario's own defaults where those depend on each other.
 pub(crate) fn defaults(scenario: &str, settings: &Settings) -> Settings {
     if scenario == "million" { stages::with_defaults(settings) } else { settings.clone() }
 }
 
-/// Settles every number of a run.
+/// Resolves every number of a run.
 ///
 /// # Errors
-/// What does not go together, what is missing, or what the machine does not allow.
+/// Settings that contradict each other, that are missing, or that the machine does not allow.
 pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<RunPlan, RunError> {
     if let Some(name) = unsuited(scenario, settings) {
         return Err(RunError::new(
@@ -119,14 +116,14 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<RunPla
     Ok(plan)
 }
 
-/// Rates are positive.
+/// Reads a rate, which is positive.
 fn rate(per_second: f64, flag: &str) -> Result<Rate, RunError> {
     Rate::new(per_second).ok_or_else(|| {
         RunError::new(format!("{flag} {per_second} is no rate"), "give a positive number, at most 10^9")
     })
 }
 
-/// A number for this run, so that messages of an earlier one are told apart.
+/// A number for this run, which tells its messages from those of an earlier one.
 fn run_number() -> u32 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     (since.as_nanos() as u32).rotate_left(7) ^ std::process::id().wrapping_mul(0x9e37_79b1)
@@ -163,7 +160,8 @@ fn endpoints(
     flows: &[crate::plan::FlowPlan],
 ) -> Result<Endpoints, RunError> {
     let port = if transport == Transport::Ws { 3102 } else { 3101 };
-    // Past the kernel, the server is a host of its own; its control port is this machine's in any case.
+    // Past the kernel, the server is a host of its own; its control port is this machine's in any
+    // case.
     let own_host = settings.backend == Some(BackendChoice::Dpdk);
     let server_ip = if own_host { link::SERVER_IP } else { Ipv4Addr::LOCALHOST };
     let server_name = settings.server.clone().unwrap_or_else(|| format!("{server_ip}:{port}"));
@@ -213,7 +211,8 @@ fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Ma
     })
 }
 
-/// More threads than processors would only take turns, and each hop between two connections would wake one.
+/// The number of threads. More threads than processors would only take turns, and each hop between
+/// two connections would wake one.
 fn threads(settings: &Settings) -> Result<u32, RunError> {
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
     match settings.threads.unwrap_or_else(processors) {
@@ -265,7 +264,7 @@ fn identity(
     }
     let further_rooms = further_rooms(settings)?;
     let room_flow = flows.iter().find(|flow| flow.kind == crate::plan::FlowKind::Room);
-    // Without a size, those who are to be in rooms are all in one.
+    // Without a size, all connections that are to be in rooms are in one.
     let unsized_room = if settings.rooms_per_connection.is_some() { measured.max(1) } else { 0 };
     let idle_room = settings.room_size.map_or(unsized_room, |count| count.0);
     Ok(IdentityPlan {

@@ -1,5 +1,5 @@
-//! The stages of a run. Every scenario but one has a single stage; `million` goes through all that a gateway with very
-//! many connections must stand, over the same connections.
+//! The stages of a run. Every scenario except one has a single stage; `million` runs all that a
+//! gateway with very many connections must bear, over the same connections.
 
 use super::flows::{Builder, flows};
 use super::rate;
@@ -9,7 +9,7 @@ use crate::settings::units::{Count, Span};
 use crate::settings::{BackendChoice, Settings};
 use std::time::Duration;
 
-/// HTTP connections that pushes are spread over, at least.
+/// At least so many HTTP connections share the pushes.
 const HTTP_CONNECTIONS_MIN: u32 = 8;
 /// Echoes a second of `syn-flood`.
 const FLOODED_ECHOES: f64 = 20_000.0;
@@ -68,8 +68,8 @@ pub(super) fn with_defaults(settings: &Settings) -> Settings {
     let needed = || if alone { 1 } else { crate::limits::rings(connections) };
     let workers = all.workers.unwrap_or_else(needed);
     all.workers = Some(workers);
-    // About eight thousand handshakes under way: with fewer each ring would have but a few to hand over at a time, and more would
-    // only wait longer.
+    // About eight thousand handshakes under way: with fewer each ring would have only a few to hand
+    // over at a time, and more would only wait longer.
     all.connect_in_flight = all.connect_in_flight.or(Some(Count((8192 / workers.max(1)).clamp(8, 512))));
     let pushing = http_workers("million", workers);
     all.http_connections = all.http_connections.or(Some(HTTP_CONNECTIONS_MIN.div_ceil(pushing)));
@@ -92,11 +92,12 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
     let pace = |per_second: f64, flag| Ok(Pace::Open { rate: rate(per_second, flag)? });
     let pushes = |flag| pace(settings.push_rate.unwrap_or(1.0), flag);
 
-    // Idle is what is left when the ramp's own work is over: a gateway turns quiet connections to a cheaper wait then.
+    // Idle is what is left when the ramp's own work is over: a gateway moves quiet connections to a
+    // cheaper wait then.
     list.hold("idle", phases(warmup * 10, span(settings.idle_for)), None);
     let push = FlowPlan { shuffled: true, audience_size: 1, ..builder.push(pushes("--push-rate")?)? };
     list.hold("push", phases(warmup, measure), Some(push.clone()));
-    // As many deliveries, in fewer requests.
+    // The same number of deliveries, in fewer requests.
     let users = settings.batch.map_or(1, |count| count.0).clamp(1, connections);
     let lists = pace(
         settings.push_rate.unwrap_or(1.0) / f64::from(users),
@@ -111,7 +112,7 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
     let room = FlowPlan { path: Path::Http(Route::Room), slots: 1, shuffled: true, ..room };
     list.hold("room", phases(warmup, measure), Some(room));
     let broadcast = builder.broadcast(pace(settings.broadcast_rate.unwrap_or(ONCE), "--broadcast-rate")?);
-    // One is one sample.
+    // One broadcast is one sample, so there are three.
     for name in ["broadcast", "broadcast-2", "broadcast-3"] {
         list.hold(name, phases(Duration::ZERO, settle), Some(broadcast.clone()));
         list.until_delivered();
@@ -129,11 +130,11 @@ fn million(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec
     Ok((list.stages, list.flows))
 }
 
-/// The same echoes twice: in peace, and while connection requests come from addresses that nobody has.
+/// The same echoes twice: alone, and while connection requests come from unused addresses.
 fn syn_flood(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, Vec<FlowPlan>), RunError> {
     if settings.backend != Some(BackendChoice::Dpdk) {
         return Err(RunError::new(
-            "the kernel lets nobody send from addresses that are not this machine's",
+            "the kernel does not send from addresses that are not this machine's",
             "give --backend dpdk, with the server on the other end of its link (docs/dpdk.md)",
         ));
     }
@@ -153,7 +154,7 @@ fn syn_flood(settings: &Settings, connections: u32) -> Result<(Vec<StagePlan>, V
     Ok((list.stages, list.flows))
 }
 
-/// The longest that opening or closing all may take: a minute, and a second for each 2000.
+/// At most so long opening or closing all may take: a minute, and a second for each 2000.
 fn longest(connections: u32) -> Duration {
     Duration::from_secs(60 + u64::from(connections) / 2000)
 }

@@ -1,4 +1,5 @@
-//! Scenario files: `scenario = "echo"` and any settings, in TOML. Unknown keys are refused, with the nearest known one.
+//! Scenario files: `scenario = "echo"` and any settings, in TOML. Unknown keys are refused, with
+//! the nearest known one.
 
 use super::Settings;
 use crate::error::RunError;
@@ -32,7 +33,7 @@ fn parse(path: &str, text: &str) -> Result<(String, Settings), RunError> {
             "add a line such as: scenario = \"echo\"",
         ));
     };
-    // The line of the scenario is blanked, so that line numbers stay and the rest is settings alone.
+    // The line of the scenario is blanked, so that line numbers stay and the rest is settings only.
     let is_head = |line: &str| {
         line.trim_start().strip_prefix("scenario").is_some_and(|rest| rest.trim_start().starts_with('='))
     };

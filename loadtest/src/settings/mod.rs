@@ -1,5 +1,5 @@
-//! What a person asks for: flags, or the same words in a TOML file. Everything is optional here; `scenario` fills in
-//! the defaults and says no where it must.
+//! The user's settings: flags, or the same words in a TOML file. Everything is optional here;
+//! `scenario` fills in the defaults and refuses what it must.
 
 mod file;
 pub(crate) mod units;
@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use units::{Count, Span};
 
-/// How frames travel.
+/// The transport of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Transport {
@@ -22,7 +22,7 @@ pub(crate) enum Transport {
     Ws,
 }
 
-/// What is spoken.
+/// The protocol to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Speech {
@@ -34,7 +34,7 @@ pub(crate) enum Speech {
     WsEcho,
 }
 
-/// Which operations may be used.
+/// The operations that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Compat {
@@ -72,7 +72,7 @@ pub(crate) enum GatewayBackend {
     Dpdk,
 }
 
-/// How room messages get in.
+/// How room messages enter the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Via {
@@ -82,7 +82,7 @@ pub(crate) enum Via {
     Http,
 }
 
-/// Which users' route pushes take.
+/// The route of pushes to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum By {
@@ -92,7 +92,8 @@ pub(crate) enum By {
     Keys,
 }
 
-/// All settings. A field's name, with dashes for underscores, is its flag; as it is, its key in a file.
+/// All settings. A field's name, with dashes for underscores, is its flag; with underscores it is
+/// its key in a file.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -177,7 +178,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Connections")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) room_size: Option<Count>,
-    /// Rooms of each connection: that of its login, and others joined after it (not for goim) [default: 1]
+    /// Rooms of each connection: that of its login, and others joined after it (not for goim)
+    /// [default: 1]
     #[arg(long, value_name = "N", help_heading = "Connections")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rooms_per_connection: Option<u8>,
@@ -242,11 +244,12 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) syn_rate: Option<f64>,
-    /// Connections that come and go beside the measured ones [default: 2 seconds' worth]
+    /// Connections that come and go in addition to the measured ones [default: 2 seconds' worth]
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) churn_connections: Option<Count>,
-    /// Connections that stop reading beside the measured ones [default: slow-reader 10, mix 2, …]
+    /// Connections that stop reading, in addition to the measured ones [default: slow-reader 10,
+    /// mix 2, …]
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slow_connections: Option<Count>,
@@ -271,7 +274,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TIME", help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) churn_for: Option<Span>,
-    /// million: how long the server is watched after everyone left [default: 20s]
+    /// million: how long the server is watched after all connections have closed [default: 20s]
     #[arg(long, value_name = "TIME", help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recover_for: Option<Span>,
@@ -283,12 +286,14 @@ pub(crate) struct Settings {
     #[arg(long, value_enum, help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gateway_backend: Option<GatewayBackend>,
-    /// million: connections of the run to compare with; 0: none [default: 10k, or none if there are fewer]
+    /// million: connections of the run to compare with; 0: none [default: 10k, or none if there are
+    /// fewer]
     #[arg(long, value_name = "N", help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) small: Option<Count>,
-    /// million: the benchmark's program (target/release/bench), to measure the bare floor of a broadcast to as many, after the
-    /// gateway; for io_uring [default: that of the stored benchmark]
+    /// million: the benchmark's program (target/release/bench), to measure the bare floor of a
+    /// broadcast to as many, after the gateway; for io_uring [default: that of the stored
+    /// benchmark]
     #[arg(long, value_name = "PROGRAM", help_heading = "Stages")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) floor: Option<String>,
@@ -313,11 +318,13 @@ pub(crate) struct Settings {
     #[arg(long, value_enum, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) backend: Option<BackendChoice>,
-    /// dpdk: the generator's end of the link, a virtual device of DPDK's with its arguments [default: memif's client on /run/gateway/memif.sock]
+    /// dpdk: the generator's end of the link, a virtual device of DPDK's with its arguments
+    /// [default: memif's client on /run/gateway/memif.sock]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dpdk_device: Option<String>,
-    /// dpdk: the generator's first address, with the length of the link's prefix; further ones follow it [default: 10.77.1.1/16]
+    /// dpdk: the generator's first address, with the length of the link's prefix; further ones
+    /// follow it [default: 10.77.1.1/16]
     #[arg(long, value_name = "ADDRESS/BITS", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dpdk_address: Option<String>,
@@ -369,10 +376,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// These settings where they are given, else `below`'s.
+    /// These settings where they are given, otherwise those of `below`.
     ///
     /// # Errors
-    /// Never for what [`load`] and the command line make; serde says so when a field cannot be written.
+    /// Never for what [`load`] and the command line make; serde's error when a field cannot be
+    /// written.
     pub(crate) fn over(&self, below: &Settings) -> Result<Settings, toml::ser::Error> {
         let mut table = toml::Table::try_from(below)?;
         table.extend(toml::Table::try_from(self)?);

@@ -1,4 +1,4 @@
-//! Numbers as people write them: `500ms`, `2m`, `50k`, `1m`.
+//! Numbers in the notation of the command line: `500ms`, `2m`, `50k`, `1m`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) struct Span(pub(crate) Duration);
 
-/// How many.
+/// A count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) struct Count(pub(crate) u32);
 

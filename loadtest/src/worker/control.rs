@@ -1,4 +1,4 @@
-//! What the workers and the coordinator share: a few atomics, written by one side each.
+//! What the workers and the coordinator share: a few atomics, each written by one side.
 
 use hdrhistogram::Histogram;
 use std::sync::atomic::{
@@ -6,14 +6,14 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// The coordinator's word to all workers. A stage's times are written before it is started; only its end may move
-/// after that.
+/// The coordinator's orders to all workers. A stage's times are written before it is started; only
+/// its end may move after that.
 #[derive(Debug)]
 pub(crate) struct Control {
     clocks: Box<[Clock]>,
     /// Stages that were started; 0 while connections are being made.
     started: AtomicUsize,
-    /// Close everything and report.
+    /// Orders the workers to close everything and to report.
     pub(crate) finish: AtomicBool,
 }
 
@@ -47,13 +47,13 @@ impl Window {
 }
 
 impl Control {
-    /// For a run of so many stages.
+    /// The orders of a run with so many stages.
     pub(crate) fn new(stages: usize) -> Control {
         let clocks = (0..stages).map(|_| Clock::default()).collect();
         Control { clocks, started: AtomicUsize::new(0), finish: AtomicBool::new(false) }
     }
 
-    /// How many stages were started.
+    /// The number of stages that were started.
     pub(crate) fn started(&self) -> usize {
         self.started.load(Relaxed)
     }
@@ -76,13 +76,13 @@ impl Control {
         self.started.store(window.stage + 1, Release);
     }
 
-    /// Ends the window of `stage` at `time` instead.
+    /// Moves the end of the window of `stage` to `time`.
     pub(crate) fn end(&self, stage: usize, time: u64) {
         self.clocks[stage].end.store(time, Relaxed);
     }
 }
 
-/// One worker's word to the coordinator, refreshed every turn.
+/// One worker's figures for the coordinator, refreshed every turn.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     /// The stage that the worker is in, counted from 1; 0 before the first.

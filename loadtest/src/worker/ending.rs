@@ -6,22 +6,23 @@ use crate::client::{Protocol, Stage};
 use netpoll::Backend;
 use std::time::Duration;
 
-/// How long closing may make no progress, ns.
+/// At most so long closing may make no progress, in ns.
 const CLOSE_PATIENCE: u64 = 5_000_000_000;
-/// How long to wait for the backend's word.
+/// How long to wait for the backend's confirmations.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_millis(10);
 
-/// How far closing has come.
+/// The progress of closing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
     /// Connections that the backend still has.
     left: usize,
-    /// When there were more of them the last time.
+    /// When there were more of them for the last time.
     since: u64,
 }
 
 impl<B: Backend, P: Protocol> Worker<B, P> {
-    /// Closes all, no faster than the backend is done with them, as long as there is progress. False: that is over.
+    /// Closes all connections, no faster than the backend completes them, as long as there is
+    /// progress. False when that is over.
     pub(super) fn close_more(&mut self) -> bool {
         let now = self.now();
         let left = self.backend.connection_count();

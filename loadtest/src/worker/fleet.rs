@@ -1,4 +1,5 @@
-//! A worker's connections: opening them by the clock or as fast as allowed, giving up, coming back.
+//! A worker's connections: opening them by the clock or as fast as allowed, giving up,
+//! reconnecting.
 
 use crate::client::{Link, Stage};
 use crate::histogram::{growing, merge, record};
@@ -9,14 +10,14 @@ use netpoll::{Buffer, CloseReason, ConnectionId, TimerWheel, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// One connection. With its places in the tables beside it, well under 200 B.
+/// One connection. With its entries in the parallel tables, well under 200 B.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: Option<ConnectionId>,
     /// The front of a frame whose rest has not come.
     pub(crate) partial: Option<Buffer>,
     pub(crate) link: Link,
-    /// Before it is ready: when its connect was intended. Then: when its last wave left.
+    /// Before it is ready: when its connect was intended. Afterwards: when its last wave left.
     pub(crate) begun: u64,
     /// When the heartbeat without an answer left; 0: none.
     pub(crate) beat_sent: u64,
@@ -41,14 +42,15 @@ pub(crate) struct FleetStats {
     pub(crate) opened_by: u64,
     pub(crate) attempts: u64,
     pub(crate) retried: u64,
-    /// Closed because this side asked for it, and the time from asking to the backend's confirmation.
+    /// Connections that closed because this side asked for it, and the time from asking to the
+    /// backend's confirmation.
     pub(crate) parted: u64,
     pub(crate) parting: Histogram<u64>,
     pub(crate) established: u64,
     pub(crate) given_up: u64,
     /// Why connections failed before they were ready.
     pub(crate) failures: BTreeMap<String, u64>,
-    /// Why ready ones closed, though nobody asked them to.
+    /// Why ready connections closed that this side did not close.
     pub(crate) lost: BTreeMap<String, u64>,
 }
 
@@ -56,16 +58,18 @@ pub(crate) struct FleetStats {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) connections: Vec<Connection>,
-    /// Which connection a backend's slot belongs to; `connections.len() + n` is HTTP connection `n`.
+    /// The connection that a backend's slot belongs to; `connections.len() + n` is HTTP connection
+    /// `n`.
     owners: Vec<u32>,
     timers: TimerWheel,
-    /// How far ahead the wheel's clock is. The wheels of all workers tick at different times, or they would send what is due
-    /// within a tick all at once, and each message would wait behind a burst.
+    /// How far ahead the wheel's clock is. The wheels of all workers tick at different times:
+    /// otherwise they would send what is due within a tick all at once, and each message would wait
+    /// behind a burst.
     phase: Duration,
     pub(crate) stats: FleetStats,
     pub(crate) ready_count: u32,
     pub(crate) under_way: usize,
-    /// Those never started.
+    /// The first connection that was never started.
     next: u32,
     again: VecDeque<u32>,
     plan: ConnectPlan,
@@ -73,7 +77,7 @@ pub(crate) struct Fleet {
     duty: Duty,
 }
 
-/// What a closed connection leads to.
+/// What follows from a closed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aftermath {
     /// It will be tried again, or was given up.
@@ -83,7 +87,7 @@ pub(crate) enum Aftermath {
 }
 
 impl Fleet {
-    /// For the connections of `duty`, over a backend of so many slots.
+    /// The connections of `duty`, over a backend of so many slots.
     pub(crate) fn new(duty: Duty, plan: ConnectPlan, slots: usize, tick: Duration) -> Fleet {
         let count = duty.count() as usize;
         let connection = |_| Connection {
@@ -111,14 +115,14 @@ impl Fleet {
         }
     }
 
-    /// Starts a ramp: whoever has no connection gets one.
+    /// Starts a ramp: every connection that is closed is opened.
     pub(crate) fn begin(&mut self, now: u64) {
         self.stats.first_started = now;
         self.next = 0;
         self.schedule = self.plan.rate.map(|rate| Schedule::new(now, rate, 1));
     }
 
-    /// Another stage begins at `now`: its counts are its own. Returns those until then.
+    /// Begins another stage at `now`, with counts of its own. Returns those until then.
     pub(crate) fn turn_page(&mut self, now: u64) -> FleetStats {
         let fresh = FleetStats { first_started: now, ..FleetStats::new() };
         std::mem::replace(&mut self.stats, fresh)
@@ -176,7 +180,7 @@ impl Fleet {
         self.under_way > 0 || !self.again.is_empty() || (self.next as usize) < self.connections.len()
     }
 
-    /// Whose slot it is: a connection, or (`Err`) HTTP connection number so and so.
+    /// The owner of a slot: a connection, or (`Err`) the HTTP connection of that number.
     pub(crate) fn owner(&self, id: ConnectionId) -> Option<Result<u32, usize>> {
         let owner = *self.owners.get(id.index())?;
         match (owner as usize).checked_sub(self.connections.len()) {
@@ -232,7 +236,7 @@ impl Fleet {
         }
     }
 
-    /// Notes that connection `local`, which was ready, closed because it was told to at `begun`.
+    /// Notes that connection `local`, which was ready, closed because this side asked for it at `begun`.
     pub(crate) fn parted(&mut self, begun: u64, now: u64) {
         self.stats.parted += 1;
         self.stats.opened_by = self.stats.opened_by.max(now);
@@ -259,7 +263,7 @@ impl Fleet {
             Stage::Joining => " while joining rooms",
             _ => "",
         };
-        // Before it is ready, nobody but the timer closes it from this side.
+        // Before it is ready, only the timer closes it from this side.
         let why = if reason == CloseReason::Local { "timed out" } else { reason.label() };
         self.attempt_failed(local, &format!("{why}{at}"));
         Aftermath::Failed
@@ -273,7 +277,8 @@ impl Fleet {
 }
 
 impl FleetStats {
-    /// Adds what another stage or worker counted; the beginning is the earliest, the end the latest.
+    /// Adds what another stage or worker counted; the beginning is the earliest, the end the
+    /// latest.
     pub(crate) fn add(&mut self, other: &FleetStats) {
         merge(&mut self.ready, &other.ready);
         merge(&mut self.connected, &other.connected);

@@ -11,7 +11,7 @@ use crate::stamp::filler;
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
-/// One of the flow's senders that this worker plays.
+/// One of the flow's senders on this worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender {
     /// Its turn in a round of all senders.
@@ -32,20 +32,22 @@ pub(crate) struct Flow {
     pub(crate) template: Template,
     pub(crate) filler: Vec<u8>,
     pub(crate) senders: Vec<Sender>,
-    /// Which sender a connection is, in a closed loop over connections.
+    /// The sender that a connection is, in a closed loop over connections.
     pub(crate) sender_of: Vec<u32>,
     pub(crate) total_senders: u32,
     pub(crate) cursor: usize,
-    /// What is due could not leave for want of room: completions make some, so there is nothing to do before they come.
+    /// What is due could not leave for lack of room. Completions make room, so there is nothing to
+    /// do before they come.
     pub(crate) stalled: bool,
     pub(crate) schedule: Option<Schedule>,
-    /// That of its stage, once it began.
+    /// The window of its stage, once it has begun.
     pub(crate) window: Option<Window>,
     /// Closed loop: senders whose wave is complete.
     pub(crate) idle: VecDeque<u32>,
     pub(crate) checker: Checker,
     pub(crate) recorder: Recorder,
-    /// Operations that could not be sent (connection gone, queue full), and those that the server refused.
+    /// Operations that could not be sent (connection gone, queue full), and those that the server
+    /// refused.
     pub(crate) not_sent: u64,
     pub(crate) refused: u64,
     /// Deliveries that are not owed because of those.
@@ -54,7 +56,7 @@ pub(crate) struct Flow {
 }
 
 /// No sender.
-pub(crate) const NOBODY: u32 = u32::MAX;
+pub(crate) const NO_SENDER: u32 = u32::MAX;
 
 impl Flow {
     pub(crate) fn new(
@@ -70,7 +72,7 @@ impl Flow {
         let (senders, total_senders) = if measured { senders(&flow, plan, duty) } else { (Vec::new(), 1) };
         let mut sender_of = Vec::new();
         if matches!(flow.pace, Pace::Closed { .. }) && !matches!(flow.path, Path::Http(_)) {
-            sender_of = vec![NOBODY; count];
+            sender_of = vec![NO_SENDER; count];
             for (number, sender) in senders.iter().enumerate() {
                 sender_of[sender.local as usize] = number as u32;
             }
@@ -102,7 +104,7 @@ impl Flow {
         global / self.plan.audience_size
     }
 
-    /// Its stage begins.
+    /// Begins the flow's stage.
     pub(crate) fn begin(&mut self, window: Window) {
         self.window = Some(window);
         let start = window.traffic_start;
@@ -123,14 +125,15 @@ impl Flow {
         Some(self.schedule?.intended_round(sender.next, sender.position))
     }
 
-    /// On to the next sender.
+    /// Moves on to the next sender.
     pub(crate) fn advance(&mut self) {
         self.senders[self.cursor].next += 1;
         self.cursor = (self.cursor + 1) % self.senders.len();
     }
 }
 
-/// The senders of a flow that fall to `duty`, in their order, and how many there are on all workers.
+/// The senders of a flow that belong to `duty`, in their order, and how many there are on all
+/// workers.
 fn senders(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     match flow.path {
         Path::Direct => pairs(flow, plan, duty),
@@ -172,7 +175,8 @@ fn pushing(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     (mine.map(sender).collect(), total.max(1))
 }
 
-/// A few connections that push to everyone: turn `p` is of connection `p` modulo their number.
+/// A few connections that push to all users: turn `p` belongs to connection `p` modulo their
+/// number.
 fn serving(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     let (services, turns) = (SERVICES.min(plan.connections), flow.turns(plan.connections));
     let own = (0..services).filter_map(|service| Some((service, duty.local(service)?)));
@@ -188,7 +192,8 @@ fn serving(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     (senders, plan.connections.max(1))
 }
 
-/// Everyone sends to somebody: turn `p` is of client `a(p)` to user `b(p)`, for two shuffles `a` and `b`.
+/// Every connection sends to a user: turn `p` belongs to client `a(p)` and user `b(p)`, for two
+/// shuffles `a` and `b`.
 fn pairs(flow: &FlowPlan, plan: &RunPlan, duty: &Duty) -> (Vec<Sender>, u32) {
     let clients = Permutation::new(plan.connections, 0x636c_6965);
     let users = flow.turns(plan.connections);

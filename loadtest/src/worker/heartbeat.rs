@@ -1,4 +1,4 @@
-//! What timers are for: connects that take too long, and heartbeats.
+//! Timers: connects that take too long, and heartbeats.
 
 use super::Worker;
 use crate::client::{Protocol, Stage};
@@ -6,9 +6,10 @@ use crate::plan::{Role, StageKind};
 use netpoll::{Backend, SendError};
 use std::time::Duration;
 
-/// When connection `global` beats next after `now`. Its place within the interval follows from its number alone
-/// (multiples of the golden ratio fill an interval evenly), not from when it came: so any time sees as many beats as any
-/// other, from the first on, and a storm of reconnects does not become a storm of heartbeats.
+/// When connection `global` sends its next heartbeat after `now`. Its place within the interval
+/// follows from its number alone (multiples of the golden ratio fill an interval evenly), not from
+/// when it connected. So any time sees as many heartbeats as any other, from the first on, and a
+/// storm of reconnects does not become a storm of heartbeats.
 fn next_beat(global: u32, every: Duration, now: u64) -> u64 {
     let every = every.as_nanos() as u64;
     let place = u64::from(global).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -18,29 +19,32 @@ fn next_beat(global: u32, every: Duration, now: u64) -> u64 {
 }
 
 impl<B: Backend, P: Protocol> Worker<B, P> {
-    /// Connection `local` is ready: from now on it beats at its own place within each interval.
+    /// Starts the heartbeats of connection `local`, which is ready, at its own place within each
+    /// interval.
     pub(super) fn arm_heartbeat(&mut self, local: u32, now: u64) {
-        // Who does not read hears no answers; and a server has to bear that as long as its idle limit says.
+        // A connection that does not read receives no answers, and a server has to bear that as
+        // long as its idle limit says.
         let beats = self.beat.is_some() && self.to.duty.role != Role::Slow;
         let (Some(every), true) = (self.to.plan.heartbeat, beats) else { return };
         let due = next_beat(self.to.duty.global(local), every, now);
         self.fleet.set_timer(local as usize, due);
     }
 
-    /// Whether everyone is coming, and the first came less than a quarter of an interval ago: clients that just logged in do
-    /// not beat. From then on all beat evenly, as if they had come at any time. So the longest silence after a login is an
-    /// interval and a quarter.
+    /// Whether all connections are being opened, and the first was less than a quarter of an
+    /// interval ago: clients that have just logged in send no heartbeat. From then on all send
+    /// evenly, as if they had come at any time. So the longest silence after a login is an interval
+    /// and a quarter.
     fn all_came_lately(&self, every: Duration, now: u64) -> bool {
         let coming = self.window.is_none() || self.stage_kind() == StageKind::Reconnect;
         coming && now < self.fleet.stats.first_started + every.as_nanos() as u64 / 4
     }
 
-    /// Whether nothing new is to beat: the last stage has ended.
+    /// Whether no new heartbeat is to be sent: the last stage has ended.
     pub(super) fn beats_are_over(&self, now: u64) -> bool {
         self.window.is_some_and(|window| now >= window.end && self.to.plan.is_last(window.stage))
     }
 
-    /// Beats that wait for their answer.
+    /// Heartbeats that wait for their answer.
     pub(super) fn beats_unanswered(&self) -> u64 {
         let all = self.finished.iter().chain([&self.stats]).map(|stats| &stats.beats);
         let (sent, done) =
@@ -101,7 +105,8 @@ mod tests {
     fn beats_are_even_whenever_the_connections_came() {
         let every = Duration::from_secs(240);
         let second = |at: u64| at * 1_000_000_000;
-        // 24 000 connections come within five seconds; then each second sees 100 beats, from the first one on.
+        // 24 000 connections come within five seconds; then each second sees 100 heartbeats, from
+        // the first one on.
         let came = |global: u32| u64::from(global) * second(5) / 24_000;
         for from in [6, 100, 240, 500] {
             let window = second(from)..second(from + 1);

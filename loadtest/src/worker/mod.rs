@@ -1,13 +1,14 @@
-//! One part of the generator: its connections, its share of every flow, its backend. It has a thread of its own, or shares
-//! one (`together`).
+//! One part of the generator: its connections, its share of every flow, its backend. It has a
+//! thread of its own, or shares one (`together`).
 //!
 //! ```text
-//!   turn:  poll ─► handle what came ─► open connections that are due ─► send operations that are due ─► heartbeats
+//!   turn:  poll ─► handle completions ─► open connections ─► send operations ─► heartbeats
 //! ```
 //!
-//! A worker never waits for another. The coordinator tells all of them when traffic starts and when to finish
-//! ([`Control`]); they tell it how far they are ([`Gauges`]). A message is encoded once, copied into a pooled block,
-//! patched in place and handed to the backend; nothing is allocated for it.
+//! A worker never waits for another. The coordinator publishes when traffic starts and when to
+//! finish ([`Control`]); the workers publish their progress ([`Gauges`]). A message is encoded
+//! once, copied into a pooled block, patched in place and passed to the backend; nothing is
+//! allocated for it.
 
 pub(crate) mod control;
 mod ending;
@@ -52,15 +53,15 @@ use std::time::Duration;
 const STALL_WAIT: Duration = Duration::from_millis(1);
 /// How often the thread's processor time is read.
 const CPU_EVERY: u64 = 20_000_000;
-/// Connections opened in one turn at most.
+/// At most so many connections are opened in one turn.
 const OPEN_BATCH: usize = 64;
 
-/// What a worker is given.
+/// What a worker is made from.
 #[derive(Clone)]
 pub(crate) struct Assignment {
     pub(crate) plan: Arc<RunPlan>,
     pub(crate) duty: Duty,
-    /// Of the workers that share the thread, this one counts its processor time.
+    /// This worker counts the processor time of the thread that it shares.
     pub(crate) speaks_for_thread: bool,
     pub(crate) control: Arc<Control>,
     pub(crate) gauges: Arc<Gauges>,
@@ -68,16 +69,16 @@ pub(crate) struct Assignment {
     /// What the workers share of their backend.
     #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "kernel backends share nothing"))]
     pub(crate) context: BackendContext,
-    /// One a flow.
+    /// One sender for each flow.
     pub(crate) intervals: Vec<mpsc::Sender<Interval>>,
 }
 
-/// What is neither about connections nor about flows.
+/// Counts that are neither about connections nor about flows.
 #[derive(Debug, Default)]
 struct WorkerStats {
     notices: BTreeMap<String, u64>,
     violations: BTreeMap<String, u64>,
-    /// Sends put off because the pools were empty.
+    /// Sends delayed because the pools were empty.
     stalls: u64,
     cpu_read_at: u64,
     /// At the ends of the present window.
@@ -98,23 +99,24 @@ pub(crate) struct Worker<B, P> {
     departures: Departures,
     /// Counts of the present stage, or of the opening before the first.
     stats: StageStats,
-    /// Those of the stages before it.
+    /// Counts of the stages before the present one.
     finished: Vec<StageStats>,
     window: Option<Window>,
     batch: Completions,
-    /// Slow readers: what they got and do not give back.
+    /// Slow readers: the buffers that they received and keep.
     held: Vec<Buffer>,
     /// Bytes to be copied into a block and sent.
     scratch: Vec<u8>,
     has_begun: bool,
     /// More could be sent at once.
     behind: bool,
-    /// Everything is being closed.
+    /// Everything is being closed, when set.
     ending: Option<Ending>,
     counts: WorkerStats,
 }
 
-/// The longest sleep of a turn, so that the coordinator's word is heard; longer where many workers share few processors.
+/// The longest sleep of a turn, so that the coordinator's orders are seen; longer where many
+/// workers share few processors.
 pub(crate) fn wait_max(plan: &RunPlan) -> Duration {
     Duration::from_millis(if plan.machinery.workers > 8 { 100 } else { 10 })
 }
@@ -190,7 +192,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Works until the coordinator says to finish, alone on its thread. The backend comes back without connections.
+    /// Works until the coordinator orders the end, alone on its thread. Returns the backend without
+    /// connections.
     ///
     /// # Errors
     /// What makes the backend unusable.
@@ -203,8 +206,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.to.clock.now().as_nanos()
     }
 
-    /// Waits for what comes, at most so long, and does what there is to do. False: the connections are closed, and nothing is
-    /// left to do.
+    /// Waits for completions, at most so long, and does what there is to do. False: the connections
+    /// are closed, and nothing is left to do.
     ///
     /// # Errors
     /// What makes the backend unusable.
@@ -242,7 +245,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.counts.share_before = self.to.speaks_for_thread.then(Share::read);
     }
 
-    /// How long nothing is to be done, if nothing comes.
+    /// How long there is nothing to do, unless a completion comes.
     fn time_to_wait(&self) -> Duration {
         if self.behind || !self.has_begun {
             return Duration::ZERO;
@@ -253,8 +256,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let now = self.now();
         let window = self.window.unwrap_or_default();
         let present = || self.flows.iter().filter(|flow| flow.plan.stage == window.stage);
-        // A flow that waits for room is woken by the completion that makes some; to look again and again would take the
-        // processor from who is to make it.
+        // A flow that waits for room is woken by the completion that makes some; polling for it
+        // would take the processor from the thread that is to make it.
         let stalled = present().any(|flow| flow.stalled);
         let within = wait_max(&self.to.plan);
         let within = if stalled { within.min(STALL_WAIT) } else { within };
@@ -277,7 +280,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let now = self.now();
         let waiting = if self.beats_are_over(now) { self.beats_unanswered() } else { 0 };
         gauges.unanswered.store(pending + opening + waiting, Relaxed);
-        // Last: who sees the stage sees its other numbers too.
+        // Stored last: a reader that sees the stage sees its other numbers too.
         gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
         if self.to.speaks_for_thread && now >= self.counts.cpu_read_at + CPU_EVERY {
             self.counts.cpu_read_at = now;
@@ -308,8 +311,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Opens the HTTP connections that are missing. One that is stale is closed, and missing once that is confirmed: the table has
-    /// no place for both.
+    /// Opens the HTTP connections that are missing. A stale one is closed, and is missing once that
+    /// is confirmed: the table has no place for both.
     fn open_pushers(&mut self, now: u64) {
         let Some(address) = self.to.plan.endpoints.http else { return };
         for number in 0..self.pushers.len() {

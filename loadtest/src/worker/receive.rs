@@ -1,4 +1,4 @@
-//! Handling what came.
+//! Handling completions.
 
 use super::fleet::{Aftermath, Connection, count};
 use super::flow::Flow;
@@ -98,7 +98,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     fn received(&mut self, local: u32, id: ConnectionId, buffer: Buffer) {
         let now = self.now();
         if self.window.map_or(0, |window| window.stage + 1) < self.to.control.started() {
-            self.follow_phase(now); // another worker may have heard of the start sooner, and sent
+            self.follow_phase(now); // another worker may have started sooner, and sent
         }
         let connection = &mut self.fleet.connections[local as usize];
         if self.to.duty.role == Role::Slow && self.window.is_some() {
@@ -182,7 +182,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Requests without an answer may or may not have been carried out: nobody is owed them.
+    /// Requests without an answer may or may not have been executed: their deliveries are not owed.
     fn pusher_closed(&mut self, number: usize, reason: CloseReason) {
         let pusher = &mut self.pushers[number];
         let asked = reason == CloseReason::Local;
@@ -273,7 +273,7 @@ impl Sink for Inbox<'_> {
         if body.len() >= STAMP_SIZE {
             return self.message(body);
         }
-        // goim answers with an empty body: whose it is follows from the sequence number.
+        // goim answers with an empty body: the sequence number tells which request is answered.
         let begun = self.begun;
         let (local, global) = (self.local, self.global);
         let Some(flow) = self.echo_flow() else { return count(&mut self.counts.violations, "echo_unasked") };

@@ -78,7 +78,7 @@ impl Recorder {
         }
     }
 
-    /// Hands a second that has passed to the coordinator.
+    /// Passes a second that has ended to the coordinator.
     pub(crate) fn tick(&mut self, now: u64, window: &Window) {
         let number = (now.saturating_sub(window.traffic_start) / SECOND) as u32;
         if number != self.second.number {
@@ -87,7 +87,7 @@ impl Recorder {
         }
     }
 
-    /// Hands over what the present second has so far.
+    /// Passes on what the present second has so far.
     pub(crate) fn flush(&mut self) {
         let second = &mut self.second;
         if second.sent + second.delivered == 0 {
@@ -100,7 +100,7 @@ impl Recorder {
             latency: second.latency.clone(),
         };
         second.latency.reset();
-        // A coordinator that is gone wants no more intervals.
+        // A coordinator that is gone needs no more intervals.
         let _ = self.intervals.send(interval);
     }
 }

@@ -1,4 +1,4 @@
-//! What a worker brings home.
+//! What a worker returns at its end.
 
 use super::flow::{Flow, Sender};
 use super::recorder::Recorder;
@@ -26,7 +26,7 @@ pub(crate) struct WorkerResult {
     pub(crate) duty: Duty,
     /// Its stages have the thread's share of the processors.
     pub(crate) speaks_for_thread: bool,
-    /// The opening, then each stage.
+    /// The stages: first the opening, then each stage.
     pub(crate) stages: Vec<StageStats>,
     pub(crate) flows: Vec<FlowResult>,
     pub(crate) notices: BTreeMap<String, u64>,
@@ -53,7 +53,7 @@ impl From<Flow> for FlowResult {
 }
 
 impl<B: Backend, P> Worker<B, P> {
-    /// And the backend, which may have something left to do.
+    /// The result, and the backend, which may have work left.
     pub(super) fn into_result(self) -> (WorkerResult, B) {
         let result = WorkerResult {
             role: self.to.duty.role,

@@ -1,18 +1,18 @@
-//! What a thread has of the processors.
+//! The calling thread's share of the processors.
 
 use crate::monitor::run_queue_wait;
 
-/// What the calling thread had of the processors, ns.
+/// Times of the calling thread, in ns.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
-    /// On one.
+    /// Time on a processor.
     pub(crate) cpu: u64,
-    /// Ready to run, while something else ran.
+    /// Time ready to run, while another thread ran.
     pub(crate) waited: u64,
 }
 
 impl Share {
-    /// Until now.
+    /// The times until now.
     pub(super) fn read() -> Share {
         Share { cpu: thread_cpu(), waited: run_queue_wait("/proc/thread-self/schedstat") }
     }

@@ -1,7 +1,9 @@
-//! The stages of a run on one worker: turning from one to the next, and what each asks of the connections.
+//! The stages of a run on one worker: turning from one to the next, and what each does to the
+//! connections.
 //!
-//! A stage's counts are its own. What comes late is counted for the flow it belongs to, by the window of the flow's own
-//! stage; what happens to connections is counted in the stage that it happens in.
+//! A stage's counts are its own. What arrives late counts for the flow that it belongs to, by the
+//! window of the flow's own stage; what happens to connections counts in the stage in which it
+//! happens.
 
 use super::fleet::FleetStats;
 use super::{Share, Worker};
@@ -14,7 +16,8 @@ use crate::worker::control::Window;
 use hdrhistogram::Histogram;
 use netpoll::Backend;
 
-/// Closes that wait for the backend's confirmation at most: closing all at once is paced by what gets done.
+/// At most so many closes wait for the backend's confirmation: closing all at once is paced by what
+/// gets done.
 const CLOSES_IN_FLIGHT: u32 = 512;
 
 /// Heartbeats of one stage.
@@ -24,7 +27,7 @@ pub(crate) struct Beats {
     pub(crate) answered: u64,
     /// Answers within the window.
     pub(crate) measured: u64,
-    /// Beats whose connection closed before the answer.
+    /// Heartbeats whose connection closed before the answer.
     pub(crate) void: u64,
     pub(crate) latency: Histogram<u64>,
 }
@@ -36,23 +39,23 @@ pub(crate) struct ChurnStats {
     pub(crate) completed: u64,
     /// Completed within the window.
     pub(crate) measured: u64,
-    /// The connection whose turn it was had not come back.
+    /// The connection that was due had not come back.
     pub(crate) missed: u64,
     pub(crate) latency: Histogram<u64>,
 }
 
-/// What one stage brought on one worker, apart from its flows.
+/// What one stage yields on one worker, apart from its flows.
 #[derive(Debug)]
 pub(crate) struct StageStats {
     pub(crate) fleet: FleetStats,
     pub(crate) beats: Beats,
     pub(crate) churn: ChurnStats,
-    /// Of the thread, within the window; of one worker of each thread.
+    /// The thread's share, within the window; on one worker of each thread.
     pub(crate) share: Option<Share>,
 }
 
 impl StageStats {
-    /// Nothing yet.
+    /// Empty counts.
     pub(crate) fn new() -> StageStats {
         StageStats {
             fleet: FleetStats::new(),
@@ -62,7 +65,7 @@ impl StageStats {
         }
     }
 
-    /// Adds another's.
+    /// Adds another worker's or stage's counts.
     pub(crate) fn add(&mut self, other: &StageStats) {
         self.fleet.add(&other.fleet);
         let (beats, others) = (&mut self.beats, &other.beats);
@@ -80,7 +83,7 @@ impl StageStats {
     }
 }
 
-/// Whose turn it is to close, in a stage that wants connections closed.
+/// The order of closing, in a stage that closes connections.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     /// By the clock, in a churn.
@@ -94,7 +97,7 @@ pub(super) struct Departures {
 }
 
 impl<B: Backend, P: Protocol> Worker<B, P> {
-    /// Hears what the coordinator says.
+    /// Follows the coordinator's orders.
     pub(super) fn follow_phase(&mut self, now: u64) {
         let Some(window) = self.to.control.window() else { return };
         if self.window.map(|own| own.stage) != Some(window.stage) {
@@ -115,7 +118,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// What the present stage asks of the connections; before the first one they only stay.
+    /// What the present stage does to the connections; before the first one they only stay.
     pub(super) fn stage_kind(&self) -> StageKind {
         self.window.map_or(StageKind::Hold, |window| self.to.plan.stages[window.stage].kind)
     }
@@ -140,7 +143,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// The counts of the stage that ends here go to the finished ones.
+    /// Moves the counts of the stage that ends here to the finished ones.
     pub(super) fn turn_page(&mut self, now: u64) {
         let mut stats = std::mem::replace(&mut self.stats, StageStats::new());
         stats.fleet = self.fleet.turn_page(now);
@@ -160,14 +163,14 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// When the next connection is to close and come back.
+    /// When the next connection is due to close and come back.
     pub(super) fn next_churn(&self) -> Option<u64> {
         let turn = self.departures.operations * u64::from(self.to.duty.step);
         let own = u64::from(self.to.duty.first % self.to.duty.step);
         Some(self.departures.schedule?.intended(turn + own))
     }
 
-    /// Closes what is to be closed now.
+    /// Closes the connections that are due.
     pub(super) fn close_connections(&mut self, now: u64) {
         match self.stage_kind() {
             StageKind::Disconnect if self.to.duty.role == Role::Measured => self.close_all(now),
@@ -175,7 +178,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Closes the connections whose turn it is; they come back by themselves.
+    /// Closes the connections that are due; they reconnect by themselves.
     fn churn_connections(&mut self, now: u64) {
         let Some(window) = self.window else { return };
         let count = self.fleet.connections.len() as u32;
@@ -212,7 +215,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         }
     }
 
-    /// Whether a ready connection that closed was told to, by this side.
+    /// Whether this side asked for the close of a ready connection.
     pub(super) fn asked_to_close(&self) -> bool {
         let kind = self.stage_kind();
         self.to.duty.role == Role::Churn || matches!(kind, StageKind::Churn { .. } | StageKind::Disconnect)

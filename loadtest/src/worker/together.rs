@@ -35,7 +35,8 @@ impl<B: SharesThread, P: Protocol> TakesTurns for Member<B, P> {
     }
 }
 
-/// Lets `workers`, whose backends have taken their wait slot in this order, work until the coordinator says to finish.
+/// Runs `workers`, whose backends have joined the shared wait in this order, until the coordinator
+/// orders the end.
 ///
 /// # Errors
 /// What made one of their backends unusable.

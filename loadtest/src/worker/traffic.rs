@@ -1,4 +1,4 @@
-//! Sending what is due.
+//! Sending the operations that are due.
 
 use super::Worker;
 use super::flow::Flow;
@@ -9,10 +9,10 @@ use crate::plan::{Pace, Path, Route};
 use crate::stamp::Stamp;
 use netpoll::Backend;
 
-/// Operations of one flow in one turn at most: then the sockets get their turn.
+/// At most so many operations of one flow per turn: then the sockets are served.
 const BURST_MAX: usize = 256;
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     Sent,
@@ -64,7 +64,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         true
     }
 
-    /// The operation will never be sent, so nobody is owed it.
+    /// Skips an operation that will never be sent: its deliveries are not owed.
     fn skip(&mut self, index: usize) {
         let connections = self.to.plan.connections;
         let flow = &mut self.flows[index];

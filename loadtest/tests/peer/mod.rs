@@ -1,7 +1,9 @@
-//! The test peer: a small goim-compatible server on netpoll and gateway-proto, one thread, with faults to order.
+//! The test peer: a small goim-compatible server on netpoll and gateway-proto, one thread, with
+//! faults to order.
 //!
-//! It speaks goim over TCP and WebSocket, goim's HTTP push, bare TCP echo, bare TCP fan-out and bare WebSocket echo, each
-//! on a port of its own, and can drop, duplicate, reorder or misdeliver one push in so many.
+//! It speaks goim over TCP and WebSocket, goim's HTTP push, bare TCP echo, bare TCP fan-out and
+//! bare WebSocket echo, each on a port of its own, and can drop, duplicate, reorder or misdeliver
+//! one push in so many.
 
 mod http;
 mod session;
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What to do wrong.
+/// The faults of a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// Drop one delivery in so many.
@@ -25,7 +27,7 @@ pub struct Faults {
     pub duplicate: Option<u64>,
     /// Hold one delivery in so many back behind the next one.
     pub reorder: Option<u64>,
-    /// Send one delivery in so many to somebody else as well.
+    /// Send one delivery in so many to another connection as well.
     pub misdeliver: Option<u64>,
     /// Answer application operations with an empty body, as goim does.
     pub empty_replies: bool,
@@ -35,10 +37,10 @@ pub struct Faults {
     pub mute: bool,
     /// Refuse every Join.
     pub refuse_joins: bool,
-    /// Close an HTTP connection, without an answer, at a request that comes after so long a silence: as if it had been closed
-    /// just before.
+    /// Close an HTTP connection, without an answer, at a request that comes after so long a
+    /// silence: as if it had been closed just before.
     pub http_idle_max: Option<Duration>,
-    /// End, ports and connections with it, so long after five connections were there.
+    /// End so long after five connections were there, with all ports and connections.
     pub vanish: Option<Duration>,
 }
 
@@ -178,7 +180,7 @@ impl Server {
         }
     }
 
-    /// A push, with whatever fault is due.
+    /// Delivers a push, with whatever fault is due.
     pub(crate) fn deliver(&mut self, id: ConnectionId, frame: &[u8]) {
         self.deliveries += 1;
         let number = self.deliveries;

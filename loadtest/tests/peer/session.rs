@@ -172,7 +172,7 @@ fn handle(server: &mut Server, id: ConnectionId, header: Header, body: &[u8]) {
 }
 
 impl Server {
-    /// A frame in the dress of the connection; on WebSocket in an envelope, as goim pushes.
+    /// Sends a frame in the framing of the connection; on WebSocket in an envelope, as goim pushes.
     pub(crate) fn send_frame(&mut self, id: ConnectionId, frame_bytes: &[u8]) {
         let Some(session) = self.sessions.get(&id) else { return };
         let is_push = frame_bytes[12..16] == [0; 4];

@@ -1,62 +1,94 @@
-//! Accepting: as much as an edge announced, at most half of a batch's room, with a pause after a
-//! shortage.
+//! Listeners: which of them an edge has announced, and the pause after a shortage.
 
-use super::EpollBackend;
-use crate::lifecycle::State;
+use crate::ListenerId;
+use crate::Timestamp;
 use crate::sys::socket;
-use crate::{Completion, Completions, ConnectError, ListenerId};
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long accepting pauses after the system ran short of descriptors or memory.
-pub(super) const ACCEPT_REST: Duration = Duration::from_millis(20);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-impl EpollBackend {
-    pub(super) fn may_accept(&self) -> bool {
-        self.accepting && self.common.table.len() < self.common.table.capacity()
+struct Listener {
+    socket: OwnedFd,
+    /// An edge came and `accept` has not returned EAGAIN since.
+    ready: bool,
+}
+
+/// The listeners of one backend.
+pub(super) struct Listeners {
+    list: Vec<Listener>,
+    accepting: bool,
+    /// Accepting pauses until then; zero: it does not pause.
+    paused_until: Timestamp,
+}
+
+impl Listeners {
+    pub(super) fn new() -> Listeners {
+        Listeners { list: Vec::with_capacity(8), accepting: true, paused_until: Timestamp::ZERO }
     }
 
-    pub(super) fn accept_all(&mut self, batch: &mut Completions) {
-        if !self.may_accept() || self.clock.now() < self.accept_after {
-            return;
+    /// The id of the next listener; at most 255.
+    pub(super) fn next_id(&self) -> io::Result<ListenerId> {
+        Ok(ListenerId(u8::try_from(self.list.len()).map_err(|_| io::ErrorKind::QuotaExceeded)?))
+    }
+
+    /// Adds a listener, which has to be tried once before the first edge.
+    pub(super) fn add(&mut self, socket: OwnedFd) {
+        self.list.push(Listener { socket, ready: true });
+    }
+
+    pub(super) fn close(&mut self) {
+        self.list.clear(); // a closed descriptor leaves the epoll instance by itself
+    }
+
+    pub(super) fn set_accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
+    }
+
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepting
+    }
+
+    /// Notes the edge of a listener.
+    pub(super) fn note_edge(&mut self, index: usize) {
+        if let Some(listener) = self.list.get_mut(index) {
+            listener.ready = true;
         }
-        // At most half of what is left: a storm of new connections must not keep existing ones from
-        // receiving.
-        let room_kept = batch.room() / 2;
-        for position in 0..self.listeners.len() {
-            while self.listeners[position].ready && self.may_accept() && batch.room() > room_kept {
-                let accepted = self.accept_one(position, batch);
-                if accepted.is_err_and(|error| self.accept_failed(position, &error)) {
-                    return;
-                }
+    }
+
+    /// Whether a listener may have a connection.
+    pub(super) fn any_ready(&self) -> bool {
+        self.list.iter().any(|listener| listener.ready)
+    }
+
+    /// Whether accepting pauses. Calls `now` only after a shortage.
+    pub(super) fn is_paused(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.paused_until != Timestamp::ZERO && now() < self.paused_until
+    }
+
+    /// Accepts one connection from the first listener that has one; `None` when none has.
+    pub(super) fn accept(&mut self) -> Option<(ListenerId, io::Result<(OwnedFd, SocketAddr)>)> {
+        for (index, listener) in self.list.iter_mut().enumerate().filter(|(_, listener)| listener.ready) {
+            match socket::accept(&listener.socket) {
+                // accept(2): EAGAIN ends the edge.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                accepted => return Some((ListenerId(index as u8), accepted)),
             }
         }
+        None
     }
 
-    fn accept_one(&mut self, position: usize, batch: &mut Completions) -> io::Result<()> {
-        let (socket, peer) = socket::accept(&self.listeners[position].socket)?;
-        let connection = self.insert(socket, State::Open).map_err(|error| match error {
-            ConnectError::Io(error) => error,
-            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // excluded by `may_accept`
-        })?;
-        self.common.counters.accepts += 1;
-        batch.push(Completion::Accepted { connection, listener: ListenerId(position as u8), peer });
-        Ok(())
-    }
-
-    /// accept(2): EAGAIN ends the edge. A shortage (EMFILE, ENFILE, ENOBUFS, ENOMEM) pauses all
-    /// listeners, and is the one case that returns true. Any other error concerns only the
-    /// connection at hand.
-    fn accept_failed(&mut self, position: usize, error: &io::Error) -> bool {
-        if error.kind() == io::ErrorKind::WouldBlock {
-            self.listeners[position].ready = false;
-            return false;
-        }
-        self.common.counters.accept_errors += 1;
+    /// Handles an error of accept(2), or of what follows it. A shortage (EMFILE, ENFILE, ENOBUFS,
+    /// ENOMEM) pauses all listeners, and is the one case that returns true. Any other error concerns
+    /// only the connection at hand.
+    pub(super) fn handle_error(&mut self, error: &io::Error, now: impl FnOnce() -> Timestamp) -> bool {
         let shortage = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
         let is_shortage = error.raw_os_error().is_some_and(|number| shortage.contains(&number));
         if is_shortage {
-            self.accept_after = self.clock.now() + ACCEPT_REST;
+            self.paused_until = now() + ACCEPT_PAUSE;
         }
         is_shortage
     }

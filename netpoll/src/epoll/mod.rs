@@ -27,7 +27,7 @@ use crate::{
     ConnectionId, Introspect, ListenerConfig, ListenerId, MonotonicClock, Priority, Queues, SendError,
     SharedBuffer, Timestamp, Waker,
 };
-use accept::ACCEPT_REST;
+use accept::{ACCEPT_PAUSE, Listeners};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 pub(crate) use slot::Slot;
@@ -53,19 +53,11 @@ const INTEREST: EventFlags =
 /// The peer's FIN or an error lies behind the bytes still to be received.
 const PEER_DONE: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 
-struct Listener {
-    socket: OwnedFd,
-    /// An edge came and `accept` has not returned EAGAIN since.
-    ready: bool,
-}
-
 /// The epoll backend. See the module's text.
 pub struct EpollBackend {
     epoll: OwnedFd,
     events: Vec<Event>,
-    listeners: Vec<Listener>,
-    accepting: bool,
-    accept_after: Timestamp,
+    listeners: Listeners,
     common: Common<Slot>,
     /// Connections that may have bytes to receive, each once (`Slot::in_ready`).
     ready: Fifo<ConnectionId>,
@@ -140,9 +132,7 @@ impl EpollBackend {
         Ok(EpollBackend {
             epoll,
             events: Vec::with_capacity(config.batch_max),
-            listeners: Vec::with_capacity(8),
-            accepting: true,
-            accept_after: Timestamp::ZERO,
+            listeners: Listeners::new(),
             common: Common::new(config, config.connections_max)?,
             ready: Fifo::with_capacity(config.connections_max),
             dirty: Vec::with_capacity(config.connections_max),
@@ -163,9 +153,9 @@ impl EpollBackend {
     // --- waiting ---
 
     fn wait(&mut self, wait: Duration, batch: &Completions) -> io::Result<()> {
-        let accept_rests = self.listeners.iter().any(|listener| listener.ready) && self.may_accept();
+        let accepts = self.listeners.any_ready() && self.may_accept();
         let left_over =
-            !self.common.notices.is_empty() || (accept_rests && self.clock.now() >= self.accept_after);
+            !self.common.notices.is_empty() || (accepts && !self.listeners.is_paused(|| self.clock.now()));
         let wait = match () {
             () if left_over || batch.is_full() => Duration::ZERO,
             // Only an empty pool leaves connections ready while the batch has room.
@@ -173,7 +163,7 @@ impl EpollBackend {
                 0 => wait.min(BUFFER_REST),
                 _ => Duration::ZERO,
             },
-            () if accept_rests => wait.min(ACCEPT_REST),
+            () if accepts => wait.min(ACCEPT_PAUSE),
             () => wait,
         };
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
@@ -193,11 +183,7 @@ impl EpollBackend {
             let event = self.events[position];
             let (tag, id) = ConnectionId::unpack(event.data.u64());
             match tag {
-                TAG_LISTENER => {
-                    if let Some(listener) = self.listeners.get_mut(id.index()) {
-                        listener.ready = true;
-                    }
-                }
+                TAG_LISTENER => self.listeners.note_edge(id.index()),
                 TAG_CONNECTION => self.note_connection(id, event.flags),
                 _ => {} // the waker: having ended the wait is all it does
             }
@@ -255,6 +241,45 @@ impl EpollBackend {
             }
             Err(error) => self.end(id, CloseReason::of_error(&error)),
         }
+    }
+
+    // --- accepting ---
+
+    fn may_accept(&self) -> bool {
+        self.listeners.is_accepting() && self.common.table.len() < self.common.table.capacity()
+    }
+
+    fn accept_all(&mut self, batch: &mut Completions) {
+        if !self.may_accept() || self.listeners.is_paused(|| self.clock.now()) {
+            return;
+        }
+        // At most half of what is left: a storm of new connections must not keep existing ones from
+        // receiving.
+        let room_kept = batch.room() / 2;
+        while self.may_accept() && batch.room() > room_kept {
+            let Some((listener, accepted)) = self.listeners.accept() else { return };
+            if let Err(error) = accepted.and_then(|accepted| self.admit(listener, accepted, batch)) {
+                self.common.counters.accept_errors += 1;
+                if self.listeners.handle_error(&error, || self.clock.now()) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        listener: ListenerId,
+        (socket, peer): (OwnedFd, SocketAddr),
+        batch: &mut Completions,
+    ) -> io::Result<()> {
+        let connection = self.insert(socket, State::Open).map_err(|error| match error {
+            ConnectError::Io(error) => error,
+            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // excluded by `may_accept`
+        })?;
+        self.common.counters.accepts += 1;
+        batch.push(Completion::Accepted { connection, listener, peer });
+        Ok(())
     }
 
     // --- receiving ---
@@ -431,20 +456,20 @@ fn write_front(slot: &Slot, pieces: &PieceStore) -> (usize, io::Result<usize>) {
 
 impl Backend for EpollBackend {
     fn listen(&mut self, config: &ListenerConfig) -> io::Result<(ListenerId, SocketAddr)> {
-        let id = u8::try_from(self.listeners.len()).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        let id = self.listeners.next_id()?;
         let (socket, address) = socket::listen(config)?;
-        let data = ConnectionId::new(u32::from(id), 0).pack(TAG_LISTENER);
+        let data = ConnectionId::new(u32::from(id.0), 0).pack(TAG_LISTENER);
         epoll::add(&self.epoll, &socket, EventData::new_u64(data), EventFlags::IN | EventFlags::ET)?;
-        self.listeners.push(Listener { socket, ready: true });
-        Ok((ListenerId(id), address))
+        self.listeners.add(socket);
+        Ok((id, address))
     }
 
     fn set_accepting(&mut self, accepting: bool) {
-        self.accepting = accepting;
+        self.listeners.set_accepting(accepting);
     }
 
     fn close_listeners(&mut self) {
-        self.listeners.clear(); // a closed descriptor leaves the epoll instance by itself
+        self.listeners.close();
     }
 
     fn connect(
@@ -546,7 +571,7 @@ impl Introspect for EpollBackend {
     }
 
     fn is_full(&self) -> bool {
-        self.accepting && self.common.table.len() == self.common.table.capacity()
+        self.listeners.is_accepting() && self.common.table.len() == self.common.table.capacity()
     }
 
     fn index_bound(&self) -> usize {

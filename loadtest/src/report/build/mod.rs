@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 /// Violations described in words.
 const EXAMPLES_MAX: usize = 8;
 
-/// What the report is told beside the output.
+/// What goes into the report in addition to the output.
 pub(crate) struct About {
     pub(crate) label: String,
     pub(crate) command: String,
@@ -30,7 +30,7 @@ pub(crate) struct About {
     pub(crate) goals: Vec<Goal>,
 }
 
-/// Sums up.
+/// Builds the report.
 pub(crate) fn report(plan: &RunPlan, output: RunOutput, about: About) -> Report {
     let windows = || output.stages.iter().map(|stage| &stage.window);
     let warmup = |window: &Window| window.start.saturating_sub(window.traffic_start) as f64 / 1e9;
@@ -118,7 +118,8 @@ fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Latency {
 fn connect(plan: &RunPlan, results: &[WorkerResult], totals: &[StageStats]) -> Connect {
     let openings = results.iter().filter_map(|result| result.stages.first());
     let openings: Vec<&FleetStats> = openings.map(|stage| &stage.fleet).collect();
-    // Churning connections open beside the measured ones; what they do later is no part of the opening.
+    // Churning connections open together with the measured ones; what they do later is no part of
+    // the opening.
     let mut connect = opening(u64::from(plan.connections_total()), &openings);
     connect.given_up = totals.iter().map(|total| total.fleet.given_up).sum();
     connect.retried = totals.iter().map(|total| total.fleet.retried).sum();
@@ -186,7 +187,7 @@ fn reconcile(plan: &RunPlan, results: &[WorkerResult], index: usize) -> Conserva
     }
 }
 
-/// By its kind, or by its stage where there are several.
+/// A flow's name: its kind, or its stage where there are several.
 fn flow_name(plan: &RunPlan, flow: &FlowPlan) -> String {
     match plan.stages.get(flow.stage) {
         Some(stage) if plan.stages.len() > 1 => stage.name.clone(),
@@ -299,7 +300,7 @@ fn generator(plan: &RunPlan, output: &RunOutput) -> Generator {
     }
 }
 
-/// The server over all windows, and its memory at the seams of the run.
+/// The server over all windows, and its memory between the parts of the run.
 fn server(output: &RunOutput, report: &Report) -> Option<Server> {
     let flows = |flow: &FlowReport| flow.delivered * flow.seconds;
     let flows = report.flows.iter().map(flows).sum::<f64>();

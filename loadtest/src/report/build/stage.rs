@@ -51,7 +51,8 @@ fn departure(found: &StageOutput, fleets: &[&FleetStats]) -> Departure {
     }
 }
 
-/// What the stage was about, in number: deliveries, reconnects, connections, or else heartbeats.
+/// The number that the stage is about: deliveries, reconnects, connections, or otherwise
+/// heartbeats.
 fn messages(stage: &StageReport) -> f64 {
     let flows: f64 = stage.flows.iter().map(|flow: &FlowReport| flow.delivered * flow.seconds).sum();
     let counts = [

@@ -1,11 +1,11 @@
-//! What to make of a report: faults of the product, limits of the generator, goals.
+//! The verdict on a report: faults of the product, limits of the generator, goals.
 
 use super::super::stages;
 use super::super::units::{nanos, number};
 use super::super::{Conservation, FlowReport, Generator, Latency, Report, Verdict};
 use crate::goals::{Goal, Measure, Outcome};
 
-/// A thread busier than this is the bottleneck itself.
+/// A busier thread is a bottleneck itself.
 const BUSY_MAX: f64 = 0.9;
 /// A schedule that slips further than this at its 99th percentile is not kept, in nanoseconds.
 const LAG_MAX: u64 = 1_000_000;
@@ -15,12 +15,12 @@ const STARVED_MAX: f64 = 0.1;
 /// What established connections must keep of their rate under a flood.
 const KEPT_MIN: f64 = 0.8;
 
-/// The product's faults, and beside them the generator's own limits.
+/// The product's faults and, separately, the generator's own limits.
 pub(super) fn verdict(report: &Report) -> Verdict {
     let mut reasons = Vec::new();
     if report.server_gone {
         reasons.push(format!(
-            "server gone: nobody listens at {} any more, so the run ended early; see the server's log",
+            "server gone: nothing listens at {} any more, so the run ended early; see the server's log",
             report.target
         ));
     }
@@ -57,7 +57,7 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     }
 }
 
-/// What held the generator, or the whole machine, back.
+/// What limited the generator, or the whole machine.
 fn limits(report: &Report) -> Vec<String> {
     let mut limits = Vec::new();
     let stages: Vec<(&str, &Generator)> = match report.stages.len() {
@@ -114,7 +114,7 @@ fn full(stage: &str, generator: &Generator) -> Option<String> {
     all.then(|| format!("{stage}: the workers together kept {sum:.2} of {cores:.0} processors busy"))
 }
 
-/// What was found for a goal, and whether it meets it.
+/// The value measured for a goal, and whether it meets the goal.
 pub(super) fn judge(goal: &Goal, report: &Report) -> Outcome {
     let worst = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::max);
     let least = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::min);
