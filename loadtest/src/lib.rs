@@ -1,7 +1,7 @@
 //! Load generator for goim-compatible gateways.
 //!
 //! ```text
-//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── output ──► report ──► text, JSON, HTML
+//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── output ──► report: text, HTML
 //!                                                     │
 //!                        schedule ─ stamp ─ client ─ netpoll::Backend ─ conservation ─ histogram
 //! ```

@@ -56,7 +56,7 @@ fn serve(waker: Waker, mailbox: &Mailbox<()>, listening: &Sender<SocketAddr>, ho
         }
         echoed == EACH
     });
-    backend.poll(Duration::ZERO, &mut Completions::with_capacity(128)).unwrap(); // the last echo leaves
+    backend.poll(Duration::ZERO, &mut Completions::with_capacity(128)).unwrap(); // last echo
     holds.send(backend.connection_count()).unwrap();
     let (since, mut batch) = (Instant::now(), Completions::with_capacity(128));
     while mailbox.pop().is_none() {

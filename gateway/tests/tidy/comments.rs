@@ -49,12 +49,11 @@ const WORDS: &[(&str, usize)] = &[
     ("gateway/control", 55),
     ("gateway/core", 182),
     ("gateway/proto", 12),
-    ("loadtest", 84),
+    ("loadtest", 14),
     ("loadtest/bench", 35),
     ("loadtest/hostile", 11),
-    ("netpoll", 117),
-    ("netpoll/contract", 24),
-    ("netpoll/loom", 2),
+    ("netpoll", 19),
+    ("netpoll/contract", 7),
 ];
 
 /// How many lines of a crate have a comment that ends behind the column.
@@ -67,12 +66,8 @@ const WIDE: &[(&str, usize)] = &[
     ("gateway/control", 194),
     ("gateway/core", 462),
     ("gateway/proto", 78),
-    ("loadtest", 208),
     ("loadtest/bench", 85),
     ("loadtest/hostile", 91),
-    ("netpoll", 524),
-    ("netpoll/contract", 43),
-    ("netpoll/loom", 32),
 ];
 
 /// Text without what stands between backticks: names of the code.

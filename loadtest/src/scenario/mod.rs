@@ -10,7 +10,7 @@
 //! | broadcast | HTTP pushes to all | to arrival everywhere |
 //! | churn | connections close and come back | time to ready |
 //! | slow-reader | some stop reading while a room has traffic | the others' latency |
-//! | syn-flood | echoes, then echoes under a flood of connection requests | the rate that they keep |
+//! | syn-flood | echoes, then the same under a flood of SYNs | the rate that they keep |
 //! | mix | several of these at once | each |
 //! | million | stages over the same connections, from idle to a storm | each stage |
 

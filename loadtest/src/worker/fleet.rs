@@ -236,7 +236,8 @@ impl Fleet {
         }
     }
 
-    /// Notes that connection `local`, which was ready, closed because this side asked for it at `begun`.
+    /// Notes that connection `local`, which was ready, closed because this side asked for it at
+    /// `begun`.
     pub(crate) fn parted(&mut self, begun: u64, now: u64) {
         self.stats.parted += 1;
         self.stats.opened_by = self.stats.opened_by.max(now);

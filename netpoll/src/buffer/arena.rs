@@ -388,7 +388,7 @@ impl Clone for Hold {
         // Relaxed, as in `Arc`: a new hold is made from an existing one.
         let before = self.header().holds.fetch_add(1, Ordering::Relaxed);
         if before > i32::MAX as u32 {
-            std::process::abort(); // 2^31 receivers of one payload is a leak; wrapping would be unsound
+            std::process::abort(); // 2^31 holds are a leak; wrapping would be unsound
         }
         Hold(self.0)
     }

@@ -82,8 +82,8 @@ impl Listeners {
     }
 
     /// Handles an error of accept(2), or of what follows it. A shortage (EMFILE, ENFILE, ENOBUFS,
-    /// ENOMEM) pauses all listeners, and is the one case that returns true. Any other error concerns
-    /// only the connection at hand.
+    /// ENOMEM) pauses all listeners, and is the one case that returns true. Any other error
+    /// concerns only the connection at hand.
     pub(super) fn handle_error(&mut self, error: &io::Error, now: impl FnOnce() -> Timestamp) -> bool {
         let shortage = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
         let is_shortage = error.raw_os_error().is_some_and(|number| shortage.contains(&number));

@@ -174,7 +174,7 @@ impl SimBackend {
         let socket = slot.socket;
         if slot.life.state != State::Open {
             if slot.life.state.receives() {
-                let result = core.receive(socket, &mut [0; 4096]); // finishing: what still comes is discarded
+                let result = core.receive(socket, &mut [0; 4096]); // finishing: discarded
                 self.received(core, connection, result);
             }
             return true;

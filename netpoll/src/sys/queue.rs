@@ -200,7 +200,7 @@ impl<T> Queue<T> {
         unsafe { pages::release(NonNull::from(used).cast(), size_of_val(used)) };
         let forgotten = self.touched.compare_exchange(touched, 0, Ordering::Release, Ordering::Relaxed);
         if forgotten.is_err() {
-            (0..touched).for_each(|index| self.give_back(index)); // a further cell was taken meanwhile
+            (0..touched).for_each(|index| self.give_back(index)); // another cell is in use
         }
     }
 

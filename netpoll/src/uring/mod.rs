@@ -290,7 +290,7 @@ impl UringBackend {
             let (life, queued) = (&slot.life, slot.life.queue.bytes());
             let has_left = match life.state {
                 State::Open => slot.offered as usize == queued && (queued == 0 || !life.is_waiting()),
-                State::Finishing | State::PeerFinished => false, // FIN or the end follows an empty queue
+                State::Finishing | State::PeerFinished => false, // FIN or the end follows
                 _ => true,
             };
             has_left || life.send_waits
