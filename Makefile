@@ -56,12 +56,13 @@ dpdk: setup-tests ## the port: TAP devices with the kernel as the peer, memif wi
 	gateway/tests/e2e/dpdk.sh $(CACHE)
 	gateway/tests/e2e/memif.sh
 
-check: ## formatting, lints, docs, style
+# All of it by --workspace: what is built here is built with the features that `make unit` needs, and so only once.
+check: ## formatting, lints, docs, style, licenses and versions of dependencies, the protocol crate without std
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	! pkg-config --exists libdpdk || cargo clippy -p dpdk-backend -p gateway -p loadtest -p bench $(DPDK),bench/dpdk --all-targets -- -D warnings
+	! pkg-config --exists libdpdk || cargo clippy --workspace $(DPDK),bench/dpdk --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	cargo test --quiet -p gateway --test tidy
+	cargo test --quiet --workspace --test tidy --test dependencies --test no_std
 
 bench: ## gateway against bare floors and peers, side by side (about 12 minutes; with libdpdk also past the kernel)
 	$(if $(HAS_DPDK),,@echo "no libdpdk here: the rows past the kernel are left out (docs/dpdk.md says how to install it)")
