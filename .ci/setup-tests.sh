@@ -16,6 +16,13 @@ command -v python3 >/dev/null || packages+=(python3)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v node >/dev/null || packages+=(nodejs npm)
 command -v curl >/dev/null || packages+=(curl)
+# The image without Docker: namespaces, capabilities, what a program is linked with; cmake builds aws-lc.
+command -v unshare >/dev/null || packages+=(util-linux)
+command -v capsh >/dev/null || packages+=(libcap2-bin)
+command -v file >/dev/null || packages+=(file)
+command -v readelf >/dev/null || packages+=(binutils)
+command -v openssl >/dev/null || packages+=(openssl)
+command -v cmake >/dev/null || packages+=(cmake)
 # In front of the gateway, as foreground processes of a test.
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx-light)
 [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || packages+=(haproxy)
