@@ -58,7 +58,8 @@ pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr
     screen.line("config", config.source.file.as_deref().unwrap_or("none: defaults, environment and flags"));
     screen.line("backend", &format!("{} ({backend_reason})", plan.backend.label()));
     let cores = if system.cores == 1 { "core" } else { "cores" };
-    screen.line("system", &format!("Linux {}, {} {cores}", system.kernel, system.cores));
+    let quota = system.cpu_quota.as_ref().map_or(String::new(), |quota| format!(": {quota}"));
+    screen.line("system", &format!("Linux {}, {} {cores}{quota}", system.kernel, system.cores));
     screen.line("capacity", &plan.room_text());
     memory(&mut screen, prepared);
     listeners(&mut screen, prepared, addresses);

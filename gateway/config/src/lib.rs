@@ -18,6 +18,7 @@
 
 mod access;
 mod build;
+mod cgroup;
 mod collide;
 mod descriptors;
 mod dpdk;
@@ -41,6 +42,7 @@ mod unknown;
 mod value;
 mod values;
 
+pub use cgroup::CpuQuota;
 pub use collide::collide;
 pub use dpdk::{CardWork, DpdkConfig, OwnAddress, is_pci};
 pub use limits::SystemLimits;

@@ -1,5 +1,6 @@
 //! What the system allows: descriptors, memory, cores.
 
+use crate::cgroup::CpuQuota;
 use crate::memory::Source;
 use gateway_core::memory::Reading;
 use netpoll::epoll::EpollBackend;
@@ -14,8 +15,10 @@ pub struct SystemLimits {
     pub descriptors_max: u64,
     /// Whether a thread can have descriptors of its own, so that the limit is not that of all workers on epoll together.
     pub own_descriptors: bool,
-    /// Cores that it may run on.
+    /// Cores that it may keep busy: those that it may run on, or fewer by a CPU quota, rounded down.
     pub cores: usize,
+    /// The CPU quota, if it is below the cores that it may run on.
+    pub cpu_quota: Option<CpuQuota>,
     /// What its cgroups leave it, in bytes; `None`: no limit.
     pub cgroup_memory: Option<u64>,
     /// MemAvailable, in bytes; `None` where the system does not say.
@@ -35,6 +38,7 @@ impl SystemLimits {
             descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
             own_descriptors: EpollBackend::probe_own_descriptors().is_ok(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cpu_quota: CpuQuota::read(),
             cgroup_memory: Source::find(None).read(0).map(Reading::left),
             memory_available: memory_available(),
             own_memory: own_memory(),

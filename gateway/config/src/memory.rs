@@ -1,22 +1,17 @@
 //! Where readings of memory come from: the process's cgroup (v2, or v1 where that holds the memory
 //! controller), else the configured maximum against what the process uses.
 
+use crate::cgroup::{self, Version, folders};
 use gateway_core::memory::{KERNEL_BYTES_PER_CONNECTION, Reading};
 use rustix::param::page_size;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A cgroup with a memory limit: the one that is nearest to its end counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
-
 /// Where readings come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The process's cgroup and those above it that have a limit.
+    /// The process's cgroup and those above it that have a limit: the one that is nearest to its
+    /// end counts.
     cgroups: Vec<(Version, PathBuf)>,
     /// `memory.memory_max_bytes`, if set.
     configured: Option<u64>,
@@ -30,7 +25,7 @@ impl Source {
     pub fn find(configured: Option<u64>) -> Source {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| machine_bytes(&text));
-        Source { cgroups: cgroups(&own, Path::new("/sys/fs/cgroup")), configured, machine }
+        Source { cgroups: folders(&own, Path::new(cgroup::ROOT), "memory"), configured, machine }
     }
 
     /// What this process uses of the machine, for operators where nothing else limits it: no level
@@ -109,40 +104,6 @@ fn is_scarce(text: &str) -> bool {
         .is_some_and(|(total, available)| available < total / 10)
 }
 
-/// The folders of the process's memory cgroup, up to the root, in either version.
-fn cgroups(own: &str, root: &Path) -> Vec<(Version, PathBuf)> {
-    let mut found = Vec::new();
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let path = path.trim_start_matches('/');
-        if controllers.is_empty() {
-            // Alone, or beside the first version ("hybrid"), where it is mounted under `unified`.
-            let bases = [root.to_owned(), root.join("unified")];
-            let base = bases.into_iter().find(|base| base.join("cgroup.procs").exists());
-            let base = base.unwrap_or_else(|| root.to_owned());
-            upwards(&base, path).for_each(|folder| found.push((Version::V2, folder)));
-        } else if controllers.split(',').any(|controller| controller == "memory") {
-            upwards(&root.join("memory"), path).for_each(|folder| found.push((Version::V1, folder)));
-        }
-    }
-    found
-}
-
-fn upwards(base: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
-    let base = base.to_owned();
-    let mut next = Some(base.join(path));
-    std::iter::from_fn(move || {
-        let folder = next.take()?;
-        if folder != base {
-            next = folder.parent().map(Path::to_owned).filter(|parent| parent.starts_with(&base));
-        }
-        Some(folder)
-    })
-}
-
 fn read_cgroup(version: &Version, folder: &Path) -> Option<Reading> {
     let (limit, usage, cache) = match version {
         Version::V2 => {
@@ -194,7 +155,7 @@ mod tests {
         }
 
         fn source(&self, own: &str) -> Source {
-            Source { cgroups: cgroups(own, &self.0), configured: None, machine: None }
+            Source { cgroups: folders(own, &self.0, "memory"), configured: None, machine: None }
         }
     }
 

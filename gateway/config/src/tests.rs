@@ -19,6 +19,7 @@ fn small_system() -> SystemLimits {
         descriptors_max: 20_000,
         own_descriptors: true,
         cores: 2,
+        cpu_quota: None,
         cgroup_memory: None,
         memory_available: Some(24 << 30),
         own_memory: None,
