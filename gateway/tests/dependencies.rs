@@ -8,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// What a list of `deny.toml` says, as text: its strings, or the crates of its tables, each with whether it gives a reason.
+/// What a list of `deny.toml` says, as text: its strings, or the crates of its tables, each with
+/// whether it gives a reason.
 fn listed(part: &str, key: &str) -> Vec<(String, bool)> {
     let text = std::fs::read_to_string(format!("{ROOT}/deny.toml")).unwrap();
     let policy = DeTable::parse(&text).unwrap();
@@ -33,7 +34,8 @@ fn metadata() -> &'static Json {
         let version = Command::new("rustc").arg("-vV").output().unwrap();
         let version = String::from_utf8(version.stdout).unwrap();
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-        let arguments = ["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform", host];
+        let arguments =
+            ["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform", host];
         let output = Command::new(env!("CARGO")).args(arguments).current_dir(ROOT).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -43,7 +45,8 @@ fn metadata() -> &'static Json {
 /// The packages that are built, those of the workspace included.
 fn packages() -> Vec<&'static Json> {
     let metadata = metadata();
-    let built: BTreeSet<&str> = list(&metadata["resolve"]["nodes"]).iter().map(|node| text(&node["id"])).collect();
+    let built: BTreeSet<&str> =
+        list(&metadata["resolve"]["nodes"]).iter().map(|node| text(&node["id"])).collect();
     let packages = list(&metadata["packages"]).iter().filter(|package| built.contains(text(&package["id"])));
     let packages: Vec<&Json> = packages.collect();
     assert!(packages.len() > 100, "{}", packages.len());
@@ -110,7 +113,9 @@ fn licenses_are_among_those_allowed() {
         license.is_empty() || !is_met(license, &allowed)
     });
     let refused: Vec<String> = refused
-        .map(|package| format!("{} {}: license {}", text(&package["name"]), package["version"], package["license"]))
+        .map(|package| {
+            format!("{} {}: license {}", text(&package["name"]), package["version"], package["license"])
+        })
         .collect();
     complain(&refused);
     // A license that no package needs is not allowed in advance.
@@ -129,7 +134,8 @@ fn crates_that_are_banned_are_not_built() {
     let banned = listed("bans", "deny");
     let banned = names(&banned);
     assert!(!banned.is_empty());
-    let found = packages().into_iter().map(|package| text(&package["name"])).filter(|name| banned.contains(name));
+    let found =
+        packages().into_iter().map(|package| text(&package["name"])).filter(|name| banned.contains(name));
     complain(&found.map(|name| format!("{name} is banned by deny.toml")).collect::<Vec<_>>());
 }
 
@@ -146,14 +152,19 @@ fn two_versions_of_a_crate_are_listed_with_a_reason() {
         let all = versions.clone();
         versions.retain(|version| !skipped.contains(&format!("{name}@{version}").as_str()));
         if versions.len() > 1 {
-            problems.push(format!("{name} is built in versions {}", versions.iter().copied().collect::<Vec<_>>().join(", ")));
+            problems.push(format!(
+                "{name} is built in versions {}",
+                versions.iter().copied().collect::<Vec<_>>().join(", ")
+            ));
         }
         let entries = skipped.iter().filter(|entry| entry.split('@').next() == Some(name)).count();
         if entries > 0 && (all.len() - 1 != entries || versions.len() != 1) {
-            problems.push(format!("deny.toml skips {entries} of the versions {all:?} of {name}: all but one"));
+            problems
+                .push(format!("deny.toml skips {entries} of the versions {all:?} of {name}: all but one"));
         }
     }
-    let unknown = skipped.iter().filter(|entry| !versions.contains_key(entry.split('@').next().unwrap_or_default()));
+    let unknown =
+        skipped.iter().filter(|entry| !versions.contains_key(entry.split('@').next().unwrap_or_default()));
     problems.extend(unknown.map(|entry| format!("{entry} is not built: remove it from deny.toml")));
     complain(&problems);
     assert!(listed.iter().all(|(_, reasoned)| *reasoned), "an entry of bans.skip has no reason: {listed:?}");
@@ -167,7 +178,9 @@ fn packages_come_from_the_registry_and_name_a_version() {
     for package in packages() {
         let (name, source) = (text(&package["name"]), text(&package["source"]));
         if source.is_empty() {
-            let wild = list(&package["dependencies"]).iter().filter(|one| text(&one["req"]) == "*" && one["path"].is_null());
+            let wild = list(&package["dependencies"])
+                .iter()
+                .filter(|one| text(&one["req"]) == "*" && one["path"].is_null());
             problems.extend(wild.map(|one| format!("{name}: any version of {} will do", text(&one["name"]))));
         } else if !allowed.iter().any(|one| one == source) {
             problems.push(format!("{name} comes from {source}"));
@@ -188,7 +201,10 @@ fn one_release_of_rust_is_named_everywhere() {
     assert_eq!(pinned.rsplit_once('.').unwrap().0, minimum);
     assert_eq!(between(&read("configs/Dockerfile"), "FROM rust:", "-"), minimum);
     for document in ["CONTRIBUTING.md", "docs/operations.md"] {
-        assert!(read(document).contains(&format!("Rust {minimum}")), "{document} does not name Rust {minimum}");
+        assert!(
+            read(document).contains(&format!("Rust {minimum}")),
+            "{document} does not name Rust {minimum}"
+        );
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) enum Version {
     V2,
 }
 
-/// The folders of the process's cgroup for a controller, up to the root, in either version. `own` is `/proc/self/cgroup`.
+/// The folders of the process's cgroup for a controller, up to the root, in either version. `own`
+/// is `/proc/self/cgroup`.
 pub(crate) fn folders(own: &str, root: &Path, controller: &str) -> Vec<(Version, PathBuf)> {
     let mut found = Vec::new();
     for line in own.lines() {

@@ -13,9 +13,11 @@ use std::path::Path;
 pub struct SystemLimits {
     /// RLIMIT_NOFILE, the hard one: the soft one is raised to it at the start.
     pub descriptors_max: u64,
-    /// Whether a thread can have descriptors of its own, so that the limit is not that of all workers on epoll together.
+    /// Whether a thread can have descriptors of its own, so that the limit is not that of all
+    /// workers on epoll together.
     pub own_descriptors: bool,
-    /// Cores that it may keep busy: those that it may run on, or fewer by a CPU quota, rounded down.
+    /// Cores that it may keep busy: those that it may run on, or fewer by a CPU quota, rounded
+    /// down.
     pub cores: usize,
     /// The CPU quota, if it is below the cores that it may run on.
     pub cpu_quota: Option<CpuQuota>,
@@ -23,7 +25,8 @@ pub struct SystemLimits {
     pub cgroup_memory: Option<u64>,
     /// MemAvailable, in bytes; `None` where the system does not say.
     pub memory_available: Option<u64>,
-    /// What is left of RLIMIT_DATA or RLIMIT_AS, whichever is less, in bytes, and its name; `None`: no limit.
+    /// What is left of RLIMIT_DATA or RLIMIT_AS, whichever is less, in bytes, and its name; `None`:
+    /// no limit.
     pub own_memory: Option<(u64, &'static str)>,
     /// net.core.somaxconn, which caps every backlog.
     pub backlog_max: Option<u32>,
@@ -47,10 +50,12 @@ impl SystemLimits {
         }
     }
 
-    /// Raises the soft limit of descriptors to the hard one. Returns the soft limit that holds then.
+    /// Raises the soft limit of descriptors to the hard one. Returns the soft limit that holds
+    /// then.
     pub fn raise_descriptors() -> u64 {
         let limit = getrlimit(Resource::Nofile);
-        // Refused only where a sandbox forbids it; then the old soft limit stays, and is what we report.
+        // Refused only where a sandbox forbids it; then the old soft limit stays, and is what we
+        // report.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
         getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
     }
@@ -66,7 +71,8 @@ impl SystemLimits {
 /// Bytes of a limit that are for the stacks of threads.
 const STACKS: u64 = 16 << 20;
 
-/// setrlimit(2): mappings that a process writes to, and all of its mappings. Beyond them no memory is had, whoever has some.
+/// setrlimit(2): mappings that a process writes to, and all of its mappings. Beyond them no memory
+/// is had, whoever has some.
 fn own_memory() -> Option<(u64, &'static str)> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     // proc_pid_statm(5): all, resident, shared, text, lib, data and stack; in pages.

@@ -1,8 +1,10 @@
-//! The crate and all that it is built from do without `std` and without `alloc`, as a machine without an operating system needs.
+//! The crate and all that it is built from do without `std` and without `alloc`, as a machine
+//! without an operating system needs.
 //!
-//! A target without `std` may not be installed, so it is shown on this one. A static library that brings a panic handler of its own
-//! links only where no crate below it has `std`, which has one, too. And it links only where no crate has `alloc`, which needs a
-//! global allocator. Two controls show that either is noticed.
+//! A target without `std` may not be installed, so it is shown on this one. A static library that
+//! brings a panic handler of its own links only where no crate below it has `std`, which has one,
+//! too. And it links only where no crate has `alloc`, which needs a global allocator. Two controls
+//! show that either is noticed.
 
 use std::fs;
 use std::path::Path;

@@ -41,7 +41,7 @@ const BANNED: &[&str] = &[
 
 /// How many of these words the comments of a crate have.
 const WORDS: &[(&str, usize)] = &[
-    ("dpdk-backend", 189),
+    ("dpdk-backend", 185),
     ("dpdk-backend/dpdk-sys", 1),
     ("gateway", 110),
     ("gateway/auth", 8),
@@ -58,11 +58,11 @@ const WORDS: &[(&str, usize)] = &[
 
 /// How many lines of a crate have a comment that ends behind the column.
 const WIDE: &[(&str, usize)] = &[
-    ("dpdk-backend", 429),
+    ("dpdk-backend", 430),
     ("dpdk-backend/dpdk-sys", 3),
     ("gateway", 235),
     ("gateway/auth", 36),
-    ("gateway/config", 63),
+    ("gateway/config", 58),
     ("gateway/control", 194),
     ("gateway/core", 462),
     ("gateway/proto", 78),

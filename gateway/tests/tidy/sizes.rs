@@ -13,9 +13,7 @@ const FIELDS_MAX: usize = 12;
 const MORE_FIELDS: &[(&str, usize)] = &[
     ("dpdk-backend Active", 20),
     ("dpdk-backend ControlBlock", 34),
-    ("dpdk-backend HalfOpen", 18),
     ("dpdk-backend HostConfig", 18),
-    ("dpdk-backend Opening", 13),
     ("dpdk-backend PollBackend", 15),
     ("dpdk-backend Tcp", 24),
     ("dpdk-backend TcpConfig", 33),
