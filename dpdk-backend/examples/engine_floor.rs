@@ -38,7 +38,7 @@ fn stack(number: u8, addresses: u8, connections: usize) -> Stack {
         interface.addresses.push(dpdk_backend::iface::AddressConfig { ip, prefix_length: 8 });
     }
     let mut tcp = TcpConfig::new(connections);
-    tcp.half_open_per_network_max = u16::MAX;
+    tcp.tables.half_open_per_network_max = u16::MAX;
     let pools = PoolsConfig {
         receive: PoolSize { size: 2048, count: 4096 },
         blocks: vec![PoolSize { size: 256, count: 4096 }],

@@ -125,18 +125,18 @@ impl PollConfig {
     /// The engine's defaults for these sizes; [`TcpConfig::memory`] says what its tables take.
     pub fn engine(backend: &BackendConfig) -> TcpConfig {
         let mut tcp = TcpConfig::new(backend.connections_max);
-        tcp.pieces_max = backend.send_pieces_shared;
-        tcp.send_queue_bytes_max = backend.send_queue_bytes_max;
-        tcp.copy_break = backend.copy_break;
-        tcp.put_back_max = (backend.pools.receive.count + RECEIVE_RESERVE) as usize;
-        tcp.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
+        tcp.stores.pieces_max = backend.send_pieces_shared;
+        tcp.connection.send_queue_bytes_max = backend.send_queue_bytes_max;
+        tcp.connection.copy_break = backend.copy_break;
+        tcp.tables.unread_max = (backend.pools.receive.count + RECEIVE_RESERVE) as usize;
+        tcp.connection.mss_max = backend.pools.receive.size.min(u32::from(u16::MAX)) as u16;
         tcp
     }
 
     /// Bytes that a connection may keep without being slow, whatever its listener says.
     fn kept_bytes_max(&self) -> usize {
         let blocks: usize = self.backend.pools.blocks.iter().map(|pool| pool.bytes()).sum();
-        (blocks / SLOW_PART_OF_BLOCKS).max(SLOW_BYTES_MIN).min(self.tcp.flight_bytes_max as usize)
+        (blocks / SLOW_PART_OF_BLOCKS).max(SLOW_BYTES_MIN).min(self.tcp.connection.flight_bytes_max as usize)
     }
 
     fn stack(&self) -> StackConfig {

@@ -99,7 +99,8 @@ impl Stack {
         let mut pools = pools?;
         pools.reserve_receive(config.receive_reserve);
         let headers_size = (ipv4::HEADER_SIZE + tcp::HEADER_SIZE) as u32;
-        let payload = (u32::from(config.interface.mtu) - headers_size).min(u32::from(config.tcp.mss_max));
+        let payload =
+            (u32::from(config.interface.mtu) - headers_size).min(u32::from(config.tcp.connection.mss_max));
         Ok(Stack {
             net: Interface::new(&config.interface, secret[0] ^ secret[1].rotate_left(17), Now::new(now)),
             tcp: Tcp::new(config.tcp.clone(), secret, payload),
@@ -508,9 +509,9 @@ impl ListenLimits {
     /// The engine's own limits.
     pub fn of(config: &TcpConfig) -> ListenLimits {
         ListenLimits {
-            user_timeout_ms: config.user_timeout_ms,
-            flight_bytes_max: config.flight_bytes_max,
-            window_max: config.window_max,
+            user_timeout_ms: config.connection.user_timeout_ms,
+            flight_bytes_max: config.connection.flight_bytes_max,
+            window_max: config.connection.window_max,
         }
     }
 }

@@ -61,11 +61,11 @@ fn backend(
     let interface = InterfaceConfig::new(mac, ip, 24);
     let mut config = PollConfig::new(config, interface, [seed, seed ^ 0x5555]);
     // The suite counts pieces of the store that it sizes.
-    config.tcp.flight_pieces_max = 0;
+    config.tcp.stores.flight_pieces_max = 0;
     // Beyond the orphans a close is a reset, which is said once: a rough line loses some, and a peer with nothing in flight never
     // hears of it. What becomes of many resets is in `crowd.rs`.
-    config.tcp.orphans_max = config.tcp.connections_max;
-    config.tcp.active_max = 2 * config.tcp.connections_max;
+    config.tcp.tables.orphans_max = config.tcp.tables.connections_max;
+    config.tcp.tables.active_max = 2 * config.tcp.tables.connections_max;
     PollBackend::new(&config, device, VirtualClock(Rc::clone(now))).expect("pools")
 }
 

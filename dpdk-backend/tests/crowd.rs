@@ -58,8 +58,9 @@ struct End {
 impl End {
     fn new(last: u8, line: Loopback, orphans: Option<usize>) -> End {
         let interface = InterfaceConfig::new(Mac([2, 0, 0, 0, 0, last]), IpAddr::from([10, 0, 0, last]), 24);
-        let mut tcp = TcpConfig { half_open_per_network_max: CROWD as u16, ..TcpConfig::new(CROWD) };
-        tcp.orphans_max = orphans.unwrap_or(tcp.orphans_max);
+        let mut tcp = TcpConfig::new(CROWD);
+        tcp.tables.half_open_per_network_max = CROWD as u16;
+        tcp.tables.orphans_max = orphans.unwrap_or(tcp.tables.orphans_max);
         let mut pools = BackendConfig::small(1).pools;
         pools.receive = PoolSize { size: 2048, count: 2048 };
         pools.blocks = vec![PoolSize { size: 256, count: CROWD as u32 }];

@@ -58,8 +58,8 @@ fn end(number: u8, device: Loopback, now: &Rc<Cell<Timestamp>>) -> End {
     let ip = IpAddr::from([10, 0, 0, number]);
     let interface = InterfaceConfig::new(Mac([2, 0, 0, 0, 0, number]), ip, 24);
     let mut config = PollConfig::new(&BackendConfig::small(64), interface, [3, u64::from(number)]);
-    config.tcp.half_open_max = 16; // some get cookies
-    config.tcp.time_wait_max = 32;
+    config.tcp.tables.half_open_max = 16; // some get cookies
+    config.tcp.tables.time_wait_max = 32;
     let line = ImpairConfig {
         drop: 0.02,
         duplicate: 0.01,

@@ -57,16 +57,16 @@ impl World {
         let mut interface = InterfaceConfig::new(OWN_MAC, family.own(), family.prefix());
         interface.detect_duplicates = choice & 0x40 != 0;
         let mut tcp = TcpConfig::new(4);
-        tcp.orphans_max = 2;
-        tcp.half_open_max = if choice & 0x20 != 0 { 0 } else { 4 };
-        tcp.time_wait_max = 2;
-        tcp.out_of_order_max = 4;
-        tcp.segments_max = 8;
-        tcp.pieces_max = 4;
-        tcp.flight_pieces_max = 8;
-        tcp.active_max = 3;
-        tcp.retries_max = 8;
-        tcp.keepalive = Some(Keepalive { idle_ms: 500, interval_ms: 100, probes_max: 2 });
+        tcp.tables.orphans_max = 2;
+        tcp.tables.half_open_max = if choice & 0x20 != 0 { 0 } else { 4 };
+        tcp.tables.time_wait_max = 2;
+        tcp.stores.out_of_order_max = 4;
+        tcp.stores.segments_max = 8;
+        tcp.stores.pieces_max = 4;
+        tcp.stores.flight_pieces_max = 8;
+        tcp.tables.active_max = 3;
+        tcp.timeouts.retries_max = 8;
+        tcp.timeouts.keepalive = Some(Keepalive { idle_ms: 500, interval_ms: 100, probes_max: 2 });
         tcp.sack = choice & 0x10 == 0;
         let pools = PoolsConfig {
             receive: PoolSize { size: 1536, count: 8 },

@@ -52,26 +52,33 @@ impl EphemeralPorts {
 /// Pieces, and segments, in flight for each connection, on average, that the defaults have room for.
 const IN_FLIGHT: usize = 4;
 
-/// What the engine is made with. Every table is reserved from it at once.
+/// How many entries the engine's tables have.
 #[derive(Clone, Debug)]
-pub struct TcpConfig {
-    /// Connections of the owner at most; further peers wait half-open or in the backlog.
+pub struct TableSizes {
+    /// Connections of the owner at most. Further peers wait half-open or in the backlog.
     pub connections_max: usize,
-    /// Connections at most that their owner has closed and that still say goodbye; further ones are reset.
+    /// Connections at most that their owner has closed and whose close is not complete. Further ones are reset.
     pub orphans_max: usize,
-    /// Half-open connections at most; further ones are answered with cookies.
+    /// Half-open connections at most. Further ones are answered with cookies.
     pub half_open_max: usize,
     /// Half-open connections of one /24 (IPv6: /64) at most.
     pub half_open_per_network_max: u16,
-    /// TIME-WAIT records at most; the oldest makes room.
+    /// TIME-WAIT records at most. The oldest is evicted for the next.
     pub time_wait_max: usize,
     /// Connections at most with something in flight, queued or out of order at the same time.
     pub active_max: usize,
-    /// Pieces that all connections share for what waits to be sent, beside one for every connection that nothing else can take.
+    /// Payloads at most that the owner may have returned: as many as it may hold receive buffers.
+    pub unread_max: usize,
+}
+
+/// Sizes of the stores that connections share.
+#[derive(Clone, Debug)]
+pub struct StoreSizes {
+    /// Pieces for what waits to be sent, shared, beside one that is each connection's own.
     pub pieces_max: usize,
     /// Pieces that are added to those for what waits to be acknowledged.
     pub flight_pieces_max: usize,
-    /// Segments in flight that all connections share, beside one for every connection that nothing else can take.
+    /// Segments in flight, shared, beside one that is each connection's own.
     pub segments_max: usize,
     /// Segments in flight at most for one connection: what one acknowledgement may have to look at.
     pub segments_per_connection_max: u32,
@@ -79,43 +86,50 @@ pub struct TcpConfig {
     pub out_of_order_max: usize,
     /// Out-of-order segments kept at most for one connection.
     pub out_of_order_per_connection_max: u16,
-    /// Payloads that the owner may have given back at once: as many as it may hold receive buffers.
-    pub put_back_max: usize,
-    /// Bytes queued or in flight for one connection at most.
+}
+
+/// What one connection may use. Listeners may set lower limits for theirs.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// Bytes queued or in flight at most.
     pub send_queue_bytes_max: usize,
-    /// Bytes in flight for one connection at most, whatever its windows allow.
+    /// Bytes in flight at most, whatever the windows allow.
     pub flight_bytes_max: u32,
-    /// The receive window of one connection at most, in bytes.
+    /// The receive window at most, in bytes.
     pub window_max: u32,
-    /// The largest segment that we ask for, in bytes of payload, where the link would carry more.
+    /// The MSS that is announced at most, in bytes of payload, where the link would carry more.
     pub mss_max: u16,
-    /// Payloads up to this size are copied to a right-sized block when they have to be kept.
+    /// Payloads up to this size, in bytes, are copied to a right-sized block when they have to be kept.
     pub copy_break: usize,
-    /// How long an acknowledgement may wait for company, in milliseconds (RFC 9293, MUST-58: below 500).
+    /// How long sent bytes may stay unacknowledged (RFC 5482), in milliseconds; 0: [`Timeouts::retries_max`] decides.
+    pub user_timeout_ms: u32,
+}
+
+/// How long the engine waits, and how often it tries.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// An acknowledgement is delayed for so long at most, in milliseconds (RFC 9293, MUST-58: below 500).
     pub delayed_ack_ms: u32,
-    /// How long a TIME-WAIT record is kept, in milliseconds (2 MSL).
+    /// A TIME-WAIT record is kept for so long, in milliseconds (2 MSL).
     pub time_wait_ms: u32,
-    /// How long a closed connection waits for its peer's FIN, in milliseconds, whatever else comes.
+    /// A closed connection waits for so long for its peer's FIN, in milliseconds, whatever else is received.
     pub fin_wait_2_ms: u32,
-    /// How long a closed connection may take until its last bytes and FIN are acknowledged, in milliseconds, however slowly that goes on.
+    /// A closed connection is given up when its last bytes and FIN are not acknowledged after so long, in milliseconds, however
+    /// slowly that goes on.
     pub orphan_ms: u32,
-    /// How long segments are kept that came ahead of a gap which is not filled, in milliseconds (RFC 2018, 8 lets them go).
+    /// Segments ahead of a gap that is not filled are kept for so long, in milliseconds (RFC 2018, 8 allows to discard them).
     pub out_of_order_ms: u32,
     /// SYN or SYN-ACK retransmissions at most.
     pub syn_retries_max: u8,
     /// Retransmission timeouts in a row at most, where no user timeout is set (RFC 9293, R2).
     pub retries_max: u8,
-    /// How long sent bytes may stay unacknowledged (RFC 5482), in milliseconds; 0: [`TcpConfig::retries_max`] decides.
-    /// Listeners have their own.
-    pub user_timeout_ms: u32,
-    /// Ports that active opens take.
-    pub ephemeral_ports: EphemeralPorts,
     /// Keepalive, if any.
     pub keepalive: Option<Keepalive>,
-    /// Timestamps are offered and accepted (RFC 7323).
-    pub timestamps: bool,
-    /// Selective acknowledgements are offered and accepted (RFC 2018).
-    pub sack: bool,
+}
+
+/// Rates of answers, and of timers.
+#[derive(Clone, Debug)]
+pub struct Rates {
     /// Resets a second at most, on average.
     pub resets_per_second: u32,
     /// Acknowledgements of old segments a second at most, on average.
@@ -124,84 +138,116 @@ pub struct TcpConfig {
     pub timers_per_poll_max: usize,
 }
 
+/// What the engine is made with. Every table is reserved from it at once.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Entries of tables.
+    pub tables: TableSizes,
+    /// Sizes of shared stores.
+    pub stores: StoreSizes,
+    /// What one connection may use.
+    pub connection: ConnectionLimits,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// How much to answer.
+    pub rates: Rates,
+    /// Ports that active opens take.
+    pub ephemeral_ports: EphemeralPorts,
+    /// Timestamps are offered and accepted (RFC 7323).
+    pub timestamps: bool,
+    /// Selective acknowledgements are offered and accepted (RFC 2018).
+    pub sack: bool,
+}
+
 impl TcpConfig {
-    /// Sizes for `connections_max` connections, the habits of Linux.
+    /// Sizes for `connections_max` connections, other values as Linux has them.
     pub fn new(connections_max: usize) -> TcpConfig {
         // All may be closed at once: time ends them. Beyond 65 536 a quarter of them may.
         let orphans_max = (connections_max / 4).max(connections_max.min(1 << 16)).max(64);
         TcpConfig {
-            connections_max,
-            orphans_max,
-            half_open_max: connections_max.clamp(1024, 16_384),
-            half_open_per_network_max: 4096,
-            time_wait_max: (connections_max / 8).clamp(1024, 65_536),
-            active_max: connections_max + orphans_max,
-            pieces_max: connections_max.max(16 << 10),
-            // Peers that acknowledge late keep some of each; what is reserved here is touched as it is used.
-            flight_pieces_max: (IN_FLIGHT * connections_max).max(128 << 10),
-            segments_max: (IN_FLIGHT * connections_max).max(128 << 10),
-            segments_per_connection_max: 1024,
-            out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
-            out_of_order_per_connection_max: 64,
-            put_back_max: 1024,
-            send_queue_bytes_max: 1 << 20,
-            flight_bytes_max: 1 << 20,
-            window_max: 256 << 10,
-            mss_max: u16::MAX,
-            copy_break: 256,
-            delayed_ack_ms: 40,
-            time_wait_ms: 60_000,
-            fin_wait_2_ms: 60_000,
-            orphan_ms: 240_000,
-            out_of_order_ms: 60_000,
-            syn_retries_max: 5,
-            retries_max: 15,
-            user_timeout_ms: 0,
+            tables: TableSizes {
+                connections_max,
+                orphans_max,
+                half_open_max: connections_max.clamp(1024, 16_384),
+                half_open_per_network_max: 4096,
+                time_wait_max: (connections_max / 8).clamp(1024, 65_536),
+                active_max: connections_max + orphans_max,
+                unread_max: 1024,
+            },
+            stores: StoreSizes {
+                pieces_max: connections_max.max(16 << 10),
+                // Peers that acknowledge late keep some of each; what is reserved here is touched as it is used.
+                flight_pieces_max: (IN_FLIGHT * connections_max).max(128 << 10),
+                segments_max: (IN_FLIGHT * connections_max).max(128 << 10),
+                segments_per_connection_max: 1024,
+                out_of_order_max: (connections_max / 16).clamp(1024, 16_384),
+                out_of_order_per_connection_max: 64,
+            },
+            connection: ConnectionLimits {
+                send_queue_bytes_max: 1 << 20,
+                flight_bytes_max: 1 << 20,
+                window_max: 256 << 10,
+                mss_max: u16::MAX,
+                copy_break: 256,
+                user_timeout_ms: 0,
+            },
+            timeouts: Timeouts {
+                delayed_ack_ms: 40,
+                time_wait_ms: 60_000,
+                fin_wait_2_ms: 60_000,
+                orphan_ms: 240_000,
+                out_of_order_ms: 60_000,
+                syn_retries_max: 5,
+                retries_max: 15,
+                keepalive: None,
+            },
+            rates: Rates {
+                resets_per_second: 10_000,
+                duplicate_acks_per_second: 100_000,
+                timers_per_poll_max: 256,
+            },
             ephemeral_ports: EphemeralPorts::default(),
-            keepalive: None,
             timestamps: true,
             sack: true,
-            resets_per_second: 10_000,
-            duplicate_acks_per_second: 100_000,
-            timers_per_poll_max: 256,
         }
     }
 
     /// Control blocks in all.
     pub(crate) fn blocks_max(&self) -> usize {
-        self.connections_max + self.orphans_max
+        self.tables.connections_max + self.tables.orphans_max
     }
 
     /// Flows in all.
     pub(crate) fn flows_max(&self) -> usize {
-        self.blocks_max() + self.half_open_max + self.time_wait_max
+        self.blocks_max() + self.tables.half_open_max + self.tables.time_wait_max
     }
 
-    /// Our window scale: the smallest that can say [`TcpConfig::window_max`].
+    /// Our window scale: the smallest that can say [`ConnectionLimits::window_max`].
     pub(crate) fn window_scale(&self) -> u8 {
-        (0..14).find(|shift| self.window_max >> shift <= 0xffff).unwrap_or(14)
+        (0..14).find(|shift| self.connection.window_max >> shift <= 0xffff).unwrap_or(14)
     }
 
     /// Bytes of address space reserved, by owner. Pages become resident as they are first used.
     pub fn memory(&self) -> [(&'static str, usize); 13] {
         let lists = 2 * size_of::<u32>() + 2 * size_of::<u64>() + size_of::<u64>();
         [
-            ("control blocks", self.connections_max * size_of::<ControlBlock>()),
-            ("closed connections", self.orphans_max * size_of::<ControlBlock>()),
+            ("control blocks", self.tables.connections_max * size_of::<ControlBlock>()),
+            ("closed connections", self.tables.orphans_max * size_of::<ControlBlock>()),
             ("flow table", self.flows_max() * FlowTable::BYTES_PER_FLOW),
-            ("active blocks", self.active_max * FixedSlab::<Active>::BYTES_PER_SLOT),
+            ("active blocks", self.tables.active_max * FixedSlab::<Active>::BYTES_PER_SLOT),
             (
                 "queued pieces",
-                (self.blocks_max() + self.pieces_max + self.flight_pieces_max) * netpoll::PIECE_BYTES,
+                (self.blocks_max() + self.stores.pieces_max + self.stores.flight_pieces_max)
+                    * netpoll::PIECE_BYTES,
             ),
             (
                 "segments in flight",
-                (self.blocks_max() + self.segments_max) * FixedSlab::<SentSegment>::BYTES_PER_SLOT,
+                (self.blocks_max() + self.stores.segments_max) * FixedSlab::<SentSegment>::BYTES_PER_SLOT,
             ),
-            ("out-of-order segments", self.out_of_order_max * FixedSlab::<Kept>::BYTES_PER_SLOT),
-            ("payloads put back", self.put_back_max * Unread::BYTES_PER_PAYLOAD),
-            ("half-open connections", self.half_open_max * FixedSlab::<HalfOpen>::BYTES_PER_SLOT),
-            ("TIME-WAIT records", self.time_wait_max * size_of::<TimeWaitRecord>()),
+            ("out-of-order segments", self.stores.out_of_order_max * FixedSlab::<Kept>::BYTES_PER_SLOT),
+            ("payloads put back", self.tables.unread_max * Unread::BYTES_PER_PAYLOAD),
+            ("half-open connections", self.tables.half_open_max * FixedSlab::<HalfOpen>::BYTES_PER_SLOT),
+            ("TIME-WAIT records", self.tables.time_wait_max * size_of::<TimeWaitRecord>()),
             ("free lists", self.blocks_max() * size_of::<u32>()),
             ("turn lists", self.blocks_max() * lists),
             ("timer wheel", crate::tcp::tables::wheel::Wheel::BYTES),
@@ -241,7 +287,11 @@ mod tests {
 
     #[test]
     fn the_window_scale_is_the_smallest_that_does() {
-        let scale = |window_max| TcpConfig { window_max, ..TcpConfig::new(1) }.window_scale();
+        let scale = |window_max| {
+            let mut config = TcpConfig::new(1);
+            config.connection.window_max = window_max;
+            config.window_scale()
+        };
         assert_eq!((scale(65_535), scale(65_536), scale(256 << 10), scale(u32::MAX)), (0, 1, 3, 14));
     }
 }

@@ -137,20 +137,23 @@ impl Tcp {
         let blocks_max = config.blocks_max();
         Tcp {
             keys: Keys::new(secret),
-            table: Table::new(config.connections_max, config.orphans_max),
+            table: Table::new(config.tables.connections_max, config.tables.orphans_max),
             flows: FlowTable::new(config.flows_max()),
-            actives: FixedSlab::new(config.active_max),
-            pieces: Pieces::new(config.blocks_max(), config.pieces_max + config.flight_pieces_max),
-            segments: FixedSlab::new(config.blocks_max() + config.segments_max),
-            kept: FixedSlab::new(config.out_of_order_max),
+            actives: FixedSlab::new(config.tables.active_max),
+            pieces: Pieces::new(
+                config.blocks_max(),
+                config.stores.pieces_max + config.stores.flight_pieces_max,
+            ),
+            segments: FixedSlab::new(config.blocks_max() + config.stores.segments_max),
+            kept: FixedSlab::new(config.stores.out_of_order_max),
             wheel: Wheel::new(),
             syn_cache: SynCache::new(
-                config.half_open_max,
-                config.half_open_per_network_max,
-                config.syn_retries_max,
+                config.tables.half_open_max,
+                config.tables.half_open_per_network_max,
+                config.timeouts.syn_retries_max,
             ),
             cookies: Cookies::default(),
-            time_wait: TimeWait::new(config.time_wait_max, config.time_wait_ms),
+            time_wait: TimeWait::new(config.tables.time_wait_max, config.timeouts.time_wait_ms),
             listeners: Vec::with_capacity(usize::from(u8::MAX)),
             accepting: true,
             listening: true,
@@ -162,14 +165,14 @@ impl Tcp {
                 short: BlockList::new(blocks_max, Lists::SHORT),
             },
             reports: Reports {
-                notices: VecDeque::with_capacity(2 * config.connections_max + 1),
+                notices: VecDeque::with_capacity(2 * config.tables.connections_max + 1),
                 received: VecDeque::with_capacity(RECEIVED_MAX),
-                closings: VecDeque::with_capacity(config.connections_max + 1),
+                closings: VecDeque::with_capacity(config.tables.connections_max + 1),
             },
-            unread: Unread::new(config.put_back_max),
+            unread: Unread::new(config.tables.unread_max),
             rates: Rates {
-                reset: RateLimit::new(config.resets_per_second, secret[0].rotate_left(7)),
-                duplicate: RateLimit::new(config.duplicate_acks_per_second, secret[1].rotate_left(7)),
+                reset: RateLimit::new(config.rates.resets_per_second, secret[0].rotate_left(7)),
+                duplicate: RateLimit::new(config.rates.duplicate_acks_per_second, secret[1].rotate_left(7)),
             },
             budget: 0,
             buffer_payload: buffer_payload.max(1),
@@ -184,9 +187,9 @@ impl Tcp {
         match self.listeners.get(usize::from(listener)) {
             Some(listener) => listener.limits,
             None => Limits {
-                user_timeout_ms: self.config.user_timeout_ms,
-                flight_bytes_max: self.config.flight_bytes_max,
-                window_max: self.config.window_max,
+                user_timeout_ms: self.config.connection.user_timeout_ms,
+                flight_bytes_max: self.config.connection.flight_bytes_max,
+                window_max: self.config.connection.window_max,
             },
         }
     }
@@ -203,7 +206,7 @@ impl Tcp {
 
     /// Whether a frame may be handled: whatever it brings can be reported.
     pub(crate) fn has_report_room(&self) -> bool {
-        let most = 1 + usize::from(self.config.out_of_order_per_connection_max);
+        let most = 1 + usize::from(self.config.stores.out_of_order_per_connection_max);
         self.reports.received.len() + most <= RECEIVED_MAX
     }
 

@@ -25,7 +25,9 @@ mod segment;
 mod seq;
 mod tables;
 
-pub use config::{EphemeralPorts, Keepalive, TcpConfig};
+pub use config::{
+    ConnectionLimits, EphemeralPorts, Keepalive, Rates, StoreSizes, TableSizes, TcpConfig, Timeouts,
+};
 pub(crate) use control::owner::{ConnectFailure, Report};
 pub(crate) use engine::{Context, Limits, Tcp};
 pub(crate) use output::stream::Line;

@@ -98,23 +98,23 @@ impl World {
         let mut tcp = TcpConfig::new(get("connections", 8) as usize);
         tcp.timestamps = get("timestamps", 1) == 1;
         tcp.sack = get("sack", 1) == 1;
-        tcp.window_max = get("window", 65_535) as u32;
-        tcp.orphans_max = get("orphans", 8) as usize;
-        tcp.half_open_max = get("half_open", 64) as usize;
-        tcp.half_open_per_network_max = get("per_network", 64) as u16;
-        tcp.user_timeout_ms = get("user_timeout_ms", 0) as u32;
-        tcp.time_wait_ms = get("time_wait_ms", 60_000) as u32;
-        tcp.fin_wait_2_ms = get("fin_wait_2_ms", 60_000) as u32;
-        tcp.orphan_ms = get("orphan_ms", 240_000) as u32;
-        tcp.out_of_order_ms = get("out_of_order_ms", 60_000) as u32;
-        tcp.delayed_ack_ms = get("delayed_ack_ms", 40) as u32;
-        tcp.syn_retries_max = get("syn_retries", 5) as u8;
-        tcp.retries_max = get("retries", 15) as u8;
-        tcp.flight_bytes_max = get("flight", 1 << 20) as u32;
-        tcp.resets_per_second = get("reset_rate", 1000) as u32;
-        tcp.out_of_order_per_connection_max = get("out_of_order", 64) as u16;
+        tcp.connection.window_max = get("window", 65_535) as u32;
+        tcp.tables.orphans_max = get("orphans", 8) as usize;
+        tcp.tables.half_open_max = get("half_open", 64) as usize;
+        tcp.tables.half_open_per_network_max = get("per_network", 64) as u16;
+        tcp.connection.user_timeout_ms = get("user_timeout_ms", 0) as u32;
+        tcp.timeouts.time_wait_ms = get("time_wait_ms", 60_000) as u32;
+        tcp.timeouts.fin_wait_2_ms = get("fin_wait_2_ms", 60_000) as u32;
+        tcp.timeouts.orphan_ms = get("orphan_ms", 240_000) as u32;
+        tcp.timeouts.out_of_order_ms = get("out_of_order_ms", 60_000) as u32;
+        tcp.timeouts.delayed_ack_ms = get("delayed_ack_ms", 40) as u32;
+        tcp.timeouts.syn_retries_max = get("syn_retries", 5) as u8;
+        tcp.timeouts.retries_max = get("retries", 15) as u8;
+        tcp.connection.flight_bytes_max = get("flight", 1 << 20) as u32;
+        tcp.rates.resets_per_second = get("reset_rate", 1000) as u32;
+        tcp.stores.out_of_order_per_connection_max = get("out_of_order", 64) as u16;
         if let Some(idle_ms) = config.get("keepalive_ms") {
-            tcp.keepalive = Some(Keepalive {
+            tcp.timeouts.keepalive = Some(Keepalive {
                 idle_ms: *idle_ms as u32,
                 interval_ms: get("keepalive_interval_ms", 1000) as u32,
                 probes_max: get("keepalive_probes", 3) as u8,

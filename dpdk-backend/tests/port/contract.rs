@@ -48,7 +48,7 @@ fn bridge(taps: &[Tap; 2]) {
 
 /// A host whose store of pieces has the size that the suite gives it, with nothing added for what is in flight.
 fn counted(config: &BackendConfig, queue: Queue, facts: &PortFacts, address: IpAddr, seed: u64) -> Host {
-    host_on(config, queue, facts, &[address], seed, |tcp| tcp.flight_pieces_max = 0)
+    host_on(config, queue, facts, &[address], seed, |tcp| tcp.stores.flight_pieces_max = 0)
 }
 
 impl World for Bridged {

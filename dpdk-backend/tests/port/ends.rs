@@ -334,7 +334,7 @@ fn silences_are_probed_and_probes_are_answered() {
     let tap = Tap::new("silent");
     let (queue, facts) = open(&tap);
     let server = Server::start(queue, &facts, |tcp| {
-        tcp.keepalive = Some(Keepalive { idle_ms: 500, interval_ms: 200, probes_max: 5 });
+        tcp.timeouts.keepalive = Some(Keepalive { idle_ms: 500, interval_ms: 200, probes_max: 5 });
     });
     let mut there = ask(b'E');
     there.read_exact(&mut [0]).expect("an echo");

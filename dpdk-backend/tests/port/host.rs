@@ -92,7 +92,7 @@ pub(crate) fn host_on<D: Device>(
         .collect();
     let mut config = PollConfig::new(config, interface, [seed, !seed]);
     // Where a test leaves a window of one segment, each would wait for it: in real time, 40 ms a segment.
-    config.tcp.delayed_ack_ms = 2;
+    config.tcp.timeouts.delayed_ack_ms = 2;
     adjust(&mut config.tcp);
     let clock = SystemClock::sleeping_at_most(Duration::from_micros(50));
     PollBackend::new(&config, device, clock).expect("pools")

@@ -19,19 +19,19 @@ pub(crate) fn drawn_tcp(rng: &mut Rng) -> TcpConfig {
     let mut tcp = TcpConfig::new(8);
     tcp.timestamps = rng.below(4) > 0;
     tcp.sack = rng.below(4) > 0;
-    tcp.window_max = 2048 << rng.below(9);
-    tcp.flight_bytes_max = 4096 << rng.below(9);
-    tcp.delayed_ack_ms = [0, 40, 40, 200][rng.below(4)];
-    tcp.out_of_order_per_connection_max = 1 << rng.below(7);
-    tcp.syn_retries_max = 7;
-    tcp.copy_break = [0, 256, 2048][rng.below(3)];
-    tcp.segments_per_connection_max = [4, 64, 1024][rng.below(3)];
-    tcp.segments_max = [16, 64, 4096][rng.below(3)];
+    tcp.connection.window_max = 2048 << rng.below(9);
+    tcp.connection.flight_bytes_max = 4096 << rng.below(9);
+    tcp.timeouts.delayed_ack_ms = [0, 40, 40, 200][rng.below(4)];
+    tcp.stores.out_of_order_per_connection_max = 1 << rng.below(7);
+    tcp.timeouts.syn_retries_max = 7;
+    tcp.connection.copy_break = [0, 256, 2048][rng.below(3)];
+    tcp.stores.segments_per_connection_max = [4, 64, 1024][rng.below(3)];
+    tcp.stores.segments_max = [16, 64, 4096][rng.below(3)];
     if rng.below(4) == 0 {
-        tcp.keepalive = Some(Keepalive { idle_ms: 1000, interval_ms: 500, probes_max: 20 });
+        tcp.timeouts.keepalive = Some(Keepalive { idle_ms: 1000, interval_ms: 500, probes_max: 20 });
     }
     if rng.below(8) == 0 {
-        tcp.half_open_max = 1;
+        tcp.tables.half_open_max = 1;
     }
     tcp
 }

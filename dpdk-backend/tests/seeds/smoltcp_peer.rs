@@ -217,7 +217,7 @@ pub(crate) fn run(seed: u64) {
     };
     let (line_a, line_b) = (line(&mut rng), line(&mut rng));
     let mut tcp = super::engine::drawn_tcp(&mut rng);
-    tcp.half_open_max = 64;
+    tcp.tables.half_open_max = 64;
     let mut host = Host::new((1, v6), (tcp, mtu), a, line_a, &mut rng, now);
     let size = |rng: &mut Rng| {
         let bits = rng.below(16);

@@ -90,12 +90,12 @@ fn sizes(config: &BackendConfig) -> BackendConfig {
 
 /// The engine of a host that only connects, and that may close all connections at once.
 fn engine(config: &BackendConfig) -> TcpConfig {
-    let engine = PollConfig::engine(config);
+    let mut engine = PollConfig::engine(config);
     // Beyond them a close is a reset, and resets are limited per second: the server would keep the
     // rest.
-    let orphans_max = config.connections_max.max(64);
-    let active_max = config.connections_max + orphans_max;
-    TcpConfig { ephemeral_ports: EphemeralPorts::ALL, orphans_max, active_max, ..engine }
+    engine.tables.orphans_max = config.connections_max.max(64);
+    engine.tables.active_max = config.connections_max + engine.tables.orphans_max;
+    TcpConfig { ephemeral_ports: EphemeralPorts::ALL, ..engine }
 }
 
 /// Works on the host's queue until the end.

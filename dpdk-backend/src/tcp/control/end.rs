@@ -120,8 +120,8 @@ impl Tcp {
         // Whatever was waiting to be acknowledged is acknowledged with the FIN.
         block.set(Todos::ACK_NOW);
         let patience_ms = match block.state {
-            State::FinWait2 => self.config.fin_wait_2_ms,
-            _ => self.config.orphan_ms,
+            State::FinWait2 => self.config.timeouts.fin_wait_2_ms,
+            _ => self.config.timeouts.orphan_ms,
         };
         block.ack_due_ms = cx.now.ms.wrapping_add(patience_ms);
         self.table[orphan] = block;

@@ -83,7 +83,7 @@ impl Tcp {
         let Some(index) = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED)) else {
             return Err(SendError::Closed(buffer));
         };
-        let mut bytes_max = priority.bytes_max(self.config.send_queue_bytes_max);
+        let mut bytes_max = priority.bytes_max(self.config.connection.send_queue_bytes_max);
         if self.table[index].has(Facts::WAITED) && priority.is_of_others() {
             bytes_max = bytes_max.min(cx.pools.waiting_bytes_max());
         }
@@ -118,7 +118,7 @@ impl Tcp {
         let waits = self.table[index].has(Facts::WAITED);
         let moves = waits && cx.pools.receive_is_half_taken();
         let (pools, last) = (&mut *cx.pools, &mut self.moved);
-        let mut keeper = Keeper { pools, last, copy_break: self.config.copy_break };
+        let mut keeper = Keeper { pools, last, copy_break: self.config.connection.copy_break };
         let copies = &mut cx.counters.send_copies;
         let keep = |buffer| {
             if waits && priority.is_of_others() && (moves || keeper.pools.is_scarce(&buffer)) {
@@ -257,8 +257,8 @@ impl Tcp {
     /// Segments that one connection may have in flight: a quarter of what is free of those that all share, and one in any case,
     /// so that peers which do not acknowledge leave room for all others.
     pub(in crate::tcp) fn segments_allowed(&self) -> u32 {
-        let free = self.config.segments_max.saturating_sub(self.segments.len());
-        (free.div_ceil(4).max(1) as u32).min(self.config.segments_per_connection_max)
+        let free = self.config.stores.segments_max.saturating_sub(self.segments.len());
+        (free.div_ceil(4).max(1) as u32).min(self.config.stores.segments_per_connection_max)
     }
 
     fn unacknowledged(&self, index: BlockIndex) -> usize {

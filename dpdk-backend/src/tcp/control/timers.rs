@@ -43,7 +43,7 @@ impl Tcp {
     /// RFC 9293, 3.8.4: only while nothing else would tell that the peer is gone.
     fn keepalive_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
-        let keepalive = self.config.keepalive?;
+        let keepalive = self.config.timeouts.keepalive?;
         let is_idle = matches!(block.state, State::Established | State::CloseWait) && block.flight() == 0;
         let wait = keepalive.idle_ms + u32::from(block.probes) * keepalive.interval_ms;
         is_idle.then(|| block.received_ms.wrapping_add(wait))
@@ -59,7 +59,7 @@ impl Tcp {
     fn gap_deadline(&self, index: BlockIndex) -> Option<u32> {
         let active = self.actives.get(self.table[index].active)?;
         let waits = !active.out_of_order.is_empty();
-        waits.then(|| active.gap_ms.wrapping_add(self.config.out_of_order_ms))
+        waits.then(|| active.gap_ms.wrapping_add(self.config.timeouts.out_of_order_ms))
     }
 
     /// The end of the patience with an orphan.
@@ -140,11 +140,11 @@ impl Tcp {
 
     /// Fires what is due, as many timers as the configuration allows in one poll.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..self.config.timers_per_poll_max {
+        for _ in 0..self.config.rates.timers_per_poll_max {
             let Some(index) = self.wheel.expire(&mut self.table, cx.now) else { break };
             self.fire(cx, index);
         }
-        let most = self.config.timers_per_poll_max;
+        let most = self.config.rates.timers_per_poll_max;
         self.expire_half_open(cx, most);
         self.time_wait.expire(&mut self.flows, cx.now, most);
         self.expire_delayed(cx);
@@ -207,7 +207,8 @@ impl Tcp {
         let block = &self.table[index];
         let Some(active) = self.actives.get(block.active) else { return false };
         if matches!(block.state, State::SynSent | State::SynReceived) {
-            return active.retries >= self.config.syn_retries_max && active.timer == TimerKind::Retransmit;
+            return active.retries >= self.config.timeouts.syn_retries_max
+                && active.timer == TimerKind::Retransmit;
         }
         let limit = self.limits(block.listener).user_timeout_ms;
         if limit > 0 {
@@ -218,8 +219,11 @@ impl Tcp {
         let heard = !block.has(Facts::ORPHAN)
             && (active.timer == TimerKind::Persist || block.snd_wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
-        let most =
-            if block.has(Facts::ORPHAN) { self.config.retries_max.min(8) } else { self.config.retries_max };
+        let most = if block.has(Facts::ORPHAN) {
+            self.config.timeouts.retries_max.min(8)
+        } else {
+            self.config.timeouts.retries_max
+        };
         active.retries >= most && !heard
     }
 
@@ -324,7 +328,7 @@ impl Tcp {
 
     /// Asks an idle peer whether it is there. False when it was asked often enough.
     fn keep_alive(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
-        let Some(keepalive) = self.config.keepalive else { return true };
+        let Some(keepalive) = self.config.timeouts.keepalive else { return true };
         if self.table[index].probes >= keepalive.probes_max {
             self.give_up(cx, index);
             return false;

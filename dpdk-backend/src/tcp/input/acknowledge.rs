@@ -211,7 +211,7 @@ impl Tcp {
                 let block = &mut self.table[index];
                 block.state = State::FinWait2;
                 if block.has(Facts::ORPHAN) {
-                    block.ack_due_ms = cx.now.ms.wrapping_add(self.config.fin_wait_2_ms);
+                    block.ack_due_ms = cx.now.ms.wrapping_add(self.config.timeouts.fin_wait_2_ms);
                 }
                 true
             }

@@ -76,7 +76,7 @@ impl Tcp {
 
     /// The MSS that we announce: what fits the link.
     pub(in crate::tcp) fn own_mss(&self, cx: &Context<'_>, tuple: &Tuple) -> u16 {
-        (cx.net.mtu - ip::segment_headers_size(tuple.local)).min(self.config.mss_max.max(MSS_MIN))
+        (cx.net.mtu - ip::segment_headers_size(tuple.local)).min(self.config.connection.mss_max.max(MSS_MIN))
     }
 
     /// A segment for a half-open connection (RFC 9293, 3.10.7.4, SYN-RECEIVED).

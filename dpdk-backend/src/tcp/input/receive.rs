@@ -125,14 +125,14 @@ impl Tcp {
             || full
             || block.has(Todos::ACK_LATER)
             || waiting >= 2 * u32::from(block.mss)
-            || self.config.delayed_ack_ms == 0
+            || self.config.timeouts.delayed_ack_ms == 0
         {
             block.set(Todos::ACK_NOW);
             self.mark_dirty(index);
             return;
         }
         if !block.test_and_set(Todos::ACK_LATER) {
-            block.ack_due_ms = cx.now.ms.wrapping_add(self.config.delayed_ack_ms);
+            block.ack_due_ms = cx.now.ms.wrapping_add(self.config.timeouts.delayed_ack_ms);
         }
         if !block.test_and_set(Lists::DELAYED) {
             self.turn.delayed.push_back((index, block.ack_due_ms));
@@ -169,7 +169,7 @@ impl Tcp {
         let payload = self.compact(cx, payload);
         // A connection keeps an eighth of what is free at most, so that a few can't keep what all need.
         let share = (self.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
-        let most = self.config.out_of_order_per_connection_max.min(share);
+        let most = self.config.stores.out_of_order_per_connection_max.min(share);
         // A quarter of the budget stays for what comes in order.
         let has_buffers = self.kept.len() < (3 * self.budget as usize) / 4;
         let active = if has_buffers { self.make_active(index, cx.now) } else { None };
@@ -204,7 +204,7 @@ impl Tcp {
 
     /// A small payload moves to a block of its own size, so that it does not pin a receive buffer.
     fn compact(&mut self, cx: &mut Context<'_>, payload: Buffer) -> Buffer {
-        if payload.len() > self.config.copy_break {
+        if payload.len() > self.config.connection.copy_break {
             return payload;
         }
         match cx.pools.copy(payload.as_slice()) {

@@ -123,7 +123,7 @@ impl Tcp {
         let left = block.window_left();
         let window = if is_worth_opening(block, target) { target >> scale << scale } else { left };
         let field = window.div_ceil(1 << scale).min(0xffff);
-        let is_small = is_small(field << scale, block, self.config.window_max);
+        let is_small = is_small(field << scale, block, self.config.connection.window_max);
         block.rcv_wup = block.rcv_nxt;
         block.rcv_wnd = field << scale;
         if is_small && block.state.receives() && !self.is_shut(index) {

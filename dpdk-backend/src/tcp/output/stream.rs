@@ -106,7 +106,7 @@ impl Tcp {
             if is_worth_opening(block, target) {
                 cx.counters.window_updates += 1;
                 self.send_ack(cx, index, None);
-            } else if is_small(block.window_left(), block, self.config.window_max) {
+            } else if is_small(block.window_left(), block, self.config.connection.window_max) {
                 self.turn.starved.push(&mut self.table, index);
             }
         }
@@ -373,7 +373,7 @@ impl Tcp {
         }
         let most = if begins_to_wait { usize::MAX } else { SEGMENTS_PER_TURN };
         let (pools, last) = (&mut *cx.pools, &mut self.moved);
-        let mut keeper = Keeper { pools, last, copy_break: self.config.copy_break };
+        let mut keeper = Keeper { pools, last, copy_break: self.config.connection.copy_break };
         let copies = self.pieces.move_out(from, most, &mut keeper);
         if copies > 0 {
             cx.counters.send_copies += copies;
