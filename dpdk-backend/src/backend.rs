@@ -158,6 +158,24 @@ impl PollConfig {
     }
 }
 
+/// What a backend was made for.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Limits of listeners that name none.
+    limits: ListenLimits,
+    connections_max: usize,
+    /// Completions of one poll at most.
+    batch_max: usize,
+}
+
+/// What a backend counts itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    polls: u64,
+    /// Payloads without a buffer at the last poll.
+    pauses: u64,
+}
+
 /// The poll-mode backend.
 #[derive(Debug)]
 pub struct PollBackend<D, C> {
@@ -166,14 +184,10 @@ pub struct PollBackend<D, C> {
     clock: C,
     waker: Waker,
     frames: Vec<Received>,
-    limits: ListenLimits,
-    connections_max: usize,
-    batch_max: usize,
+    sizes: Sizes,
     waiting: WaitingList,
     accepting: bool,
-    /// Payloads that had found no buffer when the pools were told last.
-    pauses: u64,
-    polls: u64,
+    counts: Counts,
     heard: Heard,
     work: Work,
     /// The present as the last poll left it. Sends take it for theirs: their bytes leave in the next poll, by its clock, and
@@ -301,13 +315,14 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
             device,
             waker: Waker::flag(),
             frames: Vec::with_capacity(BURST),
-            limits: ListenLimits::of(&config.tcp),
-            connections_max: config.backend.connections_max,
-            batch_max: config.backend.batch_max,
+            sizes: Sizes {
+                limits: ListenLimits::of(&config.tcp),
+                connections_max: config.backend.connections_max,
+                batch_max: config.backend.batch_max,
+            },
             waiting: WaitingList::new(config.backend.connections_max, config.kept_bytes_max()),
-            pauses: 0,
             accepting: true,
-            polls: 0,
+            counts: Counts::default(),
             heard: Heard { at: clock.now(), behind_since: None },
             work: Work::default(),
             recent: clock.now(),
@@ -338,7 +353,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
     /// Those of [`Backend::poll`].
     pub fn linger(&mut self, at_most: Duration) -> io::Result<()> {
         let start = self.clock.now();
-        let mut batch = Completions::with_capacity(self.batch_max);
+        let mut batch = Completions::with_capacity(self.sizes.batch_max);
         while (self.stack.levels()[0] > 0 || self.stack.has_output())
             && self.clock.now().since(start) < at_most
         {
@@ -356,7 +371,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
 
     /// One round without waiting, from `now` on.
     fn turn(&mut self, now: Timestamp, batch: &mut Completions) {
-        self.polls += 1;
+        self.counts.polls += 1;
         self.stack.poll_heard(now, self.heard.at, &mut self.device);
         self.report(batch);
         // One burst, so that it is answered before the next is taken: whoever waits for an answer sends nothing meanwhile.
@@ -390,11 +405,11 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).max(2048);
         let limits = ListenLimits {
             user_timeout_ms: config.user_timeout.map_or(0, |limit| limit.as_millis() as u32),
-            flight_bytes_max: config.send_buffer.map_or(self.limits.flight_bytes_max, small),
+            flight_bytes_max: config.send_buffer.map_or(self.sizes.limits.flight_bytes_max, small),
             window_max: config
                 .receive_buffer
-                .map_or(self.limits.window_max, small)
-                .min(self.limits.window_max),
+                .map_or(self.sizes.limits.window_max, small)
+                .min(self.sizes.limits.window_max),
         };
         self.waiting.flight_bytes_max = self.waiting.flight_bytes_max.min(limits.flight_bytes_max as usize);
         let (id, port) = self.stack.listen(config.address, config.backlog as usize, limits)?;
@@ -424,7 +439,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
     }
 
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()> {
-        batch.admit(self.batch_max);
+        batch.admit(self.sizes.batch_max);
         let (before, start) = (batch.len(), self.clock.now());
         self.work.back(start);
         let mut round = start;
@@ -433,7 +448,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
             self.turn(round, batch);
             self.waiting.update(&self.stack);
             let pauses = self.stack.counters().receive_pauses;
-            if std::mem::replace(&mut self.pauses, pauses) < pauses {
+            if std::mem::replace(&mut self.counts.pauses, pauses) < pauses {
                 self.stack.pools().receive_refused();
             }
             let has_work = self.stack.has_output() || self.stack.has_events();
@@ -563,11 +578,11 @@ impl<D: Device, C: Clock> Introspect for PollBackend<D, C> {
     }
 
     fn is_full(&self) -> bool {
-        self.accepting && self.stack.connection_count() >= self.connections_max
+        self.accepting && self.stack.connection_count() >= self.sizes.connections_max
     }
 
     fn index_bound(&self) -> usize {
-        self.connections_max
+        self.sizes.connections_max
     }
 
     fn details(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
@@ -579,7 +594,7 @@ impl<D: Device, C: Clock> Introspect for PollBackend<D, C> {
     fn counters(&self) -> BackendCounters {
         let counters = self.stack.counters();
         BackendCounters {
-            polls: self.polls,
+            polls: self.counts.polls,
             events: counters.frames_received,
             accepts: counters.connections_accepted,
             accept_errors: counters.flow_table_full,

@@ -68,39 +68,63 @@ pub(crate) enum Notice {
     Sent(BlockIndex),
 }
 
+/// What connections share.
+#[derive(Debug)]
+pub(in crate::tcp) struct Stores {
+    /// Blocks of connections on which something is going on.
+    pub(in crate::tcp) actives: FixedSlab<Active>,
+    /// What waits to be sent or acknowledged.
+    pub(in crate::tcp) pieces: Pieces,
+    pub(in crate::tcp) segments: FixedSlab<SentSegment>,
+    /// Payloads ahead of a gap.
+    pub(in crate::tcp) kept: FixedSlab<Kept>,
+}
+
+/// Peers without a control block: before the handshake is over, and after the end.
+#[derive(Debug)]
+pub(in crate::tcp) struct Peers {
+    pub(in crate::tcp) syn_cache: SynCache,
+    pub(in crate::tcp) cookies: Cookies,
+    pub(in crate::tcp) time_wait: TimeWait,
+}
+
+/// Ports: those that are listened at, and those that active opens take.
+#[derive(Debug)]
+pub(in crate::tcp) struct Ports {
+    pub(in crate::tcp) listeners: Vec<Listener>,
+    /// Whether handshakes lead to connections; otherwise their peers wait.
+    pub(in crate::tcp) accepting: bool,
+    /// Whether the listeners were not closed.
+    pub(in crate::tcp) listening: bool,
+    /// RFC 6056, algorithm 4: a count of ports for each of so many groups of destinations.
+    pub(in crate::tcp) next: [u32; PORT_COUNTS],
+}
+
+/// Receive buffers, of which the windows are made.
+#[derive(Debug)]
+pub(in crate::tcp) struct ReceiveBuffers {
+    /// Buffers that may still be handed to the owner.
+    pub(in crate::tcp) budget: u32,
+    /// Payload bytes that one buffer holds.
+    pub(in crate::tcp) payload_size: u32,
+}
+
 /// The engine of one stack.
 #[derive(Debug)]
 pub(crate) struct Tcp {
     pub(in crate::tcp) config: TcpConfig,
     pub(in crate::tcp) keys: Keys,
     pub(in crate::tcp) table: Table,
-    pub(in crate::tcp) flows: FlowTable,
-    pub(in crate::tcp) actives: FixedSlab<Active>,
-    pub(in crate::tcp) pieces: Pieces,
-    pub(in crate::tcp) segments: FixedSlab<SentSegment>,
-    pub(in crate::tcp) kept: FixedSlab<Kept>,
+    /// The timers of blocks.
     pub(in crate::tcp) wheel: Wheel,
-    pub(in crate::tcp) syn_cache: SynCache,
-    pub(in crate::tcp) cookies: Cookies,
-    pub(in crate::tcp) time_wait: TimeWait,
-    pub(in crate::tcp) listeners: Vec<Listener>,
-    pub(in crate::tcp) accepting: bool,
-    /// Its listeners were not closed.
-    pub(in crate::tcp) listening: bool,
+    pub(in crate::tcp) flows: FlowTable,
+    pub(in crate::tcp) stores: Stores,
+    pub(in crate::tcp) peers: Peers,
+    pub(in crate::tcp) ports: Ports,
+    pub(in crate::tcp) buffers: ReceiveBuffers,
     pub(in crate::tcp) turn: Turn,
     pub(in crate::tcp) reports: Reports,
-    pub(in crate::tcp) unread: Unread,
-    pub(in crate::tcp) rates: Rates,
-    /// Receive buffers that may still be handed to the owner.
-    pub(in crate::tcp) budget: u32,
-    /// Payload bytes that one receive buffer holds.
-    pub(in crate::tcp) buffer_payload: u32,
-    /// RFC 6056, algorithm 4: a count of ports for each of so many groups of destinations.
-    pub(in crate::tcp) next_ports: [u32; PORT_COUNTS],
-    /// The folded sum of the payload that was summed last: a fan-out sums it once.
-    pub(in crate::tcp) last_sum: Option<(usize, usize, u16)>,
-    /// The payload that was moved out of a receive buffer last.
-    pub(in crate::tcp) moved: LastCopy,
+    pub(in crate::tcp) rates: RateLimits,
 }
 
 /// What the next poll has to look at.
@@ -116,6 +140,10 @@ pub(in crate::tcp) struct Turn {
     pub(in crate::tcp) unresolved: BlockList,
     /// Blocks that found a store of descriptors full.
     pub(in crate::tcp) short: BlockList,
+    /// The place, the size and the folded sum of the payload that was summed last: a fan-out sums it once.
+    pub(in crate::tcp) last_sum: Option<(usize, usize, u16)>,
+    /// The payload that was moved out of a receive buffer last.
+    pub(in crate::tcp) moved: LastCopy,
 }
 
 /// What the owner is to be told, in this order: notices, payloads, ends.
@@ -124,10 +152,11 @@ pub(in crate::tcp) struct Reports {
     pub(in crate::tcp) notices: VecDeque<Notice>,
     pub(in crate::tcp) received: VecDeque<(BlockIndex, Buffer)>,
     pub(in crate::tcp) closings: VecDeque<(BlockIndex, CloseReason)>,
+    pub(in crate::tcp) unread: Unread,
 }
 
 #[derive(Debug)]
-pub(in crate::tcp) struct Rates {
+pub(in crate::tcp) struct RateLimits {
     pub(in crate::tcp) reset: RateLimit,
     pub(in crate::tcp) duplicate: RateLimit,
 }
@@ -135,56 +164,59 @@ pub(in crate::tcp) struct Rates {
 impl Tcp {
     pub(crate) fn new(config: TcpConfig, secret: [u64; 2], buffer_payload: u32) -> Tcp {
         let blocks_max = config.blocks_max();
+        let lists = |list| BlockList::new(blocks_max, list);
         Tcp {
             keys: Keys::new(secret),
             table: Table::new(config.tables.connections_max, config.tables.orphans_max),
-            flows: FlowTable::new(config.flows_max()),
-            actives: FixedSlab::new(config.tables.active_max),
-            pieces: Pieces::new(
-                config.blocks_max(),
-                config.stores.pieces_max + config.stores.flight_pieces_max,
-            ),
-            segments: FixedSlab::new(config.blocks_max() + config.stores.segments_max),
-            kept: FixedSlab::new(config.stores.out_of_order_max),
             wheel: Wheel::new(),
-            syn_cache: SynCache::new(
-                config.tables.half_open_max,
-                config.tables.half_open_per_network_max,
-                config.timeouts.syn_retries_max,
-            ),
-            cookies: Cookies::default(),
-            time_wait: TimeWait::new(config.tables.time_wait_max, config.timeouts.time_wait_ms),
-            listeners: Vec::with_capacity(usize::from(u8::MAX)),
-            accepting: true,
-            listening: true,
+            flows: FlowTable::new(config.flows_max()),
+            stores: Stores {
+                actives: FixedSlab::new(config.tables.active_max),
+                pieces: Pieces::new(blocks_max, config.stores.pieces_max + config.stores.flight_pieces_max),
+                segments: FixedSlab::new(blocks_max + config.stores.segments_max),
+                kept: FixedSlab::new(config.stores.out_of_order_max),
+            },
+            peers: Peers {
+                syn_cache: SynCache::new(
+                    config.tables.half_open_max,
+                    config.tables.half_open_per_network_max,
+                    config.timeouts.syn_retries_max,
+                ),
+                cookies: Cookies::default(),
+                time_wait: TimeWait::new(config.tables.time_wait_max, config.timeouts.time_wait_ms),
+            },
+            ports: Ports {
+                listeners: Vec::with_capacity(usize::from(u8::MAX)),
+                accepting: true,
+                listening: true,
+                next: [0; PORT_COUNTS],
+            },
+            buffers: ReceiveBuffers { budget: 0, payload_size: buffer_payload.max(1) },
             turn: Turn {
-                dirty: BlockList::new(blocks_max, Lists::DIRTY),
+                dirty: lists(Lists::DIRTY),
                 delayed: VecDeque::with_capacity(blocks_max.min(1 << 16)),
-                starved: BlockList::new(blocks_max, Lists::STARVED),
-                unresolved: BlockList::new(blocks_max, Lists::UNRESOLVED),
-                short: BlockList::new(blocks_max, Lists::SHORT),
+                starved: lists(Lists::STARVED),
+                unresolved: lists(Lists::UNRESOLVED),
+                short: lists(Lists::SHORT),
+                last_sum: None,
+                moved: LastCopy::default(),
             },
             reports: Reports {
                 notices: VecDeque::with_capacity(2 * config.tables.connections_max + 1),
                 received: VecDeque::with_capacity(RECEIVED_MAX),
                 closings: VecDeque::with_capacity(config.tables.connections_max + 1),
+                unread: Unread::new(config.tables.unread_max),
             },
-            unread: Unread::new(config.tables.unread_max),
-            rates: Rates {
+            rates: RateLimits {
                 reset: RateLimit::new(config.rates.resets_per_second, secret[0].rotate_left(7)),
                 duplicate: RateLimit::new(config.rates.duplicate_acks_per_second, secret[1].rotate_left(7)),
             },
-            budget: 0,
-            buffer_payload: buffer_payload.max(1),
-            next_ports: [0; PORT_COUNTS],
-            last_sum: None,
-            moved: LastCopy::default(),
             config,
         }
     }
 
     pub(in crate::tcp) fn limits(&self, listener: u8) -> Limits {
-        match self.listeners.get(usize::from(listener)) {
+        match self.ports.listeners.get(usize::from(listener)) {
             Some(listener) => listener.limits,
             None => Limits {
                 user_timeout_ms: self.config.connection.user_timeout_ms,
@@ -201,7 +233,7 @@ impl Tcp {
 
     /// How many receive buffers may be handed out before the next call.
     pub(crate) fn set_budget(&mut self, buffers: u32) {
-        self.budget = buffers;
+        self.buffers.budget = buffers;
     }
 
     /// Whether a frame may be handled: whatever it brings can be reported.
@@ -218,7 +250,8 @@ impl Tcp {
     pub(in crate::tcp) fn make_active(&mut self, index: BlockIndex, now: Now) -> Option<Slot<Active>> {
         let block = &mut self.table[index];
         if block.active.is_none() {
-            block.active = self.actives.insert(Active { progress_ms: now.ms, ..Active::default() }).ok()?;
+            block.active =
+                self.stores.actives.insert(Active { progress_ms: now.ms, ..Active::default() }).ok()?;
         }
         Some(block.active)
     }
@@ -229,9 +262,9 @@ impl Tcp {
         if !block.state.is_synchronized() && block.state != State::SynSent {
             return;
         }
-        let idle = self.actives.get(block.active).is_some_and(Active::is_quiet);
+        let idle = self.stores.actives.get(block.active).is_some_and(Active::is_quiet);
         if idle && !block.has(Facts::FIN_AHEAD) {
-            self.actives.remove(block.active);
+            self.stores.actives.remove(block.active);
             block.active = Slot::NONE;
         }
         self.schedule(index, now);
@@ -242,62 +275,62 @@ impl Tcp {
         if self.table.connection_count() > 0 || self.has_reports() {
             return;
         }
-        let Turn { dirty, delayed, starved, unresolved, short } = &mut self.turn;
+        let Turn { dirty, delayed, starved, unresolved, short, .. } = &mut self.turn;
         [dirty, starved, unresolved, short].into_iter().for_each(|list| list.trim(&self.table));
         delayed.retain(|(index, _)| self.table[*index].has(Lists::DELAYED));
         release_queue(delayed);
         release_queue(&mut self.reports.notices);
         release_queue(&mut self.reports.received);
         release_queue(&mut self.reports.closings);
-        self.unread.trim();
+        self.reports.unread.trim();
         self.table.trim();
-        self.actives.trim();
-        self.pieces.trim();
-        self.segments.trim();
-        self.kept.trim();
+        self.stores.actives.trim();
+        self.stores.pieces.trim();
+        self.stores.segments.trim();
+        self.stores.kept.trim();
     }
 
     /// Whether everything is as it was when the engine was made, but for counters: nothing leaked.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.connection_count() == 0
             && self.table.orphan_count() == 0
-            && self.actives.is_empty()
-            && self.pieces.used() == 0
-            && self.segments.is_empty()
-            && self.kept.is_empty()
+            && self.stores.actives.is_empty()
+            && self.stores.pieces.used() == 0
+            && self.stores.segments.is_empty()
+            && self.stores.kept.is_empty()
             && self.wheel.armed() == 0
-            && self.syn_cache.len() == 0
-            && self.flows.len() == self.time_wait.len()
+            && self.peers.syn_cache.len() == 0
+            && self.flows.len() == self.peers.time_wait.len()
             && self.reports.received.is_empty()
-            && self.unread.is_empty()
+            && self.reports.unread.is_empty()
     }
 
     pub(crate) fn debug(&self) -> String {
         let mut text = format!(
             "budget {} starved {} dirty {} ",
-            self.budget,
+            self.buffers.budget,
             self.turn.starved.len(),
             self.turn.dirty.len()
         );
         for index in self.table.indexes() {
             let b = &self.table[index];
             if b.state != State::Free {
-                let a = self.actives.get(b.active);
+                let a = self.stores.actives.get(b.active);
                 text += &format!(
                     "\n   [{index:?} {:?} {:?} una {} flight {} wnd {} cwnd {} left {} backoff {} timer {:?}/{} unsent {:?} lost {:?} mode {:?}]",
                     b.state,
                     b.marks,
-                    b.snd_una,
+                    b.snd.una,
                     b.flight(),
-                    b.snd_wnd,
+                    b.snd.wnd,
                     b.cwnd,
                     b.window_left(),
                     b.backoff,
-                    a.map(|a| a.timer),
-                    a.map_or(0, |a| a.timer_due_ms),
+                    a.map(|a| a.timer.kind),
+                    a.map_or(0, |a| a.timer.due_ms),
                     a.map(|a| a.unsent),
                     a.map(|a| a.flight.lost),
-                    a.map(|a| a.mode)
+                    a.map(|a| a.recovery.mode)
                 );
             }
         }
@@ -313,22 +346,22 @@ impl Tcp {
                 assert!(block.active.is_none(), "block {index:?} is over and keeps an active block");
                 continue;
             }
-            assert!(at_or_before(block.snd_una, block.snd_nxt), "block {index:?}: una beyond nxt");
+            assert!(at_or_before(block.snd.una, block.snd.nxt), "block {index:?}: una beyond nxt");
             assert!(block.cwnd > 0, "block {index:?}: no congestion window");
-            let Some(active) = self.actives.get(block.active) else { continue };
+            let Some(active) = self.stores.actives.get(block.active) else { continue };
             actives += 1;
             self.check_flight(index, block, active);
         }
-        assert_eq!(actives, self.actives.len(), "an active block without a connection");
+        assert_eq!(actives, self.stores.actives.len(), "an active block without a connection");
         let flows = self.table.connection_count() + self.table.orphan_count();
-        assert!(self.flows.len() <= flows + self.syn_cache.len() + self.time_wait.len());
+        assert!(self.flows.len() <= flows + self.peers.syn_cache.len() + self.peers.time_wait.len());
     }
 
     /// The segments cover what is in flight, without gaps, and their sums are right.
     fn check_flight(&self, index: BlockIndex, block: &ControlBlock, active: &Active) {
-        let (mut at, mut lost, mut sacked) = (block.snd_una, 0, 0);
+        let (mut at, mut lost, mut sacked) = (block.snd.una, 0, 0);
         let mut next = active.flight.head;
-        while let Some(segment) = self.segments.get(next) {
+        while let Some(segment) = self.stores.segments.get(next) {
             assert_eq!(segment.sequence, at, "block {index:?}: a gap in its segments");
             at = segment.end();
             lost += if segment.has(SegmentFacts::LOST) { segment.span() } else { 0 };
@@ -336,7 +369,7 @@ impl Tcp {
             next = segment.next;
         }
         let has_syn = matches!(block.state, State::SynSent | State::SynReceived);
-        assert!(has_syn || at == block.snd_nxt, "block {index:?}: segments end before nxt");
+        assert!(has_syn || at == block.snd.nxt, "block {index:?}: segments end before nxt");
         assert_eq!((lost, sacked), (active.flight.lost, active.flight.sacked), "block {index:?}: sums");
     }
 }

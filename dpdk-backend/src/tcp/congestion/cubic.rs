@@ -79,7 +79,7 @@ impl Cubic {
 
     /// W_cubic(t + RTT), between cwnd and 1.5 cwnd (RFC 9438, 4.2).
     fn target(&self, block: &ControlBlock, now: Now) -> u32 {
-        let t = i64::from(now.since(self.epoch_ms)) + i64::from(block.srtt_us / 1000);
+        let t = i64::from(now.since(self.epoch_ms)) + i64::from(block.rtt.smoothed_us / 1000);
         let distance = (t - i64::from(self.k_ms)).clamp(-DISTANCE_MAX_MS, DISTANCE_MAX_MS);
         // C * (t - K)^3 segments, C = 0.4, t in ms: 4 / (10 * 10^9) * mss bytes.
         let cube = distance * distance * distance;
@@ -122,7 +122,9 @@ mod tests {
     }
 
     fn block(cwnd: u32, ssthresh: u32) -> ControlBlock {
-        ControlBlock { mss: 1000, cwnd, ssthresh, srtt_us: 100_000, ..ControlBlock::default() }
+        let mut block = ControlBlock { mss: 1000, cwnd, ssthresh, ..ControlBlock::default() };
+        block.rtt.smoothed_us = 100_000;
+        block
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl HyStart {
     /// bytes the window may grow. Ends the slow start, by the threshold, when it has been conservative for long enough.
     pub(crate) fn on_ack(&mut self, block: &mut ControlBlock, acked: u32, rtt_us: Option<u32>) -> u32 {
         if !self.running {
-            (self.running, self.round_end) = (true, block.snd_nxt);
+            (self.running, self.round_end) = (true, block.snd.nxt);
         }
         if let Some(rtt_us) = rtt_us.filter(|rtt_us| *rtt_us > 0) {
             self.current_min_us = match self.current_min_us {
@@ -43,7 +43,7 @@ impl HyStart {
         }
         let most = acked.min(L * u32::from(block.mss));
         let growth = if self.baseline_us > 0 { most / CSS_GROWTH_DIVISOR } else { most };
-        if at_or_before(self.round_end, block.snd_una) {
+        if at_or_before(self.round_end, block.snd.una) {
             self.end_round(block);
         }
         growth
@@ -65,7 +65,7 @@ impl HyStart {
     }
 
     fn end_round(&mut self, block: &mut ControlBlock) {
-        self.round_end = block.snd_nxt;
+        self.round_end = block.snd.nxt;
         (self.last_min_us, self.current_min_us, self.samples) = (self.current_min_us, 0, 0);
         if self.baseline_us > 0 {
             // The round in which it began counts.
@@ -90,8 +90,8 @@ mod tests {
     fn round(hystart: &mut HyStart, block: &mut ControlBlock, rtt_us: u32) -> u32 {
         let (mut acked, mut growth) = (0, 0);
         loop {
-            block.snd_nxt = block.snd_una.wrapping_add(10_000);
-            block.snd_una = block.snd_una.wrapping_add(1000);
+            block.snd.nxt = block.snd.una.wrapping_add(10_000);
+            block.snd.una = block.snd.una.wrapping_add(1000);
             acked += 1000;
             growth += hystart.on_ack(block, 1000, Some(rtt_us));
             if hystart.samples == 0 {

@@ -51,7 +51,7 @@ pub(crate) fn pipe(block: &ControlBlock, active: &Active) -> u32 {
     let arrived = if block.has(Facts::SACK) {
         active.flight.sacked
     } else {
-        u32::from(active.duplicate_acks) * u32::from(block.mss)
+        u32::from(active.recovery.duplicate_acks) * u32::from(block.mss)
     };
     block.flight().saturating_sub(arrived).saturating_sub(active.flight.lost)
 }
@@ -69,7 +69,7 @@ pub(crate) fn on_delivered(
     delivery: &mut Delivery,
     now: Now,
 ) {
-    let rack = &mut active.rack;
+    let rack = &mut active.recovery.rack;
     let rtt_us = now.us.wrapping_sub(segment.sent_us);
     let retransmitted = segment.has(SegmentFacts::RETRANSMITTED);
     delivery.delivered += segment.span();
@@ -78,7 +78,7 @@ pub(crate) fn on_delivered(
         delivery.rtt_us = Some(delivery.rtt_us.map_or(rtt_us, |other| other.min(rtt_us)));
     }
     // Step 2: an acknowledgement faster than any before is one of the first transmission.
-    if retransmitted && rtt_us < block.min_rtt_us {
+    if retransmitted && rtt_us < block.rtt.min_us {
         return;
     }
     let end = segment.end();
@@ -96,15 +96,15 @@ pub(crate) fn on_delivered(
 
 /// RFC 8985, 6.2, step 4: how long a segment may be overtaken before it is lost, in microseconds.
 fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: bool) -> u32 {
-    let recovering = active.mode != Mode::Open;
-    let rack = &mut active.rack;
+    let recovering = active.recovery.mode != Mode::Open;
+    let rack = &mut active.recovery.rack;
     // DSACKs say that we retransmit too early; once a round.
-    if rack.in_round && at_or_before(rack.round, block.snd_una) {
+    if rack.in_round && at_or_before(rack.round, block.snd.una) {
         rack.in_round = false;
     }
     if duplicate_sack && !rack.in_round {
         rack.in_round = true;
-        rack.round = block.snd_nxt;
+        rack.round = block.snd.nxt;
         rack.multiplier = rack.multiplier.saturating_add(1);
         rack.persist = 16;
     }
@@ -112,8 +112,8 @@ fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: 
         return 0;
     }
     let multiplier = u64::from(rack.multiplier) + 1;
-    let window = multiplier * u64::from(block.min_rtt_us.min(block.srtt_us)) / 4;
-    window.min(u64::from(block.srtt_us)) as u32
+    let window = multiplier * u64::from(block.rtt.min_us.min(block.rtt.smoothed_us)) / 4;
+    window.min(u64::from(block.rtt.smoothed_us)) as u32
 }
 
 /// RFC 8985, 6.2, step 5: marks what is lost. Returns whether anything was, and in how many microseconds the reordering
@@ -125,11 +125,11 @@ pub(crate) fn detect_losses(
     duplicate_sack: bool,
     now: Now,
 ) -> (bool, Option<u32>) {
-    if !active.rack.is_set {
+    if !active.recovery.rack.is_set {
         return (false, None);
     }
     let window = reordering_window(block, active, duplicate_sack);
-    let rack = active.rack;
+    let rack = active.recovery.rack;
     let (mut found, mut wait) = (false, None);
     let mut index = active.flight.head;
     while let Some(segment) = store.get_mut(index) {
@@ -158,8 +158,9 @@ pub(crate) fn detect_losses_without_sack(
     store: &mut FixedSlab<SentSegment>,
     delivery: &Delivery,
 ) -> bool {
-    let third = u32::from(active.duplicate_acks) >= DUPLICATE_THRESHOLD && active.mode == Mode::Open;
-    let partial = delivery.acked > 0 && active.mode == Mode::Recovery;
+    let third = u32::from(active.recovery.duplicate_acks) >= DUPLICATE_THRESHOLD
+        && active.recovery.mode == Mode::Open;
+    let partial = delivery.acked > 0 && active.recovery.mode == Mode::Recovery;
     if !third && !partial {
         return false;
     }
@@ -173,10 +174,10 @@ pub(crate) fn detect_losses_without_sack(
 pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
     let flight = block.flight();
     block.ssthresh = cubic::on_loss(block, &mut active.cubic, flight);
-    active.mode = Mode::Recovery;
-    active.recovery_point = block.snd_nxt;
-    active.prr = Prr { delivered: 0, out: 0, flight_at_start: flight.max(1) };
-    active.probe.in_flight = false; // RFC 8985, 7.1
+    active.recovery.mode = Mode::Recovery;
+    active.recovery.point = block.snd.nxt;
+    active.recovery.prr = Prr { delivered: 0, out: 0, flight_at_start: flight.max(1) };
+    active.recovery.probe.in_flight = false; // RFC 8985, 7.1
 }
 
 /// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not reported is lost, the window is one segment.
@@ -186,34 +187,34 @@ pub(crate) fn enter_timeout(
     store: &mut FixedSlab<SentSegment>,
 ) {
     // Only the first timeout of a row reduces the threshold (RFC 5681, 3.1).
-    if active.mode != Mode::Timeout {
+    if active.recovery.mode != Mode::Timeout {
         let flight = block.flight();
         block.ssthresh = cubic::on_loss(block, &mut active.cubic, flight);
     }
     active.flight.mark_all_lost(store);
-    active.mode = Mode::Timeout;
-    active.recovery_point = block.snd_nxt;
-    active.duplicate_acks = 0;
-    active.probe.in_flight = false;
+    active.recovery.mode = Mode::Timeout;
+    active.recovery.point = block.snd.nxt;
+    active.recovery.duplicate_acks = 0;
+    active.recovery.probe.in_flight = false;
     block.cwnd = u32::from(block.mss);
 }
 
 /// Whether this acknowledgement ends the recovery, and ends it.
 pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
-    if active.mode == Mode::Open || before(block.snd_una, active.recovery_point) {
+    if active.recovery.mode == Mode::Open || before(block.snd.una, active.recovery.point) {
         return;
     }
-    if active.mode == Mode::Recovery {
+    if active.recovery.mode == Mode::Recovery {
         block.cwnd = block.ssthresh; // RFC 6937: exactly the threshold at the end
     }
-    active.mode = Mode::Open;
-    active.duplicate_acks = 0;
-    if !block.has(Facts::SACK) && block.snd_una == active.recovery_point {
+    active.recovery.mode = Mode::Open;
+    active.recovery.duplicate_acks = 0;
+    if !block.has(Facts::SACK) && block.snd.una == active.recovery.point {
         block.set(Facts::RECOVERED);
     }
-    active.rack.persist = active.rack.persist.saturating_sub(1);
-    if active.rack.persist == 0 {
-        active.rack.multiplier = 0;
+    active.recovery.rack.persist = active.recovery.rack.persist.saturating_sub(1);
+    if active.recovery.rack.persist == 0 {
+        active.recovery.rack.multiplier = 0;
     }
 }
 
@@ -221,7 +222,7 @@ pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
 pub(crate) fn reduce_proportionally(block: &mut ControlBlock, active: &mut Active, delivered: u32) {
     let in_pipe = pipe(block, active);
     let mss = u32::from(block.mss);
-    let prr = &mut active.prr;
+    let prr = &mut active.recovery.prr;
     prr.delivered = prr.delivered.saturating_add(delivered);
     let allowed = if in_pipe > block.ssthresh {
         let share = u64::from(prr.delivered) * u64::from(block.ssthresh);
@@ -238,8 +239,8 @@ pub(crate) fn reduce_proportionally(block: &mut ControlBlock, active: &mut Activ
 
 /// Bytes left while recovering.
 pub(crate) fn on_sent(active: &mut Active, bytes: u32) {
-    if active.mode == Mode::Recovery {
-        active.prr.out = active.prr.out.saturating_add(bytes);
+    if active.recovery.mode == Mode::Recovery {
+        active.recovery.prr.out = active.recovery.prr.out.saturating_add(bytes);
     }
 }
 
@@ -271,7 +272,7 @@ impl ProbeAnswer {
 /// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a loss: then the
 /// congestion that it shows has to be answered.
 pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
-    let probe = &mut active.probe;
+    let probe = &mut active.recovery.probe;
     if !probe.in_flight || before(answer.acknowledgement, probe.end) {
         return false;
     }
@@ -294,10 +295,10 @@ pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     }
     let may_be_delayed = block.flight() < 2 * u32::from(block.mss);
     let delayed_us = if may_be_delayed { PEER_DELAY_MAX_US } else { 2000 };
-    let trips_us = 2 * u64::from(block.srtt_us);
+    let trips_us = 2 * u64::from(block.rtt.smoothed_us);
     // Where round trips vary by more than the first measurement presumes, two of them say nothing (RFC 9002, 6.2.1).
-    let varied_us = match block.rttvar_us > block.srtt_us / 2 {
-        true => u64::from(block.srtt_us) + 4 * u64::from(block.rttvar_us),
+    let varied_us = match block.rtt.variation_us > block.rtt.smoothed_us / 2 {
+        true => u64::from(block.rtt.smoothed_us) + 4 * u64::from(block.rtt.variation_us),
         false => 0,
     };
     let timeout_us = trips_us.max(varied_us) + delayed_us;
@@ -324,8 +325,8 @@ pub(crate) fn mark_sacked(
 ) {
     for (left, right) in blocks {
         let in_flight = before(*left, *right)
-            && at_or_before(block.snd_una, *left)
-            && at_or_before(*right, block.snd_nxt);
+            && at_or_before(block.snd.una, *left)
+            && at_or_before(*right, block.snd.nxt);
         if !in_flight {
             continue;
         }
@@ -353,13 +354,13 @@ pub(crate) fn acknowledge(
     now: Now,
 ) {
     while let Some(segment) = store.get(active.flight.head).copied() {
-        if at_or_before(segment.end(), block.snd_una) {
+        if at_or_before(segment.end(), block.snd.una) {
             if !segment.has(SegmentFacts::SACKED) {
                 on_delivered(block, active, &segment, delivery, now);
             }
             active.flight.pop(store);
         } else {
-            let part = ahead(segment.sequence, block.snd_una);
+            let part = ahead(segment.sequence, block.snd.una);
             if part > 0 {
                 delivery.delivered += if segment.has(SegmentFacts::SACKED) { 0 } else { part };
                 active.flight.trim(store, part);
@@ -371,7 +372,7 @@ pub(crate) fn acknowledge(
         // RFC 6298, 3 (Karn): what is acknowledged together with a repair had to wait for it.
         delivery.rtt_us = None;
     }
-    active.rack.highest = later(active.rack.highest, block.snd_una);
+    active.recovery.rack.highest = later(active.recovery.rack.highest, block.snd.una);
 }
 
 #[cfg(test)]
@@ -396,9 +397,10 @@ mod tests {
             };
             assert!(active.flight.push(&mut store, segment));
         }
-        let mut block = ControlBlock { mss: 1000, snd_nxt: 10_000, cwnd: 10_000, ..ControlBlock::default() };
+        let mut block = ControlBlock { mss: 1000, cwnd: 10_000, ..ControlBlock::default() };
+        block.snd.nxt = 10_000;
         block.set(Facts::SACK.or(Facts::HAS_RTT));
-        (block.srtt_us, block.min_rtt_us) = (100_000, 100_000);
+        (block.rtt.smoothed_us, block.rtt.min_us) = (100_000, 100_000);
         (block, active, store)
     }
 
@@ -428,7 +430,7 @@ mod tests {
     #[test]
     fn blocks_outside_the_flight_mean_nothing() {
         let (mut block, mut active, mut store) = setup();
-        block.snd_una = 0;
+        block.snd.una = 0;
         let mut delivery = Delivery::default();
         let lies = [(20_000, 30_000), (5000, 4000), (0xffff_0000, 500), (9000, 11_000)];
         mark_sacked(&block, &mut active, &mut store, &lies, &mut delivery, at(100_000));
@@ -457,12 +459,12 @@ mod tests {
             let sends = room / 1000 * 1000;
             on_sent(&mut active, sends);
             out += sends;
-            block.snd_nxt += 0;
+            block.snd.nxt += 0;
         }
         assert!((5000..=8000).contains(&out), "{out} left for 9000 delivered, at 7/10");
-        block.snd_una = block.snd_nxt;
+        block.snd.una = block.snd.nxt;
         leave_if_done(&mut block, &mut active);
-        assert_eq!((block.cwnd, active.mode), (7000, Mode::Open));
+        assert_eq!((block.cwnd, active.recovery.mode), (7000, Mode::Open));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) const RTO_MAX_MS: u32 = 120_000;
 /// Takes in a measurement of a segment that was sent once (Karn's rule).
 pub(crate) fn sample(block: &mut ControlBlock, rtt_us: u32) {
     let rtt_us = rtt_us.clamp(1, RTT_MAX_US);
-    block.min_rtt_us = block.min_rtt_us.min(rtt_us);
+    block.rtt.min_us = block.rtt.min_us.min(rtt_us);
     smooth(block, rtt_us);
 }
 
@@ -34,14 +34,14 @@ fn smooth(block: &mut ControlBlock, rtt_us: u32) {
     if !block.has(Facts::HAS_RTT) {
         // RFC 6298, 2.2: SRTT <- R, RTTVAR <- R/2.
         block.set(Facts::HAS_RTT);
-        block.srtt_us = rtt_us;
-        block.rttvar_us = rtt_us / 2;
+        block.rtt.smoothed_us = rtt_us;
+        block.rtt.variation_us = rtt_us / 2;
         return;
     }
     // RFC 6298, 2.3: RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R'|, then SRTT <- 7/8 SRTT + 1/8 R'.
-    let deviation = block.srtt_us.abs_diff(rtt_us);
-    block.rttvar_us = block.rttvar_us - block.rttvar_us / 4 + deviation / 4;
-    block.srtt_us = block.srtt_us - block.srtt_us / 8 + rtt_us / 8;
+    let deviation = block.rtt.smoothed_us.abs_diff(rtt_us);
+    block.rtt.variation_us = block.rtt.variation_us - block.rtt.variation_us / 4 + deviation / 4;
+    block.rtt.smoothed_us = block.rtt.smoothed_us - block.rtt.smoothed_us / 8 + rtt_us / 8;
 }
 
 /// The timeout without backoff, in milliseconds.
@@ -53,8 +53,8 @@ pub(crate) fn rto_base_ms(block: &ControlBlock) -> u32 {
             false => RTO_INITIAL_MS,
         };
     }
-    let variation = (4 * u64::from(block.rttvar_us)).max(u64::from(RTO_MIN_US));
-    let rto = (u64::from(block.srtt_us) + variation).div_ceil(1000);
+    let variation = (4 * u64::from(block.rtt.variation_us)).max(u64::from(RTO_MIN_US));
+    let rto = (u64::from(block.rtt.smoothed_us) + variation).div_ceil(1000);
     (rto as u32).min(RTO_MAX_MS)
 }
 
@@ -100,10 +100,10 @@ mod tests {
     fn only_a_measurement_ends_the_backoff() {
         let mut block = ControlBlock { backoff: 3, ..ControlBlock::default() };
         sample(&mut block, 100_000);
-        assert_eq!((block.backoff, block.min_rtt_us), (0, 100_000));
+        assert_eq!((block.backoff, block.rtt.min_us), (0, 100_000));
         block.backoff = 3;
         sample_echo(&mut block, 0);
-        assert_eq!((block.backoff, block.min_rtt_us), (0, 100_000), "an echo is no smallest round trip");
+        assert_eq!((block.backoff, block.rtt.min_us), (0, 100_000), "an echo is no smallest round trip");
         assert_eq!(persist_ms(&block, 2), 4 * rto_ms(&block));
     }
 }

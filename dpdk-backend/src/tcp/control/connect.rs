@@ -6,7 +6,7 @@ use crate::tcp::control::owner::ConnectFailure;
 use crate::tcp::engine::{Context, NO_LISTENER, Notice, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{at_or_before, before};
-use crate::tcp::tables::control_block::{ControlBlock, State};
+use crate::tcp::tables::control_block::{ControlBlock, Sending, State};
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::marks::{Facts, Lists, Todos};
@@ -75,9 +75,9 @@ impl Tcp {
         };
         let mut block = self.fresh_block(cx, &opening);
         block.state = State::SynSent;
-        block.snd_una = iss;
-        block.snd_nxt = iss.wrapping_add(1);
-        (block.rcv_nxt, block.rcv_wup) = (0, 0);
+        block.snd.una = iss;
+        block.snd.nxt = iss.wrapping_add(1);
+        (block.rcv.nxt, block.rcv.wup) = (0, 0);
         block.set(Todos::ACK_NOW); // here: the SYN is to be sent
         block
     }
@@ -93,8 +93,8 @@ impl Tcp {
         let count = group as usize % crate::tcp::engine::PORT_COUNTS;
         let ports = self.config.ephemeral_ports;
         for _ in 0..ports.count {
-            self.next_ports[count] = self.next_ports[count].wrapping_add(1);
-            let candidate = tuple(ports.at(offset.wrapping_add(self.next_ports[count])));
+            self.ports.next[count] = self.ports.next[count].wrapping_add(1);
+            let candidate = tuple(ports.at(offset.wrapping_add(self.ports.next[count])));
             if !self.is_in_use(cx, &candidate) {
                 return Some(candidate);
             }
@@ -113,15 +113,16 @@ impl Tcp {
         let block = &self.table[index];
         let tuple = block.tuple(cx.net.local(block.local_index));
         let answers = block.state == State::SynReceived;
-        let stamp = (cx.now.ms.wrapping_add(block.ts_offset), if answers { block.ts_recent } else { 0 });
+        let stamp =
+            (cx.now.ms.wrapping_add(block.stamps.offset), if answers { block.stamps.recent } else { 0 });
         // A simultaneous open answers with what the peer's SYN offered.
         let offers = |fact: Facts, ours: bool| if answers { block.has(fact) } else { ours };
         let scaled = !answers || block.scales != 0;
         let header = tcp::Tcp {
             source_port: tuple.local_port,
             destination_port: tuple.remote_port,
-            sequence: block.snd_una,
-            acknowledgement: if answers { block.rcv_nxt } else { 0 },
+            sequence: block.snd.una,
+            acknowledgement: if answers { block.rcv.nxt } else { 0 },
             flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
             window: self.initial_window(NO_LISTENER),
             header_size: 0,
@@ -151,8 +152,8 @@ impl Tcp {
         let block = &self.table[index];
         let acknowledges = header.flags.has(Flags::ACK);
         // First: SND.UNA < SEG.ACK =< SND.NXT, else a reset.
-        let acceptable = before(block.snd_una, header.acknowledgement)
-            && at_or_before(header.acknowledgement, block.snd_nxt);
+        let acceptable = before(block.snd.una, header.acknowledgement)
+            && at_or_before(header.acknowledgement, block.snd.nxt);
         if acknowledges && !acceptable {
             cx.counters.drop_bad_ack += 1;
             return self.refuse(cx, segment);
@@ -174,8 +175,8 @@ impl Tcp {
         }
         // Our own timestamp has to come back (RFC 7323, 3.2), or the SYN-ACK is a forgery.
         if let Some((_, echo)) = header.options.timestamp.filter(|_| acknowledges && self.config.timestamps) {
-            let sent = block.sent_ms.wrapping_add(block.ts_offset);
-            if before(cx.now.ms.wrapping_add(block.ts_offset), echo)
+            let sent = block.sent_ms.wrapping_add(block.stamps.offset);
+            if before(cx.now.ms.wrapping_add(block.stamps.offset), echo)
                 || before(echo, sent.wrapping_sub(120_000))
             {
                 cx.counters.drop_paws += 1;
@@ -204,7 +205,7 @@ impl Tcp {
             listener: NO_LISTENER,
             handshake: Handshake {
                 irs: header.sequence,
-                iss: old.snd_una,
+                iss: old.snd.una,
                 ts_recent: options.timestamp.map_or(0, |(value, _)| value),
                 mss: theirs,
                 window: header.window,
@@ -215,7 +216,7 @@ impl Tcp {
                     (Agreed::SCALE, options.window_scale.is_some()),
                 ]),
             },
-            ts_offset: old.ts_offset,
+            ts_offset: old.stamps.offset,
             announced: u32::from(self.initial_window(NO_LISTENER)),
             retransmitted: old.has(Facts::SYN_RETRANSMITTED),
         };
@@ -224,12 +225,15 @@ impl Tcp {
         self.table[index] = ControlBlock {
             state: old.state,
             marks: fresh.marks.or(kept),
-            snd_una: old.snd_una,
-            snd_nxt: old.snd_nxt,
             sent_ms: old.sent_ms,
-            // The window of a SYN is never scaled (RFC 7323, 2.2).
-            snd_wnd: u32::from(header.window),
-            snd_wnd_max: u32::from(header.window).max(1),
+            snd: Sending {
+                una: old.snd.una,
+                nxt: old.snd.nxt,
+                // The window of a SYN is never scaled (RFC 7323, 2.2).
+                wnd: u32::from(header.window),
+                wnd_max: u32::from(header.window).max(1),
+                ..fresh.snd
+            },
             active: old.active,
             timer: old.timer,
             timer_slot: old.timer_slot,
@@ -248,7 +252,7 @@ impl Tcp {
     ) {
         let block = &mut self.table[index];
         block.state = State::Established;
-        block.snd_una = acknowledgement;
+        block.snd.una = acknowledgement;
         block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
         block.set(Todos::ACK_NOW);
         if !block.has(Facts::SYN_RETRANSMITTED) {

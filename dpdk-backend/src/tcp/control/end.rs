@@ -78,10 +78,10 @@ impl Tcp {
         if active.is_none() {
             return;
         }
-        let mut active = self.actives.remove(active);
-        self.pieces.clear(&mut active.queue);
-        active.flight.clear(&mut self.segments);
-        active.out_of_order.clear(&mut self.kept);
+        let mut active = self.stores.actives.remove(active);
+        self.stores.pieces.clear(&mut active.queue);
+        active.flight.clear(&mut self.stores.segments);
+        active.gap.kept.clear(&mut self.stores.kept);
     }
 
     /// The connection is over for its owner.
@@ -135,7 +135,7 @@ impl Tcp {
     }
 
     fn has_kept(&self, index: BlockIndex) -> bool {
-        self.actives.get(self.table[index].active).is_some_and(|active| !active.out_of_order.is_empty())
+        self.stores.actives.get(self.table[index].active).is_some_and(|active| !active.gap.kept.is_empty())
     }
 
     /// The gap before what was kept was not filled in time: it is let go, and comes again if its peer has it still (RFC 2018, 8).
@@ -146,14 +146,14 @@ impl Tcp {
 
     fn drop_kept(&mut self, index: BlockIndex) {
         self.table[index].clear(Facts::FIN_AHEAD);
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
-            active.out_of_order.clear(&mut self.kept);
+        if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
+            active.gap.kept.clear(&mut self.stores.kept);
         }
     }
 
     fn drop_unsent(&mut self, index: BlockIndex) {
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
-            self.pieces.drop_unsent(&mut active.queue);
+        if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
+            self.stores.pieces.drop_unsent(&mut active.queue);
             active.unsent = 0;
         }
     }
@@ -166,14 +166,14 @@ impl Tcp {
         let block = &self.table[index];
         let record = TimeWaitRecord {
             hash: self.hash_of(cx.net, index),
-            snd_nxt: block.snd_nxt,
-            rcv_nxt: block.rcv_nxt,
-            ts_recent: block.ts_recent,
-            ts_offset: block.ts_offset,
+            snd_nxt: block.snd.nxt,
+            rcv_nxt: block.rcv.nxt,
+            ts_recent: block.stamps.recent,
+            ts_offset: block.stamps.offset,
             has_timestamps: block.has(Facts::TIMESTAMPS),
             ..TimeWaitRecord::default()
         };
-        let evicted = self.time_wait.insert(&mut self.flows, record, Record::Connection(index), cx.now);
+        let evicted = self.peers.time_wait.insert(&mut self.flows, record, Record::Connection(index), cx.now);
         cx.counters.time_waits += 1;
         cx.counters.time_wait_evictions += u64::from(evicted);
         self.forget_block(index, CloseReason::Local);

@@ -5,7 +5,7 @@ use crate::tcp::engine::{Context, Notice, Tcp};
 use crate::tcp::input::cookies::Extras;
 use crate::tcp::input::half_open::MSS_MIN;
 use crate::tcp::segment::Segment;
-use crate::tcp::tables::control_block::{ControlBlock, State};
+use crate::tcp::tables::control_block::{ControlBlock, Receiving, Sending, Stamps, State};
 use crate::tcp::tables::flow_table::Record;
 use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::marks::{Facts, Marks, Todos};
@@ -30,7 +30,7 @@ pub(in crate::tcp) struct Opening {
 
 impl Tcp {
     pub(in crate::tcp) fn may_accept(&self) -> bool {
-        self.accepting && self.table.has_room()
+        self.ports.accepting && self.table.has_room()
     }
 
     /// Turns an entry whose handshake is over into a connection. `announced`: the window that its peer knows of.
@@ -41,7 +41,8 @@ impl Tcp {
         announced: u32,
     ) -> Option<BlockIndex> {
         let connection = self.table.take_connection()?;
-        let entry = self.syn_cache.remove(index, self.keys.prefix(self.syn_cache.get(index).remote));
+        let entry =
+            self.peers.syn_cache.remove(index, self.keys.prefix(self.peers.syn_cache.get(index).remote));
         let tuple = entry.tuple(cx.net.local(entry.local_index));
         self.flows.replace(self.keys.flow(&tuple), Record::HalfOpen(index), Record::Connection(connection));
         let opening = Opening {
@@ -65,9 +66,9 @@ impl Tcp {
     /// Lets in those that waited, as far as there is room; their windows open. Once nobody listens they are reset instead, as a
     /// kernel's backlog is with its listener.
     pub(crate) fn accept_waiting(&mut self, cx: &mut Context<'_>) {
-        while !self.listening && self.reset_waiting(cx) {}
+        while !self.ports.listening && self.reset_waiting(cx) {}
         while self.may_accept() {
-            let Some(index) = self.syn_cache.first_waiting() else { return };
+            let Some(index) = self.peers.syn_cache.first_waiting() else { return };
             let Some(connection) = self.accept(cx, index, 0) else { return };
             self.table[connection].set(Todos::ACK_NOW);
             self.mark_dirty(connection);
@@ -76,11 +77,11 @@ impl Tcp {
 
     /// Resets the one that has waited longest; false when there is none, or no reset may leave now.
     pub(in crate::tcp) fn reset_waiting(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(index) = self.syn_cache.first_waiting() else { return false };
+        let Some(index) = self.peers.syn_cache.first_waiting() else { return false };
         if !self.rates.reset.take(cx.now) {
             return false;
         }
-        let entry = *self.syn_cache.get(index);
+        let entry = *self.peers.syn_cache.get(index);
         let tuple = entry.tuple(cx.net.local(entry.local_index));
         let header = tcp::Tcp {
             source_port: tuple.local_port,
@@ -106,7 +107,7 @@ impl Tcp {
         let listener = self.listener_of(&segment.tuple)?;
         let header = &segment.header;
         let (irs, iss) = (header.sequence.wrapping_sub(1), header.acknowledgement.wrapping_sub(1));
-        let Some(cookie) = self.cookies.check(&self.keys, &segment.tuple, irs, iss, cx.now) else {
+        let Some(cookie) = self.peers.cookies.check(&self.keys, &segment.tuple, irs, iss, cx.now) else {
             cx.counters.cookies_rejected += 1;
             return None;
         };
@@ -172,21 +173,21 @@ impl Tcp {
             remote: opening.tuple.remote,
             local_index: opening.local_index,
             listener: opening.listener,
-            rcv_nxt: irs.wrapping_add(1),
-            rcv_wup: irs.wrapping_add(1),
-            rcv_wnd: opening.announced,
-            snd_una: iss.wrapping_add(1),
-            snd_nxt: iss.wrapping_add(1),
-            snd_wl1: irs,
-            ts_recent,
-            ts_offset: opening.ts_offset,
+            rcv: Receiving { nxt: irs.wrapping_add(1), wup: irs.wrapping_add(1), wnd: opening.announced },
+            snd: Sending {
+                una: iss.wrapping_add(1),
+                nxt: iss.wrapping_add(1),
+                wl1: irs,
+                ..Sending::default()
+            },
+            stamps: Stamps { recent: ts_recent, offset: opening.ts_offset },
             received_ms: cx.now.ms,
             sent_ms: cx.now.ms,
             marks: Marks::unanswered(cx.now),
             ..ControlBlock::default()
         };
-        block.snd_wnd = u32::from(window) << block.send_scale();
-        block.snd_wnd_max = block.snd_wnd.max(1);
+        block.snd.wnd = u32::from(window) << block.send_scale();
+        block.snd.wnd_max = block.snd.wnd.max(1);
         let has_timestamps = agreed.has(Agreed::TIMESTAMPS);
         let facts = [
             (has_timestamps, Facts::TIMESTAMPS),

@@ -37,29 +37,29 @@ pub(crate) enum Report {
 impl Tcp {
     /// Listens; port 0 takes a free one. `None` when the table of listeners is full or the port is taken.
     pub(crate) fn listen(&mut self, ip: Ip, port: u16, backlog: usize, limits: Limits) -> Option<(u8, u16)> {
-        if self.listeners.len() >= usize::from(crate::tcp::engine::NO_LISTENER) {
+        if self.ports.listeners.len() >= usize::from(crate::tcp::engine::NO_LISTENER) {
             return None;
         }
         let overlaps = |l: &Listener, port: u16| {
             l.port == port && (l.ip == ip || l.ip.is_any_of_family(ip) || ip.is_any_of_family(l.ip))
         };
-        let is_free = |port: u16| !self.listeners.iter().any(|listener| overlaps(listener, port));
+        let is_free = |port: u16| !self.ports.listeners.iter().any(|listener| overlaps(listener, port));
         let port = match port {
             0 => (49_152..u16::MAX).find(|port| is_free(*port))?,
             port => Some(port).filter(|port| is_free(*port))?,
         };
-        self.listeners.push(Listener { ip, port, backlog: backlog.max(1), limits });
-        Some((self.listeners.len() as u8 - 1, port))
+        self.ports.listeners.push(Listener { ip, port, backlog: backlog.max(1), limits });
+        Some((self.ports.listeners.len() as u8 - 1, port))
     }
 
     /// Who has begun to connect is not answered any more; who begins is refused.
     pub(crate) fn close_listeners(&mut self) {
-        self.listening = false;
-        self.accepting = false;
+        self.ports.listening = false;
+        self.ports.accepting = false;
     }
 
     pub(crate) fn set_accepting(&mut self, accepting: bool) {
-        self.accepting = accepting && self.listening;
+        self.ports.accepting = accepting && self.ports.listening;
     }
 
     /// The block of an id that its owner may still use.
@@ -113,11 +113,11 @@ impl Tcp {
             cx.counters.send_store_full += 1;
             return Err((Refusal::Store, buffer));
         };
-        let active = &mut self.actives[active];
+        let active = &mut self.stores.actives[active];
         // What waits behind a slow peer does not keep receive buffers for a few bytes where those are short.
         let waits = self.table[index].has(Facts::WAITED);
         let moves = waits && cx.pools.receive_is_half_taken();
-        let (pools, last) = (&mut *cx.pools, &mut self.moved);
+        let (pools, last) = (&mut *cx.pools, &mut self.turn.moved);
         let mut keeper = Keeper { pools, last, copy_break: self.config.connection.copy_break };
         let copies = &mut cx.counters.send_copies;
         let keep = |buffer| {
@@ -126,7 +126,7 @@ impl Tcp {
             }
             Ok(if moves { keeper.keep(buffer, copies) } else { buffer })
         };
-        if let Err(refused) = self.pieces.push(&mut active.queue, buffer, priority, keep) {
+        if let Err(refused) = self.stores.pieces.push(&mut active.queue, buffer, priority, keep) {
             cx.counters.send_store_full += 1;
             self.settle(index, cx.now);
             return Err(refused);
@@ -143,7 +143,7 @@ impl Tcp {
         let block = &mut self.table[index];
         if !receiving {
             block.set(Facts::STOPPED);
-            (block.rcv_wup, block.rcv_wnd) = (block.rcv_nxt, 0);
+            (block.rcv.wup, block.rcv.wnd) = (block.rcv.nxt, 0);
         } else if block.has(Facts::STOPPED) {
             block.clear(Facts::STOPPED);
             if block.state.receives() {
@@ -198,7 +198,7 @@ impl Tcp {
         self.reports.received.retain(|(other, _)| *other != index);
         let told = self.reports.received.len() < before;
         self.table[index].clear(Lists::UNREAD);
-        self.unread.purge(index) | told
+        self.reports.unread.purge(index) | told
     }
 
     /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
@@ -208,15 +208,15 @@ impl Tcp {
 
     /// Pieces that the connection keeps: queued, and in flight until they are acknowledged.
     pub(crate) fn queued_pieces(&self, id: ConnectionId) -> usize {
-        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
-        active.map_or(0, |active| self.pieces.count(&active.queue))
+        let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
+        active.map_or(0, |active| self.stores.pieces.count(&active.queue))
     }
 
     /// Bytes of the blocks of `pools` that the connection keeps.
     pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: &BufferPools, set: PoolSet) -> usize {
-        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         let is_counted = |piece: &SharedBuffer| pools.is_shared_of(piece, set);
-        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, is_counted))
+        active.map_or(0, |active| self.stores.pieces.block_bytes(&active.queue, is_counted))
     }
 
     /// Whether the connection keeps so much that its peer may be slow: more than `bytes_max`, or more pieces than a queue has which
@@ -224,46 +224,46 @@ impl Tcp {
     pub(crate) fn may_be_slow(&self, id: ConnectionId, bytes_max: usize) -> bool {
         let Some(index) = self.live(id) else { return false };
         let block = &self.table[index];
-        let Some(active) = self.actives.get(block.active) else { return false };
+        let Some(active) = self.stores.actives.get(block.active) else { return false };
         self.unacknowledged(index) > bytes_max
             || active.flight.count as usize > Shares::REPLIES_MIN
-            || (block.has(Facts::WAITED) && self.pieces.count(&active.queue) > Shares::REPLIES_MIN)
+            || (block.has(Facts::WAITED) && self.stores.pieces.count(&active.queue) > Shares::REPLIES_MIN)
     }
 
     /// Bytes of the blocks of `pool` that the connection keeps.
     pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
-        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
-        active.map_or(0, |active| self.pieces.block_bytes(&active.queue, is_counted))
+        active.map_or(0, |active| self.stores.pieces.block_bytes(&active.queue, is_counted))
     }
 
     /// When something of the connection was acknowledged last, or first sent, in milliseconds; `None` while it keeps nothing.
     pub(crate) fn progress_ms(&self, id: ConnectionId) -> Option<u32> {
-        let active = self.live(id).and_then(|index| self.actives.get(self.table[index].active));
+        let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         active.map(|active| active.progress_ms)
     }
 
     /// The account of the pieces that connections share.
     pub(crate) fn send_shares(&self) -> Shares {
-        self.pieces.shares()
+        self.stores.pieces.shares()
     }
 
     /// How full the store of segments in flight is.
     pub(crate) fn flight_level(&self) -> SendStoreLevel {
-        let used = self.segments.len();
-        SendStoreLevel { used, max: used + self.segments.room() }
+        let used = self.stores.segments.len();
+        SendStoreLevel { used, max: used + self.stores.segments.room() }
     }
 
     /// Segments that one connection may have in flight: a quarter of what is free of those that all share, and one in any case,
     /// so that peers which do not acknowledge leave room for all others.
     pub(in crate::tcp) fn segments_allowed(&self) -> u32 {
-        let free = self.config.stores.segments_max.saturating_sub(self.segments.len());
+        let free = self.config.stores.segments_max.saturating_sub(self.stores.segments.len());
         (free.div_ceil(4).max(1) as u32).min(self.config.stores.segments_per_connection_max)
     }
 
     fn unacknowledged(&self, index: BlockIndex) -> usize {
         let block = &self.table[index];
-        let Some(active) = self.actives.get(block.active) else { return 0 };
+        let Some(active) = self.stores.actives.get(block.active) else { return 0 };
         let takes_number =
             block.has(Facts::FIN_SENT) || matches!(block.state, State::SynSent | State::SynReceived);
         active.unsent as usize + (block.flight() as usize).saturating_sub(usize::from(takes_number))
@@ -275,7 +275,7 @@ impl Tcp {
 
     /// Connections that only say goodbye, half-open ones, records in TIME-WAIT.
     pub(crate) fn levels(&self) -> [usize; 3] {
-        [self.table.orphan_count(), self.syn_cache.len(), self.time_wait.len()]
+        [self.table.orphan_count(), self.peers.syn_cache.len(), self.peers.time_wait.len()]
     }
 
     /// Whether anything is to be reported.
@@ -283,7 +283,7 @@ impl Tcp {
         let reports = &self.reports;
         let is_empty =
             reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty();
-        !is_empty || self.unread.has_told()
+        !is_empty || self.reports.unread.has_told()
     }
 
     /// The next report: openings first, then payloads, then ends. An end frees the block, or lets its reset do so.
@@ -315,7 +315,7 @@ impl Tcp {
 
     /// What was put back is older than what has come since.
     fn next_payload(&mut self) -> Option<(BlockIndex, Buffer)> {
-        self.unread.next().or_else(|| self.reports.received.pop_front())
+        self.reports.unread.next().or_else(|| self.reports.received.pop_front())
     }
 
     fn of_notice(&mut self, notice: Notice) -> Option<Report> {

@@ -28,9 +28,9 @@ impl Tcp {
     }
 
     fn earliest_deadline(&self, index: BlockIndex, now: Now) -> Option<u32> {
-        let active = self.actives.get(self.table[index].active);
+        let active = self.stores.actives.get(self.table[index].active);
         let sending =
-            active.filter(|active| active.timer != TimerKind::None).map(|active| active.timer_due_ms);
+            active.filter(|active| active.timer.kind != TimerKind::None).map(|active| active.timer.due_ms);
         let deadlines = [
             sending,
             self.keepalive_deadline(index),
@@ -57,9 +57,9 @@ impl Tcp {
 
     /// When what came ahead of a gap is let go.
     fn gap_deadline(&self, index: BlockIndex) -> Option<u32> {
-        let active = self.actives.get(self.table[index].active)?;
-        let waits = !active.out_of_order.is_empty();
-        waits.then(|| active.gap_ms.wrapping_add(self.config.timeouts.out_of_order_ms))
+        let active = self.stores.actives.get(self.table[index].active)?;
+        let waits = !active.gap.kept.is_empty();
+        waits.then(|| active.gap.since_ms.wrapping_add(self.config.timeouts.out_of_order_ms))
     }
 
     /// The end of the patience with an orphan.
@@ -72,22 +72,22 @@ impl Tcp {
     }
 
     pub(in crate::tcp) fn stop_timer(&mut self, index: BlockIndex) {
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
-            active.timer = TimerKind::None;
+        if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
+            active.timer.kind = TimerKind::None;
         }
     }
 
     /// Something was acknowledged, or leaves after a shut window.
     pub(in crate::tcp) fn progress(&mut self, index: BlockIndex, now: Now) {
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+        if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
             active.progress(now);
         }
     }
 
     /// RFC 6298, 5.1, 5.3 and 5.6: starts the retransmission timer anew.
     pub(in crate::tcp) fn restart_retransmission(&mut self, index: BlockIndex, now: Now) {
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
-            active.rto_from_ms = now.ms;
+        if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
+            active.timer.rto_from_ms = now.ms;
         }
         self.arm_retransmission(index, now);
     }
@@ -101,32 +101,32 @@ impl Tcp {
     /// How long the retransmission timer still runs, in milliseconds; at least one.
     fn rto_left_ms(&self, index: BlockIndex, now: Now) -> u32 {
         let block = &self.table[index];
-        let from_ms = self.actives.get(block.active).map_or(now.ms, |active| active.rto_from_ms);
+        let from_ms = self.stores.actives.get(block.active).map_or(now.ms, |active| active.timer.rto_from_ms);
         now.until(from_ms.wrapping_add(rtt::rto_ms(block))).max(1)
     }
 
     /// Sets the sending side's deadline; never beyond what the user timeout leaves.
     pub(in crate::tcp) fn arm(&mut self, index: BlockIndex, kind: TimerKind, wait_ms: u32, now: Now) {
         let limit = self.limits(self.table[index].listener).user_timeout_ms;
-        let Some(active) = self.actives.get_mut(self.table[index].active) else { return };
+        let Some(active) = self.stores.actives.get_mut(self.table[index].active) else { return };
         let mut wait_ms = wait_ms;
         if limit > 0 {
             wait_ms = wait_ms.min(limit.saturating_sub(now.since(active.progress_ms)).max(1));
         }
-        active.timer = kind;
-        active.timer_due_ms = now.ms.wrapping_add(wait_ms);
+        active.timer.kind = kind;
+        active.timer.due_ms = now.ms.wrapping_add(wait_ms);
     }
 
     /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe achieves, else the
     /// retransmission timeout. A probe that would come after that takes its place: the timeout follows it.
     pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: BlockIndex, now: Now) {
         let block = &self.table[index];
-        let Some(active) = self.actives.get(block.active) else { return };
+        let Some(active) = self.stores.actives.get(block.active) else { return };
         let may_probe = block.has(Facts::SACK)
-            && active.mode == crate::tcp::tables::active::Mode::Open
+            && active.recovery.mode == crate::tcp::tables::active::Mode::Open
             && active.flight.sacked == 0
             && active.flight.lost == 0
-            && !active.probe.in_flight
+            && !active.recovery.probe.in_flight
             && block.backoff == 0;
         let probe = recovery::probe_timeout_ms(block);
         let rto = self.rto_left_ms(index, now);
@@ -146,14 +146,14 @@ impl Tcp {
         }
         let most = self.config.rates.timers_per_poll_max;
         self.expire_half_open(cx, most);
-        self.time_wait.expire(&mut self.flows, cx.now, most);
+        self.peers.time_wait.expire(&mut self.flows, cx.now, most);
         self.expire_delayed(cx);
     }
 
     /// When something will be due, in milliseconds.
     pub(crate) fn next_due_ms(&self, now: Now) -> Option<u32> {
         let delayed = self.turn.delayed.front().map(|(_, due_ms)| now.until(*due_ms));
-        [self.wheel.next_ms(now), self.syn_cache.next_due(now), delayed].into_iter().flatten().min()
+        [self.wheel.next_ms(now), self.peers.syn_cache.next_due(now), delayed].into_iter().flatten().min()
     }
 
     fn fire(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
@@ -172,10 +172,10 @@ impl Tcp {
         {
             return;
         }
-        let active = self.actives.get(self.table[index].active);
-        let due =
-            active.filter(|active| active.timer != TimerKind::None && cx.now.reached(active.timer_due_ms));
-        if let Some(kind) = due.map(|active| active.timer)
+        let active = self.stores.actives.get(self.table[index].active);
+        let due = active
+            .filter(|active| active.timer.kind != TimerKind::None && cx.now.reached(active.timer.due_ms));
+        if let Some(kind) = due.map(|active| active.timer.kind)
             && !self.fire_sending(cx, index, kind)
         {
             return;
@@ -205,10 +205,10 @@ impl Tcp {
     /// RFC 5482 where it is set; else RFC 9293, 3.8.3: R2.
     fn has_waited_too_long(&self, cx: &Context<'_>, index: BlockIndex) -> bool {
         let block = &self.table[index];
-        let Some(active) = self.actives.get(block.active) else { return false };
+        let Some(active) = self.stores.actives.get(block.active) else { return false };
         if matches!(block.state, State::SynSent | State::SynReceived) {
-            return active.retries >= self.config.timeouts.syn_retries_max
-                && active.timer == TimerKind::Retransmit;
+            return active.timer.retries >= self.config.timeouts.syn_retries_max
+                && active.timer.kind == TimerKind::Retransmit;
         }
         let limit = self.limits(block.listener).user_timeout_ms;
         if limit > 0 {
@@ -217,23 +217,23 @@ impl Tcp {
         // A shut window is no silence: its peer answers the probes, or the copies of what was in flight when it was shut (RFC
         // 9293, SHLD-17, MUST-35). An orphan must not be held so for ever.
         let heard = !block.has(Facts::ORPHAN)
-            && (active.timer == TimerKind::Persist || block.snd_wnd == 0)
+            && (active.timer.kind == TimerKind::Persist || block.snd.wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
         let most = if block.has(Facts::ORPHAN) {
             self.config.timeouts.retries_max.min(8)
         } else {
             self.config.timeouts.retries_max
         };
-        active.retries >= most && !heard
+        active.timer.retries >= most && !heard
     }
 
     /// RFC 9293, 3.8.6.1 and 3.8.6.2.1: a shut window is probed, a small one is filled.
     fn fire_persist(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
-        let Some(active) = self.actives.get_mut(block.active) else { return };
-        active.retries = active.retries.saturating_add(1);
-        let wait = rtt::persist_ms(block, active.retries);
-        if block.snd_wnd == 0 {
+        let Some(active) = self.stores.actives.get_mut(block.active) else { return };
+        active.timer.retries = active.timer.retries.saturating_add(1);
+        let wait = rtt::persist_ms(block, active.timer.retries);
+        if block.snd.wnd == 0 {
             cx.counters.window_probes += 1;
             self.send_probe(cx, index);
         } else {
@@ -261,8 +261,8 @@ impl Tcp {
     fn fire_retransmission(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.backoff = block.backoff.saturating_add(1);
-        if let Some(active) = self.actives.get_mut(block.active) {
-            active.retries = active.retries.saturating_add(1);
+        if let Some(active) = self.stores.actives.get_mut(block.active) {
+            active.timer.retries = active.timer.retries.saturating_add(1);
         }
         cx.counters.retransmission_timeouts += 1;
         if matches!(block.state, State::SynSent | State::SynReceived) {
@@ -274,15 +274,15 @@ impl Tcp {
         if block.active.is_none() {
             return;
         }
-        let active = &mut self.actives[block.active];
+        let active = &mut self.stores.actives[block.active];
         // RFC 2018, 8: a peer that has dropped what it reported begins to show it at the first segment.
         let reneged =
-            self.segments.get(active.flight.head).is_some_and(|first| first.has(SegmentFacts::SACKED));
+            self.stores.segments.get(active.flight.head).is_some_and(|first| first.has(SegmentFacts::SACKED));
         if reneged {
             cx.counters.reneged += 1;
-            active.flight.forget_sacked(&mut self.segments);
+            active.flight.forget_sacked(&mut self.stores.segments);
         }
-        recovery::enter_timeout(block, active, &mut self.segments);
+        recovery::enter_timeout(block, active, &mut self.stores.segments);
         self.restart_retransmission(index, cx.now);
         self.mark_dirty(index);
     }
@@ -291,17 +291,17 @@ impl Tcp {
     fn fire_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.tail_loss_probes += 1;
         let block = &mut self.table[index];
-        let Some(active) = self.actives.get_mut(block.active) else { return };
-        let window_left = block.snd_wnd.saturating_sub(block.flight());
+        let Some(active) = self.stores.actives.get_mut(block.active) else { return };
+        let window_left = block.snd.wnd.saturating_sub(block.flight());
         let is_new = active.unsent > 0 && window_left >= active.unsent.min(u32::from(block.mss));
-        active.probe.in_flight = true;
-        active.probe.is_retransmission = !is_new;
-        active.probe.end = block.snd_nxt;
+        active.recovery.probe.in_flight = true;
+        active.recovery.probe.is_retransmission = !is_new;
+        active.recovery.probe.end = block.snd.nxt;
         if is_new {
-            active.probe.end = block.snd_nxt.wrapping_add(active.unsent.min(u32::from(block.mss)));
+            active.recovery.probe.end = block.snd.nxt.wrapping_add(active.unsent.min(u32::from(block.mss)));
             // One segment beyond the window, whatever it says.
             block.cwnd = block.cwnd.max(recovery::pipe(block, active) + u32::from(block.mss));
-        } else if let Some(last) = self.segments.get_mut(active.flight.tail) {
+        } else if let Some(last) = self.stores.segments.get_mut(active.flight.tail) {
             active.flight.mark_lost(last);
             block.cwnd = block.cwnd.max(recovery::pipe(block, active) + u32::from(block.mss));
         }
@@ -312,9 +312,9 @@ impl Tcp {
     /// RFC 8985, 6.3: the reordering window has closed.
     fn fire_reorder(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
-        let Some(active) = self.actives.get_mut(block.active) else { return };
-        let (found, wait) = recovery::detect_losses(block, active, &mut self.segments, false, cx.now);
-        if found && active.mode == crate::tcp::tables::active::Mode::Open {
+        let Some(active) = self.stores.actives.get_mut(block.active) else { return };
+        let (found, wait) = recovery::detect_losses(block, active, &mut self.stores.segments, false, cx.now);
+        if found && active.recovery.mode == crate::tcp::tables::active::Mode::Open {
             cx.counters.fast_recoveries += 1;
             recovery::enter_recovery(block, active);
             recovery::reduce_proportionally(block, active, 0);

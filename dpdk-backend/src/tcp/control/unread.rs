@@ -30,7 +30,7 @@ impl Tcp {
         size: usize,
     ) -> Result<(), Buffer> {
         let index = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED));
-        let put_back = &mut self.unread;
+        let put_back = &mut self.reports.unread;
         let Some(index) = index else { return Err(payload) };
         if put_back.refuses || put_back.waiting.len() == put_back.waiting.capacity() {
             return Err(payload);
@@ -47,29 +47,30 @@ impl Tcp {
 
     /// Whether something of the connection waits that was put back since it was told last.
     pub(crate) fn has_put_back(&self, id: ConnectionId) -> bool {
-        !self.unread.is_empty() && self.live(id).is_some_and(|index| self.table[index].has(Lists::UNREAD))
+        !self.reports.unread.is_empty()
+            && self.live(id).is_some_and(|index| self.table[index].has(Lists::UNREAD))
     }
 
     /// Lets what was put back be told again, when there are blocks for it or there were none for long.
     pub(crate) fn tell_again(&mut self, cx: &mut Context<'_>) {
-        if self.unread.has_told() {
+        if self.reports.unread.has_told() {
             return;
         }
-        self.unread.refuses = false;
-        if self.unread.is_empty() {
+        self.reports.unread.refuses = false;
+        if self.reports.unread.is_empty() {
             return;
         }
-        let waited = cx.now.since(self.unread.since_ms);
-        if self.unread.is_worth_telling(cx.pools, waited > 0) {
+        let waited = cx.now.since(self.reports.unread.since_ms);
+        if self.reports.unread.is_worth_telling(cx.pools, waited > 0) {
             self.tell_all_again(cx.now.ms);
         } else if waited >= WITHOUT_BLOCKS_MS {
             self.tell_all_again(cx.now.ms);
-            self.unread.refuses = true;
+            self.reports.unread.refuses = true;
         }
     }
 
     fn tell_all_again(&mut self, now_ms: u32) {
-        let put_back = &mut self.unread;
+        let put_back = &mut self.reports.unread;
         (put_back.told, put_back.size_min, put_back.since_ms) = (put_back.waiting.len(), usize::MAX, now_ms);
         for (index, _) in &put_back.waiting {
             self.table[*index].clear(Lists::UNREAD);
@@ -78,9 +79,9 @@ impl Tcp {
 
     /// A connection is over: what it has put back is told before that, and with it all else.
     pub(in crate::tcp) fn tell_before_end(&mut self, index: BlockIndex) -> bool {
-        let waits = !self.unread.is_empty() && self.table[index].has(Lists::UNREAD);
+        let waits = !self.reports.unread.is_empty() && self.table[index].has(Lists::UNREAD);
         if waits {
-            self.tell_all_again(self.unread.since_ms);
+            self.tell_all_again(self.reports.unread.since_ms);
         }
         waits
     }

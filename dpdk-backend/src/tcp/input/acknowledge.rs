@@ -22,7 +22,7 @@ impl Tcp {
     ) -> bool {
         let block = &mut self.table[index];
         let acknowledgement = segment.header.acknowledgement;
-        if before(acknowledgement, block.snd_una) {
+        if before(acknowledgement, block.snd.una) {
             return true; // old: nothing that we don't know
         }
         let opens = block.state == State::SynReceived;
@@ -31,21 +31,21 @@ impl Tcp {
         }
         let block = &mut self.table[index];
         let flight_before = block.flight();
-        let acked = ahead(block.snd_una, acknowledgement);
-        let window_before = block.snd_wnd;
+        let acked = ahead(block.snd.una, acknowledgement);
+        let window_before = block.snd.wnd;
         let changed = self.update_window(index, segment);
         let block = &mut self.table[index];
         let delivery = Delivery {
             acked,
             flight_before,
-            reopened: window_before == 0 && block.snd_wnd > 0 && acked == 0 && flight_before > 0,
+            reopened: window_before == 0 && block.snd.wnd > 0 && acked == 0 && flight_before > 0,
             ..Delivery::default()
         };
         // RFC 5681, 2: a duplicate brings nothing, changes nothing, and something is in flight.
         let is_duplicate = acked == 0 && segment.span() == 0 && !changed;
         if flight_before > 0 && block.active.is_some() {
             self.take_delivery(cx, index, segment, delivery, is_duplicate);
-        } else if let Some(active) = self.actives.get_mut(block.active) {
+        } else if let Some(active) = self.stores.actives.get_mut(block.active) {
             // All has arrived; what a probe was for may still be in the air.
             let _ = recovery::on_probe_ack(active, &ProbeAnswer::of(segment, is_duplicate));
         }
@@ -66,7 +66,7 @@ impl Tcp {
     fn open_received(&mut self, cx: &Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.state = State::Established;
-        block.snd_una = block.snd_una.wrapping_add(1);
+        block.snd.una = block.snd.una.wrapping_add(1);
         block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
         self.progress(index, cx.now);
         self.stop_timer(index);
@@ -80,14 +80,14 @@ impl Tcp {
         let window = u32::from(header.window) << block.send_scale();
         // SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK, which holds for every acknowledgement that gets here.
         let newer =
-            before(block.snd_una, header.acknowledgement) || at_or_before(block.snd_wl1, header.sequence);
+            before(block.snd.una, header.acknowledgement) || at_or_before(block.snd.wl1, header.sequence);
         if !newer {
             return false;
         }
-        let changed = window != block.snd_wnd;
-        block.snd_wnd = window;
-        block.snd_wnd_max = block.snd_wnd_max.max(window);
-        block.snd_wl1 = header.sequence;
+        let changed = window != block.snd.wnd;
+        block.snd.wnd = window;
+        block.snd.wnd_max = block.snd.wnd_max.max(window);
+        block.snd.wl1 = header.sequence;
         changed
     }
 
@@ -101,13 +101,13 @@ impl Tcp {
     ) {
         let now = cx.now;
         let block = &mut self.table[index];
-        let active = &mut self.actives[block.active];
+        let active = &mut self.stores.actives[block.active];
         let acknowledgement = segment.header.acknowledgement;
-        let fin = u32::from(block.has(Facts::FIN_SENT) && acknowledgement == block.snd_nxt);
-        block.snd_una = acknowledgement;
+        let fin = u32::from(block.has(Facts::FIN_SENT) && acknowledgement == block.snd.nxt);
+        block.snd.una = acknowledgement;
         if delivery.acked > 0 {
-            self.pieces.acknowledge(&mut active.queue, delivery.acked - fin);
-            recovery::acknowledge(block, active, &mut self.segments, &mut delivery, now);
+            self.stores.pieces.acknowledge(&mut active.queue, delivery.acked - fin);
+            recovery::acknowledge(block, active, &mut self.stores.segments, &mut delivery, now);
             block.clear(Facts::RECOVERED);
             active.progress(now);
         }
@@ -115,7 +115,7 @@ impl Tcp {
             let blocks = segment.header.options.sack_blocks();
             delivery.duplicate_sack = recovery::is_duplicate_sack(acknowledgement, blocks);
             cx.counters.duplicate_sacks += u64::from(delivery.duplicate_sack);
-            recovery::mark_sacked(block, active, &mut self.segments, blocks, &mut delivery, now);
+            recovery::mark_sacked(block, active, &mut self.stores.segments, blocks, &mut delivery, now);
         }
         if let Some(rtt_us) = delivery.rtt_us {
             rtt::sample(block, rtt_us);
@@ -127,7 +127,7 @@ impl Tcp {
         let answer = ProbeAnswer::of(segment, is_duplicate);
         let wait_us = self.repair(cx, index, &delivery, &answer);
         self.rearm(index, &delivery, wait_us, cx);
-        let active = &self.actives[self.table[index].active];
+        let active = &self.stores.actives[self.table[index].active];
         if active.unsent > 0 || active.flight.lost > 0 || self.table[index].has(Facts::FIN_QUEUED) {
             self.mark_dirty(index);
         }
@@ -143,8 +143,8 @@ impl Tcp {
     ) -> Option<u32> {
         let is_duplicate = answer.is_duplicate;
         let block = &mut self.table[index];
-        let active = &mut self.actives[block.active];
-        let store = &mut self.segments;
+        let active = &mut self.stores.actives[block.active];
+        let store = &mut self.stores.segments;
         recovery::leave_if_done(block, active);
         let (found, wait_us) = if block.has(Facts::SACK) {
             recovery::detect_losses(block, active, store, delivery.duplicate_sack, cx.now)
@@ -152,13 +152,13 @@ impl Tcp {
             count_duplicates(block, active, delivery, is_duplicate);
             (recovery::detect_losses_without_sack(active, store, delivery), None)
         };
-        if recovery::on_probe_ack(active, answer) && active.mode == Mode::Open {
+        if recovery::on_probe_ack(active, answer) && active.recovery.mode == Mode::Open {
             // RFC 8985, 7.4.2: the probe repaired the loss; what is left is to slow down.
             cx.counters.tail_loss_recoveries += 1;
             block.ssthresh = cubic::on_loss(block, &mut active.cubic, delivery.flight_before);
             block.cwnd = block.ssthresh;
         }
-        if found && active.mode == Mode::Open {
+        if found && active.recovery.mode == Mode::Open {
             cx.counters.fast_recoveries += 1;
             recovery::enter_recovery(block, active);
         }
@@ -166,12 +166,13 @@ impl Tcp {
             // The peer had dropped what came while its window was shut; congestion has no part in it.
             active.flight.mark_all_lost(store);
         }
-        let is_first_start = block.ssthresh == u32::MAX && active.mode == Mode::Open && delivery.acked > 0;
+        let is_first_start =
+            block.ssthresh == u32::MAX && active.recovery.mode == Mode::Open && delivery.acked > 0;
         let growth = match is_first_start {
             true => active.hystart.on_ack(block, delivery.acked, delivery.rtt_us),
             false => 0,
         };
-        if active.mode == Mode::Recovery {
+        if active.recovery.mode == Mode::Recovery {
             let delivered = match block.has(Facts::SACK) {
                 true => delivery.delivered,
                 false => delivery.acked.max(u32::from(is_duplicate) * u32::from(block.mss)),
@@ -187,19 +188,19 @@ impl Tcp {
     /// RFC 6298, 5.2 and 5.3; RFC 8985, 7.2.
     fn rearm(&mut self, index: BlockIndex, delivery: &Delivery, wait_us: Option<u32>, cx: &Context<'_>) {
         let block = &self.table[index];
-        let active = &mut self.actives[block.active];
+        let active = &mut self.stores.actives[block.active];
         if block.flight() == 0 {
             return self.stop_timer(index);
         }
         if let Some(wait_us) = wait_us.filter(|_| active.flight.lost == 0) {
-            active.timer = TimerKind::Reorder;
-            active.timer_due_ms = cx.now.ms.wrapping_add(wait_us.div_ceil(1000).max(1));
+            active.timer.kind = TimerKind::Reorder;
+            active.timer.due_ms = cx.now.ms.wrapping_add(wait_us.div_ceil(1000).max(1));
             return;
         }
         if delivery.acked > 0 {
-            active.rto_from_ms = cx.now.ms;
+            active.timer.rto_from_ms = cx.now.ms;
         }
-        if delivery.acked > 0 || active.timer == TimerKind::Reorder {
+        if delivery.acked > 0 || active.timer.kind == TimerKind::Reorder {
             self.arm_probe_or_retransmission(index, cx.now);
         }
     }
@@ -237,7 +238,7 @@ impl Tcp {
 /// none.
 fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u32> {
     let (_, echo) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))?;
-    let passed_ms = now.ms.wrapping_add(block.ts_offset).wrapping_sub(echo);
+    let passed_ms = now.ms.wrapping_add(block.stamps.offset).wrapping_sub(echo);
     (passed_ms <= rtt::RTO_MAX_MS).then_some(passed_ms)
 }
 
@@ -249,12 +250,12 @@ fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delive
     } else if is_duplicate {
         // No more can have arrived than is in flight behind the first.
         let most = (delivery.flight_before / u32::from(mss.max(1))).min(250) as u8;
-        active.duplicate_acks = (active.duplicate_acks + 1).min(most);
+        active.recovery.duplicate_acks = (active.recovery.duplicate_acks + 1).min(most);
     } else if delivery.acked > 0 {
         // A partial acknowledgement accounts for what had arrived behind the hole that it closes.
         let gone = delivery.acked.div_ceil(u32::from(mss.max(1))).saturating_sub(1).min(250) as u8;
-        active.duplicate_acks = match active.mode {
-            Mode::Recovery => active.duplicate_acks.saturating_sub(gone),
+        active.recovery.duplicate_acks = match active.recovery.mode {
+            Mode::Recovery => active.recovery.duplicate_acks.saturating_sub(gone),
             _ => 0,
         };
     }

@@ -78,7 +78,7 @@ impl Tcp {
         // RFC 5961, 3.2: exactly the next number resets; anything else in the window is asked about.
         if is_reset {
             let block = &self.table[index];
-            if header.sequence == block.rcv_nxt {
+            if header.sequence == block.rcv.nxt {
                 cx.counters.resets_received += 1;
                 self.reset_by_peer(cx, index);
             } else if verdict == Verdict::Nothing {
@@ -94,7 +94,7 @@ impl Tcp {
             return Verdict::Nothing;
         }
         if verdict == Verdict::Nothing {
-            let is_old = at_or_before(segment.end(), self.table[index].rcv_nxt);
+            let is_old = at_or_before(segment.end(), self.table[index].rcv.nxt);
             let counter =
                 if is_old { &mut cx.counters.drop_duplicate } else { &mut cx.counters.drop_out_of_window };
             *counter += 1;
@@ -125,7 +125,7 @@ impl Tcp {
             return is_syn;
         };
         let is_valid = cx.now.since(block.received_ms) < PAWS_VALID_MS;
-        if is_valid && before(value, block.ts_recent) && !segment.header.flags.has(Flags::SYN) {
+        if is_valid && before(value, block.stamps.recent) && !segment.header.flags.has(Flags::SYN) {
             cx.counters.drop_paws += 1;
             self.acknowledge_again(cx, index, segment);
             return false;
@@ -137,13 +137,13 @@ impl Tcp {
     fn check_sequence(&self, index: BlockIndex, segment: &Segment) -> Verdict {
         let block = &self.table[index];
         let (start, span, window) = (segment.header.sequence, segment.span(), block.window_left());
-        let in_window = |sequence: u32| sequence.wrapping_sub(block.rcv_nxt) < window;
+        let in_window = |sequence: u32| sequence.wrapping_sub(block.rcv.nxt) < window;
         let acceptable = match (span, window) {
-            (0, 0) => start == block.rcv_nxt,
+            (0, 0) => start == block.rcv.nxt,
             // The right edge itself: a peer that has filled the window acknowledges from there.
-            (0, _) => in_window(start) || start == block.rcv_nxt.wrapping_add(window),
+            (0, _) => in_window(start) || start == block.rcv.nxt.wrapping_add(window),
             // A bare FIN fits a shut window, as it does for Linux.
-            (1, 0) => segment.payload_size == 0 && start == block.rcv_nxt,
+            (1, 0) => segment.payload_size == 0 && start == block.rcv.nxt,
             (_, 0) => false,
             _ => in_window(start) || in_window(segment.end().wrapping_sub(1)),
         };
@@ -152,19 +152,19 @@ impl Tcp {
         }
         // What was announced once may have been taken back for want of buffers.
         let reach = self.limits(block.listener).window_max.max(0xffff);
-        let is_near = start.wrapping_sub(block.rcv_nxt) <= reach;
+        let is_near = start.wrapping_sub(block.rcv.nxt) <= reach;
         if is_near && window < u32::from(block.mss) { Verdict::Acknowledgement } else { Verdict::Nothing }
     }
 
     fn handle_late_syn(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         let block = &self.table[index];
-        let again = segment.header.sequence == block.rcv_nxt.wrapping_sub(1);
+        let again = segment.header.sequence == block.rcv.nxt.wrapping_sub(1);
         if block.state == State::SynReceived && again && !segment.header.flags.has(Flags::ACK) {
             // A simultaneous open's SYN once more: our SYN-ACK was lost.
             self.table[index].set(Todos::ACK_NOW);
             return self.mark_dirty(index);
         }
-        if block.state == State::SynReceived && again && segment.header.acknowledgement == block.snd_nxt {
+        if block.state == State::SynReceived && again && segment.header.acknowledgement == block.snd.nxt {
             // The SYN-ACK of a simultaneous open completes it.
             let acknowledgement = segment.header.acknowledgement;
             return self.established(cx, index, acknowledgement);
@@ -177,15 +177,15 @@ impl Tcp {
         let block = &self.table[index];
         let acknowledgement = segment.header.acknowledgement;
         if block.state == State::SynReceived {
-            if acknowledgement == block.snd_nxt {
+            if acknowledgement == block.snd.nxt {
                 return true;
             }
             cx.counters.drop_bad_ack += 1;
             self.refuse(cx, segment);
             return false;
         }
-        let oldest = block.snd_una.wrapping_sub(block.snd_wnd_max);
-        let in_range = at_or_before(oldest, acknowledgement) && at_or_before(acknowledgement, block.snd_nxt);
+        let oldest = block.snd.una.wrapping_sub(block.snd.wnd_max);
+        let in_range = at_or_before(oldest, acknowledgement) && at_or_before(acknowledgement, block.snd.nxt);
         if !in_range {
             cx.counters.drop_bad_ack += 1;
             self.challenge(cx, index);
@@ -197,10 +197,10 @@ impl Tcp {
     fn note_timestamp(&mut self, index: BlockIndex, segment: &Segment) {
         let block = &mut self.table[index];
         if let Some((value, _)) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))
-            && at_or_before(segment.header.sequence, block.rcv_wup)
-            && at_or_before(block.ts_recent, value)
+            && at_or_before(segment.header.sequence, block.rcv.wup)
+            && at_or_before(block.stamps.recent, value)
         {
-            block.ts_recent = value;
+            block.stamps.recent = value;
         }
     }
 
@@ -223,7 +223,7 @@ impl Tcp {
             return;
         };
         let block = &self.table[index];
-        let is_in_flight = error.sequence.wrapping_sub(block.snd_una) < block.flight();
+        let is_in_flight = error.sequence.wrapping_sub(block.snd.una) < block.flight();
         if !is_in_flight {
             cx.counters.icmp_lies += 1;
             return;
@@ -252,9 +252,9 @@ impl Tcp {
         block.mss = mss as u16;
         cx.counters.pmtu_updates += 1;
         // What was too big was lost, and not for congestion.
-        if let Some(active) = self.actives.get_mut(self.table[index].active) {
+        if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
             let mut at = active.flight.head;
-            while let Some(segment) = self.segments.get_mut(at) {
+            while let Some(segment) = self.stores.segments.get_mut(at) {
                 if u32::from(segment.size) > mss {
                     active.flight.mark_lost(segment);
                 }
@@ -267,6 +267,6 @@ impl Tcp {
     /// Bytes of the window that are left beyond `sequence`, for payload that begins there.
     pub(in crate::tcp) fn window_beyond(&self, index: BlockIndex, sequence: u32) -> u32 {
         let block = &self.table[index];
-        ahead(sequence, block.rcv_nxt.wrapping_add(block.window_left()))
+        ahead(sequence, block.rcv.nxt.wrapping_add(block.window_left()))
     }
 }

@@ -19,7 +19,7 @@ impl Tcp {
     #[inline]
     pub(crate) fn touch(&self, hash: u64) -> u32 {
         match self.flows.guess(hash) {
-            Some(Record::Connection(index)) => self.table[index].rcv_nxt,
+            Some(Record::Connection(index)) => self.table[index].rcv.nxt,
             _ => 0,
         }
     }
@@ -46,12 +46,12 @@ impl Tcp {
                     && net.local(block.local_index) == tuple.local
             }
             Record::HalfOpen(index) => {
-                let entry = self.syn_cache.get(index);
+                let entry = self.peers.syn_cache.get(index);
                 (entry.remote_port, entry.local_port) == ports
                     && entry.remote == tuple.remote
                     && net.local(entry.local_index) == tuple.local
             }
-            Record::TimeWait(index) => self.time_wait.get(index).hash == hash,
+            Record::TimeWait(index) => self.peers.time_wait.get(index).hash == hash,
         })
     }
 }

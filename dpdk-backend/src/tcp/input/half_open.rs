@@ -19,7 +19,7 @@ pub(in crate::tcp) const MSS_MIN: u16 = 88;
 
 impl Tcp {
     pub(in crate::tcp) fn send_syn_ack(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
-        let entry = *self.syn_cache.get(index);
+        let entry = *self.peers.syn_cache.get(index);
         let tuple = entry.tuple(cx.net.local(entry.local_index));
         let value = cx.now.ms.wrapping_add(self.keys.timestamp_offset(&tuple));
         self.answer_syn(cx, &entry, tuple, entry.handshake.iss, value);
@@ -28,7 +28,7 @@ impl Tcp {
     pub(in crate::tcp) fn send_cookie(&mut self, cx: &mut Context<'_>, segment: &Segment, entry: HalfOpen) {
         let mut entry = entry;
         let handshake = &mut entry.handshake;
-        let iss = self.cookies.make(&self.keys, &segment.tuple, handshake.irs, handshake.mss, cx.now);
+        let iss = self.peers.cookies.make(&self.keys, &segment.tuple, handshake.irs, handshake.mss, cx.now);
         let clock = cx.now.ms.wrapping_add(self.keys.timestamp_offset(&segment.tuple));
         let mut value = clock;
         if handshake.agreed.has(Agreed::TIMESTAMPS) {
@@ -87,7 +87,7 @@ impl Tcp {
         segment: &Segment,
         frame: Buffer,
     ) {
-        let entry = *self.syn_cache.get(index);
+        let entry = *self.peers.syn_cache.get(index);
         let header = &segment.header;
         let Handshake { irs, iss, ts_recent, agreed, .. } = entry.handshake;
         let expected = irs.wrapping_add(1);
@@ -103,7 +103,7 @@ impl Tcp {
         }
         if header.flags.has(Flags::SYN) {
             if header.sequence == irs && !header.flags.has(Flags::ACK) && !entry.is_waiting() {
-                let entry = self.syn_cache.get_mut(index);
+                let entry = self.peers.syn_cache.get_mut(index);
                 // RFC 6298, 3: which of the two SYN-ACKs will be acknowledged is not known.
                 (entry.mac, entry.retransmitted) = (segment.mac, true);
                 self.send_syn_ack(cx, index);
@@ -130,14 +130,14 @@ impl Tcp {
             cx.counters.drop_bad_ack += 1;
             return self.refuse(cx, segment);
         }
-        if !self.listening {
+        if !self.ports.listening {
             self.refuse(cx, segment);
             return self.forget_half_open(cx, index);
         }
-        self.syn_cache.get_mut(index).handshake.window = header.window;
+        self.peers.syn_cache.get_mut(index).handshake.window = header.window;
         if !self.may_accept() {
             cx.counters.table_full += u64::from(!entry.is_waiting());
-            self.syn_cache.let_wait(index);
+            self.peers.syn_cache.let_wait(index);
             if segment.span() > 0 {
                 self.acknowledge_half_open(cx, index);
             }
@@ -156,7 +156,7 @@ impl Tcp {
             cx.counters.duplicate_acks_limited += 1;
             return;
         }
-        let entry = *self.syn_cache.get(index);
+        let entry = *self.peers.syn_cache.get(index);
         let tuple = entry.tuple(cx.net.local(entry.local_index));
         let Handshake { irs, iss, ts_recent, agreed, .. } = entry.handshake;
         let offset = self.keys.timestamp_offset(&tuple);
@@ -180,16 +180,16 @@ impl Tcp {
     }
 
     pub(in crate::tcp) fn forget_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
-        let entry = *self.syn_cache.get(index);
+        let entry = *self.peers.syn_cache.get(index);
         let hash = self.keys.flow(&entry.tuple(cx.net.local(entry.local_index)));
         self.flows.remove(hash, Record::HalfOpen(index));
-        self.syn_cache.remove(index, self.keys.prefix(entry.remote));
+        self.peers.syn_cache.remove(index, self.keys.prefix(entry.remote));
     }
 
     /// Sends SYN-ACKs again, and gives up what has been tried often enough; `count_max` at most.
     pub(in crate::tcp) fn expire_half_open(&mut self, cx: &mut Context<'_>, count_max: usize) {
         for _ in 0..count_max {
-            match self.syn_cache.expire(cx.now) {
+            match self.peers.syn_cache.expire(cx.now) {
                 Some(Due::Retransmit(index)) => {
                     cx.counters.syn_ack_retransmits += 1;
                     self.send_syn_ack(cx, index);

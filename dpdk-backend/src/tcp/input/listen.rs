@@ -36,7 +36,7 @@ impl Tcp {
         cx.counters.drop_no_connection += 1;
         // While cookies are out, a segment may have overtaken the one that carries the cookie back: no answer makes its
         // sender repeat both, a reset would end what has just begun.
-        let may_follow = may_be_cookie && self.cookies.are_out(cx.now) && is_listened_at;
+        let may_follow = may_be_cookie && self.peers.cookies.are_out(cx.now) && is_listened_at;
         if !may_follow {
             self.refuse(cx, segment);
         }
@@ -46,7 +46,7 @@ impl Tcp {
         let hears = |l: &Listener| {
             l.port == tuple.local_port && (l.ip == tuple.local || l.ip.is_any_of_family(tuple.local))
         };
-        let position = self.listeners.iter().position(hears).filter(|_| self.listening)?;
+        let position = self.ports.listeners.iter().position(hears).filter(|_| self.ports.listening)?;
         Some(position as u8)
     }
 
@@ -62,19 +62,19 @@ impl Tcp {
             cx.counters.drop_no_connection += 1;
             return;
         }
-        if self.syn_cache.waiting() >= self.listeners[usize::from(listener)].backlog {
+        if self.peers.syn_cache.waiting() >= self.ports.listeners[usize::from(listener)].backlog {
             cx.counters.drop_syn_backlog += 1;
             return;
         }
         let mut entry = self.half_open(cx, segment, listener);
         entry.handshake.iss = iss.unwrap_or(entry.handshake.iss);
         let network = self.keys.prefix(segment.tuple.remote);
-        match self.syn_cache.insert(entry, network, cx.now) {
+        match self.peers.syn_cache.insert(entry, network, cx.now) {
             Some(index) if self.flows.insert(segment.hash, Record::HalfOpen(index)) => {
                 self.send_syn_ack(cx, index);
             }
             Some(index) => {
-                self.syn_cache.remove(index, network);
+                self.peers.syn_cache.remove(index, network);
                 cx.counters.flow_table_full += 1;
             }
             None => {

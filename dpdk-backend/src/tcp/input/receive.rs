@@ -29,7 +29,7 @@ impl Tcp {
             return true;
         }
         let sequence = segment.header.sequence;
-        let old = ahead(sequence, block.rcv_nxt);
+        let old = ahead(sequence, block.rcv.nxt);
         if old >= segment.payload_size {
             cx.counters.drop_duplicate += 1;
             self.acknowledge_again(cx, index, segment);
@@ -50,14 +50,14 @@ impl Tcp {
             self.refuse_payload(cx, index);
             return true;
         }
-        if start != self.table[index].rcv_nxt {
+        if start != self.table[index].rcv.nxt {
             self.keep(cx, index, start, frame);
             return true;
         }
         if !self.deliver(cx, index, frame) {
             // What is kept must not stand in the way of what is in order (RFC 2018, 8 allows to forget it).
-            if let Some(active) = self.actives.get_mut(self.table[index].active) {
-                active.out_of_order.clear(&mut self.kept);
+            if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
+                active.gap.kept.clear(&mut self.stores.kept);
             }
             self.refuse_payload(cx, index);
             return true;
@@ -73,17 +73,17 @@ impl Tcp {
         let is_discarded = block.has(Facts::DISCARD);
         // What nobody will read needs no buffer beyond the one that it came in.
         if !is_discarded
-            && (self.budget == 0 || self.reports.received.len() == crate::tcp::engine::RECEIVED_MAX)
+            && (self.buffers.budget == 0 || self.reports.received.len() == crate::tcp::engine::RECEIVED_MAX)
         {
             return false;
         }
         let size = payload.len() as u32;
-        block.rcv_nxt = block.rcv_nxt.wrapping_add(size);
+        block.rcv.nxt = block.rcv.nxt.wrapping_add(size);
         block.clear(Facts::PAYLOAD_REFUSED);
         cx.counters.receives += 1;
         cx.counters.bytes_received += u64::from(size);
         if !is_discarded {
-            self.budget -= 1;
+            self.buffers.budget -= 1;
             self.reports.received.push_back((index, payload));
         }
         true
@@ -94,20 +94,21 @@ impl Tcp {
         let mut any = false;
         loop {
             let block = &self.table[index];
-            let rcv_nxt = block.rcv_nxt;
-            let Some(active) = self.actives.get_mut(block.active) else { return any };
-            let has_room = self.budget > 0 && self.reports.received.len() < crate::tcp::engine::RECEIVED_MAX;
-            if !has_room || !active.out_of_order.continues(&self.kept, rcv_nxt) {
+            let rcv_nxt = block.rcv.nxt;
+            let Some(active) = self.stores.actives.get_mut(block.active) else { return any };
+            let has_room =
+                self.buffers.budget > 0 && self.reports.received.len() < crate::tcp::engine::RECEIVED_MAX;
+            if !has_room || !active.gap.kept.continues(&self.stores.kept, rcv_nxt) {
                 // What is in order and finds no room is dropped: the peer sends it again.
-                if !has_room && active.out_of_order.continues(&self.kept, rcv_nxt) {
-                    active.out_of_order.clear(&mut self.kept);
+                if !has_room && active.gap.kept.continues(&self.stores.kept, rcv_nxt) {
+                    active.gap.kept.clear(&mut self.stores.kept);
                 }
                 return any;
             }
-            let next = active.out_of_order.take_next(&mut self.kept, rcv_nxt);
+            let next = active.gap.kept.take_next(&mut self.stores.kept, rcv_nxt);
             let Some(payload) = next else { return any };
             any = true;
-            active.gap_ms = cx.now.ms; // what is left waits for another gap
+            active.gap.since_ms = cx.now.ms; // what is left waits for another gap
             self.deliver(cx, index, payload);
         }
     }
@@ -116,9 +117,9 @@ impl Tcp {
     /// whose small messages wait for the delay one after the other takes the tail for lost, or has no room for more.
     fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex, at_once: bool) {
         let block = &self.table[index];
-        let has_gap = self.actives.get(block.active).is_some_and(|active| !active.out_of_order.is_empty());
+        let has_gap = self.stores.actives.get(block.active).is_some_and(|active| !active.gap.kept.is_empty());
         let block = &mut self.table[index];
-        let waiting = block.rcv_nxt.wrapping_sub(block.rcv_wup);
+        let waiting = block.rcv.nxt.wrapping_sub(block.rcv.wup);
         let full = self.turn.delayed.len() == self.turn.delayed.capacity();
         if at_once
             || has_gap
@@ -152,10 +153,10 @@ impl Tcp {
         *count += 1;
         let block = &mut self.table[index];
         block.set(Facts::PAYLOAD_REFUSED);
-        if self.budget == 0 || is_shut {
+        if self.buffers.budget == 0 || is_shut {
             // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it done: its
             // alternative is to drop whatever comes until the peer's timers give up.
-            (block.rcv_wup, block.rcv_wnd) = (block.rcv_nxt, 0);
+            (block.rcv.wup, block.rcv.wnd) = (block.rcv.nxt, 0);
         }
         if self.rates.duplicate.take(cx.now) {
             self.send_ack(cx, index, None);
@@ -168,26 +169,26 @@ impl Tcp {
     fn keep(&mut self, cx: &mut Context<'_>, index: BlockIndex, start: u32, payload: Buffer) {
         let payload = self.compact(cx, payload);
         // A connection keeps an eighth of what is free at most, so that a few can't keep what all need.
-        let share = (self.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
+        let share = (self.buffers.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
         let most = self.config.stores.out_of_order_per_connection_max.min(share);
         // A quarter of the budget stays for what comes in order.
-        let has_buffers = self.kept.len() < (3 * self.budget as usize) / 4;
+        let has_buffers = self.stores.kept.len() < (3 * self.buffers.budget as usize) / 4;
         let active = if has_buffers { self.make_active(index, cx.now) } else { None };
         let outcome = match active {
             Some(active) => {
-                let active = &mut self.actives[active];
-                if active.out_of_order.is_empty() {
-                    active.gap_ms = cx.now.ms;
+                let active = &mut self.stores.actives[active];
+                if active.gap.kept.is_empty() {
+                    active.gap.since_ms = cx.now.ms;
                 }
-                let list = &mut active.out_of_order;
-                list.insert(&mut self.kept, start, payload, most)
+                let list = &mut active.gap.kept;
+                list.insert(&mut self.stores.kept, start, payload, most)
             }
             None => Insertion::Full,
         };
         let twice = match outcome {
             Insertion::Kept => {
                 cx.counters.out_of_order += 1;
-                self.budget = self.budget.saturating_sub(1);
+                self.buffers.budget = self.buffers.budget.saturating_sub(1);
                 None
             }
             Insertion::Duplicate(left, right) => {
@@ -222,20 +223,20 @@ impl Tcp {
     pub(in crate::tcp) fn receive_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         if Self::has_fin(segment) && self.table[index].state.receives() {
             let at = segment.header.sequence.wrapping_add(segment.payload_size);
-            if before(self.table[index].rcv_nxt, at) {
+            if before(self.table[index].rcv.nxt, at) {
                 self.remember_fin(index, at, cx);
                 if segment.payload_size == 0 {
                     self.send_ack(cx, index, None); // RFC 5681, 4.2: ahead of a gap, as for payload
                 }
-            } else if at == self.table[index].rcv_nxt {
+            } else if at == self.table[index].rcv.nxt {
                 return self.take_fin(cx, index);
             }
-        } else if Self::has_fin(segment) && at_or_before(segment.end(), self.table[index].rcv_nxt) {
+        } else if Self::has_fin(segment) && at_or_before(segment.end(), self.table[index].rcv.nxt) {
             self.acknowledge_again(cx, index, segment);
         }
         if self.table[index].has(Facts::FIN_AHEAD) {
-            let at = self.actives.get(self.table[index].active).map(|active| active.fin_sequence);
-            if at == Some(self.table[index].rcv_nxt) && self.table[index].state.receives() {
+            let at = self.stores.actives.get(self.table[index].active).map(|active| active.gap.fin_sequence);
+            if at == Some(self.table[index].rcv.nxt) && self.table[index].state.receives() {
                 return self.take_fin(cx, index);
             }
         }
@@ -244,20 +245,20 @@ impl Tcp {
 
     fn remember_fin(&mut self, index: BlockIndex, at: u32, cx: &mut Context<'_>) {
         if let Some(active) = self.make_active(index, cx.now) {
-            self.actives[active].fin_sequence = at;
+            self.stores.actives[active].gap.fin_sequence = at;
             self.table[index].set(Facts::FIN_AHEAD);
         }
     }
 
     fn take_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
-        block.rcv_nxt = block.rcv_nxt.wrapping_add(1);
+        block.rcv.nxt = block.rcv.nxt.wrapping_add(1);
         block.clear(Facts::FIN_AHEAD);
         block.set(Todos::ACK_NOW);
         match block.state {
             State::Established => {
                 block.state = State::CloseWait;
-                let unsent = self.actives.get(block.active).map_or(0, |active| active.unsent);
+                let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
                 if unsent == 0 && !self.table[index].has(Facts::FIN_QUEUED) {
                     // Nothing is left to say either: our FIN goes with the acknowledgement.
                     return self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);

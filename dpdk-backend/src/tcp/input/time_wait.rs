@@ -18,7 +18,7 @@ impl Tcp {
         segment: &Segment,
         _frame: Buffer,
     ) {
-        let record = *self.time_wait.get(index);
+        let record = *self.peers.time_wait.get(index);
         let header = &segment.header;
         let stamp = header.options.timestamp.map(|(value, _)| value);
         if header.flags.has(Flags::RST) {
@@ -30,7 +30,7 @@ impl Tcp {
         if is_syn && TimeWait::may_reopen(&record, header.sequence, stamp) {
             cx.counters.time_wait_reuses += 1;
             self.flows.remove(record.hash, Record::TimeWait(index));
-            self.time_wait.forget(index);
+            self.peers.time_wait.forget(index);
             // RFC 9293, 3.6.1: beyond everything that the earlier connection has sent, as Linux chooses it.
             let iss = record.snd_nxt.wrapping_add(65_537);
             return self.handle_syn(cx, segment, Some(iss));
@@ -41,7 +41,7 @@ impl Tcp {
         }
         let is_old = record.has_timestamps && stamp.is_some_and(|value| before(value, record.ts_recent));
         if header.flags.has(Flags::FIN) && !is_old && segment.end() == record.rcv_nxt {
-            self.time_wait.restart(&mut self.flows, index, cx.now);
+            self.peers.time_wait.restart(&mut self.flows, index, cx.now);
         }
         if segment.span() == 0 && header.sequence == record.rcv_nxt {
             return; // the acknowledgement of our FIN once more

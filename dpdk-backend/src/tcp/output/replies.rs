@@ -34,14 +34,14 @@ impl Tcp {
         index: BlockIndex,
         twice: Option<(u32, u32)>,
     ) {
-        let sequence = self.table[index].snd_nxt;
+        let sequence = self.table[index].snd.nxt;
         self.send_empty(cx, index, sequence, twice);
     }
 
     /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC 9293, 3.8.4; window
     /// probe as Linux sends it).
     pub(in crate::tcp) fn send_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
-        let sequence = self.table[index].snd_una.wrapping_sub(1);
+        let sequence = self.table[index].snd.una.wrapping_sub(1);
         self.send_empty(cx, index, sequence, None);
     }
 
@@ -59,7 +59,7 @@ impl Tcp {
             source_port: block.local_port,
             destination_port: block.remote_port,
             sequence,
-            acknowledgement: block.rcv_nxt,
+            acknowledgement: block.rcv.nxt,
             flags: Flags::ACK,
             window,
             header_size: 0,
@@ -79,16 +79,17 @@ impl Tcp {
         twice: Option<(u32, u32)>,
         sack_room: usize,
     ) -> Options {
-        let timestamp =
-            block.has(Facts::TIMESTAMPS).then(|| (clock_ms.wrapping_add(block.ts_offset), block.ts_recent));
+        let timestamp = block
+            .has(Facts::TIMESTAMPS)
+            .then(|| (clock_ms.wrapping_add(block.stamps.offset), block.stamps.recent));
         let mut options = Options { timestamp, ..Options::default() };
         if !block.has(Facts::SACK) || sack_room == 0 {
             return options;
         }
         let used = if timestamp.is_some() { usize::from(tcp::TIMESTAMP_SIZE) } else { 0 };
         let room = sack_room.min(tcp::sack_blocks_in(tcp::OPTIONS_SIZE_MAX - used));
-        let (blocks, count) = match self.actives.get(block.active) {
-            Some(active) => active.out_of_order.blocks(&self.kept, room),
+        let (blocks, count) = match self.stores.actives.get(block.active) {
+            Some(active) => active.gap.kept.blocks(&self.stores.kept, room),
             None => ([(0, 0); SACK_BLOCKS_MAX], 0),
         };
         options.sack = blocks;
@@ -124,8 +125,8 @@ impl Tcp {
         let window = if is_worth_opening(block, target) { target >> scale << scale } else { left };
         let field = window.div_ceil(1 << scale).min(0xffff);
         let is_small = is_small(field << scale, block, self.config.connection.window_max);
-        block.rcv_wup = block.rcv_nxt;
-        block.rcv_wnd = field << scale;
+        block.rcv.wup = block.rcv.nxt;
+        block.rcv.wnd = field << scale;
         if is_small && block.state.receives() && !self.is_shut(index) {
             self.turn.starved.push(&mut self.table, index);
         }
@@ -139,12 +140,12 @@ impl Tcp {
             return 0;
         }
         let block = &self.table[index];
-        let free = match self.budget {
+        let free = match self.buffers.budget {
             0 if block.has(Facts::DISCARD) => DISCARD_SEGMENTS,
             free => free,
         };
-        let room = u64::from(free) * u64::from(self.buffer_payload);
-        let least = if free == 0 { 0 } else { u64::from(self.buffer_payload) };
+        let room = u64::from(free) * u64::from(self.buffers.payload_size);
+        let least = if free == 0 { 0 } else { u64::from(self.buffers.payload_size) };
         let share = (room / 4).max(least) as u32;
         share.min(self.limits(block.listener).window_max)
     }
@@ -175,7 +176,7 @@ impl Tcp {
         let block = &self.table[index];
         let start = segment.header.sequence;
         let end = start.wrapping_add(segment.payload_size);
-        let old = ahead(start, block.rcv_nxt).min(segment.payload_size);
+        let old = ahead(start, block.rcv.nxt).min(segment.payload_size);
         let twice = (old > 0 && before(start, end)).then(|| (start, start.wrapping_add(old)));
         self.send_ack(cx, index, twice);
     }
@@ -190,8 +191,8 @@ impl Tcp {
         let header = tcp::Tcp {
             source_port: block.local_port,
             destination_port: block.remote_port,
-            sequence: block.snd_nxt,
-            acknowledgement: block.rcv_nxt,
+            sequence: block.snd.nxt,
+            acknowledgement: block.rcv.nxt,
             flags: Flags::RST.with(Flags::ACK),
             window: 0,
             header_size: 0,

@@ -50,7 +50,7 @@ struct Stretch {
 impl Tcp {
     /// Sends what became due since the last poll. Stops when the device takes no more; the rest stays listed.
     pub(crate) fn output_all<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
-        self.last_sum = None;
+        self.turn.last_sum = None;
         if cx.net.take_learnt() {
             for _ in 0..self.turn.unresolved.len() {
                 let Some(index) = self.turn.unresolved.pop(&mut self.table) else { break };
@@ -58,7 +58,7 @@ impl Tcp {
             }
         }
         self.open_windows(cx, line);
-        let room = self.segments.room().min(self.actives.room());
+        let room = self.stores.segments.room().min(self.stores.actives.room());
         for _ in 0..room.min(self.turn.short.len()) {
             let Some(index) = self.turn.short.pop(&mut self.table) else { break };
             self.mark_dirty(index);
@@ -75,7 +75,7 @@ impl Tcp {
                 break;
             }
         }
-        self.moved.clear();
+        self.turn.moved.clear();
     }
 
     /// A store of descriptors is full: the connection waits until others have given back.
@@ -92,7 +92,7 @@ impl Tcp {
     /// Tells those whose window was shut that there are buffers again: no more of them than there are buffers, or one who
     /// needs none.
     fn open_windows<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
-        let most = self.turn.starved.len().min(self.budget.max(1) as usize).min(256);
+        let most = self.turn.starved.len().min(self.buffers.budget.max(1) as usize).min(256);
         for _ in 0..most {
             if !cx.net.has_reply_room() && !cx.net.flush_replies(cx.counters, line.device, line.now) {
                 return;
@@ -152,7 +152,7 @@ impl Tcp {
     /// The peer has closed, and our queue has left: so do we.
     fn end_if_both_done(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
-        let unsent = self.actives.get(block.active).map_or(0, |active| active.unsent);
+        let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
         if block.state == State::CloseWait && unsent == 0 && !block.has(Facts::FIN_QUEUED.or(Facts::ORPHAN)) {
             self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
         }
@@ -175,6 +175,7 @@ impl Tcp {
         };
         let retransmitted = self.retransmit(cx, line, index, mac)?;
         let unsent = self
+            .stores
             .actives
             .get(self.table[index].active)
             .map_or(PieceList::NONE, |active| active.queue.first_unsent());
@@ -193,23 +194,23 @@ impl Tcp {
         index: BlockIndex,
         mac: Mac,
     ) -> Result<bool, DeviceFull> {
-        let mut at = self.actives[self.table[index].active].flight.head;
+        let mut at = self.stores.actives[self.table[index].active].flight.head;
         let mut any = false;
         for _ in 0..SEGMENTS_PER_TURN {
             let block = &self.table[index];
-            let (mss, head_window) = (block.mss, block.snd_wnd);
-            let active = &mut self.actives[block.active];
+            let (mss, head_window) = (block.mss, block.snd.wnd);
+            let active = &mut self.stores.actives[block.active];
             if active.flight.lost == 0 {
                 return Ok(any);
             }
-            let Some(lost) = active.flight.next_lost(&self.segments, at) else { return Ok(any) };
-            if !active.flight.split(&mut self.segments, lost, mss) {
+            let Some(lost) = active.flight.next_lost(&self.stores.segments, at) else { return Ok(any) };
+            if !active.flight.split(&mut self.stores.segments, lost, mss) {
                 self.wait_for_store(cx, index);
                 return Ok(any);
             }
-            let segment = self.segments[lost];
+            let segment = self.stores.segments[lost];
             let pipe = recovery::pipe(block, active);
-            let offset = segment.sequence.wrapping_sub(block.snd_una);
+            let offset = segment.sequence.wrapping_sub(block.snd.una);
             let fits_window = offset + segment.span() <= head_window.max(1) || lost == active.flight.head;
             if (pipe > 0 && pipe + segment.span() > block.cwnd) || !fits_window {
                 return Ok(any);
@@ -233,12 +234,12 @@ impl Tcp {
 
     fn note_retransmission(&mut self, cx: &mut Context<'_>, index: BlockIndex, at: Slot<SentSegment>) {
         cx.counters.retransmits += 1;
-        let active = &mut self.actives[self.table[index].active];
-        let segment = &mut self.segments[at];
+        let active = &mut self.stores.actives[self.table[index].active];
+        let segment = &mut self.stores.segments[at];
         active.flight.note_sent_again(segment, cx.now.us);
         recovery::on_sent(active, segment.span());
         if at == active.flight.head {
-            active.rto_from_ms = cx.now.ms; // it has a whole timeout to be acknowledged
+            active.timer.rto_from_ms = cx.now.ms; // it has a whole timeout to be acknowledged
         }
     }
 
@@ -260,7 +261,9 @@ impl Tcp {
             self.restart_after_idle(index, cx);
             let Some(stretch) = self.next_stretch(index, large_max) else { return Ok(any) };
             let parts = stretch.size.div_ceil(u32::from(stretch.cut.max(1))).max(1);
-            if stretch.cut > 0 && self.segments.room() < parts as usize || self.segments.is_full() {
+            if stretch.cut > 0 && self.stores.segments.room() < parts as usize
+                || self.stores.segments.is_full()
+            {
                 self.wait_for_store(cx, index);
                 return Ok(any);
             }
@@ -285,9 +288,9 @@ impl Tcp {
         let limit = self.limits(self.table[index].listener).flight_bytes_max;
         let allowed = self.segments_allowed();
         let block = &mut self.table[index];
-        let active = &self.actives[block.active];
+        let active = &self.stores.actives[block.active];
         let mss = u32::from(block.mss);
-        let sequence = block.snd_nxt;
+        let sequence = block.snd.nxt;
         let owes_fin = block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT);
         if active.unsent == 0 {
             return owes_fin.then_some(Stretch { sequence, size: 0, fin: true, push: false, cut: 0 });
@@ -298,7 +301,7 @@ impl Tcp {
         let flight = block.flight();
         let pipe = recovery::pipe(block, active);
         let bound = if flight == 0 { limit.max(mss) } else { limit.saturating_sub(flight) };
-        let window = block.snd_wnd.saturating_sub(flight).min(bound);
+        let window = block.snd.wnd.saturating_sub(flight).min(bound);
         let congestion = block.cwnd.saturating_sub(pipe);
         let full = active.unsent.min(mss);
         if congestion < full && pipe > 0 {
@@ -306,7 +309,7 @@ impl Tcp {
         }
         let mut size = full.min(window);
         // RFC 9293, 3.8.6.2.1: a full segment, all there is, or half the largest window; the rest is silly.
-        let is_silly = size < full && size < (block.snd_wnd_max / 2).min(mss);
+        let is_silly = size < full && size < (block.snd.wnd_max / 2).min(mss);
         if size == 0 || (is_silly && !active.overrides) {
             return None;
         }
@@ -325,16 +328,16 @@ impl Tcp {
 
     fn note_sent(&mut self, cx: &mut Context<'_>, index: BlockIndex, stretch: &Stretch) {
         let block = &mut self.table[index];
-        let active = &mut self.actives[block.active];
+        let active = &mut self.stores.actives[block.active];
         if block.flight() == 0 {
-            (active.progress_ms, active.rto_from_ms) = (cx.now.ms, cx.now.ms);
+            (active.progress_ms, active.timer.rto_from_ms) = (cx.now.ms, cx.now.ms);
         }
         active.overrides = false;
         let span = stretch.size + u32::from(stretch.fin);
-        block.snd_nxt = block.snd_nxt.wrapping_add(span);
+        block.snd.nxt = block.snd.nxt.wrapping_add(span);
         block.sent_ms = cx.now.ms;
         active.unsent -= stretch.size;
-        self.pieces.advance_cursor(&mut active.queue, stretch.size);
+        self.stores.pieces.advance_cursor(&mut active.queue, stretch.size);
         recovery::on_sent(active, span);
         cx.counters.bytes_sent += u64::from(stretch.size);
         let part = if stretch.cut > 0 { u32::from(stretch.cut) } else { stretch.size.max(1) };
@@ -349,7 +352,7 @@ impl Tcp {
                 facts: SegmentFacts::fin(is_last && stretch.fin),
                 next: Slot::NONE,
             };
-            let stored = active.flight.push(&mut self.segments, segment);
+            let stored = active.flight.push(&mut self.stores.segments, segment);
             debug_assert!(stored, "room was checked before");
             offset += size.max(1);
         }
@@ -367,24 +370,24 @@ impl Tcp {
     /// until it is acknowledged; and all that begins to wait.
     fn move_out(&mut self, cx: &mut Context<'_>, index: BlockIndex, from: u32, sent: bool) {
         let block = &self.table[index];
-        let begins_to_wait = self.actives[block.active].unsent > 0 && !block.has(Facts::WAITED);
+        let begins_to_wait = self.stores.actives[block.active].unsent > 0 && !block.has(Facts::WAITED);
         if !(sent || begins_to_wait) || !cx.pools.receive_is_half_taken() {
             return;
         }
         let most = if begins_to_wait { usize::MAX } else { SEGMENTS_PER_TURN };
-        let (pools, last) = (&mut *cx.pools, &mut self.moved);
+        let (pools, last) = (&mut *cx.pools, &mut self.turn.moved);
         let mut keeper = Keeper { pools, last, copy_break: self.config.connection.copy_break };
-        let copies = self.pieces.move_out(from, most, &mut keeper);
+        let copies = self.stores.pieces.move_out(from, most, &mut keeper);
         if copies > 0 {
             cx.counters.send_copies += copies;
-            self.last_sum = None; // what was summed has moved, and its place may be taken
+            self.turn.last_sum = None; // what was summed has moved, and its place may be taken
         }
     }
 
     /// Timers, and what the owner has to know, after something may have left.
     fn after_sending(&mut self, cx: &mut Context<'_>, index: BlockIndex, retransmitted: bool, sent: bool) {
         let block = &mut self.table[index];
-        let active = &mut self.actives[block.active];
+        let active = &mut self.stores.actives[block.active];
         let waits = active.unsent > 0 && !block.has(Lists::DIRTY);
         if waits && !block.test_and_set(Facts::WAITED) {
             cx.counters.send_waits += 1;
@@ -397,7 +400,7 @@ impl Tcp {
             }
         }
         let has_flight = self.table[index].flight() > 0;
-        let timer = self.actives[self.table[index].active].timer;
+        let timer = self.stores.actives[self.table[index].active].timer.kind;
         if sent && timer != TimerKind::Reorder {
             if timer == TimerKind::Persist {
                 self.progress(index, cx.now);
@@ -415,16 +418,16 @@ impl Tcp {
     /// Something waits and nothing is in flight: only a probe can find out when it may leave.
     fn arm_if_idle(&mut self, index: BlockIndex, cx: &Context<'_>) {
         let block = &self.table[index];
-        let active = &self.actives[block.active];
+        let active = &self.stores.actives[block.active];
         let waits = active.unsent > 0 || (block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT));
-        if waits && active.timer == TimerKind::None {
-            let wait = match block.snd_wnd {
+        if waits && active.timer.kind == TimerKind::None {
+            let wait = match block.snd.wnd {
                 0 => rtt::rto_ms(block),
                 // RFC 9293, 3.8.6.2.1: the override time-out.
                 _ => rtt::rto_ms(block).clamp(OVERRIDE_MS.0, OVERRIDE_MS.1),
             };
             self.arm(index, TimerKind::Persist, wait, cx.now);
-            if let Some(active) = self.actives.get_mut(self.table[index].active) {
+            if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
                 active.progress_ms = cx.now.ms;
             }
         }
@@ -453,7 +456,7 @@ impl Tcp {
             source_port: block.local_port,
             destination_port: block.remote_port,
             sequence: stretch.sequence,
-            acknowledgement: block.rcv_nxt,
+            acknowledgement: block.rcv.nxt,
             flags,
             window,
             header_size: 0,
@@ -461,11 +464,11 @@ impl Tcp {
         };
         let tuple = block.tuple(cx.net.local(block.local_index));
         let payload = match again {
-            Some((queue, offset)) => self.pieces.sent(&queue, offset, stretch.size),
-            None => self.pieces.unsent(&self.actives[block.active].queue, stretch.size),
+            Some((queue, offset)) => self.stores.pieces.sent(&queue, offset, stretch.size),
+            None => self.stores.pieces.unsent(&self.stores.actives[block.active].queue, stretch.size),
         };
         let offloads = line.device.capabilities().transmit_checksums;
-        let payload_sum = (!offloads).then(|| sum_of(payload, &mut self.last_sum));
+        let payload_sum = (!offloads).then(|| sum_of(payload, &mut self.turn.last_sum));
         let mut out = [0; HEADER_SIZE_MAX];
         let frame =
             TcpFrame { mac, tuple, header: &header, payload_size: stretch.size as usize, payload_sum };

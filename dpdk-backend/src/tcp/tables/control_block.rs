@@ -76,9 +76,63 @@ impl TimerNode {
         TimerNode { next: BlockIndex::NONE, previous: BlockIndex::NONE, due_ms: 0 };
 }
 
+/// The receiving side's sequence numbers (RFC 9293, 3.3.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Receiving {
+    /// RCV.NXT: the next sequence number expected.
+    pub(crate) nxt: u32,
+    /// `nxt` when the last acknowledgement left (RFC 7323: Last.ACK.sent).
+    pub(crate) wup: u32,
+    /// The window that it announced: the right edge is `wup + wnd`.
+    pub(crate) wnd: u32,
+}
+
+/// The sending side's sequence numbers (RFC 9293, 3.3.1).
+///
+/// Invariant: `una ≤ nxt`, modulo 2^32.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sending {
+    /// SND.UNA: the oldest unacknowledged sequence number.
+    pub(crate) una: u32,
+    /// SND.NXT: the next sequence number to send.
+    pub(crate) nxt: u32,
+    /// SND.WND: the peer's window, in bytes.
+    pub(crate) wnd: u32,
+    /// SND.WL1: the sequence number of the segment that the window came with.
+    pub(crate) wl1: u32,
+    /// The largest window that the peer ever announced.
+    pub(crate) wnd_max: u32,
+}
+
+/// Timestamps (RFC 7323).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stamps {
+    /// TS.Recent: the peer's timestamp to be echoed.
+    pub(crate) recent: u32,
+    /// Added to the clock in timestamps that leave.
+    pub(crate) offset: u32,
+}
+
+/// The round-trip time, in microseconds (RFC 6298).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundTrip {
+    /// SRTT.
+    pub(crate) smoothed_us: u32,
+    /// RTTVAR.
+    pub(crate) variation_us: u32,
+    /// The smallest one measured.
+    pub(crate) min_us: u32,
+}
+
+impl Default for RoundTrip {
+    fn default() -> RoundTrip {
+        RoundTrip { smoothed_us: 0, variation_us: 0, min_us: u32::MAX }
+    }
+}
+
 /// One connection.
 ///
-/// Invariants: `snd_una ≤ snd_nxt`, both modulo 2^32; `active` is [`Slot::NONE`] if and only if nothing is in flight, queued or
+/// Invariant: `active` is [`Slot::NONE`] if and only if nothing is in flight, queued or
 /// out of order and no timer but keepalive runs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -98,37 +152,16 @@ pub(crate) struct ControlBlock {
     pub(crate) backoff: u8,
     /// Keepalive or window probes in a row.
     pub(crate) probes: u8,
-    /// Next sequence number expected.
-    pub(crate) rcv_nxt: u32,
-    /// `rcv_nxt` when the last acknowledgement left (RFC 7323: Last.ACK.sent).
-    pub(crate) rcv_wup: u32,
-    /// The window that it announced: the right edge is `rcv_wup + rcv_wnd`.
-    pub(crate) rcv_wnd: u32,
-    /// Oldest unacknowledged sequence number.
-    pub(crate) snd_una: u32,
-    /// Next sequence number to send.
-    pub(crate) snd_nxt: u32,
-    /// The peer's window, in bytes.
-    pub(crate) snd_wnd: u32,
-    /// Sequence number of the segment that the window came with.
-    pub(crate) snd_wl1: u32,
-    /// The largest window that the peer ever announced.
-    pub(crate) snd_wnd_max: u32,
-    /// The peer's timestamp to be echoed.
-    pub(crate) ts_recent: u32,
-    /// Added to our clock in timestamps.
-    pub(crate) ts_offset: u32,
+    pub(crate) rcv: Receiving,
+    pub(crate) snd: Sending,
+    pub(crate) stamps: Stamps,
     /// When a segment last came in, in milliseconds.
     pub(crate) received_ms: u32,
     /// When data last left, in milliseconds.
     pub(crate) sent_ms: u32,
     // --- second line ---
     pub(crate) remote: Ip,
-    /// Smoothed round-trip time and its variation, in microseconds (RFC 6298).
-    pub(crate) srtt_us: u32,
-    pub(crate) rttvar_us: u32,
-    /// The smallest round-trip time seen.
-    pub(crate) min_rtt_us: u32,
+    pub(crate) rtt: RoundTrip,
     /// Congestion window in bytes.
     pub(crate) cwnd: u32,
     /// Slow-start threshold in bytes.
@@ -164,22 +197,13 @@ impl Default for ControlBlock {
             local_index: 0,
             backoff: 0,
             probes: 0,
-            rcv_nxt: 0,
-            rcv_wup: 0,
-            rcv_wnd: 0,
-            snd_una: 0,
-            snd_nxt: 0,
-            snd_wnd: 0,
-            snd_wl1: 0,
-            snd_wnd_max: 0,
-            ts_recent: 0,
-            ts_offset: 0,
+            rcv: Receiving::default(),
+            snd: Sending::default(),
+            stamps: Stamps::default(),
             received_ms: 0,
             sent_ms: 0,
             remote: Ip::UNSPECIFIED,
-            srtt_us: 0,
-            rttvar_us: 0,
-            min_rtt_us: u32::MAX,
+            rtt: RoundTrip::default(),
             cwnd: 0,
             ssthresh: u32::MAX,
             active: Slot::NONE,
@@ -229,7 +253,7 @@ impl ControlBlock {
 
     /// Bytes of the announced window that the peer has not used.
     pub(crate) fn window_left(&self) -> u32 {
-        crate::tcp::seq::ahead(self.rcv_nxt, self.rcv_wup.wrapping_add(self.rcv_wnd))
+        crate::tcp::seq::ahead(self.rcv.nxt, self.rcv.wup.wrapping_add(self.rcv.wnd))
     }
 
     /// RFC 5961, 7: whether a segment that is not what a peer of ours should send may be answered now: one in 512 ms of each
@@ -241,7 +265,7 @@ impl ControlBlock {
 
     /// Sequence numbers in flight.
     pub(crate) fn flight(&self) -> u32 {
-        self.snd_nxt.wrapping_sub(self.snd_una)
+        self.snd.nxt.wrapping_sub(self.snd.una)
     }
 }
 
