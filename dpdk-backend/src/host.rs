@@ -26,17 +26,22 @@ pub type HostBackend = PollBackend<Capture<Queue>, SystemClock>;
 /// DPDK's memory besides the pools: its own tables, pools of drivers, what is lost between pages. In bytes.
 const MEMORY_BESIDES: usize = 48 << 20;
 
-/// What a program says about its port and the host on it.
-#[derive(Clone, Debug)]
-pub struct HostConfig {
-    /// The program's name; with the process's number it keeps DPDK's files of several programs apart.
-    pub program: &'static str,
+/// The devices that DPDK is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Devices {
     /// Cards: PCI addresses.
     pub cards: Vec<String>,
     /// Virtual devices, with their arguments.
     pub virtual_devices: Vec<String>,
     /// The port, by its device's name.
     pub port: String,
+    /// Further arguments of DPDK's environment layer.
+    pub eal_args: Vec<String>,
+}
+
+/// The host on the port's link.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
     /// The host's addresses; 255 at most.
     pub addresses: Vec<AddressConfig>,
     /// The router for other IPv4 links.
@@ -47,22 +52,45 @@ pub struct HostConfig {
     pub mac: Option<Mac>,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
+    /// Whether an address is used only after duplicate address detection. Takes a second.
+    pub detect_duplicates: bool,
+}
+
+/// DPDK's memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostMemory {
     /// Whether packet buffers are in huge pages.
     pub huge_pages: bool,
     /// MiB that DPDK takes; `None`: what the pools need.
     pub memory_mb: Option<u64>,
+}
+
+/// The queues of the port, one pair a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueConfig {
     /// Receive descriptors of a queue.
     pub receive_descriptors: u16,
     /// Transmit descriptors of a queue.
     pub transmit_descriptors: u16,
     /// What is left to the card.
     pub offloads: Offloads,
-    /// Whether an address is used only after nobody has claimed it.
-    pub detect_duplicates: bool,
-    /// How long an idle worker sleeps at most; zero: it never does.
+}
+
+/// A program's settings for its port and the host on it.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The program's name; with the process's number it keeps DPDK's files of several programs apart.
+    pub program: &'static str,
+    /// What DPDK is started with.
+    pub devices: Devices,
+    /// The host on its link.
+    pub link: LinkConfig,
+    /// DPDK's memory.
+    pub memory: HostMemory,
+    /// The port's queues.
+    pub queues: QueueConfig,
+    /// The longest sleep of an idle worker; zero: it never sleeps.
     pub idle_sleep_max: Duration,
-    /// Further arguments of DPDK's environment layer.
-    pub eal_args: Vec<String>,
     /// What is kept of the frames that pass; `None`: nothing.
     pub capture: Option<CaptureSize>,
 }
@@ -81,22 +109,26 @@ impl HostConfig {
     pub fn on_virtual(program: &'static str, device: &str, ip: IpAddr, prefix_length: u8) -> HostConfig {
         HostConfig {
             program,
-            cards: Vec::new(),
-            virtual_devices: vec![device.to_owned()],
-            port: device.split(',').next().unwrap_or_default().to_owned(),
-            addresses: vec![AddressConfig { ip, prefix_length }],
-            gateway_v4: None,
-            gateway_v6: None,
-            mac: None,
-            mtu: 1500,
-            huge_pages: false,
-            memory_mb: None,
-            receive_descriptors: 1024,
-            transmit_descriptors: 1024,
-            offloads: Offloads::All,
-            detect_duplicates: false,
+            devices: Devices {
+                virtual_devices: vec![device.to_owned()],
+                port: device.split(',').next().unwrap_or_default().to_owned(),
+                ..Devices::default()
+            },
+            link: LinkConfig {
+                addresses: vec![AddressConfig { ip, prefix_length }],
+                gateway_v4: None,
+                gateway_v6: None,
+                mac: None,
+                mtu: 1500,
+                detect_duplicates: false,
+            },
+            memory: HostMemory::default(),
+            queues: QueueConfig {
+                receive_descriptors: 1024,
+                transmit_descriptors: 1024,
+                offloads: Offloads::All,
+            },
             idle_sleep_max: Duration::from_micros(500),
-            eal_args: Vec::new(),
             capture: None,
         }
     }
@@ -105,34 +137,34 @@ impl HostConfig {
     pub fn memory_mb(&self, workers: usize, receive_buffers: u32) -> u64 {
         let pools: usize = self.port(workers, receive_buffers).queue_memory().iter().sum();
         let needed = (pools * workers + MEMORY_BESIDES).div_ceil(1 << 20).next_multiple_of(2) as u64;
-        self.memory_mb.unwrap_or(needed)
+        self.memory.memory_mb.unwrap_or(needed)
     }
 
     /// The arguments that DPDK is started with.
     pub fn arguments(&self, workers: usize, receive_buffers: u32) -> Vec<String> {
-        let mode = if self.huge_pages { "--in-memory" } else { "--no-huge" };
+        let mode = if self.memory.huge_pages { "--in-memory" } else { "--no-huge" };
         let mut arguments: Vec<String> = [mode, "--no-telemetry", "-m"].map(str::to_owned).into();
         arguments.push(self.memory_mb(workers, receive_buffers).to_string());
-        if !self.eal_args.iter().any(|one| one.starts_with("--file-prefix")) {
+        if !self.devices.eal_args.iter().any(|one| one.starts_with("--file-prefix")) {
             arguments.push(format!("--file-prefix={}-{}", self.program, std::process::id()));
         }
-        if !self.eal_args.iter().any(|one| one.starts_with("--log-level")) {
+        if !self.devices.eal_args.iter().any(|one| one.starts_with("--log-level")) {
             arguments.push("--log-level=*:error".into());
         }
-        if self.cards.is_empty() {
+        if self.devices.cards.is_empty() {
             arguments.push("--no-pci".into());
         }
-        arguments.extend(self.cards.iter().map(|card| format!("--allow={card}")));
-        arguments.extend(self.virtual_devices.iter().map(|device| format!("--vdev={device}")));
-        arguments.extend(self.eal_args.iter().cloned());
+        arguments.extend(self.devices.cards.iter().map(|card| format!("--allow={card}")));
+        arguments.extend(self.devices.virtual_devices.iter().map(|device| format!("--vdev={device}")));
+        arguments.extend(self.devices.eal_args.iter().cloned());
         arguments
     }
 
     /// Opens the port. A virtual device that had a port in this process before, closed since, is added anew.
     fn open(&self, eal: Eal, port: &PortConfig) -> Result<(Vec<Queue>, PortFacts, LinkWatch), HostError> {
-        let device = self.virtual_devices.iter().find_map(|device| {
+        let device = self.devices.virtual_devices.iter().find_map(|device| {
             let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
-            (name == self.port).then_some((name, arguments))
+            (name == self.devices.port).then_some((name, arguments))
         });
         if let Some((name, arguments)) = device.filter(|_| !port.is_there(eal)) {
             // The driver keeps the device of a closed port; where it does not, there is nothing to take away.
@@ -145,11 +177,11 @@ impl HostConfig {
     fn port(&self, workers: usize, receive_buffers: u32) -> PortConfig {
         PortConfig {
             queues: workers as u16,
-            receive_descriptors: self.receive_descriptors,
-            transmit_descriptors: self.transmit_descriptors,
+            receive_descriptors: self.queues.receive_descriptors,
+            transmit_descriptors: self.queues.transmit_descriptors,
             receive_buffers,
-            offloads: self.offloads,
-            ..PortConfig::new(&self.port, self.mtu)
+            offloads: self.queues.offloads,
+            ..PortConfig::new(&self.devices.port, self.link.mtu)
         }
     }
 }
@@ -231,10 +263,10 @@ impl Host {
     /// What DPDK says, and what to do about it.
     pub fn open(config: HostConfig, workers: usize, backend: &BackendConfig) -> Result<Host, HostError> {
         let arguments = config.arguments(workers, backend.pools.receive.count);
-        claim::take(&config.virtual_devices).map_err(HostError::Claim)?;
+        claim::take(&config.devices.virtual_devices).map_err(HostError::Claim)?;
         // What is there afterwards may be this process's own.
         if !Eal::was_started() {
-            claim::check_interfaces(&config.virtual_devices).map_err(HostError::Claim)?;
+            claim::check_interfaces(&config.devices.virtual_devices).map_err(HostError::Claim)?;
         }
         let eal = Eal::start(&arguments).map_err(HostError::Eal)?;
         Host::over(eal, config, workers, backend)
@@ -253,7 +285,7 @@ impl Host {
         let mut port = config.port(workers, backend.pools.receive.count);
         random(&mut port.rss_key).map_err(HostError::System)?;
         let (queues, mut facts, link) = config.open(eal, &port)?;
-        facts.mac = config.mac.unwrap_or(facts.mac);
+        facts.mac = config.link.mac.unwrap_or(facts.mac);
         let queues = Mutex::new(queues.into_iter().map(Some).collect());
         let ring = |size: CaptureSize| CaptureRing::new(size.frames, size.frame_bytes);
         let captures =
@@ -264,7 +296,8 @@ impl Host {
 
     /// What other threads may look at while the workers serve; it outlives the host.
     pub fn watch(&self) -> HostWatch {
-        let device = self.config.virtual_devices.iter().find(|one| one.starts_with(&self.config.port));
+        let device =
+            self.config.devices.virtual_devices.iter().find(|one| one.starts_with(&self.config.devices.port));
         let serves = |device: &String| {
             let is_memif = device.starts_with("net_memif") && device.contains("role=server");
             is_memif || device.starts_with("net_vhost") || device.contains("server=1")
@@ -272,7 +305,7 @@ impl Host {
         HostWatch {
             link: self.link.clone(),
             addresses: Arc::clone(&self.addresses),
-            ips: self.config.addresses.iter().map(|address| address.ip).collect(),
+            ips: self.config.link.addresses.iter().map(|address| address.ip).collect(),
             waits_for_peer: device.is_some_and(serves),
         }
     }
@@ -329,13 +362,13 @@ impl Host {
     }
 
     fn interface(&self) -> InterfaceConfig {
-        let config = &self.config;
+        let link = &self.config.link;
         InterfaceConfig {
-            mtu: config.mtu,
-            addresses: config.addresses.clone(),
-            gateway_v4: config.gateway_v4,
-            gateway_v6: config.gateway_v6,
-            detect_duplicates: config.detect_duplicates,
+            mtu: link.mtu,
+            addresses: link.addresses.clone(),
+            gateway_v4: link.gateway_v4,
+            gateway_v6: link.gateway_v6,
+            detect_duplicates: link.detect_duplicates,
             watch: Some(Arc::clone(&self.addresses)),
             ..InterfaceConfig::new(self.facts.mac, [0, 0, 0, 0].into(), 0)
         }
@@ -360,7 +393,7 @@ impl Host {
         };
         let interface = self.facts.interface.as_ref();
         let interface = interface.map_or_else(String::new, |name| format!(", interface {name}"));
-        let port = &self.config.port;
+        let port = &self.config.devices.port;
         format!("a queue of {port} ({driver}{interface}, {mac}, {work}, {link}, {})", Eal::version())
     }
 }
@@ -376,13 +409,10 @@ mod tests {
 
     #[test]
     fn dpdk_gets_what_the_program_says() {
-        let config = HostConfig {
-            cards: vec!["0000:03:00.0".into()],
-            huge_pages: true,
-            memory_mb: Some(64),
-            eal_args: vec!["--iova-mode=va".into()],
-            ..HostConfig::on_virtual("gateway", "net_null0", [10, 0, 0, 2].into(), 24)
-        };
+        let mut config = HostConfig::on_virtual("gateway", "net_null0", [10, 0, 0, 2].into(), 24);
+        config.devices.cards.push("0000:03:00.0".into());
+        config.devices.eal_args.push("--iova-mode=va".into());
+        config.memory = HostMemory { huge_pages: true, memory_mb: Some(64) };
         let prefix = format!("--file-prefix=gateway-{}", std::process::id());
         let expected = [
             "--in-memory",
@@ -396,7 +426,8 @@ mod tests {
             "--iova-mode=va",
         ];
         assert_eq!(config.arguments(2, 1024), expected);
-        let plain = HostConfig { cards: Vec::new(), memory_mb: None, huge_pages: false, ..config };
+        let mut plain = HostConfig { memory: HostMemory::default(), ..config };
+        plain.devices.cards.clear();
         let arguments = plain.arguments(1, 1024);
         assert_eq!(arguments[0], "--no-huge");
         assert!(arguments.contains(&"--no-pci".to_owned()));

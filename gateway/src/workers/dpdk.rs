@@ -1,7 +1,7 @@
 //! Workers on a card in poll mode: what `[dpdk]` says, as the host on its port.
 
 use dpdk_backend::ffi::Offloads;
-use dpdk_backend::host::{CaptureSize, Host, HostConfig};
+use dpdk_backend::host::{CaptureSize, Devices, Host, HostConfig, HostMemory, LinkConfig, QueueConfig};
 use dpdk_backend::iface::AddressConfig;
 use dpdk_backend::wire::Mac;
 use gateway_config::{CardWork, DpdkConfig, OwnAddress, is_pci};
@@ -21,27 +21,35 @@ fn host(config: &DpdkConfig, workers: usize, backend: &BackendConfig) -> HostCon
     let address = |one: &OwnAddress| AddressConfig { ip: one.ip, prefix_length: one.prefix_length };
     HostConfig {
         program: "gateway",
-        cards,
-        virtual_devices,
-        port: config.port.clone(),
-        addresses: config.addresses.iter().map(address).collect(),
-        gateway_v4: config.gateway_v4,
-        gateway_v6: config.gateway_v6,
-        mac: config.mac.map(Mac),
-        mtu: config.mtu,
-        huge_pages: config.huge_pages,
-        // As the plan says, which was checked against the machine.
-        memory_mb: Some(config.memory_mb(workers, backend.pools.receive.count)),
-        receive_descriptors: config.receive_descriptors,
-        transmit_descriptors: config.transmit_descriptors,
-        offloads: match config.offloads {
-            CardWork::All => Offloads::All,
-            CardWork::Checksums => Offloads::Checksums,
-            CardWork::None => Offloads::None,
+        devices: Devices {
+            cards,
+            virtual_devices,
+            port: config.port.clone(),
+            eal_args: config.eal_args.clone(),
         },
-        detect_duplicates: config.detect_duplicates,
+        link: LinkConfig {
+            addresses: config.addresses.iter().map(address).collect(),
+            gateway_v4: config.gateway_v4,
+            gateway_v6: config.gateway_v6,
+            mac: config.mac.map(Mac),
+            mtu: config.mtu,
+            detect_duplicates: config.detect_duplicates,
+        },
+        memory: HostMemory {
+            huge_pages: config.huge_pages,
+            // As the plan says, which was checked against the machine.
+            memory_mb: Some(config.memory_mb(workers, backend.pools.receive.count)),
+        },
+        queues: QueueConfig {
+            receive_descriptors: config.receive_descriptors,
+            transmit_descriptors: config.transmit_descriptors,
+            offloads: match config.offloads {
+                CardWork::All => Offloads::All,
+                CardWork::Checksums => Offloads::Checksums,
+                CardWork::None => Offloads::None,
+            },
+        },
         idle_sleep_max: config.idle_sleep_max,
-        eal_args: config.eal_args.clone(),
         capture: (config.capture_frames > 0).then_some(CaptureSize {
             frames: config.capture_frames,
             frame_bytes: config.capture_frame_bytes,

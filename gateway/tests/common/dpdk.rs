@@ -42,13 +42,13 @@ impl Link {
 
     /// The port, with a queue a worker.
     pub fn port(&self, workers: usize, backend: &BackendConfig) -> Arc<Host> {
-        let config = HostConfig {
-            virtual_devices: Vec::new(), // attached already
-            receive_descriptors: 256,
-            transmit_descriptors: 256,
+        let mut config = HostConfig {
             idle_sleep_max: Duration::from_micros(200),
             ..HostConfig::on_virtual("gateway-sessions", DEVICE, GATEWAY, 24)
         };
+        config.devices.virtual_devices.clear(); // attached already
+        config.queues.receive_descriptors = 256;
+        config.queues.transmit_descriptors = 256;
         let host = Host::over(self.eal, config, workers, backend);
         Arc::new(host.unwrap_or_else(|error| panic!("{error}")))
     }

@@ -51,13 +51,14 @@ pub(super) fn open(plan: &RunPlan) -> Result<Option<Host>, RunError> {
 fn host(plan: &RunPlan, link: &LinkPlan) -> HostConfig {
     let sources = plan.endpoints.sources.iter();
     let address = |ip: &_| AddressConfig { ip: *ip, prefix_length: link.prefix_length };
-    HostConfig {
-        addresses: sources.map(address).collect(),
-        huge_pages: link.huge_pages,
+    let mut config = HostConfig {
         idle_sleep_max: link.idle_sleep_max,
-        eal_args: link.eal_args.clone(),
         ..HostConfig::on_virtual("loadtest", &link.device, plan.endpoints.server.ip(), link.prefix_length)
-    }
+    };
+    config.link.addresses = sources.map(address).collect();
+    config.memory.huge_pages = link.huge_pages;
+    config.devices.eal_args.clone_from(&link.eal_args);
+    config
 }
 
 fn explain(error: &HostError, link: &LinkPlan) -> RunError {

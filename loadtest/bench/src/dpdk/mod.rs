@@ -133,7 +133,9 @@ fn generating(link: &Link, sizes: &BackendConfig) -> Result<Host, Problem> {
     }
     let config = host("bench", "client", link.socket(), CLIENT);
     let receive_buffers = sizes.pools.receive.count;
-    let arguments = HostConfig { virtual_devices: vec![], ..config.clone() }.arguments(1, receive_buffers);
+    let mut started = config.clone();
+    started.devices.virtual_devices.clear();
+    let arguments = started.arguments(1, receive_buffers);
     let eal = Eal::start(&arguments).map_err(|error| Problem::of("the generator", error))?;
     let host = Host::over(eal, config, 1, sizes).map_err(|error| Problem::of("the generator", error))?;
     KNOWN.with(|known| match known.get() {
