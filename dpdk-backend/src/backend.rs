@@ -9,17 +9,18 @@
 //! owner answers: an answer carries the acknowledgement. The clock is a parameter, so that the same loop runs in virtual
 //! time.
 
+pub use crate::clock::{Clock, SystemClock};
 use crate::device::{BURST, Device, RECEIVE_RESERVE, Received};
 use crate::iface::InterfaceConfig;
 use crate::stack::{ListenLimits, Stack, StackConfig};
 use crate::tcp::TcpConfig;
+use crate::waiting::WaitingList;
 use crate::wire::ethernet;
 use netpoll::{
     Backend, BackendConfig, BackendCounters, Buffer, BufferPools, Completions, ConnectError, ConnectionId,
-    Introspect, ListenerConfig, ListenerId, MonotonicClock, PoolId, PoolSet, PoolSize, Priority, Queues,
-    SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker, release_spare,
+    Introspect, ListenerConfig, ListenerId, PoolId, PoolSet, PoolSize, Priority, Queues, SendError,
+    SendStoreLevel, SharedBuffer, Timestamp, Waiting, Waker, release_spare,
 };
-use rustix::thread::{Timespec, nanosleep};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,70 +37,6 @@ const SLOW_BYTES_MIN: usize = 16 << 10;
 const BEHIND_MAX: Duration = Duration::from_millis(50);
 /// The longest rest when nobody can tell when the next frame comes.
 const REST_MAX: Duration = Duration::from_millis(1);
-
-/// Where a backend's time comes from, and how it passes when there is nothing to do.
-pub trait Clock {
-    /// The present.
-    fn now(&self) -> Timestamp;
-
-    /// Lets at most `at_most` pass. May return at once; returns early when somebody used the waker.
-    fn rest(&mut self, at_most: Duration, waker: &Waker);
-
-    /// There was something to do.
-    fn busy(&mut self) {}
-}
-
-/// Rounds that an idle loop spins, then those that it gives its core to whoever wants it.
-const SPINS: u32 = 1000;
-const YIELDS: u32 = 100;
-/// Each sleep is longer than the one before by so much.
-const SLEEP_STEP: Duration = Duration::from_micros(5);
-
-/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps. A signal ends a sleep.
-#[derive(Debug)]
-pub struct SystemClock {
-    clock: MonotonicClock,
-    idle_rounds: u32,
-    sleep_max: Duration,
-}
-
-impl SystemClock {
-    /// Starts at zero. Sleeps 500 µs at most.
-    pub fn start() -> SystemClock {
-        SystemClock::sleeping_at_most(Duration::from_micros(500))
-    }
-
-    /// Starts at zero. An idle loop sleeps `sleep_max` at most, which is what the first frame after a silence may have to
-    /// wait; zero: it never sleeps, and its core is never idle.
-    pub fn sleeping_at_most(sleep_max: Duration) -> SystemClock {
-        SystemClock { clock: MonotonicClock::start(), idle_rounds: 0, sleep_max }
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    fn rest(&mut self, at_most: Duration, _waker: &Waker) {
-        self.idle_rounds = self.idle_rounds.saturating_add(1);
-        if self.idle_rounds < SPINS || self.sleep_max.is_zero() {
-            std::hint::spin_loop();
-        } else if self.idle_rounds < SPINS + YIELDS {
-            std::thread::yield_now();
-        } else {
-            let rounds = self.idle_rounds - SPINS - YIELDS;
-            let step = SLEEP_STEP.saturating_mul(rounds + 1).min(self.sleep_max).min(at_most);
-            let request = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
-            // Interrupted: some devices signal that a frame has come.
-            let _ = nanosleep(&request);
-        }
-    }
-
-    fn busy(&mut self) {
-        self.idle_rounds = 0;
-    }
-}
 
 /// What a backend needs beyond netpoll's own configuration.
 #[derive(Clone, Debug)]
@@ -230,76 +167,6 @@ impl Work {
         if let Some(since) = self.handed_over.take() {
             self.busy += now.since(since);
         }
-    }
-}
-
-/// Connections whose peers may be slow: more is queued than may be in flight, which is what a kernel's socket would have taken, or
-/// so many pieces that they are a burden to pools and store whatever their bytes.
-#[derive(Debug)]
-struct WaitingList {
-    /// Bytes that a connection may keep without being slow: those in flight at most, the least of all listeners.
-    flight_bytes_max: usize,
-    /// Sent more than that since the last poll. What is not noted can't be slow after the round: a round adds nothing.
-    fresh: Vec<ConnectionId>,
-    slow: Vec<Waiting>,
-    /// By index: which list it is in.
-    listed: Vec<Listed>,
-}
-
-/// Which list of [`WaitingList`] a connection is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listed {
-    No,
-    Fresh,
-    Slow,
-}
-
-impl WaitingList {
-    fn new(connections_max: usize, flight_bytes_max: usize) -> WaitingList {
-        WaitingList {
-            flight_bytes_max,
-            fresh: Vec::with_capacity(connections_max),
-            slow: Vec::with_capacity(connections_max),
-            listed: vec![Listed::No; connections_max],
-        }
-    }
-
-    fn note(&mut self, connection: ConnectionId) {
-        if self.listed[connection.index()] == Listed::No {
-            self.listed[connection.index()] = Listed::Fresh;
-            self.fresh.push(connection);
-        }
-    }
-
-    fn is_slow(&self, connection: ConnectionId) -> bool {
-        self.listed.get(connection.index()) == Some(&Listed::Slow)
-    }
-
-    /// Most of those that close are in no list, so that many at once do not search the lists once each.
-    fn remove(&mut self, connection: ConnectionId) {
-        match std::mem::replace(&mut self.listed[connection.index()], Listed::No) {
-            Listed::No => {}
-            Listed::Fresh => self.fresh.retain(|one| *one != connection),
-            Listed::Slow => self.slow.retain(|one| one.connection != connection),
-        }
-    }
-
-    /// After a round: a connection that keeps too much waits, until nothing is queued any more.
-    fn update(&mut self, stack: &Stack) {
-        let WaitingList { flight_bytes_max, fresh, slow, listed } = self;
-        let mut keep = |connection: ConnectionId, waits: bool| {
-            listed[connection.index()] = if waits { Listed::Slow } else { Listed::No };
-            if waits { stack.waiting(connection) } else { None }
-        };
-        slow.retain_mut(|one| match keep(one.connection, stack.queued_bytes(one.connection) > 0) {
-            Some(now) => {
-                *one = now;
-                true
-            }
-            None => false,
-        });
-        let may_be_slow = |connection| stack.may_be_slow(connection, *flight_bytes_max);
-        slow.extend(fresh.drain(..).filter_map(|connection| keep(connection, may_be_slow(connection))));
     }
 }
 

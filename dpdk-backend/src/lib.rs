@@ -18,6 +18,7 @@
 
 pub mod backend;
 pub mod claim;
+mod clock;
 mod counters;
 pub mod device;
 #[cfg(feature = "dpdk")]
@@ -30,6 +31,7 @@ mod keys;
 mod stack;
 pub mod tcp;
 mod time;
+mod waiting;
 pub mod wire;
 
 pub use counters::Counters;

@@ -11,12 +11,7 @@ const FIELDS_MAX: usize = 12;
 
 /// Structures with more fields, by crate and name, with their number.
 const MORE_FIELDS: &[(&str, usize)] = &[
-    ("dpdk-backend Active", 20),
-    ("dpdk-backend ControlBlock", 34),
-    ("dpdk-backend HostConfig", 18),
-    ("dpdk-backend PollBackend", 15),
-    ("dpdk-backend Tcp", 24),
-    ("dpdk-backend TcpConfig", 33),
+    ("dpdk-backend ControlBlock", 25),
     ("dpdk-backend World", 19),
     ("gateway Client", 38),
     ("gateway Plan", 22),
