@@ -1,8 +1,8 @@
 //! What the engine itself costs, without a port: `engine_floor [CONNECTIONS] [ROUNDS]`.
 //!
-//! Two stacks in one thread. Only the server's calls are timed, by burst: frames in, events, sends, frames out. Prints
-//! nanoseconds for a handshake, an echo of 64 bytes and a delivery of a fan-out, and what the server's connections take
-//! of resident memory.
+//! Two stacks in one thread. Only the server's calls are timed, by burst: frames in, events, sends,
+//! frames out. Prints nanoseconds for a handshake, an echo of 64 bytes and a delivery of a fan-out,
+//! and what the server's connections take of resident memory.
 
 use dpdk_backend::device::{Device, DeviceFull, Frame, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;

@@ -4,9 +4,9 @@
 //!   this process: keeps N frames on the way ◄── memif ──► a child of it: sends every frame back, addresses exchanged
 //! ```
 //!
-//! No ARP, no IP, no TCP: what is left is DPDK's queue, our packet buffers and the copy into a transmit buffer, which the stack
-//! pays for, too. Prints the rate and the time of the child's rounds that moved frames, by its clock, a frame. Without the feature
-//! `dpdk` it says so.
+//! No ARP, no IP, no TCP: what is left is DPDK's queue, our packet buffers and the copy into a
+//! transmit buffer, which the stack pays for, too. Prints the rate and the time of the child's
+//! rounds that moved frames, by its clock, a frame. Without the feature `dpdk` it says so.
 
 #[cfg(not(feature = "dpdk"))]
 fn main() {

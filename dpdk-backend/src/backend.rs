@@ -5,9 +5,9 @@
 //!         nothing? rest a little, as the clock sees fit, until there is something or the wait is over
 //! ```
 //!
-//! What a burst makes necessary (acknowledgements, windows) leaves at the beginning of the next poll, together with what the
-//! owner answers: an answer carries the acknowledgement. The clock is a parameter, so that the same loop runs in virtual
-//! time.
+//! What a burst makes necessary (acknowledgements, windows) leaves at the beginning of the next
+//! poll, together with what the owner answers: an answer carries the acknowledgement. The clock is
+//! a parameter, so that the same loop runs in virtual time.
 
 pub use crate::clock::{Clock, SystemClock};
 use crate::device::{BURST, Device, RECEIVE_RESERVE, Received};
@@ -25,15 +25,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Blocks of each size that are added for what is in flight: where a kernel would have copied it to its own memory, it
-/// stays in the owner's blocks until it is acknowledged. An eighth, and at least so many.
+/// Blocks of each size that are added for what is in flight: where a kernel would have copied it to
+/// its own memory, it stays in the owner's blocks until it is acknowledged. An eighth, and at least
+/// so many.
 const FLIGHT_BLOCKS_MIN: u32 = 16;
-/// One connection that keeps more than this part of all blocks is slow, however much may be in flight: where pools are small,
-/// one that does not read would hold them all before.
+/// One connection that keeps more than this part of all blocks is slow, however much may be in
+/// flight: where pools are small, one that does not read would hold them all before.
 const SLOW_PART_OF_BLOCKS: usize = 16;
 /// And so many bytes at least.
 const SLOW_BYTES_MIN: usize = 16 << 10;
-/// How long timers may wait while frames keep coming: a queue that never empties puts nothing off for longer.
+/// How long timers may wait while frames keep coming: a queue that never empties puts nothing off
+/// for longer.
 const BEHIND_MAX: Duration = Duration::from_millis(50);
 /// The longest rest when nobody can tell when the next frame comes.
 const REST_MAX: Duration = Duration::from_millis(1);
@@ -41,8 +43,8 @@ const REST_MAX: Duration = Duration::from_millis(1);
 /// What a backend needs beyond netpoll's own configuration.
 #[derive(Clone, Debug)]
 pub struct PollConfig {
-    /// Sizes, as for every backend. Receive buffers smaller than a frame are made large enough for one, and
-    /// segments are asked for that would have fitted them.
+    /// Sizes, as for every backend. Receive buffers smaller than a frame are made large enough for
+    /// one, and segments are asked for that would have fitted them.
     pub backend: BackendConfig,
     /// The host on its link.
     pub interface: InterfaceConfig,
@@ -127,14 +129,14 @@ pub struct PollBackend<D, C> {
     counts: Counts,
     heard: Heard,
     work: Work,
-    /// The present as the last poll left it. Sends take it for theirs: their bytes leave in the next poll, by its clock, and
-    /// a clock that is read for each of many small messages is part of what they cost (docs/decisions/0015 measured it, with another
-    /// change).
+    /// The present as the last poll left it. Sends take it for theirs: their bytes leave in the
+    /// next poll, by its clock, and a clock that is read for each of many small messages is part of
+    /// what they cost (docs/decisions/0015 measured it, with another change).
     recent: Timestamp,
 }
 
-/// Up to when everything that came has been taken in: timers go by that. A thread that had no processor for a while finds timers due
-/// and, in its queue, the acknowledgements that stop them.
+/// Up to when everything that came has been taken in: timers go by that. A thread that had no
+/// processor for a while finds timers due and, in its queue, the acknowledgements that stop them.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     at: Timestamp,
@@ -151,11 +153,13 @@ impl Heard {
     }
 }
 
-/// How long there was something to do. In poll mode a thread uses its processor whether or not there is, so processor time says
-/// nothing; this does. It is time by the clock: what another thread had of the processor meanwhile is in it.
+/// How long there was something to do. In poll mode a thread uses its processor whether or not
+/// there is, so processor time says nothing; this does. It is time by the clock: what another
+/// thread had of the processor meanwhile is in it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
-    /// Rounds that moved a frame or told the owner something, and what the owner did between two polls.
+    /// Rounds that moved a frame or told the owner something, and what the owner did between two
+    /// polls.
     busy: Duration,
     /// When the last poll ended.
     handed_over: Option<Timestamp>,
@@ -207,14 +211,16 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         &mut self.device
     }
 
-    /// How long there was something to do so far, by the clock: rounds that moved a frame or told the owner something, and what the
-    /// owner did between two polls. In poll mode processor time says nothing about that.
+    /// How long there was something to do so far, by the clock: rounds that moved a frame or told
+    /// the owner something, and what the owner did between two polls. In poll mode processor time
+    /// says nothing about that.
     pub fn busy(&self) -> Duration {
         self.work.busy
     }
 
-    /// Goes on until nobody is left to say goodbye to, or for `at_most`: an owner that closed its connections and is about to
-    /// end calls it last, as a kernel would go on after a process. What happens meanwhile is told to nobody.
+    /// Goes on until nobody is left to say goodbye to, or for `at_most`: an owner that closed its
+    /// connections and is about to end calls it last, as a kernel would go on after a process. What
+    /// happens meanwhile is told to nobody.
     ///
     /// # Errors
     /// Those of [`Backend::poll`].
@@ -241,7 +247,8 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         self.counts.polls += 1;
         self.stack.poll_heard(now, self.heard.at, &mut self.device);
         self.report(batch);
-        // One burst, so that it is answered before the next is taken: whoever waits for an answer sends nothing meanwhile.
+        // One burst, so that it is answered before the next is taken: whoever waits for an answer
+        // sends nothing meanwhile.
         if !batch.is_full() && self.stack.has_room() {
             self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
             self.heard.note(now, self.frames.len() < BURST);

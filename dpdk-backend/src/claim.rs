@@ -1,8 +1,9 @@
 //! One process an interface: a claim on the names behind virtual devices, taken before DPDK starts.
 //!
-//! DPDK lets two processes have one TAP interface: the kernel then gives each of them some of the frames, and the first to end takes
-//! the link down. A claim is a socket in the abstract namespace (unix(7)), which belongs to the network namespace, as interfaces
-//! do, and ends with its process, however that ends. It holds among our own programs; another program's interface is found by its
+//! DPDK lets two processes have one TAP interface: the kernel then gives each of them some of the
+//! frames, and the first to end takes the link down. A claim is a socket in the abstract namespace
+//! (unix(7)), which belongs to the network namespace, as interfaces do, and ends with its process,
+//! however that ends. It holds among our own programs; another program's interface is found by its
 //! being there.
 
 mod netlink;
@@ -44,11 +45,12 @@ impl fmt::Display for ClaimError {
 
 impl std::error::Error for ClaimError {}
 
-/// What this process has, until it ends: a device's driver keeps its interface longer than its port.
+/// What this process has, until it ends: a device's driver keeps its interface longer than its
+/// port.
 static CLAIMS: Mutex<Vec<(String, UnixListener)>> = Mutex::new(Vec::new());
 
-/// Claims for this process what these devices stand on: interfaces, and sockets that a memif server makes. What it has already
-/// is claimed once.
+/// Claims for this process what these devices stand on: interfaces, and sockets that a memif server
+/// makes. What it has already is claimed once.
 ///
 /// # Errors
 /// [`ClaimError::Taken`] for the first that another process has; [`ClaimError::System`].
@@ -92,8 +94,8 @@ fn claimed(device: &str) -> Option<String> {
     argument(device, "iface").filter(|_| by_name).map(str::to_owned)
 }
 
-/// Finds a TAP interface that is there before DPDK makes it. One that was made to stay and to be shared
-/// (`ip tuntap add mode tap multi_queue`) is meant to be there.
+/// Finds a TAP interface that is there before DPDK makes it. One that was made to stay and to be
+/// shared (`ip tuntap add mode tap multi_queue`) is meant to be there.
 ///
 /// # Errors
 /// [`ClaimError::Exists`]; [`ClaimError::System`].

@@ -22,7 +22,8 @@ const YIELDS: u32 = 100;
 /// Each sleep is longer than the one before by so much.
 const SLEEP_STEP: Duration = Duration::from_micros(5);
 
-/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps. A signal ends a sleep.
+/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps. A signal ends
+/// a sleep.
 #[derive(Debug)]
 pub struct SystemClock {
     clock: MonotonicClock,
@@ -36,8 +37,8 @@ impl SystemClock {
         SystemClock::sleeping_at_most(Duration::from_micros(500))
     }
 
-    /// Starts at zero. An idle loop sleeps `sleep_max` at most, which is what the first frame after a silence may have to
-    /// wait; zero: it never sleeps, and its core is never idle.
+    /// Starts at zero. An idle loop sleeps `sleep_max` at most, which is what the first frame after
+    /// a silence may have to wait; zero: it never sleeps, and its core is never idle.
     pub fn sleeping_at_most(sleep_max: Duration) -> SystemClock {
         SystemClock { clock: MonotonicClock::start(), idle_rounds: 0, sleep_max }
     }

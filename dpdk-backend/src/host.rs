@@ -1,10 +1,12 @@
-//! A program's host on a port: DPDK is started, the port opened, and each worker gets one of its queues with a stack over it.
+//! A program's host on a port: DPDK is started, the port opened, and each worker gets one of its
+//! queues with a stack over it.
 //!
 //! ```text
 //!   HostConfig ── open, once a process ──► Host ── enter, backend (on each worker's thread) ──► PollBackend
 //! ```
 //!
-//! What a gateway and a client past the kernel have in common; where their settings come from is theirs.
+//! What a gateway and a client past the kernel have in common; where their settings come from is
+//! theirs.
 
 use crate::backend::{PollBackend, PollConfig, SystemClock};
 use crate::claim::{self, ClaimError};
@@ -23,7 +25,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The backend of a worker on a port.
 pub type HostBackend = PollBackend<Capture<Queue>, SystemClock>;
 
-/// DPDK's memory besides the pools: its own tables, pools of drivers, what is lost between pages. In bytes.
+/// DPDK's memory besides the pools: its own tables, pools of drivers, what is lost between pages.
+/// In bytes.
 const MEMORY_BESIDES: usize = 48 << 20;
 
 /// The devices that DPDK is started with.
@@ -79,7 +82,8 @@ pub struct QueueConfig {
 /// A program's settings for its port and the host on it.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// The program's name; with the process's number it keeps DPDK's files of several programs apart.
+    /// The program's name; with the process's number it keeps DPDK's files of several programs
+    /// apart.
     pub program: &'static str,
     /// What DPDK is started with.
     pub devices: Devices,
@@ -105,7 +109,8 @@ pub struct CaptureSize {
 }
 
 impl HostConfig {
-    /// A host with one address on a virtual device such as `net_memif0,role=client`, in plain pages.
+    /// A host with one address on a virtual device such as `net_memif0,role=client`, in plain
+    /// pages.
     pub fn on_virtual(program: &'static str, device: &str, ip: IpAddr, prefix_length: u8) -> HostConfig {
         HostConfig {
             program,
@@ -160,14 +165,16 @@ impl HostConfig {
         arguments
     }
 
-    /// Opens the port. A virtual device that had a port in this process before, closed since, is added anew.
+    /// Opens the port. A virtual device that had a port in this process before, closed since, is
+    /// added anew.
     fn open(&self, eal: Eal, port: &PortConfig) -> Result<(Vec<Queue>, PortFacts, LinkWatch), HostError> {
         let device = self.devices.virtual_devices.iter().find_map(|device| {
             let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
             (name == self.devices.port).then_some((name, arguments))
         });
         if let Some((name, arguments)) = device.filter(|_| !port.is_there(eal)) {
-            // The driver keeps the device of a closed port; where it does not, there is nothing to take away.
+            // The driver keeps the device of a closed port; where it does not, there is nothing to
+            // take away.
             let _ = eal.detach(name);
             eal.attach(name, arguments).map_err(HostError::Eal)?;
         }
@@ -249,15 +256,16 @@ impl HostWatch {
         self.addresses.taken().filter_map(|place| self.ips.get(place).copied()).collect()
     }
 
-    /// Whether the link comes up when another process takes its other end: until that has been so once, there is nothing amiss.
+    /// Whether the link comes up when another process takes its other end: until that has been so
+    /// once, there is nothing amiss.
     pub fn waits_for_peer(&self) -> bool {
         self.waits_for_peer
     }
 }
 
 impl Host {
-    /// Starts DPDK and opens the port, with a queue for each of `workers`. No other thread may run yet: those that are started
-    /// later don't get the devices' signals.
+    /// Starts DPDK and opens the port, with a queue for each of `workers`. No other thread may run
+    /// yet: those that are started later don't get the devices' signals.
     ///
     /// # Errors
     /// What DPDK says, and what to do about it.
@@ -323,12 +331,14 @@ impl Host {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)?.take()
     }
 
-    /// The rolling captures of the backends of [`Host::backend`], by worker; none where nothing is kept. They outlive the host.
+    /// The rolling captures of the backends of [`Host::backend`], by worker; none where nothing is
+    /// kept. They outlive the host.
     pub fn captures(&self) -> &[CaptureRing] {
         &self.captures
     }
 
-    /// The backend of worker `index`, with an engine such as [`PollConfig::engine`] makes for the same sizes; once each.
+    /// The backend of worker `index`, with an engine such as [`PollConfig::engine`] makes for the
+    /// same sizes; once each.
     ///
     /// # Errors
     /// Those of [`PollBackend::new`].
@@ -374,7 +384,8 @@ impl Host {
         }
     }
 
-    /// What the workers run on, in words: `net_tap0 (net_tap, 02:…), checksums by the card, link 10 Gbit/s, DPDK 22.11.11`.
+    /// What the workers run on, in words: `net_tap0 (net_tap, 02:…), checksums by the card, link 10
+    /// Gbit/s, DPDK 22.11.11`.
     pub fn describe(&self) -> String {
         let PortFacts { driver, mac, capabilities, receive_checksums, link_speed, .. } = &self.facts;
         let work =

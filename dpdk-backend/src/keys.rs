@@ -1,8 +1,9 @@
-//! Everything that must not be guessed: the flow table's hash, initial sequence numbers, timestamp offsets, cookies,
-//! ports. One boot secret, one key a purpose.
+//! Everything that must not be guessed: the flow table's hash, initial sequence numbers, timestamp
+//! offsets, cookies, ports. One boot secret, one key a purpose.
 //!
-//! SipHash-1-3 (Aumasson and Bernstein, 2012; the variant of Rust's own tables) over whole words: tuples have a fixed
-//! size, so the length byte of the general form is a constant of the word count.
+//! SipHash-1-3 (Aumasson and Bernstein, 2012; the variant of Rust's own tables) over whole words:
+//! tuples have a fixed size, so the length byte of the general form is a constant of the word
+//! count.
 
 use crate::wire::Ip;
 use crate::wire::flow::Tuple;
@@ -94,12 +95,14 @@ impl Keys {
         of_tuple(self.flow, tuple, 0)
     }
 
-    /// RFC 6528, 3: ISN = M + F(localip, localport, remoteip, remoteport, secretkey), M a clock of 4 microseconds.
+    /// RFC 6528, 3: ISN = M + F(localip, localport, remoteip, remoteport, secretkey), M a clock of
+    /// 4 microseconds.
     pub(crate) fn initial_sequence(&self, tuple: &Tuple, now_us: u32) -> u32 {
         (of_tuple(self.sequence, tuple, 0) as u32).wrapping_add(now_us / 4)
     }
 
-    /// RFC 7323, 5.4: a random offset for each tuple, so that timestamps tell nobody the time of the last start.
+    /// RFC 7323, 5.4: a random offset for each tuple, so that timestamps tell nobody the time of
+    /// the last start.
     pub(crate) fn timestamp_offset(&self, tuple: &Tuple) -> u32 {
         of_tuple(self.timestamp, tuple, 0) as u32
     }
@@ -109,7 +112,8 @@ impl Keys {
         of_tuple(self.cookie, tuple, u64::from(sequence) << 32 | u64::from(data)) as u32
     }
 
-    /// RFC 6056, algorithm 4: where the search for a port towards `remote` begins, and the number of the destination's group.
+    /// RFC 6056, algorithm 4: where the search for a port towards `remote` begins, and the number
+    /// of the destination's group.
     pub(crate) fn port_offset(&self, remote: Ip, remote_port: u16) -> (u32, u32) {
         let (high, low) = words(remote);
         let hash = siphash13(self.port, &[high, low, u64::from(remote_port)]);

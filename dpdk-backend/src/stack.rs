@@ -32,7 +32,8 @@ pub struct StackConfig {
     pub tcp: TcpConfig,
     /// Buffers. A receive buffer holds a whole frame.
     pub pools: PoolsConfig,
-    /// Receive buffers that are never handed to the owner, so that acknowledgements still come in when it holds all others.
+    /// Receive buffers that are never handed to the owner, so that acknowledgements still come in
+    /// when it holds all others.
     pub receive_reserve: u32,
 }
 
@@ -64,16 +65,18 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Reserves everything that `config` names. `secret` comes from the system's random numbers and is never told.
+    /// Reserves everything that `config` names. `secret` comes from the system's random numbers and
+    /// is never told.
     ///
     /// # Errors
-    /// What `mmap(2)` says; `InvalidInput` for pools that make no sense, too many addresses, or receive buffers smaller
-    /// than a frame.
+    /// What `mmap(2)` says; `InvalidInput` for pools that make no sense, too many addresses, or
+    /// receive buffers smaller than a frame.
     pub fn new(config: &StackConfig, secret: [u64; 2], now: Timestamp) -> io::Result<Stack> {
         Stack::over(config, None, secret, now)
     }
 
-    /// The same with receive buffers in the device's `memory`, if it has one; what that always keeps is reserved, too.
+    /// The same with receive buffers in the device's `memory`, if it has one; what that always
+    /// keeps is reserved, too.
     ///
     /// # Errors
     /// As [`Stack::new`].
@@ -121,7 +124,7 @@ impl Stack {
         (&mut self.tcp, context)
     }
 
-    // --- frames in -----------------------------------------------------------------------------------------------
+    // --- frames in ---
 
     /// One frame came in.
     pub fn handle_frame(&mut self, now: Timestamp, frame: Received) {
@@ -131,8 +134,8 @@ impl Stack {
         }
     }
 
-    /// Frames came in; the vector is empty afterwards. Parsed, then hashed, then their lines touched, then processed: the
-    /// cache misses of a burst overlap.
+    /// Frames came in; the vector is empty afterwards. Parsed, then hashed, then their lines
+    /// touched, then processed: the cache misses of a burst overlap.
     pub fn handle_burst(&mut self, now: Timestamp, frames: &mut Vec<Received>) {
         self.refresh_budget(frames.len());
         let mut burst = std::mem::take(&mut self.burst);
@@ -289,15 +292,15 @@ impl Stack {
         }
     }
 
-    // --- frames out ----------------------------------------------------------------------------------------------
+    // --- frames out ---
 
     /// Fires timers, lets waiting peers in, and gives the device what has become due to be sent.
     pub fn poll<D: Device>(&mut self, now: Timestamp, device: &mut D) {
         self.poll_heard(now, now, device);
     }
 
-    /// The same where only what came up to `heard` has been handed in: timers fire that were due by then. What may have come since
-    /// may be the acknowledgement that a timer waits for.
+    /// The same where only what came up to `heard` has been handed in: timers fire that were due by
+    /// then. What may have come since may be the acknowledgement that a timer waits for.
     pub fn poll_heard<D: Device>(&mut self, now: Timestamp, heard: Timestamp, device: &mut D) {
         self.refresh_budget(0);
         self.net.poll_addresses(&mut self.counters, Now::new(now));
@@ -330,7 +333,7 @@ impl Stack {
         Some(Duration::from_nanos((u64::from(due) * 1_000_000).saturating_sub(into)))
     }
 
-    // --- the owner -----------------------------------------------------------------------------------------------
+    // --- the owner ---
 
     /// The next event: openings first, then payloads, then ends.
     pub fn next_event(&mut self) -> Option<Event> {
@@ -401,7 +404,8 @@ impl Stack {
         }
     }
 
-    /// Takes a payload back, to be told again when a block of `size` bytes is free: see [`netpoll::Backend::unread`].
+    /// Takes a payload back, to be told again when a block of `size` bytes is free: see
+    /// [`netpoll::Backend::unread`].
     ///
     /// # Errors
     /// The payload.
@@ -453,8 +457,9 @@ impl Stack {
         self.tcp.levels()
     }
 
-    /// Gives memory of emptied tables and pools back to the system, for an owner that has had no connection for a while. The
-    /// flow table, orphans' blocks and records in TIME-WAIT stay: they are bounded by configuration, not by a crowd.
+    /// Gives memory of emptied tables and pools back to the system, for an owner that has had no
+    /// connection for a while. The flow table, orphans' blocks and records in TIME-WAIT stay: they
+    /// are bounded by configuration, not by a crowd.
     pub fn trim(&mut self) {
         self.tcp.trim();
         self.pools.trim();
@@ -475,7 +480,8 @@ impl Stack {
         self.net.set_neighbour(Ip::from(ip), mac, Now::new(now), &mut self.counters);
     }
 
-    /// Whether nothing is left of any connection but records in TIME-WAIT, and every buffer is home.
+    /// Whether nothing is left of any connection but records in TIME-WAIT, and every buffer is
+    /// home.
     pub fn is_empty(&mut self) -> bool {
         self.tcp.is_empty() && self.pools.is_full()
     }
@@ -497,7 +503,8 @@ impl Stack {
 /// What a listener's connections may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenLimits {
-    /// How long sent bytes may stay unacknowledged, in milliseconds; 0: as long as retransmissions go on.
+    /// How long sent bytes may stay unacknowledged, in milliseconds; 0: as long as retransmissions
+    /// go on.
     pub user_timeout_ms: u32,
     /// Bytes in flight at most.
     pub flight_bytes_max: u32,

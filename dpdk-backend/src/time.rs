@@ -1,7 +1,7 @@
 //! The present in the units that the engine keeps: wrapping 32-bit milliseconds and microseconds.
 //!
-//! Half of either range is the longest difference that can be told: 24.8 days and 35 minutes. Deadlines are kept in
-//! milliseconds, send times of segments in flight in microseconds.
+//! Half of either range is the longest difference that can be told: 24.8 days and 35 minutes.
+//! Deadlines are kept in milliseconds, send times of segments in flight in microseconds.
 
 use netpoll::Timestamp;
 
@@ -35,10 +35,12 @@ impl Now {
     }
 }
 
-/// So many a second on average, and in each second a number that nobody outside can know: from half as many to half as many again.
+/// So many a second on average, and in each second a number that nobody outside can know: from half
+/// as many to half as many again.
 ///
-/// What several peers share must not be a measure for one of them of what another caused (RFC 5961, 7 as it was built first:
-/// CVE-2016-5696; ICMP's limit: CVE-2020-25705). With an exact limit the attacker uses it up and counts what is missing.
+/// What several peers share must not be a measure for one of them of what another caused (RFC 5961,
+/// 7 as it was built first: CVE-2016-5696; ICMP's limit: CVE-2020-25705). With an exact limit the
+/// attacker uses it up and counts what is missing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateLimit {
     per_second: u32,

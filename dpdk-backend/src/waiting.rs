@@ -3,13 +3,16 @@
 use crate::stack::Stack;
 use netpoll::{ConnectionId, Waiting};
 
-/// Connections whose peers may be slow: more is queued than may be in flight, which is what a kernel's socket would have taken, or
-/// so many pieces that they are a burden to pools and store whatever their bytes.
+/// Connections whose peers may be slow: more is queued than may be in flight, which is what a
+/// kernel's socket would have taken, or so many pieces that they are a burden to pools and store
+/// whatever their bytes.
 #[derive(Debug)]
 pub(crate) struct WaitingList {
-    /// Bytes that a connection may keep without being slow: those in flight at most, the least of all listeners.
+    /// Bytes that a connection may keep without being slow: those in flight at most, the least of
+    /// all listeners.
     pub(crate) flight_bytes_max: usize,
-    /// Sent more than that since the last poll. What is not noted can't be slow after the round: a round adds nothing.
+    /// Sent more than that since the last poll. What is not noted can't be slow after the round: a
+    /// round adds nothing.
     pub(crate) fresh: Vec<ConnectionId>,
     pub(crate) slow: Vec<Waiting>,
     /// By index: which list it is in.
@@ -45,7 +48,8 @@ impl WaitingList {
         self.listed.get(connection.index()) == Some(&Listed::Slow)
     }
 
-    /// Most of those that close are in no list, so that many at once do not search the lists once each.
+    /// Most of those that close are in no list, so that many at once do not search the lists once
+    /// each.
     pub(crate) fn remove(&mut self, connection: ConnectionId) {
         match std::mem::replace(&mut self.listed[connection.index()], Listed::No) {
             Listed::No => {}

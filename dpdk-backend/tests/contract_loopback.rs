@@ -1,5 +1,5 @@
-//! The contract suite of netpoll over two stacks and a cable in memory: a perfect one, and lines that lose, reorder, repeat
-//! and corrupt frames. Time is virtual.
+//! The contract suite of netpoll over two stacks and a cable in memory: a perfect one, and lines
+//! that lose, reorder, repeat and corrupt frames. Time is virtual.
 
 use dpdk_backend::backend::{Clock, PollBackend, PollConfig};
 use dpdk_backend::device::{Device, Impair, ImpairConfig, Loopback};
@@ -62,8 +62,8 @@ fn backend(
     let mut config = PollConfig::new(config, interface, [seed, seed ^ 0x5555]);
     // The suite counts pieces of the store that it sizes.
     config.tcp.stores.flight_pieces_max = 0;
-    // Beyond the orphans a close is a reset, which is said once: a rough line loses some, and a peer with nothing in flight never
-    // hears of it. What becomes of many resets is in `crowd.rs`.
+    // Beyond the orphans a close is a reset, which is said once: a rough line loses some, and a
+    // peer with nothing in flight never hears of it. What becomes of many resets is in `crowd.rs`.
     config.tcp.tables.orphans_max = config.tcp.tables.connections_max;
     config.tcp.tables.active_max = 2 * config.tcp.tables.connections_max;
     PollBackend::new(&config, device, VirtualClock(Rc::clone(now))).expect("pools")
@@ -201,9 +201,9 @@ mod rough {
     contract_suite!(Cable<Rough>);
 }
 
-/// A host whose thread had no processor for a while finds its timers due, and in its queue the acknowledgements that they wait for.
-/// Nothing was lost, so nothing is sent again: neither data nor a FIN, whose second copy would be answered after its connection
-/// has gone.
+/// A host whose thread had no processor for a while finds its timers due, and in its queue the
+/// acknowledgements that they wait for. Nothing was lost, so nothing is sent again: neither data
+/// nor a FIN, whose second copy would be answered after its connection has gone.
 #[test]
 fn a_stall_of_the_host_is_no_loss() {
     let mut h = netpoll_contract::Harness::<Cable<Perfect>>::small(1);

@@ -1,4 +1,5 @@
-//! The table of copies in docs/dpdk.md: each of its rows is played, and what the engine copies is counted.
+//! The table of copies in docs/dpdk.md: each of its rows is played, and what the engine copies is
+//! counted.
 
 use dpdk_backend::device::{Device, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;
@@ -91,8 +92,8 @@ impl Scene {
         (0..RECEIVE_BUFFERS / 2 + 8).filter_map(|_| self.server.stack.pools().take_receive()).collect()
     }
 
-    /// A client says `size` bytes, and the server sends what it received to `receivers` of them. Returns copies made of what came
-    /// in, and of what was kept.
+    /// A client says `size` bytes, and the server sends what it received to `receivers` of them.
+    /// Returns copies made of what came in, and of what was kept.
     fn echo(&mut self, size: usize, receivers: usize) -> (u64, u64) {
         let before = *self.server.stack.counters();
         let mut buffer = self.client.stack.pools().take(size).expect("a block");
@@ -184,8 +185,8 @@ fn what_is_ahead_of_a_gap_leaves_its_receive_buffer() {
     );
 }
 
-/// A message for a peer that has vanished: it is sent, and stays until it is acknowledged, which is never. Each came in a receive
-/// buffer of its own, as messages of many senders do.
+/// A message for a peer that has vanished: it is sent, and stays until it is acknowledged, which is
+/// never. Each came in a receive buffer of its own, as messages of many senders do.
 #[test]
 fn what_a_vanished_peer_does_not_acknowledge_leaves_half_of_the_receive_buffers() {
     for size in [16, 32, 200] {

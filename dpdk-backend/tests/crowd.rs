@@ -1,6 +1,7 @@
-//! Thousands at once over a line that takes a few hundred frames a turn: what the hosts say by themselves (connection requests,
-//! acknowledgements, resets) waits for the line, and is not lost before it. Whatever were lost would be missed for as long as
-//! a timer takes: two hundred milliseconds, a second, or for ever where there is none.
+//! Thousands at once over a line that takes a few hundred frames a turn: what the hosts say by
+//! themselves (connection requests, acknowledgements, resets) waits for the line, and is not lost
+//! before it. Whatever were lost would be missed for as long as a timer takes: two hundred
+//! milliseconds, a second, or for ever where there is none.
 
 use dpdk_backend::device::{Device, DeviceFull, Frame, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;
@@ -155,7 +156,8 @@ fn all_acknowledge_at_once() {
         buffer.set_len(64);
         scene.server.stack.send(scene.now, id, buffer.freeze()).expect("room");
     }
-    // All have theirs before the first acknowledgement is due. Then the client is kept from its processor until all are.
+    // All have theirs before the first acknowledgement is due. Then the client is kept from its
+    // processor until all are.
     scene.turns(30);
     assert_eq!(scene.client.received, 64 * CROWD);
     assert_eq!(scene.client.stack.counters().delayed_acks, 0);
@@ -166,7 +168,8 @@ fn all_acknowledge_at_once() {
     scene.nothing_was_lost();
 }
 
-/// What is closed is said by a FIN to each of them: time bounds those that say goodbye, and no table for a few (65 536).
+/// What is closed is said by a FIN to each of them: time bounds those that say goodbye, and no
+/// table for a few (65 536).
 #[test]
 fn all_are_closed_at_once_with_a_goodbye() {
     let mut scene = Scene::new();

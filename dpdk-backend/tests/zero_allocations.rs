@@ -1,5 +1,5 @@
-//! After two backends are made, nothing that they do allocates: not opening, echoing, fanning out, losing and repairing,
-//! waiting for slow peers, closing, nor being flooded.
+//! After two backends are made, nothing that they do allocates: not opening, echoing, fanning out,
+//! losing and repairing, waiting for slow peers, closing, nor being flooded.
 #![allow(unsafe_code)]
 
 use dpdk_backend::backend::{Clock, PollBackend, PollConfig};

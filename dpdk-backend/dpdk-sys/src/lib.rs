@@ -1,8 +1,9 @@
 //! Bindings to the installed DPDK: what bindgen makes of its headers and of `shim/shim.h`.
 //!
-//! Empty without the feature `dpdk`. The calls that move packets are inline functions in DPDK's headers, and the fields of
-//! a packet buffer are where each release puts them; both are reached through the shim, which is compiled against the
-//! same headers. Safe names for all of this are in `dpdk-backend/src/ffi`.
+//! Empty without the feature `dpdk`. The calls that move packets are inline functions in DPDK's
+//! headers, and the fields of a packet buffer are where each release puts them; both are reached
+//! through the shim, which is compiled against the same headers. Safe names for all of this are in
+//! `dpdk-backend/src/ffi`.
 
 #[cfg(feature = "dpdk")]
 #[allow(

@@ -1,7 +1,9 @@
-//! One question to the kernel's routing socket: which kind of interface has this name (rtnetlink(7)).
+//! One question to the kernel's routing socket: which kind of interface has this name
+//! (rtnetlink(7)).
 //!
-//! The answer is about the network namespace of the calling thread. `/sys/class/net` shows the namespace in which `/sys` was
-//! mounted, which is another one behind `unshare --net` or `ip netns exec` with a bound `/sys`.
+//! The answer is about the network namespace of the calling thread. `/sys/class/net` shows the
+//! namespace in which `/sys` was mounted, which is another one behind `unshare --net` or `ip netns
+//! exec` with a bound `/sys`.
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;

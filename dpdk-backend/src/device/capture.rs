@@ -1,11 +1,13 @@
-//! A rolling capture: the last frames that passed a queue, to be looked at when something went wrong.
+//! A rolling capture: the last frames that passed a queue, to be looked at when something went
+//! wrong.
 //!
 //! ```text
 //!   the queue's thread ── remember (never waits) ──► ring of frames ◄── pcap (locks for a copy) ── whoever asks
 //! ```
 //!
-//! The ring's memory is reserved at once. A frame costs its thread a copy of what is kept of it. While somebody reads the ring, frames
-//! pass without being kept, and are counted: the thread that moves frames waits for nobody.
+//! The ring's memory is reserved at once. A frame costs its thread a copy of what is kept of it.
+//! While somebody reads the ring, frames pass without being kept, and are counted: the thread that
+//! moves frames waits for nobody.
 
 use super::loopback::FRAME_SIZE_MAX;
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
@@ -67,7 +69,8 @@ impl Ring {
 pub struct CaptureRing(Arc<Mutex<Ring>>);
 
 impl CaptureRing {
-    /// For the last `frames_max` frames, at least one; `snap_size` bytes of each ([`SNAP_SIZE_MIN`] to 9216).
+    /// For the last `frames_max` frames, at least one; `snap_size` bytes of each ([`SNAP_SIZE_MIN`]
+    /// to 9216).
     pub fn new(frames_max: usize, snap_size: usize) -> CaptureRing {
         let (frames_max, snap_size) = (frames_max.max(1), snap_size.clamp(SNAP_SIZE_MIN, FRAME_SIZE_MAX));
         let slots = vec![Slot::default(); frames_max];
@@ -87,8 +90,8 @@ impl CaptureRing {
 
 const _: () = assert!(size_of::<Slot>() >= RECORD_HEADER_SIZE, "a file is no larger than its ring");
 
-/// The frames of `rings` as one pcap file (nanosecond times, Ethernet), by time. For as long as copying takes, about a
-/// millisecond for some thousand frames, the queues do not remember.
+/// The frames of `rings` as one pcap file (nanosecond times, Ethernet), by time. For as long as
+/// copying takes, about a millisecond for some thousand frames, the queues do not remember.
 pub fn pcap(rings: &[CaptureRing]) -> Vec<u8> {
     let rings: Vec<MutexGuard<'_, Ring>> = rings.iter().map(CaptureRing::lock).collect();
     let snap_size = rings.iter().map(|ring| ring.snap_size).max().unwrap_or(SNAP_SIZE_MIN);
@@ -127,7 +130,8 @@ pub struct Capture<D> {
 }
 
 impl<D: Device> Capture<D> {
-    /// Over `inner`. `started`: nanoseconds since 1970 when the clock that the device is told was at zero.
+    /// Over `inner`. `started`: nanoseconds since 1970 when the clock that the device is told was
+    /// at zero.
     pub fn new(inner: D, ring: Option<CaptureRing>, started: u64) -> Capture<D> {
         if let Some(ring) = &ring {
             ring.lock().started = started;

@@ -1,7 +1,7 @@
 //! A bad line: delay, reordering, duplicates, losses and flipped bits, all drawn from a seed.
 //!
-//! It wraps a device and treats what that sends. Frames on their way sit in a store of fixed size, sorted by the time
-//! they are due; a store run full loses what comes, as a router would.
+//! It wraps a device and treats what that sends. Frames on their way sit in a store of fixed size,
+//! sorted by the time they are due; a store run full loses what comes, as a router would.
 
 use super::loopback::FRAME_SIZE_MAX;
 use super::seam::{Device, DeviceFull, Frame, Received};
@@ -130,8 +130,8 @@ impl<D: Device> Impair<D> {
         let place = &mut self.bytes[slot.index() as usize * FRAME_SIZE_MAX..][..FRAME_SIZE_MAX];
         let size = frame.gather(place);
         self.sizes[slot] = size;
-        // The line's own check sum catches what it breaks; what gets through was broken in a router, behind the Ethernet
-        // header, and ARP passes no router.
+        // The line's own check sum catches what it breaks; what gets through was broken in a
+        // router, behind the Ethernet header, and ARP passes no router.
         let start = ethernet::HEADER_SIZE;
         let is_routed = ethernet::Packet::new_checked(&place[..size])
             .is_ok_and(|frame| size > start && frame.ether_type() != ethernet::ARP);

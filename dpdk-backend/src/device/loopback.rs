@@ -1,6 +1,8 @@
-//! Two ends of a cable in memory. Frames are copied into a ring of fixed size, as a network card would with DMA.
+//! Two ends of a cable in memory. Frames are copied into a ring of fixed size, as a network card
+//! would with DMA.
 //!
-//! A full ring drops what comes (tail drop), as a switch does; a pool without a buffer leaves frames in the ring.
+//! A full ring drops what comes (tail drop), as a switch does; a pool without a buffer leaves
+//! frames in the ring.
 
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use crate::wire::tcp::{self, Flags};
@@ -144,7 +146,8 @@ fn finish_checksum(frame: &mut [u8], ip_size: usize) {
     }
 }
 
-/// What a card does to a large frame: cuts it, counts sequence numbers up, keeps FIN and PSH for the last one.
+/// What a card does to a large frame: cuts it, counts sequence numbers up, keeps FIN and PSH for
+/// the last one.
 fn for_each_segment(
     whole: &[u8],
     frame: &Frame<'_>,

@@ -1,8 +1,9 @@
 //! What moves frames: a port, an in-memory link, and layers around either.
 //!
-//! A frame that came in is a [`netpoll::Buffer`]: on a port its block is the mbuf's data room. A frame that leaves is a
-//! header, made anew for each transmission, and a payload by reference; what the device can't do (checksums, cutting into
-//! segments, several pieces) the stack has done before.
+//! A frame that came in is a [`netpoll::Buffer`]: on a port its block is the mbuf's data room. A
+//! frame that leaves is a header, made anew for each transmission, and a payload by reference; what
+//! the device can't do (checksums, cutting into segments, several pieces) the stack has done
+//! before.
 
 mod capture;
 mod impair;

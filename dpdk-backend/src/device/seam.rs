@@ -85,14 +85,14 @@ pub trait Device {
         Capabilities::default()
     }
 
-    /// The memory that frames come in by, where that is the device's own. Asked for once, before anything else; without it
-    /// frames come in by the stack's own buffers.
+    /// The memory that frames come in by, where that is the device's own. Asked for once, before
+    /// anything else; without it frames come in by the stack's own buffers.
     fn receive_memory(&mut self) -> Option<LentMemory> {
         None
     }
 
-    /// Appends frames that came in, no more than `frames` has spare capacity; buffers come from the receive pool. What
-    /// finds no buffer waits or is lost, as devices do.
+    /// Appends frames that came in, no more than `frames` has spare capacity; buffers come from the
+    /// receive pool. What finds no buffer waits or is lost, as devices do.
     fn receive_burst(&mut self, now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>);
 
     /// Queues a frame for the next [`Device::transmit_burst`].
@@ -107,7 +107,8 @@ pub trait Device {
     /// Tells what the device counts by itself.
     fn counters(&mut self, _tell: &mut dyn FnMut(&'static str, u64)) {}
 
-    /// When it will have something without anybody sending, if it knows; devices with a clock of their own don't.
+    /// When it will have something without anybody sending, if it knows; devices with a clock of
+    /// their own don't.
     fn next_arrival(&self) -> Option<Timestamp> {
         None
     }

@@ -1,11 +1,13 @@
-//! Queues of one port that share an address: control frames reach the one that the card chose, and belong to any.
+//! Queues of one port that share an address: control frames reach the one that the card chose, and
+//! belong to any.
 //!
-//! TCP goes where its flow goes, always. Answers to a question for a hardware address, and ICMP's errors, belong to no flow:
-//! the worker that asked, or whose segment was too big, may be another one. So the queue that such a frame comes in by
-//! offers a copy to all others, and each stack sorts out what it has no use for.
+//! TCP goes where its flow goes, always. Answers to a question for a hardware address, and ICMP's
+//! errors, belong to no flow: the worker that asked, or whose segment was too big, may be another
+//! one. So the queue that such a frame comes in by offers a copy to all others, and each stack
+//! sorts out what it has no use for.
 //!
-//! No queue waits for another: a ring that is being read or written at this moment is tried a few times, then the frame is lost
-//! as on a line; who asked asks again.
+//! No queue waits for another: a ring that is being read or written at this moment is tried a few
+//! times, then the frame is lost as on a line; who asked asks again.
 //!
 //! ```text
 //!   card ─► queue 0 ─ answer, error? ─ copy ──► ring of queue 1, ring of queue 2, …
@@ -83,7 +85,8 @@ impl Sibling {
         self.inboxes[self.own].count.load(Ordering::Relaxed) > 0
     }
 
-    /// Writes the oldest one to `out`; returns its size, 0 when there is none, or when it does not fit.
+    /// Writes the oldest one to `out`; returns its size, 0 when there is none, or when it does not
+    /// fit.
     pub fn take(&self, out: &mut [u8]) -> usize {
         let inbox = &self.inboxes[self.own];
         let Some(mut ring) = inbox.ring() else { return 0 };

@@ -1,9 +1,10 @@
-//! An attacker on the line: connection requests from addresses that nobody has, beside what the host itself sends. For load
-//! generators and tests that show what a flood costs everybody else.
+//! An attacker on the line: connection requests from addresses that nobody has, beside what the
+//! host itself sends. For load generators and tests that show what a flood costs everybody else.
 //!
-//! Whom to flood is read off the host's own traffic: the Ethernet destination, the address and the port of the first TCP segment
-//! that it sends. Sources are drawn from 100.64.0.0/10 (RFC 6598), ports and sequence numbers with them. The answers go to the
-//! host's hardware address, for the flooded host answers the frame; its stack drops them as nobody's.
+//! Whom to flood is read off the host's own traffic: the Ethernet destination, the address and the
+//! port of the first TCP segment that it sends. Sources are drawn from 100.64.0.0/10 (RFC 6598),
+//! ports and sequence numbers with them. The answers go to the host's hardware address, for the
+//! flooded host answers the frame; its stack drops them as nobody's.
 
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use crate::wire::checksum::Sum;
@@ -138,7 +139,8 @@ impl<D> SynFlood<D> {
 fn target_of(frame: &Frame<'_>) -> Option<Target> {
     let link = Ethernet::parse(frame.header).ok()?;
     let packet = frame.header.get(ethernet::HEADER_SIZE..).filter(|_| link.ether_type == ethernet::IPV4)?;
-    // The headers stand in one piece, the payload may not: the packet's own length is not looked at.
+    // The headers stand in one piece, the payload may not: the packet's own length is not looked
+    // at.
     let packet = ipv4::Packet::new_checked(packet).ok()?;
     let is_tcp = packet.protocol() == ipv4::TCP && link.destination != Mac::BROADCAST;
     let port = tcp::Quote::parse(packet.payload()).ok()?.destination_port;

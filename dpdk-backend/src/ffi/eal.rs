@@ -82,9 +82,9 @@ pub(super) fn last_error() -> String {
 }
 
 impl Eal {
-    /// Starts DPDK with these arguments (those of every DPDK program, such as `--in-memory`), or finds it started with them.
-    /// Threads that exist, or are started later, keep their processors; real-time signals are blocked in the calling thread,
-    /// so call it before others are started.
+    /// Starts DPDK with these arguments (those of every DPDK program, such as `--in-memory`), or
+    /// finds it started with them. Threads that exist, or are started later, keep their processors;
+    /// real-time signals are blocked in the calling thread, so call it before others are started.
     ///
     /// # Errors
     /// [`EalError`].
@@ -114,7 +114,8 @@ impl Eal {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     }
 
-    /// Makes the calling thread known, which makes taking and giving packet buffers cheap, and lets devices' signals reach it.
+    /// Makes the calling thread known, which makes taking and giving packet buffers cheap, and lets
+    /// devices' signals reach it.
     ///
     /// # Errors
     /// [`EalError::Thread`] beyond the threads that DPDK was built for (128).
@@ -127,7 +128,8 @@ impl Eal {
         Ok(WorkerThread { on_its_thread: PhantomData })
     }
 
-    /// Adds a virtual device, such as `net_tap0` with `iface=tap0`, that was not among the arguments.
+    /// Adds a virtual device, such as `net_tap0` with `iface=tap0`, that was not among the
+    /// arguments.
     ///
     /// # Errors
     /// [`EalError::Attach`].
@@ -192,7 +194,8 @@ fn start(arguments: &[String]) -> Result<(), EalError> {
         let count = pointers.len() as i32;
         pointers.push(std::ptr::null_mut());
         let pointers = pointers.leak();
-        // SAFETY: as many C strings as it is told, which live as long as the process; called once, under a lock.
+        // SAFETY: as many C strings as it is told, which live as long as the process; called once,
+        // under a lock.
         let result = unsafe { sys::rte_eal_init(count, pointers.as_mut_ptr()) };
         if result < 0 { Err(EalError::Start(last_error())) } else { Ok(()) }
     });

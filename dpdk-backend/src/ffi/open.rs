@@ -14,7 +14,8 @@ use std::sync::Arc;
 const SEGMENTATION_MAX: u32 = 60_000;
 /// Bytes of a key for spreading flows: 40 is what most cards take, 52 some.
 const RSS_KEY_SIZE: usize = 52;
-/// The driver whose interface in the kernel has the port's hardware address: the host behind the port needs another.
+/// The driver whose interface in the kernel has the port's hardware address: the host behind the
+/// port needs another.
 const TAP: &str = "net_tap";
 
 /// What is left to the card where it can.
@@ -108,7 +109,8 @@ impl PortConfig {
                 ReceivePool::new(eal, self.held(), u32::from(rx), receive_room).map_err(PortError::Memory)?;
             let transmit = Pool::new(eal, u32::from(tx) + 2 * PENDING as u32, transmit_room)
                 .map_err(PortError::Memory)?;
-            // SAFETY: the port is configured for so many queues and not started; the pool lives as long as the port.
+            // SAFETY: the port is configured for so many queues and not started; the pool lives as
+            // long as the port.
             let result = unsafe { sys::shim_queue_setup(number, queue, rx, tx, receive.pool.raw()) };
             port.pools.push((receive, Arc::new(transmit)));
             self.check("making a queue", result)?;
@@ -117,8 +119,8 @@ impl PortConfig {
         // SAFETY: all its queues are made.
         self.check("starting", unsafe { sys::rte_eth_dev_start(number) })?;
         port.started = true;
-        // Neighbours are found by groups (RFC 4861, 7.2.1). A driver that can't filter them takes them all anyway.
-        // SAFETY: the port runs.
+        // Neighbours are found by groups (RFC 4861, 7.2.1). A driver that can't filter them takes
+        // them all anyway. SAFETY: the port runs.
         unsafe { sys::rte_eth_allmulticast_enable(number) };
         let port = Arc::new(port);
         let watch = LinkWatch { port: Arc::downgrade(&port) };
@@ -177,7 +179,8 @@ impl PortConfig {
         let driver: String =
             info.driver.iter().take_while(|one| **one != 0).map(|one| *one as u8 as char).collect();
         let checksums = self.offloads != Offloads::None;
-        // TAP devices cut in software, where nothing is gained, and only IPv4; on a second queue they stop sending at all.
+        // TAP devices cut in software, where nothing is gained, and only IPv4; on a second queue
+        // they stop sending at all.
         let can_cut = info.tx_segmentation != 0 && info.tx_checksums != 0 && driver != TAP;
         let cuts = self.offloads == Offloads::All && can_cut;
         let mut mac = Mac(info.mac);
@@ -213,7 +216,8 @@ impl PortConfig {
             rss_key: if facts.spreads { key.as_mut_ptr() } else { std::ptr::null_mut() },
             rss_key_size: if key_size < 40 { 0 } else { key_size },
         };
-        // SAFETY: the set-up and its key are there while it is called, which copies them; the port is not started.
+        // SAFETY: the set-up and its key are there while it is called, which copies them; the port
+        // is not started.
         self.check("configuring", unsafe { sys::shim_port_configure(number, &raw const setup) })?;
         // Drivers without an MTU of their own refuse; then the configuration's holds.
         // SAFETY: the port is configured.

@@ -57,7 +57,8 @@ impl Pool {
 
     /// Bytes that a pool takes in which `count` frames of `room` bytes fit.
     pub(super) const fn bytes(count: u32, room: u32) -> usize {
-        // Header of the object, the buffer's descriptor, private space, headroom; whole cache lines, spread over channels.
+        // Header of the object, the buffer's descriptor, private space, headroom; whole cache
+        // lines, spread over channels.
         (Pool::count(count) as usize) * ((64 + 128 + 8 + 128 + room as usize).next_multiple_of(64) + 64)
     }
 
@@ -97,7 +98,8 @@ unsafe impl Send for ReceivePool {}
 unsafe impl Sync for ReceivePool {}
 
 impl ReceivePool {
-    /// A pool from which `count` frames of `room` bytes can be held, beside the `reserve` that the card keeps.
+    /// A pool from which `count` frames of `room` bytes can be held, beside the `reserve` that the
+    /// card keeps.
     ///
     /// # Errors
     /// What DPDK says.
@@ -121,8 +123,9 @@ impl ReceivePool {
         // SAFETY: a constant.
         let size = u32::from(unsafe { sys::shim_headroom }) + room;
         let owner = Arc::new(ReceivePool { pool, packets });
-        // SAFETY: data rooms of the pool's buffers: disjoint, mapped and zeroed by the system, there until the pool is freed,
-        // which the last clone of `owner` does. The queue has them handed over by `Filled`, one by one.
+        // SAFETY: data rooms of the pool's buffers: disjoint, mapped and zeroed by the system,
+        // there until the pool is freed, which the last clone of `owner` does. The queue has them
+        // handed over by `Filled`, one by one.
         let memory = unsafe { LentMemory::new(blocks, size, Arc::clone(&owner) as _) };
         Ok((owner, memory.with_reserve(total - count)))
     }

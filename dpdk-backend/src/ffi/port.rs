@@ -150,8 +150,9 @@ pub(super) fn names() -> Vec<String> {
     (0..32).filter_map(name).collect()
 }
 
-/// The name of the kernel's interface with this number, in the network namespace of this thread (netdevice(7)); 0 is none. Not by
-/// `/sys/class/net`, which shows the namespace in which it was mounted.
+/// The name of the kernel's interface with this number, in the network namespace of this thread
+/// (netdevice(7)); 0 is none. Not by `/sys/class/net`, which shows the namespace in which it was
+/// mounted.
 pub(super) fn interface_name(number: u32) -> Option<String> {
     let number = Some(number).filter(|number| *number > 0)?;
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;

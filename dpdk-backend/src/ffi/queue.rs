@@ -76,7 +76,8 @@ pub struct Queue {
     port: Arc<Port>,
 }
 
-// SAFETY: its packet buffers are its own, and a queue of a port may be used by any thread, one at a time.
+// SAFETY: its packet buffers are its own, and a queue of a port may be used by any thread, one at a
+// time.
 unsafe impl Send for Queue {}
 
 impl Queue {
@@ -129,8 +130,9 @@ impl Queue {
             unsafe { sys::shim_mbuf_free(packet) };
             return None;
         }
-        // SAFETY: the packet is that of its index in the pool whose memory was lent to `pools`, its bytes are in its own buffer,
-        // and it is ours alone; it is not touched until its number is lent again.
+        // SAFETY: the packet is that of its index in the pool whose memory was lent to `pools`, its
+        // bytes are in its own buffer, and it is ours alone; it is not touched until its number is
+        // lent again.
         let filled = unsafe { Filled::new(facts.index, facts.offset, facts.size) };
         let Some(buffer) = pools.claim_receive(&filled) else {
             // Not one of the stack's buffers, so nobody else gives it back; its driver lost count.
@@ -177,7 +179,8 @@ impl Queue {
             let mut refused = 0;
             let rest = &mut self.pending[sent..self.pending_count];
             let (first, count) = (rest.as_mut_ptr(), rest.len() as u16);
-            // SAFETY: the port runs, the queue is this thread's, the packets are ours; those that are taken are the card's.
+            // SAFETY: the port runs, the queue is this thread's, the packets are ours; those that
+            // are taken are the card's.
             let taken =
                 unsafe { sys::shim_tx_burst(self.port.number, self.number, first, count, &raw mut refused) };
             sent += usize::from(taken);
@@ -352,8 +355,8 @@ impl Device for Queue {
     }
 }
 
-/// The pseudo-header's sum in the checksum field covers the length of the whole payload; DPDK wants it without one, for each
-/// segment has its own.
+/// The pseudo-header's sum in the checksum field covers the length of the whole payload; DPDK wants
+/// it without one, for each segment has its own.
 fn uncount_length(header: &mut [u8], frame: &Frame<'_>) {
     let size = usize::from(frame.offload.tcp_size) + frame.payload.len();
     let segment = header.get_mut(ethernet::HEADER_SIZE + usize::from(frame.offload.ip_size)..);

@@ -1,5 +1,5 @@
-//! Real-time signals, by which some drivers (`net_tap`) say that a frame has come. They are for the threads that poll: any
-//! other would only have its system calls interrupted.
+//! Real-time signals, by which some drivers (`net_tap`) say that a frame has come. They are for the
+//! threads that poll: any other would only have its system calls interrupted.
 
 use std::mem::MaybeUninit;
 

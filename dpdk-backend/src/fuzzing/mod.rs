@@ -1,9 +1,11 @@
-//! The fuzz body: any frames in, in every state of a connection; an assertion fails where an invariant does.
+//! The fuzz body: any frames in, in every state of a connection; an assertion fails where an
+//! invariant does.
 //!
-//! A plain function, so that `cargo test` runs it over drawn inputs and `fuzz/` under a fuzzer. An input is a list of
-//! operations: its first byte chooses the family, the engine's habits, and the state that a connection is brought to; then
-//! each operation says what happens next: a segment whose fields are near the ones that would be right, an ICMP error that
-//! quotes one, a lie about a neighbour, raw bytes as a frame or behind good headers, the owner's doings, or time.
+//! A plain function, so that `cargo test` runs it over drawn inputs and `fuzz/` under a fuzzer. An
+//! input is a list of operations: its first byte chooses the family, the engine's habits, and the
+//! state that a connection is brought to; then each operation says what happens next: a segment
+//! whose fields are near the ones that would be right, an ICMP error that quotes one, a lie about a
+//! neighbour, raw bytes as a frame or behind good headers, the owner's doings, or time.
 
 mod peer;
 
@@ -261,7 +263,8 @@ impl World {
             if let Some(id) = self.id {
                 self.stack.close(self.now, id);
             }
-            // Nothing happens before the next timer, and timers that are due late are operation 6's.
+            // Nothing happens before the next timer, and timers that are due late are operation
+            // 6's.
             let wait = self.stack.next_timer(self.now).unwrap_or(Duration::ZERO);
             self.now = self.now + wait.max(Duration::from_millis(1));
             self.poll();

@@ -1,4 +1,5 @@
-//! The peer of the fuzz body: frames that are right but for what the input makes wrong, and what an observer sees.
+//! The peer of the fuzz body: frames that are right but for what the input makes wrong, and what an
+//! observer sees.
 
 use crate::device::{Device, DeviceFull, Frame, Received};
 use crate::wire::arp::{self, Arp, Operation};
@@ -124,7 +125,8 @@ impl Family {
         self.checked(ipv4::TCP, 64, &mut segment)
     }
 
-    /// Any bytes behind a good IP header. The low bits of `choice` say which protocol, the highest leaves the checksum.
+    /// Any bytes behind a good IP header. The low bits of `choice` say which protocol, the highest
+    /// leaves the checksum.
     pub(super) fn raw(self, choice: u8, payload: &mut [u8]) -> Vec<u8> {
         let protocol = [ipv4::ICMP, ipv4::TCP, ipv4::ICMPV6, 17][usize::from(choice % 4)];
         let hop_limit = if choice & 4 == 0 { 255 } else { 64 };
@@ -134,7 +136,8 @@ impl Family {
         }
     }
 
-    /// An error about a segment of ours: destination unreachable, or what the families have for "too big".
+    /// An error about a segment of ours: destination unreachable, or what the families have for
+    /// "too big".
     pub(super) fn error(
         self,
         (kind, code): (u8, u8),

@@ -1,4 +1,5 @@
-//! Addresses of the host, and what must hold before one is used (RFC 5227 for IPv4, RFC 4862, 5.4 for IPv6).
+//! Addresses of the host, and what must hold before one is used (RFC 5227 for IPv4, RFC 4862, 5.4
+//! for IPv6).
 
 use crate::time::Now;
 use crate::wire::{Ip, Mac};
@@ -47,7 +48,8 @@ pub struct InterfaceConfig {
     pub watch: Option<Arc<AddressWatch>>,
 }
 
-/// How far a host's addresses are, for other threads to read. Of the first 32 addresses; all workers of a host tell it the same.
+/// How far a host's addresses are, for other threads to read. Of the first 32 addresses; all
+/// workers of a host tell it the same.
 #[derive(Debug, Default)]
 pub struct AddressWatch {
     /// A bit an address.

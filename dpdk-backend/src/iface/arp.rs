@@ -1,7 +1,8 @@
 //! ARP (RFC 826), with RFC 5227's care for addresses that two hosts claim.
 //!
-//! Only packets that concern us teach anything: a request for our address tells who asks, a reply is believed only when
-//! we have asked. Gratuitous packets update what we already use (RFC 826's merge) and create nothing.
+//! Only packets that concern us teach anything: a request for our address tells who asks, a reply
+//! is believed only when we have asked. Gratuitous packets update what we already use (RFC 826's
+//! merge) and create nothing.
 
 use super::interface::Interface;
 use super::neighbour::Source;
@@ -23,7 +24,8 @@ impl Interface {
         if arp.sender_mac == self.mac {
             return; // our own, reflected
         }
-        // RFC 5227, 2.1.1 and 2.4: our address as somebody's sender address, or probed for while we do.
+        // RFC 5227, 2.1.1 and 2.4: our address as somebody's sender address, or probed for while we
+        // do.
         if self
             .addresses
             .iter()

@@ -6,7 +6,8 @@ use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::{Ip, Mac, ndp};
 
-/// An address that somebody else has is asked about anew so often, in milliseconds (RFC 5227, 2.1.1: once a minute at most).
+/// An address that somebody else has is asked about anew so often, in milliseconds (RFC 5227,
+/// 2.1.1: once a minute at most).
 const ASK_AGAIN_MS: u32 = 60_000;
 /// Between probes, in milliseconds.
 const PROBE_INTERVAL_MS: u32 = 300;

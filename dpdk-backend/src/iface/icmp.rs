@@ -1,7 +1,9 @@
-//! ICMP and ICMPv6: echoes are answered in the buffer that asked; errors are handed to TCP if they are about it.
+//! ICMP and ICMPv6: echoes are answered in the buffer that asked; errors are handed to TCP if they
+//! are about it.
 //!
-//! RFC 5927: whoever can guess a tuple can send an error about it. So an error counts only with a sequence number that is
-//! in flight, never ends an established connection, and never lowers the MTU below the least that a link may have.
+//! RFC 5927: whoever can guess a tuple can send an error about it. So an error counts only with a
+//! sequence number that is in flight, never ends an established connection, and never lowers the
+//! MTU below the least that a link may have.
 
 use super::interface::Interface;
 use crate::counters::Counters;
@@ -12,7 +14,8 @@ use crate::wire::icmp::{self, Message, kind};
 use crate::wire::{Ip, Mac, ethernet, ip, ipv4, ipv6, ndp, tcp};
 use netpoll::Buffer;
 
-/// Bytes of the offending packet that are quoted (RFC 792: the header and 8 bytes; here so much as a small frame holds).
+/// Bytes of the offending packet that are quoted (RFC 792: the header and 8 bytes; here so much as
+/// a small frame holds).
 const QUOTE_SIZE_MAX: usize = 48;
 /// Type and code: protocol unreachable (RFC 792).
 const UNREACHABLE_PROTOCOL: (u8, u8) = (kind::UNREACHABLE, 2);
@@ -146,7 +149,8 @@ impl Interface {
     }
 }
 
-/// Tuple and sequence number of a quoted IPv4 segment of ours. The quote may be cut anywhere behind 8 bytes of TCP.
+/// Tuple and sequence number of a quoted IPv4 segment of ours. The quote may be cut anywhere behind
+/// 8 bytes of TCP.
 fn quoted_v4(quote: &[u8]) -> Option<(Tuple, u32)> {
     let packet = ipv4::Packet::new_checked(quote).ok().filter(|packet| packet.protocol() == ipv4::TCP)?;
     quoted_tcp(packet.payload(), Ip::from_v4(packet.source()), Ip::from_v4(packet.destination()))

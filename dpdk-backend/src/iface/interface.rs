@@ -69,7 +69,7 @@ impl Interface {
         interface
     }
 
-    // --- addresses -----------------------------------------------------------------------------------------------
+    // --- addresses ---
 
     /// The index of an address of ours that may be used.
     #[inline]
@@ -130,10 +130,10 @@ impl Interface {
             })
     }
 
-    // --- neighbours ----------------------------------------------------------------------------------------------
+    // --- neighbours ---
 
-    /// The hardware address that frames for `remote` go to; asks for it when it is not known. `hint` remembers where the
-    /// answer was found.
+    /// The hardware address that frames for `remote` go to; asks for it when it is not known.
+    /// `hint` remembers where the answer was found.
     #[inline]
     pub(crate) fn resolve(
         &mut self,
@@ -174,7 +174,7 @@ impl Interface {
         self.learnt = true;
     }
 
-    // --- control frames ------------------------------------------------------------------------------------------
+    // --- control frames ---
 
     /// Queues a control frame that `write` fills in; returns false when the queue is full.
     pub(crate) fn reply(

@@ -1,4 +1,5 @@
-//! Neighbour Discovery (RFC 4861): answers for our addresses, questions of ours, duplicate address detection (RFC 4862).
+//! Neighbour Discovery (RFC 4861): answers for our addresses, questions of ours, duplicate address
+//! detection (RFC 4862).
 
 use super::icmp::IcmpPacket;
 use super::interface::Interface;
@@ -10,7 +11,8 @@ use crate::wire::ndp::{ALL_NODES, MESSAGE_SIZE, MESSAGE_SIZE_MIN, Ndp, solicited
 use crate::wire::{Ip, Mac, icmp, ipv4};
 
 impl Interface {
-    /// Whether an IPv6 packet to this group is for us: all nodes, or the solicited-node group of an address of ours.
+    /// Whether an IPv6 packet to this group is for us: all nodes, or the solicited-node group of an
+    /// address of ours.
     pub(crate) fn listens_to_group(&self, group: Ip) -> bool {
         let octets = group.octets();
         octets == ALL_NODES

@@ -1,8 +1,8 @@
 //! Hardware addresses of neighbours: a set-associative cache of fixed size.
 //!
-//! An entry that answered a question of ours is worth more than one that came unasked: a storm of requests from invented
-//! neighbours replaces other unasked entries, never an asked one. Entries are asked for again after a while (stale), and
-//! stay in use meanwhile.
+//! An entry that answered a question of ours is worth more than one that came unasked: a storm of
+//! requests from invented neighbours replaces other unasked entries, never an asked one. Entries
+//! are asked for again after a while (stale), and stay in use meanwhile.
 
 use crate::counters::Counters;
 use crate::keys::AddressKey;
@@ -143,7 +143,8 @@ impl Neighbours {
         self.position(ip).is_some_and(|at| self.entries[at].asked)
     }
 
-    /// Makes room in the set of `ip`: a free place, else the oldest unasked one, else (for an asked one) the oldest.
+    /// Makes room in the set of `ip`: a free place, else the oldest unasked one, else (for an asked
+    /// one) the oldest.
     fn make(&mut self, ip: Ip, asked: bool, now: Now, counters: &mut Counters) -> Option<usize> {
         let set = self.set(ip);
         let rank = |entry: &Entry| match entry.state {

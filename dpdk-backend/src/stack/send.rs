@@ -63,7 +63,8 @@ impl Stack {
         self.tcp.flight_level()
     }
 
-    /// A connection that keeps something, with the time when something of it was acknowledged last, or first sent.
+    /// A connection that keeps something, with the time when something of it was acknowledged last,
+    /// or first sent.
     pub(crate) fn waiting(&self, connection: ConnectionId) -> Option<Waiting> {
         let progress = u64::from(self.tcp.progress_ms(connection)?);
         Some(Waiting::new(connection, Timestamp::from_nanos(progress * 1_000_000)))

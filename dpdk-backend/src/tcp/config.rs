@@ -49,7 +49,8 @@ impl EphemeralPorts {
     }
 }
 
-/// Pieces, and segments, in flight for each connection, on average, that the defaults have room for.
+/// Pieces, and segments, in flight for each connection, on average, that the defaults have room
+/// for.
 const IN_FLIGHT: usize = 4;
 
 /// How many entries the engine's tables have.
@@ -57,7 +58,8 @@ const IN_FLIGHT: usize = 4;
 pub struct TableSizes {
     /// Connections of the owner at most. Further peers wait half-open or in the backlog.
     pub connections_max: usize,
-    /// Connections at most that their owner has closed and whose close is not complete. Further ones are reset.
+    /// Connections at most that their owner has closed and whose close is not complete. Further
+    /// ones are reset.
     pub orphans_max: usize,
     /// Half-open connections at most. Further ones are answered with cookies.
     pub half_open_max: usize,
@@ -99,25 +101,30 @@ pub struct ConnectionLimits {
     pub window_max: u32,
     /// The MSS that is announced at most, in bytes of payload, where the link would carry more.
     pub mss_max: u16,
-    /// Payloads up to this size, in bytes, are copied to a right-sized block when they have to be kept.
+    /// Payloads up to this size, in bytes, are copied to a right-sized block when they have to be
+    /// kept.
     pub copy_break: usize,
-    /// How long sent bytes may stay unacknowledged (RFC 5482), in milliseconds; 0: [`Timeouts::retries_max`] decides.
+    /// How long sent bytes may stay unacknowledged (RFC 5482), in milliseconds; 0:
+    /// [`Timeouts::retries_max`] decides.
     pub user_timeout_ms: u32,
 }
 
 /// How long the engine waits, and how often it tries.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// An acknowledgement is delayed for so long at most, in milliseconds (RFC 9293, MUST-58: below 500).
+    /// An acknowledgement is delayed for so long at most, in milliseconds (RFC 9293, MUST-58: below
+    /// 500).
     pub delayed_ack_ms: u32,
     /// A TIME-WAIT record is kept for so long, in milliseconds (2 MSL).
     pub time_wait_ms: u32,
-    /// A closed connection waits for so long for its peer's FIN, in milliseconds, whatever else is received.
+    /// A closed connection waits for so long for its peer's FIN, in milliseconds, whatever else is
+    /// received.
     pub fin_wait_2_ms: u32,
-    /// A closed connection is given up when its last bytes and FIN are not acknowledged after so long, in milliseconds, however
-    /// slowly that goes on.
+    /// A closed connection is given up when its last bytes and FIN are not acknowledged after so
+    /// long, in milliseconds, however slowly that goes on.
     pub orphan_ms: u32,
-    /// Segments ahead of a gap that is not filled are kept for so long, in milliseconds (RFC 2018, 8 allows to discard them).
+    /// Segments ahead of a gap that is not filled are kept for so long, in milliseconds (RFC 2018,
+    /// 8 allows to discard them).
     pub out_of_order_ms: u32,
     /// SYN or SYN-ACK retransmissions at most.
     pub syn_retries_max: u8,
@@ -176,7 +183,8 @@ impl TcpConfig {
             },
             stores: StoreSizes {
                 pieces_max: connections_max.max(16 << 10),
-                // Peers that acknowledge late keep some of each; what is reserved here is touched as it is used.
+                // Peers that acknowledge late keep some of each; what is reserved here is touched
+                // as it is used.
                 flight_pieces_max: (IN_FLIGHT * connections_max).max(128 << 10),
                 segments_max: (IN_FLIGHT * connections_max).max(128 << 10),
                 segments_per_connection_max: 1024,

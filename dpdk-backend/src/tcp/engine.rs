@@ -28,7 +28,8 @@ use std::collections::VecDeque;
 
 /// Payloads that may wait to be reported at once.
 pub(crate) const RECEIVED_MAX: usize = 1024;
-/// Counts of ports that destinations share; one for all would tell each how many connections go to others.
+/// Counts of ports that destinations share; one for all would tell each how many connections go to
+/// others.
 pub(in crate::tcp) const PORT_COUNTS: usize = 64;
 /// The listener of connections that were opened actively.
 pub(in crate::tcp) const NO_LISTENER: u8 = u8::MAX;
@@ -140,7 +141,8 @@ pub(in crate::tcp) struct Turn {
     pub(in crate::tcp) unresolved: BlockList,
     /// Blocks that found a store of descriptors full.
     pub(in crate::tcp) short: BlockList,
-    /// The place, the size and the folded sum of the payload that was summed last: a fan-out sums it once.
+    /// The place, the size and the folded sum of the payload that was summed last: a fan-out sums
+    /// it once.
     pub(in crate::tcp) last_sum: Option<(usize, usize, u16)>,
     /// The payload that was moved out of a receive buffer last.
     pub(in crate::tcp) moved: LastCopy,

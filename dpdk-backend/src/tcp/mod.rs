@@ -8,12 +8,13 @@
 //!   poll ─► timers ─► delayed acknowledgements ─► opened windows ─► output of what became dirty
 //! ```
 //!
-//! Input never sends payload: it changes blocks, queues control frames and marks blocks dirty. Output, once a turn and
-//! block, decides what leaves and makes the headers. So a burst of segments costs one acknowledgement a connection, and a
-//! reply of the owner's carries it.
+//! Input never sends payload: it changes blocks, queues control frames and marks blocks dirty.
+//! Output, once a turn and block, decides what leaves and makes the headers. So a burst of segments
+//! costs one acknowledgement a connection, and a reply of the owner's carries it.
 //!
-//! All that a connection has are indexes into tables of fixed size: `control_block` always, `active` while something
-//! is going on, and in the stores of `send_queue`, `scoreboard` and `out_of_order`.
+//! All that a connection has are indexes into tables of fixed size: `control_block` always,
+//! `active` while something is going on, and in the stores of `send_queue`, `scoreboard` and
+//! `out_of_order`.
 
 mod config;
 mod congestion;

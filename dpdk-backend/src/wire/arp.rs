@@ -44,7 +44,8 @@ impl Arp {
     /// Reads a packet; padding behind it is ignored.
     ///
     /// # Errors
-    /// [`WireError::Truncated`]; [`WireError::Unsupported`] for other hardware, protocols or operations.
+    /// [`WireError::Truncated`]; [`WireError::Unsupported`] for other hardware, protocols or
+    /// operations.
     pub fn parse(packet: &[u8]) -> Result<Arp, WireError> {
         let packet: [u8; PACKET_SIZE] = array(packet, 0).ok_or(WireError::Truncated)?;
         if packet[..6] != [0, 1, 8, 0, 6, 4] {

@@ -1,7 +1,8 @@
 //! The Internet checksum (RFC 1071): the ones'-complement sum of 16-bit words, in parts.
 //!
-//! A sum is associative, so a payload's share is computed once and added to the header of every receiver it goes to.
-//! A part that begins at an odd offset is byte-swapped (RFC 1071, 2(B): the sum does not depend on byte order).
+//! A sum is associative, so a payload's share is computed once and added to the header of every
+//! receiver it goes to. A part that begins at an odd offset is byte-swapped (RFC 1071, 2(B): the
+//! sum does not depend on byte order).
 
 use super::Ip;
 
@@ -63,8 +64,9 @@ impl Sum {
 
 /// The folded sum of `bytes`, padded with a zero if they are odd.
 ///
-/// Words are added in the machine's own order, eight bytes at a time, and swapped once at the end. A sum wraps after 2^32
-/// additions, 32 GiB; only additions that may wrap are vectorized where overflow is checked (1280 bytes in a quarter of the time).
+/// Words are added in the machine's own order, eight bytes at a time, and swapped once at the end.
+/// A sum wraps after 2^32 additions, 32 GiB; only additions that may wrap are vectorized where
+/// overflow is checked (1280 bytes in a quarter of the time).
 #[inline]
 pub fn of_bytes(bytes: &[u8]) -> u16 {
     let mut sum = 0_u64;
@@ -81,7 +83,8 @@ pub fn of_bytes(bytes: &[u8]) -> u16 {
     u16::from_be(Sum(sum).fold())
 }
 
-/// Whether `bytes`, their checksum field included, sum up to what a correct checksum makes (RFC 1071, 1.(3)).
+/// Whether `bytes`, their checksum field included, sum up to what a correct checksum makes (RFC
+/// 1071, 1.(3)).
 #[inline]
 pub fn is_correct(sum: Sum, bytes: &[u8]) -> bool {
     sum.bytes(bytes).fold() == 0xffff

@@ -1,4 +1,5 @@
-//! Ethernet II frames. Tagged frames (802.1Q) and lengths (802.3) are not spoken; their type fields match nothing.
+//! Ethernet II frames. Tagged frames (802.1Q) and lengths (802.3) are not spoken; their type fields
+//! match nothing.
 
 use super::{Mac, WireError, array, be16};
 

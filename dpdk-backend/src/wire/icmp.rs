@@ -26,7 +26,8 @@ pub enum Message {
         /// RFC 1122, 4.2.3.9: protocol or port unreachable, a hard error while connecting.
         hard: bool,
     },
-    /// Errors that mean nothing for TCP (time exceeded), or that it must ignore (source quench, RFC 6633).
+    /// Errors that mean nothing for TCP (time exceeded), or that it must ignore (source quench, RFC
+    /// 6633).
     Ignored,
     /// Anything else.
     Other {
@@ -58,7 +59,8 @@ pub mod kind {
 /// Where the checksum is.
 const CHECKSUM: Range<usize> = 2..4;
 
-/// Errors of ICMP that concern one packet: destination unreachable, time exceeded, parameter problem (RFC 792).
+/// Errors of ICMP that concern one packet: destination unreachable, time exceeded, parameter
+/// problem (RFC 792).
 const V4_ERRORS: [u8; 3] = [kind::UNREACHABLE, 11, 12];
 /// Errors of ICMPv6 (RFC 4443, 2.1).
 const V6_ERRORS: std::ops::RangeInclusive<u8> = 1..=4;

@@ -12,7 +12,8 @@ pub const fn segment_headers_size(ip: Ip) -> u16 {
     (header_size(ip) + tcp::HEADER_SIZE) as u16
 }
 
-/// The MTU below which no path's is taken to be, in bytes (RFC 1191, 3: Linux's floor; RFC 8200, 5).
+/// The MTU below which no path's is taken to be, in bytes (RFC 1191, 3: Linux's floor; RFC 8200,
+/// 5).
 pub const fn path_mtu_min(ip: Ip) -> u32 {
     if ip.is_v4() { 552 } else { 1280 }
 }

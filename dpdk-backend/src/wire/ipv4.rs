@@ -1,4 +1,5 @@
-//! IPv4 headers (RFC 791). Options are skipped, never acted upon (RFC 7126 lets a host ignore them).
+//! IPv4 headers (RFC 791). Options are skipped, never acted upon (RFC 7126 lets a host ignore
+//! them).
 
 use super::checksum::{self, Sum};
 use super::{WireError, array, be16};
@@ -26,8 +27,8 @@ mod field {
     pub(super) const DESTINATION: Range<usize> = 16..20;
 }
 
-/// The bytes of a packet, by field. Its length may be that of a quote, or of the headers alone: the total length is not looked
-/// at.
+/// The bytes of a packet, by field. Its length may be that of a quote, or of the headers alone: the
+/// total length is not looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<T>(T);
 
@@ -144,8 +145,8 @@ impl Ipv4 {
         })
     }
 
-    /// Writes a header without options: "don't fragment" set, identification 0 (RFC 6864, 4: an atomic datagram's
-    /// identification means nothing).
+    /// Writes a header without options: "don't fragment" set, identification 0 (RFC 6864, 4: an
+    /// atomic datagram's identification means nothing).
     ///
     /// # Panics
     /// If `out` is shorter than [`HEADER_SIZE`].

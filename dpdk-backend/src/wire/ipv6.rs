@@ -1,14 +1,15 @@
 //! IPv6 headers and the chain of extension headers behind them (RFC 8200).
 //!
-//! Hop-by-hop and destination options are walked over; an option whose type says "discard if not understood" makes the
-//! packet unsupported. A routing header is accepted only when no segments are left (RFC 5095 forbids type 0 to do
-//! more). A fragment header ends the walk.
+//! Hop-by-hop and destination options are walked over; an option whose type says "discard if not
+//! understood" makes the packet unsupported. A routing header is accepted only when no segments are
+//! left (RFC 5095 forbids type 0 to do more). A fragment header ends the walk.
 
 use super::{WireError, array, be16};
 
 /// Bytes of the fixed header.
 pub const HEADER_SIZE: usize = 40;
-/// Extension headers of one packet at most; more is nobody's need (RFC 8504, 5.3 lets a host set limits).
+/// Extension headers of one packet at most; more is nobody's need (RFC 8504, 5.3 lets a host set
+/// limits).
 pub const EXTENSIONS_MAX: usize = 8;
 /// Bytes of extension headers of one packet at most.
 const EXTENSION_BYTES_MAX: usize = 256;
@@ -29,8 +30,8 @@ mod field {
     pub(super) const DESTINATION: Range<usize> = 24..40;
 }
 
-/// The bytes of a packet, by field of the fixed header. Its length may be that of a quote, or of the headers alone: the payload
-/// length is not looked at.
+/// The bytes of a packet, by field of the fixed header. Its length may be that of a quote, or of
+/// the headers alone: the payload length is not looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<T>(T);
 
@@ -101,8 +102,8 @@ impl Ipv6 {
     /// Reads the header and walks the chain.
     ///
     /// # Errors
-    /// [`WireError`]; [`WireError::Unsupported`] for options that demand to be understood, chains that are too long
-    /// and routing that is not over.
+    /// [`WireError`]; [`WireError::Unsupported`] for options that demand to be understood, chains
+    /// that are too long and routing that is not over.
     pub fn parse(packet: &[u8]) -> Result<Ipv6, WireError> {
         let fixed: [u8; HEADER_SIZE] = array(packet, 0).ok_or(WireError::Truncated)?;
         if fixed[0] >> 4 != 6 {

@@ -1,8 +1,9 @@
 //! What is on the wire: one validated representation per format, parsed once at the boundary.
 //!
-//! `parse` checks every length against the bytes that are there and returns a small value that can hold only what is
-//! valid, with the place where its payload begins; `emit` writes the same header into a slice. Nothing is copied but
-//! header fields. Whatever bytes come in, no function here panics.
+//! `parse` checks every length against the bytes that are there and returns a small value that can
+//! hold only what is valid, with the place where its payload begins; `emit` writes the same header
+//! into a slice. Nothing is copied but header fields. Whatever bytes come in, no function here
+//! panics.
 
 pub mod arp;
 pub mod checksum;
@@ -61,8 +62,8 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// An address of either family in 16 bytes: IPv4 is kept as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2), which never appears
-/// on the wire as an IPv6 address (it is a martian there).
+/// An address of either family in 16 bytes: IPv4 is kept as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2),
+/// which never appears on the wire as an IPv6 address (it is a martian there).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Ip([u8; 16]);
 
@@ -111,7 +112,8 @@ impl Ip {
         self.0
     }
 
-    /// Whether the first `length` bits of both agree; `length` counts from the family's own first bit.
+    /// Whether the first `length` bits of both agree; `length` counts from the family's own first
+    /// bit.
     pub fn shares_prefix(self, other: Ip, length: u8) -> bool {
         if self.is_v4() != other.is_v4() {
             return false;

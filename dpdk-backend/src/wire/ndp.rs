@@ -1,5 +1,5 @@
-//! Neighbour Discovery (RFC 4861): solicitations and advertisements. Router discovery is not spoken: a gateway is
-//! configured.
+//! Neighbour Discovery (RFC 4861): solicitations and advertisements. Router discovery is not
+//! spoken: a gateway is configured.
 
 use super::{Mac, WireError, array};
 
@@ -95,7 +95,8 @@ impl Ndp {
     }
 }
 
-/// The link-layer address option of type `wanted`. RFC 4861, 4.6: an option of length 0 makes the packet invalid.
+/// The link-layer address option of type `wanted`. RFC 4861, 4.6: an option of length 0 makes the
+/// packet invalid.
 fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, WireError> {
     let mut found = None;
     while let [kind, units, ..] = *options {

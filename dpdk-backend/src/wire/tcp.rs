@@ -155,7 +155,8 @@ impl Options {
 
     /// Writes the options in Linux's order, padded to whole words; returns their size.
     ///
-    /// SYN: mss, then sackOK with ts (or nop nop before either alone), then nop wscale. Others: nop nop ts, nop nop sack.
+    /// SYN: mss, then sackOK with ts (or nop nop before either alone), then nop wscale. Others: nop
+    /// nop ts, nop nop sack.
     pub fn emit(&self, out: &mut [u8; OPTIONS_SIZE_MAX]) -> usize {
         let mut writer = Writer { out, size: 0 };
         if let Some(mss) = self.mss {

@@ -1,4 +1,5 @@
-//! The packet scripts of `tests/scripts`: its README has their grammar. Each file is one test of one clause.
+//! The packet scripts of `tests/scripts`: its README has their grammar. Each file is one test of
+//! one clause.
 //!
 //! `SCRIPT=part-of-a-name` runs those alone and prints every frame.
 

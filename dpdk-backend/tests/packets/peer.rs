@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 impl World {
-    // --- what the peer sends -------------------------------------------------------------------------------------
+    // --- what the peer sends ---
 
     pub(crate) fn handshake(&mut self, actively: bool, words: &[String]) -> Outcome {
         let number = |name: &str| words.iter().find_map(|w| w.strip_prefix(name)?.parse::<u32>().ok());

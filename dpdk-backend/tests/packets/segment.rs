@@ -129,8 +129,8 @@ fn parse_options(text: &str) -> Result<Expected, String> {
 }
 
 impl Expected {
-    /// The options of a segment that the peer sends; SACK blocks move to absolute numbers by `base`, echoes to the
-    /// stack's clock by `last_stamp`.
+    /// The options of a segment that the peer sends; SACK blocks move to absolute numbers by
+    /// `base`, echoes to the stack's clock by `last_stamp`.
     pub(crate) fn to_wire(&self, base: u32, last_stamp: u32) -> Options {
         let value = |value: Value| match value {
             Value::Is(value) => value,
@@ -152,7 +152,8 @@ impl Expected {
     }
 }
 
-/// Compares what came with what was expected; numbers of the stack's and of the peer's are relative to the bases.
+/// Compares what came with what was expected; numbers of the stack's and of the peer's are relative
+/// to the bases.
 pub(crate) fn compare(expected: &Written, got: &Tcp, size: u32, own: u32, peer: u32) -> Result<(), String> {
     let sequence = got.sequence.wrapping_sub(own);
     let is_same = expected.flags == got.flags && expected.sequence == sequence && expected.size == size;

@@ -156,7 +156,7 @@ impl World {
         })
     }
 
-    // --- time ----------------------------------------------------------------------------------------------------
+    // --- time ---
 
     fn due(&self, when: When) -> Timestamp {
         match when {
@@ -219,7 +219,7 @@ impl World {
         self.events.push_back(text);
     }
 
-    // --- lines ---------------------------------------------------------------------------------------------------
+    // --- lines ---
 
     fn step(&mut self, line: &Line) -> Outcome {
         let due = self.due(line.when);
@@ -320,7 +320,7 @@ impl World {
         }
     }
 
-    // --- what is expected ----------------------------------------------------------------------------------------
+    // --- what is expected ---
 
     fn next_frame(&mut self, due: Timestamp) -> Result<Vec<u8>, String> {
         self.pass(due + TOLERANCE, true);

@@ -16,10 +16,11 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const SOON: Duration = Duration::from_millis(50);
 /// Steps that a frame may be on its way through the kernel.
 const ON_THE_WAY_STEPS: u32 = 5;
-/// Steps, of two milliseconds or so, after which no frame is expected any more: a retransmission, and the one after it.
+/// Steps, of two milliseconds or so, after which no frame is expected any more: a retransmission,
+/// and the one after it.
 const STILL_STEPS: u32 = 500;
-/// The same while a closed connection still has bytes to deliver: its retransmission timeout may have been doubled several
-/// times, and stays so until a round trip is measured (RFC 6298, 5).
+/// The same while a closed connection still has bytes to deliver: its retransmission timeout may
+/// have been doubled several times, and stays so until a round trip is measured (RFC 6298, 5).
 const ORPHAN_STILL_STEPS: u32 = 10_000;
 
 struct Bridged {
@@ -46,7 +47,8 @@ fn bridge(taps: &[Tap; 2]) {
     }
 }
 
-/// A host whose store of pieces has the size that the suite gives it, with nothing added for what is in flight.
+/// A host whose store of pieces has the size that the suite gives it, with nothing added for what
+/// is in flight.
 fn counted(config: &BackendConfig, queue: Queue, facts: &PortFacts, address: IpAddr, seed: u64) -> Host {
     host_on(config, queue, facts, &[address], seed, |tcp| tcp.stores.flight_pieces_max = 0)
 }
@@ -93,8 +95,8 @@ impl World for Bridged {
         result
     }
 
-    /// Acknowledgements and goodbyes are no completions, but more may follow them: as long as frames come and go, and a
-    /// little longer than the least retransmission timeout.
+    /// Acknowledgements and goodbyes are no completions, but more may follow them: as long as
+    /// frames come and go, and a little longer than the least retransmission timeout.
     fn idle(&mut self) -> bool {
         let frames = Side::BOTH.map(|side| {
             let counters = *self.backend(side).stack().counters();

@@ -1,4 +1,5 @@
-//! The kernel's TCP as the peer where it is hard: ends in every order, resets in every state, bad lines, silences.
+//! The kernel's TCP as the peer where it is hard: ends in every order, resets in every state, bad
+//! lines, silences.
 
 use crate::host::{Tap, host_on, wait_for_turn};
 use crate::kernel::{PORT, addresses, connect, connect_within, give_addresses, round};
@@ -30,7 +31,8 @@ impl Report {
     }
 }
 
-/// The first byte says what is wanted: E an echo, S much that may never be read, F a farewell, C a close.
+/// The first byte says what is wanted: E an echo, S much that may never be read, F a farewell, C a
+/// close.
 fn serve<D: Device>(mut host: PollBackend<D, SystemClock>, stop: &AtomicBool) -> Report {
     let _thread = crate::host::eal().enter().expect("a thread of DPDK's");
     let mut batch = Completions::with_capacity(256);
@@ -324,7 +326,8 @@ fn streams_survive_one_frame_in_five_lost_each_way() {
     losses.iter().for_each(|rule| run("iptables", &format!("-D {rule}")));
     let report = server.end();
     assert_eq!(ended, 4);
-    // Of the 110 segments that it sends at the least, 22 are lost on average; four or fewer once in millions of runs.
+    // Of the 110 segments that it sends at the least, 22 are lost on average; four or fewer once in
+    // millions of runs.
     assert!(report.count("retransmits") > 4, "{}", report.count("retransmits"));
 }
 

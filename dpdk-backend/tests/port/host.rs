@@ -91,7 +91,8 @@ pub(crate) fn host_on<D: Device>(
         .map(|ip| AddressConfig { ip: *ip, prefix_length: if ip.is_ipv4() { 24 } else { 64 } })
         .collect();
     let mut config = PollConfig::new(config, interface, [seed, !seed]);
-    // Where a test leaves a window of one segment, each would wait for it: in real time, 40 ms a segment.
+    // Where a test leaves a window of one segment, each would wait for it: in real time, 40 ms a
+    // segment.
     config.tcp.timeouts.delayed_ack_ms = 2;
     adjust(&mut config.tcp);
     let clock = SystemClock::sleeping_at_most(Duration::from_micros(50));

@@ -1,4 +1,5 @@
-//! The kernel's TCP as the peer: connections in both directions, IPv4 and IPv6, with and without offloads, one queue and two.
+//! The kernel's TCP as the peer: connections in both directions, IPv4 and IPv6, with and without
+//! offloads, one queue and two.
 
 use crate::host::{Host, Tap, host, wait_for_turn};
 use crate::namespace::ip;
@@ -197,9 +198,10 @@ fn an_answer_to_one_queues_question_is_heard_by_the_other() {
             break;
         }
     }
-    // Which queue the kernel answers by is its choice, and an answer to the other one is refused. So queues that open
-    // connections actively have an address each; what is asked for here is that both learn where the neighbour is. With an
-    // even chance each, all of them are refused once in 65 536 times.
+    // Which queue the kernel answers by is its choice, and an answer to the other one is refused.
+    // So queues that open connections actively have an address each; what is asked for here is that
+    // both learn where the neighbour is. With an even chance each, all of them are refused once in
+    // 65 536 times.
     assert!(open > 0);
     for host in &mut hosts {
         assert!(host.stack().counters().arp_replies > 0, "each has heard the answer");

@@ -41,7 +41,8 @@ fn connect(hosts: &mut [Host; 2], now: Timestamp, v6: bool, number: u16, rng: &m
         let bits = rng.below(18);
         rng.below(1 << bits)
     };
-    // A client that says nothing, and whose last handshake segment is lost, is unknown to a server that sent a cookie.
+    // A client that says nothing, and whose last handshake segment is lost, is unknown to a server
+    // that sent a cookie.
     let (up, down) = (1 + size(rng), size(rng));
     let local = SocketAddr::new(address(2, v6), 1000 + number);
     let remote = SocketAddr::new(address(1, v6), PORT);

@@ -1,5 +1,6 @@
-//! Two hosts over a line drawn from a seed: whatever is lost, late, doubled or broken, streams arrive as they were sent, and
-//! nothing is left at the end: no block, no segment, no timer, no buffer.
+//! Two hosts over a line drawn from a seed: whatever is lost, late, doubled or broken, streams
+//! arrive as they were sent, and nothing is left at the end: no block, no segment, no timer, no
+//! buffer.
 //!
 //! `TCP_SEEDS=n` runs the first n seeds, `TCP_SEED=n` replays one.
 

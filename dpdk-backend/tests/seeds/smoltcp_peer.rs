@@ -1,8 +1,9 @@
 //! Engine against smoltcp, an independent implementation.
 //!
-//! smoltcp 0.14 forgets its retransmission timer in two rare cases: when a shut window opens again while more is in flight,
-//! and when both ends close at once and its FIN is lost. Such a peer has something unacknowledged, no timer, and an empty
-//! line: nothing will ever come of it. A run that comes to this ends there, and the runs that do are counted.
+//! smoltcp 0.14 forgets its retransmission timer in two rare cases: when a shut window opens again
+//! while more is in flight, and when both ends close at once and its FIN is lost. Such a peer has
+//! something unacknowledged, no timer, and an empty line: nothing will ever come of it. A run that
+//! comes to this ends there, and the runs that do are counted.
 
 use crate::host::{Host, PORT, Talk, address};
 use dpdk_backend::ListenLimits;
@@ -287,7 +288,8 @@ fn drive(host: &mut Host, peer: &mut Peer, now: &mut Timestamp, rng: &mut Rng) {
     assert!(failed || peer.talk.heard == peer.talk.expected, "the peer heard {}", peer.talk.heard);
 }
 
-/// Peers without a timer are one in twenty thousand or so; more of them would hide a fault of the engine's.
+/// Peers without a timer are one in twenty thousand or so; more of them would hide a fault of the
+/// engine's.
 pub(crate) fn check_stuck(runs: u64) {
     let stuck = PEERS_STUCK.load(Ordering::Relaxed);
     eprintln!("engine against smoltcp: {runs} runs, {stuck} ended at a peer that had lost its timer");

@@ -1,9 +1,9 @@
-//! Congestion control: CUBIC (RFC 9438), an initial window of ten segments (RFC 6928), restart after idleness (RFC 5681,
-//! 4.1).
+//! Congestion control: CUBIC (RFC 9438), an initial window of ten segments (RFC 6928), restart
+//! after idleness (RFC 5681, 4.1).
 //!
-//! Windows are in bytes, time in milliseconds, everything in integers, so that a run is the same on every machine. What
-//! CUBIC remembers of an epoch lives in the active block and goes with it: a connection that was idle starts over
-//! from its window.
+//! Windows are in bytes, time in milliseconds, everything in integers, so that a run is the same on
+//! every machine. What CUBIC remembers of an epoch lives in the active block and goes with it: a
+//! connection that was idle starts over from its window.
 
 use crate::tcp::congestion::state::Cubic;
 use crate::tcp::tables::control_block::ControlBlock;
@@ -11,7 +11,8 @@ use crate::time::Now;
 
 /// RFC 9438, 4.6: beta = 0.7.
 const BETA_TENTHS: u64 = 7;
-/// The farthest from K that the cubic is computed at; beyond, the window is far above any limit anyway.
+/// The farthest from K that the cubic is computed at; beyond, the window is far above any limit
+/// anyway.
 const DISTANCE_MAX_MS: i64 = 100_000;
 
 /// RFC 6928, 2: min(10 * MSS, max(2 * MSS, 14600)).
@@ -30,7 +31,8 @@ pub(crate) fn on_ack(block: &mut ControlBlock, cubic: &mut Cubic, acked: u32, no
     let mss = u32::from(block.mss);
     let mut acked = acked;
     if block.cwnd < block.ssthresh {
-        // RFC 5681, 3.1, with RFC 3465's bytes: at most the threshold, the rest counts for avoidance.
+        // RFC 5681, 3.1, with RFC 3465's bytes: at most the threshold, the rest counts for
+        // avoidance.
         let grown = block.cwnd.saturating_add(acked).min(block.ssthresh.max(block.cwnd));
         acked -= grown - block.cwnd;
         block.cwnd = grown;
@@ -89,7 +91,8 @@ impl Cubic {
         cubic.clamp(i64::from(block.cwnd), ceiling.min(i64::from(u32::MAX))) as u32
     }
 
-    /// RFC 9438, 4.3: W_est grows by alpha * acked / cwnd segments, alpha = 3 * (1 - 0.7) / (1 + 0.7) = 9/17.
+    /// RFC 9438, 4.3: W_est grows by alpha * acked / cwnd segments, alpha = 3 * (1 - 0.7) / (1 +
+    /// 0.7) = 9/17.
     fn friendly(&mut self, block: &ControlBlock, acked: u32) {
         let mss = u64::from(block.mss);
         let alpha = if self.w_est >= self.w_max { (1, 1) } else { (9, 17) };

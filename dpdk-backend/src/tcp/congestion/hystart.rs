@@ -1,4 +1,5 @@
-//! HyStart++ (RFC 9406): the first slow start ends when round trips grow, before the queue on the path overflows.
+//! HyStart++ (RFC 9406): the first slow start ends when round trips grow, before the queue on the
+//! path overflows.
 //!
 //! ```text
 //!   slow start ─ a round's smallest trip is longer than the last round's ─► conservative slow start: a quarter of the growth
@@ -7,8 +8,8 @@
 //!                                                                            avoidance, ssthresh = cwnd
 //! ```
 //!
-//! Only while the threshold is the first, infinite one (RFC 9406, 4.3). What is remembered lives in the active block: a connection that
-//! was quiet begins with a new round.
+//! Only while the threshold is the first, infinite one (RFC 9406, 4.3). What is remembered lives in
+//! the active block: a connection that was quiet begins with a new round.
 
 use crate::tcp::congestion::state::HyStart;
 use crate::tcp::seq::at_or_before;
@@ -25,8 +26,9 @@ const CSS_ROUNDS: u8 = 5;
 const L: u32 = 8;
 
 impl HyStart {
-    /// Takes in an acknowledgement of `acked` new bytes in the first slow start, and what it measured. Returns by how many
-    /// bytes the window may grow. Ends the slow start, by the threshold, when it has been conservative for long enough.
+    /// Takes in an acknowledgement of `acked` new bytes in the first slow start, and what it
+    /// measured. Returns by how many bytes the window may grow. Ends the slow start, by the
+    /// threshold, when it has been conservative for long enough.
     pub(crate) fn on_ack(&mut self, block: &mut ControlBlock, acked: u32, rtt_us: Option<u32>) -> u32 {
         if !self.running {
             (self.running, self.round_end) = (true, block.snd.nxt);
@@ -85,8 +87,8 @@ mod tests {
         ControlBlock { mss: 1000, cwnd: 10_000, ..ControlBlock::default() }
     }
 
-    /// Acknowledgements of a segment each, with ten in flight, until a round ends. Returns in how many hundredths of what was
-    /// acknowledged the window may grow.
+    /// Acknowledgements of a segment each, with ten in flight, until a round ends. Returns in how
+    /// many hundredths of what was acknowledged the window may grow.
     fn round(hystart: &mut HyStart, block: &mut ControlBlock, rtt_us: u32) -> u32 {
         let (mut acked, mut growth) = (0, 0);
         loop {

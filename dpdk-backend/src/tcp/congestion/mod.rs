@@ -1,6 +1,8 @@
-//! How fast to send, and what was lost: functions over a connection's blocks, without frames and timers.
+//! How fast to send, and what was lost: functions over a connection's blocks, without frames and
+//! timers.
 //!
-//! `rtt` (round trips, the timeout), `cubic` (the window), `hystart` (the end of slow start), `recovery` (losses).
+//! `rtt` (round trips, the timeout), `cubic` (the window), `hystart` (the end of slow start),
+//! `recovery` (losses).
 
 pub(in crate::tcp) mod cubic;
 pub(in crate::tcp) mod hystart;

@@ -1,5 +1,5 @@
-//! Finding and repairing losses: RACK-TLP (RFC 8985) where SACK was agreed on, NewReno (RFC 6582) where not; what may
-//! leave meanwhile is up to proportional rate reduction (RFC 6937).
+//! Finding and repairing losses: RACK-TLP (RFC 8985) where SACK was agreed on, NewReno (RFC 6582)
+//! where not; what may leave meanwhile is up to proportional rate reduction (RFC 6937).
 //!
 //! ```text
 //!   acknowledgement ─► delivered segments ─► RACK: sent before one that arrived, and late? ─► lost ─► retransmit
@@ -7,7 +7,8 @@
 //!   silence ─► probe timeout: the last segment again (TLP) ─► retransmission timeout: everything is lost
 //! ```
 //!
-//! Everything here works on a connection's two blocks and its segments; timers and frames are the caller's.
+//! Everything here works on a connection's two blocks and its segments; timers and frames are the
+//! caller's.
 
 use crate::tcp::congestion::cubic;
 use crate::tcp::congestion::state::Prr;
@@ -35,7 +36,8 @@ pub(crate) struct Delivery {
     pub(crate) delivered: u32,
     /// Round-trip time of the newest segment that was sent once, in microseconds.
     pub(crate) rtt_us: Option<u32>,
-    /// Of what arrived something was sent again: which of its copies, and how long the rest had to wait for it, is not known.
+    /// Of what arrived something was sent again: which of its copies, and how long the rest had to
+    /// wait for it, is not known.
     pub(crate) ambiguous: bool,
     /// In flight before.
     pub(crate) flight_before: u32,
@@ -45,8 +47,8 @@ pub(crate) struct Delivery {
     pub(crate) reopened: bool,
 }
 
-/// Sequence numbers in flight, as far as is known (RFC 6675's pipe). Without SACK every duplicate acknowledgement stands
-/// for a segment that arrived.
+/// Sequence numbers in flight, as far as is known (RFC 6675's pipe). Without SACK every duplicate
+/// acknowledgement stands for a segment that arrived.
 pub(crate) fn pipe(block: &ControlBlock, active: &Active) -> u32 {
     let arrived = if block.has(Facts::SACK) {
         active.flight.sacked
@@ -116,8 +118,8 @@ fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: 
     window.min(u64::from(block.rtt.smoothed_us)) as u32
 }
 
-/// RFC 8985, 6.2, step 5: marks what is lost. Returns whether anything was, and in how many microseconds the reordering
-/// window of what may be lost closes.
+/// RFC 8985, 6.2, step 5: marks what is lost. Returns whether anything was, and in how many
+/// microseconds the reordering window of what may be lost closes.
 pub(crate) fn detect_losses(
     block: &ControlBlock,
     active: &mut Active,
@@ -151,8 +153,8 @@ pub(crate) fn detect_losses(
     (found, wait)
 }
 
-/// NewReno (RFC 6582) for peers without SACK: the third duplicate, and every partial acknowledgement in recovery, shows
-/// that the first segment is lost.
+/// NewReno (RFC 6582) for peers without SACK: the third duplicate, and every partial
+/// acknowledgement in recovery, shows that the first segment is lost.
 pub(crate) fn detect_losses_without_sack(
     active: &mut Active,
     store: &mut FixedSlab<SentSegment>,
@@ -180,7 +182,8 @@ pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
     active.recovery.probe.in_flight = false; // RFC 8985, 7.1
 }
 
-/// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not reported is lost, the window is one segment.
+/// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not
+/// reported is lost, the window is one segment.
 pub(crate) fn enter_timeout(
     block: &mut ControlBlock,
     active: &mut Active,
@@ -269,17 +272,19 @@ impl ProbeAnswer {
     }
 }
 
-/// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a loss: then the
-/// congestion that it shows has to be answered.
+/// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a
+/// loss: then the congestion that it shows has to be answered.
 pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
     let probe = &mut active.recovery.probe;
     if !probe.in_flight || before(answer.acknowledgement, probe.end) {
         return false;
     }
-    // Of the original alone there would be nothing to acknowledge beyond it before the probe is answered, too.
+    // Of the original alone there would be nothing to acknowledge beyond it before the probe is
+    // answered, too.
     let is_beyond = before(probe.end, answer.acknowledgement);
-    // A new segment as probe: its acknowledgement is like any other. Of the same segment again, one that came twice, or
-    // an acknowledgement that came twice, says that it was needless. The first that reaches its end may be the original's.
+    // A new segment as probe: its acknowledgement is like any other. Of the same segment again, one
+    // that came twice, or an acknowledgement that came twice, says that it was needless. The first
+    // that reaches its end may be the original's.
     let is_needless =
         answer.twice_to == Some(probe.end) || (answer.is_duplicate && !answer.has_sack && !is_beyond);
     let is_new = !probe.is_retransmission;
@@ -287,8 +292,9 @@ pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
     is_beyond && !is_new && !is_needless
 }
 
-/// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed acknowledgement where less is
-/// out than a receiver has to acknowledge at once (RFC 9293, 3.8.6.3: two full segments).
+/// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed
+/// acknowledgement where less is out than a receiver has to acknowledge at once (RFC 9293, 3.8.6.3:
+/// two full segments).
 pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     if !block.has(Facts::HAS_RTT) {
         return crate::tcp::congestion::rtt::RTO_INITIAL_MS;
@@ -296,7 +302,8 @@ pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     let may_be_delayed = block.flight() < 2 * u32::from(block.mss);
     let delayed_us = if may_be_delayed { PEER_DELAY_MAX_US } else { 2000 };
     let trips_us = 2 * u64::from(block.rtt.smoothed_us);
-    // Where round trips vary by more than the first measurement presumes, two of them say nothing (RFC 9002, 6.2.1).
+    // Where round trips vary by more than the first measurement presumes, two of them say nothing
+    // (RFC 9002, 6.2.1).
     let varied_us = match block.rtt.variation_us > block.rtt.smoothed_us / 2 {
         true => u64::from(block.rtt.smoothed_us) + 4 * u64::from(block.rtt.variation_us),
         false => 0,
@@ -305,7 +312,8 @@ pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     timeout_us.div_ceil(1000).min(u64::from(crate::tcp::congestion::rtt::RTO_MAX_MS)) as u32
 }
 
-/// RFC 2883: whether the first block reports something that is already acknowledged, or lies in the second block.
+/// RFC 2883: whether the first block reports something that is already acknowledged, or lies in the
+/// second block.
 pub(crate) fn is_duplicate_sack(ack: u32, blocks: &[(u32, u32)]) -> bool {
     let Some((left, right)) = blocks.first().copied() else { return false };
     if before(left, ack) {

@@ -1,4 +1,5 @@
-//! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200 ms.
+//! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200
+//! ms.
 
 use crate::tcp::tables::control_block::{ControlBlock, State};
 use crate::tcp::tables::marks::Facts;
@@ -7,7 +8,8 @@ use crate::tcp::tables::marks::Facts;
 pub(crate) const RTO_INITIAL_MS: u32 = 1000;
 /// The same after a SYN had to be sent again (RFC 6298, 5.7).
 const RTO_FALLBACK_MS: u32 = 3000;
-/// The least RTO, in microseconds. RFC 6298, 2.4 asks for a second; every stack of today uses 200 ms.
+/// The least RTO, in microseconds. RFC 6298, 2.4 asks for a second; every stack of today uses 200
+/// ms.
 const RTO_MIN_US: u32 = 200_000;
 /// A measurement counts for no more than this, in microseconds.
 const RTT_MAX_US: u32 = 60_000_000;
@@ -21,14 +23,15 @@ pub(crate) fn sample(block: &mut ControlBlock, rtt_us: u32) {
     smooth(block, rtt_us);
 }
 
-/// Takes in what an echoed timestamp measures (RFC 7323, 4.1), which is valid for a segment that was sent again, too
-/// (RFC 6298, 3). Whole milliseconds may be below the truth, so they are no smallest round trip.
+/// Takes in what an echoed timestamp measures (RFC 7323, 4.1), which is valid for a segment that
+/// was sent again, too (RFC 6298, 3). Whole milliseconds may be below the truth, so they are no
+/// smallest round trip.
 pub(crate) fn sample_echo(block: &mut ControlBlock, rtt_ms: u32) {
     smooth(block, rtt_ms.max(1).saturating_mul(1000).min(RTT_MAX_US));
 }
 
-/// RFC 6298, 2.2 and 2.3. A valid measurement, and nothing else, ends the backoff (RFC 6298, 5; RFC 9293, MUST-18): until
-/// there is one, the timeout may still be shorter than the path.
+/// RFC 6298, 2.2 and 2.3. A valid measurement, and nothing else, ends the backoff (RFC 6298, 5; RFC
+/// 9293, MUST-18): until there is one, the timeout may still be shorter than the path.
 fn smooth(block: &mut ControlBlock, rtt_us: u32) {
     block.backoff = 0;
     if !block.has(Facts::HAS_RTT) {
@@ -63,8 +66,8 @@ pub(crate) fn rto_ms(block: &ControlBlock) -> u32 {
     doubled(block, block.backoff)
 }
 
-/// The time to the next probe of a shut window, of which `probes` have left: it grows as for retransmissions (RFC 9293,
-/// 3.8.6.1), and by itself, since an answer to a probe measures nothing.
+/// The time to the next probe of a shut window, of which `probes` have left: it grows as for
+/// retransmissions (RFC 9293, 3.8.6.1), and by itself, since an answer to a probe measures nothing.
 pub(crate) fn persist_ms(block: &ControlBlock, probes: u8) -> u32 {
     doubled(block, block.backoff.saturating_add(probes))
 }

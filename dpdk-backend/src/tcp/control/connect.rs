@@ -86,7 +86,8 @@ impl Tcp {
         self.find(self.keys.flow(tuple), tuple, cx.net).is_some()
     }
 
-    /// RFC 6056, algorithm 4: a keyed offset for each destination, and a count for each group of them.
+    /// RFC 6056, algorithm 4: a keyed offset for each destination, and a count for each group of
+    /// them.
     fn choose_port(&mut self, cx: &Context<'_>, tuple: impl Fn(u16) -> Tuple) -> Option<Tuple> {
         let example = tuple(0);
         let (offset, group) = self.keys.port_offset(example.remote, example.remote_port);

@@ -5,12 +5,14 @@
 //!        └─ copied to an orphan's block: FIN-WAIT, CLOSING, LAST-ACK ── record in TIME-WAIT, or gone
 //! ```
 //!
-//! An orphan keeps what is in flight, and retransmits it; what was never sent is dropped. Data that comes for it is
-//! answered with a reset. Without a free orphan block the peer gets a reset instead of a goodbye.
+//! An orphan keeps what is in flight, and retransmits it; what was never sent is dropped. Data that
+//! comes for it is answered with a reset. Without a free orphan block the peer gets a reset instead
+//! of a goodbye.
 //!
-//! Such a reset is said once and never again, so it must not be lost before it reaches the line, and many thousands may be owed at the
-//! same time: the ended block owes it, is listed for output like one with data, and is freed when the reset has left and its end
-//! was reported, whichever comes last.
+//! Such a reset is said once and never again, so it must not be lost before it reaches the line,
+//! and many thousands may be owed at the same time: the ended block owes it, is listed for output
+//! like one with data, and is freed when the reset has left and its end was reported, whichever
+//! comes last.
 
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::control_block::{ControlBlock, State};
@@ -45,7 +47,8 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
-        // A reset that is owed still says the timestamp that was agreed on, and what was put back is told before the end.
+        // A reset that is owed still says the timestamp that was agreed on, and what was put back
+        // is told before the end.
         block.marks =
             block.marks.only(Lists::OF_TURN.or(Lists::UNREAD)).or(block.marks.only(Facts::TIMESTAMPS));
         block.state = State::Ended;
@@ -111,8 +114,9 @@ impl Tcp {
         self.wheel.cancel(&mut self.table, index);
         let generation = self.table[orphan].generation;
         let mut block = ControlBlock { generation, ..self.table[index] };
-        // A window that the owner had shut opens again: the peer may have something in flight, and would wait for it until its
-        // timers give up. Its data is answered with a reset, as for any orphan.
+        // A window that the owner had shut opens again: the peer may have something in flight, and
+        // would wait for it until its timers give up. Its data is answered with a reset, as for any
+        // orphan.
         block.clear(Lists::OF_TURN.or(Lists::UNREAD));
         block.clear(Todos::ACK_LATER);
         block.clear(Facts::STOPPED);
@@ -138,7 +142,8 @@ impl Tcp {
         self.stores.actives.get(self.table[index].active).is_some_and(|active| !active.gap.kept.is_empty())
     }
 
-    /// The gap before what was kept was not filled in time: it is let go, and comes again if its peer has it still (RFC 2018, 8).
+    /// The gap before what was kept was not filled in time: it is let go, and comes again if its
+    /// peer has it still (RFC 2018, 8).
     pub(in crate::tcp) fn forget_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.out_of_order_expired += 1;
         self.drop_kept(index);
@@ -158,7 +163,8 @@ impl Tcp {
         }
     }
 
-    /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement leaves now.
+    /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement
+    /// leaves now.
     pub(in crate::tcp) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if self.table[index].has(Todos::ACK_NOW.or(Todos::ACK_LATER)) {
             self.send_ack(cx, index, None);

@@ -33,7 +33,8 @@ impl Tcp {
         self.ports.accepting && self.table.has_room()
     }
 
-    /// Turns an entry whose handshake is over into a connection. `announced`: the window that its peer knows of.
+    /// Turns an entry whose handshake is over into a connection. `announced`: the window that its
+    /// peer knows of.
     pub(in crate::tcp) fn accept(
         &mut self,
         cx: &mut Context<'_>,
@@ -63,8 +64,8 @@ impl Tcp {
         Some(connection)
     }
 
-    /// Lets in those that waited, as far as there is room; their windows open. Once nobody listens they are reset instead, as a
-    /// kernel's backlog is with its listener.
+    /// Lets in those that waited, as far as there is room; their windows open. Once nobody listens
+    /// they are reset instead, as a kernel's backlog is with its listener.
     pub(crate) fn accept_waiting(&mut self, cx: &mut Context<'_>) {
         while !self.ports.listening && self.reset_waiting(cx) {}
         while self.may_accept() {

@@ -35,7 +35,8 @@ pub(crate) enum Report {
 }
 
 impl Tcp {
-    /// Listens; port 0 takes a free one. `None` when the table of listeners is full or the port is taken.
+    /// Listens; port 0 takes a free one. `None` when the table of listeners is full or the port is
+    /// taken.
     pub(crate) fn listen(&mut self, ip: Ip, port: u16, backlog: usize, limits: Limits) -> Option<(u8, u16)> {
         if self.ports.listeners.len() >= usize::from(crate::tcp::engine::NO_LISTENER) {
             return None;
@@ -114,7 +115,8 @@ impl Tcp {
             return Err((Refusal::Store, buffer));
         };
         let active = &mut self.stores.actives[active];
-        // What waits behind a slow peer does not keep receive buffers for a few bytes where those are short.
+        // What waits behind a slow peer does not keep receive buffers for a few bytes where those
+        // are short.
         let waits = self.table[index].has(Facts::WAITED);
         let moves = waits && cx.pools.receive_is_half_taken();
         let (pools, last) = (&mut *cx.pools, &mut self.turn.moved);
@@ -136,8 +138,9 @@ impl Tcp {
         Ok(())
     }
 
-    /// Shuts the connection's window, or opens it again. The window that was announced is taken back, where RFC 9293, 3.8.6 would
-    /// rather not see it done: what one peer may send on would hold receive buffers that all others need. It sends that again.
+    /// Shuts the connection's window, or opens it again. The window that was announced is taken
+    /// back, where RFC 9293, 3.8.6 would rather not see it done: what one peer may send on would
+    /// hold receive buffers that all others need. It sends that again.
     pub(crate) fn set_receiving(&mut self, id: ConnectionId, receiving: bool) {
         let Some(index) = self.live(id) else { return };
         let block = &mut self.table[index];
@@ -158,7 +161,8 @@ impl Tcp {
             return;
         };
         if let Some(last) = last {
-            // A full store of pieces loses the farewell, not the close; an empty queue is sure of a piece.
+            // A full store of pieces loses the farewell, not the close; an empty queue is sure of a
+            // piece.
             let _ = self.enqueue(cx, index, last, usize::MAX, Priority::Reply);
         }
         match self.table[index].state {
@@ -176,7 +180,8 @@ impl Tcp {
         }
     }
 
-    /// Ends the connection for its owner; what is in flight still arrives, what is queued does not leave.
+    /// Ends the connection for its owner; what is in flight still arrives, what is queued does not
+    /// leave.
     pub(crate) fn close(&mut self, cx: &mut Context<'_>, id: ConnectionId) {
         let Some(index) = self.live(id) else { return };
         let unread = self.purge_received(index) | self.table[index].has(Facts::PAYLOAD_REFUSED);
@@ -219,8 +224,9 @@ impl Tcp {
         active.map_or(0, |active| self.stores.pieces.block_bytes(&active.queue, is_counted))
     }
 
-    /// Whether the connection keeps so much that its peer may be slow: more than `bytes_max`, or more pieces than a queue has which
-    /// is no burden to the store. Pieces are counted only of one that had to wait.
+    /// Whether the connection keeps so much that its peer may be slow: more than `bytes_max`, or
+    /// more pieces than a queue has which is no burden to the store. Pieces are counted only of one
+    /// that had to wait.
     pub(crate) fn may_be_slow(&self, id: ConnectionId, bytes_max: usize) -> bool {
         let Some(index) = self.live(id) else { return false };
         let block = &self.table[index];
@@ -237,7 +243,8 @@ impl Tcp {
         active.map_or(0, |active| self.stores.pieces.block_bytes(&active.queue, is_counted))
     }
 
-    /// When something of the connection was acknowledged last, or first sent, in milliseconds; `None` while it keeps nothing.
+    /// When something of the connection was acknowledged last, or first sent, in milliseconds;
+    /// `None` while it keeps nothing.
     pub(crate) fn progress_ms(&self, id: ConnectionId) -> Option<u32> {
         let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         active.map(|active| active.progress_ms)
@@ -254,8 +261,9 @@ impl Tcp {
         SendStoreLevel { used, max: used + self.stores.segments.room() }
     }
 
-    /// Segments that one connection may have in flight: a quarter of what is free of those that all share, and one in any case,
-    /// so that peers which do not acknowledge leave room for all others.
+    /// Segments that one connection may have in flight: a quarter of what is free of those that all
+    /// share, and one in any case, so that peers which do not acknowledge leave room for all
+    /// others.
     pub(in crate::tcp) fn segments_allowed(&self) -> u32 {
         let free = self.config.stores.segments_max.saturating_sub(self.stores.segments.len());
         (free.div_ceil(4).max(1) as u32).min(self.config.stores.segments_per_connection_max)
@@ -286,14 +294,16 @@ impl Tcp {
         !is_empty || self.reports.unread.has_told()
     }
 
-    /// The next report: openings first, then payloads, then ends. An end frees the block, or lets its reset do so.
+    /// The next report: openings first, then payloads, then ends. An end frees the block, or lets
+    /// its reset do so.
     pub(crate) fn next_report(&mut self) -> Option<Report> {
         while let Some(notice) = self.reports.notices.pop_front() {
             if let Some(report) = self.of_notice(notice) {
                 return Some(report);
             }
         }
-        // An empty deque that is cleared begins at its front again, so that only what was ever needed is touched.
+        // An empty deque that is cleared begins at its front again, so that only what was ever
+        // needed is touched.
         self.reports.notices.clear();
         if let Some((index, buffer)) = self.next_payload() {
             return Some(Report::Received(self.id(index), buffer));

@@ -1,7 +1,9 @@
-//! What the clock brings: retransmission and probe timeouts, shut windows, keepalive, delayed acknowledgements.
+//! What the clock brings: retransmission and probe timeouts, shut windows, keepalive, delayed
+//! acknowledgements.
 //!
-//! A block has one node in the wheel, for the earliest of its deadlines: the sending side's (in the active block), the
-//! keepalive's, and an orphan's patience. The node may be early; who fires looks at the true deadlines and arms again.
+//! A block has one node in the wheel, for the earliest of its deadlines: the sending side's (in the
+//! active block), the keepalive's, and an orphan's patience. The node may be early; who fires looks
+//! at the true deadlines and arms again.
 
 use crate::tcp::congestion::recovery;
 use crate::tcp::congestion::rtt;
@@ -16,7 +18,7 @@ use crate::time::Now;
 use netpoll::CloseReason;
 
 impl Tcp {
-    // --- arming --------------------------------------------------------------------------------------------------
+    // --- arming ---
 
     /// Sets the node for the block's earliest deadline, unless it fires early enough already.
     pub(in crate::tcp) fn schedule(&mut self, index: BlockIndex, now: Now) {
@@ -49,7 +51,8 @@ impl Tcp {
         is_idle.then(|| block.received_ms.wrapping_add(wait))
     }
 
-    /// When an orphan is given up, whatever its peer still sends: a peer must not hold what nobody owns.
+    /// When an orphan is given up, whatever its peer still sends: a peer must not hold what nobody
+    /// owns.
     fn patience_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
         block.has(Facts::ORPHAN).then_some(block.ack_due_ms)
@@ -117,8 +120,9 @@ impl Tcp {
         active.timer.due_ms = now.ms.wrapping_add(wait_ms);
     }
 
-    /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe achieves, else the
-    /// retransmission timeout. A probe that would come after that takes its place: the timeout follows it.
+    /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe
+    /// achieves, else the retransmission timeout. A probe that would come after that takes its
+    /// place: the timeout follows it.
     pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: BlockIndex, now: Now) {
         let block = &self.table[index];
         let Some(active) = self.stores.actives.get(block.active) else { return };
@@ -136,7 +140,7 @@ impl Tcp {
         }
     }
 
-    // --- firing --------------------------------------------------------------------------------------------------
+    // --- firing ---
 
     /// Fires what is due, as many timers as the configuration allows in one poll.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
@@ -214,8 +218,9 @@ impl Tcp {
         if limit > 0 {
             return cx.now.since(active.progress_ms) >= limit;
         }
-        // A shut window is no silence: its peer answers the probes, or the copies of what was in flight when it was shut (RFC
-        // 9293, SHLD-17, MUST-35). An orphan must not be held so for ever.
+        // A shut window is no silence: its peer answers the probes, or the copies of what was in
+        // flight when it was shut (RFC 9293, SHLD-17, MUST-35). An orphan must not be held so for
+        // ever.
         let heard = !block.has(Facts::ORPHAN)
             && (active.timer.kind == TimerKind::Persist || block.snd.wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
@@ -275,7 +280,8 @@ impl Tcp {
             return;
         }
         let active = &mut self.stores.actives[block.active];
-        // RFC 2018, 8: a peer that has dropped what it reported begins to show it at the first segment.
+        // RFC 2018, 8: a peer that has dropped what it reported begins to show it at the first
+        // segment.
         let reneged =
             self.stores.segments.get(active.flight.head).is_some_and(|first| first.has(SegmentFacts::SACKED));
         if reneged {
@@ -339,8 +345,9 @@ impl Tcp {
         true
     }
 
-    /// Acknowledgements that have waited long enough. The list is in order of its first looks; what was acknowledged
-    /// meanwhile and waits anew is put behind, so that an acknowledgement waits at most twice the delay.
+    /// Acknowledgements that have waited long enough. The list is in order of its first looks; what
+    /// was acknowledged meanwhile and waits anew is put behind, so that an acknowledgement waits at
+    /// most twice the delay.
     fn expire_delayed(&mut self, cx: &mut Context<'_>) {
         for _ in 0..self.turn.delayed.len() {
             let Some((index, due_ms)) = self.turn.delayed.front().copied() else { return };

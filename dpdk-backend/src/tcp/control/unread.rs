@@ -1,8 +1,9 @@
 //! Payloads that their owner gave back: it had no block for what it makes of them.
 //!
-//! Where a kernel copies what it sends, the owner's blocks stay away until they are acknowledged. So they can run out among
-//! healthy connections, and come home by themselves: acknowledgements are taken in meanwhile, and what was given back is told
-//! again when there are blocks. It holds receive buffers, which make the windows: peers that send on are slowed down.
+//! Where a kernel copies what it sends, the owner's blocks stay away until they are acknowledged.
+//! So they can run out among healthy connections, and come home by themselves: acknowledgements are
+//! taken in meanwhile, and what was given back is told again when there are blocks. It holds
+//! receive buffers, which make the windows: peers that send on are slowed down.
 //!
 //! ```text
 //!   told: Received ─► no block ─► put back, behind earlier ones ─ blocks came home ─► told again, before anything newer
@@ -17,8 +18,8 @@ use netpoll::{Buffer, ConnectionId};
 /// As long as no block comes home, payloads wait at most: then their owner has to decide who goes.
 const WITHOUT_BLOCKS_MS: u32 = 1000;
 impl Tcp {
-    /// Takes a payload back that was told, until a block of `size` bytes is free; with all that the owner was told of the
-    /// connection behind it.
+    /// Takes a payload back that was told, until a block of `size` bytes is free; with all that the
+    /// owner was told of the connection behind it.
     ///
     /// # Errors
     /// The payload: no block came home for long, or the connection is over.
@@ -51,7 +52,8 @@ impl Tcp {
             && self.live(id).is_some_and(|index| self.table[index].has(Lists::UNREAD))
     }
 
-    /// Lets what was put back be told again, when there are blocks for it or there were none for long.
+    /// Lets what was put back be told again, when there are blocks for it or there were none for
+    /// long.
     pub(crate) fn tell_again(&mut self, cx: &mut Context<'_>) {
         if self.reports.unread.has_told() {
             return;

@@ -1,4 +1,5 @@
-//! The ACK field (RFC 9293, 3.10.7.4, fifth): what arrived, what that says about losses, and what may leave now.
+//! The ACK field (RFC 9293, 3.10.7.4, fifth): what arrived, what that says about losses, and what
+//! may leave now.
 
 use crate::tcp::congestion::recovery::{self, Delivery, ProbeAnswer};
 use crate::tcp::congestion::{cubic, rtt};
@@ -73,12 +74,14 @@ impl Tcp {
         self.mark_dirty(index);
     }
 
-    /// RFC 9293, 3.10.7.4: SND.WND, unless the segment is older than the one it came from. Says whether it changed.
+    /// RFC 9293, 3.10.7.4: SND.WND, unless the segment is older than the one it came from. Says
+    /// whether it changed.
     fn update_window(&mut self, index: BlockIndex, segment: &Segment) -> bool {
         let block = &mut self.table[index];
         let header = &segment.header;
         let window = u32::from(header.window) << block.send_scale();
-        // SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK, which holds for every acknowledgement that gets here.
+        // SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK, which holds for every acknowledgement
+        // that gets here.
         let newer =
             before(block.snd.una, header.acknowledgement) || at_or_before(block.snd.wl1, header.sequence);
         if !newer {
@@ -133,7 +136,8 @@ impl Tcp {
         }
     }
 
-    /// Finds losses and adjusts the window. Returns in how many microseconds a segment may turn out to be lost.
+    /// Finds losses and adjusts the window. Returns in how many microseconds a segment may turn out
+    /// to be lost.
     fn repair(
         &mut self,
         cx: &mut Context<'_>,
@@ -163,7 +167,8 @@ impl Tcp {
             recovery::enter_recovery(block, active);
         }
         if delivery.reopened {
-            // The peer had dropped what came while its window was shut; congestion has no part in it.
+            // The peer had dropped what came while its window was shut; congestion has no part in
+            // it.
             active.flight.mark_all_lost(store);
         }
         let is_first_start =
@@ -234,8 +239,8 @@ impl Tcp {
     }
 }
 
-/// RFC 7323, 4.1: the round trip, in milliseconds, that an echoed timestamp tells. One that no segment of ours can have had tells
-/// none.
+/// RFC 7323, 4.1: the round trip, in milliseconds, that an echoed timestamp tells. One that no
+/// segment of ours can have had tells none.
 fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u32> {
     let (_, echo) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))?;
     let passed_ms = now.ms.wrapping_add(block.stamps.offset).wrapping_sub(echo);
@@ -246,7 +251,8 @@ fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u3
 fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delivery, is_duplicate: bool) {
     let mss = block.mss;
     if is_duplicate && block.has(Facts::RECOVERED) {
-        // RFC 6582, 3.2, step 2: these answer what the last recovery sent twice, not what has left since.
+        // RFC 6582, 3.2, step 2: these answer what the last recovery sent twice, not what has left
+        // since.
     } else if is_duplicate {
         // No more can have arrived than is in flight behind the first.
         let most = (delivery.flight_before / u32::from(mss.max(1))).min(250) as u8;
@@ -261,7 +267,8 @@ fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delive
     }
 }
 
-/// RFC 7661: the window grows only where it was the limit; in slow start half of it counts, as for Linux.
+/// RFC 7661: the window grows only where it was the limit; in slow start half of it counts, as for
+/// Linux.
 fn is_window_limited(cwnd: u32, ssthresh: u32, mss: u16, delivery: &Delivery) -> bool {
     let flight = delivery.flight_before;
     if cwnd < ssthresh { flight.saturating_mul(2) > cwnd } else { flight + u32::from(mss) >= cwnd }

@@ -1,4 +1,5 @@
-//! Segments of connections: the checks of RFC 9293, 3.10.7.4, in its order, with RFC 7323's and RFC 5961's.
+//! Segments of connections: the checks of RFC 9293, 3.10.7.4, in its order, with RFC 7323's and RFC
+//! 5961's.
 //!
 //! ```text
 //!   timestamps (7323, 5.3) ─ sequence ─ RST (5961, 3) ─ SYN (5961, 4) ─ ACK (5961, 5) ─ payload ─ FIN
@@ -75,7 +76,8 @@ impl Tcp {
             return Verdict::Nothing;
         }
         let verdict = self.check_sequence(index, segment);
-        // RFC 5961, 3.2: exactly the next number resets; anything else in the window is asked about.
+        // RFC 5961, 3.2: exactly the next number resets; anything else in the window is asked
+        // about.
         if is_reset {
             let block = &self.table[index];
             if header.sequence == block.rcv.nxt {
@@ -193,7 +195,8 @@ impl Tcp {
         in_range
     }
 
-    /// RFC 7323, 4.3: the timestamp to echo is that of the segment that the last acknowledgement ended in, or of an older one.
+    /// RFC 7323, 4.3: the timestamp to echo is that of the segment that the last acknowledgement
+    /// ended in, or of an older one.
     fn note_timestamp(&mut self, index: BlockIndex, segment: &Segment) {
         let block = &mut self.table[index];
         if let Some((value, _)) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))
@@ -212,10 +215,10 @@ impl Tcp {
         self.end_gone(cx, index, reason);
     }
 
-    // --- errors from the network ---------------------------------------------------------------------------------
+    // --- errors from the network ---
 
-    /// An ICMP error about a segment of ours. RFC 5927: only with a number that is in flight; RFC 1122, 4.2.3.9: only a hard
-    /// error ends anything, and only while connecting.
+    /// An ICMP error about a segment of ours. RFC 5927: only with a number that is in flight; RFC
+    /// 1122, 4.2.3.9: only a hard error ends anything, and only while connecting.
     pub(crate) fn handle_error(&mut self, cx: &mut Context<'_>, error: &IcmpError) {
         let hash = self.keys.flow(&error.tuple);
         let Some(Record::Connection(index)) = self.find(hash, &error.tuple, cx.net) else {

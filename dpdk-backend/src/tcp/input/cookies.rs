@@ -5,8 +5,9 @@
 //!   our TSval: clock, its low 6 bits replaced by: SACK │ scaled │ peer's window scale (4 bits)
 //! ```
 //!
-//! A cookie is good for two epochs, and only within two epochs of one having been sent: who was not flooded need not look
-//! at stray acknowledgements. Without timestamps the peer gets neither window scaling nor SACK.
+//! A cookie is good for two epochs, and only within two epochs of one having been sent: who was not
+//! flooded need not look at stray acknowledgements. Without timestamps the peer gets neither window
+//! scaling nor SACK.
 
 use crate::keys::Keys;
 use crate::time::Now;

@@ -1,6 +1,8 @@
-//! Segments of half-open connections (RFC 9293, 3.10.7.4, SYN-RECEIVED), and what they are answered with.
+//! Segments of half-open connections (RFC 9293, 3.10.7.4, SYN-RECEIVED), and what they are answered
+//! with.
 //!
-//! A peer whose handshake is over while the owner does not accept, or has no room, waits in the SYN cache with a shut window.
+//! A peer whose handshake is over while the owner does not accept, or has no room, waits in the SYN
+//! cache with a shut window.
 
 use crate::iface::SMALL_SIZE_MAX;
 use crate::tcp::engine::{Context, Tcp};
@@ -148,9 +150,10 @@ impl Tcp {
         }
     }
 
-    /// Says where we stand: with the window that the SYN-ACK announced (RFC 9293, SHLD-14), or with a shut one for a peer that
-    /// waits. That one's window is taken back, so that it asks again by probes and gets on as soon as it is let in; otherwise its
-    /// data would be dropped until its timers gave up.
+    /// Says where we stand: with the window that the SYN-ACK announced (RFC 9293, SHLD-14), or with
+    /// a shut one for a peer that waits. That one's window is taken back, so that it asks again by
+    /// probes and gets on as soon as it is let in; otherwise its data would be dropped until its
+    /// timers gave up.
     pub(in crate::tcp) fn acknowledge_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
         if !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;

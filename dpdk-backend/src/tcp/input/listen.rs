@@ -1,5 +1,5 @@
-//! Segments that belong to no connection: a SYN to a listener, the acknowledgement of a cookie, or a reset
-//! (RFC 9293, 3.10.7.1 and 3.10.7.2).
+//! Segments that belong to no connection: a SYN to a listener, the acknowledgement of a cookie, or
+//! a reset (RFC 9293, 3.10.7.1 and 3.10.7.2).
 //!
 //! No control block exists before the handshake is over (RFC 4987, 3.3).
 
@@ -34,8 +34,8 @@ impl Tcp {
             return self.handle_connection(cx, index, segment, frame);
         }
         cx.counters.drop_no_connection += 1;
-        // While cookies are out, a segment may have overtaken the one that carries the cookie back: no answer makes its
-        // sender repeat both, a reset would end what has just begun.
+        // While cookies are out, a segment may have overtaken the one that carries the cookie back:
+        // no answer makes its sender repeat both, a reset would end what has just begun.
         let may_follow = may_be_cookie && self.peers.cookies.are_out(cx.now) && is_listened_at;
         if !may_follow {
             self.refuse(cx, segment);
@@ -50,7 +50,8 @@ impl Tcp {
         Some(position as u8)
     }
 
-    /// A SYN for nobody we know; `iss` is our number where an earlier connection of the tuple decides it.
+    /// A SYN for nobody we know; `iss` is our number where an earlier connection of the tuple
+    /// decides it.
     pub(in crate::tcp) fn handle_syn(&mut self, cx: &mut Context<'_>, segment: &Segment, iss: Option<u32>) {
         let Some(listener) = self.listener_of(&segment.tuple) else {
             cx.counters.drop_no_connection += 1;

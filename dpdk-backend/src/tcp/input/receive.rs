@@ -1,7 +1,7 @@
 //! Payload and FIN (RFC 9293, 3.10.7.4, seventh and eighth).
 //!
-//! Payload in order goes to the owner in the buffer that it came in. There is no receive buffer: what the owner holds is
-//! the owner's, and the budget of buffers that are left makes the windows.
+//! Payload in order goes to the owner in the buffer that it came in. There is no receive buffer:
+//! what the owner holds is the owner's, and the budget of buffers that are left makes the windows.
 
 use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Tcp};
@@ -55,7 +55,8 @@ impl Tcp {
             return true;
         }
         if !self.deliver(cx, index, frame) {
-            // What is kept must not stand in the way of what is in order (RFC 2018, 8 allows to forget it).
+            // What is kept must not stand in the way of what is in order (RFC 2018, 8 allows to
+            // forget it).
             if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
                 active.gap.kept.clear(&mut self.stores.kept);
             }
@@ -113,8 +114,9 @@ impl Tcp {
         }
     }
 
-    /// RFC 5681, 4.2: at once for every second segment, small ones too, and when a gap was filled, else within the delay. A sender
-    /// whose small messages wait for the delay one after the other takes the tail for lost, or has no room for more.
+    /// RFC 5681, 4.2: at once for every second segment, small ones too, and when a gap was filled,
+    /// else within the delay. A sender whose small messages wait for the delay one after the other
+    /// takes the tail for lost, or has no room for more.
     fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex, at_once: bool) {
         let block = &self.table[index];
         let has_gap = self.stores.actives.get(block.active).is_some_and(|active| !active.gap.kept.is_empty());
@@ -146,7 +148,8 @@ impl Tcp {
         block.has(Facts::STOPPED) && !block.has(Facts::DISCARD)
     }
 
-    /// No buffer, or no window: the payload is dropped and the peer told how much it may send, which may be nothing.
+    /// No buffer, or no window: the payload is dropped and the peer told how much it may send,
+    /// which may be nothing.
     pub(in crate::tcp) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let is_shut = self.is_shut(index);
         let count = if is_shut { &mut cx.counters.drop_stopped } else { &mut cx.counters.receive_pauses };
@@ -154,8 +157,8 @@ impl Tcp {
         let block = &mut self.table[index];
         block.set(Facts::PAYLOAD_REFUSED);
         if self.buffers.budget == 0 || is_shut {
-            // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it done: its
-            // alternative is to drop whatever comes until the peer's timers give up.
+            // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it
+            // done: its alternative is to drop whatever comes until the peer's timers give up.
             (block.rcv.wup, block.rcv.wnd) = (block.rcv.nxt, 0);
         }
         if self.rates.duplicate.take(cx.now) {
@@ -165,10 +168,12 @@ impl Tcp {
         }
     }
 
-    /// Keeps payload that came ahead of a gap, and tells the peer at once (RFC 5681, 4.2; RFC 2018, 4).
+    /// Keeps payload that came ahead of a gap, and tells the peer at once (RFC 5681, 4.2; RFC 2018,
+    /// 4).
     fn keep(&mut self, cx: &mut Context<'_>, index: BlockIndex, start: u32, payload: Buffer) {
         let payload = self.compact(cx, payload);
-        // A connection keeps an eighth of what is free at most, so that a few can't keep what all need.
+        // A connection keeps an eighth of what is free at most, so that a few can't keep what all
+        // need.
         let share = (self.buffers.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
         let most = self.config.stores.out_of_order_per_connection_max.min(share);
         // A quarter of the budget stays for what comes in order.
@@ -217,7 +222,7 @@ impl Tcp {
         }
     }
 
-    // --- FIN -----------------------------------------------------------------------------------------------------
+    // --- FIN ---
 
     /// A FIN, now or remembered, counts when everything before it is there. Settles the block.
     pub(in crate::tcp) fn receive_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {

@@ -31,7 +31,8 @@ impl Tcp {
             cx.counters.time_wait_reuses += 1;
             self.flows.remove(record.hash, Record::TimeWait(index));
             self.peers.time_wait.forget(index);
-            // RFC 9293, 3.6.1: beyond everything that the earlier connection has sent, as Linux chooses it.
+            // RFC 9293, 3.6.1: beyond everything that the earlier connection has sent, as Linux
+            // chooses it.
             let iss = record.snd_nxt.wrapping_add(65_537);
             return self.handle_syn(cx, segment, Some(iss));
         }

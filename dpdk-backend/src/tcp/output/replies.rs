@@ -1,4 +1,5 @@
-//! Segments without payload: acknowledgements, probes, resets, SYN-ACKs. They leave as control frames.
+//! Segments without payload: acknowledgements, probes, resets, SYN-ACKs. They leave as control
+//! frames.
 
 use crate::iface::TcpFrame;
 use crate::tcp::engine::{Context, Tcp};
@@ -14,8 +15,8 @@ use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
 /// Full segments of which a connection whose bytes are discarded may count a quarter as its window.
 const DISCARD_SEGMENTS: u32 = 32;
 
-/// Whether a window of `target` is enough more than what is announced to be told (RFC 9293, 3.8.6.2.2): a segment, or half
-/// of a small window.
+/// Whether a window of `target` is enough more than what is announced to be told (RFC 9293,
+/// 3.8.6.2.2): a segment, or half of a small window.
 pub(in crate::tcp) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
     let step = u32::from(block.mss).min(target / 2).max(1);
     target >= block.window_left().saturating_add(step)
@@ -38,8 +39,8 @@ impl Tcp {
         self.send_empty(cx, index, sequence, twice);
     }
 
-    /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC 9293, 3.8.4; window
-    /// probe as Linux sends it).
+    /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC
+    /// 9293, 3.8.4; window probe as Linux sends it).
     pub(in crate::tcp) fn send_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let sequence = self.table[index].snd.una.wrapping_sub(1);
         self.send_empty(cx, index, sequence, None);
@@ -115,8 +116,8 @@ impl Tcp {
         found
     }
 
-    /// The window field of a segment that leaves now, which announces it: what the budget allows, never less than was
-    /// announced before, and nothing silly (RFC 9293, 3.8.6.2.2).
+    /// The window field of a segment that leaves now, which announces it: what the budget allows,
+    /// never less than was announced before, and nothing silly (RFC 9293, 3.8.6.2.2).
     pub(in crate::tcp) fn announce(&mut self, index: BlockIndex) -> u16 {
         let target = self.window_target(index);
         let block = &mut self.table[index];
@@ -133,8 +134,9 @@ impl Tcp {
         field as u16
     }
 
-    /// The window that the budget of buffers allows one connection: a quarter of what is free, at least a segment. What is
-    /// discarded takes no buffer: its peer may send on although the owner holds them all.
+    /// The window that the budget of buffers allows one connection: a quarter of what is free, at
+    /// least a segment. What is discarded takes no buffer: its peer may send on although the owner
+    /// holds them all.
     pub(in crate::tcp) fn window_target(&self, index: BlockIndex) -> u32 {
         if self.is_shut(index) {
             return 0;
@@ -150,7 +152,8 @@ impl Tcp {
         share.min(self.limits(block.listener).window_max)
     }
 
-    /// RFC 5961: somebody may be guessing; a peer that is real will react to this. The limit is each connection's own (CVE-2016-5696).
+    /// RFC 5961: somebody may be guessing; a peer that is real will react to this. The limit is
+    /// each connection's own (CVE-2016-5696).
     pub(in crate::tcp) fn challenge(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if !self.table[index].may_answer(cx.now) {
             cx.counters.challenge_acks_limited += 1;
@@ -160,8 +163,9 @@ impl Tcp {
         self.send_ack(cx, index, None);
     }
 
-    /// An old segment is acknowledged again; one that brought data is reported as having come twice. Of those without data each
-    /// connection has its own limit, so that two hosts do not answer each other for ever.
+    /// An old segment is acknowledged again; one that brought data is reported as having come
+    /// twice. Of those without data each connection has its own limit, so that two hosts do not
+    /// answer each other for ever.
     pub(in crate::tcp) fn acknowledge_again(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,8 +1,9 @@
-//! What leaves: retransmissions first, then what is new, then an acknowledgement if nothing carried it.
+//! What leaves: retransmissions first, then what is new, then an acknowledgement if nothing carried
+//! it.
 //!
-//! Headers are made anew each time. Payload is summed piece by piece and never copied; the sum of the last piece is kept
-//! within a turn, so that a fan-out sums its payload once. Where the device fills in checksums or cuts segments, it is
-//! left to it.
+//! Headers are made anew each time. Payload is summed piece by piece and never copied; the sum of
+//! the last piece is kept within a turn, so that a fan-out sums its payload once. Where the device
+//! fills in checksums or cuts segments, it is left to it.
 
 use crate::device::Payload;
 use crate::device::{Device, DeviceFull, Frame, Offload};
@@ -22,10 +23,11 @@ use crate::wire::checksum::{self, Sum};
 use crate::wire::tcp::{self, Flags};
 use netpoll::{CloseReason, PieceList, Slot, Timestamp};
 
-/// Segments of one connection in one turn at most; the rest follows in the next, so that others have theirs.
+/// Segments of one connection in one turn at most; the rest follows in the next, so that others
+/// have theirs.
 const SEGMENTS_PER_TURN: usize = 64;
-/// How long a small window waits to become larger before it is filled, in milliseconds: from 0.1 to 1 second (RFC 9293,
-/// 3.8.6.2.1).
+/// How long a small window waits to become larger before it is filled, in milliseconds: from 0.1 to
+/// 1 second (RFC 9293, 3.8.6.2.1).
 const OVERRIDE_MS: (u32, u32) = (100, 1000);
 /// Bytes given to a device that cuts segments, at most.
 const LARGE_MAX: u32 = 60_000;
@@ -48,7 +50,8 @@ struct Stretch {
 }
 
 impl Tcp {
-    /// Sends what became due since the last poll. Stops when the device takes no more; the rest stays listed.
+    /// Sends what became due since the last poll. Stops when the device takes no more; the rest
+    /// stays listed.
     pub(crate) fn output_all<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
         self.turn.last_sum = None;
         if cx.net.take_learnt() {
@@ -64,7 +67,8 @@ impl Tcp {
             self.mark_dirty(index);
         }
         for _ in 0..self.turn.dirty.len() {
-            // A SYN, an acknowledgement or a reset that found no room here would be missed until a timer of its peer's or ours.
+            // A SYN, an acknowledgement or a reset that found no room here would be missed until a
+            // timer of its peer's or ours.
             if !cx.net.has_reply_room() && !cx.net.flush_replies(cx.counters, line.device, line.now) {
                 break;
             }
@@ -89,8 +93,8 @@ impl Tcp {
         !self.turn.dirty.is_empty()
     }
 
-    /// Tells those whose window was shut that there are buffers again: no more of them than there are buffers, or one who
-    /// needs none.
+    /// Tells those whose window was shut that there are buffers again: no more of them than there
+    /// are buffers, or one who needs none.
     fn open_windows<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
         let most = self.turn.starved.len().min(self.buffers.budget.max(1) as usize).min(256);
         for _ in 0..most {
@@ -185,7 +189,7 @@ impl Tcp {
         Ok(())
     }
 
-    // --- retransmissions -----------------------------------------------------------------------------------------
+    // --- retransmissions ---
 
     fn retransmit<D: Device>(
         &mut self,
@@ -243,7 +247,7 @@ impl Tcp {
         }
     }
 
-    // --- new data ------------------------------------------------------------------------------------------------
+    // --- new data ---
 
     fn send_new<D: Device>(
         &mut self,
@@ -308,7 +312,8 @@ impl Tcp {
             return None;
         }
         let mut size = full.min(window);
-        // RFC 9293, 3.8.6.2.1: a full segment, all there is, or half the largest window; the rest is silly.
+        // RFC 9293, 3.8.6.2.1: a full segment, all there is, or half the largest window; the rest
+        // is silly.
         let is_silly = size < full && size < (block.snd.wnd_max / 2).min(mss);
         if size == 0 || (is_silly && !active.overrides) {
             return None;
@@ -366,8 +371,8 @@ impl Tcp {
         }
     }
 
-    /// Moves small pieces out of receive buffers where those are short: from the piece at `from` on, what has left now and stays
-    /// until it is acknowledged; and all that begins to wait.
+    /// Moves small pieces out of receive buffers where those are short: from the piece at `from`
+    /// on, what has left now and stays until it is acknowledged; and all that begins to wait.
     fn move_out(&mut self, cx: &mut Context<'_>, index: BlockIndex, from: u32, sent: bool) {
         let block = &self.table[index];
         let begins_to_wait = self.stores.actives[block.active].unsent > 0 && !block.has(Facts::WAITED);
@@ -433,9 +438,10 @@ impl Tcp {
         }
     }
 
-    // --- frames --------------------------------------------------------------------------------------------------
+    // --- frames ---
 
-    /// Makes a frame of a stretch and gives it to the device. `again`: the queue and the offset of a retransmission.
+    /// Makes a frame of a stretch and gives it to the device. `again`: the queue and the offset of
+    /// a retransmission.
     fn transmit<D: Device>(
         &mut self,
         cx: &mut Context<'_>,
@@ -487,8 +493,9 @@ impl Tcp {
     }
 }
 
-/// The folded sum of a payload. `last` remembers the sum of one piece by its place in memory, which stays what it is while
-/// the turn lasts: frozen bytes do not change, and nothing is freed while frames are made.
+/// The folded sum of a payload. `last` remembers the sum of one piece by its place in memory, which
+/// stays what it is while the turn lasts: frozen bytes do not change, and nothing is freed while
+/// frames are made.
 fn sum_of(payload: Payload<'_>, last: &mut Option<(usize, usize, u16)>) -> u16 {
     let (mut sum, mut size) = (Sum::ZERO, 0);
     for (buffer, range) in payload {

@@ -1,5 +1,5 @@
-//! What a connection needs only while something is in flight, queued or out of order. Taken from a slab, given back when
-//! all is quiet.
+//! What a connection needs only while something is in flight, queued or out of order. Taken from a
+//! slab, given back when all is quiet.
 
 use crate::tcp::congestion::state::{Cubic, HyStart, Prr, Rack, TailLossProbe};
 use crate::tcp::tables::out_of_order::OutOfOrder;
@@ -42,7 +42,8 @@ pub(crate) struct SendTimer {
     /// Retransmission timeouts, or probes of a shut window, since something was last acknowledged.
     pub(crate) retries: u8,
     pub(crate) due_ms: u32,
-    /// When the retransmission timer was started (RFC 6298, 5.1 to 5.3): what leaves later does not put it off.
+    /// When the retransmission timer was started (RFC 6298, 5.1 to 5.3): what leaves later does not
+    /// put it off.
     pub(crate) rto_from_ms: u32,
 }
 
@@ -77,7 +78,8 @@ pub(crate) struct Active {
     pub(crate) unsent: u32,
     pub(crate) flight: Flight,
     pub(crate) timer: SendTimer,
-    /// A window too small for what waits may be filled once: the override time-out is over (RFC 9293, 3.8.6.2.1).
+    /// A window too small for what waits may be filled once: the override time-out is over (RFC
+    /// 9293, 3.8.6.2.1).
     pub(crate) overrides: bool,
     /// When something was last acknowledged, or first sent: the user timeout counts from here.
     pub(crate) progress_ms: u32,

@@ -1,7 +1,8 @@
 //! A first-in, first-out list of blocks, each in it once, marked by a flag of the block.
 //!
-//! A block that is freed and used again while it is listed leaves a stale entry; whoever takes it sees that the flag is
-//! not set. A list at its capacity is freed of stale entries, so it never grows.
+//! A block that is freed and used again while it is listed leaves a stale entry; whoever takes it
+//! sees that the flag is not set. A list at its capacity is freed of stale entries, so it never
+//! grows.
 
 use crate::tcp::tables::control_block::Table;
 use crate::tcp::tables::index::BlockIndex;

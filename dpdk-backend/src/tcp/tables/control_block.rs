@@ -1,7 +1,8 @@
 //! The control block: what the engine keeps of a connection that is idle. Two cache lines.
 //!
-//! The first line decides what to do with a segment that comes in; the second answers. Everything that exists only
-//! while something is in flight, queued or out of order is in an [`crate::tcp::tables::active::Active`] block.
+//! The first line decides what to do with a segment that comes in; the second answers. Everything
+//! that exists only while something is in flight, queued or out of order is in an
+//! [`crate::tcp::tables::active::Active`] block.
 //!
 //! ```text
 //!   SynSent ─► Established ─► FinWait1 ─► FinWait2 ─► (record in TIME-WAIT)
@@ -9,8 +10,8 @@
 //!      (simultaneous)    └► CloseWait ─► LastAck ─► gone
 //! ```
 //!
-//! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset. Passive opens have no block before the handshake is
-//! over; they live in the SYN cache.
+//! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset.
+//! Passive opens have no block before the handshake is over; they live in the SYN cache.
 
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::index::BlockIndex;
@@ -20,7 +21,8 @@ use crate::wire::Ip;
 use crate::wire::flow::Tuple;
 use netpoll::{FixedSlab, Slot};
 
-/// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have records of their own.
+/// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have
+/// records of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
@@ -175,8 +177,8 @@ pub(crate) struct ControlBlock {
     pub(crate) neighbour: u16,
     /// How often the slot was freed.
     pub(crate) generation: u32,
-    /// When the oldest unacknowledged payload is to be acknowledged; of an orphan, which takes no payload, when it is given up. In
-    /// milliseconds.
+    /// When the oldest unacknowledged payload is to be acknowledged; of an orphan, which takes no
+    /// payload, when it is given up. In milliseconds.
     pub(crate) ack_due_ms: u32,
 }
 
@@ -256,9 +258,9 @@ impl ControlBlock {
         crate::tcp::seq::ahead(self.rcv.nxt, self.rcv.wup.wrapping_add(self.rcv.wnd))
     }
 
-    /// RFC 5961, 7: whether a segment that is not what a peer of ours should send may be answered now: one in 512 ms of each
-    /// connection, as for Linux. The clock is kept to 7 bits, so after each 65 s there is half a second in which one answer may be
-    /// missed; its cause comes again.
+    /// RFC 5961, 7: whether a segment that is not what a peer of ours should send may be answered
+    /// now: one in 512 ms of each connection, as for Linux. The clock is kept to 7 bits, so after
+    /// each 65 s there is half a second in which one answer may be missed; its cause comes again.
     pub(crate) fn may_answer(&mut self, now: Now) -> bool {
         self.marks.note_answer(now)
     }
@@ -269,15 +271,16 @@ impl ControlBlock {
     }
 }
 
-/// All control blocks. The owner's connections come first, so that their indexes are the owner's; orphans' are beyond the largest of
-/// those. Blocks of both are touched as they are first used.
+/// All control blocks. The owner's connections come first, so that their indexes are the owner's;
+/// orphans' are beyond the largest of those. Blocks of both are touched as they are first used.
 #[derive(Debug)]
 pub(crate) struct Table {
     connections: FixedSlab<ControlBlock>,
     orphans: FixedSlab<ControlBlock>,
     /// Indexes below it are connections', those from it on orphans'.
     first_orphan: u32,
-    /// Of blocks that are used for the first time since the last [`Table::trim`]: above that of any id before it.
+    /// Of blocks that are used for the first time since the last [`Table::trim`]: above that of any
+    /// id before it.
     first_generation: u32,
 }
 
@@ -314,7 +317,8 @@ impl Table {
         }
     }
 
-    /// Without any connection: begins anew, and gives the memory of their blocks back. No list may name one any more.
+    /// Without any connection: begins anew, and gives the memory of their blocks back. No list may
+    /// name one any more.
     pub(crate) fn trim(&mut self) {
         if self.connection_count() > 0 {
             return;

@@ -4,10 +4,11 @@
 //!   bucket (64 B): 7 × {tag, record}, passed: how many entries had to go on to a later bucket
 //! ```
 //!
-//! A look-up reads buckets from the hash's own on, and stops at the first that nobody has passed. So removal needs no
-//! tombstones: it counts the passed buckets down again. Nothing is probed beyond [`PROBES_MAX`] buckets; an entry that
-//! finds no place there is refused, which with a keyed hash and half-full buckets does not happen by chance (less
-//! than 10^-12 a flow), nor by anybody who does not know the key.
+//! A look-up reads buckets from the hash's own on, and stops at the first that nobody has passed.
+//! So removal needs no tombstones: it counts the passed buckets down again. Nothing is probed
+//! beyond [`PROBES_MAX`] buckets; an entry that finds no place there is refused, which with a keyed
+//! hash and half-full buckets does not happen by chance (less than 10^-12 a flow), nor by anybody
+//! who does not know the key.
 
 use crate::tcp::tables::index::{BlockIndex, TimeWaitIndex};
 use crate::tcp::tables::syn_cache::HalfOpen;
@@ -67,7 +68,8 @@ const EMPTY: Bucket = Bucket { tags: [0; SLOTS], records: [VACANT; SLOTS], passe
 
 /// The table. Its size never changes.
 ///
-/// Invariant: `buckets[b].passed` is the number of entries stored behind `b` whose probe began at or before `b`.
+/// Invariant: `buckets[b].passed` is the number of entries stored behind `b` whose probe began at
+/// or before `b`.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     buckets: Vec<Bucket>,
@@ -100,8 +102,8 @@ impl FlowTable {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// Reads the line that a look-up will need and returns a bit of it, so that the loads of a burst overlap: a
-    /// prefetch in safe code.
+    /// Reads the line that a look-up will need and returns a bit of it, so that the loads of a
+    /// burst overlap: a prefetch in safe code.
     #[inline]
     pub(crate) fn touch(&self, hash: u64) -> u32 {
         self.buckets[self.home(hash)].passed

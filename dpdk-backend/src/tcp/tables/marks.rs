@@ -107,7 +107,8 @@ impl Lists {
     pub(crate) const SENT: Lists = Lists::nth(5);
     /// Payloads that the owner has returned and that were not delivered again since.
     pub(crate) const UNREAD: Lists = Lists::nth(6);
-    /// The lists of a turn. An entry in one of them may outlive the connection that it was made for.
+    /// The lists of a turn. An entry in one of them may outlive the connection that it was made
+    /// for.
     pub(crate) const OF_TURN: Lists =
         Lists::DIRTY.or(Lists::DELAYED).or(Lists::STARVED).or(Lists::UNRESOLVED).or(Lists::SHORT);
 }

@@ -1,8 +1,10 @@
-//! What the engine keeps, in memory of fixed size: blocks, records, lists and stores. Nothing here knows the engine.
+//! What the engine keeps, in memory of fixed size: blocks, records, lists and stores. Nothing here
+//! knows the engine.
 //!
-//! * A connection: `control_block` (always), `active` (while something is going on), in lists of the turn (`block_list`) and of the
-//!   `wheel`.
-//! * A peer without a block: `syn_cache` (before the handshake is over), `time_wait` (after the end).
+//! * A connection: `control_block` (always), `active` (while something is going on), in lists of
+//!   the turn (`block_list`) and of the `wheel`.
+//! * A peer without a block: `syn_cache` (before the handshake is over), `time_wait` (after the
+//!   end).
 //! * `flow_table` leads from a tuple to each of these.
 //! * Stores that connections share: `send_queue`, `scoreboard`, `out_of_order`.
 

@@ -1,7 +1,8 @@
-//! Segments that came ahead of a gap: a sorted list of buffers a connection, bounded for each and for all.
+//! Segments that came ahead of a gap: a sorted list of buffers a connection, bounded for each and
+//! for all.
 //!
-//! What is there stays as it came; a newcomer is cut to the part that is new. Overlaps are therefore settled in favour of
-//! the bytes that arrived first.
+//! What is there stays as it came; a newcomer is cut to the part that is new. Overlaps are
+//! therefore settled in favour of the bytes that arrived first.
 
 use crate::tcp::seq::{at_or_before, before};
 use crate::wire::tcp::SACK_BLOCKS_MAX;
@@ -52,7 +53,8 @@ impl OutOfOrder {
         self.head.is_none()
     }
 
-    /// Keeps `buffer`, whose first byte is `sequence`, unless it brings nothing new or there is no room.
+    /// Keeps `buffer`, whose first byte is `sequence`, unless it brings nothing new or there is no
+    /// room.
     pub(crate) fn insert(
         &mut self,
         store: &mut FixedSlab<Kept>,
@@ -126,7 +128,8 @@ impl OutOfOrder {
         kept.buffer
     }
 
-    /// The runs of contiguous segments as SACK blocks, at most `room`; the one with the latest arrival first (RFC 2018, 4).
+    /// The runs of contiguous segments as SACK blocks, at most `room`; the one with the latest
+    /// arrival first (RFC 2018, 4).
     pub(crate) fn blocks(
         &self,
         store: &FixedSlab<Kept>,

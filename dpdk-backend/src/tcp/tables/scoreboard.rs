@@ -1,7 +1,8 @@
-//! Segments in flight: when each was sent, and what is known of it. 20 bytes a segment, in one store.
+//! Segments in flight: when each was sent, and what is known of it. 20 bytes a segment, in one
+//! store.
 //!
-//! The list of a connection covers `snd_una..snd_nxt` without gaps, in order. A FIN is a segment that takes one
-//! sequence number more than it has bytes.
+//! The list of a connection covers `snd_una..snd_nxt` without gaps, in order. A FIN is a segment
+//! that takes one sequence number more than it has bytes.
 
 use netpoll::{FixedSlab, Slot};
 
@@ -144,8 +145,8 @@ impl Flight {
         }
     }
 
-    /// Splits a segment so that it has at most `size` bytes; the rest follows it, equal in all facts. False when the
-    /// store is full.
+    /// Splits a segment so that it has at most `size` bytes; the rest follows it, equal in all
+    /// facts. False when the store is full.
     pub(crate) fn split(
         &mut self,
         store: &mut FixedSlab<SentSegment>,

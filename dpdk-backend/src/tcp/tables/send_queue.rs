@@ -5,8 +5,8 @@
 //!    in flight (kept for retransmission) │ unsent
 //! ```
 //!
-//! The store and its lists are netpoll's ([`PieceStore`]); a queue adds the place up to which its list is sent. The head begins at
-//! `snd_una`: what is acknowledged is dropped at once.
+//! The store and its lists are netpoll's ([`PieceStore`]); a queue adds the place up to which its
+//! list is sent. The head begins at `snd_una`: what is acknowledged is dropped at once.
 
 use crate::device::Payload;
 use netpoll::{BufferPools, LastCopy, PieceList, PieceStore, Priority, Refusal, SharedBuffer, Shares};
@@ -16,7 +16,8 @@ const NONE: u32 = PieceList::NONE;
 
 /// One connection's queue.
 ///
-/// Invariant: `cursor` and `cursor_offset` name the first unsent byte; `cursor` is [`NONE`] when all is sent.
+/// Invariant: `cursor` and `cursor_offset` name the first unsent byte; `cursor` is [`NONE`] when
+/// all is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queue {
     list: PieceList,
@@ -41,12 +42,14 @@ impl Queue {
     }
 }
 
-/// The store of all queues ([`PieceStore`]). What waits to be acknowledged counts like what waits to be sent.
+/// The store of all queues ([`PieceStore`]). What waits to be acknowledged counts like what waits
+/// to be sent.
 #[derive(Debug)]
 pub(crate) struct Pieces(PieceStore);
 
 impl Pieces {
-    /// A store for `queues` queues, which share `shared` pieces beside the one that each is sure of.
+    /// A store for `queues` queues, which share `shared` pieces beside the one that each is sure
+    /// of.
     pub(crate) fn new(queues: usize, shared: usize) -> Pieces {
         Pieces(PieceStore::new(queues, shared))
     }
@@ -77,7 +80,8 @@ impl Pieces {
         self.0.block_bytes(&queue.list, is_counted)
     }
 
-    /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in one block become one piece.
+    /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in
+    /// one block become one piece.
     ///
     /// # Errors
     /// The buffer, when the store has no piece for it, or `keep` does not take it into the queue.
@@ -165,9 +169,9 @@ impl Pieces {
         *queue = Queue::default();
     }
 
-    /// Moves small pieces, of at most `pieces_max` from `from` on, out of larger blocks: they stay until they are acknowledged.
-    /// A piece that was moved for another connection in the same turn is moved to the same copy. Returns how many copies were
-    /// made.
+    /// Moves small pieces, of at most `pieces_max` from `from` on, out of larger blocks: they stay
+    /// until they are acknowledged. A piece that was moved for another connection in the same turn
+    /// is moved to the same copy. Returns how many copies were made.
     pub(crate) fn move_out(&mut self, from: u32, pieces_max: usize, keeper: &mut Keeper<'_>) -> u64 {
         let mut copies = 0;
         self.0.change_from(from, pieces_max, |buffer| keeper.keep(buffer, &mut copies));

@@ -1,12 +1,14 @@
-//! Half-open connections (RFC 4987, 3.3): 64 bytes each until the handshake is over, bounded in all and for each network.
+//! Half-open connections (RFC 4987, 3.3): 64 bytes each until the handshake is over, bounded in all
+//! and for each network.
 //!
 //! ```text
 //!   SYN ─► list 0 ─ 1 s ─► list 1 ─ 2 s ─► list 2 … ─► given up     (one FIFO a retry: constant times, no wheel)
 //!   ACK ─► control block, or the list of those that wait to be accepted
 //! ```
 //!
-//! Waiting ones have completed the handshake, but their owner does not accept, or has no room. Their data is refused with
-//! a window of zero, so that they stay this small; the window opens when they are accepted.
+//! Waiting ones have completed the handshake, but their owner does not accept, or has no room.
+//! Their data is refused with a window of zero, so that they stay this small; the window opens when
+//! they are accepted.
 
 use crate::time::Now;
 use crate::wire::flow::Tuple;
@@ -165,7 +167,8 @@ impl SynCache {
         self.waiting
     }
 
-    /// Adds an entry whose SYN-ACK leaves now. `network` numbers its network. `None` when there is no room.
+    /// Adds an entry whose SYN-ACK leaves now. `network` numbers its network. `None` when there is
+    /// no room.
     pub(crate) fn insert(&mut self, entry: HalfOpen, network: u64, now: Now) -> Option<Slot<HalfOpen>> {
         let share = &mut self.networks[network as usize % NETWORKS];
         if *share >= self.per_network_max {

@@ -1,7 +1,8 @@
-//! TIME-WAIT (RFC 9293, 3.6.1): a record of 32 bytes instead of a control block, in a ring of constant lifetime.
+//! TIME-WAIT (RFC 9293, 3.6.1): a record of 32 bytes instead of a control block, in a ring of
+//! constant lifetime.
 //!
-//! A record is recognised by the 64-bit keyed hash of its tuple. The ring is a queue: the oldest is the next to expire,
-//! and makes room when the ring is full.
+//! A record is recognised by the 64-bit keyed hash of its tuple. The ring is a queue: the oldest is
+//! the next to expire, and makes room when the ring is full.
 
 use crate::tcp::seq::before;
 use crate::tcp::tables::flow_table::{FlowTable, Record};
@@ -55,7 +56,8 @@ impl TimeWait {
         self.live
     }
 
-    /// Adds a record and puts it in the place of `old` in the flow table. Returns whether another had to make room.
+    /// Adds a record and puts it in the place of `old` in the flow table. Returns whether another
+    /// had to make room.
     pub(crate) fn insert(
         &mut self,
         flows: &mut FlowTable,
@@ -84,8 +86,9 @@ impl TimeWait {
         evicted
     }
 
-    /// RFC 9293, 3.10.7.4: a retransmitted FIN restarts the wait. The record moves to the ring's end, a second after it came
-    /// there at the earliest: each move takes a place, and a peer that repeats its FIN must not take all others'.
+    /// RFC 9293, 3.10.7.4: a retransmitted FIN restarts the wait. The record moves to the ring's
+    /// end, a second after it came there at the earliest: each move takes a place, and a peer that
+    /// repeats its FIN must not take all others'.
     pub(crate) fn restart(&mut self, flows: &mut FlowTable, index: TimeWaitIndex, now: Now) {
         let record = self.ring[index.get() as usize];
         if now.since(record.due_ms.wrapping_sub(self.lifetime_ms)) < RESTART_MIN_MS {
@@ -127,7 +130,8 @@ impl TimeWait {
         }
     }
 
-    /// RFC 6191, 2: whether a SYN may reopen the connection: its timestamp is newer or, failing that, its sequence number.
+    /// RFC 6191, 2: whether a SYN may reopen the connection: its timestamp is newer or, failing
+    /// that, its sequence number.
     pub(crate) fn may_reopen(record: &TimeWaitRecord, sequence: u32, timestamp: Option<u32>) -> bool {
         match (record.has_timestamps, timestamp) {
             (true, Some(value)) if value != record.ts_recent => before(record.ts_recent, value),

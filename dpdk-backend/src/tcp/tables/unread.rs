@@ -4,11 +4,12 @@ use crate::tcp::tables::index::BlockIndex;
 use netpoll::{Buffer, BufferPools, release_queue};
 use std::collections::VecDeque;
 
-/// Blocks that have to be there to tell everything again at once. When fewer are, once a millisecond: who finds none of them
-/// puts back once more, which costs a little each time.
+/// Blocks that have to be there to tell everything again at once. When fewer are, once a
+/// millisecond: who finds none of them puts back once more, which costs a little each time.
 const WORTH_TELLING: usize = 32;
 
-/// See the text of this file. All that wait are told at once, or none: so the order of each connection's stays what it was.
+/// See the text of this file. All that wait are told at once, or none: so the order of each
+/// connection's stays what it was.
 #[derive(Debug)]
 pub(in crate::tcp) struct Unread {
     pub(in crate::tcp) waiting: VecDeque<(BlockIndex, Buffer)>,

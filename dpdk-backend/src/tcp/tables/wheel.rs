@@ -1,9 +1,10 @@
 //! One timer a connection: two wheels of lists through the control blocks.
 //!
-//! The near wheel turns by a millisecond and reaches 4 s; the far one turns by 512 ms and reaches 35 min. A node is in one
-//! list or in none. Acknowledgements don't touch the wheel: the block keeps the true deadlines, the node fires at
-//! or before the earliest, and is set again for what is left. A deadline in the far wheel fires early by up to one turn
-//! of its slot and is then set near, by the same rule.
+//! The near wheel turns by a millisecond and reaches 4 s; the far one turns by 512 ms and reaches
+//! 35 min. A node is in one list or in none. Acknowledgements don't touch the wheel: the block
+//! keeps the true deadlines, the node fires at or before the earliest, and is set again for what is
+//! left. A deadline in the far wheel fires early by up to one turn of its slot and is then set
+//! near, by the same rule.
 
 use crate::tcp::tables::control_block::{Table, TimerNode, UNLISTED};
 use crate::tcp::tables::index::BlockIndex;
@@ -95,7 +96,8 @@ impl Wheel {
         self.armed -= 1;
     }
 
-    /// The next timer that is due, taken off. Call it until it returns `None`, or stop earlier: what is due stays due.
+    /// The next timer that is due, taken off. Call it until it returns `None`, or stop earlier:
+    /// what is due stays due.
     pub(crate) fn expire(&mut self, table: &mut Table, now: Now) -> Option<BlockIndex> {
         loop {
             let near = self.heads[(self.hand_ms % NEAR_SLOTS) as usize];
@@ -143,7 +145,8 @@ impl Wheel {
         Some((turn.wrapping_add(ahead) << FAR_SHIFT).wrapping_sub(self.hand_ms))
     }
 
-    /// Milliseconds until the next timer may fire: never later than the truth; `None` when none is set.
+    /// Milliseconds until the next timer may fire: never later than the truth; `None` when none is
+    /// set.
     pub(crate) fn next_ms(&self, now: Now) -> Option<u32> {
         if self.armed == 0 {
             return None;
