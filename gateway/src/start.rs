@@ -1,120 +1,37 @@
 //! From a configuration to a running gateway, and back.
 //!
 //! ```text
-//!   Config ── prepare ──► Prepared (backend chosen, sums made) ── run ──► workers, verifier, control thread ──► Exit
+//!   Config ── prepare ──► Plan (backend chosen, sums made) ── start ──► Spawn (what workers are made from)
+//!                                                                │
+//!   Running (workers, verifier, control thread) ◄────────────────┘
 //! ```
 //!
-//! `gateway check` ends after `prepare`; a start goes on with the same result, so the two never disagree. What makes and
-//! runs workers is behind [`WorkerHost`]: the real one, or a fake one in tests.
+//! `gateway check` ends after `prepare`; a start goes on with the same result, so the two never
+//! disagree. What makes and runs workers is behind [`WorkerHost`]: the real one, or a fake one in
+//! tests.
 
+use crate::workers::{Placement, RunningWorkers, Spawn, WorkerHost};
 use gateway_auth::Verifier;
-use gateway_config::{BackendKind, Config, MemoryEntry, Plan, Problems, Reserves, SystemLimits};
+use gateway_config::{BackendKind, Config, Plan, Problems, Reserves, SystemLimits};
 use gateway_control::notify::Notifier;
 use gateway_control::ports::{self, Claims, Patience, PortError};
 use gateway_control::{
-    CaptureSource, Claim, ClaimError, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, PortSource,
-    ReloadSource, Workers, control_waker,
+    Claim, ClaimError, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource, Workers,
+    control_waker,
 };
 use gateway_core::address::Fingerprints;
-use gateway_core::memory::Signal;
 use gateway_core::message::{ControlSender, Message, VerifySender, verify_queue};
-use gateway_core::metrics::WorkerMetrics;
-use gateway_core::router::FanoutPlaces;
-use gateway_core::settings::{TableSizes, WorkerSettings};
-use gateway_core::sources::AddressCounts;
-use gateway_core::wall_clock::WallClock;
-use netpoll::{BackendConfig, MailboxSender, mailbox};
+use gateway_core::settings::Shared;
+use netpoll::{MailboxSender, mailbox};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What a start may take once its ports are free, as the service manager is told.
 const START_MAX: Duration = Duration::from_secs(60);
-
-/// What makes workers.
-pub trait WorkerHost {
-    /// The backend to use when `wanted` is asked for (`None`: the best that works), and why it is this one, in a few
-    /// words, e.g. `io_uring is forbidden here (EPERM): seccomp or kernel.io_uring_disabled`.
-    ///
-    /// # Errors
-    /// Why the wanted one does not work here.
-    fn choose_backend(&self, wanted: Option<BackendKind>) -> Result<(BackendKind, String), String>;
-
-    /// What one of `workers` workers with a backend of this `kind` reserves besides pools and mailbox.
-    fn memory(
-        &self,
-        kind: BackendKind,
-        tables: &TableSizes,
-        workers: usize,
-        backend: &BackendConfig,
-    ) -> Vec<MemoryEntry>;
-
-    /// Whether the workers' backends can be made, tried without starting anything.
-    ///
-    /// # Errors
-    /// What is short, and how to have more of it.
-    fn try_backends(&self, _plan: &Plan) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// Starts all workers. Their listeners are open when this returns.
-    ///
-    /// # Errors
-    /// What kept one from starting; those that run already are stopped. [`io::ErrorKind::OutOfMemory`]: a backend of another
-    /// kind may be had.
-    fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers>;
-
-    /// Opens the port that `plan` wants, closes it again, and says what it is.
-    ///
-    /// # Errors
-    /// Why it can't be opened.
-    fn try_port(&self, _plan: &Plan) -> Result<String, String> {
-        Err("there is no port to open: io.backend is not \"dpdk\"".into())
-    }
-}
-
-/// What the workers are made from.
-#[derive(Debug)]
-pub struct WorkerOrder<'a> {
-    /// Backend and sizes.
-    pub plan: &'a Plan,
-    /// One for each worker.
-    pub settings: Vec<WorkerSettings>,
-    /// Pin worker threads to cores, in turn.
-    pub pin: bool,
-    /// Put worker threads under `SCHED_BATCH`.
-    pub batch_scheduling: bool,
-    /// Where they report.
-    pub control: ControlSender,
-    /// Where tokens are checked; `None`: nowhere.
-    pub verifier: Option<VerifySender>,
-    /// How names become fingerprints.
-    pub names: Fingerprints,
-}
-
-/// Workers that run.
-#[derive(Debug)]
-pub struct StartedWorkers {
-    /// Their mailboxes, by number.
-    pub senders: Vec<MailboxSender<Message>>,
-    /// Their places for fan-outs.
-    pub places: Arc<FanoutPlaces>,
-    /// Their counts, by number.
-    pub metrics: Vec<Arc<WorkerMetrics>>,
-    /// The listeners' addresses, by number.
-    pub addresses: Vec<SocketAddr>,
-    /// What their backends really run with, in a few words; `None`: what was said when the backend was chosen.
-    pub backend: Option<String>,
-    /// The last frames, where they keep some.
-    pub capture: Option<CaptureSource>,
-    /// What their port is like, where they have one.
-    pub port: Option<PortSource>,
-    /// Their threads.
-    pub threads: Vec<JoinHandle<()>>,
-}
 
 /// A configuration that can start here.
 #[derive(Clone, Debug)]
@@ -123,8 +40,6 @@ pub struct Prepared {
     pub config: Config,
     /// Workers and sizes.
     pub plan: Plan,
-    /// Why this backend.
-    pub backend_reason: String,
     /// What the system allows.
     pub system: SystemLimits,
 }
@@ -211,7 +126,7 @@ fn prepare_with(
     backend: BackendKind,
     backend_reason: String,
 ) -> Result<Prepared, Problems> {
-    let plan = Plan::new(
+    let mut plan = Plan::new(
         &config,
         &system,
         backend,
@@ -220,6 +135,7 @@ fn prepare_with(
             process: &gateway_control::memory_plan,
         },
     )?;
+    plan.backend_reason = backend_reason;
     for listener in &config.listeners {
         let kernel_limit = system.backlog_max.filter(|_| plan.backend != BackendKind::Dpdk);
         if let Some(max) = kernel_limit.filter(|max| *max < listener.socket.backlog) {
@@ -239,7 +155,7 @@ fn prepare_with(
             config.source.warnings.push(warning);
         }
     }
-    Ok(Prepared { config, plan, backend_reason, system })
+    Ok(Prepared { config, plan, system })
 }
 
 /// A gateway that serves.
@@ -251,14 +167,12 @@ pub struct Running {
     pub control_address: SocketAddr,
     /// The listeners' addresses, by number.
     pub addresses: Vec<SocketAddr>,
-    /// Why this backend, and what the workers run with.
-    pub backend_reason: String,
     /// Workers and sizes, of the backend that was taken in the end.
     pub plan: Plan,
     threads: Vec<JoinHandle<()>>,
-    /// Who can wake whom. Held until the threads have ended: where those have descriptors of their own, closing one there is
-    /// not the end of it, and this is the process's table.
-    _wakers: (Vec<MailboxSender<Message>>, ControlSender, Option<VerifySender>),
+    /// The wakers of all threads. Held until the threads have ended: where those have descriptors of
+    /// their own, closing one there is not the end of it, and this is the process's table.
+    _wakers: (Vec<MailboxSender<Message>>, Exits),
 }
 
 impl Running {
@@ -296,20 +210,14 @@ pub fn start(
     let queue = queue.transpose().map_err(failed("no descriptor for the verifier"))?;
     let (verifier, queue) = queue.unzip();
     let names = Fingerprints::new((random()?, random()?));
-    let senders = (control, verifier);
-    let (prepared, (memory, wall, sources), workers) = start_workers(prepared, host, &senders, names)?;
-    let Prepared { config, plan, backend_reason, .. } = prepared;
-    let StartedWorkers { senders: workers_senders, places, metrics, addresses, backend, .. } = workers;
-    let (capture, port, threads) = (workers.capture, workers.port, workers.threads);
+    let exits = Exits { control, verifier };
+    let (Prepared { config, plan, .. }, shared, workers) = start_workers(prepared, host, &exits, names)?;
+    let RunningWorkers { senders, places, metrics, addresses, capture, port, threads, .. } = workers;
     claims.listening(if plan.backend == BackendKind::Dpdk { &[] } else { &addresses });
-    let backend_reason = backend.unwrap_or(backend_reason);
-    let (control, verifier) = senders;
-    let senders = workers_senders;
-    let wakers = (senders.clone(), control, verifier);
-    let give_up = senders.clone();
-    // Whatever fails from here on, the workers that run already are told to end.
+    let wakers = (senders.clone(), exits);
+    // Whatever fails from here on, the workers that run already are stopped.
     let stop = |error: StartError| {
-        give_up.iter().for_each(|worker| drop(worker.send(Message::Stop)));
+        wakers.0.iter().for_each(|worker| drop(worker.send(Message::Stop)));
         error
     };
     let verifier = match (queue, &config.auth) {
@@ -320,15 +228,10 @@ pub fn start(
         _ => None,
     };
     let listeners = config.listeners.iter().cloned().zip(addresses.iter().copied()).collect();
-    let (plan_of_facts, reason) = (plan.clone(), backend_reason.clone());
-    let facts =
-        Facts { plan: plan_of_facts, backend_reason: reason, listeners, started, started_at, wall, sources };
-    let workers = Workers::new(senders, places, metrics, names);
     let parts = Parts {
         config,
-        facts,
-        workers,
-        memory,
+        facts: Facts { plan: plan.clone(), listeners, started, started_at, shared },
+        workers: Workers::new(senders, places, metrics, names),
         mailbox: inbox,
         wake_ups,
         verifier,
@@ -343,7 +246,7 @@ pub fn start(
         signals,
     };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
-    Ok(Running { control, control_address, addresses, backend_reason, plan, threads, _wakers: wakers })
+    Ok(Running { control, control_address, addresses, plan, threads, _wakers: wakers })
 }
 
 /// The control port, and the claims to the clients' ones and to the journal's folder; waits for what no living process has.
@@ -364,32 +267,41 @@ fn take_ports(
     Ok((listener, claims, journal))
 }
 
-/// What control thread and workers share: how near the end of memory is, how far the wall clock was moved, what addresses hold.
-type Shared = (Arc<Signal>, Arc<WallClock>, Option<AddressCounts>);
+/// Where workers send what is not for each other.
+#[derive(Clone, Debug)]
+struct Exits {
+    control: ControlSender,
+    verifier: Option<VerifySender>,
+}
 
-/// Starts the workers; with `io.backend = "auto"` on epoll where the rings can't be had. What was prepared in the end, and
-/// where the workers are told of memory.
+/// Starts the workers; with `io.backend = "auto"` on epoll where the rings can't be had. Returns
+/// what was prepared in the end, with what the backends run with, and the state that is shared.
 fn start_workers(
     mut prepared: Prepared,
     host: &dyn WorkerHost,
-    (control, verifier): &(ControlSender, Option<VerifySender>),
+    exits: &Exits,
     names: Fingerprints,
-) -> Result<(Prepared, Shared, StartedWorkers), StartError> {
+) -> Result<(Prepared, Shared, RunningWorkers), StartError> {
     loop {
         let Prepared { config, plan, .. } = &prepared;
         let settings = plan.worker_settings(config);
-        let shared = (Arc::clone(&settings.memory), Arc::clone(&settings.wall), settings.sources.clone());
-        let order = WorkerOrder {
-            settings: vec![settings; plan.workers],
-            plan,
-            pin: config.io.pin_workers,
-            batch_scheduling: config.io.batch_scheduling,
-            control: control.clone(),
-            verifier: verifier.clone(),
+        let shared = settings.shared.clone();
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let spawn = Spawn {
+            settings,
+            placement: Placement::of(&config.io),
             names,
+            unix_now_ms: unix_now.as_millis() as u64,
+            control: exits.control.clone(),
+            verifier: exits.verifier.clone(),
         };
-        match host.start(order) {
-            Ok(workers) => return Ok((prepared, shared, workers)),
+        match host.start(plan, spawn) {
+            Ok(workers) => {
+                if let Some(text) = workers.backend_text() {
+                    prepared.plan.backend_reason = text;
+                }
+                return Ok((prepared, shared, workers));
+            }
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory && prepared.may_fall_back() => {
                 tracing::warn!("io_uring can't be used, so epoll is (io.backend = \"auto\"): {error}");
                 let why = error.to_string();

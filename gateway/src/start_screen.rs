@@ -52,11 +52,11 @@ impl Screen {
 
 /// The screen. `addresses` are those that the listeners got, and `control` the control port's.
 pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr, paint: Paint) -> String {
-    let Prepared { config, plan, backend_reason, system } = prepared;
+    let Prepared { config, plan, system } = prepared;
     let mut screen = Screen { paint, text: String::new() };
     let _ = writeln!(screen.text, "\n{}", paint.title(&format!("gateway {}", crate::cli::version::SHORT)));
     screen.line("config", config.source.file.as_deref().unwrap_or("none: defaults, environment and flags"));
-    screen.line("backend", &format!("{} ({backend_reason})", plan.backend.label()));
+    screen.line("backend", &format!("{} ({})", plan.backend.label(), plan.backend_reason));
     let cores = if system.cores == 1 { "core" } else { "cores" };
     let quota = system.cpu_quota.as_ref().map_or(String::new(), |quota| format!(": {quota}"));
     screen.line("system", &format!("Linux {}, {} {cores}{quota}", system.kernel, system.cores));

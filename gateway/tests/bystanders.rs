@@ -54,7 +54,7 @@ fn an_address_that_has_all_its_connections_leaves_others_theirs(backend: &Backen
     const SHARE: u32 = 5;
     let Some(other) = other_address(backend) else { return };
     let mut settings = settings(2, 64);
-    settings.sources = Some((Arc::new(Sources::new(64)), SHARE));
+    settings.shared.sources = Some((Arc::new(Sources::new(64)), SHARE));
     let gateway = Gateway::start_on(backend, settings);
     let mut greedy: Vec<Client> = (1..=5).map(|mid| gateway.login(mid, "")).collect();
     let mut bystanders: Vec<Client> = Vec::new();

@@ -105,7 +105,7 @@ fn a_slow_client_keeps_its_slot_beside_an_address_that_takes_all(backend: &Backe
 
 fn an_address_has_as_many_connections_as_it_may(backend: &BackendChoice) {
     let mut settings = settings(2, 64);
-    settings.sources = Some((Arc::new(Sources::new(64)), 5));
+    settings.shared.sources = Some((Arc::new(Sources::new(64)), 5));
     let gateway = Gateway::start_on(backend, settings);
     let mut clients: Vec<Client> = (1..=5).map(|mid| gateway.login(mid, "")).collect();
     let mut refused = gateway.client();

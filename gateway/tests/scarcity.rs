@@ -35,7 +35,7 @@ fn start(backend: &BackendChoice, workers: usize) -> (Gateway, Arc<Signal>) {
     });
     settings.reloadable.slow_consumer =
         [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop];
-    let signal = Arc::clone(&settings.memory);
+    let signal = Arc::clone(&settings.shared.memory);
     (Gateway::start_on(backend, settings), signal)
 }
 

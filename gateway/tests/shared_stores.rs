@@ -311,7 +311,7 @@ fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &B
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
     settings.reloadable.slow_consumer_timeout = Duration::from_millis(300);
     settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
-    let signal = std::sync::Arc::clone(&settings.memory);
+    let signal = std::sync::Arc::clone(&settings.shared.memory);
     let gateway = Gateway::start_with(settings, BackendConfig::small(128), backend.clone());
     let _hog = hog(&gateway, 0);
     let mut bystander = gateway.login(2, "");
@@ -339,7 +339,7 @@ fn foreign(timeout: Duration, backend: &BackendChoice) -> (Gateway, Arc<Signal>)
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
     settings.reloadable.slow_consumer_timeout = timeout;
     settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
-    let signal = Arc::clone(&settings.memory);
+    let signal = Arc::clone(&settings.shared.memory);
     let mut config = BackendConfig::small(128);
     config.send_queue_bytes_max = 64 << 20;
     // What waits may be a quarter of what is free.

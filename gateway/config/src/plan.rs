@@ -7,8 +7,8 @@ use super::dpdk::DpdkConfig;
 use super::limits::SystemLimits;
 use super::problem::Problems;
 use gateway_core::memory::KERNEL_BYTES_PER_CONNECTION;
-use gateway_core::settings::{LINGER, ListenerKind, TableSizes, WorkerSettings};
-use gateway_core::sources::Sources;
+use gateway_core::settings::{LINGER, ListenerKind, Shared, TableSizes, WorkerSettings};
+use gateway_core::sources::{AddressCounts, Sources};
 use netpoll::{BackendConfig, PoolSize, PoolsConfig};
 use std::fmt;
 use std::net::SocketAddr;
@@ -110,6 +110,8 @@ impl Reserves<'_> {
 pub struct Plan {
     /// How bytes move.
     pub backend: BackendKind,
+    /// Why this backend, in a few words; once the workers run, what they run with.
+    pub backend_reason: String,
     /// Workers.
     pub workers: usize,
     /// Threads that run them: on io_uring those that have to be more than the cores share them.
@@ -187,6 +189,7 @@ impl Plan {
         };
         Ok(Plan {
             backend,
+            backend_reason: String::new(),
             workers,
             threads,
             connections_max,
@@ -221,15 +224,14 @@ impl Plan {
             default_push_operation: config.application.default_push_operation,
             linger: LINGER,
             audit: config.journal.is_some() || config.log.level >= tracing::Level::DEBUG,
-            memory: Default::default(),
-            wall: Default::default(),
-            sources: config
-                .limits
-                .connections_per_address_max
-                .map(|max| (Arc::new(Sources::new(self.connections_max)), max)),
-            verifying: Arc::new(Sources::new(verifier_queue(config))),
+            shared: Shared::new(self.address_counts(config), verifier_queue(config)),
             reloadable: config.reloadable.clone(),
         }
+    }
+
+    fn address_counts(&self, config: &Config) -> Option<AddressCounts> {
+        let max = config.limits.connections_per_address_max?;
+        Some((Arc::new(Sources::new(self.connections_max)), max))
     }
 
     /// A worker's share of the deliveries in one turn of its thread: what others on the thread wait for is the sum.

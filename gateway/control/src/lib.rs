@@ -126,18 +126,14 @@ fn http_bytes(connections_max: usize, frame_body_size_max: u32) -> usize {
 pub struct Facts {
     /// Workers and sizes.
     pub plan: Plan,
-    /// Why this backend.
-    pub backend_reason: String,
     /// Listeners by number, with the addresses that they got.
     pub listeners: Vec<(gateway_core::settings::ListenerSettings, SocketAddr)>,
     /// When the process started.
     pub started: Instant,
     /// The same, on the wall clock.
     pub started_at: SystemTime,
-    /// Where workers read how far the wall clock was moved since.
-    pub wall: Arc<gateway_core::wall_clock::WallClock>,
-    /// How many connections each address has; `None`: they are not counted.
-    pub sources: Option<gateway_core::sources::AddressCounts>,
+    /// What workers and the control thread share.
+    pub shared: gateway_core::settings::Shared,
 }
 
 /// Everything that handlers share.

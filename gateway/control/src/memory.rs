@@ -64,7 +64,7 @@ impl MemoryWatch {
 pub(super) async fn watch_memory(control: Arc<Control>) {
     let mut gauge = Gauge::default();
     loop {
-        control.facts.wall.compare(control.facts.started, control.facts.started_at);
+        control.facts.shared.wall.compare(control.facts.started, control.facts.started_at);
         let thresholds = control.config().memory.thresholds;
         let before = gauge.level();
         let state = control.memory.look(&mut gauge, &thresholds, &control.workers);

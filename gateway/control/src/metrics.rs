@@ -164,7 +164,7 @@ fn exposed(control: &Control) -> String {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let snapshot = ControlSnapshot {
         backend: control.facts.plan.backend.label(),
-        backend_reason: control.facts.backend_reason.clone(),
+        backend_reason: control.facts.plan.backend_reason.clone(),
         listeners: control
             .facts
             .listeners
@@ -173,7 +173,12 @@ fn exposed(control: &Control) -> String {
             .collect(),
         worker_threads: control.facts.plan.threads,
         connections_max: control.facts.plan.backend_config.connections_max * control.facts.plan.workers,
-        busiest_address: control.facts.sources.as_ref().map(|(sources, max)| (sources.busiest(), *max)),
+        busiest_address: control
+            .facts
+            .shared
+            .sources
+            .as_ref()
+            .map(|(sources, max)| (sources.busiest(), *max)),
         memory_planned: control
             .facts
             .plan

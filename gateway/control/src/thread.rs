@@ -32,7 +32,6 @@ use crate::ports::Claims;
 use gateway_auth::Verifier;
 use gateway_config::memory::Source;
 use gateway_config::{BackendKind, Config};
-use gateway_core::memory::Signal;
 use gateway_core::message::{AuditEvent, AuditKind, ControlMessage, Message};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Mailbox, Waker};
@@ -86,8 +85,6 @@ pub struct Parts {
     pub facts: Facts,
     /// The running workers.
     pub workers: Workers,
-    /// Where they are told how near the end of memory is.
-    pub memory: Arc<Signal>,
     /// Where workers' messages come in.
     pub mailbox: Mailbox<ControlMessage>,
     /// The other end of the mailbox's waker; see [`control_waker`].
@@ -223,7 +220,6 @@ fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
         config,
         facts,
         workers,
-        memory,
         mailbox,
         wake_ups,
         verifier,
@@ -240,8 +236,8 @@ fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
     let journal = journal.map_or_else(Journal::off, |claim| Journal::start(claim, io_uring));
     let (connections_max, requests_max) = (config.control.connections_max, config.control.requests_max);
     let frame_body_size_max = config.limits.frame_body_size_max;
-    let signal = Arc::clone(&memory);
-    let memory = MemoryWatch::new(Source::find(config.memory.memory_max), memory);
+    let signal = Arc::clone(&facts.shared.memory);
+    let memory = MemoryWatch::new(Source::find(config.memory.memory_max), Arc::clone(&signal));
     let control = Arc::new(Control {
         encoder: Encoder::new(frame_body_size_max, signal)?.into(),
         config: RwLock::new(Arc::new(config)),

@@ -270,6 +270,27 @@ impl TableSizes {
 /// How long connections linger, see [`WorkerSettings::linger`].
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// State that all workers and the control thread share; clones are of the same.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// How near the end of memory is; the control thread writes it.
+    pub memory: Arc<Signal>,
+    /// How far the wall clock was moved since the start; the control thread writes it.
+    pub wall: Arc<WallClock>,
+    /// Connections of each address, and how many it may have; `None`: any number.
+    pub sources: Option<AddressCounts>,
+    /// Tokens of each address that wait for the verifier.
+    pub verifying: Arc<Sources>,
+}
+
+impl Shared {
+    /// With counts of no address yet, and places in them for `verifying_max` tokens.
+    pub fn new(sources: Option<AddressCounts>, verifying_max: usize) -> Shared {
+        let verifying = Arc::new(Sources::new(verifying_max));
+        Shared { memory: Arc::default(), wall: Arc::default(), sources, verifying }
+    }
+}
+
 /// Everything that a worker is made from.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
@@ -300,14 +321,8 @@ pub struct WorkerSettings {
     pub linger: Duration,
     /// Report connects and closes, to the audit journal or to a log at level debug.
     pub audit: bool,
-    /// Where the control thread says how near the end of memory is: one for all workers.
-    pub memory: Arc<Signal>,
-    /// How many connections each address has, over all workers, and how many it may have; `None`: any number.
-    pub sources: Option<AddressCounts>,
-    /// How many tokens of each address wait for the verifier, over all workers.
-    pub verifying: Arc<Sources>,
-    /// Where it says how far the wall clock was moved: one for all workers, too.
-    pub wall: Arc<WallClock>,
+    /// What it shares with the other workers and the control thread.
+    pub shared: Shared,
     /// What may change while running.
     pub reloadable: Reloadable,
 }

@@ -2,7 +2,7 @@
 
 use super::{problems_text, wrong};
 use crate::dpdk;
-use crate::start::WorkerHost;
+use crate::workers::WorkerHost;
 use gateway_config::{BackendKind, Config, Plan, Problems, Reserves, SystemLimits};
 use gateway_control::output::{complain, say};
 use std::path::Path;

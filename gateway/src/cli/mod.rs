@@ -19,7 +19,8 @@ mod token;
 pub(crate) mod version;
 
 use crate::preflight;
-use crate::start::{Prepared, WorkerHost, prepare, prepare_and_try};
+use crate::start::{Prepared, prepare, prepare_and_try};
+use crate::workers::WorkerHost;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use gateway_config::{Config, Problems, SystemLimits, effective, meant_section, nearest, schema_text};

@@ -3,8 +3,9 @@
 use super::colors_wanted;
 use super::log::start_log;
 use super::settings::{Settings, Usage, load_again};
-use crate::start::{Prepared, WorkerHost, start};
+use crate::start::{Prepared, start};
 use crate::start_screen::{Paint, render};
+use crate::workers::WorkerHost;
 use gateway_config::Problems;
 use gateway_control::output::{LogQueue, complain};
 use gateway_control::{LogHandle, ReloadSource};
@@ -55,13 +56,12 @@ fn serve(
             return ExitCode::FAILURE;
         }
     };
-    shown.backend_reason.clone_from(&running.backend_reason);
     shown.plan = running.plan.clone();
     let listeners = shown.config.listeners.iter().zip(&running.addresses);
     let listeners: Vec<String> =
         listeners.map(|(listener, address)| format!("{} on {address}", listener.name)).collect();
     if json {
-        let (backend, reason) = (shown.plan.backend.label(), &shown.backend_reason);
+        let (backend, reason) = (shown.plan.backend.label(), &shown.plan.backend_reason);
         let (capacity, control) = (shown.plan.room_text(), running.control_address);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), backend, %reason, capacity, %control, "started");
         shown.config.source.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

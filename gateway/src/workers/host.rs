@@ -1,8 +1,8 @@
 //! The workers that a started gateway gets: threads on the kernel's backends.
 
-use super::threads::{BackendChoice, Plan, SpawnError, Threads, spawn};
-use crate::start::{StartedWorkers, WorkerHost, WorkerOrder};
-use gateway_config::{BackendKind, MemoryEntry};
+use super::threads::{BackendChoice, SpawnError, spawn};
+use super::{RunningWorkers, Spawn, WorkerHost};
+use gateway_config::{BackendKind, MemoryEntry, Plan};
 use gateway_control::CaptureSource;
 use gateway_control::PortSource;
 #[cfg(feature = "dpdk")]
@@ -13,7 +13,6 @@ use netpoll::uring::{probe, probe_rings};
 use netpoll::{BackendConfig, UringConfig};
 use rustix::process::{Resource, getrlimit};
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Workers on io_uring or epoll.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +54,7 @@ impl WorkerHost for KernelWorkers {
         }
     }
 
-    fn try_backends(&self, plan: &gateway_config::Plan) -> Result<(), String> {
+    fn try_backends(&self, plan: &Plan) -> Result<(), String> {
         if plan.backend != BackendKind::IoUring {
             return Ok(());
         }
@@ -66,36 +65,23 @@ impl WorkerHost for KernelWorkers {
         })
     }
 
-    fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
-        let backend = match order.plan.backend {
-            BackendKind::Epoll => BackendChoice::Epoll { own_descriptors: order.plan.own_descriptors },
-            BackendKind::IoUring => BackendChoice::Uring(UringConfig::default(), order.plan.threads),
-            BackendKind::Dpdk => dpdk_choice(order.plan)?,
+    fn start(&self, plan: &Plan, order: Spawn) -> io::Result<RunningWorkers> {
+        let backend = match plan.backend {
+            BackendKind::Epoll => BackendChoice::Epoll { own_descriptors: plan.own_descriptors },
+            BackendKind::IoUring => BackendChoice::Uring(UringConfig::default(), plan.threads),
+            BackendKind::Dpdk => dpdk_choice(plan)?,
         };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let plan = Plan {
-            settings: order.settings,
-            backend,
-            backend_config: order.plan.backend_config.clone(),
-            processors: if order.pin { (0..processors).collect() } else { vec![] },
-            batch_scheduling: order.batch_scheduling,
-            names: order.names,
-            unix_now_ms: unix_now.as_millis() as u64,
-            control: order.control,
-            verifier: order.verifier,
-        };
-        let started = spawn(&plan).map(Threads::into_started).map_err(|error| match error {
-            SpawnError::System(error) if is_short_of_rings(&plan.backend, &error) => {
+        let running = spawn(&order, &backend, &plan.backend_config).map_err(|error| match error {
+            SpawnError::System(error) if is_short_of_rings(&backend, &error) => {
                 io::Error::new(io::ErrorKind::OutOfMemory, locked_memory_short())
             }
             error => io::Error::other(error),
         })?;
-        Ok(StartedWorkers { capture: capture(&plan.backend), port: port(&plan.backend), ..started })
+        Ok(RunningWorkers { capture: capture(&backend), port: port(&backend), ..running })
     }
 
     #[cfg(feature = "dpdk")]
-    fn try_port(&self, plan: &gateway_config::Plan) -> Result<String, String> {
+    fn try_port(&self, plan: &Plan) -> Result<String, String> {
         let config = plan.dpdk.as_ref().ok_or("io.backend is not \"dpdk\"")?;
         let port = super::dpdk::open(config, plan.workers, &plan.backend_config);
         port.map(|port| port.describe()).map_err(|error| error.to_string())
@@ -176,13 +162,13 @@ fn port(_: &BackendChoice) -> Option<PortSource> {
 }
 
 #[cfg(feature = "dpdk")]
-fn dpdk_choice(plan: &gateway_config::Plan) -> io::Result<BackendChoice> {
+fn dpdk_choice(plan: &Plan) -> io::Result<BackendChoice> {
     let config = plan.dpdk.as_ref().ok_or_else(|| io::Error::other("[dpdk] is missing"))?;
     let port = super::dpdk::open(config, plan.workers, &plan.backend_config)?;
     Ok(BackendChoice::Dpdk(std::sync::Arc::new(port)))
 }
 
 #[cfg(not(feature = "dpdk"))]
-fn dpdk_choice(_: &gateway_config::Plan) -> io::Result<BackendChoice> {
+fn dpdk_choice(_: &Plan) -> io::Result<BackendChoice> {
     dpdk_version().map_err(io::Error::other).and(Ok(BackendChoice::Epoll { own_descriptors: false }))
 }

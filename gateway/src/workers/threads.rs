@@ -1,5 +1,5 @@
-//! Workers as threads: each makes its own backend (a ring belongs to the thread that made it), then they are introduced
-//! to one another.
+//! Workers as threads: each makes its own backend (a ring belongs to the thread that made it), then
+//! they are wired to one another.
 //!
 //! ```text
 //!   main:   spawn ───────────► wakers ◄── collect ── mailboxes ──► ports, listeners ──► wait until all listen
@@ -8,20 +8,20 @@
 //!
 //! The first worker opens the listeners before the others, so that a port of 0 becomes the same port for all.
 //!
-//! A thread runs one worker, which waits in its backend, or several, which share a sleep (`gang`): thread t of T has the
-//! workers t, t + T, … .
+//! A thread runs one worker, which waits in its backend, or several, which share a wait
+//! (`shared_wait`): thread t of T has the workers t, t + T, … .
 
-use super::gang;
-use gateway_core::address::{Fingerprints, WorkerId};
-use gateway_core::message::{ControlMessage, ControlSender, Message, VerifySender};
+use super::{Placement, RunningWorkers, Spawn, shared_wait};
+use gateway_core::address::WorkerId;
+use gateway_core::message::{ControlMessage, ControlSender, Message};
 use gateway_core::metrics::WorkerMetrics;
 use gateway_core::router::FanoutPlaces;
 use gateway_core::settings::WorkerSettings;
 use gateway_core::worker::{Context, ListenError, Peers, Turn, Worker};
 use netpoll::epoll::EpollBackend;
 use netpoll::{
-    Backend, BackendConfig, MailboxSender, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker,
-    batch_current_thread, mailbox, pin_current_thread,
+    Backend, BackendConfig, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker, batch_current_thread, mailbox,
+    pin_current_thread,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -33,8 +33,8 @@ use std::time::Duration;
 /// Which backend the workers use.
 #[derive(Clone, Debug)]
 pub enum BackendChoice {
-    /// Readiness: epoll, a thread each: workers beyond the processors are there for the descriptors, and it is threads that can
-    /// have some of their own.
+    /// Readiness: epoll, a thread each: workers beyond the processors are there for the descriptors,
+    /// and it is threads that can have some of their own.
     Epoll {
         /// Each has; otherwise all share those of the process.
         own_descriptors: bool,
@@ -44,88 +44,6 @@ pub enum BackendChoice {
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]
     Dpdk(Arc<dpdk_backend::host::Host>),
-}
-
-/// What the workers are made from.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// One for each worker.
-    pub settings: Vec<WorkerSettings>,
-    /// Which backend.
-    pub backend: BackendChoice,
-    /// Sizes of each backend.
-    pub backend_config: BackendConfig,
-    /// Processors to bind threads to, in turn; empty: none.
-    pub processors: Vec<usize>,
-    /// Threads run under `SCHED_BATCH`.
-    pub batch_scheduling: bool,
-    /// How names become fingerprints.
-    pub names: Fingerprints,
-    /// Milliseconds since 1970, now.
-    pub unix_now_ms: u64,
-    /// The control thread's mailbox.
-    pub control: ControlSender,
-    /// The verifier's.
-    pub verifier: Option<VerifySender>,
-}
-
-/// The running workers.
-#[derive(Debug)]
-pub struct Threads {
-    /// Their mailboxes.
-    pub senders: Vec<MailboxSender<Message>>,
-    /// Their places for fan-outs.
-    pub places: Arc<FanoutPlaces>,
-    /// Their counts.
-    pub metrics: Vec<Arc<WorkerMetrics>>,
-    /// Where they listen, in the order of the settings.
-    pub addresses: Vec<SocketAddr>,
-    /// What each one's backend runs with, in words; empty where there is nothing to choose.
-    pub backends: Vec<String>,
-    handles: Vec<JoinHandle<()>>,
-}
-
-impl Threads {
-    /// As a started gateway keeps them.
-    pub(super) fn into_started(self) -> crate::start::StartedWorkers {
-        let backend = self.backend_text();
-        let Threads { senders, places, metrics, addresses, handles, .. } = self;
-        crate::start::StartedWorkers {
-            senders,
-            places,
-            metrics,
-            addresses,
-            backend,
-            capture: None,
-            port: None,
-            threads: handles,
-        }
-    }
-
-    /// What the backends run with, equal ones together; `None` where there is nothing to say.
-    fn backend_text(&self) -> Option<String> {
-        let mut counts: Vec<(&str, usize)> = Vec::new();
-        for text in self.backends.iter().filter(|text| !text.is_empty()) {
-            match counts.iter_mut().find(|(other, _)| other == text) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((text, 1)),
-            }
-        }
-        let parts: Vec<String> = counts.iter().map(|(text, count)| format!("{count} × {text}")).collect();
-        (!parts.is_empty()).then(|| parts.join("; "))
-    }
-
-    /// Waits until all workers have ended.
-    ///
-    /// # Errors
-    /// When one of them panicked.
-    pub fn join(self) -> io::Result<()> {
-        let ends = self.handles.into_iter().map(JoinHandle::join);
-        match ends.filter(Result::is_err).count() {
-            0 => Ok(()),
-            count => Err(io::Error::other(format!("{count} workers panicked; their messages are above"))),
-        }
-    }
 }
 
 /// Why the workers could not be started.
@@ -148,8 +66,8 @@ impl std::fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// What a worker is given once all backends exist.
-struct Introduction {
+/// What a worker receives once all backends exist.
+struct Wiring {
     mailbox: netpoll::Mailbox<Message>,
     peers: Peers,
     settings: WorkerSettings,
@@ -160,24 +78,29 @@ type Made = (Waker, String);
 
 type Listening = Result<Vec<SocketAddr>, SpawnError>;
 
-/// Starts `plan.settings.workers` workers and returns when all listen. Whoever calls it has made sure that no other process
-/// has their ports ([`gateway_control::ports::Claims`]): `SO_REUSEPORT` would share them unnoticed.
+/// Starts `spawn.settings.workers` workers and returns when all listen. The caller has made sure
+/// that no other process has their ports ([`gateway_control::ports::Claims`]): `SO_REUSEPORT` would
+/// share them unnoticed.
 ///
 /// # Errors
 /// [`SpawnError`]; the threads that were started have ended then.
-pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
-    let Some(first) = plan.settings.first() else { return Err(ended_early()) };
-    let count = plan.settings.len();
+pub fn spawn(
+    spawn: &Spawn,
+    backend: &BackendChoice,
+    sizes: &BackendConfig,
+) -> Result<RunningWorkers, SpawnError> {
+    let count = spawn.settings.workers;
     let metrics: Vec<_> = (0..count).map(|_| Arc::new(WorkerMetrics::default())).collect();
-    let seats = metrics.iter().enumerate().map(|(index, metrics)| seat(WorkerId(index as u8), metrics));
-    let (starting, mut seats): (Vec<_>, Vec<_>) = seats.unzip();
-    if matches!(plan.backend, BackendChoice::Epoll { own_descriptors: true }) {
+    let startups = metrics.iter().enumerate().map(|(index, metrics)| startup(WorkerId(index as u8), metrics));
+    let (starting, mut startups): (Vec<_>, Vec<_>) = startups.unzip();
+    if matches!(backend, BackendChoice::Epoll { own_descriptors: true }) {
         // Before the first thread leaves the process's table, so that every thread's has them all.
-        for seat in &mut seats {
-            seat.waker = Some(Waker::event_fd().map_err(SpawnError::System)?);
+        for startup in &mut startups {
+            startup.waker = Some(Waker::event_fd().map_err(SpawnError::System)?);
         }
     }
-    let handles = start_threads(plan, seats)?;
+    let plan = ThreadPlan { spawn: spawn.clone(), backend: backend.clone(), sizes: sizes.clone() };
+    let threads = start_threads(&plan, startups)?;
     let mut wakers = Vec::with_capacity(count);
     let mut backends = Vec::with_capacity(count);
     for worker in &starting {
@@ -186,27 +109,34 @@ pub fn spawn(plan: &Plan) -> Result<Threads, SpawnError> {
         wakers.push(waker);
         backends.push(description);
     }
-    let capacity = first.tables.mailbox_capacity;
-    let places = Arc::new(FanoutPlaces::new(count, first.tables.fanouts()));
+    let tables = &spawn.settings.tables;
+    let places = Arc::new(FanoutPlaces::new(count, tables.fanouts()));
     let (senders, mailboxes): (Vec<_>, Vec<_>) =
-        wakers.into_iter().map(|waker| mailbox(capacity, waker)).unzip();
+        wakers.into_iter().map(|waker| mailbox(tables.mailbox_capacity, waker)).unzip();
     let mut addresses = vec![];
-    for ((worker, mailbox), settings) in starting.iter().zip(mailboxes).zip(&plan.settings) {
-        let mut settings = settings.clone();
+    for (worker, mailbox) in starting.iter().zip(mailboxes) {
+        let mut settings = spawn.settings.clone();
         for (listener, address) in settings.listeners.iter_mut().zip(&addresses) {
             listener.socket.address = *address;
         }
         let peers = Peers {
             workers: senders.clone(),
-            control: plan.control.clone(),
+            control: spawn.control.clone(),
             places: Arc::clone(&places),
-            verifier: plan.verifier.clone(),
+            verifier: spawn.verifier.clone(),
         };
-        let introduction = Introduction { mailbox, peers, settings };
-        worker.introductions.send(introduction).map_err(|_| ended_early())?;
+        worker.wirings.send(Wiring { mailbox, peers, settings }).map_err(|_| ended_early())?;
         addresses = worker.listening.recv().map_err(|_| ended_early())??;
     }
-    Ok(Threads { senders, places, metrics, addresses, backends, handles })
+    Ok(RunningWorkers { senders, places, metrics, addresses, backends, capture: None, port: None, threads })
+}
+
+/// What every thread knows.
+#[derive(Clone)]
+pub(super) struct ThreadPlan {
+    spawn: Spawn,
+    backend: BackendChoice,
+    sizes: BackendConfig,
 }
 
 fn ended_early() -> SpawnError {
@@ -216,114 +146,131 @@ fn ended_early() -> SpawnError {
 /// The spawner's ends of the channels that are used while a worker starts.
 struct Starting {
     wakers: Receiver<io::Result<Made>>,
-    introductions: Sender<Introduction>,
+    wirings: Sender<Wiring>,
     listening: Receiver<Listening>,
 }
 
 /// A worker before it has a backend: its number, and its thread's ends of the same channels.
-pub(super) struct Seat {
+pub(super) struct Startup {
     id: WorkerId,
     metrics: Arc<WorkerMetrics>,
     /// With descriptors of its own: made for it already.
     waker: Option<Waker>,
     wakers: Sender<io::Result<Made>>,
-    introductions: Receiver<Introduction>,
+    wirings: Receiver<Wiring>,
     listening: Sender<Listening>,
 }
 
-fn seat(id: WorkerId, metrics: &Arc<WorkerMetrics>) -> (Starting, Seat) {
+fn startup(id: WorkerId, metrics: &Arc<WorkerMetrics>) -> (Starting, Startup) {
     let (waker_sender, wakers) = channel();
-    let (introduction_sender, introductions) = channel();
+    let (wiring_sender, wirings) = channel();
     let (listening_sender, listening) = channel();
-    let seat = Seat {
+    let startup = Startup {
         id,
         metrics: Arc::clone(metrics),
         waker: None,
         wakers: waker_sender,
-        introductions,
+        wirings,
         listening: listening_sender,
     };
-    (Starting { wakers, introductions: introduction_sender, listening }, seat)
+    (Starting { wakers, wirings: wiring_sender, listening }, startup)
 }
 
-/// Deals the seats to threads, in turn.
-fn start_threads(plan: &Plan, seats: Vec<Seat>) -> Result<Vec<JoinHandle<()>>, SpawnError> {
+/// Deals the workers to threads, in turn.
+fn start_threads(plan: &ThreadPlan, startups: Vec<Startup>) -> Result<Vec<JoinHandle<()>>, SpawnError> {
+    let all = startups.len();
     let count = match plan.backend {
-        BackendChoice::Uring(_, threads) if threads > 0 => {
-            threads.clamp(seats.len().div_ceil(WAIT_SLOTS_MAX), seats.len())
-        }
-        _ => seats.len(),
+        BackendChoice::Uring(_, threads) if threads > 0 => threads.clamp(all.div_ceil(WAIT_SLOTS_MAX), all),
+        _ => all,
     };
-    let mut hands: Vec<Vec<Seat>> = (0..count).map(|_| Vec::new()).collect();
-    for (index, seat) in seats.into_iter().enumerate() {
-        hands[index % count].push(seat);
+    let mut by_thread: Vec<Vec<Startup>> = (0..count).map(|_| Vec::new()).collect();
+    for (index, startup) in startups.into_iter().enumerate() {
+        by_thread[index % count].push(startup);
     }
-    let threads = hands.into_iter().enumerate();
-    threads.map(|(number, seats)| start_thread(plan, number, seats)).collect()
+    let threads = by_thread.into_iter().enumerate();
+    threads.map(|(number, startups)| start_thread(plan, number, startups)).collect()
 }
 
-fn start_thread(plan: &Plan, number: usize, seats: Vec<Seat>) -> Result<JoinHandle<()>, SpawnError> {
+fn start_thread(
+    plan: &ThreadPlan,
+    number: usize,
+    startups: Vec<Startup>,
+) -> Result<JoinHandle<()>, SpawnError> {
     let plan = plan.clone();
     let body = move || {
-        if let Some(processor) = plan.processors.get(number % plan.processors.len().max(1)) {
+        let Placement { processors, batch } = &plan.spawn.placement;
+        if let Some(processor) = processors.get(number % processors.len().max(1)) {
             let _ = pin_current_thread(*processor); // a processor that is gone only costs locality
         }
-        if plan.batch_scheduling {
-            let _ = batch_current_thread(); // the control thread, under the same policy, says so where it is refused
+        if *batch {
+            // The control thread, under the same policy, reports where it is refused.
+            let _ = batch_current_thread();
         }
-        match &plan.backend {
-            BackendChoice::Epoll { .. } => seats.into_iter().for_each(|seat| {
-                let backend = match &seat.waker {
-                    Some(waker) => own_descriptors(&plan.backend_config, waker.clone()),
-                    None => EpollBackend::new(&plan.backend_config),
-                };
-                run(&plan, seat, backend, |_| String::new());
-            }),
-            BackendChoice::Uring(uring, _) if seats.len() > 1 => {
-                let backend = || UringBackend::new(&plan.backend_config, uring);
-                gang::run(&plan, seats, backend, UringBackend::description);
-            }
-            BackendChoice::Uring(uring, _) => seats.into_iter().for_each(|seat| {
-                let backend = UringBackend::new(&plan.backend_config, uring);
-                run(&plan, seat, backend, UringBackend::description);
-            }),
-            #[cfg(feature = "dpdk")]
-            BackendChoice::Dpdk(port) => seats.into_iter().for_each(|seat| match port.enter() {
-                Ok(_known_to_dpdk) => {
-                    let engine = dpdk_backend::backend::PollConfig::engine(&plan.backend_config);
-                    let backend = port.backend(seat.id.index(), &plan.backend_config, engine);
-                    run(&plan, seat, backend, |_| port.describe());
-                }
-                Err(error) => drop(seat.wakers.send(Err(error))), // the spawner reports it
-            }),
-        }
+        run_all(&plan, startups);
     };
     netpoll::spawn_thread(format!("worker-{number}"), body).map_err(SpawnError::System)
+}
+
+/// The workers of this thread, from start to end.
+fn run_all(plan: &ThreadPlan, startups: Vec<Startup>) {
+    let sizes = &plan.sizes;
+    match &plan.backend {
+        BackendChoice::Epoll { .. } => startups.into_iter().for_each(|startup| {
+            let backend = match &startup.waker {
+                Some(waker) => own_descriptors(sizes, waker.clone()),
+                None => EpollBackend::new(sizes),
+            };
+            run(&plan.spawn, startup, backend, |_| String::new());
+        }),
+        BackendChoice::Uring(uring, _) if startups.len() > 1 => {
+            let backend = || UringBackend::new(sizes, uring);
+            shared_wait::run(&plan.spawn, startups, backend, UringBackend::description);
+        }
+        BackendChoice::Uring(uring, _) => startups.into_iter().for_each(|startup| {
+            let backend = UringBackend::new(sizes, uring);
+            run(&plan.spawn, startup, backend, UringBackend::description);
+        }),
+        #[cfg(feature = "dpdk")]
+        BackendChoice::Dpdk(port) => startups.into_iter().for_each(|startup| match port.enter() {
+            Ok(_known_to_dpdk) => {
+                let engine = dpdk_backend::backend::PollConfig::engine(sizes);
+                let backend = port.backend(startup.id.index(), sizes, engine);
+                run(&plan.spawn, startup, backend, |_| port.describe());
+            }
+            Err(error) => drop(startup.wakers.send(Err(error))), // the spawner reports it
+        }),
+    }
 }
 
 /// A backend whose descriptors are this thread's alone.
 #[allow(unsafe_code)]
 fn own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
-    // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; messages between workers and the
-    // control thread carry no descriptors. Wakers were made before, and the spawner holds them for longer than the threads live.
+    // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; messages
+    // between workers and the control thread carry no descriptors. Wakers were made before, and the
+    // spawner holds them for longer than the threads live.
     unsafe { EpollBackend::with_own_descriptors(config, waker) }
 }
 
 /// A worker alone on its thread, from start to end.
-fn run<B: Backend>(plan: &Plan, seat: Seat, backend: io::Result<B>, describe: impl FnOnce(&B) -> String) {
-    let Some(backend) = seat.show(backend, describe) else { return };
-    let Some(mut employed) = seat.employ(plan, backend) else { return };
+fn run<B: Backend>(
+    spawn: &Spawn,
+    startup: Startup,
+    backend: io::Result<B>,
+    describe: impl FnOnce(&B) -> String,
+) {
+    let Some(backend) = startup.report(backend, describe) else { return };
+    let Some(mut turning) = startup.wire(spawn, backend) else { return };
     loop {
-        let turned = employed.worker.turn(Duration::from_secs(1));
-        if !employed.goes_on(turned) {
+        let turned = turning.worker.turn(Duration::from_secs(1));
+        if !turning.goes_on(turned) {
             return;
         }
     }
 }
 
-impl Seat {
-    /// Tells the spawner of the backend, or why there is none.
-    pub(super) fn show<B: Backend>(
+impl Startup {
+    /// Reports the backend to the spawner, or why there is none.
+    pub(super) fn report<B: Backend>(
         &self,
         backend: io::Result<B>,
         describe: impl FnOnce(&B) -> String,
@@ -340,17 +287,18 @@ impl Seat {
         }
     }
 
-    /// Waits to be introduced to the other workers, makes the worker and says where it listens. `None`: the start failed.
-    pub(super) fn employ<B: Backend>(self, plan: &Plan, backend: B) -> Option<Employed<B>> {
-        let Seat { id, metrics, introductions, listening, .. } = self;
-        let Introduction { mailbox, peers, settings } = introductions.recv().ok()?;
-        let unix_start_ms = plan.unix_now_ms.saturating_sub(backend.now().as_millis());
-        let context = Context { id, settings, names: plan.names, unix_start_ms };
+    /// Waits for the other workers' mailboxes, makes the worker and reports where it listens.
+    /// `None`: the start failed.
+    pub(super) fn wire<B: Backend>(self, spawn: &Spawn, backend: B) -> Option<TurningWorker<B>> {
+        let Startup { id, metrics, wirings, listening, .. } = self;
+        let Wiring { mailbox, peers, settings } = wirings.recv().ok()?;
+        let unix_start_ms = spawn.unix_now_ms.saturating_sub(backend.now().as_millis());
+        let context = Context { id, settings, names: spawn.names, unix_start_ms };
         let control = peers.control.clone();
         match Worker::new(context, backend, mailbox, peers, metrics) {
             Ok(worker) => {
                 let _ = listening.send(Ok(worker.addresses().to_vec()));
-                Some(Employed { id, worker, control })
+                Some(TurningWorker { id, worker, control })
             }
             Err(error) => {
                 let _ = listening.send(Err(SpawnError::Listen(error)));
@@ -361,14 +309,15 @@ impl Seat {
 }
 
 /// A worker that turns.
-pub(super) struct Employed<B: Backend> {
+pub(super) struct TurningWorker<B: Backend> {
     id: WorkerId,
     pub(super) worker: Worker<B>,
     control: ControlSender,
 }
 
-impl<B: Backend> Employed<B> {
-    /// Whether there is a further turn after one that ended like this; if not, the control thread is told.
+impl<B: Backend> TurningWorker<B> {
+    /// Whether a further turn follows one that ended like this; if not, the control thread is
+    /// notified.
     pub(super) fn goes_on(&self, turned: io::Result<Turn>) -> bool {
         match turned {
             Ok(Turn::Running) => return true,
@@ -379,7 +328,8 @@ impl<B: Backend> Employed<B> {
             }
             Err(error) => tracing::error!("worker {} ends, its backend is unusable: {error}", self.id.0),
         }
-        // A full mailbox means that the control thread is gone or very late; it also sees the thread's end.
+        // A full mailbox means that the control thread is gone or very late; it also sees the
+        // thread's end.
         let _ = self.control.send(ControlMessage::Stopped(self.id));
         false
     }

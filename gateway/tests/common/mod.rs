@@ -6,7 +6,7 @@ mod dpdk;
 pub mod program;
 pub mod websocket;
 
-use gateway::workers::{Plan, Threads, spawn};
+use gateway::workers::{Placement, RunningWorkers, Spawn, spawn};
 use gateway_core::access::PushOperations;
 use gateway_core::address::Fingerprints;
 use gateway_core::message::VerifySender;
@@ -86,10 +86,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
         default_push_operation: 1000,
         linger: LINGER,
         audit: false,
-        memory: Default::default(),
-        wall: Default::default(),
-        sources: None,
-        verifying: std::sync::Arc::new(gateway_core::sources::Sources::new(64)),
+        shared: gateway_core::settings::Shared::new(None, 64),
         reloadable: Reloadable {
             client_push_operations: PushOperations::parse(&["1000-2147483647".to_owned()]).unwrap(),
             ..Reloadable::default()
@@ -99,7 +96,7 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
 
 /// Running workers; they end with the value.
 pub struct Gateway {
-    pub threads: Option<Threads>,
+    pub threads: Option<RunningWorkers>,
     pub control: Mailbox<ControlMessage>,
     pub addresses: Vec<SocketAddr>,
     pub names: Fingerprints,
@@ -145,18 +142,15 @@ impl Gateway {
         };
         let (sender, control) = mailbox(4096, Waker::event_fd().unwrap());
         let names = Fingerprints::new((11, 12));
-        let plan = Plan {
-            settings: vec![settings.clone(); settings.workers],
-            backend,
-            backend_config,
-            processors: vec![],
-            batch_scheduling: false,
+        let order = Spawn {
+            settings,
+            placement: Placement::default(),
             names,
             unix_now_ms: 1_700_000_000_000,
             control: sender,
             verifier,
         };
-        let threads = spawn(&plan).unwrap();
+        let threads = spawn(&order, &backend, &backend_config).unwrap();
         #[cfg(feature = "dpdk")]
         if let Some(link) = &link {
             link.reach();

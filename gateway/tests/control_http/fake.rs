@@ -1,7 +1,8 @@
 //! Workers that answer the control thread without a single socket.
 
-use gateway::start::{Running, StartedWorkers, WorkerHost, WorkerOrder, prepare, start};
-use gateway_config::{BackendKind, Config, MemoryEntry, Problems, Sources, SystemLimits};
+use gateway::start::{Running, prepare, start};
+use gateway::workers::{RunningWorkers, Spawn, WorkerHost};
+use gateway_config::{BackendKind, Config, MemoryEntry, Plan, Problems, Sources, SystemLimits};
 use gateway_control::{Command, LogHandle, ReloadSource};
 use gateway_core::InlineText;
 use gateway_core::address::{Address, Fingerprint, Fingerprints, WorkerId};
@@ -64,27 +65,27 @@ impl WorkerHost for FakeHost {
         vec![MemoryEntry::new("sessions", tables.connections_max * 256)]
     }
 
-    fn start(&self, order: WorkerOrder<'_>) -> io::Result<StartedWorkers> {
-        let listeners = order.settings[0].listeners.iter().zip(3101..);
+    fn start(&self, _: &Plan, order: Spawn) -> io::Result<RunningWorkers> {
+        let listeners = order.settings.listeners.iter().zip(3101..);
         let addresses =
             listeners.map(|(listener, port)| (listener.socket.address.ip(), port).into()).collect();
-        let mut started = StartedWorkers {
+        let mut started = RunningWorkers {
             senders: vec![],
             // Fake workers deliver nothing, so they return no place either.
             places: Arc::new(FanoutPlaces::new(
-                order.settings.len(),
+                order.settings.workers,
                 FanoutSizes { rooms: 1 << 20, everyone: 1 << 20 },
             )),
             metrics: vec![],
             addresses,
-            backend: None,
+            backends: vec![],
             capture: None,
             port: None,
             threads: vec![],
         };
-        for (index, settings) in order.settings.iter().enumerate() {
+        for index in 0..order.settings.workers {
             let waker = Waker::event_fd()?;
-            let (sender, mailbox) = mailbox(settings.tables.mailbox_capacity, waker.clone());
+            let (sender, mailbox) = mailbox(order.settings.tables.mailbox_capacity, waker.clone());
             let metrics = Arc::<WorkerMetrics>::default();
             metrics.connections[0].set(CONNECTIONS as u64);
             metrics.block_pools[0].size.set(256);

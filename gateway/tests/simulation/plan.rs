@@ -305,10 +305,7 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
         default_push_operation: 1000,
         linger: LINGER,
         audit: rng.chance(0.2),
-        memory: Default::default(),
-        wall: Default::default(),
-        sources: None,
-        verifying: std::sync::Arc::new(gateway_core::sources::Sources::new(64)),
+        shared: gateway_core::settings::Shared::new(None, 64),
         reloadable,
     }
 }

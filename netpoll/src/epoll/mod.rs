@@ -275,7 +275,7 @@ impl EpollBackend {
     ) -> io::Result<()> {
         let connection = self.insert(socket, State::Open).map_err(|error| match error {
             ConnectError::Io(error) => error,
-            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // by `may_accept`, never
+            ConnectError::TableFull => io::ErrorKind::QuotaExceeded.into(), // `may_accept` says no
         })?;
         self.common.counters.accepts += 1;
         batch.push(Completion::Accepted { connection, listener, peer });

@@ -51,7 +51,7 @@ fn sort_by_crowd(candidates: &mut [Candidate]) {
 impl<B: Backend> Handler<B> {
     /// Counts a new connection for its address, and refuses it when that has as many as it may.
     pub(crate) fn admit_from_address(&mut self, connection: ConnectionId, peer: SocketAddr) {
-        let Some((sources, max)) = &self.context.settings.sources else { return };
+        let Some((sources, max)) = &self.context.settings.shared.sources else { return };
         if sources.add(sources.source(peer.ip())) <= *max {
             return;
         }
@@ -71,13 +71,13 @@ impl<B: Backend> Handler<B> {
     /// Where a connection comes from, for quotas by address.
     pub(super) fn source(&self, connection: ConnectionId) -> Option<Source> {
         let session = self.shard.sessions.get(connection)?;
-        Some(self.context.settings.verifying.source(session.peer().ip()))
+        Some(self.context.settings.shared.verifying.source(session.peer().ip()))
     }
 
     /// A connection is gone: its address has one less.
     pub(crate) fn leave_address(&self, connection: ConnectionId) {
         let session = self.shard.sessions.get(connection);
-        if let (Some((sources, _)), Some(session)) = (&self.context.settings.sources, session) {
+        if let (Some((sources, _)), Some(session)) = (&self.context.settings.shared.sources, session) {
             sources.remove(sources.source(session.peer().ip()));
         }
     }
@@ -109,7 +109,7 @@ impl<B: Backend> Handler<B> {
         let (mut candidates, mut count) = ([unused; LOOKED_AT], 0);
         for (session, candidate) in sessions.unauthenticated().zip(&mut candidates) {
             debug_assert!(!session.is_open());
-            let source = self.context.settings.verifying.source(session.peer().ip());
+            let source = self.context.settings.shared.verifying.source(session.peer().ip());
             let (connection, is_late, place) = (session.connection, is_late(session), count as u16);
             *candidate = Candidate { connection, source, is_late, place, crowd: 0 };
             count += 1;

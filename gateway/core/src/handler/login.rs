@@ -65,7 +65,7 @@ impl<B: Backend> Handler<B> {
     /// are left: one that sends garbage without end leaves half of them to others.
     fn verify(&mut self, connection: ConnectionId, sequence: i32, body: Buffer) -> bool {
         let Some(source) = self.source(connection) else { return true };
-        let verifying = &self.context.settings.verifying;
+        let verifying = &self.context.settings.shared.verifying;
         let address = self.address(connection);
         let is_fair = verifying.of(source) as usize <= self.outbox.verifier_room();
         if !is_fair {

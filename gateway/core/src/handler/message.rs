@@ -96,7 +96,7 @@ impl<B: Backend> Handler<B> {
 
     /// The wall clock, in milliseconds since 1970.
     fn wall_clock_ms(&self) -> u64 {
-        self.context.settings.wall.now_ms(self.context.unix_start_ms + self.turn.now.as_millis())
+        self.context.settings.shared.wall.now_ms(self.context.unix_start_ms + self.turn.now.as_millis())
     }
 
     /// Who a message is from, as its receivers see it: the user id, as text.

@@ -96,7 +96,7 @@ impl<B: Backend> Handler<B> {
             held: Held::with_capacity(context.settings.tables.mailbox_capacity),
             delivery: Delivery::with_capacity(context.settings.fanout_slice.max(64)),
             echo: EchoConnections::default(),
-            verdicts: PendingLogins::new(Arc::clone(&context.settings.verifying)),
+            verdicts: PendingLogins::new(Arc::clone(&context.settings.shared.verifying)),
             context,
             io,
             outbox,
@@ -113,7 +113,7 @@ impl<B: Backend> Handler<B> {
     pub(crate) fn begin_turn(&mut self, count: usize) -> bool {
         let timers_fire = self.take_time(count);
         self.relief.begin_turn();
-        self.memory.state = self.context.settings.memory.state();
+        self.memory.state = self.context.settings.shared.memory.state();
         timers_fire
     }
 

@@ -143,7 +143,7 @@ impl<B: Backend> Handler<B> {
         let scarce = self.io.backend.pools().scarce();
         if !scarce.is_empty() && self.turn.now >= self.relief.blocks_due {
             self.relief.blocks_due = self.turn.now + REST;
-            self.context.settings.memory.ask_for(self.io.backend.pools());
+            self.context.settings.shared.memory.ask_for(self.io.backend.pools());
         }
         self.note_drought(scarce);
         if self.turn.now < self.relief.due || (scarce.is_empty() && !self.is_store_short()) {
@@ -192,7 +192,7 @@ impl<B: Backend> Handler<B> {
     /// Learns which pools of other owners are asked for, and closes the stalled receiver that holds most blocks of each that is
     /// short: not oftener than every [`SERVED_EVERY`].
     pub(crate) fn serve_block_requests(&mut self) {
-        let memory = &self.context.settings.memory;
+        let memory = &self.context.settings.shared.memory;
         let has_news = self.relief.knows_requests || memory.block_requests() != self.relief.requests_served;
         if !has_news || self.turn.now < self.relief.requests_due {
             return;

@@ -1,8 +1,9 @@
-//! Several workers on one thread ([`netpoll::take_turns`]): a ring each, and one sleep for all of them.
+//! Several workers on one thread ([`netpoll::take_turns`]): a ring each, and one wait for all.
 //!
 //! A worker that nothing happens to turns when it is due, four times a second.
 
-use super::threads::{Employed, Plan, Seat};
+use super::Spawn;
+use super::threads::{Startup, TurningWorker};
 use netpoll::{SharedWait, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 /// What a worker that has nothing to do would wait at most.
 const WAIT: Duration = Duration::from_secs(1);
 
-impl<B: SharesThread> TakesTurns for Employed<B> {
+impl<B: SharesThread> TakesTurns for TurningWorker<B> {
     type Backend = B;
 
     fn backend(&mut self) -> &mut B {
@@ -30,33 +31,33 @@ impl<B: SharesThread> TakesTurns for Employed<B> {
     }
 }
 
-/// Makes the backends of `seats` on this thread and runs their workers until all have ended.
+/// Makes the backends of `startups` on this thread and runs their workers until all have ended.
 pub(super) fn run<B: SharesThread>(
-    plan: &Plan,
-    seats: Vec<Seat>,
+    spawn: &Spawn,
+    startups: Vec<Startup>,
     make: impl Fn() -> io::Result<B>,
     describe: impl Fn(&B) -> String,
 ) {
     let shared = match SharedWait::new() {
         Ok(shared) => shared,
         Err(error) => {
-            seats.first().and_then(|seat| seat.show(Err(error), &describe));
+            startups.first().and_then(|startup| startup.report(Err(error), &describe));
             return;
         }
     };
-    let mut backends = Vec::with_capacity(seats.len());
-    for (number, seat) in seats.iter().enumerate() {
+    let mut backends = Vec::with_capacity(startups.len());
+    for (number, startup) in startups.iter().enumerate() {
         let backend = make().and_then(|mut backend| {
             backend.join_wait(shared.slot(number))?;
             Ok(backend)
         });
-        let Some(backend) = seat.show(backend, &describe) else { return };
+        let Some(backend) = startup.report(backend, &describe) else { return };
         backends.push(backend);
     }
-    let mut members = Vec::with_capacity(seats.len());
-    for (seat, backend) in seats.into_iter().zip(backends) {
-        let Some(employed) = seat.employ(plan, backend) else { return };
-        members.push(employed);
+    let mut members = Vec::with_capacity(startups.len());
+    for (startup, backend) in startups.into_iter().zip(backends) {
+        let Some(member) = startup.wire(spawn, backend) else { return };
+        members.push(member);
     }
     take_turns(&shared, members, drop);
 }
