@@ -16,13 +16,13 @@ mod with_dpdk {
     use std::env;
     use std::path::PathBuf;
 
-    /// The oldest release whose interface the shim is written for: an LTS.
+    /// The oldest release that the shim is written for: an LTS.
     const VERSION_MIN: &str = "22.11";
     /// What is linked. Drivers are shared objects that load themselves when the first of these
     /// starts.
     const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring"];
     const SHIM: [&str; 2] = ["shim/shim.h", "shim/shim.c"];
-    /// What bindings are made for; everything else stays unseen.
+    /// What bindings are made for; everything else is left out.
     const FUNCTIONS: [&str; 5] = [
         "rte_eal_(init|cleanup|hotplug_add|hotplug_remove)",
         "rte_(version|strerror|thread_register|thread_unregister)",

@@ -1,8 +1,8 @@
-//! What the engine itself costs, without a port: `engine_floor [CONNECTIONS] [ROUNDS]`.
+//! The cost of the engine alone, without a port: `engine_floor [CONNECTIONS] [ROUNDS]`.
 //!
 //! Two stacks in one thread. Only the server's calls are timed, by burst: frames in, events, sends,
 //! frames out. Prints nanoseconds for a handshake, an echo of 64 bytes and a delivery of a fan-out,
-//! and what the server's connections take of resident memory.
+//! and the resident memory of the server's connections.
 
 use dpdk_backend::device::{Device, DeviceFull, Frame, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const BURST: usize = 32;
 
-/// Takes every frame and forgets it.
+/// A device that drops every frame.
 struct Sink(u64);
 
 impl Device for Sink {
@@ -57,7 +57,7 @@ struct Server {
 }
 
 impl Server {
-    /// Takes what has come, echoes, sends.
+    /// Handles received frames, echoes, sends.
     fn turn(&mut self, now: Timestamp) {
         self.end.receive_burst(now, self.stack.pools(), &mut self.frames);
         while !self.frames.is_empty() {
@@ -79,7 +79,7 @@ impl Server {
     }
 }
 
-/// Nanoseconds of processor time of this thread: what a busy machine does not distort.
+/// Nanoseconds of processor time of this thread, which a busy machine does not distort.
 fn cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
@@ -174,7 +174,8 @@ fn echo(
         server.turn(*now);
         echoes += client_turn(client, end, &mut frames, *now);
         server.turn(*now);
-        *now = *now + Duration::from_millis(1); // what is delayed 40 ms is acknowledged in time
+        // Acknowledgements delayed by 40 ms are sent in time.
+        *now = *now + Duration::from_millis(1);
     }
     let each = server.spent.as_nanos() / echoes.max(1) as u128;
     let cpu = (cpu_ns() - before) / echoes.max(1) as u64;

@@ -1,12 +1,12 @@
-//! What a port costs by itself: `port_floor [--in-flight N] [--size BYTES] [--seconds S]`.
+//! The cost of a port alone: `port_floor [--in-flight N] [--size BYTES] [--seconds S]`.
 //!
 //! ```text
-//!   this process: keeps N frames on the way ◄── memif ──► a child of it: sends every frame back, addresses exchanged
+//!   this process: keeps N frames on the way ◄── memif ──► a child: sends every frame back
 //! ```
 //!
-//! No ARP, no IP, no TCP: what is left is DPDK's queue, our packet buffers and the copy into a
-//! transmit buffer, which the stack pays for, too. Prints the rate and the time of the child's
-//! rounds that moved frames, by its clock, a frame. Without the feature `dpdk` it says so.
+//! No ARP, no IP, no TCP: what remains is DPDK's queue, our packet buffers and the copy into a
+//! transmit buffer, which the stack pays for, too. Prints the rate, and per frame the time of the
+//! child's rounds that moved frames, by its clock. Says so without the feature `dpdk`.
 
 #[cfg(not(feature = "dpdk"))]
 fn main() {
@@ -37,7 +37,7 @@ mod floor {
         in_flight: usize,
         size: usize,
         seconds: u64,
-        /// Of the child: where the link is.
+        /// Of the child: the place of the link.
         socket: Option<String>,
     }
 
@@ -85,7 +85,7 @@ mod floor {
             (host, End { queue, pools, frames: Vec::with_capacity(BURST), clock: MonotonicClock::start() })
         }
 
-        /// Takes a burst and sends each frame back; how many.
+        /// Receives a burst and sends each frame back. Returns their number.
         fn turn(&mut self) -> u64 {
             let now = self.clock.now();
             self.queue.receive_burst(now, &mut self.pools, &mut self.frames);
@@ -118,7 +118,8 @@ mod floor {
         }
     }
 
-    /// The child: sends back for so long after the first frame, then says what that took.
+    /// The child: sends frames back for this long after the first one, and then reports the time
+    /// that it took.
     fn reflect(socket: &str, seconds: u64) {
         let (host, mut end) = End::open("server", socket);
         let _known = host.enter().unwrap_or_else(|error| fail(&error.to_string()));

@@ -1,13 +1,13 @@
-//! netpoll's seam over a stack and a device, in poll mode.
+//! The poll-mode backend: [`netpoll::Backend`] over a stack and a device.
 //!
 //! ```text
-//!   poll: what was queued leaves ─► a burst comes in ─► its events are the batch
-//!         nothing? rest a little, as the clock sees fit, until there is something or the wait is over
+//!   poll: queued frames leave ─► a burst is received ─► its events are the batch
+//!         no event? idle as the clock decides, until there is one or the wait is over
 //! ```
 //!
-//! What a burst makes necessary (acknowledgements, windows) leaves at the beginning of the next
-//! poll, together with what the owner answers: an answer carries the acknowledgement. The clock is
-//! a parameter, so that the same loop runs in virtual time.
+//! What a burst requires (acknowledgements, windows) leaves at the start of the next poll, together
+//! with the owner's answers: an answer carries the acknowledgement. The clock is a parameter, so
+//! the same loop runs in virtual time.
 
 pub use crate::clock::{Clock, SystemClock};
 use crate::device::{BURST, Device, RECEIVE_RESERVE, Received};
@@ -25,32 +25,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Blocks of each size that are added for what is in flight: where a kernel would have copied it to
-/// its own memory, it stays in the owner's blocks until it is acknowledged. An eighth, and at least
-/// so many.
+/// Blocks of each size that are added for bytes in flight: at least this many, or an eighth. A
+/// kernel copies what it sends; here it stays in the owner's blocks until it is acknowledged.
 const FLIGHT_BLOCKS_MIN: u32 = 16;
-/// One connection that keeps more than this part of all blocks is slow, however much may be in
-/// flight: where pools are small, one that does not read would hold them all before.
+/// The part of all blocks above which a connection is slow, whatever its flight limit: one over
+/// this number. Small pools would otherwise be held by one connection that does not read.
 const SLOW_PART_OF_BLOCKS: usize = 16;
-/// And so many bytes at least.
+/// Bytes that a connection may keep in any case without being slow.
 const SLOW_BYTES_MIN: usize = 16 << 10;
-/// How long timers may wait while frames keep coming: a queue that never empties puts nothing off
-/// for longer.
+/// The longest time that timers are held back while frames keep arriving.
 const BEHIND_MAX: Duration = Duration::from_millis(50);
-/// The longest rest when nobody can tell when the next frame comes.
+/// The longest idle period when the time of the next frame is not known.
 const REST_MAX: Duration = Duration::from_millis(1);
 
 /// What a backend needs beyond netpoll's own configuration.
 #[derive(Clone, Debug)]
 pub struct PollConfig {
-    /// Sizes, as for every backend. Receive buffers smaller than a frame are made large enough for
-    /// one, and segments are asked for that would have fitted them.
+    /// Sizes, as for every backend. Receive buffers smaller than a frame are enlarged to one frame;
+    /// the announced MSS still fits the configured size.
     pub backend: BackendConfig,
     /// The host on its link.
     pub interface: InterfaceConfig,
-    /// The engine; its sizes are taken from `backend`.
+    /// The engine. Its sizes are taken from `backend`.
     pub tcp: TcpConfig,
-    /// From the system's random numbers.
+    /// Two numbers from the system's random source.
     pub secret: [u64; 2],
 }
 
@@ -61,7 +59,7 @@ impl PollConfig {
         PollConfig { backend: backend.clone(), interface, tcp, secret }
     }
 
-    /// The engine's defaults for these sizes; [`TcpConfig::memory`] says what its tables take.
+    /// The engine's defaults for these sizes. [`TcpConfig::memory`] lists what its tables take.
     pub fn engine(backend: &BackendConfig) -> TcpConfig {
         let mut tcp = TcpConfig::new(backend.connections_max);
         tcp.stores.pieces_max = backend.send_pieces_shared;
@@ -72,7 +70,7 @@ impl PollConfig {
         tcp
     }
 
-    /// Bytes that a connection may keep without being slow, whatever its listener says.
+    /// Bytes that a connection may keep without being slow, whatever its listener's limit.
     fn kept_bytes_max(&self) -> usize {
         let blocks: usize = self.backend.pools.blocks.iter().map(|pool| pool.bytes()).sum();
         (blocks / SLOW_PART_OF_BLOCKS).max(SLOW_BYTES_MIN).min(self.tcp.connection.flight_bytes_max as usize)
@@ -97,17 +95,17 @@ impl PollConfig {
     }
 }
 
-/// What a backend was made for.
+/// The sizes that a backend is made with.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
-    /// Limits of listeners that name none.
+    /// Limits of listeners that set none.
     limits: ListenLimits,
     connections_max: usize,
     /// Completions of one poll at most.
     batch_max: usize,
 }
 
-/// What a backend counts itself.
+/// What a backend itself counts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     polls: u64,
@@ -129,18 +127,18 @@ pub struct PollBackend<D, C> {
     counts: Counts,
     heard: Heard,
     work: Work,
-    /// The present as the last poll left it. Sends take it for theirs: their bytes leave in the
-    /// next poll, by its clock, and a clock that is read for each of many small messages is part of
-    /// what they cost (docs/decisions/0015 measured it, with another change).
+    /// The time of the last poll. Sends use it: their bytes leave in the next poll, and reading the
+    /// clock for each of many small messages is a measurable part of their cost
+    /// (docs/decisions/0015).
     recent: Timestamp,
 }
 
-/// Up to when everything that came has been taken in: timers go by that. A thread that had no
+/// The time up to which all received frames have been handled. Timers use it: a thread that had no
 /// processor for a while finds timers due and, in its queue, the acknowledgements that stop them.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     at: Timestamp,
-    /// Since when the queue has been looked into without being emptied.
+    /// The start of the period in which the queue was read without becoming empty.
     behind_since: Option<Timestamp>,
 }
 
@@ -153,20 +151,19 @@ impl Heard {
     }
 }
 
-/// How long there was something to do. In poll mode a thread uses its processor whether or not
-/// there is, so processor time says nothing; this does. It is time by the clock: what another
-/// thread had of the processor meanwhile is in it.
+/// The time that the backend was busy, by the clock. A polling thread uses its processor whether or
+/// not there is work, so processor time says nothing. Time that another thread had the processor is
+/// included.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
-    /// Rounds that moved a frame or told the owner something, and what the owner did between two
-    /// polls.
+    /// Rounds that moved a frame or reported an event, and the owner's work between two polls.
     busy: Duration,
     /// When the last poll ended.
     handed_over: Option<Timestamp>,
 }
 
 impl Work {
-    /// A poll begins: the owner is done.
+    /// Ends the owner's period: a poll begins.
     fn back(&mut self, now: Timestamp) {
         if let Some(since) = self.handed_over.take() {
             self.busy += now.since(since);
@@ -211,16 +208,16 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         &mut self.device
     }
 
-    /// How long there was something to do so far, by the clock: rounds that moved a frame or told
-    /// the owner something, and what the owner did between two polls. In poll mode processor time
-    /// says nothing about that.
+    /// The time that the backend was busy so far, by the clock: rounds that moved a frame or
+    /// reported an event, and the owner's work between two polls. Processor time says nothing about
+    /// that in poll mode.
     pub fn busy(&self) -> Duration {
         self.work.busy
     }
 
-    /// Goes on until nobody is left to say goodbye to, or for `at_most`: an owner that closed its
-    /// connections and is about to end calls it last, as a kernel would go on after a process. What
-    /// happens meanwhile is told to nobody.
+    /// Polls until no closed connection is left to complete, for at most `at_most`. An owner that
+    /// is about to end calls it last, as a kernel would continue after a process. Events meanwhile
+    /// are discarded.
     ///
     /// # Errors
     /// Those of [`Backend::poll`].
@@ -236,19 +233,19 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         Ok(())
     }
 
-    /// Frames taken from the device and handed to it so far.
+    /// Frames received from the device and given to it so far.
     pub fn frame_count(&self) -> u64 {
         let counters = self.stack.counters();
         counters.frames_received + counters.frames_sent
     }
 
-    /// One round without waiting, from `now` on.
+    /// Runs one round at `now`, without waiting.
     fn turn(&mut self, now: Timestamp, batch: &mut Completions) {
         self.counts.polls += 1;
         self.stack.poll_heard(now, self.heard.at, &mut self.device);
         self.report(batch);
-        // One burst, so that it is answered before the next is taken: whoever waits for an answer
-        // sends nothing meanwhile.
+        // One burst, so that it is answered before the next is received: peers that wait for an
+        // answer send nothing meanwhile.
         if !batch.is_full() && self.stack.has_room() {
             self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
             self.heard.note(now, self.frames.len() < BURST);
@@ -266,7 +263,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         }
     }
 
-    /// How long nothing can happen by itself.
+    /// The time in which nothing can happen without a new frame.
     fn quiet_time(&self, now: Timestamp) -> Duration {
         let arrival = self.device.next_arrival().map(|at| at.since(now));
         let timer = self.stack.next_timer(now);

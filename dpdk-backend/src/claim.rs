@@ -1,10 +1,11 @@
-//! One process an interface: a claim on the names behind virtual devices, taken before DPDK starts.
+//! One process for each interface: a claim on the names behind virtual devices, taken before DPDK
+//! starts.
 //!
-//! DPDK lets two processes have one TAP interface: the kernel then gives each of them some of the
-//! frames, and the first to end takes the link down. A claim is a socket in the abstract namespace
-//! (unix(7)), which belongs to the network namespace, as interfaces do, and ends with its process,
-//! however that ends. It holds among our own programs; another program's interface is found by its
-//! being there.
+//! DPDK lets two processes open one TAP interface: the kernel then gives each of them some of the
+//! frames, and the first process that ends takes the link down. A claim is a socket in the abstract
+//! namespace (unix(7)). It belongs to the network namespace, as interfaces do, and ends with its
+//! process in every case. It holds among this project's programs. The interface of another program
+//! is found because it exists.
 
 mod netlink;
 
@@ -14,12 +15,12 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::{Mutex, PoisonError};
 
-/// Why an interface can't be had.
+/// The reason that an interface can not be claimed.
 #[derive(Debug)]
 pub enum ClaimError {
-    /// Another process of ours has it.
+    /// Another process of this project has it.
     Taken(String),
-    /// It is there already, and no process of ours has it.
+    /// It exists, and no process of this project has it.
     Exists(String),
     /// The system refuses the claim.
     System(String, io::Error),
@@ -45,15 +46,15 @@ impl fmt::Display for ClaimError {
 
 impl std::error::Error for ClaimError {}
 
-/// What this process has, until it ends: a device's driver keeps its interface longer than its
+/// The claims of this process, kept until it ends: a driver keeps its interface longer than its
 /// port.
 static CLAIMS: Mutex<Vec<(String, UnixListener)>> = Mutex::new(Vec::new());
 
-/// Claims for this process what these devices stand on: interfaces, and sockets that a memif server
-/// makes. What it has already is claimed once.
+/// Claims for this process what these devices use: interfaces, and sockets that a memif server
+/// makes. What the process has already is not claimed again.
 ///
 /// # Errors
-/// [`ClaimError::Taken`] for the first that another process has; [`ClaimError::System`].
+/// [`ClaimError::Taken`] for the first that another process has. [`ClaimError::System`].
 pub fn take(devices: &[String]) -> Result<(), ClaimError> {
     let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
     for name in devices.iter().filter_map(|device| claimed(device)) {
@@ -70,20 +71,20 @@ fn claim(name: &str) -> Result<UnixListener, ClaimError> {
         io::ErrorKind::AddrInUse => ClaimError::Taken(name.to_owned()),
         _ => ClaimError::System(name.to_owned(), error),
     };
-    // A name of a socket is short; long paths differ at their ends.
+    // A socket's name is short. Long paths differ at their ends.
     let whole = format!("gateway-dpdk/{name}");
     let tail = whole.len().saturating_sub(100);
     let address = SocketAddr::from_abstract_name(&whole.as_bytes()[tail..]).map_err(failed)?;
     UnixListener::bind_addr(&address).map_err(failed)
 }
 
-/// An argument of a device's.
+/// The value of a device's argument.
 fn argument<'a>(device: &'a str, wanted: &str) -> Option<&'a str> {
     let pairs = device.split(',').skip(1).filter_map(|pair| pair.split_once('='));
     pairs.filter(|(key, _)| *key == wanted).map(|(_, value)| value).next()
 }
 
-/// What a device stands on that two processes must not share.
+/// The interface or socket of a device that two processes must not share.
 fn claimed(device: &str) -> Option<String> {
     if device.starts_with("net_memif") {
         let serves = argument(device, "role").is_some_and(|role| role == "server" || role == "master");
@@ -94,8 +95,8 @@ fn claimed(device: &str) -> Option<String> {
     argument(device, "iface").filter(|_| by_name).map(str::to_owned)
 }
 
-/// Finds a TAP interface that is there before DPDK makes it. One that was made to stay and to be
-/// shared (`ip tuntap add mode tap multi_queue`) is meant to be there.
+/// Finds a TAP interface that exists before DPDK makes it. One that was made persistent with
+/// several queues (`ip tuntap add mode tap multi_queue`) is accepted.
 ///
 /// # Errors
 /// [`ClaimError::Exists`]; [`ClaimError::System`].
@@ -118,7 +119,7 @@ mod tests {
     #[test]
     fn a_name_is_had_once_and_again_when_it_was_given_back() {
         let name = format!("claim{}", std::process::id());
-        // As another process has it.
+        // Stands for the claim of another process.
         let first = claim(&name).unwrap();
         let devices = [format!("net_tap0,iface={name}"), "net_null0".to_owned()];
         let error = take(&devices).unwrap_err();

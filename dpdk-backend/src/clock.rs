@@ -1,28 +1,28 @@
-//! The time of a backend, and what an idle one does with it.
+//! The time of a backend, and what an idle backend does.
 
 use netpoll::{MonotonicClock, Timestamp, Waker};
 use rustix::thread::{Timespec, nanosleep};
 use std::time::Duration;
 
-/// Where a backend's time comes from, and how it passes when there is nothing to do.
+/// The time source of a backend, and how time passes while there is no work.
 pub trait Clock {
-    /// The present.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// Lets at most `at_most` pass. May return at once; returns early when somebody used the waker.
+    /// Lets at most `at_most` pass. May return at once, and returns early when the waker is used.
     fn rest(&mut self, at_most: Duration, waker: &Waker);
 
-    /// There was something to do.
+    /// Notes that there was work.
     fn busy(&mut self) {}
 }
 
-/// Rounds that an idle loop spins, then those that it gives its core to whoever wants it.
+/// Rounds that an idle loop spins, and then rounds in which it yields its processor.
 const SPINS: u32 = 1000;
 const YIELDS: u32 = 100;
-/// Each sleep is longer than the one before by so much.
+/// How much longer each sleep is than the one before.
 const SLEEP_STEP: Duration = Duration::from_micros(5);
 
-/// The system's clock: an idle loop spins, then yields, then sleeps in growing steps. A signal ends
+/// The system's clock. An idle loop spins, then yields, then sleeps in growing steps. A signal ends
 /// a sleep.
 #[derive(Debug)]
 pub struct SystemClock {
@@ -32,13 +32,13 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Starts at zero. Sleeps 500 µs at most.
+    /// Starts at zero. Sleeps at most 500 µs.
     pub fn start() -> SystemClock {
         SystemClock::sleeping_at_most(Duration::from_micros(500))
     }
 
-    /// Starts at zero. An idle loop sleeps `sleep_max` at most, which is what the first frame after
-    /// a silence may have to wait; zero: it never sleeps, and its core is never idle.
+    /// Starts at zero. An idle loop sleeps at most `sleep_max`, which may delay the first frame
+    /// after an idle period. Zero: it never sleeps, and its processor is never idle.
     pub fn sleeping_at_most(sleep_max: Duration) -> SystemClock {
         SystemClock { clock: MonotonicClock::start(), idle_rounds: 0, sleep_max }
     }
@@ -59,7 +59,7 @@ impl Clock for SystemClock {
             let rounds = self.idle_rounds - SPINS - YIELDS;
             let step = SLEEP_STEP.saturating_mul(rounds + 1).min(self.sleep_max).min(at_most);
             let request = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
-            // Interrupted: some devices signal that a frame has come.
+            // Interrupted: some devices signal that a frame was received.
             let _ = nanosleep(&request);
         }
     }

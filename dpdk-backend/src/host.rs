@@ -1,12 +1,12 @@
-//! A program's host on a port: DPDK is started, the port opened, and each worker gets one of its
-//! queues with a stack over it.
+//! A program's host on a port: starts DPDK, opens the port, and gives each worker one of its queues
+//! with a stack over it.
 //!
 //! ```text
-//!   HostConfig ── open, once a process ──► Host ── enter, backend (on each worker's thread) ──► PollBackend
+//!   HostConfig ── open, once a process ──► Host
+//!   Host ── enter, backend (on each worker's thread) ──► PollBackend
 //! ```
 //!
-//! What a gateway and a client past the kernel have in common; where their settings come from is
-//! theirs.
+//! The gateway and the load generator share it. Each reads its own settings.
 
 use crate::backend::{PollBackend, PollConfig, SystemClock};
 use crate::claim::{self, ClaimError};
@@ -25,8 +25,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The backend of a worker on a port.
 pub type HostBackend = PollBackend<Capture<Queue>, SystemClock>;
 
-/// DPDK's memory besides the pools: its own tables, pools of drivers, what is lost between pages.
-/// In bytes.
+/// DPDK's memory besides the pools, in bytes: its own tables, pools of drivers, and losses between
+/// pages.
 const MEMORY_BESIDES: usize = 48 << 20;
 
 /// The devices that DPDK is started with.
@@ -36,7 +36,7 @@ pub struct Devices {
     pub cards: Vec<String>,
     /// Virtual devices, with their arguments.
     pub virtual_devices: Vec<String>,
-    /// The port, by its device's name.
+    /// The port, by the name of its device.
     pub port: String,
     /// Further arguments of DPDK's environment layer.
     pub eal_args: Vec<String>,
@@ -75,15 +75,14 @@ pub struct QueueConfig {
     pub receive_descriptors: u16,
     /// Transmit descriptors of a queue.
     pub transmit_descriptors: u16,
-    /// What is left to the card.
+    /// The work that is left to the card.
     pub offloads: Offloads,
 }
 
 /// A program's settings for its port and the host on it.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// The program's name; with the process's number it keeps DPDK's files of several programs
-    /// apart.
+    /// The program's name. With the process id it separates DPDK's files of several programs.
     pub program: &'static str,
     /// What DPDK is started with.
     pub devices: Devices,
@@ -95,16 +94,16 @@ pub struct HostConfig {
     pub queues: QueueConfig,
     /// The longest sleep of an idle worker; zero: it never sleeps.
     pub idle_sleep_max: Duration,
-    /// What is kept of the frames that pass; `None`: nothing.
+    /// The rolling capture of frames; `None`: no capture.
     pub capture: Option<CaptureSize>,
 }
 
 /// Sizes of a rolling capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureSize {
-    /// The last frames of each queue, so many.
+    /// Frames of each queue that are kept.
     pub frames: usize,
-    /// Bytes of each that are kept.
+    /// Bytes of each frame that are kept.
     pub frame_bytes: usize,
 }
 
@@ -138,7 +137,7 @@ impl HostConfig {
         }
     }
 
-    /// MiB that DPDK is given for `workers` workers whose owners hold so many receive buffers each.
+    /// MiB that DPDK is given for this many workers and receive buffers of each worker's owner.
     pub fn memory_mb(&self, workers: usize, receive_buffers: u32) -> u64 {
         let pools: usize = self.port(workers, receive_buffers).queue_memory().iter().sum();
         let needed = (pools * workers + MEMORY_BESIDES).div_ceil(1 << 20).next_multiple_of(2) as u64;
@@ -166,15 +165,15 @@ impl HostConfig {
     }
 
     /// Opens the port. A virtual device that had a port in this process before, closed since, is
-    /// added anew.
+    /// added again.
     fn open(&self, eal: Eal, port: &PortConfig) -> Result<(Vec<Queue>, PortFacts, LinkWatch), HostError> {
         let device = self.devices.virtual_devices.iter().find_map(|device| {
             let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
             (name == self.devices.port).then_some((name, arguments))
         });
         if let Some((name, arguments)) = device.filter(|_| !port.is_there(eal)) {
-            // The driver keeps the device of a closed port; where it does not, there is nothing to
-            // take away.
+            // The driver keeps the device of a closed port. Where it does not, there is nothing to
+            // remove.
             let _ = eal.detach(name);
             eal.attach(name, arguments).map_err(HostError::Eal)?;
         }
@@ -193,14 +192,14 @@ impl HostConfig {
     }
 }
 
-/// Why there is no host.
+/// The reason that there is no host.
 #[derive(Debug)]
 pub enum HostError {
-    /// Another process has what a device stands on.
+    /// Another process has the interface or socket of a device.
     Claim(ClaimError),
     /// DPDK does not start.
     Eal(crate::ffi::EalError),
-    /// The port can't be used.
+    /// The port can not be used.
     Port(PortError),
     /// The system has no random numbers, or no memory.
     System(io::Error),
@@ -219,7 +218,7 @@ impl fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// A port whose queues wait for their workers.
+/// An open port, with the queues that their workers have not taken yet.
 #[derive(Debug)]
 pub struct Host {
     eal: Eal,
@@ -231,7 +230,7 @@ pub struct Host {
     addresses: Arc<AddressWatch>,
 }
 
-/// What clients need of a port and its host, for other threads than the workers' to look at.
+/// The state of a port and its host, for threads other than the workers'.
 #[derive(Clone, Debug)]
 pub struct HostWatch {
     link: LinkWatch,
@@ -246,18 +245,18 @@ impl HostWatch {
         self.link.is_up()
     }
 
-    /// Whether it is still being found out if others have one of the host's addresses.
+    /// Whether duplicate address detection is still running for one of the host's addresses.
     pub fn is_checking_addresses(&self) -> bool {
         self.addresses.is_checking()
     }
 
-    /// The host's addresses that another host has.
+    /// The host's addresses that another host uses.
     pub fn taken_addresses(&self) -> Vec<IpAddr> {
         self.addresses.taken().filter_map(|place| self.ips.get(place).copied()).collect()
     }
 
-    /// Whether the link comes up when another process takes its other end: until that has been so
-    /// once, there is nothing amiss.
+    /// Whether the link comes up only when another process opens its other end. Until that has
+    /// happened once, a link that is down is no fault.
     pub fn waits_for_peer(&self) -> bool {
         self.waits_for_peer
     }
@@ -265,14 +264,14 @@ impl HostWatch {
 
 impl Host {
     /// Starts DPDK and opens the port, with a queue for each of `workers`. No other thread may run
-    /// yet: those that are started later don't get the devices' signals.
+    /// yet: threads that are started later do not receive the devices' signals.
     ///
     /// # Errors
-    /// What DPDK says, and what to do about it.
+    /// Those of DPDK, with what to do about them.
     pub fn open(config: HostConfig, workers: usize, backend: &BackendConfig) -> Result<Host, HostError> {
         let arguments = config.arguments(workers, backend.pools.receive.count);
         claim::take(&config.devices.virtual_devices).map_err(HostError::Claim)?;
-        // What is there afterwards may be this process's own.
+        // After a start, an interface that exists may be this process's own.
         if !Eal::was_started() {
             claim::check_interfaces(&config.devices.virtual_devices).map_err(HostError::Claim)?;
         }
@@ -283,7 +282,7 @@ impl Host {
     /// The same with a DPDK that runs already.
     ///
     /// # Errors
-    /// What DPDK says to opening the port.
+    /// Those of opening the port.
     pub fn over(
         eal: Eal,
         config: HostConfig,
@@ -302,7 +301,7 @@ impl Host {
         Ok(Host { eal, config, facts, queues, captures, link, addresses })
     }
 
-    /// What other threads may look at while the workers serve; it outlives the host.
+    /// A view for other threads while the workers serve. It outlives the host.
     pub fn watch(&self) -> HostWatch {
         let device =
             self.config.devices.virtual_devices.iter().find(|one| one.starts_with(&self.config.devices.port));
@@ -318,7 +317,7 @@ impl Host {
         }
     }
 
-    /// Makes the calling thread one that polls.
+    /// Makes the calling thread a polling thread of DPDK.
     ///
     /// # Errors
     /// When DPDK knows as many threads as it can.
@@ -326,30 +325,31 @@ impl Host {
         self.eal.enter().map_err(io::Error::other)
     }
 
-    /// Queue `index` by itself, for who moves frames without a stack; once each.
+    /// Takes queue `index`, for callers that move frames without a stack. Each queue can be taken
+    /// once.
     pub fn queue(&self, index: usize) -> Option<Queue> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)?.take()
     }
 
-    /// The rolling captures of the backends of [`Host::backend`], by worker; none where nothing is
-    /// kept. They outlive the host.
+    /// The rolling captures of the backends of [`Host::backend`], by worker. Empty without capture.
+    /// They outlive the host.
     pub fn captures(&self) -> &[CaptureRing] {
         &self.captures
     }
 
-    /// The backend of worker `index`, with an engine such as [`PollConfig::engine`] makes for the
-    /// same sizes; once each.
+    /// The backend of worker `index`, with an engine such as [`PollConfig::engine`] returns for the
+    /// same sizes. Can be called once for each worker.
     ///
     /// # Errors
     /// Those of [`PollBackend::new`].
     pub fn backend(&self, index: usize, sizes: &BackendConfig, engine: TcpConfig) -> io::Result<HostBackend> {
-        // The clock of the backend starts with it.
+        // The backend's clock starts with it.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         let ring = self.captures.get(index).cloned();
         self.backend_over(index, sizes, engine, |queue| Capture::new(queue, ring, started))
     }
 
-    /// The same with a layer of `layer`'s around its queue, in place of a capture.
+    /// The same with the layer that `layer` puts around the queue, in place of a capture.
     ///
     /// # Errors
     /// Those of [`PollBackend::new`].
@@ -384,8 +384,8 @@ impl Host {
         }
     }
 
-    /// What the workers run on, in words: `net_tap0 (net_tap, 02:…), checksums by the card, link 10
-    /// Gbit/s, DPDK 22.11.11`.
+    /// The port in words: `net_tap0 (net_tap, 02:…), checksums by the card, link 10 Gbit/s, DPDK
+    /// 22.11.11`.
     pub fn describe(&self) -> String {
         let PortFacts { driver, mac, capabilities, receive_checksums, link_speed, .. } = &self.facts;
         let work =

@@ -1,8 +1,8 @@
-//! Everything that must not be guessed: the flow table's hash, initial sequence numbers, timestamp
-//! offsets, cookies, ports. One boot secret, one key a purpose.
+//! Keyed hashes for everything that must not be guessed: the flow table's hash, initial sequence
+//! numbers, timestamp offsets, cookies, ports. One boot secret, one key for each purpose.
 //!
-//! SipHash-1-3 (Aumasson and Bernstein, 2012; the variant of Rust's own tables) over whole words:
-//! tuples have a fixed size, so the length byte of the general form is a constant of the word
+//! SipHash-1-3 (Aumasson and Bernstein, 2012; the variant of Rust's own tables) over whole words.
+//! Tuples have a fixed size, so the length byte of the general form is a constant of the word
 //! count.
 
 use crate::wire::Ip;
@@ -75,7 +75,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Derives one key a purpose from the boot secret.
+    /// Derives one key for each purpose from the boot secret.
     pub(crate) fn new(secret: [u64; 2]) -> Keys {
         let root = Key(secret[0], secret[1]);
         let derive = |label: u64| Key(siphash13(root, &[label, 0]), siphash13(root, &[label, 1]));
@@ -101,7 +101,7 @@ impl Keys {
         (of_tuple(self.sequence, tuple, 0) as u32).wrapping_add(now_us / 4)
     }
 
-    /// RFC 7323, 5.4: a random offset for each tuple, so that timestamps tell nobody the time of
+    /// RFC 7323, 5.4: a random offset for each tuple, so that timestamps do not reveal the time of
     /// the last start.
     pub(crate) fn timestamp_offset(&self, tuple: &Tuple) -> u32 {
         of_tuple(self.timestamp, tuple, 0) as u32
@@ -112,15 +112,15 @@ impl Keys {
         of_tuple(self.cookie, tuple, u64::from(sequence) << 32 | u64::from(data)) as u32
     }
 
-    /// RFC 6056, algorithm 4: where the search for a port towards `remote` begins, and the number
-    /// of the destination's group.
+    /// RFC 6056, algorithm 4: where the search for a port toward `remote` begins, and the number of
+    /// the destination's group.
     pub(crate) fn port_offset(&self, remote: Ip, remote_port: u16) -> (u32, u32) {
         let (high, low) = words(remote);
         let hash = siphash13(self.port, &[high, low, u64::from(remote_port)]);
         (hash as u32, (hash >> 32) as u32)
     }
 
-    /// A number for the network that an address is in: its /24, or its /64 in IPv6.
+    /// A number for an address's network: its /24, or its /64 in IPv6.
     pub(crate) fn prefix(&self, ip: Ip) -> u64 {
         match ip.v4() {
             Some(v4) => siphash13(self.prefix, &[4, u64::from(u32::from_be_bytes(v4) >> 8)]),

@@ -20,10 +20,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What the owner learns; the completions of netpoll's seam.
+/// An event for the owner: a completion of netpoll.
 pub type Event = Completion;
 
-/// What a stack is made with.
+/// The configuration of a stack.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
     /// The host on its link.
@@ -32,12 +32,12 @@ pub struct StackConfig {
     pub tcp: TcpConfig,
     /// Buffers. A receive buffer holds a whole frame.
     pub pools: PoolsConfig,
-    /// Receive buffers that are never handed to the owner, so that acknowledgements still come in
-    /// when it holds all others.
+    /// Receive buffers that the owner never gets, so that acknowledgements are received while it
+    /// holds all others.
     pub receive_reserve: u32,
 }
 
-/// An IP packet that was found good, and where it is in its frame.
+/// A validated IP packet, and its place in the frame.
 #[derive(Clone, Copy, Debug)]
 struct Packet {
     source: Ip,
@@ -45,14 +45,14 @@ struct Packet {
     mac: Mac,
     protocol: u8,
     hop_limit: u8,
-    /// Where the IP header and the upper layer begin in the frame.
+    /// Offsets of the IP header and of the upper layer in the frame.
     ip_at: usize,
     at: usize,
     size: usize,
     is_verified: bool,
 }
 
-/// One worker's host: see the crate's text.
+/// One worker's host: see the crate's documentation.
 #[derive(Debug)]
 pub struct Stack {
     net: Interface,
@@ -60,26 +60,26 @@ pub struct Stack {
     pools: BufferPools,
     counters: Counters,
     reserve: u32,
-    /// Of a burst what is TCP; empty between two.
+    /// The TCP segments of a burst. Empty between two bursts.
     burst: Vec<(Segment, Buffer)>,
 }
 
 impl Stack {
-    /// Reserves everything that `config` names. `secret` comes from the system's random numbers and
-    /// is never told.
+    /// Reserves everything that `config` names. `secret` comes from the system's random source and
+    /// is never published.
     ///
     /// # Errors
-    /// What `mmap(2)` says; `InvalidInput` for pools that make no sense, too many addresses, or
+    /// Those of `mmap(2)`. `InvalidInput` for contradictory pools, more than 255 addresses, or
     /// receive buffers smaller than a frame.
     pub fn new(config: &StackConfig, secret: [u64; 2], now: Timestamp) -> io::Result<Stack> {
         Stack::over(config, None, secret, now)
     }
 
-    /// The same with receive buffers in the device's `memory`, if it has one; what that always
-    /// keeps is reserved, too.
+    /// The same with receive buffers in the device's `memory`, if it has any. What that memory
+    /// always keeps is reserved, too.
     ///
     /// # Errors
-    /// As [`Stack::new`].
+    /// Those of [`Stack::new`].
     pub fn over(
         config: &StackConfig,
         memory: Option<LentMemory>,
@@ -126,7 +126,7 @@ impl Stack {
 
     // --- frames in ---
 
-    /// One frame came in.
+    /// Handles one received frame.
     pub fn handle_frame(&mut self, now: Timestamp, frame: Received) {
         self.refresh_budget(1);
         if let Some((segment, buffer)) = self.classify(now, frame) {
@@ -134,8 +134,8 @@ impl Stack {
         }
     }
 
-    /// Frames came in; the vector is empty afterwards. Parsed, then hashed, then their lines
-    /// touched, then processed: the cache misses of a burst overlap.
+    /// Handles received frames, and leaves the vector empty. All are parsed and hashed, then their
+    /// cache lines are touched, then they are processed: the cache misses of a burst overlap.
     pub fn handle_burst(&mut self, now: Timestamp, frames: &mut Vec<Received>) {
         self.refresh_budget(frames.len());
         let mut burst = std::mem::take(&mut self.burst);
@@ -154,12 +154,13 @@ impl Stack {
         self.burst = burst;
     }
 
-    /// Whether frames may be handed in: everything that one can bring finds room among the events.
+    /// Whether frames may be handled: all events that one frame can cause have room.
     pub fn has_room(&self) -> bool {
         self.tcp.has_report_room()
     }
 
-    /// What is free, and what the `in_hand` frames hold that are about to be handled.
+    /// Updates the budget of receive buffers: those that are free, and the `in_hand` frames that
+    /// are about to be handled.
     fn refresh_budget(&mut self, in_hand: usize) {
         let free = self.pools.receive_level().free + in_hand as u32;
         self.tcp.set_budget(free.saturating_sub(self.reserve));
@@ -170,7 +171,7 @@ impl Stack {
         tcp.handle(&mut context, segment, buffer);
     }
 
-    /// Deals with everything but TCP, of which it returns the parsed segment.
+    /// Handles everything but TCP, and returns the parsed segment of a TCP frame.
     fn classify(&mut self, now: Timestamp, frame: Received) -> Option<(Segment, Buffer)> {
         self.counters.frames_received += 1;
         let bytes = frame.buffer.as_slice();
@@ -294,13 +295,13 @@ impl Stack {
 
     // --- frames out ---
 
-    /// Fires timers, lets waiting peers in, and gives the device what has become due to be sent.
+    /// Fires timers, accepts waiting peers, and gives the device what is due to be sent.
     pub fn poll<D: Device>(&mut self, now: Timestamp, device: &mut D) {
         self.poll_heard(now, now, device);
     }
 
-    /// The same where only what came up to `heard` has been handed in: timers fire that were due by
-    /// then. What may have come since may be the acknowledgement that a timer waits for.
+    /// The same where only frames received up to `heard` have been handled: only timers due by then
+    /// fire. A frame received since may be the acknowledgement that a timer waits for.
     pub fn poll_heard<D: Device>(&mut self, now: Timestamp, heard: Timestamp, device: &mut D) {
         self.refresh_budget(0);
         self.net.poll_addresses(&mut self.counters, Now::new(now));
@@ -323,19 +324,19 @@ impl Stack {
         self.net.has_replies() || self.tcp.has_output()
     }
 
-    /// When the next timer is due; never later than the truth. `None`: no timer runs.
+    /// The time until the next timer, never later than it is due. `None` when no timer runs.
     pub fn next_timer(&self, now: Timestamp) -> Option<Duration> {
         let present = Now::new(now);
         let due =
             [self.tcp.next_due_ms(present), self.net.next_probe_ms(present)].into_iter().flatten().min()?;
-        // Deadlines are whole milliseconds of the clock; the present one has begun already.
+        // Deadlines are whole milliseconds of the clock, and the current one has begun.
         let into = now.as_nanos() % 1_000_000;
         Some(Duration::from_nanos((u64::from(due) * 1_000_000).saturating_sub(into)))
     }
 
     // --- the owner ---
 
-    /// The next event: openings first, then payloads, then ends.
+    /// The next event: opened connections first, then payloads, then closed connections.
     pub fn next_event(&mut self) -> Option<Event> {
         Some(match self.tcp.next_report()? {
             Report::Accepted { connection, listener, peer } => Event::Accepted { connection, listener, peer },
@@ -351,7 +352,7 @@ impl Stack {
         self.tcp.has_reports()
     }
 
-    /// Listens at `address`; port 0 takes a free one. Returns the listener's number and port.
+    /// Listens at `address`. Port 0 takes a free one. Returns the listener's number and port.
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable`, and `QuotaExceeded` beyond 255 listeners.
@@ -374,20 +375,20 @@ impl Stack {
         self.tcp.listen(ip, address.port(), backlog, limits).ok_or_else(|| io::ErrorKind::AddrInUse.into())
     }
 
-    /// Closes all listeners for good: whoever comes is refused.
+    /// Closes all listeners for good. Later connection requests are refused.
     pub fn close_listeners(&mut self) {
         self.tcp.close_listeners();
     }
 
-    /// Stops (or resumes) accepting; peers wait meanwhile.
+    /// Stops or resumes accepting. Peers wait meanwhile.
     pub fn set_accepting(&mut self, accepting: bool) {
         self.tcp.set_accepting(accepting);
     }
 
-    /// Begins to connect; the SYN leaves at the next poll.
+    /// Begins to connect. The SYN leaves at the next poll.
     ///
     /// # Errors
-    /// `None` when a table is full; else `AddrNotAvailable` or `AddrInUse`.
+    /// `None` when a table is full, else `AddrNotAvailable` or `AddrInUse`.
     pub fn connect(
         &mut self,
         now: Timestamp,
@@ -404,7 +405,7 @@ impl Stack {
         }
     }
 
-    /// Takes a payload back, to be told again when a block of `size` bytes is free: see
+    /// Takes a payload back. It is delivered again when a block of `size` bytes is free: see
     /// [`netpoll::Backend::unread`].
     ///
     /// # Errors
@@ -420,17 +421,17 @@ impl Stack {
         tcp.put_back(&mut context, connection, payload, size)
     }
 
-    /// Whether something of the connection was put back and not told again yet.
+    /// Whether the connection has returned payloads that were not delivered again yet.
     pub fn has_put_back(&self, connection: ConnectionId) -> bool {
         self.tcp.has_put_back(connection)
     }
 
-    /// Stops receiving from a connection, or resumes it: see [`netpoll::Backend::set_receiving`].
+    /// Stops or resumes receiving from a connection: see [`netpoll::Backend::set_receiving`].
     pub fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
         self.tcp.set_receiving(connection, receiving);
     }
 
-    /// Sends what is queued, then `last`, then FIN; what the peer still sends is discarded.
+    /// Sends what is queued, then `last`, then FIN. What the peer still sends is discarded.
     pub fn finish(&mut self, now: Timestamp, connection: ConnectionId, last: Option<SharedBuffer>) {
         let (tcp, mut context) = self.context(now);
         tcp.finish(&mut context, connection, last);
@@ -442,24 +443,25 @@ impl Stack {
         tcp.close(&mut context, connection);
     }
 
-    /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
+    /// Payload bytes that the connection keeps: queued, or in flight until they are acknowledged.
     pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
         self.tcp.queued_bytes(connection)
     }
 
-    /// Connections of the owner, those included whose end was not reported.
+    /// Connections of the owner, including those with an end that was not reported yet.
     pub fn connection_count(&self) -> usize {
         self.tcp.connection_count()
     }
 
-    /// Connections that only say goodbye, half-open ones, records in TIME-WAIT.
+    /// Counts of closed connections that are not complete, half-open ones, and records in
+    /// TIME-WAIT.
     pub fn levels(&self) -> [usize; 3] {
         self.tcp.levels()
     }
 
-    /// Gives memory of emptied tables and pools back to the system, for an owner that has had no
-    /// connection for a while. The flow table, orphans' blocks and records in TIME-WAIT stay: they
-    /// are bounded by configuration, not by a crowd.
+    /// Returns the memory of emptied tables and pools to the system. For an owner without
+    /// connections for a while. The flow table, orphans' blocks and TIME-WAIT records stay: their
+    /// size is configured and does not follow the number of connections.
     pub fn trim(&mut self) {
         self.tcp.trim();
         self.pools.trim();
@@ -470,18 +472,18 @@ impl Stack {
         &mut self.pools
     }
 
-    /// What it has done.
+    /// Its counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Makes a neighbour known without asking.
+    /// Makes a neighbor known, without a request.
     pub fn set_neighbour(&mut self, ip: std::net::IpAddr, mac: Mac, now: Timestamp) {
         self.net.set_neighbour(Ip::from(ip), mac, Now::new(now), &mut self.counters);
     }
 
     /// Whether nothing is left of any connection but records in TIME-WAIT, and every buffer is
-    /// home.
+    /// returned.
     pub fn is_empty(&mut self) -> bool {
         self.tcp.is_empty() && self.pools.is_full()
     }
@@ -491,20 +493,20 @@ impl Stack {
         self.tcp.debug()
     }
 
-    /// Checks what must hold between the tables.
+    /// Checks the invariants between the tables.
     ///
     /// # Panics
-    /// If it does not.
+    /// If one does not hold.
     pub fn invariants(&self) {
         self.tcp.invariants();
     }
 }
 
-/// What a listener's connections may use.
+/// Limits of a listener's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenLimits {
-    /// How long sent bytes may stay unacknowledged, in milliseconds; 0: as long as retransmissions
-    /// go on.
+    /// How long sent bytes may stay unacknowledged, in milliseconds; 0: while retransmissions
+    /// continue.
     pub user_timeout_ms: u32,
     /// Bytes in flight at most.
     pub flight_bytes_max: u32,
@@ -560,7 +562,8 @@ fn parse_v6(packet: &[u8]) -> Result<Packet, WireError> {
         return Err(WireError::Fragment);
     }
     let (source, destination) = (Ip::from_v6(header.source), Ip::from_v6(header.destination));
-    // RFC 4291, 2.5.5.2: mapped addresses are never on the wire; here they would pass for IPv4.
+    // RFC 4291, 2.5.5.2: mapped addresses never appear on the wire. Here they would be taken for
+    // IPv4.
     if source.is_v4() || destination.is_v4() {
         return Err(WireError::BadVersion);
     }

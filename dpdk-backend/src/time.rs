@@ -1,11 +1,11 @@
-//! The present in the units that the engine keeps: wrapping 32-bit milliseconds and microseconds.
+//! The current time in the engine's units: wrapping 32-bit milliseconds and microseconds.
 //!
-//! Half of either range is the longest difference that can be told: 24.8 days and 35 minutes.
-//! Deadlines are kept in milliseconds, send times of segments in flight in microseconds.
+//! Differences of up to half the range are unambiguous: 24.8 days and 35 minutes. Deadlines are
+//! kept in milliseconds, send times of segments in flight in microseconds.
 
 use netpoll::Timestamp;
 
-/// The present.
+/// The current time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     /// Milliseconds since the clock's epoch, wrapping after 49 days.
@@ -19,34 +19,34 @@ impl Now {
         Now { ms: now.as_millis() as u32, us: (now.as_nanos() / 1000) as u32 }
     }
 
-    /// Whether `deadline`, in milliseconds, has come.
+    /// Whether `deadline`, in milliseconds, is reached.
     pub(crate) fn reached(self, deadline: u32) -> bool {
         (self.ms.wrapping_sub(deadline) as i32) >= 0
     }
 
-    /// Milliseconds since `earlier`; 0 when that lies ahead.
+    /// Milliseconds since `earlier`; 0 when that is in the future.
     pub(crate) fn since(self, earlier: u32) -> u32 {
         (self.ms.wrapping_sub(earlier) as i32).max(0) as u32
     }
 
-    /// Milliseconds until `deadline`; 0 when it has come.
+    /// Milliseconds until `deadline`; 0 when it is reached.
     pub(crate) fn until(self, deadline: u32) -> u32 {
         (deadline.wrapping_sub(self.ms) as i32).max(0) as u32
     }
 }
 
-/// So many a second on average, and in each second a number that nobody outside can know: from half
-/// as many to half as many again.
+/// An average rate per second, with a limit for each second that peers can not know: from half of
+/// the average to one and a half.
 ///
-/// What several peers share must not be a measure for one of them of what another caused (RFC 5961,
-/// 7 as it was built first: CVE-2016-5696; ICMP's limit: CVE-2020-25705). With an exact limit the
-/// attacker uses it up and counts what is missing.
+/// A limit that several peers share must not let one of them measure what another caused (RFC 5961,
+/// 7 as first implemented: CVE-2016-5696; ICMP's limit: CVE-2020-25705). An attacker uses an exact
+/// limit up and counts what is missing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateLimit {
     per_second: u32,
-    /// What is left of this second's.
+    /// What is left of this second's limit.
     left: u32,
-    /// When this second began; none has yet while `is_fresh`.
+    /// The start of this second; none has begun while `is_fresh`.
     second_ms: u32,
     is_fresh: bool,
     /// The state of SplitMix64.
@@ -54,14 +54,14 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// `secret` decides the numbers.
+    /// `secret` decides the limits.
     pub(crate) fn new(per_second: u32, secret: u64) -> RateLimit {
         RateLimit { per_second, left: 0, second_ms: 0, is_fresh: true, random: secret }
     }
 
-    /// Takes one, if there is one left.
+    /// Takes one, if any is left.
     pub(crate) fn take(&mut self, now: Now) -> bool {
-        // Far ahead is a clock that went on while nobody asked.
+        // Far in the future is a clock that advanced while nothing was taken.
         if self.is_fresh || now.ms.wrapping_sub(self.second_ms) >= 1000 {
             (self.is_fresh, self.second_ms) = (false, now.ms);
             self.left = self.draw();

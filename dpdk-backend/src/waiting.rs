@@ -1,25 +1,24 @@
-//! Connections whose peers may be slow.
+//! Connections with slow peers.
 
 use crate::stack::Stack;
 use netpoll::{ConnectionId, Waiting};
 
-/// Connections whose peers may be slow: more is queued than may be in flight, which is what a
-/// kernel's socket would have taken, or so many pieces that they are a burden to pools and store
-/// whatever their bytes.
+/// Connections that keep more than may be in flight, which is what a kernel's socket would hold, or
+/// so many pieces that they burden pools and store whatever their bytes.
 #[derive(Debug)]
 pub(crate) struct WaitingList {
-    /// Bytes that a connection may keep without being slow: those in flight at most, the least of
-    /// all listeners.
+    /// Bytes that a connection may keep without being slow: the lowest flight limit of all
+    /// listeners.
     pub(crate) flight_bytes_max: usize,
-    /// Sent more than that since the last poll. What is not noted can't be slow after the round: a
-    /// round adds nothing.
+    /// Connections that were sent to since the last poll and keep more than that. A round adds
+    /// nothing, so a connection that is not noted can not become slow in it.
     pub(crate) fresh: Vec<ConnectionId>,
     pub(crate) slow: Vec<Waiting>,
-    /// By index: which list it is in.
+    /// By the connection's index: the list that it is in.
     listed: Vec<Listed>,
 }
 
-/// Which list of [`WaitingList`] a connection is in.
+/// The list of [`WaitingList`] that a connection is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listed {
     No,
@@ -48,8 +47,8 @@ impl WaitingList {
         self.listed.get(connection.index()) == Some(&Listed::Slow)
     }
 
-    /// Most of those that close are in no list, so that many at once do not search the lists once
-    /// each.
+    /// Forgets a connection. Most that close are in no list, so that many closes at once search
+    /// nothing.
     pub(crate) fn remove(&mut self, connection: ConnectionId) {
         match std::mem::replace(&mut self.listed[connection.index()], Listed::No) {
             Listed::No => {}
@@ -58,7 +57,8 @@ impl WaitingList {
         }
     }
 
-    /// After a round: a connection that keeps too much waits, until nothing is queued any more.
+    /// Updates the lists after a round: a connection that keeps too much is slow until its queue is
+    /// empty.
     pub(crate) fn update(&mut self, stack: &Stack) {
         let WaitingList { flight_bytes_max, fresh, slow, listed } = self;
         let mut keep = |connection: ConnectionId, waits: bool| {

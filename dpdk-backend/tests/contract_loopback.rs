@@ -17,7 +17,7 @@ use std::time::Duration;
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
-/// How far time is moved at once when nobody has news.
+/// How far time moves at once while nothing happens.
 const STEP: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
@@ -62,8 +62,8 @@ fn backend(
     let mut config = PollConfig::new(config, interface, [seed, seed ^ 0x5555]);
     // The suite counts pieces of the store that it sizes.
     config.tcp.stores.flight_pieces_max = 0;
-    // Beyond the orphans a close is a reset, which is said once: a rough line loses some, and a
-    // peer with nothing in flight never hears of it. What becomes of many resets is in `crowd.rs`.
+    // Beyond the orphans a close is a reset, which is sent once: a rough line loses some, and a
+    // peer with nothing in flight never learns of the close. `crowd.rs` tests many resets.
     config.tcp.tables.orphans_max = config.tcp.tables.connections_max;
     config.tcp.tables.active_max = 2 * config.tcp.tables.connections_max;
     PollBackend::new(&config, device, VirtualClock(Rc::clone(now))).expect("pools")
@@ -122,7 +122,7 @@ impl<L: Line> World for Cable<L> {
             let arrival = backend.device().next_arrival().map(|at| at.since(now));
             let waiting = backend.device().inner().waiting() > 0;
             let timer = backend.stack().next_timer(now);
-            // A goodbye that was lost is said again later.
+            // A lost FIN is sent again later.
             let parting = backend.stack().levels()[0] > 0;
             soon |= parting || waiting || arrival.is_some() || timer.is_some_and(|timer| timer <= STEP);
             next = [arrival, timer].into_iter().flatten().fold(next, Duration::min);
@@ -175,7 +175,7 @@ mod distant {
     contract_suite!(Cable<Distant>);
 }
 
-/// One frame in fifty is lost, some are late, some come twice, some are broken.
+/// One frame in fifty is lost; some are late, some are delivered twice, some are broken.
 struct Rough;
 
 impl Line for Rough {
@@ -201,16 +201,16 @@ mod rough {
     contract_suite!(Cable<Rough>);
 }
 
-/// A host whose thread had no processor for a while finds its timers due, and in its queue the
+/// A host's thread without a processor for a while finds its timers due, and in its queue the
 /// acknowledgements that they wait for. Nothing was lost, so nothing is sent again: neither data
-/// nor a FIN, whose second copy would be answered after its connection has gone.
+/// nor a FIN, since the second copy of a FIN would be answered after its connection has ended.
 #[test]
 fn a_stall_of_the_host_is_no_loss() {
     let mut h = netpoll_contract::Harness::<Cable<Perfect>>::small(1);
     let pair = h.pair();
     let stall = |h: &mut netpoll_contract::Harness<Cable<Perfect>>| {
         h.poll(Side::Server, Duration::ZERO); // it leaves
-        h.poll(Side::Client, Duration::ZERO); // it is taken in,
+        h.poll(Side::Client, Duration::ZERO); // it is received,
         h.poll(Side::Client, Duration::ZERO); // and answered
         h.world.now.set(h.world.now.get() + Duration::from_secs(3));
         h.poll(Side::Server, Duration::ZERO);

@@ -1,5 +1,4 @@
-//! The table of copies in docs/dpdk.md: each of its rows is played, and what the engine copies is
-//! counted.
+//! The table of copies in docs/dpdk.md: each row is played, and the engine's copies are counted.
 
 use dpdk_backend::device::{Device, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;
@@ -92,8 +91,8 @@ impl Scene {
         (0..RECEIVE_BUFFERS / 2 + 8).filter_map(|_| self.server.stack.pools().take_receive()).collect()
     }
 
-    /// A client says `size` bytes, and the server sends what it received to `receivers` of them.
-    /// Returns copies made of what came in, and of what was kept.
+    /// A client sends `size` bytes, and the server sends what it received to `receivers` clients.
+    /// Returns the copies of received payloads and of kept ones.
     fn echo(&mut self, size: usize, receivers: usize) -> (u64, u64) {
         let before = *self.server.stack.counters();
         let mut buffer = self.client.stack.pools().take(size).expect("a block");
@@ -109,7 +108,7 @@ impl Scene {
         self.client.received.clear();
         self.turns(4);
         assert_eq!(self.client.received.iter().map(Buffer::len).sum::<usize>(), size * receivers);
-        // Everything is acknowledged before the next.
+        // Everything is acknowledged before the next message.
         self.now = self.now + Duration::from_millis(50);
         self.turns(4);
         assert!(self.server.open.iter().all(|id| self.server.stack.queued_bytes(*id) == 0));
@@ -118,7 +117,7 @@ impl Scene {
     }
 }
 
-/// The numbers of a row: what the cells `in` and `kept until acknowledged` begin with.
+/// The numbers of a row: those that the cells `in` and `kept until acknowledged` begin with.
 fn documented(way: &str) -> (u64, u64) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/dpdk.md");
     let text = std::fs::read_to_string(path).expect("the document");
@@ -164,7 +163,7 @@ fn a_fan_out_copies_once_for_all() {
 fn what_is_ahead_of_a_gap_leaves_its_receive_buffer() {
     let mut scene = Scene::new();
     let before = *scene.server.stack.counters();
-    // Two messages, of which the first is lost.
+    // Two messages, and the first is lost.
     for message in 0..2 {
         let mut buffer = scene.client.stack.pools().take(64).expect("a block");
         buffer.set_len(64);
@@ -185,8 +184,8 @@ fn what_is_ahead_of_a_gap_leaves_its_receive_buffer() {
     );
 }
 
-/// A message for a peer that has vanished: it is sent, and stays until it is acknowledged, which is
-/// never. Each came in a receive buffer of its own, as messages of many senders do.
+/// A message for a peer that has vanished: it is sent, and stays because it is never acknowledged.
+/// Each was received in a buffer of its own, like messages of many senders.
 #[test]
 fn what_a_vanished_peer_does_not_acknowledge_leaves_half_of_the_receive_buffers() {
     for size in [16, 32, 200] {

@@ -1,7 +1,7 @@
-//! Thousands at once over a line that takes a few hundred frames a turn: what the hosts say by
-//! themselves (connection requests, acknowledgements, resets) waits for the line, and is not lost
-//! before it. Whatever were lost would be missed for as long as a timer takes: two hundred
-//! milliseconds, a second, or for ever where there is none.
+//! Thousands of connections at once over a line of a few hundred frames per turn. What the hosts
+//! send by themselves (connection requests, acknowledgements, resets) waits for the line and is not
+//! lost before it. A lost frame would be missing until a timer fires: two hundred milliseconds, a
+//! second, or forever where there is no timer.
 
 use dpdk_backend::device::{Device, DeviceFull, Frame, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;
@@ -17,12 +17,12 @@ const CROWD: usize = 3000;
 /// Frames that the line takes between two bursts.
 const PER_BURST: usize = 200;
 const TURN: Duration = Duration::from_micros(500);
-/// Turns that everybody's frames take by far, and less than any timer.
+/// More turns than all frames take, and fewer than any timer.
 const TURNS: usize = 120;
 const SERVER: [u8; 4] = [10, 0, 0, 1];
 const ORPHANS: usize = 8;
 
-/// An end of a cable that takes so many frames between two bursts.
+/// An end of a cable that takes this many frames between two bursts.
 struct Narrow {
     line: Loopback,
     taken: usize,
@@ -47,7 +47,7 @@ impl Device for Narrow {
     }
 }
 
-/// A host, its end of the line, and what its owner was told.
+/// A host, its end of the line, and the events of its owner.
 struct End {
     stack: Stack,
     line: Narrow,
@@ -102,7 +102,7 @@ impl Scene {
         Scene::with_orphans(None)
     }
 
-    /// The same where only so many closed connections can say goodbye at once.
+    /// The same where only this many closed connections can be orphans at once.
     fn with_orphans(orphans: Option<usize>) -> Scene {
         let (a, b) = Loopback::pair(2 * PER_BURST);
         let now = Timestamp::from_nanos(1 << 30);
@@ -129,7 +129,7 @@ impl Scene {
         self.client.stack.invariants();
     }
 
-    /// Nothing had to be said twice, and nothing was left unsaid.
+    /// Nothing was sent twice, and nothing is missing.
     fn nothing_was_lost(&self) {
         for end in [&self.server, &self.client] {
             let counters = end.stack.counters();
@@ -156,8 +156,8 @@ fn all_acknowledge_at_once() {
         buffer.set_len(64);
         scene.server.stack.send(scene.now, id, buffer.freeze()).expect("room");
     }
-    // All have theirs before the first acknowledgement is due. Then the client is kept from its
-    // processor until all are.
+    // All are open before the first acknowledgement is due. Then the client has no processor until
+    // all are.
     scene.turns(30);
     assert_eq!(scene.client.received, 64 * CROWD);
     assert_eq!(scene.client.stack.counters().delayed_acks, 0);
@@ -168,8 +168,8 @@ fn all_acknowledge_at_once() {
     scene.nothing_was_lost();
 }
 
-/// What is closed is said by a FIN to each of them: time bounds those that say goodbye, and no
-/// table for a few (65 536).
+/// A FIN closes each of them: time bounds the number of orphans, and no table does for these few
+/// (65 536).
 #[test]
 fn all_are_closed_at_once_with_a_goodbye() {
     let mut scene = Scene::new();
@@ -186,7 +186,7 @@ fn all_are_closed_at_once_with_a_goodbye() {
     scene.nothing_was_lost();
 }
 
-/// Few of them can say goodbye; all others are told by a reset, each of them.
+/// Few of them can be orphans. All others are closed by a reset each.
 #[test]
 fn all_are_closed_at_once() {
     let mut scene = Scene::with_orphans(Some(ORPHANS));

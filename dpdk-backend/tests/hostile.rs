@@ -1,4 +1,4 @@
-//! Storms: what strangers send costs established connections nothing, and no table grows.
+//! Storms of hostile frames: they cost established connections nothing, and no table grows.
 
 use dpdk_backend::device::{Device, Loopback, Received};
 use dpdk_backend::iface::InterfaceConfig;
@@ -27,7 +27,7 @@ fn stack(ip: [u8; 4], end: u8) -> Stack {
     Stack::new(&config, [5, u64::from(end)], Timestamp::ZERO).expect("pools")
 }
 
-/// A server with one honest client; whoever attacks hands frames in directly.
+/// A server with one well-behaved client. The attacker's frames are handed in directly.
 struct Scene {
     server: Stack,
     client: Stack,
@@ -70,7 +70,7 @@ impl Scene {
             }
         }
         self.server.poll(self.now, &mut self.ends.0);
-        // The cable carries the answers to strangers too.
+        // The cable carries the answers to the attacker, too.
         while self.ends.1.waiting() > 0 {
             self.ends.1.receive_burst(self.now, self.client.pools(), &mut frames);
             self.client.handle_burst(self.now, &mut frames);
@@ -87,7 +87,8 @@ impl Scene {
         self.now = self.now + Duration::from_micros(200);
     }
 
-    /// The storm: `count` frames a turn, an honest message every turn; all of those come back.
+    /// The storm: `count` frames a turn, and a message of the client every turn, all of which are
+    /// echoed.
     fn storm(&mut self, turns: usize, count: usize, frame: fn(&mut Rng) -> Vec<u8>) {
         let before = self.echoes;
         for _ in 0..turns {

@@ -1,5 +1,5 @@
-//! After two backends are made, nothing that they do allocates: not opening, echoing, fanning out,
-//! losing and repairing, waiting for slow peers, closing, nor being flooded.
+//! After two backends are made, nothing that they do allocates: opening, echoing, fanning out,
+//! repairing losses, waiting for slow peers, closing, and being flooded.
 #![allow(unsafe_code)]
 
 use dpdk_backend::backend::{Clock, PollBackend, PollConfig};
@@ -23,16 +23,16 @@ thread_local! {
 /// Counts the allocations of threads that asked for it.
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator unchanged.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get().map(|count| count + 1)));
-        // SAFETY: handed on.
+        // SAFETY: passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: handed on.
+        // SAFETY: passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

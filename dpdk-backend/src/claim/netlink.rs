@@ -1,9 +1,9 @@
-//! One question to the kernel's routing socket: which kind of interface has this name
+//! One request to the kernel's routing socket: the kind of the interface with this name
 //! (rtnetlink(7)).
 //!
 //! The answer is about the network namespace of the calling thread. `/sys/class/net` shows the
-//! namespace in which `/sys` was mounted, which is another one behind `unshare --net` or `ip netns
-//! exec` with a bound `/sys`.
+//! namespace in which `/sys` was mounted, which differs behind `unshare --net` or `ip netns exec`
+//! with a bound `/sys`.
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -20,12 +20,12 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_TUN_PERSIST: u16 = 6;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
-/// What a type has besides its number: NLA_F_NESTED and NLA_F_NET_BYTEORDER.
+/// The flags in a type: NLA_F_NESTED and NLA_F_NET_BYTEORDER.
 const TYPE_FLAGS: u16 = 0xc000;
 /// Bytes of `struct nlmsghdr`, and of `struct ifinfomsg` behind it.
 const HEADER: usize = 16;
 const LINK: usize = 16;
-/// Bytes of an interface's longest name, its end included.
+/// Bytes of the longest name of an interface, including its terminator.
 const IFNAMSIZ: usize = 16;
 
 /// An interface that exists.
@@ -38,7 +38,7 @@ pub(super) struct Interface {
 /// The interface of this name in the thread's network namespace, if there is one.
 ///
 /// # Errors
-/// What the kernel says to the socket or to the question.
+/// Those of the socket, and of the kernel's answer.
 pub(super) fn interface(name: &str) -> io::Result<Option<Interface>> {
     if name.is_empty() || name.len() >= IFNAMSIZ {
         return Ok(None); // no interface can have it

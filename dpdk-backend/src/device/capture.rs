@@ -1,13 +1,12 @@
-//! A rolling capture: the last frames that passed a queue, to be looked at when something went
-//! wrong.
+//! A rolling capture: the last frames of a queue, for the analysis of a fault.
 //!
 //! ```text
-//!   the queue's thread ── remember (never waits) ──► ring of frames ◄── pcap (locks for a copy) ── whoever asks
+//!   queue's thread ── remember (never waits) ──► ring ◄── pcap (locks for a copy) ── reader
 //! ```
 //!
-//! The ring's memory is reserved at once. A frame costs its thread a copy of what is kept of it.
-//! While somebody reads the ring, frames pass without being kept, and are counted: the thread that
-//! moves frames waits for nobody.
+//! The ring's memory is reserved at once. A frame costs its thread a copy of the kept bytes. While
+//! the ring is being read, frames pass without being kept, and are counted: the thread that moves
+//! frames never waits.
 
 use super::loopback::FRAME_SIZE_MAX;
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
@@ -17,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Bytes of a pcap file's header, and of the header of each frame in it.
 const FILE_HEADER_SIZE: usize = 24;
 const RECORD_HEADER_SIZE: usize = 16;
-/// The least that is kept of a frame: Ethernet's, IP's and most of TCP's header.
+/// The fewest bytes of a frame that are kept: the headers of Ethernet and IP and most of TCP's.
 pub const SNAP_SIZE_MIN: usize = 64;
 
 /// A frame in a ring.
@@ -25,19 +24,19 @@ pub const SNAP_SIZE_MIN: usize = 64;
 struct Slot {
     /// Nanoseconds since 1970.
     at: u64,
-    /// Bytes of the frame, and how many of them are kept.
+    /// Bytes of the frame, and bytes of it that are kept.
     size: u32,
     kept: u32,
 }
 
-/// Invariant: frame `n` of all that ever came is in place `n % slots.len()`.
+/// Invariant: frame `n` of all frames so far is in place `n % slots.len()`.
 #[derive(Debug)]
 struct Ring {
     slots: Vec<Slot>,
     bytes: Vec<u8>,
     snap_size: usize,
     count: u64,
-    /// Nanoseconds since 1970 when the clock of its queue was at zero.
+    /// The time at which the queue's clock was zero, in nanoseconds since 1970.
     started: u64,
 }
 
@@ -51,7 +50,7 @@ impl Ring {
         self.count += 1;
     }
 
-    /// The numbers of the frames that it has.
+    /// The numbers of the frames in the ring.
     fn numbers(&self) -> std::ops::Range<u64> {
         self.count.saturating_sub(self.slots.len() as u64)..self.count
     }
@@ -78,7 +77,7 @@ impl CaptureRing {
         CaptureRing(Arc::new(Mutex::new(Ring { slots, bytes, snap_size, count: 0, started: 0 })))
     }
 
-    /// Bytes that such a ring reserves. A file of it is no larger, but for the file's own header.
+    /// Bytes that such a ring reserves. A file of it is no larger, except for the file's header.
     pub const fn memory(frames_max: usize, snap_size: usize) -> usize {
         frames_max * (snap_size + size_of::<Slot>())
     }
@@ -90,8 +89,8 @@ impl CaptureRing {
 
 const _: () = assert!(size_of::<Slot>() >= RECORD_HEADER_SIZE, "a file is no larger than its ring");
 
-/// The frames of `rings` as one pcap file (nanosecond times, Ethernet), by time. For as long as
-/// copying takes, about a millisecond for some thousand frames, the queues do not remember.
+/// The frames of `rings` as one pcap file (nanosecond times, Ethernet), by time. The queues keep no
+/// frames while they are copied, about a millisecond for some thousand frames.
 pub fn pcap(rings: &[CaptureRing]) -> Vec<u8> {
     let rings: Vec<MutexGuard<'_, Ring>> = rings.iter().map(CaptureRing::lock).collect();
     let snap_size = rings.iter().map(|ring| ring.snap_size).max().unwrap_or(SNAP_SIZE_MIN);
@@ -120,18 +119,18 @@ pub fn pcap(rings: &[CaptureRing]) -> Vec<u8> {
     out
 }
 
-/// A device whose last frames are remembered, where there is a ring for them.
+/// A device that keeps its last frames in a ring, if it has one.
 #[derive(Debug)]
 pub struct Capture<D> {
     inner: D,
     ring: Option<CaptureRing>,
-    /// Frames that passed while somebody read the ring.
+    /// Frames that passed while the ring was being read.
     missed: u64,
 }
 
 impl<D: Device> Capture<D> {
-    /// Over `inner`. `started`: nanoseconds since 1970 when the clock that the device is told was
-    /// at zero.
+    /// Over `inner`. `started` is the time at which the device's clock was zero, in nanoseconds
+    /// since 1970.
     pub fn new(inner: D, ring: Option<CaptureRing>, started: u64) -> Capture<D> {
         if let Some(ring) = &ring {
             ring.lock().started = started;
@@ -149,7 +148,7 @@ impl<D: Device> Capture<D> {
         &mut self.inner
     }
 
-    /// Keeps frames that pass, unless somebody reads.
+    /// Keeps frames, unless the ring is being read.
     fn remember<'a>(&mut self, at: Timestamp, frames: impl ExactSizeIterator<Item = Frame<'a>>) {
         let Some(ring) = self.ring.as_ref().filter(|_| frames.len() > 0) else { return };
         match ring.0.try_lock() {

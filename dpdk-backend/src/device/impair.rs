@@ -1,7 +1,7 @@
-//! A bad line: delay, reordering, duplicates, losses and flipped bits, all drawn from a seed.
+//! A bad line: delay, reordering, duplicates, losses and flipped bits, drawn from a seed.
 //!
-//! It wraps a device and treats what that sends. Frames on their way sit in a store of fixed size,
-//! sorted by the time they are due; a store run full loses what comes, as a router would.
+//! It wraps a device and changes what that sends. Frames on their way are in a store of fixed size,
+//! sorted by their due time. A full store loses frames, as a router does.
 
 use super::loopback::FRAME_SIZE_MAX;
 use super::seam::{Device, DeviceFull, Frame, Received};
@@ -12,22 +12,22 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// How bad. Probabilities are per frame.
+/// The faults of a line. Probabilities are per frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImpairConfig {
-    /// A frame is lost.
+    /// Probability that a frame is lost.
     pub drop: f64,
-    /// It arrives twice.
+    /// Probability that it is delivered twice.
     pub duplicate: f64,
-    /// One of its bits is flipped.
+    /// Probability that one of its bits is flipped.
     pub corrupt: f64,
-    /// It takes up to `reorder_delay` longer than others.
+    /// Probability that it takes up to `reorder_delay` longer than others.
     pub reorder: f64,
-    /// The least time on the way.
+    /// The shortest delay.
     pub delay: Duration,
     /// Added to `delay` at random, without changing the order.
     pub jitter: Duration,
-    /// How much longer a reordered frame may take.
+    /// The longest additional delay of a reordered frame.
     pub reorder_delay: Duration,
     /// Frames on the way at most.
     pub frames_max: usize,
@@ -48,7 +48,7 @@ impl ImpairConfig {
         }
     }
 
-    /// A line whose faults are themselves drawn: from none to a fifth of all frames lost.
+    /// A line with drawn faults: from none to a fifth of all frames lost.
     pub fn drawn(rng: &mut Rng) -> ImpairConfig {
         let mut odds = |most: f64| {
             let share = [0.0, 0.0, 0.1, 0.3, 1.0][rng.below(5)];
@@ -87,7 +87,7 @@ pub struct Impair<D> {
 }
 
 impl<D: Device> Impair<D> {
-    /// Puts `inner` behind a line as bad as `config` says, with choices from `seed`.
+    /// Puts `inner` behind a line with the faults of `config`, drawn from `seed`.
     pub fn new(inner: D, config: ImpairConfig, seed: u64) -> Impair<D> {
         Impair {
             inner,
@@ -107,7 +107,7 @@ impl<D: Device> Impair<D> {
         &self.inner
     }
 
-    /// Changes how bad the line is from here on.
+    /// Changes the faults from now on.
     pub fn set_config(&mut self, config: ImpairConfig) {
         self.config = ImpairConfig { frames_max: self.config.frames_max, ..config };
     }
@@ -117,7 +117,7 @@ impl<D: Device> Impair<D> {
         self.due.len()
     }
 
-    /// Frames lost, for whatever reason.
+    /// Frames lost, for any reason.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -130,8 +130,8 @@ impl<D: Device> Impair<D> {
         let place = &mut self.bytes[slot.index() as usize * FRAME_SIZE_MAX..][..FRAME_SIZE_MAX];
         let size = frame.gather(place);
         self.sizes[slot] = size;
-        // The line's own check sum catches what it breaks; what gets through was broken in a
-        // router, behind the Ethernet header, and ARP passes no router.
+        // The line's own checksum detects what the line breaks. Errors that get through happened in
+        // a router, behind the Ethernet header, and ARP passes no router.
         let start = ethernet::HEADER_SIZE;
         let is_routed = ethernet::Packet::new_checked(&place[..size])
             .is_ok_and(|frame| size > start && frame.ether_type() != ethernet::ARP);

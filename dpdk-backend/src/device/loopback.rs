@@ -1,7 +1,7 @@
 //! Two ends of a cable in memory. Frames are copied into a ring of fixed size, as a network card
-//! would with DMA.
+//! does with DMA.
 //!
-//! A full ring drops what comes (tail drop), as a switch does; a pool without a buffer leaves
+//! A full ring drops new frames (tail drop), as a switch does. A pool without a buffer leaves
 //! frames in the ring.
 
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
@@ -34,7 +34,7 @@ impl Ring {
         }
     }
 
-    /// A place for a frame, unless the ring is full.
+    /// Fills a place for a frame, unless the ring is full.
     pub(super) fn push(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
         if self.count == self.sizes.len() {
             self.dropped += 1;
@@ -82,7 +82,7 @@ impl Loopback {
         (end(&a, &b), end(&b, &a))
     }
 
-    /// The same end, which now fills in checksums and cuts segments by itself, as cards do.
+    /// The same end, which now fills in checksums and cuts segments, as cards do.
     #[must_use]
     pub fn with_offloads(mut self, segmentation_max: u32) -> Loopback {
         let segmentation_max = segmentation_max.min(FRAME_SIZE_MAX as u32 - 256);
@@ -138,7 +138,7 @@ impl Device for Loopback {
     fn transmit_burst(&mut self, _now: Timestamp) {}
 }
 
-/// Completes the TCP checksum of a frame, whose field holds the pseudo-header's sum.
+/// Completes the TCP checksum of a frame with the pseudo-header's sum in its field.
 fn finish_checksum(frame: &mut [u8], ip_size: usize) {
     let segment = frame.get_mut(ethernet::HEADER_SIZE + ip_size..).unwrap_or_default();
     if let Ok(mut segment) = tcp::Packet::new_checked(segment) {
@@ -146,8 +146,8 @@ fn finish_checksum(frame: &mut [u8], ip_size: usize) {
     }
 }
 
-/// What a card does to a large frame: cuts it, counts sequence numbers up, keeps FIN and PSH for
-/// the last one.
+/// Cuts a large frame as a card does: increases sequence numbers, and keeps FIN and PSH for the
+/// last segment.
 fn for_each_segment(
     whole: &[u8],
     frame: &Frame<'_>,
@@ -157,7 +157,7 @@ fn for_each_segment(
     let header_size = ethernet::HEADER_SIZE + ip_size + tcp_size;
     let Some((header, payload)) = whole.split_at_checked(header_size) else { return };
     let size_max = usize::from(frame.offload.segment_size);
-    // The pseudo-header's sum in the field covers the whole length; a segment has its own.
+    // The pseudo-header's sum in the field covers the whole length. Each segment has its own.
     let whole_size = (tcp_size + payload.len()) as u16;
     for (number, part) in payload.chunks(size_max).enumerate() {
         let offset = number * size_max;

@@ -1,9 +1,8 @@
-//! What moves frames: a port, an in-memory link, and layers around either.
+//! Devices that move frames: a port, an in-memory link, and layers around either.
 //!
-//! A frame that came in is a [`netpoll::Buffer`]: on a port its block is the mbuf's data room. A
-//! frame that leaves is a header, made anew for each transmission, and a payload by reference; what
-//! the device can't do (checksums, cutting into segments, several pieces) the stack has done
-//! before.
+//! A received frame is a [`netpoll::Buffer`]: on a port its block is the mbuf's data room. A frame
+//! to send is a header, written for each transmission, and a payload by reference. What a device
+//! does not support (checksums, segmentation, several pieces) the stack has done before.
 
 mod capture;
 mod impair;

@@ -1,8 +1,8 @@
-//! What a frame carries behind its headers: bytes that lie in several buffers, by reference.
+//! The payload of a frame: bytes in several buffers, by reference.
 
 use netpoll::{PieceList, PieceStore, SharedBuffer};
 
-/// A range of a queue, piece by piece: what a frame carries. Copying it copies no byte of it.
+/// A range of a list of pieces. Copying it copies none of its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload<'a> {
     store: Option<&'a PieceStore>,
@@ -32,7 +32,7 @@ impl<'a> Payload<'a> {
 }
 
 impl<'a> Iterator for Payload<'a> {
-    /// The piece's buffer, and the range of it that is meant.
+    /// The piece's buffer, and the range of it that belongs to the payload.
     type Item = (&'a SharedBuffer, std::ops::Range<usize>);
 
     fn next(&mut self) -> Option<Self::Item> {

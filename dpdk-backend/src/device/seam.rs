@@ -1,37 +1,37 @@
-//! The seam between the stack and what moves frames: [`Device`], and what passes it.
+//! The interface between the stack and devices: [`Device`], and the types that pass it.
 
 use super::payload::Payload;
 use netpoll::{Buffer, BufferPools, LentMemory, Timestamp};
 
-/// Frames that are received, and handled, at once.
+/// Frames that are received and handled at once.
 pub const BURST: usize = 32;
 /// Receive buffers that the owner of a stack never gets: two bursts.
 pub(crate) const RECEIVE_RESERVE: u32 = 2 * BURST as u32;
 
-/// What a device takes off the processor's hands.
+/// The work that a device does instead of the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// It fills in TCP checksums; the field holds the pseudo-header's sum.
+    /// It fills in TCP checksums. The field holds the pseudo-header's sum.
     pub transmit_checksums: bool,
-    /// It cuts payloads of up to so many bytes into segments; 0: it does not.
+    /// Bytes of the largest payload that it cuts into segments; 0: it cuts none.
     pub segmentation_max: u32,
 }
 
-/// A frame that came in.
+/// A received frame.
 #[derive(Debug)]
 pub struct Received {
     /// The frame, from its Ethernet header on.
     pub buffer: Buffer,
-    /// The device has checked the IP and TCP checksums and found them right.
+    /// Whether the device has verified the IP and TCP checksums.
     pub checksums_verified: bool,
 }
 
-/// What a device still has to do to a frame.
+/// The work that is left to the device for a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
     /// Fill in the TCP checksum.
     pub checksum: bool,
-    /// Cut the payload into segments of this size; 0: leave it whole.
+    /// Cut the payload into segments of this size; 0: do not cut it.
     pub segment_size: u16,
     /// Bytes of the IP header, behind [`crate::wire::ethernet::HEADER_SIZE`].
     pub ip_size: u8,
@@ -39,14 +39,14 @@ pub struct Offload {
     pub tcp_size: u8,
 }
 
-/// A frame that leaves.
+/// A frame to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     /// Its headers, or all of it.
     pub header: &'a [u8],
     /// What follows them.
     pub payload: Payload<'a>,
-    /// What is left to do.
+    /// The work that is left to the device.
     pub offload: Offload,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Frame<'a> {
         self.header.len() + self.payload.len()
     }
 
-    /// Writes the frame into one slice, as far as that reaches; returns how many bytes it wrote.
+    /// Writes the frame into one slice, as far as it fits. Returns the bytes written.
     pub fn gather(&self, out: &mut [u8]) -> usize {
         let pieces = self.payload.map(|(buffer, range)| &buffer[range]);
         let mut size = 0;
@@ -78,21 +78,21 @@ impl<'a> Frame<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceFull;
 
-/// A queue pair of a port, or what stands for one.
+/// A queue pair of a port, or a substitute for one.
 pub trait Device {
-    /// What it does by itself. Does not change.
+    /// What the device supports. Does not change.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
 
-    /// The memory that frames come in by, where that is the device's own. Asked for once, before
-    /// anything else; without it frames come in by the stack's own buffers.
+    /// The device's own receive memory, if it has any. Called once, before anything else. Without
+    /// it frames are received in the stack's buffers.
     fn receive_memory(&mut self) -> Option<LentMemory> {
         None
     }
 
-    /// Appends frames that came in, no more than `frames` has spare capacity; buffers come from the
-    /// receive pool. What finds no buffer waits or is lost, as devices do.
+    /// Appends received frames, at most as many as `frames` has spare capacity. Their buffers are
+    /// from the receive pool. A frame without a buffer waits or is lost.
     fn receive_burst(&mut self, now: Timestamp, pools: &mut BufferPools, frames: &mut Vec<Received>);
 
     /// Queues a frame for the next [`Device::transmit_burst`].
@@ -101,14 +101,14 @@ pub trait Device {
     /// [`DeviceFull`]; the frame may be offered again after the burst.
     fn transmit(&mut self, now: Timestamp, frame: &Frame<'_>) -> Result<(), DeviceFull>;
 
-    /// Hands what was queued to the line.
+    /// Gives the queued frames to the line.
     fn transmit_burst(&mut self, now: Timestamp);
 
-    /// Tells what the device counts by itself.
+    /// Calls `tell` with each counter of the device.
     fn counters(&mut self, _tell: &mut dyn FnMut(&'static str, u64)) {}
 
-    /// When it will have something without anybody sending, if it knows; devices with a clock of
-    /// their own don't.
+    /// The time of the next frame that will be received without another being sent, if it is known.
+    /// Devices with a clock of their own do not know it.
     fn next_arrival(&self) -> Option<Timestamp> {
         None
     }

@@ -1,13 +1,13 @@
-//! Queues of one port that share an address: control frames reach the one that the card chose, and
-//! belong to any.
+//! Queues of one port that share an address. A control frame is received by the queue that the card
+//! chose, and may be for any of them.
 //!
-//! TCP goes where its flow goes, always. Answers to a question for a hardware address, and ICMP's
-//! errors, belong to no flow: the worker that asked, or whose segment was too big, may be another
-//! one. So the queue that such a frame comes in by offers a copy to all others, and each stack
-//! sorts out what it has no use for.
+//! TCP segments follow their flow. Answers to requests for hardware addresses, and ICMP errors,
+//! belong to no flow: the worker that sent the request or the segment may be another one. The queue
+//! that receives such a frame offers a copy to all others, and each stack drops what it does not
+//! need.
 //!
-//! No queue waits for another: a ring that is being read or written at this moment is tried a few
-//! times, then the frame is lost as on a line; who asked asks again.
+//! No queue waits for another: a ring in use is tried a few times, then the frame is lost as on a
+//! line. A lost answer is requested again.
 //!
 //! ```text
 //!   card ─► queue 0 ─ answer, error? ─ copy ──► ring of queue 1, ring of queue 2, …
@@ -18,9 +18,9 @@ use crate::wire::{arp, ethernet, icmp, ipv4, ipv6, ndp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-/// Frames that wait for a queue at most; more than those are lost, as on a line.
+/// Frames that may wait for a queue. Further ones are lost, as on a line.
 const WAITING_MAX: usize = 64;
-/// Times that a ring is tried which another thread has.
+/// The number of times that a ring in use is tried.
 const TRIES: usize = 128;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// The ring, unless another thread has it for longer than it copies a frame.
+    /// The ring, unless another thread holds it for longer than the copy of a frame takes.
     fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
         for _ in 0..TRIES {
             match self.ring.try_lock() {
@@ -45,7 +45,7 @@ impl Inbox {
 
 /// `count` queues of one port.
 pub fn siblings(count: usize) -> Vec<Sibling> {
-    // One alone has nobody to tell.
+    // A single queue has no siblings.
     let places = if count > 1 { WAITING_MAX } else { 1 };
     let inbox = || Inbox { count: AtomicUsize::new(0), ring: Mutex::new(Ring::new(places)) };
     let inboxes: Arc<[Inbox]> = (0..count).map(|_| inbox()).collect();
@@ -60,7 +60,7 @@ pub struct Sibling {
 }
 
 impl Sibling {
-    /// Copies a frame that came in to the others, if it may be for them. Returns how many got it.
+    /// Copies a received frame to the others, if it may be for them. Returns the number of copies.
     pub fn offer(&self, frame: &[u8]) -> u64 {
         if self.inboxes.len() < 2 || !is_for_all(frame) {
             return 0;
@@ -80,12 +80,12 @@ impl Sibling {
         count
     }
 
-    /// Whether frames of others wait.
+    /// Whether frames from others wait.
     pub fn has_frames(&self) -> bool {
         self.inboxes[self.own].count.load(Ordering::Relaxed) > 0
     }
 
-    /// Writes the oldest one to `out`; returns its size, 0 when there is none, or when it does not
+    /// Writes the oldest one to `out`. Returns its size, 0 when there is none or when it does not
     /// fit.
     pub fn take(&self, out: &mut [u8]) -> usize {
         let inbox = &self.inboxes[self.own];
@@ -101,7 +101,7 @@ impl Sibling {
     }
 }
 
-/// Whether a frame belongs to no flow, and is no question that one answer is enough for.
+/// Whether a frame belongs to no flow, and is not a request that one answer is enough for.
 fn is_for_all(frame: &[u8]) -> bool {
     let Ok(frame) = ethernet::Packet::new_checked(frame) else { return false };
     let rest = frame.payload();

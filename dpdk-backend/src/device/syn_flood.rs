@@ -1,10 +1,11 @@
-//! An attacker on the line: connection requests from addresses that nobody has, beside what the
-//! host itself sends. For load generators and tests that show what a flood costs everybody else.
+//! An attacker on the line: connection requests from unused addresses, in addition to the host's
+//! own frames. For load generators, and for tests that measure the effect of a flood on other
+//! connections.
 //!
-//! Whom to flood is read off the host's own traffic: the Ethernet destination, the address and the
+//! The target is taken from the host's own traffic: the Ethernet destination, the address and the
 //! port of the first TCP segment that it sends. Sources are drawn from 100.64.0.0/10 (RFC 6598),
-//! ports and sequence numbers with them. The answers go to the host's hardware address, for the
-//! flooded host answers the frame; its stack drops them as nobody's.
+//! with random ports and sequence numbers. The answers go to the host's hardware address, because
+//! the target answers the frame. The host's stack drops them as packets for another host.
 
 use super::seam::{Capabilities, Device, DeviceFull, Frame, Received};
 use crate::wire::checksum::Sum;
@@ -16,15 +17,15 @@ use netpoll::{BufferPools, LentMemory, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Requests of one burst at most, so that the host's own frames are never far behind.
+/// Requests of one burst at most, so that the host's own frames are not delayed.
 const BURST: u64 = 32;
-/// The first source, and how many there are.
+/// The first source, and the number of sources.
 const SOURCE_FIRST: u32 = u32::from_be_bytes([100, 64, 0, 0]);
 const SOURCES: u32 = 1 << 22;
 /// Frames of every flood: Ethernet, IPv4, TCP with an MSS.
 const FRAME_SIZE_MAX: usize = ethernet::HEADER_SIZE + ipv4::HEADER_SIZE + HEADER_SIZE_MAX;
 
-/// How a flood is switched on and off from another thread, and what it has sent.
+/// The control of a flood from another thread, and its counter.
 #[derive(Debug, Default)]
 pub struct FloodSwitch {
     per_second: AtomicU32,
@@ -46,7 +47,7 @@ impl FloodSwitch {
     }
 }
 
-/// Who is flooded, and from which hardware address.
+/// The target of a flood, and the hardware address that it comes from.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     link: Ethernet,
@@ -54,19 +55,19 @@ struct Target {
     port: u16,
 }
 
-/// A device with a flood beside it.
+/// A device that sends a flood in addition to its own frames.
 #[derive(Debug)]
 pub struct SynFlood<D> {
     inner: D,
     switch: Arc<FloodSwitch>,
     target: Option<Target>,
     random: u64,
-    /// Since when requests of the present rate are due, and how many of them have left.
+    /// The start of the current rate, the rate, and the requests sent since.
     since: Option<(Timestamp, u32, u64)>,
 }
 
 impl<D> SynFlood<D> {
-    /// Over `inner`; what it draws follows from `seed`.
+    /// Over `inner`, with choices from `seed`.
     pub fn new(inner: D, switch: Arc<FloodSwitch>, seed: u64) -> SynFlood<D> {
         SynFlood { inner, switch, target: None, random: seed, since: None }
     }
@@ -135,11 +136,11 @@ impl<D> SynFlood<D> {
     }
 }
 
-/// Whom a frame is for, if it is a TCP segment over IPv4.
+/// The target of a frame, if it is a TCP segment over IPv4.
 fn target_of(frame: &Frame<'_>) -> Option<Target> {
     let link = Ethernet::parse(frame.header).ok()?;
     let packet = frame.header.get(ethernet::HEADER_SIZE..).filter(|_| link.ether_type == ethernet::IPV4)?;
-    // The headers stand in one piece, the payload may not: the packet's own length is not looked
+    // The headers are in one piece, the payload may not be: the packet's own length is not looked
     // at.
     let packet = ipv4::Packet::new_checked(packet).ok()?;
     let is_tcp = packet.protocol() == ipv4::TCP && link.destination != Mac::BROADCAST;

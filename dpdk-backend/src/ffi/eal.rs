@@ -1,4 +1,4 @@
-//! DPDK's environment layer: memory and devices, made once a process.
+//! DPDK's environment layer: memory and devices, initialized once per process.
 
 use super::signals;
 use dpdk_sys as sys;
@@ -7,21 +7,21 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
-/// The oldest release that this is written for.
+/// The oldest supported release.
 const RELEASE_MIN: (u32, u32) = (22, 11);
 
-/// Why DPDK can't be used.
+/// The reason that DPDK can not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EalError {
-    /// The library that was loaded is older than what this was written for.
+    /// The loaded library is older than the oldest supported release.
     Release(String),
     /// An argument has a zero byte in it.
     Argument(String),
-    /// It was started before with other arguments, and can be started once.
+    /// It was started before with other arguments, and can be started only once.
     StartedOtherwise(Vec<String>),
-    /// It did not start; what it said is on stderr.
+    /// It did not start. Its messages are on stderr.
     Start(String),
-    /// A thread could not be made known to it, or not be started.
+    /// A thread could not be registered, or not be started.
     Thread(String),
     /// A device could not be added.
     Attach(String, String),
@@ -57,17 +57,17 @@ impl fmt::Display for EalError {
 
 impl std::error::Error for EalError {}
 
-/// The arguments that DPDK was started with, and whether it did.
+/// The arguments that DPDK was started with, and the result.
 type Started = (Vec<String>, Result<(), EalError>);
 
-/// `None`: not yet. A start that failed can't be repeated either.
+/// `None`: not started yet. A failed start can not be repeated either.
 static STARTED: Mutex<Option<Started>> = Mutex::new(None);
 
-/// The proof that DPDK runs in this process. It does until the process ends.
+/// The proof that DPDK runs in this process, which it does until the process ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Eal(());
 
-/// The text of an error number of DPDK's, negative or not.
+/// The text of a DPDK error number, negative or not.
 pub(super) fn error_text(number: i32) -> String {
     // SAFETY: takes any number; the text is static or this thread's until its next call.
     let text = unsafe { sys::rte_strerror(number.saturating_abs()) };
@@ -83,8 +83,8 @@ pub(super) fn last_error() -> String {
 
 impl Eal {
     /// Starts DPDK with these arguments (those of every DPDK program, such as `--in-memory`), or
-    /// finds it started with them. Threads that exist, or are started later, keep their processors;
-    /// real-time signals are blocked in the calling thread, so call it before others are started.
+    /// returns when it was started with them before. All threads keep their processors. Real-time
+    /// signals are blocked in the calling thread, so call it before other threads are started.
     ///
     /// # Errors
     /// [`EalError`].
@@ -101,7 +101,7 @@ impl Eal {
         }
     }
 
-    /// Whether it was started in this process, or tried.
+    /// Whether a start in this process was tried.
     pub fn was_started() -> bool {
         STARTED.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
@@ -114,13 +114,14 @@ impl Eal {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     }
 
-    /// Makes the calling thread known, which makes taking and giving packet buffers cheap, and lets
-    /// devices' signals reach it.
+    /// Registers the calling thread, which makes allocating packet buffers cheap, and lets devices'
+    /// signals reach it.
     ///
     /// # Errors
-    /// [`EalError::Thread`] beyond the threads that DPDK was built for (128).
+    /// [`EalError::Thread`] beyond the number of threads that DPDK was built for (128).
     pub fn enter(self) -> Result<WorkerThread, EalError> {
-        // SAFETY: DPDK runs; the thread is taken off again when the guard goes, on the same thread.
+        // SAFETY: DPDK runs; the guard unregisters the thread when it is dropped, on the same
+        // thread.
         if unsafe { sys::rte_thread_register() } != 0 {
             return Err(EalError::Thread(last_error()));
         }
@@ -143,7 +144,7 @@ impl Eal {
         if result == 0 { Ok(()) } else { Err(failed(error_text(result))) }
     }
 
-    /// Takes a virtual device away; its port has to be closed.
+    /// Removes a virtual device. Its port has to be closed.
     ///
     /// # Errors
     /// [`EalError::Attach`].
@@ -156,17 +157,18 @@ impl Eal {
     }
 }
 
-/// A thread that DPDK knows, until this is dropped.
+/// A thread that is registered with DPDK until this is dropped.
 #[derive(Debug)]
 pub struct WorkerThread {
-    /// It can't leave its thread.
+    /// Keeps the guard on its thread.
     on_its_thread: PhantomData<*const ()>,
 }
 
 impl Drop for WorkerThread {
     fn drop(&mut self) {
         signals::block();
-        // SAFETY: this thread was registered when the guard was made, which can't leave it.
+        // SAFETY: this thread was registered when the guard was made, and the guard can not leave
+        // it.
         unsafe { sys::rte_thread_unregister() };
     }
 }
@@ -187,15 +189,15 @@ fn start(arguments: &[String]) -> Result<(), EalError> {
     for argument in ["gateway"].into_iter().chain(arguments.iter().map(String::as_str)) {
         texts.push(CString::new(argument).map_err(|_| EalError::Argument(argument.to_owned()))?);
     }
-    // It binds the thread that calls it to its first processor, so it gets one of its own.
+    // DPDK binds the calling thread to its first processor, so it gets a thread of its own.
     let thread = std::thread::Builder::new().name("dpdk-start".into()).spawn(move || {
-        // It keeps pointers to its arguments, and may exchange their order.
+        // DPDK keeps pointers to its arguments, and may change their order.
         let mut pointers: Vec<_> = texts.into_iter().map(CString::into_raw).collect();
         let count = pointers.len() as i32;
         pointers.push(std::ptr::null_mut());
         let pointers = pointers.leak();
-        // SAFETY: as many C strings as it is told, which live as long as the process; called once,
-        // under a lock.
+        // SAFETY: the count is that of the C strings, which live as long as the process; called
+        // once, under a lock.
         let result = unsafe { sys::rte_eal_init(count, pointers.as_mut_ptr()) };
         if result < 0 { Err(EalError::Start(last_error())) } else { Ok(()) }
     });

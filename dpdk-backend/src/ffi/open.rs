@@ -1,4 +1,4 @@
-//! Opening a port: found by name, set up, started.
+//! Opens a port: finds it by name, configures and starts it.
 
 use super::eal::{Eal, error_text};
 use super::pool::{Pool, ReceivePool};
@@ -10,18 +10,18 @@ use dpdk_sys as sys;
 use std::ffi::CString;
 use std::sync::Arc;
 
-/// Payload of the largest frame that is given to a port to be cut into segments.
+/// Payload of the largest frame that a port is given to cut into segments, in bytes.
 const SEGMENTATION_MAX: u32 = 60_000;
-/// Bytes of a key for spreading flows: 40 is what most cards take, 52 some.
+/// Bytes of a key for spreading flows: most cards take 40, some 52.
 const RSS_KEY_SIZE: usize = 52;
-/// The driver whose interface in the kernel has the port's hardware address: the host behind the
-/// port needs another.
+/// A driver with an interface in the kernel that has the port's hardware address: the host behind
+/// the port needs another.
 const TAP: &str = "net_tap";
 
-/// What is left to the card where it can.
+/// The work that is left to the card if it supports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offloads {
-    /// Checksums and cutting into segments.
+    /// Checksums and segmentation.
     All,
     /// Checksums.
     Checksums,
@@ -29,14 +29,14 @@ pub enum Offloads {
     None,
 }
 
-/// How a port is set up.
+/// The configuration of a port.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
     /// Its device, as DPDK names it: `0000:03:00.0`, `net_tap0`.
     pub device: String,
-    /// Pairs of queues: one a worker.
+    /// Pairs of queues: one per worker.
     pub queues: u16,
-    /// Receive descriptors of a queue; the card may want others.
+    /// Receive descriptors of a queue. The card may change the number.
     pub receive_descriptors: u16,
     /// Transmit descriptors of a queue.
     pub transmit_descriptors: u16,
@@ -44,9 +44,9 @@ pub struct PortConfig {
     pub receive_buffers: u32,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
-    /// What the card does.
+    /// The work that is left to the card.
     pub offloads: Offloads,
-    /// The key by which the card spreads flows: random, so that nobody can aim at one queue.
+    /// The key by which the card spreads flows: random, so that an attacker can not choose a queue.
     pub rss_key: [u8; RSS_KEY_SIZE],
 }
 
@@ -57,7 +57,7 @@ fn rooms(mtu: u16) -> (u32, u32) {
 }
 
 impl PortConfig {
-    /// A port with one queue and 512 descriptors each way.
+    /// A port with one queue and 512 descriptors in each direction.
     pub fn new(device: &str, mtu: u16) -> PortConfig {
         PortConfig {
             device: device.to_owned(),
@@ -71,7 +71,7 @@ impl PortConfig {
         }
     }
 
-    /// Bytes of DPDK's memory that the buffers of one queue take: receive, then transmit.
+    /// Bytes of DPDK's memory for the buffers of one queue: receive, then transmit.
     pub fn queue_memory(&self) -> [usize; 2] {
         let (receive, transmit) = rooms(self.mtu);
         [
@@ -88,7 +88,7 @@ impl PortConfig {
         self.open_watched(eal).map(|(queues, facts, _)| (queues, facts))
     }
 
-    /// The same, with the port's link to be looked at by other threads.
+    /// The same, with the port's link for other threads.
     ///
     /// # Errors
     /// [`PortError`].
@@ -109,17 +109,17 @@ impl PortConfig {
                 ReceivePool::new(eal, self.held(), u32::from(rx), receive_room).map_err(PortError::Memory)?;
             let transmit = Pool::new(eal, u32::from(tx) + 2 * PENDING as u32, transmit_room)
                 .map_err(PortError::Memory)?;
-            // SAFETY: the port is configured for so many queues and not started; the pool lives as
-            // long as the port.
+            // SAFETY: the port is configured for this many queues and not started; the pool lives
+            // as long as the port.
             let result = unsafe { sys::shim_queue_setup(number, queue, rx, tx, receive.pool.raw()) };
             port.pools.push((receive, Arc::new(transmit)));
             self.check("making a queue", result)?;
             memories.push(memory);
         }
-        // SAFETY: all its queues are made.
+        // SAFETY: all its queues are set up.
         self.check("starting", unsafe { sys::rte_eth_dev_start(number) })?;
         port.started = true;
-        // Neighbours are found by groups (RFC 4861, 7.2.1). A driver that can't filter them takes
+        // Neighbors are found by groups (RFC 4861, 7.2.1). A driver that can't filter them takes
         // them all anyway. SAFETY: the port runs.
         unsafe { sys::rte_eth_allmulticast_enable(number) };
         let port = Arc::new(port);
@@ -143,7 +143,7 @@ impl PortConfig {
         Ok((queues.collect(), facts, watch))
     }
 
-    /// Receive buffers that the stack has: what its owner may hold, and its own reserve.
+    /// Receive buffers of the stack: those that its owner may hold, and its own reserve.
     fn held(&self) -> u32 {
         self.receive_buffers + RECEIVE_RESERVE
     }
@@ -179,8 +179,8 @@ impl PortConfig {
         let driver: String =
             info.driver.iter().take_while(|one| **one != 0).map(|one| *one as u8 as char).collect();
         let checksums = self.offloads != Offloads::None;
-        // TAP devices cut in software, where nothing is gained, and only IPv4; on a second queue
-        // they stop sending at all.
+        // TAP devices cut segments in software, which gains nothing, and only IPv4. On a second
+        // queue they stop sending.
         let can_cut = info.tx_segmentation != 0 && info.tx_checksums != 0 && driver != TAP;
         let cuts = self.offloads == Offloads::All && can_cut;
         let mut mac = Mac(info.mac);
@@ -216,8 +216,8 @@ impl PortConfig {
             rss_key: if facts.spreads { key.as_mut_ptr() } else { std::ptr::null_mut() },
             rss_key_size: if key_size < 40 { 0 } else { key_size },
         };
-        // SAFETY: the set-up and its key are there while it is called, which copies them; the port
-        // is not started.
+        // SAFETY: the set-up and its key live during the call, which copies them; the port is not
+        // started.
         self.check("configuring", unsafe { sys::shim_port_configure(number, &raw const setup) })?;
         // Drivers without an MTU of their own refuse; then the configuration's holds.
         // SAFETY: the port is configured.

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Buffers that a thread keeps to itself, so that it need not ask the pool for each.
+/// Buffers in the cache of a thread, so that it does not ask the pool for each.
 const CACHE: u32 = 128;
 /// Any memory node.
 const ANY_SOCKET: i32 = -1;
@@ -29,10 +29,10 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// `count` buffers for frames of `room` bytes, and those that threads keep to themselves.
+    /// A pool of `count` buffers for frames of `room` bytes, and those in caches of threads.
     ///
     /// # Errors
-    /// What DPDK says, usually that its memory is used up.
+    /// Those of DPDK, usually that its memory is used up.
     pub(super) fn new(_eal: Eal, count: u32, room: u32) -> Result<Pool, String> {
         let name = format!("gateway_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let name = CString::new(name).map_err(|error| error.to_string())?;
@@ -51,11 +51,11 @@ impl Pool {
 
     /// Buffers of a pool in which `count` can be used at the same time.
     pub(super) const fn count(count: u32) -> u32 {
-        // A cache may hold half as many again.
+        // A cache may hold one and a half times its size.
         count + CACHE + CACHE / 2
     }
 
-    /// Bytes that a pool takes in which `count` frames of `room` bytes fit.
+    /// Bytes of a pool for `count` frames of `room` bytes.
     pub(super) const fn bytes(count: u32, room: u32) -> usize {
         // Header of the object, the buffer's descriptor, private space, headroom; whole cache
         // lines, spread over channels.
@@ -80,7 +80,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: nobody uses it any more: ports and lent memory hold it by `Arc`.
+        // SAFETY: nothing uses it any more: ports and lent memory hold it by `Arc`.
         unsafe { sys::rte_mempool_free(self.raw()) };
     }
 }
@@ -92,17 +92,17 @@ pub(super) struct ReceivePool {
     packets: Vec<*mut sys::rte_mbuf>,
 }
 
-// SAFETY: the pointers lead to the pool's buffers; who may touch which is settled by who has it.
+// SAFETY: the pointers lead to the pool's buffers; the holder of a buffer alone touches it.
 unsafe impl Send for ReceivePool {}
 // SAFETY: as above; `&ReceivePool` gives out pointers only.
 unsafe impl Sync for ReceivePool {}
 
 impl ReceivePool {
-    /// A pool from which `count` frames of `room` bytes can be held, beside the `reserve` that the
-    /// card keeps.
+    /// A pool with `count` frames of `room` bytes for the stack, beside the `reserve` that the card
+    /// keeps.
     ///
     /// # Errors
-    /// What DPDK says.
+    /// Those of DPDK.
     pub(super) fn new(
         eal: Eal,
         count: u32,
@@ -113,7 +113,7 @@ impl ReceivePool {
         let total = Pool::count(count + reserve);
         let mut packets = vec![std::ptr::null_mut(); total as usize];
         let mut memory = vec![std::ptr::null_mut(); total as usize];
-        // SAFETY: both tables have `total` places; nobody uses the pool yet.
+        // SAFETY: both tables have `total` places; nothing uses the pool yet.
         let seen = unsafe { sys::shim_number(pool.raw(), packets.as_mut_ptr(), memory.as_mut_ptr(), total) };
         let blocks: Option<Vec<NonNull<u8>>> =
             memory.into_iter().map(|start| NonNull::new(start.cast())).collect();
@@ -124,8 +124,8 @@ impl ReceivePool {
         let size = u32::from(unsafe { sys::shim_headroom }) + room;
         let owner = Arc::new(ReceivePool { pool, packets });
         // SAFETY: data rooms of the pool's buffers: disjoint, mapped and zeroed by the system,
-        // there until the pool is freed, which the last clone of `owner` does. The queue has them
-        // handed over by `Filled`, one by one.
+        // valid until the pool is freed, which the last clone of `owner` does. `Filled` gives them
+        // to the queue one by one.
         let memory = unsafe { LentMemory::new(blocks, size, Arc::clone(&owner) as _) };
         Ok((owner, memory.with_reserve(total - count)))
     }

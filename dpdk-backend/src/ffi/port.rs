@@ -1,4 +1,4 @@
-//! A port that runs: its facts, its link, and its end, when its last queue goes.
+//! A running port: its facts, its link, and its end with its last queue.
 
 use super::eal::error_text;
 use super::pool::{Pool, ReceivePool};
@@ -10,54 +10,54 @@ use std::ffi::CStr;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// What a port turned out to be.
+/// The facts of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFacts {
     /// Name of its driver.
     pub driver: String,
-    /// The address that the host behind it uses.
+    /// The address of the host behind it.
     pub mac: Mac,
-    /// Its queues.
+    /// The number of its queues.
     pub queues: u16,
-    /// What it does by itself.
+    /// What it supports.
     pub capabilities: Capabilities,
-    /// It checks checksums of what comes in.
+    /// Whether it verifies checksums of received frames.
     pub receive_checksums: bool,
-    /// It spreads flows by a hash.
+    /// Whether it spreads flows by a hash.
     pub spreads: bool,
-    /// Mbit/s, where it says; `None` while the link is down.
+    /// Mbit/s, if the driver reports it; `None` while the link is down.
     pub link_speed: Option<u32>,
-    /// The kernel's interface behind it, where there is one.
+    /// The kernel's interface behind it, if there is one.
     pub interface: Option<String>,
 }
 
-/// The link of a port, for any thread to look at.
+/// The link of a port, for any thread.
 #[derive(Clone, Debug)]
 pub struct LinkWatch {
     pub(super) port: Weak<Port>,
 }
 
 impl LinkWatch {
-    /// Whether the link is up; false once the port is closed.
+    /// Whether the link is up; false after the port is closed.
     pub fn is_up(&self) -> bool {
-        // The port is held meanwhile: its number is another's once it is closed.
+        // The port is held meanwhile: its number may be reused after it is closed.
         let Some(port) = self.port.upgrade() else { return false };
         link_speed(port.number, "").is_some()
     }
 }
 
-/// Why a port can't be used.
+/// The reason that a port can not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortError {
-    /// There is no such port; these are there.
+    /// There is no such port; these exist.
     Missing(String, Vec<String>),
-    /// It has fewer queues than are wanted.
+    /// It has fewer queues than requested.
     Queues(String, u16, u16),
-    /// Its frames are smaller or larger.
+    /// Its frames have other sizes.
     Mtu(String, u16, u16, u16),
-    /// There is no memory for so many buffers.
+    /// There is no memory for this many buffers.
     Memory(String),
-    /// A step of its set-up failed.
+    /// A step of its configuration failed.
     Step(&'static str, String, String),
 }
 
@@ -102,19 +102,19 @@ impl fmt::Display for PortError {
 
 impl std::error::Error for PortError {}
 
-/// A port that runs.
+/// A running port.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) number: u16,
     pub(super) started: bool,
-    /// The card puts frames there, and takes them from there, until it is closed.
+    /// The pools that the card uses until the port is closed.
     pub(super) pools: Vec<(Arc<ReceivePool>, Arc<Pool>)>,
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
         if self.started {
-            // SAFETY: nobody polls it: all queues are gone, which held it.
+            // SAFETY: nothing polls it: all queues, which held it, are gone.
             unsafe { sys::rte_eth_dev_stop(self.number) };
         }
         // SAFETY: as above; the pools are still there.
@@ -123,7 +123,7 @@ impl Drop for Port {
     }
 }
 
-/// What the driver says of a port.
+/// The driver's information about a port.
 pub(super) fn info(number: u16, device: &str) -> Result<sys::shim_port_info, PortError> {
     let mut info = sys::shim_port_info::default();
     // SAFETY: the whole structure is written.
@@ -132,12 +132,12 @@ pub(super) fn info(number: u16, device: &str) -> Result<sys::shim_port_info, Por
     if result == 0 { Ok(info) } else { Err(failed()) }
 }
 
-/// Mbit/s, where the driver says; `None` while the link is down.
+/// Mbit/s, if the driver reports it; `None` while the link is down.
 pub(super) fn link_speed(number: u16, device: &str) -> Option<u32> {
     info(number, device).ok().filter(|info| info.link_up != 0).map(|info| info.link_speed)
 }
 
-/// The ports that there are.
+/// The names of all ports.
 pub(super) fn names() -> Vec<String> {
     let name = |number: u16| {
         let mut text = [0; 64];
@@ -151,8 +151,7 @@ pub(super) fn names() -> Vec<String> {
 }
 
 /// The name of the kernel's interface with this number, in the network namespace of this thread
-/// (netdevice(7)); 0 is none. Not by `/sys/class/net`, which shows the namespace in which it was
-/// mounted.
+/// (netdevice(7)); 0 is none. `/sys/class/net` would show the namespace in which it was mounted.
 pub(super) fn interface_name(number: u32) -> Option<String> {
     let number = Some(number).filter(|number| *number > 0)?;
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;

@@ -10,16 +10,16 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Frames that a queue takes before they are handed to the card.
+/// Frames that a queue collects before they are given to the card.
 pub(super) const PENDING: usize = 64;
 
-/// A frame that is not taken for so long is given up: behind it all others wait.
+/// The time after which a frame that the card does not take is dropped: all others wait behind it.
 const STUCK: Duration = Duration::from_secs(1);
 
 /// Bytes of the headers of a TCP segment at most.
 const HEADER_SIZE_MAX: usize = ethernet::HEADER_SIZE + ipv6::HEADER_SIZE + tcp::HEADER_SIZE_MAX;
 
-/// What a queue is made of.
+/// The parts of a queue.
 pub(super) struct QueueParts {
     pub(super) port: Arc<Port>,
     pub(super) number: u16,
@@ -32,7 +32,7 @@ pub(super) struct QueueParts {
 
 macro_rules! queue_counters {
     ($($name:ident: $text:literal,)*) => {
-        /// What a queue counts.
+        /// Counters of a queue.
         #[derive(Clone, Copy, Debug, Default)]
         struct QueueCounters {
             $(#[doc = $text] $name: u64,)*
@@ -61,10 +61,10 @@ queue_counters! {
 /// A pair of queues. Belongs to one thread at a time.
 #[derive(Debug)]
 pub struct Queue {
-    /// Frames to be sent, the first `pending_count` of these.
+    /// Frames to be sent: the first `pending_count` of these.
     pending: [*mut sys::rte_mbuf; PENDING],
     pending_count: usize,
-    /// When the card last took one, or none waited.
+    /// The time at which the card last took one, or none waited.
     moved: Timestamp,
     number: u16,
     capabilities: Capabilities,
@@ -98,21 +98,21 @@ impl Queue {
         }
     }
 
-    /// Whether there is somebody at the other end.
+    /// Whether the link is up.
     pub fn link_is_up(&self) -> bool {
         super::port::link_speed(self.port.number, "").is_some()
     }
 
-    /// Gives the card the buffers that nobody holds any more.
+    /// Gives the card the buffers that are not referenced any more.
     fn give_back(&mut self, pools: &mut BufferPools) {
         pools.reclaim_receive();
         while let Some(packet) = pools.lend_receive().and_then(|index| self.receive.packet(index)) {
-            // SAFETY: the buffer was ours since it came in, and its last holder is gone.
+            // SAFETY: the buffer was ours since it was received, and its last holder is gone.
             unsafe { sys::shim_mbuf_free_one(packet) };
         }
     }
 
-    /// What is in `packet`, which is the stack's from here on.
+    /// The frame in `packet`, which belongs to the stack from now on.
     fn take(&mut self, packet: *mut sys::rte_mbuf, pools: &mut BufferPools) -> Option<Received> {
         let mut facts = sys::shim_received::default();
         // SAFETY: the packet is ours; the whole structure is written.
@@ -123,26 +123,26 @@ impl Queue {
             unsafe { sys::shim_mbuf_free(packet) };
             return None;
         }
-        // An index that another pool's packet happens to have leads to another packet.
+        // The index of another pool's packet leads to another packet here.
         if facts.is_own == 0 || self.receive.packet(facts.index) != Some(packet) {
             self.counters.drop_foreign_buffer += 1;
             // SAFETY: the packet is ours.
             unsafe { sys::shim_mbuf_free(packet) };
             return None;
         }
-        // SAFETY: the packet is that of its index in the pool whose memory was lent to `pools`, its
-        // bytes are in its own buffer, and it is ours alone; it is not touched until its number is
-        // lent again.
+        // SAFETY: the packet has this index in the pool that lent its memory to `pools`, its bytes
+        // are in its own buffer, and it is ours alone; it is not touched until its number is lent
+        // again.
         let filled = unsafe { Filled::new(facts.index, facts.offset, facts.size) };
         let Some(buffer) = pools.claim_receive(&filled) else {
-            // Not one of the stack's buffers, so nobody else gives it back; its driver lost count.
+            // No buffer of the stack, which therefore can not return it: its driver lost count.
             self.counters.drop_lost_buffer += 1;
             return None;
         };
         Some(Received { buffer, checksums_verified: facts.tcp_checksum_good != 0 })
     }
 
-    /// Control frames that came in elsewhere, and may be answers to this worker's questions.
+    /// Receives control frames of other queues, which may be answers to this worker's requests.
     fn receive_from_siblings(&mut self, pools: &mut BufferPools, frames: &mut Vec<Received>) {
         while frames.len() < frames.capacity() && self.sibling.has_frames() {
             let Some(packet) = self.receive.pool.take() else { return };
@@ -155,7 +155,7 @@ impl Queue {
                 unsafe { sys::shim_mbuf_free(packet.as_ptr()) };
                 return;
             }
-            // SAFETY: so many bytes, ours alone, initialised as all memory of the pool.
+            // SAFETY: this many bytes, ours alone, initialized like all memory of the pool.
             let out = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), room) };
             let size = self.sibling.take(out);
             match self.take(packet.as_ptr(), pools) {
@@ -166,21 +166,21 @@ impl Queue {
                 }
                 _ => {
                     self.counters.drop_handed_over += 1;
-                    return; // it did not fit, or another thread has the ring: in the next round
+                    return; // it did not fit, or another thread has the ring: next round
                 }
             }
         }
     }
 
-    /// Hands the card as much as it takes; the rest waits.
+    /// Gives the card as many frames as it takes. The rest waits.
     fn flush(&mut self, now: Timestamp) {
         let mut sent = 0;
         while sent < self.pending_count {
             let mut refused = 0;
             let rest = &mut self.pending[sent..self.pending_count];
             let (first, count) = (rest.as_mut_ptr(), rest.len() as u16);
-            // SAFETY: the port runs, the queue is this thread's, the packets are ours; those that
-            // are taken are the card's.
+            // SAFETY: the port runs, the queue is this thread's, the packets are ours; the card
+            // owns those that it takes.
             let taken =
                 unsafe { sys::shim_tx_burst(self.port.number, self.number, first, count, &raw mut refused) };
             sent += usize::from(taken);
@@ -204,7 +204,8 @@ impl Queue {
         self.pending_count -= sent;
     }
 
-    /// A buffer for a frame that leaves. When none is left, what the card has sent is fetched back.
+    /// A buffer for a frame to send. When none is left, buffers that the card has sent are returned
+    /// first.
     fn transmit_buffer(&mut self) -> Option<NonNull<sys::rte_mbuf>> {
         let taken = self.transmit.take();
         if taken.is_none() {
@@ -215,7 +216,7 @@ impl Queue {
         taken
     }
 
-    /// The frame's bytes in one buffer, or in a chain where they don't fit one.
+    /// The frame's bytes in one buffer, or in a chain when they do not fit.
     fn gather(&mut self, frame: &Frame<'_>) -> Option<NonNull<sys::rte_mbuf>> {
         let head = self.transmit_buffer()?;
         let room = self.transmit.room();
@@ -240,7 +241,7 @@ impl Queue {
         Some(head)
     }
 
-    /// Another buffer behind the chain. Without one, the chain is given up.
+    /// Adds a buffer to the chain. Without one, the chain is freed.
     fn extend(&mut self, head: NonNull<sys::rte_mbuf>) -> Option<()> {
         let tail = self.transmit_buffer();
         let chained = tail.is_some_and(|tail| {
@@ -258,19 +259,19 @@ impl Queue {
     }
 }
 
-/// Copies `bytes` to the end of a chain; false when its last buffer has no room for them.
+/// Copies `bytes` to the end of a chain. Returns false when its last buffer has no room for them.
 fn append(head: NonNull<sys::rte_mbuf>, bytes: &[u8]) -> bool {
     // SAFETY: the chain is ours.
     let start = unsafe { sys::shim_mbuf_append(head.as_ptr(), bytes.len() as u16) };
     if start.is_null() {
         return false;
     }
-    // SAFETY: room for so many bytes, which nothing else refers to.
+    // SAFETY: room for this many bytes, which nothing else refers to.
     unsafe { start.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     true
 }
 
-/// Tells the card what is left to it.
+/// Sets the work that is left to the card.
 fn offload(head: NonNull<sys::rte_mbuf>, frame: &Frame<'_>) {
     let todo = frame.offload;
     let ether_type = ethernet::Packet::new_checked(frame.header).map(|header| header.ether_type());
@@ -294,7 +295,7 @@ impl Device for Queue {
         self.receive_from_siblings(pools, frames);
         let mut packets = [std::ptr::null_mut(); BURST];
         let room = (frames.capacity() - frames.len()).min(BURST) as u16;
-        // SAFETY: the port runs, the queue is this thread's, the table has room for so many.
+        // SAFETY: the port runs, the queue is this thread's, the table has room for this many.
         let count = unsafe { sys::shim_rx_burst(self.port.number, self.number, packets.as_mut_ptr(), room) };
         for packet in &packets[..usize::from(count)] {
             let Some(received) = self.take(*packet, pools) else { continue };
@@ -339,7 +340,7 @@ impl Device for Queue {
 
     fn counters(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
         self.counters.tell(tell);
-        // The port's own, told by one of its queues: they are added up over workers.
+        // The port's own counters, reported by one of its queues: they are added up over workers.
         let mut stats = sys::shim_port_stats::default();
         // SAFETY: the port runs; the whole structure is written.
         if self.number == 0 && unsafe { sys::shim_port_stats(self.port.number, &raw mut stats) } == 0 {
@@ -355,8 +356,8 @@ impl Device for Queue {
     }
 }
 
-/// The pseudo-header's sum in the checksum field covers the length of the whole payload; DPDK wants
-/// it without one, for each segment has its own.
+/// Removes the length from the pseudo-header's sum in the checksum field. DPDK wants it without
+/// one, because each segment has its own length.
 fn uncount_length(header: &mut [u8], frame: &Frame<'_>) {
     let size = usize::from(frame.offload.tcp_size) + frame.payload.len();
     let segment = header.get_mut(ethernet::HEADER_SIZE + usize::from(frame.offload.ip_size)..);
@@ -368,7 +369,7 @@ fn uncount_length(header: &mut [u8], frame: &Frame<'_>) {
 impl Drop for Queue {
     fn drop(&mut self) {
         for packet in &self.pending[..self.pending_count] {
-            // SAFETY: the packets that wait are ours.
+            // SAFETY: the waiting packets are ours.
             unsafe { sys::shim_mbuf_free(*packet) };
         }
     }

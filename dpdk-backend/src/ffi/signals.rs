@@ -1,5 +1,5 @@
-//! Real-time signals, by which some drivers (`net_tap`) say that a frame has come. They are for the
-//! threads that poll: any other would only have its system calls interrupted.
+//! Real-time signals, by which some drivers (`net_tap`) report received frames. They are for
+//! polling threads: they would only interrupt the system calls of others.
 
 use std::mem::MaybeUninit;
 
@@ -11,16 +11,16 @@ fn change(how: libc::c_int) {
         // SAFETY: the set was made empty above; the number is that of a signal.
         unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
     }
-    // SAFETY: the set is complete; the old one is not asked for.
+    // SAFETY: the set is complete; the old one is not requested.
     unsafe { libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut()) };
 }
 
-/// This thread, and those that it starts from now on, don't get them.
+/// Blocks them for this thread, and for threads that it starts from now on.
 pub(super) fn block() {
     change(libc::SIG_BLOCK);
 }
 
-/// This thread gets them.
+/// Unblocks them for this thread.
 pub(super) fn unblock() {
     change(libc::SIG_UNBLOCK);
 }

@@ -1,11 +1,11 @@
-//! The fuzz body: any frames in, in every state of a connection; an assertion fails where an
-//! invariant does.
+//! The fuzz body: arbitrary frames in every state of a connection. An assertion fails when an
+//! invariant does not hold.
 //!
-//! A plain function, so that `cargo test` runs it over drawn inputs and `fuzz/` under a fuzzer. An
-//! input is a list of operations: its first byte chooses the family, the engine's habits, and the
-//! state that a connection is brought to; then each operation says what happens next: a segment
-//! whose fields are near the ones that would be right, an ICMP error that quotes one, a lie about a
-//! neighbour, raw bytes as a frame or behind good headers, the owner's doings, or time.
+//! A plain function: `cargo test` runs it over drawn inputs, and `fuzz/` under a fuzzer. An input
+//! is a list of operations. Its first byte selects the family, the engine's options, and the state
+//! that a connection is brought to. Each operation is a segment with fields near the correct ones,
+//! an ICMP error that quotes one, a false neighbor advertisement, raw bytes as a frame or behind
+//! valid headers, a call of the owner, or time.
 
 mod peer;
 
@@ -131,7 +131,7 @@ impl World {
         if state == 0 {
             let _ = self.stack.connect(self.now, None, SocketAddr::new(self.family.peer(), 80));
             self.poll();
-            // Where duplicates are looked for first nothing has left yet, and strangers' ports do.
+            // With duplicate address detection nothing has left yet, and the ports are not known.
             self.ports = self.tap.ports.unwrap_or(self.ports);
             return;
         }
@@ -195,7 +195,8 @@ impl World {
                 self.hand_in(&bytes);
             }
             8 => {
-                // Raw upper-layer bytes behind good headers for us, mostly with a good checksum.
+                // Raw upper-layer bytes behind valid headers for this host, mostly with a correct
+                // checksum.
                 let (protocol, size) = (input.byte(), usize::from(input.byte()));
                 let mut payload = input.bytes(size).to_vec();
                 let frame = self.family.raw(protocol, &mut payload);
@@ -209,7 +210,7 @@ impl World {
         self.poll();
     }
 
-    /// A segment whose fields are near those that would be right.
+    /// A segment with fields near the correct ones.
     fn near(&mut self, input: &mut Input<'_>) {
         let flags = Flags(input.byte() & 0x1f);
         let offset = |input: &mut Input<'_>| match input.byte() % 4 {
@@ -250,21 +251,20 @@ impl World {
         self.hand_in(&frame);
     }
 
-    /// A question or an answer of a neighbour, true or not.
+    /// A request or a reply of a neighbor, true or false.
     fn discovery(&mut self, input: &mut Input<'_>) {
         let frame = self.family.discovery(input.byte(), input.byte());
         self.hand_in(&frame);
     }
 
-    /// Whatever happened: closed and left alone, everything comes to its end and nothing is left.
+    /// Whatever happened: a connection that is closed and left alone ends, and nothing is left.
     fn end(mut self) {
         self.stack.set_accepting(true);
         for _ in 0..4000 {
             if let Some(id) = self.id {
                 self.stack.close(self.now, id);
             }
-            // Nothing happens before the next timer, and timers that are due late are operation
-            // 6's.
+            // Nothing happens before the next timer. Operation 6 covers timers that fire late.
             let wait = self.stack.next_timer(self.now).unwrap_or(Duration::ZERO);
             self.now = self.now + wait.max(Duration::from_millis(1));
             self.poll();
@@ -276,7 +276,7 @@ impl World {
     }
 }
 
-/// Frames, doings and time, in any order.
+/// Runs frames, calls and time, in any order.
 pub fn frames(input: &[u8]) {
     let mut input = Input(input);
     let choice = input.byte();
@@ -296,7 +296,7 @@ pub fn frames(input: &[u8]) {
 mod tests {
     use netpoll::sim::Rng;
 
-    /// What a fuzzer found worth keeping, and all of it again with its end cut off.
+    /// The inputs that a fuzzer kept, and each of them again with its end cut off.
     #[test]
     fn the_corpus_holds() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/frames");

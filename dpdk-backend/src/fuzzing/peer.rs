@@ -1,5 +1,5 @@
-//! The peer of the fuzz body: frames that are right but for what the input makes wrong, and what an
-//! observer sees.
+//! The peer of the fuzz body: frames that are correct except for what the input changes, and an
+//! observer of the link.
 
 use crate::device::{Device, DeviceFull, Frame, Received};
 use crate::wire::arp::{self, Arp, Operation};
@@ -19,10 +19,10 @@ pub(super) const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// The peer's first sequence number: it wraps early.
 pub(super) const IRS: u32 = 0xffff_f000;
 
-/// Remembers the last sequence numbers that left, as an observer on the link would.
+/// Keeps the last sequence numbers that left, as an observer on the link does.
 #[derive(Default)]
 pub(super) struct Tap {
-    /// Behind the last byte that left.
+    /// The sequence number after the last byte that left.
     pub(super) sequence: u32,
     /// The last timestamp.
     pub(super) stamp: u32,
@@ -45,7 +45,7 @@ impl Device for Tap {
             self.ports = Some((tcp.source_port, tcp.destination_port));
             self.stamp = tcp.options.timestamp.map_or(self.stamp, |stamp| stamp.0);
         }
-        // A device that is full now and then.
+        // The device is full at times.
         if self.frames.is_multiple_of(7) { Err(DeviceFull) } else { Ok(()) }
     }
 
@@ -68,7 +68,7 @@ fn segment_of(header: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Which family the two hosts speak.
+/// The IP version of both hosts.
 #[derive(Clone, Copy)]
 pub(super) struct Family {
     v6: bool,
@@ -99,7 +99,7 @@ impl Family {
         }
     }
 
-    /// A segment of the peer's with `size` bytes of payload and a good checksum.
+    /// A segment of the peer with `size` bytes of payload and a correct checksum.
     pub(super) fn segment(
         self,
         (local, remote): (u16, u16),
@@ -125,8 +125,8 @@ impl Family {
         self.checked(ipv4::TCP, 64, &mut segment)
     }
 
-    /// Any bytes behind a good IP header. The low bits of `choice` say which protocol, the highest
-    /// leaves the checksum.
+    /// Any bytes behind a valid IP header. The low bits of `choice` select the protocol; the
+    /// highest leaves the checksum as it is.
     pub(super) fn raw(self, choice: u8, payload: &mut [u8]) -> Vec<u8> {
         let protocol = [ipv4::ICMP, ipv4::TCP, ipv4::ICMPV6, 17][usize::from(choice % 4)];
         let hop_limit = if choice & 4 == 0 { 255 } else { 64 };
@@ -136,8 +136,7 @@ impl Family {
         }
     }
 
-    /// An error about a segment of ours: destination unreachable, or what the families have for
-    /// "too big".
+    /// An error about a segment of ours: destination unreachable, or the family's "too big".
     pub(super) fn error(
         self,
         (kind, code): (u8, u8),
@@ -162,7 +161,7 @@ impl Family {
         self.checked(if self.v6 { ipv4::ICMPV6 } else { ipv4::ICMP }, 64, &mut message)
     }
 
-    /// ARP, or neighbour discovery, about hosts that exist and hosts that do not.
+    /// ARP, or neighbor discovery, about hosts that exist and hosts that do not.
     pub(super) fn discovery(self, choice: u8, mac: u8) -> Vec<u8> {
         let is_question = choice & 1 == 0;
         let sender = self.host(choice >> 1 & 3);
@@ -191,7 +190,7 @@ impl Family {
         self.checked(ipv4::ICMPV6, 255, &mut bytes[..size])
     }
 
-    /// A packet of the peer's with the checksum of its protocol made right.
+    /// A packet of the peer with a correct checksum of its protocol.
     fn checked(self, protocol: u8, hop_limit: u8, payload: &mut [u8]) -> Vec<u8> {
         let (from, to) = (Ip::from(self.peer()), Ip::from(self.own()));
         let pseudo = match protocol {
@@ -209,7 +208,7 @@ impl Family {
         self.packet((self.peer(), self.own()), protocol, hop_limit, payload)
     }
 
-    /// A frame for us, its IP header good; its addresses are those of the packet.
+    /// A frame for this host with a valid IP header and the addresses of the packet.
     fn packet(self, (from, to): (IpAddr, IpAddr), protocol: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
         let (source, destination) = (Ip::from(from), Ip::from(to));
         let payload_size = payload.len() as u16;

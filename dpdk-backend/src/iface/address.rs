@@ -1,4 +1,4 @@
-//! Addresses of the host, and what must hold before one is used (RFC 5227 for IPv4, RFC 4862, 5.4
+//! Addresses of the host, and their states until they may be used (RFC 5227 for IPv4, RFC 4862, 5.4
 //! for IPv6).
 
 use crate::time::Now;
@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The least MTU: IPv6's on a link that speaks it is 1280, but tests may want less.
+/// The smallest MTU that is accepted. IPv6 requires 1280 of its links; tests use less.
 pub(crate) const MTU_MIN: u16 = 576;
-/// Probes before an address is taken for free.
+/// Probes before an address is considered free.
 pub(super) const PROBES: u8 = 3;
 
 /// An address with its link's prefix.
@@ -17,7 +17,7 @@ pub(super) const PROBES: u8 = 3;
 pub struct AddressConfig {
     /// The address.
     pub ip: IpAddr,
-    /// Bits of the prefix that everybody on the link shares.
+    /// Bits of the link's prefix.
     pub prefix_length: u8,
 }
 
@@ -34,36 +34,36 @@ pub struct InterfaceConfig {
     pub gateway_v4: Option<Ipv4Addr>,
     /// The router for other IPv6 links.
     pub gateway_v6: Option<Ipv6Addr>,
-    /// Hops that packets may take.
+    /// The hop limit of packets.
     pub hop_limit: u8,
-    /// Neighbours remembered at most.
+    /// Neighbors in the cache at most.
     pub neighbours_max: usize,
     /// ICMP answers and errors a second at most.
     pub icmp_per_second: u32,
-    /// Questions for hardware addresses, and answers to them, a second at most.
+    /// Requests for hardware addresses, and answers to them, a second at most.
     pub discoveries_per_second: u32,
-    /// Ask whether somebody else has an address before using it. Takes a second.
+    /// Whether addresses are used only after duplicate address detection. Takes a second.
     pub detect_duplicates: bool,
-    /// Where it is told how far the addresses are.
+    /// Where the states of the addresses are published.
     pub watch: Option<Arc<AddressWatch>>,
 }
 
-/// How far a host's addresses are, for other threads to read. Of the first 32 addresses; all
-/// workers of a host tell it the same.
+/// The states of a host's first 32 addresses, for other threads. All workers of a host publish the
+/// same.
 #[derive(Debug, Default)]
 pub struct AddressWatch {
-    /// A bit an address.
+    /// One bit per address.
     tentative: AtomicU32,
     taken: AtomicU32,
 }
 
 impl AddressWatch {
-    /// Whether it is still being found out if others have one of the addresses.
+    /// Whether duplicate address detection is running for one of the addresses.
     pub fn is_checking(&self) -> bool {
         self.tentative.load(Ordering::Relaxed) != 0
     }
 
-    /// The places of the addresses that another host has.
+    /// The places of the addresses that another host uses.
     pub fn taken(&self) -> impl Iterator<Item = usize> {
         let taken = self.taken.load(Ordering::Relaxed);
         (0..32).filter(move |place| taken >> place & 1 == 1)
@@ -99,14 +99,14 @@ impl InterfaceConfig {
     }
 }
 
-/// How far an address is.
+/// The state of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressState {
-    /// Somebody else may have it: `left` probes are to be sent, the next at `due_ms`.
+    /// Not known to be free: `left` probes have to be sent, the next at `due_ms`.
     Tentative { left: u8, due_ms: u32 },
-    /// Ours.
+    /// Used by this host.
     Usable,
-    /// Somebody else's; asked about anew at `due_ms`.
+    /// Used by another host. Probed again at `due_ms`.
     Duplicate { due_ms: u32 },
 }
 

@@ -1,8 +1,8 @@
-//! ARP (RFC 826), with RFC 5227's care for addresses that two hosts claim.
+//! ARP (RFC 826), with RFC 5227's rules for an address that two hosts claim.
 //!
-//! Only packets that concern us teach anything: a request for our address tells who asks, a reply
-//! is believed only when we have asked. Gratuitous packets update what we already use (RFC 826's
-//! merge) and create nothing.
+//! Entries are learned only from packets for this host: a request for an address of ours shows its
+//! sender, and a reply is accepted only after a request. Gratuitous packets update entries in use
+//! (RFC 826's merge) and create none.
 
 use super::interface::Interface;
 use super::neighbour::Source;
@@ -13,7 +13,7 @@ use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::{Ip, Mac};
 
 impl Interface {
-    /// A packet came in.
+    /// Handles a packet.
     pub(crate) fn handle_arp(&mut self, counters: &mut Counters, now: Now, packet: &[u8]) {
         let Ok(arp) = Arp::parse(packet) else {
             counters.drop_arp += 1;
@@ -24,8 +24,8 @@ impl Interface {
         if arp.sender_mac == self.mac {
             return; // our own, reflected
         }
-        // RFC 5227, 2.1.1 and 2.4: our address as somebody's sender address, or probed for while we
-        // do.
+        // RFC 5227, 2.1.1 and 2.4: another host sends from an address of ours, or probes for one
+        // that we probe for.
         if self
             .addresses
             .iter()
@@ -55,7 +55,7 @@ impl Interface {
     fn answer_arp(&mut self, counters: &mut Counters, now: Now, arp: &Arp, is_probe: bool) {
         let sender = Ip::from_v4(arp.sender_ip);
         if self.local_index(Ip::from_v4(arp.target_ip)).is_none() {
-            // RFC 826: a sender that is known already may have moved.
+            // RFC 826: a known sender may have moved.
             if !is_probe && self.neighbours.is_asked_for(sender) {
                 self.neighbours.learn(sender, arp.sender_mac, Source::Asked, now, counters);
             }
@@ -78,7 +78,7 @@ impl Interface {
         self.send_arp(counters, reply, arp.sender_mac);
     }
 
-    /// RFC 5227, 2.4(b): says once more whose the address is.
+    /// RFC 5227, 2.4(b): announces the address once more.
     fn defend(&mut self, counters: &mut Counters, now: Now, ip: Ip) {
         if self.local_index(ip).is_some()
             && self.discovery_limit.take(now)

@@ -6,14 +6,14 @@ use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::{Ip, Mac, ndp};
 
-/// An address that somebody else has is asked about anew so often, in milliseconds (RFC 5227,
-/// 2.1.1: once a minute at most).
+/// The time after which an address that another host uses is probed again, in milliseconds (RFC
+/// 5227, 2.1.1: at most once a minute).
 const ASK_AGAIN_MS: u32 = 60_000;
-/// Between probes, in milliseconds.
+/// The time between probes, in milliseconds.
 const PROBE_INTERVAL_MS: u32 = 300;
 
 impl Interface {
-    /// Sends the probes that are due, and takes into use what nobody claimed.
+    /// Sends due probes, and takes addresses without a conflict into use.
     pub(crate) fn poll_addresses(&mut self, counters: &mut Counters, now: Now) {
         for position in 0..self.addresses.len() {
             let address = self.addresses[position];
@@ -40,7 +40,7 @@ impl Interface {
         }
     }
 
-    /// RFC 5227, 2.3, and RFC 4861, 7.2.6: tells the link whose the address is now.
+    /// RFC 5227, 2.3, and RFC 4861, 7.2.6: announces a new address to the link.
     fn announce(&mut self, counters: &mut Counters, ip: Ip) {
         match ip.v4() {
             Some(v4) => self.send_arp_request(counters, v4, v4),
@@ -48,7 +48,7 @@ impl Interface {
         }
     }
 
-    /// Somebody else uses, or probes for, an address of ours.
+    /// Notes that another host uses, or probes for, an address of ours.
     pub(crate) fn claimed_by_other(&mut self, counters: &mut Counters, now: Now, ip: Ip) {
         let Some(position) = self.addresses.iter().position(|address| address.ip == ip) else { return };
         let due_ms = now.ms.wrapping_add(ASK_AGAIN_MS);
@@ -67,14 +67,14 @@ impl Interface {
         self.note_address(position);
     }
 
-    /// Tells the watch, if there is one, how far an address is.
+    /// Publishes the state of an address.
     pub(crate) fn note_address(&self, position: usize) {
         if let Some(watch) = &self.watch {
             watch.note(position, self.addresses[position].state);
         }
     }
 
-    /// When the next probe is due, in milliseconds.
+    /// Milliseconds until the next probe is due.
     pub(crate) fn next_probe_ms(&self, now: Now) -> Option<u32> {
         let due = |address: &Address| match address.state {
             AddressState::Tentative { due_ms, .. } | AddressState::Duplicate { due_ms } => {

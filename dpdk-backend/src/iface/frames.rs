@@ -1,4 +1,4 @@
-//! Headers of frames that leave, made anew for each transmission.
+//! Headers of frames that leave, written for each transmission.
 
 use super::interface::Interface;
 use crate::wire::checksum::Sum;
@@ -11,7 +11,7 @@ use crate::wire::{Ip, Mac, ip, tcp};
 /// Bytes of the largest header: Ethernet, IPv6, TCP with all its options.
 pub(crate) const HEADER_SIZE_MAX: usize = ethernet::HEADER_SIZE + ipv6::HEADER_SIZE + tcp::HEADER_SIZE_MAX;
 
-/// Where the parts of a frame's header end.
+/// Sizes of a frame's headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Headers {
     pub(crate) ip_size: u8,
@@ -19,19 +19,19 @@ pub(crate) struct Headers {
     pub(crate) size: usize,
 }
 
-/// A TCP segment to be framed.
+/// A TCP segment without its frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpFrame<'a> {
     pub(crate) mac: Mac,
     pub(crate) tuple: Tuple,
     pub(crate) header: &'a tcp::Tcp,
     pub(crate) payload_size: usize,
-    /// The folded sum of the payload, or `None` when the device fills the checksum in.
+    /// The folded sum of the payload. `None` when the device fills the checksum in.
     pub(crate) payload_sum: Option<u16>,
 }
 
 impl Interface {
-    /// Writes Ethernet and IP headers; returns where the upper layer begins.
+    /// Writes Ethernet and IP headers. Returns the offset of the upper layer.
     pub(crate) fn write_ip(
         &self,
         out: &mut [u8],
@@ -58,7 +58,7 @@ impl Interface {
             header.emit(out);
             return ethernet::HEADER_SIZE + ipv4::HEADER_SIZE;
         }
-        // RFC 4861, 7.1: discovery is recognised as local by its hop limit.
+        // RFC 4861, 7.1: the hop limit shows that discovery is local.
         let hop_limit = if protocol == ipv4::ICMPV6 { 255 } else { self.hop_limit };
         let header = Ipv6 {
             source: from.octets(),
@@ -73,7 +73,8 @@ impl Interface {
         ethernet::HEADER_SIZE + ipv6::HEADER_SIZE
     }
 
-    /// Writes all headers of a TCP segment, its checksum as far as the payload's sum allows.
+    /// Writes all headers of a TCP segment. The checksum is complete when the payload's sum is
+    /// known.
     pub(crate) fn write_tcp(&self, out: &mut [u8], frame: &TcpFrame<'_>) -> Headers {
         let at = ethernet::HEADER_SIZE + ip::header_size(frame.tuple.local);
         let tcp_size = frame.header.emit(&mut out[at..]);

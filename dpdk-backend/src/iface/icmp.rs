@@ -1,9 +1,9 @@
-//! ICMP and ICMPv6: echoes are answered in the buffer that asked; errors are handed to TCP if they
-//! are about it.
+//! ICMP and ICMPv6: echo requests are answered in their own buffer, and errors about a segment are
+//! passed to TCP.
 //!
-//! RFC 5927: whoever can guess a tuple can send an error about it. So an error counts only with a
-//! sequence number that is in flight, never ends an established connection, and never lowers the
-//! MTU below the least that a link may have.
+//! RFC 5927: an attacker that guesses a tuple can send an error about it. An error is therefore
+//! accepted only with a sequence number that is in flight. It never ends an established connection,
+//! and never lowers the MTU below the smallest one of a link.
 
 use super::interface::Interface;
 use crate::counters::Counters;
@@ -14,39 +14,39 @@ use crate::wire::icmp::{self, Message, kind};
 use crate::wire::{Ip, Mac, ethernet, ip, ipv4, ipv6, ndp, tcp};
 use netpoll::Buffer;
 
-/// Bytes of the offending packet that are quoted (RFC 792: the header and 8 bytes; here so much as
-/// a small frame holds).
+/// Bytes of the offending packet that are quoted (RFC 792: the header and 8 bytes; here what a
+/// small frame holds).
 const QUOTE_SIZE_MAX: usize = 48;
 /// Type and code: protocol unreachable (RFC 792).
 const UNREACHABLE_PROTOCOL: (u8, u8) = (kind::UNREACHABLE, 2);
-/// Type and code: unrecognized next header (RFC 4443, 3.4), and where that field is.
+/// Type and code: unrecognized next header (RFC 4443, 3.4), and the offset of that field.
 const UNKNOWN_NEXT_HEADER: (u8, u8) = (kind::V6_PARAMETER, 1);
 const NEXT_HEADER_POINTER: u32 = 6;
 
 /// An error about a segment of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IcmpError {
-    /// Of the quoted segment, seen from us.
+    /// The tuple of the quoted segment, from this host's view.
     pub(crate) tuple: Tuple,
     /// Its sequence number.
     pub(crate) sequence: u32,
     pub(crate) message: Message,
 }
 
-/// A message that came in: whose frame, and where its parts are.
+/// The place of a received message in its frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IcmpPacket {
     pub(crate) source: Ip,
     pub(crate) destination: Ip,
     pub(crate) mac: Mac,
-    /// Where the ICMP header begins in the frame, and how many bytes there are from there.
+    /// The offset of the ICMP header in the frame, and the bytes from there.
     pub(crate) at: usize,
     pub(crate) size: usize,
     pub(crate) hop_limit: u8,
 }
 
 impl Interface {
-    /// A message came in. Returns the error that TCP has to know of, if it is one.
+    /// Handles a message. Returns the error, if it is about a segment of ours.
     pub(crate) fn handle_icmp(
         &mut self,
         counters: &mut Counters,
@@ -90,7 +90,7 @@ impl Interface {
         }
     }
 
-    /// RFC 1122, 3.2.2.6, and RFC 4443, 4.2: the same data back. Never to a group.
+    /// RFC 1122, 3.2.2.6, and RFC 4443, 4.2: returns the same data. Never answers a group.
     fn answer_echo(&mut self, counters: &mut Counters, now: Now, packet: &IcmpPacket, mut frame: Buffer) {
         let Some(_) = self.local_index(packet.destination) else { return };
         if !self.icmp_limit.take(now) {
@@ -98,7 +98,7 @@ impl Interface {
             return;
         }
         let is_v4 = packet.source.is_v4();
-        // A header with options would have to be answered with options; nobody needs that.
+        // A header with options would need an answer with options, which is not supported.
         if packet.at != ethernet::HEADER_SIZE + ip::header_size(packet.source) {
             counters.icmp_ignored += 1;
             return;
@@ -107,7 +107,7 @@ impl Interface {
         let bytes = frame.as_mut_slice();
         let protocol = if is_v4 { ipv4::ICMP } else { ipv4::ICMPV6 };
         self.write_ip(bytes, packet.mac, packet.destination, packet.source, protocol, packet.size);
-        // Source and destination swapped leave the pseudo-header's sum as it was.
+        // Swapping source and destination does not change the pseudo-header's sum.
         let Ok(mut message) = icmp::Packet::new_checked(&mut bytes[packet.at..]) else { return };
         message.replace_kind(if is_v4 { kind::ECHO_REPLY } else { kind::V6_ECHO_REPLY });
         counters.icmp_echoes += 1;
@@ -149,7 +149,7 @@ impl Interface {
     }
 }
 
-/// Tuple and sequence number of a quoted IPv4 segment of ours. The quote may be cut anywhere behind
+/// Tuple and sequence number of a quoted IPv4 segment of ours. The quote may be cut anywhere after
 /// 8 bytes of TCP.
 fn quoted_v4(quote: &[u8]) -> Option<(Tuple, u32)> {
     let packet = ipv4::Packet::new_checked(quote).ok().filter(|packet| packet.protocol() == ipv4::TCP)?;

@@ -1,4 +1,4 @@
-//! The interface of one stack: its addresses, its neighbours, and the queue of control frames.
+//! The interface of one stack: its addresses, its neighbors, and the queue of control frames.
 
 use super::address::AddressWatch;
 use super::address::{Address, AddressState, InterfaceConfig, MTU_MIN};
@@ -11,7 +11,7 @@ use netpoll::{SharedBuffer, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Control frames that may wait at once.
+/// Control frames that may wait in the queue.
 const REPLIES_MAX: usize = 1024;
 /// Bytes of a control frame without a buffer at most.
 pub(crate) const SMALL_SIZE_MAX: usize = 128;
@@ -21,7 +21,7 @@ pub(crate) const SMALL_SIZE_MAX: usize = 128;
 enum Reply {
     /// Complete in itself.
     Small { bytes: [u8; SMALL_SIZE_MAX], size: u8 },
-    /// Complete in a buffer: the frame that it answers, turned round.
+    /// Complete in a buffer: the answered frame, turned around.
     Turned(SharedBuffer),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Interface {
     replies: VecDeque<Reply>,
     pub(super) icmp_limit: RateLimit,
     pub(super) discovery_limit: RateLimit,
-    /// A neighbour's address has become known since somebody asked.
+    /// Whether a neighbor was resolved since the last call of `take_learnt`.
     pub(super) learnt: bool,
     pub(super) watch: Option<Arc<AddressWatch>>,
 }
@@ -78,13 +78,13 @@ impl Interface {
         Some(position as u8)
     }
 
-    /// The address behind an index; nobody's when there is none.
+    /// The address with an index; unspecified when there is none.
     #[inline]
     pub(crate) fn local(&self, index: u8) -> Ip {
         self.addresses.get(usize::from(index)).map_or(Ip::UNSPECIFIED, |address| address.ip)
     }
 
-    /// The address to speak to `remote` from: one on its link, else any of its family.
+    /// The source address for `remote`: one on its link, else any of its family.
     pub(crate) fn source_for(&self, remote: Ip) -> Option<u8> {
         let usable = |address: &&Address| address.is_usable() && address.ip.is_v4() == remote.is_v4();
         let on_link =
@@ -93,17 +93,17 @@ impl Interface {
         self.local_index(chosen.ip)
     }
 
-    /// Whether every address may be used, or never will be.
+    /// Whether duplicate address detection is complete for every address.
     pub(crate) fn is_settled(&self) -> bool {
         self.addresses.iter().all(|address| !matches!(address.state, AddressState::Tentative { .. }))
     }
 
-    /// Whether `remote` is on a link of ours.
+    /// Whether `remote` is on a link of this host.
     pub(super) fn is_on_link(&self, remote: Ip) -> bool {
         self.addresses.iter().any(|address| address.ip.shares_prefix(remote, address.prefix_length))
     }
 
-    /// Addresses that nobody may send from to us (RFC 1122, 3.2.1.3; RFC 4291, 2.7; RFC 6890).
+    /// Whether an address is no valid source (RFC 1122, 3.2.1.3; RFC 4291, 2.7; RFC 6890).
     pub(crate) fn is_martian(&self, source: Ip) -> bool {
         let special = match source.v4() {
             Some([0 | 127 | 224.., ..]) => true,
@@ -118,7 +118,7 @@ impl Interface {
         special || self.addresses.iter().any(|address| address.ip == source)
     }
 
-    /// Whether it is the broadcast address of a link of ours.
+    /// Whether it is the broadcast address of a link of this host.
     pub(super) fn is_broadcast(&self, v4: [u8; 4]) -> bool {
         let bits = u32::from_be_bytes(v4);
         bits == u32::MAX
@@ -130,10 +130,10 @@ impl Interface {
             })
     }
 
-    // --- neighbours ---
+    // --- neighbors ---
 
-    /// The hardware address that frames for `remote` go to; asks for it when it is not known.
-    /// `hint` remembers where the answer was found.
+    /// The hardware address of the next hop to `remote`. Sends a request when it is not known.
+    /// `hint` keeps the place of the entry.
     #[inline]
     pub(crate) fn resolve(
         &mut self,
@@ -163,12 +163,12 @@ impl Interface {
         }
     }
 
-    /// Whether an address became known since the last call.
+    /// Whether a neighbor was resolved since the last call.
     pub(crate) fn take_learnt(&mut self) -> bool {
         std::mem::take(&mut self.learnt)
     }
 
-    /// Makes a neighbour known, as configuration does.
+    /// Adds a configured neighbor.
     pub(crate) fn set_neighbour(&mut self, ip: Ip, mac: Mac, now: Now, counters: &mut Counters) {
         self.neighbours.learn(ip, mac, Source::Asked, now, counters);
         self.learnt = true;
@@ -176,7 +176,7 @@ impl Interface {
 
     // --- control frames ---
 
-    /// Queues a control frame that `write` fills in; returns false when the queue is full.
+    /// Queues a control frame that `write` fills in. Returns false when the queue is full.
     pub(crate) fn reply(
         &mut self,
         counters: &mut Counters,
@@ -200,7 +200,8 @@ impl Interface {
         self.replies.push_back(Reply::Turned(frame));
     }
 
-    /// Hands control frames to the device; false when it took no more. The rest stays, in order.
+    /// Gives control frames to the device. Returns false when the device accepts no more; the rest
+    /// stays, in order.
     pub(crate) fn flush_replies<D: Device>(
         &mut self,
         counters: &mut Counters,
@@ -222,7 +223,7 @@ impl Interface {
         true
     }
 
-    /// Whether another control frame finds room.
+    /// Whether another control frame has room.
     pub(crate) fn has_reply_room(&self) -> bool {
         self.replies.len() < REPLIES_MAX
     }

@@ -1,9 +1,9 @@
-//! The host on its link: addresses, neighbours, and the answers that need no connection.
+//! The host on its link: addresses, neighbors, and answers that need no connection.
 //!
-//! What has to be said in answer to a frame is put in a bounded queue of control frames, which
-//! leave at the next poll before anything else. Every kind of answer has a rate; the answer to a
-//! storm is silence, counted. What a poll itself makes (the SYN, acknowledgement or reset of a
-//! connection) never finds the queue full: it is emptied in between, or the poll stops.
+//! Answers are put in a bounded queue of control frames, which leave at the next poll before
+//! anything else. Every kind of answer has a rate limit; above it there is no answer, which is
+//! counted. Frames that a poll itself makes (the SYN, acknowledgement or reset of a connection)
+//! never find the queue full: it is emptied in between, or the poll stops.
 
 mod address;
 mod arp;

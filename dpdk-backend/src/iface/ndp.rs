@@ -1,4 +1,4 @@
-//! Neighbour Discovery (RFC 4861): answers for our addresses, questions of ours, duplicate address
+//! Neighbor Discovery (RFC 4861): answers for our addresses, requests, and duplicate address
 //! detection (RFC 4862).
 
 use super::icmp::IcmpPacket;
@@ -11,8 +11,8 @@ use crate::wire::ndp::{ALL_NODES, MESSAGE_SIZE, MESSAGE_SIZE_MIN, Ndp, solicited
 use crate::wire::{Ip, Mac, icmp, ipv4};
 
 impl Interface {
-    /// Whether an IPv6 packet to this group is for us: all nodes, or the solicited-node group of an
-    /// address of ours.
+    /// Whether an IPv6 packet to this group is for this host: all nodes, or the solicited-node
+    /// group of an address of ours.
     pub(crate) fn listens_to_group(&self, group: Ip) -> bool {
         let octets = group.octets();
         octets == ALL_NODES
@@ -22,7 +22,7 @@ impl Interface {
                 .any(|address| !address.ip.is_v4() && solicited_node(address.ip.octets()) == octets)
     }
 
-    /// A message came in, its checksum found right.
+    /// Handles a message with a correct checksum.
     pub(super) fn handle_ndp(
         &mut self,
         counters: &mut Counters,
@@ -30,7 +30,7 @@ impl Interface {
         packet: &IcmpPacket,
         message: &[u8],
     ) {
-        // RFC 4861, 7.1.1: the hop limit tells that no router forwarded it.
+        // RFC 4861, 7.1.1: the hop limit shows that no router has forwarded it.
         if packet.hop_limit != 255 {
             counters.drop_hop_limit += 1;
             return;
@@ -63,7 +63,7 @@ impl Interface {
             return;
         }
         if self.local_index(ip).is_none() {
-            // RFC 4862, 5.4.3: somebody else probes for what we probe for.
+            // RFC 4862, 5.4.3: another host probes for the address that we probe for.
             if is_probe {
                 self.claimed_by_other(counters, now, ip);
             }
@@ -94,7 +94,7 @@ impl Interface {
         if self.addresses.iter().any(|address| address.ip == ip) {
             return self.claimed_by_other(counters, now, ip);
         }
-        // RFC 4861, 7.2.5: nothing is created; without the override flag a known address stays.
+        // RFC 4861, 7.2.5: creates no entry. Without the override flag a known address stays.
         let (Some(mac), true) = (target_mac, self.neighbours.is_asked_for(ip)) else { return };
         let mut hint = u16::MAX;
         let known = self.neighbours.find(ip, &mut hint, now, counters).mac;

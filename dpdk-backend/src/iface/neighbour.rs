@@ -1,8 +1,8 @@
-//! Hardware addresses of neighbours: a set-associative cache of fixed size.
+//! Hardware addresses of neighbors: a set-associative cache of fixed size.
 //!
-//! An entry that answered a question of ours is worth more than one that came unasked: a storm of
-//! requests from invented neighbours replaces other unasked entries, never an asked one. Entries
-//! are asked for again after a while (stale), and stay in use meanwhile.
+//! An entry that answered a request is kept in preference to an unsolicited one: a storm of
+//! requests from invented neighbors replaces other unsolicited entries, never a requested one. A
+//! stale entry is requested again and used meanwhile.
 
 use crate::counters::Counters;
 use crate::keys::AddressKey;
@@ -10,11 +10,11 @@ use crate::time::Now;
 use crate::wire::{Ip, Mac};
 
 const WAYS: usize = 4;
-/// How long an answer counts, in milliseconds (RFC 4861, 10: 30 s).
+/// The lifetime of an answer, in milliseconds (RFC 4861, 10: 30 s).
 const FRESH_MS: u32 = 30_000;
-/// Between questions, in milliseconds.
+/// The time between requests, in milliseconds.
 const ASK_INTERVAL_MS: u32 = 1000;
-/// Questions in a row without an answer after which a stale entry is given up.
+/// Requests in a row without an answer after which a stale entry is dropped.
 const ASKS_MAX: u8 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ enum State {
     Known,
 }
 
-/// Where a hardware address was learnt.
+/// How a hardware address was learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// It answered us, or was configured.
+    /// By an answer to a request, or by configuration.
     Asked,
-    /// It asked us.
+    /// By a request of the neighbor.
     Unasked,
 }
 
@@ -40,7 +40,7 @@ struct Entry {
     state: State,
     asked: bool,
     asks: u8,
-    /// When it was confirmed, or last asked for.
+    /// The time of the last confirmation, or of the entry's creation.
     confirmed_ms: u32,
     asked_ms: u32,
 }
@@ -62,11 +62,11 @@ pub(crate) struct Neighbours {
     keys: AddressKey,
 }
 
-/// What a look-up found.
+/// The result of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) mac: Option<Mac>,
-    /// It is time to ask.
+    /// Whether a request has to be sent.
     pub(crate) ask: bool,
 }
 
@@ -86,7 +86,7 @@ impl Neighbours {
         (set..set + WAYS).find(|at| self.entries[*at].ip == ip && self.entries[*at].state != State::Free)
     }
 
-    /// Looks `ip` up; an unknown one gets an entry, to be asked for.
+    /// Looks `ip` up. An unknown address gets an entry, and is to be requested.
     #[inline]
     pub(crate) fn find(&mut self, ip: Ip, hint: &mut u16, now: Now, counters: &mut Counters) -> Found {
         let hinted = self
@@ -105,7 +105,7 @@ impl Neighbours {
         if ask {
             entry.asks = entry.asks.saturating_add(1);
             entry.asked_ms = now.ms;
-            // RFC 4861, 7.3.3: nobody answers, so nobody is there.
+            // RFC 4861, 7.3.3: no answer, so the neighbor is unreachable.
             if entry.asks > ASKS_MAX {
                 entry.state = State::Incomplete;
             }
@@ -113,7 +113,7 @@ impl Neighbours {
         Found { mac: (entry.state == State::Known).then_some(entry.mac), ask }
     }
 
-    /// Takes in what a neighbour said. Returns whether it was news.
+    /// Takes an address that a neighbor sent. Returns whether it is new.
     pub(crate) fn learn(
         &mut self,
         ip: Ip,
@@ -138,13 +138,13 @@ impl Neighbours {
         is_news
     }
 
-    /// Whether somebody waits for `ip`, or has used it.
+    /// Whether `ip` was requested, or is in use.
     pub(crate) fn is_asked_for(&self, ip: Ip) -> bool {
         self.position(ip).is_some_and(|at| self.entries[at].asked)
     }
 
-    /// Makes room in the set of `ip`: a free place, else the oldest unasked one, else (for an asked
-    /// one) the oldest.
+    /// Takes a place in the set of `ip`: a free one, else the oldest unsolicited one, else (for a
+    /// requested address) the oldest.
     fn make(&mut self, ip: Ip, asked: bool, now: Now, counters: &mut Counters) -> Option<usize> {
         let set = self.set(ip);
         let rank = |entry: &Entry| match entry.state {

@@ -1,10 +1,10 @@
-//! What the owner of a stack sends, and what waits of it.
+//! What the owner of a stack sends, and what of it is queued.
 
 use super::Stack;
 use netpoll::{ConnectionId, PoolId, PoolSet, Priority, SendStoreLevel, SharedBuffer, Timestamp, Waiting};
 
 impl Stack {
-    /// Queues a buffer behind earlier ones; it leaves at the next poll.
+    /// Queues a buffer behind earlier ones. It leaves at the next poll.
     ///
     /// # Errors
     /// [`netpoll::SendError`], with the buffer.
@@ -17,7 +17,7 @@ impl Stack {
         self.send_as(now, connection, buffer, Priority::Reply)
     }
 
-    /// The same, using of the queue and of the store of pieces what `priority` may.
+    /// The same, with the part of queue and store that `priority` may use.
     ///
     /// # Errors
     /// [`netpoll::SendError`], with the buffer.
@@ -63,7 +63,7 @@ impl Stack {
         self.tcp.flight_level()
     }
 
-    /// A connection that keeps something, with the time when something of it was acknowledged last,
+    /// A connection that keeps bytes, with the time at which some of them were last acknowledged,
     /// or first sent.
     pub(crate) fn waiting(&self, connection: ConnectionId) -> Option<Waiting> {
         let progress = u64::from(self.tcp.progress_ms(connection)?);

@@ -1,4 +1,4 @@
-//! Sizes and habits of the engine, and the sum of its memory by owner.
+//! The engine's configuration, and the sum of its memory by owner.
 
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::control_block::ControlBlock;
@@ -10,14 +10,14 @@ use crate::tcp::tables::time_wait::TimeWaitRecord;
 use crate::tcp::tables::unread::Unread;
 use netpoll::FixedSlab;
 
-/// How often an unanswered connection is asked whether it is still there (RFC 9293, 3.8.4).
+/// Keepalive: how an idle connection is probed (RFC 9293, 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before the first probe, in milliseconds.
+    /// Idle time before the first probe, in milliseconds.
     pub idle_ms: u32,
     /// Between probes, in milliseconds.
     pub interval_ms: u32,
-    /// Probes without an answer before the connection is given up.
+    /// Probes without an answer after which the connection is given up.
     pub probes_max: u8,
 }
 
@@ -26,7 +26,7 @@ pub struct Keepalive {
 pub struct EphemeralPorts {
     /// The lowest; at least 1.
     pub first: u16,
-    /// How many, from it on; those above 65 535 do not count.
+    /// The number of ports, counted from the first. Those above 65 535 do not exist.
     pub count: u16,
 }
 
@@ -49,17 +49,16 @@ impl EphemeralPorts {
     }
 }
 
-/// Pieces, and segments, in flight for each connection, on average, that the defaults have room
-/// for.
+/// Pieces, and segments, in flight for each connection on average that the defaults have room for.
 const IN_FLIGHT: usize = 4;
 
-/// How many entries the engine's tables have.
+/// Sizes of the engine's tables, in entries.
 #[derive(Clone, Debug)]
 pub struct TableSizes {
     /// Connections of the owner at most. Further peers wait half-open or in the backlog.
     pub connections_max: usize,
-    /// Connections at most that their owner has closed and whose close is not complete. Further
-    /// ones are reset.
+    /// Orphans at most: connections that their owner has closed, while the exchange with the peer
+    /// completes. Further ones are reset.
     pub orphans_max: usize,
     /// Half-open connections at most. Further ones are answered with cookies.
     pub half_open_max: usize,
@@ -112,19 +111,18 @@ pub struct ConnectionLimits {
 /// How long the engine waits, and how often it tries.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// An acknowledgement is delayed for so long at most, in milliseconds (RFC 9293, MUST-58: below
-    /// 500).
+    /// The longest delay of an acknowledgement, in milliseconds (RFC 9293, MUST-58: below 500).
     pub delayed_ack_ms: u32,
-    /// A TIME-WAIT record is kept for so long, in milliseconds (2 MSL).
+    /// The lifetime of a TIME-WAIT record, in milliseconds (2 MSL).
     pub time_wait_ms: u32,
-    /// A closed connection waits for so long for its peer's FIN, in milliseconds, whatever else is
+    /// How long a closed connection waits for its peer's FIN, in milliseconds, whatever else is
     /// received.
     pub fin_wait_2_ms: u32,
-    /// A closed connection is given up when its last bytes and FIN are not acknowledged after so
-    /// long, in milliseconds, however slowly that goes on.
+    /// How long a closed connection may take until its last bytes and FIN are acknowledged, in
+    /// milliseconds, even while that progresses.
     pub orphan_ms: u32,
-    /// Segments ahead of a gap that is not filled are kept for so long, in milliseconds (RFC 2018,
-    /// 8 allows to discard them).
+    /// How long segments ahead of a gap are kept, in milliseconds (RFC 2018, 8 allows to discard
+    /// them).
     pub out_of_order_ms: u32,
     /// SYN or SYN-ACK retransmissions at most.
     pub syn_retries_max: u8,
@@ -145,7 +143,7 @@ pub struct Rates {
     pub timers_per_poll_max: usize,
 }
 
-/// What the engine is made with. Every table is reserved from it at once.
+/// The engine's configuration. Every table is reserved from it at once.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
     /// Entries of tables.
@@ -169,7 +167,8 @@ pub struct TcpConfig {
 impl TcpConfig {
     /// Sizes for `connections_max` connections, other values as Linux has them.
     pub fn new(connections_max: usize) -> TcpConfig {
-        // All may be closed at once: time ends them. Beyond 65 536 a quarter of them may.
+        // All connections may be closed at once: time ends them. Beyond 65 536, a quarter of them
+        // may.
         let orphans_max = (connections_max / 4).max(connections_max.min(1 << 16)).max(64);
         TcpConfig {
             tables: TableSizes {
@@ -183,8 +182,8 @@ impl TcpConfig {
             },
             stores: StoreSizes {
                 pieces_max: connections_max.max(16 << 10),
-                // Peers that acknowledge late keep some of each; what is reserved here is touched
-                // as it is used.
+                // Peers that acknowledge late keep some of each. Reserved memory is touched only as
+                // it is used.
                 flight_pieces_max: (IN_FLIGHT * connections_max).max(128 << 10),
                 segments_max: (IN_FLIGHT * connections_max).max(128 << 10),
                 segments_per_connection_max: 1024,
@@ -230,12 +229,12 @@ impl TcpConfig {
         self.blocks_max() + self.tables.half_open_max + self.tables.time_wait_max
     }
 
-    /// Our window scale: the smallest that can say [`ConnectionLimits::window_max`].
+    /// Our window scale: the smallest that can express [`ConnectionLimits::window_max`].
     pub(crate) fn window_scale(&self) -> u8 {
         (0..14).find(|shift| self.connection.window_max >> shift <= 0xffff).unwrap_or(14)
     }
 
-    /// Bytes of address space reserved, by owner. Pages become resident as they are first used.
+    /// Bytes of reserved address space, by owner. Pages become resident when they are first used.
     pub fn memory(&self) -> [(&'static str, usize); 13] {
         let lists = 2 * size_of::<u32>() + 2 * size_of::<u64>() + size_of::<u64>();
         [

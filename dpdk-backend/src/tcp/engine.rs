@@ -1,6 +1,6 @@
-//! The engine of one stack: its tables, and what all its methods share.
+//! The engine of one stack: its tables, and the functions that all its methods share.
 //!
-//! The methods of [`Tcp`] stand in the folder of what they do: `input`, `output`, `control`.
+//! The methods of [`Tcp`] are in the folder of what they do: `input`, `output`, `control`.
 
 use crate::counters::Counters;
 use crate::iface::Interface;
@@ -26,15 +26,15 @@ use crate::wire::Ip;
 use netpoll::{Buffer, BufferPools, CloseReason, FixedSlab, LastCopy, Slot, release_queue};
 use std::collections::VecDeque;
 
-/// Payloads that may wait to be reported at once.
+/// Payloads that may wait to be reported.
 pub(crate) const RECEIVED_MAX: usize = 1024;
-/// Counts of ports that destinations share; one for all would tell each how many connections go to
+/// Counters of ports that destinations share. One for all would reveal how many connections go to
 /// others.
 pub(in crate::tcp) const PORT_COUNTS: usize = 64;
 /// The listener of connections that were opened actively.
 pub(in crate::tcp) const NO_LISTENER: u8 = u8::MAX;
 
-/// What the engine works with besides its own tables.
+/// The engine's surroundings during one call.
 pub(crate) struct Context<'a> {
     pub(crate) net: &'a mut Interface,
     pub(crate) pools: &'a mut BufferPools,
@@ -45,7 +45,7 @@ pub(crate) struct Context<'a> {
 /// A listening port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listener {
-    /// The address listened at; unspecified: all.
+    /// The address; unspecified: all addresses.
     pub(crate) ip: Ip,
     pub(crate) port: u16,
     /// Connections that may wait to be accepted.
@@ -61,7 +61,7 @@ pub(crate) struct Limits {
     pub(crate) window_max: u32,
 }
 
-/// Something that the owner has to know, before anything that was received.
+/// An event that is reported before all payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     Accepted(BlockIndex),
@@ -72,7 +72,7 @@ pub(crate) enum Notice {
 /// What connections share.
 #[derive(Debug)]
 pub(in crate::tcp) struct Stores {
-    /// Blocks of connections on which something is going on.
+    /// Blocks of connections that send or receive.
     pub(in crate::tcp) actives: FixedSlab<Active>,
     /// What waits to be sent or acknowledged.
     pub(in crate::tcp) pieces: Pieces,
@@ -89,22 +89,22 @@ pub(in crate::tcp) struct Peers {
     pub(in crate::tcp) time_wait: TimeWait,
 }
 
-/// Ports: those that are listened at, and those that active opens take.
+/// Local ports: those of listeners, and those of active opens.
 #[derive(Debug)]
 pub(in crate::tcp) struct Ports {
     pub(in crate::tcp) listeners: Vec<Listener>,
-    /// Whether handshakes lead to connections; otherwise their peers wait.
+    /// Whether a completed handshake becomes a connection; otherwise the peer waits.
     pub(in crate::tcp) accepting: bool,
-    /// Whether the listeners were not closed.
+    /// Whether the listeners are open.
     pub(in crate::tcp) listening: bool,
-    /// RFC 6056, algorithm 4: a count of ports for each of so many groups of destinations.
+    /// RFC 6056, algorithm 4: one counter of ports for each group of destinations.
     pub(in crate::tcp) next: [u32; PORT_COUNTS],
 }
 
-/// Receive buffers, of which the windows are made.
+/// The receive buffers that windows are computed from.
 #[derive(Debug)]
 pub(in crate::tcp) struct ReceiveBuffers {
-    /// Buffers that may still be handed to the owner.
+    /// Buffers that may still be given to the owner.
     pub(in crate::tcp) budget: u32,
     /// Payload bytes that one buffer holds.
     pub(in crate::tcp) payload_size: u32,
@@ -128,27 +128,27 @@ pub(crate) struct Tcp {
     pub(in crate::tcp) rates: RateLimits,
 }
 
-/// What the next poll has to look at.
+/// The work of the next poll.
 #[derive(Debug)]
 pub(in crate::tcp) struct Turn {
     /// Blocks with something to send.
     pub(in crate::tcp) dirty: BlockList,
-    /// Acknowledgements that wait for company, with the time at which the first look is due.
+    /// Delayed acknowledgements, each with the time of its first check.
     pub(in crate::tcp) delayed: VecDeque<(BlockIndex, u32)>,
-    /// Blocks whose window is shut for want of buffers.
+    /// Blocks with a window that is shut for want of buffers.
     pub(in crate::tcp) starved: BlockList,
-    /// Blocks whose neighbour is not known yet.
+    /// Blocks with an unresolved neighbor.
     pub(in crate::tcp) unresolved: BlockList,
     /// Blocks that found a store of descriptors full.
     pub(in crate::tcp) short: BlockList,
-    /// The place, the size and the folded sum of the payload that was summed last: a fan-out sums
-    /// it once.
+    /// Place, size and folded sum of the payload that was summed last: a fan-out sums its payload
+    /// once.
     pub(in crate::tcp) last_sum: Option<(usize, usize, u16)>,
-    /// The payload that was moved out of a receive buffer last.
+    /// The payload that was copied out of a receive buffer last.
     pub(in crate::tcp) moved: LastCopy,
 }
 
-/// What the owner is to be told, in this order: notices, payloads, ends.
+/// Events for the owner, in this order: notices, payloads, closed connections.
 #[derive(Debug)]
 pub(in crate::tcp) struct Reports {
     pub(in crate::tcp) notices: VecDeque<Notice>,
@@ -233,12 +233,12 @@ impl Tcp {
         self.keys.flow(&block.tuple(net.local(block.local_index)))
     }
 
-    /// How many receive buffers may be handed out before the next call.
+    /// Sets how many receive buffers may be given to the owner until the next call.
     pub(crate) fn set_budget(&mut self, buffers: u32) {
         self.buffers.budget = buffers;
     }
 
-    /// Whether a frame may be handled: whatever it brings can be reported.
+    /// Whether a frame may be handled: all that it can cause has room among the reports.
     pub(crate) fn has_report_room(&self) -> bool {
         let most = 1 + usize::from(self.config.stores.out_of_order_per_connection_max);
         self.reports.received.len() + most <= RECEIVED_MAX
@@ -248,7 +248,7 @@ impl Tcp {
         self.turn.dirty.push(&mut self.table, index);
     }
 
-    /// The active block of a connection, taken if it has none; `None` when there is none left.
+    /// The active block of a connection, allocated if it has none. `None` when the slab is full.
     pub(in crate::tcp) fn make_active(&mut self, index: BlockIndex, now: Now) -> Option<Slot<Active>> {
         let block = &mut self.table[index];
         if block.active.is_none() {
@@ -258,7 +258,7 @@ impl Tcp {
         Some(block.active)
     }
 
-    /// Gives the active block back if nothing is left in it, and sets the timer for what is.
+    /// Frees an active block that is not needed any more, and sets the timer for the rest.
     pub(in crate::tcp) fn settle(&mut self, index: BlockIndex, now: Now) {
         let block = &mut self.table[index];
         if !block.state.is_synchronized() && block.state != State::SynSent {
@@ -272,7 +272,7 @@ impl Tcp {
         self.schedule(index, now);
     }
 
-    /// Gives the memory of what is empty back, if the owner has no connection.
+    /// Returns the memory of empty tables to the system, while the owner has no connection.
     pub(crate) fn trim(&mut self) {
         if self.table.connection_count() > 0 || self.has_reports() {
             return;
@@ -292,7 +292,7 @@ impl Tcp {
         self.stores.kept.trim();
     }
 
-    /// Whether everything is as it was when the engine was made, but for counters: nothing leaked.
+    /// Whether the engine is as it was made, except for counters: nothing leaked.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.connection_count() == 0
             && self.table.orphan_count() == 0
@@ -339,7 +339,7 @@ impl Tcp {
         text
     }
 
-    /// Panics where an invariant between the tables does not hold.
+    /// Panics when an invariant between the tables does not hold.
     pub(crate) fn invariants(&self) {
         let mut actives = 0;
         for index in self.table.indexes() {
@@ -359,7 +359,7 @@ impl Tcp {
         assert!(self.flows.len() <= flows + self.peers.syn_cache.len() + self.peers.time_wait.len());
     }
 
-    /// The segments cover what is in flight, without gaps, and their sums are right.
+    /// Checks that the segments cover the flight without gaps, and that their sums are right.
     fn check_flight(&self, index: BlockIndex, block: &ControlBlock, active: &Active) {
         let (mut at, mut lost, mut sacked) = (block.snd.una, 0, 0);
         let mut next = active.flight.head;

@@ -1,19 +1,19 @@
 //! The TCP engine.
 //!
 //! ```text
-//!   segment ─► flow table ─┬─► control block: input → acknowledge → receive          (RFC 9293, 3.10.7.4)
-//!                          ├─► SYN cache: listen                                     (3.10.7.2)
-//!                          ├─► TIME-WAIT record                                      (6191)
-//!                          └─► nothing: cookie, SYN to a listener, or reset          (3.10.7.1)
-//!   poll ─► timers ─► delayed acknowledgements ─► opened windows ─► output of what became dirty
+//!   segment ─► flow table ─┬─► control block: connection                (RFC 9293, 3.10.7.4)
+//!                          ├─► SYN cache: half_open                     (3.10.7.2)
+//!                          ├─► TIME-WAIT record: time_wait              (6191)
+//!                          └─► nothing: listen (SYN, cookie, or reset)  (3.10.7.1)
+//!   poll ─► timers ─► delayed acknowledgements ─► opened windows ─► output of dirty blocks
 //! ```
 //!
 //! Input never sends payload: it changes blocks, queues control frames and marks blocks dirty.
-//! Output, once a turn and block, decides what leaves and makes the headers. So a burst of segments
-//! costs one acknowledgement a connection, and a reply of the owner's carries it.
+//! Output runs once per turn and block; it decides what leaves and writes the headers. A burst of
+//! segments therefore costs one acknowledgement per connection, which a reply of the owner carries.
 //!
-//! All that a connection has are indexes into tables of fixed size: `control_block` always,
-//! `active` while something is going on, and in the stores of `send_queue`, `scoreboard` and
+//! A connection consists of indexes into tables of fixed size: `control_block` always, `active`
+//! while it sends or receives, and entries in the stores of `send_queue`, `scoreboard` and
 //! `out_of_order`.
 
 mod config;

@@ -1,20 +1,20 @@
-//! A TCP segment on its way into the engine.
+//! A received TCP segment.
 
 use crate::wire::flow::Tuple;
 use crate::wire::{Mac, tcp};
 
-/// A segment that came in, checked as far as one can without its connection.
+/// A received segment, validated as far as possible without its connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
     pub(crate) tuple: Tuple,
-    /// The flow table's hash of it.
+    /// The flow table's hash of the tuple.
     pub(crate) hash: u64,
-    /// Our address.
+    /// The index of our address.
     pub(crate) local_index: u8,
-    /// Who put it on the link.
+    /// The sender's hardware address.
     pub(crate) mac: Mac,
     pub(crate) header: tcp::Tcp,
-    /// Where its payload is in the frame.
+    /// The offset of its payload in the frame.
     pub(crate) payload_at: u32,
     pub(crate) payload_size: u32,
 }
@@ -26,7 +26,7 @@ impl Segment {
         self.payload_size + u32::from(flags.has(tcp::Flags::SYN)) + u32::from(flags.has(tcp::Flags::FIN))
     }
 
-    /// The sequence number behind it.
+    /// The sequence number after the segment.
     pub(in crate::tcp) fn end(&self) -> u32 {
         self.header.sequence.wrapping_add(self.span())
     }

@@ -6,19 +6,19 @@ pub(crate) const fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// Whether `a` comes before `b` or is it.
+/// Whether `a` comes before `b` or equals it.
 #[inline]
 pub(crate) const fn at_or_before(a: u32, b: u32) -> bool {
     !before(b, a)
 }
 
-/// The later one.
+/// The later of both.
 #[inline]
 pub(crate) const fn later(a: u32, b: u32) -> u32 {
     if before(a, b) { b } else { a }
 }
 
-/// How far `b` is ahead of `a`; 0 when it is not.
+/// How far `b` is ahead of `a`; 0 when it is not ahead.
 #[inline]
 pub(crate) const fn ahead(a: u32, b: u32) -> u32 {
     if before(a, b) { b.wrapping_sub(a) } else { 0 }

@@ -8,27 +8,27 @@ pub const PACKET_SIZE: usize = 28;
 /// Where the operation is.
 const OPERATION: usize = 6;
 
-/// The operation field of a packet that may be cut off behind it: 1 asks, 2 answers.
+/// The operation field of a packet that may be cut off behind it: 1 is a request, 2 a reply.
 pub fn operation(packet: &[u8]) -> Option<u16> {
     array(packet, OPERATION).map(u16::from_be_bytes)
 }
 
-/// The operation of an answer.
+/// The operation of a reply.
 pub const REPLY: u16 = 2;
 
-/// What a packet says.
+/// The operation of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Who has the target's address?
+    /// A request for the target's hardware address.
     Request,
-    /// The sender has.
+    /// A reply with the sender's hardware address.
     Reply,
 }
 
 /// A packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arp {
-    /// Question or answer.
+    /// Request or reply.
     pub operation: Operation,
     /// The sender's hardware address.
     pub sender_mac: Mac,
@@ -41,7 +41,7 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// Reads a packet; padding behind it is ignored.
+    /// Reads a packet. Padding behind it is ignored.
     ///
     /// # Errors
     /// [`WireError::Truncated`]; [`WireError::Unsupported`] for other hardware, protocols or

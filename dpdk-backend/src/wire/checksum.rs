@@ -28,7 +28,7 @@ impl Sum {
         Sum(self.0 + word as u64)
     }
 
-    /// Adds a part's folded sum; `at_odd_offset` says where the part begins.
+    /// Adds the folded sum of a part, which begins at an even or odd offset.
     #[inline]
     #[must_use]
     pub const fn part(self, folded: u16, at_odd_offset: bool) -> Sum {
@@ -62,7 +62,7 @@ impl Sum {
     }
 }
 
-/// The folded sum of `bytes`, padded with a zero if they are odd.
+/// The folded sum of `bytes`, padded with a zero if their number is odd.
 ///
 /// Words are added in the machine's own order, eight bytes at a time, and swapped once at the end.
 /// A sum wraps after 2^32 additions, 32 GiB; only additions that may wrap are vectorized where
@@ -83,14 +83,13 @@ pub fn of_bytes(bytes: &[u8]) -> u16 {
     u16::from_be(Sum(sum).fold())
 }
 
-/// Whether `bytes`, their checksum field included, sum up to what a correct checksum makes (RFC
-/// 1071, 1.(3)).
+/// Whether `bytes`, including their checksum field, have a correct checksum (RFC 1071, 1.(3)).
 #[inline]
 pub fn is_correct(sum: Sum, bytes: &[u8]) -> bool {
     sum.bytes(bytes).fold() == 0xffff
 }
 
-/// A checksum field after one 16-bit word of what it covers has changed (RFC 1624, equation 3).
+/// The checksum field after a change of one 16-bit word (RFC 1624, equation 3).
 pub const fn update(field: u16, old: u16, new: u16) -> u16 {
     Sum(!field as u64 + !old as u64 + new as u64).finish()
 }

@@ -1,5 +1,5 @@
-//! Ethernet II frames. Tagged frames (802.1Q) and lengths (802.3) are not spoken; their type fields
-//! match nothing.
+//! Ethernet II frames. Tagged frames (802.1Q) and lengths (802.3) are not supported; their type
+//! fields match nothing.
 
 use super::{Mac, WireError, array, be16};
 
@@ -45,16 +45,16 @@ impl<'a> Packet<&'a [u8]> {
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ethernet {
-    /// Whom it is for.
+    /// The receiver.
     pub destination: Mac,
-    /// Whom it is from.
+    /// The sender.
     pub source: Mac,
-    /// What follows.
+    /// The protocol of the payload.
     pub ether_type: u16,
 }
 
 impl Ethernet {
-    /// Reads the header; the payload begins at [`HEADER_SIZE`].
+    /// Reads the header. The payload begins at [`HEADER_SIZE`].
     ///
     /// # Errors
     /// [`WireError::Truncated`].

@@ -1,8 +1,8 @@
-//! What names a connection on the wire.
+//! The 4-tuple of a connection.
 
 use super::Ip;
 
-/// The four numbers that name a connection.
+/// The addresses and ports that identify a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// The peer.

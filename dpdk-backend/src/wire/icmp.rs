@@ -1,32 +1,32 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo, and the errors that concern a TCP host.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo, and the errors that matter to a TCP host.
 
 use super::checksum::{self, Sum};
 use super::{WireError, array, be16, be32};
 use std::ops::Range;
 
-/// Bytes of a header, the four that depend on the type included.
+/// Bytes of a header, including the four that depend on the type.
 pub const HEADER_SIZE: usize = 8;
 
-/// What a message says, in the words of both families.
+/// The meaning of a message of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// An echo is asked for.
+    /// An echo request.
     EchoRequest,
-    /// An echo that was asked for.
+    /// An echo reply.
     EchoReply,
     /// A router could not forward a packet of ours that was too big for the next link.
     PacketTooBig {
         /// The next link's MTU in bytes; 0 from routers older than RFC 1191.
         mtu: u32,
     },
-    /// The destination, or its port, can not be reached, and trying again will not help soon.
+    /// The destination, or its port, is unreachable, and will be for some time.
     Unreachable {
         /// The code field.
         code: u8,
         /// RFC 1122, 4.2.3.9: protocol or port unreachable, a hard error while connecting.
         hard: bool,
     },
-    /// Errors that mean nothing for TCP (time exceeded), or that it must ignore (source quench, RFC
+    /// Errors without a meaning for TCP (time exceeded), or that it must ignore (source quench, RFC
     /// 6633).
     Ignored,
     /// Anything else.
@@ -99,7 +99,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         bytes[CHECKSUM].copy_from_slice(&field.to_be_bytes());
     }
 
-    /// Makes the checksum right. `pseudo` is the sum of the pseudo-header, which only ICMPv6 has.
+    /// Computes the checksum. `pseudo` is the sum of the pseudo-header, which only ICMPv6 has.
     pub fn fill_checksum(&mut self, pseudo: Sum) {
         let bytes = self.0.as_mut();
         bytes[CHECKSUM].fill(0);
@@ -107,7 +107,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         bytes[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
 
-    /// Writes an error about the packet that `quote` begins, checksum zero.
+    /// Writes an error about the packet that begins with `quote`. The checksum is zero.
     ///
     /// # Panics
     /// If header and quote do not fit.
@@ -119,7 +119,8 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     }
 }
 
-/// Reads an ICMP message (the checksum is the caller's: it covers a pseudo-header in IPv6 only).
+/// Reads an ICMP message. The caller checks the checksum, which covers a pseudo-header in IPv6
+/// only.
 ///
 /// # Errors
 /// [`WireError::Truncated`].

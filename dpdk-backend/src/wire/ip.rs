@@ -12,13 +12,12 @@ pub const fn segment_headers_size(ip: Ip) -> u16 {
     (header_size(ip) + tcp::HEADER_SIZE) as u16
 }
 
-/// The MTU below which no path's is taken to be, in bytes (RFC 1191, 3: Linux's floor; RFC 8200,
-/// 5).
+/// The smallest MTU of a path that is accepted, in bytes (RFC 1191, 3: Linux's floor; RFC 8200, 5).
 pub const fn path_mtu_min(ip: Ip) -> u32 {
     if ip.is_v4() { 552 } else { 1280 }
 }
 
-/// The MSS of a peer that names none (RFC 9293, 3.7.1; IPv6: 1280 less 60).
+/// The MSS of a peer that announces none (RFC 9293, 3.7.1; IPv6: 1280 less 60).
 pub const fn mss_default(ip: Ip) -> u16 {
     if ip.is_v4() { 536 } else { 1220 }
 }

@@ -1,4 +1,4 @@
-//! IPv4 headers (RFC 791). Options are skipped, never acted upon (RFC 7126 lets a host ignore
+//! IPv4 headers (RFC 791). Options are skipped and have no effect (RFC 7126 lets a host ignore
 //! them).
 
 use super::checksum::{self, Sum};
@@ -27,8 +27,8 @@ mod field {
     pub(super) const DESTINATION: Range<usize> = 16..20;
 }
 
-/// The bytes of a packet, by field. Its length may be that of a quote, or of the headers alone: the
-/// total length is not looked at.
+/// The bytes of a packet, by field. They may be a quote, or the headers alone: the total length is
+/// not checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<T>(T);
 
@@ -53,7 +53,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
         }
     }
 
-    /// Bytes of the header, options included.
+    /// Bytes of the header, including options.
     pub fn header_size(&self) -> usize {
         usize::from(self.0.as_ref()[0] & 0xf) * 4
     }
@@ -75,14 +75,14 @@ impl<T: AsRef<[u8]>> Packet<T> {
 }
 
 impl<'a> Packet<&'a [u8]> {
-    /// The bytes behind the header, as far as they are there.
+    /// The bytes behind the header, as far as they exist.
     pub fn payload(&self) -> &'a [u8] {
         &self.0[self.header_size()..]
     }
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
-    /// Changes the total length to that of a payload of `size` bytes, and makes the checksum right.
+    /// Sets the total length for a payload of `size` bytes, and computes the checksum.
     pub fn set_payload_size(&mut self, size: u16) {
         let header_size = self.header_size();
         let bytes = self.0.as_mut();
@@ -100,15 +100,15 @@ pub struct Ipv4 {
     pub source: [u8; 4],
     /// Receiver.
     pub destination: [u8; 4],
-    /// What follows.
+    /// The protocol of the payload.
     pub protocol: u8,
     /// Hops left.
     pub hop_limit: u8,
-    /// Bytes behind the header, padding of the frame not counted.
+    /// Bytes behind the header, without padding of the frame.
     pub payload_size: u16,
-    /// Bytes of the header, options included.
+    /// Bytes of the header, including options.
     pub header_size: u8,
-    /// A piece of a larger packet: "more fragments" is set or the offset is not zero.
+    /// Whether it is a fragment: "more fragments" is set or the offset is not zero.
     pub is_fragment: bool,
 }
 
@@ -116,7 +116,7 @@ impl Ipv4 {
     /// Reads and checks a header: version, lengths, checksum.
     ///
     /// # Errors
-    /// [`WireError`], each for what it says. Bytes behind the total length are padding.
+    /// [`WireError`]. Bytes behind the total length are padding, and no error.
     #[inline]
     pub fn parse(packet: &[u8]) -> Result<Ipv4, WireError> {
         let fixed: [u8; HEADER_SIZE] = array(packet, 0).ok_or(WireError::Truncated)?;

@@ -1,6 +1,6 @@
 //! IPv6 headers and the chain of extension headers behind them (RFC 8200).
 //!
-//! Hop-by-hop and destination options are walked over; an option whose type says "discard if not
+//! Hop-by-hop and destination options are skipped; an option with a type that says "discard if not
 //! understood" makes the packet unsupported. A routing header is accepted only when no segments are
 //! left (RFC 5095 forbids type 0 to do more). A fragment header ends the walk.
 
@@ -8,8 +8,7 @@ use super::{WireError, array, be16};
 
 /// Bytes of the fixed header.
 pub const HEADER_SIZE: usize = 40;
-/// Extension headers of one packet at most; more is nobody's need (RFC 8504, 5.3 lets a host set
-/// limits).
+/// Extension headers of one packet at most (RFC 8504, 5.3 lets a host set limits).
 pub const EXTENSIONS_MAX: usize = 8;
 /// Bytes of extension headers of one packet at most.
 const EXTENSION_BYTES_MAX: usize = 256;
@@ -30,8 +29,8 @@ mod field {
     pub(super) const DESTINATION: Range<usize> = 24..40;
 }
 
-/// The bytes of a packet, by field of the fixed header. Its length may be that of a quote, or of
-/// the headers alone: the payload length is not looked at.
+/// The bytes of a packet, by field of the fixed header. They may be a quote, or the headers alone:
+/// the payload length is not checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<T>(T);
 
@@ -66,7 +65,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
 }
 
 impl<'a> Packet<&'a [u8]> {
-    /// The bytes behind the fixed header, as far as they are there.
+    /// The bytes behind the fixed header, as far as they exist.
     pub fn payload(&self) -> &'a [u8] {
         &self.0[HEADER_SIZE..]
     }
@@ -92,9 +91,9 @@ pub struct Ipv6 {
     pub hop_limit: u8,
     /// Bytes of the upper layer.
     pub payload_size: u16,
-    /// Where the upper layer begins.
+    /// The offset of the upper layer.
     pub header_size: u16,
-    /// A piece of a larger packet. Atomic fragments (RFC 6946) are whole and do not count.
+    /// Whether it is a fragment. Atomic fragments (RFC 6946) are whole packets.
     pub is_fragment: bool,
 }
 
@@ -102,8 +101,8 @@ impl Ipv6 {
     /// Reads the header and walks the chain.
     ///
     /// # Errors
-    /// [`WireError`]; [`WireError::Unsupported`] for options that demand to be understood, chains
-    /// that are too long and routing that is not over.
+    /// [`WireError`]; [`WireError::Unsupported`] for options that must be understood, chains that
+    /// are too long, and routing that is not complete.
     pub fn parse(packet: &[u8]) -> Result<Ipv6, WireError> {
         let fixed: [u8; HEADER_SIZE] = array(packet, 0).ok_or(WireError::Truncated)?;
         if fixed[0] >> 4 != 6 {
@@ -149,7 +148,8 @@ fn walk(packet: &[u8], first: u8) -> Result<Chain, WireError> {
     for position in 0..=EXTENSIONS_MAX {
         let at = chain.offset;
         let size = match chain.protocol {
-            HOP_BY_HOP if position > 0 => return Err(WireError::Unsupported), // RFC 8200, 4.1: only first
+            // RFC 8200, 4.1: only as the first.
+            HOP_BY_HOP if position > 0 => return Err(WireError::Unsupported),
             HOP_BY_HOP | DESTINATION | ROUTING => {
                 let [_, units] = array(packet, at).ok_or(WireError::Truncated)?;
                 8 + usize::from(units) * 8
@@ -176,7 +176,8 @@ fn walk(packet: &[u8], first: u8) -> Result<Chain, WireError> {
     Err(WireError::Unsupported)
 }
 
-/// RFC 8200, 4.2: the two highest bits of an unknown option's type say whether it may be skipped.
+/// RFC 8200, 4.2: the two highest bits of an unknown option's type specify whether it may be
+/// skipped.
 fn check_options(mut options: &[u8]) -> Result<(), WireError> {
     while let Some((&kind, rest)) = options.split_first() {
         if kind == 0 {

@@ -1,9 +1,10 @@
-//! What is on the wire: one validated representation per format, parsed once at the boundary.
+//! Formats of the wire: for each a validated representation, parsed once at the boundary, and named
+//! access to its bytes.
 //!
-//! `parse` checks every length against the bytes that are there and returns a small value that can
-//! hold only what is valid, with the place where its payload begins; `emit` writes the same header
-//! into a slice. Nothing is copied but header fields. Whatever bytes come in, no function here
-//! panics.
+//! `parse` checks every length against the bytes that exist and returns a small value that can hold
+//! only what is valid, with the offset of its payload. `emit` writes the same header into a slice.
+//! `Packet` gives the bytes of a header by field, for code that reads or changes one field. Nothing
+//! is copied but header fields. No function here panics on any received bytes.
 
 pub mod arp;
 pub mod checksum;
@@ -19,20 +20,20 @@ pub mod tcp;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why bytes are not a header of their format. Always the sender's (or the line's) fault.
+/// The reason that bytes are no header of their format: always the sender's fault, or the line's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// Fewer bytes than the header, or than its own length field says.
+    /// Fewer bytes than the header, or than its length field says.
     Truncated,
     /// A length field contradicts itself.
     BadLength,
-    /// Not the version or the kind of this format.
+    /// Another version or kind.
     BadVersion,
     /// The checksum is wrong.
     BadChecksum,
-    /// A part that this host does not speak.
+    /// A part that is not supported.
     Unsupported,
-    /// A piece of a larger packet.
+    /// A fragment.
     Fragment,
 }
 
@@ -41,7 +42,7 @@ pub enum WireError {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// Everybody on the link.
+    /// All hosts on the link.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
     /// Whether it names a group of hosts.
@@ -62,13 +63,13 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// An address of either family in 16 bytes: IPv4 is kept as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2),
-/// which never appears on the wire as an IPv6 address (it is a martian there).
+/// An address of either family in 16 bytes. IPv4 is kept as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2),
+/// which never appears on the wire as an IPv6 address (it is rejected there).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Ip([u8; 16]);
 
 impl Ip {
-    /// `::`, nobody.
+    /// `::`, no address.
     pub const UNSPECIFIED: Ip = Ip([0; 16]);
 
     /// An IPv4 address.
@@ -94,7 +95,7 @@ impl Ip {
         self.v4().is_some()
     }
 
-    /// Whether it stands for every address of `other`'s family; `::` stands for both families.
+    /// Whether it stands for every address of `other`'s family. `::` stands for both families.
     pub fn is_any_of_family(self, other: Ip) -> bool {
         self == Ip::UNSPECIFIED || (self == Ip::from_v4([0; 4]) && other.is_v4())
     }
@@ -112,8 +113,7 @@ impl Ip {
         self.0
     }
 
-    /// Whether the first `length` bits of both agree; `length` counts from the family's own first
-    /// bit.
+    /// Whether the first `length` bits of both agree, counted from the first bit of the family.
     pub fn shares_prefix(self, other: Ip, length: u8) -> bool {
         if self.is_v4() != other.is_v4() {
             return false;
@@ -149,19 +149,19 @@ impl fmt::Debug for Ip {
     }
 }
 
-/// The two bytes at `at`, in network order; zero where there are none.
+/// The two bytes at `at`, in network order; zero when they do not exist.
 #[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).map_or(0, |pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
-/// The four bytes at `at`, in network order; zero where there are none.
+/// The four bytes at `at`, in network order; zero when they do not exist.
 #[inline]
 pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).map_or(0, |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
 }
 
-/// `N` bytes from `at` on, if they are there.
+/// `N` bytes from `at` on, if they exist.
 #[inline]
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()

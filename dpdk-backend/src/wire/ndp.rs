@@ -1,5 +1,5 @@
-//! Neighbour Discovery (RFC 4861): solicitations and advertisements. Router discovery is not
-//! spoken: a gateway is configured.
+//! Neighbor Discovery (RFC 4861): solicitations and advertisements. Router discovery is not
+//! supported: gateways are configured.
 
 use super::{Mac, WireError, array};
 
@@ -15,13 +15,13 @@ pub const MESSAGE_SIZE_MIN: usize = 24;
 /// The group of all nodes on the link: ff02::1.
 pub const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
-/// The group that an address is asked for in (RFC 4291, 2.7.1): ff02::1:ffXX:XXXX.
+/// The solicited-node group of an address (RFC 4291, 2.7.1): ff02::1:ffXX:XXXX.
 pub fn solicited_node(target: [u8; 16]) -> [u8; 16] {
     let [.., a, b, c] = target;
     [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]
 }
 
-/// Whether an ICMPv6 type is one of discovery's that are spoken here.
+/// Whether an ICMPv6 type is one of the supported types of discovery.
 pub fn is_discovery(kind: u8) -> bool {
     kind == SOLICITATION || kind == ADVERTISEMENT
 }
@@ -29,22 +29,22 @@ pub fn is_discovery(kind: u8) -> bool {
 /// A message, without its ICMPv6 checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ndp {
-    /// Who has `target`?
+    /// A request for the hardware address of `target`.
     Solicitation {
-        /// The address asked for.
+        /// The requested address.
         target: [u8; 16],
-        /// The asker's hardware address; absent when its address is unspecified.
+        /// The sender's hardware address; absent when its address is unspecified.
         source_mac: Option<Mac>,
     },
-    /// `target` is here.
+    /// The hardware address of `target`.
     Advertisement {
-        /// Whose hardware address it is.
+        /// The address that is advertised.
         target: [u8; 16],
         /// The hardware address.
         target_mac: Option<Mac>,
-        /// The answer to a solicitation.
+        /// Whether it answers a solicitation.
         solicited: bool,
-        /// May replace what is known.
+        /// Whether it may replace a known address.
         overrides: bool,
     },
 }
@@ -53,7 +53,7 @@ impl Ndp {
     /// Reads a message that begins at the ICMPv6 header.
     ///
     /// # Errors
-    /// [`WireError`]; RFC 4861, 7.1: code 0, whole options, a target that is no group.
+    /// [`WireError`]. RFC 4861, 7.1: code 0, whole options, a target that is no group.
     pub fn parse(message: &[u8]) -> Result<Ndp, WireError> {
         let fixed: [u8; MESSAGE_SIZE_MIN] = array(message, 0).ok_or(WireError::Truncated)?;
         let target: [u8; 16] = array(&fixed, 8).unwrap_or_default();
@@ -73,7 +73,7 @@ impl Ndp {
         }
     }
 
-    /// Writes the message with its option, if it has one, checksum zero; returns its size.
+    /// Writes the message with its option, if it has one. The checksum is zero. Returns its size.
     ///
     /// # Panics
     /// If `out` is shorter than [`MESSAGE_SIZE`].

@@ -21,13 +21,13 @@ pub struct Flags(pub u8);
 impl Flags {
     /// No more data from the sender.
     pub const FIN: Flags = Flags(0x01);
-    /// Synchronise sequence numbers.
+    /// Synchronize sequence numbers.
     pub const SYN: Flags = Flags(0x02);
     /// Reset the connection.
     pub const RST: Flags = Flags(0x04);
     /// Push.
     pub const PSH: Flags = Flags(0x08);
-    /// The acknowledgement field counts.
+    /// The acknowledgement field is valid.
     pub const ACK: Flags = Flags(0x10);
 
     /// Both sets.
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Flags {
     }
 }
 
-/// Bytes that timestamps take in a segment, with the padding that Linux puts before them.
+/// Bytes of timestamps in a segment, with the padding that Linux puts before them.
 pub const TIMESTAMP_SIZE: u16 = 12;
 /// Bytes of a SACK option before its blocks, with padding, and of each block.
 const SACK_HEAD_SIZE: usize = 4;
@@ -74,22 +74,22 @@ pub const fn sack_blocks_in(room: usize) -> usize {
 /// SACK blocks that fit one header.
 pub const SACK_BLOCKS_MAX: usize = 4;
 
-/// The options that this host speaks; unknown ones are skipped.
+/// The supported options. Unknown ones are skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Maximum segment size; only in a SYN.
     pub mss: Option<u16>,
     /// Window scale, as it was sent; only in a SYN.
     pub window_scale: Option<u8>,
-    /// SACK is understood; only in a SYN.
+    /// SACK is supported; only in a SYN.
     pub sack_permitted: bool,
     /// Timestamp value and echo.
     pub timestamp: Option<(u32, u32)>,
     /// SACK blocks, the first `sack_count` of them: left edge, right edge.
     pub sack: [(u32, u32); SACK_BLOCKS_MAX],
-    /// How many blocks there are.
+    /// The number of blocks.
     pub sack_count: u8,
-    /// An option's length was impossible; what came before it counts (RFC 9293, MUST-7).
+    /// An option had an impossible length. The options before it are valid (RFC 9293, MUST-7).
     pub malformed: bool,
 }
 
@@ -97,7 +97,8 @@ impl Options {
     /// Reads the options of a header. Never fails: a bad length ends the reading.
     #[inline]
     pub fn parse(options: &[u8]) -> Options {
-        // What nearly every segment of a connection with timestamps carries (RFC 7323, appendix A).
+        // The options of nearly every segment of a connection with timestamps (RFC 7323, appendix
+        // A).
         if let [1, 1, 8, 10, ..] = options
             && options.len() == 12
         {
@@ -153,7 +154,7 @@ impl Options {
         &self.sack[..usize::from(self.sack_count)]
     }
 
-    /// Writes the options in Linux's order, padded to whole words; returns their size.
+    /// Writes the options in Linux's order, padded to whole words. Returns their size.
     ///
     /// SYN: mss, then sackOK with ts (or nop nop before either alone), then nop wscale. Others: nop
     /// nop ts, nop nop sack.
@@ -264,7 +265,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.0.as_mut()[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
 
-    /// Makes the checksum right. `pseudo` is the sum of the pseudo-header.
+    /// Computes the checksum. `pseudo` is the sum of the pseudo-header.
     pub fn fill_checksum(&mut self, pseudo: Sum) {
         self.set_checksum(0);
         self.set_checksum(pseudo.bytes(self.0.as_ref()).finish());
@@ -275,13 +276,13 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.set_checksum(Sum::ZERO.bytes(self.0.as_ref()).finish());
     }
 
-    /// Changes the length in a pseudo-header whose sum the checksum field holds.
+    /// Changes the length in the pseudo-header's sum, which the checksum field holds.
     pub fn change_pseudo_length(&mut self, old: u16, new: u16) {
         self.set_checksum(!checksum::update(!self.checksum(), old, new));
     }
 }
 
-/// What the first 8 bytes of a segment tell, which is what errors quote of it (RFC 792).
+/// The first 8 bytes of a segment, which errors quote (RFC 792).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// The sender's port.
@@ -316,20 +317,20 @@ pub struct Tcp {
     pub destination_port: u16,
     /// Sequence number of the first byte, or of the SYN.
     pub sequence: u32,
-    /// Next sequence number expected; counts with [`Flags::ACK`].
+    /// Next sequence number expected; valid with [`Flags::ACK`].
     pub acknowledgement: u32,
     /// Control bits.
     pub flags: Flags,
     /// Window as on the wire, not scaled.
     pub window: u16,
-    /// Bytes of header, options included.
+    /// Bytes of the header, including options.
     pub header_size: u8,
     /// Options.
     pub options: Options,
 }
 
 impl Tcp {
-    /// Reads a header. The checksum is not looked at.
+    /// Reads a header. The checksum is not checked.
     ///
     /// # Errors
     /// [`WireError::Truncated`], [`WireError::BadLength`].
@@ -353,7 +354,7 @@ impl Tcp {
         })
     }
 
-    /// Writes the header, checksum and urgent pointer zero; returns its size.
+    /// Writes the header, with checksum and urgent pointer zero. Returns its size.
     ///
     /// # Panics
     /// If `out` is shorter than the header; [`HEADER_SIZE_MAX`] is always enough.

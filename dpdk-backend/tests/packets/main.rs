@@ -1,4 +1,4 @@
-//! The packet scripts of `tests/scripts`: its README has their grammar. Each file is one test of
+//! The packet scripts of `tests/scripts`. Its README has their grammar. Each file is one test of
 //! one clause.
 //!
 //! `SCRIPT=part-of-a-name` runs those alone and prints every frame.

@@ -2,14 +2,14 @@
 
 use crate::segment::{self, Written};
 
-/// When a line is due.
+/// The time of a line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     After(f64),
     At(f64),
 }
 
-/// What a line says.
+/// The step of a line.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Config(Vec<(String, u64)>),

@@ -1,4 +1,4 @@
-//! What the peer sends: segments and other frames, and whole handshakes.
+//! The frames of the peer: segments, other frames, and whole handshakes.
 
 use crate::segment::{Expected, Written};
 use crate::world::{OWN_MAC, Outcome, PEER_MAC, START, World, address, parse_tcp};
@@ -197,7 +197,7 @@ impl World {
         if words[0] == "too_big" {
             message[4..8].copy_from_slice(&argument.to_be_bytes());
         }
-        // The quote: our segment as the router saw it.
+        // The quote: our segment as the router received it.
         let mut quote = self.ip_frame(ipv4::TCP, 64, &[0; 8]);
         quote.drain(..14);
         let (at, size) = if self.v6 { (8, 16) } else { (12, 4) };
@@ -227,7 +227,7 @@ impl World {
                 let IpAddr::V6(peer) = address(2, true) else { return Ok(()) };
                 let ndp = match (words[0].as_str(), words.get(1).map(String::as_str)) {
                     ("ns", _) => Ndp::Solicitation { target: own.octets(), source_mac: Some(PEER_MAC) },
-                    // `na other`: somebody claims the stack's address.
+                    // `na other`: another host claims the stack's address.
                     (_, Some("other")) => advertisement(own.octets()),
                     _ => advertisement(peer.octets()),
                 };

@@ -2,12 +2,12 @@
 
 use dpdk_backend::wire::tcp::{Flags, Options, Tcp};
 
-/// A number, or whatever comes.
+/// A number, or any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     Is(u32),
     Any,
-    /// So many milliseconds before the timestamp that the stack sent last.
+    /// This many milliseconds before the timestamp that the stack sent last.
     Before(u32),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Written {
     pub(crate) options: Option<Expected>,
 }
 
-/// Options; what is `None` must not be there.
+/// Options. Those that are `None` must be absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) mss: Option<Value>,
@@ -129,8 +129,8 @@ fn parse_options(text: &str) -> Result<Expected, String> {
 }
 
 impl Expected {
-    /// The options of a segment that the peer sends; SACK blocks move to absolute numbers by
-    /// `base`, echoes to the stack's clock by `last_stamp`.
+    /// The options of a segment that the peer sends. SACK blocks become absolute numbers by `base`,
+    /// echoes become the stack's clock by `last_stamp`.
     pub(crate) fn to_wire(&self, base: u32, last_stamp: u32) -> Options {
         let value = |value: Value| match value {
             Value::Is(value) => value,
@@ -152,8 +152,8 @@ impl Expected {
     }
 }
 
-/// Compares what came with what was expected; numbers of the stack's and of the peer's are relative
-/// to the bases.
+/// Compares a segment with what was expected. Numbers of the stack and of the peer are relative to
+/// the bases.
 pub(crate) fn compare(expected: &Written, got: &Tcp, size: u32, own: u32, peer: u32) -> Result<(), String> {
     let sequence = got.sequence.wrapping_sub(own);
     let is_same = expected.flags == got.flags && expected.sequence == sequence && expected.size == size;
@@ -187,7 +187,7 @@ pub(crate) fn compare(expected: &Written, got: &Tcp, size: u32, own: u32, peer: 
     Ok(())
 }
 
-/// What came, as a script would write it.
+/// The received segment, as a script would write it.
 pub(crate) fn describe(got: &Tcp, size: u32, own: u32, peer: u32) -> String {
     let sequence = got.sequence.wrapping_sub(own);
     let mut text = format!("{:?} {sequence}:{}({size})", got.flags, sequence.wrapping_add(size));

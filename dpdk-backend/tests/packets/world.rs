@@ -63,12 +63,12 @@ pub(crate) struct World {
     pub(crate) irs: u32,
     pub(crate) own: u32,
     pub(crate) own_known: bool,
-    /// The same towards each port of the peer's that a SYN-ACK went to.
+    /// The same toward each port of the peer that a SYN-ACK went to.
     pub(crate) owns: HashMap<u16, u32>,
     pub(crate) stamps: bool,
     pub(crate) last_stamp: u32,
     pub(crate) print: bool,
-    /// The next IPv6 packet goes to all nodes.
+    /// Whether the next IPv6 packet goes to all nodes.
     pub(crate) to_group: bool,
 }
 
@@ -326,7 +326,7 @@ impl World {
         self.pass(due + TOLERANCE, true);
         let (at, frame) = self.frames.pop_front().ok_or("nothing came")?;
         let late = at.since(due) > TOLERANCE || due.since(at) > TOLERANCE;
-        // The script's clock goes on from when it was due.
+        // The script's clock continues from the time when it was due.
         self.now = self.now.max(due.min(self.now));
         if late {
             let seconds = |at: Timestamp| at.since(Timestamp::from_nanos(START)).as_secs_f64();
@@ -351,7 +351,7 @@ impl World {
             .map_err(|problem| format!("{problem}: got {}", self.tell(&frame)))
     }
 
-    /// The stack's initial sequence number towards a port of the peer's.
+    /// The stack's initial sequence number toward a port of the peer.
     pub(crate) fn base(&self, port: u16) -> u32 {
         self.owns.get(&port).copied().unwrap_or(self.own)
     }

@@ -1,4 +1,4 @@
-//! Whose an interface is, asked in the network namespace in which DPDK would make it.
+//! Claims on interfaces, checked in the network namespace in which DPDK would make them.
 
 use crate::host::wait_for_turn;
 use crate::namespace::ip;

@@ -14,12 +14,12 @@ const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// What is due within this time is waited for.
 const SOON: Duration = Duration::from_millis(50);
-/// Steps that a frame may be on its way through the kernel.
+/// Steps that a frame may take through the kernel.
 const ON_THE_WAY_STEPS: u32 = 5;
-/// Steps, of two milliseconds or so, after which no frame is expected any more: a retransmission,
-/// and the one after it.
+/// Steps of about two milliseconds after which no frame is expected any more: a retransmission, and
+/// the one after it.
 const STILL_STEPS: u32 = 500;
-/// The same while a closed connection still has bytes to deliver: its retransmission timeout may
+/// The same while a closed connection still has bytes to deliver. Its retransmission timeout may
 /// have been doubled several times, and stays so until a round trip is measured (RFC 6298, 5).
 const ORPHAN_STILL_STEPS: u32 = 10_000;
 
@@ -37,7 +37,7 @@ struct Bridged {
 
 fn bridge(taps: &[Tap; 2]) {
     if !Path::new("/proc/thread-self/net/dev_snmp6/between").exists() {
-        // No neighbour discovery of the kernel's own on the devices.
+        // The kernel does no neighbor discovery of its own on the devices.
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("/proc/sys");
         let _ = std::process::Command::new("ip").args(["link", "add", "between", "type", "bridge"]).output();
         ip("link set between up");
@@ -47,8 +47,8 @@ fn bridge(taps: &[Tap; 2]) {
     }
 }
 
-/// A host whose store of pieces has the size that the suite gives it, with nothing added for what
-/// is in flight.
+/// A host with a store of pieces of the size that the suite gives it, with nothing added for bytes
+/// in flight.
 fn counted(config: &BackendConfig, queue: Queue, facts: &PortFacts, address: IpAddr, seed: u64) -> Host {
     host_on(config, queue, facts, &[address], seed, |tcp| tcp.stores.flight_pieces_max = 0)
 }
@@ -95,8 +95,8 @@ impl World for Bridged {
         result
     }
 
-    /// Acknowledgements and goodbyes are no completions, but more may follow them: as long as
-    /// frames come and go, and a little longer than the least retransmission timeout.
+    /// Acknowledgements and FINs are no completions, but more may follow them: continues while
+    /// frames are exchanged, and a little longer than the smallest retransmission timeout.
     fn idle(&mut self) -> bool {
         let frames = Side::BOTH.map(|side| {
             let counters = *self.backend(side).stack().counters();

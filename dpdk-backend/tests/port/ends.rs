@@ -1,5 +1,5 @@
-//! The kernel's TCP as the peer where it is hard: ends in every order, resets in every state, bad
-//! lines, silences.
+//! The kernel's TCP as the peer in the difficult cases: ends in every order, resets in every state,
+//! bad lines, silence.
 
 use crate::host::{Tap, host_on, wait_for_turn};
 use crate::kernel::{PORT, addresses, connect, connect_within, give_addresses, round};
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What [`serve`] was told, and what it counted.
+/// The events of [`serve`], and its counters.
 struct Report {
     closed: Vec<CloseReason>,
     counters: Vec<(&'static str, u64)>,
@@ -31,7 +31,7 @@ impl Report {
     }
 }
 
-/// The first byte says what is wanted: E an echo, S much that may never be read, F a farewell, C a
+/// The first byte is the request: E an echo, S many bytes that may never be read, F a finish, C a
 /// close.
 fn serve<D: Device>(mut host: PollBackend<D, SystemClock>, stop: &AtomicBool) -> Report {
     let _thread = crate::host::eal().enter().expect("a thread of DPDK's");
@@ -39,7 +39,7 @@ fn serve<D: Device>(mut host: PollBackend<D, SystemClock>, stop: &AtomicBool) ->
     let mut closed = vec![];
     let mut wanted = std::collections::HashMap::new();
     let mut quiet_since = Instant::now();
-    // After the stop goodbyes are still said.
+    // After the stop, closed connections still complete.
     while !stop.load(Ordering::Relaxed)
         || (!host.stack().is_empty() && quiet_since.elapsed() < Duration::from_secs(10))
     {
@@ -109,7 +109,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Before the device goes, also when the test failed.
+    /// Removes the device after the test, also when it failed.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -205,16 +205,16 @@ fn either_side_may_finish_first() {
     let tap = Tap::new("ends");
     let (queue, facts) = open(&tap);
     let server = Server::start(queue, &facts, |_| {});
-    // The client first, while the server still has much to say; then it hears everything.
+    // The client first, while the server still has much to send; then it receives everything.
     let mut stream = ask(b'S');
     pause();
     stream.shutdown(Shutdown::Write).expect("a FIN");
     assert_eq!(rest(&mut stream).len(), 720_000);
-    // The client first, with nothing to hear.
+    // The client first, with nothing to receive.
     let mut stream = connect(addresses()[0]);
     stream.shutdown(Shutdown::Write).expect("a FIN");
     assert!(rest(&mut stream).is_empty());
-    // The server first; the client goes on talking for a while.
+    // The server first; the client continues to send for a while.
     let mut stream = ask(b'F');
     assert_eq!(rest(&mut stream), b"bye");
     for _ in 0..20 {
@@ -225,7 +225,7 @@ fn either_side_may_finish_first() {
     let mut stream = ask(b'C');
     assert!(rest(&mut stream).is_empty());
     drop(stream);
-    // Both at once: whose FIN comes with the request has nothing more to hear for certain.
+    // Both at once: a client that sends its FIN with the request need not receive anything more.
     let mut stream = ask(b'F');
     stream.shutdown(Shutdown::Write).expect("a FIN");
     assert!(b"bye".starts_with(&rest(&mut stream)));
@@ -245,7 +245,7 @@ fn a_reset_ends_every_state() {
     let tap = Tap::new("resets");
     let (queue, facts) = open(&tap);
     let server = Server::start(queue, &facts, |_| {});
-    // SYN-RECEIVED or just beyond it; ESTABLISHED, idle; with bytes in flight that nobody reads.
+    // SYN-RECEIVED or just beyond it; ESTABLISHED, idle; with bytes in flight that are never read.
     reset(connect(addresses()[0]));
     let stream = connect(addresses()[0]);
     pause();
@@ -259,7 +259,7 @@ fn a_reset_ends_every_state() {
     stream.shutdown(Shutdown::Write).expect("a FIN");
     pause();
     reset(stream);
-    // FIN-WAIT-2, an owner's and one that its owner has closed.
+    // FIN-WAIT-2, of an owner and of an orphan.
     for what in [b'F', b'C'] {
         let mut stream = ask(what);
         rest(&mut stream);
@@ -271,7 +271,7 @@ fn a_reset_ends_every_state() {
     stream.shutdown(Shutdown::Write).expect("a FIN");
     assert!(rest(&mut stream).is_empty());
     reset(stream);
-    // And others are served.
+    // And other connections are served.
     let mut stream = ask(b'E');
     stream.read_exact(&mut [0]).expect("an echo");
     drop(stream);
@@ -318,7 +318,7 @@ fn streams_survive_one_frame_in_five_lost_each_way() {
     let losses = ["INPUT -i", "OUTPUT -o"]
         .map(|chain| format!("{chain} lossy -m statistic --mode random --probability 0.2 -j DROP"));
     losses.iter().for_each(|rule| run("iptables", &format!("-A {rule}")));
-    // Silences double with each loss: patience beyond any that chance has to offer.
+    // Silence doubles with each loss: a time limit beyond any that chance can cause.
     let streams: Vec<_> = (0..4).map(|_| connect_within(addresses()[0], Duration::from_secs(300))).collect();
     let rounds: Vec<_> =
         streams.into_iter().map(|stream| std::thread::spawn(move || round(stream, 40_000))).collect();
@@ -326,7 +326,7 @@ fn streams_survive_one_frame_in_five_lost_each_way() {
     losses.iter().for_each(|rule| run("iptables", &format!("-D {rule}")));
     let report = server.end();
     assert_eq!(ended, 4);
-    // Of the 110 segments that it sends at the least, 22 are lost on average; four or fewer once in
+    // Of the 110 segments that it sends at least, 22 are lost on average; four or fewer once in
     // millions of runs.
     assert!(report.count("retransmits") > 4, "{}", report.count("retransmits"));
 }
@@ -345,7 +345,7 @@ fn silences_are_probed_and_probes_are_answered() {
     sockopt::set_tcp_keepidle(&there, Duration::from_secs(1)).expect("TCP_KEEPIDLE");
     sockopt::set_tcp_keepintvl(&there, Duration::from_secs(1)).expect("TCP_KEEPINTVL");
     sockopt::set_tcp_keepcnt(&there, 1).expect("TCP_KEEPCNT");
-    // Both ask, both answer.
+    // Both send requests, and both answer.
     std::thread::sleep(Duration::from_millis(3500));
     there.write_all(b"?").expect("still open");
     there.read_exact(&mut [0]).expect("an echo");

@@ -1,4 +1,4 @@
-//! A host on a TAP device: DPDK once a process, a port a test.
+//! A host on a TAP device: DPDK once per process, a port per test.
 
 use crate::namespace;
 use dpdk_backend::backend::{PollBackend, PollConfig, SystemClock};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub(crate) type Host = PollBackend<Queue, SystemClock>;
 
-/// One test at a time: they share names of devices, and two cores.
+/// One test at a time: they share names of devices, and two processors.
 pub(crate) type Turn = MutexGuard<'static, ()>;
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -32,7 +32,7 @@ pub(crate) fn eal() -> Eal {
     Eal::start(&arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A TAP device, gone with this.
+/// A TAP device, removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Tap {
     eal: Eal,
@@ -76,7 +76,7 @@ pub(crate) fn host(
     host_on(config, queue, facts, addresses, seed, |_| {})
 }
 
-/// The same on any device, with habits of the engine's changed by `adjust`.
+/// The same on any device, with options of the engine changed by `adjust`.
 pub(crate) fn host_on<D: Device>(
     config: &BackendConfig,
     device: D,
@@ -91,8 +91,8 @@ pub(crate) fn host_on<D: Device>(
         .map(|ip| AddressConfig { ip: *ip, prefix_length: if ip.is_ipv4() { 24 } else { 64 } })
         .collect();
     let mut config = PollConfig::new(config, interface, [seed, !seed]);
-    // Where a test leaves a window of one segment, each would wait for it: in real time, 40 ms a
-    // segment.
+    // Where a test leaves a window of one segment, each segment would wait for it: 40 ms of real
+    // time.
     config.tcp.timeouts.delayed_ack_ms = 2;
     adjust(&mut config.tcp);
     let clock = SystemClock::sleeping_at_most(Duration::from_micros(50));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(crate) const PORT: u16 = 7;
 
-/// Echoes until it is told to stop; returns the host for a look at its counters.
+/// Echoes until it is stopped. Returns the host with its counters.
 fn echo(mut host: Host, stop: &AtomicBool) -> Host {
     let _thread = crate::host::eal().enter().expect("a thread of DPDK's");
     let mut batch = Completions::with_capacity(256);
@@ -68,7 +68,7 @@ impl Echoes {
 }
 
 impl Drop for Echoes {
-    /// Before the device goes, also when the test failed.
+    /// Removes the device after the test, also when it failed.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
@@ -91,7 +91,7 @@ pub(crate) fn connect(address: IpAddr) -> TcpStream {
     connect_within(address, Duration::from_secs(20))
 }
 
-/// A stream whose connect, and each of whose reads, may take `patience`.
+/// A stream that may take `patience` for its connect, and for each read.
 pub(crate) fn connect_within(address: IpAddr, patience: Duration) -> TcpStream {
     let stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), patience);
     let stream = stream.unwrap_or_else(|error| panic!("{address}: {error}"));
@@ -99,12 +99,12 @@ pub(crate) fn connect_within(address: IpAddr, patience: Duration) -> TcpStream {
     stream
 }
 
-/// Bytes that no cut or repetition would leave as they are.
+/// Bytes that differ after any cut or repetition.
 fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
 
-/// Sends `size` bytes, reads them back, and both ends say goodbye.
+/// Sends `size` bytes, reads them back, and closes both ends.
 pub(crate) fn round(stream: TcpStream, size: usize) {
     let bytes = pattern(size);
     let (mut reader, mut writer) = (stream.try_clone().expect("a clone"), stream);
@@ -198,10 +198,10 @@ fn an_answer_to_one_queues_question_is_heard_by_the_other() {
             break;
         }
     }
-    // Which queue the kernel answers by is its choice, and an answer to the other one is refused.
-    // So queues that open connections actively have an address each; what is asked for here is that
-    // both learn where the neighbour is. With an even chance each, all of them are refused once in
-    // 65 536 times.
+    // The kernel chooses the queue that it answers by, and an answer by the other one is refused.
+    // Queues that open connections actively therefore have an address each. This test requires that
+    // both resolve the neighbor. With an even chance each, all of them are refused once in 65 536
+    // times.
     assert!(open > 0);
     for host in &mut hosts {
         assert!(host.stack().counters().arp_replies > 0, "each has heard the answer");

@@ -1,8 +1,6 @@
-//! The port, on `net_tap`: a TAP device whose other end is the kernel of a network namespace that
-//! the test makes.
+//! The port, on `net_tap`: a TAP device with the kernel of a network namespace at its other end.
 //!
-//! Needs root (a namespace, TAP devices) and no huge pages. Without the feature `dpdk` there is
-//! nothing here.
+//! Needs root (a namespace, TAP devices) and no huge pages. Empty without the feature `dpdk`.
 #![cfg(feature = "dpdk")]
 
 mod claims;

@@ -1,4 +1,4 @@
-//! A network namespace of the test's own, gone when the test ends.
+//! A network namespace for one test, removed when the test ends.
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 static NAMESPACE: OnceLock<File> = OnceLock::new();
 
-/// Moves the calling thread, and what it starts, into the namespace.
+/// Moves the calling thread, and the threads that it starts, into the namespace.
 pub(crate) fn enter() {
     let namespace = NAMESPACE.get_or_init(make);
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -19,7 +19,7 @@ pub(crate) fn enter() {
     }
 }
 
-/// A process makes the namespace; it stays while somebody has its file open.
+/// A process makes the namespace. It exists while its file is open.
 fn make() -> File {
     let mut holder = Command::new("unshare")
         .args(["--net", "sleep", "60"])

@@ -14,7 +14,7 @@ use std::time::Duration;
 const TIME_MAX: Duration = Duration::from_secs(4 * 3600);
 const ROUNDS_MAX: usize = 400_000;
 
-/// Habits drawn at random.
+/// Options drawn at random.
 pub(crate) fn drawn_tcp(rng: &mut Rng) -> TcpConfig {
     let mut tcp = TcpConfig::new(8);
     tcp.timestamps = rng.below(4) > 0;
@@ -41,8 +41,8 @@ fn connect(hosts: &mut [Host; 2], now: Timestamp, v6: bool, number: u16, rng: &m
         let bits = rng.below(18);
         rng.below(1 << bits)
     };
-    // A client that says nothing, and whose last handshake segment is lost, is unknown to a server
-    // that sent a cookie.
+    // A client that sends nothing, and with a last handshake segment that was lost, is unknown to a
+    // server that sent a cookie.
     let (up, down) = (1 + size(rng), size(rng));
     let local = SocketAddr::new(address(2, v6), 1000 + number);
     let remote = SocketAddr::new(address(1, v6), PORT);

@@ -1,4 +1,4 @@
-//! A stack with its end of the line, and owners that stream both ways.
+//! A stack with its end of the line, and owners that stream in both directions.
 
 use dpdk_backend::device::{Capture, CaptureRing, Device, Impair, ImpairConfig, Loopback, Received, pcap};
 use dpdk_backend::iface::InterfaceConfig;
@@ -10,18 +10,18 @@ use netpoll::{CloseReason, ConnectionId, PoolSize, PoolsConfig, Timestamp};
 use netpoll_contract::Pattern;
 use std::net::{IpAddr, SocketAddr};
 
-/// The port that is listened at.
+/// The listening port.
 pub(crate) const PORT: u16 = 80;
 
 /// One end of a stream pair.
 #[derive(Debug)]
 pub(crate) struct Talk {
     pub(crate) id: ConnectionId,
-    /// What it says, how much of that was queued, and how much there is.
+    /// The bytes that it sends, how many were queued, and how many there are.
     pub(crate) says: Pattern,
     pub(crate) queued: usize,
     pub(crate) total: usize,
-    /// What it hears, how much so far, and how much to expect.
+    /// The bytes that it receives, how many so far, and how many are expected.
     pub(crate) hears: Pattern,
     pub(crate) heard: usize,
     pub(crate) expected: usize,
@@ -73,7 +73,7 @@ impl Host {
         Host { stack, device, capture, frames: Vec::with_capacity(32), talks: vec![], held: vec![] }
     }
 
-    /// One round: sends, bursts, events. Says whether anything came in.
+    /// One round: sends, bursts, events. Returns whether anything was received.
     pub(crate) fn turn(&mut self, now: Timestamp, rng: &mut Rng) -> bool {
         self.stack.poll(now, &mut self.device);
         self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
@@ -119,7 +119,7 @@ impl Host {
         self.finish(now);
     }
 
-    /// The peer's port tells which of the agreed streams it is; see `engine::run`.
+    /// The peer's port identifies the agreed stream; see `engine::run`.
     fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
         let waiting = self.talks.iter_mut().find(|talk| talk.id.index() == usize::from(peer.port()));
         let talk = waiting.expect("a peer that was agreed on");
@@ -151,7 +151,7 @@ impl Host {
         }
     }
 
-    /// Who has heard everything and said everything finishes.
+    /// An end that has received and sent everything finishes.
     fn finish(&mut self, now: Timestamp) {
         for talk in &mut self.talks {
             let done = talk.heard == talk.expected && talk.queued == talk.total;
@@ -166,19 +166,19 @@ impl Host {
         self.talks.iter().all(|talk| talk.closed.is_some())
     }
 
-    /// Drops what is held, so that only the stack's own is left.
+    /// Drops the held payloads, so that only the stack's own buffers are in use.
     pub(crate) fn let_go(&mut self) {
         self.held.clear();
     }
 
-    /// When something will happen by itself.
+    /// The time of the next event that needs no frame.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let timer = self.stack.next_timer(now).map(|wait| now + wait);
         let output = (self.stack.has_output() || self.device.inner().inner().waiting() > 0).then_some(now);
         [timer, self.device.next_arrival(), output].into_iter().flatten().min()
     }
 
-    /// Writes the last frames where a failure can be looked at.
+    /// Writes the last frames to a file for the analysis of a failure.
     pub(crate) fn dump(&self, name: &str) {
         let path = std::env::temp_dir().join(format!("{name}.pcap"));
         if std::fs::write(&path, pcap(std::slice::from_ref(&self.capture))).is_ok() {

@@ -1,5 +1,5 @@
-//! Two hosts over a line drawn from a seed: whatever is lost, late, doubled or broken, streams
-//! arrive as they were sent, and nothing is left at the end: no block, no segment, no timer, no
+//! Two hosts over a line drawn from a seed. Whatever is lost, late, doubled or broken, streams are
+//! delivered as they were sent, and nothing is left at the end: no block, no segment, no timer, no
 //! buffer.
 //!
 //! `TCP_SEEDS=n` runs the first n seeds, `TCP_SEED=n` replays one.
@@ -22,7 +22,7 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
     }
 }
 
-/// Runs seeds on both cores; the first that fails names itself.
+/// Runs seeds on both processors. The first that fails is named.
 fn run_all(name: &str, count: u64, run: fn(u64)) {
     let all = seeds(count);
     let next = std::sync::atomic::AtomicU64::new(all.start);

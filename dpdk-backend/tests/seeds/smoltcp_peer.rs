@@ -2,8 +2,8 @@
 //!
 //! smoltcp 0.14 forgets its retransmission timer in two rare cases: when a shut window opens again
 //! while more is in flight, and when both ends close at once and its FIN is lost. Such a peer has
-//! something unacknowledged, no timer, and an empty line: nothing will ever come of it. A run that
-//! comes to this ends there, and the runs that do are counted.
+//! unacknowledged bytes, no timer, and an empty line: nothing more will happen. A run that reaches
+//! this state ends there, and such runs are counted.
 
 use crate::host::{Host, PORT, Talk, address};
 use dpdk_backend::ListenLimits;
@@ -23,7 +23,7 @@ use std::time::Duration;
 const TIME_MAX: Duration = Duration::from_secs(4 * 3600);
 const ROUNDS_MAX: usize = 400_000;
 
-/// Longer than any timer of the host's, which may bring a silent peer to speak.
+/// Longer than any timer of the host, which may make a silent peer send.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
 
 /// Runs that ended at a peer without a timer.
@@ -168,7 +168,7 @@ impl Peer {
         matches!(self.state(), tcp::State::Closed | tcp::State::TimeWait)
     }
 
-    /// Whether something of its is unacknowledged and no timer will ever send it again.
+    /// Whether the peer has unacknowledged bytes that no timer will ever send again.
     fn is_stuck(&mut self, now: Timestamp) -> bool {
         let waits = match self.state() {
             tcp::State::FinWait1 | tcp::State::Closing | tcp::State::LastAck => true,
@@ -212,7 +212,7 @@ pub(crate) fn run(seed: u64) {
     let mtu = if v6 { 1280 + rng.below(221) } else { 576 + rng.below(925) } as u16;
     let (a, b) = Loopback::pair(256);
     let line = |rng: &mut Rng| {
-        // smoltcp repairs one loss a round trip: what is bearable for it.
+        // smoltcp repairs one loss per round trip: faults that it can repair in time.
         let line = ImpairConfig::drawn(rng);
         ImpairConfig { frames_max: 256, drop: line.drop.min(0.06), reorder: line.reorder.min(0.1), ..line }
     };
@@ -288,8 +288,8 @@ fn drive(host: &mut Host, peer: &mut Peer, now: &mut Timestamp, rng: &mut Rng) {
     assert!(failed || peer.talk.heard == peer.talk.expected, "the peer heard {}", peer.talk.heard);
 }
 
-/// Peers without a timer are one in twenty thousand or so; more of them would hide a fault of the
-/// engine's.
+/// Peers without a timer are about one in twenty thousand. More of them would hide a fault of the
+/// engine.
 pub(crate) fn check_stuck(runs: u64) {
     let stuck = PEERS_STUCK.load(Ordering::Relaxed);
     eprintln!("engine against smoltcp: {runs} runs, {stuck} ended at a peer that had lost its timer");

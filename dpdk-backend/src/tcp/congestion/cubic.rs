@@ -1,9 +1,9 @@
-//! Congestion control: CUBIC (RFC 9438), an initial window of ten segments (RFC 6928), restart
-//! after idleness (RFC 5681, 4.1).
+//! Congestion control: CUBIC (RFC 9438), an initial window of ten segments (RFC 6928), and restart
+//! after an idle period (RFC 5681, 4.1).
 //!
-//! Windows are in bytes, time in milliseconds, everything in integers, so that a run is the same on
-//! every machine. What CUBIC remembers of an epoch lives in the active block and goes with it: a
-//! connection that was idle starts over from its window.
+//! Windows are in bytes and time in milliseconds, all as integers, so that a run is the same on
+//! every machine. The state of a CUBIC epoch is in the active block and is freed with it: a
+//! connection that was idle starts again from its window.
 
 use crate::tcp::congestion::state::Cubic;
 use crate::tcp::tables::control_block::ControlBlock;
@@ -11,8 +11,8 @@ use crate::time::Now;
 
 /// RFC 9438, 4.6: beta = 0.7.
 const BETA_TENTHS: u64 = 7;
-/// The farthest from K that the cubic is computed at; beyond, the window is far above any limit
-/// anyway.
+/// The largest distance from K at which the cubic is computed. Beyond it the window is far above
+/// any limit.
 const DISTANCE_MAX_MS: i64 = 100_000;
 
 /// RFC 6928, 2: min(10 * MSS, max(2 * MSS, 14600)).
@@ -26,7 +26,7 @@ pub(crate) fn restart_after_idle(block: &mut ControlBlock) {
     block.cwnd = block.cwnd.min(initial_window(block.mss));
 }
 
-/// `acked` bytes were acknowledged while the window was the limit.
+/// Handles `acked` acknowledged bytes while the window was the limit.
 pub(crate) fn on_ack(block: &mut ControlBlock, cubic: &mut Cubic, acked: u32, now: Now) {
     let mss = u32::from(block.mss);
     let mut acked = acked;
@@ -52,11 +52,11 @@ pub(crate) fn on_ack(block: &mut ControlBlock, cubic: &mut Cubic, acked: u32, no
     block.cwnd = block.cwnd.saturating_add(step).max(cubic.w_est.min(block.cwnd.saturating_add(mss)));
 }
 
-/// RFC 9438, 4.6 and 4.7: a loss. Returns the new threshold and leaves the window to the caller.
+/// RFC 9438, 4.6 and 4.7: handles a loss. Returns the new threshold; the caller sets the window.
 pub(crate) fn on_loss(block: &mut ControlBlock, cubic: &mut Cubic, flight: u32) -> u32 {
     let cwnd = u64::from(block.cwnd);
     cubic.w_max = match u64::from(cubic.w_max) {
-        // Fast convergence: the last maximum was not reached again, so somebody else needs room.
+        // Fast convergence: the last maximum was not reached again, so another flow needs room.
         w_max if cwnd < w_max => (cwnd * (10 + BETA_TENTHS) / 20) as u32,
         _ => block.cwnd,
     };
@@ -101,7 +101,7 @@ impl Cubic {
     }
 }
 
-/// The largest number whose cube is at most `n`, by Newton's method.
+/// The largest number with a cube of at most `n`, by Newton's method.
 fn cube_root(n: u64) -> u64 {
     if n == 0 {
         return 0;
@@ -168,7 +168,7 @@ mod tests {
         assert!(windows.windows(2).all(|pair| pair[0] <= pair[1]));
         assert!((95_000..106_000).contains(&windows[42]), "{} after 4.2 s", windows[42]);
         assert!(windows[79] > 115_000, "{} after 8 s", windows[79]);
-        // RFC 9438, 4.7: a loss below the last maximum remembers even less.
+        // RFC 9438, 4.7: a loss below the last maximum lowers it further.
         let (mut small, _) = (ControlBlock { cwnd: 50_000, ..block }, ());
         on_loss(&mut small, &mut cubic, 50_000);
         assert_eq!(cubic.w_max, 42_500);

@@ -1,15 +1,16 @@
-//! HyStart++ (RFC 9406): the first slow start ends when round trips grow, before the queue on the
+//! HyStart++ (RFC 9406): ends the first slow start when round trips grow, before the queue on the
 //! path overflows.
 //!
 //! ```text
-//!   slow start ─ a round's smallest trip is longer than the last round's ─► conservative slow start: a quarter of the growth
-//!       ▲                                                                      │                     │
-//!       └────────────── the trips are short again: that was jitter ────────────┘        5 rounds: ───┘
-//!                                                                            avoidance, ssthresh = cwnd
+//!   slow start ── the smallest round trip grows ──► conservative: a quarter of the growth
+//!       ▲                                              │                        │
+//!       └──── the round trips are short again ─────────┘               after 5 rounds
+//!                                                                               ▼
+//!                                                      congestion avoidance, ssthresh = cwnd
 //! ```
 //!
-//! Only while the threshold is the first, infinite one (RFC 9406, 4.3). What is remembered lives in
-//! the active block: a connection that was quiet begins with a new round.
+//! It runs only while the threshold is the first, infinite one (RFC 9406, 4.3). Its state is in the
+//! active block: a connection that was idle begins with a new round.
 
 use crate::tcp::congestion::state::HyStart;
 use crate::tcp::seq::at_or_before;
@@ -22,13 +23,13 @@ const MIN_RTT_DIVISOR: u32 = 8;
 const N_RTT_SAMPLE: u8 = 8;
 const CSS_GROWTH_DIVISOR: u32 = 4;
 const CSS_ROUNDS: u8 = 5;
-/// Segments that one acknowledgement may add, for a sender that does not pace.
+/// Segments that one acknowledgement may add, for a sender without pacing.
 const L: u32 = 8;
 
 impl HyStart {
-    /// Takes in an acknowledgement of `acked` new bytes in the first slow start, and what it
-    /// measured. Returns by how many bytes the window may grow. Ends the slow start, by the
-    /// threshold, when it has been conservative for long enough.
+    /// Handles an acknowledgement of `acked` new bytes in the first slow start, with its round
+    /// trip. Returns the bytes by which the window may grow. Ends the slow start, by the threshold,
+    /// after enough conservative rounds.
     pub(crate) fn on_ack(&mut self, block: &mut ControlBlock, acked: u32, rtt_us: Option<u32>) -> u32 {
         if !self.running {
             (self.running, self.round_end) = (true, block.snd.nxt);
@@ -51,7 +52,7 @@ impl HyStart {
         growth
     }
 
-    /// RFC 9406, 4.2: whether trips have grown, or were short all the time.
+    /// RFC 9406, 4.2: whether round trips have grown, or are short again.
     fn judge(&mut self) {
         let (last, current) = (self.last_min_us, self.current_min_us);
         if self.baseline_us > 0 {

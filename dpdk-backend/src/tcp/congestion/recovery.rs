@@ -1,14 +1,14 @@
-//! Finding and repairing losses: RACK-TLP (RFC 8985) where SACK was agreed on, NewReno (RFC 6582)
-//! where not; what may leave meanwhile is up to proportional rate reduction (RFC 6937).
+//! Detection and repair of losses: RACK-TLP (RFC 8985) with SACK, NewReno (RFC 6582) without.
+//! Proportional rate reduction (RFC 6937) decides what may leave meanwhile.
 //!
 //! ```text
-//!   acknowledgement ─► delivered segments ─► RACK: sent before one that arrived, and late? ─► lost ─► retransmit
-//!                                        └─► PRR: as much out as came in, down to the threshold
-//!   silence ─► probe timeout: the last segment again (TLP) ─► retransmission timeout: everything is lost
+//!   acknowledgement ─► delivered segments ─┬─► RACK: sent before a delivered one, and late ─► lost
+//!                                          └─► PRR: as many bytes out as in, down to the threshold
+//!   silence ─► probe timeout: the last segment again (TLP) ─► retransmission timeout: all is lost
 //! ```
 //!
-//! Everything here works on a connection's two blocks and its segments; timers and frames are the
-//! caller's.
+//! Everything here works on a connection's two blocks and its segments. The caller handles timers
+//! and frames.
 
 use crate::tcp::congestion::cubic;
 use crate::tcp::congestion::state::Prr;
@@ -27,28 +27,28 @@ pub(crate) const DUPLICATE_THRESHOLD: u32 = 3;
 /// RFC 8985, 7.2: TLP.max_ack_delay, in microseconds.
 const PEER_DELAY_MAX_US: u64 = 200_000;
 
-/// What one acknowledgement told.
+/// What one acknowledgement showed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delivery {
     /// Sequence numbers newly acknowledged, cumulatively.
     pub(crate) acked: u32,
-    /// Sequence numbers newly known to have arrived, either way.
+    /// Sequence numbers newly known to be delivered, cumulatively or selectively.
     pub(crate) delivered: u32,
     /// Round-trip time of the newest segment that was sent once, in microseconds.
     pub(crate) rtt_us: Option<u32>,
-    /// Of what arrived something was sent again: which of its copies, and how long the rest had to
-    /// wait for it, is not known.
+    /// Some of the delivered segments were sent more than once: which copy was delivered, and how
+    /// long the others waited for it, is not known.
     pub(crate) ambiguous: bool,
-    /// In flight before.
+    /// Sequence numbers in flight before it.
     pub(crate) flight_before: u32,
-    /// Our segment arrived twice (RFC 2883).
+    /// A segment of ours was received twice (RFC 2883).
     pub(crate) duplicate_sack: bool,
-    /// The peer's window opened after it had been shut.
+    /// The peer's window opened after it was shut.
     pub(crate) reopened: bool,
 }
 
-/// Sequence numbers in flight, as far as is known (RFC 6675's pipe). Without SACK every duplicate
-/// acknowledgement stands for a segment that arrived.
+/// Sequence numbers in flight, as far as is known (RFC 6675's pipe). Without SACK, each duplicate
+/// acknowledgement stands for a delivered segment.
 pub(crate) fn pipe(block: &ControlBlock, active: &Active) -> u32 {
     let arrived = if block.has(Facts::SACK) {
         active.flight.sacked
@@ -63,7 +63,7 @@ fn sent_after(a_us: u32, a_end: u32, b_us: u32, b_end: u32) -> bool {
     before(b_us, a_us) || (a_us == b_us && before(b_end, a_end))
 }
 
-/// RFC 8985, 6.2, steps 2 and 3: a segment has arrived, cumulatively or selectively.
+/// RFC 8985, 6.2, steps 2 and 3: handles a segment that was delivered, cumulatively or selectively.
 pub(crate) fn on_delivered(
     block: &ControlBlock,
     active: &mut Active,
@@ -79,7 +79,7 @@ pub(crate) fn on_delivered(
     if !retransmitted {
         delivery.rtt_us = Some(delivery.rtt_us.map_or(rtt_us, |other| other.min(rtt_us)));
     }
-    // Step 2: an acknowledgement faster than any before is one of the first transmission.
+    // Step 2: an acknowledgement faster than any before belongs to the first transmission.
     if retransmitted && rtt_us < block.rtt.min_us {
         return;
     }
@@ -87,7 +87,7 @@ pub(crate) fn on_delivered(
     if !rack.is_set || sent_after(segment.sent_us, end, rack.sent_us, rack.end) {
         (rack.sent_us, rack.end, rack.rtt_us) = (segment.sent_us, end, rtt_us);
     }
-    // Step 3: delivered below what was delivered before, and sent once: the network reorders.
+    // Step 3: a segment below the highest delivered one that was sent once: the network reorders.
     if !rack.is_set || before(rack.highest, end) {
         rack.highest = end;
     } else if before(end, rack.highest) && !retransmitted {
@@ -96,11 +96,12 @@ pub(crate) fn on_delivered(
     rack.is_set = true;
 }
 
-/// RFC 8985, 6.2, step 4: how long a segment may be overtaken before it is lost, in microseconds.
+/// RFC 8985, 6.2, step 4: how long a segment may be overtaken before it is considered lost, in
+/// microseconds.
 fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: bool) -> u32 {
     let recovering = active.recovery.mode != Mode::Open;
     let rack = &mut active.recovery.rack;
-    // DSACKs say that we retransmit too early; once a round.
+    // DSACKs show that retransmissions were too early; counted once per round.
     if rack.in_round && at_or_before(rack.round, block.snd.una) {
         rack.in_round = false;
     }
@@ -118,8 +119,8 @@ fn reordering_window(block: &ControlBlock, active: &mut Active, duplicate_sack: 
     window.min(u64::from(block.rtt.smoothed_us)) as u32
 }
 
-/// RFC 8985, 6.2, step 5: marks what is lost. Returns whether anything was, and in how many
-/// microseconds the reordering window of what may be lost closes.
+/// RFC 8985, 6.2, step 5: marks lost segments. Returns whether there were any, and the microseconds
+/// until the reordering window of the others closes.
 pub(crate) fn detect_losses(
     block: &ControlBlock,
     active: &mut Active,
@@ -172,7 +173,8 @@ pub(crate) fn detect_losses_without_sack(
     }
 }
 
-/// Losses were found by acknowledgements: reduce once for the whole flight (RFC 6675, 5; RFC 6937).
+/// Enters recovery: acknowledgements showed losses. Reduces once for the whole flight (RFC 6675, 5;
+/// RFC 6937).
 pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
     let flight = block.flight();
     block.ssthresh = cubic::on_loss(block, &mut active.cubic, flight);
@@ -182,14 +184,14 @@ pub(crate) fn enter_recovery(block: &mut ControlBlock, active: &mut Active) {
     active.recovery.probe.in_flight = false; // RFC 8985, 7.1
 }
 
-/// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: the clock found a loss. Everything not
-/// reported is lost, the window is one segment.
+/// RFC 6298, 5.4 to 5.6, and RFC 5681, 3.1, equation 4: a timeout showed a loss. Everything that
+/// was not reported is lost, and the window is one segment.
 pub(crate) fn enter_timeout(
     block: &mut ControlBlock,
     active: &mut Active,
     store: &mut FixedSlab<SentSegment>,
 ) {
-    // Only the first timeout of a row reduces the threshold (RFC 5681, 3.1).
+    // Only the first of consecutive timeouts reduces the threshold (RFC 5681, 3.1).
     if active.recovery.mode != Mode::Timeout {
         let flight = block.flight();
         block.ssthresh = cubic::on_loss(block, &mut active.cubic, flight);
@@ -202,7 +204,7 @@ pub(crate) fn enter_timeout(
     block.cwnd = u32::from(block.mss);
 }
 
-/// Whether this acknowledgement ends the recovery, and ends it.
+/// Ends the recovery if this acknowledgement completes it.
 pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
     if active.recovery.mode == Mode::Open || before(block.snd.una, active.recovery.point) {
         return;
@@ -221,7 +223,7 @@ pub(crate) fn leave_if_done(block: &mut ControlBlock, active: &mut Active) {
     }
 }
 
-/// RFC 6937, 3: the window of this moment of a recovery.
+/// RFC 6937, 3: sets the window at this point of a recovery.
 pub(crate) fn reduce_proportionally(block: &mut ControlBlock, active: &mut Active, delivered: u32) {
     let in_pipe = pipe(block, active);
     let mss = u32::from(block.mss);
@@ -235,26 +237,26 @@ pub(crate) fn reduce_proportionally(block: &mut ControlBlock, active: &mut Activ
         let limit = prr.delivered.saturating_sub(prr.out).max(delivered) + mss;
         (block.ssthresh - in_pipe).min(limit)
     };
-    // The first retransmission leaves whatever the sum says.
+    // The first retransmission leaves in any case.
     let allowed = if prr.out == 0 { allowed.max(mss) } else { allowed };
     block.cwnd = in_pipe + allowed;
 }
 
-/// Bytes left while recovering.
+/// Notes bytes that were sent while recovering.
 pub(crate) fn on_sent(active: &mut Active, bytes: u32) {
     if active.recovery.mode == Mode::Recovery {
         active.recovery.prr.out = active.recovery.prr.out.saturating_add(bytes);
     }
 }
 
-/// What of an acknowledgement speaks of a probe.
+/// What an acknowledgement says about a probe.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbeAnswer {
     pub(crate) acknowledgement: u32,
-    /// It moves nothing and brings nothing (RFC 5681, 2).
+    /// It acknowledges nothing new and carries nothing (RFC 5681, 2).
     pub(crate) is_duplicate: bool,
     has_sack: bool,
-    /// The right edge of what arrived twice (RFC 2883).
+    /// The right edge of the range that was received twice (RFC 2883).
     twice_to: Option<u32>,
 }
 
@@ -272,19 +274,18 @@ impl ProbeAnswer {
     }
 }
 
-/// RFC 8985, 7.4.2: what an acknowledgement says about a probe. True when only the probe repaired a
-/// loss: then the congestion that it shows has to be answered.
+/// RFC 8985, 7.4.2: handles an acknowledgement while a probe is in flight. Returns true when only
+/// the probe repaired a loss: the congestion needs a response.
 pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
     let probe = &mut active.recovery.probe;
     if !probe.in_flight || before(answer.acknowledgement, probe.end) {
         return false;
     }
-    // Of the original alone there would be nothing to acknowledge beyond it before the probe is
-    // answered, too.
+    // The original alone would acknowledge nothing beyond it before the probe is answered, too.
     let is_beyond = before(probe.end, answer.acknowledgement);
-    // A new segment as probe: its acknowledgement is like any other. Of the same segment again, one
-    // that came twice, or an acknowledgement that came twice, says that it was needless. The first
-    // that reaches its end may be the original's.
+    // A new segment as probe is acknowledged like any other. When the same segment was sent again,
+    // a DSACK or a duplicate acknowledgement shows that the probe was not needed. The first
+    // acknowledgement that reaches its end may be the original's.
     let is_needless =
         answer.twice_to == Some(probe.end) || (answer.is_duplicate && !answer.has_sack && !is_beyond);
     let is_new = !probe.is_retransmission;
@@ -293,8 +294,8 @@ pub(crate) fn on_probe_ack(active: &mut Active, answer: &ProbeAnswer) -> bool {
 }
 
 /// RFC 8985, 7.2: the probe timeout in milliseconds: two round trips, and the peer's delayed
-/// acknowledgement where less is out than a receiver has to acknowledge at once (RFC 9293, 3.8.6.3:
-/// two full segments).
+/// acknowledgement when less is in flight than a receiver has to acknowledge at once (RFC 9293,
+/// 3.8.6.3: two full segments).
 pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     if !block.has(Facts::HAS_RTT) {
         return crate::tcp::congestion::rtt::RTO_INITIAL_MS;
@@ -302,7 +303,7 @@ pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     let may_be_delayed = block.flight() < 2 * u32::from(block.mss);
     let delayed_us = if may_be_delayed { PEER_DELAY_MAX_US } else { 2000 };
     let trips_us = 2 * u64::from(block.rtt.smoothed_us);
-    // Where round trips vary by more than the first measurement presumes, two of them say nothing
+    // Where round trips vary by more than the first measurement assumes, two of them are too short
     // (RFC 9002, 6.2.1).
     let varied_us = match block.rtt.variation_us > block.rtt.smoothed_us / 2 {
         true => u64::from(block.rtt.smoothed_us) + 4 * u64::from(block.rtt.variation_us),
@@ -312,7 +313,7 @@ pub(crate) fn probe_timeout_ms(block: &ControlBlock) -> u32 {
     timeout_us.div_ceil(1000).min(u64::from(crate::tcp::congestion::rtt::RTO_MAX_MS)) as u32
 }
 
-/// RFC 2883: whether the first block reports something that is already acknowledged, or lies in the
+/// RFC 2883: whether the first block reports bytes that are already acknowledged, or lies in the
 /// second block.
 pub(crate) fn is_duplicate_sack(ack: u32, blocks: &[(u32, u32)]) -> bool {
     let Some((left, right)) = blocks.first().copied() else { return false };
@@ -322,7 +323,7 @@ pub(crate) fn is_duplicate_sack(ack: u32, blocks: &[(u32, u32)]) -> bool {
     blocks.get(1).is_some_and(|second| at_or_before(second.0, left) && at_or_before(right, second.1))
 }
 
-/// Marks what the blocks report (RFC 2018, 5): blocks outside what is in flight mean nothing.
+/// Marks the reported ranges (RFC 2018, 5). Ranges outside of the flight are ignored.
 pub(crate) fn mark_sacked(
     block: &ControlBlock,
     active: &mut Active,
@@ -353,7 +354,7 @@ pub(crate) fn mark_sacked(
     }
 }
 
-/// Takes what `snd_una` has passed off the list; `snd_una` is the new one already.
+/// Removes segments below `snd.una`, which has its new value already.
 pub(crate) fn acknowledge(
     block: &ControlBlock,
     active: &mut Active,
@@ -377,7 +378,8 @@ pub(crate) fn acknowledge(
         }
     }
     if delivery.ambiguous {
-        // RFC 6298, 3 (Karn): what is acknowledged together with a repair had to wait for it.
+        // RFC 6298, 3 (Karn): segments acknowledged together with a retransmission had to wait for
+        // it.
         delivery.rtt_us = None;
     }
     active.recovery.rack.highest = later(active.recovery.rack.highest, block.snd.una);

@@ -1,4 +1,4 @@
-//! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts for at least 200
+//! The retransmission timeout (RFC 6298), with Linux's floor: the variation counts as at least 200
 //! ms.
 
 use crate::tcp::tables::control_block::{ControlBlock, State};
@@ -6,32 +6,31 @@ use crate::tcp::tables::marks::Facts;
 
 /// RTO before anything was measured, in milliseconds (RFC 6298, 2.1).
 pub(crate) const RTO_INITIAL_MS: u32 = 1000;
-/// The same after a SYN had to be sent again (RFC 6298, 5.7).
+/// The same after a SYN was retransmitted (RFC 6298, 5.7).
 const RTO_FALLBACK_MS: u32 = 3000;
-/// The least RTO, in microseconds. RFC 6298, 2.4 asks for a second; every stack of today uses 200
-/// ms.
+/// The smallest RTO, in microseconds. RFC 6298, 2.4 asks for a second; current stacks use 200 ms.
 const RTO_MIN_US: u32 = 200_000;
-/// A measurement counts for no more than this, in microseconds.
+/// The largest value of a measurement, in microseconds.
 const RTT_MAX_US: u32 = 60_000_000;
 /// The largest RTO, in milliseconds (RFC 6298, 2.5: at least 60 s).
 pub(crate) const RTO_MAX_MS: u32 = 120_000;
 
-/// Takes in a measurement of a segment that was sent once (Karn's rule).
+/// Adds the measurement of a segment that was sent once (Karn's rule).
 pub(crate) fn sample(block: &mut ControlBlock, rtt_us: u32) {
     let rtt_us = rtt_us.clamp(1, RTT_MAX_US);
     block.rtt.min_us = block.rtt.min_us.min(rtt_us);
     smooth(block, rtt_us);
 }
 
-/// Takes in what an echoed timestamp measures (RFC 7323, 4.1), which is valid for a segment that
-/// was sent again, too (RFC 6298, 3). Whole milliseconds may be below the truth, so they are no
+/// Adds what an echoed timestamp measures (RFC 7323, 4.1), which is valid for a retransmitted
+/// segment, too (RFC 6298, 3). Whole milliseconds may be too small, so they do not lower the
 /// smallest round trip.
 pub(crate) fn sample_echo(block: &mut ControlBlock, rtt_ms: u32) {
     smooth(block, rtt_ms.max(1).saturating_mul(1000).min(RTT_MAX_US));
 }
 
-/// RFC 6298, 2.2 and 2.3. A valid measurement, and nothing else, ends the backoff (RFC 6298, 5; RFC
-/// 9293, MUST-18): until there is one, the timeout may still be shorter than the path.
+/// RFC 6298, 2.2 and 2.3. Only a valid measurement ends the backoff (RFC 6298, 5; RFC 9293,
+/// MUST-18): without one, the timeout may still be shorter than the path's round trip.
 fn smooth(block: &mut ControlBlock, rtt_us: u32) {
     block.backoff = 0;
     if !block.has(Facts::HAS_RTT) {
@@ -61,13 +60,14 @@ pub(crate) fn rto_base_ms(block: &ControlBlock) -> u32 {
     (rto as u32).min(RTO_MAX_MS)
 }
 
-/// The timeout, doubled for each one since the last measurement (RFC 6298, 5.5).
+/// The timeout, doubled for each timeout since the last measurement (RFC 6298, 5.5).
 pub(crate) fn rto_ms(block: &ControlBlock) -> u32 {
     doubled(block, block.backoff)
 }
 
-/// The time to the next probe of a shut window, of which `probes` have left: it grows as for
-/// retransmissions (RFC 9293, 3.8.6.1), and by itself, since an answer to a probe measures nothing.
+/// The time to the next probe of a shut window, after `probes` probes. It grows as for
+/// retransmissions (RFC 9293, 3.8.6.1), and with each probe, since the answer to a probe measures
+/// nothing.
 pub(crate) fn persist_ms(block: &ControlBlock, probes: u8) -> u32 {
     doubled(block, block.backoff.saturating_add(probes))
 }

@@ -1,6 +1,6 @@
-//! What congestion control and loss recovery remember of a connection, in its active block.
+//! The state of congestion control and loss recovery, in a connection's active block.
 
-/// RFC 6937: how much of the reduction has been paid.
+/// RFC 6937: the progress of the reduction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Prr {
     pub(super) delivered: u32,
@@ -8,10 +8,10 @@ pub(crate) struct Prr {
     pub(super) flight_at_start: u32,
 }
 
-/// RFC 8985, 5.2: what was delivered last, by time of sending.
+/// RFC 8985, 5.2: the latest delivered segment, by time of sending.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rack {
-    /// RACK.xmit_ts and RACK.end_seq; count once `is_set`.
+    /// RACK.xmit_ts and RACK.end_seq; valid when `is_set`.
     pub(super) sent_us: u32,
     pub(super) end: u32,
     /// RACK.rtt.
@@ -44,11 +44,11 @@ pub(crate) struct TailLossProbe {
 pub(crate) struct Cubic {
     /// W_max: the window at the last reduction, or what fast convergence left of it.
     pub(super) w_max: u32,
-    /// When congestion avoidance began; counts when `running`.
+    /// The start of congestion avoidance; valid when `running`.
     pub(super) epoch_ms: u32,
     /// K: the time from there to W_max, in milliseconds.
     pub(super) k_ms: u32,
-    /// W_est: what Reno would have.
+    /// W_est: the window that Reno would have.
     pub(super) w_est: u32,
     pub(super) running: bool,
 }

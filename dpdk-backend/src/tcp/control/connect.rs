@@ -105,7 +105,7 @@ impl Tcp {
 
     /// Sends the SYN, or the SYN-ACK of a simultaneous open.
     pub(in crate::tcp) fn send_syn(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
-        // The clock runs also while the neighbour is asked for.
+        // The timer also runs while the neighbor is being resolved.
         if self.make_active(index, cx.now).is_none() {
             return self.mark_dirty(index);
         }
@@ -116,7 +116,7 @@ impl Tcp {
         let answers = block.state == State::SynReceived;
         let stamp =
             (cx.now.ms.wrapping_add(block.stamps.offset), if answers { block.stamps.recent } else { 0 });
-        // A simultaneous open answers with what the peer's SYN offered.
+        // A simultaneous open answers with the options of the peer's SYN.
         let offers = |fact: Facts, ours: bool| if answers { block.has(fact) } else { ours };
         let scaled = !answers || block.scales != 0;
         let header = tcp::Tcp {
@@ -174,7 +174,7 @@ impl Tcp {
             cx.counters.drop_out_of_window += 1;
             return;
         }
-        // Our own timestamp has to come back (RFC 7323, 3.2), or the SYN-ACK is a forgery.
+        // Our own timestamp has to be echoed (RFC 7323, 3.2), or the SYN-ACK is forged.
         if let Some((_, echo)) = header.options.timestamp.filter(|_| acknowledges && self.config.timestamps) {
             let sent = block.sent_ms.wrapping_add(block.stamps.offset);
             if before(cx.now.ms.wrapping_add(block.stamps.offset), echo)
@@ -194,7 +194,7 @@ impl Tcp {
         }
     }
 
-    /// Takes over what the peer's SYN says.
+    /// Takes the values of the peer's SYN.
     fn take_offer(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         let header = &segment.header;
         let options = &header.options;
@@ -244,7 +244,7 @@ impl Tcp {
         };
     }
 
-    /// Our SYN is acknowledged: the connection is open.
+    /// Opens the connection: our SYN is acknowledged.
     pub(in crate::tcp) fn established(
         &mut self,
         cx: &mut Context<'_>,
@@ -254,7 +254,7 @@ impl Tcp {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd.una = acknowledgement;
-        block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
+        block.backoff = 0; // RFC 6298, 5.7: the timeout of data begins again
         block.set(Todos::ACK_NOW);
         if !block.has(Facts::SYN_RETRANSMITTED) {
             rtt::sample(block, cx.now.since(block.sent_ms).saturating_mul(1000));

@@ -1,18 +1,19 @@
-//! Ends. The owner is told at once; what TCP still has to say is said by an orphan.
+//! Closed connections. The owner gets its report at once. An orphan completes the exchange with the
+//! peer.
 //!
 //! ```text
 //!   owner's block ── Ended (until reported) ── freed
-//!        └─ copied to an orphan's block: FIN-WAIT, CLOSING, LAST-ACK ── record in TIME-WAIT, or gone
+//!        └─ copied to an orphan's block: FIN-WAIT, CLOSING, LAST-ACK
+//!                                        └─ record in TIME-WAIT, or nothing
 //! ```
 //!
-//! An orphan keeps what is in flight, and retransmits it; what was never sent is dropped. Data that
-//! comes for it is answered with a reset. Without a free orphan block the peer gets a reset instead
-//! of a goodbye.
+//! An orphan keeps what is in flight and retransmits it. Unsent bytes are dropped. Data that it
+//! receives is answered with a reset. When no orphan block is free, the peer gets a reset instead
+//! of a FIN.
 //!
-//! Such a reset is said once and never again, so it must not be lost before it reaches the line,
-//! and many thousands may be owed at the same time: the ended block owes it, is listed for output
-//! like one with data, and is freed when the reset has left and its end was reported, whichever
-//! comes last.
+//! Such a reset is sent once, so it must not be lost before it reaches the device, and many
+//! thousands may be due at the same time. The ended block keeps the reset as a to-do, is listed for
+//! output like a block with data, and is freed when the reset was sent and the end was reported.
 
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::control_block::{ControlBlock, State};
@@ -22,24 +23,24 @@ use crate::tcp::tables::marks::{Facts, Lists, Todos};
 use crate::tcp::tables::time_wait::TimeWaitRecord;
 use netpoll::{CloseReason, Slot};
 
-/// How a connection parts from its peer.
+/// How the peer learns of the close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tcp) enum Farewell {
-    /// With a FIN behind what is in flight.
+    /// With a FIN behind the bytes in flight.
     Fin,
     /// With a reset.
     Reset,
 }
 
 impl Tcp {
-    /// The connection is over and nothing is left to be said.
+    /// Ends a connection that has nothing left to send.
     pub(in crate::tcp) fn end_gone(&mut self, cx: &mut Context<'_>, index: BlockIndex, reason: CloseReason) {
         let hash = self.hash_of(cx.net, index);
         self.flows.remove(hash, Record::Connection(index));
         self.forget_block(index, reason);
     }
 
-    /// Frees what a block holds. An orphan's is free; an owner's waits to be reported.
+    /// Frees what a block holds. An orphan's block is freed; an owner's waits for its report.
     fn forget_block(&mut self, index: BlockIndex, reason: CloseReason) {
         self.release_active(index);
         self.wheel.cancel(&mut self.table, index);
@@ -47,15 +48,15 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
-        // A reset that is owed still says the timestamp that was agreed on, and what was put back
-        // is told before the end.
+        // A reset carries the agreed timestamp, and returned payloads are delivered before the end.
         block.marks =
             block.marks.only(Lists::OF_TURN.or(Lists::UNREAD)).or(block.marks.only(Facts::TIMESTAMPS));
         block.state = State::Ended;
         self.reports.closings.push_back((index, reason));
     }
 
-    /// Sends the reset that an ended block owes, if it does; who calls has seen to room for it.
+    /// Sends the reset that an ended block has to send, if any. The caller has checked that there
+    /// is room.
     pub(in crate::tcp) fn send_owed_reset(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if !self.table[index].has(Todos::RESET) {
             return;
@@ -67,7 +68,7 @@ impl Tcp {
         }
     }
 
-    /// The owner knows of the end of a block: it is free, unless it owes a reset.
+    /// Notes that the end was reported: the block is freed, unless it still has to send a reset.
     pub(in crate::tcp) fn note_reported(&mut self, index: BlockIndex) {
         match self.table[index].has(Todos::RESET) {
             true => self.table[index].set(Facts::REPORTED),
@@ -75,7 +76,7 @@ impl Tcp {
         }
     }
 
-    /// Gives back everything in a block's active part.
+    /// Frees everything in a block's active part.
     pub(in crate::tcp) fn release_active(&mut self, index: BlockIndex) {
         let active = std::mem::replace(&mut self.table[index].active, Slot::NONE);
         if active.is_none() {
@@ -87,7 +88,7 @@ impl Tcp {
         active.gap.kept.clear(&mut self.stores.kept);
     }
 
-    /// The connection is over for its owner.
+    /// Ends the connection for its owner.
     pub(in crate::tcp) fn end_for_owner(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,14 +115,13 @@ impl Tcp {
         self.wheel.cancel(&mut self.table, index);
         let generation = self.table[orphan].generation;
         let mut block = ControlBlock { generation, ..self.table[index] };
-        // A window that the owner had shut opens again: the peer may have something in flight, and
-        // would wait for it until its timers give up. Its data is answered with a reset, as for any
-        // orphan.
+        // A window that the owner had shut opens again: the peer may have bytes in flight, and
+        // would repeat them until its timeout. They are answered with a reset, as for any orphan.
         block.clear(Lists::OF_TURN.or(Lists::UNREAD));
         block.clear(Todos::ACK_LATER);
         block.clear(Facts::STOPPED);
         block.set(Facts::ORPHAN.or(Facts::FIN_QUEUED));
-        // Whatever was waiting to be acknowledged is acknowledged with the FIN.
+        // The FIN acknowledges whatever waits to be acknowledged.
         block.set(Todos::ACK_NOW);
         let patience_ms = match block.state {
             State::FinWait2 => self.config.timeouts.fin_wait_2_ms,
@@ -142,8 +142,8 @@ impl Tcp {
         self.stores.actives.get(self.table[index].active).is_some_and(|active| !active.gap.kept.is_empty())
     }
 
-    /// The gap before what was kept was not filled in time: it is let go, and comes again if its
-    /// peer has it still (RFC 2018, 8).
+    /// Drops segments ahead of a gap that was not filled in time. The peer sends them again if it
+    /// still has them (RFC 2018, 8).
     pub(in crate::tcp) fn forget_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.out_of_order_expired += 1;
         self.drop_kept(index);
@@ -163,8 +163,8 @@ impl Tcp {
         }
     }
 
-    /// Both sides are done: a record remembers the numbers for a while, the last acknowledgement
-    /// leaves now.
+    /// Closes a connection that both sides have closed: a record keeps the numbers for a while, and
+    /// the last acknowledgement leaves now.
     pub(in crate::tcp) fn enter_time_wait(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if self.table[index].has(Todos::ACK_NOW.or(Todos::ACK_LATER)) {
             self.send_ack(cx, index, None);

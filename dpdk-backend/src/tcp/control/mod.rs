@@ -1,4 +1,5 @@
-//! What begins, ends and waits: the owner's requests and reports, opening, closing, timers.
+//! The life of connections: requests and reports of the owner (`owner`, `unread`), opening (`open`,
+//! `connect`), closing (`end`), `timers`.
 
 pub(in crate::tcp) mod connect;
 pub(in crate::tcp) mod end;

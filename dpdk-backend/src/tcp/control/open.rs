@@ -1,4 +1,4 @@
-//! Passive opens: from a handshake that is over to a control block.
+//! Passive opens: from a completed handshake to a control block.
 
 use crate::tcp::congestion::{cubic, rtt};
 use crate::tcp::engine::{Context, Notice, Tcp};
@@ -14,7 +14,7 @@ use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options};
 use netpoll::Slot;
 
-/// What a connection is opened with.
+/// The values that a connection is opened with.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::tcp) struct Opening {
     pub(in crate::tcp) tuple: Tuple,
@@ -24,7 +24,7 @@ pub(in crate::tcp) struct Opening {
     pub(in crate::tcp) ts_offset: u32,
     /// The window that we have announced, in bytes.
     pub(in crate::tcp) announced: u32,
-    /// A SYN or SYN-ACK was sent more than once.
+    /// Whether a SYN or SYN-ACK was sent more than once.
     pub(in crate::tcp) retransmitted: bool,
 }
 
@@ -33,8 +33,8 @@ impl Tcp {
         self.ports.accepting && self.table.has_room()
     }
 
-    /// Turns an entry whose handshake is over into a connection. `announced`: the window that its
-    /// peer knows of.
+    /// Turns an entry with a completed handshake into a connection. `announced` is the window that
+    /// the peer knows of.
     pub(in crate::tcp) fn accept(
         &mut self,
         cx: &mut Context<'_>,
@@ -57,15 +57,15 @@ impl Tcp {
         };
         self.open(cx, connection, &opening);
         if !entry.retransmitted && !entry.is_waiting() {
-            // The SYN-ACK left a second before its first retransmission is due.
+            // The SYN-ACK was sent a second before its first retransmission is due.
             let sent_ms = entry.due_ms.wrapping_sub(1000);
             rtt::sample(&mut self.table[connection], cx.now.since(sent_ms).saturating_mul(1000));
         }
         Some(connection)
     }
 
-    /// Lets in those that waited, as far as there is room; their windows open. Once nobody listens
-    /// they are reset instead, as a kernel's backlog is with its listener.
+    /// Accepts waiting peers while there is room, and opens their windows. After the listeners are
+    /// closed they are reset instead, like a kernel's backlog.
     pub(crate) fn accept_waiting(&mut self, cx: &mut Context<'_>) {
         while !self.ports.listening && self.reset_waiting(cx) {}
         while self.may_accept() {
@@ -76,7 +76,8 @@ impl Tcp {
         }
     }
 
-    /// Resets the one that has waited longest; false when there is none, or no reset may leave now.
+    /// Resets the peer that has waited longest. Returns false when there is none, or when the rate
+    /// limit forbids a reset now.
     pub(in crate::tcp) fn reset_waiting(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(index) = self.peers.syn_cache.first_waiting() else { return false };
         if !self.rates.reset.take(cx.now) {
@@ -152,7 +153,7 @@ impl Tcp {
         Some(connection)
     }
 
-    /// Fills in a control block in ESTABLISHED and tells the owner.
+    /// Sets a control block to ESTABLISHED and reports the connection.
     pub(in crate::tcp) fn open(&mut self, cx: &mut Context<'_>, index: BlockIndex, opening: &Opening) {
         let block = self.fresh_block(cx, opening);
         let generation = self.table[index].generation;
@@ -162,7 +163,7 @@ impl Tcp {
         self.schedule(index, cx.now);
     }
 
-    /// The block of a connection whose handshake is over.
+    /// The block of a connection with a completed handshake.
     pub(in crate::tcp) fn fresh_block(&self, cx: &Context<'_>, opening: &Opening) -> ControlBlock {
         let Handshake { irs, iss, ts_recent, mss, window, scale, agreed } = opening.handshake;
         let own_scale = self.config.window_scale();
@@ -205,7 +206,8 @@ impl Tcp {
         block
     }
 
-    /// Payload bytes of a full segment: what the peer takes and the link carries, less our options.
+    /// Payload bytes of a full segment: what the peer accepts and the link carries, without our
+    /// options.
     pub(in crate::tcp) fn segment_size(
         &self,
         cx: &Context<'_>,

@@ -1,4 +1,4 @@
-//! What the owner asks for, and what it is told.
+//! The owner's requests, and the reports to it.
 
 use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Limits, Listener, Notice, Tcp};
@@ -13,18 +13,18 @@ use netpoll::{
 };
 use std::net::SocketAddr;
 
-/// Why a connect could not start.
+/// The reason that a connect could not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectFailure {
-    /// No control block, no active block, or no place in the flow table.
+    /// No control block, active block or place in the flow table is free.
     TableFull,
-    /// No address of ours can speak to that one.
+    /// None of our addresses can reach the remote address.
     NoAddress,
-    /// Every port towards it is in use.
+    /// Every port toward the destination is in use.
     NoPort,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Debug)]
 pub(crate) enum Report {
     Accepted { connection: ConnectionId, listener: ListenerId, peer: SocketAddr },
@@ -35,7 +35,7 @@ pub(crate) enum Report {
 }
 
 impl Tcp {
-    /// Listens; port 0 takes a free one. `None` when the table of listeners is full or the port is
+    /// Listens. Port 0 takes a free one. `None` when the table of listeners is full or the port is
     /// taken.
     pub(crate) fn listen(&mut self, ip: Ip, port: u16, backlog: usize, limits: Limits) -> Option<(u8, u16)> {
         if self.ports.listeners.len() >= usize::from(crate::tcp::engine::NO_LISTENER) {
@@ -53,7 +53,8 @@ impl Tcp {
         Some((self.ports.listeners.len() as u8 - 1, port))
     }
 
-    /// Who has begun to connect is not answered any more; who begins is refused.
+    /// Closes the listeners: half-open connections are not answered any more, and new ones are
+    /// refused.
     pub(crate) fn close_listeners(&mut self) {
         self.ports.listening = false;
         self.ports.accepting = false;
@@ -63,7 +64,7 @@ impl Tcp {
         self.ports.accepting = accepting && self.ports.listening;
     }
 
-    /// The block of an id that its owner may still use.
+    /// The block of an id that the owner may still use.
     pub(in crate::tcp) fn live(&self, id: ConnectionId) -> Option<BlockIndex> {
         let index = self.table.inner(id.index(), id.generation())?;
         (self.table[index].state != State::Ended).then_some(index)
@@ -115,8 +116,7 @@ impl Tcp {
             return Err((Refusal::Store, buffer));
         };
         let active = &mut self.stores.actives[active];
-        // What waits behind a slow peer does not keep receive buffers for a few bytes where those
-        // are short.
+        // Small payloads for a slow peer do not hold receive buffers when those are scarce.
         let waits = self.table[index].has(Facts::WAITED);
         let moves = waits && cx.pools.receive_is_half_taken();
         let (pools, last) = (&mut *cx.pools, &mut self.turn.moved);
@@ -138,9 +138,9 @@ impl Tcp {
         Ok(())
     }
 
-    /// Shuts the connection's window, or opens it again. The window that was announced is taken
-    /// back, where RFC 9293, 3.8.6 would rather not see it done: what one peer may send on would
-    /// hold receive buffers that all others need. It sends that again.
+    /// Shuts the connection's window, or opens it again. The announced window is taken back, which
+    /// RFC 9293, 3.8.6 discourages: what one peer may still send would hold receive buffers that
+    /// all others need. The peer sends it again.
     pub(crate) fn set_receiving(&mut self, id: ConnectionId, receiving: bool) {
         let Some(index) = self.live(id) else { return };
         let block = &mut self.table[index];
@@ -155,14 +155,14 @@ impl Tcp {
         }
     }
 
-    /// Sends what is queued, then `last`, then FIN; discards what still comes.
+    /// Sends what is queued, then `last`, then FIN. Discards what is received from then on.
     pub(crate) fn finish(&mut self, cx: &mut Context<'_>, id: ConnectionId, last: Option<SharedBuffer>) {
         let Some(index) = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED)) else {
             return;
         };
         if let Some(last) = last {
-            // A full store of pieces loses the farewell, not the close; an empty queue is sure of a
-            // piece.
+            // When the store of pieces is full, `last` is lost, not the close. An empty queue
+            // always has a piece.
             let _ = self.enqueue(cx, index, last, usize::MAX, Priority::Reply);
         }
         match self.table[index].state {
@@ -170,7 +170,7 @@ impl Tcp {
             _ => {
                 self.table[index].set(Facts::DISCARD.or(Facts::FIN_QUEUED));
                 self.purge_received(index);
-                // A window that is shut opens: see `window_target`.
+                // A shut window opens: see `window_target`.
                 let block = &mut self.table[index];
                 if block.window_left() < u32::from(block.mss) {
                     block.set(Todos::ACK_NOW);
@@ -180,16 +180,16 @@ impl Tcp {
         }
     }
 
-    /// Ends the connection for its owner; what is in flight still arrives, what is queued does not
-    /// leave.
+    /// Ends the connection for its owner. Bytes in flight are still delivered; queued bytes are
+    /// dropped.
     pub(crate) fn close(&mut self, cx: &mut Context<'_>, id: ConnectionId) {
         let Some(index) = self.live(id) else { return };
         let unread = self.purge_received(index) | self.table[index].has(Facts::PAYLOAD_REFUSED);
         match self.table[index].state {
             State::SynSent => self.end_gone(cx, index, CloseReason::Local),
-            // Half of a simultaneous open: the peer has only its SYN to lose.
+            // Half of a simultaneous open: the peer loses nothing but its SYN.
             State::SynReceived => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset),
-            // RFC 2525, 2.17: data that nobody will read must not look as if it had been.
+            // RFC 2525, 2.17: unread data must not look as if it had been read.
             _ if unread && !self.table[index].has(Facts::DISCARD) => {
                 self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset);
             }
@@ -197,7 +197,7 @@ impl Tcp {
         }
     }
 
-    /// Forgets payloads that were not reported; returns whether there were any.
+    /// Drops payloads that were not reported. Returns whether there were any.
     fn purge_received(&mut self, index: BlockIndex) -> bool {
         let before = self.reports.received.len();
         self.reports.received.retain(|(other, _)| *other != index);
@@ -206,27 +206,26 @@ impl Tcp {
         self.reports.unread.purge(index) | told
     }
 
-    /// Payload bytes that the connection keeps: queued, and in flight until they are acknowledged.
+    /// Payload bytes that the connection holds: queued, or in flight until they are acknowledged.
     pub(crate) fn queued_bytes(&self, id: ConnectionId) -> usize {
         self.live(id).map_or(0, |index| self.unacknowledged(index))
     }
 
-    /// Pieces that the connection keeps: queued, and in flight until they are acknowledged.
+    /// Pieces that the connection holds: queued, or in flight until they are acknowledged.
     pub(crate) fn queued_pieces(&self, id: ConnectionId) -> usize {
         let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         active.map_or(0, |active| self.stores.pieces.count(&active.queue))
     }
 
-    /// Bytes of the blocks of `pools` that the connection keeps.
+    /// Bytes of blocks of `pools` that the connection holds.
     pub(crate) fn queued_blocks(&self, id: ConnectionId, pools: &BufferPools, set: PoolSet) -> usize {
         let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         let is_counted = |piece: &SharedBuffer| pools.is_shared_of(piece, set);
         active.map_or(0, |active| self.stores.pieces.block_bytes(&active.queue, is_counted))
     }
 
-    /// Whether the connection keeps so much that its peer may be slow: more than `bytes_max`, or
-    /// more pieces than a queue has which is no burden to the store. Pieces are counted only of one
-    /// that had to wait.
+    /// Whether the connection may have a slow peer: it holds more than `bytes_max`, or more pieces
+    /// than the store easily spares. Pieces are counted only for a connection that had to wait.
     pub(crate) fn may_be_slow(&self, id: ConnectionId, bytes_max: usize) -> bool {
         let Some(index) = self.live(id) else { return false };
         let block = &self.table[index];
@@ -236,15 +235,15 @@ impl Tcp {
             || (block.has(Facts::WAITED) && self.stores.pieces.count(&active.queue) > Shares::REPLIES_MIN)
     }
 
-    /// Bytes of the blocks of `pool` that the connection keeps.
+    /// Bytes of blocks of `pool` that the connection holds.
     pub(crate) fn queued_blocks_of(&self, id: ConnectionId, pool: PoolId) -> usize {
         let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         let is_counted = |piece: &SharedBuffer| piece.pool() == pool;
         active.map_or(0, |active| self.stores.pieces.block_bytes(&active.queue, is_counted))
     }
 
-    /// When something of the connection was acknowledged last, or first sent, in milliseconds;
-    /// `None` while it keeps nothing.
+    /// The time at which bytes were last acknowledged, or first sent, in milliseconds. `None` while
+    /// the connection holds nothing.
     pub(crate) fn progress_ms(&self, id: ConnectionId) -> Option<u32> {
         let active = self.live(id).and_then(|index| self.stores.actives.get(self.table[index].active));
         active.map(|active| active.progress_ms)
@@ -261,9 +260,8 @@ impl Tcp {
         SendStoreLevel { used, max: used + self.stores.segments.room() }
     }
 
-    /// Segments that one connection may have in flight: a quarter of what is free of those that all
-    /// share, and one in any case, so that peers which do not acknowledge leave room for all
-    /// others.
+    /// Segments that one connection may have in flight: at least one, and at most a quarter of the
+    /// free shared ones, so that peers which do not acknowledge leave room for all others.
     pub(in crate::tcp) fn segments_allowed(&self) -> u32 {
         let free = self.config.stores.segments_max.saturating_sub(self.stores.segments.len());
         (free.div_ceil(4).max(1) as u32).min(self.config.stores.segments_per_connection_max)
@@ -281,12 +279,13 @@ impl Tcp {
         self.table.connection_count()
     }
 
-    /// Connections that only say goodbye, half-open ones, records in TIME-WAIT.
+    /// Counts of closed connections that are not complete, half-open ones, and records in
+    /// TIME-WAIT.
     pub(crate) fn levels(&self) -> [usize; 3] {
         [self.table.orphan_count(), self.peers.syn_cache.len(), self.peers.time_wait.len()]
     }
 
-    /// Whether anything is to be reported.
+    /// Whether there is anything to report.
     pub(crate) fn has_reports(&self) -> bool {
         let reports = &self.reports;
         let is_empty =
@@ -294,16 +293,16 @@ impl Tcp {
         !is_empty || self.reports.unread.has_told()
     }
 
-    /// The next report: openings first, then payloads, then ends. An end frees the block, or lets
-    /// its reset do so.
+    /// The next report: opened connections first, then payloads, then closed connections. A
+    /// reported end frees the block, unless it still has to send a reset.
     pub(crate) fn next_report(&mut self) -> Option<Report> {
         while let Some(notice) = self.reports.notices.pop_front() {
             if let Some(report) = self.of_notice(notice) {
                 return Some(report);
             }
         }
-        // An empty deque that is cleared begins at its front again, so that only what was ever
-        // needed is touched.
+        // A cleared deque begins at its front again, so that only memory that was ever needed is
+        // touched.
         self.reports.notices.clear();
         if let Some((index, buffer)) = self.next_payload() {
             return Some(Report::Received(self.id(index), buffer));
@@ -323,7 +322,7 @@ impl Tcp {
         Some(Report::Closed(id, reason))
     }
 
-    /// What was put back is older than what has come since.
+    /// The next payload. Returned payloads are older than all others.
     fn next_payload(&mut self) -> Option<(BlockIndex, Buffer)> {
         self.reports.unread.next().or_else(|| self.reports.received.pop_front())
     }

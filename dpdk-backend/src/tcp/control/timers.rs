@@ -1,9 +1,8 @@
-//! What the clock brings: retransmission and probe timeouts, shut windows, keepalive, delayed
-//! acknowledgements.
+//! Timers: retransmission and probe timeouts, shut windows, keepalive, delayed acknowledgements.
 //!
-//! A block has one node in the wheel, for the earliest of its deadlines: the sending side's (in the
-//! active block), the keepalive's, and an orphan's patience. The node may be early; who fires looks
-//! at the true deadlines and arms again.
+//! A block has one node in the wheel, set to the earliest of its deadlines: the sending side's (in
+//! the active block), the keepalive's, a gap's, and an orphan's. The node may fire early; the
+//! handler checks the exact deadlines and sets the node again.
 
 use crate::tcp::congestion::recovery;
 use crate::tcp::congestion::rtt;
@@ -20,7 +19,7 @@ use netpoll::CloseReason;
 impl Tcp {
     // --- arming ---
 
-    /// Sets the node for the block's earliest deadline, unless it fires early enough already.
+    /// Sets the node to the block's earliest deadline, unless it fires early enough already.
     pub(in crate::tcp) fn schedule(&mut self, index: BlockIndex, now: Now) {
         if let Some(due_ms) = self.earliest_deadline(index, now) {
             self.wheel.arm(&mut self.table, index, due_ms);
@@ -42,7 +41,7 @@ impl Tcp {
         deadlines.into_iter().flatten().min_by_key(|due_ms| now.until(*due_ms))
     }
 
-    /// RFC 9293, 3.8.4: only while nothing else would tell that the peer is gone.
+    /// RFC 9293, 3.8.4: only while no other timer would detect that the peer is gone.
     fn keepalive_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
         let keepalive = self.config.timeouts.keepalive?;
@@ -51,21 +50,21 @@ impl Tcp {
         is_idle.then(|| block.received_ms.wrapping_add(wait))
     }
 
-    /// When an orphan is given up, whatever its peer still sends: a peer must not hold what nobody
-    /// owns.
+    /// The time at which an orphan is given up, whatever its peer sends: a peer must not hold a
+    /// block without an owner.
     fn patience_deadline(&self, index: BlockIndex) -> Option<u32> {
         let block = &self.table[index];
         block.has(Facts::ORPHAN).then_some(block.ack_due_ms)
     }
 
-    /// When what came ahead of a gap is let go.
+    /// The time at which segments ahead of a gap are dropped.
     fn gap_deadline(&self, index: BlockIndex) -> Option<u32> {
         let active = self.stores.actives.get(self.table[index].active)?;
         let waits = !active.gap.kept.is_empty();
         waits.then(|| active.gap.since_ms.wrapping_add(self.config.timeouts.out_of_order_ms))
     }
 
-    /// The end of the patience with an orphan.
+    /// Gives up an orphan.
     fn fire_patience(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.orphans_expired += 1;
         if self.table[index].state != State::FinWait2 {
@@ -80,14 +79,14 @@ impl Tcp {
         }
     }
 
-    /// Something was acknowledged, or leaves after a shut window.
+    /// Notes that bytes were acknowledged, or leave after a shut window.
     pub(in crate::tcp) fn progress(&mut self, index: BlockIndex, now: Now) {
         if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
             active.progress(now);
         }
     }
 
-    /// RFC 6298, 5.1, 5.3 and 5.6: starts the retransmission timer anew.
+    /// RFC 6298, 5.1, 5.3 and 5.6: restarts the retransmission timer.
     pub(in crate::tcp) fn restart_retransmission(&mut self, index: BlockIndex, now: Now) {
         if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
             active.timer.rto_from_ms = now.ms;
@@ -95,20 +94,20 @@ impl Tcp {
         self.arm_retransmission(index, now);
     }
 
-    /// Arms the retransmission timer for what is left of it.
+    /// Sets the retransmission timer to the rest of its timeout.
     pub(in crate::tcp) fn arm_retransmission(&mut self, index: BlockIndex, now: Now) {
         let wait = self.rto_left_ms(index, now);
         self.arm(index, TimerKind::Retransmit, wait, now);
     }
 
-    /// How long the retransmission timer still runs, in milliseconds; at least one.
+    /// The rest of the retransmission timeout, in milliseconds; at least one.
     fn rto_left_ms(&self, index: BlockIndex, now: Now) -> u32 {
         let block = &self.table[index];
         let from_ms = self.stores.actives.get(block.active).map_or(now.ms, |active| active.timer.rto_from_ms);
         now.until(from_ms.wrapping_add(rtt::rto_ms(block))).max(1)
     }
 
-    /// Sets the sending side's deadline; never beyond what the user timeout leaves.
+    /// Sets the sending side's deadline, at most to the end of the user timeout.
     pub(in crate::tcp) fn arm(&mut self, index: BlockIndex, kind: TimerKind, wait_ms: u32, now: Now) {
         let limit = self.limits(self.table[index].listener).user_timeout_ms;
         let Some(active) = self.stores.actives.get_mut(self.table[index].active) else { return };
@@ -120,9 +119,9 @@ impl Tcp {
         active.timer.due_ms = now.ms.wrapping_add(wait_ms);
     }
 
-    /// RFC 8985, 7.2: a probe timeout where nothing is known to be lost and SACK tells what a probe
-    /// achieves, else the retransmission timeout. A probe that would come after that takes its
-    /// place: the timeout follows it.
+    /// RFC 8985, 7.2: sets the probe timeout when no loss is known and SACK shows what a probe
+    /// achieves, else the retransmission timeout. A probe timeout that is later than the
+    /// retransmission timeout takes its place, and the retransmission timeout follows the probe.
     pub(in crate::tcp) fn arm_probe_or_retransmission(&mut self, index: BlockIndex, now: Now) {
         let block = &self.table[index];
         let Some(active) = self.stores.actives.get(block.active) else { return };
@@ -142,7 +141,7 @@ impl Tcp {
 
     // --- firing ---
 
-    /// Fires what is due, as many timers as the configuration allows in one poll.
+    /// Fires due timers, as many as the configuration allows in one poll.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
         for _ in 0..self.config.rates.timers_per_poll_max {
             let Some(index) = self.wheel.expire(&mut self.table, cx.now) else { break };
@@ -154,7 +153,7 @@ impl Tcp {
         self.expire_delayed(cx);
     }
 
-    /// When something will be due, in milliseconds.
+    /// Milliseconds until the next timer is due.
     pub(crate) fn next_due_ms(&self, now: Now) -> Option<u32> {
         let delayed = self.turn.delayed.front().map(|(_, due_ms)| now.until(*due_ms));
         [self.wheel.next_ms(now), self.peers.syn_cache.next_due(now), delayed].into_iter().flatten().min()
@@ -187,7 +186,7 @@ impl Tcp {
         self.settle(index, cx.now);
     }
 
-    /// False when the connection is gone.
+    /// Returns false when the connection has ended.
     fn fire_sending(&mut self, cx: &mut Context<'_>, index: BlockIndex, kind: TimerKind) -> bool {
         if kind != TimerKind::Reorder && self.has_waited_too_long(cx, index) {
             cx.counters.user_timeouts += 1;
@@ -206,7 +205,7 @@ impl Tcp {
         true
     }
 
-    /// RFC 5482 where it is set; else RFC 9293, 3.8.3: R2.
+    /// RFC 5482 where it is set, else RFC 9293, 3.8.3: R2.
     fn has_waited_too_long(&self, cx: &Context<'_>, index: BlockIndex) -> bool {
         let block = &self.table[index];
         let Some(active) = self.stores.actives.get(block.active) else { return false };
@@ -218,9 +217,9 @@ impl Tcp {
         if limit > 0 {
             return cx.now.since(active.progress_ms) >= limit;
         }
-        // A shut window is no silence: its peer answers the probes, or the copies of what was in
-        // flight when it was shut (RFC 9293, SHLD-17, MUST-35). An orphan must not be held so for
-        // ever.
+        // A shut window is not silence: the peer answers the probes, or the copies of what was in
+        // flight when it was shut (RFC 9293, SHLD-17, MUST-35). An orphan must not be held that
+        // way.
         let heard = !block.has(Facts::ORPHAN)
             && (active.timer.kind == TimerKind::Persist || block.snd.wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
@@ -232,7 +231,7 @@ impl Tcp {
         active.timer.retries >= most && !heard
     }
 
-    /// RFC 9293, 3.8.6.1 and 3.8.6.2.1: a shut window is probed, a small one is filled.
+    /// RFC 9293, 3.8.6.1 and 3.8.6.2.1: probes a shut window, fills a small one.
     fn fire_persist(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
         let Some(active) = self.stores.actives.get_mut(block.active) else { return };
@@ -243,13 +242,13 @@ impl Tcp {
             self.send_probe(cx, index);
         } else {
             cx.counters.window_overrides += 1;
-            active.overrides = true;
+            active.timer.overrides = true;
         }
         self.arm(index, TimerKind::Persist, wait, cx.now);
         self.mark_dirty(index);
     }
 
-    /// The peer is gone.
+    /// Ends a connection with an unreachable peer.
     fn give_up(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.connections_failed += 1;
         if self.table[index].state == State::SynSent {
@@ -280,7 +279,7 @@ impl Tcp {
             return;
         }
         let active = &mut self.stores.actives[block.active];
-        // RFC 2018, 8: a peer that has dropped what it reported begins to show it at the first
+        // RFC 2018, 8: a peer that has discarded data which it reported shows that at the first
         // segment.
         let reneged =
             self.stores.segments.get(active.flight.head).is_some_and(|first| first.has(SegmentFacts::SACKED));
@@ -293,7 +292,7 @@ impl Tcp {
         self.mark_dirty(index);
     }
 
-    /// RFC 8985, 7.3: something new if there is any, else the last segment again.
+    /// RFC 8985, 7.3: sends new data if there is any, else the last segment again.
     fn fire_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.tail_loss_probes += 1;
         let block = &mut self.table[index];
@@ -305,7 +304,7 @@ impl Tcp {
         active.recovery.probe.end = block.snd.nxt;
         if is_new {
             active.recovery.probe.end = block.snd.nxt.wrapping_add(active.unsent.min(u32::from(block.mss)));
-            // One segment beyond the window, whatever it says.
+            // One segment beyond the window, whatever its size.
             block.cwnd = block.cwnd.max(recovery::pipe(block, active) + u32::from(block.mss));
         } else if let Some(last) = self.stores.segments.get_mut(active.flight.tail) {
             active.flight.mark_lost(last);
@@ -332,7 +331,7 @@ impl Tcp {
         self.mark_dirty(index);
     }
 
-    /// Asks an idle peer whether it is there. False when it was asked often enough.
+    /// Probes an idle peer. Returns false after the last probe.
     fn keep_alive(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
         let Some(keepalive) = self.config.timeouts.keepalive else { return true };
         if self.table[index].probes >= keepalive.probes_max {
@@ -345,9 +344,9 @@ impl Tcp {
         true
     }
 
-    /// Acknowledgements that have waited long enough. The list is in order of its first looks; what
-    /// was acknowledged meanwhile and waits anew is put behind, so that an acknowledgement waits at
-    /// most twice the delay.
+    /// Sends acknowledgements that have waited long enough. The list is ordered by the time of the
+    /// first check. An acknowledgement that was sent meanwhile and waits again is moved to the end,
+    /// so it waits at most twice the delay.
     fn expire_delayed(&mut self, cx: &mut Context<'_>) {
         for _ in 0..self.turn.delayed.len() {
             let Some((index, due_ms)) = self.turn.delayed.front().copied() else { return };

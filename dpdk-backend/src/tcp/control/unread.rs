@@ -1,13 +1,14 @@
-//! Payloads that their owner gave back: it had no block for what it makes of them.
+//! Payloads that their owner returned because it had no block for its answers.
 //!
-//! Where a kernel copies what it sends, the owner's blocks stay away until they are acknowledged.
-//! So they can run out among healthy connections, and come home by themselves: acknowledgements are
-//! taken in meanwhile, and what was given back is told again when there are blocks. It holds
-//! receive buffers, which make the windows: peers that send on are slowed down.
+//! A kernel copies what it sends; here the owner's blocks are in use until they are acknowledged.
+//! They can run out among healthy connections, and are freed as acknowledgements arrive. Returned
+//! payloads are delivered again when blocks are free. Meanwhile they hold receive buffers, which
+//! limits the windows: peers that continue to send are slowed down.
 //!
 //! ```text
-//!   told: Received ─► no block ─► put back, behind earlier ones ─ blocks came home ─► told again, before anything newer
-//!                                                                └ none for long ────► told again, and not taken back
+//!   Received ─► no block ─► returned, behind earlier ones
+//!                            ├─ blocks freed ──► delivered again, before newer ones
+//!                            └─ none for long ─► delivered again, not taken back
 //! ```
 
 use crate::tcp::engine::{Context, Tcp};
@@ -15,14 +16,16 @@ use crate::tcp::tables::index::BlockIndex;
 use crate::tcp::tables::marks::{Facts, Lists};
 use netpoll::{Buffer, ConnectionId};
 
-/// As long as no block comes home, payloads wait at most: then their owner has to decide who goes.
+/// The longest time that payloads wait without a free block. Then the owner has to choose a
+/// connection to close.
 const WITHOUT_BLOCKS_MS: u32 = 1000;
+
 impl Tcp {
-    /// Takes a payload back that was told, until a block of `size` bytes is free; with all that the
-    /// owner was told of the connection behind it.
+    /// Takes back a payload until a block of `size` bytes is free, and with it everything that was
+    /// delivered of the connection after it.
     ///
     /// # Errors
-    /// The payload: no block came home for long, or the connection is over.
+    /// The payload, when no block was freed for long, or the connection has ended.
     pub(crate) fn put_back(
         &mut self,
         cx: &mut Context<'_>,
@@ -46,14 +49,13 @@ impl Tcp {
         Ok(())
     }
 
-    /// Whether something of the connection waits that was put back since it was told last.
+    /// Whether the connection has returned payloads since they were last delivered.
     pub(crate) fn has_put_back(&self, id: ConnectionId) -> bool {
         !self.reports.unread.is_empty()
             && self.live(id).is_some_and(|index| self.table[index].has(Lists::UNREAD))
     }
 
-    /// Lets what was put back be told again, when there are blocks for it or there were none for
-    /// long.
+    /// Delivers returned payloads again, when blocks are free or there were none for long.
     pub(crate) fn tell_again(&mut self, cx: &mut Context<'_>) {
         if self.reports.unread.has_told() {
             return;
@@ -79,7 +81,7 @@ impl Tcp {
         }
     }
 
-    /// A connection is over: what it has put back is told before that, and with it all else.
+    /// Delivers everything again, before the end of a connection that has returned payloads.
     pub(in crate::tcp) fn tell_before_end(&mut self, index: BlockIndex) -> bool {
         let waits = !self.reports.unread.is_empty() && self.table[index].has(Lists::UNREAD);
         if waits {

@@ -1,5 +1,5 @@
-//! The ACK field (RFC 9293, 3.10.7.4, fifth): what arrived, what that says about losses, and what
-//! may leave now.
+//! The ACK field (RFC 9293, 3.10.7.4, fifth): what was delivered, what that says about losses, and
+//! what may leave now.
 
 use crate::tcp::congestion::recovery::{self, Delivery, ProbeAnswer};
 use crate::tcp::congestion::{cubic, rtt};
@@ -14,7 +14,7 @@ use crate::time::Now;
 use crate::wire::tcp::Flags;
 
 impl Tcp {
-    /// Takes in an acknowledgement that was found acceptable. False when the connection is gone.
+    /// Handles an acceptable acknowledgement. Returns false when the connection has ended.
     pub(in crate::tcp) fn acknowledge(
         &mut self,
         cx: &mut Context<'_>,
@@ -24,7 +24,7 @@ impl Tcp {
         let block = &mut self.table[index];
         let acknowledgement = segment.header.acknowledgement;
         if before(acknowledgement, block.snd.una) {
-            return true; // old: nothing that we don't know
+            return true; // old: nothing new
         }
         let opens = block.state == State::SynReceived;
         if opens {
@@ -42,12 +42,12 @@ impl Tcp {
             reopened: window_before == 0 && block.snd.wnd > 0 && acked == 0 && flight_before > 0,
             ..Delivery::default()
         };
-        // RFC 5681, 2: a duplicate brings nothing, changes nothing, and something is in flight.
+        // RFC 5681, 2: a duplicate carries nothing, changes nothing, and something is in flight.
         let is_duplicate = acked == 0 && segment.span() == 0 && !changed;
         if flight_before > 0 && block.active.is_some() {
             self.take_delivery(cx, index, segment, delivery, is_duplicate);
         } else if let Some(active) = self.stores.actives.get_mut(block.active) {
-            // All has arrived; what a probe was for may still be in the air.
+            // Everything was delivered. The answer to a probe may still be on its way.
             let _ = recovery::on_probe_ack(active, &ProbeAnswer::of(segment, is_duplicate));
         }
         if changed && self.table[index].active.is_some() {
@@ -63,25 +63,25 @@ impl Tcp {
         true
     }
 
-    /// Our SYN of a simultaneous open is acknowledged.
+    /// Opens a connection: our SYN of a simultaneous open is acknowledged.
     fn open_received(&mut self, cx: &Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         block.state = State::Established;
         block.snd.una = block.snd.una.wrapping_add(1);
-        block.backoff = 0; // RFC 6298, 5.7: what data waits for begins anew
+        block.backoff = 0; // RFC 6298, 5.7: the timeout of data begins again
         self.progress(index, cx.now);
         self.stop_timer(index);
         self.mark_dirty(index);
     }
 
-    /// RFC 9293, 3.10.7.4: SND.WND, unless the segment is older than the one it came from. Says
-    /// whether it changed.
+    /// RFC 9293, 3.10.7.4: updates SND.WND, unless the segment is older than the one that set it.
+    /// Returns whether it changed.
     fn update_window(&mut self, index: BlockIndex, segment: &Segment) -> bool {
         let block = &mut self.table[index];
         let header = &segment.header;
         let window = u32::from(header.window) << block.send_scale();
         // SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK, which holds for every acknowledgement
-        // that gets here.
+        // here.
         let newer =
             before(block.snd.una, header.acknowledgement) || at_or_before(block.snd.wl1, header.sequence);
         if !newer {
@@ -136,8 +136,8 @@ impl Tcp {
         }
     }
 
-    /// Finds losses and adjusts the window. Returns in how many microseconds a segment may turn out
-    /// to be lost.
+    /// Finds losses and adjusts the window. Returns the microseconds after which a segment may be
+    /// considered lost.
     fn repair(
         &mut self,
         cx: &mut Context<'_>,
@@ -157,7 +157,7 @@ impl Tcp {
             (recovery::detect_losses_without_sack(active, store, delivery), None)
         };
         if recovery::on_probe_ack(active, answer) && active.recovery.mode == Mode::Open {
-            // RFC 8985, 7.4.2: the probe repaired the loss; what is left is to slow down.
+            // RFC 8985, 7.4.2: the probe repaired the loss; the congestion response remains.
             cx.counters.tail_loss_recoveries += 1;
             block.ssthresh = cubic::on_loss(block, &mut active.cubic, delivery.flight_before);
             block.cwnd = block.ssthresh;
@@ -167,8 +167,8 @@ impl Tcp {
             recovery::enter_recovery(block, active);
         }
         if delivery.reopened {
-            // The peer had dropped what came while its window was shut; congestion has no part in
-            // it.
+            // The peer dropped what it received while its window was shut. That is no sign of
+            // congestion.
             active.flight.mark_all_lost(store);
         }
         let is_first_start =
@@ -210,7 +210,7 @@ impl Tcp {
         }
     }
 
-    /// Our FIN has arrived. False when the connection is gone.
+    /// Handles the acknowledgement of our FIN. Returns false when the connection has ended.
     fn fin_acknowledged(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
         match self.table[index].state {
             State::FinWait1 => {
@@ -233,32 +233,33 @@ impl Tcp {
         }
     }
 
-    /// Whether a segment may end our discarding of its sender's data: it has a FIN.
+    /// Whether a segment has a FIN.
     pub(in crate::tcp) fn has_fin(segment: &Segment) -> bool {
         segment.header.flags.has(Flags::FIN)
     }
 }
 
-/// RFC 7323, 4.1: the round trip, in milliseconds, that an echoed timestamp tells. One that no
-/// segment of ours can have had tells none.
+/// RFC 7323, 4.1: the round trip that an echoed timestamp shows, in milliseconds. `None` for a
+/// timestamp that no segment of ours can have had.
 fn echoed_rtt_ms(block: &ControlBlock, segment: &Segment, now: Now) -> Option<u32> {
     let (_, echo) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))?;
     let passed_ms = now.ms.wrapping_add(block.stamps.offset).wrapping_sub(echo);
     (passed_ms <= rtt::RTO_MAX_MS).then_some(passed_ms)
 }
 
-/// Without SACK: how many segments have arrived beyond the hole, as far as duplicates tell.
+/// Without SACK: counts the segments that were delivered beyond the hole, as far as duplicates show
+/// it.
 fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delivery, is_duplicate: bool) {
     let mss = block.mss;
     if is_duplicate && block.has(Facts::RECOVERED) {
-        // RFC 6582, 3.2, step 2: these answer what the last recovery sent twice, not what has left
+        // RFC 6582, 3.2, step 2: these answer what the last recovery sent twice, not what was sent
         // since.
     } else if is_duplicate {
-        // No more can have arrived than is in flight behind the first.
+        // No more segments can have been delivered than are in flight behind the first.
         let most = (delivery.flight_before / u32::from(mss.max(1))).min(250) as u8;
         active.recovery.duplicate_acks = (active.recovery.duplicate_acks + 1).min(most);
     } else if delivery.acked > 0 {
-        // A partial acknowledgement accounts for what had arrived behind the hole that it closes.
+        // A partial acknowledgement accounts for what was delivered behind the hole that it closes.
         let gone = delivery.acked.div_ceil(u32::from(mss.max(1))).saturating_sub(1).min(250) as u8;
         active.recovery.duplicate_acks = match active.recovery.mode {
             Mode::Recovery => active.recovery.duplicate_acks.saturating_sub(gone),
@@ -267,8 +268,8 @@ fn count_duplicates(block: &ControlBlock, active: &mut Active, delivery: &Delive
     }
 }
 
-/// RFC 7661: the window grows only where it was the limit; in slow start half of it counts, as for
-/// Linux.
+/// RFC 7661: the window grows only where it was the limit. In slow start half of it is enough, as
+/// in Linux.
 fn is_window_limited(cwnd: u32, ssthresh: u32, mss: u16, delivery: &Delivery) -> bool {
     let flight = delivery.flight_before;
     if cwnd < ssthresh { flight.saturating_mul(2) > cwnd } else { flight + u32::from(mss) >= cwnd }

@@ -1,8 +1,9 @@
-//! Segments of connections: the checks of RFC 9293, 3.10.7.4, in its order, with RFC 7323's and RFC
-//! 5961's.
+//! Segments of connections: the checks of RFC 9293, 3.10.7.4, in its order, with those of RFC 7323
+//! and RFC 5961.
 //!
 //! ```text
-//!   timestamps (7323, 5.3) ─ sequence ─ RST (5961, 3) ─ SYN (5961, 4) ─ ACK (5961, 5) ─ payload ─ FIN
+//!   timestamps (7323, 5.3) ─ sequence ─ RST (5961, 3) ─ SYN (5961, 4) ─ ACK (5961, 5) ─ payload
+//!                                                                                       └─ FIN
 //! ```
 
 use crate::iface::IcmpError;
@@ -18,22 +19,22 @@ use crate::wire::ip;
 use crate::wire::tcp::{self, Flags};
 use netpoll::{Buffer, CloseReason};
 
-/// RFC 7323, 5.5: after so long a silence the peer's last timestamp means nothing.
+/// RFC 7323, 5.5: the idle time after which the peer's last timestamp is not valid any more.
 const PAWS_VALID_MS: u32 = 24 * 24 * 3600 * 1000;
 
-/// How much of a segment counts.
+/// The part of a segment that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// All of it.
     Whole,
-    /// Only what it acknowledges: the window is shut (RFC 9293, 3.10.7.4: "special allowance").
+    /// Only its acknowledgement: the window is shut (RFC 9293, 3.10.7.4: "special allowance").
     Acknowledgement,
     /// Nothing.
     Nothing,
 }
 
 impl Tcp {
-    /// A segment for a control block.
+    /// Handles a segment of a control block.
     pub(in crate::tcp) fn handle_connection(
         &mut self,
         cx: &mut Context<'_>,
@@ -63,7 +64,8 @@ impl Tcp {
                 return;
             }
             if segment.header.flags.has(Flags::FIN) || self.table[index].has(Facts::FIN_AHEAD) {
-                return self.receive_fin(cx, index, segment); // settles
+                // Frees the active block if it is not needed.
+                return self.receive_fin(cx, index, segment);
             }
         }
         self.settle(index, cx.now);
@@ -76,8 +78,7 @@ impl Tcp {
             return Verdict::Nothing;
         }
         let verdict = self.check_sequence(index, segment);
-        // RFC 5961, 3.2: exactly the next number resets; anything else in the window is asked
-        // about.
+        // RFC 5961, 3.2: only the exact number resets. Any other in the window gets a challenge.
         if is_reset {
             let block = &self.table[index];
             if header.sequence == block.rcv.nxt {
@@ -90,7 +91,7 @@ impl Tcp {
             }
             return Verdict::Nothing;
         }
-        // RFC 5961, 4.2: a SYN on an open connection, wherever it lies, is asked about.
+        // RFC 5961, 4.2: a SYN on an open connection gets a challenge, whatever its number.
         if header.flags.has(Flags::SYN) {
             self.handle_late_syn(cx, index, segment);
             return Verdict::Nothing;
@@ -121,7 +122,7 @@ impl Tcp {
             return true;
         }
         let Some((value, _)) = segment.header.options.timestamp else {
-            // "SHOULD silently drop"; a late SYN is still asked about.
+            // "SHOULD silently drop"; a late SYN still gets a challenge.
             let is_syn = segment.header.flags.has(Flags::SYN);
             cx.counters.drop_no_timestamp += u64::from(!is_syn);
             return is_syn;
@@ -144,7 +145,7 @@ impl Tcp {
             (0, 0) => start == block.rcv.nxt,
             // The right edge itself: a peer that has filled the window acknowledges from there.
             (0, _) => in_window(start) || start == block.rcv.nxt.wrapping_add(window),
-            // A bare FIN fits a shut window, as it does for Linux.
+            // A bare FIN fits a shut window, as in Linux.
             (1, 0) => segment.payload_size == 0 && start == block.rcv.nxt,
             (_, 0) => false,
             _ => in_window(start) || in_window(segment.end().wrapping_sub(1)),
@@ -152,7 +153,7 @@ impl Tcp {
         if acceptable {
             return Verdict::Whole;
         }
-        // What was announced once may have been taken back for want of buffers.
+        // An announced window may have been taken back for want of buffers.
         let reach = self.limits(block.listener).window_max.max(0xffff);
         let is_near = start.wrapping_sub(block.rcv.nxt) <= reach;
         if is_near && window < u32::from(block.mss) { Verdict::Acknowledgement } else { Verdict::Nothing }
@@ -162,7 +163,7 @@ impl Tcp {
         let block = &self.table[index];
         let again = segment.header.sequence == block.rcv.nxt.wrapping_sub(1);
         if block.state == State::SynReceived && again && !segment.header.flags.has(Flags::ACK) {
-            // A simultaneous open's SYN once more: our SYN-ACK was lost.
+            // The SYN of a simultaneous open once more: our SYN-ACK was lost.
             self.table[index].set(Todos::ACK_NOW);
             return self.mark_dirty(index);
         }
@@ -195,8 +196,8 @@ impl Tcp {
         in_range
     }
 
-    /// RFC 7323, 4.3: the timestamp to echo is that of the segment that the last acknowledgement
-    /// ended in, or of an older one.
+    /// RFC 7323, 4.3: echoes the timestamp of the segment that the last acknowledgement ended in,
+    /// or of an older one.
     fn note_timestamp(&mut self, index: BlockIndex, segment: &Segment) {
         let block = &mut self.table[index];
         if let Some((value, _)) = segment.header.options.timestamp.filter(|_| block.has(Facts::TIMESTAMPS))
@@ -217,8 +218,8 @@ impl Tcp {
 
     // --- errors from the network ---
 
-    /// An ICMP error about a segment of ours. RFC 5927: only with a number that is in flight; RFC
-    /// 1122, 4.2.3.9: only a hard error ends anything, and only while connecting.
+    /// Handles an ICMP error about a segment of ours. RFC 5927: only with a number that is in
+    /// flight. RFC 1122, 4.2.3.9: only a hard error ends a connection, and only while connecting.
     pub(crate) fn handle_error(&mut self, cx: &mut Context<'_>, error: &IcmpError) {
         let hash = self.keys.flow(&error.tuple);
         let Some(Record::Connection(index)) = self.find(hash, &error.tuple, cx.net) else {
@@ -241,11 +242,12 @@ impl Tcp {
         }
     }
 
-    /// RFC 1191, 3 and 6.3; RFC 8201, 4: never below the least MTU, never up.
+    /// Lowers the path's MTU (RFC 1191, 3 and 6.3; RFC 8201, 4): never below the smallest MTU,
+    /// never up.
     fn lower_mtu(&mut self, cx: &mut Context<'_>, index: BlockIndex, mtu: u32) {
         let block = &mut self.table[index];
         let options_size = if block.has(Facts::TIMESTAMPS) { tcp::TIMESTAMP_SIZE } else { 0 };
-        // A router from before RFC 1191 says 0: the next plateau is the least.
+        // A router from before RFC 1191 reports 0: the next plateau is the smallest.
         let mtu = mtu.max(ip::path_mtu_min(block.remote));
         let mss = mtu.saturating_sub(u32::from(ip::segment_headers_size(block.remote) + options_size));
         if mss >= u32::from(block.mss) {
@@ -254,7 +256,7 @@ impl Tcp {
         }
         block.mss = mss as u16;
         cx.counters.pmtu_updates += 1;
-        // What was too big was lost, and not for congestion.
+        // What was too big was lost, and not because of congestion.
         if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
             let mut at = active.flight.head;
             while let Some(segment) = self.stores.segments.get_mut(at) {
@@ -267,7 +269,7 @@ impl Tcp {
         self.mark_dirty(index);
     }
 
-    /// Bytes of the window that are left beyond `sequence`, for payload that begins there.
+    /// Bytes of the window that are left for payload that begins at `sequence`.
     pub(in crate::tcp) fn window_beyond(&self, index: BlockIndex, sequence: u32) -> u32 {
         let block = &self.table[index];
         ahead(sequence, block.rcv.nxt.wrapping_add(block.window_left()))

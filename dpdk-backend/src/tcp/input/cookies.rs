@@ -1,22 +1,22 @@
-//! SYN cookies (RFC 4987, 3.6): the handshake without memory, when the SYN cache has no room.
+//! SYN cookies (RFC 4987, 3.6): a handshake without memory, for when the SYN cache is full.
 //!
 //! ```text
-//!   our ISN:   epoch (5 bits, 64 s) │ MSS index (3 bits) │ keyed hash (24 bits) of tuple, peer's ISN, epoch, MSS index
+//!   our ISN:   epoch (5 bits, 64 s) │ MSS index (3 bits) │ keyed hash (24 bits)
+//!              of tuple, peer's ISN, epoch, MSS index
 //!   our TSval: clock, its low 6 bits replaced by: SACK │ scaled │ peer's window scale (4 bits)
 //! ```
 //!
-//! A cookie is good for two epochs, and only within two epochs of one having been sent: who was not
-//! flooded need not look at stray acknowledgements. Without timestamps the peer gets neither window
-//! scaling nor SACK.
+//! A cookie is valid for two epochs. Stray acknowledgements are checked only within two epochs
+//! after a cookie was sent. Without timestamps the peer gets neither window scaling nor SACK.
 
 use crate::keys::Keys;
 use crate::time::Now;
 use crate::wire::flow::Tuple;
 
-/// MSS values that a cookie can tell; the largest that the peer's allows is meant.
+/// MSS values that a cookie can carry. The largest value that the peer's MSS allows is used.
 const MSS: [u16; 8] = [216, 536, 1024, 1220, 1360, 1440, 1460, 8960];
 const EPOCH_SHIFT: u32 = 16;
-/// Milliseconds for which a cookie is good.
+/// The lifetime of a cookie, in milliseconds.
 const LIFE_MS: u32 = 2 << EPOCH_SHIFT;
 
 /// What a cookie carries.
@@ -34,7 +34,7 @@ pub(crate) struct Extras {
     pub(crate) scale: Option<u8>,
 }
 
-/// When a cookie was last sent.
+/// The time of the last cookie.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cookies {
     last_ms: Option<u32>,
@@ -45,7 +45,7 @@ fn hash(keys: &Keys, tuple: &Tuple, irs: u32, epoch: u32, index: u32) -> u32 {
 }
 
 impl Cookies {
-    /// Our ISN for a SYN that is not remembered.
+    /// Our ISN for a SYN that is not stored.
     pub(crate) fn make(&mut self, keys: &Keys, tuple: &Tuple, irs: u32, mss: u16, now: Now) -> u32 {
         self.last_ms = Some(now.ms);
         let index = MSS.iter().rposition(|value| *value <= mss).unwrap_or(0) as u32;
@@ -53,12 +53,12 @@ impl Cookies {
         epoch << 27 | index << 24 | hash(keys, tuple, irs, epoch, index)
     }
 
-    /// Whether a cookie that was sent may still come back.
+    /// Whether a cookie may still be returned.
     pub(crate) fn are_out(&self, now: Now) -> bool {
         self.last_ms.is_some_and(|last| now.since(last) < LIFE_MS)
     }
 
-    /// Whether `iss` is a cookie of ours for a peer whose ISN was `irs`.
+    /// The cookie in `iss`, if it is valid for a peer with the ISN `irs`.
     pub(crate) fn check(&self, keys: &Keys, tuple: &Tuple, irs: u32, iss: u32, now: Now) -> Option<Cookie> {
         if !self.are_out(now) {
             return None;

@@ -1,4 +1,4 @@
-//! From a segment to the record that it belongs to.
+//! From a segment to its record.
 
 use crate::iface::Interface;
 use crate::tcp::engine::{Context, Tcp};
@@ -8,14 +8,14 @@ use crate::wire::flow::Tuple;
 use netpoll::Buffer;
 
 impl Tcp {
-    /// The hash of a segment's tuple, and a touch of the line that its look-up will read.
+    /// The hash of a segment's tuple, and a touch of the cache line that its look-up reads.
     #[inline]
     pub(crate) fn hash(&self, tuple: &Tuple) -> (u64, u32) {
         let hash = self.keys.flow(tuple);
         (hash, self.flows.touch(hash))
     }
 
-    /// Touches the control block that a hash most likely leads to.
+    /// Touches the control block that most likely belongs to a hash.
     #[inline]
     pub(crate) fn touch(&self, hash: u64) -> u32 {
         match self.flows.guess(hash) {
@@ -24,7 +24,7 @@ impl Tcp {
         }
     }
 
-    /// A segment came in, with a correct checksum and from nobody impossible.
+    /// Handles a segment with a validated checksum and source address.
     pub(crate) fn handle(&mut self, cx: &mut Context<'_>, segment: &Segment, frame: Buffer) {
         cx.counters.tcp_segments_received += 1;
         cx.counters.tcp_bad_options += u64::from(segment.header.options.malformed);

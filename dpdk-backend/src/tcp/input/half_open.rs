@@ -1,8 +1,7 @@
-//! Segments of half-open connections (RFC 9293, 3.10.7.4, SYN-RECEIVED), and what they are answered
-//! with.
+//! Segments of half-open connections (RFC 9293, 3.10.7.4, SYN-RECEIVED), and their answers.
 //!
-//! A peer whose handshake is over while the owner does not accept, or has no room, waits in the SYN
-//! cache with a shut window.
+//! A peer with a completed handshake waits in the SYN cache with a shut window while the owner does
+//! not accept, or has no room.
 
 use crate::iface::SMALL_SIZE_MAX;
 use crate::tcp::engine::{Context, Tcp};
@@ -16,7 +15,7 @@ use crate::wire::tcp::{self, Flags, Options};
 use crate::wire::{ethernet, ip, ipv6};
 use netpoll::{Buffer, Slot};
 
-/// No peer talks us into smaller segments: each costs a header and a turn.
+/// The smallest MSS of a peer that is used, in bytes: each segment costs a header and a turn.
 pub(in crate::tcp) const MSS_MIN: u16 = 88;
 
 impl Tcp {
@@ -37,7 +36,7 @@ impl Tcp {
             let scale = handshake.agreed.has(Agreed::SCALE).then_some(handshake.scale);
             value = Extras { sack: handshake.agreed.has(Agreed::SACK), scale }.stamp(clock);
         } else {
-            handshake.agreed = Agreed::default(); // nothing would bring it back
+            handshake.agreed = Agreed::default(); // a cookie without timestamps can not carry them
         }
         cx.counters.cookies_sent += 1;
         self.answer_syn(cx, &entry, segment.tuple, iss, value);
@@ -81,7 +80,7 @@ impl Tcp {
         (cx.net.mtu - ip::segment_headers_size(tuple.local)).min(self.config.connection.mss_max.max(MSS_MIN))
     }
 
-    /// A segment for a half-open connection (RFC 9293, 3.10.7.4, SYN-RECEIVED).
+    /// Handles a segment of a half-open connection (RFC 9293, 3.10.7.4, SYN-RECEIVED).
     pub(in crate::tcp) fn handle_half_open(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,10 +149,9 @@ impl Tcp {
         }
     }
 
-    /// Says where we stand: with the window that the SYN-ACK announced (RFC 9293, SHLD-14), or with
-    /// a shut one for a peer that waits. That one's window is taken back, so that it asks again by
-    /// probes and gets on as soon as it is let in; otherwise its data would be dropped until its
-    /// timers gave up.
+    /// Acknowledges: with the window of the SYN-ACK (RFC 9293, SHLD-14), or with a shut one for a
+    /// waiting peer. The window of a waiting peer is taken back so that it sends probes and
+    /// continues as soon as it is accepted; otherwise its data would be dropped until its timeout.
     pub(in crate::tcp) fn acknowledge_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
         if !self.rates.duplicate.take(cx.now) {
             cx.counters.duplicate_acks_limited += 1;
@@ -189,7 +187,8 @@ impl Tcp {
         self.peers.syn_cache.remove(index, self.keys.prefix(entry.remote));
     }
 
-    /// Sends SYN-ACKs again, and gives up what has been tried often enough; `count_max` at most.
+    /// Sends SYN-ACKs again, and gives up after the last retry. Handles at most `count_max`
+    /// entries.
     pub(in crate::tcp) fn expire_half_open(&mut self, cx: &mut Context<'_>, count_max: usize) {
         for _ in 0..count_max {
             match self.peers.syn_cache.expire(cx.now) {

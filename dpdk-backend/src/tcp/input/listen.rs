@@ -34,8 +34,8 @@ impl Tcp {
             return self.handle_connection(cx, index, segment, frame);
         }
         cx.counters.drop_no_connection += 1;
-        // While cookies are out, a segment may have overtaken the one that carries the cookie back:
-        // no answer makes its sender repeat both, a reset would end what has just begun.
+        // While cookies are out, a segment may have overtaken the one that returns its cookie:
+        // without an answer its sender repeats both, while a reset would end the new connection.
         let may_follow = may_be_cookie && self.peers.cookies.are_out(cx.now) && is_listened_at;
         if !may_follow {
             self.refuse(cx, segment);
@@ -50,15 +50,15 @@ impl Tcp {
         Some(position as u8)
     }
 
-    /// A SYN for nobody we know; `iss` is our number where an earlier connection of the tuple
-    /// decides it.
+    /// Handles a SYN without a connection. `iss` is our number when an earlier connection of the
+    /// tuple determines it.
     pub(in crate::tcp) fn handle_syn(&mut self, cx: &mut Context<'_>, segment: &Segment, iss: Option<u32>) {
         let Some(listener) = self.listener_of(&segment.tuple) else {
             cx.counters.drop_no_connection += 1;
             return self.refuse(cx, segment);
         };
         cx.counters.syns_received += 1;
-        // A SYN with FIN is nobody's honest segment.
+        // A SYN with FIN is never legitimate.
         if segment.header.flags.has(Flags::FIN) {
             cx.counters.drop_no_connection += 1;
             return;
@@ -85,7 +85,7 @@ impl Tcp {
         }
     }
 
-    /// What a SYN offers and we take.
+    /// The entry of a SYN, with the options that both hosts support.
     pub(in crate::tcp) fn half_open(&self, cx: &Context<'_>, segment: &Segment, listener: u8) -> HalfOpen {
         let options = &segment.header.options;
         let tuple = &segment.tuple;

@@ -1,10 +1,10 @@
-//! What comes in: a segment is led to its record, checked, and changes blocks.
+//! Received segments: each is led to its record, checked, and changes blocks.
 //!
 //! ```text
-//!   segment ─► flow table ─┬─► `connection`: checks ─► `acknowledge` ─► `receive`   (RFC 9293, 3.10.7.4)
-//!                          ├─► SYN cache: `listen`                                  (3.10.7.2)
-//!                          ├─► TIME-WAIT record                                     (6191)
-//!                          └─► nothing: `cookies`, SYN to a listener, or reset      (3.10.7.1)
+//!   segment ─► dispatch ─┬─► connection: checks ─► acknowledge ─► receive  (RFC 9293, 3.10.7.4)
+//!                        ├─► half_open (SYN cache)                         (3.10.7.2)
+//!                        ├─► time_wait (a record)                          (6191)
+//!                        └─► listen: a SYN, a cookie, or a reset           (3.10.7.1)
 //! ```
 
 pub(in crate::tcp) mod acknowledge;

@@ -1,7 +1,7 @@
 //! Payload and FIN (RFC 9293, 3.10.7.4, seventh and eighth).
 //!
-//! Payload in order goes to the owner in the buffer that it came in. There is no receive buffer:
-//! what the owner holds is the owner's, and the budget of buffers that are left makes the windows.
+//! Payload in order is delivered in the buffer that it was received in. The engine has no receive
+//! queue of its own: windows are computed from the budget of buffers that the owner does not hold.
 
 use crate::tcp::control::end::Farewell;
 use crate::tcp::engine::{Context, Tcp};
@@ -14,7 +14,7 @@ use crate::tcp::tables::out_of_order::Insertion;
 use netpoll::{Buffer, CloseReason};
 
 impl Tcp {
-    /// Takes in payload. False when the connection is gone.
+    /// Handles payload. Returns false when the connection has ended.
     pub(in crate::tcp) fn receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -24,7 +24,7 @@ impl Tcp {
     ) -> bool {
         let block = &self.table[index];
         if !block.state.receives() {
-            // Behind the peer's FIN there is nothing.
+            // The peer's FIN was the last byte.
             cx.counters.drop_out_of_window += 1;
             return true;
         }
@@ -36,7 +36,7 @@ impl Tcp {
             return true;
         }
         if block.has(Facts::ORPHAN) {
-            // RFC 9293, 3.10.7.4: data that comes when nobody is left to read it.
+            // RFC 9293, 3.10.7.4: data after the owner has closed.
             cx.counters.drop_after_close += 1;
             self.send_reset(cx, index);
             self.end_gone(cx, index, CloseReason::Local);
@@ -55,8 +55,7 @@ impl Tcp {
             return true;
         }
         if !self.deliver(cx, index, frame) {
-            // What is kept must not stand in the way of what is in order (RFC 2018, 8 allows to
-            // forget it).
+            // Stored segments must not block payload in order (RFC 2018, 8 allows to discard them).
             if let Some(active) = self.stores.actives.get_mut(self.table[index].active) {
                 active.gap.kept.clear(&mut self.stores.kept);
             }
@@ -68,11 +67,11 @@ impl Tcp {
         true
     }
 
-    /// Hands payload in order to the owner; false when no buffer is left for it.
+    /// Delivers payload in order. Returns false when no buffer is left for it.
     fn deliver(&mut self, cx: &mut Context<'_>, index: BlockIndex, payload: Buffer) -> bool {
         let block = &mut self.table[index];
         let is_discarded = block.has(Facts::DISCARD);
-        // What nobody will read needs no buffer beyond the one that it came in.
+        // Discarded payload needs no buffer beyond the one that it was received in.
         if !is_discarded
             && (self.buffers.budget == 0 || self.reports.received.len() == crate::tcp::engine::RECEIVED_MAX)
         {
@@ -90,7 +89,7 @@ impl Tcp {
         true
     }
 
-    /// Delivers what was kept and is in order now. Says whether there was any.
+    /// Delivers stored segments that are in order now. Returns whether there were any.
     fn deliver_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> bool {
         let mut any = false;
         loop {
@@ -100,7 +99,7 @@ impl Tcp {
             let has_room =
                 self.buffers.budget > 0 && self.reports.received.len() < crate::tcp::engine::RECEIVED_MAX;
             if !has_room || !active.gap.kept.continues(&self.stores.kept, rcv_nxt) {
-                // What is in order and finds no room is dropped: the peer sends it again.
+                // Payload in order without room is dropped: the peer sends it again.
                 if !has_room && active.gap.kept.continues(&self.stores.kept, rcv_nxt) {
                     active.gap.kept.clear(&mut self.stores.kept);
                 }
@@ -109,14 +108,14 @@ impl Tcp {
             let next = active.gap.kept.take_next(&mut self.stores.kept, rcv_nxt);
             let Some(payload) = next else { return any };
             any = true;
-            active.gap.since_ms = cx.now.ms; // what is left waits for another gap
+            active.gap.since_ms = cx.now.ms; // the rest waits for another gap
             self.deliver(cx, index, payload);
         }
     }
 
-    /// RFC 5681, 4.2: at once for every second segment, small ones too, and when a gap was filled,
-    /// else within the delay. A sender whose small messages wait for the delay one after the other
-    /// takes the tail for lost, or has no room for more.
+    /// RFC 5681, 4.2: acknowledges every second segment at once, small ones included, and a filled
+    /// gap; others within the delay. A sender with small messages that each wait for the delay
+    /// would take the tail for lost, or run out of room.
     fn acknowledge_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex, at_once: bool) {
         let block = &self.table[index];
         let has_gap = self.stores.actives.get(block.active).is_some_and(|active| !active.gap.kept.is_empty());
@@ -142,14 +141,14 @@ impl Tcp {
         }
     }
 
-    /// Whether the owner has stopped receiving, and has not finished.
+    /// Whether the owner has stopped receiving and has not finished.
     pub(in crate::tcp) fn is_shut(&self, index: BlockIndex) -> bool {
         let block = &self.table[index];
         block.has(Facts::STOPPED) && !block.has(Facts::DISCARD)
     }
 
-    /// No buffer, or no window: the payload is dropped and the peer told how much it may send,
-    /// which may be nothing.
+    /// Drops payload for want of a buffer or a window, and acknowledges with the current window,
+    /// which may be zero.
     pub(in crate::tcp) fn refuse_payload(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let is_shut = self.is_shut(index);
         let count = if is_shut { &mut cx.counters.drop_stopped } else { &mut cx.counters.receive_pauses };
@@ -157,8 +156,8 @@ impl Tcp {
         let block = &mut self.table[index];
         block.set(Facts::PAYLOAD_REFUSED);
         if self.buffers.budget == 0 || is_shut {
-            // Taking the window back stops the peer, where RFC 9293, 3.8.6 would rather not see it
-            // done: its alternative is to drop whatever comes until the peer's timers give up.
+            // Taking the window back stops the peer, which RFC 9293, 3.8.6 discourages: the
+            // alternative is to drop all segments until the peer's timeout.
             (block.rcv.wup, block.rcv.wnd) = (block.rcv.nxt, 0);
         }
         if self.rates.duplicate.take(cx.now) {
@@ -168,15 +167,14 @@ impl Tcp {
         }
     }
 
-    /// Keeps payload that came ahead of a gap, and tells the peer at once (RFC 5681, 4.2; RFC 2018,
-    /// 4).
+    /// Stores payload ahead of a gap, and acknowledges at once (RFC 5681, 4.2; RFC 2018, 4).
     fn keep(&mut self, cx: &mut Context<'_>, index: BlockIndex, start: u32, payload: Buffer) {
         let payload = self.compact(cx, payload);
-        // A connection keeps an eighth of what is free at most, so that a few can't keep what all
-        // need.
+        // A connection stores at most an eighth of the free buffers, so that a few can not hold
+        // what all need.
         let share = (self.buffers.budget / 8).clamp(1, u32::from(u16::MAX)) as u16;
         let most = self.config.stores.out_of_order_per_connection_max.min(share);
-        // A quarter of the budget stays for what comes in order.
+        // A quarter of the budget is reserved for payload in order.
         let has_buffers = self.stores.kept.len() < (3 * self.buffers.budget as usize) / 4;
         let active = if has_buffers { self.make_active(index, cx.now) } else { None };
         let outcome = match active {
@@ -208,7 +206,8 @@ impl Tcp {
         self.send_ack(cx, index, twice);
     }
 
-    /// A small payload moves to a block of its own size, so that it does not pin a receive buffer.
+    /// Copies a small payload to a block of its own size, so that it does not hold a receive
+    /// buffer.
     fn compact(&mut self, cx: &mut Context<'_>, payload: Buffer) -> Buffer {
         if payload.len() > self.config.connection.copy_break {
             return payload;
@@ -224,7 +223,8 @@ impl Tcp {
 
     // --- FIN ---
 
-    /// A FIN, now or remembered, counts when everything before it is there. Settles the block.
+    /// Handles a FIN, received now or earlier: it counts when everything before it was received.
+    /// Frees the active block if it is not needed.
     pub(in crate::tcp) fn receive_fin(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) {
         if Self::has_fin(segment) && self.table[index].state.receives() {
             let at = segment.header.sequence.wrapping_add(segment.payload_size);
@@ -265,7 +265,7 @@ impl Tcp {
                 block.state = State::CloseWait;
                 let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
                 if unsent == 0 && !self.table[index].has(Facts::FIN_QUEUED) {
-                    // Nothing is left to say either: our FIN goes with the acknowledgement.
+                    // Nothing is left to send: our FIN goes with the acknowledgement.
                     return self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
                 }
             }

@@ -10,7 +10,7 @@ use crate::wire::tcp::{self, Flags, Options};
 use netpoll::Buffer;
 
 impl Tcp {
-    /// RFC 9293, 3.10.7.4 for TIME-WAIT, with RFC 1337's and RFC 6191's care.
+    /// RFC 9293, 3.10.7.4 for TIME-WAIT, with RFC 1337 and RFC 6191.
     pub(in crate::tcp) fn handle_time_wait(
         &mut self,
         cx: &mut Context<'_>,
@@ -31,8 +31,7 @@ impl Tcp {
             cx.counters.time_wait_reuses += 1;
             self.flows.remove(record.hash, Record::TimeWait(index));
             self.peers.time_wait.forget(index);
-            // RFC 9293, 3.6.1: beyond everything that the earlier connection has sent, as Linux
-            // chooses it.
+            // RFC 9293, 3.6.1: beyond everything that the earlier connection has sent, as in Linux.
             let iss = record.snd_nxt.wrapping_add(65_537);
             return self.handle_syn(cx, segment, Some(iss));
         }

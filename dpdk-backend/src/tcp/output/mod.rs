@@ -1,4 +1,4 @@
-//! What leaves: `stream` (payload, retransmissions), `replies` (segments without payload).
+//! Segments that leave: `stream` (payload, retransmissions), `replies` (segments without payload).
 
 pub(in crate::tcp) mod replies;
 pub(in crate::tcp) mod stream;

@@ -12,23 +12,24 @@ use crate::wire::Mac;
 use crate::wire::flow::Tuple;
 use crate::wire::tcp::{self, Flags, Options, SACK_BLOCKS_MAX};
 
-/// Full segments of which a connection whose bytes are discarded may count a quarter as its window.
+/// Full segments that a connection with discarded payload may announce as its window, divided by 4.
 const DISCARD_SEGMENTS: u32 = 32;
 
-/// Whether a window of `target` is enough more than what is announced to be told (RFC 9293,
-/// 3.8.6.2.2): a segment, or half of a small window.
+/// Whether a window of `target` is enough above the announced one to be announced (RFC 9293,
+/// 3.8.6.2.2): by a segment, or by half of a small window.
 pub(in crate::tcp) fn is_worth_opening(block: &ControlBlock, target: u32) -> bool {
     let step = u32::from(block.mss).min(target / 2).max(1);
     target >= block.window_left().saturating_add(step)
 }
 
-/// Whether a window is too small to be left at that.
+/// Whether a window is too small to stay as it is.
 pub(in crate::tcp) fn is_small(window: u32, block: &ControlBlock, window_max: u32) -> bool {
     window < u32::from(block.mss).min(window_max / 2)
 }
 
 impl Tcp {
-    /// Sends a bare acknowledgement now; a range that came twice is reported first (RFC 2883).
+    /// Sends a bare acknowledgement now. A range that was received twice is reported first (RFC
+    /// 2883).
     pub(in crate::tcp) fn send_ack(
         &mut self,
         cx: &mut Context<'_>,
@@ -39,8 +40,8 @@ impl Tcp {
         self.send_empty(cx, index, sequence, twice);
     }
 
-    /// Sends an empty segment just below the window: whoever gets it has to answer (keepalive, RFC
-    /// 9293, 3.8.4; window probe as Linux sends it).
+    /// Sends an empty segment just below the window, which the peer has to answer (keepalive, RFC
+    /// 9293, 3.8.4; window probe as in Linux).
     pub(in crate::tcp) fn send_probe(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let sequence = self.table[index].snd.una.wrapping_sub(1);
         self.send_empty(cx, index, sequence, None);
@@ -103,7 +104,8 @@ impl Tcp {
         options
     }
 
-    /// The hardware address of a block's peer; a block whose peer's is not known yet waits for it.
+    /// The hardware address of a block's peer. A block with an unresolved neighbor is listed until
+    /// it is resolved.
     pub(in crate::tcp) fn resolve(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> Option<Mac> {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
@@ -116,8 +118,8 @@ impl Tcp {
         found
     }
 
-    /// The window field of a segment that leaves now, which announces it: what the budget allows,
-    /// never less than was announced before, and nothing silly (RFC 9293, 3.8.6.2.2).
+    /// The window field of a segment that leaves now: what the budget allows, never less than was
+    /// announced before, and no silly window (RFC 9293, 3.8.6.2.2). Notes it as announced.
     pub(in crate::tcp) fn announce(&mut self, index: BlockIndex) -> u16 {
         let target = self.window_target(index);
         let block = &mut self.table[index];
@@ -134,9 +136,9 @@ impl Tcp {
         field as u16
     }
 
-    /// The window that the budget of buffers allows one connection: a quarter of what is free, at
-    /// least a segment. What is discarded takes no buffer: its peer may send on although the owner
-    /// holds them all.
+    /// The window that the budget of buffers allows one connection: a quarter of the free buffers,
+    /// at least a segment. Discarded payload takes no buffer: the peer may continue to send even
+    /// when the owner holds all buffers.
     pub(in crate::tcp) fn window_target(&self, index: BlockIndex) -> u32 {
         if self.is_shut(index) {
             return 0;
@@ -152,8 +154,8 @@ impl Tcp {
         share.min(self.limits(block.listener).window_max)
     }
 
-    /// RFC 5961: somebody may be guessing; a peer that is real will react to this. The limit is
-    /// each connection's own (CVE-2016-5696).
+    /// RFC 5961: sends a challenge. The segment may be guessed; a real peer reacts to the
+    /// challenge. The limit is per connection (CVE-2016-5696).
     pub(in crate::tcp) fn challenge(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         if !self.table[index].may_answer(cx.now) {
             cx.counters.challenge_acks_limited += 1;
@@ -163,9 +165,9 @@ impl Tcp {
         self.send_ack(cx, index, None);
     }
 
-    /// An old segment is acknowledged again; one that brought data is reported as having come
-    /// twice. Of those without data each connection has its own limit, so that two hosts do not
-    /// answer each other for ever.
+    /// Acknowledges an old segment again. If it carried data, the data is reported as received
+    /// twice. Segments without data have a limit per connection, so that two hosts do not answer
+    /// each other forever.
     pub(in crate::tcp) fn acknowledge_again(
         &mut self,
         cx: &mut Context<'_>,
@@ -207,7 +209,7 @@ impl Tcp {
         self.reply(cx, mac, tuple, &header);
     }
 
-    /// RFC 9293, 3.10.7.1: the answer to a segment that belongs to nobody.
+    /// RFC 9293, 3.10.7.1: answers a segment without a connection.
     pub(in crate::tcp) fn refuse(&mut self, cx: &mut Context<'_>, segment: &Segment) {
         let header = &segment.header;
         if header.flags.has(Flags::RST) {
@@ -236,7 +238,7 @@ impl Tcp {
         self.reply(cx, segment.mac, segment.tuple, &reply);
     }
 
-    /// Queues an empty segment; false when there was no room.
+    /// Queues an empty segment. Returns false when there is no room.
     pub(in crate::tcp) fn reply(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,9 +1,9 @@
-//! What leaves: retransmissions first, then what is new, then an acknowledgement if nothing carried
-//! it.
+//! Output of a connection: retransmissions first, then new data, then an acknowledgement unless a
+//! segment carried it.
 //!
-//! Headers are made anew each time. Payload is summed piece by piece and never copied; the sum of
-//! the last piece is kept within a turn, so that a fan-out sums its payload once. Where the device
-//! fills in checksums or cuts segments, it is left to it.
+//! Headers are written for each transmission. Payload is summed piece by piece and never copied.
+//! The sum of the last piece is kept within a turn, so that a fan-out sums its payload once.
+//! Checksums and segmentation are left to a device that supports them.
 
 use crate::device::Payload;
 use crate::device::{Device, DeviceFull, Frame, Offload};
@@ -23,34 +23,34 @@ use crate::wire::checksum::{self, Sum};
 use crate::wire::tcp::{self, Flags};
 use netpoll::{CloseReason, PieceList, Slot, Timestamp};
 
-/// Segments of one connection in one turn at most; the rest follows in the next, so that others
-/// have theirs.
+/// Segments of one connection in one turn at most. The rest follows in the next turn, so that other
+/// connections get theirs.
 const SEGMENTS_PER_TURN: usize = 64;
-/// How long a small window waits to become larger before it is filled, in milliseconds: from 0.1 to
-/// 1 second (RFC 9293, 3.8.6.2.1).
+/// The override timeout of a small window, in milliseconds: from 0.1 to 1 second (RFC 9293,
+/// 3.8.6.2.1).
 const OVERRIDE_MS: (u32, u32) = (100, 1000);
-/// Bytes given to a device that cuts segments, at most.
+/// Bytes given to a device that cuts segments at most.
 const LARGE_MAX: u32 = 60_000;
 
-/// A device with the time that it is told.
+/// A device, with the time that is passed to it.
 pub(crate) struct Line<'a, D> {
     pub(crate) device: &'a mut D,
     pub(crate) now: Timestamp,
 }
 
-/// A stretch of a connection's stream that is about to leave.
+/// A range of a connection's stream that is about to leave.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     sequence: u32,
     size: u32,
     fin: bool,
     push: bool,
-    /// Bytes of one segment, when the device is to cut it.
+    /// Bytes of each segment, when the device is to cut the range; otherwise 0.
     cut: u16,
 }
 
 impl Tcp {
-    /// Sends what became due since the last poll. Stops when the device takes no more; the rest
+    /// Sends what became due since the last poll. Stops when the device accepts no more; the rest
     /// stays listed.
     pub(crate) fn output_all<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
         self.turn.last_sum = None;
@@ -67,8 +67,8 @@ impl Tcp {
             self.mark_dirty(index);
         }
         for _ in 0..self.turn.dirty.len() {
-            // A SYN, an acknowledgement or a reset that found no room here would be missed until a
-            // timer of its peer's or ours.
+            // A SYN, an acknowledgement or a reset without room here would be missing until a timer
+            // of the peer or of this host fires.
             if !cx.net.has_reply_room() && !cx.net.flush_replies(cx.counters, line.device, line.now) {
                 break;
             }
@@ -82,7 +82,7 @@ impl Tcp {
         self.turn.moved.clear();
     }
 
-    /// A store of descriptors is full: the connection waits until others have given back.
+    /// Lists the connection until the full store of descriptors has room again.
     fn wait_for_store(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.send_store_full += 1;
         self.turn.short.push(&mut self.table, index);
@@ -93,8 +93,8 @@ impl Tcp {
         !self.turn.dirty.is_empty()
     }
 
-    /// Tells those whose window was shut that there are buffers again: no more of them than there
-    /// are buffers, or one who needs none.
+    /// Announces shut windows again, at most as many as there are buffers, or one for a connection
+    /// that needs none.
     fn open_windows<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
         let most = self.turn.starved.len().min(self.buffers.budget.max(1) as usize).min(256);
         for _ in 0..most {
@@ -153,7 +153,7 @@ impl Tcp {
         block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT)
     }
 
-    /// The peer has closed, and our queue has left: so do we.
+    /// Closes a connection that its peer has closed, when the queue is empty.
     fn end_if_both_done(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &self.table[index];
         let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
@@ -173,7 +173,8 @@ impl Tcp {
             return Ok(());
         }
         let Some(mac) = self.resolve(cx, index) else {
-            // The clock runs, so that a neighbour who never answers is a peer that never does.
+            // The timer runs, so that an unresolved neighbor is handled like a peer that does not
+            // answer.
             self.arm_if_idle(index, cx);
             return Ok(());
         };
@@ -279,7 +280,7 @@ impl Tcp {
         Ok(any)
     }
 
-    /// RFC 5681, 4.1: after a retransmission timeout of silence the old window means nothing.
+    /// RFC 5681, 4.1: after an idle retransmission timeout the old window is not valid any more.
     fn restart_after_idle(&mut self, index: BlockIndex, cx: &Context<'_>) {
         let block = &mut self.table[index];
         if block.flight() == 0 && cx.now.since(block.sent_ms) > rtt::rto_base_ms(block) {
@@ -287,7 +288,7 @@ impl Tcp {
         }
     }
 
-    /// What may leave next, by both windows; `None` when nothing may.
+    /// The next range that both windows allow; `None` when they allow none.
     fn next_stretch(&mut self, index: BlockIndex, large_max: u32) -> Option<Stretch> {
         let limit = self.limits(self.table[index].listener).flight_bytes_max;
         let allowed = self.segments_allowed();
@@ -312,10 +313,10 @@ impl Tcp {
             return None;
         }
         let mut size = full.min(window);
-        // RFC 9293, 3.8.6.2.1: a full segment, all there is, or half the largest window; the rest
-        // is silly.
+        // RFC 9293, 3.8.6.2.1: a full segment, everything that is queued, or half of the largest
+        // window. Anything else is a silly window.
         let is_silly = size < full && size < (block.snd.wnd_max / 2).min(mss);
-        if size == 0 || (is_silly && !active.overrides) {
+        if size == 0 || (is_silly && !active.timer.overrides) {
             return None;
         }
         let mut cut = 0;
@@ -337,7 +338,7 @@ impl Tcp {
         if block.flight() == 0 {
             (active.progress_ms, active.timer.rto_from_ms) = (cx.now.ms, cx.now.ms);
         }
-        active.overrides = false;
+        active.timer.overrides = false;
         let span = stretch.size + u32::from(stretch.fin);
         block.snd.nxt = block.snd.nxt.wrapping_add(span);
         block.sent_ms = cx.now.ms;
@@ -371,8 +372,9 @@ impl Tcp {
         }
     }
 
-    /// Moves small pieces out of receive buffers where those are short: from the piece at `from`
-    /// on, what has left now and stays until it is acknowledged; and all that begins to wait.
+    /// Copies small pieces out of receive buffers when those are scarce: from the piece at `from`
+    /// on, what was sent now and stays until it is acknowledged, and everything that begins to
+    /// wait.
     fn move_out(&mut self, cx: &mut Context<'_>, index: BlockIndex, from: u32, sent: bool) {
         let block = &self.table[index];
         let begins_to_wait = self.stores.actives[block.active].unsent > 0 && !block.has(Facts::WAITED);
@@ -385,11 +387,12 @@ impl Tcp {
         let copies = self.stores.pieces.move_out(from, most, &mut keeper);
         if copies > 0 {
             cx.counters.send_copies += copies;
-            self.turn.last_sum = None; // what was summed has moved, and its place may be taken
+            // The summed bytes have moved, and their place may be used again.
+            self.turn.last_sum = None;
         }
     }
 
-    /// Timers, and what the owner has to know, after something may have left.
+    /// Sets timers and reports after a transmission.
     fn after_sending(&mut self, cx: &mut Context<'_>, index: BlockIndex, retransmitted: bool, sent: bool) {
         let block = &mut self.table[index];
         let active = &mut self.stores.actives[block.active];
@@ -420,7 +423,8 @@ impl Tcp {
         }
     }
 
-    /// Something waits and nothing is in flight: only a probe can find out when it may leave.
+    /// Sets the persist timer when bytes wait and nothing is in flight: only a probe shows when
+    /// they may leave.
     fn arm_if_idle(&mut self, index: BlockIndex, cx: &Context<'_>) {
         let block = &self.table[index];
         let active = &self.stores.actives[block.active];
@@ -428,7 +432,7 @@ impl Tcp {
         if waits && active.timer.kind == TimerKind::None {
             let wait = match block.snd.wnd {
                 0 => rtt::rto_ms(block),
-                // RFC 9293, 3.8.6.2.1: the override time-out.
+                // RFC 9293, 3.8.6.2.1: the override timeout.
                 _ => rtt::rto_ms(block).clamp(OVERRIDE_MS.0, OVERRIDE_MS.1),
             };
             self.arm(index, TimerKind::Persist, wait, cx.now);
@@ -440,8 +444,8 @@ impl Tcp {
 
     // --- frames ---
 
-    /// Makes a frame of a stretch and gives it to the device. `again`: the queue and the offset of
-    /// a retransmission.
+    /// Writes the frame of a range and gives it to the device. `again` is the queue and the offset
+    /// of a retransmission.
     fn transmit<D: Device>(
         &mut self,
         cx: &mut Context<'_>,
@@ -493,9 +497,8 @@ impl Tcp {
     }
 }
 
-/// The folded sum of a payload. `last` remembers the sum of one piece by its place in memory, which
-/// stays what it is while the turn lasts: frozen bytes do not change, and nothing is freed while
-/// frames are made.
+/// The folded sum of a payload. `last` keeps the sum of one piece by its place in memory. That is
+/// valid for a turn: frozen bytes do not change, and nothing is freed while frames are made.
 fn sum_of(payload: Payload<'_>, last: &mut Option<(usize, usize, u16)>) -> u16 {
     let (mut sum, mut size) = (Sum::ZERO, 0);
     for (buffer, range) in payload {

@@ -1,5 +1,5 @@
-//! What a connection needs only while something is in flight, queued or out of order. Taken from a
-//! slab, given back when all is quiet.
+//! The part of a connection that exists only while something is in flight, queued or out of order.
+//! Allocated from a slab, and freed when all is quiet.
 
 use crate::tcp::congestion::state::{Cubic, HyStart, Prr, Rack, TailLossProbe};
 use crate::tcp::tables::out_of_order::OutOfOrder;
@@ -7,7 +7,7 @@ use crate::tcp::tables::scoreboard::Flight;
 use crate::tcp::tables::send_queue::Queue;
 use crate::time::Now;
 
-/// What the one deadline of the sending side is for.
+/// The purpose of the sending side's one deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TimerKind {
     /// Nothing.
@@ -23,15 +23,15 @@ pub(crate) enum TimerKind {
     Persist,
 }
 
-/// Where loss recovery is.
+/// The state of loss recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing is known to be lost.
+    /// No loss is known.
     #[default]
     Open,
     /// Fast recovery: acknowledgements showed the loss.
     Recovery,
-    /// The clock showed it.
+    /// A timeout showed the loss.
     Timeout,
 }
 
@@ -41,32 +41,35 @@ pub(crate) struct SendTimer {
     pub(crate) kind: TimerKind,
     /// Retransmission timeouts, or probes of a shut window, since something was last acknowledged.
     pub(crate) retries: u8,
+    /// A window too small for the queued bytes may be filled once: the override timeout has passed
+    /// (RFC 9293, 3.8.6.2.1).
+    pub(crate) overrides: bool,
     pub(crate) due_ms: u32,
-    /// When the retransmission timer was started (RFC 6298, 5.1 to 5.3): what leaves later does not
-    /// put it off.
+    /// The start of the retransmission timer (RFC 6298, 5.1 to 5.3). Segments sent later do not
+    /// postpone it.
     pub(crate) rto_from_ms: u32,
 }
 
-/// Where loss recovery is, and what it knows.
+/// The state of loss recovery, and its data.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recovery {
     pub(crate) mode: Mode,
-    /// Acknowledgements in a row that moved nothing (without SACK).
+    /// Duplicate acknowledgements in a row (without SACK).
     pub(crate) duplicate_acks: u8,
-    /// Recovery is over when this is acknowledged.
+    /// Recovery ends when this is acknowledged.
     pub(crate) point: u32,
     pub(crate) prr: Prr,
     pub(crate) rack: Rack,
     pub(crate) probe: TailLossProbe,
 }
 
-/// What came ahead of a gap.
+/// What was received ahead of a gap.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Gap {
     pub(crate) kept: OutOfOrder,
-    /// When the gap began, in milliseconds.
+    /// The start of the gap, in milliseconds.
     pub(crate) since_ms: u32,
-    /// Where the peer's FIN stands that came ahead of it.
+    /// The sequence number of the peer's FIN ahead of it.
     pub(crate) fin_sequence: u32,
 }
 
@@ -78,10 +81,8 @@ pub(crate) struct Active {
     pub(crate) unsent: u32,
     pub(crate) flight: Flight,
     pub(crate) timer: SendTimer,
-    /// A window too small for what waits may be filled once: the override time-out is over (RFC
-    /// 9293, 3.8.6.2.1).
-    pub(crate) overrides: bool,
-    /// When something was last acknowledged, or first sent: the user timeout counts from here.
+    /// The time at which bytes were last acknowledged, or first sent: the user timeout counts from
+    /// it.
     pub(crate) progress_ms: u32,
     pub(crate) recovery: Recovery,
     pub(crate) cubic: Cubic,
@@ -92,7 +93,7 @@ pub(crate) struct Active {
 const _: () = assert!(size_of::<Active>() <= 192);
 
 impl Active {
-    /// Whether nothing is left to remember.
+    /// Whether the block holds nothing that has to be kept.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty()
             && self.flight.is_empty()
@@ -101,7 +102,7 @@ impl Active {
             && !self.recovery.probe.in_flight
     }
 
-    /// Something was acknowledged for the first time.
+    /// Notes that new bytes were acknowledged.
     pub(crate) fn progress(&mut self, now: Now) {
         self.timer.retries = 0;
         self.progress_ms = now.ms;

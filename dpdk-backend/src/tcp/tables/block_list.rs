@@ -1,8 +1,8 @@
-//! A first-in, first-out list of blocks, each in it once, marked by a flag of the block.
+//! A first-in, first-out list of blocks. A bit of the block says that it is listed, so each block
+//! is in it once.
 //!
-//! A block that is freed and used again while it is listed leaves a stale entry; whoever takes it
-//! sees that the flag is not set. A list at its capacity is freed of stale entries, so it never
-//! grows.
+//! A block that is freed and used again while it is listed leaves a stale entry, which is skipped
+//! because the bit is not set. A list at its capacity drops stale entries, so it never grows.
 
 use crate::tcp::tables::control_block::Table;
 use crate::tcp::tables::index::BlockIndex;
@@ -21,7 +21,7 @@ impl BlockList {
         BlockList { items: VecDeque::with_capacity(capacity + 1), list }
     }
 
-    /// Adds a block, unless it is listed.
+    /// Appends a block, unless it is listed.
     #[inline]
     pub(crate) fn push(&mut self, table: &mut Table, index: BlockIndex) {
         if table[index].test_and_set(self.list) {
@@ -37,7 +37,7 @@ impl BlockList {
         self.items.push_back(index);
     }
 
-    /// Takes the next block whose flag is set, and clears it.
+    /// Takes the next block with a set bit, and clears the bit.
     #[inline]
     pub(crate) fn pop(&mut self, table: &mut Table) -> Option<BlockIndex> {
         while let Some(index) = self.items.pop_front() {
@@ -46,17 +46,17 @@ impl BlockList {
                 return Some(index);
             }
         }
-        self.items.clear(); // starts at the front again: the pages behind stay untouched
+        self.items.clear(); // the next entry goes to the front: the pages behind stay untouched
         None
     }
 
-    /// Forgets stale entries, and gives the memory of an empty list back.
+    /// Drops stale entries, and returns the memory of an empty list to the system.
     pub(crate) fn trim(&mut self, table: &Table) {
         self.items.retain(|index| table[*index].has(self.list));
         netpoll::release_queue(&mut self.items);
     }
 
-    /// Entries, stale ones included.
+    /// Entries, including stale ones.
     pub(crate) fn len(&self) -> usize {
         self.items.len()
     }

@@ -1,8 +1,8 @@
-//! The control block: what the engine keeps of a connection that is idle. Two cache lines.
+//! The control block: the state of an idle connection, in two cache lines.
 //!
-//! The first line decides what to do with a segment that comes in; the second answers. Everything
-//! that exists only while something is in flight, queued or out of order is in an
-//! [`crate::tcp::tables::active::Active`] block.
+//! The first line decides about a received segment. The second answers. What exists only while
+//! something is in flight, queued or out of order is in an [`crate::tcp::tables::active::Active`]
+//! block.
 //!
 //! ```text
 //!   SynSent ─► Established ─► FinWait1 ─► FinWait2 ─► (record in TIME-WAIT)
@@ -10,8 +10,8 @@
 //!      (simultaneous)    └► CloseWait ─► LastAck ─► gone
 //! ```
 //!
-//! `Ended` is a block whose owner is still to be told of the end, or whose peer is by a reset.
-//! Passive opens have no block before the handshake is over; they live in the SYN cache.
+//! An `Ended` block has an end that was not reported to the owner yet, or owes its peer a reset.
+//! Passive opens have no block before the handshake is complete: they are in the SYN cache.
 
 use crate::tcp::tables::active::Active;
 use crate::tcp::tables::index::BlockIndex;
@@ -21,15 +21,15 @@ use crate::wire::Ip;
 use crate::wire::flow::Tuple;
 use netpoll::{FixedSlab, Slot};
 
-/// Where a connection is (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have
+/// The state of a connection (RFC 9293, 3.3.2). LISTEN, TIME-WAIT and the passive SYN-RECEIVED have
 /// records of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// Nobody's.
+    /// Not in use.
     #[default]
     Free,
-    /// Over; the owner, or by a reset the peer, is still to be told.
+    /// Closed. The owner has to get a report, or the peer a reset.
     Ended,
     SynSent,
     SynReceived,
@@ -55,7 +55,7 @@ impl State {
         )
     }
 
-    /// Whether a handshake is over and the end has not come.
+    /// Whether the handshake is complete and the connection has not ended.
     pub(crate) fn is_synchronized(self) -> bool {
         !matches!(self, State::Free | State::Ended | State::SynSent)
     }
@@ -66,11 +66,11 @@ impl State {
 pub(crate) struct TimerNode {
     pub(crate) next: BlockIndex,
     pub(crate) previous: BlockIndex,
-    /// When it fires, in milliseconds.
+    /// The time at which it fires, in milliseconds.
     pub(crate) due_ms: u32,
 }
 
-/// The list of a timer that is in none.
+/// The list of a timer that is not set.
 pub(crate) const UNLISTED: u16 = u16::MAX;
 
 impl TimerNode {
@@ -100,7 +100,7 @@ pub(crate) struct Sending {
     pub(crate) nxt: u32,
     /// SND.WND: the peer's window, in bytes.
     pub(crate) wnd: u32,
-    /// SND.WL1: the sequence number of the segment that the window came with.
+    /// SND.WL1: the sequence number of the segment that carried the window.
     pub(crate) wl1: u32,
     /// The largest window that the peer ever announced.
     pub(crate) wnd_max: u32,
@@ -134,8 +134,8 @@ impl Default for RoundTrip {
 
 /// One connection.
 ///
-/// Invariant: `active` is [`Slot::NONE`] if and only if nothing is in flight, queued or
-/// out of order and no timer but keepalive runs.
+/// Invariant: `active` is [`Slot::NONE`] if and only if nothing is in flight, queued or out of
+/// order and no timer but keepalive runs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct ControlBlock {
@@ -148,7 +148,7 @@ pub(crate) struct ControlBlock {
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
     pub(crate) listener: u8,
-    /// Which of the interface's addresses is ours.
+    /// The index of our address among the interface's.
     pub(crate) local_index: u8,
     /// Timeouts since the last valid measurement of the round trip (RFC 6298, 5.5).
     pub(crate) backoff: u8,
@@ -157,9 +157,9 @@ pub(crate) struct ControlBlock {
     pub(crate) rcv: Receiving,
     pub(crate) snd: Sending,
     pub(crate) stamps: Stamps,
-    /// When a segment last came in, in milliseconds.
+    /// The time of the last received segment, in milliseconds.
     pub(crate) received_ms: u32,
-    /// When data last left, in milliseconds.
+    /// The time at which data was last sent, in milliseconds.
     pub(crate) sent_ms: u32,
     // --- second line ---
     pub(crate) remote: Ip,
@@ -173,12 +173,12 @@ pub(crate) struct ControlBlock {
     pub(crate) timer: TimerNode,
     /// The wheel's list that the timer is in, or [`UNLISTED`].
     pub(crate) timer_slot: u16,
-    /// The neighbour that frames go to, as the interface's table knows it.
+    /// The neighbor that frames are sent to: its place in the interface's table.
     pub(crate) neighbour: u16,
-    /// How often the slot was freed.
+    /// The number of times that the slot was freed.
     pub(crate) generation: u32,
-    /// When the oldest unacknowledged payload is to be acknowledged; of an orphan, which takes no
-    /// payload, when it is given up. In milliseconds.
+    /// The time at which the oldest unacknowledged payload is acknowledged, in milliseconds. For an
+    /// orphan, which accepts no payload: the time at which it is given up.
     pub(crate) ack_due_ms: u32,
 }
 
@@ -258,9 +258,9 @@ impl ControlBlock {
         crate::tcp::seq::ahead(self.rcv.nxt, self.rcv.wup.wrapping_add(self.rcv.wnd))
     }
 
-    /// RFC 5961, 7: whether a segment that is not what a peer of ours should send may be answered
-    /// now: one in 512 ms of each connection, as for Linux. The clock is kept to 7 bits, so after
-    /// each 65 s there is half a second in which one answer may be missed; its cause comes again.
+    /// RFC 5961, 7: whether an unexpected segment may be answered now. At most one answer in 512 ms
+    /// per connection, as in Linux. The clock has 7 bits, so that once in 65 s one answer may be
+    /// missing for half a second; its cause is repeated.
     pub(crate) fn may_answer(&mut self, now: Now) -> bool {
         self.marks.note_answer(now)
     }
@@ -271,16 +271,16 @@ impl ControlBlock {
     }
 }
 
-/// All control blocks. The owner's connections come first, so that their indexes are the owner's;
-/// orphans' are beyond the largest of those. Blocks of both are touched as they are first used.
+/// All control blocks. The owner's connections come first, with the owner's indexes. Orphans
+/// follow. Memory of both is touched when it is first used.
 #[derive(Debug)]
 pub(crate) struct Table {
     connections: FixedSlab<ControlBlock>,
     orphans: FixedSlab<ControlBlock>,
-    /// Indexes below it are connections', those from it on orphans'.
+    /// Lower indexes are connections', the others are orphans'.
     first_orphan: u32,
-    /// Of blocks that are used for the first time since the last [`Table::trim`]: above that of any
-    /// id before it.
+    /// The generation of blocks that are used for the first time since the last [`Table::trim`]:
+    /// above that of any earlier id.
     first_generation: u32,
 }
 
@@ -295,7 +295,7 @@ impl Table {
         }
     }
 
-    /// A block for a connection; the freed one that is warmest.
+    /// Takes a block for a connection: the one that was freed last.
     pub(crate) fn take_connection(&mut self) -> Option<BlockIndex> {
         let generation = self.first_generation;
         let slot = self.connections.acquire(|| ControlBlock { generation, ..ControlBlock::default() })?;
@@ -307,7 +307,7 @@ impl Table {
         Some(BlockIndex::new(self.first_orphan + slot.index()))
     }
 
-    /// Frees a block; the next one in its slot has another generation.
+    /// Frees a block. The next connection in its slot has another generation.
     pub(crate) fn free(&mut self, index: BlockIndex) {
         let block = &mut self[index];
         *block = ControlBlock { generation: block.generation.wrapping_add(1), ..ControlBlock::default() };
@@ -317,8 +317,8 @@ impl Table {
         }
     }
 
-    /// Without any connection: begins anew, and gives the memory of their blocks back. No list may
-    /// name one any more.
+    /// While there is no connection: resets their blocks, and returns the memory. No list may name
+    /// one of them.
     pub(crate) fn trim(&mut self) {
         if self.connection_count() > 0 {
             return;
@@ -333,7 +333,7 @@ impl Table {
         !self.connections.is_full()
     }
 
-    /// Connections of the owner, those included whose end it has not been told of.
+    /// Connections of the owner, including those with an end that was not reported yet.
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()
     }
@@ -342,14 +342,14 @@ impl Table {
         self.orphans.len()
     }
 
-    /// Of all blocks ever used, orphans' included.
+    /// Indexes of all blocks that were ever used, including orphans'.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = BlockIndex> + use<> {
         let (connections, orphans) =
             (self.connections.slots().len() as u32, self.orphans.slots().len() as u32);
         (0..connections).chain(self.first_orphan..self.first_orphan + orphans).map(BlockIndex::new)
     }
 
-    /// The block of an owner's index, in its generation.
+    /// The block of an owner's index, if the generation is current.
     pub(crate) fn inner(&self, outer: usize, generation: u32) -> Option<BlockIndex> {
         let block = self.connections.slots().get(outer)?;
         let is_current = block.generation == generation && block.state != State::Free;
@@ -391,7 +391,7 @@ mod tests {
             for index in taken {
                 table[index].state = State::Established;
                 past.push((index, table[index].generation));
-                table.trim(); // somebody is there: nothing happens
+                table.trim(); // a connection exists: no effect
                 assert_eq!(
                     table.inner(past[past.len() - 1].0.get() as usize, past[past.len() - 1].1),
                     Some(index)

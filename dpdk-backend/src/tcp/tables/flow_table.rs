@@ -1,25 +1,25 @@
-//! From a tuple's hash to its record, in one cache line nearly always.
+//! A hash table from a tuple to its record. A look-up reads one cache line in nearly all cases.
 //!
 //! ```text
 //!   bucket (64 B): 7 × {tag, record}, passed: how many entries had to go on to a later bucket
 //! ```
 //!
-//! A look-up reads buckets from the hash's own on, and stops at the first that nobody has passed.
-//! So removal needs no tombstones: it counts the passed buckets down again. Nothing is probed
-//! beyond [`PROBES_MAX`] buckets; an entry that finds no place there is refused, which with a keyed
-//! hash and half-full buckets does not happen by chance (less than 10^-12 a flow), nor by anybody
-//! who does not know the key.
+//! A look-up reads buckets from the hash's own bucket on, and stops at the first one that no entry
+//! has passed. Removal therefore needs no tombstones: it decrements the counts of the passed
+//! buckets. At most [`PROBES_MAX`] buckets are probed; an entry that finds no slot in them is
+//! refused. With a keyed hash and half-full buckets that has a probability below 10^-12 per flow,
+//! and an attacker without the key can not cause it.
 
 use crate::tcp::tables::index::{BlockIndex, TimeWaitIndex};
 use crate::tcp::tables::syn_cache::HalfOpen;
 use netpoll::Slot;
 
 const SLOTS: usize = 7;
-/// Buckets that a look-up reads at most.
+/// The most buckets that a look-up reads.
 const PROBES_MAX: usize = 8;
 const VACANT: u32 = u32::MAX;
 
-/// What a flow leads to.
+/// The record of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
     /// A control block.
@@ -68,8 +68,8 @@ const EMPTY: Bucket = Bucket { tags: [0; SLOTS], records: [VACANT; SLOTS], passe
 
 /// The table. Its size never changes.
 ///
-/// Invariant: `buckets[b].passed` is the number of entries stored behind `b` whose probe began at
-/// or before `b`.
+/// Invariant: `buckets[b].passed` is the number of entries that are stored behind `b` and were
+/// probed from `b` or an earlier bucket on.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     buckets: Vec<Bucket>,
@@ -77,16 +77,16 @@ pub(crate) struct FlowTable {
 }
 
 impl FlowTable {
-    /// Bytes that one flow takes.
+    /// Bytes of one flow.
     pub(crate) const BYTES_PER_FLOW: usize = 64 * 2 / SLOTS;
 
-    /// Room for `capacity` flows at half the slots.
+    /// A table for `capacity` flows, which fill half of the slots.
     pub(crate) fn new(capacity: usize) -> FlowTable {
         let count = (capacity * 2).div_ceil(SLOTS).max(PROBES_MAX);
         FlowTable { buckets: vec![EMPTY; count], used: 0 }
     }
 
-    /// Flows in it.
+    /// Flows in the table.
     pub(crate) fn len(&self) -> usize {
         self.used
     }
@@ -102,14 +102,14 @@ impl FlowTable {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// Reads the line that a look-up will need and returns a bit of it, so that the loads of a
+    /// Reads the cache line that a look-up needs, and returns a part of it, so that the loads of a
     /// burst overlap: a prefetch in safe code.
     #[inline]
     pub(crate) fn touch(&self, hash: u64) -> u32 {
         self.buckets[self.home(hash)].passed
     }
 
-    /// The most likely record of a hash, without comparing anything but tags.
+    /// The most likely record of a hash: only tags are compared.
     #[inline]
     pub(crate) fn guess(&self, hash: u64) -> Option<Record> {
         let bucket = &self.buckets[self.home(hash)];
@@ -118,7 +118,7 @@ impl FlowTable {
         Some(Record::unpack(bucket.records[slot]))
     }
 
-    /// The record under `hash` that `is_it` recognises.
+    /// The record under `hash` that `is_it` accepts.
     #[inline]
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(Record) -> bool) -> Option<Record> {
         self.locate(hash, is_it).map(|(bucket, slot)| Record::unpack(self.buckets[bucket].records[slot]))
@@ -143,7 +143,7 @@ impl FlowTable {
         None
     }
 
-    /// Adds a record that is not in it; false when its buckets are full.
+    /// Adds a record that is not in the table. Returns false when its buckets are full.
     #[must_use]
     pub(crate) fn insert(&mut self, hash: u64, record: Record) -> bool {
         let home = self.home(hash);
@@ -180,7 +180,7 @@ impl FlowTable {
         }
     }
 
-    /// Puts `new` in the place of `old`.
+    /// Replaces `old` by `new`.
     pub(crate) fn replace(&mut self, hash: u64, old: Record, new: Record) {
         if let Some((at, slot)) = self.locate(hash, |found| found == old) {
             self.buckets[at].records[slot] = new.pack();

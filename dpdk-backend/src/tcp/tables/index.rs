@@ -1,5 +1,5 @@
-//! Indexes that are no slots of a slab: each kind a type of its own, so that one is not taken for
-//! another.
+//! Indexes other than slots of a slab. Each kind has its own type, so that they can not be
+//! confused.
 
 /// The index of a control block, or [`BlockIndex::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,13 +1,13 @@
-//! The bits of a control block, in one word of three kinds that can not be mixed up.
+//! The bits of a control block: one word with three kinds of bits that can not be mixed.
 //!
 //! ```text
 //!   bit 0 ──────────── 15 ─────── 22 ────── 25 ────────────── 32
 //!       │ Facts        │ Lists    │ Todos   │ clock of the last answer
 //! ```
 //!
-//! * [`Facts`]: what is so.
-//! * [`Lists`]: which lists have an entry of the block.
-//! * [`Todos`]: what the next output has to send.
+//! * [`Facts`]: the state of the connection.
+//! * [`Lists`]: the lists that have an entry of the block.
+//! * [`Todos`]: the segments that the next output sends.
 
 use crate::time::Now;
 
@@ -46,7 +46,7 @@ macro_rules! kind {
 }
 
 kind!(
-    /// What is so of a connection.
+    /// The state of a connection, as bits.
     Facts, 0..15
 );
 kind!(
@@ -54,7 +54,7 @@ kind!(
     Lists, 15..22
 );
 kind!(
-    /// What the next output has to send.
+    /// The segments that the next output sends.
     Todos, 22..25
 );
 
@@ -99,7 +99,7 @@ impl Lists {
     pub(crate) const DELAYED: Lists = Lists::nth(1);
     /// Windows that are shut, or nearly, for want of buffers.
     pub(crate) const STARVED: Lists = Lists::nth(2);
-    /// Blocks whose neighbor's hardware address is not known yet.
+    /// Blocks with an unresolved neighbor.
     pub(crate) const UNRESOLVED: Lists = Lists::nth(3);
     /// Blocks that found a store of descriptors full.
     pub(crate) const SHORT: Lists = Lists::nth(4);
@@ -149,7 +149,7 @@ impl Marks {
         self.0 &= !marks.bits();
     }
 
-    /// The bits that are set here and in `marks`, for [`Marks::or`].
+    /// The bits that are set both here and in `marks`, for [`Marks::or`].
     pub(crate) fn only(self, marks: impl Mark) -> Marks {
         Marks(self.0 & marks.bits())
     }

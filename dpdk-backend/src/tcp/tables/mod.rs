@@ -1,12 +1,12 @@
-//! What the engine keeps, in memory of fixed size: blocks, records, lists and stores. Nothing here
-//! knows the engine.
+//! The engine's data, in memory of fixed size: blocks, records, lists and stores. Nothing here
+//! depends on the engine.
 //!
-//! * A connection: `control_block` (always), `active` (while something is going on), in lists of
-//!   the turn (`block_list`) and of the `wheel`.
-//! * A peer without a block: `syn_cache` (before the handshake is over), `time_wait` (after the
+//! * A connection: `control_block` (always) and `active` (while it sends or receives), in lists of
+//!   the turn (`block_list`) and of the timer wheel (`wheel`). `marks` are the bits of a block.
+//! * A peer without a block: `syn_cache` (before the handshake is complete), `time_wait` (after the
 //!   end).
-//! * `flow_table` leads from a tuple to each of these.
-//! * Stores that connections share: `send_queue`, `scoreboard`, `out_of_order`.
+//! * `flow_table` finds each of these by its tuple.
+//! * Stores that connections share: `send_queue`, `scoreboard`, `out_of_order`, `unread`.
 
 pub(in crate::tcp) mod active;
 pub(in crate::tcp) mod block_list;

@@ -1,8 +1,8 @@
-//! Segments that came ahead of a gap: a sorted list of buffers a connection, bounded for each and
-//! for all.
+//! Segments ahead of a gap: a sorted list of buffers per connection, with bounds for one connection
+//! and for all.
 //!
-//! What is there stays as it came; a newcomer is cut to the part that is new. Overlaps are
-//! therefore settled in favour of the bytes that arrived first.
+//! A stored segment stays as it is, and a new one is cut to the part that is new. Overlaps are
+//! therefore resolved in favor of the bytes that were received first.
 
 use crate::tcp::seq::{at_or_before, before};
 use crate::wire::tcp::SACK_BLOCKS_MAX;
@@ -26,7 +26,7 @@ impl Kept {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutOfOrder {
     head: Slot<Kept>,
-    /// Where the segment that came last begins: RFC 2018 wants its block first.
+    /// The start of the latest segment: RFC 2018 wants its block first.
     latest: u32,
     count: u16,
 }
@@ -37,12 +37,12 @@ impl Default for OutOfOrder {
     }
 }
 
-/// What became of a newcomer.
+/// The result of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insertion {
     /// Kept, whole or in part.
     Kept,
-    /// Nothing of it was new: this range was there.
+    /// Nothing of it was new: this range was stored before.
     Duplicate(u32, u32),
     /// No room.
     Full,
@@ -53,8 +53,7 @@ impl OutOfOrder {
         self.head.is_none()
     }
 
-    /// Keeps `buffer`, whose first byte is `sequence`, unless it brings nothing new or there is no
-    /// room.
+    /// Stores `buffer`, which begins at `sequence`, unless it has nothing new or there is no room.
     pub(crate) fn insert(
         &mut self,
         store: &mut FixedSlab<Kept>,
@@ -82,7 +81,7 @@ impl OutOfOrder {
                 self.latest = kept.sequence;
                 return Insertion::Duplicate(whole.0, whole.1);
             }
-            // What lies behind the next one comes again if it is new.
+            // Bytes behind the next segment are sent again if they are new.
             buffer.truncate(room as usize);
         }
         if self.count >= count_max {
@@ -100,7 +99,7 @@ impl OutOfOrder {
         Insertion::Kept
     }
 
-    /// Takes out the next segment that continues the stream at `rcv_nxt`, cut to what is new.
+    /// Takes the next segment that continues the stream at `rcv_nxt`, cut to the new part.
     pub(crate) fn take_next(&mut self, store: &mut FixedSlab<Kept>, rcv_nxt: u32) -> Option<Buffer> {
         loop {
             let kept = store.get(self.head).filter(|kept| at_or_before(kept.sequence, rcv_nxt))?;
@@ -113,7 +112,7 @@ impl OutOfOrder {
         }
     }
 
-    /// Whether a segment is there that continues the stream at `rcv_nxt`.
+    /// Whether a segment continues the stream at `rcv_nxt`.
     pub(crate) fn continues(&self, store: &FixedSlab<Kept>, rcv_nxt: u32) -> bool {
         store.get(self.head).is_some_and(|kept| at_or_before(kept.sequence, rcv_nxt))
     }
@@ -128,8 +127,8 @@ impl OutOfOrder {
         kept.buffer
     }
 
-    /// The runs of contiguous segments as SACK blocks, at most `room`; the one with the latest
-    /// arrival first (RFC 2018, 4).
+    /// The runs of contiguous segments as SACK blocks, at most `room` of them. The one with the
+    /// latest segment is first (RFC 2018, 4).
     pub(crate) fn blocks(
         &self,
         store: &FixedSlab<Kept>,

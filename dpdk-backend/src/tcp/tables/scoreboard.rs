@@ -1,19 +1,19 @@
-//! Segments in flight: when each was sent, and what is known of it. 20 bytes a segment, in one
+//! Segments in flight: when each was sent, and what is known of it. 20 bytes per segment, in one
 //! store.
 //!
-//! The list of a connection covers `snd_una..snd_nxt` without gaps, in order. A FIN is a segment
-//! that takes one sequence number more than it has bytes.
+//! A connection's list covers `snd.una..snd.nxt` without gaps, in order. A FIN takes one sequence
+//! number more than the segment has bytes.
 
 use netpoll::{FixedSlab, Slot};
 
-/// What is so of a segment: a set of bits.
+/// What is known of a segment: a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SegmentFacts(u8);
 
 impl SegmentFacts {
     /// Selectively acknowledged.
     pub(crate) const SACKED: SegmentFacts = SegmentFacts(1);
-    /// Taken for lost, and not sent again since.
+    /// Considered lost, and not sent again since.
     pub(crate) const LOST: SegmentFacts = SegmentFacts(2);
     /// Sent more than once.
     pub(crate) const RETRANSMITTED: SegmentFacts = SegmentFacts(4);
@@ -40,7 +40,7 @@ impl SegmentFacts {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SentSegment {
     pub(crate) sequence: u32,
-    /// When it was last sent, in microseconds.
+    /// The time at which it was last sent, in microseconds.
     pub(crate) sent_us: u32,
     pub(crate) next: Slot<SentSegment>,
     /// Payload bytes.
@@ -51,7 +51,7 @@ pub(crate) struct SentSegment {
 const _: () = assert!(size_of::<SentSegment>() == 16);
 
 impl SentSegment {
-    /// Sequence numbers that it takes.
+    /// Sequence numbers of the segment: its bytes, and one for a FIN.
     pub(crate) fn span(&self) -> u32 {
         u32::from(self.size) + u32::from(self.has(SegmentFacts::FIN))
     }
@@ -73,7 +73,7 @@ pub(crate) struct Flight {
     pub(crate) tail: Slot<SentSegment>,
     /// Sequence numbers that are selectively acknowledged.
     pub(crate) sacked: u32,
-    /// Sequence numbers that are taken for lost and not sent again.
+    /// Sequence numbers that are considered lost and were not sent again.
     pub(crate) lost: u32,
     /// Segments that are selectively acknowledged.
     pub(crate) sacked_count: u32,
@@ -92,7 +92,7 @@ impl Flight {
         self.head.is_none()
     }
 
-    /// Appends a segment that has just been sent for the first time; false when the store is full.
+    /// Appends a segment that was sent for the first time. Returns false when the store is full.
     #[must_use]
     pub(crate) fn push(&mut self, store: &mut FixedSlab<SentSegment>, segment: SentSegment) -> bool {
         let Ok(index) = store.insert(SentSegment { next: Slot::NONE, ..segment }) else { return false };
@@ -105,7 +105,7 @@ impl Flight {
         true
     }
 
-    /// Takes the first segment off.
+    /// Removes the first segment.
     pub(crate) fn pop(&mut self, store: &mut FixedSlab<SentSegment>) -> Option<SentSegment> {
         if self.head.is_none() {
             return None;
@@ -120,7 +120,7 @@ impl Flight {
         Some(segment)
     }
 
-    /// Takes a segment's (or a part's) numbers out of the sums.
+    /// Subtracts a segment from the sums.
     fn forget(&mut self, segment: &SentSegment) {
         if segment.has(SegmentFacts::SACKED) {
             self.sacked -= segment.span();
@@ -131,7 +131,7 @@ impl Flight {
         }
     }
 
-    /// Cuts the first `count` bytes off the first segment: a part of it is acknowledged.
+    /// Cuts the first `count` bytes off the first segment, which is acknowledged in part.
     pub(crate) fn trim(&mut self, store: &mut FixedSlab<SentSegment>, count: u32) {
         let Some(segment) = store.get_mut(self.head) else { return };
         let count = count.min(u32::from(segment.size));
@@ -145,8 +145,8 @@ impl Flight {
         }
     }
 
-    /// Splits a segment so that it has at most `size` bytes; the rest follows it, equal in all
-    /// facts. False when the store is full.
+    /// Splits a segment so that it has at most `size` bytes. The rest follows it, with the same
+    /// facts. Returns false when the store is full.
     pub(crate) fn split(
         &mut self,
         store: &mut FixedSlab<SentSegment>,
@@ -188,7 +188,7 @@ impl Flight {
         self.sacked_count += 1;
     }
 
-    /// Marks a segment as lost, unless it has arrived.
+    /// Marks a segment as lost, unless it was delivered.
     pub(crate) fn mark_lost(&mut self, segment: &mut SentSegment) -> bool {
         if segment.has(SegmentFacts::LOST.or(SegmentFacts::SACKED)) {
             return false;
@@ -206,7 +206,7 @@ impl Flight {
         segment.sent_us = now_us;
     }
 
-    /// Marks everything that has not arrived as lost.
+    /// Marks everything that was not delivered as lost.
     pub(crate) fn mark_all_lost(&mut self, store: &mut FixedSlab<SentSegment>) {
         let mut index = self.head;
         while let Some(segment) = store.get_mut(index) {
@@ -215,7 +215,7 @@ impl Flight {
         }
     }
 
-    /// Forgets what was selectively acknowledged: the peer has forgotten it too (RFC 2018, 8).
+    /// Clears selective acknowledgements: the peer has discarded the data (RFC 2018, 8).
     pub(crate) fn forget_sacked(&mut self, store: &mut FixedSlab<SentSegment>) {
         let mut index = self.head;
         while let Some(segment) = store.get_mut(index) {

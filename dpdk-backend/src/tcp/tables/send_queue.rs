@@ -1,12 +1,12 @@
-//! What waits to be sent or acknowledged: lists of pieces in one store of fixed size.
+//! Bytes that wait to be sent or acknowledged: lists of pieces in one store of fixed size.
 //!
 //! ```text
 //!   head ───────────── cursor ───────────── tail
 //!    in flight (kept for retransmission) │ unsent
 //! ```
 //!
-//! The store and its lists are netpoll's ([`PieceStore`]); a queue adds the place up to which its
-//! list is sent. The head begins at `snd_una`: what is acknowledged is dropped at once.
+//! The store and its lists are netpoll's ([`PieceStore`]). A queue adds the position up to which
+//! its list was sent. The head is at `snd.una`: acknowledged bytes are dropped at once.
 
 use crate::device::Payload;
 use netpoll::{BufferPools, LastCopy, PieceList, PieceStore, Priority, Refusal, SharedBuffer, Shares};
@@ -42,19 +42,19 @@ impl Queue {
     }
 }
 
-/// The store of all queues ([`PieceStore`]). What waits to be acknowledged counts like what waits
-/// to be sent.
+/// The store of all queues ([`PieceStore`]). Bytes that wait to be acknowledged count like bytes
+/// that wait to be sent.
 #[derive(Debug)]
 pub(crate) struct Pieces(PieceStore);
 
 impl Pieces {
-    /// A store for `queues` queues, which share `shared` pieces beside the one that each is sure
-    /// of.
+    /// A store for `queues` queues. They share `shared` pieces, beside one piece that is each
+    /// queue's own.
     pub(crate) fn new(queues: usize, shared: usize) -> Pieces {
         Pieces(PieceStore::new(queues, shared))
     }
 
-    /// Gives the memory of an empty store back.
+    /// Returns the memory of an empty store to the system.
     pub(crate) fn trim(&mut self) {
         self.0.trim();
     }
@@ -64,7 +64,7 @@ impl Pieces {
         self.0.used()
     }
 
-    /// The account of the shared part.
+    /// The account of the shared pieces.
     pub(crate) fn shares(&self) -> Shares {
         self.0.shares()
     }
@@ -74,14 +74,14 @@ impl Pieces {
         self.0.count(&queue.list)
     }
 
-    /// Bytes of the blocks that the first pieces of a queue keep, of those that `is_counted` says
+    /// Bytes of the blocks that the first pieces of a queue hold, as far as `is_counted` says
     /// ([`PieceStore::PIECES_COUNTED`]).
     pub(crate) fn block_bytes(&self, queue: &Queue, is_counted: impl Fn(&SharedBuffer) -> bool) -> usize {
         self.0.block_bytes(&queue.list, is_counted)
     }
 
-    /// Appends `buffer`, which is not empty, in the form in which `keep` has it stay; neighbors in
-    /// one block become one piece.
+    /// Appends `buffer`, which is not empty, in the form that `keep` returns. Adjacent pieces of
+    /// one block are joined.
     ///
     /// # Errors
     /// The buffer, when the store has no piece for it, or `keep` does not take it into the queue.
@@ -103,7 +103,7 @@ impl Pieces {
         self.0.get(index).map_or(0, |buffer| buffer.len() as u32)
     }
 
-    /// Drops the first `count` bytes: they are acknowledged, so they have been sent.
+    /// Drops the first `count` bytes, which are acknowledged.
     pub(crate) fn acknowledge(&mut self, queue: &mut Queue, mut count: u32) {
         while count > 0 && !queue.list.is_empty() {
             let first = queue.list.first();
@@ -123,7 +123,7 @@ impl Pieces {
         }
     }
 
-    /// Declares the next `count` unsent bytes sent.
+    /// Marks the next `count` unsent bytes as sent.
     pub(crate) fn advance_cursor(&mut self, queue: &mut Queue, mut count: u32) {
         while count > 0 && queue.cursor != NONE {
             let left = self.size(queue.cursor) - queue.cursor_offset;
@@ -145,7 +145,7 @@ impl Pieces {
         Payload::new(&self.0, queue.cursor, queue.cursor_offset, size)
     }
 
-    /// `size` bytes from `offset` behind `snd_una` on, for a retransmission.
+    /// `size` bytes from `snd.una + offset` on, for a retransmission.
     pub(crate) fn sent(&self, queue: &Queue, offset: u32, size: u32) -> Payload<'_> {
         let (mut index, mut offset) = (queue.list.first(), offset);
         while index != NONE && offset >= self.size(index) {
@@ -155,7 +155,7 @@ impl Pieces {
         Payload::new(&self.0, index, offset, size)
     }
 
-    /// Drops what has not been sent.
+    /// Drops the unsent bytes.
     pub(crate) fn drop_unsent(&mut self, queue: &mut Queue) {
         if queue.cursor != NONE {
             self.0.truncate(&mut queue.list, queue.cursor, queue.cursor_offset);
@@ -169,9 +169,9 @@ impl Pieces {
         *queue = Queue::default();
     }
 
-    /// Moves small pieces, of at most `pieces_max` from `from` on, out of larger blocks: they stay
-    /// until they are acknowledged. A piece that was moved for another connection in the same turn
-    /// is moved to the same copy. Returns how many copies were made.
+    /// Copies small pieces, at most `pieces_max` from `from` on, out of larger blocks, because they
+    /// stay until they are acknowledged. A piece that was copied for another connection in the same
+    /// turn uses that copy. Returns the number of copies.
     pub(crate) fn move_out(&mut self, from: u32, pieces_max: usize, keeper: &mut Keeper<'_>) -> u64 {
         let mut copies = 0;
         self.0.change_from(from, pieces_max, |buffer| keeper.keep(buffer, &mut copies));
@@ -179,7 +179,7 @@ impl Pieces {
     }
 }
 
-/// What makes copies of pieces that stay for long.
+/// Copies pieces that stay for long.
 pub(crate) struct Keeper<'a> {
     pub(crate) pools: &'a mut BufferPools,
     pub(crate) last: &'a mut LastCopy,

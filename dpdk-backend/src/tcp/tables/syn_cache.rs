@@ -1,14 +1,14 @@
-//! Half-open connections (RFC 4987, 3.3): 64 bytes each until the handshake is over, bounded in all
-//! and for each network.
+//! Half-open connections (RFC 4987, 3.3): 64 bytes each until the handshake is complete, bounded in
+//! all and for each network.
 //!
 //! ```text
-//!   SYN ─► list 0 ─ 1 s ─► list 1 ─ 2 s ─► list 2 … ─► given up     (one FIFO a retry: constant times, no wheel)
+//!   SYN ─► list 0 ─ 1 s ─► list 1 ─ 2 s ─► list 2 … ─► given up  (one FIFO per retry, no wheel)
 //!   ACK ─► control block, or the list of those that wait to be accepted
 //! ```
 //!
-//! Waiting ones have completed the handshake, but their owner does not accept, or has no room.
-//! Their data is refused with a window of zero, so that they stay this small; the window opens when
-//! they are accepted.
+//! A waiting entry has completed its handshake, but the owner does not accept, or has no room. Its
+//! data is refused with a window of zero, so that it stays this small. The window opens when it is
+//! accepted.
 
 use crate::time::Now;
 use crate::wire::flow::Tuple;
@@ -17,9 +17,9 @@ use netpoll::{FixedSlab, Slot};
 
 /// Counters of networks; several share one when there are more.
 const NETWORKS: usize = 4096;
-/// Retries at most; one list each.
+/// The most retries; each has a list.
 const RETRIES: usize = 8;
-/// The list of those that wait to be accepted.
+/// The list of entries that wait to be accepted.
 const WAITING: u8 = RETRIES as u8;
 const LISTS: usize = RETRIES + 1;
 
@@ -35,7 +35,7 @@ impl Agreed {
     /// Window scaling (RFC 7323).
     pub(crate) const SCALE: Agreed = Agreed(4);
 
-    /// Those options whose condition holds.
+    /// The options with a true condition.
     pub(crate) fn on(options: [(Agreed, bool); 3]) -> Agreed {
         Agreed(
             options.iter().filter(|(_, is_agreed)| *is_agreed).fold(0, |bits, (option, _)| bits | option.0),
@@ -47,7 +47,7 @@ impl Agreed {
     }
 }
 
-/// What a handshake settles.
+/// The result of a handshake.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Handshake {
     /// The peer's initial sequence number, and ours.
@@ -73,14 +73,14 @@ pub(crate) struct HalfOpen {
     pub(crate) remote_port: u16,
     pub(crate) local_port: u16,
     pub(crate) handshake: Handshake,
-    /// When the next SYN-ACK is due, in milliseconds.
+    /// The time of the next SYN-ACK, in milliseconds.
     pub(crate) due_ms: u32,
     next: Slot<HalfOpen>,
     previous: Slot<HalfOpen>,
     pub(crate) mac: Mac,
     /// SYN-ACKs sent again, or [`WAITING`].
     list: u8,
-    /// A SYN-ACK was sent more than once.
+    /// Whether a SYN-ACK was sent more than once.
     pub(crate) retransmitted: bool,
 }
 
@@ -91,12 +91,12 @@ impl HalfOpen {
         Tuple { remote: self.remote, local, remote_port: self.remote_port, local_port: self.local_port }
     }
 
-    /// Whether the handshake is over.
+    /// Whether the handshake is complete.
     pub(crate) fn is_waiting(&self) -> bool {
         self.list == WAITING
     }
 
-    /// A fresh one; the cache fills in the rest.
+    /// A new entry. The cache sets the rest.
     pub(crate) fn new(tuple: &Tuple, local_index: u8, listener: u8, mac: Mac) -> HalfOpen {
         HalfOpen {
             remote: tuple.remote,
@@ -127,7 +127,7 @@ pub(crate) struct SynCache {
     retries_max: u8,
 }
 
-/// What became due.
+/// A due entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Send the SYN-ACK again.
@@ -157,18 +157,18 @@ impl SynCache {
         &mut self.entries[index]
     }
 
-    /// Entries, those that wait included.
+    /// Entries, including those that wait.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Those that wait to be accepted.
+    /// Entries that wait to be accepted.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Adds an entry whose SYN-ACK leaves now. `network` numbers its network. `None` when there is
-    /// no room.
+    /// Adds an entry, for a SYN-ACK that is sent now. `network` is the number of its network.
+    /// `None` when there is no room.
     pub(crate) fn insert(&mut self, entry: HalfOpen, network: u64, now: Now) -> Option<Slot<HalfOpen>> {
         let share = &mut self.networks[network as usize % NETWORKS];
         if *share >= self.per_network_max {
@@ -190,7 +190,7 @@ impl SynCache {
         self.entries[index]
     }
 
-    /// The handshake is over, and nobody accepts yet.
+    /// Notes that the handshake is complete, and that the connection can not be accepted yet.
     pub(crate) fn let_wait(&mut self, index: Slot<HalfOpen>) {
         if !self.entries[index].is_waiting() {
             self.unlink(index);
@@ -198,12 +198,12 @@ impl SynCache {
         }
     }
 
-    /// The one that has waited longest.
+    /// The entry that has waited longest.
     pub(crate) fn first_waiting(&self) -> Option<Slot<HalfOpen>> {
         Some(self.heads[usize::from(WAITING)]).filter(|index| index.is_some())
     }
 
-    /// What is due; the caller calls until there is nothing.
+    /// The next due entry. Call it until it returns `None`.
     pub(crate) fn expire(&mut self, now: Now) -> Option<Due> {
         for list in 0..RETRIES {
             let index = self.heads[list];
@@ -224,7 +224,7 @@ impl SynCache {
         None
     }
 
-    /// When the next one is due, in milliseconds.
+    /// Milliseconds until the next entry is due.
     pub(crate) fn next_due(&self, now: Now) -> Option<u32> {
         let due = |head: &Slot<HalfOpen>| self.entries.get(*head).map(|entry| now.until(entry.due_ms));
         self.heads[..RETRIES].iter().filter_map(due).min()

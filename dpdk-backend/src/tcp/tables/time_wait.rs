@@ -1,18 +1,18 @@
-//! TIME-WAIT (RFC 9293, 3.6.1): a record of 32 bytes instead of a control block, in a ring of
-//! constant lifetime.
+//! TIME-WAIT (RFC 9293, 3.6.1): a record of 32 bytes instead of a control block, in a ring with one
+//! lifetime for all.
 //!
-//! A record is recognised by the 64-bit keyed hash of its tuple. The ring is a queue: the oldest is
-//! the next to expire, and makes room when the ring is full.
+//! A record is recognized by the 64-bit keyed hash of its tuple. The ring is a queue: the oldest
+//! record expires next, and is evicted when the ring is full.
 
 use crate::tcp::seq::before;
 use crate::tcp::tables::flow_table::{FlowTable, Record};
 use crate::tcp::tables::index::TimeWaitIndex;
 use crate::time::Now;
 
-/// A record's wait is restarted so often at most, in milliseconds.
+/// The shortest time between two restarts of a record's lifetime, in milliseconds.
 const RESTART_MIN_MS: u32 = 1000;
 
-/// What is left of a connection.
+/// The rest of a closed connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TimeWaitRecord {
     pub(crate) hash: u64,
@@ -20,9 +20,9 @@ pub(crate) struct TimeWaitRecord {
     pub(crate) rcv_nxt: u32,
     /// The peer's last timestamp; counts with `has_timestamps`.
     pub(crate) ts_recent: u32,
-    /// Ours is the clock and this.
+    /// The offset of our timestamps from the clock.
     pub(crate) ts_offset: u32,
-    /// When it expires, in milliseconds.
+    /// The time at which it expires, in milliseconds.
     pub(crate) due_ms: u32,
     pub(crate) has_timestamps: bool,
     pub(crate) is_live: bool,
@@ -35,7 +35,8 @@ const _: () = assert!(size_of::<TimeWaitRecord>() == 32);
 pub(crate) struct TimeWait {
     ring: Vec<TimeWaitRecord>,
     capacity: usize,
-    /// Ever added, ever taken off the front: positions in the ring modulo its size.
+    /// Numbers of records ever added, and ever removed from the front. Modulo the ring's size they
+    /// are positions.
     added: u64,
     removed: u64,
     live: usize,
@@ -56,8 +57,8 @@ impl TimeWait {
         self.live
     }
 
-    /// Adds a record and puts it in the place of `old` in the flow table. Returns whether another
-    /// had to make room.
+    /// Adds a record in the place of `old` in the flow table. Returns whether another record was
+    /// evicted.
     pub(crate) fn insert(
         &mut self,
         flows: &mut FlowTable,
@@ -87,8 +88,8 @@ impl TimeWait {
     }
 
     /// RFC 9293, 3.10.7.4: a retransmitted FIN restarts the wait. The record moves to the ring's
-    /// end, a second after it came there at the earliest: each move takes a place, and a peer that
-    /// repeats its FIN must not take all others'.
+    /// end, at most once per second: each move uses a place, and a peer that repeats its FIN must
+    /// not evict all others.
     pub(crate) fn restart(&mut self, flows: &mut FlowTable, index: TimeWaitIndex, now: Now) {
         let record = self.ring[index.get() as usize];
         if now.since(record.due_ms.wrapping_sub(self.lifetime_ms)) < RESTART_MIN_MS {
@@ -99,7 +100,8 @@ impl TimeWait {
         self.insert(flows, record, Record::TimeWait(index), now);
     }
 
-    /// Forgets a record: its tuple is used anew. The caller has taken it out of the flow table.
+    /// Removes a record because its tuple is used again. The caller has removed it from the flow
+    /// table.
     pub(crate) fn forget(&mut self, index: TimeWaitIndex) {
         if std::mem::take(&mut self.ring[index.get() as usize].is_live) {
             self.live -= 1;
@@ -116,7 +118,7 @@ impl TimeWait {
         }
     }
 
-    /// Drops what has expired, `count_max` records at most.
+    /// Removes expired records, at most `count_max`.
     pub(crate) fn expire(&mut self, flows: &mut FlowTable, now: Now, count_max: usize) {
         for _ in 0..count_max {
             if self.added == self.removed {

@@ -1,25 +1,26 @@
-//! The payloads that their owner gave back, in order.
+//! The payloads that their owner returned, in order.
 
 use crate::tcp::tables::index::BlockIndex;
 use netpoll::{Buffer, BufferPools, release_queue};
 use std::collections::VecDeque;
 
-/// Blocks that have to be there to tell everything again at once. When fewer are, once a
-/// millisecond: who finds none of them puts back once more, which costs a little each time.
+/// Free blocks that are enough to deliver everything again at once. With fewer, payloads are
+/// delivered again once per millisecond: the owner returns those for which it finds no block, which
+/// has a small cost each time.
 const WORTH_TELLING: usize = 32;
 
-/// See the text of this file. All that wait are told at once, or none: so the order of each
-/// connection's stays what it was.
+/// Returned payloads. Either all of them are delivered again or none, which keeps the order of each
+/// connection's payloads.
 #[derive(Debug)]
 pub(in crate::tcp) struct Unread {
     pub(in crate::tcp) waiting: VecDeque<(BlockIndex, Buffer)>,
-    /// How many of them, from the front on, are to be told again.
+    /// How many, from the front on, are to be delivered again.
     pub(in crate::tcp) told: usize,
-    /// The least block that any of the others needs.
+    /// The smallest block that any of the others needs.
     pub(in crate::tcp) size_min: usize,
-    /// When they were last told, or the first of them came.
+    /// The time of the last delivery, or of the first payload since.
     pub(in crate::tcp) since_ms: u32,
-    /// Nothing is taken back now.
+    /// Whether returned payloads are refused now.
     pub(in crate::tcp) refuses: bool,
 }
 
@@ -41,23 +42,23 @@ impl Unread {
         self.waiting.is_empty()
     }
 
-    /// Gives the memory of what is not used back.
+    /// Returns unused memory to the system.
     pub(in crate::tcp) fn trim(&mut self) {
         release_queue(&mut self.waiting);
     }
 
-    /// Whether something is to be told again.
+    /// Whether a payload is to be delivered again.
     pub(in crate::tcp) fn has_told(&self) -> bool {
         self.told > 0
     }
 
-    /// The next payload to be told again.
+    /// The next payload to be delivered again.
     pub(in crate::tcp) fn next(&mut self) -> Option<(BlockIndex, Buffer)> {
         self.told = self.told.checked_sub(1)?;
         self.waiting.pop_front()
     }
 
-    /// Forgets a connection's; returns whether there were any.
+    /// Drops a connection's payloads. Returns whether there were any.
     pub(in crate::tcp) fn purge(&mut self, index: BlockIndex) -> bool {
         if self.waiting.is_empty() {
             return false;

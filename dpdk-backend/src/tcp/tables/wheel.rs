@@ -1,10 +1,11 @@
-//! One timer a connection: two wheels of lists through the control blocks.
+//! The timer wheel: one timer per connection, in two wheels of lists that run through the control
+//! blocks.
 //!
-//! The near wheel turns by a millisecond and reaches 4 s; the far one turns by 512 ms and reaches
-//! 35 min. A node is in one list or in none. Acknowledgements don't touch the wheel: the block
-//! keeps the true deadlines, the node fires at or before the earliest, and is set again for what is
-//! left. A deadline in the far wheel fires early by up to one turn of its slot and is then set
-//! near, by the same rule.
+//! The near wheel has a resolution of 1 ms and a range of 4 s, the far one of 512 ms and 35 min. A
+//! node is in one list or in none. Acknowledgements do not touch the wheel: the block keeps the
+//! exact deadlines, and the node fires at the earliest deadline or before it, and is then set again
+//! for the rest. A deadline in the far wheel fires up to 512 ms early and is then set in the near
+//! wheel.
 
 use crate::tcp::tables::control_block::{Table, TimerNode, UNLISTED};
 use crate::tcp::tables::index::BlockIndex;
@@ -20,15 +21,15 @@ const _: () = assert!(NEAR_SLOTS == FAR_SLOTS);
 #[derive(Debug)]
 pub(crate) struct Wheel {
     heads: Box<[BlockIndex]>,
-    /// One bit a list, near and far: not empty.
+    /// One bit per list, near and far: the list is not empty.
     used: [[u64; WORDS]; 2],
-    /// The millisecond whose list is being emptied.
+    /// The millisecond of the list that is being emptied.
     hand_ms: u32,
     armed: usize,
 }
 
 impl Wheel {
-    /// Bytes that a wheel takes, whatever hangs in it.
+    /// Bytes of a wheel, whatever it holds.
     pub(crate) const BYTES: usize = (NEAR_SLOTS + FAR_SLOTS) as usize * 4 + 2 * WORDS * 8;
 
     pub(crate) fn new() -> Wheel {
@@ -45,7 +46,7 @@ impl Wheel {
         self.armed
     }
 
-    /// Sets the timer to fire at `due_ms`, or earlier; one that fires early enough already stays.
+    /// Sets the timer to `due_ms` or earlier. A timer that fires early enough stays as it is.
     #[inline]
     pub(crate) fn arm(&mut self, table: &mut Table, index: BlockIndex, due_ms: u32) {
         let node = table[index].timer;
@@ -75,7 +76,7 @@ impl Wheel {
         self.armed += 1;
     }
 
-    /// Forgets the timer.
+    /// Cancels the timer.
     pub(crate) fn cancel(&mut self, table: &mut Table, index: BlockIndex) {
         let (node, slot) = (table[index].timer, table[index].timer_slot);
         if slot == UNLISTED {
@@ -96,8 +97,8 @@ impl Wheel {
         self.armed -= 1;
     }
 
-    /// The next timer that is due, taken off. Call it until it returns `None`, or stop earlier:
-    /// what is due stays due.
+    /// Removes and returns the next due timer. Call it until it returns `None`, or stop earlier:
+    /// due timers stay due.
     pub(crate) fn expire(&mut self, table: &mut Table, now: Now) -> Option<BlockIndex> {
         loop {
             let near = self.heads[(self.hand_ms % NEAR_SLOTS) as usize];
@@ -119,7 +120,7 @@ impl Wheel {
         }
     }
 
-    /// The next millisecond at which something may be due, `now` at the latest.
+    /// The next millisecond with a list that is not empty, at most `now`.
     fn advance(&self, now: Now) -> u32 {
         let left = now.ms.wrapping_sub(self.hand_ms);
         let near = self.near_gap().unwrap_or(u32::MAX);
@@ -145,8 +146,7 @@ impl Wheel {
         Some((turn.wrapping_add(ahead) << FAR_SHIFT).wrapping_sub(self.hand_ms))
     }
 
-    /// Milliseconds until the next timer may fire: never later than the truth; `None` when none is
-    /// set.
+    /// Milliseconds until the next timer may fire, never too late. `None` when no timer is set.
     pub(crate) fn next_ms(&self, now: Now) -> Option<u32> {
         if self.armed == 0 {
             return None;
@@ -156,7 +156,7 @@ impl Wheel {
     }
 }
 
-/// Lists from `slot` to the next one behind it that is not empty, once around.
+/// The distance from `slot` to the next list that is not empty, once around.
 fn next_used(words: &[u64; WORDS], slot: u32) -> Option<u32> {
     let start = (slot + 1) % NEAR_SLOTS;
     let (first, bit) = (start as usize / 64, start % 64);
