@@ -222,7 +222,7 @@ mod tests {
         let start = Timestamp::from_nanos(1_000_000);
         switch.set(1000);
         flood.transmit_burst(start);
-        assert_eq!(switch.sent(), 0, "nobody is known yet");
+        assert_eq!(switch.sent(), 0, "no target is known yet");
         flood.transmit(start, &Frame::whole(&own[..size])).unwrap();
         for step in 1..=100 {
             flood.transmit_burst(start + Duration::from_millis(step));

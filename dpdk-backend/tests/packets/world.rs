@@ -315,7 +315,7 @@ impl World {
             None => Ok(()),
             Some((at, frame)) => {
                 let at = at.since(Timestamp::from_nanos(START)).as_secs_f64();
-                Err(format!("nobody expected, at {at:.4}: {}", self.tell(frame)))
+                Err(format!("no frame expected, at {at:.4}: {}", self.tell(frame)))
             }
         }
     }

@@ -352,7 +352,7 @@ fn silences_are_probed_and_probes_are_answered() {
     // Then the link is cut: both give up.
     run("iptables", "-A INPUT -i silent -j DROP");
     run("iptables", "-A OUTPUT -o silent -j DROP");
-    let error = there.read(&mut [0]).expect_err("nobody is there");
+    let error = there.read(&mut [0]).expect_err("the host is gone");
     run("iptables", "-D INPUT -i silent -j DROP");
     run("iptables", "-D OUTPUT -o silent -j DROP");
     let report = server.end();
