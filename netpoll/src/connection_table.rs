@@ -1,13 +1,24 @@
 //! A table of fixed capacity whose slots carry generations.
 
 use crate::ConnectionId;
-use slab::Slab;
 
-/// Laid out as the entries of [`Slab`] are.
-#[allow(dead_code)] // only its size is of interest
-pub(crate) enum SlabEntry<T> {
-    Vacant(usize),
+/// No slot, in place of an index.
+const NONE: u32 = u32::MAX;
+
+/// A slot: a value, or a link to the next free slot.
+#[derive(Debug)]
+pub(crate) enum Entry<T> {
+    Vacant(u32),
     Occupied(T),
+}
+
+impl<T> Entry<T> {
+    fn value(&self) -> Option<&T> {
+        match self {
+            Entry::Occupied(value) => Some(value),
+            Entry::Vacant(_) => None,
+        }
+    }
 }
 
 /// Values of type `T` by [`ConnectionId`]; at most `capacity` of them.
@@ -16,20 +27,23 @@ pub(crate) enum SlabEntry<T> {
 /// an empty table costs address space, not memory. A freed slot is the next to be used again,
 /// because it is warm in the cache.
 ///
-/// Invariant: `generations[i]` exceeds the generation of every dead id that slot `i` has had, so an
+/// Invariants: `generations[i]` exceeds the generation of every dead id that slot `i` has had, so an
 /// id is live if and only if its slot is taken and its generation is the slot's. A slot begins with
-/// the generation `first` and takes the next one each time it is freed.
+/// the generation `first` and takes the next one each time it is freed. `vacant` leads through all
+/// free slots below `entries.len()`, and `live` counts the others.
 #[derive(Debug)]
 pub struct ConnectionTable<T> {
-    slots: Slab<T>,
+    entries: Vec<Entry<T>>,
     generations: Vec<u32>,
     first: u32,
+    vacant: u32,
+    live: usize,
     capacity: usize,
 }
 
 impl<T> ConnectionTable<T> {
     /// Bytes that a slot takes: the value or the link of a free slot, and the generation.
-    pub const BYTES_PER_SLOT: usize = size_of::<SlabEntry<T>>() + size_of::<u32>();
+    pub const BYTES_PER_SLOT: usize = size_of::<Entry<T>>() + size_of::<u32>();
 
     /// Reserves room for `capacity` values.
     ///
@@ -38,9 +52,11 @@ impl<T> ConnectionTable<T> {
     pub fn with_capacity(capacity: usize) -> Self {
         assert!(capacity <= crate::CONNECTIONS_PER_BACKEND_MAX as usize, "capacity {capacity} over 2^24");
         ConnectionTable {
-            slots: Slab::with_capacity(capacity),
+            entries: Vec::with_capacity(capacity),
             generations: Vec::with_capacity(capacity),
             first: 0,
+            vacant: NONE,
+            live: 0,
             capacity,
         }
     }
@@ -49,39 +65,120 @@ impl<T> ConnectionTable<T> {
     /// system. Ids of the past stay dead: all slots go on with a generation that none of them has
     /// had. Returns whether that was done.
     ///
-    /// A `Slab` keeps what it has allocated, so it is made again: the one allocation of a backend
-    /// after its start, at a time when there is nothing else to do.
+    /// The slots are allocated anew, because freeing them is what returns all of their memory: the
+    /// one allocation of a backend after its start, at a time when there is nothing else to do.
     pub fn trim(&mut self) -> bool {
-        if !self.slots.is_empty() || self.generations.is_empty() {
+        if self.live > 0 || self.generations.is_empty() {
             return false;
         }
-        self.first = self.generations.iter().copied().max().unwrap_or(self.first);
+        self.first = self.generation_bound();
         self.generations.clear();
         crate::release_spare(&mut self.generations);
-        self.slots = Slab::new(); // frees the old one first: two at a time might not fit
-        self.slots = Slab::with_capacity(self.capacity);
+        self.vacant = NONE;
+        self.entries = Vec::new(); // frees the old ones first: two at a time might not fit
+        self.entries = Vec::with_capacity(self.capacity);
         true
+    }
+
+    /// A bound: no id of this table, dead or live, has this generation or a higher one.
+    pub fn generation_bound(&self) -> u32 {
+        let slots = self.entries.iter().zip(&self.generations);
+        let bounds =
+            slots.map(|(entry, generation)| generation.saturating_add(u32::from(entry.value().is_some())));
+        bounds.max().unwrap_or(self.first).max(self.first)
+    }
+
+    /// Raises the generation of every free slot to at least `bound`: no id below it is given from
+    /// here on. For a table that has taken another one's connections over.
+    pub fn raise_generations(&mut self, bound: u32) {
+        self.first = self.first.max(bound);
+        for (entry, generation) in self.entries.iter().zip(&mut self.generations) {
+            if entry.value().is_none() {
+                *generation = bound.max(*generation);
+            }
+        }
     }
 
     /// The id that the next [`ConnectionTable::insert`] will give; `None` when the table is full.
     pub fn vacant_id(&self) -> Option<ConnectionId> {
-        if self.slots.len() == self.capacity {
-            return None;
+        if self.vacant != NONE {
+            let generation = self.generations[self.vacant as usize];
+            return Some(ConnectionId::new(self.vacant, generation));
         }
-        let index = self.slots.vacant_key();
-        let generation = self.generations.get(index).copied().unwrap_or(self.first);
-        Some(ConnectionId::new(index as u32, generation))
+        let index = self.entries.len();
+        (index < self.capacity).then(|| ConnectionId::new(index as u32, self.first))
     }
 
     /// Puts `value` into a free slot. A full table returns it.
     pub fn insert(&mut self, value: T) -> Result<ConnectionId, T> {
         let Some(id) = self.vacant_id() else { return Err(value) };
-        if id.index() == self.generations.len() {
-            self.generations.push(self.first);
+        if id.index() == self.entries.len() {
+            self.push_vacant();
         }
-        let index = self.slots.insert(value);
-        debug_assert_eq!(index, id.index());
+        self.occupy(id, value);
         Ok(id)
+    }
+
+    /// Puts `value` into the slot of `id`, which takes the id's generation. O(1) for ids of rising
+    /// index in a table that has no others; otherwise the free slots are searched.
+    ///
+    /// # Errors
+    /// The value: the slot is taken, is beyond the capacity, or has had this id or a later one.
+    pub fn insert_at(&mut self, id: ConnectionId, value: T) -> Result<(), T> {
+        let index = id.index();
+        if index >= self.capacity {
+            return Err(value);
+        }
+        let is_new = index >= self.entries.len();
+        let is_free =
+            is_new || self.entries[index].value().is_none() && self.generations[index] <= id.generation();
+        if !is_free {
+            return Err(value);
+        }
+        while self.entries.len() <= index {
+            self.push_vacant();
+        }
+        self.generations[index] = id.generation();
+        self.move_to_front(id.index() as u32);
+        self.occupy(id, value);
+        Ok(())
+    }
+
+    /// Adds a slot that has never been used, as the next to be used.
+    fn push_vacant(&mut self) {
+        let index = self.entries.len() as u32;
+        self.entries.push(Entry::Vacant(self.vacant));
+        self.generations.push(self.first);
+        self.vacant = index;
+    }
+
+    /// Moves a free slot to the front of the free ones.
+    fn move_to_front(&mut self, index: u32) {
+        let mut at = self.vacant;
+        if at == index {
+            return;
+        }
+        while let Some(Entry::Vacant(next)) = self.entries.get(at as usize) {
+            let next = *next;
+            if next == index {
+                let Entry::Vacant(behind) = self.entries[index as usize] else { return };
+                self.entries[at as usize] = Entry::Vacant(behind);
+                self.entries[index as usize] = Entry::Vacant(self.vacant);
+                self.vacant = index;
+                return;
+            }
+            at = next;
+        }
+    }
+
+    /// Puts `value` into the first free slot, which is that of `id`.
+    fn occupy(&mut self, id: ConnectionId, value: T) {
+        debug_assert_eq!(self.vacant as usize, id.index());
+        if let Entry::Vacant(next) = self.entries[id.index()] {
+            self.vacant = next;
+        }
+        self.entries[id.index()] = Entry::Occupied(value);
+        self.live += 1;
     }
 
     /// The value of a live id.
@@ -89,7 +186,7 @@ impl<T> ConnectionTable<T> {
         if !self.is_current(id) {
             return None;
         }
-        self.slots.get(id.index())
+        self.entries.get(id.index())?.value()
     }
 
     /// The value of a live id.
@@ -97,7 +194,10 @@ impl<T> ConnectionTable<T> {
         if !self.is_current(id) {
             return None;
         }
-        self.slots.get_mut(id.index())
+        match self.entries.get_mut(id.index()) {
+            Some(Entry::Occupied(value)) => Some(value),
+            _ => None,
+        }
     }
 
     /// Frees the slot of a live id and returns its value; the id is dead from here on.
@@ -105,21 +205,28 @@ impl<T> ConnectionTable<T> {
         if !self.is_current(id) {
             return None;
         }
-        let value = self.slots.try_remove(id.index())?;
+        let entry = self.entries.get_mut(id.index()).filter(|entry| entry.value().is_some())?;
+        let Entry::Occupied(value) = std::mem::replace(entry, Entry::Vacant(self.vacant)) else {
+            return None;
+        };
+        self.vacant = id.index() as u32;
+        self.live -= 1;
         self.generations[id.index()] = id.generation().wrapping_add(1);
         Some(value)
     }
 
     /// The live id in slot `index`, if the slot is taken.
     pub fn id_at(&self, index: usize) -> Option<ConnectionId> {
-        self.slots.contains(index).then(|| ConnectionId::new(index as u32, self.generations[index]))
+        self.entries.get(index)?.value()?;
+        Some(ConnectionId::new(index as u32, self.generations[index]))
     }
 
     /// Live values with their ids, by index.
     pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
-        self.slots
-            .iter()
-            .map(|(index, value)| (ConnectionId::new(index as u32, self.generations[index]), value))
+        let numbered = self.entries.iter().zip(&self.generations).enumerate();
+        numbered.filter_map(|(index, (entry, generation))| {
+            Some((ConnectionId::new(index as u32, *generation), entry.value()?))
+        })
     }
 
     /// Number of slots used since the last [`ConnectionTable::trim`]: every live index is below it.
@@ -129,12 +236,12 @@ impl<T> ConnectionTable<T> {
 
     /// Number of live values.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.live
     }
 
     /// Whether no value is live.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.live == 0
     }
 
     /// Most values that the table holds.
@@ -142,6 +249,7 @@ impl<T> ConnectionTable<T> {
         self.capacity
     }
 
+    #[inline]
     fn is_current(&self, id: ConnectionId) -> bool {
         self.generations.get(id.index()).is_some_and(|generation| *generation == id.generation())
     }
@@ -187,6 +295,33 @@ mod tests {
         past.sort_unstable();
         past.dedup();
         assert_eq!(past.len(), 5 * (8 + 3 + 5 + 8), "each id was given once");
+    }
+
+    #[test]
+    fn a_successor_keeps_the_ids_and_gives_none_of_the_past() {
+        for order in [[1, 4, 6], [6, 1, 4], [4, 6, 1]] {
+            let mut old = ConnectionTable::with_capacity(8);
+            let ids: Vec<_> = (0..7).map(|value| old.insert(value).unwrap()).collect();
+            (0..5).for_each(|_| {
+                old.remove(ids[0]).or_else(|| old.remove(old.id_at(0).unwrap()));
+                old.insert(0).unwrap();
+            });
+            let live: Vec<_> = order.map(|index| old.id_at(index).unwrap()).into();
+            let mut new = ConnectionTable::with_capacity(8);
+            for id in &live {
+                assert_eq!(new.insert_at(*id, id.index()), Ok(()));
+                assert_eq!(new.insert_at(*id, 9), Err(9), "the slot is taken");
+            }
+            assert_eq!(new.insert_at(ConnectionId::new(8, 0), 9), Err(9), "beyond the capacity");
+            assert_eq!((new.len(), new.iter().count()), (3, 3));
+            assert!(live.iter().all(|id| new.get(*id) == Some(&id.index())));
+            new.raise_generations(old.generation_bound());
+            let fresh: Vec<_> = std::iter::from_fn(|| new.insert(7).ok()).collect();
+            assert_eq!(fresh.len(), 5, "every other slot is used");
+            assert!(fresh.iter().all(|id| old.get(*id).is_none()), "an id of the past names nothing");
+            assert_eq!(new.remove(live[0]), Some(order[0]));
+            assert_eq!(new.insert_at(live[0], 1), Err(1), "an id dies once");
+        }
     }
 
     #[test]

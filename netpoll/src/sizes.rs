@@ -2,7 +2,7 @@
 //! with docs/memory.md.
 
 use crate::PIECE_BYTES;
-use crate::connection_table::SlabEntry;
+use crate::connection_table::Entry;
 use crate::lifecycle::{Life, Notice};
 use crate::send_queue::SendQueue;
 use crate::uring::Sent;
@@ -14,9 +14,9 @@ pub const SIZES: &[(&str, usize)] = &[
     ("generation", size_of::<u32>()),
     ("send queue", size_of::<SendQueue>()),
     ("life", size_of::<Life>()),
-    ("io_uring slot", size_of::<SlabEntry<uring::Slot>>()),
+    ("io_uring slot", size_of::<Entry<uring::Slot>>()),
     ("io_uring slot and generation", ConnectionTable::<uring::Slot>::BYTES_PER_SLOT),
-    ("epoll slot", size_of::<SlabEntry<epoll::Slot>>()),
+    ("epoll slot", size_of::<Entry<epoll::Slot>>()),
     ("epoll slot and generation", ConnectionTable::<epoll::Slot>::BYTES_PER_SLOT),
     ("notice", size_of::<Notice>()),
     ("waiting connection", size_of::<crate::Waiting>()),
