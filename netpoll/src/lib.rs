@@ -42,8 +42,9 @@ mod turns;
 pub mod uring;
 
 pub use backend::{
-    Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError, Introspect,
-    ListenerConfig, ListenerId, Priority, Queues, SendError, SendStoreLevel, SharesThread, Waiting,
+    AdoptError, Backend, BackendConfig, BackendCounters, CloseReason, Completion, Completions, ConnectError,
+    Handover, Held, Introspect, ListenerConfig, ListenerId, Phase, Priority, Queues, ReleaseError, Released,
+    SendError, SendStoreLevel, SharesThread, Waiting,
 };
 pub use buffer::{
     ASKED_MAX, Arena, Buffer, BufferPools, Filled, HUGE_PAGE_SIZE, LentMemory, PoolId, PoolLevel, PoolSet,

@@ -18,8 +18,9 @@ use crate::connection_table::ConnectionTable;
 use crate::fifo::Fifo;
 use crate::send_queue::SendQueue;
 use crate::{
-    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, ConnectionId, LastCopy, PieceStore,
-    PoolId, PoolSet, Priority, Refusal, SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
+    AdoptError, BackendConfig, BackendCounters, Buffer, BufferPools, CloseReason, Completion, ConnectionId,
+    Held, LastCopy, Phase, PieceStore, PoolId, PoolSet, Priority, Refusal, ReleaseError, SendError,
+    SendStoreLevel, SharedBuffer, Timestamp, Waiting,
 };
 use std::io;
 use std::time::Duration;
@@ -82,6 +83,31 @@ impl Life {
     pub(crate) fn new(state: State) -> Life {
         let reason = CloseReason::PeerClosed;
         Life { state, reason, send_waits: false, place: NOWHERE, queue: SendQueue::new() }
+    }
+
+    /// The life of an adopted connection.
+    pub(crate) fn resumed(phase: Phase) -> Life {
+        let (state, reason) = match phase {
+            Phase::Open => (State::Open, CloseReason::PeerClosed),
+            Phase::Finishing => (State::Finishing, CloseReason::Local),
+            Phase::Finished => (State::Finished, CloseReason::Local),
+            Phase::PeerFinished => (State::PeerFinished, CloseReason::PeerClosed),
+            Phase::BothFinishing => (State::PeerFinished, CloseReason::Local),
+        };
+        Life { reason, ..Life::new(state) }
+    }
+
+    /// How far the life has come, for a successor.
+    fn phase(&self) -> Result<Phase, ReleaseError> {
+        Ok(match (self.state, self.reason) {
+            (State::Open, _) => Phase::Open,
+            (State::Finishing, _) => Phase::Finishing,
+            (State::Finished, _) => Phase::Finished,
+            (State::PeerFinished, CloseReason::Local) => Phase::BothFinishing,
+            (State::PeerFinished, _) => Phase::PeerFinished,
+            (State::Connecting, _) => return Err(ReleaseError::Connecting),
+            (State::Reserved | State::Ended | State::Closing, _) => return Err(ReleaseError::Gone),
+        })
     }
 
     pub(crate) fn reason(&self) -> CloseReason {
@@ -397,10 +423,56 @@ impl<S: Slot> Common<S> {
         true
     }
 
+    // --- handing over ---
+
+    /// Takes a connection out of the table and passes its queue to `bytes`. What was to be reported
+    /// about it is not reported.
+    pub(crate) fn release(
+        &mut self,
+        id: ConnectionId,
+        bytes: &mut dyn FnMut(Held, &[u8]),
+    ) -> Result<(S, Phase), ReleaseError> {
+        let Some(life) = self.table.get(id).map(Slot::life) else { return Err(ReleaseError::Gone) };
+        let phase = life.phase()?;
+        self.pieces.iter(life.queue.list()).for_each(|piece| bytes(Held::Queued, piece));
+        self.stop_waiting(id);
+        let Some(mut slot) = self.table.remove(id) else { return Err(ReleaseError::Gone) };
+        slot.life_mut().queue.clear(&mut self.pieces);
+        Ok((slot, phase))
+    }
+
+    /// Puts a connection into the table under its id, with `queued` as its queue. Returns it when there
+    /// is no room.
+    pub(crate) fn adopt(
+        &mut self,
+        id: ConnectionId,
+        mut slot: S,
+        queued: &[u8],
+    ) -> Result<(), (AdoptError, S)> {
+        let size_max = self.pools.block_size_max().max(1);
+        let life = slot.life_mut();
+        let pushed = queued.chunks(size_max).all(|chunk| {
+            let piece = self.pools.copy(chunk).map(Buffer::freeze);
+            piece.is_some_and(|piece| {
+                life.queue.push(&mut self.pieces, piece, usize::MAX, Priority::Last, Ok).is_ok()
+            })
+        });
+        if !pushed {
+            life.queue.clear(&mut self.pieces);
+            return Err((AdoptError::Memory, slot));
+        }
+        self.table.insert_at(id, slot).map_err(|mut slot| {
+            slot.life_mut().queue.clear(&mut self.pieces);
+            (AdoptError::Slot, slot)
+        })
+    }
+
     /// The next fact to report.
     pub(crate) fn next_notice(&mut self) -> Option<Notice> {
         loop {
             match self.notices.pop_front()? {
+                // A released connection is not reported here any more.
+                Notice::Connected(id) if self.table.get(id).is_none() => {}
                 // A finished or closed connection does not need `Sent`.
                 Notice::Sent(id) if self.table.get(id).is_none_or(|s| s.life().state != State::Open) => {}
                 notice => return Some(notice),
@@ -449,107 +521,4 @@ macro_rules! common_queues {
 pub(crate) use common_queues;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    impl Slot for Life {
-        fn life(&self) -> &Life {
-            self
-        }
-        fn life_mut(&mut self) -> &mut Life {
-            self
-        }
-    }
-
-    fn common(count: usize) -> (Common<Life>, Vec<ConnectionId>) {
-        let mut common = Common::<Life>::new(&BackendConfig::small(count), count).unwrap();
-        let ids = (0..count).map(|_| common.table.insert(Life::new(State::Open)).unwrap()).collect();
-        (common, ids)
-    }
-
-    fn queue(common: &mut Common<Life>, id: ConnectionId) {
-        let bytes = common.pools.copy(b"bytes").unwrap().freeze();
-        common.queue(id, bytes, Priority::Reply).unwrap();
-    }
-
-    fn waiting(common: &Common<Life>) -> Vec<usize> {
-        let mut all: Vec<_> = common.waiting().iter().map(|one| one.connection.index()).collect();
-        for (place, one) in common.waiting().iter().enumerate() {
-            assert_eq!(common.table.get(one.connection).unwrap().place as usize, place);
-        }
-        all.sort_unstable();
-        all
-    }
-
-    #[test]
-    fn waiting_connections_are_listed_once_until_their_queue_is_empty_or_they_end() {
-        let (mut common, ids) = common(4);
-        for id in &ids {
-            queue(&mut common, *id);
-            common.send_must_wait(*id, || Timestamp::ZERO);
-            common.send_must_wait(*id, || Timestamp::ZERO);
-        }
-        assert_eq!(waiting(&common), [0, 1, 2, 3]);
-        assert!(common.end(ids[0], CloseReason::Local) && !common.end(ids[0], CloseReason::Failed));
-        assert_eq!(waiting(&common), [1, 2, 3]);
-        common.sent(ids[2], 5);
-        assert_eq!(common.queue_emptied(ids[2]), Emptied::Nothing);
-        assert_eq!(waiting(&common), [1, 3]);
-        assert!(matches!(common.next_notice(), Some(Notice::Sent(id)) if id == ids[2]));
-        assert_eq!(common.finish(ids[3], None), Finish::Flush);
-        assert_eq!(waiting(&common), [1, 3], "a last message behind a slow queue waits, too");
-        common.sent(ids[3], 5);
-        assert_eq!(common.queue_emptied(ids[3]), Emptied::Shut);
-        assert_eq!(common.peer_finished(ids[1]), None);
-        assert_eq!(waiting(&common), [1]);
-        common.sent(ids[1], 5);
-        let Emptied::End(reason) = common.queue_emptied(ids[1]) else { panic!("both have finished") };
-        assert_eq!(reason, CloseReason::PeerClosed);
-        common.end(ids[1], reason);
-        assert!(waiting(&common).is_empty() && common.pieces.used() == 0);
-    }
-
-    #[test]
-    fn a_stall_lasts_from_the_last_byte_that_the_socket_took() {
-        let (mut common, ids) = common(2);
-        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
-        queue(&mut common, ids[0]);
-        common.send_must_wait(ids[0], || at(1));
-        assert_eq!(common.stalled_for(ids[0], at(4)), Duration::from_secs(3));
-        assert_eq!(common.stalled_for(ids[1], at(4)), Duration::ZERO, "it does not wait");
-        common.note_time(|| at(5));
-        common.sent(ids[0], 0);
-        assert_eq!(common.stalled_for(ids[0], at(6)), Duration::from_secs(5), "nothing was taken");
-        common.sent(ids[0], 2);
-        common.send_must_wait(ids[0], || at(9));
-        assert_eq!(common.stalled_for(ids[0], at(6)), Duration::from_secs(1));
-        assert_eq!(common.stalled_for(ids[0], at(4)), Duration::ZERO, "a clock that is behind");
-        common.end(ids[0], CloseReason::Local);
-        assert_eq!(common.stalled_for(ids[0], at(9)), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_last_copy_is_kept_only_until_the_wait() {
-        let (mut common, ids) = common(1);
-        queue(&mut common, ids[0]);
-        common.send_must_wait(ids[0], || Timestamp::ZERO);
-        let mut received = common.pools.take_receive().unwrap();
-        received.append(b"from another");
-        common.queue(ids[0], received.freeze(), Priority::Push).unwrap();
-        assert_eq!(common.counters.send_copies, 1);
-        assert!(common.end(ids[0], CloseReason::Local));
-        assert!(!common.pools.is_full(), "the next receiver of the same bytes would find the copy");
-        common.end_sends();
-        assert!(common.pools.is_full());
-    }
-
-    #[test]
-    fn a_connection_that_its_owner_finished_ends_as_local() {
-        let (mut common, ids) = common(1);
-        queue(&mut common, ids[0]);
-        assert_eq!(common.peer_finished(ids[0]), None);
-        assert_eq!(common.finish(ids[0], None), Finish::Flush);
-        common.sent(ids[0], 5);
-        assert_eq!(common.queue_emptied(ids[0]), Emptied::End(CloseReason::Local));
-    }
-}
+mod tests;

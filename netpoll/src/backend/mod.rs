@@ -9,6 +9,7 @@
 //!    ├ Queues       bytes, blocks and pieces queued; which sockets have stopped taking
 //!    └ Introspect   name, counts, counters, details
 //!   SharesThread    a backend that waits together with others, in a SharedWait
+//!   Handover        a backend whose connections can be passed to a successor
 //! ```
 //!
 //! The life of a connection, as the owner of a backend sees it:
@@ -39,11 +40,13 @@
 
 mod completion;
 mod config;
+mod handover;
 mod introspect;
 mod queues;
 
 pub use completion::{CloseReason, Completion, Completions};
 pub use config::{BackendConfig, ListenerConfig, ListenerId};
+pub use handover::{AdoptError, Handover, Held, Phase, ReleaseError, Released};
 pub use introspect::{BackendCounters, Introspect};
 pub use queues::{Priority, Queues, SendError, SendStoreLevel, Waiting};
 

@@ -15,6 +15,7 @@
 //! 9). A peer's FIN is seen as `EPOLLRDHUP`.
 
 mod accept;
+mod handover;
 mod slot;
 
 use crate::PieceStore;

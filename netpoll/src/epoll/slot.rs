@@ -1,5 +1,6 @@
 //! What the epoll backend keeps of one connection.
 
+use crate::Phase;
 use crate::lifecycle::{self, Life, State};
 use std::os::fd::OwnedFd;
 
@@ -27,14 +28,16 @@ impl Slot {
     }
 
     pub(super) fn new(socket: OwnedFd, state: State) -> Slot {
-        Slot {
-            socket,
-            life: Life::new(state),
-            in_ready: false,
-            in_dirty: false,
-            peer_done: false,
-            stopped: false,
-        }
+        Slot::living(socket, Life::new(state))
+    }
+
+    /// An adopted connection.
+    pub(super) fn resumed(socket: OwnedFd, phase: Phase) -> Slot {
+        Slot::living(socket, Life::resumed(phase))
+    }
+
+    fn living(socket: OwnedFd, life: Life) -> Slot {
+        Slot { socket, life, in_ready: false, in_dirty: false, peer_done: false, stopped: false }
     }
 }
 

@@ -29,11 +29,11 @@ const BUFFER_REST: Duration = Duration::from_millis(1);
 
 /// One backend of a [`SimNetwork`]. See the module's text.
 pub struct SimBackend {
-    network: Rc<RefCell<Core>>,
+    pub(super) network: Rc<RefCell<Core>>,
     host: usize,
     waker: Waker,
     accepting: bool,
-    common: Common<Slot>,
+    pub(super) common: Common<Slot>,
     /// Connections that may have bytes to receive, each once (`Slot::in_ready`).
     ready: VecDeque<ConnectionId>,
     /// Connections with something new to send, each once (`Slot::in_dirty`).
@@ -119,7 +119,7 @@ impl SimBackend {
         }
     }
 
-    fn mark_dirty(&mut self, id: ConnectionId) {
+    pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
         if !std::mem::replace(&mut slot.in_dirty, true) {
             self.dirty.push(id);
@@ -309,7 +309,7 @@ impl SimBackend {
     }
 
     /// Asks for a turn: the owner queued something between two polls.
-    fn want_turn(&self) {
+    pub(super) fn want_turn(&self) {
         self.network.borrow_mut().hosts[self.host].left_over = true;
     }
 }

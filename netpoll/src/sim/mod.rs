@@ -39,6 +39,7 @@
 mod backend;
 mod core;
 mod faults;
+mod handover;
 mod link;
 mod rng;
 mod slot;
@@ -51,6 +52,7 @@ pub use backend::SimBackend;
 pub use faults::FaultConfig;
 #[doc(hidden)]
 pub use faults::Mutation;
+pub use handover::SimSocket;
 pub use rng::Rng;
 pub use trace::TraceEvent;
 

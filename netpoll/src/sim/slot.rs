@@ -1,6 +1,7 @@
 //! What the simulated backend keeps of one connection.
 
 use super::link::SocketId;
+use crate::Phase;
 use crate::lifecycle::{self, Life, State};
 
 /// One connection.
@@ -23,7 +24,16 @@ impl Slot {
     }
 
     pub(super) fn new(socket: SocketId, state: State) -> Slot {
-        Slot { socket, life: Life::new(state), in_ready: false, in_dirty: false, stopped: false }
+        Slot::living(socket, Life::new(state))
+    }
+
+    /// An adopted connection.
+    pub(super) fn resumed(socket: SocketId, phase: Phase) -> Slot {
+        Slot::living(socket, Life::resumed(phase))
+    }
+
+    fn living(socket: SocketId, life: Life) -> Slot {
+        Slot { socket, life, in_ready: false, in_dirty: false, stopped: false }
     }
 }
 

@@ -82,6 +82,21 @@ impl Core {
         }
     }
 
+    /// Takes the socket from its backend: it is announced nowhere.
+    pub(super) fn detach(&mut self, id: SocketId) {
+        let Some(end) = self.links.end_mut(id) else { return };
+        (end.token, end.flagged) = (None, false);
+        let host = end.host as usize;
+        self.hosts[host].ready.retain(|other| *other != id);
+    }
+
+    /// Gives the socket to a backend, under the id that it has there.
+    pub(super) fn attach(&mut self, id: SocketId, host: usize, token: ConnectionId) {
+        let Some(end) = self.links.end_mut(id) else { return };
+        end.host = host as u16;
+        self.name(id, token);
+    }
+
     /// Whether a connect has ended, and with what result.
     pub(super) fn connect_result(&self, id: SocketId) -> Option<Result<(), CloseReason>> {
         let end = self.links.end(id)?;
