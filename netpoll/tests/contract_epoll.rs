@@ -1,7 +1,7 @@
 //! The contract suite over epoll and the kernel's loopback.
 
 use netpoll::epoll::EpollBackend;
-use netpoll_contract::{Setup, Side, World, contract_suite};
+use netpoll_contract::{Setup, Side, SuccessorWorld, World, contract_suite, handover_suite};
 
 struct Epoll {
     server: EpollBackend,
@@ -25,4 +25,12 @@ impl World for Epoll {
     }
 }
 
+impl SuccessorWorld for Epoll {
+    fn successor(&mut self, side: Side, setup: &Setup) -> EpollBackend {
+        let config = if side == Side::Server { &setup.server } else { &setup.client };
+        EpollBackend::new(config).expect("an epoll backend")
+    }
+}
+
 contract_suite!(Epoll);
+handover_suite!(Epoll);

@@ -4,7 +4,7 @@
 
 use netpoll::sim::{FaultConfig, Mutation, Rng, SimBackend, SimNetwork};
 use netpoll::{Backend, Completions};
-use netpoll_contract::{Setup, Side, World, behavior, contract_suite};
+use netpoll_contract::{Setup, Side, SuccessorWorld, World, behavior, contract_suite, handover_suite};
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -68,6 +68,13 @@ impl<W: Weather> World for Sim<W> {
     }
 }
 
+impl<W: Weather> SuccessorWorld for Sim<W> {
+    fn successor(&mut self, side: Side, setup: &Setup) -> SimBackend {
+        let config = if side == Side::Server { &setup.server } else { &setup.client };
+        self.network.backend(config).expect("pools")
+    }
+}
+
 struct Calm;
 
 impl Weather for Calm {
@@ -92,11 +99,13 @@ impl Weather for Rough {
 mod calm {
     use super::*;
     contract_suite!(Sim<Calm>);
+    handover_suite!(Sim<Calm>);
 }
 
 mod rough {
     use super::*;
     contract_suite!(Sim<Rough>);
+    handover_suite!(Sim<Rough>);
 }
 
 /// Another mix of faults for each seed, resets, refusals and time-outs among them.

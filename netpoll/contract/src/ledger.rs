@@ -12,10 +12,12 @@ enum Stage {
 /// What one backend has reported, and what it may therefore report next.
 ///
 /// Invariants: no two live ids share a slot; an id is announced at most once in the backend's life;
-/// `opened == closed + live`.
+/// `opened == closed + live + away`.
 #[derive(Debug, Default)]
 pub struct Ledger {
     live: BTreeMap<ConnectionId, Stage>,
+    /// Released, and not adopted since.
+    away: BTreeMap<ConnectionId, Stage>,
     slots: HashSet<usize>,
     ever: HashSet<ConnectionId>,
     opened: u64,
@@ -54,7 +56,28 @@ impl Ledger {
             Completion::Sent { connection } => self.must_be_open(*connection, "Sent"),
             Completion::Closed { connection, reason } => self.close(*connection, *reason),
         }
-        assert_eq!(self.opened, self.closed + self.live.len() as u64, "each opening has one Closed");
+        let unclosed = self.live.len() + self.away.len();
+        assert_eq!(self.opened, self.closed + unclosed as u64, "each opening has one Closed");
+    }
+
+    /// Notes that the owner released `id`: nothing may be reported about it from now on.
+    ///
+    /// # Panics
+    /// If it is not live.
+    pub fn released(&mut self, id: ConnectionId) {
+        let stage = self.live.remove(&id);
+        self.away.extend(stage.map(|stage| (id, stage)));
+        assert!(self.slots.remove(&id.index()) && stage.is_some(), "{id:?}: released while not live");
+    }
+
+    /// Notes that the owner adopted `id`, which it had released.
+    ///
+    /// # Panics
+    /// If it had not, or the slot is in use.
+    pub fn adopted(&mut self, id: ConnectionId) {
+        let stage = self.away.remove(&id);
+        self.live.extend(stage.map(|stage| (id, stage)));
+        assert!(self.slots.insert(id.index()) && stage.is_some(), "{id:?}: adopted out of nowhere");
     }
 
     /// Ids that were announced and are not closed.
@@ -115,6 +138,28 @@ mod tests {
         let connected = Completion::Connected { connection: ID };
         assert!(verdict(&[connected, Completion::Sent { connection: ID }, closed()]));
         assert!(verdict(&[closed()]));
+    }
+
+    #[test]
+    fn a_released_connection_is_silent_until_it_is_adopted() {
+        let life = |events: &dyn Fn(&mut Ledger)| {
+            let mut ledger = Ledger::new();
+            ledger.connecting(ID);
+            ledger.observe(&Completion::Connected { connection: ID });
+            ledger.released(ID);
+            assert_eq!(ledger.live_count(), 0);
+            let run = std::panic::AssertUnwindSafe(|| events(&mut ledger));
+            std::panic::catch_unwind(run).is_ok()
+        };
+        assert!(life(&|ledger| {
+            ledger.adopted(ID);
+            ledger.observe(&closed());
+        }));
+        assert!(!life(&|ledger| ledger.observe(&closed())), "reported while it is away");
+        assert!(!life(&|ledger| {
+            ledger.adopted(ID);
+            ledger.adopted(ID);
+        }));
     }
 
     #[test]

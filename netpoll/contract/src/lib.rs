@@ -27,7 +27,7 @@ pub use ledger::Ledger;
 pub use netpoll::sim::Rng;
 pub use party::{Arrival, Mode, Party};
 pub use pattern::Pattern;
-pub use world::{Setup, Side, World};
+pub use world::{Setup, Side, SuccessorWorld, World};
 
 /// Runs one behavior under every seed of its world, naming the seed that fails.
 pub fn run<W: World>(name: &str, behavior: fn(u64)) {
@@ -136,5 +136,21 @@ macro_rules! contract_suite {
                 $crate::run::<$world>(stringify!($name), $crate::behavior::$module::$name::<$world>);
             }
         )*
+    };
+}
+
+/// One `#[test]` per behavior of handing over, for the given [`SuccessorWorld`].
+#[macro_export]
+macro_rules! handover_suite {
+    ($world:ty) => {
+        $crate::contract_suite! { @tests $world;
+            handover: streams_go_on_in_a_successor;
+            handover: a_queue_goes_along;
+            handover: ids_keep_their_meaning;
+            handover: releasing_is_no_event;
+            handover: an_end_goes_on_in_a_successor;
+            handover: a_peers_end_goes_along;
+            handover: a_queue_without_room_is_refused_whole;
+        }
     };
 }

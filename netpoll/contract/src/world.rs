@@ -1,6 +1,6 @@
 //! What a backend brings to be tested.
 
-use netpoll::{Backend, BackendConfig, Completions};
+use netpoll::{Backend, BackendConfig, Completions, Handover};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -93,5 +93,16 @@ pub trait World: Sized {
     fn vacant_address(&mut self) -> SocketAddr {
         let probe = std::net::TcpListener::bind(self.server_address()).expect("a free port");
         probe.local_addr().expect("a bound socket has an address")
+    }
+}
+
+/// A world whose backends can pass their connections to a successor.
+pub trait SuccessorWorld: World<Backend: Handover> {
+    /// A fresh backend for a side, of the sizes in `setup`, which can reach the other side.
+    fn successor(&mut self, side: Side, setup: &Setup) -> Self::Backend;
+
+    /// Puts `backend` in place of a side's, and returns the old one.
+    fn replace(&mut self, side: Side, backend: Self::Backend) -> Self::Backend {
+        std::mem::replace(self.backend(side), backend)
     }
 }

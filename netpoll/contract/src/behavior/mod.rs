@@ -4,6 +4,7 @@ pub mod chaos;
 pub mod closing;
 pub mod crowds;
 pub mod finishing;
+pub mod handover;
 pub mod opening;
 pub mod pools;
 pub mod queues;

@@ -8,7 +8,7 @@ use netpoll::{
 use std::time::Duration;
 
 /// A world whose client reads nothing once its few receive buffers are held.
-fn with_stalled_client<W: World>(setup: &mut Setup) -> (Harness<W>, Pair) {
+pub(crate) fn with_stalled_client<W: World>(setup: &mut Setup) -> (Harness<W>, Pair) {
     setup.client.pools.receive = PoolSize { size: 1024, count: 4 };
     let mut h = Harness::<W>::listening(setup, |listener| listener.send_buffer = Some(16 << 10));
     h.client().mode = Mode::Hold;
@@ -17,7 +17,7 @@ fn with_stalled_client<W: World>(setup: &mut Setup) -> (Harness<W>, Pair) {
 }
 
 /// Sends until the queue is full and nothing moves any more; returns how many bytes were taken.
-fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
+pub(crate) fn fill<W: World>(h: &mut Harness<W>, pair: Pair, pattern: Pattern) -> usize {
     let mut taken = 0;
     loop {
         let mut piece = [0; 4096];
