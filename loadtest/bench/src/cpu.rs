@@ -1,19 +1,20 @@
-//! Processors: who runs where, and how much of them was used by whom.
+//! Processors: which process runs where, and how much processor time each uses.
 //!
-//! CPU times come from the scheduler's own nanosecond counts (`/proc/PID/task/*/schedstat`). They include what the
-//! kernel does on behalf of a thread: its system calls, and on loopback also the receiving side's TCP work, which runs
-//! in the sender's context.
+//! CPU times come from the scheduler's own nanosecond counts (`/proc/PID/task/*/schedstat`). They
+//! include what the kernel does on behalf of a thread: its system calls, and on loopback also the
+//! receiving side's TCP work, which runs in the sender's context.
 
 use rustix::time::ClockId;
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Binds this process to processor `cpu`, gives it the priority `nice`, and ends it with its parent.
+/// Binds this process to processor `cpu`, gives it the priority `nice`, and ends it with its
+/// parent.
 ///
-/// Where the scheduler groups processes by session (autogroup), a priority counts only among those of one session: so
-/// the process gets a session of its own, and the session the priority. What needs a privilege that is not there is
-/// left undone: it costs only quiet.
+/// Where the scheduler groups processes by session (autogroup), a priority counts only among those
+/// of one session: so the process gets a session of its own, and the session the priority. Steps
+/// that need a missing privilege are left out: that only makes results noisier.
 ///
 /// # Errors
 /// `EINVAL` when there is no such processor.
@@ -28,10 +29,10 @@ pub fn isolate_process(cpu: usize, nice: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel end this process when `parent`, which started it, ends, however that happens.
+/// Makes the kernel end this process when `parent`, which started it, ends for any reason.
 ///
 /// # Errors
-/// When it has ended already; what the system says.
+/// The parent has ended already; the system's errors.
 pub fn end_with_parent(parent: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let now = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
@@ -44,7 +45,7 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
 /// CPU time that a process has used, all its threads together.
 ///
 /// # Errors
-/// What `/proc` says; the process may be gone.
+/// Those of `/proc`; the process may be gone.
 pub fn of_process(pid: u32) -> io::Result<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -64,10 +65,11 @@ pub fn of_this_thread() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Time that processor `cpu` was not idle since the system's start, what the hypervisor took included; in ticks of 10 ms.
+/// Time that processor `cpu` was not idle since the system's start, including what the hypervisor
+/// took; in ticks of 10 ms.
 ///
 /// # Errors
-/// What `/proc/stat` says.
+/// Those of `/proc/stat`.
 pub fn busy(cpu: usize) -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let name = format!("cpu{cpu} ");

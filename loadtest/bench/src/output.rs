@@ -1,15 +1,15 @@
-//! What the programs say. A reader that has gone, or a full disk, costs the text and never the run: the standard macros panic
-//! then.
+//! Output to stdout and stderr that never ends a run. The standard macros panic when a reader has
+//! gone or a disk is full; here only the text is lost.
 
 use std::fmt::Arguments;
 use std::io::Write;
 
-/// A line to stdout.
+/// Writes a line to stdout.
 pub fn say(text: Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// A line to stderr.
+/// Writes a line to stderr.
 pub fn note(text: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,13 +1,14 @@
-//! What a server that polls says of itself.
+//! The figures that a server in poll mode publishes about itself.
 //!
 //! ```text
-//!   worker ── publish, every turn ──► Teller (four numbers) ◄── a thread of its own ── a line on standard input: tell
-//!                                                            └──► standard output: busy nanoseconds, frames,
-//!                                                                 retransmissions, probes (the last two only of a TCP)
+//!   worker ── publish, every turn ──► Teller (four numbers) ◄── a thread ◄── a line on stdin
+//!                                                                   └──► stdout: busy nanoseconds,
+//!                                                frames, retransmissions, probes (of a TCP)
 //! ```
 //!
-//! A poll loop uses its processor whether or not there is something to do, so the scheduler's count says nothing about a message;
-//! the loop's own count of the time that it had something to do does. Telling costs the loop four stores a turn.
+//! A poll loop uses its processor whether or not there is something to do, so the scheduler's count
+//! says nothing about a message; the loop's own count of the time in which it had something to do
+//! does. Publishing costs the loop four stores a turn.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -18,13 +19,14 @@ use std::time::Duration;
 pub struct Tally {
     /// How long there was something to do, by the clock.
     pub busy: Duration,
-    /// Frames taken from the port and handed to it.
+    /// Frames taken from the port and passed to it.
     pub frames: u64,
     /// What its TCP sent again.
     pub resent: Option<Resent>,
 }
 
-/// What a TCP sent more than once, or to find out whether something was lost. On a line that loses nothing both are waste.
+/// What a TCP sent more than once, or to find out whether something was lost. On a link that loses
+/// nothing both are waste.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resent {
     /// Segments.
@@ -34,12 +36,12 @@ pub struct Resent {
 }
 
 impl Resent {
-    /// What came between two counts.
+    /// The difference between two counts.
     pub fn since(self, before: Resent) -> Resent {
         Resent { segments: self.segments - before.segments, probes: self.probes - before.probes }
     }
 
-    /// Both ends together.
+    /// The sum of both ends.
     pub fn and(self, other: Resent) -> Resent {
         Resent { segments: self.segments + other.segments, probes: self.probes + other.probes }
     }
@@ -68,10 +70,10 @@ impl Asked {
         Asked { questions, answers }
     }
 
-    /// What the server has counted so far.
+    /// The server's counts so far.
     ///
     /// # Errors
-    /// `InvalidData` for an answer that is none; what the system says when the server is gone.
+    /// `InvalidData` for an invalid answer; the system's error when the server is gone.
     pub fn ask(&mut self) -> io::Result<Tally> {
         self.questions.write_all(b"?\n")?;
         let mut line = String::new();
@@ -88,7 +90,7 @@ pub(crate) mod teller {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// What is told; written by one thread.
+    /// The published figures; written by one thread.
     #[derive(Debug, Default)]
     pub(crate) struct Teller {
         busy_nanos: AtomicU64,
@@ -98,10 +100,10 @@ pub(crate) mod teller {
     }
 
     impl Teller {
-        /// Answers questions on standard input from now on, by a thread of its own.
+        /// Answers questions on standard input from now on, on a thread of its own.
         ///
         /// # Errors
-        /// What the system says to a thread.
+        /// The system's error when a thread cannot be started.
         pub(crate) fn start() -> io::Result<Arc<Teller>> {
             let teller = Arc::new(Teller::default());
             let told = teller.clone();
@@ -111,7 +113,7 @@ pub(crate) mod teller {
                         [&told.busy_nanos, &told.frames, &told.resent, &told.probes]
                             .map(|one| one.load(Ordering::Relaxed));
                     if writeln!(io::stdout(), "{busy} {frames} {resent} {probes}").is_err() {
-                        return; // nobody listens any more
+                        return; // no reader is left
                     }
                 }
             };
@@ -119,7 +121,7 @@ pub(crate) mod teller {
             Ok(teller)
         }
 
-        /// After each turn.
+        /// Publishes the figures, after each turn.
         pub(crate) fn publish(&self, tally: Tally) {
             self.busy_nanos.store(tally.busy.as_nanos() as u64, Ordering::Relaxed);
             self.frames.store(tally.frames, Ordering::Relaxed);

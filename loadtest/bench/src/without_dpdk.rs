@@ -1,4 +1,5 @@
-//! In place of the rows past the kernel, in a build without the feature `dpdk`: the same names, and an error.
+//! Stands in for the rows past the kernel in a build without the feature `dpdk`: the same names,
+//! and an error.
 
 use crate::client::{Fleet, Problem};
 use crate::floor::Work;
@@ -9,22 +10,22 @@ use std::path::Path;
 
 /// Whether this build has them.
 pub const IS_HERE: bool = false;
-/// Where a server would be.
+/// A placeholder for the server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 const WITHOUT: &str = "this was built without DPDK: --features bench/dpdk";
 
-/// The link that would be.
+/// A placeholder for the link.
 #[derive(Debug, Default)]
 pub struct Link;
 
 impl Link {
-    /// Nothing yet.
+    /// A link that cannot be opened.
     pub fn new() -> Link {
         Link
     }
 
-    /// Nowhere.
+    /// No socket.
     pub fn socket(&self) -> &Path {
         Path::new("")
     }

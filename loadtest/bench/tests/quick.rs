@@ -1,4 +1,5 @@
-//! The quick run: every server echoes and fans out rightly, or the generator says what was wrong.
+//! The quick run: every server echoes and fans out correctly, or the generator reports what was
+//! wrong.
 
 use std::process::Command;
 
@@ -17,7 +18,7 @@ fn dpdk_answers_rightly() {
     }
 }
 
-/// A quick run with these words besides; what it told on the way.
+/// A quick run with these further arguments; returns what it printed.
 fn quick(words: &[&str]) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_bench"))
         .args(["--quick", "--server", env!("CARGO_BIN_EXE_bench-server"), "--seconds", "0.05"])

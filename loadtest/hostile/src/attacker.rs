@@ -1,8 +1,9 @@
-//! The process that runs abuses: this program again, where latencies are compared at the lowest priority, so that its own
-//! work is not taken for the gateway's.
+//! The process that runs abuses: this program again, at the lowest priority where latencies are
+//! compared, so that its own work does not count as the gateway's.
 //!
-//! It gets an [`Order`] as a line of JSON on its standard input, writes what came of it as JSON to its standard output, and
-//! ends when the input ends: with this program, whatever happens to it, all its connections are gone.
+//! It gets an [`Order`] as a line of JSON on its standard input, writes the results as JSON to its
+//! standard output, and ends when the input ends: all its connections end with this program,
+//! whatever happens to it.
 
 use crate::abuse::{self, Abuse};
 use crate::error::RunError;
@@ -20,11 +21,11 @@ use std::time::{Duration, Instant};
 /// How long after its budget an abuse may take to end.
 const GRACE: Duration = Duration::from_secs(25);
 
-/// What came of one abuse.
+/// The results of one abuse.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     pub(crate) outcome: Outcome,
-    /// Why it ended early, if it did: often what the gateway did to it.
+    /// Why it ended early, if it did: often because of what the gateway did.
     pub(crate) error: Option<String>,
 }
 
@@ -66,10 +67,10 @@ impl Attacker {
         Ok(Attacker { child, answer, until })
     }
 
-    /// What came of it, once it is over; `None` while it is not.
+    /// The results, once the abuse is over; `None` before.
     ///
     /// # Errors
-    /// When it did not end in time.
+    /// It did not end in time.
     pub(crate) fn poll(&mut self, wait: Duration) -> Option<Result<Attempts, String>> {
         match self.answer.recv_timeout(wait) {
             Ok(text) => {
@@ -106,7 +107,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(u8::from(io::stdout().write_all(text.as_bytes()).is_err()))
 }
 
-/// All of them at once, a thread each.
+/// Runs all abuses of the order at once, a thread each.
 fn run(order: &Order) -> Attempts {
     let chosen =
         abuse::ALL.iter().zip(0_u32..).filter(|(abuse, _)| order.names.iter().any(|name| name == abuse.name));
@@ -132,7 +133,7 @@ fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
     };
     let over = AtomicBool::new(false);
     let (tried, seen) = std::thread::scope(|scope| {
-        // Beside a hundred others a login may be refused for want of anything.
+        // Among a hundred other abuses a login may be refused for any shortage.
         let watches = abuse.behind_nat && !order.crowded;
         let seen = watches.then(|| scope.spawn(|| watch(neighbor, &over)));
         let tried = (abuse.run)(&own);
@@ -150,13 +151,13 @@ fn attempt(order: &Order, abuse: &Abuse, number: u32) -> Attempt {
 
 /// Users of neighbors are numbered behind those of abuses.
 const NEIGHBOUR: u32 = 500;
-/// What is wrong whatever came before.
+/// The note that is wrong whatever came before.
 pub(crate) const NEVER_TAKEN: &str = "login is not taken when the abuse is over";
 /// How long a neighbor may have to wait for a login when the abuse is over.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Logs in from an address that an abuse comes from, again and again until it is over and a login has been taken then; what came
-/// of each.
+/// Logs in from an address that an abuse comes from, again and again until it is over and a login
+/// has been accepted then; returns the results.
 fn watch(target: Target, over: &AtomicBool) -> BTreeMap<String, u64> {
     let (mut seen, mut over_since) = (BTreeMap::new(), None);
     loop {

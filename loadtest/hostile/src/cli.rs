@@ -72,7 +72,8 @@ struct Options {
     /// An abuse also fails when the bystanders' p99 exceeds its quiet value by this factor.
     #[arg(long, value_name = "X")]
     ratio_max: Option<f64>,
-    /// Short: 200 well-behaved connections, 0.3 s an abuse, no quiet times, what is left is looked at once at the end.
+    /// Short: 200 well-behaved connections, 0.3 s an abuse, no quiet times, what is left is looked
+    /// at once at the end.
     #[arg(long)]
     small: bool,
     /// The gateway on the first processor, everything else on the others: needs two.

@@ -1,4 +1,5 @@
-//! Blocking clients for abuses: one that speaks frames or anything else, floods over many of them, and plain HTTP.
+//! Blocking clients for abuses: one that speaks frames or anything else, floods over many of them,
+//! and plain HTTP.
 
 use crate::heard::{Heard, Responses, Tally};
 use crate::wire::{Frame, Item, Reader, frame, upgrade_request, ws, ws_frame};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long a write may wait for the gateway to read.
 const WRITE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Connects from an address of the caller's.
+/// Connects from an address of the caller.
 ///
 /// # Errors
 /// The system's.
@@ -28,7 +29,7 @@ pub(crate) fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> io::R
 pub(crate) struct Peer {
     stream: TcpStream,
     reader: Reader,
-    /// What a flood reads of it, where that is HTTP.
+    /// How a flood reads it, where it speaks HTTP.
     responses: Option<Responses>,
     websocket: bool,
     /// A flood has read the last word.
@@ -79,7 +80,7 @@ impl Peer {
         self.write(&bytes)
     }
 
-    /// Bytes as they are.
+    /// Writes bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -110,7 +111,8 @@ impl Peer {
         }
     }
 
-    /// The frame with this sequence, others skipped; `None` where it does not come in time. A Closed frame is one, too.
+    /// The frame with this sequence, skipping others; `None` where it does not arrive in time. A
+    /// Closed frame counts, too.
     pub(crate) fn reply_to(&mut self, sequence: i32, patience: Duration) -> io::Result<Option<Frame>> {
         let until = Instant::now() + patience;
         loop {
@@ -134,7 +136,8 @@ impl Peer {
         reply.ok_or_else(|| io::Error::other(format!("operation {operation} was not answered within 5 s")))
     }
 
-    /// How the connection ends, in words: the code of a Closed or close frame, `ended`, `reset`, or `open`.
+    /// How the connection ends, in words: the code of a Closed or close frame, `ended`, `reset`, or
+    /// `open`.
     pub(crate) fn ending(&mut self, patience: Duration) -> String {
         let until = Instant::now() + patience;
         let mut code = None;
@@ -164,7 +167,8 @@ impl Peer {
         self.stream
     }
 
-    /// Counts the answers in `bytes`, which were read of the stream; false when they are none.
+    /// Counts the answers in `bytes`, which were read from the stream; false when they are
+    /// malformed.
     fn handle_bytes(&mut self, bytes: &[u8], tally: &mut Tally) -> bool {
         if let Some(responses) = &mut self.responses {
             responses.push(bytes, tally);
@@ -175,7 +179,7 @@ impl Peer {
             match self.reader.next() {
                 Ok(Some(item)) => {
                     let heard = Heard::of(&item);
-                    // Over WebSocket it is said twice: in a frame, and in the close frame.
+                    // Over WebSocket a close comes twice: in a frame, and in the close frame.
                     if !(self.has_last_word && matches!(heard, Some(Heard::Closed(_)))) {
                         heard.into_iter().for_each(|heard| tally.add(heard));
                     }
@@ -187,18 +191,18 @@ impl Peer {
         }
     }
 
-    /// Closing this connection will reset it.
+    /// Sets the connection to be reset when it is closed.
     pub(crate) fn reset_at_end(&self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// The kernel will take few bytes for this end.
+    /// Makes the kernel hold few bytes for this end.
     pub(crate) fn small_window(&self) {
         let _ = SockRef::from(&self.stream).set_recv_buffer_size(2048);
     }
 }
 
-/// Whether nothing came in time.
+/// Whether an error means that nothing came in time.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
@@ -219,14 +223,16 @@ pub(crate) struct Flood {
     pub(crate) bytes_back: u64,
     /// Connections that the gateway ended.
     pub(crate) ended: u64,
-    /// What was answered, as far as it was read.
+    /// The answers, as far as they were read.
     pub(crate) heard: Tally,
 }
 
-/// How long the last answers of connections that have not been read are waited for, and how much of each is read.
+/// How long the last answers of connections without reads are waited for, and how much of each is
+/// read.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(500);
 const LAST_WORDS_SIZE: usize = 1 << 20;
-/// How long the first answer is waited for, where one has to come: a machine may have no time for the gateway.
+/// How long the first answer is waited for, where one has to come: a loaded machine may have no
+/// time for the gateway.
 const FIRST_WORD_PATIENCE: Duration = Duration::from_secs(15);
 
 impl Flood {
@@ -248,7 +254,8 @@ impl Flood {
         }
     }
 
-    /// Until the moment, or until no connection is left; one round at least. Without bytes it only reads.
+    /// Runs until the moment, or until no connection is left; at least one round. Without bytes it
+    /// only reads.
     pub(crate) fn run(&mut self, bytes: &[u8], until: Instant) {
         while !self.peers.is_empty() {
             let moved = self.round(bytes);
@@ -261,7 +268,7 @@ impl Flood {
         }
     }
 
-    /// Reads what connections that were not read have been answered, their ends included.
+    /// Reads the answers of connections that were not read, their ends included.
     pub(crate) fn last_words(&mut self) {
         self.reads = true;
         let (since, before) = (Instant::now(), self.bytes_back);
@@ -300,7 +307,7 @@ impl Flood {
                 Err(error) if is_timeout(&error) => Ok(()),
                 Err(_) => Err(Heard::Reset),
             };
-            // What came before a reset may still be there to be read.
+            // Bytes that arrived before a reset may still be readable.
             let read =
                 if !*reads { Ok(()) } else { read_some(peer, &mut chunk, heard, &mut moved, bytes_back) };
             let alive = read.and(written);
@@ -316,7 +323,7 @@ impl Flood {
     }
 }
 
-/// Reads once of a connection.
+/// Reads once from a connection.
 ///
 /// # Errors
 /// How it has ended.

@@ -30,7 +30,8 @@ pub enum Exit {
     Held,
     /// A bystander noticed an abuse, an answer was wrong, or something was left behind.
     Noticed,
-    /// The suite could not run: bad flags, no gateway, too few descriptors, an abuse that could not be tried.
+    /// The suite could not run: bad flags, no gateway, too few descriptors, an abuse that could not
+    /// be tried.
     CouldNotRun,
 }
 

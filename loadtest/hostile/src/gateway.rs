@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// How long it may take to become ready, and to end.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits for a word. When its input ends without one, this program was killed: then it ends the gateway.
+/// A script that waits for a line. When its input ends without one, this program was killed: then
+/// it ends the gateway.
 const KEEPER: &str = "trap '' INT TERM HUP; read -r word; [ \"$word\" = ended ] || kill -TERM \"$1\"";
 
 /// A running gateway. It is killed when dropped, unless it was stopped.
@@ -32,7 +33,7 @@ impl Gateway {
     /// Starts `program`; returns when it serves.
     ///
     /// # Errors
-    /// With the end of its log when it does not.
+    /// The end of its log, when it does not.
     pub(crate) fn start(
         program: &Path,
         folder: &Path,
@@ -56,7 +57,7 @@ impl Gateway {
         if setup.profile.is_production() {
             command.env("GATEWAY_CONTROL__GOIM_API_KEY", GOIM_API_KEY);
         }
-        // A terminal's Ctrl-C is for the suite, which then ends the gateway.
+        // A terminal's Ctrl-C goes to the suite, which then ends the gateway.
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn();
         let child = child.map_err(failed)?;
         let keeper = keeper(child.id());
@@ -79,7 +80,7 @@ impl Gateway {
         self.child.id().cast_signed()
     }
 
-    /// Where a listener, or `control`, is; `None` where this profile has none of that name.
+    /// The address of a listener, or of `control`; `None` where this profile has none of that name.
     pub(crate) fn address(&self, name: &str) -> Option<SocketAddr> {
         self.addresses.get(name).copied()
     }
@@ -106,10 +107,11 @@ impl Gateway {
         }
     }
 
-    /// SIGTERM; it must end by itself, with exit code 0 and without a panic in its log.
+    /// Sends SIGTERM; the gateway must end by itself, with exit code 0 and without a panic in its
+    /// log.
     ///
     /// # Errors
-    /// When it does not.
+    /// It does not.
     pub(crate) fn stop(mut self) -> Result<(), String> {
         if let Some(pid) = Pid::from_raw(self.pid()) {
             let _ = kill_process(pid, Signal::TERM);
@@ -151,7 +153,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Ends the gateway when this program is killed; none where there is no shell.
+/// Starts the process that ends the gateway when this program is killed; `None` without a shell.
 fn keeper(gateway: u32) -> Option<Child> {
     let mut keeper = Command::new("sh");
     keeper.args(["-c", KEEPER, "sh", &gateway.to_string()]);

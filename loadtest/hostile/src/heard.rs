@@ -1,4 +1,5 @@
-//! What a gateway answered, in few words: the same words for a table's right answers and for what came.
+//! What a gateway answered, in few words: the same words for a table's right answers and for what
+//! came.
 //!
 //! | word | means |
 //! | --- | --- |

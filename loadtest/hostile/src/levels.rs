@@ -1,4 +1,5 @@
-//! What a gateway holds at a moment: from /metrics and /proc, and what is left of it when an abuse is over.
+//! What a gateway holds at a moment, from /metrics and /proc, and what is left of it when an abuse
+//! is over.
 
 use crate::client::http_get;
 use std::collections::BTreeMap;
@@ -6,8 +7,9 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Metrics that must come back down to where they were, and by how much they may exceed it: traffic of bystanders goes on, and
-/// there are newcomers at any moment, more of them on a crowded machine. Abuses take hundreds.
+/// Metrics that must return to where they were, and by how much they may exceed it: traffic of
+/// bystanders goes on, and there are newcomers at any moment, more of them on a loaded machine.
+/// Abuses take hundreds.
 const HELD: &[(&str, f64)] = &[
     ("gateway_connections", 48.0),
     ("gateway_sessions", 48.0),
@@ -21,19 +23,21 @@ const HELD: &[(&str, f64)] = &[
     ("gateway_worker_accept_paused", 0.0),
     ("process_open_fds", 16.0),
 ];
-/// Levels of connections, which never exceed [`CONNECTIONS`]: when all have left, one that is still counted never comes back. A
-/// connection whose client has gone may be counted for minutes: what it sent above its rate is read when time has paid for it.
+/// Levels of connections, which never exceed [`CONNECTIONS`]: when all have left, one that is still
+/// counted never returns. A connection whose client has gone may be counted for minutes: what it
+/// sent above its rate is read when its budget allows.
 const OF_CONNECTIONS: &[&str] = &[
     "gateway_rate_stopped_connections",
     "gateway_backpressure_stopped_connections",
     "gateway_lingering_connections",
 ];
 const CONNECTIONS: &str = "gateway_connections";
-/// Metrics that must come back up, but for [`FREE_SHARE`] and [`FREE_SLACK`] that bystanders' traffic may hold.
+/// Metrics that must rise again, except for [`FREE_SHARE`] and [`FREE_SLACK`] that bystanders'
+/// traffic may hold.
 const FREE: &[&str] = &["gateway_pool_buffers_free", "gateway_worker_receive_buffers_free"];
 const FREE_SHARE: f64 = 0.1;
 const FREE_SLACK: f64 = 8.0;
-/// Each worker's publishes its counts when it has had a turn, several times a second.
+/// Each worker publishes its counts after a turn, several times a second.
 const TURNS: &str = "gateway_worker_turns_total";
 /// Counts that explain what bystanders notice.
 const COUNTED: &[&str] = &[
@@ -69,13 +73,13 @@ impl Levels {
         Some(Levels { values: parse(&answer), rss: rss(pid), descriptors: descriptors(pid) })
     }
 
-    /// Sum of what is planned for, in bytes, of the owners that `counts` takes.
+    /// Bytes planned for the owners that `counts` accepts.
     pub(crate) fn planned(&self, counts: impl Fn(&str) -> bool) -> u64 {
         let owner = |name: &str| name.split('"').nth(1).unwrap_or_default().to_owned();
         self.family(PLANNED).filter(|(name, _)| counts(&owner(name))).map(|(_, value)| value as u64).sum()
     }
 
-    /// Levels of connections above the number of connections that there are.
+    /// Levels of connections above the number of existing connections.
     pub(crate) fn excess(&self) -> Vec<String> {
         let sum = |family: &str| self.family(family).map(|(_, value)| value).sum::<f64>();
         let connections = sum(CONNECTIONS);
@@ -86,7 +90,8 @@ impl Levels {
             .collect()
     }
 
-    /// What the gateway has counted of drops, refusals and closes since `before`: why a bystander noticed something.
+    /// What the gateway has counted of drops, refusals and closes since `before`: why a bystander
+    /// noticed something.
     pub(crate) fn counted_since(&self, before: &Levels) -> Vec<String> {
         let is_kept = |(name, _): &(&String, f64)| !name.contains("status=") || name.contains("status=\"5");
         let all = COUNTED.iter().flat_map(|family| self.family(family)).filter(is_kept);
@@ -94,7 +99,7 @@ impl Levels {
         more.filter(|(_, more)| *more > 0.0).map(|(name, more)| format!("{name} + {more:.0}")).collect()
     }
 
-    /// Metrics that the suite looks at and that this gateway does not have: what is not counted can't come back.
+    /// Metrics that the suite checks and that this gateway lacks: what is not counted can't return.
     pub(crate) fn absent(&self) -> Vec<&'static str> {
         let looked_at = HELD.iter().map(|(family, _)| *family).chain(FREE.iter().copied());
         let all = looked_at.chain([TURNS, PLANNED]);
@@ -103,7 +108,8 @@ impl Levels {
             .collect()
     }
 
-    /// Whether every worker has published its counts since `earlier` was read, which may itself be a turn old.
+    /// Whether every worker has published its counts since `earlier` was read, which may itself be
+    /// a turn old.
     pub(crate) fn is_newer_than(&self, earlier: &Levels) -> bool {
         let newer = |(name, was): (&String, f64)| self.values.get(name).is_some_and(|now| *now >= was + 2.0);
         earlier.family(TURNS).all(newer)
@@ -116,7 +122,7 @@ impl Levels {
         self.values.iter().filter(move |(name, _)| within(name)).map(|(name, value)| (name, *value))
     }
 
-    /// What has not come back since `before`, each in a few words. Empty: all is as it was.
+    /// What has not returned since `before`, each in a few words. Empty: all is as it was.
     pub(crate) fn residue(&self, before: &Levels) -> Vec<String> {
         let mut left: Vec<String> = self.absent().iter().map(|family| format!("{family} is gone")).collect();
         let stopped = self.family(OF_CONNECTIONS[0]).map(|(_, value)| value).sum::<f64>();
@@ -162,7 +168,8 @@ pub(crate) fn rss(pid: i32) -> u64 {
     pages().unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-/// For how long a process's threads have been ready to run and had no processor (`schedstat`, proc(5)), in nanoseconds.
+/// How long a process's threads have been ready to run without a processor (`schedstat`, proc(5)),
+/// in nanoseconds.
 pub(crate) fn run_delay(pid: u32) -> u64 {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let delay = |task: fs::DirEntry| {
@@ -184,7 +191,7 @@ mod tests {
         Levels { values: parse(text), rss: 0, descriptors: 20 }
     }
 
-    /// Everything that is looked at, with these values.
+    /// Every checked metric, with these values.
     fn all(rooms: u32, free: u32, turns: u32) -> Levels {
         let held = HELD.iter().map(|(family, _)| *family).filter(|family| *family != "gateway_rooms");
         let zero: String = held

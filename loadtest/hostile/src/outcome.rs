@@ -8,7 +8,7 @@ use crate::wire::Frame;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Kinds of answers kept of one abuse; more are counted under `other`.
+/// At most so many kinds of answers are kept of one abuse; further ones are counted under `other`.
 const ANSWERS_MAX: usize = 24;
 const WRONG_MAX: usize = 8;
 
@@ -18,11 +18,12 @@ pub(crate) struct Outcome {
     /// How many of `unit` were done. 0: the abuse could not be tried.
     pub(crate) did: u64,
     pub(crate) unit: String,
-    /// What was answered, and how often: in the words of [`crate::heard`], which the abuse's table judges.
+    /// The answers and their numbers, in the words of [`crate::heard`], which the abuse's table
+    /// judges.
     pub(crate) answers: BTreeMap<String, u64>,
-    /// What else is worth saying.
+    /// Further remarks.
     pub(crate) notes: Vec<String>,
-    /// Answers that are not the right ones.
+    /// Wrong answers.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -59,7 +60,8 @@ impl Outcome {
         self.notes.push(what.into());
     }
 
-    /// Takes over what the connections of a flood were answered; those that have not been read are read now.
+    /// Takes over the answers to the connections of a flood; those that have not been read are read
+    /// now.
     pub(crate) fn flooded(&mut self, mut flood: Flood) {
         flood.last_words();
         flood.heard.iter().for_each(|(heard, count)| self.answered(heard.to_string(), count));
@@ -71,7 +73,7 @@ impl Outcome {
         ));
     }
 
-    /// The same of connections that were held open.
+    /// The same for connections that were held open.
     pub(crate) fn held(&mut self, peers: Vec<Peer>) {
         self.flooded(Flood::new(peers, true));
     }
@@ -83,10 +85,11 @@ impl Outcome {
         }
     }
 
-    /// What logins from the same address came to, beside the abuse and behind it.
+    /// Takes over the results of logins from the same address, during the abuse and after it.
     pub(crate) fn neighbors(&mut self, seen: BTreeMap<String, u64>) {
         for (how, count) in seen {
-            // A login that takes longer than its patience is a matter of the machine; the last one has to be taken.
+            // A login that takes longer than its patience is due to the machine; the last one has
+            // to be accepted.
             let is_refusal = how == NEVER_TAKEN || how.starts_with("login closed");
             let right = !is_refusal || ADDRESS.contains(&how.as_str());
             self.expect(right, format!("a neighbor's {how}"));
@@ -94,7 +97,7 @@ impl Outcome {
         }
     }
 
-    /// In a few words.
+    /// A short summary.
     pub(crate) fn summary(&self) -> String {
         let mut text = format!("{} {}", self.did, self.unit);
         for (what, count) in &self.answers {

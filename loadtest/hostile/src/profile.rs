@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Which gateway an abuse needs.
+/// The gateway that an abuse needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// As `configs/gateway.edge-io_uring.toml`: tokens, keys on the control port, a journal.
@@ -33,20 +33,22 @@ impl Profile {
 /// The key of the control port in the production profile.
 pub(crate) const API_KEY: &str = "hostile-suite-api-key-0123456789abcdef";
 pub(crate) const GOIM_API_KEY: &str = "hostile-suite-goim-key-0123456789abcdef";
-/// The one origin whose pages may connect in the production profile.
+/// The only origin whose pages may connect in the production profile.
 pub(crate) const ORIGIN: &str = "https://chat.example.org";
 
-/// What production sets on top: keys that an older gateway may lack, so that the suite can be run on it for comparison.
+/// Settings that production adds: keys that an older gateway may lack, so that the suite can be run
+/// on it for comparison.
 const HARDENING: &[(&str, &str)] = &[
     ("application.room_access", "* = claim"),
     ("application.client_push_operations", "1000"),
     ("limits.connections_per_address_max", "500"),
 ];
 
-/// The keys of [`HARDENING`] that this gateway has, as `section.key=value`; those that it has not are printed.
+/// The keys of [`HARDENING`] that this gateway has, as `section.key=value`; missing ones are
+/// printed.
 ///
 /// # Errors
-/// Where the program does not run.
+/// The program does not run.
 pub(crate) fn hardening(program: &Path) -> Result<Vec<String>, RunError> {
     let schema = Command::new(program).arg("schema").output().map_err(|error| {
         RunError::new(
@@ -70,7 +72,7 @@ fn has_key(schema: &str, key: &str) -> bool {
 /// The listeners of both profiles.
 const LISTENERS: &str = include_str!("../../loopback.toml");
 
-/// What a gateway is started with.
+/// The configuration that a gateway is started with.
 pub(crate) struct Setup<'a> {
     pub(crate) profile: Profile,
     pub(crate) backend: &'a str,
@@ -80,10 +82,10 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Writes the configuration and what it names into `folder`.
+    /// Writes the configuration and the files that it names into `folder`.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
+    /// The folder cannot be written.
     pub(crate) fn write(&self, folder: &Path, signer: &Signer) -> Result<(), RunError> {
         let put = |name: &str, text: &str| {
             fs::write(folder.join(name), text).map_err(|error| {

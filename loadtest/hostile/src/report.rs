@@ -1,4 +1,4 @@
-//! One row an abuse: on the terminal as it is over, and all of them as JSON.
+//! One row per abuse: on the terminal when it is over, and all of them as JSON.
 
 use crate::bystanders::ledger::{Counts, Window};
 use crate::error::{Exit, RunError};
@@ -12,7 +12,7 @@ use std::path::Path;
 const SAMPLES_MIN: u64 = 200;
 const REASONS_MAX: usize = 24;
 
-/// How an abuse went.
+/// The verdict on an abuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
@@ -29,20 +29,20 @@ pub(crate) struct Row {
     pub(crate) profile: &'static str,
     pub(crate) backend: String,
     pub(crate) verdict: Verdict,
-    /// What the abuse did and was answered.
+    /// What the abuse did, and the answers.
     pub(crate) did: String,
     /// Why it did not hold.
     pub(crate) reasons: Vec<String>,
     pub(crate) counts: Counts,
     pub(crate) notes: BTreeMap<String, u64>,
-    /// Microseconds of messages, p99, quiet and beside the abuse, of each round.
+    /// Microseconds of messages, p99, quiet and during the abuse, of each round.
     pub(crate) p99_us: Vec<(u64, u64)>,
     /// The same of logins.
     pub(crate) login_p99_us: Vec<(u64, u64)>,
     pub(crate) rss_peak: u64,
     pub(crate) log_bytes: u64,
     pub(crate) residue: Vec<String>,
-    /// What the gateway counted meanwhile of drops, refusals and closes.
+    /// Drops, refusals and closes that the gateway counted meanwhile.
     pub(crate) counted: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ impl Row {
         }
     }
 
-    /// Median over the rounds of how many times as long messages take beside the abuse, at p99.
+    /// Median over the rounds of the ratio of p99 of messages during the abuse to p99 when quiet.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let mut ratios: Vec<f64> =
             self.p99_us.iter().map(|(quiet, loud)| *loud as f64 / (*quiet).max(1) as f64).collect();
@@ -166,7 +166,7 @@ impl Counts {
     }
 }
 
-/// All rows, and what they were made with.
+/// All rows, and the parameters of the run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     gateway: String,
@@ -216,8 +216,10 @@ impl Report {
         println!("hostile: {held} held, {noticed} noticed, {not_tried} not tried");
     }
 
+    /// Writes the report as JSON.
+    ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// The file cannot be written.
     pub(crate) fn write(&self, path: &Path) -> Result<(), RunError> {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         std::fs::write(path, text + "\n").map_err(|error| {

@@ -1,4 +1,5 @@
-//! One run: a gateway for each profile, bystanders on it, one abuse after another, then all at once, then what is left.
+//! One run: a gateway for each profile, bystanders on it, one abuse after another, then all at
+//! once, then what is left.
 
 use crate::abuse::answers::ADDRESS;
 use crate::abuse::{self, Abuse, On};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is to be run, and how.
+/// The rows to run, and their parameters.
 pub(crate) struct SuitePlan {
     pub(crate) chosen: Vec<&'static Abuse>,
     pub(crate) profiles: Vec<Profile>,
@@ -31,7 +32,7 @@ pub(crate) struct SuitePlan {
     pub(crate) quiet: Duration,
     pub(crate) rounds: u32,
     pub(crate) ratio_max: Option<f64>,
-    /// Whether what an abuse leaves is looked at behind each, or once at the end.
+    /// Whether what an abuse leaves is checked after each, or once at the end.
     pub(crate) settles_each: bool,
     pub(crate) connections_max: u32,
     pub(crate) crowd_max: u32,
@@ -41,12 +42,13 @@ pub(crate) struct SuitePlan {
     pub(crate) pin: bool,
 }
 
-/// How long levels may take to come back: longer than the time for a login (8 s) and a lingering close.
+/// How long levels may take to return: longer than the time for a login (8 s) and a lingering
+/// close.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
-/// Resident memory beyond what it was before an abuse and what the start screen plans for what that fills: pages of the program,
-/// stacks, the allocator's own.
+/// Resident memory beyond what it was before an abuse and what the start screen plans for what that
+/// fills: pages of the program, stacks, the allocator's own.
 const RSS_ALLOWANCE: u64 = 16 << 20;
-/// A worker gives empty memory back when it had no connection for five seconds.
+/// A worker returns empty memory when it has had no connection for five seconds.
 const TRIM_PATIENCE: Duration = Duration::from_secs(20);
 /// Resident memory at the end beyond that before any connection.
 const RSS_RESIDUE_MAX: u64 = 48 << 20;
@@ -55,10 +57,10 @@ const LOG_BYTES_MAX: u64 = 1 << 20;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Runs the plan; prints a row for each abuse as it is over.
+/// Runs the plan; prints a row for each abuse when it is over.
 ///
 /// # Errors
-/// Where the suite could not run.
+/// The suite could not run.
 pub(crate) fn run(plan: &SuitePlan) -> Result<Exit, RunError> {
     let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     raise_descriptors(plan)?;
@@ -85,7 +87,8 @@ fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Bystanders and their attacker have descriptors of their own; both need as many as there may be.
+/// Raises the limit of descriptors. Bystanders and their attacker have descriptors of their own;
+/// both need as many as there may be.
 fn raise_descriptors(plan: &SuitePlan) -> Result<(), RunError> {
     let limits = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum });
@@ -190,12 +193,13 @@ impl<'p> Stage<'p> {
             bystanders: plan.well_behaved,
             connections_max: plan.connections_max,
             budget_ms: plan.budget.as_millis() as u64,
-            // Without quiet times nothing is compared, and abuses need not step back.
+            // Without quiet times nothing is compared, and abuses need not yield.
             nice: if plan.quiet.is_zero() { 0 } else { 19 },
             crowd_max: plan.crowd_max,
             crowded: false,
         };
-        // Every kind of message has been sent a few times, so that first times are not taken for what abuses leave.
+        // Every kind of message has been sent a few times, so that first times are not taken for
+        // what abuses leave.
         std::thread::sleep(Duration::from_secs(3));
         let earlier = Levels::read(control, gateway.pid()).ok_or_else(silent)?;
         let before = published(control, gateway.pid(), &earlier).ok_or_else(silent)?;
@@ -210,7 +214,7 @@ impl<'p> Stage<'p> {
         Ok(Stage { plan, profile, gateway, bystanders, order, control, empty, before })
     }
 
-    /// One row an abuse; how many were run. Stops where the gateway ended.
+    /// Runs one row per abuse and returns how many were run. Stops when the gateway ends.
     fn run_all(&mut self, chosen: &[&Abuse], report: &mut Report) -> usize {
         for (done, abuse) in chosen.iter().enumerate() {
             let row = self.alone(abuse);
@@ -247,7 +251,7 @@ impl<'p> Stage<'p> {
         row
     }
 
-    /// A quiet window, a window with the abuse in it, and a look at what it leaves.
+    /// A quiet window, a window with the abuse in it, and a check of what it leaves.
     fn round(&mut self, order: &Order, quiet: Duration, row: &mut Row) {
         let quiet = (!quiet.is_zero()).then(|| {
             self.bystanders.ledger.take();
@@ -258,7 +262,7 @@ impl<'p> Stage<'p> {
         let counts_before = Levels::read(self.control, self.gateway.pid()).unwrap_or_default();
         let delays_before = self.run_delays();
         let (attempts, rss_peak) = self.attack(order);
-        // What the abuse set in motion is noticed a moment later.
+        // Effects of the abuse are noticed a moment later.
         std::thread::sleep(Duration::from_millis(if self.plan.settles_each { 500 } else { 50 }));
         let loud = self.bystanders.ledger.take();
         let delays = std::array::from_fn(|one| self.run_delays()[one].saturating_sub(delays_before[one]));
@@ -296,13 +300,14 @@ impl<'p> Stage<'p> {
             let after = self.bystanders.ledger.take();
             self.judge(row, None, &after, [0; 2]);
         } else {
-            // So that the next abuse is not blamed for what this one still keeps busy.
+            // Otherwise the next abuse is blamed for what this one still keeps busy.
             self.wait_until_released(Duration::from_secs(2));
         }
         row.counted.extend(counted_since(&counts_before, self.control, self.gateway.pid()));
     }
 
-    /// What the start screen plans for what these abuses fill, in bytes. In small the one before may still fill its part.
+    /// What the start screen plans for what these abuses fill, in bytes. In small the one before
+    /// may still fill its part.
     fn planned(&self, names: &[String]) -> u64 {
         let on: Vec<On> = self
             .plan
@@ -314,7 +319,7 @@ impl<'p> Stage<'p> {
         self.before.planned(|owner| on.iter().any(|on| on.fills(owner)))
     }
 
-    /// Runs the attacker; also the most memory that the gateway had meanwhile.
+    /// Runs the attacker; returns also the most memory that the gateway had meanwhile.
     fn attack(&self, order: &Order) -> (Result<Attempts, String>, u64) {
         let mut attacker = match Attacker::start(order) {
             Ok(attacker) => attacker,
@@ -329,7 +334,8 @@ impl<'p> Stage<'p> {
         }
     }
 
-    /// For how long threads of the bystanders, and of the gateway, have waited for a processor, in nanoseconds.
+    /// How long threads of the bystanders, and of the gateway, have waited for a processor, in
+    /// nanoseconds.
     fn run_delays(&self) -> [u64; 2] {
         [run_delay(std::process::id()), run_delay(self.gateway.pid().unsigned_abs())]
     }
@@ -366,8 +372,9 @@ impl<'p> Stage<'p> {
         }
     }
 
-    /// Every answer has to be one of those that the table says; alone, one of those that it has to be. In small, where nothing
-    /// depends on time, those of a busy gateway are right for one abuse as well, and an answer may come too late to be heard.
+    /// Checks the answers: every one has to be one of those in the table, and alone at least one
+    /// has to be one of the required ones. In small runs, where nothing depends on time, those of a
+    /// busy gateway are also right for one abuse, and an answer may come too late to be read.
     fn judge_answers(&self, row: &mut Row, name: &str, attempt: &Attempt) {
         let Some(abuse) = abuse::ALL.iter().find(|abuse| abuse.name == name) else { return };
         let (is_strict, right) = (row.abuse == name && self.plan.settles_each, &abuse.answers);
@@ -387,7 +394,8 @@ impl<'p> Stage<'p> {
         }
     }
 
-    /// What has not come back when the patience is over. What workers published before is not looked at.
+    /// Waits until levels have returned; returns what has not when the patience is over. Figures
+    /// that workers published before are ignored.
     fn wait_until_released(&mut self, patience: Duration) -> Vec<String> {
         let since = Instant::now();
         let earlier = Levels::read(self.control, self.gateway.pid()).unwrap_or_default();
@@ -407,7 +415,8 @@ impl<'p> Stage<'p> {
         }
     }
 
-    /// Everything comes back, bystanders leave with nothing missing, memory goes down, and the gateway ends well.
+    /// Checks the end: every level returns, bystanders leave with nothing missing, memory goes
+    /// down, and the gateway ends in order.
     fn end(mut self, report: &mut Report) {
         let mut row = Row::new("afterwards", "all", self.profile, &self.plan.backend);
         row.did = "what is left when all is over".into();
@@ -457,12 +466,13 @@ fn excess(control: SocketAddr, pid: i32) -> Vec<String> {
     }
 }
 
-/// What the gateway has counted since `before` of what bystanders may notice.
+/// What the gateway has counted since `before` that bystanders may notice.
 fn counted_since(before: &Levels, control: SocketAddr, pid: i32) -> Vec<String> {
     Levels::read(control, pid).map_or(vec![], |levels| levels.counted_since(before))
 }
 
-/// Levels that every worker has published after `earlier`; after [`SETTLE_PATIENCE`] whatever there is.
+/// Levels that every worker has published after `earlier`; after [`SETTLE_PATIENCE`] whatever there
+/// is.
 fn published(control: SocketAddr, pid: i32, earlier: &Levels) -> Option<Levels> {
     let since = Instant::now();
     loop {
@@ -474,7 +484,8 @@ fn published(control: SocketAddr, pid: i32, earlier: &Levels) -> Option<Levels> 
     }
 }
 
-/// Confines this process, and what it starts, to the first processor or to all others; what it was before.
+/// Confines this process, and what it starts, to the first processor or to all others; returns what
+/// it was before.
 fn pin(wanted: bool, first: bool) -> Option<CpuSet> {
     let all = sched_getaffinity(None).ok()?;
     if !wanted || all.count() < 2 {

@@ -1,4 +1,4 @@
-//! What an abuse is given: where the gateway is, identities to use, and the bounds that it keeps.
+//! What an abuse works with: the gateway's addresses, identities to use, and its bounds.
 
 use crate::abuse::Abuse;
 use crate::abuse::answers::is_of_a_crowd;
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 /// Time for opening connections.
 const SETUP: Duration = Duration::from_secs(3);
-/// Time behind the budget for what has to be done at least.
+/// Time after the budget for the least that has to be done.
 const OVERTIME: Duration = Duration::from_secs(8);
 
-/// Connections from one address, one after the other, before the next of so many.
+/// Connections from one address, one after the other, before the next address.
 const PER_ADDRESS: usize = 100;
 const ADDRESSES: usize = 64;
 
@@ -58,11 +58,11 @@ pub(crate) struct Target {
     behind_nat: bool,
     /// Some answer has to come.
     expects: bool,
-    /// Which of its addresses it comes from.
+    /// The address that it comes from.
     turn: Cell<u8>,
     /// Logins that were refused, by the answer.
     refusals: RefCell<BTreeMap<String, u64>>,
-    /// End of the budget; it begins anew when connections have been opened.
+    /// End of the budget; it is set anew when connections have been opened.
     until: Cell<Instant>,
     next_user: Cell<u32>,
 }
@@ -106,7 +106,7 @@ impl Target {
         self.order.connections_max
     }
 
-    /// `count`, or fewer where abuses run side by side or in short.
+    /// `count`, or fewer where abuses run side by side or in short runs.
     pub(crate) fn crowd(&self, count: u32) -> u32 {
         count.min(self.order.crowd_max)
     }
@@ -115,9 +115,11 @@ impl Target {
         Instant::now() >= self.until.get()
     }
 
-    /// The same, but not before `least` things have been done: on a crowded machine an abuse takes longer, and is tried in full.
-    /// Over at [`OVERTIME`] behind the end, whatever was done. Each [`PER_ADDRESS`] the abuse goes on from another address: what it does
-    /// one after the other is not to be refused for the connections that its address has, of which closed ones linger for a moment.
+    /// The same, but not before `least` things have been done: on a loaded machine an abuse takes
+    /// longer, and is tried in full. Over at [`OVERTIME`] after the end, whatever was done. After
+    /// each [`PER_ADDRESS`] the abuse goes on from another address: what it does one after the
+    /// other must not be refused for the connections of its address, of which closed ones linger
+    /// for a moment.
     pub(crate) fn is_over_after(&self, done: usize, least: usize) -> bool {
         self.turn.set((done / PER_ADDRESS % ADDRESSES) as u8);
         let late = Instant::now().saturating_duration_since(self.until.get());
@@ -128,7 +130,8 @@ impl Target {
         self.until.get()
     }
 
-    /// Opening many connections has time of its own, [`SETUP`] at most; the budget begins behind it.
+    /// Runs `open`, which opens many connections, in time of its own, at most [`SETUP`]; the budget
+    /// begins after it.
     fn set_up<T>(&self, open: impl FnOnce(Instant) -> T) -> T {
         let opened = open(Instant::now() + SETUP);
         self.until.set(Instant::now() + Duration::from_millis(self.order.budget_ms));
@@ -145,7 +148,8 @@ impl Target {
         self.pause(Duration::from_secs(3600));
     }
 
-    /// This abuse's own address: one of 127.66.0.0/16, apart from those of bystanders; or that of the first of them.
+    /// This abuse's own address: one of 127.66.0.0/16, apart from those of bystanders; or that of
+    /// the first of them.
     pub(crate) fn source(&self) -> Ipv4Addr {
         match self.behind_nat {
             true => person::source(0),
@@ -262,7 +266,8 @@ impl Target {
         Ok((peer, mid))
     }
 
-    /// So many users over TCP, or as many as get in within [`SETUP`]; `more` is given each one's number.
+    /// So many users over TCP, or as many as get in within [`SETUP`]; `more` is given each one's
+    /// number.
     pub(crate) fn users(&self, count: u32, more: impl Fn(u32) -> Value) -> Vec<(Peer, i64)> {
         self.open_each(count, |number| self.user(&more(number)))
     }

@@ -13,7 +13,7 @@ pub(crate) const AUDIENCE: &str = "chat";
 pub(crate) const ISSUER: &str = "https://login.example.org";
 /// The key's name in the set.
 const KID: &str = "hostile";
-/// Seconds that a token is good for.
+/// Lifetime of a token in seconds.
 const LIFETIME_S: i64 = 6 * 3600;
 
 /// A key pair that signs tokens.
@@ -76,7 +76,7 @@ impl Signer {
     }
 }
 
-/// What a login service writes into a user's token.
+/// The claims that a login service writes into a user's token.
 pub(crate) fn claims(user: &Value, rooms: &[String]) -> Value {
     json!({ "sub": user, "exp": now_s() + LIFETIME_S, "aud": AUDIENCE, "iss": ISSUER, "rooms": rooms })
 }

@@ -1,7 +1,7 @@
 //! The bytes of clients: frames, WebSocket messages, and a reader of what the gateway sends.
 //!
-//! Written apart from `gateway-proto` on purpose: abuses need frames that the types there cannot hold, and a reader that
-//! shares no code with the gateway checks it better.
+//! Written apart from `gateway-proto` on purpose: abuses need frames that the types there cannot
+//! hold, and a reader that shares no code with the gateway checks it better.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl Frame {
     }
 }
 
-/// A frame whose header tells the truth.
+/// A frame with a correct header.
 pub(crate) fn frame(operation: i32, sequence: i32, body: &[u8]) -> Vec<u8> {
     raw_frame((HEADER_SIZE + body.len()) as u32, 16, 1, operation, sequence, body)
 }
@@ -85,7 +85,7 @@ pub(crate) fn raw_frame(
     out
 }
 
-/// Whom a message is for.
+/// The receiver of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To<'a> {
     Mid(i64),
@@ -203,7 +203,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Cuts what comes in into frames.
+/// Cuts received bytes into frames.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     websocket: bool,
@@ -328,7 +328,7 @@ fn frames_of(mut message: &[u8], out: &mut Vec<Frame>) -> Result<(), Malformed> 
 mod tests {
     use super::*;
 
-    /// A server's frame: as a client's, without the mask.
+    /// A server's frame: like a client's, without the mask.
     fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = ws_head(first, payload.len() as u64);
         out[1] &= 0x7f;

@@ -1,4 +1,5 @@
-//! One server of the comparison: `bench-server KIND [--cpu N] [--nice N] [--size BYTES] [--link SOCKET]`, for a broadcast over
+//! One server of the comparison:
+//! `bench-server KIND [--cpu N] [--nice N] [--size BYTES] [--link SOCKET]`, for a broadcast over
 //! several rings with `--rings N --slots CONNECTIONS`.
 
 use std::path::PathBuf;

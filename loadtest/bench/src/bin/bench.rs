@@ -1,5 +1,5 @@
-//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, and the floor of a broadcast to very many:
-//! `bench broadcast`; see `bench --help`.
+//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, and the
+//! floor of a broadcast to very many: `bench broadcast`; see `bench --help`.
 
 use bench::client::Window;
 use bench::run::{
@@ -36,7 +36,8 @@ bench broadcast: what the bare send of one message to very many costs, over seve
   --parent PID     end when this process, which started it, does
 ";
 
-/// Said to the child that does the work: it has a session of its own (see `bench::cpu::isolate_process`).
+/// The argument of the child that does the work: it has a session of its own (see
+/// `bench::cpu::isolate_process`).
 const CHILD: &str = "--child";
 
 struct Arguments {
@@ -192,7 +193,7 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(reached(&report))
 }
 
-/// This build beside another one.
+/// Compares this build with another one.
 fn side_by_side(other: PathBuf, options: &Options, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let word = |name: &str, value: String| [name.to_owned(), value];
     let (server, client) = options.processors;
@@ -219,7 +220,7 @@ fn side_by_side(other: PathBuf, options: &Options, out: &Path) -> Result<(), Box
     Ok(())
 }
 
-/// A rate that the generator held down decides nothing.
+/// A rate that the generator limited decides nothing.
 fn reached(report: &Report) -> bool {
     !report.has_problem() && report.verdicts.iter().all(|verdict| verdict.reached || verdict.generator_bound)
 }

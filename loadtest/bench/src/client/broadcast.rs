@@ -1,10 +1,12 @@
-//! One message to very many, over several rings a side: what the bare send to each costs where none of them is in a cache.
+//! One message to very many receivers, over several rings a side: what the bare send to each costs
+//! where none of them is in a cache.
 //!
-//! On loopback the sender's time has the receiver's wake-up in it, so these receivers wait as those of `loadtest` do: the rings
-//! of a processor take turns on one thread, which sleeps when none has anything.
+//! On loopback the sender's time includes the receiver's wake-up, so these receivers wait as those
+//! of `loadtest` do: the rings of a processor take turns on one thread, which sleeps when none has
+//! anything.
 //!
 //! ```text
-//!   Crowd ─ message ─► its threads: connection 0 of the first sends it; members take turns until each has all
+//!   Crowd ─ message ─► its threads: connection 0 of the first sends it; members receive it
 //!         ◄─ done ───
 //! ```
 
@@ -20,31 +22,32 @@ use std::time::{Duration, Instant};
 
 /// How long a message may make no progress.
 const STALL: Duration = Duration::from_secs(20);
-/// A server that uses less than this in a [`LOOK`] has nothing to do but look at its rings.
+/// A server that uses less than this in a [`LOOK`] has nothing to do except polling its rings.
 const QUIET: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(200);
-/// Connections that come from one address: a quarter of its ports, for `connect()` searches long when most are taken.
+/// Connections from one address: a quarter of its ports, because `connect()` searches long when
+/// most are taken.
 const PORTS_OF_SOURCE: usize = 16_000;
 const SOURCES_MIN: usize = 8;
 
-/// A message to all, done.
+/// The figures of one message to all.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
-    /// Nanoseconds of the server's CPU a delivery.
+    /// Nanoseconds of the server's CPU per delivery.
     pub server_ns: f64,
     /// From the write to the last delivery.
     pub elapsed: Duration,
 }
 
-/// The receivers. The very first connection is the sender, and gets nothing.
+/// The receivers. The very first connection is the sender, and receives nothing.
 ///
-/// Their threads end with the process: taking very many connections apart politely takes minutes.
+/// Their threads end with the process: closing very many connections in order takes minutes.
 pub struct Crowd {
     threads: Vec<ReceiverThread>,
     receivers: usize,
 }
 
-/// A thread of receivers, and what it says when it has done what it was told.
+/// A thread of receivers, and the channel on which it reports.
 struct ReceiverThread {
     messages: Sender<Arc<[u8]>>,
     done: Receiver<Result<(), Problem>>,
@@ -58,9 +61,9 @@ struct Member {
     /// Whether its connection 0 is the sender.
     sends: bool,
     message: Arc<[u8]>,
-    /// Bytes of the message that each connection has got.
+    /// Bytes of the message that each connection has received.
     offsets: Vec<u32>,
-    /// Connections that have not got all of it.
+    /// Connections that have not received all of it.
     waiting: usize,
     progress_at: Instant,
     problem: Option<Problem>,
@@ -70,7 +73,7 @@ impl Crowd {
     /// Connects `count` receivers, and the sender, from `rings` rings to `port` of this machine.
     ///
     /// # Errors
-    /// [`Problem`]: what the system says, or a server that does not take them all.
+    /// [`Problem`]: the system's errors, or a server that does not accept them all.
     pub fn gather(count: usize, rings: usize, port: u16) -> Result<Crowd, Problem> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut left = count + 1;
@@ -95,32 +98,34 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Looks once more at all connections: nothing may have come since the last message.
+    /// Checks all connections once more: nothing may have arrived since the last message.
     ///
     /// # Errors
-    /// [`Problem`]: a delivery that is one too many.
+    /// [`Problem`]: a delivery too many.
     pub fn finish(&mut self) -> Result<(), Problem> {
         self.publish(&Arc::default())
     }
 
-    /// Tells all threads of a message, and waits until they have it.
+    /// Passes a message to all threads, and waits until they have received it.
     fn publish(&self, message: &Arc<[u8]>) -> Result<(), Problem> {
         for thread in &self.threads {
-            let _ = thread.messages.send(Arc::clone(message)); // one that has ended is told by the wait
+            // The wait reports a thread that has ended.
+            let _ = thread.messages.send(Arc::clone(message));
         }
         self.wait()
     }
 
-    /// Waits until all threads have done what they were told.
+    /// Waits until all threads have reported.
     fn wait(&self) -> Result<(), Problem> {
         let gone = |_| Problem("a thread of receivers has ended; what it says is above".into());
         self.threads.iter().try_for_each(|thread| thread.done.recv().map_err(gone)?)
     }
 
-    /// Waits until `server`, a process, has accepted all: a connection is the client's before that, for the kernel answers.
+    /// Waits until `server`, a process, has accepted all: the client's side is connected before
+    /// that, because the kernel answers.
     ///
     /// # Errors
-    /// [`Problem`]: the server is busy for ever.
+    /// [`Problem`]: the server stays busy.
     pub fn wait_until_accepted(&self, server: u32) -> Result<(), Problem> {
         let until = Instant::now() + STALL;
         let mut before = cpu::of_process(server)?;
@@ -135,10 +140,11 @@ impl Crowd {
         Err(Problem("the server does not come to rest".into()))
     }
 
-    /// Sends a message of `size` bytes, 8 at least, and waits until all have it; `server` is the process to measure.
+    /// Sends a message of `size` bytes, at least 8, and waits until all have it; `server` is the
+    /// process to measure.
     ///
     /// # Errors
-    /// [`Problem`], among them a delivery that is lost, doubled or wrong.
+    /// [`Problem`], for example a delivery that is lost, doubled or wrong.
     pub fn broadcast(&mut self, round: u64, size: usize, server: u32) -> Result<Round, Problem> {
         let mut payload: Vec<u8> = (0..size.max(8)).map(|at| at as u8).collect();
         payload[..8].copy_from_slice(&round.to_be_bytes());
@@ -154,7 +160,7 @@ impl Crowd {
     }
 }
 
-/// What a thread opens.
+/// The connections that a thread opens.
 struct Opening {
     /// Connections of each ring.
     shares: Vec<usize>,
@@ -223,7 +229,7 @@ impl Member {
         }
     }
 
-    /// Whether there is something to wait for; a problem ends that.
+    /// Whether there is something to wait for; a problem ends the wait.
     fn goes_on(&mut self, turned: Result<(), Problem>) -> bool {
         self.problem = self.problem.take().or(turned.err());
         self.problem.is_none() && self.waiting > 0
@@ -271,7 +277,7 @@ impl TakesTurns for Member {
     }
 }
 
-/// Compares what came with what must come; true when it is complete.
+/// Compares received bytes with the expected ones; true when they are complete.
 fn take(expected: &[u8], offset: &mut u32, bytes: &[u8]) -> Result<bool, String> {
     let begin = *offset as usize;
     let end = begin + bytes.len();

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 /// How long the first messages may wait for blocks.
 const BLOCKS_WITHIN: Duration = Duration::from_secs(5);
-/// How long answers may be due at the end.
+/// How long the last answers may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One connection's loop.
 struct Loop {
-    /// Bytes of the present round that have come.
+    /// Bytes of the present round that have arrived.
     offset: u32,
     rounds: u32,
     sent_at: Instant,
@@ -35,7 +35,7 @@ struct Echo {
 /// Measures `depth` messages of `size` bytes at a time over all connections of the fleet.
 ///
 /// # Errors
-/// [`Problem`], among them an answer that is not what was sent.
+/// [`Problem`], for example an answer that differs from what was sent.
 pub fn echo<L: Line>(
     fleet: &mut Fleet<L>,
     protocol: Protocol,
@@ -81,7 +81,7 @@ pub fn echo<L: Line>(
     }
 }
 
-/// How what came differs from what should have come.
+/// Describes how received bytes differ from the expected ones.
 pub(super) fn difference(expected: &[u8], got: &[u8]) -> String {
     let same = expected.iter().zip(got).take_while(|(one, other)| one == other).count();
     let part = |bytes: &[u8]| format!("{:02x?}", &bytes[same.min(bytes.len())..bytes.len().min(same + 24)]);
@@ -111,7 +111,8 @@ impl Echo {
     ) -> Result<(), Problem> {
         self.loops.push(Loop { offset: 0, rounds: 0, sent_at: Instant::now() });
         self.waiting += 1;
-        // There are fewer blocks than connections: turns in between set some free, past the kernel when they are acknowledged.
+        // There are fewer blocks than connections: turns in between set some free, past the kernel
+        // when they are acknowledged.
         let since = Instant::now();
         let request = loop {
             match fleet.prepare(request) {

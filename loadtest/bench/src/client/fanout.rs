@@ -1,4 +1,4 @@
-//! Fan-out: connection 0 sends a message to all others; when everyone has it, the next.
+//! Fan-out: connection 0 sends a message to all others; when all have received it, the next.
 
 use super::echo::difference;
 use super::fleet::{Arrival, Fleet};
@@ -12,14 +12,14 @@ const ROUND_WITHIN: Duration = Duration::from_secs(10);
 struct FanOut {
     protocol: Protocol,
     size: usize,
-    /// By connection: bytes of the present round that have come.
+    /// By connection: bytes of the present round that have arrived.
     offsets: Vec<u32>,
-    /// What each receiver must get in this round, and what the sender must.
+    /// What each receiver must receive in this round, and what the sender must.
     delivery: Vec<u8>,
     reply: Vec<u8>,
     round: u64,
     sent_at: Instant,
-    /// Connections that have not got everything of this round.
+    /// Connections that have not received everything of this round.
     waiting: usize,
     watch: Watch,
 }
@@ -27,7 +27,7 @@ struct FanOut {
 /// Measures messages of `size` bytes from the fleet's first connection to all others.
 ///
 /// # Errors
-/// [`Problem`], among them a delivery that is lost, doubled or wrong.
+/// [`Problem`], for example a delivery that is lost, doubled or wrong.
 pub fn fan_out<L: Line>(
     fleet: &mut Fleet<L>,
     protocol: Protocol,

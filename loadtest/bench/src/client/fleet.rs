@@ -13,22 +13,22 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Connects under way at a time: less than any server's backlog.
+/// At most so many connects are under way: fewer than any server's backlog.
 const CONNECTS_MAX: usize = 256;
 /// Source addresses of loopback that connections come from, in turn.
 const SOURCES: u32 = 8;
-/// Completions of a turn at most.
+/// At most so many completions per turn.
 pub(crate) const BATCH: usize = 1024;
 /// How long everything may take to become ready, and how many connections may take a second more.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const READY_A_SECOND: u64 = 2000;
 
-/// Why a measurement could not be made: the server's fault or the system's.
+/// Why a measurement failed: the server's fault or the system's.
 #[derive(Debug)]
 pub struct Problem(pub String);
 
 impl Problem {
-    /// With what was being done.
+    /// A problem, with the action that failed.
     pub fn of(what: &str, error: impl Display) -> Problem {
         Problem(format!("{what}: {error}"))
     }
@@ -48,7 +48,7 @@ impl From<io::Error> for Problem {
     }
 }
 
-/// One connection on its way to being ready.
+/// A connection that is not ready yet.
 struct Opening {
     steps: VecDeque<Step>,
     got: Vec<u8>,
@@ -57,7 +57,7 @@ struct Opening {
 /// Connections that are ready, numbered from 0.
 pub struct Fleet<L> {
     pub(super) line: L,
-    /// Where connections come from, in turn; none: wherever the line has them come from.
+    /// The source addresses of connections, in turn; empty: the line chooses.
     sources: Vec<Ipv4Addr>,
     batch: Completions,
     /// How long a turn may wait while connections open.
@@ -67,7 +67,7 @@ pub struct Fleet<L> {
     numbers: Vec<u32>,
 }
 
-/// What came in on the connection of a number.
+/// What arrived on the connection of a number.
 pub(super) struct Arrival {
     pub(super) number: usize,
     /// When this turn's wait ended.
@@ -76,24 +76,24 @@ pub(super) struct Arrival {
 }
 
 impl Fleet<UringBackend> {
-    /// For `count` connections over io_uring, the cheaper client.
+    /// A fleet of `count` connections over io_uring, the cheaper client.
     ///
     /// # Errors
-    /// Where io_uring is not to be had.
+    /// io_uring cannot be used.
     pub fn over_uring(count: usize) -> io::Result<Self> {
         let line = UringBackend::new(&backend_config(count), &UringConfig::default())?;
         Ok(Fleet::over(line, loopback(SOURCES), count))
     }
 
-    /// Has connections come from these addresses, in turn.
+    /// Sets the source addresses of connections, in turn.
     pub(super) fn come_from(&mut self, sources: Vec<Ipv4Addr>) {
         self.sources = sources;
     }
 
-    /// Shares its thread with others: it takes a wait slot in their ring group, and never waits by itself.
+    /// Shares its thread with others: joins their shared wait, and never waits by itself.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's errors.
     pub(super) fn join_wait(&mut self, slot: WaitSlot) -> io::Result<()> {
         self.wait = Duration::ZERO;
         self.line.join_wait(slot)
@@ -101,10 +101,10 @@ impl Fleet<UringBackend> {
 }
 
 impl Fleet<EpollBackend> {
-    /// For `count` connections over epoll.
+    /// A fleet of `count` connections over epoll.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's errors.
     pub fn over_epoll(count: usize) -> io::Result<Self> {
         Ok(Fleet::over(EpollBackend::new(&backend_config(count))?, loopback(SOURCES), count))
     }
@@ -132,7 +132,8 @@ fn backend_config(count: usize) -> BackendConfig {
 }
 
 impl<L: Line> Fleet<L> {
-    /// For `count` connections over `line`, from these addresses in turn; none: from those that the line chooses.
+    /// A fleet of `count` connections over `line`, from these addresses in turn; without any, from
+    /// those that the line chooses.
     pub(crate) fn over(line: L, sources: Vec<Ipv4Addr>, count: usize) -> Fleet<L> {
         Fleet {
             line,
@@ -147,7 +148,7 @@ impl<L: Line> Fleet<L> {
     /// Opens `count` connections to `server` and makes them ready.
     ///
     /// # Errors
-    /// [`Problem`], among them a server that does not answer as it should.
+    /// [`Problem`], for example a server that does not answer as it should.
     pub fn open(
         &mut self,
         server: SocketAddr,
@@ -210,13 +211,13 @@ impl<L: Line> Fleet<L> {
         self.numbers[id.index()] as usize
     }
 
-    /// One turn; the batch is handed out whole.
+    /// One turn; returns the whole batch.
     fn poll(&mut self, wait: Duration) -> Result<Vec<Completion>, Problem> {
         self.line.poll(wait, &mut self.batch).map_err(|error| Problem::of("poll", error))?;
         Ok(self.batch.drain().collect())
     }
 
-    /// One turn of a measurement: `handle` gets what came in.
+    /// One turn of a measurement: `handle` gets what arrived.
     pub(super) fn turn(
         &mut self,
         wait: Duration,

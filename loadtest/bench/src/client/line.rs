@@ -1,4 +1,4 @@
-//! What the generator asks of the way that its bytes go.
+//! The transport under the generator.
 
 use crate::tally::Resent;
 use netpoll::{Backend, BufferPools, Completions, ConnectError, ConnectionId, SendError, SharedBuffer};
@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A way for bytes: every backend, and a port by itself, where a frame is all there is.
+/// A transport for bytes: every backend, and a bare port, where a frame is all there is.
 pub trait Line {
     /// Begins a connection; `Connected` follows.
     ///
@@ -14,10 +14,10 @@ pub trait Line {
     /// Those of [`Backend::connect`].
     fn connect(&mut self, from: Option<SocketAddr>, to: SocketAddr) -> Result<ConnectionId, ConnectError>;
 
-    /// Sends what is queued, and appends what came in within `wait`.
+    /// Sends what is queued, and appends what arrived within `wait`.
     ///
     /// # Errors
-    /// What makes the line unusable.
+    /// What makes the transport unusable.
     fn poll(&mut self, wait: Duration, batch: &mut Completions) -> io::Result<()>;
 
     /// Queues bytes for the next poll.
@@ -26,13 +26,14 @@ pub trait Line {
     /// Those of [`Backend::send`].
     fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) -> Result<(), SendError>;
 
-    /// Where blocks for bytes to be sent come from.
+    /// The pools that blocks for outgoing bytes come from.
     fn pools(&mut self) -> &mut BufferPools;
 
-    /// How long it had something to do so far, where it polls: then processor time says nothing.
+    /// How long it has had something to do so far, where it polls: then processor time says
+    /// nothing.
     fn busy(&mut self) -> Option<Duration>;
 
-    /// What it sent again so far, where it is a TCP that counts that.
+    /// What it has retransmitted so far, where it is a TCP that counts that.
     fn resent(&mut self) -> Option<Resent>;
 }
 

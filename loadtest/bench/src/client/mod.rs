@@ -6,9 +6,9 @@
 //!   fan-out:  one connection writes a message, all others wait for it; then the next message
 //! ```
 //!
-//! Requests are prepared once and shared by all connections; every byte that comes back is compared with what must come.
-//! In the first round of a measurement each connection's messages carry its own number, so that an answer to the wrong
-//! connection shows.
+//! Requests are prepared once and shared by all connections; every byte that comes back is compared
+//! with what must come. In the first round of a measurement each connection's messages carry its
+//! own number, so that an answer to the wrong connection shows.
 
 mod broadcast;
 mod echo;

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 /// When to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// Left out before it.
+    /// The warm-up before it, which is left out.
     pub warm_up: Duration,
-    /// Measured.
+    /// The measured time.
     pub length: Duration,
 }
 
-/// Whom to watch.
+/// The processes and processors to watch.
 #[derive(Debug)]
 pub struct Probe {
     /// The server's process.
@@ -24,14 +24,14 @@ pub struct Probe {
     pub server_cpu: usize,
     /// The generator's processor.
     pub client_cpu: usize,
-    /// Where the server polls: what it says of itself, for its processor time says nothing.
+    /// The figures of a server that polls, where its processor time says nothing.
     pub tally: Option<Asked>,
 }
 
-/// A process, or thread, at one instant.
+/// The times of a process, or thread, at one instant.
 #[derive(Clone, Copy, Debug)]
 struct Side {
-    /// What the scheduler gave it.
+    /// Processor time, by the scheduler.
     ran: Duration,
     /// How long it had something to do: the same, unless it polls.
     worked: Duration,
@@ -42,10 +42,11 @@ struct Side {
 /// Counters at one instant.
 #[derive(Clone, Copy, Debug)]
 struct Snapshot {
-    /// When it was begun, and when it was complete: a server that polls may take milliseconds to answer.
+    /// When reading began, and when it was complete: a server that polls may take milliseconds to
+    /// answer.
     taken: (Instant, Instant),
     messages: u64,
-    /// What the server told of its frames.
+    /// The server's counts of its frames.
     tally: Option<Tally>,
     /// What the generator's TCP sent again.
     resent: Option<Resent>,
@@ -61,7 +62,7 @@ impl Snapshot {
     }
 }
 
-/// What a window showed.
+/// The result of a window.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// How long it was.
@@ -76,9 +77,9 @@ pub struct Measured {
     pub frames: Option<u64>,
     /// What both ends sent again, where both count it.
     pub resent: Option<Resent>,
-    /// Share of the server's processor that others used.
+    /// Share of the server's processor that other processes used.
     pub foreign_server: f64,
-    /// Share of the generator's processor that others used.
+    /// Share of the generator's processor that other processes used.
     pub foreign_client: f64,
     /// Nanoseconds from a write to its last answer.
     pub latency: Histogram<u64>,
@@ -132,14 +133,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Not armed yet: counts, but measures nothing.
+    /// A window that is not armed yet: it counts, but measures nothing.
     pub(super) fn new(probe: Probe) -> Result<Watch, Problem> {
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)
             .map_err(|error| Problem::of("histogram", error))?;
         Ok(Watch { probe, window: None, begin: None, messages: 0, latency })
     }
 
-    /// The warm-up begins.
+    /// Begins the warm-up.
     pub(super) fn arm(&mut self, window: Window) {
         let from = Instant::now() + window.warm_up;
         self.window = Some((from, from + window.length));
@@ -153,7 +154,7 @@ impl Watch {
         }
     }
 
-    /// Once a turn; what was measured, when the window is over.
+    /// Called once a turn; returns the measurement when the window is over.
     pub(super) fn tick<L: Line>(&mut self, line: &mut L) -> Result<Option<Measured>, Problem> {
         let Some((from, until)) = self.window else { return Ok(None) };
         let now = Instant::now();
@@ -174,7 +175,7 @@ impl Watch {
         let begun = Instant::now();
         let probe = &mut self.probe;
         let tally = probe.tally.as_mut().map(Asked::ask).transpose();
-        let tally = tally.map_err(|error| Problem::of("the server does not tell", error))?;
+        let tally = tally.map_err(|error| Problem::of("the server publishes no figures", error))?;
         let ran = cpu::of_process(probe.server).map_err(|error| Problem::of("the server is gone", error))?;
         let worked = tally.map_or(ran, |tally| tally.busy);
         let server = Side { ran, worked, core: cpu::busy(probe.server_cpu)? };

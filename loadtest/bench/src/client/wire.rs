@@ -1,4 +1,4 @@
-//! What goes over the wire, prepared before the clock runs.
+//! The bytes on the wire, prepared before the clock runs.
 
 use gateway_proto::auth::AuthRequest;
 use gateway_proto::body::{PushOperation, RoomKey, SendMessage, SendMessageReply, Target};
@@ -14,7 +14,7 @@ const ROOM: &str = "bench://all";
 /// Frames of one client all carry the same mask; what unmasking costs does not depend on it.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// How a server is spoken to.
+/// The protocol of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Payloads and nothing else.
@@ -27,7 +27,7 @@ pub enum Protocol {
     WebSocket,
 }
 
-/// One step of a connection's way to being ready: what to send, and what must come back.
+/// One step of making a connection ready: what to send, and what must come back.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// Sent first.
@@ -46,7 +46,7 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// Whether `got` is it: yes, not yet (`None`), or no.
+    /// Whether `got` matches: yes, not yet (`None`), or no.
     pub fn matches(&self, got: &[u8]) -> Option<bool> {
         match self {
             Expected::Bytes(bytes) if got.len() < bytes.len() => {
@@ -72,7 +72,7 @@ impl Protocol {
         matches!(self, Protocol::Goim | Protocol::GoimWebSocket)
     }
 
-    /// What connection number `index` has to do before it is ready.
+    /// The steps of connection number `index` before it is ready.
     pub fn steps(self, index: usize, room: bool) -> Vec<Step> {
         let mut steps = vec![];
         if self.is_websocket() {
@@ -101,7 +101,8 @@ impl Protocol {
         (self.client_says(&inner), self.server_says(&inner))
     }
 
-    /// A message to all `receivers`, how they see it, and what the sender is told.
+    /// A message to all `receivers`: what is sent, what each receives, and what the sender
+    /// receives.
     pub fn fan_out(self, payload: &[u8], receivers: u32) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         if !self.is_goim() {
             return (self.client_says(payload), self.server_says(payload), vec![]);

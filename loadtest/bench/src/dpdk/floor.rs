@@ -1,7 +1,8 @@
 //! The floor of poll mode: what a port costs by itself.
 //!
-//! A burst of frames comes in, and each goes back where it came from, or to every other address that has joined. What is left is
-//! DPDK's queue, our packet buffers, and the copy into a transmit buffer, which the gateway's stack pays for, too.
+//! A burst of frames arrives, and each goes back to its sender, or to every other address that has
+//! joined. What is left is DPDK's queue, our packet buffers, and the copy into a transmit buffer,
+//! which the gateway's stack pays for, too.
 
 use super::wire::{Kind, SERVER, transmit};
 use super::{IDLE_SLEEP_MAX, LISTENER, RECEIVE_BUFFERS, serving};
@@ -28,7 +29,7 @@ struct Leaving {
     kind: Kind,
     /// The address that it came from, which gets no copy of a fan-out.
     from: Mac,
-    /// How many of the members have had their turn.
+    /// The number of members that have been sent to.
     done: usize,
 }
 
@@ -44,7 +45,7 @@ struct Floor {
 /// Serves on the link at `socket` until killed.
 ///
 /// # Errors
-/// What DPDK says.
+/// DPDK's errors.
 pub fn serve(socket: &Path, work: Work) -> io::Result<()> {
     let mut sizes = BackendConfig::small(1);
     sizes.pools.receive.count = RECEIVE_BUFFERS;
@@ -125,13 +126,13 @@ impl Leaving {
         Some(Leaving { frame, kind, from, done: 0 })
     }
 
-    /// Back where it came from: frames sent, and whether that is all.
+    /// Sends the frame back to its sender; returns the frames sent, and whether that is all.
     fn back(&mut self, queue: &mut Queue, now: Timestamp) -> (u64, bool) {
         let sent = transmit(queue, now, self.frame.as_slice());
         (u64::from(sent), sent)
     }
 
-    /// To all others, as far as the port takes it.
+    /// Sends the frame to all others, as far as the port takes it.
     fn send_to_others(&mut self, queue: &mut Queue, now: Timestamp, members: &[Mac]) -> (u64, bool) {
         let mut sent = 0;
         for member in &members[self.done..] {

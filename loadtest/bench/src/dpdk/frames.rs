@@ -1,6 +1,7 @@
-//! The generator's end of a bare port: connections that are hardware addresses, and payloads that are frames.
+//! The generator's end of a bare port: connections are hardware addresses, and payloads are frames.
 //!
-//! Nothing is acknowledged or repeated. The link loses nothing: what its ring has no room for waits here.
+//! Nothing is acknowledged or repeated. The link loses nothing: frames that its ring has no room
+//! for wait here.
 
 use super::wire::{HEADER_SIZE, Kind, PAYLOAD_MAX, header, number, transmit};
 use crate::client::Line;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 /// Frames taken from the port at once.
 const BURST: usize = 32;
-/// Bursts of a poll at most.
+/// At most so many bursts per poll.
 const BURSTS_PER_POLL: usize = 8;
 
 /// What waits to be sent.
@@ -48,10 +49,10 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Over `queue`, which nobody has used, resting for `idle_sleep_max` at most.
+    /// A line over `queue`, which is fresh, and which sleeps for at most `idle_sleep_max`.
     ///
     /// # Errors
-    /// When memory is short.
+    /// Memory is short.
     pub(super) fn new(mut queue: Queue, pools: &PoolsConfig, idle_sleep_max: Duration) -> io::Result<Frames> {
         let memory = queue.receive_memory().ok_or_else(|| io::Error::other("the port has no memory"))?;
         Ok(Frames {
@@ -104,7 +105,7 @@ impl Frames {
 }
 
 impl Waiting {
-    /// Hands the port its frames; whether all have left.
+    /// Passes the frames to the port; returns whether all have left.
     fn leave(&mut self, queue: &mut Queue, now: Timestamp) -> bool {
         let mut frame = [0; HEADER_SIZE + PAYLOAD_MAX];
         frame[..HEADER_SIZE].copy_from_slice(&header(self.number, self.kind));

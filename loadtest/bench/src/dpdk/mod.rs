@@ -1,4 +1,5 @@
-//! Past the kernel: a server and the generator on the two ends of a link in shared memory (DPDK's memif).
+//! Past the kernel: a server and the generator on the two ends of a link in shared memory (DPDK's
+//! memif).
 //!
 //! ```text
 //!   bench (core 1)                                    bench-server (core 0), one at a time
@@ -8,7 +9,7 @@
 //!        └── busy time, frames ◄── pipes ── Teller ◄───┘
 //! ```
 //!
-//! Both ends poll, so what they cost is the time that they had something to do ([`crate::tally`]).
+//! Both ends poll, so their cost is the time in which they had something to do ([`crate::tally`]).
 
 mod floor;
 mod frames;
@@ -44,14 +45,16 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 const PREFIX_LENGTH: u8 = 16;
 /// The port of the gateway's listener.
 const LISTENER: u16 = 3101;
-/// Neither end ever sleeps: a processor that is given away comes back with a delay, which would be counted as busy time.
+/// Neither end ever sleeps: a processor that is given away comes back with a delay, which would be
+/// counted as busy time.
 const IDLE_SLEEP_MAX: Duration = Duration::ZERO;
 /// Receive buffers of each end: four times what the link's ring holds.
 const RECEIVE_BUFFERS: u32 = 4096;
 /// How long the link may take to come up: a memif client looks for its server every 100 ms or so.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
 
-/// The gateway's configuration on the link, beside what all rows have; receive buffers as many as the floor's.
+/// The gateway's configuration on the link, in addition to what all rows have; as many receive
+/// buffers as the floor has.
 const ON_LINK: &str = r#"
 backend = "dpdk"
 [[listener]]
@@ -65,12 +68,12 @@ addresses = ["10.77.0.2/16"]
 receive_buffers_per_worker = 4096
 "#;
 
-/// A link that is to be; its socket goes with it.
+/// A link to be made; its socket is removed with it.
 #[derive(Debug)]
 pub struct Link(PathBuf);
 
 impl Link {
-    /// One that nobody else has.
+    /// A link with a fresh socket.
     pub fn new() -> Link {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -108,10 +111,10 @@ fn serving(socket: &Path, sizes: &BackendConfig) -> io::Result<Host> {
     Host::open(host("bench-server", "server", socket, SERVER), 1, sizes).map_err(io::Error::other)
 }
 
-/// The gateway, on the server's end of the link at `socket`, until killed.
+/// Serves the gateway, on the server's end of the link at `socket`, until killed.
 ///
 /// # Errors
-/// What DPDK says, or the configuration.
+/// DPDK's errors, or those of the configuration.
 pub fn serve_gateway(socket: &Path) -> io::Result<()> {
     let (settings, sizes) = gateway::planned(BackendKind::Dpdk, ON_LINK)?;
     let host = serving(socket, &sizes)?;
@@ -177,10 +180,10 @@ fn sizes(count: usize) -> BackendConfig {
     }
 }
 
-/// `count` connections on our TCP, over `link`, whose server is there.
+/// `count` connections on our TCP, over `link`, whose server is running.
 ///
 /// # Errors
-/// What DPDK says; that the link does not come up.
+/// DPDK's errors; the link does not come up.
 pub fn over_engine(link: &Link, count: usize) -> Result<Fleet<HostBackend>, Problem> {
     let sizes = sizes(count);
     let host = generating(link, &sizes)?;
@@ -190,10 +193,11 @@ pub fn over_engine(link: &Link, count: usize) -> Result<Fleet<HostBackend>, Prob
     Ok(Fleet::over(backend, vec![CLIENT], count))
 }
 
-/// `count` hardware addresses that exchange frames with a bare floor over `link`, whose server is there.
+/// `count` hardware addresses that exchange frames with a bare floor over `link`, whose server is
+/// running.
 ///
 /// # Errors
-/// What DPDK says; that the link does not come up.
+/// DPDK's errors; the link does not come up.
 pub fn over_frames(link: &Link, count: usize) -> Result<Fleet<Frames>, Problem> {
     let sizes = sizes(count);
     let host = generating(link, &sizes)?;

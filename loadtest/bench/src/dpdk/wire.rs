@@ -1,7 +1,8 @@
-//! Frames between the generator and a bare port: as long as TCP's would be, with nothing of TCP in them.
+//! Frames between the generator and a bare port: as long as TCP's would be, with nothing of TCP in
+//! them.
 //!
 //! ```text
-//!   to (6) │ from (6) │ kind (2) │ nothing (52: IPv4, and TCP with timestamps, would be there) │ payload
+//!   to (6) │ from (6) │ kind (2) │ nothing (52: for IPv4, and TCP with timestamps) │ payload
 //! ```
 //!
 //! A connection is a hardware address of the generator's.
@@ -13,10 +14,10 @@ use netpoll::Timestamp;
 
 /// Bytes before the payload: those of a segment of an established connection.
 pub(super) const HEADER_SIZE: usize = 14 + 20 + 32;
-/// Bytes of payload at most, as in a segment.
+/// At most so many bytes of payload, as in a segment.
 pub(super) const PAYLOAD_MAX: usize = 1514 - HEADER_SIZE;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A connection begins; confirmed by the same.
@@ -26,7 +27,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Of IEEE 802's two types for local experiments.
+    /// One of IEEE 802's two types for local experiments.
     const fn ether_type(self) -> u16 {
         match self {
             Kind::Join => 0x88b5,
@@ -34,7 +35,7 @@ impl Kind {
         }
     }
 
-    /// `None`: a frame of somebody else's.
+    /// The kind of a frame; `None` for a foreign one.
     pub(super) fn of(frame: &[u8]) -> Option<Kind> {
         let kind = frame.get(12..14).filter(|_| frame.len() >= HEADER_SIZE)?;
         [Kind::Join, Kind::Message].into_iter().find(|one| kind == one.ether_type().to_be_bytes())
@@ -65,7 +66,7 @@ pub(super) fn header(number: u32, kind: Kind) -> [u8; HEADER_SIZE] {
     header
 }
 
-/// Hands a frame to the port; whether there was room for it.
+/// Passes a frame to the port; returns whether there was room for it.
 pub(super) fn transmit(queue: &mut Queue, now: Timestamp, frame: &[u8]) -> bool {
     queue.transmit(now, &Frame::whole(frame)).is_ok()
 }

@@ -1,5 +1,6 @@
-//! The floor of readiness: edge-triggered epoll; `recv` from all that are ready, side by side into one buffer that stays in
-//! the cache, then `send` to all. Both loops by themselves run better than one that alternates.
+//! The floor of readiness: edge-triggered epoll; `recv` from all that are ready, side by side into
+//! one buffer that stays in the cache, then `send` to all. Two separate loops run better than one
+//! that alternates.
 
 use super::{Work, listen};
 use rustix::buffer::spare_capacity;
@@ -12,7 +13,8 @@ use std::os::fd::OwnedFd;
 
 const EVENTS_MAX: usize = 1024;
 const RECEIVE_MAX: usize = 64 << 10;
-/// Two receives, so that what waits to be sent stays in the cache: at most half of it is used before it is sent.
+/// Room for two receives, so that what waits to be sent stays in the cache: at most half of it is
+/// used before it is sent.
 const BUFFER_SIZE: usize = 2 * RECEIVE_MAX;
 const LISTENER: u64 = u64::MAX;
 
@@ -21,17 +23,17 @@ struct Floor {
     listener: OwnedFd,
     connections: Slab<OwnedFd>,
     buffer: Vec<u8>,
-    /// Bytes of the buffer in use.
+    /// Bytes of the buffer that are in use.
     filled: usize,
-    /// What lies in the buffer: from whom, from where, how much.
+    /// The content of the buffer: sender, position and size of each piece.
     received: Vec<(usize, usize, usize)>,
     work: Work,
 }
 
-/// Serves until killed; `announce` is told the port.
+/// Serves until killed; passes the port to `announce`.
 ///
 /// # Errors
-/// What the system says to epoll or the listener.
+/// The system's errors from epoll or the listener.
 pub fn serve(work: Work, announce: impl FnOnce(u16)) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let (listener, port) = listen(true, 0)?;
@@ -79,8 +81,8 @@ impl Floor {
         }
     }
 
-    /// Receives until the socket is empty: a receive that does not fill its room has emptied it, and the next bytes
-    /// make a new edge.
+    /// Receives until the socket is empty: a receive that does not fill its room has emptied it,
+    /// and the next bytes make a new edge.
     fn readable(&mut self, key: usize) {
         loop {
             if self.buffer.len() - self.filled < RECEIVE_MAX {

@@ -1,8 +1,9 @@
 //! The floors: the least that a server can do over this kernel.
 //!
-//! No protocol, no buffering, no back-pressure: bytes come in and go out. A peer that does not take at once what it is
-//! sent is dropped; the generator's closed loops never have more under way than a socket holds, and count it as a failed run
-//! if it happens. The fan-out servers send whatever comes in on a connection to all other connections.
+//! No protocol, no buffering, no back-pressure: bytes come in and go out. A peer that does not take
+//! at once what it is sent is dropped; the generator's closed loops never have more under way than
+//! a socket holds, and count such a drop as a failed run. The fan-out servers send whatever arrives
+//! on a connection to all other connections.
 
 pub mod epoll;
 mod ring;
@@ -13,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-/// What a floor does with bytes that came in.
+/// What a floor does with received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Sends them back.
@@ -22,7 +23,8 @@ pub enum Work {
     FanOut,
 }
 
-/// A listener on a free port of loopback, or on `port` together with others (`SO_REUSEPORT`); what it accepts inherits `TCP_NODELAY`.
+/// A listener on a free port of loopback, or on `port` together with others (`SO_REUSEPORT`); what
+/// it accepts inherits `TCP_NODELAY`.
 fn listen(nonblocking: bool, port: u16) -> io::Result<(OwnedFd, u16)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;

@@ -1,10 +1,11 @@
 //! A bare io_uring with a ring of receive buffers: the only `unsafe` of this crate.
 //!
 //! What makes it sound:
-//! * memory that the kernel writes to (the receive buffers) is leaked at the start, and read only while a [`Lent`] says
-//!   that the kernel has handed that buffer over;
-//! * memory that a send reads lives until `io_uring_enter` has returned with the submission consumed: a send with
-//!   `MSG_DONTWAIT` is tried during that call and never again. Buffers go back to the kernel only after it.
+//! * memory that the kernel writes to (the receive buffers) is leaked at the start, and read only
+//!   while a [`Lent`] says that the kernel has delivered that buffer;
+//! * memory that a send reads lives until `io_uring_enter` has returned with the submission
+//!   consumed: a send with `MSG_DONTWAIT` is tried during that call and never again. Buffers go
+//!   back to the kernel only after it.
 #![allow(unsafe_code)]
 
 use io_uring::squeue::{Entry, Flags};
@@ -24,7 +25,7 @@ const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const OTHER: u64 = 4;
 
-/// A receive buffer that the kernel has handed over, with bytes in it.
+/// A receive buffer that the kernel has delivered, with bytes in it.
 #[derive(Debug)]
 pub(super) struct Lent {
     id: u16,
@@ -53,7 +54,7 @@ struct Buffers {
     count: u16,
     size: usize,
     tail: u16,
-    /// Given back when the sends that read them are done.
+    /// Buffers that are returned when the sends that read them are done.
     returning: Vec<u16>,
 }
 
@@ -68,8 +69,8 @@ pub(super) struct Ring<'r> {
     listener: Fd,
 }
 
-/// Runs `body` with fresh rings on this thread, one for each listener. A ring's receive buffers hold at least `size` bytes, and
-/// it has room for `slots` connections.
+/// Runs `body` with fresh rings on this thread, one for each listener. A ring's receive buffers
+/// hold at least `size` bytes, and it has room for `slots` connections.
 pub(super) fn with_rings<T>(
     listeners: &[OwnedFd],
     slots: u32,
@@ -92,7 +93,8 @@ pub(super) fn with_rings<T>(
     let mut rings = Vec::with_capacity(listeners.len());
     for (ring, listener) in made.iter_mut().zip(listeners) {
         let (mut submitter, submissions, completions) = ring.split();
-        // The kernel has sixteen places for a thread's rings; those beyond are told by their descriptors.
+        // The kernel has sixteen places for a thread's rings; further ones are entered by their
+        // descriptors.
         let _ = submitter.register_ring_fd();
         submitter.register_files_sparse(slots)?;
         let buffers = Buffers::register(&submitter, size)?;
@@ -132,7 +134,7 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// Hands the returning buffers to the kernel.
+    /// Returns the used buffers to the kernel.
     fn give_back(&mut self) {
         if self.returning.is_empty() {
             return;
@@ -150,7 +152,8 @@ impl Buffers {
         }
         // SAFETY: points into the first entry of the ring.
         let tail = unsafe { BufRingEntry::tail(self.entries) };
-        // SAFETY: valid for ever and aligned; the kernel reads it atomically and nobody else writes it.
+        // SAFETY: valid for ever and aligned; the kernel reads it atomically and only this thread
+        // writes it.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
@@ -161,20 +164,20 @@ impl Buffers {
     }
 
     fn bytes(&self, lent: &Lent) -> &[u8] {
-        // SAFETY: the kernel has written `len` bytes and let go of the buffer until it is given back, which takes the
-        // `Lent`.
+        // SAFETY: the kernel has written `len` bytes and does not touch the buffer until it is
+        // returned, which takes the `Lent`.
         unsafe { std::slice::from_raw_parts(self.address(lent.id), lent.len as usize) }
     }
 }
 
 impl Ring<'_> {
-    /// Accepts connections into free slots until further notice.
+    /// Accepts connections into free slots until cancelled.
     pub(super) fn accept(&mut self) -> io::Result<()> {
         let entry = opcode::AcceptMulti::new(self.listener).allocate_file_index(true).build();
         self.push(entry.user_data(ACCEPT << 32))
     }
 
-    /// Receives on a slot until further notice.
+    /// Receives on a slot until cancelled.
     pub(super) fn receive(&mut self, slot: u32) -> io::Result<()> {
         let entry = opcode::RecvMulti::new(Fixed(slot), 0).build();
         self.push(entry.user_data(RECEIVE << 32 | u64::from(slot)))
@@ -246,8 +249,8 @@ impl Ring<'_> {
         Ok(())
     }
 
-    /// Submits what is queued, waits for `wanted` completions if there are fewer, and gives back the buffers of what was sent:
-    /// one call of the kernel.
+    /// Submits what is queued, waits for `wanted` completions if there are fewer, and returns the
+    /// buffers of what was sent: one call of the kernel.
     pub(super) fn enter(&mut self, wanted: usize) -> io::Result<()> {
         self.submissions.sync();
         match self.submitter.submit_and_wait(wanted) {

@@ -1,4 +1,5 @@
-//! The floor of completion: multishot accepts and receives, direct descriptors, sends without completions.
+//! The floor of completion: multishot accepts and receives, direct descriptors, sends without
+//! completions.
 
 use super::ring::{Event, Lent, Ring, with_rings};
 use super::{Work, listen};
@@ -8,25 +9,26 @@ use std::time::Duration;
 
 /// Connections of a floor with one ring.
 const SLOTS: u32 = 16 << 10;
-/// How long a floor with several rings sleeps when none has anything: long enough that looking at all of them costs nothing.
+/// How long a floor with several rings sleeps when none has anything: long enough that polling all
+/// of them costs nothing.
 const NAP: Duration = Duration::from_millis(10);
 
 struct Floor<'r> {
     ring: Ring<'r>,
     work: Work,
-    /// Slots with a connection, where everything goes to everybody.
+    /// Slots with a connection, for messages that go to all.
     members: Vec<u32>,
-    /// Receives that the kernel ended for want of a buffer.
+    /// Receives that the kernel ended for lack of a buffer.
     rearm: VecDeque<u32>,
-    /// A message for everybody came in, which those of other rings have not got.
+    /// A message for all arrived, and the connections of other rings do not have it yet.
     news: bool,
 }
 
-/// Serves until killed; `announce` is told the port. What a client writes at once, `size` bytes, finds room in one buffer:
-/// in smaller ones it would be echoed in several sends.
+/// Serves until killed; passes the port to `announce`. What a client writes at once, `size` bytes,
+/// fits one buffer: in smaller ones it would be echoed in several sends.
 ///
 /// # Errors
-/// What the system says to io_uring or the listener.
+/// The system's errors from io_uring or the listener.
 pub fn serve(work: Work, size: usize, announce: impl FnOnce(u16)) -> io::Result<()> {
     let (listener, port) = listen(false, 0)?;
     with_rings(&[listener], SLOTS, size, |rings| {
@@ -40,12 +42,13 @@ pub fn serve(work: Work, size: usize, announce: impl FnOnce(u16)) -> io::Result<
     })
 }
 
-/// Fan-out, message after message, over `rings` rings on one thread with up to `slots` connections each: a ring holds as many as RLIMIT_NOFILE has
-/// descriptors. They share a port, between whose listeners the kernel spreads connections by hash. `announce` is told the port. It
-/// serves until killed.
+/// Fans out message after message, over `rings` rings on one thread with up to `slots` connections
+/// each: a ring holds as many as RLIMIT_NOFILE has descriptors. They share a port; the kernel
+/// spreads connections between the listeners by hash. Passes the port to `announce`. Serves until
+/// killed.
 ///
 /// # Errors
-/// What the system says to io_uring or a listener.
+/// The system's errors from io_uring or a listener.
 pub fn serve_many(rings: usize, slots: u32, size: usize, announce: impl FnOnce(u16)) -> io::Result<()> {
     let (first, port) = listen(false, 0)?;
     let mut listeners = vec![first];
@@ -78,7 +81,8 @@ fn begin<'r>(rings: Vec<Ring<'r>>, work: Work) -> io::Result<Vec<Floor<'r>>> {
     rings.into_iter().map(floor).collect()
 }
 
-/// Sends what floor `number` has sent to all of its own to those of all others.
+/// Sends the message of floor `number`, which has sent it to its own connections, to those of all
+/// others.
 fn tell_others(floors: &mut [Floor<'_>], number: usize) -> io::Result<()> {
     let (before, rest) = floors.split_at_mut(number);
     let Some((source, after)) = rest.split_first_mut() else { return Ok(()) };
@@ -90,7 +94,7 @@ fn tell_others(floors: &mut [Floor<'_>], number: usize) -> io::Result<()> {
 }
 
 impl Floor<'_> {
-    /// Submits, waits for `wanted` completions, and handles what there is; false when that was nothing.
+    /// Submits, waits for `wanted` completions, and handles them; false when there was none.
     fn turn(&mut self, wanted: usize) -> io::Result<bool> {
         self.ring.enter(wanted)?;
         let mut busy = false;

@@ -1,12 +1,14 @@
-//! Two builds side by side: `bench --against OLD`, where OLD is the other build's `bench`, with its `bench-server` next to it.
+//! Two builds side by side: `bench --against OLD`, where OLD is the other build's `bench`, with its
+//! `bench-server` next to it.
 //!
 //! ```text
 //!   for each case:  pair 1: the other build, this one   pair 2: this one, the other build   …
 //!   a ratio: the median of the ratios within the pairs, this build's over the other's
 //! ```
 //!
-//! Each run is a whole `bench` of its build, one cycle of one row in one case, so both ends of a connection are of one build. What
-//! it found is read from its `report.json`, whose fields an older build may lack.
+//! Each run is a whole `bench` of its build, one cycle of one row in one case, so both ends of a
+//! connection are of one build. Its results are read from its `report.json`, whose fields an older
+//! build may lack.
 
 use super::stats::Spread;
 use crate::client::Problem;
@@ -16,14 +18,14 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What to compare.
+/// The comparison to make.
 #[derive(Clone, Debug)]
 pub struct Against {
     /// The `bench` of the other build, and of this one.
     pub builds: [PathBuf; 2],
     /// Pairs of runs.
     pub pairs: usize,
-    /// Words that both get besides.
+    /// Further arguments for both.
     pub words: Vec<String>,
 }
 
@@ -34,7 +36,7 @@ pub struct BuildRun {
     pub server_ns: f64,
     /// Messages a second.
     pub rate: f64,
-    /// All but one of a hundred answers came within this many microseconds.
+    /// 99 of 100 answers came within so many microseconds.
     pub p99_us: f64,
     /// Segments that were sent again, where that build counts them.
     pub retransmits: Option<u64>,
@@ -42,7 +44,7 @@ pub struct BuildRun {
     pub probes: Option<u64>,
     /// Frames a second that the server took and sent.
     pub frame_rate: Option<f64>,
-    /// Share of a processor that others used.
+    /// Share of a processor that other processes used.
     pub foreign: f64,
 }
 
@@ -134,7 +136,7 @@ pub fn table(all: &[Pairs]) -> String {
 }
 
 impl Against {
-    /// Runs `case` in pairs; `tell` is told of each run.
+    /// Runs `case` in pairs; calls `report` for each run.
     ///
     /// # Errors
     /// A run that fails, or that has no such row.
@@ -175,7 +177,7 @@ impl Against {
         let folder = std::env::temp_dir().join(format!("bench-against-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder); // the last run's
         let program = &self.builds[build];
-        // It fails where an aim is missed, which says nothing here.
+        // It fails where a target is missed, which does not matter here.
         Command::new(program)
             .args(["--cycles", "1", "--case", case, "--out"])
             .arg(&folder)

@@ -16,7 +16,8 @@ pub struct Broadcast {
     pub server: PathBuf,
     /// Receivers.
     pub connections: u32,
-    /// Rings of either side, [`RINGS_MAX`] at most; each needs a descriptor for each of its connections.
+    /// Rings of either side, at most [`RINGS_MAX`]; each needs a descriptor for each of its
+    /// connections.
     pub rings: u32,
     /// Messages.
     pub rounds: u32,
@@ -24,16 +25,16 @@ pub struct Broadcast {
     pub size: u32,
 }
 
-/// Rings of either side at most: with more, looking at all of them would be what the server does.
+/// At most so many rings per side: with more, the server would mostly poll them.
 pub const RINGS_MAX: u32 = 200;
 
-/// Bytes of a message: it has a number, and comes in at once, in one buffer.
+/// Bytes of a message: it has a number, and arrives at once, in one buffer.
 pub const SIZES: RangeInclusive<u32> = 8..=16_384;
 
 /// Descriptors of a ring that are not receivers.
 const BESIDE: u64 = 72;
 
-/// What came out.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub struct BroadcastFigures {
     /// Receivers.
@@ -47,8 +48,8 @@ pub struct BroadcastFigures {
 }
 
 impl Broadcast {
-    /// Starts the floor, gathers the receivers, and sends; `tell` is told what is going on. The receivers are left to the end of
-    /// the process.
+    /// Starts the floor, gathers the receivers, and sends; reports progress to `tell`. The
+    /// receivers are left to the end of the process.
     ///
     /// # Errors
     /// [`Problem`]: what is asked for can't be done here, or a delivery was lost, doubled or wrong.
@@ -84,8 +85,8 @@ impl Broadcast {
         Ok(figures)
     }
 
-    /// Places of a ring of the server's; the kernel spreads connections by hash, so they need some air, as far as there are
-    /// descriptors.
+    /// Places of a ring of the server's; the kernel spreads connections by hash, so they need some
+    /// air, as far as there are descriptors.
     fn slots(&self) -> Result<u64, Problem> {
         if !(1..=RINGS_MAX).contains(&self.rings) {
             return Err(Problem(format!("--rings {}: give 1 to {RINGS_MAX}", self.rings)));
@@ -110,7 +111,8 @@ impl Broadcast {
     }
 }
 
-/// Raises the soft limit of descriptors, which the server inherits, to the hard one, and returns it.
+/// Raises the soft limit of descriptors, which the server inherits, to the hard one, and returns
+/// it.
 fn raise_descriptors() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,13 +1,14 @@
-//! A whole comparison: cycles of runs, and what they say.
+//! A whole comparison: cycles of runs, and their evaluation.
 //!
 //! ```text
 //!   for each case:  cycle 1: row A, row B, row C …   cycle 2: row A, row B, row C …   …
 //!   each run:       a fresh server and a fresh fleet: connect, log in, warm up, measure, kill
-//!   a figure:       the median over the cycles;   a ratio: the median of the ratios within each cycle
+//!   a figure:       the median over the cycles
+//!   a ratio:        the median of the ratios within each cycle
 //! ```
 //!
-//! A run during which others used much of either processor is made again, a bounded number of times; the quietest try
-//! counts, and is marked.
+//! A run during which other processes used much of either processor is made again, a bounded number
+//! of times; the quietest try counts, and is marked.
 
 mod against;
 mod broadcast;

@@ -1,8 +1,8 @@
-//! What is compared, and under which load.
+//! The rows to compare, and their loads.
 
 use crate::client::Protocol;
 
-/// What the clients do.
+/// The load of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// Each connection sends so many messages at once and waits for all echoes.
@@ -19,7 +19,7 @@ pub enum Load {
 pub struct Case {
     /// Name in the reports.
     pub name: &'static str,
-    /// What the clients do.
+    /// The load of the clients.
     pub load: Load,
     /// Connections; with a fan-out, receivers.
     pub connections: usize,
@@ -59,7 +59,7 @@ pub const QUICK_CASES: [Case; 4] = [
     Case { name: "fan-out 64 B, 1 to 200", load: Load::FanOut, connections: 200, size: 64 },
 ];
 
-/// What lies between a server and the generator.
+/// The way between a server and the generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The kernel's TCP over loopback.
@@ -70,7 +70,7 @@ pub enum Way {
     Frames,
 }
 
-/// A server and how it is spoken to.
+/// A server and its protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// Name in the reports.
@@ -79,13 +79,13 @@ pub struct Row {
     echo: Option<&'static str>,
     /// `bench-server` kind for fan-outs.
     fan_out: Option<&'static str>,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// The row that it is measured by.
     pub floor: Option<&'static str>,
-    /// Which of the server's ports.
+    /// Index of the server's port.
     pub port: usize,
-    /// How it is reached.
+    /// The way to it.
     pub way: Way,
 }
 

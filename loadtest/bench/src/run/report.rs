@@ -1,4 +1,4 @@
-//! What came out: figures of runs, medians of rows, ratios, and two files.
+//! The results: figures of runs, medians of rows, ratios, and two files.
 
 use super::plan::{Case, Load, Row};
 use super::stats::Spread;
@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::Path;
 
-/// A generator's processor is full from here on.
+/// A generator's processor counts as full from here on.
 const FULL: f64 = 0.95;
 
 /// One run's figures.
@@ -31,13 +31,13 @@ pub struct RunFigures {
     pub server_busy: f64,
     /// The same of the generator.
     pub client_busy: f64,
-    /// Share of a processor that others used, of the two the larger.
+    /// Share of a processor that other processes used, of the two the larger.
     pub foreign: f64,
-    /// Half of the answers came within this many microseconds.
+    /// Half of the answers came within so many microseconds.
     pub p50_us: f64,
-    /// All but one of a hundred did.
+    /// 99 of 100 answers came within so many microseconds.
     pub p99_us: f64,
-    /// Others used too much in every try.
+    /// Other processes used too much in every try.
     pub noisy: bool,
     /// Tries that it took.
     pub tries: u32,
@@ -76,7 +76,7 @@ pub struct RowReport {
     pub name: &'static str,
     /// Name of its floor.
     pub floor: Option<&'static str>,
-    /// What was wrong, where a run failed: a wrong, lost or doubled message above all.
+    /// The problem, where a run failed: a wrong, lost or doubled message above all.
     pub problem: Option<String>,
     /// All runs, by cycle.
     pub runs: Vec<RunFigures>,
@@ -150,7 +150,7 @@ impl CaseReport {
         Spread::of(pairs.map(|(one, other)| figure(one) / figure(other)))
     }
 
-    /// Works the medians and ratios out.
+    /// Computes the medians and ratios.
     pub fn summarise(&mut self) {
         for position in 0..self.rows.len() {
             let RowReport { name, floor, .. } = self.rows[position];
@@ -164,7 +164,7 @@ impl CaseReport {
         }
     }
 
-    /// As a table.
+    /// The case as a table.
     pub fn table(&self) -> String {
         let mut out = format!("{}\n\n", self.name);
         let columns =
@@ -228,13 +228,13 @@ fn time(us: f64) -> String {
 /// Everything.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Where it was measured.
+    /// The machine of the measurement.
     pub machine: String,
-    /// How: cycles, windows, processors.
+    /// The method: cycles, windows, processors.
     pub method: String,
     /// The cases.
     pub cases: Vec<CaseReport>,
-    /// The aims.
+    /// The verdicts on the targets.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -244,7 +244,7 @@ impl Report {
         self.cases.iter().flat_map(|case| &case.rows).any(|row| row.problem.is_some())
     }
 
-    /// As Markdown, which a terminal shows as well.
+    /// The report as Markdown, which a terminal shows as well.
     pub fn text(&self) -> String {
         let mut out = format!("{}\n{}\n", self.machine, self.method);
         for case in &self.cases {
@@ -270,7 +270,7 @@ impl Report {
 /// Writes `report.json` and `summary.md` into `folder`.
 ///
 /// # Errors
-/// What the file system says.
+/// Those of the file system.
 pub fn write_files(report: &Report, folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report)? + "\n")?;

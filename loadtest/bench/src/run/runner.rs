@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// Tries of one run at most.
+/// At most so many tries per run.
 const TRIES: u32 = 3;
-/// Between two runs: the kernel takes the last one's sockets apart.
+/// Pause between two runs: the kernel frees the last one's sockets.
 const REST: Duration = Duration::from_millis(100);
 
 /// How to run.
@@ -29,19 +29,20 @@ pub struct Options {
     pub processors: (usize, usize),
     /// Priority of both.
     pub nice: i32,
-    /// A run is noisy when others used more than this share of a processor; `None`: no run is.
+    /// A run is noisy when other processes used more than this share of a processor; `None`: no run
+    /// is.
     pub foreign_max: Option<f64>,
     /// Only cases, and only rows, whose names contain this.
     pub only: (String, String),
-    /// Whether io_uring can be had.
+    /// Whether io_uring can be used.
     pub uring: bool,
     /// Whether the generator uses it.
     pub client_uring: bool,
-    /// Whether DPDK can be had.
+    /// Whether DPDK can be used.
     pub dpdk: bool,
 }
 
-/// What is told while it goes on.
+/// A report of progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'p> {
     /// The case.
@@ -50,13 +51,14 @@ pub struct Progress<'p> {
     pub row: &'p Row,
     /// The cycle, from 1.
     pub cycle: usize,
-    /// What came out.
+    /// The result.
     pub result: Result<&'p RunFigures, &'p Problem>,
 }
 
-/// Runs `cases` and gathers their figures.
+/// Runs `cases` and collects their figures.
 ///
-/// A run that fails is told as well, is kept as its row's problem, and ends the row in this case.
+/// A run that fails is reported as well, is kept as its row's problem, and ends the row in this
+/// case.
 pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)) -> Report {
     let mut report = Report::default();
     for case in cases.iter().filter(|case| case.name.contains(&options.only.0)) {
@@ -108,7 +110,7 @@ fn quiet_run(options: &Options, case: &Case, row: &Row) -> Result<RunFigures, Pr
 struct Started {
     server: Server,
     ports: Vec<u16>,
-    /// To ask it, where it polls.
+    /// Its published figures, where it polls.
     asked: Option<Asked>,
 }
 

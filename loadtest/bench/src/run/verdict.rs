@@ -1,4 +1,4 @@
-//! The aims, and whether they were reached.
+//! The targets, and whether they were met.
 
 use super::plan::{
     FLOOR_DPDK, FLOOR_EPOLL, FLOOR_URING, GATEWAY_DPDK, GATEWAY_EPOLL, GATEWAY_URING, GATEWAY_WEBSOCKET,
@@ -15,24 +15,24 @@ const CPU_MAX_DEEP: f64 = 1.5;
 const URING_RATE_MIN: f64 = 1.15;
 /// CPU per message past the kernel over io_uring's.
 const DPDK_CPU_MAX: f64 = 0.2;
-/// Payloads that this is asked of, in bytes.
+/// Payloads, in bytes, for which this is a target.
 const DPDK_CPU_SIZE: usize = 64;
 /// Frames a second past the kernel over the bare port's.
 const DPDK_FRAMES_MIN: f64 = 0.5;
 
-/// Below this a floor is none.
+/// A floor below this is none.
 const FLOOR_BEATEN: f64 = 0.95;
 
-/// One aim in one case.
+/// One target in one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     /// The aim.
     pub aim: String,
     /// The case.
     pub case: &'static str,
-    /// What was found.
+    /// The measured value.
     pub found: String,
-    /// Whether that reaches it.
+    /// Whether it meets the target.
     pub reached: bool,
     /// The generator was the bottleneck: a rate is a lower bound.
     pub generator_bound: bool,
@@ -40,12 +40,12 @@ pub struct Verdict {
     pub failed: bool,
     /// Most runs of one of the two were noisy.
     pub noisy: bool,
-    /// The floor is so much dearer that it bounds nothing.
+    /// The floor costs so much more that it bounds nothing.
     pub floor_beaten: bool,
 }
 
 impl Verdict {
-    /// In a word.
+    /// The verdict in a word.
     pub fn word(&self) -> &'static str {
         match (self.reached, self.noisy) {
             _ if self.failed => "FAILED",
@@ -59,7 +59,7 @@ impl Verdict {
     }
 }
 
-/// All aims in all cases of a report.
+/// All targets in all cases of a report.
 pub fn verdicts(report: &Report) -> Vec<Verdict> {
     report.cases.iter().flat_map(of_case).collect()
 }
@@ -90,7 +90,7 @@ fn of_case(case: &CaseReport) -> Vec<Verdict> {
     all
 }
 
-/// What is compared: CPU has to be at most so much, a rate at least.
+/// The compared figure: CPU has an upper bound, a rate a lower one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Figure {
     Cpu,
@@ -98,7 +98,8 @@ enum Figure {
     Frames,
 }
 
-/// The verdict on the first of two rows, and the ratio that it rests on; `None` where one has no run.
+/// The verdict on the first of two rows, and the ratio that it rests on; `None` where one has no
+/// run.
 fn judge(
     case: &CaseReport,
     aim: String,
@@ -120,7 +121,7 @@ fn judge(
         case: case.name,
         found,
         reached: reached && !failed,
-        // The slower of two may well be the server's own doing.
+        // The slower of two may well be limited by the server itself.
         generator_bound: figure != Figure::Cpu && !failed && rows[0].generator_bound(),
         failed,
         noisy: rows.iter().any(|row| row.is_noisy()),

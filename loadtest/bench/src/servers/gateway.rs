@@ -1,4 +1,5 @@
-//! The gateway: one worker, made from a configuration as the program makes it, without the control thread.
+//! The gateway: one worker, made from a configuration as the program makes it, without the control
+//! thread.
 
 use super::announce;
 use gateway_config::{BackendKind, Config, Plan, Reserves, Sources, SystemLimits};
@@ -42,7 +43,8 @@ pub(super) fn serve_uring() -> io::Result<()> {
     serve(settings, UringBackend::new(&backend, &UringConfig::default())?, |_| ())
 }
 
-/// The worker's settings and its backend's sizes, with `more` behind the configuration, from its section `[io]` on.
+/// The worker's settings and its backend's sizes, with `more` behind the configuration, from its
+/// section `[io]` on.
 pub(crate) fn planned(backend: BackendKind, more: &str) -> io::Result<(WorkerSettings, BackendConfig)> {
     let file = Some(("bench.toml".to_owned(), format!("{CONFIGURATION}{more}")));
     let sources = Sources { file, environment: vec![], flags: vec![] };

@@ -8,7 +8,7 @@ use crate::floor::{self, Work};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What can be started.
+/// The kinds of server.
 pub const KINDS: [&str; 11] = [
     "floor-epoll",
     "floor-uring",
@@ -26,8 +26,8 @@ pub const KINDS: [&str; 11] = [
 /// A floor that fans out over several rings.
 pub const BROADCAST: &str = "floor-uring-broadcast";
 
-/// Serves broadcasts over `rings` rings with up to `slots` connections each, until killed. The port is the first line on standard
-/// output.
+/// Serves broadcasts over `rings` rings with up to `slots` connections each, until killed. The port
+/// is the first line on standard output.
 ///
 /// # Errors
 /// What keeps the server from serving.
@@ -35,8 +35,9 @@ pub fn serve_broadcast(rings: usize, slots: u32, size: usize) -> io::Result<()> 
     floor::uring::serve_many(rings, slots, size, |port| announce(&[port]))
 }
 
-/// Serves until killed; clients write `size` bytes at once, and those past the kernel meet it over the socket `link`. The port, or ports
-/// (TCP, then WebSocket), are the first line on standard output.
+/// Serves until killed; clients write `size` bytes at once, and those past the kernel reach it over
+/// the socket `link`. The port, or ports (TCP, then WebSocket), are the first line on standard
+/// output.
 ///
 /// # Errors
 /// What keeps the server from serving.
@@ -60,7 +61,7 @@ pub fn serve(kind: &str, size: usize, link: &Path) -> io::Result<()> {
 pub(crate) fn announce(ports: &[u16]) {
     let words: Vec<String> = ports.iter().map(u16::to_string).collect();
     let mut out = io::stdout().lock();
-    // Nobody listens: then nobody will connect either.
+    // Without a reader no client will connect either.
     let _ = writeln!(out, "{}", words.join(" "));
     let _ = out.flush();
 }

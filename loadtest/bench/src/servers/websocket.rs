@@ -1,6 +1,7 @@
 //! Two WebSocket libraries of this language as echo servers, each used as its own example uses it.
 //!
-//! One thread: a server has one core here, and a runtime of several threads only adds hand-overs to it.
+//! One thread: a server has one core here, and a runtime of several threads only adds hand-overs to
+//! it.
 
 use super::announce;
 use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket, WebSocketError};
@@ -29,7 +30,7 @@ pub(super) fn serve(library: Library) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            // A connection's end, of whatever kind, is the generator's to notice.
+            // The generator notices the end of a connection, of whatever kind.
             match library {
                 Library::Tungstenite => drop(tokio::spawn(async { drop(tungstenite(stream).await) })),
                 Library::Fastwebsockets => drop(tokio::spawn(async { drop(fastwebsockets(stream).await) })),
@@ -38,17 +39,17 @@ pub(super) fn serve(library: Library) -> io::Result<()> {
     })
 }
 
-/// As in its `examples/echo-server.rs`: `forward` flushes when no further message is there, so that a batch of
-/// requests is answered by one write. With its own size of 128 KiB the buffer, which it zeroes before each read, would
-/// cost half as much again as all the rest.
+/// As in its `examples/echo-server.rs`: `forward` flushes when no further message is there, so that
+/// a batch of requests is answered by one write. With its own size of 128 KiB the buffer, which it
+/// zeroes before each read, would cost half as much again as all the rest.
 async fn tungstenite(stream: TcpStream) -> Result<(), tungstenite::Error> {
     let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_SIZE);
     let (write, read) = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?.split();
     read.try_filter(|message| future::ready(message.is_text() || message.is_binary())).forward(write).await
 }
 
-/// As in its `examples/echo_server.rs`, without the detour over an HTTP server: it speaks to the socket directly. It
-/// writes each frame by itself.
+/// As in its `examples/echo_server.rs`, without the detour over an HTTP server: it speaks to the
+/// socket directly. It writes each frame by itself.
 async fn fastwebsockets(mut stream: TcpStream) -> Result<(), WebSocketError> {
     upgrade(&mut stream).await?;
     let mut socket = FragmentCollector::new(WebSocket::after_handshake(stream, Role::Server));

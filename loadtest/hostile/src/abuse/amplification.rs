@@ -1,4 +1,4 @@
-//! A little in, much out: answers, fan-outs, log lines, disk.
+//! A small input with a large output: answers, fan-outs, log lines, disk.
 
 use super::answers::{BUSY, FAULTY, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse};
@@ -126,7 +126,8 @@ fn log_lines_for_bytes(target: &Target) -> io::Result<Outcome> {
         let mut peer = Peer::tcp(stream);
         let _ = peer.write(broken[number / 2 % broken.len()]);
         outcome.add(1);
-        // Every so often the answer is waited for; else they break it as fast as connections come about.
+        // Now and then it waits for the answer; otherwise connections break as fast as they can be
+        // made.
         if number % 50 < 8 {
             outcome.answer(broken_ending(peer, number % 2 == 0));
         }
@@ -134,7 +135,8 @@ fn log_lines_for_bytes(target: &Target) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// How a connection that broke the protocol ended: by a code over TCP, by a status before the upgrade.
+/// How a connection that broke the protocol ended: by a code over TCP, by a status before the
+/// upgrade.
 fn broken_ending(mut peer: Peer, is_tcp: bool) -> String {
     let patience = Duration::from_secs(3);
     if is_tcp { peer.ending(patience) } else { status(&mut peer.into_stream(), patience) }

@@ -1,18 +1,19 @@
-//! Right answers: which words of [`crate::heard`] an abuse may be answered with, and which of them it has to be.
+//! Right answers: which words of [`crate::heard`] may answer an abuse, and which have to.
 //!
-//! The words are those that `docs/protocol.md` and `docs/operations.md` promise for what the abuse does. Where a rate may come
-//! first, its answers are right, too; beside all other abuses at once those of a busy gateway are ([`CROWDED`]).
+//! The words are those that `docs/protocol.md` and `docs/operations.md` promise for what the abuse
+//! does. Where a rate may come first, its answers are right, too; among all other abuses at once
+//! those of a busy gateway are ([`CROWDED`]).
 
 /// Answers of an abuse.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answers {
-    /// Alone, one of these has to come; none: silence is right.
+    /// Alone, one of these has to come; with none, silence is right.
     pub(crate) must: &'static [&'static str],
     /// These may come.
     pub(crate) may: &'static [&'static [&'static str]],
 }
 
-/// One of `must` has to come, and what is in `may` can.
+/// The answers of an abuse: one of `must` has to come, and what is in `may` can.
 pub(crate) const fn answers(
     must: &'static [&'static str],
     may: &'static [&'static [&'static str]],
@@ -26,19 +27,21 @@ pub(crate) const RATED: &[&str] = &["error 429", "answered 429", "closed 3004"];
 pub(crate) const FAULTY: &[&str] = &["closed 3500"];
 /// Tables, mailboxes, fan-outs: protocol.md, "Error codes".
 pub(crate) const BUSY: &[&str] = &["error 503", "answered 503"];
-/// No buffer, no place, no slot, or the address has its share: protocol.md, "Close codes".
+/// No buffer, no place, no slot, or the address has reached its share: protocol.md, "Close codes".
 pub(crate) const OVERLOAD: &[&str] = &["closed 3001", "login closed 3001"];
-/// The address has as many connections as it may: over WebSocket 429, and beyond 256 refusals in two seconds the end alone.
+/// The address has as many connections as it may: over WebSocket 429, and beyond 256 refusals in
+/// two seconds the end alone.
 pub(crate) const ADDRESS: &[&str] =
     &["closed 3001", "login closed 3001", "429", "login ended", "login reset", "ended", "reset"];
-/// A receiver that takes nothing is closed, or cut off without a last word; what it was sent may be lost to a reset.
+/// A receiver that takes nothing is closed, or cut off without a last message; a reset may lose
+/// what it was sent.
 pub(crate) const SLOW: &[&str] = &["closed 3008", "ended", "reset"];
-/// A slot was given to a newcomer, or the last word was lost to a reset.
+/// A slot was given to a newcomer, or a reset lost the last message.
 pub(crate) const GONE: &[&str] = &["ended", "reset"];
 pub(crate) const TAKEN: &[&str] = &["taken"];
 
-/// Beside a hundred others a gateway may refuse for want of anything, a client may be too slow to be answered, and what an abuse waits
-/// for may take longer than its patience.
+/// Among a hundred other abuses a gateway may refuse for any shortage, a client may be too slow to
+/// be answered, and what an abuse waits for may take longer than its patience.
 const CROWDED: &[&[&str]] = &[
     RATED,
     BUSY,
@@ -51,7 +54,7 @@ fn within(groups: &[&[&str]], word: &str) -> bool {
     groups.iter().any(|group| group.contains(&word))
 }
 
-/// Whether `word` is what a gateway may say that many abuses keep busy.
+/// Whether `word` is a right answer of a gateway that many abuses keep busy.
 pub(crate) fn is_of_a_crowd(word: &str) -> bool {
     within(CROWDED, word)
 }
@@ -62,7 +65,7 @@ impl Answers {
         self.must.contains(&word) || within(self.may, word) || crowded && is_of_a_crowd(word)
     }
 
-    /// All of them, for people.
+    /// All of them, as text.
     pub(crate) fn list(&self) -> String {
         let may = self.may.iter().flat_map(|group| group.iter());
         let mut all: Vec<&str> = self.must.iter().chain(may).copied().collect();

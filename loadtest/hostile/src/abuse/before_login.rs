@@ -1,4 +1,4 @@
-//! What may be done without a login: take slots, waste the verifier, make the gateway talk.
+//! Abuses without a login: take slots, waste the verifier, provoke answers.
 
 use super::answers::{ADDRESS, GONE, OVERLOAD, RATED, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse, hold, reply_word};
@@ -146,9 +146,9 @@ pub(super) const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// How long a connection that was closed may linger: two seconds, and what a crowded machine adds.
+/// How long a closed connection may linger: two seconds, and what a loaded machine adds.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(6);
-/// Bytes of answers that one connection may be given before its login.
+/// At most so many bytes of answers per connection before its login.
 const ANSWERS_SIZE_MAX: u64 = 16 << 10;
 
 fn silent_connections(target: &Target) -> io::Result<Outcome> {
@@ -188,7 +188,7 @@ fn talk(target: &Target, count: u32, bytes: &[u8], open: impl Fn() -> io::Result
     let peers = target.open_many(count, |_| open());
     let opened = peers.len() as u64;
     let mut flood = target.flood(peers, bytes, true);
-    // A gateway that has closed discards what comes for two seconds before the connection ends.
+    // After its close a gateway discards what arrives for two seconds before the connection ends.
     flood.run(&[], Instant::now() + CLOSING_PATIENCE);
     let mut outcome = Outcome::of("bursts").did(flood.copies + opened);
     outcome.expect(flood.ended == opened, format!("only {} of {opened} were closed", flood.ended));
@@ -270,7 +270,7 @@ fn malformed_auth_bodies(target: &Target) -> io::Result<Outcome> {
         let mut peer = target.tcp()?;
         peer.send(op::AUTH, 1, body)?;
         let how = peer.ending(Duration::from_secs(3));
-        // Deep JSON in a field that is ignored may be skipped over; then a missing token is what is wrong.
+        // Deep JSON in an ignored field may be skipped; then the missing token is the error.
         let right = how == "closed 3500" || how == "closed 3501";
         outcome.expect(right || target.excuses(&how), format!("body {}: {how}", number % bodies.len()));
         outcome.answer(how);
@@ -296,7 +296,7 @@ fn oversized_auth(target: &Target) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Logins with tokens from `token`, several at a time on the wire; all must be refused.
+/// Logins with tokens from `token`, several at a time; all must be refused.
 fn bad_logins(
     target: &Target,
     open: impl Fn() -> io::Result<Peer>,

@@ -1,4 +1,4 @@
-//! Ends of connections: not ended by the peer, ended in the middle, ended by a reset.
+//! Ends of connections: never ended by the peer, ended in the middle, ended by a reset.
 
 use super::answers::{ADDRESS, answers};
 use super::{Abuse, Needs, On, abuse, hold};

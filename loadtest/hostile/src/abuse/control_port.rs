@@ -1,4 +1,5 @@
-//! The control port: pipelines, bad heads, large bodies, walks over everything, and pages of other origins.
+//! The control port: pipelines, bad heads, large bodies, walks over everything, and pages of other
+//! origins.
 
 use super::answers::{GONE, answers};
 use super::{Abuse, Needs, On, abuse};
@@ -197,7 +198,8 @@ fn walks_never_read(target: &Target) -> io::Result<Outcome> {
     Ok(never_read(target, 40, bytes.repeat(20).as_bytes()))
 }
 
-/// Each request on a connection of its own, over and over; what is answered has to be one of those beside it.
+/// Sends each request on a connection of its own, over and over; the answer has to be one of those
+/// listed with it.
 fn each(target: &Target, requests: &[(String, &[&str])]) -> io::Result<Outcome> {
     let mut outcome = Outcome::of("requests");
     for number in 0..3000 {

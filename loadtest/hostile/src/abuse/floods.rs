@@ -1,4 +1,4 @@
-//! As much as a connection takes: messages, requests, and what they cost others.
+//! As much as a connection can send: messages, requests, and what they cost others.
 
 use super::answers::{BUSY, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse};
@@ -18,7 +18,7 @@ pub(super) const ABUSES: &[Abuse] = &[
         flood_at_one_bystander,
         "A user sends small quiet messages to one bystander without a pause.",
         (
-            "The sender is slowed, told with 429, then closed; the bystander stays.",
+            "The sender is slowed, refused with 429, then closed; the bystander stays.",
             answers(&[], &[RATED, BUSY]),
         ),
     ),

@@ -1,4 +1,4 @@
-//! Lies and odd shapes in frames over TCP.
+//! Wrong lengths and odd shapes in frames over TCP.
 
 use super::answers::{ADDRESS, FAULTY, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse, hold};
@@ -237,7 +237,7 @@ fn malformed_bodies(target: &Target) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// `count` users who send `bytes` without a pause and read what comes back.
+/// `count` users that send `bytes` without a pause and read what comes back.
 fn eager(target: &Target, count: u32, bytes: &[u8], unit: &str) -> io::Result<Outcome> {
     let users = target.users(count, |_| json!(null));
     let flood = target.flood(users.into_iter().map(|user| user.0).collect(), bytes, true);

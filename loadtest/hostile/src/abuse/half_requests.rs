@@ -1,4 +1,5 @@
-//! Requests that never end, or take forever: upgrades, heads and bodies in halves and in single bytes.
+//! Requests that never end, or take for ever: upgrades, heads and bodies in halves and in single
+//! bytes.
 
 use super::answers::{ADDRESS, GONE, answers};
 use super::{Abuse, Needs, On, abuse, hold};
@@ -103,7 +104,7 @@ fn halves(target: &Target, count: u32, to: SocketAddr, bytes: &[u8]) -> Outcome 
     outcome
 }
 
-/// Writes `bytes` to so many connections at once, one byte a round, a round each 5 ms.
+/// Writes `bytes` to so many connections at once, one byte per round, a round every 5 ms.
 fn drips(target: &Target, count: u32, to: SocketAddr, bytes: &[u8]) -> Outcome {
     let mut streams = streams(target, count, to);
     let mut outcome = Outcome::of("bytes");

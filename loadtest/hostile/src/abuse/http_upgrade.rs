@@ -77,7 +77,8 @@ pub(super) const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// Each request on a connection of its own, over and over; the status has to be one of those beside it.
+/// Sends each request on a connection of its own, over and over; the status has to be one of those
+/// listed with it.
 fn each(target: &Target, requests: &[(String, &[&str])], unit: &str) -> io::Result<Outcome> {
     let mut outcome = Outcome::of(unit);
     for number in 0..3000 {
@@ -125,7 +126,7 @@ fn large_upgrade_heads(target: &Target) -> io::Result<Outcome> {
     let long = format!("X-Long: {}\r\n\r\n", "a".repeat(1 << 20));
     let many = (0..4000).map(|number| format!("X-{number}: b\r\n")).collect::<String>() + "\r\n";
     let target_line = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(1 << 20));
-    // Where the gateway ends the connection with the request unread, its answer may be lost to a reset.
+    // Where the gateway ends the connection with the request unread, a reset may lose its answer.
     let right: &[&str] = &["431", "414", "reset"];
     let requests: [(String, &[&str]); 3] = [
         (changed("\r\n\r\n", &format!("\r\n{long}")), right),

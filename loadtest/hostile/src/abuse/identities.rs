@@ -1,4 +1,4 @@
-//! Being somebody else: keys, rooms, push operations, tokens and scopes that are another's.
+//! False identities: keys, rooms, push operations, tokens and scopes of other users.
 
 use super::answers::{FAULTY, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse, reply_word};
@@ -107,7 +107,7 @@ fn aim(target: &Target, number: u32) -> u32 {
     number.wrapping_mul(7) % target.bystanders()
 }
 
-/// A login with `body`: whether it was accepted, and what was answered.
+/// Logs in with `body`; returns whether it was accepted, and the answer.
 fn try_login(mut peer: Peer, body: &[u8]) -> (bool, String) {
     if peer.send(op::AUTH, 1, body).is_err() {
         return (false, "not sent".into());
@@ -317,7 +317,7 @@ fn tokens_that_end_at_once(target: &Target) -> io::Result<Outcome> {
         }
         let mid = target.new_mid();
         let mut claims = claims(&json!(mid), &[]);
-        // Within the leeway: good for a second or two yet.
+        // Within the leeway: valid for a second or two more.
         claims["exp"] = json!(now_s() - 28);
         let mut peer = target.tcp()?;
         let login = target.login_as(&mut peer, mid, &json!({ "token": target.signer().sign(&claims) }));

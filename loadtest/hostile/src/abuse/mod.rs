@@ -1,7 +1,8 @@
 //! The table of abuses: what each does, what the right answer is, and the function that does it.
 //!
-//! A module for each kind. An abuse is bounded in time by its target's budget and in number by constants of its own; it
-//! reports how much it did, what was answered, and which answers were wrong. Bystanders say the rest.
+//! A module for each kind. An abuse is bounded in time by its target's budget and in number by
+//! constants of its own; it reports how much it did, the answers, and which of them were wrong. The
+//! effect is measured at the bystanders.
 
 pub(crate) mod answers;
 
@@ -29,7 +30,7 @@ use answers::Answers;
 use std::io;
 use std::sync::LazyLock;
 
-/// Which listener an abuse works on.
+/// The listener that an abuse works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum On {
     Tcp,
@@ -52,9 +53,9 @@ impl On {
         }
     }
 
-    /// Whether what the start screen plans for `owner` is what such an abuse makes resident: clients fill workers' tables, queues and
-    /// buffers and the journal; callers of the control port have its part and, with what they push, that of clients; signals have
-    /// none.
+    /// Whether what the start screen plans for `owner` is what such an abuse makes resident:
+    /// clients fill workers' tables, queues and buffers and the journal; callers of the control
+    /// port fill its part and, with what they push, that of clients; signals fill none.
     pub(crate) fn fills(self, owner: &str) -> bool {
         match owner {
             "echoes" => self == On::Echo,
@@ -64,7 +65,7 @@ impl On {
     }
 }
 
-/// Which gateway it needs.
+/// The gateway that an abuse needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// Any; it runs against the production profile.
@@ -114,7 +115,7 @@ const fn abuse(
     Abuse { name, kind: "", on, needs, does, right, answers, behind_nat: false, run }
 }
 
-/// Connections that stay open until the end; what they have been answered by then.
+/// Holds connections open until the end; returns the answers by then.
 fn hold(target: &Target, peers: Vec<Peer>, unit: &str) -> Outcome {
     target.hold();
     let mut outcome = Outcome::of(unit).did(peers.len() as u64);
@@ -132,7 +133,7 @@ fn reply_word(reply: io::Result<Option<Frame>>) -> String {
     }
 }
 
-/// Abuses that are run once more from an address that bystanders have.
+/// Abuses that are run once more from an address of bystanders.
 const BEHIND_NAT: &[(&str, &str)] = &[
     ("silent_connections", "silent_connections_behind_nat"),
     ("half_auth_frames", "half_auth_frames_behind_nat"),

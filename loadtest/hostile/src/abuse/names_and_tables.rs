@@ -1,4 +1,5 @@
-//! Tables that connections share: rooms, memberships, names, text, accept sets, and the places of one user.
+//! Tables that connections share: rooms, memberships, names, text, accept sets, and the places of
+//! one user.
 
 use super::answers::{ADDRESS, BUSY, FAULTY, RATED, SLOW, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse, hold};
@@ -146,10 +147,10 @@ fn join_all(peer: &mut Peer, rooms: impl Iterator<Item = String>, outcome: &mut 
     }
 }
 
-/// What came back on each connection, counted by code.
+/// Counts what came back on each connection, by code.
 fn count_replies(peers: &mut [Peer], outcome: &mut Outcome) {
     for peer in peers {
-        // A second for the first, for the gateway may be busy with the others.
+        // A second for the first, because the gateway may be busy with the others.
         let mut patience = Duration::from_secs(1);
         while let Ok(Some(item)) = peer.read(std::mem::replace(&mut patience, Duration::from_millis(1))) {
             if let Item::Frame(frame) = item {
@@ -159,7 +160,7 @@ fn count_replies(peers: &mut [Peer], outcome: &mut Outcome) {
     }
 }
 
-/// Users who join thirty-two rooms each, by a function of user and number, and stay.
+/// Users that join thirty-two rooms each, by a function of user and number, and stay.
 fn joiners(target: &Target, room: impl Fn(u32, u32) -> String) -> Outcome {
     let mut outcome = Outcome::of("joins");
     let mut peers: Vec<Peer> = target.users(500, |_| json!(null)).into_iter().map(|user| user.0).collect();

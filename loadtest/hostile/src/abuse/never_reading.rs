@@ -1,4 +1,4 @@
-//! Receivers that do not read, or hardly: what waits for them must not be taken from others.
+//! Receivers that read little or nothing: what waits for them must not be taken from others.
 
 use super::answers::{BUSY, FAULTY, OVERLOAD, RATED, SLOW, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse};
@@ -126,7 +126,7 @@ pub(super) const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// Users who do not read, with a small window so that little hides in the kernel.
+/// Users that do not read, with a small window so that the kernel holds little.
 fn hogs(target: &Target, count: u32, more: impl Fn(u32) -> serde_json::Value) -> Vec<(Peer, i64)> {
     let hogs = target.users(count, more);
     hogs.iter().for_each(|(peer, _)| peer.small_window());

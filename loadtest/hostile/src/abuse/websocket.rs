@@ -1,4 +1,4 @@
-//! Lies and odd shapes in WebSocket framing (RFC 6455).
+//! Wrong lengths and odd shapes in WebSocket framing (RFC 6455).
 
 use super::answers::{GONE, OVERLOAD, RATED, SLOW, answers};
 use super::{Abuse, Needs, On, abuse, hold};
@@ -149,7 +149,7 @@ fn ws_empty_fragments(target: &Target) -> io::Result<Outcome> {
     Ok(eager(target, 5, &bytes, true))
 }
 
-/// Each of `bytes` on a connection of its own, over and over; `right` judges how it ended.
+/// Sends each of `bytes` on a connection of its own, over and over; `right` judges how it ended.
 fn each(target: &Target, many: &[Vec<u8>], right: impl Fn(usize, &str) -> bool) -> io::Result<Outcome> {
     let mut outcome = Outcome::of("connections");
     for number in 0..3000 {

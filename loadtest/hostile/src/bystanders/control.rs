@@ -21,7 +21,7 @@ const PUSH_INTERVAL: Duration = Duration::from_millis(50);
 
 const GOIM: &str = "goim's push";
 
-/// goim's routes answer 200 and say in the body how it went.
+/// Whether goim's route reports success: it answers 200 with the result in the body.
 fn goim_took(answer: &Answer) -> bool {
     answer.body.windows(8).any(|eight| eight == b"\"code\":0")
 }
@@ -54,7 +54,8 @@ async fn probe(shared: Rc<Shared>, path: &'static str, right: &'static [u16]) {
     }
 }
 
-/// A service: pushes to one member after another, by the gateway's own API (`service` 0) or by goim's (1).
+/// A service that pushes to one member after another, by the gateway's own API (`service` 0) or by
+/// goim's (1).
 async fn push(shared: Rc<Shared>, service: u32) {
     let mut http = Http::new(shared.control);
     let mut to = service * 7;

@@ -1,7 +1,8 @@
 //! Each message once and in order: numbers that senders write and receivers check.
 //!
-//! A flow is what one sender sends to one receiver in one way. Numbers begin at 0 with each connection of the sender (its
-//! generation). A receiver that had to reconnect takes whatever comes first: its loss was counted as a closed connection.
+//! A flow is what one sender sends to one receiver in one way. Numbers begin at 0 with each
+//! connection of the sender (its generation). A receiver that had to reconnect accepts whatever
+//! comes first: its loss was counted as a closed connection.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,7 +12,7 @@ const HEAD_SIZE: usize = 44;
 /// Refused numbers that a flow remembers.
 const REFUSED_MAX: usize = 256;
 
-/// How a message travels.
+/// The way of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Way {
     Own = 0,
@@ -20,7 +21,7 @@ pub(crate) enum Way {
     Push = 3,
 }
 
-/// What a bystander's payload says.
+/// The content of a bystander's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) way: Way,
@@ -44,7 +45,8 @@ impl Stamp {
         let filler = (self.number % 4 * 80) as u32;
         out.extend_from_slice(&filler.to_be_bytes());
         out.extend((0..filler).map(|_| self.number as u8));
-        // A check of the whole would say no more: a byte of the filler that differs is found, and so is its length.
+        // A check of the whole would add nothing: a changed byte of the filler is found, and so is
+        // its length.
         out.extend_from_slice(&[0; 4]);
         out
     }
@@ -91,7 +93,7 @@ pub(crate) enum Verdict {
     InOrder,
     /// So many before it are missing.
     Gap(u64),
-    /// It, or a later one, came before.
+    /// The message, or a later one, came before.
     Again,
 }
 
@@ -102,7 +104,7 @@ pub(crate) struct Flows {
     next: HashMap<(Way, u32, u32), Next>,
     /// Receivers that had to reconnect.
     rejoined: HashSet<u32>,
-    /// Numbers that the gateway refused and said so, the newest of each flow: they are not lost.
+    /// Numbers that the gateway refused with an answer, the newest of each flow: they are not lost.
     refused: HashMap<(Way, u32, u32), Vec<u64>>,
 }
 
@@ -117,14 +119,14 @@ impl Flows {
         *next - 1
     }
 
-    /// The last number was not sent after all: the gateway refused it and said so.
+    /// Takes the last number back: the gateway refused it with an answer.
     pub(crate) fn take_back(&mut self, way: Way, from: u32, to: u32) {
         if let Some((_, next)) = self.sent.get_mut(&(way, from, to)) {
             *next = next.saturating_sub(1);
         }
     }
 
-    /// The gateway refused a message, and said so: no receiver is to miss it.
+    /// Notes that the gateway refused a message with an answer: no receiver has to get it.
     pub(crate) fn refused(&mut self, way: Way, from: u32, to: u32, number: u64) {
         let numbers = self.refused.entry((way, from, to)).or_default();
         if numbers.len() == REFUSED_MAX {
@@ -164,7 +166,7 @@ impl Flows {
         verdict
     }
 
-    /// `to` has a new connection.
+    /// Notes that `to` has a new connection.
     pub(crate) fn reconnected(&mut self, to: u32) {
         self.rejoined.insert(to);
         for (key, next) in &mut self.next {
@@ -174,8 +176,9 @@ impl Flows {
         }
     }
 
-    /// Once nothing is sent any more and everything has had time to arrive: messages that were sent and not received. Rooms are
-    /// judged at each member that received from that sender before; others by what was sent to them.
+    /// Messages that were sent and not received, once nothing is sent any more and everything has
+    /// had time to arrive. Rooms are judged at each member that received from that sender before;
+    /// others by what was sent to them.
     pub(crate) fn missing(&self) -> Vec<(Way, u32, u32, u64)> {
         let mut missing = vec![];
         for (&(way, from, to), &(generation, sent)) in &self.sent {

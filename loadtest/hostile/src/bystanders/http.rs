@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long a connection is kept for the next request: for less than the second after which the gateway may give the place of an
-/// idle one to another, or a POST would meet its end.
+/// How long a connection is kept for the next request: less than the second after which the gateway
+/// may give the place of an idle one to another, because a POST could meet its end.
 const KEPT_MAX: Duration = Duration::from_millis(500);
 
 /// One connection, made when it is needed.
 pub(crate) struct Http {
     to: SocketAddr,
-    /// The connection that is kept, and since when it is idle.
+    /// The connection that is kept, and the moment since when it is idle.
     stream: Option<(TcpStream, Instant)>,
 }
 
@@ -28,11 +28,11 @@ impl Http {
         Http { to, stream: None }
     }
 
-    /// One request. `head` is the request line's method and target, and further header lines.
+    /// Sends one request. `head` is the request line's method and target, and further header lines.
     ///
     /// # Errors
-    /// The system's, and answers that are no HTTP. A GET on a connection that was kept and turns out to be closed is sent
-    /// again once, as clients do; a POST is not: it may have taken effect.
+    /// The system's, and answers that are no HTTP. A GET on a kept connection that turns out to be
+    /// closed is sent again once, as clients do; a POST is not: it may have taken effect.
     pub(crate) async fn request(
         &mut self,
         method: &str,

@@ -1,4 +1,5 @@
-//! What bystanders noticed: counts, latencies and a few words about each kind, for one window of time after another.
+//! What bystanders noticed: counts, latencies and a few words about each kind, for one window of
+//! time after another.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -18,9 +19,9 @@ pub(crate) struct Counts {
     pub(crate) received: u64,
     /// Logins of newcomers that succeeded in time.
     pub(crate) logins: u64,
-    /// Requests to the control port that were answered as they should be.
+    /// Requests to the control port that were answered correctly.
     pub(crate) requests: u64,
-    /// Messages of abusers: a bystander may receive them, and must survive them.
+    /// Messages of abuses: a bystander may receive them, and must survive them.
     pub(crate) noise: u64,
     pub(crate) lost: u64,
     /// Doubled, or out of order.
@@ -41,8 +42,8 @@ pub(crate) struct Counts {
     pub(crate) requests_failed: u64,
 }
 
-/// A message, a reply, a login or a request that takes longer than this counts as failed. Generous: a crowded machine alone
-/// does not reach it.
+/// A message, a reply, a login or a request that takes longer than this counts as failed. Generous:
+/// a loaded machine alone does not reach it.
 pub(crate) const LATE: Duration = Duration::from_secs(10);
 
 impl Counts {
@@ -51,7 +52,7 @@ impl Counts {
         self.closed + self.missing() + self.logins_failed + self.requests_failed > 0
     }
 
-    /// Messages and replies that are not as they should be.
+    /// Messages and replies that are missing or wrong.
     pub(crate) fn missing(&self) -> u64 {
         self.lost + self.misordered + self.late + self.forged + self.refused + self.unanswered
     }

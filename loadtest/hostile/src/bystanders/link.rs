@@ -112,7 +112,7 @@ impl Link {
         }
     }
 
-    /// Leaves as a client does that is done: a Close over WebSocket, then the end.
+    /// Leaves in order: a Close over WebSocket, then the end.
     pub(crate) async fn leave(mut self) {
         if self.websocket {
             let _ = self.write(&ws_frame(ws::CLOSE, true, &1000_u16.to_be_bytes())).await;

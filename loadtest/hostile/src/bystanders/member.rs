@@ -1,4 +1,5 @@
-//! One long-lived bystander: heartbeats, messages to itself, to its peer and to its room, each reply matched.
+//! One long-lived bystander: heartbeats, messages to itself, to its peer and to its room, each
+//! reply matched.
 
 use super::flows::{Stamp, Verdict, Way};
 use super::ledger::{LATE, Window};
@@ -52,7 +53,8 @@ struct Session<'a> {
     closed: Option<i32>,
 }
 
-/// Lives until the population leaves; each connection that ends before is noticed, and replaced.
+/// Lives until the population leaves; each connection that ends before that is noticed, and
+/// replaced.
 pub(crate) async fn live(shared: Rc<Shared>, index: u32) {
     let mut generation = 0;
     while !shared.leaves() {
@@ -96,7 +98,7 @@ impl<'a> Session<'a> {
 
     /// Why the connection ended; `None`: the population leaves.
     async fn run(mut self) -> Option<String> {
-        // Spread over the interval: not everyone at the same moment.
+        // Spread over the interval, so that not all act at the same moment.
         let offset = self.shared.interval * (self.index % 97) / 97;
         let mut due = Instant::now() + offset;
         loop {
@@ -141,7 +143,7 @@ impl<'a> Session<'a> {
             _ => self.index,
         };
         let mut message = SentMessage { way, to, number: 0 };
-        // A receiver that is not there, or only just, would be missed rightly.
+        // A receiver that is not there, or has just come, would rightly not be found.
         if !self.shared.is_settled(to, SETTLED) {
             return Ok(());
         }

@@ -1,7 +1,8 @@
-//! Well-behaved clients that an abuse must not disturb: long-lived members over TCP and WebSocket, newcomers that log in
-//! all the time, and callers of the control port.
+//! Well-behaved clients that an abuse must not disturb: long-lived members over TCP and WebSocket,
+//! newcomers that log in all the time, and callers of the control port.
 //!
-//! All run on one thread of their own. They report into a [`Ledger`], from which the suite takes one window after another.
+//! All run on one thread of their own. They report into a [`Ledger`], from which the suite takes
+//! one window after another.
 
 mod control;
 mod flows;
@@ -28,10 +29,10 @@ use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
-/// What bystanders are started with.
+/// The settings of bystanders.
 pub(crate) struct Settings {
     pub(crate) count: u32,
-    /// Time between two things that a member does.
+    /// Time between two actions of a member.
     pub(crate) interval: Duration,
     /// Time between two logins of newcomers.
     pub(crate) login_interval: Duration,
@@ -43,12 +44,12 @@ pub(crate) struct Settings {
     pub(crate) key: String,
 }
 
-/// What all of them are to do.
+/// The phase of all bystanders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Gather = 0,
     Talk = 1,
-    /// No more messages; those on their way still arrive.
+    /// No more messages; those under way still arrive.
     Hush = 2,
     Leave = 3,
 }
@@ -163,13 +164,14 @@ impl Bystanders {
     /// Starts them; returns when all are logged in.
     ///
     /// # Errors
-    /// When they are not within the patience.
+    /// They are not within the patience.
     pub(crate) fn start(settings: Settings, patience: Duration) -> Result<Bystanders, RunError> {
         let ledger = Ledger::new();
         let (phase, open) = (Arc::new(AtomicU8::new(Phase::Gather as u8)), Arc::new(AtomicU32::new(0)));
         let (theirs, count) = ((ledger.clone(), phase.clone(), open.clone()), settings.count);
         let thread = std::thread::Builder::new().name("bystanders".into()).spawn(move || {
-            // Before attackers, where the system allows it: what is measured is the gateway, not the generator.
+            // With priority over attackers, where the system allows it: the gateway is measured,
+            // not the generator.
             let _ = rustix::process::nice(-10);
             serve(&settings, theirs.0, theirs.1, theirs.2);
         });
@@ -191,7 +193,7 @@ impl Bystanders {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Receivers count as there a second after their login.
+        // Receivers count as present a second after their login.
         std::thread::sleep(Duration::from_millis(1100));
         bystanders.ledger.take();
         bystanders.enter(Phase::Talk);
@@ -211,7 +213,8 @@ impl Bystanders {
         self.count
     }
 
-    /// Stops sending; once what is on its way has had `time` to arrive, all leave, and what is missing is in the window.
+    /// Stops sending. After `time` for what is under way all leave, and what is missing is in the
+    /// window.
     pub(crate) fn finish(mut self, time: Duration) -> ledger::Window {
         self.enter(Phase::Hush);
         std::thread::sleep(time);

@@ -1,5 +1,6 @@
-//! Logins all the time, over TCP and WebSocket in turn: connect, log in into a room, join another one, one heartbeat, leave. A login that fails or takes
-//! too long is noticed, whatever abusers do to slots, verifiers and tables.
+//! Logins all the time, over TCP and WebSocket in turn: connect, log in into a room, join another
+//! one, one heartbeat, leave. A login that fails or takes too long is noticed, whatever abuses do
+//! to slots, verifiers and tables.
 
 use super::ledger::{LATE, Window};
 use super::link::{Link, ending};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// First user number of newcomers: they come again and again, so that they are users with few devices.
+/// First user number of newcomers: they come again and again, so they are users with few devices.
 const FIRST_MID: i64 = 500_000;
 const USERS: u32 = 1000;
 
@@ -69,7 +70,7 @@ async fn log_in(shared: &Shared, number: u32) -> Result<Link, String> {
     let user = number % USERS;
     let (mid, key) = (FIRST_MID + i64::from(user), format!("newcomer-{user}"));
     let (room, further) = (format!("live://new-{}", user % 16), format!("live://further-{}", user % 64));
-    // A set of its own, as long as it is there.
+    // A set of its own, as long as it is connected.
     let more = json!({ "key": key, "room_id": room, "accepts": [1000, 50_000 + user] });
     link.login(&shared.auth(mid, &[room, further.clone()], &more)).await?;
     link.send(op::JOIN, 2, &join_body(&further)).await.map_err(|error| ending(&error))?;

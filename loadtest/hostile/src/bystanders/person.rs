@@ -25,13 +25,14 @@ pub(crate) fn peer(index: u32, count: u32) -> u32 {
     if index ^ 1 < count { index ^ 1 } else { index }
 }
 
-/// The bystander that floods aim at, of so many: one over TCP. Its queue is full until it has read what a flood brought, and a full
-/// queue refuses what comes with 503: no other answer to those that write to it is excused.
+/// The bystander, of so many, that floods aim at: one over TCP. Its queue is full until it has read
+/// what a flood brought, and a full queue refuses further messages with 503: no other answer to its
+/// senders is excused.
 pub(crate) fn flooded(count: u32) -> u32 {
     (count / 2) & !1
 }
 
-/// Its address: they share one by the fifty, as clients behind one router do.
+/// Its address: fifty share one, as clients behind one router do.
 pub(crate) fn source(index: u32) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, (index / 50 / 250) as u8, 1 + (index / 50 % 250) as u8)
 }
