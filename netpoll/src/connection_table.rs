@@ -27,10 +27,10 @@ impl<T> Entry<T> {
 /// an empty table costs address space, not memory. A freed slot is the next to be used again,
 /// because it is warm in the cache.
 ///
-/// Invariants: `generations[i]` exceeds the generation of every dead id that slot `i` has had, so an
-/// id is live if and only if its slot is taken and its generation is the slot's. A slot begins with
-/// the generation `first` and takes the next one each time it is freed. `vacant` leads through all
-/// free slots below `entries.len()`, and `live` counts the others.
+/// Invariants: `generations[i]` exceeds the generation of every dead id that slot `i` has had, so
+/// an id is live if and only if its slot is taken and its generation is the slot's. A slot begins
+/// with the generation `first` and takes the next one each time it is freed. `vacant` leads through
+/// all free slots below `entries.len()`, and `live` counts the others.
 #[derive(Debug)]
 pub struct ConnectionTable<T> {
     entries: Vec<Entry<T>>,

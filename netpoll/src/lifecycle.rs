@@ -441,8 +441,8 @@ impl<S: Slot> Common<S> {
         Ok((slot, phase))
     }
 
-    /// Puts a connection into the table under its id, with `queued` as its queue. Returns it when there
-    /// is no room.
+    /// Puts a connection into the table under its id, with `queued` as its queue. Returns it when
+    /// there is no room.
     pub(crate) fn adopt(
         &mut self,
         id: ConnectionId,

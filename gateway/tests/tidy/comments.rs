@@ -48,8 +48,8 @@ const WORDS: &[(&str, usize)] = &[
     ("gateway/core", 182),
     ("gateway/proto", 12),
     ("loadtest", 14),
-    ("loadtest/bench", 35),
-    ("loadtest/hostile", 11),
+    ("loadtest/bench", 6),
+    ("loadtest/hostile", 5),
     ("netpoll", 19),
     ("netpoll/contract", 7),
 ];
@@ -62,8 +62,6 @@ const WIDE: &[(&str, usize)] = &[
     ("gateway/control", 194),
     ("gateway/core", 461),
     ("gateway/proto", 78),
-    ("loadtest/bench", 85),
-    ("loadtest/hostile", 91),
 ];
 
 /// Text without what stands between backticks: names of the code.

@@ -96,7 +96,7 @@ pub trait World: Sized {
     }
 }
 
-/// A world whose backends can pass their connections to a successor.
+/// A world with backends that can pass their connections to a successor.
 pub trait SuccessorWorld: World<Backend: Handover> {
     /// A fresh backend for a side, of the sizes in `setup`, which can reach the other side.
     fn successor(&mut self, side: Side, setup: &Setup) -> Self::Backend;

@@ -14,18 +14,18 @@ use crate::{Backend, ConnectionId};
 use std::fmt;
 use std::io;
 
-/// A backend whose connections can be passed to another backend of its kind.
+/// A backend that can pass its connections to another backend of its kind.
 ///
-/// Promises, which the contract suite checks: no byte is lost, doubled or reordered on either side of
-/// a connection that is released and adopted, and neither its peer nor its owner sees an event. Ids
-/// stay, so what an owner derived from an id stays valid, and an id of the past stays dead.
+/// Promises, which the contract suite checks: no byte is lost, doubled or reordered on either side
+/// of a connection that is released and adopted, and neither its peer nor its owner sees an event.
+/// Ids stay, so what an owner derived from an id stays valid, and an id of the past stays dead.
 pub trait Handover: Backend {
     /// What a connection is to the system, such as a descriptor. Dropping it closes the connection.
     type Socket;
 
-    /// Takes a connection out of this backend, without an event to its peer or to its owner; the id is
-    /// dead here from now on. Passes what the connection holds to `bytes`, in order and once. Sends
-    /// that were queued since the last poll are among it.
+    /// Takes a connection out of this backend, without an event to its peer or to its owner; the id
+    /// is dead here from now on. Passes what the connection holds to `bytes`, in order and once.
+    /// Sends that were queued since the last poll are among it.
     ///
     /// # Errors
     /// [`ReleaseError`]; then nothing has changed.
@@ -35,8 +35,8 @@ pub trait Handover: Backend {
         bytes: &mut dyn FnMut(Held, &[u8]),
     ) -> Result<Released<Self::Socket>, ReleaseError>;
 
-    /// Takes over a connection that another backend released, under the same id, with `queued` as its
-    /// send queue, however long. The connection receives, as a new one does.
+    /// Takes over a connection that another backend released, under the same id, with `queued` as
+    /// its send queue, however long. The connection receives, as a new one does.
     ///
     /// O(1) for connections in rising order of their indexes, in a backend that has no others.
     ///
@@ -52,8 +52,8 @@ pub trait Handover: Backend {
     fn generation_bound(&self) -> u32;
 
     /// Gives no id below generation `bound` from here on. Called with the predecessor's
-    /// [`Handover::generation_bound`] after the last [`Handover::adopt`], before anything is accepted
-    /// or connected.
+    /// [`Handover::generation_bound`] after the last [`Handover::adopt`], before anything is
+    /// accepted or connected.
     fn raise_generations(&mut self, bound: u32);
 }
 
@@ -88,7 +88,8 @@ pub enum Phase {
 pub enum Held {
     /// In the send queue: the successor's queue begins with them.
     Queued,
-    /// Received, and taken back by [`Backend::unread`]: the owner handles them before anything newer.
+    /// Received, and taken back by [`Backend::unread`]: the owner handles them before anything
+    /// newer.
     Unread,
 }
 

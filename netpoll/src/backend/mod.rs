@@ -9,7 +9,7 @@
 //!    ├ Queues       bytes, blocks and pieces queued; which sockets have stopped taking
 //!    └ Introspect   name, counts, counters, details
 //!   SharesThread    a backend that waits together with others, in a SharedWait
-//!   Handover        a backend whose connections can be passed to a successor
+//!   Handover        a backend that can pass its connections to a successor
 //! ```
 //!
 //! The life of a connection, as the owner of a backend sees it:

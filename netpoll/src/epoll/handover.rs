@@ -8,8 +8,8 @@ use rustix::event::epoll::{self, EventData};
 use std::os::fd::OwnedFd;
 
 impl Handover for EpollBackend {
-    /// The descriptor. It belongs to the table of this thread: on a thread with one of its own it is
-    /// sent to the successor from this thread, by SCM_RIGHTS.
+    /// The descriptor. It belongs to the table of this thread: on a thread with one of its own it
+    /// is sent to the successor from this thread, by SCM_RIGHTS.
     type Socket = OwnedFd;
 
     fn release(

@@ -97,7 +97,8 @@ pub fn a_queue_goes_along<W: SuccessorWorld>(seed: u64) {
     h.end();
 }
 
-/// Ids keep their meaning: live ones name the same connections, dead ones none, and new ones are new.
+/// Ids keep their meaning: live ones name the same connections, dead ones none, and new ones are
+/// new.
 pub fn ids_keep_their_meaning<W: SuccessorWorld>(seed: u64) {
     let setup = Setup::small(8, seed);
     let mut h = Harness::<W>::new(&setup);
@@ -130,8 +131,8 @@ pub fn ids_keep_their_meaning<W: SuccessorWorld>(seed: u64) {
     h.end();
 }
 
-/// Releasing is no event: the id is dead here, nothing is reported, every buffer is back, and the peer
-/// notices nothing. A released connection that is dropped is closed.
+/// Releasing is no event: the id is dead here, nothing is reported, every buffer is back, and the
+/// peer notices nothing. A released connection that is dropped is closed.
 pub fn releasing_is_no_event<W: SuccessorWorld>(seed: u64) {
     let setup = Setup::small(4, seed);
     let mut h = Harness::<W>::new(&setup);
