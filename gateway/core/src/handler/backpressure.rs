@@ -74,7 +74,7 @@ impl<B: Backend> Handler<B> {
         self.held.0.push_back((connection, to));
         self.io.metrics.held.increment();
         self.io.metrics.holds.add(1);
-        self.io.backend.set_receiving(connection, false);
+        self.io.set_receiving(connection, false);
     }
 
     /// Receives again from connections for whose messages there is room.
@@ -109,7 +109,7 @@ impl<B: Backend> Handler<B> {
             session.carry.begin(now);
         }
         if !session.flow.is_unread() {
-            self.io.backend.set_receiving(connection, true);
+            self.io.set_receiving(connection, true);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Connections that begin and end, and what the audit journal is sent of them.
 
 use super::Handler;
+use super::close::Goodbye;
 use super::turn_state::Stage;
 use crate::message::{AuditEvent, AuditKind, ControlMessage};
 use crate::metrics::EndReason;
@@ -23,8 +24,10 @@ impl<B: Backend> Handler<B> {
             self.io.metrics.connections[usize::from(listener)].increment();
         }
         match self.turn.stage {
-            Stage::Stopping => self.abort(connection, CloseCode::SHUTDOWN),
-            Stage::Draining => self.end(connection, CloseCode::SHUTDOWN, "the server is shutting down"),
+            Stage::Stopping => self.close(connection, Goodbye::Silent(CloseCode::SHUTDOWN)),
+            Stage::Draining => {
+                self.close(connection, Goodbye::Closed(CloseCode::SHUTDOWN, &"the server is shutting down"))
+            }
             Stage::Serving => {
                 if !self.has_memory_for_one() {
                     self.refuse_for_memory(connection);

@@ -7,6 +7,7 @@
 //! keep theirs.
 
 use super::Handler;
+use super::close::Goodbye;
 use super::websocket::TOO_MANY;
 use crate::session::{Instant16, Session};
 use crate::settings::ListenerKind;
@@ -59,12 +60,15 @@ impl<B: Backend> Handler<B> {
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
         self.io.metrics.address_refusals.add(1);
         if !self.memory.refusals.admit(self.turn.now) {
-            self.abort(connection, CloseCode::OVERLOAD);
+            self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
         } else if is_tcp {
-            self.end(connection, CloseCode::OVERLOAD, "this address has as many connections as it may");
+            self.close(
+                connection,
+                Goodbye::Closed(CloseCode::OVERLOAD, &"this address has as many connections as it may"),
+            );
         } else {
             self.io.metrics.upgrade_failures.add(1);
-            self.last_bytes(connection, TOO_MANY, CloseCode::OVERLOAD);
+            self.close(connection, Goodbye::Http(CloseCode::OVERLOAD, TOO_MANY));
         }
     }
 
@@ -121,7 +125,7 @@ impl<B: Backend> Handler<B> {
         for candidate in candidates[..count].iter().filter(goes).take(short) {
             self.io.metrics.unauthenticated_evictions.add(1);
             // A last word would have to wait for the peer, and the slot with it.
-            self.abort(candidate.connection, CloseCode::OVERLOAD);
+            self.close(candidate.connection, Goodbye::Silent(CloseCode::OVERLOAD));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::router::{Fanouts, Rooms};
 use crate::session::{Session, Sessions};
 use crate::settings::SlowConsumer;
 use gateway_proto::codes::ErrorCode;
-use netpoll::{Backend, ConnectionId, Priority, SendError, Timestamp};
+use netpoll::{Backend, ConnectionId, Priority, Queues, SendError, Timestamp};
 
 /// The lowest operation that accept sets filter.
 const FILTERED_MIN: i32 = 1000;
@@ -82,7 +82,7 @@ impl<B: Backend> Outlet<'_, B> {
             true => push.bytes.clone(),
             false => push.bytes.slice(outer, push.bytes.len()),
         };
-        let sent = self.io.backend.send_as(connection, bytes, self.priority(push));
+        let sent = self.io.send(connection, bytes, self.priority(push));
         match sent.or_else(|refused| self.send_from_reserve(connection, push, refused)) {
             Ok(()) => {
                 let frames = u64::from(push.frames);
@@ -97,7 +97,7 @@ impl<B: Backend> Outlet<'_, B> {
             }
             // Other connections' queues fill the store, so this one is not to blame, whatever its class says.
             Err(SendError::Exhausted(_)) => {
-                if self.may_wait && !self.io.backend.is_waiting(connection) {
+                if self.may_wait && !self.io.queues().is_waiting(connection) {
                     return Delivered::Later;
                 }
                 self.io.metrics.store_refusals.add(1);
@@ -120,7 +120,7 @@ impl<B: Backend> Outlet<'_, B> {
     ) -> Result<(), SendError> {
         let bytes = match &refused {
             SendError::Full(bytes) => bytes,
-            SendError::Exhausted(bytes) if !self.may_wait || self.io.backend.is_waiting(connection) => bytes,
+            SendError::Exhausted(bytes) if !self.may_wait || self.io.queues().is_waiting(connection) => bytes,
             SendError::Exhausted(_) | SendError::Closed(_) => return Err(refused),
         };
         let is_for_many = matches!(push.class, MessageClass::Room | MessageClass::Broadcast);
@@ -128,22 +128,22 @@ impl<B: Backend> Outlet<'_, B> {
             return Err(refused);
         }
         let (queued, part) = (
-            self.io.backend.queued_bytes(connection),
+            self.io.queues().queued_bytes(connection),
             self.priority(push).bytes_max(self.context.settings.send_queue_bytes_max),
         );
         let fills_its_part = queued <= part && queued + bytes.len() > part;
-        let is_slow = self.io.backend.stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
+        let is_slow = self.io.queues().stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
         if fills_its_part || is_slow || !self.state.reserve.take(connection, bytes.len(), self.now) {
             return Err(refused);
         }
-        let copy = self.io.backend.pools().copy(bytes).filter(|copy| copy.capacity() <= PUSH_SIZE_MAX);
+        let copy = self.io.pools().copy(bytes).filter(|copy| copy.capacity() <= PUSH_SIZE_MAX);
         let Some(copy) = copy else { return Err(refused) };
-        self.io.backend.send_as(connection, copy.freeze(), Priority::Reply).map_err(|_| refused)
+        self.io.send(connection, copy.freeze(), Priority::Reply).map_err(|_| refused)
     }
 
     /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken yet.
     fn sheds_for_memory(&self, connection: ConnectionId, push: &Push) -> bool {
-        self.policy.slow_consumer(push.class) == SlowConsumer::Drop && self.io.backend.is_waiting(connection)
+        self.policy.slow_consumer(push.class) == SlowConsumer::Drop && self.io.queues().is_waiting(connection)
     }
 
     /// What a push may take of its receiver's queue.
@@ -160,7 +160,7 @@ impl<B: Backend> Outlet<'_, B> {
     fn refused(&mut self, connection: ConnectionId, push: &Push) {
         let may_close = self.policy.slow_consumer(push.class) == SlowConsumer::Close;
         let closes = may_close
-            && self.io.backend.stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
+            && self.io.queues().stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
         self.io.metrics.count_drop(push, closes);
         if closes && self.state.slow.len() < self.state.slow.capacity() {
             self.state.slow.push(connection);
@@ -189,7 +189,7 @@ impl<B: Backend> Handler<B> {
         let (mut outlet, _, _) = self.outlet();
         let session = outlet.sessions.get(connection);
         let delivered = session.map(|session| outlet.deliver(session, push, Exclude::default(), true));
-        self.close_slow();
+        self.close_stalled_receivers();
         match delivered {
             Some(Delivered::Queued) => Ok(1),
             Some(Delivered::NoRoom | Delivered::Later) => Err(ErrorCode::BUSY),
@@ -250,7 +250,7 @@ impl<B: Backend> Handler<B> {
             if delivered == Some(Delivered::Later) { Progress::Again } else { Progress::Done }
         });
         self.turn.fanouts_rest = made == 0;
-        self.close_slow();
+        self.close_stalled_receivers();
     }
 
     /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued here has been handed over.
@@ -259,9 +259,9 @@ impl<B: Backend> Handler<B> {
         if self.turn.receives > 0 { (slice / 4).max(1) } else { slice }
     }
 
-    fn close_slow(&mut self) {
+    fn close_stalled_receivers(&mut self) {
         while let Some(connection) = self.delivery.slow.pop() {
-            self.end_slow(connection, SlowReason::Stalled);
+            self.close_slow(connection, SlowReason::Stalled);
         }
     }
 }

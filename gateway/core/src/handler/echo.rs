@@ -7,10 +7,11 @@
 //! with 3001. An echo whose answers wait is not read from, so one that never reads holds one message and its answer.
 
 use super::Handler;
+use super::close::Goodbye;
 use crate::settings::ListenerKind;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{Decoded, HEADER_SIZE_MAX, Kind, Limits, Opcode, Role, emit_header};
-use netpoll::{Backend, Buffer, ConnectionId, SendError};
+use netpoll::{Backend, Buffer, ConnectionId, Priority, Queues, SendError};
 use std::collections::HashMap;
 
 /// Bytes that wait at the backend for one echo connection before more are handed over.
@@ -104,7 +105,7 @@ impl<B: Backend> Handler<B> {
         while self.echo.held > bytes_max.max(MESSAGES_MAX as usize * KEPT_MAX) {
             let Some(connection) = self.echo.largest() else { return };
             let reason = "the echoes hold too much; send smaller messages, or fewer at once";
-            self.end(connection, CloseCode::OVERLOAD, reason);
+            self.close(connection, Goodbye::Closed(CloseCode::OVERLOAD, &reason));
             self.echo.take(connection);
         }
     }
@@ -148,12 +149,12 @@ impl<B: Backend> Handler<B> {
         if self.takes_frames(connection).is_none() {
             return; // its last word has been said
         }
-        while echo.sent < echo.output.len() && self.io.backend.queued_bytes(connection) < QUEUED_MAX {
+        while echo.sent < echo.output.len() && self.io.queues().queued_bytes(connection) < QUEUED_MAX {
             let Some(chunk) = self.echo_chunk(&echo.output[echo.sent..]) else {
-                return self.abort(connection, CloseCode::OVERLOAD);
+                return self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
             };
             let size = chunk.len();
-            match self.io.backend.send(connection, chunk.freeze()) {
+            match self.io.send(connection, chunk.freeze(), Priority::Reply) {
                 Ok(()) => echo.sent += size,
                 // The bound on queues is lower than ours: later. Or it is gone, which its `Closed` tells.
                 Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => return,
@@ -162,13 +163,13 @@ impl<B: Backend> Handler<B> {
         let is_said = echo.sent == echo.output.len();
         if is_said == echo.stopped {
             echo.stopped = !is_said;
-            self.io.backend.set_receiving(connection, is_said);
+            self.io.set_receiving(connection, is_said);
         }
         if is_said {
             echo.output.clear();
             echo.sent = 0;
             if let Some(code) = echo.closing {
-                self.answer_close(connection, code);
+                self.close(connection, Goodbye::CloseAnswer(code));
             }
         }
     }
@@ -177,7 +178,7 @@ impl<B: Backend> Handler<B> {
     fn echo_chunk(&mut self, output: &[u8]) -> Option<Buffer> {
         let mut size = output.len().min(CHUNK_SIZE);
         loop {
-            match self.io.backend.pools().copy(&output[..size]) {
+            match self.io.pools().copy(&output[..size]) {
                 None if size > CHUNK_SIZE_MIN => size /= 2,
                 chunk => return chunk,
             }

@@ -1,6 +1,7 @@
 //! Bytes to frames over TCP, and frames to handlers.
 
 use super::Handler;
+use super::close::Goodbye;
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
 use crate::session::Phase;
@@ -20,9 +21,9 @@ impl<B: Backend> Handler<B> {
     pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         let Some((phase, listener)) = self.count_bytes(connection, buffer.len()) else { return };
         // What came before it waits for a block.
-        if self.io.backend.has_unread(connection) {
+        if self.io.has_unread(connection) {
             let count = buffer.len();
-            match self.io.backend.unread(connection, buffer, usize::MAX) {
+            match self.io.unread(connection, buffer, usize::MAX) {
                 Ok(()) => return self.return_bytes(connection, count),
                 Err(back) => buffer = back,
             }
@@ -152,13 +153,13 @@ impl<B: Backend> Handler<B> {
             session.phase == Phase::Unauthenticated && listener.kind == ListenerKind::Tcp
         });
         let Some(preface) = preface.filter(|_| begins_so) else {
-            return self.end_for(connection, error.close_code(), &error);
+            return self.close(connection, Goodbye::Closed(error.close_code(), &error));
         };
         if self.turn.now >= self.turn.foreign_due {
             self.turn.foreign_due = self.turn.now + FOREIGN_INTERVAL;
             self.tell_control(connection, AuditKind::Foreign(preface));
         }
-        self.end_for(connection, error.close_code(), &preface);
+        self.close(connection, Goodbye::Closed(error.close_code(), &preface));
     }
 
     /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
@@ -170,7 +171,7 @@ impl<B: Backend> Handler<B> {
 
     /// The carry's size with so many bytes more; ends the connection, and says `None`, when that exceeds the largest block.
     pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> Option<usize> {
-        let bound = self.io.backend.pools().block_size_max();
+        let bound = self.io.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;
         let size = session.carry.assembled() + session.carry.pending() + count;
         if size <= bound {
@@ -179,10 +180,13 @@ impl<B: Backend> Handler<B> {
         match self.takes_frames(connection) {
             Some(false) => {
                 let why = "too much was sent before the login was answered";
-                self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+                self.close(connection, Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
             }
             // Sizes are bounded when they are announced, by less than a block.
-            _ => self.end(connection, CloseCode::MESSAGE_TOO_BIG, "the message exceeds the largest block"),
+            _ => self.close(
+                connection,
+                Goodbye::Closed(CloseCode::MESSAGE_TOO_BIG, &"the message exceeds the largest block"),
+            ),
         }
         None
     }

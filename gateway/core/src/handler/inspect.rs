@@ -6,7 +6,7 @@ use crate::address::Fingerprint;
 use crate::message::{ConnectionRow, ControlMessage, Inspection, Query, RoomRow, SLOTS_PER_VISIT_MAX};
 use crate::router::rooms::RoomIndex;
 use crate::session::{Phase, Session, User};
-use netpoll::Backend;
+use netpoll::{Backend, Queues};
 
 impl<B: Backend> Handler<B> {
     /// Fills the list and sends it back.
@@ -75,7 +75,7 @@ impl<B: Backend> Handler<B> {
             connected_ms: now.since(session.opened_at.before(now)).as_millis() as u64,
             idle_ms: now.since(session.heard_at.before(now)).as_millis() as u64,
             rooms: u32::from(session.rooms.count),
-            queued_bytes: self.io.backend.queued_bytes(session.connection) as u64,
+            queued_bytes: self.io.queues().queued_bytes(session.connection) as u64,
             accepts: self.shard.sessions.accept_sets.size(session.accepts) as u32,
         }
     }

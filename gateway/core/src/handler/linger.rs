@@ -17,7 +17,7 @@
 use super::Handler;
 use crate::session::{Framing, Phase, Session, Sessions};
 use gateway_proto::websocket::CloseWatch;
-use netpoll::{Backend, ConnectionId, SendError, SharedBuffer, Timestamp, release_queue};
+use netpoll::{Backend, ConnectionId, Introspect, SendError, SharedBuffer, Timestamp, release_queue};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -149,19 +149,19 @@ impl<B: Backend> Handler<B> {
     ) {
         let mut wait = self.context.settings.linger;
         match (last, watch) {
-            (Some(last), Some(watch)) => match self.io.backend.send_last(connection, last) {
+            (Some(last), Some(watch)) => match self.io.send_last(connection, last) {
                 Ok(()) => {
                     wait = close_frame_wait(wait);
-                    self.io.backend.set_receiving(connection, true); // or its close frame would never be seen
+                    self.io.set_receiving(connection, true); // or its close frame would never be seen
                     if let Some(session) = self.shard.sessions.get_mut(connection) {
                         session.framing = Framing::UntilClose(watch);
                     }
                 }
                 Err(SendError::Full(last) | SendError::Exhausted(last) | SendError::Closed(last)) => {
-                    self.io.backend.finish(connection, Some(last));
+                    self.io.finish(connection, Some(last));
                 }
             },
-            (last, _) => self.io.backend.finish(connection, last),
+            (last, _) => self.io.finish(connection, last),
         }
         self.shard.sessions.timers.set(connection.index(), self.turn.now + wait);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
@@ -194,7 +194,7 @@ impl<B: Backend> Handler<B> {
     fn stop_waiting_for_close(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         session.framing = Framing::default();
-        self.io.backend.finish(connection, None);
+        self.io.finish(connection, None);
         let linger = self.context.settings.linger;
         let rest = linger - close_frame_wait(linger);
         self.shard.sessions.timers.set(connection.index(), self.turn.now + rest);
@@ -205,7 +205,7 @@ impl<B: Backend> Handler<B> {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         match session.framing.close_watch() {
             Some(_) => self.stop_waiting_for_close(connection),
-            None => self.io.backend.close(connection),
+            None => self.io.close(connection),
         }
     }
 
@@ -218,7 +218,7 @@ impl<B: Backend> Handler<B> {
 
     /// While newcomers may wait for a place, those that have lingered for longest make some.
     pub(crate) fn give_up_places(&mut self) {
-        if self.shard.lingering.count() == 0 || !self.io.backend.is_full() {
+        if self.shard.lingering.count() == 0 || !self.io.queues().is_full() {
             return;
         }
         let nanos = self.turn.now.as_nanos().saturating_sub(LINGER_MIN.as_nanos() as u64);
@@ -227,13 +227,13 @@ impl<B: Backend> Handler<B> {
             let lingering = &mut self.shard.lingering;
             let Some(oldest) = lingering.take_oldest(&mut self.shard.sessions, before) else { return };
             self.io.metrics.linger_evictions.add(1);
-            self.io.backend.close(oldest);
+            self.io.close(oldest);
         }
     }
 
     /// How long the worker may wait before a lingering connection may have to make room.
     pub(crate) fn until_places(&self, wait: Duration) -> Duration {
-        let may_give = self.shard.lingering.count() > 0 && self.io.backend.is_full();
+        let may_give = self.shard.lingering.count() > 0 && self.io.queues().is_full();
         if may_give { wait.min(PLACES_EVERY) } else { wait }
     }
 }

@@ -1,6 +1,7 @@
 //! Logging in: the Auth frame, the verifier's verdict, and the answers of the homes.
 
 use super::Handler;
+use super::close::Goodbye;
 use crate::address::Address;
 use crate::message::{AuditKind, AuthError, Message, NameKind, Verdict, VerifyRequest};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
@@ -110,7 +111,7 @@ impl<B: Backend> Handler<B> {
         }
         self.io.metrics.auth_failures.add(1);
         self.audit(connection, AuditKind::Refused(code));
-        self.end(connection, code, reason);
+        self.close(connection, Goodbye::Closed(code, &reason));
     }
 
     /// Registers the session under its names; the reply goes out when their homes have answered. Without a verified
@@ -122,7 +123,7 @@ impl<B: Backend> Handler<B> {
             Err(error) => {
                 self.io.metrics.auth_failures.add(1);
                 self.audit(connection, AuditKind::Refused(error.close_code()));
-                return self.end_for(connection, error.close_code(), &error);
+                return self.close(connection, Goodbye::Closed(error.close_code(), &error));
             }
         };
         let uid = request.uid.map(|uid| uid.as_str());

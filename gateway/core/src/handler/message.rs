@@ -1,6 +1,7 @@
 //! SendMessage and Publish: messages between clients, relayed where they were received.
 
 use super::Handler;
+use super::close::Goodbye;
 use crate::address::{Address, Fingerprint};
 use crate::io::{Framed, rewrite_in_place};
 use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
@@ -196,8 +197,7 @@ impl<B: Backend> Handler<B> {
             Err(buffer) => {
                 self.io.metrics.payload_copies.add(1);
                 let payload = &buffer.as_slice()[payload_start..];
-                let pools = self.io.backend.pools();
-                let bytes = self.io.encoder.frame(pools, true, header, |body| {
+                let bytes = self.io.frame(true, header, |body| {
                     let (head, rest) = body.split_at_mut(prefix.len());
                     head.copy_from_slice(prefix);
                     rest.copy_from_slice(payload);
@@ -315,7 +315,7 @@ impl<B: Backend> Handler<B> {
     /// A kick: closes a connection with a code and a reason, which is the code's label where none is given.
     pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode, reason: Option<&SharedBuffer>) {
         let given = reason.and_then(|reason| std::str::from_utf8(reason).ok());
-        self.end(connection, code, given.unwrap_or(code.label()));
+        self.close(connection, Goodbye::Closed(code, &given.unwrap_or(code.label())));
     }
 }
 

@@ -9,7 +9,9 @@
 //! * `inbox`: messages of other workers and the control thread.
 //! * `homes`: what this worker does as the home of names and rooms.
 //! * `deliver`: pushes on their way to sessions.
-//! * `end`: last words, timeouts.
+//! * `close`: one way to end a connection, and the last that it is sent.
+//! * `timers`: timeouts of the login, of idleness, of tokens.
+//! * `names`: the names that a session is known by.
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
 //! * `pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
@@ -21,11 +23,11 @@
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
 mod backpressure;
+mod close;
 mod connection;
 mod crowd;
 mod deliver;
 mod echo;
-mod end;
 mod homes;
 mod inbound;
 mod inbox;
@@ -33,6 +35,7 @@ mod inspect;
 mod linger;
 mod login;
 mod message;
+mod names;
 mod pressure;
 mod rate;
 mod relief;
@@ -41,6 +44,7 @@ mod reserve;
 mod room;
 mod scarcity;
 mod subscribe;
+mod timers;
 mod turn_state;
 mod websocket;
 
@@ -87,7 +91,7 @@ pub(crate) struct Handler<B: Backend> {
 impl<B: Backend> Handler<B> {
     /// Reserves everything that handling needs besides the tables.
     pub(crate) fn new(context: Context, io: Io<B>, outbox: Outbox, shard: Shard) -> Handler<B> {
-        let now = io.backend.now();
+        let now = io.now();
         Handler {
             policy: Policy::new(Arc::new(context.settings.reloadable.clone())),
             turn: TurnState::new(now),

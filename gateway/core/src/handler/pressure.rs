@@ -11,6 +11,7 @@
 //! peers acknowledge them, and come home although nobody goes (docs/decisions/0010).
 
 use super::Handler;
+use super::close::Goodbye;
 use super::relief::Bearers;
 use crate::session::{Carry, Instant16, Phase, PoolExhausted, Session};
 use gateway_proto::codes::CloseCode;
@@ -65,12 +66,12 @@ impl<B: Backend> Handler<B> {
         let Some(size) = session.and_then(|session| session.carry.block_for(count)) else {
             return Some(buffer);
         };
-        let pools = self.io.backend.pools();
+        let pools = self.io.pools();
         if pools.free_for(size, 1) > 0 || pools.fitting(size).is_empty() {
             return Some(buffer);
         }
         let received = buffer.len();
-        let refused = self.io.backend.unread(connection, buffer, size).err();
+        let refused = self.io.unread(connection, buffer, size).err();
         if refused.is_none() {
             self.return_bytes(connection, received);
         }
@@ -90,9 +91,9 @@ impl<B: Backend> Handler<B> {
         let capacity = session.carry.block().map_or(0, Buffer::capacity);
         let stranger = is_stranger(session);
         if stranger && capacity < size {
-            let crowded = self.io.backend.pools().half_taken(size);
+            let crowded = self.io.pools().half_taken(size);
             // What receivers hold of the pool is no fault of those that log in.
-            if self.carried_bytes(crowded, is_stranger) * 2 >= self.io.backend.pools().bytes_of(crowded) {
+            if self.carried_bytes(crowded, is_stranger) * 2 >= self.io.pools().bytes_of(crowded) {
                 self.shed_carrier(crowded, |other| is_stranger(other) && other.connection != connection);
             }
         }
@@ -102,13 +103,13 @@ impl<B: Backend> Handler<B> {
                 return;
             }
             let begins = session.carry.is_empty();
-            if grow(&mut session.carry, self.io.backend.pools()).is_ok() {
+            if grow(&mut session.carry, self.io.pools()).is_ok() {
                 if begins {
                     self.shard.sessions.list_carrier(connection, Instant16::of(self.turn.now));
                 }
                 return;
             }
-            let pools = self.io.backend.pools().fitting(size);
+            let pools = self.io.pools().fitting(size);
             let others = |other: &Session| other.connection != connection && is_stranger(other);
             let has_room = match stranger {
                 true => self.shed_carrier(pools, others),
@@ -118,7 +119,7 @@ impl<B: Backend> Handler<B> {
                 break;
             }
         }
-        self.end(connection, CloseCode::OVERLOAD, "no buffer is free");
+        self.close(connection, Goodbye::Closed(CloseCode::OVERLOAD, &"no buffer is free"));
     }
 
     /// Ends the first connection for which `may_go` holds of those that hold a block of `pools` for a frame that has not
@@ -137,13 +138,16 @@ impl<B: Backend> Handler<B> {
 
     pub(super) fn end_for_block(&mut self, connection: ConnectionId) {
         self.relief.is_closing = true;
-        self.end(connection, CloseCode::OVERLOAD, "buffers are short, and a frame has not come whole");
+        self.close(
+            connection,
+            Goodbye::Closed(CloseCode::OVERLOAD, &"buffers are short, and a frame has not come whole"),
+        );
         self.relief.is_closing = false;
     }
 
     /// The same without a word, which would need a block.
     pub(super) fn abort_for_block(&mut self, connection: ConnectionId) {
-        self.abort(connection, CloseCode::OVERLOAD);
+        self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
     }
 
     /// The first connection but `asker` of `bearers` that holds a block of `pools` for a frame that has not come whole, and that
@@ -166,7 +170,7 @@ impl<B: Backend> Handler<B> {
         if pools.is_empty() {
             return 0;
         }
-        let own: &BufferPools = self.io.backend.pools();
+        let own: &BufferPools = self.io.pools();
         let holds = |session: &Session| session.carry.block().is_some_and(|block| own.is_of(block, pools));
         self.shard.sessions.carried_bytes(|session| counts(session) && holds(session))
     }
@@ -179,7 +183,7 @@ impl<B: Backend> Handler<B> {
             return hogged;
         }
         for pool in pools.each() {
-            if self.carried_bytes(pool, |_| true) * 2 >= self.io.backend.pools().bytes_of(pool).max(1) {
+            if self.carried_bytes(pool, |_| true) * 2 >= self.io.pools().bytes_of(pool).max(1) {
                 hogged = hogged.with(pool);
             }
         }
@@ -190,7 +194,7 @@ impl<B: Backend> Handler<B> {
         if pools.is_empty() || !self.shard.sessions.has_carriers() {
             return None;
         }
-        let own: &BufferPools = self.io.backend.pools();
+        let own: &BufferPools = self.io.pools();
         let holds = |session: &Session| session.carry.block().is_some_and(|block| own.is_of(block, pools));
         self.shard.sessions.first_carrier(|session| may_go(session) && holds(session))
     }
@@ -209,7 +213,10 @@ impl<B: Backend> Handler<B> {
         let mut count = FRAMES_PER_TURN;
         while let Some(connection) = self.shard.sessions.overdue_carrier(deadline, &mut count) {
             self.io.metrics.late_frames.add(1);
-            self.end(connection, CloseCode::IDLE_TIMEOUT, "a frame was begun and not completed in time");
+            self.close(
+                connection,
+                Goodbye::Closed(CloseCode::IDLE_TIMEOUT, &"a frame was begun and not completed in time"),
+            );
         }
     }
 }

@@ -9,6 +9,7 @@
 //! have no session to speak of. A connection that has not logged in has a number of frames, not a rate.
 
 use super::Handler;
+use super::close::Goodbye;
 use crate::session::flow::Stage;
 use crate::session::{Instant16, Phase};
 use crate::settings::ListenerKind;
@@ -69,7 +70,7 @@ impl<B: Backend> Handler<B> {
             Stage::Closed => {
                 self.io.metrics.rate_closed.add(1);
                 let why = "above the rate for too long, and refusals did not help; come back and send less";
-                self.end(connection, CloseCode::RATE_LIMITED, why);
+                self.close(connection, Goodbye::Closed(CloseCode::RATE_LIMITED, &why));
             }
         }
         stage
@@ -140,7 +141,7 @@ impl<B: Backend> Handler<B> {
         if !may {
             self.io.metrics.closes_before_login.add(1);
             let why = "too many frames before the login; the first one must be Auth";
-            self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+            self.close(connection, Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
         }
         may
     }
@@ -155,7 +156,7 @@ impl<B: Backend> Handler<B> {
         }
         self.io.metrics.faulty_closes.add(1);
         let why = "too many requests were malformed, unknown or forbidden";
-        self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+        self.close(connection, Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
         false
     }
 
@@ -173,7 +174,7 @@ impl<B: Backend> Handler<B> {
         session.flow.set_stopped(true);
         self.io.metrics.rate_slowed.add(1);
         self.io.metrics.rate_stopped.increment();
-        self.io.backend.set_receiving(connection, false);
+        self.io.set_receiving(connection, false);
         if let Some(next) = self.open_deadline(connection) {
             self.shard.sessions.timers.set(connection.index(), next);
         }

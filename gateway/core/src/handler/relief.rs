@@ -22,11 +22,12 @@
 //! a turn is.
 
 use super::Handler;
+use super::close::Goodbye;
 use super::pressure::CLOSES_MAX;
 use crate::metrics::SlowReason;
 use crate::session::Phase;
 use gateway_proto::codes::CloseCode;
-use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolId, PoolSet, Timestamp};
+use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolId, PoolSet, Queues, Timestamp};
 use std::time::Duration;
 
 /// A receiver that has not stalled goes before a frame of a client's only if it holds at least this part of the pool.
@@ -140,17 +141,17 @@ impl<B: Backend> Handler<B> {
     /// Closes stalled receivers and late half frames while a pool or the store of pieces is short, at most [`CLOSES_MAX`] of them,
     /// and asks other workers for the blocks of scarce pools.
     pub(crate) fn relieve_pressure(&mut self) {
-        let scarce = self.io.backend.pools().scarce();
+        let scarce = self.io.pools().scarce();
         if !scarce.is_empty() && self.turn.now >= self.relief.blocks_due {
             self.relief.blocks_due = self.turn.now + REST;
-            self.context.settings.shared.memory.ask_for(self.io.backend.pools());
+            self.context.settings.shared.memory.ask_for(self.io.pools());
         }
         self.note_drought(scarce);
         if self.turn.now < self.relief.due || (scarce.is_empty() && !self.is_store_short()) {
             return;
         }
         for _ in 0..CLOSES_MAX {
-            let blocks = self.io.backend.pools().short();
+            let blocks = self.io.pools().short();
             if blocks.is_empty() && !self.is_store_short() {
                 return;
             }
@@ -173,8 +174,7 @@ impl<B: Backend> Handler<B> {
 
     /// Takes the time from when on no connection finds a receive buffer.
     fn note_drought(&mut self, scarce: PoolSet) {
-        let is_dry =
-            !scarce.is_empty() && self.turn.receives == 0 && self.io.backend.pools().receive_is_dry();
+        let is_dry = !scarce.is_empty() && self.turn.receives == 0 && self.io.pools().receive_is_dry();
         self.relief.dry_since = is_dry.then(|| self.relief.dry_since.unwrap_or(self.turn.now));
     }
 
@@ -182,7 +182,7 @@ impl<B: Backend> Handler<B> {
     /// there is none.
     fn end_drought(&mut self) -> bool {
         let is_long = |since| self.turn.now.since(since) >= DROUGHT_MAX;
-        if !self.relief.dry_since.is_some_and(is_long) || !self.io.backend.pools().receive_is_dry() {
+        if !self.relief.dry_since.is_some_and(is_long) || !self.io.pools().receive_is_dry() {
             return false;
         }
         let what = Shortage::Blocks(PoolSet::RECEIVE);
@@ -210,7 +210,7 @@ impl<B: Backend> Handler<B> {
             self.relief.requests_served = served;
         }
         self.relief.knows_requests = count > 0;
-        self.io.backend.pools().set_asked(pools);
+        self.io.pools().set_asked(pools);
         let short = pools.into_iter().zip(are_short).filter(|(_, is_short)| *is_short);
         for pool in short.filter_map(|(pool, _)| pool) {
             let what = Shortage::Foreign(pool);
@@ -220,13 +220,13 @@ impl<B: Backend> Handler<B> {
 
     /// Whether more than three quarters of the shared pieces are in use: pushes, which may use seven eighths, leave each other little.
     fn is_store_short(&self) -> bool {
-        let store = self.io.backend.send_store();
+        let store = self.io.queues().send_store();
         store.used * 4 > store.max * 3
     }
 
     /// Bytes of the blocks of `pools` that make a receiver that has not stalled one to close before a frame of a client's.
     fn hog_bytes(&mut self, pools: PoolSet) -> usize {
-        (self.io.backend.pools().bytes_of(pools) / HOG_PART).max(1)
+        (self.io.pools().bytes_of(pools) / HOG_PART).max(1)
     }
 
     /// Closes the stalled receiver that holds most of what is short. False when there is none.
@@ -258,7 +258,7 @@ impl<B: Backend> Handler<B> {
             if self.relief.is_closing {
                 return None;
             }
-            let pools = self.io.backend.pools().fitting(size);
+            let pools = self.io.pools().fitting(size);
             if !self.make_room_in_pools(pools, asker, Self::abort_for_block) {
                 return None;
             }
@@ -323,7 +323,7 @@ impl<B: Backend> Handler<B> {
     fn holder(&mut self, wanted: &Wanted) -> Option<Holder> {
         let look_max = LOOK_MAX.min(LOOKS_PER_TURN.saturating_sub(self.relief.looks));
         let (now, timeout) = (self.turn.now, self.policy.slow_consumer_timeout);
-        let waiting = self.io.backend.waiting();
+        let waiting = self.io.queues().waiting();
         let start = self.relief.cursor.checked_rem(waiting.len())?;
         let (mut looked, mut pieces, mut best) = (0, 0, None);
         for one in waiting[start..].iter().chain(&waiting[..start]) {
@@ -342,16 +342,16 @@ impl<B: Backend> Handler<B> {
             }
             let held = match wanted.what {
                 // The first piece of a queue is its own.
-                Shortage::Pieces => self.io.backend.queued_pieces(one.connection).saturating_sub(1),
+                Shortage::Pieces => self.io.queues().queued_pieces(one.connection).saturating_sub(1),
                 Shortage::Blocks(pools) => {
-                    pieces += self.io.backend.queued_pieces(one.connection);
-                    self.io.backend.queued_blocks(one.connection, pools)
+                    pieces += self.io.queues().queued_pieces(one.connection);
+                    self.io.queues().queued_blocks(one.connection, pools)
                 }
                 Shortage::Foreign(pool) => {
-                    pieces += self.io.backend.queued_pieces(one.connection);
-                    self.io.backend.queued_blocks_of(one.connection, pool)
+                    pieces += self.io.queues().queued_pieces(one.connection);
+                    self.io.queues().queued_blocks_of(one.connection, pool)
                 }
-                Shortage::Memory => self.io.backend.queued_bytes(one.connection),
+                Shortage::Memory => self.io.queues().queued_bytes(one.connection),
             };
             if held > 0 {
                 best = best.max(Some(Holder { uptake, held, connection: one.connection }));
@@ -367,6 +367,6 @@ impl<B: Backend> Handler<B> {
         let lives =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);
         self.io.metrics.slow_closes_for(reason).add(u64::from(lives));
-        self.abort(connection, CloseCode::SLOW_CONSUMER);
+        self.close(connection, Goodbye::Silent(CloseCode::SLOW_CONSUMER));
     }
 }

@@ -1,6 +1,7 @@
 //! What the server says to one connection.
 
 use super::Handler;
+use super::close::Goodbye;
 use super::pressure::CLOSES_MAX;
 use crate::io::rewrite_in_place;
 use crate::metrics::{OperationClass, SlowReason};
@@ -9,7 +10,7 @@ use crate::settings::BusMode;
 use gateway_proto::body::{Error, HeartbeatReply, Reason};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Header;
-use netpoll::{Backend, Buffer, ConnectionId, SendError, SharedBuffer};
+use netpoll::{Backend, Buffer, ConnectionId, Priority, Queues, SendError, SharedBuffer};
 
 /// Bytes of an answer up to which copying it costs less than a piece of its own.
 const COPIED_MAX: usize = 256;
@@ -23,9 +24,9 @@ impl<B: Backend> Handler<B> {
         }
         let mut bytes = bytes;
         for _ in 0..=CLOSES_MAX {
-            bytes = match self.io.backend.send(connection, bytes) {
+            bytes = match self.io.send(connection, bytes, Priority::Reply) {
                 Ok(()) | Err(SendError::Closed(_)) => return,
-                Err(SendError::Full(_)) => return self.end_slow(connection, SlowReason::Replies),
+                Err(SendError::Full(_)) => return self.close_slow(connection, SlowReason::Replies),
                 Err(SendError::Exhausted(bytes)) => bytes,
             };
             self.io.metrics.store_refusals.add(1);
@@ -33,7 +34,7 @@ impl<B: Backend> Handler<B> {
                 break;
             }
         }
-        self.end(connection, CloseCode::OVERLOAD, "too much waits to be sent");
+        self.close(connection, Goodbye::Closed(CloseCode::OVERLOAD, &"too much waits to be sent"));
     }
 
     /// Makes a frame whose body `write` fills. `None` when there is no block for it although all that hold such blocks have been
@@ -52,7 +53,7 @@ impl<B: Backend> Handler<B> {
                     write(body);
                 }
             };
-            handler.io.encoder.frame(handler.io.backend.pools(), websocket, header, fill)
+            handler.io.frame(websocket, header, fill)
         })
     }
 
@@ -63,7 +64,7 @@ impl<B: Backend> Handler<B> {
         self.io.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
         match self.encode(connection, websocket, header, write) {
             Some(bytes) => self.send(connection, bytes),
-            None => self.abort(connection, CloseCode::OVERLOAD),
+            None => self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD)),
         }
     }
 
@@ -124,7 +125,7 @@ impl<B: Backend> Handler<B> {
         let websocket = session.websocket;
         if websocket
             && buffer.len() - body_start <= COPIED_MAX
-            && self.io.backend.queued_bytes(connection) > 0
+            && self.io.queues().queued_bytes(connection) > 0
         {
             return self
                 .reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));

@@ -16,6 +16,7 @@
 //! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
 
 use super::Handler;
+use super::close::Goodbye;
 use super::relief::{Shortage, Wanted};
 use crate::memory::{Level, MemoryState};
 use crate::settings::{LINGER, ListenerKind};
@@ -86,13 +87,15 @@ impl<B: Backend> Handler<B> {
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
         if self.memory.state.level == Level::Close || !self.memory.refusals.admit(self.turn.now) {
             self.io.metrics.memory_refusals.add(1);
-            self.abort(connection, CloseCode::OVERLOAD);
+            self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
         } else if is_tcp {
             self.io.metrics.memory_refusals.add(1);
-            self.end(
+            self.close(
                 connection,
-                CloseCode::OVERLOAD,
-                "memory is short: come back later, or try another server",
+                Goodbye::Closed(
+                    CloseCode::OVERLOAD,
+                    &"memory is short: come back later, or try another server",
+                ),
             );
         }
     }

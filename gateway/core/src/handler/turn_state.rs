@@ -63,7 +63,7 @@ impl TurnState {
 impl<B: Backend> Handler<B> {
     /// After a poll that brought `count` completions: reads the time, and returns whether timers may fire in this turn.
     pub(super) fn take_time(&mut self, count: usize) -> bool {
-        let now = self.io.backend.now();
+        let now = self.io.now();
         self.turn.now = now;
         let late = self.turn.lateness.begin(now);
         if let Some(late) = late {

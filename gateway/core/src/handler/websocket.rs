@@ -1,6 +1,7 @@
 //! Bytes to frames over WebSocket: the upgrade, then messages of whole frames, unmasked where they lie.
 
 use super::Handler;
+use super::close::Goodbye;
 use crate::memory::Level;
 use crate::session::Phase;
 use crate::settings::ListenerKind;
@@ -36,11 +37,12 @@ const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close
     Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nmemory is short: come back, or try another one";
 
 /// To an upgrade request that did not come whole in time (RFC 9110 §15.5.9).
-const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+pub(super) const TOO_LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 33\r\n\r\nno whole upgrade request in time.";
 
 /// To an upgrade while this server cannot serve (RFC 9110 §15.6.4): it shuts down, or a buffer is not to be had.
-const NOT_NOW: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
+pub(super) const NOT_NOW: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nthis server can't serve now: come back in a few moments";
 
 /// To a connection beyond `limits.connections_per_address_max`, before its request (RFC 6585 §4).
@@ -69,7 +71,7 @@ const LIMITS_MARK: &str = "<!-- limits -->";
 
 impl<B: Backend> Handler<B> {
     fn limits(&mut self, connection: ConnectionId) -> Option<Limits> {
-        let block = self.io.backend.pools().block_size_max();
+        let block = self.io.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;
         let listener = &self.context.settings.listeners[usize::from(session.listener)];
         let mut size = listener.message_size_max.min(message_size_bound(block) as u64);
@@ -131,7 +133,7 @@ impl<B: Backend> Handler<B> {
             }
             Ok(HandshakeParse::Upgrade { .. }) if self.memory.state.level >= Level::Refuse => {
                 self.io.metrics.memory_refusals.add(1);
-                self.last_bytes(connection, NO_MEMORY, CloseCode::OVERLOAD);
+                self.close(connection, Goodbye::Http(CloseCode::OVERLOAD, NO_MEMORY));
             }
             Ok(HandshakeParse::Upgrade { consumed, request: upgrade }) => {
                 let mut response = [0; 512];
@@ -167,27 +169,16 @@ impl<B: Backend> Handler<B> {
             self.shard.sessions.timers.cancel(connection.index()); // nobody logs in to an echo
             self.shard.sessions.unlist_unauthenticated(connection);
         }
-        let bytes = self.with_block(connection, response.len(), |handler| {
-            handler.io.encoder.bytes(handler.io.backend.pools(), response)
-        });
+        let bytes = self.with_block(connection, response.len(), |handler| handler.io.bytes(response));
         match bytes {
             Some(response) => self.send(connection, response),
-            None => self.abort(connection, CloseCode::OVERLOAD),
+            None => self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD)),
         }
     }
 
     fn refuse_upgrade(&mut self, connection: ConnectionId, error: HandshakeError) {
         self.io.metrics.upgrade_failures.add(1);
-        self.last_bytes(connection, error.response(), CloseCode::PROTOCOL_ERROR);
-    }
-
-    /// Ends a connection whose upgrade has not come whole: in HTTP, for that is what its client speaks.
-    pub(super) fn refuse_handshake(&mut self, connection: ConnectionId, code: CloseCode) {
-        match code {
-            CloseCode::AUTH_TIMEOUT => self.last_bytes(connection, TOO_LATE, code),
-            CloseCode::SHUTDOWN | CloseCode::OVERLOAD => self.last_bytes(connection, NOT_NOW, code),
-            _ => self.abort(connection, code),
-        }
+        self.close(connection, Goodbye::Http(CloseCode::PROTOCOL_ERROR, error.response()));
     }
 
     /// Serves a page, in chunks of a block each; one that asks for them is told the limits of frames.
@@ -197,17 +188,17 @@ impl<B: Backend> Handler<B> {
         let limits = if after.is_empty() { "" } else { self.write_limits(connection, &mut limits) };
         let parts = [head, before, limits, after];
         for chunk in parts.iter().flat_map(|part| part.as_bytes().chunks(4096)) {
-            match self.io.encoder.bytes(self.io.backend.pools(), chunk) {
+            match self.io.bytes(chunk) {
                 Some(bytes) => self.send(connection, bytes),
-                None => return self.abort(connection, CloseCode::OVERLOAD),
+                None => return self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD)),
             }
         }
-        self.last_bytes(connection, &[], CloseCode::NORMAL);
+        self.close(connection, Goodbye::Http(CloseCode::NORMAL, &[]));
     }
 
     /// Bytes of a frame's body that a client of this listener may send, and of its login's.
     fn write_limits<'a>(&mut self, connection: ConnectionId, out: &'a mut [u8; 64]) -> &'a str {
-        let bound = message_size_bound(self.io.backend.pools().block_size_max()) as u64;
+        let bound = message_size_bound(self.io.pools().block_size_max()) as u64;
         let listener = self.shard.sessions.get(connection).map_or(0, |session| usize::from(session.listener));
         let message = self.context.settings.listeners[listener].message_size_max.min(bound);
         let body = message.saturating_sub(HEADER_SIZE as u64);
@@ -271,7 +262,7 @@ impl<B: Backend> Handler<B> {
     }
 
     pub(crate) fn websocket_error(&mut self, connection: ConnectionId, error: WebSocketError) {
-        self.end_websocket(connection, error.close_code(), &error);
+        self.close(connection, Goodbye::CloseFrame(error.close_code(), &error));
     }
 
     /// Completes the frame that began in earlier buffers with the front of this one; false when it is used up or the
@@ -355,10 +346,9 @@ impl<B: Backend> Handler<B> {
     ) {
         match kind {
             Kind::Data { text: true, .. } => {
-                self.end_websocket(
+                self.close(
                     connection,
-                    CloseCode::UNSUPPORTED_DATA,
-                    &"frames come in binary messages",
+                    Goodbye::CloseFrame(CloseCode::UNSUPPORTED_DATA, &"frames come in binary messages"),
                 );
             }
             Kind::Data { first: true, last: true, .. } => {
@@ -395,9 +385,9 @@ impl<B: Backend> Handler<B> {
         match kind {
             Kind::Ping => match self.control_frame(connection, Opcode::Pong, payload) {
                 Some(pong) => self.send(connection, pong),
-                None => self.abort(connection, CloseCode::OVERLOAD),
+                None => self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD)),
             },
-            Kind::Close { code, .. } => self.answer_close(connection, code),
+            Kind::Close { code, .. } => self.close(connection, Goodbye::CloseAnswer(code)),
             Kind::Pong | Kind::Data { .. } => {}
         }
     }
@@ -423,7 +413,7 @@ impl<B: Backend> Handler<B> {
                 }
                 Some(Peek::Incomplete { .. }) => {
                     let why = "a WebSocket message holds whole frames";
-                    return self.end(connection, CloseCode::PROTOCOL_ERROR, why);
+                    return self.close(connection, Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
                 }
                 None => return,
             }

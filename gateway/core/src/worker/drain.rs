@@ -20,7 +20,7 @@ pub(super) struct Drain {
 impl Drain {
     /// Closes the listeners; what is connected now leaves within `over`.
     pub(super) fn begin<B: Backend>(handler: &mut Handler<B>, over: Duration) -> Drain {
-        handler.io.backend.close_listeners();
+        handler.io.close_listeners();
         if handler.turn.stage == Stage::Serving {
             handler.turn.stage = Stage::Draining;
         }

@@ -50,7 +50,7 @@ impl<B: Backend> Worker<B> {
 
     /// What is between the shard and others: its backend, its mailbox, its messages to others.
     fn trim_exits(&mut self) {
-        self.handler.io.backend.trim();
+        self.handler.io.trim();
         self.batch.trim();
         self.inbox.trim();
         self.handler.outbox.trim();

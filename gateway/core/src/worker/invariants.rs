@@ -1,7 +1,7 @@
 //! What holds of a worker between two turns.
 
 use super::Worker;
-use netpoll::Backend;
+use netpoll::{Backend, Introspect};
 
 impl<B: Backend> Worker<B> {
     /// Checks the whole shard.
@@ -24,6 +24,6 @@ impl<B: Backend> Worker<B> {
             assert_eq!(counted, token_keys[usize::from(number)], "sessions of the token key {number}");
         }
         // A backend may be done with a connection before it reports the end.
-        assert!(handler.io.backend.connection_count() <= live, "a connection without a session");
+        assert!(handler.io.queues().connection_count() <= live, "a connection without a session");
     }
 }

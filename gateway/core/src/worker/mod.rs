@@ -83,7 +83,7 @@ impl<B: Backend> Worker<B> {
         let outbox = Outbox::new(context.id, peers, tables.mailbox_capacity);
         let batch = Completions::with_capacity(context.settings.completions_per_turn_max);
         let now = backend.now();
-        let io = Io { backend, encoder: Encoder::default(), metrics };
+        let io = Io::new(backend, metrics);
         let mut worker = Worker {
             handler: Handler::new(context, io, outbox, shard),
             inbox,
@@ -104,7 +104,7 @@ impl<B: Backend> Worker<B> {
 
     /// The backend, for tests and simulations.
     pub fn backend(&mut self) -> &mut B {
-        &mut self.handler.io.backend
+        self.handler.io.backend_mut()
     }
 
     /// The shard's state, for tests and simulations.
@@ -154,7 +154,7 @@ impl<B: SharesThread> Worker<B> {
     pub fn flush_and_wait(&mut self, wait: Duration) -> std::io::Result<Duration> {
         let before = thread_allocations();
         let wait = self.begin_wait(wait);
-        let flushed = self.handler.io.backend.flush_before_wait(wait);
+        let flushed = self.handler.io.flush_before_wait(wait);
         self.allocations += thread_allocations() - before;
         flushed
     }

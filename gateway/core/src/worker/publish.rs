@@ -2,7 +2,8 @@
 
 use super::Worker;
 use crate::metrics::{PoolGauges, Store};
-use netpoll::{Backend, PoolLevel, Timestamp};
+use netpoll::{Backend, Introspect, PoolLevel, Timestamp};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often levels are written.
@@ -33,7 +34,7 @@ impl<B: Backend> Worker<B> {
     /// Counts the turn; now and then writes the levels, too.
     pub(super) fn publish(&mut self) {
         let handler = &mut self.handler;
-        let now = handler.io.backend.now();
+        let now = handler.io.now();
         let nanos = now.since(handler.turn.now).as_nanos() as u64;
         let metrics = &handler.io.metrics;
         metrics.turns.add(1);
@@ -52,7 +53,7 @@ impl<B: Backend> Worker<B> {
     /// Counts how long peers wait in the backlog because the table is full.
     fn publish_accepting(&mut self, now: Timestamp) {
         let io = &self.handler.io;
-        let full_at = io.backend.is_full().then_some(now);
+        let full_at = io.queues().is_full().then_some(now);
         let was_full_at = std::mem::replace(&mut self.publication.full_at, full_at);
         if let Some(at) = was_full_at {
             io.metrics.accept_paused_nanos.add(now.since(at).as_nanos() as u64);
@@ -65,7 +66,8 @@ impl<B: Backend> Worker<B> {
 
     fn publish_levels(&mut self) {
         let handler = &mut self.handler;
-        let (metrics, backend, shard) = (&handler.io.metrics, &mut handler.io.backend, &handler.shard);
+        let metrics = Arc::clone(&handler.io.metrics);
+        let (backend, shard) = (handler.io.backend_mut(), &handler.shard);
         let counters = backend.counters();
         metrics.backend.publish(&counters);
         metrics.stack.publish(backend);
@@ -89,7 +91,8 @@ impl<B: Backend> Worker<B> {
     fn publish_stores(&mut self) {
         let handler = &mut self.handler;
         let (shard, tables) = (&handler.shard, &handler.context.settings.tables);
-        let (backend, stores) = (&mut handler.io.backend, &handler.io.metrics.stores);
+        let metrics = Arc::clone(&handler.io.metrics);
+        let (backend, stores) = (handler.io.backend_mut(), &metrics.stores);
         stores.set(Store::Connections, backend.connection_count(), tables.connections_max);
         stores.set(Store::Rooms, shard.rooms.len(), tables.rooms_max);
         let (used, max) = shard.texts.shared_level();

@@ -13,7 +13,7 @@
 use crate::address::WorkerId;
 use crate::handler::{Handler, Stage};
 use crate::message::{Message, ShutdownPhase};
-use netpoll::{Backend, Timestamp};
+use netpoll::{Backend, Introspect, Timestamp};
 use std::time::Duration;
 
 /// How long others are waited for.
@@ -34,11 +34,11 @@ impl Shutdown {
     pub(super) fn begin<B: Backend>(&mut self, handler: &mut Handler<B>) {
         self.since.get_or_insert(handler.turn.now);
         handler.turn.stage = Stage::Stopping;
-        handler.io.backend.close_listeners();
+        handler.io.close_listeners();
         handler.shard.fanouts.hurry();
         for index in 0..handler.shard.sessions.slots() {
             if let Some(session) = handler.shard.sessions.at(index) {
-                handler.io.backend.close(session.connection); // its `Closed` gives up what it holds, and is audited
+                handler.io.close(session.connection); // its `Closed` gives up what it holds, and is audited
             }
         }
     }
@@ -51,7 +51,7 @@ impl Shutdown {
     /// Announces what can be announced at the end of this turn; true when this was the last one.
     pub(super) fn advance<B: Backend>(&mut self, handler: &mut Handler<B>) -> bool {
         let Some(since) = self.since else { return false };
-        if handler.io.backend.connection_count() > 0 {
+        if handler.io.queues().connection_count() > 0 {
             return false;
         }
         let others = handler.outbox.workers() - 1;

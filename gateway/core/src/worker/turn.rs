@@ -34,7 +34,7 @@ impl<B: Backend> Worker<B> {
 
     fn take_turn(&mut self, wait: Duration) -> std::io::Result<Turn> {
         let wait = self.begin_wait(wait);
-        let polled = self.handler.io.backend.poll(wait, &mut self.batch);
+        let polled = self.handler.io.poll(wait, &mut self.batch);
         self.inbox.finish_sleep();
         polled?;
         let timers_fire = self.handler.begin_turn(self.batch.len());
@@ -52,7 +52,7 @@ impl<B: Backend> Worker<B> {
         let stopped = self.lifecycle.shutdown.advance(handler);
         handler.outbox.flush();
         handler.release_held();
-        handler.io.encoder.release();
+        handler.io.release_block();
         self.trim_when_idle();
         self.publish();
         let is_over = stopped && !self.handler.outbox.has_waiting();

@@ -1,0 +1,268 @@
+//! How connections end: one [`Handler::close`], with the last that the client is sent. [`super::linger`] gives it the time to
+//! arrive.
+
+use super::Handler;
+use super::linger::Answer;
+use super::websocket::{NOT_NOW, TOO_LATE};
+use crate::message::{AuditKind, Message, NameKind};
+use crate::metrics::{OperationClass, SlowReason};
+use crate::session::{Phase, Session};
+use crate::settings::ListenerKind;
+use gateway_proto::body::{Closed, Name, Reason, Reconnect};
+use gateway_proto::codes::CloseCode;
+use gateway_proto::frame::{Header, Operation};
+use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_close};
+use netpoll::{Backend, ConnectionId, Priority, Queues, SharedBuffer};
+use std::fmt::{Display, Write};
+
+/// The last that a connection is sent. The code is the metric's label, and the journal's.
+#[derive(Clone, Copy)]
+pub(crate) enum Goodbye<'a> {
+    /// Nothing: the connection ends at once, and what is queued for it is dropped.
+    Silent(CloseCode),
+    /// Code and reason in a Closed (operation 111), over WebSocket with a close frame behind it. A client that knows no
+    /// frames gets what it does know: a close frame on an echo, an HTTP response before the upgrade.
+    Closed(CloseCode, &'a dyn Display),
+    /// A WebSocket close frame alone: the fault is one of framing.
+    CloseFrame(CloseCode, &'a dyn Display),
+    /// The answer to the peer's close frame, with the peer's own code (RFC 6455 §5.5.1).
+    CloseAnswer(Option<CloseCode>),
+    /// The rest of an HTTP response.
+    Http(CloseCode, &'a [u8]),
+}
+
+impl Goodbye<'_> {
+    fn code(&self) -> CloseCode {
+        match *self {
+            Goodbye::Silent(code)
+            | Goodbye::Closed(code, _)
+            | Goodbye::CloseFrame(code, _)
+            | Goodbye::Http(code, _) => code,
+            Goodbye::CloseAnswer(_) => CloseCode::NORMAL,
+        }
+    }
+
+    /// To a client whose upgrade request has not come whole: an HTTP response, where there is one for the code.
+    fn before_upgrade(self) -> Self {
+        match self.code() {
+            code @ CloseCode::AUTH_TIMEOUT => Goodbye::Http(code, TOO_LATE),
+            code @ (CloseCode::SHUTDOWN | CloseCode::OVERLOAD) => Goodbye::Http(code, NOT_NOW),
+            code => Goodbye::Silent(code),
+        }
+    }
+}
+
+/// Text of at most 123 bytes (`REASON_SIZE_MAX`), written without allocating.
+struct Brief {
+    bytes: [u8; 123],
+    len: usize,
+}
+
+impl Brief {
+    fn of(text: &dyn Display) -> Brief {
+        let mut brief = Brief { bytes: [0; 123], len: 0 };
+        let _ = write!(brief, "{text}"); // an error means that it was cut
+        brief
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl Write for Brief {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let cut = text.floor_char_boundary(self.bytes.len() - self.len);
+        self.bytes[self.len..self.len + cut].copy_from_slice(&text.as_bytes()[..cut]);
+        self.len += cut;
+        if cut == text.len() { Ok(()) } else { Err(std::fmt::Error) }
+    }
+}
+
+impl<B: Backend> Handler<B> {
+    /// Ends a connection, unless it is ending already. Its names and rooms are given up at once; nothing is routed to it from
+    /// here on.
+    pub(crate) fn close(&mut self, connection: ConnectionId, goodbye: Goodbye<'_>) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let goodbye = match goodbye {
+            Goodbye::Closed(..) if session.phase == Phase::Handshake => goodbye.before_upgrade(),
+            Goodbye::Closed(code, reason) if self.listener_kind(session) == ListenerKind::WebSocketEcho => {
+                Goodbye::CloseFrame(code, reason)
+            }
+            goodbye => goodbye,
+        };
+        if let Goodbye::Silent(code) = goodbye {
+            return self.abort(connection, code);
+        }
+        if session.phase == Phase::Closing {
+            return;
+        }
+        let websocket = session.websocket;
+        let (last, answer) = match goodbye {
+            Goodbye::Closed(code, reason) => {
+                (self.closed_frame(connection, websocket, code, reason), Answer::Awaited)
+            }
+            Goodbye::CloseFrame(code, reason) => {
+                (self.close_frame(connection, code, &Brief::of(reason)), Answer::Awaited)
+            }
+            Goodbye::CloseAnswer(Some(code)) => {
+                (self.close_frame(connection, code, &Brief::of(&"")), Answer::Came)
+            }
+            Goodbye::CloseAnswer(None) => (self.control_frame(connection, Opcode::Close, &[]), Answer::Came),
+            Goodbye::Http(_, bytes) => {
+                let last = self.with_block(connection, bytes.len(), |handler| handler.io.bytes(bytes));
+                (last, Answer::Came)
+            }
+            Goodbye::Silent(_) => return,
+        };
+        self.part(connection, goodbye.code(), last, answer);
+    }
+
+    pub(crate) fn listener_kind(&self, session: &Session) -> ListenerKind {
+        self.context.settings.listeners[usize::from(session.listener)].kind
+    }
+
+    /// Operation 111, over WebSocket with a close frame behind it.
+    fn closed_frame(
+        &mut self,
+        connection: ConnectionId,
+        websocket: bool,
+        code: CloseCode,
+        reason: &dyn Display,
+    ) -> Option<SharedBuffer> {
+        let brief = Brief::of(reason);
+        let closed = Closed { code, reason: Reason::truncated(brief.as_str()) };
+        let header = Header::new(Operation::CLOSED, 0, closed.encoded_size() as u32);
+        let write = |body: &mut [u8]| {
+            closed.emit(body);
+        };
+        let word = self.encode(connection, websocket, header, write);
+        if word.is_some() {
+            self.io.metrics.count_sent(OperationClass::Notice, header.frame_size());
+        }
+        let close = if websocket { self.close_frame(connection, code, &brief) } else { None };
+        match (word, close) {
+            (Some(mut word), Some(close)) => match word.try_join(close) {
+                Ok(()) => Some(word),
+                Err(close) => {
+                    let _ = self.io.send(connection, word, Priority::Reply); // one that does not fit is no loss
+                    Some(close)
+                }
+            },
+            (word, close) => word.or(close),
+        }
+    }
+
+    fn close_frame(
+        &mut self,
+        connection: ConnectionId,
+        code: CloseCode,
+        reason: &Brief,
+    ) -> Option<SharedBuffer> {
+        let mut payload = [0; 125];
+        let size = emit_close(code, Reason::truncated(reason.as_str()), &mut payload)?;
+        self.control_frame(connection, Opcode::Close, &payload[..size])
+    }
+
+    /// A WebSocket control frame.
+    pub(super) fn control_frame(
+        &mut self,
+        connection: ConnectionId,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> Option<SharedBuffer> {
+        self.with_block(connection, payload.len() + HEADER_SIZE_MAX, |handler| {
+            handler.io.control_frame(opcode, payload)
+        })
+    }
+
+    /// Ends a connection at once.
+    fn abort(&mut self, connection: ConnectionId, code: CloseCode) {
+        if self.shard.sessions.get(connection).is_some_and(Session::is_open) {
+            self.audit(connection, AuditKind::Kicked(code));
+        }
+        self.leave(connection);
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.set_close_code(session.close_code().unwrap_or(code));
+        }
+        self.stop_lingering(connection);
+        self.io.close(connection);
+    }
+
+    /// Ends a connection that does not take what it is sent.
+    pub(crate) fn close_slow(&mut self, connection: ConnectionId, reason: SlowReason) {
+        let is_live = |session: &Session| session.phase != Phase::Closing;
+        if !self.shard.sessions.get(connection).is_some_and(is_live) {
+            return; // several messages of one slice found its queue full
+        }
+        self.io.metrics.slow_closes_for(reason).add(1);
+        let why = "the connection takes messages too slowly";
+        self.close(connection, Goodbye::Closed(CloseCode::SLOW_CONSUMER, &why));
+    }
+
+    fn part(
+        &mut self,
+        connection: ConnectionId,
+        code: CloseCode,
+        last: Option<SharedBuffer>,
+        answer: Answer,
+    ) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if session.phase == Phase::Closing {
+            return;
+        }
+        if session.is_open() {
+            self.audit(connection, AuditKind::Kicked(code));
+        }
+        let watch = self.close_watch(connection, answer);
+        self.leave(connection);
+        self.forget_stop(connection); // what comes is discarded from here on
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.set_close_code(code);
+        }
+        let store = self.io.queues().send_store();
+        if store.used == store.max {
+            self.make_room_in_store(connection); // else the last word could be lost
+        }
+        self.linger(connection, last, watch);
+    }
+
+    /// Gives up a session's names and rooms. Nothing is routed to it from here on.
+    pub(crate) fn leave(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if matches!(session.phase, Phase::Registering | Phase::Open) {
+            if session.key_number() > 0 {
+                self.io.metrics.token_keys.remove(session.key_number());
+            }
+            let names =
+                [(NameKind::Key, self.own_key_name(session)), (NameKind::User, self.user_name(session))];
+            let from = self.address(connection);
+            let workers = self.outbox.workers();
+            for (kind, name) in names {
+                let Some(name) = name else { continue };
+                self.outbox.send(name.home(workers), Message::Release { kind, name, from });
+            }
+        }
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            self.shard.rooms.leave_all(&mut self.shard.texts, &mut session.rooms);
+        }
+        self.shard.sessions.forget(&mut self.shard.texts, connection);
+    }
+
+    /// The server drains: the client is told when and where to come back.
+    pub(crate) fn send_away(&mut self, connection: ConnectionId) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        if session.is_open() {
+            let values = self.policy.values();
+            let (min, max) = values.reconnect_delay;
+            let address = Name::parse(values.reconnect_address.as_bytes()).ok();
+            if let Ok(notice) = Reconnect::new(min.as_millis() as u32, max.as_millis() as u32, address) {
+                let header = Header::new(Operation::RECONNECT, 0, notice.encoded_size() as u32);
+                self.reply(connection, header, |body| {
+                    notice.emit(body);
+                });
+            }
+        }
+        self.close(connection, Goodbye::Closed(CloseCode::SHUTDOWN, &"the server is shutting down"));
+    }
+}
