@@ -82,7 +82,7 @@ impl Shard {
         for session in (0..self.sessions.slots()).filter_map(|index| self.sessions.at(index)) {
             let connection = session.connection;
             let mut count = 0;
-            for member in self.rooms.memberships(&session.rooms) {
+            for member in self.rooms.memberships(session.rooms()) {
                 assert_eq!(
                     self.rooms.session_of(member),
                     connection.index() as u32,
@@ -90,9 +90,9 @@ impl Shard {
                 );
                 count += 1;
             }
-            assert_eq!(count, usize::from(session.rooms.count), "rooms of {connection:?}");
-            if let Some(primary) = session.rooms.primary {
-                let has = self.rooms.memberships(&session.rooms).any(|member| member == primary);
+            assert_eq!(count, usize::from(session.rooms().count), "rooms of {connection:?}");
+            if let Some(primary) = session.rooms().primary {
+                let has = self.rooms.memberships(session.rooms()).any(|member| member == primary);
                 assert!(has, "{connection:?} is not in its first room");
             }
             memberships += count;

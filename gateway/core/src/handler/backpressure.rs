@@ -19,7 +19,7 @@
 
 use super::Handler;
 use crate::address::WorkerId;
-use crate::session::{Instant16, Phase};
+use crate::session::{Instant16, Open};
 use netpoll::{Backend, ConnectionId, Fifo};
 
 /// Held connections that are looked at in a turn at most.
@@ -50,13 +50,13 @@ impl Held {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Says whether a connection's request may become a message to `to`; if not, it is to be refused as busy.
-    pub(super) fn admits_post(&mut self, from: ConnectionId, to: WorkerId) -> bool {
+    /// Whether a connection's request may become a message to `to`; if not, it is to be refused as busy.
+    pub(super) fn admits_post(&mut self, from: &Open, to: WorkerId) -> bool {
         if self.outbox.is_free(to) {
             return true;
         }
-        let is_held = self.shard.sessions.get(from).is_some_and(|session| session.flow.is_held());
-        let admits = self.outbox.admits(from, is_held, to);
+        let is_held = self.shard.sessions.of(from).flow.is_held();
+        let admits = self.outbox.admits(from.connection(), is_held, to);
         if self.outbox.is_pressed(to) {
             self.hold(from, to);
         }
@@ -65,16 +65,15 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Leaves a connection unread until less waits for `to`.
-    fn hold(&mut self, connection: ConnectionId, to: WorkerId) {
+    fn hold(&mut self, open: &Open, to: WorkerId) {
         let has_place = self.held.0.len() < self.held.0.capacity();
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        if !has_place || session.phase != Phase::Open || !session.flow.set_held(true) {
+        if !has_place || !self.shard.sessions.of_mut(open).flow.set_held(true) {
             return;
         }
-        self.held.0.push_back((connection, to));
+        self.held.0.push_back((open.connection(), to));
         self.io.metrics.held.increment();
         self.io.metrics.holds.add(1);
-        self.io.set_receiving(connection, false);
+        self.io.set_receiving(open.connection(), false);
     }
 
     /// Receives again from connections for whose messages there is room.

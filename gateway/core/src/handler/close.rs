@@ -3,7 +3,7 @@
 
 use super::Handler;
 use super::linger::Answer;
-use super::websocket::{NOT_NOW, TOO_LATE};
+use super::upgrade::{NOT_NOW, TOO_LATE};
 use crate::message::{AuditKind, Message, NameKind};
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::{Phase, Session};
@@ -243,22 +243,20 @@ impl<B: Backend> Handler<B> {
                 self.outbox.send(name.home(workers), Message::Release { kind, name, from });
             }
         }
-        if let Some(session) = self.shard.sessions.get_mut(connection) {
-            self.shard.rooms.leave_all(&mut self.shard.texts, &mut session.rooms);
-        }
+        let shard = &mut self.shard;
+        shard.sessions.leave_rooms(&mut shard.rooms, &mut shard.texts, connection);
         self.shard.sessions.forget(&mut self.shard.texts, connection);
     }
 
     /// The server drains: the client is told when and where to come back.
     pub(crate) fn send_away(&mut self, connection: ConnectionId) {
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        if session.is_open() {
+        if let Some(open) = self.shard.sessions.open(connection) {
             let values = self.policy.values();
             let (min, max) = values.reconnect_delay;
             let address = Name::parse(values.reconnect_address.as_bytes()).ok();
             if let Ok(notice) = Reconnect::new(min.as_millis() as u32, max.as_millis() as u32, address) {
                 let header = Header::new(Operation::RECONNECT, 0, notice.encoded_size() as u32);
-                self.reply(connection, header, |body| {
+                let _ = self.reply(open, header, |body| {
                     notice.emit(body);
                 });
             }

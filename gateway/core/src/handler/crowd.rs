@@ -8,7 +8,7 @@
 
 use super::Handler;
 use super::close::Goodbye;
-use super::websocket::TOO_MANY;
+use super::upgrade::TOO_MANY;
 use crate::session::{Instant16, Session};
 use crate::settings::ListenerKind;
 use crate::sources::Source;
@@ -74,8 +74,12 @@ impl<B: Backend> Handler<B> {
 
     /// Where a connection comes from, for quotas by address.
     pub(super) fn source(&self, connection: ConnectionId) -> Option<Source> {
-        let session = self.shard.sessions.get(connection)?;
-        Some(self.context.settings.shared.verifying.source(session.peer().ip()))
+        self.shard.sessions.get(connection).map(|session| self.source_of(session))
+    }
+
+    /// Where a session's connection comes from, for quotas by address.
+    pub(super) fn source_of(&self, session: &Session) -> Source {
+        self.context.settings.shared.verifying.source(session.peer().ip())
     }
 
     /// A connection is gone: its address has one less.

@@ -69,7 +69,7 @@ impl<B: Backend> Outlet<'_, B> {
             return Delivered::NotMeant;
         }
         let filtered = filtered && push.operation >= FILTERED_MIN;
-        if filtered && !self.sessions.accept_sets.accepts(session.accepts, push.operation) {
+        if filtered && !self.sessions.accept_sets.accepts(session.accepts(), push.operation) {
             return Delivered::NotMeant;
         }
         if self.sheds && self.sheds_for_memory(connection, push) {

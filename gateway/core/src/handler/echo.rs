@@ -134,7 +134,7 @@ impl<B: Backend> Handler<B> {
                 }
                 Err(error) => {
                     self.echo_pump(connection, echo);
-                    self.websocket_error(connection, error);
+                    self.close(connection, Goodbye::CloseFrame(error.close_code(), &error));
                     self.discard_until_close(connection, &echo.input[start..]);
                     return false;
                 }
@@ -146,7 +146,7 @@ impl<B: Backend> Handler<B> {
 
     /// Hands over as much as the backend should have; ends the connection when everything was said.
     fn echo_pump(&mut self, connection: ConnectionId, echo: &mut Echo) {
-        if self.takes_frames(connection).is_none() {
+        if self.is_over(connection) {
             return; // its last word has been said
         }
         while echo.sent < echo.output.len() && self.io.queues().queued_bytes(connection) < QUEUED_MAX {

@@ -1,11 +1,19 @@
-//! Bytes to frames over TCP, and frames to handlers.
+//! Bytes to frames, and frames to handlers.
+//!
+//! ```text
+//!   received ─► cut (TCP: frames; WebSocket: WebSocket frames, then the frames in a message) ─► frame ─► its operation
+//!                └─ what has not come whole waits in the session's carry, and is completed by the next bytes
+//! ```
+//!
+//! One loop serves every framing ([`Cut`]). It looks a session up once; from there on [`Intake`] says what the next frame may
+//! do, and a frame of a logged-in client carries the proof of that ([`Open`]).
 
 use super::Handler;
 use super::close::Goodbye;
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
-use crate::session::Phase;
 use crate::session::flow::cost;
+use crate::session::{Open, Phase, Session, Sessions};
 use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
@@ -15,6 +23,156 @@ use std::time::Duration;
 
 /// How often a worker reports connections that speak another protocol.
 const FOREIGN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One frame: `buffer` ends with it, and its body begins at `body_start`.
+pub(super) struct Frame {
+    pub(super) header: Header,
+    pub(super) buffer: Buffer,
+    pub(super) body_start: usize,
+}
+
+impl Frame {
+    /// Its body.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.buffer.as_slice()[self.body_start..]
+    }
+}
+
+/// The sender of a frame.
+pub(super) enum Sender {
+    /// A logged-in client.
+    Open(Open),
+    /// A connection that has not begun to log in.
+    Unauthenticated(ConnectionId),
+}
+
+impl Sender {
+    pub(super) fn connection(&self) -> ConnectionId {
+        match self {
+            Sender::Open(open) => open.connection(),
+            Sender::Unauthenticated(connection) => *connection,
+        }
+    }
+}
+
+/// What becomes of the next bytes of a connection.
+pub(super) enum Intake {
+    /// Frames are handled.
+    From(Sender),
+    /// A login is under way: bytes wait in the carry until it is answered.
+    Waits,
+    /// The connection is ending: bytes are discarded.
+    Over,
+}
+
+impl From<Option<Open>> for Intake {
+    fn from(open: Option<Open>) -> Intake {
+        open.map_or(Intake::Over, |open| Intake::From(Sender::Open(open)))
+    }
+}
+
+/// What a framing found at the front of the bytes.
+pub(super) enum Front<U> {
+    /// A whole unit of `size` bytes.
+    Whole { size: usize, unit: U },
+    /// More bytes are needed: so many from the start.
+    Incomplete { needed: usize },
+}
+
+/// A framing: how a stream of bytes is cut into units, which are frames over TCP and WebSocket frames over WebSocket.
+pub(super) trait Cut<B: Backend> {
+    /// What is known of a unit besides its size.
+    type Unit;
+    /// What a sender may send.
+    type Limits;
+    /// Why bytes are no unit.
+    type Error;
+
+    /// What this sender may send.
+    fn limits(handler: &mut Handler<B>, sender: &Sender) -> Self::Limits;
+
+    /// Looks at the front of received bytes.
+    fn look(
+        sessions: &mut Sessions,
+        sender: &Sender,
+        limits: &Self::Limits,
+        bytes: &mut [u8],
+    ) -> Result<Front<Self::Unit>, Self::Error>;
+
+    /// Looks at the front of the bytes in the session's carry.
+    fn look_at_carry(session: &mut Session, limits: &Self::Limits) -> Result<Front<Self::Unit>, Self::Error>;
+
+    /// Handles a unit, which is all of `buffer`.
+    fn unit(handler: &mut Handler<B>, sender: Sender, buffer: Buffer, unit: Self::Unit) -> Intake;
+
+    /// Handles the unit at the front of the session's carry.
+    fn unit_in_carry(handler: &mut Handler<B>, sender: Sender, size: usize, unit: Self::Unit) -> Intake;
+
+    /// Ends a connection whose bytes are no unit; `bytes` are what was looked at, if they are not in the carry.
+    fn refuse(
+        handler: &mut Handler<B>,
+        connection: ConnectionId,
+        error: Self::Error,
+        preface: Option<Preface>,
+    );
+}
+
+/// The framing over TCP: frames follow one another.
+pub(super) struct Plain;
+
+impl<B: Backend> Cut<B> for Plain {
+    type Unit = Header;
+    type Limits = u32;
+    type Error = FrameError;
+
+    #[inline]
+    fn limits(handler: &mut Handler<B>, sender: &Sender) -> u32 {
+        handler.body_size_max(sender)
+    }
+
+    #[inline]
+    fn look(
+        _: &mut Sessions,
+        _: &Sender,
+        body_size_max: &u32,
+        bytes: &mut [u8],
+    ) -> Result<Front<Header>, FrameError> {
+        front(Header::peek(bytes, *body_size_max))
+    }
+
+    fn look_at_carry(session: &mut Session, body_size_max: &u32) -> Result<Front<Header>, FrameError> {
+        front(Header::peek(session.carry.pending_mut(), *body_size_max))
+    }
+
+    #[inline]
+    fn unit(handler: &mut Handler<B>, sender: Sender, buffer: Buffer, header: Header) -> Intake {
+        handler.frame(sender, Frame { header, buffer, body_start: HEADER_SIZE })
+    }
+
+    fn unit_in_carry(handler: &mut Handler<B>, sender: Sender, size: usize, header: Header) -> Intake {
+        let session = handler.shard.sessions.get_mut(sender.connection());
+        match session.and_then(|session| session.carry.take(size)) {
+            Some(buffer) => handler.frame(sender, Frame { header, buffer, body_start: HEADER_SIZE }),
+            None => Intake::Over,
+        }
+    }
+
+    fn refuse(
+        handler: &mut Handler<B>,
+        connection: ConnectionId,
+        error: FrameError,
+        preface: Option<Preface>,
+    ) {
+        handler.refuse_frame(connection, error, preface);
+    }
+}
+
+fn front(peek: Result<Peek, FrameError>) -> Result<Front<Header>, FrameError> {
+    Ok(match peek? {
+        Peek::Frame(header) => Front::Whole { size: header.frame_size(), unit: header },
+        Peek::Incomplete { needed } => Front::Incomplete { needed },
+    })
+}
 
 impl<B: Backend> Handler<B> {
     /// Bytes of a connection.
@@ -33,124 +191,134 @@ impl<B: Backend> Handler<B> {
             (Phase::Closing, _) => self.discard_until_close(connection, buffer.as_slice()),
             (Phase::Vacant, _) => {}
             (Phase::Handshake, _) => self.handshake_received(connection, buffer),
-            (_, ListenerKind::Tcp) => self.frames_received(connection, buffer),
-            (_, ListenerKind::WebSocket) => self.websocket_received(connection, buffer),
+            (_, ListenerKind::Tcp) => self.cut::<Plain>(connection, buffer),
+            (_, ListenerKind::WebSocket) => self.cut::<super::websocket::Messages>(connection, buffer),
             (_, ListenerKind::WebSocketEcho) => self.echo_received(connection, &buffer),
         }
         self.slow_down(connection);
     }
 
-    /// How large a frame's body may be now.
-    pub(crate) fn body_size_max(&self, phase: Phase) -> u32 {
+    /// How large a frame's body may be.
+    pub(super) fn body_size_max(&self, sender: &Sender) -> u32 {
         let settings = &self.context.settings;
         let max = settings.frame_body_size_max;
-        if phase == Phase::Open { max } else { max.min(settings.auth_body_size_max) }
-    }
-
-    /// Whether the session takes frames now; while its login is under way they wait in its carry.
-    pub(crate) fn takes_frames(&self, connection: ConnectionId) -> Option<bool> {
-        match self.shard.sessions.get(connection)?.phase {
-            Phase::Open | Phase::Unauthenticated | Phase::Handshake => Some(true),
-            Phase::Verifying | Phase::Registering => Some(false),
-            Phase::Closing | Phase::Vacant => None,
+        match sender {
+            Sender::Open(_) => max,
+            Sender::Unauthenticated(_) => max.min(settings.auth_body_size_max),
         }
     }
 
-    /// A stream of frames: several to a buffer, cut anywhere. Only a frame that straddles two buffers is copied.
-    pub(crate) fn frames_received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
-        if !self.complete_carried_frames(connection, &mut buffer) {
-            return;
+    /// What becomes of the next bytes of a connection.
+    pub(super) fn intake(&self, connection: ConnectionId) -> Intake {
+        if let Some(open) = self.shard.sessions.open(connection) {
+            return Intake::From(Sender::Open(open));
+        }
+        let phase = self.shard.sessions.get(connection).map_or(Phase::Vacant, |session| session.phase);
+        match phase {
+            Phase::Unauthenticated | Phase::Handshake => Intake::From(Sender::Unauthenticated(connection)),
+            Phase::Verifying | Phase::Registering => Intake::Waits,
+            Phase::Open | Phase::Closing | Phase::Vacant => Intake::Over,
+        }
+    }
+
+    /// Whether the connection is ending, or gone.
+    pub(super) fn is_over(&self, connection: ConnectionId) -> bool {
+        self.shard.sessions.get(connection).is_none_or(|session| session.phase == Phase::Closing)
+    }
+
+    /// A stream of units: several to a buffer, cut anywhere. Only a unit that straddles two buffers is copied.
+    pub(super) fn cut<C: Cut<B>>(&mut self, connection: ConnectionId, mut buffer: Buffer) {
+        let mut intake = self.intake(connection);
+        let is_carrying = |session: &Session| session.carry.pending() > 0;
+        if self.shard.sessions.get(connection).is_some_and(is_carrying) {
+            intake = self.complete_carry::<C>(connection, intake, &mut buffer);
         }
         while !buffer.is_empty() {
-            let takes = match self.takes_frames(connection) {
-                Some(takes) => takes,
-                None => return,
-            };
-            if !takes {
-                return self.carry(connection, buffer.as_slice(), buffer.len());
-            }
-            match self.peek(connection, buffer.as_slice()) {
-                Some(Peek::Frame(header)) => {
-                    let size = header.frame_size();
-                    let rest = (size < buffer.len()).then(|| buffer.split_to(size));
-                    match rest {
-                        Some(frame) => self.frame(connection, header, frame, HEADER_SIZE),
-                        None => return self.frame(connection, header, buffer, HEADER_SIZE),
-                    }
+            let sender = match intake {
+                Intake::From(sender) => sender,
+                Intake::Waits => {
+                    let count = buffer.len();
+                    return self.carry_stream(connection, buffer.as_slice(), count);
                 }
-                Some(Peek::Incomplete { needed }) => {
+                Intake::Over => return self.discard_until_close(connection, buffer.as_slice()),
+            };
+            let limits = C::limits(self, &sender);
+            match C::look(&mut self.shard.sessions, &sender, &limits, buffer.as_mut_slice()) {
+                Ok(Front::Whole { size, unit }) if size < buffer.len() => {
+                    let front = buffer.split_to(size);
+                    intake = C::unit(self, sender, front, unit);
+                }
+                Ok(Front::Whole { unit, .. }) => {
+                    C::unit(self, sender, buffer, unit);
+                    return;
+                }
+                Ok(Front::Incomplete { needed }) => {
                     let count = buffer.len();
                     let Some(buffer) = self.wait_for_block(connection, buffer, count) else { return };
                     self.io.metrics.straddles.add(1);
-                    return self.carry(connection, buffer.as_slice(), needed);
+                    return self.carry_stream(connection, buffer.as_slice(), needed);
                 }
-                None => return,
+                Err(error) => {
+                    let preface = Preface::of(buffer.as_slice());
+                    C::refuse(self, connection, error, preface);
+                    return self.discard_until_close(connection, buffer.as_slice());
+                }
             }
         }
     }
 
-    /// Completes the frames that began in earlier buffers with the front of this one; false when it is used up or the
-    /// connection is ending.
-    fn complete_carried_frames(&mut self, connection: ConnectionId, buffer: &mut Buffer) -> bool {
+    /// Completes the units that began in earlier buffers with the front of this one, as far as they go.
+    fn complete_carry<C: Cut<B>>(
+        &mut self,
+        connection: ConnectionId,
+        mut intake: Intake,
+        buffer: &mut Buffer,
+    ) -> Intake {
         loop {
-            let Some(takes) = self.takes_frames(connection) else { return false };
-            let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
-            if session.carry.is_empty() {
-                return !buffer.is_empty();
+            let Intake::From(sender) = intake else { return intake };
+            let limits = C::limits(self, &sender);
+            let Some(session) = self.shard.sessions.get_mut(connection) else { return Intake::Over };
+            let pending = session.carry.pending();
+            if pending == 0 {
+                return Intake::From(sender);
             }
-            if !takes {
-                self.carry(connection, buffer.as_slice(), buffer.len());
-                return false;
-            }
-            let max = self.body_size_max_of(connection);
-            let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
-            match Header::peek(session.carry.pending_mut(), max) {
-                Ok(Peek::Frame(header)) => {
-                    if let Some(frame) = session.carry.take(header.frame_size()) {
-                        self.frame(connection, header, frame, HEADER_SIZE);
-                    }
-                }
-                Ok(Peek::Incomplete { needed }) => {
-                    let missing = (needed - session.carry.pending()).min(buffer.len());
+            match C::look_at_carry(session, &limits) {
+                Ok(Front::Whole { size, unit }) => intake = C::unit_in_carry(self, sender, size, unit),
+                Ok(Front::Incomplete { needed }) => {
+                    let missing = (needed - pending).min(buffer.len());
                     if missing == 0 {
-                        return false;
+                        return Intake::From(sender);
                     }
                     let whole = buffer.split_to(buffer.len());
-                    let Some(whole) = self.wait_for_block(connection, whole, missing) else { return false };
+                    let Some(whole) = self.wait_for_block(connection, whole, missing) else {
+                        return Intake::From(sender); // the buffer is empty now
+                    };
                     *buffer = whole;
                     self.carry(connection, &buffer.as_slice()[..missing], needed);
+                    if self.is_over(connection) {
+                        return Intake::Over; // the bytes did not get into the carry
+                    }
                     buffer.advance(missing);
+                    intake = Intake::From(sender);
                 }
                 Err(error) => {
                     let preface = Preface::of(session.carry.pending_mut());
-                    self.refuse_frame(connection, error, preface);
-                    return false;
+                    C::refuse(self, connection, error, preface);
+                    return Intake::Over;
                 }
-            }
-        }
-    }
-
-    fn body_size_max_of(&self, connection: ConnectionId) -> u32 {
-        let phase = self.shard.sessions.get(connection).map_or(Phase::Vacant, |session| session.phase);
-        self.body_size_max(phase)
-    }
-
-    /// Looks at the front of `bytes`; ends the connection, and says `None`, when it can't be a frame.
-    pub(crate) fn peek(&mut self, connection: ConnectionId, bytes: &[u8]) -> Option<Peek> {
-        match Header::peek(bytes, self.body_size_max_of(connection)) {
-            Ok(peek) => Some(peek),
-            Err(error) => {
-                self.refuse_frame(connection, error, Preface::of(bytes));
-                None
             }
         }
     }
 
     /// Ends a connection whose bytes are no frame; one that began in another protocol is told so, and now and then the log.
-    fn refuse_frame(&mut self, connection: ConnectionId, error: FrameError, preface: Option<Preface>) {
+    pub(super) fn refuse_frame(
+        &mut self,
+        connection: ConnectionId,
+        error: FrameError,
+        preface: Option<Preface>,
+    ) {
         let begins_so = self.shard.sessions.get(connection).is_some_and(|session| {
-            let listener = &self.context.settings.listeners[usize::from(session.listener)];
-            session.phase == Phase::Unauthenticated && listener.kind == ListenerKind::Tcp
+            session.phase == Phase::Unauthenticated && self.listener_kind(session) == ListenerKind::Tcp
         });
         let Some(preface) = preface.filter(|_| begins_so) else {
             return self.close(connection, Goodbye::Closed(error.close_code(), &error));
@@ -163,110 +331,114 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
-    pub(crate) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
+    pub(super) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
         if let Some(size) = self.may_carry(connection, bytes.len()) {
             self.grow_carry(connection, size, |carry, pools| carry.append(pools, bytes, needed));
         }
     }
 
+    /// Keeps bytes of the stream until more come. Where the connection ends over that, they are looked at like those that still
+    /// come.
+    fn carry_stream(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
+        self.carry(connection, bytes, needed);
+        self.discard_until_close(connection, bytes);
+    }
+
     /// The carry's size with so many bytes more; ends the connection, and says `None`, when that exceeds the largest block.
-    pub(crate) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> Option<usize> {
+    pub(super) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> Option<usize> {
         let bound = self.io.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;
         let size = session.carry.assembled() + session.carry.pending() + count;
         if size <= bound {
             return Some(size);
         }
-        match self.takes_frames(connection) {
-            Some(false) => {
+        match self.intake(connection) {
+            Intake::Waits => {
                 let why = "too much was sent before the login was answered";
                 self.close(connection, Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
             }
             // Sizes are bounded when they are announced, by less than a block.
-            _ => self.close(
-                connection,
-                Goodbye::Closed(CloseCode::MESSAGE_TOO_BIG, &"the message exceeds the largest block"),
-            ),
+            Intake::From(_) | Intake::Over => {
+                let why = "the message exceeds the largest block";
+                self.close(connection, Goodbye::Closed(CloseCode::MESSAGE_TOO_BIG, &why));
+            }
         }
         None
     }
 
     /// The login was answered: handles what came meanwhile.
-    pub(crate) fn resume_frames(&mut self, connection: ConnectionId) {
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+    pub(super) fn resume_frames(&mut self, open: Open) {
+        let connection = open.connection();
+        let session = self.shard.sessions.of_mut(&open);
         let (websocket, rest) = (session.websocket, session.carry.assembled());
         // The rest of the message that the Auth frame came in; over TCP there are no messages.
         if rest > 0
             && let Some(message) = session.carry.take(rest)
         {
-            self.message_frames(connection, message, 0);
+            self.message_frames(Sender::Open(open), message, 0);
         }
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let Some(buffer) = session.carry.take(session.carry.pending()) else { return };
         if websocket {
-            self.websocket_received(connection, buffer);
+            self.cut::<super::websocket::Messages>(connection, buffer);
         } else {
-            self.frames_received(connection, buffer);
+            self.cut::<Plain>(connection, buffer);
         }
         self.slow_down(connection);
     }
 
-    /// One frame: `buffer` ends with it, and its body begins at `body_start`.
-    pub(crate) fn frame(
-        &mut self,
-        connection: ConnectionId,
-        header: Header,
-        buffer: Buffer,
-        body_start: usize,
-    ) {
-        let class = OperationClass::of(header.operation);
-        self.io.metrics.count_received(class, header.frame_size());
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        session.flow.charge(cost(header.operation));
-        let (phase, is_above) = (session.phase, session.flow.is_over() && !session.service);
-        match phase {
-            Phase::Open if is_above && !self.admits_above(connection, header) => {}
-            Phase::Open => self.operation(connection, header, buffer, body_start),
-            Phase::Unauthenticated if header.operation == Operation::AUTH => {
-                self.auth(connection, header.sequence, buffer, body_start);
+    /// One frame.
+    #[inline]
+    pub(super) fn frame(&mut self, sender: Sender, frame: Frame) -> Intake {
+        let header = frame.header;
+        self.io.metrics.count_received(OperationClass::of(header.operation), header.frame_size());
+        match sender {
+            Sender::Open(open) => {
+                let session = self.shard.sessions.of_mut(&open);
+                session.flow.charge(cost(header.operation));
+                if session.flow.is_over() && !session.service {
+                    return match self.admits_above(open, header) {
+                        Ok(open) => self.operation(open, frame).into(),
+                        Err(refused) => refused.into(),
+                    };
+                }
+                self.operation(open, frame).into()
             }
-            Phase::Unauthenticated if !self.may_speak_before_login(connection) => {}
-            Phase::Unauthenticated => {
-                self.refuse(connection, header, ErrorCode::NOT_AUTHENTICATED, "the first frame must be Auth");
+            Sender::Unauthenticated(connection) => {
+                if let Some(session) = self.shard.sessions.get_mut(connection) {
+                    session.flow.charge(cost(header.operation));
+                }
+                if header.operation == Operation::AUTH {
+                    self.auth(connection, frame);
+                } else if self.may_speak_before_login(connection) {
+                    self.refuse_before_login(connection, header, "the first frame must be Auth");
+                }
+                self.intake(connection)
             }
-            // What comes while a login is under way waits in the carry.
-            Phase::Verifying | Phase::Registering => debug_assert!(false, "a frame passed a login"),
-            Phase::Handshake | Phase::Closing | Phase::Vacant => {}
         }
     }
 
-    fn operation(&mut self, connection: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
+    /// Handles a request of a logged-in client. `None` when that ended the connection.
+    fn operation(&mut self, open: Open, frame: Frame) -> Option<Open> {
+        let header = frame.header;
         match header.operation {
-            Operation::HEARTBEAT => self.heartbeat(connection, header),
-            Operation::SEND_MESSAGE => self.send_message(connection, header, buffer, body_start),
-            Operation::PUBLISH => self.publish(connection, header, buffer, body_start),
-            Operation::CHANGE_ROOM => self.change_room(connection, header, &buffer.as_slice()[body_start..]),
-            Operation::JOIN => self.join(connection, header, &buffer.as_slice()[body_start..]),
-            Operation::LEAVE => self.leave_room(connection, header, &buffer.as_slice()[body_start..]),
-            Operation::SUBSCRIBE => {
-                self.subscribe(connection, header, &buffer.as_slice()[body_start..], true)
-            }
-            Operation::UNSUBSCRIBE => {
-                self.subscribe(connection, header, &buffer.as_slice()[body_start..], false)
-            }
-            Operation::DELIVER_ACK => {} // there is no history to move on in yet
-            Operation::AUTH => {
-                self.refuse(connection, header, ErrorCode::ALREADY, "the session is logged in")
-            }
-            operation if operation.is_application() => {
-                self.application(connection, header, buffer, body_start)
-            }
-            operation => self.refuse(connection, header, ErrorCode::UNSUPPORTED, not_offered(operation)),
+            Operation::HEARTBEAT => self.heartbeat(open, header),
+            Operation::SEND_MESSAGE => self.send_message(open, frame),
+            Operation::PUBLISH => self.publish(open, frame),
+            Operation::CHANGE_ROOM => self.change_room(open, header, frame.body()),
+            Operation::JOIN => self.join(open, header, frame.body()),
+            Operation::LEAVE => self.leave_room(open, header, frame.body()),
+            Operation::SUBSCRIBE => self.subscribe(open, header, frame.body(), true),
+            Operation::UNSUBSCRIBE => self.subscribe(open, header, frame.body(), false),
+            Operation::DELIVER_ACK => Some(open), // there is no history to move on in yet
+            Operation::AUTH => self.refuse(open, header, ErrorCode::ALREADY, "the session is logged in"),
+            operation if operation.is_application() => self.application(open, frame),
+            operation => self.refuse(open, header, ErrorCode::UNSUPPORTED, not_offered(operation)),
         }
     }
 }
 
-/// Why an operation that is nobody's is refused, and what to send instead.
+/// Why an operation that is not offered is refused, and what to send instead.
 const fn not_offered(operation: Operation) -> &'static str {
     match operation {
         Operation(..0) => "operations are not negative; an application's own are 18 to 99, and 200 and above",

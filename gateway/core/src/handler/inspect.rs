@@ -74,9 +74,9 @@ impl<B: Backend> Handler<B> {
             peer: session.peer(),
             connected_ms: now.since(session.opened_at.before(now)).as_millis() as u64,
             idle_ms: now.since(session.heard_at.before(now)).as_millis() as u64,
-            rooms: u32::from(session.rooms.count),
+            rooms: u32::from(session.rooms().count),
             queued_bytes: self.io.queues().queued_bytes(session.connection) as u64,
-            accepts: self.shard.sessions.accept_sets.size(session.accepts) as u32,
+            accepts: self.shard.sessions.accept_sets.size(session.accepts()) as u32,
         }
     }
 

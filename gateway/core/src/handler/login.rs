@@ -2,11 +2,12 @@
 
 use super::Handler;
 use super::close::Goodbye;
+use super::inbound::Frame;
 use crate::address::Address;
 use crate::message::{AuditKind, AuthError, Message, NameKind, Verdict, VerifyRequest};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
 use crate::session::text::TextUse;
-use crate::session::{Phase, Session, TokenEnd, User};
+use crate::session::{Identified, Phase, Session, TokenEnd, User};
 use crate::settings::AuthMode;
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
@@ -39,13 +40,8 @@ struct Token<'a> {
 
 impl<B: Backend> Handler<B> {
     /// The first frame of a connection.
-    pub(crate) fn auth(
-        &mut self,
-        connection: ConnectionId,
-        sequence: i32,
-        mut buffer: Buffer,
-        body_start: usize,
-    ) {
+    pub(super) fn auth(&mut self, connection: ConnectionId, frame: Frame) {
+        let Frame { header: Header { sequence, .. }, mut buffer, body_start } = frame;
         buffer.advance(body_start);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.auth_sequence = sequence;
@@ -151,9 +147,10 @@ impl<B: Backend> Handler<B> {
     ) -> Option<u8> {
         let source = self.source(connection)?;
         let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice(), source);
-        // From here on whatever was entered is given up with the session, so an early return leaks nothing.
+        // From here on what was entered is given up with the session, so an early return leaks nothing.
         self.shard.sessions.set_logging_in(connection, Phase::Registering);
-        self.shard.sessions.get_mut(connection)?.accepts = accepts?;
+        let who = self.shard.sessions.identified(connection)?;
+        self.shard.sessions.set_accepts(&who, accepts?);
         if let Some(token) = identity.token {
             self.keep_token(connection, token)?;
         }
@@ -173,9 +170,9 @@ impl<B: Backend> Handler<B> {
         let earlier = request.key.and_then(|key| self.context.names.address_in(key.as_str()));
         let mut answers_due = self.claim_names(connection, platform, earlier);
         if let Some(room) = request.room.map(|room| room.as_str()) {
-            answers_due += self.login_room(connection, room)?;
+            answers_due += self.login_room(&who, room);
         }
-        self.shard.sessions.get_mut(connection)?.answers_due = answers_due;
+        self.shard.sessions.of_mut(&who).answers_due = answers_due;
         Some(answers_due)
     }
 
@@ -231,27 +228,25 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Joins the room of the Auth frame; returns how many answers that needs.
-    fn login_room(&mut self, connection: ConnectionId, room: &str) -> Option<u8> {
-        if !self.may_enter(connection, room) {
-            self.shard.sessions.get_mut(connection)?.rooms.refused = Some(RoomRefusal::Forbidden);
-            return Some(0);
+    fn login_room(&mut self, who: &Identified, room: &str) -> u8 {
+        if !self.may_enter(who, room) {
+            self.shard.sessions.rooms_mut(who).refused = Some(RoomRefusal::Forbidden);
+            return 0;
         }
         let name = self.context.names.room(room);
         let max = self.context.settings.tables.rooms_per_connection_max;
         let limit = JoinLimit { rooms_max: max, leaving: 0, sharers: 1 };
-        let joined = self.join_room(connection, (name, room), limit);
-        let session = self.shard.sessions.get_mut(connection)?;
-        match joined {
+        match self.join_room(who, (name, room), limit) {
             Ok(member) => {
-                session.rooms.primary = Some(member);
-                let waits = self.shard.rooms.must_wait(member, Awaiting::Login, session.auth_sequence);
-                Some(u8::from(waits))
+                self.shard.sessions.rooms_mut(who).primary = Some(member);
+                let sequence = self.shard.sessions.of(who).auth_sequence;
+                u8::from(self.shard.rooms.must_wait(member, Awaiting::Login, sequence))
             }
             // Others may have filled the tables: that is no reason to turn this client away.
             Err(error @ (JoinError::Already(_) | JoinError::TooMany | JoinError::Full)) => {
                 self.io.metrics.table_refusals.add(u64::from(error == JoinError::Full));
-                session.rooms.refused = Some(RoomRefusal::Full);
-                Some(0)
+                self.shard.sessions.rooms_mut(who).refused = Some(RoomRefusal::Full);
+                0
             }
         }
     }
@@ -269,18 +264,19 @@ impl<B: Backend> Handler<B> {
     }
 
     fn login_complete(&mut self, connection: ConnectionId) {
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        let Some(open) = self.shard.sessions.set_open(connection) else { return };
+        let session = self.shard.sessions.of_mut(&open);
         let (sequence, heard_at, ends) =
             (session.auth_sequence, session.heard_at.before(self.turn.now), session.ends);
-        let room_refused = std::mem::take(&mut session.rooms.refused);
         session.flow.logged_in();
-        self.shard.sessions.set_open(connection);
+        let room_refused = std::mem::take(&mut self.shard.sessions.rooms_mut(&open).refused);
         let idle_until = heard_at + self.policy.idle_timeout;
         let deadline = ends.time().map_or(idle_until, |end| end.min(idle_until));
         self.shard.sessions.timers.set(connection.index(), deadline);
         self.io.metrics.logins.add(1);
         self.audit(connection, AuditKind::Connected);
-        self.reply(connection, Header::new(Operation::AUTH_REPLY, sequence, 0), |_| {});
+        let auth = Header::new(Operation::AUTH_REPLY, sequence, 0);
+        let mut open = self.reply(open, auth, |_| {});
         if let Some(refusal) = room_refused {
             let (code, why) = match refusal {
                 RoomRefusal::Full => {
@@ -290,9 +286,12 @@ impl<B: Backend> Handler<B> {
                     (ErrorCode::FORBIDDEN, "logged in, but not in the room: it is not one of the token's")
                 }
             };
-            self.refuse(connection, Header::new(Operation::AUTH, sequence, 0), code, why);
+            let auth = Header::new(Operation::AUTH, sequence, 0);
+            open = open.and_then(|open| self.refuse(open, auth, code, why));
         }
-        self.resume_frames(connection);
+        if let Some(open) = open {
+            self.resume_frames(open);
+        }
     }
 }
 

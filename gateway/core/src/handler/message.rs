@@ -2,10 +2,11 @@
 
 use super::Handler;
 use super::close::Goodbye;
+use super::inbound::Frame;
 use crate::address::{Address, Fingerprint};
 use crate::io::{Framed, rewrite_in_place};
 use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
-use crate::session::User;
+use crate::session::{Open, User};
 use gateway_proto::body::{
     DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,
 };
@@ -38,61 +39,57 @@ enum Route {
 
 impl<B: Backend> Handler<B> {
     /// Operation 4: the payload reaches its receivers as a push of the operation that the sender names.
-    pub(crate) fn send_message(
-        &mut self,
-        from: ConnectionId,
-        header: Header,
-        buffer: Buffer,
-        body_start: usize,
-    ) {
+    pub(super) fn send_message(&mut self, open: Open, frame: Frame) -> Option<Open> {
+        let Frame { header, buffer, body_start } = frame;
         let message = match SendMessage::parse(&buffer.as_slice()[body_start..]) {
             Ok(message) => message,
-            Err(error) => return self.answer_send(from, header.sequence, Err(error.error_code())),
+            Err(error) => return self.answer_send(open, header.sequence, Err(error.error_code())),
         };
-        let route = match self.route(from, &message.target) {
+        let route = match self.route(&open, &message.target) {
             Ok(route) => route,
-            Err(code) => return self.answer_send(from, header.sequence, Err(code)),
+            Err(code) => return self.answer_send(open, header.sequence, Err(code)),
         };
         let default = self.context.settings.default_push_operation;
         let operation = message.push_operation.map_or(Operation(default), |operation| operation.get());
         // What a service pushes must not be what any client can push.
         let may_name = operation.0 == default
             || self.policy.client_push_operations.contains(operation.0)
-            || self.is_service(from);
+            || self.is_service(&open);
         if !may_name {
-            return self.answer_send(from, header.sequence, Err(ErrorCode::FORBIDDEN));
+            return self.answer_send(open, header.sequence, Err(ErrorCode::FORBIDDEN));
         }
-        let exclude = self.exclude(from, route, message.not_to_self);
+        let exclude = self.exclude(&open, route, message.not_to_self);
         let answer = Answer::Send { quiet: message.quiet };
         let payload_start = body_start + message.payload_offset();
         let push = self.relay(buffer, payload_start, operation, &[]);
-        self.dispatch(from, header.sequence, answer, (route, exclude), push);
+        self.dispatch(open, header.sequence, answer, (route, exclude), push)
     }
 
     /// Operation 100: the payload reaches its receivers in a Deliver, with its sender and the server's time.
-    pub(crate) fn publish(&mut self, from: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
+    pub(super) fn publish(&mut self, open: Open, frame: Frame) -> Option<Open> {
+        let Frame { header, buffer, body_start } = frame;
         let message = match Publish::parse(&buffer.as_slice()[body_start..]) {
             Ok(message) => message,
-            Err(error) => return self.answer_publish(from, header.sequence, Err(error.error_code())),
+            Err(error) => return self.answer_publish(open, header.sequence, Err(error.error_code())),
         };
-        let route = match self.route(from, &message.target) {
+        let route = match self.route(&open, &message.target) {
             Ok(route) => route,
-            Err(code) => return self.answer_publish(from, header.sequence, Err(code)),
+            Err(code) => return self.answer_publish(open, header.sequence, Err(code)),
         };
         let mut sender = [0; 255];
         let prefix = DeliverPrefix {
             stream: message.target,
-            sender: self.sender_name(from, &mut sender),
+            sender: self.sender_name(&open, &mut sender),
             position: Position::default(),
             server_time_ms: self.wall_clock_ms(),
             traceparent: message.traceparent,
         };
         let mut bytes = [0; DeliverPrefix::SIZE_MAX];
         let size = prefix.emit(&mut bytes).unwrap_or(0);
-        let exclude = self.exclude(from, route, message.not_to_self);
+        let exclude = self.exclude(&open, route, message.not_to_self);
         let payload_start = body_start + message.payload_offset();
         let push = self.relay(buffer, payload_start, Operation::DELIVER, &bytes[..size]);
-        self.dispatch(from, header.sequence, Answer::Publish, (route, exclude), push);
+        self.dispatch(open, header.sequence, Answer::Publish, (route, exclude), push)
     }
 
     /// The wall clock, in milliseconds since 1970.
@@ -101,8 +98,8 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Who a message is from, as its receivers see it: the user id, as text.
-    fn sender_name<'s>(&self, from: ConnectionId, scratch: &'s mut [u8; 255]) -> Option<Name<'s>> {
-        let session = self.shard.sessions.get(from)?;
+    fn sender_name<'s>(&self, from: &Open, scratch: &'s mut [u8; 255]) -> Option<Name<'s>> {
+        let session = self.shard.sessions.of(from);
         let text = match session.user() {
             User::Anonymous => self.key_text(session, scratch),
             User::Uid(uid) => self.shard.texts.read(uid, scratch),
@@ -112,7 +109,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Where a client's message may go, and that there is room for it. A service's may go everywhere.
-    fn route(&mut self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
+    fn route(&mut self, from: &Open, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let route = self.find_route(from, target)?;
         let workers = self.outbox.workers();
         let to = match route {
@@ -135,7 +132,7 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    fn find_route(&self, from: ConnectionId, target: &Target<'_>) -> Result<Route, ErrorCode> {
+    fn find_route(&self, from: &Open, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let is_service = || self.is_service(from);
         if !(self.policy.client_send || is_service()) {
             return Err(ErrorCode::FORBIDDEN);
@@ -161,25 +158,26 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    fn is_service(&self, connection: ConnectionId) -> bool {
-        self.shard.sessions.get(connection).is_some_and(|session| session.service)
+    fn is_service(&self, open: &Open) -> bool {
+        self.shard.sessions.of(open).service
     }
 
-    fn is_member(&self, connection: ConnectionId, room: Fingerprint) -> bool {
-        let session = self.shard.sessions.get(connection);
-        session.is_some_and(|session| self.shard.rooms.membership(room, &session.rooms).is_some())
+    fn is_member(&self, open: &Open, room: Fingerprint) -> bool {
+        self.shard.rooms.membership(room, self.shard.sessions.of(open).rooms()).is_some()
     }
 
     /// The sender's own connection, if it wants to be left out.
-    fn exclude(&self, from: ConnectionId, route: Route, not_to_self: bool) -> Exclude {
+    fn exclude(&self, from: &Open, route: Route, not_to_self: bool) -> Exclude {
         let reached = match route {
             Route::Room { name, .. } => self.is_member(from, name),
-            Route::Name(name) => self.shard.sessions.get(from).is_some_and(|session| {
+            Route::Name(name) => {
+                let session = self.shard.sessions.of(from);
                 self.user_name(session) == Some(name) || self.own_key_name(session) == Some(name)
-            }),
-            Route::MadeKey(address, _) => address == self.address(from),
+            }
+            Route::MadeKey(address, _) => address == self.address(from.connection()),
         };
-        Exclude { address: not_to_self.then(|| self.address(from)), is_counted: not_to_self && reached }
+        let address = not_to_self.then(|| self.address(from.connection()));
+        Exclude { address, is_counted: not_to_self && reached }
     }
 
     /// Makes the push of a received message: in place where there is room in front of the payload, else by one copy.
@@ -210,18 +208,19 @@ impl<B: Backend> Handler<B> {
 
     fn dispatch(
         &mut self,
-        from: ConnectionId,
+        from: Open,
         sequence: i32,
         answer: Answer,
         (route, exclude): (Route, Exclude),
         push: Option<Framed>,
-    ) {
+    ) -> Option<Open> {
         let publish = matches!(answer, Answer::Publish);
         let quiet = matches!(answer, Answer::Send { quiet: true });
         let prepaid = if let Route::Room { prepaid, .. } = route { prepaid } else { 0 };
-        let origin = Origin::Client { address: self.address(from), sequence, publish, quiet, prepaid };
+        let address = self.address(from.connection());
+        let origin = Origin::Client { address, sequence, publish, quiet, prepaid };
         let Some((bytes, websocket_header)) = push else {
-            return self.outcome(origin, Err(ErrorCode::BUSY));
+            return self.answer(from, origin, Err(ErrorCode::BUSY));
         };
         let operation = match bytes.get(usize::from(websocket_header) + 8..usize::from(websocket_header) + 12)
         {
@@ -245,6 +244,7 @@ impl<B: Backend> Handler<B> {
                 self.outbox.request(room.home(workers), Message::ToRoom { room, push, exclude, origin });
             }
         }
+        Some(from)
     }
 
     /// Tells an origin what became of its message.
@@ -263,53 +263,57 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Answers the client that a message came from.
-    pub(crate) fn outcome(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
-        let Origin::Client { address, sequence, publish, quiet, prepaid } = origin else { return };
-        let connection: ConnectionId = Address::connection(address);
+    /// Answers the client that a message came from, if it is still there.
+    pub(super) fn outcome(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
+        let Origin::Client { address, .. } = origin else { return };
+        if let Some(open) = self.shard.sessions.open(Address::connection(address)) {
+            let _ = self.answer(open, origin, result);
+        }
+    }
+
+    fn answer(&mut self, open: Open, origin: Origin, result: Result<u32, ErrorCode>) -> Option<Open> {
+        let Origin::Client { sequence, publish, quiet, prepaid, .. } = origin else { return Some(open) };
         if prepaid > 0 {
-            self.settle_room(connection, prepaid, result.unwrap_or(0));
+            self.settle_room(&open, prepaid, result.unwrap_or(0));
         }
         if quiet && result.is_ok_and(|count| count > 0) {
-            return;
+            return Some(open);
         }
-        if publish {
-            self.answer_publish(connection, sequence, result);
-        } else {
-            self.answer_send(connection, sequence, result);
+        match publish {
+            true => self.answer_publish(open, sequence, result),
+            false => self.answer_send(open, sequence, result),
         }
     }
 
-    fn answer_send(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
-        if !self.count_result(connection, result) {
-            return;
-        }
+    fn answer_send(&mut self, open: Open, sequence: i32, result: Result<u32, ErrorCode>) -> Option<Open> {
+        let open = self.count_result(open, result)?;
         let reply = SendMessageReply { result: result.map(|_| ()), receivers: result.unwrap_or(0) };
         let header = Header::new(Operation::SEND_MESSAGE_REPLY, sequence, SendMessageReply::SIZE as u32);
-        self.reply(connection, header, |body| {
+        self.reply(open, header, |body| {
             reply.emit(body);
-        });
+        })
     }
 
-    /// Counts what became of a message; false when the connection is ending for it.
-    fn count_result(&mut self, connection: ConnectionId, result: Result<u32, ErrorCode>) -> bool {
+    /// Counts what became of a message; `None` when the connection ends for it.
+    fn count_result(&mut self, open: Open, result: Result<u32, ErrorCode>) -> Option<Open> {
         self.io.metrics.errors.add(u64::from(result.is_err()));
-        result.err().is_none_or(|code| self.may_err(connection, code))
+        match result {
+            Ok(_) => Some(open),
+            Err(code) => self.may_err(open, code),
+        }
     }
 
-    fn answer_publish(&mut self, connection: ConnectionId, sequence: i32, result: Result<u32, ErrorCode>) {
-        if !self.count_result(connection, result) {
-            return;
-        }
+    fn answer_publish(&mut self, open: Open, sequence: i32, result: Result<u32, ErrorCode>) -> Option<Open> {
+        let open = self.count_result(open, result)?;
         let reply = PublishReply {
             result: result.map(|_| ()),
             position: Position::default(),
             receivers: result.unwrap_or(0),
         };
         let header = Header::new(Operation::PUBLISH_REPLY, sequence, PublishReply::SIZE as u32);
-        self.reply(connection, header, |body| {
+        self.reply(open, header, |body| {
             reply.emit(body);
-        });
+        })
     }
 
     /// A kick: closes a connection with a code and a reason, which is the code's label where none is given.

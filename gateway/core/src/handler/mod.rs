@@ -4,6 +4,7 @@
 //! completions, the drain, the shutdown) is the worker's and out of reach here.
 //!
 //! * [`inbound`](self): bytes to frames, over TCP and WebSocket.
+//! * `websocket`: WebSocket frames to messages; `upgrade`: how a connection comes to speak it.
 //! * `connection`: accepted and closed connections.
 //! * `login`, `message`, `room`, `subscribe`: requests of clients.
 //! * `inbox`: messages of other workers and the control thread.
@@ -46,6 +47,7 @@ mod scarcity;
 mod subscribe;
 mod timers;
 mod turn_state;
+mod upgrade;
 mod websocket;
 
 pub use backpressure::Held;
@@ -53,7 +55,8 @@ pub use echo::EchoConnections;
 pub use echo::MESSAGES_MAX as ECHO_MESSAGES_MAX;
 pub use linger::Lingering;
 pub(crate) use turn_state::{Stage, TurnState};
-pub use websocket::{PROTOCOL_SIZE_MAX, message_size_bound};
+pub use upgrade::PROTOCOL_SIZE_MAX;
+pub use websocket::message_size_bound;
 
 use crate::address::Address;
 

@@ -11,7 +11,7 @@
 use super::Handler;
 use super::close::Goodbye;
 use crate::session::flow::Stage;
-use crate::session::{Instant16, Phase};
+use crate::session::{Instant16, Open, Phase};
 use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
@@ -48,57 +48,72 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Says whether a request that was charged is to be handled, for a connection that has been above its rate. If not it has
-    /// been refused, or the connection is ending.
-    pub(super) fn admits_above(&mut self, connection: ConnectionId, header: Header) -> bool {
-        let stage = self.stage(connection);
-        if stage == Stage::Refused {
-            self.note_refusal(connection);
-            self.refuse(connection, header, ErrorCode::LIMITED, SLOW_DOWN);
-        }
-        matches!(stage, Stage::Within | Stage::Slowed)
-    }
-
-    /// What becomes of a request now. One that is to be refused is counted, and a connection that is to be closed is.
-    fn stage(&mut self, connection: ConnectionId) -> Stage {
-        let rate = &self.policy.rate;
-        let Some(session) = self.shard.sessions.get(connection) else { return Stage::Closed };
-        let stage = session.flow.stage(&self.policy.allowance(&session.flow), rate);
-        match stage {
-            Stage::Within | Stage::Slowed => {}
-            Stage::Refused => self.io.metrics.rate_refused.add(1),
+    /// Whether a request that was charged is to be handled, for a connection that has been above its rate.
+    ///
+    /// # Errors
+    /// The request is refused. The proof is in it, unless the connection ends for it.
+    pub(super) fn admits_above(&mut self, open: Open, header: Header) -> Result<Open, Option<Open>> {
+        match self.stage(&open) {
+            Stage::Within | Stage::Slowed => Ok(open),
+            Stage::Refused => {
+                self.io.metrics.rate_refused.add(1);
+                self.note_refusal(&open);
+                Err(self.refuse(open, header, ErrorCode::LIMITED, SLOW_DOWN))
+            }
             Stage::Closed => {
-                self.io.metrics.rate_closed.add(1);
-                let why = "above the rate for too long, and refusals did not help; come back and send less";
-                self.close(connection, Goodbye::Closed(CloseCode::RATE_LIMITED, &why));
+                self.close_above(open);
+                Err(None)
             }
         }
-        stage
     }
 
-    /// Notes that the client is told of a refusal; true when it is the first since it was above its rate.
-    fn note_refusal(&mut self, connection: ConnectionId) -> bool {
-        let session = self.shard.sessions.get_mut(connection);
-        session.is_some_and(|session| session.flow.note_refusal(&self.policy.rate))
+    fn stage(&self, open: &Open) -> Stage {
+        let flow = &self.shard.sessions.of(open).flow;
+        flow.stage(&self.policy.allowance(flow), &self.policy.rate)
     }
 
-    /// A WebSocket ping or pong: says whether it is to be answered. Before the login it is a frame like others.
+    fn close_above(&mut self, open: Open) {
+        self.io.metrics.rate_closed.add(1);
+        let why = "above the rate for too long, and refusals did not help; come back and send less";
+        self.close(open.connection(), Goodbye::Closed(CloseCode::RATE_LIMITED, &why));
+    }
+
+    /// Notes that the client is sent a refusal; true when it is the first since it was above its rate.
+    fn note_refusal(&mut self, open: &Open) -> bool {
+        self.shard.sessions.of_mut(open).flow.note_refusal(&self.policy.rate)
+    }
+
+    /// Whether a WebSocket ping is to be answered, or a pong taken. Before the login it is a frame like others.
     pub(super) fn admits_control(&mut self, connection: ConnectionId) -> bool {
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
-        if session.phase == Phase::Open {
-            session.flow.charge(1);
-            let is_above = session.flow.is_over() && !session.service;
-            let stage = if is_above { self.stage(connection) } else { Stage::Within };
-            // A ping has no answer that refuses it, so the first of them is told by an Error to a heartbeat.
-            if stage == Stage::Refused && self.note_refusal(connection) {
-                let heartbeat = Header::new(Operation::HEARTBEAT, 0, 0);
-                self.refuse(connection, heartbeat, ErrorCode::LIMITED, SLOW_DOWN);
-            }
-            return matches!(stage, Stage::Within | Stage::Slowed);
+        if let Some(open) = self.shard.sessions.open(connection) {
+            return self.admits_open_control(open);
         }
-        let listener = usize::from(session.listener);
-        let is_echo = self.context.settings.listeners[listener].kind == ListenerKind::WebSocketEcho;
-        is_echo || self.may_speak_before_login(connection)
+        let Some(session) = self.shard.sessions.get(connection) else { return false };
+        self.listener_kind(session) == ListenerKind::WebSocketEcho || self.may_speak_before_login(connection)
+    }
+
+    fn admits_open_control(&mut self, open: Open) -> bool {
+        let session = self.shard.sessions.of_mut(&open);
+        session.flow.charge(1);
+        if !session.flow.is_over() || session.service {
+            return true;
+        }
+        match self.stage(&open) {
+            Stage::Within | Stage::Slowed => true,
+            Stage::Refused => {
+                self.io.metrics.rate_refused.add(1);
+                // A ping has no answer that refuses it: the first one is answered by an Error to a heartbeat.
+                if self.note_refusal(&open) {
+                    let heartbeat = Header::new(Operation::HEARTBEAT, 0, 0);
+                    let _ = self.refuse(open, heartbeat, ErrorCode::LIMITED, SLOW_DOWN);
+                }
+                false
+            }
+            Stage::Closed => {
+                self.close_above(open);
+                false
+            }
+        }
     }
 
     /// A fragment of a WebSocket message.
@@ -110,10 +125,11 @@ impl<B: Backend> Handler<B> {
 
     /// Charges a message to a room for its deliveries; returns as how many messages, or `None` when there were too many of them:
     /// then it is to be refused.
-    pub(super) fn admits_room(&mut self, from: ConnectionId, members: u32) -> Option<u32> {
-        let Some(session) = self.shard.sessions.get_mut(from).filter(|session| !session.service) else {
+    pub(super) fn admits_room(&mut self, from: &Open, members: u32) -> Option<u32> {
+        let session = self.shard.sessions.of_mut(from);
+        if session.service {
             return Some(0);
-        };
+        }
         let allowance = self.policy.allowance(&session.flow);
         let charged = session.flow.charge_room(members, &allowance);
         self.io.metrics.rate_refused.add(u64::from(charged.is_none()));
@@ -121,15 +137,15 @@ impl<B: Backend> Handler<B> {
     }
 
     /// A room whose size was not known turned out to have so many members: its message costs what it does to any other room.
-    pub(super) fn settle_room(&mut self, from: ConnectionId, prepaid: u8, members: u32) {
-        let Some(session) = self.shard.sessions.get_mut(from) else { return };
+    pub(super) fn settle_room(&mut self, from: &Open, prepaid: u8, members: u32) {
+        let session = self.shard.sessions.of_mut(from);
         let allowance = self.policy.allowance(&session.flow);
         session.flow.settle_room(u32::from(prepaid), members, &allowance);
         // It may have been stopped for what is paid back now.
-        if session.is_open() && session.flow.is_stopped() && !session.flow.exceeds(&allowance) {
-            self.resume(from);
+        if session.flow.is_stopped() && !session.flow.exceeds(&allowance) {
+            self.resume(from.connection());
         } else {
-            self.slow_down(from);
+            self.slow_down(from.connection());
         }
     }
 
@@ -146,18 +162,18 @@ impl<B: Backend> Handler<B> {
         may
     }
 
-    /// A request was refused with `code`: says whether the connection is to be told so, and ends it when it has made too
-    /// many faulty ones.
-    pub(super) fn may_err(&mut self, connection: ConnectionId, code: ErrorCode) -> bool {
+    /// A request was refused with `code`: returns the proof if the connection is to be sent so, and ends it when it has made
+    /// too many faulty ones.
+    pub(super) fn may_err(&mut self, open: Open, code: ErrorCode) -> Option<Open> {
         let max = self.policy.rate.faulty_requests;
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
-        if session.phase != Phase::Open || session.service || !is_faulty(code) || session.flow.fault(max) {
-            return true;
+        let session = self.shard.sessions.of_mut(&open);
+        if session.service || !is_faulty(code) || session.flow.fault(max) {
+            return Some(open);
         }
         self.io.metrics.faulty_closes.add(1);
         let why = "too many requests were malformed, unknown or forbidden";
-        self.close(connection, Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
-        false
+        self.close(open.connection(), Goodbye::Closed(CloseCode::PROTOCOL_ERROR, &why));
+        None
     }
 
     // --- the socket --------------------------------------------------------------------------------------------------

@@ -1,32 +1,34 @@
-//! What the server says to one connection.
+//! What the server answers to one connection.
 
 use super::Handler;
 use super::close::Goodbye;
+use super::inbound::Frame;
 use super::pressure::CLOSES_MAX;
 use crate::io::rewrite_in_place;
 use crate::metrics::{OperationClass, SlowReason};
-use crate::session::Phase;
+use crate::session::Open;
 use crate::settings::BusMode;
 use gateway_proto::body::{Error, HeartbeatReply, Reason};
 use gateway_proto::codes::{CloseCode, ErrorCode};
-use gateway_proto::frame::Header;
-use netpoll::{Backend, Buffer, ConnectionId, Priority, Queues, SendError, SharedBuffer};
+use gateway_proto::frame::{Header, Operation};
+use netpoll::{Backend, ConnectionId, Priority, Queues, SendError, SharedBuffer};
 
 /// Bytes of an answer up to which copying it costs less than a piece of its own.
 const COPIED_MAX: usize = 256;
 
 impl<B: Backend> Handler<B> {
-    /// Queues bytes that must not be lost. When the connection's own queue is full, the peer does not take what it asks for,
-    /// and the connection ends. When others' queues have used the store up, those that hold most end. Nothing follows a last word.
-    pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SharedBuffer) {
-        if self.shard.sessions.get(connection).is_none_or(|session| session.phase == Phase::Closing) {
-            return;
-        }
-        let mut bytes = bytes;
+    /// Queues bytes that must not be lost, for a connection that is not ending; false when it is ending now. When its own queue is
+    /// full, the peer does not take what it asks for, and the connection ends. When others' queues have used the store up,
+    /// those that hold most end.
+    pub(super) fn send(&mut self, connection: ConnectionId, mut bytes: SharedBuffer) -> bool {
         for _ in 0..=CLOSES_MAX {
             bytes = match self.io.send(connection, bytes, Priority::Reply) {
-                Ok(()) | Err(SendError::Closed(_)) => return,
-                Err(SendError::Full(_)) => return self.close_slow(connection, SlowReason::Replies),
+                Ok(()) => return true,
+                Err(SendError::Closed(_)) => return true, // its `Closed` is on its way
+                Err(SendError::Full(_)) => {
+                    self.close_slow(connection, SlowReason::Replies);
+                    return false;
+                }
                 Err(SendError::Exhausted(bytes)) => bytes,
             };
             self.io.metrics.store_refusals.add(1);
@@ -35,6 +37,7 @@ impl<B: Backend> Handler<B> {
             }
         }
         self.close(connection, Goodbye::Closed(CloseCode::OVERLOAD, &"too much waits to be sent"));
+        false
     }
 
     /// Makes a frame whose body `write` fills. `None` when there is no block for it although all that hold such blocks have been
@@ -57,88 +60,112 @@ impl<B: Backend> Handler<B> {
         })
     }
 
-    /// Queues a frame whose body `write` fills.
-    pub(crate) fn reply(&mut self, connection: ConnectionId, header: Header, write: impl FnOnce(&mut [u8])) {
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        let websocket = session.websocket;
+    /// Queues a frame whose body `write` fills, for a connection that is not ending; false when it is ending now.
+    fn send_frame(
+        &mut self,
+        (connection, websocket): (ConnectionId, bool),
+        header: Header,
+        write: impl FnOnce(&mut [u8]),
+    ) -> bool {
         self.io.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
         match self.encode(connection, websocket, header, write) {
             Some(bytes) => self.send(connection, bytes),
-            None => self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD)),
+            None => {
+                self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
+                false
+            }
         }
     }
 
-    /// Refuses a request; the connection stays.
-    pub(crate) fn refuse(
+    /// Queues a frame whose body `write` fills. `None` when that ended the connection.
+    pub(super) fn reply(
         &mut self,
-        connection: ConnectionId,
+        open: Open,
+        header: Header,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Option<Open> {
+        let websocket = self.shard.sessions.of(&open).websocket;
+        self.send_frame((open.connection(), websocket), header, write).then_some(open)
+    }
+
+    /// Refuses a request. `None` when the connection has ended, for too many faulty requests or because it takes no answers.
+    pub(super) fn refuse(
+        &mut self,
+        open: Open,
         request: Header,
         code: ErrorCode,
         reason: &str,
-    ) {
+    ) -> Option<Open> {
         self.io.metrics.errors.add(1);
-        if !self.may_err(connection, code) {
-            return;
-        }
-        let error = Error { code, operation: request.operation, reason: Reason::truncated(reason) };
-        let header = Header {
-            body_size: error.encoded_size() as u32,
-            version: request.version,
-            operation: gateway_proto::frame::Operation::ERROR,
-            sequence: request.sequence,
-        };
-        self.reply(connection, header, |body| {
+        let open = self.may_err(open, code)?;
+        let (error, header) = error_frame(request, code, reason);
+        self.reply(open, header, |body| {
+            error.emit(body);
+        })
+    }
+
+    /// Refuses a frame of a connection that has not logged in.
+    pub(super) fn refuse_before_login(&mut self, connection: ConnectionId, request: Header, reason: &str) {
+        self.io.metrics.errors.add(1);
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        let to = (connection, session.websocket);
+        let (error, header) = error_frame(request, ErrorCode::NOT_AUTHENTICATED, reason);
+        self.send_frame(to, header, |body| {
             error.emit(body);
         });
     }
 
     /// A heartbeat: answered with the size of the connection's first room.
-    pub(crate) fn heartbeat(&mut self, connection: ConnectionId, header: Header) {
-        let Some(session) = self.shard.sessions.get(connection) else { return };
+    pub(super) fn heartbeat(&mut self, open: Open, header: Header) -> Option<Open> {
         let rooms = &self.shard.rooms;
-        let online = session.rooms.primary.map_or(0, |member| rooms.total(rooms.room_of(member)));
+        let primary = self.shard.sessions.of(&open).rooms().primary;
+        let online = primary.map_or(0, |member| rooms.total(rooms.room_of(member)));
         let reply = HeartbeatReply { online: i32::try_from(online).unwrap_or(i32::MAX) };
-        self.reply(connection, header.reply(HeartbeatReply::SIZE as u32), |body| {
+        self.reply(open, header.reply(HeartbeatReply::SIZE as u32), |body| {
             reply.emit(body);
-        });
+        })
     }
 
     /// An application operation, for the bus: the reply has the request's operation and sequence.
-    pub(crate) fn application(
-        &mut self,
-        connection: ConnectionId,
-        header: Header,
-        buffer: Buffer,
-        body_start: usize,
-    ) {
+    pub(super) fn application(&mut self, open: Open, frame: Frame) -> Option<Open> {
         self.io.metrics.bus_requests.add(1);
         match self.context.settings.bus {
-            BusMode::Acknowledge => self.reply(connection, Header { body_size: 0, ..header }, |_| {}),
-            BusMode::Echo => self.echo_frame(connection, header, buffer, body_start),
+            BusMode::Acknowledge => self.reply(open, Header { body_size: 0, ..frame.header }, |_| {}),
+            BusMode::Echo => self.echo_frame(open, frame),
         }
     }
 
     /// Sends a frame back: the bytes stay where they were received. Over WebSocket a client's mask leaves a gap between
     /// pipelined answers, so that each would be a piece of its own; small ones behind another are written side by side.
-    fn echo_frame(&mut self, connection: ConnectionId, header: Header, buffer: Buffer, body_start: usize) {
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        let websocket = session.websocket;
-        if websocket
-            && buffer.len() - body_start <= COPIED_MAX
-            && self.io.queues().queued_bytes(connection) > 0
-        {
-            return self
-                .reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));
+    fn echo_frame(&mut self, open: Open, frame: Frame) -> Option<Open> {
+        let (connection, websocket) = (open.connection(), self.shard.sessions.of(&open).websocket);
+        let header = frame.header;
+        let is_small = frame.body().len() <= COPIED_MAX;
+        if websocket && is_small && self.io.queues().queued_bytes(connection) > 0 {
+            return self.reply(open, header, |body| body.copy_from_slice(frame.body()));
         }
+        let Frame { buffer, body_start, .. } = frame;
         match rewrite_in_place(buffer, body_start, header, &[], websocket) {
             Ok((bytes, _)) => {
                 self.io.metrics.count_sent(OperationClass::Application, header.frame_size());
-                self.send(connection, bytes);
+                self.send(connection, bytes).then_some(open)
             }
             Err(buffer) => {
                 self.io.metrics.payload_copies.add(1);
-                self.reply(connection, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]));
+                self.reply(open, header, |body| body.copy_from_slice(&buffer.as_slice()[body_start..]))
             }
         }
     }
+}
+
+/// An Error to `request`, and its header.
+fn error_frame(request: Header, code: ErrorCode, reason: &str) -> (Error<'_>, Header) {
+    let error = Error { code, operation: request.operation, reason: Reason::truncated(reason) };
+    let header = Header {
+        body_size: error.encoded_size() as u32,
+        version: request.version,
+        operation: Operation::ERROR,
+        sequence: request.sequence,
+    };
+    (error, header)
 }

@@ -157,7 +157,7 @@ impl Carry {
     ///
     /// # Errors
     /// [`PoolExhausted`]; the carry is as before.
-    pub fn put_back(&mut self, pools: &mut BufferPools, rest: &[u8]) -> Result<(), PoolExhausted> {
+    pub fn put_first(&mut self, pools: &mut BufferPools, rest: &[u8]) -> Result<(), PoolExhausted> {
         debug_assert_eq!(self.assembled, 0);
         let mut whole = pools.take(rest.len() + self.pending()).ok_or(PoolExhausted)?;
         whole.append(rest);

@@ -13,6 +13,7 @@ pub mod accept_set;
 mod carriers;
 mod carry;
 pub mod flow;
+mod open;
 pub mod text;
 mod token_end;
 mod unauthenticated;
@@ -20,6 +21,7 @@ mod user;
 
 pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
+pub use open::{Identified, Open};
 pub use token_end::TokenEnd;
 pub use user::User;
 
@@ -163,8 +165,8 @@ pub struct Session {
     pub carry: Carry,
     /// How its bytes are read, over WebSocket.
     pub framing: Framing,
-    /// Its rooms.
-    pub rooms: SessionRooms,
+    /// Its rooms; changed with a proof ([`Sessions::rooms_mut`]).
+    rooms: SessionRooms,
     /// Before the login its neighbors in the list of unauthenticated connections; then the rooms of its token.
     pair: [u32; 2],
     /// When its token was issued, in seconds since 1970; 0: it has none.
@@ -182,8 +184,8 @@ pub struct Session {
     /// While it is logged in the number of its token's key; then the code that the server closed it with. 0: none.
     close_code: u16,
     peer: Peer,
-    /// Pushes that it takes.
-    pub accepts: AcceptSetId,
+    /// Pushes that it takes; changed with a proof ([`Sessions::change_accepts`]).
+    accepts: AcceptSetId,
     /// Where it is in its life.
     pub phase: Phase,
     /// Number of its listener.
@@ -292,7 +294,7 @@ impl Session {
 
     /// The number of its token's key; 0: it has none.
     pub fn key_number(&self) -> u8 {
-        let is_logged_in = matches!(self.phase, Phase::Registering | Phase::Open);
+        let is_logged_in = self.is_identified();
         if is_logged_in { self.close_code as u8 } else { 0 }
     }
 
@@ -305,6 +307,21 @@ impl Session {
     /// Keeps the code that the server closes it with.
     pub fn set_close_code(&mut self, code: CloseCode) {
         self.close_code = code.get();
+    }
+
+    /// Its rooms.
+    pub fn rooms(&self) -> &SessionRooms {
+        &self.rooms
+    }
+
+    /// Pushes that it takes.
+    pub fn accepts(&self) -> AcceptSetId {
+        self.accepts
+    }
+
+    /// Whether its identity is known: it is logged in, or is being entered under its names.
+    pub fn is_identified(&self) -> bool {
+        matches!(self.phase, Phase::Registering | Phase::Open)
     }
 
     /// Whether it has logged in and not left.
@@ -460,15 +477,6 @@ impl Sessions {
         self.accept_sets.invariants(users);
         self.carrier_invariants();
         self.unauthenticated_invariants();
-    }
-
-    /// The session has logged in.
-    pub fn set_open(&mut self, connection: ConnectionId) {
-        if let Some(session) = self.get_mut(connection) {
-            debug_assert!(session.phase == Phase::Registering);
-            session.phase = Phase::Open;
-            self.open += 1;
-        }
     }
 
     /// Its token is looked at, or it is entered under its names.
