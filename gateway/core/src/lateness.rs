@@ -1,9 +1,10 @@
-//! A worker that stood still: stopped by a signal or a debugger, frozen with its cgroup, in a machine that was paused, or
-//! without a processor for too long.
+//! A worker that stood still: stopped by a signal or a debugger, frozen with its cgroup, in a
+//! machine that was paused, or without a processor for too long.
 //!
-//! Then all timers are due at once, while what clients sent meanwhile waits in the sockets. So a turn that begins late goes on
-//! reading first, until a poll brings little, and only then lets timers fire. And time in which the worker stood still counts for
-//! no client: a WebSocket client can't log in before its upgrade is answered, and a peer's window may have been full.
+//! Then all timers are due at once, while what clients sent meanwhile waits in the sockets. So a
+//! turn that begins late goes on reading first, until a poll brings little, and only then lets
+//! timers fire. And time in which the worker stood still counts for no client: a WebSocket client
+//! can't log in before its upgrade is answered, and a peer's window may have been full.
 
 use netpoll::Timestamp;
 use std::time::Duration;
@@ -50,7 +51,8 @@ impl Lateness {
         Some(late)
     }
 
-    /// Whether timers may fire, after a poll at `now` that was late or not, and brought little or not.
+    /// Whether timers may fire, after a poll at `now` that was late or not, and brought little or
+    /// not.
     pub(crate) fn has_read(&mut self, now: Timestamp, is_late: bool, little: bool) -> bool {
         if self.reading.is_some_and(|until| now < until && (is_late || !little)) {
             return false;

@@ -9,7 +9,8 @@ use crate::settings::TableSizes;
 use netpoll::Backend;
 use std::sync::Arc;
 
-/// The tables of one worker: its connections' sessions, and its part of the directory of names and rooms.
+/// The tables of one worker: its connections' sessions, and its part of the directory of names and
+/// rooms.
 #[derive(Debug)]
 pub struct Shard {
     /// Connections.

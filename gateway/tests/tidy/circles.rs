@@ -14,7 +14,7 @@ const IN_CIRCLES: &[(&str, usize)] = &[
     ("gateway", 11),
     ("gateway/config", 6),
     ("gateway/control", 25),
-    ("gateway/core", 19),
+    ("gateway/core", 23),
     ("loadtest", 22),
     ("loadtest/bench", 6),
     ("loadtest/hostile", 23),

@@ -60,7 +60,7 @@ const WIDE: &[(&str, usize)] = &[
     ("gateway/auth", 36),
     ("gateway/config", 58),
     ("gateway/control", 194),
-    ("gateway/core", 461),
+    ("gateway/core", 351),
     ("gateway/proto", 78),
 ];
 

@@ -1,5 +1,5 @@
-//! How connections end: one [`Handler::close`], with the last that the client is sent. [`super::linger`] gives it the time to
-//! arrive.
+//! How connections end: one [`Handler::close`], with the last that the client is sent.
+//! [`super::linger`] gives it the time to arrive.
 
 use super::Handler;
 use super::linger::Answer;
@@ -20,8 +20,9 @@ use std::fmt::{Display, Write};
 pub(crate) enum Goodbye<'a> {
     /// Nothing: the connection ends at once, and what is queued for it is dropped.
     Silent(CloseCode),
-    /// Code and reason in a Closed (operation 111), over WebSocket with a close frame behind it. A client that knows no
-    /// frames gets what it does know: a close frame on an echo, an HTTP response before the upgrade.
+    /// Code and reason in a Closed (operation 111), over WebSocket with a close frame behind it. A
+    /// client that knows no frames gets what it does know: a close frame on an echo, an HTTP
+    /// response before the upgrade.
     Closed(CloseCode, &'a dyn Display),
     /// A WebSocket close frame alone: the fault is one of framing.
     CloseFrame(CloseCode, &'a dyn Display),
@@ -42,7 +43,8 @@ impl Goodbye<'_> {
         }
     }
 
-    /// To a client whose upgrade request has not come whole: an HTTP response, where there is one for the code.
+    /// To a client whose upgrade request has not come whole: an HTTP response, where there is one
+    /// for the code.
     fn before_upgrade(self) -> Self {
         match self.code() {
             code @ CloseCode::AUTH_TIMEOUT => Goodbye::Http(code, TOO_LATE),
@@ -80,8 +82,8 @@ impl Write for Brief {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Ends a connection, unless it is ending already. Its names and rooms are given up at once; nothing is routed to it from
-    /// here on.
+    /// Ends a connection, unless it is ending already. Its names and rooms are given up at once;
+    /// nothing is routed to it from here on.
     pub(crate) fn close(&mut self, connection: ConnectionId, goodbye: Goodbye<'_>) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let goodbye = match goodbye {

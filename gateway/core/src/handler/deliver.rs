@@ -27,7 +27,8 @@ enum Delivered {
     NotMeant,
     /// Its queue, or what all queues share, is full.
     NoRoom,
-    /// What all queues share is full, and the receiver has taken all that its socket was given: in the next turn there is room.
+    /// What all queues share is full, and the receiver has taken all that its socket was given: in
+    /// the next turn there is room.
     Later,
 }
 
@@ -95,7 +96,8 @@ impl<B: Backend> Outlet<'_, B> {
                 self.refused(connection, push);
                 Delivered::NoRoom
             }
-            // Other connections' queues fill the store, so this one is not to blame, whatever its class says.
+            // Other connections' queues fill the store, so this one is not to blame, whatever its
+            // class says.
             Err(SendError::Exhausted(_)) => {
                 if self.may_wait && !self.io.queues().is_waiting(connection) {
                     return Delivered::Later;
@@ -107,8 +109,8 @@ impl<B: Backend> Outlet<'_, B> {
         }
     }
 
-    /// A push to many that was refused is queued all the same while the receiver keeps up, and such pushes alone have not filled
-    /// their part of its queue (`super::reserve`).
+    /// A push to many that was refused is queued all the same while the receiver keeps up, and such
+    /// pushes alone have not filled their part of its queue (`super::reserve`).
     ///
     /// # Errors
     /// `refused`.
@@ -141,7 +143,8 @@ impl<B: Backend> Outlet<'_, B> {
         self.io.send(connection, copy.freeze(), Priority::Reply).map_err(|_| refused)
     }
 
-    /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken yet.
+    /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken
+    /// yet.
     fn sheds_for_memory(&self, connection: ConnectionId, push: &Push) -> bool {
         self.policy.slow_consumer(push.class) == SlowConsumer::Drop && self.io.queues().is_waiting(connection)
     }
@@ -155,8 +158,8 @@ impl<B: Backend> Outlet<'_, B> {
         }
     }
 
-    /// The receiver's queue is full: the policy for the class decides. A queue that a burst has filled makes no receiver slow: its
-    /// socket is slow when it has taken nothing for a time.
+    /// The receiver's queue is full: the policy for the class decides. A queue that a burst has
+    /// filled makes no receiver slow: its socket is slow when it has taken nothing for a time.
     fn refused(&mut self, connection: ConnectionId, push: &Push) {
         let may_close = self.policy.slow_consumer(push.class) == SlowConsumer::Close;
         let closes = may_close
@@ -253,7 +256,8 @@ impl<B: Backend> Handler<B> {
         self.close_stalled_receivers();
     }
 
-    /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued here has been handed over.
+    /// Deliveries of this turn: a quarter while others speak, for they wait until what is queued
+    /// here has been handed over.
     fn slice(&self) -> usize {
         let slice = self.context.settings.fanout_slice;
         if self.turn.receives > 0 { (slice / 4).max(1) } else { slice }

@@ -1,4 +1,5 @@
-//! What a worker does as the home of names and rooms: it knows the hosts of their connections, and tells each what concerns it.
+//! What a worker does as the home of names and rooms: it knows the hosts of their connections, and
+//! tells each what concerns it.
 
 use super::Handler;
 use crate::address::{Address, Fingerprint};
@@ -58,7 +59,8 @@ impl<B: Backend> Handler<B> {
         self.outbox.send(from.worker(), answer);
     }
 
-    /// Only a user's rate is divided: the holder of a key has no other part of its user's rate by that key.
+    /// Only a user's rate is divided: the holder of a key has no other part of its user's rate by
+    /// that key.
     pub(super) fn release(&mut self, kind: NameKind, name: Fingerprint, from: Address) {
         self.shard.directory.release(name, from);
         if kind == NameKind::User {
@@ -66,9 +68,9 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// As the home of a user: says to the hosts of its connections, the newest first, among how many its rate is divided now.
-    /// Fewer than `from` need not be told.
-    /// A lone connection is not told what it begins with, unless it is what is left.
+    /// As the home of a user: says to the hosts of its connections, the newest first, among how
+    /// many its rate is divided now. Fewer than `from` need not be told. A lone connection is not
+    /// told what it begins with, unless it is what is left.
     fn divide_rate(&mut self, name: Fingerprint, from: u8) {
         let max = usize::from(SHARERS_MAX);
         let count = self.shard.directory.connections(name).take(max).count() as u8;
@@ -81,7 +83,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// As the home of a user or key: hands the push to the hosts of its connections, which report who got it.
+    /// As the home of a user or key: hands the push to the hosts of its connections, which report
+    /// who got it.
     pub(super) fn relay_to_name(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
         let all = || self.shard.directory.connections(name);
         let meant = |address: &Address| exclude.address != Some(*address);
@@ -108,7 +111,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// As the home of a room: hands the push to the hosts of its members, or refuses it where one of them has no place for it.
+    /// As the home of a room: hands the push to the hosts of its members, or refuses it where one
+    /// of them has no place for it.
     pub(super) fn relay_to_room(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
         let rooms = &self.shard.rooms;
         let Some(room) = rooms.find(name).filter(|room| rooms.total(*room) > 0) else {
@@ -135,7 +139,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there are.
+    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there
+    /// are.
     pub(crate) fn tell_homes(&mut self) {
         self.tell_counts();
         if self.turn.now < self.turn.totals_due && !self.turn.is_stopping() {

@@ -5,8 +5,9 @@
 //!                └─ what has not come whole waits in the session's carry, and is completed by the next bytes
 //! ```
 //!
-//! One loop serves every framing ([`Cut`]). It looks a session up once; from there on [`Intake`] says what the next frame may
-//! do, and a frame of a logged-in client carries the proof of that ([`Open`]).
+//! One loop serves every framing ([`Cut`]). It looks a session up once; from there on [`Intake`]
+//! says what the next frame may do, and a frame of a logged-in client carries the proof of that
+//! ([`Open`]).
 
 use super::Handler;
 use super::close::Goodbye;
@@ -79,7 +80,8 @@ pub(super) enum Front<U> {
     Incomplete { needed: usize },
 }
 
-/// A framing: how a stream of bytes is cut into units, which are frames over TCP and WebSocket frames over WebSocket.
+/// A framing: how a stream of bytes is cut into units, which are frames over TCP and WebSocket
+/// frames over WebSocket.
 pub(super) trait Cut<B: Backend> {
     /// What is known of a unit besides its size.
     type Unit;
@@ -108,7 +110,8 @@ pub(super) trait Cut<B: Backend> {
     /// Handles the unit at the front of the session's carry.
     fn unit_in_carry(handler: &mut Handler<B>, sender: Sender, size: usize, unit: Self::Unit) -> Intake;
 
-    /// Ends a connection whose bytes are no unit; `bytes` are what was looked at, if they are not in the carry.
+    /// Ends a connection whose bytes are no unit; `bytes` are what was looked at, if they are not
+    /// in the carry.
     fn refuse(
         handler: &mut Handler<B>,
         connection: ConnectionId,
@@ -226,7 +229,8 @@ impl<B: Backend> Handler<B> {
         self.shard.sessions.get(connection).is_none_or(|session| session.phase == Phase::Closing)
     }
 
-    /// A stream of units: several to a buffer, cut anywhere. Only a unit that straddles two buffers is copied.
+    /// A stream of units: several to a buffer, cut anywhere. Only a unit that straddles two buffers
+    /// is copied.
     pub(super) fn cut<C: Cut<B>>(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         let mut intake = self.intake(connection);
         let is_carrying = |session: &Session| session.carry.pending() > 0;
@@ -267,7 +271,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Completes the units that began in earlier buffers with the front of this one, as far as they go.
+    /// Completes the units that began in earlier buffers with the front of this one, as far as they
+    /// go.
     fn complete_carry<C: Cut<B>>(
         &mut self,
         connection: ConnectionId,
@@ -310,7 +315,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Ends a connection whose bytes are no frame; one that began in another protocol is told so, and now and then the log.
+    /// Ends a connection whose bytes are no frame; one that began in another protocol is told so,
+    /// and now and then the log.
     pub(super) fn refuse_frame(
         &mut self,
         connection: ConnectionId,
@@ -330,21 +336,23 @@ impl<B: Backend> Handler<B> {
         self.close(connection, Goodbye::Closed(error.close_code(), &preface));
     }
 
-    /// Keeps bytes until more come; ends the connection when no block is free or too much would wait.
+    /// Keeps bytes until more come; ends the connection when no block is free or too much would
+    /// wait.
     pub(super) fn carry(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
         if let Some(size) = self.may_carry(connection, bytes.len()) {
             self.grow_carry(connection, size, |carry, pools| carry.append(pools, bytes, needed));
         }
     }
 
-    /// Keeps bytes of the stream until more come. Where the connection ends over that, they are looked at like those that still
-    /// come.
+    /// Keeps bytes of the stream until more come. Where the connection ends over that, they are
+    /// looked at like those that still come.
     fn carry_stream(&mut self, connection: ConnectionId, bytes: &[u8], needed: usize) {
         self.carry(connection, bytes, needed);
         self.discard_until_close(connection, bytes);
     }
 
-    /// The carry's size with so many bytes more; ends the connection, and says `None`, when that exceeds the largest block.
+    /// The carry's size with so many bytes more; ends the connection, and says `None`, when that
+    /// exceeds the largest block.
     pub(super) fn may_carry(&mut self, connection: ConnectionId, count: usize) -> Option<usize> {
         let bound = self.io.pools().block_size_max();
         let session = self.shard.sessions.get(connection)?;

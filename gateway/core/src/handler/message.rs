@@ -14,8 +14,8 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId, SharedBuffer};
 
-/// Members that a room is taken to have for its messages' cost when none of them is on the sender's worker, until its home has
-/// said how many they are: the outcome settles it.
+/// Members that a room is taken to have for its messages' cost when none of them is on the sender's
+/// worker, until its home has said how many they are: the outcome settles it.
 const UNKNOWN_MEMBERS: u32 = 1024;
 
 /// What its sender gets to hear.
@@ -38,7 +38,8 @@ enum Route {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Operation 4: the payload reaches its receivers as a push of the operation that the sender names.
+    /// Operation 4: the payload reaches its receivers as a push of the operation that the sender
+    /// names.
     pub(super) fn send_message(&mut self, open: Open, frame: Frame) -> Option<Open> {
         let Frame { header, buffer, body_start } = frame;
         let message = match SendMessage::parse(&buffer.as_slice()[body_start..]) {
@@ -65,7 +66,8 @@ impl<B: Backend> Handler<B> {
         self.dispatch(open, header.sequence, answer, (route, exclude), push)
     }
 
-    /// Operation 100: the payload reaches its receivers in a Deliver, with its sender and the server's time.
+    /// Operation 100: the payload reaches its receivers in a Deliver, with its sender and the
+    /// server's time.
     pub(super) fn publish(&mut self, open: Open, frame: Frame) -> Option<Open> {
         let Frame { header, buffer, body_start } = frame;
         let message = match Publish::parse(&buffer.as_slice()[body_start..]) {
@@ -108,7 +110,8 @@ impl<B: Backend> Handler<B> {
         Name::parse(text.as_bytes()).ok()
     }
 
-    /// Where a client's message may go, and that there is room for it. A service's may go everywhere.
+    /// Where a client's message may go, and that there is room for it. A service's may go
+    /// everywhere.
     fn route(&mut self, from: &Open, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let route = self.find_route(from, target)?;
         let workers = self.outbox.workers();
@@ -180,7 +183,8 @@ impl<B: Backend> Handler<B> {
         Exclude { address, is_counted: not_to_self && reached }
     }
 
-    /// Makes the push of a received message: in place where there is room in front of the payload, else by one copy.
+    /// Makes the push of a received message: in place where there is room in front of the payload,
+    /// else by one copy.
     fn relay(
         &mut self,
         buffer: Buffer,
@@ -316,7 +320,8 @@ impl<B: Backend> Handler<B> {
         })
     }
 
-    /// A kick: closes a connection with a code and a reason, which is the code's label where none is given.
+    /// A kick: closes a connection with a code and a reason, which is the code's label where none
+    /// is given.
     pub(crate) fn kick(&mut self, connection: ConnectionId, code: CloseCode, reason: Option<&SharedBuffer>) {
         let given = reason.and_then(|reason| std::str::from_utf8(reason).ok());
         self.close(connection, Goodbye::Closed(code, &given.unwrap_or(code.label())));

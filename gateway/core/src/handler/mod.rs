@@ -1,4 +1,5 @@
-//! What happens to what comes in: one exhaustive match on operations, one file for each kind of request.
+//! What happens to what comes in: one exhaustive match on operations, one file for each kind of
+//! request.
 //!
 //! [`Handler`] is all that a frame, a message, or a timer may touch. What belongs to the turn itself (the mailbox, the batch of
 //! completions, the drain, the shutdown) is the worker's and out of reach here.
@@ -16,7 +17,8 @@
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
 //! * `pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
-//! * `backpressure`: whose socket is left unread while messages wait for other workers, and which requests are refused.
+//! * `backpressure`: whose socket is left unread while messages wait for other workers, and which
+//!   requests are refused.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
 //! * `scarcity`: which connections go when the machine's or the container's memory runs short.
 //! * `crowd`: which connections come in while many do.
@@ -116,7 +118,8 @@ impl<B: Backend> Handler<B> {
         Address::new(self.context.id, connection)
     }
 
-    /// A turn begins, after a poll that brought `count` completions; returns whether timers may fire in it.
+    /// A turn begins, after a poll that brought `count` completions; returns whether timers may
+    /// fire in it.
     pub(crate) fn begin_turn(&mut self, count: usize) -> bool {
         let timers_fire = self.take_time(count);
         self.relief.begin_turn();
@@ -124,7 +127,8 @@ impl<B: Backend> Handler<B> {
         timers_fire
     }
 
-    /// Messages to this worker itself, as soon as they are there: the homes' answers to a login are worth no second turn.
+    /// Messages to this worker itself, as soon as they are there: the homes' answers to a login are
+    /// worth no second turn.
     pub(crate) fn handle_local(&mut self) {
         while let Some(message) = self.outbox.next_local() {
             self.message(message);

@@ -5,8 +5,9 @@
 //!                                                                                 timer: paid down ─► receive again
 //! ```
 //!
-//! `session::flow` has the arithmetic; here is what it means for a connection. Services are exempt (`auth.service_scope`), echoes
-//! have no session to speak of. A connection that has not logged in has a number of frames, not a rate.
+//! `session::flow` has the arithmetic; here is what it means for a connection. Services are exempt
+//! (`auth.service_scope`), echoes have no session to speak of. A connection that has not logged in
+//! has a number of frames, not a rate.
 
 use super::Handler;
 use super::close::Goodbye;
@@ -48,7 +49,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Whether a request that was charged is to be handled, for a connection that has been above its rate.
+    /// Whether a request that was charged is to be handled, for a connection that has been above
+    /// its rate.
     ///
     /// # Errors
     /// The request is refused. The proof is in it, unless the connection ends for it.
@@ -78,12 +80,14 @@ impl<B: Backend> Handler<B> {
         self.close(open.connection(), Goodbye::Closed(CloseCode::RATE_LIMITED, &why));
     }
 
-    /// Notes that the client is sent a refusal; true when it is the first since it was above its rate.
+    /// Notes that the client is sent a refusal; true when it is the first since it was above its
+    /// rate.
     fn note_refusal(&mut self, open: &Open) -> bool {
         self.shard.sessions.of_mut(open).flow.note_refusal(&self.policy.rate)
     }
 
-    /// Whether a WebSocket ping is to be answered, or a pong taken. Before the login it is a frame like others.
+    /// Whether a WebSocket ping is to be answered, or a pong taken. Before the login it is a frame
+    /// like others.
     pub(super) fn admits_control(&mut self, connection: ConnectionId) -> bool {
         if let Some(open) = self.shard.sessions.open(connection) {
             return self.admits_open_control(open);
@@ -102,7 +106,8 @@ impl<B: Backend> Handler<B> {
             Stage::Within | Stage::Slowed => true,
             Stage::Refused => {
                 self.io.metrics.rate_refused.add(1);
-                // A ping has no answer that refuses it: the first one is answered by an Error to a heartbeat.
+                // A ping has no answer that refuses it: the first one is answered by an Error to a
+                // heartbeat.
                 if self.note_refusal(&open) {
                     let heartbeat = Header::new(Operation::HEARTBEAT, 0, 0);
                     let _ = self.refuse(open, heartbeat, ErrorCode::LIMITED, SLOW_DOWN);
@@ -123,8 +128,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Charges a message to a room for its deliveries; returns as how many messages, or `None` when there were too many of them:
-    /// then it is to be refused.
+    /// Charges a message to a room for its deliveries; returns as how many messages, or `None` when
+    /// there were too many of them: then it is to be refused.
     pub(super) fn admits_room(&mut self, from: &Open, members: u32) -> Option<u32> {
         let session = self.shard.sessions.of_mut(from);
         if session.service {
@@ -136,7 +141,8 @@ impl<B: Backend> Handler<B> {
         charged
     }
 
-    /// A room whose size was not known turned out to have so many members: its message costs what it does to any other room.
+    /// A room whose size was not known turned out to have so many members: its message costs what
+    /// it does to any other room.
     pub(super) fn settle_room(&mut self, from: &Open, prepaid: u8, members: u32) {
         let session = self.shard.sessions.of_mut(from);
         let allowance = self.policy.allowance(&session.flow);
@@ -149,7 +155,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// A frame before the login that is none: false when there were too many, and the connection is ending.
+    /// A frame before the login that is none: false when there were too many, and the connection is
+    /// ending.
     pub(super) fn may_speak_before_login(&mut self, connection: ConnectionId) -> bool {
         let max = self.policy.rate.frames_before_login;
         let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
@@ -162,8 +169,8 @@ impl<B: Backend> Handler<B> {
         may
     }
 
-    /// A request was refused with `code`: returns the proof if the connection is to be sent so, and ends it when it has made
-    /// too many faulty ones.
+    /// A request was refused with `code`: returns the proof if the connection is to be sent so, and
+    /// ends it when it has made too many faulty ones.
     pub(super) fn may_err(&mut self, open: Open, code: ErrorCode) -> Option<Open> {
         let max = self.policy.rate.faulty_requests;
         let session = self.shard.sessions.of_mut(&open);

@@ -17,9 +17,9 @@ use netpoll::{Backend, ConnectionId, Priority, Queues, SendError, SharedBuffer};
 const COPIED_MAX: usize = 256;
 
 impl<B: Backend> Handler<B> {
-    /// Queues bytes that must not be lost, for a connection that is not ending; false when it is ending now. When its own queue is
-    /// full, the peer does not take what it asks for, and the connection ends. When others' queues have used the store up,
-    /// those that hold most end.
+    /// Queues bytes that must not be lost, for a connection that is not ending; false when it is
+    /// ending now. When its own queue is full, the peer does not take what it asks for, and the
+    /// connection ends. When others' queues have used the store up, those that hold most end.
     pub(super) fn send(&mut self, connection: ConnectionId, mut bytes: SharedBuffer) -> bool {
         for _ in 0..=CLOSES_MAX {
             bytes = match self.io.send(connection, bytes, Priority::Reply) {
@@ -40,8 +40,8 @@ impl<B: Backend> Handler<B> {
         false
     }
 
-    /// Makes a frame whose body `write` fills. `None` when there is no block for it although all that hold such blocks have been
-    /// asked to go.
+    /// Makes a frame whose body `write` fills. `None` when there is no block for it although all
+    /// that hold such blocks have been asked to go.
     pub(super) fn encode(
         &mut self,
         connection: ConnectionId,
@@ -60,7 +60,8 @@ impl<B: Backend> Handler<B> {
         })
     }
 
-    /// Queues a frame whose body `write` fills, for a connection that is not ending; false when it is ending now.
+    /// Queues a frame whose body `write` fills, for a connection that is not ending; false when it
+    /// is ending now.
     fn send_frame(
         &mut self,
         (connection, websocket): (ConnectionId, bool),
@@ -88,7 +89,8 @@ impl<B: Backend> Handler<B> {
         self.send_frame((open.connection(), websocket), header, write).then_some(open)
     }
 
-    /// Refuses a request. `None` when the connection has ended, for too many faulty requests or because it takes no answers.
+    /// Refuses a request. `None` when the connection has ended, for too many faulty requests or
+    /// because it takes no answers.
     pub(super) fn refuse(
         &mut self,
         open: Open,
@@ -135,8 +137,9 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Sends a frame back: the bytes stay where they were received. Over WebSocket a client's mask leaves a gap between
-    /// pipelined answers, so that each would be a piece of its own; small ones behind another are written side by side.
+    /// Sends a frame back: the bytes stay where they were received. Over WebSocket a client's mask
+    /// leaves a gap between pipelined answers, so that each would be a piece of its own; small ones
+    /// behind another are written side by side.
     fn echo_frame(&mut self, open: Open, frame: Frame) -> Option<Open> {
         let (connection, websocket) = (open.connection(), self.shard.sessions.of(&open).websocket);
         let header = frame.header;

@@ -32,8 +32,8 @@ impl<B: Backend> Handler<B> {
             && access::lists(self.shard.texts.read(grants, &mut scratch), room)
     }
 
-    /// Joins a room. Where records are missing that only wait for homes to hear of rooms without members, homes hear of them
-    /// first.
+    /// Joins a room. Where records are missing that only wait for homes to hear of rooms without
+    /// members, homes hear of them first.
     pub(super) fn join_room(
         &mut self,
         who: &Identified,
@@ -53,8 +53,9 @@ impl<B: Backend> Handler<B> {
         join(&mut self.shard)
     }
 
-    /// Puts a connection into a room, `instead` of its first room or besides its others. A ChangeRoom that waits for its home
-    /// leaves a room as soon as it is answered, so that room does not count here.
+    /// Puts a connection into a room, `instead` of its first room or besides its others. A
+    /// ChangeRoom that waits for its home leaves a room as soon as it is answered, so that room
+    /// does not count here.
     fn enter(
         &mut self,
         open: &Open,
@@ -90,8 +91,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Operation 12: goim's one room, changed or left. Answered with the room when messages to it arrive, never before: a
-    /// request behind it does not hasten the answer.
+    /// Operation 12: goim's one room, changed or left. Answered with the room when messages to it
+    /// arrive, never before: a request behind it does not hasten the answer.
     pub(super) fn change_room(&mut self, open: Open, header: Header, body: &[u8]) -> Option<Open> {
         let change = match ChangeRoom::parse(body) {
             Ok(change) => change,
@@ -112,7 +113,8 @@ impl<B: Backend> Handler<B> {
             let why = "too many changes of rooms wait for their answers";
             return self.refuse(open, header, ErrorCode::BUSY, why);
         }
-        // The old room is left when the new one is entered: a request that is refused leaves everything as it was.
+        // The old room is left when the new one is entered: a request that is refused leaves
+        // everything as it was.
         match self.enter(&open, room.as_str(), name, true) {
             Ok(member) | Err(JoinError::Already(member)) => {
                 if self.shard.rooms.must_wait(member, Awaiting::Change, header.sequence) {
@@ -130,7 +132,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// A ChangeRoom without a room. It can't be refused, so changes before it are answered: it leaves their rooms.
+    /// A ChangeRoom without a room. It can't be refused, so changes before it are answered: it
+    /// leaves their rooms.
     fn leave_first_room(&mut self, open: Open, header: Header) -> Option<Open> {
         let mut open = self.settle_changes(open, None)?;
         if let Some(member) = self.shard.sessions.of(&open).rooms().primary {
@@ -139,9 +142,10 @@ impl<B: Backend> Handler<B> {
         self.room_changed(open, header, "")
     }
 
-    /// Answers each ChangeRoom that waits for its room's home, the oldest first; only those older than the one of `newest`, if
-    /// that is given. For requests that leave their rooms in any case: a client that is answered before the home knows of it may
-    /// miss a message. `None` when an answer ended the connection.
+    /// Answers each ChangeRoom that waits for its room's home, the oldest first; only those older
+    /// than the one of `newest`, if that is given. For requests that leave their rooms in any case:
+    /// a client that is answered before the home knows of it may miss a message. `None` when an
+    /// answer ended the connection.
     fn settle_changes(&mut self, mut open: Open, newest: Option<MemberIndex>) -> Option<Open> {
         loop {
             let rooms = &self.shard.rooms;
@@ -153,15 +157,16 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Answers the request that waits with a member: it had its effect until now. `None` when the answer ended the connection.
+    /// Answers the request that waits with a member: it had its effect until now. `None` when the
+    /// answer ended the connection.
     fn settle(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
         let room = self.shard.rooms.room_of(member);
         let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
         self.member_ready(open, room, (awaiting, sequence), self.shard.rooms.total(room))
     }
 
-    /// Makes a membership that of the connection's first room, and ends that of the room before unless it was joined again.
-    /// `None` when that ended the connection.
+    /// Makes a membership that of the connection's first room, and ends that of the room before
+    /// unless it was joined again. `None` when that ended the connection.
     fn move_to(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
         let rooms = self.shard.sessions.rooms_mut(&open);
         let keeps = std::mem::take(&mut rooms.keeps_first);
@@ -205,7 +210,8 @@ impl<B: Backend> Handler<B> {
         self.joined(open, header.sequence, join.room, result)
     }
 
-    /// There is no history yet, so nothing was recovered: the reply says that the client may have missed something.
+    /// There is no history yet, so nothing was recovered: the reply says that the client may have
+    /// missed something.
     fn joined(
         &mut self,
         open: Open,
@@ -248,8 +254,8 @@ impl<B: Backend> Handler<B> {
         })
     }
 
-    /// Ends a membership. A request that still waits for the room's home is answered first: it had its effect until now.
-    /// `None` when that answer ended the connection.
+    /// Ends a membership. A request that still waits for the room's home is answered first: it had
+    /// its effect until now. `None` when that answer ended the connection.
     fn leave_member(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
         let open = self.settle(open, member)?;
         let shard = &mut self.shard;

@@ -1,4 +1,5 @@
-//! A connection's one timer: the login, idleness, the end of its token, of a stop, of its lingering.
+//! A connection's one timer: the login, idleness, the end of its token, of a stop, of its
+//! lingering.
 
 use super::Handler;
 use super::close::Goodbye;
@@ -10,11 +11,13 @@ use std::time::Duration;
 /// Timers handled in a turn at most.
 const TIMERS_PER_TURN: usize = 1024;
 
-/// How often a stopped connection is looked at: a reload, or another connection of its user's that leaves, may shorten the stop.
+/// How often a stopped connection is looked at: a reload, or another connection of its user's that
+/// leaves, may shorten the stop.
 const STOP_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Handler<B> {
-    /// Fires the timers that are due, and ends frames that are overdue, if they may `fire` in this turn.
+    /// Fires the timers that are due, and ends frames that are overdue, if they may `fire` in this
+    /// turn.
     pub(crate) fn expire(&mut self, fire: bool) {
         for _ in 0..if fire { TIMERS_PER_TURN } else { 0 } {
             let Some(index) = self.shard.sessions.timers.expire(self.turn.now) else { break };
@@ -27,7 +30,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// A connection's one timer: login, idleness, the end of its token, the end of a stop, or the end of the peer's moment.
+    /// A connection's one timer: login, idleness, the end of its token, the end of a stop, or the
+    /// end of the peer's moment.
     fn timer_fired(&mut self, index: usize) {
         let Some(session) = self.shard.sessions.at(index) else { return };
         let connection = session.connection;
@@ -70,8 +74,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// When a session will have been silent for too long; `None` while its socket is left unread for the rate. One that is held
-    /// is looked at again: nothing could be heard of it.
+    /// When a session will have been silent for too long; `None` while its socket is left unread
+    /// for the rate. One that is held is looked at again: nothing could be heard of it.
     fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
         let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
         let heard_at = session.heard_at.before(self.turn.now);

@@ -61,7 +61,8 @@ impl TurnState {
 }
 
 impl<B: Backend> Handler<B> {
-    /// After a poll that brought `count` completions: reads the time, and returns whether timers may fire in this turn.
+    /// After a poll that brought `count` completions: reads the time, and returns whether timers
+    /// may fire in this turn.
     pub(super) fn take_time(&mut self, count: usize) -> bool {
         let now = self.io.now();
         self.turn.now = now;

@@ -32,7 +32,8 @@ pub(super) const TOO_LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 33\r\n\r\nno whole upgrade request in time.";
 
-/// To an upgrade while this server cannot serve (RFC 9110 §15.6.4): it shuts down, or a buffer is not to be had.
+/// To an upgrade while this server cannot serve (RFC 9110 §15.6.4): it shuts down, or a buffer is
+/// not to be had.
 pub(super) const NOT_NOW: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nthis server can't serve now: come back in a few moments";
 
@@ -157,7 +158,8 @@ impl<B: Backend> Handler<B> {
         self.close(connection, Goodbye::Http(CloseCode::PROTOCOL_ERROR, error.response()));
     }
 
-    /// Serves a page, in chunks of a block each; one that asks for them is told the limits of frames.
+    /// Serves a page, in chunks of a block each; one that asks for them is told the limits of
+    /// frames.
     fn page(&mut self, connection: ConnectionId, head: &str, content: &str) {
         let mut limits = [0; 64];
         let (before, after) = content.split_once(LIMITS_MARK).unwrap_or((content, ""));

@@ -11,7 +11,8 @@ use gateway_proto::websocket::{Decoded, Decoder, Kind, Limits, Opcode, Role, Web
 use netpoll::{Backend, Buffer, ConnectionId};
 use std::ops::Range;
 
-/// What a block holds besides the payload of a message: the header of its last fragment, or a control frame between two.
+/// What a block holds besides the payload of a message: the header of its last fragment, or a
+/// control frame between two.
 const BESIDE_A_MESSAGE: usize = 160;
 
 /// The largest message that is put together in a block of `block` bytes.
@@ -183,8 +184,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// The frames of one message, which `buffer` ends with; the first begins at `start`. Those behind an Auth wait for
-    /// its answer.
+    /// The frames of one message, which `buffer` ends with; the first begins at `start`. Those
+    /// behind an Auth wait for its answer.
     pub(super) fn message_frames(&mut self, sender: Sender, mut buffer: Buffer, mut start: usize) -> Intake {
         let connection = sender.connection();
         let mut intake = Intake::From(sender);

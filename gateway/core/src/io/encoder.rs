@@ -1,7 +1,8 @@
-//! Frames that the server writes itself: replies, notices, and pushes whose payload had to be copied.
+//! Frames that the server writes itself: replies, notices, and pushes whose payload had to be
+//! copied.
 //!
-//! Frames are written one behind the other into a block, so that several replies to one connection in one turn are
-//! neighbours and leave as one piece.
+//! Frames are written one behind the other into a block, so that several replies to one connection
+//! in one turn are neighbours and leave as one piece.
 
 use gateway_proto::frame::{HEADER_SIZE, Header};
 use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header, header_size};
@@ -17,8 +18,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Writes a frame, in a WebSocket message of its own if `websocket`; `body` writes the `header.body_size` bytes of
-    /// its body. `None` when no block is free.
+    /// Writes a frame, in a WebSocket message of its own if `websocket`; `body` writes the
+    /// `header.body_size` bytes of its body. `None` when no block is free.
     pub fn frame(
         &mut self,
         pools: &mut BufferPools,
@@ -39,7 +40,8 @@ impl Encoder {
         Some(Self::cut(block, size))
     }
 
-    /// Writes a WebSocket control frame. `None` when no block is free or the payload is over 125 bytes.
+    /// Writes a WebSocket control frame. `None` when no block is free or the payload is over 125
+    /// bytes.
     pub fn control(
         &mut self,
         pools: &mut BufferPools,
@@ -87,8 +89,9 @@ impl Encoder {
 /// A frame as it is on the wire, frozen: `[WebSocket header][frame]`, and the size of the former.
 pub type Framed = (SharedBuffer, u8);
 
-/// Rewrites in place: puts a WebSocket header (if `websocket`), `header` and `prefix` right before the payload, which
-/// begins at `payload_start` of `buffer` and goes on to its end. No byte of the payload moves.
+/// Rewrites in place: puts a WebSocket header (if `websocket`), `header` and `prefix` right before
+/// the payload, which begins at `payload_start` of `buffer` and goes on to its end. No byte of the
+/// payload moves.
 ///
 /// # Errors
 /// The buffer itself when there is no room in front of the payload.

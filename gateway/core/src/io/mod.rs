@@ -1,6 +1,8 @@
-//! The worker's only exit for bytes: its backend, the encoder of frames that the server writes itself, and their counts.
+//! The worker's only exit for bytes: its backend, the encoder of frames that the server writes
+//! itself, and their counts.
 //!
-//! The backend is private to this module. What leaves a worker leaves by [`Io::send`], [`Io::send_last`] or
+//! The backend is private to this module. What leaves a worker leaves by [`Io::send`],
+//! [`Io::send_last`] or
 //! [`Io::finish`]; what handlers read of queues they read through [`Io::queues`], by which nothing can be sent.
 
 mod encoder;
@@ -70,7 +72,8 @@ impl<B: Backend> Io<B> {
 
     // --- frames that the server writes ---------------------------------------------------------------------------------
 
-    /// Writes a frame; `body` fills the `header.body_size` bytes of its body. `None` when no block is free.
+    /// Writes a frame; `body` fills the `header.body_size` bytes of its body. `None` when no block
+    /// is free.
     #[inline]
     pub(crate) fn frame(
         &mut self,
@@ -81,7 +84,8 @@ impl<B: Backend> Io<B> {
         self.encoder.frame(self.backend.pools(), websocket, header, body)
     }
 
-    /// Writes a WebSocket control frame. `None` when no block is free or the payload is over 125 bytes.
+    /// Writes a WebSocket control frame. `None` when no block is free or the payload is over 125
+    /// bytes.
     pub(crate) fn control_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Option<SharedBuffer> {
         self.encoder.control(self.backend.pools(), opcode, payload)
     }

@@ -1,9 +1,11 @@
-//! Messages that wait for room in other workers' mailboxes: a queue for each destination, over one store.
+//! Messages that wait for room in other workers' mailboxes: a queue for each destination, over one
+//! store.
 //!
 //! Order holds per destination. A destination that takes nothing delays no message to another one.
 //!
-//! Requests of clients are counted apart from what workers answer: an answer cannot be refused, so it may use the whole
-//! store and, beyond the store, the heap; requests are bounded by what [`super::Outbox`] admits.
+//! Requests of clients are counted apart from what workers answer: an answer cannot be refused, so
+//! it may use the whole store and, beyond the store, the heap; requests are bounded by what
+//! [`super::Outbox`] admits.
 
 use crate::address::WorkerId;
 use crate::message::Message;

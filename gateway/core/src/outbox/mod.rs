@@ -37,15 +37,17 @@ pub struct Peers {
 ///   to another one   its mailbox, up to 7/8 ── is full ──► backlog ─► tried again each turn, in order per destination
 /// ```
 ///
-/// Nothing is ever dropped. Answers and what sessions that end must still say wait without a bound of their own; requests of
-/// clients are bounded, so that who posts most is the one that waits or is refused:
+/// Nothing is ever dropped. Answers and what sessions that end must still say wait without a bound
+/// of their own; requests of clients are bounded, so that who posts most is the one that waits or
+/// is refused:
 ///
 /// * While a destination takes what comes, nothing is counted and no request is refused.
-/// * Behind a full mailbox one input of a connection adds at most a quarter of what is left of the destination's calm part,
-///   which is a third of what requests have free ([`Outbox::admits`]).
-/// * Beyond the calm part a connection that posts is left unread afterwards ([`Outbox::is_pressed`], `handler::backpressure`),
-///   and one input adds at most a 256th of what is free, one message at least. So it takes some hundred connections, each
-///   with its one small post, to fill the rest, while the destination takes nothing at all.
+/// * Behind a full mailbox one input of a connection adds at most a quarter of what is left of the
+///   destination's calm part, which is a third of what requests have free ([`Outbox::admits`]).
+/// * Beyond the calm part a connection that posts is left unread afterwards
+///   ([`Outbox::is_pressed`], `handler::backpressure`), and one input adds at most a 256th of what
+///   is free, one message at least. So it takes some hundred connections, each with its one small
+///   post, to fill the rest, while the destination takes nothing at all.
 #[derive(Debug)]
 pub struct Outbox {
     me: WorkerId,
@@ -56,7 +58,8 @@ pub struct Outbox {
     requests_max: usize,
     /// By worker.
     credits: Vec<Credit>,
-    /// Messages that workers leave in a mailbox at most, and how many of those a worker takes for itself at a time.
+    /// Messages that workers leave in a mailbox at most, and how many of those a worker takes for
+    /// itself at a time.
     mailbox_part: usize,
     credit_max: usize,
     /// The connection whose input is being handled, as far as it has posted to a full mailbox.
@@ -82,7 +85,8 @@ struct Poster {
     left: usize,
 }
 
-/// A part of a mailbox is for the control thread and the verifier: workers leave one in so many places.
+/// A part of a mailbox is for the control thread and the verifier: workers leave one in so many
+/// places.
 const RESERVE_PARTS: usize = 8;
 /// Places that a worker takes at a time without looking at the mailbox again, at most.
 const CREDIT_MAX: usize = 64;
@@ -143,8 +147,8 @@ impl Outbox {
         }
     }
 
-    /// Whether one more request of a connection may wait for `to`, or is handed over at once. `is_held`: the connection is left
-    /// unread already.
+    /// Whether one more request of a connection may wait for `to`, or is handed over at once.
+    /// `is_held`: the connection is left unread already.
     pub fn admits(&mut self, from: ConnectionId, is_held: bool, to: WorkerId) -> bool {
         if self.is_free(to) {
             return true;
@@ -209,7 +213,8 @@ impl Outbox {
         }
     }
 
-    /// Leaves a message in a worker's mailbox; hands it back when workers have filled their part of it.
+    /// Leaves a message in a worker's mailbox; hands it back when workers have filled their part of
+    /// it.
     fn hand_over(&mut self, worker: WorkerId, message: Message) -> Result<(), Message> {
         let sender = &self.peers.workers[worker.index()];
         let credit = &mut self.credits[worker.index()];
@@ -242,7 +247,8 @@ impl Outbox {
         self.local.pop_front()
     }
 
-    /// Tries again what waits, and wakes the workers that got something. Call it at the end of a turn.
+    /// Tries again what waits, and wakes the workers that got something. Call it at the end of a
+    /// turn.
     pub fn flush(&mut self) {
         self.poster = None;
         for index in 0..self.credits.len() {

@@ -1,4 +1,5 @@
-//! Proofs of how far a login is: what a request needs before it may reach rooms, pushes or messages.
+//! Proofs of how far a login is: what a request needs before it may reach rooms, pushes or
+//! messages.
 
 use super::accept_set::AcceptSetId;
 use super::{Phase, Session, Sessions};
@@ -10,7 +11,8 @@ use gateway_proto::frame::Operation;
 use netpoll::ConnectionId;
 use std::ops::Deref;
 
-/// Proof that a connection's identity is known: it is logged in, or is being entered under its names.
+/// Proof that a connection's identity is known: it is logged in, or is being entered under its
+/// names.
 ///
 /// A session's rooms can be changed with a proof only:
 ///
@@ -40,8 +42,9 @@ pub struct Identified {
 /// Proof that a connection is logged in.
 ///
 /// [`Sessions::open`] and [`Sessions::set_open`] make it, and nothing else. What may end the connection takes it and returns it
-/// only while the connection is still logged in, so it is never out of date. The handlers of messages, rooms and
-/// subscriptions take it: a connection that has not logged in cannot reach them in code that compiles.
+/// only while the connection is still logged in, so it is never out of date. The handlers of
+/// messages, rooms and subscriptions take it: a connection that has not logged in cannot reach them
+/// in code that compiles.
 ///
 /// ```
 /// use gateway_core::session::{Open, Sessions};
@@ -145,8 +148,8 @@ impl Sessions {
         self.of_mut(proof).accepts = accepts;
     }
 
-    /// Adds operations to those whose pushes a connection takes, or removes them. False, and nothing changes, when they become
-    /// too many, or no place is left for the set.
+    /// Adds operations to those whose pushes a connection takes, or removes them. False, and
+    /// nothing changes, when they become too many, or no place is left for the set.
     pub fn change_accepts(
         &mut self,
         open: &Open,

@@ -1,9 +1,10 @@
 //! A worker that has had no connection for a while gives memory back.
 //!
-//! Tables and pools are reserved at the start and become resident as they are used, so after a crowd has left everything
-//! would stay resident that it took. After [`QUIET_MIN`] each table that is empty begins anew, as after the start. As the home of
-//! names and rooms whose connections are elsewhere a worker has entries although it has no connection, so its tables are
-//! looked at again and again; the backend's only once.
+//! Tables and pools are reserved at the start and become resident as they are used, so after a
+//! crowd has left everything would stay resident that it took. After [`QUIET_MIN`] each table that
+//! is empty begins anew, as after the start. As the home of names and rooms whose connections are
+//! elsewhere a worker has entries although it has no connection, so its tables are looked at again
+//! and again; the backend's only once.
 
 use super::Worker;
 use netpoll::{Backend, Timestamp};
@@ -40,7 +41,8 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Returns the memory of what is empty at once, unless a connection is there. For tests and simulations.
+    /// Returns the memory of what is empty at once, unless a connection is there. For tests and
+    /// simulations.
     pub fn trim(&mut self) {
         if self.handler.shard.sessions.is_empty() {
             self.trim_exits();

@@ -1,4 +1,5 @@
-//! What concerns the worker as a whole: sweeps over all connections, the drain, the shutdown, and memory that is given back.
+//! What concerns the worker as a whole: sweeps over all connections, the drain, the shutdown, and
+//! memory that is given back.
 
 use super::drain::Drain;
 use super::idle_trim::IdleTrim;

@@ -1,7 +1,7 @@
 //! What a worker reserves at its start, as a sum whose addends name their owners.
 //!
-//! Reserved means address space: a page becomes resident when it is first used, so an empty worker is small and grows
-//! with its connections up to the sum.
+//! Reserved means address space: a page becomes resident when it is first used, so an empty worker
+//! is small and grows with its connections up to the sum.
 
 use crate::handler::{Held, Lingering};
 use crate::message::Message;
@@ -20,8 +20,9 @@ pub struct Reservation {
     pub bytes: usize,
 }
 
-/// Bytes of user space that one idle session with a user id and `rooms` memberships holds, in the tables of the gateway
-/// and of its backend. A key of its own (of at most 36 bytes) takes `KEY_BYTES` more; one that the server made, nothing.
+/// Bytes of user space that one idle session with a user id and `rooms` memberships holds, in the
+/// tables of the gateway and of its backend. A key of its own (of at most 36 bytes) takes
+/// `KEY_BYTES` more; one that the server made, nothing.
 pub const fn session_bytes(rooms: usize) -> usize {
     netpoll::CONNECTION_BYTES_MAX
         + Sessions::BYTES_PER_CONNECTION

@@ -8,8 +8,8 @@
 //!   the next wait begins by handing the queued sends to the kernel, one write a connection
 //! ```
 //!
-//! Everything in a turn is bounded: completions by the batch, messages, deliveries and timers by a number each. Time is
-//! read once a turn, from the backend.
+//! Everything in a turn is bounded: completions by the batch, messages, deliveries and timers by a
+//! number each. Time is read once a turn, from the backend.
 //!
 //! [`Handler`] has what frames and messages may touch; the worker adds what belongs to the turn itself.
 
@@ -112,7 +112,8 @@ impl<B: Backend> Worker<B> {
         &self.handler.shard
     }
 
-    /// Whether nothing waits for a further turn: no message in or out, no fan-out. For tests and simulations.
+    /// Whether nothing waits for a further turn: no message in or out, no fan-out. For tests and
+    /// simulations.
     pub fn is_settled(&self) -> bool {
         self.inbox.is_empty()
             && !self.handler.outbox.has_any()
@@ -120,9 +121,9 @@ impl<B: Backend> Worker<B> {
             && self.handler.shard.fanouts.is_empty()
     }
 
-    /// Begins, between two turns, the wait that a thread would begin in the next one: declares to the mailbox that the
-    /// worker sleeps, and returns for how long it would. For simulations, whose backend never waits inside a turn, and for
-    /// threads with several workers.
+    /// Begins, between two turns, the wait that a thread would begin in the next one: declares to
+    /// the mailbox that the worker sleeps, and returns for how long it would. For simulations,
+    /// whose backend never waits inside a turn, and for threads with several workers.
     pub fn begin_wait(&mut self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
         let wait = if !wait.is_zero() && self.inbox.prepare_sleep() { wait } else { Duration::ZERO };
@@ -146,8 +147,8 @@ fn listen<B: Backend>(context: &Context, backend: &mut B) -> Result<Vec<SocketAd
 }
 
 impl<B: SharesThread> Worker<B> {
-    /// Ends a time of turns: submits what they queued, declares to the mailbox that the worker sleeps, and returns for how
-    /// long it would.
+    /// Ends a time of turns: submits what they queued, declares to the mailbox that the worker
+    /// sleeps, and returns for how long it would.
     ///
     /// # Errors
     /// Those of the backend's submission.

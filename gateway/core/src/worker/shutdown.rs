@@ -1,14 +1,16 @@
 //! The end of a worker: none leaves while another may still want something of it.
 //!
-//! A worker is a home for the names of others' connections, so it goes on with its turns after its own connections are
-//! gone. Two phases are announced, and messages between two workers keep their order:
+//! A worker is a home for the names of others' connections, so it goes on with its turns after its
+//! own connections are gone. Two phases are announced, and messages between two workers keep their
+//! order:
 //!
 //! 1. [`ShutdownPhase::NoConnection`]: no request follows from this host.
 //! 2. [`ShutdownPhase::NothingMore`]: this home has heard that of all; no answer follows from it.
 //!
-//! A worker that has heard both of all others has an empty mailbox for good and empty tables. A worker that died announces
-//! nothing; the others wait for it for [`PATIENCE`]. The verifier answers each token that it was given, so a worker also waits
-//! for the verdicts that are due, although their connections are gone.
+//! A worker that has heard both of all others has an empty mailbox for good and empty tables. A
+//! worker that died announces nothing; the others wait for it for [`PATIENCE`]. The verifier
+//! answers each token that it was given, so a worker also waits for the verdicts that are due,
+//! although their connections are gone.
 
 use crate::address::WorkerId;
 use crate::handler::{Handler, Stage};

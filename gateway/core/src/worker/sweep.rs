@@ -1,4 +1,5 @@
-//! Closing many connections at once, some in each turn: a kick of all, or of those that came with certain tokens.
+//! Closing many connections at once, some in each turn: a kick of all, or of those that came with
+//! certain tokens.
 
 use crate::handler::Handler;
 use crate::message::{Filter, Origin};
@@ -9,7 +10,8 @@ use netpoll::{Backend, Fifo, SharedBuffer};
 /// Slots looked at in a turn at most.
 const SLOTS_PER_TURN: usize = 1024;
 
-/// Sweeps that may wait for one another. The control thread orders no further one before a sweep is reported.
+/// Sweeps that may wait for one another. The control thread orders no further one before a sweep is
+/// reported.
 pub const SWEEPS_MAX: usize = 8;
 
 /// A sweep and how far it is.

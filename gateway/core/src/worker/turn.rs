@@ -10,18 +10,21 @@ use std::time::Duration;
 
 /// Messages of other workers handled in a turn at most.
 const MESSAGES_PER_TURN: usize = 1024;
-/// After so many messages to other workers a batch of completions is interrupted for what they have sent: for each message
-/// two may come back, and they wait in the sender's memory where this worker's mailbox is full.
+/// After so many messages to other workers a batch of completions is interrupted for what they have
+/// sent: for each message two may come back, and they wait in the sender's memory where this
+/// worker's mailbox is full.
 const EXCHANGE_EVERY: usize = 256;
 /// The longest wait: metrics stay fresh and a lost wake-up could not hurt for longer.
 const WAIT_MAX: Duration = Duration::from_millis(250);
-/// The wait while something is retried: another worker's mailbox is full, an echo's queue is, the end is near.
+/// The wait while something is retried: another worker's mailbox is full, an echo's queue is, the
+/// end is near.
 const RETRY: Duration = Duration::from_millis(1);
 /// The wait while a sweep, a drain or the rooms' totals go on in slices.
 const SLICE: Duration = Duration::from_millis(10);
 
 impl<B: Backend> Worker<B> {
-    /// One turn: waits for at most `wait` (less when something is due earlier), then handles what there is.
+    /// One turn: waits for at most `wait` (less when something is due earlier), then handles what
+    /// there is.
     ///
     /// # Errors
     /// Only what makes the backend unusable.
@@ -91,7 +94,8 @@ impl<B: Backend> Worker<B> {
                     handler.accepted(connection, listener.0, peer);
                 }
                 Completion::Closed { connection, reason } => handler.closed(connection, reason),
-                // Queues are bounded and need no attention as they drain; and a gateway does not connect.
+                // Queues are bounded and need no attention as they drain; and a gateway does not
+                // connect.
                 Completion::Sent { .. } | Completion::Connected { .. } => {}
             }
             handler.handle_local();
