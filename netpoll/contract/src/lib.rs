@@ -82,6 +82,7 @@ macro_rules! contract_suite {
             queues: blocks_that_wait_are_counted_by_pool;
             pools: an_empty_pool_pauses_and_loses_nothing;
             pools: few_buffers_serve_many_connections;
+            pools: those_that_send_much_leave_buffers_to_others;
             pools: buffers_outlive_their_connection;
             pools: a_batch_of_one_works;
             pools: a_poll_appends_no_more_than_it_is_configured_to;

@@ -42,7 +42,7 @@ use receive::{Suspects, Sweep};
 use send::Sends;
 pub(crate) use send::Sent;
 pub(crate) use slot::Slot;
-use slot::{Idling, Todo};
+use slot::Todo;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -103,6 +103,8 @@ pub struct UringBackend {
     todo: Fifo<ConnectionId>,
     /// Connections that found no buffer.
     starved: Fifo<ConnectionId>,
+    /// None of them could be fed at the last look.
+    is_dry: bool,
     accepts: Accepts,
     sends: Sends,
     sweep: Sweep,
@@ -150,6 +152,7 @@ impl UringBackend {
             batch_max: config.batch_max,
             todo: Fifo::with_capacity(slots),
             starved: Fifo::with_capacity(2 * slots),
+            is_dry: false,
             accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
             sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),
@@ -227,7 +230,7 @@ impl UringBackend {
         if todo.has(Todo::RECEIVE) && !waits && slot.life.state.receives() && !slot.is_left_unread() {
             slot.in_flight.add(tag::RECEIVE);
             match slot.life.state {
-                State::Open if slot.idling == Idling::Sampling => self.ring.receive_once(id),
+                State::Open if slot.idling.receives_once() => self.ring.receive_once(id),
                 State::Open => self.ring.receive(id),
                 _ => self.ring.discard(id),
             }

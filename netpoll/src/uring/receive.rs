@@ -5,7 +5,7 @@
 //!   accepted ─► armed; where quiet ones are demoted: ─► wait for readability
 //!   armed ── bytes, the kernel goes on ──► armed
 //!     │ ├─ bytes, last one (the completion queue overflowed) ──► arm again
-//!     │ ├─ no buffer (ENOBUFS) ──► starved ── buffers lent again ──► arm again
+//!     │ ├─ no buffer (ENOBUFS) ──► starved ── a buffer lent again ──► receive once ──► arm again, or starved behind the others
 //!     │ └─ end, error ──► PeerFinished or Ended
 //!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► receive once ──► wait again
 //!                                                        └─ and again soon ──► arm again
@@ -140,6 +140,12 @@ impl UringBackend {
     /// Resumes as many starved connections as there are buffers for.
     pub(super) fn feed_starved(&mut self) {
         let count = self.starved.len().min(self.ring.lent_count());
+        // Those that have had a buffer and stand in line again find none without a receive that fails.
+        let is_dry = count == 0 && !self.starved.is_empty();
+        if is_dry && !self.is_dry && self.common.pools.receive_starved() {
+            self.common.counters.receive_pauses += 1;
+        }
+        self.is_dry = is_dry;
         for _ in 0..count {
             let Some(id) = self.starved.pop_front() else { return };
             self.rearm(id);
@@ -161,6 +167,15 @@ impl UringBackend {
             self.common.counters.lend_shortages += 1;
             self.lending.grow();
         }
+        if let Some(slot) = self.common.table.get_mut(id)
+            && !matches!(slot.idling, Idling::Stopped | Idling::Sampling)
+        {
+            slot.idling = Idling::Starved;
+        }
+        self.push_starved(id);
+    }
+
+    fn push_starved(&mut self, id: ConnectionId) {
         if self.starved.len() == self.starved.capacity() {
             // Connections that closed while starved left their ids in the list.
             self.starved.retain(|id| self.common.table.get(*id).is_some());
@@ -178,9 +193,10 @@ impl UringBackend {
         }
         match event.result {
             count @ 1.. => {
-                let sampled = slot.idling == Idling::Sampling && slot.life.state == State::Open;
+                let is_over = slot.life.state != State::Open;
+                let sampled = slot.idling == Idling::Sampling && !is_over;
                 slot.idling = match slot.idling {
-                    Idling::Stopped => Idling::Stopped,
+                    kept @ (Idling::Stopped | Idling::Starved) => kept,
                     _ if sampled => Idling::Sampled,
                     _ => Idling::Active,
                 };
@@ -200,7 +216,7 @@ impl UringBackend {
                 self.common.counters.receives += 1;
                 self.common.counters.receive_bytes += count as u64;
                 match event.buffer {
-                    Some(id) if slot.life.state == State::Open => {
+                    Some(id) if !is_over => {
                         let buffer = self.ring.take_buffer(id, count as usize);
                         batch.push(Completion::Received { connection, buffer });
                     }
@@ -235,8 +251,14 @@ impl UringBackend {
         }
     }
 
-    /// Handles the end of a receive, with or without bytes, on a connection that goes on.
+    /// Handles the end of a receive, with or without bytes, on a connection that goes on. One that
+    /// was fed a buffer is fed the next one behind the others, while any is starved: a receive
+    /// that goes on by itself would take the buffers that the others wait for.
     fn receive_stopped(&mut self, id: ConnectionId) {
+        let is_fed = |slot: &Slot| slot.idling == Idling::Starved && slot.life.state == State::Open;
+        if !self.starved.is_empty() && self.common.table.get(id).is_some_and(is_fed) {
+            return self.push_starved(id);
+        }
         if let Some(slot) = self.common.table.get_mut(id).filter(|slot| slot.idling != Idling::Stopped) {
             slot.idling = Idling::Active;
         }
@@ -260,6 +282,10 @@ impl UringBackend {
             libc::EAGAIN | libc::EINTR if sampling => {
                 slot.idling = Idling::Demoting;
                 self.mark(id, Todo::WAIT_READABLE)
+            }
+            libc::EAGAIN if slot.idling == Idling::Starved => {
+                slot.idling = Idling::Active; // it has had all that was there
+                self.rearm(id)
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.receive_stopped(id),
             _ => self.end(id, reason_of(error)),
@@ -343,7 +369,8 @@ impl UringBackend {
                 self.mark(id, Todo::DEMOTE);
             }
             Idling::Sampled => slot.idling = Idling::Demoting,
-            Idling::Quiet | Idling::Demoting | Idling::Sampling | Idling::Promoting | Idling::Stopped => {}
+            Idling::Quiet | Idling::Demoting | Idling::Sampling | Idling::Promoting => {}
+            Idling::Starved | Idling::Stopped => {}
         }
     }
 

@@ -72,6 +72,9 @@ impl InFlight {
 ///     └── bytes ── Promoting: receives again ◄─ readable ── Sampled
 /// ```
 ///
+/// Starved is apart: a receive found no buffer. While connections are starved, each receives once
+/// when a buffer is free for it, and stands in line again.
+///
 /// Stopped is apart: the owner has stopped receiving. An operation that ends then is not armed
 /// again until the owner resumes.
 ///
@@ -88,7 +91,15 @@ pub(super) enum Idling {
     Sampling,
     Sampled,
     Promoting,
+    Starved,
     Stopped,
+}
+
+impl Idling {
+    /// Whether the next receive ends with its first buffer.
+    pub(super) fn receives_once(self) -> bool {
+        matches!(self, Idling::Sampling | Idling::Starved)
+    }
 }
 
 /// Whether a connection's end may have been missed (`receive`, "Ends without an event").

@@ -51,6 +51,30 @@ pub fn few_buffers_serve_many_connections<W: World>(seed: u64) {
     h.end();
 }
 
+/// While others send more than there are buffers for, a connection that brings one byte now and
+/// then has a buffer after each of them has had a few.
+pub fn those_that_send_much_leave_buffers_to_others<W: World>(seed: u64) {
+    const OTHERS: usize = 64;
+    let mut setup = Setup::small(OTHERS + 1, seed);
+    setup.server.pools.receive = PoolSize { size: 1024, count: 4 };
+    let mut h = Harness::<W>::new(&setup);
+    let pairs = h.pairs(OTHERS + 1);
+    let (bystander, others) = pairs.split_last().expect("some");
+    for pair in others {
+        h.stream(Side::Client, pair.client, Pattern::new(1), 1 << 20, 16 << 10);
+    }
+    h.until("a flood", |h| h.backend(Side::Server).counters().receives > 4 * OTHERS as u64);
+    for round in 0..16 {
+        let before = h.backend(Side::Server).counters().receives;
+        h.send(Side::Client, bystander.client, b"x").expect("room for a byte");
+        h.until("a byte", |h| h.server().received_bytes(bystander.server) > round);
+        let receives = h.backend(Side::Server).counters().receives - before;
+        assert!(receives <= 6 * OTHERS as u64, "{}: {receives} receives came before one byte", W::NAME);
+    }
+    h.client().forget();
+    h.end();
+}
+
 /// A received buffer keeps its bytes after its connection has gone, and returns to its pool when it
 /// is dropped.
 pub fn buffers_outlive_their_connection<W: World>(seed: u64) {
