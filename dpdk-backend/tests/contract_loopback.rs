@@ -75,6 +75,7 @@ impl<L: Line> World for Cable<L> {
     const SEEDS: &'static [u64] = L::SEEDS;
     const IDLE_WAIT: Duration = Duration::ZERO;
     const REAL_TIME: bool = false;
+    const DISCARDS_BY_WINDOW: bool = true;
 
     fn new(setup: &Setup) -> Self {
         let now = Rc::new(Cell::new(Timestamp::from_nanos(1_000_000_000)));

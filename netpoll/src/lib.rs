@@ -26,6 +26,7 @@ mod buffer;
 mod clock;
 mod connection_id;
 mod connection_table;
+mod discarding;
 pub mod epoll;
 mod fifo;
 mod fixed_slab;

@@ -15,6 +15,7 @@
 //! has nothing queued.
 
 use crate::connection_table::ConnectionTable;
+use crate::discarding::Discards;
 use crate::fifo::Fifo;
 use crate::send_queue::SendQueue;
 use crate::{
@@ -171,6 +172,7 @@ pub(crate) struct Common<S> {
     /// Facts to be reported before anything else.
     pub(crate) notices: Fifo<Notice>,
     pub(crate) pieces: PieceStore,
+    pub(crate) discards: Discards,
     waiting: Vec<Waiting>,
     /// The present, as precisely as the waiting list needs it: see [`Common::note_time`].
     now: Timestamp,
@@ -193,6 +195,7 @@ impl<S: Slot> Common<S> {
             // For each connection at most one Closed, and one Connected or Sent before it.
             notices: Fifo::with_capacity(2 * slots),
             pieces: PieceStore::new(slots, config.send_pieces_shared),
+            discards: Discards::new(slots),
             waiting: Vec::with_capacity(slots),
             now: Timestamp::ZERO,
             moved: LastCopy::default(),
@@ -208,6 +211,7 @@ impl<S: Slot> Common<S> {
         self.trim_table();
         self.notices.trim();
         self.pieces.trim();
+        self.discards.trim();
         crate::release_spare(&mut self.waiting);
         self.pools.trim();
     }

@@ -104,6 +104,7 @@ macro_rules! contract_suite {
             finishing: finish_takes_last_over_the_bound;
             finishing: finish_on_an_empty_queue;
             finishing: finish_discards_what_the_peer_sends;
+            finishing: what_is_discarded_is_paid_for_by_time;
             finishing: finish_while_connecting;
             finishing: both_finish_at_once;
             finishing: close_ends_a_finish;

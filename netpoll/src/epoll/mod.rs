@@ -167,6 +167,7 @@ impl EpollBackend {
             () if accepts => wait.min(ACCEPT_PAUSE),
             () => wait,
         };
+        let wait = self.common.discards.allow(wait);
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         self.events.clear();
         let room = rustix::buffer::spare_capacity(&mut self.events);
@@ -289,6 +290,9 @@ impl EpollBackend {
     /// a peer has sent at once should be answered at once, and no connection gets a second buffer
     /// before each has had one.
     fn receive_all(&mut self, batch: &mut Completions) {
+        while let Some(id) = self.common.discards.next(|| self.clock.now()) {
+            self.leave_line(id);
+        }
         for _ in 0..RECEIVES_PER_POLL {
             for _ in 0..self.ready.len() {
                 if batch.is_full() {
@@ -304,6 +308,14 @@ impl EpollBackend {
                     return; // no buffer: the others would not get one either
                 }
             }
+        }
+    }
+
+    /// Its next discard is paid for.
+    fn leave_line(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.common.table.get_mut(id) {
+            slot.in_ready = false;
+            self.mark_ready(id);
         }
     }
 
@@ -353,7 +365,10 @@ impl EpollBackend {
                 let more = count == socket::DISCARD_MAX || slot.peer_done;
                 self.common.counters.receives += 1;
                 self.common.counters.receive_bytes += count as u64;
-                if more {
+                if !self.common.discards.take(self.clock.now()) {
+                    slot.in_ready = true; // in line for it, or left unread
+                    self.common.discards.wait_in_line(connection);
+                } else if more {
                     self.mark_ready(connection);
                 }
             }

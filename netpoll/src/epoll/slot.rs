@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 pub(crate) struct Slot {
     pub(super) socket: OwnedFd,
     pub(super) life: Life,
-    /// The connection is in the ready list.
+    /// The connection is in the ready list, or in line to discard.
     pub(super) in_ready: bool,
     /// The connection is in the dirty list.
     pub(super) in_dirty: bool,

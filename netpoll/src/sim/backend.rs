@@ -146,6 +146,12 @@ impl SimBackend {
     // --- receiving ---
 
     fn receive_all(&mut self, core: &mut Core, batch: &mut Completions) {
+        while let Some(id) = self.common.discards.next(|| Timestamp::from_nanos(core.now)) {
+            if let Some(slot) = self.common.table.get_mut(id) {
+                slot.in_ready = false;
+                self.mark_ready(id);
+            }
+        }
         if self.ready.is_empty() || core.chance(|faults| faults.empty_pool) {
             return;
         }
@@ -174,8 +180,7 @@ impl SimBackend {
         let socket = slot.socket;
         if slot.life.state != State::Open {
             if slot.life.state.receives() {
-                let result = core.receive(socket, &mut [0; 4096]); // finishing: discarded
-                self.received(core, connection, result);
+                self.discard_one(core, connection, socket);
             }
             return true;
         }
@@ -196,6 +201,18 @@ impl SimBackend {
         }
         self.received(core, connection, result);
         true
+    }
+
+    /// The owner has finished: what still comes is received into nowhere, as far as that is paid for.
+    fn discard_one(&mut self, core: &mut Core, connection: ConnectionId, socket: SocketId) {
+        let result = core.receive(socket, &mut [0; 4096]);
+        let is_over =
+            matches!(result, Ok(1..)) && !self.common.discards.take(Timestamp::from_nanos(core.now));
+        if let Some(slot) = self.common.table.get_mut(connection).filter(|_| is_over) {
+            slot.in_ready = true; // in line for it, or left unread
+            self.common.discards.wait_in_line(connection);
+        }
+        self.received(core, connection, result);
     }
 
     fn received(&mut self, core: &mut Core, connection: ConnectionId, result: Result<usize, Stop>) {
@@ -297,7 +314,7 @@ impl SimBackend {
     /// Publishes when the next turn is wanted.
     fn go_to_sleep(&mut self, core: &mut Core, wait: Duration) {
         let starved = !self.ready.is_empty() && self.common.pools.receive_level().free == 0;
-        let wait = if starved { wait.min(BUFFER_REST) } else { wait };
+        let wait = self.common.discards.allow(if starved { wait.min(BUFFER_REST) } else { wait });
         let accepts = self.may_accept();
         let host = &mut core.hosts[self.host];
         host.left_over =

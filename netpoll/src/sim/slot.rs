@@ -9,7 +9,7 @@ use crate::lifecycle::{self, Life, State};
 pub(super) struct Slot {
     pub(super) socket: SocketId,
     pub(super) life: Life,
-    /// The connection is in the ready list.
+    /// The connection is in the ready list, or in line to discard.
     pub(super) in_ready: bool,
     /// The connection is in the dirty list.
     pub(super) in_dirty: bool,

@@ -197,6 +197,7 @@ impl UringBackend {
         self.sends.begin_round();
         self.replenish();
         self.feed_starved();
+        self.resume_discards();
         self.sweep_idle();
         self.look_at_suspects();
         self.drive_accepts();
@@ -275,7 +276,7 @@ impl UringBackend {
             return Duration::ZERO;
         }
         debug_assert!(self.nothing_may_leave(), "the ring is about to wait over something that may leave");
-        let wait = self.suspects.allow(self.clock.now(), wait);
+        let wait = self.suspects.allow(self.clock.now(), self.common.discards.allow(wait));
         match () {
             () if !self.starved.is_empty() => wait.min(BUFFER_REST),
             () if self.accepts.is_resting() => wait.min(ACCEPT_REST),

@@ -26,8 +26,8 @@
 //! has one: an empty pool empties the ring, and that pauses receiving while the bytes wait in their
 //! sockets. A receive that found no buffer while the pool has some is armed again at the next turn,
 //! with more lent (`lending`). What arrives after the owner's `finish` is discarded without a
-//! buffer. A receive of a connection that the owner has stopped is cancelled; what it had received
-//! by then is reported.
+//! buffer, as far as time has paid for that (`discarding`). A receive of a connection that the owner
+//! has stopped is cancelled; what it had received by then is reported.
 
 use super::UringBackend;
 use super::slot::{Idling, Slot, Suspicion, Todo};
@@ -224,6 +224,8 @@ impl UringBackend {
                 }
                 if sampled {
                     self.mark(connection, Todo::WAIT_READABLE);
+                } else if is_over {
+                    self.discarded(connection, event.more);
                 } else if !event.more {
                     self.receive_stopped(connection);
                 }
@@ -241,6 +243,25 @@ impl UringBackend {
         }
         if !event.more {
             self.report_end_if_last(connection);
+        }
+    }
+
+    /// Bytes were discarded of a connection whose owner has finished. A receive that goes on by itself is ended: discards go one
+    /// by one, as they are paid for.
+    fn discarded(&mut self, id: ConnectionId, goes_on: bool) {
+        if goes_on {
+            self.mark(id, Todo::DEMOTE);
+        } else if self.common.discards.take(self.clock.now()) {
+            self.rearm(id);
+        } else {
+            self.common.discards.wait_in_line(id);
+        }
+    }
+
+    /// Lets those in line discard as far as that is paid for.
+    pub(super) fn resume_discards(&mut self) {
+        while let Some(id) = self.common.discards.next(|| self.clock.now()) {
+            self.rearm(id);
         }
     }
 

@@ -213,3 +213,33 @@ pub fn a_farewell_survives_what_the_peer_still_sends<W: World>(seed: u64) {
     h.server().let_go();
     h.end();
 }
+
+/// Peers that send on without a pause after their connections' `finish` take no more of the backend than time pays for; all that
+/// they send is discarded in the end, and nothing is reset.
+pub fn what_is_discarded_is_paid_for_by_time<W: World>(seed: u64) {
+    const SIZE: usize = 6 << 20;
+    let mut h = Harness::<W>::small(seed);
+    let pairs = h.pairs(4);
+    let (began, before) = (h.backend(Side::Server).now(), h.backend(Side::Server).counters().receive_bytes);
+    for (number, pair) in pairs.iter().enumerate() {
+        h.stream(Side::Client, pair.client, Pattern::new(number as u64), SIZE, 60_000);
+        h.backend(Side::Client).set_receiving(pair.client, false); // it sends on, whatever is said to it
+        h.backend(Side::Server).finish(pair.server, None);
+    }
+    for pair in &pairs {
+        h.until("all to leave", |h| {
+            !h.client().is_streaming(pair.client) && h.backend(Side::Client).queued_bytes(pair.client) == 0
+        });
+        h.backend(Side::Client).set_receiving(pair.client, true);
+        assert_eq!(h.closed(Side::Client, pair.client), CloseReason::PeerClosed, "discarded, not reset");
+        assert_eq!(h.closed(Side::Server, pair.server), CloseReason::Local);
+    }
+    let discarded = h.backend(Side::Server).counters().receive_bytes - before;
+    let elapsed = h.backend(Side::Server).now().since(began).as_millis() as u64 + 1;
+    assert!(W::DISCARDS_BY_WINDOW || discarded == (pairs.len() * SIZE) as u64);
+    // A burst, what each began with, and what time has paid for.
+    let paid = (4 << 20) + pairs.len() as u64 * (64 << 10) + elapsed * (64 << 10);
+    let is_bounded = W::DISCARDS_BY_WINDOW || discarded <= paid;
+    assert!(is_bounded, "{}: discarded {discarded} B in {elapsed} ms, where {paid} B are paid for", W::NAME);
+    h.end();
+}
