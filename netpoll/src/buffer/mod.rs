@@ -58,6 +58,12 @@ impl Buffer {
         self.span.len() as usize
     }
 
+    /// Bytes of the block that it keeps, which it may share with others.
+    #[inline]
+    pub fn block_size(&self) -> usize {
+        self.span.block_size() as usize
+    }
+
     /// The filled bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {

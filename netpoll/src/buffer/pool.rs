@@ -322,6 +322,19 @@ impl BufferPools {
         Some(buffer)
     }
 
+    /// Returns `buffer`, or a copy of its bytes in a block of at most half the size of its own,
+    /// where one is free: for bytes that outlive the turn in which they were received.
+    pub fn right_sized(&mut self, buffer: Buffer) -> Buffer {
+        let sizes = buffer.len()..=buffer.block_size() / 2;
+        let mut fitting = self
+            .blocks
+            .iter_mut()
+            .filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
+        let Some(mut copy) = fitting.find_map(Pool::take) else { return buffer };
+        copy.append(buffer.as_slice());
+        copy
+    }
+
     /// Returns a buffer that has to wait in the form in which it should: as a copy in a right-sized
     /// block when that frees a larger one and the bytes are at most `copy_break` (or at any size
     /// when the receive pool is low), otherwise as it is. Leaves a quarter of each pool.
