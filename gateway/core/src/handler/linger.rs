@@ -26,6 +26,11 @@ const fn close_frame_wait(linger: Duration) -> Duration {
     Duration::from_millis(linger.as_millis() as u64 * 3 / 4)
 }
 
+/// KiB that are discarded of a connection, each receive rounded up, before its peer's close frame is awaited no longer: as much as
+/// a client may send at once by the default of `rate.bytes_burst_max`. FIN follows, and from there on the backend discards, as
+/// far as it has paid for that.
+const DISCARDED_KIB_MAX: u16 = 1024;
+
 /// How long a connection lingers at least: its last word has left by then, and has come to most peers.
 const LINGER_MIN: Duration = Duration::from_millis(250);
 
@@ -154,7 +159,7 @@ impl<B: Backend> Handler<B> {
                     wait = close_frame_wait(wait);
                     self.io.set_receiving(connection, true); // or its close frame would never be seen
                     if let Some(session) = self.shard.sessions.get_mut(connection) {
-                        session.framing = Framing::UntilClose(watch);
+                        session.framing = Framing::UntilClose(watch, 0);
                     }
                 }
                 Err(SendError::Full(last) | SendError::Exhausted(last) | SendError::Closed(last)) => {
@@ -185,7 +190,7 @@ impl<B: Backend> Handler<B> {
     /// not kept when its session ended can always be shown.
     pub(super) fn discard_until_close(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        if session.framing.close_watch().is_some_and(|watch| watch.has_closed(bytes)) {
+        if session.framing.discard(bytes, DISCARDED_KIB_MAX) {
             self.stop_waiting_for_close(connection);
         }
     }

@@ -62,8 +62,8 @@ pub enum Phase {
 pub enum Framing {
     /// Frame by frame.
     Messages(Decoder),
-    /// A close frame was sent: all is discarded until the peer's own.
-    UntilClose(CloseWatch),
+    /// A close frame was sent: all is discarded until the peer's own, or until this was too much: KiB, each receive rounded up.
+    UntilClose(CloseWatch, u16),
 }
 
 const _: () = assert!(size_of::<Framing>() <= 16);
@@ -79,15 +79,23 @@ impl Framing {
     pub fn decoder(&mut self) -> Option<&mut Decoder> {
         match self {
             Framing::Messages(decoder) => Some(decoder),
-            Framing::UntilClose(_) => None,
+            Framing::UntilClose(..) => None,
         }
+    }
+
+    /// Discards `bytes` while the peer's close frame is awaited. True when it has come in them, or will be awaited no longer:
+    /// `kib_max` have been discarded.
+    pub fn discard(&mut self, bytes: &[u8], kib_max: u16) -> bool {
+        let Framing::UntilClose(watch, discarded) = self else { return false };
+        *discarded = discarded.saturating_add(u16::try_from(bytes.len().div_ceil(1024)).unwrap_or(u16::MAX));
+        watch.has_closed(bytes) || *discarded >= kib_max
     }
 
     /// What looks for the peer's close frame, if that is awaited.
     pub fn close_watch(&mut self) -> Option<&mut CloseWatch> {
         match self {
             Framing::Messages(_) => None,
-            Framing::UntilClose(watch) => Some(watch),
+            Framing::UntilClose(watch, _) => Some(watch),
         }
     }
 }
