@@ -1,10 +1,11 @@
 //! How much is discarded of what peers send after their connections' `finish`.
 //!
-//! At most [`BURST`] discards at once and [`PER_MS`] a millisecond, of all connections of a backend together, each of at most
-//! 16 KiB: bursts of 4 MiB, then 64 MB/s. The first discard of a connection is free. A connection whose turn has not come is
-//! left unread, so its peer's own window stops it; the time that its owner gives it goes on. Peers that send without a pause
-//! after their end so take a bounded part of the thread, however many they are, and what an honest peer had under way is
-//! discarded at once.
+//! At most [`BURST`] discards at once and [`PER_MS`] a millisecond, of all connections of a backend
+//! together, each of at most 16 KiB: bursts of 4 MiB, then 64 MB/s. The first discard of a
+//! connection is free. A connection whose turn has not come is left unread, so its peer's own
+//! window stops it; the time that its owner gives it goes on. Peers that send without a pause after
+//! their end so take a bounded part of the thread, however many they are, and what an honest peer
+//! had under way is discarded at once.
 //!
 //! ```text
 //!   bytes were discarded ─► time has paid for one more ────────────────────────► discard again

@@ -326,10 +326,8 @@ impl BufferPools {
     /// where one is free: for bytes that outlive the turn in which they were received.
     pub fn right_sized(&mut self, buffer: Buffer) -> Buffer {
         let sizes = buffer.len()..=buffer.block_size() / 2;
-        let mut fitting = self
-            .blocks
-            .iter_mut()
-            .filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
+        let mut fitting =
+            self.blocks.iter_mut().filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
         let Some(mut copy) = fitting.find_map(Pool::take) else { return buffer };
         copy.append(buffer.as_slice());
         copy

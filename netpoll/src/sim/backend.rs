@@ -203,7 +203,8 @@ impl SimBackend {
         true
     }
 
-    /// The owner has finished: what still comes is received into nowhere, as far as that is paid for.
+    /// The owner has finished: what still comes is received into nowhere, as far as that is paid
+    /// for.
     fn discard_one(&mut self, core: &mut Core, connection: ConnectionId, socket: SocketId) {
         let result = core.receive(socket, &mut [0; 4096]);
         let is_over =

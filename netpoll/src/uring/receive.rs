@@ -5,7 +5,8 @@
 //!   accepted ─► armed; where quiet ones are demoted: ─► wait for readability
 //!   armed ── bytes, the kernel goes on ──► armed
 //!     │ ├─ bytes, last one (the completion queue overflowed) ──► arm again
-//!     │ ├─ no buffer (ENOBUFS) ──► starved ── a buffer lent again ──► receive once ──► arm again, or starved behind the others
+//!     │ ├─ no buffer (ENOBUFS) ──► starved ── a buffer lent again ──► receive once ──► arm again, or
+//!     │ │                                                                    starved once more
 //!     │ └─ end, error ──► PeerFinished or Ended
 //!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► receive once ──► wait again
 //!                                                        └─ and again soon ──► arm again
@@ -26,8 +27,8 @@
 //! has one: an empty pool empties the ring, and that pauses receiving while the bytes wait in their
 //! sockets. A receive that found no buffer while the pool has some is armed again at the next turn,
 //! with more lent (`lending`). What arrives after the owner's `finish` is discarded without a
-//! buffer, as far as time has paid for that (`discarding`). A receive of a connection that the owner
-//! has stopped is cancelled; what it had received by then is reported.
+//! buffer, as far as time has paid for that (`discarding`). A receive of a connection that the
+//! owner has stopped is cancelled; what it had received by then is reported.
 
 use super::UringBackend;
 use super::slot::{Idling, Slot, Suspicion, Todo};
@@ -140,7 +141,8 @@ impl UringBackend {
     /// Resumes as many starved connections as there are buffers for.
     pub(super) fn feed_starved(&mut self) {
         let count = self.starved.len().min(self.ring.lent_count());
-        // Those that have had a buffer and stand in line again find none without a receive that fails.
+        // Those that have had a buffer and stand in line again find none without a receive that
+        // fails.
         let is_dry = count == 0 && !self.starved.is_empty();
         if is_dry && !self.is_dry && self.common.pools.receive_starved() {
             self.common.counters.receive_pauses += 1;
@@ -246,8 +248,8 @@ impl UringBackend {
         }
     }
 
-    /// Bytes were discarded of a connection whose owner has finished. A receive that goes on by itself is ended: discards go one
-    /// by one, as they are paid for.
+    /// Bytes were discarded of a connection whose owner has finished. A receive that goes on by
+    /// itself is ended: discards go one by one, as they are paid for.
     fn discarded(&mut self, id: ConnectionId, goes_on: bool) {
         if goes_on {
             self.mark(id, Todo::DEMOTE);

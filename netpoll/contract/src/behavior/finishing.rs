@@ -214,8 +214,8 @@ pub fn a_farewell_survives_what_the_peer_still_sends<W: World>(seed: u64) {
     h.end();
 }
 
-/// Peers that send on without a pause after their connections' `finish` take no more of the backend than time pays for; all that
-/// they send is discarded in the end, and nothing is reset.
+/// Peers that send on without a pause after their connections' `finish` take no more of the backend
+/// than time pays for; all that they send is discarded in the end, and nothing is reset.
 pub fn what_is_discarded_is_paid_for_by_time<W: World>(seed: u64) {
     const SIZE: usize = 6 << 20;
     let mut h = Harness::<W>::small(seed);
@@ -223,7 +223,8 @@ pub fn what_is_discarded_is_paid_for_by_time<W: World>(seed: u64) {
     let (began, before) = (h.backend(Side::Server).now(), h.backend(Side::Server).counters().receive_bytes);
     for (number, pair) in pairs.iter().enumerate() {
         h.stream(Side::Client, pair.client, Pattern::new(number as u64), SIZE, 60_000);
-        h.backend(Side::Client).set_receiving(pair.client, false); // it sends on, whatever is said to it
+        // It sends on, whatever it is sent.
+        h.backend(Side::Client).set_receiving(pair.client, false);
         h.backend(Side::Server).finish(pair.server, None);
     }
     for pair in &pairs {
