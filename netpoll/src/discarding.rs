@@ -2,15 +2,15 @@
 //!
 //! At most [`BURST`] discards at once and [`PER_MS`] a millisecond, of all connections of a backend
 //! together, each of at most 16 KiB: bursts of 4 MiB, then 64 MB/s. The first discard of a
-//! connection is free. A connection whose turn has not come is left unread, so its peer's own
-//! window stops it; the time that its owner gives it goes on. Peers that send without a pause after
-//! their end so take a bounded part of the thread, however many they are, and what an honest peer
-//! had under way is discarded at once.
+//! connection is free. Until its turn a connection is left unread, so its peer's own window stops
+//! it; the time that its owner gives it goes on. Peers that send without a pause after their end so
+//! take a bounded part of the thread, however many they are, and what an honest peer had under way
+//! is discarded at once.
 //!
 //! ```text
-//!   bytes were discarded ─► time has paid for one more ────────────────────────► discard again
-//!                       └─► it has not ─► wait in line ── time ────────────────► discard again
-//!                                     └─► the line is full: left unread until the owner closes
+//!   discarded ─► time has paid for one more ─────────────────► discard again
+//!            └─► it has not ─► wait in line ── time ─────────► discard again
+//!                          └─► the line is full: left unread until the owner closes
 //! ```
 
 use crate::fifo::Fifo;
@@ -68,7 +68,7 @@ impl Discards {
         has_room
     }
 
-    /// The next in line whose discard is paid for. It may have gone meanwhile.
+    /// The next in line, if its discard is paid for. It may have gone meanwhile.
     pub(crate) fn next(&mut self, now: impl FnOnce() -> Timestamp) -> Option<ConnectionId> {
         if self.waiting.is_empty() || !self.take(now()) {
             return None;

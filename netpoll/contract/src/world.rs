@@ -58,8 +58,7 @@ pub trait World: Sized {
     /// Whether a wait takes real time, so that another thread can end it.
     const REAL_TIME: bool = true;
 
-    /// Whether the window of a connection whose bytes are discarded bounds how fast they come, and
-    /// time does not.
+    /// Whether a window bounds how fast bytes come that are discarded, and time does not.
     const DISCARDS_BY_WINDOW: bool = false;
 
     /// Makes both backends.

@@ -38,7 +38,7 @@ use crate::{
 };
 use accept::{ACCEPT_REST, Accepts};
 use lending::Lending;
-use receive::{Suspects, Sweep};
+use receive::{Starved, Suspects, Sweep};
 use send::Sends;
 pub(crate) use send::Sent;
 pub(crate) use slot::Slot;
@@ -102,9 +102,7 @@ pub struct UringBackend {
     /// Connections with something to submit, each once (`Slot::todo`).
     todo: Fifo<ConnectionId>,
     /// Connections that found no buffer.
-    starved: Fifo<ConnectionId>,
-    /// None of them could be fed at the last look.
-    is_dry: bool,
+    starved: Starved,
     accepts: Accepts,
     sends: Sends,
     sweep: Sweep,
@@ -151,8 +149,7 @@ impl UringBackend {
             connections_max: config.connections_max,
             batch_max: config.batch_max,
             todo: Fifo::with_capacity(slots),
-            starved: Fifo::with_capacity(2 * slots),
-            is_dry: false,
+            starved: Starved::new(slots),
             accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
             sends: Sends::new(slots),
             sweep: Sweep::new(config.idle_demote),
@@ -278,7 +275,7 @@ impl UringBackend {
         debug_assert!(self.nothing_may_leave(), "the ring is about to wait over something that may leave");
         let wait = self.suspects.allow(self.clock.now(), self.common.discards.allow(wait));
         match () {
-            () if !self.starved.is_empty() => wait.min(BUFFER_REST),
+            () if !self.starved.line.is_empty() => wait.min(BUFFER_REST),
             () if self.accepts.is_resting() => wait.min(ACCEPT_REST),
             () => wait,
         }
@@ -432,7 +429,7 @@ impl Backend for UringBackend {
             return; // the kernel may be writing to what it was lent
         }
         self.todo.trim();
-        self.starved.trim();
+        self.starved.line.trim();
         self.sends.trim();
         self.suspects.trim();
         self.ring.trim();

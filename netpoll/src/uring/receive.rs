@@ -32,6 +32,7 @@
 
 use super::UringBackend;
 use super::slot::{Idling, Slot, Suspicion, Todo};
+use crate::fifo::Fifo;
 use crate::lifecycle::State;
 use crate::sys::uring::{Event, tag};
 use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
@@ -46,6 +47,20 @@ const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// At most so many connections are looked at in one poll.
 const LOOKS_MAX: usize = 1024;
+
+/// Connections that found no buffer.
+pub(super) struct Starved {
+    /// They stand in line for one.
+    pub(super) line: Fifo<ConnectionId>,
+    /// None of them could be fed at the last look.
+    is_dry: bool,
+}
+
+impl Starved {
+    pub(super) fn new(connections: usize) -> Starved {
+        Starved { line: Fifo::with_capacity(2 * connections), is_dry: false }
+    }
+}
 
 /// Connections that have received and whose end may have been missed: those listed since the last
 /// exchange, and those before.
@@ -140,16 +155,16 @@ impl UringBackend {
 
     /// Resumes as many starved connections as there are buffers for.
     pub(super) fn feed_starved(&mut self) {
-        let count = self.starved.len().min(self.ring.lent_count());
+        let count = self.starved.line.len().min(self.ring.lent_count());
         // Those that have had a buffer and stand in line again find none without a receive that
         // fails.
-        let is_dry = count == 0 && !self.starved.is_empty();
-        if is_dry && !self.is_dry && self.common.pools.receive_starved() {
+        let is_dry = count == 0 && !self.starved.line.is_empty();
+        if is_dry && !self.starved.is_dry && self.common.pools.receive_starved() {
             self.common.counters.receive_pauses += 1;
         }
-        self.is_dry = is_dry;
+        self.starved.is_dry = is_dry;
         for _ in 0..count {
-            let Some(id) = self.starved.pop_front() else { return };
+            let Some(id) = self.starved.line.pop_front() else { return };
             self.rearm(id);
         }
     }
@@ -178,11 +193,11 @@ impl UringBackend {
     }
 
     fn push_starved(&mut self, id: ConnectionId) {
-        if self.starved.len() == self.starved.capacity() {
+        if self.starved.line.len() == self.starved.line.capacity() {
             // Connections that closed while starved left their ids in the list.
-            self.starved.retain(|id| self.common.table.get(*id).is_some());
+            self.starved.line.retain(|id| self.common.table.get(*id).is_some());
         }
-        self.starved.push_back(id);
+        self.starved.line.push_back(id);
     }
 
     pub(super) fn note_received(&mut self, event: Event, batch: &mut Completions) {
@@ -248,7 +263,7 @@ impl UringBackend {
         }
     }
 
-    /// Bytes were discarded of a connection whose owner has finished. A receive that goes on by
+    /// Bytes were discarded of a connection that was finished. A receive that goes on by
     /// itself is ended: discards go one by one, as they are paid for.
     fn discarded(&mut self, id: ConnectionId, goes_on: bool) {
         if goes_on {
@@ -279,7 +294,7 @@ impl UringBackend {
     /// that goes on by itself would take the buffers that the others wait for.
     fn receive_stopped(&mut self, id: ConnectionId) {
         let is_fed = |slot: &Slot| slot.idling == Idling::Starved && slot.life.state == State::Open;
-        if !self.starved.is_empty() && self.common.table.get(id).is_some_and(is_fed) {
+        if !self.starved.line.is_empty() && self.common.table.get(id).is_some_and(is_fed) {
             return self.push_starved(id);
         }
         if let Some(slot) = self.common.table.get_mut(id).filter(|slot| slot.idling != Idling::Stopped) {
