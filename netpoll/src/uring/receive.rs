@@ -5,8 +5,8 @@
 //!   accepted ─► armed; where quiet ones are demoted: ─► wait for readability
 //!   armed ── bytes, the kernel goes on ──► armed
 //!     │ ├─ bytes, last one (the completion queue overflowed) ──► arm again
-//!     │ ├─ no buffer (ENOBUFS) ──► starved ── a buffer lent again ──► receive once ──► arm again, or
-//!     │ │                                                                    starved once more
+//!     │ ├─ no buffer (ENOBUFS) ──► starved ── a buffer lent again ──► receive once ──► arm again,
+//!     │ │                                                     or starved while others are
 //!     │ └─ end, error ──► PeerFinished or Ended
 //!     └─ quiet for long: cancel ──► wait for readability ── bytes ──► receive once ──► wait again
 //!                                                        └─ and again soon ──► arm again
