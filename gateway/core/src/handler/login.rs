@@ -71,7 +71,7 @@ impl<B: Backend> Handler<B> {
         let pending = self.verdicts.begin(source);
         // The token waits for the verifier: a receive buffer kept that long would be missing to
         // all connections.
-        let body = self.io.backend.pools().right_sized(body);
+        let body = self.io.pools().right_sized(body);
         self.outbox.verify(VerifyRequest { address, pending, sequence, body }).is_ok()
     }
 
