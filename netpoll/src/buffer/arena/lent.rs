@@ -18,7 +18,7 @@ impl LentMemory {
     /// # Safety
     /// Each block is initialized memory, disjoint from the others, which stays where it is until
     /// the last clone of `owner` is gone. The owner touches a block only while it is lent: until it
-    /// passes it on as [`Filled`], and again from when [`super::BufferPools::lend_receive`] has
+    /// passes it on as [`Filled`], and again from when [`crate::BufferPools::lend_receive`] has
     /// returned its number.
     pub unsafe fn new(blocks: Vec<NonNull<u8>>, size: u32, owner: Arc<dyn Any + Send + Sync>) -> LentMemory {
         LentMemory { blocks, size, reserve: 0, owner }
