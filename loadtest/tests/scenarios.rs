@@ -228,8 +228,8 @@ fn exit_codes() {
     assert_eq!(run(&peer, "echo -c 1m --backend epoll").0, Exit::CouldNotRun, "too few descriptors");
     assert_eq!(loadtest::run(["loadtest", "nonsense"].map(OsString::from)), Exit::CouldNotRun);
     assert_eq!(loadtest::run(["loadtest", "--help"].map(OsString::from)), Exit::Met);
-    let nobody = "loadtest echo -c 5 -q --server 127.0.0.1:1";
-    assert_eq!(loadtest::run(nobody.split(' ').map(OsString::from)), Exit::CouldNotRun);
+    let line = "loadtest echo -c 5 -q --server 127.0.0.1:1";
+    assert_eq!(loadtest::run(line.split(' ').map(OsString::from)), Exit::CouldNotRun);
     drop(peer);
     let mute = Peer::start(Faults { mute: true, ..Faults::default() });
     let (exit, _) = run(&mute, "connect -c 3 --connect-timeout 100ms --connect-retries 0");

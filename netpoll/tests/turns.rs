@@ -72,7 +72,7 @@ struct Thread {
 
 fn start() -> Thread {
     let (to, said) = channel();
-    let (tell, told) = channel();
+    let (announce, announced) = channel();
     let thread = std::thread::spawn(move || {
         let shared = SharedWait::new().unwrap();
         let member = |number| {
@@ -82,14 +82,14 @@ fn start() -> Thread {
             let (_, address) =
                 backend.listen(&ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
             let (sender, inbox) = mailbox(8, backend.waker());
-            tell.send((sender, address)).unwrap();
+            announce.send((sender, address)).unwrap();
             let batch = Completions::with_capacity(config.batch_max);
             Member { number, backend, batch, inbox, to: to.clone() }
         };
         let members = (0..MEMBERS).map(member).collect();
         take_turns(&shared, members, |member| to.send(Said::Ended(member.number)).unwrap());
     });
-    let (boxes, addresses) = (0..MEMBERS).map(|_| told.recv().unwrap()).unzip();
+    let (boxes, addresses) = (0..MEMBERS).map(|_| announced.recv().unwrap()).unzip();
     Thread { boxes, addresses, said, thread }
 }
 

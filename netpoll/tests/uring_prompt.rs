@@ -127,17 +127,17 @@ fn ask(address: SocketAddr) -> Vec<Duration> {
 }
 
 fn run<W: Waits>(name: &str, make: impl FnOnce() -> W + Send) {
-    let (tell, told) = std::sync::mpsc::channel::<(SocketAddr, Waker)>();
+    let (sender, receiver) = std::sync::mpsc::channel::<(SocketAddr, Waker)>();
     let done = &AtomicBool::new(false);
     let rounds = std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut server = make();
             let listener = ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
             let (_, address) = server.backend().listen(&listener).unwrap();
-            tell.send((address, server.backend().waker())).unwrap();
+            sender.send((address, server.backend().waker())).unwrap();
             serve(&mut server, done);
         });
-        let (address, waker) = told.recv().unwrap();
+        let (address, waker) = receiver.recv().unwrap();
         let asked = std::panic::catch_unwind(|| ask(address));
         done.store(true, Ordering::Release);
         waker.wake();
@@ -200,14 +200,14 @@ fn a_place_that_becomes_free_is_given_at_once() {
     let start = Instant::now();
     let waker = backend.waker();
     std::thread::scope(|scope| {
-        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            if told.recv_timeout(PATIENCE).is_err() {
+            if receiver.recv_timeout(PATIENCE).is_err() {
                 waker.wake(); // or the test would take minutes to fail
             }
         });
         while !poll(&mut backend, WAIT).iter().any(|c| matches!(c, Completion::Accepted { .. })) {}
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
     assert!(start.elapsed() < PATIENCE, "the peer waited for the next event");
 }

@@ -561,10 +561,10 @@ fn quiet_connections_are_demoted_and_promoted_by_traffic() {
     let mut said = b"awake".to_vec();
     for length in [5, 20_000] {
         said.resize(length, b'y');
-        let told = said.len();
+        let length = said.len();
         quiet
             .iter_mut()
-            .for_each(|client| client.write_all(if told == 5 { &said } else { &said[5..] }).unwrap());
+            .for_each(|client| client.write_all(if length == 5 { &said } else { &said[5..] }).unwrap());
         host.until("their bytes", |host| {
             quiet.iter().all(|client| host.received.get(&host.id_of(client)).is_some_and(|got| *got == said))
         });
@@ -594,6 +594,6 @@ fn newcomers_wait_in_the_cheap_way_where_quiet_ones_do() {
         (counters.demotions, counters.samples, counters.promotions)
     };
     assert_eq!(say(&mut host, b"login", 5), (20, 20, 0), "one receive each, and nothing to cancel");
-    assert_eq!(say(&mut host, b"more", 9), (20, 20, 20), "who goes on gets the receive that goes on");
+    assert_eq!(say(&mut host, b"more", 9), (20, 20, 20), "a busy connection gets the multishot receive");
     assert_eq!(say(&mut host, b"again", 14), (20, 20, 20));
 }

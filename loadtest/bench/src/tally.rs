@@ -1,7 +1,7 @@
 //! The figures that a server in poll mode publishes about itself.
 //!
 //! ```text
-//!   worker ── publish, every turn ──► Teller (four numbers) ◄── a thread ◄── a line on stdin
+//!   worker ── publish, every turn ──► TallyServer (four numbers) ◄── a thread ◄── a line on stdin
 //!                                                                   └──► stdout: busy nanoseconds,
 //!                                                frames, retransmissions, probes (of a TCP)
 //! ```
@@ -59,15 +59,15 @@ impl Tally {
 
 /// The generator's end.
 #[derive(Debug)]
-pub struct Asked {
+pub struct TallyClient {
     questions: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-impl Asked {
+impl TallyClient {
     /// Over a server's standard input and output.
-    pub fn over(questions: ChildStdin, answers: BufReader<ChildStdout>) -> Asked {
-        Asked { questions, answers }
+    pub fn over(questions: ChildStdin, answers: BufReader<ChildStdout>) -> TallyClient {
+        TallyClient { questions, answers }
     }
 
     /// The server's counts so far.
@@ -84,7 +84,7 @@ impl Asked {
 
 /// The server's end.
 #[cfg(feature = "dpdk")]
-pub(crate) mod teller {
+pub(crate) mod tally_server {
     use super::Tally;
     use std::io::{self, BufRead, Write};
     use std::sync::Arc;
@@ -92,33 +92,33 @@ pub(crate) mod teller {
 
     /// The published figures; written by one thread.
     #[derive(Debug, Default)]
-    pub(crate) struct Teller {
+    pub(crate) struct TallyServer {
         busy_nanos: AtomicU64,
         frames: AtomicU64,
         resent: AtomicU64,
         probes: AtomicU64,
     }
 
-    impl Teller {
+    impl TallyServer {
         /// Answers questions on standard input from now on, on a thread of its own.
         ///
         /// # Errors
         /// The system's error when a thread cannot be started.
-        pub(crate) fn start() -> io::Result<Arc<Teller>> {
-            let teller = Arc::new(Teller::default());
-            let told = teller.clone();
-            let tell = move || {
+        pub(crate) fn start() -> io::Result<Arc<TallyServer>> {
+            let tally_server = Arc::new(TallyServer::default());
+            let shared = tally_server.clone();
+            let answer = move || {
                 for _ in io::stdin().lock().lines().map_while(Result::ok) {
                     let [busy, frames, resent, probes] =
-                        [&told.busy_nanos, &told.frames, &told.resent, &told.probes]
+                        [&shared.busy_nanos, &shared.frames, &shared.resent, &shared.probes]
                             .map(|one| one.load(Ordering::Relaxed));
                     if writeln!(io::stdout(), "{busy} {frames} {resent} {probes}").is_err() {
                         return; // no reader is left
                     }
                 }
             };
-            std::thread::Builder::new().name("teller".into()).spawn(tell)?;
-            Ok(teller)
+            std::thread::Builder::new().name("tally_server".into()).spawn(answer)?;
+            Ok(tally_server)
         }
 
         /// Publishes the figures, after each turn.

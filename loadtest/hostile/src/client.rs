@@ -1,7 +1,7 @@
 //! Blocking clients for abuses: one that speaks frames or anything else, floods over many of them,
 //! and plain HTTP.
 
-use crate::heard::{Heard, Responses, Tally};
+use crate::answer_word::{AnswerWord, Responses, Tally};
 use crate::wire::{Frame, Item, Reader, frame, upgrade_request, ws, ws_frame};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
@@ -178,12 +178,12 @@ impl Peer {
         loop {
             match self.reader.next() {
                 Ok(Some(item)) => {
-                    let heard = Heard::of(&item);
+                    let word = AnswerWord::of(&item);
                     // Over WebSocket a close comes twice: in a frame, and in the close frame.
-                    if !(self.has_last_word && matches!(heard, Some(Heard::Closed(_)))) {
-                        heard.into_iter().for_each(|heard| tally.add(heard));
+                    if !(self.has_last_word && matches!(word, Some(AnswerWord::Closed(_)))) {
+                        word.into_iter().for_each(|word| tally.add(word));
                     }
-                    self.has_last_word |= matches!(heard, Some(Heard::Closed(_)));
+                    self.has_last_word |= matches!(word, Some(AnswerWord::Closed(_)));
                 }
                 Ok(None) => return true,
                 Err(_) => return false,
@@ -224,7 +224,7 @@ pub(crate) struct Flood {
     /// Connections that the gateway ended.
     pub(crate) ended: u64,
     /// The answers, as far as they were read.
-    pub(crate) heard: Tally,
+    pub(crate) answers: Tally,
 }
 
 /// How long the last answers of connections without reads are waited for, and how much of each is
@@ -240,7 +240,7 @@ impl Flood {
         peers.iter().for_each(|peer| drop(peer.stream.set_nonblocking(true)));
         let opened = peers.len() as u64;
         let peers = peers.into_iter().map(|peer| (peer, 0)).collect();
-        let heard = Tally::default();
+        let answers = Tally::default();
         Flood {
             peers,
             reads,
@@ -250,7 +250,7 @@ impl Flood {
             bytes_out: 0,
             bytes_back: 0,
             ended: 0,
-            heard,
+            answers,
         }
     }
 
@@ -275,7 +275,7 @@ impl Flood {
         let enough = (self.peers.len() * LAST_WORDS_SIZE) as u64;
         while !self.peers.is_empty() {
             let moved = self.round(&[]);
-            let waits = self.expects && self.heard.is_empty() && since.elapsed() < FIRST_WORD_PATIENCE;
+            let waits = self.expects && self.answers.is_empty() && since.elapsed() < FIRST_WORD_PATIENCE;
             let goes_on = moved && since.elapsed() < LAST_WORDS_PATIENCE && self.bytes_back - before < enough;
             if !waits && !goes_on {
                 return;
@@ -289,7 +289,7 @@ impl Flood {
     /// One write and one read of each; whether any byte moved.
     fn round(&mut self, bytes: &[u8]) -> bool {
         let (mut moved, mut chunk) = (false, [0; 65_536]);
-        let Flood { peers, reads, copies, bytes_out, bytes_back, ended, heard, .. } = self;
+        let Flood { peers, reads, copies, bytes_out, bytes_back, ended, answers, .. } = self;
         peers.retain_mut(|(peer, at)| {
             // The last round has nothing more to write, wherever each one is.
             let written = match peer.stream.write(bytes.get(*at..).unwrap_or_default()) {
@@ -305,16 +305,16 @@ impl Flood {
                     Ok(())
                 }
                 Err(error) if is_timeout(&error) => Ok(()),
-                Err(_) => Err(Heard::Reset),
+                Err(_) => Err(AnswerWord::Reset),
             };
             // Bytes that arrived before a reset may still be readable.
             let read =
-                if !*reads { Ok(()) } else { read_some(peer, &mut chunk, heard, &mut moved, bytes_back) };
+                if !*reads { Ok(()) } else { read_some(peer, &mut chunk, answers, &mut moved, bytes_back) };
             let alive = read.and(written);
             if let Err(end) = alive {
                 *ended += 1;
                 if !peer.has_last_word {
-                    heard.add(end);
+                    answers.add(end);
                 }
             }
             alive.is_ok()
@@ -330,19 +330,19 @@ impl Flood {
 fn read_some(
     peer: &mut Peer,
     chunk: &mut [u8],
-    heard: &mut Tally,
+    answers: &mut Tally,
     moved: &mut bool,
     bytes_back: &mut u64,
-) -> Result<(), Heard> {
+) -> Result<(), AnswerWord> {
     match peer.stream.read(chunk) {
-        Ok(0) => Err(Heard::Ended),
+        Ok(0) => Err(AnswerWord::Ended),
         Ok(size) => {
             *moved = true;
             *bytes_back += size as u64;
-            if peer.handle_bytes(&chunk[..size], heard) { Ok(()) } else { Err(Heard::Malformed) }
+            if peer.handle_bytes(&chunk[..size], answers) { Ok(()) } else { Err(AnswerWord::Malformed) }
         }
         Err(error) if is_timeout(&error) => Ok(()),
-        Err(_) => Err(Heard::Reset),
+        Err(_) => Err(AnswerWord::Reset),
     }
 }
 

@@ -16,13 +16,13 @@
 //! ended. All traffic is on loopback.
 
 mod abuse;
+mod answer_word;
 mod attacker;
 mod bystanders;
 mod cli;
 mod client;
 mod error;
 mod gateway;
-mod heard;
 mod levels;
 mod outcome;
 mod profile;

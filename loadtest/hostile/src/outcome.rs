@@ -1,9 +1,9 @@
 //! What an abuse did, what the gateway answered, and which of the answers were wrong.
 
 use crate::abuse::answers::ADDRESS;
+use crate::answer_word::AnswerWord;
 use crate::attacker::NEVER_TAKEN;
 use crate::client::{Flood, Peer};
-use crate::heard::Heard;
 use crate::wire::Frame;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(crate) struct Outcome {
     /// How many of `unit` were done. 0: the abuse could not be tried.
     pub(crate) did: u64,
     pub(crate) unit: String,
-    /// The answers and their numbers, in the words of [`crate::heard`], which the abuse's table
+    /// The answers and their numbers, in the words of [`crate::answer_word`], which the abuse's table
     /// judges.
     pub(crate) answers: BTreeMap<String, u64>,
     /// Further remarks.
@@ -53,7 +53,7 @@ impl Outcome {
 
     /// The word for a reply.
     pub(crate) fn reply(&mut self, frame: &Frame) {
-        self.answer(Heard::of_frame(frame).map_or("a push".into(), |heard| heard.to_string()));
+        self.answer(AnswerWord::of_frame(frame).map_or("a push".into(), |word| word.to_string()));
     }
 
     pub(crate) fn note(&mut self, what: impl Into<String>) {
@@ -64,7 +64,7 @@ impl Outcome {
     /// now.
     pub(crate) fn flooded(&mut self, mut flood: Flood) {
         flood.last_words();
-        flood.heard.iter().for_each(|(heard, count)| self.answered(heard.to_string(), count));
+        flood.answers.iter().for_each(|(word, count)| self.answered(word.to_string(), count));
         let Flood { opened, ended, bytes_out, bytes_back, .. } = flood;
         self.note(format!(
             "{ended} of {opened} closed, {} KiB in, {} KiB back",

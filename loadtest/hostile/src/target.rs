@@ -2,9 +2,9 @@
 
 use crate::abuse::Abuse;
 use crate::abuse::answers::is_of_a_crowd;
+use crate::answer_word::AnswerWord;
 use crate::bystanders::person;
 use crate::client::{Flood, Peer};
-use crate::heard::Heard;
 use crate::tokens::Signer;
 use crate::wire::op;
 use serde::{Deserialize, Serialize};
@@ -240,10 +240,10 @@ impl Target {
         peer.send(op::AUTH, 1, &body)?;
         let how = match peer.reply_to(1, Duration::from_secs(5)) {
             Ok(Some(frame)) if frame.operation == op::AUTH_REPLY => return Ok(()),
-            Ok(Some(frame)) => Heard::of_frame(&frame).unwrap_or(Heard::Taken).to_string(),
+            Ok(Some(frame)) => AnswerWord::of_frame(&frame).unwrap_or(AnswerWord::Taken).to_string(),
             Ok(None) => "not answered".into(),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Heard::Ended.to_string(),
-            Err(_) => Heard::Reset.to_string(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => AnswerWord::Ended.to_string(),
+            Err(_) => AnswerWord::Reset.to_string(),
         };
         let how = format!("login {how}");
         *self.refusals.borrow_mut().entry(how.clone()).or_insert(0) += 1;

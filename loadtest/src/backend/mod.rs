@@ -100,12 +100,12 @@ pub(crate) fn threads(kind: BackendKind, threads: u32, workers: usize) -> usize 
 pub(crate) fn work<P: Protocol>(
     kind: BackendKind,
     protocol: &P,
-    hand: Vec<Assignment>,
+    assigned: Vec<Assignment>,
 ) -> Result<Vec<WorkerResult>, RunError> {
     // The generator accepts nothing; one slot is the least that is reserved for accepts.
     let uring = UringConfig { accepts_in_flight: 1, ..UringConfig::default() };
     let ring = |config: &BackendConfig| UringBackend::new(config, &uring);
-    if kind == BackendKind::IoUring && hand.len() > 1 {
+    if kind == BackendKind::IoUring && assigned.len() > 1 {
         let shared = SharedWait::new().map_err(|error| {
             RunError::new(format!("no descriptor for a thread: {error}"), "raise the limit (ulimit -n)")
         })?;
@@ -116,7 +116,7 @@ pub(crate) fn work<P: Protocol>(
             };
             worker(join_wait, protocol, to)
         };
-        let workers = hand.into_iter().enumerate().map(with_slot).collect::<Result<Vec<_>, _>>()?;
+        let workers = assigned.into_iter().enumerate().map(with_slot).collect::<Result<Vec<_>, _>>()?;
         return run_together(&shared, workers).map_err(|error| broken(&error));
     }
     let epoll = |to: Assignment| {
@@ -135,7 +135,7 @@ pub(crate) fn work<P: Protocol>(
         #[cfg(not(feature = "dpdk"))]
         BackendKind::Dpdk => check(kind).and(epoll(to)),
     };
-    hand.into_iter().map(alone).collect()
+    assigned.into_iter().map(alone).collect()
 }
 
 fn run<B: Backend, P: Protocol>(worker: Worker<B, P>) -> Result<WorkerResult, RunError> {

@@ -262,8 +262,8 @@ impl<L: Backend, K: Backend> Introspect for WithKernel<L, K> {
         self.link.index_bound() + self.kernel.index_bound()
     }
 
-    fn details(&mut self, tell: &mut dyn FnMut(&'static str, u64)) {
-        self.link.details(tell);
+    fn details(&mut self, report: &mut dyn FnMut(&'static str, u64)) {
+        self.link.details(report);
     }
 
     fn counters(&self) -> BackendCounters {

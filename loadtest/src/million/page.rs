@@ -173,7 +173,7 @@ fn slab_lines(samples: &[Sample]) -> Vec<Line> {
 
 fn turn_lines(samples: &[Sample]) -> Vec<Line> {
     let read = |sample: &Sample, name: &str| sample.metrics.get(name).copied();
-    let told: Vec<(f64, f64, f64)> = samples
+    let published: Vec<(f64, f64, f64)> = samples
         .iter()
         .filter_map(|sample| {
             let sum = read(sample, "gateway_turn_duration_seconds_sum")?;
@@ -184,7 +184,7 @@ fn turn_lines(samples: &[Sample]) -> Vec<Line> {
         let ([a, b], turns) = ([pair[0], pair[1]], (pair[1].2 - pair[0].2).max(1.0));
         (b.0, (b.1 - a.1) * 1e9 / turns)
     };
-    vec![Line::new("mean turn", 5, told.windows(2).map(mean).collect())]
+    vec![Line::new("mean turn", 5, published.windows(2).map(mean).collect())]
 }
 
 /// The samples of a stretch, a little more on either side, from its start.

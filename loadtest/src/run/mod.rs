@@ -206,14 +206,14 @@ fn start(
     let mut pool = WorkerPool { gauges: Vec::new(), threads: Vec::new(), intervals };
     let duties = plan.duties();
     let count = backend::threads(plan.machinery.backend, plan.machinery.threads, duties.len());
-    let mut hands: Vec<Vec<Assignment>> = (0..count).map(|_| Vec::new()).collect();
+    let mut assignments: Vec<Vec<Assignment>> = (0..count).map(|_| Vec::new()).collect();
     for (number, duty) in duties.into_iter().enumerate() {
         let gauges = Arc::new(Gauges::default());
         pool.gauges.push(gauges.clone());
-        hands[number % count].push(Assignment {
+        assignments[number % count].push(Assignment {
             plan: plan.clone(),
             duty,
-            speaks_for_thread: number < count,
+            counts_thread: number < count,
             control: control.clone(),
             gauges,
             clock,
@@ -221,7 +221,7 @@ fn start(
             intervals: senders.clone(),
         });
     }
-    for (number, hand) in hands.into_iter().enumerate() {
+    for (number, assigned) in assignments.into_iter().enumerate() {
         let plan = plan.clone();
         let work = move || {
             let pin = &plan.machinery.pin;
@@ -233,7 +233,7 @@ fn start(
                     )
                 })?;
             }
-            speak(&plan, hand)
+            work_by_protocol(&plan, assigned)
         };
         let thread = std::thread::Builder::new().name(format!("loadtest-{number}")).spawn(work);
         pool.threads.push(thread.map_err(|error| {
@@ -244,20 +244,20 @@ fn start(
 }
 
 /// Chooses the protocol; the backend is chosen by [`backend::work`].
-fn speak(plan: &RunPlan, hand: Vec<Assignment>) -> Result<Vec<WorkerResult>, RunError> {
+fn work_by_protocol(plan: &RunPlan, assigned: Vec<Assignment>) -> Result<Vec<WorkerResult>, RunError> {
     let kind = plan.machinery.backend;
     let path = plan.endpoints.websocket_path.clone();
     let upgrade = Upgrade { path, host: plan.endpoints.server_name.clone() };
     match plan.protocol {
         ProtocolKind::Raw => {
             let size = plan.flows.first().map_or(crate::stamp::STAMP_SIZE, |flow| flow.payload_size);
-            backend::work(kind, &Raw { size }, hand)
+            backend::work(kind, &Raw { size }, assigned)
         }
-        ProtocolKind::WebSocketRaw => backend::work(kind, &WebSocketRaw { upgrade }, hand),
+        ProtocolKind::WebSocketRaw => backend::work(kind, &WebSocketRaw { upgrade }, assigned),
         ProtocolKind::Goim => {
             let upgrade = plan.websocket.then_some(upgrade);
             let protocol = Goim { identity: Arc::new(plan.identity.clone()), upgrade, run: plan.run };
-            backend::work(kind, &protocol, hand)
+            backend::work(kind, &protocol, assigned)
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Within this time a worker has published its counts: it does so every 100 ms, and turns at least
 /// every 250 ms.
-const TOLD_WITHIN: Duration = Duration::from_millis(350);
+const PUBLISHED_WITHIN: Duration = Duration::from_millis(350);
 
 impl Run<'_> {
     /// One stage, from its start until it has settled and rested.
@@ -36,7 +36,7 @@ impl Run<'_> {
     /// times a second, so its last ones come later.
     fn read_end(&self) -> Usage {
         if self.plan.machinery.link.is_some() {
-            std::thread::sleep(TOLD_WITHIN);
+            std::thread::sleep(PUBLISHED_WITHIN);
         }
         self.read()
     }

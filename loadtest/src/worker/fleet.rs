@@ -44,7 +44,7 @@ pub(crate) struct FleetStats {
     pub(crate) retried: u64,
     /// Connections that closed because this side asked for it, and the time from asking to the
     /// backend's confirmation.
-    pub(crate) parted: u64,
+    pub(crate) departed: u64,
     pub(crate) parting: Histogram<u64>,
     pub(crate) established: u64,
     pub(crate) given_up: u64,
@@ -238,8 +238,8 @@ impl Fleet {
 
     /// Notes that connection `local`, which was ready, closed because this side asked for it at
     /// `begun`.
-    pub(crate) fn parted(&mut self, begun: u64, now: u64) {
-        self.stats.parted += 1;
+    pub(crate) fn departed(&mut self, begun: u64, now: u64) {
+        self.stats.departed += 1;
         self.stats.opened_by = self.stats.opened_by.max(now);
         record(&mut self.stats.parting, now.saturating_sub(begun));
     }
@@ -289,7 +289,7 @@ impl FleetStats {
         self.opened += other.opened;
         self.attempts += other.attempts;
         self.retried += other.retried;
-        self.parted += other.parted;
+        self.departed += other.departed;
         self.established += other.established;
         self.given_up += other.given_up;
         for (from, into) in [(&other.failures, &mut self.failures), (&other.lost, &mut self.lost)] {
@@ -306,7 +306,7 @@ impl FleetStats {
             opened_by: 0,
             attempts: 0,
             retried: 0,
-            parted: 0,
+            departed: 0,
             parting: growing(),
             established: 0,
             given_up: 0,

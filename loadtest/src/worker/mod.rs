@@ -62,7 +62,7 @@ pub(crate) struct Assignment {
     pub(crate) plan: Arc<RunPlan>,
     pub(crate) duty: Duty,
     /// This worker counts the processor time of the thread that it shares.
-    pub(crate) speaks_for_thread: bool,
+    pub(crate) counts_thread: bool,
     pub(crate) control: Arc<Control>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) clock: MonotonicClock,
@@ -242,7 +242,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         self.has_begun = true;
         self.fleet.begin(now);
-        self.counts.share_before = self.to.speaks_for_thread.then(Share::read);
+        self.counts.share_before = self.to.counts_thread.then(Share::read);
     }
 
     /// How long there is nothing to do, unless a completion comes.
@@ -282,7 +282,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         gauges.unanswered.store(pending + opening + waiting, Relaxed);
         // Stored last: a reader that sees the stage sees its other numbers too.
         gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
-        if self.to.speaks_for_thread && now >= self.counts.cpu_read_at + CPU_EVERY {
+        if self.to.counts_thread && now >= self.counts.cpu_read_at + CPU_EVERY {
             self.counts.cpu_read_at = now;
             gauges.cpu.store(thread_cpu(), Relaxed);
         }

@@ -84,7 +84,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.departures.in_flight = self.departures.in_flight.saturating_sub(1);
         }
         if asked {
-            self.fleet.parted(intended, self.now());
+            self.fleet.departed(intended, self.now());
         } else {
             count(&mut self.fleet.stats.lost, reason.label());
         }

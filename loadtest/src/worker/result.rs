@@ -25,7 +25,7 @@ pub(crate) struct WorkerResult {
     pub(crate) role: Role,
     pub(crate) duty: Duty,
     /// Its stages have the thread's share of the processors.
-    pub(crate) speaks_for_thread: bool,
+    pub(crate) counts_thread: bool,
     /// The stages: first the opening, then each stage.
     pub(crate) stages: Vec<StageStats>,
     pub(crate) flows: Vec<FlowResult>,
@@ -58,7 +58,7 @@ impl<B: Backend, P> Worker<B, P> {
         let result = WorkerResult {
             role: self.to.duty.role,
             duty: self.to.duty,
-            speaks_for_thread: self.to.speaks_for_thread,
+            counts_thread: self.to.counts_thread,
             stages: self.finished,
             flows: self.flows.into_iter().map(FlowResult::from).collect(),
             notices: self.counts.notices,

@@ -104,7 +104,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             self.start_stage(window, now);
         }
         self.window = Some(window);
-        if self.to.speaks_for_thread {
+        if self.to.counts_thread {
             if now >= window.start && self.counts.share_before.is_none() {
                 self.counts.share_before = Some(Share::read());
             }

@@ -83,7 +83,7 @@ impl Peer {
     pub fn start(faults: Faults) -> Peer {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let (tell, ports) = std::sync::mpsc::channel();
+        let (announce, ports) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut config = BackendConfig::small(4096);
             config.pools.receive.count = 2048;
@@ -91,7 +91,7 @@ impl Peer {
             let mut backend = EpollBackend::new(&config).unwrap();
             let any = || ListenerConfig::new("127.0.0.1:0".parse().unwrap());
             let ports: Vec<SocketAddr> = KINDS.iter().map(|_| backend.listen(&any()).unwrap().1).collect();
-            tell.send(ports).unwrap();
+            announce.send(ports).unwrap();
             let (sessions, order) = (HashMap::new(), Vec::new());
             Server { backend, sessions, order, faults, deliveries: 0, held: None }.run(&flag);
         });

@@ -2,7 +2,7 @@
 
 use super::{Line, Problem};
 use crate::cpu;
-use crate::tally::{Asked, Resent, Tally};
+use crate::tally::{Resent, Tally, TallyClient};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub struct Probe {
     /// The generator's processor.
     pub client_cpu: usize,
     /// The figures of a server that polls, where its processor time says nothing.
-    pub tally: Option<Asked>,
+    pub tally: Option<TallyClient>,
 }
 
 /// The times of a process, or thread, at one instant.
@@ -174,7 +174,7 @@ impl Watch {
     fn snapshot<L: Line>(&mut self, line: &mut L) -> Result<Snapshot, Problem> {
         let begun = Instant::now();
         let probe = &mut self.probe;
-        let tally = probe.tally.as_mut().map(Asked::ask).transpose();
+        let tally = probe.tally.as_mut().map(TallyClient::ask).transpose();
         let tally = tally.map_err(|error| Problem::of("the server publishes no figures", error))?;
         let ran = cpu::of_process(probe.server).map_err(|error| Problem::of("the server is gone", error))?;
         let worked = tally.map_or(ran, |tally| tally.busy);

@@ -9,7 +9,7 @@ use super::{IDLE_SLEEP_MAX, LISTENER, RECEIVE_BUFFERS, serving};
 use crate::floor::Work;
 use crate::servers::announce;
 use crate::tally::Tally;
-use crate::tally::teller::Teller;
+use crate::tally::tally_server::TallyServer;
 use dpdk_backend::backend::{Clock, SystemClock};
 use dpdk_backend::device::{Device, Received};
 use dpdk_backend::ffi::Queue;
@@ -62,13 +62,13 @@ pub fn serve(socket: &Path, work: Work) -> io::Result<()> {
         members: Vec::with_capacity(8192),
         work,
     };
-    let teller = Teller::start()?;
+    let tally_server = TallyServer::start()?;
     announce(&[LISTENER]);
-    floor.run(&teller)
+    floor.run(&tally_server)
 }
 
 impl Floor {
-    fn run(&mut self, teller: &Teller) -> ! {
+    fn run(&mut self, tally_server: &TallyServer) -> ! {
         let mut clock = SystemClock::sleeping_at_most(IDLE_SLEEP_MAX);
         let waker = Waker::flag();
         let mut tally = Tally { busy: Duration::ZERO, frames: 0, resent: None };
@@ -82,7 +82,7 @@ impl Floor {
             clock.busy();
             tally.busy += clock.now().since(start);
             tally.frames += moved;
-            teller.publish(tally);
+            tally_server.publish(tally);
         }
     }
 

@@ -6,7 +6,7 @@
 //!   Fleet over PollBackend  ── our TCP ──┐       ┌──► gateway-dpdk: a worker on a PollBackend
 //!   Fleet over Frames ── bare frames ────┴─ memif ┴─► floor-dpdk: each frame sent back, or to all
 //!        ▲                                             │
-//!        └── busy time, frames ◄── pipes ── Teller ◄───┘
+//!        └── busy time, frames ◄── pipes ── TallyServer ◄───┘
 //! ```
 //!
 //! Both ends poll, so their cost is the time in which they had something to do ([`crate::tally`]).
@@ -20,7 +20,7 @@ pub use frames::Frames;
 
 use crate::client::{BATCH, Fleet, Problem};
 use crate::servers::gateway;
-use crate::tally::teller::Teller;
+use crate::tally::tally_server::TallyServer;
 use crate::tally::{Resent, Tally};
 use ::gateway_config::BackendKind;
 use dpdk_backend::backend::PollConfig;
@@ -120,11 +120,15 @@ pub fn serve_gateway(socket: &Path) -> io::Result<()> {
     let host = serving(socket, &sizes)?;
     let _known_to_dpdk = host.enter()?;
     let backend = host.backend(0, &sizes, PollConfig::engine(&sizes))?;
-    let teller = Teller::start()?;
+    let tally_server = TallyServer::start()?;
     gateway::serve(settings, backend, |backend: &mut HostBackend| {
         let counters = backend.stack().counters();
         let resent = Resent { segments: counters.retransmits, probes: counters.tail_loss_probes };
-        teller.publish(Tally { busy: backend.busy(), frames: backend.frame_count(), resent: Some(resent) });
+        tally_server.publish(Tally {
+            busy: backend.busy(),
+            frames: backend.frame_count(),
+            resent: Some(resent),
+        });
     })
 }
 

@@ -140,7 +140,7 @@ impl Against {
     ///
     /// # Errors
     /// A run that fails, or that has no such row.
-    pub fn run(&self, case: &str, mut tell: impl FnMut(&str)) -> Result<Vec<Pairs>, Problem> {
+    pub fn run(&self, case: &str, mut report: impl FnMut(&str)) -> Result<Vec<Pairs>, Problem> {
         let mut all: Vec<Pairs> = vec![];
         for pair in 0..self.pairs {
             let mut runs = [vec![], vec![]];
@@ -149,7 +149,7 @@ impl Against {
                 runs[build] = self.one(build, case)?;
                 for (row, run) in &runs[build] {
                     let name = ["other", "this "][build];
-                    tell(&format!(
+                    report(&format!(
                         "{case} · {} · {name} · {row:16} {:7.0} ns  {:6.0} k/s  p99 {:6.2} ms  foreign {:2.0} %",
                         pair + 1,
                         run.server_ns,

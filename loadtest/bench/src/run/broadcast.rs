@@ -48,12 +48,12 @@ pub struct BroadcastFigures {
 }
 
 impl Broadcast {
-    /// Starts the floor, gathers the receivers, and sends; reports progress to `tell`. The
+    /// Starts the floor, gathers the receivers, and sends; reports progress to `report`. The
     /// receivers are left to the end of the process.
     ///
     /// # Errors
     /// [`Problem`]: what is asked for can't be done here, or a delivery was lost, doubled or wrong.
-    pub fn run(&self, tell: impl Fn(&str)) -> Result<BroadcastFigures, Problem> {
+    pub fn run(&self, report: impl Fn(&str)) -> Result<BroadcastFigures, Problem> {
         let slots = self.slots()?;
         let mut command = Command::new(&self.server);
         command
@@ -61,7 +61,7 @@ impl Broadcast {
             .args(["--size", &self.size.to_string(), "--parent", &std::process::id().to_string()])
             .args(["--rings", &self.rings.to_string(), "--slots", &slots.to_string()]);
         let Spawned { mut server, ports, pipes: _pipes } = Spawned::by(&mut command)?;
-        tell(&format!("{} receivers connect", self.connections));
+        report(&format!("{} receivers connect", self.connections));
         let port = *ports.first().ok_or_else(|| Problem("the server has no port".into()))?;
         let mut crowd = Crowd::gather(self.connections as usize, self.rings as usize, port)?;
         crowd.wait_until_accepted(server.id())?;
@@ -77,7 +77,10 @@ impl Broadcast {
         for number in 1..=self.rounds {
             let Round { server_ns, elapsed } =
                 crowd.broadcast(u64::from(number), self.size as usize, server.id())?;
-            tell(&format!("message {number}: {server_ns:.0} ns a delivery, {:.2} s", elapsed.as_secs_f64()));
+            report(&format!(
+                "message {number}: {server_ns:.0} ns a delivery, {:.2} s",
+                elapsed.as_secs_f64()
+            ));
             figures.server_ns.push(server_ns);
             figures.seconds.push(elapsed.as_secs_f64());
         }
@@ -127,12 +130,12 @@ mod tests {
     #[test]
     fn an_impossible_run_is_refused_with_its_flag() {
         let fine = Broadcast { server: PathBuf::new(), connections: 100, rings: 1, rounds: 1, size: 64 };
-        let told = |asked: Broadcast| asked.slots().unwrap_err().0;
-        assert!(told(Broadcast { rings: 0, ..fine.clone() }).contains("--rings 0"));
-        assert!(told(Broadcast { rings: 201, ..fine.clone() }).contains("1 to 200"));
-        assert!(told(Broadcast { size: 7, ..fine.clone() }).contains("--size 7"));
-        assert!(told(Broadcast { size: u32::MAX, ..fine.clone() }).contains("16384"));
-        assert!(told(Broadcast { rounds: 0, ..fine.clone() }).contains("rounds"));
-        assert!(told(Broadcast { connections: 0, ..fine }).contains("connections"));
+        let refused = |asked: Broadcast| asked.slots().unwrap_err().0;
+        assert!(refused(Broadcast { rings: 0, ..fine.clone() }).contains("--rings 0"));
+        assert!(refused(Broadcast { rings: 201, ..fine.clone() }).contains("1 to 200"));
+        assert!(refused(Broadcast { size: 7, ..fine.clone() }).contains("--size 7"));
+        assert!(refused(Broadcast { size: u32::MAX, ..fine.clone() }).contains("16384"));
+        assert!(refused(Broadcast { rounds: 0, ..fine.clone() }).contains("rounds"));
+        assert!(refused(Broadcast { connections: 0, ..fine }).contains("connections"));
     }
 }

@@ -5,7 +5,7 @@ use super::report::{CaseReport, Report, RunFigures};
 use super::server::{Server, Spawned};
 use crate::client::{self, Fleet, Line, Measured, Probe, Problem, Window};
 use crate::dpdk::{self, Link};
-use crate::tally::Asked;
+use crate::tally::TallyClient;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -59,7 +59,7 @@ pub struct Progress<'p> {
 ///
 /// A run that fails is reported as well, is kept as its row's problem, and ends the row in this
 /// case.
-pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)) -> Report {
+pub fn run(options: &Options, cases: &[Case], mut on_run: impl FnMut(Progress<'_>)) -> Report {
     let mut report = Report::default();
     for case in cases.iter().filter(|case| case.name.contains(&options.only.0)) {
         let rows: Vec<&Row> = ROWS
@@ -76,7 +76,7 @@ pub fn run(options: &Options, cases: &[Case], mut tell: impl FnMut(Progress<'_>)
                     continue;
                 }
                 let result = quiet_run(options, case, row);
-                tell(Progress { case, row, cycle, result: result.as_ref() });
+                on_run(Progress { case, row, cycle, result: result.as_ref() });
                 match result {
                     Ok(figures) => kept.runs.push(figures),
                     Err(problem) => kept.problem = Some(problem.0),
@@ -111,7 +111,7 @@ struct Started {
     server: Server,
     ports: Vec<u16>,
     /// Its published figures, where it polls.
-    asked: Option<Asked>,
+    asked: Option<TallyClient>,
 }
 
 fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Result<Started, Problem> {
@@ -124,7 +124,7 @@ fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Resu
         command.arg("--link").arg(link.socket());
     }
     let Spawned { server, ports, pipes } = Spawned::by(&mut command)?;
-    let asked = row.needs_dpdk().then(|| Asked::over(pipes.0, pipes.1));
+    let asked = row.needs_dpdk().then(|| TallyClient::over(pipes.0, pipes.1));
     Ok(Started { server, ports, asked })
 }
 

@@ -1,4 +1,4 @@
-//! Right answers: which words of [`crate::heard`] may answer an abuse, and which have to.
+//! Right answers: which words of [`crate::answer_word`] may answer an abuse, and which have to.
 //!
 //! The words are those that `docs/protocol.md` and `docs/operations.md` promise for what the abuse
 //! does. Where a rate may come first, its answers are right, too; among all other abuses at once

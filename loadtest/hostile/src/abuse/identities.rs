@@ -168,13 +168,13 @@ fn join_a_foreign_room(target: &Target) -> io::Result<Outcome> {
         let changed = peer.ask(op::CHANGE_ROOM, 3, room.as_bytes())?;
         outcome.reply(&changed);
         outcome.add(3);
-        let heard = hears(&mut peer);
+        let arrives = receives_push(&mut peer);
         outcome.expect(joined.code() != 0, "Join to a room that the token does not list succeeded");
         outcome.expect(
             changed.operation == op::ERROR,
             "ChangeRoom to a room that the token does not list succeeded",
         );
-        outcome.expect(!heard, "messages of a foreign room arrive");
+        outcome.expect(!arrives, "messages of a foreign room arrive");
         // A login may succeed and leave the room out, with an Error behind its reply.
         let _ = accepted;
     }
@@ -182,7 +182,7 @@ fn join_a_foreign_room(target: &Target) -> io::Result<Outcome> {
 }
 
 /// Whether a push arrives within a moment.
-fn hears(peer: &mut Peer) -> bool {
+fn receives_push(peer: &mut Peer) -> bool {
     let read = peer.read(Duration::from_millis(100));
     matches!(read, Ok(Some(Item::Frame(frame))) if frame.operation >= op::PUSH)
 }

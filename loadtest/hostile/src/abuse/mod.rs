@@ -20,8 +20,8 @@ mod never_reading;
 mod operators;
 mod websocket;
 
+use crate::answer_word::AnswerWord;
 use crate::client::Peer;
-use crate::heard::Heard;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
 use crate::target::Target;
@@ -126,10 +126,10 @@ fn hold(target: &Target, peers: Vec<Peer>, unit: &str) -> Outcome {
 /// The word for a reply that was waited for.
 fn reply_word(reply: io::Result<Option<Frame>>) -> String {
     match reply {
-        Ok(Some(frame)) => Heard::of_frame(&frame).map_or("a push".into(), |heard| heard.to_string()),
+        Ok(Some(frame)) => AnswerWord::of_frame(&frame).map_or("a push".into(), |word| word.to_string()),
         Ok(None) => "no answer".into(),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Heard::Ended.to_string(),
-        Err(_) => Heard::Reset.to_string(),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => AnswerWord::Ended.to_string(),
+        Err(_) => AnswerWord::Reset.to_string(),
     }
 }
 

@@ -280,7 +280,7 @@ fn generator(plan: &RunPlan, output: &RunOutput) -> Generator {
         let spent = |result: &&WorkerResult| {
             result.stages.iter().skip(1).filter_map(|stage| stage.share).map(|share| of(&share)).sum::<u64>()
         };
-        let threads = output.results.iter().filter(|result| result.speaks_for_thread);
+        let threads = output.results.iter().filter(|result| result.counts_thread);
         threads.map(|result| spent(&result) as f64 / 1e9 / time.max(1e-9)).collect()
     };
     let sum = |of: fn(&netpoll::BackendCounters) -> u64| {

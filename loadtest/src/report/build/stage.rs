@@ -44,7 +44,7 @@ pub(super) fn stage(plan: &RunPlan, output: &RunOutput, report: &Report, index: 
 fn departure(found: &StageOutput, fleets: &[&FleetStats]) -> Departure {
     let since = |time: u64| time.saturating_sub(found.window.start) as f64 / 1e9;
     Departure {
-        closed: fleets.iter().map(|fleet| fleet.parted).sum(),
+        closed: fleets.iter().map(|fleet| fleet.departed).sum(),
         seconds: fleets.iter().map(|fleet| since(fleet.opened_by)).fold(0.0, f64::max),
         server_seconds: found.emptied_at.map(since),
         latency: merged(fleets.iter().map(|fleet| &fleet.parting)),

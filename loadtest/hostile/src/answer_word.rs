@@ -17,7 +17,7 @@ use std::fmt;
 
 /// One answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Heard {
+pub(crate) enum AnswerWord {
     Closed(i32),
     Error(i32),
     Answered(i32),
@@ -28,62 +28,62 @@ pub(crate) enum Heard {
     Malformed,
 }
 
-impl Heard {
+impl AnswerWord {
     /// `None`: it answers nothing, as a push.
-    pub(crate) fn of(item: &Item) -> Option<Heard> {
+    pub(crate) fn of(item: &Item) -> Option<AnswerWord> {
         match item {
-            Item::Frame(frame) => Heard::of_frame(frame),
-            Item::Close(code) => Some(Heard::Closed(i32::from(*code))),
-            Item::Pong => Some(Heard::Taken),
+            Item::Frame(frame) => AnswerWord::of_frame(frame),
+            Item::Close(code) => Some(AnswerWord::Closed(i32::from(*code))),
+            Item::Pong => Some(AnswerWord::Taken),
             Item::Ping(_) => None,
         }
     }
 
     /// The same of a frame.
-    pub(crate) fn of_frame(frame: &Frame) -> Option<Heard> {
+    pub(crate) fn of_frame(frame: &Frame) -> Option<AnswerWord> {
         Some(match frame.operation {
-            op::CLOSED => Heard::Closed(frame.code()),
-            op::ERROR => Heard::Error(frame.code()),
+            op::CLOSED => AnswerWord::Closed(frame.code()),
+            op::ERROR => AnswerWord::Error(frame.code()),
             op::SEND_REPLY | op::PUBLISH_REPLY | op::JOIN_REPLY | op::LEAVE_REPLY if frame.code() != 0 => {
-                Heard::Answered(frame.code())
+                AnswerWord::Answered(frame.code())
             }
             op::DELIVER | op::RECONNECT => return None,
             operation if operation >= op::PUSH => return None,
-            _ => Heard::Taken,
+            _ => AnswerWord::Taken,
         })
     }
 }
 
-impl fmt::Display for Heard {
+impl fmt::Display for AnswerWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Heard::Closed(code) => write!(f, "closed {code}"),
-            Heard::Error(code) => write!(f, "error {code}"),
-            Heard::Answered(code) => write!(f, "answered {code}"),
-            Heard::Taken => f.write_str("taken"),
-            Heard::Status(status) => write!(f, "{status}"),
-            Heard::Ended => f.write_str("ended"),
-            Heard::Reset => f.write_str("reset"),
-            Heard::Malformed => f.write_str("malformed"),
+            AnswerWord::Closed(code) => write!(f, "closed {code}"),
+            AnswerWord::Error(code) => write!(f, "error {code}"),
+            AnswerWord::Answered(code) => write!(f, "answered {code}"),
+            AnswerWord::Taken => f.write_str("taken"),
+            AnswerWord::Status(status) => write!(f, "{status}"),
+            AnswerWord::Ended => f.write_str("ended"),
+            AnswerWord::Reset => f.write_str("reset"),
+            AnswerWord::Malformed => f.write_str("malformed"),
         }
     }
 }
 
 /// Answers, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally(BTreeMap<Heard, u64>);
+pub(crate) struct Tally(BTreeMap<AnswerWord, u64>);
 
 impl Tally {
-    pub(crate) fn add(&mut self, heard: Heard) {
-        *self.0.entry(heard).or_insert(0) += 1;
+    pub(crate) fn add(&mut self, word: AnswerWord) {
+        *self.0.entry(word).or_insert(0) += 1;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Heard, u64)> + '_ {
-        self.0.iter().map(|(heard, count)| (*heard, *count))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AnswerWord, u64)> + '_ {
+        self.0.iter().map(|(word, count)| (*word, *count))
     }
 }
 
@@ -106,10 +106,10 @@ impl Responses {
             bytes = &bytes[skipped..];
             let Some(size) = self.take_head(bytes) else { return };
             bytes = &bytes[size..];
-            let heard = self.parse_head().unwrap_or(Heard::Malformed);
+            let word = self.parse_head().unwrap_or(AnswerWord::Malformed);
             self.head.clear();
-            tally.add(heard);
-            if heard == Heard::Malformed {
+            tally.add(word);
+            if word == AnswerWord::Malformed {
                 return;
             }
         }
@@ -131,13 +131,13 @@ impl Responses {
         }
     }
 
-    fn parse_head(&mut self) -> Option<Heard> {
+    fn parse_head(&mut self) -> Option<AnswerWord> {
         let head = std::str::from_utf8(&self.head).ok()?;
         let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
         let mut fields = head.lines().filter_map(|line| line.split_once(':'));
         let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         self.body = length.map_or(Some(0), |(_, value)| value.trim().parse().ok())?;
-        Some(Heard::Status(status))
+        Some(AnswerWord::Status(status))
     }
 }
 
@@ -155,11 +155,11 @@ mod tests {
             let (mut responses, mut tally) = (Responses::default(), Tally::default());
             all.as_bytes().chunks(size).for_each(|chunk| responses.push(chunk, &mut tally));
             let found: Vec<_> = tally.iter().collect();
-            assert_eq!(found, [(Heard::Status(200), 2), (Heard::Status(503), 1)], "{size}");
+            assert_eq!(found, [(AnswerWord::Status(200), 2), (AnswerWord::Status(503), 1)], "{size}");
         }
         let (mut responses, mut tally) = (Responses::default(), Tally::default());
         responses.push(b"garbage\r\n\r\n", &mut tally);
-        assert_eq!(tally.iter().collect::<Vec<_>>(), [(Heard::Malformed, 1)]);
+        assert_eq!(tally.iter().collect::<Vec<_>>(), [(AnswerWord::Malformed, 1)]);
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         let word = |operation, body: &[u8]| {
             let bytes = frame(operation, 1, body);
             let item = Frame { operation, sequence: 1, body: bytes[16..].to_vec() };
-            Heard::of_frame(&item).map(|heard| heard.to_string())
+            AnswerWord::of_frame(&item).map(|word| word.to_string())
         };
         assert_eq!(word(op::CLOSED, &[0x0d, 0xac]).as_deref(), Some("closed 3500"));
         assert_eq!(word(op::ERROR, &[1, 0xad]).as_deref(), Some("error 429"));
