@@ -36,7 +36,7 @@ const SLOW_BYTES_MIN: usize = 16 << 10;
 /// The longest time that timers are held back while frames keep arriving.
 const BEHIND_MAX: Duration = Duration::from_millis(50);
 /// The longest idle period when the time of the next frame is not known.
-const REST_MAX: Duration = Duration::from_millis(1);
+const IDLE_MAX: Duration = Duration::from_millis(1);
 
 /// What a backend needs beyond netpoll's own configuration.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ pub struct PollBackend<D, C> {
     waiting: WaitingList,
     accepting: bool,
     counts: Counts,
-    heard: Heard,
+    received_until: ReceivedUntil,
     work: Work,
     /// The time of the last poll. Sends use it: their bytes leave in the next poll, and reading the
     /// clock for each of many small messages is a measurable part of their cost
@@ -136,17 +136,17 @@ pub struct PollBackend<D, C> {
 /// The time up to which all received frames have been handled. Timers use it: a thread that had no
 /// processor for a while finds timers due and, in its queue, the acknowledgements that stop them.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
+struct ReceivedUntil {
     at: Timestamp,
     /// The start of the period in which the queue was read without becoming empty.
     behind_since: Option<Timestamp>,
 }
 
-impl Heard {
+impl ReceivedUntil {
     fn note(&mut self, now: Timestamp, is_empty: bool) {
         let since = *self.behind_since.get_or_insert(now);
         if is_empty || now.since(since) > BEHIND_MAX {
-            *self = Heard { at: now, behind_since: None };
+            *self = ReceivedUntil { at: now, behind_since: None };
         }
     }
 }
@@ -191,7 +191,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
             waiting: WaitingList::new(config.backend.connections_max, config.kept_bytes_max()),
             accepting: true,
             counts: Counts::default(),
-            heard: Heard { at: clock.now(), behind_since: None },
+            received_until: ReceivedUntil { at: clock.now(), behind_since: None },
             work: Work::default(),
             recent: clock.now(),
             clock,
@@ -227,7 +227,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
         while (self.stack.levels()[0] > 0 || self.stack.has_output())
             && self.clock.now().since(start) < at_most
         {
-            self.poll(REST_MAX, &mut batch)?;
+            self.poll(IDLE_MAX, &mut batch)?;
             batch.drain().for_each(drop);
         }
         Ok(())
@@ -242,17 +242,17 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
     /// Runs one round at `now`, without waiting.
     fn turn(&mut self, now: Timestamp, batch: &mut Completions) {
         self.counts.polls += 1;
-        self.stack.poll_heard(now, self.heard.at, &mut self.device);
+        self.stack.poll_received_until(now, self.received_until.at, &mut self.device);
         self.report(batch);
         // One burst, so that it is answered before the next is received: peers that wait for an
         // answer send nothing meanwhile.
         if !batch.is_full() && self.stack.has_room() {
             self.device.receive_burst(now, self.stack.pools(), &mut self.frames);
-            self.heard.note(now, self.frames.len() < BURST);
+            self.received_until.note(now, self.frames.len() < BURST);
             self.stack.handle_burst(now, &mut self.frames);
             self.report(batch);
         } else {
-            self.heard.note(now, false);
+            self.received_until.note(now, false);
         }
     }
 
@@ -267,7 +267,7 @@ impl<D: Device, C: Clock> PollBackend<D, C> {
     fn quiet_time(&self, now: Timestamp) -> Duration {
         let arrival = self.device.next_arrival().map(|at| at.since(now));
         let timer = self.stack.next_timer(now);
-        [arrival, timer].into_iter().flatten().fold(REST_MAX, Duration::min)
+        [arrival, timer].into_iter().flatten().fold(IDLE_MAX, Duration::min)
     }
 }
 
@@ -339,7 +339,7 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
                 return Ok(());
             }
             if !has_work {
-                self.clock.rest(left.min(self.quiet_time(now)), &self.waker);
+                self.clock.idle(left.min(self.quiet_time(now)), &self.waker);
             }
             round = self.clock.now();
         }
@@ -359,11 +359,11 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
     }
 
     fn unread(&mut self, connection: ConnectionId, buffer: Buffer, size: usize) -> Result<(), Buffer> {
-        self.stack.put_back(self.recent, connection, buffer, size)
+        self.stack.unread(self.recent, connection, buffer, size)
     }
 
     fn has_unread(&self, connection: ConnectionId) -> bool {
-        self.stack.has_put_back(connection)
+        self.stack.has_unread(connection)
     }
 
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {

@@ -10,7 +10,7 @@ pub trait Clock {
     fn now(&self) -> Timestamp;
 
     /// Lets at most `at_most` pass. May return at once, and returns early when the waker is used.
-    fn rest(&mut self, at_most: Duration, waker: &Waker);
+    fn idle(&mut self, at_most: Duration, waker: &Waker);
 
     /// Notes that there was work.
     fn busy(&mut self) {}
@@ -49,7 +49,7 @@ impl Clock for SystemClock {
         self.clock.now()
     }
 
-    fn rest(&mut self, at_most: Duration, _waker: &Waker) {
+    fn idle(&mut self, at_most: Duration, _waker: &Waker) {
         self.idle_rounds = self.idle_rounds.saturating_add(1);
         if self.idle_rounds < SPINS || self.sleep_max.is_zero() {
             std::hint::spin_loop();

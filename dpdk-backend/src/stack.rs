@@ -297,18 +297,23 @@ impl Stack {
 
     /// Fires timers, accepts waiting peers, and gives the device what is due to be sent.
     pub fn poll<D: Device>(&mut self, now: Timestamp, device: &mut D) {
-        self.poll_heard(now, now, device);
+        self.poll_received_until(now, now, device);
     }
 
-    /// The same where only frames received up to `heard` have been handled: only timers due by then
-    /// fire. A frame received since may be the acknowledgement that a timer waits for.
-    pub fn poll_heard<D: Device>(&mut self, now: Timestamp, heard: Timestamp, device: &mut D) {
+    /// The same where only frames received up to `received_until` have been handled: only timers
+    /// due by then fire. A frame received since may be the acknowledgement that a timer waits for.
+    pub fn poll_received_until<D: Device>(
+        &mut self,
+        now: Timestamp,
+        received_until: Timestamp,
+        device: &mut D,
+    ) {
         self.refresh_budget(0);
         self.net.poll_addresses(&mut self.counters, Now::new(now));
-        let (tcp, mut context) = self.context(heard);
+        let (tcp, mut context) = self.context(received_until);
         tcp.expire(&mut context);
         let (tcp, mut context) = self.context(now);
-        tcp.tell_again(&mut context);
+        tcp.deliver_again(&mut context);
         tcp.accept_waiting(&mut context);
         let has_room = self.net.flush_replies(&mut self.counters, device, now);
         if has_room {
@@ -364,7 +369,7 @@ impl Stack {
     ) -> io::Result<(u8, u16)> {
         let ip = Ip::from(address.ip());
         let is_any = address.ip().is_unspecified();
-        if !is_any && self.net.local_index(ip).is_none() && self.net.is_settled() {
+        if !is_any && self.net.local_index(ip).is_none() && self.net.has_checked_addresses() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
         let limits = Limits {
@@ -410,7 +415,7 @@ impl Stack {
     ///
     /// # Errors
     /// The payload.
-    pub fn put_back(
+    pub fn unread(
         &mut self,
         now: Timestamp,
         connection: ConnectionId,
@@ -418,12 +423,12 @@ impl Stack {
         size: usize,
     ) -> Result<(), Buffer> {
         let (tcp, mut context) = self.context(now);
-        tcp.put_back(&mut context, connection, payload, size)
+        tcp.unread(&mut context, connection, payload, size)
     }
 
     /// Whether the connection has returned payloads that were not delivered again yet.
-    pub fn has_put_back(&self, connection: ConnectionId) -> bool {
-        self.tcp.has_put_back(connection)
+    pub fn has_unread(&self, connection: ConnectionId) -> bool {
+        self.tcp.has_unread(connection)
     }
 
     /// Stops or resumes receiving from a connection: see [`netpoll::Backend::set_receiving`].
@@ -478,8 +483,8 @@ impl Stack {
     }
 
     /// Makes a neighbor known, without a request.
-    pub fn set_neighbour(&mut self, ip: std::net::IpAddr, mac: Mac, now: Timestamp) {
-        self.net.set_neighbour(Ip::from(ip), mac, Now::new(now), &mut self.counters);
+    pub fn set_neighbor(&mut self, ip: std::net::IpAddr, mac: Mac, now: Timestamp) {
+        self.net.set_neighbor(Ip::from(ip), mac, Now::new(now), &mut self.counters);
     }
 
     /// Whether nothing is left of any connection but records in TIME-WAIT, and every buffer is

@@ -111,8 +111,8 @@ impl Scene {
         let limits = ListenLimits { user_timeout_ms: 0, flight_bytes_max: 1 << 20, window_max: 1 << 18 };
         scene.server.stack.listen(address, CROWD, limits).expect("a free port");
         let (server, client) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
-        scene.server.stack.set_neighbour([10, 0, 0, 2].into(), client, scene.now);
-        scene.client.stack.set_neighbour(SERVER.into(), server, scene.now);
+        scene.server.stack.set_neighbor([10, 0, 0, 2].into(), client, scene.now);
+        scene.client.stack.set_neighbor(SERVER.into(), server, scene.now);
         for _ in 0..CROWD {
             scene.client.stack.connect(scene.now, None, address).expect("room");
         }

@@ -207,7 +207,7 @@ fn martians_fragments_and_nonsense_are_dropped_by_reason() {
 }
 
 #[test]
-fn an_arp_storm_moves_no_neighbour_in_use() {
+fn an_arp_storm_moves_no_neighbor_in_use() {
     let mut scene = Scene::new();
     scene.storm(300, 64, |rng| {
         let claims_client = rng.below(4) == 0;

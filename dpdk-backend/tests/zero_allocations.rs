@@ -47,7 +47,7 @@ impl Clock for VirtualClock {
         self.0.get()
     }
 
-    fn rest(&mut self, at_most: Duration, _waker: &Waker) {
+    fn idle(&mut self, at_most: Duration, _waker: &Waker) {
         self.0.set(self.0.get() + at_most);
     }
 }

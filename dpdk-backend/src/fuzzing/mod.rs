@@ -78,7 +78,7 @@ impl World {
         let config = StackConfig { interface, tcp, pools, receive_reserve: 3 };
         let now = Timestamp::from_nanos(1_000_000_000);
         let mut stack = Stack::new(&config, [1, 2], now).expect("the configuration is right");
-        stack.set_neighbour(family.peer(), PEER_MAC, now);
+        stack.set_neighbor(family.peer(), PEER_MAC, now);
         let limits = ListenLimits { user_timeout_ms: 3000, flight_bytes_max: 8192, window_max: 16_384 };
         stack.listen(SocketAddr::new(family.own(), 80), 2, limits).expect("a free port");
         World { stack, tap: Tap::default(), now, id: None, family, next: IRS, ports: (80, 4000) }

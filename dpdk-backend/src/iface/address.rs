@@ -37,7 +37,7 @@ pub struct InterfaceConfig {
     /// The hop limit of packets.
     pub hop_limit: u8,
     /// Neighbors in the cache at most.
-    pub neighbours_max: usize,
+    pub neighbors_max: usize,
     /// ICMP answers and errors a second at most.
     pub icmp_per_second: u32,
     /// Requests for hardware addresses, and answers to them, a second at most.
@@ -90,7 +90,7 @@ impl InterfaceConfig {
             gateway_v4: None,
             gateway_v6: None,
             hop_limit: 64,
-            neighbours_max: 1024,
+            neighbors_max: 1024,
             icmp_per_second: 1000,
             discoveries_per_second: 1000,
             detect_duplicates: false,

@@ -5,7 +5,7 @@
 //! (RFC 826's merge) and create none.
 
 use super::interface::Interface;
-use super::neighbour::Source;
+use super::neighbor::Source;
 use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::arp::{Arp, Operation, PACKET_SIZE};
@@ -44,9 +44,9 @@ impl Interface {
             Operation::Request => self.answer_arp(counters, now, &arp, is_probe),
             Operation::Reply => {
                 counters.arp_replies += 1;
-                if self.neighbours.is_asked_for(sender) {
-                    self.learnt |=
-                        self.neighbours.learn(sender, arp.sender_mac, Source::Asked, now, counters);
+                if self.neighbors.is_asked_for(sender) {
+                    self.resolved_any |=
+                        self.neighbors.learn(sender, arp.sender_mac, Source::Asked, now, counters);
                 }
             }
         }
@@ -56,8 +56,8 @@ impl Interface {
         let sender = Ip::from_v4(arp.sender_ip);
         if self.local_index(Ip::from_v4(arp.target_ip)).is_none() {
             // RFC 826: a known sender may have moved.
-            if !is_probe && self.neighbours.is_asked_for(sender) {
-                self.neighbours.learn(sender, arp.sender_mac, Source::Asked, now, counters);
+            if !is_probe && self.neighbors.is_asked_for(sender) {
+                self.neighbors.learn(sender, arp.sender_mac, Source::Asked, now, counters);
             }
             return;
         }
@@ -66,7 +66,7 @@ impl Interface {
             return;
         }
         if !is_probe {
-            self.learnt |= self.neighbours.learn(sender, arp.sender_mac, Source::Unasked, now, counters);
+            self.resolved_any |= self.neighbors.learn(sender, arp.sender_mac, Source::Unasked, now, counters);
         }
         let reply = Arp {
             operation: Operation::Reply,

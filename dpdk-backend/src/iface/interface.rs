@@ -2,7 +2,7 @@
 
 use super::address::AddressWatch;
 use super::address::{Address, AddressState, InterfaceConfig, MTU_MIN};
-use super::neighbour::{Neighbours, Source};
+use super::neighbor::{Neighbors, Source};
 use crate::counters::Counters;
 use crate::device::{Device, Frame};
 use crate::time::{Now, RateLimit};
@@ -34,12 +34,12 @@ pub(crate) struct Interface {
     pub(super) hop_limit: u8,
     pub(super) addresses: Vec<Address>,
     pub(super) gateways: [Option<Ip>; 2],
-    pub(super) neighbours: Neighbours,
+    pub(super) neighbors: Neighbors,
     replies: VecDeque<Reply>,
     pub(super) icmp_limit: RateLimit,
     pub(super) discovery_limit: RateLimit,
-    /// Whether a neighbor was resolved since the last call of `take_learnt`.
-    pub(super) learnt: bool,
+    /// Whether a neighbor was resolved since the last call of `take_resolved`.
+    pub(super) resolved_any: bool,
     pub(super) watch: Option<Arc<AddressWatch>>,
 }
 
@@ -58,11 +58,11 @@ impl Interface {
                 config.gateway_v4.map(|ip| Ip::from_v4(ip.octets())),
                 config.gateway_v6.map(|ip| Ip::from_v6(ip.octets())),
             ],
-            neighbours: Neighbours::new(config.neighbours_max, secret),
+            neighbors: Neighbors::new(config.neighbors_max, secret),
             replies: VecDeque::with_capacity(REPLIES_MAX),
             icmp_limit: RateLimit::new(config.icmp_per_second, secret),
             discovery_limit: RateLimit::new(config.discoveries_per_second, !secret),
-            learnt: false,
+            resolved_any: false,
             watch: config.watch.clone(),
         };
         (0..interface.addresses.len()).for_each(|position| interface.note_address(position));
@@ -94,7 +94,7 @@ impl Interface {
     }
 
     /// Whether duplicate address detection is complete for every address.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn has_checked_addresses(&self) -> bool {
         self.addresses.iter().all(|address| !matches!(address.state, AddressState::Tentative { .. }))
     }
 
@@ -144,7 +144,7 @@ impl Interface {
         hint: &mut u16,
     ) -> Option<Mac> {
         let hop = if self.is_on_link(remote) { remote } else { self.gateways[usize::from(!remote.is_v4())]? };
-        let found = self.neighbours.find(hop, hint, now, cx);
+        let found = self.neighbors.find(hop, hint, now, cx);
         if found.ask {
             self.ask(cx, now, local, hop);
         }
@@ -164,14 +164,14 @@ impl Interface {
     }
 
     /// Whether a neighbor was resolved since the last call.
-    pub(crate) fn take_learnt(&mut self) -> bool {
-        std::mem::take(&mut self.learnt)
+    pub(crate) fn take_resolved(&mut self) -> bool {
+        std::mem::take(&mut self.resolved_any)
     }
 
     /// Adds a configured neighbor.
-    pub(crate) fn set_neighbour(&mut self, ip: Ip, mac: Mac, now: Now, counters: &mut Counters) {
-        self.neighbours.learn(ip, mac, Source::Asked, now, counters);
-        self.learnt = true;
+    pub(crate) fn set_neighbor(&mut self, ip: Ip, mac: Mac, now: Now, counters: &mut Counters) {
+        self.neighbors.learn(ip, mac, Source::Asked, now, counters);
+        self.resolved_any = true;
     }
 
     // --- control frames ---

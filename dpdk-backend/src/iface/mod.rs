@@ -12,7 +12,7 @@ mod frames;
 mod icmp;
 mod interface;
 mod ndp;
-mod neighbour;
+mod neighbor;
 
 pub use address::{AddressConfig, AddressWatch, InterfaceConfig};
 pub(crate) use frames::{HEADER_SIZE_MAX, TcpFrame};

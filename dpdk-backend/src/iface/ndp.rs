@@ -3,7 +3,7 @@
 
 use super::icmp::IcmpPacket;
 use super::interface::Interface;
-use super::neighbour::Source;
+use super::neighbor::Source;
 use crate::counters::Counters;
 use crate::time::Now;
 use crate::wire::checksum::Sum;
@@ -77,7 +77,7 @@ impl Interface {
         }
         let mac = source_mac.unwrap_or(packet.mac);
         if self.is_on_link(packet.source) && !self.is_martian(packet.source) {
-            self.learnt |= self.neighbours.learn(packet.source, mac, Source::Unasked, now, counters);
+            self.resolved_any |= self.neighbors.learn(packet.source, mac, Source::Unasked, now, counters);
         }
         self.send_advertisement(counters, target, Some(packet.source), mac);
     }
@@ -95,11 +95,11 @@ impl Interface {
             return self.claimed_by_other(counters, now, ip);
         }
         // RFC 4861, 7.2.5: creates no entry. Without the override flag a known address stays.
-        let (Some(mac), true) = (target_mac, self.neighbours.is_asked_for(ip)) else { return };
+        let (Some(mac), true) = (target_mac, self.neighbors.is_asked_for(ip)) else { return };
         let mut hint = u16::MAX;
-        let known = self.neighbours.find(ip, &mut hint, now, counters).mac;
+        let known = self.neighbors.find(ip, &mut hint, now, counters).mac;
         if known.is_none() || overrides || known == Some(mac) {
-            self.learnt |= self.neighbours.learn(ip, mac, Source::Asked, now, counters);
+            self.resolved_any |= self.neighbors.learn(ip, mac, Source::Asked, now, counters);
         }
     }
 

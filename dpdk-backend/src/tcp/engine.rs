@@ -259,7 +259,7 @@ impl Tcp {
     }
 
     /// Frees an active block that is not needed any more, and sets the timer for the rest.
-    pub(in crate::tcp) fn settle(&mut self, index: BlockIndex, now: Now) {
+    pub(in crate::tcp) fn reschedule(&mut self, index: BlockIndex, now: Now) {
         let block = &mut self.table[index];
         if !block.state.is_synchronized() && block.state != State::SynSent {
             return;

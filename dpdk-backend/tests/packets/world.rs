@@ -130,7 +130,7 @@ impl World {
         let now = Timestamp::from_nanos(START);
         let mut stack = Stack::new(&stack_config, [7, 11], now).map_err(|error| error.to_string())?;
         if get("learn", 1) == 1 {
-            stack.set_neighbour(address(2, v6), PEER_MAC, now);
+            stack.set_neighbor(address(2, v6), PEER_MAC, now);
         }
         let wire = Wire { out: VecDeque::new(), tso: get("tso", 0) as u32 };
         Ok(World {

@@ -238,7 +238,7 @@ impl Tcp {
             active: old.active,
             timer: old.timer,
             timer_slot: old.timer_slot,
-            neighbour: old.neighbour,
+            neighbor: old.neighbor,
             generation: old.generation,
             ..fresh
         };
@@ -264,6 +264,6 @@ impl Tcp {
         cx.counters.connections_opened += 1;
         self.reports.notices.push_back(Notice::Connected(index));
         self.mark_dirty(index);
-        self.settle(index, cx.now);
+        self.reschedule(index, cx.now);
     }
 }

@@ -25,7 +25,7 @@ use netpoll::{CloseReason, Slot};
 
 /// How the peer learns of the close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tcp) enum Farewell {
+pub(in crate::tcp) enum FinOrReset {
     /// With a FIN behind the bytes in flight.
     Fin,
     /// With a reset.
@@ -37,11 +37,11 @@ impl Tcp {
     pub(in crate::tcp) fn end_gone(&mut self, cx: &mut Context<'_>, index: BlockIndex, reason: CloseReason) {
         let hash = self.hash_of(cx.net, index);
         self.flows.remove(hash, Record::Connection(index));
-        self.forget_block(index, reason);
+        self.retire_block(index, reason);
     }
 
     /// Frees what a block holds. An orphan's block is freed; an owner's waits for its report.
-    fn forget_block(&mut self, index: BlockIndex, reason: CloseReason) {
+    fn retire_block(&mut self, index: BlockIndex, reason: CloseReason) {
         self.release_active(index);
         self.wheel.cancel(&mut self.table, index);
         if self.table[index].has(Facts::ORPHAN) {
@@ -94,17 +94,17 @@ impl Tcp {
         cx: &mut Context<'_>,
         index: BlockIndex,
         reason: CloseReason,
-        farewell: Farewell,
+        how: FinOrReset,
     ) {
         if self.table[index].has(Facts::ORPHAN) {
             return;
         }
-        let orphan = match farewell {
-            Farewell::Fin => self.table.take_orphan(),
-            Farewell::Reset => None,
+        let orphan = match how {
+            FinOrReset::Fin => self.table.take_orphan(),
+            FinOrReset::Reset => None,
         };
         let Some(orphan) = orphan else {
-            cx.counters.orphans_overflow += u64::from(farewell == Farewell::Fin);
+            cx.counters.orphans_overflow += u64::from(how == FinOrReset::Fin);
             self.end_gone(cx, index, reason);
             self.table[index].set(Todos::RESET);
             return self.mark_dirty(index);
@@ -130,12 +130,12 @@ impl Tcp {
         block.ack_due_ms = cx.now.ms.wrapping_add(patience_ms);
         self.table[orphan] = block;
         self.table[index].active = Slot::NONE;
-        self.forget_block(index, reason);
+        self.retire_block(index, reason);
         if self.table[orphan].has(Facts::FIN_AHEAD) || self.has_kept(orphan) {
             self.drop_kept(orphan);
         }
         self.mark_dirty(orphan);
-        self.settle(orphan, cx.now);
+        self.reschedule(orphan, cx.now);
     }
 
     fn has_kept(&self, index: BlockIndex) -> bool {
@@ -144,7 +144,7 @@ impl Tcp {
 
     /// Drops segments ahead of a gap that was not filled in time. The peer sends them again if it
     /// still has them (RFC 2018, 8).
-    pub(in crate::tcp) fn forget_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
+    pub(in crate::tcp) fn expire_kept(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         cx.counters.out_of_order_expired += 1;
         self.drop_kept(index);
     }
@@ -182,6 +182,6 @@ impl Tcp {
         let evicted = self.peers.time_wait.insert(&mut self.flows, record, Record::Connection(index), cx.now);
         cx.counters.time_waits += 1;
         cx.counters.time_wait_evictions += u64::from(evicted);
-        self.forget_block(index, CloseReason::Local);
+        self.retire_block(index, CloseReason::Local);
     }
 }

@@ -97,7 +97,7 @@ impl Tcp {
         };
         cx.counters.resets_sent += 1;
         self.reply(cx, entry.mac, tuple, &header);
-        self.forget_half_open(cx, index);
+        self.drop_half_open(cx, index);
         true
     }
 

@@ -1,6 +1,6 @@
 //! The owner's requests, and the reports to it.
 
-use crate::tcp::control::end::Farewell;
+use crate::tcp::control::end::FinOrReset;
 use crate::tcp::engine::{Context, Limits, Listener, Notice, Tcp};
 use crate::tcp::tables::control_block::State;
 use crate::tcp::tables::index::BlockIndex;
@@ -130,7 +130,7 @@ impl Tcp {
         };
         if let Err(refused) = self.stores.pieces.push(&mut active.queue, buffer, priority, keep) {
             cx.counters.send_store_full += 1;
-            self.settle(index, cx.now);
+            self.reschedule(index, cx.now);
             return Err(refused);
         }
         active.unsent += size as u32;
@@ -188,12 +188,12 @@ impl Tcp {
         match self.table[index].state {
             State::SynSent => self.end_gone(cx, index, CloseReason::Local),
             // Half of a simultaneous open: the peer loses nothing but its SYN.
-            State::SynReceived => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset),
+            State::SynReceived => self.end_for_owner(cx, index, CloseReason::Local, FinOrReset::Reset),
             // RFC 2525, 2.17: unread data must not look as if it had been read.
             _ if unread && !self.table[index].has(Facts::DISCARD) => {
-                self.end_for_owner(cx, index, CloseReason::Local, Farewell::Reset);
+                self.end_for_owner(cx, index, CloseReason::Local, FinOrReset::Reset);
             }
-            _ => self.end_for_owner(cx, index, CloseReason::Local, Farewell::Fin),
+            _ => self.end_for_owner(cx, index, CloseReason::Local, FinOrReset::Fin),
         }
     }
 
@@ -201,9 +201,9 @@ impl Tcp {
     fn purge_received(&mut self, index: BlockIndex) -> bool {
         let before = self.reports.received.len();
         self.reports.received.retain(|(other, _)| *other != index);
-        let told = self.reports.received.len() < before;
+        let had_received = self.reports.received.len() < before;
         self.table[index].clear(Lists::UNREAD);
-        self.reports.unread.purge(index) | told
+        self.reports.unread.purge(index) | had_received
     }
 
     /// Payload bytes that the connection holds: queued, or in flight until they are acknowledged.
@@ -290,7 +290,7 @@ impl Tcp {
         let reports = &self.reports;
         let is_empty =
             reports.notices.is_empty() && reports.received.is_empty() && reports.closings.is_empty();
-        !is_empty || self.reports.unread.has_told()
+        !is_empty || self.reports.unread.has_ready()
     }
 
     /// The next report: opened connections first, then payloads, then closed connections. A
@@ -311,7 +311,7 @@ impl Tcp {
             self.reports.closings.clear();
             return None;
         };
-        if self.tell_before_end(index)
+        if self.deliver_before_end(index)
             && let Some((index, buffer)) = self.next_payload()
         {
             return Some(Report::Received(self.id(index), buffer));

@@ -6,7 +6,7 @@
 
 use crate::tcp::congestion::recovery;
 use crate::tcp::congestion::rtt;
-use crate::tcp::control::end::Farewell;
+use crate::tcp::control::end::FinOrReset;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::tables::active::TimerKind;
 use crate::tcp::tables::control_block::State;
@@ -168,7 +168,7 @@ impl Tcp {
             return self.fire_patience(cx, index);
         }
         if self.gap_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms)) {
-            self.forget_kept(cx, index);
+            self.expire_kept(cx, index);
         }
         if self.keepalive_deadline(index).is_some_and(|due_ms| cx.now.reached(due_ms))
             && !self.keep_alive(cx, index)
@@ -183,7 +183,7 @@ impl Tcp {
         {
             return;
         }
-        self.settle(index, cx.now);
+        self.reschedule(index, cx.now);
     }
 
     /// Returns false when the connection has ended.
@@ -220,7 +220,7 @@ impl Tcp {
         // A shut window is not silence: the peer answers the probes, or the copies of what was in
         // flight when it was shut (RFC 9293, SHLD-17, MUST-35). An orphan must not be held that
         // way.
-        let heard = !block.has(Facts::ORPHAN)
+        let received_until = !block.has(Facts::ORPHAN)
             && (active.timer.kind == TimerKind::Persist || block.snd.wnd == 0)
             && cx.now.since(block.received_ms) < rtt::RTO_MAX_MS * 2;
         let most = if block.has(Facts::ORPHAN) {
@@ -228,7 +228,7 @@ impl Tcp {
         } else {
             self.config.timeouts.retries_max
         };
-        active.timer.retries >= most && !heard
+        active.timer.retries >= most && !received_until
     }
 
     /// RFC 9293, 3.8.6.1 and 3.8.6.2.1: probes a shut window, fills a small one.
@@ -258,7 +258,7 @@ impl Tcp {
             self.send_reset(cx, index);
             return self.end_gone(cx, index, CloseReason::TimedOut);
         }
-        self.end_for_owner(cx, index, CloseReason::TimedOut, Farewell::Reset);
+        self.end_for_owner(cx, index, CloseReason::TimedOut, FinOrReset::Reset);
     }
 
     /// RFC 6298, 5.4 to 5.7.

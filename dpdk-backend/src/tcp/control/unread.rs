@@ -26,7 +26,7 @@ impl Tcp {
     ///
     /// # Errors
     /// The payload, when no block was freed for long, or the connection has ended.
-    pub(crate) fn put_back(
+    pub(crate) fn unread(
         &mut self,
         cx: &mut Context<'_>,
         id: ConnectionId,
@@ -34,30 +34,30 @@ impl Tcp {
         size: usize,
     ) -> Result<(), Buffer> {
         let index = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED));
-        let put_back = &mut self.reports.unread;
+        let unread = &mut self.reports.unread;
         let Some(index) = index else { return Err(payload) };
-        if put_back.refuses || put_back.waiting.len() == put_back.waiting.capacity() {
+        if unread.refuses || unread.waiting.len() == unread.waiting.capacity() {
             return Err(payload);
         }
-        if put_back.is_empty() {
-            put_back.since_ms = cx.now.ms;
+        if unread.is_empty() {
+            unread.since_ms = cx.now.ms;
         }
-        put_back.size_min = put_back.size_min.min(size);
-        put_back.waiting.push_back((index, payload));
+        unread.size_min = unread.size_min.min(size);
+        unread.waiting.push_back((index, payload));
         self.table[index].set(Lists::UNREAD);
         cx.counters.receives_put_back += 1;
         Ok(())
     }
 
     /// Whether the connection has returned payloads since they were last delivered.
-    pub(crate) fn has_put_back(&self, id: ConnectionId) -> bool {
+    pub(crate) fn has_unread(&self, id: ConnectionId) -> bool {
         !self.reports.unread.is_empty()
             && self.live(id).is_some_and(|index| self.table[index].has(Lists::UNREAD))
     }
 
     /// Delivers returned payloads again, when blocks are free or there were none for long.
-    pub(crate) fn tell_again(&mut self, cx: &mut Context<'_>) {
-        if self.reports.unread.has_told() {
+    pub(crate) fn deliver_again(&mut self, cx: &mut Context<'_>) {
+        if self.reports.unread.has_ready() {
             return;
         }
         self.reports.unread.refuses = false;
@@ -65,27 +65,27 @@ impl Tcp {
             return;
         }
         let waited = cx.now.since(self.reports.unread.since_ms);
-        if self.reports.unread.is_worth_telling(cx.pools, waited > 0) {
-            self.tell_all_again(cx.now.ms);
+        if self.reports.unread.is_worth_delivering(cx.pools, waited > 0) {
+            self.deliver_all_again(cx.now.ms);
         } else if waited >= WITHOUT_BLOCKS_MS {
-            self.tell_all_again(cx.now.ms);
+            self.deliver_all_again(cx.now.ms);
             self.reports.unread.refuses = true;
         }
     }
 
-    fn tell_all_again(&mut self, now_ms: u32) {
-        let put_back = &mut self.reports.unread;
-        (put_back.told, put_back.size_min, put_back.since_ms) = (put_back.waiting.len(), usize::MAX, now_ms);
-        for (index, _) in &put_back.waiting {
+    fn deliver_all_again(&mut self, now_ms: u32) {
+        let unread = &mut self.reports.unread;
+        (unread.ready, unread.size_min, unread.since_ms) = (unread.waiting.len(), usize::MAX, now_ms);
+        for (index, _) in &unread.waiting {
             self.table[*index].clear(Lists::UNREAD);
         }
     }
 
     /// Delivers everything again, before the end of a connection that has returned payloads.
-    pub(in crate::tcp) fn tell_before_end(&mut self, index: BlockIndex) -> bool {
+    pub(in crate::tcp) fn deliver_before_end(&mut self, index: BlockIndex) -> bool {
         let waits = !self.reports.unread.is_empty() && self.table[index].has(Lists::UNREAD);
         if waits {
-            self.tell_all_again(self.reports.unread.since_ms);
+            self.deliver_all_again(self.reports.unread.since_ms);
         }
         waits
     }

@@ -68,7 +68,7 @@ impl Tcp {
                 return self.receive_fin(cx, index, segment);
             }
         }
-        self.settle(index, cx.now);
+        self.reschedule(index, cx.now);
     }
 
     fn check(&mut self, cx: &mut Context<'_>, index: BlockIndex, segment: &Segment) -> Verdict {

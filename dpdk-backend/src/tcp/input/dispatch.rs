@@ -32,7 +32,7 @@ impl Tcp {
             Some(Record::Connection(index)) => self.handle_connection(cx, index, segment, frame),
             Some(Record::HalfOpen(index)) => self.handle_half_open(cx, index, segment, frame),
             Some(Record::TimeWait(index)) => self.handle_time_wait(cx, index, segment, frame),
-            None => self.handle_stranger(cx, segment, frame),
+            None => self.handle_unmatched(cx, segment, frame),
         }
     }
 

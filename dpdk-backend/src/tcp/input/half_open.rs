@@ -96,7 +96,7 @@ impl Tcp {
             // RFC 5961, 3.2: only the exact number resets.
             if header.sequence == expected {
                 cx.counters.resets_received += 1;
-                self.forget_half_open(cx, index);
+                self.drop_half_open(cx, index);
             } else {
                 cx.counters.drop_out_of_window += 1;
             }
@@ -133,12 +133,12 @@ impl Tcp {
         }
         if !self.ports.listening {
             self.refuse(cx, segment);
-            return self.forget_half_open(cx, index);
+            return self.drop_half_open(cx, index);
         }
         self.peers.syn_cache.get_mut(index).handshake.window = header.window;
         if !self.may_accept() {
             cx.counters.table_full += u64::from(!entry.is_waiting());
-            self.peers.syn_cache.let_wait(index);
+            self.peers.syn_cache.mark_waiting(index);
             if segment.span() > 0 {
                 self.acknowledge_half_open(cx, index);
             }
@@ -180,7 +180,7 @@ impl Tcp {
         self.reply(cx, entry.mac, tuple, &header);
     }
 
-    pub(in crate::tcp) fn forget_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
+    pub(in crate::tcp) fn drop_half_open(&mut self, cx: &mut Context<'_>, index: Slot<HalfOpen>) {
         let entry = *self.peers.syn_cache.get(index);
         let hash = self.keys.flow(&entry.tuple(cx.net.local(entry.local_index)));
         self.flows.remove(hash, Record::HalfOpen(index));
@@ -198,7 +198,7 @@ impl Tcp {
                 }
                 Some(Due::GiveUp(index)) => {
                     cx.counters.syn_timeouts += 1;
-                    self.forget_half_open(cx, index);
+                    self.drop_half_open(cx, index);
                 }
                 None => return,
             }

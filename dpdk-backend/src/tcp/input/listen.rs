@@ -14,7 +14,12 @@ use netpoll::Buffer;
 
 impl Tcp {
     /// RFC 9293, 3.10.7.1 and 3.10.7.2.
-    pub(in crate::tcp) fn handle_stranger(&mut self, cx: &mut Context<'_>, segment: &Segment, frame: Buffer) {
+    pub(in crate::tcp) fn handle_unmatched(
+        &mut self,
+        cx: &mut Context<'_>,
+        segment: &Segment,
+        frame: Buffer,
+    ) {
         let flags = segment.header.flags;
         if flags.has(Flags::RST) {
             cx.counters.drop_no_connection += 1;

@@ -3,7 +3,7 @@
 //! Payload in order is delivered in the buffer that it was received in. The engine has no receive
 //! queue of its own: windows are computed from the budget of buffers that the owner does not hold.
 
-use crate::tcp::control::end::Farewell;
+use crate::tcp::control::end::FinOrReset;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
@@ -245,7 +245,7 @@ impl Tcp {
                 return self.take_fin(cx, index);
             }
         }
-        self.settle(index, cx.now);
+        self.reschedule(index, cx.now);
     }
 
     fn remember_fin(&mut self, index: BlockIndex, at: u32, cx: &mut Context<'_>) {
@@ -266,7 +266,7 @@ impl Tcp {
                 let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
                 if unsent == 0 && !self.table[index].has(Facts::FIN_QUEUED) {
                     // Nothing is left to send: our FIN goes with the acknowledgement.
-                    return self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
+                    return self.end_for_owner(cx, index, CloseReason::PeerClosed, FinOrReset::Fin);
                 }
             }
             State::FinWait1 => block.state = State::Closing,
@@ -274,6 +274,6 @@ impl Tcp {
             _ => {}
         }
         self.mark_dirty(index);
-        self.settle(index, cx.now);
+        self.reschedule(index, cx.now);
     }
 }

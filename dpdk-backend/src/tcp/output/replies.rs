@@ -109,7 +109,7 @@ impl Tcp {
     pub(in crate::tcp) fn resolve(&mut self, cx: &mut Context<'_>, index: BlockIndex) -> Option<Mac> {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
-        let found = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
+        let found = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbor);
         if found.is_none() {
             block.set(Todos::ACK_NOW);
             cx.counters.neighbour_waits += 1;
@@ -191,7 +191,7 @@ impl Tcp {
     pub(in crate::tcp) fn send_reset(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
         let block = &mut self.table[index];
         let (local, remote) = (block.local_index, block.remote);
-        let mac = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbour);
+        let mac = cx.net.resolve(cx.counters, cx.now, local, remote, &mut block.neighbor);
         let Some(mac) = mac else { return };
         let block = &self.table[index];
         let header = tcp::Tcp {

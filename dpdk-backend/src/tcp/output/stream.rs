@@ -9,7 +9,7 @@ use crate::device::Payload;
 use crate::device::{Device, DeviceFull, Frame, Offload};
 use crate::iface::{HEADER_SIZE_MAX, TcpFrame};
 use crate::tcp::congestion::{cubic, recovery, rtt};
-use crate::tcp::control::end::Farewell;
+use crate::tcp::control::end::FinOrReset;
 use crate::tcp::engine::{Context, Notice, Tcp};
 use crate::tcp::output::replies::{is_small, is_worth_opening};
 use crate::tcp::tables::active::TimerKind;
@@ -54,7 +54,7 @@ impl Tcp {
     /// stays listed.
     pub(crate) fn output_all<D: Device>(&mut self, cx: &mut Context<'_>, line: &mut Line<'_, D>) {
         self.turn.last_sum = None;
-        if cx.net.take_learnt() {
+        if cx.net.take_resolved() {
             for _ in 0..self.turn.unresolved.len() {
                 let Some(index) = self.turn.unresolved.pop(&mut self.table) else { break };
                 self.mark_dirty(index);
@@ -132,7 +132,7 @@ impl Tcp {
                 if self.table[index].has(Todos::ACK_NOW) {
                     self.send_syn(cx, index);
                 }
-                self.settle(index, cx.now);
+                self.reschedule(index, cx.now);
                 return Ok(());
             }
             _ => {}
@@ -143,7 +143,7 @@ impl Tcp {
         if self.table[index].has(Todos::ACK_NOW) {
             self.send_ack(cx, index, None);
         }
-        self.settle(index, cx.now);
+        self.reschedule(index, cx.now);
         self.end_if_both_done(cx, index);
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Tcp {
         let block = &self.table[index];
         let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
         if block.state == State::CloseWait && unsent == 0 && !block.has(Facts::FIN_QUEUED.or(Facts::ORPHAN)) {
-            self.end_for_owner(cx, index, CloseReason::PeerClosed, Farewell::Fin);
+            self.end_for_owner(cx, index, CloseReason::PeerClosed, FinOrReset::Fin);
         }
     }
 

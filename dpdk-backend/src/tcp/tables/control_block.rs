@@ -174,7 +174,7 @@ pub(crate) struct ControlBlock {
     /// The wheel's list that the timer is in, or [`UNLISTED`].
     pub(crate) timer_slot: u16,
     /// The neighbor that frames are sent to: its place in the interface's table.
-    pub(crate) neighbour: u16,
+    pub(crate) neighbor: u16,
     /// The number of times that the slot was freed.
     pub(crate) generation: u32,
     /// The time at which the oldest unacknowledged payload is acknowledged, in milliseconds. For an
@@ -211,7 +211,7 @@ impl Default for ControlBlock {
             active: Slot::NONE,
             timer: TimerNode::UNSET,
             timer_slot: UNLISTED,
-            neighbour: u16::MAX,
+            neighbor: u16::MAX,
             generation: 0,
             ack_due_ms: 0,
         }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_join_also_behind_the_cursor() {
+    fn neighbors_join_also_behind_the_cursor() {
         let (mut pools, mut pieces, mut queue) = setup(&[]);
         let mut buffer = pools.copy(b"onetwo").unwrap();
         pieces.push(&mut queue, buffer.split_to(3).freeze(), Priority::Reply, Ok).unwrap();

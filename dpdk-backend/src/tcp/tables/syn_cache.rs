@@ -191,7 +191,7 @@ impl SynCache {
     }
 
     /// Notes that the handshake is complete, and that the connection can not be accepted yet.
-    pub(crate) fn let_wait(&mut self, index: Slot<HalfOpen>) {
+    pub(crate) fn mark_waiting(&mut self, index: Slot<HalfOpen>) {
         if !self.entries[index].is_waiting() {
             self.unlink(index);
             self.append(index, WAITING);
@@ -305,7 +305,7 @@ mod tests {
     fn those_that_wait_are_served_in_order_and_never_given_up() {
         let mut cache = SynCache::new(3, 9, 5);
         let all: Vec<_> = (0..3).map(|host| cache.insert(entry(host), 1, at(0)).unwrap()).collect();
-        [all[2], all[0], all[2]].into_iter().for_each(|index| cache.let_wait(index));
+        [all[2], all[0], all[2]].into_iter().for_each(|index| cache.mark_waiting(index));
         assert_eq!((cache.waiting(), cache.first_waiting()), (2, Some(all[2])));
         cache.remove(all[2], 1);
         assert_eq!((cache.waiting(), cache.first_waiting()), (1, Some(all[0])));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 /// Free blocks that are enough to deliver everything again at once. With fewer, payloads are
 /// delivered again once per millisecond: the owner returns those for which it finds no block, which
 /// has a small cost each time.
-const WORTH_TELLING: usize = 32;
+const BLOCKS_ENOUGH: usize = 32;
 
 /// Returned payloads. Either all of them are delivered again or none, which keeps the order of each
 /// connection's payloads.
@@ -15,7 +15,7 @@ const WORTH_TELLING: usize = 32;
 pub(in crate::tcp) struct Unread {
     pub(in crate::tcp) waiting: VecDeque<(BlockIndex, Buffer)>,
     /// How many, from the front on, are to be delivered again.
-    pub(in crate::tcp) told: usize,
+    pub(in crate::tcp) ready: usize,
     /// The smallest block that any of the others needs.
     pub(in crate::tcp) size_min: usize,
     /// The time of the last delivery, or of the first payload since.
@@ -31,7 +31,7 @@ impl Unread {
     pub(in crate::tcp) fn new(capacity: usize) -> Unread {
         Unread {
             waiting: VecDeque::with_capacity(capacity),
-            told: 0,
+            ready: 0,
             size_min: usize::MAX,
             since_ms: 0,
             refuses: false,
@@ -48,13 +48,13 @@ impl Unread {
     }
 
     /// Whether a payload is to be delivered again.
-    pub(in crate::tcp) fn has_told(&self) -> bool {
-        self.told > 0
+    pub(in crate::tcp) fn has_ready(&self) -> bool {
+        self.ready > 0
     }
 
     /// The next payload to be delivered again.
     pub(in crate::tcp) fn next(&mut self) -> Option<(BlockIndex, Buffer)> {
-        self.told = self.told.checked_sub(1)?;
+        self.ready = self.ready.checked_sub(1)?;
         self.waiting.pop_front()
     }
 
@@ -64,14 +64,14 @@ impl Unread {
             return false;
         }
         let before = self.waiting.len();
-        let told = self.waiting.iter().take(self.told).filter(|(other, _)| *other == index).count();
+        let ready = self.waiting.iter().take(self.ready).filter(|(other, _)| *other == index).count();
         self.waiting.retain(|(other, _)| *other != index);
-        self.told -= told;
+        self.ready -= ready;
         self.waiting.len() < before
     }
 
-    pub(in crate::tcp) fn is_worth_telling(&self, pools: &mut BufferPools, is_first_in_ms: bool) -> bool {
-        let enough = self.waiting.len().min(WORTH_TELLING) as u32;
+    pub(in crate::tcp) fn is_worth_delivering(&self, pools: &mut BufferPools, is_first_in_ms: bool) -> bool {
+        let enough = self.waiting.len().min(BLOCKS_ENOUGH) as u32;
         let free = pools.free_for(self.size_min, enough);
         free >= enough || (free > 0 && is_first_in_ms)
     }

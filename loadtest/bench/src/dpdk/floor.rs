@@ -76,7 +76,7 @@ impl Floor {
             let start = clock.now();
             let moved = self.turn(start);
             if moved == 0 {
-                clock.rest(Duration::ZERO, &waker);
+                clock.idle(Duration::ZERO, &waker);
                 continue;
             }
             clock.busy();

@@ -152,7 +152,7 @@ impl Line for Frames {
                 return Ok(());
             }
             if !moved {
-                self.clock.rest(wait, &self.waker);
+                self.clock.idle(wait, &self.waker);
             }
             round = self.clock.now();
         }

@@ -57,7 +57,7 @@ const VACANT: Entry = Entry {
 
 /// The cache.
 #[derive(Debug)]
-pub(crate) struct Neighbours {
+pub(crate) struct Neighbors {
     entries: Vec<Entry>,
     keys: AddressKey,
 }
@@ -70,10 +70,10 @@ pub(crate) struct Found {
     pub(crate) ask: bool,
 }
 
-impl Neighbours {
-    pub(crate) fn new(capacity: usize, secret: u64) -> Neighbours {
+impl Neighbors {
+    pub(crate) fn new(capacity: usize, secret: u64) -> Neighbors {
         let sets = capacity.div_ceil(WAYS).clamp(1, usize::from(u16::MAX) / WAYS - 1);
-        Neighbours { entries: vec![VACANT; sets * WAYS], keys: AddressKey::new(secret) }
+        Neighbors { entries: vec![VACANT; sets * WAYS], keys: AddressKey::new(secret) }
     }
 
     fn set(&self, ip: Ip) -> usize {
@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn questions_are_paced_and_answers_age() {
-        let (mut cache, mut counters, mut hint) = (Neighbours::new(16, 1), Counters::default(), u16::MAX);
-        let ask = |cache: &mut Neighbours, hint: &mut u16, ms| {
+        let (mut cache, mut counters, mut hint) = (Neighbors::new(16, 1), Counters::default(), u16::MAX);
+        let ask = |cache: &mut Neighbors, hint: &mut u16, ms| {
             let found = cache.find(ip(1), hint, at(ms), &mut Counters::default());
             (found.mac.is_some(), found.ask)
         };
@@ -196,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn invented_neighbours_replace_no_real_one() {
-        let (mut cache, mut counters, mut hint) = (Neighbours::new(16, 1), Counters::default(), u16::MAX);
+    fn invented_neighbors_replace_no_real_one() {
+        let (mut cache, mut counters, mut hint) = (Neighbors::new(16, 1), Counters::default(), u16::MAX);
         for host in 0..4 {
             cache.find(ip(host), &mut hint, at(0), &mut counters);
             cache.learn(ip(host), Mac([2; 6]), Source::Asked, at(0), &mut counters);
