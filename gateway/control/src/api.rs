@@ -1,6 +1,6 @@
 //! `/api/v1`: publishing, kicking, statistics.
 
-use super::Control;
+use super::control::Control;
 use super::kick::Many;
 use super::publish::Target;
 use super::reply::{ApiError, Json};
@@ -424,9 +424,9 @@ const WHOM: &str = "give exactly one of these: connection, key, mid, uid or kid 
 impl KickRequest {
     fn describe(&self) -> Value {
         // Names that are too long are refused later, and must not fill the journal before.
-        let cut = |name: &Option<String>| name.as_deref().map(|name| super::gate::cut(name).to_owned());
+        let cut = |name: &Option<String>| name.as_deref().map(|name| super::refusals::cut(name).to_owned());
         let mid = self.mid.map(|Mid(mid)| mid);
-        let many = self.many().ok().flatten().map(|many| super::gate::cut(&many.describe()).to_owned());
+        let many = self.many().ok().flatten().map(|many| super::refusals::cut(&many.describe()).to_owned());
         let (connection, key, uid) = (cut(&self.connection), cut(&self.key), cut(&self.uid));
         json!({ "connection": connection, "key": key, "mid": mid, "uid": uid, "many": many })
     }

@@ -1,6 +1,6 @@
 //! `GET /api/v1/capture`: the last frames of a gateway past the kernel, as a pcap file.
 
-use super::Control;
+use super::control::Control;
 use super::http::SharedBody;
 use super::reply::ApiError;
 use axum::Extension;
@@ -8,25 +8,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use std::fmt;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
-
-/// Makes a file of the frames that workers keep.
-pub struct CaptureSource(Box<dyn Fn() -> Vec<u8> + Send + Sync>);
-
-impl CaptureSource {
-    /// `file` is called on the control thread, once a request; workers do not wait for it.
-    pub fn new(file: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> CaptureSource {
-        CaptureSource(Box::new(file))
-    }
-}
-
-impl fmt::Debug for CaptureSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CaptureSource")
-    }
-}
 
 /// The file; 404 where no frames are kept.
 pub(super) async fn capture(State(control): State<Arc<Control>>) -> Result<Response, ApiError> {

@@ -14,7 +14,7 @@ use families::Families;
 use gateway_auth::VerifierMetrics;
 use gateway_core::message::MessageClass;
 use gateway_core::metrics::{
-    Histogram, OperationClass, PoolGauges, SlowReason, Store, StoreLevel, WorkerMetrics, bucket_bound,
+    Histogram, OperationClass, PoolGauges, SlowReason, Store, StoreLevel, WorkerMetrics,
 };
 use gateway_proto::codes::CloseCode;
 use netpoll::CloseReason;
@@ -539,11 +539,6 @@ fn backend_help(name: &str) -> &'static str {
         "renewals" => "Tables of connections made anew in a silence, with one heap allocation each.",
         _ => "A count of the IO backend that has no description yet.",
     }
-}
-
-/// Upper bounds of a histogram's buckets, in seconds.
-fn bounds() -> impl Iterator<Item = f64> {
-    (0..).map_while(bucket_bound).map(|nanos| nanos as f64 / 1e9)
 }
 
 #[cfg(test)]

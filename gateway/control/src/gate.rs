@@ -4,15 +4,15 @@
 //! browsers: a page of another origin is refused by its `Origin` (cross-site request forgery), and one that has its own name
 //! point here by its `Host` (DNS rebinding). That holds for `/metrics` too, which needs no key where one is set.
 
-use super::Control;
+use super::control::Control;
 use super::http::{Caller, Head, Serves};
+use super::paths::{self, Access};
 use super::reply::ApiError;
-use super::routes::{self, Access};
 use axum::http::{HeaderMap, Version, header};
 use gateway_config::{Config, Secret};
-use serde_json::json;
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
+use tokio::sync::SemaphorePermit;
 
 /// Bytes of a body at most on routes that need none to speak of.
 const SMALL_BODY: usize = 16 << 10;
@@ -29,7 +29,7 @@ pub(super) fn check(
 ) -> Result<usize, ApiError> {
     let config = control.config();
     let path = head.path();
-    let access = routes::access(path);
+    let access = paths::access(path);
     let is_served = match serves {
         Serves::All => true,
         Serves::Keyed => access.is_always_served() || has_key(&config, access, head),
@@ -58,6 +58,15 @@ pub(super) fn check(
     body_size(control, head, if carries_messages { control.body_size_max() } else { SMALL_BODY })
 }
 
+/// Admits a request while there is room, for as long as the permit lives. Its body has been received
+/// already, so a slow peer holds no permit.
+pub(super) fn admit(control: &Control, access: Access) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+    if access.is_always_served() {
+        return Ok(None);
+    }
+    control.metrics.requests.try_acquire().map(Some).map_err(|_| ApiError::busy())
+}
+
 /// RFC 9110 §8.4: content that is coded in a way that is not understood is not taken for something else.
 fn body_size(control: &Control, head: &Head, size_max: usize) -> Result<usize, ApiError> {
     let mut codings = head.fields.get_all(header::CONTENT_ENCODING).iter();
@@ -69,7 +78,7 @@ fn body_size(control: &Control, head: &Head, size_max: usize) -> Result<usize, A
 
 /// A request that is refused here passes no handler that counts it.
 fn counted(control: &Control, head: &Head, error: ApiError) -> ApiError {
-    let (route, method) = (routes::route_label(head.path()), routes::known_method(&head.method));
+    let (route, method) = (paths::route_label(head.path()), paths::known_method(&head.method));
     control.metrics.count(route, method, error.status.as_u16(), std::time::Duration::ZERO);
     error
 }
@@ -155,75 +164,9 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Refusals a second that are journaled one by one at most; further ones are counted in one line.
-const REFUSALS_PER_SECOND: u32 = 10;
-/// Bytes of a path that are journaled at most.
-const PATH_SIZE_MAX: usize = 200;
-
-/// Journals refused calls, bounded: whoever is refused has no key, and must not fill the disk.
-#[derive(Debug, Default)]
-pub(super) struct Refusals(std::sync::Mutex<Second>);
-
-#[derive(Debug, Default)]
-struct Second {
-    began: Option<std::time::Instant>,
-    written: u32,
-    suppressed: u64,
-}
-
-impl Refusals {
-    fn record(&self, journal: &super::Journal, caller: Caller, path: &str, code: &str) {
-        if !journal.is_on() {
-            return;
-        }
-        let (is_written, suppressed) = self.count(std::time::Instant::now());
-        if suppressed > 0 {
-            journal.record("admin_refused_more", json!({ "count": suppressed }));
-        }
-        if is_written {
-            let fields = json!({ "caller": caller.text(), "path": cut(path), "code": code });
-            journal.record("admin_refused", fields);
-        }
-    }
-
-    /// Writes down how many were not written one by one, once their second is over.
-    pub(super) fn settle(&self, journal: &super::Journal) {
-        let mut second = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let is_over = second.began.is_some_and(|began| began.elapsed().as_secs() >= 1);
-        if is_over && second.suppressed > 0 {
-            let count = std::mem::take(&mut second.suppressed);
-            journal.record("admin_refused_more", json!({ "count": count }));
-        }
-    }
-
-    /// Whether this one is written, and how many of the second before were not.
-    fn count(&self, now: std::time::Instant) -> (bool, u64) {
-        let mut second = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let is_new = second.began.is_none_or(|began| now.duration_since(began).as_secs() >= 1);
-        let suppressed = if is_new {
-            let before = second.suppressed;
-            *second = Second { began: Some(now), written: 0, suppressed: 0 };
-            before
-        } else {
-            0
-        };
-        let is_written = second.written < REFUSALS_PER_SECOND;
-        second.written += u32::from(is_written);
-        second.suppressed += u64::from(!is_written);
-        (is_written, suppressed)
-    }
-}
-
-/// The front of a text that a caller chose, for the journal.
-pub(super) fn cut(text: &str) -> &str {
-    let end = (0..=PATH_SIZE_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or(0)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
 
     #[test]
     fn hosts_lose_their_port_and_nothing_else() {
@@ -237,21 +180,5 @@ mod tests {
         ] {
             assert_eq!(without_port(host), name);
         }
-    }
-
-    #[test]
-    fn refusals_are_written_one_by_one_up_to_a_rate() {
-        let (refusals, start) = (Refusals::default(), Instant::now());
-        let written = (0..1000).filter(|_| refusals.count(start).0).count();
-        assert_eq!(written, REFUSALS_PER_SECOND as usize);
-        assert_eq!(refusals.count(start + Duration::from_secs(1)), (true, 990));
-        assert_eq!(refusals.count(start + Duration::from_secs(3)), (true, 0));
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        assert_eq!(cut("/short"), "/short");
-        assert_eq!(cut(&"é".repeat(101)).len(), 200);
-        assert_eq!(cut(&format!("a{}", "é".repeat(101))).len(), 199);
     }
 }

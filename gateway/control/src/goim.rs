@@ -4,9 +4,9 @@
 //! is answered when it was accepted, not when it was delivered, as goim answers when it is in Kafka: one to names when it was
 //! handed to the workers, one to a room when the room's home has found places for it.
 
-use super::Control;
+use super::control::Control;
+use super::paths::PushRoute;
 use super::publish::Target;
-use super::pushes::PushRoute;
 use super::reply::{ApiError, Json};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};

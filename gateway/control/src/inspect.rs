@@ -2,9 +2,10 @@
 //!
 //! A page is gathered worker by worker, visit by visit; its cursor says where the next one goes on: `<worker>.<slot>`.
 
-use super::Control;
 use super::api::{address_text, parse_address};
+use super::control::Control;
 use super::goim::form_pairs;
+use super::lists::Walk;
 use super::reply::{ApiError, Json};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -14,7 +15,6 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
 /// A page that takes longer ends where it is; its cursor goes on.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
@@ -30,42 +30,6 @@ const WALK_KEPT: Duration = Duration::from_secs(1);
 const WALKS_KEPT_MAX: usize = 16;
 /// Rooms that a walk keeps, the largest ones.
 pub(super) const TOP_MAX: usize = 1000;
-/// Requests for lists under way at most, those that wait included.
-const LISTS_MAX: usize = 16;
-/// Of these, those that ask workers at a time: each visit takes a worker some microseconds that its clients wait for.
-const LISTS_AT_A_TIME: usize = 2;
-
-/// What bounds the lists of connections and rooms.
-pub(super) struct Lists {
-    under_way: Semaphore,
-    turns: Semaphore,
-    /// The last walks by kind of room, and the lock that makes them one at a time.
-    walks: AsyncMutex<Vec<Walk>>,
-}
-
-/// The largest rooms of a kind, as they were found.
-struct Walk {
-    kind: String,
-    at: Instant,
-    top: Arc<[(String, u32)]>,
-}
-
-impl Lists {
-    pub(super) fn new() -> Lists {
-        Lists {
-            under_way: Semaphore::new(LISTS_MAX),
-            turns: Semaphore::new(LISTS_AT_A_TIME),
-            walks: AsyncMutex::default(),
-        }
-    }
-
-    /// Waits until another list may ask workers.
-    async fn turn(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), ApiError> {
-        let under_way = self.under_way.try_acquire().map_err(|_| ApiError::busy())?;
-        let turn = self.turns.acquire().await.map_err(|_| ApiError::busy())?;
-        Ok((under_way, turn))
-    }
-}
 
 /// The largest rooms among all that are shown to it: exact, for a room that is left out is less than all that are kept.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 //! A signing key that is no longer to be trusted is removed by a reload, and no new login passes with it; the sessions that it
 //! opened stay until their tokens end. These close them: by the key's id, or by the time of issue.
 
-use super::Control;
+use super::control::Control;
 use super::encoder::EncodeError;
 use super::reply::ApiError;
 use super::tickets::TicketError;

@@ -1,12 +1,11 @@
 //! Watching how near the process is to the end of its memory, and telling workers and operators.
 
-use super::Control;
-use super::workers::Workers;
+use super::control::Control;
+use super::memory_watch::MemoryState;
 use gateway_config::bytes_text;
-use gateway_config::memory::Source;
-use gateway_core::memory::{Gauge, Level, ROOM_MAX, Reading, Signal, Thresholds};
+use gateway_core::memory::{Gauge, Level};
 use serde_json::json;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the gauge is read far from the limit.
@@ -15,50 +14,6 @@ const CALM_INTERVAL: Duration = Duration::from_millis(250);
 const NEAR_INTERVAL: Duration = Duration::from_millis(50);
 /// Percent of the limit below the first threshold at which "near" begins.
 const NEAR_PERCENT: u64 = 20;
-
-/// What was read last, for metrics and probes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MemoryState {
-    /// Usage and limit: the machine's, where nothing else limits this process. `None`: /proc can't be read.
-    pub reading: Option<Reading>,
-    /// Share of the last ten seconds in which tasks waited for memory, in percent.
-    pub stall_percent: f32,
-    /// What that calls for.
-    pub level: Level,
-}
-
-/// The watch's own state.
-pub(super) struct MemoryWatch {
-    source: Source,
-    signal: Arc<Signal>,
-    state: Mutex<MemoryState>,
-}
-
-impl MemoryWatch {
-    /// Reads `source`, tells by `signal`.
-    pub(super) fn new(source: Source, signal: Arc<Signal>) -> MemoryWatch {
-        MemoryWatch { source, signal, state: Mutex::default() }
-    }
-
-    /// What was read last.
-    pub(super) fn state(&self) -> MemoryState {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads once.
-    fn look(&self, gauge: &mut Gauge, thresholds: &Thresholds, workers: &Workers) -> MemoryState {
-        let connections = workers.connections();
-        let reading = self.source.read(connections);
-        let stall_percent = self.source.stall_percent();
-        let level = gauge.update(thresholds, reading, stall_percent);
-        let room = reading.map(|reading| reading.room(thresholds.refuse_percent, workers.count()));
-        self.signal.publish(level, room.unwrap_or(ROOM_MAX));
-        let reading = reading.or_else(|| self.source.of_machine(connections));
-        let state = MemoryState { reading, stall_percent, level };
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-        state
-    }
-}
 
 /// Looks again and again; says in the log and the journal when the level changes.
 pub(super) async fn watch_memory(control: Arc<Control>) {
@@ -83,7 +38,7 @@ fn report(control: &Control, state: &MemoryState, before: Level) {
         "{} of {} used ({}), tasks stalled for memory {:.0} % of the last 10 s",
         bytes_text(used),
         bytes_text(limit),
-        control.memory.source.label(),
+        control.memory.label(),
         state.stall_percent
     );
     let does = match state.level {

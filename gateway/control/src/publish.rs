@@ -1,27 +1,12 @@
 //! Messages from HTTP to users, connections, rooms and everyone.
 
-use super::Control;
+use super::control::Control;
 use super::encoder::EncodeError;
-use super::workers::MailboxFull;
+use super::workers::{MailboxFull, SendError};
 use gateway_core::address::{Address, Fingerprint, Fingerprints};
 use gateway_core::message::{Exclude, Message, MessageClass, Origin, Push};
 use netpoll::SharedBuffer;
 use std::sync::PoisonError;
-
-/// Why a push was not handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SendError {
-    /// The worker has no room for more messages.
-    MailboxFull(MailboxFull),
-    /// As many broadcasts as may be are being delivered.
-    NoFanout,
-}
-
-impl From<MailboxFull> for SendError {
-    fn from(error: MailboxFull) -> SendError {
-        SendError::MailboxFull(error)
-    }
-}
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

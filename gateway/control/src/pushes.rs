@@ -9,50 +9,16 @@
 //!                                └─► router (`routes`), where other methods of these paths get their 405
 //! ```
 
-use super::Control;
+use super::control::Control;
+use super::gate::admit;
+use super::paths::PushRoute;
 use super::reply::ApiError;
-use super::routes::{Access, admit};
 use super::{api, goim};
-use axum::http::{HeaderMap, Method};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use std::time::Instant;
 use tokio::time::timeout;
-
-/// A route that carries messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PushRoute {
-    Keys,
-    Mids,
-    Room,
-    All,
-    Publish,
-}
-
-impl PushRoute {
-    pub(super) const ALL: [PushRoute; 5] =
-        [PushRoute::Mids, PushRoute::Keys, PushRoute::Room, PushRoute::All, PushRoute::Publish];
-
-    pub(super) const fn path(self) -> &'static str {
-        match self {
-            PushRoute::Keys => "/goim/push/keys",
-            PushRoute::Mids => "/goim/push/mids",
-            PushRoute::Room => "/goim/push/room",
-            PushRoute::All => "/goim/push/all",
-            PushRoute::Publish => "/api/v1/publish",
-        }
-    }
-
-    pub(super) const fn access(self) -> Access {
-        if matches!(self, PushRoute::Publish) { Access::Api } else { Access::Goim }
-    }
-
-    /// The route of a request, if it is one of these.
-    pub(super) fn of(method: &Method, path: &str) -> Option<PushRoute> {
-        let is_post = *method == Method::POST;
-        PushRoute::ALL.into_iter().find(|route| is_post && route.path() == path)
-    }
-}
 
 /// Answers a request that the [gate](super::gate) has let through, in bounded time, and counts it.
 pub(super) async fn serve(

@@ -4,7 +4,7 @@
 //! with the old ones of what may not. A bad one changes nothing, nor does one that opens what was closed by leaving something out
 //! ([`Config::reloaded`]). What may not change while running is named in one log line.
 
-use super::Control;
+use super::control::Control;
 use gateway_auth::{TokenPolicy, Verifier};
 use gateway_config::files;
 use gateway_config::{Config, Origin, Problems};

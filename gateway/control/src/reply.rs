@@ -2,9 +2,9 @@
 
 use super::encoder::EncodeError;
 use super::http::HeadError;
-use super::publish::SendError;
+use super::refusals::cut;
 use super::tickets::TicketError;
-use super::workers::MailboxFull;
+use super::workers::{MailboxFull, SendError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ impl ApiError {
     pub(super) fn foreign_origin(origin: &str) -> ApiError {
         let message = format!(
             "pages of another origin ({}) may not call this port while no API key is set: set control.api_key and control.goim_api_key",
-            super::gate::cut(origin)
+            cut(origin)
         );
         ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", message)
     }
@@ -58,7 +58,7 @@ impl ApiError {
         let message = format!(
             "{:?} is not known as a name of this gateway, and no API key is set: call it by a loopback name, write the name into \
              control.hosts, or set an API key",
-            super::gate::cut(host)
+            cut(host)
         );
         ApiError::new(StatusCode::FORBIDDEN, "foreign_host", message)
     }

@@ -1,117 +1,77 @@
-//! All routes, who may call them, and what every request passes through.
+//! The router: a handler for each route of the [table](super::paths), and what every request passes
+//! through.
 //!
 //! ```text
 //!   connection ─► gate: key, page ─► under way < requests_max? ─► handler, at most request_timeout ─► counted
 //! ```
 //!
-//! Health and metrics pass even when the API is busy, and need no key: probes and scrapers come without. Health is open to any
-//! Host, metrics only where a key is set (see [`gate`](super::gate)).
+//! Health and metrics are served even when the API is busy, and need no key: probes and scrapers have
+//! none. Health is open to any Host, metrics only where a key is set (see [`gate`](super::gate)).
 
+use super::control::Control;
+use super::gate::admit;
 use super::http::{Caller, SharedBody};
-use super::pushes::PushRoute;
+use super::paths::{self, Access, PushRoute, Route, known_method, route_label};
+use super::refusals::cut;
 use super::reply::ApiError;
-use super::{Control, api, capture, gate, goim, health, inspect};
+use super::{api, capture, goim, health, inspect, metrics};
 use axum::Extension;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
-/// The OpenAPI 3.1 document. A test holds it against [`routes`].
+/// The OpenAPI 3.1 document. A test holds it against [`routes`](crate::routes).
 pub const OPENAPI: &str = include_str!("../../assets/openapi.json");
 
 const ICON: &str = include_str!("../../assets/icon.svg");
 
 const INDEX: &str = include_str!("../../assets/index.html");
 
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Anyone who reaches the port, also when the API is busy.
-    Open,
-    /// The same without pages in browsers, unless `control.api_key` is set.
-    Metrics,
-    /// Who has `control.goim_api_key`, if it is set.
-    Goim,
-    /// Who has `control.api_key`, if it is set.
-    Api,
-}
-
-impl Access {
-    /// Whether a request is served also when the API is busy.
-    pub(super) const fn is_always_served(self) -> bool {
-        matches!(self, Access::Open | Access::Metrics)
-    }
-}
-
-type Route = (&'static str, &'static str, Access, MethodRouter<Arc<Control>>);
-
-#[rustfmt::skip]
-fn table() -> Vec<Route> {
-    use Access::{Api, Goim, Metrics, Open};
-    // Their POST goes past the router; what is here answers other methods, and describes them.
-    let push = |route: PushRoute| {
-        ("POST", route.path(), route.access(), post(|| async { ApiError::method_not_allowed() }))
+/// The handlers of all routes.
+fn handlers() -> Vec<(Route, MethodRouter<Arc<Control>>)> {
+    // The POST of these passes by the router; the handler here answers other methods.
+    let push = |route: PushRoute| (route.route(), post(|| async { ApiError::method_not_allowed() }));
+    let file = |kind: &'static str, text: &'static str| {
+        get(move || async move { (Extension(SharedBody), [(header::CONTENT_TYPE, kind)], text) })
     };
-    let others: Vec<Route> = vec![
+    let index = get(|| async { (Extension(SharedBody), Html(INDEX)) });
+    let others = vec![
         // A load balancer's default check asks OPTIONS of the root: may clients be sent here?
-        ("GET", "/", Open, get(|| async { (Extension(SharedBody), Html(INDEX)) }).options(health::readyz)),
+        (paths::INDEX, index.options(health::readyz)),
         // Browsers ask for it beside any page, JSON too.
-        ("GET", "/favicon.ico", Open, get(|| async {
-            (Extension(SharedBody), [(header::CONTENT_TYPE, "image/svg+xml")], ICON)
-        })),
-        ("GET", "/healthz", Open, get(health::healthz).options(health::healthz)),
-        ("GET", "/readyz", Open, get(health::readyz).options(health::readyz)),
-        ("GET", "/metrics", Metrics, get(super::metrics::exposition)),
-        ("GET", "/goim/online/top", Goim, get(goim::online_top)),
-        ("GET", "/goim/online/room", Goim, get(goim::online_room)),
-        ("GET", "/goim/online/total", Goim, get(goim::online_total)),
-        ("GET", "/goim/nodes/weighted", Open, get(goim::nodes_weighted)),
-        ("GET", "/goim/nodes/instances", Goim, get(goim::nodes_instances)),
-        ("POST", "/api/v1/broadcast", Api, post(api::broadcast)),
-        ("POST", "/api/v1/kick", Api, post(api::kick)),
-        ("GET", "/api/v1/connections", Api, get(inspect::connections)),
-        ("GET", "/api/v1/connections/{connection}", Api, get(inspect::connection)),
-        ("GET", "/api/v1/rooms", Api, get(inspect::rooms)),
-        // A room's key has slashes of its own, escaped or not.
-        ("GET", "/api/v1/rooms/{*room}", Api, get(inspect::room)),
-        ("GET", "/api/v1/stats", Api, get(api::stats)),
-        ("GET", "/api/v1/capture", Api, get(capture::capture)),
-        ("GET", "/api/v1/openapi.json", Open, get(|| async {
-            (Extension(SharedBody), [(header::CONTENT_TYPE, "application/json")], OPENAPI)
-        })),
+        (paths::ICON, file("image/svg+xml", ICON)),
+        (paths::HEALTHZ, get(health::healthz).options(health::healthz)),
+        (paths::READYZ, get(health::readyz).options(health::readyz)),
+        (paths::METRICS, get(metrics::exposition)),
+        (paths::ONLINE_TOP, get(goim::online_top)),
+        (paths::ONLINE_ROOM, get(goim::online_room)),
+        (paths::ONLINE_TOTAL, get(goim::online_total)),
+        (paths::NODES_WEIGHTED, get(goim::nodes_weighted)),
+        (paths::NODES_INSTANCES, get(goim::nodes_instances)),
+        (paths::BROADCAST, post(api::broadcast)),
+        (paths::KICK, post(api::kick)),
+        (paths::CONNECTIONS, get(inspect::connections)),
+        (paths::CONNECTION, get(inspect::connection)),
+        (paths::ROOMS, get(inspect::rooms)),
+        (paths::ROOM, get(inspect::room)),
+        (paths::STATS, get(api::stats)),
+        (paths::CAPTURE, get(capture::capture)),
+        (paths::OPENAPI, file("application/json", OPENAPI)),
     ];
     PushRoute::ALL.into_iter().map(push).chain(others).collect()
-}
-
-/// Methods and paths, as OpenAPI writes them.
-pub fn routes() -> Vec<(&'static str, String)> {
-    table().into_iter().map(|(method, path, ..)| (method, path.replace("{*", "{"))).collect()
-}
-
-/// Who may call what is at a path; also of a path that has a part of its own, or is nowhere.
-pub(super) fn access(path: &str) -> Access {
-    static KNOWN: LazyLock<Vec<(&'static str, Access)>> =
-        LazyLock::new(|| table().into_iter().map(|(_, path, access, _)| (path, access)).collect());
-    let known = KNOWN.iter().find(|(known, _)| *known == path);
-    match known {
-        Some((_, access)) => *access,
-        None if path.starts_with("/api/") => Access::Api,
-        None if path.starts_with("/goim/") => Access::Goim,
-        None => Access::Open,
-    }
 }
 
 /// The whole service.
 pub(super) fn router(control: &Arc<Control>) -> Router {
     let mut router = Router::new();
-    for (method, path, access, handler) in table() {
+    for (Route { method, path, access }, handler) in handlers() {
         let audited = method != "GET" && access == Access::Api && path != PushRoute::Publish.path();
         let gate = Gate { access, audited, control: Arc::clone(control) };
         router = router.route(path, handler.route_layer(from_fn_with_state(gate, guard)));
@@ -146,19 +106,11 @@ async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Respon
     };
     if let Some(path) = path {
         let status = response.status().as_u16();
-        let path = gate::cut(&path);
+        let path = cut(&path);
         let fields = json!({ "caller": caller.map(Caller::text), "path": path, "status": status });
         gate.control.journal.record("admin_call", fields);
     }
     response
-}
-
-/// Lets a request in that finds room, for as long as the permit lives. Its body is here already, so a slow peer holds none.
-pub(super) fn admit(control: &Control, access: Access) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
-    if access.is_always_served() {
-        return Ok(None);
-    }
-    control.metrics.requests.try_acquire().map(Some).map_err(|_| ApiError::busy())
 }
 
 /// Counts every request by route, method and status: all three from closed sets.
@@ -172,24 +124,19 @@ async fn count(State(control): State<Arc<Control>>, request: Request, next: Next
     response
 }
 
-/// The route's path as the table has it.
-pub(super) fn route_label(path: &str) -> &'static str {
-    static PATHS: LazyLock<Vec<&'static str>> =
-        LazyLock::new(|| table().into_iter().map(|(_, path, ..)| path).collect());
-    PATHS.iter().find(|known| **known == path).copied().unwrap_or("other")
-}
-
-pub(super) fn known_method(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
-}
-
 /// Permits for requests under way.
 pub(super) fn permits(requests_max: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(requests_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path without a row of its own would be open to every caller.
+    #[test]
+    fn every_row_of_the_table_has_its_handler() {
+        let rows: Vec<Route> = handlers().into_iter().map(|(route, _)| route).collect();
+        assert_eq!(rows, paths::all().collect::<Vec<_>>());
+    }
 }

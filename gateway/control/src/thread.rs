@@ -10,23 +10,29 @@
 //! with the journal's writes on helper threads. HTTP runs on tokio's own sockets in both.
 
 use super::bell::Bell;
-use super::capture::CaptureSource;
+use super::control::{Control, Facts};
 use super::encoder::Encoder;
-use super::gate::Refusals;
-use super::health::{Heartbeats, StoreWatch, watch_stores};
+use super::health::watch_stores;
+use super::heartbeats::Heartbeats;
 use super::http::{ANSWERS_MAX, Admission, Budget};
-use super::inspect::Lists;
+use super::http_metrics::{HttpMetrics, Scrapes};
 use super::journal::{Claim, Journal};
 use super::lifecycle::{Lifecycle, Stage};
-use super::memory::{MemoryWatch, watch_memory};
-use super::metrics::{HttpMetrics, Scrapes};
-use super::port::{PortSource, PortWatch, watch_port};
+use super::lists::Lists;
+use super::memory::watch_memory;
+use super::memory_plan::inputs_max;
+use super::memory_watch::MemoryWatch;
+use super::port::watch_port;
+use super::port_watch::PortWatch;
+use super::refusals::Refusals;
 use super::reload::{LogHandle, ReloadSource, reload, send_to_all};
 use super::routes::permits;
 use super::seldom::Seldom;
+use super::sources::{CaptureSource, PortSource};
+use super::store_watch::StoreWatch;
 use super::tickets::{LIST_TICKETS_MAX, Tickets};
 use super::workers::Workers;
-use super::{Control, Facts, api, http, inputs_max};
+use super::{api, http};
 use crate::notify::Notifier;
 use crate::ports::Claims;
 use gateway_auth::Verifier;

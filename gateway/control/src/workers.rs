@@ -15,6 +15,21 @@ const ORDER_PARTS: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MailboxFull(pub WorkerId);
 
+/// Why a push was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// The worker has no room for more messages.
+    MailboxFull(MailboxFull),
+    /// As many broadcasts as may be are being delivered.
+    NoFanout,
+}
+
+impl From<MailboxFull> for SendError {
+    fn from(error: MailboxFull) -> SendError {
+        SendError::MailboxFull(error)
+    }
+}
+
 /// All workers of the process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Workers {

@@ -1,7 +1,6 @@
 //! Metric families, put together by hand for `prometheus` to encode.
 
-use super::bounds;
-use gateway_core::metrics::Histogram;
+use gateway_core::metrics::{Histogram, bucket_bound};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
@@ -107,4 +106,9 @@ fn pairs(labels: Labels) -> Vec<LabelPair> {
         pair
     };
     labels.into_iter().map(pair).collect()
+}
+
+/// Upper bounds of a histogram's buckets, in seconds.
+fn bounds() -> impl Iterator<Item = f64> {
+    (0..).map_while(bucket_bound).map(|nanos| nanos as f64 / 1e9)
 }

@@ -1,8 +1,9 @@
 //! What a TCP/IP stack in user space counts: every drop with its reason, everything else as an event.
 
-use super::Workers;
 use super::families::{Families, Labels};
+use gateway_core::metrics::WorkerMetrics;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A series and its value.
 type Row = (Labels, f64);
@@ -14,7 +15,7 @@ fn drop_reason(name: &str) -> Option<String> {
         .or_else(|| name.strip_prefix("port_drop_").map(|reason| format!("port_{reason}")))
 }
 
-pub(super) fn collect(families: &mut Families, workers: &Workers) {
+pub(super) fn collect(families: &mut Families, workers: &[Arc<WorkerMetrics>]) {
     let mut sums: BTreeMap<&'static str, u64> = BTreeMap::new();
     for (name, count) in workers.iter().flat_map(|one| one.stack.all()) {
         *sums.entry(name).or_default() += count;

@@ -11,8 +11,10 @@
 mod admission;
 mod answer;
 mod budget;
+mod caller;
 mod chunks;
 mod connection;
+mod end;
 mod head;
 mod input;
 mod wire;
@@ -20,16 +22,17 @@ mod wire;
 pub(super) use admission::{Admission, SPARE_PLACES, Serves};
 pub(super) use answer::SharedBody;
 pub(super) use budget::{ANSWERS_MAX, Budget, Counted, INPUT_OWN, OUTPUT_OWN};
+pub(super) use caller::Caller;
+pub use end::End;
 pub(super) use head::{HEAD_SIZE_MAX, Head, HeadError};
 pub(super) use wire::STEP_MAX;
 
-use super::Control;
+use super::control::Control;
 use super::routes::router;
 use super::seldom::Seldom;
 use connection::{Service, serve as serve_connection};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -46,69 +49,6 @@ const TASK_SIZE: usize = 6 << 10;
 
 /// Bytes that one connection takes of its own.
 pub(super) const CONNECTION_SIZE: usize = TASK_SIZE + INPUT_OWN + OUTPUT_OWN;
-
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Caller(pub(super) SocketAddr);
-
-impl Caller {
-    pub(super) fn text(self) -> String {
-        self.0.to_string()
-    }
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The peer ended or reset it.
-    Peer,
-    /// Nothing came for `control.idle_timeout_ms`.
-    Idle,
-    /// A head did not come in time.
-    HeadTimeout,
-    /// A body did not come in time.
-    BodyTimeout,
-    /// The peer did not take an answer.
-    Unread,
-    /// Its place was needed.
-    Evicted,
-    /// There was no memory for a request.
-    Busy,
-    /// The request was refused before it was read to its end.
-    Refused,
-    /// The last answer said that it ends.
-    Answered,
-}
-
-impl End {
-    /// All of them, in their order.
-    pub const ALL: [End; 9] = [
-        End::Peer,
-        End::Idle,
-        End::HeadTimeout,
-        End::BodyTimeout,
-        End::Unread,
-        End::Evicted,
-        End::Busy,
-        End::Refused,
-        End::Answered,
-    ];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            End::Peer => "peer",
-            End::Idle => "idle",
-            End::HeadTimeout => "head_timeout",
-            End::BodyTimeout => "body_timeout",
-            End::Unread => "unread",
-            End::Evicted => "evicted",
-            End::Busy => "busy",
-            End::Refused => "refused",
-            End::Answered => "answered",
-        }
-    }
-}
 
 /// An open connection in the metrics, however its task ends.
 struct Open(Arc<Control>);

@@ -3,13 +3,15 @@
 //! A file is locked by its writer (flock(2)) for as long as it is open, and written by appending. So whatever else touches it,
 //! no byte is written over, and a second writer takes the next number.
 
-use super::BATCH_SIZE;
 use rustix::fs::{FlockOperation, OFlags, fcntl_setfl, flock};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Bytes written at a time at most, one line more or less.
+pub(super) const BATCH_SIZE: usize = 64 << 10;
 
 /// Bytes at a file's end that a start reads through at most.
 const SCAN_MAX: u64 = 256 << 20;

@@ -21,7 +21,7 @@ pub use claim::{Claim, ClaimError};
 
 use super::clock::rfc3339;
 use claim::{Damage, Lock};
-use files::Held;
+use files::{BATCH_SIZE, Held};
 use gateway_config::JournalConfig;
 use serde_json::{Value, json};
 use std::fs;
@@ -39,8 +39,6 @@ const LINES_MAX: usize = 8192;
 const WAITING_MAX: usize = 4 << 20;
 /// What a journal takes at most, in bytes.
 pub(crate) const RESERVED: usize = WAITING_MAX + LINES_MAX * std::mem::size_of::<Order>() + BATCH_SIZE;
-/// Bytes written at a time at most, one line more or less.
-const BATCH_SIZE: usize = 64 << 10;
 /// A broken disk is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 /// Unsynced lines are as old as this at most.
