@@ -1,18 +1,28 @@
 //! From values that fit their keys to a configuration whose parts agree.
 
-use super::collide;
-use super::problem::Problems;
+use super::backend::BackendKind;
+use super::collide::collide;
+use super::config::{
+    ApplicationConfig, Config, ConfigSource, ControlConfig, IoConfig, JournalConfig, LimitsConfig, LogConfig,
+    MemoryConfig, Secret,
+};
+use super::pools::largest_block;
+use super::problem::{Origin, Problems};
+use super::source::FILE_SIZE_MAX;
 use super::values::Values;
-use super::*;
 use gateway_auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
 use gateway_core::memory::Thresholds;
 use gateway_core::metrics::LISTENERS_MAX;
 use gateway_core::session::Instant16;
-use gateway_core::settings::{DevicePolicy, ListenerKind, RateLimits, SlowConsumer};
+use gateway_core::settings::{
+    BusMode, DevicePolicy, ListenerKind, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
+};
 use gateway_proto::frame::HEADER_SIZE;
 use netpoll::ListenerConfig;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads a file that the configuration names.
 pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
@@ -105,7 +115,7 @@ impl Builder<'_> {
 
     fn limits(&mut self) -> LimitsConfig {
         // A frame as it is queued: both headers, and what a Deliver says besides its payload.
-        let one_frame = super::largest_block(self.values.size("limits.frame_body_size_max") as u32) as usize;
+        let one_frame = largest_block(self.values.size("limits.frame_body_size_max") as u32) as usize;
         if self.values.size("limits.send_queue_bytes_max") < one_frame {
             let body = self.values.size("limits.frame_body_size_max");
             let advice = format!(
@@ -322,7 +332,7 @@ impl Builder<'_> {
     /// A head that comes in pieces is put together in one block.
     fn head_size_max(&mut self, path: &str) -> usize {
         let (written, frame) = (self.values.size(path), self.values.size("limits.frame_body_size_max"));
-        let block = super::largest_block(frame as u32) as usize;
+        let block = largest_block(frame as u32) as usize;
         if written > block && self.values.origin(path) != Origin::Default {
             let advice = format!(
                 "a head is put together in one block of {block} bytes (limits.frame_body_size_max = {frame} + headers); write {block} \
@@ -336,7 +346,7 @@ impl Builder<'_> {
     /// A WebSocket message is put together in one block; the echo answers as it reads and needs none.
     fn message_size_max(&mut self, path: &str, kind: ListenerKind) -> u64 {
         let (written, frame) = (self.values.size(path), self.values.size("limits.frame_body_size_max"));
-        let block = super::largest_block(frame as u32) as usize;
+        let block = largest_block(frame as u32) as usize;
         let bound = gateway_core::handler::message_size_bound(block);
         if kind == ListenerKind::WebSocketEcho {
             return if written == 0 { ECHO_MESSAGE_SIZE } else { written as u64 };

@@ -7,10 +7,12 @@
 //!
 //! So on io_uring a low limit bounds the rings, too.
 
+use super::backend::BackendKind;
+use super::config::Config;
 use super::limits::SystemLimits;
-use super::plan::{BackendKind, grouped};
 use super::problem::Problems;
-use super::{Config, Values};
+use super::units::grouped;
+use super::values::Values;
 use gateway_core::address::WORKERS_MAX;
 use netpoll::CONNECTIONS_PER_BACKEND_MAX;
 

@@ -1,7 +1,8 @@
 //! What is allowed, and rarely meant: settings that open more than their writer may think, and settings without effect.
 
 use super::build::Builder;
-use super::{ControlConfig, Secret, schema};
+use super::config::{ControlConfig, Secret};
+use super::schema;
 use gateway_auth::TokenPolicy;
 use gateway_core::settings::{ListenerKind, ListenerSettings};
 

@@ -1,7 +1,8 @@
 //! Whether the tables of a worker hold what each connection is guaranteed.
 
-use super::Config;
-use super::plan::{Plan, grouped};
+use super::config::Config;
+use super::plan::Plan;
+use super::units::grouped;
 use gateway_core::router::rooms::{entries_for, hosted_max, records_for};
 use gateway_core::session::text::{CELL_SIZE, TextStore};
 

@@ -5,8 +5,9 @@
 //! and the log would say "reloaded". So a value that was written stays in force until another one is written: a reload that
 //! leaves it out is refused. That holds for every key of the schema, whichever is added to it, but for those of [`HARMLESS`].
 
+use super::config::Config;
+use super::problem::{Origin, Problems};
 use super::schema::{Change, KEYS};
-use super::{Config, Origin, Problems};
 
 /// Keys that a reload may leave out: their default is never more open than any other value.
 const HARMLESS: [&str; 10] = [

@@ -1,11 +1,14 @@
 //! How many workers, how large their tables, how much memory: sums whose addends name their owner, checked against
 //! what the system allows before anything is reserved.
 
-use super::Config;
+use super::backend::BackendKind;
+use super::config::Config;
 use super::descriptors::{Descriptors, share};
 use super::dpdk::DpdkConfig;
 use super::limits::SystemLimits;
+use super::pools::blocks;
 use super::problem::Problems;
+use super::units::{bytes_text, grouped};
 use gateway_core::memory::KERNEL_BYTES_PER_CONNECTION;
 use gateway_core::settings::{LINGER, ListenerKind, Shared, TableSizes, WorkerSettings};
 use gateway_core::sources::{AddressCounts, Sources};
@@ -13,28 +16,6 @@ use netpoll::{BackendConfig, PoolSize, PoolsConfig};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// An IO backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackendKind {
-    /// io_uring with direct descriptors.
-    IoUring,
-    /// epoll.
-    Epoll,
-    /// A card in poll mode.
-    Dpdk,
-}
-
-impl BackendKind {
-    /// Name in the configuration and as a metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            BackendKind::IoUring => "io_uring",
-            BackendKind::Epoll => "epoll",
-            BackendKind::Dpdk => "dpdk",
-        }
-    }
-}
 
 /// Memory with an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,18 +55,6 @@ impl fmt::Display for MemoryPlan {
         }
         Ok(())
     }
-}
-
-/// `1.5 GiB`, for people.
-pub fn bytes_text(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1} {}", UNITS[unit])
 }
 
 /// Deliveries of fan-outs in a turn of a worker at least: with fewer, the turns themselves cost more than a tenth (docs/decisions/0013).
@@ -363,19 +332,6 @@ impl Plan {
     }
 }
 
-/// `1 040 000`.
-pub fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 fn backend_config(config: &Config, connections: usize) -> BackendConfig {
     let receive_count = config.memory.receive_buffers.unwrap_or((connections / 64).clamp(128, 4096) as u32);
     BackendConfig {
@@ -391,26 +347,6 @@ fn backend_config(config: &Config, connections: usize) -> BackendConfig {
         copy_break: config.memory.copy_break,
         idle_demote: config.io.idle_demote,
     }
-}
-
-/// Size of the largest block: a whole frame with both headers, or a message that is one, and what may come beside it.
-pub fn largest_block(frame_body_size_max: u32) -> u32 {
-    (frame_body_size_max + 256).next_multiple_of(4096)
-}
-
-/// Block pools of rising size for `connections`; the largest holds a whole frame with both headers.
-pub fn blocks(frame_body_size_max: u32, connections: usize) -> Vec<PoolSize> {
-    let largest = largest_block(frame_body_size_max);
-    let count = |per: usize, min: usize, max: usize| (connections / per).clamp(min, max) as u32;
-    let sizes = [
-        PoolSize { size: 256, count: count(4, 1024, 16 << 10) },
-        PoolSize { size: 1024, count: count(16, 512, 8 << 10) },
-        PoolSize { size: 4096, count: count(32, 512, 4 << 10) },
-        PoolSize { size: 16 << 10, count: count(64, 128, 512) },
-    ];
-    let mut pools: Vec<PoolSize> = sizes.into_iter().filter(|pool| pool.size < largest).collect();
-    pools.push(PoolSize { size: largest, count: count(256, 32, 128) });
-    pools
 }
 
 /// Tokens that may wait for the verifier.

@@ -334,7 +334,7 @@ fn changes_say_whether_a_reload_applies_them() {
 
 #[test]
 fn numbers_are_grouped_and_sizes_have_units() {
-    assert_eq!((plan::grouped(0), plan::grouped(1_040_000)), ("0".into(), "1 040 000".into()));
+    assert_eq!((grouped(0), grouped(1_040_000)), ("0".into(), "1 040 000".into()));
     assert_eq!((bytes_text(512), bytes_text(3 << 30)), ("0.5 KiB".into(), "3.0 GiB".into()));
 }
 
