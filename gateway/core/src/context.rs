@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct Context {
     /// The worker's number.
     pub id: WorkerId,
-    /// Its settings; of what a reload may change, [`Policy`] has the present values.
+    /// Its settings; of what a reload may change, `Policy` has the present values.
     pub settings: WorkerSettings,
     /// How names become fingerprints: the same on all workers.
     pub names: Fingerprints,

@@ -1,6 +1,7 @@
 //! The workers that a started gateway gets: threads on the kernel's backends.
 
-use super::threads::{BackendChoice, SpawnError, spawn};
+use super::startup::SpawnError;
+use super::threads::{BackendChoice, spawn};
 use super::{RunningWorkers, Spawn, WorkerHost};
 use gateway_config::{BackendKind, MemoryEntry, Plan};
 use gateway_control::CaptureSource;

@@ -11,10 +11,12 @@
 mod dpdk;
 mod host;
 mod shared_wait;
+mod startup;
 mod threads;
 
 pub use host::KernelWorkers;
-pub use threads::{BackendChoice, SpawnError, spawn};
+pub use startup::SpawnError;
+pub use threads::{BackendChoice, spawn};
 
 use gateway_config::{BackendKind, IoConfig, MemoryEntry, Plan};
 use gateway_control::{CaptureSource, PortSource};

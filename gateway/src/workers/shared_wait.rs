@@ -3,7 +3,7 @@
 //! A worker that nothing happens to turns when it is due, four times a second.
 
 use super::Spawn;
-use super::threads::{Startup, TurningWorker};
+use super::startup::{Startup, TurningWorker};
 use netpoll::{SharedWait, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;

@@ -11,22 +11,19 @@
 //! A thread runs one worker, which waits in its backend, or several, which share a wait
 //! (`shared_wait`): thread t of T has the workers t, t + T, … .
 
+use super::startup::{SpawnError, Startup, Wiring, startup};
 use super::{Placement, RunningWorkers, Spawn, shared_wait};
 use gateway_core::address::WorkerId;
-use gateway_core::message::{ControlMessage, ControlSender, Message};
 use gateway_core::metrics::WorkerMetrics;
 use gateway_core::router::FanoutPlaces;
-use gateway_core::settings::WorkerSettings;
-use gateway_core::worker::{Context, ListenError, Peers, Turn, Worker};
+use gateway_core::worker::Peers;
 use netpoll::epoll::EpollBackend;
 use netpoll::{
     Backend, BackendConfig, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker, batch_current_thread, mailbox,
     pin_current_thread,
 };
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,38 +42,6 @@ pub enum BackendChoice {
     #[cfg(feature = "dpdk")]
     Dpdk(Arc<dpdk_backend::host::Host>),
 }
-
-/// Why the workers could not be started.
-#[derive(Debug)]
-pub enum SpawnError {
-    /// A listener could not be opened.
-    Listen(ListenError),
-    /// A backend or a thread could not be made.
-    System(io::Error),
-}
-
-impl std::fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SpawnError::Listen(error) => error.fmt(f),
-            SpawnError::System(error) => write!(f, "a worker cannot be made: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for SpawnError {}
-
-/// What a worker receives once all backends exist.
-struct Wiring {
-    mailbox: netpoll::Mailbox<Message>,
-    peers: Peers,
-    settings: WorkerSettings,
-}
-
-/// A backend was made: its waker, and what it runs with.
-type Made = (Waker, String);
-
-type Listening = Result<Vec<SocketAddr>, SpawnError>;
 
 /// Starts `spawn.settings.workers` workers and returns when all listen. The caller has made sure
 /// that no other process has their ports ([`gateway_control::ports::Claims`]): `SO_REUSEPORT` would
@@ -104,8 +69,7 @@ pub fn spawn(
     let mut wakers = Vec::with_capacity(count);
     let mut backends = Vec::with_capacity(count);
     for worker in &starting {
-        let (waker, description) =
-            worker.wakers.recv().map_err(|_| ended_early())?.map_err(SpawnError::System)?;
+        let (waker, description) = worker.made()?;
         wakers.push(waker);
         backends.push(description);
     }
@@ -125,55 +89,17 @@ pub fn spawn(
             places: Arc::clone(&places),
             verifier: spawn.verifier.clone(),
         };
-        worker.wirings.send(Wiring { mailbox, peers, settings }).map_err(|_| ended_early())?;
-        addresses = worker.listening.recv().map_err(|_| ended_early())??;
+        addresses = worker.wire(Wiring { mailbox, peers, settings })?;
     }
     Ok(RunningWorkers { senders, places, metrics, addresses, backends, capture: None, port: None, threads })
 }
 
 /// What every thread knows.
 #[derive(Clone)]
-pub(super) struct ThreadPlan {
+struct ThreadPlan {
     spawn: Spawn,
     backend: BackendChoice,
     sizes: BackendConfig,
-}
-
-fn ended_early() -> SpawnError {
-    SpawnError::System(io::Error::other("a worker ended while starting; its message is above"))
-}
-
-/// The spawner's ends of the channels that are used while a worker starts.
-struct Starting {
-    wakers: Receiver<io::Result<Made>>,
-    wirings: Sender<Wiring>,
-    listening: Receiver<Listening>,
-}
-
-/// A worker before it has a backend: its number, and its thread's ends of the same channels.
-pub(super) struct Startup {
-    id: WorkerId,
-    metrics: Arc<WorkerMetrics>,
-    /// With descriptors of its own: made for it already.
-    waker: Option<Waker>,
-    wakers: Sender<io::Result<Made>>,
-    wirings: Receiver<Wiring>,
-    listening: Sender<Listening>,
-}
-
-fn startup(id: WorkerId, metrics: &Arc<WorkerMetrics>) -> (Starting, Startup) {
-    let (waker_sender, wakers) = channel();
-    let (wiring_sender, wirings) = channel();
-    let (listening_sender, listening) = channel();
-    let startup = Startup {
-        id,
-        metrics: Arc::clone(metrics),
-        waker: None,
-        wakers: waker_sender,
-        wirings,
-        listening: listening_sender,
-    };
-    (Starting { wakers, wirings: wiring_sender, listening }, startup)
 }
 
 /// Deals the workers to threads, in turn.
@@ -237,7 +163,7 @@ fn run_all(plan: &ThreadPlan, startups: Vec<Startup>) {
                 let backend = port.backend(startup.id.index(), sizes, engine);
                 run(&plan.spawn, startup, backend, |_| port.describe());
             }
-            Err(error) => drop(startup.wakers.send(Err(error))), // the spawner reports it
+            Err(error) => startup.fail(error),
         }),
     }
 }
@@ -265,72 +191,5 @@ fn run<B: Backend>(
         if !turning.goes_on(turned) {
             return;
         }
-    }
-}
-
-impl Startup {
-    /// Reports the backend to the spawner, or why there is none.
-    pub(super) fn report<B: Backend>(
-        &self,
-        backend: io::Result<B>,
-        describe: impl FnOnce(&B) -> String,
-    ) -> Option<B> {
-        match backend {
-            Ok(backend) => {
-                let _ = self.wakers.send(Ok((backend.waker(), describe(&backend))));
-                Some(backend)
-            }
-            Err(error) => {
-                let _ = self.wakers.send(Err(error)); // the spawner reports it
-                None
-            }
-        }
-    }
-
-    /// Waits for the other workers' mailboxes, makes the worker and reports where it listens.
-    /// `None`: the start failed.
-    pub(super) fn wire<B: Backend>(self, spawn: &Spawn, backend: B) -> Option<TurningWorker<B>> {
-        let Startup { id, metrics, wirings, listening, .. } = self;
-        let Wiring { mailbox, peers, settings } = wirings.recv().ok()?;
-        let unix_start_ms = spawn.unix_now_ms.saturating_sub(backend.now().as_millis());
-        let context = Context { id, settings, names: spawn.names, unix_start_ms };
-        let control = peers.control.clone();
-        match Worker::new(context, backend, mailbox, peers, metrics) {
-            Ok(worker) => {
-                let _ = listening.send(Ok(worker.addresses().to_vec()));
-                Some(TurningWorker { id, worker, control })
-            }
-            Err(error) => {
-                let _ = listening.send(Err(SpawnError::Listen(error)));
-                None
-            }
-        }
-    }
-}
-
-/// A worker that turns.
-pub(super) struct TurningWorker<B: Backend> {
-    id: WorkerId,
-    pub(super) worker: Worker<B>,
-    control: ControlSender,
-}
-
-impl<B: Backend> TurningWorker<B> {
-    /// Whether a further turn follows one that ended like this; if not, the control thread is
-    /// notified.
-    pub(super) fn goes_on(&self, turned: io::Result<Turn>) -> bool {
-        match turned {
-            Ok(Turn::Running) => return true,
-            Ok(Turn::Stopped) => {
-                if cfg!(debug_assertions) {
-                    self.worker.invariants();
-                }
-            }
-            Err(error) => tracing::error!("worker {} ends, its backend is unusable: {error}", self.id.0),
-        }
-        // A full mailbox means that the control thread is gone or very late; it also sees the
-        // thread's end.
-        let _ = self.control.send(ControlMessage::Stopped(self.id));
-        false
     }
 }

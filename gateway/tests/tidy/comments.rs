@@ -43,8 +43,8 @@ const BANNED: &[&str] = &[
 const WORDS: &[(&str, usize)] = &[
     ("gateway", 103),
     ("gateway/auth", 8),
-    ("gateway/config", 31),
-    ("gateway/control", 54),
+    ("gateway/config", 30),
+    ("gateway/control", 48),
     ("gateway/core", 182),
     ("gateway/proto", 12),
     ("loadtest", 14),
@@ -58,8 +58,8 @@ const WORDS: &[(&str, usize)] = &[
 const WIDE: &[(&str, usize)] = &[
     ("gateway", 217),
     ("gateway/auth", 36),
-    ("gateway/config", 58),
-    ("gateway/control", 194),
+    ("gateway/config", 56),
+    ("gateway/control", 186),
     ("gateway/core", 351),
     ("gateway/proto", 78),
 ];
