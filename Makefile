@@ -33,10 +33,11 @@ unit: ## unit, contract, simulation, session and tidy tests
 setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and Node clients, Autobahn
 	.ci/setup-tests.sh $(CACHE)
 
-e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; nginx and HAProxy; 60 000 connections on four rings; the image (needs root)
+e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; nginx and HAProxy; 60 000 connections on four rings; the image, a CPU quota, the snippets of the documents (need root)
 	cargo build --release -p gateway -p loadtest -p hostile $(FEATURES)
 	gateway/tests/e2e/image.sh
 	gateway/tests/e2e/quota.sh
+	gateway/tests/e2e/snippets.sh
 	gateway/tests/e2e/run.sh $(CACHE)
 	gateway/tests/e2e/proxies.sh $(CACHE)
 	gateway/tests/e2e/scale.sh
