@@ -34,6 +34,7 @@ mod lifecycle;
 mod mailbox;
 mod piece_store;
 mod send_queue;
+mod shared_bytes;
 pub mod sim;
 mod sizes;
 mod sync;
