@@ -9,6 +9,7 @@ ROUNDS ?= 3
 REPORT ?= docs/reports/million$(if $(filter-out io_uring,$(BACKEND)),-$(BACKEND))$(if $(filter ws,$(TRANSPORT)),-ws)
 FEATURES ?=
 DPDK := --features gateway/dpdk,loadtest/dpdk
+HOST = $(shell rustc --print host-tuple | tr a-z- A-Z_)
 HAS_DPDK = $(shell pkg-config --exists libdpdk && echo yes)
 export CARGO_TERM_COLOR ?= auto
 
@@ -51,10 +52,8 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 	gateway/tests/e2e/conformance.sh $(CACHE)
 
 dpdk: setup-tests ## the port: TAP devices with the kernel as the peer, memif with the load generator (needs root)
-	cargo test -p dpdk-backend --features dpdk --lib --test port
-	cargo test -p gateway --features dpdk --lib --test sessions --test websocket --test control_messages --test last_word --test scarcity \
-		--test shortage --test zero_allocations dpdk
-	cargo test -p bench --features dpdk dpdk
+	CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/.ci/dpdk-runner.sh cargo test --workspace $(DPDK),bench/dpdk --lib --test port \
+		--test sessions --test websocket --test control_messages --test last_word --test scarcity --test shortage --test zero_allocations --test quick
 	cargo build --release -p gateway -p loadtest $(DPDK)
 	gateway/tests/e2e/dpdk.sh $(CACHE)
 	gateway/tests/e2e/memif.sh
