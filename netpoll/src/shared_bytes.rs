@@ -1,5 +1,5 @@
-//! A [`SharedBuffer`] as [`Bytes`], for owners whose libraries take that type: a body of an HTTP
-//! answer, a message for a bus. The bytes stay in their block.
+//! A [`SharedBuffer`] as [`Bytes`], the type that libraries take: a body of an HTTP answer, a
+//! message for a bus. The bytes stay in their block.
 
 use crate::SharedBuffer;
 use bytes::Bytes;
@@ -12,8 +12,9 @@ impl AsRef<[u8]> for Owner {
     }
 }
 
-/// The same bytes at the same address. The block returns to its pool when the last clone or slice is
-/// dropped, on any thread. Allocates a few words for the owner, so it is not for a worker's thread.
+/// The same bytes at the same address. The block returns to its pool when the last clone or slice
+/// is dropped, on any thread. Allocates a few words for the owner, so it is not for a worker's
+/// thread.
 impl From<SharedBuffer> for Bytes {
     fn from(buffer: SharedBuffer) -> Bytes {
         Bytes::from_owner(Owner(buffer))

@@ -18,8 +18,8 @@ pub(crate) struct Outcome {
     /// How many of `unit` were done. 0: the abuse could not be tried.
     pub(crate) did: u64,
     pub(crate) unit: String,
-    /// The answers and their numbers, in the words of [`crate::answer_word`], which the abuse's table
-    /// judges.
+    /// The answers and their numbers, in the words of [`crate::answer_word`], which the abuse's
+    /// table judges.
     pub(crate) answers: BTreeMap<String, u64>,
     /// Further remarks.
     pub(crate) notes: Vec<String>,

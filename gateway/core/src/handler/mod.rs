@@ -1,8 +1,9 @@
 //! What happens to what comes in: one exhaustive match on operations, one file for each kind of
 //! request.
 //!
-//! `Handler` is all that a frame, a message, or a timer may touch. What belongs to the turn itself (the mailbox, the batch of
-//! completions, the drain, the shutdown) is the worker's and out of reach here.
+//! `Handler` is all that a frame, a message, or a timer may touch. What belongs to the turn itself
+//! (the mailbox, the batch of completions, the drain, the shutdown) is the worker's and out of reach
+//! here.
 //!
 //! * [`inbound`](self): bytes to frames, over TCP and WebSocket.
 //! * `websocket`: WebSocket frames to messages; `upgrade`: how a connection comes to speak it.

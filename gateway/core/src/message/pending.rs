@@ -1,7 +1,8 @@
 //! Tokens on their way through the verifier: how many of each address, and how many of each worker.
 //!
-//! A [`PendingLogin`] travels with its token and counts for as long as it lives. So a token that is lost on the way, with a
-//! verdict that finds no room or a verifier that ends, is not counted for ever.
+//! A [`PendingLogin`] travels with its token and counts for as long as it lives. So a token that is
+//! lost on the way, with a verdict that finds no room or a verifier that ends, is not counted for
+//! ever.
 
 use crate::sources::{Source, Sources};
 use std::fmt;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `count`. Only the owner calls it: the addition is a load and a store, not one locked instruction.
+    /// Adds `count`. Only the owner calls it: the addition is a load and a store, not one locked
+    /// instruction.
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }

@@ -11,7 +11,8 @@
 //! Everything in a turn is bounded: completions by the batch, messages, deliveries and timers by a
 //! number each. Time is read once a turn, from the backend.
 //!
-//! `Handler` has what frames and messages may touch; the worker adds what belongs to the turn itself.
+//! `Handler` has what frames and messages may touch; the worker adds what belongs to the turn
+//! itself.
 
 mod drain;
 mod idle_trim;
