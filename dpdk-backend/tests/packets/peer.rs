@@ -21,13 +21,13 @@ impl World {
     pub(crate) fn handshake(&mut self, actively: bool, words: &[String]) -> Outcome {
         let number = |name: &str| words.iter().find_map(|w| w.strip_prefix(name)?.parse::<u32>().ok());
         let has = |name: &str| words.iter().any(|word| word == name);
-        self.stamps = has("ts");
-        let stamp = self.stamps.then(|| self.stamp());
+        self.peer.stamps = has("ts");
+        let stamp = self.peer.stamps.then(|| self.stamp());
         let options = |world: &World| Options {
             mss: Some(number("mss=").unwrap_or(1460) as u16),
             window_scale: number("wscale=").map(|scale| scale as u8),
             sack_permitted: has("sack"),
-            timestamp: stamp.map(|value| (value, world.last_stamp)),
+            timestamp: stamp.map(|value| (value, world.peer.last_stamp)),
             ..Options::default()
         };
         let window = number("win=").unwrap_or(65_535) as u16;
@@ -36,25 +36,25 @@ impl World {
             self.poll();
         } else {
             self.listen();
-            let syn = self.tcp(Flags::SYN, self.irs, 0, 65_535, options(self));
+            let syn = self.tcp(Flags::SYN, self.peer.irs, 0, 65_535, options(self));
             self.put(&syn, 0, false);
             self.poll();
         }
         let (_, frame) = self.frames.pop_front().ok_or("no SYN came")?;
         let (syn, _) = parse_tcp(&frame).ok_or("no SYN came")?;
-        (self.own, self.own_known) = (syn.sequence, true);
-        self.owns.insert(syn.destination_port, syn.sequence);
-        self.last_stamp = syn.options.timestamp.map_or(0, |stamp| stamp.0);
+        (self.peer.own, self.peer.own_known) = (syn.sequence, true);
+        self.peer.owns.insert(syn.destination_port, syn.sequence);
+        self.peer.last_stamp = syn.options.timestamp.map_or(0, |stamp| stamp.0);
         self.pass(self.now + Duration::from_millis(1), false);
-        let ack = self.own.wrapping_add(1);
+        let ack = self.peer.own.wrapping_add(1);
         if actively {
-            let answer = self.tcp(Flags::SYN.with(Flags::ACK), self.irs, ack, window, options(self));
+            let answer = self.tcp(Flags::SYN.with(Flags::ACK), self.peer.irs, ack, window, options(self));
             self.put(&answer, 0, false);
             self.poll();
             self.frames.pop_front().ok_or("no ACK came")?;
         } else {
             let options = self.usual();
-            let answer = self.tcp(Flags::ACK, self.irs.wrapping_add(1), ack, window, options);
+            let answer = self.tcp(Flags::ACK, self.peer.irs.wrapping_add(1), ack, window, options);
             self.put(&answer, 0, false);
             self.poll();
         }
@@ -66,14 +66,14 @@ impl World {
     }
 
     fn usual(&self) -> Options {
-        let timestamp = self.stamps.then(|| (self.stamp(), self.last_stamp));
+        let timestamp = self.peer.stamps.then(|| (self.stamp(), self.peer.last_stamp));
         Options { timestamp, ..Options::default() }
     }
 
     fn tcp(&self, flags: Flags, sequence: u32, acknowledgement: u32, window: u16, options: Options) -> Tcp {
         Tcp {
-            source_port: self.ports.1,
-            destination_port: self.ports.0,
+            source_port: self.peer.ports.1,
+            destination_port: self.peer.ports.0,
             sequence,
             acknowledgement,
             flags,
@@ -88,14 +88,14 @@ impl World {
         if let Some(explicit) = &written.options {
             let Expected { timestamp, .. } = explicit;
             let usual = options.timestamp;
-            options = explicit.to_wire(self.own, self.last_stamp);
+            options = explicit.to_wire(self.peer.own, self.peer.last_stamp);
             options.timestamp = timestamp
                 .and(options.timestamp)
                 .or(usual.filter(|_| timestamp.is_none() && explicit.mss.is_none()));
         }
-        let base = self.base(written.port.unwrap_or(self.ports.1));
+        let base = self.base(written.port.unwrap_or(self.peer.ports.1));
         let ack = written.ack.map_or(0, |ack| base.wrapping_add(ack));
-        let sequence = self.irs.wrapping_add(written.sequence);
+        let sequence = self.peer.irs.wrapping_add(written.sequence);
         let mut tcp = self.tcp(written.flags, sequence, ack, written.window.unwrap_or(65_535), options);
         tcp.source_port = written.port.unwrap_or(tcp.source_port);
         if self.print {
@@ -143,7 +143,8 @@ impl World {
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-                let (source, destination) = (from.octets(), if self.to_group { group } else { to.octets() });
+                let (source, destination) =
+                    (from.octets(), if self.peer.to_group { group } else { to.octets() });
                 let header_size = 40;
                 let is_fragment = false;
                 Ipv6 {
@@ -172,7 +173,7 @@ impl World {
     fn icmp_message(&mut self, message: &mut [u8]) {
         let group = Ip::from_v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         let (from, own) = (Ip::from(address(2, self.v6)), Ip::from(address(1, self.v6)));
-        let to = if self.to_group { group } else { own };
+        let to = if self.peer.to_group { group } else { own };
         let pseudo = match self.v6 {
             true => Sum::ZERO.pseudo_header(from, to, ipv4::ICMPV6, message.len()),
             false => Sum::ZERO,
@@ -186,7 +187,7 @@ impl World {
 
     pub(crate) fn icmp(&mut self, words: &[String]) -> Outcome {
         let number = |at: usize| words[at].parse::<u32>().map_err(|_| "a number".to_owned());
-        let (argument, sequence) = (number(1)?, self.own.wrapping_add(number(2)?));
+        let (argument, sequence) = (number(1)?, self.peer.own.wrapping_add(number(2)?));
         let (kind, code) = match (words[0].as_str(), self.v6) {
             ("too_big", false) => (3, 4),
             ("too_big", true) => (2, 0),
@@ -205,8 +206,8 @@ impl World {
         quote[at..at + size].copy_from_slice(&to);
         quote[at + size..at + 2 * size].copy_from_slice(&from);
         let tcp = quote.len() - 8;
-        quote[tcp..tcp + 2].copy_from_slice(&self.ports.0.to_be_bytes());
-        quote[tcp + 2..tcp + 4].copy_from_slice(&self.ports.1.to_be_bytes());
+        quote[tcp..tcp + 2].copy_from_slice(&self.peer.ports.0.to_be_bytes());
+        quote[tcp + 2..tcp + 4].copy_from_slice(&self.peer.ports.1.to_be_bytes());
         quote[tcp + 4..].copy_from_slice(&sequence.to_be_bytes());
         message.extend_from_slice(&quote);
         self.icmp_message(&mut message);
@@ -233,9 +234,9 @@ impl World {
                 };
                 let mut message = vec![0; 32];
                 ndp.emit(&mut message);
-                self.to_group = words.get(1).is_some_and(|word| word == "other");
+                self.peer.to_group = words.get(1).is_some_and(|word| word == "other");
                 self.icmp_message(&mut message);
-                self.to_group = false;
+                self.peer.to_group = false;
             }
             "raw" => {
                 let hex: String = words[1..].concat();

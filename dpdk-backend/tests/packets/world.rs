@@ -48,6 +48,20 @@ impl Device for Wire {
     fn transmit_burst(&mut self, _: Timestamp) {}
 }
 
+/// The peer that the script plays: its numbers, and what it knows of the stack's.
+pub(crate) struct Peer {
+    pub(crate) ports: (u16, u16),
+    pub(crate) irs: u32,
+    pub(crate) own: u32,
+    pub(crate) own_known: bool,
+    /// The same toward each port of the peer that a SYN-ACK went to.
+    pub(crate) owns: HashMap<u16, u32>,
+    pub(crate) stamps: bool,
+    pub(crate) last_stamp: u32,
+    /// Whether the next IPv6 packet goes to all nodes.
+    pub(crate) to_group: bool,
+}
+
 pub(crate) struct World {
     pub(crate) stack: Stack,
     wire: Wire,
@@ -59,17 +73,8 @@ pub(crate) struct World {
     pub(crate) received: usize,
     pub(crate) held: Option<Vec<Buffer>>,
     pub(crate) connection: Option<ConnectionId>,
-    pub(crate) ports: (u16, u16),
-    pub(crate) irs: u32,
-    pub(crate) own: u32,
-    pub(crate) own_known: bool,
-    /// The same toward each port of the peer that a SYN-ACK went to.
-    pub(crate) owns: HashMap<u16, u32>,
-    pub(crate) stamps: bool,
-    pub(crate) last_stamp: u32,
+    pub(crate) peer: Peer,
     pub(crate) print: bool,
-    /// Whether the next IPv6 packet goes to all nodes.
-    pub(crate) to_group: bool,
 }
 
 pub(crate) type Outcome = Result<(), String>;
@@ -144,15 +149,17 @@ impl World {
             received: 0,
             held: None,
             connection: None,
-            ports: (80, 40_000),
-            irs: get("irs", IRS.into()) as u32,
-            own: 0,
-            own_known: false,
-            owns: HashMap::new(),
-            stamps: false,
-            last_stamp: 0,
+            peer: Peer {
+                ports: (80, 40_000),
+                irs: get("irs", IRS.into()) as u32,
+                own: 0,
+                own_known: false,
+                owns: HashMap::new(),
+                stamps: false,
+                last_stamp: 0,
+                to_group: false,
+            },
             print,
-            to_group: false,
         })
     }
 
@@ -209,7 +216,7 @@ impl World {
             }
             Event::Closed { reason, .. } => {
                 // The next SYN is answered with numbers of its own.
-                self.own_known = false;
+                self.peer.own_known = false;
                 format!("closed {}", reason.label())
             }
         };
@@ -265,12 +272,12 @@ impl World {
     pub(crate) fn listen(&mut self) {
         let any = SocketAddr::new(address(1, self.v6), 80);
         self.stack.listen(any, 16, self.limits).expect("a free port");
-        self.ports = (80, 40_000);
+        self.peer.ports = (80, 40_000);
     }
 
     pub(crate) fn connect(&mut self) {
         let (local, remote) = (address(1, self.v6), address(2, self.v6));
-        self.ports = (5000, 80);
+        self.peer.ports = (5000, 80);
         let result =
             self.stack.connect(self.now, Some(SocketAddr::new(local, 5000)), SocketAddr::new(remote, 80));
         self.connection = Some(result.expect("connecting starts"));
@@ -338,22 +345,22 @@ impl World {
     fn expect(&mut self, due: Timestamp, expected: &Written) -> Outcome {
         let frame = self.next_frame(due)?;
         let Some((tcp, size)) = parse_tcp(&frame) else { return Err(format!("got {}", self.tell(&frame))) };
-        if tcp.flags.has(Flags::SYN) && (!self.own_known || expected.sequence == 0) {
-            (self.own, self.own_known) = (tcp.sequence, true);
-            self.owns.insert(tcp.destination_port, tcp.sequence);
+        if tcp.flags.has(Flags::SYN) && (!self.peer.own_known || expected.sequence == 0) {
+            (self.peer.own, self.peer.own_known) = (tcp.sequence, true);
+            self.peer.owns.insert(tcp.destination_port, tcp.sequence);
         }
         if let Some((value, _)) = tcp.options.timestamp {
-            self.last_stamp = value;
+            self.peer.last_stamp = value;
         }
-        let is_first = tcp.flags == Flags::RST && self.connection.is_none() && !self.own_known;
+        let is_first = tcp.flags == Flags::RST && self.connection.is_none() && !self.peer.own_known;
         let own = if is_first { 0 } else { self.base(tcp.destination_port) };
-        compare(expected, &tcp, size, own, self.irs)
+        compare(expected, &tcp, size, own, self.peer.irs)
             .map_err(|problem| format!("{problem}: got {}", self.tell(&frame)))
     }
 
     /// The stack's initial sequence number toward a port of the peer.
     pub(crate) fn base(&self, port: u16) -> u32 {
-        self.owns.get(&port).copied().unwrap_or(self.own)
+        self.peer.owns.get(&port).copied().unwrap_or(self.peer.own)
     }
 
     fn expect_other(&mut self, due: Timestamp, expected: &str) -> Outcome {
@@ -364,7 +371,7 @@ impl World {
 
     fn tell(&self, frame: &[u8]) -> String {
         if let Some((tcp, size)) = parse_tcp(frame) {
-            return describe(&tcp, size, self.own, self.irs);
+            return describe(&tcp, size, self.peer.own, self.peer.irs);
         }
         let kind = u16::from_be_bytes([frame[12], frame[13]]);
         let rest = &frame[ethernet::HEADER_SIZE..];

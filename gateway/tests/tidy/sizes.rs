@@ -12,7 +12,6 @@ const FIELDS_MAX: usize = 12;
 /// Structures with more fields, by crate and name, with their number.
 const MORE_FIELDS: &[(&str, usize)] = &[
     ("dpdk-backend ControlBlock", 25),
-    ("dpdk-backend World", 19),
     ("gateway Client", 38),
     ("gateway Plan", 22),
     ("gateway World", 26),
