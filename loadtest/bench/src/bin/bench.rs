@@ -13,7 +13,7 @@ use std::time::Duration;
 const HELP: &str = "\
 bench: the gateway side by side with bare echo servers and other WebSocket servers
 
-  --quick          one short cycle with few connections: does every server answer rightly? (no aims, no files)
+  --quick          one short cycle with few connections: does every server answer rightly? (no targets, no files)
   --cycles N       cycles (5)
   --seconds S      measured window of a run (1)
   --case TEXT      only cases whose name contains TEXT

@@ -251,13 +251,13 @@ impl Report {
             let _ = write!(out, "\n## {}", case.table());
         }
         if !self.verdicts.is_empty() {
-            out.push_str("\n## Aims\n\n| aim | case | found | |\n|---|---|---:|---|\n");
+            out.push_str("\n## Targets\n\n| target | case | found | |\n|---|---|---:|---|\n");
         }
         for verdict in &self.verdicts {
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | {} |",
-                verdict.aim,
+                verdict.target,
                 verdict.case,
                 verdict.found,
                 verdict.word()

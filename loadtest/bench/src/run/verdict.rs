@@ -26,8 +26,9 @@ const FLOOR_BEATEN: f64 = 0.95;
 /// One target in one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// The aim.
-    pub aim: String,
+    /// The target.
+    #[serde(rename = "aim")]
+    pub target: String,
     /// The case.
     pub case: &'static str,
     /// The measured value.
@@ -68,20 +69,20 @@ fn of_case(case: &CaseReport) -> Vec<Verdict> {
     let floor_max = if case.depth.is_some_and(|depth| depth > 1) { CPU_MAX_DEEP } else { CPU_MAX };
     let mut all = vec![];
     for (gateway, floor) in [(GATEWAY_URING, FLOOR_URING), (GATEWAY_EPOLL, FLOOR_EPOLL)] {
-        let aim = format!("{gateway}: CPU ≤ {floor_max:.2} × its floor");
-        let verdict = judge(case, aim, (gateway, floor), Figure::Cpu, floor_max);
+        let target = format!("{gateway}: CPU ≤ {floor_max:.2} × its floor");
+        let verdict = judge(case, target, (gateway, floor), Figure::Cpu, floor_max);
         all.extend(verdict.map(|(verdict, ratio)| Verdict { floor_beaten: ratio < FLOOR_BEATEN, ..verdict }));
     }
     let mut add =
-        |aim, rows, figure, bound| all.extend(judge(case, aim, rows, figure, bound).map(|pair| pair.0));
-    let aim = format!("gateway: io_uring ≥ {URING_RATE_MIN:.2} × epoll's rate");
-    add(aim, (GATEWAY_URING, GATEWAY_EPOLL), Figure::Rate, URING_RATE_MIN);
+        |target, rows, figure, bound| all.extend(judge(case, target, rows, figure, bound).map(|pair| pair.0));
+    let target = format!("gateway: io_uring ≥ {URING_RATE_MIN:.2} × epoll's rate");
+    add(target, (GATEWAY_URING, GATEWAY_EPOLL), Figure::Rate, URING_RATE_MIN);
     if case.size == DPDK_CPU_SIZE {
-        let aim = format!("{GATEWAY_DPDK}: CPU ≤ {DPDK_CPU_MAX:.2} × io_uring's");
-        add(aim, (GATEWAY_DPDK, GATEWAY_URING), Figure::Cpu, DPDK_CPU_MAX);
+        let target = format!("{GATEWAY_DPDK}: CPU ≤ {DPDK_CPU_MAX:.2} × io_uring's");
+        add(target, (GATEWAY_DPDK, GATEWAY_URING), Figure::Cpu, DPDK_CPU_MAX);
     }
-    let aim = format!("{GATEWAY_DPDK}: frames ≥ {DPDK_FRAMES_MIN:.2} × its floor's rate");
-    add(aim, (GATEWAY_DPDK, FLOOR_DPDK), Figure::Frames, DPDK_FRAMES_MIN);
+    let target = format!("{GATEWAY_DPDK}: frames ≥ {DPDK_FRAMES_MIN:.2} × its floor's rate");
+    add(target, (GATEWAY_DPDK, FLOOR_DPDK), Figure::Frames, DPDK_FRAMES_MIN);
     for peer in PEERS {
         let rows = (GATEWAY_WEBSOCKET, peer);
         add(format!("{GATEWAY_WEBSOCKET}: less CPU than {peer}"), rows, Figure::Cpu, 1.0);
@@ -102,7 +103,7 @@ enum Figure {
 /// run.
 fn judge(
     case: &CaseReport,
-    aim: String,
+    target: String,
     (one, other): (&str, &str),
     figure: Figure,
     bound: f64,
@@ -117,7 +118,7 @@ fn judge(
     .map_or(("–".into(), f64::NAN), |ratio| (ratio_text(&ratio), ratio.median));
     let reached = if figure == Figure::Cpu { ratio <= bound } else { ratio >= bound };
     let verdict = Verdict {
-        aim,
+        target,
         case: case.name,
         found,
         reached: reached && !failed,
