@@ -46,6 +46,17 @@ impl<T> Fifo<T> {
         self.0.push_front(entry);
     }
 
+    /// All entries, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    /// Takes the oldest entry for which `is_wanted` holds.
+    pub fn remove_first(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<T> {
+        let position = self.0.iter().position(is_wanted)?;
+        self.0.remove(position)
+    }
+
     /// Takes the oldest entry.
     pub fn pop_front(&mut self) -> Option<T> {
         let entry = self.0.pop_front();
@@ -78,6 +89,8 @@ mod tests {
             fifo.push_back(round + 100);
             assert_eq!((fifo.len(), fifo.front()), (2, Some(&round)));
             assert_eq!(fifo.pop_front(), Some(round));
+            assert_eq!(fifo.iter().collect::<Vec<_>>(), [&(round + 100)]);
+            assert_eq!((fifo.remove_first(|entry| *entry < 100), fifo.len()), (None, 1));
             fifo.push_front(7);
             fifo.retain(|entry| *entry != 7);
             assert_eq!((fifo.pop_front(), fifo.pop_front()), (Some(round + 100), None));

@@ -38,6 +38,9 @@ impl<B: Backend> Handler<B> {
     }
 
     pub(crate) fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {
+        if self.shard.sessions.get(connection).is_some_and(|session| session.flow.is_behind()) {
+            self.catch_up(connection); // what came before the end is handled before it
+        }
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let listener = usize::from(session.listener);
         let end = match session.close_code() {

@@ -10,7 +10,9 @@
 //! ([`Open`]).
 
 use super::Handler;
+use super::backlog::Rest;
 use super::close::Goodbye;
+use super::websocket::Messages;
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
 use crate::session::flow::cost;
@@ -180,7 +182,13 @@ fn front(peek: Result<Peek, FrameError>) -> Result<Front<Header>, FrameError> {
 impl<B: Backend> Handler<B> {
     /// Bytes of a connection.
     pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
-        let Some((phase, listener)) = self.count_bytes(connection, buffer.len()) else { return };
+        let Some((phase, listener, is_behind)) = self.count_bytes(connection, buffer.len()) else { return };
+        if is_behind {
+            match self.wait_behind(connection, buffer) {
+                None => return,
+                Some(back) => buffer = back,
+            }
+        }
         // What came before it waits for a block.
         if self.io.has_unread(connection) {
             let count = buffer.len();
@@ -190,14 +198,14 @@ impl<B: Backend> Handler<B> {
             }
         }
         let kind = self.context.settings.listeners[usize::from(listener)].kind;
-        match (phase, kind) {
-            (Phase::Closing, _) => self.discard_until_close(connection, buffer.as_slice()),
+        self.in_turn(connection, |handler| match (phase, kind) {
+            (Phase::Closing, _) => handler.discard_until_close(connection, buffer.as_slice()),
             (Phase::Vacant, _) => {}
-            (Phase::Handshake, _) => self.handshake_received(connection, buffer),
-            (_, ListenerKind::Tcp) => self.cut::<Plain>(connection, buffer),
-            (_, ListenerKind::WebSocket) => self.cut::<super::websocket::Messages>(connection, buffer),
-            (_, ListenerKind::WebSocketEcho) => self.echo_received(connection, &buffer),
-        }
+            (Phase::Handshake, _) => handler.handshake_received(connection, buffer),
+            (_, ListenerKind::Tcp) => handler.cut::<Plain>(connection, buffer),
+            (_, ListenerKind::WebSocket) => handler.cut::<Messages>(connection, buffer),
+            (_, ListenerKind::WebSocketEcho) => handler.echo_received(connection, &buffer),
+        });
         self.slow_down(connection);
     }
 
@@ -246,6 +254,9 @@ impl<B: Backend> Handler<B> {
                 }
                 Intake::Over => return self.discard_until_close(connection, buffer.as_slice()),
             };
+            if self.has_had_its_part(&sender) {
+                return self.leave_for_later(Rest::Stream(buffer));
+            }
             let limits = C::limits(self, &sender);
             match C::look(&mut self.shard.sessions, &sender, &limits, buffer.as_mut_slice()) {
                 Ok(Front::Whole { size, unit }) if size < buffer.len() => {
@@ -377,6 +388,12 @@ impl<B: Backend> Handler<B> {
     /// The login was answered: handles what came meanwhile.
     pub(super) fn resume_frames(&mut self, open: Open) {
         let connection = open.connection();
+        self.in_turn(connection, |handler| handler.take_carried(open));
+        self.slow_down(connection);
+    }
+
+    fn take_carried(&mut self, open: Open) {
+        let connection = open.connection();
         let session = self.shard.sessions.of_mut(&open);
         let (websocket, rest) = (session.websocket, session.carry.assembled());
         // The rest of the message that the Auth frame came in; over TCP there are no messages.
@@ -388,11 +405,10 @@ impl<B: Backend> Handler<B> {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let Some(buffer) = session.carry.take(session.carry.pending()) else { return };
         if websocket {
-            self.cut::<super::websocket::Messages>(connection, buffer);
+            self.cut::<Messages>(connection, buffer);
         } else {
             self.cut::<Plain>(connection, buffer);
         }
-        self.slow_down(connection);
     }
 
     /// One frame.
@@ -400,6 +416,7 @@ impl<B: Backend> Handler<B> {
     pub(super) fn frame(&mut self, sender: Sender, frame: Frame) -> Intake {
         let header = frame.header;
         self.io.metrics.count_received(OperationClass::of(header.operation), header.frame_size());
+        self.turn.backlog.charge(cost(header.operation));
         match sender {
             Sender::Open(open) => {
                 let session = self.shard.sessions.of_mut(&open);

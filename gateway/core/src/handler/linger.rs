@@ -26,9 +26,10 @@ const fn close_frame_wait(linger: Duration) -> Duration {
     Duration::from_millis(linger.as_millis() as u64 * 3 / 4)
 }
 
-/// KiB that are discarded of a connection, each receive rounded up, before its peer's close frame is
-/// awaited no longer: as much as a client may send at once by the default of `rate.bytes_burst_max`.
-/// FIN follows, and from there on the backend discards, as far as time has paid for that.
+/// KiB that are discarded of a connection, each receive rounded up, before its peer's close frame
+/// is awaited no longer: as much as a client may send at once by the default of
+/// `rate.bytes_burst_max`. FIN follows, and from there on the backend discards, as far as time has
+/// paid for that.
 const DISCARDED_KIB_MAX: u16 = 1024;
 
 /// How long a connection lingers at least: its last word has left by then, and has come to most peers.

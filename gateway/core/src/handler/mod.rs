@@ -18,6 +18,7 @@
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
 //! * `pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
+//! * `backlog`: what one connection may have of a turn.
 //! * `backpressure`: whose socket is left unread while messages wait for other workers, and which
 //!   requests are refused.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
@@ -26,6 +27,7 @@
 //! * `inspect`: lists for the control thread.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
+mod backlog;
 mod backpressure;
 mod close;
 mod connection;
@@ -53,6 +55,7 @@ mod turn_state;
 mod upgrade;
 mod websocket;
 
+pub(crate) use backlog::Backlog;
 pub use backpressure::Held;
 pub use echo::EchoConnections;
 pub use echo::MESSAGES_MAX as ECHO_MESSAGES_MAX;
@@ -96,11 +99,12 @@ pub(crate) struct Handler<B: Backend> {
 
 impl<B: Backend> Handler<B> {
     /// Reserves everything that handling needs besides the tables.
-    pub(crate) fn new(context: Context, io: Io<B>, outbox: Outbox, shard: Shard) -> Handler<B> {
+    pub(crate) fn new(context: Context, mut io: Io<B>, outbox: Outbox, shard: Shard) -> Handler<B> {
         let now = io.now();
+        let backlog = Backlog::new(io.pools().receive_level().count);
         Handler {
             policy: Policy::new(Arc::new(context.settings.reloadable.clone())),
-            turn: TurnState::new(now),
+            turn: TurnState::new(now, backlog),
             relief: Relief::new(now),
             memory: MemoryPressure::default(),
             held: Held::with_capacity(context.settings.tables.mailbox_capacity),
@@ -123,6 +127,7 @@ impl<B: Backend> Handler<B> {
     /// fire in it.
     pub(crate) fn begin_turn(&mut self, count: usize) -> bool {
         let timers_fire = self.take_time(count);
+        self.turn.backlog.begin_turn();
         self.relief.begin_turn();
         self.memory.state = self.context.settings.shared.memory.state();
         timers_fire

@@ -62,7 +62,9 @@ impl<B: Backend> Handler<B> {
         buffer: Buffer,
         count: usize,
     ) -> Option<Buffer> {
-        let session = self.shard.sessions.get(connection).filter(|session| session.phase == Phase::Open);
+        // Later bytes may wait in the backlog, and would overtake these.
+        let may_wait = |session: &&Session| session.phase == Phase::Open && !session.flow.is_behind();
+        let session = self.shard.sessions.get(connection).filter(may_wait);
         let Some(size) = session.and_then(|session| session.carry.block_for(count)) else {
             return Some(buffer);
         };

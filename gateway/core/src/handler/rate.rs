@@ -29,8 +29,13 @@ fn is_faulty(code: ErrorCode) -> bool {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Notes that `count` bytes were received now; returns the session's phase and listener.
-    pub(super) fn count_bytes(&mut self, connection: ConnectionId, count: usize) -> Option<(Phase, u8)> {
+    /// Notes that `count` bytes were received now; returns the session's phase and listener, and
+    /// whether earlier bytes wait for a later turn.
+    pub(super) fn count_bytes(
+        &mut self,
+        connection: ConnectionId,
+        count: usize,
+    ) -> Option<(Phase, u8, bool)> {
         let now = Instant16::of(self.turn.now);
         let session = self.shard.sessions.get_mut(connection)?;
         if now != session.heard_at {
@@ -39,7 +44,7 @@ impl<B: Backend> Handler<B> {
             session.heard_at = now;
         }
         session.flow.charge_bytes(count);
-        Some((session.phase, session.listener))
+        Some((session.phase, session.listener, session.flow.is_behind()))
     }
 
     /// Bytes were put back, and will be received once more.
@@ -97,6 +102,7 @@ impl<B: Backend> Handler<B> {
     }
 
     fn admits_open_control(&mut self, open: Open) -> bool {
+        self.turn.backlog.charge(1);
         let session = self.shard.sessions.of_mut(&open);
         session.flow.charge(1);
         if !session.flow.is_over() || session.service {
@@ -123,6 +129,7 @@ impl<B: Backend> Handler<B> {
 
     /// A fragment of a WebSocket message.
     pub(super) fn count_fragment(&mut self, connection: ConnectionId) {
+        self.turn.backlog.charge(1);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.flow.charge(1);
         }

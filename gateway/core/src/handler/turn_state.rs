@@ -1,6 +1,6 @@
 //! Times and flags that one turn goes by.
 
-use super::Handler;
+use super::{Backlog, Handler};
 use crate::lateness::Lateness;
 use netpoll::{Backend, Timestamp};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(crate) struct TurnState {
     pub(crate) lateness: Lateness,
     /// Receives handled in this turn.
     pub(crate) receives: u64,
+    /// What was received and waits for a later turn.
+    pub(crate) backlog: Backlog,
     /// The last slice of the fan-outs made nothing: all of them go at rates of their own.
     pub(crate) fanouts_rest: bool,
     /// When frames that have not come whole are looked at next.
@@ -36,12 +38,13 @@ pub(crate) struct TurnState {
 }
 
 impl TurnState {
-    pub(super) fn new(now: Timestamp) -> TurnState {
+    pub(super) fn new(now: Timestamp, backlog: Backlog) -> TurnState {
         TurnState {
             now,
             stage: Stage::Serving,
             lateness: Lateness::new(now),
             receives: 0,
+            backlog,
             fanouts_rest: false,
             frames_due: now,
             totals_due: now,

@@ -1,6 +1,7 @@
 //! Frames over WebSocket: messages of whole frames, unmasked where they lie.
 
 use super::Handler;
+use super::backlog::Rest;
 use super::close::Goodbye;
 use super::inbound::{Cut, Frame, Front, Intake, Sender};
 use crate::session::{Session, Sessions};
@@ -198,6 +199,11 @@ impl<B: Backend> Handler<B> {
                 }
                 Intake::Over => return Intake::Over,
             };
+            if self.has_had_its_part(&sender) {
+                buffer.advance(start);
+                self.leave_for_later(Rest::Message(buffer));
+                return Intake::From(sender);
+            }
             let bytes = &buffer.as_slice()[start..];
             match Header::peek(bytes, self.body_size_max(&sender)) {
                 Ok(Peek::Frame(header)) => {

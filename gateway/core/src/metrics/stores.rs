@@ -44,11 +44,13 @@ pub enum Store {
     Outbox,
     /// What was sent and is not known to have arrived: segments on dpdk; on io_uring sends that the kernel has not confirmed.
     Segments,
+    /// Received buffers with frames that wait for a later turn.
+    Backlog,
 }
 
 impl Store {
     /// All stores, in the order of their numbers.
-    pub const ALL: [Store; 17] = [
+    pub const ALL: [Store; 18] = [
         Store::Connections,
         Store::SendPieces,
         Store::ReceiveBuffers,
@@ -66,6 +68,7 @@ impl Store {
         Store::SharedText,
         Store::Outbox,
         Store::Segments,
+        Store::Backlog,
     ];
 
     /// Name as a metric label.
@@ -88,6 +91,7 @@ impl Store {
             Store::SharedText => "shared_text",
             Store::Outbox => "outbox",
             Store::Segments => "segments",
+            Store::Backlog => "backlog",
         }
     }
 
@@ -111,6 +115,8 @@ impl Store {
             // Connections wait for their own acknowledgements.
             Store::Segments => None,
             Store::AcceptSets | Store::Outcomes => None,
+            // A full one refuses nothing, and empties by itself.
+            Store::Backlog => None,
         }
     }
 
@@ -164,6 +170,7 @@ impl Store {
             }
             Store::Segments => "the store of segments in flight is nearly full",
             Store::Mailbox => "a worker's mailbox is nearly full (limits.mailbox_messages_max)",
+            Store::Backlog => "much of what was received waits for a later turn",
         }
     }
 }

@@ -117,10 +117,32 @@ pub struct Flow {
     over: bool,
     /// The client was told since then that it is refused: before that a connection is not closed.
     refused: bool,
-    /// The socket is left unread for the rate.
-    stopped: bool,
-    /// The socket is left unread until what waits for other workers has become less.
-    held: bool,
+    /// Why the socket is left unread.
+    unread: Unread,
+}
+
+/// Why a socket is left unread: a set of reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unread(u8);
+
+impl Unread {
+    /// Its connection is above its rate.
+    const STOPPED: u8 = 1;
+    /// What waits for other workers has to become less.
+    const HELD: u8 = 1 << 1;
+    /// Some of what was received waits for a later turn.
+    const BEHIND: u8 = 1 << 2;
+
+    fn has(self, reason: u8) -> bool {
+        self.0 & reason != 0
+    }
+
+    /// Adds a reason or takes it away; false when that is nothing new.
+    fn set(&mut self, reason: u8, holds: bool) -> bool {
+        let is_new = self.has(reason) != holds;
+        self.0 ^= if is_new { reason } else { 0 };
+        is_new
+    }
 }
 
 impl Flow {
@@ -148,7 +170,7 @@ impl Flow {
         // A stop may end late; that is no time in which the client has held back.
         let above = match () {
             () if !self.over => 0,
-            () if self.stopped => ticks,
+            () if self.is_stopped() => ticks,
             () => self.ticks_to_burst(allowance).min(ticks),
         };
         self.messages = self.messages.saturating_sub(allowance.messages_per_tick.saturating_mul(ticks));
@@ -263,27 +285,37 @@ impl Flow {
 
     /// Whether the socket is left unread, for whatever reason.
     pub fn is_unread(&self) -> bool {
-        self.stopped || self.held
+        self.unread != Unread::default()
     }
 
     /// Whether the socket is left unread for what has to wait.
     pub fn is_held(&self) -> bool {
-        self.held
+        self.unread.has(Unread::HELD)
     }
 
     /// Notes that the socket is left unread for what has to wait, or no longer; false when that is nothing new.
     pub fn set_held(&mut self, held: bool) -> bool {
-        std::mem::replace(&mut self.held, held) != held
+        self.unread.set(Unread::HELD, held)
     }
 
     /// Whether the socket is left unread for the rate.
     pub fn is_stopped(&self) -> bool {
-        self.stopped
+        self.unread.has(Unread::STOPPED)
     }
 
     /// Notes that the socket is left unread for the rate from now on, or no longer; false when that is nothing new.
     pub fn set_stopped(&mut self, stopped: bool) -> bool {
-        std::mem::replace(&mut self.stopped, stopped) != stopped
+        self.unread.set(Unread::STOPPED, stopped)
+    }
+
+    /// Whether some of what was received waits for a later turn.
+    pub fn is_behind(&self) -> bool {
+        self.unread.has(Unread::BEHIND)
+    }
+
+    /// Notes that some of what was received waits for a later turn, or no longer.
+    pub fn set_behind(&mut self, behind: bool) {
+        self.unread.set(Unread::BEHIND, behind);
     }
 }
 

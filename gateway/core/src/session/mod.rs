@@ -62,8 +62,8 @@ pub enum Phase {
 pub enum Framing {
     /// Frame by frame.
     Messages(Decoder),
-    /// A close frame was sent: bytes are discarded until the peer's own, or until these are too many
-    /// KiB, each receive rounded up.
+    /// A close frame was sent: bytes are discarded until the peer's own, or until these are too
+    /// many KiB, each receive rounded up.
     UntilClose(CloseWatch, u16),
 }
 
@@ -84,8 +84,8 @@ impl Framing {
         }
     }
 
-    /// Discards `bytes` while the peer's close frame is awaited. True when it has come in them, or is
-    /// awaited no longer: `kib_max` have been discarded.
+    /// Discards `bytes` while the peer's close frame is awaited. True when it has come in them, or
+    /// is awaited no longer: `kib_max` have been discarded.
     pub fn discard(&mut self, bytes: &[u8], kib_max: u16) -> bool {
         let Framing::UntilClose(watch, discarded) = self else { return false };
         *discarded = discarded.saturating_add(u16::try_from(bytes.len().div_ceil(1024)).unwrap_or(u16::MAX));

@@ -57,5 +57,6 @@ impl<B: Backend> Worker<B> {
         self.inbox.trim();
         self.handler.outbox.trim();
         self.handler.held.trim();
+        self.handler.turn.backlog.trim();
     }
 }

@@ -3,7 +3,7 @@
 //! Reserved means address space: a page becomes resident when it is first used, so an empty worker
 //! is small and grows with its connections up to the sum.
 
-use crate::handler::{Held, Lingering};
+use crate::handler::{Backlog, Held, Lingering};
 use crate::message::Message;
 use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums};
 use crate::session::text::TextStore;
@@ -89,11 +89,13 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
             tables.fanouts().total() * Fanouts::BYTES_PER_FANOUT + FanoutPlaces::BYTES_PER_WORKER,
         ),
         addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
-        // Messages that wait for room in others' mailboxes, and the worker's messages to itself.
+        // Messages that wait for room in others' mailboxes, the worker's messages to itself, and
+        // what was received and waits for a later turn.
         addend(
             "waiting messages",
             crate::outbox::reserved_bytes(tables.mailbox_capacity)
-                + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION,
+                + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION
+                + Backlog::bytes(backend.pools.receive.count),
         ),
     ]
 }

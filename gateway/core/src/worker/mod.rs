@@ -119,6 +119,7 @@ impl<B: Backend> Worker<B> {
         self.inbox.is_empty()
             && !self.handler.outbox.has_any()
             && self.handler.held.is_empty()
+            && self.handler.turn.backlog.is_empty()
             && self.handler.shard.fanouts.is_empty()
     }
 

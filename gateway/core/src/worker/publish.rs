@@ -112,6 +112,8 @@ impl<B: Backend> Worker<B> {
         stores.set(Store::Outcomes, shard.sums.len(), tables.sums_max());
         let (requests, requests_max) = handler.outbox.requests_level();
         stores.set(Store::Outbox, requests, requests_max);
+        let (waiting, waiting_max) = handler.turn.backlog.level();
+        stores.set(Store::Backlog, waiting, waiting_max);
         stores.set(Store::Mailbox, self.inbox.len(), tables.mailbox_capacity);
         let pieces = backend.send_store();
         stores.set(Store::SendPieces, pieces.used, pieces.max);

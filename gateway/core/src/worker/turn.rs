@@ -43,6 +43,7 @@ impl<B: Backend> Worker<B> {
         let timers_fire = self.handler.begin_turn(self.batch.len());
         self.handle_batch();
         let handler = &mut self.handler;
+        handler.work_off();
         handler.relieve_slots();
         handle_messages(handler, &self.inbox, &mut self.lifecycle, MESSAGES_PER_TURN);
         handler.run_fanouts();
@@ -68,6 +69,9 @@ impl<B: Backend> Worker<B> {
         let (turn, shard) = (&handler.turn, &handler.shard);
         if turn.lateness.reads_first() {
             return Duration::ZERO; // what has come meanwhile is read before timers fire
+        }
+        if !turn.backlog.is_empty() {
+            return Duration::ZERO;
         }
         if handler.outbox.has_waiting() || turn.is_stopping() {
             return wait.min(RETRY);
