@@ -4,7 +4,7 @@ use crate::abuse::{self, Abuse};
 use crate::attacker;
 use crate::error::{Exit, RunError};
 use crate::profile::Profile;
-use crate::suite::{self, SuitePlan};
+use crate::suite::{self, LatencyLimit, SuitePlan};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,9 +69,8 @@ struct Options {
     /// How often each abuse is run; ratios are medians.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// An abuse also fails when the bystanders' p99 exceeds its quiet value by this factor.
-    #[arg(long, value_name = "X")]
-    ratio_max: Option<f64>,
+    #[command(flatten)]
+    latency: LatencyOptions,
     /// Short: 200 well-behaved connections, 0.3 s an abuse, no quiet times, what is left is looked
     /// at once at the end.
     #[arg(long)]
@@ -88,6 +87,24 @@ struct Options {
     /// Keep the gateway's folder, with its log.
     #[arg(long)]
     keep: bool,
+}
+
+#[derive(Args)]
+struct LatencyOptions {
+    /// An abuse also fails when the bystanders' p99 exceeds its quiet value by this factor.
+    #[arg(long, value_name = "X")]
+    ratio_max: Option<f64>,
+    /// With --ratio-max: a p99 up to so many milliseconds is held, whatever the factor. A quiet p99
+    /// is a fraction of a millisecond, and another thread of the same processor runs for up to 3.
+    #[arg(long, value_name = "MS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3))]
+    floor_ms: u64,
+}
+
+impl LatencyOptions {
+    fn limit(self) -> Option<LatencyLimit> {
+        let floor = Duration::from_millis(self.floor_ms);
+        self.ratio_max.map(|ratio_max| LatencyLimit { ratio_max, floor })
+    }
 }
 
 /// Runs a command line.
@@ -176,7 +193,7 @@ impl Options {
             budget: if small { ms(self.budget_ms.min(300)) } else { ms(self.budget_ms) },
             quiet: if small { Duration::ZERO } else { ms(self.quiet_ms) },
             rounds: self.rounds,
-            ratio_max: self.ratio_max.filter(|_| !small),
+            latency: self.latency.limit().filter(|_| !small),
             settles_each: !small,
             // Slots for abuses to take, on top of those of bystanders.
             connections_max: well_behaved + if small { 800 } else { 2500 },

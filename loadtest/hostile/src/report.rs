@@ -3,10 +3,11 @@
 use crate::bystanders::ledger::{Counts, Window};
 use crate::error::{Exit, RunError};
 use crate::profile::Profile;
-use crate::suite::SuitePlan;
+use crate::suite::{LatencyLimit, SuitePlan};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 /// Samples that a percentile needs.
 const SAMPLES_MIN: u64 = 200;
@@ -107,10 +108,18 @@ impl Row {
 
     /// Median over the rounds of the ratio of p99 of messages during the abuse to p99 when quiet.
     pub(crate) fn ratio(&self) -> Option<f64> {
-        let mut ratios: Vec<f64> =
-            self.p99_us.iter().map(|(quiet, loud)| *loud as f64 / (*quiet).max(1) as f64).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios.get(ratios.len() / 2).copied()
+        median(self.p99_us.iter().map(|(quiet, loud)| *loud as f64 / (*quiet).max(1) as f64))
+    }
+
+    /// The same as `limit` counts it: latencies beside the abuse without `pause`, and none that is
+    /// within the floor is more than its quiet value.
+    pub(crate) fn ratio_by(&self, limit: &LatencyLimit, pause: Duration) -> Option<f64> {
+        let by_limit = |(quiet, loud): &(u64, u64)| {
+            let loud = loud.saturating_sub(pause.as_micros() as u64);
+            let ratio = loud as f64 / (*quiet).max(1) as f64;
+            if loud <= limit.floor.as_micros() as u64 { ratio.min(1.0) } else { ratio }
+        };
+        median(self.p99_us.iter().map(by_limit))
     }
 
     fn print(&self) {
@@ -240,6 +249,12 @@ impl Report {
     }
 }
 
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +285,19 @@ mod tests {
         assert_eq!(row.ratio(), None);
         [200, 900, 300].iter().for_each(|loud| row.compare(&window(100, 300), &window(*loud, 300)));
         assert!((row.ratio().unwrap() - 3.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_floor_holds_and_a_pause_does_not_count() {
+        let mut row = Row::new("one", "kind", Profile::Production, "epoll");
+        row.p99_us = vec![(300, 2_000)];
+        let limit = |ms| LatencyLimit { ratio_max: 3.0, floor: Duration::from_millis(ms) };
+        let by = |row: &Row, ms, pause| row.ratio_by(&limit(ms), Duration::from_millis(pause)).unwrap();
+        assert!(by(&row, 1, 0) > 6.0 && by(&row, 2, 0) <= 1.0, "2 ms are within a floor of 2 ms");
+        row.p99_us = vec![(300, 501_500)];
+        assert!(by(&row, 0, 0) > 1000.0);
+        assert!((by(&row, 0, 500) - 5.0).abs() < 0.1, "what is late beyond the pause counts");
+        assert!(by(&row, 2, 500) <= 1.0);
     }
 
     #[test]

@@ -20,6 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How late bystanders may be.
+pub(crate) struct LatencyLimit {
+    /// Times the quiet p99.
+    pub(crate) ratio_max: f64,
+    /// A p99 up to which is held, whatever the quiet one.
+    pub(crate) floor: Duration,
+}
+
 /// The rows to run, and their parameters.
 pub(crate) struct SuitePlan {
     pub(crate) chosen: Vec<&'static Abuse>,
@@ -31,7 +39,7 @@ pub(crate) struct SuitePlan {
     pub(crate) budget: Duration,
     pub(crate) quiet: Duration,
     pub(crate) rounds: u32,
-    pub(crate) ratio_max: Option<f64>,
+    pub(crate) latency: Option<LatencyLimit>,
     /// Whether what an abuse leaves is checked after each, or once at the end.
     pub(crate) settles_each: bool,
     pub(crate) connections_max: u32,
@@ -266,7 +274,7 @@ impl<'p> Stage<'p> {
         std::thread::sleep(Duration::from_millis(if self.plan.settles_each { 500 } else { 50 }));
         let loud = self.bystanders.ledger.take();
         let delays = std::array::from_fn(|one| self.run_delays()[one].saturating_sub(delays_before[one]));
-        self.judge(row, quiet.as_ref(), &loud, delays);
+        self.judge(row, quiet.as_ref(), &loud, delays, pause_of(&order.names));
         row.rss_peak = row.rss_peak.max(rss_peak);
         row.log_bytes += self.gateway.log_size().saturating_sub(log_before);
         match attempts {
@@ -298,7 +306,7 @@ impl<'p> Stage<'p> {
                 row.fail("not all came back".into());
             }
             let after = self.bystanders.ledger.take();
-            self.judge(row, None, &after, [0; 2]);
+            self.judge(row, None, &after, [0; 2], Duration::ZERO);
         } else {
             // Otherwise the next abuse is blamed for what this one still keeps busy.
             self.wait_until_released(Duration::from_secs(2));
@@ -340,13 +348,14 @@ impl<'p> Stage<'p> {
         [run_delay(std::process::id()), run_delay(self.gateway.pid().unsigned_abs())]
     }
 
-    fn judge(&self, row: &mut Row, quiet: Option<&Window>, loud: &Window, delays: [u64; 2]) {
+    fn judge(&self, row: &mut Row, quiet: Option<&Window>, loud: &Window, delays: [u64; 2], pause: Duration) {
         row.noticed(loud);
         let Some(quiet) = quiet else { return };
         row.noticed(quiet);
         row.compare(quiet, loud);
-        if let (Some(max), Some(ratio)) = (self.plan.ratio_max, row.ratio())
-            && ratio > max
+        if let Some(limit) = &self.plan.latency
+            && let Some(ratio) = row.ratio_by(limit, pause)
+            && ratio > limit.ratio_max
         {
             let [own, gateway] = delays.map(|nanos| nanos / 1_000_000);
             row.fail(format!(
@@ -452,6 +461,12 @@ impl<'p> Stage<'p> {
         }
         report.add(row);
     }
+}
+
+/// For how long abuses of these names stop the gateway's process.
+fn pause_of(names: &[String]) -> Duration {
+    let chosen = abuse::ALL.iter().filter(|abuse| names.iter().any(|name| name == abuse.name));
+    chosen.map(|abuse| abuse.pause).sum()
 }
 
 /// Levels of connections that exceed their number for all of [`SETTLE_PATIENCE`].

@@ -29,6 +29,7 @@ use crate::wire::Frame;
 use answers::Answers;
 use std::io;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 /// The listener that an abuse works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub(crate) struct Abuse {
     pub(crate) answers: Answers,
     /// It comes from the address of fifty bystanders.
     pub(crate) behind_nat: bool,
+    /// For how long it stops the gateway's process: bystanders' latencies are judged without that.
+    pub(crate) pause: Duration,
     pub(crate) run: fn(&Target) -> io::Result<Outcome>,
 }
 
@@ -112,7 +115,8 @@ const fn abuse(
     does: &'static str,
     (right, answers): (&'static str, Answers),
 ) -> Abuse {
-    Abuse { name, kind: "", on, needs, does, right, answers, behind_nat: false, run }
+    let (kind, behind_nat, pause) = ("", false, Duration::ZERO);
+    Abuse { name, kind, on, needs, does, right, answers, behind_nat, pause, run }
 }
 
 /// Holds connections open until the end; returns the answers by then.

@@ -11,6 +11,9 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::time::Duration;
 
+/// For how long [`stopped_for_a_moment`] stops the process.
+const STOP: Duration = Duration::from_millis(500);
+
 pub(super) const ABUSES: &[Abuse] = &[
     abuse(
         "reloads_without_a_pause",
@@ -28,14 +31,17 @@ pub(super) const ABUSES: &[Abuse] = &[
         "SIGUSR1, SIGUSR2, SIGPIPE and SIGWINCH.",
         ("Ignored.", answers(&[], &[])),
     ),
-    abuse(
-        "stopped_for_a_moment",
-        On::Process,
-        Needs::Development,
-        stopped_for_a_moment,
-        "SIGSTOP for half a second, then SIGCONT, as a debugger or a snapshot of the machine does.",
-        ("Late by as much, and nothing else.", answers(&[], &[])),
-    ),
+    Abuse {
+        pause: STOP,
+        ..abuse(
+            "stopped_for_a_moment",
+            On::Process,
+            Needs::Development,
+            stopped_for_a_moment,
+            "SIGSTOP for half a second, then SIGCONT, as a debugger or a snapshot of the machine does.",
+            ("Late by as much, and nothing else.", answers(&[], &[])),
+        )
+    },
     abuse(
         "kicks_of_users_who_are_away",
         On::Control,
@@ -73,7 +79,7 @@ fn stray_signals(target: &Target) -> io::Result<Outcome> {
 
 fn stopped_for_a_moment(target: &Target) -> io::Result<Outcome> {
     signal(target, Signal::STOP)?;
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(STOP);
     signal(target, Signal::CONT)?;
     Ok(Outcome::of("stops").did(1))
 }
