@@ -18,8 +18,6 @@
 //! here: there are few.
 
 use super::Handler;
-use super::inbound::{Plain, Sender};
-use super::websocket::Messages;
 use netpoll::{Backend, Buffer, ConnectionId, Fifo};
 
 /// Frames that one receive gets of a turn.
@@ -111,6 +109,12 @@ impl Backlog {
         self.waiting.len() < self.waiting_max
     }
 
+    /// Whether the receive at hand has had its part.
+    #[inline]
+    pub(super) fn is_used_up(&self) -> bool {
+        self.frames >= self.frames_max
+    }
+
     /// A frame is handled that counts as `cost`.
     pub(super) fn charge(&mut self, cost: u32) {
         self.frames = self.frames.saturating_add(cost);
@@ -135,13 +139,6 @@ impl Backlog {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Whether the receive at hand has had its part, so that what is left of it has to wait.
-    #[inline]
-    pub(super) fn has_had_its_part(&self, sender: &Sender) -> bool {
-        let backlog = &self.turn.backlog;
-        backlog.frames >= backlog.frames_max && matches!(sender, Sender::Open(_))
-    }
-
     /// Keeps what is left of the receive at hand for a later turn.
     pub(super) fn leave_for_later(&mut self, rest: Rest) {
         let place = self.turn.backlog.rests.iter_mut().find(|place| place.is_none());
@@ -226,21 +223,5 @@ impl<B: Backend> Handler<B> {
             self.handle_local();
         }
         self.end_wait(connection);
-    }
-
-    fn handle_rest(&mut self, connection: ConnectionId, rest: Rest) {
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        match rest {
-            Rest::Stream(buffer) if session.websocket => self.cut::<Messages>(connection, buffer),
-            Rest::Stream(buffer) => self.cut::<Plain>(connection, buffer),
-            Rest::Message(buffer) => {
-                // The frames of one that is ending are no WebSocket frames, so they are not shown
-                // to what looks for a close frame.
-                if let Some(open) = self.shard.sessions.open(connection) {
-                    self.message_frames(Sender::Open(open), buffer, 0);
-                }
-            }
-        }
-        self.slow_down(connection);
     }
 }

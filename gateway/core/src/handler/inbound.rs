@@ -282,6 +282,29 @@ impl<B: Backend> Handler<B> {
         }
     }
 
+    /// Whether the receive at hand has had its part, so that what is left of it has to wait.
+    #[inline]
+    pub(super) fn has_had_its_part(&self, sender: &Sender) -> bool {
+        self.turn.backlog.is_used_up() && matches!(sender, Sender::Open(_))
+    }
+
+    /// Handles what was left of an earlier receive.
+    pub(super) fn handle_rest(&mut self, connection: ConnectionId, rest: Rest) {
+        let Some(session) = self.shard.sessions.get(connection) else { return };
+        match rest {
+            Rest::Stream(buffer) if session.websocket => self.cut::<Messages>(connection, buffer),
+            Rest::Stream(buffer) => self.cut::<Plain>(connection, buffer),
+            Rest::Message(buffer) => {
+                // The frames of one that is ending are no WebSocket frames, so they are not shown
+                // to what looks for a close frame.
+                if let Some(open) = self.shard.sessions.open(connection) {
+                    self.message_frames(Sender::Open(open), buffer, 0);
+                }
+            }
+        }
+        self.slow_down(connection);
+    }
+
     /// Completes the units that began in earlier buffers with the front of this one, as far as they
     /// go.
     fn complete_carry<C: Cut<B>>(

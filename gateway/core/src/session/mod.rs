@@ -62,8 +62,7 @@ pub enum Phase {
 pub enum Framing {
     /// Frame by frame.
     Messages(Decoder),
-    /// A close frame was sent: bytes are discarded until the peer's own, or until these are too
-    /// many KiB, each receive rounded up.
+    /// A close frame was sent: KiB are discarded until the peer's own, or until they are too many.
     UntilClose(CloseWatch, u16),
 }
 
@@ -84,12 +83,11 @@ impl Framing {
         }
     }
 
-    /// Discards `bytes` while the peer's close frame is awaited. True when it has come in them, or
-    /// is awaited no longer: `kib_max` have been discarded.
+    /// Discards `bytes`. True when the close frame has come, or `kib_max` have been discarded.
     pub fn discard(&mut self, bytes: &[u8], kib_max: u16) -> bool {
-        let Framing::UntilClose(watch, discarded) = self else { return false };
-        *discarded = discarded.saturating_add(u16::try_from(bytes.len().div_ceil(1024)).unwrap_or(u16::MAX));
-        watch.has_closed(bytes) || *discarded >= kib_max
+        let Framing::UntilClose(watch, kib) = self else { return false };
+        *kib = kib.saturating_add(bytes.len().div_ceil(1024).min(usize::from(kib_max)) as u16);
+        watch.has_closed(bytes) || *kib >= kib_max
     }
 
     /// What looks for the peer's close frame, if that is awaited.
