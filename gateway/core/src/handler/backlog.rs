@@ -17,8 +17,7 @@
 //! that waits of a connection is handled before its end is. Before a login frames are not counted
 //! here: there are few.
 
-use super::Handler;
-use netpoll::{Backend, Buffer, ConnectionId, Fifo};
+use netpoll::{Buffer, ConnectionId, Fifo};
 
 /// Frames that one receive gets of a turn.
 const FRAMES_PER_RECEIVE: u32 = 64;
@@ -27,9 +26,9 @@ const FRAMES_PER_RECEIVE_MIN: u32 = 16;
 /// Frames of a turn after which a receive gets less.
 const FRAMES_PER_TURN: u32 = 512;
 /// Frames of the backlog that are handled in a turn.
-const BACKLOG_PER_TURN: u32 = 256;
+pub(super) const BACKLOG_PER_TURN: u32 = 256;
 /// What one receive can leave: the rest of a WebSocket message, and the stream behind it.
-const RESTS_MAX: usize = 2;
+pub(super) const RESTS_MAX: usize = 2;
 
 /// What is left of a receive.
 #[derive(Debug)]
@@ -43,15 +42,15 @@ pub(super) enum Rest {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    waiting: Fifo<(ConnectionId, Rest)>,
+    pub(super) waiting: Fifo<(ConnectionId, Rest)>,
     /// What the receive at hand leaves, in order.
-    rests: [Option<Rest>; RESTS_MAX],
+    pub(super) rests: [Option<Rest>; RESTS_MAX],
     waiting_max: usize,
     /// Frames that the receive at hand may have, and those that it has had.
-    frames_max: u32,
+    pub(super) frames_max: u32,
     frames: u32,
     /// Frames that the receives of this turn have had.
-    turn_frames: u32,
+    pub(super) turn_frames: u32,
 }
 
 impl Backlog {
@@ -105,7 +104,7 @@ impl Backlog {
         self.waiting.iter().any(|(other, _)| *other == connection)
     }
 
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < self.waiting_max
     }
 
@@ -121,107 +120,19 @@ impl Backlog {
     }
 
     /// A receive begins that may have so many frames.
-    fn begin(&mut self, frames_max: u32) {
+    pub(super) fn begin(&mut self, frames_max: u32) {
         (self.frames_max, self.frames) = (frames_max, 0);
     }
 
     /// It has ended; returns how many frames it has had.
-    fn end(&mut self) -> u32 {
+    pub(super) fn end(&mut self) -> u32 {
         self.frames_max = u32::MAX;
         std::mem::take(&mut self.frames)
     }
 
     /// What one more receive may have.
-    fn share(&self) -> u32 {
+    pub(super) fn share(&self) -> u32 {
         let left = FRAMES_PER_TURN.saturating_sub(self.turn_frames);
         left.clamp(FRAMES_PER_RECEIVE_MIN, FRAMES_PER_RECEIVE)
-    }
-}
-
-impl<B: Backend> Handler<B> {
-    /// Keeps what is left of the receive at hand for a later turn.
-    pub(super) fn leave_for_later(&mut self, rest: Rest) {
-        let place = self.turn.backlog.rests.iter_mut().find(|place| place.is_none());
-        debug_assert!(place.is_some(), "a receive leaves a message and a stream at most");
-        if let Some(place) = place {
-            *place = Some(rest);
-        }
-    }
-
-    /// Handles what a connection has brought by `handle`, as far as it may now; the rest waits.
-    pub(super) fn in_turn(&mut self, connection: ConnectionId, handle: impl FnOnce(&mut Self)) {
-        if self.turn.backlog.frames_max != u32::MAX {
-            return handle(self); // within a receive: its share is that one's
-        }
-        let share = if self.turn.backlog.has_room() { self.turn.backlog.share() } else { u32::MAX };
-        self.turn.backlog.begin(share);
-        handle(self);
-        let frames = self.turn.backlog.end();
-        self.turn.backlog.turn_frames = self.turn.backlog.turn_frames.saturating_add(frames);
-        let mut waits = false;
-        for place in 0..RESTS_MAX {
-            let Some(rest) = self.turn.backlog.rests[place].take() else { break };
-            self.turn.backlog.waiting.push_back((connection, rest));
-            waits = true;
-        }
-        if waits {
-            self.fall_behind(connection);
-        }
-    }
-
-    /// Puts what was received of a connection behind what already waits of it; `None` when it does.
-    /// Without room all that waits is handled first.
-    pub(super) fn wait_behind(&mut self, connection: ConnectionId, buffer: Buffer) -> Option<Buffer> {
-        if !self.turn.backlog.has_room() {
-            self.catch_up(connection);
-            return Some(buffer);
-        }
-        self.turn.backlog.waiting.push_back((connection, Rest::Stream(buffer)));
-        None
-    }
-
-    fn fall_behind(&mut self, connection: ConnectionId) {
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        session.flow.set_behind(true);
-        self.io.set_receiving(connection, false);
-    }
-
-    /// Nothing waits of the connection any more.
-    fn end_wait(&mut self, connection: ConnectionId) {
-        let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        session.flow.set_behind(false);
-        if session.is_open() && !session.flow.is_unread() {
-            self.io.set_receiving(connection, true);
-        }
-    }
-
-    /// Handles a part of what waits.
-    pub(crate) fn work_off(&mut self) {
-        let mut left = BACKLOG_PER_TURN;
-        while left > 0 {
-            let Some((connection, rest)) = self.turn.backlog.waiting.pop_front() else { return };
-            self.turn.backlog.begin(left);
-            self.handle_rest(connection, rest);
-            left = left.saturating_sub(self.turn.backlog.end().max(1));
-            for place in (0..RESTS_MAX).rev() {
-                if let Some(rest) = self.turn.backlog.rests[place].take() {
-                    self.turn.backlog.waiting.push_front((connection, rest));
-                }
-            }
-            if !self.turn.backlog.has(connection) {
-                self.end_wait(connection);
-            }
-            self.handle_local();
-        }
-    }
-
-    /// Handles all that waits of a connection.
-    pub(super) fn catch_up(&mut self, connection: ConnectionId) {
-        while let Some((_, rest)) = self.turn.backlog.waiting.remove_first(|(other, _)| *other == connection)
-        {
-            self.handle_rest(connection, rest);
-            self.handle_local();
-        }
-        self.end_wait(connection);
     }
 }

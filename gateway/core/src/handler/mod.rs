@@ -18,7 +18,7 @@
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
 //! * `pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
-//! * `backlog`: what one connection may have of a turn.
+//! * `share`, `backlog`: what one connection may have of a turn, and what waits for the next one.
 //! * `backpressure`: whose socket is left unread while messages wait for other workers, and which
 //!   requests are refused.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
@@ -49,6 +49,7 @@ mod reply;
 mod reserve;
 mod room;
 mod scarcity;
+mod share;
 mod subscribe;
 mod timers;
 mod turn_state;
