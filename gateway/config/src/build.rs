@@ -11,9 +11,9 @@ use super::problem::{Origin, Problems};
 use super::source::FILE_SIZE_MAX;
 use super::values::Values;
 use gateway_auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
+use gateway_core::Instant16;
 use gateway_core::memory::Thresholds;
 use gateway_core::metrics::LISTENERS_MAX;
-use gateway_core::session::Instant16;
 use gateway_core::settings::{
     BusMode, DevicePolicy, ListenerKind, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
 };

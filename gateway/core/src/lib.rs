@@ -18,6 +18,7 @@ pub mod alloc_guard;
 mod context;
 pub mod handler;
 mod inline_text;
+mod instant16;
 mod io;
 mod lateness;
 pub mod memory;
@@ -33,3 +34,4 @@ pub mod wall_clock;
 pub mod worker;
 
 pub use inline_text::InlineText;
+pub use instant16::Instant16;

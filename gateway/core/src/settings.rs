@@ -1,11 +1,11 @@
 //! What a worker is told at its start. The configuration (`config`) is what an operator writes; this is what it means.
 
 use crate::access::{PushOperations, RoomRules};
+use crate::instant16::Instant16;
 use crate::memory::Signal;
 use crate::message::MessageClass;
 use crate::router::places::FanoutSizes;
 use crate::router::rooms;
-use crate::session::Instant16;
 use crate::sources::{AddressCounts, Sources};
 use crate::wall_clock::WallClock;
 use netpoll::ListenerConfig;

@@ -45,7 +45,7 @@ const WORDS: &[(&str, usize)] = &[
     ("gateway/auth", 8),
     ("gateway/config", 30),
     ("gateway/control", 48),
-    ("gateway/core", 182),
+    ("gateway/core", 179),
     ("gateway/proto", 12),
     ("loadtest", 14),
     ("loadtest/bench", 6),
@@ -60,7 +60,7 @@ const WIDE: &[(&str, usize)] = &[
     ("gateway/auth", 36),
     ("gateway/config", 56),
     ("gateway/control", 186),
-    ("gateway/core", 351),
+    ("gateway/core", 346),
     ("gateway/proto", 78),
 ];
 
