@@ -115,6 +115,7 @@ impl Backlog {
     }
 
     /// A frame is handled that counts as `cost`.
+    #[inline]
     pub(super) fn charge(&mut self, cost: u32) {
         self.frames = self.frames.saturating_add(cost);
     }

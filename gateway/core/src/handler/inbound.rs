@@ -16,7 +16,7 @@ use super::websocket::Messages;
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
 use crate::session::flow::cost;
-use crate::session::{Open, Phase, Session, Sessions};
+use crate::session::{Open, Packed, Phase, Session, Sessions};
 use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
@@ -27,11 +27,13 @@ use std::time::Duration;
 /// How often a worker reports connections that speak another protocol.
 const FOREIGN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// One frame: `buffer` ends with it, and its body begins at `body_start`.
+/// One frame: `buffer` ends with it, and its body begins at `body_start`. The header comes last: it
+/// ends with padding, and a field behind that would be copied together with it, in pieces.
+#[repr(C)]
 pub(super) struct Frame {
-    pub(super) header: Header,
-    pub(super) buffer: Buffer,
     pub(super) body_start: usize,
+    pub(super) buffer: Buffer,
+    pub(super) header: Header,
 }
 
 impl Frame {
@@ -46,14 +48,15 @@ pub(super) enum Sender {
     /// A logged-in client.
     Open(Open),
     /// A connection that has not begun to log in.
-    Unauthenticated(ConnectionId),
+    Unauthenticated(Packed),
 }
 
 impl Sender {
+    #[inline]
     pub(super) fn connection(&self) -> ConnectionId {
         match self {
             Sender::Open(open) => open.connection(),
-            Sender::Unauthenticated(connection) => *connection,
+            Sender::Unauthenticated(connection) => connection.connection(),
         }
     }
 }
@@ -226,7 +229,9 @@ impl<B: Backend> Handler<B> {
         }
         let phase = self.shard.sessions.get(connection).map_or(Phase::Vacant, |session| session.phase);
         match phase {
-            Phase::Unauthenticated | Phase::Handshake => Intake::From(Sender::Unauthenticated(connection)),
+            Phase::Unauthenticated | Phase::Handshake => {
+                Intake::From(Sender::Unauthenticated(Packed::new(connection)))
+            }
             Phase::Verifying | Phase::Registering => Intake::Waits,
             Phase::Open | Phase::Closing | Phase::Vacant => Intake::Over,
         }
@@ -434,40 +439,56 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// One frame.
-    #[inline]
+    /// One frame. Inlined down to the echo, so that what is known of a frame stays in registers: as an
+    /// argument of each function on the way it would be copied four times.
+    #[inline(always)]
     pub(super) fn frame(&mut self, sender: Sender, frame: Frame) -> Intake {
-        let header = frame.header;
-        self.io.metrics.count_received(OperationClass::of(header.operation), header.frame_size());
-        self.turn.backlog.charge(cost(header.operation));
-        match sender {
-            Sender::Open(open) => {
-                let session = self.shard.sessions.of_mut(&open);
-                session.flow.charge(cost(header.operation));
-                if session.flow.is_over() && !session.service {
-                    return match self.admits_above(open, header) {
-                        Ok(open) => self.operation(open, frame).into(),
-                        Err(refused) => refused.into(),
-                    };
-                }
-                self.operation(open, frame).into()
-            }
+        let (operation, size) = (frame.header.operation, frame.header.frame_size());
+        self.io.metrics.count_received(OperationClass::of(operation), size);
+        self.turn.backlog.charge(cost(operation));
+        let open = match sender {
+            Sender::Open(open) => open,
             Sender::Unauthenticated(connection) => {
-                if let Some(session) = self.shard.sessions.get_mut(connection) {
-                    session.flow.charge(cost(header.operation));
-                }
-                if header.operation == Operation::AUTH {
-                    self.auth(connection, frame);
-                } else if self.may_speak_before_login(connection) {
-                    self.refuse_before_login(connection, header, "the first frame must be Auth");
-                }
-                self.intake(connection)
+                return self.frame_before_login(connection.connection(), frame);
             }
+        };
+        let session = self.shard.sessions.of_mut(&open);
+        session.flow.charge(cost(operation));
+        if session.flow.is_over() && !session.service {
+            return self.frame_above_rate(open, frame);
+        }
+        match operation.is_application() {
+            true => self.application(open, frame).into(),
+            false => self.request(open, frame).into(),
         }
     }
 
-    /// Handles a request of a logged-in client. `None` when that ended the connection.
-    fn operation(&mut self, open: Open, frame: Frame) -> Option<Open> {
+    /// A frame of a connection that has been above its rate.
+    fn frame_above_rate(&mut self, open: Open, frame: Frame) -> Intake {
+        match self.admits_above(open, frame.header) {
+            Ok(open) if frame.header.operation.is_application() => self.application(open, frame).into(),
+            Ok(open) => self.request(open, frame).into(),
+            Err(refused) => refused.into(),
+        }
+    }
+
+    /// A frame of a connection that has not begun to log in: its Auth, or a fault.
+    fn frame_before_login(&mut self, connection: ConnectionId, frame: Frame) -> Intake {
+        let header = frame.header;
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.flow.charge(cost(header.operation));
+        }
+        if header.operation == Operation::AUTH {
+            self.auth(connection, frame);
+        } else if self.may_speak_before_login(connection) {
+            self.refuse_before_login(connection, header, "the first frame must be Auth");
+        }
+        self.intake(connection)
+    }
+
+    /// Handles a request of a logged-in client, of the protocol's own. `None` when that ended the
+    /// connection.
+    fn request(&mut self, open: Open, frame: Frame) -> Option<Open> {
         let header = frame.header;
         match header.operation {
             Operation::HEARTBEAT => self.heartbeat(open, header),
@@ -480,7 +501,6 @@ impl<B: Backend> Handler<B> {
             Operation::UNSUBSCRIBE => self.subscribe(open, header, frame.body(), false),
             Operation::DELIVER_ACK => Some(open), // there is no history to move on in yet
             Operation::AUTH => self.refuse(open, header, ErrorCode::ALREADY, "the session is logged in"),
-            operation if operation.is_application() => self.application(open, frame),
             operation => self.refuse(open, header, ErrorCode::UNSUPPORTED, not_offered(operation)),
         }
     }

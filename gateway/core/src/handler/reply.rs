@@ -129,6 +129,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// An application operation, for the bus: the reply has the request's operation and sequence.
+    #[inline(always)]
     pub(super) fn application(&mut self, open: Open, frame: Frame) -> Option<Open> {
         self.io.metrics.bus_requests.add(1);
         match self.context.settings.bus {
@@ -140,6 +141,7 @@ impl<B: Backend> Handler<B> {
     /// Sends a frame back: the bytes stay where they were received. Over WebSocket a client's mask
     /// leaves a gap between pipelined answers, so that each would be a piece of its own; small ones
     /// behind another are written side by side.
+    #[inline(always)]
     fn echo_frame(&mut self, open: Open, frame: Frame) -> Option<Open> {
         let (connection, websocket) = (open.connection(), self.shard.sessions.of(&open).websocket);
         let header = frame.header;

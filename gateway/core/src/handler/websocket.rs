@@ -50,7 +50,7 @@ impl<B: Backend> Cut<B> for Messages {
     ) -> Result<Front<Self::Unit>, WebSocketError> {
         let session = match sender {
             Sender::Open(open) => Some(sessions.of_mut(open)),
-            Sender::Unauthenticated(connection) => sessions.get_mut(*connection),
+            Sender::Unauthenticated(connection) => sessions.get_mut(connection.connection()),
         };
         front(session.and_then(|session| session.framing.decoder()), limits, bytes)
     }

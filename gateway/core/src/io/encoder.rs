@@ -95,6 +95,7 @@ pub type Framed = (SharedBuffer, u8);
 ///
 /// # Errors
 /// The buffer itself when there is no room in front of the payload.
+#[inline]
 pub fn rewrite_in_place(
     mut buffer: Buffer,
     payload_start: usize,

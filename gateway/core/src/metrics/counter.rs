@@ -9,16 +9,19 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds `count`. Only the owner calls it: the addition is a load and a store, not one locked
     /// instruction.
+    #[inline]
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
     /// Takes over a count that was kept elsewhere.
+    #[inline]
     pub fn set(&self, count: u64) {
         self.0.store(count, Ordering::Relaxed);
     }
 
     /// The count.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -30,6 +33,7 @@ pub struct Gauge(AtomicU64);
 
 impl Gauge {
     /// Sets the level.
+    #[inline]
     pub fn set(&self, level: u64) {
         self.0.store(level, Ordering::Relaxed);
     }
@@ -45,6 +49,7 @@ impl Gauge {
     }
 
     /// The level.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

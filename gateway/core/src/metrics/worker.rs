@@ -32,6 +32,7 @@ pub enum OperationClass {
 
 impl OperationClass {
     /// The class of an operation.
+    #[inline]
     pub const fn of(operation: Operation) -> OperationClass {
         match operation.0 {
             2 | 3 => OperationClass::Heartbeat,
@@ -162,6 +163,7 @@ impl TokenKeySessions {
     }
 
     /// Sessions whose token's key has this number.
+    #[inline]
     pub fn of(&self, number: u8) -> u64 {
         self.0[usize::from(number)].get()
     }
@@ -346,17 +348,20 @@ impl WorkerMetrics {
     }
 
     /// Counts a frame that came in.
+    #[inline]
     pub fn count_received(&self, class: OperationClass, bytes: usize) {
         self.received[class as usize].frames.add(1);
         self.received[class as usize].bytes.add(bytes as u64);
     }
 
     /// Counts a frame that goes out.
+    #[inline]
     pub fn count_sent(&self, class: OperationClass, bytes: usize) {
         self.count_sent_frames(class, 1, bytes);
     }
 
     /// Counts frames that go out together.
+    #[inline]
     pub fn count_sent_frames(&self, class: OperationClass, frames: u64, bytes: usize) {
         self.sent[class as usize].frames.add(frames);
         self.sent[class as usize].bytes.add(bytes as u64);

@@ -139,6 +139,7 @@ impl Outbox {
     // --- requests of clients -------------------------------------------------------------------------------------------
 
     /// Whether messages to `worker` arrive without waiting, as far as this worker knows.
+    #[inline]
     pub fn is_free(&self, worker: WorkerId) -> bool {
         if worker == self.me {
             self.local.len() < self.requests_max
@@ -238,11 +239,13 @@ impl Outbox {
     }
 
     /// The same, without beginning anew.
+    #[inline]
     pub fn handed_over(&self) -> usize {
         self.handed_over
     }
 
     /// The next message to this worker itself.
+    #[inline]
     pub fn next_local(&mut self) -> Option<Message> {
         self.local.pop_front()
     }

@@ -35,6 +35,7 @@ pub struct PoolExhausted;
 
 impl Carry {
     /// Whether nothing is carried.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_none()
     }
@@ -66,11 +67,13 @@ impl Carry {
     }
 
     /// Bytes not decoded yet.
+    #[inline]
     pub fn pending(&self) -> usize {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len() - self.assembled as usize)
     }
 
     /// Bytes of fragments, decoded.
+    #[inline]
     pub fn assembled(&self) -> usize {
         self.assembled as usize
     }

@@ -32,6 +32,7 @@ pub const MEMBERS_PER_MESSAGE: u32 = 64;
 pub const FAULT_COST: u32 = 8;
 
 /// As how many messages a frame counts: as often as its work for others is larger than a heartbeat's.
+#[inline]
 pub const fn cost(operation: Operation) -> u32 {
     match operation {
         Operation::CHANGE_ROOM
@@ -133,6 +134,7 @@ impl Unread {
     /// Some of what was received waits for a later turn.
     const BEHIND: u8 = 1 << 2;
 
+    #[inline]
     fn has(self, reason: u8) -> bool {
         self.0 & reason != 0
     }
@@ -147,6 +149,7 @@ impl Unread {
 
 impl Flow {
     /// What this connection may do; `lone` is the allowance of one that shares with none, made once.
+    #[inline]
     pub fn allowance(&self, limits: &RateLimits, lone: &Allowance) -> Allowance {
         if self.sharers <= 1 { *lone } else { Allowance::new(limits, self.sharers) }
     }
@@ -189,6 +192,7 @@ impl Flow {
     }
 
     /// Bytes were received.
+    #[inline]
     pub fn charge_bytes(&mut self, count: usize) {
         self.bytes = self.bytes.saturating_add(count as u32);
     }
@@ -199,6 +203,7 @@ impl Flow {
     }
 
     /// Something was asked for that counts as `messages`.
+    #[inline]
     pub fn charge(&mut self, messages: u32) {
         self.messages = self.messages.saturating_add(messages.saturating_mul(UNITS));
     }
@@ -238,12 +243,14 @@ impl Flow {
     }
 
     /// Whether the debt exceeds the burst.
+    #[inline]
     pub fn exceeds(&self, allowance: &Allowance) -> bool {
         self.ticks_to_burst(allowance) > 0
     }
 
     /// Whether the debt has exceeded the burst, and what follows from that has not been forgotten. While it is false every
     /// request is handled.
+    #[inline]
     pub fn is_over(&self) -> bool {
         self.over
     }
@@ -284,11 +291,13 @@ impl Flow {
     }
 
     /// Whether the socket is left unread, for whatever reason.
+    #[inline]
     pub fn is_unread(&self) -> bool {
         self.unread != Unread::default()
     }
 
     /// Whether the socket is left unread for what has to wait.
+    #[inline]
     pub fn is_held(&self) -> bool {
         self.unread.has(Unread::HELD)
     }
@@ -299,6 +308,7 @@ impl Flow {
     }
 
     /// Whether the socket is left unread for the rate.
+    #[inline]
     pub fn is_stopped(&self) -> bool {
         self.unread.has(Unread::STOPPED)
     }
@@ -309,6 +319,7 @@ impl Flow {
     }
 
     /// Whether some of what was received waits for a later turn.
+    #[inline]
     pub fn is_behind(&self) -> bool {
         self.unread.has(Unread::BEHIND)
     }

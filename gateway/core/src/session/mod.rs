@@ -22,6 +22,7 @@ mod user;
 pub use crate::instant16::Instant16;
 pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
+pub(crate) use open::Packed;
 pub use open::{Identified, Open};
 pub use token_end::TokenEnd;
 pub use user::User;
@@ -273,11 +274,13 @@ impl Session {
     }
 
     /// Whether its identity is known: it is logged in, or is being entered under its names.
+    #[inline]
     pub fn is_identified(&self) -> bool {
         matches!(self.phase, Phase::Registering | Phase::Open)
     }
 
     /// Whether it has logged in and not left.
+    #[inline]
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -355,12 +358,14 @@ impl Sessions {
     }
 
     /// The live session of a connection.
+    #[inline]
     pub fn get(&self, connection: ConnectionId) -> Option<&Session> {
         let session = self.slots.get(connection.index())?;
         (session.connection == connection && session.phase != Phase::Vacant).then_some(session)
     }
 
     /// The live session of a connection.
+    #[inline]
     pub fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut Session> {
         let session = self.slots.get_mut(connection.index())?;
         (session.connection == connection && session.phase != Phase::Vacant).then_some(session)

@@ -9,6 +9,7 @@ use crate::session::text::TextStore;
 use crate::sources::Source;
 use gateway_proto::frame::Operation;
 use netpoll::ConnectionId;
+use std::num::NonZero;
 use std::ops::Deref;
 
 /// Proof that a connection's identity is known: it is logged in, or is being entered under its
@@ -35,8 +36,24 @@ use std::ops::Deref;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Identified {
-    connection: ConnectionId,
+pub struct Identified(Packed);
+
+/// A connection in one register: index and generation, and never 0, so that an `Option` of a proof is
+/// a register, too. Proofs are handed from frame to frame, and memory that is written in two halves
+/// and read as one stalls the processor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed(NonZero<u64>);
+
+impl Packed {
+    #[inline]
+    pub(crate) fn new(connection: ConnectionId) -> Packed {
+        Packed(NonZero::new(connection.pack(1)).unwrap_or(NonZero::<u64>::MIN))
+    }
+
+    #[inline]
+    pub(crate) fn connection(self) -> ConnectionId {
+        ConnectionId::unpack(self.0.get()).1
+    }
 }
 
 /// Proof that a connection is logged in.
@@ -87,8 +104,9 @@ impl Deref for Open {
 
 impl Identified {
     /// The connection.
+    #[inline]
     pub fn connection(&self) -> ConnectionId {
-        self.connection
+        self.0.connection()
     }
 }
 
@@ -97,7 +115,7 @@ impl Sessions {
     #[inline]
     pub fn open(&self, connection: ConnectionId) -> Option<Open> {
         let session = self.get(connection)?;
-        session.is_open().then_some(Open(Identified { connection }))
+        session.is_open().then_some(Open(Identified(Packed::new(connection))))
     }
 
     /// The session has logged in. `None` when it is gone.
@@ -106,28 +124,29 @@ impl Sessions {
         debug_assert!(session.phase == Phase::Registering);
         session.phase = Phase::Open;
         self.open += 1;
-        Some(Open(Identified { connection }))
+        Some(Open(Identified(Packed::new(connection))))
     }
 
     /// The proof that a connection's identity is known, if it is.
     pub fn identified(&self, connection: ConnectionId) -> Option<Identified> {
         let session = self.get(connection)?;
-        matches!(session.phase, Phase::Registering | Phase::Open).then_some(Identified { connection })
+        matches!(session.phase, Phase::Registering | Phase::Open)
+            .then_some(Identified(Packed::new(connection)))
     }
 
     /// The session of an identified connection.
     #[inline]
     pub fn of(&self, proof: &Identified) -> &Session {
-        let session = &self.slots[proof.connection.index()];
-        debug_assert!(session.connection == proof.connection && session.is_identified());
+        let session = &self.slots[proof.connection().index()];
+        debug_assert!(session.connection == proof.connection() && session.is_identified());
         session
     }
 
     /// The session of an identified connection.
     #[inline]
     pub fn of_mut(&mut self, proof: &Identified) -> &mut Session {
-        let session = &mut self.slots[proof.connection.index()];
-        debug_assert!(session.connection == proof.connection && session.is_identified());
+        let session = &mut self.slots[proof.connection().index()];
+        debug_assert!(session.connection == proof.connection() && session.is_identified());
         session
     }
 
