@@ -119,8 +119,9 @@ impl PortConfig {
         // SAFETY: all its queues are set up.
         self.check("starting", unsafe { sys::rte_eth_dev_start(number) })?;
         port.started = true;
-        // Neighbors are found by groups (RFC 4861, 7.2.1). A driver that can't filter them takes
-        // them all anyway. SAFETY: the port runs.
+        // Neighbors are found by groups (RFC 4861, 7.2.1). A driver that can't filter groups
+        // receives all of them anyway.
+        // SAFETY: the port runs.
         unsafe { sys::rte_eth_allmulticast_enable(number) };
         let port = Arc::new(port);
         let watch = LinkWatch { port: Arc::downgrade(&port) };
