@@ -64,13 +64,14 @@ pids+=("$holder")
 is_held() { [ -e "$work/held" ] || { fail_if_ended "$holder" "the image's root can't be set up"; false; }; }
 await "the image's root" is_held
 
+capsh=$(command -v capsh)
 # in_image NSENTER_COMMAND… -- PROGRAM…: the program in the image, as its user.
 in_image() {
     local before=()
     while [ "$1" != -- ]; do before+=("$1") && shift; done
     shift
     exec nsenter --target "$holder" --mount --net "${before[@]}" env -i PATH=/usr/local/bin:/usr/bin HOME=/ "${image_environment[@]}" \
-        "$(command -v capsh)" --no-new-privs "--chroot=$image" --drop=all --groups= "--gid=${image_user[1]}" "--uid=${image_user[0]}" \
+        "$capsh" --no-new-privs "--chroot=$image" --drop=all --groups= "--gid=${image_user[1]}" "--uid=${image_user[0]}" \
         "--shell=$1" -- "${@:2}"
 }
 gateway_in_image() { (in_image -- "${image_entrypoint[@]}" "$@"); }
@@ -83,7 +84,13 @@ grep -q "of-the-image" "$work/version" || fail "the image's build arguments are 
 container=$!
 pids+=("$container")
 # unshare ignores SIGTERM while it waits for its child.
-has_child() { gateway_pid=$(tr -d ' ' <"/proc/$container/task/$container/children") && [ -n "$gateway_pid" ]; }
+trap 'code=$?; set +e; kill -KILL "$container" "${gateway_pid:-$container}" 2>/dev/null; (exit "$code"); finish' EXIT
+has_child() {
+    gateway_pid=$(tr -d ' ' <"/proc/$container/task/$container/children")
+    [[ -n "$gateway_pid" && $(readlink "/proc/$gateway_pid/exe") == *"${image_entrypoint[0]}" ]] && return 0
+    fail_if_ended "$container" "the gateway did not start"
+    return 1
+}
 await "the gateway's process" has_child
 pids+=("$gateway_pid")
 is_healthy() {
@@ -93,7 +100,6 @@ await "a gateway whose HEALTHCHECK succeeds" is_healthy
 
 # status FIELD: of the gateway's process, as the kernel has it.
 status() { awk -v field="$1:" '$1 == field {print $2}' "/proc/$gateway_pid/status"; }
-[[ $(readlink "/proc/$gateway_pid/exe") == *"${image_entrypoint[0]}" ]] || fail "process $gateway_pid is not the gateway"
 for field in CapInh CapPrm CapEff CapBnd CapAmb; do [ "$(status $field)" = 0000000000000000 ] || fail "$field is $(status $field)"; done
 [ "$(status Uid) $(status Gid) $(status NoNewPrivs)" = "65532 65532 1" ] || fail "user $(status Uid), NoNewPrivs $(status NoNewPrivs)"
 ! touch "/proc/$gateway_pid/root/written" 2>/dev/null || fail "the image's root can be written to"
