@@ -43,7 +43,6 @@ fn workers_code_has_no_runtime_no_serializer_and_no_log() {
     let banned = [
         "aws-lc-rs",
         "axum",
-        "bytes",
         "clap",
         "futures-util",
         "http",
