@@ -87,7 +87,8 @@ fn head(answer: &mut impl BufRead) -> io::Result<(u16, Option<u64>)> {
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "what answers there speaks no HTTP");
     let mut answer = answer.take(HEAD_SIZE_MAX);
     let mut first = Vec::new();
-    // A port of goim clients says why in a frame of its own, and may reset the connection over the request.
+    // A port of goim clients says why in a frame of its own, and may reset the connection over the
+    // request.
     match answer.read_until(b'\n', &mut first) {
         Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
         Ok(_) | Err(_) => {}

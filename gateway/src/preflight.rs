@@ -1,7 +1,8 @@
 //! What a configuration that is good in itself meets on this machine.
 //!
-//! A problem keeps the gateway from starting, or from doing what the configuration asks for: a start and `gateway check` fail
-//! on it alike. Ports are tried by the check alone, for a start takes them itself. A warning is allowed, and shown.
+//! A problem keeps the gateway from starting, or from doing what the configuration asks for: a
+//! start and `gateway check` fail on it alike. Ports are tried by the check alone, for a start
+//! takes them itself. A warning is allowed, and shown.
 
 use crate::start::Prepared;
 use gateway_config::{Config, JournalConfig};
@@ -83,8 +84,8 @@ fn writable_by_all(key: &str, file: &str) -> Option<String> {
     })
 }
 
-/// Whether lines can be written to the journal's folder. One that can't be is a problem: whoever asks for an audit journal
-/// must not find out afterwards that there is none.
+/// Whether lines can be written to the journal's folder. One that can't be is a problem: whoever
+/// asks for an audit journal must not find out afterwards that there is none.
 fn journal(config: &JournalConfig, findings: &mut Findings) {
     let directory = config.directory.as_path();
     let shown = directory.display();

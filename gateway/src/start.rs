@@ -82,8 +82,8 @@ pub fn prepare(config: Config, system: SystemLimits, host: &dyn WorkerHost) -> R
     prepare_with(config, system, host, backend, reason)
 }
 
-/// As [`prepare`], for a check: the backends are tried, too. With `io.backend = "auto"` epoll takes the place of rings that
-/// can't be had.
+/// As [`prepare`], for a check: the backends are tried, too. With `io.backend = "auto"` epoll takes
+/// the place of rings that can't be had.
 ///
 /// # Errors
 /// What does not fit this machine.
@@ -170,8 +170,8 @@ pub struct Running {
     /// Workers and sizes, of the backend that was taken in the end.
     pub plan: Plan,
     threads: Vec<JoinHandle<()>>,
-    /// The wakers of all threads. Held until the threads have ended: where those have descriptors of
-    /// their own, closing one there is not the end of it, and this is the process's table.
+    /// The wakers of all threads. Held until the threads have ended: where those have descriptors
+    /// of their own, closing one there is not the end of it, and this is the process's table.
     _wakers: (Vec<MailboxSender<Message>>, Exits),
 }
 
@@ -249,7 +249,8 @@ pub fn start(
     Ok(Running { control, control_address, addresses, plan, threads, _wakers: wakers })
 }
 
-/// The control port, and the claims to the clients' ones and to the journal's folder; waits for what no living process has.
+/// The control port, and the claims to the clients' ones and to the journal's folder; waits for
+/// what no living process has.
 fn take_ports(
     prepared: &Prepared,
     notifier: &Notifier,

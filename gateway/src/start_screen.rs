@@ -1,4 +1,5 @@
-//! What an operator sees first: one screen that answers what runs, with what, where, and what is dubious about it.
+//! What an operator sees first: one screen that answers what runs, with what, where, and what is
+//! dubious about it.
 
 use crate::start::Prepared;
 use gateway_config::{MemoryEntry, bytes_text};
@@ -113,7 +114,8 @@ fn auth(prepared: &Prepared, paint: Paint) -> String {
             "NONE: clients are whoever they say they are. For development only; set auth.mode = \"jwt\"",
         ),
         Some(policy) => {
-            // The one that is not empty: where a value comes from says nothing, an empty one may be written down too.
+            // The one that is not empty: where a value comes from says nothing, an empty one may be
+            // written down too.
             let path = ["auth.jwks_file", "auth.key_file", "auth.secret"]
                 .into_iter()
                 .find(|path| !prepared.config.source.values.text(path).is_empty());

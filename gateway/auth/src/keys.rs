@@ -7,7 +7,8 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
-/// The shortest shared secret, in bytes: RFC 7518 §3.2, "a key of the same size as the hash output or larger".
+/// The shortest shared secret, in bytes: RFC 7518 §3.2, "a key of the same size as the hash output
+/// or larger".
 pub const SECRET_SIZE_MIN: usize = 32;
 
 /// RFC 7518 §3.3: "A key of size 2048 bits or larger MUST be used".
@@ -91,8 +92,9 @@ struct Name {
 #[derive(Clone, Debug)]
 pub struct KeySet {
     pub(super) keys: Vec<VerifyKey>,
-    /// The ids of these keys and of those before them, at most 255, by number. A session keeps the number of its token's key,
-    /// so that the sessions of a key can be closed after the key was removed.
+    /// The ids of these keys and of those before them, at most 255, by number. A session keeps the
+    /// number of its token's key, so that the sessions of a key can be closed after the key was
+    /// removed.
     names: Vec<Name>,
     /// Sets before this one.
     age: u64,
@@ -140,7 +142,8 @@ impl KeySet {
             Ok((TokenAlgorithm::Rs256, _)) if modulus_bits(&pem_bytes(pem)).is_some_and(|bits| bits < RSA_BITS_MIN) => {
                 Err(too_short())
             }
-            // In a certificate that an Ed25519 key has signed, the signature's type is found before the key's.
+            // In a certificate that an Ed25519 key has signed, the signature's type is found before
+            // the key's.
             Ok((TokenAlgorithm::EdDsa, _)) if !pem_bytes(pem).windows(ED25519_KEY.len()).any(|part| part == ED25519_KEY) => {
                 Err(unreadable(pem).into())
             }
@@ -153,9 +156,10 @@ impl KeySet {
         KeySet { keys, names: Vec::new(), age: 0, left_out: Vec::new() }
     }
 
-    /// A JWK set. What is not understood in it is left out, never the whole set refused: "Implementations SHOULD ignore JWKs
-    /// within a JWK Set that use "kty" (key type) values that are not understood by the implementations, that are missing
-    /// required members, or for which values are out of the supported ranges" (RFC 7517 §5).
+    /// A JWK set. What is not understood in it is left out, never the whole set refused:
+    /// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type) values that
+    /// are not understood by the implementations, that are missing required members, or for which
+    /// values are out of the supported ranges" (RFC 7517 §5).
     ///
     /// # Errors
     /// What to do instead, when it is no set, or no key is left.
@@ -195,8 +199,9 @@ impl KeySet {
         &self.left_out
     }
 
-    /// The same keys in place of `before`: ids keep their numbers. When there are no more numbers, a new id gets that of an
-    /// earlier one that no session is `in_use` of. None of the set just before: its tokens may still be on their way to a session.
+    /// The same keys in place of `before`: ids keep their numbers. When there are no more numbers,
+    /// a new id gets that of an earlier one that no session is `in_use` of. None of the set just
+    /// before: its tokens may still be on their way to a session.
     pub fn in_place_of(mut self, before: &KeySet, in_use: impl Fn(u8) -> bool) -> KeySet {
         self.names = before.names.clone();
         self.age = before.age + 1;
@@ -229,7 +234,8 @@ impl KeySet {
         }
     }
 
-    /// The number of the key with this id: one of these, or of those before them. `None` when there was none.
+    /// The number of the key with this id: one of these, or of those before them. `None` when there
+    /// was none.
     pub fn number_of(&self, id: &str) -> Option<u8> {
         self.names.iter().position(|name| name.id == id).map(|index| index as u8 + 1)
     }
@@ -294,9 +300,9 @@ fn unreadable(file: &[u8]) -> &'static str {
      -out public.pem` makes one of a private key"
 }
 
-/// Writes the numbers of a key as the library wants them, where a publisher left zeros in front of them or left those out that belong
-/// there. A key that could never verify anything is refused now: otherwise all its tokens would be, with a code that says "do not
-/// come back".
+/// Writes the numbers of a key as the library wants them, where a publisher left zeros in front of
+/// them or left those out that belong there. A key that could never verify anything is refused now:
+/// otherwise all its tokens would be, with a code that says "do not come back".
 fn repair(jwk: &mut Jwk) -> Result<(), String> {
     match &mut jwk.algorithm {
         AlgorithmParameters::RSA(key) => repair_rsa(&mut key.n, &mut key.e),
@@ -365,7 +371,8 @@ fn pem_bytes(pem: &[u8]) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default()
 }
 
-/// Bits of the modulus in the DER of an RSA key or certificate: the first large INTEGER with another INTEGER behind it.
+/// Bits of the modulus in the DER of an RSA key or certificate: the first large INTEGER with
+/// another INTEGER behind it.
 fn modulus_bits(der: &[u8]) -> Option<usize> {
     (0..der.len()).filter(|at| der[*at] == 0x02).find_map(|at| {
         let (head, size) = match *der.get(at + 1)? {
@@ -379,8 +386,8 @@ fn modulus_bits(der: &[u8]) -> Option<usize> {
     })
 }
 
-/// Members of a JWK that say what the key is. Others, such as certificates, are not looked at: whatever is in them does not
-/// make the key another one.
+/// Members of a JWK that say what the key is. Others, such as certificates, are not looked at:
+/// whatever is in them does not make the key another one.
 const JWK_MEMBERS: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
 
 /// The key in an element of a set, or why it is not used: a clause that follows its name.

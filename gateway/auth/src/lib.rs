@@ -6,13 +6,14 @@
 //!     └──────────────── Message::Verified(Verdict) ◄───────────────────────────────────┘
 //! ```
 //!
-//! A signature costs tens of microseconds, so it is checked away from the workers, on threads of its own; a full lane
-//! refuses, and the client hears "overload" and comes back. A verdict is plain and carries handles only: the body of
-//! the Auth frame goes there and back as the buffer that it was received in, a user id as text comes in a block of the
-//! verifier's own pool. The worker allocates and frees nothing.
+//! A signature costs tens of microseconds, so it is checked away from the workers, on threads of
+//! its own; a full lane refuses, and the client hears "overload" and comes back. A verdict is plain
+//! and carries handles only: the body of the Auth frame goes there and back as the buffer that it
+//! was received in, a user id as text comes in a block of the verifier's own pool. The worker
+//! allocates and frees nothing.
 //!
-//! The algorithm belongs to the key and never to the token: a token that names another one is refused before anything
-//! is computed, so a public key can't be taken for a shared secret.
+//! The algorithm belongs to the key and never to the token: a token that names another one is
+//! refused before anything is computed, so a public key can't be taken for a shared secret.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // What the program says goes through `output`.
 

@@ -40,7 +40,8 @@ pub struct TokenPolicy {
     pub user_kind: UserKind,
     /// The word in the scope claim by which a service is known; `None`: nobody is one.
     pub service_scope: Option<String>,
-    /// The claim with the only connection key that the bearer may use; `None`: any key that no other user has.
+    /// The claim with the only connection key that the bearer may use; `None`: any key that no
+    /// other user has.
     pub key_claim: Option<String>,
     /// The claim that lists the rooms, or patterns of rooms, that the bearer may enter.
     pub rooms_claim: String,
@@ -76,8 +77,8 @@ pub fn unix_now_ms() -> u64 {
 }
 
 impl TokenPolicy {
-    /// Checks the token of an Auth request at `now_ms`, milliseconds since 1970, and that the request does not name somebody
-    /// else, nor a key that is not the bearer's.
+    /// Checks the token of an Auth request at `now_ms`, milliseconds since 1970, and that the
+    /// request does not name somebody else, nor a key that is not the bearer's.
     ///
     /// # Errors
     /// Why the login is refused.
@@ -110,7 +111,8 @@ impl TokenPolicy {
             return Err(AuthError::TokenInvalid);
         }
         let header = header_of(token)?;
-        // RFC 7515 §4.1.11: extensions that are marked critical and not understood make the token invalid.
+        // RFC 7515 §4.1.11: extensions that are marked critical and not understood make the token
+        // invalid.
         if header.crit.is_some() {
             return Err(AuthError::TokenInvalid);
         }
@@ -128,8 +130,9 @@ impl TokenPolicy {
         Err(refused)
     }
 
-    /// The keys that may have signed the token: those with its `kid`; where there are none, or it names none, those that
-    /// can't be told apart by it. "The "kid" (key ID) Header Parameter is a hint" (RFC 7515 §4.1.4), and optional.
+    /// The keys that may have signed the token: those with its `kid`; where there are none, or it
+    /// names none, those that can't be told apart by it. "The "kid" (key ID) Header Parameter is a
+    /// hint" (RFC 7515 §4.1.4), and optional.
     fn keys_for(&self, header: &Header) -> Result<impl Iterator<Item = &VerifyKey>, AuthError> {
         let keys = || self.keys.keys.iter();
         let id = header.kid.as_ref().filter(|id| keys().any(|key| key.id.as_ref() == Some(id)));
@@ -201,9 +204,11 @@ impl TokenPolicy {
         if valid { Ok((bearer, own_key.map(str::to_owned))) } else { Err(AuthError::User) }
     }
 
-    /// How long the token still holds, in milliseconds, and when it was issued, in seconds since 1970.
+    /// How long the token still holds, in milliseconds, and when it was issued, in seconds since
+    /// 1970.
     ///
-    /// The first is no longer than the token's whole life from its issue: a clock that is behind does not lengthen it.
+    /// The first is no longer than the token's whole life from its issue: a clock that is behind
+    /// does not lengthen it.
     fn times(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<(u64, u32), AuthError> {
         let time = |name: &str| match claims.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -227,8 +232,8 @@ impl TokenPolicy {
     }
 }
 
-/// The header of a token (RFC 7515 §4). "Ed25519" is EdDSA on the one curve that is used here (RFC 9864 §2.2), by a name that the
-/// library does not know.
+/// The header of a token (RFC 7515 §4). "Ed25519" is EdDSA on the one curve that is used here (RFC
+/// 9864 §2.2), by a name that the library does not know.
 fn header_of(token: &str) -> Result<Header, AuthError> {
     let by_new_name = || {
         let header = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok())?;
@@ -268,7 +273,8 @@ fn rooms_of(claim: Option<&Value>) -> Result<String, AuthError> {
     if text.len() <= ROOMS_SIZE_MAX && list.iter().all(fits) { Ok(text) } else { Err(AuthError::Rooms) }
 }
 
-/// Whether the scope claim (RFC 8693 §4.2: words with a space between them) has this word; some issuers write a list.
+/// Whether the scope claim (RFC 8693 §4.2: words with a space between them) has this word; some
+/// issuers write a list.
 fn has_scope(claims: &Map<String, Value>, wanted: &str) -> bool {
     match claims.get("scope") {
         Some(Value::String(words)) => words.split(' ').any(|word| word == wanted),

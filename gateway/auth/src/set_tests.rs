@@ -1,4 +1,5 @@
-//! What a JWK set may hold (RFC 7517 §4, §5), and which of its keys a token is checked with (RFC 7515 §4.1.4).
+//! What a JWK set may hold (RFC 7517 §4, §5), and which of its keys a token is checked with (RFC
+//! 7515 §4.1.4).
 
 use super::tests::{EC, ED, Pair, RSA, good_claims, hs_policy, hs_token, new_ec, now, policy, token};
 use super::{KeySet, TokenPolicy};
@@ -181,7 +182,8 @@ fn what_is_left_of_a_tokens_time_does_not_depend_on_when_the_clock_is_put_right(
     assert_eq!(left(None, 1_000_030), Ok((0, 1_000_030)));
     assert_eq!(left(None, 1_000_031), Err(AuthError::Expired));
     assert_eq!(left(Some(996_400), 999_990), Ok((40_000, 996_400)));
-    // The clock is a day behind: the session lasts as long as the token was meant to, not a day longer.
+    // The clock is a day behind: the session lasts as long as the token was meant to, not a day
+    // longer.
     assert_eq!(left(Some(996_400), 996_400 - 86_400), Ok((3_630_000, 996_400)));
     assert_eq!(left(Some(2_000_000), 10), Ok((30_000, 2_000_000)), "it ends before it begins");
 }
@@ -237,7 +239,8 @@ fn with_zero(jwk: &Value, name: &str) -> Value {
     with(jwk, name, json!(URL_SAFE_NO_PAD.encode([vec![0], digits(jwk, name)].concat())))
 }
 
-/// Publishers write numbers in more than one way: a signed big integer has a zero in front, an unsigned one loses those it has.
+/// Publishers write numbers in more than one way: a signed big integer has a zero in front, an
+/// unsigned one loses those it has.
 #[test]
 fn zeros_in_front_of_a_number_make_no_other_key() {
     let short = loop {

@@ -1,7 +1,8 @@
 //! The threads that check tokens.
 //!
-//! One bounded lane a thread. A worker chooses a lane by the connection, and the next one when that is full. Pushing
-//! into a lane takes no lock and no allocation; a sleeping thread is woken through its event descriptor.
+//! One bounded lane a thread. A worker chooses a lane by the connection, and the next one when that
+//! is full. Pushing into a lane takes no lock and no allocation; a sleeping thread is woken through
+//! its event descriptor.
 
 use super::policy::{Bearer, TokenPolicy, unix_now_ms};
 use gateway_core::address::WorkerId;
@@ -18,16 +19,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A verdict waits this long for room in a full worker mailbox; then it is dropped, and the login runs into its timeout.
+/// A verdict waits this long for room in a full worker mailbox; then it is dropped, and the login
+/// runs into its timeout.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
-/// Verdicts that wait for room in workers' mailboxes at most, a thread; with more, no further token is checked.
+/// Verdicts that wait for room in workers' mailboxes at most, a thread; with more, no further token
+/// is checked.
 const HELD_MAX: usize = 4096;
 
 /// How often those are tried again.
 const RETRY_EVERY: Duration = Duration::from_micros(200);
 
-/// User ids on their way to workers at most, a thread; and how many of those may have rooms with them.
+/// User ids on their way to workers at most, a thread; and how many of those may have rooms with
+/// them.
 const UIDS_MAX: u32 = 4096;
 const ROOMS_MAX: u32 = 256;
 
@@ -152,8 +156,8 @@ impl Lane {
         Ok(Lane { mailbox, policy, pools, scratch: vec![0; SCRATCH_SIZE_MAX], metrics })
     }
 
-    /// Checks the next token that waits, at `now_ms`, milliseconds since 1970: the verdict, and the worker that it is for.
-    /// `None` when none waits.
+    /// Checks the next token that waits, at `now_ms`, milliseconds since 1970: the verdict, and the
+    /// worker that it is for. `None` when none waits.
     pub fn next_verdict(&mut self, now_ms: u64) -> Option<(WorkerId, Verdict)> {
         let VerifyRequest { address, pending, sequence, body } = self.mailbox.pop()?;
         let start = Instant::now();
@@ -259,7 +263,8 @@ mod tests {
     use gateway_core::sources::Sources;
     use netpoll::{ConnectionId, mailbox};
 
-    /// A worker that takes nothing: verdicts for it are given up one day, and their address may log in again.
+    /// A worker that takes nothing: verdicts for it are given up one day, and their address may log
+    /// in again.
     #[test]
     fn a_verdict_that_is_given_up_counts_for_its_address_no_longer() {
         let (requests, queue) = verify_queue(1, 16).unwrap();

@@ -257,7 +257,8 @@ impl Builder<'_> {
         limits
     }
 
-    /// A frame of the largest size must come whole in time at the rate that its connection is held to.
+    /// A frame of the largest size must come whole in time at the rate that its connection is held
+    /// to.
     fn check_frame_time(&mut self) {
         let frame = self.values.size("limits.frame_body_size_max") + HEADER_SIZE;
         let timeout_ms = self.values.size("session.frame_timeout_ms");
@@ -343,7 +344,8 @@ impl Builder<'_> {
         written.min(block)
     }
 
-    /// A WebSocket message is put together in one block; the echo answers as it reads and needs none.
+    /// A WebSocket message is put together in one block; the echo answers as it reads and needs
+    /// none.
     fn message_size_max(&mut self, path: &str, kind: ListenerKind) -> u64 {
         let (written, frame) = (self.values.size(path), self.values.size("limits.frame_body_size_max"));
         let block = largest_block(frame as u32) as usize;

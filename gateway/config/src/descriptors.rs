@@ -20,15 +20,16 @@ use netpoll::CONNECTIONS_PER_BACKEND_MAX;
 const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Direct descriptors that an io_uring ring may have, whatever RLIMIT_NOFILE says.
 const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
-/// Direct descriptors of a ring that are not for connections: accepts in flight, listeners and some air.
+/// Direct descriptors of a ring that are not for connections: accepts in flight, listeners and some
+/// air.
 const RING_RESERVE: u64 = netpoll::UringConfig::ACCEPTS_IN_FLIGHT as u64 + 32;
 /// Descriptors of the process that belong to no worker and no connection.
 const PROCESS_RESERVE: u64 = 64;
 /// Descriptors of a worker besides its connections: ring or epoll, waker, listeners.
 const WORKER_RESERVE: u64 = 12;
 
-/// One worker's share of `connections`: the kernel spreads them by hash, so each needs some to spare (5 %, or four
-/// standard deviations where those are more).
+/// One worker's share of `connections`: the kernel spreads them by hash, so each needs some to
+/// spare (5 %, or four standard deviations where those are more).
 pub(super) fn share(connections: usize, workers: usize) -> usize {
     let even = connections.div_ceil(workers);
     (even + (even / 20).max(4 * even.isqrt())).min(connections)
@@ -48,8 +49,8 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Workers that the process has descriptors for, whose connections have others: a ring and listeners each, and a waker each
-    /// thread.
+    /// Workers that the process has descriptors for, whose connections have others: a ring and
+    /// listeners each, and a waker each thread.
     fn rings_max(&self) -> usize {
         let left = self.max.saturating_sub(PROCESS_RESERVE + self.threads as u64);
         (left / (1 + self.listeners as u64)).min(WORKERS_MAX as u64) as usize
@@ -75,7 +76,8 @@ impl Descriptors {
         self.max.saturating_sub(reserve) / workers as u64
     }
 
-    /// The same with a table each, which begins as a copy: everybody's waker is in it. The process's own must hold the rest.
+    /// The same with a table each, which begins as a copy: everybody's waker is in it. The
+    /// process's own must hold the rest.
     fn in_own_table(&self, workers: usize, control_connections: usize) -> u64 {
         if self.of_process(workers, control_connections) > self.max {
             return 0;
@@ -83,7 +85,8 @@ impl Descriptors {
         self.max.saturating_sub(PROCESS_RESERVE + WORKER_RESERVE + workers as u64)
     }
 
-    /// Descriptors of the process where its workers have their own: wakers, and the control port's connections.
+    /// Descriptors of the process where its workers have their own: wakers, and the control port's
+    /// connections.
     fn of_process(&self, workers: usize, control_connections: usize) -> u64 {
         PROCESS_RESERVE + control_connections as u64 + workers as u64
     }
@@ -166,7 +169,8 @@ impl Descriptors {
     }
 }
 
-/// The fewest workers that hold as many connections as any number of them does, and how many connections that are.
+/// The fewest workers that hold as many connections as any number of them does, and how many
+/// connections that are.
 fn most(
     workers: impl Iterator<Item = usize>,
     room: impl Fn(usize) -> Option<usize>,

@@ -1,14 +1,17 @@
 //! `[dpdk]`: a card in poll mode, and the host that the gateway is on its link.
 //!
-//! Checked in every build, so that a file has the same verdict everywhere; used by a binary with the feature `dpdk`.
+//! Checked in every build, so that a file has the same verdict everywhere; used by a binary with
+//! the feature `dpdk`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// What the sum of the pools does not count: DPDK's own tables, pools of drivers, what is lost between pages. In bytes.
+/// What the sum of the pools does not count: DPDK's own tables, pools of drivers, what is lost
+/// between pages. In bytes.
 const MEMORY_BESIDES: u64 = 48 << 20;
-/// Header of a buffer in its pool (64), its descriptor (128), private space (8), headroom (128), padding. In bytes.
+/// Header of a buffer in its pool (64), its descriptor (128), private space (8), headroom (128),
+/// padding. In bytes.
 const BUFFER_BESIDES: u64 = 448;
 /// Buffers that threads keep to themselves, a pool.
 const CACHED: u64 = 192;
@@ -52,8 +55,9 @@ impl OwnAddress {
         (usable && (1..=most).contains(&prefix_length)).then_some(OwnAddress { ip, prefix_length })
     }
 
-    /// Whether `ip` is nobody's on this address's link: its first address, which is the network's, or its last, which is everybody's
-    /// (RFC 1122, 3.2.1.3). Links of one or two hosts have neither (RFC 3021).
+    /// Whether `ip` is nobody's on this address's link: its first address, which is the network's,
+    /// or its last, which is everybody's (RFC 1122, 3.2.1.3). Links of one or two hosts have
+    /// neither (RFC 3021).
     pub(super) fn is_of_all(&self, ip: IpAddr) -> bool {
         let (IpAddr::V4(_), IpAddr::V4(other)) = (self.ip, ip) else { return false };
         let host = u32::MAX.checked_shr(u32::from(self.prefix_length)).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! What is allowed, and rarely meant: settings that open more than their writer may think, and settings without effect.
+//! What is allowed, and rarely meant: settings that open more than their writer may think, and
+//! settings without effect.
 
 use super::build::Builder;
 use super::config::{ControlConfig, Secret};

@@ -1,7 +1,8 @@
 //! Reading the files that an operator names.
 //!
-//! They are small, and the name may lead to something that never ends: `/dev/zero`, a FIFO without a writer, a log. So a read has
-//! bounds of size and time, and one while the gateway runs takes regular files only.
+//! They are small, and the name may lead to something that never ends: `/dev/zero`, a FIFO without
+//! a writer, a log. So a read has bounds of size and time, and one while the gateway runs takes
+//! regular files only.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -17,10 +18,12 @@ pub const FILE_SIZE_MAX: u64 = 4 << 20;
 /// How long a pipe's writer may take.
 const PIPE_MAX: Duration = Duration::from_secs(30);
 
-/// Reads a file of any kind; a pipe too, as `--config <(command)` is one, whose end is waited for for 30 s.
+/// Reads a file of any kind; a pipe too, as `--config <(command)` is one, whose end is waited for
+/// for 30 s.
 ///
 /// # Errors
-/// Those of open(2) and read(2), [`io::ErrorKind::FileTooLarge`] beyond [`FILE_SIZE_MAX`], and [`io::ErrorKind::TimedOut`].
+/// Those of open(2) and read(2), [`io::ErrorKind::FileTooLarge`] beyond [`FILE_SIZE_MAX`], and
+/// [`io::ErrorKind::TimedOut`].
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     read_within(path, PIPE_MAX)
 }

@@ -3,8 +3,8 @@
 use super::{Config, Sources, Values, effective};
 use std::io;
 
-/// Reads `data` as a configuration in every way: as a file, as a variable and as a flag. Must not panic; what is accepted
-/// must print and read back.
+/// Reads `data` as a configuration in every way: as a file, as a variable and as a flag. Must not
+/// panic; what is accepted must print and read back.
 pub fn parse(data: &[u8]) {
     (0..WAYS).for_each(|way| parse_as(data, way));
 }

@@ -24,7 +24,8 @@ impl Config {
     /// others stay. Checked as a whole, as at a start: values that are good in their own files may
     /// not be good together.
     ///
-    /// # Errors What is wrong with it, and what it would open without that being written down.
+    /// # Errors
+    /// What is wrong with it, and what it would open without that being written down.
     pub fn reloaded(&self, new: &Config, read: &ReadFile<'_>) -> Result<Config, Problems> {
         let mut values = self.source.values.clone();
         // Whether tokens are checked is settled at the start, and the keys with it.

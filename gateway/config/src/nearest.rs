@@ -4,7 +4,8 @@
 //!   as written ─► small letters, _ for - ─► what other products call it ─► a few letters apart ─► the same words
 //! ```
 
-/// The candidate that `text` means, if one is close enough: by another product's name for it, by its letters, or by its words.
+/// The candidate that `text` means, if one is close enough: by another product's name for it, by
+/// its letters, or by its words.
 pub fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let plain = plain(text);
     let found = elsewhere(&plain, candidates)
@@ -14,12 +15,14 @@ pub fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     (found != text).then_some(found)
 }
 
-/// As [`nearest`], by letters alone: for whole paths, whose words mean something only within their section.
+/// As [`nearest`], by letters alone: for whole paths, whose words mean something only within their
+/// section.
 pub(super) fn nearest_by_letters<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     by_letters(&plain(text), candidates).filter(|found| *found != text)
 }
 
-/// Names that other products have for what is here. One name may mean several things; what is among the candidates counts.
+/// Names that other products have for what is here. One name may mean several things; what is among
+/// the candidates counts.
 #[rustfmt::skip]
 const ELSEWHERE: &[(&str, &[&str])] = &[
     // Sections.
@@ -76,8 +79,8 @@ fn by_letters<'a>(plain: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let longest = text.len().max(candidate.chars().count());
-        // A distance costs the product of the lengths, and a file of junk may have a hundred thousand such keys: most
-        // candidates are ruled out by their letters.
+        // A distance costs the product of the lengths, and a file of junk may have a hundred
+        // thousand such keys: most candidates are ruled out by their letters.
         let least = letters_apart(&text, candidate);
         let may_be_meant = least * 3 <= longest.max(3) && best.is_none_or(|(distance, _)| least < distance);
         if !may_be_meant {
@@ -98,8 +101,8 @@ const TEXT_MAX: usize = 64;
 /// Further words that a name may have.
 const WORDS_APART_MAX: usize = 2;
 
-/// The candidate with the same words in whatever order, or with the fewest more or less: `max_connections`, `dir`, `warning`.
-/// None when two are as near.
+/// The candidate with the same words in whatever order, or with the fewest more or less:
+/// `max_connections`, `dir`, `warning`. None when two are as near.
 fn by_words<'a>(plain: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let near = candidates.iter().filter_map(|candidate| Some((words_apart(plain, candidate)?, *candidate)));
     let (least, best) = near.clone().min_by_key(|(apart, _)| *apart)?;
@@ -138,8 +141,8 @@ fn letters_apart(a: &[char], b: &str) -> usize {
     more.max(less) as usize
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours between two texts (optimal string alignment), whatever the case
-/// of `b`.
+/// Insertions, deletions, replacements and swaps of neighbours between two texts (optimal string
+/// alignment), whatever the case of `b`.
 fn distance(a: &[char], b: &str) -> usize {
     let b: Vec<char> = b.chars().take(TEXT_MAX).map(|one| one.to_ascii_lowercase()).collect();
     let mut rows = [(0..=b.len()).collect::<Vec<_>>(), vec![0; b.len() + 1], vec![0; b.len() + 1]];

@@ -1,9 +1,11 @@
 //! What a reload must not change by leaving something out.
 //!
-//! A file that is read while it is written, or that was emptied, is good TOML with less in it: defaults stand for what is
-//! missing. At a start that is what was asked for. While running it would take away a key, or a bound that an operator has set,
-//! and the log would say "reloaded". So a value that was written stays in force until another one is written: a reload that
-//! leaves it out is refused. That holds for every key of the schema, whichever is added to it, but for those of [`HARMLESS`].
+//! A file that is read while it is written, or that was emptied, is good TOML with less in it:
+//! defaults stand for what is missing. At a start that is what was asked for. While running it
+//! would take away a key, or a bound that an operator has set, and the log would say "reloaded". So
+//! a value that was written stays in force until another one is written: a reload that leaves it
+//! out is refused. That holds for every key of the schema, whichever is added to it, but for those
+//! of [`HARMLESS`].
 
 use super::config::Config;
 use super::problem::{Origin, Problems};
@@ -89,10 +91,12 @@ mod tests {
         })
     }
 
-    /// Each key that a reload applies, written and then left out, as in a file that is only half there.
+    /// Each key that a reload applies, written and then left out, as in a file that is only half
+    /// there.
     #[test]
     fn what_was_written_stays_until_something_else_is_written() {
-        // What a reload may take away without opening, or locking, anything; everything else is a bound.
+        // What a reload may take away without opening, or locking, anything; everything else is a
+        // bound.
         let harmless = [
             "drain.reconnect_delay_min_ms",
             "drain.reconnect_delay_max_ms",

@@ -1,5 +1,5 @@
-//! How many workers, how large their tables, how much memory: sums whose addends name their owner, checked against
-//! what the system allows before anything is reserved.
+//! How many workers, how large their tables, how much memory: sums whose addends name their owner,
+//! checked against what the system allows before anything is reserved.
 
 use super::backend::BackendKind;
 use super::config::Config;
@@ -57,7 +57,8 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// Deliveries of fan-outs in a turn of a worker at least: with fewer, the turns themselves cost more than a tenth (docs/decisions/0013).
+/// Deliveries of fan-outs in a turn of a worker at least: with fewer, the turns themselves cost
+/// more than a tenth (docs/decisions/0013).
 const FANOUT_SLICE_MIN: usize = 32;
 
 /// Sums of owners above the configuration.
@@ -89,9 +90,11 @@ pub struct Plan {
     pub connections_max: usize,
     /// RLIMIT_NOFILE that this was computed with.
     pub descriptors_max: u64,
-    /// On epoll: each worker has a table of descriptors of its own, for one is too small for all connections.
+    /// On epoll: each worker has a table of descriptors of its own, for one is too small for all
+    /// connections.
     pub own_descriptors: bool,
-    /// Sizes of one worker's backend; its `connections_max` is the worker's share, with some to spare.
+    /// Sizes of one worker's backend; its `connections_max` is the worker's share, with some to
+    /// spare.
     pub backend_config: BackendConfig,
     /// Sizes of one worker's tables.
     pub tables: TableSizes,
@@ -171,7 +174,8 @@ impl Plan {
         })
     }
 
-    /// Addresses that clients reach through the kernel, each with its key; with DPDK there are none.
+    /// Addresses that clients reach through the kernel, each with its key; with DPDK there are
+    /// none.
     pub fn kernel_ports(&self, config: &Config) -> impl Iterator<Item = (String, SocketAddr)> {
         let listeners = config.listeners.iter().filter(|_| self.backend != BackendKind::Dpdk);
         listeners.map(|one| (format!("listener.{}.address", one.name), one.socket.address))
@@ -203,7 +207,8 @@ impl Plan {
         Some((Arc::new(Sources::new(self.connections_max)), max))
     }
 
-    /// A worker's share of the deliveries in one turn of its thread: what others on the thread wait for is the sum.
+    /// A worker's share of the deliveries in one turn of its thread: what others on the thread wait
+    /// for is the sum.
     fn fanout_slice(&self, per_turn_max: usize) -> usize {
         (per_turn_max / self.workers.div_ceil(self.threads)).max(FANOUT_SLICE_MIN)
     }
@@ -294,8 +299,8 @@ impl Plan {
         Err(problems)
     }
 
-    /// What to write so that it fits `limit`. Tried out, not estimated: pools have least sizes, and workers some memory each
-    /// however few connections there are.
+    /// What to write so that it fits `limit`. Tried out, not estimated: pools have least sizes, and
+    /// workers some memory each however few connections there are.
     fn what_fits(&self, config: &Config, limit: u64, again: &dyn Fn(&Config) -> Option<Plan>) -> String {
         let total = |connections: usize, workers: Option<usize>| {
             let mut smaller = config.clone();

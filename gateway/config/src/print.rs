@@ -5,7 +5,8 @@ use super::schema::{self, Change, Key};
 use super::values::Values;
 use std::fmt::Write as _;
 
-/// Every value as TOML, each with where it comes from. Reads back as the same configuration, secrets aside.
+/// Every value as TOML, each with where it comes from. Reads back as the same configuration,
+/// secrets aside.
 pub fn effective(values: &Values) -> String {
     let mut out = String::from("# Effective configuration. Behind each value: where it comes from.\n");
     let mut section = "";
@@ -25,7 +26,8 @@ pub fn effective(values: &Values) -> String {
     out
 }
 
-/// All keys with their defaults and what they are for; with `part`, those that have it in their path. `None`: none has.
+/// All keys with their defaults and what they are for; with `part`, those that have it in their
+/// path. `None`: none has.
 pub fn schema(part: Option<&str>) -> Option<String> {
     let part = part.unwrap_or_default();
     let keys = schema::KEYS.iter().filter(|key| key.path.contains(part));

@@ -1,7 +1,7 @@
 //! Every key there is: its type, its default, whether a reload applies it, and what it is for.
 //!
-//! The table is the one place that a key is declared in. Reading, checking, suggesting, printing and reloading all go
-//! through it.
+//! The table is the one place that a key is declared in. Reading, checking, suggesting, printing
+//! and reloading all go through it.
 
 use super::value::Kind;
 
@@ -266,8 +266,9 @@ pub const LISTENER_KEYS: &[Key] = &[
     key("demo_page", Bool, "false", Restart, "WebSocket: serve the demo page on GET /. True for the listener that is there when none is written."),
 ];
 
-/// The listeners when the file names none: name, kind, address, demo page. On this machine only, for nobody is asked who he
-/// is unless `auth.mode` says so; whoever serves others writes down where.
+/// The listeners when the file names none: name, kind, address, demo page. On this machine only,
+/// for nobody is asked who he is unless `auth.mode` says so; whoever serves others writes down
+/// where.
 pub const DEFAULT_LISTENERS: &[(&str, &str, &str, bool)] =
     &[("tcp", "tcp", "127.0.0.1:3101", false), ("websocket", "websocket", "127.0.0.1:3102", true)];
 

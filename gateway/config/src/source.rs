@@ -1,4 +1,5 @@
-//! Where settings are written: a TOML file, the environment, flags. Each becomes a list of `path = value` with its place.
+//! Where settings are written: a TOML file, the environment, flags. Each becomes a list of `path =
+//! value` with its place.
 
 use super::problem::{Origin, Problems};
 use super::unknown::means_listener;
@@ -51,7 +52,8 @@ pub(super) struct FileContent {
     pub(super) entries: Vec<Entry>,
 }
 
-/// Reads the text of a file. `None` when it is no TOML: what is left of it would only be misunderstood.
+/// Reads the text of a file. `None` when it is no TOML: what is left of it would only be
+/// misunderstood.
 pub(super) fn read_file(file: &str, text: &str, problems: &mut Problems) -> Option<FileContent> {
     let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
     let mut reader = FileReader { file, line_ends, content: FileContent::default() };
@@ -114,8 +116,8 @@ fn begins(line: &str) -> Option<&str> {
     key.map(|key| key.trim().trim_matches(['"', '\'']))
 }
 
-/// The line, from 1, on which what the line `second` (from 1) begins with was written before: in the same section, or
-/// anywhere if it is a section.
+/// The line, from 1, on which what the line `second` (from 1) begins with was written before: in
+/// the same section, or anywhere if it is a section.
 fn first_time(text: &str, second: usize) -> Option<usize> {
     let lines: Vec<&str> = text.lines().take(second).collect();
     let (last, before) = lines.split_last()?;
@@ -264,7 +266,8 @@ fn shorten(text: &str) -> String {
 
 /// The settings among the variables of the environment.
 ///
-/// A variable without `__` is none: Kubernetes, for one, makes `GATEWAY_PORT` and the like for a service's name.
+/// A variable without `__` is none: Kubernetes, for one, makes `GATEWAY_PORT` and the like for a
+/// service's name.
 pub(super) fn environment_entries(variables: &[(String, String)]) -> Vec<Entry> {
     let settings = variables.iter().filter_map(|(name, value)| {
         let path = name.strip_prefix(PREFIX)?;

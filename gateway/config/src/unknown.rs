@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 /// Keys that are offered where a name is in several sections.
 const OFFERED_MAX: usize = 3;
 
-/// What to write instead of `path`, where `known` are all paths, those of the listeners by their names included.
+/// What to write instead of `path`, where `known` are all paths, those of the listeners by their
+/// names included.
 pub(super) fn advice(path: &str, known: &[&str]) -> String {
     let meant = candidates(path, known);
     if !meant.is_empty() {
@@ -27,7 +28,8 @@ pub(super) fn advice(path: &str, known: &[&str]) -> String {
     }
 }
 
-/// Keys that may have been meant: one as a rule, several when the name alone says nothing of the section.
+/// Keys that may have been meant: one as a rule, several when the name alone says nothing of the
+/// section.
 fn candidates<'a>(path: &str, known: &[&'a str]) -> Vec<&'a str> {
     let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
     let by_section = in_section(section, name, known);

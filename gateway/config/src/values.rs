@@ -1,4 +1,5 @@
-//! The layers put on top of each other: defaults, file, environment, flags. What remains fits its key.
+//! The layers put on top of each other: defaults, file, environment, flags. What remains fits its
+//! key.
 
 use super::problem::{Origin, Problems};
 use super::schema::{self, Change, Key};
@@ -22,8 +23,8 @@ pub struct Values {
 }
 
 impl Values {
-    /// Reads all layers. Problems are collected; what is wrong keeps its default. `None` when the file is no TOML: then
-    /// nothing is known of what it says, and nothing else can be judged.
+    /// Reads all layers. Problems are collected; what is wrong keeps its default. `None` when the
+    /// file is no TOML: then nothing is known of what it says, and nothing else can be judged.
     pub fn read(sources: &Sources, problems: &mut Problems) -> Option<Values> {
         let mut values = Values::default();
         let mut content = match &sources.file {

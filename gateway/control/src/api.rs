@@ -86,7 +86,8 @@ struct TargetRequest {
     room: Option<String>,
 }
 
-/// What must be written as `{…}`. Serde by itself takes an array for a structure too, its values for the fields in their order.
+/// What must be written as `{…}`. Serde by itself takes an array for a structure too, its values
+/// for the fields in their order.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -224,8 +225,10 @@ impl Control {
         Ok(ticket)
     }
 
-    /// Sends messages in their order; neighbours to one target leave as one push. Each has a result of its own. Lists of
-    /// messages may hold [`LIST_TICKETS_MAX`](super::tickets::LIST_TICKETS_MAX) tickets together: one that finds none waits for its own oldest, or for others.
+    /// Sends messages in their order; neighbours to one target leave as one push. Each has a result
+    /// of its own. Lists of messages may hold
+    /// [`LIST_TICKETS_MAX`](super::tickets::LIST_TICKETS_MAX) tickets together: one that finds none
+    /// waits for its own oldest, or for others.
     async fn publish_batch(&self, messages: &[Message]) -> Vec<Value> {
         let size_max = self.config().limits.frame_body_size_max as usize;
         let mut sent = VecDeque::new();
@@ -279,7 +282,8 @@ pub(super) fn body_size_max(frame_body_size_max: u32) -> usize {
     json_size_max(frame_body_size_max).max(BATCH_SIZE_MAX)
 }
 
-/// How many messages from the first on go to the same target alike and fit one envelope; at least one.
+/// How many messages from the first on go to the same target alike and fit one envelope; at least
+/// one.
 fn run_length(messages: &[Message], size_max: usize) -> usize {
     let first = &messages[0];
     let mut size = HEADER_SIZE + first.body.len();

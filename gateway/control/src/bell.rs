@@ -1,7 +1,7 @@
 //! One wake-up for many pushes.
 //!
-//! Waking a sleeping worker costs more than making a push. So pushes are left in its mailbox, and a task of its own wakes
-//! the workers when all tasks that were ready have had their say.
+//! Waking a sleeping worker costs more than making a push. So pushes are left in its mailbox, and a
+//! task of its own wakes the workers when all tasks that were ready have had their say.
 
 use super::workers::{MailboxFull, Workers};
 use gateway_core::address::WorkerId;

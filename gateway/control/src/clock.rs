@@ -24,8 +24,8 @@ pub(super) fn http_date(time: SystemTime) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar: eras of 400 years that begin on
-/// the 1st of March, so that the leap day is a year's last.
+/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar: eras of 400
+/// years that begin on the 1st of March, so that the leap day is a year's last.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

@@ -48,7 +48,8 @@ impl Encoder {
         Ok(Encoder { pools, signal, asked_at: None, body_size_max })
     }
 
-    /// A block of `size` bytes. When they are scarce, the workers are asked for those that slow receivers hold.
+    /// A block of `size` bytes. When they are scarce, the workers are asked for those that slow
+    /// receivers hold.
     fn take(&mut self, size: usize) -> Result<Buffer, EncodeError> {
         let is_scarce = !self.pools.scarce().is_empty();
         if is_scarce && self.asked_at.is_none_or(|at| at.elapsed() >= ASKED_EVERY) {

@@ -1,7 +1,7 @@
 //! All counts as text for Prometheus (exposition format 0.0.4), made at each scrape.
 //!
-//! Workers are added up. Only levels that matter one by one carry a `worker` label, so that sixty workers make some
-//! hundred series and not some thousand. All labels come from closed sets.
+//! Workers are added up. Only levels that matter one by one carry a `worker` label, so that sixty
+//! workers make some hundred series and not some thousand. All labels come from closed sets.
 
 mod control;
 mod families;
@@ -433,7 +433,8 @@ fn turns(families: &mut Families, workers: &Workers) {
     );
 }
 
-/// How full the stores are that connections share, on the worker where each is fullest: a sum would hide one that is full.
+/// How full the stores are that connections share, on the worker where each is fullest: a sum would
+/// hide one that is full.
 fn stores(families: &mut Families, workers: &Workers) {
     let fullest = |store| {
         let levels = workers.iter().map(|one| one.stores.level(store));

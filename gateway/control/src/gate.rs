@@ -1,8 +1,9 @@
 //! Who may call a route: checked with the head of a request, before its body is read.
 //!
-//! Where a key is set, it is needed. Where none is, the port is open to programs that reach it, and closed to pages in
-//! browsers: a page of another origin is refused by its `Origin` (cross-site request forgery), and one that has its own name
-//! point here by its `Host` (DNS rebinding). That holds for `/metrics` too, which needs no key where one is set.
+//! Where a key is set, it is needed. Where none is, the port is open to programs that reach it, and
+//! closed to pages in browsers: a page of another origin is refused by its `Origin` (cross-site
+//! request forgery), and one that has its own name point here by its `Host` (DNS rebinding). That
+//! holds for `/metrics` too, which needs no key where one is set.
 
 use super::control::Control;
 use super::http::{Caller, Head, Serves};
@@ -41,8 +42,8 @@ pub(super) fn check(
     let key = match access {
         // The liveness of a process is no secret, and probes send what Host they like.
         Access::Open => return body_size(control, head, SMALL_BODY),
-        // Scrapers have no key. They come by any name where a key keeps the rest closed; where none is set, pages in
-        // browsers are kept out, as from the rest.
+        // Scrapers have no key. They come by any name where a key keeps the rest closed; where none
+        // is set, pages in browsers are kept out, as from the rest.
         Access::Metrics if config.control.api_key.is_some() => return body_size(control, head, SMALL_BODY),
         Access::Metrics | Access::Goim | Access::Api => needed_key(&config, access),
     };
@@ -58,8 +59,8 @@ pub(super) fn check(
     body_size(control, head, if carries_messages { control.body_size_max() } else { SMALL_BODY })
 }
 
-/// Admits a request while there is room, for as long as the permit lives. Its body has been received
-/// already, so a slow peer holds no permit.
+/// Admits a request while there is room, for as long as the permit lives. Its body has been
+/// received already, so a slow peer holds no permit.
 pub(super) fn admit(control: &Control, access: Access) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
     if access.is_always_served() {
         return Ok(None);
@@ -67,7 +68,8 @@ pub(super) fn admit(control: &Control, access: Access) -> Result<Option<Semaphor
     control.metrics.requests.try_acquire().map(Some).map_err(|_| ApiError::busy())
 }
 
-/// RFC 9110 §8.4: content that is coded in a way that is not understood is not taken for something else.
+/// RFC 9110 §8.4: content that is coded in a way that is not understood is not taken for something
+/// else.
 fn body_size(control: &Control, head: &Head, size_max: usize) -> Result<usize, ApiError> {
     let mut codings = head.fields.get_all(header::CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -127,8 +129,9 @@ fn check_page(config: &Config, head: &Head) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether a host is this gateway by a name that no other page can have: a loopback name, or one of `control.hosts`. Off
-/// loopback also an address, which no name can be made to be, and the machine's own name.
+/// Whether a host is this gateway by a name that no other page can have: a loopback name, or one of
+/// `control.hosts`. Off loopback also an address, which no name can be made to be, and the
+/// machine's own name.
 fn is_own_host(config: &Config, host: &str) -> bool {
     let name = without_port(host);
     // The final dot of a fully qualified name (RFC 3986 §3.2.2).

@@ -1,8 +1,9 @@
 //! goim's HTTP API, as its publishers know it (goim `internal/logic/http`).
 //!
-//! The answer is always HTTP 200 with `{"code": 0 | -400 | -500, "message": …}`, and `data` where there is some. A push
-//! is answered when it was accepted, not when it was delivered, as goim answers when it is in Kafka: one to names when it was
-//! handed to the workers, one to a room when the room's home has found places for it.
+//! The answer is always HTTP 200 with `{"code": 0 | -400 | -500, "message": …}`, and `data` where
+//! there is some. A push is answered when it was accepted, not when it was delivered, as goim
+//! answers when it is in Kafka: one to names when it was handed to the workers, one to a room when
+//! the room's home has found places for it.
 
 use super::control::Control;
 use super::paths::PushRoute;
@@ -83,8 +84,8 @@ impl<'q> Parameters<'q> {
     }
 }
 
-/// `a=b&c=d`, percent-decoded (URL Standard §5.1, `application/x-www-form-urlencoded`), with what is no pair refused: a name
-/// that was mangled on its way would reach somebody else, or nobody.
+/// `a=b&c=d`, percent-decoded (URL Standard §5.1, `application/x-www-form-urlencoded`), with what
+/// is no pair refused: a name that was mangled on its way would reach somebody else, or nobody.
 pub(super) fn form_pairs(query: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -151,9 +152,9 @@ async fn push_as_asked(
     push_to(control, &parameters, &targets, body).await
 }
 
-/// The text of a form that brings all parameters, for more names than a request line holds; its `message` is the message. Only
-/// where there is no query: curl says `x-www-form-urlencoded` of any body that is given with `-d`, and goim takes that for the
-/// message.
+/// The text of a form that brings all parameters, for more names than a request line holds; its
+/// `message` is the message. Only where there is no query: curl says `x-www-form-urlencoded` of any
+/// body that is given with `-d`, and goim takes that for the message.
 fn form<'b>(query: &str, headers: &HeaderMap, body: &'b [u8]) -> Option<&'b [u8]> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let is_form = kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
@@ -179,7 +180,8 @@ fn targets(route: PushRoute, parameters: &Parameters<'_>) -> Result<Vec<Target>,
         PushRoute::Mids => {
             let mids: Result<Vec<i64>, _> = parameters.all("mids")?.map(str::parse).collect();
             let mids = mids.map_err(|_| GoimError::Request("mids are 64-bit numbers".into()))?;
-            // goim keeps users in a map (`PushMids`): one that is named twice is sent the message once.
+            // goim keeps users in a map (`PushMids`): one that is named twice is sent the message
+            // once.
             let mut seen = HashSet::with_capacity(mids.len());
             Ok(mids.into_iter().filter(|mid| seen.insert(*mid)).map(Target::Mid).collect())
         }
@@ -238,7 +240,8 @@ async fn push_to(
     Ok(())
 }
 
-/// Hands a push to a room's home, and waits until it was accepted there. A room without members is no error.
+/// Hands a push to a room's home, and waits until it was accepted there. A room without members is
+/// no error.
 async fn push_to_room(control: &Control, room: &Target, push: Push) -> Result<(), ApiError> {
     let ticket = control.tickets.outcomes(1)?;
     control.send(room, push, Origin::Control { ticket: ticket.number() })?;
@@ -246,8 +249,9 @@ async fn push_to_room(control: &Control, room: &Target, push: Push) -> Result<()
     Ok(())
 }
 
-/// The operation of a push: 1000 and above, as in all of goim's own examples. Those below mean something to the protocol, or
-/// may one day: clients would take the push for a reply, a farewell or a batch.
+/// The operation of a push: 1000 and above, as in all of goim's own examples. Those below mean
+/// something to the protocol, or may one day: clients would take the push for a reply, a farewell
+/// or a batch.
 fn push_operation(parameters: &Parameters<'_>) -> Result<i32, GoimError> {
     let operation = parameters.number("operation")?;
     if Operation(operation).is_push() {
@@ -258,7 +262,8 @@ fn push_operation(parameters: &Parameters<'_>) -> Result<i32, GoimError> {
 }
 
 pub(super) async fn online_total(State(control): State<Arc<Control>>) -> Answer {
-    // goim counts distinct client addresses; that takes a set over all connections, which no worker keeps.
+    // goim counts distinct client addresses; that takes a set over all connections, which no worker
+    // keeps.
     answer(Ok(Some(json!({ "ip_count": 0, "conn_count": control.workers.connections() }))))
 }
 

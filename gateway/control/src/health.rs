@@ -1,11 +1,13 @@
 //! Alive, and ready: two different questions.
 //!
-//! Ready is a process that new clients should be sent to: not while memory is short, and not while most of them would be refused
-//! or badly served because stores that connections share are nearly full ([`StoreWatch`](super::store_watch::StoreWatch)). A store that one client can fill on
-//! its worker is no reason: a client at each replica would take the whole service out of its balancer.
+//! Ready is a process that new clients should be sent to: not while memory is short, and not while
+//! most of them would be refused or badly served because stores that connections share are nearly
+//! full ([`StoreWatch`](super::store_watch::StoreWatch)). A store that one client can fill on its
+//! worker is no reason: a client at each replica would take the whole service out of its balancer.
 //!
-//! A process is alive while every worker turns. A worker turns at least once a second, also when nothing happens: its
-//! wait is bounded. So a turn counter that stands still for [`SILENCE_MAX`] is a worker that hangs.
+//! A process is alive while every worker turns. A worker turns at least once a second, also when
+//! nothing happens: its wait is bounded. So a turn counter that stands still for [`SILENCE_MAX`] is
+//! a worker that hangs.
 
 use super::control::Control;
 use super::heartbeats::SILENCE_MAX;
@@ -23,8 +25,8 @@ pub(super) const STORES_INTERVAL: Duration = Duration::from_millis(250);
 /// What may be asked of the server as a whole (RFC 9110 §9.3.7).
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
-/// Looks at the shared stores again and again; says in the log and the journal when one becomes nearly full on a worker, and
-/// in the log when the process is not ready for it.
+/// Looks at the shared stores again and again; says in the log and the journal when one becomes
+/// nearly full on a worker, and in the log when the process is not ready for it.
 pub(super) async fn watch_stores(control: Arc<Control>) {
     let (mut before, mut short_before) = (Vec::new(), None);
     loop {

@@ -1,6 +1,7 @@
 //! `/api/v1/connections` and `/api/v1/rooms`: lists that workers fill.
 //!
-//! A page is gathered worker by worker, visit by visit; its cursor says where the next one goes on: `<worker>.<slot>`.
+//! A page is gathered worker by worker, visit by visit; its cursor says where the next one goes on:
+//! `<worker>.<slot>`.
 
 use super::api::{address_text, parse_address};
 use super::control::Control;
@@ -31,7 +32,8 @@ const WALKS_KEPT_MAX: usize = 16;
 /// Rooms that a walk keeps, the largest ones.
 pub(super) const TOP_MAX: usize = 1000;
 
-/// The largest rooms among all that are shown to it: exact, for a room that is left out is less than all that are kept.
+/// The largest rooms among all that are shown to it: exact, for a room that is left out is less
+/// than all that are kept.
 #[derive(Default)]
 struct Top {
     rooms: HashMap<String, u32>,
@@ -126,7 +128,8 @@ impl Control {
         Ok(ticket.answer().await?)
     }
 
-    /// Visits workers from `cursor` on until `more` says no or the time is up. Returns where to go on.
+    /// Visits workers from `cursor` on until `more` says no or the time is up. Returns where to go
+    /// on.
     async fn visit(
         &self,
         mut cursor: Cursor,
@@ -157,8 +160,9 @@ impl Control {
         Ok(found.rooms().first().copied())
     }
 
-    /// The largest rooms whose key begins with `kind`, with their members everywhere; at most [`TOP_MAX`]. One walk over the
-    /// rooms at a time, kept for a second: however many ask, workers and memory are asked once.
+    /// The largest rooms whose key begins with `kind`, with their members everywhere; at most
+    /// [`TOP_MAX`]. One walk over the rooms at a time, kept for a second: however many ask, workers
+    /// and memory are asked once.
     pub(super) async fn top_rooms(&self, kind: &str) -> Result<Arc<[(String, u32)]>, ApiError> {
         if kind.len() > ROOM_NAME_SIZE_MAX {
             return Ok(Arc::new([]));

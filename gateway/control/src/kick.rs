@@ -1,7 +1,8 @@
 //! Kicks of many: of all connections, or of those that came with certain tokens.
 //!
-//! A signing key that is no longer to be trusted is removed by a reload, and no new login passes with it; the sessions that it
-//! opened stay until their tokens end. These close them: by the key's id, or by the time of issue.
+//! A signing key that is no longer to be trusted is removed by a reload, and no new login passes
+//! with it; the sessions that it opened stay until their tokens end. These close them: by the key's
+//! id, or by the time of issue.
 
 use super::control::Control;
 use super::encoder::EncodeError;
@@ -16,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// How long an order may take, from a worker whose mailbox is full to the last connection of the last worker.
+/// How long an order may take, from a worker whose mailbox is full to the last connection of the
+/// last worker.
 const ORDER_MAX: Duration = Duration::from_secs(60);
 /// A full mailbox is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -55,7 +57,8 @@ impl Many {
         }
     }
 
-    /// Closes them; returns how many. The order goes on to its end also when the caller is answered before.
+    /// Closes them; returns how many. The order goes on to its end also when the caller is answered
+    /// before.
     ///
     /// # Errors
     /// [`ApiError`]: nothing was ordered, or, with `worker_timeout`, the order is under way.
@@ -80,8 +83,8 @@ impl Many {
     }
 }
 
-/// Hands the order to every worker, and waits until each has gone through its connections. The permit is given back only then,
-/// so workers never have more orders than there are permits.
+/// Hands the order to every worker, and waits until each has gone through its connections. The
+/// permit is given back only then, so workers never have more orders than there are permits.
 async fn carry_out(
     control: Arc<Control>,
     target: KickTarget,

@@ -1,4 +1,5 @@
-//! What systemd is told of the service's life (sd_notify(3)): datagrams to the socket that `NOTIFY_SOCKET` names.
+//! What systemd is told of the service's life (sd_notify(3)): datagrams to the socket that
+//! `NOTIFY_SOCKET` names.
 //!
 //! ```text
 //!   READY=1        all ports are open                      RELOADING=1    a reload begins; READY=1 ends it
@@ -6,8 +7,8 @@
 //!   EXTEND_TIMEOUT_USEC   a port is waited for, so the start takes longer than the unit says
 //! ```
 //!
-//! Without the variable nothing is sent. A datagram that finds the socket full or gone is dropped: the service goes on
-//! whether it is watched or not.
+//! Without the variable nothing is sent. A datagram that finds the socket full or gone is dropped:
+//! the service goes on whether it is watched or not.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::env;

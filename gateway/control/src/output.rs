@@ -1,5 +1,5 @@
-//! What the program says. Nothing that can happen to its output ends or stops it: a reader that has gone, a full disk, a pipe
-//! that is never read.
+//! What the program says. Nothing that can happen to its output ends or stops it: a reader that has
+//! gone, a full disk, a pipe that is never read.
 //!
 //! ```text
 //!   log lines, start screen ─► at most WAITING_MAX bytes ─► thread `log` ─► stderr, as fast as it is read
@@ -164,8 +164,8 @@ impl LogQueue {
     }
 }
 
-/// Writes a batch, however long that takes; returns how many lines were lost. Not through [`io::stderr`], whose lock a panic
-/// would wait for.
+/// Writes a batch, however long that takes; returns how many lines were lost. Not through
+/// [`io::stderr`], whose lock a panic would wait for.
 fn write_all(to: &impl AsFd, mut batch: &[u8]) -> u64 {
     while !batch.is_empty() {
         match rustix::io::write(to, batch) {

@@ -1,7 +1,8 @@
 //! Whether clients can reach a gateway past the kernel: its link, and its addresses.
 //!
-//! With the kernel's sockets an operator sees both with `ip link` and `ip address`; a port in poll mode is seen by nobody else. So
-//! a link that is down, and an address that another host has, make the gateway not ready, and are logged, recorded and counted.
+//! With the kernel's sockets an operator sees both with `ip link` and `ip address`; a port in poll
+//! mode is seen by nobody else. So a link that is down, and an address that another host has, make
+//! the gateway not ready, and are logged, recorded and counted.
 
 use super::control::Control;
 use super::port_watch::Change;

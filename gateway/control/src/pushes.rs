@@ -1,7 +1,7 @@
 //! The routes that carry messages.
 //!
-//! There may be thousands of requests a second, so they go past the router and its layers, which cost more than the
-//! message (docs/decisions/0008):
+//! There may be thousands of requests a second, so they go past the router and its layers, which
+//! cost more than the message (docs/decisions/0008):
 //!
 //! ```text
 //!   connection ─► POST and one of these paths? ─ yes ─► permit, time ─► handler ─► counted

@@ -1,8 +1,9 @@
 //! Reloading the configuration while running (SIGHUP).
 //!
-//! The new configuration is read and checked first, then what would be in force: the new values of what may change while running
-//! with the old ones of what may not. A bad one changes nothing, nor does one that opens what was closed by leaving something out
-//! ([`Config::reloaded`]). What may not change while running is named in one log line.
+//! The new configuration is read and checked first, then what would be in force: the new values of
+//! what may change while running with the old ones of what may not. A bad one changes nothing, nor
+//! does one that opens what was closed by leaving something out ([`Config::reloaded`]). What may
+//! not change while running is named in one log line.
 
 use super::control::Control;
 use gateway_auth::{TokenPolicy, Verifier};
@@ -90,7 +91,8 @@ pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHa
     }
 }
 
-/// Reads and checks, on a thread of its own: what serves signals and `/healthz` never waits for a file.
+/// Reads and checks, on a thread of its own: what serves signals and `/healthz` never waits for a
+/// file.
 async fn read(old: Arc<Config>, source: ReloadSource) -> Result<(Config, Config), Problems> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let check = move || {
@@ -141,7 +143,8 @@ fn take_keys(control: &Control, verifier: &Verifier, new: &TokenPolicy) {
     verifier.set_policy(Arc::new(policy));
 }
 
-/// Hands every worker a message that must not be lost; waits a little for those whose mailbox is full.
+/// Hands every worker a message that must not be lost; waits a little for those whose mailbox is
+/// full.
 pub(super) async fn send_to_all(control: &Control, message: impl Fn() -> Message) {
     let deadline = Instant::now() + HAND_OVER_MAX;
     for worker in control.workers.ids() {

@@ -1,4 +1,5 @@
-//! Answers of the API: JSON that ends its line, and errors with a status, a word for programs, a sentence for people.
+//! Answers of the API: JSON that ends its line, and errors with a status, a word for programs, a
+//! sentence for people.
 
 use super::encoder::EncodeError;
 use super::http::HeadError;

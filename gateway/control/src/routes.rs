@@ -5,8 +5,9 @@
 //!   connection ─► gate: key, page ─► under way < requests_max? ─► handler, at most request_timeout ─► counted
 //! ```
 //!
-//! Health and metrics are served even when the API is busy, and need no key: probes and scrapers have
-//! none. Health is open to any Host, metrics only where a key is set (see [`gate`](super::gate)).
+//! Health and metrics are served even when the API is busy, and need no key: probes and scrapers
+//! have none. Health is open to any Host, metrics only where a key is set (see
+//! [`gate`](super::gate)).
 
 use super::control::Control;
 use super::gate::admit;
@@ -91,7 +92,8 @@ struct Gate {
     control: Arc<Control>,
 }
 
-/// Lets a request through that finds room, and bounds its time. The [gate](super::gate) has let it pass.
+/// Lets a request through that finds room, and bounds its time. The [gate](super::gate) has let it
+/// pass.
 async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let config = gate.control.config();
     let caller = request.extensions().get::<Caller>().copied();

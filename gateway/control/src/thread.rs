@@ -6,8 +6,9 @@
 //!   SIGHUP ──────────► reload
 //! ```
 //!
-//! The runtime is tokio-uring where io_uring works, so that the journal's files never block the thread, else plain tokio
-//! with the journal's writes on helper threads. HTTP runs on tokio's own sockets in both.
+//! The runtime is tokio-uring where io_uring works, so that the journal's files never block the
+//! thread, else plain tokio with the journal's writes on helper threads. HTTP runs on tokio's own
+//! sockets in both.
 
 use super::bell::Bell;
 use super::control::{Control, Facts};
@@ -125,8 +126,9 @@ pub struct ControlThread {
 }
 
 impl ControlThread {
-    /// Starts the thread, and waits until it takes signals: one that comes behind the line that says what is served must not meet
-    /// its default action, which ends the process without a drain.
+    /// Starts the thread, and waits until it takes signals: one that comes behind the line that
+    /// says what is served must not meet its default action, which ends the process without a
+    /// drain.
     ///
     /// # Errors
     /// When no thread can be had.
@@ -196,8 +198,8 @@ struct Inbox {
 
 /// A waker for the control thread's mailbox, and what the thread sleeps on.
 ///
-/// A socket pair and not an event descriptor, for that is what tokio watches in safe code. A worker that wakes the
-/// thread writes eight bytes, at most once each time the thread has gone to sleep.
+/// A socket pair and not an event descriptor, for that is what tokio watches in safe code. A worker
+/// that wakes the thread writes eight bytes, at most once each time the thread has gone to sleep.
 ///
 /// # Errors
 /// When no descriptor is free.
@@ -486,8 +488,8 @@ async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>, claims: 
     let deadline = tokio::time::Instant::now() + drain;
     // Departures end a little before the deadline, so that the last ones are heard.
     send_to_all(control, || Message::Drain { over: drain * 3 / 4 }).await;
-    // Listeners close with it, so a successor may have the ports while the last clients are sent away; the journal's folder first,
-    // for it is looked at once the ports are there.
+    // Listeners close with it, so a successor may have the ports while the last clients are sent
+    // away; the journal's folder first, for it is looked at once the ports are there.
     control.journal.hand_over();
     drop(claims);
     while control.workers.connections() > 0 && tokio::time::Instant::now() < deadline {

@@ -109,8 +109,8 @@ impl Tickets {
         self.open(Waiting::List(done), answer)
     }
 
-    /// A worker's outcome has come. Outcomes of a ticket that is gone are dropped. A target that does not exist has no receivers;
-    /// any other error is a refusal.
+    /// A worker's outcome has come. Outcomes of a ticket that is gone are dropped. A target that
+    /// does not exist has no receivers; any other error is a refusal.
     pub(super) fn outcome(&self, ticket: u64, result: Result<u32, ErrorCode>) {
         let mut all = self.lock();
         let Some(Waiting::Outcomes { left, receivers, refused, .. }) = all.get_mut(&ticket) else { return };

@@ -7,8 +7,8 @@ use gateway_core::router::FanoutPlaces;
 use netpoll::MailboxSender;
 use std::sync::Arc;
 
-/// One in so many places of a mailbox is for what must not be lost. Workers leave an eighth to the control thread
-/// (`outbox::Outbox`), and this is a part of it.
+/// One in so many places of a mailbox is for what must not be lost. Workers leave an eighth to the
+/// control thread (`outbox::Outbox`), and this is a part of it.
 const ORDER_PARTS: usize = 32;
 
 /// A worker's mailbox was full: nothing was handed over.
@@ -103,8 +103,9 @@ impl Workers {
         sender.send(message).map_err(|_| MailboxFull(worker))
     }
 
-    /// Leaves a push in the worker's mailbox without waking it; [`Workers::wake`] does. Pushes leave a part of the mailbox to
-    /// what must not be lost: kicks, reloads, the end, verdicts on tokens.
+    /// Leaves a push in the worker's mailbox without waking it; [`Workers::wake`] does. Pushes
+    /// leave a part of the mailbox to what must not be lost: kicks, reloads, the end, verdicts on
+    /// tokens.
     ///
     /// # Errors
     /// As [`Workers::send`].

@@ -6,12 +6,13 @@
 //!  "token":"…","uid":"…","resume":{}}
 //! ```
 //!
-//! Every field may be missing; `null`, an empty string and 0 mean the same as missing. Unknown fields are
-//! ignored, whatever valid JSON they hold. A field given twice is refused: parsers disagree on which one
-//! counts, and what authenticates must not depend on that. Bytes after the object are refused.
+//! Every field may be missing; `null`, an empty string and 0 mean the same as missing. Unknown
+//! fields are ignored, whatever valid JSON they hold. A field given twice is refused: parsers
+//! disagree on which one counts, and what authenticates must not depend on that. Bytes after the
+//! object are refused.
 //!
-//! Nothing is allocated: a string without escapes is borrowed from the body, one with escapes is unescaped
-//! into the caller's scratch buffer.
+//! Nothing is allocated: a string without escapes is borrowed from the body, one with escapes is
+//! unescaped into the caller's scratch buffer.
 
 mod emit;
 mod error;
@@ -62,11 +63,13 @@ pub struct AuthRequest<'a> {
     pub token: &'a str,
     /// The user's name, where a number will not do, at most [`UID_SIZE_MAX`] bytes.
     pub uid: Option<Name<'a>>,
-    /// What to resume: any JSON value as it was written, at most [`RESUME_SIZE_MAX`] bytes. Valid JSON.
+    /// What to resume: any JSON value as it was written, at most [`RESUME_SIZE_MAX`] bytes. Valid
+    /// JSON.
     pub resume: Option<&'a str>,
 }
 
-/// The push operations that a connection accepts: at most [`ACCEPTS_MAX`], in order, repetitions kept.
+/// The push operations that a connection accepts: at most [`ACCEPTS_MAX`], in order, repetitions
+/// kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Accepts {
     /// Those from `count` on are 0.
@@ -109,8 +112,8 @@ impl core::fmt::Debug for Accepts {
 impl<'a> AuthRequest<'a> {
     /// Parses the body of operation 7.
     ///
-    /// Strings with escapes are unescaped into `scratch`; [`SCRATCH_SIZE_MAX`] bytes are always enough, and a
-    /// client that escapes nothing needs none.
+    /// Strings with escapes are unescaped into `scratch`; [`SCRATCH_SIZE_MAX`] bytes are always
+    /// enough, and a client that escapes nothing needs none.
     ///
     /// # Errors
     /// Any [`AuthError`].

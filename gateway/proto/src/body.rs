@@ -2,14 +2,14 @@
 //!
 //! Each type has the same three functions, and can hold only values that may be on the wire:
 //!
-//! * `parse(&[u8]) -> Result<Self, BodyError>` borrows from the body and takes all of it: bytes left over
-//!   are an error, as are flags and reserved fields that this version does not know;
+//! * `parse(&[u8]) -> Result<Self, BodyError>` borrows from the body and takes all of it: bytes
+//!   left over are an error, as are flags and reserved fields that this version does not know;
 //! * `encoded_size(&self) -> usize` in bytes;
-//! * `emit(&self, &mut [u8]) -> Option<usize>` writes `encoded_size()` bytes to the front and returns how
-//!   many, or `None` (and nothing of use written) where they do not fit.
+//! * `emit(&self, &mut [u8]) -> Option<usize>` writes `encoded_size()` bytes to the front and
+//!   returns how many, or `None` (and nothing of use written) where they do not fit.
 //!
-//! `parse` of what `emit` wrote gives the value back, and `emit` of what `parse` gave writes the same bytes
-//! (except [`OperationList`], which has many spellings).
+//! `parse` of what `emit` wrote gives the value back, and `emit` of what `parse` gave writes the
+//! same bytes (except [`OperationList`], which has many spellings).
 
 mod deliver;
 mod name;
@@ -34,7 +34,8 @@ pub use target::Target;
 use crate::bytes::{Reader, Writer};
 use crate::codes::ErrorCode;
 
-/// Why a body was refused. The peer is to blame; the connection may stay, see [`BodyError::error_code`].
+/// Why a body was refused. The peer is to blame; the connection may stay, see
+/// [`BodyError::error_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BodyError {
     /// The body ends before the fields its head announces.

@@ -1,7 +1,7 @@
 //! Why a connection closes ([`CloseCode`]) and why an operation is refused ([`ErrorCode`]).
 //!
-//! A client needs one bit of a close code: come back, or don't. The range says it, so that codes can be
-//! added without new clients.
+//! A client needs one bit of a close code: come back, or don't. The range says it, so that codes
+//! can be added without new clients.
 //!
 //! | code | constant | reconnect | meaning |
 //! |---|---|---|---|
@@ -21,9 +21,9 @@
 //! | 3506 | `FRAME_TOO_LARGE` | no | a frame exceeds the limit |
 //! | 3507 | `UNSUPPORTED` | no | the server does not speak what was asked |
 //!
-//! Codes from 1000 to 2999 are WebSocket's own (RFC 6455 §7.4.1 and the IANA registry). Of these, only
-//! 1001 (going away), 1011 (internal error), 1012 (service restart), 1013 (try again later) and 1014 (bad
-//! gateway) mean "come back".
+//! Codes from 1000 to 2999 are WebSocket's own (RFC 6455 §7.4.1 and the IANA registry). Of these,
+//! only 1001 (going away), 1011 (internal error), 1012 (service restart), 1013 (try again later)
+//! and 1014 (bad gateway) mean "come back".
 
 #[cfg(test)]
 mod tests;
@@ -100,8 +100,8 @@ impl CloseCode {
         self.0
     }
 
-    /// Whether the client should come back by itself: 3000–3499, 4000–4499, and WebSocket's 1001 and
-    /// 1011–1014.
+    /// Whether the client should come back by itself: 3000–3499, 4000–4499, and WebSocket's 1001
+    /// and 1011–1014.
     #[must_use]
     pub const fn reconnect(self) -> bool {
         matches!(self.0, 1001 | 1011..=1014 | 3000..=3499 | 4000..=4499)
@@ -145,7 +145,8 @@ impl core::fmt::Display for CloseCode {
     }
 }
 
-/// Why an operation was refused while the connection stays: the code of operation 112 and of replies.
+/// Why an operation was refused while the connection stays: the code of operation 112 and of
+/// replies.
 ///
 /// Never 0, which means success in a reply. Numbers follow HTTP's where one fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

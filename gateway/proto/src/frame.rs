@@ -8,8 +8,8 @@
 //!    length = 16 + body, 16 ≤ length ≤ 16 + body_size_max
 //! ```
 //!
-//! The same bytes travel over TCP and inside WebSocket binary messages. goim checks a length on one side
-//! only; here both sides of each length are checked before a byte of the body is looked at.
+//! The same bytes travel over TCP and inside WebSocket binary messages. goim checks a length on one
+//! side only; here both sides of each length are checked before a byte of the body is looked at.
 
 mod operation;
 #[cfg(test)]
@@ -69,8 +69,8 @@ impl Header {
     /// `body_size_max` is in bytes and is itself cut to [`BODY_SIZE_LIMIT`].
     ///
     /// # Errors
-    /// An impossible length is refused as soon as its four bytes are there, a wrong header length as soon
-    /// as the header is. Both end the connection: the stream has no next frame to find.
+    /// An impossible length is refused as soon as its four bytes are there, a wrong header length
+    /// as soon as the header is. Both end the connection: the stream has no next frame to find.
     pub fn peek(bytes: &[u8], body_size_max: u32) -> Result<Peek, FrameError> {
         let mut reader = Reader::new(bytes);
         let Some(length) = reader.u32() else {
@@ -177,8 +177,8 @@ impl core::error::Error for FrameError {}
 
 /// The whole frames inside a WebSocket message or the body of a raw envelope (operation 9).
 ///
-/// Yields `(header, body)`. Bytes that do not end on a frame boundary, and frames that are refused, yield
-/// one error and end the iteration. At most `bytes.len() / 16` items.
+/// Yields `(header, body)`. Bytes that do not end on a frame boundary, and frames that are refused,
+/// yield one error and end the iteration. At most `bytes.len() / 16` items.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
     rest: &'a [u8],

@@ -1,7 +1,8 @@
 //! Fuzz bodies: any bytes in, an assertion fails where an oracle does.
 //!
-//! Plain functions, so that `cargo test` runs them over the corpus and `fuzz/` runs them under a fuzzer. The
-//! first bytes of an input choose limits, roles and cuts; the rest is what the peer sends.
+//! Plain functions, so that `cargo test` runs them over the corpus and `fuzz/` runs them under a
+//! fuzzer. The first bytes of an input choose limits, roles and cuts; the rest is what the peer
+//! sends.
 //!
 //! | body | oracles |
 //! |---|---|

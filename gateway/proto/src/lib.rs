@@ -1,8 +1,8 @@
 //! The gateway's wire protocol, without IO.
 //!
-//! Bytes in, values out, and back. The crate owns no memory, reads no clock and knows no socket: every
-//! function works in buffers of its caller, so one implementation serves each backend, the load
-//! generator, and the fuzzer.
+//! Bytes in, values out, and back. The crate owns no memory, reads no clock and knows no socket:
+//! every function works in buffers of its caller, so one implementation serves each backend, the
+//! load generator, and the fuzzer.
 //!
 //! ```text
 //!   bytes ──┬────────────── TCP ───────────────┐
@@ -21,8 +21,8 @@
 //! * [`preface`]: what other protocols begin with.
 //! * [`websocket`]: RFC 6455, for both ends.
 //!
-//! No function panics, recurses or loops beyond its input, whatever that input is. An error is a small
-//! `Copy` enum named by operation; each has a `label()` for metrics.
+//! No function panics, recurses or loops beyond its input, whatever that input is. An error is a
+//! small `Copy` enum named by operation; each has a `label()` for metrics.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! What a connection begins with that speaks another protocol: found when its first bytes are no frame, so that the refusal
-//! names the mistake instead of a frame's length.
+//! What a connection begins with that speaks another protocol: found when its first bytes are no
+//! frame, so that the refusal names the mistake instead of a frame's length.
 
 /// Another protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,7 +17,8 @@ const METHODS: [&[u8; 4]; 10] =
     [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC", b"PRI "];
 
 impl Preface {
-    /// The protocol that the first bytes of a connection are of; four are enough. `None`: none that is known.
+    /// The protocol that the first bytes of a connection are of; four are enough. `None`: none that
+    /// is known.
     ///
     /// As a frame's length, each of them is over 200 MiB: no frame that may be sent begins so.
     #[must_use]

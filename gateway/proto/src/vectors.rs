@@ -1,4 +1,5 @@
-//! Every vector of `vectors/*.hex` parses to its fields, or is refused for its reason; what parses re-emits.
+//! Every vector of `vectors/*.hex` parses to its fields, or is refused for its reason; what parses
+//! re-emits.
 
 use crate::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use crate::body::{

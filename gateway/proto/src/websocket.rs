@@ -7,8 +7,8 @@
 //!   payload ── emit_header before it ── bytes
 //! ```
 //!
-//! The decoder works in the receive buffer: nothing is copied, and a connection keeps 16 bytes of state.
-//! No extension is negotiated, so RSV bits are always 0.
+//! The decoder works in the receive buffer: nothing is copied, and a connection keeps 16 bytes of
+//! state. No extension is negotiated, so RSV bits are always 0.
 
 mod close_watch;
 mod decoder;
@@ -29,7 +29,8 @@ pub use mask::apply_mask;
 
 use crate::codes::CloseCode;
 
-/// Why a frame was refused. The peer is to blame, and the connection must fail (RFC 6455 §7.1.7) with
+/// Why a frame was refused. The peer is to blame, and the connection must fail (RFC 6455 §7.1.7)
+/// with
 /// [`WebSocketError::close_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WebSocketError {

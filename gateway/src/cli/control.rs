@@ -32,7 +32,8 @@ pub(super) struct Port {
     api_key_file: Option<PathBuf>,
 }
 
-/// An address, or a name and a port. Of several addresses the first that takes a connection: `localhost` is often ::1 first.
+/// An address, or a name and a port. Of several addresses the first that takes a connection:
+/// `localhost` is often ::1 first.
 fn destination(text: &str) -> Result<SocketAddr, String> {
     let found = text.to_socket_addrs().map_err(|error| format!("{error}; write HOST:PORT"))?;
     let addresses: Vec<SocketAddr> = found.collect();
@@ -78,7 +79,8 @@ pub(super) struct Push {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Health {
-    /// Ask whether new clients may be sent there (/readyz), not only whether it is alive (/healthz).
+    /// Ask whether new clients may be sent there (/readyz), not only whether it is alive
+    /// (/healthz).
     #[arg(long)]
     ready: bool,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! `gateway dpdk-check`, `dpdk-stats` and `dpdk-capture`: what a gateway past the kernel lacks, counts and keeps.
+//! `gateway dpdk-check`, `dpdk-stats` and `dpdk-capture`: what a gateway past the kernel lacks,
+//! counts and keeps.
 
 use super::{problems_text, wrong};
 use crate::dpdk;

@@ -1,4 +1,5 @@
-//! `gateway init`: a folder with all that a first gateway needs. It asks nothing and overwrites nothing.
+//! `gateway init`: a folder with all that a first gateway needs. It asks nothing and overwrites
+//! nothing.
 //!
 //! | file | is |
 //! | --- | --- |

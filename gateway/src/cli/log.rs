@@ -1,7 +1,7 @@
 //! Where log lines go: stderr, as text or JSON, from a level on that a reload changes.
 //!
-//! Where stderr is the journal's (sd-daemon(3)), each line begins with its priority, `<4>` for a warning, so that
-//! `journalctl -p warning` and alerts by priority see what they should.
+//! Where stderr is the journal's (sd-daemon(3)), each line begins with its priority, `<4>` for a
+//! warning, so that `journalctl -p warning` and alerts by priority see what they should.
 
 use super::colors_wanted;
 use gateway_config::Config;
@@ -21,7 +21,8 @@ use tracing_subscriber::{fmt, registry, reload};
 /// What is said of a panic may take this long to be written.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 
-/// Starts logging to stderr, which never waits for whoever reads it. The handle changes the level later.
+/// Starts logging to stderr, which never waits for whoever reads it. The handle changes the level
+/// later.
 ///
 /// # Errors
 /// When the thread that writes can't be had.
@@ -50,8 +51,8 @@ pub(super) fn start_log(config: &Config) -> io::Result<(LogHandle, LogQueue)> {
     Ok((handle, queue))
 }
 
-/// A panic is said through the log too: the standard way would wait for ever for a pipe that is not read, and the process
-/// would neither serve nor end.
+/// A panic is said through the log too: the standard way would wait for ever for a pipe that is not
+/// read, and the process would neither serve nor end.
 fn say_panics_through(queue: &LogQueue) {
     let queue = queue.clone();
     std::panic::set_hook(Box::new(move |panic| {
@@ -67,7 +68,8 @@ fn say_panics_through(queue: &LogQueue) {
     }));
 }
 
-/// Whether stderr is the stream that the journal reads: its device and inode are those of `JOURNAL_STREAM` (systemd.exec(5)).
+/// Whether stderr is the stream that the journal reads: its device and inode are those of
+/// `JOURNAL_STREAM` (systemd.exec(5)).
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };

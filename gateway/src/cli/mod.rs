@@ -52,7 +52,8 @@ Exit codes:
 Files and environment:
   GATEWAY_CONFIG names the configuration; GATEWAY_IO__BACKEND is io.backend, and so is every other key";
 
-/// An IM edge gateway: holds client connections and carries messages between them and the services behind it.
+/// An IM edge gateway: holds client connections and carries messages between them and the services
+/// behind it.
 #[derive(Debug, Parser)]
 #[command(
     name = "gateway",
@@ -76,7 +77,8 @@ enum Order {
     Run,
     /// Say whether a start would succeed here and now, and how it would look; start nothing.
     Check {
-        /// Look at the configuration and the files that it names only, not at this machine and its ports.
+        /// Look at the configuration and the files that it names only, not at this machine and its
+        /// ports.
         #[arg(long)]
         offline: bool,
     },
@@ -88,15 +90,18 @@ enum Order {
         #[arg(value_name = "PART")]
         part: Option<String>,
     },
-    /// Write a configuration, keys, an API key and a sample token into a new folder; ask nothing, overwrite nothing.
+    /// Write a configuration, keys, an API key and a sample token into a new folder; ask nothing,
+    /// overwrite nothing.
     Init(init::Init),
     /// Sign a token as a login service would, and print it.
     Token(token::Token),
-    /// Push a message to a user, a connection, a room or everyone, through a running gateway's control port.
+    /// Push a message to a user, a connection, a room or everyone, through a running gateway's
+    /// control port.
     Push(control::Push),
     /// Log in as a client over TCP and print what arrives.
     Tail(tail::Tail),
-    /// Ask a running gateway whether it is alive (exit code 0) or not (1): for probes in images without a shell.
+    /// Ask a running gateway whether it is alive (exit code 0) or not (1): for probes in images
+    /// without a shell.
     Health(control::Health),
     /// Wait so many seconds and end: for a preStop hook in an image without a shell.
     Sleep {
@@ -118,7 +123,8 @@ enum Order {
         #[arg(long)]
         all: bool,
     },
-    /// Write the last frames of a running gateway as a pcap file, where dpdk.capture_frames keeps some.
+    /// Write the last frames of a running gateway as a pcap file, where dpdk.capture_frames keeps
+    /// some.
     DpdkCapture {
         /// Where to; "-": the standard output, for `| tcpdump -r -`.
         #[arg(value_name = "FILE")]
@@ -132,7 +138,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
         Ok(cli) => cli,
         Err(mut error) => {
             suggest(&mut error);
-            // Help and version end with 0, wrong flags with 2; nothing is left to do when the terminal is gone.
+            // Help and version end with 0, wrong flags with 2; nothing is left to do when the
+            // terminal is gone.
             if let Err(unwritten) = error.print()
                 && unwritten.kind() != std::io::ErrorKind::BrokenPipe
                 && !error.use_stderr()
@@ -175,7 +182,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host: &dyn WorkerHost
     }
 }
 
-/// For a command by another product's name, and for a file where a command belongs: clap looks at letters alone.
+/// For a command by another product's name, and for a file where a command belongs: clap looks at
+/// letters alone.
 fn suggest(error: &mut clap::Error) {
     let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidSubcommand) else { return };
     let names: Vec<String> = Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
@@ -231,7 +239,8 @@ fn count_text(count: usize) -> String {
     format!("{count} {}", if count == 1 { "problem" } else { "problems" })
 }
 
-/// Whether stderr is a terminal whose user wants colors: NO_COLOR, when it is not empty, says no (no-color.org).
+/// Whether stderr is a terminal whose user wants colors: NO_COLOR, when it is not empty, says no
+/// (no-color.org).
 fn colors_wanted() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -253,7 +262,8 @@ fn with_config(settings: &Settings, then: impl FnOnce(Config) -> ExitCode) -> Ex
     }
 }
 
-/// With what `prepare` makes of the configuration here, the warnings of what it meets, and the problems.
+/// With what `prepare` makes of the configuration here, the warnings of what it meets, and the
+/// problems.
 fn with_prepared(
     config: Config,
     host: &dyn WorkerHost,

@@ -13,7 +13,8 @@ pub(super) struct Completions {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Man {
-    /// Write a page for each command into this folder, instead of gateway(1) to the standard output.
+    /// Write a page for each command into this folder, instead of gateway(1) to the standard
+    /// output.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }

@@ -69,7 +69,8 @@ fn serve(
         let paint = Paint { colours: colors_wanted() };
         lines.push(render(&shown, &running.addresses, running.control_address, paint).as_bytes());
     }
-    // After everything else that is said at the start: who waits for this line finds every port open.
+    // After everything else that is said at the start: who waits for this line finds every port
+    // open.
     let (listeners, control) = (listeners.join(", "), running.control_address);
     tracing::info!(%control, "serving {listeners}");
     match running.join() {

@@ -1,4 +1,5 @@
-//! The flags that every command takes, and the configuration that they, the file and the environment make.
+//! The flags that every command takes, and the configuration that they, the file and the
+//! environment make.
 
 use clap::Args;
 use gateway_config::files;

@@ -1,6 +1,7 @@
 //! `gateway tail`: logs in as a client over TCP and prints what arrives, a line each.
 //!
-//! It ends when the gateway closes the connection (exit code 1, with the reason), after `--count` messages, or by Ctrl-C.
+//! It ends when the gateway closes the connection (exit code 1, with the reason), after `--count`
+//! messages, or by Ctrl-C.
 
 use super::settings::{Settings, mid};
 use super::{with_config, wrong};
@@ -21,7 +22,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often it beats: goim's clients beat every 240 s, and some balancers close what is quiet for a minute.
+/// How often it beats: goim's clients beat every 240 s, and some balancers close what is quiet for
+/// a minute.
 const BEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the connect and the login may take.
 const LOGIN_MAX: Duration = Duration::from_secs(10);
@@ -42,13 +44,15 @@ pub(super) struct Tail {
     /// Be in this room, such as live://1. May be repeated.
     #[arg(long)]
     room: Vec<String>,
-    /// Take pushes of this operation; without it 1000, and application.default_push_operation. May be repeated.
+    /// Take pushes of this operation; without it 1000, and application.default_push_operation. May
+    /// be repeated.
     #[arg(long, value_name = "OPERATION")]
     accept: Vec<i32>,
     /// Key of the connection, by which it can be pushed to.
     #[arg(long)]
     key: Option<String>,
-    /// File with the token to bring (`gateway token` signs one); a token in an argument is seen by every user.
+    /// File with the token to bring (`gateway token` signs one); a token in an argument is seen by
+    /// every user.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// A JSON object a line.

@@ -35,14 +35,15 @@ pub(super) struct Token {
     /// Words of its scope claim, such as the one that auth.service_scope names. May be repeated.
     #[arg(long, value_name = "WORD")]
     scope: Vec<String>,
-    /// Rooms, or prefixes with * behind them, as a list in the claim that auth.rooms_claim names: the user may enter them where
-    /// application.room_access says "claim". May be repeated.
+    /// Rooms, or prefixes with * behind them, as a list in the claim that auth.rooms_claim names:
+    /// the user may enter them where application.room_access says "claim". May be repeated.
     #[arg(long)]
     room: Vec<String>,
     /// Another claim, its value as JSON or else as text: --claim level=3. May be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     claim: Vec<String>,
-    /// Private key in PEM (PKCS#8); without it, private.pem beside the configuration's auth.key_file, or auth.secret.
+    /// Private key in PEM (PKCS#8); without it, private.pem beside the configuration's
+    /// auth.key_file, or auth.secret.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Identifier of the key, in the header, where the gateway knows several.

@@ -1,4 +1,5 @@
-//! `gateway dpdk-capture`: the last frames of a gateway that runs, in a file that tcpdump and Wireshark read.
+//! `gateway dpdk-capture`: the last frames of a gateway that runs, in a file that tcpdump and
+//! Wireshark read.
 
 use crate::ask::{Question, ask};
 use gateway_config::Secret;
@@ -10,8 +11,8 @@ use std::path::Path;
 /// Where the control port has the file.
 const PATH: &str = "/api/v1/capture";
 
-/// Writes the frames that the gateway with its control port at `address` has to `file`; `-`: to the standard output. Returns how many
-/// bytes.
+/// Writes the frames that the gateway with its control port at `address` has to `file`; `-`: to the
+/// standard output. Returns how many bytes.
 ///
 /// # Errors
 /// What the system says, or why the gateway gives none. An earlier file stays as it was then.

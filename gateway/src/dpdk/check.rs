@@ -1,6 +1,8 @@
-//! `gateway dpdk-check`: what a start with DPDK would lack, in plain words, each with the command that mends it.
+//! `gateway dpdk-check`: what a start with DPDK would lack, in plain words, each with the command
+//! that mends it.
 //!
-//! Everything is read from `/sys`, `/proc` and `/dev` under a root, so that tests bring a machine of their own.
+//! Everything is read from `/sys`, `/proc` and `/dev` under a root, so that tests bring a machine
+//! of their own.
 
 use gateway_config::DpdkConfig;
 use std::fmt::Write as _;
@@ -125,8 +127,8 @@ const IPC_LOCK: u32 = 14;
 /// CAP_SYS_ADMIN.
 const SYS_ADMIN: u32 = 21;
 
-/// Looks at everything. `library` is DPDK's version or why there is none; `config` with the MiB that its pools take and its
-/// workers, if a configuration asks for DPDK.
+/// Looks at everything. `library` is DPDK's version or why there is none; `config` with the MiB
+/// that its pools take and its workers, if a configuration asks for DPDK.
 pub fn check(
     machine: &Machine,
     library: Result<String, String>,
@@ -194,7 +196,8 @@ fn huge_pages(machine: &Machine, needed_mb: u64) -> Finding {
     missing("huge pages", text, &remedy)
 }
 
-/// Without files, pages come by memfd_create or mmap, which any user may; where they are counted as locked, a limit holds.
+/// Without files, pages come by memfd_create or mmap, which any user may; where they are counted as
+/// locked, a limit holds.
 fn huge_pages_allowed(machine: &Machine) -> Finding {
     if machine.capability(IPC_LOCK) {
         return good("memory lock", "allowed");

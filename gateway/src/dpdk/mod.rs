@@ -1,4 +1,5 @@
-//! Commands around `io.backend = "dpdk"`: what is missing before a start, and what the stack has counted since.
+//! Commands around `io.backend = "dpdk"`: what is missing before a start, and what the stack has
+//! counted since.
 //!
 //! Neither needs a binary with the feature: the first says so where that is what is missing.
 

@@ -18,7 +18,8 @@ pub fn read(address: SocketAddr) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// The counts in an exposition: drops, then events, largest first; those that are zero only if `all`. `None` when it has none.
+/// The counts in an exposition: drops, then events, largest first; those that are zero only if
+/// `all`. `None` when it has none.
 pub fn table(exposition: &str, all: bool) -> Option<String> {
     let rows = |prefix: &str| {
         let lines = exposition.lines().filter_map(|line| line.strip_prefix(prefix)?.split_once("\"} "));

@@ -1,8 +1,9 @@
 //! `gateway dpdk-check` opens the port for real, in a child: what DPDK refuses only DPDK knows.
 //!
-//! A driver that is not installed, an MTU that a device does not take, arguments that the environment layer refuses, memory that is not
-//! enough, an interface or a socket that another process has: no file under `/sys` tells. A child does it because DPDK can be
-//! started once a process, and ends some of its failures by ending the process.
+//! A driver that is not installed, an MTU that a device does not take, arguments that the
+//! environment layer refuses, memory that is not enough, an interface or a socket that another
+//! process has: no file under `/sys` tells. A child does it because DPDK can be started once a
+//! process, and ends some of its failures by ending the process.
 
 use super::{Finding, good, missing};
 use std::io::{self, Read};

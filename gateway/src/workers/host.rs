@@ -93,8 +93,9 @@ fn is_short_of_rings(backend: &BackendChoice, error: &io::Error) -> bool {
     matches!(backend, BackendChoice::Uring(..)) && error.kind() == io::ErrorKind::OutOfMemory
 }
 
-/// Why not all rings can be had, and what to do, whichever of them was the first that could not: they are charged against
-/// RLIMIT_MEMLOCK, over all processes of a user, and for a moment after they have ended.
+/// Why not all rings can be had, and what to do, whichever of them was the first that could not:
+/// they are charged against RLIMIT_MEMLOCK, over all processes of a user, and for a moment after
+/// they have ended.
 fn locked_memory_short() -> String {
     let limit = getrlimit(Resource::Memlock).current;
     let limit = limit.map_or("unlimited".to_owned(), gateway_config::bytes_text);
@@ -117,7 +118,8 @@ fn dpdk_version() -> Result<(BackendKind, String), String> {
         .into())
 }
 
-/// With connections in user space: the engine's tables are the ones of the backend, not sockets' slots and queues.
+/// With connections in user space: the engine's tables are the ones of the backend, not sockets'
+/// slots and queues.
 #[cfg(feature = "dpdk")]
 fn in_user_space(entries: impl Iterator<Item = MemoryEntry>, backend: &BackendConfig) -> Vec<MemoryEntry> {
     let engine = dpdk_backend::backend::PollConfig::engine(backend).memory();

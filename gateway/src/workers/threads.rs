@@ -6,7 +6,8 @@
 //!   worker:  └─ make backend ────┘                                   └─ listen ─ report ─ turn, turn, turn …
 //! ```
 //!
-//! The first worker opens the listeners before the others, so that a port of 0 becomes the same port for all.
+//! The first worker opens the listeners before the others, so that a port of 0 becomes the same
+//! port for all.
 //!
 //! A thread runs one worker, which waits in its backend, or several, which share a wait
 //! (`shared_wait`): thread t of T has the workers t, t + T, … .
@@ -30,13 +31,14 @@ use std::time::Duration;
 /// Which backend the workers use.
 #[derive(Clone, Debug)]
 pub enum BackendChoice {
-    /// Readiness: epoll, a thread each: workers beyond the processors are there for the descriptors,
-    /// and it is threads that can have some of their own.
+    /// Readiness: epoll, a thread each: workers beyond the processors are there for the
+    /// descriptors, and it is threads that can have some of their own.
     Epoll {
         /// Each has; otherwise all share those of the process.
         own_descriptors: bool,
     },
-    /// Completion: io_uring, with sizes of each ring, and on how many threads; 0: each worker on its own.
+    /// Completion: io_uring, with sizes of each ring, and on how many threads; 0: each worker on
+    /// its own.
     Uring(UringConfig, usize),
     /// Poll mode: a queue of a card each.
     #[cfg(feature = "dpdk")]

@@ -19,7 +19,8 @@ pub struct ControlSnapshot {
     pub listeners: Vec<(String, &'static str)>,
     /// Connections that there is room for.
     pub connections_max: usize,
-    /// Connections of the address that has the most, and how many one may have; `None`: they are not counted.
+    /// Connections of the address that has the most, and how many one may have; `None`: they are
+    /// not counted.
     pub busiest_address: Option<(u32, u32)>,
     /// Threads that run the workers.
     pub worker_threads: usize,
@@ -29,7 +30,8 @@ pub struct ControlSnapshot {
     pub ready: bool,
     /// How near the end of memory is.
     pub memory: MemoryState,
-    /// Whether the port's link is up, how often it was lost, how many own addresses another host has; `None` without a port.
+    /// Whether the port's link is up, how often it was lost, how many own addresses another host
+    /// has; `None` without a port.
     pub port: Option<(bool, u64, usize)>,
     /// The HTTP server.
     pub http: HttpSnapshot,
@@ -165,7 +167,8 @@ fn memory_state(families: &mut Families, state: &MemoryState) {
     );
 }
 
-/// The verifier of tokens. `overloads` are logins that found its queue full, as the workers count them.
+/// The verifier of tokens. `overloads` are logins that found its queue full, as the workers count
+/// them.
 pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>], overloads: u64) {
     if all.is_empty() {
         return;

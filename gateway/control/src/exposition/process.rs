@@ -33,7 +33,8 @@ pub(super) fn collect(families: &mut Families) {
             );
         }
     }
-    // Since Linux 6.2 the folder's size is the number of open descriptors; before, it is 0 and says nothing.
+    // Since Linux 6.2 the folder's size is the number of open descriptors; before, it is 0 and says
+    // nothing.
     if let Some(open) = fs::metadata("/proc/self/fd").ok().map(|folder| folder.len()).filter(|open| *open > 0)
     {
         families.gauge("process_open_fds", "Number of open file descriptors.", open as f64);
@@ -56,7 +57,8 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Stat> {
-        // The second field is the command in parentheses and may hold anything; fields are counted from 3 behind it.
+        // The second field is the command in parentheses and may hold anything; fields are counted
+        // from 3 behind it.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse().ok();
         Some(Stat {

@@ -1,4 +1,5 @@
-//! What a TCP/IP stack in user space counts: every drop with its reason, everything else as an event.
+//! What a TCP/IP stack in user space counts: every drop with its reason, everything else as an
+//! event.
 
 use super::families::{Families, Labels};
 use gateway_core::metrics::WorkerMetrics;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 /// A series and its value.
 type Row = (Labels, f64);
 
-/// The reason, if the counter of this name counts what was dropped: `drop_paws` → `paws`, `port_drop_stuck` → `port_stuck`.
+/// The reason, if the counter of this name counts what was dropped: `drop_paws` → `paws`,
+/// `port_drop_stuck` → `port_stuck`.
 fn drop_reason(name: &str) -> Option<String> {
     name.strip_prefix("drop_")
         .map(str::to_owned)

@@ -8,7 +8,8 @@
 //!                                 one request with a valid key; everything else is answered 503 `busy`
 //! ```
 //!
-//! A connection that is in use keeps its place. In use is: a request arrives, or its answer is taken, at
+//! A connection that is in use keeps its place. In use is: a request arrives, or its answer is
+//! taken, at
 //! [`PACE_MIN`] or faster; or the request is being handled. So a probe is answered whoever holds the places: silent peers,
 //! peers that send or read slowly, or as many requests as there are places.
 
@@ -23,7 +24,8 @@ pub(crate) const SPARE_PLACES: usize = 8;
 
 /// How long a connection is left alone after it has begun to do something.
 const GRACE: Duration = Duration::from_secs(1);
-/// The same for one that has not sent a byte yet: a probe must not wait for a second behind silent peers.
+/// The same for one that has not sent a byte yet: a probe must not wait for a second behind silent
+/// peers.
 const GRACE_UNHEARD: Duration = Duration::from_millis(100);
 
 /// Bytes a second below which a peer is too slow to keep a place that another one needs.
@@ -48,7 +50,8 @@ pub(super) enum Doing {
 pub(crate) enum Serves {
     /// All.
     All,
-    /// Health, metrics, and callers with a key: those without may not keep a service out by holding all places.
+    /// Health, metrics, and callers with a key: those without may not keep a service out by holding
+    /// all places.
     Keyed,
     /// Health and metrics.
     Probes,
@@ -94,7 +97,8 @@ impl Admission {
         Arc::new(Admission { started: Instant::now(), places_max, places: Mutex::default() })
     }
 
-    /// A place for one more connection, and whether another one is closed for it; `None` when even the spare ones are in use.
+    /// A place for one more connection, and whether another one is closed for it; `None` when even
+    /// the spare ones are in use.
     pub(super) fn take(self: &Arc<Admission>) -> Option<(Taken, bool)> {
         let now = self.now_ms();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +137,8 @@ impl Admission {
         Some((Taken(place), evicted))
     }
 
-    /// Closes the connection that holds most of the shared budgets among those that are too slow; false when there is none.
+    /// Closes the connection that holds most of the shared budgets among those that are too slow;
+    /// false when there is none.
     pub(crate) fn relieve(&self) -> bool {
         let now = self.now_ms();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,8 +156,9 @@ impl Admission {
 }
 
 impl Places {
-    /// Takes the place of the connection that is missed least: too slow ones before idle ones, and of each kind the one that
-    /// has been so for longest. Out of the table at once, so that none is chosen twice; its task ends as soon as it runs.
+    /// Takes the place of the connection that is missed least: too slow ones before idle ones, and
+    /// of each kind the one that has been so for longest. Out of the table at once, so that none is
+    /// chosen twice; its task ends as soon as it runs.
     fn evict(&mut self, now: u64, of: impl Fn(&Place) -> bool) -> bool {
         let slow = self.taken.values().filter(|place| of(place) && place.is_slow(now));
         let rank =
@@ -183,7 +189,8 @@ impl Place {
         }
     }
 
-    /// Whether it may be closed for another: it has been idle for [`GRACE`], or moves less than [`PACE_MIN`].
+    /// Whether it may be closed for another: it has been idle for [`GRACE`], or moves less than
+    /// [`PACE_MIN`].
     fn is_slow(&self, now_ms: u64) -> bool {
         let elapsed = now_ms.saturating_sub(self.since_ms.load(Ordering::Relaxed));
         let doing = self.doing();

@@ -1,4 +1,5 @@
-//! Answers as they go over the wire: the status line, the fields, and what they say about the connection.
+//! Answers as they go over the wire: the status line, the fields, and what they say about the
+//! connection.
 
 use super::super::clock::http_date;
 use axum::http::header::{self, HeaderName};
@@ -7,7 +8,8 @@ use bytes::{BufMut, BytesMut};
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-/// Put into an answer's extensions when its body is counted, or static: many connections may hold the same one.
+/// Put into an answer's extensions when its body is counted, or static: many connections may hold
+/// the same one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharedBody;
 

@@ -1,15 +1,17 @@
 //! Bytes that all HTTP connections share: what requests bring, and what answers wait to be taken.
 //!
-//! Each connection has a little of its own ([`INPUT_OWN`], [`OUTPUT_OWN`]), which is part of the sum at the start. What is
-//! larger is claimed here, all at once or not at all, and given back when it is dropped. Nothing waits for a claim: the one
-//! who asks is answered 503, and a connection that makes no progress while it holds a part is closed ([`super::admission`]).
+//! Each connection has a little of its own ([`INPUT_OWN`], [`OUTPUT_OWN`]), which is part of the
+//! sum at the start. What is larger is claimed here, all at once or not at all, and given back when
+//! it is dropped. Nothing waits for a claim: the one who asks is answered 503, and a connection
+//! that makes no progress while it holds a part is closed ([`super::admission`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of requests that a connection holds without a claim.
 pub(crate) const INPUT_OWN: usize = 4 << 10;
-/// Bytes of answers that a connection holds without a claim; more is not made before the peer has taken some.
+/// Bytes of answers that a connection holds without a claim; more is not made before the peer has
+/// taken some.
 pub(crate) const OUTPUT_OWN: usize = 4 << 10;
 /// Bytes of answers that wait to be taken, all connections together, beyond [`OUTPUT_OWN`] each.
 pub(crate) const ANSWERS_MAX: usize = 2 << 20;

@@ -91,8 +91,8 @@ impl Chunks {
     }
 }
 
-/// A line without its CRLF, once it is whole. A bare CR or LF ends none (RFC 9112 §2.2 leaves a bare LF to the recipient; a
-/// proxy in front may read it otherwise).
+/// A line without its CRLF, once it is whole. A bare CR or LF ends none (RFC 9112 §2.2 leaves a
+/// bare LF to the recipient; a proxy in front may read it otherwise).
 fn take_line(input: &mut Input, size_max: usize) -> Result<Option<Bytes>, ChunkError> {
     let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
         return if input.len() > size_max { Err(ChunkError::Malformed) } else { Ok(None) };
@@ -105,7 +105,8 @@ fn take_line(input: &mut Input, size_max: usize) -> Result<Option<Bytes>, ChunkE
     Ok(Some(line))
 }
 
-/// Of `chunk-size [ chunk-ext ]`: `1*HEXDIG`, then nothing, or what a semicolon begins. Extensions are ignored (RFC 9112 §7.1.1).
+/// Of `chunk-size [ chunk-ext ]`: `1*HEXDIG`, then nothing, or what a semicolon begins. Extensions
+/// are ignored (RFC 9112 §7.1.1).
 fn chunk_size(line: &[u8]) -> Result<u64, ChunkError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, extensions) = line.split_at(digits);
@@ -123,7 +124,8 @@ fn hex_value(digit: u8) -> u8 {
     (digit as char).to_digit(16).map_or(0, |value| value as u8)
 }
 
-/// Bytes that a trailer field takes of [`TRAILERS_SIZE_MAX`]: `field-name ":" field-value` (RFC 9112 §5).
+/// Bytes that a trailer field takes of [`TRAILERS_SIZE_MAX`]: `field-name ":" field-value` (RFC
+/// 9112 §5).
 fn trailer_size(line: &[u8]) -> Result<usize, ChunkError> {
     let colon = line.iter().position(|&byte| byte == b':').ok_or(ChunkError::Malformed)?;
     let has_name = colon > 0 && line[..colon].iter().all(|byte| byte.is_ascii_graphic());

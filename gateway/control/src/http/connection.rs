@@ -1,4 +1,5 @@
-//! One connection: requests one after the other, each with a whole body before it is handled, answers in their order.
+//! One connection: requests one after the other, each with a whole body before it is handled,
+//! answers in their order.
 //!
 //! ```text
 //!   head whole ─► may it be called? ─► body whole ─► handler ─► answer ─┐
@@ -6,8 +7,9 @@
 //!      └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Answers to pipelined requests leave together, up to [`OUTPUT_OWN`] bytes; a larger one is taken by the peer before the next
-//! request is looked at. So a connection holds one answer, whatever its peer has asked for.
+//! Answers to pipelined requests leave together, up to [`OUTPUT_OWN`] bytes; a larger one is taken
+//! by the peer before the next request is looked at. So a connection holds one answer, whatever its
+//! peer has asked for.
 
 use super::admission::{Doing, Taken};
 use super::answer::{SharedBody, Then, write_head};
@@ -39,7 +41,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-/// An idle connection ends this long after the time that was announced: a request that was sent in time is still taken.
+/// An idle connection ends this long after the time that was announced: a request that was sent in
+/// time is still taken.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 /// Pipelined requests that are handled before other tasks have their turn.
 const REQUESTS_IN_A_ROW: u32 = 16;
@@ -161,7 +164,8 @@ impl Connection {
         }
     }
 
-    /// Says why a head that has begun is not waited for any longer, where the peer may still hear it.
+    /// Says why a head that has begun is not waited for any longer, where the peer may still hear
+    /// it.
     fn head_failed(&mut self, gone: Gone) -> End {
         match gone {
             Gone::TimedOut => {
@@ -230,7 +234,8 @@ impl Connection {
 
     // --- the answer ------------------------------------------------------------------------------------------------
 
-    /// Calls the handler; also says whether it answered at once. While it waits, earlier answers leave.
+    /// Calls the handler; also says whether it answered at once. While it waits, earlier answers
+    /// leave.
     async fn handle(&mut self, head: &mut Head, body: Bytes) -> Result<(Response<Body>, bool), End> {
         self.wire.place.begins(Doing::Handling);
         let mut answer = pin!(dispatch(&self.service, self.caller, head, body));
@@ -245,7 +250,8 @@ impl Connection {
         Ok((response, false))
     }
 
-    /// Sends a response, or leaves it to be sent with those that follow. `is_read`: whether the request was read to its end.
+    /// Sends a response, or leaves it to be sent with those that follow. `is_read`: whether the
+    /// request was read to its end.
     async fn answer(&mut self, head: &Head, response: Response<Body>, is_read: bool) -> Result<(), End> {
         let (mut parts, body) = response.into_parts();
         let mut body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -287,7 +293,8 @@ impl Connection {
         if ends { Then::Close } else { Then::Keep(control.config().control.idle_timeout) }
     }
 
-    /// Answers a head that makes no sense. Where the next request begins is not known, so it is the last answer.
+    /// Answers a head that makes no sense. Where the next request begins is not known, so it is the
+    /// last answer.
     fn refuse<T>(&mut self, error: HeadError) -> Result<T, End> {
         let control = &self.service.control;
         control.metrics.count_bad_head(error);

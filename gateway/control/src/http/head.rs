@@ -5,7 +5,8 @@
 //!                 └───────────── HeadError: 400, 414, 431, 501, 505 ──────────────┘
 //! ```
 //!
-//! A pure function of the bytes: no socket, no clock. The rules are those of RFC 9112, cited where they are applied.
+//! A pure function of the bytes: no socket, no clock. The rules are those of RFC 9112, cited where
+//! they are applied.
 
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode, Uri, Version};
@@ -15,19 +16,22 @@ use bytes::Bytes;
 const NAMES_MAX: usize = 1000;
 /// Bytes of a name, percent-encoded: three characters for each of 128 bytes.
 const NAME_SIZE: usize = 3 * 128;
-/// Bytes of a request line at most: all names of a push, each behind `&keys=`, and 8 KiB for the rest.
+/// Bytes of a request line at most: all names of a push, each behind `&keys=`, and 8 KiB for the
+/// rest.
 pub(crate) const LINE_SIZE_MAX: usize = NAMES_MAX * (NAME_SIZE + "&keys=".len()) + (8 << 10);
 /// Bytes of all header fields at most.
 pub(crate) const FIELDS_SIZE_MAX: usize = 16 << 10;
 /// Header fields at most.
 pub(crate) const FIELDS_MAX: usize = 64;
-/// What a map of fields takes for each: name, value, links, hash and index; and for each repeated one.
+/// What a map of fields takes for each: name, value, links, hash and index; and for each repeated
+/// one.
 const FIELD_SIZE: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 40;
 const REPEATED_FIELD_SIZE: usize = 2 * (size_of::<HeaderValue>() + 32);
 /// Bytes of memory of a head at most: its text, names once more, and the map.
 pub(crate) const HEAD_SIZE_MAX: usize =
     LINE_SIZE_MAX + 2 * FIELDS_SIZE_MAX + FIELDS_MAX * (2 * FIELD_SIZE + REPEATED_FIELD_SIZE);
-/// Bytes of a target that the router takes (a limit of `http::Uri`); targets of pushes may be longer.
+/// Bytes of a target that the router takes (a limit of `http::Uri`); targets of pushes may be
+/// longer.
 const ROUTED_TARGET_SIZE_MAX: usize = (u16::MAX - 1) as usize;
 /// A method is no longer than this, in bytes: the longest registered one has 17.
 const METHOD_SIZE_MAX: usize = 32;
@@ -217,7 +221,8 @@ pub(crate) struct HeadScan {
 }
 
 impl HeadScan {
-    /// The head's size, once it is whole. `bytes` has at least what it had at the last call, from the same start.
+    /// The head's size, once it is whole. `bytes` has at least what it had at the last call, from
+    /// the same start.
     ///
     /// # Errors
     /// [`HeadError`], as soon as it can be seen.
@@ -255,7 +260,8 @@ impl HeadScan {
     }
 }
 
-/// Where the fields end, with their empty line: the first line that is empty, looked for from `from` on.
+/// Where the fields end, with their empty line: the first line that is empty, looked for from
+/// `from` on.
 fn ends(fields: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(2);
     if at == 0 {
@@ -276,7 +282,8 @@ fn ends(fields: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// A method, of token characters, then a space. Seen at the first bytes: what is not HTTP may never send a line's end.
+/// A method, of token characters, then a space. Seen at the first bytes: what is not HTTP may never
+/// send a line's end.
 fn begins_like_http(bytes: &[u8]) -> Result<(), HeadError> {
     // RFC 8446 §5.1: a record of type handshake, version 3.x.
     if let [0x16, 3, ..] = bytes {
@@ -298,7 +305,8 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Bytes of empty lines before a request line, which are ignored (RFC 9112 §2.2); the last one may be half there.
+/// Bytes of empty lines before a request line, which are ignored (RFC 9112 §2.2); the last one may
+/// be half there.
 pub(crate) fn empty_lines(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
@@ -310,12 +318,14 @@ pub(crate) fn empty_lines(bytes: &[u8]) -> usize {
     }
 }
 
-/// The signature of version 2 of the PROXY protocol begins with empty lines, so it is looked for before they are skipped.
+/// The signature of version 2 of the PROXY protocol begins with empty lines, so it is looked for
+/// before they are skipped.
 pub(crate) fn is_proxy_v2(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")
 }
 
-/// Parses a whole head, as [`HeadScan`] found it. Its `bytes`, which the result refers to, hold `held` bytes of memory.
+/// Parses a whole head, as [`HeadScan`] found it. Its `bytes`, which the result refers to, hold
+/// `held` bytes of memory.
 ///
 /// # Errors
 /// [`HeadError`].
@@ -373,7 +383,8 @@ fn names_a_version(bytes: &[u8]) -> bool {
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// Path and query of a target, and its authority where it has one (RFC 9112 §3.2). No path means the root.
+/// Path and query of a target, and its authority where it has one (RFC 9112 §3.2). No path means
+/// the root.
 fn target_form<'t>(
     method: &Method,
     target: &'t str,
@@ -397,8 +408,8 @@ fn target_form<'t>(
     Ok((Some(path).filter(|path| !path.is_empty()), Some(authority)))
 }
 
-/// The host that a request is for. RFC 9112 §3.2: exactly one Host field, which an absolute target overrules; HTTP/1.0
-/// needs none.
+/// The host that a request is for. RFC 9112 §3.2: exactly one Host field, which an absolute target
+/// overrules; HTTP/1.0 needs none.
 fn host<'h>(
     fields: &'h HeaderMap,
     version: Version,
@@ -423,7 +434,8 @@ fn is_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
-/// RFC 9112 §6.3. Where two fields disagree, a proxy in front may have taken the other one: the connection ends.
+/// RFC 9112 §6.3. Where two fields disagree, a proxy in front may have taken the other one: the
+/// connection ends.
 fn framing(fields: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
     let mut length = None;
     for value in fields.get_all(header::CONTENT_LENGTH) {

@@ -1,7 +1,8 @@
 //! What a connection has received and not used yet: one allocation whose whole size is known.
 //!
-//! `BytesMut` shares its allocation with what is split off and hides what was consumed at its front, so its capacity says
-//! less than it holds. A bound on memory needs the real size ([`Input::held`]).
+//! `BytesMut` shares its allocation with what is split off and hides what was consumed at its
+//! front, so its capacity says less than it holds. A bound on memory needs the real size
+//! ([`Input::held`]).
 
 use super::budget::INPUT_OWN;
 use bytes::Bytes;
@@ -61,7 +62,8 @@ impl Input {
         self.used = 0;
     }
 
-    /// Takes the first `count` bytes, and says how much memory they hold from now on. A large part keeps the allocation.
+    /// Takes the first `count` bytes, and says how much memory they hold from now on. A large part
+    /// keeps the allocation.
     pub(super) fn take(&mut self, count: usize) -> (Bytes, usize) {
         let follows = self.len() - count;
         if count <= INPUT_OWN || follows > count {
@@ -76,7 +78,8 @@ impl Input {
         (Bytes::from(taken), held)
     }
 
-    /// Gives back an allocation beyond what a connection has of its own, unless most of it is in use.
+    /// Gives back an allocation beyond what a connection has of its own, unless most of it is in
+    /// use.
     pub(super) fn shrink(&mut self) {
         if self.held() > INPUT_OWN && self.len() <= self.held() / 2 {
             self.bytes = self.to_vec();

@@ -5,8 +5,9 @@
 //!                                        wire: socket and buffers    budget: what all share
 //! ```
 //!
-//! A loop of its own and not hyper's: hyper reads on while answers wait (without a bound where they have no body), takes targets
-//! of at most 64 KiB, and closes without a word where a status is asked for. `docs/decisions/0019` has the measure.
+//! A loop of its own and not hyper's: hyper reads on while answers wait (without a bound where they
+//! have no body), takes targets of at most 64 KiB, and closes without a word where a status is
+//! asked for. `docs/decisions/0019` has the measure.
 
 mod admission;
 mod answer;
@@ -38,8 +39,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-/// SO_SNDBUF and SO_RCVBUF of a connection, in bytes (the kernel doubles them): what a peer that does not read, or is not read
-/// from, makes the kernel hold.
+/// SO_SNDBUF and SO_RCVBUF of a connection, in bytes (the kernel doubles them): what a peer that
+/// does not read, or is not read from, makes the kernel hold.
 const SOCKET_BUFFER: usize = 64 << 10;
 /// The control port accepts again this long after it could not.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -84,7 +85,8 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
         let (taken, evicted) = loop {
             match service.control.admission.take() {
                 Some(taken) => break taken,
-                // All spare places are in use this very moment; this one waits, and others in the backlog.
+                // All spare places are in use this very moment; this one waits, and others in the
+                // backlog.
                 None => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         };
@@ -100,7 +102,8 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
     }
 }
 
-/// Without descriptors or memory there is no point in trying again at once, nor in saying so each time.
+/// Without descriptors or memory there is no point in trying again at once, nor in saying so each
+/// time.
 async fn accept_failed(control: &Control, error: &io::Error, failures: &mut Seldom) {
     let of_peer = matches!(
         error.kind(),

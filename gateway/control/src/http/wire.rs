@@ -1,7 +1,8 @@
 //! A connection's socket, its bounded buffers, and every way of waiting for its peer.
 //!
-//! Reading and writing end by themselves: with the peer, at a deadline, or when the place is needed for another connection.
-//! What is written leaves before anything is waited for, so an answer is never kept back by bytes that follow its request.
+//! Reading and writing end by themselves: with the peer, at a deadline, or when the place is needed
+//! for another connection. What is written leaves before anything is waited for, so an answer is
+//! never kept back by bytes that follow its request.
 
 use super::admission::{Admission, Doing, Place};
 use super::budget::{Budget, Held, INPUT_OWN};
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 
 /// A peer that takes nothing of an answer for this long is gone.
 const UNREAD_MAX: Duration = Duration::from_secs(20);
-/// How long the peer's end is waited for after an answer that closes the connection (RFC 9112 §9.6).
+/// How long the peer's end is waited for after an answer that closes the connection (RFC 9112
+/// §9.6).
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// Bytes that are received and dropped meanwhile at most.
 const LINGER_SIZE_MAX: usize = 16 << 20;
@@ -69,7 +71,8 @@ impl Wire {
         Wire { stream, input, output, place, admission, beside: 0, held: budget.empty() }
     }
 
-    /// Receives some bytes before `until`; the more have come already, here and to a body of `joined` bytes, the more at once.
+    /// Receives some bytes before `until`; the more have come already, here and to a body of
+    /// `joined` bytes, the more at once.
     ///
     /// # Errors
     /// [`Gone`]; what was received stays.
@@ -92,7 +95,8 @@ impl Wire {
         }
     }
 
-    /// As [`Wire::claim`], with some time for the holder that is closed, and for those that are about to end.
+    /// As [`Wire::claim`], with some time for the holder that is closed, and for those that are
+    /// about to end.
     async fn claim_soon(&mut self, bytes: usize) -> Result<(), Gone> {
         for _ in 0..CLAIM_TRIES {
             if self.claim(bytes) {
@@ -103,7 +107,8 @@ impl Wire {
         Err(Gone::Busy)
     }
 
-    /// Counts `bytes` for what this connection has received. When there is no room, the slowest holder is closed for it.
+    /// Counts `bytes` for what this connection has received. When there is no room, the slowest
+    /// holder is closed for it.
     fn claim(&mut self, bytes: usize) -> bool {
         let shared = bytes.saturating_sub(INPUT_OWN);
         let fits = self.held.set(shared) || (self.admission.relieve() && self.held.set(shared));
@@ -172,14 +177,15 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends what waits as far as it can leave at once: the last word on a connection that is not waited for.
+    /// Sends what waits as far as it can leave at once: the last word on a connection that is not
+    /// waited for.
     pub(super) fn send_at_once(&mut self) {
         let _ = self.stream.try_write(&self.output);
         self.output.clear();
     }
 
-    /// Ends the connection so that the peer can read the last answer: closing a socket that holds unread bytes would reset it,
-    /// and the answer be lost with them.
+    /// Ends the connection so that the peer can read the last answer: closing a socket that holds
+    /// unread bytes would reset it, and the answer be lost with them.
     pub(super) async fn linger(mut self) {
         if self.stream.shutdown().await.is_err() {
             return;

@@ -5,11 +5,13 @@
 //!   audit-00000001.jsonl   locked by its writer for as long as it is open
 //! ```
 //!
-//! The kernel gives locks back when a process ends, however it ends. A drain gives the folder to a successor and goes on in its
-//! own file: the successor finds that locked, and begins the next number.
+//! The kernel gives locks back when a process ends, however it ends. A drain gives the folder to a
+//! successor and goes on in its own file: the successor finds that locked, and begins the next
+//! number.
 //!
-//! The start compares the folder with what `audit.lock` says of it: files that are gone, or shorter than they were on disk,
-//! and lines that are no records are said, counted and left as they are; the journal goes on in a new file.
+//! The start compares the folder with what `audit.lock` says of it: files that are gone, or shorter
+//! than they were on disk, and lines that are no records are said, counted and left as they are;
+//! the journal goes on in a new file.
 
 use super::files::{self, Held};
 use crate::ports::Patience;
@@ -31,7 +33,8 @@ const STATE_SIZE: usize = 96;
 /// How often a held lock is tried again, and how often the wait is reported.
 const TRY_INTERVAL: Duration = Duration::from_millis(25);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// A living owner is believed after this long: a process that was just killed looks alive for some milliseconds.
+/// A living owner is believed after this long: a process that was just killed looks alive for some
+/// milliseconds.
 const OWNER_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a journal can't be had.
@@ -126,7 +129,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes the folder of a journal; waits for a gateway that is not alive any more to leave it, as `patience` says.
+    /// Takes the folder of a journal; waits for a gateway that is not alive any more to leave it,
+    /// as `patience` says.
     ///
     /// # Errors
     /// Who has it, or which file can't be used.
@@ -224,7 +228,8 @@ impl Lock {
         self.with(|held| held.as_ref().map(|held| held.inode))
     }
 
-    /// Writes down how much of which file is on disk. Nothing is lost when it can't be: the next start knows less.
+    /// Writes down how much of which file is on disk. Nothing is lost when it can't be: the next
+    /// start knows less.
     pub(super) fn note(&self, file: u64, bytes: u64) {
         self.with(|held| {
             if let Some(held) = held {
@@ -278,7 +283,8 @@ impl State {
     }
 }
 
-/// Locks the folder; `None`: another has it. The file may be removed and made anew between its opening and its locking.
+/// Locks the folder; `None`: another has it. The file may be removed and made anew between its
+/// opening and its locking.
 fn try_lock(directory: &Path) -> io::Result<Option<Held>> {
     let path = lock_path(directory);
     loop {

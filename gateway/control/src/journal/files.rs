@@ -1,7 +1,7 @@
 //! The files of a journal: their names, which of their lines are records, and one writer for each.
 //!
-//! A file is locked by its writer (flock(2)) for as long as it is open, and written by appending. So whatever else touches it,
-//! no byte is written over, and a second writer takes the next number.
+//! A file is locked by its writer (flock(2)) for as long as it is open, and written by appending.
+//! So whatever else touches it, no byte is written over, and a second writer takes the next number.
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_setfl, flock};
 use rustix::io::Errno;
@@ -18,8 +18,8 @@ const SCAN_MAX: u64 = 256 << 20;
 /// Beyond this no number is a gateway's.
 pub(super) const NUMBER_MAX: u64 = 1 << 40;
 
-/// A lock on an open file, or none where the file system knows none; given back at the end, wherever else the file is still
-/// open (a thread may have a table of descriptors of its own).
+/// A lock on an open file, or none where the file system knows none; given back at the end,
+/// wherever else the file is still open (a thread may have a table of descriptors of its own).
 #[derive(Debug)]
 pub(super) struct Held {
     file: File,
@@ -48,7 +48,8 @@ impl Drop for Held {
     }
 }
 
-/// Opens a regular file to write, or makes it. Waits for nothing, as the open of a FIFO without a reader would.
+/// Opens a regular file to write, or makes it. Waits for nothing, as the open of a FIFO without a
+/// reader would.
 ///
 /// # Errors
 /// Those of open(2), and [`io::ErrorKind::InvalidInput`] for anything but a regular file.
@@ -90,7 +91,8 @@ pub(super) fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Removes the oldest files, so that `files_max` are left with number `current`; those that another gateway still writes stay.
+/// Removes the oldest files, so that `files_max` are left with number `current`; those that another
+/// gateway still writes stay.
 pub(super) fn remove_oldest(directory: &Path, current: u64, files_max: usize) -> io::Result<()> {
     let mut numbers = numbers(directory)?;
     numbers.retain(|number| *number < current);
@@ -149,7 +151,8 @@ fn content_from(file: &File, most: u64) -> io::Result<Content> {
     Ok(lines.end())
 }
 
-/// A record is one line with an object; JSON has no control characters (RFC 8259 §7), so a hole is none.
+/// A record is one line with an object; JSON has no control characters (RFC 8259 §7), so a hole is
+/// none.
 #[derive(Default)]
 struct Lines {
     content: Content,

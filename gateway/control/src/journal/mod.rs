@@ -6,13 +6,15 @@
 //!   HTTP handlers (kicks, pushes) ─────┘      full: dropped and counted
 //! ```
 //!
-//! Files are `audit-00000001.jsonl` and on. Lines are written in batches as they come. `fdatasync` runs when a file is
-//! full, at the end, and otherwise once a second while there is something new: a power cut loses the last second, a
-//! crash of the process nothing that was written. When the disk is full or broken, lines are dropped and counted, the
-//! gateway serves on, and the file is tried again after a second from the end of its last whole batch.
+//! Files are `audit-00000001.jsonl` and on. Lines are written in batches as they come. `fdatasync`
+//! runs when a file is full, at the end, and otherwise once a second while there is something new:
+//! a power cut loses the last second, a crash of the process nothing that was written. When the
+//! disk is full or broken, lines are dropped and counted, the gateway serves on, and the file is
+//! tried again after a second from the end of its last whole batch.
 //!
-//! One gateway has the folder, and each file has one writer (`claim`, `files`). Once a second it is looked whether the file is still
-//! where it was, and as long as it was written: one that was removed, cut or written by something else is left as it is.
+//! One gateway has the folder, and each file has one writer (`claim`, `files`). Once a second it is
+//! looked whether the file is still where it was, and as long as it was written: one that was
+//! removed, cut or written by something else is left as it is.
 
 mod claim;
 mod files;
@@ -101,7 +103,8 @@ impl Journal {
         Journal { orders: Some(orders), lock: Some(lock), metrics }
     }
 
-    /// Gives the folder to a successor; what is recorded from now on goes into this gateway's own file.
+    /// Gives the folder to a successor; what is recorded from now on goes into this gateway's own
+    /// file.
     pub fn hand_over(&self) {
         if let Some(lock) = &self.lock {
             lock.release();
@@ -113,7 +116,8 @@ impl Journal {
         self.orders.is_some()
     }
 
-    /// Records an event with further fields. Never waits: what finds no room is dropped and counted.
+    /// Records an event with further fields. Never waits: what finds no room is dropped and
+    /// counted.
     pub fn record(&self, event: &str, fields: Value) {
         let Some(orders) = &self.orders else { return };
         let line = line(event, fields);
@@ -269,8 +273,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the newest file, or the first after it that has room for `added` bytes, no other writer and nothing in it that is no
-    /// record, and removes the oldest ones.
+    /// Opens the newest file, or the first after it that has room for `added` bytes, no other
+    /// writer and nothing in it that is no record, and removes the oldest ones.
     fn open(&mut self, added: u64) -> io::Result<JournalFile> {
         let directory = &self.config.directory;
         fs::create_dir_all(directory)?;
@@ -290,7 +294,8 @@ impl Writer {
         Ok(JournalFile { handle, held, size })
     }
 
-    /// The file of the present number, its lock, and how much is in it; `None`: the next one has to do.
+    /// The file of the present number, its lock, and how much is in it; `None`: the next one has to
+    /// do.
     fn try_open(&mut self, added: u64) -> io::Result<Option<(fs::File, Held, u64)>> {
         let path = files::path(&self.config.directory, self.number);
         let file = files::open(&path, true)?;
@@ -312,7 +317,8 @@ impl Writer {
         Ok(Some((file, held, size)))
     }
 
-    /// Once a second, and behind what was written meanwhile: are the file and the lock still what they were?
+    /// Once a second, and behind what was written meanwhile: are the file and the lock still what
+    /// they were?
     async fn check(&mut self) {
         if self.checked.elapsed() < SYNC_INTERVAL {
             return;
@@ -363,7 +369,8 @@ impl Writer {
         }
     }
 
-    /// Says and counts what was found damaged, and puts it before the other lines; returns how many lines that are.
+    /// Says and counts what was found damaged, and puts it before the other lines; returns how many
+    /// lines that are.
     fn confess(&mut self, batch: &mut Vec<u8>, metrics: &JournalMetrics) -> u64 {
         let lines = self.damages.len() as u64;
         let mut first = Vec::new();

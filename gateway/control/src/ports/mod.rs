@@ -1,7 +1,7 @@
 //! The kernel's ports of a gateway, and how one process at a time comes to have them.
 //!
-//! Workers open each client address several times (`SO_REUSEPORT`), so the kernel would let a second gateway of the same
-//! user join in and take half of the clients. Three things keep it out:
+//! Workers open each client address several times (`SO_REUSEPORT`), so the kernel would let a
+//! second gateway of the same user join in and take half of the clients. Three things keep it out:
 //!
 //! ```text
 //!   start lock of the port      held while a gateway starts: from the probe until all workers listen
@@ -9,12 +9,14 @@
 //!   probe: bind without REUSEPORT   the kernel's own word, wildcards, IPv6 and other programs included
 //! ```
 //!
-//! Locks are abstract Unix sockets (unix(7)): they belong to the network namespace, as ports do, need no file, and go when
-//! the process goes, however it ends. A drain gives them back when the listeners close, so a successor may start then.
+//! Locks are abstract Unix sockets (unix(7)): they belong to the network namespace, as ports do,
+//! need no file, and go when the process goes, however it ends. A drain gives them back when the
+//! listeners close, so a successor may start then.
 //!
-//! After `kill -9` a port may stay taken with no process behind it: the kernel takes a dead ring apart, about 36 us for each
-//! of its connections, and its listeners go last. Such a port is waited for, `io.bind_wait_ms` at most. A port that a living
-//! process has is not: whether one has it is asked of `/proc` (`owner`).
+//! After `kill -9` a port may stay taken with no process behind it: the kernel takes a dead ring
+//! apart, about 36 us for each of its connections, and its listeners go last. Such a port is waited
+//! for, `io.bind_wait_ms` at most. A port that a living process has is not: whether one has it is
+//! asked of `/proc` (`owner`).
 
 mod owner;
 
@@ -31,7 +33,8 @@ use std::time::{Duration, Instant};
 const TRY_INTERVAL: Duration = Duration::from_millis(25);
 /// How often the wait is reported, and `/proc` asked who has the port.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// A living owner is believed after this long: a process that was just killed looks alive for some milliseconds.
+/// A living owner is believed after this long: a process that was just killed looks alive for some
+/// milliseconds.
 const OWNER_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a start waits for its ports, all together, and where it says so.
@@ -42,8 +45,8 @@ pub struct Patience<'a> {
 }
 
 impl<'a> Patience<'a> {
-    /// Waits for at most `wait_max` from now on for ports that no living process has; `report` is called once a second
-    /// meanwhile.
+    /// Waits for at most `wait_max` from now on for ports that no living process has; `report` is
+    /// called once a second meanwhile.
     pub fn new(wait_max: Duration, report: &'a dyn Fn(&str)) -> Patience<'a> {
         Patience { started: Instant::now(), wait_max, report }
     }
@@ -127,8 +130,9 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Claims client addresses, each with the key that it is written at; those with port 0 are the kernel's to choose. In
-    /// one order on all gateways, so that of two that want the same ports one gets them.
+    /// Claims client addresses, each with the key that it is written at; those with port 0 are the
+    /// kernel's to choose. In one order on all gateways, so that of two that want the same ports
+    /// one gets them.
     ///
     /// # Errors
     /// The first that can't be had.
@@ -153,7 +157,8 @@ impl Claims {
         Ok(claims)
     }
 
-    /// All workers listen, on `addresses`: from now on the kernel's own check keeps others out of these ports.
+    /// All workers listen, on `addresses`: from now on the kernel's own check keeps others out of
+    /// these ports.
     pub fn listening(&mut self, addresses: &[SocketAddr]) {
         self.starting.clear();
         // Those that the kernel chose; where a name is taken, it is our own.
@@ -183,7 +188,8 @@ pub fn check(key: &str, address: SocketAddr) -> Result<(), PortError> {
     Err(PortError { what: key.into(), address, error, owner, waited: Duration::ZERO })
 }
 
-/// Repeats `attempt` until the port is free, a living process is found to have it, or patience ends.
+/// Repeats `attempt` until the port is free, a living process is found to have it, or patience
+/// ends.
 fn when_free<T>(
     key: &str,
     address: SocketAddr,
@@ -216,8 +222,9 @@ fn when_free<T>(
     }
 }
 
-/// Takes a name that one process of this user at a time can have in this network namespace. `None`: a process of another
-/// user sits on it. That one can't share our ports, so nothing is lost but the lock.
+/// Takes a name that one process of this user at a time can have in this network namespace. `None`:
+/// a process of another user sits on it. That one can't share our ports, so nothing is lost but the
+/// lock.
 fn lock(what: &str, which: &dyn fmt::Display) -> io::Result<Option<UnixListener>> {
     let name = owner::lock_name(what, which);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())?;
@@ -228,8 +235,9 @@ fn lock(what: &str, which: &dyn fmt::Display) -> io::Result<Option<UnixListener>
     }
 }
 
-/// Whether the port can be had, for nobody else listens on it. It does not listen itself, so that it disturbs no start at
-/// the same time; options are those of the workers' listeners but for `SO_REUSEPORT`.
+/// Whether the port can be had, for nobody else listens on it. It does not listen itself, so that
+/// it disturbs no start at the same time; options are those of the workers' listeners but for
+/// `SO_REUSEPORT`.
 fn probe(address: SocketAddr) -> io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

@@ -1,8 +1,8 @@
 //! Which living process has a port, or a lock: asked of `/proc`, as `ss -ltnp` does.
 //!
-//! A process shows its descriptors to its own user and to root, and only while its first thread lives. So a process that was
-//! killed, and of which the kernel still takes rings and memory apart, is not found here, which is what tells it from one
-//! that serves.
+//! A process shows its descriptors to its own user and to root, and only while its first thread
+//! lives. So a process that was killed, and of which the kernel still takes rings and memory apart,
+//! is not found here, which is what tells it from one that serves.
 
 use gateway_config::collide;
 use rustix::net::{
@@ -44,8 +44,8 @@ pub(super) fn lock_name(what: &str, which: &dyn fmt::Display) -> String {
     format!("{PREFIX}/{}/{what}/{which}", geteuid().as_raw())
 }
 
-/// The living process that listens on `address`, or holds the lock of an address that collides with it. Who holds the start
-/// lock of the port alone may listen elsewhere, and gives it back soon.
+/// The living process that listens on `address`, or holds the lock of an address that collides with
+/// it. Who holds the start lock of the port alone may listen elsewhere, and gives it back soon.
 pub(super) fn find(address: SocketAddr) -> Option<Owner> {
     let listeners = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| listeners(Path::new(file)));
     let listeners = listeners.into_iter().flatten().filter(|one| collide(one.address, address));
@@ -61,9 +61,10 @@ pub(super) fn find(address: SocketAddr) -> Option<Owner> {
     process_with(&inodes).or(foreign)
 }
 
-/// Whether another user's process sits on a lock's name. The kernel lets no two users share a port, so that one is no gateway
-/// to be kept apart from. The kernel is asked whose the socket is, and where it does not say, the socket itself: one that takes
-/// no connection is then taken for one of ours.
+/// Whether another user's process sits on a lock's name. The kernel lets no two users share a port,
+/// so that one is no gateway to be kept apart from. The kernel is asked whose the socket is, and
+/// where it does not say, the socket itself: one that takes no connection is then taken for one of
+/// ours.
 pub(super) fn is_squatted(name: &str) -> bool {
     // Connections that wait in the socket's queue have its name and no inode.
     let mut sockets = locks().into_iter().filter(|(lock, inode)| lock == name && *inode != 0);
@@ -77,7 +78,8 @@ pub(super) fn is_squatted(name: &str) -> bool {
     user.or_else(|| asked().ok()).is_some_and(|user| user != geteuid().as_raw())
 }
 
-/// Bytes of a message's header, netlink(7), and of the request and the answer of sock_diag(7) for a Unix socket.
+/// Bytes of a message's header, netlink(7), and of the request and the answer of sock_diag(7) for a
+/// Unix socket.
 const NETLINK_HEADER: usize = 16;
 const UNIX_DIAG: usize = 16;
 /// SOCK_DIAG_BY_FAMILY and NLM_F_REQUEST.
@@ -173,7 +175,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// Names and inodes of the locks of this network namespace (proc_net_unix(5); abstract names begin with @).
+/// Names and inodes of the locks of this network namespace (proc_net_unix(5); abstract names begin
+/// with @).
 fn locks() -> Vec<(String, u64)> {
     let Ok(file) = fs::File::open("/proc/net/unix") else { return Vec::new() };
     let mark = format!("@{PREFIX}/");
@@ -193,7 +196,8 @@ fn process_with(inodes: &[u64]) -> Option<Owner> {
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut others = pids.filter(|pid| *pid != std::process::id());
     others.find_map(|pid| {
-        // Another user's process does not show its descriptors, nor does one whose first thread has ended.
+        // Another user's process does not show its descriptors, nor does one whose first thread has
+        // ended.
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
         let mut links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
         let has = links.any(|link| link.to_str().is_some_and(|link| wanted.iter().any(|one| one == link)));

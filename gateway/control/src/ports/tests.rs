@@ -43,7 +43,8 @@ fn a_start_excludes_others_on_addresses_that_collide_and_a_gateway_does_not() {
 
 #[test]
 fn a_port_without_a_living_process_is_waited_for_and_said_so() {
-    // This process does not look for itself among the living, so its own listener stands for one that is ending.
+    // This process does not look for itself among the living, so its own listener stands for one
+    // that is ending.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let said = RefCell::new(Vec::new());
@@ -98,8 +99,8 @@ fn a_lock_of_ours_is_not_taken_for_a_squatters() {
     assert!(lock("test", &std::process::id()).is_err());
 }
 
-/// Another user's process has taken the name of our lock: one that takes connections, one whose queue is full, and one that does
-/// not listen.
+/// Another user's process has taken the name of our lock: one that takes connections, one whose
+/// queue is full, and one that does not listen.
 #[test]
 fn a_squatter_on_a_locks_name_keeps_no_gateway_from_starting() {
     if !rustix::process::geteuid().is_root() {

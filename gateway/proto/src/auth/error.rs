@@ -61,7 +61,8 @@ impl Field {
     }
 }
 
-/// Why an auth body was refused. The peer is to blame, but for `ScratchFull`; the connection must close.
+/// Why an auth body was refused. The peer is to blame, but for `ScratchFull`; the connection must
+/// close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthError {
     /// The body is not UTF-8.

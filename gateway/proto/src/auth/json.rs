@@ -1,9 +1,10 @@
 //! A JSON scanner (RFC 8259): no heap, no recursion, nothing accepted that is not JSON.
 //!
-//! serde-json-core was weighed first and does not fit: it skips unknown values by recursion without a depth
-//! limit, so a body of `[` bytes overflows the stack; it refuses surrogate pairs, which every JSON encoder
-//! that escapes emoji writes; it lets what is not JSON pass inside ignored values; and its unescape buffer is
-//! overwritten by the next string, so that unescaped strings cannot be kept.
+//! serde-json-core was weighed first and does not fit: it skips unknown values by recursion without
+//! a depth limit, so a body of `[` bytes overflows the stack; it refuses surrogate pairs, which
+//! every JSON encoder that escapes emoji writes; it lets what is not JSON pass inside ignored
+//! values; and its unescape buffer is overwritten by the next string, so that unescaped strings
+//! cannot be kept.
 
 use super::{AuthError, Field};
 

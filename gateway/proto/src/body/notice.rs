@@ -6,10 +6,12 @@ use crate::bytes::{Reader, Writer};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::Operation;
 
-/// The longest reason, in bytes: what a WebSocket close frame holds besides its code (RFC 6455 §5.5).
+/// The longest reason, in bytes: what a WebSocket close frame holds besides its code (RFC 6455
+/// §5.5).
 pub const REASON_SIZE_MAX: usize = 123;
 
-/// A reason for people to read: at most [`REASON_SIZE_MAX`] bytes of UTF-8 without control characters.
+/// A reason for people to read: at most [`REASON_SIZE_MAX`] bytes of UTF-8 without control
+/// characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reason<'a>(&'a str);
 
@@ -25,7 +27,8 @@ impl<'a> Reason<'a> {
         printable(bytes).map(Self)
     }
 
-    /// The front of `text`: up to the limit, to the last whole character, and to the first control character.
+    /// The front of `text`: up to the limit, to the last whole character, and to the first control
+    /// character.
     #[must_use]
     pub fn truncated(text: &'a str) -> Self {
         let printable = text.find(char::is_control).unwrap_or(text.len());
@@ -200,7 +203,8 @@ impl<'a> Closed<'a> {
     }
 }
 
-/// Operation 112: a request was refused, the connection stays. The frame's sequence is the request's.
+/// Operation 112: a request was refused, the connection stays. The frame's sequence is the
+/// request's.
 ///
 /// ```text
 ///  0 u16 code · 2 u16 0 · 4 i32 operation of the request · 8 reason, UTF-8 to the end

@@ -9,7 +9,8 @@ use crate::codes::ErrorCode;
 
 const HEAD_SIZE: usize = 8;
 
-/// Operation 100: accept a message under the client's own id, so that a retry is not a second message.
+/// Operation 100: accept a message under the client's own id, so that a retry is not a second
+/// message.
 ///
 /// ```text
 ///  0      1     2       3     4     8       8+n           8+n+m         [+55]

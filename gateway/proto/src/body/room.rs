@@ -10,7 +10,8 @@ const LEAVE_REPLY_HEAD_SIZE: usize = 4;
 const FLAG_SINCE: u16 = 1;
 const FLAG_RECOVERED: u16 = 1;
 
-/// Operations 12 and 13: the connection's (first) room (goim `internal/comet/operation.go`, `Operate`).
+/// Operations 12 and 13: the connection's (first) room (goim `internal/comet/operation.go`,
+/// `Operate`).
 ///
 /// The whole body is the room key; an empty one leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,7 +48,8 @@ pub struct SendMessage<'a> {
     pub target: Target<'a>,
     /// Spare the sending connection, where the target includes it.
     pub not_to_self: bool,
-    /// Reply only if the message reached nobody: for those who send many and care about the exceptions.
+    /// Reply only if the message reached nobody: for those who send many and care about the
+    /// exceptions.
     pub quiet: bool,
     /// The operation that receivers see; 0 on the wire, `None` here, is the server's default.
     pub push_operation: Option<PushOperation>,

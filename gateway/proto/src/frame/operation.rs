@@ -62,15 +62,15 @@ impl Operation {
 }
 
 impl Operation {
-    /// Whether a client's frame goes to the services behind the gateway: neither goim's own (0–17) nor an
-    /// extension (100–199). Negative operations mean nothing and are not passed on.
+    /// Whether a client's frame goes to the services behind the gateway: neither goim's own (0–17)
+    /// nor an extension (100–199). Negative operations mean nothing and are not passed on.
     #[must_use]
     pub const fn is_application(self) -> bool {
         self.0 > 17 && !matches!(self.0, 100..=199)
     }
 
-    /// Whether receivers may see it as a push: 1000 or more. User pushes and broadcasts of such an operation
-    /// reach only connections that accept it.
+    /// Whether receivers may see it as a push: 1000 or more. User pushes and broadcasts of such an
+    /// operation reach only connections that accept it.
     #[must_use]
     pub const fn is_push(self) -> bool {
         self.0 >= Self::PUSH_MIN.0

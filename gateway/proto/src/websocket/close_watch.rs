@@ -1,13 +1,15 @@
 //! Waits for a peer's close frame (RFC 6455 §7.1.2): follows frames without keeping any of them.
 //!
-//! An endpoint that has sent its close frame discards what still comes until the peer's close frame, and only then ends the
-//! TCP connection (§7.1.1). Until then the stream is nothing but headers to be skipped over, cut anywhere:
+//! An endpoint that has sent its close frame discards what still comes until the peer's close
+//! frame, and only then ends the TCP connection (§7.1.1). Until then the stream is nothing but
+//! headers to be skipped over, cut anywhere:
 //!
 //! ```text
 //!   First ─► Second ─► Length (0, 2 or 8 bytes) ─► Rest (mask and payload) ─► First …
 //! ```
 //!
-//! Nothing is judged: the connection is at its end, and a frame that was refused may be what ended it.
+//! Nothing is judged: the connection is at its end, and a frame that was refused may be what ended
+//! it.
 
 use super::header::{LENGTH, LENGTH_U16, LENGTH_U64, MASKED, OPCODE, Opcode};
 
@@ -25,10 +27,12 @@ enum Expects {
     Rest,
 }
 
-/// See the module. The default is the start of a frame. 12 bytes, for it takes the place of a [`super::Decoder`].
+/// See the module. The default is the start of a frame. 12 bytes, for it takes the place of a
+/// [`super::Decoder`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloseWatch {
-    /// The length as far as it has come; then the bytes left of mask and payload. A `u64` without its alignment.
+    /// The length as far as it has come; then the bytes left of mask and payload. A `u64` without
+    /// its alignment.
     left: [u8; 8],
     expects: Expects,
     masked: bool,
@@ -38,7 +42,8 @@ pub struct CloseWatch {
 const _: () = assert!(size_of::<CloseWatch>() <= 12);
 
 impl CloseWatch {
-    /// Takes the stream's next bytes. True as soon as a close frame has ended in them; what follows it is of no interest.
+    /// Takes the stream's next bytes. True as soon as a close frame has ended in them; what follows
+    /// it is of no interest.
     #[must_use]
     pub fn has_closed(&mut self, mut bytes: &[u8]) -> bool {
         while let [first, rest @ ..] = bytes {

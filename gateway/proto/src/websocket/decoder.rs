@@ -1,8 +1,8 @@
 //! Frames (RFC 6455 §5.2–§5.5), to read: one whole frame at a time, in place.
 //!
-//! A frame is judged in three steps, each as soon as its bytes are there: the two fixed bytes, the length
-//! against the limits and the open message, and with the whole frame the payload. So a peer cannot make the
-//! caller buffer what would be refused.
+//! A frame is judged in three steps, each as soon as its bytes are there: the two fixed bytes, the
+//! length against the limits and the open message, and with the whole frame the payload. So a peer
+//! cannot make the caller buffer what would be refused.
 
 use super::WebSocketError;
 use super::header::{
@@ -31,7 +31,8 @@ pub struct Limits {
     pub frame_payload_size_max: u64,
     /// The largest message over all its frames, in bytes.
     pub message_size_max: u64,
-    /// The most frames one message may have. They are counted to 65 535: over that there is no limit but the size.
+    /// The most frames one message may have. They are counted to 65 535: over that there is no
+    /// limit but the size.
     pub fragments_max: u32,
 }
 
@@ -40,8 +41,8 @@ pub struct Limits {
 pub enum Decoded {
     /// The frame is not whole yet; the input is as it was.
     Incomplete {
-        /// Bytes from the start of the input that allow progress; always more than were given, and never
-        /// more than 14 + the limits allow.
+        /// Bytes from the start of the input that allow progress; always more than were given, and
+        /// never more than 14 + the limits allow.
         needed: usize,
     },
     /// A whole frame. Its payload is unmasked now.
@@ -114,12 +115,12 @@ impl Decoder {
 
     /// Decodes the frame at the front of `input`, and unmasks its payload there.
     ///
-    /// Call it again with the input from `consumed` on for the next frame. With `Incomplete`, call it again
-    /// from the same place when there are `needed` bytes; nothing has changed until then.
+    /// Call it again with the input from `consumed` on for the next frame. With `Incomplete`, call
+    /// it again from the same place when there are `needed` bytes; nothing has changed until then.
     ///
     /// # Errors
-    /// Any [`WebSocketError`]; those of the header before the payload is there. The payload may be unmasked
-    /// then. The connection must fail.
+    /// Any [`WebSocketError`]; those of the header before the payload is there. The payload may be
+    /// unmasked then. The connection must fail.
     pub fn decode(
         &mut self,
         input: &mut [u8],

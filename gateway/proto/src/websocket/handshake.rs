@@ -1,8 +1,8 @@
 //! The opening handshake (RFC 6455 §4), for both ends.
 //!
-//! A server's port also gets plain HTTP: load balancers' probes, people with a browser. So a well-formed
-//! request that asks for no upgrade is not an error but [`HandshakeParse::Plain`], and the caller may answer
-//! with a page or with [`HandshakeError::NotUpgrade`]'s response.
+//! A server's port also gets plain HTTP: load balancers' probes, people with a browser. So a
+//! well-formed request that asks for no upgrade is not an error but [`HandshakeParse::Plain`], and
+//! the caller may answer with a page or with [`HandshakeError::NotUpgrade`]'s response.
 
 mod client;
 mod error;

@@ -71,7 +71,8 @@ impl Opcode {
     }
 }
 
-/// Size of the header before an unmasked payload of this size, in bytes: 2, 4 or 10. A mask is 4 more.
+/// Size of the header before an unmasked payload of this size, in bytes: 2, 4 or 10. A mask is 4
+/// more.
 #[must_use]
 pub const fn header_size(payload_size: u64) -> usize {
     match payload_size {
@@ -83,13 +84,14 @@ pub const fn header_size(payload_size: u64) -> usize {
 
 /// Writes the header of a server's frame to the front of `out`, [`header_size`] bytes.
 ///
-/// `payload_size` is in bytes. Returns the bytes written; `None` where they do not fit, where the size has its
-/// top bit set, and where a control frame would be fragmented or over 125 bytes.
+/// `payload_size` is in bytes. Returns the bytes written; `None` where they do not fit, where the
+/// size has its top bit set, and where a control frame would be fragmented or over 125 bytes.
 pub fn emit_header(opcode: Opcode, fin: bool, payload_size: u64, out: &mut [u8]) -> Option<usize> {
     emit(opcode, fin, payload_size, 0, out)
 }
 
-/// Writes the header of a client's frame, as [`emit_header`], with its mask: [`header_size`] + 4 bytes.
+/// Writes the header of a client's frame, as [`emit_header`], with its mask: [`header_size`] + 4
+/// bytes.
 ///
 /// The payload must then be masked with [`apply_mask`](super::apply_mask).
 pub fn emit_masked_header(

@@ -7,8 +7,9 @@ use httparse::Status;
 
 /// Writes an upgrade request to the front of `out`.
 ///
-/// `path` may carry a query; `nonce` is 16 random bytes. Returns the bytes written and the key to verify the
-/// response with; `None` where they do not fit, or where `path`, `host` or `protocol` may not stand in a head.
+/// `path` may carry a query; `nonce` is 16 random bytes. Returns the bytes written and the key to
+/// verify the response with; `None` where they do not fit, or where `path`, `host` or `protocol`
+/// may not stand in a head.
 pub fn client_request(
     path: &str,
     host: &str,

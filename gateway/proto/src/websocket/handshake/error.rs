@@ -29,8 +29,8 @@ pub enum HandshakeError {
     Key,
     /// Origin is repeated or not allowed (RFC 6455 §10.2).
     Origin,
-    /// A plain request where only WebSocket is spoken. Never returned by the parser: for the caller that has
-    /// no page to serve.
+    /// A plain request where only WebSocket is spoken. Never returned by the parser: for the caller
+    /// that has no page to serve.
     NotUpgrade,
 }
 

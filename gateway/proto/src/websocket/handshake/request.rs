@@ -4,7 +4,8 @@ use super::{HandshakeError, has_token};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use httparse::{Header, Status};
 
-/// The largest head of a request, unless [`HandshakeRules::head_size_max`] says otherwise, and of an answer, in bytes.
+/// The largest head of a request, unless [`HandshakeRules::head_size_max`] says otherwise, and of
+/// an answer, in bytes.
 pub const HEAD_SIZE_MAX: usize = 16 * 1024;
 
 /// The most header fields.
@@ -21,8 +22,9 @@ pub const KEY_SIZE: usize = 24;
 pub struct HandshakeRules<'r> {
     /// The one path to upgrade at, such as `/sub`. A query string may follow it in the request.
     pub path: &'r str,
-    /// Allowed origins, such as `https://example.com`, compared without case; empty allows any. Native
-    /// clients send no Origin and are always allowed: the check protects browsers' users (RFC 6455 §10.2).
+    /// Allowed origins, such as `https://example.com`, compared without case; empty allows any.
+    /// Native clients send no Origin and are always allowed: the check protects browsers' users
+    /// (RFC 6455 §10.2).
     pub origins: &'r [&'r str],
     /// Subprotocols the server speaks; the first one that the client offers is chosen.
     pub protocols: &'r [&'r str],
@@ -62,7 +64,8 @@ pub struct RequestHead<'a> {
     pub query: Option<&'a str>,
     /// Host.
     pub host: &'a [u8],
-    /// The last X-Forwarded-For, the one nearest to this server, as it came. Trust it only from a proxy.
+    /// The last X-Forwarded-For, the one nearest to this server, as it came. Trust it only from a
+    /// proxy.
     pub forwarded_for: Option<&'a [u8]>,
     /// The last Forwarded (RFC 7239), as it came. Trust it only from a proxy.
     pub forwarded: Option<&'a [u8]>,
@@ -84,7 +87,8 @@ pub struct Request<'a, 'r> {
 impl<'a, 'r> Request<'a, 'r> {
     /// Parses the request at the front of `bytes`.
     ///
-    /// `Incomplete` means: call again with more bytes from the same start, at most [`HandshakeRules::head_size_max`].
+    /// `Incomplete` means: call again with more bytes from the same start, at most
+    /// [`HandshakeRules::head_size_max`].
     ///
     /// # Errors
     /// Any [`HandshakeError`] but `NotUpgrade`. Syntax errors come as soon as they can be seen.
@@ -154,8 +158,8 @@ fn head<'a>(
     Ok(RequestHead { method, path, query, host, forwarded_for, forwarded })
 }
 
-/// A target's authority, if it has one, and its path with the query. RFC 9112 §3.2.2: a server MUST accept the absolute form,
-/// whose host overrules that of the Host field.
+/// A target's authority, if it has one, and its path with the query. RFC 9112 §3.2.2: a server MUST
+/// accept the absolute form, whose host overrules that of the Host field.
 fn target_form(target: &str) -> Option<(Option<&str>, &str)> {
     if target.starts_with('/') {
         return Some((None, target));

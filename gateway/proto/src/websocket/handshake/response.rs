@@ -23,8 +23,8 @@ pub fn accept_key(key: &[u8; KEY_SIZE]) -> [u8; ACCEPT_SIZE] {
 
 /// Writes the 101 response (RFC 6455 §4.2.2) to the front of `out`.
 ///
-/// `protocol` is the chosen subprotocol. Returns the bytes written, 129 without a subprotocol; `None` where
-/// they do not fit or the subprotocol is not a token.
+/// `protocol` is the chosen subprotocol. Returns the bytes written, 129 without a subprotocol;
+/// `None` where they do not fit or the subprotocol is not a token.
 pub fn accept_response(key: &[u8; KEY_SIZE], protocol: Option<&str>, out: &mut [u8]) -> Option<usize> {
     let mut writer = Writer::new(out);
     writer.put(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")?;

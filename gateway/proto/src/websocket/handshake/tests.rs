@@ -78,7 +78,8 @@ fn proxies_and_queries_are_seen() {
     assert_eq!(head.forwarded, Some(&b"for=4.4.4.4"[..]));
 }
 
-// RFC 9112 §3.2.2: a server MUST accept a target in absolute form; its host overrules that of the field.
+// RFC 9112 §3.2.2: a server MUST accept a target in absolute form; its host overrules that of the
+// field.
 #[test]
 fn targets_in_absolute_form_are_accepted() {
     for target in ["ws://a.example:3102/sub", "WS://a.example:3102/sub?x=y", "https://a.example:3102/sub"] {
