@@ -1,6 +1,8 @@
-//! What clients may do: which rooms they may enter, and under which operations they may push to others.
+//! What clients may do: which rooms they may enter, and under which operations they may push to
+//! others.
 //!
-//! Rules are short lists that an operator writes, looked through in their order; nothing here allocates after it was made.
+//! Rules are short lists that an operator writes, looked through in their order; nothing here
+//! allocates after it was made.
 
 /// Who may enter a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -61,8 +61,8 @@ impl fmt::Debug for Address {
 
 /// A user, key or room by a 128-bit keyed hash of its name (SipHash-1-3, secret drawn at start).
 ///
-/// Names are compared by fingerprint alone: with a secret key nobody can search for a collision, and among 2^30 names
-/// the chance of one is below 2^-68.
+/// Names are compared by fingerprint alone: with a secret key nobody can search for a collision,
+/// and among 2^30 names the chance of one is below 2^-68.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64, u64);
 
@@ -91,8 +91,8 @@ pub struct Fingerprints {
     key: (u64, u64),
 }
 
-/// A user's number as text, if `text` is just what the number is printed as: `7` or `-2`. `007` and `+7` are none, for elsewhere
-/// such a text is another user's name.
+/// A user's number as text, if `text` is just what the number is printed as: `7` or `-2`. `007` and
+/// `+7` are none, for elsewhere such a text is another user's name.
 pub fn mid_from_text(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_plain = text == "0" || !digits.starts_with(['0', '+']);
@@ -125,8 +125,9 @@ impl Fingerprints {
         self.hash(4, key.as_bytes())
     }
 
-    /// The key of a connection that brought none: its address and 64 bits that only this process can tell, in
-    /// hexadecimal. Whoever is given such a key finds the connection without a directory.
+    /// The key of a connection that brought none: its address and 64 bits that only this process
+    /// can tell, in hexadecimal. Whoever is given such a key finds the connection without a
+    /// directory.
     pub fn made_key(&self, address: Address) -> [u8; MADE_KEY_SIZE] {
         let proof = self.hash(5, &address.to_bits().to_be_bytes()).bits();
         let bits = u128::from(address.to_bits()) << 64 | u128::from(proof);

@@ -1,4 +1,5 @@
-//! Counts heap allocations by thread: a worker that allocates after its start is a bug, and the metric shows it.
+//! Counts heap allocations by thread: a worker that allocates after its start is a bug, and the
+//! metric shows it.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,13 +18,14 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
-/// Allocations (and reallocations) of the calling thread so far; 0 unless [`CountingAllocator`] is installed.
+/// Allocations (and reallocations) of the calling thread so far; 0 unless [`CountingAllocator`] is
+/// installed.
 pub fn thread_allocations() -> u64 {
     ALLOCATIONS.try_with(Cell::get).unwrap_or(0)
 }
 
-// SAFETY: every method hands its arguments to `System` unchanged, whose contract is the same; counting touches only a
-// thread-local integer and neither allocates nor unwinds.
+// SAFETY: every method hands its arguments to `System` unchanged, whose contract is the same;
+// counting touches only a thread-local integer and neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -44,7 +46,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: `block` came from `System` through this allocator, with this layout; the caller vouches for `size`.
+        // SAFETY: `block` came from `System` through this allocator, with this layout; the caller
+        // vouches for `size`.
         unsafe { System.realloc(block, layout, size) }
     }
 }

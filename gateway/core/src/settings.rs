@@ -1,4 +1,5 @@
-//! What a worker is told at its start. The configuration (`config`) is what an operator writes; this is what it means.
+//! What a worker is told at its start. The configuration (`config`) is what an operator writes;
+//! this is what it means.
 
 use crate::access::{PushOperations, RoomRules};
 use crate::instant16::Instant16;
@@ -82,7 +83,8 @@ pub enum DevicePolicy {
 pub enum SlowConsumer {
     /// The message is dropped and counted.
     Drop,
-    /// The message is refused and counted, and a connection that takes nothing for a time is closed with code 3008.
+    /// The message is refused and counted, and a connection that takes nothing for a time is closed
+    /// with code 3008.
     Close,
 }
 
@@ -178,7 +180,8 @@ pub struct Reloadable {
     pub room_members_only: bool,
     /// Whether clients may send at all (SendMessage, Publish).
     pub client_send: bool,
-    /// Push operations that a client's SendMessage may name besides the default one. Services may name any.
+    /// Push operations that a client's SendMessage may name besides the default one. Services may
+    /// name any.
     pub client_push_operations: PushOperations,
     /// Which rooms clients may enter. Services may enter any.
     pub room_access: RoomRules,
@@ -235,8 +238,9 @@ pub struct TableSizes {
 }
 
 impl TableSizes {
-    /// What `connections_max` connections need when each is in at most four rooms on average. Besides what each connection is
-    /// guaranteed (decision 0023) there are rooms for a quarter of that to share, and 1024.
+    /// What `connections_max` connections need when each is in at most four rooms on average.
+    /// Besides what each connection is guaranteed (decision 0023) there are rooms for a quarter of
+    /// that to share, and 1024.
     pub fn for_connections(connections_max: usize, workers: usize) -> TableSizes {
         // A home serves names of all workers; the hash spreads them evenly, but not exactly.
         let names = if workers == 1 { connections_max } else { connections_max + connections_max / 4 + 64 };
@@ -261,7 +265,8 @@ impl TableSizes {
         FanoutSizes::of(self.fanouts_max)
     }
 
-    /// Outcomes that hosts report one by one, at a time: as many as messages that may come in, and never few.
+    /// Outcomes that hosts report one by one, at a time: as many as messages that may come in, and
+    /// never few.
     pub fn sums_max(&self) -> usize {
         self.mailbox_capacity.max(1024)
     }
@@ -316,8 +321,8 @@ pub struct WorkerSettings {
     pub send_queue_bytes_max: usize,
     /// Push operation of a SendMessage that names none.
     pub default_push_operation: i32,
-    /// How long a connection that has had its last word is kept at most, so that it arrives: three quarters of it for the close
-    /// frame of a WebSocket peer. [`LINGER`], but in tests.
+    /// How long a connection that has had its last word is kept at most, so that it arrives: three
+    /// quarters of it for the close frame of a WebSocket peer. [`LINGER`], but in tests.
     pub linger: Duration,
     /// Report connects and closes, to the audit journal or to a log at level debug.
     pub audit: bool,

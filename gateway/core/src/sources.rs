@@ -1,10 +1,11 @@
 //! How much each address holds: connections, or places in a queue.
 //!
-//! An address is where a client comes from, as far as its owner can't choose it freely: all of IPv4, the network's 64 bits of
-//! IPv6 (RFC 4291 §2.5.4). All workers count in one table of counters without names, each address in two of them that a keyed
-//! hash chooses, and the smaller one counts (Cormode, Muthukrishnan, "An improved data stream summary", 2005): it is never
-//! less than what the address holds, and more only if others share both. So the table has a fixed size, nobody fills it, and
-//! without the key nobody can choose whom to share with.
+//! An address is where a client comes from, as far as its owner can't choose it freely: all of
+//! IPv4, the network's 64 bits of IPv6 (RFC 4291 §2.5.4). All workers count in one table of
+//! counters without names, each address in two of them that a keyed hash chooses, and the smaller
+//! one counts (Cormode, Muthukrishnan, "An improved data stream summary", 2005): it is never less
+//! than what the address holds, and more only if others share both. So the table has a fixed size,
+//! nobody fills it, and without the key nobody can choose whom to share with.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -38,7 +39,8 @@ impl Sources {
         2 * row(things_max) * size_of::<AtomicU32>()
     }
 
-    /// For so many things to count at a time, in twice to four times as many counters a row, with a secret of its own.
+    /// For so many things to count at a time, in twice to four times as many counters a row, with a
+    /// secret of its own.
     pub fn new(things_max: usize) -> Sources {
         let counts = (0..2 * row(things_max)).map(|_| AtomicU32::new(0)).collect();
         Sources { counts, key: RandomState::new() }
@@ -55,7 +57,8 @@ impl Sources {
 
     fn counters(&self, source: Source) -> [&AtomicU32; 2] {
         let half = self.counts.len() / 2;
-        // Two places of one hash: the second by the upper bits of a product, which depend on all of it (Knuth, TAOCP 6.4).
+        // Two places of one hash: the second by the upper bits of a product, which depend on all of
+        // it (Knuth, TAOCP 6.4).
         let (first, second) =
             (source.0 as usize % half, (source.0.wrapping_mul(0x9e37_79b1) >> 8) as usize % half);
         [&self.counts[first], &self.counts[half + second]]
@@ -80,8 +83,9 @@ impl Sources {
         first.min(second)
     }
 
-    /// How many the address with the most holds, or a little more: an address counts in one counter of either row, and none of a
-    /// row has more than its fullest. Reads all counters, 16 bytes or more for each thing that may be counted.
+    /// How many the address with the most holds, or a little more: an address counts in one counter
+    /// of either row, and none of a row has more than its fullest. Reads all counters, 16 bytes or
+    /// more for each thing that may be counted.
     pub fn busiest(&self) -> u32 {
         let (first, second) = self.counts.split_at(self.counts.len() / 2);
         let fullest = |row: &[AtomicU32]| row.iter().map(|count| count.load(Ordering::Relaxed)).max();

@@ -1,8 +1,9 @@
 //! How far the machine's wall clock was moved since the start.
 //!
-//! Workers count time from their start and know when that was, in milliseconds since 1970. A clock that was wrong then and is put
-//! right later would stay wrong in what they write into messages, so the control thread compares the two clocks now and then
-//! and writes the difference down where all workers read it.
+//! Workers count time from their start and know when that was, in milliseconds since 1970. A clock
+//! that was wrong then and is put right later would stay wrong in what they write into messages, so
+//! the control thread compares the two clocks now and then and writes the difference down where all
+//! workers read it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -12,8 +13,8 @@ use std::time::{Instant, SystemTime};
 pub struct WallClock(AtomicI64);
 
 impl WallClock {
-    /// Notes how far the wall clock is ahead of what it would show if nobody had moved it since `started`, when it showed
-    /// `started_at`.
+    /// Notes how far the wall clock is ahead of what it would show if nobody had moved it since
+    /// `started`, when it showed `started_at`.
     pub fn compare(&self, started: Instant, started_at: SystemTime) {
         self.note(started_at + started.elapsed(), SystemTime::now());
     }
@@ -26,7 +27,8 @@ impl WallClock {
         self.0.store(millis, Ordering::Relaxed);
     }
 
-    /// What the clock shows now that would show `unmoved_ms`, in milliseconds since 1970, if nobody had moved it.
+    /// What the clock shows now that would show `unmoved_ms`, in milliseconds since 1970, if nobody
+    /// had moved it.
     pub fn now_ms(&self, unmoved_ms: u64) -> u64 {
         unmoved_ms.saturating_add_signed(self.0.load(Ordering::Relaxed))
     }

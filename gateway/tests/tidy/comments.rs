@@ -60,7 +60,7 @@ const WIDE: &[(&str, usize)] = &[
     ("gateway/auth", 1),
     ("gateway/config", 4),
     ("gateway/control", 20),
-    ("gateway/core", 346),
+    ("gateway/core", 37),
     ("gateway/proto", 9),
 ];
 

@@ -1,4 +1,5 @@
-//! Connections that are left unread while what they post has to wait, and requests that are refused for that.
+//! Connections that are left unread while what they post has to wait, and requests that are refused
+//! for that.
 //!
 //! ```text
 //!   a request that becomes a message ─► its destination takes it at once ─────────────────► posted
@@ -8,49 +9,27 @@
 //!                                                                      it drains ────────┴─► receive again
 //! ```
 //!
-//! A request is refused with 503 where its connection has used up its share of the turn, so the connection that posts most
-//! is refused, and one that posts now and then is not. `outbox::Outbox` has the arithmetic.
+//! A request is refused with 503 where its connection has used up its share of the turn, so the
+//! connection that posts most is refused, and one that posts now and then is not. `outbox::Outbox`
+//! has the arithmetic.
 //!
 //! [`super::rate`] stops sockets, too, for another reason and for longer: a connection is received from again when both
 //! reasons are gone. Silence is not counted against a connection while it is left unread.
 //!
-//! Bounds: as many connections are held as requests may wait; one more is not held. A hold ends when the destination has
-//! taken most of what waits, which depends on no client.
+//! Bounds: as many connections are held as requests may wait; one more is not held. A hold ends
+//! when the destination has taken most of what waits, which depends on no client.
 
 use super::Handler;
 use crate::address::WorkerId;
 use crate::session::{Instant16, Open};
-use netpoll::{Backend, ConnectionId, Fifo};
+use netpoll::{Backend, ConnectionId};
 
 /// Held connections that are looked at in a turn at most.
 const LOOKS_PER_TURN: usize = 16;
 
-/// Connections that are held, the longest first, each with the worker that it posted to; and some that are not any more.
-#[derive(Debug)]
-pub struct Held(Fifo<(ConnectionId, WorkerId)>);
-
-impl Held {
-    /// Bytes that a connection takes.
-    pub const BYTES_PER_CONNECTION: usize = size_of::<(ConnectionId, WorkerId)>();
-
-    /// Room for so many.
-    pub fn with_capacity(capacity: usize) -> Held {
-        Held(Fifo::with_capacity(capacity))
-    }
-
-    /// Whether none is held.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Gives the memory back when none is held.
-    pub(crate) fn trim(&mut self) {
-        self.0.trim();
-    }
-}
-
 impl<B: Backend> Handler<B> {
-    /// Whether a connection's request may become a message to `to`; if not, it is to be refused as busy.
+    /// Whether a connection's request may become a message to `to`; if not, it is to be refused as
+    /// busy.
     pub(super) fn admits_post(&mut self, from: &Open, to: WorkerId) -> bool {
         if self.outbox.is_free(to) {
             return true;
@@ -96,8 +75,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Receives again, unless there is another reason not to. The time in which nothing could be heard of the client is no
-    /// silence of its own, and no time that it took for a frame.
+    /// Receives again, unless there is another reason not to. The time in which nothing could be
+    /// heard of the client is no silence of its own, and no time that it took for a frame.
     pub(super) fn receive_again(&mut self, connection: ConnectionId) {
         let now = Instant16::of(self.turn.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };

@@ -1,8 +1,8 @@
 //! Connections that begin and end, and what the audit journal is sent of them.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::turn_state::Stage;
+use super::goodbye::Goodbye;
+use super::state::turn::Stage;
 use crate::message::{AuditEvent, AuditKind, ControlMessage};
 use crate::metrics::EndReason;
 use crate::session::User;

@@ -1,14 +1,15 @@
 //! Who comes in while many do.
 //!
-//! An address has so many connections at a time, over all workers (`limits.connections_per_address_max`): further ones are
-//! refused. And while slots are short connections that have not begun to log in within a second are reset, so silent
-//! connections keep no newcomer out for long: of the address that has most of these first, the oldest of it. A client that is
-//! merely slow keeps its slot beside an address that has many, also while those have their second. Connections that have logged in, or whose token is looked at,
-//! keep theirs.
+//! An address has so many connections at a time, over all workers
+//! (`limits.connections_per_address_max`): further ones are refused. And while slots are short
+//! connections that have not begun to log in within a second are reset, so silent connections keep
+//! no newcomer out for long: of the address that has most of these first, the oldest of it. A
+//! client that is merely slow keeps its slot beside an address that has many, also while those have
+//! their second. Connections that have logged in, or whose token is looked at, keep theirs.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::upgrade::TOO_MANY;
+use super::goodbye::Goodbye;
+use super::http_answers::TOO_MANY;
 use crate::session::{Instant16, Session};
 use crate::settings::ListenerKind;
 use crate::sources::Source;
@@ -19,9 +20,11 @@ use std::net::SocketAddr;
 
 /// One of so many slots is kept free for the next newcomer, as long as somebody can give one up.
 const SLOTS_PER_SPARE: usize = 64;
-/// A connection has a second to begin its login, however short slots are: several round trips of a slow client.
+/// A connection has a second to begin its login, however short slots are: several round trips of a
+/// slow client.
 const LOGIN_GRACE_TICKS: u32 = Instant16::PER_SECOND;
-/// A connection keeps its slot while another address has more than so many times as many, though those have time left.
+/// A connection keeps its slot while another address has more than so many times as many, though
+/// those have time left.
 const SPARED_PART: usize = 8;
 /// Connections that are looked at in a turn, the oldest ones; no more give up their slots.
 const LOOKED_AT: usize = 256;
@@ -39,7 +42,8 @@ struct Candidate {
     crowd: u16,
 }
 
-/// Sorts candidates into the order in which they go: as long as a source has more of them than others, its oldest.
+/// Sorts candidates into the order in which they go: as long as a source has more of them than
+/// others, its oldest.
 fn sort_by_crowd(candidates: &mut [Candidate]) {
     candidates.sort_unstable_by_key(|one| (one.source, one.place));
     for of_source in candidates.chunk_by_mut(|one, other| one.source == other.source) {
@@ -90,8 +94,9 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Keeps a part of the slots free for newcomers: while fewer are free, connections that have not begun to log in are reset,
-    /// each not before [`LOGIN_GRACE_TICKS`], so that a burst of clients that log in at once loses none.
+    /// Keeps a part of the slots free for newcomers: while fewer are free, connections that have
+    /// not begun to log in are reset, each not before [`LOGIN_GRACE_TICKS`], so that a burst of
+    /// clients that log in at once loses none.
     pub(crate) fn relieve_slots(&mut self) {
         let sessions = &self.shard.sessions;
         let slots = self.context.settings.tables.connections_max;

@@ -1,7 +1,7 @@
 //! Pushes on their way to sessions.
 
 use super::Handler;
-use super::reserve::{PUSH_SIZE_MAX, Reserve};
+use super::state::reserve::{Delivery, PUSH_SIZE_MAX};
 use crate::address::{Address, Fingerprint};
 use crate::context::{Context, Policy};
 use crate::io::Io;
@@ -30,22 +30,6 @@ enum Delivered {
     /// What all queues share is full, and the receiver has taken all that its socket was given: in
     /// the next turn there is room.
     Later,
-}
-
-/// What deliveries keep from one to the next.
-#[derive(Debug)]
-pub(super) struct Delivery {
-    /// Connections found too slow while something was iterated over; closed right after.
-    slow: Vec<ConnectionId>,
-    /// What flooded receivers still get of pushes to many.
-    reserve: Reserve,
-}
-
-impl Delivery {
-    /// Notes at most so many slow connections at a time.
-    pub(super) fn with_capacity(slow_max: usize) -> Delivery {
-        Delivery { slow: Vec::with_capacity(slow_max), reserve: Reserve::new() }
-    }
 }
 
 /// What one delivery needs of the worker, apart from the stores that a fan-out walks through.

@@ -1,87 +1,27 @@
-//! The WebSocket echo: for development and for conformance tests of the framing that production uses.
+//! The WebSocket echo: for development and for conformance tests of the framing that production
+//! uses.
 //!
-//! Messages of any size come back whole, so a message is gathered on the heap and fed out as the peer takes it. This is
-//! the one part of a worker that allocates; listeners of this kind are for development.
+//! Messages of any size come back whole, so a message is gathered on the heap and fed out as the
+//! peer takes it. This is the one part of a worker that allocates; listeners of this kind are for
+//! development.
 //!
-//! At most [`MESSAGES_MAX`] of the largest messages' bytes in all echoes of a worker: beyond that the echo that holds most ends
-//! with 3001. An echo whose answers wait is not read from, so one that never reads holds one message and its answer.
+//! At most [`MESSAGES_MAX`] of the largest messages' bytes in all echoes of a worker: beyond that
+//! the echo that holds most ends with 3001. An echo whose answers wait is not read from, so one
+//! that never reads holds one message and its answer.
 
 use super::Handler;
-use super::close::Goodbye;
+use super::goodbye::Goodbye;
+use super::state::echo::{Echo, KEPT_MAX, MESSAGES_MAX};
 use crate::settings::ListenerKind;
 use gateway_proto::codes::CloseCode;
-use gateway_proto::websocket::{Decoded, HEADER_SIZE_MAX, Kind, Limits, Opcode, Role, emit_header};
+use gateway_proto::websocket::{Decoded, Limits, Role};
 use netpoll::{Backend, Buffer, ConnectionId, Priority, Queues, SendError};
-use std::collections::HashMap;
 
 /// Bytes that wait at the backend for one echo connection before more are handed over.
 const QUEUED_MAX: usize = 256 << 10;
 const CHUNK_SIZE: usize = 64 << 10;
-/// Bytes of the echoes of a worker, in messages of `message_size_max`: one that is complete lies in input, message and answer, and
-/// vectors that grow have up to twice the room.
-pub const MESSAGES_MAX: u64 = 4;
-/// What an echo with nothing to do may keep of its vectors.
-const KEPT_MAX: usize = 64 << 10;
 /// Where not even a block of this size is to be had, there is no memory.
 const CHUNK_SIZE_MIN: usize = 256;
-
-#[derive(Debug, Default)]
-struct Echo {
-    /// Bytes not decoded yet.
-    input: Vec<u8>,
-    /// The message so far.
-    message: Vec<u8>,
-    text: bool,
-    /// Bytes to send, and how many of them the backend has.
-    output: Vec<u8>,
-    sent: usize,
-    /// It is not read from, for its answers wait.
-    stopped: bool,
-    /// The close frame's code, once everything is said.
-    closing: Option<Option<CloseCode>>,
-}
-
-/// The echo connections of a worker.
-#[derive(Debug, Default)]
-pub struct EchoConnections {
-    all: HashMap<ConnectionId, Echo>,
-    /// Bytes of all their vectors.
-    held: usize,
-}
-
-impl EchoConnections {
-    /// Whether something waits to be said.
-    pub fn has_output(&self) -> bool {
-        self.all.values().any(|echo| !echo.output.is_empty())
-    }
-
-    fn take(&mut self, connection: ConnectionId) -> Option<Echo> {
-        let echo = self.all.remove(&connection)?;
-        self.held -= echo.held();
-        Some(echo)
-    }
-
-    fn put(&mut self, connection: ConnectionId, mut echo: Echo) {
-        echo.trim();
-        self.held += echo.held();
-        self.all.insert(connection, echo);
-    }
-
-    /// The one that holds most.
-    fn largest(&self) -> Option<ConnectionId> {
-        self.all.iter().max_by_key(|(_, echo)| echo.held()).map(|(connection, _)| *connection)
-    }
-
-    /// Bytes of a connection that are not decoded yet.
-    pub fn pending(&self, connection: ConnectionId) -> &[u8] {
-        self.all.get(&connection).map_or(&[], |echo| &echo.input)
-    }
-
-    /// Forgets a connection.
-    pub fn remove(&mut self, connection: ConnectionId) {
-        self.take(connection);
-    }
-}
 
 impl<B: Backend> Handler<B> {
     /// Bytes of an echo connection.
@@ -156,7 +96,8 @@ impl<B: Backend> Handler<B> {
             let size = chunk.len();
             match self.io.send(connection, chunk.freeze(), Priority::Reply) {
                 Ok(()) => echo.sent += size,
-                // The bound on queues is lower than ours: later. Or it is gone, which its `Closed` tells.
+                // The bound on queues is lower than ours: later. Or it is gone, which its `Closed`
+                // tells.
                 Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => return,
             }
         }
@@ -198,52 +139,5 @@ impl<B: Backend> Handler<B> {
             all.held += echo.held();
         }
         self.echo = all;
-    }
-}
-
-impl Echo {
-    /// Bytes of its vectors.
-    fn held(&self) -> usize {
-        self.input.capacity() + self.message.capacity() + self.output.capacity()
-    }
-
-    /// Gives back what a large message has left behind.
-    fn trim(&mut self) {
-        for bytes in [&mut self.input, &mut self.message, &mut self.output] {
-            if bytes.is_empty() && bytes.capacity() > KEPT_MAX {
-                bytes.shrink_to(KEPT_MAX);
-            }
-        }
-    }
-
-    fn frame(&mut self, payload: std::ops::Range<usize>, kind: &Kind) {
-        match *kind {
-            Kind::Data { text, first, last } => {
-                if first {
-                    self.text = text;
-                }
-                self.message.extend_from_slice(&self.input[payload]);
-                if last {
-                    let message = std::mem::take(&mut self.message);
-                    let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
-                    self.push(opcode, &message);
-                    self.message = message;
-                    self.message.clear();
-                }
-            }
-            Kind::Ping => {
-                let ping = self.input[payload].to_vec();
-                self.push(Opcode::Pong, &ping);
-            }
-            Kind::Pong => {}
-            Kind::Close { code, .. } => self.closing = Some(code),
-        }
-    }
-
-    fn push(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mut header = [0; HEADER_SIZE_MAX];
-        let size = emit_header(opcode, true, payload.len() as u64, &mut header).unwrap_or(0);
-        self.output.extend_from_slice(&header[..size]);
-        self.output.extend_from_slice(payload);
     }
 }

@@ -10,8 +10,9 @@
 //! ([`Open`]).
 
 use super::Handler;
-use super::backlog::Rest;
-use super::close::Goodbye;
+use super::framing::{Cut, Frame, Front, Intake, Sender};
+use super::goodbye::Goodbye;
+use super::state::backlog::Rest;
 use super::websocket::Messages;
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
@@ -26,104 +27,6 @@ use std::time::Duration;
 
 /// How often a worker reports connections that speak another protocol.
 const FOREIGN_INTERVAL: Duration = Duration::from_secs(60);
-
-/// One frame: `buffer` ends with it, and its body begins at `body_start`. The header comes last: it
-/// ends with padding, and a field behind that would be copied together with it, in pieces.
-#[repr(C)]
-pub(super) struct Frame {
-    pub(super) body_start: usize,
-    pub(super) buffer: Buffer,
-    pub(super) header: Header,
-}
-
-impl Frame {
-    /// Its body.
-    pub(super) fn body(&self) -> &[u8] {
-        &self.buffer.as_slice()[self.body_start..]
-    }
-}
-
-/// The sender of a frame.
-pub(super) enum Sender {
-    /// A logged-in client.
-    Open(Open),
-    /// A connection that has not begun to log in.
-    Unauthenticated(Packed),
-}
-
-impl Sender {
-    #[inline]
-    pub(super) fn connection(&self) -> ConnectionId {
-        match self {
-            Sender::Open(open) => open.connection(),
-            Sender::Unauthenticated(connection) => connection.connection(),
-        }
-    }
-}
-
-/// What becomes of the next bytes of a connection.
-pub(super) enum Intake {
-    /// Frames are handled.
-    From(Sender),
-    /// A login is under way: bytes wait in the carry until it is answered.
-    Waits,
-    /// The connection is ending: bytes are discarded.
-    Over,
-}
-
-impl From<Option<Open>> for Intake {
-    fn from(open: Option<Open>) -> Intake {
-        open.map_or(Intake::Over, |open| Intake::From(Sender::Open(open)))
-    }
-}
-
-/// What a framing found at the front of the bytes.
-pub(super) enum Front<U> {
-    /// A whole unit of `size` bytes.
-    Whole { size: usize, unit: U },
-    /// More bytes are needed: so many from the start.
-    Incomplete { needed: usize },
-}
-
-/// A framing: how a stream of bytes is cut into units, which are frames over TCP and WebSocket
-/// frames over WebSocket.
-pub(super) trait Cut<B: Backend> {
-    /// What is known of a unit besides its size.
-    type Unit;
-    /// What a sender may send.
-    type Limits;
-    /// Why bytes are no unit.
-    type Error;
-
-    /// What this sender may send.
-    fn limits(handler: &mut Handler<B>, sender: &Sender) -> Self::Limits;
-
-    /// Looks at the front of received bytes.
-    fn look(
-        sessions: &mut Sessions,
-        sender: &Sender,
-        limits: &Self::Limits,
-        bytes: &mut [u8],
-    ) -> Result<Front<Self::Unit>, Self::Error>;
-
-    /// Looks at the front of the bytes in the session's carry.
-    fn look_at_carry(session: &mut Session, limits: &Self::Limits) -> Result<Front<Self::Unit>, Self::Error>;
-
-    /// Handles a unit, which is all of `buffer`.
-    fn unit(handler: &mut Handler<B>, sender: Sender, buffer: Buffer, unit: Self::Unit) -> Intake;
-
-    /// Handles the unit at the front of the session's carry.
-    fn unit_in_carry(handler: &mut Handler<B>, sender: Sender, size: usize, unit: Self::Unit) -> Intake;
-
-    /// Ends a connection whose bytes are no unit; `bytes` are what was looked at, if they are not
-    /// in the carry.
-    fn refuse(
-        handler: &mut Handler<B>,
-        connection: ConnectionId,
-        error: Self::Error,
-        preface: Option<Preface>,
-    );
-}
 
 /// The framing over TCP: frames follow one another.
 pub(super) struct Plain;
@@ -439,8 +342,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// One frame. Inlined down to the echo, so that what is known of a frame stays in registers: as an
-    /// argument of each function on the way it would be copied four times.
+    /// One frame. Inlined down to the echo, so that what is known of a frame stays in registers: as
+    /// an argument of each function on the way it would be copied four times.
     #[inline(always)]
     pub(super) fn frame(&mut self, sender: Sender, frame: Frame) -> Intake {
         let (operation, size) = (frame.header.operation, frame.header.frame_size());

@@ -27,7 +27,8 @@ impl<B: Backend> Handler<B> {
                 }
             }
         }
-        // A full mailbox loses the answer: the request times out at the control thread, which says so to its client.
+        // A full mailbox loses the answer: the request times out at the control thread, which says
+        // so to its client.
         let _ = self.outbox.control(ControlMessage::Inspected(inspection));
     }
 

@@ -5,23 +5,27 @@
 //!   WebSocket    last word, close frame ─► discard ─ the peer's close frame ─► FIN ─► discard ─ the peer's FIN ─► gone
 //! ```
 //!
-//! A socket that is closed over unread bytes resets the connection, and the reset destroys what the peer has not read. A proxy
-//! in between that sees FIN ends both of its sides in that way, while its client still writes. So a server discards what comes
-//! until the peer's close frame and ends the connection first then (RFC 6455 §7.1.1, §7.1.2); a peer that has sent its close
-//! frame writes no more. Over TCP there is no such frame, and a half-close is the most that can be said.
+//! A socket that is closed over unread bytes resets the connection, and the reset destroys what the
+//! peer has not read. A proxy in between that sees FIN ends both of its sides in that way, while
+//! its client still writes. So a server discards what comes until the peer's close frame and ends
+//! the connection first then (RFC 6455 §7.1.1, §7.1.2); a peer that has sent its close frame writes
+//! no more. Over TCP there is no such frame, and a half-close is the most that can be said.
 //!
-//! A lingering connection keeps its place, which newcomers may need: for at most `WorkerSettings::linger`, and while the table of connections is
-//! full those that have lingered for longest go, at most [`PLACES_PER_TURN`] a turn, none before [`LINGER_MIN`]. The order is
-//! kept of at most an eighth of a worker's connections ([`Lingering::bound`]); further ones wait for their time.
+//! A lingering connection keeps its place, which newcomers may need: for at most
+//! `WorkerSettings::linger`, and while the table of connections is full those that have lingered
+//! for longest go, at most [`PLACES_PER_TURN`] a turn, none before [`LINGER_MIN`]. The order is
+//! kept of at most an eighth of a worker's connections ([`Lingering::bound`]); further ones wait
+//! for their time.
 
 use super::Handler;
-use crate::session::{Framing, Phase, Session, Sessions};
+use super::goodbye::Answer;
+use crate::session::{Framing, Phase};
 use gateway_proto::websocket::CloseWatch;
-use netpoll::{Backend, ConnectionId, Introspect, SendError, SharedBuffer, Timestamp, release_queue};
-use std::collections::VecDeque;
+use netpoll::{Backend, ConnectionId, Introspect, SendError, SharedBuffer, Timestamp};
 use std::time::Duration;
 
-/// How much of its time a connection lingers for the peer's close frame: a peer that knows of none still sees FIN before the end.
+/// How much of its time a connection lingers for the peer's close frame: a peer that knows of none
+/// still sees FIN before the end.
 const fn close_frame_wait(linger: Duration) -> Duration {
     Duration::from_millis(linger.as_millis() as u64 * 3 / 4)
 }
@@ -32,7 +36,8 @@ const fn close_frame_wait(linger: Duration) -> Duration {
 /// paid for that.
 const DISCARDED_KIB_MAX: u16 = 1024;
 
-/// How long a connection lingers at least: its last word has left by then, and has come to most peers.
+/// How long a connection lingers at least: its last word has left by then, and has come to most
+/// peers.
 const LINGER_MIN: Duration = Duration::from_millis(250);
 
 /// How often that is looked at while the table is full.
@@ -41,112 +46,9 @@ const PLACES_EVERY: Duration = Duration::from_millis(20);
 /// Lingering connections that are closed in a turn at most while newcomers wait for a place.
 const PLACES_PER_TURN: usize = 8;
 
-/// Lingering connections that a worker keeps the order of at least.
-const LISTED_MIN: usize = 64;
-
-/// Whether the peer is still to say its own last word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Its close frame, where it speaks WebSocket.
-    Awaited,
-    /// It has sent its close frame.
-    Came,
-}
-
-/// The lingering connections of a worker, those that have lingered for longest first. An entry whose connection has gone stays
-/// until it is the first.
-#[derive(Debug)]
-pub struct Lingering {
-    entries: VecDeque<(ConnectionId, Timestamp)>,
-    /// Connections that linger, listed or not.
-    count: usize,
-    listed_max: usize,
-}
-
-impl Lingering {
-    /// How many of a worker's `connections_max` are listed at most.
-    const fn bound(connections_max: usize) -> usize {
-        let share = connections_max / 8;
-        if share > LISTED_MIN { share } else { LISTED_MIN }
-    }
-
-    /// Bytes of the list for so many connections.
-    pub const fn bytes(connections_max: usize) -> usize {
-        Self::bound(connections_max) * size_of::<(ConnectionId, Timestamp)>()
-    }
-
-    /// Reserves the list for a worker of so many connections.
-    pub fn with_capacity(connections_max: usize) -> Lingering {
-        let listed_max = Self::bound(connections_max);
-        Lingering { entries: VecDeque::with_capacity(listed_max), count: 0, listed_max }
-    }
-
-    /// Connections that linger.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Gives the memory back when no connection lingers.
-    pub fn trim(&mut self) {
-        if self.count == 0 {
-            self.entries.clear();
-            release_queue(&mut self.entries);
-        }
-    }
-
-    /// A session begins to linger.
-    fn begin(&mut self, session: &mut Session, now: Timestamp) {
-        session.lingers = true;
-        self.count += 1;
-        if self.entries.len() == self.listed_max {
-            self.entries.pop_front(); // it ends by its time
-        }
-        self.entries.push_back((session.connection, now));
-    }
-
-    /// Takes the connection that has lingered for longest off the list, if it began `before` then.
-    fn take_oldest(&mut self, sessions: &mut Sessions, before: Timestamp) -> Option<ConnectionId> {
-        loop {
-            let (connection, began) = *self.entries.front()?;
-            match sessions.get_mut(connection).filter(|session| session.lingers) {
-                Some(_) if began >= before => return None,
-                Some(session) => {
-                    self.forget(session);
-                    self.entries.pop_front();
-                    return Some(connection);
-                }
-                None => drop(self.entries.pop_front()),
-            }
-        }
-    }
-
-    /// The session lingers no longer, if it did.
-    fn forget(&mut self, session: &mut Session) {
-        self.count -= usize::from(std::mem::take(&mut session.lingers));
-    }
-
-    /// As many linger as are counted, and all of them are closing.
-    ///
-    /// # Panics
-    /// When that does not hold.
-    pub fn invariants(&self, sessions: &Sessions) {
-        let all = (0..sessions.slots()).filter_map(|index| sessions.at(index));
-        let lingering: Vec<_> = all.filter(|session| session.lingers).collect();
-        assert_eq!(lingering.len(), self.count, "lingering connections");
-        assert!(self.entries.len() <= self.listed_max, "the list has outgrown its memory");
-        for session in lingering {
-            assert!(
-                session.phase == Phase::Closing,
-                "{:?} lingers in {:?}",
-                session.connection,
-                session.phase
-            );
-        }
-    }
-}
-
 impl<B: Backend> Handler<B> {
-    /// Says `last` and keeps the connection until the peer has had the time to take it. The session has been left.
+    /// Says `last` and keeps the connection until the peer has had the time to take it. The session
+    /// has been left.
     pub(super) fn linger(
         &mut self,
         connection: ConnectionId,
@@ -175,7 +77,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// What looks for the peer's close frame, when one is to come: it has been shown what was received and not decoded yet.
+    /// What looks for the peer's close frame, when one is to come: it has been shown what was
+    /// received and not decoded yet.
     pub(super) fn close_watch(&mut self, connection: ConnectionId, answer: Answer) -> Option<CloseWatch> {
         let session = self.shard.sessions.get_mut(connection)?;
         if answer == Answer::Came || !session.websocket || session.phase == Phase::Handshake {
@@ -187,8 +90,8 @@ impl<B: Backend> Handler<B> {
         (!has_closed).then_some(watch)
     }
 
-    /// Bytes of a connection that is closing: they are discarded. Does nothing for one that is not, so what was received and
-    /// not kept when its session ended can always be shown.
+    /// Bytes of a connection that is closing: they are discarded. Does nothing for one that is not,
+    /// so what was received and not kept when its session ended can always be shown.
     pub(super) fn discard_until_close(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         if session.framing.discard(bytes, DISCARDED_KIB_MAX) {
@@ -241,59 +144,5 @@ impl<B: Backend> Handler<B> {
     pub(crate) fn until_places(&self, wait: Duration) -> Duration {
         let may_give = self.shard.lingering.count() > 0 && self.io.queues().is_full();
         if may_give { wait.min(PLACES_EVERY) } else { wait }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::SocketAddr;
-
-    fn sessions(count: u32) -> (Sessions, Vec<ConnectionId>) {
-        let mut sessions = Sessions::with_capacity(count as usize, 1, 0);
-        let ids: Vec<_> = (0..count).map(|index| ConnectionId::new(index, 7)).collect();
-        for id in &ids {
-            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            sessions.insert(*id, (0, true), peer, Timestamp::ZERO).phase = Phase::Closing;
-        }
-        (sessions, ids)
-    }
-
-    #[test]
-    fn the_one_that_has_lingered_for_longest_goes_first_and_none_too_soon() {
-        let (mut sessions, ids) = sessions(400);
-        let mut lingering = Lingering::with_capacity(16);
-        let at = Timestamp::from_nanos;
-        for (number, id) in ids[..4].iter().enumerate() {
-            lingering.begin(sessions.get_mut(*id).unwrap(), at(100 + number as u64));
-        }
-        lingering.forget(sessions.get_mut(ids[0]).unwrap());
-        lingering.forget(sessions.get_mut(ids[0]).unwrap()); // once
-        assert_eq!(lingering.count(), 3);
-        assert_eq!(lingering.take_oldest(&mut sessions, at(101)), None, "the first that is left began then");
-        assert_eq!(lingering.take_oldest(&mut sessions, at(103)), Some(ids[1]));
-        assert_eq!(lingering.take_oldest(&mut sessions, at(103)), Some(ids[2]));
-        assert_eq!(lingering.take_oldest(&mut sessions, at(103)), None);
-        assert_eq!(lingering.count(), 1);
-        lingering.invariants(&sessions);
-    }
-
-    #[test]
-    fn the_list_never_outgrows_its_memory() {
-        let (mut sessions, ids) = sessions(1000);
-        let mut lingering = Lingering::with_capacity(1000);
-        let capacity = lingering.entries.capacity();
-        for (number, id) in ids.iter().enumerate() {
-            lingering.begin(sessions.get_mut(*id).unwrap(), Timestamp::ZERO);
-            if number % 3 > 0 {
-                lingering.forget(sessions.get_mut(*id).unwrap());
-            }
-            lingering.invariants(&sessions);
-        }
-        assert_eq!((lingering.count(), lingering.entries.capacity()), (334, capacity));
-        let listed =
-            std::iter::from_fn(|| lingering.take_oldest(&mut sessions, Timestamp::from_nanos(1))).count();
-        assert_eq!(listed, 42, "of the last 125 a third");
-        lingering.invariants(&sessions);
     }
 }

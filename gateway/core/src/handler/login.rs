@@ -1,8 +1,8 @@
 //! Logging in: the Auth frame, the verifier's verdict, and the answers of the homes.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::inbound::Frame;
+use super::framing::Frame;
+use super::goodbye::Goodbye;
 use crate::address::Address;
 use crate::message::{AuditKind, AuthError, Message, NameKind, Verdict, VerifyRequest};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
@@ -58,8 +58,9 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Hands a token to the verifier; false when it has too much to do. An address may have as many tokens waiting as places
-    /// are left: one that sends garbage without end leaves half of them to others.
+    /// Hands a token to the verifier; false when it has too much to do. An address may have as many
+    /// tokens waiting as places are left: one that sends garbage without end leaves half of them to
+    /// others.
     fn verify(&mut self, connection: ConnectionId, sequence: i32, body: Buffer) -> bool {
         let Some(source) = self.source(connection) else { return true };
         let verifying = &self.context.settings.shared.verifying;
@@ -113,8 +114,8 @@ impl<B: Backend> Handler<B> {
         self.close(connection, Goodbye::Closed(code, &reason));
     }
 
-    /// Registers the session under its names; the reply goes out when their homes have answered. Without a verified
-    /// identity the client is who it says it is.
+    /// Registers the session under its names; the reply goes out when their homes have answered.
+    /// Without a verified identity the client is who it says it is.
     fn login(&mut self, connection: ConnectionId, body: &[u8], verified: Option<Identity<'_>>) {
         let mut scratch = [0; SCRATCH_SIZE_MAX];
         let request = match AuthRequest::parse(body, &mut scratch) {
@@ -141,7 +142,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Enters the session's names, accept set and room; returns how many homes will answer, `None` when a table is full.
+    /// Enters the session's names, accept set and room; returns how many homes will answer, `None`
+    /// when a table is full.
     fn register(
         &mut self,
         connection: ConnectionId,
@@ -150,7 +152,8 @@ impl<B: Backend> Handler<B> {
     ) -> Option<u8> {
         let source = self.source(connection)?;
         let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice(), source);
-        // From here on what was entered is given up with the session, so an early return leaks nothing.
+        // From here on what was entered is given up with the session, so an early return leaks
+        // nothing.
         self.shard.sessions.set_logging_in(connection, Phase::Registering);
         let who = self.shard.sessions.identified(connection)?;
         self.shard.sessions.set_accepts(&who, accepts?);
@@ -179,8 +182,9 @@ impl<B: Backend> Handler<B> {
         Some(answers_due)
     }
 
-    /// Keeps what a token says; `None` when there is no room for its rooms. Its end is a time of the worker's own clock, which
-    /// nobody sets: a wall clock that is put right later moves nothing.
+    /// Keeps what a token says; `None` when there is no room for its rooms. Its end is a time of
+    /// the worker's own clock, which nobody sets: a wall clock that is put right later moves
+    /// nothing.
     fn keep_token(&mut self, connection: ConnectionId, token: Token<'_>) -> Option<()> {
         let ends = TokenEnd::after(self.turn.now, token.valid_for_ms);
         let session = self.shard.sessions.get_mut(connection)?;
@@ -198,8 +202,8 @@ impl<B: Backend> Handler<B> {
         Some(())
     }
 
-    /// Whose a key is: its user by hash, never 0; where nobody is asked for a token, 0 for all, for there any client takes any
-    /// key over, as in goim.
+    /// Whose a key is: its user by hash, never 0; where nobody is asked for a token, 0 for all, for
+    /// there any client takes any key over, as in goim.
     pub(crate) fn owner_tag(&self, session: &Session) -> u32 {
         match self.context.settings.auth {
             AuthMode::None => 0,
@@ -298,7 +302,8 @@ impl<B: Backend> Handler<B> {
     }
 }
 
-/// Whether a client says that it is another user than its token does. Saying nothing contradicts nothing.
+/// Whether a client says that it is another user than its token does. Saying nothing contradicts
+/// nothing.
 fn contradicts(claimed: &Identity<'_>, verified: &Identity<'_>) -> bool {
     let mid = claimed.mid != 0 && claimed.mid != verified.mid;
     let uid = claimed.uid.is_some() && claimed.uid != verified.uid;

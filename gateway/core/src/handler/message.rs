@@ -1,8 +1,8 @@
 //! SendMessage and Publish: messages between clients, relayed where they were received.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::inbound::Frame;
+use super::framing::Frame;
+use super::goodbye::Goodbye;
 use crate::address::{Address, Fingerprint};
 use crate::io::{Framed, rewrite_in_place};
 use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};

@@ -1,25 +1,27 @@
-//! Frames that have not come whole, when buffers run short: which connections go, and which may not be asked to.
+//! Frames that have not come whole, when buffers run short: which connections go, and which may not
+//! be asked to.
 //!
-//! Under pressure droppable messages are dropped by the bound of each queue; then, of the connections whose end gives blocks of the
-//! very pool back that is short, some are closed in the order that `relief` has: a frame that has not come whole is let come for a
-//! second while there is a receiver to close that hogs the pool; and only when there is none of them is the request at hand refused.
+//! Under pressure droppable messages are dropped by the bound of each queue; then, of the
+//! connections whose end gives blocks of the very pool back that is short, some are closed in the
+//! order that `relief` has: a frame that has not come whole is let come for a second while there is
+//! a receiver to close that hogs the pool; and only when there is none of them is the request at
+//! hand refused.
 //!
-//! A request that no pool could ever serve makes no connection go, and one of a connection that has not logged in only others
-//! that have not. Those are also held to half of a pool among them: beyond that the newest takes the place of the oldest.
+//! A request that no pool could ever serve makes no connection go, and one of a connection that has
+//! not logged in only others that have not. Those are also held to half of a pool among them:
+//! beyond that the newest takes the place of the oldest.
 //!
-//! Before all that, a client whose bytes find no block waits for one where the backend can let it: there blocks are away until
-//! peers acknowledge them, and come home although nobody goes (docs/decisions/0010).
+//! Before all that, a client whose bytes find no block waits for one where the backend can let it:
+//! there blocks are away until peers acknowledge them, and come home although nobody goes
+//! (docs/decisions/0010).
 
 use super::Handler;
-use super::close::Goodbye;
-use super::relief::Bearers;
+use super::goodbye::Goodbye;
+use super::state::relief::{Bearers, CLOSES_MAX};
 use crate::session::{Carry, Instant16, Phase, PoolExhausted, Session};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, Buffer, BufferPools, ConnectionId, PoolSet};
 use std::time::Duration;
-
-/// Connections closed in one turn at most, or for one request.
-pub(super) const CLOSES_MAX: usize = 4;
 
 /// A frame that has begun within this time is let come while its pool is short but not empty.
 const FRAME_GRACE: Duration = Duration::from_secs(1);
@@ -29,19 +31,13 @@ const FRAMES_PER_TURN: usize = 1024;
 /// How often that is.
 const FRAMES_EVERY: Duration = Duration::from_millis(50);
 
-impl Bearers {
-    fn include(self, session: &Session) -> bool {
-        self == Bearers::All || matches!(session.phase, Phase::Handshake | Phase::Unauthenticated)
-    }
-}
-
 fn is_before(session: &Session, instant: Instant16) -> bool {
     session.carry.since().compare(instant).is_lt()
 }
 
 impl<B: Backend> Handler<B> {
-    /// Ends the first connection whose frame has had its time of those of `bearers` that hold a block of `pools`. False when there
-    /// is none.
+    /// Ends the first connection whose frame has had its time of those of `bearers` that hold a
+    /// block of `pools`. False when there is none.
     pub(super) fn shed_late_carrier(&mut self, pools: PoolSet, bearers: Bearers) -> bool {
         let late = self.late();
         self.shed_carrier(pools, |session| bearers.include(session) && is_before(session, late))
@@ -53,9 +49,9 @@ impl<B: Backend> Handler<B> {
         Instant16::of(netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64)))
     }
 
-    /// Gives `buffer`, of which `count` bytes are to be carried, back to the backend when no block is free for them and it takes
-    /// it: then they come again. Else the buffer. Those that have not logged in do not wait: they hold little, and make room
-    /// among themselves.
+    /// Gives `buffer`, of which `count` bytes are to be carried, back to the backend when no block
+    /// is free for them and it takes it: then they come again. Else the buffer. Those that have not
+    /// logged in do not wait: they hold little, and make room among themselves.
     pub(crate) fn wait_for_block(
         &mut self,
         connection: ConnectionId,
@@ -80,8 +76,8 @@ impl<B: Backend> Handler<B> {
         refused
     }
 
-    /// Lets a connection's carry grow to `size` bytes by `grow`, which is called again when somebody has made room. Ends
-    /// the connection when there is none.
+    /// Lets a connection's carry grow to `size` bytes by `grow`, which is called again when
+    /// somebody has made room. Ends the connection when there is none.
     pub(crate) fn grow_carry(
         &mut self,
         connection: ConnectionId,
@@ -124,8 +120,8 @@ impl<B: Backend> Handler<B> {
         self.close(connection, Goodbye::Closed(CloseCode::OVERLOAD, &"no buffer is free"));
     }
 
-    /// Ends the first connection for which `may_go` holds of those that hold a block of `pools` for a frame that has not
-    /// come whole. False when there is none.
+    /// Ends the first connection for which `may_go` holds of those that hold a block of `pools` for
+    /// a frame that has not come whole. False when there is none.
     fn shed_carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> bool {
         let Some(connection) = self.carrier(pools, may_go) else { return false };
         self.shed(connection, Self::end_for_block);
@@ -152,8 +148,8 @@ impl<B: Backend> Handler<B> {
         self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
     }
 
-    /// The first connection but `asker` of `bearers` that holds a block of `pools` for a frame that has not come whole, and that
-    /// began before `late` if that is given.
+    /// The first connection but `asker` of `bearers` that holds a block of `pools` for a frame that
+    /// has not come whole, and that began before `late` if that is given.
     pub(super) fn carrier_but(
         &mut self,
         asker: ConnectionId,
@@ -167,7 +163,8 @@ impl<B: Backend> Handler<B> {
         })
     }
 
-    /// Bytes of blocks of `pools` that connections hold for frames that have not come whole, of those for which `counts` holds.
+    /// Bytes of blocks of `pools` that connections hold for frames that have not come whole, of
+    /// those for which `counts` holds.
     fn carried_bytes(&mut self, pools: PoolSet, counts: impl Fn(&Session) -> bool) -> usize {
         if pools.is_empty() {
             return 0;
@@ -177,8 +174,8 @@ impl<B: Backend> Handler<B> {
         self.shard.sessions.carried_bytes(|session| counts(session) && holds(session))
     }
 
-    /// The pools of `pools` of which frames that have not come whole hold at least half: what receivers hold is no fault of clients
-    /// that send slowly.
+    /// The pools of `pools` of which frames that have not come whole hold at least half: what
+    /// receivers hold is no fault of clients that send slowly.
     pub(super) fn hogged_by_frames(&mut self, pools: PoolSet) -> PoolSet {
         let mut hogged = PoolSet::default();
         if !self.shard.sessions.has_carriers() {
@@ -201,8 +198,8 @@ impl<B: Backend> Handler<B> {
         self.shard.sessions.first_carrier(|session| may_go(session) && holds(session))
     }
 
-    /// Ends connections that have begun a frame, or a message in fragments, and take too long to complete it. Those that
-    /// have not logged in have the time of the login.
+    /// Ends connections that have begun a frame, or a message in fragments, and take too long to
+    /// complete it. Those that have not logged in have the time of the login.
     pub(crate) fn expire_frames(&mut self) {
         let now = self.turn.now;
         if now < self.turn.frames_due || !self.shard.sessions.has_carriers() {

@@ -10,7 +10,7 @@
 //! has a number of frames, not a rate.
 
 use super::Handler;
-use super::close::Goodbye;
+use super::goodbye::Goodbye;
 use crate::session::flow::Stage;
 use crate::session::{Instant16, Open, Phase};
 use crate::settings::ListenerKind;

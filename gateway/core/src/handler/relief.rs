@@ -2,35 +2,42 @@
 //!
 //! One order for the pieces of send queues, for blocks of each size and for memory:
 //!
-//! 1. blocks only: connections without a login that hold one for a frame that has not come whole for a second (`pressure`);
-//! 2. receivers whose sockets have taken nothing for `session.slow_consumer_timeout_ms`, that which holds most first;
-//! 3. blocks only: connections with a login whose frame has not come whole for a second, where such frames hold half of a pool.
+//! 1. blocks only: connections without a login that hold one for a frame that has not come whole
+//!    for a second (`pressure`);
+//! 2. receivers whose sockets have taken nothing for `session.slow_consumer_timeout_ms`, that which
+//!    holds most first;
+//! 3. blocks only: connections with a login whose frame has not come whole for a second, where such
+//!    frames hold half of a pool.
 //!
-//! A receiver whose socket takes bytes is none of them, whatever others send to it: what would keep a scarce block behind others
-//! is refused when it is queued ([`netpoll::BufferPools::is_scarce`]), and pieces have their shares.
+//! A receiver whose socket takes bytes is none of them, whatever others send to it: what would keep
+//! a scarce block behind others is refused when it is queued ([`netpoll::BufferPools::is_scarce`]),
+//! and pieces have their shares.
 //!
-//! Where nothing at all is left that goes further. A request at hand that finds no block or no piece takes one of a receiver that
-//! holds at least a [`HOG_PART`] of the pool, of a frame of a moment ago without a login, of a receiver that holds anything, or of
-//! a frame of a moment ago. So do bytes that have found no receive buffer for [`DROUGHT_MAX`], and memory at its end. Of receivers
-//! those go first whose sockets have taken nothing for [`STILL_MIN`].
+//! Where nothing at all is left that goes further. A request at hand that finds no block or no
+//! piece takes one of a receiver that holds at least a [`HOG_PART`] of the pool, of a frame of a
+//! moment ago without a login, of a receiver that holds anything, or of a frame of a moment ago. So
+//! do bytes that have found no receive buffer for [`DROUGHT_MAX`], and memory at its end. Of
+//! receivers those go first whose sockets have taken nothing for [`STILL_MIN`].
 //!
-//! Blocks that receivers of one worker hold may be another worker's, or the control thread's: an owner with a pool of which fewer
-//! than a quarter is free asks all workers for its blocks ([`crate::memory::Signal`]). Each takes that pool for scarce then, and
-//! closes one stalled receiver that holds such blocks when fewer than an eighth is free.
+//! Blocks that receivers of one worker hold may be another worker's, or the control thread's: an
+//! owner with a pool of which fewer than a quarter is free asks all workers for its blocks
+//! ([`crate::memory::Signal`]). Each takes that pool for scarce then, and closes one stalled
+//! receiver that holds such blocks when fewer than an eighth is free.
 //!
-//! The connection that asks is never among them. One look is bounded ([`LOOK_MAX`]) and goes on where the last one ended, so
-//! a turn is.
+//! The connection that asks is never among them. One look is bounded ([`LOOK_MAX`]) and goes on
+//! where the last one ended, so a turn is.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::pressure::CLOSES_MAX;
+use super::goodbye::Goodbye;
+use super::state::relief::{Bearers, CLOSES_MAX, Holder, Shortage, Uptake, Wanted};
 use crate::metrics::SlowReason;
 use crate::session::Phase;
 use gateway_proto::codes::CloseCode;
-use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolId, PoolSet, Queues, Timestamp};
+use netpoll::{ASKED_MAX, Backend, ConnectionId, PoolSet, Queues};
 use std::time::Duration;
 
-/// A receiver that has not stalled goes before a frame of a client's only if it holds at least this part of the pool.
+/// A receiver that has not stalled goes before a frame of a client's only if it holds at least this
+/// part of the pool.
 const HOG_PART: usize = 32;
 /// A receiver whose socket has taken nothing for this long goes before those that read.
 const STILL_MIN: Duration = Duration::from_millis(250);
@@ -40,106 +47,16 @@ const DROUGHT_MAX: Duration = Duration::from_secs(1);
 const LOOK_MAX: usize = 32 << 10;
 /// The same for all decisions of a turn.
 const LOOKS_PER_TURN: usize = 4 * LOOK_MAX;
-/// How long relief rests after a look that found no connection to close, and how often blocks are asked for.
+/// How long relief rests after a look that found no connection to close, and how often blocks are
+/// asked for.
 const REST: Duration = Duration::from_millis(10);
-/// How often requests for blocks are served: each time those of every owner that goes on asking are among them.
+/// How often requests for blocks are served: each time those of every owner that goes on asking are
+/// among them.
 const SERVED_EVERY: Duration = Duration::from_millis(20);
 
-/// How far relief is, from one turn to the next.
-#[derive(Debug)]
-pub(super) struct Relief {
-    /// When it looks for connections to close next, after it found none.
-    due: Timestamp,
-    /// When this worker asks for blocks of its own pools next.
-    blocks_due: Timestamp,
-    /// Since when no receive buffer has been left, and nothing was received.
-    dry_since: Option<Timestamp>,
-    /// Requests of other owners for their blocks that were served, when the next ones may be, and whether the last were any.
-    requests_served: u32,
-    requests_due: Timestamp,
-    knows_requests: bool,
-    /// A connection is being closed for a shortage: its last word makes no others go.
-    pub(super) is_closing: bool,
-    /// Where in the backend's list of the waiting it goes on.
-    cursor: usize,
-    /// Entries and pieces that it has looked at in this turn.
-    looks: usize,
-}
-
-impl Relief {
-    pub(super) fn new(now: Timestamp) -> Relief {
-        Relief {
-            due: now,
-            blocks_due: now,
-            dry_since: None,
-            requests_served: 0,
-            requests_due: now,
-            knows_requests: false,
-            is_closing: false,
-            cursor: 0,
-            looks: 0,
-        }
-    }
-
-    pub(super) fn begin_turn(&mut self) {
-        self.looks = 0;
-    }
-}
-
-/// What is short.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Shortage {
-    /// Pieces of send queues.
-    Pieces,
-    /// Blocks of these pools.
-    Blocks(PoolSet),
-    /// Blocks of a pool of another owner.
-    Foreign(PoolId),
-    /// The machine's or the container's memory.
-    Memory,
-}
-
-/// What is wanted back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    pub(super) what: Shortage,
-    /// Whether nothing at all is left: then receivers that have not stalled go, too.
-    pub(super) is_last_resort: bool,
-    /// The connection that asks.
-    pub(super) asker: Option<ConnectionId>,
-}
-
-/// How a receiver's socket takes what waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Uptake {
-    /// It has taken bytes within [`STILL_MIN`].
-    Reads,
-    /// It has taken none for that long.
-    Still,
-    /// It has taken none for `session.slow_consumer_timeout_ms`.
-    Stalled,
-}
-
-/// A receiver that holds of what is wanted. The greatest goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Holder {
-    uptake: Uptake,
-    held: usize,
-    connection: ConnectionId,
-}
-
-/// Whose frames that have not come whole may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bearers {
-    /// Of connections that have not begun to log in.
-    Unauthenticated,
-    /// Of all, those without a login first.
-    All,
-}
-
 impl<B: Backend> Handler<B> {
-    /// Closes stalled receivers and late half frames while a pool or the store of pieces is short, at most [`CLOSES_MAX`] of them,
-    /// and asks other workers for the blocks of scarce pools.
+    /// Closes stalled receivers and late half frames while a pool or the store of pieces is short,
+    /// at most [`CLOSES_MAX`] of them, and asks other workers for the blocks of scarce pools.
     pub(crate) fn relieve_pressure(&mut self) {
         let scarce = self.io.pools().scarce();
         if !scarce.is_empty() && self.turn.now >= self.relief.blocks_due {
@@ -166,7 +83,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Closes a connection with a late half frame where such frames hold much of a pool. False when there is none.
+    /// Closes a connection with a late half frame where such frames hold much of a pool. False when
+    /// there is none.
     fn shed_late_hog(&mut self, blocks: PoolSet) -> bool {
         let hogged = self.hogged_by_frames(blocks);
         self.shed_late_carrier(hogged, Bearers::All)
@@ -178,8 +96,8 @@ impl<B: Backend> Handler<B> {
         self.relief.dry_since = is_dry.then(|| self.relief.dry_since.unwrap_or(self.turn.now));
     }
 
-    /// Closes a receiver, stalled or not, that holds receive buffers of which none has come home for [`DROUGHT_MAX`]. False when
-    /// there is none.
+    /// Closes a receiver, stalled or not, that holds receive buffers of which none has come home
+    /// for [`DROUGHT_MAX`]. False when there is none.
     fn end_drought(&mut self) -> bool {
         let is_long = |since| self.turn.now.since(since) >= DROUGHT_MAX;
         if !self.relief.dry_since.is_some_and(is_long) || !self.io.pools().receive_is_dry() {
@@ -189,8 +107,8 @@ impl<B: Backend> Handler<B> {
         self.close_holder(&Wanted { what, is_last_resort: true, asker: None })
     }
 
-    /// Learns which pools of other owners are asked for, and closes the stalled receiver that holds most blocks of each that is
-    /// short: not oftener than every [`SERVED_EVERY`].
+    /// Learns which pools of other owners are asked for, and closes the stalled receiver that holds
+    /// most blocks of each that is short: not oftener than every [`SERVED_EVERY`].
     pub(crate) fn serve_block_requests(&mut self) {
         let memory = &self.context.settings.shared.memory;
         let has_news = self.relief.knows_requests || memory.block_requests() != self.relief.requests_served;
@@ -218,13 +136,15 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Whether more than three quarters of the shared pieces are in use: pushes, which may use seven eighths, leave each other little.
+    /// Whether more than three quarters of the shared pieces are in use: pushes, which may use
+    /// seven eighths, leave each other little.
     fn is_store_short(&self) -> bool {
         let store = self.io.queues().send_store();
         store.used * 4 > store.max * 3
     }
 
-    /// Bytes of the blocks of `pools` that make a receiver that has not stalled one to close before a frame of a client's.
+    /// Bytes of the blocks of `pools` that make a receiver that has not stalled one to close before
+    /// a frame of a client's.
     fn hog_bytes(&mut self, pools: PoolSet) -> usize {
         (self.io.pools().bytes_of(pools) / HOG_PART).max(1)
     }
@@ -242,9 +162,10 @@ impl<B: Backend> Handler<B> {
         !self.relief.is_closing && self.close_holder(&wanted)
     }
 
-    /// Calls `make`, which needs a block of `size` bytes, until it has one: connections other than `asker` that hold such blocks
-    /// go for it, at most [`CLOSES_MAX`], without a word of their own (which would need a block). The last word of a connection that
-    /// goes for others is not worth that.
+    /// Calls `make`, which needs a block of `size` bytes, until it has one: connections other than
+    /// `asker` that hold such blocks go for it, at most [`CLOSES_MAX`], without a word of their own
+    /// (which would need a block). The last word of a connection that goes for others is not worth
+    /// that.
     pub(super) fn with_block<T>(
         &mut self,
         asker: ConnectionId,
@@ -266,8 +187,9 @@ impl<B: Backend> Handler<B> {
         make(self)
     }
 
-    /// Closes one connection other than `asker` that holds blocks of `pools`: a receiver without a word, one with a frame that has
-    /// not come whole by `end`. See the module for the order. False when there is none.
+    /// Closes one connection other than `asker` that holds blocks of `pools`: a receiver without a
+    /// word, one with a frame that has not come whole by `end`. See the module for the order. False
+    /// when there is none.
     pub(super) fn make_room_in_pools(
         &mut self,
         pools: PoolSet,
@@ -306,8 +228,8 @@ impl<B: Backend> Handler<B> {
         true
     }
 
-    /// Closes the receiver that holds most of what is wanted, without a word (its queue would have to wait for one), so that what
-    /// it holds is free at once. False when there is none.
+    /// Closes the receiver that holds most of what is wanted, without a word (its queue would have
+    /// to wait for one), so that what it holds is free at once. False when there is none.
     pub(super) fn close_holder(&mut self, wanted: &Wanted) -> bool {
         let Some(holder) = self.holder(wanted) else { return false };
         let reason = match wanted.what {
@@ -318,8 +240,8 @@ impl<B: Backend> Handler<B> {
         true
     }
 
-    /// The receiver to close: of those that are stalled the one that holds most; as a last resort of those that are still, else of
-    /// all.
+    /// The receiver to close: of those that are stalled the one that holds most; as a last resort
+    /// of those that are still, else of all.
     fn holder(&mut self, wanted: &Wanted) -> Option<Holder> {
         let look_max = LOOK_MAX.min(LOOKS_PER_TURN.saturating_sub(self.relief.looks));
         let (now, timeout) = (self.turn.now, self.policy.slow_consumer_timeout);
@@ -362,7 +284,8 @@ impl<B: Backend> Handler<B> {
         best
     }
 
-    /// Ends a slow consumer without a word. One that was ending anyway has its reason, and is counted by it.
+    /// Ends a slow consumer without a word. One that was ending anyway has its reason, and is
+    /// counted by it.
     fn abort_slow(&mut self, connection: ConnectionId, reason: SlowReason) {
         let lives =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);

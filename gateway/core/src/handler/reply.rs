@@ -1,9 +1,9 @@
 //! What the server answers to one connection.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::inbound::Frame;
-use super::pressure::CLOSES_MAX;
+use super::framing::Frame;
+use super::goodbye::Goodbye;
+use super::state::relief::CLOSES_MAX;
 use crate::io::rewrite_in_place;
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::Open;

@@ -1,71 +1,34 @@
-//! When the memory of the machine, or of the container, runs short: who is not let in, and who goes.
+//! When the memory of the machine, or of the container, runs short: who is not let in, and who
+//! goes.
 //!
-//! Pools and tables cannot outgrow what was reserved; what clients make the kernel hold can. The order (DESIGN, "Time,
-//! limits, overload"), each step with those before it:
+//! Pools and tables cannot outgrow what was reserved; what clients make the kernel hold can. The
+//! order (DESIGN, "Time, limits, overload"), each step with those before it:
 //!
 //! 1. new connections are refused, with a reason that they can see ([`Level::Refuse`]);
-//! 2. messages that may be dropped are not queued for receivers that have not taken earlier ones ([`Level::Shed`],
-//!    see `deliver`);
-//! 3. the slowest consumers are closed, some for each reading of the gauge, so that what one gives back is seen before
-//!    the next ones go ([`Level::Close`]).
+//! 2. messages that may be dropped are not queued for receivers that have not taken earlier ones
+//!    ([`Level::Shed`], see `deliver`);
+//! 3. the slowest consumers are closed, some for each reading of the gauge, so that what one gives
+//!    back is seen before the next ones go ([`Level::Close`]).
 //!
-//! Memory is read some times a second, and a storm of connections could fill it between two readings. So each reading says how
-//! many it leaves room for, and the workers' shares of that bound what they take on until the next.
+//! Memory is read some times a second, and a storm of connections could fill it between two
+//! readings. So each reading says how many it leaves room for, and the workers' shares of that
+//! bound what they take on until the next.
 //!
-//! A reason is kept for its client until he has read it or a moment has passed, and with it all that a connection takes. So
-//! it is given to some in a moment; a storm of others, and all at the very end of memory, are reset.
+//! A reason is kept for its client until he has read it or a moment has passed, and with it all
+//! that a connection takes. So it is given to some in a moment; a storm of others, and all at the
+//! very end of memory, are reset.
 
 use super::Handler;
-use super::close::Goodbye;
-use super::relief::{Shortage, Wanted};
-use crate::memory::{Level, MemoryState};
-use crate::settings::{LINGER, ListenerKind};
+use super::goodbye::Goodbye;
+use super::state::memory_pressure::Admissions;
+use super::state::relief::{Shortage, Wanted};
+use crate::memory::Level;
+use crate::settings::ListenerKind;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, ConnectionId, Timestamp};
+use netpoll::{Backend, ConnectionId};
 
 /// Slow consumers that a worker closes for one reading at most.
 const CLOSES_PER_READING: usize = 8;
-
-/// Connections that a worker refuses with a reason in each [`LINGER`] at most.
-const REASONS_MAX: u32 = 256;
-
-/// How many connections a worker took on since the last reading.
-#[derive(Clone, Copy, Debug, Default)]
-struct Admissions {
-    reading: u32,
-    count: u32,
-}
-
-/// How many connections were refused with a reason since when.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refusals {
-    since: Timestamp,
-    count: u32,
-}
-
-impl Refusals {
-    /// Whether one more may be given a reason.
-    pub(super) fn admit(&mut self, now: Timestamp) -> bool {
-        if now.since(self.since) >= LINGER {
-            *self = Refusals { since: now, count: 0 };
-        }
-        self.count += 1;
-        self.count <= REASONS_MAX
-    }
-}
-
-/// The state of memory, and what this worker has done about it.
-#[derive(Debug, Default)]
-pub(super) struct MemoryPressure {
-    /// How near the end of memory is.
-    pub(super) state: MemoryState,
-    /// The reading for which slow consumers were closed last.
-    served: u32,
-    /// Connections taken on since the last reading.
-    admissions: Admissions,
-    /// Connections refused with a reason lately.
-    pub(super) refusals: Refusals,
-}
 
 impl<B: Backend> Handler<B> {
     /// Whether memory lasts for one more connection; then it is counted.
@@ -80,8 +43,8 @@ impl<B: Backend> Handler<B> {
         has
     }
 
-    /// Turns away a connection that was just accepted. Over WebSocket the answer waits for the upgrade request: a
-    /// client hears nothing before.
+    /// Turns away a connection that was just accepted. Over WebSocket the answer waits for the
+    /// upgrade request: a client hears nothing before.
     pub(crate) fn refuse_for_memory(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;

@@ -1,8 +1,8 @@
 //! How connections share a turn: what each receive is handled of now, and what waits in the
-//! backlog ([`super::backlog`] has the picture and the bounds).
+//! backlog ([`super::state::backlog`] has the picture and the bounds).
 
 use super::Handler;
-use super::backlog::{BACKLOG_PER_TURN, RESTS_MAX, Rest};
+use super::state::backlog::{BACKLOG_PER_TURN, RESTS_MAX, Rest};
 use netpoll::{Backend, Buffer, ConnectionId};
 
 impl<B: Backend> Handler<B> {

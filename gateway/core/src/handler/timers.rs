@@ -2,10 +2,10 @@
 //! lingering.
 
 use super::Handler;
-use super::close::Goodbye;
+use super::goodbye::Goodbye;
 use crate::session::Phase;
 use gateway_proto::codes::CloseCode;
-use netpoll::{Backend, ConnectionId};
+use netpoll::{Backend, ConnectionId, Timestamp};
 use std::time::Duration;
 
 /// Timers handled in a turn at most.
@@ -92,5 +92,25 @@ impl<B: Backend> Handler<B> {
             .then(|| self.resume_at(connection).min(self.turn.now + STOP_LOOK_EVERY));
         let ends = [session.ends.time(), self.idle_deadline(connection), resume_at];
         ends.into_iter().flatten().min()
+    }
+
+    /// After a poll that brought `count` completions: reads the time, and returns whether timers
+    /// may fire in this turn.
+    pub(super) fn take_time(&mut self, count: usize) -> bool {
+        let now = self.io.now();
+        self.turn.now = now;
+        let late = self.turn.lateness.begin(now);
+        if let Some(late) = late {
+            self.io.metrics.late_nanos.add(late.as_nanos() as u64);
+            let frames = now + late.min(self.policy.frame_timeout);
+            self.turn.frames_due = self.turn.frames_due.max(frames);
+        }
+        let little = 2 * count <= self.context.settings.completions_per_turn_max;
+        self.turn.lateness.has_read(now, late.is_some(), little)
+    }
+
+    /// How much of the time since then counts for no client, because the worker stood still.
+    pub(super) fn stood_still(&self, since: Timestamp) -> Duration {
+        self.turn.lateness.stood_still(since)
     }
 }

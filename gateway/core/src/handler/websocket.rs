@@ -1,9 +1,9 @@
 //! Frames over WebSocket: messages of whole frames, unmasked where they lie.
 
 use super::Handler;
-use super::backlog::Rest;
-use super::close::Goodbye;
-use super::inbound::{Cut, Frame, Front, Intake, Sender};
+use super::framing::{Cut, Frame, Front, Intake, Sender, message_size_bound};
+use super::goodbye::Goodbye;
+use super::state::backlog::Rest;
 use crate::session::{Session, Sessions};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{HEADER_SIZE, Header, Peek};
@@ -11,15 +11,6 @@ use gateway_proto::preface::Preface;
 use gateway_proto::websocket::{Decoded, Decoder, Kind, Limits, Opcode, Role, WebSocketError};
 use netpoll::{Backend, Buffer, ConnectionId};
 use std::ops::Range;
-
-/// What a block holds besides the payload of a message: the header of its last fragment, or a
-/// control frame between two.
-const BESIDE_A_MESSAGE: usize = 160;
-
-/// The largest message that is put together in a block of `block` bytes.
-pub const fn message_size_bound(block: usize) -> usize {
-    block.saturating_sub(BESIDE_A_MESSAGE)
-}
 
 /// The framing over WebSocket: its frames, whose messages hold frames of the protocol.
 pub(super) struct Messages;

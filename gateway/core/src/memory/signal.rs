@@ -1,10 +1,13 @@
-//! How workers learn of the level: one word that the control thread writes and every worker reads once a turn.
+//! How workers learn of the level: one word that the control thread writes and every worker reads
+//! once a turn.
 //!
-//! Not a message: a mailbox may be full when memory is short, and a level that is told late, or lost, is told in vain.
+//! Not a message: a mailbox may be full when memory is short, and a level that is told late, or
+//! lost, is told in vain.
 //!
-//! Beside it are the pools that are scarce at their owners: receivers of other workers may hold the blocks, and those workers queue
-//! no more of them for receivers that wait, and where the pool is short close one that has stalled. A request names its pool, so
-//! no receiver goes for what another pool lacks.
+//! Beside it are the pools that are scarce at their owners: receivers of other workers may hold the
+//! blocks, and those workers queue no more of them for receivers that wait, and where the pool is
+//! short close one that has stalled. A request names its pool, so no receiver goes for what another
+//! pool lacks.
 
 use super::Level;
 use netpoll::{BufferPools, PoolId};
@@ -20,7 +23,8 @@ pub struct Signal {
     word: AtomicU64,
     /// Requests for blocks that others hold, so far.
     requests: AtomicU32,
-    /// The pools of the last of them, each at its number modulo [`REQUESTS_KEPT`]: twice its number, and 1 if it is short.
+    /// The pools of the last of them, each at its number modulo [`REQUESTS_KEPT`]: twice its
+    /// number, and 1 if it is short.
     pools: [AtomicUsize; REQUESTS_KEPT as usize],
 }
 
@@ -29,8 +33,8 @@ pub struct Signal {
 pub struct MemoryState {
     /// What the state of memory calls for.
     pub level: Level,
-    /// Connections that a worker may take on until the next reading; further ones it refuses. They come faster than memory
-    /// is read, so each reading says for how many it holds.
+    /// Connections that a worker may take on until the next reading; further ones it refuses. They
+    /// come faster than memory is read, so each reading says for how many it holds.
     pub room: u32,
     /// Which reading it comes from: what a worker does once a reading it does when this changes.
     pub reading: u32,
@@ -53,27 +57,30 @@ impl Default for MemoryState {
 }
 
 impl Signal {
-    /// Publishes the level that another reading gave, and the room, of which more than [`ROOM_MAX`] is as good as that.
+    /// Publishes the level that another reading gave, and the room, of which more than [`ROOM_MAX`]
+    /// is as good as that.
     pub fn publish(&self, level: Level, room: u32) {
         let reading = (self.word.load(Ordering::Relaxed) >> 32) as u32;
         let word = u64::from(reading.wrapping_add(1)) << 32 | u64::from(room.min(ROOM_MAX)) << 8;
         self.word.store(word | u64::from(level as u8), Ordering::Relaxed);
     }
 
-    /// Asks all workers for the blocks of those of an owner's pools of which fewer than a quarter, or an eighth, is free. To be
-    /// repeated for as long as that is so, every 10 ms.
+    /// Asks all workers for the blocks of those of an owner's pools of which fewer than a quarter,
+    /// or an eighth, is free. To be repeated for as long as that is so, every 10 ms.
     pub fn ask_for(&self, pools: &mut BufferPools) {
         let (scarce, short) = (pools.scarce(), pools.short());
         self.request_blocks(pools.ids(short), true);
         self.request_blocks(pools.ids(scarce.without(short)), false);
     }
 
-    /// Asks all workers for the blocks of these pools that their receivers hold, which are short or only scarce.
+    /// Asks all workers for the blocks of these pools that their receivers hold, which are short or
+    /// only scarce.
     pub fn request_blocks(&self, pools: impl Iterator<Item = PoolId>, are_short: bool) {
         for pool in pools {
             let bits = pool.to_bits() << 1 | usize::from(are_short);
             let mut number = self.requests.load(Ordering::Relaxed);
-            // The pool is there before the count says so. If another thread takes the number, either pool stands there: both ask.
+            // The pool is there before the count says so. If another thread takes the number,
+            // either pool stands there: both ask.
             loop {
                 self.pools[(number % REQUESTS_KEPT) as usize].store(bits, Ordering::Relaxed);
                 let next = number.wrapping_add(1);
@@ -90,8 +97,8 @@ impl Signal {
         self.requests.load(Ordering::Acquire)
     }
 
-    /// The pools of the requests from number `served` on that are still known, with the number behind each, and whether it is
-    /// short. A pool may come more than once.
+    /// The pools of the requests from number `served` on that are still known, with the number
+    /// behind each, and whether it is short. A pool may come more than once.
     pub fn requests_since(&self, served: u32) -> impl Iterator<Item = (u32, PoolId, bool)> + '_ {
         let all = self.block_requests();
         let new = all.wrapping_sub(served).min(REQUESTS_KEPT);

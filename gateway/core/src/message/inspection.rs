@@ -5,9 +5,10 @@
 //!   control: answers the request     ◄── ControlMessage::Inspected ──────────┘
 //! ```
 //!
-//! The box is made and freed by the control thread. The worker only writes rows of fixed size into room that is there
-//! already, so inspecting allocates nothing. A worker looks at no more than [`SLOTS_PER_VISIT_MAX`] slots of its table a
-//! visit and says where it stopped: the control thread comes back for the rest, and no turn grows with the table.
+//! The box is made and freed by the control thread. The worker only writes rows of fixed size into
+//! room that is there already, so inspecting allocates nothing. A worker looks at no more than
+//! [`SLOTS_PER_VISIT_MAX`] slots of its table a visit and says where it stopped: the control thread
+//! comes back for the rest, and no turn grows with the table.
 
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::inline_text::InlineText;

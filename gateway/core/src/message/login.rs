@@ -1,4 +1,5 @@
-//! A login on its way through the verifier of tokens: the question, the verdict, and what a good token says.
+//! A login on its way through the verifier of tokens: the question, the verdict, and what a good
+//! token says.
 
 use super::PendingLogin;
 use crate::address::Address;
@@ -26,12 +27,13 @@ pub const ROOMS_SIZE_MAX: usize = 2048;
 pub struct Claims {
     /// goim's integer user id; 0: the token names the user by a text.
     pub mid: i64,
-    /// User id (UTF-8, at most 128 bytes, none if empty) and rooms (at most [`ROOMS_SIZE_MAX`]), one behind the other.
+    /// User id (UTF-8, at most 128 bytes, none if empty) and rooms (at most [`ROOMS_SIZE_MAX`]),
+    /// one behind the other.
     pub text: Option<SharedBuffer>,
     /// Bytes of the user id in `text`.
     pub uid_size: u8,
-    /// How long the token still held when it was checked, in milliseconds, leeway included. Not a time of the day: the
-    /// machine's clock may be put right later.
+    /// How long the token still held when it was checked, in milliseconds, leeway included. Not a
+    /// time of the day: the machine's clock may be put right later.
     pub valid_for_ms: u64,
     /// When it was issued, in seconds since 1970; when it was checked, where it does not say.
     pub issued_at: u32,
@@ -134,7 +136,8 @@ impl AuthError {
         }
     }
 
-    /// The code to close the connection with: a client with a fresh token, or one that waits, may come back.
+    /// The code to close the connection with: a client with a fresh token, or one that waits, may
+    /// come back.
     pub const fn close_code(self) -> CloseCode {
         match self {
             AuthError::Expired => CloseCode::TOKEN_EXPIRED,

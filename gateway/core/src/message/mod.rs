@@ -1,5 +1,5 @@
-//! What workers and the control thread say to one another. Handles and small values only: a payload is written once
-//! and travels as a reference.
+//! What workers and the control thread say to one another. Handles and small values only: a payload
+//! is written once and travels as a reference.
 //!
 //! Three roles meet here, and one worker plays all of them for different names:
 //! * the **host** of a connection holds its session and its memberships;
@@ -33,8 +33,9 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{ConnectionId, SharedBuffer};
 use std::sync::Arc;
 
-/// Frames encoded once for every receiver: `[WebSocket header][frame]`, or `[WebSocket header][envelope's header][frame]…`,
-/// in one buffer. A TCP receiver's reference begins behind what is only for WebSocket.
+/// Frames encoded once for every receiver: `[WebSocket header][frame]`, or `[WebSocket
+/// header][envelope's header][frame]…`, in one buffer. A TCP receiver's reference begins behind
+/// what is only for WebSocket.
 #[derive(Clone, Debug)]
 pub struct Push {
     /// All of it.
@@ -54,8 +55,8 @@ pub struct Push {
 pub struct Exclude {
     /// The connection.
     pub address: Option<Address>,
-    /// It was one of the target's when the message came, so it is not to be counted. It is left out even if it joins the
-    /// target only then.
+    /// It was one of the target's when the message came, so it is not to be counted. It is left out
+    /// even if it joins the target only then.
     pub is_counted: bool,
 }
 
@@ -74,8 +75,9 @@ pub enum Origin {
         publish: bool,
         /// It wants to hear only of a message that reached nobody.
         quiet: bool,
-        /// Messages that it was charged for the deliveries to a room whose size its worker does not know: the outcome says it,
-        /// whether the client wants to hear of it or not. 0: nothing is to be settled.
+        /// Messages that it was charged for the deliveries to a room whose size its worker does not
+        /// know: the outcome says it, whether the client wants to hear of it or not. 0: nothing is
+        /// to be settled.
         prepaid: u8,
     },
     /// A request of the control thread.
@@ -112,12 +114,12 @@ pub enum Message {
         name: Fingerprint,
         /// The connection.
         from: Address,
-        /// A user's: the connection's platform by hash, 0 if none was given. A key's: its user by hash, 0 where nobody is
-        /// asked for a token.
+        /// A user's: the connection's platform by hash, 0 if none was given. A key's: its user by
+        /// hash, 0 where nobody is asked for a token.
         tag: u32,
     },
-    /// To a host: `from` brings the key that was made for `connection`, which gives way if it is the same user's. Answered with
-    /// `Granted`.
+    /// To a host: `from` brings the key that was made for `connection`, which gives way if it is
+    /// the same user's. Answered with `Granted`.
     Reclaim {
         /// The connection that the key was made for.
         connection: ConnectionId,
@@ -167,8 +169,8 @@ pub enum Message {
         /// Who wants to know.
         origin: Origin,
     },
-    /// To the host that a made key names: deliver to its connection. If that has ended, a client may have brought the key
-    /// again: its home knows.
+    /// To the host that a made key names: deliver to its connection. If that has ended, a client
+    /// may have brought the key again: its home knows.
     ToMadeKey {
         /// The connection.
         connection: ConnectionId,
@@ -219,7 +221,8 @@ pub enum Message {
         /// To whom not.
         exclude: Exclude,
     },
-    /// To a room's home: `worker` has so many members now. Answered with `RoomReady` when it had none before.
+    /// To a room's home: `worker` has so many members now. Answered with `RoomReady` when it had
+    /// none before.
     RoomMembers {
         /// The host.
         worker: WorkerId,
@@ -246,12 +249,14 @@ pub enum Message {
     Outcome {
         /// Who asked.
         origin: Origin,
-        /// Connections that got it, or why it was refused: [`ErrorCode::NOT_FOUND`] when there is no such target.
+        /// Connections that got it, or why it was refused: [`ErrorCode::NOT_FOUND`] when there is
+        /// no such target.
         result: Result<u32, ErrorCode>,
     },
     /// To a host, from the verifier of tokens.
     Verified(Verdict),
-    /// From the control thread, to the home of the user or key, to the host of the connection, or to every host: close them.
+    /// From the control thread, to the home of the user or key, to the host of the connection, or
+    /// to every host: close them.
     Kick {
         /// Whom.
         target: KickTarget,
@@ -300,7 +305,8 @@ pub struct CountChange {
     pub appearance: u32,
 }
 
-/// Connections of a user among which its rate is divided exactly: of more of them each has this part of it.
+/// Connections of a user among which its rate is divided exactly: of more of them each has this
+/// part of it.
 pub const SHARERS_MAX: u8 = 32;
 
 /// Whom a kick is meant for.
@@ -310,7 +316,8 @@ pub enum KickTarget {
     Name(Fingerprint),
     /// One connection, at its host.
     Connection(ConnectionId),
-    /// The connection that a made key names, at its host; if it has ended, whoever brought the key again.
+    /// The connection that a made key names, at its host; if it has ended, whoever brought the key
+    /// again.
     MadeKey(ConnectionId, Fingerprint),
     /// Every connection of the host for which this holds.
     Many(Filter),

@@ -1,7 +1,7 @@
 //! The queue between workers and the verifier of tokens: one bounded lane a thread.
 //!
-//! A worker chooses a lane by the connection, and the next one when that is full. Pushing into a lane takes no lock and
-//! no allocation; a sleeping thread is woken through its event descriptor.
+//! A worker chooses a lane by the connection, and the next one when that is full. Pushing into a
+//! lane takes no lock and no allocation; a sleeping thread is woken through its event descriptor.
 
 use super::VerifyRequest;
 use netpoll::{Mailbox, MailboxSender, Waker, mailbox};
@@ -21,7 +21,8 @@ impl VerifySender {
     /// Hands a request over. Never blocks, never allocates.
     ///
     /// # Errors
-    /// The request itself when all lanes are full: the login is refused as [`super::AuthError::Overload`].
+    /// The request itself when all lanes are full: the login is refused as
+    /// [`super::AuthError::Overload`].
     pub fn send(&self, request: VerifyRequest) -> Result<(), VerifyRequest> {
         let first = request.address.connection().index();
         let mut request = request;

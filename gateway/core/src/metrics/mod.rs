@@ -1,7 +1,8 @@
 //! Counts that workers keep and the control thread reads.
 //!
-//! Each worker owns one [`WorkerMetrics`]; only it writes, with plain loads and stores, so that counting costs no locked
-//! instruction and no shared cache line. A scrape reads them at any time and adds them up.
+//! Each worker owns one [`WorkerMetrics`]; only it writes, with plain loads and stores, so that
+//! counting costs no locked instruction and no shared cache line. A scrape reads them at any time
+//! and adds them up.
 
 mod counter;
 mod stores;

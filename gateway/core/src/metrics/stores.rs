@@ -1,7 +1,9 @@
-//! The stores that connections share: how full each is, and from when on that is a reason to send clients elsewhere.
+//! The stores that connections share: how full each is, and from when on that is a reason to send
+//! clients elsewhere.
 //!
-//! A store is a table or pool of fixed size on one worker. Each worker writes its levels a few times a second; the
-//! control thread reads them for `/metrics` and `/readyz`. A store that is new gets a line in [`Store`] and one call of
+//! A store is a table or pool of fixed size on one worker. Each worker writes its levels a few
+//! times a second; the control thread reads them for `/metrics` and `/readyz`. A store that is new
+//! gets a line in [`Store`] and one call of
 //! [`StoreGauges::set`] in `worker/publish.rs`, and a row in ARCHITECTURE's table "Shared stores".
 
 use super::counter::Gauge;
@@ -42,7 +44,8 @@ pub enum Store {
     SharedText,
     /// Clients' requests that wait for room in other workers' mailboxes.
     Outbox,
-    /// What was sent and is not known to have arrived: segments on dpdk; on io_uring sends that the kernel has not confirmed.
+    /// What was sent and is not known to have arrived: segments on dpdk; on io_uring sends that the
+    /// kernel has not confirmed.
     Segments,
     /// Received buffers with frames that wait for a later turn.
     Backlog,
@@ -95,8 +98,8 @@ impl Store {
         }
     }
 
-    /// From how many percent on the store is nearly full, which the log and the journal say; `None` where that is no news: what
-    /// a full one refuses is one request, or it empties by itself.
+    /// From how many percent on the store is nearly full, which the log and the journal say; `None`
+    /// where that is no news: what a full one refuses is one request, or it empties by itself.
     pub const fn nearly_full_percent(self) -> Option<u64> {
         match self {
             // A worker may hold as many as were planned, so only the last place counts.
@@ -104,7 +107,8 @@ impl Store {
             // Pushes leave an eighth to replies, so the rest is full below that.
             Store::SendPieces => Some(85),
             Store::ReceiveBuffers | Store::Blocks => Some(90),
-            // Sized by the connections: full tables of a worker with all of its connections are as planned.
+            // Sized by the connections: full tables of a worker with all of its connections are as
+            // planned.
             Store::Rooms | Store::Memberships | Store::Names | Store::Text => Some(97),
             // Workers leave an eighth to the control thread.
             Store::Mailbox => Some(85),
@@ -120,16 +124,18 @@ impl Store {
         }
     }
 
-    /// On how many of `workers` the store has to be nearly full before new clients are better served elsewhere; `None`: it never
-    /// keeps a new client out.
+    /// On how many of `workers` the store has to be nearly full before new clients are better
+    /// served elsewhere; `None`: it never keeps a new client out.
     pub const fn workers_until_unready(self, workers: usize) -> Option<usize> {
         match self {
-            // A client that the kernel gives to a full worker waits in its backlog, and no client chooses its worker.
+            // A client that the kernel gives to a full worker waits in its backlog, and no client
+            // chooses its worker.
             Store::Connections => Some(1),
             // What is beyond the parts that each connection is guaranteed.
             Store::SharedRooms | Store::SharedMemberships | Store::SharedText => None,
             _ if self.nearly_full_percent().is_none() => None,
-            // A few connections of one worker can do that, and it relieves itself; most clients go to others.
+            // A few connections of one worker can do that, and it relieves itself; most clients go
+            // to others.
             _ => Some(workers / 2 + 1),
         }
     }

@@ -73,7 +73,8 @@ impl OperationClass {
     }
 }
 
-/// Why a connection ended, as the metrics tell it: the transport's reason, or the code that the server closed with.
+/// Why a connection ended, as the metrics tell it: the transport's reason, or the code that the
+/// server closed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The transport ended.
@@ -169,8 +170,8 @@ impl TokenKeySessions {
     }
 }
 
-/// All counts of one worker. Each field's name says its unit; the alignment (two lines of 64 bytes, which
-/// processors fetch in pairs) keeps workers off each other's lines.
+/// All counts of one worker. Each field's name says its unit; the alignment (two lines of 64 bytes,
+/// which processors fetch in pairs) keeps workers off each other's lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerMetrics {
@@ -178,7 +179,8 @@ pub struct WorkerMetrics {
     pub connections: [Gauge; LISTENERS_MAX],
     /// Sessions logged in.
     pub sessions: Gauge,
-    /// Sessions that are logging in or logged in, by the number of their token's key; those without one are not counted.
+    /// Sessions that are logging in or logged in, by the number of their token's key; those without
+    /// one are not counted.
     pub token_keys: TokenKeySessions,
     /// Connections accepted, by listener.
     pub accepts: [Counter; LISTENERS_MAX],
@@ -194,15 +196,18 @@ pub struct WorkerMetrics {
     pub sent: [Traffic; 8],
     /// Messages handed to receivers by fan-out, by message class.
     pub deliveries: [Counter; 4],
-    /// Messages dropped because the receiver's queue was full, by message class; the receiver stayed.
+    /// Messages dropped because the receiver's queue was full, by message class; the receiver
+    /// stayed.
     pub drops: [Counter; 4],
-    /// Messages lost because the receiver's queue was full and it was closed for that, by message class.
+    /// Messages lost because the receiver's queue was full and it was closed for that, by message
+    /// class.
     pub losses: [Counter; 4],
     /// Slow consumers closed, in the order of `SlowReason::ALL`.
     pub slow_closes: [Counter; SlowReason::ALL.len()],
     /// Replies and pushes that found the store of pieces used up by others.
     pub store_refusals: Counter,
-    /// Connections closed because buffers ran short and they held one for a frame that had not come whole.
+    /// Connections closed because buffers ran short and they held one for a frame that had not come
+    /// whole.
     pub shed_frames: Counter,
     /// Connections closed because a frame did not come whole in time.
     pub late_frames: Counter,
@@ -258,7 +263,8 @@ pub struct WorkerMetrics {
     pub mailbox_depth: Gauge,
     /// Messages that found another worker's mailbox full and had to wait.
     pub mailbox_waits: Counter,
-    /// Requests of clients refused because what waits for another worker left their connection no share.
+    /// Requests of clients refused because what waits for another worker left their connection no
+    /// share.
     pub outbox_refusals: Counter,
     /// Times that a connection was left unread because what it posts had to wait.
     pub holds: Counter,
@@ -280,7 +286,8 @@ pub struct WorkerMetrics {
     pub turns: Counter,
     /// Time from the end of the wait to the end of the turn.
     pub turn_time: Histogram,
-    /// Time from a batch's arrival to the hand-over of the sends that it caused, one observation a receive.
+    /// Time from a batch's arrival to the hand-over of the sends that it caused, one observation a
+    /// receive.
     pub receive_to_send: Histogram,
     /// How late timers fired at worst in the last turns, in nanoseconds.
     pub timer_lag_nanos: Gauge,

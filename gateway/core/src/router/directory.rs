@@ -1,8 +1,9 @@
-//! Where the connections of users and keys are: the part of the directory whose home is this worker.
+//! Where the connections of users and keys are: the part of the directory whose home is this
+//! worker.
 //!
-//! A name's record holds its newest connection and heads the list of the others, the newest first. Hosts claim
-//! and release; the device policy is applied here, where all connections of a user are seen. Keys that the server made
-//! are not here: they say themselves where their connection is.
+//! A name's record holds its newest connection and heads the list of the others, the newest first.
+//! Hosts claim and release; the device policy is applied here, where all connections of a user are
+//! seen. Keys that the server made are not here: they say themselves where their connection is.
 
 use super::index_table::IndexTable;
 use crate::address::{Address, Fingerprint};
@@ -118,8 +119,9 @@ impl Directory {
 
     /// Enters `from` under `name` and calls `evict` for each connection that has to go for it.
     ///
-    /// A key has one connection, the newest, and `tag` says whose: only that user's own take its place. A user has what
-    /// `policy` allows, `tag` being the platform; on one platform or over the number the oldest goes.
+    /// A key has one connection, the newest, and `tag` says whose: only that user's own take its
+    /// place. A user has what `policy` allows, `tag` being the platform; on one platform or over
+    /// the number the oldest goes.
     ///
     /// # Errors
     /// [`ClaimError`]; nothing has changed then.
@@ -155,7 +157,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes out the devices behind the newest of `record` for which `goes` holds; positions count from 1 there.
+    /// Takes out the devices behind the newest of `record` for which `goes` holds; positions count
+    /// from 1 there.
     fn cut(&mut self, record: u32, goes: impl Fn(u32, &Device) -> bool, evict: &mut impl FnMut(Address)) {
         let (mut previous, mut position) = (NONE, 1);
         loop {
@@ -236,7 +239,8 @@ impl Directory {
         self.table.is_empty()
     }
 
-    /// Every record is found by its name, every device is listed once, and every place is in use or free, once.
+    /// Every record is found by its name, every device is listed once, and every place is in use or
+    /// free, once.
     ///
     /// # Panics
     /// When that does not hold.

@@ -1,8 +1,8 @@
 //! Fan-outs, cut into slices: one message to many receivers never holds a turn up.
 //!
-//! Each target (a room, or everyone) has a queue of fan-outs, served in order; the targets take turns, a quantum of
-//! deliveries each. So a broadcast to everyone delays a small room by quanta, not by itself, and messages to one
-//! room keep their order.
+//! Each target (a room, or everyone) has a queue of fan-outs, served in order; the targets take
+//! turns, a quantum of deliveries each. So a broadcast to everyone delays a small room by quanta,
+//! not by itself, and messages to one room keep their order.
 
 use super::places::{FanoutPlaces, FanoutSizes};
 use super::rooms::{RoomIndex, Rooms};
@@ -49,7 +49,8 @@ struct Fanout {
 
 /// The fan-outs of one worker.
 ///
-/// Whoever sends a push to many takes a place for it first ([`FanoutPlaces`]), so there is a record for each that arrives.
+/// Whoever sends a push to many takes a place for it first ([`FanoutPlaces`]), so there is a record
+/// for each that arrives.
 #[derive(Debug)]
 pub struct Fanouts {
     places: Arc<FanoutPlaces>,
@@ -127,8 +128,8 @@ impl Fanouts {
         }
     }
 
-    /// Every fan-out is in the list of its target (`rooms` has the heads of the rooms' lists) or free, once; the targets
-    /// with a list take turns.
+    /// Every fan-out is in the list of its target (`rooms` has the heads of the rooms' lists) or
+    /// free, once; the targets with a list take turns.
     ///
     /// # Panics
     /// When that does not hold.
@@ -204,8 +205,8 @@ impl Fanouts {
         }
     }
 
-    /// Makes at most `count` deliveries, `sessions` being the number of table slots in use; fewer when one is to be made again,
-    /// which the first of them never is. Returns how many it made.
+    /// Makes at most `count` deliveries, `sessions` being the number of table slots in use; fewer
+    /// when one is to be made again, which the first of them never is. Returns how many it made.
     pub fn run(
         &mut self,
         rooms: &mut Rooms,
@@ -214,7 +215,8 @@ impl Fanouts {
         mut deliver: impl FnMut(Delivery<'_>) -> Progress,
     ) -> usize {
         let mut made = 0;
-        // A target limited by its rate makes nothing: after a whole round of those there is nothing to do now.
+        // A target limited by its rate makes nothing: after a whole round of those there is nothing
+        // to do now.
         let mut idle_round = 0;
         while made < count && idle_round < self.ring.len() {
             let Some(target) = self.ring.pop_front() else { break };

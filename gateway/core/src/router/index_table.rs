@@ -1,16 +1,17 @@
 //! Fingerprint to index, in a table of fixed size that never pauses.
 //!
-//! Open addressing with linear probing, at most three quarters full: a hit looks at 2.5 entries on average, a miss at
-//! 8.5 (Knuth, TAOCP 6.4, eq. 24), that is one or two cache lines. Deleting shifts the followers back (ibid., algorithm
-//! R), so there are no tombstones, no rehash and no growth: the cost of an operation depends on the load alone. An entry
-//! is 8 bytes: 32 bits of the fingerprint, and the index of the record, which has the whole of it.
+//! Open addressing with linear probing, at most three quarters full: a hit looks at 2.5 entries on
+//! average, a miss at 8.5 (Knuth, TAOCP 6.4, eq. 24), that is one or two cache lines. Deleting
+//! shifts the followers back (ibid., algorithm R), so there are no tombstones, no rehash and no
+//! growth: the cost of an operation depends on the load alone. An entry is 8 bytes: 32 bits of the
+//! fingerprint, and the index of the record, which has the whole of it.
 //!
 //! An entry of zeros is empty, so a new table is pages that the kernel has not given out yet.
 
 use crate::address::Fingerprint;
 
-/// The tag in the upper half, the index and one in the lower. A plain number, so that a table of zeros comes straight
-/// from the kernel.
+/// The tag in the upper half, the index and one in the lower. A plain number, so that a table of
+/// zeros comes straight from the kernel.
 type Entry = u64;
 
 const EMPTY: Entry = 0;
@@ -115,7 +116,8 @@ impl IndexTable {
         }
     }
 
-    /// Every entry is found from its ideal place on, and there are as many as counted, at most half of the table.
+    /// Every entry is found from its ideal place on, and there are as many as counted, at most half
+    /// of the table.
     pub(super) fn invariants(&self) {
         let mut count = 0;
         for (at, entry) in self.entries.iter().enumerate().filter(|(_, entry)| **entry != EMPTY) {
@@ -148,8 +150,9 @@ impl IndexTable {
         self.len == 0
     }
 
-    /// Where an entry would stand if it were alone: a tag is a uniform hash already, so its share of 2^32 is its share
-    /// of the table (Lemire, "Fast random integer generation in an interval", 2019).
+    /// Where an entry would stand if it were alone: a tag is a uniform hash already, so its share
+    /// of 2^32 is its share of the table (Lemire, "Fast random integer generation in an interval",
+    /// 2019).
     fn ideal(&self, tag: u32) -> usize {
         ((u64::from(tag) * self.entries.len() as u64) >> 32) as usize
     }

@@ -1,7 +1,7 @@
 //! Who gets a message: the directory of users and keys, rooms, and the slicing of fan-outs.
 //!
-//! State is sharded by name: each user, key and room has a home worker that knows which workers host its
-//! connections. See [`crate::message`] for the conversation between them.
+//! State is sharded by name: each user, key and room has a home worker that knows which workers
+//! host its connections. See [`crate::message`] for the conversation between them.
 
 pub mod directory;
 pub mod fanout;

@@ -1,18 +1,21 @@
-//! Places for fan-outs: a push to a room is accepted only with a place at every worker that has members.
+//! Places for fan-outs: a push to a room is accepted only with a place at every worker that has
+//! members.
 //!
 //! ```text
 //!   home of the room: take a place at host 1, at host 2 ─ all? ─ yes ─► DeliverRoom to each ─► a fan-out; its end returns the place
 //!                                                          └─ no ──► return those that were taken; the sender gets 503
 //! ```
 //!
-//! So a push that is accepted has a fan-out wherever it arrives: no host drops one, and none leaves its mailbox unread for
-//! want of one. A broadcast takes a place at every worker in the same way, before the control thread sends it; these
-//! places are apart from those of rooms.
+//! So a push that is accepted has a fan-out wherever it arrives: no host drops one, and none leaves
+//! its mailbox unread for want of one. A broadcast takes a place at every worker in the same way,
+//! before the control thread sends it; these places are apart from those of rooms.
 //!
-//! A room may take a place at a host while it has none there, or fewer than half of those that are free: N rooms that take all
-//! they may leave one part in N / 2 + 1. Rooms are told apart by `ROOMS` counts, so two rooms may share one by chance.
+//! A room may take a place at a host while it has none there, or fewer than half of those that are
+//! free: N rooms that take all they may leave one part in N / 2 + 1. Rooms are told apart by
+//! `ROOMS` counts, so two rooms may share one by chance.
 //!
-//! Every count is the places taken, by any worker, and not returned. An addition that finds the last place taken is undone.
+//! Every count is the places taken, by any worker, and not returned. An addition that finds the
+//! last place taken is undone.
 
 use crate::address::{Fingerprint, WorkerId};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,26 +1,30 @@
 //! Rooms, in both of a worker's roles: as host of members and as home of the room.
 //!
-//! * The **host** keeps its members in a list and tells the home how many they are (once a turn, when it changed), and
-//!   how many it said last.
-//! * The **home** keeps one bit for each worker, and the total. It knows whom to send a message for the room to; how many
-//!   are where only the hosts know, so a room costs its home the same however many workers there are (a word for 64).
+//! * The **host** keeps its members in a list and tells the home how many they are (once a turn,
+//!   when it changed), and how many it said last.
+//! * The **home** keeps one bit for each worker, and the total. It knows whom to send a message for
+//!   the room to; how many are where only the hosts know, so a room costs its home the same however
+//!   many workers there are (a word for 64).
 //!
-//! A member that joins a room of which the home does not know this host yet waits for the home's answer: only then
-//! is it sure that the next message reaches it.
+//! A member that joins a room of which the home does not know this host yet waits for the home's
+//! answer: only then is it sure that the next message reaches it.
 //!
-//! Invariants: a room's record exists while it has members, hosts, or fan-outs; `local` is the length of the member
-//! list, and `further` the number of its members for which the room is a further one (`shares`); a room has its key while
-//! it has members; at the home, a host's bit is set while the last count that it told, and that found room, is not 0, and
-//! `total` is the sum of those; at a host, `total` is what the home said last.
+//! Invariants: a room's record exists while it has members, hosts, or fan-outs; `local` is the
+//! length of the member list, and `further` the number of its members for which the room is a
+//! further one (`shares`); a room has its key while it has members; at the home, a host's bit is
+//! set while the last count that it told, and that found room, is not 0, and `total` is the sum of
+//! those; at a host, `total` is what the home said last.
 
 mod home;
 mod host;
 mod hosts;
 mod invariants;
 mod member;
+mod room;
 #[cfg(test)]
 mod share_tests;
 mod shares;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod visit;
@@ -32,108 +36,10 @@ use hosts::Hosts;
 pub use member::Awaiting;
 use member::{Member, ROOMS_MAX};
 use netpoll::release_spare;
+use room::{Flags, NONE, Room};
+pub use room::{JoinError, MemberIndex, RoomIndex, RoomRefusal, SessionRooms};
 use shares::Shares;
 pub use shares::{GUARANTEED_ROOMS, JoinLimit, entries_for, hosted_max, records_for};
-
-const NONE: u32 = u32::MAX;
-
-/// A room with a record on this worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoomIndex(pub u32);
-
-/// A membership: one connection in one room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemberIndex(pub u32);
-
-#[derive(Clone, Debug)]
-struct Room {
-    name: Fingerprint,
-    text: TextId,
-    /// First member; while the record is free, the next free record.
-    members: u32,
-    local: u32,
-    /// Members for which the room is not one of their guaranteed ones.
-    further: u32,
-    /// What the home was told last.
-    told: u32,
-    total: u32,
-    /// The first member that the fan-out under way has not served.
-    cursor: u32,
-    /// Which of this host's appearances in the room the home must answer.
-    appearance: u32,
-    /// First and last fan-out of this room, by index in `Fanouts`.
-    fanouts: (u32, u32),
-    flags: Flags,
-}
-
-const _: () = assert!(size_of::<Room>() == 64);
-
-/// Bits of a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flags(u8);
-
-impl Flags {
-    const NONE: Flags = Flags(0);
-    const IN_USE: Flags = Flags(1);
-    /// The home knows of members here.
-    const READY: Flags = Flags(2);
-    /// In the list of rooms whose local count the home must be told.
-    const COUNT_DIRTY: Flags = Flags(4);
-    /// In the list of rooms whose total the hosts must be told.
-    const TOTAL_DIRTY: Flags = Flags(8);
-
-    /// Whether any of `flags` is set.
-    fn has(self, flags: Flags) -> bool {
-        self.0 & flags.0 != 0
-    }
-
-    /// Sets a flag or clears it; returns whether it was set.
-    fn set(&mut self, flag: Flags, on: bool) -> bool {
-        let was = self.has(flag);
-        self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
-        was
-    }
-}
-
-/// A connection's memberships: a list, and which of them is goim's one room.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionRooms {
-    head: u32,
-    /// The room of Auth and ChangeRoom, whose size heartbeats report.
-    pub primary: Option<MemberIndex>,
-    /// Memberships.
-    pub count: u8,
-    /// Why the room of its Auth frame was not entered, if it was not; an Error follows the reply.
-    pub refused: Option<RoomRefusal>,
-    /// The first room was joined again while a ChangeRoom that leaves it waits for its home: it is kept.
-    pub keeps_first: bool,
-}
-
-impl SessionRooms {
-    /// None.
-    pub const EMPTY: SessionRooms =
-        SessionRooms { head: NONE, primary: None, count: 0, refused: None, keeps_first: false };
-}
-
-/// Why the room of a login was not entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomRefusal {
-    /// A table is full.
-    Full,
-    /// The client may not enter it.
-    Forbidden,
-}
-
-/// Why a connection cannot join.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinError {
-    /// It is in the room already.
-    Already(MemberIndex),
-    /// It is in as many rooms as it may.
-    TooMany,
-    /// This worker's tables are full.
-    Full,
-}
 
 /// All rooms of this worker.
 #[derive(Debug)]

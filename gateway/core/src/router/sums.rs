@@ -4,7 +4,8 @@
 //!   home: open(origin, 3) ── Deliver ×3 ──► hosts ── Outcome ×3 ──► home: add, add, add ── the sum ──► origin
 //! ```
 //!
-//! Every `Deliver` is answered exactly once, also for a connection that is gone, so a record lives for a round trip.
+//! Every `Deliver` is answered exactly once, also for a connection that is gone, so a record lives
+//! for a round trip.
 
 use crate::message::Origin;
 use gateway_proto::codes::ErrorCode;
@@ -58,8 +59,8 @@ impl Sums {
         Some(index)
     }
 
-    /// Adds a report. With the last one: the origin, and the sum; [`ErrorCode::BUSY`] where no connection got the message, and one
-    /// had no room for it.
+    /// Adds a report. With the last one: the origin, and the sum; [`ErrorCode::BUSY`] where no
+    /// connection got the message, and one had no room for it.
     pub fn add(
         &mut self,
         index: u32,

@@ -1,8 +1,8 @@
 //! The push operations that connections accept, each different set kept once.
 //!
-//! A place is taken by the address whose connection brought the set first. An address takes another place as long as it has not
-//! more of them than are left: one that brings sets without end leaves half of the places to others. A set that is there
-//! already costs no place.
+//! A place is taken by the address whose connection brought the set first. An address takes another
+//! place as long as it has not more of them than are left: one that brings sets without end leaves
+//! half of the places to others. A set that is there already costs no place.
 
 use crate::sources::Source;
 use gateway_proto::auth::ACCEPTS_MAX;
@@ -26,12 +26,14 @@ impl AcceptSetId {
     pub const EMPTY: AcceptSetId = AcceptSetId(0);
 }
 
-/// Sets of operations, shared by all connections that accept the same. Clients of one application have a handful.
+/// Sets of operations, shared by all connections that accept the same. Clients of one application
+/// have a handful.
 #[derive(Debug)]
 pub struct AcceptSets {
     /// The first is the empty set, for ever.
     sets: Vec<Set>,
-    /// Of each set in use; 0 of the others. A login looks through these and not through the sets, which are 66 times as large.
+    /// Of each set in use; 0 of the others. A login looks through these and not through the sets,
+    /// which are 66 times as large.
     hashes: Vec<u32>,
     /// Which address each place was taken by.
     takers: Vec<Source>,
@@ -65,7 +67,8 @@ impl AcceptSets {
         AcceptSets { capacity, sets, hashes, takers, used: 1 }
     }
 
-    /// The set of these operations, with one more user, at `source`; `None` when there is no room for another set of that.
+    /// The set of these operations, with one more user, at `source`; `None` when there is no room
+    /// for another set of that.
     pub fn acquire(&mut self, operations: &[Operation], source: Source) -> Option<AcceptSetId> {
         let mut sorted = [0; ACCEPTS_MAX];
         let mut count = 0;
@@ -75,9 +78,11 @@ impl AcceptSets {
         self.acquire_sorted(&sorted, count, source, Spare { places: 0, of: Some(source) })
     }
 
-    /// The set of `base` with `operations` added or taken away, in place of `base`, which has one user less then. `None`, and
-    /// nothing has changed, when a set has no room for so many operations, or when there is none for another set: some are kept
-    /// for logins. A set that nobody else uses is changed where it is, so whoever changes its own again and again takes no more.
+    /// The set of `base` with `operations` added or taken away, in place of `base`, which has one
+    /// user less then. `None`, and nothing has changed, when a set has no room for so many
+    /// operations, or when there is none for another set: some are kept for logins. A set that
+    /// nobody else uses is changed where it is, so whoever changes its own again and again takes no
+    /// more.
     pub fn change(
         &mut self,
         base: AcceptSetId,
@@ -247,7 +252,8 @@ impl AcceptSets {
 /// Of the empty set, which is never looked for.
 const EMPTY_HASH: u32 = 1;
 
-/// FNV-1a, never 0. Sets that are made to collide cost what every search did without it: a comparison each.
+/// FNV-1a, never 0. Sets that are made to collide cost what every search did without it: a
+/// comparison each.
 fn hash_of(operations: &[i32]) -> u32 {
     let step = |hash: u32, operation: &i32| (hash ^ operation.cast_unsigned()).wrapping_mul(0x0100_0193);
     operations.iter().fold(0x811c_9dc5, step).max(1)

@@ -1,9 +1,10 @@
-//! The connections that hold a block for something that has not come whole: who goes first when blocks run short, and
-//! whose time to complete a frame is watched.
+//! The connections that hold a block for something that has not come whole: who goes first when
+//! blocks run short, and whose time to complete a frame is watched.
 //!
-//! A list in no order; each carry knows when it began. An entry stays when its carry is used up, and is dropped when
-//! it is next looked at; `Carry::is_listed` keeps a connection from being in the list twice. Carries hold a block each, so
-//! room for twice as many entries as there are blocks makes throwing the stale ones out cheap.
+//! A list in no order; each carry knows when it began. An entry stays when its carry is used up,
+//! and is dropped when it is next looked at; `Carry::is_listed` keeps a connection from being in
+//! the list twice. Carries hold a block each, so room for twice as many entries as there are blocks
+//! makes throwing the stale ones out cheap.
 
 use super::{Instant16, Phase, Session, Sessions};
 use netpoll::{Buffer, ConnectionId, release_spare};
@@ -77,8 +78,8 @@ impl Sessions {
         self.carriers.cursor = 0;
     }
 
-    /// The connection that goes first among those that carry and for which `may_go` holds: one that has not logged in, or
-    /// else one that has; the oldest.
+    /// The connection that goes first among those that carry and for which `may_go` holds: one that
+    /// has not logged in, or else one that has; the oldest.
     pub fn first_carrier(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
         self.drop_stale();
         let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
@@ -89,15 +90,16 @@ impl Sessions {
         sessions.filter(|session| may_go(session)).min_by(order).map(|session| session.connection)
     }
 
-    /// Bytes of the blocks that connections hold for frames that have not come whole, of those for which `counts` holds.
+    /// Bytes of the blocks that connections hold for frames that have not come whole, of those for
+    /// which `counts` holds.
     pub fn carried_bytes(&self, counts: impl Fn(&Session) -> bool) -> usize {
         let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
         let blocks = sessions.filter(|session| counts(session)).filter_map(|session| session.carry.block());
         blocks.map(Buffer::capacity).sum()
     }
 
-    /// Looks at the next `count` entries at most and returns the first connection that is logged in and carries something
-    /// that began before `deadline`. Call again until `None`.
+    /// Looks at the next `count` entries at most and returns the first connection that is logged in
+    /// and carries something that began before `deadline`. Call again until `None`.
     pub fn overdue_carrier(&mut self, deadline: Instant16, count: &mut usize) -> Option<ConnectionId> {
         while *count > 0 {
             *count -= 1;

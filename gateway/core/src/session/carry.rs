@@ -3,22 +3,25 @@
 use super::Instant16;
 use netpoll::{Buffer, BufferPools};
 
-/// What a connection has sent of something that is still incomplete, in one block that grows as bytes come.
+/// What a connection has sent of something that is still incomplete, in one block that grows as
+/// bytes come.
 ///
-/// A length that a peer merely claims takes no memory: the block is sized by what has arrived, to at most twice that.
+/// A length that a peer merely claims takes no memory: the block is sized by what has arrived, to
+/// at most twice that.
 ///
 /// ```text
 ///   [ fragments of a message, payloads only ][ bytes not decoded yet ]
 ///   0                                 assembled                    len
 /// ```
 ///
-/// While a login waits for its verdict nothing is decoded; then the first part is what the message of the Auth frame has
-/// behind it.
+/// While a login waits for its verdict nothing is decoded; then the first part is what the message
+/// of the Auth frame has behind it.
 #[derive(Debug)]
 pub struct Carry {
     buffer: Option<Buffer>,
     assembled: u32,
-    /// When the first byte came; kept when the carry is used up, for as long as the connection is in the list of
+    /// When the first byte came; kept when the carry is used up, for as long as the connection is
+    /// in the list of
     /// [`super::Carriers`], and [`Instant16::NEVER`] while it is not.
     since: Instant16,
 }
@@ -119,7 +122,8 @@ impl Carry {
         self.buffer.as_mut().map_or(&mut [], |buffer| &mut buffer.as_mut_slice()[assembled..])
     }
 
-    /// Keeps `payload` (a range of the pending bytes) as the next fragment and drops the `consumed` bytes around it.
+    /// Keeps `payload` (a range of the pending bytes) as the next fragment and drops the `consumed`
+    /// bytes around it.
     pub fn keep_fragment(&mut self, payload: std::ops::Range<usize>, consumed: usize) {
         let Some(buffer) = &mut self.buffer else { return };
         let base = self.assembled as usize;
@@ -144,7 +148,8 @@ impl Carry {
         }
     }
 
-    /// Takes the first `count` bytes, fragments included, out as a buffer of their own; the rest stays.
+    /// Takes the first `count` bytes, fragments included, out as a buffer of their own; the rest
+    /// stays.
     pub fn take(&mut self, count: usize) -> Option<Buffer> {
         self.assembled = 0;
         let mut buffer = self.buffer.take()?;
@@ -156,7 +161,8 @@ impl Carry {
         Some(front)
     }
 
-    /// Puts the rest of a message back, in front of the bytes that are not decoded yet: it waits to be handled.
+    /// Puts the rest of a message back, in front of the bytes that are not decoded yet: it waits to
+    /// be handled.
     ///
     /// # Errors
     /// [`PoolExhausted`]; the carry is as before.

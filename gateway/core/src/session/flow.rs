@@ -1,4 +1,5 @@
-//! The rate of one connection: what it has sent beyond what time has paid for, and what follows from that.
+//! The rate of one connection: what it has sent beyond what time has paid for, and what follows
+//! from that.
 //!
 //! ```text
 //!   a receive ─► + its bytes  ┐ debt ≤ burst ──────────────► handled
@@ -8,14 +9,16 @@
 //!   each sixteenth of a second: − a sixteenth of the rate
 //! ```
 //!
-//! What counts for the last two steps is the time above the burst, less the time below it since: a client that keeps to its
-//! rate is above only for moments, however near the burst it stays. A step is left when nothing of that time remains, or when
-//! half of the burst is free. A debt is paid in whole ticks, so up to a tick's payment beyond the burst is not above it.
+//! What counts for the last two steps is the time above the burst, less the time below it since: a
+//! client that keeps to its rate is above only for moments, however near the burst it stays. A step
+//! is left when nothing of that time remains, or when half of the burst is free. A debt is paid in
+//! whole ticks, so up to a tick's payment beyond the burst is not above it.
 //!
-//! The token buckets are kept as debts, so that an idle connection's are zero and need no refill. They are integers that time
-//! pays off in whole ticks of the clock that the session has anyway (`heard_at`), so nothing is lost to rounding. What is
-//! received is charged and handled even beyond the burst: it has been taken from the socket, and the sender pays by the length of
-//! the stop.
+//! The token buckets are kept as debts, so that an idle connection's are zero and need no refill.
+//! They are integers that time pays off in whole ticks of the clock that the session has anyway
+//! (`heard_at`), so nothing is lost to rounding. What is received is charged and handled even
+//! beyond the burst: it has been taken from the socket, and the sender pays by the length of the
+//! stop.
 //!
 //! Bounds: a debt saturates at 2^32 units. All times are ticks of an [`Instant16`].
 
@@ -31,7 +34,8 @@ pub const MEMBERS_PER_MESSAGE: u32 = 64;
 /// What a faulty request costs besides itself: its answer is several times as large.
 pub const FAULT_COST: u32 = 8;
 
-/// As how many messages a frame counts: as often as its work for others is larger than a heartbeat's.
+/// As how many messages a frame counts: as often as its work for others is larger than a
+/// heartbeat's.
 #[inline]
 pub const fn cost(operation: Operation) -> u32 {
     match operation {
@@ -108,11 +112,13 @@ pub struct Flow {
     messages: u32,
     /// Debt in bytes.
     bytes: u32,
-    /// Ticks for which the debt has exceeded the burst, less those for which it has not since; while `over`.
+    /// Ticks for which the debt has exceeded the burst, less those for which it has not since;
+    /// while `over`.
     above: u16,
     /// Faulty requests that have not been forgotten; before the login frames that are no login.
     faults: u8,
-    /// Connections that share the user's rate with this one, itself included; 0: none that is known.
+    /// Connections that share the user's rate with this one, itself included; 0: none that is
+    /// known.
     sharers: u8,
     /// The debt has exceeded the burst, and what follows from that has not been forgotten.
     over: bool,
@@ -148,7 +154,8 @@ impl Unread {
 }
 
 impl Flow {
-    /// What this connection may do; `lone` is the allowance of one that shares with none, made once.
+    /// What this connection may do; `lone` is the allowance of one that shares with none, made
+    /// once.
     #[inline]
     pub fn allowance(&self, limits: &RateLimits, lone: &Allowance) -> Allowance {
         if self.sharers <= 1 { *lone } else { Allowance::new(limits, self.sharers) }
@@ -164,7 +171,8 @@ impl Flow {
         self.sharers = sharers;
     }
 
-    /// Time has passed from `then` to `now`: it pays for messages and bytes, and a second lets one fault be forgotten.
+    /// Time has passed from `then` to `now`: it pays for messages and bytes, and a second lets one
+    /// fault be forgotten.
     pub fn pay(&mut self, then: Instant16, now: Instant16, allowance: &Allowance) {
         let ticks = now.ticks_since(then);
         if ticks == 0 {
@@ -213,8 +221,9 @@ impl Flow {
         (members / MEMBERS_PER_MESSAGE).min(allowance.messages_burst / 2 / UNITS)
     }
 
-    /// A message to a room of `members` is charged for its deliveries; returns as how many messages. `None` when the debt is twice
-    /// the burst already: then it is not to be made on credit.
+    /// A message to a room of `members` is charged for its deliveries; returns as how many
+    /// messages. `None` when the debt is twice the burst already: then it is not to be made on
+    /// credit.
     pub fn charge_room(&mut self, members: u32, allowance: &Allowance) -> Option<u32> {
         let cost = Self::room_cost(members, allowance);
         if cost > 0 && self.messages > allowance.messages_burst.saturating_mul(2) {
@@ -230,7 +239,8 @@ impl Flow {
         self.charge(Self::room_cost(members, allowance));
     }
 
-    /// A faulty request, or before the login a frame that is none; false when more than `max` are remembered.
+    /// A faulty request, or before the login a frame that is none; false when more than `max` are
+    /// remembered.
     pub fn fault(&mut self, max: u8) -> bool {
         self.charge(FAULT_COST);
         self.faults = self.faults.saturating_add(1);
@@ -248,8 +258,8 @@ impl Flow {
         self.ticks_to_burst(allowance) > 0
     }
 
-    /// Whether the debt has exceeded the burst, and what follows from that has not been forgotten. While it is false every
-    /// request is handled.
+    /// Whether the debt has exceeded the burst, and what follows from that has not been forgotten.
+    /// While it is false every request is handled.
     #[inline]
     pub fn is_over(&self) -> bool {
         self.over
@@ -271,8 +281,8 @@ impl Flow {
         }
     }
 
-    /// Notes that the client is told of a refusal; true when it is the first. However long the stop before it was, the client has
-    /// the time from the first refusal on to heed it.
+    /// Notes that the client is told of a refusal; true when it is the first. However long the stop
+    /// before it was, the client has the time from the first refusal on to heed it.
     pub fn note_refusal(&mut self, limits: &RateLimits) -> bool {
         let is_first = !std::mem::replace(&mut self.refused, true);
         if is_first {
@@ -281,7 +291,8 @@ impl Flow {
         is_first
     }
 
-    /// Ticks until time has paid the debt down to the burst; 0: it is not above by more than a tick pays.
+    /// Ticks until time has paid the debt down to the burst; 0: it is not above by more than a tick
+    /// pays.
     pub fn ticks_to_burst(&self, allowance: &Allowance) -> u32 {
         let wait = |debt: u32, burst: u32, per_tick: u32| {
             debt.saturating_sub(burst).div_ceil(per_tick).saturating_sub(1)
@@ -302,7 +313,8 @@ impl Flow {
         self.unread.has(Unread::HELD)
     }
 
-    /// Notes that the socket is left unread for what has to wait, or no longer; false when that is nothing new.
+    /// Notes that the socket is left unread for what has to wait, or no longer; false when that is
+    /// nothing new.
     pub fn set_held(&mut self, held: bool) -> bool {
         self.unread.set(Unread::HELD, held)
     }
@@ -313,7 +325,8 @@ impl Flow {
         self.unread.has(Unread::STOPPED)
     }
 
-    /// Notes that the socket is left unread for the rate from now on, or no longer; false when that is nothing new.
+    /// Notes that the socket is left unread for the rate from now on, or no longer; false when that
+    /// is nothing new.
     pub fn set_stopped(&mut self, stopped: bool) -> bool {
         self.unread.set(Unread::STOPPED, stopped)
     }
@@ -360,8 +373,8 @@ mod tests {
         closed: Option<u64>,
     }
 
-    /// Sends `sends(millis)` messages every millisecond for `duration`, as a worker takes them: one at a time while the socket is
-    /// read, which has room for 300.
+    /// Sends `sends(millis)` messages every millisecond for `duration`, as a worker takes them: one
+    /// at a time while the socket is read, which has room for 300.
     fn offer(limits: &RateLimits, duration: u64, sends: impl Fn(u64) -> u32) -> Offered {
         let (mut flow, allowance) = (Flow::default(), Allowance::new(limits, 1));
         let (mut then, mut waiting, mut offered) = (at(0), 0, Offered::default());
@@ -421,7 +434,8 @@ mod tests {
     fn a_client_that_keeps_to_its_rate_is_never_refused_however_near_the_burst_it_stays() {
         let limits = limits();
         for (step, per_step) in [(100, 10), (10, 1), (500, 50), (1000, 100)] {
-            // The burst less one step is spent at once; some steps come late, together with the next.
+            // The burst less one step is spent at once; some steps come late, together with the
+            // next.
             for late in [0, 3] {
                 let sends = |millis: u64| match (millis, millis % step, millis / step) {
                     (0, ..) => 200 - per_step,

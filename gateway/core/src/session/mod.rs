@@ -6,12 +6,14 @@
 //!                                    └────────── refused, timed out, ended ────────────┘
 //! ```
 //!
-//! A session lives in the slot of its connection and is plain data: names are handles into stores, rooms a list head,
-//! and the only buffer it may own is the carry of a frame that straddles two receives.
+//! A session lives in the slot of its connection and is plain data: names are handles into stores,
+//! rooms a list head, and the only buffer it may own is the carry of a frame that straddles two
+//! receives.
 
 pub mod accept_set;
 mod carriers;
 mod carry;
+mod ends;
 pub mod flow;
 mod open;
 pub mod text;
@@ -29,6 +31,7 @@ pub use user::User;
 
 use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
+use ends::{UNLISTED, Unauthenticated};
 use flow::Flow;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{CloseWatch, Decoder};
@@ -36,7 +39,6 @@ use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use text::{TextId, TextStore, TextUse};
-use unauthenticated::{UNLISTED, Unauthenticated};
 use user::PackedUser;
 
 /// Where a session is in its life.
@@ -121,7 +123,8 @@ pub struct Session {
     pub framing: Framing,
     /// Its rooms; changed with a proof ([`Sessions::rooms_mut`]).
     rooms: SessionRooms,
-    /// Before the login its neighbors in the list of unauthenticated connections; then the rooms of its token.
+    /// Before the login its neighbors in the list of unauthenticated connections; then the rooms of
+    /// its token.
     pair: [u32; 2],
     /// When its token was issued, in seconds since 1970; 0: it has none.
     pub issued_at: u32,
@@ -135,7 +138,8 @@ pub struct Session {
     pub opened_at: Instant16,
     /// How much it sends. Time has paid up to `heard_at`.
     pub flow: Flow,
-    /// While it is logged in the number of its token's key; then the code that the server closed it with. 0: none.
+    /// While it is logged in the number of its token's key; then the code that the server closed it
+    /// with. 0: none.
     close_code: u16,
     peer: Peer,
     /// Pushes that it takes; changed with a proof ([`Sessions::change_accepts`]).
@@ -325,7 +329,8 @@ impl Sessions {
     /// Takes a new connection in.
     ///
     /// # Panics
-    /// If its slot is not vacant: the backend reports a connection's end before it uses the slot again.
+    /// If its slot is not vacant: the backend reports a connection's end before it uses the slot
+    /// again.
     pub fn insert(
         &mut self,
         connection: ConnectionId,
@@ -401,8 +406,8 @@ impl Sessions {
         self.closing
     }
 
-    /// The counts are right; a vacant or closing session has given up everything, and one that is not logged in has
-    /// nothing to give up.
+    /// The counts are right; a vacant or closing session has given up everything, and one that is
+    /// not logged in has nothing to give up.
     ///
     /// # Panics
     /// When that does not hold.
@@ -455,7 +460,8 @@ impl Sessions {
         }
     }
 
-    /// Gives up the handles of a session that leaves, and moves it to `Closing`. Its rooms must be left before.
+    /// Gives up the handles of a session that leaves, and moves it to `Closing`. Its rooms must be
+    /// left before.
     pub fn forget(&mut self, texts: &mut TextStore, connection: ConnectionId) {
         self.unlist_unauthenticated(connection);
         let Some(session) = self.get_mut(connection) else { return };

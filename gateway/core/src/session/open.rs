@@ -38,9 +38,9 @@ use std::ops::Deref;
 #[derive(Debug)]
 pub struct Identified(Packed);
 
-/// A connection in one register: index and generation, and never 0, so that an `Option` of a proof is
-/// a register, too. Proofs are handed from frame to frame, and memory that is written in two halves
-/// and read as one stalls the processor.
+/// A connection in one register: index and generation, and never 0, so that an `Option` of a proof
+/// is a register, too. Proofs are handed from frame to frame, and memory that is written in two
+/// halves and read as one stalls the processor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packed(NonZero<u64>);
 

@@ -65,9 +65,10 @@ pub enum TextUse {
 
 /// Texts, each a chain of cells. Reserved once, touched as used.
 ///
-/// The first cell of each text comes from a part that is for texts of its use alone: one cell for each key and user id that
-/// connections can have, and one for each room that the worker can host. So short names find room whatever others hold. What
-/// is longer than a cell shares the rest, of which rooms have half at most.
+/// The first cell of each text comes from a part that is for texts of its use alone: one cell for
+/// each key and user id that connections can have, and one for each room that the worker can host.
+/// So short names find room whatever others hold. What is longer than a cell shares the rest, of
+/// which rooms have half at most.
 #[derive(Debug)]
 pub struct TextStore {
     cells: Vec<Cell>,
@@ -103,8 +104,8 @@ impl TextStore {
     /// Bytes of a cell.
     pub const CELL_BYTES: usize = size_of::<Cell>();
 
-    /// Room for `capacity` cells of 36 bytes, `login_texts` of them for logins alone, but half of all at most, and
-    /// `room_texts` for rooms alone, but three quarters of the others at most.
+    /// Room for `capacity` cells of 36 bytes, `login_texts` of them for logins alone, but half of
+    /// all at most, and `room_texts` for rooms alone, but three quarters of the others at most.
     pub fn with_capacity(capacity: usize, login_texts: usize, room_texts: usize) -> TextStore {
         let (of_logins, of_rooms) = TextStore::own_cells(capacity, login_texts, room_texts);
         let part = |own| Part { own, texts: 0, cells: 0 };
@@ -172,7 +173,8 @@ impl TextStore {
         }
     }
 
-    /// Keeps `text`; `None` when it is empty, over 64 KiB, or when the cells for its use are used up.
+    /// Keeps `text`; `None` when it is empty, over 64 KiB, or when the cells for its use are used
+    /// up.
     pub fn insert(&mut self, text: &[u8], of: TextUse) -> Option<TextId> {
         let size = u16::try_from(text.len()).ok()?;
         let needed = text.len().div_ceil(CELL_SIZE);

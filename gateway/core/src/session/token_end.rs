@@ -2,8 +2,8 @@
 
 use netpoll::Timestamp;
 
-/// The end of a token on the worker's clock, in quarters of a second: at most a quarter late, never early. A token that is valid
-/// for longer than 34 years ends then.
+/// The end of a token on the worker's clock, in quarters of a second: at most a quarter late, never
+/// early. A token that is valid for longer than 34 years ends then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenEnd(u32);
 

@@ -1,31 +1,13 @@
 //! The connections that have not begun to log in, in the order in which they came.
 //!
-//! Whoever connects and says nothing holds a slot. While slots are short the oldest of these give theirs up, so that
-//! newcomers get in. The list runs through the sessions, by two numbers that mean something else after the login; a
-//! connection leaves it when its token is looked at or its names are entered, and at its end.
+//! A connection that sends nothing holds a slot. While slots are short the oldest of these give
+//! theirs up, so that newcomers get in. The list runs through the sessions, by two numbers that
+//! mean something else after the login; a connection leaves it when its token is looked at or its
+//! names are entered, and at its end.
 
+use super::ends::{NONE, UNLISTED};
 use super::{Phase, Session, Sessions};
 use netpoll::ConnectionId;
-
-const NONE: u32 = u32::MAX;
-const OUTSIDE: u32 = u32::MAX - 1;
-
-/// The pair of a session that is in no list.
-pub(super) const UNLISTED: [u32; 2] = [OUTSIDE; 2];
-
-/// The ends of the list, by slot.
-#[derive(Debug)]
-pub(super) struct Unauthenticated {
-    oldest: u32,
-    newest: u32,
-    count: usize,
-}
-
-impl Default for Unauthenticated {
-    fn default() -> Unauthenticated {
-        Unauthenticated { oldest: NONE, newest: NONE, count: 0 }
-    }
-}
 
 impl Sessions {
     /// Connections that have not begun to log in.

@@ -13,7 +13,8 @@ pub enum User {
     Uid(TextId),
 }
 
-/// A [`User`] without the padding of its number: which kind it is, and the number's bytes or the text's.
+/// A [`User`] without the padding of its number: which kind it is, and the number's bytes or the
+/// text's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PackedUser {
     kind: u8,

@@ -7,20 +7,12 @@
 //! and again; the backend's only once.
 
 use super::Worker;
-use netpoll::{Backend, Timestamp};
+use super::lifecycle::IdleTrim;
+use netpoll::Backend;
 use std::time::Duration;
 
 /// How long no connection must have been there, and how often tables are looked at from then on.
 const QUIET_MIN: Duration = Duration::from_secs(5);
-
-/// How long the worker has been without connections. The default: one was there just now.
-#[derive(Debug, Default)]
-pub(super) struct IdleTrim {
-    /// When tables are looked at next.
-    due: Option<Timestamp>,
-    /// The backend has given back what it has.
-    backend_is_trimmed: bool,
-}
 
 impl<B: Backend> Worker<B> {
     /// Returns memory when no connection has been there for [`QUIET_MIN`].

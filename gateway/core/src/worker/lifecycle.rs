@@ -2,12 +2,20 @@
 //! memory that is given back.
 
 use super::drain::Drain;
-use super::idle_trim::IdleTrim;
 use super::shutdown::Shutdown;
 use super::sweep::Sweeps;
 use crate::handler::Handler;
 use crate::message::{KickTarget, Message};
-use netpoll::Backend;
+use netpoll::{Backend, Timestamp};
+
+/// How long the worker has been without connections. The default: one was there just now.
+#[derive(Debug, Default)]
+pub(super) struct IdleTrim {
+    /// When tables are looked at next.
+    pub(super) due: Option<Timestamp>,
+    /// The backend has given back what it has.
+    pub(super) backend_is_trimmed: bool,
+}
 
 /// See the module.
 #[derive(Debug)]

@@ -9,20 +9,6 @@ use std::time::Duration;
 /// How often levels are written.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 
-/// When metrics are written next, and since when accepting has been paused.
-#[derive(Debug)]
-pub(super) struct Publication {
-    due: Timestamp,
-    /// When the last turn ended with accepting paused, because the table is full.
-    full_at: Option<Timestamp>,
-}
-
-impl Publication {
-    pub(super) fn new(now: Timestamp) -> Publication {
-        Publication { due: now, full_at: None }
-    }
-}
-
 fn publish_pool(gauges: &PoolGauges, level: PoolLevel) {
     gauges.size.set(u64::from(level.size));
     gauges.count.set(u64::from(level.count));

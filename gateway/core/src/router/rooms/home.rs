@@ -5,8 +5,8 @@ use crate::address::WorkerId;
 use crate::message::CountChange;
 
 impl Rooms {
-    /// A host has told its count. Returns the total, and whether the host had no members before (it waits for an
-    /// answer then); `None` when the table is full.
+    /// A host has told its count. Returns the total, and whether the host had no members before (it
+    /// waits for an answer then); `None` when the table is full.
     pub fn set_host_count(&mut self, worker: WorkerId, change: CountChange) -> Option<(u32, bool)> {
         let CountChange { room: name, count, before, .. } = change;
         let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
@@ -47,8 +47,9 @@ impl Rooms {
         !self.count_dirty.is_empty() || !self.total_dirty.is_empty()
     }
 
-    /// Frees the records of rooms that have ended and only wait in a list for it to be worked off: no host is to be told of
-    /// them. Called when a record is missing. Bounds: `shares` keeps so many records spare that a call frees many.
+    /// Frees the records of rooms that have ended and only wait in a list for it to be worked off:
+    /// no host is to be told of them. Called when a record is missing. Bounds: `shares` keeps so
+    /// many records spare that a call frees many.
     pub(super) fn free_unneeded(&mut self) {
         let mut index = 0;
         while let Some(room) = self.total_dirty.get(index).copied() {

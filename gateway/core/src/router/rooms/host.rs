@@ -140,7 +140,8 @@ impl Rooms {
         self.members[member.0 as usize].room()
     }
 
-    /// Notes what a new member waits with; false when it need not wait, for the home knows of this host.
+    /// Notes what a new member waits with; false when it need not wait, for the home knows of this
+    /// host.
     pub fn must_wait(&mut self, member: MemberIndex, awaiting: Awaiting, sequence: i32) -> bool {
         let node = &mut self.members[member.0 as usize];
         if self.rooms[node.room().0 as usize].flags.has(Flags::READY) {
@@ -178,7 +179,8 @@ impl Rooms {
         self.members[member.0 as usize].awaiting() == Awaiting::Change
     }
 
-    /// Ends a member's wait for the home's answer: its session, what it waited with, and its sequence.
+    /// Ends a member's wait for the home's answer: its session, what it waited with, and its
+    /// sequence.
     pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
         let member = &mut self.members[member.0 as usize];
         (member.session, member.await_with(Awaiting::Nothing), member.sequence)
@@ -190,12 +192,14 @@ impl Rooms {
         }
     }
 
-    /// Which of this host's appearances in the room is the present one: an answer to an earlier one says nothing.
+    /// Which of this host's appearances in the room is the present one: an answer to an earlier one
+    /// says nothing.
     pub fn appearance(&self, room: RoomIndex) -> u32 {
         self.rooms[room.0 as usize].appearance
     }
 
-    /// Whether records are missing that are free as soon as homes have heard of rooms without members.
+    /// Whether records are missing that are free as soon as homes have heard of rooms without
+    /// members.
     pub fn lacks_records(&self) -> bool {
         self.is_full() && !self.count_dirty.is_empty()
     }

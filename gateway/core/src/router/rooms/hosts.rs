@@ -1,6 +1,7 @@
-//! Which workers have members of a room, as its home knows it: a bit for each worker, in as few words as those need.
+//! Which workers have members of a room, as its home knows it: a bit for each worker, in as few
+//! words as those need.
 
-use super::RoomIndex;
+use super::room::RoomIndex;
 use crate::address::WorkerId;
 
 /// The hosts of all rooms.

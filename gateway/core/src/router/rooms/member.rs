@@ -1,7 +1,8 @@
-//! A membership: one connection in one room, in 24 bytes. A million sessions in three rooms have three million.
+//! A membership: one connection in one room, in 24 bytes. A million sessions in three rooms have
+//! three million.
 
+use super::room::{NONE, RoomIndex};
 use super::shares::Place;
-use super::{NONE, RoomIndex};
 
 /// What a new member waits for the home's answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,7 +105,8 @@ fn hogs_in_pairs_and_hogs_in_the_same_rooms_hold_no_more() {
     }
 }
 
-/// One connection makes rooms and leaves them again, and others keep them alive: they are nobody's first rooms then.
+/// One connection makes rooms and leaves them again, and others keep them alive: they are nobody's
+/// first rooms then.
 #[test]
 fn rooms_that_were_passed_on_take_nothing_from_newcomers() {
     let mut host = Host::new(40, 2);
@@ -123,7 +124,8 @@ fn rooms_that_were_passed_on_take_nothing_from_newcomers() {
     host.newcomers_find_room(20..40);
 }
 
-/// Whatever happened, a connection that is in fewer rooms than are guaranteed enters another one, and nothing is left over.
+/// Whatever happened, a connection that is in fewer rooms than are guaranteed enters another one,
+/// and nothing is left over.
 #[test]
 fn the_guarantee_holds_through_random_joins_and_leaves() {
     let mut host = Host::new(16, 3);
@@ -247,7 +249,8 @@ fn rooms_of_a_moment_fill_no_table() {
     assert_eq!(host.rooms.len(), 1);
 }
 
-/// All workers host as many different rooms as they may, and every home has a record for those whose home it is.
+/// All workers host as many different rooms as they may, and every home has a record for those
+/// whose home it is.
 #[test]
 fn homes_have_records_for_all_that_hosts_may_hold() {
     for workers in [1_usize, 2, 3, 8] {

@@ -1,4 +1,5 @@
-//! A room's fan-outs: how many there are, and the members that the one under way has still to visit.
+//! A room's fan-outs: how many there are, and the members that the one under way has still to
+//! visit.
 
 use super::{NONE, RoomIndex, Rooms};
 

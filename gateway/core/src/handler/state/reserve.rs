@@ -1,9 +1,11 @@
 //! What a receiver that keeps up still gets of pushes to many, when others have filled its queue.
 //!
-//! A message to a user that finds its receiver's queue full is answered with an error. A push to a room or to everyone that finds it
-//! full is lost for this receiver, and its sender is not told. Messages of users may take more of a queue than pushes to rooms: a flood of
-//! users at one receiver would cut it off from its rooms, however well it reads. So a receiver whose socket takes bytes gets
-//! small pushes to many from the part of its queue that is kept for replies, [`BYTES_MAX`] a second at most.
+//! A message to a user that finds its receiver's queue full is answered with an error. A push to a
+//! room or to everyone that finds it full is lost for this receiver, and its sender is not told.
+//! Messages of users may take more of a queue than pushes to rooms: a flood of users at one
+//! receiver would cut it off from its rooms, however well it reads. So a receiver whose socket
+//! takes bytes gets small pushes to many from the part of its queue that is kept for replies,
+//! [`BYTES_MAX`] a second at most.
 //!
 //! ```text
 //!   a push to many is refused ─► the socket is slow, or such pushes alone have filled their part ─► dropped, as `[slow_consumer]` says
@@ -12,8 +14,8 @@
 //!
 //! The copy is in a block of its size, so what waits here keeps no receive buffer from others.
 //!
-//! Bounds: [`RECEIVERS_MAX`] receivers a worker are told apart; for one more the one that has needed the reserve least lately is
-//! forgotten.
+//! Bounds: [`RECEIVERS_MAX`] receivers a worker are told apart; for one more the one that has
+//! needed the reserve least lately is forgotten.
 
 use netpoll::{ConnectionId, Timestamp};
 
@@ -71,6 +73,22 @@ impl Reserve {
         left.bytes -= if has { size } else { 0 };
         self.0.push(left);
         has
+    }
+}
+
+/// What deliveries keep from one to the next.
+#[derive(Debug)]
+pub(in crate::handler) struct Delivery {
+    /// Connections found too slow while something was iterated over; closed right after.
+    pub(in crate::handler) slow: Vec<ConnectionId>,
+    /// What flooded receivers still get of pushes to many.
+    pub(in crate::handler) reserve: Reserve,
+}
+
+impl Delivery {
+    /// Notes at most so many slow connections at a time.
+    pub(in crate::handler) fn with_capacity(slow_max: usize) -> Delivery {
+        Delivery { slow: Vec::with_capacity(slow_max), reserve: Reserve::new() }
     }
 }
 

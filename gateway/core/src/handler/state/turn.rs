@@ -1,9 +1,8 @@
 //! Times and flags that one turn goes by.
 
-use super::{Backlog, Handler};
+use super::backlog::Backlog;
 use crate::lateness::Lateness;
-use netpoll::{Backend, Timestamp};
-use std::time::Duration;
+use netpoll::Timestamp;
 
 /// How far a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +29,15 @@ pub(crate) struct TurnState {
     /// The last slice of the fan-outs made nothing: all of them go at rates of their own.
     pub(crate) fanouts_rest: bool,
     /// When frames that have not come whole are looked at next.
-    pub(super) frames_due: Timestamp,
+    pub(in crate::handler) frames_due: Timestamp,
     /// When the rooms' totals are sent to hosts next.
     pub(crate) totals_due: Timestamp,
     /// When a connection that speaks another protocol is reported next.
-    pub(super) foreign_due: Timestamp,
+    pub(in crate::handler) foreign_due: Timestamp,
 }
 
 impl TurnState {
-    pub(super) fn new(now: Timestamp, backlog: Backlog) -> TurnState {
+    pub(in crate::handler) fn new(now: Timestamp, backlog: Backlog) -> TurnState {
         TurnState {
             now,
             stage: Stage::Serving,
@@ -60,27 +59,5 @@ impl TurnState {
     /// Whether listeners are open: neither a drain nor the end has begun.
     pub(crate) fn takes_newcomers(&self) -> bool {
         self.stage == Stage::Serving
-    }
-}
-
-impl<B: Backend> Handler<B> {
-    /// After a poll that brought `count` completions: reads the time, and returns whether timers
-    /// may fire in this turn.
-    pub(super) fn take_time(&mut self, count: usize) -> bool {
-        let now = self.io.now();
-        self.turn.now = now;
-        let late = self.turn.lateness.begin(now);
-        if let Some(late) = late {
-            self.io.metrics.late_nanos.add(late.as_nanos() as u64);
-            let frames = now + late.min(self.policy.frame_timeout);
-            self.turn.frames_due = self.turn.frames_due.max(frames);
-        }
-        let little = 2 * count <= self.context.settings.completions_per_turn_max;
-        self.turn.lateness.has_read(now, late.is_some(), little)
-    }
-
-    /// How much of the time since then counts for no client, because the worker stood still.
-    pub(super) fn stood_still(&self, since: Timestamp) -> Duration {
-        self.turn.lateness.stood_still(since)
     }
 }

@@ -26,13 +26,13 @@ const FRAMES_PER_RECEIVE_MIN: u32 = 16;
 /// Frames of a turn after which a receive gets less.
 const FRAMES_PER_TURN: u32 = 512;
 /// Frames of the backlog that are handled in a turn.
-pub(super) const BACKLOG_PER_TURN: u32 = 256;
+pub(in crate::handler) const BACKLOG_PER_TURN: u32 = 256;
 /// What one receive can leave: the rest of a WebSocket message, and the stream behind it.
-pub(super) const RESTS_MAX: usize = 2;
+pub(in crate::handler) const RESTS_MAX: usize = 2;
 
 /// What is left of a receive.
 #[derive(Debug)]
-pub(super) enum Rest {
+pub(in crate::handler) enum Rest {
     /// Bytes as they were received.
     Stream(Buffer),
     /// Whole frames of a WebSocket message.
@@ -42,15 +42,15 @@ pub(super) enum Rest {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    pub(super) waiting: Fifo<(ConnectionId, Rest)>,
+    pub(in crate::handler) waiting: Fifo<(ConnectionId, Rest)>,
     /// What the receive at hand leaves, in order.
-    pub(super) rests: [Option<Rest>; RESTS_MAX],
+    pub(in crate::handler) rests: [Option<Rest>; RESTS_MAX],
     waiting_max: usize,
     /// Frames that the receive at hand may have, and those that it has had.
-    pub(super) frames_max: u32,
+    pub(in crate::handler) frames_max: u32,
     frames: u32,
     /// Frames that the receives of this turn have had.
-    pub(super) turn_frames: u32,
+    pub(in crate::handler) turn_frames: u32,
 }
 
 impl Backlog {
@@ -95,7 +95,7 @@ impl Backlog {
     }
 
     /// A turn begins.
-    pub(super) fn begin_turn(&mut self) {
+    pub(in crate::handler) fn begin_turn(&mut self) {
         self.turn_frames = 0;
     }
 
@@ -104,35 +104,35 @@ impl Backlog {
         self.waiting.iter().any(|(other, _)| *other == connection)
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(in crate::handler) fn has_room(&self) -> bool {
         self.waiting.len() < self.waiting_max
     }
 
     /// Whether the receive at hand has had its part.
     #[inline]
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(in crate::handler) fn is_used_up(&self) -> bool {
         self.frames >= self.frames_max
     }
 
     /// A frame is handled that counts as `cost`.
     #[inline]
-    pub(super) fn charge(&mut self, cost: u32) {
+    pub(in crate::handler) fn charge(&mut self, cost: u32) {
         self.frames = self.frames.saturating_add(cost);
     }
 
     /// A receive begins that may have so many frames.
-    pub(super) fn begin(&mut self, frames_max: u32) {
+    pub(in crate::handler) fn begin(&mut self, frames_max: u32) {
         (self.frames_max, self.frames) = (frames_max, 0);
     }
 
     /// It has ended; returns how many frames it has had.
-    pub(super) fn end(&mut self) -> u32 {
+    pub(in crate::handler) fn end(&mut self) -> u32 {
         self.frames_max = u32::MAX;
         std::mem::take(&mut self.frames)
     }
 
     /// What one more receive may have.
-    pub(super) fn share(&self) -> u32 {
+    pub(in crate::handler) fn share(&self) -> u32 {
         let left = FRAMES_PER_TURN.saturating_sub(self.turn_frames);
         left.clamp(FRAMES_PER_RECEIVE_MIN, FRAMES_PER_RECEIVE)
     }
