@@ -1,13 +1,14 @@
 //! Commands that ask a running gateway's control port: `gateway push` and `gateway health`.
 
+use super::outcome::with_config;
 use super::settings::{Settings, mid};
-use super::{say, with_config};
 use crate::ask::{Question, ask};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use gateway_config::Secret;
 use gateway_control::output::complain;
+use gateway_control::output::say;
 use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

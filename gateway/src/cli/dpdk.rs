@@ -1,7 +1,7 @@
 //! `gateway dpdk-check`, `dpdk-stats` and `dpdk-capture`: what a gateway past the kernel lacks,
 //! counts and keeps.
 
-use super::{problems_text, wrong};
+use super::outcome::{problems_text, wrong};
 use crate::dpdk;
 use crate::workers::WorkerHost;
 use gateway_config::{BackendKind, Config, Plan, Problems, Reserves, SystemLimits};

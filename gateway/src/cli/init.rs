@@ -8,14 +8,15 @@
 //! | `api_key` | the key for `/api/v1` |
 //! | `token` | a token of user 7 for a day |
 
+use super::outcome::wrong;
 use super::token::{PRIVATE_KEY, Signer};
-use super::{say, wrong};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::{Args, ValueEnum};
+use gateway_control::output::say;
 use serde_json::{Map, Value, json};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;

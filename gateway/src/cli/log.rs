@@ -3,7 +3,7 @@
 //! Where stderr is the journal's (sd-daemon(3)), each line begins with its priority, `<4>` for a
 //! warning, so that `journalctl -p warning` and alerts by priority see what they should.
 
-use super::colors_wanted;
+use super::outcome::colors_wanted;
 use gateway_config::Config;
 use gateway_control::LogHandle;
 use gateway_control::output::LogQueue;

@@ -11,6 +11,7 @@ mod control;
 mod dpdk;
 mod init;
 mod log;
+mod outcome;
 mod pages;
 mod run;
 mod settings;
@@ -25,10 +26,10 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use gateway_config::{Config, Problems, SystemLimits, effective, meant_section, nearest, schema_text};
 use gateway_control::output::{complain, say, show};
+use outcome::{count_text, problems_text, with_config, wrong};
 use run::{run, screen};
-use settings::{Settings, Usage, load};
+use settings::Settings;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -233,33 +234,6 @@ fn cant_start(problems: &[String]) -> ExitCode {
     problems.iter().for_each(complain);
     complain(format_args!("the gateway can't start here: {}", count_text(problems.len())));
     ExitCode::FAILURE
-}
-
-fn count_text(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "problem" } else { "problems" })
-}
-
-/// Whether stderr is a terminal whose user wants colors: NO_COLOR, when it is not empty, says no
-/// (no-color.org).
-fn colors_wanted() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn wrong(what: impl std::fmt::Display) -> ExitCode {
-    complain(what);
-    ExitCode::from(2)
-}
-
-fn problems_text(problems: &Problems) -> String {
-    format!("{problems}\nthe configuration has {}", count_text(problems.0.len()))
-}
-
-fn with_config(settings: &Settings, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match load(settings) {
-        Ok(Ok(config)) => then(config),
-        Ok(Err(problems)) => wrong(problems_text(&problems)),
-        Err(Usage(what)) => wrong(what),
-    }
 }
 
 /// With what `prepare` makes of the configuration here, the warnings of what it meets, and the

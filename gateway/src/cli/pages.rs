@@ -1,7 +1,8 @@
 //! Shell completions and manual pages, made from the command line's own description.
 
-use super::{say, wrong};
+use super::outcome::wrong;
 use clap::{Args, Command};
+use gateway_control::output::say;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

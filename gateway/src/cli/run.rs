@@ -1,7 +1,7 @@
 //! `gateway run`: from a configuration that can start here to the end of the process.
 
-use super::colors_wanted;
 use super::log::start_log;
+use super::outcome::colors_wanted;
 use super::settings::{Settings, Usage, load_again};
 use crate::start::{Prepared, start};
 use crate::start_screen::{Paint, render};

@@ -3,8 +3,8 @@
 //! It ends when the gateway closes the connection (exit code 1, with the reason), after `--count`
 //! messages, or by Ctrl-C.
 
+use super::outcome::{with_config, wrong};
 use super::settings::{Settings, mid};
-use super::{with_config, wrong};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;

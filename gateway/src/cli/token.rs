@@ -1,10 +1,11 @@
 //! `gateway token`: signs a token as a login service would, to try the gateway with.
 
+use super::outcome::{with_config, wrong};
 use super::settings::{Settings, mid};
-use super::{say, with_config, wrong};
 use clap::Args;
 use gateway_config::Config;
 use gateway_control::output::complain;
+use gateway_control::output::say;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};

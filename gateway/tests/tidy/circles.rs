@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many files of a crate are in circles.
 const IN_CIRCLES: &[(&str, usize)] =
-    &[("gateway", 9), ("loadtest", 22), ("loadtest/bench", 6), ("loadtest/hostile", 23), ("netpoll", 4)];
+    &[("loadtest", 22), ("loadtest/bench", 6), ("loadtest/hostile", 23), ("netpoll", 4)];
 /// How deep one name may be handed on.
 const HANDED_ON_MAX: usize = 16;
 
