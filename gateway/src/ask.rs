@@ -1,4 +1,4 @@
-//! One question to the control port of a gateway that runs.
+//! One request to the control port of a running gateway.
 
 use gateway_config::Secret;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -82,7 +82,7 @@ fn exchange(address: SocketAddr, question: Question<'_>, out: &mut impl Write) -
     }
 }
 
-/// Status, and the body's size where it is told.
+/// Status, and the body's size where the head has it.
 fn head(answer: &mut impl BufRead) -> io::Result<(u16, Option<u64>)> {
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "what answers there speaks no HTTP");
     let mut answer = answer.take(HEAD_SIZE_MAX);

@@ -1,4 +1,4 @@
-//! What a configuration that is good in itself meets on this machine.
+//! Checks of a valid configuration against this machine.
 //!
 //! A problem keeps the gateway from starting, or from doing what the configuration asks for: a
 //! start and `gateway check` fail on it alike. Ports are tried by the check alone, for a start
@@ -67,7 +67,8 @@ fn core(key: &str, cpu: usize) -> Option<String> {
     ))
 }
 
-/// Whoever may write a key's file, or its folder, decides who gets in.
+/// Warns about key files that other users may write: writing one, or its folder, decides which
+/// tokens are accepted.
 fn writable_by_all(key: &str, file: &str) -> Option<String> {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
@@ -84,8 +85,8 @@ fn writable_by_all(key: &str, file: &str) -> Option<String> {
     })
 }
 
-/// Whether lines can be written to the journal's folder. One that can't be is a problem: whoever
-/// asks for an audit journal must not find out afterwards that there is none.
+/// Whether lines can be written to the journal's folder. A failure is a problem: a configured audit
+/// journal must not turn out to be missing afterwards.
 fn journal(config: &JournalConfig, findings: &mut Findings) {
     let directory = config.directory.as_path();
     let shown = directory.display();

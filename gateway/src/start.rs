@@ -1,4 +1,4 @@
-//! From a configuration to a running gateway, and back.
+//! Start and end of a gateway: from a configuration to a running one, and back.
 //!
 //! ```text
 //!   Config ── prepare ──► Plan (backend chosen, sums made) ── start ──► Spawn (what workers are made from)
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What a start may take once its ports are free, as the service manager is told.
+/// Longest start once its ports are free, as reported to the service manager.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A configuration that can start here.

@@ -1,5 +1,4 @@
-//! What an operator sees first: one screen that answers what runs, with what, where, and what is
-//! dubious about it.
+//! The start screen: what runs, with what, where, and what is dubious about it.
 
 use crate::start::Prepared;
 use gateway_config::{MemoryEntry, bytes_text};
@@ -7,7 +6,7 @@ use gateway_core::settings::ListenerKind;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-/// ANSI colours, or none.
+/// ANSI colors, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint {
     /// Whether escape sequences are written.
@@ -79,7 +78,8 @@ pub fn render(prepared: &Prepared, addresses: &[SocketAddr], control: SocketAddr
 /// The sum, then its addends, two a line.
 fn memory(screen: &mut Screen, prepared: &Prepared) {
     let memory = &prepared.plan.memory;
-    let left = prepared.system.memory_left().map(|(bytes, who)| format!(" of {} ({who})", bytes_text(bytes)));
+    let left =
+        prepared.system.memory_left().map(|(bytes, source)| format!(" of {} ({source})", bytes_text(bytes)));
     let total =
         format!("{} reserved{}, used as it is needed", bytes_text(memory.total()), left.unwrap_or_default(),);
     let column = |entry: &MemoryEntry| format!("{:>10}  {:<20}", bytes_text(entry.bytes), entry.owner);
@@ -110,9 +110,9 @@ fn listeners(screen: &mut Screen, prepared: &Prepared, addresses: &[SocketAddr])
 
 fn auth(prepared: &Prepared, paint: Paint) -> String {
     match &prepared.config.auth {
-        None => paint.loud(
-            "NONE: clients are whoever they say they are. For development only; set auth.mode = \"jwt\"",
-        ),
+        None => {
+            paint.loud("NONE: clients are not authenticated. For development only; set auth.mode = \"jwt\"")
+        }
         Some(policy) => {
             // The one that is not empty: where a value comes from says nothing, an empty one may be
             // written down too.

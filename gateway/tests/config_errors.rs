@@ -362,7 +362,7 @@ fn a_queue_that_holds_no_whole_frame_is_refused() {
         "[limits]\nsend_queue_bytes_max = 65_536\n",
         &[
             "gateway.toml:2: limits.send_queue_bytes_max = 65536: one frame of limits.frame_body_size_max = 65536 needs 69632 with its \
-             headers, so nobody could be sent one; write 69632 or more, or lower limits.frame_body_size_max",
+             headers, so none could be sent; write 69632 or more, or lower limits.frame_body_size_max",
         ],
     );
     expect("[limits]\nsend_queue_bytes_max = 69_632\n", &[]);
@@ -393,7 +393,9 @@ fn the_commands_give_one_verdict_with_one_exit_code() {
         assert_eq!(gateway(usage).status.code(), Some(2), "{usage:?}");
     }
     let screen = String::from_utf8(gateway(&["check"]).stderr).unwrap();
-    for part in ["room for ", "goim over TCP", "/metrics", "NONE: clients are whoever", "MiB reserved"] {
+    for part in
+        ["room for ", "goim over TCP", "/metrics", "NONE: clients are not authenticated", "MiB reserved"]
+    {
         assert!(screen.contains(part), "{part} is not on\n{screen}");
     }
     assert!(!screen.contains('\x1b') && screen.lines().count() <= 24, "{screen}");

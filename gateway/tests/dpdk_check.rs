@@ -81,7 +81,7 @@ fn a_card_of_the_kernels_without_huge_pages_and_iommu() {
         "           do this:     echo 28 > /proc/sys/vm/nr_hugepages",
         "                        echo vm.nr_hugepages=28 > /etc/sysctl.d/80-gateway.conf   # after a restart, too",
         "  ok       memory lock  allowed",
-        "  MISSING  card         0000:03:00.0: is the kernel's (ixgbe); whoever is logged in over it is cut off when it is bound",
+        "  MISSING  card         0000:03:00.0: is the kernel's (ixgbe); logins over it are cut off when it is bound",
         "           do this:     modprobe vfio-pci",
         "                        echo vfio-pci > /sys/bus/pci/devices/0000:03:00.0/driver_override",
         "                        echo 0000:03:00.0 > /sys/bus/pci/devices/0000:03:00.0/driver/unbind",
@@ -189,7 +189,7 @@ fn a_listener_needs_an_address_of_its_family() {
     let config = load("devices = [\"net_null0\"]\naddresses = [\"fd77::2/64\"]");
     assert_eq!(
         config.map(|_| ()).unwrap_err(),
-        "gateway.toml:8: listener.tcp.address = \"0.0.0.0:1\": dpdk.addresses has no IPv4 address, so nobody reaches 0.0.0.0: write [::], \
+        "gateway.toml:8: listener.tcp.address = \"0.0.0.0:1\": dpdk.addresses has no IPv4 address, so no client reaches 0.0.0.0: write [::], \
          or add such an address"
     );
 }

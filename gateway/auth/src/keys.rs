@@ -26,10 +26,10 @@ pub(super) const ED25519: &str = "Ed25519";
 /// Bytes of a coordinate of P-256 (RFC 7518 §6.2.1.2), and of a key of Ed25519 (RFC 8032 §5.1.5).
 const COORDINATE_SIZE: usize = 32;
 
-/// Bits of an RSA key's exponent at most, as in the library that checks the signatures.
+/// Most bits of an RSA key's exponent, as in the library that checks the signatures.
 const EXPONENT_BITS_MAX: usize = 33;
 
-/// Keys of a set at most.
+/// Most keys of a set.
 const KEYS_MAX: usize = 64;
 
 /// A signature algorithm (RFC 7518 §3.1, RFC 8037).
@@ -74,7 +74,7 @@ impl TokenAlgorithm {
 #[derive(Clone, Debug)]
 pub(super) struct VerifyKey {
     pub(super) id: Option<String>,
-    /// Index of `id` in [`KeySet::names`], and one; 0 without an id, or with one too many.
+    /// Index of `id` in [`KeySet::names`] plus one; 0: no id, or no number is left for it.
     pub(super) number: u8,
     pub(super) algorithm: TokenAlgorithm,
     pub(super) key: DecodingKey,
@@ -88,7 +88,7 @@ struct Name {
     last: u64,
 }
 
-/// The keys. At least one, at most 64.
+/// A set of 1 to 64 keys.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     pub(super) keys: Vec<VerifyKey>,
@@ -96,7 +96,7 @@ pub struct KeySet {
     /// number of its token's key, so that the sessions of a key can be closed after the key was
     /// removed.
     names: Vec<Name>,
-    /// Sets before this one.
+    /// Count of sets before this one.
     age: u64,
     /// Keys of a set that are not used, each with the reason.
     left_out: Vec<String>,
@@ -156,13 +156,13 @@ impl KeySet {
         KeySet { keys, names: Vec::new(), age: 0, left_out: Vec::new() }
     }
 
-    /// A JWK set. What is not understood in it is left out, never the whole set refused:
+    /// Reads a JWK set. Keys that are not understood are left out; the rest is used:
     /// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type) values that
     /// are not understood by the implementations, that are missing required members, or for which
     /// values are out of the supported ranges" (RFC 7517 §5).
     ///
     /// # Errors
-    /// What to do instead, when it is no set, or no key is left.
+    /// What to do instead, when the text is no set or no key is left.
     pub fn from_jwks(json: &[u8]) -> Result<KeySet, String> {
         let no_set = |why: &dyn std::fmt::Display| format!("is no JWK set (RFC 7517 §5): {why}");
         let set: Value = serde_json::from_slice(json).map_err(|error| no_set(&error))?;
@@ -199,9 +199,9 @@ impl KeySet {
         &self.left_out
     }
 
-    /// The same keys in place of `before`: ids keep their numbers. When there are no more numbers,
-    /// a new id gets that of an earlier one that no session is `in_use` of. None of the set just
-    /// before: its tokens may still be on their way to a session.
+    /// Replaces `before` by these keys; ids keep their numbers. When there are no more numbers, a
+    /// new id gets the number of an earlier id that no session has `in_use`. Ids of the set just
+    /// before keep theirs: its tokens may still be on their way to a session.
     pub fn in_place_of(mut self, before: &KeySet, in_use: impl Fn(u8) -> bool) -> KeySet {
         self.names = before.names.clone();
         self.age = before.age + 1;
@@ -234,19 +234,19 @@ impl KeySet {
         }
     }
 
-    /// The number of the key with this id: one of these, or of those before them. `None` when there
-    /// was none.
+    /// Returns the number of the key with this id, of this set or of an earlier one; `None` when
+    /// there was none.
     pub fn number_of(&self, id: &str) -> Option<u8> {
         self.names.iter().position(|name| name.id == id).map(|index| index as u8 + 1)
     }
 
-    /// Ids of keys that no number was left for: their sessions are not found by them.
+    /// Ids of keys without a number, because none was left: their sessions can't be found by id.
     pub fn unnumbered(&self) -> impl Iterator<Item = &str> {
         let without = self.keys.iter().filter(|key| key.number == 0);
         without.filter_map(|key| key.id.as_deref())
     }
 
-    /// Only the keys for `algorithms`; all of them when none is named.
+    /// Keeps only the keys for `algorithms`; an empty list keeps all.
     ///
     /// # Errors
     /// When no key is left.
@@ -276,7 +276,7 @@ fn too_short() -> String {
     )
 }
 
-/// What a file is that holds no key in PEM, and how it becomes one that does.
+/// Says what a file without a PEM key holds, and how to convert it.
 fn unreadable(file: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(file);
     if text.contains("-----BEGIN CERTIFICATE") {
@@ -300,9 +300,9 @@ fn unreadable(file: &[u8]) -> &'static str {
      -out public.pem` makes one of a private key"
 }
 
-/// Writes the numbers of a key as the library wants them, where a publisher left zeros in front of
-/// them or left those out that belong there. A key that could never verify anything is refused now:
-/// otherwise all its tokens would be, with a code that says "do not come back".
+/// Normalizes the numbers of a key for the library: a publisher may add leading zeros, or leave out
+/// those that belong there. A key that can't verify anything is refused here: otherwise all its
+/// tokens would be refused, with a code that says "do not reconnect".
 fn repair(jwk: &mut Jwk) -> Result<(), String> {
     match &mut jwk.algorithm {
         AlgorithmParameters::RSA(key) => repair_rsa(&mut key.n, &mut key.e),
@@ -386,8 +386,8 @@ fn modulus_bits(der: &[u8]) -> Option<usize> {
     })
 }
 
-/// Members of a JWK that say what the key is. Others, such as certificates, are not looked at:
-/// whatever is in them does not make the key another one.
+/// Members of a JWK that say what the key is. Others, such as certificates, are ignored: they do
+/// not change the key.
 const JWK_MEMBERS: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
 
 /// The key in an element of a set, or why it is not used: a clause that follows its name.

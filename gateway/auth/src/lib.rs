@@ -1,4 +1,4 @@
-//! Who a client is, by a JSON Web Token (RFC 7519) in its Auth frame.
+//! Authentication of clients by a JSON Web Token (RFC 7519) in the Auth frame.
 //!
 //! ```text
 //!   worker ── VerifySender::send(VerifyRequest) ──► one bounded lane a thread ──► TokenPolicy::check
@@ -7,13 +7,13 @@
 //! ```
 //!
 //! A signature costs tens of microseconds, so it is checked away from the workers, on threads of
-//! its own; a full lane refuses, and the client hears "overload" and comes back. A verdict is plain
-//! and carries handles only: the body of the Auth frame goes there and back as the buffer that it
-//! was received in, a user id as text comes in a block of the verifier's own pool. The worker
-//! allocates and frees nothing.
+//! its own; a full lane refuses, and the client receives "overload" and reconnects. A verdict is
+//! plain and carries handles only: the body of the Auth frame goes there and back as the buffer
+//! that it was received in. A user id as text comes in a block of the verifier's own pool. The
+//! worker allocates and frees nothing.
 //!
-//! The algorithm belongs to the key and never to the token: a token that names another one is
-//! refused before anything is computed, so a public key can't be taken for a shared secret.
+//! The algorithm belongs to the key and never to the token: a token that names another algorithm is
+//! refused before anything is computed. So a public key can't be taken for a shared secret.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // What the program says goes through `output`.
 

@@ -1,4 +1,4 @@
-//! What a token must be like, and what it then says.
+//! The rules that a token must satisfy, and the bearer that it then names.
 
 use super::keys::{ED25519, KeySet, VerifyKey};
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use jsonwebtoken::{Header, crypto, decode_header};
 use serde_json::{Map, Value};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the user claim holds.
+/// Type of the user claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserKind {
     /// A number is a mid, a text is a uid.
@@ -26,7 +26,7 @@ pub enum UserKind {
 /// How tokens are checked.
 #[derive(Clone, Debug)]
 pub struct TokenPolicy {
-    /// With what.
+    /// The keys that tokens are checked with.
     pub keys: KeySet,
     /// Accepted audiences; empty: not checked.
     pub audience: Vec<String>,
@@ -36,9 +36,9 @@ pub struct TokenPolicy {
     pub leeway_s: u64,
     /// The claim that names the user.
     pub user_claim: String,
-    /// What it holds.
+    /// Type of that claim.
     pub user_kind: UserKind,
-    /// The word in the scope claim by which a service is known; `None`: nobody is one.
+    /// The word in the scope claim that marks a service; `None`: no token is a service's.
     pub service_scope: Option<String>,
     /// The claim with the only connection key that the bearer may use; `None`: any key that no
     /// other user has.
@@ -60,11 +60,11 @@ pub struct Bearer {
     pub uid: Option<String>,
     /// How long the token still holds, in milliseconds, leeway included.
     pub valid_for_ms: u64,
-    /// When it was issued, in seconds since 1970; when it was checked, where it does not say.
+    /// Time of issue, in seconds since 1970; the time of the check where the token has none.
     pub issued_at: u32,
-    /// The number of its key ([`KeySet::number_of`]); 0: the key has no id.
+    /// Number of the token's key ([`KeySet::number_of`]); 0: the key has no id.
     pub key_number: u8,
-    /// It is a service, which may send to everyone.
+    /// Whether the bearer is a service, which may send to all users and rooms.
     pub service: bool,
     /// The rooms and patterns of rooms of its claim, with a line feed between them; empty: none.
     pub rooms: String,
@@ -78,7 +78,7 @@ pub fn unix_now_ms() -> u64 {
 
 impl TokenPolicy {
     /// Checks the token of an Auth request at `now_ms`, milliseconds since 1970, and that the
-    /// request does not name somebody else, nor a key that is not the bearer's.
+    /// request names no other user, and no key that is not the bearer's.
     ///
     /// # Errors
     /// Why the login is refused.
@@ -122,7 +122,7 @@ impl TokenPolicy {
                 Ok(claims) => return self.bearer(&claims, key, now_ms),
                 Err(error) => refused = error,
             }
-            // Anything else was found behind a signature that fits.
+            // Any other error was found after the signature was verified.
             if refused != AuthError::Signature {
                 break;
             }
@@ -195,7 +195,7 @@ impl TokenPolicy {
         let uid_fits =
             |uid: &String| !uid.is_empty() && uid.len() <= UID_SIZE_MAX && !uid.chars().any(char::is_control);
         let valid = match (&bearer.mid, &bearer.uid) {
-            // goim takes 0 for "nobody".
+            // goim takes 0 for "no user".
             (Some(mid), None) => *mid != 0,
             (None, Some(uid)) => uid_fits(uid),
             _ => false,
@@ -245,7 +245,7 @@ fn header_of(token: &str) -> Result<Header, AuthError> {
     decode_header(token).or_else(|error| by_new_name().ok_or_else(|| reason(error.kind())))
 }
 
-/// The claims, when `key` has signed them (RFC 7515 §5.2). None of them has been looked at.
+/// The claims, when `key` has signed them (RFC 7515 §5.2). The claims are not checked yet.
 fn signed_claims(token: &str, key: &VerifyKey) -> Result<Map<String, Value>, AuthError> {
     let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::TokenInvalid)?;
     match crypto::verify(signature, signed.as_bytes(), &key.key, key.algorithm.native()) {

@@ -257,7 +257,7 @@ fn a_service_is_known_by_a_word_of_its_scope() {
     let wanted = Some("gateway:send");
     for scope in [json!("gateway:send"), json!("read gateway:send write"), json!(["read", "gateway:send"])] {
         assert!(check(wanted, scope.clone()), "{scope}");
-        assert!(!check(None, scope.clone()), "nobody is, unless it is configured: {scope}");
+        assert!(!check(None, scope.clone()), "no token is, unless it is configured: {scope}");
     }
     for scope in [json!("gateway:send:all"), json!("gateway"), json!(""), json!(null), json!(1), json!({})] {
         assert!(!check(wanted, scope.clone()), "{scope}");
@@ -440,7 +440,7 @@ fn der(tag: u8, content: &[&[u8]]) -> Vec<u8> {
     [head, content].concat()
 }
 
-/// An X.509 certificate around a public key; nobody looks at its signature.
+/// An X.509 certificate around a public key; its signature is not checked.
 fn certificate(public_pem: &str) -> String {
     let body: String = public_pem.lines().filter(|line| !line.starts_with('-')).collect();
     let key = STANDARD.decode(body).unwrap();

@@ -1,8 +1,8 @@
-//! The threads that check tokens.
+//! Threads that check tokens.
 //!
-//! One bounded lane a thread. A worker chooses a lane by the connection, and the next one when that
-//! is full. Pushing into a lane takes no lock and no allocation; a sleeping thread is woken through
-//! its event descriptor.
+//! One bounded lane a thread. A worker chooses a lane by the connection, and the next lane when
+//! that one is full. Pushing into a lane takes no lock and no allocation; a sleeping thread is
+//! woken through its event descriptor.
 
 use super::policy::{Bearer, TokenPolicy, unix_now_ms};
 use gateway_core::address::WorkerId;
@@ -19,23 +19,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A verdict waits this long for room in a full worker mailbox; then it is dropped, and the login
-/// runs into its timeout.
+/// Longest wait of a verdict for room in a full worker mailbox. Then it is dropped, and the login
+/// times out.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
-/// Verdicts that wait for room in workers' mailboxes at most, a thread; with more, no further token
-/// is checked.
+/// At most this many verdicts per thread wait for room in workers' mailboxes. At the bound no
+/// further token is checked.
 const HELD_MAX: usize = 4096;
 
-/// How often those are tried again.
+/// Interval at which waiting verdicts are sent again.
 const RETRY_EVERY: Duration = Duration::from_micros(200);
 
-/// User ids on their way to workers at most, a thread; and how many of those may have rooms with
-/// them.
+/// At most this many user ids per thread are on their way to workers, and at most this many of them
+/// with rooms.
 const UIDS_MAX: u32 = 4096;
 const ROOMS_MAX: u32 = 256;
 
-/// The work of `queue` without its threads: a lane each, for a caller with a schedule of its own.
+/// Makes the lanes of `queue` without their threads, for a caller with a schedule of its own.
 ///
 /// # Errors
 /// When memory for the pools can't be had.
@@ -51,7 +51,7 @@ pub struct VerifierMetrics {
     pub accepted: Counter,
     /// Logins refused, in the order of `AuthError::ALL`.
     pub refused: [Counter; AuthError::ALL.len()],
-    /// Verdicts that found no room in a worker's mailbox in time.
+    /// Verdicts that did not fit into a worker's mailbox in time.
     pub lost: Counter,
     /// Time that a check takes.
     pub check_time: Histogram,
@@ -120,13 +120,13 @@ impl Drop for Verifier {
         self.stop.store(true, Ordering::Release);
         for (thread, waker) in self.threads.drain(..) {
             waker.wake();
-            // A thread that panicked has said so on stderr already.
+            // A panic was reported on stderr already.
             let _ = thread.join();
         }
     }
 }
 
-/// What so many verifiers reserve: their lanes, and pools for user ids.
+/// Memory that this many verifiers reserve: their lanes, and pools for user ids.
 pub fn reserved_bytes(threads: usize, requests_max: usize) -> usize {
     let threads = threads.max(1);
     let lane = requests_max.div_ceil(threads) * (size_of::<VerifyRequest>() + 8);
@@ -156,8 +156,8 @@ impl Lane {
         Ok(Lane { mailbox, policy, pools, scratch: vec![0; SCRATCH_SIZE_MAX], metrics })
     }
 
-    /// Checks the next token that waits, at `now_ms`, milliseconds since 1970: the verdict, and the
-    /// worker that it is for. `None` when none waits.
+    /// Checks the next waiting token at `now_ms`, milliseconds since 1970. Returns the verdict and
+    /// the worker that it is for; `None` when no token waits.
     pub fn next_verdict(&mut self, now_ms: u64) -> Option<(WorkerId, Verdict)> {
         let VerifyRequest { address, pending, sequence, body } = self.mailbox.pop()?;
         let start = Instant::now();
@@ -200,7 +200,7 @@ impl Lane {
     }
 }
 
-/// A verdict that found its worker's mailbox full.
+/// A verdict that waits because its worker's mailbox is full.
 struct Held {
     worker: usize,
     message: Message,
@@ -234,7 +234,8 @@ impl LaneThread {
         }
     }
 
-    /// Verdicts for a worker whose mailbox is full wait, those for others do not wait behind them.
+    /// Verdicts for a worker with a full mailbox wait; those for other workers do not wait behind
+    /// them.
     fn hand_over(&mut self, worker: usize, verdict: Verdict) {
         let Some(sender) = self.workers.get(worker) else { return };
         if let Err(message) = sender.send(Message::Verified(verdict)) {
@@ -263,7 +264,7 @@ mod tests {
     use gateway_core::sources::Sources;
     use netpoll::{ConnectionId, mailbox};
 
-    /// A worker that takes nothing: verdicts for it are given up one day, and their address may log
+    /// A worker that takes nothing: its verdicts are dropped in the end, and their address may log
     /// in again.
     #[test]
     fn a_verdict_that_is_given_up_counts_for_its_address_no_longer() {

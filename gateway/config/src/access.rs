@@ -8,9 +8,9 @@ use gateway_proto::auth::{KEY_SIZE_MAX, PLATFORM_SIZE_MAX, ROOM_SIZE_MAX, TOKEN_
 /// Default of `limits.auth_body_size_max`, in bytes.
 pub(super) const AUTH_BODY_SIZE: usize = 12_288;
 
-/// An Auth body without its token at most, where nothing is written with escapes and nothing
-/// resumed: its texts, a number of up to 20 digits and 64 operations of up to 11 with what stands
-/// between them, and the names.
+/// Largest Auth body without its token, in bytes, where nothing is escaped and nothing is resumed:
+/// its texts, a number of up to 20 digits and 64 operations of up to 11 with what stands between
+/// them, and the names.
 const BESIDE_TOKEN: usize =
     KEY_SIZE_MAX + UID_SIZE_MAX + ROOM_SIZE_MAX + PLATFORM_SIZE_MAX + 20 + 64 * 12 + 256;
 

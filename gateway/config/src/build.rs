@@ -1,4 +1,4 @@
-//! From values that fit their keys to a configuration whose parts agree.
+//! Builds a configuration of consistent parts from values that fit their keys.
 
 use super::backend::BackendKind;
 use super::collide::collide;
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Reads a file that the configuration names.
 pub(super) type ReadFile<'a> = dyn Fn(&str) -> io::Result<Vec<u8>> + 'a;
 
-/// Messages of an echo listener whose `message_size_max` is 0.
+/// Largest message of an echo listener with `message_size_max` 0, in bytes.
 const ECHO_MESSAGE_SIZE: u64 = 1 << 20;
 /// The least `message_size_max` besides 0.
 const MESSAGE_SIZE_LEAST: usize = 1024;
@@ -35,7 +35,7 @@ const MESSAGE_SIZE_LEAST: usize = 1024;
 /// Below this, goim's clients (a beat every 240 s) are taken for dead.
 const IDLE_TIMEOUT_GOIM_MS: i64 = 240_000;
 
-/// Builds everything; what is wrong is added to `problems`, and stands at its default.
+/// Builds the configuration. A wrong value is added to `problems` and takes its default.
 pub(super) fn config(
     values: Values,
     file: Option<String>,
@@ -119,8 +119,8 @@ impl Builder<'_> {
         if self.values.size("limits.send_queue_bytes_max") < one_frame {
             let body = self.values.size("limits.frame_body_size_max");
             let advice = format!(
-                "one frame of limits.frame_body_size_max = {body} needs {one_frame} with its headers, so nobody could be sent \
-                 one; write {one_frame} or more, or lower limits.frame_body_size_max"
+                "one frame of limits.frame_body_size_max = {body} needs {one_frame} with its headers, so none could be sent; \
+                 write {one_frame} or more, or lower limits.frame_body_size_max"
             );
             self.complain("limits.send_queue_bytes_max", advice);
         }
@@ -250,15 +250,14 @@ impl Builder<'_> {
         };
         let (refuse, close) = (number("refuse_after_ms"), number("close_after_ms"));
         if close > 0 && (refuse == 0 || close < refuse) {
-            let advice = "expected rate.refuse_after_ms above 0 and at most as long: a client is told before it is closed";
+            let advice = "expected rate.refuse_after_ms above 0 and at most as long: a client is refused before it is closed";
             self.complain("rate.close_after_ms", advice);
         }
         self.check_frame_time();
         limits
     }
 
-    /// A frame of the largest size must come whole in time at the rate that its connection is held
-    /// to.
+    /// Checks that a frame of the largest size can arrive in time at the configured rate.
     fn check_frame_time(&mut self) {
         let frame = self.values.size("limits.frame_body_size_max") + HEADER_SIZE;
         let timeout_ms = self.values.size("session.frame_timeout_ms");
@@ -477,10 +476,10 @@ impl Builder<'_> {
         let given: Vec<&str> =
             sources.into_iter().filter(|path| !self.values.text(path).is_empty()).collect();
         if self.values.text("auth.mode") == "none" {
-            let open = "auth.mode = \"none\": clients are whoever they say they are; for development only";
+            let open = "auth.mode = \"none\": clients are not authenticated; for development only";
             self.warnings.push(open.into());
             if service_scope.is_some() {
-                let idle = "auth.service_scope does nothing with auth.mode = \"none\": nobody brings a token";
+                let idle = "auth.service_scope does nothing with auth.mode = \"none\": no token is checked";
                 self.warnings.push(idle.into());
             }
             if let [path, ..] = given[..] {

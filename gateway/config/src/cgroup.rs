@@ -1,4 +1,4 @@
-//! The process's cgroups (cgroups(7)), and how much of the processors' time they allow.
+//! Cgroups of the process (cgroups(7)), and the share of the processors' time that they allow.
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A configuration whose parts agree, section by section.
+//! A consistent configuration, section by section.
 
 use super::backend::BackendKind;
 use super::dpdk::DpdkConfig;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A whole configuration whose parts agree.
+/// A whole, consistent configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Backend and workers.
@@ -25,7 +25,7 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// At least one, at most `LISTENERS_MAX`.
     pub listeners: Vec<ListenerSettings>,
-    /// How tokens are checked; `None`: clients are taken at their word.
+    /// How tokens are checked; `None`: clients are not authenticated.
     pub auth: Option<Arc<TokenPolicy>>,
     /// Application operations.
     pub application: ApplicationConfig,

@@ -1,4 +1,4 @@
-//! How many connections RLIMIT_NOFILE leaves room for, and how many workers that takes.
+//! The connections that RLIMIT_NOFILE leaves room for, and the workers that they take.
 //!
 //! | | a connection's descriptor is | the process's own table has |
 //! | --- | --- | --- |
@@ -16,12 +16,12 @@ use super::values::Values;
 use gateway_core::address::WORKERS_MAX;
 use netpoll::CONNECTIONS_PER_BACKEND_MAX;
 
-/// Connections to hold when nobody says how many.
+/// Connections to hold when the configuration does not say how many.
 const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Direct descriptors that an io_uring ring may have, whatever RLIMIT_NOFILE says.
 const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
 /// Direct descriptors of a ring that are not for connections: accepts in flight, listeners and some
-/// air.
+/// to spare.
 const RING_RESERVE: u64 = netpoll::UringConfig::ACCEPTS_IN_FLIGHT as u64 + 32;
 /// Descriptors of the process that belong to no worker and no connection.
 const PROCESS_RESERVE: u64 = 64;
@@ -49,7 +49,7 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Workers that the process has descriptors for, whose connections have others: a ring and
+    /// Workers that the process has descriptors for when connections take none of them: a ring and
     /// listeners each, and a waker each thread.
     fn rings_max(&self) -> usize {
         let left = self.max.saturating_sub(PROCESS_RESERVE + self.threads as u64);
@@ -76,7 +76,7 @@ impl Descriptors {
         self.max.saturating_sub(reserve) / workers as u64
     }
 
-    /// The same with a table each, which begins as a copy: everybody's waker is in it. The
+    /// The same with a table each, which begins as a copy: the wakers of all threads are in it. The
     /// process's own must hold the rest.
     fn in_own_table(&self, workers: usize, control_connections: usize) -> u64 {
         if self.of_process(workers, control_connections) > self.max {

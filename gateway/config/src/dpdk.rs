@@ -55,10 +55,10 @@ impl OwnAddress {
         (usable && (1..=most).contains(&prefix_length)).then_some(OwnAddress { ip, prefix_length })
     }
 
-    /// Whether `ip` is nobody's on this address's link: its first address, which is the network's,
-    /// or its last, which is everybody's (RFC 1122, 3.2.1.3). Links of one or two hosts have
-    /// neither (RFC 3021).
-    pub(super) fn is_of_all(&self, ip: IpAddr) -> bool {
+    /// Whether `ip` belongs to no host on this address's link: it is the first address, which is
+    /// the network's, or the last, which is the broadcast address (RFC 1122, 3.2.1.3). Links of one
+    /// or two hosts have neither (RFC 3021).
+    pub(super) fn is_of_no_host(&self, ip: IpAddr) -> bool {
         let (IpAddr::V4(_), IpAddr::V4(other)) = (self.ip, ip) else { return false };
         let host = u32::MAX.checked_shr(u32::from(self.prefix_length)).unwrap_or(0);
         let bits = u32::from(other) & host;
@@ -113,13 +113,13 @@ pub struct DpdkConfig {
     pub transmit_descriptors: u16,
     /// What is left to the card.
     pub offloads: CardWork,
-    /// Whether an address is used only after nobody has claimed it.
+    /// Whether an address is used only after no other host has claimed it.
     pub detect_duplicates: bool,
     /// How long an idle worker sleeps at most; zero: it never does.
     pub idle_sleep_max: Duration,
     /// Further arguments.
     pub eal_args: Vec<String>,
-    /// Frames of each queue that are kept to be looked at, the last ones; 0: none.
+    /// The last frames of each queue that are kept for a capture; 0: none.
     pub capture_frames: usize,
     /// Bytes of each that are kept.
     pub capture_frame_bytes: usize,
@@ -139,7 +139,7 @@ impl DpdkConfig {
         [count * (receive + BUFFER_BESIDES), sending * (receive.max(2048) + BUFFER_BESIDES)]
     }
 
-    /// Bytes of one worker's rolling capture: its ring, and a copy of it while somebody reads it.
+    /// Bytes of one worker's rolling capture: its ring, and a copy of it while a caller reads it.
     pub fn capture_bytes(&self) -> u64 {
         2 * self.capture_frames as u64 * (self.capture_frame_bytes as u64 + CAPTURED_BESIDES)
     }
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_address_of_a_link_are_no_hosts() {
-        let all = |link: &str, ip: &str| OwnAddress::parse(link).unwrap().is_of_all(ip.parse().unwrap());
+        let all = |link: &str, ip: &str| OwnAddress::parse(link).unwrap().is_of_no_host(ip.parse().unwrap());
         assert!(all("10.77.0.255/24", "10.77.0.255") && all("10.77.0.0/24", "10.77.0.0"));
         assert!(!all("10.77.0.255/16", "10.77.0.255") && all("10.77.0.2/16", "10.77.255.255"));
         assert!(!all("10.77.0.2/31", "10.77.0.3") && !all("10.77.0.2/32", "10.77.0.2"));

@@ -1,6 +1,6 @@
-//! Virtual devices of DPDK's: which drivers there are, and which arguments each understands.
+//! DPDK's virtual devices: the known drivers, and the arguments that each understands.
 //!
-//! DPDK takes a name whose beginning is a driver's (`net_tapp0` is a TAP device), and some drivers
+//! DPDK takes a name that begins with a driver's (`net_tapp0` is a TAP device), and some drivers
 //! pass over arguments that they do not know (`ifaces=gateway0` makes an interface called dtap0).
 //! So a typo starts a gateway on another interface.
 

@@ -126,7 +126,7 @@ impl Builder<'_> {
         let mut addresses: Vec<OwnAddress> = Vec::with_capacity(texts.len());
         for text in texts {
             match OwnAddress::parse(&text) {
-                Some(address) if address.is_of_all(address.ip) || address.ip == IpAddr::V4(Ipv4Addr::BROADCAST) => self.complain(
+                Some(address) if address.is_of_no_host(address.ip) || address.ip == IpAddr::V4(Ipv4Addr::BROADCAST) => self.complain(
                     "dpdk.addresses",
                     format!("{text} is the first or the last address of its link, which is no host's: write another"),
                 ),
@@ -154,7 +154,7 @@ impl Builder<'_> {
             if ip.is_unspecified() && !is_spoken && !addresses.is_empty() && !self.values.is_missing(&path) {
                 let (family, any) = if ip.is_ipv4() { ("IPv4", "[::]") } else { ("IPv6", "0.0.0.0") };
                 let advice = format!(
-                    "dpdk.addresses has no {family} address, so nobody reaches {ip}: write {any}, or add such an address"
+                    "dpdk.addresses has no {family} address, so no client reaches {ip}: write {any}, or add such an address"
                 );
                 self.complain(&path, advice);
             }
@@ -187,10 +187,13 @@ impl Builder<'_> {
             return None;
         };
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        let nobody = |address: &OwnAddress| address.is_of_all(ip);
+        let no_host = |address: &OwnAddress| address.is_of_no_host(ip);
         if addresses.iter().any(|address| address.ip == ip) {
             self.complain(path, "is an address of the gateway's own: write the router's");
-        } else if ip.is_multicast() || ip.is_unspecified() || ip.is_loopback() || addresses.iter().any(nobody)
+        } else if ip.is_multicast()
+            || ip.is_unspecified()
+            || ip.is_loopback()
+            || addresses.iter().any(no_host)
         {
             self.complain(path, "is no host's address: write the router's");
         } else if !is_link_local && !addresses.iter().any(|address| address.reaches(ip)) {

@@ -1,5 +1,5 @@
-//! What is allowed, and rarely meant: settings that open more than their writer may think, and
-//! settings without effect.
+//! Warnings about settings that are allowed and rarely meant: those that open more than intended,
+//! and those without effect.
 
 use super::build::Builder;
 use super::config::{ControlConfig, Secret};
@@ -34,7 +34,7 @@ impl Builder<'_> {
         self.warnings.push(what);
     }
 
-    /// What others than this machine's users reach.
+    /// Warns about what is reachable from other machines.
     fn open_listener(&mut self, listener: &ListenerSettings, checks_tokens: bool) {
         let (name, address) = (&listener.name, listener.socket.address);
         if address.ip().is_loopback() {
@@ -95,7 +95,7 @@ impl Builder<'_> {
         }
         if policy.issuer.is_none() {
             self.warn(
-                "auth.issuer is empty: whoever else signs with such a key is taken for the login service; write the iss of its \
+                "auth.issuer is empty: any other signer with such a key is taken for the login service; write the iss of its \
                  tokens"
                     .into(),
             );

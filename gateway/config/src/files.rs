@@ -18,8 +18,7 @@ pub const FILE_SIZE_MAX: u64 = 4 << 20;
 /// How long a pipe's writer may take.
 const PIPE_MAX: Duration = Duration::from_secs(30);
 
-/// Reads a file of any kind; a pipe too, as `--config <(command)` is one, whose end is waited for
-/// for 30 s.
+/// Reads a file of any kind. A pipe, such as that of `--config <(command)`, may take 30 s to end.
 ///
 /// # Errors
 /// Those of open(2) and read(2), [`io::ErrorKind::FileTooLarge`] beyond [`FILE_SIZE_MAX`], and
@@ -33,7 +32,7 @@ fn read_within(path: impl AsRef<Path>, time: Duration) -> io::Result<Vec<u8>> {
     read_bounded(Patient { file, until: Instant::now() + time })
 }
 
-/// A file whose next bytes, or end, are waited for until then.
+/// A file with the time until which its next bytes, or its end, are waited for.
 struct Patient {
     file: File,
     until: Instant,

@@ -1,4 +1,4 @@
-//! Whether the tables of a worker hold what each connection is guaranteed.
+//! Check that the tables of a worker hold what each connection is guaranteed.
 
 use super::config::Config;
 use super::plan::Plan;
@@ -7,8 +7,8 @@ use gateway_core::router::rooms::{entries_for, hosted_max, records_for};
 use gateway_core::session::text::{CELL_SIZE, TextStore};
 
 impl Plan {
-    /// Says for each table that is configured smaller than that, so that connections may be kept
-    /// from their first rooms by what others hold.
+    /// Warns about each table that is configured smaller than that: other connections may then keep
+    /// a connection from its first rooms.
     pub fn table_warnings(&self, config: &Config) -> Vec<String> {
         let (tables, limits) = (&self.tables, &config.limits);
         let (connections, workers) = (tables.connections_max, self.workers);

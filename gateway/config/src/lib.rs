@@ -11,8 +11,9 @@
 //!                    Plan                          workers, sizes, memory: sums that fit
 //! ```
 //!
-//! [`schema`] declares every key once. All problems are reported at once, each with its place and its remedy; a start,
-//! `gateway check` and a reload go through the same steps and so give the same verdict.
+//! [`schema`] declares every key once. All problems are reported at once, each with its place and
+//! its remedy. A start, `gateway check` and a reload take the same steps, and so give the same
+//! verdict.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // What the program says goes through `output`.
 

@@ -60,7 +60,7 @@ impl SystemLimits {
         getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
     }
 
-    /// The memory left, in bytes, and who says so.
+    /// The memory left, in bytes, and the name of its limit.
     pub fn memory_left(&self) -> Option<(u64, &'static str)> {
         let cgroup = self.cgroup_memory.map(|bytes| (bytes, "cgroup's memory limit"));
         let machine = self.memory_available.map(|bytes| (bytes, "MemAvailable"));
@@ -71,8 +71,8 @@ impl SystemLimits {
 /// Bytes of a limit that are for the stacks of threads.
 const STACKS: u64 = 16 << 20;
 
-/// setrlimit(2): mappings that a process writes to, and all of its mappings. Beyond them no memory
-/// is had, whoever has some.
+/// Memory left by setrlimit(2): RLIMIT_DATA bounds mappings that the process writes to, RLIMIT_AS
+/// all of its mappings. Beyond them the kernel refuses memory even where some is free.
 fn own_memory() -> Option<(u64, &'static str)> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     // proc_pid_statm(5): all, resident, shared, text, lib, data and stack; in pages.

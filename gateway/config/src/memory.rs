@@ -1,4 +1,4 @@
-//! Where readings of memory come from: the process's cgroup (v2, or v1 where that holds the memory
+//! Sources of memory readings: the process's cgroup (v2, or v1 where that holds the memory
 //! controller), else the configured maximum against what the process uses.
 
 use crate::cgroup::{self, Version, folders};
@@ -46,7 +46,7 @@ impl Source {
         cgroups.chain(configured).min_by_key(|reading| reading.left())
     }
 
-    /// Who sets the limit, for people.
+    /// Name of the limit, for operators.
     pub fn label(&self) -> &'static str {
         let limited = |version: &Version| {
             let mut all = self.cgroups.iter().filter(|(found, _)| found == version);
@@ -61,9 +61,10 @@ impl Source {
     }
 
     /// Share of the last ten seconds in which some task waited for memory, in percent: of the
-    /// process's cgroup where that is told, else of the machine; 0 where neither is. It counts only
-    /// while little is left: a quarter of what the cgroup may have, or a tenth of the machine's.
-    /// Tasks also stall while the page cache makes room, and then there is room.
+    /// process's cgroup where the kernel reports it, else of the machine; 0 where it reports
+    /// neither. It counts only while little is left: a quarter of what the cgroup may have, or a
+    /// tenth of the machine's. Tasks also stall while the page cache makes room, and then there is
+    /// room.
     pub fn stall_percent(&self) -> f32 {
         self.stalls(fs::read_to_string("/proc/meminfo").is_ok_and(|text| is_scarce(&text)))
     }

@@ -1,4 +1,4 @@
-//! "Did you mean …": the name that was meant by one that there is not.
+//! "Did you mean …": the known name that is nearest to an unknown one.
 //!
 //! ```text
 //!   as written ─► small letters, _ for - ─► what other products call it ─► a few letters apart ─► the same words
@@ -141,7 +141,7 @@ fn letters_apart(a: &[char], b: &str) -> usize {
     more.max(less) as usize
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours between two texts (optimal string
+/// Insertions, deletions, replacements and swaps of neighbors between two texts (optimal string
 /// alignment), whatever the case of `b`.
 fn distance(a: &[char], b: &str) -> usize {
     let b: Vec<char> = b.chars().take(TEXT_MAX).map(|one| one.to_ascii_lowercase()).collect();

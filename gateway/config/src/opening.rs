@@ -1,11 +1,11 @@
-//! What a reload must not change by leaving something out.
+//! Settings that a reload must not reset by leaving them out.
 //!
 //! A file that is read while it is written, or that was emptied, is good TOML with less in it:
 //! defaults stand for what is missing. At a start that is what was asked for. While running it
 //! would take away a key, or a bound that an operator has set, and the log would say "reloaded". So
 //! a value that was written stays in force until another one is written: a reload that leaves it
-//! out is refused. That holds for every key of the schema, whichever is added to it, but for those
-//! of [`HARMLESS`].
+//! out is refused. That holds for every key of the schema, present and future, except those of
+//! [`HARMLESS`].
 
 use super::config::Config;
 use super::problem::{Origin, Problems};

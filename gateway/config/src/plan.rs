@@ -1,5 +1,5 @@
-//! How many workers, how large their tables, how much memory: sums whose addends name their owner,
-//! checked against what the system allows before anything is reserved.
+//! The plan of a start: workers, sizes of their tables, and memory. Its sums name the owner of each
+//! addend, and are checked against the system's limits before anything is reserved.
 
 use super::backend::BackendKind;
 use super::config::Config;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 /// Memory with an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryEntry {
-    /// Whose it is.
+    /// The owner.
     pub owner: String,
-    /// How much, over all workers.
+    /// Bytes, over all workers.
     pub bytes: u64,
 }
 
@@ -57,8 +57,8 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// Deliveries of fan-outs in a turn of a worker at least: with fewer, the turns themselves cost
-/// more than a tenth (docs/decisions/0013).
+/// Fewest deliveries of fan-outs in a turn of a worker: with fewer, the turns themselves cost more
+/// than a tenth (docs/decisions/0013).
 const FANOUT_SLICE_MIN: usize = 32;
 
 /// Sums of owners above the configuration.
@@ -181,7 +181,7 @@ impl Plan {
         listeners.map(|one| (format!("listener.{}.address", one.name), one.socket.address))
     }
 
-    /// Settings of each worker; clones share what all are told at once.
+    /// Settings of each worker; clones share the state that is published to all workers at once.
     pub fn worker_settings(&self, config: &Config) -> WorkerSettings {
         WorkerSettings {
             workers: self.workers,
@@ -247,15 +247,15 @@ impl Plan {
         if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) }
     }
 
-    /// Says when tables and pools fit, but not the kernel's part of as many connections.
+    /// Warns when tables and pools fit, but not the kernel's part of as many connections.
     pub fn kernel_memory_warning(&self, config: &Config, system: &SystemLimits) -> Option<String> {
-        let (limit, who) = Self::memory_limit(config, system)?;
+        let (limit, source) = Self::memory_limit(config, system)?;
         let percent = config.memory.thresholds.refuse_percent;
         let usable = limit / 100 * u64::from(percent);
         let room = usable.saturating_sub(self.memory.total()) / KERNEL_BYTES_PER_CONNECTION;
         (room < self.connections_max as u64).then(|| {
             format!(
-                "{percent} % of {} ({who}) hold about {} of {} connections once all that is reserved here ({}) is in use, \
+                "{percent} % of {} ({source}) hold about {} of {} connections once all that is reserved here ({}) is in use, \
                  for the kernel takes about 4 KiB for each; then new ones are refused",
                 bytes_text(limit),
                 grouped(room as usize),
@@ -265,7 +265,7 @@ impl Plan {
         })
     }
 
-    /// What everything has to fit into, in bytes, and who says so.
+    /// The limit of all memory, in bytes, and its name.
     fn memory_limit(config: &Config, system: &SystemLimits) -> Option<(u64, &'static str)> {
         let configured = config.memory.memory_max.map(|bytes| (bytes, "memory.memory_max_bytes"));
         configured.or(system.memory_left())
@@ -277,13 +277,13 @@ impl Plan {
         system: &SystemLimits,
         again: &dyn Fn(&Config) -> Option<Plan>,
     ) -> Result<(), Problems> {
-        let Some((limit, who)) = Self::memory_limit(config, system) else { return Ok(()) };
+        let Some((limit, source)) = Self::memory_limit(config, system) else { return Ok(()) };
         let total = self.memory.total();
         if total <= limit {
             return Ok(());
         }
         let advice = format!(
-            "{} would be reserved, but {who} leaves {}: {}; {}",
+            "{} would be reserved, but {source} leaves {}: {}; {}",
             bytes_text(total),
             bytes_text(limit),
             self.memory,
@@ -299,8 +299,8 @@ impl Plan {
         Err(problems)
     }
 
-    /// What to write so that it fits `limit`. Tried out, not estimated: pools have least sizes, and
-    /// workers some memory each however few connections there are.
+    /// Advice on what to write so that the plan fits `limit`. It is tried, not estimated: pools
+    /// have least sizes, and each worker takes some memory however few connections it has.
     fn what_fits(&self, config: &Config, limit: u64, again: &dyn Fn(&Config) -> Option<Plan>) -> String {
         let total = |connections: usize, workers: Option<usize>| {
             let mut smaller = config.clone();

@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
         "io_uring: threads that run the workers. 0: as many as cores. Workers beyond that share threads."),
     key("io.pin_workers", Bool, "false", Restart, "Pin worker threads to cores, in turn."),
     key("io.scheduling", Choice(&["normal", "batch"]), "normal", Restart,
-        "Policy of the threads, see sched(7). batch: woken, they wait for who runs on their processor. Fewer switches."),
+        "Policy of the threads, see sched(7). batch: a woken thread waits for the one that runs on its processor. Fewer switches."),
     key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
         "io_uring: connections quiet for this long wait in a cheaper way; new ones begin so. 0: never."),
     key("io.bind_wait_ms", Integer(0, 3_600_000), "120000", Restart,
@@ -85,7 +85,7 @@ pub const KEYS: &[Key] = &[
     key("dpdk.offloads", Choice(&["all", "checksums", "none"]), "all", Restart,
         "What is left to the card, as far as it can: checksums and cutting into segments, checksums, nothing."),
     key("dpdk.detect_duplicates", Bool, "true", Restart,
-        "Ask the link for a second whether somebody else has an address, before using it."),
+        "Ask the link for a second whether another host has an address, before using it."),
     key("dpdk.idle_sleep_max_us", Integer(0, 1000), "500", Restart,
         "An idle worker sleeps up to so long at a time, in steps that grow. 0: it polls without end."),
     key("dpdk.eal_args", Texts(32), "", Restart, "Further arguments of DPDK's environment layer."),
@@ -169,7 +169,7 @@ pub const KEYS: &[Key] = &[
         "Connections of one user; one more closes the oldest. 0: any number."),
 
     key("auth.mode", Choice(&["none", "jwt"]), "none", Restart,
-        "none: clients are whoever they say they are (development only). jwt: they bring a JSON Web Token."),
+        "none: clients are not authenticated (development only). jwt: they bring a JSON Web Token."),
     key("auth.algorithms", Texts(4), "", Reload, "Algorithms to accept: HS256, RS256, ES256, EdDSA. Empty: those of the keys."),
     key("auth.key_file", Text(4096), "", Reload, "PEM file with the public key; read again at every reload."),
     key("auth.jwks_file", Text(4096), "", Reload, "File with a JWK set; read again at every reload."),
@@ -199,7 +199,7 @@ pub const KEYS: &[Key] = &[
     key("application.bus", Choice(&["acknowledge", "echo"]), "acknowledge", Restart,
         "What application operations get: an empty reply, or their own body."),
     key("application.client_send", Bool, "true", Reload, "Whether clients may send messages to users and rooms."),
-    key("application.room_send", Choice(&["members", "anyone"]), "members", Reload, "Who may send to a room."),
+    key("application.room_send", Choice(&["members", "anyone"]), "members", Reload, "Which clients may send to a room: its members, or all."),
     key("application.room_access", Texts(32), "* = open", Reload,
         "Which clients may enter a room, by its key; the first rule that fits decides. \"private://* = claim\": those whose token \
          lists it; open: all, as in goim; closed: services only."),
@@ -266,9 +266,9 @@ pub const LISTENER_KEYS: &[Key] = &[
     key("demo_page", Bool, "false", Restart, "WebSocket: serve the demo page on GET /. True for the listener that is there when none is written."),
 ];
 
-/// The listeners when the file names none: name, kind, address, demo page. On this machine only,
-/// for nobody is asked who he is unless `auth.mode` says so; whoever serves others writes down
-/// where.
+/// The listeners when the file names none: name, kind, address, demo page. They are open to this
+/// machine only, for clients are not authenticated unless `auth.mode` says so. A gateway for other
+/// machines needs listeners that are written down.
 pub const DEFAULT_LISTENERS: &[(&str, &str, &str, bool)] =
     &[("tcp", "tcp", "127.0.0.1:3101", false), ("websocket", "websocket", "127.0.0.1:3102", true)];
 

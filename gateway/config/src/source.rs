@@ -1,5 +1,5 @@
-//! Where settings are written: a TOML file, the environment, flags. Each becomes a list of `path =
-//! value` with its place.
+//! Sources of settings: a TOML file, the environment, flags. Each becomes a list of `path = value`
+//! with its place.
 
 use super::problem::{Origin, Problems};
 use super::unknown::means_listener;
@@ -137,13 +137,13 @@ impl FileReader<'_> {
         Origin::File { file: self.file.to_owned(), line: self.line(span) }
     }
 
-    /// One problem a line: what the parser says next of a line is mostly that it has lost its way.
+    /// Reports one problem per line: later errors of the same line mostly follow from the first.
     fn syntax_errors(&self, text: &str, errors: Vec<toml::de::Error>, problems: &mut Problems) {
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let line = self.line(&span);
-            if !told.insert(line) {
+            if !reported.insert(line) {
                 continue;
             }
             let origin = self.origin(&span);

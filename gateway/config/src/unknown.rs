@@ -1,4 +1,4 @@
-//! What to say of a key that there is not.
+//! Advice for an unknown key.
 
 use super::nearest::{nearest, nearest_by_letters};
 use std::collections::BTreeSet;
@@ -74,7 +74,7 @@ fn any_of(names: &[&str]) -> String {
     }
 }
 
-/// The section that was meant by a name that is none's.
+/// The section that an unknown name was meant for.
 pub fn meant_section(section: &str) -> Option<&'static str> {
     let known = super::schema::KEYS.iter().map(|key| key.path).collect::<Vec<&'static str>>();
     let mut names = sections(&known);
@@ -85,7 +85,7 @@ pub fn meant_section(section: &str) -> Option<&'static str> {
     nearest(section, &names)
 }
 
-/// Whether a section of this name, which there is not, was meant to be one of listeners.
+/// Whether an unknown section of this name was meant to be one of listeners.
 pub(super) fn means_listener(section: &str) -> bool {
     meant_section(section) == Some("listener")
 }

@@ -1,4 +1,4 @@
-//! One setting's type and value, whichever way it was written.
+//! Type and value of one setting, independent of where it was written.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The layers put on top of each other: defaults, file, environment, flags. What remains fits its
-//! key.
+//! The layers of a configuration, merged: defaults, file, environment, flags. Every value that
+//! remains fits its key.
 
 use super::problem::{Origin, Problems};
 use super::schema::{self, Change, Key};
@@ -18,7 +18,7 @@ pub struct Values {
     entries: BTreeMap<String, (Value, Origin)>,
     /// In the order of the file.
     listeners: Vec<(String, Origin)>,
-    /// Keys whose value was refused, so that nobody complains that it is missing.
+    /// Keys with a refused value, so that no check also reports them as missing.
     refused: BTreeSet<String>,
 }
 
@@ -84,7 +84,7 @@ impl Values {
         }
     }
 
-    /// Variables that are no settings, and would be with one more `_`.
+    /// Variables that are no settings, but would be with one more `_`.
     fn near_variables(&self, environment: &[(String, String)], problems: &mut Problems) {
         let paths = self.paths();
         for (name, _) in environment {

@@ -48,7 +48,7 @@ pub(super) struct Init {
 enum Profile {
     /// This machine alone, with the demo page.
     Local,
-    /// A container whose seccomp profile forbids io_uring; serves all interfaces.
+    /// A container with a seccomp profile that forbids io_uring; serves all interfaces.
     Epoll,
     /// A machine of its own, up to a million connections, with a journal; serves all interfaces.
     #[value(name = "edge-io_uring")]

@@ -21,8 +21,8 @@ use tracing_subscriber::{fmt, registry, reload};
 /// What is said of a panic may take this long to be written.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 
-/// Starts logging to stderr, which never waits for whoever reads it. The handle changes the level
-/// later.
+/// Starts logging to stderr. Logging never waits for the reader of stderr. The handle changes the
+/// level later.
 ///
 /// # Errors
 /// When the thread that writes can't be had.
@@ -51,7 +51,7 @@ pub(super) fn start_log(config: &Config) -> io::Result<(LogHandle, LogQueue)> {
     Ok((handle, queue))
 }
 
-/// A panic is said through the log too: the standard way would wait for ever for a pipe that is not
+/// Reports panics through the log too: the standard hook would wait forever for a pipe that is not
 /// read, and the process would neither serve nor end.
 fn say_panics_through(queue: &LogQueue) {
     let queue = queue.clone();

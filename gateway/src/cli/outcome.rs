@@ -10,7 +10,7 @@ pub(super) fn count_text(count: usize) -> String {
     format!("{count} {}", if count == 1 { "problem" } else { "problems" })
 }
 
-/// Whether stderr is a terminal whose user wants colors: NO_COLOR, when it is not empty, says no
+/// Whether stderr is a terminal, and colors are wanted: NO_COLOR, when it is not empty, says no
 /// (no-color.org).
 pub(super) fn colors_wanted() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -12,7 +12,7 @@ use gateway_control::{LogHandle, ReloadSource};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What was said last may take this long to be written.
+/// Longest wait for the last log lines to be written.
 const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 pub(super) fn screen(prepared: &Prepared) -> String {
@@ -69,8 +69,7 @@ fn serve(
         let paint = Paint { colours: colors_wanted() };
         lines.push(render(&shown, &running.addresses, running.control_address, paint).as_bytes());
     }
-    // After everything else that is said at the start: who waits for this line finds every port
-    // open.
+    // After all other output of the start: a reader that waits for this line finds every port open.
     let (listeners, control) = (listeners.join(", "), running.control_address);
     tracing::info!(%control, "serving {listeners}");
     match running.join() {

@@ -75,7 +75,7 @@ pub(super) fn tail(settings: &Settings, order: &Tail) -> ExitCode {
         match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(End::Usage(why)) => wrong(why),
-            Err(End::Output) => ExitCode::FAILURE, // whoever read it is gone
+            Err(End::Output) => ExitCode::FAILURE, // the reader has gone
             Err(end) => {
                 complain(format_args!("{end}"));
                 ExitCode::FAILURE
@@ -314,7 +314,7 @@ impl Printer {
         self.line(&format!("{sender} to {target}"), &fields, deliver.payload)
     }
 
-    /// What is no message: refusals, joins, the word to come back later.
+    /// Prints a frame that is no message: a refusal, a join, a request to reconnect later.
     fn notice(&self, header: &Header, body: &[u8]) -> Result<(), End> {
         let text = match header.operation {
             Operation::ERROR => Error::parse(body).map_or("refused".into(), |error| {

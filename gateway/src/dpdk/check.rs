@@ -1,5 +1,5 @@
-//! `gateway dpdk-check`: what a start with DPDK would lack, in plain words, each with the command
-//! that mends it.
+//! `gateway dpdk-check`: what a start with DPDK would lack, each point with the command that fixes
+//! it.
 //!
 //! Everything is read from `/sys`, `/proc` and `/dev` under a root, so that tests bring a machine
 //! of their own.
@@ -21,7 +21,7 @@ const CLASS_NETWORK: &str = "0x02";
 pub enum State {
     /// As it has to be.
     Good,
-    /// A start fails, or serves nobody.
+    /// A start fails, or no client reaches it.
     Missing,
     /// Worth knowing.
     Note,
@@ -52,7 +52,7 @@ pub(super) fn missing(subject: &'static str, text: impl Into<String>, remedy: &[
     Finding { state: State::Missing, subject, text: text.into(), remedy: remedy.to_vec() }
 }
 
-/// A machine, as its files tell.
+/// A machine, as its files describe it.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// `/`, or a test's folder.
@@ -92,7 +92,7 @@ impl Machine {
         set >> bit & 1 == 1
     }
 
-    /// MiB of huge pages that nobody uses, of all sizes.
+    /// Free huge pages of all sizes, in MiB.
     fn free_huge_mb(&self) -> u64 {
         let Ok(sizes) = fs::read_dir(self.path("/sys/kernel/mm/hugepages")) else { return 0 };
         let free = |entry: fs::DirEntry| {
@@ -219,7 +219,7 @@ fn describe(machine: &Machine, address: &str) -> Finding {
     note("card", format!("{address}: vendor {} device {}, {driver}", read("vendor"), read("device")))
 }
 
-/// A card that a process is to have.
+/// Checks a card that a process is to have.
 fn card(machine: &Machine, name: &str) -> Vec<Finding> {
     let address = if name.matches(':').count() == 1 { format!("0000:{name}") } else { name.to_owned() };
     let folder = format!("/sys/bus/pci/devices/{address}");
@@ -246,9 +246,9 @@ fn card(machine: &Machine, name: &str) -> Vec<Finding> {
         findings.push(good("card", format!("{address}: bound to {}", driver.unwrap_or_default())));
     } else {
         let text = match &driver {
-            Some(driver) => format!(
-                "{address}: is the kernel's ({driver}); whoever is logged in over it is cut off when it is bound"
-            ),
+            Some(driver) => {
+                format!("{address}: is the kernel's ({driver}); logins over it are cut off when it is bound")
+            }
             None => format!("{address}: has no driver"),
         };
         let mut remedy =

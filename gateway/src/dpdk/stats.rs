@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 const DROPS: &str = "gateway_stack_drops_total{reason=\"";
 const EVENTS: &str = "gateway_stack_events_total{event=\"";
 
-/// The text that a gateway with its control port at `address` tells Prometheus.
+/// The exposition of the gateway with its control port at `address`.
 ///
 /// # Errors
 /// What the system says, or what is no answer of a gateway.

@@ -1,9 +1,10 @@
-//! `gateway dpdk-check` opens the port for real, in a child: what DPDK refuses only DPDK knows.
+//! The trial of `gateway dpdk-check`: a child opens the port, for only DPDK knows what DPDK
+//! refuses.
 //!
 //! A driver that is not installed, an MTU that a device does not take, arguments that the
 //! environment layer refuses, memory that is not enough, an interface or a socket that another
-//! process has: no file under `/sys` tells. A child does it because DPDK can be started once a
-//! process, and ends some of its failures by ending the process.
+//! process has: no file under `/sys` shows them. A child does it because DPDK can be started once
+//! per process, and ends the process on some failures.
 
 use super::{Finding, good, missing};
 use std::io::{self, Read};

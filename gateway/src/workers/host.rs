@@ -146,7 +146,7 @@ fn capture(_: &BackendChoice) -> Option<CaptureSource> {
     None
 }
 
-/// What a port is like, where there is one.
+/// State of the port, where there is one.
 #[cfg(feature = "dpdk")]
 fn port(backend: &BackendChoice) -> Option<PortSource> {
     let BackendChoice::Dpdk(port) = backend else { return None };

@@ -1,5 +1,5 @@
-//! Workers on threads: which backend they get, how their threads start and know one another, and
-//! several on one thread.
+//! Workers on threads: the choice of their backend, the start and wiring of their threads, and
+//! several workers on one thread.
 //!
 //! ```text
 //!   Config ─► Plan ─► Spawn ─► WorkerHost::start ─► RunningWorkers
@@ -123,9 +123,9 @@ pub struct RunningWorkers {
     pub addresses: Vec<SocketAddr>,
     /// What each one's backend runs with, in words; empty where there is nothing to choose.
     pub backends: Vec<String>,
-    /// The last frames, where they keep some.
+    /// The captured frames, where they keep some.
     pub capture: Option<CaptureSource>,
-    /// What their port is like, where they have one.
+    /// State of their port, where they have one.
     pub port: Option<PortSource>,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,

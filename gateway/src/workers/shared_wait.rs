@@ -1,6 +1,6 @@
 //! Several workers on one thread ([`netpoll::take_turns`]): a ring each, and one wait for all.
 //!
-//! A worker that nothing happens to turns when it is due, four times a second.
+//! An idle worker turns when it is due, four times a second.
 
 use super::Spawn;
 use super::startup::{Startup, TurningWorker};
@@ -8,7 +8,7 @@ use netpoll::{SharedWait, SharesThread, TakesTurns, take_turns};
 use std::io;
 use std::time::Duration;
 
-/// What a worker that has nothing to do would wait at most.
+/// Longest wait of a worker that has nothing to do.
 const WAIT: Duration = Duration::from_secs(1);
 
 impl<B: SharesThread> TakesTurns for TurningWorker<B> {

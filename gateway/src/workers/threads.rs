@@ -170,7 +170,7 @@ fn run_all(plan: &ThreadPlan, startups: Vec<Startup>) {
     }
 }
 
-/// A backend whose descriptors are this thread's alone.
+/// Makes a backend with descriptors of this thread alone.
 #[allow(unsafe_code)]
 fn own_descriptors(config: &BackendConfig, waker: Waker) -> io::Result<EpollBackend> {
     // SAFETY: a worker's thread opens sockets only, in its backend, which never leaves it; messages
