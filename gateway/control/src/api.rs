@@ -225,7 +225,7 @@ impl Control {
         Ok(ticket)
     }
 
-    /// Sends messages in their order; neighbours to one target leave as one push. Each has a result
+    /// Sends messages in their order; neighbors to one target leave as one push. Each has a result
     /// of its own. Lists of messages may hold
     /// [`LIST_TICKETS_MAX`](super::tickets::LIST_TICKETS_MAX) tickets together: one that finds none
     /// waits for its own oldest, or for others.
@@ -385,7 +385,7 @@ pub(super) async fn kick(
         json!({ "target": target, "code": code.get(), "reason": reason, "outcome": outcome }),
     );
     match closed? {
-        0 => Err(ApiError::not_found("nobody is connected under that name")),
+        0 => Err(ApiError::not_found("no connection has that name")),
         closed => Ok(Json(json!({ "closed": closed }))),
     }
 }
@@ -407,14 +407,14 @@ async fn kick_target(control: &Arc<Control>, request: KickRequest, code: CloseCo
                 Ok(Target::Mid(mid)) => names.mid(*mid),
                 Ok(Target::Uid(uid)) => names.uid(uid),
                 Ok(Target::Key(key)) => names.key(key),
-                Ok(_) | Err(_) => return Err(ApiError::bad_request(WHOM)),
+                Ok(_) | Err(_) => return Err(ApiError::bad_request(KICK_TARGETS)),
             };
             match target.ok().and_then(|target| target.made_key(names)) {
                 Some(address) => (address.worker(), KickTarget::MadeKey(address.connection(), name)),
                 None => (control.workers.home(name), KickTarget::Name(name)),
             }
         }
-        _ => return Err(ApiError::bad_request(WHOM)),
+        _ => return Err(ApiError::bad_request(KICK_TARGETS)),
     };
     let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| control.text(&reason));
     let reason = reason.transpose().map_err(|error| ApiError::encode(error, REASON_SIZE_MAX))?;
@@ -423,7 +423,7 @@ async fn kick_target(control: &Arc<Control>, request: KickRequest, code: CloseCo
     Ok(ticket.receivers().await?)
 }
 
-const WHOM: &str = "give exactly one of these: connection, key, mid, uid or kid (1 to 255 bytes each), issued_before, all: true";
+const KICK_TARGETS: &str = "give exactly one of these: connection, key, mid, uid or kid (1 to 255 bytes each), issued_before, all: true";
 
 impl KickRequest {
     fn describe(&self) -> Value {
@@ -435,7 +435,7 @@ impl KickRequest {
         json!({ "connection": connection, "key": key, "mid": mid, "uid": uid, "many": many })
     }
 
-    /// Whom it means, if it means many.
+    /// The connections that it means, if it means many.
     fn many(&self) -> Result<Option<Many>, ApiError> {
         let several = [self.all.map(|_| Many::All), self.kid.clone().map(Many::KeyId)];
         let mut given = several.into_iter().flatten().chain(self.issued_before.map(Many::IssuedBefore));
@@ -443,7 +443,7 @@ impl KickRequest {
         let names_one =
             self.connection.is_some() || self.key.is_some() || self.mid.is_some() || self.uid.is_some();
         let is_one = given.next().is_none() && !(names_one && many.is_some());
-        if is_one && self.all != Some(false) { Ok(many) } else { Err(ApiError::bad_request(WHOM)) }
+        if is_one && self.all != Some(false) { Ok(many) } else { Err(ApiError::bad_request(KICK_TARGETS)) }
     }
 }
 

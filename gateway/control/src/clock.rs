@@ -1,4 +1,4 @@
-//! Wall-clock time as text. Only for people and journals: nothing is scheduled by it.
+//! Wall-clock time as text, for messages and journals. Nothing is scheduled by it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

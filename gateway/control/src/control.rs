@@ -1,4 +1,5 @@
-//! The state that handlers share. Its parts know nothing of it, and it knows nothing of handlers.
+//! The state that handlers share. Its parts do not depend on it, and it does not depend on
+//! handlers.
 
 use super::bell::Bell;
 use super::encoder::Encoder;
@@ -83,7 +84,7 @@ impl Control {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Why no clients should be sent here; `None` when they should.
+    /// Why the process is not ready; `None` when it is.
     pub(super) fn unready_reason(&self) -> Option<&'static str> {
         let short = self.memory.state().level >= Level::Refuse;
         let short = short.then_some("memory is short: new connections are refused");

@@ -28,14 +28,14 @@ pub(super) enum EncodeError {
 /// Receivers over TCP get what begins with the first frame.
 pub(super) struct Encoder {
     pools: BufferPools,
-    /// Where workers are asked for blocks that their receivers hold.
+    /// The signal that asks workers for blocks that their receivers hold.
     signal: Arc<Signal>,
-    /// When they were asked last because blocks are scarce.
+    /// Time of the last request because blocks were short.
     asked_at: Option<Instant>,
     body_size_max: u32,
 }
 
-/// How often workers are asked while a pool is scarce: oftener than they look.
+/// Interval of these requests while a pool is short: shorter than that at which workers check.
 const ASKED_EVERY: Duration = Duration::from_millis(10);
 
 impl Encoder {
@@ -48,8 +48,8 @@ impl Encoder {
         Ok(Encoder { pools, signal, asked_at: None, body_size_max })
     }
 
-    /// A block of `size` bytes. When they are scarce, the workers are asked for those that slow
-    /// receivers hold.
+    /// Returns a block of `size` bytes. When blocks are short, the workers are asked for those that
+    /// slow receivers hold.
     fn take(&mut self, size: usize) -> Result<Buffer, EncodeError> {
         let is_scarce = !self.pools.scarce().is_empty();
         if is_scarce && self.asked_at.is_none_or(|at| at.elapsed() >= ASKED_EVERY) {

@@ -1,7 +1,8 @@
-//! All counts as text for Prometheus (exposition format 0.0.4), made at each scrape.
+//! All counters as text for Prometheus (exposition format 0.0.4), made at each scrape.
 //!
-//! Workers are added up. Only levels that matter one by one carry a `worker` label, so that sixty
-//! workers make some hundred series and not some thousand. All labels come from closed sets.
+//! Counters are summed over workers. Only levels that matter per worker carry a `worker` label, so
+//! that sixty workers make some hundred series and not some thousand. All labels come from closed
+//! sets.
 
 mod control;
 mod families;
@@ -52,7 +53,7 @@ fn sum(workers: &Workers, of: impl Fn(&WorkerMetrics) -> u64) -> f64 {
 fn lingering(families: &mut Families, workers: &Workers) {
     families.gauge(
         "gateway_lingering_connections",
-        "Connections kept for at most 2 s after their last word, so that it arrives.",
+        "Connections kept for at most 2 s after their last message, so that it arrives.",
         sum(workers, |one| one.lingering.get()),
     );
     families.counter(
@@ -90,7 +91,7 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
     );
     families.counters(
         "gateway_connection_ends_total",
-        "Connections ended, by who ended them and why.",
+        "Connections ended, by the side that ended them and the reason.",
         ends(workers),
     );
     families.counter("gateway_logins_total", "Logins accepted.", sum(workers, |one| one.logins.get()));
@@ -111,7 +112,7 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
     );
     slow_closes(families, workers);
     lingering(families, workers);
-    scarcity(families, workers);
+    memory_pressure(families, workers);
     incomplete_frames(families, workers);
     accept_pauses(families, workers);
     families.gauge(
@@ -122,13 +123,13 @@ fn connections(families: &mut Families, workers: &Workers, listeners: &[(String,
     families.gauge("gateway_memberships", "Memberships in rooms.", sum(workers, |one| one.memberships.get()));
 }
 
-/// Who was too slow, and why that was no longer borne.
+/// Slow consumers that were closed, and the reasons.
 fn slow_closes(families: &mut Families, workers: &Workers) {
     let of = |reason| sum(workers, |one| one.slow_closes_for(reason).get());
     let row = |reason: SlowReason| (vec![("reason", reason.label().to_owned())], of(reason));
     families.counters(
         "gateway_slow_consumer_closes_total",
-        "Connections closed because they took too slowly what they were sent, by what made it matter.",
+        "Connections closed because they received too slowly, by the reason of the close.",
         SlowReason::ALL.into_iter().map(row).collect(),
     );
     families.counter(
@@ -143,8 +144,8 @@ fn slow_closes(families: &mut Families, workers: &Workers) {
     );
 }
 
-/// What was done because memory was short.
-fn scarcity(families: &mut Families, workers: &Workers) {
+/// Refusals, drops and closes because memory was short.
+fn memory_pressure(families: &mut Families, workers: &Workers) {
     families.counter(
         "gateway_memory_refused_connections_total",
         "Connections refused because memory was short.",
@@ -157,7 +158,7 @@ fn scarcity(families: &mut Families, workers: &Workers) {
     );
     families.counter(
         "gateway_unauthenticated_evictions_total",
-        "Connections closed before they began to log in, for newcomers while slots were short.",
+        "Connections evicted before they began to log in, for new ones while slots were short.",
         sum(workers, |one| one.unauthenticated_evictions.get()),
     );
     families.counter(
@@ -185,7 +186,7 @@ fn scarcity(families: &mut Families, workers: &Workers) {
 fn incomplete_frames(families: &mut Families, workers: &Workers) {
     families.counters(
         "gateway_incomplete_frame_closes_total",
-        "Connections closed for a frame that had not come whole: it took too long, or buffers were short.",
+        "Connections closed for an incomplete frame: it took too long, or buffers were short.",
         vec![
             (vec![("reason", "pressure".to_owned())], sum(workers, |one| one.shed_frames.get())),
             (vec![("reason", "timeout".to_owned())], sum(workers, |one| one.late_frames.get())),
@@ -423,7 +424,7 @@ fn turns(families: &mut Families, workers: &Workers) {
     );
     families.gauges(
         "gateway_worker_receive_buffers_free",
-        "Receive buffers of a worker that nobody holds.",
+        "Free receive buffers of a worker.",
         each(&|one| one.receive_pool.free.get() as f64),
     );
     families.counters(
@@ -483,7 +484,7 @@ fn pools(families: &mut Families, workers: &Workers) {
         pools.iter().map(row).collect::<Vec<_>>()
     };
     families.gauges("gateway_pool_buffers", "Buffers of a pool, by size in bytes.", rows(0));
-    families.gauges("gateway_pool_buffers_free", "Buffers of a pool that nobody holds.", rows(1));
+    families.gauges("gateway_pool_buffers_free", "Free buffers of a pool.", rows(1));
     families.counters("gateway_pool_exhausted_total", "Times that a pool had no free buffer.", rows(2));
 }
 
@@ -509,7 +510,7 @@ fn backend(families: &mut Families, workers: &Workers) {
 fn backend_help(name: &str) -> &'static str {
     match name {
         "polls" => "Waits of workers in the kernel: calls of epoll_wait or io_uring_enter.",
-        "events" => "Events or completions that workers got out of their waits.",
+        "events" => "Events or completions that the waits of workers returned.",
         "accepts" => "Connections that the backend accepted.",
         "accept_errors" => {
             "Accepts that failed; after a shortage of descriptors or memory the listener rests for 20 ms."
@@ -537,7 +538,7 @@ fn backend_help(name: &str) -> &'static str {
         }
         "samples" => "Quiet connections that received once and went on waiting in the cheaper way.",
         "promotions" => "Quiet connections moved back because bytes came again soon.",
-        "renewals" => "Tables of connections made anew in a silence, with one heap allocation each.",
+        "renewals" => "Tables of connections replaced by new ones while idle, with one heap allocation each.",
         _ => "A count of the IO backend that has no description yet.",
     }
 }

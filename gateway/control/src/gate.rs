@@ -1,7 +1,7 @@
-//! Who may call a route: checked with the head of a request, before its body is read.
+//! Access check of routes, with the head of a request, before its body is read.
 //!
-//! Where a key is set, it is needed. Where none is, the port is open to programs that reach it, and
-//! closed to pages in browsers: a page of another origin is refused by its `Origin` (cross-site
+//! Where a key is set, a call needs it. Without a key, the port is open to programs that reach it,
+//! and closed to pages in browsers: a page of another origin is refused by its `Origin` (cross-site
 //! request forgery), and one that has its own name point here by its `Host` (DNS rebinding). That
 //! holds for `/metrics` too, which needs no key where one is set.
 
@@ -15,10 +15,10 @@ use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 use tokio::sync::SemaphorePermit;
 
-/// Bytes of a body at most on routes that need none to speak of.
+/// Most bytes of a body on routes that need none.
 const SMALL_BODY: usize = 16 << 10;
 
-/// Whether a request may be handled: how many bytes its body may have.
+/// Checks whether a request may be handled. Returns the most bytes that its body may have.
 ///
 /// # Errors
 /// What to answer instead. A refusal is journaled.
@@ -40,7 +40,7 @@ pub(super) fn check(
         return Err(counted(control, head, ApiError::places_busy()));
     }
     let key = match access {
-        // The liveness of a process is no secret, and probes send what Host they like.
+        // The liveness of a process is no secret, and probes send any Host.
         Access::Open => return body_size(control, head, SMALL_BODY),
         // Scrapers have no key. They come by any name where a key keeps the rest closed; where none
         // is set, pages in browsers are kept out, as from the rest.

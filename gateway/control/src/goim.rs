@@ -21,10 +21,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// Keys, mids or rooms of one request at most.
+/// Most keys, mids or rooms of one request.
 const NAMES_MAX: usize = 1000;
 
-/// Beats that goim's clients are told to send: one in 240 s, two may be missed.
+/// Heartbeats that goim's clients are to send: one in 240 s, two may be missed.
 const HEARTBEAT_S: u64 = 240;
 const HEARTBEATS_MISSED_MAX: u64 = 2;
 
@@ -38,7 +38,7 @@ enum GoimError {
 
 type Answer = Json;
 
-/// What a push is answered when it was handed over.
+/// Answer to a push that was handed over.
 const OK: &str = "{\"code\":0,\"message\":\"\"}\n";
 
 fn answer(result: Result<Option<Value>, GoimError>) -> Answer {
@@ -85,7 +85,7 @@ impl<'q> Parameters<'q> {
 }
 
 /// `a=b&c=d`, percent-decoded (URL Standard §5.1, `application/x-www-form-urlencoded`), with what
-/// is no pair refused: a name that was mangled on its way would reach somebody else, or nobody.
+/// is no pair refused: a name that was mangled on its way would reach another client, or none.
 pub(super) fn form_pairs(query: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -122,7 +122,7 @@ fn form_decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(out).ok().map(Cow::Owned)
 }
 
-/// A push, whichever of the four.
+/// Handles a push by any of the four routes.
 pub(super) async fn push(
     control: &Control,
     route: PushRoute,
@@ -240,8 +240,8 @@ async fn push_to(
     Ok(())
 }
 
-/// Hands a push to a room's home, and waits until it was accepted there. A room without members is
-/// no error.
+/// Hands a push to a room's home, and waits until the home has accepted it. A room without members
+/// is no error.
 async fn push_to_room(control: &Control, room: &Target, push: Push) -> Result<(), ApiError> {
     let ticket = control.tickets.outcomes(1)?;
     control.send(room, push, Origin::Control { ticket: ticket.number() })?;

@@ -1,4 +1,4 @@
-//! Alive, and ready: two different questions.
+//! Liveness and readiness, two separate answers.
 //!
 //! Ready is a process that new clients should be sent to: not while memory is short, and not while
 //! most of them would be refused or badly served because stores that connections share are nearly
@@ -6,8 +6,8 @@
 //! worker is no reason: a client at each replica would take the whole service out of its balancer.
 //!
 //! A process is alive while every worker turns. A worker turns at least once a second, also when
-//! nothing happens: its wait is bounded. So a turn counter that stands still for [`SILENCE_MAX`] is
-//! a worker that hangs.
+//! nothing happens: its wait is bounded. So a worker hangs when its turn counter stands still for
+//! [`SILENCE_MAX`].
 
 use super::control::Control;
 use super::heartbeats::SILENCE_MAX;
@@ -20,13 +20,13 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the levels of the shared stores are looked at.
+/// Interval at which the levels of the shared stores are read.
 pub(super) const STORES_INTERVAL: Duration = Duration::from_millis(250);
 /// What may be asked of the server as a whole (RFC 9110 §9.3.7).
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
-/// Looks at the shared stores again and again; says in the log and the journal when one becomes
-/// nearly full on a worker, and in the log when the process is not ready for it.
+/// Watches the shared stores. Writes to the log and the journal when one becomes nearly full on a
+/// worker, and to the log when the process is not ready because of it.
 pub(super) async fn watch_stores(control: Arc<Control>) {
     let (mut before, mut short_before) = (Vec::new(), None);
     loop {
@@ -71,7 +71,7 @@ pub(super) async fn readyz(State(control): State<Arc<Control>>) -> (StatusCode, 
     }
 }
 
-/// `OPTIONS *`, as load balancers ask it: may clients be sent here?
+/// Answers `OPTIONS *`, which load balancers use to ask for readiness.
 pub(super) fn options(control: &Control) -> impl IntoResponse + use<> {
     let status = match control.unready_reason() {
         None => StatusCode::OK,

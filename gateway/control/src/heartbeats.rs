@@ -16,7 +16,7 @@ impl Heartbeats {
         Heartbeats(Mutex::new(workers.metrics().iter().map(|metrics| (metrics.turns.get(), now)).collect()))
     }
 
-    /// Looks at the turn counters; returns the workers that have been silent for too long.
+    /// Reads the turn counters; returns the workers that have not turned for too long.
     pub(super) fn silent(&self, workers: &Workers, now: Instant) -> Vec<usize> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut silent = Vec::new();

@@ -1,4 +1,4 @@
-//! What the control thread counts of itself, and the last exposition.
+//! Counters of the control thread, and the last exposition.
 
 use super::exposition::{HttpSnapshot, ReloadSnapshot};
 use super::http::{Budget, End, HeadError};
@@ -18,7 +18,7 @@ pub struct HttpMetrics {
     pub(super) requests: Arc<Semaphore>,
     /// Connections open.
     pub(super) connections: AtomicUsize,
-    /// Connections ended for others to come in.
+    /// Connections closed to make room for new ones.
     pub(super) evictions: AtomicU64,
     /// Times that no connection could be accepted.
     pub(super) accept_errors: AtomicU64,

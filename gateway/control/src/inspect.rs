@@ -21,19 +21,19 @@ use std::time::{Duration, Instant};
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
 /// A room's key has at most so many bytes.
 const ROOM_NAME_SIZE_MAX: usize = 255;
-/// Rows of a page when nobody says how many.
+/// Rows of a page when the request does not say how many.
 const LIMIT_DEFAULT: usize = 100;
 /// A walk over all rooms ends after this long, with what it has found.
 const WALK_TIME_MAX: Duration = Duration::from_secs(5);
 /// What a walk has found is given out again for this long.
 const WALK_KEPT: Duration = Duration::from_secs(1);
-/// Kinds of rooms whose walk is kept at most.
+/// Most kinds of rooms with a stored walk.
 const WALKS_KEPT_MAX: usize = 16;
 /// Rooms that a walk keeps, the largest ones.
 pub(super) const TOP_MAX: usize = 1000;
 
-/// The largest rooms among all that are shown to it: exact, for a room that is left out is less
-/// than all that are kept.
+/// The largest of all rooms that are added: exact, for a room that is left out is smaller than all
+/// that are kept.
 #[derive(Default)]
 struct Top {
     rooms: HashMap<String, u32>,
@@ -153,7 +153,7 @@ impl Control {
         Ok(None)
     }
 
-    /// The room as its home knows it; `None` when nobody is in it.
+    /// The room as its home knows it; `None` when it has no members.
     pub(super) async fn inspect_room(&self, room: &str) -> Result<Option<RoomRow>, ApiError> {
         let room = self.workers.names().room(room);
         let found = self.inspect(self.workers.home(room), Query::Room(room), 1).await?;
@@ -161,8 +161,8 @@ impl Control {
     }
 
     /// The largest rooms whose key begins with `kind`, with their members everywhere; at most
-    /// [`TOP_MAX`]. One walk over the rooms at a time, kept for a second: however many ask, workers
-    /// and memory are asked once.
+    /// [`TOP_MAX`]. At most one walk over the rooms at a time, kept for a second: any number of
+    /// requests costs workers and memory one walk.
     pub(super) async fn top_rooms(&self, kind: &str) -> Result<Arc<[(String, u32)]>, ApiError> {
         if kind.len() > ROOM_NAME_SIZE_MAX {
             return Ok(Arc::new([]));
@@ -246,7 +246,8 @@ pub(super) async fn connections(
     Ok(Json(json!({ "connections": rows, "next": next.map(Cursor::text) })))
 }
 
-/// The part of a path that names something. What can't be decoded is told like any other mistake.
+/// The part of a path that names something. A part that can't be decoded is refused like any other
+/// mistake.
 fn decoded(part: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     part.map(|Path(part)| part).map_err(|_| {
         ApiError::bad_request(
@@ -298,7 +299,7 @@ pub(super) async fn room(
 ) -> Result<Json, ApiError> {
     let room = decoded(room)?;
     let row = control.inspect_room(&room).await?.filter(|row| row.total_members > 0);
-    let row = row.ok_or_else(|| ApiError::not_found("nobody is in that room"))?;
+    let row = row.ok_or_else(|| ApiError::not_found("the room has no members"))?;
     Ok(Json(json!({ "room": room, "members": row.total_members })))
 }
 

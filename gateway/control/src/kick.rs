@@ -1,4 +1,4 @@
-//! Kicks of many: of all connections, or of those that came with certain tokens.
+//! Kicks of many connections: of all, or of those with certain tokens.
 //!
 //! A signing key that is no longer to be trusted is removed by a reload, and no new login passes
 //! with it; the sessions that it opened stay until their tokens end. These close them: by the key's
@@ -57,8 +57,8 @@ impl Many {
         }
     }
 
-    /// Closes them; returns how many. The order goes on to its end also when the caller is answered
-    /// before.
+    /// Closes the connections; returns how many. The order is carried out also when its caller was
+    /// answered before.
     ///
     /// # Errors
     /// [`ApiError`]: nothing was ordered, or, with `worker_timeout`, the order is under way.

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! It never touches a client socket, and workers never wait for it: when its mailbox is full, they
-//! drop what they had to say and count it.
+//! drop and count the message.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // What the program says goes through `output`.
 

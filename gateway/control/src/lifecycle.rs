@@ -1,4 +1,4 @@
-//! Where the process stands between its start and its end, and whether it may be sent clients.
+//! Stages of the process between its start and its end, and its readiness.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -36,7 +36,7 @@ impl Lifecycle {
         self.0.fetch_max(stage as u8, Ordering::AcqRel);
     }
 
-    /// Why no clients should be sent here; `None` when they should.
+    /// Why the process is not ready; `None` when it is.
     pub fn unready_reason(&self) -> Option<&'static str> {
         match self.stage() {
             Stage::Starting => Some("starting"),

@@ -1,14 +1,14 @@
-//! What bounds the lists of connections and rooms, and the largest rooms as they were found.
+//! Bounds of the lists of connections and rooms, and the largest rooms of the last walks.
 
 use super::reply::ApiError;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
-/// Requests for lists under way at most, those that wait included.
+/// Most requests for lists at a time, waiting ones included.
 const LISTS_MAX: usize = 16;
-/// Of these, those that ask workers at a time: each visit takes a worker some microseconds that its
-/// clients wait for.
+/// At most this many of them ask workers at a time: each visit takes some microseconds of a worker,
+/// for which its clients wait.
 const LISTS_AT_A_TIME: usize = 2;
 
 /// What bounds the lists of connections and rooms.

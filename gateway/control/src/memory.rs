@@ -1,4 +1,4 @@
-//! Watching how near the process is to the end of its memory, and telling workers and operators.
+//! Watch over the memory left to the process; publishes its state to workers and operators.
 
 use super::control::Control;
 use super::memory_watch::MemoryState;
@@ -8,14 +8,15 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the gauge is read far from the limit.
+/// Interval at which the gauge is read far from the limit.
 const CALM_INTERVAL: Duration = Duration::from_millis(250);
-/// How often near it: clients can take tens of megabytes of the kernel's memory in the longer time.
+/// Interval near the limit: clients can take tens of megabytes of the kernel's memory in the longer
+/// one.
 const NEAR_INTERVAL: Duration = Duration::from_millis(50);
 /// Percent of the limit below the first threshold at which "near" begins.
 const NEAR_PERCENT: u64 = 20;
 
-/// Looks again and again; says in the log and the journal when the level changes.
+/// Watches the memory; writes changes of the level to the log and the journal.
 pub(super) async fn watch_memory(control: Arc<Control>) {
     let mut gauge = Gauge::default();
     loop {

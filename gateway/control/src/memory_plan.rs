@@ -1,4 +1,4 @@
-//! What the control thread reserves, as sums whose addends name their owners.
+//! Memory that the control thread reserves: sums that name the owner of each addend.
 
 use super::{api, encoder, http, journal};
 use gateway_config::{Config, MemoryEntry};
@@ -7,7 +7,7 @@ use gateway_core::message::ControlMessage;
 /// Messages from workers that may wait for the control thread.
 pub const MAILBOX_CAPACITY: usize = 16 << 10;
 
-/// What a body becomes when it is read: its text, and the values in it.
+/// Memory of a parsed body: its text, and the values in it.
 const BODY_COPIES: usize = 2;
 /// Bytes of large requests that are held at a time, all connections together, unless one may be
 /// larger.

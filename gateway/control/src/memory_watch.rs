@@ -1,11 +1,11 @@
-//! Readings of memory: the last one, and what it calls for.
+//! Memory readings: the last one, and the memory state that it sets.
 
 use super::workers::Workers;
 use gateway_config::memory::Source;
 use gateway_core::memory::{Gauge, Level, ROOM_MAX, Reading, Signal, Thresholds};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What was read last, for metrics and probes.
+/// The last reading, for metrics and probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryState {
     /// Usage and limit: the machine's, where nothing else limits this process. `None`: /proc can't
@@ -25,7 +25,7 @@ pub(super) struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// Reads `source`, tells by `signal`.
+    /// Reads `source`, publishes by `signal`.
     pub(super) fn new(source: Source, signal: Arc<Signal>) -> MemoryWatch {
         MemoryWatch { source, signal, state: Mutex::default() }
     }
@@ -35,7 +35,7 @@ impl MemoryWatch {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What sets the limit, for people.
+    /// Name of the limit, for operators.
     pub(super) fn label(&self) -> &'static str {
         self.source.label()
     }

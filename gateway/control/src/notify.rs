@@ -1,4 +1,4 @@
-//! What systemd is told of the service's life (sd_notify(3)): datagrams to the socket that
+//! Notifications of the service's state to systemd (sd_notify(3)): datagrams to the socket that
 //! `NOTIFY_SOCKET` names.
 //!
 //! ```text
@@ -16,10 +16,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// A wake-up per interval is enough; systemd.service(5) advises half of what it was told.
+/// One wake-up per interval; systemd.service(5) advises half of the watchdog's time.
 const WATCHDOG_SHARE: u32 = 2;
 
-/// However short the watchdog's time is, the control thread has other things to do.
+/// Shortest interval, however short the watchdog's time is: the control thread has other work.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// The way to the service manager, if there is one.
@@ -35,14 +35,14 @@ impl Notifier {
         let socket = env::var("NOTIFY_SOCKET").ok();
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let own = |pid: u64| pid == u64::from(std::process::id());
-        // sd_watchdog_enabled(3): without WATCHDOG_PID it is meant for whoever reads it.
+        // sd_watchdog_enabled(3): without WATCHDOG_PID it is meant for any process that reads it.
         let watched = number("WATCHDOG_USEC").filter(|_| number("WATCHDOG_PID").is_none_or(own));
         let notifier = Notifier::new(socket.as_deref(), watched);
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
             && notifier.manager.is_none()
         {
             tracing::warn!(
-                "NOTIFY_SOCKET = {name:?} is no socket that the service manager can be told by: an absolute path, or @ and a name; it hears nothing, and with Type=notify gives the start up"
+                "NOTIFY_SOCKET = {name:?} is no socket for notifications: an absolute path, or @ and a name; the service manager receives none, and with Type=notify fails the start"
             );
         }
         notifier
@@ -67,7 +67,7 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// A reload begins. The time lets systemd tell it from one that it asked for later.
+    /// A reload begins. The time lets systemd distinguish it from one that it asked for later.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let us = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
@@ -91,7 +91,7 @@ impl Notifier {
         }
     }
 
-    /// How often [`Notifier::alive`] has to be called at least; `None`: nobody watches.
+    /// Longest time between two calls of [`Notifier::alive`]; `None`: the service is not watched.
     pub fn interval(&self) -> Option<Duration> {
         self.watchdog.map(|timeout| (timeout / WATCHDOG_SHARE).max(INTERVAL_MIN))
     }

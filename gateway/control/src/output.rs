@@ -1,5 +1,5 @@
-//! What the program says. Nothing that can happen to its output ends or stops it: a reader that has
-//! gone, a full disk, a pipe that is never read.
+//! Output of the program. A reader that has gone, a full disk or a pipe that is never read neither
+//! ends nor blocks the program.
 //!
 //! ```text
 //!   log lines, start screen ─► at most WAITING_MAX bytes ─► thread `log` ─► stderr, as fast as it is read
@@ -29,7 +29,8 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// The log of the process, once it is started.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 
-/// Waits until the log of the process is written, at most for `time`: for those who end it at once.
+/// Waits at most `time` until the log of the process is written: for callers that end the process
+/// at once.
 pub(crate) fn flush_log(time: Duration) {
     if let Some(log) = LOG.get() {
         log.flush(time);
@@ -61,7 +62,7 @@ pub fn complain(what: impl fmt::Display) {
 
 /// Writes text to stderr, if that takes it.
 pub fn show(text: impl fmt::Display) {
-    // There is nowhere left to say that this failed.
+    // A failure can't be reported anywhere.
     let _ = write!(io::stderr(), "{text}");
 }
 
@@ -83,7 +84,7 @@ struct State {
     /// At most [`WAITING_MAX`] bytes.
     waiting: Vec<u8>,
     is_writing: bool,
-    /// Dropped lines that were not spoken of yet.
+    /// Dropped lines that were not reported yet.
     unsaid: u64,
 }
 
@@ -165,7 +166,7 @@ impl LogQueue {
 }
 
 /// Writes a batch, however long that takes; returns how many lines were lost. Not through
-/// [`io::stderr`], whose lock a panic would wait for.
+/// [`io::stderr`]: a panic would wait for its lock.
 fn write_all(to: &impl AsFd, mut batch: &[u8]) -> u64 {
     while !batch.is_empty() {
         match rustix::io::write(to, batch) {

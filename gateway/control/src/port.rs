@@ -1,8 +1,8 @@
-//! Whether clients can reach a gateway past the kernel: its link, and its addresses.
+//! Watch over a poll-mode port: whether clients can reach it by its link and its addresses.
 //!
-//! With the kernel's sockets an operator sees both with `ip link` and `ip address`; a port in poll
-//! mode is seen by nobody else. So a link that is down, and an address that another host has, make
-//! the gateway not ready, and are logged, recorded and counted.
+//! With the kernel's sockets an operator sees both with `ip link` and `ip address`; the state of a
+//! poll-mode port is visible nowhere else. So a link that is down, and an address that another host
+//! has, make the gateway not ready, and are logged, recorded and counted.
 
 use super::control::Control;
 use super::port_watch::Change;
@@ -13,20 +13,20 @@ use std::time::Duration;
 /// How often the port is looked at.
 pub(super) const PORT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Looks at the port again and again; says in the log and the journal what changes.
+/// Watches the port; writes its changes to the log and the journal.
 pub(super) async fn watch_port(control: Arc<Control>) {
     for ip in control.port.taken() {
-        tell(&control, &Change::Taken(ip));
+        report(&control, &Change::Taken(ip));
     }
     while control.port.is_on() {
         tokio::time::sleep(PORT_INTERVAL).await;
         for change in control.port.look() {
-            tell(&control, &change);
+            report(&control, &change);
         }
     }
 }
 
-fn tell(control: &Control, change: &Change) {
+fn report(control: &Control, change: &Change) {
     match change {
         Change::LinkUp => {
             tracing::info!("the link of the port is up");
@@ -44,7 +44,7 @@ fn tell(control: &Control, change: &Change) {
             control.journal.record("address_taken", json!({ "address": ip.to_string() }));
         }
         Change::Freed(ip) => {
-            tracing::info!("nobody else has {ip} any more: it is used");
+            tracing::info!("no other host has {ip} any longer: it is used");
             control.journal.record("address_used", json!({ "address": ip.to_string() }));
         }
     }

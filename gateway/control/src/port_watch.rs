@@ -1,4 +1,4 @@
-//! The port as it was seen last, and what changes between two looks.
+//! Last state of the port, and the changes between two readings.
 
 use super::sources::{PortSource, PortState};
 use std::net::IpAddr;
@@ -69,7 +69,7 @@ impl PortWatch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).state.taken.clone()
     }
 
-    /// Why no client reaches the port; `None` where they do, or the kernel has the sockets.
+    /// Why no client reaches the port; `None` where clients do, or the kernel has the sockets.
     pub(super) fn unready_reason(&self) -> Option<&'static str> {
         self.source.as_ref()?;
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,14 +8,14 @@ use gateway_core::message::{Exclude, Message, MessageClass, Origin, Push};
 use netpoll::SharedBuffer;
 use std::sync::PoisonError;
 
-/// Whom a message is for.
+/// The target of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Mid(i64),
     Uid(String),
     Key(String),
     Room(String),
-    /// All sessions; so many deliveries per second at most, 0 without a limit.
+    /// All sessions, with at most this many deliveries per second; 0: no limit.
     All {
         rate: u32,
     },
@@ -54,7 +54,7 @@ impl Control {
         self.encoder.lock().unwrap_or_else(PoisonError::into_inner).text(text)
     }
 
-    /// Outcomes that a message to `target` will have.
+    /// Count of outcomes that a message to `target` will have.
     pub(super) fn outcomes(&self, target: &Target) -> usize {
         match target {
             Target::All { .. } => self.workers.count(),

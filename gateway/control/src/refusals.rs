@@ -1,4 +1,4 @@
-//! Refused calls in the journal, at most so many a second.
+//! Journal of refused calls, with a bound per second.
 
 use super::http::Caller;
 use super::journal::Journal;
@@ -9,7 +9,7 @@ const REFUSALS_PER_SECOND: u32 = 10;
 /// Bytes of a path that are journaled at most.
 const PATH_SIZE_MAX: usize = 200;
 
-/// Journals refused calls, bounded: whoever is refused has no key, and must not fill the disk.
+/// Journals refused calls, with a bound: a refused caller has no key, and must not fill the disk.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(std::sync::Mutex<Second>);
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// A worker with a full mailbox gets this long to take a message that must not be lost.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
-/// A file system that hangs is waited for no longer than this.
+/// Longest wait for a file system that hangs.
 const READ_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes of the problems that are journaled at most.
@@ -91,8 +91,8 @@ pub(super) async fn reload(control: &Control, source: &ReloadSource, log: &LogHa
     }
 }
 
-/// Reads and checks, on a thread of its own: what serves signals and `/healthz` never waits for a
-/// file.
+/// Reads and checks on a thread of its own: the thread that serves signals and `/healthz` never
+/// waits for a file.
 async fn read(old: Arc<Config>, source: ReloadSource) -> Result<(Config, Config), Problems> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let check = move || {
@@ -143,8 +143,8 @@ fn take_keys(control: &Control, verifier: &Verifier, new: &TokenPolicy) {
     verifier.set_policy(Arc::new(policy));
 }
 
-/// Hands every worker a message that must not be lost; waits a little for those whose mailbox is
-/// full.
+/// Hands every worker a message that must not be lost; waits a little for workers with a full
+/// mailbox.
 pub(super) async fn send_to_all(control: &Control, message: impl Fn() -> Message) {
     let deadline = Instant::now() + HAND_OVER_MAX;
     for worker in control.workers.ids() {

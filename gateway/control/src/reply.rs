@@ -1,4 +1,4 @@
-//! Answers of the API: JSON that ends its line, and errors with a status, a word for programs, a
+//! Answers of the API: JSON that ends its line, and errors with a status, a code for programs and a
 //! sentence for people.
 
 use super::encoder::EncodeError;

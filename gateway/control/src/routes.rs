@@ -44,7 +44,7 @@ fn handlers() -> Vec<(Route, MethodRouter<Arc<Control>>)> {
     };
     let index = get(|| async { (Extension(SharedBody), Html(INDEX)) });
     let others = vec![
-        // A load balancer's default check asks OPTIONS of the root: may clients be sent here?
+        // A load balancer's default check asks OPTIONS of the root for readiness.
         (paths::INDEX, index.options(health::readyz)),
         // Browsers ask for it beside any page, JSON too.
         (paths::ICON, file("image/svg+xml", ICON)),

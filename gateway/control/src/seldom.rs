@@ -1,8 +1,8 @@
-//! A log line that may be due many times a second, and is written once in a while, with how often.
+//! A rate-limited log line: written once in a while, with the count of its occurrences.
 
 use std::time::{Duration, Instant};
 
-/// Between two lines at least.
+/// Shortest time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -13,7 +13,7 @@ pub(super) struct Seldom {
 }
 
 impl Seldom {
-    /// It happened so many times more. Returns how often since the last line, when a line is due.
+    /// Adds occurrences. Returns their count since the last line, when a line is due.
     pub(super) fn due(&mut self, times: u64, now: Instant) -> Option<u64> {
         self.unsaid += times;
         let is_early = self.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);

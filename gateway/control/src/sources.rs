@@ -1,5 +1,5 @@
-//! What workers past the kernel supply to the control thread: the state of their port, and the last
-//! frames.
+//! What workers on a poll-mode port supply to the control thread: the state of the port, and the
+//! last frames.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,20 +20,20 @@ impl fmt::Debug for CaptureSource {
     }
 }
 
-/// What a port and its host are like.
+/// State of a port and its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortState {
     /// The link is up.
     pub link_up: bool,
     /// The link comes up when another process takes its other end.
     pub waits_for_peer: bool,
-    /// It is still being found out if others have one of the addresses.
+    /// The check whether another host has one of the addresses is still under way.
     pub checking: bool,
     /// Own addresses that another host has.
     pub taken: Vec<IpAddr>,
 }
 
-/// Says what the port is like now.
+/// Reports the state of the port.
 pub struct PortSource(pub(super) Box<dyn Fn() -> PortState + Send + Sync>);
 
 impl PortSource {

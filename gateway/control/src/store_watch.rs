@@ -1,16 +1,16 @@
-//! Which of the stores that connections share are nearly full on which workers.
+//! The nearly full ones among the stores that connections share, by worker.
 
 use gateway_core::metrics::{Store, StoreLevel, WorkerMetrics};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A store is nearly full, or no longer so, when it has been for this long: a burst of a moment is
-/// not worth a client's detour.
+/// Time after which a store counts as nearly full, or as no longer so: a short burst must not send
+/// clients elsewhere.
 const STORE_MOMENT: Duration = Duration::from_secs(2);
-/// A store that was nearly full is so until its level is this many percent lower.
+/// A nearly full store stays so until its level is this many percent lower.
 const STORE_HYSTERESIS_PERCENT: u64 = 10;
 
-/// One store of one worker, as it was seen last.
+/// Last level of one store of one worker.
 #[derive(Clone, Copy, Debug, Default)]
 struct StoreState {
     nearly_full: bool,

@@ -1,4 +1,4 @@
-//! The thread itself: its runtime, its tasks, and the order of the end.
+//! The control thread: its runtime, its tasks, and the order of its end.
 //!
 //! ```text
 //!   SIGTERM, SIGINT ─► not ready ─► Drain to all workers ─► no connection left, or drain_ms over ─► Stop ─► exit 0
@@ -56,7 +56,7 @@ use tokio::task::spawn_local;
 
 /// Workers get this long to end after `Stop`.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How often turn counters are looked at.
+/// Interval at which turn counters are read.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause of the process that is worth a line of the log.
 const PAUSE_SAID: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ const LAST_LINE_MAX: Duration = Duration::from_millis(200);
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 16;
 
-/// What the thread is told.
+/// A command to the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Drain and end; a second time: end without waiting for clients.
@@ -79,7 +79,7 @@ pub enum Command {
 /// How the thread ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Every worker ended when it was told to, and none before.
+    /// Every worker ended on `Stop`, and none before.
     pub clean: bool,
 }
 
@@ -126,9 +126,8 @@ pub struct ControlThread {
 }
 
 impl ControlThread {
-    /// Starts the thread, and waits until it takes signals: one that comes behind the line that
-    /// says what is served must not meet its default action, which ends the process without a
-    /// drain.
+    /// Starts the thread, and waits until it takes signals. A signal that follows the start's last
+    /// line must not meet its default action, which ends the process without a drain.
     ///
     /// # Errors
     /// When no thread can be had.
@@ -142,7 +141,7 @@ impl ControlThread {
         Ok(ControlThread { commands, thread })
     }
 
-    /// Tells it something. What finds no room is dropped: sixteen commands wait already.
+    /// Sends a command. A command that does not fit is dropped: sixteen are waiting.
     pub fn command(&self, command: Command) {
         let _ = self.commands.try_send(command);
     }
@@ -156,7 +155,7 @@ impl ControlThread {
     }
 }
 
-/// What it is commanded, and where it says that it can be.
+/// Commands to the thread, and the report that it takes them.
 struct Orders {
     commands: mpsc::Sender<Command>,
     inbox: mpsc::Receiver<Command>,
@@ -174,7 +173,7 @@ fn run(parts: Parts, orders: Orders) -> io::Result<Exit> {
     {
         tracing::warn!(%error, "SCHED_BATCH is refused; the threads run under the policy they have (io.scheduling)");
     }
-    // Who asks for epoll by name may run where io_uring kills a process, so it is not even tried.
+    // With epoll by name, io_uring is not even tried: a sandbox may kill a process that does.
     if parts.config.io.backend != Some(BackendKind::Epoll) {
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => return runtime.block_on(live(parts, orders, true)),
@@ -187,7 +186,7 @@ fn run(parts: Parts, orders: Orders) -> io::Result<Exit> {
     tokio::task::LocalSet::new().block_on(&runtime, live(parts, orders, false))
 }
 
-/// Messages of workers, and who waits for them.
+/// Messages of workers, and what they are passed to.
 struct Inbox {
     mailbox: Mailbox<ControlMessage>,
     wake_ups: tokio::net::UnixStream,
@@ -397,7 +396,7 @@ fn audit(journal: &Journal, event: &AuditEvent) {
     journal.record(name, fields);
 }
 
-/// Looks at the workers' turn counters, so that a health check knows since when one stands still.
+/// Reads the workers' turn counters, so that a health check knows since when one stands still.
 async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
     let mut reported = Vec::new();
     let interval = notifier.interval().map_or(HEARTBEAT_INTERVAL, |wanted| wanted.min(HEARTBEAT_INTERVAL));
@@ -433,7 +432,7 @@ async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
     }
 }
 
-/// Wakes the workers that were sent pushes, once for all that the other tasks had to send.
+/// Wakes the workers that were sent pushes, once for all pushes of the other tasks.
 async fn ring(control: Arc<Control>) {
     loop {
         control.bell.ring(&control.workers).await;
@@ -474,7 +473,7 @@ fn listen_to_signals(commands: &mpsc::Sender<Command>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends the clients away and waits for them.
+/// Drains: asks the clients to reconnect elsewhere, and waits until they have left.
 async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>, claims: Claims) {
     let drain = control.config().drain;
     control.lifecycle.advance(Stage::Draining);
@@ -486,7 +485,7 @@ async fn drain(control: &Control, orders: &mut mpsc::Receiver<Command>, claims: 
     );
     control.journal.record("draining", json!({ "connections": connections }));
     let deadline = tokio::time::Instant::now() + drain;
-    // Departures end a little before the deadline, so that the last ones are heard.
+    // Departures end a little before the deadline, so that the last notices arrive.
     send_to_all(control, || Message::Drain { over: drain * 3 / 4 }).await;
     // Listeners close with it, so a successor may have the ports while the last clients are sent
     // away; the journal's folder first, for it is looked at once the ports are there.

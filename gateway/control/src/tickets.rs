@@ -1,4 +1,4 @@
-//! Requests that wait for workers: a number, who waits, and until when.
+//! Requests that wait for workers: a number, a waiter, and a deadline.
 
 use gateway_core::message::Inspection;
 use gateway_proto::codes::ErrorCode;
@@ -14,7 +14,8 @@ pub const TICKET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests waiting at a time.
 const TICKETS_MAX: usize = 4096;
-/// Of these, those that lists of messages may have: a quarter is left to requests that need one.
+/// At most this many of them belong to lists of messages: a quarter is left to requests that need
+/// one.
 pub(super) const LIST_TICKETS_MAX: usize = TICKETS_MAX / 4 * 3;
 
 /// Why no answer came.
@@ -109,7 +110,7 @@ impl Tickets {
         self.open(Waiting::List(done), answer)
     }
 
-    /// A worker's outcome has come. Outcomes of a ticket that is gone are dropped. A target that
+    /// Takes a worker's outcome. Outcomes of a ticket that is gone are dropped. A target that
     /// does not exist has no receivers; any other error is a refusal.
     pub(super) fn outcome(&self, ticket: u64, result: Result<u32, ErrorCode>) {
         let mut all = self.lock();
@@ -120,12 +121,12 @@ impl Tickets {
         if *left == 0
             && let Some(Waiting::Outcomes { receivers, refused, done, .. }) = all.remove(&ticket)
         {
-            // The asker may have given up.
+            // The waiter may have given up.
             let _ = done.send(Reached { receivers, refused });
         }
     }
 
-    /// A worker's list has come.
+    /// Takes a worker's list.
     pub(super) fn inspected(&self, inspection: Box<Inspection>) {
         if let Some(Waiting::List(done)) = self.lock().remove(&inspection.ticket()) {
             let _ = done.send(inspection);
@@ -158,7 +159,8 @@ impl Ticket<'_, Reached> {
     /// Waits for the outcomes: the receivers.
     ///
     /// # Errors
-    /// [`TicketError::TimedOut`]; [`TicketError::Refused`] where there is no receiver, and a worker has refused.
+    /// [`TicketError::TimedOut`]; [`TicketError::Refused`] where there is no receiver, and a worker
+    /// has refused the message.
     pub(super) async fn receivers(self) -> Result<u64, TicketError> {
         let Reached { receivers, refused } = self.answer().await?;
         if receivers == 0 && refused > 0 { Err(TicketError::Refused) } else { Ok(receivers) }

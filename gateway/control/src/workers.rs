@@ -7,8 +7,8 @@ use gateway_core::router::FanoutPlaces;
 use netpoll::MailboxSender;
 use std::sync::Arc;
 
-/// One in so many places of a mailbox is for what must not be lost. Workers leave an eighth to the
-/// control thread (`outbox::Outbox`), and this is a part of it.
+/// One in this many places of a mailbox is reserved for messages that must not be lost. Workers
+/// leave an eighth to the control thread (`outbox::Outbox`), and this is a part of it.
 const ORDER_PARTS: usize = 32;
 
 /// A worker's mailbox was full: nothing was handed over.
@@ -20,7 +20,7 @@ pub struct MailboxFull(pub WorkerId);
 pub(super) enum SendError {
     /// The worker has no room for more messages.
     MailboxFull(MailboxFull),
-    /// As many broadcasts as may be are being delivered.
+    /// The bound of concurrent broadcasts is reached.
     NoFanout,
 }
 
@@ -104,8 +104,8 @@ impl Workers {
     }
 
     /// Leaves a push in the worker's mailbox without waking it; [`Workers::wake`] does. Pushes
-    /// leave a part of the mailbox to what must not be lost: kicks, reloads, the end, verdicts on
-    /// tokens.
+    /// leave a part of the mailbox to messages that must not be lost: kicks, reloads, the stop,
+    /// verdicts on tokens.
     ///
     /// # Errors
     /// As [`Workers::send`].

@@ -1,4 +1,4 @@
-//! The body of operation 7, the first frame of a connection: who is there, as JSON (goim
+//! The body of operation 7, the first frame of a connection: the client's identity, as JSON (goim
 //! `internal/logic/conn.go`, `Connect`).
 //!
 //! ```json

@@ -1,7 +1,7 @@
 //! Why a connection closes ([`CloseCode`]) and why an operation is refused ([`ErrorCode`]).
 //!
-//! A client needs one bit of a close code: come back, or don't. The range says it, so that codes
-//! can be added without new clients.
+//! A client needs one bit of a close code: whether to reconnect. The range of the code says it, so
+//! that codes can be added without new clients.
 //!
 //! | code | constant | reconnect | meaning |
 //! |---|---|---|---|
@@ -160,7 +160,7 @@ impl ErrorCode {
     pub const NOT_AUTHENTICATED: Self = Self::constant(401);
     /// 403: the sender may not do this.
     pub const FORBIDDEN: Self = Self::constant(403);
-    /// 404: no such target, or nobody is there.
+    /// 404: no such target, or it has no connections.
     pub const NOT_FOUND: Self = Self::constant(404);
     /// 409: it is so already.
     pub const ALREADY: Self = Self::constant(409);

@@ -1,5 +1,5 @@
-//! What a connection begins with that speaks another protocol: found when its first bytes are no
-//! frame, so that the refusal names the mistake instead of a frame's length.
+//! Recognition of other protocols by a connection's first bytes, when these are no frame: the
+//! refusal then names the mistake instead of a frame's length.
 
 /// Another protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -30,8 +30,7 @@ pub use mask::apply_mask;
 use crate::codes::CloseCode;
 
 /// Why a frame was refused. The peer is to blame, and the connection must fail (RFC 6455 §7.1.7)
-/// with
-/// [`WebSocketError::close_code`].
+/// with [`WebSocketError::close_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WebSocketError {
     /// An RSV bit is set, but no extension was negotiated (RFC 6455 §5.2).

@@ -35,7 +35,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 }
 ";
 
-/// Builds the library over one dependency; what the compiler said, and whether it was content.
+/// Builds the library over one dependency. Returns the compiler's output, and whether it succeeded.
 fn build(name: &str, dependency: &str, code: &str) -> (bool, String) {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

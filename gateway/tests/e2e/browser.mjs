@@ -59,7 +59,7 @@ try {
   await sees(seven, "and you");
   await seven.fill("#target", "uid:nobody");
   await say(seven, "anyone?");
-  await sees(seven, "not sent: nobody is connected under that name");
+  await sees(seven, "not sent: no connection has that name");
   for (const [target, why] of [["mid:abc", "is not a user's number"], ["mid:99999999999999999999", "is too large"], ["abc", "Write the target as"]]) {
     await seven.fill("#target", target);
     await say(seven, "lost");

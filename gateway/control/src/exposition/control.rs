@@ -17,7 +17,7 @@ pub struct ControlSnapshot {
     pub backend_reason: String,
     /// Listeners by number: name and transport.
     pub listeners: Vec<(String, &'static str)>,
-    /// Connections that there is room for.
+    /// Connections that the gateway can hold.
     pub connections_max: usize,
     /// Connections of the address that has the most, and how many one may have; `None`: they are
     /// not counted.
@@ -58,7 +58,7 @@ pub struct HttpSnapshot {
     pub connections: usize,
     /// Connections at most.
     pub connections_max: usize,
-    /// Connections ended for others to come in.
+    /// Connections closed to make room for new ones.
     pub evictions: u64,
     /// Times that no connection could be accepted.
     pub accept_errors: u64,
@@ -94,7 +94,7 @@ pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers:
     families.gauge("gateway_worker_threads", "Threads that run the workers.", threads);
     families.gauge(
         "gateway_connections_max",
-        "Connections that there is room for.",
+        "Connections that the gateway can hold.",
         control.connections_max as f64,
     );
     let (busiest, max) = control.busiest_address.unwrap_or_default();
@@ -182,12 +182,12 @@ pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>], o
     }));
     families.counters(
         "gateway_token_checks_total",
-        "Logins with a token, by result; overload: refused unchecked, for the verifier had too much to do.",
+        "Logins with a token, by result; overload: refused unchecked, for the verifier's queue was full.",
         rows,
     );
     families.counter(
         "gateway_token_verdicts_lost_total",
-        "Verdicts that found no room in a worker's mailbox in time.",
+        "Verdicts dropped because a worker's mailbox had no room in time.",
         sum(&|one| one.lost.get()),
     );
     let times: Vec<&Histogram> = all.iter().map(|one| &one.check_time).collect();
@@ -286,7 +286,7 @@ pub(super) fn http(families: &mut Families, control: &ControlSnapshot) {
     families.counter("gateway_journal_errors_total", "Times that the journal could not be written.", errors);
     families.counter(
         "gateway_journal_damages_total",
-        "Times that a file of the journal was found removed, cut short or written by something else.",
+        "Times that a file of the journal was found removed, cut short or written by another process.",
         damages,
     );
     let reload = &control.reload;

@@ -8,10 +8,10 @@
 //!                                 one request with a valid key; everything else is answered 503 `busy`
 //! ```
 //!
-//! A connection that is in use keeps its place. In use is: a request arrives, or its answer is
-//! taken, at
-//! [`PACE_MIN`] or faster; or the request is being handled. So a probe is answered whoever holds the places: silent peers,
-//! peers that send or read slowly, or as many requests as there are places.
+//! A connection that is in use keeps its place. It is in use while a request arrives, or its answer
+//! is taken, at [`PACE_MIN`] or faster, and while the request is handled. So a probe is answered
+//! whatever holds the places: silent peers, peers that send or read slowly, or as many requests as
+//! there are places.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Places beyond `control.connections_max`, for when no other is to be had.
+/// Spare places beyond `control.connections_max`, used when all others are taken.
 pub(crate) const SPARE_PLACES: usize = 8;
 
-/// How long a connection is left alone after it has begun to do something.
+/// Time for which a connection keeps its place after it has begun something.
 const GRACE: Duration = Duration::from_secs(1);
 /// The same for one that has not sent a byte yet: a probe must not wait for a second behind silent
 /// peers.
@@ -50,14 +50,14 @@ pub(super) enum Doing {
 pub(crate) enum Serves {
     /// All.
     All,
-    /// Health, metrics, and callers with a key: those without may not keep a service out by holding
-    /// all places.
+    /// Health, metrics, and callers with a key: callers without one must not lock a service out by
+    /// holding all places.
     Keyed,
     /// Health and metrics.
     Probes,
 }
 
-/// A connection's place. Given up when [`Taken`] is dropped.
+/// A connection's place, released when [`Taken`] is dropped.
 pub(super) struct Place {
     number: u64,
     admission: Arc<Admission>,
@@ -97,8 +97,8 @@ impl Admission {
         Arc::new(Admission { started: Instant::now(), places_max, places: Mutex::default() })
     }
 
-    /// A place for one more connection, and whether another one is closed for it; `None` when even
-    /// the spare ones are in use.
+    /// Admits a connection. Returns its place, and whether another connection is closed for it;
+    /// `None` when even the spare places are in use.
     pub(super) fn take(self: &Arc<Admission>) -> Option<(Taken, bool)> {
         let now = self.now_ms();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,9 +156,9 @@ impl Admission {
 }
 
 impl Places {
-    /// Takes the place of the connection that is missed least: too slow ones before idle ones, and
-    /// of each kind the one that has been so for longest. Out of the table at once, so that none is
-    /// chosen twice; its task ends as soon as it runs.
+    /// Evicts a connection: too slow ones before idle ones, and of each kind the one that has been
+    /// so for longest. Out of the table at once, so that none is chosen twice; its task ends as
+    /// soon as it runs.
     fn evict(&mut self, now: u64, of: impl Fn(&Place) -> bool) -> bool {
         let slow = self.taken.values().filter(|place| of(place) && place.is_slow(now));
         let rank =
@@ -277,7 +277,7 @@ mod tests {
         does(&idle, Doing::Idle, 1100, 1);
         let (third, evicted) = take(&admission);
         assert!(evicted && !third.0.is_spare() && idle.0.is_evicted() && !busy.0.is_evicted());
-        // The one that was closed gives up nothing a second time.
+        // An evicted connection does not release its place a second time.
         drop(idle);
         assert_eq!(admission.places.lock().unwrap().taken.len(), 2);
         does(&third, Doing::Sending, 10_000, 9 * PACE_MIN);

@@ -1,5 +1,4 @@
-//! Answers as they go over the wire: the status line, the fields, and what they say about the
-//! connection.
+//! Encoding of answers: the status line, the fields, and what they say about the connection.
 
 use super::super::clock::http_date;
 use axum::http::header::{self, HeaderName};
@@ -60,7 +59,7 @@ fn is_own(name: &HeaderName) -> bool {
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::DATE].contains(name)
 }
 
-/// The way that people write them.
+/// Writes a name in its usual spelling.
 fn write_name(out: &mut impl std::io::Write, name: &HeaderName) {
     let mut starts = true;
     for byte in name.as_str().bytes() {

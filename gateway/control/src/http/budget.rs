@@ -1,9 +1,10 @@
-//! Bytes that all HTTP connections share: what requests bring, and what answers wait to be taken.
+//! Budgets of bytes that all HTTP connections share: of requests, and of answers that wait to be
+//! taken.
 //!
 //! Each connection has a little of its own ([`INPUT_OWN`], [`OUTPUT_OWN`]), which is part of the
-//! sum at the start. What is larger is claimed here, all at once or not at all, and given back when
-//! it is dropped. Nothing waits for a claim: the one who asks is answered 503, and a connection
-//! that makes no progress while it holds a part is closed ([`super::admission`]).
+//! sum at the start. More is claimed here, all at once or not at all, and released on drop. Nothing
+//! waits for a claim: a request that finds no room is answered 503, and a connection that makes no
+//! progress while it holds a part is closed ([`super::admission`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,7 @@ pub(crate) struct Budget {
     used: AtomicUsize,
 }
 
-/// A part of a [`Budget`], given back when it is dropped.
+/// A part of a [`Budget`], released on drop.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
@@ -79,7 +80,7 @@ impl Drop for Held {
     }
 }
 
-/// Bytes that count while anyone holds a reference to them.
+/// Bytes that count while a reference to them is held.
 pub(crate) struct Counted {
     pub(crate) bytes: Vec<u8>,
     pub(crate) _held: Held,

@@ -1,4 +1,4 @@
-//! The chunked transfer coding, read from pieces that are cut anywhere (RFC 9112 §7.1).
+//! Reader of the chunked transfer coding, from pieces that are cut anywhere (RFC 9112 §7.1).
 
 use super::input::Input;
 use bytes::Bytes;
@@ -44,7 +44,8 @@ impl Chunks {
     /// Moves what can be decoded from `input` to `body`; true when the body is whole.
     ///
     /// # Errors
-    /// [`ChunkError`]; a chunk that would make `body` exceed `size_max` is refused before its first byte.
+    /// [`ChunkError`]; a chunk that would make `body` exceed `size_max` is refused before its first
+    /// byte is read.
     pub(super) fn decode(
         &mut self,
         input: &mut Input,
@@ -202,7 +203,8 @@ mod tests {
         let with =
             |size: usize, more: &str| decode(&format!("0\r\na:{}\r\n{more}\r\n", "x".repeat(size)), 9999);
         for size in TRAILERS_SIZE_MAX - 16..TRAILERS_SIZE_MAX + 16 {
-            let fits = 2 + size + 2 < TRAILERS_SIZE_MAX; // the line, and the last CRLF's place behind it
+            // The line, and the place of the last CRLF behind it.
+            let fits = 2 + size + 2 < TRAILERS_SIZE_MAX;
             assert_eq!(with(size, "").is_ok(), fits, "{size}");
             assert_eq!(with(size, &"b: c\r\n".repeat(100)), Err(ChunkError::Malformed), "{size}, and more");
         }

@@ -54,7 +54,7 @@ pub(super) struct Service {
     pub(super) router: Router,
 }
 
-/// Serves until the connection ends; says why it did.
+/// Serves until the connection ends. Returns the reason.
 pub(super) async fn serve(stream: TcpStream, caller: Caller, service: Service, taken: &Taken) -> End {
     let place = Arc::clone(&taken.0);
     let control = &service.control;
@@ -116,7 +116,7 @@ impl Connection {
         Ok(())
     }
 
-    // --- the request -----------------------------------------------------------------------------------------------
+    // --- the request ---------------------------------------------------------------------------
 
     /// The next head. RFC 9112 §2.2: empty lines before it are ignored.
     async fn head(&mut self) -> Result<Head, End> {
@@ -141,7 +141,7 @@ impl Connection {
         }
     }
 
-    /// A head whose first bytes are there.
+    /// Reads the rest of a head after its first bytes.
     async fn head_that_began(&mut self, until: Instant) -> Result<Head, End> {
         self.wire.place.begins(Doing::Receiving);
         let mut scan = HeadScan::default();
@@ -164,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// Says why a head that has begun is not waited for any longer, where the peer may still hear
+    /// Answers why an incomplete head is not waited for any longer, where the peer may still read
     /// it.
     fn head_failed(&mut self, gone: Gone) -> End {
         match gone {
@@ -232,7 +232,7 @@ impl Connection {
         }
     }
 
-    // --- the answer ------------------------------------------------------------------------------------------------
+    // --- the answer ----------------------------------------------------------------------------
 
     /// Calls the handler; also says whether it answered at once. While it waits, earlier answers
     /// leave.

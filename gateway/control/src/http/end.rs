@@ -1,4 +1,4 @@
-//! Why connections to the control port end.
+//! Reasons for which connections to the control port end.
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

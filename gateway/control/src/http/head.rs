@@ -1,4 +1,4 @@
-//! Request heads: where one ends, what it says, and the status of one that makes no sense.
+//! Parser of request heads: where a head ends, what it says, and the status of a malformed one.
 //!
 //! ```text
 //!   bytes ─► HeadScan: end of the line, end of the fields ─► Head: method, target, fields, framing, host

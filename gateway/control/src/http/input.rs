@@ -1,4 +1,4 @@
-//! What a connection has received and not used yet: one allocation whose whole size is known.
+//! Bytes that a connection has received and not used yet: one allocation of known size.
 //!
 //! `BytesMut` shares its allocation with what is split off and hides what was consumed at its
 //! front, so its capacity says less than it holds. A bound on memory needs the real size
@@ -78,8 +78,7 @@ impl Input {
         (Bytes::from(taken), held)
     }
 
-    /// Gives back an allocation beyond what a connection has of its own, unless most of it is in
-    /// use.
+    /// Releases an allocation larger than a connection's own part, unless most of it is in use.
     pub(super) fn shrink(&mut self) {
         if self.held() > INPUT_OWN && self.len() <= self.held() / 2 {
             self.bytes = self.to_vec();

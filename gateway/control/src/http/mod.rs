@@ -5,9 +5,9 @@
 //!                                        wire: socket and buffers    budget: what all share
 //! ```
 //!
-//! A loop of its own and not hyper's: hyper reads on while answers wait (without a bound where they
-//! have no body), takes targets of at most 64 KiB, and closes without a word where a status is
-//! asked for. `docs/decisions/0019` has the measure.
+//! The loop is not hyper's: hyper reads on while answers wait (without a bound where they have no
+//! body), takes targets of at most 64 KiB, and closes without a response where a status is
+//! expected. `docs/decisions/0019` has the measurements.
 
 mod admission;
 mod answer;
@@ -67,7 +67,7 @@ impl Drop for Open {
     }
 }
 
-/// Accepts for ever.
+/// Accepts connections, forever.
 pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
     // Accepted sockets inherit them. A kernel that refuses has bounds of its own.
     let _ = set_socket_send_buffer_size(&listener, SOCKET_BUFFER);
@@ -85,8 +85,8 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
         let (taken, evicted) = loop {
             match service.control.admission.take() {
                 Some(taken) => break taken,
-                // All spare places are in use this very moment; this one waits, and others in the
-                // backlog.
+                // All spare places are in use at this moment; this connection waits, and others in
+                // the backlog.
                 None => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         };
@@ -102,8 +102,8 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) {
     }
 }
 
-/// Without descriptors or memory there is no point in trying again at once, nor in saying so each
-/// time.
+/// Handles a failed accept: for lack of descriptors or memory it waits before the next try, and
+/// logs once in a while.
 async fn accept_failed(control: &Control, error: &io::Error, failures: &mut Seldom) {
     let of_peer = matches!(
         error.kind(),

@@ -1,8 +1,8 @@
 //! A connection's socket, its bounded buffers, and every way of waiting for its peer.
 //!
 //! Reading and writing end by themselves: with the peer, at a deadline, or when the place is needed
-//! for another connection. What is written leaves before anything is waited for, so an answer is
-//! never kept back by bytes that follow its request.
+//! for another connection. Output is sent before any wait, so bytes that follow a request never
+//! delay its answer.
 
 use super::admission::{Admission, Doing, Place};
 use super::budget::{Budget, Held, INPUT_OWN};
@@ -15,14 +15,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A peer that takes nothing of an answer for this long is gone.
+/// A peer that takes nothing of an answer for this long is closed.
 const UNREAD_MAX: Duration = Duration::from_secs(20);
-/// How long the peer's end is waited for after an answer that closes the connection (RFC 9112
-/// §9.6).
+/// Longest wait for the peer's FIN after an answer that closes the connection (RFC 9112 §9.6).
 const LINGER_MAX: Duration = Duration::from_secs(2);
-/// Bytes that are received and dropped meanwhile at most.
+/// Most bytes that are received and dropped meanwhile.
 const LINGER_SIZE_MAX: usize = 16 << 20;
-/// How often, and after how long each, room for a request is looked for before it is refused.
+/// Tries to find room for a request before it is refused, and the time between two of them.
 const CLAIM_TRIES: u32 = 20;
 const CLAIM_AGAIN: Duration = Duration::from_millis(5);
 /// Bytes received at a time at most.
@@ -80,7 +79,7 @@ impl Wire {
         let step = (self.input.len() + joined).clamp(INPUT_OWN / 2, STEP_MAX);
         self.claim_soon(self.input.held_with(step) + self.beside).await?;
         self.input.reserve(step);
-        // What has come by now is taken also of a connection whose place is needed.
+        // Bytes that have arrived are taken even if the connection's place is needed.
         tokio::select! {
             biased;
             received = self.stream.read_buf(self.input.end()) => match received {
@@ -126,7 +125,7 @@ impl Wire {
         self.claim_soon(self.input.held() + bytes).await
     }
 
-    /// The request is done: what it took is given back, as far as nothing follows it.
+    /// Ends a request: its memory is released as far as no further request follows.
     pub(super) fn settle(&mut self) {
         self.beside = 0;
         self.input.shrink();
@@ -177,8 +176,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends what waits as far as it can leave at once: the last word on a connection that is not
-    /// waited for.
+    /// Sends waiting output as far as the socket takes it at once: the last output of a connection
+    /// that is not waited for.
     pub(super) fn send_at_once(&mut self) {
         let _ = self.stream.try_write(&self.output);
         self.output.clear();

@@ -5,13 +5,13 @@
 //!   audit-00000001.jsonl   locked by its writer for as long as it is open
 //! ```
 //!
-//! The kernel gives locks back when a process ends, however it ends. A drain gives the folder to a
+//! The kernel releases locks when a process ends, however it ends. A drain releases the folder to a
 //! successor and goes on in its own file: the successor finds that locked, and begins the next
 //! number.
 //!
-//! The start compares the folder with what `audit.lock` says of it: files that are gone, or shorter
-//! than they were on disk, and lines that are no records are said, counted and left as they are;
-//! the journal goes on in a new file.
+//! The start compares the folder with what `audit.lock` says of it: missing files, files that are
+//! shorter than they were on disk, and lines that are no records are logged, counted and left as
+//! they are; the journal goes on in a new file.
 
 use super::files::{self, Held};
 use crate::ports::Patience;
@@ -26,9 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The file that says who writes the folder.
+/// The file that names the gateway that writes the folder.
 const LOCK: &str = "audit.lock";
-/// Bytes of what it says; each time as many, so that one write replaces all of the last.
+/// Size of its content, in bytes; constant, so that one write replaces all of the last.
 const STATE_SIZE: usize = 96;
 /// How often a held lock is tried again, and how often the wait is reported.
 const TRY_INTERVAL: Duration = Duration::from_millis(25);
@@ -46,7 +46,7 @@ pub enum ClaimError {
         directory: PathBuf,
         /// The process and its name, if it is alive and seen from here.
         owner: Option<(u32, String)>,
-        /// For how long it was waited for.
+        /// Time for which the start waited.
         waited: Duration,
     },
     /// A file of it can't be used.
@@ -91,7 +91,7 @@ impl fmt::Display for ClaimError {
 
 impl std::error::Error for ClaimError {}
 
-/// What has happened to a file of the journal that no gateway did.
+/// Damage to a file of the journal that no gateway caused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damage {
     pub(super) file: String,
@@ -105,7 +105,7 @@ impl Damage {
         Damage { file: files::name(number), what, lines, bytes }
     }
 
-    /// Says it in the log.
+    /// Writes it to the log.
     pub(super) fn report(&self, directory: &Path) {
         let Damage { file, what, lines, bytes } = self;
         tracing::error!(directory = %directory.display(), file, lines, bytes,
@@ -129,11 +129,11 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes the folder of a journal; waits for a gateway that is not alive any more to leave it,
-    /// as `patience` says.
+    /// Takes the folder of a journal. Waits as long as `patience` says for a gateway that is no
+    /// longer alive to leave it.
     ///
     /// # Errors
-    /// Who has it, or which file can't be used.
+    /// The gateway that has the folder, or the file that can't be used.
     pub fn take(config: &JournalConfig, patience: &Patience<'_>) -> Result<Claim, ClaimError> {
         let directory = &config.directory;
         fs::create_dir_all(directory).map_err(|error| ClaimError::File { path: directory.clone(), error })?;
@@ -166,7 +166,7 @@ impl Claim {
         }
     }
 
-    /// Finds the file to go on with, and what has happened to those that are there.
+    /// Finds the file to go on with, and damage to those that are there.
     fn look(&mut self, last: Option<State>) -> Result<(), (PathBuf, io::Error)> {
         let directory = &self.config.directory;
         let numbers = files::numbers(directory).map_err(|error| (directory.clone(), error))?;
@@ -218,7 +218,7 @@ impl Lock {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Gives the folder to a successor.
+    /// Releases the folder to a successor.
     pub(super) fn release(&self) {
         self.with(|held| drop(held.take()));
     }
@@ -239,7 +239,7 @@ impl Lock {
         });
     }
 
-    /// Takes the folder again whose lock has gone. False: another gateway has it.
+    /// Takes the folder again after its lock was removed. False: another gateway has it.
     pub(super) fn renew(&self, directory: &Path) -> io::Result<bool> {
         fs::create_dir_all(directory)?;
         let held = try_lock(directory)?;
@@ -253,10 +253,10 @@ pub(super) fn lock_path(directory: &Path) -> PathBuf {
     directory.join(LOCK)
 }
 
-/// What `audit.lock` says.
+/// Content of `audit.lock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
-    /// Who has, or had, the folder.
+    /// The process that has, or had, the folder.
     pid: u32,
     /// The file that was written last; 0: none yet.
     file: u64,

@@ -1,7 +1,8 @@
 //! The files of a journal: their names, which of their lines are records, and one writer for each.
 //!
 //! A file is locked by its writer (flock(2)) for as long as it is open, and written by appending.
-//! So whatever else touches it, no byte is written over, and a second writer takes the next number.
+//! So no byte is overwritten, whatever other process writes the file; a second writer takes the
+//! next number.
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_setfl, flock};
 use rustix::io::Errno;
@@ -10,16 +11,16 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes written at a time at most, one line more or less.
+/// Most bytes per write, one line more or less.
 pub(super) const BATCH_SIZE: usize = 64 << 10;
 
-/// Bytes at a file's end that a start reads through at most.
+/// Most bytes at a file's end that a start reads.
 const SCAN_MAX: u64 = 256 << 20;
-/// Beyond this no number is a gateway's.
+/// Largest file number that a gateway makes.
 pub(super) const NUMBER_MAX: u64 = 1 << 40;
 
-/// A lock on an open file, or none where the file system knows none; given back at the end,
-/// wherever else the file is still open (a thread may have a table of descriptors of its own).
+/// A lock on an open file, or none where the file system knows none; released at the end, wherever
+/// else the file is still open (a thread may have a table of descriptors of its own).
 #[derive(Debug)]
 pub(super) struct Held {
     file: File,
@@ -84,7 +85,7 @@ pub(super) fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
         let file = entry?.file_name();
         let number: Option<u64> =
             file.to_str().and_then(|name| name.strip_prefix("audit-")?.strip_suffix(".jsonl")?.parse().ok());
-        // `audit-7.jsonl` is somebody's copy.
+        // `audit-7.jsonl` is no file of the journal: a number has at least eight digits.
         numbers.extend(number.filter(|number| *number < NUMBER_MAX && file.to_str() == Some(&name(*number))));
     }
     numbers.sort_unstable();

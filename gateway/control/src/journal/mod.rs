@@ -12,9 +12,9 @@
 //! disk is full or broken, lines are dropped and counted, the gateway serves on, and the file is
 //! tried again after a second from the end of its last whole batch.
 //!
-//! One gateway has the folder, and each file has one writer (`claim`, `files`). Once a second it is
-//! looked whether the file is still where it was, and as long as it was written: one that was
-//! removed, cut or written by something else is left as it is.
+//! One gateway has the folder, and each file has one writer (`claim`, `files`). Once a second the
+//! journal checks that the file is still in its place, and has the size that was written. A file
+//! that was removed, cut or written by another process is left as it is.
 
 mod claim;
 mod files;
@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 const LINES_MAX: usize = 8192;
 /// Bytes that may wait to be written; most lines have some 200.
 const WAITING_MAX: usize = 4 << 20;
-/// What a journal takes at most, in bytes.
+/// Most memory of a journal, in bytes.
 pub(crate) const RESERVED: usize = WAITING_MAX + LINES_MAX * std::mem::size_of::<Order>() + BATCH_SIZE;
 /// A broken disk is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub struct JournalMetrics {
     pub dropped: AtomicU64,
     /// Times that opening, writing or syncing failed.
     pub errors: AtomicU64,
-    /// Times that a file was found removed, cut or written by something else.
+    /// Times that a file was found removed, cut or written by another process.
     pub damages: AtomicU64,
     /// Bytes that wait to be written.
     waiting: AtomicUsize,
@@ -103,8 +103,7 @@ impl Journal {
         Journal { orders: Some(orders), lock: Some(lock), metrics }
     }
 
-    /// Gives the folder to a successor; what is recorded from now on goes into this gateway's own
-    /// file.
+    /// Releases the folder to a successor. Later records go into this gateway's own file.
     pub fn hand_over(&self) {
         if let Some(lock) = &self.lock {
             lock.release();
@@ -116,7 +115,7 @@ impl Journal {
         self.orders.is_some()
     }
 
-    /// Records an event with further fields. Never waits: what finds no room is dropped and
+    /// Records an event with further fields. Never waits: an event that does not fit is dropped and
     /// counted.
     pub fn record(&self, event: &str, fields: Value) {
         let Some(orders) = &self.orders else { return };
@@ -212,7 +211,7 @@ struct Writer {
     synced: Instant,
     checked: Instant,
     dirty: bool,
-    /// What is to be said, counted and recorded.
+    /// Damage to log, count and record.
     damages: Vec<Damage>,
 }
 
@@ -369,8 +368,8 @@ impl Writer {
         }
     }
 
-    /// Says and counts what was found damaged, and puts it before the other lines; returns how many
-    /// lines that are.
+    /// Logs and counts the damage that was found, and puts its records before the other lines.
+    /// Returns the count of those records.
     fn confess(&mut self, batch: &mut Vec<u8>, metrics: &JournalMetrics) -> u64 {
         let lines = self.damages.len() as u64;
         let mut first = Vec::new();

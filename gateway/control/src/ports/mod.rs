@@ -1,4 +1,4 @@
-//! The kernel's ports of a gateway, and how one process at a time comes to have them.
+//! The kernel's ports of a gateway: one process at a time has them.
 //!
 //! Workers open each client address several times (`SO_REUSEPORT`), so the kernel would let a
 //! second gateway of the same user join in and take half of the clients. Three things keep it out:
@@ -15,8 +15,8 @@
 //!
 //! After `kill -9` a port may stay taken with no process behind it: the kernel takes a dead ring
 //! apart, about 36 us for each of its connections, and its listeners go last. Such a port is waited
-//! for, `io.bind_wait_ms` at most. A port that a living process has is not: whether one has it is
-//! asked of `/proc` (`owner`).
+//! for, `io.bind_wait_ms` at most. A port of a living process is not waited for: `/proc` names the
+//! owner (`owner`).
 
 mod owner;
 
@@ -31,13 +31,13 @@ use std::time::{Duration, Instant};
 
 /// How often a taken port is tried again.
 const TRY_INTERVAL: Duration = Duration::from_millis(25);
-/// How often the wait is reported, and `/proc` asked who has the port.
+/// Interval at which the wait is reported, and `/proc` asked for the owner of the port.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A living owner is believed after this long: a process that was just killed looks alive for some
 /// milliseconds.
 const OWNER_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a start waits for its ports, all together, and where it says so.
+/// Longest wait of a start for all of its ports together, and the report of that wait.
 pub struct Patience<'a> {
     started: Instant,
     wait_max: Duration,
@@ -51,17 +51,17 @@ impl<'a> Patience<'a> {
         Patience { started: Instant::now(), wait_max, report }
     }
 
-    /// How long it has been waited.
+    /// Time waited so far.
     pub(crate) fn waited(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Whether there is nothing left to wait.
+    /// Whether the time is over.
     pub(crate) fn is_over(&self) -> bool {
         self.waited() >= self.wait_max
     }
 
-    /// Says what is waited for, and for how long already.
+    /// Reports the port that is waited for, and the time waited so far.
     pub(crate) fn report(&self, what: &str) {
         (self.report)(&format!(
             "{what}; waited for {:.1} s, of {} s at most (io.bind_wait_ms)",
@@ -175,7 +175,7 @@ pub fn bind_control(address: SocketAddr, patience: &Patience<'_>) -> Result<TcpL
     when_free("control.address", address, patience, || TcpListener::bind(address))
 }
 
-/// Tries whether a start would get this port now, without waiting and without keeping it.
+/// Checks whether a start would get this port now, without waiting and without keeping it.
 ///
 /// # Errors
 /// Why it would not.
@@ -222,9 +222,9 @@ fn when_free<T>(
     }
 }
 
-/// Takes a name that one process of this user at a time can have in this network namespace. `None`:
-/// a process of another user sits on it. That one can't share our ports, so nothing is lost but the
-/// lock.
+/// Takes a lock: a name that one process of this user at a time can have in this network namespace.
+/// `None`: a process of another user has it. That process can't share our ports, so only the lock
+/// is lost.
 fn lock(what: &str, which: &dyn fmt::Display) -> io::Result<Option<UnixListener>> {
     let name = owner::lock_name(what, which);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())?;
@@ -235,8 +235,8 @@ fn lock(what: &str, which: &dyn fmt::Display) -> io::Result<Option<UnixListener>
     }
 }
 
-/// Whether the port can be had, for nobody else listens on it. It does not listen itself, so that
-/// it disturbs no start at the same time; options are those of the workers' listeners but for
+/// Checks that no other process listens on the port. The check does not listen itself, so that it
+/// disturbs no concurrent start; options are those of the workers' listeners but for
 /// `SO_REUSEPORT`.
 fn probe(address: SocketAddr) -> io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

@@ -1,8 +1,8 @@
 //! Which living process has a port, or a lock: asked of `/proc`, as `ss -ltnp` does.
 //!
 //! A process shows its descriptors to its own user and to root, and only while its first thread
-//! lives. So a process that was killed, and of which the kernel still takes rings and memory apart,
-//! is not found here, which is what tells it from one that serves.
+//! lives. So a killed process of which the kernel still frees rings and memory is not found here,
+//! and a process that serves is.
 
 use gateway_config::collide;
 use rustix::net::{
@@ -45,7 +45,8 @@ pub(super) fn lock_name(what: &str, which: &dyn fmt::Display) -> String {
 }
 
 /// The living process that listens on `address`, or holds the lock of an address that collides with
-/// it. Who holds the start lock of the port alone may listen elsewhere, and gives it back soon.
+/// it. A process that holds only the start lock of the port may listen elsewhere, and releases the
+/// lock soon.
 pub(super) fn find(address: SocketAddr) -> Option<Owner> {
     let listeners = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| listeners(Path::new(file)));
     let listeners = listeners.into_iter().flatten().filter(|one| collide(one.address, address));
@@ -61,10 +62,9 @@ pub(super) fn find(address: SocketAddr) -> Option<Owner> {
     process_with(&inodes).or(foreign)
 }
 
-/// Whether another user's process sits on a lock's name. The kernel lets no two users share a port,
-/// so that one is no gateway to be kept apart from. The kernel is asked whose the socket is, and
-/// where it does not say, the socket itself: one that takes no connection is then taken for one of
-/// ours.
+/// Whether another user's process has a lock's name. The kernel lets no two users share a port, so
+/// such a process is no gateway to keep apart from. The kernel is asked for the socket's user.
+/// Where it does not say, a connection is tried: a socket that takes none counts as one of ours.
 pub(super) fn is_squatted(name: &str) -> bool {
     // Connections that wait in the socket's queue have its name and no inode.
     let mut sockets = locks().into_iter().filter(|(lock, inode)| lock == name && *inode != 0);
@@ -89,7 +89,7 @@ const REQUEST: u16 = 1;
 const SHOW_USER: u32 = 0x40;
 const USER_ATTRIBUTE: u16 = 7;
 
-/// The user whose the Unix socket with this inode is; `None` where the kernel does not say.
+/// The user of the Unix socket with this inode; `None` where the kernel does not say.
 fn user_of(inode: u32) -> rustix::io::Result<Option<u32>> {
     let size = NETLINK_HEADER + 24;
     let mut request = Vec::with_capacity(size);

@@ -10,7 +10,7 @@ fn claim(address: SocketAddr, patience: &Patience<'_>) -> Result<Claims, PortErr
     Claims::new([("listener.tcp.address".to_owned(), address)].into_iter(), patience)
 }
 
-/// A port that nobody has now.
+/// A free port.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -93,7 +93,7 @@ fn a_living_process_is_named() {
 #[test]
 fn a_lock_of_ours_is_not_taken_for_a_squatters() {
     let name = owner::lock_name("test", &std::process::id());
-    assert!(!owner::is_squatted(&name), "nobody has it");
+    assert!(!owner::is_squatted(&name), "no process has it");
     let _held = lock("test", &std::process::id()).unwrap().unwrap();
     assert!(!owner::is_squatted(&name));
     assert!(lock("test", &std::process::id()).is_err());

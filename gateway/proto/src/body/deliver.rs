@@ -41,7 +41,7 @@ impl Position {
 pub struct DeliverPrefix<'a> {
     /// The stream the message belongs to.
     pub stream: Target<'a>,
-    /// Who published it; `None`, zero bytes on the wire, is a service behind the gateway.
+    /// The publisher; `None`, zero bytes on the wire, is a service behind the gateway.
     pub sender: Option<Name<'a>>,
     /// Its place in the stream; zeros without history.
     pub position: Position,

@@ -20,8 +20,8 @@ impl<'a> Name<'a> {
     /// Takes the whole of `bytes`.
     ///
     /// # Errors
-    /// [`BodyError::IdSize`] for none or more than 255 bytes, [`BodyError::Text`] for what is not printable
-    /// UTF-8.
+    /// [`BodyError::IdSize`] for none or more than 255 bytes; [`BodyError::Text`] for what is not
+    /// printable UTF-8.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BodyError> {
         if bytes.is_empty() || bytes.len() > NAME_SIZE_MAX {
             return Err(BodyError::IdSize);
@@ -106,8 +106,8 @@ impl<'a> Traceparent<'a> {
     /// Takes the whole of `bytes`, [`TRACEPARENT_SIZE`] of them.
     ///
     /// # Errors
-    /// [`BodyError::Traceparent`] for another shape, for version ff, and for all-zero ids (W3C Trace Context
-    /// §3.2.2).
+    /// [`BodyError::Traceparent`] for another shape, for version ff and for all-zero ids (W3C Trace
+    /// Context §3.2.2).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BodyError> {
         let is_dash = |index: usize| matches!(index, 2 | 35 | 52);
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

@@ -1,4 +1,4 @@
-//! Operations 3 and 110–112: what the server tells a connection about itself.
+//! Operations 3 and 110–112: notices of the server to a connection.
 
 use super::name::printable;
 use super::{BodyError, Name, end, need};
@@ -43,7 +43,7 @@ impl<'a> Reason<'a> {
     }
 }
 
-/// Operation 3: how many are online in the connection's (first) room, as an int32 (goim
+/// Operation 3: the count of members online in the connection's (first) room, as an int32 (goim
 /// `internal/comet/server_tcp.go`); 0 without a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatReply {

@@ -21,7 +21,7 @@ const HEAD_SIZE: usize = 8;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Whom it is for.
+    /// The target.
     pub target: Target<'a>,
     /// The client's id for the message.
     pub message_id: MessageId<'a>,

@@ -46,7 +46,7 @@ impl<'a> ChangeRoom<'a> {
     }
 }
 
-/// Operation 104: join a further room, optionally with what was missed.
+/// Operation 104: join a further room, and optionally recover missed messages.
 ///
 /// ```text
 ///  0 u16 flags (bit 0: recover since) · 2 u16 n · 4 u32 epoch · 8 u64 offset · 16 room[n]

@@ -44,12 +44,12 @@ impl PushOperation {
 /// receiver's 16-byte push header to be written in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendMessage<'a> {
-    /// Whom it is for.
+    /// The target.
     pub target: Target<'a>,
     /// Spare the sending connection, where the target includes it.
     pub not_to_self: bool,
-    /// Reply only if the message reached nobody: for those who send many and care about the
-    /// exceptions.
+    /// Reply only if the message reached no connection: for senders of many messages that need only
+    /// the exceptions.
     pub quiet: bool,
     /// The operation that receivers see; 0 on the wire, `None` here, is the server's default.
     pub push_operation: Option<PushOperation>,

@@ -1,9 +1,10 @@
-//! Whom a message is for.
+//! Targets of messages.
 
 use super::{BodyError, Name, RoomKey, size_u8};
 use crate::bytes::{Reader, Writer};
 
-/// Whom a message is for, or which stream it belongs to: a kind byte and an id of 1 to 255 bytes.
+/// The target of a message, or the stream that it belongs to: a kind byte and an id of 1 to 255
+/// bytes.
 ///
 /// | kind | id |
 /// |---|---|
@@ -30,8 +31,8 @@ impl<'a> Target<'a> {
     /// The target of a kind byte and the whole of `id`.
     ///
     /// # Errors
-    /// [`BodyError::TargetKind`] for an unknown kind, [`BodyError::IdSize`] and [`BodyError::Text`] for a bad
-    /// id.
+    /// [`BodyError::TargetKind`] for an unknown kind; [`BodyError::IdSize`] and [`BodyError::Text`]
+    /// for a bad id.
     pub fn from_parts(kind: u8, id: &'a [u8]) -> Result<Self, BodyError> {
         match kind {
             1 => id.try_into().map(|id| Self::Mid(i64::from_be_bytes(id))).map_err(|_| BodyError::IdSize),

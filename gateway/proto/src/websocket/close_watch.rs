@@ -1,4 +1,4 @@
-//! Waits for a peer's close frame (RFC 6455 §7.1.2): follows frames without keeping any of them.
+//! Detector of a peer's close frame (RFC 6455 §7.1.2): follows frames without keeping any of them.
 //!
 //! An endpoint that has sent its close frame discards what still comes until the peer's close
 //! frame, and only then ends the TCP connection (§7.1.1). Until then the stream is nothing but
@@ -42,8 +42,8 @@ pub struct CloseWatch {
 const _: () = assert!(size_of::<CloseWatch>() <= 12);
 
 impl CloseWatch {
-    /// Takes the stream's next bytes. True as soon as a close frame has ended in them; what follows
-    /// it is of no interest.
+    /// Takes the stream's next bytes. True as soon as a close frame has ended in them; the rest of
+    /// the stream is ignored.
     #[must_use]
     pub fn has_closed(&mut self, mut bytes: &[u8]) -> bool {
         while let [first, rest @ ..] = bytes {

@@ -1,6 +1,6 @@
 //! The opening handshake (RFC 6455 §4), for both ends.
 //!
-//! A server's port also gets plain HTTP: load balancers' probes, people with a browser. So a
+//! A server's port also receives plain HTTP: probes of load balancers, requests of browsers. So a
 //! well-formed request that asks for no upgrade is not an error but [`HandshakeParse::Plain`], and
 //! the caller may answer with a page or with [`HandshakeError::NotUpgrade`]'s response.
 

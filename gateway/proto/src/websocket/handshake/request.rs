@@ -159,7 +159,7 @@ fn head<'a>(
 }
 
 /// A target's authority, if it has one, and its path with the query. RFC 9112 §3.2.2: a server MUST
-/// accept the absolute form, whose host overrules that of the Host field.
+/// accept the absolute form; its host overrules that of the Host field.
 fn target_form(target: &str) -> Option<(Option<&str>, &str)> {
     if target.starts_with('/') {
         return Some((None, target));
