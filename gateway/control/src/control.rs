@@ -1,7 +1,6 @@
 //! The state that handlers share. Its parts do not depend on it, and it does not depend on
 //! handlers.
 
-use super::bell::Bell;
 use super::encoder::Encoder;
 use super::heartbeats::Heartbeats;
 use super::http::{Admission, Budget};
@@ -15,6 +14,7 @@ use super::refusals::Refusals;
 use super::sources::CaptureSource;
 use super::store_watch::StoreWatch;
 use super::tickets::Tickets;
+use super::wakes::WakeCoalescer;
 use super::workers::Workers;
 use gateway_auth::Verifier;
 use gateway_config::{Config, Plan};
@@ -45,7 +45,7 @@ pub(super) struct Control {
     pub(super) config: RwLock<Arc<Config>>,
     pub(super) facts: Facts,
     pub(super) workers: Workers,
-    pub(super) bell: Bell,
+    pub(super) wakes: WakeCoalescer,
     /// Bytes of large requests.
     pub(super) input_budget: Arc<Budget>,
     /// Bytes of large answers that wait for their readers.

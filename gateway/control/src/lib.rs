@@ -18,7 +18,6 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // What the program says goes through `output`.
 
 mod api;
-mod bell;
 mod capture;
 mod clock;
 mod control;
@@ -56,6 +55,7 @@ mod sources;
 mod store_watch;
 mod thread;
 mod tickets;
+mod wakes;
 mod workers;
 
 pub use clock::rfc3339;

@@ -79,13 +79,13 @@ impl Control {
                 };
                 let connection = address.connection();
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
-                return Ok(self.bell.send(&self.workers, address.worker(), message)?);
+                return Ok(self.wakes.send(&self.workers, address.worker(), message)?);
             }
             Target::Room(room) => {
                 let room = names.room(room);
                 let (home, message) =
                     (self.workers.home(room), Message::ToRoom { room, push, exclude, origin });
-                return Ok(self.bell.send(&self.workers, home, message)?);
+                return Ok(self.wakes.send(&self.workers, home, message)?);
             }
             Target::All { rate } => return self.send_to_all(&push, *rate, origin),
         };
@@ -94,7 +94,7 @@ impl Control {
 
     fn send_to_name(&self, name: Fingerprint, push: Push, origin: Origin) -> Result<(), MailboxFull> {
         let message = Message::ToName { name, push, exclude: Exclude::default(), origin };
-        self.bell.send(&self.workers, self.workers.home(name), message)
+        self.wakes.send(&self.workers, self.workers.home(name), message)
     }
 
     fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), SendError> {
@@ -105,7 +105,7 @@ impl Control {
         let mut result = Ok(());
         for worker in self.workers.ids() {
             let message = Message::ToAll { push: push.clone(), rate, origin };
-            let sent = self.bell.send(&self.workers, worker, message);
+            let sent = self.wakes.send(&self.workers, worker, message);
             if sent.is_err() {
                 self.workers.places().return_everyone(worker);
             }

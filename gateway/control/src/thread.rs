@@ -10,7 +10,6 @@
 //! thread, else plain tokio with the journal's writes on helper threads. HTTP runs on tokio's own
 //! sockets in both.
 
-use super::bell::Bell;
 use super::control::{Control, Facts};
 use super::encoder::Encoder;
 use super::health::watch_stores;
@@ -32,6 +31,7 @@ use super::seldom::Seldom;
 use super::sources::{CaptureSource, PortSource};
 use super::store_watch::StoreWatch;
 use super::tickets::{LIST_TICKETS_MAX, Tickets};
+use super::wakes::WakeCoalescer;
 use super::workers::Workers;
 use super::{api, http};
 use crate::notify::Notifier;
@@ -253,7 +253,7 @@ fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
         stores: StoreWatch::new(workers.count()),
         memory,
         port: PortWatch::new(port),
-        bell: Bell::new(workers.count()),
+        wakes: WakeCoalescer::new(workers.count()),
         input_budget: Budget::new(inputs_max(frame_body_size_max)),
         answer_budget: Budget::new(ANSWERS_MAX),
         admission: Admission::new(connections_max),
@@ -299,7 +299,7 @@ async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> 
     spawn_local(watch_memory(Arc::clone(&control)));
     spawn_local(watch_stores(Arc::clone(&control)));
     spawn_local(watch_port(Arc::clone(&control)));
-    spawn_local(ring(Arc::clone(&control)));
+    spawn_local(wake_workers(Arc::clone(&control)));
     tokio::spawn(http::serve(listener, Arc::clone(&control)));
     control.lifecycle.advance(Stage::Ready);
     control.journal.record("ready", json!({ "io_uring": control.io_uring }));
@@ -433,9 +433,9 @@ async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
 }
 
 /// Wakes the workers that were sent pushes, once for all pushes of the other tasks.
-async fn ring(control: Arc<Control>) {
+async fn wake_workers(control: Arc<Control>) {
     loop {
-        control.bell.ring(&control.workers).await;
+        control.wakes.wake_due(&control.workers).await;
     }
 }
 
