@@ -55,7 +55,7 @@ pub(super) static RSA: LazyLock<Pair> = LazyLock::new(|| {
 
 pub(super) static EC: LazyLock<Pair> = LazyLock::new(|| new_ec("ec"));
 
-/// A new pair on P-256 whose JWK has this id.
+/// A new pair on P-256; its JWK has this id.
 pub(super) fn new_ec(kid: &str) -> Pair {
     let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref()).unwrap();

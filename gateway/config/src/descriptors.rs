@@ -2,8 +2,8 @@
 //!
 //! | | a connection's descriptor is | the process's own table has |
 //! | --- | --- | --- |
-//! | io_uring | one of its ring's direct ones, as many a ring as the limit says | each worker's ring and listeners, each thread's waker |
-//! | epoll | in the process's table, or in its worker's own | all of it, or each worker's waker and the control port's |
+//! | io_uring | a direct one of its ring, up to the limit | rings, listeners, wakers of threads |
+//! | epoll | in the process's table, or its worker's | all, or wakers and the control port's |
 //!
 //! So on io_uring a low limit bounds the rings, too.
 

@@ -1,7 +1,7 @@
 //! "Did you mean …": the known name that is nearest to an unknown one.
 //!
 //! ```text
-//!   as written ─► small letters, _ for - ─► what other products call it ─► a few letters apart ─► the same words
+//!   as written ─► lower case, _ for - ─► names in other products ─► a few letters apart ─► same words
 //! ```
 
 /// The candidate that `text` means, if one is close enough: by another product's name for it, by
@@ -15,7 +15,7 @@ pub fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     (found != text).then_some(found)
 }
 
-/// As [`nearest`], by letters alone: for whole paths, whose words mean something only within their
+/// As [`nearest`], by letters alone: for whole paths: their words mean something only within their
 /// section.
 pub(super) fn nearest_by_letters<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     by_letters(&plain(text), candidates).filter(|found| *found != text)

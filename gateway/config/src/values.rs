@@ -206,7 +206,7 @@ impl Values {
         }
     }
 
-    /// Paths whose values differ from `other`'s, with whether a reload may apply them.
+    /// Paths with values that differ from `other`'s, with whether a reload may apply them.
     pub fn changes(&self, other: &Values) -> Vec<(String, bool)> {
         let mut paths = self.paths();
         paths.extend(other.paths().into_iter().filter(|path| self.find(path).is_none()));

@@ -22,7 +22,7 @@ pub(super) enum EncodeError {
 ///
 /// ```text
 ///   one frame:      [WebSocket header][frame]
-///   several frames: [WebSocket header][header, operation 9][frame][frame]…    goim's envelope for a batch
+///   several frames: [WebSocket header][header, operation 9][frame][frame]…   goim's envelope
 /// ```
 ///
 /// Receivers over TCP get what begins with the first frame.

@@ -160,7 +160,7 @@ impl Control {
         Ok(found.rooms().first().copied())
     }
 
-    /// The largest rooms whose key begins with `kind`, with their members everywhere; at most
+    /// The largest rooms with a key that begins with `kind`, with their members everywhere; at most
     /// [`TOP_MAX`]. At most one walk over the rooms at a time, kept for a second: any number of
     /// requests costs workers and memory one walk.
     pub(super) async fn top_rooms(&self, kind: &str) -> Result<Arc<[(String, u32)]>, ApiError> {

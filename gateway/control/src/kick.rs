@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// How long an order may take, from a worker whose mailbox is full to the last connection of the
-/// last worker.
+/// Longest time of an order, from a worker with a full mailbox to the last connection of the last
+/// worker.
 const ORDER_MAX: Duration = Duration::from_secs(60);
 /// A full mailbox is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(2);

@@ -2,8 +2,8 @@
 //! `NOTIFY_SOCKET` names.
 //!
 //! ```text
-//!   READY=1        all ports are open                      RELOADING=1    a reload begins; READY=1 ends it
-//!   STOPPING=1     the drain begins                        WATCHDOG=1     every worker turns
+//!   READY=1        all ports are open              RELOADING=1    a reload begins; READY=1 ends it
+//!   STOPPING=1     the drain begins                WATCHDOG=1     every worker turns
 //!   EXTEND_TIMEOUT_USEC   a port is waited for, so the start takes longer than the unit says
 //! ```
 //!

@@ -2,8 +2,8 @@
 //! ends nor blocks the program.
 //!
 //! ```text
-//!   log lines, start screen ─► at most WAITING_MAX bytes ─► thread `log` ─► stderr, as fast as it is read
-//!                                 └─ full: dropped, counted, and said once it can be
+//!   log lines, start screen ─► at most WAITING_MAX bytes ─► thread `log` ─► stderr
+//!                                 └─ full: dropped and counted; reported once there is room
 //! ```
 //!
 //! Commands that do not serve write themselves: [`say`] to stdout, [`complain`] to stderr.

@@ -6,7 +6,7 @@
 //! ```text
 //!   connection ─► POST and one of these paths? ─ yes ─► permit, time ─► handler ─► counted
 //!                                │ no
-//!                                └─► router (`routes`), where other methods of these paths get their 405
+//!                                └─► router (`routes`), which answers other methods: 405
 //! ```
 
 use super::control::Control;

@@ -2,7 +2,7 @@
 //! through.
 //!
 //! ```text
-//!   connection ─► gate: key, page ─► under way < requests_max? ─► handler, at most request_timeout ─► counted
+//!   connection ─► gate: key, page ─► under way < requests_max? ─► handler, request_timeout ─► counted
 //! ```
 //!
 //! Health and metrics are served even when the API is busy, and need no key: probes and scrapers

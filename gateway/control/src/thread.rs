@@ -1,7 +1,7 @@
 //! The control thread: its runtime, its tasks, and the order of its end.
 //!
 //! ```text
-//!   SIGTERM, SIGINT ─► not ready ─► Drain to all workers ─► no connection left, or drain_ms over ─► Stop ─► exit 0
+//!   SIGTERM, SIGINT ─► not ready ─► Drain ─► no connection left, or drain_ms over ─► Stop ─► exit 0
 //!   a second one ────► exit at once: 128 + signal (143, 130)
 //!   SIGHUP ──────────► reload
 //! ```

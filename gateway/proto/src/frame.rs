@@ -29,7 +29,7 @@ pub const VERSION: u16 = 1;
 /// The largest body that the signed 32-bit length field can describe, in bytes.
 pub const BODY_SIZE_LIMIT: u32 = i32::MAX as u32 - HEADER_SIZE as u32;
 
-/// A frame header whose length was checked on both sides (goim `api/protocol`, `Proto`).
+/// A frame header with a length that was checked on both sides (goim `api/protocol`, `Proto`).
 ///
 /// A header that [`Header::peek`] returned has `body_size ≤ body_size_max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

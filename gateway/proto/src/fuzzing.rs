@@ -7,8 +7,8 @@
 //! | body | oracles |
 //! |---|---|
 //! | [`frame`] | a prefix says "incomplete" or what the whole says; emit is the inverse of peek |
-//! | [`websocket`] | bytes one at a time give the frames of the whole; headers re-emit; masking is an involution |
-//! | [`handshake`] | a prefix says "incomplete" or what the whole says; the client accepts the answer |
+//! | [`websocket`] | byte by byte gives the same frames; headers re-emit; masking is an involution |
+//! | [`handshake`] | a prefix gives "incomplete" or the same result; the client accepts the answer |
 //! | [`auth`] | every field within its limit; parse ∘ emit is the identity |
 //! | [`bodies`] | emit writes the parsed bytes again, in exactly `encoded_size` |
 

@@ -3,9 +3,9 @@
 //! ```text
 //!   accept ─► fewer than connections_max? ─ yes ─► a place
 //!                     │ no
-//!                     ├─► a connection that is idle, or too slow, for a second ─► it is closed, and its place given on
+//!                     ├─► a connection idle or too slow for a second ─► closed; its place passes on
 //!                     └─► none ─► a spare place: health and metrics, in half of them
-//!                                 one request with a valid key; everything else is answered 503 `busy`
+//!                                 one request with a valid key; all else: 503 `busy`
 //! ```
 //!
 //! A connection that is in use keeps its place. It is in use while a request arrives, or its answer

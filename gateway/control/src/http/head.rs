@@ -1,8 +1,8 @@
 //! Parser of request heads: where a head ends, what it says, and the status of a malformed one.
 //!
 //! ```text
-//!   bytes ─► HeadScan: end of the line, end of the fields ─► Head: method, target, fields, framing, host
-//!                 └───────────── HeadError: 400, 414, 431, 501, 505 ──────────────┘
+//!   bytes ─► HeadScan: end of line, end of fields ─► Head: method, target, fields, framing, host
+//!                 └────────── HeadError: 400, 414, 431, 501, 505 ────────┘
 //! ```
 //!
 //! A pure function of the bytes: no socket, no clock. The rules are those of RFC 9112, cited where

@@ -1,7 +1,7 @@
 //! One gateway at a time has a journal's folder.
 //!
 //! ```text
-//!   audit.lock             locked (flock(2)) from the start to the drain; says which process has it, and what was on disk last
+//!   audit.lock             locked (flock(2)) from the start to the drain; names its process, and the bytes on disk
 //!   audit-00000001.jsonl   locked by its writer for as long as it is open
 //! ```
 //!

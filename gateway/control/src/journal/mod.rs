@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   workers ── ControlMessage::Audit ──┐
-//!                                      ├─► Journal::record ── bounded channel ──► one task ── io_uring or a plain file
+//!                                      ├─► Journal::record ── bounded channel ──► one task ── file
 //!   HTTP handlers (kicks, pushes) ─────┘      full: dropped and counted
 //! ```
 //!

@@ -4,9 +4,9 @@
 //! second gateway of the same user join in and take half of the clients. Three things keep it out:
 //!
 //! ```text
-//!   start lock of the port      held while a gateway starts: from the probe until all workers listen
-//!   lock of the address         held for as long as the listeners are open: it names a living gateway
-//!   probe: bind without REUSEPORT   the kernel's own word, wildcards, IPv6 and other programs included
+//!   start lock of the port      held from the probe of a start until all workers listen
+//!   lock of the address         held while the listeners are open: it names a living gateway
+//!   bind without REUSEPORT      the kernel's own check, for wildcards, IPv6 and other programs
 //! ```
 //!
 //! Locks are abstract Unix sockets (unix(7)): they belong to the network namespace, as ports do,

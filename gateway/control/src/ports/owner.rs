@@ -196,8 +196,8 @@ fn process_with(inodes: &[u64]) -> Option<Owner> {
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut others = pids.filter(|pid| *pid != std::process::id());
     others.find_map(|pid| {
-        // Another user's process does not show its descriptors, nor does one whose first thread has
-        // ended.
+        // Another user's process does not show its descriptors, nor does one that has lost its
+        // first thread.
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
         let mut links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
         let has = links.any(|link| link.to_str().is_some_and(|link| wanted.iter().any(|one| one == link)));

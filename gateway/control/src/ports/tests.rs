@@ -99,8 +99,8 @@ fn a_lock_of_ours_is_not_taken_for_a_squatters() {
     assert!(lock("test", &std::process::id()).is_err());
 }
 
-/// Another user's process has taken the name of our lock: one that takes connections, one whose
-/// queue is full, and one that does not listen.
+/// Another user's process has taken the name of our lock: one that takes connections, one with
+/// a full queue, and one that does not listen.
 #[test]
 fn a_squatter_on_a_locks_name_keeps_no_gateway_from_starting() {
     if !rustix::process::geteuid().is_root() {

@@ -100,7 +100,8 @@ impl<'a> Join<'a> {
 /// Operation 105: what became of a [`Join`].
 ///
 /// ```text
-///  0 i32 code · 4 u16 flags (bit 0: recovered) · 6 u16 n · 8 u32 epoch · 12 u64 offset · 20 u32 members · 24 room[n]
+///  0 i32 code · 4 u16 flags (bit 0: recovered) · 6 u16 n · 8 u32 epoch · 12 u64 offset
+///  · 20 u32 members · 24 room[n]
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinReply<'a> {

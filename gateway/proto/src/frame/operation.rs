@@ -20,7 +20,7 @@ impl Operation {
     pub const AUTH: Self = Self(7);
     /// Success; the body is empty, as goim's clients expect.
     pub const AUTH_REPLY: Self = Self(8);
-    /// Server: an envelope whose body is whole frames.
+    /// Server: an envelope with a body of whole frames.
     pub const RAW: Self = Self(9);
     /// Body: [`crate::body::ChangeRoom`].
     pub const CHANGE_ROOM: Self = Self(12);
