@@ -131,7 +131,7 @@ impl TokenPolicy {
     }
 
     /// The keys that may have signed the token: those with its `kid`; where there are none, or it
-    /// names none, those that can't be told apart by it. "The "kid" (key ID) Header Parameter is a
+    /// names none, those that an id does not distinguish. "The "kid" (key ID) Header Parameter is a
     /// hint" (RFC 7515 §4.1.4), and optional.
     fn keys_for(&self, header: &Header) -> Result<impl Iterator<Item = &VerifyKey>, AuthError> {
         let keys = || self.keys.keys.iter();
