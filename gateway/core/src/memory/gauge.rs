@@ -1,4 +1,4 @@
-//! From readings to a level that does not flutter.
+//! Gauge of memory: a level with hysteresis, from readings.
 
 use super::BYTES_PER_NEW_CONNECTION;
 
@@ -31,14 +31,14 @@ impl Reading {
     }
 }
 
-/// What the state of memory calls for. Each level includes those before it.
+/// Measures that the state of memory requires. Each level includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
     /// Nothing.
     #[default]
     Normal,
-    /// New connections are told that there is no room, and closed.
+    /// New connections are refused with a code, and closed.
     Refuse,
     /// Droppable messages to connections that have something waiting are dropped.
     Shed,

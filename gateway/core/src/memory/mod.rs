@@ -1,4 +1,4 @@
-//! How near the process is to the end of its memory, and what that calls for.
+//! Memory left to the process, and the measures that it requires.
 //!
 //! ```text
 //!   cgroup v2 or v1, or the configured maximum ─► Source ─► Reading ─┐

@@ -1,13 +1,13 @@
-//! How workers learn of the level: one word that the control thread writes and every worker reads
-//! once a turn.
+//! Signal of the memory level: one word that the control thread writes and every worker reads once
+//! a turn.
 //!
-//! Not a message: a mailbox may be full when memory is short, and a level that is told late, or
-//! lost, is told in vain.
+//! Not a message: a mailbox may be full when memory is short, and a level that arrives late, or is
+//! lost, is useless.
 //!
-//! Beside it are the pools that are scarce at their owners: receivers of other workers may hold the
-//! blocks, and those workers queue no more of them for receivers that wait, and where the pool is
-//! short close one that has stalled. A request names its pool, so no receiver goes for what another
-//! pool lacks.
+//! Beside it are the pools that are low at their owners. Receivers of other workers may hold the
+//! blocks: those workers queue no more of them for receivers that wait, and where the pool is short
+//! close one that has stalled. A request names its pool, so no receiver is closed for blocks that
+//! another pool lacks.
 
 use super::Level;
 use netpoll::{BufferPools, PoolId};
@@ -73,8 +73,8 @@ impl Signal {
         self.request_blocks(pools.ids(scarce.without(short)), false);
     }
 
-    /// Asks all workers for the blocks of these pools that their receivers hold, which are short or
-    /// only scarce.
+    /// Asks all workers for the blocks of these pools that their receivers hold; each pool is
+    /// short, or only low.
     pub fn request_blocks(&self, pools: impl Iterator<Item = PoolId>, are_short: bool) {
         for pool in pools {
             let bits = pool.to_bits() << 1 | usize::from(are_short);

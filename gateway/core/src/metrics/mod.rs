@@ -1,4 +1,4 @@
-//! Counts that workers keep and the control thread reads.
+//! Counters that workers keep and the control thread reads.
 //!
 //! Each worker owns one [`WorkerMetrics`]; only it writes, with plain loads and stores, so that
 //! counting costs no locked instruction and no shared cache line. A scrape reads them at any time

@@ -1,5 +1,5 @@
-//! The stores that connections share: how full each is, and from when on that is a reason to send
-//! clients elsewhere.
+//! Levels of the stores that connections share, and the thresholds from which clients are sent
+//! elsewhere.
 //!
 //! A store is a table or pool of fixed size on one worker. Each worker writes its levels a few
 //! times a second; the control thread reads them for `/metrics` and `/readyz`. A store that is new
@@ -24,7 +24,7 @@ pub enum Store {
     Rooms,
     /// Memberships of the worker's connections.
     Memberships,
-    /// Users and keys whose home the worker is.
+    /// Users and keys with their home on the worker.
     Names,
     /// Cells of text for keys, user ids and names of rooms.
     Text,

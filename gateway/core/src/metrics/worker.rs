@@ -1,4 +1,4 @@
-//! What one worker counts.
+//! Counters of one worker.
 
 use super::counter::{Counter, Gauge, Histogram};
 use super::stores::StoreGauges;
@@ -73,8 +73,8 @@ impl OperationClass {
     }
 }
 
-/// Why a connection ended, as the metrics tell it: the transport's reason, or the code that the
-/// server closed with.
+/// Why a connection ended, for metrics: the transport's reason, or the code that the server closed
+/// with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The transport ended.
@@ -129,15 +129,15 @@ pub struct PoolGauges {
     pub size: Gauge,
     /// Blocks.
     pub count: Gauge,
-    /// Blocks that nobody holds.
+    /// Free blocks.
     pub free: Gauge,
     /// Times that none was free.
     pub exhausted: Counter,
 }
 
-/// Block pools that are reported one by one at most.
+/// Most block pools that are reported one by one.
 pub const POOLS_MAX: usize = 6;
-/// Listeners that are reported one by one at most.
+/// Most listeners that are reported one by one.
 pub const LISTENERS_MAX: usize = 8;
 /// Close codes counted one by one (see [`WorkerMetrics::count_end`]); others fall together.
 pub const CODES_MAX: usize = 32;
@@ -163,7 +163,7 @@ impl TokenKeySessions {
         self.0[usize::from(number)].decrement();
     }
 
-    /// Sessions whose token's key has this number.
+    /// Sessions with a token of the key with this number.
     #[inline]
     pub fn of(&self, number: u8) -> u64 {
         self.0[usize::from(number)].get()
@@ -211,7 +211,7 @@ pub struct WorkerMetrics {
     pub shed_frames: Counter,
     /// Connections closed because a frame did not come whole in time.
     pub late_frames: Counter,
-    /// Connections kept for a moment after their last word.
+    /// Connections kept for a moment after their last frame.
     pub lingering: Gauge,
     /// Those of them that were closed early, because the table of connections was full.
     pub linger_evictions: Counter,
@@ -219,7 +219,7 @@ pub struct WorkerMetrics {
     pub memory_refusals: Counter,
     /// Connections refused because their address has as many as it may.
     pub address_refusals: Counter,
-    /// Connections that had not begun to log in and gave their slots to newcomers.
+    /// Connections evicted before they began to log in, for new connections.
     pub unauthenticated_evictions: Counter,
     /// Requests to enter a room that found a table full, or its share of it taken.
     pub table_refusals: Counter,
@@ -266,7 +266,8 @@ pub struct WorkerMetrics {
     /// Requests of clients refused because what waits for another worker left their connection no
     /// share.
     pub outbox_refusals: Counter,
-    /// Times that a connection was left unread because what it posts had to wait.
+    /// Times that a connection was left unread because what it had sent to other workers had to
+    /// wait.
     pub holds: Counter,
     /// Connections left unread for that now.
     pub held: Gauge,
@@ -305,7 +306,7 @@ pub struct WorkerMetrics {
     pub stack: StackMetrics,
 }
 
-/// What a TCP/IP stack in user space counts; empty with the kernel's. The names are the backend's.
+/// Counters of a TCP/IP stack in user space; empty with the kernel's. The names are the backend's.
 #[derive(Debug, Default)]
 pub struct StackMetrics(OnceLock<Vec<(&'static str, Counter)>>);
 
@@ -384,7 +385,7 @@ impl WorkerMetrics {
         &self.slow_closes[reason as usize]
     }
 
-    /// Counts what found no room at its receiver, which stays or is `closed` for it.
+    /// Counts messages that found no room at their receiver, which stays or is `closed` for it.
     pub fn count_drop(&self, push: &Push, closed: bool) {
         let counts = if closed { &self.losses } else { &self.drops };
         counts[push.class as usize].add(u64::from(push.frames));

@@ -1,9 +1,8 @@
-//! Where the connections of users and keys are: the part of the directory whose home is this
-//! worker.
+//! Directory of the connections of users and keys: the part with its home on this worker.
 //!
 //! A name's record holds its newest connection and heads the list of the others, the newest first.
 //! Hosts claim and release; the device policy is applied here, where all connections of a user are
-//! seen. Keys that the server made are not here: they say themselves where their connection is.
+//! seen. Keys that the server made are not here: they contain the address of their connection.
 
 use super::index_table::IndexTable;
 use crate::address::{Address, Fingerprint};
@@ -60,7 +59,7 @@ impl<T> Store<T> {
 }
 
 impl<T> Store<T> {
-    /// Forgets all items and gives their memory back.
+    /// Forgets all items and releases their memory.
     fn clear(&mut self) {
         self.items.clear();
         self.free = NONE;
@@ -78,7 +77,7 @@ impl<T> Store<T> {
     }
 }
 
-/// The directory entries whose home is this worker.
+/// The directory entries with their home on this worker.
 ///
 /// Names of different kinds have different fingerprints, so one table holds all of them.
 #[derive(Debug)]
@@ -117,9 +116,9 @@ impl Directory {
         }
     }
 
-    /// Enters `from` under `name` and calls `evict` for each connection that has to go for it.
+    /// Enters `from` under `name`, and calls `evict` for each connection that it replaces.
     ///
-    /// A key has one connection, the newest, and `tag` says whose: only that user's own take its
+    /// A key has one connection, the newest, and `tag` is its user: only that user's own take its
     /// place. A user has what `policy` allows, `tag` being the platform; on one platform or over
     /// the number the oldest goes.
     ///
@@ -186,7 +185,7 @@ impl Directory {
         }
     }
 
-    /// Takes `from` out; nothing happens when it was not there (it was evicted).
+    /// Removes `from`; does nothing when it was evicted before.
     pub fn release(&mut self, name: Fingerprint, from: Address) {
         let Some(record) = self.find(name) else { return };
         let newest = self.records.items[record as usize].newest;
@@ -220,7 +219,7 @@ impl Directory {
         })
     }
 
-    /// Gives the memory back when no name is there.
+    /// Releases the memory when no name is there.
     pub fn trim(&mut self) {
         if self.is_empty() && !self.records.items.is_empty() {
             self.table.trim();

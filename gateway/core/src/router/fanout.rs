@@ -1,4 +1,4 @@
-//! Fan-outs, cut into slices: one message to many receivers never holds a turn up.
+//! Fan-outs, cut into slices: one message to many receivers never delays a turn.
 //!
 //! Each target (a room, or everyone) has a queue of fan-outs, served in order; the targets take
 //! turns, a quantum of deliveries each. So a broadcast to everyone delays a small room by quanta,
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 const NONE: u32 = u32::MAX;
 
-/// What became of a delivery.
+/// Result of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// It is done, with or without success.
@@ -26,7 +26,7 @@ pub enum Progress {
 /// Deliveries for one target before the next has its turn.
 const QUANTUM: usize = 128;
 
-/// Whom a fan-out is for.
+/// Target of a fan-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The local members of a room.
@@ -40,7 +40,7 @@ struct Fanout {
     /// `None` while the record is free.
     push: Option<Push>,
     exclude: Exclude,
-    /// Deliveries a second at most; 0: as fast as it goes.
+    /// Most deliveries a second; 0: no limit.
     rate: u32,
     started: Timestamp,
     delivered: u64,
@@ -49,7 +49,7 @@ struct Fanout {
 
 /// The fan-outs of one worker.
 ///
-/// Whoever sends a push to many takes a place for it first ([`FanoutPlaces`]), so there is a record
+/// The sender of a push to many takes a place for it first ([`FanoutPlaces`]), so there is a record
 /// for each that arrives.
 #[derive(Debug)]
 pub struct Fanouts {
@@ -81,11 +81,11 @@ enum Served {
 pub struct Delivery<'f> {
     /// Table index of the receiving connection.
     pub session: u32,
-    /// What.
+    /// The message.
     pub push: &'f Push,
-    /// Whom not.
+    /// Connection to skip.
     pub exclude: Exclude,
-    /// Only to sessions whose accept set has the operation.
+    /// Only to sessions with the operation in their accept set.
     pub filtered: bool,
 }
 
@@ -118,7 +118,7 @@ impl Fanouts {
         self.used == 0
     }
 
-    /// Gives the memory back when there are none.
+    /// Releases the memory when there are none.
     pub fn trim(&mut self) {
         if self.used == 0 && !self.items.is_empty() {
             self.items.clear();
@@ -152,7 +152,7 @@ impl Fanouts {
         assert_eq!(used + count(self.free, false), self.items.len(), "fan-outs in use and free ones");
     }
 
-    /// Forgets all rates: nobody is there to be spared.
+    /// Forgets all rates: without receivers they bound nothing.
     pub fn hurry(&mut self) {
         self.items.iter_mut().for_each(|item| item.rate = 0);
     }
@@ -160,7 +160,7 @@ impl Fanouts {
     /// Queues a fan-out behind the earlier ones of its target.
     ///
     /// # Errors
-    /// The push itself when there is no room.
+    /// The push itself when all records are in use.
     pub fn push(
         &mut self,
         rooms: &mut Rooms,

@@ -82,7 +82,7 @@ impl IndexTable {
         true
     }
 
-    /// Takes `index` under `name` out.
+    /// Removes `index` under `name`.
     pub(super) fn remove(&mut self, name: Fingerprint, index: u32) {
         let own = entry(tag(name), index);
         let mut hole = self.ideal(tag(name));
@@ -109,7 +109,7 @@ impl IndexTable {
         self.entries[hole] = EMPTY;
     }
 
-    /// Gives the memory back when no name is in it.
+    /// Releases the memory when no name is in it.
     pub(super) fn trim(&mut self) {
         if self.len == 0 && std::mem::take(&mut self.is_touched) {
             netpoll::release_zeroed(&mut self.entries); // as they are: empty entries are zeros

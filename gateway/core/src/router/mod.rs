@@ -1,4 +1,4 @@
-//! Who gets a message: the directory of users and keys, rooms, and the slicing of fan-outs.
+//! Routing of messages: the directory of users and keys, rooms, and the slicing of fan-outs.
 //!
 //! State is sharded by name: each user, key and room has a home worker that knows which workers
 //! host its connections. See [`crate::message`] for the conversation between them.

@@ -6,12 +6,12 @@
 //!                                                          └─ no ──► return those that were taken; the sender gets 503
 //! ```
 //!
-//! So a push that is accepted has a fan-out wherever it arrives: no host drops one, and none leaves
-//! its mailbox unread for want of one. A broadcast takes a place at every worker in the same way,
-//! before the control thread sends it; these places are apart from those of rooms.
+//! So an accepted push has a fan-out at every worker that it reaches: no host drops one, and none
+//! leaves its mailbox unread for lack of one. A broadcast takes a place at every worker in the same
+//! way, before the control thread sends it; these places are apart from those of rooms.
 //!
 //! A room may take a place at a host while it has none there, or fewer than half of those that are
-//! free: N rooms that take all they may leave one part in N / 2 + 1. Rooms are told apart by
+//! free: N rooms that take all they may leave one part in N / 2 + 1. Rooms are distinguished by
 //! `ROOMS` counts, so two rooms may share one by chance.
 //!
 //! Every count is the places taken, by any worker, and not returned. An addition that finds the
@@ -20,7 +20,7 @@
 use crate::address::{Fingerprint, WorkerId};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts by which a host's places are told apart by room.
+/// Counts by which a host's places are distinguished by room.
 const ROOMS: usize = 2048;
 
 /// Parts of what is free; a room with as many places as one of them gets no more.
@@ -81,7 +81,7 @@ pub struct FanoutPlaces {
 
 /// Takes one of `max`; false when there is none.
 fn take(taken: &AtomicU32, max: u32) -> bool {
-    // Whoever takes the place that a fan-out has returned must see its record free.
+    // The next taker of a place that a fan-out has returned must see its record free.
     let had_room = taken.fetch_add(1, Ordering::AcqRel) < max;
     if !had_room {
         give_back(taken);
@@ -108,7 +108,7 @@ impl FanoutPlaces {
         }
     }
 
-    /// Takes a place for a push to `room` at each of `hosts`, or none; says whether it did.
+    /// Takes a place for a push to `room` at each of `hosts`, or none. Returns whether it did.
     pub fn take_for_room<I: Iterator<Item = WorkerId>>(
         &self,
         room: Fingerprint,
@@ -133,14 +133,15 @@ impl FanoutPlaces {
         true
     }
 
-    /// A push to `room` has been delivered at `host`, or has no member there any more.
+    /// Returns the place of a push to `room` that has been delivered at `host`, or has no member
+    /// there any longer.
     pub fn return_room(&self, host: WorkerId, room: Fingerprint) {
         let host = &self.hosts[host.index()];
         host.room(room).fetch_sub(1, Ordering::Relaxed);
         give_back(&host.rooms_taken);
     }
 
-    /// Takes a place for a broadcast at every worker, or none; says whether it did.
+    /// Takes a place for a broadcast at every worker, or none. Returns whether it did.
     pub fn take_for_everyone(&self) -> bool {
         let full = self.hosts.iter().position(|host| !take(&host.everyone_taken, self.everyone_max));
         if let Some(full) = full {
@@ -149,7 +150,8 @@ impl FanoutPlaces {
         full.is_none()
     }
 
-    /// A broadcast has been delivered at `host`, or could not be sent there.
+    /// Returns the place of a broadcast that has been delivered at `host`, or could not be sent
+    /// there.
     pub fn return_everyone(&self, host: WorkerId) {
         give_back(&self.hosts[host.index()].everyone_taken);
     }

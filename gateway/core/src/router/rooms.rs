@@ -1,10 +1,10 @@
 //! Rooms, in both of a worker's roles: as host of members and as home of the room.
 //!
-//! * The **host** keeps its members in a list and tells the home how many they are (once a turn,
-//!   when it changed), and how many it said last.
-//! * The **home** keeps one bit for each worker, and the total. It knows whom to send a message for
-//!   the room to; how many are where only the hosts know, so a room costs its home the same however
-//!   many workers there are (a word for 64).
+//! * The **host** keeps its members in a list, and sends their count to the home (once a turn, when
+//!   it changed). It keeps the count that it sent last.
+//! * The **home** keeps one bit for each worker, and the total. It knows the hosts that a message
+//!   for the room is sent to. The count per host only the hosts know, so a room costs its home the
+//!   same however many workers there are (a word for 64).
 //!
 //! A member that joins a room of which the home does not know this host yet waits for the home's
 //! answer: only then is it sure that the next message reaches it.
@@ -12,8 +12,8 @@
 //! Invariants: a room's record exists while it has members, hosts, or fan-outs; `local` is the
 //! length of the member list, and `further` the number of its members for which the room is a
 //! further one (`shares`); a room has its key while it has members; at the home, a host's bit is
-//! set while the last count that it told, and that found room, is not 0, and `total` is the sum of
-//! those; at a host, `total` is what the home said last.
+//! set while the last of its counts that found room is not 0, and `total` is the sum of those; at a
+//! host, `total` is the home's last total.
 
 mod home;
 mod host;
@@ -140,7 +140,7 @@ impl Rooms {
         record.total.max(record.local)
     }
 
-    /// Takes over what the home says.
+    /// Takes over the home's total.
     pub fn set_total(&mut self, room: RoomIndex, total: u32) {
         self.rooms[room.0 as usize].total = total;
     }
@@ -194,12 +194,12 @@ impl Rooms {
         heads.filter(|head| *head != NONE)
     }
 
-    /// Gives the memory back when there is no room.
+    /// Releases the memory when there are no rooms.
     pub fn trim(&mut self) {
         if !self.is_empty() || self.rooms.is_empty() {
             return;
         }
-        // No room: no member, and nothing to be told of any.
+        // No room: no member, and no count to send.
         debug_assert!(self.memberships_len() == 0 && !self.has_changes());
         self.table.trim();
         self.rooms.clear();

@@ -1,4 +1,4 @@
-//! Outcomes that several hosts report one by one: the home that handed a message to them adds up.
+//! Sums of outcomes: the home that handed a message to several hosts adds up their reports.
 //!
 //! ```text
 //!   home: open(origin, 3) ── Deliver ×3 ──► hosts ── Outcome ×3 ──► home: add, add, add ── the sum ──► origin
@@ -40,7 +40,7 @@ impl Sums {
         Sums { items: Vec::with_capacity(capacity), free: NONE, used: 0 }
     }
 
-    /// Begins to add up `reports` (at least one) for `origin`; `None` when there is no room.
+    /// Begins a sum of `reports` (at least one) for `origin`; `None` when the table is full.
     pub fn open(&mut self, origin: Origin, reports: u32) -> Option<u32> {
         debug_assert!(reports > 0);
         let sum = Sum { origin, left: reports, receivers: 0, had_no_room: false };
@@ -59,8 +59,8 @@ impl Sums {
         Some(index)
     }
 
-    /// Adds a report. With the last one: the origin, and the sum; [`ErrorCode::BUSY`] where no
-    /// connection got the message, and one had no room for it.
+    /// Adds a report. The last one returns the origin and the sum; [`ErrorCode::BUSY`] where no
+    /// connection received the message, and one had no room for it.
     pub fn add(
         &mut self,
         index: u32,
@@ -82,7 +82,7 @@ impl Sums {
         Some((origin, total))
     }
 
-    /// Gives the memory back when no report is due.
+    /// Releases the memory when no report is due.
     pub fn trim(&mut self) {
         if self.used == 0 && !self.items.is_empty() {
             self.items.clear();

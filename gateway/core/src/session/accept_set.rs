@@ -1,8 +1,8 @@
 //! The push operations that connections accept, each different set kept once.
 //!
-//! A place is taken by the address whose connection brought the set first. An address takes another
-//! place as long as it has not more of them than are left: one that brings sets without end leaves
-//! half of the places to others. A set that is there already costs no place.
+//! A place is taken by the address of the connection that brought the set first. An address may
+//! take another place while it has at most as many as are left: an address that brings any number
+//! of sets leaves half of the places to others. A set that is there already costs no place.
 
 use crate::sources::Source;
 use gateway_proto::auth::ACCEPTS_MAX;
@@ -30,7 +30,7 @@ impl AcceptSetId {
 /// have a handful.
 #[derive(Debug)]
 pub struct AcceptSets {
-    /// The first is the empty set, for ever.
+    /// The first is always the empty set.
     sets: Vec<Set>,
     /// Of each set in use; 0 of the others. A login looks through these and not through the sets,
     /// which are 66 times as large.
@@ -78,11 +78,11 @@ impl AcceptSets {
         self.acquire_sorted(&sorted, count, source, Spare { places: 0, of: Some(source) })
     }
 
-    /// The set of `base` with `operations` added or taken away, in place of `base`, which has one
-    /// user less then. `None`, and nothing has changed, when a set has no room for so many
-    /// operations, or when there is none for another set: some are kept for logins. A set that
-    /// nobody else uses is changed where it is, so whoever changes its own again and again takes no
-    /// more.
+    /// The set of `base` with `operations` added or removed, in place of `base`, which then has one
+    /// user less. `None`, and nothing has changed, when a set has no room for so many operations,
+    /// or when there is none for another set: some are kept for logins. A set without other users
+    /// is changed in place, so a connection that changes its own again and again takes no further
+    /// place.
     pub fn change(
         &mut self,
         base: AcceptSetId,
@@ -228,12 +228,12 @@ impl AcceptSets {
         self.used
     }
 
-    /// Whether nobody uses a set but the empty one.
+    /// Whether no set but the empty one has users.
     pub fn is_unused(&self) -> bool {
         self.used == 1
     }
 
-    /// Gives the memory back when nobody uses a set.
+    /// Releases the memory when no set has users.
     pub fn trim(&mut self) {
         if self.sets.len() > 1 && self.is_unused() {
             self.sets.truncate(1);

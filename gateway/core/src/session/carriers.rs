@@ -1,5 +1,5 @@
-//! The connections that hold a block for something that has not come whole: who goes first when
-//! blocks run short, and whose time to complete a frame is watched.
+//! Connections that hold a block for an incomplete frame: candidates to close when blocks run
+//! short, oldest first, and those with a time to complete their frame.
 //!
 //! A list in no order; each carry knows when it began. An entry stays when its carry is used up,
 //! and is dropped when it is next looked at; `Carry::is_listed` keeps a connection from being in
@@ -36,7 +36,7 @@ impl Carriers {
 }
 
 impl Carriers {
-    /// Nobody is there: drops what is left of those who were, and gives the memory back.
+    /// Drops the remaining entries when there are no sessions, and releases the memory.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.cursor = 0;
@@ -78,8 +78,8 @@ impl Sessions {
         self.carriers.cursor = 0;
     }
 
-    /// The connection that goes first among those that carry and for which `may_go` holds: one that
-    /// has not logged in, or else one that has; the oldest.
+    /// The connection to close first among those that carry and for which `may_go` holds: the
+    /// oldest that has not logged in, or else the oldest that has.
     pub fn first_carrier(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
         self.drop_stale();
         let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
@@ -129,12 +129,12 @@ impl Sessions {
         None
     }
 
-    /// Whether somebody may carry something.
+    /// Whether a connection may carry something.
     pub fn has_carriers(&self) -> bool {
         !self.carriers.entries.is_empty()
     }
 
-    /// Whoever carries is in the list, once.
+    /// Every connection that carries is in the list, once.
     ///
     /// # Panics
     /// When that does not hold.

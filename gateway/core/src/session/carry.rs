@@ -1,10 +1,9 @@
-//! The bytes of a frame that has not come whole: the one copy that a payload may suffer on its way.
+//! Bytes of an incomplete frame: the one copy that a payload may undergo on its way.
 
 use super::Instant16;
 use netpoll::{Buffer, BufferPools};
 
-/// What a connection has sent of something that is still incomplete, in one block that grows as
-/// bytes come.
+/// The received part of an incomplete frame or message, in one block that grows as bytes come.
 ///
 /// A length that a peer merely claims takes no memory: the block is sized by what has arrived, to
 /// at most twice that.

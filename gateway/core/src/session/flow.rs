@@ -1,5 +1,4 @@
-//! The rate of one connection: what it has sent beyond what time has paid for, and what follows
-//! from that.
+//! The rate limit of one connection: its debt beyond what time has paid for, and the consequences.
 //!
 //! ```text
 //!   a receive ─► + its bytes  ┐ debt ≤ burst ──────────────► handled
@@ -92,7 +91,7 @@ impl Allowance {
     }
 }
 
-/// What becomes of a connection's requests.
+/// Treatment of a connection's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// They are handled.
@@ -122,7 +121,7 @@ pub struct Flow {
     sharers: u8,
     /// The debt has exceeded the burst, and what follows from that has not been forgotten.
     over: bool,
-    /// The client was told since then that it is refused: before that a connection is not closed.
+    /// The client has received a refusal since then; before that the connection is not closed.
     refused: bool,
     /// Why the socket is left unread.
     unread: Unread,
@@ -281,8 +280,8 @@ impl Flow {
         }
     }
 
-    /// Notes that the client is told of a refusal; true when it is the first. However long the stop
-    /// before it was, the client has the time from the first refusal on to heed it.
+    /// Notes that a refusal is sent to the client; true when it is the first. However long the stop
+    /// before it was, the client has the time from the first refusal on to slow down.
     pub fn note_refusal(&mut self, limits: &RateLimits) -> bool {
         let is_first = !std::mem::replace(&mut self.refused, true);
         if is_first {

@@ -1,4 +1,4 @@
-//! What a worker keeps of each connection.
+//! Sessions: the state that a worker keeps of each connection.
 //!
 //! ```text
 //!   Handshake (WebSocket) ─► Unauthenticated ─► Verifying ─► Registering ─► Open ─► Closing
@@ -41,7 +41,7 @@ use std::time::Duration;
 use text::{TextId, TextStore, TextUse};
 use user::PackedUser;
 
-/// Where a session is in its life.
+/// State of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The slot is free.
@@ -52,11 +52,11 @@ pub enum Phase {
     Unauthenticated,
     /// The verifier has its token.
     Verifying,
-    /// The homes of its names and its room have been told and must answer.
+    /// The homes of its names and its room have been asked and must answer.
     Registering,
     /// Logged in.
     Open,
-    /// The last word has been said; its names and rooms are given up.
+    /// The last frame was sent; its names and rooms are released.
     Closing,
 }
 
@@ -93,7 +93,7 @@ impl Framing {
         watch.has_closed(bytes) || *kib >= kib_max
     }
 
-    /// What looks for the peer's close frame, if that is awaited.
+    /// The detector of the peer's close frame, if that is awaited.
     pub fn close_watch(&mut self) -> Option<&mut CloseWatch> {
         match self {
             Framing::Messages(_) => None,
@@ -150,9 +150,9 @@ pub struct Session {
     pub listener: u8,
     /// It speaks WebSocket.
     pub websocket: bool,
-    /// It has had its last word, and is kept for a moment so that it arrives.
+    /// Its last frame was sent; it lingers for a moment so that the frame arrives.
     pub lingers: bool,
-    /// Its token is a service's: it may send to everyone.
+    /// Its token is a service's: it may send to all users and rooms.
     pub service: bool,
     /// Answers of homes that its login still needs.
     pub answers_due: u8,
@@ -220,12 +220,12 @@ impl Session {
         }
     }
 
-    /// Who it is.
+    /// Its user.
     pub fn user(&self) -> User {
         self.user.unpack()
     }
 
-    /// It is this user's.
+    /// Sets its user.
     pub fn set_user(&mut self, user: User) {
         self.user = PackedUser::pack(user);
     }
@@ -238,7 +238,7 @@ impl Session {
         }
     }
 
-    /// Where it comes from.
+    /// Its peer's address.
     pub fn peer(&self) -> SocketAddr {
         let ip = Ipv6Addr::from(self.peer.ip);
         SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), self.peer.port)
@@ -326,7 +326,7 @@ impl Sessions {
         }
     }
 
-    /// Takes a new connection in.
+    /// Adds the session of a new connection.
     ///
     /// # Panics
     /// If its slot is not vacant: the backend reports a connection's end before it uses the slot
@@ -401,13 +401,14 @@ impl Sessions {
         self.open
     }
 
-    /// Sessions that are ending: those that linger, and those whose end the backend is to report.
+    /// Sessions that are ending: those that linger, and those that wait for the backend to report
+    /// the end.
     pub fn closing_count(&self) -> usize {
         self.closing
     }
 
-    /// The counts are right; a vacant or closing session has given up everything, and one that is
-    /// not logged in has nothing to give up.
+    /// The counts are right; a vacant or closing session has released everything, and one that is
+    /// not logged in has nothing to release.
     ///
     /// # Panics
     /// When that does not hold.
@@ -460,7 +461,7 @@ impl Sessions {
         }
     }
 
-    /// Gives up the handles of a session that leaves, and moves it to `Closing`. Its rooms must be
+    /// Releases the handles of a session that leaves, and moves it to `Closing`. Its rooms must be
     /// left before.
     pub fn forget(&mut self, texts: &mut TextStore, connection: ConnectionId) {
         self.unlist_unauthenticated(connection);
@@ -486,7 +487,7 @@ impl Sessions {
         self.accept_sets.release(accepts);
     }
 
-    /// Frees the slot: the backend has reported the end.
+    /// Frees the slot after the backend has reported the end.
     pub fn remove(&mut self, texts: &mut TextStore, connection: ConnectionId) {
         self.forget(texts, connection);
         self.timers.cancel(connection.index());
@@ -497,7 +498,7 @@ impl Sessions {
         }
     }
 
-    /// Gives the memory back when nobody is there.
+    /// Releases the memory when there is no session.
     pub fn trim(&mut self) {
         if self.live > 0 {
             return;

@@ -167,8 +167,8 @@ impl Sessions {
         self.of_mut(proof).accepts = accepts;
     }
 
-    /// Adds operations to those whose pushes a connection takes, or removes them. False, and
-    /// nothing changes, when they become too many, or no place is left for the set.
+    /// Adds push operations to those that a connection accepts, or removes them. False, and nothing
+    /// changes, when they become too many, or no place is left for the set.
     pub fn change_accepts(
         &mut self,
         open: &Open,

@@ -54,7 +54,7 @@ impl TextId {
     }
 }
 
-/// What a text is for. Logins and rooms share the store, and neither must fill it.
+/// Use of a text. Logins and rooms share the store, and neither must fill it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextUse {
     /// The key or user of a connection, or the rooms of its token.
@@ -125,7 +125,7 @@ impl TextStore {
         (of_logins, room_texts.min((capacity - of_logins) * 3 / 4))
     }
 
-    /// Rooms whose names have a cell of their own.
+    /// Count of rooms with a cell of their own for their name.
     pub fn room_names_max(&self) -> usize {
         self.rooms.own
     }
@@ -238,7 +238,7 @@ impl TextStore {
         std::str::from_utf8(&scratch[..at]).unwrap_or_default()
     }
 
-    /// Gives the memory back when no text is kept.
+    /// Releases the memory when no text is kept.
     pub fn trim(&mut self) {
         if self.used_cells() == 0 && !self.cells.is_empty() {
             self.cells.clear();

@@ -1,4 +1,4 @@
-//! When a token ends, in four bytes.
+//! The end of a token, in four bytes.
 
 use netpoll::Timestamp;
 

@@ -1,9 +1,9 @@
 //! The connections that have not begun to log in, in the order in which they came.
 //!
-//! A connection that sends nothing holds a slot. While slots are short the oldest of these give
-//! theirs up, so that newcomers get in. The list runs through the sessions, by two numbers that
-//! mean something else after the login; a connection leaves it when its token is looked at or its
-//! names are entered, and at its end.
+//! A connection that sends nothing holds a slot. While slots are short the oldest of these are
+//! evicted for new connections. The list runs through the sessions, by two numbers that mean
+//! something else after the login; a connection leaves it when its token is looked at or its names
+//! are entered, and at its end.
 
 use super::ends::{NONE, UNLISTED};
 use super::{Phase, Session, Sessions};
@@ -36,7 +36,7 @@ impl Sessions {
         self.unauthenticated.count += 1;
     }
 
-    /// Takes a connection off the list, if it is there. An echo's, too, which nobody logs in to.
+    /// Removes a connection from the list, if it is there; an echo's too, which needs no login.
     pub fn unlist_unauthenticated(&mut self, connection: ConnectionId) {
         let Some(session) = self.get_mut(connection) else { return };
         let is_before = matches!(session.phase, Phase::Handshake | Phase::Unauthenticated);
@@ -55,7 +55,7 @@ impl Sessions {
         self.unauthenticated.count -= 1;
     }
 
-    /// The list goes both ways and has whom it should.
+    /// The list goes both ways and has exactly the connections that have not begun to log in.
     pub(super) fn unauthenticated_invariants(&self) {
         let (mut before, mut slot, mut count) = (NONE, self.unauthenticated.oldest, 0);
         while let Some(session) = self.slots.get(slot as usize) {

@@ -1,11 +1,11 @@
-//! Who a client is.
+//! Users of connections.
 
 use super::text::TextId;
 
-/// Who a client is.
+/// The user of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// Nobody in particular: reached by key and rooms only.
+    /// No user: the connection is reached by key and rooms only.
     Anonymous,
     /// goim's integer id.
     Mid(i64),
@@ -58,7 +58,7 @@ mod tests {
         for text in [&b"a"[..], &[b'u'; 36], &[b'u'; 2000]] {
             users.push(User::Uid(texts.insert(text, TextUse::Login).unwrap()));
         }
-        // A text whose first cell has a number of more than sixteen bits.
+        // A text with a first cell of a number of more than sixteen bits.
         while texts.used_cells() < 68_000 {
             texts.insert(&[b'x'; 36_000], TextUse::Login).unwrap();
         }

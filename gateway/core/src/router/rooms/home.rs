@@ -1,17 +1,17 @@
-//! Rooms at their home: which hosts have members, and how many there are in all.
+//! Rooms at their home: the hosts with members, and the total of members.
 
 use super::{Flags, RoomIndex, Rooms};
 use crate::address::WorkerId;
 use crate::message::CountChange;
 
 impl Rooms {
-    /// A host has told its count. Returns the total, and whether the host had no members before (it
+    /// Takes a host's count. Returns the total, and whether the host had no members before (it
     /// waits for an answer then); `None` when the table is full.
     pub fn set_host_count(&mut self, worker: WorkerId, change: CountChange) -> Option<(u32, bool)> {
         let CountChange { room: name, count, before, .. } = change;
         let room = if count == 0 { self.find(name) } else { self.find_or_insert(name) };
         let Some(room) = room else { return (count == 0).then_some((0, false)) };
-        // What a host told while the table was full did not count.
+        // A count that came while the table was full did not count.
         let is_known = self.hosts.set(room, worker, count > 0);
         let before = if is_known { before } else { 0 };
         let record = &mut self.rooms[room.0 as usize];
@@ -29,7 +29,7 @@ impl Rooms {
         self.hosts.iter(room)
     }
 
-    /// A room whose hosts must be told the total. Call until `None`, now and then.
+    /// A room with a total that its hosts do not have yet. Call until `None`, now and then.
     pub fn next_total_change(&mut self) -> Option<RoomIndex> {
         loop {
             let room = self.total_dirty.pop()?;
@@ -42,14 +42,14 @@ impl Rooms {
         }
     }
 
-    /// Whether homes or hosts must be told something.
+    /// Whether counts or totals wait to be sent to homes or hosts.
     pub fn has_changes(&self) -> bool {
         !self.count_dirty.is_empty() || !self.total_dirty.is_empty()
     }
 
-    /// Frees the records of rooms that have ended and only wait in a list for it to be worked off:
-    /// no host is to be told of them. Called when a record is missing. Bounds: `shares` keeps so
-    /// many records spare that a call frees many.
+    /// Frees the records of rooms that have ended and only wait in a list to be worked off: no host
+    /// needs their totals. Called when a record is missing. Bounds: `shares` keeps so many records
+    /// spare that a call frees many.
     pub(super) fn free_unneeded(&mut self) {
         let mut index = 0;
         while let Some(room) = self.total_dirty.get(index).copied() {
@@ -68,7 +68,7 @@ impl Rooms {
                 index += 1;
                 continue;
             }
-            // It came and went within a turn, so its home has never heard of members here.
+            // The room came and went within a turn, so its home has never known members here.
             record.flags.set(Flags::COUNT_DIRTY, false);
             self.count_dirty.swap_remove(index);
             self.free_if_unused(room);

@@ -1,4 +1,5 @@
-//! Rooms at a host: memberships of its connections, and what their homes must be told.
+//! Rooms at a host: memberships of its connections, and the counts that it reports to the rooms'
+//! homes.
 
 use super::member::{Awaiting, Member};
 use super::shares::Place;
@@ -140,8 +141,8 @@ impl Rooms {
         self.members[member.0 as usize].room()
     }
 
-    /// Notes what a new member waits with; false when it need not wait, for the home knows of this
-    /// host.
+    /// Notes the request with which a new member waits. False when it need not wait, for the home
+    /// knows of this host.
     pub fn must_wait(&mut self, member: MemberIndex, awaiting: Awaiting, sequence: i32) -> bool {
         let node = &mut self.members[member.0 as usize];
         if self.rooms[node.room().0 as usize].flags.has(Flags::READY) {
@@ -152,7 +153,7 @@ impl Rooms {
         true
     }
 
-    /// The home has answered: it knows of this host, or has no room.
+    /// Takes the home's answer: it knows of this host, or its table is full.
     pub fn set_ready(&mut self, room: RoomIndex, ready: bool) {
         self.rooms[room.0 as usize].flags.set(Flags::READY, ready);
     }
@@ -192,19 +193,18 @@ impl Rooms {
         }
     }
 
-    /// Which of this host's appearances in the room is the present one: an answer to an earlier one
-    /// says nothing.
+    /// Number of this host's present appearance in the room: answers to earlier ones are ignored.
     pub fn appearance(&self, room: RoomIndex) -> u32 {
         self.rooms[room.0 as usize].appearance
     }
 
-    /// Whether records are missing that are free as soon as homes have heard of rooms without
+    /// Whether records are missing that become free once homes have the counts of rooms without
     /// members.
     pub fn lacks_records(&self) -> bool {
         self.is_full() && !self.count_dirty.is_empty()
     }
 
-    /// A room whose home must be told the local count. Call until `None`, once a turn.
+    /// A room with a local count that its home does not have yet. Call until `None`, once a turn.
     pub fn next_count_change(&mut self) -> Option<CountChange> {
         let room = self.count_dirty.pop()?;
         let record = &mut self.rooms[room.0 as usize];

@@ -1,5 +1,4 @@
-//! Which workers have members of a room, as its home knows it: a bit for each worker, in as few
-//! words as those need.
+//! Hosts of rooms, as their homes know them: a bit for each worker, in as few words as those need.
 
 use super::room::RoomIndex;
 use crate::address::WorkerId;
@@ -28,7 +27,7 @@ impl Hosts {
         self.words.resize(self.words.len() + self.per_room, 0);
     }
 
-    /// Forgets all rooms and gives their memory back.
+    /// Forgets all rooms and releases their memory.
     pub(super) fn clear(&mut self) {
         self.words.clear();
         netpoll::release_spare(&mut self.words);

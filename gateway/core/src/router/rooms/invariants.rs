@@ -1,4 +1,4 @@
-//! What holds of the rooms between two messages.
+//! Invariants of the rooms between two messages.
 
 use super::{Flags, NONE, RoomIndex, Rooms};
 

@@ -4,7 +4,7 @@
 use super::room::{NONE, RoomIndex};
 use super::shares::Place;
 
-/// What a new member waits for the home's answer with.
+/// The request with which a new member waits for the home's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Awaiting {
@@ -18,9 +18,9 @@ pub enum Awaiting {
     Change,
 }
 
-/// Rooms that a member's word can tell apart.
+/// Count of rooms that a member's word can distinguish.
 pub(super) const ROOMS_MAX: usize = 1 << 29;
-/// The membership is one of those that its connection has whatever others hold.
+/// Bit of a membership that is guaranteed to its connection, whatever others hold.
 const GUARANTEED: u32 = 1 << 29;
 const AWAITING_SHIFT: u32 = 30;
 

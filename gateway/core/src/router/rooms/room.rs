@@ -22,12 +22,12 @@ pub(super) struct Room {
     pub(super) local: u32,
     /// Members for which the room is not one of their guaranteed ones.
     pub(super) further: u32,
-    /// What the home was told last.
+    /// The count that was sent to the home last.
     pub(super) told: u32,
     pub(super) total: u32,
     /// The first member that the fan-out under way has not served.
     pub(super) cursor: u32,
-    /// Which of this host's appearances in the room the home must answer.
+    /// Number of this host's appearance in the room that the home must answer.
     pub(super) appearance: u32,
     /// First and last fan-out of this room, by index in `Fanouts`.
     pub(super) fanouts: (u32, u32),
@@ -45,9 +45,9 @@ impl Flags {
     pub(super) const IN_USE: Flags = Flags(1);
     /// The home knows of members here.
     pub(super) const READY: Flags = Flags(2);
-    /// In the list of rooms whose local count the home must be told.
+    /// In the list of rooms with a local count to send to the home.
     pub(super) const COUNT_DIRTY: Flags = Flags(4);
-    /// In the list of rooms whose total the hosts must be told.
+    /// In the list of rooms with a total to send to the hosts.
     pub(super) const TOTAL_DIRTY: Flags = Flags(8);
 
     /// Whether any of `flags` is set.
@@ -67,7 +67,7 @@ impl Flags {
 #[derive(Clone, Copy, Debug)]
 pub struct SessionRooms {
     pub(super) head: u32,
-    /// The room of Auth and ChangeRoom, whose size heartbeats report.
+    /// The room of Auth and ChangeRoom; heartbeats report its size.
     pub primary: Option<MemberIndex>,
     /// Memberships.
     pub count: u8,

@@ -105,8 +105,8 @@ fn hogs_in_pairs_and_hogs_in_the_same_rooms_hold_no_more() {
     }
 }
 
-/// One connection makes rooms and leaves them again, and others keep them alive: they are nobody's
-/// first rooms then.
+/// One connection makes rooms and leaves them again, and others keep them alive: then they are
+/// first rooms of no connection.
 #[test]
 fn rooms_that_were_passed_on_take_nothing_from_newcomers() {
     let mut host = Host::new(40, 2);
@@ -249,8 +249,8 @@ fn rooms_of_a_moment_fill_no_table() {
     assert_eq!(host.rooms.len(), 1);
 }
 
-/// All workers host as many different rooms as they may, and every home has a record for those
-/// whose home it is.
+/// All workers host as many different rooms as they may, and every home has a record for each of
+/// its rooms.
 #[test]
 fn homes_have_records_for_all_that_hosts_may_hold() {
     for workers in [1_usize, 2, 3, 8] {

@@ -1,4 +1,4 @@
-//! How much of the rooms, memberships and names of rooms a connection gets.
+//! Shares of connections in the tables of rooms, memberships and names of rooms.
 //!
 //! Each table of a worker has two parts (decision 0023):
 //!
@@ -12,9 +12,9 @@
 //!
 //! A room belongs to the shared part while it is a further room of any member, and to the
 //! guaranteed part else. The number of rooms is thus at most that of guaranteed memberships and of
-//! shared rooms, whoever comes and goes: a room does not become a further one when a member leaves.
-//! The first cell of a name comes with the record. The cells beyond it are shared, whichever room
-//! it is.
+//! shared rooms, whichever members come and go: a room does not become a further one when a member
+//! leaves. The first cell of a name comes with the record. The cells beyond it are shared,
+//! whichever room it is.
 //!
 //! Only hosts refuse. A home has a record for whatever its hosts may hold ([`records_for`]).
 
@@ -124,8 +124,8 @@ impl Shares {
     }
 }
 
-/// Records that a worker of `workers` needs where each hosts `hosted` rooms at most: for those, for
-/// the rooms of other hosts whose home it is, and for rooms that have ended and wait for their
+/// Records that a worker of `workers` needs where each hosts at most `hosted` rooms: for those, for
+/// rooms of other hosts with their home here, and for rooms that have ended and wait for their
 /// fan-outs.
 ///
 /// All other hosts together have `(workers - 1) * hosted` rooms at most, which a keyed hash spreads
@@ -135,7 +135,7 @@ pub fn records_for(hosted: usize, workers: usize) -> usize {
     hosted + of_others + 8 * of_others.isqrt() + hosted / 32
 }
 
-/// Rooms with members on a worker at most, so that all homes have records for them: the inverse of
+/// Most rooms with members on a worker, so that all homes have records for them: the inverse of
 /// [`records_for`].
 pub fn hosted_max(rooms_max: usize, workers: usize) -> usize {
     let (mut most, mut too_many) = (rooms_max.min(1), rooms_max + 1);

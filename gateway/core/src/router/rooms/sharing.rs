@@ -7,7 +7,7 @@ use crate::session::text::TextStore;
 
 impl Rooms {
     /// Guarantees [`GUARANTEED_ROOMS`] to each of so many connections, as far as the tables go.
-    /// `names_max` are the rooms whose names have a cell.
+    /// `names_max` is the count of rooms that have a cell for their name.
     pub fn for_connections(mut self, connections_max: usize, names_max: usize) -> Rooms {
         let (memberships_max, hosted_max) = (self.shares.further.max, self.shares.rooms.max.min(names_max));
         let part = |max| guaranteed_part(connections_max, max);
@@ -67,7 +67,7 @@ impl Rooms {
         self.shares.no_longer_further(&mut self.rooms[member.room().0 as usize]);
     }
 
-    /// Used and all of what is shared: rooms, and memberships.
+    /// Entries used and in all of the shared parts: rooms, and memberships.
     pub fn shared_levels(&self) -> [(usize, usize); 2] {
         [self.shares.rooms, self.shares.further].map(|level| (level.used, level.max))
     }

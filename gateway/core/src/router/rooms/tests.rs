@@ -68,7 +68,8 @@ fn a_host_tells_what_it_said_before() {
         rooms.join(&mut texts, (name, "a://1"), session as u32, list, LIMIT).unwrap();
     }
     assert_eq!(told(&mut rooms), Some((0, 2)));
-    // All leave and another comes before the home is told: it was never without members here.
+    // All leave and another comes before the home has the count: for the home there were always
+    // members here.
     sessions.iter_mut().for_each(|list| rooms.leave_all(&mut texts, list));
     rooms.join(&mut texts, (name, "a://1"), 2, &mut sessions[2], LIMIT).unwrap();
     assert_eq!(told(&mut rooms), Some((2, 1)));

@@ -1,5 +1,4 @@
-//! A room's fan-outs: how many there are, and the members that the one under way has still to
-//! visit.
+//! A room's fan-outs: their count, and the members that the one under way still has to visit.
 
 use super::{NONE, RoomIndex, Rooms};
 
