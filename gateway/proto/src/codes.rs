@@ -10,7 +10,7 @@
 //! | 3002 | `IDLE_TIMEOUT` | yes | nothing was received for the idle time |
 //! | 3003 | `AUTH_TIMEOUT` | yes | no auth frame in time |
 //! | 3004 | `RATE_LIMITED` | yes | it sent above its rate, and went on when it was refused |
-//! | 3008 | `SLOW_CONSUMER` | yes | the outbox was full; recover by (epoch, offset) |
+//! | 3008 | `SLOW_CONSUMER` | yes | the send queue was full; recover by (epoch, offset) |
 //! | 3009 | `INTERNAL` | yes | a fault of the server |
 //! | 3010 | `TOKEN_EXPIRED` | yes | refresh the token, then come back |
 //! | 3500 | `PROTOCOL_ERROR` | no | the peer broke the protocol |
