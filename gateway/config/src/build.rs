@@ -11,7 +11,7 @@ use super::problem::{Origin, Problems};
 use super::source::FILE_SIZE_MAX;
 use super::values::Values;
 use gateway_auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
-use gateway_core::Instant16;
+use gateway_core::CoarseInstant;
 use gateway_core::memory::Thresholds;
 use gateway_core::metrics::LISTENERS_MAX;
 use gateway_core::settings::{
@@ -235,7 +235,7 @@ impl Builder<'_> {
 
     fn rate(&mut self) -> RateLimits {
         let number = |name: &str| self.values.size(&format!("rate.{name}"));
-        let ticks = |name: &str| (number(name) as u32 * Instant16::PER_SECOND).div_ceil(1000);
+        let ticks = |name: &str| (number(name) as u32 * CoarseInstant::PER_SECOND).div_ceil(1000);
         let limits = RateLimits {
             messages_per_second: number("messages_per_second_max") as u32,
             messages_burst: number("messages_burst_max") as u32,

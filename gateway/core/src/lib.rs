@@ -15,10 +15,10 @@
 pub mod access;
 pub mod address;
 pub mod alloc_guard;
+mod coarse_instant;
 mod context;
 pub mod handler;
 mod inline_text;
-mod instant16;
 mod io;
 mod lateness;
 pub mod memory;
@@ -33,5 +33,5 @@ pub mod sources;
 pub mod wall_clock;
 pub mod worker;
 
+pub use coarse_instant::CoarseInstant;
 pub use inline_text::InlineText;
-pub use instant16::Instant16;

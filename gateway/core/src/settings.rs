@@ -2,7 +2,7 @@
 //! this is what it means.
 
 use crate::access::{PushOperations, RoomRules};
-use crate::instant16::Instant16;
+use crate::coarse_instant::CoarseInstant;
 use crate::memory::Signal;
 use crate::message::MessageClass;
 use crate::router::places::FanoutSizes;
@@ -147,8 +147,8 @@ impl Default for RateLimits {
             bytes_burst: 1 << 20,
             user_messages_per_second: 2000,
             user_bytes_per_second: 2 << 20,
-            refuse_after_ticks: 5 * Instant16::PER_SECOND,
-            close_after_ticks: 15 * Instant16::PER_SECOND,
+            refuse_after_ticks: 5 * CoarseInstant::PER_SECOND,
+            close_after_ticks: 15 * CoarseInstant::PER_SECOND,
             frames_before_login: 16,
             faulty_requests: 100,
         }

@@ -21,7 +21,7 @@
 
 use super::Handler;
 use crate::address::WorkerId;
-use crate::session::{Instant16, Open};
+use crate::session::{CoarseInstant, Open};
 use netpoll::{Backend, ConnectionId};
 
 /// Held connections that are looked at in a turn at most.
@@ -78,7 +78,7 @@ impl<B: Backend> Handler<B> {
     /// Receives again, unless there is another reason not to. The time in which nothing could be
     /// heard of the client is no silence of its own, and no time that it took for a frame.
     pub(super) fn receive_again(&mut self, connection: ConnectionId) {
-        let now = Instant16::of(self.turn.now);
+        let now = CoarseInstant::of(self.turn.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let allowance = self.policy.allowance(&session.flow);
         session.flow.pay(session.heard_at, now, &allowance);

@@ -10,7 +10,7 @@
 use super::Handler;
 use super::goodbye::Goodbye;
 use super::http_answers::TOO_MANY;
-use crate::session::{Instant16, Session};
+use crate::session::{CoarseInstant, Session};
 use crate::settings::ListenerKind;
 use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 const SLOTS_PER_SPARE: usize = 64;
 /// A connection has a second to begin its login, however short slots are: several round trips of a
 /// slow client.
-const LOGIN_GRACE_TICKS: u32 = Instant16::PER_SECOND;
+const LOGIN_GRACE_TICKS: u32 = CoarseInstant::PER_SECOND;
 /// A connection keeps its slot while another address has more than so many times as many, though
 /// those have time left.
 const SPARED_PART: usize = 8;
@@ -107,7 +107,7 @@ impl<B: Backend> Handler<B> {
         if short == 0 || !self.turn.takes_newcomers() {
             return;
         }
-        let now = Instant16::of(self.turn.now);
+        let now = CoarseInstant::of(self.turn.now);
         let is_late = |session: &Session| now.ticks_since(session.opened_at) > LOGIN_GRACE_TICKS;
         if !sessions.oldest_unauthenticated().is_some_and(is_late) {
             return;

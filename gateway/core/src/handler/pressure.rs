@@ -18,7 +18,7 @@
 use super::Handler;
 use super::goodbye::Goodbye;
 use super::state::relief::{Bearers, CLOSES_MAX};
-use crate::session::{Carry, Instant16, Phase, PoolExhausted, Session};
+use crate::session::{Carry, CoarseInstant, Phase, PoolExhausted, Session};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, Buffer, BufferPools, ConnectionId, PoolSet};
 use std::time::Duration;
@@ -31,7 +31,7 @@ const FRAMES_PER_TURN: usize = 1024;
 /// How often that is.
 const FRAMES_EVERY: Duration = Duration::from_millis(50);
 
-fn is_before(session: &Session, instant: Instant16) -> bool {
+fn is_before(session: &Session, instant: CoarseInstant) -> bool {
     session.carry.since().compare(instant).is_lt()
 }
 
@@ -44,9 +44,9 @@ impl<B: Backend> Handler<B> {
     }
 
     /// A frame that began before this has had its time.
-    pub(super) fn late(&self) -> Instant16 {
+    pub(super) fn late(&self) -> CoarseInstant {
         let now = self.turn.now.as_nanos();
-        Instant16::of(netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64)))
+        CoarseInstant::of(netpoll::Timestamp::from_nanos(now.saturating_sub(FRAME_GRACE.as_nanos() as u64)))
     }
 
     /// Gives `buffer`, of which `count` bytes are to be carried, back to the backend when no block
@@ -103,7 +103,7 @@ impl<B: Backend> Handler<B> {
             let begins = session.carry.is_empty();
             if grow(&mut session.carry, self.io.pools()).is_ok() {
                 if begins {
-                    self.shard.sessions.list_carrier(connection, Instant16::of(self.turn.now));
+                    self.shard.sessions.list_carrier(connection, CoarseInstant::of(self.turn.now));
                 }
                 return;
             }
@@ -155,7 +155,7 @@ impl<B: Backend> Handler<B> {
         asker: ConnectionId,
         pools: PoolSet,
         bearers: Bearers,
-        late: Option<Instant16>,
+        late: Option<CoarseInstant>,
     ) -> Option<ConnectionId> {
         self.carrier(pools, |session| {
             let is_late = late.is_none_or(|late| is_before(session, late));
@@ -208,7 +208,7 @@ impl<B: Backend> Handler<B> {
         self.turn.frames_due = now + FRAMES_EVERY;
         let nanos = now.as_nanos().checked_sub(self.policy.frame_timeout.as_nanos() as u64);
         let Some(nanos) = nanos else { return };
-        let deadline = Instant16::of(netpoll::Timestamp::from_nanos(nanos));
+        let deadline = CoarseInstant::of(netpoll::Timestamp::from_nanos(nanos));
         let mut count = FRAMES_PER_TURN;
         while let Some(connection) = self.shard.sessions.overdue_carrier(deadline, &mut count) {
             self.io.metrics.late_frames.add(1);

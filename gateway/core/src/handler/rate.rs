@@ -12,7 +12,7 @@
 use super::Handler;
 use super::goodbye::Goodbye;
 use crate::session::flow::Stage;
-use crate::session::{Instant16, Open, Phase};
+use crate::session::{CoarseInstant, Open, Phase};
 use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
@@ -36,7 +36,7 @@ impl<B: Backend> Handler<B> {
         connection: ConnectionId,
         count: usize,
     ) -> Option<(Phase, u8, bool)> {
-        let now = Instant16::of(self.turn.now);
+        let now = CoarseInstant::of(self.turn.now);
         let session = self.shard.sessions.get_mut(connection)?;
         if now != session.heard_at {
             let allowance = self.policy.allowance(&session.flow);
@@ -214,12 +214,13 @@ impl<B: Backend> Handler<B> {
     pub(super) fn resume_at(&self, connection: ConnectionId) -> Timestamp {
         let Some(session) = self.shard.sessions.get(connection) else { return self.turn.now };
         let allowance = self.policy.allowance(&session.flow);
-        session.heard_at.before(self.turn.now) + Instant16::duration(session.flow.ticks_to_burst(&allowance))
+        session.heard_at.before(self.turn.now)
+            + CoarseInstant::duration(session.flow.ticks_to_burst(&allowance))
     }
 
     /// Time has paid.
     pub(super) fn resume(&mut self, connection: ConnectionId) {
-        let now = Instant16::of(self.turn.now);
+        let now = CoarseInstant::of(self.turn.now);
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let allowance = self.policy.allowance(&session.flow);
         // Up to here the time is that of a stop.

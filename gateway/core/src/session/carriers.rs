@@ -6,7 +6,7 @@
 //! the list twice. Carries hold a block each, so room for twice as many entries as there are blocks
 //! makes throwing the stale ones out cheap.
 
-use super::{Instant16, Phase, Session, Sessions};
+use super::{CoarseInstant, Phase, Session, Sessions};
 use netpoll::{Buffer, ConnectionId, release_spare};
 
 /// See the module.
@@ -51,7 +51,7 @@ fn carries(session: Option<&Session>) -> bool {
 
 impl Sessions {
     /// A connection has begun to carry.
-    pub fn list_carrier(&mut self, connection: ConnectionId, now: Instant16) {
+    pub fn list_carrier(&mut self, connection: ConnectionId, now: CoarseInstant) {
         let Some(session) = self.get_mut(connection) else { return };
         let is_listed = session.carry.is_listed();
         session.carry.begin(now);
@@ -100,7 +100,7 @@ impl Sessions {
 
     /// Looks at the next `count` entries at most and returns the first connection that is logged in
     /// and carries something that began before `deadline`. Call again until `None`.
-    pub fn overdue_carrier(&mut self, deadline: Instant16, count: &mut usize) -> Option<ConnectionId> {
+    pub fn overdue_carrier(&mut self, deadline: CoarseInstant, count: &mut usize) -> Option<ConnectionId> {
         while *count > 0 {
             *count -= 1;
             let Some(connection) = self.carriers.entries.get(self.carriers.cursor).copied() else {

@@ -1,6 +1,6 @@
 //! Bytes of an incomplete frame: the one copy that a payload may undergo on its way.
 
-use super::Instant16;
+use super::CoarseInstant;
 use netpoll::{Buffer, BufferPools};
 
 /// The received part of an incomplete frame or message, in one block that grows as bytes come.
@@ -21,13 +21,13 @@ pub struct Carry {
     assembled: u32,
     /// When the first byte came; kept when the carry is used up, for as long as the connection is
     /// in the list of
-    /// [`super::Carriers`], and [`Instant16::NEVER`] while it is not.
-    since: Instant16,
+    /// [`super::Carriers`], and [`CoarseInstant::NEVER`] while it is not.
+    since: CoarseInstant,
 }
 
 impl Default for Carry {
     fn default() -> Carry {
-        Carry { buffer: None, assembled: 0, since: Instant16::NEVER }
+        Carry { buffer: None, assembled: 0, since: CoarseInstant::NEVER }
     }
 }
 
@@ -49,22 +49,22 @@ impl Carry {
 
     /// Whether the connection is in the list of [`super::Carriers`].
     pub fn is_listed(&self) -> bool {
-        self.since != Instant16::NEVER
+        self.since != CoarseInstant::NEVER
     }
 
     /// The connection has been taken off the list of [`super::Carriers`].
     pub fn unlist(&mut self) {
         debug_assert!(self.is_empty());
-        self.since = Instant16::NEVER;
+        self.since = CoarseInstant::NEVER;
     }
 
     /// When the first byte came of what is carried.
-    pub fn since(&self) -> Instant16 {
+    pub fn since(&self) -> CoarseInstant {
         self.since
     }
 
     /// The first byte has come, at `now`.
-    pub fn begin(&mut self, now: Instant16) {
+    pub fn begin(&mut self, now: CoarseInstant) {
         self.since = now;
     }
 

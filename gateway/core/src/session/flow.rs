@@ -19,14 +19,14 @@
 //! beyond the burst: it has been taken from the socket, and the sender pays by the length of the
 //! stop.
 //!
-//! Bounds: a debt saturates at 2^32 units. All times are ticks of an [`Instant16`].
+//! Bounds: a debt saturates at 2^32 units. All times are ticks of an [`CoarseInstant`].
 
-use super::Instant16;
+use super::CoarseInstant;
 use crate::settings::RateLimits;
 use gateway_proto::frame::Operation;
 
 /// Units of debt that one message is: time pays by the sixteenth of a second.
-const UNITS: u32 = Instant16::PER_SECOND;
+const UNITS: u32 = CoarseInstant::PER_SECOND;
 
 /// Members of a room for each message that a message to it counts as besides itself.
 pub const MEMBERS_PER_MESSAGE: u32 = 64;
@@ -172,7 +172,7 @@ impl Flow {
 
     /// Time has passed from `then` to `now`: it pays for messages and bytes, and a second lets one
     /// fault be forgotten.
-    pub fn pay(&mut self, then: Instant16, now: Instant16, allowance: &Allowance) {
+    pub fn pay(&mut self, then: CoarseInstant, now: CoarseInstant, allowance: &Allowance) {
         let ticks = now.ticks_since(then);
         if ticks == 0 {
             return;
@@ -359,8 +359,8 @@ mod tests {
         }
     }
 
-    fn at(millis: u64) -> Instant16 {
-        Instant16::of(Timestamp::from_nanos(millis * 1_000_000))
+    fn at(millis: u64) -> CoarseInstant {
+        CoarseInstant::of(Timestamp::from_nanos(millis * 1_000_000))
     }
 
     /// What became of messages, and when the connection was closed.

@@ -21,7 +21,7 @@ mod token_end;
 mod unauthenticated;
 mod user;
 
-pub use crate::instant16::Instant16;
+pub use crate::coarse_instant::CoarseInstant;
 pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
 pub(crate) use open::Packed;
@@ -133,9 +133,9 @@ pub struct Session {
     /// Sequence of its Auth frame, for the reply.
     pub auth_sequence: i32,
     /// When it was last heard of.
-    pub heard_at: Instant16,
+    pub heard_at: CoarseInstant,
     /// When it was accepted.
-    pub opened_at: Instant16,
+    pub opened_at: CoarseInstant,
     /// How much it sends. Time has paid up to `heard_at`.
     pub flow: Flow,
     /// While it is logged in the number of its token's key; then the code that the server closed it
@@ -185,7 +185,7 @@ pub const FIELD_BYTES: FieldBytes = {
         size_of::<ConnectionId>() + size_of::<PackedUser>() + size_of::<TextId>() + size_of::<[u32; 2]>();
     let incoming = size_of::<Carry>() + size_of::<Framing>();
     let rooms = size_of::<SessionRooms>();
-    let times = 2 * size_of::<Instant16>() + size_of::<u32>() + size_of::<TokenEnd>() + size_of::<i32>();
+    let times = 2 * size_of::<CoarseInstant>() + size_of::<u32>() + size_of::<TokenEnd>() + size_of::<i32>();
     let rate = size_of::<Flow>();
     let peer = size_of::<Peer>();
     let rest = size_of::<Session>() - names - incoming - rooms - times - rate - peer;
@@ -205,8 +205,8 @@ impl Session {
             issued_at: 0,
             ends: TokenEnd::NEVER,
             auth_sequence: 0,
-            heard_at: Instant16::ZERO,
-            opened_at: Instant16::ZERO,
+            heard_at: CoarseInstant::ZERO,
+            opened_at: CoarseInstant::ZERO,
             flow: Flow::default(),
             close_code: 0,
             peer: Peer { ip: [0; 16], port: 0 },
@@ -354,8 +354,8 @@ impl Sessions {
             peer: Peer { ip: ip.octets(), port: peer.port() },
             listener,
             websocket,
-            heard_at: Instant16::of(now),
-            opened_at: Instant16::of(now),
+            heard_at: CoarseInstant::of(now),
+            opened_at: CoarseInstant::of(now),
             ..Session::vacant()
         };
         self.list_unauthenticated(connection.index());
