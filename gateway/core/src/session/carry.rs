@@ -21,7 +21,7 @@ pub struct Carry {
     assembled: u32,
     /// When the first byte came; kept when the carry is used up, for as long as the connection is
     /// in the list of
-    /// [`super::Carriers`], and [`CoarseInstant::NEVER`] while it is not.
+    /// [`super::PartialFrames`], and [`CoarseInstant::NEVER`] while it is not.
     since: CoarseInstant,
 }
 
@@ -47,12 +47,12 @@ impl Carry {
         self.buffer.as_ref()
     }
 
-    /// Whether the connection is in the list of [`super::Carriers`].
+    /// Whether the connection is in the list of [`super::PartialFrames`].
     pub fn is_listed(&self) -> bool {
         self.since != CoarseInstant::NEVER
     }
 
-    /// The connection has been taken off the list of [`super::Carriers`].
+    /// The connection has been taken off the list of [`super::PartialFrames`].
     pub fn unlist(&mut self) {
         debug_assert!(self.is_empty());
         self.since = CoarseInstant::NEVER;

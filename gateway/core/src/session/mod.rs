@@ -11,21 +11,21 @@
 //! receives.
 
 pub mod accept_set;
-mod carriers;
 mod carry;
 mod ends;
 pub mod flow;
 mod open;
+mod partial_frames;
 pub mod text;
 mod token_end;
 mod unauthenticated;
 mod user;
 
 pub use crate::coarse_instant::CoarseInstant;
-pub use carriers::Carriers;
 pub use carry::{Carry, PoolExhausted};
 pub(crate) use open::Packed;
 pub use open::{Identified, Open};
+pub use partial_frames::PartialFrames;
 pub use token_end::TokenEnd;
 pub use user::User;
 
@@ -301,7 +301,7 @@ pub struct Sessions {
     pub accept_sets: AcceptSets,
     /// One timer a connection.
     pub timers: TimerWheel,
-    carriers: Carriers,
+    partial_frames: PartialFrames,
     unauthenticated: Unauthenticated,
 }
 
@@ -321,7 +321,7 @@ impl Sessions {
             closing: 0,
             accept_sets: AcceptSets::with_capacity(accept_sets_max),
             timers: TimerWheel::new(index_bound, TIMER_TICK),
-            carriers: Carriers::with_capacity(blocks),
+            partial_frames: PartialFrames::with_capacity(blocks),
             unauthenticated: Unauthenticated::default(),
         }
     }
@@ -507,7 +507,7 @@ impl Sessions {
         release_spare(&mut self.slots);
         self.accept_sets.trim();
         self.timers.trim();
-        self.carriers.clear();
+        self.partial_frames.clear();
         self.unauthenticated = Unauthenticated::default();
     }
 }

@@ -7,7 +7,7 @@ use crate::handler::{Backlog, Held, Lingering};
 use crate::message::Message;
 use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums};
 use crate::session::text::TextStore;
-use crate::session::{Carriers, Sessions};
+use crate::session::{PartialFrames, Sessions};
 use crate::settings::TableSizes;
 use netpoll::BackendConfig;
 
@@ -74,7 +74,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
         addend(
             "sessions and timers",
             tables.connections_max * Sessions::BYTES_PER_CONNECTION
-                + Carriers::bytes(blocks)
+                + PartialFrames::bytes(blocks)
                 + Lingering::bytes(tables.connections_max),
         ),
         addend("names", tables.text_cells_max * TextStore::CELL_BYTES),

@@ -11,14 +11,14 @@ use netpoll::{Buffer, ConnectionId, release_spare};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Carriers {
+pub struct PartialFrames {
     entries: Vec<ConnectionId>,
     capacity: usize,
     /// The next entry that [`Sessions::overdue_carrier`] looks at.
     cursor: usize,
 }
 
-impl Carriers {
+impl PartialFrames {
     /// Bytes of the list for so many blocks.
     pub const fn bytes(blocks: usize) -> usize {
         Self::capacity(blocks) * size_of::<ConnectionId>()
@@ -29,13 +29,13 @@ impl Carriers {
     }
 
     /// A list for the carries that so many blocks allow.
-    pub fn with_capacity(blocks: usize) -> Carriers {
+    pub fn with_capacity(blocks: usize) -> PartialFrames {
         let capacity = Self::capacity(blocks);
-        Carriers { entries: Vec::with_capacity(capacity), capacity, cursor: 0 }
+        PartialFrames { entries: Vec::with_capacity(capacity), capacity, cursor: 0 }
     }
 }
 
-impl Carriers {
+impl PartialFrames {
     /// Drops the remaining entries when there are no sessions, and releases the memory.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
@@ -58,15 +58,18 @@ impl Sessions {
         if is_listed {
             return;
         }
-        if self.carriers.entries.len() == self.carriers.capacity {
+        if self.partial_frames.entries.len() == self.partial_frames.capacity {
             self.drop_stale();
         }
-        debug_assert!(self.carriers.entries.len() < self.carriers.capacity, "more carries than blocks");
-        self.carriers.entries.push(connection);
+        debug_assert!(
+            self.partial_frames.entries.len() < self.partial_frames.capacity,
+            "more carries than blocks"
+        );
+        self.partial_frames.entries.push(connection);
     }
 
     fn drop_stale(&mut self) {
-        let mut entries = std::mem::take(&mut self.carriers.entries);
+        let mut entries = std::mem::take(&mut self.partial_frames.entries);
         entries.retain(|connection| {
             let keeps = carries(self.get(*connection));
             if !keeps && let Some(session) = self.get_mut(*connection) {
@@ -74,15 +77,15 @@ impl Sessions {
             }
             keeps
         });
-        self.carriers.entries = entries;
-        self.carriers.cursor = 0;
+        self.partial_frames.entries = entries;
+        self.partial_frames.cursor = 0;
     }
 
     /// The connection to close first among those that carry and for which `may_go` holds: the
     /// oldest that has not logged in, or else the oldest that has.
     pub fn first_carrier(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
         self.drop_stale();
-        let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
+        let sessions = self.partial_frames.entries.iter().filter_map(|connection| self.get(*connection));
         let is_open = |session: &Session| session.phase == Phase::Open;
         let order = |one: &&Session, other: &&Session| {
             is_open(one).cmp(&is_open(other)).then(one.carry.since().compare(other.carry.since()))
@@ -93,7 +96,7 @@ impl Sessions {
     /// Bytes of the blocks that connections hold for frames that have not come whole, of those for
     /// which `counts` holds.
     pub fn carried_bytes(&self, counts: impl Fn(&Session) -> bool) -> usize {
-        let sessions = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
+        let sessions = self.partial_frames.entries.iter().filter_map(|connection| self.get(*connection));
         let blocks = sessions.filter(|session| counts(session)).filter_map(|session| session.carry.block());
         blocks.map(Buffer::capacity).sum()
     }
@@ -103,8 +106,9 @@ impl Sessions {
     pub fn overdue_carrier(&mut self, deadline: CoarseInstant, count: &mut usize) -> Option<ConnectionId> {
         while *count > 0 {
             *count -= 1;
-            let Some(connection) = self.carriers.entries.get(self.carriers.cursor).copied() else {
-                self.carriers.cursor = 0;
+            let Some(connection) = self.partial_frames.entries.get(self.partial_frames.cursor).copied()
+            else {
+                self.partial_frames.cursor = 0;
                 *count = 0;
                 return None;
             };
@@ -113,13 +117,13 @@ impl Sessions {
                     // While its socket is left unread the rest of the frame can't come.
                     let may_come = session.phase == Phase::Open && !session.flow.is_unread();
                     let is_overdue = may_come && session.carry.since().compare(deadline).is_lt();
-                    self.carriers.cursor += 1;
+                    self.partial_frames.cursor += 1;
                     if is_overdue {
                         return Some(connection);
                     }
                 }
                 _ => {
-                    self.carriers.entries.swap_remove(self.carriers.cursor);
+                    self.partial_frames.entries.swap_remove(self.partial_frames.cursor);
                     if let Some(session) = self.get_mut(connection) {
                         session.carry.unlist();
                     }
@@ -131,7 +135,7 @@ impl Sessions {
 
     /// Whether a connection may carry something.
     pub fn has_carriers(&self) -> bool {
-        !self.carriers.entries.is_empty()
+        !self.partial_frames.entries.is_empty()
     }
 
     /// Every connection that carries is in the list, once.
@@ -145,7 +149,7 @@ impl Sessions {
             assert!(session.carry.is_empty() || is_listed, "{:?} carries unseen", session.connection);
             listed += usize::from(is_listed);
         }
-        let entries = self.carriers.entries.iter().filter_map(|connection| self.get(*connection));
+        let entries = self.partial_frames.entries.iter().filter_map(|connection| self.get(*connection));
         let live = entries.filter(|session| session.phase != Phase::Closing).count();
         assert_eq!(live, listed, "entries of live connections, and sessions that are listed");
     }
