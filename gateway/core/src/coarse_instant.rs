@@ -9,8 +9,8 @@ use std::time::Duration;
 ///
 /// Rounded up, so that what is counted from it is never over early: a time-out may be late by a
 /// tick, and a session is never called idle for longer than it was. There is no order but with a
-/// present at hand: an instant is at most 8.5 years before it ([`CoarseInstant::before`]), and two are
-/// less than half of that apart ([`CoarseInstant::compare`]).
+/// present at hand: an instant is at most 8.5 years before it ([`CoarseInstant::before`]), and two
+/// are less than half of that apart ([`CoarseInstant::compare`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoarseInstant(u32);
 

@@ -2,7 +2,7 @@
 
 use crate::address::WorkerId;
 use crate::handler::Lingering;
-use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums, rooms};
+use crate::router::{Directory, FanoutPlaces, Fanouts, ReceiptCounts, Rooms, rooms};
 use crate::session::text::TextStore;
 use crate::session::{Sessions, User};
 use crate::settings::TableSizes;
@@ -24,7 +24,7 @@ pub struct Shard {
     /// Messages on their way to many.
     pub fanouts: Fanouts,
     /// Outcomes that hosts report one by one.
-    pub sums: Sums,
+    pub receipts: ReceiptCounts,
     /// Connections kept for a moment after their last word.
     pub lingering: Lingering,
 }
@@ -52,7 +52,7 @@ impl Shard {
             texts,
             directory: Directory::with_capacity(tables.names_max),
             fanouts: Fanouts::with_capacity(tables.fanouts(), me, places),
-            sums: Sums::with_capacity(tables.sums_max()),
+            receipts: ReceiptCounts::with_capacity(tables.sums_max()),
             lingering: Lingering::with_capacity(tables.connections_max),
         }
     }
@@ -64,7 +64,7 @@ impl Shard {
         self.rooms.trim();
         self.directory.trim();
         self.fanouts.trim();
-        self.sums.trim();
+        self.receipts.trim();
         self.lingering.trim();
     }
 
@@ -78,7 +78,7 @@ impl Shard {
         self.rooms.invariants();
         self.directory.invariants();
         self.fanouts.invariants(self.rooms.fanout_heads());
-        self.sums.invariants();
+        self.receipts.invariants();
         let (mut memberships, mut cells) = (0, self.rooms.texts().map(|text| text.cells()).sum::<usize>());
         for session in (0..self.sessions.slots()).filter_map(|index| self.sessions.at(index)) {
             let connection = session.connection;

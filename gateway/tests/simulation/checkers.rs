@@ -15,16 +15,18 @@ use netpoll::{Backend, CloseReason, Introspect};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long anything may take once nothing new is begun. Nothing rated takes so long, nor does any time-out but the
-/// idle one; a connect gives up after six seconds.
+/// How long anything may take once nothing new is begun. Nothing rated takes so long, nor does any
+/// time-out but the idle one; a connect gives up after six seconds.
 const REST_WITHIN: Duration = Duration::from_secs(30);
 const TICKS_MAX: u64 = 400_000;
 
-/// How long a session may outlast its token: its end is kept to a quarter of a second, and counted from the verdict.
+/// How long a session may outlast its token: its end is kept to a quarter of a second, and counted
+/// from the verdict.
 const TOKEN_LATE_MAX_MS: u64 = 1000;
 
-/// How long a client that is sent away may take to be gone: one that answers neither the close frame nor FIN is kept for two
-/// seconds (`handler/linger.rs`), and a stalled worker is late by a stall.
+/// How long a client that is sent away may take to be gone: one that answers neither the close
+/// frame nor FIN is kept for two seconds (`handler/linger.rs`), and a stalled worker is late by a
+/// stall.
 const DEPARTURE_MAX: Duration = Duration::from_secs(3);
 
 /// How things stood when a round began.
@@ -227,8 +229,8 @@ impl World {
         self.check_counters();
     }
 
-    /// Nobody came or went: the count of receivers is exact. Of a user or key it is who got the message, whatever accept
-    /// sets and full queues did; of a room its members.
+    /// Nobody came or went: the count of receivers is exact. Of a user or key it is who got the
+    /// message, whatever accept sets and full queues did; of a room its members.
     fn judge_outcome(&self, number: usize) -> bool {
         let message = &self.messages[number];
         let Outcome::Accepted { receivers } = message.outcome else { return false };
@@ -356,8 +358,8 @@ impl World {
         if client.fate == Fate::Left || self.stopping {
             return;
         }
-        // What a client has left unread explains that it is closed as slow, that it hears nothing of its end, and that it speaks
-        // on when it was closed as idle: no other code.
+        // What a client has left unread explains that it is closed as slow, that it hears nothing
+        // of its end, and that it speaks on when it was closed as idle: no other code.
         if client.was_deaf && matches!(client.farewell, None | Some(3002 | 3008)) {
             return;
         }
@@ -365,7 +367,8 @@ impl World {
             let faults = &self.plan.faults;
             // Before the upgrade there are no words.
             let is_wordless = matches!(client.ended_in, Phase::Connecting | Phase::Upgrading);
-            // Answers to a flood may be more than its network takes while the connection lingers: they are before the word.
+            // Answers to a flood may be more than its network takes while the connection lingers:
+            // they are before the word.
             let is_behind_answers = client.fate == Fate::Flooder;
             let explained = match client.end {
                 Some(CloseReason::Refused) => faults.refuse > 0.0 || self.draining,
@@ -407,7 +410,8 @@ impl World {
         assert!(explained, "ends: client {id} was closed with {code} for no reason");
     }
 
-    /// Whether a client may be closed for a frame that has not come whole: where clients that do not read hold the buffers.
+    /// Whether a client may be closed for a frame that has not come whole: where clients that do
+    /// not read hold the buffers.
     fn may_lose_half_frames(&self, client: &Client) -> bool {
         let is_deaf = |client: &Client| client.was_deaf;
         client.ended_in != Phase::Open
@@ -415,9 +419,9 @@ impl World {
             && self.total(|metrics| metrics.shed_frames.get()) > 0
     }
 
-    /// Whether a client that goes on reading may be closed as slow: where queues are so short that answers to what it asked fill
-    /// them, or where its host was stalled for as long as a receiver may take nothing. Else it would pay for a client that does
-    /// not read.
+    /// Whether a client that goes on reading may be closed as slow: where queues are so short that
+    /// answers to what it asked fill them, or where its host was stalled for as long as a receiver
+    /// may take nothing. Else it would pay for a client that does not read.
     fn may_be_slow(&self, client: &Client) -> bool {
         let closes = |reason| self.total(|metrics| metrics.slow_closes_for(reason).get()) > 0;
         let is_short = self.plan.tight || self.plan.backend.send_queue_bytes_max < 100_000;
@@ -426,7 +430,8 @@ impl World {
         (is_short && closes(SlowReason::Replies)) || (took_nothing && closes(SlowReason::Stalled))
     }
 
-    /// Whether its garbage was the beginning of a frame, whose rest was waited for: never for less than the time for a frame.
+    /// Whether its garbage was the beginning of a frame, whose rest was waited for: never for less
+    /// than the time for a frame.
     fn was_left_waiting(&self, client: &Client) -> bool {
         let waited = client.farewell_at.since(client.spoilt_at);
         client.fate == Fate::Garbage && waited >= self.plan.settings.reloadable.frame_timeout
@@ -491,7 +496,7 @@ impl World {
             assert_eq!(shard.sessions.open_count(), 0, "leaks: the count of sessions of {number}");
             assert_eq!(entry.metrics.rate_stopped.get(), 0, "leaks: stopped connections of {number}");
             assert_eq!(shard.sessions.timers.armed(), 0, "leaks: a timer of worker {number}");
-            assert!(shard.sums.is_empty(), "leaks: a sum of outcomes of worker {number}");
+            assert!(shard.receipts.is_empty(), "leaks: a sum of outcomes of worker {number}");
             assert!(shard.sessions.accept_sets.is_unused(), "leaks: an accept set of worker {number}");
             assert_eq!(shard.rooms.memberships_len(), 0, "leaks: memberships of worker {number}");
             assert_eq!(shard.rooms.len(), 0, "leaks: rooms of worker {number}");

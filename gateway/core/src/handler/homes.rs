@@ -98,7 +98,7 @@ impl<B: Backend> Handler<B> {
             // Without room for a sum nobody is asked, and all count as receivers.
             _ => self
                 .shard
-                .sums
+                .receipts
                 .open(origin, count)
                 .map_or(Origin::Nobody, |index| Origin::Sum { home: self.outbox.me(), index }),
         };

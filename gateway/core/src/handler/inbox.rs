@@ -52,7 +52,7 @@ impl<B: Backend> Handler<B> {
                 }
             }
             Message::Outcome { origin: Origin::Sum { index, .. }, result } => {
-                if let Some((origin, sum)) = self.shard.sums.add(index, result) {
+                if let Some((origin, sum)) = self.shard.receipts.add(index, result) {
                     self.report(origin, sum);
                 }
             }

@@ -85,7 +85,7 @@ pub enum Origin {
         /// Its number.
         ticket: u64,
     },
-    /// A home that adds up what several hosts report (`router::Sums`).
+    /// A home that adds up what several hosts report (`router::ReceiptCounts`).
     Sum {
         /// The home.
         home: WorkerId,

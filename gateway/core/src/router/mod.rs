@@ -7,11 +7,11 @@ pub mod directory;
 pub mod fanout;
 mod index_table;
 pub mod places;
+mod receipt_counts;
 pub mod rooms;
-mod sums;
 
 pub use directory::{ClaimError, Directory};
 pub use fanout::Fanouts;
 pub use places::FanoutPlaces;
+pub use receipt_counts::ReceiptCounts;
 pub use rooms::Rooms;
-pub use sums::Sums;

@@ -3,8 +3,8 @@
 //!
 //! A list in no order; each carry knows when it began. An entry stays when its carry is used up,
 //! and is dropped when it is next looked at; `Carry::is_listed` keeps a connection from being in
-//! the list twice. Carries hold a block each, so room for twice as many entries as there are blocks
-//! makes throwing the stale ones out cheap.
+//! the list twice. Carries hold a block each, so a capacity of twice as many entries as there are
+//! blocks makes dropping the stale ones cheap.
 
 use super::{CoarseInstant, Phase, Session, Sessions};
 use netpoll::{Buffer, ConnectionId, release_spare};

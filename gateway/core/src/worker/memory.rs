@@ -5,7 +5,7 @@
 
 use crate::handler::{Backlog, Held, Lingering};
 use crate::message::Message;
-use crate::router::{Directory, FanoutPlaces, Fanouts, Rooms, Sums};
+use crate::router::{Directory, FanoutPlaces, Fanouts, ReceiptCounts, Rooms};
 use crate::session::text::TextStore;
 use crate::session::{PartialFrames, Sessions};
 use crate::settings::TableSizes;
@@ -59,7 +59,7 @@ pub const SIZES: &[(&str, usize)] = &[
     ("idle session", session_bytes(0)),
     ("idle session in three rooms", session_bytes(3)),
     ("fan-out", Fanouts::BYTES_PER_FANOUT),
-    ("outcome", Sums::BYTES_PER_SUM),
+    ("outcome", ReceiptCounts::BYTES_PER_SUM),
     ("message", size_of::<Message>()),
     ("place in a mailbox", netpoll::mailbox_bytes::<Message>()),
 ];
@@ -88,7 +88,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
             "fan-outs",
             tables.fanouts().total() * Fanouts::BYTES_PER_FANOUT + FanoutPlaces::BYTES_PER_WORKER,
         ),
-        addend("outcomes", tables.sums_max() * Sums::BYTES_PER_SUM),
+        addend("outcomes", tables.sums_max() * ReceiptCounts::BYTES_PER_SUM),
         // Messages that wait for room in others' mailboxes, the worker's messages to itself, and
         // what was received and waits for a later turn.
         addend(

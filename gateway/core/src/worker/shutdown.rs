@@ -85,6 +85,6 @@ impl Shutdown {
 fn owes_nothing<B: Backend>(handler: &Handler<B>) -> bool {
     !handler.outbox.has_local()
         && !handler.shard.rooms.has_changes()
-        && handler.shard.sums.is_empty()
+        && handler.shard.receipts.is_empty()
         && handler.verdicts.due() == 0
 }

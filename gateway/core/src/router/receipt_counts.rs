@@ -1,7 +1,7 @@
-//! Sums of outcomes: the home that handed a message to several hosts adds up their reports.
+//! Receipt counts: the home that handed a message to several hosts adds up their reports.
 //!
 //! ```text
-//!   home: open(origin, 3) ── Deliver ×3 ──► hosts ── Outcome ×3 ──► home: add, add, add ── the sum ──► origin
+//!   home: open(origin, 3) ── Deliver ×3 ──► hosts ── Outcome ×3 ──► home: add ×3 ── sum ──► origin
 //! ```
 //!
 //! Every `Deliver` is answered exactly once, also for a connection that is gone, so a record lives
@@ -23,21 +23,21 @@ struct Sum {
     had_no_room: bool,
 }
 
-/// The outcomes that this home adds up.
+/// Outcomes that this home adds up.
 #[derive(Debug)]
-pub struct Sums {
+pub struct ReceiptCounts {
     items: Vec<Sum>,
     free: u32,
     used: usize,
 }
 
-impl Sums {
+impl ReceiptCounts {
     /// Bytes that one takes.
     pub const BYTES_PER_SUM: usize = size_of::<Sum>();
 
     /// Room for so many at a time.
-    pub fn with_capacity(capacity: usize) -> Sums {
-        Sums { items: Vec::with_capacity(capacity), free: NONE, used: 0 }
+    pub fn with_capacity(capacity: usize) -> ReceiptCounts {
+        ReceiptCounts { items: Vec::with_capacity(capacity), free: NONE, used: 0 }
     }
 
     /// Begins a sum of `reports` (at least one) for `origin`; `None` when the table is full.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_last_report_brings_the_sum_and_frees_the_record() {
-        let mut sums = Sums::with_capacity(2);
+        let mut sums = ReceiptCounts::with_capacity(2);
         let origin = |ticket| Origin::Control { ticket };
         let one = sums.open(origin(1), 2).unwrap();
         let two = sums.open(origin(2), 1).unwrap();
