@@ -3,14 +3,15 @@
 //! At most [`BURST`] discards at once and [`PER_MS`] a millisecond, of all connections of a backend
 //! together, each of at most 16 KiB: bursts of 4 MiB, then 64 MB/s. The first discard of a
 //! connection is free. Until its turn a connection is left unread, so its peer's own window stops
-//! it; the time that its owner gives it goes on. Peers that send without a pause after their end so
-//! take a bounded part of the thread, however many they are, and what an honest peer had under way
-//! is discarded at once.
+//! it; the time that its owner gives it goes on. At most [`WAITING_MAX`] wait: further ones discard
+//! without it, for one that is neither read nor in line would hide its peer's end. Peers that send
+//! without a pause after their end so take a bounded part of the thread, and what an honest peer had
+//! under way is discarded at once.
 //!
 //! ```text
 //!   discarded ─► time has paid for one more ─────────────────► discard again
 //!            └─► it has not ─► wait in line ── time ─────────► discard again
-//!                          └─► the line is full: left unread until the owner closes
+//!                          └─► the line is full ─────────► discard again, unpaid
 //! ```
 
 use crate::fifo::Fifo;
@@ -46,7 +47,7 @@ impl Discards {
     }
 
     /// Takes one of the discards that are paid for at `now`; false when there is none.
-    pub(crate) fn take(&mut self, now: Timestamp) -> bool {
+    fn take(&mut self, now: Timestamp) -> bool {
         let now = now.as_nanos();
         let due = now.saturating_sub(self.paid) / EACH;
         self.left += due;
@@ -59,8 +60,13 @@ impl Discards {
         had
     }
 
+    /// Whether a connection goes on discarding at `now`; if not, it was put in line.
+    pub(crate) fn goes_on(&mut self, id: ConnectionId, now: Timestamp) -> bool {
+        self.take(now) || !self.wait_in_line(id)
+    }
+
     /// Puts a connection in line; false when the line is full.
-    pub(crate) fn wait_in_line(&mut self, id: ConnectionId) -> bool {
+    fn wait_in_line(&mut self, id: ConnectionId) -> bool {
         let has_room = self.waiting.len() < self.waiting.capacity();
         if has_room {
             self.waiting.push_back(id);
@@ -113,6 +119,7 @@ mod tests {
         while discards.take(at(0)) {}
         let ids = [0, 1, 2].map(|index| ConnectionId::new(index, 1));
         assert_eq!(ids.map(|id| discards.wait_in_line(id)), [true, true, false]);
+        assert!(discards.goes_on(ids[2], at(0)), "one that is not in line goes on, or its end is hidden");
         assert_eq!(discards.allow(Duration::from_secs(1)), REST);
         assert_eq!(discards.next(|| at(100)), None);
         assert_eq!([250, 260, 500].map(|now| discards.next(|| at(now))), [Some(ids[0]), None, Some(ids[1])]);

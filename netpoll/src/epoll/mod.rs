@@ -365,9 +365,8 @@ impl EpollBackend {
                 let more = count == socket::DISCARD_MAX || slot.peer_done;
                 self.common.counters.receives += 1;
                 self.common.counters.receive_bytes += count as u64;
-                if !self.common.discards.take(self.clock.now()) {
-                    slot.in_ready = true; // in line for it, or left unread
-                    self.common.discards.wait_in_line(connection);
+                if !self.common.discards.goes_on(connection, self.clock.now()) {
+                    slot.in_ready = true; // in line
                 } else if more {
                     self.mark_ready(connection);
                 }

@@ -207,11 +207,10 @@ impl SimBackend {
     /// for.
     fn discard_one(&mut self, core: &mut Core, connection: ConnectionId, socket: SocketId) {
         let result = core.receive(socket, &mut [0; 4096]);
-        let is_over =
-            matches!(result, Ok(1..)) && !self.common.discards.take(Timestamp::from_nanos(core.now));
-        if let Some(slot) = self.common.table.get_mut(connection).filter(|_| is_over) {
-            slot.in_ready = true; // in line for it, or left unread
-            self.common.discards.wait_in_line(connection);
+        let now = Timestamp::from_nanos(core.now);
+        let waits = matches!(result, Ok(1..)) && !self.common.discards.goes_on(connection, now);
+        if let Some(slot) = self.common.table.get_mut(connection).filter(|_| waits) {
+            slot.in_ready = true; // in line
         }
         self.received(core, connection, result);
     }

@@ -266,12 +266,13 @@ impl UringBackend {
     /// Bytes were discarded of a connection that was finished. A receive that goes on by
     /// itself is ended: discards go one by one, as they are paid for.
     fn discarded(&mut self, id: ConnectionId, goes_on: bool) {
+        if !self.common.table.get(id).is_some_and(|slot| slot.life.state.receives()) {
+            return; // it is closing, and pays for nothing more
+        }
         if goes_on {
             self.mark(id, Todo::DEMOTE);
-        } else if self.common.discards.take(self.clock.now()) {
+        } else if self.common.discards.goes_on(id, self.clock.now()) {
             self.rearm(id);
-        } else {
-            self.common.discards.wait_in_line(id);
         }
     }
 
