@@ -22,7 +22,7 @@ use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
 use gateway_proto::preface::Preface;
-use netpoll::{Backend, Buffer, ConnectionId};
+use netpoll::{Backend, Buffer, ConnectionId, PoolSet};
 use std::time::Duration;
 
 /// How often a worker reports connections that speak another protocol.
@@ -89,7 +89,9 @@ impl<B: Backend> Handler<B> {
     /// Bytes of a connection.
     pub(crate) fn received(&mut self, connection: ConnectionId, mut buffer: Buffer) {
         let Some((phase, listener, is_behind)) = self.count_bytes(connection, buffer.len()) else { return };
-        if is_behind {
+        if is_behind && phase == Phase::Closing {
+            self.catch_up(connection); // what waits is discarded
+        } else if is_behind {
             match self.wait_behind(connection, buffer) {
                 None => return,
                 Some(back) => buffer = back,
@@ -162,7 +164,7 @@ impl<B: Backend> Handler<B> {
                 }
                 Intake::Over => return self.discard_until_close(connection, buffer.as_slice()),
             };
-            if self.has_had_its_part(&sender) {
+            if self.has_had_its_part(&sender, &buffer) {
                 return self.leave_for_later(Rest::Stream(buffer));
             }
             let limits = C::limits(self, &sender);
@@ -190,10 +192,13 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Whether the receive at hand has had its part, so that what is left of it has to wait.
+    /// Whether the receive at hand has had its part, so that `left` of it has to wait. A block that is
+    /// no receive buffer never waits: it is one message, of a pool that others are short of sooner.
     #[inline]
-    pub(super) fn has_had_its_part(&self, sender: &Sender) -> bool {
-        self.turn.backlog.is_used_up() && matches!(sender, Sender::Open(_))
+    pub(super) fn has_had_its_part(&mut self, sender: &Sender, left: &Buffer) -> bool {
+        self.turn.backlog.is_used_up()
+            && matches!(sender, Sender::Open(_))
+            && self.io.pools().is_of(left, PoolSet::RECEIVE)
     }
 
     /// Handles what was left of an earlier receive.

@@ -57,8 +57,8 @@ impl<B: Backend> Handler<B> {
     fn end_wait(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         session.flow.set_behind(false);
-        if session.is_open() && !session.flow.is_unread() {
-            self.io.set_receiving(connection, true);
+        if session.is_open() {
+            self.receive_again(connection);
         }
     }
 

@@ -190,7 +190,7 @@ impl<B: Backend> Handler<B> {
                 }
                 Intake::Over => return Intake::Over,
             };
-            if self.has_had_its_part(&sender) {
+            if self.has_had_its_part(&sender, &buffer) {
                 buffer.advance(start);
                 self.leave_for_later(Rest::Message(buffer));
                 return Intake::From(sender);
