@@ -1,7 +1,8 @@
 //! What `gateway --version` says of the build: commit and its date, target, compiler.
 //!
-//! Without a repository, as in a tarball or an image's build, `GATEWAY_COMMIT` and `GATEWAY_COMMIT_DATE` say it, else nobody
-//! knows. Debug builds do not ask: each commit would build the crate anew.
+//! Without a repository, as in a tarball or an image's build, `GATEWAY_COMMIT` and
+//! `GATEWAY_COMMIT_DATE` say it, else nobody knows. Debug builds do not ask: each commit would
+//! build the crate anew.
 
 use std::process::Command;
 
@@ -26,9 +27,11 @@ fn given(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// Commit and day of the repository that the sources are in, with a mark when they were changed since.
+/// Commit and day of the repository that the sources are in, with a mark when they were changed
+/// since.
 fn of_repository() -> (String, String) {
-    // A checkout moves HEAD, a commit the branch that it names; an edit makes the mark true or false.
+    // A checkout moves HEAD, a commit the branch that it names; an edit makes the mark true or
+    // false.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", name]) {
             println!("cargo::rerun-if-changed={path}");

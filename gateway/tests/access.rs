@@ -1,4 +1,5 @@
-//! What one client may do to another where tokens say who clients are: keys, rooms, and operations of services.
+//! What one client may do to another where tokens say who clients are: keys, rooms, and operations
+//! of services.
 
 mod common;
 
@@ -17,7 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const SECRET: &str = "correct-horse-battery-staple-0123456789";
 
-/// Runs a case on both backends of the kernel, with two workers: keys, users and rooms are at home on either.
+/// Runs a case on both backends of the kernel, with two workers: keys, users and rooms are at home
+/// on either.
 fn on_both(sets: &[&str], case: impl Fn(&Running)) {
     for backend in ["io.backend=epoll", "io.backend=io_uring"] {
         let mut all = vec![backend, "auth.mode=jwt", "auth.service_scope=gateway:send", "io.workers=2"];
@@ -251,7 +253,8 @@ fn public_key(kid: &str) -> Value {
         "x": "jCxVqxn9pEVDLacbH7sXpOtff3uqgowPAJwmWMncmR0", "y": "hCQ-4hJFxp1VQw1ZZJ4kFI2h-2ibKeaNvvYP0uJFsNw" })
 }
 
-/// A signing key has leaked: it is taken out of the set, and the sessions that it opened are closed, those and no others.
+/// A signing key has leaked: it is taken out of the set, and the sessions that it opened are
+/// closed, those and no others.
 #[test]
 fn sessions_of_a_key_that_leaked_are_closed_after_it_was_removed() {
     let folder = Folder::new("leaked-key");

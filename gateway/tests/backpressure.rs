@@ -1,7 +1,9 @@
-//! Messages that have to wait: whoever posts most waits or is refused, and bystanders notice nothing.
+//! Messages that have to wait: whoever posts most waits or is refused, and bystanders notice
+//! nothing.
 //!
-//! A bystander sends one message at a time. It is answered with success however much others send at the same time, and so is a
-//! push of the control thread. Nothing here looks at a clock: bystanders speak for as long as a flood lasts.
+//! A bystander sends one message at a time. It is answered with success however much others send at
+//! the same time, and so is a push of the control thread. Nothing here looks at a clock: bystanders
+//! speak for as long as a flood lasts.
 
 mod common;
 
@@ -36,7 +38,8 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A gateway whose senders have no rate: what the queues do is shown by senders that nothing else slows.
+/// A gateway whose senders have no rate: what the queues do is shown by senders that nothing else
+/// slows.
 fn start(backend: &BackendChoice, adjust: impl FnOnce(&mut WorkerSettings)) -> Gateway {
     let mut settings = settings(2, 128);
     settings.reloadable.rate = RateLimits::NONE;
@@ -142,7 +145,8 @@ impl Bystander {
         }
     }
 
-    /// Sends a message, enters a room and leaves it: all of it succeeds. Returns to how many the message went.
+    /// Sends a message, enters a room and leaves it: all of it succeeds. Returns to how many the
+    /// message went.
     fn speak(&mut self, target: Target<'_>, room: &str, sequence: i32) -> u32 {
         let reply = self.ask(Operation::SEND_MESSAGE, sequence, &send_message(target, b"hello", false));
         let reply = SendMessageReply::parse(&reply).unwrap();
@@ -166,7 +170,8 @@ impl Bystander {
     }
 }
 
-/// Calls `round` with a number for as long as `flooders` write `bytes`, `times` each, and once more after it.
+/// Calls `round` with a number for as long as `flooders` write `bytes`, `times` each, and once more
+/// after it.
 fn beside_a_flood(flooders: &[Client], bytes: &[u8], times: usize, mut round: impl FnMut(i32)) {
     let left = AtomicUsize::new(flooders.len());
     let failed = AtomicBool::new(false);

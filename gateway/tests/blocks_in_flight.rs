@@ -1,5 +1,6 @@
-//! In poll mode what is in flight stays in the gateway's blocks. When those run short among clients that take all that they are
-//! sent, frames wait until blocks come home, and nobody is closed. Over a cable in memory, in virtual time.
+//! In poll mode what is in flight stays in the gateway's blocks. When those run short among clients
+//! that take all that they are sent, frames wait until blocks come home, and nobody is closed. Over
+//! a cable in memory, in virtual time.
 
 mod common;
 

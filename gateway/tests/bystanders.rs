@@ -1,5 +1,5 @@
-//! What one client takes does not keep another from it: an address beside one that has all it may, and a place in the table of
-//! connections beside those that linger in it.
+//! What one client takes does not keep another from it: an address beside one that has all it may,
+//! and a place in the table of connections beside those that linger in it.
 
 mod common;
 
@@ -28,7 +28,8 @@ on_each_backend!(
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-/// Another address of the loopback interface, by its last byte; a link to a network namespace has one address only.
+/// Another address of the loopback interface, by its last byte; a link to a network namespace has
+/// one address only.
 fn other_address(backend: &BackendChoice) -> Option<u8> {
     match backend {
         BackendChoice::Epoll | BackendChoice::Uring(_) => Some(2),
@@ -58,7 +59,8 @@ fn an_address_that_has_all_its_connections_leaves_others_theirs(backend: &Backen
     let gateway = Gateway::start_on(backend, settings);
     let mut greedy: Vec<Client> = (1..=5).map(|mid| gateway.login(mid, "")).collect();
     let mut bystanders: Vec<Client> = Vec::new();
-    // One of each in turn: the greedy address is refused each time, the other one never, up to its own share.
+    // One of each in turn: the greedy address is refused each time, the other one never, up to its
+    // own share.
     for mid in 100..100 + i64::from(SHARE) {
         is_refused(&mut gateway.client());
         let mut client = Client::connect_from(other, gateway.addresses[0]);
@@ -106,7 +108,8 @@ fn wait_until(done: impl Fn() -> bool, what: &str) {
     }
 }
 
-/// The verifier does not run until all have asked, so its queue is as full as the flood can make it.
+/// The verifier does not run until all have asked, so its queue is as full as the flood can make
+/// it.
 fn an_address_that_floods_the_verifier_leaves_others_a_place(backend: &BackendChoice) {
     const SHARE: usize = PLACES / 2 + 1; // as many as are left, when it has them
     let Some(other) = other_address(backend) else { return };
@@ -145,8 +148,9 @@ fn expect_last_word(client: &mut WebSocket) {
     while !matches!(client.read(), Said::Close(Some(CloseCode::KICKED))) {}
 }
 
-/// A full table of connections that were closed and never answer, and newcomers that need their places again and again: a bystander
-/// keeps its own, and one that is closed meanwhile hears its last word whole, and a clean end.
+/// A full table of connections that were closed and never answer, and newcomers that need their
+/// places again and again: a bystander keeps its own, and one that is closed meanwhile hears its
+/// last word whole, and a clean end.
 fn places_that_linger_cost_others_neither_theirs_nor_their_last_word(backend: &BackendChoice) {
     const PLACES: usize = 16;
     let gateway = Gateway::start_on(backend, settings(1, PLACES));

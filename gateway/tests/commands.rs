@@ -1,5 +1,5 @@
-//! The commands of somebody's first hour, as they are typed: `init`, `token`, `run`, `tail`, `push`, `health`, and what the
-//! program says of itself.
+//! The commands of somebody's first hour, as they are typed: `init`, `token`, `run`, `tail`,
+//! `push`, `health`, and what the program says of itself.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! What an operator reads when a configuration is wrong: exact texts, all at once, and the same from every command.
+//! What an operator reads when a configuration is wrong: exact texts, all at once, and the same
+//! from every command.
 
 use gateway_config::{Config, Sources, fuzzing};
 use std::fs;
@@ -421,7 +422,8 @@ fn a_large_file_of_junk_is_refused_at_once() {
     let start = std::time::Instant::now();
     let refused = Config::load(&sources, &|_| Err(io::ErrorKind::NotFound.into())).unwrap_err();
     assert_eq!(refused.0.len(), 40_000);
-    // It took the best part of a minute, in a release build, when every key was compared with every other.
+    // It took the best part of a minute, in a release build, when every key was compared with every
+    // other.
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 

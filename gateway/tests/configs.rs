@@ -1,5 +1,6 @@
-//! What is in `configs/`, held against the program: every profile passes `gateway check`, every metric that a rule or
-//! the dashboard names exists, and Prometheus' own tool accepts and tests the rules.
+//! What is in `configs/`, held against the program: every profile passes `gateway check`, every
+//! metric that a rule or the dashboard names exists, and Prometheus' own tool accepts and tests the
+//! rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -75,7 +76,8 @@ fn every_profile_passes_the_check() {
     let api_key = format!("control.api_key_file={}", scratch.file("api_key", "an api key of some length"));
     let pem = format!("auth.key_file={}", scratch.file("key.pem", PUBLIC_KEY));
     let jwks = format!("auth.jwks_file={}", scratch.file("jwks.json", JWKS));
-    // A million connections need more descriptors than a test may count on; the sums are the same for fewer.
+    // A million connections need more descriptors than a test may count on; the sums are the same
+    // for fewer.
     let edge = [jwks, api_key.clone(), "limits.connections_max=2000".into(), "io.backend=auto".into()];
     let profiles: [(&str, Vec<String>); 3] = [
         ("gateway.dev.toml", vec![]),
@@ -183,7 +185,8 @@ fn control_address(child: &mut Child) -> String {
     panic!("no control port in the start screen:\n{seen}");
 }
 
-/// Words of a text that look like metrics: those of the gateway, of its process, and the recorded ones.
+/// Words of a text that look like metrics: those of the gateway, of its process, and the recorded
+/// ones.
 fn metric_names(text: &str) -> BTreeSet<String> {
     let words = text.split(|one: char| !(one.is_ascii_alphanumeric() || one == '_' || one == ':'));
     let is_metric = |word: &&str| {
@@ -226,7 +229,8 @@ fn rules_and_dashboard_use_metrics_that_exist() {
         assert!(Instant::now() < deadline, "never ready");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Requests are counted when they have been answered, and workers publish their counts ten times a second.
+    // Requests are counted when they have been answered, and workers publish their counts ten times
+    // a second.
     std::thread::sleep(Duration::from_millis(500));
     gateway.get("/metrics");
     let offered = offered(&gateway.get("/metrics"));
@@ -396,8 +400,8 @@ fn examples_of_the_protocols_description_are_test_vectors() {
     assert!(strange.is_empty(), "not among the vectors: {strange:#?}");
 }
 
-/// The image is built from what its Dockerfile copies: every member of the workspace, whose manifests cargo reads, and every file that a
-/// source includes from outside its crate.
+/// The image is built from what its Dockerfile copies: every member of the workspace, whose
+/// manifests cargo reads, and every file that a source includes from outside its crate.
 #[test]
 fn the_image_is_built_from_all_that_the_build_reads() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

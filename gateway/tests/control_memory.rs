@@ -1,4 +1,5 @@
-//! Memory of the whole program while its control port is abused: it stays within the sum that it prints at its start.
+//! Memory of the whole program while its control port is abused: it stays within the sum that it
+//! prints at its start.
 
 #![allow(unreachable_pub)]
 
@@ -68,7 +69,8 @@ fn send_unread(stream: &mut TcpStream, bytes: &[u8]) {
     }
 }
 
-/// Floods the port with `request`, pipelined and never read; a second round goes away in the middle.
+/// Floods the port with `request`, pipelined and never read; a second round goes away in the
+/// middle.
 fn flood(request: &str) {
     let running = Running::start(&["io.workers=1"]);
     let address = running.address("control=");
@@ -140,7 +142,8 @@ fn pushes_whose_answers_are_not_read_stay_within_the_sum() {
     ));
 }
 
-/// Large requests that never end share a bound; a caller with a large request of its own is still served.
+/// Large requests that never end share a bound; a caller with a large request of its own is still
+/// served.
 #[test]
 fn requests_that_never_end_stay_within_the_sum_and_make_room() {
     let running = Running::start(&["io.workers=1", "control.body_timeout_ms=600000"]);
@@ -181,7 +184,8 @@ fn waits(stream: &mut TcpStream) -> bool {
     read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
-/// Heads are held while the body is awaited: in the target, in fields, and behind them. Each is counted, or refused.
+/// Heads are held while the body is awaited: in the target, in fields, and behind them. Each is
+/// counted, or refused.
 #[test]
 fn large_heads_whose_body_does_not_come_are_counted() {
     const HEADS: usize = 300;
@@ -226,7 +230,8 @@ fn large_heads_whose_body_does_not_come_are_counted() {
             let late = start.elapsed() > Duration::from_secs(20);
             assert!(!late, "kind {kind}: {waiting} wait with {each} bytes each, {counted} are counted");
         }
-        // What a connection has of its own, and what is counted; malloc and the kernel's pages round up.
+        // What a connection has of its own, and what is counted; malloc and the kernel's pages
+        // round up.
         let own = (HEADS * (16 << 10)) as u64;
         assert!(
             most - before <= own + 2 * (4 << 20) + (8 << 20),

@@ -1,4 +1,5 @@
-//! What the control thread asks of workers: broadcasts, pushes, kicks, inspections, drains. And slow consumers.
+//! What the control thread asks of workers: broadcasts, pushes, kicks, inspections, drains. And
+//! slow consumers.
 
 mod common;
 
@@ -201,7 +202,8 @@ fn a_made_key_finds_its_connection_and_may_be_brought_again(backend: &BackendCho
     };
     assert_eq!(to_key(b"made"), Ok(1));
     assert_eq!(first.read().body, b"made");
-    // Its owner comes back with the key, as clients do that were told theirs: the earlier connection goes.
+    // Its owner comes back with the key, as clients do that were told theirs: the earlier
+    // connection goes.
     let mut again = gateway.client();
     again.login(2, &key, "");
     assert_eq!(close_code(&mut first), CloseCode::REPLACED);
@@ -315,7 +317,8 @@ fn a_slow_consumer_loses_droppable_messages_or_its_connection(backend: &BackendC
         last = Some(round);
     }
     assert_eq!(slow.ask(Operation::HEARTBEAT, 3, b"").sequence, 3);
-    // Not droppable: refused, until it has taken nothing for a time; then it is closed, and the metrics say why.
+    // Not droppable: refused, until it has taken nothing for a time; then it is closed, and the
+    // metrics say why.
     let until = Instant::now() + Duration::from_secs(60);
     while metrics.slow_closes_in_all() == 0 {
         assert!(Instant::now() < until, "a receiver that takes nothing was never closed");

@@ -1,4 +1,5 @@
-//! What connections share, and nobody keeps from others: slots, text, rooms, memberships, accept sets, fan-outs.
+//! What connections share, and nobody keeps from others: slots, text, rooms, memberships, accept
+//! sets, fan-outs.
 
 mod common;
 
@@ -56,7 +57,8 @@ fn who_says_nothing_keeps_nobody_out(backend: &BackendChoice) {
     drop(silent);
 }
 
-/// Connections that are closed already, and whose end the backend has not reported yet, are not closed for again.
+/// Connections that are closed already, and whose end the backend has not reported yet, are not
+/// closed for again.
 fn as_many_slots_are_freed_as_are_short(backend: &BackendChoice) {
     let mut settings = settings(1, 64);
     settings.reloadable = Reloadable { auth_timeout: Duration::from_secs(600), ..settings.reloadable };
@@ -178,8 +180,9 @@ fn memberships_of_some_leave_others_a_room(backend: &BackendChoice) {
     assert!(refused > 40, "{refused} of 124: those who are in many were refused");
 }
 
-/// Tables as small as the guarantee allows, and connections that take what they get: rooms of their own, rooms in pairs, long
-/// names. Each newcomer enters a room at its login and another one, both of which no other connection is in.
+/// Tables as small as the guarantee allows, and connections that take what they get: rooms of their
+/// own, rooms in pairs, long names. Each newcomer enters a room at its login and another one, both
+/// of which no other connection is in.
 fn rooms_of_some_leave_each_connection_two(backend: &BackendChoice) {
     for workers in [1, 2] {
         let connections = 64;
@@ -257,7 +260,8 @@ fn accept_sets_of_an_address_leave_others_theirs(backend: &BackendChoice) {
     }
 }
 
-/// More pushes to one room than there are fan-outs, in slices of one delivery: whatever else comes must not wait for them.
+/// More pushes to one room than there are fan-outs, in slices of one delivery: whatever else comes
+/// must not wait for them.
 fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendChoice) {
     let mut settings = settings(2, 64);
     settings.tables.fanouts_max = 64;
@@ -302,8 +306,8 @@ fn a_flood_to_a_room_keeps_nobody_from_logging_in_and_talking(backend: &BackendC
     assert_eq!(arrived, accepted);
 }
 
-/// One room takes all the fan-outs that it gets, on both workers. Another, to which little is said, is refused nothing, and what
-/// was accepted arrives at every member, in its order.
+/// One room takes all the fan-outs that it gets, on both workers. Another, to which little is said,
+/// is refused nothing, and what was accepted arrives at every member, in its order.
 fn a_flood_to_one_room_costs_another_none_of_its_messages(backend: &BackendChoice) {
     let mut settings = settings(2, 64);
     settings.tables.fanouts_max = 64;

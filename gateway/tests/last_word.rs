@@ -1,5 +1,6 @@
-//! A connection that the server ends hears why, however much its client writes meanwhile, and ends without a reset: over WebSocket
-//! behind the client's close frame (RFC 6455 §7.1.2), over TCP by a half-close. And those that are waited for take nobody's place.
+//! A connection that the server ends hears why, however much its client writes meanwhile, and ends
+//! without a reset: over WebSocket behind the client's close frame (RFC 6455 §7.1.2), over TCP by a
+//! half-close. And those that are waited for take nobody's place.
 
 mod common;
 
@@ -70,7 +71,8 @@ fn metric(gateway: &Gateway, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
     gateway.threads.as_ref().unwrap().metrics.iter().map(|metrics| of(metrics)).sum()
 }
 
-/// `before` is what the client has sent when it is closed, `after` what it still sends before its close frame.
+/// `before` is what the client has sent when it is closed, `after` what it still sends before its
+/// close frame.
 fn answered(gateway: &Gateway, mid: i64, before: &[u8], after: &[u8]) {
     let mut client = WebSocket::login(gateway.addresses[1], mid, "");
     client.write(before);

@@ -1,9 +1,11 @@
-//! docs/memory.md against the code: each figure of its tables of user space is the size of what it names.
+//! docs/memory.md against the code: each figure of its tables of user space is the size of what it
+//! names.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-/// `(name, bytes)` of each row whose first column is a name in backticks, between the marks of checked tables.
+/// `(name, bytes)` of each row whose first column is a name in backticks, between the marks of
+/// checked tables.
 fn rows(text: &str) -> Vec<(String, String)> {
     let mut rows = vec![];
     let mut is_checked = false;

@@ -77,7 +77,8 @@ fn a_gateway_serves_when_its_log_cannot_be_written() {
             std::thread::sleep(Duration::from_millis(20));
         }
         signal(&child, "-HUP");
-        // The lines are written by a thread of their own, which may not have come to the first one yet.
+        // The lines are written by a thread of their own, which may not have come to the first one
+        // yet.
         let dropped = || {
             let metrics = get(&address, "/metrics").unwrap();
             let value =
@@ -136,7 +137,8 @@ fn commands_end_quietly_when_their_reader_has_gone() {
     assert_eq!(wrong.stderr(full()).status().unwrap().code(), Some(2));
 }
 
-// Without descriptors nothing can be accepted, ten times a second: said, and not ten times a second.
+// Without descriptors nothing can be accepted, ten times a second: said, and not ten times a
+// second.
 #[test]
 fn ports_that_cannot_accept_say_so_once_in_a_while() {
     let mut child = gateway("run", &["io.workers=1", "io.backend=epoll"]).spawn().unwrap();

@@ -1,4 +1,5 @@
-//! A process that is stopped and goes on: what clients sent meanwhile is read before their time is up.
+//! A process that is stopped and goes on: what clients sent meanwhile is read before their time is
+//! up.
 
 mod common;
 
@@ -13,7 +14,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-/// Of logins, and of silence. Long, so that no busy machine makes a client miss it before the process is stopped.
+/// Of logins, and of silence. Long, so that no busy machine makes a client miss it before the
+/// process is stopped.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bounds a hang, not a time.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,4 +1,5 @@
-//! What a process inherits or is handed by its operator must not take its signals, its memory or its life.
+//! What a process inherits or is handed by its operator must not take its signals, its memory or
+//! its life.
 
 mod common;
 
@@ -102,7 +103,8 @@ fn put(kind: &str, path: &Path) {
     }
 }
 
-// The control thread serves /healthz, signals and the service manager's watchdog: it waits for no file.
+// The control thread serves /healthz, signals and the service manager's watchdog: it waits for no
+// file.
 #[test]
 fn a_reload_never_waits_for_a_file_and_reads_none_without_an_end() {
     let folder = Folder::new("endless");

@@ -1,5 +1,5 @@
-//! How much a connection may send: the burst, the socket left unread, the refusals, the close; and what may be said wrongly, or
-//! before the login.
+//! How much a connection may send: the burst, the socket left unread, the refusals, the close; and
+//! what may be said wrongly, or before the login.
 
 mod common;
 
@@ -156,13 +156,15 @@ fn whoever_goes_on_is_refused_and_then_closed(backend: &BackendChoice) {
     assert_eq!(count(&gateway, |one| one.rate_closed.get()), 1);
     assert!(count(&gateway, |one| one.rate_slowed.get()) > 0, "it was slowed before it was told");
     assert_eq!(count(&gateway, |one| one.rate_stopped.get()), 0);
-    // The receiver stays, and has what was answered; and what was on its way when the sender was closed.
+    // The receiver stays, and has what was answered; and what was on its way when the sender was
+    // closed.
     victim.send(Operation::HEARTBEAT, 1, b"");
     let pushes = std::iter::repeat_with(|| victim.read()).take_while(|frame| frame.operation == 1000).count();
     assert!(pushes >= sent, "{pushes} came of {sent}");
 }
 
-/// A connection that is left unread for longer than the idle time is not idle, and may complete its frame.
+/// A connection that is left unread for longer than the idle time is not idle, and may complete its
+/// frame.
 fn a_stop_is_no_silence(backend: &BackendChoice) {
     let mut settings = settings(1, 8);
     settings.reloadable.rate = messages(16, 16);
@@ -213,7 +215,8 @@ fn the_connections_of_a_user_share_its_rate(backend: &BackendChoice) {
     }
 }
 
-/// The connection that brings a key again has its part of its user's rate, whatever order the homes of key and user answer in.
+/// The connection that brings a key again has its part of its user's rate, whatever order the homes
+/// of key and user answer in.
 fn a_key_that_is_taken_over_again_and_again_gains_no_rate(backend: &BackendChoice) {
     // Time pays next to nothing.
     let limits = RateLimits { user_messages_per_second: 3, ..messages(3, 300) };
@@ -238,7 +241,8 @@ fn a_key_that_is_taken_over_again_and_again_gains_no_rate(backend: &BackendChoic
     }
 }
 
-/// A client that shapes its messages to the documented rate: the burst at once, then as many as time pays for.
+/// A client that shapes its messages to the documented rate: the burst at once, then as many as
+/// time pays for.
 fn a_client_that_keeps_to_its_rate_is_never_refused(backend: &BackendChoice) {
     let limits = RateLimits { refuse_after_ticks: 8, close_after_ticks: 24, ..messages(100, 200) };
     let gateway = limited(backend, 1, limits);

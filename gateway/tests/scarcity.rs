@@ -1,5 +1,5 @@
-//! Memory runs short: strangers are turned away with a reason, then messages are shed, then slow receivers go; who reads
-//! what he is sent notices nothing.
+//! Memory runs short: strangers are turned away with a reason, then messages are shed, then slow
+//! receivers go; who reads what he is sent notices nothing.
 
 mod common;
 
@@ -134,7 +134,8 @@ fn droppable_messages_are_shed_for_slow_receivers_only(backend: &BackendChoice) 
     to_room(&mut sender, b"before");
     assert_eq!(quick.read().body, b"before");
     signal.publish(Level::Shed, ROOM_MAX);
-    // A turn that had begun has ended with the first answer, so all have heard of it with the third.
+    // A turn that had begun has ended with the first answer, so all have heard of it with the
+    // third.
     for sequence in 0..3 {
         assert_eq!(quick.ask(Operation::HEARTBEAT, sequence, b"").operation, 3);
     }

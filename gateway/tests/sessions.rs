@@ -285,7 +285,8 @@ fn a_login_that_finds_the_verifiers_queue_full_is_counted(backend: &BackendChoic
     assert_eq!((metrics.verifier_overloads.get(), metrics.auth_failures.get()), (1, 1));
 }
 
-/// With three devices on different workers, some of which do not take the operation, and one that left.
+/// With three devices on different workers, some of which do not take the operation, and one that
+/// left.
 fn receivers_are_those_who_accept_the_message(backend: &BackendChoice) {
     for workers in [1, 3] {
         let gateway = Gateway::start_on(backend, settings(workers, 64));

@@ -1,4 +1,5 @@
-//! No connection pays for another's queue: receivers that never read fill what all share, and bystanders do not notice.
+//! No connection pays for another's queue: receivers that never read fill what all share, and
+//! bystanders do not notice.
 
 mod common;
 
@@ -113,8 +114,8 @@ fn beat(client: &mut Client, sequence: i32) {
     }
 }
 
-/// Publishes to the room until the receivers' sockets take no more, then `count` small messages; after each hundred of them the
-/// bystanders' heartbeats are answered and a newcomer logs in.
+/// Publishes to the room until the receivers' sockets take no more, then `count` small messages;
+/// after each hundred of them the bystanders' heartbeats are answered and a newcomer logs in.
 fn flood(gateway: &Gateway, publisher: &mut Client, bystanders: &mut [Client], count: usize) {
     let large = to_room(&[7; 2000]);
     let until = Instant::now() + Duration::from_secs(60);
@@ -174,7 +175,8 @@ fn receivers_that_take_nothing_are_closed_where_messages_may_not_be_lost(backend
     drop(hogs);
 }
 
-/// A receiver that reads as fast as it can is not slow, however full a burst makes its queue for a moment.
+/// A receiver that reads as fast as it can is not slow, however full a burst makes its queue for a
+/// moment.
 fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
     let gateway = start(backend, SlowConsumer::Close, |config| config.send_queue_bytes_max = 128 << 10);
     let mut victim = gateway.login(1, "hot");
@@ -209,8 +211,8 @@ fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
     assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
 }
 
-/// Messages of users fill the queue of a receiver that has not had the time to be slow. Their senders are told; the sender of a message to
-/// its room is not, so that one has to arrive.
+/// Messages of users fill the queue of a receiver that has not had the time to be slow. Their
+/// senders are told; the sender of a message to its room is not, so that one has to arrive.
 fn a_flood_of_users_costs_a_receiver_that_keeps_up_none_of_its_rooms(backend: &BackendChoice) {
     let gateway = start_patient(backend, (SlowConsumer::Drop, Duration::from_secs(3600)), |config| {
         config.send_queue_bytes_max = 128 << 10;
@@ -245,7 +247,8 @@ fn a_flood_of_users_costs_a_receiver_that_keeps_up_none_of_its_rooms(backend: &B
     (0..20).for_each(|_| while next(&mut victim, 1000).body != b"to the room" {});
 }
 
-/// Clients that ask and do not read the answers are closed for it; who only asks now and then is answered.
+/// Clients that ask and do not read the answers are closed for it; who only asks now and then is
+/// answered.
 fn requests_whose_answers_are_not_read_cost_bystanders_nothing(backend: &BackendChoice) {
     let gateway = start(backend, SlowConsumer::Drop, |config| {
         config.send_pieces_shared = 300;
@@ -260,7 +263,8 @@ fn requests_whose_answers_are_not_read_cost_bystanders_nothing(backend: &Backend
         assert!(Instant::now() < until, "clients that read no answer are never closed");
         sequence += 1;
         for hog in &mut hogs {
-            // One that has been closed is none of our business; one that is not read from any more waits.
+            // One that has been closed is none of our business; one that is not read from any more
+            // waits.
             hog.stream.set_nonblocking(true).unwrap();
             let frames: Vec<u8> =
                 (0..20).flat_map(|_| common::frame(Operation(200), sequence, &body)).collect();
@@ -274,7 +278,8 @@ fn requests_whose_answers_are_not_read_cost_bystanders_nothing(backend: &Backend
     bystanders.iter_mut().for_each(|one| beat(one, 9999));
 }
 
-/// Blocks of the smallest size are few, and what waits for hogs is copied to such blocks: a login's answer still finds one.
+/// Blocks of the smallest size are few, and what waits for hogs is copied to such blocks: a login's
+/// answer still finds one.
 fn blocks_that_wait_for_some_are_there_for_logins(backend: &BackendChoice) {
     let gateway = start(backend, SlowConsumer::Drop, |config| {
         let pool = |size, count| PoolSize { size, count };
@@ -305,7 +310,8 @@ fn push(gateway: &Gateway, mid: i64, bytes: SharedBuffer) {
     gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
 }
 
-/// Blocks of the control thread, or of another worker, that a receiver holds which takes nothing: their owner asks for them.
+/// Blocks of the control thread, or of another worker, that a receiver holds which takes nothing:
+/// their owner asks for them.
 fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &BackendChoice) {
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
@@ -333,7 +339,8 @@ fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &B
     beat(&mut bystander, 2);
 }
 
-/// Blocks of the control thread's or another worker's that receivers hold: settings for a gateway whose hogs' sockets take little.
+/// Blocks of the control thread's or another worker's that receivers hold: settings for a gateway
+/// whose hogs' sockets take little.
 fn foreign(timeout: Duration, backend: &BackendChoice) -> (Gateway, Arc<Signal>) {
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
@@ -348,8 +355,8 @@ fn foreign(timeout: Duration, backend: &BackendChoice) -> (Gateway, Arc<Signal>)
     (Gateway::start_with(settings, config, backend.clone()), signal)
 }
 
-/// Two owners, and receivers that take nothing and hold many blocks, one of each: the owner that is short gets its blocks back, and
-/// the receiver that holds more of the other's stays.
+/// Two owners, and receivers that take nothing and hold many blocks, one of each: the owner that is
+/// short gets its blocks back, and the receiver that holds more of the other's stays.
 fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoice) {
     let (gateway, signal) = foreign(Duration::from_millis(300), backend);
     let (_hog, mut healthy) = (hog(&gateway, 0), hog(&gateway, 1));
@@ -384,8 +391,9 @@ fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoic
     beat(&mut healthy, 3);
 }
 
-/// An owner asks for its blocks, of which a receiver holds many that has not stalled: it goes on and loses nothing that was queued,
-/// and further blocks are not queued for it. Another owner's are.
+/// An owner asks for its blocks, of which a receiver holds many that has not stalled: it goes on
+/// and loses nothing that was queued, and further blocks are not queued for it. Another owner's
+/// are.
 fn blocks_that_are_asked_for_are_not_kept_and_close_no_receiver(backend: &BackendChoice) {
     let (gateway, signal) = foreign(Duration::from_secs(3600), backend);
     let mut slow = hog(&gateway, 0);
@@ -427,8 +435,8 @@ fn blocks_that_are_asked_for_are_not_kept_and_close_no_receiver(backend: &Backen
     assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
 }
 
-/// The large blocks of a worker are used up by what waits for receivers that read nothing, while a client has sent a part of a frame:
-/// the frame comes whole and is answered.
+/// The large blocks of a worker are used up by what waits for receivers that read nothing, while a
+/// client has sent a part of a frame: the frame comes whole and is answered.
 fn a_frame_that_has_not_come_whole_survives_receivers_that_take_nothing(backend: &BackendChoice) {
     let mut settings = settings(1, 128);
     settings.reloadable.slow_consumer[MessageClass::User as usize] = SlowConsumer::Drop;
@@ -470,8 +478,8 @@ fn a_frame_that_has_not_come_whole_survives_receivers_that_take_nothing(backend:
     assert_eq!(metrics(&gateway).shed_frames.get(), 0);
 }
 
-/// Many send to one receiver whose socket takes no more for now, while receive buffers are few: others are heard, it stays, and it hears
-/// all that was not refused.
+/// Many send to one receiver whose socket takes no more for now, while receive buffers are few:
+/// others are heard, it stays, and it hears all that was not refused.
 fn a_receiver_that_has_not_stalled_survives_a_flood_of_many(backend: &BackendChoice) {
     const SENDERS: i64 = 24;
     const EACH: u64 = 100;
@@ -540,7 +548,8 @@ fn echoes_that_gather_large_messages_are_bounded_in_all(backend: &BackendChoice)
     let mut header = [0; 14];
     let size = emit_masked_header(Opcode::Binary, true, 256 << 10, [0; 4], &mut header).unwrap();
     for client in &mut large {
-        // Most of a message, and never the rest. A connection that was closed is none of our business.
+        // Most of a message, and never the rest. A connection that was closed is none of our
+        // business.
         let _ = client.stream.write_all(&header[..size]);
         let _ = client.stream.write_all(&vec![1; 200 << 10]);
     }

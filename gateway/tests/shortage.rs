@@ -1,4 +1,5 @@
-//! Blocks run short: half frames go first, strangers before clients, and nobody goes for what would not help.
+//! Blocks run short: half frames go first, strangers before clients, and nobody goes for what would
+//! not help.
 
 mod common;
 
@@ -165,8 +166,9 @@ fn a_refused_change_of_rooms_leaves_everything_as_it_was(backend: &BackendChoice
             }
         }
         pause();
-        // The room that the last success named is the one that it is in: 1 member by its heartbeat, and no other has one. The gauge
-        // is published ten times a second, as far as the machine lets the worker run.
+        // The room that the last success named is the one that it is in: 1 member by its heartbeat,
+        // and no other has one. The gauge is published ten times a second, as far as the machine
+        // lets the worker run.
         let metrics = &gateway.threads.as_ref().unwrap().metrics;
         let count = || metrics.iter().map(|one| one.memberships.get()).sum::<u64>();
         let bound = Instant::now() + Duration::from_secs(60);

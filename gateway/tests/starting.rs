@@ -91,8 +91,8 @@ fn what_a_start_would_fail_on_fails_the_check() {
     assert!(String::from_utf8(offline.stdout).unwrap().contains("were not looked at"));
 }
 
-/// Without the right to ports below 1024, as a service's user is: in a network namespace of its own, whose
-/// `net.ipv4.ip_unprivileged_port_start` is the kernel's default.
+/// Without the right to ports below 1024, as a service's user is: in a network namespace of its
+/// own, whose `net.ipv4.ip_unprivileged_port_start` is the kernel's default.
 fn without_privileges(order: &str, set: &str) -> std::process::Output {
     let drop = ["--net", "--", "setpriv", "--bounding-set", "-net_bind_service", "--"];
     let plain = gateway(order, &[set]);
@@ -252,7 +252,8 @@ fn a_successor_starts_while_its_predecessor_drains() {
     drop(clients);
 }
 
-/// `order` with 64 KiB of locked memory, which no two rings fit in; also where tests may lock what they like.
+/// `order` with 64 KiB of locked memory, which no two rings fit in; also where tests may lock what
+/// they like.
 fn with_little_locked_memory(order: &Command) -> Command {
     let mut limited = Command::new("prlimit");
     limited.args(["--memlock=65536", "--"]);

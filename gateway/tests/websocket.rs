@@ -1,4 +1,5 @@
-//! goim frames over WebSocket: whole, fragmented, cut anywhere, mixed with control frames; and what is refused.
+//! goim frames over WebSocket: whole, fragmented, cut anywhere, mixed with control frames; and what
+//! is refused.
 
 mod common;
 
@@ -272,8 +273,8 @@ fn the_demo_page_is_served(backend: &BackendChoice) {
     }
 }
 
-/// A fragmented message that outgrows the largest block used to close slow receivers, one after the other, until nobody was
-/// left: no pool could ever serve it.
+/// A fragmented message that outgrows the largest block used to close slow receivers, one after the
+/// other, until nobody was left: no pool could ever serve it.
 fn a_message_larger_than_any_block_ends_its_sender_and_nobody_else(backend: &BackendChoice) {
     let mut settings = settings(1, 16);
     settings.listeners[1].message_size_max = 1 << 20;

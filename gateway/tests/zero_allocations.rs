@@ -1,5 +1,5 @@
-//! After warm-up no worker thread allocates: not for an echo, a heartbeat, a push, a fan-out, nor for clients that come
-//! and go. Counted by the allocator, so exact.
+//! After warm-up no worker thread allocates: not for an echo, a heartbeat, a push, a fan-out, nor
+//! for clients that come and go. Counted by the allocator, so exact.
 
 mod common;
 

@@ -5,8 +5,8 @@
 //! connection is free. Until its turn a connection is left unread, so its peer's own window stops
 //! it; the time that its owner gives it goes on. At most [`WAITING_MAX`] wait: further ones discard
 //! without it, for one that is neither read nor in line would hide its peer's end. Peers that send
-//! without a pause after their end so take a bounded part of the thread, and what an honest peer had
-//! under way is discarded at once.
+//! without a pause after their end so take a bounded part of the thread, and what an honest peer
+//! had under way is discarded at once.
 //!
 //! ```text
 //!   discarded ─► time has paid for one more ─────────────────► discard again

@@ -1,4 +1,5 @@
-//! A TAP device in a network namespace of the test's own: a gateway in poll mode on one end, the kernel's TCP on the other.
+//! A TAP device in a network namespace of the test's own: a gateway in poll mode on one end, the
+//! kernel's TCP on the other.
 
 #[path = "../../../dpdk-backend/tests/port/namespace.rs"]
 mod namespace;
@@ -25,7 +26,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Moves the calling thread, which is the clients', to the namespace, and the listeners to the device's address.
+    /// Moves the calling thread, which is the clients', to the namespace, and the listeners to the
+    /// device's address.
     pub fn new(settings: &mut WorkerSettings) -> Link {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         namespace::enter();

@@ -33,8 +33,9 @@ pub enum BackendChoice {
     Dpdk,
 }
 
-/// Runs each case, a function of a backend, as a test on epoll, as one on io_uring, as one on io_uring with all workers on one
-/// thread, and with the feature `dpdk` as one on a TAP device, which needs root.
+/// Runs each case, a function of a backend, as a test on epoll, as one on io_uring, as one on
+/// io_uring with all workers on one thread, and with the feature `dpdk` as one on a TAP device,
+/// which needs root.
 #[macro_export]
 macro_rules! on_each_backend {
     ($($case:ident),* $(,)?) => {
@@ -170,7 +171,8 @@ impl Gateway {
         let metrics = &self.threads.as_ref().unwrap().metrics;
         let turns: Vec<u64> = metrics.iter().map(|metrics| metrics.turns.get()).collect();
         std::thread::sleep(Duration::from_millis(700));
-        // The turn that had begun may have counted before; the one behind it ends with a count of now.
+        // The turn that had begun may have counted before; the one behind it ends with a count of
+        // now.
         while metrics.iter().zip(&turns).any(|(metrics, before)| metrics.turns.get() < before + 2) {
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -399,7 +399,8 @@ fn every_answer_ends_its_line() {
     }
 }
 
-// Lists whose workers do not answer hold what they hold for two seconds; a request of its own is answered meanwhile.
+// Lists whose workers do not answer hold what they hold for two seconds; a request of its own is
+// answered meanwhile.
 #[test]
 fn lists_leave_tickets_to_others() {
     let gateway = Gateway::start("");

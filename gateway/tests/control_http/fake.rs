@@ -41,7 +41,8 @@ pub struct Behaviour {
     pub stuck: bool,
     /// Reports what it kicked only once it is told to go.
     pub kicks_late: bool,
-    /// Not of the workers: epoll is asked for by name, so the control thread does without io_uring too.
+    /// Not of the workers: epoll is asked for by name, so the control thread does without io_uring
+    /// too.
     pub plain_files: bool,
 }
 
@@ -157,7 +158,8 @@ impl FakeWorker {
         }
     }
 
-    /// A stuck worker takes messages only once the test says so, or when there are more than pushes may be: it is told to stop.
+    /// A stuck worker takes messages only once the test says so, or when there are more than pushes
+    /// may be: it is told to stop.
     fn next(&mut self) -> Option<Message> {
         self.behaviour.stuck = self.behaviour.stuck && self.mailbox.len() <= 62 && !self.is_told("free");
         if self.behaviour.stuck { None } else { self.mailbox.pop() }
@@ -336,8 +338,8 @@ pub struct Gateway {
     file: Arc<Mutex<String>>,
 }
 
-/// Peers that the kernel would choose: those of the defaults are claimed, and gateways of other tests have them. The fake
-/// workers say 3101 and 3102.
+/// Peers that the kernel would choose: those of the defaults are claimed, and gateways of other
+/// tests have them. The fake workers say 3101 and 3102.
 const COMMON: &str = "[[listener]]\nname = \"tcp\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"websocket\"\nkind = \"websocket\"\naddress = \"127.0.0.1:0\"\n[io]\nworkers = 2\n[control]\naddress = \"127.0.0.1:0\"\n";
 
 fn load(text: &str) -> Result<Config, Problems> {

@@ -36,7 +36,8 @@ fn slow_headers_are_cut_off_and_hurt_nobody() {
     assert!(rest(idle).is_empty(), "an idle connection is closed");
 }
 
-/// What `path` answers to one who asks like a probe; what it must not wait for here takes ten minutes.
+/// What `path` answers to one who asks like a probe; what it must not wait for here takes ten
+/// minutes.
 fn probe(gateway: &Gateway, path: &str) -> String {
     let mut stream = connect(gateway);
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -1,4 +1,5 @@
-//! Signals need a process of their own: this test program, called again with one test that only it asks for.
+//! Signals need a process of their own: this test program, called again with one test that only it
+//! asks for.
 
 use super::fake::{Behaviour, Gateway};
 use std::io::{BufRead, BufReader};

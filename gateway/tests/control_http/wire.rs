@@ -64,7 +64,8 @@ fn metric(gateway: &Gateway, name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("{name} in {text}")).parse::<f64>().unwrap() as u64
 }
 
-// RFC 9112 §2.2: empty lines before a request line are ignored. What follows a request keeps back no answer.
+// RFC 9112 §2.2: empty lines before a request line are ignored. What follows a request keeps back
+// no answer.
 #[test]
 fn an_answer_comes_at_once_whatever_follows_its_request() {
     // What an answer must not wait for takes ten minutes.

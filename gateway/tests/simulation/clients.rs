@@ -1,9 +1,10 @@
-//! Clients: connections that speak the protocol, and what each of them knows for sure and what only perhaps.
+//! Clients: connections that speak the protocol, and what each of them knows for sure and what only
+//! perhaps.
 //!
-//! A client's requests are handled in the order in which it sent them, and its stream is in order. So of each room it
-//! knows two things at any moment. It is *possibly* a member from its Join until it has read the reply to a later Leave:
-//! pushes may come. It is *surely* one from the JoinReply until it sends a Leave: pushes must come. The same holds for
-//! operations that it accepts.
+//! A client's requests are handled in the order in which it sent them, and its stream is in order.
+//! So of each room it knows two things at any moment. It is *possibly* a member from its Join until
+//! it has read the reply to a later Leave: pushes may come. It is *surely* one from the JoinReply
+//! until it sends a Leave: pushes must come. The same holds for operations that it accepts.
 
 use crate::tokens::Token;
 use crate::wire;
@@ -57,7 +58,8 @@ pub enum Request {
     Application { operation: i32, body: Vec<u8> },
 }
 
-/// One room, as a client sees it. Times are twice the sequence of the request, plus one for what enters.
+/// One room, as a client sees it. Times are twice the sequence of the request, plus one for what
+/// enters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Membership {
     /// The last request to enter, and the last that has succeeded.
@@ -190,8 +192,8 @@ impl Client {
         self.phase != Phase::Gone && self.fate == Fate::None && self.farewell.is_none()
     }
 
-    /// Whether it has earned this code by what it should not have done: by bytes that are no frames, or by more than its rate. Its
-    /// other ends need another reason.
+    /// Whether it has earned this code by what it should not have done: by bytes that are no
+    /// frames, or by more than its rate. Its other ends need another reason.
     pub fn has_earned(&self, code: u16) -> bool {
         match self.fate {
             // RFC 6455 §7.4.1; by chance the bytes may be a close frame.
@@ -331,7 +333,8 @@ impl Client {
         self.accepts.contains(&operation) && !self.pending.values().any(dropped)
     }
 
-    /// Puts frames into its output: bare, or in messages cut into `cuts` fragments, with a ping between them if any.
+    /// Puts frames into its output: bare, or in messages cut into `cuts` fragments, with a ping
+    /// between them if any.
     pub fn say(&mut self, frames: &[u8], cuts: &[usize], mask: [u8; 4], ping: Option<Vec<u8>>) {
         if !self.websocket {
             self.output.extend(frames);

@@ -225,7 +225,8 @@ impl World {
         self.control.tell(name.home(workers).index(), Message::Kick { target, code, reason, ticket });
     }
 
-    /// Closes one connection, by an address that was good when an operator saw it: now, or a while ago.
+    /// Closes one connection, by an address that was good when an operator saw it: now, or a while
+    /// ago.
     pub fn kick_connection(&mut self) {
         let worker = self.rng.below(self.shards.len());
         let slot = self.rng.below(32);

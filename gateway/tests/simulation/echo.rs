@@ -1,4 +1,5 @@
-//! Clients of the echo listener: what they say comes back whole, in order, and as the kind of message that it was.
+//! Clients of the echo listener: what they say comes back whole, in order, and as the kind of
+//! message that it was.
 
 use crate::clients::{Fate, Phase};
 use crate::note;

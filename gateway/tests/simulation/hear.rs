@@ -296,7 +296,8 @@ impl World {
             return;
         }
         if client.fate == Fate::Flooder && error.code.get() == 429 {
-            // What it asked before may have been refused for what came behind it; its rooms are not known from here on.
+            // What it asked before may have been refused for what came behind it; its rooms are not
+            // known from here on.
             if client.pending.remove(&frame.sequence).is_some() {
                 client.blur();
             }

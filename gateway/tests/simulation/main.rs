@@ -1,6 +1,8 @@
-//! The whole gateway in one thread: workers, clients, network and clock, everything drawn from one seed.
+//! The whole gateway in one thread: workers, clients, network and clock, everything drawn from one
+//! seed.
 //!
-//! `SIM_SEED=n` replays one run and prints what happened; `SIM_SEEDS=n` runs the first n; `SIM_FROM=n` begins there.
+//! `SIM_SEED=n` replays one run and prints what happened; `SIM_SEEDS=n` runs the first n;
+//! `SIM_FROM=n` begins there.
 #![allow(unreachable_pub, missing_docs)] // a test of its own
 
 mod checkers;
@@ -86,11 +88,12 @@ fn schedules() {
 
 /// Seeds that are run over each wrap.
 const SEEDS_PER_WRAP: u64 = 12;
-/// Nanoseconds of what times are kept in somewhere: sixteenths of a second, a timer's tick, microseconds, milliseconds, nanoseconds.
+/// Nanoseconds of what times are kept in somewhere: sixteenths of a second, a timer's tick,
+/// microseconds, milliseconds, nanoseconds.
 const UNITS: [u64; 5] = [62_500_000, 64_000_000, 1_000, 1_000_000, 1];
 
-/// A clock that runs over the end of 16, 31 or 32 bits of any unit, while connections come, wait and go, is a clock like any
-/// other. `SIM_START=nanoseconds SIM_SEED=n` replays one run.
+/// A clock that runs over the end of 16, 31 or 32 bits of any unit, while connections come, wait
+/// and go, is a clock like any other. `SIM_START=nanoseconds SIM_SEED=n` replays one run.
 #[test]
 fn far_clocks() {
     let replayed = number("SIM_START").zip(number("SIM_SEED"));

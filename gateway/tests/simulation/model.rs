@@ -1,8 +1,9 @@
 //! Messages: who sent what to whom, who must get it, and what has been received.
 //!
-//! A message's number is the front of its payload, and every payload byte follows from it. When a message is sent, the
-//! model lists the connections that must receive it if it is accepted; when everything has come to rest, each of those
-//! that has stayed what it was has received it, or a drop was counted for it.
+//! A message's number is the front of its payload, and every payload byte follows from it. When a
+//! message is sent, the model lists the connections that must receive it if it is accepted; when
+//! everything has come to rest, each of those that has stayed what it was has received it, or a
+//! drop was counted for it.
 
 use crate::clients::Client;
 use gateway_core::message::MessageClass;

@@ -1,4 +1,5 @@
-//! A clock that jumps: the worker stood still for longer than clients may be silent, and what they said waits in its sockets.
+//! A clock that jumps: the worker stood still for longer than clients may be silent, and what they
+//! said waits in its sockets.
 
 use crate::plan::Plan;
 use crate::world::{Shard, introduce};

@@ -1,7 +1,8 @@
 //! What a run is made of, drawn from its seed.
 //!
-//! Every size is drawn from tiny to ample, and each kind of action is off, rare or frequent: runs that leave some things
-//! out reach states that runs of everything never do ("swarm testing", Groce et al., 2012).
+//! Every size is drawn from tiny to ample, and each kind of action is off, rare or frequent: runs
+//! that leave some things out reach states that runs of everything never do ("swarm testing", Groce
+//! et al., 2012).
 
 use gateway_core::access::PushOperations;
 use gateway_core::settings::{
@@ -123,8 +124,8 @@ pub struct Plan {
     pub hosts: usize,
     /// Connections open at a time at most.
     pub clients_max: usize,
-    /// Between two rounds everything comes to rest and is checked. In every other round clients only talk: nobody comes or
-    /// goes, and what a message does is known exactly.
+    /// Between two rounds everything comes to rest and is checked. In every other round clients
+    /// only talk: nobody comes or goes, and what a message does is known exactly.
     pub rounds: usize,
     pub actions: usize,
     /// Chance of an action in a step.
@@ -136,7 +137,8 @@ pub struct Plan {
     pub rooms: usize,
     pub users: usize,
     pub keys: usize,
-    /// Memory or tables may run out: closes with 3001 and refusals are no surprise, farewells may get lost.
+    /// Memory or tables may run out: closes with 3001 and refusals are no surprise, farewells may
+    /// get lost.
     pub tight: bool,
     /// Clients bring tokens; so many logins may wait for the verifier.
     pub verifier_queue: Option<usize>,
@@ -146,9 +148,11 @@ pub struct Plan {
     pub echoes: f64,
     /// Chance of a push to a room in the moment in which somebody has entered it.
     pub probes: f64,
-    /// Rounds in which somebody comes or goes end with a race: nothing is asked for after it, so it is judged.
+    /// Rounds in which somebody comes or goes end with a race: nothing is asked for after it, so it
+    /// is judged.
     pub races: bool,
-    /// A client of each round floods until it is closed; else clients may only be slowed, and lose nothing by it.
+    /// A client of each round floods until it is closed; else clients may only be slowed, and lose
+    /// nothing by it.
     pub floods: bool,
     /// Drain before the end.
     pub drains: bool,
@@ -207,7 +211,8 @@ impl Plan {
     }
 }
 
-/// Rates that nobody reaches; or a flooder alone does; or everybody, who is slowed and nothing else.
+/// Rates that nobody reaches; or a flooder alone does; or everybody, who is slowed and nothing
+/// else.
 fn rate(rng: &mut Rng, floods: bool) -> RateLimits {
     if floods {
         return RateLimits {

@@ -1,7 +1,9 @@
-//! Races for a room whose home is behind: it has no turns for a while, its mailbox is full, and services have more for it.
+//! Races for a room whose home is behind: it has no turns for a while, its mailbox is full, and
+//! services have more for it.
 //!
-//! What a host tells the home then waits in the host's post, while answers to earlier words are under way. Whoever is told
-//! now that it has entered, and is not known at the home, misses the push that comes in this very moment.
+//! What a host tells the home then waits in the host's post, while answers to earlier words are
+//! under way. Whoever is told now that it has entered, and is not known at the home, misses the
+//! push that comes in this very moment.
 
 use crate::model::Target;
 use crate::note;
@@ -9,7 +11,8 @@ use crate::world::World;
 use std::time::Duration;
 
 impl World {
-    /// A client enters, leaves and enters again, or a new one logs in, while the room's home is behind.
+    /// A client enters, leaves and enters again, or a new one logs in, while the room's home is
+    /// behind.
     pub fn race(&mut self) {
         let room = self.rng.below(self.plan.rooms);
         let home = self.room_name(room).home(self.shards.len()).index();

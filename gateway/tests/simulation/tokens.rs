@@ -1,7 +1,7 @@
 //! Tokens of clients, good and bad.
 //!
-//! A token's times are checked by the verifier at the login, with the wall clock that the simulation shows it; what is left of
-//! the token's time then runs on the worker's own clock.
+//! A token's times are checked by the verifier at the login, with the wall clock that the
+//! simulation shows it; what is left of the token's time then runs on the worker's own clock.
 
 use crate::world::UNIX_START_MS;
 use gateway_auth::{KeySet, TokenPolicy, UserKind};

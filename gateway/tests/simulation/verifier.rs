@@ -1,4 +1,5 @@
-//! The verifier of tokens, as one more thing that has its turns now and then: its thread's code, without the thread.
+//! The verifier of tokens, as one more thing that has its turns now and then: its thread's code,
+//! without the thread.
 
 use crate::tokens;
 use crate::world::World;
@@ -48,7 +49,8 @@ impl World {
         self.note_mail();
     }
 
-    /// Drops what waits for workers that have stopped: their threads are gone, and so is the verifier's.
+    /// Drops what waits for workers that have stopped: their threads are gone, and so is the
+    /// verifier's.
     pub fn stop_verifier(&mut self) {
         let Some(verifier) = &mut self.verifier else { return };
         verifier.held = None;

@@ -1,5 +1,5 @@
-//! The wire as a client sees it, written from the protocol's description and not from the gateway's code: goim frames,
-//! bare over TCP, in binary messages over WebSocket.
+//! The wire as a client sees it, written from the protocol's description and not from the gateway's
+//! code: goim frames, bare over TCP, in binary messages over WebSocket.
 
 use std::collections::VecDeque;
 

@@ -15,7 +15,8 @@ use netpoll::Backend;
 use netpoll::Queues;
 use std::time::Duration;
 
-/// Bytes of a window that lets through about as many frames a second as a flooder may send, however short the way.
+/// Bytes of a window that lets through about as many frames a second as a flooder may send, however
+/// short the way.
 const NARROW_WINDOW: usize = 16;
 
 impl World {
@@ -131,7 +132,8 @@ impl World {
         self.request(id, 12, Request::ChangeRoom { room, left }, text.as_bytes());
     }
 
-    /// Requests for rooms that build on each other, while the home of one of them is behind now and then.
+    /// Requests for rooms that build on each other, while the home of one of them is behind now and
+    /// then.
     fn shuffle(&mut self, id: usize) {
         let behind = self.rng.below(self.plan.rooms);
         if self.rng.chance(0.5) {
@@ -157,7 +159,8 @@ impl World {
         }
     }
 
-    /// Takes all the rooms with long names that it gets. From here on it is not looked at: what others get is.
+    /// Takes all the rooms with long names that it gets. From here on it is not looked at: what
+    /// others get is.
     fn hog(&mut self, id: usize) {
         if !self.clients[id].is_open() {
             return;
@@ -364,15 +367,16 @@ impl World {
         self.flooder = Some((id, self.network.now()));
     }
 
-    /// A network of so narrow a window lets no flood far above the rate: it may go on for ever, and so ends of itself.
+    /// A network of so narrow a window lets no flood far above the rate: it may go on for ever, and
+    /// so ends of itself.
     pub fn give_up_slow_flood(&mut self) {
         if self.plan.faults.window.1 <= NARROW_WINDOW {
             self.flooder = None;
         }
     }
 
-    /// Gives the flooder more to say when its socket has taken what it had, each millisecond at most: a socket whose peer is
-    /// gone takes everything, and no time would pass.
+    /// Gives the flooder more to say when its socket has taken what it had, each millisecond at
+    /// most: a socket whose peer is gone takes everything, and no time would pass.
     pub fn feed_flood(&mut self) {
         let now = self.network.now();
         let Some((id, _)) = self.flooder.filter(|(_, last)| now >= *last + Duration::from_millis(1)) else {

@@ -1,13 +1,14 @@
-//! The whole: workers, hosts of clients and the control plane in one thread, over one network and one clock.
+//! The whole: workers, hosts of clients and the control plane in one thread, over one network and
+//! one clock.
 //!
 //! ```text
 //!   tick ─► control plane's messages ─► SimNetwork::step: "it is backend 3's turn" ─► worker 3's turn
 //!                                                                            └──────► a host's turn: its clients
 //! ```
 //!
-//! A stalled backend is not given its turns for a while: a starved worker, whose mailbox fills, or a host of slow readers.
-//! Between its turns a worker sleeps as far as its mailbox knows, so a wake-up that is missing shows as a message that
-//! lies there for longer than any fault explains.
+//! A stalled backend is not given its turns for a while: a starved worker, whose mailbox fills, or
+//! a host of slow readers. Between its turns a worker sleeps as far as its mailbox knows, so a
+//! wake-up that is missing shows as a message that lies there for longer than any fault explains.
 
 use crate::clients::{Client, Fate, Phase};
 use crate::control::Control;
@@ -28,13 +29,16 @@ use std::time::Duration;
 
 /// Milliseconds since 1970 at the beginning of a run.
 pub const UNIX_START_MS: u64 = 4_000_000_000_000;
-/// How late a message may be seen: a delayed wake-up (`FaultConfig::delay_max`) and a turn that found nothing.
+/// How late a message may be seen: a delayed wake-up (`FaultConfig::delay_max`) and a turn that
+/// found nothing.
 const MAIL_LATE_MAX: Duration = Duration::from_millis(20);
 
-/// Turns of a worker after which its tables are looked through; a prime, so that no rhythm of the schedule hides one.
+/// Turns of a worker after which its tables are looked through; a prime, so that no rhythm of the
+/// schedule hides one.
 const INVARIANTS_EVERY: u64 = 7;
 
-/// Chance that a worker without connections gives memory back after a turn, long before it would by itself.
+/// Chance that a worker without connections gives memory back after a turn, long before it would by
+/// itself.
 const TRIM_CHANCE: f64 = 0.1;
 
 /// A worker and what the scheduler knows of it.
@@ -199,7 +203,8 @@ impl World {
         self.stalled_until[number] = until;
     }
 
-    /// The longest time that a host of clients may have left its sockets unread, what was on its way included.
+    /// The longest time that a host of clients may have left its sockets unread, what was on its
+    /// way included.
     pub fn longest_silence(&self, host: usize) -> Duration {
         let faults = &self.plan.faults;
         let way = faults.latency + faults.jitter + faults.delay_max;

@@ -192,8 +192,9 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Whether the receive at hand has had its part, so that `left` of it has to wait. A block that is
-    /// no receive buffer never waits: it is one message, of a pool that others are short of sooner.
+    /// Whether the receive at hand has had its part, so that `left` of it has to wait. A block that
+    /// is no receive buffer never waits: it is one message, of a pool that others are short of
+    /// sooner.
     #[inline]
     pub(super) fn has_had_its_part(&mut self, sender: &Sender, left: &Buffer) -> bool {
         self.turn.backlog.is_used_up()
