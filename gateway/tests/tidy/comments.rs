@@ -52,7 +52,7 @@ const WORDS: &[(&str, usize)] = &[
 
 /// How many lines of a crate have a comment that ends behind the column.
 const WIDE: &[(&str, usize)] = &[
-    ("gateway", 166),
+    ("gateway", 21),
     ("gateway/auth", 1),
     ("gateway/config", 1),
     ("gateway/control", 4),
