@@ -24,6 +24,7 @@ on_each_backend!(
     closing_is_answered_with_the_same_code,
     faults_of_framing_end_with_their_code,
     faults_of_frames_end_with_both_words,
+    messages_without_a_byte_are_counted_before_the_login,
     upgrades_are_refused_with_http,
     the_demo_page_is_served,
     upgrades_take_absolute_targets_large_cookies_and_subprotocols,
@@ -198,6 +199,24 @@ fn faults_of_frames_end_with_both_words(backend: &BackendChoice) {
     assert_eq!(client.frame().operation, 111);
     assert_eq!(client.read(), Said::Close(Some(CloseCode::PROTOCOL_ERROR)));
     assert_eq!(client.read(), Said::End);
+}
+
+/// A client that has not logged in may send so many frames; a message without one is one of them.
+fn messages_without_a_byte_are_counted_before_the_login(backend: &BackendChoice) {
+    let gateway = Gateway::start_on(backend, settings(1, 8));
+    let whole = masked(Opcode::Binary, true, &[]);
+    let parts = [masked(Opcode::Binary, false, &[]), masked(Opcode::Continuation, true, &[])].concat();
+    for message in [whole, parts] {
+        let few = message.repeat(4);
+        let mut honest = WebSocket::open(gateway.addresses[1]);
+        honest.write(&few);
+        honest.write(&masked(Opcode::Binary, true, &frame(Operation::AUTH, 1, &auth_body(1, "", ""))));
+        assert_eq!(honest.frame().operation, Operation::AUTH_REPLY.0);
+        let mut client = WebSocket::open(gateway.addresses[1]);
+        client.write(&message.repeat(64));
+        assert_eq!(client.frame().operation, Operation::CLOSED.0);
+        assert_eq!(client.read(), Said::Close(Some(CloseCode::PROTOCOL_ERROR)));
+    }
 }
 
 fn upgrades_are_refused_with_http(backend: &BackendChoice) {

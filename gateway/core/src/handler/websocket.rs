@@ -103,6 +103,11 @@ impl<B: Backend> Handler<B> {
         }
         if let Kind::Data { last, .. } = kind {
             session.flow.charge(1);
+            let intake = self.count_empty(sender, &payload, &kind);
+            let (Intake::From(sender), Some(session)) = (intake, self.shard.sessions.get_mut(connection))
+            else {
+                return Intake::Over;
+            };
             session.carry.keep_fragment(payload, consumed);
             return if last { self.assembled_message(sender) } else { Intake::From(sender) };
         }
@@ -111,6 +116,17 @@ impl<B: Backend> Handler<B> {
         copy[..size].copy_from_slice(&session.carry.pending_mut()[payload][..size]);
         session.carry.skip(consumed);
         self.websocket_control(connection, &copy[..size], kind);
+        self.intake(connection)
+    }
+
+    /// Counts a data frame that brings nothing, as a ping is counted: no frame of the protocol in it
+    /// would be, neither before the login nor after it.
+    fn count_empty(&mut self, sender: Sender, payload: &Range<usize>, kind: &Kind) -> Intake {
+        if !payload.is_empty() || !matches!(kind, Kind::Data { .. }) {
+            return Intake::From(sender);
+        }
+        let connection = sender.connection();
+        self.admits_control(connection);
         self.intake(connection)
     }
 
@@ -123,6 +139,10 @@ impl<B: Backend> Handler<B> {
         kind: Kind,
     ) -> Intake {
         let connection = sender.connection();
+        let sender = match self.count_empty(sender, &payload, &kind) {
+            Intake::From(sender) => sender,
+            over => return over,
+        };
         match kind {
             Kind::Data { text: true, .. } => {
                 let why = "frames come in binary messages";
