@@ -101,15 +101,22 @@ fi
 echo "shortage: memory.memory_max_bytes"
 gateway=$real
 # Levels far apart: memory is read ten times a second, and a storm of logins takes 10 MB and more between two readings.
-start_gateway "$here/e2e.toml" "${flags[@]}" --set memory.memory_max_bytes=120000000 --set memory.refuse_at_percent=60 \
+{ cat "$here/e2e.toml"; printf '[memory]\nrefuse_at_percent = 60\n'; } >"$work/short.toml"
+start_gateway "$work/short.toml" "${flags[@]}" --set memory.memory_max_bytes=120000000 \
     --set memory.shed_at_percent=97 --set memory.close_at_percent=99
 grep -q "hold about" "$work/gateway.log" || fail "the start screen does not warn"
-"$loadtest" push "${load[@]}" -c 30000 --connect-retries 1 --rate 500 --duration 600s >"$work/generator" 2>&1 &
+"$loadtest" push "${load[@]}" -c 30000 --connect-retries 3 --rate 500 --duration 600s >"$work/generator" 2>&1 &
 flood=$!
 pids+=("$flood")
-# Each reading leaves room for so many connections that they stay below the level, so that it may not come about itself.
-refused() { [ "$(metric gateway_memory_refused_connections_total)" -gt 0 ]; }
-await "refused connections" refused
+# Each reading leaves room for so many connections that they end just below the level (72 MB). It comes about where the
+# operator lowers it.
+filled() { [ "$(metric gateway_memory_used_bytes)" -gt 66000000 ]; }
+await "memory up to the level" filled
+[ "$(metric gateway_memory_refused_connections_total)" -gt 0 ] || fail "no connection was refused"
+sed -i 's/^refuse_at_percent = 60$/refuse_at_percent = 50/' "$work/short.toml"
+kill -HUP "$gateway_pid"
+await "level refuse" at_level refuse
+turned_away
 pushed() { # 2 000 messages
     curl -sf http://127.0.0.1:13111/metrics |
         awk '/^gateway_http_requests_total\{.*\/push\/mids/ { sum += $2 } END { exit sum < 2000 }'
@@ -121,5 +128,6 @@ wait "$flood" || true
 grep -E "ready of" "$work/generator"
 grep -q "goal met *loss=0" "$work/generator" || fail "who was let in lost something"
 await "level normal" at_level normal
+grep -q "memory is short" "$work/gateway.log" || fail "the log does not say it"
 stop_gateway
 echo "shortage: ok"
