@@ -57,6 +57,7 @@ impl World for Bridged {
     type Backend = Host;
     const NAME: &'static str = "dpdk on net_tap";
     const IDLE_STEPS_MAX: u32 = 2 * ORPHAN_STILL_STEPS;
+    const DISCARDS_BY_WINDOW: bool = true;
 
     fn new(setup: &Setup) -> Self {
         let turn = wait_for_turn();
