@@ -2,7 +2,7 @@
 
 use crate::start::Prepared;
 use gateway_config::{MemoryEntry, bytes_text};
-use gateway_core::settings::ListenerKind;
+use gateway_core::listener::{Application, Framing};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -94,13 +94,13 @@ fn memory(screen: &mut Screen, prepared: &Prepared) {
 fn listeners(screen: &mut Screen, prepared: &Prepared, addresses: &[SocketAddr]) {
     let lines = prepared.config.listeners.iter().enumerate().map(|(index, listener)| {
         let address = addresses.get(index).copied().unwrap_or(listener.socket.address);
-        let speaks = match listener.kind {
-            ListenerKind::Tcp => "goim over TCP".to_owned(),
-            ListenerKind::WebSocket if listener.demo_page => {
+        let speaks = match (listener.application, listener.framing) {
+            (Application::Goim, Framing::Tcp) => "goim over TCP".to_owned(),
+            (Application::Goim, Framing::WebSocket) if listener.demo_page => {
                 format!("goim over WebSocket on {}, demo page on /", listener.path)
             }
-            ListenerKind::WebSocket => format!("goim over WebSocket on {}", listener.path),
-            ListenerKind::WebSocketEcho => format!("WebSocket echo on {}", listener.path),
+            (Application::Goim, Framing::WebSocket) => format!("goim over WebSocket on {}", listener.path),
+            (Application::Echo, _) => format!("WebSocket echo on {}", listener.path),
         };
         format!("{:<21} {:<10} {speaks}", address.to_string(), listener.name)
     });

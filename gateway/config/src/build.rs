@@ -12,11 +12,10 @@ use super::source::FILE_SIZE_MAX;
 use super::values::Values;
 use gateway_auth::{KeySet, TokenAlgorithm, TokenPolicy, UserKind};
 use gateway_core::CoarseInstant;
+use gateway_core::listener::{Application, Framing, Security};
 use gateway_core::memory::Thresholds;
 use gateway_core::metrics::LISTENERS_MAX;
-use gateway_core::settings::{
-    BusMode, DevicePolicy, ListenerKind, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
-};
+use gateway_core::settings::{BusMode, DevicePolicy, ListenerSettings, RateLimits, Reloadable, SlowConsumer};
 use gateway_proto::frame::HEADER_SIZE;
 use netpoll::ListenerConfig;
 use std::io;
@@ -286,10 +285,10 @@ impl Builder<'_> {
 
     fn listener(&mut self, name: &str, origin: &Origin) -> ListenerSettings {
         let path = |key: &str| format!("listener.{name}.{key}");
-        let kind = match self.values.text(&path("kind")).as_str() {
-            "websocket" => ListenerKind::WebSocket,
-            "websocket-echo" => ListenerKind::WebSocketEcho,
-            _ => ListenerKind::Tcp,
+        let (framing, application) = match self.values.text(&path("kind")).as_str() {
+            "websocket" => (Framing::WebSocket, Application::Goim),
+            "websocket-echo" => (Framing::WebSocket, Application::Echo),
+            _ => (Framing::Tcp, Application::Goim),
         };
         let address = self.values.text(&path("address")).parse().ok();
         if self.values.is_missing(&path("address")) {
@@ -317,13 +316,15 @@ impl Builder<'_> {
         let head_size_max = self.head_size_max(&path("head_size_max"));
         ListenerSettings {
             name: name.to_owned(),
-            kind,
+            framing,
+            security: Security::None,
+            application,
             socket: self.socket(name, address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))),
             path: url_path,
             origins,
             protocols,
             head_size_max,
-            message_size_max: self.message_size_max(&path("message_size_max"), kind),
+            message_size_max: self.message_size_max(&path("message_size_max"), framing, application),
             fragments_max: self.values.size(&path("fragments_max")) as u32,
             demo_page: self.values.flag(&path("demo_page")),
         }
@@ -345,14 +346,14 @@ impl Builder<'_> {
 
     /// A WebSocket message is put together in one block; the echo answers as it reads and needs
     /// none.
-    fn message_size_max(&mut self, path: &str, kind: ListenerKind) -> u64 {
+    fn message_size_max(&mut self, path: &str, framing: Framing, application: Application) -> u64 {
         let (written, frame) = (self.values.size(path), self.values.size("limits.frame_body_size_max"));
         let block = largest_block(frame as u32) as usize;
         let bound = gateway_core::handler::message_size_bound(block);
-        if kind == ListenerKind::WebSocketEcho {
+        if application == Application::Echo {
             return if written == 0 { ECHO_MESSAGE_SIZE } else { written as u64 };
         }
-        if kind == ListenerKind::WebSocket && written > bound {
+        if framing == Framing::WebSocket && written > bound {
             let advice = format!(
                 "a message is put together in one block of {block} bytes (limits.frame_body_size_max = {frame} + headers, \
                  rounded up to 4096), which holds {bound}; write {bound} or less, or raise limits.frame_body_size_max to {}",

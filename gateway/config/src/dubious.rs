@@ -5,7 +5,8 @@ use super::build::Builder;
 use super::config::{ControlConfig, Secret};
 use super::schema;
 use gateway_auth::TokenPolicy;
-use gateway_core::settings::{ListenerKind, ListenerSettings};
+use gateway_core::listener::{Application, Framing};
+use gateway_core::settings::ListenerSettings;
 
 /// A key of fewer bytes can be guessed.
 const KEY_SIZE_LEAST: usize = 16;
@@ -40,7 +41,7 @@ impl Builder<'_> {
         if address.ip().is_loopback() {
             return;
         }
-        if listener.kind == ListenerKind::WebSocketEcho {
+        if listener.application == Application::Echo {
             return self.warn(format!(
                 "listener.{name} on {address} echoes whatever any machine sends, without a login: it is for tests; remove it, or \
                  listen on 127.0.0.1"
@@ -52,7 +53,7 @@ impl Builder<'_> {
                  log in as any user; write auth.mode = \"jwt\" (`gateway init` makes keys), or listen on 127.0.0.1"
             ));
         }
-        if listener.kind == ListenerKind::WebSocket && listener.origins.is_empty() {
+        if listener.framing == Framing::WebSocket && listener.origins.is_empty() {
             self.warn(format!(
                 "listener.{name}.origins is empty: pages of any web site may connect from a visitor's browser; list yours, such \
                  as origins = [\"https://chat.example.org\"]"
@@ -67,7 +68,7 @@ impl Builder<'_> {
 
     /// Keys that are written for a listener that does not use them.
     fn keys_of_another_kind(&mut self, listener: &ListenerSettings) {
-        if listener.kind != ListenerKind::Tcp {
+        if listener.framing != Framing::Tcp {
             return;
         }
         let path = |key: &str| format!("listener.{}.{key}", listener.name);

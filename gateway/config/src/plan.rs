@@ -9,8 +9,9 @@ use super::limits::SystemLimits;
 use super::pools::blocks;
 use super::problem::Problems;
 use super::units::{bytes_text, grouped};
+use gateway_core::listener::Application;
 use gateway_core::memory::KERNEL_BYTES_PER_CONNECTION;
-use gateway_core::settings::{LINGER, ListenerKind, Shared, TableSizes, WorkerSettings};
+use gateway_core::settings::{LINGER, Shared, TableSizes, WorkerSettings};
 use gateway_core::sources::{AddressCounts, Sources};
 use netpoll::{BackendConfig, PoolSize, PoolsConfig};
 use std::fmt;
@@ -389,7 +390,7 @@ fn memory_plan(
     };
     entries.extend([MemoryEntry::new("blocks", block_bytes), MemoryEntry::new("mailboxes", mailbox)]);
     entries.extend((reserves.worker)(tables, workers, backend));
-    let echoes = config.listeners.iter().filter(|listener| listener.kind == ListenerKind::WebSocketEcho);
+    let echoes = config.listeners.iter().filter(|listener| listener.application == Application::Echo);
     if let Some(size_max) = echoes.map(|listener| listener.message_size_max).max() {
         let bytes = size_max.saturating_mul(gateway_core::handler::ECHO_MESSAGES_MAX);
         entries.push(MemoryEntry { owner: "echoes".into(), bytes });

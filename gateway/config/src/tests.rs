@@ -400,3 +400,14 @@ fn names_that_could_never_match_are_refused() {
             .unwrap_or_else(|problems| panic!("{problems}"));
     }
 }
+
+#[test]
+fn each_kind_of_listener_is_shown_by_the_word_that_it_is_written_with() {
+    let key = schema::LISTENER_KEYS.iter().find(|key| key.path == "kind").unwrap();
+    let value::Kind::Choice(kinds) = key.kind else { panic!("a choice") };
+    for kind in kinds {
+        let text = format!("[[listener]]\nname = \"one\"\nkind = \"{kind}\"\naddress = \"127.0.0.1:0\"\n");
+        let config = load(&from_file(&text)).unwrap();
+        assert_eq!(config.listeners[0].kind(), *kind);
+    }
+}

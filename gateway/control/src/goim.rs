@@ -13,8 +13,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use gateway_core::listener::Framing;
 use gateway_core::message::{Origin, Push};
-use gateway_core::settings::ListenerKind;
 use gateway_proto::frame::Operation;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -303,8 +303,8 @@ pub(super) async fn nodes_weighted(State(control): State<Arc<Control>>) -> Answe
     let host = node_host(&control);
     answer(Ok(Some(json!({
         "domain": host,
-        "tcp_port": port(&control, ListenerKind::Tcp),
-        "ws_port": port(&control, ListenerKind::WebSocket),
+        "tcp_port": port(&control, Framing::Tcp),
+        "ws_port": port(&control, Framing::WebSocket),
         "wss_port": 0,
         "heartbeat": HEARTBEAT_S,
         "heartbeat_max": HEARTBEATS_MISSED_MAX,
@@ -318,7 +318,7 @@ pub(super) async fn nodes_instances(State(control): State<Arc<Control>>) -> Answ
         .facts
         .listeners
         .iter()
-        .map(|(settings, address)| format!("{}://{address}", settings.kind.label()))
+        .map(|(settings, address)| format!("{}://{address}", settings.kind()))
         .collect();
     let last = control.facts.started_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     answer(Ok(Some(json!([{
@@ -342,8 +342,8 @@ fn node_host(control: &Control) -> String {
     }
 }
 
-fn port(control: &Control, kind: ListenerKind) -> u16 {
-    let found = control.facts.listeners.iter().find(|(settings, _)| settings.kind == kind);
+fn port(control: &Control, framing: Framing) -> u16 {
+    let found = control.facts.listeners.iter().find(|(settings, _)| settings.serves_goim_over(framing));
     found.map_or(0, |(_, address)| address.port())
 }
 

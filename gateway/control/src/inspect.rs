@@ -200,7 +200,7 @@ impl Control {
             "connection": address_text(row.address),
             "worker": row.address.worker().0,
             "listener": listener.map(|(settings, _)| settings.name.as_str()),
-            "transport": listener.map(|(settings, _)| settings.kind.label()),
+            "transport": listener.map(|(settings, _)| settings.kind()),
             "authenticated": row.authenticated,
             "mid": (row.mid != 0).then(|| row.mid.to_string()),
             "uid": text(row.uid.as_str()),

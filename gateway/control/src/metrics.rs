@@ -34,12 +34,7 @@ fn exposed(control: &Control) -> String {
     let snapshot = ControlSnapshot {
         backend: control.facts.plan.backend.label(),
         backend_reason: control.facts.plan.backend_reason.clone(),
-        listeners: control
-            .facts
-            .listeners
-            .iter()
-            .map(|(one, _)| (one.name.clone(), one.kind.label()))
-            .collect(),
+        listeners: control.facts.listeners.iter().map(|(one, _)| (one.name.clone(), one.kind())).collect(),
         worker_threads: control.facts.plan.threads,
         connections_max: control.facts.plan.backend_config.connections_max * control.facts.plan.workers,
         busiest_address: control

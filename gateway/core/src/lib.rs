@@ -21,6 +21,7 @@ pub mod handler;
 mod inline_text;
 mod io;
 mod lateness;
+pub mod listener;
 pub mod memory;
 pub mod message;
 pub mod metrics;

@@ -3,6 +3,7 @@
 
 use crate::access::{PushOperations, RoomRules};
 use crate::coarse_instant::CoarseInstant;
+use crate::listener::{Application, Framing, Security};
 use crate::memory::Signal;
 use crate::message::MessageClass;
 use crate::router::places::FanoutSizes;
@@ -13,35 +14,17 @@ use netpoll::ListenerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// goim frames over TCP.
-    Tcp,
-    /// goim frames in WebSocket binary messages.
-    WebSocket,
-    /// Echoes WebSocket messages, text and binary: for development and conformance tests.
-    WebSocketEcho,
-}
-
-impl ListenerKind {
-    /// Name in the configuration and as a metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            ListenerKind::Tcp => "tcp",
-            ListenerKind::WebSocket => "websocket",
-            ListenerKind::WebSocketEcho => "websocket-echo",
-        }
-    }
-}
-
 /// A listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
     /// Name as a metric label, e.g. `tcp`.
     pub name: String,
-    /// What it speaks.
-    pub kind: ListenerKind,
+    /// How plaintext is cut into frames.
+    pub framing: Framing,
+    /// What protects the bytes of its connections.
+    pub security: Security,
+    /// What answers the frames.
+    pub application: Application,
     /// Where and how it listens.
     pub socket: ListenerConfig,
     /// WebSocket: path of the upgrade request (goim: `/sub`).
@@ -58,6 +41,22 @@ pub struct ListenerSettings {
     pub fragments_max: u32,
     /// WebSocket: serve the demo page on `GET /`.
     pub demo_page: bool,
+}
+
+impl ListenerSettings {
+    /// Its kind in the configuration; also a metric label.
+    pub const fn kind(&self) -> &'static str {
+        match (self.application, self.framing) {
+            (Application::Echo, _) => "websocket-echo",
+            (Application::Goim, Framing::Tcp) => "tcp",
+            (Application::Goim, Framing::WebSocket) => "websocket",
+        }
+    }
+
+    /// Whether it serves goim's protocol, and in this framing.
+    pub fn serves_goim_over(&self, framing: Framing) -> bool {
+        self.application == Application::Goim && self.framing == framing
+    }
 }
 
 /// How clients prove who they are.

@@ -11,7 +11,7 @@ use clap::Args;
 use gateway_config::Config;
 use gateway_control::output::complain;
 use gateway_control::rfc3339;
-use gateway_core::settings::ListenerKind;
+use gateway_core::listener::Framing;
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Closed, Deliver, Error, Join, JoinReply, Name, Reconnect, RoomKey, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation, Peek};
@@ -119,7 +119,7 @@ impl std::fmt::Display for End {
 
 /// Where to connect.
 fn listener(config: &Config, order: &Tail) -> Result<SocketAddr, String> {
-    let first = config.listeners.iter().find(|one| one.kind == ListenerKind::Tcp);
+    let first = config.listeners.iter().find(|one| one.serves_goim_over(Framing::Tcp));
     let address = order.server.or(first.map(|one| one.socket.address)).ok_or(
         "the configuration has no TCP listener, and tail speaks no WebSocket: name a TCP listener's address with --server",
     )?;

@@ -9,10 +9,11 @@ pub mod websocket;
 use gateway::workers::{Placement, RunningWorkers, Spawn, spawn};
 use gateway_core::access::PushOperations;
 use gateway_core::address::Fingerprints;
+use gateway_core::listener::{Application, Framing, Security};
 use gateway_core::message::VerifySender;
 use gateway_core::message::{ControlMessage, Message};
 use gateway_core::settings::{
-    AuthMode, BusMode, LINGER, ListenerKind, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
+    AuthMode, BusMode, LINGER, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
@@ -57,9 +58,11 @@ macro_rules! on_each_backend {
 
 /// Settings of a small gateway on free ports: TCP, WebSocket and echo.
 pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
-    let listener = |name: &str, kind, message_size_max| ListenerSettings {
+    let listener = |name: &str, (framing, application), message_size_max| ListenerSettings {
         name: name.into(),
-        kind,
+        framing,
+        security: Security::None,
+        application,
         socket: ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0))),
         path: "/sub".into(),
         origins: vec![],
@@ -72,9 +75,9 @@ pub fn settings(workers: usize, connections_max: usize) -> WorkerSettings {
     WorkerSettings {
         workers,
         listeners: vec![
-            listener("tcp", ListenerKind::Tcp, 0),
-            listener("websocket", ListenerKind::WebSocket, 65_552),
-            listener("echo", ListenerKind::WebSocketEcho, 16 << 20),
+            listener("tcp", (Framing::Tcp, Application::Goim), 0),
+            listener("websocket", (Framing::WebSocket, Application::Goim), 65_552),
+            listener("echo", (Framing::WebSocket, Application::Echo), 16 << 20),
         ],
         tables: TableSizes::for_connections(connections_max, workers),
         frame_body_size_max: 65_536,

@@ -5,9 +5,10 @@
 //! et al., 2012).
 
 use gateway_core::access::PushOperations;
+use gateway_core::listener::{Application, Framing, Security};
 use gateway_core::settings::{
-    AuthMode, BusMode, DevicePolicy, LINGER, ListenerKind, ListenerSettings, RateLimits, Reloadable,
-    SlowConsumer, TableSizes, WorkerSettings,
+    AuthMode, BusMode, DevicePolicy, LINGER, ListenerSettings, RateLimits, Reloadable, SlowConsumer,
+    TableSizes, WorkerSettings,
 };
 use netpoll::sim::{FaultConfig, Rng};
 use netpoll::{BackendConfig, ListenerConfig, PoolSize, PoolsConfig};
@@ -247,10 +248,12 @@ fn faults(rng: &mut Rng) -> FaultConfig {
     }
 }
 
-fn listener(name: &str, kind: ListenerKind, port: u16) -> ListenerSettings {
+fn listener(name: &str, (framing, application): (Framing, Application), port: u16) -> ListenerSettings {
     ListenerSettings {
         name: name.into(),
-        kind,
+        framing,
+        security: Security::None,
+        application,
         socket: ListenerConfig::new(SocketAddr::from(([10, 0, 0, 1], port))),
         path: "/sub".into(),
         origins: vec![],
@@ -295,9 +298,9 @@ fn settings(rng: &mut Rng, workers: usize, tight: bool) -> WorkerSettings {
     WorkerSettings {
         workers,
         listeners: vec![
-            listener("tcp", ListenerKind::Tcp, 3101),
-            listener("websocket", ListenerKind::WebSocket, 3102),
-            listener("echo", ListenerKind::WebSocketEcho, 3103),
+            listener("tcp", (Framing::Tcp, Application::Goim), 3101),
+            listener("websocket", (Framing::WebSocket, Application::Goim), 3102),
+            listener("echo", (Framing::WebSocket, Application::Echo), 3103),
         ],
         tables,
         frame_body_size_max: 2048,

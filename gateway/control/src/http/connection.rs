@@ -17,7 +17,7 @@ use super::budget::OUTPUT_OWN;
 use super::caller::Caller;
 use super::chunks::{ChunkError, Chunks};
 use super::end::End;
-use super::head::{self, Framing, Head, HeadError, HeadScan};
+use super::head::{self, BodyFraming, Head, HeadError, HeadScan};
 use super::input::Input;
 use super::wire::{Gone, Wire};
 use crate::control::Control;
@@ -97,7 +97,7 @@ impl Connection {
         self.wire.place.begins(Doing::Receiving);
         let (control, place) = (&self.service.control, &self.wire.place);
         let checked = gate::check(control, &head, self.caller, place.serves);
-        let has_body = head.framing != Framing::Length(0);
+        let has_body = head.framing != BodyFraming::Length(0);
         let body = match checked {
             // The body of a request that is refused is not read, so what follows it can't be.
             Err(error) => return self.answer(&head, error.into_response(), !has_body).await,
@@ -191,11 +191,11 @@ impl Connection {
     /// The whole body, or the answer to one that is refused.
     async fn body(&mut self, head: &Head, size_max: usize) -> Result<Result<Bytes, ApiError>, End> {
         let mut reader = match head.framing {
-            Framing::Length(size) => match usize::try_from(size).ok().filter(|size| *size <= size_max) {
+            BodyFraming::Length(size) => match usize::try_from(size).ok().filter(|size| *size <= size_max) {
                 Some(size) => BodyReader::Sized(size),
                 None => return Ok(Err(too_large(size_max))),
             },
-            Framing::Chunked => BodyReader::Chunked(Chunks::new(), Vec::new()),
+            BodyFraming::Chunked => BodyReader::Chunked(Chunks::new(), Vec::new()),
         };
         let until = Instant::now() + self.service.control.config().control.body_timeout;
         let mut may_continue = head.expects_continue;

@@ -159,7 +159,7 @@ impl HeadError {
 
 /// How a request's body ends (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum BodyFraming {
     /// After so many bytes; 0 where there is none.
     Length(u64),
     /// After the last chunk.
@@ -174,7 +174,7 @@ pub(crate) struct Head {
     pub(crate) target: Bytes,
     pub(crate) version: Version,
     pub(crate) fields: HeaderMap,
-    pub(crate) framing: Framing,
+    pub(crate) framing: BodyFraming,
     /// The host that the request is for, with its port; empty where none is named.
     pub(crate) host: Bytes,
     /// Whether the client keeps the connection (RFC 9112 §9.3).
@@ -436,7 +436,7 @@ fn is_authority(byte: u8) -> bool {
 
 /// RFC 9112 §6.3. Where two fields disagree, a proxy in front may have taken the other one: the
 /// connection ends.
-fn framing(fields: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
+fn framing(fields: &HeaderMap, version: Version) -> Result<BodyFraming, HeadError> {
     let mut length = None;
     for value in fields.get_all(header::CONTENT_LENGTH) {
         let text = value.to_str().map_err(|_| HeadError::Framing)?;
@@ -451,12 +451,12 @@ fn framing(fields: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
         }
     }
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(Framing::Length(length.unwrap_or(0))) };
+    let Some(coding) = codings.next() else { return Ok(BodyFraming::Length(length.unwrap_or(0))) };
     if version == Version::HTTP_10 || length.is_some() || codings.next().is_some() {
         return Err(HeadError::Framing);
     }
     if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
-        return Ok(Framing::Chunked);
+        return Ok(BodyFraming::Chunked);
     }
     Err(HeadError::Coding)
 }

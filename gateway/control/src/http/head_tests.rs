@@ -90,7 +90,7 @@ fn bad_heads_have_the_statuses_of_the_rfcs() {
 fn good_heads_say_what_they_mean() {
     let parsed = head("POST /a?b=c HTTP/1.1\r\nHost: a:1\r\nContent-Length: 5, 5\r\n\r\n").unwrap();
     assert_eq!((parsed.path(), parsed.query(), &parsed.host[..]), ("/a", "b=c", &b"a:1"[..]));
-    assert_eq!((parsed.framing, parsed.keeps_alive), (Framing::Length(5), true));
+    assert_eq!((parsed.framing, parsed.keeps_alive), (BodyFraming::Length(5), true));
     let absolute = head("GET HTTP://b:2/x?y HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((absolute.path(), absolute.query(), &absolute.host[..]), ("/x", "y", &b"b:2"[..]));
     assert_eq!(head("GET http://b HTTP/1.1\r\nHost: b\r\n\r\n").unwrap().path(), "/");
@@ -102,7 +102,7 @@ fn good_heads_say_what_they_mean() {
     assert!(!head("GET / HTTP/1.1\r\nHost: a\r\nConnection: te, close\r\n\r\n").unwrap().keeps_alive);
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nExpect: 100-Continue\r\n\r\n";
     let chunked = head(chunked).unwrap();
-    assert_eq!((chunked.framing, chunked.expects_continue), (Framing::Chunked, true));
+    assert_eq!((chunked.framing, chunked.expects_continue), (BodyFraming::Chunked, true));
 }
 
 #[test]

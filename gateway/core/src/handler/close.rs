@@ -3,10 +3,10 @@
 
 use super::Handler;
 use super::goodbye::{Answer, Brief, Goodbye};
+use crate::listener::{Application, Framing};
 use crate::message::{AuditKind, Message, NameKind};
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::{Phase, Session};
-use crate::settings::ListenerKind;
 use gateway_proto::body::{Closed, Name, Reason, Reconnect};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::{Header, Operation};
@@ -21,9 +21,7 @@ impl<B: Backend> Handler<B> {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         let goodbye = match goodbye {
             Goodbye::Closed(..) if session.phase == Phase::Handshake => goodbye.before_upgrade(),
-            Goodbye::Closed(code, reason) if self.listener_kind(session) == ListenerKind::WebSocketEcho => {
-                Goodbye::CloseFrame(code, reason)
-            }
+            Goodbye::Closed(code, reason) if self.is_echo(session) => Goodbye::CloseFrame(code, reason),
             goodbye => goodbye,
         };
         if let Goodbye::Silent(code) = goodbye {
@@ -32,10 +30,10 @@ impl<B: Backend> Handler<B> {
         if session.phase == Phase::Closing {
             return;
         }
-        let websocket = session.websocket;
+        let framing = session.framing;
         let (last, answer) = match goodbye {
             Goodbye::Closed(code, reason) => {
-                (self.closed_frame(connection, websocket, code, reason), Answer::Awaited)
+                (self.closed_frame(connection, framing, code, reason), Answer::Awaited)
             }
             Goodbye::CloseFrame(code, reason) => {
                 (self.close_frame(connection, code, &Brief::of(reason)), Answer::Awaited)
@@ -53,15 +51,16 @@ impl<B: Backend> Handler<B> {
         self.part(connection, goodbye.code(), last, answer);
     }
 
-    pub(crate) fn listener_kind(&self, session: &Session) -> ListenerKind {
-        self.context.settings.listeners[usize::from(session.listener)].kind
+    /// Whether the session's frames are echoed.
+    pub(crate) fn is_echo(&self, session: &Session) -> bool {
+        self.context.settings.listeners[usize::from(session.listener)].application == Application::Echo
     }
 
     /// Operation 111, over WebSocket with a close frame behind it.
     fn closed_frame(
         &mut self,
         connection: ConnectionId,
-        websocket: bool,
+        framing: Framing,
         code: CloseCode,
         reason: &dyn Display,
     ) -> Option<SharedBuffer> {
@@ -71,11 +70,14 @@ impl<B: Backend> Handler<B> {
         let write = |body: &mut [u8]| {
             closed.emit(body);
         };
-        let word = self.encode(connection, websocket, header, write);
+        let word = self.encode(connection, framing, header, write);
         if word.is_some() {
             self.io.metrics.count_sent(OperationClass::Notice, header.frame_size());
         }
-        let close = if websocket { self.close_frame(connection, code, &brief) } else { None };
+        let close = match framing {
+            Framing::WebSocket => self.close_frame(connection, code, &brief),
+            Framing::Tcp => None,
+        };
         match (word, close) {
             (Some(mut word), Some(close)) => match word.try_join(close) {
                 Ok(()) => Some(word),

@@ -6,17 +6,15 @@ use super::state::turn::Stage;
 use crate::message::{AuditEvent, AuditKind, ControlMessage};
 use crate::metrics::EndReason;
 use crate::session::User;
-use crate::settings::ListenerKind;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, CloseReason, ConnectionId};
 use std::net::SocketAddr;
 
 impl<B: Backend> Handler<B> {
     pub(crate) fn accepted(&mut self, connection: ConnectionId, listener: u8, peer: SocketAddr) {
-        let kind = self.context.settings.listeners[usize::from(listener)].kind;
-        let websocket = kind != ListenerKind::Tcp;
+        let framing = self.context.settings.listeners[usize::from(listener)].framing;
         let now = self.turn.now;
-        self.shard.sessions.insert(connection, (listener, websocket), peer, now);
+        self.shard.sessions.insert(connection, (listener, framing), peer, now);
         let deadline = now + self.policy.auth_timeout;
         self.shard.sessions.timers.set(connection.index(), deadline);
         if let Some(count) = self.io.metrics.accepts.get(usize::from(listener)) {

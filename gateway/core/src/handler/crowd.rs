@@ -10,8 +10,8 @@
 use super::Handler;
 use super::goodbye::Goodbye;
 use super::http_answers::TOO_MANY;
+use crate::listener::Framing;
 use crate::session::{CoarseInstant, Session};
-use crate::settings::ListenerKind;
 use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, ConnectionId};
@@ -61,11 +61,11 @@ impl<B: Backend> Handler<B> {
             return;
         }
         let Some(session) = self.shard.sessions.get(connection) else { return };
-        let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
+        let framing = session.framing;
         self.io.metrics.address_refusals.add(1);
         if !self.memory.refusals.admit(self.turn.now) {
             self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
-        } else if is_tcp {
+        } else if framing == Framing::Tcp {
             self.close(
                 connection,
                 Goodbye::Closed(CloseCode::OVERLOAD, &"this address has as many connections as it may"),

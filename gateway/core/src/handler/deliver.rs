@@ -5,6 +5,7 @@ use super::state::reserve::{Delivery, PUSH_SIZE_MAX};
 use crate::address::{Address, Fingerprint};
 use crate::context::{Context, Policy};
 use crate::io::Io;
+use crate::listener::Framing;
 use crate::memory::Level;
 use crate::message::{Exclude, MessageClass, Origin, Push};
 use crate::metrics::{OperationClass, SlowReason};
@@ -63,9 +64,9 @@ impl<B: Backend> Outlet<'_, B> {
             return Delivered::NoRoom;
         }
         let outer = usize::from(push.websocket_header);
-        let bytes = match session.websocket {
-            true => push.bytes.clone(),
-            false => push.bytes.slice(outer, push.bytes.len()),
+        let bytes = match session.framing {
+            Framing::WebSocket => push.bytes.clone(),
+            Framing::Tcp => push.bytes.slice(outer, push.bytes.len()),
         };
         let sent = self.io.send(connection, bytes, self.priority(push));
         match sent.or_else(|refused| self.send_from_reserve(connection, push, refused)) {

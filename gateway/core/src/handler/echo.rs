@@ -12,7 +12,7 @@
 use super::Handler;
 use super::goodbye::Goodbye;
 use super::state::echo::{Echo, KEPT_MAX, MESSAGES_MAX};
-use crate::settings::ListenerKind;
+use crate::listener::Application;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{Decoded, Limits, Role};
 use netpoll::{Backend, Buffer, ConnectionId, Priority, Queues, SendError};
@@ -39,7 +39,7 @@ impl<B: Backend> Handler<B> {
     /// Ends the echoes that hold most while all together hold too much.
     fn bound_echoes(&mut self) {
         let echoes =
-            self.context.settings.listeners.iter().filter(|one| one.kind == ListenerKind::WebSocketEcho);
+            self.context.settings.listeners.iter().filter(|one| one.application == Application::Echo);
         let size_max = echoes.map(|listener| listener.message_size_max).max().unwrap_or(0);
         let bytes_max = usize::try_from(size_max.saturating_mul(MESSAGES_MAX)).unwrap_or(usize::MAX);
         while self.echo.held > bytes_max.max(MESSAGES_MAX as usize * KEPT_MAX) {
@@ -59,7 +59,7 @@ impl<B: Backend> Handler<B> {
             let size = listener.message_size_max;
             let fragments_max = listener.fragments_max;
             let limits = Limits { frame_payload_size_max: size, message_size_max: size, fragments_max };
-            let Some(decoder) = session.framing.decoder() else { return false };
+            let Some(decoder) = session.websocket_input.decoder() else { return false };
             match decoder.decode(&mut echo.input[start..], &limits, Role::Server) {
                 Ok(Decoded::Incomplete { needed }) => {
                     echo.input.drain(..start);

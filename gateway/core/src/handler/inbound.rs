@@ -14,11 +14,11 @@ use super::framing::{Cut, Frame, Front, Intake, Sender};
 use super::goodbye::Goodbye;
 use super::state::backlog::Rest;
 use super::websocket::Messages;
+use crate::listener::{Application, Framing};
 use crate::message::AuditKind;
 use crate::metrics::OperationClass;
 use crate::session::flow::cost;
 use crate::session::{Open, Packed, Phase, Session, Sessions};
-use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{FrameError, HEADER_SIZE, Header, Operation, Peek};
 use gateway_proto::preface::Preface;
@@ -105,16 +105,24 @@ impl<B: Backend> Handler<B> {
                 Err(back) => buffer = back,
             }
         }
-        let kind = self.context.settings.listeners[usize::from(listener)].kind;
-        self.in_turn(connection, |handler| match (phase, kind) {
+        let listener = &self.context.settings.listeners[usize::from(listener)];
+        let (application, framing) = (listener.application, listener.framing);
+        self.in_turn(connection, |handler| match (phase, application) {
             (Phase::Closing, _) => handler.discard_until_close(connection, buffer.as_slice()),
             (Phase::Vacant, _) => {}
             (Phase::Handshake, _) => handler.handshake_received(connection, buffer),
-            (_, ListenerKind::Tcp) => handler.cut::<Plain>(connection, buffer),
-            (_, ListenerKind::WebSocket) => handler.cut::<Messages>(connection, buffer),
-            (_, ListenerKind::WebSocketEcho) => handler.echo_received(connection, &buffer),
+            (_, Application::Goim) => handler.cut_by(framing, connection, buffer),
+            (_, Application::Echo) => handler.echo_received(connection, &buffer),
         });
         self.slow_down(connection);
+    }
+
+    /// Cuts bytes into frames and handles them.
+    fn cut_by(&mut self, framing: Framing, connection: ConnectionId, buffer: Buffer) {
+        match framing {
+            Framing::Tcp => self.cut::<Plain>(connection, buffer),
+            Framing::WebSocket => self.cut::<Messages>(connection, buffer),
+        }
     }
 
     /// How large a frame's body may be.
@@ -206,8 +214,7 @@ impl<B: Backend> Handler<B> {
     pub(super) fn handle_rest(&mut self, connection: ConnectionId, rest: Rest) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
         match rest {
-            Rest::Stream(buffer) if session.websocket => self.cut::<Messages>(connection, buffer),
-            Rest::Stream(buffer) => self.cut::<Plain>(connection, buffer),
+            Rest::Stream(buffer) => self.cut_by(session.framing, connection, buffer),
             Rest::Message(buffer) => {
                 // The frames of one that is ending are no WebSocket frames, so they are not shown
                 // to what looks for a close frame.
@@ -272,7 +279,7 @@ impl<B: Backend> Handler<B> {
         preface: Option<Preface>,
     ) {
         let begins_so = self.shard.sessions.get(connection).is_some_and(|session| {
-            session.phase == Phase::Unauthenticated && self.listener_kind(session) == ListenerKind::Tcp
+            session.phase == Phase::Unauthenticated && session.framing == Framing::Tcp
         });
         let Some(preface) = preface.filter(|_| begins_so) else {
             return self.close(connection, Goodbye::Closed(error.close_code(), &error));
@@ -332,7 +339,7 @@ impl<B: Backend> Handler<B> {
     fn take_carried(&mut self, open: Open) {
         let connection = open.connection();
         let session = self.shard.sessions.of_mut(&open);
-        let (websocket, rest) = (session.websocket, session.carry.assembled());
+        let (framing, rest) = (session.framing, session.carry.assembled());
         // The rest of the message that the Auth frame came in; over TCP there are no messages.
         if rest > 0
             && let Some(message) = session.carry.take(rest)
@@ -341,11 +348,7 @@ impl<B: Backend> Handler<B> {
         }
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         let Some(buffer) = session.carry.take(session.carry.pending()) else { return };
-        if websocket {
-            self.cut::<Messages>(connection, buffer);
-        } else {
-            self.cut::<Plain>(connection, buffer);
-        }
+        self.cut_by(framing, connection, buffer);
     }
 
     /// One frame. Inlined down to the echo, so that what is known of a frame stays in registers: as

@@ -19,7 +19,8 @@
 
 use super::Handler;
 use super::goodbye::Answer;
-use crate::session::{Framing, Phase};
+use crate::listener::Framing;
+use crate::session::{Phase, WebSocketInput};
 use gateway_proto::websocket::CloseWatch;
 use netpoll::{Backend, ConnectionId, Introspect, SendError, SharedBuffer, Timestamp};
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl<B: Backend> Handler<B> {
                     wait = close_frame_wait(wait);
                     self.io.set_receiving(connection, true); // or its close frame would never be seen
                     if let Some(session) = self.shard.sessions.get_mut(connection) {
-                        session.framing = Framing::UntilClose(watch, 0);
+                        session.websocket_input = WebSocketInput::UntilClose(watch, 0);
                     }
                 }
                 Err(SendError::Full(last) | SendError::Exhausted(last) | SendError::Closed(last)) => {
@@ -81,7 +82,7 @@ impl<B: Backend> Handler<B> {
     /// received and not decoded yet.
     pub(super) fn close_watch(&mut self, connection: ConnectionId, answer: Answer) -> Option<CloseWatch> {
         let session = self.shard.sessions.get_mut(connection)?;
-        if answer == Answer::Came || !session.websocket || session.phase == Phase::Handshake {
+        if answer == Answer::Came || session.framing == Framing::Tcp || session.phase == Phase::Handshake {
             return None;
         }
         let mut watch = CloseWatch::default();
@@ -94,7 +95,7 @@ impl<B: Backend> Handler<B> {
     /// so what was received and not kept when its session ended can always be shown.
     pub(super) fn discard_until_close(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        if session.framing.discard(bytes, DISCARDED_KIB_MAX) {
+        if session.websocket_input.discard(bytes, DISCARDED_KIB_MAX) {
             self.stop_waiting_for_close(connection);
         }
     }
@@ -102,7 +103,7 @@ impl<B: Backend> Handler<B> {
     /// FIN follows what is queued: the peer has answered, or had its time to.
     fn stop_waiting_for_close(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        session.framing = Framing::default();
+        session.websocket_input = WebSocketInput::default();
         self.io.finish(connection, None);
         let linger = self.context.settings.linger;
         let rest = linger - close_frame_wait(linger);
@@ -112,7 +113,7 @@ impl<B: Backend> Handler<B> {
     /// The time of a closing connection is over: the one for its close frame, or all of it.
     pub(super) fn linger_is_over(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
-        match session.framing.close_watch() {
+        match session.websocket_input.close_watch() {
             Some(_) => self.stop_waiting_for_close(connection),
             None => self.io.close(connection),
         }

@@ -5,6 +5,7 @@ use super::framing::Frame;
 use super::goodbye::Goodbye;
 use crate::address::{Address, Fingerprint};
 use crate::io::{Framed, rewrite_in_place};
+use crate::listener::Framing;
 use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
 use crate::session::{Open, User};
 use gateway_proto::body::{
@@ -194,12 +195,12 @@ impl<B: Backend> Handler<B> {
     ) -> Option<Framed> {
         let payload_size = buffer.len() - payload_start;
         let header = Header::new(operation, 0, (prefix.len() + payload_size) as u32);
-        match rewrite_in_place(buffer, payload_start, header, prefix, true) {
+        match rewrite_in_place(buffer, payload_start, header, prefix, Framing::WebSocket) {
             Ok(framed) => Some(framed),
             Err(buffer) => {
                 self.io.metrics.payload_copies.add(1);
                 let payload = &buffer.as_slice()[payload_start..];
-                let bytes = self.io.frame(true, header, |body| {
+                let bytes = self.io.frame(Framing::WebSocket, header, |body| {
                     let (head, rest) = body.split_at_mut(prefix.len());
                     head.copy_from_slice(prefix);
                     rest.copy_from_slice(payload);

@@ -13,7 +13,6 @@ use super::Handler;
 use super::goodbye::Goodbye;
 use crate::session::flow::Stage;
 use crate::session::{CoarseInstant, Open, Phase};
-use crate::settings::ListenerKind;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, ConnectionId, Timestamp};
@@ -98,7 +97,7 @@ impl<B: Backend> Handler<B> {
             return self.admits_open_control(open);
         }
         let Some(session) = self.shard.sessions.get(connection) else { return false };
-        self.listener_kind(session) == ListenerKind::WebSocketEcho || self.may_speak_before_login(connection)
+        self.is_echo(session) || self.may_speak_before_login(connection)
     }
 
     fn admits_open_control(&mut self, open: Open) -> bool {

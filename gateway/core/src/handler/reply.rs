@@ -5,6 +5,7 @@ use super::framing::Frame;
 use super::goodbye::Goodbye;
 use super::state::relief::CLOSES_MAX;
 use crate::io::rewrite_in_place;
+use crate::listener::Framing;
 use crate::metrics::{OperationClass, SlowReason};
 use crate::session::Open;
 use crate::settings::BusMode;
@@ -45,7 +46,7 @@ impl<B: Backend> Handler<B> {
     pub(super) fn encode(
         &mut self,
         connection: ConnectionId,
-        websocket: bool,
+        framing: Framing,
         header: Header,
         write: impl FnOnce(&mut [u8]),
     ) -> Option<SharedBuffer> {
@@ -56,7 +57,7 @@ impl<B: Backend> Handler<B> {
                     write(body);
                 }
             };
-            handler.io.frame(websocket, header, fill)
+            handler.io.frame(framing, header, fill)
         })
     }
 
@@ -64,12 +65,12 @@ impl<B: Backend> Handler<B> {
     /// is ending now.
     fn send_frame(
         &mut self,
-        (connection, websocket): (ConnectionId, bool),
+        (connection, framing): (ConnectionId, Framing),
         header: Header,
         write: impl FnOnce(&mut [u8]),
     ) -> bool {
         self.io.metrics.count_sent(OperationClass::of(header.operation), header.frame_size());
-        match self.encode(connection, websocket, header, write) {
+        match self.encode(connection, framing, header, write) {
             Some(bytes) => self.send(connection, bytes),
             None => {
                 self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
@@ -85,8 +86,8 @@ impl<B: Backend> Handler<B> {
         header: Header,
         write: impl FnOnce(&mut [u8]),
     ) -> Option<Open> {
-        let websocket = self.shard.sessions.of(&open).websocket;
-        self.send_frame((open.connection(), websocket), header, write).then_some(open)
+        let framing = self.shard.sessions.of(&open).framing;
+        self.send_frame((open.connection(), framing), header, write).then_some(open)
     }
 
     /// Refuses a request. `None` when the connection has ended, for too many faulty requests or
@@ -110,7 +111,7 @@ impl<B: Backend> Handler<B> {
     pub(super) fn refuse_before_login(&mut self, connection: ConnectionId, request: Header, reason: &str) {
         self.io.metrics.errors.add(1);
         let Some(session) = self.shard.sessions.get(connection) else { return };
-        let to = (connection, session.websocket);
+        let to = (connection, session.framing);
         let (error, header) = error_frame(request, ErrorCode::NOT_AUTHENTICATED, reason);
         self.send_frame(to, header, |body| {
             error.emit(body);
@@ -143,14 +144,14 @@ impl<B: Backend> Handler<B> {
     /// behind another are written side by side.
     #[inline(always)]
     fn echo_frame(&mut self, open: Open, frame: Frame) -> Option<Open> {
-        let (connection, websocket) = (open.connection(), self.shard.sessions.of(&open).websocket);
+        let (connection, framing) = (open.connection(), self.shard.sessions.of(&open).framing);
         let header = frame.header;
         let is_small = frame.body().len() <= COPIED_MAX;
-        if websocket && is_small && self.io.queues().queued_bytes(connection) > 0 {
+        if framing == Framing::WebSocket && is_small && self.io.queues().queued_bytes(connection) > 0 {
             return self.reply(open, header, |body| body.copy_from_slice(frame.body()));
         }
         let Frame { buffer, body_start, .. } = frame;
-        match rewrite_in_place(buffer, body_start, header, &[], websocket) {
+        match rewrite_in_place(buffer, body_start, header, &[], framing) {
             Ok((bytes, _)) => {
                 self.io.metrics.count_sent(OperationClass::Application, header.frame_size());
                 self.send(connection, bytes).then_some(open)

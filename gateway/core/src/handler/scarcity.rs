@@ -22,8 +22,8 @@ use super::Handler;
 use super::goodbye::Goodbye;
 use super::state::memory_pressure::Admissions;
 use super::state::relief::{Shortage, Wanted};
+use crate::listener::Framing;
 use crate::memory::Level;
-use crate::settings::ListenerKind;
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, ConnectionId};
 
@@ -47,11 +47,11 @@ impl<B: Backend> Handler<B> {
     /// upgrade request: a client hears nothing before.
     pub(crate) fn refuse_for_memory(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
-        let is_tcp = self.listener_kind(session) == ListenerKind::Tcp;
+        let framing = session.framing;
         if self.memory.state.level == Level::Close || !self.memory.refusals.admit(self.turn.now) {
             self.io.metrics.memory_refusals.add(1);
             self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
-        } else if is_tcp {
+        } else if framing == Framing::Tcp {
             self.io.metrics.memory_refusals.add(1);
             self.close(
                 connection,

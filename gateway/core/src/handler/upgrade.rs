@@ -6,7 +6,6 @@ use super::goodbye::Goodbye;
 use super::http_answers::NO_MEMORY;
 use crate::memory::Level;
 use crate::session::Phase;
-use crate::settings::ListenerKind;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::HEADER_SIZE;
 use gateway_proto::websocket::handshake::{
@@ -119,11 +118,8 @@ impl<B: Backend> Handler<B> {
         if let Some(session) = self.shard.sessions.get_mut(connection) {
             session.phase = Phase::Unauthenticated;
         }
-        if let Some(listener) =
-            self.shard.sessions.get(connection).map(|session| usize::from(session.listener))
-            && self.context.settings.listeners[listener].kind == ListenerKind::WebSocketEcho
-        {
-            self.shard.sessions.timers.cancel(connection.index()); // nobody logs in to an echo
+        if self.shard.sessions.get(connection).is_some_and(|session| self.is_echo(session)) {
+            self.shard.sessions.timers.cancel(connection.index()); // an echo needs no login
             self.shard.sessions.unlist_unauthenticated(connection);
         }
         let bytes = self.with_block(connection, response.len(), |handler| handler.io.bytes(response));

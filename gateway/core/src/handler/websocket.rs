@@ -43,12 +43,12 @@ impl<B: Backend> Cut<B> for Messages {
             Sender::Open(open) => Some(sessions.of_mut(open)),
             Sender::Unauthenticated(connection) => sessions.get_mut(connection.connection()),
         };
-        front(session.and_then(|session| session.framing.decoder()), limits, bytes)
+        front(session.and_then(|session| session.websocket_input.decoder()), limits, bytes)
     }
 
     fn look_at_carry(session: &mut Session, limits: &Limits) -> Result<Front<Self::Unit>, WebSocketError> {
-        let Session { carry, framing, .. } = session;
-        front(framing.decoder(), limits, carry.pending_mut())
+        let Session { carry, websocket_input, .. } = session;
+        front(websocket_input.decoder(), limits, carry.pending_mut())
     }
 
     fn unit(handler: &mut Handler<B>, sender: Sender, buffer: Buffer, (payload, kind): Self::Unit) -> Intake {

@@ -4,6 +4,7 @@
 //! Frames are written one behind the other into a block, so that several replies to one connection
 //! in one turn are neighbours and leave as one piece.
 
+use crate::listener::Framing;
 use gateway_proto::frame::{HEADER_SIZE, Header};
 use gateway_proto::websocket::{HEADER_SIZE_MAX, Opcode, emit_header, header_size};
 use netpoll::{Buffer, BufferPools, SharedBuffer};
@@ -18,20 +19,23 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Writes a frame, in a WebSocket message of its own if `websocket`; `body` writes the
+    /// Writes a frame, over WebSocket in a message of its own; `body` writes the
     /// `header.body_size` bytes of its body. `None` when no block is free.
     pub fn frame(
         &mut self,
         pools: &mut BufferPools,
-        websocket: bool,
+        framing: Framing,
         header: Header,
         body: impl FnOnce(&mut [u8]),
     ) -> Option<SharedBuffer> {
-        let prefix = if websocket { header_size(header.frame_size() as u64) } else { 0 };
+        let prefix = match framing {
+            Framing::Tcp => 0,
+            Framing::WebSocket => header_size(header.frame_size() as u64),
+        };
         let size = prefix + header.frame_size();
         let block = self.reserve(pools, size)?;
         let out = &mut block.spare_mut()[..size];
-        if websocket {
+        if framing == Framing::WebSocket {
             emit_header(Opcode::Binary, true, header.frame_size() as u64, out)?;
         }
         let (head, rest) = out[prefix..].split_at_mut(HEADER_SIZE);
@@ -89,7 +93,7 @@ impl Encoder {
 /// A frame as it is on the wire, frozen: `[WebSocket header][frame]`, and the size of the former.
 pub type Framed = (SharedBuffer, u8);
 
-/// Rewrites in place: puts a WebSocket header (if `websocket`), `header` and `prefix` right before
+/// Rewrites in place: puts a WebSocket header (in that framing), `header` and `prefix` right before
 /// the payload, which begins at `payload_start` of `buffer` and goes on to its end. No byte of the
 /// payload moves.
 ///
@@ -101,13 +105,15 @@ pub fn rewrite_in_place(
     payload_start: usize,
     header: Header,
     prefix: &[u8],
-    websocket: bool,
+    framing: Framing,
 ) -> Result<Framed, Buffer> {
     debug_assert_eq!(buffer.len() - payload_start + prefix.len(), header.body_size as usize);
     let mut outer = [0; HEADER_SIZE_MAX];
-    let outer_size = match websocket {
-        true => emit_header(Opcode::Binary, true, header.frame_size() as u64, &mut outer).unwrap_or(0),
-        false => 0,
+    let outer_size = match framing {
+        Framing::Tcp => 0,
+        Framing::WebSocket => {
+            emit_header(Opcode::Binary, true, header.frame_size() as u64, &mut outer).unwrap_or(0)
+        }
     };
     let Some(start) = payload_start.checked_sub(prefix.len() + HEADER_SIZE + outer_size) else {
         return Err(buffer);
@@ -134,10 +140,12 @@ mod tests {
     fn replies_of_one_turn_are_neighbours() {
         let mut pools = pools();
         let mut encoder = Encoder::default();
-        let mut all =
-            encoder.frame(&mut pools, false, Header::new(Operation(3), 1, 4), |body| body.fill(1)).unwrap();
-        let next =
-            encoder.frame(&mut pools, true, Header::new(Operation(3), 2, 4), |body| body.fill(2)).unwrap();
+        let mut all = encoder
+            .frame(&mut pools, Framing::Tcp, Header::new(Operation(3), 1, 4), |body| body.fill(1))
+            .unwrap();
+        let next = encoder
+            .frame(&mut pools, Framing::WebSocket, Header::new(Operation(3), 2, 4), |body| body.fill(2))
+            .unwrap();
         assert_eq!(&next[..2], [0x82, 20]);
         all.try_join(next).unwrap();
         assert_eq!(all.len(), 20 + 22);
@@ -149,14 +157,17 @@ mod tests {
     #[test]
     fn rewriting_moves_no_payload_byte() {
         let mut pools = pools();
-        for (payload_start, websocket, fits) in
-            [(16, false, true), (15, false, false), (18, true, true), (17, true, false)]
-        {
+        for (payload_start, framing, fits) in [
+            (16, Framing::Tcp, true),
+            (15, Framing::Tcp, false),
+            (18, Framing::WebSocket, true),
+            (17, Framing::WebSocket, false),
+        ] {
             let mut buffer = pools.take_receive().unwrap();
             buffer.append(&[9; 64]);
             let at = buffer.as_slice()[payload_start..].as_ptr();
             let header = Header::new(Operation(1000), 0, 64 - payload_start as u32);
-            match rewrite_in_place(buffer, payload_start, header, &[], websocket) {
+            match rewrite_in_place(buffer, payload_start, header, &[], framing) {
                 Ok((bytes, outer)) => {
                     assert!(fits);
                     let payload = &bytes[usize::from(outer) + HEADER_SIZE..];

@@ -9,6 +9,7 @@ mod encoder;
 
 pub use encoder::{Encoder, Framed, rewrite_in_place};
 
+use crate::listener::Framing;
 use crate::metrics::WorkerMetrics;
 use gateway_proto::frame::Header;
 use gateway_proto::websocket::Opcode;
@@ -77,11 +78,11 @@ impl<B: Backend> Io<B> {
     #[inline]
     pub(crate) fn frame(
         &mut self,
-        websocket: bool,
+        framing: Framing,
         header: Header,
         body: impl FnOnce(&mut [u8]),
     ) -> Option<SharedBuffer> {
-        self.encoder.frame(self.backend.pools(), websocket, header, body)
+        self.encoder.frame(self.backend.pools(), framing, header, body)
     }
 
     /// Writes a WebSocket control frame. `None` when no block is free or the payload is over 125

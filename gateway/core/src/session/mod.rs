@@ -29,6 +29,7 @@ pub use partial_frames::PartialFrames;
 pub use token_end::TokenEnd;
 pub use user::User;
 
+use crate::listener::Framing;
 use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
 use ends::{UNLISTED, Unauthenticated};
@@ -62,33 +63,33 @@ pub enum Phase {
 
 /// How the bytes of a WebSocket connection are read.
 #[derive(Clone, Copy, Debug)]
-pub enum Framing {
+pub enum WebSocketInput {
     /// Frame by frame.
     Messages(Decoder),
     /// A close frame was sent: KiB are discarded until the peer's own, or until they are too many.
     UntilClose(CloseWatch, u16),
 }
 
-const _: () = assert!(size_of::<Framing>() <= 16);
+const _: () = assert!(size_of::<WebSocketInput>() <= 16);
 
-impl Default for Framing {
-    fn default() -> Framing {
-        Framing::Messages(Decoder::default())
+impl Default for WebSocketInput {
+    fn default() -> WebSocketInput {
+        WebSocketInput::Messages(Decoder::default())
     }
 }
 
-impl Framing {
+impl WebSocketInput {
     /// State of the decoder; `None` when nothing is decoded any more.
     pub fn decoder(&mut self) -> Option<&mut Decoder> {
         match self {
-            Framing::Messages(decoder) => Some(decoder),
-            Framing::UntilClose(..) => None,
+            WebSocketInput::Messages(decoder) => Some(decoder),
+            WebSocketInput::UntilClose(..) => None,
         }
     }
 
     /// Discards `bytes`. True when the close frame has come, or `kib_max` have been discarded.
     pub fn discard(&mut self, bytes: &[u8], kib_max: u16) -> bool {
-        let Framing::UntilClose(watch, kib) = self else { return false };
+        let WebSocketInput::UntilClose(watch, kib) = self else { return false };
         *kib = kib.saturating_add(bytes.len().div_ceil(1024).min(usize::from(kib_max)) as u16);
         watch.has_closed(bytes) || *kib >= kib_max
     }
@@ -96,8 +97,8 @@ impl Framing {
     /// The detector of the peer's close frame, if that is awaited.
     pub fn close_watch(&mut self) -> Option<&mut CloseWatch> {
         match self {
-            Framing::Messages(_) => None,
-            Framing::UntilClose(watch, _) => Some(watch),
+            WebSocketInput::Messages(_) => None,
+            WebSocketInput::UntilClose(watch, _) => Some(watch),
         }
     }
 }
@@ -120,7 +121,7 @@ pub struct Session {
     /// Bytes of a frame that has not come whole.
     pub carry: Carry,
     /// How its bytes are read, over WebSocket.
-    pub framing: Framing,
+    pub websocket_input: WebSocketInput,
     /// Its rooms; changed with a proof ([`Sessions::rooms_mut`]).
     rooms: SessionRooms,
     /// Before the login its neighbors in the list of unauthenticated connections; then the rooms of
@@ -148,8 +149,8 @@ pub struct Session {
     pub phase: Phase,
     /// Number of its listener.
     pub listener: u8,
-    /// It speaks WebSocket.
-    pub websocket: bool,
+    /// How its bytes are cut into frames: its listener's.
+    pub framing: Framing,
     /// Its last frame was sent; it lingers for a moment so that the frame arrives.
     pub lingers: bool,
     /// Its token is a service's: it may send to all users and rooms.
@@ -165,7 +166,7 @@ const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a
 pub struct FieldBytes {
     /// Connection, user, key; rooms of its token.
     pub names: usize,
-    /// Carry and WebSocket framing.
+    /// Carry and the state of the WebSocket decoder.
     pub incoming: usize,
     /// Its memberships.
     pub rooms: usize,
@@ -183,7 +184,7 @@ pub struct FieldBytes {
 pub const FIELD_BYTES: FieldBytes = {
     let names =
         size_of::<ConnectionId>() + size_of::<PackedUser>() + size_of::<TextId>() + size_of::<[u32; 2]>();
-    let incoming = size_of::<Carry>() + size_of::<Framing>();
+    let incoming = size_of::<Carry>() + size_of::<WebSocketInput>();
     let rooms = size_of::<SessionRooms>();
     let times = 2 * size_of::<CoarseInstant>() + size_of::<u32>() + size_of::<TokenEnd>() + size_of::<i32>();
     let rate = size_of::<Flow>();
@@ -199,7 +200,7 @@ impl Session {
             user: PackedUser::ANONYMOUS,
             key: TextId::NONE,
             carry: Carry::default(),
-            framing: Framing::default(),
+            websocket_input: WebSocketInput::default(),
             rooms: SessionRooms::EMPTY,
             pair: UNLISTED,
             issued_at: 0,
@@ -213,7 +214,7 @@ impl Session {
             accepts: AcceptSetId::EMPTY,
             phase: Phase::Vacant,
             listener: 0,
-            websocket: false,
+            framing: Framing::Tcp,
             lingers: false,
             service: false,
             answers_due: 0,
@@ -334,7 +335,7 @@ impl Sessions {
     pub fn insert(
         &mut self,
         connection: ConnectionId,
-        (listener, websocket): (u8, bool),
+        (listener, framing): (u8, Framing),
         peer: SocketAddr,
         now: Timestamp,
     ) -> &mut Session {
@@ -348,12 +349,16 @@ impl Sessions {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
+        let phase = match framing {
+            Framing::Tcp => Phase::Unauthenticated,
+            Framing::WebSocket => Phase::Handshake,
+        };
         *session = Session {
             connection,
-            phase: if websocket { Phase::Handshake } else { Phase::Unauthenticated },
+            phase,
             peer: Peer { ip: ip.octets(), port: peer.port() },
             listener,
-            websocket,
+            framing,
             heard_at: CoarseInstant::of(now),
             opened_at: CoarseInstant::of(now),
             ..Session::vacant()

@@ -77,6 +77,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Framing;
     use crate::session::text::TextStore;
     use netpoll::Timestamp;
 
@@ -87,7 +88,7 @@ mod tests {
         let id = |index| ConnectionId::new(index, 0);
         let peer = "192.0.2.1:7".parse().unwrap();
         for index in 0..5 {
-            sessions.insert(id(index), (0, false), peer, Timestamp::ZERO);
+            sessions.insert(id(index), (0, Framing::Tcp), peer, Timestamp::ZERO);
         }
         let order: Vec<_> = sessions.unauthenticated().map(|session| session.connection).collect();
         assert_eq!(order, (0..5).map(id).collect::<Vec<_>>());
@@ -101,7 +102,7 @@ mod tests {
         sessions.remove(&mut texts, id(4));
         sessions.set_logging_in(id(2), Phase::Verifying);
         assert_eq!((oldest(&sessions), sessions.unauthenticated_count()), (Some(id(3)), 1));
-        sessions.insert(id(0), (0, true), peer, Timestamp::ZERO);
+        sessions.insert(id(0), (0, Framing::WebSocket), peer, Timestamp::ZERO);
         assert_eq!(oldest(&sessions), Some(id(3)), "the slot is another connection's");
         sessions.unauthenticated_invariants();
     }

@@ -106,6 +106,7 @@ impl Lingering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Framing;
     use std::net::SocketAddr;
 
     fn sessions(count: u32) -> (Sessions, Vec<ConnectionId>) {
@@ -113,7 +114,7 @@ mod tests {
         let ids: Vec<_> = (0..count).map(|index| ConnectionId::new(index, 7)).collect();
         for id in &ids {
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            sessions.insert(*id, (0, true), peer, Timestamp::ZERO).phase = Phase::Closing;
+            sessions.insert(*id, (0, Framing::WebSocket), peer, Timestamp::ZERO).phase = Phase::Closing;
         }
         (sessions, ids)
     }
