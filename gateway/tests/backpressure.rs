@@ -8,11 +8,11 @@
 mod common;
 
 use common::{BackendChoice, Client, Gateway, encoded, frame, send_message, settings};
-use gateway_core::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
+use gateway_core::message::{ControlMessage, EncodedPush, Exclude, Message, MessageClass, Origin};
 use gateway_core::metrics::WorkerMetrics;
 use gateway_core::settings::{RateLimits, WorkerSettings};
 use gateway_proto::body::{Join, JoinReply, LeaveReply, RoomKey, SendMessage, SendMessageReply, Target};
-use gateway_proto::frame::{Header, Operation};
+use gateway_proto::frame::Operation;
 use netpoll::{BackendConfig, BufferPools, PoolSize, PoolsConfig};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -88,12 +88,8 @@ impl Caller {
         }
     }
 
-    fn push(&mut self, class: MessageClass) -> Push {
-        let mut bytes = vec![0x82, 24];
-        bytes.extend_from_slice(&Header::new(Operation(1000), 0, 8).to_bytes());
-        bytes.extend_from_slice(b"a caller");
-        let bytes = self.pools.copy(&bytes).expect("receivers read").freeze();
-        Push { bytes, websocket_header: 2, class, operation: 1000, frames: 1 }
+    fn push(&mut self, class: MessageClass) -> EncodedPush {
+        common::push(&mut self.pools, class, 1000, &[b"a caller"]).expect("receivers read")
     }
 
     /// Hands a push to a worker, which must have room for it, and waits for its outcome.
@@ -101,7 +97,7 @@ impl Caller {
         &mut self,
         gateway: &Gateway,
         worker: usize,
-        message: impl FnOnce(Push, Origin) -> Message,
+        message: impl FnOnce(EncodedPush, Origin) -> Message,
     ) -> u32 {
         self.tickets += 1;
         let origin = Origin::Control { ticket: self.tickets };

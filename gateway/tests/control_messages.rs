@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{BackendChoice, Client, Gateway, frame, settings};
+use common::{BackendChoice, Client, Gateway, settings};
 use gateway_core::address::{Address, WorkerId};
-use gateway_core::message::{ControlMessage, KickTarget, Message, MessageClass, Origin, Push};
+use gateway_core::message::{ControlMessage, EncodedPush, KickTarget, Message, MessageClass, Origin};
 use gateway_core::message::{Inspection, Query};
 use gateway_core::metrics::SlowReason;
 use gateway_core::settings::DevicePolicy;
@@ -37,16 +37,8 @@ fn pools() -> BufferPools {
     .unwrap()
 }
 
-fn push(pools: &mut BufferPools, operation: i32, class: MessageClass, body: &[u8]) -> Push {
-    let frame = frame(Operation(operation), 0, body);
-    let mut message = vec![0x82];
-    match frame.len() {
-        size @ 0..=125 => message.push(size as u8),
-        size => message.extend([126, (size >> 8) as u8, size as u8]),
-    }
-    let websocket_header = message.len() as u8;
-    message.extend(frame);
-    Push { bytes: pools.copy(&message).unwrap().freeze(), websocket_header, class, operation, frames: 1 }
+fn push(pools: &mut BufferPools, operation: i32, class: MessageClass, body: &[u8]) -> EncodedPush {
+    common::push(pools, class, operation, &[body]).unwrap()
 }
 
 /// The control thread's mail, until something is found in it.
@@ -123,12 +115,8 @@ fn an_essential_room_message_is_not_filtered(backend: &BackendChoice) {
 fn a_batch_reaches_tcp_receivers_as_frames(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(1, 64));
     let mut client = gateway.login(1, "");
-    let frames = [frame(Operation(1000), 0, b"one"), frame(Operation(1000), 0, b"two")].concat();
-    let outer = frame(Operation(9), 0, &frames);
-    let message = [&[0x82, outer.len() as u8][..], &outer].concat();
-    let bytes = pools().copy(&message).unwrap().freeze();
-    let (class, websocket_header) = (MessageClass::User, 18);
-    let push = Push { bytes, websocket_header, class, operation: 1000, frames: 2 };
+    let class = MessageClass::User;
+    let push = common::push(&mut pools(), class, 1000, &[b"one", b"two"]).unwrap();
     let (name, origin) = (gateway.names.mid(1), Origin::Control { ticket: 1 });
     gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
     assert_eq!(outcome(&gateway, 1), Ok(1));

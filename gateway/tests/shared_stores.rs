@@ -5,7 +5,7 @@ mod common;
 
 use common::{BackendChoice, Client, Frame, Gateway, encoded, settings};
 use gateway_core::memory::Signal;
-use gateway_core::message::{Message, MessageClass, Origin, Push};
+use gateway_core::message::{EncodedPush, Message, MessageClass, Origin};
 use gateway_core::metrics::{SlowReason, Store, StoreLevel, WorkerMetrics};
 use gateway_core::settings::{RateLimits, SlowConsumer};
 use gateway_proto::body::{Closed, RoomKey, SendMessage, Target};
@@ -13,7 +13,7 @@ use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use gateway_proto::websocket::handshake::client_request;
 use gateway_proto::websocket::{Opcode, emit_masked_header};
-use netpoll::{BackendConfig, BufferPools, PoolSet, PoolSize, PoolsConfig, SharedBuffer};
+use netpoll::{BackendConfig, BufferPools, PoolSet, PoolSize, PoolsConfig};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -303,9 +303,13 @@ fn blocks(count: u32) -> BufferPools {
     BufferPools::new(&PoolsConfig { receive, blocks, huge_pages: false }).unwrap()
 }
 
-/// Pushes a frame to a user.
-fn push(gateway: &Gateway, mid: i64, bytes: SharedBuffer) {
-    let push = Push { bytes, websocket_header: 0, class: MessageClass::User, operation: 1000, frames: 1 };
+/// A push that fills one of the `blocks`; `None` while none is free.
+fn encode(pools: &mut BufferPools) -> Option<EncodedPush> {
+    common::push(pools, MessageClass::User, 1000, &[&[6; 6000]])
+}
+
+/// Pushes to a user.
+fn push(gateway: &Gateway, mid: i64, push: EncodedPush) {
     let (name, origin) = (gateway.names.mid(mid), Origin::Nobody);
     gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
 }
@@ -323,14 +327,13 @@ fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &B
     let mut bystander = gateway.login(2, "");
     let mut pools = blocks(32);
     let until = Instant::now() + Duration::from_secs(60);
-    let body = common::frame(Operation(1000), 0, &[6; 6000]);
     // Until all blocks of this owner are held.
-    while let Some(block) = pools.copy(&body) {
-        push(&gateway, 1, block.freeze());
+    while let Some(encoded) = encode(&mut pools) {
+        push(&gateway, 1, encoded);
         beat(&mut bystander, 1);
         assert!(Instant::now() < until, "the receiver takes everything");
     }
-    while pools.copy(&body).is_none() {
+    while encode(&mut pools).is_none() {
         assert!(Instant::now() < until, "the blocks never came back");
         signal.request_blocks(pools.ids(PoolSet::ALL), true);
         std::thread::sleep(Duration::from_millis(20));
@@ -362,18 +365,17 @@ fn blocks_of_one_owner_cost_receivers_of_anothers_nothing(backend: &BackendChoic
     let (_hog, mut healthy) = (hog(&gateway, 0), hog(&gateway, 1));
     let mut bystander = gateway.login(9, "");
     let (mut short, mut other) = (blocks(200), blocks(300));
-    let body = common::frame(Operation(1000), 0, &[6; 6000]);
     let mut sent = [0_u64; 2];
     for (number, pools) in [&mut short, &mut other].into_iter().enumerate() {
-        while let Some(block) = pools.copy(&body) {
-            push(&gateway, 1 + number as i64, block.freeze());
+        while let Some(encoded) = encode(pools) {
+            push(&gateway, 1 + number as i64, encoded);
             beat(&mut bystander, 1);
             sent[number] += 1;
             assert!(sent[number] < 10_000, "the receiver takes everything");
         }
     }
     let until = Instant::now() + Duration::from_secs(60);
-    while short.copy(&body).is_none() {
+    while encode(&mut short).is_none() {
         assert!(Instant::now() < until, "the blocks never came back");
         signal.request_blocks(short.ids(PoolSet::ALL), true);
         std::thread::sleep(Duration::from_millis(20));
@@ -399,7 +401,6 @@ fn blocks_that_are_asked_for_are_not_kept_and_close_no_receiver(backend: &Backen
     let mut slow = hog(&gateway, 0);
     let mut bystander = gateway.login(9, "");
     let (mut short, mut other) = (blocks(400), blocks(400));
-    let body = common::frame(Operation(1000), 0, &[6; 6000]);
     let counts = || {
         let lost = metrics(&gateway).drops[MessageClass::User as usize].get();
         let queued = metrics(&gateway).deliveries[MessageClass::User as usize].get();
@@ -407,7 +408,7 @@ fn blocks_that_are_asked_for_are_not_kept_and_close_no_receiver(backend: &Backen
     };
     let mut pushed = 0;
     let mut push_one = |pools: &mut BufferPools, bystander: &mut Client| {
-        push(&gateway, 1, pools.copy(&body).expect("a block").freeze());
+        push(&gateway, 1, encode(pools).expect("a block"));
         pushed += 1;
         beat(bystander, 1);
         let (queued, lost) = counts();

@@ -5,7 +5,7 @@ mod common;
 
 use common::websocket::{Said, WebSocket, masked};
 use common::{BackendChoice, Client, Frame, Gateway, auth_body, frame, send_message, settings};
-use gateway_core::message::{Message, MessageClass, Origin, Push};
+use gateway_core::message::{Message, MessageClass, Origin};
 use gateway_proto::body::{Reason, Target};
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
@@ -103,12 +103,8 @@ fn a_batch_reaches_websocket_receivers_in_an_envelope(backend: &BackendChoice) {
     let gateway = Gateway::start_on(backend, settings(1, 16));
     let mut client = WebSocket::login(gateway.addresses[1], 1, "r");
     let frames = [frame(Operation(1000), 0, b"one"), frame(Operation(1000), 0, b"two")].concat();
-    let outer = frame(Operation::RAW, 0, &frames);
-    let message = [&[0x82, outer.len() as u8][..], &outer].concat();
     let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
-    let bytes = pools.copy(&message).unwrap().freeze();
-    let (class, websocket_header) = (MessageClass::Room, 18);
-    let push = Push { bytes, websocket_header, class, operation: 1000, frames: 2 };
+    let push = common::push(&mut pools, MessageClass::Room, 1000, &[b"one", b"two"]).unwrap();
     let (room, origin) = (gateway.names.room("r"), Origin::Nobody);
     gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
     let heard = client.frame();

@@ -1,7 +1,7 @@
 //! The state that handlers share. Its parts do not depend on it, and it does not depend on
 //! handlers.
 
-use super::encoder::Encoder;
+use super::encoder::PushEncoder;
 use super::heartbeats::Heartbeats;
 use super::http::{Admission, Budget};
 use super::http_metrics::{HttpMetrics, Scrapes};
@@ -63,7 +63,7 @@ pub(super) struct Control {
     pub(super) tickets: Tickets,
     /// Places for tickets of lists.
     pub(super) list_tickets: Semaphore,
-    pub(super) encoder: Mutex<Encoder>,
+    pub(super) encoder: Mutex<PushEncoder>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) heartbeats: Heartbeats,
     pub(super) stores: StoreWatch,

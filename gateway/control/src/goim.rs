@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use gateway_core::listener::Framing;
-use gateway_core::message::{Origin, Push};
+use gateway_core::message::{EncodedPush, Origin};
 use gateway_proto::frame::Operation;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -242,7 +242,7 @@ async fn push_to(
 
 /// Hands a push to a room's home, and waits until the home has accepted it. A room without members
 /// is no error.
-async fn push_to_room(control: &Control, room: &Target, push: Push) -> Result<(), ApiError> {
+async fn push_to_room(control: &Control, room: &Target, push: EncodedPush) -> Result<(), ApiError> {
     let ticket = control.tickets.outcomes(1)?;
     control.send(room, push, Origin::Control { ticket: ticket.number() })?;
     ticket.receivers().await?;

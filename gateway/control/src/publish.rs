@@ -4,7 +4,7 @@ use super::control::Control;
 use super::encoder::EncodeError;
 use super::workers::{MailboxFull, SendError};
 use gateway_core::address::{Address, Fingerprint, Fingerprints};
-use gateway_core::message::{Exclude, Message, MessageClass, Origin, Push};
+use gateway_core::message::{EncodedPush, Exclude, Message, MessageClass, Origin};
 use netpoll::SharedBuffer;
 use std::sync::PoisonError;
 
@@ -45,7 +45,7 @@ impl Control {
         class: MessageClass,
         operation: i32,
         bodies: &[&[u8]],
-    ) -> Result<Push, EncodeError> {
+    ) -> Result<EncodedPush, EncodeError> {
         self.encoder.lock().unwrap_or_else(PoisonError::into_inner).push(class, operation, bodies)
     }
 
@@ -66,7 +66,7 @@ impl Control {
     ///
     /// # Errors
     /// [`SendError`]; a broadcast may have reached other workers when a mailbox is full.
-    pub(super) fn send(&self, target: &Target, push: Push, origin: Origin) -> Result<(), SendError> {
+    pub(super) fn send(&self, target: &Target, push: EncodedPush, origin: Origin) -> Result<(), SendError> {
         let names = self.workers.names();
         let exclude = Exclude::default();
         let name = match target {
@@ -92,12 +92,12 @@ impl Control {
         Ok(self.send_to_name(name, push, origin)?)
     }
 
-    fn send_to_name(&self, name: Fingerprint, push: Push, origin: Origin) -> Result<(), MailboxFull> {
+    fn send_to_name(&self, name: Fingerprint, push: EncodedPush, origin: Origin) -> Result<(), MailboxFull> {
         let message = Message::ToName { name, push, exclude: Exclude::default(), origin };
         self.wakes.send(&self.workers, self.workers.home(name), message)
     }
 
-    fn send_to_all(&self, push: &Push, rate: u32, origin: Origin) -> Result<(), SendError> {
+    fn send_to_all(&self, push: &EncodedPush, rate: u32, origin: Origin) -> Result<(), SendError> {
         if !self.workers.places().take_for_everyone() {
             return Err(SendError::NoFanout);
         }

@@ -11,7 +11,7 @@
 //! sockets in both.
 
 use super::control::{Control, Facts};
-use super::encoder::Encoder;
+use super::encoder::PushEncoder;
 use super::health::watch_stores;
 use super::heartbeats::Heartbeats;
 use super::http::{ANSWERS_MAX, Admission, Budget};
@@ -246,7 +246,7 @@ fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
     let signal = Arc::clone(&facts.shared.memory);
     let memory = MemoryWatch::new(Source::find(config.memory.memory_max), Arc::clone(&signal));
     let control = Arc::new(Control {
-        encoder: Encoder::new(frame_body_size_max, signal)?.into(),
+        encoder: PushEncoder::new(frame_body_size_max, signal)?.into(),
         config: RwLock::new(Arc::new(config)),
         facts,
         heartbeats: Heartbeats::new(&workers),

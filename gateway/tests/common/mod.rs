@@ -10,15 +10,14 @@ use gateway::workers::{Placement, RunningWorkers, Spawn, spawn};
 use gateway_core::access::PushOperations;
 use gateway_core::address::Fingerprints;
 use gateway_core::listener::{Application, Framing, Security};
-use gateway_core::message::VerifySender;
-use gateway_core::message::{ControlMessage, Message};
+use gateway_core::message::{ControlMessage, EncodedPush, Message, MessageClass, VerifySender};
 use gateway_core::settings::{
     AuthMode, BusMode, LINGER, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
-use netpoll::{BackendConfig, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
+use netpoll::{BackendConfig, BufferPools, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -234,6 +233,17 @@ pub struct Frame {
 pub fn frame(operation: Operation, sequence: i32, body: &[u8]) -> Vec<u8> {
     let header = Header::new(operation, sequence, body.len() as u32);
     [&header.to_bytes()[..], body].concat()
+}
+
+/// A push of `bodies`, a frame each; `None` while no block is free.
+pub fn push(
+    pools: &mut BufferPools,
+    class: MessageClass,
+    operation: i32,
+    bodies: &[&[u8]],
+) -> Option<EncodedPush> {
+    let block = pools.take(EncodedPush::encoded_size(bodies).unwrap())?;
+    Some(EncodedPush::encode(block, class, Operation(operation), bodies))
 }
 
 /// The body of operation 4.

@@ -27,7 +27,7 @@ fn a_message_reports_how_many_it_was_handed_to() {
     let body = json!({ "operation": 1005, "payload_base64": "AAEC", "deliveries_per_second_max": 9 });
     assert_eq!(post(&gateway, "/api/v1/broadcast", &body).json(), json!({ "receivers": 20 }));
     assert_eq!(gateway.saw("all@5 1005 broadcast"), 2);
-    assert!(gateway.pushes.lock().unwrap().last().unwrap().bytes.ends_with(&[0, 1, 2]));
+    assert!(gateway.pushes.lock().unwrap().last().unwrap().for_tcp().ends_with(&[0, 1, 2]));
     let body =
         json!({ "target": { "room": "live://1" }, "operation": 1006, "payload": "x", "essential": true });
     post(&gateway, "/api/v1/publish", &body);
@@ -72,7 +72,8 @@ fn a_list_of_messages_has_a_result_each_and_neighbours_leave_together() {
     let receivers: Vec<_> = [3, 3, 1, 0, 3, 3].map(|count| json!({ "receivers": count })).into();
     assert_eq!((answer.status, answer.json()), (200, Value::Array(receivers)));
     let pushes = gateway.pushes.lock().unwrap();
-    let frames: BTreeSet<_> = pushes.iter().map(|push| (push.frames, push.bytes.len() > 60_000)).collect();
+    let frames: BTreeSet<_> =
+        pushes.iter().map(|push| (push.frames(), push.frames_size() > 60_000)).collect();
     assert_eq!((pushes.len(), frames), (5, BTreeSet::from([(1, false), (1, true), (2, false)])));
     drop(pushes);
     let mut bad = to(json!({ "mid": 7 }), "x");

@@ -7,8 +7,8 @@ use gateway_control::{Command, LogHandle, ReloadSource};
 use gateway_core::InlineText;
 use gateway_core::address::{Address, Fingerprint, Fingerprints, WorkerId};
 use gateway_core::message::{
-    AuditEvent, AuditKind, ConnectionRow, ControlMessage, ControlSender, Inspection, KickTarget, Message,
-    Origin, Push, Query, RoomRow,
+    AuditEvent, AuditKind, ConnectionRow, ControlMessage, ControlSender, EncodedPush, Inspection, KickTarget,
+    Message, Origin, Query, RoomRow,
 };
 use gateway_core::metrics::WorkerMetrics;
 use gateway_core::router::FanoutPlaces;
@@ -50,7 +50,7 @@ pub struct FakeHost {
     pub seen: Seen,
     /// Visits to workers for lists.
     pub inspections: Arc<AtomicUsize>,
-    pub pushes: Arc<Mutex<Vec<Push>>>,
+    pub pushes: Arc<Mutex<Vec<EncodedPush>>>,
     pub behaviour: Behaviour,
 }
 
@@ -124,7 +124,7 @@ struct FakeWorker {
     names: Fingerprints,
     seen: Seen,
     inspections: Arc<AtomicUsize>,
-    pushes: Arc<Mutex<Vec<Push>>>,
+    pushes: Arc<Mutex<Vec<EncodedPush>>>,
     behaviour: Behaviour,
     leaving: Option<Instant>,
     /// Kicks that are not reported yet.
@@ -178,8 +178,8 @@ impl FakeWorker {
         self.seen.lock().unwrap().push((self.id.index(), word.into()));
     }
 
-    fn pushed(&self, word: &str, push: Push, origin: Origin, receivers: u32) -> bool {
-        self.saw(format!("{word} {} {}", push.operation, push.class.label()));
+    fn pushed(&self, word: &str, push: EncodedPush, origin: Origin, receivers: u32) -> bool {
+        self.saw(format!("{word} {} {}", push.operation(), push.class().label()));
         self.pushes.lock().unwrap().push(push);
         self.outcome(origin, receivers);
         !self.behaviour.dies
@@ -332,7 +332,7 @@ pub struct Gateway {
     pub running: Option<Running>,
     pub seen: Seen,
     pub inspections: Arc<AtomicUsize>,
-    pub pushes: Arc<Mutex<Vec<Push>>>,
+    pub pushes: Arc<Mutex<Vec<EncodedPush>>>,
     pub base: String,
     pub log_levels: Arc<Mutex<Vec<String>>>,
     file: Arc<Mutex<String>>,

@@ -20,10 +20,11 @@ fn pushes_go_to_the_homes_of_their_names_and_are_answered_as_goim_answers() {
         assert_eq!(gateway.saw(word), count, "{word}: {:?}", gateway.seen);
     }
     let pushes = gateway.pushes.lock().unwrap();
-    let push = pushes.iter().find(|push| push.operation == 1002).unwrap();
-    assert_eq!(push.bytes[..2], [0x82, 21], "a whole WebSocket message");
+    let push = pushes.iter().find(|push| push.operation() == 1002).unwrap();
     let frame = [0, 0, 0, 21, 0, 16, 0, 1, 0, 0, 3, 234, 0, 0, 0, 0];
-    assert_eq!(&push.bytes[usize::from(push.websocket_header)..], [&frame[..], b"hello"].concat());
+    assert_eq!(&push.for_tcp()[..], [&frame[..], b"hello"].concat());
+    let message = [&[0x82, 21], &frame[..], b"hello"].concat();
+    assert_eq!(&push.for_websocket()[..], message, "a whole WebSocket message");
 }
 
 // goim keeps users in a map (`PushMids`), keys in a list (`PushKeys`).

@@ -160,11 +160,11 @@ fn a_thousand_names_reach_their_users_in_the_query_and_in_a_form() {
     let answer = gateway.call("POST", "/goim/push/keys", &kind, form.as_bytes());
     assert_eq!(answer.text, "{\"code\":0,\"message\":\"\"}\n");
     gateway.until(|gateway| gateway.saw("name 1001 user") == 1000);
-    assert!(gateway.pushes.lock().unwrap().last().unwrap().bytes.ends_with(b"hello you!"));
+    assert!(gateway.pushes.lock().unwrap().last().unwrap().for_tcp().ends_with(b"hello you!"));
     // As curl sends any body: the message, not a form, where a query brings the parameters.
     gateway.call("POST", "/goim/push/all?operation=1002", &kind, b"message=x");
     gateway.until(|gateway| gateway.saw("all@0 1002 broadcast") == 2);
-    assert!(gateway.pushes.lock().unwrap().last().unwrap().bytes.ends_with(b"message=x"));
+    assert!(gateway.pushes.lock().unwrap().last().unwrap().for_tcp().ends_with(b"message=x"));
     let missing = gateway.call("POST", "/goim/push/all", &kind, b"operation=1000").json();
     assert!(missing["message"].as_str().unwrap().contains("message is missing"), "{missing}");
 }
@@ -200,7 +200,7 @@ fn chunked_bodies_and_expectations_are_understood() {
     );
     assert_eq!(ask(&gateway, chunked.as_bytes()).status, 200);
     gateway.until(|gateway| gateway.saw("all@0 1000 broadcast") == 2);
-    assert!(gateway.pushes.lock().unwrap().last().unwrap().bytes.ends_with(b"hello"));
+    assert!(gateway.pushes.lock().unwrap().last().unwrap().for_tcp().ends_with(b"hello"));
     let mut stream = connect(&gateway);
     let expects = push("hello").replace("\r\n\r\nhello", "\r\nExpect: 100-continue\r\n\r\n");
     stream.write_all(expects.as_bytes()).unwrap();

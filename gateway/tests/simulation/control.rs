@@ -4,13 +4,13 @@
 
 use crate::model::{self, Message as Sent, Outcome, Target};
 use crate::note;
-use crate::wire;
 use crate::world::World;
 use gateway_core::address::{Fingerprint, WorkerId};
-use gateway_core::message::{ControlMessage, Exclude, KickTarget, Message, Origin, Push};
+use gateway_core::message::{ControlMessage, EncodedPush, Exclude, KickTarget, Message, Origin};
 use gateway_core::message::{Inspection, Query};
 use gateway_core::settings::{Reloadable, SlowConsumer};
 use gateway_proto::codes::{CloseCode, ErrorCode};
+use gateway_proto::frame::Operation;
 use netpoll::{BackendConfig, BufferPools, ConnectionId, Mailbox};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -177,14 +177,11 @@ impl World {
         self.tally.pushes_refused += u64::from(code == ErrorCode::BUSY);
     }
 
-    fn encode(&mut self, message: &Sent) -> Push {
-        let frame = wire::frame(message.operation, 0, &message.payload);
-        let mut bytes = wire::unmasked_header(frame.len());
-        let websocket_header = bytes.len() as u8;
-        bytes.extend(frame);
-        let bytes = self.control.pools.copy(&bytes).expect("control has buffers enough").freeze();
-        let (class, operation) = (message.class(), message.operation);
-        Push { bytes, websocket_header, class, operation, frames: 1 }
+    fn encode(&mut self, message: &Sent) -> EncodedPush {
+        let bodies = [&message.payload[..]];
+        let size = EncodedPush::encoded_size(&bodies).expect("one body");
+        let block = self.control.pools.take(size).expect("control has buffers enough");
+        EncodedPush::encode(block, message.class(), Operation(message.operation), &bodies)
     }
 
     pub fn user_name(&self, user: i64) -> Fingerprint {

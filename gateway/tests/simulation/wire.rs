@@ -57,14 +57,6 @@ pub fn masked(opcode: u8, last: bool, payload: &[u8], mask: [u8; 4]) -> Vec<u8> 
     out
 }
 
-/// A server's WebSocket binary message header for a payload of `size` bytes.
-pub fn unmasked_header(size: usize) -> Vec<u8> {
-    let mut header = masked(BINARY, true, &vec![0; size], [0; 4]);
-    header.truncate(header.len() - size - 4);
-    header[1] &= 0x7f;
-    header
-}
-
 fn word(bytes: &[u8], at: usize) -> i32 {
     i32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

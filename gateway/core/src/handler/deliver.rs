@@ -7,7 +7,7 @@ use crate::context::{Context, Policy};
 use crate::io::Io;
 use crate::listener::Framing;
 use crate::memory::Level;
-use crate::message::{Exclude, MessageClass, Origin, Push};
+use crate::message::{EncodedPush, Exclude, MessageClass, Origin};
 use crate::metrics::{OperationClass, SlowReason};
 use crate::router::fanout::{Progress, Target};
 use crate::router::{Fanouts, Rooms};
@@ -49,31 +49,36 @@ struct Outlet<'w, B: Backend> {
 
 impl<B: Backend> Outlet<'_, B> {
     /// Hands the push to one session. Room pushes are not `filtered`, as in goim.
-    fn deliver(&mut self, session: &Session, push: &Push, exclude: Exclude, filtered: bool) -> Delivered {
+    fn deliver(
+        &mut self,
+        session: &Session,
+        push: &EncodedPush,
+        exclude: Exclude,
+        filtered: bool,
+    ) -> Delivered {
         let connection = session.connection;
         if !session.is_open() || exclude.address == Some(Address::new(self.context.id, connection)) {
             return Delivered::NotMeant;
         }
-        let filtered = filtered && push.operation >= FILTERED_MIN;
-        if filtered && !self.sessions.accept_sets.accepts(session.accepts(), push.operation) {
+        let filtered = filtered && push.operation() >= FILTERED_MIN;
+        if filtered && !self.sessions.accept_sets.accepts(session.accepts(), push.operation()) {
             return Delivered::NotMeant;
         }
         if self.sheds && self.sheds_for_memory(connection, push) {
-            self.io.metrics.memory_drops.add(u64::from(push.frames));
+            self.io.metrics.memory_drops.add(u64::from(push.frames()));
             self.io.metrics.count_drop(push, false);
             return Delivered::NoRoom;
         }
-        let outer = usize::from(push.websocket_header);
         let bytes = match session.framing {
-            Framing::WebSocket => push.bytes.clone(),
-            Framing::Tcp => push.bytes.slice(outer, push.bytes.len()),
+            Framing::WebSocket => push.for_websocket(),
+            Framing::Tcp => push.for_tcp(),
         };
         let sent = self.io.send(connection, bytes, self.priority(push));
         match sent.or_else(|refused| self.send_from_reserve(connection, push, refused)) {
             Ok(()) => {
-                let frames = u64::from(push.frames);
-                self.io.metrics.deliveries[push.class as usize].add(frames);
-                self.io.metrics.count_sent_frames(OperationClass::Push, frames, push.bytes.len() - outer);
+                let frames = u64::from(push.frames());
+                self.io.metrics.deliveries[push.class() as usize].add(frames);
+                self.io.metrics.count_sent_frames(OperationClass::Push, frames, push.frames_size());
                 Delivered::Queued
             }
             Err(SendError::Closed(_)) => Delivered::NotMeant,
@@ -102,7 +107,7 @@ impl<B: Backend> Outlet<'_, B> {
     fn send_from_reserve(
         &mut self,
         connection: ConnectionId,
-        push: &Push,
+        push: &EncodedPush,
         refused: SendError,
     ) -> Result<(), SendError> {
         let bytes = match &refused {
@@ -110,7 +115,7 @@ impl<B: Backend> Outlet<'_, B> {
             SendError::Exhausted(bytes) if !self.may_wait || self.io.queues().is_waiting(connection) => bytes,
             SendError::Exhausted(_) | SendError::Closed(_) => return Err(refused),
         };
-        let is_for_many = matches!(push.class, MessageClass::Room | MessageClass::Broadcast);
+        let is_for_many = matches!(push.class(), MessageClass::Room | MessageClass::Broadcast);
         if !is_for_many || bytes.len() > PUSH_SIZE_MAX {
             return Err(refused);
         }
@@ -130,13 +135,14 @@ impl<B: Backend> Outlet<'_, B> {
 
     /// Memory is short: what may be dropped is not queued behind what a slow receiver has not taken
     /// yet.
-    fn sheds_for_memory(&self, connection: ConnectionId, push: &Push) -> bool {
-        self.policy.slow_consumer(push.class) == SlowConsumer::Drop && self.io.queues().is_waiting(connection)
+    fn sheds_for_memory(&self, connection: ConnectionId, push: &EncodedPush) -> bool {
+        self.policy.slow_consumer(push.class()) == SlowConsumer::Drop
+            && self.io.queues().is_waiting(connection)
     }
 
     /// What a push may take of its receiver's queue.
-    fn priority(&self, push: &Push) -> Priority {
-        match (push.class, self.policy.slow_consumer(push.class)) {
+    fn priority(&self, push: &EncodedPush) -> Priority {
+        match (push.class(), self.policy.slow_consumer(push.class())) {
             (MessageClass::Reply, _) => Priority::Reply,
             (_, SlowConsumer::Close) => Priority::Push,
             (_, SlowConsumer::Drop) => Priority::Droppable,
@@ -145,8 +151,8 @@ impl<B: Backend> Outlet<'_, B> {
 
     /// The receiver's queue is full: the policy for the class decides. A queue that a burst has
     /// filled makes no receiver slow: its socket is slow when it has taken nothing for a time.
-    fn refused(&mut self, connection: ConnectionId, push: &Push) {
-        let may_close = self.policy.slow_consumer(push.class) == SlowConsumer::Close;
+    fn refused(&mut self, connection: ConnectionId, push: &EncodedPush) {
+        let may_close = self.policy.slow_consumer(push.class()) == SlowConsumer::Close;
         let closes = may_close
             && self.io.queues().stalled_for(connection, self.now) >= self.policy.slow_consumer_timeout;
         self.io.metrics.count_drop(push, closes);
@@ -173,7 +179,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Delivers to one connection; says whether it got the push, or why there was no room for it.
-    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &Push) -> Result<u32, ErrorCode> {
+    pub(crate) fn deliver(&mut self, connection: ConnectionId, push: &EncodedPush) -> Result<u32, ErrorCode> {
         let (mut outlet, _, _) = self.outlet();
         let session = outlet.sessions.get(connection);
         let delivered = session.map(|session| outlet.deliver(session, push, Exclude::default(), true));
@@ -195,14 +201,14 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Delivers to all sessions here, in slices.
-    pub(crate) fn deliver_to_all(&mut self, push: Push, rate: u32, origin: Origin) {
-        let receivers = self.accepting_count(push.operation);
+    pub(crate) fn deliver_to_all(&mut self, push: EncodedPush, rate: u32, origin: Origin) {
+        let receivers = self.accepting_count(push.operation());
         self.fan_out(Target::Everyone, push, Exclude::default(), rate);
         self.report(origin, Ok(receivers));
     }
 
     /// Delivers to the room's members here, in slices.
-    pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: Push, exclude: Exclude) {
+    pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: EncodedPush, exclude: Exclude) {
         match self.shard.rooms.find(name) {
             Some(room) => self.fan_out(Target::Room(room), push, exclude, 0),
             None => self.outbox.places().return_room(self.context.id, name),
@@ -210,7 +216,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Begins a fan-out. Its sender has taken a place for it, so there is room.
-    fn fan_out(&mut self, target: Target, push: Push, exclude: Exclude, rate: u32) {
+    fn fan_out(&mut self, target: Target, push: EncodedPush, exclude: Exclude, rate: u32) {
         let now = self.turn.now;
         let rate = if self.turn.is_stopping() { 0 } else { rate };
         self.turn.fanouts_rest = false;

@@ -3,7 +3,7 @@
 
 use super::Handler;
 use crate::address::{Address, Fingerprint};
-use crate::message::{Exclude, Message, NameKind, Origin, Push, SHARERS_MAX};
+use crate::message::{EncodedPush, Exclude, Message, NameKind, Origin, SHARERS_MAX};
 use crate::router::ClaimError;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, ConnectionId};
@@ -85,7 +85,13 @@ impl<B: Backend> Handler<B> {
 
     /// As the home of a user or key: hands the push to the hosts of its connections, which report
     /// who got it.
-    pub(super) fn relay_to_name(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
+    pub(super) fn relay_to_name(
+        &mut self,
+        name: Fingerprint,
+        push: &EncodedPush,
+        exclude: Exclude,
+        origin: Origin,
+    ) {
         let all = || self.shard.directory.connections(name);
         let meant = |address: &Address| exclude.address != Some(*address);
         let count = all().filter(meant).count() as u32;
@@ -113,7 +119,13 @@ impl<B: Backend> Handler<B> {
 
     /// As the home of a room: hands the push to the hosts of its members, or refuses it where one
     /// of them has no place for it.
-    pub(super) fn relay_to_room(&mut self, name: Fingerprint, push: &Push, exclude: Exclude, origin: Origin) {
+    pub(super) fn relay_to_room(
+        &mut self,
+        name: Fingerprint,
+        push: &EncodedPush,
+        exclude: Exclude,
+        origin: Origin,
+    ) {
         let rooms = &self.shard.rooms;
         let Some(room) = rooms.find(name).filter(|room| rooms.total(*room) > 0) else {
             return self.report(origin, Err(ErrorCode::NOT_FOUND));

@@ -3,7 +3,7 @@
 use super::Handler;
 use crate::address::Fingerprint;
 use crate::context::Policy;
-use crate::message::{Exclude, KickTarget, Message, Origin, Push};
+use crate::message::{EncodedPush, Exclude, KickTarget, Message, Origin};
 use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, ConnectionId, SharedBuffer};
 
@@ -80,7 +80,7 @@ impl<B: Backend> Handler<B> {
     fn deliver_to_key(
         &mut self,
         (connection, name): (ConnectionId, Fingerprint),
-        push: Push,
+        push: EncodedPush,
         exclude: Exclude,
         origin: Origin,
     ) {

@@ -4,9 +4,9 @@ use super::Handler;
 use super::framing::Frame;
 use super::goodbye::Goodbye;
 use crate::address::{Address, Fingerprint};
-use crate::io::{Framed, rewrite_in_place};
+use crate::io::rewrite_in_place;
 use crate::listener::Framing;
-use crate::message::{ControlMessage, Exclude, Message, MessageClass, Origin, Push};
+use crate::message::{ControlMessage, EncodedPush, Exclude, Message, MessageClass, Origin};
 use crate::session::{Open, User};
 use gateway_proto::body::{
     DeliverPrefix, Name, Position, Publish, PublishReply, SendMessage, SendMessageReply, Target,
@@ -38,6 +38,16 @@ enum Route {
     },
 }
 
+impl Route {
+    /// Class of the messages that go there.
+    fn class(self) -> MessageClass {
+        match self {
+            Route::Name(_) | Route::MadeKey(..) => MessageClass::User,
+            Route::Room { .. } => MessageClass::Room,
+        }
+    }
+}
+
 impl<B: Backend> Handler<B> {
     /// Operation 4: the payload reaches its receivers as a push of the operation that the sender
     /// names.
@@ -63,7 +73,7 @@ impl<B: Backend> Handler<B> {
         let exclude = self.exclude(&open, route, message.not_to_self);
         let answer = Answer::Send { quiet: message.quiet };
         let payload_start = body_start + message.payload_offset();
-        let push = self.relay(buffer, payload_start, operation, &[]);
+        let push = self.relay(buffer, payload_start, (route.class(), operation), &[]);
         self.dispatch(open, header.sequence, answer, (route, exclude), push)
     }
 
@@ -91,7 +101,7 @@ impl<B: Backend> Handler<B> {
         let size = prefix.emit(&mut bytes).unwrap_or(0);
         let exclude = self.exclude(&open, route, message.not_to_self);
         let payload_start = body_start + message.payload_offset();
-        let push = self.relay(buffer, payload_start, Operation::DELIVER, &bytes[..size]);
+        let push = self.relay(buffer, payload_start, (route.class(), Operation::DELIVER), &bytes[..size]);
         self.dispatch(open, header.sequence, Answer::Publish, (route, exclude), push)
     }
 
@@ -190,25 +200,24 @@ impl<B: Backend> Handler<B> {
         &mut self,
         buffer: Buffer,
         payload_start: usize,
-        operation: Operation,
+        (class, operation): (MessageClass, Operation),
         prefix: &[u8],
-    ) -> Option<Framed> {
+    ) -> Option<EncodedPush> {
         let payload_size = buffer.len() - payload_start;
         let header = Header::new(operation, 0, (prefix.len() + payload_size) as u32);
-        match rewrite_in_place(buffer, payload_start, header, prefix, Framing::WebSocket) {
-            Ok(framed) => Some(framed),
+        let bytes = match rewrite_in_place(buffer, payload_start, header, prefix, Framing::WebSocket) {
+            Ok(bytes) => bytes,
             Err(buffer) => {
                 self.io.metrics.payload_copies.add(1);
                 let payload = &buffer.as_slice()[payload_start..];
-                let bytes = self.io.frame(Framing::WebSocket, header, |body| {
+                self.io.frame(Framing::WebSocket, header, |body| {
                     let (head, rest) = body.split_at_mut(prefix.len());
                     head.copy_from_slice(prefix);
                     rest.copy_from_slice(payload);
-                })?;
-                let outer = bytes.len() - header.frame_size();
-                Some((bytes, outer as u8))
+                })?
             }
-        }
+        };
+        Some(EncodedPush::of_frame(class, header, bytes))
     }
 
     fn dispatch(
@@ -217,35 +226,27 @@ impl<B: Backend> Handler<B> {
         sequence: i32,
         answer: Answer,
         (route, exclude): (Route, Exclude),
-        push: Option<Framed>,
+        push: Option<EncodedPush>,
     ) -> Option<Open> {
         let publish = matches!(answer, Answer::Publish);
         let quiet = matches!(answer, Answer::Send { quiet: true });
         let prepaid = if let Route::Room { prepaid, .. } = route { prepaid } else { 0 };
         let address = self.address(from.connection());
         let origin = Origin::Client { address, sequence, publish, quiet, prepaid };
-        let Some((bytes, websocket_header)) = push else {
+        let Some(push) = push else {
             return self.answer(from, origin, Err(ErrorCode::BUSY));
         };
-        let operation = match bytes.get(usize::from(websocket_header) + 8..usize::from(websocket_header) + 12)
-        {
-            Some(&[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]),
-            _ => 0,
-        };
-        let push = |class| Push { bytes, websocket_header, class, operation, frames: 1 };
         let workers = self.outbox.workers();
         match route {
             Route::Name(name) => {
-                let push = push(MessageClass::User);
                 self.outbox.request(name.home(workers), Message::ToName { name, push, exclude, origin });
             }
             Route::MadeKey(address, name) => {
-                let (connection, push) = (address.connection(), push(MessageClass::User));
+                let connection = address.connection();
                 let message = Message::ToMadeKey { connection, name, push, exclude, origin };
                 self.outbox.request(address.worker(), message);
             }
             Route::Room { name: room, .. } => {
-                let push = push(MessageClass::Room);
                 self.outbox.request(room.home(workers), Message::ToRoom { room, push, exclude, origin });
             }
         }

@@ -152,7 +152,7 @@ impl<B: Backend> Handler<B> {
         }
         let Frame { buffer, body_start, .. } = frame;
         match rewrite_in_place(buffer, body_start, header, &[], framing) {
-            Ok((bytes, _)) => {
+            Ok(bytes) => {
                 self.io.metrics.count_sent(OperationClass::Application, header.frame_size());
                 self.send(connection, bytes).then_some(open)
             }

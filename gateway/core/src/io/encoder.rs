@@ -2,7 +2,7 @@
 //! copied.
 //!
 //! Frames are written one behind the other into a block, so that several replies to one connection
-//! in one turn are neighbours and leave as one piece.
+//! in one turn are neighbors and leave as one piece.
 
 use crate::listener::Framing;
 use gateway_proto::frame::{HEADER_SIZE, Header};
@@ -14,14 +14,14 @@ const BLOCK_SIZE: usize = 4096;
 
 /// The block being written.
 #[derive(Debug, Default)]
-pub struct Encoder {
+pub(super) struct Encoder {
     block: Option<Buffer>,
 }
 
 impl Encoder {
     /// Writes a frame, over WebSocket in a message of its own; `body` writes the
     /// `header.body_size` bytes of its body. `None` when no block is free.
-    pub fn frame(
+    pub(super) fn frame(
         &mut self,
         pools: &mut BufferPools,
         framing: Framing,
@@ -46,7 +46,7 @@ impl Encoder {
 
     /// Writes a WebSocket control frame. `None` when no block is free or the payload is over 125
     /// bytes.
-    pub fn control(
+    pub(super) fn control(
         &mut self,
         pools: &mut BufferPools,
         opcode: Opcode,
@@ -61,7 +61,7 @@ impl Encoder {
     }
 
     /// Writes bytes as they are. `None` when no block is free.
-    pub fn bytes(&mut self, pools: &mut BufferPools, bytes: &[u8]) -> Option<SharedBuffer> {
+    pub(super) fn bytes(&mut self, pools: &mut BufferPools, bytes: &[u8]) -> Option<SharedBuffer> {
         let block = self.reserve(pools, bytes.len())?;
         block.append(bytes);
         block.set_len(0);
@@ -85,28 +85,25 @@ impl Encoder {
     }
 
     /// Lets the block go: an idle worker holds none.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.block = None;
     }
 }
 
-/// A frame as it is on the wire, frozen: `[WebSocket header][frame]`, and the size of the former.
-pub type Framed = (SharedBuffer, u8);
-
 /// Rewrites in place: puts a WebSocket header (in that framing), `header` and `prefix` right before
-/// the payload, which begins at `payload_start` of `buffer` and goes on to its end. No byte of the
-/// payload moves.
+/// the payload, which begins at `payload_start` of `buffer` and goes on to its end. Returns the
+/// bytes as they are on the wire. No byte of the payload moves.
 ///
 /// # Errors
 /// The buffer itself when there is no room in front of the payload.
 #[inline]
-pub fn rewrite_in_place(
+pub(crate) fn rewrite_in_place(
     mut buffer: Buffer,
     payload_start: usize,
     header: Header,
     prefix: &[u8],
     framing: Framing,
-) -> Result<Framed, Buffer> {
+) -> Result<SharedBuffer, Buffer> {
     debug_assert_eq!(buffer.len() - payload_start + prefix.len(), header.body_size as usize);
     let mut outer = [0; HEADER_SIZE_MAX];
     let outer_size = match framing {
@@ -123,7 +120,7 @@ pub fn rewrite_in_place(
     bytes[outer_size..outer_size + HEADER_SIZE].copy_from_slice(&header.to_bytes());
     bytes[outer_size + HEADER_SIZE..].copy_from_slice(prefix);
     buffer.advance(start);
-    Ok((buffer.freeze(), outer_size as u8))
+    Ok(buffer.freeze())
 }
 
 #[cfg(test)]
@@ -137,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_one_turn_are_neighbours() {
+    fn replies_of_one_turn_are_neighbors() {
         let mut pools = pools();
         let mut encoder = Encoder::default();
         let mut all = encoder
@@ -168,9 +165,9 @@ mod tests {
             let at = buffer.as_slice()[payload_start..].as_ptr();
             let header = Header::new(Operation(1000), 0, 64 - payload_start as u32);
             match rewrite_in_place(buffer, payload_start, header, &[], framing) {
-                Ok((bytes, outer)) => {
+                Ok(bytes) => {
                     assert!(fits);
-                    let payload = &bytes[usize::from(outer) + HEADER_SIZE..];
+                    let payload = &bytes[bytes.len() - header.body_size as usize..];
                     assert_eq!((payload.as_ptr(), payload.len()), (at, 64 - payload_start));
                 }
                 Err(buffer) => assert!(!fits && buffer.len() == 64),

@@ -7,7 +7,8 @@
 
 mod encoder;
 
-pub use encoder::{Encoder, Framed, rewrite_in_place};
+use encoder::Encoder;
+pub(crate) use encoder::rewrite_in_place;
 
 use crate::listener::Framing;
 use crate::metrics::WorkerMetrics;

@@ -15,6 +15,7 @@
 
 mod class;
 mod control;
+mod encoded_push;
 mod inspection;
 mod login;
 mod pending;
@@ -22,6 +23,7 @@ mod verifier;
 
 pub use class::MessageClass;
 pub use control::{AuditEvent, AuditKind, ControlMessage, ControlSender};
+pub use encoded_push::EncodedPush;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use login::{AuthError, Claims, ROOMS_SIZE_MAX, Verdict, VerifyRequest};
 pub use pending::{PendingLogin, PendingLogins};
@@ -32,23 +34,6 @@ use crate::settings::Reloadable;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{ConnectionId, SharedBuffer};
 use std::sync::Arc;
-
-/// Frames encoded once for every receiver: `[WebSocket header][frame]`, or `[WebSocket
-/// header][envelope's header][frame]…`, in one buffer. A TCP receiver's reference begins behind
-/// what is only for WebSocket.
-#[derive(Clone, Debug)]
-pub struct Push {
-    /// All of it.
-    pub bytes: SharedBuffer,
-    /// Size of what is only for WebSocket.
-    pub websocket_header: u8,
-    /// For the slow-consumer policy.
-    pub class: MessageClass,
-    /// Operation of the frames in it, for accept sets.
-    pub operation: i32,
-    /// Frames: one, or several in an envelope (operation 9) that only WebSocket receivers see.
-    pub frames: u16,
-}
 
 /// Which connections of its target a push leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,7 +148,7 @@ pub enum Message {
         /// The name.
         name: Fingerprint,
         /// What.
-        push: Push,
+        push: EncodedPush,
         /// To whom not.
         exclude: Exclude,
         /// Who wants to know.
@@ -177,7 +162,7 @@ pub enum Message {
         /// The key as a name.
         name: Fingerprint,
         /// What.
-        push: Push,
+        push: EncodedPush,
         /// To whom not.
         exclude: Exclude,
         /// Who wants to know.
@@ -188,7 +173,7 @@ pub enum Message {
         /// The room.
         room: Fingerprint,
         /// What.
-        push: Push,
+        push: EncodedPush,
         /// To whom not.
         exclude: Exclude,
         /// Who wants to know.
@@ -197,7 +182,7 @@ pub enum Message {
     /// To a host: deliver to all of its sessions.
     ToAll {
         /// What.
-        push: Push,
+        push: EncodedPush,
         /// Deliveries per second at most on this worker; 0: no limit of its own.
         rate: u32,
         /// Who wants to know.
@@ -208,7 +193,7 @@ pub enum Message {
         /// Which.
         connection: ConnectionId,
         /// What.
-        push: Push,
+        push: EncodedPush,
         /// Who wants to know whether the connection got it.
         origin: Origin,
     },
@@ -217,7 +202,7 @@ pub enum Message {
         /// The room.
         room: Fingerprint,
         /// What.
-        push: Push,
+        push: EncodedPush,
         /// To whom not.
         exclude: Exclude,
     },

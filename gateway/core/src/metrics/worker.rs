@@ -2,7 +2,7 @@
 
 use super::counter::{Counter, Gauge, Histogram};
 use super::stores::StoreGauges;
-use crate::message::Push;
+use crate::message::EncodedPush;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
 use netpoll::{Backend, CloseReason};
@@ -386,9 +386,9 @@ impl WorkerMetrics {
     }
 
     /// Counts messages that found no room at their receiver, which stays or is `closed` for it.
-    pub fn count_drop(&self, push: &Push, closed: bool) {
+    pub fn count_drop(&self, push: &EncodedPush, closed: bool) {
         let counts = if closed { &self.losses } else { &self.drops };
-        counts[push.class as usize].add(u64::from(push.frames));
+        counts[push.class() as usize].add(u64::from(push.frames()));
     }
 }
 

@@ -7,7 +7,7 @@
 use super::places::{FanoutPlaces, FanoutSizes};
 use super::rooms::{RoomIndex, Rooms};
 use crate::address::WorkerId;
-use crate::message::{Exclude, Push};
+use crate::message::{EncodedPush, Exclude};
 use netpoll::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub enum Target {
 #[derive(Debug)]
 struct Fanout {
     /// `None` while the record is free.
-    push: Option<Push>,
+    push: Option<EncodedPush>,
     exclude: Exclude,
     /// Most deliveries a second; 0: no limit.
     rate: u32,
@@ -82,7 +82,7 @@ pub struct Delivery<'f> {
     /// Table index of the receiving connection.
     pub session: u32,
     /// The message.
-    pub push: &'f Push,
+    pub push: &'f EncodedPush,
     /// Connection to skip.
     pub exclude: Exclude,
     /// Only to sessions with the operation in their accept set.
@@ -165,10 +165,10 @@ impl Fanouts {
         &mut self,
         rooms: &mut Rooms,
         target: Target,
-        (push, exclude): (Push, Exclude),
+        (push, exclude): (EncodedPush, Exclude),
         rate: u32,
         now: Timestamp,
-    ) -> Result<(), Push> {
+    ) -> Result<(), EncodedPush> {
         if self.used == self.items.capacity() {
             return Err(push);
         }
@@ -350,6 +350,7 @@ mod tests {
     use crate::address::{Fingerprint, Fingerprints};
     use crate::message::MessageClass;
     use crate::session::text::TextStore;
+    use gateway_proto::frame::Operation;
     use netpoll::{BackendConfig, BufferPools};
 
     const ME: WorkerId = WorkerId(0);
@@ -358,7 +359,7 @@ mod tests {
         rooms: Rooms,
         places: Arc<FanoutPlaces>,
         fanouts: Fanouts,
-        push: Push,
+        push: EncodedPush,
         name: Fingerprint,
     }
 
@@ -375,9 +376,9 @@ mod tests {
         let places = Arc::new(FanoutPlaces::new(1, sizes));
         let fanouts = Fanouts::with_capacity(sizes, ME, Arc::clone(&places));
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
-        let bytes = pools.copy(b"hello").unwrap().freeze();
-        let class = MessageClass::Room;
-        let push = Push { bytes, websocket_header: 0, class, operation: 1000, frames: 1 };
+        let bodies: [&[u8]; 1] = [b"hello"];
+        let block = pools.take(EncodedPush::encoded_size(&bodies).unwrap()).unwrap();
+        let push = EncodedPush::encode(block, MessageClass::Room, Operation(1000), &bodies);
         World { rooms, places, fanouts, push, name }
     }
 

@@ -26,7 +26,6 @@ mod sweep;
 mod turn;
 
 pub use crate::context::Context;
-pub use crate::io::{Encoder, Framed, rewrite_in_place};
 pub use crate::outbox::{Outbox, Peers};
 pub use crate::shard::Shard;
 pub use memory::{Reservation, SIZES, memory_plan, session_bytes};
