@@ -130,14 +130,14 @@ impl<B: Backend> Handler<B> {
         let Some(room) = rooms.find(name).filter(|room| rooms.total(*room) > 0) else {
             return self.report(origin, Err(ErrorCode::NOT_FOUND));
         };
-        if !self.outbox.places().take_for_room(name, || rooms.hosts(room)) {
+        let total = rooms.total(room);
+        if !self.outbox.places().take_for_room(name, total, || rooms.hosts(room)) {
             self.io.metrics.fanout_refusals.add(1);
             return self.report(origin, Err(ErrorCode::BUSY));
         }
         for worker in rooms.hosts(room) {
             self.outbox.send(worker, Message::DeliverRoom { room: name, push: push.clone(), exclude });
         }
-        let total = rooms.total(room);
         let receivers = total - u32::from(exclude.is_counted).min(total);
         self.report(origin, Ok(receivers));
     }

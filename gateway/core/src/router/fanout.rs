@@ -1,10 +1,11 @@
 //! Fan-outs, cut into slices: one message to many receivers never delays a turn.
 //!
 //! Each target (a room, or everyone) has a queue of fan-outs, served in order; the targets take
-//! turns, a quantum of deliveries each. So a broadcast to everyone delays a small room by quanta,
-//! not by itself, and messages to one room keep their order.
+//! turns, a quantum of deliveries each. Small rooms and all other targets stand in a line each, and
+//! either line has half of a slice, and what the other leaves. So messages to one room keep their
+//! order, and a small room waits for no large one, however many of those there are.
 
-use super::places::{FanoutPlaces, FanoutSizes};
+use super::places::{FanoutPlaces, FanoutSizes, SMALL_ROOM_MEMBERS_MAX};
 use super::rooms::{RoomIndex, Rooms};
 use crate::address::WorkerId;
 use crate::message::{EncodedPush, Exclude};
@@ -47,6 +48,31 @@ struct Fanout {
     next: u32,
 }
 
+/// Where a target with fan-outs waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// Rooms that were small when their first fan-out came.
+    Small,
+    /// Other rooms, and everyone.
+    Large,
+}
+
+impl Line {
+    fn of(rooms: &Rooms, target: Target) -> Line {
+        match target {
+            Target::Room(room) if rooms.total(room) <= SMALL_ROOM_MEMBERS_MAX => Line::Small,
+            _ => Line::Large,
+        }
+    }
+
+    const fn other(self) -> Line {
+        match self {
+            Line::Small => Line::Large,
+            Line::Large => Line::Small,
+        }
+    }
+}
+
 /// The fan-outs of one worker.
 ///
 /// The sender of a push to many takes a place for it first ([`FanoutPlaces`]), so there is a record
@@ -58,8 +84,10 @@ pub struct Fanouts {
     items: Vec<Fanout>,
     free: u32,
     used: usize,
-    /// Targets with fan-outs, each once.
-    ring: VecDeque<Target>,
+    /// Targets with fan-outs, each once: those of each [`Line`].
+    lines: [VecDeque<Target>; 2],
+    /// The line that is served first: that of a delivery to be made again, else the small rooms'.
+    first: Line,
     everyone: (u32, u32),
     /// Next session to visit for everyone.
     everyone_cursor: usize,
@@ -91,7 +119,7 @@ pub struct Delivery<'f> {
 
 impl Fanouts {
     /// Bytes that a fan-out takes.
-    pub const BYTES_PER_FANOUT: usize = size_of::<Fanout>() + size_of::<Target>();
+    pub const BYTES_PER_FANOUT: usize = size_of::<Fanout>() + 2 * size_of::<Target>();
 
     /// Room for as many fan-outs of worker `me` as there are places.
     pub fn with_capacity(sizes: FanoutSizes, me: WorkerId, places: Arc<FanoutPlaces>) -> Fanouts {
@@ -102,7 +130,8 @@ impl Fanouts {
             items: Vec::with_capacity(capacity),
             free: NONE,
             used: 0,
-            ring: VecDeque::with_capacity(capacity + 1),
+            lines: [VecDeque::with_capacity(capacity + 1), VecDeque::with_capacity(capacity + 1)],
+            first: Line::Small,
             everyone: (NONE, NONE),
             everyone_cursor: 0,
         }
@@ -124,7 +153,7 @@ impl Fanouts {
             self.items.clear();
             self.free = NONE;
             netpoll::release_spare(&mut self.items);
-            netpoll::release_queue(&mut self.ring);
+            self.lines.iter_mut().for_each(netpoll::release_queue);
         }
     }
 
@@ -136,7 +165,8 @@ impl Fanouts {
     pub fn invariants(&self, rooms: impl Iterator<Item = u32>) {
         let heads: Vec<u32> =
             rooms.chain([self.everyone.0].into_iter().filter(|head| *head != NONE)).collect();
-        assert_eq!(heads.len(), self.ring.len(), "targets with fan-outs, and those that take turns");
+        let waiting: usize = self.lines.iter().map(VecDeque::len).sum();
+        assert_eq!(heads.len(), waiting, "targets with fan-outs, and those that take turns");
         let count = |head: u32, in_use: bool| {
             let (mut index, mut count) = (head, 0);
             while let Some(item) = self.items.get(index as usize) {
@@ -190,7 +220,7 @@ impl Fanouts {
         if ends.0 == NONE {
             *ends = (index, index);
             self.begin(rooms, target);
-            self.ring.push_back(target);
+            self.lines[Line::of(rooms, target) as usize].push_back(target);
         } else {
             self.items[ends.1 as usize].next = index;
             ends.1 = index;
@@ -210,31 +240,52 @@ impl Fanouts {
     pub fn run(
         &mut self,
         rooms: &mut Rooms,
-        (sessions, now): (usize, Timestamp),
+        position: (usize, Timestamp),
         count: usize,
         mut deliver: impl FnMut(Delivery<'_>) -> Progress,
     ) -> usize {
         let mut made = 0;
+        let first = std::mem::replace(&mut self.first, Line::Small);
+        for (line, until) in [(first, count.div_ceil(2)), (first.other(), count), (first, count)] {
+            if !self.run_line(rooms, line, position, until, &mut made, &mut deliver) {
+                self.first = line;
+                break;
+            }
+        }
+        made
+    }
+
+    /// Serves one line until so many deliveries are made; false when one is to be made again.
+    fn run_line(
+        &mut self,
+        rooms: &mut Rooms,
+        line: Line,
+        position: (usize, Timestamp),
+        until: usize,
+        made: &mut usize,
+        deliver: &mut impl FnMut(Delivery<'_>) -> Progress,
+    ) -> bool {
+        let line = line as usize;
         // A target limited by its rate makes nothing: after a whole round of those there is nothing
         // to do now.
         let mut idle_round = 0;
-        while made < count && idle_round < self.ring.len() {
-            let Some(target) = self.ring.pop_front() else { break };
-            let before = made;
-            let quantum = QUANTUM.min(count - made);
-            let served = self.serve(rooms, target, (sessions, now), quantum, &mut made, &mut deliver);
+        while *made < until && idle_round < self.lines[line].len() {
+            let Some(target) = self.lines[line].pop_front() else { break };
+            let before = *made;
+            let quantum = QUANTUM.min(until - *made);
+            let served = self.serve(rooms, target, position, quantum, made, deliver);
             match (served, target) {
-                (Served::More, _) => self.ring.push_back(target),
+                (Served::More, _) => self.lines[line].push_back(target),
                 (Served::Again, _) => {
-                    self.ring.push_front(target);
-                    break;
+                    self.lines[line].push_front(target);
+                    return false;
                 }
                 (Served::All, Target::Room(room)) => rooms.fanouts_done(room),
                 (Served::All, Target::Everyone) => {}
             }
-            idle_round = if made == before && served == Served::More { idle_round + 1 } else { 0 };
+            idle_round = if *made == before && served == Served::More { idle_round + 1 } else { 0 };
         }
-        made
+        true
     }
 
     /// Serves one target.
@@ -352,11 +403,13 @@ mod tests {
     use crate::session::text::TextStore;
     use gateway_proto::frame::Operation;
     use netpoll::{BackendConfig, BufferPools};
+    use std::ops::Range;
 
     const ME: WorkerId = WorkerId(0);
 
     struct World {
         rooms: Rooms,
+        texts: TextStore,
         places: Arc<FanoutPlaces>,
         fanouts: Fanouts,
         push: EncodedPush,
@@ -365,21 +418,75 @@ mod tests {
 
     /// A room with `members` members.
     fn world(members: u32) -> World {
-        let (mut rooms, mut texts) = (Rooms::with_capacity(8, 64, 1), TextStore::with_capacity(64, 0, 8));
         let name = Fingerprints::new((1, 2)).room("live://1");
-        for session in 0..members {
-            let limit = JoinLimit { rooms_max: 8, leaving: 0, sharers: 1 };
-            let mut own = SessionRooms::EMPTY;
-            rooms.join(&mut texts, (name, "live://1"), session, &mut own, limit).unwrap();
-        }
-        let sizes = FanoutSizes::of(8);
+        let sizes = FanoutSizes::of(64);
         let places = Arc::new(FanoutPlaces::new(1, sizes));
         let fanouts = Fanouts::with_capacity(sizes, ME, Arc::clone(&places));
         let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
         let bodies: [&[u8]; 1] = [b"hello"];
         let block = pools.take(EncodedPush::encoded_size(&bodies).unwrap()).unwrap();
         let push = EncodedPush::encode(block, MessageClass::Room, Operation(1000), &bodies);
-        World { rooms, places, fanouts, push, name }
+        let (rooms, texts) = (Rooms::with_capacity(64, 1024, 1), TextStore::with_capacity(256, 0, 64));
+        let mut world = World { rooms, texts, places, fanouts, push, name };
+        world.enter("live://1", 0..members);
+        world
+    }
+
+    impl World {
+        fn enter(&mut self, key: &str, sessions: Range<u32>) -> RoomIndex {
+            let name = Fingerprints::new((1, 2)).room(key);
+            for session in sessions {
+                let limit = JoinLimit { rooms_max: 8, leaving: 0, sharers: 1 };
+                let mut own = SessionRooms::EMPTY;
+                self.rooms.join(&mut self.texts, (name, key), session, &mut own, limit).unwrap();
+            }
+            self.rooms.find(name).unwrap()
+        }
+
+        fn push_to(&mut self, room: RoomIndex) {
+            let (name, members) = (self.rooms.name(room), self.rooms.total(room));
+            assert!(self.places.take_for_room(name, members, || [ME].into_iter()));
+            let push = (self.push.clone(), Exclude::default());
+            self.fanouts.push(&mut self.rooms, Target::Room(room), push, 0, Timestamp::ZERO).unwrap();
+        }
+
+        /// The sessions that a slice of `count` delivers to.
+        fn slice(&mut self, count: usize) -> Vec<u32> {
+            let mut received = vec![];
+            let position = (1024, Timestamp::ZERO);
+            let made = self.fanouts.run(&mut self.rooms, position, count, |delivery| {
+                received.push(delivery.session);
+                Progress::Done
+            });
+            assert_eq!(made, received.len());
+            self.fanouts.invariants(self.rooms.fanout_heads());
+            received
+        }
+    }
+
+    #[test]
+    fn a_small_room_waits_for_no_large_one_and_takes_half_of_a_slice_at_most() {
+        let mut world = world(4);
+        let large: Vec<RoomIndex> =
+            (0..10).map(|room| world.enter(&format!("large://{room}"), 100..165)).collect();
+        for room in large.into_iter().chain([world.rooms.find(world.name).unwrap()]) {
+            (0..2).for_each(|_| world.push_to(room));
+        }
+        let received = world.slice(32);
+        let small = received.iter().filter(|session| **session < 4).count();
+        assert_eq!((small, received.len()), (8, 32), "both of its messages, and then the large ones");
+
+        // Small rooms that never end leave the other half to the large ones.
+        let many: Vec<RoomIndex> =
+            (0..10).map(|room| world.enter(&format!("small://{room}"), 0..4)).collect();
+        many.iter().for_each(|room| (0..2).for_each(|_| world.push_to(*room)));
+        let received = world.slice(32);
+        assert_eq!(received.iter().filter(|session| **session < 4).count(), 16);
+        // And either has all where the other has nothing left.
+        while !world.fanouts.is_empty() {
+            assert!(world.slice(32).len() == 32 || world.fanouts.is_empty());
+        }
+        assert_eq!(world.places.taken(ME), 0);
     }
 
     #[test]
@@ -389,7 +496,7 @@ mod tests {
             let room = world.rooms.find(world.name).unwrap();
             let (target, taken) = match everyone {
                 true => (Target::Everyone, world.places.take_for_everyone()),
-                false => (Target::Room(room), world.places.take_for_room(world.name, || [ME].into_iter())),
+                false => (Target::Room(room), world.places.take_for_room(world.name, 4, || [ME].into_iter())),
             };
             assert!(taken);
             let push = (world.push.clone(), Exclude::default());

@@ -12,7 +12,13 @@
 //!
 //! A room may take a place at a host while it has none there, or fewer than half of those that are
 //! free: N rooms that take all they may leave one part in N / 2 + 1. Rooms are distinguished by
-//! `ROOMS` counts, so two rooms may share one by chance.
+//! [`COUNTS`] counts, of which each room has two; what it has taken is the lower one at most. So a
+//! room is only held for another by a chance of one in a million, for each pair of rooms that take
+//! much.
+//!
+//! An eighth of a worker's places is kept for rooms of at most [`SMALL_ROOM_MEMBERS_MAX`] members:
+//! what is free beyond it is all that larger rooms may take, and their share is of that. So rooms
+//! whose fan-outs take long never leave a small room without a place.
 //!
 //! Every count is the places taken, by any worker, and not returned. An addition that finds the
 //! last place taken is undone.
@@ -20,11 +26,18 @@
 use crate::address::{Fingerprint, WorkerId};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts by which a host's places are distinguished by room.
-const ROOMS: usize = 2048;
+/// Counts by which a host's places are distinguished by room, half of them for each of a room's two.
+const COUNTS: usize = 2048;
 
 /// Parts of what is free; a room with as many places as one of them gets no more.
 const SHARES: u32 = 2;
+
+/// Members of a small room at most, at all workers: its fan-out ends within one quantum.
+pub const SMALL_ROOM_MEMBERS_MAX: u32 = 64;
+
+/// One in so many of the places of rooms is kept for small ones: an eighth of all, an eighth of
+/// which is for broadcasts.
+const KEPT_PARTS: u32 = 7;
 
 /// Fan-outs of a worker by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +66,7 @@ impl FanoutSizes {
 struct Host {
     rooms_taken: AtomicU32,
     everyone_taken: AtomicU32,
-    /// Places by room; a room's is at its fingerprint, modulo the length.
+    /// Places by room; a room counts in each half, at other bits of its fingerprint.
     by_room: Box<[AtomicU32]>,
 }
 
@@ -62,12 +75,14 @@ impl Host {
         Host {
             rooms_taken: AtomicU32::new(0),
             everyone_taken: AtomicU32::new(0),
-            by_room: (0..ROOMS).map(|_| AtomicU32::new(0)).collect(),
+            by_room: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
-    fn room(&self, room: Fingerprint) -> &AtomicU32 {
-        &self.by_room[room.bits() as usize % ROOMS]
+    fn counts(&self, room: Fingerprint) -> [&AtomicU32; 2] {
+        let (bits, half) = (room.bits(), COUNTS / 2);
+        let positions = [bits as usize % half, half + (bits >> 32) as usize % half];
+        positions.map(|position| &self.by_room[position])
     }
 }
 
@@ -76,6 +91,8 @@ impl Host {
 pub struct FanoutPlaces {
     hosts: Box<[Host]>,
     rooms_max: u32,
+    /// Of these, what rooms that are not small leave.
+    kept: u32,
     everyone_max: u32,
 }
 
@@ -96,40 +113,46 @@ fn give_back(taken: &AtomicU32) {
 
 impl FanoutPlaces {
     /// Bytes that a worker's counts take.
-    pub const BYTES_PER_WORKER: usize = size_of::<Host>() + ROOMS * size_of::<AtomicU32>();
+    pub const BYTES_PER_WORKER: usize = size_of::<Host>() + COUNTS * size_of::<AtomicU32>();
 
     /// Places of `workers` workers.
     pub fn new(workers: usize, sizes: FanoutSizes) -> FanoutPlaces {
         let max = |count: usize| u32::try_from(count).unwrap_or(u32::MAX / 2).min(u32::MAX / 2);
+        let rooms_max = max(sizes.rooms);
         FanoutPlaces {
             hosts: (0..workers).map(|_| Host::new()).collect(),
-            rooms_max: max(sizes.rooms),
+            rooms_max,
+            kept: rooms_max / KEPT_PARTS,
             everyone_max: max(sizes.everyone),
         }
     }
 
-    /// Takes a place for a push to `room` at each of `hosts`, or none. Returns whether it did.
+    /// Takes a place for a push to `room`, of `members` at all workers, at each of `hosts`, or none.
+    /// Returns whether it did.
     pub fn take_for_room<I: Iterator<Item = WorkerId>>(
         &self,
         room: Fingerprint,
+        members: u32,
         hosts: impl Fn() -> I,
     ) -> bool {
-        let refused = hosts().position(|host| !self.take_room(host, room));
+        let kept = if members <= SMALL_ROOM_MEMBERS_MAX { 0 } else { self.kept };
+        let max = self.rooms_max - kept;
+        let refused = hosts().position(|host| !self.take_room(host, room, max));
         if let Some(taken) = refused {
             hosts().take(taken).for_each(|host| self.return_room(host, room));
         }
         refused.is_none()
     }
 
-    fn take_room(&self, host: WorkerId, room: Fingerprint) -> bool {
+    fn take_room(&self, host: WorkerId, room: Fingerprint, max: u32) -> bool {
         let host = &self.hosts[host.index()];
-        let of_room = host.room(room);
-        let free = self.rooms_max.saturating_sub(host.rooms_taken.load(Ordering::Relaxed));
-        let held = of_room.load(Ordering::Relaxed);
-        if held > 0 && held.saturating_mul(SHARES) >= free || !take(&host.rooms_taken, self.rooms_max) {
+        let of_room = host.counts(room);
+        let free = max.saturating_sub(host.rooms_taken.load(Ordering::Relaxed));
+        let held = of_room.map(|count| count.load(Ordering::Relaxed)).into_iter().min().unwrap_or(0);
+        if held > 0 && held.saturating_mul(SHARES) >= free || !take(&host.rooms_taken, max) {
             return false;
         }
-        of_room.fetch_add(1, Ordering::Relaxed);
+        of_room.into_iter().for_each(|count| _ = count.fetch_add(1, Ordering::Relaxed));
         true
     }
 
@@ -137,7 +160,7 @@ impl FanoutPlaces {
     /// there any longer.
     pub fn return_room(&self, host: WorkerId, room: Fingerprint) {
         let host = &self.hosts[host.index()];
-        host.room(room).fetch_sub(1, Ordering::Relaxed);
+        host.counts(room).into_iter().for_each(|count| _ = count.fetch_sub(1, Ordering::Relaxed));
         give_back(&host.rooms_taken);
     }
 
@@ -178,22 +201,23 @@ mod tests {
     }
 
     const HOST: WorkerId = WorkerId(0);
+    const SMALL: u32 = SMALL_ROOM_MEMBERS_MAX;
 
     #[test]
     fn a_push_takes_a_place_at_each_host_or_none() {
         let places = places(3, 1);
         let at = |numbers: &'static [u8]| move || numbers.iter().map(|number| WorkerId(*number));
-        assert!(places.take_for_room(room(1), at(&[1])));
-        assert!(!places.take_for_room(room(2), at(&[0, 1, 2])), "the second of them has none");
+        assert!(places.take_for_room(room(1), SMALL, at(&[1])));
+        assert!(!places.take_for_room(room(2), SMALL, at(&[0, 1, 2])), "the second of them has none");
         assert_eq!([0, 1, 2].map(|number| places.taken(WorkerId(number))), [0, 1, 0]);
         places.return_room(WorkerId(1), room(1));
-        assert!(places.take_for_room(room(2), at(&[0, 1, 2])));
+        assert!(places.take_for_room(room(2), SMALL, at(&[0, 1, 2])));
     }
 
     #[test]
     fn a_room_that_takes_all_it_may_leaves_two_thirds() {
         let places = places(1, 90);
-        let taken = (0..200).filter(|_| places.take_for_room(room(1), || [HOST].into_iter())).count();
+        let taken = (0..200).filter(|_| places.take_for_room(room(1), SMALL, || [HOST].into_iter())).count();
         assert_eq!(taken, 30);
     }
 
@@ -202,17 +226,41 @@ mod tests {
         let places = places(1, 512);
         for _ in 0..64 {
             for hog in 0..64 {
-                places.take_for_room(room(hog), || [HOST].into_iter());
+                places.take_for_room(room(hog), SMALL, || [HOST].into_iter());
             }
         }
         assert!(places.taken(HOST) < 512, "{}", places.taken(HOST));
-        assert!(places.take_for_room(room(1000), || [HOST].into_iter()), "a bystander's room has none yet");
+        assert!(
+            places.take_for_room(room(1000), SMALL, || [HOST].into_iter()),
+            "a bystander's room has none yet"
+        );
+    }
+
+    #[test]
+    fn large_rooms_leave_an_eighth_of_all_places_to_small_ones() {
+        let sizes = FanoutSizes::of(5120);
+        let places = FanoutPlaces::new(1, sizes);
+        let mut taken = 0;
+        // More rooms than places, and each tries again and again.
+        for large in (0..2 * sizes.rooms).chain(0..2 * sizes.rooms) {
+            taken += usize::from(places.take_for_room(room(large), SMALL + 1, || [HOST].into_iter()));
+        }
+        assert_eq!(taken, sizes.rooms - sizes.total() / 8);
+        // As many small rooms have a place each, although large ones take all that is not theirs.
+        let small = |number: usize| room(1_000_000 + number);
+        let taken = (0..sizes.total()).filter(|number| {
+            places.take_for_room(small(*number), SMALL, || [HOST].into_iter())
+                && !places.take_for_room(room(*number), SMALL + 1, || [HOST].into_iter())
+        });
+        // Two rooms may share a count, and the second has more than its share then.
+        let taken = taken.count();
+        assert!(taken <= sizes.total() / 8 && taken > sizes.total() / 10, "{taken}");
     }
 
     #[test]
     fn a_broadcast_takes_a_place_everywhere_and_none_of_a_room() {
         let places = places(2, 1);
-        assert!(places.take_for_room(room(1), || [HOST].into_iter()));
+        assert!(places.take_for_room(room(1), SMALL, || [HOST].into_iter()));
         assert!(places.take_for_everyone() && places.take_for_everyone());
         assert!(!places.take_for_everyone());
         places.return_everyone(HOST);
@@ -231,7 +279,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..2000 {
                         let room = room(number * 2000 + round);
-                        if places.take_for_room(room, || [HOST].into_iter()) {
+                        if places.take_for_room(room, SMALL, || [HOST].into_iter()) {
                             most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             inside.fetch_sub(1, Ordering::SeqCst);
                             places.return_room(HOST, room);
