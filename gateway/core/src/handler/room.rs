@@ -274,9 +274,9 @@ impl<B: Backend> Handler<B> {
         if let Some(total) = total.filter(|_| !is_home) {
             self.shard.rooms.set_total(room, total);
         }
-        let mut next = self.shard.rooms.first_member(room);
-        while let Some(member) = next {
-            next = self.shard.rooms.next_member(member);
+        self.shard.rooms.begin_pass(room);
+        // An answer may end connections, this member's or others', and a login resumes requests.
+        while let Some(member) = self.shard.rooms.next_in_pass() {
             let (session, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
             let Some(session) = self.shard.sessions.at(session as usize) else { continue };
             let connection = session.connection;

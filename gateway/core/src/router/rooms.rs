@@ -56,6 +56,8 @@ pub struct Rooms {
     total_dirty: Vec<RoomIndex>,
     /// Appearances so far.
     appearances: u32,
+    /// The member that the pass under way comes to next; see [`Rooms::begin_pass`].
+    pass: u32,
 }
 
 impl Rooms {
@@ -84,6 +86,7 @@ impl Rooms {
             count_dirty: Vec::with_capacity(rooms_max),
             total_dirty: Vec::with_capacity(rooms_max),
             appearances: 0,
+            pass: NONE,
         }
     }
 
@@ -205,7 +208,7 @@ impl Rooms {
         self.rooms.clear();
         self.members.clear();
         self.hosts.clear();
-        (self.free_room, self.free_member) = (NONE, NONE);
+        (self.free_room, self.free_member, self.pass) = (NONE, NONE, NONE);
         release_spare(&mut self.rooms);
         release_spare(&mut self.members);
         release_spare(&mut self.count_dirty);

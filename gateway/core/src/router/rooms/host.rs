@@ -81,6 +81,9 @@ impl Rooms {
         if record.cursor == member.0 {
             record.cursor = node.next_in_room;
         }
+        if self.pass == member.0 {
+            self.pass = node.next_in_room;
+        }
         record.local -= 1;
         self.shares.left(node.place(), record);
         if record.local == 0 {
@@ -158,16 +161,17 @@ impl Rooms {
         self.rooms[room.0 as usize].flags.set(Flags::READY, ready);
     }
 
-    /// The room's newest member.
-    pub fn first_member(&self, room: RoomIndex) -> Option<MemberIndex> {
-        let head = self.rooms[room.0 as usize].members;
-        (head != NONE).then_some(MemberIndex(head))
+    /// Begins a pass over the room's members, the newest first. One pass is under way at a time.
+    pub fn begin_pass(&mut self, room: RoomIndex) {
+        debug_assert_eq!(self.pass, NONE, "one pass over members at a time");
+        self.pass = self.rooms[room.0 as usize].members;
     }
 
-    /// The member that joined before this one.
-    pub fn next_member(&self, member: MemberIndex) -> Option<MemberIndex> {
-        let next = self.members[member.0 as usize].next_in_room;
-        (next != NONE).then_some(MemberIndex(next))
+    /// The next member of the pass; `None` at its end. Members may leave in between, those included
+    /// that the pass has not come to: their records may be another room's by then.
+    pub fn next_in_pass(&mut self) -> Option<MemberIndex> {
+        let member = self.members.get(self.pass as usize)?;
+        Some(MemberIndex(std::mem::replace(&mut self.pass, member.next_in_room)))
     }
 
     /// Whether a request waits with the member for the home's answer.
