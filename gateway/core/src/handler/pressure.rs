@@ -59,9 +59,7 @@ impl<B: Backend> Handler<B> {
         count: usize,
     ) -> Option<Buffer> {
         // Later bytes that wait in the backlog would overtake these.
-        let backlog = &self.turn.backlog;
-        let has_later = |session: &Session| session.flow.is_behind() && backlog.has(connection);
-        let may_wait = |session: &&Session| session.phase == Phase::Open && !has_later(session);
+        let may_wait = |session: &&Session| session.phase == Phase::Open && session.flow.waiting() == 0;
         let session = self.shard.sessions.get(connection).filter(may_wait);
         let Some(size) = session.and_then(|session| session.carry.block_for(count)) else {
             return Some(buffer);

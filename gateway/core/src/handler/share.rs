@@ -28,7 +28,7 @@ impl<B: Backend> Handler<B> {
         let mut waits = false;
         for place in 0..RESTS_MAX {
             let Some(rest) = self.turn.backlog.rests[place].take() else { break };
-            self.turn.backlog.waiting.push_back((connection, rest));
+            self.enter_backlog(connection, rest);
             waits = true;
         }
         if waits {
@@ -43,8 +43,23 @@ impl<B: Backend> Handler<B> {
             self.catch_up(connection);
             return Some(buffer);
         }
-        self.turn.backlog.waiting.push_back((connection, Rest::Stream(buffer)));
+        self.enter_backlog(connection, Rest::Stream(buffer));
         None
+    }
+
+    /// Puts what was received of a connection behind all that waits.
+    fn enter_backlog(&mut self, connection: ConnectionId, rest: Rest) {
+        self.turn.backlog.waiting.push_back((connection, rest));
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.flow.begin_wait();
+        }
+    }
+
+    /// Something that waited of the connection is handled now.
+    fn leave_backlog(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.shard.sessions.get_mut(connection) {
+            session.flow.end_wait();
+        }
     }
 
     fn fall_behind(&mut self, connection: ConnectionId) {
@@ -67,15 +82,19 @@ impl<B: Backend> Handler<B> {
         let mut left = BACKLOG_PER_TURN;
         while left > 0 {
             let Some((connection, rest)) = self.turn.backlog.waiting.pop_front() else { return };
+            self.leave_backlog(connection);
             self.turn.backlog.begin(left);
             self.handle_rest(connection, rest);
             left = left.saturating_sub(self.turn.backlog.end().max(1));
             for place in (0..RESTS_MAX).rev() {
                 if let Some(rest) = self.turn.backlog.rests[place].take() {
                     self.turn.backlog.waiting.push_front((connection, rest));
+                    if let Some(session) = self.shard.sessions.get_mut(connection) {
+                        session.flow.begin_wait();
+                    }
                 }
             }
-            if !self.turn.backlog.has(connection) {
+            if self.shard.sessions.get(connection).is_some_and(|session| session.flow.waiting() == 0) {
                 self.end_wait(connection);
             }
             self.handle_local();
@@ -86,6 +105,7 @@ impl<B: Backend> Handler<B> {
     pub(super) fn catch_up(&mut self, connection: ConnectionId) {
         while let Some((_, rest)) = self.turn.backlog.waiting.remove_first(|(other, _)| *other == connection)
         {
+            self.leave_backlog(connection);
             self.handle_rest(connection, rest);
             self.handle_local();
         }

@@ -26,7 +26,8 @@
 use crate::address::{Fingerprint, WorkerId};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts by which a host's places are distinguished by room, half of them for each of a room's two.
+/// Counts by which a host's places are distinguished by room: half of them for each of a room's
+/// two.
 const COUNTS: usize = 2048;
 
 /// Parts of what is free; a room with as many places as one of them gets no more.
@@ -127,8 +128,8 @@ impl FanoutPlaces {
         }
     }
 
-    /// Takes a place for a push to `room`, of `members` at all workers, at each of `hosts`, or none.
-    /// Returns whether it did.
+    /// Takes a place for a push to `room`, of `members` at all workers, at each of `hosts`, or
+    /// none. Returns whether it did.
     pub fn take_for_room<I: Iterator<Item = WorkerId>>(
         &self,
         room: Fingerprint,

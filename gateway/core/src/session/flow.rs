@@ -21,6 +21,10 @@
 //!
 //! Bounds: a debt saturates at 2^32 units. All times are ticks of an [`CoarseInstant`].
 
+mod allowance;
+
+pub use allowance::Allowance;
+
 use super::CoarseInstant;
 use crate::settings::RateLimits;
 use gateway_proto::frame::Operation;
@@ -47,50 +51,6 @@ pub const fn cost(operation: Operation) -> u32 {
     }
 }
 
-/// What one connection may do: its share of its user's rate, or its own rate if that is less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// Units of messages that a tick pays for; `u32::MAX`: no limit.
-    messages_per_tick: u32,
-    /// Units of messages.
-    messages_burst: u32,
-    /// Bytes that a tick pays for; `u32::MAX`: no limit.
-    bytes_per_tick: u32,
-    bytes_burst: u32,
-}
-
-/// The less of a rate and a share of another; 0: no limit. With its burst, in the same proportion.
-fn least(own: u32, burst: u32, of_user: u32, sharers: u8) -> Option<(u32, u32)> {
-    let share = of_user / u32::from(sharers.max(1));
-    match (own, of_user) {
-        (0, 0) => None,
-        (own, of_user) if of_user == 0 || (own > 0 && own <= share) => Some((own, burst)),
-        (own, of_user) => {
-            let whole = u64::from(if own > 0 { own } else { of_user });
-            let burst = u64::from(burst) * u64::from(share) / whole;
-            Some((share.max(1), burst.max(1) as u32))
-        }
-    }
-}
-
-impl Allowance {
-    /// Of one of `sharers` connections of a user.
-    pub fn new(limits: &RateLimits, sharers: u8) -> Allowance {
-        let RateLimits { messages_per_second, messages_burst, user_messages_per_second, .. } = *limits;
-        let RateLimits { bytes_per_second, bytes_burst, user_bytes_per_second, .. } = *limits;
-        let messages = least(messages_per_second, messages_burst, user_messages_per_second, sharers);
-        let bytes = least(bytes_per_second, bytes_burst, user_bytes_per_second, sharers);
-        let (messages_per_tick, messages_burst) = messages.unwrap_or((u32::MAX, u32::MAX));
-        let (bytes, bytes_burst) = bytes.unwrap_or((u32::MAX, u32::MAX));
-        Allowance {
-            messages_per_tick,
-            messages_burst: messages_burst.saturating_mul(UNITS),
-            bytes_per_tick: if bytes == u32::MAX { bytes } else { (bytes / UNITS).max(1) },
-            bytes_burst,
-        }
-    }
-}
-
 /// Treatment of a connection's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -114,18 +74,32 @@ pub struct Flow {
     /// Ticks for which the debt has exceeded the burst, less those for which it has not since;
     /// while `over`.
     above: u16,
+    /// Buffers of the connection that wait for a later turn; the worker's backlog has them.
+    waiting: u16,
     /// Faulty requests that have not been forgotten; before the login frames that are no login.
     faults: u8,
     /// Connections that share the user's rate with this one, itself included; 0: none that is
     /// known.
     sharers: u8,
-    /// The debt has exceeded the burst, and what follows from that has not been forgotten.
-    over: bool,
-    /// The client has received a refusal since then; before that the connection is not closed.
-    refused: bool,
+    /// What follows from a debt that has exceeded the burst and has not been forgotten.
+    excess: Excess,
     /// Why the socket is left unread.
     unread: Unread,
 }
+
+/// What a debt beyond the burst has led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Excess {
+    /// Nothing: there was none, or it is forgotten.
+    #[default]
+    None,
+    /// The time above the burst counts.
+    Counted,
+    /// The client has received a refusal since then; before that the connection is not closed.
+    Refused,
+}
+
+const _: () = assert!(size_of::<Flow>() == 16, "a session has one");
 
 /// Why a socket is left unread: a set of reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,7 +153,7 @@ impl Flow {
         }
         // A stop may end late; that is no time in which the client has held back.
         let above = match () {
-            () if !self.over => 0,
+            () if !self.is_over() => 0,
             () if self.is_stopped() => ticks,
             () => self.ticks_to_burst(allowance).min(ticks),
         };
@@ -187,13 +161,13 @@ impl Flow {
         self.bytes = self.bytes.saturating_sub(allowance.bytes_per_tick.saturating_mul(ticks));
         let seconds = now.seconds_since(then);
         self.faults = self.faults.saturating_sub(u8::try_from(seconds).unwrap_or(u8::MAX));
-        if self.over {
+        if self.is_over() {
             let spent = u32::from(self.above).saturating_add(above).saturating_sub(ticks - above);
             self.above = u16::try_from(spent).unwrap_or(u16::MAX);
             let half =
                 self.messages <= allowance.messages_burst / 2 && self.bytes <= allowance.bytes_burst / 2;
             if half || (self.above == 0 && !self.exceeds(allowance)) {
-                (self.over, self.refused, self.above) = (false, false, 0);
+                (self.excess, self.above) = (Excess::None, 0);
             }
         }
     }
@@ -261,20 +235,22 @@ impl Flow {
     /// While it is false every request is handled.
     #[inline]
     pub fn is_over(&self) -> bool {
-        self.over
+        self.excess != Excess::None
     }
 
     /// Notes that the debt exceeds the burst: the time above it counts from here on.
     pub fn note_excess(&mut self) {
-        self.over = true;
+        if self.excess == Excess::None {
+            self.excess = Excess::Counted;
+        }
     }
 
     /// What becomes of requests, when time has paid up to now.
     pub fn stage(&self, allowance: &Allowance, limits: &RateLimits) -> Stage {
         let for_long = |after: u32| after > 0 && u32::from(self.above) >= after;
         match () {
-            () if !self.over || !self.exceeds(allowance) => Stage::Within,
-            () if for_long(limits.close_after_ticks) && self.refused => Stage::Closed,
+            () if !self.is_over() || !self.exceeds(allowance) => Stage::Within,
+            () if for_long(limits.close_after_ticks) && self.excess == Excess::Refused => Stage::Closed,
             () if for_long(limits.refuse_after_ticks) => Stage::Refused,
             () => Stage::Slowed,
         }
@@ -283,7 +259,7 @@ impl Flow {
     /// Notes that a refusal is sent to the client; true when it is the first. However long the stop
     /// before it was, the client has the time from the first refusal on to slow down.
     pub fn note_refusal(&mut self, limits: &RateLimits) -> bool {
-        let is_first = !std::mem::replace(&mut self.refused, true);
+        let is_first = std::mem::replace(&mut self.excess, Excess::Refused) != Excess::Refused;
         if is_first {
             self.above = u16::try_from(limits.refuse_after_ticks).unwrap_or(u16::MAX).min(self.above);
         }
@@ -339,6 +315,26 @@ impl Flow {
     /// Notes that some of what was received waits for a later turn, or no longer.
     pub fn set_behind(&mut self, behind: bool) {
         self.unread.set(Unread::BEHIND, behind);
+    }
+
+    /// Buffers of the connection that wait for a later turn. It stays behind while the last of
+    /// them is handled.
+    #[inline]
+    pub fn waiting(&self) -> u16 {
+        self.waiting
+    }
+
+    /// One more buffer waits. What is received before the socket is left unread bounds their
+    /// number, at most the 2^15 buffers of a ring.
+    pub fn begin_wait(&mut self) {
+        debug_assert!(self.waiting < u16::MAX);
+        self.waiting = self.waiting.saturating_add(1);
+    }
+
+    /// One that waited is handled.
+    pub fn end_wait(&mut self) {
+        debug_assert!(self.waiting > 0);
+        self.waiting = self.waiting.saturating_sub(1);
     }
 }
 

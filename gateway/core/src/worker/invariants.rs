@@ -18,8 +18,9 @@ impl<B: Backend> Worker<B> {
         let mut token_keys = [0; 256];
         for session in (0..shard.sessions.slots()).filter_map(|index| shard.sessions.at(index)) {
             token_keys[usize::from(session.key_number())] += 1;
-            let waits = handler.turn.backlog.has(session.connection);
-            assert_eq!(session.flow.is_behind(), waits, "{:?} is behind, or waits", session.connection);
+            let (connection, waiting) = (session.connection, usize::from(session.flow.waiting()));
+            assert_eq!(waiting, handler.turn.backlog.count(connection), "buffers of {connection:?} wait");
+            assert_eq!(session.flow.is_behind(), waiting > 0, "{connection:?} is behind, or waits");
         }
         for number in 1..=u8::MAX {
             let counted = handler.io.metrics.token_keys.of(number);

@@ -99,9 +99,9 @@ impl Backlog {
         self.turn_frames = 0;
     }
 
-    /// Whether something waits of a connection.
-    pub(crate) fn has(&self, connection: ConnectionId) -> bool {
-        self.waiting.iter().any(|(other, _)| *other == connection)
+    /// Buffers of a connection that wait, counted one by one; its session has their number.
+    pub(crate) fn count(&self, connection: ConnectionId) -> usize {
+        self.waiting.iter().filter(|(other, _)| *other == connection).count()
     }
 
     pub(in crate::handler) fn has_room(&self) -> bool {

@@ -167,7 +167,7 @@ impl Rooms {
         self.pass = self.rooms[room.0 as usize].members;
     }
 
-    /// The next member of the pass; `None` at its end. Members may leave in between, those included
+    /// The next member of the pass; `None` at its end. Members may leave in between, also those
     /// that the pass has not come to: their records may be another room's by then.
     pub fn next_in_pass(&mut self) -> Option<MemberIndex> {
         let member = self.members.get(self.pass as usize)?;
