@@ -13,7 +13,7 @@ HOST = $(shell rustc --print host-tuple | tr a-z- A-Z_)
 HAS_DPDK = $(shell pkg-config --exists libdpdk && echo yes)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile browsers sanitize million setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile browsers sanitize million docs setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ million: ## a million connections through every stage (BACKEND=io_uring|epoll|dp
 	cargo build --release -p gateway -p loadtest -p bench $(if $(filter dpdk,$(BACKEND)),$(DPDK))
 	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway --floor target/release/bench \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
+
+docs: ## the documents as a book, target/docs/book/index.html (installs mdBook the first time, some minutes)
+	.ci/docs.sh $(CACHE)
 
 fuzz: ## each fuzz body for ten million executions, frames for fifty (needs cargo-fuzz)
 	.ci/fuzz.sh 10000000 frame bodies handshake auth websocket config

@@ -5,6 +5,7 @@
 
 mod circles;
 mod comments;
+mod pages;
 mod places;
 mod public;
 mod ratchet;
