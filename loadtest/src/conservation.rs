@@ -1,18 +1,13 @@
 //! The delivery check: each message once, in order by sender, to the right receivers, and nothing
 //! else.
 //!
-//! A receiver expects the next sequence number of every sender (slot) of its audience. A number
-//! above it leaves a gap, which is remembered; a number below it either fills a remembered gap
-//! (then it came out of order) or is a duplicate. At the end the numbers that senders reached are
-//! compared with those that receivers expect: the difference is lost. Memory is four bytes per
-//! receiver and slot, and a bounded set of gaps.
+//! A receiver expects the next sequence number of every sender (slot) of its audience (`numbers`).
+//! At the end the numbers that senders reached are compared with those that receivers expect: the
+//! difference is lost. Memory is four bytes per receiver and slot, and a bounded set of gaps.
 
+use crate::numbers::{Arrival, Gaps};
 use crate::stamp::Stamp;
-use std::collections::HashSet;
 
-/// At most so many gaps are remembered by one worker and flow; further ones are counted as lost at
-/// once.
-const GAPS_MAX: usize = 1 << 16;
 /// Violations described in words.
 const EXAMPLES_MAX: usize = 8;
 /// Stands in place of an expected number: this receiver takes no part.
@@ -62,8 +57,7 @@ pub(crate) struct Checker {
     run: u32,
     slots: u16,
     expected: Vec<u32>,
-    gaps: HashSet<(u32, u16, u32)>,
-    gaps_forgotten: u64,
+    gaps: Gaps,
     counts: Counts,
     examples: Vec<String>,
 }
@@ -73,16 +67,8 @@ impl Checker {
     /// until [`Checker::admit`].
     pub(crate) fn new(run: u32, receivers: usize, slots: u16) -> Checker {
         let expected = vec![ABSENT; receivers * usize::from(slots)];
-        let gaps = HashSet::new();
-        Checker {
-            run,
-            slots,
-            expected,
-            gaps,
-            gaps_forgotten: 0,
-            counts: Counts::default(),
-            examples: Vec::new(),
-        }
+        let gaps = Gaps::default();
+        Checker { run, slots, expected, gaps, counts: Counts::default(), examples: Vec::new() }
     }
 
     /// Admits the receiver: from now on every message is owed to it, beginning with sequence 0.
@@ -102,38 +88,23 @@ impl Checker {
             self.describe(receiver, what, stamp);
             return Verdict::Refused;
         };
-        if stamp.sequence == *expected {
-            *expected += 1;
-            self.counts.delivered += 1;
-            return Verdict::Delivered;
-        }
-        if stamp.sequence > *expected {
-            let gap = *expected..stamp.sequence;
-            *expected = stamp.sequence + 1;
-            self.counts.delivered += 1;
-            self.open_gap(receiver, stamp, gap);
-            return Verdict::Delivered;
-        }
-        if self.gaps.remove(&(receiver, stamp.slot, stamp.sequence)) {
-            self.counts.delivered += 1;
-            self.counts.reordered += 1;
-            self.describe(receiver, "out of order", stamp);
-            return Verdict::Delivered;
-        }
-        self.counts.duplicated += 1;
-        self.describe(receiver, "delivered twice", stamp);
-        Verdict::Refused
-    }
-
-    fn open_gap(&mut self, receiver: u32, stamp: &Stamp, gap: std::ops::Range<u32>) {
-        self.describe(receiver, &format!("came with {} missing before it", gap.len()), stamp);
-        for sequence in gap {
-            if self.gaps.len() < GAPS_MAX {
-                self.gaps.insert((receiver, stamp.slot, sequence));
-            } else {
-                self.gaps_forgotten += 1;
+        match self.gaps.take(receiver, stamp.slot, expected, stamp.sequence) {
+            Arrival::Next => {}
+            Arrival::Ahead(missing) => {
+                self.describe(receiver, &format!("came with {missing} missing before it"), stamp);
+            }
+            Arrival::Late => {
+                self.counts.reordered += 1;
+                self.describe(receiver, "out of order", stamp);
+            }
+            Arrival::Again => {
+                self.counts.duplicated += 1;
+                self.describe(receiver, "delivered twice", stamp);
+                return Verdict::Refused;
             }
         }
+        self.counts.delivered += 1;
+        Verdict::Delivered
     }
 
     /// Counts a payload that could not be read.
@@ -172,7 +143,7 @@ impl Checker {
         sent: impl Fn(u32, u16) -> u32,
     ) -> (Counts, u64) {
         let mut counts = self.counts;
-        counts.lost = self.gaps.len() as u64 + self.gaps_forgotten;
+        counts.lost = self.gaps.count();
         let mut owed = 0;
         for (stream, expected) in self.expected.iter().enumerate().filter(|(_, next)| **next != ABSENT) {
             let slots = usize::from(self.slots);

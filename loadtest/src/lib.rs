@@ -31,6 +31,7 @@ mod http;
 mod limits;
 mod million;
 mod monitor;
+mod numbers;
 mod permutation;
 mod plan;
 mod progress;

@@ -27,7 +27,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("loadtest FleetStats", 13),
     ("loadtest Flow", 18),
     ("loadtest FlowReport", 13),
-    ("loadtest Inbox", 13),
     ("loadtest Report", 30),
     ("loadtest Run", 13),
     ("loadtest RunPlan", 14),

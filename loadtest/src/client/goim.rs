@@ -7,20 +7,30 @@
 
 use super::template::{ROOM_DIGITS, Template, digits, payload};
 use super::websocket::{Upgrade, read_messages, upgraded};
-use super::{Link, Notice, Progress, Protocol, Sink, Stage, Violation};
+use super::{Carrier, Link, Notice, Progress, Protocol, Sink, Stage, Violation};
 use crate::plan::{FlowPlan, IdentityPlan, Path};
 use crate::stamp::STAMP_SIZE;
 use gateway_proto::auth::AuthRequest;
 use gateway_proto::body::{
     Closed, Error, Join, JoinReply, Name, PushOperation, RoomKey, SendMessage, SendMessageReply, Target,
 };
-use gateway_proto::frame::{Frames, HEADER_SIZE, Header, Operation, Peek};
+use gateway_proto::frame::{Frames, HEADER_SIZE, Header, Operation, Peek, VERSION};
 use std::sync::Arc;
 
 /// Bodies that a server may send, in bytes: goim bounds only what it receives.
 const BODY_SIZE_MAX: u32 = 16 << 20;
 /// The largest auth body that is written.
 const AUTH_SIZE_MAX: usize = 16 << 10;
+/// The body of a heartbeat's answer: the number of connections in the first room.
+const HEARTBEAT_REPLY_SIZE: usize = 4;
+/// The sequence of a login, and of the first Join; further Joins count from it.
+const FIRST_SEQUENCE: i32 = 1;
+
+/// Rules that answers break, as they are counted.
+const WRONG_VERSION: &str = "wrong_version";
+pub(crate) const WRONG_SEQUENCE: &str = "wrong_sequence";
+pub(crate) const WRONG_OPERATION: &str = "wrong_operation";
+pub(crate) const UNASKED: &str = "answer_unasked";
 
 /// goim over TCP, or over WebSocket when there is an upgrade.
 #[derive(Clone, Debug)]
@@ -61,7 +71,9 @@ impl Goim {
             let join = Join { room, since: None };
             let mut body = vec![0; join.encoded_size()];
             let _ = join.emit(&mut body);
-            self.emit(&Template::new(frame(Operation::JOIN, &body), None, None, None), out);
+            let sequence = FIRST_SEQUENCE + i32::from(nth) - 1;
+            let bytes = numbered(Operation::JOIN, sequence, &body);
+            self.emit(&Template::new(bytes, None, None, None), out);
         }
         identity.further_rooms
     }
@@ -119,7 +131,8 @@ impl Goim {
             .with_user_at(payload_at - size_of::<i64>())
     }
 
-    /// Handles one frame.
+    /// Handles one frame. Every field of its header is checked; a wrong one is counted, and the
+    /// body judged all the same, so that one fault does not look like two.
     fn dispatch(
         &self,
         link: &mut Link,
@@ -127,27 +140,32 @@ impl Goim {
         body: &[u8],
         sink: &mut impl Sink,
     ) -> Result<(), Violation> {
+        if header.version != VERSION {
+            sink.broken(WRONG_VERSION);
+        }
+        let sequence = header.sequence.cast_unsigned();
         match header.operation {
-            Operation::AUTH_REPLY if link.stage == Stage::Authenticating => {
-                let joins = self.identity.further_rooms > 0;
-                link.stage = if joins { Stage::Joining } else { Stage::Ready };
-            }
-            Operation::JOIN_REPLY if link.stage == Stage::Joining => {
-                if JoinReply::parse(body).is_ok_and(|reply| reply.result.is_err()) {
-                    return Err(Violation("join_refused"));
+            Operation::AUTH_REPLY | Operation::JOIN_REPLY => self.admitted(link, header, body, sink)?,
+            Operation::HEARTBEAT_REPLY => {
+                if body.len() != HEARTBEAT_REPLY_SIZE {
+                    sink.broken("heartbeat_reply_malformed");
                 }
-                link.joins_due = link.joins_due.saturating_sub(1);
-                if link.joins_due == 0 {
-                    link.stage = Stage::Ready;
+                match self.echo_reply() == Operation::HEARTBEAT_REPLY.0 {
+                    true => sink.short_echo(sequence, 0),
+                    false => sink.heartbeat_reply(sequence),
                 }
             }
-            operation if operation.0 == self.echo_reply() && header.sequence != 0 => {
-                sink.echo_reply(header.sequence.cast_unsigned().wrapping_sub(1), body);
-            }
-            Operation::HEARTBEAT_REPLY => sink.heartbeat_reply(),
+            operation if operation.0 == self.echo_reply() => match body.len() {
+                ..STAMP_SIZE => sink.short_echo(sequence, body.len()),
+                _ => sink.message(Carrier::Echo(sequence), body),
+            },
             Operation::SEND_MESSAGE_REPLY => {
                 let reply = SendMessageReply::parse(body);
-                sink.publish_reply(reply.is_ok_and(|reply| reply.result.is_ok()));
+                if reply.is_err() {
+                    sink.broken("send_message_reply_malformed");
+                }
+                let refused = reply.is_ok_and(|reply| reply.result.is_err());
+                sink.publish_reply(sequence, !refused);
             }
             Operation::RAW => {
                 for inner in Frames::new(body, BODY_SIZE_MAX) {
@@ -165,8 +183,53 @@ impl Goim {
                 sink.notice(Notice::Refused(Error::parse(body).map_or(0, |error| error.code.get())))
             }
             Operation::RECONNECT => sink.notice(Notice::Reconnect),
-            operation if operation.is_push() => sink.message(body),
-            _ => return Err(Violation("unexpected_operation")),
+            operation if operation.0 == self.identity.push_operation => {
+                sink.message(Carrier::Push(sequence), body);
+            }
+            _ => {
+                sink.broken(WRONG_OPERATION);
+                if body.len() >= STAMP_SIZE {
+                    sink.message(Carrier::Stray, body);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles the answer to a login or a Join.
+    fn admitted(
+        &self,
+        link: &mut Link,
+        header: Header,
+        body: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), Violation> {
+        let further = self.identity.further_rooms;
+        let (awaited, sequences) = match link.stage {
+            Stage::Authenticating => (Operation::AUTH_REPLY, 1),
+            // In any order: rooms may have their homes on different workers.
+            Stage::Joining => (Operation::JOIN_REPLY, i32::from(further)),
+            _ => (Operation::RAW, 0),
+        };
+        if header.operation != awaited {
+            sink.broken(UNASKED);
+            return Ok(());
+        }
+        if !(FIRST_SEQUENCE..FIRST_SEQUENCE + sequences).contains(&header.sequence) {
+            sink.broken(WRONG_SEQUENCE);
+        }
+        if awaited == Operation::AUTH_REPLY {
+            link.stage = if further > 0 { Stage::Joining } else { Stage::Ready };
+            return Ok(());
+        }
+        match JoinReply::parse(body) {
+            Ok(reply) if reply.result.is_err() => return Err(Violation("join_refused")),
+            Ok(_) => {}
+            Err(_) => sink.broken("join_reply_malformed"),
+        }
+        link.joins_due = link.joins_due.saturating_sub(1);
+        if link.joins_due == 0 {
+            link.stage = Stage::Ready;
         }
         Ok(())
     }
@@ -259,7 +322,7 @@ impl Protocol for Goim {
     }
 
     fn heartbeat(&self) -> Option<Template> {
-        Some(self.dress(Template::new(frame(Operation::HEARTBEAT, &[]), None, None, None)))
+        Some(self.dress(Template::new(frame(Operation::HEARTBEAT, &[]), None, Some(12), None)))
     }
 }
 
@@ -275,9 +338,13 @@ fn room_text(identity: &IdentityPlan, room: Option<u32>) -> String {
     }
 }
 
-/// A whole frame with sequence 1.
+/// A whole frame with the first sequence.
 fn frame(operation: Operation, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Header::new(operation, 1, body.len() as u32).to_bytes().to_vec();
+    numbered(operation, FIRST_SEQUENCE, body)
+}
+
+fn numbered(operation: Operation, sequence: i32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Header::new(operation, sequence, body.len() as u32).to_bytes().to_vec();
     bytes.extend_from_slice(body);
     bytes
 }

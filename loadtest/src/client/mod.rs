@@ -72,16 +72,34 @@ pub(crate) enum Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) &'static str);
 
+/// Counts a frame that never came whole.
+pub(crate) const HALF_FRAME: &str = "half_frame";
+
+/// How a payload came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// Without a frame.
+    Bare,
+    /// As the answer to an echo, with this sequence.
+    Echo(u32),
+    /// As a push, with this sequence.
+    Push(u32),
+    /// In a frame of an operation that was not to be expected; that is counted already.
+    Stray,
+}
+
 /// Receiver of what a protocol reads.
 pub(crate) trait Sink {
-    /// A stamped message for this connection.
-    fn message(&mut self, payload: &[u8]);
-    /// The answer to an echo frame; its body is the frame's own or empty.
-    fn echo_reply(&mut self, sequence: u32, body: &[u8]);
+    /// A payload.
+    fn message(&mut self, carrier: Carrier, payload: &[u8]);
+    /// The answer to an echo, of so many bytes, too few for a stamp: its sequence tells which.
+    fn short_echo(&mut self, sequence: u32, size: usize);
     /// The answer to a publication.
-    fn publish_reply(&mut self, accepted: bool);
+    fn publish_reply(&mut self, sequence: u32, accepted: bool);
     /// The answer to a heartbeat.
-    fn heartbeat_reply(&mut self);
+    fn heartbeat_reply(&mut self, sequence: u32);
+    /// A rule that the server broke, without harm to what follows.
+    fn broken(&mut self, rule: &'static str);
     /// Another notice.
     fn notice(&mut self, notice: Notice);
     /// Bytes that the protocol has to send to the server (a pong).

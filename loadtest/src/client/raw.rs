@@ -6,7 +6,7 @@
 
 use super::template::{Template, payload};
 use super::websocket::{Upgrade, read_messages, upgraded};
-use super::{Link, Progress, Protocol, Sink, Stage, Violation};
+use super::{Carrier, Link, Progress, Protocol, Sink, Stage, Violation};
 use crate::plan::FlowPlan;
 
 /// Plain TCP, messages of a fixed size.
@@ -29,7 +29,7 @@ impl Protocol for Raw {
         sink: &mut impl Sink,
     ) -> Result<Progress, Violation> {
         let whole = input.len() / self.size * self.size;
-        input[..whole].chunks_exact(self.size).for_each(|message| sink.message(message));
+        input[..whole].chunks_exact(self.size).for_each(|message| sink.message(Carrier::Bare, message));
         let needed = if whole == input.len() { 0 } else { self.size };
         Ok(Progress { consumed: whole, needed })
     }
@@ -77,7 +77,7 @@ impl Protocol for WebSocketRaw {
             start = progress.consumed;
         }
         let progress = read_messages(&mut link.decoder, &mut input[start..], sink, |message, sink| {
-            sink.message(message);
+            sink.message(Carrier::Bare, message);
             Ok(())
         })?;
         Ok(Progress { consumed: start + progress.consumed, needed: progress.needed })

@@ -28,6 +28,8 @@ pub(crate) struct Template {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patch {
     pub(crate) stamp: Stamp,
+    /// The header's.
+    pub(crate) sequence: u32,
     pub(crate) room: u32,
     pub(crate) user: i64,
 }
@@ -89,8 +91,7 @@ impl Template {
             self.put(out, at, patch.stamp.to_bytes());
         }
         if let Some(at) = self.sequence_at {
-            // From 1: the frame sequence 0 means a push.
-            self.put(out, at, patch.stamp.sequence.wrapping_add(1).to_be_bytes());
+            self.put(out, at, patch.sequence.to_be_bytes());
         }
         if let Some(at) = self.room_at {
             self.put(out, at, digits(patch.room));
@@ -103,6 +104,14 @@ impl Template {
     /// Writes the message as it is, without patches.
     pub(crate) fn write_plain(&self, out: &mut [u8]) {
         out[..self.bytes.len()].copy_from_slice(&self.bytes);
+    }
+
+    /// Writes the message with the header's sequence and no other patch.
+    pub(crate) fn write_numbered(&self, out: &mut [u8], sequence: u32) {
+        self.write_plain(out);
+        if let Some(at) = self.sequence_at {
+            self.put(out, at, sequence.to_be_bytes());
+        }
     }
 
     fn put<const N: usize>(&self, out: &mut [u8], at: usize, mut bytes: [u8; N]) {
@@ -148,7 +157,7 @@ mod tests {
             let template = Template::new(bytes, Some(sequence_at + 4), Some(sequence_at), Some(room_at));
             let template = template.in_websocket();
             let mut wire = vec![0; template.size()];
-            template.write(&mut wire, &Patch { stamp, room: 4711, user: 0 });
+            template.write(&mut wire, &Patch { stamp, sequence: 4, room: 4711, user: 0 });
             let limits = Limits { frame_payload_size_max: 4096, message_size_max: 4096, fragments_max: 1 };
             let decoded = Decoder::default().decode(&mut wire, &limits, Role::Server).unwrap();
             let Decoded::Frame { payload, .. } = decoded else { panic!("not whole") };

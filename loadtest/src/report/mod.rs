@@ -245,6 +245,19 @@ pub(crate) struct Conservation {
     pub(crate) reordered: u64,
     pub(crate) misdelivered: u64,
     pub(crate) damaged: u64,
+    /// The answers to its operations, where they are answered.
+    pub(crate) answers: Answers,
+}
+
+/// Answers, matched to their requests one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Answers {
+    pub(crate) answered: u64,
+    /// Known at the end.
+    pub(crate) unanswered: u64,
+    /// Answers to a request that had its answer.
+    pub(crate) duplicated: u64,
 }
 
 /// Requests that are answered: heartbeats, reconnects.
@@ -256,6 +269,9 @@ pub(crate) struct Requests {
     pub(crate) missed: u64,
     /// Answered within the measured phase.
     pub(crate) measured: u64,
+    /// Answered again, and answered before an earlier one.
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
     pub(crate) latency: Latency,
 }
 

@@ -205,6 +205,8 @@ fn conservation(report: &Report, out: &mut String) {
             c.reordered,
             c.misdelivered,
             c.damaged,
+            c.answers.unanswered,
+            c.answers.duplicated,
         ];
         let counts = counts.map(|count| number(count as f64));
         [vec![flow.name.clone()], counts.to_vec()].concat()
@@ -223,6 +225,8 @@ fn conservation(report: &Report, out: &mut String) {
             "disordered",
             "misdelivered",
             "damaged",
+            "unanswered",
+            "answered twice",
         ];
         table(out, &head, &rows);
     }

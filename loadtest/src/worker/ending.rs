@@ -1,8 +1,9 @@
 //! The end of a run: everything is closed.
 
 use super::Worker;
+use super::fleet::count;
 use super::stage::Departures;
-use crate::client::{Protocol, Stage};
+use crate::client::{HALF_FRAME, Protocol, Stage};
 use netpoll::Backend;
 use std::time::Duration;
 
@@ -39,10 +40,24 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         left > 0 && now < since + CLOSE_PATIENCE
     }
 
+    /// Counts what the server has begun or owes, and now never will complete.
+    fn count_missing(&mut self) {
+        let partials = self.fleet.connections.iter().map(|one| &one.partial);
+        let partials = partials.chain(self.pushers.iter().map(|pusher| &pusher.partial));
+        let halves = partials.filter(|partial| partial.is_some()).count();
+        (0..halves).for_each(|_| count(&mut self.counts.violations, HALF_FRAME));
+        for request in self.pushers.iter_mut().flat_map(|pusher| pusher.pending.drain(..)) {
+            if let Some(flow) = self.flows.get_mut(usize::from(request.flow)) {
+                flow.answers.counts.unanswered += 1;
+            }
+        }
+    }
+
     fn begin_closing(&mut self, now: u64) {
         self.flows.iter_mut().for_each(|flow| flow.recorder.flush());
         self.turn_page(now);
         self.held.clear();
+        self.count_missing();
         let connections = self.fleet.connections.iter();
         let unready = connections.filter(|one| one.link.stage != Stage::Ready).filter_map(|one| one.id);
         unready.for_each(|id| self.backend.close(id));

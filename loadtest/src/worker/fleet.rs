@@ -19,14 +19,29 @@ pub(crate) struct Connection {
     pub(crate) link: Link,
     /// Before it is ready: when its connect was intended. Afterwards: when its last wave left.
     pub(crate) begun: u64,
-    /// When the heartbeat without an answer left; 0: none.
-    pub(crate) beat_sent: u64,
+    pub(crate) pulse: Pulse,
     /// Messages of the present wave without an answer.
     pub(crate) outstanding: u16,
     pub(crate) attempts: u8,
 }
 
 const _: () = assert!(size_of::<Connection>() <= 96);
+
+/// The heartbeats of a connection, by number: each number has its time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pulse {
+    /// The next to be sent.
+    pub(crate) next: u32,
+    /// The next to be answered; those from it to `next` are under way.
+    pub(crate) awaited: u32,
+}
+
+impl Pulse {
+    /// Heartbeats behind the last answer.
+    pub(crate) fn under_way(self) -> u64 {
+        u64::from(self.next - self.awaited)
+    }
+}
 
 /// What happened to connections, apart from messages.
 #[derive(Debug)]
@@ -54,6 +69,24 @@ pub(crate) struct FleetStats {
     pub(crate) lost: BTreeMap<String, u64>,
 }
 
+/// When timers fire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticks {
+    pub(crate) tick: Duration,
+    /// How far ahead the wheel's clock is. The wheels of all workers tick at different times:
+    /// otherwise they would send what is due within a tick all at once, and each message would wait
+    /// behind a burst.
+    ahead: Duration,
+}
+
+impl Ticks {
+    /// When a timer that is set to `due` fires: at the first tick after it.
+    pub(crate) fn after(&self, due: u64) -> u64 {
+        let (tick, ahead) = (self.tick.as_nanos() as u64, self.ahead.as_nanos() as u64);
+        ((due + ahead) / tick + 1) * tick - ahead
+    }
+}
+
 /// All connections of a worker.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -62,10 +95,7 @@ pub(crate) struct Fleet {
     /// `n`.
     owners: Vec<u32>,
     timers: TimerWheel,
-    /// How far ahead the wheel's clock is. The wheels of all workers tick at different times:
-    /// otherwise they would send what is due within a tick all at once, and each message would wait
-    /// behind a burst.
-    phase: Duration,
+    pub(crate) ticks: Ticks,
     pub(crate) stats: FleetStats,
     pub(crate) ready_count: u32,
     pub(crate) under_way: usize,
@@ -95,7 +125,7 @@ impl Fleet {
             partial: None,
             link: Link::new(),
             begun: 0,
-            beat_sent: 0,
+            pulse: Pulse::default(),
             outstanding: 0,
             attempts: 0,
         };
@@ -103,7 +133,7 @@ impl Fleet {
             connections: (0..count).map(connection).collect(),
             owners: vec![u32::MAX; slots],
             timers: TimerWheel::new(count.max(1), tick),
-            phase: tick * (duty.first % duty.step) / duty.step,
+            ticks: Ticks { tick, ahead: tick * (duty.first % duty.step) / duty.step },
             stats: FleetStats::new(),
             ready_count: 0,
             under_way: 0,
@@ -152,17 +182,17 @@ impl Fleet {
 
     /// Sets the timer of connection `local` to `due`, which may be a tick late.
     pub(crate) fn set_timer(&mut self, local: usize, due: u64) {
-        self.timers.set(local, Timestamp::from_nanos(due) + self.phase);
+        self.timers.set(local, Timestamp::from_nanos(due) + self.ticks.ahead);
     }
 
     /// The next connection whose timer is due.
     pub(crate) fn take_expired(&mut self, now: u64) -> Option<usize> {
-        self.timers.expire(Timestamp::from_nanos(now) + self.phase)
+        self.timers.expire(Timestamp::from_nanos(now) + self.ticks.ahead)
     }
 
     /// How long no timer is due, at most `within`.
     pub(crate) fn until_expiry(&self, now: u64, within: Duration) -> Duration {
-        self.timers.next_expiry(Timestamp::from_nanos(now) + self.phase, within)
+        self.timers.next_expiry(Timestamp::from_nanos(now) + self.ticks.ahead, within)
     }
 
     /// When the next connection of a ramp is due.
@@ -251,7 +281,7 @@ impl Fleet {
         connection.id = None;
         connection.partial = None;
         connection.outstanding = 0;
-        connection.beat_sent = 0;
+        connection.pulse = Pulse::default();
         self.timers.cancel(local as usize);
         if stage == Stage::Ready {
             self.ready_count -= 1;

@@ -1,11 +1,12 @@
 //! One flow on one worker: its senders, its check, its counts.
 
+use super::answers::Answers;
 use super::control::{Interval, Window};
 use super::recorder::Recorder;
 use crate::client::template::Template;
 use crate::conservation::Checker;
 use crate::permutation::Permutation;
-use crate::plan::{Duty, FlowPlan, Pace, Path, Role, RunPlan, SERVICES};
+use crate::plan::{Duty, FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan, SERVICES};
 use crate::schedule::Schedule;
 use crate::stamp::filler;
 use std::collections::VecDeque;
@@ -52,7 +53,7 @@ pub(crate) struct Flow {
     pub(crate) refused: u64,
     /// Deliveries that are not owed because of those.
     pub(crate) excused: u64,
-    pub(crate) answered: u64,
+    pub(crate) answers: Answers,
 }
 
 /// No sender.
@@ -77,6 +78,13 @@ impl Flow {
                 sender_of[sender.local as usize] = number as u32;
             }
         }
+        // The stream has no answers where it has no frames.
+        let answered =
+            matches!(flow.path, Path::Publish | Path::Direct) && plan.protocol == ProtocolKind::Goim;
+        let answers = match answered {
+            true => Answers::of(count, senders.iter().map(|sender| sender.local)),
+            false => Answers::default(),
+        };
         Flow {
             index: index as u8,
             template,
@@ -94,7 +102,7 @@ impl Flow {
             not_sent: 0,
             refused: 0,
             excused: 0,
-            answered: 0,
+            answers,
             plan: flow,
         }
     }
@@ -117,6 +125,22 @@ impl Flow {
             }
             Pace::Closed { .. } => {}
         }
+    }
+
+    /// How often connection `local` has sent: in an open loop at most so often, as its first sender
+    /// is never behind another.
+    pub(crate) fn sent_by(&self, local: u32) -> u32 {
+        match self.sender_of.get(local as usize) {
+            Some(sender) => self.senders.get(*sender as usize).map_or(0, |sender| sender.next),
+            None if self.plan.path == Path::Service => self.answers.quiet,
+            None => self.senders.first().map_or(0, |sender| sender.next),
+        }
+    }
+
+    /// Answers to messages that are still to come.
+    pub(crate) fn unanswered(&self) -> u64 {
+        let due = if self.answers.are_due() { self.recorder.sent } else { 0 };
+        due.saturating_sub(self.answers.counts.answered)
     }
 
     /// When the next operation is due; `None` in a closed loop.

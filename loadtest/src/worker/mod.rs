@@ -10,11 +10,13 @@
 //! once, copied into a pooled block, patched in place and passed to the backend; nothing is
 //! allocated for it.
 
+mod answers;
 pub(crate) mod control;
 mod ending;
 mod fleet;
 mod flow;
 mod heartbeat;
+mod pacemaker;
 mod receive;
 mod recorder;
 mod result;
@@ -31,14 +33,15 @@ pub(crate) use together::run_together;
 
 use crate::backend::BackendContext;
 use crate::client::Protocol;
-use crate::client::template::Template;
 use crate::http::Pusher;
+use crate::numbers::Gaps;
 use crate::plan::{Duty, Path, Role, RunPlan};
 use control::{Control, Gauges, Interval, Window};
 use ending::{CLOSE_WAIT, Ending};
 use fleet::Fleet;
 use flow::Flow;
 use netpoll::{Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig};
+use pacemaker::Pacemaker;
 use share::thread_cpu;
 use stage::Departures;
 use std::collections::BTreeMap;
@@ -78,6 +81,8 @@ pub(crate) struct Assignment {
 struct WorkerStats {
     notices: BTreeMap<String, u64>,
     violations: BTreeMap<String, u64>,
+    /// Heartbeats without an answer before one that has it.
+    beat_gaps: Gaps,
     /// Sends delayed because the pools were empty.
     stalls: u64,
     cpu_read_at: u64,
@@ -95,7 +100,7 @@ pub(crate) struct Worker<B, P> {
     fleet: Fleet,
     flows: Vec<Flow>,
     pushers: Vec<Pusher>,
-    beat: Option<Template>,
+    pacemaker: Option<Pacemaker>,
     departures: Departures,
     /// Counts of the present stage, or of the opening before the first.
     stats: StageStats,
@@ -169,12 +174,14 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let pushers = if pushes { plan.machinery.http_connections as usize } else { 0 };
         let tick = plan.heartbeat.map_or(Duration::from_millis(10), |every| every / 1000);
         let tick = tick.clamp(Duration::from_millis(2), Duration::from_millis(100));
-        let heartbeat = plan.heartbeat.and_then(|_| protocol.heartbeat());
+        let fleet = Fleet::new(to.duty, plan.connect, backend.index_bound(), tick);
+        let pacemaker = |every| Some(Pacemaker::new(protocol.heartbeat()?, every, fleet.ticks));
+        let pacemaker = plan.heartbeat.and_then(pacemaker);
         Worker {
-            fleet: Fleet::new(to.duty, plan.connect, backend.index_bound(), tick),
+            fleet,
             flows,
             pushers: (0..pushers).map(|_| Pusher::new(plan.machinery.http_pipeline)).collect(),
-            beat: heartbeat,
+            pacemaker,
             departures: Departures::default(),
             stats: StageStats::new(),
             finished: Vec::with_capacity(plan.stages.len() + 1),
@@ -279,7 +286,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let opening = u64::from(self.fleet.is_opening() || self.pushers.iter().any(|pusher| !pusher.ready));
         let now = self.now();
         let waiting = if self.beats_are_over(now) { self.beats_unanswered() } else { 0 };
-        gauges.unanswered.store(pending + opening + waiting, Relaxed);
+        let replies = sum(Flow::unanswered);
+        gauges.unanswered.store(pending + opening + waiting + replies, Relaxed);
         // Stored last: a reader that sees the stage sees its other numbers too.
         gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
         if self.to.counts_thread && now >= self.counts.cpu_read_at + CPU_EVERY {

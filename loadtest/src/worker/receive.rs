@@ -1,14 +1,17 @@
 //! Handling completions.
 
-use super::fleet::{Aftermath, Connection, count};
+use super::fleet::{Aftermath, Connection, Pulse, count};
 use super::flow::Flow;
+use super::pacemaker::Pacemaker;
 use super::stage::Beats;
 use super::{Worker, WorkerStats};
 use crate::client::feed::feed;
-use crate::client::{Notice, Protocol, Sink, Stage};
+use crate::client::goim::{UNASKED, WRONG_OPERATION, WRONG_SEQUENCE};
+use crate::client::{Carrier, HALF_FRAME, Notice, Protocol, Sink, Stage};
 use crate::conservation::Verdict;
 use crate::histogram::record;
 use crate::http::read_responses;
+use crate::numbers::{Arrival, BEATS, number_of, ticket};
 use crate::plan::{Pace, Path, Role, StageKind};
 use crate::stamp::{STAMP_SIZE, Stamp};
 use crate::worker::control::Window;
@@ -74,8 +77,15 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     }
 
     fn closed(&mut self, local: u32, reason: CloseReason) {
-        let Connection { begun: intended, beat_sent, .. } = self.fleet.connections[local as usize];
-        self.stats.beats.void += u64::from(beat_sent != 0);
+        let Connection { begun: intended, pulse, partial, link, .. } =
+            &self.fleet.connections[local as usize];
+        let intended = *intended;
+        self.stats.beats.void += pulse.under_way();
+        // A connection that is left while something is on its way may have any part of it.
+        let left = link.stage == Stage::Ready && reason == CloseReason::Local;
+        if partial.is_some() && !left {
+            count(&mut self.counts.violations, HALF_FRAME);
+        }
         if self.fleet.closed(local, reason) == Aftermath::Failed {
             return;
         }
@@ -114,20 +124,18 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             beats: &mut self.stats.beats,
             owed: &mut self.scratch,
             window: self.window,
-            local,
-            global,
+            receiver: Receiver { local, global, measured: self.to.duty.role == Role::Measured },
             connections: self.to.plan.connections,
             now,
             begun: connection.begun,
             outstanding: connection.outstanding,
-            beat_sent: connection.beat_sent,
-            measured: self.to.duty.role == Role::Measured,
+            pacemaker: self.pacemaker.as_ref(),
+            pulse: &mut connection.pulse,
         };
         let (protocol, link) = (&self.protocol, &mut connection.link);
         let read = |bytes: &mut [u8]| protocol.receive(global, link, bytes, &mut inbox);
         let result = feed(&mut partial, buffer, self.backend.pools(), read);
         connection.outstanding = inbox.outstanding;
-        connection.beat_sent = inbox.beat_sent;
         connection.partial = partial;
         let after = connection.link.stage;
         if let Err(violation) = result {
@@ -162,7 +170,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 return;
             };
             let Some(flow) = flows.get_mut(usize::from(request.flow)) else { return };
-            flow.answered += 1;
+            flow.answers.counts.answered += 1;
             if code != 0 {
                 flow.refused += 1;
                 flow.excused += u64::from(flow.plan.members(request.audience, connections));
@@ -176,7 +184,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             feed(&mut partial, buffer, self.backend.pools(), |bytes| read_responses(bytes, &mut each));
         pusher.partial = partial;
         let violation = result.err().map(|violation| violation.0);
-        if let Some(violation) = violation.or((unasked > 0).then_some("http_answer_unasked")) {
+        (0..unasked).for_each(|_| count(&mut self.counts.violations, "http_answer_unasked"));
+        if let Some(violation) = violation {
             count(&mut self.counts.violations, violation);
             self.backend.close(id);
         }
@@ -199,11 +208,19 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         };
         for request in pusher.pending.drain(..) {
             let Some(flow) = self.flows.get_mut(usize::from(request.flow)) else { continue };
-            flow.refused += 1;
+            flow.answers.counts.unanswered += 1;
             flow.excused += u64::from(flow.plan.members(request.audience, self.to.plan.connections));
         }
         notice.into_iter().for_each(|notice| count(&mut self.counts.notices, notice));
     }
+}
+
+/// The connection that a receive belongs to.
+#[derive(Clone, Copy)]
+struct Receiver {
+    local: u32,
+    global: u32,
+    measured: bool,
 }
 
 /// Takes the messages of one receive.
@@ -213,29 +230,43 @@ struct Inbox<'a> {
     beats: &'a mut Beats,
     owed: &'a mut Vec<u8>,
     window: Option<Window>,
-    local: u32,
-    global: u32,
+    receiver: Receiver,
     connections: u32,
     now: u64,
     begun: u64,
     outstanding: u16,
-    beat_sent: u64,
-    measured: bool,
+    pacemaker: Option<&'a Pacemaker>,
+    pulse: &'a mut Pulse,
 }
 
 impl Inbox<'_> {
     /// Judges a stamped message and counts it.
-    fn judge(&mut self, stamp: &Stamp) {
+    fn judge(&mut self, carrier: Carrier, stamp: &Stamp) {
+        let Receiver { local, global, .. } = self.receiver;
         let flow = self.flows.get_mut(usize::from(stamp.flow));
         let Some((flow, window)) = flow.and_then(|flow| flow.window.map(|window| (flow, window))) else {
             return count(&mut self.counts.violations, "message_of_no_flow");
         };
-        let audience = flow.audience_of(self.global);
-        if flow.checker.check(self.local, audience, stamp) == Verdict::Refused {
+        let audience = flow.audience_of(global);
+        if flow.checker.check(local, audience, stamp) == Verdict::Refused {
             return;
         }
+        let expected = match flow.plan.path {
+            Path::Echo => Carrier::Echo(ticket(global, flow.index, stamp.sequence)),
+            _ => Carrier::Push(0),
+        };
+        let broken = match (carrier, expected) {
+            (Carrier::Bare | Carrier::Stray, _) => None,
+            (Carrier::Echo(found), Carrier::Echo(sequence)) if found == sequence => None,
+            (Carrier::Push(found), Carrier::Push(sequence)) if found == sequence => None,
+            (Carrier::Echo(_), Carrier::Echo(_)) | (Carrier::Push(_), Carrier::Push(_)) => {
+                Some(WRONG_SEQUENCE)
+            }
+            _ => Some(WRONG_OPERATION),
+        };
+        broken.into_iter().for_each(|rule| count(&mut self.counts.violations, rule));
         flow.recorder.delivered(self.now, stamp.intended, &window);
-        let Some(sender) = flow.sender_of.get(self.local as usize) else { return };
+        let Some(sender) = flow.sender_of.get(local as usize) else { return };
         let own = flow.senders.get(*sender as usize).is_some_and(|own| own.slot == stamp.slot);
         if own && self.outstanding > 0 {
             self.outstanding -= 1;
@@ -245,15 +276,14 @@ impl Inbox<'_> {
         }
     }
 
-    /// The flow that echo frames belong to.
-    fn echo_flow(&mut self) -> Option<&mut Flow> {
-        self.flows.iter_mut().find(|flow| flow.plan.path == Path::Echo)
+    fn run(&self) -> u32 {
+        self.flows.first().map_or(0, |flow| flow.checker.run())
     }
 }
 
 impl Sink for Inbox<'_> {
-    fn message(&mut self, payload: &[u8]) {
-        if !self.measured {
+    fn message(&mut self, carrier: Carrier, payload: &[u8]) {
+        if !self.receiver.measured {
             return;
         }
         let stamp = Stamp::parse(payload);
@@ -264,59 +294,78 @@ impl Sink for Inbox<'_> {
         match stamp
             .filter(|_| payload.len() == flow.plan.payload_size && payload[STAMP_SIZE..] == *flow.filler)
         {
-            Some(stamp) => self.judge(&stamp),
-            None => flow.checker.damaged(self.local, payload.len()),
+            Some(stamp) => self.judge(carrier, &stamp),
+            None => flow.checker.damaged(self.receiver.local, payload.len()),
         }
     }
 
-    fn echo_reply(&mut self, sequence: u32, body: &[u8]) {
-        if body.len() >= STAMP_SIZE {
-            return self.message(body);
-        }
-        // goim answers with an empty body: the sequence number tells which request is answered.
-        let begun = self.begun;
-        let (local, global) = (self.local, self.global);
-        let Some(flow) = self.echo_flow() else { return count(&mut self.counts.violations, "echo_unasked") };
-        let intended = match (flow.plan.pace, flow.schedule) {
-            (Pace::Open { .. }, Some(schedule)) => schedule.intended_round(sequence, global),
-            _ => begun,
+    fn short_echo(&mut self, sequence: u32, size: usize) {
+        // goim answers with an empty body: the sequence tells which request is answered.
+        let Receiver { local, global, .. } = self.receiver;
+        let number = |flow: &Flow| number_of(sequence, global, flow.index);
+        let asked = |flow: &&mut Flow| {
+            let sender = flow.senders.get(local as usize);
+            flow.plan.path == Path::Echo && sender.is_some_and(|sender| number(flow) < sender.next)
         };
-        if !body.is_empty() && flow.plan.payload_size > 0 {
-            return flow.checker.damaged(local, body.len());
+        let Some(flow) = self.flows.iter_mut().find(asked) else { return self.broken(UNASKED) };
+        if size > 0 {
+            return flow.checker.damaged(local, size);
         }
+        let number = number(flow);
+        let intended = match (flow.plan.pace, flow.schedule) {
+            (Pace::Open { .. }, Some(schedule)) => schedule.intended_round(number, global),
+            _ => self.begun,
+        };
         let (flow, audience) = (flow.index, flow.audience_of(global));
         let run = self.run();
-        self.judge(&Stamp { run, audience, sequence, slot: 0, flow, intended });
+        let stamp = Stamp { run, audience, sequence: number, slot: 0, flow, intended };
+        self.judge(Carrier::Bare, &stamp);
     }
 
-    fn publish_reply(&mut self, accepted: bool) {
+    fn publish_reply(&mut self, sequence: u32, accepted: bool) {
+        let Receiver { local, global, .. } = self.receiver;
+        let publishes =
+            |flow: &&mut Flow| matches!(flow.plan.path, Path::Publish | Path::Direct | Path::Service);
+        let mut flows = self.flows.iter_mut().filter(publishes);
+        let asked = flows.find_map(|flow| {
+            let asked = flow.sent_by(local);
+            flow.answers.take(local, global, flow.index, sequence, asked).then_some(flow)
+        });
+        let Some(flow) = asked else { return self.broken(UNASKED) };
         if accepted {
             return;
         }
         count(&mut self.counts.notices, "publication refused");
-        let (global, connections) = (self.global, self.connections);
-        let stage = self.window.map_or(0, |window| window.stage);
-        let published = |flow: &&mut Flow| {
-            flow.plan.stage == stage && matches!(flow.plan.path, Path::Publish | Path::Direct | Path::Service)
+        flow.refused += 1;
+        flow.excused += match flow.plan.path {
+            Path::Direct | Path::Service => 1,
+            _ => u64::from(flow.plan.members(flow.audience_of(global), self.connections)),
         };
-        if let Some(flow) = self.flows.iter_mut().find(published) {
-            flow.refused += 1;
-            flow.excused += match flow.plan.path {
-                Path::Direct | Path::Service => 1,
-                _ => u64::from(flow.plan.members(flow.audience_of(global), connections)),
-            };
+    }
+
+    fn heartbeat_reply(&mut self, sequence: u32) {
+        let Receiver { local, global, .. } = self.receiver;
+        let number = number_of(sequence, global, BEATS);
+        let Some(pacemaker) = self.pacemaker.filter(|_| number < self.pulse.next) else {
+            return self.broken(UNASKED);
+        };
+        match self.counts.beat_gaps.take(local, 0, &mut self.pulse.awaited, number) {
+            Arrival::Next | Arrival::Ahead(_) => {}
+            Arrival::Late => self.beats.reordered += 1,
+            Arrival::Again => return self.beats.duplicated += 1,
+        }
+        self.beats.answered += 1;
+        let Some(window) = self.window else { return };
+        self.beats.measured += u64::from(window.contains(self.now));
+        let intended = pacemaker.intended(global, number);
+        // What an earlier stage asked, and a stalled server answers now, counts where it arrives.
+        if window.contains(intended) || (window.stage > 0 && intended < window.traffic_start) {
+            record(&mut self.beats.latency, self.now.saturating_sub(intended));
         }
     }
 
-    fn heartbeat_reply(&mut self) {
-        // An echo by heartbeats (goim answers them from memory) is counted there.
-        self.beats.answered += 1;
-        let within = self.window.is_some_and(|window| window.contains(self.now));
-        self.beats.measured += u64::from(within);
-        let sent = std::mem::take(&mut self.beat_sent);
-        if sent != 0 && within {
-            record(&mut self.beats.latency, self.now.saturating_sub(sent));
-        }
+    fn broken(&mut self, rule: &'static str) {
+        count(&mut self.counts.violations, rule);
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -336,11 +385,5 @@ impl Sink for Inbox<'_> {
 
     fn owe(&mut self, bytes: &[u8]) {
         self.owed.extend_from_slice(bytes);
-    }
-}
-
-impl Inbox<'_> {
-    fn run(&self) -> u32 {
-        self.flows.first().map_or(0, |flow| flow.checker.run())
     }
 }

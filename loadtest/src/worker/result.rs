@@ -1,5 +1,6 @@
 //! What a worker returns at its end.
 
+use super::answers::Answers;
 use super::flow::{Flow, Sender};
 use super::recorder::Recorder;
 use super::{StageStats, Worker};
@@ -16,7 +17,7 @@ pub(crate) struct FlowResult {
     pub(crate) not_sent: u64,
     pub(crate) refused: u64,
     pub(crate) excused: u64,
-    pub(crate) answered: u64,
+    pub(crate) answers: Answers,
     pub(crate) total_senders: u32,
 }
 
@@ -46,7 +47,7 @@ impl From<Flow> for FlowResult {
             not_sent: flow.not_sent,
             refused: flow.refused,
             excused: flow.excused,
-            answered: flow.answered,
+            answers: flow.answers,
             total_senders: flow.total_senders,
         }
     }

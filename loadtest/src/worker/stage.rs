@@ -29,6 +29,9 @@ pub(crate) struct Beats {
     pub(crate) measured: u64,
     /// Heartbeats whose connection closed before the answer.
     pub(crate) void: u64,
+    /// Answered again, and answered before an earlier one.
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -59,7 +62,15 @@ impl StageStats {
     pub(crate) fn new() -> StageStats {
         StageStats {
             fleet: FleetStats::new(),
-            beats: Beats { sent: 0, answered: 0, measured: 0, void: 0, latency: growing() },
+            beats: Beats {
+                sent: 0,
+                answered: 0,
+                measured: 0,
+                void: 0,
+                duplicated: 0,
+                reordered: 0,
+                latency: growing(),
+            },
             churn: ChurnStats { operations: 0, completed: 0, measured: 0, missed: 0, latency: growing() },
             share: None,
         }
@@ -73,6 +84,8 @@ impl StageStats {
         beats.answered += others.answered;
         beats.measured += others.measured;
         beats.void += others.void;
+        beats.duplicated += others.duplicated;
+        beats.reordered += others.reordered;
         merge(&mut beats.latency, &others.latency);
         let (churn, others) = (&mut self.churn, &other.churn);
         churn.operations += others.operations;

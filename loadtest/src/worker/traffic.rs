@@ -5,6 +5,7 @@ use super::flow::Flow;
 use crate::client::template::Patch;
 use crate::client::{Protocol, Stage};
 use crate::http::{Pending, Request};
+use crate::numbers::ticket;
 use crate::plan::{Pace, Path, Route};
 use crate::stamp::Stamp;
 use netpoll::Backend;
@@ -116,18 +117,23 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let Some(mut buffer) = self.backend.pools().take(size * usize::from(depth)) else {
             return Attempt::Stalled;
         };
+        let (global, first) = (self.to.duty.global(from.local), from.next);
         for (number, frame) in buffer.spare_mut().chunks_exact_mut(size).take(usize::from(depth)).enumerate()
         {
-            let sequence = from.next + number as u32;
+            let sequence = first + number as u32;
+            // Services have many receivers in turn, and so no sequence of their own.
+            let asked = if flow.plan.path == Path::Service { flow.answers.quiet } else { sequence };
+            let header = ticket(global, flow.index, asked);
             let stamp = stamp(self.to.plan.run, flow, from.audience, from.slot, sequence, intended);
             let user = self.to.plan.identity.first_mid + i64::from(from.audience);
-            flow.template.write(frame, &Patch { stamp, room: from.audience, user });
+            flow.template.write(frame, &Patch { stamp, sequence: header, room: from.audience, user });
         }
         buffer.set_len(size * usize::from(depth));
         if self.backend.send(id, buffer.freeze()).is_err() {
             return Attempt::Skipped;
         }
         connection.begun = intended;
+        flow.answers.quiet += u32::from(flow.plan.path == Path::Service);
         let members = u64::from(flow.plan.members(from.audience, self.to.plan.connections));
         if !flow.sender_of.is_empty() {
             connection.outstanding = depth;

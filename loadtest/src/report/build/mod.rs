@@ -4,7 +4,8 @@ mod stage;
 mod verdict;
 
 use super::{
-    Connect, Conservation, FORMAT, FlowReport, Generator, Latency, Report, Requests, Server, SlowReaders,
+    Answers, Connect, Conservation, FORMAT, FlowReport, Generator, Latency, Report, Requests, Server,
+    SlowReaders,
 };
 use crate::conservation::Counts;
 use crate::goals::Goal;
@@ -184,7 +185,23 @@ fn reconcile(plan: &RunPlan, results: &[WorkerResult], index: usize) -> Conserva
         reordered: counts.reordered,
         misdelivered: counts.misdelivered,
         damaged: counts.damaged,
+        answers: answers(all().map(|(_, flow)| flow)),
     }
+}
+
+/// The answers to a flow's operations, and what is missing of them.
+fn answers<'a>(found: impl Iterator<Item = &'a FlowResult>) -> Answers {
+    let mut sum = Answers::default();
+    for flow in found {
+        let Answers { answered, unanswered, duplicated } = flow.answers.counts;
+        let behind = flow.senders.iter().map(|sender| flow.answers.behind(sender.local, sender.next));
+        // An operation that was not sent has no answer.
+        let missing = (behind.sum::<u64>() + flow.answers.skipped()).saturating_sub(flow.not_sent);
+        sum.answered += answered;
+        sum.unanswered += unanswered + missing;
+        sum.duplicated += duplicated;
+    }
+    sum
 }
 
 /// A flow's name: its kind, or its stage where there are several.
@@ -219,7 +236,7 @@ fn flow(plan: &RunPlan, output: &RunOutput, index: usize) -> FlowReport {
     };
     let delivered = sum(|flow| flow.recorder.delivered_measured) / seconds;
     let wanted = offered.unwrap_or(sent / seconds) * fan_out;
-    let answered = sum(|flow| flow.answered) > 0.0;
+    let answered = sum(|flow| flow.answers.counts.answered) > 0.0;
     FlowReport {
         name: flow_name(plan, flow),
         seconds,
@@ -247,6 +264,8 @@ fn heartbeats<S: Borrow<StageStats>>(stats: &[S]) -> Option<Requests> {
         answered,
         missed: sent.saturating_sub(answered + void),
         measured: sum(|beats| beats.measured),
+        duplicated: sum(|beats| beats.duplicated),
+        reordered: sum(|beats| beats.reordered),
         latency: merged(stats.iter().map(|stats| &stats.borrow().beats.latency)),
     })
 }
@@ -258,6 +277,8 @@ fn churn<S: Borrow<StageStats>>(stats: &[S]) -> Requests {
         answered: sum(|churn| churn.completed),
         measured: sum(|churn| churn.measured),
         missed: sum(|churn| churn.missed),
+        duplicated: 0,
+        reordered: 0,
         latency: merged(stats.iter().map(|stats| &stats.borrow().churn.latency)),
     }
 }

@@ -42,11 +42,15 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     fault(sum(|c| c.misdelivered), "misdelivered");
     fault(sum(|c| c.damaged), "damaged");
     fault(sum(|c| c.refused), "operations refused");
+    fault(sum(|c| c.answers.unanswered), "answers to operations never given");
+    fault(sum(|c| c.answers.duplicated), "answers to operations given twice");
     fault(report.violations.values().sum(), "protocol violations");
     fault(report.connect.asked.saturating_sub(report.connect.ready), "connections never ready");
     fault(report.connect.lost.values().sum(), "connections closed by the server");
-    let beats = report.heartbeats.as_ref().map_or(0, |beats| beats.missed);
-    fault(beats, "heartbeats unanswered");
+    let beats = report.heartbeats.clone().unwrap_or_default();
+    fault(beats.missed, "heartbeats unanswered");
+    fault(beats.duplicated, "heartbeats answered twice");
+    fault(beats.reordered, "heartbeats answered out of order");
     reasons.extend(stages::kept(report).filter(|kept| kept.share < KEPT_MIN).map(|kept| kept.words()));
     let limits = limits(report);
     Verdict {
