@@ -1,8 +1,10 @@
 //! The tables of one worker: connections, texts, rooms, names, fan-outs.
 
+use crate::address::Fingerprint;
 use crate::address::WorkerId;
 use crate::handler::Lingering;
-use crate::router::{Directory, FanoutPlaces, Fanouts, ReceiptCounts, Rooms, rooms};
+use crate::router::rooms::RoomSizes;
+use crate::router::{Directory, FanoutPlaces, Fanouts, HomeRooms, HostedRooms, ReceiptCounts};
 use crate::session::text::TextStore;
 use crate::session::{Sessions, User};
 use crate::settings::TableSizes;
@@ -17,8 +19,10 @@ pub struct Shard {
     pub sessions: Sessions,
     /// Keys, user ids, names of rooms.
     pub texts: TextStore,
-    /// Rooms.
-    pub rooms: Rooms,
+    /// Rooms with members here.
+    pub hosted_rooms: HostedRooms,
+    /// Rooms with their home here.
+    pub home_rooms: HomeRooms,
     /// Users and keys whose home this is.
     pub directory: Directory,
     /// Messages on their way to many.
@@ -39,15 +43,16 @@ impl Shard {
     ) -> Shard {
         // A backend has more indexes than connections where some are for accepts in flight.
         let connections = tables.connections_max;
-        let names_max = rooms::hosted_max(tables.rooms_max, workers);
-        let texts = TextStore::with_capacity(tables.text_cells_max, 2 * connections, names_max);
+        let rooms = RoomSizes::of(tables.rooms_max, workers);
+        let texts = TextStore::with_capacity(tables.text_cells_max, 2 * connections, rooms.hosted_max);
         Shard {
             sessions: Sessions::with_capacity(
                 backend.index_bound(),
                 tables.accept_sets_max,
                 backend.pools().block_count(),
             ),
-            rooms: Rooms::with_capacity(tables.rooms_max, tables.memberships_max, workers)
+            home_rooms: HomeRooms::with_capacity(rooms.home_records, workers),
+            hosted_rooms: HostedRooms::with_capacity(rooms, tables.memberships_max)
                 .for_connections(connections, texts.room_names_max()),
             texts,
             directory: Directory::with_capacity(tables.names_max),
@@ -57,11 +62,21 @@ impl Shard {
         }
     }
 
+    /// Members of the room on all workers, as far as this one knows: its home counts what hosts
+    /// have reported, and a host what the home has sent it, and its own. `None` where it is
+    /// neither.
+    pub(crate) fn room_total(&self, name: Fingerprint) -> Option<u32> {
+        let hosted = self.hosted_rooms.find(name).map(|room| self.hosted_rooms.total(room));
+        let home = self.home_rooms.find(name).map(|room| self.home_rooms.total(room));
+        hosted.max(home)
+    }
+
     /// Returns the memory of tables that are empty.
     pub(crate) fn trim(&mut self) {
         self.sessions.trim();
         self.texts.trim();
-        self.rooms.trim();
+        self.hosted_rooms.trim();
+        self.home_rooms.trim();
         self.directory.trim();
         self.fanouts.trim();
         self.receipts.trim();
@@ -75,17 +90,19 @@ impl Shard {
     pub fn invariants(&self) {
         self.sessions.invariants();
         self.texts.invariants();
-        self.rooms.invariants();
+        self.hosted_rooms.invariants();
+        self.home_rooms.invariants();
         self.directory.invariants();
-        self.fanouts.invariants(self.rooms.fanout_heads());
+        self.fanouts.invariants(self.hosted_rooms.fanout_heads());
         self.receipts.invariants();
-        let (mut memberships, mut cells) = (0, self.rooms.texts().map(|text| text.cells()).sum::<usize>());
+        let (mut memberships, mut cells) =
+            (0, self.hosted_rooms.texts().map(|text| text.cells()).sum::<usize>());
         for session in (0..self.sessions.slots()).filter_map(|index| self.sessions.at(index)) {
             let connection = session.connection;
             let mut count = 0;
-            for member in self.rooms.memberships(session.rooms()) {
+            for member in self.hosted_rooms.memberships(session.rooms()) {
                 assert_eq!(
-                    self.rooms.session_of(member),
+                    self.hosted_rooms.session_of(member),
                     connection.index() as u32,
                     "{connection:?}'s member"
                 );
@@ -93,7 +110,7 @@ impl Shard {
             }
             assert_eq!(count, usize::from(session.rooms().count), "rooms of {connection:?}");
             if let Some(primary) = session.rooms().primary {
-                let has = self.rooms.memberships(session.rooms()).any(|member| member == primary);
+                let has = self.hosted_rooms.memberships(session.rooms()).any(|member| member == primary);
                 assert!(has, "{connection:?} is not in its first room");
             }
             memberships += count;
@@ -102,7 +119,7 @@ impl Shard {
                 cells += uid.cells();
             }
         }
-        assert_eq!(memberships, self.rooms.memberships_len(), "memberships of sessions and of rooms");
+        assert_eq!(memberships, self.hosted_rooms.memberships_len(), "memberships of sessions and of rooms");
         assert_eq!(cells, self.texts.used_cells(), "texts of sessions and rooms, and cells in use");
         self.lingering.invariants(&self.sessions);
     }

@@ -498,8 +498,9 @@ impl World {
             assert_eq!(shard.sessions.timers.armed(), 0, "leaks: a timer of worker {number}");
             assert!(shard.receipts.is_empty(), "leaks: a sum of outcomes of worker {number}");
             assert!(shard.sessions.accept_sets.is_unused(), "leaks: an accept set of worker {number}");
-            assert_eq!(shard.rooms.memberships_len(), 0, "leaks: memberships of worker {number}");
-            assert_eq!(shard.rooms.len(), 0, "leaks: rooms of worker {number}");
+            assert_eq!(shard.hosted_rooms.memberships_len(), 0, "leaks: memberships of worker {number}");
+            let rooms = (shard.hosted_rooms.len(), shard.home_rooms.len());
+            assert_eq!(rooms, (0, 0), "leaks: rooms at host and home of worker {number}");
             assert_eq!(shard.directory.len(), 0, "leaks: names of worker {number}");
             assert_eq!(shard.texts.free_cells(), cells, "leaks: texts of worker {number}");
         }

@@ -181,7 +181,7 @@ impl<B: Backend> Handler<B> {
             }
         }
         let shard = &mut self.shard;
-        shard.sessions.leave_rooms(&mut shard.rooms, &mut shard.texts, connection);
+        shard.sessions.leave_rooms(&mut shard.hosted_rooms, &mut shard.texts, connection);
         self.shard.sessions.forget(&mut self.shard.texts, connection);
     }
 

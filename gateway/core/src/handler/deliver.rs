@@ -10,7 +10,7 @@ use crate::memory::Level;
 use crate::message::{EncodedPush, Exclude, MessageClass, Origin};
 use crate::metrics::{OperationClass, SlowReason};
 use crate::router::fanout::{Progress, Target};
-use crate::router::{Fanouts, Rooms};
+use crate::router::{Fanouts, HostedRooms};
 use crate::session::{Session, Sessions};
 use crate::settings::SlowConsumer;
 use gateway_proto::codes::ErrorCode;
@@ -164,7 +164,7 @@ impl<B: Backend> Outlet<'_, B> {
 
 impl<B: Backend> Handler<B> {
     /// The way out for deliveries, beside the tables that a fan-out walks through.
-    fn outlet(&mut self) -> (Outlet<'_, B>, &mut Fanouts, &mut Rooms) {
+    fn outlet(&mut self) -> (Outlet<'_, B>, &mut Fanouts, &mut HostedRooms) {
         let outlet = Outlet {
             context: &self.context,
             policy: &self.policy,
@@ -175,7 +175,7 @@ impl<B: Backend> Handler<B> {
             sheds: self.memory.state.level >= Level::Shed,
             may_wait: false,
         };
-        (outlet, &mut self.shard.fanouts, &mut self.shard.rooms)
+        (outlet, &mut self.shard.fanouts, &mut self.shard.hosted_rooms)
     }
 
     /// Delivers to one connection; says whether it got the push, or why there was no room for it.
@@ -209,7 +209,7 @@ impl<B: Backend> Handler<B> {
 
     /// Delivers to the room's members here, in slices.
     pub(crate) fn deliver_room(&mut self, name: Fingerprint, push: EncodedPush, exclude: Exclude) {
-        match self.shard.rooms.find(name) {
+        match self.shard.hosted_rooms.find(name) {
             Some(room) => self.fan_out(Target::Room(room), push, exclude, 0),
             None => self.outbox.places().return_room(self.context.id, name),
         }
@@ -220,7 +220,8 @@ impl<B: Backend> Handler<B> {
         let now = self.turn.now;
         let rate = if self.turn.is_stopping() { 0 } else { rate };
         self.turn.fanouts_rest = false;
-        let pushed = self.shard.fanouts.push(&mut self.shard.rooms, target, (push, exclude), rate, now);
+        let pushed =
+            self.shard.fanouts.push(&mut self.shard.hosted_rooms, target, (push, exclude), rate, now);
         debug_assert!(pushed.is_ok(), "a push to many has a place");
         if let Err(push) = pushed {
             self.io.metrics.count_drop(&push, false);

@@ -2,9 +2,10 @@
 //! tells each what concerns it.
 
 use super::Handler;
-use crate::address::{Address, Fingerprint};
-use crate::message::{EncodedPush, Exclude, Message, NameKind, Origin, SHARERS_MAX};
+use crate::address::{Address, Fingerprint, WorkerId};
+use crate::message::{CountChange, EncodedPush, Exclude, Message, NameKind, Origin, SHARERS_MAX};
 use crate::router::ClaimError;
+use crate::shard::Shard;
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, ConnectionId};
 use std::time::Duration;
@@ -126,11 +127,11 @@ impl<B: Backend> Handler<B> {
         exclude: Exclude,
         origin: Origin,
     ) {
-        let rooms = &self.shard.rooms;
+        let rooms = &self.shard.home_rooms;
         let Some(room) = rooms.find(name).filter(|room| rooms.total(*room) > 0) else {
             return self.report(origin, Err(ErrorCode::NOT_FOUND));
         };
-        let total = rooms.total(room);
+        let total = self.shard.room_total(name).unwrap_or(0);
         if !self.outbox.places().take_for_room(name, total, || rooms.hosts(room)) {
             self.io.metrics.fanout_refusals.add(1);
             return self.report(origin, Err(ErrorCode::BUSY));
@@ -142,30 +143,54 @@ impl<B: Backend> Handler<B> {
         self.report(origin, Ok(receivers));
     }
 
-    /// Tells the homes of rooms how many members are here.
-    pub(super) fn tell_counts(&mut self) {
+    /// As the home of a room: takes a host's count of members, and answers a host that had none
+    /// before.
+    pub(super) fn room_members(&mut self, worker: WorkerId, change: CountChange) {
+        let (room, appearance) = (change.room, change.appearance);
+        let counted = self.shard.home_rooms.set_host_count(worker, change);
+        self.take_own_total(room);
+        let total = match counted {
+            Some((_, false)) => return,
+            Some((total, true)) => Some(total),
+            None => None,
+        };
+        self.outbox.send(worker, Message::RoomReady { room, total, appearance });
+    }
+
+    /// As host and home of a room: takes the home's total at once, without a message. Of other
+    /// rooms the home here knows nothing.
+    pub(super) fn take_own_total(&mut self, name: Fingerprint) {
+        let Shard { home_rooms, hosted_rooms, .. } = &mut self.shard;
+        let Some(total) = home_rooms.find(name).map(|room| home_rooms.total(room)) else { return };
+        if let Some(room) = hosted_rooms.find(name) {
+            hosted_rooms.set_total(room, total);
+        }
+    }
+
+    /// Reports to the homes of rooms how many members are here.
+    pub(super) fn report_counts(&mut self) {
         let workers = self.outbox.workers();
         let worker = self.context.id;
-        while let Some(change) = self.shard.rooms.next_count_change() {
+        while let Some(change) = self.shard.hosted_rooms.next_count_change() {
             self.outbox.send(change.room.home(workers), Message::RoomMembers { worker, change });
         }
     }
 
-    /// Tells the homes of rooms how many members are here, and as a home the hosts how many there
-    /// are.
-    pub(crate) fn tell_homes(&mut self) {
-        self.tell_counts();
+    /// Reports to the homes of rooms how many members are here, and as a home to the hosts how many
+    /// there are.
+    pub(crate) fn report_room_sizes(&mut self) {
+        self.report_counts();
         if self.turn.now < self.turn.totals_due && !self.turn.is_stopping() {
             return;
         }
         let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
         for _ in 0..TOTALS_PER_TURN {
-            let Some(room) = self.shard.rooms.next_total_change() else {
+            let Some(room) = self.shard.home_rooms.next_total_change() else {
                 self.turn.totals_due = self.turn.now + TOTALS_EVERY;
                 return;
             };
-            let (name, total) = (self.shard.rooms.name(room), self.shard.rooms.total(room));
-            for host in self.shard.rooms.hosts(room).filter(|host| *host != me) {
+            let (name, total) = (self.shard.home_rooms.name(room), self.shard.home_rooms.total(room));
+            for host in self.shard.home_rooms.hosts(room).filter(|host| *host != me) {
                 self.outbox.send(host, Message::RoomTotal { room: name, total });
             }
         }

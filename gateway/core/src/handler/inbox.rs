@@ -35,20 +35,11 @@ impl<B: Backend> Handler<B> {
                 let result = self.deliver(connection, &push);
                 self.report(origin, result);
             }
-            Message::RoomMembers { worker, change } => {
-                let (room, appearance) = (change.room, change.appearance);
-                match self.shard.rooms.set_host_count(worker, change) {
-                    Some((_, false)) => {}
-                    Some((total, true)) => {
-                        self.outbox.send(worker, Message::RoomReady { room, total: Some(total), appearance });
-                    }
-                    None => self.outbox.send(worker, Message::RoomReady { room, total: None, appearance }),
-                }
-            }
+            Message::RoomMembers { worker, change } => self.room_members(worker, change),
             Message::RoomReady { room, total, appearance } => self.room_ready(room, total, appearance),
             Message::RoomTotal { room, total } => {
-                if let Some(room) = self.shard.rooms.find(room) {
-                    self.shard.rooms.set_total(room, total);
+                if let Some(room) = self.shard.hosted_rooms.find(room) {
+                    self.shard.hosted_rooms.set_total(room, total);
                 }
             }
             Message::Outcome { origin: Origin::Sum { index, .. }, result } => {

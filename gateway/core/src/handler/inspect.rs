@@ -22,8 +22,8 @@ impl<B: Backend> Handler<B> {
             }
             Query::Rooms { from } => self.inspect_rooms(&mut inspection, from),
             Query::Room(name) => {
-                if let Some(room) = self.shard.rooms.find(name) {
-                    inspection.push_room(self.room_row(room));
+                if let Some(row) = self.room_row(name) {
+                    inspection.push_room(row);
                 }
             }
         }
@@ -82,17 +82,27 @@ impl<B: Backend> Handler<B> {
     }
 
     fn inspect_rooms(&self, inspection: &mut Inspection, from: usize) {
-        for (visited, room) in self.shard.rooms.hosted(from as u32).enumerate() {
+        for (visited, room) in self.shard.hosted_rooms.hosted(from as u32).enumerate() {
             if inspection.is_full() || visited == SLOTS_PER_VISIT_MAX {
                 return inspection.finish(Some(room.0 as usize));
             }
-            inspection.push_room(self.room_row(room));
+            inspection.push_room(self.hosted_room_row(room));
         }
         inspection.finish(None);
     }
 
-    fn room_row(&self, room: RoomIndex) -> RoomRow {
-        let rooms = &self.shard.rooms;
+    /// A room that this worker is a host or the home of. The home without members does not know its
+    /// key.
+    fn room_row(&self, room: Fingerprint) -> Option<RoomRow> {
+        if let Some(room) = self.shard.hosted_rooms.find(room) {
+            return Some(self.hosted_room_row(room));
+        }
+        let total_members = self.shard.room_total(room)?;
+        Some(RoomRow { room, name: InlineText::truncated(""), local_members: 0, total_members })
+    }
+
+    fn hosted_room_row(&self, room: RoomIndex) -> RoomRow {
+        let rooms = &self.shard.hosted_rooms;
         RoomRow {
             room: rooms.name(room),
             name: InlineText::truncated(self.shard.texts.read(rooms.text(room), &mut [0; 255])),

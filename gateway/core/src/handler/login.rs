@@ -247,7 +247,7 @@ impl<B: Backend> Handler<B> {
             Ok(member) => {
                 self.shard.sessions.rooms_mut(who).primary = Some(member);
                 let sequence = self.shard.sessions.of(who).auth_sequence;
-                u8::from(self.shard.rooms.must_wait(member, Awaiting::Login, sequence))
+                u8::from(self.shard.hosted_rooms.must_wait(member, Awaiting::Login, sequence))
             }
             // Others may have filled the tables: that is no reason to turn this client away.
             Err(error @ (JoinError::Already(_) | JoinError::TooMany | JoinError::Full)) => {

@@ -135,8 +135,7 @@ impl<B: Backend> Handler<B> {
         }
         match route {
             Route::Room { name, .. } => {
-                let known = self.shard.rooms.find(name);
-                let size = known.map(|room| self.shard.rooms.total(room));
+                let size = self.shard.room_total(name);
                 let charged = self.admits_room(from, size.unwrap_or(UNKNOWN_MEMBERS));
                 let charged = charged.ok_or(ErrorCode::LIMITED)?;
                 let prepaid = if size.is_some() { 0 } else { u8::try_from(charged).unwrap_or(u8::MAX) };
@@ -177,7 +176,7 @@ impl<B: Backend> Handler<B> {
     }
 
     fn is_member(&self, open: &Open, room: Fingerprint) -> bool {
-        self.shard.rooms.membership(room, self.shard.sessions.of(open).rooms()).is_some()
+        self.shard.hosted_rooms.membership(room, self.shard.sessions.of(open).rooms()).is_some()
     }
 
     /// The sender's own connection, if it wants to be left out.

@@ -120,7 +120,7 @@ impl<B: Backend> Handler<B> {
 
     /// A heartbeat: answered with the size of the connection's first room.
     pub(super) fn heartbeat(&mut self, open: Open, header: Header) -> Option<Open> {
-        let rooms = &self.shard.rooms;
+        let rooms = &self.shard.hosted_rooms;
         let primary = self.shard.sessions.of(&open).rooms().primary;
         let online = primary.map_or(0, |member| rooms.total(rooms.room_of(member)));
         let reply = HeartbeatReply { online: i32::try_from(online).unwrap_or(i32::MAX) };

@@ -43,14 +43,17 @@ impl<B: Backend> Handler<B> {
         let index = who.connection().index() as u32;
         let join = |shard: &mut Shard| {
             let rooms = shard.sessions.rooms_mut(who);
-            shard.rooms.join(&mut shard.texts, room, index, rooms, limit)
+            shard.hosted_rooms.join(&mut shard.texts, room, index, rooms, limit)
         };
-        let joined = join(&mut self.shard);
-        if joined != Err(JoinError::Full) || !self.shard.rooms.lacks_records() {
-            return joined;
+        let mut joined = join(&mut self.shard);
+        if joined == Err(JoinError::Full) && self.shard.hosted_rooms.lacks_records() {
+            self.report_counts();
+            joined = join(&mut self.shard);
         }
-        self.tell_counts();
-        join(&mut self.shard)
+        if joined.is_ok() {
+            self.take_own_total(room.0);
+        }
+        joined
     }
 
     /// Puts a connection into a room, `instead` of its first room or besides its others. A
@@ -65,7 +68,7 @@ impl<B: Backend> Handler<B> {
     ) -> Result<MemberIndex, JoinError> {
         let max = self.context.settings.tables.rooms_per_connection_max;
         let session = self.shard.sessions.of(open);
-        let (leaving, changing) = self.shard.rooms.leaving(session.rooms(), instead);
+        let (leaving, changing) = self.shard.hosted_rooms.leaving(session.rooms(), instead);
         let limit = JoinLimit { rooms_max: max, leaving, sharers: session.flow.sharers() };
         let joined = self.join_room(open, (name, room), limit);
         let rooms = self.shard.sessions.rooms_mut(open);
@@ -81,7 +84,7 @@ impl<B: Backend> Handler<B> {
                 if !instead && rooms.count >= max.saturating_add(leaving) {
                     return Err(JoinError::TooMany);
                 }
-                rooms.keeps_first |= !self.shard.rooms.is_awaiting(member);
+                rooms.keeps_first |= !self.shard.hosted_rooms.is_awaiting(member);
                 Err(JoinError::Already(member))
             }
             Err(error) => {
@@ -105,7 +108,7 @@ impl<B: Backend> Handler<B> {
             return self.refuse(open, header, ErrorCode::FORBIDDEN, NOT_YOURS);
         }
         let name = self.context.names.room(room.as_str());
-        let (rooms, own) = (&self.shard.rooms, self.shard.sessions.of(&open).rooms());
+        let (rooms, own) = (&self.shard.hosted_rooms, self.shard.sessions.of(&open).rooms());
         if rooms.membership(name, own).is_some_and(|member| rooms.is_awaiting(member)) {
             return self.refuse(open, header, ErrorCode::BUSY, "the room is being joined");
         }
@@ -117,7 +120,7 @@ impl<B: Backend> Handler<B> {
         // everything as it was.
         match self.enter(&open, room.as_str(), name, true) {
             Ok(member) | Err(JoinError::Already(member)) => {
-                if self.shard.rooms.must_wait(member, Awaiting::Change, header.sequence) {
+                if self.shard.hosted_rooms.must_wait(member, Awaiting::Change, header.sequence) {
                     return Some(open);
                 }
                 // Changes that wait are answered now, for this one is certain to leave their rooms.
@@ -148,7 +151,7 @@ impl<B: Backend> Handler<B> {
     /// answer ended the connection.
     fn settle_changes(&mut self, mut open: Open, newest: Option<MemberIndex>) -> Option<Open> {
         loop {
-            let rooms = &self.shard.rooms;
+            let rooms = &self.shard.hosted_rooms;
             let members = rooms.memberships(self.shard.sessions.of(&open).rooms());
             let older = members.skip_while(|member| newest.is_some_and(|newest| *member != newest));
             let older = older.filter(|member| Some(*member) != newest && rooms.awaits_change(*member));
@@ -160,9 +163,9 @@ impl<B: Backend> Handler<B> {
     /// Answers the request that waits with a member: it had its effect until now. `None` when the
     /// answer ended the connection.
     fn settle(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
-        let room = self.shard.rooms.room_of(member);
-        let (_, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
-        self.member_ready(open, room, (awaiting, sequence), self.shard.rooms.total(room))
+        let room = self.shard.hosted_rooms.room_of(member);
+        let (_, awaiting, sequence) = self.shard.hosted_rooms.take_awaiting(member);
+        self.member_ready(open, room, (awaiting, sequence), self.shard.hosted_rooms.total(room))
     }
 
     /// Makes a membership that of the connection's first room, and ends that of the room before
@@ -195,14 +198,14 @@ impl<B: Backend> Handler<B> {
             return self.joined(open, header.sequence, join.room, Err(ErrorCode::BUSY));
         }
         let result = match self.enter(&open, join.room.as_str(), name, false) {
-            Err(JoinError::Already(member)) if self.shard.rooms.is_awaiting(member) => {
+            Err(JoinError::Already(member)) if self.shard.hosted_rooms.is_awaiting(member) => {
                 Err(ErrorCode::ALREADY)
             }
             Ok(member) | Err(JoinError::Already(member)) => {
-                if self.shard.rooms.must_wait(member, Awaiting::Join, header.sequence) {
+                if self.shard.hosted_rooms.must_wait(member, Awaiting::Join, header.sequence) {
                     return Some(open);
                 }
-                Ok(self.shard.rooms.total(self.shard.rooms.room_of(member)))
+                Ok(self.shard.hosted_rooms.total(self.shard.hosted_rooms.room_of(member)))
             }
             Err(JoinError::TooMany) => Err(ErrorCode::TOO_LARGE),
             Err(JoinError::Full) => Err(ErrorCode::BUSY),
@@ -242,7 +245,7 @@ impl<B: Backend> Handler<B> {
             }
         };
         let name = self.context.names.room(room.as_str());
-        let member = self.shard.rooms.membership(name, self.shard.sessions.of(&open).rooms());
+        let member = self.shard.hosted_rooms.membership(name, self.shard.sessions.of(&open).rooms());
         if let Some(member) = member {
             open = self.leave_member(open, member)?;
         }
@@ -259,25 +262,25 @@ impl<B: Backend> Handler<B> {
     fn leave_member(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
         let open = self.settle(open, member)?;
         let shard = &mut self.shard;
-        shard.rooms.leave(&mut shard.texts, member, shard.sessions.rooms_mut(&open));
+        shard.hosted_rooms.leave(&mut shard.texts, member, shard.sessions.rooms_mut(&open));
         Some(open)
     }
 
     /// A room's home has answered the first members here; `None`: it has no room for the room.
     pub(super) fn room_ready(&mut self, name: Fingerprint, total: Option<u32>, appearance: u32) {
-        let Some(room) = self.shard.rooms.find(name) else { return };
-        if self.shard.rooms.appearance(room) != appearance {
+        let Some(room) = self.shard.hosted_rooms.find(name) else { return };
+        if self.shard.hosted_rooms.appearance(room) != appearance {
             return; // its members have left since; those of today wait for their own answer
         }
-        self.shard.rooms.set_ready(room, total.is_some());
+        self.shard.hosted_rooms.set_ready(room, total.is_some());
         let is_home = name.home(self.outbox.workers()) == self.outbox.me();
         if let Some(total) = total.filter(|_| !is_home) {
-            self.shard.rooms.set_total(room, total);
+            self.shard.hosted_rooms.set_total(room, total);
         }
-        self.shard.rooms.begin_pass(room);
+        self.shard.hosted_rooms.begin_pass(room);
         // An answer may end connections, this member's or others', and a login resumes requests.
-        while let Some(member) = self.shard.rooms.next_in_pass() {
-            let (session, awaiting, sequence) = self.shard.rooms.take_awaiting(member);
+        while let Some(member) = self.shard.hosted_rooms.next_in_pass() {
+            let (session, awaiting, sequence) = self.shard.hosted_rooms.take_awaiting(member);
             let Some(session) = self.shard.sessions.at(session as usize) else { continue };
             let connection = session.connection;
             match (awaiting, total) {
@@ -301,7 +304,7 @@ impl<B: Backend> Handler<B> {
         total: u32,
     ) -> Option<Open> {
         let mut scratch = [0; 255];
-        let text = self.shard.texts.read(self.shard.rooms.text(room), &mut scratch);
+        let text = self.shard.texts.read(self.shard.hosted_rooms.text(room), &mut scratch);
         match awaiting {
             Awaiting::Nothing => Some(open),
             Awaiting::Login => {
@@ -313,9 +316,9 @@ impl<B: Backend> Handler<B> {
                 Err(_) => Some(open),
             },
             Awaiting::Change => {
-                let name = self.shard.rooms.name(room);
+                let name = self.shard.hosted_rooms.name(room);
                 let own = self.shard.sessions.of(&open).rooms();
-                let Some(member) = self.shard.rooms.membership(name, own) else { return Some(open) };
+                let Some(member) = self.shard.hosted_rooms.membership(name, own) else { return Some(open) };
                 // Changes before this one come first: this one leaves the room of the last of them.
                 let open = self.settle_changes(open, Some(member))?;
                 let open = self.move_to(open, member)?;
@@ -333,11 +336,11 @@ impl<B: Backend> Handler<B> {
     ) {
         let mut scratch = [0; 255];
         let shard = &mut self.shard;
-        let text = shard.texts.read(shard.rooms.text(room), &mut scratch);
+        let text = shard.texts.read(shard.hosted_rooms.text(room), &mut scratch);
         let Some(who) = shard.sessions.identified(connection) else { return };
         let own = shard.sessions.rooms_mut(&who);
-        shard.rooms.leave(&mut shard.texts, member, own);
-        own.keeps_first &= shard.rooms.changes(own) > 0;
+        shard.hosted_rooms.leave(&mut shard.texts, member, own);
+        own.keeps_first &= shard.hosted_rooms.changes(own) > 0;
         if awaiting == Awaiting::Login {
             own.refused = Some(RoomRefusal::Full);
             return self.login_answered(connection);

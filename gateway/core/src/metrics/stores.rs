@@ -20,7 +20,7 @@ pub enum Store {
     ReceiveBuffers,
     /// Blocks, of the size of which the fewest are free.
     Blocks,
-    /// Rooms with a member on the worker or with their home there.
+    /// Rooms with a member on the worker.
     Rooms,
     /// Memberships of the worker's connections.
     Memberships,
@@ -49,11 +49,13 @@ pub enum Store {
     Segments,
     /// Received buffers with frames that wait for a later turn.
     Backlog,
+    /// Rooms with their home on the worker.
+    HomeRooms,
 }
 
 impl Store {
     /// All stores, in the order of their numbers.
-    pub const ALL: [Store; 18] = [
+    pub const ALL: [Store; 19] = [
         Store::Connections,
         Store::SendPieces,
         Store::ReceiveBuffers,
@@ -72,6 +74,7 @@ impl Store {
         Store::Outbox,
         Store::Segments,
         Store::Backlog,
+        Store::HomeRooms,
     ];
 
     /// Name as a metric label.
@@ -95,6 +98,7 @@ impl Store {
             Store::Outbox => "outbox",
             Store::Segments => "segments",
             Store::Backlog => "backlog",
+            Store::HomeRooms => "home_rooms",
         }
     }
 
@@ -109,7 +113,7 @@ impl Store {
             Store::ReceiveBuffers | Store::Blocks => Some(90),
             // Sized by the connections: full tables of a worker with all of its connections are as
             // planned.
-            Store::Rooms | Store::Memberships | Store::Names | Store::Text => Some(97),
+            Store::Rooms | Store::HomeRooms | Store::Memberships | Store::Names | Store::Text => Some(97),
             // Workers leave an eighth to the control thread.
             Store::Mailbox => Some(85),
             Store::Outbox | Store::Fanouts => Some(90),
@@ -152,6 +156,9 @@ impl Store {
             }
             Store::Blocks => "nearly all blocks of one size are held",
             Store::Rooms => "the table of rooms is nearly full (limits.rooms_per_worker_max)",
+            Store::HomeRooms => {
+                "the table of rooms at their home is nearly full (limits.rooms_per_worker_max)"
+            }
             Store::Memberships => {
                 "the table of memberships is nearly full (limits.memberships_per_worker_max)"
             }

@@ -6,7 +6,7 @@
 //! order, and a small room waits for no large one, however many of those there are.
 
 use super::places::{FanoutPlaces, FanoutSizes, SMALL_ROOM_MEMBERS_MAX};
-use super::rooms::{RoomIndex, Rooms};
+use super::rooms::{HostedRooms, RoomIndex};
 use crate::address::WorkerId;
 use crate::message::{EncodedPush, Exclude};
 use netpoll::Timestamp;
@@ -51,14 +51,14 @@ struct Fanout {
 /// Where a target with fan-outs waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// Rooms that were small when their first fan-out came.
+    /// HostedRooms that were small when their first fan-out came.
     Small,
     /// Other rooms, and everyone.
     Large,
 }
 
 impl Line {
-    fn of(rooms: &Rooms, target: Target) -> Line {
+    fn of(rooms: &HostedRooms, target: Target) -> Line {
         match target {
             Target::Room(room) if rooms.total(room) <= SMALL_ROOM_MEMBERS_MAX => Line::Small,
             _ => Line::Large,
@@ -193,7 +193,7 @@ impl Fanouts {
     /// The push itself when all records are in use.
     pub fn push(
         &mut self,
-        rooms: &mut Rooms,
+        rooms: &mut HostedRooms,
         target: Target,
         (push, exclude): (EncodedPush, Exclude),
         rate: u32,
@@ -228,7 +228,7 @@ impl Fanouts {
         Ok(())
     }
 
-    fn begin(&mut self, rooms: &mut Rooms, target: Target) {
+    fn begin(&mut self, rooms: &mut HostedRooms, target: Target) {
         match target {
             Target::Room(room) => rooms.begin_visit(room),
             Target::Everyone => self.everyone_cursor = 0,
@@ -239,7 +239,7 @@ impl Fanouts {
     /// when one is to be made again, which the first of them never is. Returns how many it made.
     pub fn run(
         &mut self,
-        rooms: &mut Rooms,
+        rooms: &mut HostedRooms,
         position: (usize, Timestamp),
         count: usize,
         mut deliver: impl FnMut(Delivery<'_>) -> Progress,
@@ -258,7 +258,7 @@ impl Fanouts {
     /// Serves one line until so many deliveries are made; false when one is to be made again.
     fn run_line(
         &mut self,
-        rooms: &mut Rooms,
+        rooms: &mut HostedRooms,
         line: Line,
         position: (usize, Timestamp),
         until: usize,
@@ -291,7 +291,7 @@ impl Fanouts {
     /// Serves one target.
     fn serve(
         &mut self,
-        rooms: &mut Rooms,
+        rooms: &mut HostedRooms,
         target: Target,
         (sessions, now): (usize, Timestamp),
         quantum: usize,
@@ -339,28 +339,28 @@ impl Fanouts {
         (due as u64).saturating_sub(item.delivered) as usize
     }
 
-    fn head(&mut self, rooms: &mut Rooms, target: Target) -> u32 {
+    fn head(&mut self, rooms: &mut HostedRooms, target: Target) -> u32 {
         match target {
             Target::Room(room) => rooms.fanouts(room).0,
             Target::Everyone => self.everyone.0,
         }
     }
 
-    fn cursor(&self, rooms: &Rooms, target: Target) -> usize {
+    fn cursor(&self, rooms: &HostedRooms, target: Target) -> usize {
         match target {
             Target::Room(room) => rooms.cursor(room) as usize,
             Target::Everyone => self.everyone_cursor,
         }
     }
 
-    fn go_back(&mut self, rooms: &mut Rooms, target: Target, cursor: usize) {
+    fn go_back(&mut self, rooms: &mut HostedRooms, target: Target, cursor: usize) {
         match target {
             Target::Room(room) => rooms.set_cursor(room, cursor as u32),
             Target::Everyone => self.everyone_cursor = cursor,
         }
     }
 
-    fn next_session(&mut self, rooms: &mut Rooms, target: Target, sessions: usize) -> Option<u32> {
+    fn next_session(&mut self, rooms: &mut HostedRooms, target: Target, sessions: usize) -> Option<u32> {
         match target {
             Target::Room(room) => rooms.visit(room),
             Target::Everyone => {
@@ -371,7 +371,7 @@ impl Fanouts {
         }
     }
 
-    fn finish_head(&mut self, rooms: &mut Rooms, target: Target) {
+    fn finish_head(&mut self, rooms: &mut HostedRooms, target: Target) {
         let ends = match target {
             Target::Room(room) => rooms.fanouts(room),
             Target::Everyone => &mut self.everyone,
@@ -396,7 +396,7 @@ impl Fanouts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rooms::{JoinLimit, SessionRooms};
+    use super::super::rooms::{JoinLimit, RoomSizes, SessionRooms};
     use super::*;
     use crate::address::{Fingerprint, Fingerprints};
     use crate::message::MessageClass;
@@ -408,7 +408,7 @@ mod tests {
     const ME: WorkerId = WorkerId(0);
 
     struct World {
-        rooms: Rooms,
+        rooms: HostedRooms,
         texts: TextStore,
         places: Arc<FanoutPlaces>,
         fanouts: Fanouts,
@@ -426,7 +426,8 @@ mod tests {
         let bodies: [&[u8]; 1] = [b"hello"];
         let block = pools.take(EncodedPush::encoded_size(&bodies).unwrap()).unwrap();
         let push = EncodedPush::encode(block, MessageClass::Room, Operation(1000), &bodies);
-        let (rooms, texts) = (Rooms::with_capacity(64, 1024, 1), TextStore::with_capacity(256, 0, 64));
+        let (rooms, texts) =
+            (HostedRooms::with_capacity(RoomSizes::of(64, 1), 1024), TextStore::with_capacity(256, 0, 64));
         let mut world = World { rooms, texts, places, fanouts, push, name };
         world.enter("live://1", 0..members);
         world

@@ -14,4 +14,4 @@ pub use directory::{ClaimError, Directory};
 pub use fanout::Fanouts;
 pub use places::FanoutPlaces;
 pub use receipt_counts::ReceiptCounts;
-pub use rooms::Rooms;
+pub use rooms::{HomeRooms, HostedRooms};

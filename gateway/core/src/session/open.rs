@@ -3,7 +3,7 @@
 
 use super::accept_set::AcceptSetId;
 use super::{Phase, Session, Sessions};
-use crate::router::Rooms;
+use crate::router::HostedRooms;
 use crate::router::rooms::SessionRooms;
 use crate::session::text::TextStore;
 use crate::sources::Source;
@@ -156,7 +156,7 @@ impl Sessions {
     }
 
     /// Ends all memberships of a connection that leaves.
-    pub fn leave_rooms(&mut self, rooms: &mut Rooms, texts: &mut TextStore, connection: ConnectionId) {
+    pub fn leave_rooms(&mut self, rooms: &mut HostedRooms, texts: &mut TextStore, connection: ConnectionId) {
         if let Some(session) = self.get_mut(connection) {
             rooms.leave_all(texts, &mut session.rooms);
         }

@@ -5,7 +5,8 @@
 
 use crate::handler::{Backlog, Held, Lingering};
 use crate::message::Message;
-use crate::router::{Directory, FanoutPlaces, Fanouts, ReceiptCounts, Rooms};
+use crate::router::rooms::RoomSizes;
+use crate::router::{Directory, FanoutPlaces, Fanouts, HomeRooms, HostedRooms, ReceiptCounts};
 use crate::session::text::TextStore;
 use crate::session::{PartialFrames, Sessions};
 use crate::settings::TableSizes;
@@ -27,7 +28,7 @@ pub const fn session_bytes(rooms: usize) -> usize {
     netpoll::CONNECTION_BYTES_MAX
         + Sessions::BYTES_PER_CONNECTION
         + Directory::BYTES_PER_NAME
-        + rooms * Rooms::BYTES_PER_MEMBERSHIP
+        + rooms * HostedRooms::BYTES_PER_MEMBERSHIP
 }
 
 /// Bytes that a key takes which a client brought, at most 36 characters long.
@@ -50,9 +51,10 @@ pub const SIZES: &[(&str, usize)] = &[
     ("directory record", Directory::BYTES_PER_RECORD),
     ("index entry", Directory::BYTES_PER_NAME - Directory::BYTES_PER_RECORD),
     ("further connection of a name", Directory::BYTES_PER_FURTHER),
-    ("membership", Rooms::BYTES_PER_MEMBERSHIP),
-    ("room, up to 64 workers", Rooms::bytes_per_room(64)),
-    ("room, 65 to 128 workers", Rooms::bytes_per_room(128)),
+    ("membership", HostedRooms::BYTES_PER_MEMBERSHIP),
+    ("room at a host", HostedRooms::BYTES_PER_ROOM),
+    ("room at its home, up to 64 workers", HomeRooms::bytes_per_room(64)),
+    ("room at its home, 65 to 128 workers", HomeRooms::bytes_per_room(128)),
     ("text cell", TextStore::CELL_BYTES),
     ("carrier entry", size_of::<netpoll::ConnectionId>()),
     ("key of its own", KEY_BYTES),
@@ -67,6 +69,7 @@ pub const SIZES: &[(&str, usize)] = &[
 /// What one worker reserves besides its pools and its mailbox.
 pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig) -> Vec<Reservation> {
     let addend = |owner, bytes| Reservation { owner, bytes };
+    let rooms = RoomSizes::of(tables.rooms_max, workers);
     let blocks = backend.pools.blocks.iter().map(|pool| pool.count as usize).sum();
     vec![
         addend("connections", tables.connections_max * netpoll::CONNECTION_BYTES_MAX),
@@ -81,8 +84,9 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
         addend("directory", tables.names_max * (Directory::BYTES_PER_NAME + Directory::BYTES_PER_FURTHER)),
         addend(
             "rooms",
-            tables.rooms_max * Rooms::bytes_per_room(workers)
-                + tables.memberships_max * Rooms::BYTES_PER_MEMBERSHIP,
+            rooms.hosted_records * HostedRooms::BYTES_PER_ROOM
+                + rooms.home_records * HomeRooms::bytes_per_room(workers)
+                + tables.memberships_max * HostedRooms::BYTES_PER_MEMBERSHIP,
         ),
         addend(
             "fan-outs",

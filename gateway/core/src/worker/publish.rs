@@ -64,8 +64,8 @@ impl<B: Backend> Worker<B> {
         }
         metrics.sessions.set(shard.sessions.open_count() as u64);
         metrics.lingering.set(shard.lingering.count() as u64);
-        metrics.rooms.set(shard.rooms.len() as u64);
-        metrics.memberships.set(shard.rooms.memberships_len() as u64);
+        metrics.rooms.set(shard.hosted_rooms.len() as u64);
+        metrics.memberships.set(shard.hosted_rooms.memberships_len() as u64);
         metrics.fanouts_pending.set(shard.fanouts.len() as u64);
         metrics.mailbox_depth.set(self.inbox.len() as u64);
         metrics.mailbox_waits.set(handler.outbox.waits());
@@ -80,13 +80,14 @@ impl<B: Backend> Worker<B> {
         let metrics = Arc::clone(&handler.io.metrics);
         let (backend, stores) = (handler.io.backend_mut(), &metrics.stores);
         stores.set(Store::Connections, backend.connection_count(), tables.connections_max);
-        stores.set(Store::Rooms, shard.rooms.len(), tables.rooms_max);
+        stores.set(Store::Rooms, shard.hosted_rooms.len(), shard.hosted_rooms.capacity());
+        stores.set(Store::HomeRooms, shard.home_rooms.len(), shard.home_rooms.capacity());
         let (used, max) = shard.texts.shared_level();
         stores.set(Store::SharedText, used, max);
-        let [(rooms, rooms_max), (shared, shared_max)] = shard.rooms.shared_levels();
+        let [(rooms, rooms_max), (shared, shared_max)] = shard.hosted_rooms.shared_levels();
         stores.set(Store::SharedRooms, rooms, rooms_max);
         stores.set(Store::SharedMemberships, shared, shared_max);
-        stores.set(Store::Memberships, shard.rooms.memberships_len(), tables.memberships_max);
+        stores.set(Store::Memberships, shard.hosted_rooms.memberships_len(), tables.memberships_max);
         stores.set(Store::Names, shard.directory.len(), tables.names_max);
         stores.set(Store::Text, shard.texts.used_cells(), tables.text_cells_max);
         stores.set(Store::AcceptSets, shard.sessions.accept_sets.used(), tables.accept_sets_max);

@@ -84,7 +84,8 @@ impl Shutdown {
 /// Whether no message, room count, sum or verdict is still due.
 fn owes_nothing<B: Backend>(handler: &Handler<B>) -> bool {
     !handler.outbox.has_local()
-        && !handler.shard.rooms.has_changes()
+        && !handler.shard.hosted_rooms.has_changes()
+        && !handler.shard.home_rooms.has_changes()
         && handler.shard.receipts.is_empty()
         && handler.verdicts.due() == 0
 }

@@ -51,7 +51,7 @@ impl<B: Backend> Worker<B> {
         handler.pump_echoes();
         handler.expire(timers_fire);
         self.lifecycle.advance(handler);
-        handler.tell_homes();
+        handler.report_room_sizes();
         handler.handle_local();
         let stopped = self.lifecycle.shutdown.advance(handler);
         handler.outbox.flush();
@@ -81,7 +81,8 @@ impl<B: Backend> Worker<B> {
             return if turn.fanouts_rest { wait.min(RETRY) } else { Duration::ZERO };
         }
         let wait = wait.min(if handler.echo.has_output() { RETRY } else { WAIT_MAX });
-        let totals_left = turn.totals_due <= turn.now && shard.rooms.has_changes();
+        let totals_left = turn.totals_due <= turn.now
+            && (shard.hosted_rooms.has_changes() || shard.home_rooms.has_changes());
         let wait = if totals_left || self.lifecycle.is_busy() { wait.min(SLICE) } else { wait };
         shard.sessions.timers.next_expiry(turn.now, handler.until_places(wait))
     }

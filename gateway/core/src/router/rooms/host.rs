@@ -1,227 +1,228 @@
-//! Rooms at a host: memberships of its connections, and the counts that it reports to the rooms'
-//! homes.
+//! Rooms at a host: memberships of its connections, fan-outs to them, and the counts that it
+//! reports to the rooms' homes.
+//!
+//! The host keeps a room's members in a list, and sends their count to the home (once a turn, when
+//! it changed). It keeps the count that it sent last.
+//!
+//! Invariants: a room's record exists while it has members, fan-outs, or a count to be sent;
+//! `local` is the length of the member list, and `further` the number of its members for which the
+//! room is a further one (`shares`); a room has its key while it has members; `total` is the home's
+//! last total that came here.
 
-use super::member::{Awaiting, Member};
-use super::shares::Place;
-use super::{Flags, JoinError, JoinLimit, MemberIndex, NONE, RoomIndex, Rooms, SessionRooms};
+mod invariants;
+mod member;
+mod membership;
+mod room;
+mod shares;
+mod sharing;
+#[cfg(test)]
+mod tests;
+mod visit;
+
+use super::super::index_table::IndexTable;
+use super::sizes::RoomSizes;
 use crate::address::Fingerprint;
-use crate::message::CountChange;
-use crate::session::text::{TextId, TextStore, TextUse};
+use crate::session::text::TextId;
+pub use member::Awaiting;
+use member::{Member, ROOMS_MAX};
+use netpoll::release_spare;
+use room::{Flags, NONE, Room};
+pub use room::{JoinError, MemberIndex, RoomIndex, RoomRefusal, SessionRooms};
+pub use shares::JoinLimit;
+use shares::Shares;
 
-impl Rooms {
-    /// Puts the connection at `session` into the room `key`.
-    ///
-    /// # Errors
-    /// [`JoinError`]; nothing has changed then.
-    pub fn join(
-        &mut self,
-        texts: &mut TextStore,
-        (name, key): (Fingerprint, &str),
-        session: u32,
-        rooms: &mut SessionRooms,
-        limit: JoinLimit,
-    ) -> Result<MemberIndex, JoinError> {
-        if let Some(member) = self.membership(name, rooms) {
-            return Err(JoinError::Already(member));
+/// The rooms with members on a worker.
+#[derive(Debug)]
+pub struct HostedRooms {
+    table: IndexTable,
+    rooms: Vec<Room>,
+    free_room: u32,
+    members: Vec<Member>,
+    free_member: u32,
+    shares: Shares,
+    /// Rooms with a count that their homes do not have yet.
+    count_dirty: Vec<RoomIndex>,
+    /// Appearances so far.
+    appearances: u32,
+    /// The member that the pass under way comes to next; see [`HostedRooms::begin_pass`].
+    pass: u32,
+}
+
+impl HostedRooms {
+    /// Bytes that a membership takes.
+    pub const BYTES_PER_MEMBERSHIP: usize = size_of::<Member>();
+
+    /// Bytes that a room takes besides its members.
+    pub const BYTES_PER_ROOM: usize = size_of::<Room>() + IndexTable::BYTES_PER_NAME + size_of::<RoomIndex>();
+
+    /// Reserves records for rooms as `sizes` says, and for so many memberships.
+    pub fn with_capacity(sizes: RoomSizes, memberships_max: usize) -> HostedRooms {
+        let records = sizes.hosted_records;
+        assert!(records <= ROOMS_MAX, "{records} rooms");
+        HostedRooms {
+            table: IndexTable::with_capacity(records),
+            rooms: Vec::with_capacity(records),
+            free_room: NONE,
+            members: Vec::with_capacity(memberships_max),
+            free_member: NONE,
+            shares: Shares::of_all(memberships_max, sizes.hosted_max),
+            count_dirty: Vec::with_capacity(records),
+            appearances: 0,
+            pass: NONE,
         }
-        if rooms.count >= limit.rooms_max.saturating_add(limit.leaving) {
-            return Err(JoinError::TooMany);
-        }
-        let found = self.find(name);
-        let place = self.place_for(found, rooms, limit).ok_or(JoinError::Full)?;
-        let is_new = found.is_none_or(|room| self.local(room) == 0);
-        if is_new && !self.has_text_for(texts, key, rooms, limit) {
-            return Err(JoinError::Full);
-        }
-        let room = self.find_or_insert(name).ok_or(JoinError::Full)?;
-        if is_new {
-            let Some(text) = texts.insert(key.as_bytes(), TextUse::Room) else {
-                self.free_if_unused(room);
-                return Err(JoinError::Full);
-            };
-            self.rooms[room.0 as usize].text = text;
-        }
-        Ok(self.link(room, session, rooms, place))
     }
 
-    fn link(&mut self, room: RoomIndex, session: u32, rooms: &mut SessionRooms, place: Place) -> MemberIndex {
-        let record = &mut self.rooms[room.0 as usize];
-        let mut member = Member::new(room, session, record.members, rooms.head);
-        member.set_guaranteed(place == Place::Guaranteed);
-        let index = if self.free_member != NONE {
-            let index = self.free_member;
-            self.free_member = self.members[index as usize].next_in_session;
-            self.members[index as usize] = member;
-            index
-        } else {
-            debug_assert!(self.members.len() < self.members.capacity(), "places are counted");
-            self.members.push(member);
-            self.members.len() as u32 - 1
+    /// The room of this name, if it has a record here.
+    pub fn find(&self, name: Fingerprint) -> Option<RoomIndex> {
+        self.table.find(name, |index| self.rooms[index as usize].name == name).map(RoomIndex)
+    }
+
+    fn find_or_insert(&mut self, name: Fingerprint) -> Option<RoomIndex> {
+        if let Some(room) = self.find(name) {
+            return Some(room);
+        }
+        if self.is_full() {
+            self.free_unheard();
+        }
+        self.appearances = self.appearances.wrapping_add(1);
+        let record = Room {
+            name,
+            text: TextId::NONE,
+            members: NONE,
+            local: 0,
+            further: 0,
+            reported: 0,
+            total: 0,
+            cursor: NONE,
+            appearance: self.appearances,
+            fanouts: (NONE, NONE),
+            flags: Flags::IN_USE,
         };
-        if member.next_in_room != NONE {
-            self.members[member.next_in_room as usize].previous_in_room = index;
+        let index = if self.free_room != NONE {
+            let index = self.free_room;
+            self.free_room = self.rooms[index as usize].members;
+            self.rooms[index as usize] = record;
+            index
+        } else if self.rooms.len() < self.rooms.capacity() {
+            self.rooms.push(record);
+            self.rooms.len() as u32 - 1
+        } else {
+            return None;
+        };
+        if !self.table.insert(name, index) {
+            self.rooms[index as usize].flags = Flags::NONE;
+            self.rooms[index as usize].members = self.free_room;
+            self.free_room = index;
+            return None;
         }
-        record.members = index;
-        record.local += 1;
-        self.shares.entered(place, record);
-        rooms.head = index;
-        rooms.count += 1;
-        self.mark_count_dirty(room);
-        MemberIndex(index)
+        Some(RoomIndex(index))
     }
 
-    /// Ends a membership.
-    pub fn leave(&mut self, texts: &mut TextStore, member: MemberIndex, rooms: &mut SessionRooms) {
-        let node = self.members[member.0 as usize];
-        self.unlink_from_session(member, rooms);
-        if node.is_guaranteed() {
-            self.pass_guarantee(rooms);
-        }
-        let record = &mut self.rooms[node.room().0 as usize];
-        if record.cursor == member.0 {
-            record.cursor = node.next_in_room;
-        }
-        if self.pass == member.0 {
-            self.pass = node.next_in_room;
-        }
-        record.local -= 1;
-        self.shares.left(node.place(), record);
-        if record.local == 0 {
-            texts.remove(std::mem::replace(&mut record.text, TextId::NONE), TextUse::Room);
-        }
-        match node.previous_in_room {
-            NONE => record.members = node.next_in_room,
-            previous => self.members[previous as usize].next_in_room = node.next_in_room,
-        }
-        if node.next_in_room != NONE {
-            self.members[node.next_in_room as usize].previous_in_room = node.previous_in_room;
-        }
-        self.members[member.0 as usize].next_in_session = self.free_member;
-        self.free_member = member.0;
-        self.mark_count_dirty(node.room());
+    /// Members everywhere, as far as this host knows.
+    pub fn total(&self, room: RoomIndex) -> u32 {
+        let record = &self.rooms[room.0 as usize];
+        record.total.max(record.local)
     }
 
-    fn unlink_from_session(&mut self, member: MemberIndex, rooms: &mut SessionRooms) {
-        let next = self.members[member.0 as usize].next_in_session;
-        let (mut previous, mut index) = (NONE, rooms.head);
-        while index != member.0 {
-            (previous, index) = (index, self.members[index as usize].next_in_session);
-        }
-        match previous {
-            NONE => rooms.head = next,
-            previous => self.members[previous as usize].next_in_session = next,
-        }
-        rooms.count -= 1;
-        if rooms.primary == Some(member) {
-            rooms.primary = None;
-            rooms.keeps_first = false;
-        }
+    /// Takes over the home's total.
+    pub fn set_total(&mut self, room: RoomIndex, total: u32) {
+        self.rooms[room.0 as usize].total = total;
     }
 
-    /// Ends all memberships of a connection.
-    pub fn leave_all(&mut self, texts: &mut TextStore, rooms: &mut SessionRooms) {
-        while rooms.head != NONE {
-            self.leave(texts, MemberIndex(rooms.head), rooms);
-        }
+    /// Members here.
+    pub fn local(&self, room: RoomIndex) -> u32 {
+        self.rooms[room.0 as usize].local
     }
 
-    /// The connection's membership in the room of this name.
-    pub fn membership(&self, name: Fingerprint, rooms: &SessionRooms) -> Option<MemberIndex> {
-        self.memberships(rooms).find(|member| self.name(self.room_of(*member)) == name)
+    fn member(&self, member: MemberIndex) -> &Member {
+        &self.members[member.0 as usize]
     }
 
-    /// The connection's memberships, the newest first.
-    pub fn memberships(&self, rooms: &SessionRooms) -> impl Iterator<Item = MemberIndex> + '_ {
-        let mut index = rooms.head;
-        std::iter::from_fn(move || {
-            let member = self.members.get(index as usize)?;
-            Some(MemberIndex(std::mem::replace(&mut index, member.next_in_session)))
+    /// The room's name.
+    pub fn name(&self, room: RoomIndex) -> Fingerprint {
+        self.rooms[room.0 as usize].name
+    }
+
+    /// Whether every record is in use.
+    fn is_full(&self) -> bool {
+        self.free_room == NONE && self.rooms.len() == self.rooms.capacity()
+    }
+
+    /// The room's key; none where it has no members.
+    pub fn text(&self, room: RoomIndex) -> TextId {
+        self.rooms[room.0 as usize].text
+    }
+
+    /// Rooms with members here, from index `from` on.
+    pub fn hosted(&self, from: u32) -> impl Iterator<Item = RoomIndex> + '_ {
+        let range = from as usize..self.rooms.len();
+        range.map(|index| RoomIndex(index as u32)).filter(|room| {
+            let record = &self.rooms[room.0 as usize];
+            record.local > 0
         })
     }
 
-    /// The room of a membership.
-    pub fn room_of(&self, member: MemberIndex) -> RoomIndex {
-        self.members[member.0 as usize].room()
+    /// The session of a membership, by table index.
+    pub fn session_of(&self, member: MemberIndex) -> u32 {
+        self.members[member.0 as usize].session
     }
 
-    /// Notes the request with which a new member waits. False when it need not wait, for the home
-    /// knows of this host.
-    pub fn must_wait(&mut self, member: MemberIndex, awaiting: Awaiting, sequence: i32) -> bool {
-        let node = &mut self.members[member.0 as usize];
-        if self.rooms[node.room().0 as usize].flags.has(Flags::READY) {
-            return false;
+    /// Keys of all rooms that have one.
+    pub fn texts(&self) -> impl Iterator<Item = TextId> + '_ {
+        self.rooms.iter().filter(|room| room.flags.has(Flags::IN_USE)).map(|room| room.text)
+    }
+
+    /// The first fan-out of each room that has any.
+    pub fn fanout_heads(&self) -> impl Iterator<Item = u32> + '_ {
+        let heads = self.rooms.iter().filter(|room| room.flags.has(Flags::IN_USE)).map(|room| room.fanouts.0);
+        heads.filter(|head| *head != NONE)
+    }
+
+    /// Releases the memory when there are no rooms.
+    pub fn trim(&mut self) {
+        if !self.is_empty() || self.rooms.is_empty() {
+            return;
         }
-        node.await_with(awaiting);
-        node.sequence = sequence;
-        true
+        // No room: no member, and no count to send.
+        debug_assert!(self.memberships_len() == 0 && self.count_dirty.is_empty());
+        self.table.trim();
+        self.rooms.clear();
+        self.members.clear();
+        (self.free_room, self.free_member, self.pass) = (NONE, NONE, NONE);
+        release_spare(&mut self.rooms);
+        release_spare(&mut self.members);
+        release_spare(&mut self.count_dirty);
     }
 
-    /// Takes the home's answer: it knows of this host, or its table is full.
-    pub fn set_ready(&mut self, room: RoomIndex, ready: bool) {
-        self.rooms[room.0 as usize].flags.set(Flags::READY, ready);
+    /// Records in use.
+    pub fn len(&self) -> usize {
+        self.table.len()
     }
 
-    /// Begins a pass over the room's members, the newest first. One pass is under way at a time.
-    pub fn begin_pass(&mut self, room: RoomIndex) {
-        debug_assert_eq!(self.pass, NONE, "one pass over members at a time");
-        self.pass = self.rooms[room.0 as usize].members;
+    /// Records at most.
+    pub fn capacity(&self) -> usize {
+        self.rooms.capacity()
     }
 
-    /// The next member of the pass; `None` at its end. Members may leave in between, also those
-    /// that the pass has not come to: their records may be another room's by then.
-    pub fn next_in_pass(&mut self) -> Option<MemberIndex> {
-        let member = self.members.get(self.pass as usize)?;
-        Some(MemberIndex(std::mem::replace(&mut self.pass, member.next_in_room)))
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
-    /// Whether a request waits with the member for the home's answer.
-    pub fn is_awaiting(&self, member: MemberIndex) -> bool {
-        self.members[member.0 as usize].awaiting() != Awaiting::Nothing
-    }
-
-    /// Whether a ChangeRoom waits with the member.
-    pub fn awaits_change(&self, member: MemberIndex) -> bool {
-        self.members[member.0 as usize].awaiting() == Awaiting::Change
-    }
-
-    /// Ends a member's wait for the home's answer: its session, what it waited with, and its
-    /// sequence.
-    pub fn take_awaiting(&mut self, member: MemberIndex) -> (u32, Awaiting, i32) {
-        let member = &mut self.members[member.0 as usize];
-        (member.session, member.await_with(Awaiting::Nothing), member.sequence)
-    }
-
-    fn mark_count_dirty(&mut self, room: RoomIndex) {
-        if !self.rooms[room.0 as usize].flags.set(Flags::COUNT_DIRTY, true) {
-            self.count_dirty.push(room);
+    /// Frees the record of a room that nothing needs.
+    fn free_if_unused(&mut self, room: RoomIndex) {
+        let record = &self.rooms[room.0 as usize];
+        let waits = record.fanouts.0 != NONE;
+        let is_listed = record.flags.has(Flags::COUNT_DIRTY);
+        if record.local > 0 || waits || is_listed || !record.flags.has(Flags::IN_USE) {
+            return;
         }
-    }
-
-    /// Number of this host's present appearance in the room: answers to earlier ones are ignored.
-    pub fn appearance(&self, room: RoomIndex) -> u32 {
-        self.rooms[room.0 as usize].appearance
-    }
-
-    /// Whether records are missing that become free once homes have the counts of rooms without
-    /// members.
-    pub fn lacks_records(&self) -> bool {
-        self.is_full() && !self.count_dirty.is_empty()
-    }
-
-    /// A room with a local count that its home does not have yet. Call until `None`, once a turn.
-    pub fn next_count_change(&mut self) -> Option<CountChange> {
-        let room = self.count_dirty.pop()?;
         let record = &mut self.rooms[room.0 as usize];
-        record.flags.set(Flags::COUNT_DIRTY, false);
-        let before = std::mem::replace(&mut record.told, record.local);
-        let change =
-            CountChange { room: record.name, count: record.local, before, appearance: record.appearance };
-        if record.local == 0 {
-            self.appearances = self.appearances.wrapping_add(1);
-            record.appearance = self.appearances;
-            record.flags.set(Flags::READY, false); // the home will forget this host
-            self.free_if_unused(room);
-        }
-        Some(change)
+        debug_assert!(record.text.is_none() && record.further == 0, "a room without members has no key");
+        let name = record.name;
+        record.flags = Flags::NONE;
+        record.members = self.free_room;
+        self.free_room = room.0;
+        self.table.remove(name, room.0);
     }
 }

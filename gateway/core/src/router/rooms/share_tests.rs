@@ -8,7 +8,7 @@ const ALONE: JoinLimit = JoinLimit { rooms_max: 255, leaving: 0, sharers: 0 };
 /// The rooms of one worker, with its connections.
 struct Host {
     names: Fingerprints,
-    rooms: Rooms,
+    rooms: HostedRooms,
     texts: TextStore,
     sessions: Vec<SessionRooms>,
     random: u64,
@@ -20,7 +20,7 @@ impl Host {
         let hosted = entries_for(connections);
         let records = records_for(hosted, workers);
         let texts = TextStore::with_capacity(3 * hosted, 0, hosted_max(records, workers));
-        let rooms = Rooms::with_capacity(records, hosted, workers);
+        let rooms = HostedRooms::with_capacity(RoomSizes::of(records, workers), hosted);
         Host {
             names: Fingerprints::new((1, 2)),
             rooms: rooms.for_connections(connections, texts.room_names_max()),
@@ -81,7 +81,7 @@ fn newcomers_have_two_rooms_whatever_others_hold() {
 }
 
 #[test]
-fn names_as_long_as_they_get_keep_nobody_from_a_short_one() {
+fn names_as_long_as_they_get_keep_no_connection_from_a_short_one() {
     let mut host = Host::new(40, 2);
     for hog in 0..20 {
         for number in 0..32 {
@@ -163,7 +163,7 @@ fn the_guarantee_holds_through_random_joins_and_leaves() {
 }
 
 #[test]
-fn whoever_holds_most_is_refused_and_others_are_not() {
+fn the_holder_of_most_is_refused_and_others_are_not() {
     let mut host = Host::new(200, 1);
     let taken = (0..200).take_while(|number| host.join(0, &format!("hog://{number}"))).count();
     assert!((20..100).contains(&taken), "{taken}: a fifth of the shared part, and its first rooms");
@@ -234,19 +234,20 @@ fn rooms_of_a_moment_fill_no_table() {
         assert!(host.join(1, &room), "room {number}");
         host.leave(1, &room);
     }
-    let told = |host: &mut Host| std::iter::from_fn(|| host.rooms.next_count_change()).count();
-    assert!(told(&mut host) >= 1);
+    let reported = std::iter::from_fn(|| host.rooms.next_count_change()).count();
+    assert!(reported >= 1);
     assert_eq!(host.rooms.len(), 1);
     // At a home: a total of which no host is to hear any more.
+    let mut home = HomeRooms::with_capacity(host.rooms.capacity(), 2);
     let change = |room, count| CountChange { room, count, before: 1 - count, appearance: 1 };
     for number in 0..1000 {
         let room = host.names.room(&format!("elsewhere://{number}"));
-        assert!(host.rooms.set_host_count(WorkerId(1), change(room, 1)).is_some(), "room {number}");
-        assert!(host.rooms.set_host_count(WorkerId(1), change(room, 0)).is_some());
-        host.rooms.invariants();
+        assert!(home.set_host_count(WorkerId(1), change(room, 1)).is_some(), "room {number}");
+        assert!(home.set_host_count(WorkerId(1), change(room, 0)).is_some());
+        home.invariants();
     }
-    while host.rooms.next_total_change().is_some() {}
-    assert_eq!(host.rooms.len(), 1);
+    while home.next_total_change().is_some() {}
+    assert!(home.is_empty());
 }
 
 /// All workers host as many different rooms as they may, and every home has a record for each of
@@ -254,6 +255,9 @@ fn rooms_of_a_moment_fill_no_table() {
 #[test]
 fn homes_have_records_for_all_that_hosts_may_hold() {
     for workers in [1_usize, 2, 3, 8] {
+        let records = RoomSizes::of(records_for(entries_for(200), workers), workers).home_records;
+        let mut homes: Vec<HomeRooms> =
+            (0..workers).map(|_| HomeRooms::with_capacity(records, workers)).collect();
         let mut hosts: Vec<Host> = (0..workers).map(|_| Host::new(200, workers)).collect();
         for (worker, host) in hosts.iter_mut().enumerate() {
             for number in 0.. {
@@ -266,24 +270,12 @@ fn homes_have_records_for_all_that_hosts_may_hold() {
             }
             host.rooms.invariants();
         }
-        for worker in 0..workers {
-            while let Some(change) = hosts[worker].rooms.next_count_change() {
-                let home = &mut hosts[change.room.home(workers).index()].rooms;
-                let told = home.set_host_count(WorkerId(worker as u8), change);
-                assert!(told.is_some(), "a home of {workers} is full");
+        for (worker, host) in hosts.iter_mut().enumerate() {
+            while let Some(change) = host.rooms.next_count_change() {
+                let home = &mut homes[change.room.home(workers).index()];
+                let taken = home.set_host_count(WorkerId(worker as u8), change);
+                assert!(taken.is_some(), "a home of {workers} is full");
             }
         }
-    }
-}
-
-#[test]
-fn a_host_holds_what_the_records_are_for() {
-    for workers in [1, 2, 3, 16, 255] {
-        for hosted in [1, 2, 7, 100, 1024, 50_000] {
-            let records = records_for(hosted, workers);
-            let max = hosted_max(records, workers);
-            assert!(max >= hosted && records_for(max, workers) <= records, "{workers}: {hosted}, {max}");
-        }
-        assert_eq!(hosted_max(0, workers), 0);
     }
 }

@@ -1,7 +1,8 @@
 //! Hosts of rooms, as their homes know them: a bit for each worker, in as few words as those need.
 
-use super::room::RoomIndex;
+use super::record::HomeRoom;
 use crate::address::WorkerId;
+use netpoll::Slot;
 
 /// The hosts of all rooms.
 #[derive(Debug)]
@@ -22,9 +23,12 @@ impl Hosts {
         Hosts { words: Vec::with_capacity(rooms_max * words(workers)), per_room: words(workers) }
     }
 
-    /// One room more, without hosts.
-    pub(super) fn push(&mut self) {
-        self.words.resize(self.words.len() + self.per_room, 0);
+    /// Makes words for a room that is new. A record that was used before has no hosts left.
+    pub(super) fn reserve(&mut self, room: Slot<HomeRoom>) {
+        let end = (room.index() as usize + 1) * self.per_room;
+        if self.words.len() < end {
+            self.words.resize(end, 0);
+        }
     }
 
     /// Forgets all rooms and releases their memory.
@@ -33,14 +37,14 @@ impl Hosts {
         netpoll::release_spare(&mut self.words);
     }
 
-    fn of(&self, room: RoomIndex) -> &[u64] {
-        let start = room.0 as usize * self.per_room;
+    fn of(&self, room: Slot<HomeRoom>) -> &[u64] {
+        let start = room.index() as usize * self.per_room;
         &self.words[start..start + self.per_room]
     }
 
     /// Notes whether the worker has members; returns whether it had.
-    pub(super) fn set(&mut self, room: RoomIndex, worker: WorkerId, has_members: bool) -> bool {
-        let word = &mut self.words[room.0 as usize * self.per_room + worker.index() / 64];
+    pub(super) fn set(&mut self, room: Slot<HomeRoom>, worker: WorkerId, has_members: bool) -> bool {
+        let word = &mut self.words[room.index() as usize * self.per_room + worker.index() / 64];
         let bit = 1 << (worker.index() % 64);
         let had = *word & bit != 0;
         if has_members {
@@ -52,12 +56,12 @@ impl Hosts {
     }
 
     /// Whether no worker has members.
-    pub(super) fn is_empty(&self, room: RoomIndex) -> bool {
+    pub(super) fn is_empty(&self, room: Slot<HomeRoom>) -> bool {
         self.of(room).iter().all(|word| *word == 0)
     }
 
     /// The workers with members.
-    pub(super) fn iter(&self, room: RoomIndex) -> impl Iterator<Item = WorkerId> + '_ {
+    pub(super) fn iter(&self, room: Slot<HomeRoom>) -> impl Iterator<Item = WorkerId> + '_ {
         self.of(room).iter().enumerate().flat_map(|(index, word)| {
             let mut left = *word;
             std::iter::from_fn(move || {

@@ -1,8 +1,8 @@
-//! Invariants of the rooms between two messages.
+//! Invariants of the hosted rooms between two messages.
 
-use super::{Flags, NONE, RoomIndex, Rooms};
+use super::{Flags, HostedRooms, NONE, Room, RoomIndex};
 
-impl Rooms {
+impl HostedRooms {
     /// The invariants in the module's text, and that every record is in exactly one list.
     ///
     /// # Panics
@@ -31,14 +31,12 @@ impl Rooms {
         let next = |index: usize| self.members[index].next_in_session;
         let free = self.free_list(self.members.len(), self.free_member, next);
         assert_eq!(members + free, self.members.len(), "members in use and free ones");
-        let dirty = |list: &[RoomIndex], flag: &dyn Fn(usize) -> bool| {
-            assert!(list.iter().all(|room| flag(room.0 as usize)), "a listed room has its flag");
-            let flagged = (0..self.rooms.len())
-                .filter(|index| self.rooms[*index].flags.has(Flags::IN_USE) && flag(*index));
-            assert_eq!(list.len(), flagged.count(), "a flagged room is listed, once");
-        };
-        dirty(&self.count_dirty, &|index| self.rooms[index].flags.has(Flags::COUNT_DIRTY));
-        dirty(&self.total_dirty, &|index| self.rooms[index].flags.has(Flags::TOTAL_DIRTY));
+        let is_dirty = |room: &Room| room.flags.has(Flags::COUNT_DIRTY);
+        let listed = self.count_dirty.iter().map(|room| &self.rooms[room.0 as usize]);
+        assert!(listed.clone().all(is_dirty), "a listed room has its flag");
+        let in_use = self.rooms.iter().filter(|room| room.flags.has(Flags::IN_USE));
+        let flagged = in_use.filter(|room| is_dirty(room)).count();
+        assert_eq!(listed.len(), flagged, "a flagged room is listed, once");
     }
 
     /// The list goes both ways, is as long as `local` says, and has only members of the room.
@@ -57,14 +55,11 @@ impl Rooms {
         count
     }
 
-    /// A record has a reason to be there; at the home each host has a member at least.
+    /// A record has a reason to be there.
     fn counts(&self, index: usize) {
         let room = &self.rooms[index];
-        let hosts = self.hosts(RoomIndex(index as u32)).count();
-        assert!(room.total as usize >= hosts, "room {index}: {} members on {hosts} hosts", room.total);
-        let needed = room.local > 0 || hosts > 0 || room.fanouts.0 != NONE;
-        let is_listed = room.flags.has(Flags::COUNT_DIRTY) || room.flags.has(Flags::TOTAL_DIRTY);
-        assert!(needed || is_listed, "room {index} is of no use");
+        let needed = room.local > 0 || room.fanouts.0 != NONE || room.flags.has(Flags::COUNT_DIRTY);
+        assert!(needed, "room {index} is of no use");
         assert_eq!(room.local == 0, room.text.is_none(), "the key of room {index}");
     }
 

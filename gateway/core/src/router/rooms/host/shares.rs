@@ -16,12 +16,10 @@
 //! leaves. The first cell of a name comes with the record. The cells beyond it are shared,
 //! whichever room it is.
 //!
-//! Only hosts refuse. A home has a record for whatever its hosts may hold ([`records_for`]).
+//! Only hosts refuse. A home has a record for whatever its hosts may hold (`rooms::sizes`).
 
+use super::super::sizes::GUARANTEED_ROOMS;
 use super::room::Room;
-
-/// Rooms that each connection can be in, whatever others hold.
-pub const GUARANTEED_ROOMS: u8 = 2;
 
 /// How many rooms a connection may be in.
 #[derive(Clone, Copy, Debug)]
@@ -124,36 +122,9 @@ impl Shares {
     }
 }
 
-/// Records that a worker of `workers` needs where each hosts at most `hosted` rooms: for those, for
-/// rooms of other hosts with their home here, and for rooms that have ended and wait for their
-/// fan-outs.
-///
-/// All other hosts together have `(workers - 1) * hosted` rooms at most, which a keyed hash spreads
-/// over the homes. Eight standard deviations above the mean are never met.
-pub fn records_for(hosted: usize, workers: usize) -> usize {
-    let of_others = hosted * workers.saturating_sub(1) / workers.max(1);
-    hosted + of_others + 8 * of_others.isqrt() + hosted / 32
-}
-
-/// Most rooms with members on a worker, so that all homes have records for them: the inverse of
-/// [`records_for`].
-pub fn hosted_max(rooms_max: usize, workers: usize) -> usize {
-    let (mut most, mut too_many) = (rooms_max.min(1), rooms_max + 1);
-    while most + 1 < too_many {
-        let middle = most.midpoint(too_many);
-        *(if records_for(middle, workers) <= rooms_max { &mut most } else { &mut too_many }) = middle;
-    }
-    most
-}
-
 /// The guaranteed part of a table of `max` entries: what so many connections need, but four fifths
 /// at most.
 pub(super) fn guaranteed_part(connections_max: usize, max: usize) -> usize {
     let needed = connections_max * usize::from(GUARANTEED_ROOMS);
     needed.min(max - max.div_ceil(5))
-}
-
-/// Entries that a table must have so that its guaranteed part is enough for so many connections.
-pub fn entries_for(connections_max: usize) -> usize {
-    (connections_max * usize::from(GUARANTEED_ROOMS) * 5).div_ceil(4)
 }

@@ -1,14 +1,15 @@
 //! How rooms and memberships that connections share are given out ([`super::shares`] has the
 //! rules).
 
-use super::shares::{GUARANTEED_ROOMS, JoinLimit, Place, Shares, guaranteed_part, is_fair};
-use super::{MemberIndex, RoomIndex, Rooms, SessionRooms};
+use super::super::sizes::GUARANTEED_ROOMS;
+use super::shares::{JoinLimit, Place, Shares, guaranteed_part, is_fair};
+use super::{HostedRooms, MemberIndex, RoomIndex, SessionRooms};
 use crate::session::text::TextStore;
 
-impl Rooms {
+impl HostedRooms {
     /// Guarantees [`GUARANTEED_ROOMS`] to each of so many connections, as far as the tables go.
     /// `names_max` is the count of rooms that have a cell for their name.
-    pub fn for_connections(mut self, connections_max: usize, names_max: usize) -> Rooms {
+    pub fn for_connections(mut self, connections_max: usize, names_max: usize) -> HostedRooms {
         let (memberships_max, hosted_max) = (self.shares.further.max, self.shares.rooms.max.min(names_max));
         let part = |max| guaranteed_part(connections_max, max);
         let guaranteed = part(memberships_max).min(part(hosted_max));

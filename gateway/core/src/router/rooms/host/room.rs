@@ -1,11 +1,11 @@
-//! The record of a room, and what a session keeps of its rooms.
+//! The record of a hosted room, and what a session keeps of its rooms.
 
 use crate::address::Fingerprint;
 use crate::session::text::TextId;
 
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A room with a record on this worker.
+/// A room with a record at this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomIndex(pub u32);
 
@@ -23,7 +23,8 @@ pub(super) struct Room {
     /// Members for which the room is not one of their guaranteed ones.
     pub(super) further: u32,
     /// The count that was sent to the home last.
-    pub(super) told: u32,
+    pub(super) reported: u32,
+    /// The home's total that came here last.
     pub(super) total: u32,
     /// The first member that the fan-out under way has not served.
     pub(super) cursor: u32,
@@ -47,8 +48,6 @@ impl Flags {
     pub(super) const READY: Flags = Flags(2);
     /// In the list of rooms with a local count to send to the home.
     pub(super) const COUNT_DIRTY: Flags = Flags(4);
-    /// In the list of rooms with a total to send to the hosts.
-    pub(super) const TOTAL_DIRTY: Flags = Flags(8);
 
     /// Whether any of `flags` is set.
     pub(super) fn has(self, flags: Flags) -> bool {

@@ -1,8 +1,8 @@
 //! A room's fan-outs: their count, and the members that the one under way still has to visit.
 
-use super::{NONE, RoomIndex, Rooms};
+use super::{HostedRooms, NONE, RoomIndex};
 
-impl Rooms {
+impl HostedRooms {
     /// First and last fan-out of the room.
     pub(in crate::router) fn fanouts(&mut self, room: RoomIndex) -> &mut (u32, u32) {
         &mut self.rooms[room.0 as usize].fanouts
