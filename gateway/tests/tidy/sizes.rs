@@ -45,7 +45,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("netpoll BackendCounters", 18),
     ("netpoll Core", 13),
     ("netpoll FaultConfig", 18),
-    ("netpoll UringBackend", 19),
 ];
 
 #[test]

@@ -16,91 +16,16 @@
 
 use super::UringBackend;
 use super::slot::Slot;
+use super::state::accepts::{ACCEPT_REST, Accept, Listener};
 use crate::connection_table::ConnectionTable;
 use crate::lifecycle::State;
 use crate::sys::socket;
 use crate::sys::uring::Event;
 use crate::sys::uring::ring::AcceptId;
 use crate::{Completion, Completions, ConnectionId, ListenerConfig, ListenerId, Timestamp};
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
-
-/// How long accepting pauses after the system ran short of descriptors or memory.
-pub(super) const ACCEPT_REST: Duration = Duration::from_millis(20);
-
-/// An accept, which its listener reuses.
-#[derive(Clone, Copy, Debug)]
-enum Accept {
-    Idle,
-    InFlight(ConnectionId),
-    Cancelled(ConnectionId),
-    /// Completed, and waiting for room.
-    Parked(ConnectionId),
-}
-
-struct Listener {
-    /// `None` when the listener is closed.
-    socket: Option<OwnedFd>,
-    accepts: Box<[Accept]>,
-    /// Positions of the idle accepts.
-    idle: Vec<u32>,
-}
-
-impl Listener {
-    /// Accepts in flight or parked.
-    fn in_use(&self) -> usize {
-        self.accepts.len() - self.idle.len()
-    }
-
-    fn has_none_in_flight(&self) -> bool {
-        self.accepts.iter().all(|accept| matches!(accept, Accept::Idle | Accept::Parked(_)))
-    }
-}
-
-/// The listeners and their accepts.
-pub(super) struct Accepts {
-    listeners: Vec<Listener>,
-    /// At most so many accepts are in flight or parked.
-    in_flight_max: usize,
-    accepting: bool,
-    /// The listeners are to be closed.
-    closing: bool,
-    /// Accepts in flight are to be cancelled.
-    stopping: bool,
-    /// No accept is armed until all are cancelled and the table has started over.
-    renewing: bool,
-    /// The ring had no room for an accept that was to be armed.
-    unarmed: bool,
-    /// Accepting pauses until then; zero: it does not pause.
-    after: Timestamp,
-    /// Slots of the table that belong to accepts, in flight or parked.
-    pub(super) reserved: usize,
-    parked: VecDeque<AcceptId>,
-}
-
-impl Accepts {
-    pub(super) fn new(in_flight_max: usize) -> Accepts {
-        Accepts {
-            listeners: Vec::with_capacity(8),
-            in_flight_max,
-            accepting: true,
-            closing: false,
-            stopping: false,
-            renewing: false,
-            unarmed: false,
-            after: Timestamp::ZERO,
-            reserved: 0,
-            parked: VecDeque::new(),
-        }
-    }
-
-    pub(super) fn is_resting(&self) -> bool {
-        self.accepting && self.after != Timestamp::ZERO
-    }
-}
+use std::os::fd::AsFd;
 
 impl UringBackend {
     /// Live connections, those that are closing included.
@@ -124,27 +49,6 @@ impl UringBackend {
         Ok((ListenerId(id), address))
     }
 
-    pub(super) fn is_accepting(&self) -> bool {
-        self.accepts.accepting
-    }
-
-    pub(super) fn set_accepts(&mut self, accepting: bool) {
-        self.accepts.accepting = accepting;
-        self.accepts.stopping = !accepting;
-    }
-
-    pub(super) fn begin_closing_listeners(&mut self) {
-        self.accepts.closing = true;
-        // Cancelled operations hold the socket a little longer than its descriptor does, so it has
-        // to stop listening by itself.
-        self.accepts
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.socket.as_ref())
-            .for_each(socket::stop_listening);
-        self.set_accepts(false);
-    }
-
     /// Whether work is left for which no event will come: an accepted peer can be reported because
     /// there is room again, or the ring had no room for accepts to be armed or cancelled.
     pub(super) fn accepts_have_work(&self) -> bool {
@@ -159,7 +63,7 @@ impl UringBackend {
         }
         if self.accepts.closing {
             self.accepts.accepting = false;
-            self.close_quiet_listeners();
+            self.accepts.close_quiet_listeners();
         }
         if self.accepts.renewing {
             self.continue_renewal();
@@ -197,13 +101,6 @@ impl UringBackend {
             self.common.trim_table();
             self.accepts.renewing = false;
         }
-    }
-
-    /// Closes the sockets of listeners without accepts in flight. A submission names its listener
-    /// by descriptor number, so the number stays in use until then.
-    fn close_quiet_listeners(&mut self) {
-        let quiet = self.accepts.listeners.iter_mut().filter(|listener| listener.has_none_in_flight());
-        quiet.for_each(|listener| listener.socket = None);
     }
 
     /// Arms one accept of a listener; false when it needs none or there is no room.
@@ -264,7 +161,7 @@ impl UringBackend {
         self.accepts.reserved -= 1;
         self.note_accept_error(-event.result);
         if self.accepts.closing {
-            self.close_quiet_listeners();
+            self.accepts.close_quiet_listeners();
         }
     }
 

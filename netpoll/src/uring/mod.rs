@@ -14,7 +14,8 @@
 //! * Completions that the batch has no room for stay in the completion queue; nothing is reaped
 //!   that could not be reported.
 //!
-//! The files `accept`, `receive`, `send` and `connection` each begin with their own rules.
+//! The files `accept`, `receive`, `send` and `connection` each begin with their own rules; `state`
+//! is what they keep beside the connections.
 
 mod accept;
 mod connection;
@@ -23,6 +24,7 @@ mod probe;
 mod receive;
 mod send;
 mod slot;
+mod state;
 
 pub use crate::sys::uring::setup::{RingMode, RingSetup};
 pub use probe::{Features, ProbeError, probe, probe_rings};
@@ -36,13 +38,13 @@ use crate::{
     ConnectionId, Introspect, ListenerConfig, ListenerId, MonotonicClock, Priority, Queues, SendError,
     SendStoreLevel, SharedBuffer, SharesThread, Timestamp, WaitSlot, Waker,
 };
-use accept::{ACCEPT_REST, Accepts};
 use lending::Lending;
-use receive::{Starved, Suspects, Sweep};
-use send::Sends;
-pub(crate) use send::Sent;
 pub(crate) use slot::Slot;
 use slot::Todo;
+use state::accepts::{ACCEPT_REST, Accepts};
+use state::receives::Receives;
+use state::sends::Sends;
+pub(crate) use state::sends::Sent;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -91,6 +93,15 @@ impl UringConfig {
     pub const ACCEPTS_IN_FLIGHT: u16 = 128;
 }
 
+/// How the thread is woken while it waits.
+struct Wake {
+    waker: Waker,
+    /// The waker's descriptor is being watched.
+    watching: bool,
+    /// The thread waits for several backends, outside of this one.
+    shares_thread: bool,
+}
+
 /// The io_uring backend, bound to the thread that made it. See the module's text.
 pub struct UringBackend {
     ring: Ring,
@@ -101,23 +112,11 @@ pub struct UringBackend {
     batch_max: usize,
     /// Connections with something to submit, each once (`Slot::todo`).
     todo: Fifo<ConnectionId>,
-    /// Connections that found no buffer.
-    starved: Starved,
     accepts: Accepts,
     sends: Sends,
-    sweep: Sweep,
-    suspects: Suspects,
-    lending: Lending,
-    /// Buffers were lent that the kernel has not seen yet.
-    relent: bool,
-    /// The waker's descriptor is being watched.
-    watching: bool,
-    /// The thread waits for several backends, outside of this one.
-    shares_thread: bool,
+    receives: Receives,
+    wake: Wake,
     overflowing: bool,
-    /// Connections that waited for readability have become readable since the last look.
-    readable: bool,
-    waker: Waker,
     clock: MonotonicClock,
 }
 
@@ -139,7 +138,7 @@ impl UringBackend {
         let wanted = RingSetup::best(uring.sq_entries, uring.cq_entries);
         let buffers = config.pools.receive.count.min(uring.receive_ring_max);
         let ring = Ring::new(wanted, slots as u32, buffers)?;
-        let lending = Lending::new(ring.receive_capacity());
+        let lent_max = ring.receive_capacity();
         // Old kernels have no such bound; theirs is RLIMIT_NPROC.
         let _ = ring.limit_workers(uring.kernel_workers_max);
         Ok(UringBackend {
@@ -149,18 +148,11 @@ impl UringBackend {
             connections_max: config.connections_max,
             batch_max: config.batch_max,
             todo: Fifo::with_capacity(slots),
-            starved: Starved::new(slots),
             accepts: Accepts::new(usize::from(uring.accepts_in_flight).max(1)),
             sends: Sends::new(slots),
-            sweep: Sweep::new(config.idle_demote),
-            suspects: Suspects::new(slots),
-            lending,
-            relent: false,
-            watching: false,
-            shares_thread: false,
+            receives: Receives::new(slots, lent_max, config.idle_demote),
+            wake: Wake { waker: Waker::event_fd()?, watching: false, shares_thread: false },
             overflowing: false,
-            readable: false,
-            waker: Waker::event_fd()?,
             clock: MonotonicClock::start(),
         })
     }
@@ -203,11 +195,11 @@ impl UringBackend {
 
     /// Queues what is to be submitted. What finds no room stays for the next turn.
     fn submit_todo(&mut self) {
-        if !self.watching && self.ring.reserve(1) {
-            if let Some(fd) = self.waker.as_fd() {
+        if !self.wake.watching && self.ring.reserve(1) {
+            if let Some(fd) = self.wake.waker.as_fd() {
                 self.ring.watch(fd, ConnectionId::new(0, 0));
             }
-            self.watching = true;
+            self.wake.watching = true;
         }
         while let Some(id) = self.todo.front().copied() {
             if !self.ring.reserve(SUBMISSIONS_PER_CONNECTION) || self.sends.is_full() {
@@ -260,7 +252,7 @@ impl UringBackend {
     fn has_work_left(&mut self) -> bool {
         !self.common.notices.is_empty()
             || !self.todo.is_empty()
-            || !self.watching
+            || !self.wake.watching
             || self.sends.is_awaited()
             || self.accepts_have_work()
             || self.overflowing
@@ -273,9 +265,9 @@ impl UringBackend {
             return Duration::ZERO;
         }
         debug_assert!(self.nothing_may_leave(), "the ring is about to wait over something that may leave");
-        let wait = self.suspects.allow(self.clock.now(), self.common.discards.allow(wait));
+        let wait = self.receives.suspects.allow(self.clock.now(), self.common.discards.allow(wait));
         match () {
-            () if !self.starved.line.is_empty() => wait.min(BUFFER_REST),
+            () if !self.receives.starved.line.is_empty() => wait.min(BUFFER_REST),
             () if self.accepts.is_resting() => wait.min(ACCEPT_REST),
             () => wait,
         }
@@ -299,12 +291,12 @@ impl UringBackend {
     }
 
     fn enter(&mut self, wait: Duration) -> io::Result<()> {
-        if std::mem::take(&mut self.relent) {
+        if std::mem::take(&mut self.receives.relent) {
             self.ring.publish();
         }
         match wait.is_zero() {
             // The turns of a shared thread have many causes, and most of them are not the kernel's.
-            true if self.shares_thread && !self.ring.has_errand() => {
+            true if self.wake.shares_thread && !self.ring.has_errand() => {
                 self.confirm_sends(); // what was consumed to make room for more may be certain
                 return Ok(());
             }
@@ -321,7 +313,7 @@ impl UringBackend {
     /// Receives from connections that have just become readable: their bytes are there, and the
     /// owner need not turn in between.
     fn receive_at_once(&mut self, batch: &mut Completions) -> io::Result<()> {
-        if std::mem::take(&mut self.readable) && !batch.is_full() {
+        if std::mem::take(&mut self.receives.readable) && !batch.is_full() {
             self.submit_todo();
             self.enter(Duration::ZERO)?;
             self.reap(batch);
@@ -348,8 +340,9 @@ impl UringBackend {
             tag::CLOSE => self.note_close(event),
             tag::SHUTDOWN => self.note_shutdown(event),
             tag::LOOK => self.note_look(event),
-            tag::WAKER => self.watching = event.more, // having ended the wait is all else it does
-            _ => {}                                   // a cancellation that came too late
+            // Having ended the wait is all else that the waker does.
+            tag::WAKER => self.wake.watching = event.more,
+            _ => {} // a cancellation that came too late
         }
     }
 }
@@ -367,11 +360,11 @@ impl Backend for UringBackend {
     }
 
     fn set_accepting(&mut self, accepting: bool) {
-        self.set_accepts(accepting);
+        self.accepts.set_accepting(accepting);
     }
 
     fn close_listeners(&mut self) {
-        self.begin_closing_listeners();
+        self.accepts.begin_closing();
     }
 
     fn connect(
@@ -429,11 +422,11 @@ impl Backend for UringBackend {
             return; // the kernel may be writing to what it was lent
         }
         self.todo.trim();
-        self.starved.line.trim();
+        self.receives.starved.line.trim();
         self.sends.trim();
-        self.suspects.trim();
+        self.receives.suspects.trim();
         self.ring.trim();
-        self.lending = Lending::new(self.ring.receive_capacity());
+        self.receives.lending = Lending::new(self.ring.receive_capacity());
         self.common.trim();
         self.renew_table();
     }
@@ -444,7 +437,7 @@ impl Backend for UringBackend {
     }
 
     fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.wake.waker.clone()
     }
 
     fn now(&self) -> Timestamp {
@@ -470,7 +463,7 @@ impl Introspect for UringBackend {
     }
 
     fn is_full(&self) -> bool {
-        self.is_accepting() && self.live_count() >= self.connections_max
+        self.accepts.accepting && self.live_count() >= self.connections_max
     }
 
     fn index_bound(&self) -> usize {
@@ -485,9 +478,9 @@ impl Introspect for UringBackend {
 impl SharesThread for UringBackend {
     fn join_wait(&mut self, slot: WaitSlot) -> io::Result<()> {
         self.ring.register_eventfd(slot.as_fd())?;
-        self.waker = Waker::slot(slot);
-        self.watching = true; // by the ring group
-        self.shares_thread = true;
+        self.wake.waker = Waker::slot(slot);
+        self.wake.watching = true; // by the ring group
+        self.wake.shares_thread = true;
         Ok(())
     }
 

@@ -32,102 +32,20 @@
 
 use super::UringBackend;
 use super::slot::{Idling, Slot, Suspicion, Todo};
-use crate::fifo::Fifo;
 use crate::lifecycle::State;
 use crate::sys::uring::{Event, tag};
-use crate::{CloseReason, Completion, Completions, ConnectionId, Timestamp};
+use crate::{CloseReason, Completion, Completions, ConnectionId};
 use std::io;
-use std::time::Duration;
-
-/// At most so many slots are looked at by one turn of the idle sweep.
-const SWEEP_MAX: u128 = 1024;
-
-/// A connection is looked at so long after its last bytes, at most twice that.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// At most so many connections are looked at in one poll.
 const LOOKS_MAX: usize = 1024;
-
-/// Connections that found no buffer.
-pub(super) struct Starved {
-    /// They stand in line for one.
-    pub(super) line: Fifo<ConnectionId>,
-    /// None of them could be fed at the last look.
-    is_dry: bool,
-}
-
-impl Starved {
-    pub(super) fn new(connections: usize) -> Starved {
-        Starved { line: Fifo::with_capacity(2 * connections), is_dry: false }
-    }
-}
-
-/// Connections that have received and whose end may have been missed: those listed since the last
-/// exchange, and those before.
-pub(super) struct Suspects {
-    young: Vec<ConnectionId>,
-    old: Vec<ConnectionId>,
-    /// When the lists were exchanged.
-    exchanged: Timestamp,
-}
-
-impl Suspects {
-    pub(super) fn new(connections: usize) -> Suspects {
-        let list = || Vec::with_capacity(connections);
-        Suspects { young: list(), old: list(), exchanged: Timestamp::ZERO }
-    }
-
-    /// Returns the memory of the lists to the system, as far as they are not in use.
-    pub(super) fn trim(&mut self) {
-        crate::release_spare(&mut self.young);
-        crate::release_spare(&mut self.old);
-    }
-
-    /// How long the next poll may wait at `now`, at most `wait`.
-    pub(super) fn allow(&self, now: Timestamp, wait: Duration) -> Duration {
-        match (self.old.is_empty(), self.young.is_empty()) {
-            (false, _) => Duration::ZERO,
-            (true, false) => wait.min((self.exchanged + LOOK_AFTER).since(now)),
-            (true, true) => wait,
-        }
-    }
-}
-
-/// The clock hand that finds idle connections: it passes every slot once in `period`, and a
-/// connection that has not received between two passes is idle.
-pub(super) struct Sweep {
-    period: Option<Duration>,
-    hand: usize,
-    /// When the hand reached its place.
-    at: Timestamp,
-}
-
-impl Sweep {
-    pub(super) fn new(period: Option<Duration>) -> Sweep {
-        Sweep { period: period.filter(|period| !period.is_zero()), hand: 0, at: Timestamp::ZERO }
-    }
-
-    /// How many slots of `count` the hand passes between its last move and `now`.
-    fn advance(&mut self, period: Duration, now: Timestamp, count: usize) -> usize {
-        let elapsed = now.since(self.at).as_nanos();
-        let steps = elapsed * count as u128 / period.as_nanos();
-        if steps > SWEEP_MAX.min(count as u128) {
-            self.at = now; // late: it slows down instead of jumping
-            return SWEEP_MAX.min(count as u128) as usize;
-        }
-        if steps > 0 {
-            self.at = self.at + Duration::from_nanos((steps * period.as_nanos() / count as u128) as u64);
-        }
-        steps as usize
-    }
-}
 
 impl UringBackend {
     /// Begins the first wait of an accepted connection. Where quiet connections wait in the cheaper
     /// way, it begins there: a multishot receive, armed for a login and cancelled when the
     /// connection falls quiet after it, costs more than the login's own receive.
     pub(super) fn begin_receiving(&mut self, id: ConnectionId) {
-        if self.sweep.period.is_none() {
+        if self.receives.sweep.period.is_none() {
             return self.mark(id, Todo::RECEIVE);
         }
         if let Some(slot) = self.common.table.get_mut(id) {
@@ -140,13 +58,13 @@ impl UringBackend {
     /// Lends the kernel the buffers that it should have and does not have.
     pub(super) fn replenish(&mut self) {
         let left = self.ring.lent_count();
-        self.lending.review(left, self.ring.waiting());
-        while self.ring.lent_count() < self.lending.wanted() {
+        self.receives.lending.review(left, self.ring.waiting());
+        while self.ring.lent_count() < self.receives.lending.wanted() {
             let Some(buffer) = self.common.pools.take_to_lend() else { break };
             self.ring.lend(buffer);
         }
         let lent = self.ring.lent_count();
-        self.lending.replenished(lent);
+        self.receives.lending.replenished(lent);
         if lent > left {
             self.ring.publish();
         }
@@ -155,16 +73,16 @@ impl UringBackend {
 
     /// Resumes as many starved connections as there are buffers for.
     pub(super) fn feed_starved(&mut self) {
-        let count = self.starved.line.len().min(self.ring.lent_count());
+        let count = self.receives.starved.line.len().min(self.ring.lent_count());
         // Those that have had a buffer and stand in line again find none without a receive that
         // fails.
-        let is_dry = count == 0 && !self.starved.line.is_empty();
-        if is_dry && !self.starved.is_dry && self.common.pools.receive_starved() {
+        let is_dry = count == 0 && !self.receives.starved.line.is_empty();
+        if is_dry && !self.receives.starved.is_dry && self.common.pools.receive_starved() {
             self.common.counters.receive_pauses += 1;
         }
-        self.starved.is_dry = is_dry;
+        self.receives.starved.is_dry = is_dry;
         for _ in 0..count {
-            let Some(id) = self.starved.line.pop_front() else { return };
+            let Some(id) = self.receives.starved.line.pop_front() else { return };
             self.rearm(id);
         }
     }
@@ -182,7 +100,7 @@ impl UringBackend {
             self.common.counters.receive_pauses += 1;
         } else {
             self.common.counters.lend_shortages += 1;
-            self.lending.grow();
+            self.receives.lending.grow();
         }
         if let Some(slot) = self.common.table.get_mut(id)
             && !matches!(slot.idling, Idling::Stopped | Idling::Sampling)
@@ -193,11 +111,11 @@ impl UringBackend {
     }
 
     fn push_starved(&mut self, id: ConnectionId) {
-        if self.starved.line.len() == self.starved.line.capacity() {
+        if self.receives.starved.line.len() == self.receives.starved.line.capacity() {
             // Connections that closed while starved left their ids in the list.
-            self.starved.line.retain(|id| self.common.table.get(*id).is_some());
+            self.receives.starved.line.retain(|id| self.common.table.get(*id).is_some());
         }
-        self.starved.line.push_back(id);
+        self.receives.starved.line.push_back(id);
     }
 
     pub(super) fn note_received(&mut self, event: Event, batch: &mut Completions) {
@@ -220,11 +138,8 @@ impl UringBackend {
                 match slot.suspicion {
                     // The wait for readability that follows reports ends, too.
                     _ if sampled => {}
-                    // Connections that closed while listed left their ids in the list; if those
-                    // ever fill it, this one is not listed.
-                    Suspicion::None if self.suspects.young.len() < self.suspects.young.capacity() => {
-                        slot.suspicion = Suspicion::Listed;
-                        self.suspects.young.push(connection);
+                    Suspicion::None if self.receives.suspects.list(connection) => {
+                        slot.suspicion = Suspicion::Listed
                     }
                     Suspicion::None => {}
                     Suspicion::Listed => slot.suspicion = Suspicion::Renewed,
@@ -286,7 +201,7 @@ impl UringBackend {
     fn relend(&mut self, event: Event) {
         if let Some(id) = event.buffer {
             self.ring.relend(id);
-            self.relent = true;
+            self.receives.relent = true;
         }
     }
 
@@ -295,7 +210,7 @@ impl UringBackend {
     /// that goes on by itself would take the buffers that the others wait for.
     fn receive_stopped(&mut self, id: ConnectionId) {
         let is_fed = |slot: &Slot| slot.idling == Idling::Starved && slot.life.state == State::Open;
-        if !self.starved.line.is_empty() && self.common.table.get(id).is_some_and(is_fed) {
+        if !self.receives.starved.line.is_empty() && self.common.table.get(id).is_some_and(is_fed) {
             return self.push_starved(id);
         }
         if let Some(slot) = self.common.table.get_mut(id).filter(|slot| slot.idling != Idling::Stopped) {
@@ -335,24 +250,13 @@ impl UringBackend {
 
     /// Looks at connections that have been quiet for a moment since they received.
     pub(super) fn look_at_suspects(&mut self) {
-        if self.suspects.old.is_empty() {
-            if self.suspects.young.is_empty() {
-                return;
-            }
-            let now = self.clock.now();
-            if now < self.suspects.exchanged + LOOK_AFTER {
-                return;
-            }
-            self.suspects.exchanged = now;
-            std::mem::swap(&mut self.suspects.young, &mut self.suspects.old);
-        }
+        self.receives.suspects.exchange(|| self.clock.now());
         for _ in 0..LOOKS_MAX {
-            let Some(id) = self.suspects.old.pop() else { return };
+            let Some(id) = self.receives.suspects.pop() else { return };
             let Some(slot) = self.common.table.get_mut(id) else { continue };
             let again = std::mem::replace(&mut slot.suspicion, Suspicion::None) == Suspicion::Renewed;
-            if again && self.suspects.young.len() < self.suspects.young.capacity() {
+            if again && self.receives.suspects.list(id) {
                 slot.suspicion = Suspicion::Listed;
-                self.suspects.young.push(id);
                 continue;
             }
             if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) {
@@ -385,15 +289,15 @@ impl UringBackend {
 
     /// Moves the clock hand on.
     pub(super) fn sweep_idle(&mut self) {
-        let Some(period) = self.sweep.period else { return };
+        let Some(period) = self.receives.sweep.period else { return };
         let count = self.common.table.high_water();
         if count == 0 {
             return;
         }
         let now = self.clock.now();
-        for _ in 0..self.sweep.advance(period, now, count) {
-            self.sweep.hand = (self.sweep.hand + 1) % count;
-            if let Some(id) = self.common.table.id_at(self.sweep.hand) {
+        for _ in 0..self.receives.sweep.advance(period, now, count) {
+            self.receives.sweep.hand = (self.receives.sweep.hand + 1) % count;
+            if let Some(id) = self.common.table.id_at(self.receives.sweep.hand) {
                 self.sweep_one(id);
             }
         }
@@ -446,7 +350,7 @@ impl UringBackend {
                 slot.idling = Idling::Promoting;
                 self.common.counters.promotions += 1;
             }
-            self.readable = true;
+            self.receives.readable = true;
             self.mark(event.id, Todo::RECEIVE);
         }
         self.report_end_if_last(event.id);

@@ -36,70 +36,9 @@
 use super::UringBackend;
 use super::receive::reason_of;
 use super::slot::Todo;
+use crate::ConnectionId;
 use crate::lifecycle::{Emptied, State};
 use crate::sys::uring::{Event, tag};
-use crate::{ConnectionId, SendStoreLevel};
-
-#[derive(Clone, Copy)]
-pub(crate) struct Sent {
-    id: ConnectionId,
-    serial: u32,
-}
-
-/// Sends between submission and confirmation. See the module's text.
-pub(super) struct Sends {
-    fresh: Vec<Sent>,
-    confirming: Vec<Sent>,
-    /// The number of completions reaped, in all, at which those in `confirming` are certain.
-    mark: u64,
-    serial: u32,
-    /// Something follows once the sends in the lists are confirmed. The ring must not wait until
-    /// then.
-    awaited: bool,
-}
-
-impl Sends {
-    pub(super) fn new(connections: usize) -> Sends {
-        Sends {
-            fresh: Vec::with_capacity(2 * connections),
-            confirming: Vec::with_capacity(2 * connections),
-            mark: 0,
-            serial: 0,
-            awaited: false,
-        }
-    }
-
-    /// Begins the next round of submissions. Sends of earlier rounds must be confirmed before the
-    /// ring may wait: the owner has had a turn since, and any of their connections may have more to
-    /// send.
-    pub(super) fn begin_round(&mut self) {
-        self.awaited = !self.fresh.is_empty() || !self.confirming.is_empty();
-    }
-
-    /// Whether the ring must not wait, because something is to follow a send that is not confirmed.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.awaited
-    }
-
-    /// How many sends are tracked, and how many there may be.
-    pub(super) fn level(&self) -> SendStoreLevel {
-        SendStoreLevel {
-            used: self.fresh.len() + self.confirming.len(),
-            max: self.fresh.capacity() + self.confirming.capacity(),
-        }
-    }
-
-    /// Returns the memory of the lists to the system, as far as they are not in use.
-    pub(super) fn trim(&mut self) {
-        crate::release_spare(&mut self.fresh);
-        crate::release_spare(&mut self.confirming);
-    }
-
-    /// Whether no further send can be tracked before the next confirmation.
-    pub(super) fn is_full(&self) -> bool {
-        self.fresh.len() == self.fresh.capacity()
-    }
-}
 
 impl UringBackend {
     /// Submits the front of a connection's queue.
@@ -109,7 +48,7 @@ impl UringBackend {
             return; // what ends the wait marks the connection again
         }
         if slot.offered > 0 {
-            self.sends.awaited = true; // its confirmation marks the connection again
+            self.sends.await_confirmation(); // its confirmation marks the connection again
             return;
         }
         let pieces = &self.common.pieces;
@@ -121,12 +60,11 @@ impl UringBackend {
             }
             Some(_) => self.ring.send_all(id, pieces.iter(slot.life.queue.list())),
         };
-        self.sends.serial = self.sends.serial.wrapping_add(1);
-        slot.serial = self.sends.serial;
+        slot.serial = self.sends.track(id);
         slot.offered = offered as u32;
-        self.sends.awaited |=
-            slot.life.state != State::Open || slot.life.is_waiting() || offered < slot.life.queue.bytes();
-        self.sends.fresh.push(Sent { id, serial: slot.serial });
+        if slot.life.state != State::Open || slot.life.is_waiting() || offered < slot.life.queue.bytes() {
+            self.sends.await_confirmation();
+        }
         self.common.counters.sends += 1;
     }
 
@@ -135,27 +73,25 @@ impl UringBackend {
     /// were reaped.
     pub(super) fn confirm_sends(&mut self) {
         loop {
-            if !self.sends.confirming.is_empty() {
-                if self.ring.reaped() < self.sends.mark {
+            if let Some(mark) = self.sends.certain_at() {
+                if self.ring.reaped() < mark {
                     return;
                 }
                 self.complete_confirmed();
             }
-            if self.sends.fresh.is_empty() {
-                self.sends.awaited = false;
-                return;
+            if !self.sends.has_fresh() {
+                return self.sends.all_confirmed();
             }
             if self.ring.is_overflowing() || !self.ring.all_submitted() {
                 return;
             }
-            std::mem::swap(&mut self.sends.fresh, &mut self.sends.confirming);
-            self.sends.mark = self.ring.reaped() + self.ring.waiting() as u64;
+            self.sends.begin_confirming(self.ring.reaped() + self.ring.waiting() as u64);
         }
     }
 
     /// Completes the sends in `confirming`, whose failures would have been seen.
     fn complete_confirmed(&mut self) {
-        while let Some(sent) = self.sends.confirming.pop() {
+        while let Some(sent) = self.sends.pop_certain() {
             let Some(slot) = self.common.table.get_mut(sent.id) else { continue };
             if slot.serial != sent.serial || slot.offered == 0 || slot.life.state.is_over() {
                 continue;
