@@ -9,8 +9,8 @@
 
 use super::backend::BackendKind;
 use super::config::Config;
-use super::limits::SystemLimits;
 use super::problem::Problems;
+use super::system::SystemLimits;
 use super::units::grouped;
 use super::values::Values;
 use gateway_core::address::WORKERS_MAX;

@@ -31,7 +31,6 @@ mod dubious;
 pub mod files;
 pub mod fuzzing;
 mod guarantee;
-mod limits;
 mod load;
 pub mod memory;
 mod nearest;
@@ -42,6 +41,7 @@ mod print;
 mod problem;
 pub mod schema;
 mod source;
+mod system;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -57,13 +57,13 @@ pub use config::{
     MemoryConfig, Secret,
 };
 pub use dpdk::{CardWork, DpdkConfig, OwnAddress, is_pci};
-pub use limits::SystemLimits;
 pub use nearest::nearest;
 pub use plan::{MemoryEntry, MemoryPlan, Plan, Reserves};
 pub use pools::{blocks, largest_block};
 pub use print::{effective, schema as schema_text};
 pub use problem::{Origin, Problem, Problems};
 pub use source::{FILE_SIZE_MAX, Sources};
+pub use system::SystemLimits;
 pub use units::{bytes_text, grouped};
 pub use unknown::meant_section;
 pub use value::{Kind, Value};
