@@ -34,14 +34,26 @@ impl OperationClass {
     /// The class of an operation.
     #[inline]
     pub const fn of(operation: Operation) -> OperationClass {
-        match operation.0 {
-            2 | 3 => OperationClass::Heartbeat,
-            7 | 8 => OperationClass::Auth,
-            4 | 5 | 100 | 101 | 103 => OperationClass::Send,
-            12 | 13 | 104..=107 => OperationClass::Room,
-            14..=17 => OperationClass::Subscribe,
-            9 | 102 => OperationClass::Push,
-            110..=112 => OperationClass::Notice,
+        match operation {
+            Operation::HEARTBEAT | Operation::HEARTBEAT_REPLY => OperationClass::Heartbeat,
+            Operation::AUTH | Operation::AUTH_REPLY => OperationClass::Auth,
+            Operation::SEND_MESSAGE
+            | Operation::SEND_MESSAGE_REPLY
+            | Operation::PUBLISH
+            | Operation::PUBLISH_REPLY
+            | Operation::DELIVER_ACK => OperationClass::Send,
+            Operation::CHANGE_ROOM
+            | Operation::CHANGE_ROOM_REPLY
+            | Operation::JOIN
+            | Operation::JOIN_REPLY
+            | Operation::LEAVE
+            | Operation::LEAVE_REPLY => OperationClass::Room,
+            Operation::SUBSCRIBE
+            | Operation::SUBSCRIBE_REPLY
+            | Operation::UNSUBSCRIBE
+            | Operation::UNSUBSCRIBE_REPLY => OperationClass::Subscribe,
+            Operation::RAW | Operation::DELIVER => OperationClass::Push,
+            Operation::RECONNECT | Operation::CLOSED | Operation::ERROR => OperationClass::Notice,
             _ => OperationClass::Application,
         }
     }
@@ -434,3 +446,28 @@ backend_metrics!(
     promotions,
     renewals,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[test]
+    fn every_operation_of_the_protocol_is_counted_in_a_class_of_the_protocol() {
+        let mut classes = BTreeMap::new();
+        for operation in Operation::ALL {
+            let class = OperationClass::of(*operation);
+            assert_ne!(class, OperationClass::Application, "{operation} is counted as an application's");
+            let of_label = *classes.entry(operation.label()).or_insert(class);
+            assert_eq!(of_label, class, "{operation}: a request and its reply are counted apart");
+        }
+        assert_eq!(OperationClass::of(Operation(1000)), OperationClass::Application);
+    }
+
+    #[test]
+    fn classes_are_indexed_by_their_number_and_have_labels_of_their_own() {
+        let labels: BTreeSet<_> = OperationClass::ALL.iter().map(|class| class.label()).collect();
+        assert_eq!(labels.len(), OperationClass::ALL.len());
+        assert!(OperationClass::ALL.iter().enumerate().all(|(index, class)| *class as usize == index));
+    }
+}

@@ -6,62 +6,81 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Operation(pub i32);
 
-#[rustfmt::skip]
-impl Operation {
-    /// Client: still here. Empty body.
-    pub const HEARTBEAT: Self = Self(2);
-    /// Body: [`crate::body::HeartbeatReply`].
-    pub const HEARTBEAT_REPLY: Self = Self(3);
-    /// Client message to a user or a room. Body: [`crate::body::SendMessage`].
-    pub const SEND_MESSAGE: Self = Self(4);
-    /// Body: [`crate::body::SendMessageReply`].
-    pub const SEND_MESSAGE_REPLY: Self = Self(5);
-    /// The first frame of a connection. Body: the JSON of `auth`.
-    pub const AUTH: Self = Self(7);
-    /// Success; the body is empty, as goim's clients expect.
-    pub const AUTH_REPLY: Self = Self(8);
-    /// Server: an envelope with a body of whole frames.
-    pub const RAW: Self = Self(9);
-    /// Body: [`crate::body::ChangeRoom`].
-    pub const CHANGE_ROOM: Self = Self(12);
-    /// Body: the request's, echoed.
-    pub const CHANGE_ROOM_REPLY: Self = Self(13);
-    /// Push operations to accept. Body: [`crate::body::OperationList`].
-    pub const SUBSCRIBE: Self = Self(14);
-    /// Empty body.
-    pub const SUBSCRIBE_REPLY: Self = Self(15);
-    /// Push operations to accept no longer. Body: [`crate::body::OperationList`].
-    pub const UNSUBSCRIBE: Self = Self(16);
-    /// Empty body.
-    pub const UNSUBSCRIBE_REPLY: Self = Self(17);
-    /// Idempotent message. Body: [`crate::body::Publish`].
-    pub const PUBLISH: Self = Self(100);
-    /// Body: [`crate::body::PublishReply`].
-    pub const PUBLISH_REPLY: Self = Self(101);
-    /// Server: a published message. Body: [`crate::body::Deliver`].
-    pub const DELIVER: Self = Self(102);
-    /// Client: how far it holds a stream. Body: [`crate::body::DeliverAck`].
-    pub const DELIVER_ACK: Self = Self(103);
-    /// Join a further room. Body: [`crate::body::Join`].
-    pub const JOIN: Self = Self(104);
-    /// Body: [`crate::body::JoinReply`].
-    pub const JOIN_REPLY: Self = Self(105);
-    /// Leave a joined room. Body: [`crate::body::Leave`].
-    pub const LEAVE: Self = Self(106);
-    /// Body: [`crate::body::LeaveReply`].
-    pub const LEAVE_REPLY: Self = Self(107);
-    /// Server: come back later. Body: [`crate::body::Reconnect`].
-    pub const RECONNECT: Self = Self(110);
-    /// Server: the last frame. Body: [`crate::body::Closed`].
-    pub const CLOSED: Self = Self(111);
-    /// Server: a request was refused. Body: [`crate::body::Error`].
-    pub const ERROR: Self = Self(112);
+/// The protocol's own operations: one row each, so that none is without a metric label.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $label:literal;)*) => {
+        impl Operation {
+            $($(#[$doc])* pub const $name: Self = Self($number);)*
 
-    /// The lowest operation that a push may carry.
-    pub const PUSH_MIN: Self = Self(1000);
+            /// The protocol's own operations, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The metric label of one of [`Operation::ALL`].
+            const fn own_label(self) -> Option<&'static str> {
+                match self.0 {
+                    $($number => Some($label),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Client: still here. Empty body.
+    HEARTBEAT = 2, "heartbeat";
+    /// Body: [`crate::body::HeartbeatReply`].
+    HEARTBEAT_REPLY = 3, "heartbeat";
+    /// Client message to a user or a room. Body: [`crate::body::SendMessage`].
+    SEND_MESSAGE = 4, "send_message";
+    /// Body: [`crate::body::SendMessageReply`].
+    SEND_MESSAGE_REPLY = 5, "send_message";
+    /// The first frame of a connection. Body: the JSON of `auth`.
+    AUTH = 7, "auth";
+    /// Success; the body is empty, as goim's clients expect.
+    AUTH_REPLY = 8, "auth";
+    /// Server: an envelope with a body of whole frames.
+    RAW = 9, "raw";
+    /// Body: [`crate::body::ChangeRoom`].
+    CHANGE_ROOM = 12, "change_room";
+    /// Body: the request's, echoed.
+    CHANGE_ROOM_REPLY = 13, "change_room";
+    /// Push operations to accept. Body: [`crate::body::OperationList`].
+    SUBSCRIBE = 14, "subscribe";
+    /// Empty body.
+    SUBSCRIBE_REPLY = 15, "subscribe";
+    /// Push operations to accept no longer. Body: [`crate::body::OperationList`].
+    UNSUBSCRIBE = 16, "unsubscribe";
+    /// Empty body.
+    UNSUBSCRIBE_REPLY = 17, "unsubscribe";
+    /// Idempotent message. Body: [`crate::body::Publish`].
+    PUBLISH = 100, "publish";
+    /// Body: [`crate::body::PublishReply`].
+    PUBLISH_REPLY = 101, "publish";
+    /// Server: a published message. Body: [`crate::body::Deliver`].
+    DELIVER = 102, "deliver";
+    /// Client: how far it holds a stream. Body: [`crate::body::DeliverAck`].
+    DELIVER_ACK = 103, "deliver_ack";
+    /// Join a further room. Body: [`crate::body::Join`].
+    JOIN = 104, "join";
+    /// Body: [`crate::body::JoinReply`].
+    JOIN_REPLY = 105, "join";
+    /// Leave a joined room. Body: [`crate::body::Leave`].
+    LEAVE = 106, "leave";
+    /// Body: [`crate::body::LeaveReply`].
+    LEAVE_REPLY = 107, "leave";
+    /// Server: come back later. Body: [`crate::body::Reconnect`].
+    RECONNECT = 110, "notice";
+    /// Server: the last frame. Body: [`crate::body::Closed`].
+    CLOSED = 111, "notice";
+    /// Server: a request was refused. Body: [`crate::body::Error`].
+    ERROR = 112, "notice";
 }
 
 impl Operation {
+    /// The lowest operation that a push may carry.
+    pub const PUSH_MIN: Self = Self(1000);
+
     /// Whether a client's frame goes to the services behind the gateway: neither goim's own (0–17)
     /// nor an extension (100–199). Negative operations mean nothing and are not passed on.
     #[must_use]
@@ -86,23 +105,11 @@ impl Operation {
     /// The metric label: one of a small closed set, whatever the value.
     #[must_use]
     pub const fn label(self) -> &'static str {
-        match self.0 {
-            2 | 3 => "heartbeat",
-            4 | 5 => "send_message",
-            7 | 8 => "auth",
-            9 => "raw",
-            12 | 13 => "change_room",
-            14 | 15 => "subscribe",
-            16 | 17 => "unsubscribe",
-            100 | 101 => "publish",
-            102 => "deliver",
-            103 => "deliver_ack",
-            104 | 105 => "join",
-            106 | 107 => "leave",
-            110..=112 => "notice",
-            1000.. => "push",
-            _ if self.is_application() => "application",
-            _ => "reserved",
+        match self.own_label() {
+            Some(label) => label,
+            None if self.is_push() => "push",
+            None if self.is_application() => "application",
+            None => "reserved",
         }
     }
 }

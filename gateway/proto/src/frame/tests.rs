@@ -102,6 +102,8 @@ fn operations_have_classes() {
     let labels: BTreeSet<_> = (-5..2000).map(|op| Operation(op).label()).collect();
     assert_eq!(labels.len(), 16);
     assert_eq!(Operation(1000).to_string(), "1000 (push)");
+    assert!(Operation::ALL.is_sorted() && Operation::ALL.iter().all(|op| !op.is_application()));
+    assert_eq!((Operation(6).label(), Operation(108).label()), ("reserved", "reserved"));
 }
 
 #[test]
