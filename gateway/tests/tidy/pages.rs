@@ -128,3 +128,101 @@ fn links_between_pages_lead_somewhere() {
     assert!(count > 200, "only {count} links are seen");
     complain(&problems);
 }
+
+/// Files and folders of the repository, by path.
+fn paths() -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if matches!(name.as_str(), "target" | "node_modules" | ".git" | ".cache") {
+                continue;
+            }
+            paths.insert(path.strip_prefix(root()).unwrap().to_string_lossy().into_owned());
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    paths
+}
+
+/// `a/{b,c}` is `a/b` and `a/c`.
+fn alternatives(path: &str) -> Vec<String> {
+    let braces = path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
+    let Some((before, (choices, after))) = braces else { return vec![path.to_owned()] };
+    choices.split(',').flat_map(|one| alternatives(&format!("{before}{}{after}", one.trim()))).collect()
+}
+
+/// Code in lines of a page.
+fn code_spans(page: &str) -> impl Iterator<Item = &str> {
+    let fences = page.split("\n```").enumerate().filter(|(index, _)| index % 2 == 0);
+    fences.flat_map(|(_, part)| part.split('`').skip(1).step_by(2))
+}
+
+/// Whether code in a line of a page is meant as a path: of a folder, or of a file by its ending.
+fn is_path(span: &str) -> bool {
+    let ends = [".rs", ".sh", ".py", ".toml", ".yml", ".md"];
+    let is_plain = |c: char| c.is_alphanumeric() || "_./{},- ".contains(c);
+    let is_named = span.contains('/') || ends.iter().any(|end| span.ends_with(end));
+    is_named && span.chars().all(is_plain) && !span.starts_with('/')
+}
+
+/// The module at `path` of a folder: a file, a folder, or both.
+fn names_module(paths: &BTreeSet<String>, folder: &str, path: &str) -> bool {
+    let path = format!("{folder}{}", path.trim_end_matches('/'));
+    paths.contains(&path) || paths.contains(&format!("{path}.rs"))
+}
+
+#[test]
+fn paths_in_the_architecture_exist() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (present, _) = page.split_once("\n## Where later features go").unwrap();
+    let paths = paths();
+    // A path is given from the top, from a crate's sources, or from the folder of its line.
+    let exists = |path: &str| {
+        let path = path.trim_end_matches('/');
+        let forms = [path.to_owned(), format!("{path}.rs")];
+        forms.iter().any(|form| {
+            paths.contains(form) || paths.iter().any(|known| known.ends_with(&format!("/{form}")))
+        })
+    };
+    let spans: Vec<&str> = code_spans(present).filter(|span| is_path(span)).collect();
+    assert!(spans.len() > 100, "only {} paths are seen", spans.len());
+    let missing =
+        spans.into_iter().flat_map(alternatives).filter(|path| !exists(path)).collect::<BTreeSet<_>>();
+    complain(&missing.iter().map(|path| format!("ARCHITECTURE.md: {path}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_tables_of_modules_name_modules_of_their_crate() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    // The rows of "Crates": the crate, its folder, what it is.
+    let crates: BTreeMap<&str, &str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.matches('`').count() >= 4)
+        .map(|line| line.split('`').collect::<Vec<_>>())
+        .filter(|row| row[2] == " | " && row[3].ends_with('/'))
+        .map(|row| (row[1], row[3]))
+        .collect();
+    let (_, modules) = page.split_once("\n## Modules\n").unwrap();
+    let (modules, _) = modules.split_once("\n## ").unwrap();
+    let paths = paths();
+    let (mut problems, mut count) = (vec![], 0);
+    for section in modules.split("\n### ").skip(1) {
+        let name = section.lines().next().unwrap();
+        let source = format!("{}src/", crates[name]);
+        for line in section.lines().filter(|line| line.starts_with("| `")) {
+            let first = line.split(" | ").next().unwrap();
+            for module in first.split('`').skip(1).step_by(2) {
+                count += 1;
+                if !names_module(&paths, &source, module) {
+                    problems.push(format!("ARCHITECTURE.md: {name} has no module {module}"));
+                }
+            }
+        }
+    }
+    assert!(count > 150, "only {count} modules are seen");
+    complain(&problems);
+}
