@@ -134,6 +134,23 @@ impl Checker {
         &self.examples
     }
 
+    /// Names the numbers that never came, of each receiver and slot, of which `sent` went out.
+    pub(crate) fn missing(
+        &self,
+        sent: impl Fn(u32, u16) -> u32,
+        mut each: impl FnMut(u32, u16, std::ops::Range<u32>),
+    ) {
+        self.gaps.remembered().for_each(|(receiver, slot, number)| each(receiver, slot, number..number + 1));
+        for (stream, expected) in self.expected.iter().enumerate().filter(|(_, next)| **next != ABSENT) {
+            let slots = usize::from(self.slots);
+            let (receiver, slot) = ((stream / slots) as u32, (stream % slots) as u16);
+            let sent = sent(receiver, slot);
+            if *expected < sent {
+                each(receiver, slot, *expected..sent);
+            }
+        }
+    }
+
     /// Compares with the end: `audience_of` returns a receiver's audience, `sent` the number of
     /// messages that a slot of an audience sent. Returns the final counts, and how many deliveries
     /// were owed.

@@ -52,6 +52,11 @@ impl Gaps {
         }
     }
 
+    /// The missing numbers, with their receivers and slots, as far as they are remembered.
+    pub(crate) fn remembered(&self) -> impl Iterator<Item = (u32, u16, u32)> {
+        self.open.iter().copied()
+    }
+
     /// How many numbers are missing.
     pub(crate) fn count(&self) -> u64 {
         self.open.len() as u64 + self.forgotten

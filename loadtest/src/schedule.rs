@@ -63,7 +63,7 @@ impl Schedule {
     }
 
     /// The number of operations whose intended time is before `time`.
-    fn due_before(&self, time: u64) -> u64 {
+    pub(crate) fn due_before(&self, time: u64) -> u64 {
         let elapsed = u128::from(time.saturating_sub(self.start)) * u128::from(self.rate.milli);
         u64::try_from(elapsed.div_ceil(1_000_000_000_000)).unwrap_or(u64::MAX)
     }

@@ -30,6 +30,8 @@ pub(crate) enum Stage {
     Joining,
     /// Everything may be sent.
     Ready,
+    /// This side has asked for its close.
+    Leaving,
 }
 
 /// What a protocol remembers of a connection: 20 bytes.

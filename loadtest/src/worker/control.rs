@@ -60,11 +60,15 @@ impl Control {
 
     /// The window of the present stage, once one was started.
     pub(crate) fn window(&self) -> Option<Window> {
-        let stage = self.started.load(Acquire).checked_sub(1)?;
+        Some(self.window_of(self.started.load(Acquire).checked_sub(1)?))
+    }
+
+    /// The window of `stage`, which was started.
+    pub(crate) fn window_of(&self, stage: usize) -> Window {
         let clock = &self.clocks[stage];
         let of = |time: &AtomicU64| time.load(Relaxed);
         let (traffic_start, start, end) = (of(&clock.traffic_start), of(&clock.start), of(&clock.end));
-        Some(Window { stage, traffic_start, start, end })
+        Window { stage, traffic_start, start, end }
     }
 
     /// Starts the stage of `window`, the one after the present.

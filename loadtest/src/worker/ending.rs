@@ -4,6 +4,8 @@ use super::Worker;
 use super::fleet::count;
 use super::stage::Departures;
 use crate::client::{HALF_FRAME, Protocol, Stage};
+use crate::histogram::{record, record_open};
+use crate::plan::Role;
 use netpoll::Backend;
 use std::time::Duration;
 
@@ -40,6 +42,39 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         left > 0 && now < since + CLOSE_PATIENCE
     }
 
+    /// Counts as late as it is what has no answer: heartbeats, and in a closed loop the last
+    /// messages. What a schedule sent is in the report, which knows all of its receivers.
+    fn record_open(&mut self, now: u64) {
+        let window = self.window_as_it_ended();
+        let duty = self.to.duty;
+        let mut beat = |local: u32, number: u32| {
+            let Some(pacemaker) = &self.pacemaker else { return false };
+            let intended = pacemaker.intended(duty.global(local), number);
+            let is_due = window.contains(intended);
+            if is_due {
+                record(&mut self.stats.beats.latency, now.saturating_sub(intended));
+            }
+            intended < window.end
+        };
+        for (local, _, number) in self.counts.beat_gaps.remembered() {
+            beat(local, number);
+        }
+        for (local, connection) in self.fleet.connections.iter().enumerate() {
+            if connection.link.stage == Stage::Ready && duty.role != Role::Slow {
+                // What is due and was not sent is behind what was.
+                let open = (connection.pulse.awaited..).take_while(|number| beat(local as u32, *number));
+                open.for_each(drop);
+            }
+            for flow in self.flows.iter_mut().filter(|_| connection.outstanding > 0) {
+                if !flow.sender_of.is_empty() && window.contains(connection.begun) {
+                    let count = u64::from(connection.outstanding);
+                    let (from, latency) = (connection.begun, &mut flow.recorder.latency);
+                    record_open(latency, (from, from), count, |_| true, now);
+                }
+            }
+        }
+    }
+
     /// Counts what the server has begun or owes, and now never will complete.
     fn count_missing(&mut self) {
         let partials = self.fleet.connections.iter().map(|one| &one.partial);
@@ -55,11 +90,13 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn begin_closing(&mut self, now: u64) {
         self.flows.iter_mut().for_each(|flow| flow.recorder.flush());
+        self.count_missing();
+        self.record_open(now);
         self.turn_page(now);
         self.held.clear();
-        self.count_missing();
         let connections = self.fleet.connections.iter();
-        let unready = connections.filter(|one| one.link.stage != Stage::Ready).filter_map(|one| one.id);
+        let is_settled = |stage| matches!(stage, Stage::Ready | Stage::Leaving);
+        let unready = connections.filter(|one| !is_settled(one.link.stage)).filter_map(|one| one.id);
         unready.for_each(|id| self.backend.close(id));
         self.pushers.iter().filter_map(|pusher| pusher.id).for_each(|id| self.backend.close(id));
         self.departures = Departures::default();

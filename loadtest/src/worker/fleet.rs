@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     /// Messages of the present wave without an answer.
     pub(crate) outstanding: u16,
     pub(crate) attempts: u8,
+    /// It closed by the clock, and is on its way back.
+    pub(crate) takes_turn: bool,
 }
 
 const _: () = assert!(size_of::<Connection>() <= 96);
@@ -114,6 +116,8 @@ pub(crate) enum Aftermath {
     Failed,
     /// It was ready.
     WasReady,
+    /// It was ready, and this side asked for its close.
+    Left,
 }
 
 impl Fleet {
@@ -128,6 +132,7 @@ impl Fleet {
             pulse: Pulse::default(),
             outstanding: 0,
             attempts: 0,
+            takes_turn: false,
         };
         Fleet {
             connections: (0..count).map(connection).collect(),
@@ -283,9 +288,9 @@ impl Fleet {
         connection.outstanding = 0;
         connection.pulse = Pulse::default();
         self.timers.cancel(local as usize);
-        if stage == Stage::Ready {
+        if matches!(stage, Stage::Ready | Stage::Leaving) {
             self.ready_count -= 1;
-            return Aftermath::WasReady;
+            return if stage == Stage::Leaving { Aftermath::Left } else { Aftermath::WasReady };
         }
         self.under_way -= 1;
         let at = match stage {

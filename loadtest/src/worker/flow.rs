@@ -149,6 +149,21 @@ impl Flow {
         Some(self.schedule?.intended_round(sender.next, sender.position))
     }
 
+    /// Ends the flow's stage: what was due and not sent is as late as it is then. In a run that was
+    /// cut short the window ends where it was cut.
+    pub(crate) fn end(&mut self, window: &Window) {
+        let (Some(schedule), Some(from)) = (self.schedule, self.next_due()) else { return };
+        let due = schedule.due_before(window.end);
+        let total = u64::from(self.total_senders);
+        let left = |sender: &Sender| {
+            let rounds = due.saturating_sub(u64::from(sender.position)).div_ceil(total);
+            rounds.saturating_sub(u64::from(sender.next))
+        };
+        let left = self.senders.iter().map(left).sum();
+        let receivers = u64::from(self.plan.audience_size);
+        self.recorder.never_sent(from, window.end, left, receivers, window);
+    }
+
     /// Moves on to the next sender.
     pub(crate) fn advance(&mut self) {
         self.senders[self.cursor].next += 1;

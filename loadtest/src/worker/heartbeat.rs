@@ -51,7 +51,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             let connection = &self.fleet.connections[index];
             match (connection.link.stage, connection.id) {
                 (Stage::Ready, Some(id)) => self.send_heartbeats(index, id, now),
-                (Stage::Closed, _) | (_, None) => {}
+                (Stage::Closed | Stage::Leaving, _) | (_, None) => {}
                 // Not ready in time; the Closed that follows is counted as a failed attempt.
                 (_, Some(id)) => self.backend.close(id),
             }

@@ -11,6 +11,7 @@
 //! allocated for it.
 
 mod answers;
+mod churn;
 pub(crate) mod control;
 mod ending;
 mod fleet;
@@ -24,6 +25,7 @@ mod share;
 mod stage;
 mod together;
 mod traffic;
+mod turns;
 
 pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
@@ -51,6 +53,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::mpsc;
 use std::time::Duration;
+use turns::Turns;
 
 /// The longest sleep of a turn while something waits for room.
 const STALL_WAIT: Duration = Duration::from_millis(1);
@@ -270,7 +273,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let within = if stalled { within.min(STALL_WAIT) } else { within };
         let within = self.fleet.until_expiry(now, within);
         let flows = present().filter(|flow| !flow.stalled).filter_map(Flow::next_due);
-        let due = flows.chain(self.next_churn()).filter(|due| *due < window.end);
+        let due =
+            flows.chain(self.departures.turns.as_ref().and_then(Turns::next)).filter(|due| *due < window.end);
         let due = due.chain(self.fleet.next_due()).min();
         due.map_or(within, |due| within.min(Duration::from_nanos(due.saturating_sub(now))))
     }

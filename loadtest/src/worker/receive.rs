@@ -64,16 +64,9 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn became_ready(&mut self, local: u32, now: u64) {
         let kind = self.stage_kind();
-        let churns = self.to.duty.role == Role::Churn || matches!(kind, StageKind::Churn { .. });
-        if churns && self.window.is_some() {
-            let begun = self.fleet.connections[local as usize].begun;
-            let churn = &mut self.stats.churn;
-            record(&mut churn.latency, now.saturating_sub(begun));
-            churn.completed += 1;
-            churn.measured += u64::from(self.window.is_some_and(|window| window.contains(now)));
-        }
         self.fleet.became_ready(local, now, self.window.is_none() || kind == StageKind::Reconnect);
         self.arm_heartbeat(local, now);
+        self.turn_is_over(local, now);
     }
 
     fn closed(&mut self, local: u32, reason: CloseReason) {
@@ -82,25 +75,27 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let intended = *intended;
         self.stats.beats.void += pulse.under_way();
         // A connection that is left while something is on its way may have any part of it.
-        let left = link.stage == Stage::Ready && reason == CloseReason::Local;
+        let left =
+            link.stage == Stage::Leaving || (link.stage == Stage::Ready && reason == CloseReason::Local);
         if partial.is_some() && !left {
             count(&mut self.counts.violations, HALF_FRAME);
         }
-        if self.fleet.closed(local, reason) == Aftermath::Failed {
-            return;
-        }
-        let (kind, asked) = (self.stage_kind(), reason == CloseReason::Local && self.asked_to_close());
-        if kind == StageKind::Disconnect {
+        let now = self.now();
+        let reopened = match self.fleet.closed(local, reason) {
+            Aftermath::Failed => return,
+            Aftermath::Left => {
+                self.fleet.departed(intended, now);
+                self.fleet.connections[local as usize].takes_turn.then_some(intended)
+            }
+            Aftermath::WasReady => {
+                count(&mut self.fleet.stats.lost, reason.label());
+                (self.to.duty.role == Role::Churn).then_some(now)
+            }
+        };
+        if self.stage_kind() == StageKind::Disconnect {
             self.departures.in_flight = self.departures.in_flight.saturating_sub(1);
         }
-        if asked {
-            self.fleet.departed(intended, self.now());
-        } else {
-            count(&mut self.fleet.stats.lost, reason.label());
-        }
-        if self.to.duty.role == Role::Churn || (asked && matches!(kind, StageKind::Churn { .. })) {
-            self.fleet.reopen(local, intended);
-        }
+        reopened.into_iter().for_each(|intended| self.fleet.reopen(local, intended));
     }
 
     // --- bytes ---
@@ -150,6 +145,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 self.say_hello(local, now)
             }
             (before, Stage::Ready) if before != Stage::Ready => self.became_ready(local, now),
+            (Stage::Ready, Stage::Ready) => self.take_turn(local, now),
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Counts and latencies of one flow on one worker.
 
 use super::control::{Interval, Window};
-use crate::histogram::{fresh, growing, record};
+use crate::histogram::{fresh, growing, record, record_open};
 use crate::schedule::SECOND;
 use hdrhistogram::Histogram;
 use std::sync::mpsc::Sender;
@@ -23,6 +23,8 @@ pub(crate) struct Recorder {
     /// Deliveries, and those that arrived within the window.
     pub(crate) delivered: u64,
     pub(crate) delivered_measured: u64,
+    /// Operations that were due in the window and never sent.
+    pub(crate) never_sent: u64,
     second: Second,
     intervals: Sender<Interval>,
 }
@@ -47,6 +49,7 @@ impl Recorder {
             owed_measured: 0,
             delivered: 0,
             delivered_measured: 0,
+            never_sent: 0,
             second: Second { number: 0, sent: 0, delivered: 0, latency: fresh(2) },
             intervals,
         }
@@ -76,6 +79,15 @@ impl Recorder {
         if window.contains(intended) {
             record(&mut self.latency, latency);
         }
+    }
+
+    /// `count` operations for `receivers` each, intended at even distances in `from..to`, were not
+    /// sent when their stage ended.
+    pub(crate) fn never_sent(&mut self, from: u64, to: u64, count: u64, receivers: u64, window: &Window) {
+        self.never_sent += count;
+        let within = |intended| window.contains(intended);
+        record_open(&mut self.latency, (from, to), count * receivers, within, window.end);
+        record_open(&mut self.lag, (from, to), count, within, window.end);
     }
 
     /// Passes a second that has ended to the coordinator.

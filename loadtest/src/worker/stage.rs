@@ -6,12 +6,11 @@
 //! happens.
 
 use super::fleet::FleetStats;
+use super::turns::Turns;
 use super::{Share, Worker};
 use crate::client::{Protocol, Stage};
 use crate::histogram::{growing, merge};
-use crate::permutation::Permutation;
 use crate::plan::{Role, StageKind};
-use crate::schedule::{Rate, Schedule};
 use crate::worker::control::Window;
 use hdrhistogram::Histogram;
 use netpoll::Backend;
@@ -42,7 +41,7 @@ pub(crate) struct ChurnStats {
     pub(crate) completed: u64,
     /// Completed within the window.
     pub(crate) measured: u64,
-    /// The connection that was due had not come back.
+    /// Not over at the end: under way, or not begun because the connection was not back.
     pub(crate) missed: u64,
     pub(crate) latency: Histogram<u64>,
 }
@@ -100,9 +99,7 @@ impl StageStats {
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     /// By the clock, in a churn.
-    pub(super) schedule: Option<Schedule>,
-    /// Turns taken.
-    pub(super) operations: u64,
+    pub(super) turns: Option<Turns>,
     /// Next connection to close, when all are to.
     next: u32,
     /// Closes that the backend has not confirmed.
@@ -150,14 +147,26 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             }
             flow.begin(window);
         }
-        self.departures = Departures { schedule: self.churn_schedule(&window), ..Departures::default() };
+        self.departures = Departures { turns: self.turns(&window), ..Departures::default() };
         if self.to.plan.stages[window.stage].kind == StageKind::Reconnect {
             self.fleet.begin(now);
         }
     }
 
+    /// The window of the present stage, which may have ended early.
+    pub(super) fn window_as_it_ended(&self) -> Window {
+        self.window.map_or(Window::default(), |window| self.to.control.window_of(window.stage))
+    }
+
     /// Moves the counts of the stage that ends here to the finished ones.
     pub(super) fn turn_page(&mut self, now: u64) {
+        self.miss_turns(now);
+        let window = self.window_as_it_ended();
+        for flow in
+            self.flows.iter_mut().filter(|flow| flow.window.is_some() && flow.plan.stage == window.stage)
+        {
+            flow.end(&window);
+        }
         let mut stats = std::mem::replace(&mut self.stats, StageStats::new());
         stats.fleet = self.fleet.turn_page(now);
         let after = self.counts.share_after.take();
@@ -166,51 +175,11 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.finished.push(stats);
     }
 
-    fn churn_schedule(&self, window: &Window) -> Option<Schedule> {
-        let by_the_clock =
-            |rate: Rate| Schedule::new(window.traffic_start, rate, u64::from(self.to.duty.step));
-        match (self.to.duty.role, self.to.plan.churn, self.to.plan.stages[window.stage].kind) {
-            (Role::Churn, Some(churn), _) => Some(by_the_clock(churn.rate)),
-            (Role::Measured, _, StageKind::Churn { rate }) => Some(by_the_clock(rate)),
-            _ => None,
-        }
-    }
-
-    /// When the next connection is due to close and come back.
-    pub(super) fn next_churn(&self) -> Option<u64> {
-        let turn = self.departures.operations * u64::from(self.to.duty.step);
-        let own = u64::from(self.to.duty.first % self.to.duty.step);
-        Some(self.departures.schedule?.intended(turn + own))
-    }
-
     /// Closes the connections that are due.
     pub(super) fn close_connections(&mut self, now: u64) {
         match self.stage_kind() {
             StageKind::Disconnect if self.to.duty.role == Role::Measured => self.close_all(now),
             _ => self.churn_connections(now),
-        }
-    }
-
-    /// Closes the connections that are due; they reconnect by themselves.
-    fn churn_connections(&mut self, now: u64) {
-        let Some(window) = self.window else { return };
-        let count = self.fleet.connections.len() as u32;
-        let turns = Permutation::new(count, 0x6368_7572);
-        while let Some(intended) = self.next_churn() {
-            if intended > now || intended >= window.end || count == 0 {
-                return;
-            }
-            let turn = (self.departures.operations % u64::from(count)) as u32;
-            self.departures.operations += 1;
-            self.stats.churn.operations += 1;
-            let connection = &mut self.fleet.connections[turns.at(turn) as usize];
-            match (connection.link.stage, connection.id) {
-                (Stage::Ready, Some(id)) => {
-                    connection.begun = intended;
-                    self.backend.close(id);
-                }
-                _ => self.stats.churn.missed += 1,
-            }
         }
     }
 
@@ -222,15 +191,10 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             departures.next += 1;
             if let (Stage::Ready, Some(id)) = (connection.link.stage, connection.id) {
                 connection.begun = now;
+                connection.link.stage = Stage::Leaving;
                 departures.in_flight += 1;
                 self.backend.close(id);
             }
         }
-    }
-
-    /// Whether this side asked for the close of a ready connection.
-    pub(super) fn asked_to_close(&self) -> bool {
-        let kind = self.stage_kind();
-        self.to.duty.role == Role::Churn || matches!(kind, StageKind::Churn { .. } | StageKind::Disconnect)
     }
 }

@@ -67,19 +67,40 @@ impl Planted {
     }
 }
 
-/// One in so many units gets the fault, and no more than this. More than a message has receivers:
-/// two that swap their copies of one would have what they should.
-const EVERY: u64 = 7;
-const FAULTS_MAX: u64 = 4;
+/// Which units get a fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub class: Class,
+    pub fault: Fault,
+    /// So many units of the class are left alone first.
+    pub after: u64,
+    /// Then one in so many has it.
+    pub every: u64,
+    pub faults_max: u64,
+}
+
+impl Order {
+    /// A few faults.
+    pub fn few(class: Class, fault: Fault) -> Order {
+        Order { class, fault, after: 0, every: 7, faults_max: 4 }
+    }
+
+    /// All units after so many have it.
+    pub fn all(class: Class, fault: Fault, after: u64) -> Order {
+        Order { class, fault, after, every: 1, faults_max: u64::MAX }
+    }
+}
 
 struct Orders {
-    order: Option<(Class, Fault)>,
+    order: Option<Order>,
     seen: u64,
     planted: Planted,
     /// Where frames to clients go, by user.
     outlets: Vec<(i64, Arc<Mutex<TcpStream>>)>,
     /// Users from this one on get no fault.
     users_end: i64,
+    /// Units that got one: two that swap their copies of a message would have what they should.
+    faulty: Vec<Vec<u8>>,
 }
 
 /// A running proxy; it ends when dropped.
@@ -93,12 +114,15 @@ pub struct Middleman {
 impl Middleman {
     /// Stands before a server's ports, and plants `order`.
     /// Users from `users_end` on get no fault.
-    pub fn before(
-        (tcp, http): (SocketAddr, SocketAddr),
-        order: Option<(Class, Fault)>,
-        users_end: i64,
-    ) -> Middleman {
-        let orders = Orders { order, seen: 0, planted: Planted::default(), outlets: Vec::new(), users_end };
+    pub fn before((tcp, http): (SocketAddr, SocketAddr), order: Option<Order>, users_end: i64) -> Middleman {
+        let orders = Orders {
+            order,
+            seen: 0,
+            planted: Planted::default(),
+            outlets: Vec::new(),
+            users_end,
+            faulty: Vec::new(),
+        };
         let (orders, stop) = (Arc::new(Mutex::new(orders)), Arc::new(AtomicBool::new(false)));
         let front = |server: SocketAddr, is_http: bool| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -220,7 +244,7 @@ impl Line {
             }
             return;
         }
-        let fault = self.due(class, &mut orders);
+        let fault = self.due(class, &unit, &mut orders);
         let other = || {
             let others = orders.outlets.iter().rev().filter(|(user, _)| *user < orders.users_end);
             others.map(|(_, other)| other).find(|other| !Arc::ptr_eq(other, &self.outlet)).unwrap().clone()
@@ -254,14 +278,21 @@ impl Line {
 
     /// The fault that this unit gets. One is planted at a time on a connection, and the first unit
     /// of a connection has none, so that there is another one before it.
-    fn due(&self, class: Option<Class>, orders: &mut Orders) -> Option<Fault> {
-        let (wanted, fault) = orders.order?;
+    fn due(&self, class: Option<Class>, unit: &[u8], orders: &mut Orders) -> Option<Fault> {
+        let Order { class: wanted, fault, after, every, faults_max } = orders.order?;
         let own = self.user.load(Relaxed);
         if class != Some(wanted) || self.held.is_some() || own >= orders.users_end {
             return None;
         }
         orders.seen += 1;
-        let due = orders.seen.is_multiple_of(EVERY) && orders.planted.faults < FAULTS_MAX;
+        let number = orders.seen.saturating_sub(after);
+        let due = number > 0
+            && number.is_multiple_of(every)
+            && orders.planted.faults < faults_max
+            && !(fault == Fault::Misdeliver && orders.faulty.iter().any(|faulty| faulty == unit));
+        if due && fault == Fault::Misdeliver {
+            orders.faulty.push(unit.to_vec());
+        }
         orders.planted.faults += u64::from(due);
         due.then_some(fault)
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::conservation::Counts;
 use crate::goals::Goal;
-use crate::histogram::{fresh, merge};
+use crate::histogram::{fresh, merge, record_open};
 use crate::monitor::{self, Usage};
 use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan};
 use crate::run::RunOutput;
@@ -176,7 +176,7 @@ fn reconcile(plan: &RunPlan, results: &[WorkerResult], index: usize) -> Conserva
     let excused = sum(|flow| flow.excused);
     Conservation {
         operations: sum(|flow| flow.recorder.sent),
-        not_sent: sum(|flow| flow.not_sent),
+        not_sent: sum(|flow| flow.not_sent + flow.recorder.never_sent),
         refused: sum(|flow| flow.refused),
         owed: owed.saturating_sub(excused),
         delivered: counts.delivered,
@@ -247,12 +247,46 @@ fn flow(plan: &RunPlan, output: &RunOutput, index: usize) -> FlowReport {
         sent: sent / seconds,
         delivered,
         ratio: if wanted > 0.0 { delivered / wanted } else { 0.0 },
-        latency: merged(found().map(|flow| &flow.recorder.latency)),
+        latency: latency(plan, output, index),
         answer: (answered && matches!(flow.path, Path::Http(_)))
             .then(|| merged(found().map(|flow| &flow.recorder.answer))),
         lag: merged(found().map(|flow| &flow.recorder.lag)),
         conservation: reconcile(plan, &output.results, index),
     }
+}
+
+/// Latencies of the deliveries, those that never came among them: they are as late as they were
+/// when the stage had settled.
+fn latency(plan: &RunPlan, output: &RunOutput, index: usize) -> Latency {
+    let (flow, mut all) = (&plan.flows[index], fresh(3));
+    let found = || output.results.iter().map(|result| (result, &result.flows[index]));
+    found().for_each(|(_, flow)| merge(&mut all, &flow.recorder.latency));
+    let (Pace::Open { rate }, Some(stage)) = (flow.pace, output.stages.get(flow.stage)) else {
+        return Latency::of(&all);
+    };
+    let slots = usize::from(flow.slots);
+    let mut sent = vec![(0, 0); flow.audiences(plan.connections) as usize * slots];
+    for sender in found().flat_map(|(_, flow)| &flow.senders) {
+        sent[sender.audience as usize * slots + usize::from(sender.slot)] = (sender.next, sender.position);
+    }
+    let total = found().map(|(_, flow)| flow.total_senders).max().unwrap_or(1);
+    let schedule = Schedule::new(stage.window.traffic_start, rate, u64::from(total));
+    for (result, found) in found() {
+        let of = |receiver: u32, slot: u16| {
+            let audience = result.duty.global(receiver) / flow.audience_size;
+            sent.get(audience as usize * slots + usize::from(slot)).copied().unwrap_or_default()
+        };
+        found.checker.missing(
+            |receiver, slot| of(receiver, slot).0,
+            |receiver, slot, numbers| {
+                let at = |number| schedule.intended_round(number, of(receiver, slot).1);
+                let times = (at(numbers.start), at(numbers.end));
+                let count = u64::from(numbers.end - numbers.start);
+                record_open(&mut all, times, count, |time| stage.window.contains(time), stage.settled_at);
+            },
+        );
+    }
+    Latency::of(&all)
 }
 
 fn heartbeats<S: Borrow<StageStats>>(stats: &[S]) -> Option<Requests> {

@@ -50,6 +50,8 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     let beats = report.heartbeats.clone().unwrap_or_default();
     fault(beats.missed, "heartbeats unanswered");
     fault(beats.duplicated, "heartbeats answered twice");
+    let churn = report.churn.iter().chain(report.stages.iter().filter_map(|stage| stage.churn.as_ref()));
+    fault(churn.map(|churn| churn.missed).sum(), "reconnects not over at the end of their stage");
     fault(beats.reordered, "heartbeats answered out of order");
     reasons.extend(stages::kept(report).filter(|kept| kept.share < KEPT_MIN).map(|kept| kept.words()));
     let limits = limits(report);
