@@ -22,7 +22,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("gateway/control Parts", 15),
     ("gateway/core Reloadable", 13),
     ("gateway/core Session", 22),
-    ("gateway/core WorkerMetrics", 61),
     ("gateway/core WorkerSettings", 15),
     ("loadtest FleetStats", 13),
     ("loadtest Flow", 18),

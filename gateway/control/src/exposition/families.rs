@@ -1,69 +1,64 @@
 //! Metric families, put together by hand for `prometheus` to encode.
 
-use gateway_core::metrics::{Histogram, bucket_bound};
-use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use gateway_core::metrics::{Histogram, Metric, MetricKind, bucket_bound};
+use prometheus::proto;
+use prometheus::proto::{LabelPair, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
-/// Label names and values.
-pub(super) type Labels = Vec<(&'static str, String)>;
+/// Values of a series' labels, in the order of the metric's, and of the series.
+pub(super) type Row = (Vec<String>, f64);
 
 /// All families of one scrape.
 #[derive(Default)]
 pub(super) struct Families(Vec<MetricFamily>);
 
 impl Families {
-    fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
-        if metrics.is_empty() {
+    fn family(&mut self, metric: &Metric, series: Vec<proto::Metric>) {
+        if series.is_empty() {
             return;
         }
+        let kind = match metric.kind {
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+            MetricKind::Histogram => MetricType::HISTOGRAM,
+        };
         let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
+        family.set_name(metric.name.to_owned());
+        family.set_help(metric.help.to_owned());
         family.set_field_type(kind);
-        family.set_metric(metrics);
+        family.set_metric(series);
         self.0.push(family);
     }
 
-    /// Counters with labels.
-    pub(super) fn counters(&mut self, name: &str, help: &str, rows: Vec<(Labels, f64)>) {
-        let metrics = rows.into_iter().map(|(labels, value)| {
-            let mut metric = Metric::from_label(pairs(labels));
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-            metric
+    /// The series of a counter or gauge with labels. Without any the metric is not shown.
+    pub(super) fn rows(&mut self, metric: &Metric, rows: impl IntoIterator<Item = Row>) {
+        let series = rows.into_iter().map(|(labels, value)| {
+            let mut series = proto::Metric::from_label(pairs(metric, labels));
+            if metric.kind == MetricKind::Counter {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                series.set_counter(counter);
+            } else {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                series.set_gauge(gauge);
+            }
+            series
         });
-        self.family(name, help, MetricType::COUNTER, metrics.collect());
+        self.family(metric, series.collect());
     }
 
-    /// Gauges with labels.
-    pub(super) fn gauges(&mut self, name: &str, help: &str, rows: Vec<(Labels, f64)>) {
-        let metrics = rows.into_iter().map(|(labels, value)| {
-            let mut metric = Metric::from_label(pairs(labels));
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-            metric
-        });
-        self.family(name, help, MetricType::GAUGE, metrics.collect());
-    }
-
-    /// One counter.
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: f64) {
-        self.counters(name, help, vec![(Vec::new(), value)]);
-    }
-
-    /// One gauge.
-    pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) {
-        self.gauges(name, help, vec![(Vec::new(), value)]);
+    /// A counter or gauge without labels.
+    pub(super) fn value(&mut self, metric: &Metric, value: f64) {
+        self.rows(metric, [(Vec::new(), value)]);
     }
 
     /// The sum of histograms, in seconds.
-    pub(super) fn histogram(&mut self, name: &str, help: &str, all: &[&Histogram]) {
-        let mut counts: Vec<u64> = Vec::new();
+    pub(super) fn durations<'h>(&mut self, metric: &Metric, all: impl Iterator<Item = &'h Histogram>) {
+        let (mut counts, mut nanos): (Vec<u64>, u64) = (Vec::new(), 0);
         for histogram in all {
-            let buckets = histogram.buckets();
-            for (index, count) in buckets.enumerate() {
+            nanos += histogram.sum_nanos();
+            for (index, count) in histogram.buckets().enumerate() {
                 if index == counts.len() {
                     counts.push(0);
                 }
@@ -73,18 +68,24 @@ impl Families {
         let mut cumulative = 0;
         let buckets = bounds().zip(&counts).map(|(bound, count)| {
             cumulative += count;
-            let mut bucket = Bucket::default();
+            let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(bound);
             bucket.set_cumulative_count(cumulative);
             bucket
         });
-        let mut histogram = prometheus::proto::Histogram::default();
+        let mut histogram = proto::Histogram::default();
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_count(counts.iter().sum());
-        histogram.set_sample_sum(all.iter().map(|one| one.sum_nanos() as f64 / 1e9).sum());
-        let mut metric = Metric::default();
-        metric.set_histogram(histogram);
-        self.family(name, help, MetricType::HISTOGRAM, vec![metric]);
+        histogram.set_sample_sum(nanos as f64 / 1e9);
+        let mut series = proto::Metric::default();
+        series.set_histogram(histogram);
+        self.family(metric, vec![series]);
+    }
+
+    /// The names that are shown.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.0.iter().map(MetricFamily::name).collect()
     }
 
     /// The text.
@@ -98,14 +99,15 @@ impl Families {
     }
 }
 
-fn pairs(labels: Labels) -> Vec<LabelPair> {
-    let pair = |(name, value): (&'static str, String)| {
+fn pairs(metric: &Metric, values: Vec<String>) -> Vec<LabelPair> {
+    debug_assert_eq!(metric.labels.len(), values.len(), "labels of {}", metric.name);
+    let pair = |(name, value): (&&str, String)| {
         let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
+        pair.set_name((*name).to_owned());
         pair.set_value(value);
         pair
     };
-    labels.into_iter().map(pair).collect()
+    metric.labels.iter().zip(values).map(pair).collect()
 }
 
 /// Upper bounds of a histogram's buckets, in seconds.

@@ -1,6 +1,7 @@
 //! The process, by the names that Prometheus' own clients use.
 
 use super::families::Families;
+use super::table;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -8,39 +9,24 @@ use std::fs;
 pub(super) fn collect(families: &mut Families) {
     let ticks = clock_ticks_per_second() as f64;
     if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) {
-        families.counter(
-            "process_cpu_seconds_total",
-            "User and system CPU time spent in seconds.",
-            (stat.user_ticks + stat.system_ticks) as f64 / ticks,
-        );
-        families.gauge(
-            "process_resident_memory_bytes",
-            "Resident memory size in bytes.",
-            stat.resident_pages as f64 * page_size() as f64,
-        );
-        families.gauge(
-            "process_virtual_memory_bytes",
-            "Virtual memory size in bytes.",
-            stat.virtual_bytes as f64,
-        );
-        families.gauge("process_threads", "Number of OS threads in the process.", stat.threads as f64);
+        families.value(&table::PROCESS_CPU_SECONDS, (stat.user_ticks + stat.system_ticks) as f64 / ticks);
+        families
+            .value(&table::PROCESS_RESIDENT_MEMORY_BYTES, stat.resident_pages as f64 * page_size() as f64);
+        families.value(&table::PROCESS_VIRTUAL_MEMORY_BYTES, stat.virtual_bytes as f64);
+        families.value(&table::PROCESS_THREADS, stat.threads as f64);
         if let Some(booted) = boot_time() {
             let started = booted as f64 + stat.start_ticks as f64 / ticks;
-            families.gauge(
-                "process_start_time_seconds",
-                "Start time of the process since unix epoch in seconds.",
-                started,
-            );
+            families.value(&table::PROCESS_START_TIME_SECONDS, started);
         }
     }
     // Since Linux 6.2 the folder's size is the number of open descriptors; before, it is 0 and says
     // nothing.
     if let Some(open) = fs::metadata("/proc/self/fd").ok().map(|folder| folder.len()).filter(|open| *open > 0)
     {
-        families.gauge("process_open_fds", "Number of open file descriptors.", open as f64);
+        families.value(&table::PROCESS_OPEN_FDS, open as f64);
     }
     if let Some(max) = getrlimit(Resource::Nofile).current {
-        families.gauge("process_max_fds", "Maximum number of open file descriptors.", max as f64);
+        families.value(&table::PROCESS_MAX_FDS, max as f64);
     }
 }
 

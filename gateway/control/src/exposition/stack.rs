@@ -1,13 +1,11 @@
 //! What a TCP/IP stack in user space counts: every drop with its reason, everything else as an
 //! event.
 
-use super::families::{Families, Labels};
+use super::families::{Families, Row};
+use super::table;
 use gateway_core::metrics::WorkerMetrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// A series and its value.
-type Row = (Labels, f64);
 
 /// The reason, if the counter of this name counts what was dropped: `drop_paws` → `paws`,
 /// `port_drop_stuck` → `port_stuck`.
@@ -25,18 +23,10 @@ pub(super) fn collect(families: &mut Families, workers: &[Arc<WorkerMetrics>]) {
     let (mut drops, mut events) = (Vec::<Row>::new(), Vec::<Row>::new());
     for (name, count) in sums {
         match drop_reason(name) {
-            Some(reason) => drops.push((vec![("reason", reason)], count as f64)),
-            None => events.push((vec![("event", name.to_owned())], count as f64)),
+            Some(reason) => drops.push((vec![reason], count as f64)),
+            None => events.push((vec![name.to_owned()], count as f64)),
         }
     }
-    families.counters(
-        "gateway_stack_drops_total",
-        "Frames dropped by the TCP/IP stack in user space, by reason.",
-        drops,
-    );
-    families.counters(
-        "gateway_stack_events_total",
-        "What happened in the TCP/IP stack in user space; see Counters of the crate dpdk-backend.",
-        events,
-    );
+    families.rows(&table::STACK_DROPS, drops);
+    families.rows(&table::STACK_EVENTS, events);
 }

@@ -1,129 +1,12 @@
-//! Counters of one worker.
+//! Counts of one worker, and the metrics that show them.
 
+use super::backend::{BackendMetrics, StackMetrics};
 use super::counter::{Counter, Gauge, Histogram};
+use super::labels::{EndReason, OperationClass, SlowReason};
 use super::stores::StoreGauges;
+use super::table::{Metric, MetricKind};
 use crate::message::EncodedPush;
-use gateway_proto::codes::CloseCode;
-use gateway_proto::frame::Operation;
-use netpoll::{Backend, CloseReason};
-use std::sync::OnceLock;
-
-/// Classes of operations that traffic is counted by: few and fixed, whatever clients send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum OperationClass {
-    /// Heartbeat and its reply.
-    Heartbeat,
-    /// Auth and its reply.
-    Auth,
-    /// SendMessage, Publish and their replies.
-    Send,
-    /// Rooms: join, leave, change.
-    Room,
-    /// Subscribe, unsubscribe.
-    Subscribe,
-    /// Pushes and deliveries.
-    Push,
-    /// Closed, Reconnect, Error.
-    Notice,
-    /// Application operations handed to the bus, and its replies.
-    Application,
-}
-
-impl OperationClass {
-    /// The class of an operation.
-    #[inline]
-    pub const fn of(operation: Operation) -> OperationClass {
-        match operation {
-            Operation::HEARTBEAT | Operation::HEARTBEAT_REPLY => OperationClass::Heartbeat,
-            Operation::AUTH | Operation::AUTH_REPLY => OperationClass::Auth,
-            Operation::SEND_MESSAGE
-            | Operation::SEND_MESSAGE_REPLY
-            | Operation::PUBLISH
-            | Operation::PUBLISH_REPLY
-            | Operation::DELIVER_ACK => OperationClass::Send,
-            Operation::CHANGE_ROOM
-            | Operation::CHANGE_ROOM_REPLY
-            | Operation::JOIN
-            | Operation::JOIN_REPLY
-            | Operation::LEAVE
-            | Operation::LEAVE_REPLY => OperationClass::Room,
-            Operation::SUBSCRIBE
-            | Operation::SUBSCRIBE_REPLY
-            | Operation::UNSUBSCRIBE
-            | Operation::UNSUBSCRIBE_REPLY => OperationClass::Subscribe,
-            Operation::RAW | Operation::DELIVER => OperationClass::Push,
-            Operation::RECONNECT | Operation::CLOSED | Operation::ERROR => OperationClass::Notice,
-            _ => OperationClass::Application,
-        }
-    }
-
-    /// All of them.
-    pub const ALL: [OperationClass; 8] = [
-        OperationClass::Heartbeat,
-        OperationClass::Auth,
-        OperationClass::Send,
-        OperationClass::Room,
-        OperationClass::Subscribe,
-        OperationClass::Push,
-        OperationClass::Notice,
-        OperationClass::Application,
-    ];
-
-    /// Name as a metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            OperationClass::Heartbeat => "heartbeat",
-            OperationClass::Auth => "auth",
-            OperationClass::Send => "send",
-            OperationClass::Room => "room",
-            OperationClass::Subscribe => "subscribe",
-            OperationClass::Push => "push",
-            OperationClass::Notice => "notice",
-            OperationClass::Application => "application",
-        }
-    }
-}
-
-/// Why a connection ended, for metrics: the transport's reason, or the code that the server closed
-/// with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
-    /// The transport ended.
-    Transport(CloseReason),
-    /// The server closed it with a code.
-    Code(CloseCode),
-}
-
-/// Why a slow consumer was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum SlowReason {
-    /// It took nothing for a time, and a message that may not be dropped found its queue full.
-    Stalled,
-    /// Replies to its own requests found its queue full.
-    Replies,
-    /// Buffers or pieces ran short, and it held most of them.
-    Pressure,
-    /// Memory was short, and its queue was the longest.
-    Memory,
-}
-
-impl SlowReason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [SlowReason; 4] =
-        [SlowReason::Stalled, SlowReason::Replies, SlowReason::Pressure, SlowReason::Memory];
-
-    /// Name as a metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            SlowReason::Stalled => "stalled",
-            SlowReason::Replies => "replies",
-            SlowReason::Pressure => "pressure",
-            SlowReason::Memory => "memory",
-        }
-    }
-}
+use netpoll::CloseReason;
 
 /// Frames and bytes.
 #[derive(Debug, Default)]
@@ -182,169 +65,223 @@ impl TokenKeySessions {
     }
 }
 
-/// All counts of one worker. Each field's name says its unit; the alignment (two lines of 64 bytes,
-/// which processors fetch in pairs) keeps workers off each other's lines.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct WorkerMetrics {
-    /// Connections open, by listener.
-    pub connections: [Gauge; LISTENERS_MAX],
-    /// Sessions logged in.
-    pub sessions: Gauge,
-    /// Sessions that are logging in or logged in, by the number of their token's key; those without
-    /// one are not counted.
-    pub token_keys: TokenKeySessions,
-    /// Connections accepted, by listener.
-    pub accepts: [Counter; LISTENERS_MAX],
-    /// Ends by the transport's reason, in the order of `CloseReason::ALL`.
-    pub ends_transport: [Counter; 6],
-    /// Ends by close code: slot `i` counts the code in `end_codes[i]`.
-    pub ends_code: [Counter; CODES_MAX],
-    /// The codes of `ends_code`; 0 where unused.
-    pub end_codes: [Gauge; CODES_MAX],
-    /// Received, by operation class.
-    pub received: [Traffic; 8],
-    /// Sent, by operation class.
-    pub sent: [Traffic; 8],
-    /// Messages handed to receivers by fan-out, by message class.
-    pub deliveries: [Counter; 4],
-    /// Messages dropped because the receiver's queue was full, by message class; the receiver
-    /// stayed.
-    pub drops: [Counter; 4],
-    /// Messages lost because the receiver's queue was full and it was closed for that, by message
-    /// class.
-    pub losses: [Counter; 4],
-    /// Slow consumers closed, in the order of `SlowReason::ALL`.
-    pub slow_closes: [Counter; SlowReason::ALL.len()],
-    /// Replies and pushes that found the store of pieces used up by others.
-    pub store_refusals: Counter,
-    /// Connections closed because buffers ran short and they held one for a frame that had not come
-    /// whole.
-    pub shed_frames: Counter,
-    /// Connections closed because a frame did not come whole in time.
-    pub late_frames: Counter,
-    /// Connections kept for a moment after their last frame.
-    pub lingering: Gauge,
-    /// Those of them that were closed early, because the table of connections was full.
-    pub linger_evictions: Counter,
-    /// Connections refused because memory was short.
-    pub memory_refusals: Counter,
-    /// Connections refused because their address has as many as it may.
-    pub address_refusals: Counter,
-    /// Connections evicted before they began to log in, for new connections.
-    pub unauthenticated_evictions: Counter,
-    /// Requests to enter a room that found a table full, or its share of it taken.
-    pub table_refusals: Counter,
-    /// Pushes to rooms refused because a host of members had no fan-out left for the room.
-    pub fanout_refusals: Counter,
-    /// Messages dropped because memory was short and the receiver had not taken earlier ones.
-    pub memory_drops: Counter,
-    /// Sessions logged in since the start.
-    pub logins: Counter,
-    /// WebSocket upgrades refused.
-    pub upgrade_failures: Counter,
-    /// Entries of the audit journal lost because the control thread did not keep up.
-    pub audit_drops: Counter,
-    /// Login attempts refused.
-    pub auth_failures: Counter,
-    /// Those of them that found the verifier's queue full.
-    pub verifier_overloads: Counter,
-    /// Requests refused with an error code.
-    pub errors: Counter,
-    /// Times that a connection was left unread because it sent above its rate.
-    pub rate_slowed: Counter,
-    /// Requests refused because the connection went on sending above its rate.
-    pub rate_refused: Counter,
-    /// Connections closed because they went on after that.
-    pub rate_closed: Counter,
-    /// Connections left unread now.
-    pub rate_stopped: Gauge,
-    /// Connections closed because they sent too much before the login that was none.
-    pub closes_before_login: Counter,
-    /// Connections closed because they sent too many faulty requests.
-    pub faulty_closes: Counter,
-    /// Frames that straddled two receive buffers and were copied once.
-    pub straddles: Counter,
-    /// Payloads that could not be rewritten in place and were copied.
-    pub payload_copies: Counter,
-    /// Frames of application operations handed to the bus.
-    pub bus_requests: Counter,
-    /// Fan-outs waiting or under way.
-    pub fanouts_pending: Gauge,
-    /// Messages in the mailbox, at the end of a turn.
-    pub mailbox_depth: Gauge,
-    /// Messages that found another worker's mailbox full and had to wait.
-    pub mailbox_waits: Counter,
-    /// Requests of clients refused because what waits for another worker left their connection no
-    /// share.
-    pub outbox_refusals: Counter,
-    /// Times that a connection was left unread because what it had sent to other workers had to
-    /// wait.
-    pub holds: Counter,
-    /// Connections left unread for that now.
-    pub held: Gauge,
-    /// Rooms with a member here.
-    pub rooms: Gauge,
-    /// Memberships here.
-    pub memberships: Gauge,
-    /// How full the stores are that connections share.
-    pub stores: StoreGauges,
-    /// 1 while accepting is paused because the table of connections is full.
-    pub accept_paused: Gauge,
-    /// Times that it was.
-    pub accept_pauses: Counter,
-    /// How long it was in all, in nanoseconds.
-    pub accept_paused_nanos: Counter,
-    /// Turns.
-    pub turns: Counter,
-    /// Time from the end of the wait to the end of the turn.
-    pub turn_time: Histogram,
-    /// Time from a batch's arrival to the hand-over of the sends that it caused, one observation a
-    /// receive.
-    pub receive_to_send: Histogram,
-    /// How late timers fired at worst in the last turns, in nanoseconds.
-    pub timer_lag_nanos: Gauge,
-    /// By how much turns began too late, in nanoseconds.
-    pub late_nanos: Counter,
-    /// Heap allocations by this worker's thread since its start.
-    pub allocations: Counter,
-    /// The receive pool.
-    pub receive_pool: PoolGauges,
-    /// The block pools by rising size.
-    pub block_pools: [PoolGauges; POOLS_MAX],
-    /// The backend's own counts.
-    pub backend: BackendMetrics,
-    /// What only some backends count.
-    pub stack: StackMetrics,
+/// A count of a worker.
+pub type CountOf = fn(&WorkerMetrics) -> u64;
+
+/// A metric of workers, and the counts that it shows. A unit of seconds is kept in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerMetric {
+    /// What a scrape says of it.
+    pub metric: Metric,
+    /// The counts, each with the value of the metric's label; "" where it has none.
+    pub counts: &'static [(&'static str, CountOf)],
 }
 
-/// Counters of a TCP/IP stack in user space; empty with the kernel's. The names are the backend's.
-#[derive(Debug, Default)]
-pub struct StackMetrics(OnceLock<Vec<(&'static str, Counter)>>);
+/// Declares [`WorkerMetrics`]: its counters and gauges with the metrics that show them.
+macro_rules! worker_metrics {
+    (
+        summed {$(
+            $kind:ident $name:literal $(by $label:literal)? $help:literal
+                => $($field:ident $(= $value:literal)?),+;
+        )*}
+        each {$($each_kind:ident $each_name:literal $each_help:literal => $each:ident;)*}
+        durations {$($duration_name:literal $duration_help:literal => $duration:ident;)*}
+        others {$($(#[$doc:meta])* $other:ident: $other_type:ty,)*}
+    ) => {
+        /// All counts of one worker. Each field's name says its unit; the alignment (two lines of
+        /// 64 bytes, which processors fetch in pairs) keeps workers off each other's lines.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct WorkerMetrics {
+            $($(#[doc = concat!($help, $(" Label: ", $value, ".")?)] pub $field: $kind,)+)*
+            $(#[doc = $each_help] pub $each: $each_kind,)*
+            $(#[doc = $duration_help] pub $duration: Histogram,)*
+            $($(#[$doc])* pub $other: $other_type,)*
+        }
 
-impl StackMetrics {
-    /// Takes over the backend's counts. Allocates the first time.
-    pub fn publish<B: Backend>(&self, backend: &mut B) {
-        let counters = self.0.get_or_init(|| {
-            let mut names = Vec::new();
-            backend.details(&mut |name, _| names.push((name, Counter::default())));
-            names
-        });
-        let mut place = 0;
-        backend.details(&mut |name, count| {
-            if counters.get(place).is_none_or(|(one, _)| *one != name) {
-                place = counters.iter().position(|(one, _)| *one == name).unwrap_or(counters.len());
-            }
-            if let Some((_, counter)) = counters.get(place) {
-                counter.set(count);
-            }
-            place += 1;
-        });
+        impl WorkerMetrics {
+            /// Metrics that are summed over workers.
+            pub const SUMMED: &[WorkerMetric] = &[$(WorkerMetric {
+                metric: Metric {
+                    name: $name,
+                    kind: MetricKind::$kind,
+                    labels: &[$($label)?],
+                    help: $help,
+                },
+                counts: &[$((concat!($($value)?), |one| one.$field.get())),+],
+            }),*];
+
+            /// Metrics of each worker, by its number.
+            pub const EACH: &[WorkerMetric] = &[$(WorkerMetric {
+                metric: Metric {
+                    name: $each_name,
+                    kind: MetricKind::$each_kind,
+                    labels: &["worker"],
+                    help: $each_help,
+                },
+                counts: &[("", |one| one.$each.get())],
+            }),*];
+
+            /// Durations, summed over workers.
+            pub const DURATIONS: &[(Metric, fn(&WorkerMetrics) -> &Histogram)] = &[$((
+                Metric {
+                    name: $duration_name,
+                    kind: MetricKind::Histogram,
+                    labels: &[],
+                    help: $duration_help,
+                },
+                |one| &one.$duration,
+            )),*];
+        }
+    };
+}
+
+worker_metrics! {
+    summed {
+        Gauge "gateway_sessions" "Connections that have logged in." => sessions;
+        Counter "gateway_logins_total" "Logins accepted." => logins;
+        Counter "gateway_auth_failures_total" "Logins refused." => auth_failures;
+        Counter "gateway_upgrade_failures_total" "WebSocket upgrades refused." => upgrade_failures;
+        Counter "gateway_audit_drops_total"
+            "Entries of the audit journal lost because the control thread did not keep up."
+            => audit_drops;
+        Counter "gateway_send_store_refusals_total"
+            "Messages and replies that found the store of pieces used up by other connections."
+            => store_refusals;
+        Gauge "gateway_lingering_connections"
+            "Connections kept for at most 2 s after their last message, so that it arrives."
+            => lingering;
+        Counter "gateway_linger_evictions_total"
+            "Lingering connections closed early, because the table of connections was full."
+            => linger_evictions;
+        Counter "gateway_memory_refused_connections_total"
+            "Connections refused because memory was short."
+            => memory_refusals;
+        Counter "gateway_address_refused_connections_total"
+            "Connections refused because their address has limits.connections_per_address_max."
+            => address_refusals;
+        Counter "gateway_unauthenticated_evictions_total"
+            "Connections evicted before they began to log in, for new ones while slots were short."
+            => unauthenticated_evictions;
+        Counter "gateway_table_refusals_total"
+            "Requests to enter a room that found a table full, or more than a share of what is left taken."
+            => table_refusals;
+        Counter "gateway_fanout_refusals_total"
+            "Pushes to rooms refused with 503 because a worker with members had no fan-out left, or the room its share of them."
+            => fanout_refusals;
+        Counter "gateway_memory_dropped_messages_total"
+            "Messages to slow receivers dropped because memory was short; included in gateway_dropped_messages_total."
+            => memory_drops;
+        Counter "gateway_incomplete_frame_closes_total" by "reason"
+            "Connections closed for an incomplete frame: it took too long, or buffers were short."
+            => shed_frames = "pressure", late_frames = "timeout";
+        Counter "gateway_accept_pauses_total"
+            "Times that a worker stopped accepting because its table of connections was full."
+            => accept_pauses;
+        Counter "gateway_accept_paused_seconds_total"
+            "Time that workers did not accept because their tables were full, added up."
+            => accept_paused_nanos;
+        Gauge "gateway_rooms" "Rooms with members, counted once a worker." => rooms;
+        Gauge "gateway_memberships" "Memberships in rooms." => memberships;
+        Counter "gateway_request_errors_total" "Requests refused with an error code." => errors;
+        Counter "gateway_rate_limited_total" by "stage"
+            "Above its rate: times that a connection was left unread for a while, then requests refused with 429, then connections closed."
+            => rate_slowed = "slowed", rate_refused = "refused", rate_closed = "closed";
+        Gauge "gateway_rate_stopped_connections"
+            "Connections that are left unread because they sent above their rate."
+            => rate_stopped;
+        Counter "gateway_faulty_closes_total" by "phase"
+            "Connections closed because they sent too many frames before the login, or too many faulty requests after it."
+            => closes_before_login = "before_login", faulty_closes = "logged_in";
+        Counter "gateway_frame_straddles_total"
+            "Frames copied once because they straddled two buffers."
+            => straddles;
+        Counter "gateway_payload_copies_total"
+            "Payloads copied because they could not be rewritten in place."
+            => payload_copies;
+        Counter "gateway_bus_requests_total"
+            "Frames of application operations handed to the bus."
+            => bus_requests;
+        Gauge "gateway_fanouts_pending" "Fan-outs waiting or under way." => fanouts_pending;
+        Counter "gateway_mailbox_waits_total"
+            "Messages that found another worker's mailbox full and had to wait."
+            => mailbox_waits;
+        Counter "gateway_backpressure_refusals_total"
+            "Clients' requests refused with 503 because what waits for another worker left their connection no share."
+            => outbox_refusals;
+        Counter "gateway_backpressure_stops_total"
+            "Times that a connection was left unread because what it had sent had to wait for another worker."
+            => holds;
+        Gauge "gateway_backpressure_stopped_connections"
+            "Connections that are left unread because what they had sent has to wait for another worker."
+            => held;
     }
-
-    /// The counts by name.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.0.get().into_iter().flatten().map(|(name, counter)| (*name, counter.get()))
+    each {
+        Counter "gateway_worker_turns_total" "Turns of a worker." => turns;
+        Gauge "gateway_worker_accept_paused"
+            "1 while a worker does not accept because its table of connections is full: new peers wait in its backlog."
+            => accept_paused;
+        Gauge "gateway_worker_mailbox_messages"
+            "Messages in a worker's mailbox at the end of its last turn."
+            => mailbox_depth;
+        Gauge "gateway_worker_timer_lag_seconds"
+            "How late a worker's timers fired at worst in its last turns."
+            => timer_lag_nanos;
+        Counter "gateway_worker_late_seconds_total"
+            "By how much a worker's turns began too late: stopped, paused, or without a processor."
+            => late_nanos;
+        Counter "gateway_worker_heap_allocations_total"
+            "Heap allocations by a worker's thread since its start; does not rise once it is warm."
+            => allocations;
+    }
+    durations {
+        "gateway_turn_duration_seconds"
+            "Time from the end of a wait to the end of the turn."
+            => turn_time;
+        "gateway_receive_to_send_duration_seconds"
+            "Time from a batch's arrival to the hand-over of the sends that it caused."
+            => receive_to_send;
+    }
+    others {
+        /// Connections open, by listener.
+        connections: [Gauge; LISTENERS_MAX],
+        /// Connections accepted, by listener.
+        accepts: [Counter; LISTENERS_MAX],
+        /// Sessions that are logging in or logged in, by the number of their token's key; those
+        /// without one are not counted.
+        token_keys: TokenKeySessions,
+        /// Ends by the transport's reason, in the order of `CloseReason::ALL`.
+        ends_transport: [Counter; 6],
+        /// Ends by close code: slot `i` counts the code in `end_codes[i]`.
+        ends_code: [Counter; CODES_MAX],
+        /// The codes of `ends_code`; 0 where unused.
+        end_codes: [Gauge; CODES_MAX],
+        /// Received, by operation class.
+        received: [Traffic; 8],
+        /// Sent, by operation class.
+        sent: [Traffic; 8],
+        /// Messages handed to receivers by fan-out, by message class.
+        deliveries: [Counter; 4],
+        /// Messages dropped because the receiver's queue was full, by message class; the receiver
+        /// stayed.
+        drops: [Counter; 4],
+        /// Messages lost because the receiver's queue was full and it was closed for that, by
+        /// message class.
+        losses: [Counter; 4],
+        /// Slow consumers closed, in the order of `SlowReason::ALL`.
+        slow_closes: [Counter; SlowReason::ALL.len()],
+        /// Logins refused because the verifier's queue was full; shown with the verifiers' counts.
+        verifier_overloads: Counter,
+        /// How full the stores are that connections share.
+        stores: StoreGauges,
+        /// The receive pool.
+        receive_pool: PoolGauges,
+        /// The block pools by rising size.
+        block_pools: [PoolGauges; POOLS_MAX],
+        /// The backend's own counts.
+        backend: BackendMetrics,
+        /// What only some backends count.
+        stack: StackMetrics,
     }
 }
 
@@ -401,73 +338,5 @@ impl WorkerMetrics {
     pub fn count_drop(&self, push: &EncodedPush, closed: bool) {
         let counts = if closed { &self.losses } else { &self.drops };
         counts[push.class() as usize].add(u64::from(push.frames()));
-    }
-}
-
-macro_rules! backend_metrics {
-    ($($field:ident),* $(,)?) => {
-        /// [`netpoll::BackendCounters`], readable from any thread.
-        #[derive(Debug, Default)]
-        pub struct BackendMetrics {
-            $(#[doc = concat!("See `BackendCounters::", stringify!($field), "`.")] pub $field: Counter,)*
-        }
-
-        impl BackendMetrics {
-            /// Takes over the backend's counts.
-            pub fn publish(&self, counters: &netpoll::BackendCounters) {
-                $(self.$field.set(counters.$field);)*
-            }
-
-            /// The counts by name.
-            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-                [$((stringify!($field), self.$field.get())),*].into_iter()
-            }
-        }
-    };
-}
-
-backend_metrics!(
-    polls,
-    events,
-    accepts,
-    accept_errors,
-    receives,
-    receive_bytes,
-    receive_pauses,
-    lend_shortages,
-    rearms,
-    sends,
-    send_bytes,
-    send_waits,
-    send_copies,
-    overflows,
-    demotions,
-    samples,
-    promotions,
-    renewals,
-);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    #[test]
-    fn every_operation_of_the_protocol_is_counted_in_a_class_of_the_protocol() {
-        let mut classes = BTreeMap::new();
-        for operation in Operation::ALL {
-            let class = OperationClass::of(*operation);
-            assert_ne!(class, OperationClass::Application, "{operation} is counted as an application's");
-            let of_label = *classes.entry(operation.label()).or_insert(class);
-            assert_eq!(of_label, class, "{operation}: a request and its reply are counted apart");
-        }
-        assert_eq!(OperationClass::of(Operation(1000)), OperationClass::Application);
-    }
-
-    #[test]
-    fn classes_are_indexed_by_their_number_and_have_labels_of_their_own() {
-        let labels: BTreeSet<_> = OperationClass::ALL.iter().map(|class| class.label()).collect();
-        assert_eq!(labels.len(), OperationClass::ALL.len());
-        assert!(OperationClass::ALL.iter().enumerate().all(|(index, class)| *class as usize == index));
     }
 }
