@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::websocket::{Said, WebSocket};
+use common::websocket::{Said, WebSocket, masked};
 use common::{BackendChoice, Client, Gateway, settings};
-use gateway_auth::{KeySet, TokenPolicy, UserKind, Verifier};
+use gateway_auth::{KeySet, TokenPolicy, UserKind, Verifier, VerifierMetrics};
 use gateway_core::message::{KickTarget, Message, verify_queue};
 use gateway_core::metrics::WorkerMetrics;
 use gateway_core::settings::AuthMode;
@@ -13,6 +13,7 @@ use gateway_core::sources::Sources;
 use gateway_proto::body::Closed;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::Operation;
+use gateway_proto::websocket::Opcode;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use netpoll::BackendConfig;
 use serde_json::json;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 on_each_backend!(
     an_address_that_has_all_its_connections_leaves_others_theirs,
     an_address_that_floods_the_verifier_leaves_others_a_place,
+    tokens_that_wait_leave_buffers_to_others,
+    tokens_of_connections_that_are_gone_are_not_checked,
     places_that_linger_cost_others_neither_theirs_nor_their_last_word,
 );
 
@@ -97,6 +100,56 @@ fn ask_to_log_in(client: &mut Client, mid: i64) {
     let token = encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
     let body = json!({ "token": token, "mid": mid, "platform": "test", "accepts": [1000] }).to_string();
     client.send(Operation::AUTH, 1, body.as_bytes());
+}
+
+/// The verifier does not run, so tokens wait without end, more than there are blocks and receive
+/// buffers.
+fn tokens_that_wait_leave_buffers_to_others(backend: &BackendChoice) {
+    const CLIENTS: usize = 200;
+    let (sender, _queue) = verify_queue(1, 4096).unwrap();
+    let mut settings = settings(1, 2 * CLIENTS);
+    settings.auth = AuthMode::Jwt;
+    let mut config = BackendConfig::small(settings.tables.connections_max);
+    config.pools.receive.count = 64;
+    let size = |size, count| netpoll::PoolSize { size, count };
+    config.pools.blocks = vec![size(256, 32), size(1024, 32), size(4096, 32), size(128 << 10, 16)];
+    let gateway = Gateway::start_verified(settings, config, backend.clone(), Some(sender.clone()));
+    let mut flood: Vec<Client> = (0..CLIENTS).map(|_| gateway.client()).collect();
+    flood.iter_mut().zip(1..).for_each(|(client, mid)| ask_to_log_in(client, mid));
+    let refused = || metric(&gateway, |one| one.verifier_overloads.get()) as usize;
+    wait_until(|| refused() + sender.len() == CLIENTS, "the flood to be judged");
+    assert!((1..CLIENTS - 16).contains(&refused()), "{} of {CLIENTS} are refused", refused());
+    // All others are still received from, and answered.
+    for _ in 0..64 {
+        let mut other = WebSocket::open(gateway.addresses[2]);
+        other.write(&masked(Opcode::Binary, true, &[7; 700]));
+        assert_eq!(other.read(), Said::Message(vec![7; 700]));
+    }
+}
+
+fn tokens_of_connections_that_are_gone_are_not_checked(backend: &BackendChoice) {
+    let policy = policy();
+    let (sender, queue) = verify_queue(1, 64).unwrap();
+    let mut settings = settings(1, 64);
+    settings.auth = AuthMode::Jwt;
+    let config = BackendConfig::small(settings.tables.connections_max);
+    let gateway = Gateway::start_verified(settings, config, backend.clone(), Some(sender.clone()));
+    let mut clients: Vec<Client> = (0..12).map(|_| gateway.client()).collect();
+    clients.iter_mut().zip(1..).for_each(|(client, mid)| ask_to_log_in(client, mid));
+    wait_until(|| sender.len() == clients.len(), "all to wait for the verifier");
+    let connections = || metric(&gateway, |one| one.connections.iter().map(|count| count.get()).sum());
+    clients.truncate(4);
+    wait_until(|| connections() == 4, "their ends to be heard of");
+    let senders = &gateway.threads.as_ref().unwrap().senders;
+    let verifier = Verifier::start(queue, Arc::new(policy), senders).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.read().operation, 8);
+        lives(client);
+    }
+    wait_until(|| sender.is_empty(), "the queue to be empty");
+    let count = |of: fn(&VerifierMetrics) -> u64| verifier.metrics().iter().map(|one| of(one)).sum::<u64>();
+    wait_until(|| count(|one| one.withdrawn.get()) == 8, "the rest to be dropped");
+    assert_eq!(count(|one| one.accepted.get()), 4);
 }
 
 /// Long enough for any machine; only a fault takes so long.

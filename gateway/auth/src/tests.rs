@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use gateway_core::address::{Address, WorkerId};
 use gateway_core::message::{
-    AuthError, Message, PendingLogins, Verdict, VerifyRequest, VerifySender, verify_queue,
+    AuthError, Message, PendingLogins, Verdict, VerifyNumber, VerifyRequest, VerifySender, verify_queue,
 };
 use gateway_core::sources::Sources;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -345,7 +345,7 @@ fn bench(policy: TokenPolicy, mailbox_capacity: usize) -> Bench {
 }
 
 impl Bench {
-    fn ask(&mut self, index: u32, body: &str) -> Result<(), VerifyRequest> {
+    fn ask(&mut self, index: u32, body: &str) -> Result<VerifyNumber, VerifyRequest> {
         let address = Address::new(WorkerId(0), netpoll::ConnectionId::new(index, 3));
         let body = self.pools.copy(body.as_bytes()).unwrap();
         let pending = self.pending.begin(self.sources.source(CLIENT));

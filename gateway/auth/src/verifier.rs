@@ -1,17 +1,16 @@
 //! Threads that check tokens.
 //!
-//! One bounded lane a thread. A worker chooses a lane by the connection, and the next lane when
-//! that one is full. Pushing into a lane takes no lock and no allocation; a sleeping thread is
-//! woken through its event descriptor.
+//! One bounded lane a thread ([`gateway_core::message::VerifySender`]).
 
 use super::policy::{Bearer, TokenPolicy, unix_now_ms};
 use gateway_core::address::WorkerId;
 use gateway_core::message::{
-    AuthError, Claims, Message, ROOMS_SIZE_MAX, Verdict, VerifyQueue, VerifyRequest,
+    AuthError, Claims, Message, NextRequest, ROOMS_SIZE_MAX, Verdict, VerifyLane, VerifyQueue, VerifyRequest,
+    VerifySender,
 };
 use gateway_core::metrics::{Counter, Histogram};
 use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX, UID_SIZE_MAX};
-use netpoll::{BufferPools, Mailbox, MailboxSender, PoolSize, PoolsConfig, SharedBuffer, Waker};
+use netpoll::{BufferPools, MailboxSender, PoolSize, PoolsConfig, SharedBuffer, Waker};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +40,7 @@ const ROOMS_MAX: u32 = 256;
 /// When memory for the pools can't be had.
 pub fn lanes(queue: VerifyQueue, policy: Arc<TokenPolicy>) -> io::Result<Vec<Lane>> {
     let policy = Arc::new(RwLock::new(policy));
-    queue.into_lanes().map(|(mailbox, _)| Lane::new(mailbox, Arc::clone(&policy))).collect()
+    queue.into_lanes().map(|(requests, _)| Lane::new(requests, Arc::clone(&policy))).collect()
 }
 
 /// What a verifier thread counts.
@@ -51,6 +50,8 @@ pub struct VerifierMetrics {
     pub accepted: Counter,
     /// Logins refused, in the order of `AuthError::ALL`.
     pub refused: [Counter; AuthError::ALL.len()],
+    /// Tokens that were not checked, for their connections had ended.
+    pub withdrawn: Counter,
     /// Verdicts that did not fit into a worker's mailbox in time.
     pub lost: Counter,
     /// Time that a check takes.
@@ -82,8 +83,8 @@ impl Verifier {
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
         };
-        for (index, (mailbox, waker)) in queue.into_lanes().enumerate() {
-            let lane = Lane::new(mailbox, Arc::clone(&verifier.policy))?;
+        for (index, (requests, waker)) in queue.into_lanes().enumerate() {
+            let lane = Lane::new(requests, Arc::clone(&verifier.policy))?;
             let metrics = Arc::clone(&lane.metrics);
             let thread = LaneThread {
                 lane,
@@ -129,7 +130,7 @@ impl Drop for Verifier {
 /// Memory that this many verifiers reserve: their lanes, and pools for user ids.
 pub fn reserved_bytes(threads: usize, requests_max: usize) -> usize {
     let threads = threads.max(1);
-    let lane = requests_max.div_ceil(threads) * (size_of::<VerifyRequest>() + 8);
+    let lane = requests_max.div_ceil(threads) * VerifySender::BYTES_PER_REQUEST;
     threads * (lane + pools_config().bytes())
 }
 
@@ -142,7 +143,7 @@ fn pools_config() -> PoolsConfig {
 /// One lane: its requests, and what checking them takes.
 #[derive(Debug)]
 pub struct Lane {
-    mailbox: Mailbox<VerifyRequest>,
+    requests: VerifyLane,
     policy: Arc<RwLock<Arc<TokenPolicy>>>,
     pools: BufferPools,
     scratch: Vec<u8>,
@@ -150,16 +151,16 @@ pub struct Lane {
 }
 
 impl Lane {
-    fn new(mailbox: Mailbox<VerifyRequest>, policy: Arc<RwLock<Arc<TokenPolicy>>>) -> io::Result<Lane> {
+    fn new(requests: VerifyLane, policy: Arc<RwLock<Arc<TokenPolicy>>>) -> io::Result<Lane> {
         let pools = BufferPools::new(&pools_config())?;
         let metrics = Arc::new(VerifierMetrics::default());
-        Ok(Lane { mailbox, policy, pools, scratch: vec![0; SCRATCH_SIZE_MAX], metrics })
+        Ok(Lane { requests, policy, pools, scratch: vec![0; SCRATCH_SIZE_MAX], metrics })
     }
 
     /// Checks the next waiting token at `now_ms`, milliseconds since 1970. Returns the verdict and
     /// the worker that it is for; `None` when no token waits.
     pub fn next_verdict(&mut self, now_ms: u64) -> Option<(WorkerId, Verdict)> {
-        let VerifyRequest { address, pending, sequence, body } = self.mailbox.pop()?;
+        let VerifyRequest { address, pending, sequence, body } = self.next_request()?;
         let start = Instant::now();
         let result = self.check(body.as_slice(), now_ms);
         self.metrics.check_time.record(start.elapsed().as_nanos() as u64, 1);
@@ -169,6 +170,15 @@ impl Lane {
         }
         let connection = address.connection();
         Some((address.worker(), Verdict { connection, pending, sequence, body, result }))
+    }
+
+    fn next_request(&mut self) -> Option<VerifyRequest> {
+        loop {
+            match self.requests.pop()? {
+                NextRequest::Check(request) => return Some(request),
+                NextRequest::Withdrawn(_) => self.metrics.withdrawn.add(1),
+            }
+        }
     }
 
     /// Whether no verdict holds any of the lane's memory.
@@ -227,9 +237,9 @@ impl LaneThread {
             }
             if !self.held.is_empty() {
                 std::thread::sleep(RETRY_EVERY);
-            } else if self.lane.mailbox.prepare_sleep() {
+            } else if self.lane.requests.prepare_sleep() {
                 self.waker.wait(Duration::from_secs(1));
-                self.lane.mailbox.finish_sleep();
+                self.lane.requests.finish_sleep();
             }
         }
     }

@@ -139,7 +139,7 @@ impl Plan {
         let values = &config.source.values;
         let (workers, connections_max) = room.workers_and_connections(config, system, values)?;
         let per_worker = share(connections_max, workers);
-        let mut backend_config = backend_config(config, per_worker);
+        let mut backend_config = backend_config(config, per_worker, workers);
         if let Some(dpdk) = &config.dpdk {
             let count = config.memory.receive_buffers.unwrap_or((per_worker / 32).clamp(1024, 16_384) as u32);
             backend_config.pools.receive = PoolSize { size: dpdk.receive_buffer_size(), count };
@@ -338,14 +338,15 @@ impl Plan {
     }
 }
 
-fn backend_config(config: &Config, connections: usize) -> BackendConfig {
+fn backend_config(config: &Config, connections: usize, workers: usize) -> BackendConfig {
+    let tokens_max = verifier_queue(config).div_ceil(workers);
     let receive_count = config.memory.receive_buffers.unwrap_or((connections / 64).clamp(128, 4096) as u32);
     BackendConfig {
         connections_max: connections,
         batch_max: config.io.completions_per_turn_max,
         pools: PoolsConfig {
             receive: PoolSize { size: config.memory.receive_buffer_size, count: receive_count },
-            blocks: blocks(config.limits.frame_body_size_max, connections),
+            blocks: blocks(config.limits.frame_body_size_max, connections, tokens_max),
             huge_pages: config.memory.huge_pages,
         },
         send_pieces_shared: config.limits.send_pieces.unwrap_or((2 * connections).max(64 << 10)),

@@ -87,7 +87,7 @@ impl PushEncoder {
 /// Pools that the control thread encodes pushes into.
 pub(super) fn pools_config(frame_body_size_max: u32) -> PoolsConfig {
     let receive = netpoll::PoolSize { size: 64, count: 1 };
-    PoolsConfig { receive, blocks: gateway_config::blocks(frame_body_size_max, 16_384), huge_pages: false }
+    PoolsConfig { receive, blocks: gateway_config::blocks(frame_body_size_max, 16_384, 0), huge_pages: false }
 }
 
 #[cfg(test)]

@@ -322,15 +322,33 @@ impl BufferPools {
         Some(buffer)
     }
 
-    /// Returns `buffer`, or a copy of its bytes in a block of at most half the size of its own,
-    /// where one is free: for bytes that outlive the turn in which they were received.
-    pub fn right_sized(&mut self, buffer: Buffer) -> Buffer {
-        let sizes = buffer.len()..=buffer.block_size() / 2;
-        let mut fitting =
-            self.blocks.iter_mut().filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
-        let Some(mut copy) = fitting.find_map(Pool::take) else { return buffer };
-        copy.append(buffer.as_slice());
-        copy
+    /// Returns the bytes of `buffer` in the form in which they may outlive the turn that they were
+    /// received in: a copy in a block of at most half the size of its own, or the buffer itself.
+    /// Leaves a quarter of each pool of blocks, and half of the receive buffers.
+    ///
+    /// # Errors
+    /// The buffer itself when nothing of that is to be had: bytes that are kept nevertheless are
+    /// missing to all that receive, or reply.
+    pub fn to_wait(&mut self, buffer: Buffer) -> Result<Buffer, Buffer> {
+        if let Some(copy) = self.copy_to_wait(buffer.as_slice(), buffer.block_size() / 2 + 1) {
+            return Ok(copy);
+        }
+        let key = buffer.span.pool_key();
+        let pool = self.blocks.iter_mut().find(|pool| pool.blocks.pool_key() == key);
+        let is_short = match pool {
+            Some(pool) => pool.is_below(WAITING_PART as u32),
+            None => self.receive_is_half_held(),
+        };
+        if is_short { Err(buffer) } else { Ok(buffer) }
+    }
+
+    /// Whether the owner holds more than half of its share of the receive buffers.
+    fn receive_is_half_held(&mut self) -> bool {
+        let is_short = |pools: &BufferPools| pools.receive_stock() * 2 < pools.receive_share();
+        if is_short(self) {
+            self.receive.blocks.reclaim();
+        }
+        is_short(self)
     }
 
     /// Returns a buffer that has to wait in the form in which it should: as a copy in a right-sized

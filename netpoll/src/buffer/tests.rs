@@ -208,6 +208,36 @@ fn trimming_keeps_what_is_held_and_forgets_the_rest() {
 }
 
 #[test]
+fn bytes_that_outlive_their_turn_leave_half_of_the_receive_buffers() {
+    let size = |size, count| PoolSize { size, count };
+    let mut pools = BufferPools::new(&PoolsConfig {
+        receive: size(16 << 10, 32),
+        blocks: vec![size(512, 16), size(16 << 10, 16)],
+        huge_pages: false,
+    })
+    .unwrap();
+    let mut kept = vec![];
+    let mut refused = 0;
+    for _ in 0..100 {
+        let mut received = pools.take_receive().expect("half of them are left");
+        received.append(&[7; 300]);
+        match pools.to_wait(received) {
+            Ok(waits) => kept.push(waits),
+            Err(_) => refused += 1,
+        }
+    }
+    let copies = kept.iter().filter(|one| one.block_size() == 512).count();
+    assert_eq!((copies, kept.len() - copies, refused), (13, 16, 71));
+    assert!(kept.iter().all(|one| one.as_slice() == [7; 300]));
+    // Bytes that lie in a block already leave a quarter of its pool.
+    let mut blocks: Vec<_> = (0..16).map(|_| pools.take(1000).unwrap()).collect();
+    let last = blocks.pop().unwrap();
+    let last = pools.to_wait(last).expect_err("the pool is empty");
+    blocks.truncate(8);
+    assert!(pools.to_wait(last).is_ok());
+}
+
+#[test]
 fn buffers_may_outlive_their_pools() {
     let mut pools = pools();
     let mut buffer = pools.take_receive().unwrap();

@@ -135,6 +135,7 @@ pub(super) fn verifiers(families: &mut Families, all: &[Arc<VerifierMetrics>], o
         (label(error.label()), sum(&|one| one.refused[*error as usize].get()) + unasked as f64)
     }));
     families.rows(&table::TOKEN_CHECKS, rows);
+    families.value(&table::TOKENS_WITHDRAWN, sum(&|one| one.withdrawn.get()));
     families.value(&table::TOKEN_VERDICTS_LOST, sum(&|one| one.lost.get()));
     families.durations(&table::TOKEN_CHECK_DURATION_SECONDS, all.iter().map(|one| &one.check_time));
 }

@@ -75,6 +75,8 @@ metrics! {
     // Verifiers, HTTP server, journal, reloads.
     TOKEN_CHECKS: Counter "gateway_token_checks_total" {"result"}
         "Logins with a token, by result; overload: refused unchecked, for the verifier's queue was full.";
+    TOKENS_WITHDRAWN: Counter "gateway_tokens_withdrawn_total"
+        "Tokens that were not checked, for their connections had ended.";
     TOKEN_VERDICTS_LOST: Counter "gateway_token_verdicts_lost_total"
         "Verdicts dropped because a worker's mailbox had no room in time.";
     TOKEN_CHECK_DURATION_SECONDS: Histogram "gateway_token_check_duration_seconds" "Time that a check takes.";

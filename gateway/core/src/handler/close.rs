@@ -167,6 +167,9 @@ impl<B: Backend> Handler<B> {
     /// Gives up a session's names and rooms. Nothing is routed to it from here on.
     pub(crate) fn leave(&mut self, connection: ConnectionId) {
         let Some(session) = self.shard.sessions.get(connection) else { return };
+        if let Some(number) = session.verifying() {
+            self.outbox.withdraw(number);
+        }
         if matches!(session.phase, Phase::Registering | Phase::Open) {
             if session.key_number() > 0 {
                 self.io.metrics.token_keys.remove(session.key_number());

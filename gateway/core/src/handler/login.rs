@@ -69,11 +69,19 @@ impl<B: Backend> Handler<B> {
         if !is_fair {
             return false;
         }
+        // The token waits for the verifier: what it lies in is missing to all connections that
+        // long.
+        let Ok(body) = self.io.pools().to_wait(body) else { return false };
         let pending = self.verdicts.begin(source);
-        // The token waits for the verifier: a receive buffer kept that long would be missing to
-        // all connections.
-        let body = self.io.pools().right_sized(body);
-        self.outbox.verify(VerifyRequest { address, pending, sequence, body }).is_ok()
+        match self.outbox.verify(VerifyRequest { address, pending, sequence, body }) {
+            Ok(number) => {
+                if let Some(session) = self.shard.sessions.get_mut(connection) {
+                    session.set_verifying(number);
+                }
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// The verifier has looked at a token.

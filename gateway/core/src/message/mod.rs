@@ -27,7 +27,7 @@ pub use encoded_push::EncodedPush;
 pub use inspection::{ConnectionRow, Inspection, Query, ROWS_MAX, RoomRow, SLOTS_PER_VISIT_MAX};
 pub use login::{AuthError, Claims, ROOMS_SIZE_MAX, Verdict, VerifyRequest};
 pub use pending::{PendingLogin, PendingLogins};
-pub use verifier::{VerifyQueue, VerifySender, verify_queue};
+pub use verifier::{NextRequest, VerifyLane, VerifyNumber, VerifyQueue, VerifySender, verify_queue};
 
 use crate::address::{Address, Fingerprint, WorkerId};
 use crate::settings::Reloadable;

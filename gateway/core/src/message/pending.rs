@@ -26,9 +26,9 @@ impl PendingLogins {
 
     /// Counts one more of an address.
     pub fn begin(self: &Arc<PendingLogins>, source: Source) -> PendingLogin {
-        self.sources.add(source);
+        let is_only = self.sources.add(source) <= 1;
         self.due.fetch_add(1, Ordering::Relaxed);
-        PendingLogin { all: Arc::clone(self), source }
+        PendingLogin { all: Arc::clone(self), source, is_only }
     }
 
     /// How many are under way.
@@ -42,6 +42,14 @@ impl PendingLogins {
 pub struct PendingLogin {
     all: Arc<PendingLogins>,
     source: Source,
+    is_only: bool,
+}
+
+impl PendingLogin {
+    /// Whether its address had no other token under way when this one began.
+    pub fn is_only(&self) -> bool {
+        self.is_only
+    }
 }
 
 impl fmt::Debug for PendingLogin {

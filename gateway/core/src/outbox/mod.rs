@@ -3,7 +3,7 @@
 mod backlog;
 
 use crate::address::WorkerId;
-use crate::message::{ControlMessage, ControlSender, Message, VerifyRequest, VerifySender};
+use crate::message::{ControlMessage, ControlSender, Message, VerifyNumber, VerifyRequest, VerifySender};
 use crate::router::FanoutPlaces;
 use backlog::Backlog;
 use netpoll::{ConnectionId, Fifo, MailboxSender};
@@ -329,10 +329,17 @@ impl Outbox {
     ///
     /// # Errors
     /// The request itself when there is no verifier or it has too much to do.
-    pub fn verify(&self, request: VerifyRequest) -> Result<(), VerifyRequest> {
+    pub fn verify(&self, request: VerifyRequest) -> Result<VerifyNumber, VerifyRequest> {
         match &self.peers.verifier {
             Some(verifier) => verifier.send(request),
             None => Err(request),
+        }
+    }
+
+    /// Withdraws a token from the verifier: its connection has ended.
+    pub fn withdraw(&self, number: VerifyNumber) {
+        if let Some(verifier) = &self.peers.verifier {
+            verifier.withdraw(number);
         }
     }
 }

@@ -30,6 +30,7 @@ pub use token_end::TokenEnd;
 pub use user::User;
 
 use crate::listener::Framing;
+use crate::message::VerifyNumber;
 use crate::router::rooms::SessionRooms;
 use accept_set::{AcceptSetId, AcceptSets};
 use ends::{UNLISTED, Unauthenticated};
@@ -110,6 +111,9 @@ struct Peer {
     port: u16,
 }
 
+/// Beside the number of a token in [`Session::pair`]; no text is so long.
+const HAS_NUMBER: u32 = u32::MAX;
+
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
@@ -124,8 +128,8 @@ pub struct Session {
     pub websocket_input: WebSocketInput,
     /// Its rooms; changed with a proof ([`Sessions::rooms_mut`]).
     rooms: SessionRooms,
-    /// Before the login its neighbors in the list of unauthenticated connections; then the rooms of
-    /// its token.
+    /// Before the login its neighbors in the list of unauthenticated connections; while the
+    /// verifier has its token, the number of that; then the rooms of its token.
     pair: [u32; 2],
     /// When its token was issued, in seconds since 1970; 0: it has none.
     pub issued_at: u32,
@@ -237,6 +241,18 @@ impl Session {
             Phase::Registering | Phase::Open => TextId::unpack(self.pair),
             _ => TextId::NONE,
         }
+    }
+
+    /// The number of its token at the verifier.
+    pub fn verifying(&self) -> Option<VerifyNumber> {
+        let has_number = self.phase == Phase::Verifying && self.pair[1] == HAS_NUMBER;
+        has_number.then_some(VerifyNumber(self.pair[0]))
+    }
+
+    /// Keeps the number of its token while the verifier has it.
+    pub fn set_verifying(&mut self, number: VerifyNumber) {
+        debug_assert!(self.phase == Phase::Verifying);
+        self.pair = [number.0, HAS_NUMBER];
     }
 
     /// Its peer's address.
