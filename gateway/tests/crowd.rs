@@ -11,6 +11,7 @@ use gateway_proto::body::{Closed, Join, JoinReply, RoomKey, SendMessageReply, Ta
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::Operation;
 use netpoll::BackendConfig;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,12 @@ fn an_address_has_as_many_connections_as_it_may(backend: &BackendChoice) {
     assert_eq!(closed.code, CloseCode::OVERLOAD);
     assert!(closed.reason.as_str().contains("this address"), "{:?}", closed.reason);
     assert_eq!(metric(&gateway, |one| one.address_refusals.get()), 1);
+    drop(refused);
+    let mut refused = Client::connect(gateway.addresses[1]);
+    refused.write(b"GET /sub HTTP/1.1\r\n");
+    let mut answer = String::new();
+    let _ = refused.stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
     drop(refused);
     drop(clients.pop());
     // The ends of both are heard of a little later.

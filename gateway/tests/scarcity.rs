@@ -19,6 +19,8 @@ on_each_backend!(
     a_storm_of_strangers_does_not_linger,
     at_the_very_end_strangers_are_reset,
     between_two_readings_no_more_are_taken_on_than_there_is_room_for,
+    every_door_has_the_same_admission,
+    the_answer_to_a_request_waits_for_its_first_bytes,
     droppable_messages_are_shed_for_slow_receivers_only,
     the_slowest_receivers_go_a_few_a_reading,
 );
@@ -39,15 +41,31 @@ fn start(backend: &BackendChoice, workers: usize) -> (Gateway, Arc<Signal>) {
     (Gateway::start_on(backend, settings), signal)
 }
 
-fn upgrade(gateway: &Gateway) -> String {
-    let mut client = Client::connect(gateway.addresses[1]);
-    client.write(
-        b"GET /sub HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    );
+const UPGRADE: &[u8] = b"GET /sub HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// All that an HTTP request is answered.
+fn http(mut client: Client, request: &[u8]) -> String {
+    client.write(request);
     let mut answer = String::new();
     let _ = client.stream.read_to_string(&mut answer);
     answer
+}
+
+fn upgrade(gateway: &Gateway) -> String {
+    http(Client::connect(gateway.addresses[1]), UPGRADE)
+}
+
+/// The first line of the answer.
+fn status(client: &mut Client, request: &[u8]) -> String {
+    client.write(request);
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        client.stream.read_exact(&mut byte).expect("a whole line");
+        line.extend(byte);
+    }
+    String::from_utf8(line).unwrap()
 }
 
 fn strangers_are_turned_away_with_a_reason(backend: &BackendChoice) {
@@ -97,6 +115,66 @@ fn between_two_readings_no_more_are_taken_on_than_there_is_room_for(backend: &Ba
     for client in &mut held {
         assert_eq!(client.ask(Operation::HEARTBEAT, 1, b"").operation, 3, "who is in stays in");
     }
+}
+
+/// One connection has the room of a reading, whichever way it comes in; all others are refused.
+fn every_door_has_the_same_admission(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    let [tcp, websocket, echo] = [0, 1, 2].map(|listener| gateway.addresses[listener]);
+    let is_refused = |client: Client, request: &[u8]| {
+        let answer = http(client, request);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 5\r\n"), "{answer}");
+    };
+    let all_are_refused = || {
+        let word = Client::connect(tcp).read();
+        assert_eq!((word.operation, Closed::parse(&word.body).unwrap().code), (111, CloseCode::OVERLOAD));
+        is_refused(Client::connect(websocket), UPGRADE);
+        is_refused(Client::connect(websocket), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        is_refused(Client::connect(websocket), b"no request at all\r\n\r\n");
+        is_refused(Client::connect(echo), UPGRADE);
+    };
+    for door in [tcp, websocket, echo] {
+        signal.publish(Level::Normal, 1);
+        let mut first = Client::connect(door);
+        if door == tcp {
+            first.login(1, "", ROOM);
+        } else {
+            assert_eq!(status(&mut first, UPGRADE), "HTTP/1.1 101 Switching Protocols\r\n");
+        }
+        all_are_refused();
+    }
+    // One that was admitted stays so, whatever comes before its request.
+    signal.publish(Level::Normal, 1);
+    let accepts = || gateway.threads.as_ref().unwrap().metrics[0].accepts[1].get();
+    let before = accepts();
+    let mut admitted = Client::connect(websocket);
+    let until = Instant::now() + Duration::from_secs(60);
+    while accepts() == before {
+        assert!(Instant::now() < until, "it is not accepted");
+        std::thread::yield_now();
+    }
+    all_are_refused();
+    signal.publish(Level::Refuse, 0);
+    all_are_refused();
+    assert_eq!(status(&mut admitted, UPGRADE), "HTTP/1.1 101 Switching Protocols\r\n");
+}
+
+/// A client takes no answer to a request that it has not begun (RFC 9112 §9.3).
+fn the_answer_to_a_request_waits_for_its_first_bytes(backend: &BackendChoice) {
+    let (gateway, signal) = start(backend, 1);
+    signal.publish(Level::Refuse, 0);
+    let mut waits = Client::connect(gateway.addresses[1]);
+    // Later connections were answered meanwhile, and this one not.
+    for _ in 0..3 {
+        assert!(upgrade(&gateway).starts_with("HTTP/1.1 503 "));
+    }
+    waits.stream.set_nonblocking(true).unwrap();
+    let nothing = waits.stream.read(&mut [0; 16]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    waits.stream.set_nonblocking(false).unwrap();
+    // Its memory has passed, but it was refused.
+    signal.publish(Level::Normal, ROOM_MAX);
+    assert!(http(waits, b"G").starts_with("HTTP/1.1 503 "));
 }
 
 /// A client of the room that takes nothing, and more than fits its socket on the way to it.

@@ -1,12 +1,9 @@
 //! Connections that begin and end, and what the audit journal is sent of them.
 
 use super::Handler;
-use super::goodbye::Goodbye;
-use super::state::turn::Stage;
 use crate::message::{AuditEvent, AuditKind, ControlMessage};
 use crate::metrics::EndReason;
 use crate::session::User;
-use gateway_proto::codes::CloseCode;
 use netpoll::{Backend, CloseReason, ConnectionId};
 use std::net::SocketAddr;
 
@@ -21,18 +18,7 @@ impl<B: Backend> Handler<B> {
             count.add(1);
             self.io.metrics.connections[usize::from(listener)].increment();
         }
-        match self.turn.stage {
-            Stage::Stopping => self.close(connection, Goodbye::Silent(CloseCode::SHUTDOWN)),
-            Stage::Draining => {
-                self.close(connection, Goodbye::Closed(CloseCode::SHUTDOWN, &"the server is shutting down"))
-            }
-            Stage::Serving => {
-                if !self.has_memory_for_one() {
-                    self.refuse_for_memory(connection);
-                }
-            }
-        }
-        self.admit_from_address(connection, peer);
+        self.admit(connection, peer);
     }
 
     pub(crate) fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {

@@ -9,8 +9,6 @@
 
 use super::Handler;
 use super::goodbye::Goodbye;
-use super::http_answers::TOO_MANY;
-use crate::listener::Framing;
 use crate::session::{CoarseInstant, Session};
 use crate::sources::Source;
 use gateway_proto::codes::CloseCode;
@@ -54,26 +52,10 @@ fn sort_by_crowd(candidates: &mut [Candidate]) {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Counts a new connection for its address, and refuses it when that has as many as it may.
-    pub(crate) fn admit_from_address(&mut self, connection: ConnectionId, peer: SocketAddr) {
-        let Some((sources, max)) = &self.context.settings.shared.sources else { return };
-        if sources.add(sources.source(peer.ip())) <= *max {
-            return;
-        }
-        let Some(session) = self.shard.sessions.get(connection) else { return };
-        let framing = session.framing;
-        self.io.metrics.address_refusals.add(1);
-        if !self.memory.refusals.admit(self.turn.now) {
-            self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
-        } else if framing == Framing::Tcp {
-            self.close(
-                connection,
-                Goodbye::Closed(CloseCode::OVERLOAD, &"this address has as many connections as it may"),
-            );
-        } else {
-            self.io.metrics.upgrade_failures.add(1);
-            self.close(connection, Goodbye::Http(CloseCode::OVERLOAD, TOO_MANY));
-        }
+    /// Counts a new connection for its address; false when that has more than it may.
+    pub(super) fn count_for_address(&self, peer: SocketAddr) -> bool {
+        let Some((sources, max)) = &self.context.settings.shared.sources else { return true };
+        sources.add(sources.source(peer.ip())) <= *max
     }
 
     /// Where a connection comes from, for quotas by address.

@@ -1,8 +1,19 @@
 //! Answers in HTTP to clients whose upgrade to WebSocket is not made.
 
-/// To an upgrade while new connections are refused for want of memory (RFC 9110 §15.6.4).
-pub(super) const NO_MEMORY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
+use crate::session::Refusal;
+
+impl Refusal {
+    /// The whole answer to an HTTP request.
+    pub(super) const fn response(self) -> &'static [u8] {
+        match self {
+            Refusal::Memory => NO_MEMORY,
+            Refusal::Address => TOO_MANY,
+        }
+    }
+}
+
+/// To a request while new connections are refused for want of memory (RFC 9110 §15.6.4).
+const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nmemory is short: come back, or try another one";
 
 /// To an upgrade request that did not come whole in time (RFC 9110 §15.5.9).
@@ -15,9 +26,8 @@ pub(super) const TOO_LATE: &[u8] =
 pub(super) const NOT_NOW: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nthis server can't serve now: come back in a few moments";
 
-/// To a connection beyond `limits.connections_per_address_max`, before its request (RFC 6585 §4).
-pub(super) const TOO_MANY: &[u8] =
-    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 5\r\n\
+/// To a request beyond `limits.connections_per_address_max` (RFC 6585 §4).
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 5\r\n\
     Content-Type: text/plain\r\nContent-Length: 48\r\n\r\nthis address has as many connections as it may.\n";
 
 #[cfg(test)]

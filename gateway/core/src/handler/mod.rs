@@ -9,7 +9,7 @@
 //! * `inbound`: bytes to frames, and frames to the requests below; `framing` is the seam between
 //!   them.
 //! * `websocket`: WebSocket frames to messages; `upgrade`: how a connection comes to speak it.
-//! * `connection`: accepted and closed connections.
+//! * `connection`: accepted and closed connections; `admission`: which of them stay.
 //! * `login`, `message`, `room`, `subscribe`: requests of clients.
 //! * `inbox`: messages of other workers and the control thread.
 //! * `homes`: what this worker does as the home of names and rooms.
@@ -30,6 +30,7 @@
 //! * `inspect`: lists for the control thread.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
+mod admission;
 mod backpressure;
 mod close;
 mod connection;

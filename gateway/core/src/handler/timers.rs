@@ -40,6 +40,9 @@ impl<B: Backend> Handler<B> {
         match session.phase {
             Phase::Vacant => {}
             Phase::Closing => self.linger_is_over(connection),
+            Phase::Handshake if let Some(refusal) = session.websocket_input.refusal() => {
+                self.answer_refused(connection, refusal);
+            }
             Phase::Handshake | Phase::Unauthenticated | Phase::Verifying | Phase::Registering => {
                 let opened_at = session.opened_at.before(now);
                 let deadline = opened_at + policy.auth_timeout + self.stood_still(opened_at);

@@ -3,8 +3,6 @@
 use super::Handler;
 use super::framing::message_size_bound;
 use super::goodbye::Goodbye;
-use super::http_answers::NO_MEMORY;
-use crate::memory::Level;
 use crate::session::Phase;
 use gateway_proto::codes::CloseCode;
 use gateway_proto::frame::HEADER_SIZE;
@@ -46,6 +44,9 @@ impl<B: Backend> Handler<B> {
     /// Bytes of the upgrade request.
     pub(crate) fn handshake_received(&mut self, connection: ConnectionId, buffer: Buffer) {
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if let Some(refusal) = session.websocket_input.refusal() {
+            return self.answer_refused(connection, refusal);
+        }
         let request = match session.carry.is_empty() {
             true => buffer,
             false => {
@@ -86,10 +87,6 @@ impl<B: Backend> Handler<B> {
             Ok(HandshakeParse::Incomplete) => {
                 let needed = listener.head_size_max;
                 self.carry(connection, request.as_slice(), needed);
-            }
-            Ok(HandshakeParse::Upgrade { .. }) if self.memory.state.level >= Level::Refuse => {
-                self.io.metrics.memory_refusals.add(1);
-                self.close(connection, Goodbye::Http(CloseCode::OVERLOAD, NO_MEMORY));
             }
             Ok(HandshakeParse::Upgrade { consumed, request: upgrade }) => {
                 let mut response = [0; 512];

@@ -62,11 +62,32 @@ pub enum Phase {
     Closing,
 }
 
+/// Why a connection was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Memory runs short.
+    Memory,
+    /// Its address has as many connections as it may.
+    Address,
+}
+
+impl Refusal {
+    /// For the client.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Refusal::Memory => "memory is short: come back later, or try another server",
+            Refusal::Address => "this address has as many connections as it may",
+        }
+    }
+}
+
 /// How the bytes of a WebSocket connection are read.
 #[derive(Clone, Copy, Debug)]
 pub enum WebSocketInput {
-    /// Frame by frame.
+    /// The upgrade request, then frame by frame.
     Messages(Decoder),
+    /// The connection was not admitted: its first bytes are answered with that.
+    Refused(Refusal),
     /// A close frame was sent: KiB are discarded until the peer's own, or until they are too many.
     UntilClose(CloseWatch, u16),
 }
@@ -84,7 +105,15 @@ impl WebSocketInput {
     pub fn decoder(&mut self) -> Option<&mut Decoder> {
         match self {
             WebSocketInput::Messages(decoder) => Some(decoder),
-            WebSocketInput::UntilClose(..) => None,
+            WebSocketInput::Refused(_) | WebSocketInput::UntilClose(..) => None,
+        }
+    }
+
+    /// Why the connection was not admitted.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            WebSocketInput::Refused(refusal) => Some(*refusal),
+            WebSocketInput::Messages(_) | WebSocketInput::UntilClose(..) => None,
         }
     }
 
@@ -98,7 +127,7 @@ impl WebSocketInput {
     /// The detector of the peer's close frame, if that is awaited.
     pub fn close_watch(&mut self) -> Option<&mut CloseWatch> {
         match self {
-            WebSocketInput::Messages(_) => None,
+            WebSocketInput::Messages(_) | WebSocketInput::Refused(_) => None,
             WebSocketInput::UntilClose(watch, _) => Some(watch),
         }
     }
